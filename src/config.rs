@@ -1,0 +1,294 @@
+//! `Config`: validated, resolved, typed. What was typed ([`Overrides`]) goes in, what the program runs by comes out.
+
+pub mod ranges;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::gguf::{self, GgufError};
+use ranges::Range;
+
+/// Everything that can be said on the command line; none is what was not said.
+#[derive(Debug, Default, Clone, PartialEq)]
+#[expect(missing_docs, reason = "the fields are the documented flags, described in `cli`")]
+pub struct Overrides {
+    pub model: Option<PathBuf>,
+    pub n_gpu_layers: Option<i64>,
+    pub n_ctx: Option<i64>,
+    pub n_batch: Option<i64>,
+    pub n_threads: Option<i64>,
+    pub parallel: Option<i64>,
+    pub max_queue: Option<i64>,
+    pub tool_name: Option<String>,
+    pub max_tokens: Option<i64>,
+    pub temperature: Option<f64>,
+    pub top_p: Option<f64>,
+    pub top_k: Option<i64>,
+    pub min_p: Option<f64>,
+    pub repeat_penalty: Option<f64>,
+    pub seed: Option<i64>,
+    pub prompt_suffix: Option<String>,
+    pub deadline: Option<f64>,
+}
+
+/// What the program runs by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The model that is served.
+    pub model: ModelConfig,
+}
+
+/// A model and the tool that it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelConfig {
+    /// What logs and errors call it.
+    pub name: String,
+    /// The GGUF; it has been looked at.
+    pub path: PathBuf,
+    /// The MCP tool.
+    pub tool_name: String,
+    /// Layers on the GPU.
+    pub n_gpu_layers: u32,
+    /// Tokens of one call; 0 is what the model was trained for.
+    pub n_ctx: u32,
+    /// Tokens of one batch.
+    pub n_batch: usize,
+    /// Threads that compute; at most the CPUs there are.
+    pub n_threads: usize,
+    /// Calls at once.
+    pub parallel: usize,
+    /// Calls that may wait beyond those.
+    pub max_queue: usize,
+    /// What a call gets that does not say.
+    pub defaults: Defaults,
+}
+
+/// The defaults of a tool's arguments.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Defaults {
+    /// Tokens of an answer.
+    pub max_tokens: u32,
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// 1 is off.
+    pub top_p: f32,
+    /// 0 is off.
+    pub top_k: i32,
+    /// 0 is off.
+    pub min_p: f32,
+    /// 1 is off.
+    pub repeat_penalty: f32,
+    /// None draws one for every call.
+    pub seed: Option<u32>,
+    /// Appended to the system message.
+    pub prompt_suffix: Option<String>,
+    /// From a call's arrival.
+    pub deadline: Option<Duration>,
+}
+
+/// A configuration that cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// No model was named.
+    #[error("no model is given")]
+    NoModel,
+    /// The documented transport that is not there yet.
+    #[error("`--transport`: `http` is not part of this version")]
+    HttpNotBuilt,
+    /// The model's file is none.
+    #[error(transparent)]
+    Model(#[from] GgufError),
+    /// Values out of range, all of them.
+    #[error("{}", .0.join("\n       "))]
+    Values(Vec<String>),
+}
+
+impl ConfigError {
+    /// The way out.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::HttpNotBuilt => Some("leave the flag out: the server speaks MCP over stdio".into()),
+            Self::NoModel => Some("llama-mcp-server --model /path/to/model.gguf".into()),
+            Self::Model(error) => Some(error.hint()),
+            Self::Values(_) => None,
+        }
+    }
+}
+
+/// Tool names as every client accepts them: one bad name makes Claude Desktop drop the whole server.
+const MAX_TOOL_NAME: usize = 64;
+
+impl Config {
+    /// Resolves what was typed, on a machine where this process may use `cpus` CPUs. Reads the model's header.
+    ///
+    /// # Errors
+    /// All values out of range at once; then what is wrong with the model's file.
+    pub fn resolve(typed: &Overrides, cpus: usize) -> Result<Self, ConfigError> {
+        let mut check = Checker::default();
+        let seed: i64 = check.integer("seed", typed.seed, ranges::SEED, 42);
+        let deadline = typed.deadline.map(|seconds| check.number("deadline", Some(seconds), ranges::DEADLINE, 0.0));
+        let config = Self {
+            model: ModelConfig {
+                name: "default".into(),
+                path: typed.model.clone().unwrap_or_default(),
+                tool_name: check.tool_name(typed.tool_name.as_deref().unwrap_or("chat")),
+                n_gpu_layers: check.integer("n_gpu_layers", typed.n_gpu_layers, ranges::N_GPU_LAYERS, 99),
+                n_ctx: check.integer("n_ctx", typed.n_ctx, ranges::N_CTX, 4096),
+                n_batch: check.integer("n_batch", typed.n_batch, ranges::N_BATCH, 2048),
+                n_threads: threads(check.integer("n_threads", typed.n_threads, ranges::N_THREADS, 4), cpus),
+                parallel: check.integer("parallel", typed.parallel, ranges::PARALLEL, 4),
+                max_queue: check.integer("max_queue", typed.max_queue, ranges::MAX_QUEUE, 64),
+                defaults: Defaults {
+                    max_tokens: check.integer("max_tokens", typed.max_tokens, ranges::MAX_TOKENS, 2048),
+                    temperature: check.number("temperature", typed.temperature, ranges::TEMPERATURE, 0.7),
+                    top_p: check.number("top_p", typed.top_p, ranges::TOP_P, 0.9),
+                    top_k: check.integer("top_k", typed.top_k, ranges::TOP_K, 40),
+                    min_p: check.number("min_p", typed.min_p, ranges::MIN_P, 0.0),
+                    repeat_penalty: check.number("repeat_penalty", typed.repeat_penalty, ranges::REPEAT_PENALTY, 1.1),
+                    // -1 is no u32: drawn for every call.
+                    seed: u32::try_from(seed).ok(),
+                    prompt_suffix: typed.prompt_suffix.clone(),
+                    deadline: deadline.map(Duration::from_secs_f64),
+                },
+            },
+        };
+        if !check.problems.is_empty() {
+            return Err(ConfigError::Values(check.problems));
+        }
+        let path = typed.model.as_ref().ok_or(ConfigError::NoModel)?;
+        let header = gguf::read_header(path)?;
+        tracing::debug!(?header, "the model's header was read");
+        Ok(config)
+    }
+}
+
+/// `wanted` threads, 0 for all; more than there are CPUs would only wait for each other.
+fn threads(wanted: usize, cpus: usize) -> usize {
+    if wanted > cpus {
+        tracing::info!("n_threads is {cpus}, the CPUs that this process may use, not {wanted}");
+    }
+    if wanted == 0 { cpus } else { wanted.min(cpus) }
+}
+
+/// Collects what is wrong, so that all of it is told at once.
+#[derive(Default)]
+struct Checker {
+    problems: Vec<String>,
+}
+
+impl Checker {
+    /// A value in range, or the default; `T` holds the whole range.
+    fn integer<T: TryFrom<i64>>(&mut self, name: &str, typed: Option<i64>, range: Range<i64>, default: i64) -> T {
+        let value = self.in_range(name, typed, range, default);
+        T::try_from(value).ok().expect("the type of every setting holds its range")
+    }
+
+    fn number<T: FromF64>(&mut self, name: &str, typed: Option<f64>, range: Range<f64>, default: f64) -> T {
+        T::from_f64(self.in_range(name, typed, range, default))
+    }
+
+    fn in_range<T: Copy + PartialOrd + std::fmt::Display>(
+        &mut self,
+        name: &str,
+        typed: Option<T>,
+        range: Range<T>,
+        default: T,
+    ) -> T {
+        match typed {
+            Some(value) if range.contains(value) => value,
+            Some(value) => {
+                self.problems.push(format!("`--{name}`: must be {range}, found {value}"));
+                range.min
+            }
+            None => default,
+        }
+    }
+
+    fn tool_name(&mut self, name: &str) -> String {
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        if name.is_empty() || name.len() > MAX_TOOL_NAME || !name.chars().all(fits) {
+            self.problems.push(format!(
+                "`--tool_name`: must be 1 to {MAX_TOOL_NAME} letters, digits, `_` or `-`, found `{name}`"
+            ));
+        }
+        name.to_owned()
+    }
+}
+
+/// The widths in which settings are kept.
+trait FromF64 {
+    fn from_f64(value: f64) -> Self;
+}
+
+impl FromF64 for f64 {
+    fn from_f64(value: f64) -> Self {
+        value
+    }
+}
+
+impl FromF64 for f32 {
+    fn from_f64(value: f64) -> Self {
+        ranges::to_f32(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed() -> Overrides {
+        Overrides {
+            model: Some("tests/models/tiny-crab-chat.Q8_0.gguf".into()),
+            ..Overrides::default()
+        }
+    }
+
+    #[test]
+    fn the_documented_defaults_hold() {
+        let model = Config::resolve(&typed(), 8).unwrap().model;
+        assert_eq!((model.n_gpu_layers, model.n_ctx, model.n_batch, model.n_threads), (99, 4096, 2048, 4));
+        assert_eq!((model.tool_name.as_str(), model.parallel, model.max_queue), ("chat", 4, 64));
+        let expected = Defaults {
+            max_tokens: 2048,
+            temperature: 0.7,
+            top_p: 0.9,
+            top_k: 40,
+            min_p: 0.0,
+            repeat_penalty: 1.1,
+            seed: Some(42),
+            prompt_suffix: None,
+            deadline: None,
+        };
+        assert_eq!(model.defaults, expected);
+    }
+
+    #[test]
+    fn threads_are_capped_by_the_cpus_and_zero_means_all() {
+        assert_eq!([threads(4, 2), threads(0, 2), threads(1, 2)], [2, 2, 1]);
+    }
+
+    #[test]
+    fn a_seed_of_minus_one_is_drawn() {
+        let drawn = Overrides {
+            seed: Some(-1),
+            ..typed()
+        };
+        assert_eq!(Config::resolve(&drawn, 1).unwrap().model.defaults.seed, None);
+    }
+
+    #[test]
+    fn all_values_out_of_range_are_told_at_once() {
+        let wrong = Overrides {
+            temperature: Some(f64::NAN),
+            top_p: Some(7.0),
+            tool_name: Some("a b".into()),
+            ..typed()
+        };
+        let error = Config::resolve(&wrong, 1).unwrap_err().to_string();
+        insta::assert_snapshot!(error, @r"
+        `--tool_name`: must be 1 to 64 letters, digits, `_` or `-`, found `a b`
+               `--temperature`: must be from 0 to 5, found NaN
+               `--top_p`: must be from 0 to 1, found 7
+        ");
+    }
+}

@@ -1,0 +1,65 @@
+//! What values a setting may have, the same for flags and for arguments of a call.
+
+use std::fmt::{self, Display};
+
+/// From `min` to `max`, both included.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Range<T> {
+    /// The least value.
+    pub min: T,
+    /// The greatest value.
+    pub max: T,
+}
+
+impl<T: PartialOrd> Range<T> {
+    /// Whether `value` may be used; what is not a number may not.
+    pub fn contains(&self, value: T) -> bool {
+        self.min <= value && value <= self.max
+    }
+}
+
+impl<T: Display> Display for Range<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "from {} to {}", self.min, self.max)
+    }
+}
+
+const fn range<T: Copy>(min: T, max: T) -> Range<T> {
+    Range { min, max }
+}
+
+/// Beyond 2 the text is noise already; above 5 logits lose all difference.
+pub const TEMPERATURE: Range<f64> = range(0.0, 5.0);
+/// A share of probability.
+pub const TOP_P: Range<f64> = range(0.0, 1.0);
+/// A share of probability.
+pub const MIN_P: Range<f64> = range(0.0, 1.0);
+/// More than any vocabulary has tokens.
+pub const TOP_K: Range<i64> = range(0, 10_000_000);
+/// 0 would divide by nothing; far from 1 nothing is left of the model's choice.
+pub const REPEAT_PENALTY: Range<f64> = range(0.1, 10.0);
+/// -1 draws one. 4294967295 means "random" to llama.cpp, so it is no seed.
+pub const SEED: Range<i64> = range(-1, 4_294_967_294);
+/// The context cuts it further.
+pub const MAX_TOKENS: Range<i64> = range(1, 1_000_000_000);
+/// Seconds: from what a timer can tell to a week.
+pub const DEADLINE: Range<f64> = range(0.001, 604_800.0);
+/// More layers than any model has.
+pub const N_GPU_LAYERS: Range<i64> = range(0, 1_000_000);
+/// Tokens; 0 is what the model was trained for.
+pub const N_CTX: Range<i64> = range(0, 100_000_000);
+/// Tokens; wider batches than this only take memory.
+pub const N_BATCH: Range<i64> = range(1, 65_536);
+/// Capped by the CPUs there are.
+pub const N_THREADS: Range<i64> = range(0, 4096);
+/// llama.cpp has 256 sequences; a batch needs room for prompts beside one token for each.
+pub const PARALLEL: Range<i64> = range(1, 128);
+/// Waiting calls hold their prompts in memory.
+pub const MAX_QUEUE: Range<i64> = range(0, 100_000);
+
+/// A checked number in the width in which llama.cpp takes it.
+pub fn to_f32(value: f64) -> f32 {
+    #[expect(clippy::cast_possible_truncation, reason = "all ranges are far inside those of f32")]
+    let narrow = value as f32;
+    narrow
+}

@@ -1,0 +1,202 @@
+//! The engine's seam: what is asked of a model and what comes back.
+//!
+//! Data types only, and all of them cross the pipe between server and worker, so each is plain and serialisable. The
+//! code that decodes lies in the modules below and runs in the worker process alone; the server's layers use the
+//! types here and nothing else of the engine.
+
+pub mod limits;
+pub mod llama;
+pub mod pace;
+pub mod prompt;
+pub mod queue;
+pub mod sampling;
+pub mod scheduler;
+pub mod template;
+pub mod text;
+pub mod thinking;
+
+use serde::{Deserialize, Serialize};
+
+/// Who speaks in a [`Message`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Standing instructions.
+    System,
+    /// The one who asks.
+    User,
+    /// The model, in an earlier turn.
+    Assistant,
+}
+
+/// One turn of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said; never parsed for control tokens.
+    pub content: String,
+}
+
+/// How the next token is chosen. Ranges are checked where the values are parsed ([`crate::tools::arguments`]).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SamplingParams {
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// Nucleus; 1 is off.
+    pub top_p: f32,
+    /// 0 is off.
+    pub top_k: i32,
+    /// Share of the best token's probability that a candidate needs; 0 is off.
+    pub min_p: f32,
+    /// Over the last [`sampling::REPEAT_LAST_N`] tokens, the prompt's included; 1 is off.
+    pub repeat_penalty: f32,
+    /// Drawn by the server where the user asked for a random one; `u32::MAX` would mean "random" to llama.cpp and
+    /// never occurs.
+    pub seed: u32,
+}
+
+/// One call of a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GenerateRequest {
+    /// The conversation; not empty.
+    pub messages: Vec<Message>,
+    /// At least 1; cut to what the context leaves.
+    pub max_tokens: u32,
+    /// How tokens are chosen.
+    pub sampling: SamplingParams,
+    /// Texts that end the answer and are not part of it; none is empty.
+    pub stop: Vec<String>,
+}
+
+/// Why a generation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// The model ended its answer, or a stop string was met.
+    Stop,
+    /// `max_tokens`, or the context was full.
+    Length,
+    /// The call's deadline passed.
+    Deadline,
+    /// The caller asked for the end.
+    Cancelled,
+}
+
+/// How a call is ended from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CancelReason {
+    /// Nobody waits for the answer any more.
+    Cancelled,
+    /// The time is up; what there is of the answer is wanted.
+    Deadline,
+}
+
+impl From<CancelReason> for FinishReason {
+    fn from(reason: CancelReason) -> Self {
+        match reason {
+            CancelReason::Cancelled => Self::Cancelled,
+            CancelReason::Deadline => Self::Deadline,
+        }
+    }
+}
+
+/// Where a call was when it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// The model was being loaded.
+    Load,
+    /// It waited for a free sequence or for cells.
+    Queue,
+    /// Its prompt was being read.
+    Prefill,
+    /// It was writing.
+    Generate,
+}
+
+/// Counts and times of one call. Times are milliseconds of wall clock.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Tokens of the rendered prompt.
+    pub prompt_tokens: u32,
+    /// How many of them came from the cache.
+    pub cached_tokens: u32,
+    /// Tokens sampled, thinking included, the end token not.
+    pub completion_tokens: u32,
+    /// How many of them were spent inside thinking blocks.
+    pub thinking_tokens: u32,
+    /// Waiting for a sequence and for cells.
+    pub queue_ms: u64,
+    /// Waiting for the model to be loaded.
+    pub load_ms: u64,
+    /// From admission to the first sampled token.
+    pub prefill_ms: u64,
+    /// From the first sampled token to the end.
+    pub decode_ms: u64,
+}
+
+/// The end of a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generation {
+    /// The answer, without thinking, stop string and control tokens.
+    pub text: String,
+    /// Why it ended.
+    pub finish_reason: FinishReason,
+    /// Where it was when it ended.
+    pub phase: Phase,
+    /// The model was still inside a thinking block.
+    pub still_thinking: bool,
+    /// The seed that was used.
+    pub seed: u32,
+    /// Counts and times.
+    pub usage: Usage,
+}
+
+/// What kind of thing went wrong in the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EngineErrorKind {
+    /// The model could not be loaded.
+    Load,
+    /// The queue is full.
+    Busy,
+    /// The chat template refused the messages, or is broken.
+    Template,
+    /// The prompt does not fit the context.
+    ContextOverflow,
+    /// llama.cpp failed in the middle of the work.
+    Decode,
+}
+
+/// An error of the engine as people read it; it crosses the pipe as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{text}")]
+pub struct EngineError {
+    /// For code that must tell errors apart.
+    pub kind: EngineErrorKind,
+    /// The thing and the cause.
+    pub text: String,
+    /// The way out, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl EngineError {
+    /// An error of `kind` without a hint.
+    pub fn new(kind: EngineErrorKind, text: impl Into<String>) -> Self {
+        Self {
+            kind,
+            text: text.into(),
+            hint: None,
+        }
+    }
+
+    /// The same with the way out.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}

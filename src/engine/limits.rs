@@ -1,0 +1,98 @@
+//! What a worker has to give, planned from what was asked, what the model can, and the memory there is: pure.
+
+/// llama.cpp pads a context to this many cells (`llama-context.cpp`), so fewer save nothing.
+const CELL_STEP: u32 = 256;
+
+/// Rows that a batch has for prompts, at least, beside one for every sequence.
+const MIN_PROMPT_ROWS: usize = 32;
+
+/// The share of the memory there is that the cache may take; the compute buffers and other processes need some too.
+const CACHE_SHARE_PERCENT: u64 = 80;
+
+/// What a worker has to give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Sequences at once, at least 1.
+    pub parallel: usize,
+    /// Tokens of one call, prompt and answer.
+    pub n_ctx: u32,
+    /// Cells of the cache, shared by all; at least `n_ctx`.
+    pub kv_cells: u32,
+    /// Tokens of one batch, more than `parallel`.
+    pub n_batch: usize,
+}
+
+/// What limits are planned from.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts {
+    /// The context that the model was trained for.
+    pub n_ctx_train: u32,
+    /// Bytes of one cell over all layers.
+    pub bytes_per_cell: u64,
+    /// Bytes of memory that can still be taken, where known.
+    pub available_memory: Option<u64>,
+}
+
+impl Limits {
+    /// Plans for calls of `n_ctx` tokens (0: what the model was trained for), `parallel` at once, in batches of
+    /// `n_batch`.
+    ///
+    /// A context beyond the trained one gives nonsense, so it is capped. The cache has room for all sequences at full
+    /// length where memory allows it, and for one in any case.
+    pub fn plan(n_ctx: u32, parallel: usize, n_batch: usize, facts: Facts) -> Self {
+        let trained = facts.n_ctx_train.max(1);
+        let n_ctx = if n_ctx == 0 { trained } else { n_ctx.min(trained) };
+        let wanted = u64::from(n_ctx).saturating_mul(parallel as u64);
+        let fitting = facts.available_memory.map_or(u64::MAX, |memory| {
+            memory / 100 * CACHE_SHARE_PERCENT / facts.bytes_per_cell.max(1)
+        });
+        let cells = wanted.min(fitting).max(n_ctx.into());
+        let kv_cells = u32::try_from(cells.next_multiple_of(CELL_STEP.into())).unwrap_or(u32::MAX - CELL_STEP + 1);
+        Self {
+            parallel,
+            n_ctx,
+            kv_cells,
+            // llama.cpp cuts n_batch to the cells, and a batch above that would end the process.
+            n_batch: n_batch.max(parallel + MIN_PROMPT_ROWS).min(kv_cells as usize),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FACTS: Facts = Facts {
+        n_ctx_train: 8192,
+        bytes_per_cell: 1000,
+        available_memory: None,
+    };
+
+    #[test]
+    fn all_sequences_fit_where_memory_allows_it() {
+        let limits = Limits::plan(4096, 4, 2048, FACTS);
+        assert_eq!((limits.n_ctx, limits.kv_cells, limits.n_batch), (4096, 16_384, 2048));
+    }
+
+    #[test]
+    fn a_context_beyond_the_trained_one_is_capped_and_zero_means_the_trained_one() {
+        assert_eq!(Limits::plan(100_000, 1, 2048, FACTS).n_ctx, 8192);
+        assert_eq!(Limits::plan(0, 1, 2048, FACTS).n_ctx, 8192);
+    }
+
+    #[test]
+    fn little_memory_means_fewer_cells_but_one_call_always_fits() {
+        let with = |bytes| Facts {
+            available_memory: Some(bytes),
+            ..FACTS
+        };
+        assert_eq!(Limits::plan(4096, 4, 2048, with(10_000_000)).kv_cells, 8192);
+        assert_eq!(Limits::plan(4000, 4, 2048, with(1000)).kv_cells, 4096);
+    }
+
+    #[test]
+    fn a_batch_has_room_for_prompts_and_never_exceeds_the_cells() {
+        assert_eq!(Limits::plan(4096, 64, 1, FACTS).n_batch, 96);
+        assert_eq!(Limits::plan(10, 1, 2048, FACTS).n_batch, 256);
+    }
+}

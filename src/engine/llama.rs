@@ -1,0 +1,310 @@
+//! llama.cpp: loading a model, and [`Decoder`] and [`Vocabulary`] over it.
+//!
+//! Runs in the worker alone. The checks that keep llama.cpp from ending the process stand where its functions are
+//! called: a batch never exceeds `n_batch`, sequence ids are our own, the cache is unified, only rows that asked for
+//! logits are sampled, token ids come from llama.cpp itself.
+
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use llama_cpp_2::context::LlamaContext;
+use llama_cpp_2::context::params::LlamaContextParams;
+use llama_cpp_2::llama_backend::LlamaBackend;
+use llama_cpp_2::llama_batch::LlamaBatch;
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::model::params::LlamaModelParams;
+use llama_cpp_2::sampling::LlamaSampler;
+use llama_cpp_2::token::LlamaToken;
+use llama_cpp_2::token::data::LlamaTokenData;
+use llama_cpp_2::token::data_array::LlamaTokenDataArray;
+use llama_cpp_2::token_type::LlamaTokenAttr;
+use llama_cpp_2::vocab::LlamaVocab;
+
+use super::limits::{Facts, Limits};
+use super::prompt::{Token, Vocabulary};
+use super::scheduler::{Decoder, Row};
+use super::{EngineError, EngineErrorKind, SamplingParams, sampling};
+
+/// Rows that one pass of the compute graph takes on a CPU: larger ones are no faster there (measured: the differences
+/// between 64 and 512 are noise) and cost memory, 2 MiB a row where the vocabulary has 262,144 tokens.
+const CPU_UBATCH: u32 = 256;
+
+/// The same on a GPU, where wider is faster: llama.cpp's default.
+const GPU_UBATCH: u32 = 512;
+
+/// A loaded model, with the backend that must outlive it.
+#[derive(Debug)]
+pub struct Model {
+    // Fields are dropped in this order.
+    model: LlamaModel,
+    backend: LlamaBackend,
+}
+
+impl Model {
+    /// Sends llama.cpp's log into tracing, under the target `llama-cpp-2`. Once, before the first load.
+    pub fn capture_logs() {
+        llama_cpp_2::send_logs_to_tracing(llama_cpp_2::LogOptions::default());
+    }
+
+    /// Loads the file at `path`; blocks for as long as that takes. `progress` is called with percents from this thread.
+    ///
+    /// # Errors
+    /// `Load`; llama.cpp gives its reasons only to the log.
+    pub fn load(path: &Path, n_gpu_layers: u32, mut progress: impl FnMut(u8) + 'static) -> Result<Self, EngineError> {
+        // llama-cpp-2 asserts this in debug builds.
+        if !path.exists() {
+            return Err(load_error(path, "the file does not exist"));
+        }
+        let backend = LlamaBackend::init().map_err(|error| load_error(path, &error.to_string()))?;
+        let mut last = None;
+        let params = LlamaModelParams::default().with_n_gpu_layers(n_gpu_layers).with_progress_callback(move |share| {
+            let percent = percent(share);
+            if last != Some(percent) {
+                last = Some(percent);
+                progress(percent);
+            }
+            true
+        });
+        let model = LlamaModel::load_from_file(&backend, path, &params)
+            .map_err(|error| load_error(path, &format!("llama.cpp could not load it ({error})")))?;
+        Ok(Self { model, backend })
+    }
+
+    /// What [`Limits`] are planned from.
+    pub fn facts(&self, available_memory: Option<u64>) -> Facts {
+        Facts {
+            n_ctx_train: self.model.n_ctx_train(),
+            bytes_per_cell: self.bytes_per_cell(),
+            available_memory,
+        }
+    }
+
+    /// Bytes that one cell of the cache takes over all layers, at 16 bits a number; an upper bound where layers differ
+    /// or windows slide.
+    fn bytes_per_cell(&self) -> u64 {
+        let architecture = self.model.meta_val_str("general.architecture").unwrap_or_default();
+        let heads = u64::from(self.model.n_head().max(1));
+        let embedding = u64::try_from(self.model.n_embd()).unwrap_or(0);
+        let length = |key: &str| {
+            self.model
+                .meta_val_str(&format!("{architecture}.attention.{key}"))
+                .ok()
+                .and_then(|value| value.parse().ok())
+                .unwrap_or(embedding / heads)
+        };
+        let numbers = length("key_length") + length("value_length");
+        2 * numbers * u64::from(self.model.n_layer()) * u64::from(self.model.n_head_kv().max(1))
+    }
+
+    /// The source of the model's chat template; none for a base model.
+    pub fn chat_template(&self) -> Option<String> {
+        self.model.chat_template(None).ok()?.to_string().ok()
+    }
+
+    /// The vocabulary.
+    pub fn vocabulary(&self) -> ModelVocabulary<'_> {
+        ModelVocabulary {
+            vocab: self.model.vocab(),
+        }
+    }
+
+    /// A context for `limits`.
+    ///
+    /// # Errors
+    /// `Load` where llama.cpp cannot make it, for want of memory as a rule.
+    pub fn decoder(&self, limits: Limits, n_threads: usize, on_gpu: bool) -> Result<LlamaDecoder<'_>, EngineError> {
+        let refused = |cause: String| {
+            EngineError::new(
+                EngineErrorKind::Load,
+                format!("could not make a context of {} cells: {cause}", limits.kv_cells),
+            )
+            .hint("choose a smaller --n_ctx or --parallel")
+        };
+        let n_batch = u32::try_from(limits.n_batch).map_err(|error| refused(error.to_string()))?;
+        let n_seq_max = u32::try_from(limits.parallel).map_err(|error| refused(error.to_string()))?;
+        let n_threads = i32::try_from(n_threads).map_err(|error| refused(error.to_string()))?;
+        let ubatch = if on_gpu { GPU_UBATCH } else { CPU_UBATCH };
+        let params = LlamaContextParams::default()
+            .with_n_ctx(NonZeroU32::new(limits.kv_cells))
+            .with_n_batch(n_batch)
+            .with_n_ubatch(n_batch.min(ubatch).max(n_seq_max))
+            .with_n_seq_max(n_seq_max)
+            .with_n_threads(n_threads)
+            .with_n_threads_batch(n_threads)
+            // One pool of cells for all sequences: what one does not use, another may.
+            .with_kv_unified(true)
+            // Sliding-window layers keep the window only; the default would keep everything.
+            .with_swa_full(false)
+            .with_no_perf(true);
+        let context =
+            self.model.new_context(&self.backend, params).map_err(|error| refused(format!("llama.cpp says {error}")))?;
+        Ok(LlamaDecoder {
+            context,
+            vocab: self.model.vocab(),
+            thinking_tokens: self.vocabulary().thinking_tokens(),
+            batch: LlamaBatch::new(limits.n_batch, 1),
+            candidates: LlamaTokenDataArray::new(Vec::new(), false),
+        })
+    }
+}
+
+fn load_error(path: &Path, cause: &str) -> EngineError {
+    EngineError::new(
+        EngineErrorKind::Load,
+        format!("could not load the model `{}`: {cause}", path.display()),
+    )
+    .hint("check that the file is a complete GGUF of an architecture that this build knows, and that memory suffices")
+}
+
+fn percent(share: f32) -> u8 {
+    // 0..=100 by the clamp, so neither truncation nor sign is lost.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "clamped to 0..=100"
+    )]
+    let percent = (share * 100.0).clamp(0.0, 100.0) as u8;
+    percent
+}
+
+/// The model's vocabulary; may be used beside the decoder, from another thread.
+#[derive(Debug)]
+pub struct ModelVocabulary<'model> {
+    vocab: LlamaVocab<'model>,
+}
+
+impl ModelVocabulary<'_> {
+    /// The texts of the first and the last token of a text, empty where there is none.
+    pub fn bos_and_eos(&self) -> (String, String) {
+        (self.special_text(self.vocab.bos()), self.special_text(self.vocab.eos()))
+    }
+
+    fn special_text(&self, token: LlamaToken) -> String {
+        // -1 stands for "none", and asking for its text would end the process.
+        if token.0 < 0 {
+            return String::new();
+        }
+        String::from_utf8_lossy(&self.vocab.token_to_piece(token, true, None)).into_owned()
+    }
+
+    fn tokens(&self) -> impl Iterator<Item = LlamaToken> {
+        (0..self.vocab.n_tokens()).map(LlamaToken)
+    }
+
+    /// The tokens that are a thinking tag. Some vocabularies class them as control tokens, which have no text.
+    fn thinking_tokens(&self) -> Vec<LlamaToken> {
+        ["<think>", "</think>"]
+            .iter()
+            .filter_map(|tag| match self.vocab.tokenize(tag.as_bytes(), false, true)[..] {
+                [token] if self.special_text(token) == *tag => Some(token),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+impl Vocabulary for ModelVocabulary<'_> {
+    fn tokenize(&self, text: &str, parse_special: bool) -> Vec<Token> {
+        let tokens = self.vocab.tokenize(text.as_bytes(), false, parse_special);
+        tokens.into_iter().map(|token| token.0).collect()
+    }
+
+    fn bos(&self) -> Option<Token> {
+        Some(self.vocab.bos().0).filter(|bos| *bos >= 0)
+    }
+
+    fn adds_bos(&self) -> bool {
+        self.vocab.should_add_bos()
+    }
+
+    fn control_texts(&self) -> Vec<String> {
+        // Those that llama.cpp's tokeniser skips without `parse_special` (llama-vocab.cpp: tokenizer_st_partition).
+        self.tokens()
+            .filter(|token| {
+                let attributes = self.vocab.attr(*token);
+                attributes.contains(LlamaTokenAttr::Control) || attributes.contains(LlamaTokenAttr::Unknown)
+            })
+            .map(|token| self.special_text(token))
+            .filter(|text| !text.is_empty())
+            .collect()
+    }
+
+    fn has_thinking_token(&self) -> bool {
+        !self.thinking_tokens().is_empty()
+    }
+}
+
+/// The one context of a worker.
+#[derive(Debug)]
+pub struct LlamaDecoder<'model> {
+    context: LlamaContext<'model>,
+    vocab: LlamaVocab<'model>,
+    thinking_tokens: Vec<LlamaToken>,
+    batch: LlamaBatch<'static>,
+    /// Kept between tokens for its memory: as large as the vocabulary.
+    candidates: LlamaTokenDataArray,
+}
+
+impl Decoder for LlamaDecoder<'_> {
+    type Sampler = LlamaSampler;
+
+    fn sampler(&self, params: &SamplingParams, prompt: &[Token]) -> LlamaSampler {
+        let mut chain = sampling::chain(params, self.vocab.n_tokens());
+        let seen = prompt.len().saturating_sub(sampling::REPEAT_LAST_N.unsigned_abs() as usize);
+        chain.accept_many(prompt[seen..].iter().map(|token| LlamaToken(*token)));
+        chain
+    }
+
+    fn decode(&mut self, batch: &[Row]) -> Result<Duration, String> {
+        let started = Instant::now();
+        self.batch.clear();
+        for row in batch {
+            let position = i32::try_from(row.position).map_err(|error| error.to_string())?;
+            let sequence = sequence_id(row.sequence);
+            self.batch
+                .add(LlamaToken(row.token), position, &[sequence], row.logits)
+                .map_err(|error| error.to_string())?;
+        }
+        self.context.decode(&mut self.batch).map_err(|error| error.to_string())?;
+        // GPU backends compute in the background; the time of the step includes that.
+        self.context.synchronize();
+        Ok(started.elapsed())
+    }
+
+    fn sample(&mut self, row: usize, sampler: &mut LlamaSampler) -> Token {
+        let row = i32::try_from(row).expect("a batch has fewer rows than 2^31");
+        let logits = self.context.get_logits_ith(row);
+        self.candidates.data.clear();
+        self.candidates
+            .data
+            .extend((0..).zip(logits).map(|(token, logit)| LlamaTokenData::new(LlamaToken(token), *logit, 0.0)));
+        self.candidates.selected = None;
+        self.candidates.sorted = false;
+        // Not `LlamaSampler::sample`: it accepts by itself, and lets C++ exceptions through.
+        sampler.apply(&mut self.candidates);
+        let token = self.candidates.selected_token().expect("every chain ends in a sampler that selects");
+        sampler.accept(token);
+        token.0
+    }
+
+    fn is_end(&self, token: Token) -> bool {
+        self.vocab.is_eog(LlamaToken(token))
+    }
+
+    fn piece(&self, token: Token) -> Vec<u8> {
+        let token = LlamaToken(token);
+        self.vocab.token_to_piece(token, self.thinking_tokens.contains(&token), None)
+    }
+
+    fn clear(&mut self, sequence: usize) {
+        if let Err(error) = self.context.kv_cache_seq_rm(sequence_id(sequence), None, None) {
+            // A whole sequence can always be removed (llama.h: llama_memory_seq_rm).
+            tracing::error!(sequence, %error, "llama.cpp did not clear a sequence");
+        }
+    }
+}
+
+fn sequence_id(sequence: usize) -> i32 {
+    i32::try_from(sequence).expect("sequences are fewer than llama.cpp's 256")
+}

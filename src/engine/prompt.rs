@@ -1,0 +1,345 @@
+//! A conversation → the tokens that the model reads.
+//!
+//! Jinja gives template and contents as one text, in which llama.cpp would parse every control token, a user's
+//! `<|im_end|>` too. So before rendering each control token that occurs in a content is put between two marks
+//! (noncharacters of Unicode that occur nowhere in the conversation); afterwards what stands between marks is tokenised
+//! as plain text, and the rest, which is the template's, with control tokens.
+
+use std::collections::HashSet;
+
+use aho_corasick::{AhoCorasick, MatchKind};
+
+use super::template::{ChatTemplate, join_contents};
+use super::{EngineError, EngineErrorKind, Message, Role};
+
+/// A token's number in the vocabulary of the model.
+pub type Token = i32;
+
+/// What preparing a prompt needs of a vocabulary; called from one thread beside the model's.
+pub trait Vocabulary {
+    /// The tokens of `text`, nothing added; control tokens are recognised only where `parse_special` says so.
+    fn tokenize(&self, text: &str, parse_special: bool) -> Vec<Token>;
+    /// The token that begins a text, where there is one.
+    fn bos(&self) -> Option<Token>;
+    /// Whether the model wants it at the beginning of every prompt.
+    fn adds_bos(&self) -> bool;
+    /// The texts that only `parse_special` recognises; none is empty.
+    fn control_texts(&self) -> Vec<String>;
+    /// Whether `<think>` is a token of its own.
+    fn has_thinking_token(&self) -> bool;
+}
+
+/// A prompt ready for the scheduler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prompt {
+    /// Not empty.
+    pub tokens: Vec<Token>,
+    /// How the answer's thinking is to be read.
+    pub thinking: ThinkingMode,
+}
+
+/// What the model and the prompt say of thinking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ThinkingMode {
+    /// The model does not think.
+    Never,
+    /// A block may begin.
+    Possible,
+    /// The prompt ends inside a block.
+    Opened,
+}
+
+/// Turns conversations into prompts.
+#[derive(Debug)]
+pub struct PromptBuilder<V> {
+    vocabulary: V,
+    template: Option<ChatTemplate>,
+    thinks: bool,
+    controls: ControlTexts,
+}
+
+#[derive(Debug)]
+struct ControlTexts {
+    finder: AhoCorasick,
+    texts: HashSet<String>,
+}
+
+impl<V: Vocabulary> PromptBuilder<V> {
+    /// `template` is the model's chat template and its source; none for a base model.
+    ///
+    /// # Errors
+    /// `Template` where the control tokens are too many for a search automaton.
+    pub fn new(vocabulary: V, template: Option<(ChatTemplate, &str)>) -> Result<Self, EngineError> {
+        let texts = vocabulary.control_texts();
+        let finder = AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostLongest)
+            .build(&texts)
+            .map_err(|error| {
+                EngineError::new(
+                    EngineErrorKind::Load,
+                    format!("the model's control tokens could not be indexed: {error}"),
+                )
+            })?;
+        let thinks = vocabulary.has_thinking_token() || template.as_ref().is_some_and(|(_, source)| source.contains("think>"));
+        Ok(Self {
+            vocabulary,
+            template: template.map(|(template, _)| template),
+            thinks,
+            controls: ControlTexts {
+                finder,
+                texts: texts.into_iter().collect(),
+            },
+        })
+    }
+
+    /// The prompt of `messages`.
+    ///
+    /// # Errors
+    /// `Template` where the template refuses the messages or gives nothing.
+    pub fn build(&self, messages: &[Message]) -> Result<Prompt, EngineError> {
+        let (mut tokens, thinking) = match &self.template {
+            Some(template) => self.chat(template, messages)?,
+            None => (
+                self.vocabulary.tokenize(&join_contents(messages), false),
+                self.thinking_after(""),
+            ),
+        };
+        // The template may write the token itself; twice would spoil the answer.
+        if let Some(bos) = self.vocabulary.bos()
+            && self.vocabulary.adds_bos()
+            && tokens.first() != Some(&bos)
+        {
+            tokens.insert(0, bos);
+        }
+        if tokens.is_empty() {
+            return Err(
+                EngineError::new(EngineErrorKind::Template, "the messages give an empty prompt").hint("send some text")
+            );
+        }
+        Ok(Prompt { tokens, thinking })
+    }
+
+    fn chat(&self, template: &ChatTemplate, messages: &[Message]) -> Result<(Vec<Token>, ThinkingMode), EngineError> {
+        let Some(marks) = Marks::absent_from(messages) else {
+            return Err(EngineError::new(
+                EngineErrorKind::Template,
+                "the messages hold every noncharacter of Unicode",
+            )
+            .hint("remove the characters U+FDD0 to U+FDEF from the text"));
+        };
+        let marked: Vec<Message> = messages.iter().map(|message| self.controls.mark(message, marks)).collect();
+        let rendered = template.render(&marked)?;
+        let mut tokens = Vec::new();
+        for (text, is_template) in self.controls.split(&rendered, marks) {
+            tokens.extend(self.vocabulary.tokenize(&text, is_template));
+        }
+        Ok((tokens, self.thinking_after(&rendered)))
+    }
+
+    fn thinking_after(&self, rendered: &str) -> ThinkingMode {
+        if !self.thinks {
+            ThinkingMode::Never
+        } else if rendered.trim_end().ends_with("<think>") {
+            ThinkingMode::Opened
+        } else {
+            ThinkingMode::Possible
+        }
+    }
+}
+
+/// The two characters around a control token of a content.
+#[derive(Debug, Clone, Copy)]
+struct Marks {
+    open: char,
+    close: char,
+}
+
+impl Marks {
+    fn absent_from(messages: &[Message]) -> Option<Self> {
+        let mut free =
+            ('\u{fdd0}'..='\u{fdef}').filter(|mark| !messages.iter().any(|message| message.content.contains(*mark)));
+        Some(Self {
+            open: free.next()?,
+            close: free.next()?,
+        })
+    }
+}
+
+impl ControlTexts {
+    /// `message` with its control tokens between marks. An earlier answer's thinking tags stay bare: templates look for
+    /// them.
+    fn mark(&self, message: &Message, marks: Marks) -> Message {
+        let content = &message.content;
+        let mut marked = String::with_capacity(content.len());
+        let mut from = 0;
+        for found in self.finder.find_iter(content) {
+            let text = &content[found.range()];
+            if message.role == Role::Assistant && matches!(text, "<think>" | "</think>") {
+                continue;
+            }
+            marked.push_str(&content[from..found.start()]);
+            marked.push(marks.open);
+            marked.push_str(text);
+            marked.push(marks.close);
+            from = found.end();
+        }
+        marked.push_str(&content[from..]);
+        Message {
+            role: message.role,
+            content: marked,
+        }
+    }
+
+    /// The pieces of a rendered text, in order, none empty; true for the template's, false for a content's control token.
+    ///
+    /// A mark whose partner a template cut off protects nothing and is dropped.
+    fn split(&self, rendered: &str, marks: Marks) -> Vec<(String, bool)> {
+        let mut pieces = Vec::new();
+        let mut template = String::new();
+        let mut rest = rendered;
+        while let Some(at) = rest.find([marks.open, marks.close]) {
+            template.push_str(&rest[..at]);
+            let mut behind = rest[at..].chars();
+            let mark = behind.next();
+            rest = behind.as_str();
+            if mark == Some(marks.open)
+                && let Some((text, after)) = rest.split_once(marks.close)
+                && self.texts.contains(text)
+            {
+                if !template.is_empty() {
+                    pieces.push((std::mem::take(&mut template), true));
+                }
+                pieces.push((text.to_owned(), false));
+                rest = after;
+            }
+        }
+        template.push_str(rest);
+        if !template.is_empty() {
+            pieces.push((template, true));
+        }
+        pieces
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A vocabulary of bytes, where `<s>` (256), `<end>` (257) and `<think>` (258) are control tokens.
+    struct Bytes {
+        adds_bos: bool,
+    }
+
+    const CONTROLS: [&str; 3] = ["<s>", "<end>", "<think>"];
+
+    impl Vocabulary for Bytes {
+        fn tokenize(&self, text: &str, parse_special: bool) -> Vec<Token> {
+            let mut tokens = Vec::new();
+            let mut rest = text;
+            while let Some(first) = rest.bytes().next() {
+                let control = CONTROLS.iter().position(|control| parse_special && rest.starts_with(control));
+                if let Some(control) = control {
+                    tokens.push(256 + Token::try_from(control).unwrap());
+                    rest = &rest[CONTROLS[control].len()..];
+                } else {
+                    tokens.push(first.into());
+                    rest = std::str::from_utf8(&rest.as_bytes()[1..]).unwrap();
+                }
+            }
+            tokens
+        }
+        fn bos(&self) -> Option<Token> {
+            Some(256)
+        }
+        fn adds_bos(&self) -> bool {
+            self.adds_bos
+        }
+        fn control_texts(&self) -> Vec<String> {
+            CONTROLS.map(str::to_owned).into()
+        }
+        fn has_thinking_token(&self) -> bool {
+            true
+        }
+    }
+
+    fn builder(source: Option<&str>, adds_bos: bool) -> PromptBuilder<Bytes> {
+        let template = source.map(|source| (ChatTemplate::new(source, "<s>".into(), "<end>".into()).unwrap(), source));
+        PromptBuilder::new(Bytes { adds_bos }, template).unwrap()
+    }
+
+    fn user(content: &str) -> Vec<Message> {
+        vec![Message {
+            role: Role::User,
+            content: content.into(),
+        }]
+    }
+
+    fn tokens(source: Option<&str>, adds_bos: bool, content: &str) -> Vec<Token> {
+        builder(source, adds_bos).build(&user(content)).unwrap().tokens
+    }
+
+    const CHAT: &str = "{% for m in messages %}{{ m.content }}<end>{% endfor %}";
+
+    #[test]
+    fn control_tokens_of_the_template_are_parsed_and_those_of_a_content_are_not() {
+        let mut expected: Vec<Token> = "a<end>b".bytes().map(Token::from).collect();
+        expected.push(257);
+        assert_eq!(tokens(Some(CHAT), false, "a<end>b"), expected);
+    }
+
+    #[test]
+    fn a_template_that_cuts_a_mark_off_does_not_make_its_own_tokens_plain() {
+        let source = "{% for m in messages %}{{ m.content.split('e')[0] }}<end>{% endfor %}";
+        assert_eq!(tokens(Some(source), false, "a<end>b"), [b'a'.into(), b'<'.into(), 257]);
+    }
+
+    #[test]
+    fn marks_in_the_text_are_text() {
+        let content = "\u{fdd0}<end>\u{fdd1}";
+        let mut expected: Vec<Token> = content.bytes().map(Token::from).collect();
+        expected.push(257);
+        // Byte tokens of the test's vocabulary need ASCII, so compare what the split gives.
+        let built = builder(Some(CHAT), false);
+        let marks = Marks::absent_from(&user(content)).unwrap();
+        let marked = built.controls.mark(&user(content)[0], marks);
+        let pieces = built.controls.split(&marked.content, marks);
+        let text: String = pieces.iter().map(|(text, _)| text.as_str()).collect();
+        assert_eq!(text, content);
+        assert_eq!(pieces[1], ("<end>".to_owned(), false));
+    }
+
+    #[test]
+    fn the_first_token_stands_once_whoever_writes_it() {
+        let with = format!("{{{{ bos_token }}}}{CHAT}");
+        assert_eq!(tokens(Some(&with), true, "a"), [256, 97, 257]);
+        assert_eq!(tokens(Some(&with), false, "a"), [256, 97, 257]);
+        assert_eq!(tokens(Some(CHAT), true, "a"), [256, 97, 257]);
+        assert_eq!(tokens(Some(CHAT), false, "a"), [97, 257]);
+        assert_eq!(tokens(None, true, "a"), [256, 97]);
+    }
+
+    #[test]
+    fn a_base_model_gets_the_contents_and_nothing_else() {
+        let messages = [user("a<end>"), user("b")].concat();
+        let expected: Vec<Token> = "a<end>\n\nb".bytes().map(Token::from).collect();
+        assert_eq!(builder(None, false).build(&messages).unwrap().tokens, expected);
+    }
+
+    #[test]
+    fn an_empty_prompt_is_an_error() {
+        assert_eq!(
+            builder(None, false).build(&user("")).unwrap_err().kind,
+            EngineErrorKind::Template
+        );
+    }
+
+    #[test]
+    fn a_prompt_that_ends_inside_a_block_is_noticed() {
+        let opened = builder(Some("{{ messages[0].content }}<end><think>\n"), false);
+        assert_eq!(opened.build(&user("a")).unwrap().thinking, ThinkingMode::Opened);
+        assert_eq!(
+            builder(Some(CHAT), false).build(&user("a")).unwrap().thinking,
+            ThinkingMode::Possible
+        );
+    }
+}

@@ -1,0 +1,101 @@
+//! Calls that wait for a sequence: first come, first served, and bounded.
+//!
+//! A call enters when its command is read, so it has its place while its prompt is still being rendered. The head is
+//! never overtaken, also where it waits for cells and a shorter one would fit: a long prompt is not starved.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::prompt::Prompt;
+use super::{EngineError, EngineErrorKind, GenerateRequest, Message};
+
+/// A waiting call.
+#[derive(Debug)]
+pub struct Waiting {
+    /// The caller's number for it.
+    pub id: u64,
+    /// What is asked; the messages are taken out for rendering.
+    pub request: GenerateRequest,
+    /// None while it is being rendered and tokenised.
+    pub prompt: Option<Prompt>,
+    /// When it was read.
+    pub received: Instant,
+}
+
+/// The bounded queue.
+#[derive(Debug)]
+pub struct Queue {
+    waiting: VecDeque<Waiting>,
+    max_waiting: usize,
+}
+
+impl Queue {
+    /// A queue in which at most `max_waiting` wait beyond those that start at once.
+    pub fn new(max_waiting: usize) -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            max_waiting,
+        }
+    }
+
+    /// Takes a call; `free` sequences are about to take waiting ones.
+    ///
+    /// # Errors
+    /// `Busy` with the number that wait.
+    pub fn push(&mut self, call: Waiting, free: usize) -> Result<(), EngineError> {
+        if self.waiting.len() >= self.max_waiting + free {
+            let waiting = self.waiting.len() - free.min(self.waiting.len());
+            return Err(EngineError::new(
+                EngineErrorKind::Busy,
+                format!("the model is busy: {waiting} calls are waiting"),
+            )
+            .hint("try again later"));
+        }
+        self.waiting.push_back(call);
+        Ok(())
+    }
+
+    /// Takes out the messages of all, to be rendered.
+    pub fn take_messages(&mut self) -> Vec<(u64, Vec<Message>)> {
+        self.waiting.iter_mut().map(|call| (call.id, std::mem::take(&mut call.request.messages))).collect()
+    }
+
+    /// Hands a call its prompt; one that has left meanwhile is ignored.
+    pub fn prepared(&mut self, id: u64, prompt: Prompt) {
+        if let Some(call) = self.waiting.iter_mut().find(|call| call.id == id) {
+            call.prompt = Some(prompt);
+        }
+    }
+
+    /// Takes a call out.
+    pub fn remove(&mut self, id: u64) -> Option<Waiting> {
+        let at = self.waiting.iter().position(|call| call.id == id)?;
+        self.waiting.remove(at)
+    }
+
+    /// The head and its prompt, once it is ready.
+    pub fn head(&self) -> Option<(&Waiting, &Prompt)> {
+        let head = self.waiting.front()?;
+        Some((head, head.prompt.as_ref()?))
+    }
+
+    /// Takes the head out.
+    pub fn pop(&mut self) -> Option<Waiting> {
+        self.waiting.pop_front()
+    }
+
+    /// The ids of the waiting calls, head first.
+    pub fn ids(&self) -> impl Iterator<Item = u64> {
+        self.waiting.iter().map(|call| call.id)
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}

@@ -1,0 +1,466 @@
+//! The loop that decodes for many calls at once: admit, plan a batch, decode, sample, emit.
+//!
+//! Generic over [`Decoder`], so it is tested without a model and without time. It owns the queue, the sequences and
+//! their cells; nobody else changes them.
+//!
+//! - An admitted call has its cells reserved, prompt and answer, so it never fails for room.
+//! - Every sequence that generates has its token in every batch; prompts follow behind in chunks ([`Pace`]), the chunk
+//!   shared among them evenly, so a short prompt is not held up by a long one.
+//! - What a call's client must hear is an [`Update`]; the caller of [`Scheduler::turn`] takes them out and sends them.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::limits::Limits;
+use super::pace::Pace;
+use super::prompt::{Prompt, ThinkingMode, Token};
+use super::queue::{Queue, Waiting};
+use super::text::Output;
+use super::thinking::Thinking;
+use super::{
+    CancelReason, EngineError, EngineErrorKind, FinishReason, GenerateRequest, Generation, Phase, SamplingParams, Usage,
+};
+
+/// A token to decode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// What to decode.
+    pub token: Token,
+    /// Its place in its sequence, from 0, without gaps.
+    pub position: u32,
+    /// Which sequence, below [`Limits::parallel`].
+    pub sequence: usize,
+    /// The next token will be sampled from this row.
+    pub logits: bool,
+}
+
+/// The model, its context and its vocabulary, as the scheduler needs them.
+pub trait Decoder {
+    /// The state of one call's sampling.
+    type Sampler;
+    /// A sampler that has seen `prompt`.
+    fn sampler(&self, params: &SamplingParams, prompt: &[Token]) -> Self::Sampler;
+    /// Decodes a batch of 1 to [`Limits::n_batch`] rows and says how long it took.
+    ///
+    /// # Errors
+    /// What llama.cpp said; what the batch's sequences hold is undefined then.
+    fn decode(&mut self, batch: &[Row]) -> Result<Duration, String>;
+    /// Samples from a row of the last batch that asked for logits.
+    fn sample(&mut self, row: usize, sampler: &mut Self::Sampler) -> Token;
+    /// Whether `token` ends an answer.
+    fn is_end(&self, token: Token) -> bool;
+    /// The bytes of `token` in an answer; none for a control token.
+    fn piece(&self, token: Token) -> Vec<u8>;
+    /// Empties a sequence; its cells are free before the next decode.
+    fn clear(&mut self, sequence: usize);
+}
+
+/// News of one call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Update {
+    /// It waits; 1 is next.
+    Queued(usize),
+    /// It has a sequence: from here on it is not repeated when the worker dies.
+    Admitted,
+    /// Tokens of its prompt that are decoded, and all.
+    Prefill(u32, u32),
+    /// New text of the answer.
+    Delta(String),
+    /// The last update: it ended.
+    Done(Generation),
+    /// The last update: it failed.
+    Failed(EngineError),
+}
+
+/// Counts for people; no code decides by them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Calls that have a sequence.
+    pub active: usize,
+    /// Calls that wait for one.
+    pub waiting: usize,
+    /// Reserved cells.
+    pub reserved_cells: u32,
+    /// All cells.
+    pub kv_cells: u32,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Scheduler<D: Decoder> {
+    decoder: D,
+    limits: Limits,
+    queue: Queue,
+    sequences: Vec<Option<Active<D::Sampler>>>,
+    pace: Pace,
+    ready_at: Instant,
+    updates: Vec<(u64, Update)>,
+}
+
+/// A call that has a sequence.
+#[derive(Debug)]
+struct Active<S> {
+    id: u64,
+    prompt: Vec<Token>,
+    /// Prompt tokens that are decoded.
+    prefilled: usize,
+    reserved: u32,
+    max_tokens: u32,
+    seed: u32,
+    sampler: S,
+    /// Sampled and not yet decoded; there is one exactly while it generates.
+    next: Option<Token>,
+    output: Output,
+    usage: Usage,
+    admitted_at: Instant,
+    generating_at: Option<Instant>,
+}
+
+impl<D: Decoder> Scheduler<D> {
+    /// Starts with the calls that came while the model was loaded; their waiting until `now` was for the load.
+    pub fn new(decoder: D, limits: Limits, queue: Queue, now: Instant) -> Self {
+        Self {
+            decoder,
+            limits,
+            queue,
+            sequences: (0..limits.parallel).map(|_| None).collect(),
+            pace: Pace::default(),
+            ready_at: now,
+            updates: Vec::new(),
+        }
+    }
+
+    /// Takes a call into the queue; true when its prompt is now to be prepared and handed to [`Self::prepared`].
+    pub fn submit(&mut self, id: u64, request: GenerateRequest, received: Instant) -> bool {
+        let free = self.sequences.iter().filter(|sequence| sequence.is_none()).count();
+        let call = Waiting {
+            id,
+            request,
+            prompt: None,
+            received,
+        };
+        match self.queue.push(call, free) {
+            Ok(()) => {
+                self.updates.push((id, Update::Queued(self.queue.len())));
+                true
+            }
+            Err(busy) => {
+                self.updates.push((id, Update::Failed(busy)));
+                false
+            }
+        }
+    }
+
+    /// The prompt of a submitted call is ready, or cannot be had.
+    pub fn prepared(&mut self, id: u64, prompt: Result<Prompt, EngineError>) {
+        match prompt.and_then(|prompt| self.check_length(prompt)) {
+            Ok(prompt) => self.queue.prepared(id, prompt),
+            Err(error) => {
+                if self.queue.remove(id).is_some() {
+                    self.updates.push((id, Update::Failed(error)));
+                }
+            }
+        }
+    }
+
+    fn check_length(&self, prompt: Prompt) -> Result<Prompt, EngineError> {
+        let (length, n_ctx) = (prompt.tokens.len(), self.limits.n_ctx);
+        if count(length) < n_ctx {
+            return Ok(prompt);
+        }
+        Err(EngineError::new(
+            EngineErrorKind::ContextOverflow,
+            format!("the prompt has {length} tokens, the model's context holds {n_ctx}, the answer included"),
+        )
+        .hint("shorten the text, or start the server with a larger --n_ctx"))
+    }
+
+    /// Ends a call wherever it is; unknown ids are ignored. Its sequence is free before the next decode.
+    pub fn cancel(&mut self, id: u64, reason: CancelReason, now: Instant) {
+        if let Some(call) = self.queue.remove(id) {
+            let generation = call.cancelled(reason, Phase::Queue, self.ready_at, now);
+            self.updates.push((id, Update::Done(generation)));
+        } else if let Some(at) = self.position(id) {
+            self.finish(at, reason.into(), now);
+        }
+    }
+
+    fn position(&self, id: u64) -> Option<usize> {
+        self.sequences.iter().position(|sequence| sequence.as_ref().is_some_and(|active| active.id == id))
+    }
+
+    /// There is nothing to decode until a call or a prompt comes.
+    pub fn is_idle(&self) -> bool {
+        self.sequences.iter().all(Option::is_none) && self.queue.head().is_none()
+    }
+
+    /// No call is known.
+    pub fn is_empty(&self) -> bool {
+        self.sequences.iter().all(Option::is_none) && self.queue.is_empty()
+    }
+
+    /// What happened since the last time, in order.
+    pub fn take_updates(&mut self) -> Vec<(u64, Update)> {
+        std::mem::take(&mut self.updates)
+    }
+
+    /// Counts for people.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            active: self.sequences.iter().flatten().count(),
+            waiting: self.queue.len(),
+            reserved_cells: self.reserved_cells(),
+            kv_cells: self.limits.kv_cells,
+        }
+    }
+
+    fn reserved_cells(&self) -> u32 {
+        self.sequences.iter().flatten().map(|active| active.reserved).sum()
+    }
+
+    /// One step; blocks for one decode. `now` is its beginning.
+    pub fn turn(&mut self, now: Instant) {
+        self.admit(now);
+        let (batch, generated) = self.plan();
+        if batch.is_empty() {
+            return;
+        }
+        match self.decoder.decode(&batch) {
+            Ok(elapsed) => {
+                self.pace.observe(generated, batch.len() - generated, elapsed);
+                self.advance(&batch, now + elapsed);
+            }
+            Err(cause) => self.fail(&batch, &cause),
+        }
+    }
+
+    /// Gives waiting calls the free sequences, in order, as far as their cells can be reserved.
+    fn admit(&mut self, now: Instant) {
+        let mut admitted = false;
+        while let Some(free) = self.sequences.iter().position(Option::is_none) {
+            let Some((call, prompt)) = self.queue.head() else { break };
+            let length = count(prompt.tokens.len());
+            let max_tokens = call.request.max_tokens.min(self.limits.n_ctx - length);
+            if self.reserved_cells() + length + max_tokens > self.limits.kv_cells {
+                break;
+            }
+            let Some(call) = self.queue.pop() else { break };
+            self.updates.push((call.id, Update::Admitted));
+            self.sequences[free] = self.activate(call, max_tokens, now);
+            admitted = true;
+        }
+        if admitted {
+            let positions = (1..).zip(self.queue.ids());
+            self.updates.extend(positions.map(|(position, id)| (id, Update::Queued(position))));
+        }
+    }
+
+    fn activate(&self, call: Waiting, max_tokens: u32, now: Instant) -> Option<Active<D::Sampler>> {
+        let prompt = call.prompt?;
+        let length = count(prompt.tokens.len());
+        let thinking = match prompt.thinking {
+            ThinkingMode::Never => Thinking::never(),
+            ThinkingMode::Possible => Thinking::new(false),
+            ThinkingMode::Opened => Thinking::new(true),
+        };
+        let (load_ms, queue_ms) = waits(call.received, self.ready_at, now);
+        Some(Active {
+            id: call.id,
+            prefilled: 0,
+            reserved: length + max_tokens,
+            max_tokens,
+            seed: call.request.sampling.seed,
+            sampler: self.decoder.sampler(&call.request.sampling, &prompt.tokens),
+            next: None,
+            output: Output::new(thinking, call.request.stop),
+            usage: Usage {
+                prompt_tokens: length,
+                load_ms,
+                queue_ms,
+                ..Usage::default()
+            },
+            prompt: prompt.tokens,
+            admitted_at: now,
+            generating_at: None,
+        })
+    }
+
+    /// The next batch, generating sequences first, and how many those are.
+    fn plan(&self) -> (Vec<Row>, usize) {
+        let mut batch = Vec::new();
+        let mut prompts = Vec::new();
+        for (sequence, active) in self.sequences.iter().enumerate() {
+            let Some(active) = active else { continue };
+            match active.next {
+                Some(token) => batch.push(Row {
+                    token,
+                    position: active.usage.prompt_tokens + active.usage.completion_tokens - 1,
+                    sequence,
+                    logits: true,
+                }),
+                None => prompts.push((sequence, active)),
+            }
+        }
+        let generated = batch.len();
+        let mut chunk = self.pace.chunk(generated, self.limits.n_batch - generated);
+        prompts.sort_by_key(|(_, active)| active.prompt.len() - active.prefilled);
+        for (done, (sequence, active)) in prompts.iter().enumerate() {
+            let share = chunk.div_ceil(prompts.len() - done);
+            let rows = active.prompt_rows(*sequence, share);
+            chunk -= rows.len();
+            batch.extend(rows);
+        }
+        (batch, generated)
+    }
+
+    /// Takes the results of a decoded batch; `now` is its end.
+    fn advance(&mut self, batch: &[Row], now: Instant) {
+        for (at, row) in batch.iter().enumerate() {
+            let Some(active) = self.sequences[row.sequence].as_mut() else {
+                continue;
+            };
+            if active.next.is_none() {
+                active.prefilled += 1;
+                let is_last_of_chunk = batch.get(at + 1).is_none_or(|next| next.sequence != row.sequence);
+                if is_last_of_chunk {
+                    let update = Update::Prefill(count(active.prefilled), active.usage.prompt_tokens);
+                    self.updates.push((active.id, update));
+                }
+            }
+            if row.logits {
+                let token = self.decoder.sample(at, &mut active.sampler);
+                let piece = (!self.decoder.is_end(token)).then(|| self.decoder.piece(token));
+                let (delta, finished) = active.take(token, piece.as_deref(), now);
+                if !delta.is_empty() {
+                    self.updates.push((active.id, Update::Delta(delta)));
+                }
+                if let Some(reason) = finished {
+                    self.finish(row.sequence, reason, now);
+                }
+            }
+        }
+    }
+
+    /// Frees a sequence and tells its call that it ended.
+    fn finish(&mut self, sequence: usize, reason: FinishReason, now: Instant) {
+        let Some(active) = self.sequences[sequence].take() else {
+            return;
+        };
+        self.decoder.clear(sequence);
+        let id = active.id;
+        let (delta, generation) = active.into_generation(reason, now);
+        if !delta.is_empty() {
+            self.updates.push((id, Update::Delta(delta)));
+        }
+        self.updates.push((id, Update::Done(generation)));
+    }
+
+    /// A decode failed: what its sequences hold is undefined, so their calls fail; the others go on.
+    fn fail(&mut self, batch: &[Row], cause: &str) {
+        for row in batch {
+            if let Some(active) = self.sequences[row.sequence].take() {
+                self.decoder.clear(row.sequence);
+                let error = EngineError::new(EngineErrorKind::Decode, format!("llama.cpp could not decode: {cause}"))
+                    .hint("try again; the server's log may say more");
+                self.updates.push((active.id, Update::Failed(error)));
+            }
+        }
+    }
+}
+
+impl<S> Active<S> {
+    /// The next rows of the prompt, at most `share`.
+    fn prompt_rows(&self, sequence: usize, share: usize) -> Vec<Row> {
+        let end = self.prompt.len().min(self.prefilled + share);
+        (self.prefilled..end)
+            .map(|position| Row {
+                token: self.prompt[position],
+                position: count(position),
+                sequence,
+                logits: position + 1 == self.prompt.len(),
+            })
+            .collect()
+    }
+
+    /// Takes a sampled token, and its bytes unless it ends the answer; gives new text and the reason to end, if any.
+    fn take(&mut self, token: Token, piece: Option<&[u8]>, now: Instant) -> (String, Option<FinishReason>) {
+        self.generating_at.get_or_insert(now);
+        let Some(piece) = piece else {
+            return (String::new(), Some(FinishReason::Stop));
+        };
+        let was_thinking = self.output.is_thinking();
+        let delta = self.output.push(piece).to_owned();
+        self.usage.completion_tokens += 1;
+        self.usage.thinking_tokens += u32::from(was_thinking || self.output.is_thinking());
+        self.next = Some(token);
+        let finished = if self.output.is_stopped() {
+            Some(FinishReason::Stop)
+        } else if self.usage.completion_tokens >= self.max_tokens {
+            Some(FinishReason::Length)
+        } else {
+            None
+        };
+        (delta, finished)
+    }
+
+    /// The text that was still held back, and the whole.
+    fn into_generation(mut self, reason: FinishReason, now: Instant) -> (String, Generation) {
+        let delta = self.output.finish().to_owned();
+        let generating_at = self.generating_at.unwrap_or(now);
+        self.usage.prefill_ms = milliseconds(generating_at.saturating_duration_since(self.admitted_at));
+        self.usage.decode_ms = milliseconds(now.saturating_duration_since(generating_at));
+        let generation = Generation {
+            finish_reason: reason,
+            phase: if self.generating_at.is_some() {
+                Phase::Generate
+            } else {
+                Phase::Prefill
+            },
+            still_thinking: self.output.is_thinking(),
+            seed: self.seed,
+            usage: self.usage,
+            text: self.output.into_text(),
+        };
+        (delta, generation)
+    }
+}
+
+impl Waiting {
+    /// What a call that never got a sequence ends with.
+    pub fn cancelled(&self, reason: CancelReason, phase: Phase, ready_at: Instant, now: Instant) -> Generation {
+        let (load_ms, queue_ms) = waits(self.received, ready_at, now);
+        Generation {
+            text: String::new(),
+            finish_reason: reason.into(),
+            phase,
+            still_thinking: false,
+            seed: self.request.sampling.seed,
+            usage: Usage {
+                load_ms,
+                queue_ms,
+                ..Usage::default()
+            },
+        }
+    }
+}
+
+/// How long a call waited for the load and how long in the queue, until `now`.
+fn waits(received: Instant, ready_at: Instant, now: Instant) -> (u64, u64) {
+    let load = ready_at.saturating_duration_since(received);
+    let queue = now.saturating_duration_since(received.max(ready_at));
+    (milliseconds(load), milliseconds(queue))
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Token counts as the wire and llama.cpp have them; a prompt of 2^32 tokens cannot be held.
+fn count(tokens: usize) -> u32 {
+    u32::try_from(tokens).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests;

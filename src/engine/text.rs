@@ -1,0 +1,267 @@
+//! Bytes of tokens → the text of the answer, while it streams.
+//!
+//! Three stages, each of which holds back only what it cannot decide yet: [`Utf8`] (a character can span tokens),
+//! [`Thinking`] (a tag can span pieces), [`Stops`] (so can a stop string). For the same bytes the text is the same however they are
+//! split over tokens.
+
+use super::thinking::Thinking;
+
+/// Incremental UTF-8: keeps an incomplete character until its rest comes; what can never become one is U+FFFD.
+#[derive(Debug, Default)]
+pub struct Utf8 {
+    tail: Vec<u8>,
+}
+
+impl Utf8 {
+    /// Appends what of the bytes so far is decided to `out`.
+    pub fn push(&mut self, bytes: &[u8], out: &mut String) {
+        self.tail.extend_from_slice(bytes);
+        let mut used = 0;
+        for chunk in self.tail.utf8_chunks() {
+            out.push_str(chunk.valid());
+            used += chunk.valid().len();
+            let invalid = chunk.invalid();
+            if invalid.is_empty() || (used + invalid.len() == self.tail.len() && is_incomplete(invalid)) {
+                break;
+            }
+            out.push(char::REPLACEMENT_CHARACTER);
+            used += invalid.len();
+        }
+        self.tail.drain(..used);
+    }
+}
+
+/// Whether `bytes` may be the beginning of a character: the same bytes at the end of the text are only missing.
+fn is_incomplete(bytes: &[u8]) -> bool {
+    matches!(std::str::from_utf8(bytes), Err(error) if error.error_len().is_none())
+}
+
+/// Holds back text that may be the beginning of a stop string, and ends at the first that is complete.
+#[derive(Debug, Default)]
+pub struct Stops {
+    stops: Vec<String>,
+    held: String,
+}
+
+impl Stops {
+    /// `stops` holds no empty string.
+    pub fn new(stops: Vec<String>) -> Self {
+        Self {
+            stops,
+            held: String::new(),
+        }
+    }
+
+    /// Appends what is decided to `out`; true when a stop string is met (it is not in `out`).
+    pub fn push(&mut self, text: &str, out: &mut String) -> bool {
+        if self.stops.is_empty() {
+            out.push_str(text);
+            return false;
+        }
+        self.held.push_str(text);
+        if let Some(at) = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str())).min() {
+            out.push_str(&self.held[..at]);
+            self.held.clear();
+            return true;
+        }
+        let undecided = self.stops.iter().map(|stop| overlap(&self.held, stop)).max().unwrap_or(0);
+        out.extend(self.held.drain(..self.held.len() - undecided));
+        false
+    }
+
+    /// What was held back and turned out to be no stop string.
+    pub fn finish(&mut self, out: &mut String) {
+        out.push_str(&std::mem::take(&mut self.held));
+    }
+}
+
+/// The length of the longest end of `text` that is a beginning of `word`.
+pub(super) fn overlap(text: &str, word: &str) -> usize {
+    word.char_indices()
+        .map(|(at, _)| at)
+        .chain([word.len()])
+        .rev()
+        .find(|&length| text.ends_with(&word[..length]))
+        .unwrap_or(0)
+}
+
+/// The whole way from bytes to the answer's text.
+#[derive(Debug)]
+pub struct Output {
+    utf8: Utf8,
+    thinking: Thinking,
+    stops: Stops,
+    text: String,
+    stopped: bool,
+}
+
+impl Output {
+    /// For a fresh answer; `thinking` knows whether the template opened a block.
+    pub fn new(thinking: Thinking, stops: Vec<String>) -> Self {
+        Self {
+            utf8: Utf8::default(),
+            thinking,
+            stops: Stops::new(stops),
+            text: String::new(),
+            stopped: false,
+        }
+    }
+
+    /// Takes a token's bytes; gives the newly decided part of the answer.
+    pub fn push(&mut self, bytes: &[u8]) -> &str {
+        let mut decoded = String::new();
+        self.utf8.push(bytes, &mut decoded);
+        let mut visible = String::new();
+        self.thinking.push(&decoded, &mut visible);
+        self.append(&visible)
+    }
+
+    /// No token will follow: decides what was held back. An incomplete character at the end is left out.
+    pub fn finish(&mut self) -> &str {
+        if self.stopped {
+            return "";
+        }
+        let from = self.text.len();
+        let mut visible = String::new();
+        self.thinking.finish(&mut visible);
+        self.append(&visible);
+        if !self.stopped {
+            self.stops.finish(&mut self.text);
+        }
+        &self.text[from..]
+    }
+
+    fn append(&mut self, visible: &str) -> &str {
+        let from = self.text.len();
+        if !self.stopped {
+            self.stopped = self.stops.push(visible, &mut self.text);
+        }
+        &self.text[from..]
+    }
+
+    /// A stop string was met.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// The text so far is inside a thinking block.
+    pub fn is_thinking(&self) -> bool {
+        self.thinking.is_inside()
+    }
+
+    /// The answer so far.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The answer.
+    pub fn into_text(self) -> String {
+        self.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn run(output: &mut Output, bytes: &[u8], cuts: &[usize]) -> (String, String) {
+        let mut streamed = String::new();
+        let mut from = 0;
+        for cut in cuts.iter().map(|cut| cut % (bytes.len() + 1)).chain([bytes.len()]) {
+            if cut > from {
+                streamed.push_str(output.push(&bytes[from..cut]));
+                from = cut;
+            }
+        }
+        streamed.push_str(output.finish());
+        (streamed, output.text().to_owned())
+    }
+
+    fn plain(stops: &[&str]) -> Output {
+        Output::new(Thinking::never(), stops.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a_character_split_over_tokens_comes_out_whole() {
+        let mut output = plain(&[]);
+        let crab = "🦀".as_bytes();
+        assert_eq!(output.push(&crab[..2]), "");
+        assert_eq!(output.push(&crab[2..]), "🦀");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_replaced_and_an_incomplete_end_is_left_out() {
+        let mut output = plain(&[]);
+        assert_eq!(output.push(b"a\xffb\xf0\x9f"), "a\u{fffd}b");
+        assert_eq!(output.finish(), "");
+    }
+
+    #[test]
+    fn a_stop_string_is_found_across_tokens_and_is_not_in_the_text() {
+        let mut output = plain(&["END"]);
+        assert_eq!(output.push(b"one E"), "one ");
+        assert_eq!(output.push(b"N"), "");
+        assert_eq!(output.push(b"D two"), "");
+        assert!(output.is_stopped());
+        assert_eq!(output.text(), "one ");
+    }
+
+    #[test]
+    fn the_beginning_of_a_stop_string_at_the_end_is_text() {
+        let mut output = plain(&["END"]);
+        assert_eq!(output.push(b"the EN"), "the ");
+        assert_eq!(output.finish(), "EN");
+    }
+
+    #[test]
+    fn the_first_of_several_stop_strings_counts() {
+        let mut output = plain(&["longer", "on"]);
+        output.push(b"a longer");
+        assert_eq!(output.text(), "a l");
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_of_the_bytes_gives_the_same_text(
+            bytes in prop::collection::vec(prop_oneof![any::<u8>(), Just(b'<'), Just(0xf0), Just(0x9f), Just(b'a')], 0..60),
+            mut cuts in prop::collection::vec(any::<usize>(), 0..20),
+        ) {
+            let (_, whole) = run(&mut plain(&["aa", "<a"]), &bytes, &[]);
+            cuts.iter_mut().for_each(|cut| *cut %= bytes.len() + 1);
+            cuts.sort_unstable();
+            let (streamed, text) = run(&mut plain(&["aa", "<a"]), &bytes, &cuts);
+            prop_assert_eq!(&streamed, &text);
+            prop_assert_eq!(text, whole);
+        }
+
+        #[test]
+        fn any_split_gives_the_same_text_around_thinking(
+            parts in prop::collection::vec(prop_oneof![
+                Just("<think>"), Just("</think>"), Just("<th"), Just("ink>"), Just("</"), Just("\n"), Just(" "), Just("é"), Just("STOP"), Just("ST"), Just("x"),
+            ], 0..16),
+            opened: bool,
+            mut cuts in prop::collection::vec(any::<usize>(), 0..20),
+        ) {
+            let text = parts.concat();
+            let new = || Output::new(Thinking::new(opened), vec!["STOP".into()]);
+            let mut whole = new();
+            run(&mut whole, text.as_bytes(), &[]);
+            cuts.iter_mut().for_each(|cut| *cut %= text.len() + 1);
+            cuts.sort_unstable();
+            let mut split = new();
+            let (streamed, _) = run(&mut split, text.as_bytes(), &cuts);
+            prop_assert_eq!(&streamed, split.text());
+            prop_assert_eq!(split.text(), whole.text());
+            prop_assert_eq!(split.is_thinking(), whole.is_thinking());
+        }
+
+        #[test]
+        fn text_without_stops_and_thinking_is_untouched(text in ".*") {
+            let mut output = plain(&[]);
+            run(&mut output, text.as_bytes(), &[]);
+            prop_assert_eq!(output.text(), text);
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Process entry: check the CPU, parse, run, print one error, choose the exit code.
+
+use std::error::Error;
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use llama_mcp_server::cli::{Cli, Command, Transport};
+use llama_mcp_server::config::{Config, ConfigError};
+use llama_mcp_server::{app, cpu, process, telemetry, worker};
+
+/// How the program ends when it does not end in order.
+enum Failure {
+    /// 1: it failed while it ran.
+    Run(anyhow::Error),
+    /// 2: usage or configuration.
+    Config(ConfigError),
+}
+
+fn main() -> ExitCode {
+    let missing = cpu::missing_features();
+    if !missing.is_empty() {
+        let error = anyhow::anyhow!(
+            "this binary was built for another CPU: this one lacks {}\n\nhint: build it on this machine (cargo build --release --locked), or take a build for an older CPU",
+            missing.join(", ")
+        );
+        return Failure::Run(error).report();
+    }
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    let output = process::take_stdout().context("could not take standard output").map_err(Failure::Run)?;
+    if let Some(Command::Worker { parent }) = cli.command {
+        telemetry::init_worker();
+        let served = worker::serve::run(parent, output);
+        return Ok(if served { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    telemetry::init_server();
+    if cli.serve.transport == Some(Transport::Http) {
+        return Err(Failure::Config(ConfigError::HttpNotBuilt));
+    }
+    let config = Config::resolve(&cli.serve.into_overrides(), process::available_cpus()).map_err(Failure::Config)?;
+    app::run(&config, output).map_err(Failure::Run)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Failure {
+    /// Tells it on stderr, with its causes and the way out.
+    fn report(&self) -> ExitCode {
+        let (error, hint, code): (&dyn Error, _, _) = match self {
+            Self::Run(error) => (error.as_ref(), None, 1),
+            Self::Config(error) => (error, error.hint(), 2),
+        };
+        let mut text = format!("error: {error}\n");
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            text.push_str(&format!("  caused by: {error}\n"));
+            cause = error.source();
+        }
+        if let Some(hint) = hint {
+            text.push_str(&format!("\nhint: {hint}\n"));
+        }
+        // Nobody is left to tell if stderr is closed.
+        drop(std::io::stderr().write_all(text.as_bytes()));
+        ExitCode::from(code)
+    }
+}

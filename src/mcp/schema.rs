@@ -1,0 +1,135 @@
+//! MCP's shapes, named as in its schema; no logic.
+//!
+//! Source: the JSON Schemas of the revisions in [`super::REVISIONS`]. Members of later revisions (`title`,
+//! `annotations`) are additional ones to earlier clients, which their schemas allow.
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::tools::{ToolDescription, ToolOutput};
+
+/// The key under which a result tells how it came about.
+pub const GENERATION_META: &str = "llama-mcp-server/generation";
+
+/// Answers `initialize`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InitializeResult {
+    /// The negotiated revision.
+    pub protocol_version: &'static str,
+    /// What we can.
+    pub capabilities: Value,
+    /// Who we are.
+    pub server_info: Implementation,
+}
+
+/// Name and version of a program.
+#[derive(Debug, Serialize)]
+pub struct Implementation {
+    /// For programs.
+    pub name: &'static str,
+    /// For people.
+    pub title: &'static str,
+    /// Of the program.
+    pub version: &'static str,
+}
+
+/// This program.
+pub const SERVER_INFO: Implementation = Implementation {
+    name: "llama-mcp-server",
+    title: "Llama MCP Server",
+    version: env!("CARGO_PKG_VERSION"),
+};
+
+/// Answers `tools/list`.
+#[derive(Debug, Serialize)]
+pub struct ListToolsResult {
+    /// All of them, on one page.
+    pub tools: Vec<Tool>,
+}
+
+/// A tool.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tool {
+    /// For calls.
+    pub name: String,
+    /// For people.
+    pub title: String,
+    /// For models.
+    pub description: String,
+    /// What it takes.
+    pub input_schema: Value,
+    /// What a call may do.
+    pub annotations: Value,
+}
+
+impl From<ToolDescription> for Tool {
+    fn from(tool: ToolDescription) -> Self {
+        Self {
+            annotations: json!({
+                "title": tool.title,
+                "readOnlyHint": true,
+                "destructiveHint": false,
+                "idempotentHint": false,
+                "openWorldHint": false,
+            }),
+            name: tool.name,
+            title: tool.title,
+            description: tool.description,
+            input_schema: tool.input_schema,
+        }
+    }
+}
+
+/// Answers `tools/call`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CallToolResult {
+    /// What the tool says.
+    pub content: Vec<TextContent>,
+    /// The content is an error; left out where it is not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_error: bool,
+    /// How it came about.
+    #[serde(rename = "_meta", skip_serializing_if = "Map::is_empty")]
+    pub meta: Map<String, Value>,
+}
+
+/// Text.
+#[derive(Debug, Serialize)]
+pub struct TextContent {
+    /// Always `text`.
+    pub r#type: &'static str,
+    /// The text.
+    pub text: String,
+}
+
+impl From<ToolOutput> for CallToolResult {
+    fn from(output: ToolOutput) -> Self {
+        Self {
+            content: vec![TextContent {
+                r#type: "text",
+                text: output.text,
+            }],
+            is_error: output.is_error,
+            meta: output
+                .generation
+                .map(|generation| (GENERATION_META.to_owned(), generation))
+                .into_iter()
+                .collect(),
+        }
+    }
+}
+
+/// `notifications/progress`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProgressNotificationParams {
+    /// As the request gave it.
+    pub progress_token: Value,
+    /// Increases with every notification.
+    pub progress: f64,
+    /// For people.
+    pub message: String,
+}

@@ -1,0 +1,97 @@
+//! What both processes need of the operating system: a standard output that is theirs alone, an end when the parent
+//! ends, and the number of CPUs they may use.
+
+use std::io::{self, Write};
+
+/// Takes standard output for the protocol: what anything else in this process prints there goes to standard error.
+///
+/// llama.cpp prints to file descriptor 1 in places, and an abort flushes C's buffers into it. So the descriptor itself is
+/// pointed at standard error, and the real one is kept aside, closed in children. Once, before anything is printed.
+///
+/// # Errors
+/// Where a descriptor cannot be duplicated.
+#[cfg(unix)]
+pub fn take_stdout() -> io::Result<Box<dyn ProtocolOutput>> {
+    use std::os::fd::AsFd;
+
+    let stdout = io::stdout().as_fd().try_clone_to_owned()?;
+    rustix::stdio::dup2_stdout(io::stderr())?;
+    Ok(Box::new(std::fs::File::from(stdout)))
+}
+
+/// Without a safe way to point the descriptor elsewhere, standard output is used as it is.
+#[cfg(not(unix))]
+pub fn take_stdout() -> io::Result<Box<dyn ProtocolOutput>> {
+    Ok(Box::new(io::stdout()))
+}
+
+/// Where protocol messages go.
+pub trait ProtocolOutput: Write + Send {
+    /// Another handle of the same output, to watch whether its reader is gone.
+    ///
+    /// # Errors
+    /// Where it cannot be duplicated.
+    #[cfg(unix)]
+    fn watch(&self) -> io::Result<std::os::fd::OwnedFd>;
+}
+
+#[cfg(unix)]
+impl ProtocolOutput for std::fs::File {
+    fn watch(&self) -> io::Result<std::os::fd::OwnedFd> {
+        Ok(self.try_clone()?.into())
+    }
+}
+
+#[cfg(not(unix))]
+impl ProtocolOutput for io::Stdout {}
+
+/// Blocks until nobody reads what is written to `output`; for a file or a terminal that is for ever.
+#[cfg(unix)]
+pub fn wait_until_unread(output: &std::os::fd::OwnedFd) {
+    use rustix::event::{PollFd, PollFlags, poll};
+    loop {
+        let mut watched = [PollFd::new(output, PollFlags::empty())];
+        match poll(&mut watched, None) {
+            Ok(_) if watched[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) => return,
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            // Unwatchable: let a failing write tell.
+            Err(_) => std::thread::park(),
+        }
+    }
+}
+
+/// Asks the kernel to kill this process when the thread that started it ends, and tells whether `parent` is still there.
+///
+/// A parent that ended before the signal was set is noticed by its number.
+#[cfg(target_os = "linux")]
+pub fn die_with_parent(parent: u32) -> bool {
+    use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+    if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
+        // The end of stdin still ends the worker.
+        tracing::warn!(%error, "the end of the server cannot be watched");
+    }
+    getppid().is_some_and(|now| now.as_raw_nonzero().get().unsigned_abs() == parent)
+}
+
+/// Elsewhere the end of stdin ends the worker.
+#[cfg(not(target_os = "linux"))]
+pub fn die_with_parent(_: u32) -> bool {
+    true
+}
+
+/// The CPUs that this process may use: affinity and, on Linux, the quota of its cgroup counted.
+pub fn available_cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+}
+
+/// Bytes of memory that this process can still take, the limit of its cgroup counted; none where that is unknown.
+pub fn available_memory() -> Option<u64> {
+    let mut system = sysinfo::System::new().ok()?;
+    system.refresh_memory();
+    let machine = Some(system.available_memory()).filter(|bytes| *bytes > 0);
+    let cgroup = system.cgroup_limits().map(|limits| limits.free_memory);
+    match (machine, cgroup) {
+        (Some(machine), Some(cgroup)) => Some(machine.min(cgroup)),
+        (machine, cgroup) => machine.or(cgroup),
+    }
+}

@@ -1,0 +1,111 @@
+//! Logs: tracing to standard error, and the way of a worker's log lines into the server's.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, fmt};
+
+/// What is logged where `RUST_LOG` does not say: llama.cpp tells a hundred lines about every load, and warns of what is
+/// no fault here (a cache for several calls is larger than the trained context).
+const DEFAULT_FILTER: &str = "info,llama-cpp-2=error";
+
+fn filter() -> EnvFilter {
+    EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER))
+}
+
+/// Logs of the server: people read them.
+pub fn init_server() {
+    tracing_subscriber::registry()
+        .with(filter())
+        .with(fmt::layer().with_writer(std::io::stderr).with_ansi(is_terminal()))
+        .init();
+}
+
+fn is_terminal() -> bool {
+    std::io::IsTerminal::is_terminal(&std::io::stderr())
+}
+
+/// Logs of a worker: `LEVEL target: message` a line, which [`relay`] reads in the server.
+pub fn init_worker() {
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(false).without_time();
+    tracing_subscriber::registry().with(filter()).with(lines).with(LastErrors.with_filter(tracing_subscriber::filter::LevelFilter::ERROR)).init();
+}
+
+/// Logs a line that a worker wrote to its standard error, with the level and the kind of target that it was written with.
+///
+/// What is not a log line was printed by llama.cpp itself, the message of an abort for example. Such lines and errors may
+/// be the reason of a crash: true for them.
+pub fn relay(model: &str, line: &str) -> bool {
+    let line = line.trim();
+    let (level, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let (target, message) = rest.trim_start().split_once(": ").unwrap_or(("", rest));
+    let Ok(level) = level.parse::<Level>() else {
+        tracing::warn!(target: "llama-cpp-2", model, "{line}");
+        return !line.is_empty();
+    };
+    // A target must be a constant, and so must a level.
+    macro_rules! log {
+        ($target:expr) => {
+            match level {
+                Level::ERROR => tracing::error!(target: $target, model, "{message}"),
+                Level::WARN => tracing::warn!(target: $target, model, "{message}"),
+                Level::INFO => tracing::info!(target: $target, model, "{message}"),
+                Level::DEBUG => tracing::debug!(target: $target, model, "{message}"),
+                Level::TRACE => tracing::trace!(target: $target, model, "{message}"),
+            }
+        };
+    }
+    if target.starts_with("llama-cpp-2") {
+        log!("llama-cpp-2");
+    } else {
+        log!("llama_mcp_server::worker");
+    }
+    level == Level::ERROR
+}
+
+/// How many of llama.cpp's last error lines are kept: a failed load logs two or three.
+const KEPT_ERRORS: usize = 4;
+
+static ERRORS: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
+
+/// llama.cpp's last error lines in this process, oldest first: it gives its reasons nowhere else.
+pub fn last_llama_errors() -> Vec<String> {
+    ERRORS.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+}
+
+struct LastErrors;
+
+impl<S: Subscriber> Layer<S> for LastErrors {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if event.metadata().target() != "llama-cpp-2" {
+            return;
+        }
+        let mut line = Message(String::new());
+        event.record(&mut line);
+        let mut errors = ERRORS.lock().unwrap_or_else(PoisonError::into_inner);
+        if errors.len() == KEPT_ERRORS {
+            errors.pop_front();
+        }
+        errors.push_back(line.0.trim().to_owned());
+    }
+}
+
+struct Message(String);
+
+impl Visit for Message {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "message" {
+            value.clone_into(&mut self.0);
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "message" {
+            self.0 = format!("{value:?}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The tools of a configuration: name → [`Tool`].
+//!
+//! A tool turns arguments into a call of a model and its result into a [`ToolOutput`]; how these look on the wire is the
+//! business of [`crate::mcp`].
+
+pub mod arguments;
+pub mod chat;
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::registry::Registry;
+use crate::worker::client::Progress;
+use chat::ChatTool;
+
+/// What a client is told of a tool.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolDescription {
+    /// `^[a-zA-Z0-9_-]{1,64}$`.
+    pub name: String,
+    /// For people.
+    pub title: String,
+    /// For the model that chooses among tools.
+    pub description: String,
+    /// A JSON Schema of type object.
+    pub input_schema: Value,
+}
+
+/// What a tool gives back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolOutput {
+    /// The answer, or what went wrong and the way out.
+    pub text: String,
+    /// The text is an error.
+    pub is_error: bool,
+    /// How the answer came about; none for an error.
+    pub generation: Option<Value>,
+}
+
+impl ToolOutput {
+    /// Something that the caller can read and act on.
+    pub fn error(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            is_error: true,
+            generation: None,
+        }
+    }
+}
+
+/// Where a call comes from and where its progress goes.
+#[derive(Debug)]
+pub struct ToolCall {
+    /// Whose call it is.
+    pub client: String,
+    /// When it arrived.
+    pub received: tokio::time::Instant,
+    /// Its progress.
+    pub progress: watch::Sender<Progress>,
+}
+
+/// All tools.
+#[derive(Debug)]
+pub struct Catalog {
+    tools: Vec<Arc<ChatTool>>,
+}
+
+impl Catalog {
+    /// The tools of `config` over the models of `registry`.
+    pub fn new(config: &Config, registry: Arc<Registry>) -> Self {
+        Self {
+            tools: vec![Arc::new(ChatTool::new(&config.model, registry))],
+        }
+    }
+
+    /// What clients are told, in a fixed order.
+    pub fn descriptions(&self) -> Vec<ToolDescription> {
+        self.tools.iter().map(|tool| tool.description()).collect()
+    }
+
+    /// The tool called `name`.
+    pub fn find(&self, name: &str) -> Option<Arc<ChatTool>> {
+        self.tools.iter().find(|tool| tool.name() == name).cloned()
+    }
+}
+
+/// Arguments as they come.
+pub type Arguments = Map<String, Value>;

@@ -1,0 +1,285 @@
+//! The documented chat tool: arguments → [`GenerateRequest`], [`Generation`] → [`ToolOutput`].
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::arguments::{ArgumentError, ArgumentReader};
+use super::{Arguments, ToolCall, ToolDescription, ToolOutput};
+use crate::config::ranges;
+use crate::config::{Defaults, ModelConfig};
+use crate::engine::{FinishReason, GenerateRequest, Generation, Message, Phase, Role, SamplingParams};
+use crate::registry::{CallContext, Registry};
+use crate::worker::client::CallError;
+
+/// More stop strings than any use has; each is searched for in every piece of text.
+const MAX_STOPS: usize = 16;
+
+const ARGUMENTS: [&str; 12] = [
+    "text",
+    "messages",
+    "temperature",
+    "max_tokens",
+    "top_p",
+    "top_k",
+    "min_p",
+    "repeat_penalty",
+    "seed",
+    "stop",
+    "prompt_suffix",
+    "deadline",
+];
+
+/// A model as a tool that answers text.
+#[derive(Debug)]
+pub struct ChatTool {
+    name: String,
+    model: String,
+    defaults: Defaults,
+    registry: Arc<Registry>,
+}
+
+impl ChatTool {
+    /// The tool that `model` is.
+    pub fn new(model: &ModelConfig, registry: Arc<Registry>) -> Self {
+        Self {
+            name: model.tool_name.clone(),
+            model: model.path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            defaults: model.defaults.clone(),
+            registry,
+        }
+    }
+
+    /// The tool's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Answers a call. Dropping the future cancels it.
+    pub async fn call(&self, arguments: Arguments, call: ToolCall) -> ToolOutput {
+        let (request, deadline) = match self.request(arguments) {
+            Ok(parsed) => parsed,
+            Err(error) => return ToolOutput::error(error.to_string()),
+        };
+        let max_tokens = request.max_tokens;
+        let context = CallContext {
+            client: call.client,
+            deadline: deadline.map(|deadline| call.received + deadline),
+            progress: call.progress,
+        };
+        match self.registry.generate(request, &context).await {
+            Ok(generation) => self.output(generation, max_tokens, deadline),
+            Err(error) => failure(&error),
+        }
+    }
+
+    fn request(&self, arguments: Arguments) -> Result<(GenerateRequest, Option<Duration>), ArgumentError> {
+        let defaults = &self.defaults;
+        let mut arguments = ArgumentReader::new(arguments, &ARGUMENTS)?;
+        let text = arguments.string("text")?;
+        let messages = arguments.messages("messages")?;
+        let suffix = arguments.string("prompt_suffix")?.or_else(|| defaults.prompt_suffix.clone());
+        let seed = arguments.integer("seed", ranges::SEED)?;
+        let deadline = arguments.number("deadline", ranges::DEADLINE)?.map(Duration::from_secs_f64);
+        let number = |given: Option<f64>, default: f32| given.map_or(default, ranges::to_f32);
+        let request = GenerateRequest {
+            messages: with_suffix(conversation(text, messages)?, suffix),
+            max_tokens: narrow(arguments.integer("max_tokens", ranges::MAX_TOKENS)?).unwrap_or(defaults.max_tokens),
+            sampling: SamplingParams {
+                temperature: number(
+                    arguments.number("temperature", ranges::TEMPERATURE)?,
+                    defaults.temperature,
+                ),
+                top_p: number(arguments.number("top_p", ranges::TOP_P)?, defaults.top_p),
+                top_k: narrow(arguments.integer("top_k", ranges::TOP_K)?).unwrap_or(defaults.top_k),
+                min_p: number(arguments.number("min_p", ranges::MIN_P)?, defaults.min_p),
+                repeat_penalty: number(
+                    arguments.number("repeat_penalty", ranges::REPEAT_PENALTY)?,
+                    defaults.repeat_penalty,
+                ),
+                seed: match seed {
+                    Some(seed) => narrow(Some(seed)).unwrap_or_else(draw_seed),
+                    None => defaults.seed.unwrap_or_else(draw_seed),
+                },
+            },
+            stop: arguments.strings("stop", MAX_STOPS)?,
+        };
+        Ok((request, deadline.or(defaults.deadline)))
+    }
+
+    fn output(&self, generation: Generation, max_tokens: u32, deadline: Option<Duration>) -> ToolOutput {
+        let meta = self.meta(&generation);
+        let problem = empty_answer(&generation, max_tokens, deadline);
+        ToolOutput {
+            is_error: problem.is_some(),
+            text: problem.unwrap_or(generation.text),
+            generation: Some(meta),
+        }
+    }
+
+    fn meta(&self, generation: &Generation) -> Value {
+        let usage = &generation.usage;
+        json!({
+            "model": self.model,
+            "finish_reason": generation.finish_reason,
+            "prompt_tokens": usage.prompt_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "thinking_tokens": usage.thinking_tokens,
+            "seed": generation.seed,
+            "queue_ms": usage.queue_ms,
+            "load_ms": usage.load_ms,
+            "prefill_ms": usage.prefill_ms,
+            "decode_ms": usage.decode_ms,
+        })
+    }
+
+    /// What clients are told of the tool.
+    pub fn description(&self) -> ToolDescription {
+        let defaults = &self.defaults;
+        let message = json!({
+            "type": "object",
+            "properties": {
+                "role": {"type": "string", "enum": ["system", "user", "assistant"]},
+                "content": {
+                    "description": "A string, or an array of {\"type\":\"text\",\"text\":…} parts.",
+                    "type": ["string", "array"],
+                    "items": {
+                        "type": "object",
+                        "properties": {"type": {"type": "string", "enum": ["text"]}, "text": {"type": "string"}},
+                        "required": ["type", "text"],
+                    },
+                },
+            },
+            "required": ["role", "content"],
+            "additionalProperties": false,
+        });
+        let number = |description: String, range: ranges::Range<f64>| json!({"type": "number", "description": description, "minimum": range.min, "maximum": range.max});
+        let integer = |description: String, range: ranges::Range<i64>| json!({"type": "integer", "description": description, "minimum": range.min, "maximum": range.max});
+        let seed = defaults.seed.map_or(-1, i64::from);
+        ToolDescription {
+            name: self.name.clone(),
+            title: format!("Chat with {}", self.model),
+            description: format!(
+                "Asks the local language model {} and returns its answer as text. Give either `text` (one question) or `messages` (a conversation).",
+                self.model
+            ),
+            input_schema: json!({
+                "type": "object",
+                "properties": {
+                    "text": {"type": "string", "description": "The question or instruction. Instead of `messages`."},
+                    "messages": {"type": "array", "description": "The conversation so far, oldest first. Instead of `text`.", "items": message, "minItems": 1},
+                    "temperature": number(format!("Randomness, 0 is greedy. Default {}.", defaults.temperature), ranges::TEMPERATURE),
+                    "max_tokens": integer(format!("Longest answer in tokens. Default {}.", defaults.max_tokens), ranges::MAX_TOKENS),
+                    "top_p": number(format!("Nucleus sampling, 1 is off. Default {}.", defaults.top_p), ranges::TOP_P),
+                    "top_k": integer(format!("Top-k sampling, 0 is off. Default {}.", defaults.top_k), ranges::TOP_K),
+                    "min_p": number(format!("Min-p sampling, 0 is off. Default {}.", defaults.min_p), ranges::MIN_P),
+                    "repeat_penalty": number(format!("Penalty of repeated tokens, 1 is off. Default {}.", defaults.repeat_penalty), ranges::REPEAT_PENALTY),
+                    "seed": integer(format!("Seed of the random choice, -1 draws one. Default {seed}."), ranges::SEED),
+                    "stop": {"type": ["string", "array"], "items": {"type": "string", "minLength": 1}, "maxItems": MAX_STOPS, "description": "Texts that end the answer; they are not part of it."},
+                    "prompt_suffix": {"type": "string", "description": "Appended to the system message, for example \"/think\"."},
+                    "deadline": number("Seconds after which the answer ends with what there is.".into(), ranges::DEADLINE),
+                },
+                "additionalProperties": false,
+            }),
+        }
+    }
+}
+
+/// `text` is one message of the user.
+fn conversation(text: Option<String>, messages: Option<Vec<Message>>) -> Result<Vec<Message>, ArgumentError> {
+    match (text, messages) {
+        (Some(content), None) => Ok(vec![Message {
+            role: Role::User,
+            content,
+        }]),
+        (None, Some(messages)) => Ok(messages),
+        (Some(_), Some(_)) => Err(ArgumentError::says(
+            "`text` and `messages` were both given: must be one of them",
+        )),
+        (None, None) => Err(ArgumentError::says(
+            "neither `text` nor `messages` was given: must be one of them, `text` a string or `messages` an array of messages",
+        )),
+    }
+}
+
+/// The suffix ends the first system message, or is one.
+fn with_suffix(mut messages: Vec<Message>, suffix: Option<String>) -> Vec<Message> {
+    let Some(suffix) = suffix.filter(|suffix| !suffix.is_empty()) else {
+        return messages;
+    };
+    match messages.iter_mut().find(|message| message.role == Role::System) {
+        Some(system) => {
+            if !system.content.is_empty() && !suffix.starts_with(char::is_whitespace) {
+                system.content.push(' ');
+            }
+            system.content.push_str(&suffix);
+        }
+        None => messages.insert(
+            0,
+            Message {
+                role: Role::System,
+                content: suffix,
+            },
+        ),
+    }
+    messages
+}
+
+/// A checked argument in the width of its setting; -1, where it is allowed, has none.
+fn narrow<T: TryFrom<i64>>(value: Option<i64>) -> Option<T> {
+    value.and_then(|value| T::try_from(value).ok())
+}
+
+/// A seed as unforeseeable as the standard library's hash keys; `u32::MAX` is none.
+fn draw_seed() -> u32 {
+    let drawn = RandomState::new().hash_one(()) % u64::from(u32::MAX);
+    u32::try_from(drawn).unwrap_or_default()
+}
+
+/// What is said instead of an answer that has no text: an empty text would look like success.
+fn empty_answer(generation: &Generation, max_tokens: u32, deadline: Option<Duration>) -> Option<String> {
+    if !generation.text.trim().is_empty() {
+        return None;
+    }
+    let tokens = generation.usage.completion_tokens;
+    let thinking = generation.still_thinking;
+    Some(match generation.finish_reason {
+        FinishReason::Length if thinking && tokens < max_tokens => {
+            format!("no answer: the model was still thinking after {tokens} tokens, when its context was full; shorten the text or start the server with a larger --n_ctx")
+        }
+        FinishReason::Length if thinking => {
+            format!("no answer: the model was still thinking after {tokens} tokens, its `max_tokens`; allow more of them")
+        }
+        FinishReason::Stop if thinking => "no answer: the model ended while it was still thinking; ask again, or with another seed".into(),
+        FinishReason::Stop | FinishReason::Length => {
+            "no answer: the model ended without writing any text; rephrase the question or change `stop`".into()
+        }
+        FinishReason::Deadline => {
+            let seconds = deadline.unwrap_or_default().as_secs_f64();
+            let phase = match generation.phase {
+                Phase::Load => "the model was still being loaded; try again, the load goes on",
+                Phase::Queue => "the call was still waiting for others; try again later",
+                Phase::Prefill => "the prompt was still being read; allow more time or shorten the text",
+                Phase::Generate if thinking => "the model was still thinking; allow more time",
+                Phase::Generate => "the model had not written any text yet; allow more time",
+            };
+            format!("no answer within the deadline of {seconds} s: {phase}")
+        }
+        FinishReason::Cancelled => "the call was cancelled".into(),
+    })
+}
+
+fn failure(error: &CallError) -> ToolOutput {
+    let hint = match error {
+        CallError::Engine(error) => error.hint.clone(),
+        CallError::NotStarted(_) | CallError::Stuck => Some("try again; the server's log may say more".into()),
+        CallError::Died { .. } => Some("try again, the model is started anew".into()),
+    };
+    match hint {
+        Some(hint) => ToolOutput::error(format!("{error}; {hint}")),
+        None => ToolOutput::error(error.to_string()),
+    }
+}

@@ -1,0 +1,210 @@
+//! MCP over standard input and output: one JSON message a line.
+//!
+//! A thread reads lines into a bounded channel (a blocked read of stdin cannot be cancelled, so it must not be the
+//! runtime's), a thread writes them; every request is a task, answered in the order in which answers are ready.
+//!
+//! When stdin ends, what was read is finished as long as somebody reads stdout; when nobody does, all is cancelled.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::sync::Arc;
+use std::thread;
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::mcp::dispatcher::{ConnectionId, Dispatcher, Peer};
+use crate::mcp::jsonrpc::{ErrorObject, INVALID_REQUEST, Invalid, Message, Outgoing};
+use crate::process::{self, ProtocolOutput};
+
+/// The longest line: as in other MCP servers, room for a prompt of millions of words.
+const MAX_LINE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Lines that are read ahead; each may be as long as allowed, so few.
+const LINES_AHEAD: usize = 4;
+
+/// Requests that are handled at once; beyond it reading stops, so a client that does not read its answers is not read
+/// either. The models' queues refuse long before.
+const MAX_REQUESTS: usize = 1024;
+
+/// Messages that wait for the client to read; progress beyond it is dropped, answers wait.
+const OUTGOING_AHEAD: usize = 1024;
+
+/// Serves one client until stdin has ended and all is answered, nobody reads stdout, or `shutdown` is cancelled.
+///
+/// # Errors
+/// Where stdout cannot be watched.
+pub async fn serve(dispatcher: Arc<Dispatcher>, output: Box<dyn ProtocolOutput>, shutdown: CancellationToken) -> io::Result<()> {
+    let stop = shutdown.child_token();
+    watch_reader(output.as_ref(), &stop)?;
+    let (outgoing, lines_out) = mpsc::channel(OUTGOING_AHEAD);
+    let unread = stop.clone();
+    let writer = thread::spawn(move || write_lines(output, lines_out, &unread));
+    let (lines_tx, mut lines) = mpsc::channel(LINES_AHEAD);
+    thread::spawn(move || read_lines(BufReader::new(io::stdin()), &lines_tx));
+
+    let connection = ConnectionId("stdio".into());
+    let requests = TaskTracker::new();
+    let places = Arc::new(Semaphore::new(MAX_REQUESTS));
+    loop {
+        let line = tokio::select! {
+            line = lines.recv() => line,
+            () = stop.cancelled() => None,
+        };
+        let Some(line) = line else { break };
+        let parsed = match line {
+            Line::Message(bytes) if bytes.trim_ascii().is_empty() => continue,
+            Line::Message(bytes) => Message::parse(&bytes),
+            Line::TooLong => Err(too_long()),
+        };
+        let peer = Arc::new(StdioPeer(outgoing.clone()));
+        let answer = parsed.map(|message| dispatcher.dispatch(&connection, message, peer));
+        let place = Arc::clone(&places).acquire_owned();
+        let outgoing = outgoing.clone();
+        let Some(Ok(place)) = stop.run_until_cancelled(place).await else { break };
+        requests.spawn(async move {
+            let message = match answer {
+                Ok(answer) => answer.await,
+                Err(invalid) => Some(invalid.into()),
+            };
+            if let Some(message) = message {
+                // The writer is gone only when nobody reads any more.
+                drop(outgoing.send(message).await);
+            }
+            drop(place);
+        });
+    }
+    requests.close();
+    tokio::select! {
+        () = requests.wait() => {}
+        () = stop.cancelled() => {
+            dispatcher.cancel_all(Some(&connection));
+            requests.wait().await;
+        }
+    }
+    drop(outgoing);
+    if !stop.is_cancelled() {
+        // All answers are in the channel: the writer ends when they are written, or when nobody reads them.
+        tokio::task::spawn_blocking(move || writer.join()).await?.map_err(|_| io::Error::other("the writer panicked"))?;
+    }
+    Ok(())
+}
+
+/// Cancels `stop` when nobody reads the output any more.
+#[cfg(unix)]
+fn watch_reader(output: &dyn ProtocolOutput, stop: &CancellationToken) -> io::Result<()> {
+    let (watched, stop) = (output.watch()?, stop.clone());
+    thread::spawn(move || {
+        process::wait_until_unread(&watched);
+        tracing::info!("nobody reads the answers any more");
+        stop.cancel();
+    });
+    Ok(())
+}
+
+/// Elsewhere a failing write tells.
+#[cfg(not(unix))]
+fn watch_reader(_: &dyn ProtocolOutput, _: &CancellationToken) -> io::Result<()> {
+    Ok(())
+}
+
+struct StdioPeer(mpsc::Sender<Outgoing>);
+
+impl Peer for StdioPeer {
+    fn notify(&self, notification: Outgoing) {
+        // A client that is slow to read can do without progress.
+        drop(self.0.try_send(notification));
+    }
+}
+
+enum Line {
+    Message(Vec<u8>),
+    TooLong,
+}
+
+fn too_long() -> Invalid {
+    let text = format!("the message is longer than {MAX_LINE_BYTES} bytes");
+    Invalid {
+        id: None,
+        error: ErrorObject::new(INVALID_REQUEST, text),
+    }
+}
+
+/// Sends every line until the input or the receiver ends. A line over the limit is skipped without being held.
+fn read_lines(mut input: impl BufRead, lines: &mpsc::Sender<Line>) {
+    loop {
+        let mut line = Vec::new();
+        let read = input.by_ref().take(MAX_LINE_BYTES + 1).read_until(b'\n', &mut line);
+        let line = match read {
+            Ok(0) => return,
+            Ok(_) if line.ends_with(b"\n") || line.len() as u64 <= MAX_LINE_BYTES => Line::Message(line),
+            Ok(_) => {
+                drop(line);
+                if skip_line(&mut input).is_err() {
+                    return;
+                }
+                Line::TooLong
+            }
+            Err(error) => {
+                tracing::error!(%error, "stdin could not be read");
+                return;
+            }
+        };
+        if lines.blocking_send(line).is_err() {
+            return;
+        }
+    }
+}
+
+fn skip_line(input: &mut impl BufRead) -> io::Result<()> {
+    loop {
+        let buffered = input.fill_buf()?;
+        if buffered.is_empty() {
+            return Ok(());
+        }
+        let end = buffered.iter().position(|byte| *byte == b'\n');
+        let skipped = end.map_or(buffered.len(), |end| end + 1);
+        input.consume(skipped);
+        if end.is_some() {
+            return Ok(());
+        }
+    }
+}
+
+/// Writes messages, each a line, until all senders are gone; cancels `unread` when nobody reads them.
+fn write_lines(mut output: Box<dyn ProtocolOutput>, mut messages: mpsc::Receiver<Outgoing>, unread: &CancellationToken) {
+    while let Some(message) = messages.blocking_recv() {
+        let mut line = message.to_json();
+        line.push('\n');
+        if let Err(error) = output.write_all(line.as_bytes()).and_then(|()| output.flush()) {
+            tracing::info!(%error, "an answer could not be written");
+            unread.cancel();
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines_of(input: &[u8], capacity: usize) -> Vec<Line> {
+        let (tx, mut rx) = mpsc::channel(100);
+        read_lines(BufReader::with_capacity(capacity, input), &tx);
+        drop(tx);
+        std::iter::from_fn(|| rx.blocking_recv()).collect()
+    }
+
+    #[test]
+    fn a_line_over_the_limit_is_refused_and_the_next_is_read() {
+        let mut input = vec![b'x'; usize::try_from(MAX_LINE_BYTES).unwrap() + 1];
+        input.extend_from_slice(b"\n{}\n");
+        let lines = lines_of(&input, 8192);
+        assert!(matches!(&lines[..], [Line::TooLong, Line::Message(next)] if next == b"{}\n"));
+    }
+
+    #[test]
+    fn a_last_line_without_an_end_is_read() {
+        assert!(matches!(&lines_of(b"a\nb", 1)[..], [_, Line::Message(last)] if last == b"b"));
+    }
+}

@@ -1,0 +1,104 @@
+//! The wire between server and worker: one JSON object a line, [`Command`]s to the worker's stdin, [`Event`]s from its
+//! stdout.
+//!
+//! Ids are the server's, never used twice; a command for an unknown id is ignored. The first event is `hello`. What the
+//! worker logs goes to its stderr ([`crate::telemetry`]).
+
+pub mod client;
+pub mod serve;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::scheduler::{Stats, Update};
+use crate::engine::{CancelReason, EngineError, GenerateRequest};
+
+/// The wire's version: a server and a worker of different builds notice each other.
+pub const WIRE_VERSION: u32 = 1;
+
+/// What the server asks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// First and once: the model to serve.
+    Load(LoadModel),
+    /// A call.
+    Generate {
+        /// The server's number for it.
+        id: u64,
+        /// Whose call it is.
+        client: String,
+        /// What is asked.
+        request: GenerateRequest,
+    },
+    /// Ends a call.
+    Cancel {
+        /// Which.
+        id: u64,
+        /// Why.
+        reason: CancelReason,
+    },
+    /// Asks for an [`Event::Stats`].
+    Stats,
+    /// Ends the worker at once, in order.
+    Shutdown,
+}
+
+/// How to load a model and to run its context.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadModel {
+    /// The GGUF.
+    pub path: PathBuf,
+    /// Layers to offload; more than there are means all.
+    pub n_gpu_layers: u32,
+    /// Tokens of one call; 0 is what the model was trained for.
+    pub n_ctx: u32,
+    /// Tokens of one batch.
+    pub n_batch: usize,
+    /// Threads that compute.
+    pub n_threads: usize,
+    /// Calls at once.
+    pub parallel: usize,
+    /// Calls that may wait.
+    pub max_queue: usize,
+}
+
+/// What the worker tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// The first line.
+    Hello {
+        /// [`WIRE_VERSION`] of the worker.
+        version: u32,
+    },
+    /// Percent of the load.
+    Loading(u8),
+    /// The model is loaded; calls are served from here on.
+    Ready(Ready),
+    /// News of a call.
+    Call {
+        /// The server's number for it.
+        id: u64,
+        /// The news.
+        update: Update,
+    },
+    /// The model could not be loaded; the worker ends.
+    LoadFailed(EngineError),
+    /// The answer to [`Command::Stats`].
+    Stats(Stats),
+}
+
+/// What a loaded model came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    /// Tokens of one call, after capping.
+    pub n_ctx: u32,
+    /// Cells of the cache, shared by all calls.
+    pub kv_cells: u32,
+    /// Whether the GGUF brings a chat template.
+    pub has_chat_template: bool,
+    /// From the command to here.
+    pub load_ms: u64,
+}

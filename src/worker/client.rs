@@ -1,0 +1,354 @@
+//! The server's side of a worker: spawn, feed, read, end.
+//!
+//! [`Worker`] is a handle; one task per worker owns the process and the table of its calls. Dropping the last handle
+//! ends the worker. The task never waits for a client: progress goes into a `watch` channel, where the newest state
+//! replaces the older one.
+
+mod process;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::ChildStdout;
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use process::Launcher;
+use process::Process;
+
+use super::{Command, Event, LoadModel, WIRE_VERSION};
+use crate::engine::scheduler::Update;
+use crate::engine::{CancelReason, EngineError, GenerateRequest, Generation};
+
+/// How far a call is, for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Progress {
+    /// The worker is being started.
+    #[default]
+    Starting,
+    /// The model is being loaded; percent.
+    Loading(u8),
+    /// Place in the queue, 1 is next.
+    Queued(usize),
+    /// Prompt tokens done, and all.
+    Prefill(u32, u32),
+    /// The newest text of the answer, at most [`NEWEST_CHARS`] characters of it.
+    Generating(String),
+}
+
+/// Clients show up to 200 characters of a progress message.
+pub const NEWEST_CHARS: usize = 200;
+
+/// A call that has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// The engine refused it or failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The process could not be started.
+    #[error("the model's process could not be started: {0}")]
+    NotStarted(String),
+    /// The deadline passed and the process did not hand over what it had.
+    #[error("the deadline passed, and the model's process did not answer in time")]
+    Stuck,
+    /// The process ended before the call was done.
+    #[error("the model's process stopped unexpectedly ({reason})")]
+    Died {
+        /// How it ended, and what it said last.
+        reason: String,
+        /// The call had begun; one that had not can be sent again.
+        admitted: bool,
+    },
+}
+
+/// A handle of a running worker. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Worker {
+    to_task: mpsc::UnboundedSender<ToTask>,
+    ids: Arc<AtomicU64>,
+}
+
+enum ToTask {
+    Generate(u64, Call, String, GenerateRequest),
+    Cancel(u64, CancelReason),
+}
+
+#[derive(Debug)]
+struct Call {
+    progress: watch::Sender<Progress>,
+    done: oneshot::Sender<Result<Generation, CallError>>,
+    admitted: bool,
+}
+
+impl Worker {
+    /// Starts a worker for `model`, called `name` in logs. Returns at once; what goes wrong is told to every call.
+    pub fn start(launcher: &Launcher, name: String, model: LoadModel) -> Self {
+        let (to_task, inbox) = mpsc::unbounded_channel();
+        let launcher = launcher.clone();
+        tokio::spawn(async move { Task::run(&launcher, name, model, inbox).await });
+        Self {
+            to_task,
+            ids: Arc::new(AtomicU64::new(1)),
+        }
+    }
+
+    /// Whether its process has ended, or is about to: a new call would not be answered.
+    pub fn has_ended(&self) -> bool {
+        self.to_task.is_closed()
+    }
+
+    /// Sends a call; its news go to `progress` and its end comes back. Dropping what is returned cancels it.
+    pub fn call(&self, client: String, request: GenerateRequest, progress: watch::Sender<Progress>) -> RunningCall {
+        let id = self.ids.fetch_add(1, Ordering::Relaxed);
+        let (done, result) = oneshot::channel();
+        let call = Call {
+            progress,
+            done,
+            admitted: false,
+        };
+        // A task that has ended drops `done`, which the receiver takes for the worker's end.
+        drop(self.to_task.send(ToTask::Generate(id, call, client, request)));
+        RunningCall {
+            id,
+            to_task: self.to_task.clone(),
+            result,
+        }
+    }
+}
+
+/// A call on its way. Dropping it cancels the call.
+#[derive(Debug)]
+pub struct RunningCall {
+    id: u64,
+    to_task: mpsc::UnboundedSender<ToTask>,
+    result: oneshot::Receiver<Result<Generation, CallError>>,
+}
+
+impl RunningCall {
+    /// Waits for the end. Cancel safe.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn result(&mut self) -> Result<Generation, CallError> {
+        (&mut self.result).await.unwrap_or_else(|_| {
+            Err(CallError::Died {
+                reason: "it was about to end".into(),
+                admitted: false,
+            })
+        })
+    }
+
+    /// Asks for what there is; it comes as the result.
+    pub fn end_by_deadline(&self) {
+        drop(self.to_task.send(ToTask::Cancel(self.id, CancelReason::Deadline)));
+    }
+}
+
+impl Drop for RunningCall {
+    fn drop(&mut self) {
+        // After the end of the call this does nothing.
+        drop(self.to_task.send(ToTask::Cancel(self.id, CancelReason::Cancelled)));
+    }
+}
+
+/// The owner of one worker process.
+struct Task {
+    name: String,
+    process: Process,
+    calls: HashMap<u64, Call>,
+    /// The last percent; none once the model is loaded.
+    loading: Option<u8>,
+}
+
+impl Task {
+    async fn run(launcher: &Launcher, name: String, model: LoadModel, mut inbox: mpsc::UnboundedReceiver<ToTask>) {
+        tracing::info!(model = name, path = %model.path.display(), "loading");
+        let (process, stdout) = match launcher.spawn(&name).await {
+            Ok(started) => started,
+            Err(error) => return refuse_all(inbox, &CallError::NotStarted(error.to_string())).await,
+        };
+        process.send(&Command::Load(model));
+        let mut task = Self {
+            name,
+            process,
+            calls: HashMap::new(),
+            loading: Some(0),
+        };
+        let failure = task.serve(&mut inbox, BufReader::new(stdout).lines()).await;
+        // From here on new calls go to a new worker; those that are still in the channel get the same error.
+        inbox.close();
+        let failure = match failure {
+            End::Unused => return task.process.end().await,
+            End::LoadFailed(error) => {
+                task.process.end().await;
+                CallError::Engine(error)
+            }
+            End::Died => CallError::Died {
+                reason: task.process.reason().await,
+                admitted: false,
+            },
+        };
+        tracing::error!(model = task.name, "{failure}");
+        task.fail_all(&failure);
+        refuse_all(inbox, &failure).await;
+    }
+
+    async fn serve(&mut self, inbox: &mut mpsc::UnboundedReceiver<ToTask>, mut events: Lines<BufReader<ChildStdout>>) -> End {
+        loop {
+            tokio::select! {
+                message = inbox.recv() => match message {
+                    Some(ToTask::Generate(id, call, client, request)) => {
+                        if let Some(percent) = self.loading {
+                            call.progress.send_replace(Progress::Loading(percent));
+                        }
+                        self.calls.insert(id, call);
+                        self.process.send(&Command::Generate { id, client, request });
+                    }
+                    Some(ToTask::Cancel(id, reason)) => {
+                        if reason == CancelReason::Cancelled && self.calls.remove(&id).is_none() {
+                            continue;
+                        }
+                        self.process.send(&Command::Cancel { id, reason });
+                    }
+                    None => return End::Unused,
+                },
+                line = events.next_line() => match line {
+                    Ok(Some(line)) => match serde_json::from_str(&line) {
+                        Ok(Event::LoadFailed(error)) => return End::LoadFailed(error),
+                        Ok(event) => self.take(event),
+                        // What else may come out of that process is no event.
+                        Err(_) => {
+                            crate::telemetry::relay(&self.name, &line);
+                        }
+                    },
+                    Ok(None) | Err(_) => return End::Died,
+                },
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Hello { version } if version != WIRE_VERSION => {
+                tracing::error!(model = self.name, version, "the worker is of another version; restart the server");
+            }
+            Event::Hello { .. } | Event::LoadFailed(_) => {}
+            Event::Loading(percent) => {
+                self.loading = Some(percent);
+                for call in self.calls.values() {
+                    call.progress.send_replace(Progress::Loading(percent));
+                }
+            }
+            Event::Ready(ready) => {
+                self.loading = None;
+                tracing::info!(
+                    model = self.name,
+                    load_ms = ready.load_ms,
+                    n_ctx = ready.n_ctx,
+                    kv_cells = ready.kv_cells,
+                    "model loaded"
+                );
+            }
+            Event::Stats(stats) => tracing::info!(model = self.name, ?stats, "statistics"),
+            Event::Call { id, update } => self.update(id, update),
+        }
+    }
+
+    fn update(&mut self, id: u64, update: Update) {
+        match update {
+            Update::Done(generation) => self.finish(id, Ok(generation)),
+            Update::Failed(error) => self.finish(id, Err(CallError::Engine(error))),
+            news => {
+                // A call that was cancelled is not in the table any more.
+                if let Some(call) = self.calls.get_mut(&id) {
+                    call.admitted |= news == Update::Admitted;
+                    call.progress.send_modify(|progress| progress.take(news));
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, id: u64, result: Result<Generation, CallError>) {
+        if let Some(call) = self.calls.remove(&id) {
+            // One that does not wait any more has been dropped just now.
+            drop(call.done.send(result));
+        }
+    }
+
+    fn fail_all(&mut self, failure: &CallError) {
+        for (_, call) in self.calls.drain() {
+            let failure = match failure {
+                CallError::Died { reason, .. } => CallError::Died {
+                    reason: reason.clone(),
+                    admitted: call.admitted,
+                },
+                other => other.clone(),
+            };
+            drop(call.done.send(Err(failure)));
+        }
+    }
+}
+
+/// Why a worker is not served any more.
+enum End {
+    /// Nobody holds a handle.
+    Unused,
+    /// It could not load the model.
+    LoadFailed(EngineError),
+    /// It ended by itself.
+    Died,
+}
+
+async fn refuse_all(mut inbox: mpsc::UnboundedReceiver<ToTask>, failure: &CallError) {
+    inbox.close();
+    while let Some(message) = inbox.recv().await {
+        if let ToTask::Generate(_, call, ..) = message {
+            drop(call.done.send(Err(failure.clone())));
+        }
+    }
+}
+
+impl Progress {
+    fn take(&mut self, news: Update) {
+        match news {
+            Update::Queued(place) => *self = Self::Queued(place),
+            Update::Prefill(done, total) => *self = Self::Prefill(done, total),
+            Update::Delta(text) => {
+                if let Self::Generating(newest) = self {
+                    newest.push_str(&text);
+                    keep_last_chars(newest, NEWEST_CHARS);
+                } else {
+                    *self = Self::Generating(text);
+                }
+            }
+            Update::Admitted | Update::Done(_) | Update::Failed(_) => {}
+        }
+    }
+}
+
+/// Cuts `text` to its last `count` characters.
+fn keep_last_chars(text: &mut String, count: usize) {
+    if let Some((from, _)) = text.char_indices().rev().nth(count.saturating_sub(1)) {
+        text.drain(..from);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_keeps_the_newest_text_only() {
+        let mut progress = Progress::Prefill(1, 2);
+        for _ in 0..300 {
+            progress.take(Update::Delta("é".into()));
+        }
+        progress.take(Update::Delta("end".into()));
+        let Progress::Generating(newest) = progress else {
+            panic!("it generates")
+        };
+        assert_eq!(newest.chars().count(), NEWEST_CHARS);
+        assert!(newest.ends_with("éend"));
+    }
+}

@@ -1,0 +1,165 @@
+//! A worker's process: how it is started, its pipes, and how it ended.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::telemetry;
+use crate::worker;
+
+/// How long a worker may take to end in order before it is killed: it only has to free its memory.
+const END_LIMIT: Duration = Duration::from_secs(2);
+
+/// Lines of stderr that are kept as the reason of a crash; llama.cpp's abort message is one.
+const KEPT_LINES: usize = 8;
+
+/// Starts workers, all from one thread that lives as long as the server: the kernel's parent-death signal follows the
+/// parent *thread*.
+#[derive(Debug, Clone)]
+pub struct Launcher {
+    program: PathBuf,
+    spawner: mpsc::Sender<Job>,
+}
+
+type Job = (Command, oneshot::Sender<io::Result<Child>>);
+
+impl Launcher {
+    /// Workers are `program worker`. To be called inside the runtime that will serve them.
+    pub fn new(program: PathBuf) -> Self {
+        let (spawner, jobs) = mpsc::channel::<Job>();
+        let runtime = tokio::runtime::Handle::current();
+        thread::spawn(move || {
+            let _runtime = runtime.enter();
+            for (mut command, reply) in jobs {
+                // A worker that nobody waits for is killed on drop.
+                drop(reply.send(command.spawn()));
+            }
+        });
+        Self { program, spawner }
+    }
+
+    /// This very binary: on Linux also when the file was replaced by an upgrade meanwhile.
+    ///
+    /// # Errors
+    /// Where its path cannot be had.
+    pub fn this_program() -> io::Result<PathBuf> {
+        if cfg!(target_os = "linux") {
+            Ok("/proc/self/exe".into())
+        } else {
+            std::env::current_exe()
+        }
+    }
+
+    /// Starts a worker; its stderr is logged under `name`.
+    pub(super) async fn spawn(&self, name: &str) -> io::Result<(Process, ChildStdout)> {
+        let mut command = Command::new(&self.program);
+        #[cfg(unix)]
+        command.arg0("llama-mcp-server");
+        command
+            .args(["worker", "--parent", &std::process::id().to_string()])
+            // Else an abort of llama.cpp starts a debugger, which writes into the pipe of the events.
+            .env("GGML_NO_BACKTRACE", "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let (reply, child) = oneshot::channel();
+        let gone = || io::Error::other("the thread that starts workers has ended");
+        self.spawner.send((command, reply)).map_err(|_| gone())?;
+        let mut child = child.await.map_err(|_| gone())??;
+        let piped = || io::Error::other("a pipe of the worker is missing");
+        let stdin = child.stdin.take().ok_or_else(piped)?;
+        let stdout = child.stdout.take().ok_or_else(piped)?;
+        let stderr = child.stderr.take().ok_or_else(piped)?;
+        let (commands, lines) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(feed(stdin, lines));
+        let process = Process {
+            child,
+            commands,
+            stderr: tokio::spawn(drain(name.to_owned(), stderr)),
+        };
+        Ok((process, stdout))
+    }
+}
+
+/// A started worker. Dropping it kills it.
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Child,
+    commands: tokio::sync::mpsc::UnboundedSender<Vec<u8>>,
+    stderr: JoinHandle<VecDeque<String>>,
+}
+
+impl Process {
+    /// Sends a command; never waits, and is lost when the worker has ended, which its events tell.
+    pub(super) fn send(&self, command: &worker::Command) {
+        let mut line = serde_json::to_vec(command).expect("a command has only string keys");
+        line.push(b'\n');
+        drop(self.commands.send(line));
+    }
+
+    /// Ends the worker, in order if it can.
+    pub(super) async fn end(&mut self) {
+        self.send(&worker::Command::Shutdown);
+        if tokio::time::timeout(END_LIMIT, self.child.wait()).await.is_err()
+            && let Err(error) = self.child.kill().await
+        {
+            tracing::warn!(%error, "a worker could not be killed");
+        }
+    }
+
+    /// How a worker that ended by itself did: its status and what it said last. One that has only closed its output is
+    /// killed.
+    pub(super) async fn reason(&mut self) -> String {
+        let status = match tokio::time::timeout(END_LIMIT, self.child.wait()).await {
+            Ok(Ok(status)) => status.to_string(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => {
+                drop(self.child.start_kill());
+                "it closed its output".to_owned()
+            }
+        };
+        let said = tokio::time::timeout(END_LIMIT, &mut self.stderr).await;
+        match said {
+            Ok(Ok(lines)) if !lines.is_empty() => {
+                let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+                format!("{status}; its last words: {}", lines.join(" | "))
+            }
+            _ => status,
+        }
+    }
+}
+
+/// Writes commands in order, however slowly the worker reads.
+async fn feed(mut stdin: ChildStdin, mut lines: tokio::sync::mpsc::UnboundedReceiver<Vec<u8>>) {
+    while let Some(line) = lines.recv().await {
+        if stdin.write_all(&line).await.is_err() {
+            // The worker has ended; its events tell.
+            return;
+        }
+    }
+}
+
+/// Logs what a worker writes to its stderr, always, so that it never blocks; gives the last lines that are no log.
+async fn drain(name: String, stderr: ChildStderr) -> VecDeque<String> {
+    let mut kept = VecDeque::new();
+    let mut lines = BufReader::new(stderr).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        if telemetry::relay(&name, &line) {
+            if kept.len() == KEPT_LINES {
+                kept.pop_front();
+            }
+            kept.push_back(line);
+        }
+    }
+    kept
+}

@@ -1,0 +1,324 @@
+//! The worker's side: commands from stdin → engine → events to stdout.
+//!
+//! Threads: the main one owns queue, scheduler, model and context; one reads stdin; one loads the model and ends; one
+//! renders and tokenises prompts, so that a long text never holds up a running stream. All speak to the main thread
+//! through one channel of [`Input`]s, whose end is the end of stdin. The channel has no bound: a bound would hide a
+//! cancel behind long prompts, and the queue behind it refuses what is too much.
+
+use std::io::{BufRead, BufReader, Write};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use super::{Command, Event, LoadModel, Ready, WIRE_VERSION};
+use crate::engine::limits::Limits;
+use crate::engine::llama::{Model, ModelVocabulary};
+use crate::engine::prompt::{Prompt, PromptBuilder};
+use crate::engine::queue::{Queue, Waiting};
+use crate::engine::scheduler::{Decoder, Scheduler, Update};
+use crate::engine::template::{ChatTemplate, stack_size};
+use crate::engine::{EngineError, EngineErrorKind, Message, Phase};
+use crate::process;
+
+/// What reaches the main thread.
+enum Input {
+    Command(Command, Instant),
+    Loaded(Box<Result<Model, EngineError>>),
+    Prepared(u64, Result<Prompt, EngineError>),
+    EndOfInput,
+}
+
+/// Where events go: any thread may send, each line whole.
+#[derive(Clone)]
+struct Events(Arc<Mutex<Box<dyn process::ProtocolOutput>>>);
+
+impl Events {
+    fn send(&self, event: &Event) {
+        let mut line = serde_json::to_vec(event).expect("an event has only string keys");
+        line.push(b'\n');
+        let mut output = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A server that does not read any more has ended, and the end of stdin follows.
+        if let Err(error) = output.write_all(&line).and_then(|()| output.flush()) {
+            tracing::debug!(%error, "nobody reads the events");
+        }
+    }
+
+    fn call(&self, id: u64, update: Update) {
+        self.send(&Event::Call { id, update });
+    }
+}
+
+/// Serves one model until stdin ends. `parent` is the server's process, and its end ends the worker at once; without one,
+/// a worker driven by hand finishes what it was asked.
+///
+/// Returns whether the model could be loaded.
+pub fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>) -> bool {
+    if parent.is_some_and(|parent| !process::die_with_parent(parent)) {
+        return true;
+    }
+    let events = Events(Arc::new(Mutex::new(output)));
+    events.send(&Event::Hello { version: WIRE_VERSION });
+    Model::capture_logs();
+    let (inputs_tx, inputs) = channel();
+    let reader_tx = inputs_tx.clone();
+    let ends_at_once = parent.is_some();
+    thread::spawn(move || {
+        read_commands(&reader_tx);
+        if ends_at_once {
+            // The server is gone: nobody wants the rest, and a load or a decode cannot be interrupted otherwise.
+            #[expect(clippy::exit, reason = "the main thread may be inside llama.cpp for minutes")]
+            std::process::exit(0);
+        }
+    });
+    let mut worker = Worker {
+        events,
+        inputs,
+        inputs_tx,
+        ended: false,
+    };
+    worker.serve()
+}
+
+fn read_commands(inputs: &Sender<Input>) {
+    for line in BufReader::new(std::io::stdin()).lines() {
+        let Ok(line) = line else { break };
+        match serde_json::from_str(&line) {
+            Ok(command) => {
+                if inputs.send(Input::Command(command, Instant::now())).is_err() {
+                    return;
+                }
+            }
+            Err(error) => tracing::error!(%error, "a command was not understood"),
+        }
+    }
+    // The receiver is gone only when the process ends anyway.
+    drop(inputs.send(Input::EndOfInput));
+}
+
+struct Worker {
+    events: Events,
+    inputs: Receiver<Input>,
+    inputs_tx: Sender<Input>,
+    /// Stdin has ended; what was read is finished.
+    ended: bool,
+}
+
+impl Worker {
+    fn serve(&mut self) -> bool {
+        let Some(load) = self.wait_for_load() else {
+            return true;
+        };
+        let started = Instant::now();
+        self.start_loading(&load);
+        let mut queue = Queue::new(load.max_queue);
+        let model = match self.wait_for_model(&mut queue, load.parallel) {
+            Some(Ok(model)) => model,
+            Some(Err(error)) => {
+                self.events.send(&Event::LoadFailed(error));
+                return false;
+            }
+            None => return true,
+        };
+        match self.serve_model(&model, &load, queue, started) {
+            Ok(()) => true,
+            Err(error) => {
+                self.events.send(&Event::LoadFailed(error));
+                false
+            }
+        }
+    }
+
+    fn wait_for_load(&mut self) -> Option<LoadModel> {
+        loop {
+            match self.inputs.recv().ok()? {
+                Input::Command(Command::Load(load), _) => return Some(load),
+                Input::Command(Command::Shutdown, _) | Input::EndOfInput => return None,
+                other => tracing::error!(command = other.name(), "the first command must be `load`"),
+            }
+        }
+    }
+
+    /// On a thread of its own, so that calls can be queued and cancelled meanwhile, and the end of stdin ends the load.
+    fn start_loading(&self, load: &LoadModel) {
+        let (path, n_gpu_layers) = (load.path.clone(), load.n_gpu_layers);
+        let (events, inputs) = (self.events.clone(), self.inputs_tx.clone());
+        thread::spawn(move || {
+            let model = Model::load(&path, n_gpu_layers, move |percent| events.send(&Event::Loading(percent)));
+            drop(inputs.send(Input::Loaded(Box::new(model))));
+        });
+    }
+
+    /// None when the worker is to end before the model is there.
+    fn wait_for_model(&mut self, queue: &mut Queue, parallel: usize) -> Option<Result<Model, EngineError>> {
+        loop {
+            match self.inputs.recv().ok()? {
+                Input::Loaded(model) => return Some(*model),
+                Input::Command(Command::Generate { id, request, .. }, received) => {
+                    let call = Waiting {
+                        id,
+                        request,
+                        prompt: None,
+                        received,
+                    };
+                    if let Err(busy) = queue.push(call, parallel) {
+                        self.events.call(id, Update::Failed(busy));
+                    }
+                }
+                Input::Command(Command::Cancel { id, reason }, now) => {
+                    if let Some(call) = queue.remove(id) {
+                        let generation = call.cancelled(reason, Phase::Load, now, now);
+                        self.events.call(id, Update::Done(generation));
+                    }
+                }
+                Input::Command(Command::Shutdown, _) => return None,
+                Input::EndOfInput => self.ended = true,
+                other => tracing::error!(command = other.name(), "unexpected while the model is loaded"),
+            }
+        }
+    }
+
+    fn serve_model(&mut self, model: &Model, load: &LoadModel, mut queue: Queue, started: Instant) -> Result<(), EngineError> {
+        let facts = model.facts(process::available_memory());
+        let limits = Limits::plan(load.n_ctx, load.parallel, load.n_batch, facts);
+        log_limits(load, &limits);
+        let decoder = model.decoder(limits, load.n_threads, load.n_gpu_layers > 0)?;
+        let template = model.chat_template();
+        if template.is_none() {
+            tracing::warn!(
+                "the model has no chat template: it is used as a base model, the contents joined by blank lines"
+            );
+        }
+        let stack = stack_size(template.as_deref().unwrap_or_default());
+        let (prompts_tx, prompts) = channel();
+        let prepared = self.inputs_tx.clone();
+        let vocabulary = model.vocabulary();
+        thread::scope(|scope| {
+            let builder = thread::Builder::new().name("prompts".into()).stack_size(stack);
+            builder
+                .spawn_scoped(scope, {
+                    let template = template.clone();
+                    move || prepare_prompts(vocabulary, template, &prompts, &prepared)
+                })
+                .map_err(|error| {
+                    EngineError::new(EngineErrorKind::Load, format!("could not start a thread: {error}"))
+                })?;
+            self.events.send(&Event::Ready(Ready {
+                n_ctx: limits.n_ctx,
+                kv_cells: limits.kv_cells,
+                has_chat_template: template.is_some(),
+                load_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            }));
+            for prompt in queue.take_messages() {
+                drop(prompts_tx.send(prompt));
+            }
+            self.run(Scheduler::new(decoder, limits, queue, Instant::now()), &prompts_tx);
+            drop(prompts_tx);
+            Ok(())
+        })
+    }
+
+    /// The loop of a loaded model: take what came, decode, tell. Blocks only when there is nothing to decode.
+    fn run(&mut self, mut scheduler: Scheduler<impl Decoder>, prompts: &Sender<(u64, Vec<Message>)>) {
+        loop {
+            for (id, update) in scheduler.take_updates() {
+                self.events.call(id, update);
+            }
+            if self.ended && scheduler.is_empty() {
+                return;
+            }
+            let mut next = if scheduler.is_idle() {
+                let Ok(input) = self.inputs.recv() else { return };
+                Some(input)
+            } else {
+                self.inputs.try_recv().ok()
+            };
+            while let Some(input) = next {
+                match input {
+                    Input::Command(Command::Generate { id, mut request, .. }, received) => {
+                        let messages = std::mem::take(&mut request.messages);
+                        if scheduler.submit(id, request, received) {
+                            drop(prompts.send((id, messages)));
+                        }
+                    }
+                    Input::Prepared(id, prompt) => scheduler.prepared(id, prompt),
+                    Input::Command(Command::Cancel { id, reason }, now) => scheduler.cancel(id, reason, now),
+                    Input::Command(Command::Stats, _) => self.events.send(&Event::Stats(scheduler.stats())),
+                    Input::Command(Command::Shutdown, _) => return,
+                    Input::EndOfInput => self.ended = true,
+                    other => tracing::error!(command = other.name(), "unexpected, a model is loaded"),
+                }
+                next = self.inputs.try_recv().ok();
+            }
+            scheduler.turn(Instant::now());
+        }
+    }
+}
+
+/// Says where the worker gives less than was asked.
+fn log_limits(load: &LoadModel, limits: &Limits) {
+    if load.n_ctx > limits.n_ctx {
+        tracing::warn!(
+            "n_ctx is {}, what the model was trained for, not {}",
+            limits.n_ctx,
+            load.n_ctx
+        );
+    }
+    tracing::info!(
+        n_ctx = limits.n_ctx,
+        kv_cells = limits.kv_cells,
+        parallel = limits.parallel,
+        n_batch = limits.n_batch,
+        "context planned"
+    );
+}
+
+/// Renders and tokenises, in order, until the sender is gone.
+fn prepare_prompts(
+    vocabulary: ModelVocabulary<'_>,
+    template: Option<String>,
+    prompts: &Receiver<(u64, Vec<Message>)>,
+    prepared: &Sender<Input>,
+) {
+    let builder = caught(|| {
+        let (bos, eos) = vocabulary.bos_and_eos();
+        let template = match template.as_deref() {
+            Some(source) => Some((ChatTemplate::new(source, bos, eos)?, source)),
+            None => None,
+        };
+        PromptBuilder::new(vocabulary, template)
+    });
+    for (id, messages) in prompts {
+        let prompt =
+            builder.as_ref().map_err(Clone::clone).and_then(|builder| caught(|| builder.build(&messages)));
+        if prepared.send(Input::Prepared(id, prompt)).is_err() {
+            return;
+        }
+    }
+}
+
+/// A template is untrusted input: should it make the renderer panic, its call fails and the worker goes on.
+fn caught<T>(work: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineError> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(EngineError::new(
+            EngineErrorKind::Template,
+            "the model's chat template could not be rendered",
+        )
+        .hint("the server's log holds the details"))
+    })
+}
+
+impl Input {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Command(Command::Load(_), _) => "load",
+            Self::Command(Command::Generate { .. }, _) => "generate",
+            Self::Command(Command::Cancel { .. }, _) => "cancel",
+            Self::Command(Command::Stats, _) => "stats",
+            Self::Command(Command::Shutdown, _) => "shutdown",
+            Self::Loaded(_) => "loaded",
+            Self::Prepared(..) => "prepared",
+            Self::EndOfInput => "end of input",
+        }
+    }
+}
