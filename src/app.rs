@@ -39,7 +39,9 @@ async fn serve(config: &Config, output: Box<dyn ProtocolOutput>) -> anyhow::Resu
     let registry = Arc::new(Registry::new(Launcher::new(program), config.model.clone()));
     registry.preload();
     let dispatcher = Arc::new(Dispatcher::new(Catalog::new(config, Arc::clone(&registry))));
-    transport::stdio::serve(dispatcher, output, shutdown).await.context("stdio failed")
+    transport::stdio::serve(dispatcher, output, shutdown)
+        .await
+        .context("stdio failed")
 }
 
 /// SIGTERM and SIGINT (Ctrl-C elsewhere) end the server in order.

@@ -126,8 +126,13 @@ pub struct Serve {
     #[arg(long, value_name = "SECONDS", help_heading = TOOL, allow_negative_numbers = true)]
     deadline: Option<f64>,
 
-    /// Transport mode [default: stdio]
-    #[arg(long, value_name = "MODE", help_heading = "Transport")]
+    /// Transport mode: stdio or http [default: stdio]
+    #[arg(
+        long,
+        value_name = "MODE",
+        help_heading = "Transport",
+        hide_possible_values = true
+    )]
     pub transport: Option<Transport>,
 }
 

@@ -10,7 +10,10 @@ use ranges::Range;
 
 /// Everything that can be said on the command line; none is what was not said.
 #[derive(Debug, Default, Clone, PartialEq)]
-#[expect(missing_docs, reason = "the fields are the documented flags, described in `cli`")]
+#[expect(
+    missing_docs,
+    reason = "the fields are the documented flags, described in `cli`"
+)]
 pub struct Overrides {
     pub model: Option<PathBuf>,
     pub n_gpu_layers: Option<i64>,
@@ -36,6 +39,8 @@ pub struct Overrides {
 pub struct Config {
     /// The model that is served.
     pub model: ModelConfig,
+    /// Where the program gives less than was asked: for the log.
+    pub notes: Vec<String>,
 }
 
 /// A model and the tool that it is.
@@ -107,7 +112,9 @@ impl ConfigError {
     /// The way out.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::HttpNotBuilt => Some("leave the flag out: the server speaks MCP over stdio".into()),
+            Self::HttpNotBuilt => {
+                Some("leave the flag out: the server speaks MCP over stdio".into())
+            }
             Self::NoModel => Some("llama-mcp-server --model /path/to/model.gguf".into()),
             Self::Model(error) => Some(error.hint()),
             Self::Values(_) => None,
@@ -126,47 +133,74 @@ impl Config {
     pub fn resolve(typed: &Overrides, cpus: usize) -> Result<Self, ConfigError> {
         let mut check = Checker::default();
         let seed: i64 = check.integer("seed", typed.seed, ranges::SEED, 42);
-        let deadline = typed.deadline.map(|seconds| check.number("deadline", Some(seconds), ranges::DEADLINE, 0.0));
+        let threads: usize = check.integer("n_threads", typed.n_threads, ranges::N_THREADS, 4);
+        let deadline = typed
+            .deadline
+            .map(|seconds| check.number("deadline", Some(seconds), ranges::DEADLINE, 0.0));
         let config = Self {
             model: ModelConfig {
                 name: "default".into(),
                 path: typed.model.clone().unwrap_or_default(),
                 tool_name: check.tool_name(typed.tool_name.as_deref().unwrap_or("chat")),
-                n_gpu_layers: check.integer("n_gpu_layers", typed.n_gpu_layers, ranges::N_GPU_LAYERS, 99),
+                n_gpu_layers: check.integer(
+                    "n_gpu_layers",
+                    typed.n_gpu_layers,
+                    ranges::N_GPU_LAYERS,
+                    99,
+                ),
                 n_ctx: check.integer("n_ctx", typed.n_ctx, ranges::N_CTX, 4096),
                 n_batch: check.integer("n_batch", typed.n_batch, ranges::N_BATCH, 2048),
-                n_threads: threads(check.integer("n_threads", typed.n_threads, ranges::N_THREADS, 4), cpus),
+                n_threads: capped_threads(threads, cpus),
                 parallel: check.integer("parallel", typed.parallel, ranges::PARALLEL, 4),
                 max_queue: check.integer("max_queue", typed.max_queue, ranges::MAX_QUEUE, 64),
                 defaults: Defaults {
-                    max_tokens: check.integer("max_tokens", typed.max_tokens, ranges::MAX_TOKENS, 2048),
-                    temperature: check.number("temperature", typed.temperature, ranges::TEMPERATURE, 0.7),
+                    max_tokens: check.integer(
+                        "max_tokens",
+                        typed.max_tokens,
+                        ranges::MAX_TOKENS,
+                        2048,
+                    ),
+                    temperature: check.number(
+                        "temperature",
+                        typed.temperature,
+                        ranges::TEMPERATURE,
+                        0.7,
+                    ),
                     top_p: check.number("top_p", typed.top_p, ranges::TOP_P, 0.9),
                     top_k: check.integer("top_k", typed.top_k, ranges::TOP_K, 40),
                     min_p: check.number("min_p", typed.min_p, ranges::MIN_P, 0.0),
-                    repeat_penalty: check.number("repeat_penalty", typed.repeat_penalty, ranges::REPEAT_PENALTY, 1.1),
+                    repeat_penalty: check.number(
+                        "repeat_penalty",
+                        typed.repeat_penalty,
+                        ranges::REPEAT_PENALTY,
+                        1.1,
+                    ),
                     // -1 is no u32: drawn for every call.
                     seed: u32::try_from(seed).ok(),
                     prompt_suffix: typed.prompt_suffix.clone(),
                     deadline: deadline.map(Duration::from_secs_f64),
                 },
             },
+            notes: (threads > cpus)
+                .then(|| {
+                    format!(
+                        "n_threads is {cpus}, the CPUs that this process may use, not {threads}"
+                    )
+                })
+                .into_iter()
+                .collect(),
         };
         if !check.problems.is_empty() {
             return Err(ConfigError::Values(check.problems));
         }
         let path = typed.model.as_ref().ok_or(ConfigError::NoModel)?;
-        let header = gguf::read_header(path)?;
-        tracing::debug!(?header, "the model's header was read");
+        gguf::read_header(path)?;
         Ok(config)
     }
 }
 
 /// `wanted` threads, 0 for all; more than there are CPUs would only wait for each other.
-fn threads(wanted: usize, cpus: usize) -> usize {
-    if wanted > cpus {
-        tracing::info!("n_threads is {cpus}, the CPUs that this process may use, not {wanted}");
-    }
+fn capped_threads(wanted: usize, cpus: usize) -> usize {
     if wanted == 0 { cpus } else { wanted.min(cpus) }
 }
 
@@ -178,12 +212,26 @@ struct Checker {
 
 impl Checker {
     /// A value in range, or the default; `T` holds the whole range.
-    fn integer<T: TryFrom<i64>>(&mut self, name: &str, typed: Option<i64>, range: Range<i64>, default: i64) -> T {
+    fn integer<T: TryFrom<i64>>(
+        &mut self,
+        name: &str,
+        typed: Option<i64>,
+        range: Range<i64>,
+        default: i64,
+    ) -> T {
         let value = self.in_range(name, typed, range, default);
-        T::try_from(value).ok().expect("the type of every setting holds its range")
+        T::try_from(value)
+            .ok()
+            .expect("the type of every setting holds its range")
     }
 
-    fn number<T: FromF64>(&mut self, name: &str, typed: Option<f64>, range: Range<f64>, default: f64) -> T {
+    fn number<T: FromF64>(
+        &mut self,
+        name: &str,
+        typed: Option<f64>,
+        range: Range<f64>,
+        default: f64,
+    ) -> T {
         T::from_f64(self.in_range(name, typed, range, default))
     }
 
@@ -197,7 +245,8 @@ impl Checker {
         match typed {
             Some(value) if range.contains(value) => value,
             Some(value) => {
-                self.problems.push(format!("`--{name}`: must be {range}, found {value}"));
+                self.problems
+                    .push(format!("`--{name}`: must be {range}, found {value}"));
                 range.min
             }
             None => default,
@@ -246,8 +295,19 @@ mod tests {
     #[test]
     fn the_documented_defaults_hold() {
         let model = Config::resolve(&typed(), 8).unwrap().model;
-        assert_eq!((model.n_gpu_layers, model.n_ctx, model.n_batch, model.n_threads), (99, 4096, 2048, 4));
-        assert_eq!((model.tool_name.as_str(), model.parallel, model.max_queue), ("chat", 4, 64));
+        assert_eq!(
+            (
+                model.n_gpu_layers,
+                model.n_ctx,
+                model.n_batch,
+                model.n_threads
+            ),
+            (99, 4096, 2048, 4)
+        );
+        assert_eq!(
+            (model.tool_name.as_str(), model.parallel, model.max_queue),
+            ("chat", 4, 64)
+        );
         let expected = Defaults {
             max_tokens: 2048,
             temperature: 0.7,
@@ -264,7 +324,14 @@ mod tests {
 
     #[test]
     fn threads_are_capped_by_the_cpus_and_zero_means_all() {
-        assert_eq!([threads(4, 2), threads(0, 2), threads(1, 2)], [2, 2, 1]);
+        assert_eq!(
+            [
+                capped_threads(4, 2),
+                capped_threads(0, 2),
+                capped_threads(1, 2)
+            ],
+            [2, 2, 1]
+        );
     }
 
     #[test]
@@ -273,7 +340,10 @@ mod tests {
             seed: Some(-1),
             ..typed()
         };
-        assert_eq!(Config::resolve(&drawn, 1).unwrap().model.defaults.seed, None);
+        assert_eq!(
+            Config::resolve(&drawn, 1).unwrap().model.defaults.seed,
+            None
+        );
     }
 
     #[test]

@@ -41,11 +41,11 @@ pub enum GgufError {
         source: io::Error,
     },
     /// Another kind of file.
-    #[error("`{}` is not a GGUF model file: it begins with {found}", path.display())]
+    #[error("`{}` is not a GGUF model file: {found}", path.display())]
     NotGguf {
         /// The file.
         path: PathBuf,
-        /// Its first bytes, quoted.
+        /// What stands at its beginning.
         found: String,
     },
     /// A version that is not known.
@@ -80,10 +80,15 @@ impl GgufError {
     /// The way out.
     pub fn hint(&self) -> String {
         match self {
-            Self::Missing(_) => "check the path of --model; a relative one starts at the current folder".into(),
+            Self::Missing(_) => {
+                "check the path of --model; a relative one starts at the current folder".into()
+            }
             Self::NotAFile(_) => "name the .gguf file itself".into(),
             Self::Unreadable { .. } => "check the file's permissions".into(),
-            Self::NotGguf { .. } => "--model takes a model in GGUF format, as llama.cpp uses it (often named *.gguf)".into(),
+            Self::NotGguf { .. } => {
+                "--model takes a model in GGUF format, as llama.cpp uses it (often named *.gguf)"
+                    .into()
+            }
             Self::Version { .. } => "convert the model again with a current llama.cpp".into(),
             Self::Truncated { .. } => "download the file again, its end is missing".into(),
             Self::Malformed { .. } => "download the file again, or convert it again".into(),
@@ -188,7 +193,9 @@ impl<R: Read + Seek> Reader<R> {
                 ("general.name", Value::Text(text)) => header.name = Some(text),
                 ("general.alignment", Value::Number(number)) => alignment = number,
                 ("tokenizer.chat_template", Value::Text(_)) => header.has_chat_template = true,
-                (key, Value::Number(number)) if key.ends_with(".context_length") => header.n_ctx_train = Some(number),
+                (key, Value::Number(number)) if key.ends_with(".context_length") => {
+                    header.n_ctx_train = Some(number);
+                }
                 _ => {}
             }
         }
@@ -205,12 +212,17 @@ impl<R: Read + Seek> Reader<R> {
     fn magic(&mut self) -> Read1<()> {
         let mut magic = [0; 4];
         let start = usize::try_from(self.size.min(4)).unwrap_or(4);
-        self.inner.read_exact(&mut magic[..start]).map_err(Fault::Io)?;
+        self.inner
+            .read_exact(&mut magic[..start])
+            .map_err(Fault::Io)?;
         self.position += start as u64;
         match &magic[..start] {
             b"GGUF" => Ok(()),
-            [] => Err(Fault::NotGguf("nothing, it is empty".into())),
-            other => Err(Fault::NotGguf(format!("`{}`", other.escape_ascii()))),
+            [] => Err(Fault::NotGguf("it is empty".into())),
+            other => Err(Fault::NotGguf(format!(
+                "it begins with `{}`",
+                other.escape_ascii()
+            ))),
         }
     }
 
@@ -225,7 +237,9 @@ impl<R: Read + Seek> Reader<R> {
             }
             let mut elements = 1_u64;
             for _ in 0..dimensions {
-                elements = elements.checked_mul(self.u64()?).ok_or(Fault::Malformed("a tensor is too large"))?;
+                elements = elements
+                    .checked_mul(self.u64()?)
+                    .ok_or(Fault::Malformed("a tensor is too large"))?;
             }
             let kind = self.u32()?;
             let offset = self.u64()?;
@@ -272,7 +286,11 @@ impl<R: Read + Seek> Reader<R> {
             }
             _ => return Err(Fault::Malformed("an array has an unknown type")),
         };
-        self.skip(length.checked_mul(width).ok_or(Fault::Malformed("an array is too large"))?)
+        self.skip(
+            length
+                .checked_mul(width)
+                .ok_or(Fault::Malformed("an array is too large"))?,
+        )
     }
 
     fn string(&mut self, limit: u64) -> Read1<String> {
@@ -281,15 +299,20 @@ impl<R: Read + Seek> Reader<R> {
             return Err(Fault::Malformed("a text is too long"));
         }
         self.expect(length)?;
-        let mut bytes = vec![0; usize::try_from(length).map_err(|_| Fault::Malformed("a text is too long"))?];
+        let mut bytes = vec![
+            0;
+            usize::try_from(length)
+                .map_err(|_too_large| Fault::Malformed("a text is too long"))?
+        ];
         self.inner.read_exact(&mut bytes).map_err(Fault::Io)?;
         self.position += length;
-        String::from_utf8(bytes).map_err(|_| Fault::Malformed("a text is not UTF-8"))
+        String::from_utf8(bytes).map_err(|_not_utf8| Fault::Malformed("a text is not UTF-8"))
     }
 
     fn skip(&mut self, bytes: u64) -> Read1<Value> {
         self.expect(bytes)?;
-        let distance = i64::try_from(bytes).map_err(|_| Fault::Malformed("an array is too large"))?;
+        let distance =
+            i64::try_from(bytes).map_err(|_too_large| Fault::Malformed("an array is too large"))?;
         // Short ways stay in the buffer.
         self.inner.seek_relative(distance).map_err(Fault::Io)?;
         self.position += bytes;
@@ -377,7 +400,11 @@ mod tests {
             panic!("a good file was refused")
         };
         assert_eq!(
-            (header.architecture.as_str(), header.n_ctx_train, header.has_chat_template),
+            (
+                header.architecture.as_str(),
+                header.n_ctx_train,
+                header.has_chat_template
+            ),
             ("llama", Some(4096), true)
         );
     }
@@ -385,7 +412,10 @@ mod tests {
     #[test]
     fn a_file_cut_anywhere_is_refused() {
         for length in [5, 23, 24, 100, 5000, TINY.len() / 2, TINY.len() - 1] {
-            assert!(matches!(header_of(&TINY[..length]), Err(Fault::Truncated(_))), "at {length}");
+            assert!(
+                matches!(header_of(&TINY[..length]), Err(Fault::Truncated(_))),
+                "at {length}"
+            );
         }
     }
 

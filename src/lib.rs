@@ -1,4 +1,68 @@
-//! x
+//! Local GGUF models as MCP tools, by llama.cpp: the architecture on one page.
+//!
+//! # Processes
+//!
+//! ```text
+//! client ─ stdio ─▶ llama-mcp-server                            one per loaded model
+//!                    transport → mcp → tools → registry ═ JSON lines ═▶ llama-mcp-server worker
+//!                                                          over pipes    engine → llama.cpp
+//! ```
+//!
+//! The server never touches llama.cpp. A loaded model runs in a child process of the same binary, the hidden sub-command
+//! `worker`, because llama.cpp ends its process where it meets an assertion, a GPU out of memory or a broken file: only
+//! that model's calls fail then, and the next call starts it again. Unloading is the end of a process, so all memory goes
+//! back.
+//!
+//! # Layers
+//!
+//! A module may import its own layer and those below it; `tests/it/layers.rs` reads the sources and checks it.
+//!
+//! | layer | modules | holds |
+//! | --- | --- | --- |
+//! | 8 | [`cli`], [`app`], `main` | what was typed; wiring and lifetime |
+//! | 7 | [`transport`] | how messages come and go |
+//! | 6 | [`mcp`] | JSON-RPC, revisions, the dispatcher, progress |
+//! | 5 | [`tools`] | arguments → request, generation → result |
+//! | 4 | [`registry`] | which worker serves a model |
+//! | 3 | [`worker`] | the wire, and its two sides |
+//! | 2 | [`engine`] | the seam's data types; scheduler, template, text, llama.cpp |
+//! | 1 | [`config`] | validated settings |
+//! | 0 | [`gguf`], [`process`], [`cpu`], [`telemetry`] | the file, the system, the log |
+//!
+//! Two of these are additions to the first plan: [`process`] (the private stdout and the parent's death are the business
+//! of both processes) and [`cpu`]. The engine has four more files than planned, [`engine::limits`], [`engine::queue`],
+//! [`engine::pace`] and [`engine::thinking`]: each is pure, and each would have made its neighbour too long. So has
+//! [`tools`] its [`tools::arguments`] and [`mcp`] its [`mcp::progress`]. Foreign crates stay behind walls, checked by the
+//! same test: `llama_cpp_2` in `engine/llama.rs` and `engine/sampling.rs`, `clap` in `cli.rs` and `main.rs`, `minijinja`
+//! in `engine/template.rs`.
+//!
+//! # Threads
+//!
+//! In the server: the runtime's two, one that reads stdin and one that writes stdout (a blocked read cannot be cancelled),
+//! one that watches whether stdout has a reader, and one that starts workers (the kernel's parent-death signal follows the
+//! parent *thread*). In a worker: the main thread owns queue, scheduler, model and context; one reads stdin; one loads the
+//! model and ends; one renders and tokenises prompts, on a stack that a hostile template cannot exhaust.
+//!
+//! # Life of a call
+//!
+//! 1. [`transport::stdio`] reads a line; [`mcp::jsonrpc`] makes a message of it.
+//! 2. [`mcp::dispatcher`] enters its id into the table of those in flight, so a cancel that is read next finds it, and
+//!    finds the handler. `initialize`, `ping` and `tools/list` never wait for a model.
+//! 3. [`tools::chat`] parses the arguments by type and range into a [`engine::GenerateRequest`].
+//! 4. [`registry`] joins the running worker or starts one, under one short lock.
+//! 5. [`worker::client`] sends the request down the pipe. News come back as [`engine::scheduler::Update`]s and end in a
+//!    `watch` channel, of which [`mcp::progress`] tells the client by time. Dropping the call's future, for whatever
+//!    reason, cancels it: the worker frees the sequence before its next decode.
+//! 6. In the worker, [`engine::prompt`] renders and tokenises, [`engine::queue`] holds the call until a sequence and its
+//!    cells are free, and each turn of [`engine::scheduler`] decodes a token for every generating sequence and as much of
+//!    the prompts as fits the time.
+//! 7. The tool turns the [`engine::Generation`] into a result.
+//!
+//! A worker that dies ends the calls that had begun with an error; those that still waited are sent once more, to the
+//! next worker.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests fail loudly"))]
+
 pub mod app;
 pub mod cli;
 pub mod config;

@@ -34,17 +34,27 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
-    let output = process::take_stdout().context("could not take standard output").map_err(Failure::Run)?;
+    let output = process::take_stdout()
+        .context("could not take standard output")
+        .map_err(Failure::Run)?;
     if let Some(Command::Worker { parent }) = cli.command {
         telemetry::init_worker();
         let served = worker::serve::run(parent, output);
-        return Ok(if served { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        return Ok(if served {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        });
     }
     telemetry::init_server();
     if cli.serve.transport == Some(Transport::Http) {
         return Err(Failure::Config(ConfigError::HttpNotBuilt));
     }
-    let config = Config::resolve(&cli.serve.into_overrides(), process::available_cpus()).map_err(Failure::Config)?;
+    let config = Config::resolve(&cli.serve.into_overrides(), process::available_cpus())
+        .map_err(Failure::Config)?;
+    for note in &config.notes {
+        tracing::info!("{note}");
+    }
     app::run(&config, output).map_err(Failure::Run)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -59,11 +69,11 @@ impl Failure {
         let mut text = format!("error: {error}\n");
         let mut cause = error.source();
         while let Some(error) = cause {
-            text.push_str(&format!("  caused by: {error}\n"));
+            text += &format!("  caused by: {error}\n");
             cause = error.source();
         }
         if let Some(hint) = hint {
-            text.push_str(&format!("\nhint: {hint}\n"));
+            text += &format!("\nhint: {hint}\n");
         }
         // Nobody is left to tell if stderr is closed.
         drop(std::io::stderr().write_all(text.as_bytes()));

@@ -17,7 +17,10 @@ pub fn negotiate(requested: Option<&str>) -> &'static str {
     let [newest, .., oldest] = REVISIONS;
     match requested {
         None => oldest,
-        Some(requested) => REVISIONS.into_iter().find(|revision| *revision == requested).unwrap_or(newest),
+        Some(requested) => REVISIONS
+            .into_iter()
+            .find(|revision| *revision == requested)
+            .unwrap_or(newest),
     }
 }
 

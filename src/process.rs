@@ -52,7 +52,13 @@ pub fn wait_until_unread(output: &std::os::fd::OwnedFd) {
     loop {
         let mut watched = [PollFd::new(output, PollFlags::empty())];
         match poll(&mut watched, None) {
-            Ok(_) if watched[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) => return,
+            Ok(_)
+                if watched[0]
+                    .revents()
+                    .intersects(PollFlags::ERR | PollFlags::HUP) =>
+            {
+                return;
+            }
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             // Unwatchable: let a failing write tell.
             Err(_) => std::thread::park(),

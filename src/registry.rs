@@ -57,7 +57,11 @@ impl Registry {
         match slot.as_ref() {
             Some(worker) if !worker.has_ended() => worker.clone(),
             _ => {
-                let worker = Worker::start(&self.launcher, self.model.name.clone(), load_of(&self.model));
+                let worker = Worker::start(
+                    &self.launcher,
+                    self.model.name.clone(),
+                    load_of(&self.model),
+                );
                 slot.insert(worker).clone()
             }
         }
@@ -69,21 +73,35 @@ impl Registry {
     ///
     /// # Errors
     /// See [`CallError`]. A deadline is no error here: it ends the generation with what there is, or with nothing.
-    pub async fn generate(&self, request: GenerateRequest, context: &CallContext) -> Result<Generation, CallError> {
+    pub async fn generate(
+        &self,
+        request: GenerateRequest,
+        context: &CallContext,
+    ) -> Result<Generation, CallError> {
         match self.generate_once(request.clone(), context).await {
             Err(CallError::Died {
                 admitted: false,
                 reason,
             }) => {
-                tracing::warn!(model = self.model.name, reason, "a waiting call is sent to a new worker");
+                tracing::warn!(
+                    model = self.model.name,
+                    reason,
+                    "a waiting call is sent to a new worker"
+                );
                 self.generate_once(request, context).await
             }
             result => result,
         }
     }
 
-    async fn generate_once(&self, request: GenerateRequest, context: &CallContext) -> Result<Generation, CallError> {
-        let mut call = self.worker().call(context.client.clone(), request, context.progress.clone());
+    async fn generate_once(
+        &self,
+        request: GenerateRequest,
+        context: &CallContext,
+    ) -> Result<Generation, CallError> {
+        let mut call =
+            self.worker()
+                .call(context.client.clone(), request, context.progress.clone());
         let Some(deadline) = context.deadline else {
             return call.result().await;
         };
@@ -93,7 +111,7 @@ impl Registry {
         call.end_by_deadline();
         tokio::time::timeout(DEADLINE_GRACE, call.result())
             .await
-            .unwrap_or_else(|_| Err(CallError::Stuck))
+            .unwrap_or(Err(CallError::Stuck))
     }
 }
 

@@ -21,7 +21,11 @@ fn filter() -> EnvFilter {
 pub fn init_server() {
     tracing_subscriber::registry()
         .with(filter())
-        .with(fmt::layer().with_writer(std::io::stderr).with_ansi(is_terminal()))
+        .with(
+            fmt::layer()
+                .with_writer(std::io::stderr)
+                .with_ansi(is_terminal()),
+        )
         .init();
 }
 
@@ -31,8 +35,15 @@ fn is_terminal() -> bool {
 
 /// Logs of a worker: `LEVEL target: message` a line, which [`relay`] reads in the server.
 pub fn init_worker() {
-    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(false).without_time();
-    tracing_subscriber::registry().with(filter()).with(lines).with(LastErrors.with_filter(tracing_subscriber::filter::LevelFilter::ERROR)).init();
+    let lines = fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .without_time();
+    tracing_subscriber::registry()
+        .with(filter())
+        .with(lines)
+        .with(LastErrors.with_filter(tracing_subscriber::filter::LevelFilter::ERROR))
+        .init();
 }
 
 /// Logs a line that a worker wrote to its standard error, with the level and the kind of target that it was written with.
@@ -74,7 +85,12 @@ static ERRORS: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
 
 /// llama.cpp's last error lines in this process, oldest first: it gives its reasons nowhere else.
 pub fn last_llama_errors() -> Vec<String> {
-    ERRORS.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    ERRORS
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .iter()
+        .cloned()
+        .collect()
 }
 
 struct LastErrors;

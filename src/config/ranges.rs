@@ -11,7 +11,7 @@ pub struct Range<T> {
     pub max: T,
 }
 
-impl<T: PartialOrd> Range<T> {
+impl<T: Copy + PartialOrd> Range<T> {
     /// Whether `value` may be used; what is not a number may not.
     pub fn contains(&self, value: T) -> bool {
         self.min <= value && value <= self.max
@@ -59,7 +59,10 @@ pub const MAX_QUEUE: Range<i64> = range(0, 100_000);
 
 /// A checked number in the width in which llama.cpp takes it.
 pub fn to_f32(value: f64) -> f32 {
-    #[expect(clippy::cast_possible_truncation, reason = "all ranges are far inside those of f32")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "all ranges are far inside those of f32"
+    )]
     let narrow = value as f32;
     narrow
 }

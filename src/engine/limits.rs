@@ -41,19 +41,26 @@ impl Limits {
     /// length where memory allows it, and for one in any case.
     pub fn plan(n_ctx: u32, parallel: usize, n_batch: usize, facts: Facts) -> Self {
         let trained = facts.n_ctx_train.max(1);
-        let n_ctx = if n_ctx == 0 { trained } else { n_ctx.min(trained) };
+        let n_ctx = if n_ctx == 0 {
+            trained
+        } else {
+            n_ctx.min(trained)
+        };
         let wanted = u64::from(n_ctx).saturating_mul(parallel as u64);
         let fitting = facts.available_memory.map_or(u64::MAX, |memory| {
             memory / 100 * CACHE_SHARE_PERCENT / facts.bytes_per_cell.max(1)
         });
         let cells = wanted.min(fitting).max(n_ctx.into());
-        let kv_cells = u32::try_from(cells.next_multiple_of(CELL_STEP.into())).unwrap_or(u32::MAX - CELL_STEP + 1);
+        let kv_cells = u32::try_from(cells.next_multiple_of(CELL_STEP.into()))
+            .unwrap_or(u32::MAX - CELL_STEP + 1);
         Self {
             parallel,
             n_ctx,
             kv_cells,
             // llama.cpp cuts n_batch to the cells, and a batch above that would end the process.
-            n_batch: n_batch.max(parallel + MIN_PROMPT_ROWS).min(kv_cells as usize),
+            n_batch: n_batch
+                .max(parallel + MIN_PROMPT_ROWS)
+                .min(kv_cells as usize),
         }
     }
 }
@@ -71,7 +78,10 @@ mod tests {
     #[test]
     fn all_sequences_fit_where_memory_allows_it() {
         let limits = Limits::plan(4096, 4, 2048, FACTS);
-        assert_eq!((limits.n_ctx, limits.kv_cells, limits.n_batch), (4096, 16_384, 2048));
+        assert_eq!(
+            (limits.n_ctx, limits.kv_cells, limits.n_batch),
+            (4096, 16_384, 2048)
+        );
     }
 
     #[test]

@@ -25,6 +25,7 @@ use super::limits::{Facts, Limits};
 use super::prompt::{Token, Vocabulary};
 use super::scheduler::{Decoder, Row};
 use super::{EngineError, EngineErrorKind, SamplingParams, sampling};
+use crate::telemetry;
 
 /// Rows that one pass of the compute graph takes on a CPU: larger ones are no faster there (measured: the differences
 /// between 64 and 512 are noise) and cost memory, 2 MiB a row where the vocabulary has 262,144 tokens.
@@ -51,23 +52,29 @@ impl Model {
     ///
     /// # Errors
     /// `Load`; llama.cpp gives its reasons only to the log.
-    pub fn load(path: &Path, n_gpu_layers: u32, mut progress: impl FnMut(u8) + 'static) -> Result<Self, EngineError> {
+    pub fn load(
+        path: &Path,
+        n_gpu_layers: u32,
+        mut progress: impl FnMut(u8) + 'static,
+    ) -> Result<Self, EngineError> {
         // llama-cpp-2 asserts this in debug builds.
         if !path.exists() {
             return Err(load_error(path, "the file does not exist"));
         }
         let backend = LlamaBackend::init().map_err(|error| load_error(path, &error.to_string()))?;
         let mut last = None;
-        let params = LlamaModelParams::default().with_n_gpu_layers(n_gpu_layers).with_progress_callback(move |share| {
-            let percent = percent(share);
-            if last != Some(percent) {
-                last = Some(percent);
-                progress(percent);
-            }
-            true
-        });
+        let params = LlamaModelParams::default()
+            .with_n_gpu_layers(n_gpu_layers)
+            .with_progress_callback(move |share| {
+                let percent = percent(share);
+                if last != Some(percent) {
+                    last = Some(percent);
+                    progress(percent);
+                }
+                true
+            });
         let model = LlamaModel::load_from_file(&backend, path, &params)
-            .map_err(|error| load_error(path, &format!("llama.cpp could not load it ({error})")))?;
+            .map_err(|error| load_error(path, &reason(&error.to_string())))?;
         Ok(Self { model, backend })
     }
 
@@ -83,7 +90,10 @@ impl Model {
     /// Bytes that one cell of the cache takes over all layers, at 16 bits a number; an upper bound where layers differ
     /// or windows slide.
     fn bytes_per_cell(&self) -> u64 {
-        let architecture = self.model.meta_val_str("general.architecture").unwrap_or_default();
+        let architecture = self
+            .model
+            .meta_val_str("general.architecture")
+            .unwrap_or_default();
         let heads = u64::from(self.model.n_head().max(1));
         let embedding = u64::try_from(self.model.n_embd()).unwrap_or(0);
         let length = |key: &str| {
@@ -113,16 +123,25 @@ impl Model {
     ///
     /// # Errors
     /// `Load` where llama.cpp cannot make it, for want of memory as a rule.
-    pub fn decoder(&self, limits: Limits, n_threads: usize, on_gpu: bool) -> Result<LlamaDecoder<'_>, EngineError> {
+    pub fn decoder(
+        &self,
+        limits: Limits,
+        n_threads: usize,
+        on_gpu: bool,
+    ) -> Result<LlamaDecoder<'_>, EngineError> {
         let refused = |cause: String| {
             EngineError::new(
                 EngineErrorKind::Load,
-                format!("could not make a context of {} cells: {cause}", limits.kv_cells),
+                format!(
+                    "could not make a context of {} cells: {cause}",
+                    limits.kv_cells
+                ),
             )
             .hint("choose a smaller --n_ctx or --parallel")
         };
         let n_batch = u32::try_from(limits.n_batch).map_err(|error| refused(error.to_string()))?;
-        let n_seq_max = u32::try_from(limits.parallel).map_err(|error| refused(error.to_string()))?;
+        let n_seq_max =
+            u32::try_from(limits.parallel).map_err(|error| refused(error.to_string()))?;
         let n_threads = i32::try_from(n_threads).map_err(|error| refused(error.to_string()))?;
         let ubatch = if on_gpu { GPU_UBATCH } else { CPU_UBATCH };
         let params = LlamaContextParams::default()
@@ -137,8 +156,10 @@ impl Model {
             // Sliding-window layers keep the window only; the default would keep everything.
             .with_swa_full(false)
             .with_no_perf(true);
-        let context =
-            self.model.new_context(&self.backend, params).map_err(|error| refused(format!("llama.cpp says {error}")))?;
+        let context = self
+            .model
+            .new_context(&self.backend, params)
+            .map_err(|error| refused(format!("llama.cpp says {error}")))?;
         Ok(LlamaDecoder {
             context,
             vocab: self.model.vocab(),
@@ -146,6 +167,14 @@ impl Model {
             batch: LlamaBatch::new(limits.n_batch, 1),
             candidates: LlamaTokenDataArray::new(Vec::new(), false),
         })
+    }
+}
+
+/// Why a load failed: what llama.cpp logged last, since its functions only say that they failed.
+fn reason(error: &str) -> String {
+    match telemetry::last_llama_errors()[..] {
+        [] => format!("llama.cpp refused it ({error})"),
+        ref lines => format!("llama.cpp says: {}", lines.join("; ")),
     }
 }
 
@@ -177,7 +206,10 @@ pub struct ModelVocabulary<'model> {
 impl ModelVocabulary<'_> {
     /// The texts of the first and the last token of a text, empty where there is none.
     pub fn bos_and_eos(&self) -> (String, String) {
-        (self.special_text(self.vocab.bos()), self.special_text(self.vocab.eos()))
+        (
+            self.special_text(self.vocab.bos()),
+            self.special_text(self.vocab.eos()),
+        )
     }
 
     fn special_text(&self, token: LlamaToken) -> String {
@@ -196,10 +228,12 @@ impl ModelVocabulary<'_> {
     fn thinking_tokens(&self) -> Vec<LlamaToken> {
         ["<think>", "</think>"]
             .iter()
-            .filter_map(|tag| match self.vocab.tokenize(tag.as_bytes(), false, true)[..] {
-                [token] if self.special_text(token) == *tag => Some(token),
-                _ => None,
-            })
+            .filter_map(
+                |tag| match self.vocab.tokenize(tag.as_bytes(), false, true)[..] {
+                    [token] if self.special_text(token) == *tag => Some(token),
+                    _ => None,
+                },
+            )
             .collect()
     }
 }
@@ -223,7 +257,8 @@ impl Vocabulary for ModelVocabulary<'_> {
         self.tokens()
             .filter(|token| {
                 let attributes = self.vocab.attr(*token);
-                attributes.contains(LlamaTokenAttr::Control) || attributes.contains(LlamaTokenAttr::Unknown)
+                attributes.contains(LlamaTokenAttr::Control)
+                    || attributes.contains(LlamaTokenAttr::Unknown)
             })
             .map(|token| self.special_text(token))
             .filter(|text| !text.is_empty())
@@ -251,7 +286,9 @@ impl Decoder for LlamaDecoder<'_> {
 
     fn sampler(&self, params: &SamplingParams, prompt: &[Token]) -> LlamaSampler {
         let mut chain = sampling::chain(params, self.vocab.n_tokens());
-        let seen = prompt.len().saturating_sub(sampling::REPEAT_LAST_N.unsigned_abs() as usize);
+        let seen = prompt
+            .len()
+            .saturating_sub(sampling::REPEAT_LAST_N.unsigned_abs() as usize);
         chain.accept_many(prompt[seen..].iter().map(|token| LlamaToken(*token)));
         chain
     }
@@ -266,7 +303,9 @@ impl Decoder for LlamaDecoder<'_> {
                 .add(LlamaToken(row.token), position, &[sequence], row.logits)
                 .map_err(|error| error.to_string())?;
         }
-        self.context.decode(&mut self.batch).map_err(|error| error.to_string())?;
+        self.context
+            .decode(&mut self.batch)
+            .map_err(|error| error.to_string())?;
         // GPU backends compute in the background; the time of the step includes that.
         self.context.synchronize();
         Ok(started.elapsed())
@@ -276,14 +315,19 @@ impl Decoder for LlamaDecoder<'_> {
         let row = i32::try_from(row).expect("a batch has fewer rows than 2^31");
         let logits = self.context.get_logits_ith(row);
         self.candidates.data.clear();
-        self.candidates
-            .data
-            .extend((0..).zip(logits).map(|(token, logit)| LlamaTokenData::new(LlamaToken(token), *logit, 0.0)));
+        self.candidates.data.extend(
+            (0..)
+                .zip(logits)
+                .map(|(token, logit)| LlamaTokenData::new(LlamaToken(token), *logit, 0.0)),
+        );
         self.candidates.selected = None;
         self.candidates.sorted = false;
         // Not `LlamaSampler::sample`: it accepts by itself, and lets C++ exceptions through.
         sampler.apply(&mut self.candidates);
-        let token = self.candidates.selected_token().expect("every chain ends in a sampler that selects");
+        let token = self
+            .candidates
+            .selected_token()
+            .expect("every chain ends in a sampler that selects");
         sampler.accept(token);
         token.0
     }
@@ -294,11 +338,15 @@ impl Decoder for LlamaDecoder<'_> {
 
     fn piece(&self, token: Token) -> Vec<u8> {
         let token = LlamaToken(token);
-        self.vocab.token_to_piece(token, self.thinking_tokens.contains(&token), None)
+        self.vocab
+            .token_to_piece(token, self.thinking_tokens.contains(&token), None)
     }
 
     fn clear(&mut self, sequence: usize) {
-        if let Err(error) = self.context.kv_cache_seq_rm(sequence_id(sequence), None, None) {
+        if let Err(error) = self
+            .context
+            .kv_cache_seq_rm(sequence_id(sequence), None, None)
+        {
             // A whole sequence can always be removed (llama.h: llama_memory_seq_rm).
             tracing::error!(sequence, %error, "llama.cpp did not clear a sequence");
         }

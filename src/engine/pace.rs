@@ -55,7 +55,10 @@ impl Pace {
             STREAMING_STEP.saturating_sub(self.generate_step.unwrap_or_default())
         };
         let fits = time.as_nanos() / prompt_token.as_nanos().max(1);
-        usize::try_from(fits).unwrap_or(usize::MAX).max(MIN_CHUNK).min(room)
+        usize::try_from(fits)
+            .unwrap_or(usize::MAX)
+            .max(MIN_CHUNK)
+            .min(room)
     }
 }
 

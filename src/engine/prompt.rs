@@ -80,7 +80,10 @@ impl<V: Vocabulary> PromptBuilder<V> {
                     format!("the model's control tokens could not be indexed: {error}"),
                 )
             })?;
-        let thinks = vocabulary.has_thinking_token() || template.as_ref().is_some_and(|(_, source)| source.contains("think>"));
+        let thinks = vocabulary.has_thinking_token()
+            || template
+                .as_ref()
+                .is_some_and(|(_, source)| source.contains("think>"));
         Ok(Self {
             vocabulary,
             template: template.map(|(template, _)| template),
@@ -112,14 +115,20 @@ impl<V: Vocabulary> PromptBuilder<V> {
             tokens.insert(0, bos);
         }
         if tokens.is_empty() {
-            return Err(
-                EngineError::new(EngineErrorKind::Template, "the messages give an empty prompt").hint("send some text")
-            );
+            return Err(EngineError::new(
+                EngineErrorKind::Template,
+                "the messages give an empty prompt",
+            )
+            .hint("send some text"));
         }
         Ok(Prompt { tokens, thinking })
     }
 
-    fn chat(&self, template: &ChatTemplate, messages: &[Message]) -> Result<(Vec<Token>, ThinkingMode), EngineError> {
+    fn chat(
+        &self,
+        template: &ChatTemplate,
+        messages: &[Message],
+    ) -> Result<(Vec<Token>, ThinkingMode), EngineError> {
         let Some(marks) = Marks::absent_from(messages) else {
             return Err(EngineError::new(
                 EngineErrorKind::Template,
@@ -127,7 +136,10 @@ impl<V: Vocabulary> PromptBuilder<V> {
             )
             .hint("remove the characters U+FDD0 to U+FDEF from the text"));
         };
-        let marked: Vec<Message> = messages.iter().map(|message| self.controls.mark(message, marks)).collect();
+        let marked: Vec<Message> = messages
+            .iter()
+            .map(|message| self.controls.mark(message, marks))
+            .collect();
         let rendered = template.render(&marked)?;
         let mut tokens = Vec::new();
         for (text, is_template) in self.controls.split(&rendered, marks) {
@@ -156,8 +168,11 @@ struct Marks {
 
 impl Marks {
     fn absent_from(messages: &[Message]) -> Option<Self> {
-        let mut free =
-            ('\u{fdd0}'..='\u{fdef}').filter(|mark| !messages.iter().any(|message| message.content.contains(*mark)));
+        let mut free = ('\u{fdd0}'..='\u{fdef}').filter(|mark| {
+            !messages
+                .iter()
+                .any(|message| message.content.contains(*mark))
+        });
         Some(Self {
             open: free.next()?,
             close: free.next()?,
@@ -237,7 +252,9 @@ mod tests {
             let mut tokens = Vec::new();
             let mut rest = text;
             while let Some(first) = rest.bytes().next() {
-                let control = CONTROLS.iter().position(|control| parse_special && rest.starts_with(control));
+                let control = CONTROLS
+                    .iter()
+                    .position(|control| parse_special && rest.starts_with(control));
                 if let Some(control) = control {
                     tokens.push(256 + Token::try_from(control).unwrap());
                     rest = &rest[CONTROLS[control].len()..];
@@ -263,7 +280,12 @@ mod tests {
     }
 
     fn builder(source: Option<&str>, adds_bos: bool) -> PromptBuilder<Bytes> {
-        let template = source.map(|source| (ChatTemplate::new(source, "<s>".into(), "<end>".into()).unwrap(), source));
+        let template = source.map(|source| {
+            (
+                ChatTemplate::new(source, "<s>".into(), "<end>".into()).unwrap(),
+                source,
+            )
+        });
         PromptBuilder::new(Bytes { adds_bos }, template).unwrap()
     }
 
@@ -275,7 +297,10 @@ mod tests {
     }
 
     fn tokens(source: Option<&str>, adds_bos: bool, content: &str) -> Vec<Token> {
-        builder(source, adds_bos).build(&user(content)).unwrap().tokens
+        builder(source, adds_bos)
+            .build(&user(content))
+            .unwrap()
+            .tokens
     }
 
     const CHAT: &str = "{% for m in messages %}{{ m.content }}<end>{% endfor %}";
@@ -290,7 +315,10 @@ mod tests {
     #[test]
     fn a_template_that_cuts_a_mark_off_does_not_make_its_own_tokens_plain() {
         let source = "{% for m in messages %}{{ m.content.split('e')[0] }}<end>{% endfor %}";
-        assert_eq!(tokens(Some(source), false, "a<end>b"), [b'a'.into(), b'<'.into(), 257]);
+        assert_eq!(
+            tokens(Some(source), false, "a<end>b"),
+            [b'a'.into(), b'<'.into(), 257]
+        );
     }
 
     #[test]
@@ -322,7 +350,10 @@ mod tests {
     fn a_base_model_gets_the_contents_and_nothing_else() {
         let messages = [user("a<end>"), user("b")].concat();
         let expected: Vec<Token> = "a<end>\n\nb".bytes().map(Token::from).collect();
-        assert_eq!(builder(None, false).build(&messages).unwrap().tokens, expected);
+        assert_eq!(
+            builder(None, false).build(&messages).unwrap().tokens,
+            expected
+        );
     }
 
     #[test]
@@ -336,9 +367,15 @@ mod tests {
     #[test]
     fn a_prompt_that_ends_inside_a_block_is_noticed() {
         let opened = builder(Some("{{ messages[0].content }}<end><think>\n"), false);
-        assert_eq!(opened.build(&user("a")).unwrap().thinking, ThinkingMode::Opened);
         assert_eq!(
-            builder(Some(CHAT), false).build(&user("a")).unwrap().thinking,
+            opened.build(&user("a")).unwrap().thinking,
+            ThinkingMode::Opened
+        );
+        assert_eq!(
+            builder(Some(CHAT), false)
+                .build(&user("a"))
+                .unwrap()
+                .thinking,
             ThinkingMode::Possible
         );
     }

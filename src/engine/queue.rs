@@ -57,7 +57,10 @@ impl Queue {
 
     /// Takes out the messages of all, to be rendered.
     pub fn take_messages(&mut self) -> Vec<(u64, Vec<Message>)> {
-        self.waiting.iter_mut().map(|call| (call.id, std::mem::take(&mut call.request.messages))).collect()
+        self.waiting
+            .iter_mut()
+            .map(|call| (call.id, std::mem::take(&mut call.request.messages)))
+            .collect()
     }
 
     /// Hands a call its prompt; one that has left meanwhile is ignored.

@@ -19,7 +19,8 @@ use super::queue::{Queue, Waiting};
 use super::text::Output;
 use super::thinking::Thinking;
 use super::{
-    CancelReason, EngineError, EngineErrorKind, FinishReason, GenerateRequest, Generation, Phase, SamplingParams, Usage,
+    CancelReason, EngineError, EngineErrorKind, FinishReason, GenerateRequest, Generation, Phase,
+    SamplingParams, Usage,
 };
 
 /// A token to decode.
@@ -134,7 +135,11 @@ impl<D: Decoder> Scheduler<D> {
 
     /// Takes a call into the queue; true when its prompt is now to be prepared and handed to [`Self::prepared`].
     pub fn submit(&mut self, id: u64, request: GenerateRequest, received: Instant) -> bool {
-        let free = self.sequences.iter().filter(|sequence| sequence.is_none()).count();
+        let free = self
+            .sequences
+            .iter()
+            .filter(|sequence| sequence.is_none())
+            .count();
         let call = Waiting {
             id,
             request,
@@ -188,7 +193,9 @@ impl<D: Decoder> Scheduler<D> {
     }
 
     fn position(&self, id: u64) -> Option<usize> {
-        self.sequences.iter().position(|sequence| sequence.as_ref().is_some_and(|active| active.id == id))
+        self.sequences
+            .iter()
+            .position(|sequence| sequence.as_ref().is_some_and(|active| active.id == id))
     }
 
     /// There is nothing to decode until a call or a prompt comes.
@@ -217,7 +224,11 @@ impl<D: Decoder> Scheduler<D> {
     }
 
     fn reserved_cells(&self) -> u32 {
-        self.sequences.iter().flatten().map(|active| active.reserved).sum()
+        self.sequences
+            .iter()
+            .flatten()
+            .map(|active| active.reserved)
+            .sum()
     }
 
     /// One step; blocks for one decode. `now` is its beginning.
@@ -229,7 +240,8 @@ impl<D: Decoder> Scheduler<D> {
         }
         match self.decoder.decode(&batch) {
             Ok(elapsed) => {
-                self.pace.observe(generated, batch.len() - generated, elapsed);
+                self.pace
+                    .observe(generated, batch.len() - generated, elapsed);
                 self.advance(&batch, now + elapsed);
             }
             Err(cause) => self.fail(&batch, &cause),
@@ -240,7 +252,9 @@ impl<D: Decoder> Scheduler<D> {
     fn admit(&mut self, now: Instant) {
         let mut admitted = false;
         while let Some(free) = self.sequences.iter().position(Option::is_none) {
-            let Some((call, prompt)) = self.queue.head() else { break };
+            let Some((call, prompt)) = self.queue.head() else {
+                break;
+            };
             let length = count(prompt.tokens.len());
             let max_tokens = call.request.max_tokens.min(self.limits.n_ctx - length);
             if self.reserved_cells() + length + max_tokens > self.limits.kv_cells {
@@ -253,7 +267,8 @@ impl<D: Decoder> Scheduler<D> {
         }
         if admitted {
             let positions = (1..).zip(self.queue.ids());
-            self.updates.extend(positions.map(|(position, id)| (id, Update::Queued(position))));
+            self.updates
+                .extend(positions.map(|(position, id)| (id, Update::Queued(position))));
         }
     }
 
@@ -277,8 +292,8 @@ impl<D: Decoder> Scheduler<D> {
             output: Output::new(thinking, call.request.stop),
             usage: Usage {
                 prompt_tokens: length,
-                load_ms,
                 queue_ms,
+                load_ms,
                 ..Usage::default()
             },
             prompt: prompt.tokens,
@@ -323,9 +338,12 @@ impl<D: Decoder> Scheduler<D> {
             };
             if active.next.is_none() {
                 active.prefilled += 1;
-                let is_last_of_chunk = batch.get(at + 1).is_none_or(|next| next.sequence != row.sequence);
+                let is_last_of_chunk = batch
+                    .get(at + 1)
+                    .is_none_or(|next| next.sequence != row.sequence);
                 if is_last_of_chunk {
-                    let update = Update::Prefill(count(active.prefilled), active.usage.prompt_tokens);
+                    let update =
+                        Update::Prefill(count(active.prefilled), active.usage.prompt_tokens);
                     self.updates.push((active.id, update));
                 }
             }
@@ -362,8 +380,11 @@ impl<D: Decoder> Scheduler<D> {
         for row in batch {
             if let Some(active) = self.sequences[row.sequence].take() {
                 self.decoder.clear(row.sequence);
-                let error = EngineError::new(EngineErrorKind::Decode, format!("llama.cpp could not decode: {cause}"))
-                    .hint("try again; the server's log may say more");
+                let error = EngineError::new(
+                    EngineErrorKind::Decode,
+                    format!("llama.cpp could not decode: {cause}"),
+                )
+                .hint("try again; the server's log may say more");
                 self.updates.push((active.id, Update::Failed(error)));
             }
         }
@@ -385,7 +406,12 @@ impl<S> Active<S> {
     }
 
     /// Takes a sampled token, and its bytes unless it ends the answer; gives new text and the reason to end, if any.
-    fn take(&mut self, token: Token, piece: Option<&[u8]>, now: Instant) -> (String, Option<FinishReason>) {
+    fn take(
+        &mut self,
+        token: Token,
+        piece: Option<&[u8]>,
+        now: Instant,
+    ) -> (String, Option<FinishReason>) {
         self.generating_at.get_or_insert(now);
         let Some(piece) = piece else {
             return (String::new(), Some(FinishReason::Stop));
@@ -409,7 +435,8 @@ impl<S> Active<S> {
     fn into_generation(mut self, reason: FinishReason, now: Instant) -> (String, Generation) {
         let delta = self.output.finish().to_owned();
         let generating_at = self.generating_at.unwrap_or(now);
-        self.usage.prefill_ms = milliseconds(generating_at.saturating_duration_since(self.admitted_at));
+        self.usage.prefill_ms =
+            milliseconds(generating_at.saturating_duration_since(self.admitted_at));
         self.usage.decode_ms = milliseconds(now.saturating_duration_since(generating_at));
         let generation = Generation {
             finish_reason: reason,
@@ -429,7 +456,13 @@ impl<S> Active<S> {
 
 impl Waiting {
     /// What a call that never got a sequence ends with.
-    pub fn cancelled(&self, reason: CancelReason, phase: Phase, ready_at: Instant, now: Instant) -> Generation {
+    pub fn cancelled(
+        &self,
+        reason: CancelReason,
+        phase: Phase,
+        ready_at: Instant,
+        now: Instant,
+    ) -> Generation {
         let (load_ms, queue_ms) = waits(self.received, ready_at, now);
         Generation {
             text: String::new(),
@@ -438,8 +471,8 @@ impl Waiting {
             still_thinking: false,
             seed: self.request.sampling.seed,
             usage: Usage {
-                load_ms,
                 queue_ms,
+                load_ms,
                 ..Usage::default()
             },
         }

@@ -55,17 +55,27 @@ impl ChatTemplate {
             ));
         }
         let mut environment = Environment::new();
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.map_err(|error| template_error("Jinja could not be set up", &error))?);
+        let syntax = SyntaxConfig::builder()
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .build();
+        environment.set_syntax(
+            syntax.map_err(|error| template_error("Jinja could not be set up", &error))?,
+        );
         environment.set_fuel(Some(FUEL));
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
         environment.add_filter("tojson", tojson::tojson);
         environment
             .add_template_owned(NAME, without_generation_blocks(source))
             .map_err(|error| template_error("the model's chat template is not valid", &error))?;
-        Ok(Self { environment, bos, eos })
+        Ok(Self {
+            environment,
+            bos,
+            eos,
+        })
     }
 
     /// The prompt of `messages`, up to where the model's answer begins.
@@ -81,7 +91,9 @@ impl ChatTemplate {
         };
         system_in_first_user(messages)
             .and_then(|merged| self.render_once(&merged).ok())
-            .ok_or_else(|| template_error("the model's chat template refused the messages", &refused))
+            .ok_or_else(|| {
+                template_error("the model's chat template refused the messages", &refused)
+            })
     }
 
     fn render_once(&self, messages: &[Message]) -> Result<String, Error> {
@@ -96,14 +108,19 @@ impl ChatTemplate {
 
 /// The prompt of a model without a template, a base model: the contents joined by blank lines, nothing added.
 pub fn join_contents(messages: &[Message]) -> String {
-    let contents: Vec<&str> = messages.iter().map(|message| message.content.as_str()).collect();
+    let contents: Vec<&str> = messages
+        .iter()
+        .map(|message| message.content.as_str())
+        .collect();
     contents.join("\n\n")
 }
 
 /// The same conversation with its leading system message put before the first user message; none if there is no such
 /// pair.
 fn system_in_first_user(messages: &[Message]) -> Option<Vec<Message>> {
-    let [first, rest @ ..] = messages else { return None };
+    let [first, rest @ ..] = messages else {
+        return None;
+    };
     let at = rest.iter().position(|message| message.role == Role::User)?;
     if first.role != Role::System {
         return None;
@@ -116,15 +133,19 @@ fn system_in_first_user(messages: &[Message]) -> Option<Vec<Message>> {
 fn template_error(what: &str, error: &Error) -> EngineError {
     let cause = match error.kind() {
         ErrorKind::OutOfFuel => "it takes too many steps".to_owned(),
-        _ => error.detail().map_or_else(|| error.to_string(), str::to_owned),
+        _ => error
+            .detail()
+            .map_or_else(|| error.to_string(), str::to_owned),
     };
     EngineError::new(EngineErrorKind::Template, format!("{what}: {cause}"))
 }
 
 /// transformers' `{% generation %}` marks the assistant's text for training and prints its body.
 fn without_generation_blocks(source: &str) -> String {
-    static OPEN: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?-u)\{%([-+]?)\s*generation\s*([-+]?)%\}"));
-    static CLOSE: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?-u)\{%([-+]?)\s*endgeneration\s*([-+]?)%\}"));
+    static OPEN: LazyLock<Regex> =
+        LazyLock::new(|| pattern(r"(?-u)\{%([-+]?)\s*generation\s*([-+]?)%\}"));
+    static CLOSE: LazyLock<Regex> =
+        LazyLock::new(|| pattern(r"(?-u)\{%([-+]?)\s*endgeneration\s*([-+]?)%\}"));
     let opened = OPEN.replace_all(source, "{%$1 if true $2%}");
     CLOSE.replace_all(&opened, "{%$1 endif $2%}").into_owned()
 }
@@ -138,8 +159,12 @@ fn raise_exception(message: String) -> Result<Value, Error> {
 }
 
 fn strftime_now(format: &str) -> Result<String, Error> {
-    jiff::fmt::strtime::format(format, &jiff::Zoned::now())
-        .map_err(|error| Error::new(ErrorKind::InvalidOperation, format!("strftime_now(`{format}`): {error}")))
+    jiff::fmt::strtime::format(format, &jiff::Zoned::now()).map_err(|error| {
+        Error::new(
+            ErrorKind::InvalidOperation,
+            format!("strftime_now(`{format}`): {error}"),
+        )
+    })
 }
 
 #[cfg(test)]
@@ -166,7 +191,11 @@ mod tests {
 
     #[test]
     fn a_template_says_in_its_own_words_why_it_refuses() {
-        let error = render("{{ raise_exception('Roles must alternate') }}", &[message(Role::User, "a")]).unwrap_err();
+        let error = render(
+            "{{ raise_exception('Roles must alternate') }}",
+            &[message(Role::User, "a")],
+        )
+        .unwrap_err();
         assert_eq!(
             error.text,
             "the model's chat template refused the messages: Roles must alternate"
@@ -176,7 +205,10 @@ mod tests {
     #[test]
     fn a_refused_system_message_goes_before_the_first_user_message() {
         let source = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}[{{ m.role }}:{{ m.content }}]{% endfor %}";
-        let messages = [message(Role::System, "Be brief."), message(Role::User, "Hi")];
+        let messages = [
+            message(Role::System, "Be brief."),
+            message(Role::User, "Hi"),
+        ];
         assert_eq!(render(source, &messages).unwrap(), "[user:Be brief.\n\nHi]");
     }
 
@@ -188,7 +220,8 @@ mod tests {
 
     #[test]
     fn an_endless_template_ends_with_an_error() {
-        let source = "{% for a in range(10000) %}{% for b in range(10000) %}{{ b }}{% endfor %}{% endfor %}";
+        let source =
+            "{% for a in range(10000) %}{% for b in range(10000) %}{{ b }}{% endfor %}{% endfor %}";
         let error = render(source, &[message(Role::User, "")]).unwrap_err();
         assert!(error.text.ends_with("it takes too many steps"), "{error}");
     }
@@ -196,6 +229,11 @@ mod tests {
     #[test]
     fn a_template_that_is_no_jinja_is_named() {
         let error = render("{% for %}", &[]).unwrap_err();
-        assert!(error.text.starts_with("the model's chat template is not valid"), "{error}");
+        assert!(
+            error
+                .text
+                .starts_with("the model's chat template is not valid"),
+            "{error}"
+        );
     }
 }

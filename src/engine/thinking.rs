@@ -155,19 +155,28 @@ mod tests {
             ("Lima.".into(), false)
         );
         assert_eq!(
-            filter(Thinking::new(false), "\n<think></think><think>b</think> Lima."),
+            filter(
+                Thinking::new(false),
+                "\n<think></think><think>b</think> Lima."
+            ),
             ("Lima.".into(), false)
         );
     }
 
     #[test]
     fn a_block_that_the_template_opened_is_removed() {
-        assert_eq!(filter(Thinking::new(true), "hm</think>Lima."), ("Lima.".into(), false));
+        assert_eq!(
+            filter(Thinking::new(true), "hm</think>Lima."),
+            ("Lima.".into(), false)
+        );
     }
 
     #[test]
     fn a_block_that_never_closes_leaves_no_answer_and_says_so() {
-        assert_eq!(filter(Thinking::new(false), "<think>hm <b"), (String::new(), true));
+        assert_eq!(
+            filter(Thinking::new(false), "<think>hm <b"),
+            (String::new(), true)
+        );
         assert_eq!(filter(Thinking::new(true), "hm"), (String::new(), true));
     }
 
@@ -191,6 +200,9 @@ mod tests {
 
     #[test]
     fn white_space_at_the_start_of_an_answer_without_a_block_stays() {
-        assert_eq!(filter(Thinking::new(false), "  Lima <"), ("  Lima <".into(), false));
+        assert_eq!(
+            filter(Thinking::new(false), "  Lima <"),
+            ("  Lima <".into(), false)
+        );
     }
 }

@@ -12,12 +12,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::jsonrpc::{
-    ErrorObject, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, Message, Notification, Outgoing,
-    Request, RequestId,
+    ErrorObject, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, Message,
+    Notification, Outgoing, Request, RequestId,
 };
 use super::progress;
 use super::schema::{CallToolResult, InitializeResult, ListToolsResult, SERVER_INFO};
 use crate::tools::{Arguments, Catalog, ToolCall};
+use crate::worker::client::Progress;
 
 /// A connection: stdio, or a session of HTTP.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -55,7 +56,11 @@ impl Dispatcher {
     ) -> impl Future<Output = Option<Outgoing>> + Send + use<> {
         let received = Instant::now();
         let begun = match message {
-            Message::Request(request) => Some((request.id.clone(), self.enter(connection, &request.id).map(|entry| (entry, request)))),
+            Message::Request(request) => Some((
+                request.id.clone(),
+                self.enter(connection, &request.id)
+                    .map(|entry| (entry, request)),
+            )),
             Message::Notification(notification) => {
                 self.notified(connection, &notification);
                 None
@@ -83,7 +88,10 @@ impl Dispatcher {
 
     /// Cancels all requests of a connection, or of all.
     pub fn cancel_all(&self, connection: Option<&ConnectionId>) {
-        let in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_flight = self
+            .in_flight
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         for ((owner, _), cancelled) in in_flight.iter() {
             if connection.is_none_or(|connection| connection == owner) {
                 cancelled.cancel();
@@ -91,9 +99,16 @@ impl Dispatcher {
         }
     }
 
-    fn enter(self: &Arc<Self>, connection: &ConnectionId, id: &RequestId) -> Result<InFlight, ErrorObject> {
+    fn enter(
+        self: &Arc<Self>,
+        connection: &ConnectionId,
+        id: &RequestId,
+    ) -> Result<InFlight, ErrorObject> {
         let key = (connection.clone(), id.clone());
-        let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut in_flight = self
+            .in_flight
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if in_flight.contains_key(&key) {
             return Err(ErrorObject::new(
                 INVALID_REQUEST,
@@ -113,11 +128,18 @@ impl Dispatcher {
         if notification.method != "notifications/cancelled" {
             return;
         }
-        let id = notification.params.get("requestId").cloned().unwrap_or_default();
+        let id = notification
+            .params
+            .get("requestId")
+            .cloned()
+            .unwrap_or_default();
         let Ok(id) = serde_json::from_value::<RequestId>(id) else {
             return;
         };
-        let in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_flight = self
+            .in_flight
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         // One that has ended is not there any more, and nothing happens.
         if let Some(cancelled) = in_flight.get(&(connection.clone(), id)) {
             cancelled.cancel();
@@ -135,10 +157,22 @@ impl Dispatcher {
             "initialize" => to_value(&initialize(&request.params)),
             "ping" => Ok(json!({})),
             "tools/list" => to_value(&ListToolsResult {
-                tools: self.catalog.descriptions().into_iter().map(Into::into).collect(),
+                tools: self
+                    .catalog
+                    .descriptions()
+                    .into_iter()
+                    .map(Into::into)
+                    .collect(),
             }),
-            "tools/call" => to_value(&self.call_tool(client, request.params, peer, received).await?),
-            other => Err(ErrorObject::new(METHOD_NOT_FOUND, format!("unknown method `{other}`"))),
+            "tools/call" => to_value(
+                &self
+                    .call_tool(client, request.params, peer, received)
+                    .await?,
+            ),
+            other => Err(ErrorObject::new(
+                METHOD_NOT_FOUND,
+                format!("unknown method `{other}`"),
+            )),
         }
     }
 
@@ -150,11 +184,18 @@ impl Dispatcher {
         received: Instant,
     ) -> Result<CallToolResult, ErrorObject> {
         let Some(Value::String(name)) = params.remove("name") else {
-            return Err(ErrorObject::new(INVALID_PARAMS, "`name` must be the name of a tool"));
+            return Err(ErrorObject::new(
+                INVALID_PARAMS,
+                "`name` must be the name of a tool",
+            ));
         };
         let tool = self.catalog.find(&name).ok_or_else(|| {
-            let names: Vec<String> =
-                self.catalog.descriptions().iter().map(|tool| format!("`{}`", tool.name)).collect();
+            let names: Vec<String> = self
+                .catalog
+                .descriptions()
+                .iter()
+                .map(|tool| format!("`{}`", tool.name))
+                .collect();
             ErrorObject::new(
                 INVALID_PARAMS,
                 format!("unknown tool `{name}`; there is {}", names.join(", ")),
@@ -163,16 +204,25 @@ impl Dispatcher {
         let arguments = match params.remove("arguments") {
             None | Some(Value::Null) => Arguments::new(),
             Some(Value::Object(arguments)) => arguments,
-            Some(_) => return Err(ErrorObject::new(INVALID_PARAMS, "`arguments` must be an object")),
+            Some(_) => {
+                return Err(ErrorObject::new(
+                    INVALID_PARAMS,
+                    "`arguments` must be an object",
+                ));
+            }
         };
-        let (progress, news) = watch::channel(Default::default());
+        let (progress, news) = watch::channel(Progress::default());
         let call = ToolCall {
             client: client.0,
             received,
             progress,
         };
-        let token = params.get("_meta").and_then(|meta| meta.get("progressToken")).cloned();
-        let result = progress::report(tool.call(arguments, call), token, news, peer, received).await;
+        let token = params
+            .get("_meta")
+            .and_then(|meta| meta.get("progressToken"))
+            .cloned();
+        let result =
+            progress::report(tool.call(arguments, call), token, news, peer, received).await;
         Ok(result.into())
     }
 }
@@ -202,7 +252,11 @@ struct InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let mut in_flight = self.dispatcher.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut in_flight = self
+            .dispatcher
+            .in_flight
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         in_flight.remove(&self.key);
     }
 }

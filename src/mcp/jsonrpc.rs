@@ -93,8 +93,13 @@ impl Message {
             id,
             error: ErrorObject::new(code, message),
         };
-        let value: Value = serde_json::from_slice(bytes)
-            .map_err(|error| invalid(None, PARSE_ERROR, format!("the message is not valid JSON: {error}")))?;
+        let value: Value = serde_json::from_slice(bytes).map_err(|error| {
+            invalid(
+                None,
+                PARSE_ERROR,
+                format!("the message is not valid JSON: {error}"),
+            )
+        })?;
         let Value::Object(mut members) = value else {
             let kind = if value.is_array() {
                 "batches are not supported: send one object a message"
@@ -107,20 +112,38 @@ impl Message {
         let has_id = id.is_some();
         let id = id.and_then(|id| serde_json::from_value::<RequestId>(id).ok());
         if members.get("jsonrpc").and_then(Value::as_str) != Some("2.0") {
-            return Err(invalid(id, INVALID_REQUEST, "`jsonrpc` must be \"2.0\"".into()));
+            return Err(invalid(
+                id,
+                INVALID_REQUEST,
+                "`jsonrpc` must be \"2.0\"".into(),
+            ));
         }
         let method = match members.remove("method") {
             Some(Value::String(method)) => method,
-            None if members.contains_key("result") || members.contains_key("error") => return Ok(Self::Response),
+            None if members.contains_key("result") || members.contains_key("error") => {
+                return Ok(Self::Response);
+            }
             None => return Err(invalid(id, INVALID_REQUEST, "`method` is missing".into())),
-            Some(_) => return Err(invalid(id, INVALID_REQUEST, "`method` must be a string".into())),
+            Some(_) => {
+                return Err(invalid(
+                    id,
+                    INVALID_REQUEST,
+                    "`method` must be a string".into(),
+                ));
+            }
         };
         let params = match members.remove("params") {
             None | Some(Value::Null) => Map::new(),
             Some(Value::Object(params)) => params,
             // A notification never gets an answer; its parameters are of no use then.
             Some(_) if !has_id => Map::new(),
-            Some(_) => return Err(invalid(id, INVALID_PARAMS, "`params` must be an object".into())),
+            Some(_) => {
+                return Err(invalid(
+                    id,
+                    INVALID_PARAMS,
+                    "`params` must be an object".into(),
+                ));
+            }
         };
         match id {
             Some(id) => Ok(Self::Request(Request { id, method, params })),
@@ -151,7 +174,9 @@ impl Outgoing {
         match self {
             Self::Result(id, result) => json!({"jsonrpc": "2.0", "id": id, "result": result}),
             Self::Error(id, error) => json!({"jsonrpc": "2.0", "id": id, "error": error}),
-            Self::Notification(method, params) => json!({"jsonrpc": "2.0", "method": method, "params": params}),
+            Self::Notification(method, params) => {
+                json!({"jsonrpc": "2.0", "method": method, "params": params})
+            }
         }
         .to_string()
     }
@@ -182,13 +207,37 @@ mod tests {
             ("[{}]", json!(null), INVALID_REQUEST),
             ("7", json!(null), INVALID_REQUEST),
             (r#"{"jsonrpc":"2.0","id":7}"#, json!(7), INVALID_REQUEST),
-            (r#"{"jsonrpc":"2.0","id":"a","params":{}}"#, json!("a"), INVALID_REQUEST),
-            (r#"{"jsonrpc":"2.0","id":7,"method":1}"#, json!(7), INVALID_REQUEST),
-            (r#"{"jsonrpc":"1.0","id":7,"method":"ping"}"#, json!(7), INVALID_REQUEST),
+            (
+                r#"{"jsonrpc":"2.0","id":"a","params":{}}"#,
+                json!("a"),
+                INVALID_REQUEST,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":7,"method":1}"#,
+                json!(7),
+                INVALID_REQUEST,
+            ),
+            (
+                r#"{"jsonrpc":"1.0","id":7,"method":"ping"}"#,
+                json!(7),
+                INVALID_REQUEST,
+            ),
             (r#"{"id":7,"method":"ping"}"#, json!(7), INVALID_REQUEST),
-            (r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#, json!(null), INVALID_REQUEST),
-            (r#"{"jsonrpc":"2.0","id":[],"method":"ping"}"#, json!(null), INVALID_REQUEST),
-            (r#"{"jsonrpc":"2.0","id":7,"method":"ping","params":[]}"#, json!(7), INVALID_PARAMS),
+            (
+                r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#,
+                json!(null),
+                INVALID_REQUEST,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":[],"method":"ping"}"#,
+                json!(null),
+                INVALID_REQUEST,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":7,"method":"ping","params":[]}"#,
+                json!(7),
+                INVALID_PARAMS,
+            ),
         ];
         for (text, id, code) in table {
             assert_eq!(refused(text), (id, code), "{text}");
@@ -203,7 +252,10 @@ mod tests {
                 panic!("{text} is a request")
             };
             let answer = Outgoing::Result(request.id, json!({})).to_json();
-            assert_eq!(answer, format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#));
+            assert_eq!(
+                answer,
+                format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#)
+            );
         }
     }
 
@@ -211,7 +263,10 @@ mod tests {
     fn without_an_id_it_is_a_notification_and_with_a_result_a_response() {
         let notification = Message::parse(br#"{"jsonrpc":"2.0","method":"x","params":3}"#);
         assert!(matches!(notification, Ok(Message::Notification(_))));
-        assert_eq!(Message::parse(br#"{"jsonrpc":"2.0","id":1,"result":{}}"#), Ok(Message::Response));
+        assert_eq!(
+            Message::parse(br#"{"jsonrpc":"2.0","id":1,"result":{}}"#),
+            Ok(Message::Response)
+        );
     }
 
     proptest! {

@@ -15,7 +15,10 @@ pub struct ArgumentError(String);
 impl ArgumentError {
     /// A refusal of argument `name`.
     fn new(name: &str, allowed: impl std::fmt::Display, found: &Value) -> Self {
-        Self(format!("`{name}`: must be {allowed}, found {}", shown(found)))
+        Self(format!(
+            "`{name}`: must be {allowed}, found {}",
+            shown(found)
+        ))
     }
 
     /// A refusal in words.
@@ -105,10 +108,14 @@ impl ArgumentReader {
         let Some(value) = self.arguments.remove(name) else {
             return Ok(Vec::new());
         };
-        let allowed = format!("a string that is not empty, or an array of at most {most} such strings");
+        let allowed =
+            format!("a string that is not empty, or an array of at most {most} such strings");
         let items = match &value {
             Value::Array(items) if items.len() > most => {
-                return Err(ArgumentError(format!("`{name}`: must be {allowed}, found {} strings", items.len())));
+                return Err(ArgumentError(format!(
+                    "`{name}`: must be {allowed}, found {} strings",
+                    items.len()
+                )));
             }
             Value::Array(items) => items.as_slice(),
             single => std::slice::from_ref(single),
@@ -136,7 +143,11 @@ impl ArgumentReader {
                 .map(|(at, item)| message(&format!("{name}[{at}]"), item))
                 .collect::<Result<_, _>>()
                 .map(Some),
-            other => Err(ArgumentError::new(name, "an array of at least one message", &other)),
+            other => Err(ArgumentError::new(
+                name,
+                "an array of at least one message",
+                &other,
+            )),
         }
     }
 }
@@ -146,8 +157,13 @@ fn whole_number(value: &Value) -> Option<i64> {
     /// Above this a double does not tell neighbouring whole numbers apart.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     value.as_i64().or_else(|| {
-        let number = value.as_f64().filter(|number| number.fract() == 0.0 && number.abs() <= EXACT)?;
-        #[expect(clippy::cast_possible_truncation, reason = "whole, and inside the range of exact integers")]
+        let number = value
+            .as_f64()
+            .filter(|number| number.fract() == 0.0 && number.abs() <= EXACT)?;
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "whole, and inside the range of exact integers"
+        )]
         let whole = number as i64;
         Some(whole)
     })
@@ -155,7 +171,11 @@ fn whole_number(value: &Value) -> Option<i64> {
 
 fn message(name: &str, value: Value) -> Result<Message, ArgumentError> {
     let Value::Object(mut members) = value else {
-        return Err(ArgumentError::new(name, "an object with `role` and `content`", &value));
+        return Err(ArgumentError::new(
+            name,
+            "an object with `role` and `content`",
+            &value,
+        ));
     };
     let role = match members.remove("role").unwrap_or_default() {
         Value::String(role) if role == "system" => Role::System,
@@ -169,7 +189,10 @@ fn message(name: &str, value: Value) -> Result<Message, ArgumentError> {
             ));
         }
     };
-    let content = content(&format!("{name}.content"), members.remove("content").unwrap_or_default())?;
+    let content = content(
+        &format!("{name}.content"),
+        members.remove("content").unwrap_or_default(),
+    )?;
     if let Some(unknown) = members.keys().next() {
         return Err(ArgumentError(format!(
             "`{name}.{unknown}` is not a member of a message; it takes `role`, `content`"
@@ -228,14 +251,24 @@ mod tests {
 
     #[test]
     fn null_is_absent_and_a_whole_double_is_an_integer() {
-        assert_eq!(reader(json!({"a": null})).integer("a", ranges::TOP_K), Ok(None));
-        assert_eq!(reader(json!({"a": 3.0})).integer("a", ranges::TOP_K), Ok(Some(3)));
-        assert_eq!(reader(json!({"a": 1})).number("a", ranges::TOP_P), Ok(Some(1.0)));
+        assert_eq!(
+            reader(json!({"a": null})).integer("a", ranges::TOP_K),
+            Ok(None)
+        );
+        assert_eq!(
+            reader(json!({"a": 3.0})).integer("a", ranges::TOP_K),
+            Ok(Some(3))
+        );
+        assert_eq!(
+            reader(json!({"a": 1})).number("a", ranges::TOP_P),
+            Ok(Some(1.0))
+        );
     }
 
     #[test]
     fn refusals_name_the_argument_what_was_given_and_what_is_allowed() {
-        let integer = |value: Value| refusal(reader(json!({"a": value})).integer("a", ranges::MAX_TOKENS));
+        let integer =
+            |value: Value| refusal(reader(json!({"a": value})).integer("a", ranges::MAX_TOKENS));
         assert_eq!(
             integer(json!(-1)),
             "`a`: must be a whole number from 1 to 1000000000, found -1"
@@ -287,7 +320,10 @@ mod tests {
     #[test]
     fn a_wrong_message_is_named() {
         let messages = |value: Value| refusal(reader(json!({"a": value})).messages("a"));
-        assert_eq!(messages(json!([])), "`a`: must be an array of at least one message, found an empty array");
+        assert_eq!(
+            messages(json!([])),
+            "`a`: must be an array of at least one message, found an empty array"
+        );
         assert_eq!(
             messages(json!([{"role": "tool", "content": ""}])),
             "`a[0].role`: must be `system`, `user` or `assistant`, found the string \"tool\""

@@ -10,7 +10,9 @@ use super::arguments::{ArgumentError, ArgumentReader};
 use super::{Arguments, ToolCall, ToolDescription, ToolOutput};
 use crate::config::ranges;
 use crate::config::{Defaults, ModelConfig};
-use crate::engine::{FinishReason, GenerateRequest, Generation, Message, Phase, Role, SamplingParams};
+use crate::engine::{
+    FinishReason, GenerateRequest, Generation, Message, Phase, Role, SamplingParams,
+};
 use crate::registry::{CallContext, Registry};
 use crate::worker::client::CallError;
 
@@ -46,7 +48,12 @@ impl ChatTool {
     pub fn new(model: &ModelConfig, registry: Arc<Registry>) -> Self {
         Self {
             name: model.tool_name.clone(),
-            model: model.path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            model: model
+                .path
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
             defaults: model.defaults.clone(),
             registry,
         }
@@ -75,18 +82,26 @@ impl ChatTool {
         }
     }
 
-    fn request(&self, arguments: Arguments) -> Result<(GenerateRequest, Option<Duration>), ArgumentError> {
+    fn request(
+        &self,
+        arguments: Arguments,
+    ) -> Result<(GenerateRequest, Option<Duration>), ArgumentError> {
         let defaults = &self.defaults;
         let mut arguments = ArgumentReader::new(arguments, &ARGUMENTS)?;
         let text = arguments.string("text")?;
         let messages = arguments.messages("messages")?;
-        let suffix = arguments.string("prompt_suffix")?.or_else(|| defaults.prompt_suffix.clone());
+        let suffix = arguments
+            .string("prompt_suffix")?
+            .or_else(|| defaults.prompt_suffix.clone());
         let seed = arguments.integer("seed", ranges::SEED)?;
-        let deadline = arguments.number("deadline", ranges::DEADLINE)?.map(Duration::from_secs_f64);
+        let deadline = arguments
+            .number("deadline", ranges::DEADLINE)?
+            .map(Duration::from_secs_f64);
         let number = |given: Option<f64>, default: f32| given.map_or(default, ranges::to_f32);
         let request = GenerateRequest {
             messages: with_suffix(conversation(text, messages)?, suffix),
-            max_tokens: narrow(arguments.integer("max_tokens", ranges::MAX_TOKENS)?).unwrap_or(defaults.max_tokens),
+            max_tokens: narrow(arguments.integer("max_tokens", ranges::MAX_TOKENS)?)
+                .unwrap_or(defaults.max_tokens),
             sampling: SamplingParams {
                 temperature: number(
                     arguments.number("temperature", ranges::TEMPERATURE)?,
@@ -109,7 +124,12 @@ impl ChatTool {
         Ok((request, deadline.or(defaults.deadline)))
     }
 
-    fn output(&self, generation: Generation, max_tokens: u32, deadline: Option<Duration>) -> ToolOutput {
+    fn output(
+        &self,
+        generation: Generation,
+        max_tokens: u32,
+        deadline: Option<Duration>,
+    ) -> ToolOutput {
         let meta = self.meta(&generation);
         let problem = empty_answer(&generation, max_tokens, deadline);
         ToolOutput {
@@ -189,7 +209,10 @@ impl ChatTool {
 }
 
 /// `text` is one message of the user.
-fn conversation(text: Option<String>, messages: Option<Vec<Message>>) -> Result<Vec<Message>, ArgumentError> {
+fn conversation(
+    text: Option<String>,
+    messages: Option<Vec<Message>>,
+) -> Result<Vec<Message>, ArgumentError> {
     match (text, messages) {
         (Some(content), None) => Ok(vec![Message {
             role: Role::User,
@@ -210,7 +233,10 @@ fn with_suffix(mut messages: Vec<Message>, suffix: Option<String>) -> Vec<Messag
     let Some(suffix) = suffix.filter(|suffix| !suffix.is_empty()) else {
         return messages;
     };
-    match messages.iter_mut().find(|message| message.role == Role::System) {
+    match messages
+        .iter_mut()
+        .find(|message| message.role == Role::System)
+    {
         Some(system) => {
             if !system.content.is_empty() && !suffix.starts_with(char::is_whitespace) {
                 system.content.push(' ');
@@ -240,7 +266,11 @@ fn draw_seed() -> u32 {
 }
 
 /// What is said instead of an answer that has no text: an empty text would look like success.
-fn empty_answer(generation: &Generation, max_tokens: u32, deadline: Option<Duration>) -> Option<String> {
+fn empty_answer(
+    generation: &Generation,
+    max_tokens: u32,
+    deadline: Option<Duration>,
+) -> Option<String> {
     if !generation.text.trim().is_empty() {
         return None;
     }
@@ -275,7 +305,9 @@ fn empty_answer(generation: &Generation, max_tokens: u32, deadline: Option<Durat
 fn failure(error: &CallError) -> ToolOutput {
     let hint = match error {
         CallError::Engine(error) => error.hint.clone(),
-        CallError::NotStarted(_) | CallError::Stuck => Some("try again; the server's log may say more".into()),
+        CallError::NotStarted(_) | CallError::Stuck => {
+            Some("try again; the server's log may say more".into())
+        }
         CallError::Died { .. } => Some("try again, the model is started anew".into()),
     };
     match hint {

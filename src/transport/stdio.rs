@@ -34,7 +34,11 @@ const OUTGOING_AHEAD: usize = 1024;
 ///
 /// # Errors
 /// Where stdout cannot be watched.
-pub async fn serve(dispatcher: Arc<Dispatcher>, output: Box<dyn ProtocolOutput>, shutdown: CancellationToken) -> io::Result<()> {
+pub async fn serve(
+    dispatcher: Arc<Dispatcher>,
+    output: Box<dyn ProtocolOutput>,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
     let stop = shutdown.child_token();
     watch_reader(output.as_ref(), &stop)?;
     let (outgoing, lines_out) = mpsc::channel(OUTGOING_AHEAD);
@@ -61,7 +65,9 @@ pub async fn serve(dispatcher: Arc<Dispatcher>, output: Box<dyn ProtocolOutput>,
         let answer = parsed.map(|message| dispatcher.dispatch(&connection, message, peer));
         let place = Arc::clone(&places).acquire_owned();
         let outgoing = outgoing.clone();
-        let Some(Ok(place)) = stop.run_until_cancelled(place).await else { break };
+        let Some(Ok(place)) = stop.run_until_cancelled(place).await else {
+            break;
+        };
         requests.spawn(async move {
             let message = match answer {
                 Ok(answer) => answer.await,
@@ -85,7 +91,9 @@ pub async fn serve(dispatcher: Arc<Dispatcher>, output: Box<dyn ProtocolOutput>,
     drop(outgoing);
     if !stop.is_cancelled() {
         // All answers are in the channel: the writer ends when they are written, or when nobody reads them.
-        tokio::task::spawn_blocking(move || writer.join()).await?.map_err(|_| io::Error::other("the writer panicked"))?;
+        tokio::task::spawn_blocking(move || writer.join())
+            .await?
+            .map_err(|_panic| io::Error::other("the writer panicked"))?;
     }
     Ok(())
 }
@@ -134,10 +142,15 @@ fn too_long() -> Invalid {
 fn read_lines(mut input: impl BufRead, lines: &mpsc::Sender<Line>) {
     loop {
         let mut line = Vec::new();
-        let read = input.by_ref().take(MAX_LINE_BYTES + 1).read_until(b'\n', &mut line);
+        let read = input
+            .by_ref()
+            .take(MAX_LINE_BYTES + 1)
+            .read_until(b'\n', &mut line);
         let line = match read {
             Ok(0) => return,
-            Ok(_) if line.ends_with(b"\n") || line.len() as u64 <= MAX_LINE_BYTES => Line::Message(line),
+            Ok(_) if line.ends_with(b"\n") || line.len() as u64 <= MAX_LINE_BYTES => {
+                Line::Message(line)
+            }
             Ok(_) => {
                 drop(line);
                 if skip_line(&mut input).is_err() {
@@ -172,11 +185,18 @@ fn skip_line(input: &mut impl BufRead) -> io::Result<()> {
 }
 
 /// Writes messages, each a line, until all senders are gone; cancels `unread` when nobody reads them.
-fn write_lines(mut output: Box<dyn ProtocolOutput>, mut messages: mpsc::Receiver<Outgoing>, unread: &CancellationToken) {
+fn write_lines(
+    mut output: Box<dyn ProtocolOutput>,
+    mut messages: mpsc::Receiver<Outgoing>,
+    unread: &CancellationToken,
+) {
     while let Some(message) = messages.blocking_recv() {
         let mut line = message.to_json();
         line.push('\n');
-        if let Err(error) = output.write_all(line.as_bytes()).and_then(|()| output.flush()) {
+        if let Err(error) = output
+            .write_all(line.as_bytes())
+            .and_then(|()| output.flush())
+        {
             tracing::info!(%error, "an answer could not be written");
             unread.cancel();
             return;

@@ -99,7 +99,12 @@ impl Worker {
     }
 
     /// Sends a call; its news go to `progress` and its end comes back. Dropping what is returned cancels it.
-    pub fn call(&self, client: String, request: GenerateRequest, progress: watch::Sender<Progress>) -> RunningCall {
+    pub fn call(
+        &self,
+        client: String,
+        request: GenerateRequest,
+        progress: watch::Sender<Progress>,
+    ) -> RunningCall {
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         let (done, result) = oneshot::channel();
         let call = Call {
@@ -108,7 +113,10 @@ impl Worker {
             admitted: false,
         };
         // A task that has ended drops `done`, which the receiver takes for the worker's end.
-        drop(self.to_task.send(ToTask::Generate(id, call, client, request)));
+        drop(
+            self.to_task
+                .send(ToTask::Generate(id, call, client, request)),
+        );
         RunningCall {
             id,
             to_task: self.to_task.clone(),
@@ -141,14 +149,20 @@ impl RunningCall {
 
     /// Asks for what there is; it comes as the result.
     pub fn end_by_deadline(&self) {
-        drop(self.to_task.send(ToTask::Cancel(self.id, CancelReason::Deadline)));
+        drop(
+            self.to_task
+                .send(ToTask::Cancel(self.id, CancelReason::Deadline)),
+        );
     }
 }
 
 impl Drop for RunningCall {
     fn drop(&mut self) {
         // After the end of the call this does nothing.
-        drop(self.to_task.send(ToTask::Cancel(self.id, CancelReason::Cancelled)));
+        drop(
+            self.to_task
+                .send(ToTask::Cancel(self.id, CancelReason::Cancelled)),
+        );
     }
 }
 
@@ -162,11 +176,18 @@ struct Task {
 }
 
 impl Task {
-    async fn run(launcher: &Launcher, name: String, model: LoadModel, mut inbox: mpsc::UnboundedReceiver<ToTask>) {
+    async fn run(
+        launcher: &Launcher,
+        name: String,
+        model: LoadModel,
+        mut inbox: mpsc::UnboundedReceiver<ToTask>,
+    ) {
         tracing::info!(model = name, path = %model.path.display(), "loading");
         let (process, stdout) = match launcher.spawn(&name).await {
             Ok(started) => started,
-            Err(error) => return refuse_all(inbox, &CallError::NotStarted(error.to_string())).await,
+            Err(error) => {
+                return refuse_all(inbox, &CallError::NotStarted(error.to_string())).await;
+            }
         };
         process.send(&Command::Load(model));
         let mut task = Self {
@@ -194,7 +215,11 @@ impl Task {
         refuse_all(inbox, &failure).await;
     }
 
-    async fn serve(&mut self, inbox: &mut mpsc::UnboundedReceiver<ToTask>, mut events: Lines<BufReader<ChildStdout>>) -> End {
+    async fn serve(
+        &mut self,
+        inbox: &mut mpsc::UnboundedReceiver<ToTask>,
+        mut events: Lines<BufReader<ChildStdout>>,
+    ) -> End {
         loop {
             tokio::select! {
                 message = inbox.recv() => match message {
@@ -231,7 +256,11 @@ impl Task {
     fn take(&mut self, event: Event) {
         match event {
             Event::Hello { version } if version != WIRE_VERSION => {
-                tracing::error!(model = self.name, version, "the worker is of another version; restart the server");
+                tracing::error!(
+                    model = self.name,
+                    version,
+                    "the worker is of another version; restart the server"
+                );
             }
             Event::Hello { .. } | Event::LoadFailed(_) => {}
             Event::Loading(percent) => {

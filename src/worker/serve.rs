@@ -26,7 +26,8 @@ enum Input {
     Command(Command, Instant),
     Loaded(Box<Result<Model, EngineError>>),
     Prepared(u64, Result<Prompt, EngineError>),
-    EndOfInput,
+    /// Stdin has ended.
+    End,
 }
 
 /// Where events go: any thread may send, each line whole.
@@ -58,7 +59,9 @@ pub fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>) -> boo
         return true;
     }
     let events = Events(Arc::new(Mutex::new(output)));
-    events.send(&Event::Hello { version: WIRE_VERSION });
+    events.send(&Event::Hello {
+        version: WIRE_VERSION,
+    });
     Model::capture_logs();
     let (inputs_tx, inputs) = channel();
     let reader_tx = inputs_tx.clone();
@@ -67,7 +70,10 @@ pub fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>) -> boo
         read_commands(&reader_tx);
         if ends_at_once {
             // The server is gone: nobody wants the rest, and a load or a decode cannot be interrupted otherwise.
-            #[expect(clippy::exit, reason = "the main thread may be inside llama.cpp for minutes")]
+            #[expect(
+                clippy::exit,
+                reason = "the main thread may be inside llama.cpp for minutes"
+            )]
             std::process::exit(0);
         }
     });
@@ -85,7 +91,10 @@ fn read_commands(inputs: &Sender<Input>) {
         let Ok(line) = line else { break };
         match serde_json::from_str(&line) {
             Ok(command) => {
-                if inputs.send(Input::Command(command, Instant::now())).is_err() {
+                if inputs
+                    .send(Input::Command(command, Instant::now()))
+                    .is_err()
+                {
                     return;
                 }
             }
@@ -93,7 +102,7 @@ fn read_commands(inputs: &Sender<Input>) {
         }
     }
     // The receiver is gone only when the process ends anyway.
-    drop(inputs.send(Input::EndOfInput));
+    drop(inputs.send(Input::End));
 }
 
 struct Worker {
@@ -133,8 +142,10 @@ impl Worker {
         loop {
             match self.inputs.recv().ok()? {
                 Input::Command(Command::Load(load), _) => return Some(load),
-                Input::Command(Command::Shutdown, _) | Input::EndOfInput => return None,
-                other => tracing::error!(command = other.name(), "the first command must be `load`"),
+                Input::Command(Command::Shutdown, _) | Input::End => return None,
+                other => {
+                    tracing::error!(command = other.name(), "the first command must be `load`");
+                }
             }
         }
     }
@@ -144,13 +155,19 @@ impl Worker {
         let (path, n_gpu_layers) = (load.path.clone(), load.n_gpu_layers);
         let (events, inputs) = (self.events.clone(), self.inputs_tx.clone());
         thread::spawn(move || {
-            let model = Model::load(&path, n_gpu_layers, move |percent| events.send(&Event::Loading(percent)));
+            let model = Model::load(&path, n_gpu_layers, move |percent| {
+                events.send(&Event::Loading(percent));
+            });
             drop(inputs.send(Input::Loaded(Box::new(model))));
         });
     }
 
     /// None when the worker is to end before the model is there.
-    fn wait_for_model(&mut self, queue: &mut Queue, parallel: usize) -> Option<Result<Model, EngineError>> {
+    fn wait_for_model(
+        &mut self,
+        queue: &mut Queue,
+        parallel: usize,
+    ) -> Option<Result<Model, EngineError>> {
         loop {
             match self.inputs.recv().ok()? {
                 Input::Loaded(model) => return Some(*model),
@@ -172,13 +189,22 @@ impl Worker {
                     }
                 }
                 Input::Command(Command::Shutdown, _) => return None,
-                Input::EndOfInput => self.ended = true,
-                other => tracing::error!(command = other.name(), "unexpected while the model is loaded"),
+                Input::End => self.ended = true,
+                other => tracing::error!(
+                    command = other.name(),
+                    "unexpected while the model is loaded"
+                ),
             }
         }
     }
 
-    fn serve_model(&mut self, model: &Model, load: &LoadModel, mut queue: Queue, started: Instant) -> Result<(), EngineError> {
+    fn serve_model(
+        &mut self,
+        model: &Model,
+        load: &LoadModel,
+        mut queue: Queue,
+        started: Instant,
+    ) -> Result<(), EngineError> {
         let facts = model.facts(process::available_memory());
         let limits = Limits::plan(load.n_ctx, load.parallel, load.n_batch, facts);
         log_limits(load, &limits);
@@ -194,14 +220,18 @@ impl Worker {
         let prepared = self.inputs_tx.clone();
         let vocabulary = model.vocabulary();
         thread::scope(|scope| {
-            let builder = thread::Builder::new().name("prompts".into()).stack_size(stack);
+            let builder = thread::Builder::new()
+                .name("prompts".into())
+                .stack_size(stack);
             builder
-                .spawn_scoped(scope, {
-                    let template = template.clone();
-                    move || prepare_prompts(vocabulary, template, &prompts, &prepared)
+                .spawn_scoped(scope, || {
+                    prepare_prompts(vocabulary, template.as_deref(), prompts, &prepared);
                 })
                 .map_err(|error| {
-                    EngineError::new(EngineErrorKind::Load, format!("could not start a thread: {error}"))
+                    EngineError::new(
+                        EngineErrorKind::Load,
+                        format!("could not start a thread: {error}"),
+                    )
                 })?;
             self.events.send(&Event::Ready(Ready {
                 n_ctx: limits.n_ctx,
@@ -212,14 +242,21 @@ impl Worker {
             for prompt in queue.take_messages() {
                 drop(prompts_tx.send(prompt));
             }
-            self.run(Scheduler::new(decoder, limits, queue, Instant::now()), &prompts_tx);
+            self.run(
+                Scheduler::new(decoder, limits, queue, Instant::now()),
+                &prompts_tx,
+            );
             drop(prompts_tx);
             Ok(())
         })
     }
 
     /// The loop of a loaded model: take what came, decode, tell. Blocks only when there is nothing to decode.
-    fn run(&mut self, mut scheduler: Scheduler<impl Decoder>, prompts: &Sender<(u64, Vec<Message>)>) {
+    fn run(
+        &mut self,
+        mut scheduler: Scheduler<impl Decoder>,
+        prompts: &Sender<(u64, Vec<Message>)>,
+    ) {
         loop {
             for (id, update) in scheduler.take_updates() {
                 self.events.call(id, update);
@@ -228,25 +265,38 @@ impl Worker {
                 return;
             }
             let mut next = if scheduler.is_idle() {
-                let Ok(input) = self.inputs.recv() else { return };
+                let Ok(input) = self.inputs.recv() else {
+                    return;
+                };
                 Some(input)
             } else {
                 self.inputs.try_recv().ok()
             };
             while let Some(input) = next {
                 match input {
-                    Input::Command(Command::Generate { id, mut request, .. }, received) => {
+                    Input::Command(
+                        Command::Generate {
+                            id, mut request, ..
+                        },
+                        received,
+                    ) => {
                         let messages = std::mem::take(&mut request.messages);
                         if scheduler.submit(id, request, received) {
                             drop(prompts.send((id, messages)));
                         }
                     }
                     Input::Prepared(id, prompt) => scheduler.prepared(id, prompt),
-                    Input::Command(Command::Cancel { id, reason }, now) => scheduler.cancel(id, reason, now),
-                    Input::Command(Command::Stats, _) => self.events.send(&Event::Stats(scheduler.stats())),
+                    Input::Command(Command::Cancel { id, reason }, now) => {
+                        scheduler.cancel(id, reason, now);
+                    }
+                    Input::Command(Command::Stats, _) => {
+                        self.events.send(&Event::Stats(scheduler.stats()));
+                    }
                     Input::Command(Command::Shutdown, _) => return,
-                    Input::EndOfInput => self.ended = true,
-                    other => tracing::error!(command = other.name(), "unexpected, a model is loaded"),
+                    Input::End => self.ended = true,
+                    other => {
+                        tracing::error!(command = other.name(), "unexpected, a model is loaded");
+                    }
                 }
                 next = self.inputs.try_recv().ok();
             }
@@ -276,21 +326,23 @@ fn log_limits(load: &LoadModel, limits: &Limits) {
 /// Renders and tokenises, in order, until the sender is gone.
 fn prepare_prompts(
     vocabulary: ModelVocabulary<'_>,
-    template: Option<String>,
-    prompts: &Receiver<(u64, Vec<Message>)>,
+    template: Option<&str>,
+    prompts: Receiver<(u64, Vec<Message>)>,
     prepared: &Sender<Input>,
 ) {
     let builder = caught(|| {
         let (bos, eos) = vocabulary.bos_and_eos();
-        let template = match template.as_deref() {
+        let template = match template {
             Some(source) => Some((ChatTemplate::new(source, bos, eos)?, source)),
             None => None,
         };
         PromptBuilder::new(vocabulary, template)
     });
     for (id, messages) in prompts {
-        let prompt =
-            builder.as_ref().map_err(Clone::clone).and_then(|builder| caught(|| builder.build(&messages)));
+        let prompt = builder
+            .as_ref()
+            .map_err(Clone::clone)
+            .and_then(|builder| caught(|| builder.build(&messages)));
         if prepared.send(Input::Prepared(id, prompt)).is_err() {
             return;
         }
@@ -318,7 +370,7 @@ impl Input {
             Self::Command(Command::Shutdown, _) => "shutdown",
             Self::Loaded(_) => "loaded",
             Self::Prepared(..) => "prepared",
-            Self::EndOfInput => "end of input",
+            Self::End => "end of input",
         }
     }
 }

@@ -8,12 +8,22 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
 /// `value | tojson(indent=none, ensure_ascii=false, separators=none, sort_keys=false)`.
-pub fn tojson(value: &Value, indent: Option<usize>, options: Kwargs) -> Result<String, Error> {
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "minijinja hands keyword arguments over"
+)]
+pub(super) fn tojson(
+    value: &Value,
+    indent: Option<usize>,
+    options: Kwargs,
+) -> Result<String, Error> {
     let indent = match indent {
         Some(indent) => Some(indent),
         None => options.get::<Option<usize>>("indent")?,
     };
-    let ensure_ascii = options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
+    let ensure_ascii = options
+        .get::<Option<bool>>("ensure_ascii")?
+        .unwrap_or(false);
     let sort_keys = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
     let separators = options.get::<Option<Vec<String>>>("separators")?;
     options.assert_all_used()?;
@@ -24,7 +34,12 @@ pub fn tojson(value: &Value, indent: Option<usize>, options: Kwargs) -> Result<S
     }
     let (item, key) = match separators.as_deref() {
         Some([item, key]) => (item.clone(), key.clone()),
-        Some(_) => return Err(Error::new(ErrorKind::InvalidOperation, "separators takes two strings")),
+        Some(_) => {
+            return Err(Error::new(
+                ErrorKind::InvalidOperation,
+                "separators takes two strings",
+            ));
+        }
         // json.dumps: no space after the comma where the line ends there.
         None if indent.is_some() => (",".to_owned(), ": ".to_owned()),
         None => (", ".to_owned(), ": ".to_owned()),
@@ -38,12 +53,18 @@ pub fn tojson(value: &Value, indent: Option<usize>, options: Kwargs) -> Result<S
         depth: 0,
         has_value: false,
     };
-    json.serialize(&mut Serializer::with_formatter(&mut out, format)).map_err(bad_json)?;
-    String::from_utf8(out).map_err(|error| Error::new(ErrorKind::InvalidOperation, error.to_string()))
+    json.serialize(&mut Serializer::with_formatter(&mut out, format))
+        .map_err(bad_json)?;
+    String::from_utf8(out)
+        .map_err(|error| Error::new(ErrorKind::InvalidOperation, error.to_string()))
 }
 
 fn bad_json(error: serde_json::Error) -> Error {
-    Error::new(ErrorKind::BadSerialization, "tojson: the value has no JSON form").with_source(error)
+    Error::new(
+        ErrorKind::BadSerialization,
+        "tojson: the value has no JSON form",
+    )
+    .with_source(error)
 }
 
 struct PythonFormat {
@@ -95,7 +116,11 @@ impl Formatter for PythonFormat {
         self.close(writer, b"]")
     }
 
-    fn begin_array_value<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+    fn begin_array_value<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
         self.next(writer, first)
     }
 
@@ -112,7 +137,11 @@ impl Formatter for PythonFormat {
         self.close(writer, b"}")
     }
 
-    fn begin_object_key<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+    fn begin_object_key<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
         self.next(writer, first)
     }
 
@@ -125,7 +154,11 @@ impl Formatter for PythonFormat {
         Ok(())
     }
 
-    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+    fn write_string_fragment<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
         if !self.ensure_ascii {
             return writer.write_all(fragment.as_bytes());
         }
@@ -148,14 +181,22 @@ mod tests {
         let mut environment = Environment::new();
         environment.add_filter("tojson", super::tojson);
         let value = json!({"b": [1, "é<"], "a": {}, "c": []});
-        environment.render_str(&format!("{{{{ v | {call} }}}}"), context! { v => minijinja::value::Serde(value) }).unwrap()
+        environment
+            .render_str(
+                &format!("{{{{ v | {call} }}}}"),
+                context! { v => minijinja::value::Serde(value) },
+            )
+            .unwrap()
     }
 
     // The expected texts are what Python's json.dumps prints.
     #[test]
     fn it_prints_what_python_prints() {
         assert_eq!(dumps("tojson"), r#"{"b": [1, "é<"], "a": {}, "c": []}"#);
-        assert_eq!(dumps("tojson(sort_keys=true)"), r#"{"a": {}, "b": [1, "é<"], "c": []}"#);
+        assert_eq!(
+            dumps("tojson(sort_keys=true)"),
+            r#"{"a": {}, "b": [1, "é<"], "c": []}"#
+        );
         assert_eq!(
             dumps("tojson(ensure_ascii=true, separators=(',', ':'))"),
             r#"{"b":[1,"\u00e9<"],"a":{},"c":[]}"#

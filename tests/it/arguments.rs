@@ -1,0 +1,114 @@
+//! What a call may ask, and how it is refused.
+
+use serde_json::{Value, json};
+
+use crate::support::Server;
+
+#[test]
+fn wrong_arguments_are_refused_in_words_that_help() {
+    let mut server = Server::tiny(&[]);
+    let hi = json!([{"role": "user", "content": "Hi"}]);
+    let table: [(Value, &str); 12] = [
+        (
+            json!({}),
+            "neither `text` nor `messages` was given: must be one of them, `text` a string or `messages` an array of messages",
+        ),
+        (
+            json!({"text": "Hi", "messages": hi}),
+            "`text` and `messages` were both given: must be one of them",
+        ),
+        (
+            json!({"messages": []}),
+            "`messages`: must be an array of at least one message, found an empty array",
+        ),
+        (json!({"text": 7}), "`text`: must be a string, found 7"),
+        (
+            json!({"text": "Hi", "max_tokens": -1}),
+            "`max_tokens`: must be a whole number from 1 to 1000000000, found -1",
+        ),
+        (
+            json!({"text": "Hi", "top_p": 7}),
+            "`top_p`: must be a number from 0 to 1, found 7",
+        ),
+        (
+            json!({"text": "Hi", "temperature": "0.7"}),
+            "`temperature`: must be a number from 0 to 5, found the string \"0.7\"",
+        ),
+        (
+            json!({"text": "Hi", "repeat_penalty": 0}),
+            "`repeat_penalty`: must be a number from 0.1 to 10, found 0",
+        ),
+        (
+            json!({"text": "Hi", "seed": 4_294_967_295_u64}),
+            "`seed`: must be a whole number from -1 to 4294967294, found 4294967295",
+        ),
+        (
+            json!({"text": "Hi", "deadline": 0}),
+            "`deadline`: must be a number from 0.001 to 604800, found 0",
+        ),
+        (
+            json!({"text": "Hi", "stop": [""]}),
+            "`stop`: must be a string that is not empty, or an array of at most 16 such strings, found the string \"\"",
+        ),
+        (
+            json!({"text": "Hi", "temprature": 1}),
+            "`temprature` is not an argument of this tool; it takes `text`, `messages`, `temperature`, `max_tokens`, `top_p`, `top_k`, `min_p`, `repeat_penalty`, `seed`, `stop`, `prompt_suffix`, `deadline`",
+        ),
+    ];
+    for (arguments, refusal) in table {
+        assert_eq!(server.refusal(arguments), refusal);
+    }
+}
+
+#[test]
+fn null_is_absent_and_a_whole_double_is_an_integer() {
+    let mut server = Server::tiny(&[]);
+    let answer = server
+        .chat(json!({"text": "Hello!", "messages": null, "max_tokens": 3.0, "temperature": null}));
+    assert_eq!(answer.generation["completion_tokens"], 3);
+}
+
+#[test]
+fn defaults_of_the_command_line_hold_where_a_call_does_not_say() {
+    let mut server = Server::tiny(&["--max-tokens", "2", "--seed", "9", "--tool_name", "chat"]);
+    let answer = server.chat(json!({"text": "Hello!"}));
+    assert_eq!(
+        (
+            &answer.generation["completion_tokens"],
+            &answer.generation["seed"]
+        ),
+        (&json!(2), &json!(9))
+    );
+    let answer = server.chat(json!({"text": "Hello!", "max_tokens": 1, "seed": 3}));
+    assert_eq!(
+        (
+            &answer.generation["completion_tokens"],
+            &answer.generation["seed"]
+        ),
+        (&json!(1), &json!(3))
+    );
+}
+
+#[test]
+fn a_full_queue_says_how_many_wait() {
+    let mut server = Server::tiny(&[
+        "--parallel",
+        "1",
+        "--max_queue",
+        "2",
+        "--repeat_penalty",
+        "1",
+    ]);
+    let singing = json!({"text": "Sing forever.", "temperature": 0, "max_tokens": 3000});
+    let calls: Vec<u64> = (0..4).map(|_| server.call(singing.clone())).collect();
+    let refused = server.result(calls[3]);
+    assert!(refused.is_error);
+    assert_eq!(
+        refused.text,
+        "the model is busy: 2 calls are waiting; try again later"
+    );
+    for id in &calls[..3] {
+        server.cancel(*id);
+    }
+    server.chat(json!({"text": "Hi"}));
+}

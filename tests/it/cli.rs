@@ -1,0 +1,183 @@
+//! Flags, help, exit codes.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::support::{Server, TempFile, program, smollm2, tiny};
+
+/// Exit code and standard error of a start that fails.
+fn failed(arguments: &[&str]) -> (i32, String) {
+    let output = program().args(arguments).output().unwrap();
+    assert!(output.stdout.is_empty());
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+fn shown(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn help_is_grouped_and_names_the_documented_flags_with_their_defaults() {
+    let output = program()
+        .arg("--help")
+        .env("COLUMNS", "100")
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    let help = String::from_utf8(output.stdout).unwrap();
+    insta::assert_snapshot!(help);
+}
+
+#[test]
+fn the_version_is_printed() {
+    let output = program().arg("--version").output().unwrap();
+    let version = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(
+        version,
+        format!("llama-mcp-server {}\n", env!("CARGO_PKG_VERSION"))
+    );
+}
+
+#[test]
+fn a_start_without_a_model_says_how() {
+    insta::assert_snapshot!(failed(&[]).1, @r"
+    error: no model is given
+
+    hint: llama-mcp-server --model /path/to/model.gguf
+    ");
+    assert_eq!(failed(&[]).0, 2);
+}
+
+#[test]
+fn a_file_that_is_no_model_is_told_before_anything_starts() {
+    let text = TempFile::new("text.gguf", b"hello world");
+    let empty = TempFile::new("empty.gguf", b"");
+    let whole = std::fs::read(tiny()).unwrap();
+    let cut = TempFile::new("cut.gguf", &whole[..whole.len() - 1000]);
+    let head = TempFile::new("head.gguf", &whole[..1000]);
+    let told = |path: &Path| {
+        let (code, error) = failed(&["--model", shown(path)]);
+        assert_eq!(code, 2);
+        error.replace(shown(path), "FILE")
+    };
+    insta::assert_snapshot!(told(Path::new("/no/such/model.gguf")), @r"
+    error: the model file `FILE` does not exist
+
+    hint: check the path of --model; a relative one starts at the current folder
+    ");
+    insta::assert_snapshot!(told(Path::new("/tmp")), @r"
+    error: `FILE` is not a file
+
+    hint: name the .gguf file itself
+    ");
+    insta::assert_snapshot!(told(&text.0), @r"
+    error: `FILE` is not a GGUF model file: it begins with `hell`
+
+    hint: --model takes a model in GGUF format, as llama.cpp uses it (often named *.gguf)
+    ");
+    insta::assert_snapshot!(told(&empty.0), @r"
+    error: `FILE` is not a GGUF model file: it is empty
+
+    hint: --model takes a model in GGUF format, as llama.cpp uses it (often named *.gguf)
+    ");
+    insta::assert_snapshot!(told(&cut.0), @r"
+    error: the model file `FILE` is truncated: it has 334008 bytes, its tensors need 335008
+
+    hint: download the file again, its end is missing
+    ");
+    insta::assert_snapshot!(told(&head.0), @r"
+    error: the model file `FILE` is truncated: it has 1000 bytes, its header is longer
+
+    hint: download the file again, its end is missing
+    ");
+}
+
+#[test]
+fn wrong_flags_are_usage_errors() {
+    let model = tiny();
+    let model = shown(&model);
+    for arguments in [
+        &["--model", model, "--model", model][..],
+        &["--model", model, model],
+        &["--model", model, "--no_such_flag"],
+        &["--model", model, "--n_ctx", "many"],
+        &["--model", model, "--temperature", "-1"],
+        &["--model", model, "--seed", "-2"],
+        &["--model", model, "--tool_name", "a tool"],
+        &["--model", model, "--transport", "http"],
+        &["--model", model, "--transport", "pigeon"],
+    ] {
+        let (code, error) = failed(arguments);
+        assert_eq!(code, 2, "{arguments:?}");
+        assert!(error.starts_with("error: "), "{error}");
+    }
+}
+
+#[test]
+fn all_values_out_of_range_are_told_at_once() {
+    let model = tiny();
+    let (_, error) = failed(&[shown(&model), "--top_p", "7", "--max_tokens", "0"]);
+    insta::assert_snapshot!(error, @r"
+    error: `--max_tokens`: must be from 1 to 1000000000, found 0
+           `--top_p`: must be from 0 to 1, found 7
+    ");
+}
+
+#[test]
+fn a_bare_path_and_hyphens_are_understood() {
+    let mut command = program();
+    command.arg(tiny()).args([
+        "--n-threads",
+        "1",
+        "--n-gpu-layers",
+        "0",
+        "--repeat-penalty",
+        "1.0",
+        "--top-k",
+        "5",
+    ]);
+    let mut server = Server::spawn(command);
+    server.chat(json!({"text": "Hi"}));
+}
+
+#[test]
+fn more_threads_than_cpus_are_capped_with_a_line_in_the_log() {
+    let mut command = program();
+    command.arg(tiny()).args(["--n_threads", "4096"]);
+    let log = Server::spawn(command).log();
+    assert!(
+        log.contains("the CPUs that this process may use, not 4096"),
+        "{log}"
+    );
+}
+
+#[test]
+fn a_context_beyond_the_trained_one_is_capped_with_a_line_in_the_log() {
+    let mut server = Server::start(&smollm2(), &["--n_ctx", "9000", "--parallel", "1"]);
+    server.chat(json!({"text": "Hi", "max_tokens": 1}));
+    let log = server.log();
+    assert!(
+        log.contains("n_ctx is 8192, what the model was trained for, not 9000"),
+        "{log}"
+    );
+}
+
+#[test]
+fn rust_log_sets_what_is_logged() {
+    let log_with = |filter: &str| {
+        let mut command = program();
+        command
+            .arg(tiny())
+            .args(["--n_threads", "1"])
+            .env("RUST_LOG", filter);
+        let mut server = Server::spawn(command);
+        server.chat(json!({"text": "Hi", "max_tokens": 1}));
+        server.log()
+    };
+    assert_eq!(log_with("off"), "");
+    assert!(log_with("llama-cpp-2=debug").contains("llama-cpp-2"));
+}

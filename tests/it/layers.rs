@@ -1,0 +1,95 @@
+//! Who may import whom: the table of `src/lib.rs`, read off the sources.
+
+use std::path::{Path, PathBuf};
+
+/// Lowest first; a module may import its own layer and those below it.
+const LAYERS: [&[&str]; 8] = [
+    &["cpu", "process", "telemetry", "gguf"],
+    &["config"],
+    &["engine"],
+    &["worker"],
+    &["registry"],
+    &["tools"],
+    &["mcp"],
+    &["transport"],
+];
+
+/// Crates that only these files may name.
+const WALLS: [(&str, &[&str]); 3] = [
+    ("llama_cpp_2", &["engine/llama.rs", "engine/sampling.rs"]),
+    ("clap", &["cli.rs", "main.rs"]),
+    (
+        "minijinja",
+        &["engine/template.rs", "engine/template/tojson.rs"],
+    ),
+];
+
+fn sources() -> Vec<(String, String)> {
+    fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, files);
+            } else {
+                files.push(path);
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    walk(&root, &mut files);
+    files
+        .into_iter()
+        .map(|path| {
+            let text = std::fs::read_to_string(&path).unwrap();
+            (
+                path.strip_prefix(&root)
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .to_owned(),
+                text,
+            )
+        })
+        .collect()
+}
+
+fn layer_of(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&module))
+}
+
+#[test]
+fn modules_import_only_from_the_layers_below() {
+    for (file, text) in sources() {
+        let module = file.split(['/', '.']).next().unwrap();
+        let Some(layer) = layer_of(module) else {
+            continue;
+        };
+        for line in text
+            .lines()
+            .filter(|line| line.trim_start().starts_with("use crate::"))
+        {
+            let imported = line.trim_start()["use crate::".len()..]
+                .split([':', ';', '{'])
+                .next()
+                .unwrap();
+            let below = layer_of(imported).is_some_and(|imported| imported <= layer);
+            assert!(below, "src/{file}: {line}");
+        }
+    }
+}
+
+#[test]
+fn foreign_crates_stay_behind_their_walls() {
+    for (file, text) in sources() {
+        for (name, allowed) in WALLS {
+            let named = text.lines().any(|line| {
+                !line.trim_start().starts_with("//") && line.contains(&format!("{name}::"))
+            });
+            assert!(
+                !named || allowed.contains(&file.as_str()),
+                "src/{file} names {name}"
+            );
+        }
+    }
+}

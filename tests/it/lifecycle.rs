@@ -1,0 +1,136 @@
+//! Processes, signals, ends.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use serde_json::json;
+
+use crate::support::{
+    Server, children_of, program, signal_process, smollm2, tiny, wait_for_end_of,
+};
+
+const SING: &str = "Sing forever.";
+
+fn singing(server: &mut Server) -> u64 {
+    let id = server
+        .call(json!({"text": SING, "temperature": 0, "repeat_penalty": 1, "max_tokens": 4000}));
+    server.wait_for_progress(id, |message| message.contains("la la"));
+    id
+}
+
+#[test]
+fn a_worker_that_dies_ends_its_calls_with_an_error_and_the_next_call_works() {
+    let mut server = Server::tiny(&["--parallel", "1"]);
+    let worker = server.worker_pid();
+    let running = singing(&mut server);
+    let waiting = server.call(json!({"text": "What is the capital of France?", "temperature": 0}));
+    server.wait_for_progress(waiting, |message| message.starts_with("queued"));
+    signal_process(worker, "KILL");
+    let result = server.result(running);
+    assert!(result.is_error);
+    assert_eq!(
+        result.text,
+        "the model's process stopped unexpectedly (signal: 9 (SIGKILL)); try again, the model is started anew"
+    );
+    // The one that had not begun is sent to the next worker.
+    assert_eq!(
+        server.result(waiting).text,
+        "The capital of France is Paris."
+    );
+    assert_ne!(server.worker_pid(), worker);
+}
+
+#[test]
+fn an_abort_in_the_worker_is_told_by_its_signal() {
+    let mut server = Server::tiny(&[]);
+    let worker = server.worker_pid();
+    let running = singing(&mut server);
+    signal_process(worker, "ABRT");
+    let text = server.result(running).text;
+    assert!(text.contains("SIGABRT"), "{text}");
+    server.chat(json!({"text": "Hi"}));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_worker_ends_when_its_server_is_killed() {
+    let mut server = Server::tiny(&[]);
+    let worker = server.worker_pid();
+    singing(&mut server);
+    server.signal("KILL");
+    server.wait();
+    wait_for_end_of(worker);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_worker_that_is_loading_ends_when_its_server_is_killed() {
+    let mut server = Server::start(&smollm2(), &[]);
+    let id = server.request("ping", json!({}));
+    server.response(id);
+    let worker = std::iter::repeat_with(|| children_of(server.child.id()))
+        .find_map(|children| children.first().copied());
+    server.signal("KILL");
+    server.wait();
+    wait_for_end_of(worker.unwrap());
+}
+
+#[test]
+fn a_termination_ends_running_calls_at_once_and_the_exit_is_clean() {
+    for signal in ["TERM", "INT"] {
+        let mut server = Server::tiny(&[]);
+        let worker = server.worker_pid();
+        singing(&mut server);
+        server.signal(signal);
+        assert_eq!(server.wait().code(), Some(0));
+        wait_for_end_of(worker);
+    }
+}
+
+#[test]
+fn at_the_end_of_stdin_what_was_read_is_answered() {
+    let mut server = Server::tiny(&[]);
+    let calls: Vec<u64> = (0..8)
+        .map(|_| server.call(json!({"text": "What is the capital of France?", "temperature": 0})))
+        .collect();
+    server.close_stdin();
+    for id in calls {
+        assert_eq!(server.result(id).text, "The capital of France is Paris.");
+    }
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn when_nobody_reads_the_answers_the_server_ends() {
+    for keeps_stdin in [true, false] {
+        let mut command = program();
+        command
+            .arg(tiny())
+            .args(["--n_threads", "1", "--repeat_penalty", "1"]);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
+            "name": "chat", "arguments": {"text": SING, "temperature": 0, "max_tokens": 4000, "stop": ["never"]}}});
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(format!("{call}\n").as_bytes()).unwrap();
+        let kept = keeps_stdin.then_some(stdin);
+        drop(child.stdout.take());
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        drop(kept);
+    }
+}
+
+#[test]
+fn the_handshake_does_not_wait_for_the_model_and_an_early_call_does_with_progress() {
+    let mut server = Server::start(&smollm2(), &[]);
+    let call = server.call(json!({"text": "Name the capital of France.", "temperature": 0}));
+    let list = server.request("tools/list", json!({}));
+    server.response(list);
+    let result = server.result(call);
+    assert_eq!(result.text, "The capital of France is Paris.");
+    assert!(result.generation["load_ms"].as_u64().unwrap() > 0);
+}

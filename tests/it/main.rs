@@ -1,0 +1,18 @@
+//! The real program with real models, from outside: one binary, so that it is linked once.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    reason = "tests fail loudly"
+)]
+
+mod arguments; // what a call may ask, and how it is refused
+mod chat; // answers of a tiny model that are known to the letter
+mod cli; // flags, help, exit codes
+mod layers; // who may import whom
+mod lifecycle; // processes, signals, ends
+mod meaning; // a real model: facts, seeds, eight calls at once
+mod protocol; // JSON-RPC and MCP over stdio
+mod support; // a server and its client
+mod templates; // the chat templates of real models, as jinja2 renders them
+mod worker; // the worker by hand, without MCP

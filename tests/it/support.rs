@@ -1,0 +1,357 @@
+//! A server process and its client.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+/// How long a state may take to come: a loaded machine is slow, and a test that waits longer has failed.
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// The program under test.
+pub(crate) fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_llama-mcp-server"));
+    command.env_remove("RUST_LOG");
+    command
+}
+
+/// A tiny model whose answers are known.
+pub(crate) fn tiny() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/tiny-crab-chat.Q8_0.gguf")
+}
+
+/// `SmolLM2` 135M Instruct.
+pub(crate) fn smollm2() -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/SmolLM2-135M-Instruct.Q4_1.gguf");
+    assert!(
+        path.exists(),
+        "{} is missing: run scripts/get-model",
+        path.display()
+    );
+    path
+}
+
+/// A file that is gone with the test.
+#[derive(Debug)]
+pub(crate) struct TempFile(pub PathBuf);
+
+impl TempFile {
+    pub(crate) fn new(name: &str, content: &[u8]) -> Self {
+        let path = std::env::temp_dir().join(format!("llama-mcp-{}-{name}", std::process::id()));
+        std::fs::write(&path, content).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(&self.0));
+    }
+}
+
+/// The tiny model with `from` replaced by `to` in its header; both are equally long.
+pub(crate) fn tiny_with(name: &str, from: &str, to: &str) -> TempFile {
+    assert_eq!(from.len(), to.len());
+    let mut bytes = std::fs::read(tiny()).unwrap();
+    let at = bytes
+        .windows(from.len())
+        .position(|window| window == from.as_bytes())
+        .unwrap();
+    bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+    TempFile::new(name, &bytes)
+}
+
+/// The tiny model with another chat template, not longer than its own.
+pub(crate) fn tiny_with_template(name: &str, template: &str) -> TempFile {
+    let mut bytes = std::fs::read(tiny()).unwrap();
+    let key = b"tokenizer.chat_template";
+    let length_at = bytes
+        .windows(key.len())
+        .position(|window| window == key)
+        .unwrap()
+        + key.len()
+        + 4;
+    let length = u64::from_le_bytes(bytes[length_at..length_at + 8].try_into().unwrap());
+    let place = &mut bytes[length_at + 8..][..usize::try_from(length).unwrap()];
+    place.fill(b' ');
+    place[..template.len()].copy_from_slice(template.as_bytes());
+    TempFile::new(name, &bytes)
+}
+
+/// A running server, spoken to over stdio. Killed with its test.
+pub(crate) struct Server {
+    pub child: Child,
+    stdin: Option<ChildStdin>,
+    lines: Receiver<Value>,
+    stderr: Option<JoinHandle<String>>,
+    answers: HashMap<String, Value>,
+    pub notifications: Vec<Value>,
+    next_id: u64,
+}
+
+impl Server {
+    /// The tiny model, one compute thread, and `flags`.
+    pub(crate) fn tiny(flags: &[&str]) -> Self {
+        Self::start(&tiny(), flags)
+    }
+
+    pub(crate) fn start(model: &Path, flags: &[&str]) -> Self {
+        let mut command = program();
+        command
+            .arg("--model")
+            .arg(model)
+            .args(["--n_threads", "1"])
+            .args(flags);
+        Self::spawn(command)
+    }
+
+    pub(crate) fn spawn(mut command: Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = child.stdout.take().unwrap();
+        let (tx, lines) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines() {
+                let line = line.unwrap();
+                let value: Value =
+                    serde_json::from_str(&line).unwrap_or_else(|_| json!({"not a message": line}));
+                if tx.send(value).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut stderr = child.stderr.take().unwrap();
+        let stderr = thread::spawn(move || {
+            let mut text = String::new();
+            drop(stderr.read_to_string(&mut text));
+            text
+        });
+        Self {
+            stdin: child.stdin.take(),
+            child,
+            lines,
+            stderr: Some(stderr),
+            answers: HashMap::new(),
+            notifications: Vec::new(),
+            next_id: 1,
+        }
+    }
+
+    pub(crate) fn send_line(&mut self, line: &str) {
+        let stdin = self.stdin.as_mut().unwrap();
+        stdin.write_all(line.as_bytes()).unwrap();
+        stdin.write_all(b"\n").unwrap();
+        stdin.flush().unwrap();
+    }
+
+    pub(crate) fn request(&mut self, method: &str, params: Value) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.send_line(
+            &json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).to_string(),
+        );
+        id
+    }
+
+    pub(crate) fn notify(&mut self, method: &str, params: Value) {
+        self.send_line(&json!({"jsonrpc": "2.0", "method": method, "params": params}).to_string());
+    }
+
+    pub(crate) fn cancel(&mut self, id: u64) {
+        self.notify(
+            "notifications/cancelled",
+            json!({"requestId": id, "reason": "a test"}),
+        );
+    }
+
+    /// Sends a call of the chat tool; its progress token is its id.
+    pub(crate) fn call(&mut self, arguments: Value) -> u64 {
+        let token = self.next_id;
+        self.request(
+            "tools/call",
+            json!({"name": "chat", "arguments": arguments, "_meta": {"progressToken": token}}),
+        )
+    }
+
+    /// Takes one message; notifications are kept aside.
+    fn take(&mut self) -> Option<Value> {
+        let message = self.lines.recv_timeout(LIMIT).ok()?;
+        assert_eq!(message["jsonrpc"], "2.0", "not a message: {message}");
+        match message.get("id") {
+            Some(id) => {
+                let earlier = self.answers.insert(id.to_string(), message.clone());
+                assert!(earlier.is_none() || id.is_null(), "{id} was answered twice");
+            }
+            None => self.notifications.push(message.clone()),
+        }
+        Some(message)
+    }
+
+    /// The response to `id`.
+    pub(crate) fn response(&mut self, id: impl Into<Value>) -> Value {
+        let id = id.into().to_string();
+        loop {
+            if let Some(answer) = self.answers.remove(&id) {
+                return answer;
+            }
+            assert!(self.take().is_some(), "no answer to {id}");
+        }
+    }
+
+    /// Waits for a progress notification of call `id` that `wanted` accepts.
+    pub(crate) fn wait_for_progress(&mut self, id: u64, wanted: impl Fn(&str) -> bool) {
+        loop {
+            let found = self.notifications.iter().any(|notification| {
+                let params = &notification["params"];
+                params["progressToken"] == id && params["message"].as_str().is_some_and(&wanted)
+            });
+            if found {
+                return;
+            }
+            assert!(
+                self.take().is_some(),
+                "no such progress of {id}: {:?}",
+                self.notifications
+            );
+        }
+    }
+
+    /// The tool's result.
+    pub(crate) fn result(&mut self, id: u64) -> ToolResult {
+        let response = self.response(id);
+        let result = response
+            .get("result")
+            .unwrap_or_else(|| panic!("an error: {response}"));
+        assert_eq!(result["content"].as_array().unwrap().len(), 1);
+        assert_eq!(result["content"][0]["type"], "text");
+        assert!(result.get("structuredContent").is_none());
+        ToolResult {
+            text: result["content"][0]["text"].as_str().unwrap().to_owned(),
+            is_error: result["isError"] == true,
+            generation: result["_meta"]["llama-mcp-server/generation"].clone(),
+        }
+    }
+
+    /// Calls and waits; the answer must not be an error.
+    pub(crate) fn chat(&mut self, arguments: Value) -> ToolResult {
+        let id = self.call(arguments);
+        let result = self.result(id);
+        assert!(!result.is_error, "{}", result.text);
+        result
+    }
+
+    /// Calls and waits; the answer must be an error.
+    pub(crate) fn refusal(&mut self, arguments: Value) -> String {
+        let id = self.call(arguments);
+        let result = self.result(id);
+        assert!(result.is_error, "not refused: {}", result.text);
+        result.text
+    }
+
+    /// The running worker of this server.
+    pub(crate) fn worker_pid(&mut self) -> u32 {
+        // Any answer of a model shows that its worker runs.
+        self.chat(json!({"text": "Hi", "temperature": 0}));
+        children_of(self.child.id())[0]
+    }
+
+    pub(crate) fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        signal_process(self.child.id(), signal);
+    }
+
+    /// Waits for the end; what it wrote until then can still be read.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(started.elapsed() < LIMIT, "it does not end");
+            thread::yield_now();
+        }
+    }
+
+    /// All messages until stdout ends.
+    pub(crate) fn rest(&mut self) -> Vec<Value> {
+        std::iter::from_fn(|| self.take()).collect()
+    }
+
+    /// Ends the server and gives its log.
+    pub(crate) fn log(&mut self) -> String {
+        self.close_stdin();
+        self.wait();
+        self.stderr.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ToolResult {
+    pub text: String,
+    pub is_error: bool,
+    pub generation: Value,
+}
+
+pub(crate) fn signal_process(pid: u32, signal: &str) {
+    let status = Command::new("kill")
+        .args([&format!("-{signal}"), &pid.to_string()])
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+/// The processes whose parent is `pid`.
+pub(crate) fn children_of(pid: u32) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    processes
+        .filter(|child| parent_of(*child) == Some(pid))
+        .collect()
+}
+
+fn parent_of(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name stands in parentheses and may hold anything.
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    if fields.next() == Some("Z") {
+        return None;
+    }
+    fields.next()?.parse().ok()
+}
+
+/// Waits until `pid` is gone.
+pub(crate) fn wait_for_end_of(pid: u32) {
+    let started = Instant::now();
+    while parent_of(pid).is_some() {
+        assert!(started.elapsed() < LIMIT, "{pid} does not end");
+        thread::yield_now();
+    }
+}
+
+/// `VmHWM` or the like of a process, in bytes.
+pub(crate) fn memory_of(pid: u32, field: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+    let kibibytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kibibytes * 1024
+}

@@ -1,0 +1,93 @@
+//! The worker by hand, without MCP.
+
+use std::io::Write;
+use std::process::{Output, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::support::{program, tiny};
+
+fn run(commands: &[Value]) -> Output {
+    let mut command = program();
+    command.arg("worker").env("RUST_LOG", "debug");
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    for command in commands {
+        stdin.write_all(format!("{command}\n").as_bytes()).unwrap();
+    }
+    drop(stdin);
+    child.wait_with_output().unwrap()
+}
+
+fn events(output: &Output) -> Vec<Value> {
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no event: {line}")))
+        .collect()
+}
+
+fn load(path: &std::path::Path) -> Value {
+    json!({"load": {"path": path, "n_gpu_layers": 0, "n_ctx": 512, "n_batch": 64, "n_threads": 1, "parallel": 2, "max_queue": 8}})
+}
+
+fn generate(id: u64, text: &str) -> Value {
+    let sampling = json!({"temperature": 0.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0, "seed": 1});
+    let messages = json!([{"role": "user", "content": text}]);
+    json!({"generate": {"id": id, "client": "test", "request": {"messages": messages, "max_tokens": 40, "sampling": sampling, "stop": []}}})
+}
+
+#[test]
+fn it_finishes_what_it_read_and_writes_nothing_but_events() {
+    let output = run(&[
+        load(&tiny()),
+        generate(1, "What is the capital of France?"),
+        generate(2, "What is the capital of Cuba?"),
+        json!("stats"),
+    ]);
+    assert!(output.status.success());
+    let events = events(&output);
+    assert_eq!(events[0], json!({"hello": {"version": 1}}));
+    let answer = |id: u64| {
+        let done = events.iter().find_map(|event| {
+            (event["call"]["id"] == id)
+                .then(|| event["call"]["update"]["done"]["text"].as_str())
+                .flatten()
+        });
+        done.unwrap().to_owned()
+    };
+    assert_eq!(answer(1), "The capital of France is Paris.");
+    assert_eq!(answer(2), "The capital of Cuba is Havana.");
+    // llama.cpp has logged, and all of it went to stderr.
+    assert!(String::from_utf8_lossy(&output.stderr).contains("llama-cpp-2"));
+}
+
+#[test]
+fn a_file_that_llama_cpp_refuses_is_told_with_its_reason() {
+    let mut bytes = std::fs::read(tiny()).unwrap();
+    let at = bytes
+        .windows(5)
+        .position(|window| window == b"llama")
+        .unwrap();
+    bytes[at..at + 5].copy_from_slice(b"lxama");
+    let file = crate::support::TempFile::new("unknown-architecture.gguf", &bytes);
+    let output = run(&[load(&file.0), generate(1, "Hi")]);
+    assert_eq!(output.status.code(), Some(1));
+    let events = events(&output);
+    let text = events.last().unwrap()["load_failed"]["text"]
+        .as_str()
+        .unwrap();
+    assert!(text.contains("unknown model architecture"), "{text}");
+}
+
+#[test]
+fn the_limits_of_a_small_context_hold() {
+    let output = run(&[load(&tiny()), generate(1, &"word ".repeat(600))]);
+    let events = events(&output);
+    let failed = &events.last().unwrap()["call"]["update"]["failed"];
+    assert_eq!(failed["kind"], "context_overflow");
+}
