@@ -27,10 +27,10 @@
 //! | 3 | [`worker`] | the wire, and its two sides |
 //! | 2 | [`engine`] | the seam's data types; scheduler, template, text, llama.cpp |
 //! | 1 | [`config`] | validated settings |
-//! | 0 | [`gguf`], [`process`], [`cpu`], [`telemetry`] | the file, the system, the log |
+//! | 0 | [`gguf`], [`process`], [`telemetry`] | the file, the system, the log |
 //!
-//! Two of these are additions to the first plan: [`process`] (the private stdout and the parent's death are the business
-//! of both processes) and [`cpu`]. The engine has four more files than planned, [`engine::limits`], [`engine::queue`],
+//! Additions to the first plan: [`process`], since the private stdout and the parent's death are the business of both
+//! processes, and `cpu.c`, which checks the CPU before any code of Rust runs. The engine has four more files than planned, [`engine::limits`], [`engine::queue`],
 //! [`engine::pace`] and [`engine::thinking`]: each is pure, and each would have made its neighbour too long. So has
 //! [`tools`] its [`tools::arguments`] and [`mcp`] its [`mcp::progress`]. Foreign crates stay behind walls, checked by the
 //! same test: `llama_cpp_2` in `engine/llama.rs` and `engine/sampling.rs`, `clap` in `cli.rs` and `main.rs`, `minijinja`
@@ -66,7 +66,6 @@
 pub mod app;
 pub mod cli;
 pub mod config;
-pub mod cpu;
 pub mod engine;
 pub mod gguf;
 pub mod mcp;

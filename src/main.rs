@@ -1,4 +1,4 @@
-//! Process entry: check the CPU, parse, run, print one error, choose the exit code.
+//! Process entry: parse, run, print one error, choose the exit code. `cpu.c` has checked the CPU before.
 
 use std::error::Error;
 use std::io::Write;
@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::Parser;
 use llama_mcp_server::cli::{Cli, Command, Transport};
 use llama_mcp_server::config::{Config, ConfigError};
-use llama_mcp_server::{app, cpu, process, telemetry, worker};
+use llama_mcp_server::{app, process, telemetry, worker};
 
 /// How the program ends when it does not end in order.
 enum Failure {
@@ -19,14 +19,6 @@ enum Failure {
 }
 
 fn main() -> ExitCode {
-    let missing = cpu::missing_features();
-    if !missing.is_empty() {
-        let error = anyhow::anyhow!(
-            "this binary was built for another CPU: this one lacks {}\n\nhint: build it on this machine (cargo build --release --locked), or take a build for an older CPU",
-            missing.join(", ")
-        );
-        return Failure::Run(error).report();
-    }
     match run(Cli::parse()) {
         Ok(code) => code,
         Err(failure) => failure.report(),

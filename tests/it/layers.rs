@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 /// Lowest first; a module may import its own layer and those below it.
 const LAYERS: [&[&str]; 8] = [
-    &["cpu", "process", "telemetry", "gguf"],
+    &["process", "telemetry", "gguf"],
     &["config"],
     &["engine"],
     &["worker"],
