@@ -43,15 +43,22 @@ const FEATURES: [(&str, u32, u32, u32, u32); 27] = [
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=src/cpu.c");
-    let is_checked = env::var("CARGO_CFG_TARGET_ARCH")? == "x86_64" && env::var("CARGO_CFG_TARGET_OS")? == "linux";
+    let is_checked = env::var("CARGO_CFG_TARGET_ARCH")? == "x86_64"
+        && env::var("CARGO_CFG_TARGET_OS")? == "linux";
     if !is_checked {
         return Ok(());
     }
     let used = env::var("CARGO_CFG_TARGET_FEATURE")?;
-    let is_used = |name: &str| ALWAYS.contains(&name) || used.split(',').any(|feature| feature == name);
+    let is_used =
+        |name: &str| ALWAYS.contains(&name) || used.split(',').any(|feature| feature == name);
     let mut rows = String::new();
-    for (name, leaf, subleaf, register, bit) in FEATURES.into_iter().filter(|(name, ..)| is_used(name)) {
-        writeln!(rows, "NEED(\"{name}\", {leaf}, {subleaf}, {register}, {bit})")?;
+    for (name, leaf, subleaf, register, bit) in
+        FEATURES.into_iter().filter(|(name, ..)| is_used(name))
+    {
+        writeln!(
+            rows,
+            "NEED(\"{name}\", {leaf}, {subleaf}, {register}, {bit})"
+        )?;
     }
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("cpu_features.h"), rows)?;

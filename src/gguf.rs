@@ -66,6 +66,14 @@ pub enum GgufError {
         /// Bytes that the header asks for, as words.
         needed: String,
     },
+    /// A model that does not write text: one for embeddings, an encoder, a vision projector.
+    #[error("the model `{}` (architecture `{architecture}`) does not generate text", path.display())]
+    NotGenerative {
+        /// The file.
+        path: PathBuf,
+        /// What it says it is.
+        architecture: String,
+    },
     /// The header contradicts itself.
     #[error("the header of the model file `{}` is broken: {cause}", path.display())]
     Malformed {
@@ -91,6 +99,7 @@ impl GgufError {
             }
             Self::Version { .. } => "convert the model again with a current llama.cpp".into(),
             Self::Truncated { .. } => "download the file again, its end is missing".into(),
+            Self::NotGenerative { .. } => "choose a chat or base model".into(),
             Self::Malformed { .. } => "download the file again, or convert it again".into(),
         }
     }
@@ -133,6 +142,10 @@ pub fn read_header(path: &Path) -> Result<Header, GgufError> {
             found: metadata.len(),
             needed,
         },
+        Fault::NotGenerative(architecture) => GgufError::NotGenerative {
+            path: path.into(),
+            architecture,
+        },
         Fault::Malformed(cause) => GgufError::Malformed {
             path: path.into(),
             cause,
@@ -145,6 +158,7 @@ enum Fault {
     NotGguf(String),
     Version(u32),
     Truncated(String),
+    NotGenerative(String),
     Malformed(&'static str),
 }
 
@@ -166,6 +180,9 @@ enum Value {
 /// Longer keys and names than llama.cpp makes are a broken file.
 const MAX_NAME: u64 = 1 << 16;
 
+/// Architectures that have no causal decoder of their own and do not say so: encoders, and projectors of images.
+const NOT_GENERATIVE: [&str; 3] = ["t5", "t5encoder", "clip"];
+
 /// `ggml.h: GGML_MAX_DIMS`.
 const MAX_DIMENSIONS: u32 = 4;
 
@@ -185,6 +202,7 @@ impl<R: Read + Seek> Reader<R> {
             file_size: self.size,
         };
         let mut alignment = 32;
+        let mut is_causal = true;
         for _ in 0..pairs {
             let key = self.string(MAX_NAME)?;
             let kind = self.u32()?;
@@ -193,6 +211,9 @@ impl<R: Read + Seek> Reader<R> {
                 ("general.name", Value::Text(text)) => header.name = Some(text),
                 ("general.alignment", Value::Number(number)) => alignment = number,
                 ("tokenizer.chat_template", Value::Text(_)) => header.has_chat_template = true,
+                (key, Value::Number(number)) if key.ends_with(".attention.causal") => {
+                    is_causal = number != 0
+                }
                 (key, Value::Number(number)) if key.ends_with(".context_length") => {
                     header.n_ctx_train = Some(number);
                 }
@@ -201,6 +222,9 @@ impl<R: Read + Seek> Reader<R> {
         }
         if header.architecture.is_empty() {
             return Err(Fault::Malformed("it names no architecture"));
+        }
+        if !is_causal || NOT_GENERATIVE.contains(&header.architecture.as_str()) {
+            return Err(Fault::NotGenerative(header.architecture));
         }
         if alignment == 0 || !alignment.is_power_of_two() {
             return Err(Fault::Malformed("its alignment is not a power of two"));
@@ -258,8 +282,9 @@ impl<R: Read + Seek> Reader<R> {
 
     fn value(&mut self, kind: u32) -> Read1<Value> {
         Ok(match kind {
-            0 | 1 | 7 => self.skip(1)?,
+            0 | 1 => self.skip(1)?,
             2 | 3 => self.skip(2)?,
+            7 => Value::Number(self.bytes::<1>()?[0].into()),
             4 => Value::Number(self.u32()?.into()),
             5 | 6 => self.skip(4)?,
             8 => Value::Text(self.string(self.size)?),

@@ -64,7 +64,7 @@ pub async fn serve(
         let peer = Arc::new(StdioPeer(outgoing.clone()));
         let answer = parsed.map(|message| dispatcher.dispatch(&connection, message, peer));
         let place = Arc::clone(&places).acquire_owned();
-        let outgoing = outgoing.clone();
+        let (outgoing, ended) = (outgoing.clone(), stop.clone());
         let Some(Ok(place)) = stop.run_until_cancelled(place).await else {
             break;
         };
@@ -74,8 +74,8 @@ pub async fn serve(
                 Err(invalid) => Some(invalid.into()),
             };
             if let Some(message) = message {
-                // The writer is gone only when nobody reads any more.
-                drop(outgoing.send(message).await);
+                // A client that does not read must not hold up the end.
+                drop(ended.run_until_cancelled(outgoing.send(message)).await);
             }
             drop(place);
         });
