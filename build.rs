@@ -10,7 +10,7 @@ use std::path::PathBuf;
 const ALWAYS: [&str; 6] = ["sse4.2", "avx", "avx2", "fma", "f16c", "bmi2"];
 
 /// Name, leaf, sub-leaf, register (eax 0 to edx 3) and bit of CPUID.
-const FEATURES: [(&str, u32, u32, u32, u32); 27] = [
+const FEATURES: [(&str, u32, u32, u32, u32); 28] = [
     ("sse4.2", 1, 0, 2, 20),
     ("fma", 1, 0, 2, 12),
     ("movbe", 1, 0, 2, 22),
@@ -36,6 +36,7 @@ const FEATURES: [(&str, u32, u32, u32, u32); 27] = [
     ("avx512bitalg", 7, 0, 2, 12),
     ("avx512vpopcntdq", 7, 0, 2, 14),
     ("avxvnni", 7, 1, 0, 4),
+    ("avx512fp16", 7, 0, 3, 23),
     ("avx512bf16", 7, 1, 0, 5),
     ("lzcnt", 0x8000_0001, 0, 2, 5),
 ];

@@ -53,10 +53,11 @@ fn cancel_on_signal(shutdown: CancellationToken) -> std::io::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         tokio::spawn(async move {
             tokio::select! {
-                _ = terminate.recv() => tracing::info!("SIGTERM, ending"),
-                _ = interrupt.recv() => tracing::info!("SIGINT, ending"),
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
             }
             shutdown.cancel();
+            tracing::info!("ending by a signal");
         });
     }
     #[cfg(not(unix))]

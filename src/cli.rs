@@ -134,6 +134,18 @@ pub struct Serve {
         hide_possible_values = true
     )]
     pub transport: Option<Transport>,
+
+    /// Host to bind HTTP server
+    #[arg(long, value_name = "HOST", hide = true)]
+    pub host: Option<String>,
+
+    /// Port for HTTP server
+    #[arg(long, value_name = "PORT", hide = true)]
+    pub port: Option<u16>,
+
+    /// Bearer token for HTTP authentication
+    #[arg(long, value_name = "TOKEN", hide = true)]
+    pub auth: Option<String>,
 }
 
 impl Serve {

@@ -50,6 +50,8 @@ pub struct ModelConfig {
     pub name: String,
     /// The GGUF; it has been looked at.
     pub path: PathBuf,
+    /// What people call the model: the name in the file, else the file's.
+    pub title: String,
     /// The MCP tool.
     pub tool_name: String,
     /// Layers on the GPU.
@@ -137,10 +139,11 @@ impl Config {
         let deadline = typed
             .deadline
             .map(|seconds| check.number("deadline", Some(seconds), ranges::DEADLINE, 0.0));
-        let config = Self {
+        let mut config = Self {
             model: ModelConfig {
                 name: "default".into(),
                 path: typed.model.clone().unwrap_or_default(),
+                title: String::new(),
                 tool_name: check.tool_name(typed.tool_name.as_deref().unwrap_or("chat")),
                 n_gpu_layers: check.integer(
                     "n_gpu_layers",
@@ -194,7 +197,17 @@ impl Config {
             return Err(ConfigError::Values(check.problems));
         }
         let path = typed.model.as_ref().ok_or(ConfigError::NoModel)?;
-        gguf::read_header(path)?;
+        let header = gguf::read_header(path)?;
+        let stem = || {
+            path.file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned()
+        };
+        config.model.title = header
+            .name
+            .filter(|name| !name.trim().is_empty())
+            .unwrap_or_else(stem);
         Ok(config)
     }
 }

@@ -4,6 +4,7 @@
 //! code that decodes lies in the modules below and runs in the worker process alone; the server's layers use the
 //! types here and nothing else of the engine.
 
+pub mod decoder;
 pub mod limits;
 pub mod llama;
 pub mod pace;
@@ -154,6 +155,41 @@ pub struct Generation {
     pub usage: Usage,
 }
 
+/// News of one call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Update {
+    /// It waits; 1 is next.
+    Queued(usize),
+    /// Whether its prompt is being rendered and tokenised just now: foreign code over foreign text.
+    Preparing(bool),
+    /// It has a sequence: from here on it is not repeated when the worker dies.
+    Admitted,
+    /// Tokens of its prompt that are decoded, and all.
+    Prefill(u32, u32),
+    /// Tokens that it has spent on thinking, while it thinks.
+    Thinking(u32),
+    /// New text of the answer.
+    Delta(String),
+    /// The last update: it ended.
+    Done(Generation),
+    /// The last update: it failed.
+    Failed(EngineError),
+}
+
+/// Counts for people; no code decides by them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Calls that have a sequence.
+    pub active: usize,
+    /// Calls that wait for one.
+    pub waiting: usize,
+    /// Reserved cells.
+    pub reserved_cells: u32,
+    /// All cells.
+    pub kv_cells: u32,
+}
+
 /// What kind of thing went wrong in the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -191,6 +227,15 @@ impl EngineError {
             text: text.into(),
             hint: None,
         }
+    }
+
+    /// A prompt of `tokens` tokens, in words, that does not fit a context of `n_ctx`.
+    pub fn overflow(tokens: &str, n_ctx: u32) -> Self {
+        let text = format!(
+            "the prompt has {tokens} tokens, the model's context holds {n_ctx}, the answer included"
+        );
+        Self::new(EngineErrorKind::ContextOverflow, text)
+            .hint("shorten the text, or start the server with a larger --n_ctx")
     }
 
     /// The same with the way out.

@@ -18,8 +18,6 @@ pub struct Header {
     pub n_ctx_train: Option<u64>,
     /// Whether it brings a chat template.
     pub has_chat_template: bool,
-    /// Bytes of the file.
-    pub file_size: u64,
 }
 
 /// A file that cannot be served.
@@ -183,6 +181,9 @@ const MAX_NAME: u64 = 1 << 16;
 /// Architectures that have no causal decoder of their own and do not say so: encoders, and projectors of images.
 const NOT_GENERATIVE: [&str; 3] = ["t5", "t5encoder", "clip"];
 
+/// The longest text that is kept: a chat template has up to 64 KiB.
+const MAX_TEXT: u64 = 1 << 20;
+
 /// `ggml.h: GGML_MAX_DIMS`.
 const MAX_DIMENSIONS: u32 = 4;
 
@@ -199,12 +200,11 @@ impl<R: Read + Seek> Reader<R> {
             name: None,
             n_ctx_train: None,
             has_chat_template: false,
-            file_size: self.size,
         };
         let mut alignment = 32;
         let mut is_causal = true;
         for _ in 0..pairs {
-            let key = self.string(MAX_NAME)?;
+            let key = self.name()?;
             let kind = self.u32()?;
             match (key.as_str(), self.value(kind)?) {
                 ("general.architecture", Value::Text(text)) => header.architecture = text,
@@ -212,7 +212,7 @@ impl<R: Read + Seek> Reader<R> {
                 ("general.alignment", Value::Number(number)) => alignment = number,
                 ("tokenizer.chat_template", Value::Text(_)) => header.has_chat_template = true,
                 (key, Value::Number(number)) if key.ends_with(".attention.causal") => {
-                    is_causal = number != 0
+                    is_causal = number != 0;
                 }
                 (key, Value::Number(number)) if key.ends_with(".context_length") => {
                     header.n_ctx_train = Some(number);
@@ -254,7 +254,7 @@ impl<R: Read + Seek> Reader<R> {
     fn check_tensors(&mut self, tensors: u64, alignment: u64) -> Read1<()> {
         let mut end = 0_u64;
         for _ in 0..tensors {
-            self.string(MAX_NAME)?;
+            self.name()?;
             let dimensions = self.u32()?;
             if dimensions > MAX_DIMENSIONS {
                 return Err(Fault::Malformed("a tensor has more than 4 dimensions"));
@@ -287,7 +287,7 @@ impl<R: Read + Seek> Reader<R> {
             7 => Value::Number(self.bytes::<1>()?[0].into()),
             4 => Value::Number(self.u32()?.into()),
             5 | 6 => self.skip(4)?,
-            8 => Value::Text(self.string(self.size)?),
+            8 => self.text()?,
             9 => self.skip_array()?,
             10 => Value::Number(self.u64()?),
             11 | 12 => self.skip(8)?,
@@ -318,20 +318,36 @@ impl<R: Read + Seek> Reader<R> {
         )
     }
 
-    fn string(&mut self, limit: u64) -> Read1<String> {
+    /// A key or a tensor's name.
+    fn name(&mut self) -> Read1<String> {
         let length = self.u64()?;
-        if length > limit {
-            return Err(Fault::Malformed("a text is too long"));
+        if length > MAX_NAME {
+            return Err(Fault::Malformed("a name is too long"));
         }
+        Ok(String::from_utf8_lossy(&self.raw(length)?).into_owned())
+    }
+
+    /// A text value; one longer than anything of use here is skipped.
+    fn text(&mut self) -> Read1<Value> {
+        let length = self.u64()?;
+        if length > MAX_TEXT {
+            return self.skip(length);
+        }
+        Ok(Value::Text(
+            String::from_utf8_lossy(&self.raw(length)?).into_owned(),
+        ))
+    }
+
+    fn raw(&mut self, length: u64) -> Read1<Vec<u8>> {
         self.expect(length)?;
-        let mut bytes = vec![
-            0;
-            usize::try_from(length)
-                .map_err(|_too_large| Fault::Malformed("a text is too long"))?
-        ];
-        self.inner.read_exact(&mut bytes).map_err(Fault::Io)?;
+        let mut bytes = Vec::new();
+        self.inner
+            .by_ref()
+            .take(length)
+            .read_to_end(&mut bytes)
+            .map_err(Fault::Io)?;
         self.position += length;
-        String::from_utf8(bytes).map_err(|_not_utf8| Fault::Malformed("a text is not UTF-8"))
+        Ok(bytes)
     }
 
     fn skip(&mut self, bytes: u64) -> Read1<Value> {

@@ -1,7 +1,7 @@
 //! Process entry: parse, run, print one error, choose the exit code. `cpu.c` has checked the CPU before.
 
 use std::error::Error;
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -38,7 +38,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             ExitCode::FAILURE
         });
     }
-    telemetry::init_server();
+    let _log = telemetry::init_server();
     if cli.serve.transport == Some(Transport::Http) {
         return Err(Failure::Config(ConfigError::HttpNotBuilt));
     }
@@ -58,17 +58,19 @@ impl Failure {
             Self::Run(error) => (error.as_ref(), None, 1),
             Self::Config(error) => (error, error.hint(), 2),
         };
-        let mut text = format!("error: {error}\n");
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            text += &format!("  caused by: {error}\n");
-            cause = error.source();
-        }
-        if let Some(hint) = hint {
-            text += &format!("\nhint: {hint}\n");
-        }
         // Nobody is left to tell if stderr is closed.
-        drop(std::io::stderr().write_all(text.as_bytes()));
+        drop(print(error, hint));
         ExitCode::from(code)
     }
+}
+
+fn print(error: &dyn Error, hint: Option<String>) -> io::Result<()> {
+    let mut stderr = io::stderr().lock();
+    writeln!(stderr, "error: {error}")?;
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        writeln!(stderr, "  caused by: {error}")?;
+        cause = error.source();
+    }
+    hint.map_or(Ok(()), |hint| writeln!(stderr, "\nhint: {hint}"))
 }

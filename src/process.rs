@@ -59,9 +59,9 @@ pub fn wait_until_unread(output: &std::os::fd::OwnedFd) {
             {
                 return;
             }
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            // Unwatchable: let a failing write tell.
-            Err(_) => std::thread::park(),
+            Ok(0) | Err(rustix::io::Errno::INTR) => {}
+            // Unwatchable, a device on macOS for example: a failing write will tell.
+            Ok(_) | Err(_) => std::thread::park(),
         }
     }
 }

@@ -80,7 +80,7 @@ impl Registry {
     ) -> Result<Generation, CallError> {
         match self.generate_once(request.clone(), context).await {
             Err(CallError::Died {
-                admitted: false,
+                begun: false,
                 reason,
             }) => {
                 tracing::warn!(

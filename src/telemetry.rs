@@ -5,6 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
+use tracing_appender::non_blocking::WorkerGuard;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
@@ -17,32 +19,28 @@ fn filter() -> EnvFilter {
     EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER))
 }
 
-/// Logs of the server: people read them.
-pub fn init_server() {
+/// Logs of the server: people read them. Written by a thread, and dropped where nobody reads: a full pipe must not stop
+/// the server. What was logged is written when the guard is dropped.
+pub fn init_server() -> WorkerGuard {
+    let (stderr, guard) = tracing_appender::non_blocking(std::io::stderr());
+    let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let lines = fmt::layer().with_writer(stderr).with_ansi(is_terminal);
     tracing_subscriber::registry()
-        .with(filter())
-        .with(
-            fmt::layer()
-                .with_writer(std::io::stderr)
-                .with_ansi(is_terminal()),
-        )
+        .with(lines.with_filter(filter()))
         .init();
+    guard
 }
 
-fn is_terminal() -> bool {
-    std::io::IsTerminal::is_terminal(&std::io::stderr())
-}
-
-/// Logs of a worker: `LEVEL target: message` a line, which [`relay`] reads in the server.
+/// Logs of a worker: `LEVEL target: message` a line, which [`relay`] reads in the server. llama.cpp's errors are kept
+/// whatever the filter is.
 pub fn init_worker() {
     let lines = fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .without_time();
     tracing_subscriber::registry()
-        .with(filter())
-        .with(lines)
-        .with(LastErrors.with_filter(tracing_subscriber::filter::LevelFilter::ERROR))
+        .with(lines.with_filter(filter()))
+        .with(LastErrors.with_filter(LevelFilter::ERROR))
         .init();
 }
 

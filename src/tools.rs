@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::registry::Registry;
-use crate::worker::client::Progress;
+pub use crate::worker::client::Progress;
 use chat::ChatTool;
 
 /// What a client is told of a tool.

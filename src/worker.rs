@@ -11,8 +11,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::scheduler::{Stats, Update};
-use crate::engine::{CancelReason, EngineError, GenerateRequest};
+use crate::engine::{CancelReason, EngineError, GenerateRequest, Stats, Update};
 
 /// The wire's version: a server and a worker of different builds notice each other.
 pub const WIRE_VERSION: u32 = 1;

@@ -34,22 +34,24 @@ pub struct Facts {
 }
 
 impl Limits {
-    /// Plans for calls of `n_ctx` tokens (0: what the model was trained for), `parallel` at once, in batches of
+    /// Plans for calls of `n_ctx` tokens (0: what the model was trained for, as far as it fits), `parallel` at once, in batches of
     /// `n_batch`.
     ///
     /// A context beyond the trained one gives nonsense, so it is capped. The cache has room for all sequences at full
     /// length where memory allows it, and for one in any case.
     pub fn plan(n_ctx: u32, parallel: usize, n_batch: usize, facts: Facts) -> Self {
         let trained = facts.n_ctx_train.max(1);
+        let fitting = facts.available_memory.map_or(u64::MAX, |memory| {
+            memory / 100 * CACHE_SHARE_PERCENT / facts.bytes_per_cell.max(1)
+        });
         let n_ctx = if n_ctx == 0 {
-            trained
+            u32::try_from(fitting)
+                .unwrap_or(u32::MAX)
+                .clamp(CELL_STEP.min(trained), trained)
         } else {
             n_ctx.min(trained)
         };
         let wanted = u64::from(n_ctx).saturating_mul(parallel as u64);
-        let fitting = facts.available_memory.map_or(u64::MAX, |memory| {
-            memory / 100 * CACHE_SHARE_PERCENT / facts.bytes_per_cell.max(1)
-        });
         let cells = wanted.min(fitting).max(n_ctx.into());
         let kv_cells = u32::try_from(cells.next_multiple_of(CELL_STEP.into()))
             .unwrap_or(u32::MAX - CELL_STEP + 1);
@@ -88,6 +90,20 @@ mod tests {
     fn a_context_beyond_the_trained_one_is_capped_and_zero_means_the_trained_one() {
         assert_eq!(Limits::plan(100_000, 1, 2048, FACTS).n_ctx, 8192);
         assert_eq!(Limits::plan(0, 1, 2048, FACTS).n_ctx, 8192);
+    }
+
+    #[test]
+    fn the_trained_context_is_cut_to_what_fits() {
+        let little = Facts {
+            available_memory: Some(1_000_000),
+            ..FACTS
+        };
+        assert_eq!(Limits::plan(0, 4, 2048, little).n_ctx, 800);
+        let nothing = Facts {
+            available_memory: Some(0),
+            ..FACTS
+        };
+        assert_eq!(Limits::plan(0, 4, 2048, nothing).n_ctx, 256);
     }
 
     #[test]

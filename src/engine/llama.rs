@@ -21,9 +21,10 @@ use llama_cpp_2::token::data_array::LlamaTokenDataArray;
 use llama_cpp_2::token_type::LlamaTokenAttr;
 use llama_cpp_2::vocab::LlamaVocab;
 
+use super::decoder::{Decoder, Row};
 use super::limits::{Facts, Limits};
 use super::prompt::{Token, Vocabulary};
-use super::scheduler::{Decoder, Row};
+
 use super::{EngineError, EngineErrorKind, SamplingParams, sampling};
 use crate::telemetry;
 
@@ -83,7 +84,12 @@ impl Model {
         Facts {
             n_ctx_train: self.model.n_ctx_train(),
             bytes_per_cell: self.bytes_per_cell(),
-            available_memory,
+            // Without a GPU the weights lie in the page cache, which counts as available.
+            available_memory: if self.backend.supports_gpu_offload() {
+                available_memory
+            } else {
+                available_memory.map(|bytes| bytes.saturating_sub(self.model.size()))
+            },
         }
     }
 
@@ -127,7 +133,7 @@ impl Model {
         &self,
         limits: Limits,
         n_threads: usize,
-        on_gpu: bool,
+        n_gpu_layers: u32,
     ) -> Result<LlamaDecoder<'_>, EngineError> {
         let refused = |cause: String| {
             EngineError::new(
@@ -143,6 +149,7 @@ impl Model {
         let n_seq_max =
             u32::try_from(limits.parallel).map_err(|error| refused(error.to_string()))?;
         let n_threads = i32::try_from(n_threads).map_err(|error| refused(error.to_string()))?;
+        let on_gpu = n_gpu_layers > 0 && self.backend.supports_gpu_offload();
         let ubatch = if on_gpu { GPU_UBATCH } else { CPU_UBATCH };
         let params = LlamaContextParams::default()
             .with_n_ctx(NonZeroU32::new(limits.kv_cells))
@@ -252,17 +259,32 @@ impl Vocabulary for ModelVocabulary<'_> {
         self.vocab.should_add_bos()
     }
 
-    fn control_texts(&self) -> Vec<String> {
-        // Those that llama.cpp's tokeniser skips without `parse_special` (llama-vocab.cpp: tokenizer_st_partition).
+    fn control_texts(&self, template: &str) -> Vec<String> {
+        let is_marker = |text: &str| {
+            text.starts_with(['<', '[']) && text.ends_with(['>', ']']) && template.contains(text)
+        };
         self.tokens()
-            .filter(|token| {
-                let attributes = self.vocab.attr(*token);
-                attributes.contains(LlamaTokenAttr::Control)
+            .filter_map(|token| {
+                let attributes = self.vocab.attr(token);
+                let text = || Some(self.special_text(token)).filter(|text| !text.is_empty());
+                if attributes.contains(LlamaTokenAttr::Control)
                     || attributes.contains(LlamaTokenAttr::Unknown)
+                {
+                    text()
+                } else if attributes.contains(LlamaTokenAttr::UserDefined) {
+                    text().filter(|text| is_marker(text))
+                } else {
+                    None
+                }
             })
-            .map(|token| self.special_text(token))
-            .filter(|text| !text.is_empty())
             .collect()
+    }
+
+    fn longest_token(&self) -> usize {
+        let lengths = self
+            .tokens()
+            .map(|token| self.vocab.token_to_piece(token, true, None).len());
+        lengths.max().unwrap_or(1)
     }
 
     fn has_thinking_token(&self) -> bool {
@@ -285,7 +307,8 @@ impl Decoder for LlamaDecoder<'_> {
     type Sampler = LlamaSampler;
 
     fn sampler(&self, params: &SamplingParams, prompt: &[Token]) -> LlamaSampler {
-        let mut chain = sampling::chain(params, self.vocab.n_tokens());
+        let mut chain =
+            sampling::chain(params, self.vocab.n_tokens(), self.vocab.suppress_tokens());
         let seen = prompt
             .len()
             .saturating_sub(sampling::REPEAT_LAST_N.unsigned_abs() as usize);

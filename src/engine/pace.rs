@@ -12,8 +12,8 @@ const STREAMING_STEP: Duration = Duration::from_millis(100);
 /// A step's length when nothing streams: bounds how late a cancel or a new call is noticed.
 const PROMPT_STEP: Duration = Duration::from_millis(500);
 
-/// The first chunk, before any speed is known: a common question in one step, and a second on a slow machine.
-const FIRST_CHUNK: usize = 64;
+/// The first chunk, before any speed is known: no long step even at the few tokens a second of a model too large.
+const FIRST_CHUNK: usize = 16;
 
 /// Fewer tokens than this a step would let the fixed cost of a step dominate.
 const MIN_CHUNK: usize = 8;

@@ -5,7 +5,7 @@
 //! (noncharacters of Unicode that occur nowhere in the conversation); afterwards what stands between marks is tokenised
 //! as plain text, and the rest, which is the template's, with control tokens.
 
-use std::collections::HashSet;
+use std::thread;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
@@ -16,15 +16,18 @@ use super::{EngineError, EngineErrorKind, Message, Role};
 pub type Token = i32;
 
 /// What preparing a prompt needs of a vocabulary; called from one thread beside the model's.
-pub trait Vocabulary {
+pub trait Vocabulary: Sync {
     /// The tokens of `text`, nothing added; control tokens are recognised only where `parse_special` says so.
     fn tokenize(&self, text: &str, parse_special: bool) -> Vec<Token>;
     /// The token that begins a text, where there is one.
     fn bos(&self) -> Option<Token>;
     /// Whether the model wants it at the beginning of every prompt.
     fn adds_bos(&self) -> bool;
-    /// The texts that only `parse_special` recognises; none is empty.
-    fn control_texts(&self) -> Vec<String>;
+    /// The texts that stand for tokens of their own with a meaning to the model: control tokens, and the role markers
+    /// of `template`, which some vocabularies class otherwise. None is empty.
+    fn control_texts(&self, template: &str) -> Vec<String>;
+    /// Bytes of the longest token.
+    fn longest_token(&self) -> usize;
     /// Whether `<think>` is a token of its own.
     fn has_thinking_token(&self) -> bool;
 }
@@ -56,42 +59,53 @@ pub struct PromptBuilder<V> {
     template: Option<ChatTemplate>,
     thinks: bool,
     controls: ControlTexts,
+    n_ctx: u32,
+    longest_token: usize,
 }
+
+/// llama.cpp splits a text by regular expressions that recurse for every character (`std::wregex` in `unicode.cpp`):
+/// measured 0.3 to 0.55 KiB a character, and an overflow ends the process.
+const STACK_PER_BYTE: usize = 1024;
+
+/// From here on a text that cannot fit is refused by its length; a shorter one is tokenised, so that its exact number of
+/// tokens can be told.
+const LARGE_TEXT: usize = 1 << 20;
+
+/// The stack of a short text.
+const STACK_BASE: usize = 1024 * 1024;
 
 #[derive(Debug)]
 struct ControlTexts {
     finder: AhoCorasick,
-    texts: HashSet<String>,
 }
 
 impl<V: Vocabulary> PromptBuilder<V> {
-    /// `template` is the model's chat template and its source; none for a base model.
+    /// For calls of `n_ctx` tokens. `template` is the model's chat template and its source; none for a base model.
     ///
     /// # Errors
     /// `Template` where the control tokens are too many for a search automaton.
-    pub fn new(vocabulary: V, template: Option<(ChatTemplate, &str)>) -> Result<Self, EngineError> {
-        let texts = vocabulary.control_texts();
+    pub fn new(
+        vocabulary: V,
+        template: Option<(ChatTemplate, &str)>,
+        n_ctx: u32,
+    ) -> Result<Self, EngineError> {
+        let source = template.as_ref().map_or("", |(_, source)| *source);
         let finder = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
-            .build(&texts)
+            .build(vocabulary.control_texts(source))
             .map_err(|error| {
                 EngineError::new(
                     EngineErrorKind::Load,
                     format!("the model's control tokens could not be indexed: {error}"),
                 )
             })?;
-        let thinks = vocabulary.has_thinking_token()
-            || template
-                .as_ref()
-                .is_some_and(|(_, source)| source.contains("think>"));
         Ok(Self {
+            longest_token: vocabulary.longest_token().max(1),
+            thinks: vocabulary.has_thinking_token() || source.contains("think>"),
             vocabulary,
             template: template.map(|(template, _)| template),
-            thinks,
-            controls: ControlTexts {
-                finder,
-                texts: texts.into_iter().collect(),
-            },
+            controls: ControlTexts { finder },
+            n_ctx,
         })
     }
 
@@ -100,13 +114,15 @@ impl<V: Vocabulary> PromptBuilder<V> {
     /// # Errors
     /// `Template` where the template refuses the messages or gives nothing.
     pub fn build(&self, messages: &[Message]) -> Result<Prompt, EngineError> {
-        let (mut tokens, thinking) = match &self.template {
+        self.refuse_hopeless(messages)?;
+        let (pieces, thinking) = match &self.template {
             Some(template) => self.chat(template, messages)?,
             None => (
-                self.vocabulary.tokenize(&join_contents(messages), false),
+                vec![(join_contents(messages), false)],
                 self.thinking_after(""),
             ),
         };
+        let mut tokens = self.tokenize(&pieces)?;
         // The template may write the token itself; twice would spoil the answer.
         if let Some(bos) = self.vocabulary.bos()
             && self.vocabulary.adds_bos()
@@ -124,11 +140,48 @@ impl<V: Vocabulary> PromptBuilder<V> {
         Ok(Prompt { tokens, thinking })
     }
 
+    /// What cannot fit the context whatever its tokens are is refused before it costs time and memory.
+    fn refuse_hopeless(&self, messages: &[Message]) -> Result<(), EngineError> {
+        let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
+        let least = u32::try_from(bytes / self.longest_token).unwrap_or(u32::MAX);
+        if bytes < LARGE_TEXT || least < self.n_ctx {
+            return Ok(());
+        }
+        Err(EngineError::overflow(
+            &format!("at least {least}"),
+            self.n_ctx,
+        ))
+    }
+
+    /// On a thread of its own, with the stack that the text may need.
+    fn tokenize(&self, pieces: &[(String, bool)]) -> Result<Vec<Token>, EngineError> {
+        let bytes = pieces.iter().map(|(text, _)| text.len()).max().unwrap_or(0);
+        let failed = |cause: &dyn std::fmt::Display| {
+            let text = format!("a text of {bytes} bytes could not be tokenised: {cause}");
+            EngineError::new(EngineErrorKind::Template, text).hint("shorten it")
+        };
+        thread::scope(|scope| {
+            let work = || -> Vec<Token> {
+                let tokens = |(text, is_template): &(String, bool)| {
+                    self.vocabulary.tokenize(text, *is_template)
+                };
+                pieces.iter().flat_map(tokens).collect()
+            };
+            let thread = thread::Builder::new().stack_size(STACK_BASE + STACK_PER_BYTE * bytes);
+            let thread = thread
+                .spawn_scoped(scope, work)
+                .map_err(|error| failed(&error))?;
+            thread
+                .join()
+                .map_err(|_panic| failed(&"the tokeniser failed"))
+        })
+    }
+
     fn chat(
         &self,
         template: &ChatTemplate,
         messages: &[Message],
-    ) -> Result<(Vec<Token>, ThinkingMode), EngineError> {
+    ) -> Result<(Vec<(String, bool)>, ThinkingMode), EngineError> {
         let Some(marks) = Marks::absent_from(messages) else {
             return Err(EngineError::new(
                 EngineErrorKind::Template,
@@ -141,11 +194,10 @@ impl<V: Vocabulary> PromptBuilder<V> {
             .map(|message| self.controls.mark(message, marks))
             .collect();
         let rendered = template.render(&marked)?;
-        let mut tokens = Vec::new();
-        for (text, is_template) in self.controls.split(&rendered, marks) {
-            tokens.extend(self.vocabulary.tokenize(&text, is_template));
-        }
-        Ok((tokens, self.thinking_after(&rendered)))
+        Ok((
+            self.controls.split(&rendered, marks),
+            self.thinking_after(&rendered),
+        ))
     }
 
     fn thinking_after(&self, rendered: &str) -> ThinkingMode {
@@ -207,7 +259,9 @@ impl ControlTexts {
 
     /// The pieces of a rendered text, in order, none empty; true for the template's, false for a content's control token.
     ///
-    /// A mark whose partner a template cut off protects nothing and is dropped.
+    /// Such a token is two pieces, its first character and the rest: a vocabulary may recognise it in plain text too.
+    /// What follows an opening mark is protected whether its partner is there or a template has cut it off; a mark
+    /// without a token behind it is dropped.
     fn split(&self, rendered: &str, marks: Marks) -> Vec<(String, bool)> {
         let mut pieces = Vec::new();
         let mut template = String::new();
@@ -217,21 +271,22 @@ impl ControlTexts {
             let mut behind = rest[at..].chars();
             let mark = behind.next();
             rest = behind.as_str();
-            if mark == Some(marks.open)
-                && let Some((text, after)) = rest.split_once(marks.close)
-                && self.texts.contains(text)
-            {
-                if !template.is_empty() {
-                    pieces.push((std::mem::take(&mut template), true));
-                }
-                pieces.push((text.to_owned(), false));
+            let token = self
+                .finder
+                .find(rest)
+                .filter(|found| mark == Some(marks.open) && found.start() == 0);
+            if let Some(token) = token {
+                let (text, after) = rest.split_at(token.end());
+                let second = text.chars().next().map_or(0, char::len_utf8);
+                pieces.push((std::mem::take(&mut template), true));
+                pieces.push((text[..second].to_owned(), false));
+                pieces.push((text[second..].to_owned(), false));
                 rest = after;
             }
         }
         template.push_str(rest);
-        if !template.is_empty() {
-            pieces.push((template, true));
-        }
+        pieces.push((template, true));
+        pieces.retain(|(text, _)| !text.is_empty());
         pieces
     }
 }
@@ -271,8 +326,11 @@ mod tests {
         fn adds_bos(&self) -> bool {
             self.adds_bos
         }
-        fn control_texts(&self) -> Vec<String> {
+        fn control_texts(&self, _: &str) -> Vec<String> {
             CONTROLS.map(str::to_owned).into()
+        }
+        fn longest_token(&self) -> usize {
+            7
         }
         fn has_thinking_token(&self) -> bool {
             true
@@ -286,7 +344,7 @@ mod tests {
                 source,
             )
         });
-        PromptBuilder::new(Bytes { adds_bos }, template).unwrap()
+        PromptBuilder::new(Bytes { adds_bos }, template, 100).unwrap()
     }
 
     fn user(content: &str) -> Vec<Message> {
@@ -322,6 +380,26 @@ mod tests {
     }
 
     #[test]
+    fn a_token_whose_closing_mark_was_cut_off_is_still_text() {
+        // Cut behind the token: the mark before it stays, the one after it goes.
+        let source = "{% for m in messages %}{{ m.content[:7] }}<end>{% endfor %}";
+        let expected = [97, 60, 101, 110, 100, 62, 257];
+        assert_eq!(tokens(Some(source), false, "a<end>b"), expected);
+    }
+
+    #[test]
+    fn a_text_that_cannot_fit_is_refused_before_it_is_rendered() {
+        let error = builder(Some(CHAT), false)
+            .build(&user(&"x".repeat(7 << 20)))
+            .unwrap_err();
+        assert_eq!(error.kind, EngineErrorKind::ContextOverflow);
+        assert_eq!(
+            error.text,
+            "the prompt has at least 1048576 tokens, the model's context holds 100, the answer included"
+        );
+    }
+
+    #[test]
     fn marks_in_the_text_are_text() {
         let content = "\u{fdd0}<end>\u{fdd1}";
         let mut expected: Vec<Token> = content.bytes().map(Token::from).collect();
@@ -333,7 +411,10 @@ mod tests {
         let pieces = built.controls.split(&marked.content, marks);
         let text: String = pieces.iter().map(|(text, _)| text.as_str()).collect();
         assert_eq!(text, content);
-        assert_eq!(pieces[1], ("<end>".to_owned(), false));
+        assert_eq!(
+            pieces[1..3],
+            [("<".to_owned(), false), ("end>".to_owned(), false)]
+        );
     }
 
     #[test]

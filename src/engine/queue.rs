@@ -4,10 +4,12 @@
 //! never overtaken, also where it waits for cells and a shorter one would fit: a long prompt is not starved.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::prompt::Prompt;
-use super::{EngineError, EngineErrorKind, GenerateRequest, Message};
+use super::{
+    CancelReason, EngineError, EngineErrorKind, GenerateRequest, Generation, Message, Phase, Usage,
+};
 
 /// A waiting call.
 #[derive(Debug)]
@@ -20,6 +22,42 @@ pub struct Waiting {
     pub prompt: Option<Prompt>,
     /// When it was read.
     pub received: Instant,
+}
+
+impl Waiting {
+    /// What a call that never got a sequence ends with.
+    pub fn cancelled(
+        &self,
+        reason: CancelReason,
+        phase: Phase,
+        ready_at: Instant,
+        now: Instant,
+    ) -> Generation {
+        let (load_ms, queue_ms) = waits(self.received, ready_at, now);
+        Generation {
+            text: String::new(),
+            finish_reason: reason.into(),
+            phase,
+            still_thinking: false,
+            seed: self.request.sampling.seed,
+            usage: Usage {
+                queue_ms,
+                load_ms,
+                ..Usage::default()
+            },
+        }
+    }
+}
+
+/// How long a call waited for the load and how long in the queue, until `now`.
+pub(super) fn waits(received: Instant, ready_at: Instant, now: Instant) -> (u64, u64) {
+    let load = ready_at.saturating_duration_since(received);
+    let queue = now.saturating_duration_since(received.max(ready_at));
+    (milliseconds(load), milliseconds(queue))
+}
+
+pub(super) fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The bounded queue.

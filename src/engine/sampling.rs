@@ -1,19 +1,28 @@
 //! `SamplingParams` → a chain of llama.cpp's samplers.
 //!
-//! The order is llama-server's default (`common/sampling.cpp`): penalties, `top_k`, `top_p`, `min_p`, temperature, and
+//! The order is llama-server's default (`common/sampling.cpp`): tokens that the model wants suppressed, penalties, `top_k`, `top_p`, `min_p`, temperature, and
 //! the draw. Only what a request needs is in its chain, and every chain ends in `greedy` or `dist`: without one,
 //! sampling aborts the process (`llama-sampler.cpp`).
 
 use llama_cpp_2::sampling::LlamaSampler;
+use llama_cpp_2::token::LlamaToken;
+use llama_cpp_2::token::logit_bias::LlamaLogitBias;
 
 use super::SamplingParams;
 
 /// How many of the last tokens the repeat penalty looks at (llama.cpp's default).
 pub const REPEAT_LAST_N: i32 = 64;
 
-/// The chain for one request over a vocabulary of `n_vocab` tokens.
-pub fn chain(params: &SamplingParams, n_vocab: i32) -> LlamaSampler {
+/// The chain for one request over a vocabulary of `n_vocab` tokens, of which `suppressed` are never chosen.
+pub fn chain(params: &SamplingParams, n_vocab: i32, suppressed: &[LlamaToken]) -> LlamaSampler {
     let mut samplers = Vec::new();
+    if !suppressed.is_empty() {
+        let never: Vec<_> = suppressed
+            .iter()
+            .map(|token| LlamaLogitBias::new(*token, f32::NEG_INFINITY))
+            .collect();
+        samplers.push(LlamaSampler::logit_bias(n_vocab, &never));
+    }
     if is_set(params.repeat_penalty, 1.0) {
         samplers.push(LlamaSampler::penalties(
             n_vocab,

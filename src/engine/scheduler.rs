@@ -8,85 +8,19 @@
 //!   shared among them evenly, so a short prompt is not held up by a long one.
 //! - What a call's client must hear is an [`Update`]; the caller of [`Scheduler::turn`] takes them out and sends them.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
-
+use super::decoder::{Decoder, Row};
 use super::limits::Limits;
 use super::pace::Pace;
 use super::prompt::{Prompt, ThinkingMode, Token};
-use super::queue::{Queue, Waiting};
+use super::queue::{Queue, Waiting, milliseconds, waits};
 use super::text::Output;
 use super::thinking::Thinking;
 use super::{
     CancelReason, EngineError, EngineErrorKind, FinishReason, GenerateRequest, Generation, Phase,
-    SamplingParams, Usage,
+    Stats, Update, Usage,
 };
-
-/// A token to decode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Row {
-    /// What to decode.
-    pub token: Token,
-    /// Its place in its sequence, from 0, without gaps.
-    pub position: u32,
-    /// Which sequence, below [`Limits::parallel`].
-    pub sequence: usize,
-    /// The next token will be sampled from this row.
-    pub logits: bool,
-}
-
-/// The model, its context and its vocabulary, as the scheduler needs them.
-pub trait Decoder {
-    /// The state of one call's sampling.
-    type Sampler;
-    /// A sampler that has seen `prompt`.
-    fn sampler(&self, params: &SamplingParams, prompt: &[Token]) -> Self::Sampler;
-    /// Decodes a batch of 1 to [`Limits::n_batch`] rows and says how long it took.
-    ///
-    /// # Errors
-    /// What llama.cpp said; what the batch's sequences hold is undefined then.
-    fn decode(&mut self, batch: &[Row]) -> Result<Duration, String>;
-    /// Samples from a row of the last batch that asked for logits.
-    fn sample(&mut self, row: usize, sampler: &mut Self::Sampler) -> Token;
-    /// Whether `token` ends an answer.
-    fn is_end(&self, token: Token) -> bool;
-    /// The bytes of `token` in an answer; none for a control token.
-    fn piece(&self, token: Token) -> Vec<u8>;
-    /// Empties a sequence; its cells are free before the next decode.
-    fn clear(&mut self, sequence: usize);
-}
-
-/// News of one call.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Update {
-    /// It waits; 1 is next.
-    Queued(usize),
-    /// It has a sequence: from here on it is not repeated when the worker dies.
-    Admitted,
-    /// Tokens of its prompt that are decoded, and all.
-    Prefill(u32, u32),
-    /// New text of the answer.
-    Delta(String),
-    /// The last update: it ended.
-    Done(Generation),
-    /// The last update: it failed.
-    Failed(EngineError),
-}
-
-/// Counts for people; no code decides by them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stats {
-    /// Calls that have a sequence.
-    pub active: usize,
-    /// Calls that wait for one.
-    pub waiting: usize,
-    /// Reserved cells.
-    pub reserved_cells: u32,
-    /// All cells.
-    pub kv_cells: u32,
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -122,7 +56,7 @@ struct Active<S> {
 impl<D: Decoder> Scheduler<D> {
     /// Starts with the calls that came while the model was loaded; their waiting until `now` was for the load.
     pub fn new(decoder: D, limits: Limits, queue: Queue, now: Instant) -> Self {
-        Self {
+        let mut scheduler = Self {
             decoder,
             limits,
             queue,
@@ -130,7 +64,9 @@ impl<D: Decoder> Scheduler<D> {
             pace: Pace::default(),
             ready_at: now,
             updates: Vec::new(),
-        }
+        };
+        scheduler.tell_places();
+        scheduler
     }
 
     /// Takes a call into the queue; true when its prompt is now to be prepared and handed to [`Self::prepared`].
@@ -175,11 +111,7 @@ impl<D: Decoder> Scheduler<D> {
         if count(length) < n_ctx {
             return Ok(prompt);
         }
-        Err(EngineError::new(
-            EngineErrorKind::ContextOverflow,
-            format!("the prompt has {length} tokens, the model's context holds {n_ctx}, the answer included"),
-        )
-        .hint("shorten the text, or start the server with a larger --n_ctx"))
+        Err(EngineError::overflow(&length.to_string(), n_ctx))
     }
 
     /// Ends a call wherever it is; unknown ids are ignored. Its sequence is free before the next decode.
@@ -187,6 +119,7 @@ impl<D: Decoder> Scheduler<D> {
         if let Some(call) = self.queue.remove(id) {
             let generation = call.cancelled(reason, Phase::Queue, self.ready_at, now);
             self.updates.push((id, Update::Done(generation)));
+            self.tell_places();
         } else if let Some(at) = self.position(id) {
             self.finish(at, reason.into(), now);
         }
@@ -257,7 +190,9 @@ impl<D: Decoder> Scheduler<D> {
             };
             let length = count(prompt.tokens.len());
             let max_tokens = call.request.max_tokens.min(self.limits.n_ctx - length);
-            if self.reserved_cells() + length + max_tokens > self.limits.kv_cells {
+            let reserved =
+                u64::from(self.reserved_cells()) + u64::from(length) + u64::from(max_tokens);
+            if reserved > self.limits.kv_cells.into() {
                 break;
             }
             let Some(call) = self.queue.pop() else { break };
@@ -266,10 +201,14 @@ impl<D: Decoder> Scheduler<D> {
             admitted = true;
         }
         if admitted {
-            let positions = (1..).zip(self.queue.ids());
-            self.updates
-                .extend(positions.map(|(position, id)| (id, Update::Queued(position))));
+            self.tell_places();
         }
+    }
+
+    fn tell_places(&mut self) {
+        let places = (1..).zip(self.queue.ids());
+        self.updates
+            .extend(places.map(|(place, id)| (id, Update::Queued(place))));
     }
 
     fn activate(&self, call: Waiting, max_tokens: u32, now: Instant) -> Option<Active<D::Sampler>> {
@@ -353,6 +292,9 @@ impl<D: Decoder> Scheduler<D> {
                 let (delta, finished) = active.take(token, piece.as_deref(), now);
                 if !delta.is_empty() {
                     self.updates.push((active.id, Update::Delta(delta)));
+                } else if active.output.is_thinking() {
+                    self.updates
+                        .push((active.id, Update::Thinking(active.usage.thinking_tokens)));
                 }
                 if let Some(reason) = finished {
                     self.finish(row.sequence, reason, now);
@@ -439,7 +381,12 @@ impl<S> Active<S> {
             milliseconds(generating_at.saturating_duration_since(self.admitted_at));
         self.usage.decode_ms = milliseconds(now.saturating_duration_since(generating_at));
         let generation = Generation {
-            finish_reason: reason,
+            // A stop string can be complete only now, with text that was held back.
+            finish_reason: if self.output.is_stopped() {
+                FinishReason::Stop
+            } else {
+                reason
+            },
             phase: if self.generating_at.is_some() {
                 Phase::Generate
             } else {
@@ -452,42 +399,6 @@ impl<S> Active<S> {
         };
         (delta, generation)
     }
-}
-
-impl Waiting {
-    /// What a call that never got a sequence ends with.
-    pub fn cancelled(
-        &self,
-        reason: CancelReason,
-        phase: Phase,
-        ready_at: Instant,
-        now: Instant,
-    ) -> Generation {
-        let (load_ms, queue_ms) = waits(self.received, ready_at, now);
-        Generation {
-            text: String::new(),
-            finish_reason: reason.into(),
-            phase,
-            still_thinking: false,
-            seed: self.request.sampling.seed,
-            usage: Usage {
-                queue_ms,
-                load_ms,
-                ..Usage::default()
-            },
-        }
-    }
-}
-
-/// How long a call waited for the load and how long in the queue, until `now`.
-fn waits(received: Instant, ready_at: Instant, now: Instant) -> (u64, u64) {
-    let load = ready_at.saturating_duration_since(received);
-    let queue = now.saturating_duration_since(received.max(ready_at));
-    (milliseconds(load), milliseconds(queue))
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Token counts as the wire and llama.cpp have them; a prompt of 2^32 tokens cannot be held.

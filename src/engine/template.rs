@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
-use minijinja::{Environment, Error, ErrorKind, Value, context};
+use minijinja::{Environment, Error, ErrorKind, State, Value, context};
 use regex::Regex;
 
 use super::{EngineError, EngineErrorKind, Message, Role};
@@ -21,7 +21,8 @@ use super::{EngineError, EngineErrorKind, Message, Role};
 /// The largest template that is accepted; the largest real one known has 18 KiB.
 pub const MAX_TEMPLATE_BYTES: usize = 64 * 1024;
 
-/// Instructions that one rendering may take; real templates stay under a hundredth of it even for long conversations.
+/// minijinja's measure of work and of text that one rendering may take; real templates stay under a hundredth of it even
+/// for long conversations.
 const FUEL: u64 = 2_000_000;
 
 /// The stack that compiling and rendering `template` may need: 512 bytes for each of its bytes, and a common stack.
@@ -63,8 +64,7 @@ impl ChatTemplate {
             syntax.map_err(|error| template_error("Jinja could not be set up", &error))?,
         );
         environment.set_fuel(Some(FUEL));
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_unknown_method_callback(python_method);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
         environment.add_filter("tojson", tojson::tojson);
@@ -153,6 +153,30 @@ fn without_generation_blocks(source: &str) -> String {
 fn pattern(pattern: &str) -> Regex {
     Regex::new(pattern).expect("the pattern is a constant and valid")
 }
+
+/// Python's methods of strings, lists and maps. Fuel does not bound what `format` pads to.
+fn python_method(
+    state: &mut State<'_, '_>,
+    value: &Value,
+    method: &str,
+    args: &[Value],
+) -> Result<Value, Error> {
+    let longest_number = |text: &str| {
+        text.split(|c: char| !c.is_ascii_digit())
+            .map(str::len)
+            .max()
+    };
+    if method == "format" && value.as_str().and_then(longest_number) > Some(MAX_WIDTH_DIGITS) {
+        return Err(Error::new(
+            ErrorKind::InvalidOperation,
+            "format: the width is too large",
+        ));
+    }
+    minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args)
+}
+
+/// Widths of four digits are more than any prompt needs.
+const MAX_WIDTH_DIGITS: usize = 4;
 
 fn raise_exception(message: String) -> Result<Value, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, message))

@@ -89,12 +89,13 @@ impl Stops {
 
 /// The length of the longest end of `text` that is a beginning of `word`.
 pub(super) fn overlap(text: &str, word: &str) -> usize {
-    word.char_indices()
-        .map(|(at, _)| at)
-        .chain([word.len()])
-        .rev()
-        .find(|&length| text.ends_with(&word[..length]))
-        .unwrap_or(0)
+    // The text that is held is short, the word may not be: so look from the text's side.
+    let from = text.len().saturating_sub(word.len());
+    text.char_indices()
+        .map(|(at, _)| &text[at..])
+        .filter(|end| text.len() - end.len() >= from)
+        .find(|end| word.starts_with(*end))
+        .map_or(0, str::len)
 }
 
 /// The whole way from bytes to the answer's text.

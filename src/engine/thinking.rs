@@ -53,9 +53,9 @@ impl Thinking {
         }
     }
 
-    /// What comes now is thinking.
+    /// What comes now is thinking, for certain: in the answer a tag may be a mention.
     pub fn is_inside(&self) -> bool {
-        matches!(self.state, State::Leading | State::Inner)
+        self.state == State::Leading
     }
 
     /// Appends what of the answer is decided to `out`.

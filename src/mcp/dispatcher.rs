@@ -17,8 +17,7 @@ use super::jsonrpc::{
 };
 use super::progress;
 use super::schema::{CallToolResult, InitializeResult, ListToolsResult, SERVER_INFO};
-use crate::tools::{Arguments, Catalog, ToolCall};
-use crate::worker::client::Progress;
+use crate::tools::{Arguments, Catalog, Progress, ToolCall};
 
 /// A connection: stdio, or a session of HTTP.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -86,14 +85,14 @@ impl Dispatcher {
         }
     }
 
-    /// Cancels all requests of a connection, or of all.
-    pub fn cancel_all(&self, connection: Option<&ConnectionId>) {
+    /// Cancels all requests of a connection.
+    pub fn cancel_all(&self, connection: &ConnectionId) {
         let in_flight = self
             .in_flight
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         for ((owner, _), cancelled) in in_flight.iter() {
-            if connection.is_none_or(|connection| connection == owner) {
+            if connection == owner {
                 cancelled.cancel();
             }
         }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::dispatcher::Peer;
 use super::jsonrpc::Outgoing;
 use super::schema::ProgressNotificationParams;
-use crate::worker::client::{NEWEST_CHARS, Progress};
+use crate::tools::Progress;
 
 /// Between two looks at the news: two a second at most, and the first within one.
 const TICK: Duration = Duration::from_millis(500);
@@ -65,13 +65,88 @@ fn notification(token: &Value, elapsed: Duration, message: String) -> Outgoing {
     Outgoing::Notification("notifications/progress", params)
 }
 
-/// What people read, at most [`NEWEST_CHARS`] characters.
+/// What people read, at most 200 characters.
 fn message(progress: &Progress) -> String {
     match progress {
         Progress::Starting => "starting".into(),
         Progress::Loading(percent) => format!("loading {percent} %"),
         Progress::Queued(place) => format!("queued, place {place}"),
         Progress::Prefill(done, total) => format!("reading the prompt, {done}/{total} tokens"),
-        Progress::Generating(newest) => newest.chars().take(NEWEST_CHARS).collect(),
+        Progress::Thinking(tokens) => format!("thinking, {tokens} tokens"),
+        Progress::Generating(newest) => newest.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<(Duration, Value)>>, Option<Instant>);
+
+    impl Peer for Heard {
+        fn notify(&self, notification: Outgoing) {
+            let Outgoing::Notification(_, params) = notification else {
+                panic!("only news are sent")
+            };
+            let at = self.1.map_or(Duration::ZERO, |start| start.elapsed());
+            self.0.lock().unwrap().push((at, params));
+        }
+    }
+
+    /// What a client hears of a call of 21 seconds whose state changes every `step`. The time is paused, so it runs ahead.
+    async fn heard_of(step: Duration) -> Vec<(Duration, Value)> {
+        let start = Instant::now();
+        let peer = Arc::new(Heard(Mutex::default(), Some(start)));
+        let (sender, news) = watch::channel(Progress::default());
+        let call = async {
+            let mut place = 0;
+            while start.elapsed() < Duration::from_secs(21) {
+                tokio::time::sleep(step).await;
+                place += 1;
+                sender.send_replace(Progress::Queued(place));
+            }
+        };
+        report(call, Some(Value::from(0)), news, peer.clone(), start).await;
+        peer.0.lock().unwrap().clone()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn news_come_within_a_second_and_at_most_twice_a_second() {
+        let heard = heard_of(Duration::from_millis(10)).await;
+        assert!(heard[0].0 <= Duration::from_secs(1));
+        assert!(
+            heard
+                .windows(2)
+                .all(|pair| pair[1].0 - pair[0].0 >= Duration::from_millis(500)),
+            "{heard:?}"
+        );
+        assert!(heard.len() >= 40);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_news_a_sign_of_life_comes_every_five_seconds() {
+        let heard = heard_of(Duration::from_secs(21)).await;
+        assert!(heard[0].0 <= Duration::from_secs(1));
+        assert!(
+            heard
+                .windows(2)
+                .all(|pair| pair[1].0 - pair[0].0 <= Duration::from_secs(5)),
+            "{heard:?}"
+        );
+        assert!(heard.len() <= 6);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn progress_increases_and_carries_the_token_as_it_came() {
+        let heard = heard_of(Duration::from_millis(700)).await;
+        let progress: Vec<f64> = heard
+            .iter()
+            .map(|(_, params)| params["progress"].as_f64().unwrap())
+            .collect();
+        assert!(progress.windows(2).all(|pair| pair[0] < pair[1]));
+        assert!(heard.iter().all(|(_, params)| params["progressToken"] == 0));
     }
 }

@@ -100,16 +100,21 @@ impl ArgumentReader {
         }
     }
 
-    /// One string or an array of at most `most`.
+    /// One string or an array of at most `most`, each of at most `longest` bytes.
     ///
     /// # Errors
     /// Anything else, or an empty string.
-    pub fn strings(&mut self, name: &str, most: usize) -> Result<Vec<String>, ArgumentError> {
+    pub fn strings(
+        &mut self,
+        name: &str,
+        most: usize,
+        longest: usize,
+    ) -> Result<Vec<String>, ArgumentError> {
         let Some(value) = self.arguments.remove(name) else {
             return Ok(Vec::new());
         };
         let allowed =
-            format!("a string that is not empty, or an array of at most {most} such strings");
+            format!("a string of 1 to {longest} bytes, or an array of at most {most} such strings");
         let items = match &value {
             Value::Array(items) if items.len() > most => {
                 return Err(ArgumentError(format!(
@@ -123,7 +128,7 @@ impl ArgumentReader {
         items
             .iter()
             .map(|item| match item {
-                Value::String(text) if !text.is_empty() => Ok(text.clone()),
+                Value::String(text) if (1..=longest).contains(&text.len()) => Ok(text.clone()),
                 other => Err(ArgumentError::new(name, &allowed, other)),
             })
             .collect()
@@ -290,8 +295,8 @@ mod tests {
             "`a`: must be a string, found an array"
         );
         assert_eq!(
-            refusal(reader(json!({"a": ["x", ""]})).strings("a", 4)),
-            "`a`: must be a string that is not empty, or an array of at most 4 such strings, found the string \"\""
+            refusal(reader(json!({"a": ["x", ""]})).strings("a", 4, 9)),
+            "`a`: must be a string of 1 to 9 bytes, or an array of at most 4 such strings, found the string \"\""
         );
     }
 

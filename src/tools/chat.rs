@@ -19,6 +19,9 @@ use crate::worker::client::CallError;
 /// More stop strings than any use has; each is searched for in every piece of text.
 const MAX_STOPS: usize = 16;
 
+/// The end of the text that may be held back for one.
+const MAX_STOP_BYTES: usize = 1024;
+
 const ARGUMENTS: [&str; 12] = [
     "text",
     "messages",
@@ -38,6 +41,8 @@ const ARGUMENTS: [&str; 12] = [
 #[derive(Debug)]
 pub struct ChatTool {
     name: String,
+    title: String,
+    /// The file's name, without its end: tells quantisations apart.
     model: String,
     defaults: Defaults,
     registry: Arc<Registry>,
@@ -48,6 +53,7 @@ impl ChatTool {
     pub fn new(model: &ModelConfig, registry: Arc<Registry>) -> Self {
         Self {
             name: model.tool_name.clone(),
+            title: model.title.clone(),
             model: model
                 .path
                 .file_stem()
@@ -119,7 +125,7 @@ impl ChatTool {
                     None => defaults.seed.unwrap_or_else(draw_seed),
                 },
             },
-            stop: arguments.strings("stop", MAX_STOPS)?,
+            stop: arguments.strings("stop", MAX_STOPS, MAX_STOP_BYTES)?,
         };
         Ok((request, deadline.or(defaults.deadline)))
     }
@@ -181,10 +187,10 @@ impl ChatTool {
         let seed = defaults.seed.map_or(-1, i64::from);
         ToolDescription {
             name: self.name.clone(),
-            title: format!("Chat with {}", self.model),
+            title: format!("Chat with {}", self.title),
             description: format!(
                 "Asks the local language model {} and returns its answer as text. Give either `text` (one question) or `messages` (a conversation).",
-                self.model
+                self.title
             ),
             input_schema: json!({
                 "type": "object",

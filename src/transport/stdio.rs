@@ -33,7 +33,7 @@ const OUTGOING_AHEAD: usize = 1024;
 /// Serves one client until stdin has ended and all is answered, nobody reads stdout, or `shutdown` is cancelled.
 ///
 /// # Errors
-/// Where stdout cannot be watched.
+/// Where stdout cannot be watched, or its writer fails in a way of ours.
 pub async fn serve(
     dispatcher: Arc<Dispatcher>,
     output: Box<dyn ProtocolOutput>,
@@ -84,18 +84,18 @@ pub async fn serve(
     tokio::select! {
         () = requests.wait() => {}
         () = stop.cancelled() => {
-            dispatcher.cancel_all(Some(&connection));
+            dispatcher.cancel_all(&connection);
             requests.wait().await;
         }
     }
     drop(outgoing);
-    if !stop.is_cancelled() {
-        // All answers are in the channel: the writer ends when they are written, or when nobody reads them.
-        tokio::task::spawn_blocking(move || writer.join())
-            .await?
-            .map_err(|_panic| io::Error::other("the writer panicked"))?;
+    // All answers are in the channel: the writer ends when they are written. It may be blocked for ever by a client that
+    // does not read, so a stop does not wait for it.
+    let written = tokio::task::spawn_blocking(move || writer.join());
+    match stop.run_until_cancelled(written).await {
+        Some(joined) => joined?.map_err(|_panic| io::Error::other("the writer panicked")),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Cancels `stop` when nobody reads the output any more.
@@ -104,8 +104,8 @@ fn watch_reader(output: &dyn ProtocolOutput, stop: &CancellationToken) -> io::Re
     let (watched, stop) = (output.watch()?, stop.clone());
     thread::spawn(move || {
         process::wait_until_unread(&watched);
-        tracing::info!("nobody reads the answers any more");
         stop.cancel();
+        tracing::info!("nobody reads the answers any more");
     });
     Ok(())
 }

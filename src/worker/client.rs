@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::io::BufReader;
 use tokio::process::ChildStdout;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -18,8 +18,7 @@ pub use process::Launcher;
 use process::Process;
 
 use super::{Command, Event, LoadModel, WIRE_VERSION};
-use crate::engine::scheduler::Update;
-use crate::engine::{CancelReason, EngineError, GenerateRequest, Generation};
+use crate::engine::{CancelReason, EngineError, GenerateRequest, Generation, Update};
 
 /// How far a call is, for people.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,6 +32,8 @@ pub enum Progress {
     Queued(usize),
     /// Prompt tokens done, and all.
     Prefill(u32, u32),
+    /// Tokens spent on thinking.
+    Thinking(u32),
     /// The newest text of the answer, at most [`NEWEST_CHARS`] characters of it.
     Generating(String),
 }
@@ -57,8 +58,8 @@ pub enum CallError {
     Died {
         /// How it ended, and what it said last.
         reason: String,
-        /// The call had begun; one that had not can be sent again.
-        admitted: bool,
+        /// The call had begun, or was just being prepared; one that only waited can be sent again.
+        begun: bool,
     },
 }
 
@@ -78,7 +79,8 @@ enum ToTask {
 struct Call {
     progress: watch::Sender<Progress>,
     done: oneshot::Sender<Result<Generation, CallError>>,
-    admitted: bool,
+    /// Its sequence or its prompt may be what the worker dies of.
+    begun: bool,
 }
 
 impl Worker {
@@ -110,7 +112,7 @@ impl Worker {
         let call = Call {
             progress,
             done,
-            admitted: false,
+            begun: false,
         };
         // A task that has ended drops `done`, which the receiver takes for the worker's end.
         drop(
@@ -142,7 +144,7 @@ impl RunningCall {
         (&mut self.result).await.unwrap_or_else(|_| {
             Err(CallError::Died {
                 reason: "it was about to end".into(),
-                admitted: false,
+                begun: false,
             })
         })
     }
@@ -196,7 +198,7 @@ impl Task {
             calls: HashMap::new(),
             loading: Some(0),
         };
-        let failure = task.serve(&mut inbox, BufReader::new(stdout).lines()).await;
+        let failure = task.serve(&mut inbox, BufReader::new(stdout)).await;
         // From here on new calls go to a new worker; those that are still in the channel get the same error.
         inbox.close();
         let failure = match failure {
@@ -205,9 +207,16 @@ impl Task {
                 task.process.end().await;
                 CallError::Engine(error)
             }
+            End::OtherVersion(version) => {
+                task.process.end().await;
+                let text = format!(
+                    "its wire has version {version}, the server's {WIRE_VERSION}; restart the server"
+                );
+                CallError::NotStarted(text)
+            }
             End::Died => CallError::Died {
                 reason: task.process.reason().await,
-                admitted: false,
+                begun: false,
             },
         };
         tracing::error!(model = task.name, "{failure}");
@@ -218,8 +227,9 @@ impl Task {
     async fn serve(
         &mut self,
         inbox: &mut mpsc::UnboundedReceiver<ToTask>,
-        mut events: Lines<BufReader<ChildStdout>>,
+        events: BufReader<ChildStdout>,
     ) -> End {
+        let mut lines = process::Lines::new(events);
         loop {
             tokio::select! {
                 message = inbox.recv() => match message {
@@ -238,16 +248,17 @@ impl Task {
                     }
                     None => return End::Unused,
                 },
-                line = events.next_line() => match line {
-                    Ok(Some(line)) => match serde_json::from_str(&line) {
+                line = lines.next() => match line {
+                    Some(line) => match serde_json::from_str(&line) {
                         Ok(Event::LoadFailed(error)) => return End::LoadFailed(error),
+                        Ok(Event::Hello { version }) if version != WIRE_VERSION => return End::OtherVersion(version),
                         Ok(event) => self.take(event),
                         // What else may come out of that process is no event.
                         Err(_) => {
                             crate::telemetry::relay(&self.name, &line);
                         }
                     },
-                    Ok(None) | Err(_) => return End::Died,
+                    None => return End::Died,
                 },
             }
         }
@@ -255,13 +266,6 @@ impl Task {
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::Hello { version } if version != WIRE_VERSION => {
-                tracing::error!(
-                    model = self.name,
-                    version,
-                    "the worker is of another version; restart the server"
-                );
-            }
             Event::Hello { .. } | Event::LoadFailed(_) => {}
             Event::Loading(percent) => {
                 self.loading = Some(percent);
@@ -291,7 +295,11 @@ impl Task {
             news => {
                 // A call that was cancelled is not in the table any more.
                 if let Some(call) = self.calls.get_mut(&id) {
-                    call.admitted |= news == Update::Admitted;
+                    match news {
+                        Update::Preparing(begun) => call.begun = begun,
+                        Update::Admitted => call.begun = true,
+                        _ => {}
+                    }
                     call.progress.send_modify(|progress| progress.take(news));
                 }
             }
@@ -310,7 +318,7 @@ impl Task {
             let failure = match failure {
                 CallError::Died { reason, .. } => CallError::Died {
                     reason: reason.clone(),
-                    admitted: call.admitted,
+                    begun: call.begun,
                 },
                 other => other.clone(),
             };
@@ -325,6 +333,8 @@ enum End {
     Unused,
     /// It could not load the model.
     LoadFailed(EngineError),
+    /// It is of another build than the server.
+    OtherVersion(u32),
     /// It ended by itself.
     Died,
 }
@@ -343,15 +353,17 @@ impl Progress {
         match news {
             Update::Queued(place) => *self = Self::Queued(place),
             Update::Prefill(done, total) => *self = Self::Prefill(done, total),
+            Update::Thinking(tokens) => *self = Self::Thinking(tokens),
             Update::Delta(text) => {
-                if let Self::Generating(newest) = self {
-                    newest.push_str(&text);
-                    keep_last_chars(newest, NEWEST_CHARS);
-                } else {
-                    *self = Self::Generating(text);
-                }
+                let mut newest = match std::mem::take(self) {
+                    Self::Generating(newest) => newest,
+                    _ => String::new(),
+                };
+                newest.push_str(&text);
+                keep_last_chars(&mut newest, NEWEST_CHARS);
+                *self = Self::Generating(newest);
             }
-            Update::Admitted | Update::Done(_) | Update::Failed(_) => {}
+            Update::Preparing(_) | Update::Admitted | Update::Done(_) | Update::Failed(_) => {}
         }
     }
 }

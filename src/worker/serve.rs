@@ -12,13 +12,14 @@ use std::thread;
 use std::time::Instant;
 
 use super::{Command, Event, LoadModel, Ready, WIRE_VERSION};
+use crate::engine::decoder::Decoder;
 use crate::engine::limits::Limits;
 use crate::engine::llama::{Model, ModelVocabulary};
 use crate::engine::prompt::{Prompt, PromptBuilder};
 use crate::engine::queue::{Queue, Waiting};
-use crate::engine::scheduler::{Decoder, Scheduler, Update};
+use crate::engine::scheduler::Scheduler;
 use crate::engine::template::{ChatTemplate, stack_size};
-use crate::engine::{EngineError, EngineErrorKind, Message, Phase};
+use crate::engine::{EngineError, EngineErrorKind, Message, Phase, Update};
 use crate::process;
 
 /// What reaches the main thread.
@@ -208,7 +209,7 @@ impl Worker {
         let facts = model.facts(process::available_memory());
         let limits = Limits::plan(load.n_ctx, load.parallel, load.n_batch, facts);
         log_limits(load, &limits);
-        let decoder = model.decoder(limits, load.n_threads, load.n_gpu_layers > 0)?;
+        let decoder = model.decoder(limits, load.n_threads, load.n_gpu_layers)?;
         let template = model.chat_template();
         if template.is_none() {
             tracing::warn!(
@@ -217,7 +218,7 @@ impl Worker {
         }
         let stack = stack_size(template.as_deref().unwrap_or_default());
         let (prompts_tx, prompts) = channel();
-        let prepared = self.inputs_tx.clone();
+        let (prepared, events) = (self.inputs_tx.clone(), self.events.clone());
         let vocabulary = model.vocabulary();
         thread::scope(|scope| {
             let builder = thread::Builder::new()
@@ -225,7 +226,14 @@ impl Worker {
                 .stack_size(stack);
             builder
                 .spawn_scoped(scope, || {
-                    prepare_prompts(vocabulary, template.as_deref(), prompts, &prepared);
+                    prepare_prompts(
+                        vocabulary,
+                        template.as_deref(),
+                        limits.n_ctx,
+                        prompts,
+                        &prepared,
+                        &events,
+                    );
                 })
                 .map_err(|error| {
                     EngineError::new(
@@ -327,8 +335,10 @@ fn log_limits(load: &LoadModel, limits: &Limits) {
 fn prepare_prompts(
     vocabulary: ModelVocabulary<'_>,
     template: Option<&str>,
+    n_ctx: u32,
     prompts: Receiver<(u64, Vec<Message>)>,
     prepared: &Sender<Input>,
+    events: &Events,
 ) {
     let builder = caught(|| {
         let (bos, eos) = vocabulary.bos_and_eos();
@@ -336,13 +346,16 @@ fn prepare_prompts(
             Some(source) => Some((ChatTemplate::new(source, bos, eos)?, source)),
             None => None,
         };
-        PromptBuilder::new(vocabulary, template)
+        PromptBuilder::new(vocabulary, template, n_ctx)
     });
     for (id, messages) in prompts {
+        // Should this end the process, the server must not send the same call again.
+        events.call(id, Update::Preparing(true));
         let prompt = builder
             .as_ref()
             .map_err(Clone::clone)
             .and_then(|builder| caught(|| builder.build(&messages)));
+        events.call(id, Update::Preparing(false));
         if prepared.send(Input::Prepared(id, prompt)).is_err() {
             return;
         }

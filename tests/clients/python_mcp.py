@@ -29,7 +29,7 @@ async def converse(mode):
         assert is_error and "`top_p`" in refused.content[0].text, refused
 
         sung = await client.call_tool(
-            "chat", {"text": "Sing forever.", "temperature": 0, "deadline": 1.8}, progress_callback=on_progress)
+            "chat", {"text": "Sing forever.", "temperature": 0, "max_tokens": 4000, "deadline": 1.8}, progress_callback=on_progress)
         assert sung.content[0].text.startswith("la la"), sung
         assert len(progress) >= 2 and progress == sorted(progress), progress
         assert "la la" in progress[-1][1], progress

@@ -103,8 +103,10 @@ fn a_stop_string_ends_the_answer_and_is_not_in_it() {
 
 #[test]
 fn a_deadline_ends_an_answer_with_what_there_is() {
-    let mut server = Server::tiny(&["--repeat_penalty", "1", "--deadline", "0.5"]);
-    let answer = server.chat(json!({"text": "Sing forever.", "temperature": 0}));
+    let mut server = Server::tiny(&["--repeat_penalty", "1", "--max_tokens", "4000"]);
+    // Once the model is loaded: the load counts too.
+    ask(&mut server, "Hi");
+    let answer = server.chat(json!({"text": "Sing forever.", "temperature": 0, "deadline": 0.7}));
     assert!(answer.text.starts_with("la la la"));
     assert_eq!(answer.generation["finish_reason"], "deadline");
 }
@@ -112,7 +114,8 @@ fn a_deadline_ends_an_answer_with_what_there_is() {
 #[test]
 fn a_deadline_without_any_text_is_an_error_that_names_the_phase() {
     let mut server = Server::tiny(&["--parallel", "1", "--repeat_penalty", "1"]);
-    let singing = server.call(json!({"text": "Sing forever.", "temperature": 0}));
+    let singing =
+        server.call(json!({"text": "Sing forever.", "temperature": 0, "max_tokens": 4000}));
     server.wait_for_progress(singing, |message| message.contains("la"));
     let text = server.refusal(json!({"text": "Hi", "deadline": 0.2}));
     assert_eq!(
@@ -260,4 +263,28 @@ fn calls_at_once_each_get_their_own_answer() {
             format!("The capital of {country} is {capital}.")
         );
     }
+}
+
+#[test]
+fn a_long_run_of_one_character_does_not_end_the_worker() {
+    // A vocabulary whose text is split by llama.cpp's recursive regular expressions.
+    let model = tiny_with("recursive.gguf", "gpt-2", "bloom");
+    let mut server = Server::start(&model.0, &[]);
+    let text = server.refusal(json!({"text": "a".repeat(40_000)}));
+    assert!(text.starts_with("the prompt has "), "{text}");
+    let text = server.refusal(json!({"text": "a".repeat(15 << 20)}));
+    assert!(text.starts_with("the prompt has at least "), "{text}");
+}
+
+#[test]
+fn a_thinking_model_tells_that_it_thinks() {
+    let opened = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n<think>\n";
+    let model = tiny_with_template("opened.gguf", opened);
+    let mut server = Server::start(&model.0, &["--repeat_penalty", "1"]);
+    let id = server.call(
+        json!({"text": "Sing forever.", "temperature": 0, "max_tokens": 4000, "deadline": 5}),
+    );
+    server.wait_for_progress(id, |message| message.starts_with("thinking, "));
+    let result = server.result(id);
+    assert!(result.is_error || result.generation["thinking_tokens"].as_u64().unwrap() > 0);
 }

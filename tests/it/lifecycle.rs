@@ -1,6 +1,6 @@
 //! Processes, signals, ends.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::Stdio;
 
 use serde_json::json;
@@ -126,11 +126,74 @@ fn when_nobody_reads_the_answers_the_server_ends() {
 
 #[test]
 fn the_handshake_does_not_wait_for_the_model_and_an_early_call_does_with_progress() {
-    let mut server = Server::start(&smollm2(), &[]);
+    // A context that takes a while to be made.
+    let mut server = Server::start(&smollm2(), &["--n_ctx", "8192", "--parallel", "16"]);
     let call = server.call(json!({"text": "Name the capital of France.", "temperature": 0}));
     let list = server.request("tools/list", json!({}));
     server.response(list);
+    assert!(!server.has_answered(call));
+    server.wait_for_progress(call, |message| message.starts_with("loading "));
     let result = server.result(call);
     assert_eq!(result.text, "The capital of France is Paris.");
     assert!(result.generation["load_ms"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn a_model_that_only_llama_cpp_refuses_leaves_the_server_up_and_each_call_says_so() {
+    let model = crate::support::tiny_with("unknown.gguf", "llama", "lxama");
+    let mut server = Server::start(&model.0, &[]);
+    for _ in 0..2 {
+        let text = server.refusal(json!({"text": "Hi"}));
+        assert!(text.contains("unknown model architecture"), "{text}");
+    }
+}
+
+#[test]
+fn a_client_that_reads_nothing_does_not_hold_up_the_end() {
+    for closes_stdin in [true, false] {
+        let mut command = program();
+        command
+            .arg(tiny())
+            .args(["--n_threads", "1"])
+            .env("RUST_LOG", "trace");
+        // Neither answers nor log are read.
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        writeln!(stdin, r#"{{"jsonrpc":"2.0","id":"first","method":"ping"}}"#).unwrap();
+        let mut first = [0];
+        child
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut first)
+            .unwrap();
+        for id in 0..500 {
+            writeln!(
+                stdin,
+                r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/list"}}"#
+            )
+            .unwrap();
+        }
+        let kept = (!closes_stdin).then_some(stdin);
+        signal_process(child.id(), "TERM");
+        wait_for_end_of(child.id());
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        drop(kept);
+    }
+}
+
+#[test]
+fn calls_that_a_stopped_worker_had_not_begun_are_sent_to_the_next() {
+    let mut server = Server::tiny(&[]);
+    let worker = server.worker_pid();
+    signal_process(worker, "STOP");
+    let call = server.call(json!({"text": "Hi"}));
+    server.wait_for_progress(call, |_| true);
+    signal_process(worker, "KILL");
+    assert!(!server.result(call).is_error);
 }

@@ -151,6 +151,7 @@ fn other_requests_are_served_while_a_generation_runs() {
     server.response(ping);
     let list = server.request("tools/list", json!({}));
     server.response(list);
+    server.expects_reuse = true;
     let reused = json!({"jsonrpc": "2.0", "id": singing, "method": "ping"}).to_string();
     server.send_line(&reused);
     assert_eq!(server.response(singing)["error"]["code"], -32600);

@@ -1,12 +1,12 @@
 //! A server process and its client.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -90,6 +90,9 @@ pub(crate) struct Server {
     lines: Receiver<Value>,
     stderr: Option<JoinHandle<String>>,
     answers: HashMap<String, Value>,
+    answered: HashSet<String>,
+    /// A test that uses an id twice gets two answers.
+    pub(crate) expects_reuse: bool,
     pub notifications: Vec<Value>,
     next_id: u64,
 }
@@ -141,6 +144,8 @@ impl Server {
             lines,
             stderr: Some(stderr),
             answers: HashMap::new(),
+            answered: HashSet::new(),
+            expects_reuse: false,
             notifications: Vec::new(),
             next_id: 1,
         }
@@ -188,8 +193,12 @@ impl Server {
         assert_eq!(message["jsonrpc"], "2.0", "not a message: {message}");
         match message.get("id") {
             Some(id) => {
-                let earlier = self.answers.insert(id.to_string(), message.clone());
-                assert!(earlier.is_none() || id.is_null(), "{id} was answered twice");
+                let is_first = self.answered.insert(id.to_string());
+                assert!(
+                    is_first || id.is_null() || self.expects_reuse,
+                    "{id} was answered twice"
+                );
+                self.answers.insert(id.to_string(), message.clone());
             }
             None => self.notifications.push(message.clone()),
         }
@@ -205,6 +214,11 @@ impl Server {
             }
             assert!(self.take().is_some(), "no answer to {id}");
         }
+    }
+
+    /// Whether the answer to `id` has come already.
+    pub(crate) fn has_answered(&self, id: u64) -> bool {
+        self.answers.contains_key(&id.to_string())
     }
 
     /// Waits for a progress notification of call `id` that `wanted` accepts.
@@ -274,14 +288,8 @@ impl Server {
 
     /// Waits for the end; what it wrote until then can still be read.
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        let started = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(started.elapsed() < LIMIT, "it does not end");
-            thread::yield_now();
-        }
+        wait_for_end_of(self.child.id());
+        self.child.wait().unwrap()
     }
 
     /// All messages until stdout ends.
@@ -339,13 +347,18 @@ fn parent_of(pid: u32) -> Option<u32> {
     fields.next()?.parse().ok()
 }
 
-/// Waits until `pid` is gone.
+/// Waits until process `pid` has ended.
 pub(crate) fn wait_for_end_of(pid: u32) {
-    let started = Instant::now();
-    while parent_of(pid).is_some() {
-        assert!(started.elapsed() < LIMIT, "{pid} does not end");
-        thread::yield_now();
-    }
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    // One that is gone already cannot be opened.
+    let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
+        return;
+    };
+    let limit = Timespec::try_from(LIMIT).unwrap();
+    let ended = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&limit)).unwrap();
+    assert_eq!(ended, 1, "{pid:?} does not end");
 }
 
 /// `VmHWM` or the like of a process, in bytes.

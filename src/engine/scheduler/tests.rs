@@ -1,8 +1,13 @@
 //! The scheduler with a scripted decoder: no model, no time.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::Duration;
 
+use proptest::prelude::*;
+
+use super::super::SamplingParams;
 use super::*;
 
 const MS: Duration = Duration::from_millis(1);
@@ -114,20 +119,8 @@ impl Bench {
     }
 
     fn enter(&mut self, id: u64, max_tokens: u32, stop: &[&str]) -> bool {
-        let request = GenerateRequest {
-            messages: Vec::new(),
-            max_tokens,
-            sampling: SamplingParams {
-                temperature: 0.0,
-                top_p: 1.0,
-                top_k: 0,
-                min_p: 0.0,
-                repeat_penalty: 1.0,
-                seed: 7,
-            },
-            stop: stop.iter().map(ToString::to_string).collect(),
-        };
-        self.scheduler.submit(id, request, self.start)
+        self.scheduler
+            .submit(id, request(max_tokens, stop), self.start)
     }
 
     fn turn(&mut self) {
@@ -178,6 +171,22 @@ impl Bench {
 
     fn batches(&self) -> usize {
         self.seen.borrow().batches.len()
+    }
+}
+
+fn request(max_tokens: u32, stop: &[&str]) -> GenerateRequest {
+    GenerateRequest {
+        messages: Vec::new(),
+        max_tokens,
+        sampling: SamplingParams {
+            temperature: 0.0,
+            top_p: 1.0,
+            top_k: 0,
+            min_p: 0.0,
+            repeat_penalty: 1.0,
+            seed: 7,
+        },
+        stop: stop.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -304,7 +313,7 @@ fn prompts_share_a_chunk_evenly() {
         .iter()
         .filter(|row| row.sequence == 0)
         .count();
-    assert_eq!((of_first, bench.last_batch().len()), (32, 64));
+    assert_eq!((of_first, bench.last_batch().len()), (8, 16));
 }
 
 #[test]
@@ -489,4 +498,116 @@ fn waiting_for_the_load_and_waiting_in_the_queue_are_told_apart() {
         waits(start + 40 * MS, start + 30 * MS, start + 50 * MS),
         (0, 10)
     );
+}
+
+#[test]
+fn those_that_waited_for_the_load_are_told_their_place() {
+    let mut queue = Queue::new(8);
+    for id in [3, 4] {
+        let call = Waiting {
+            id,
+            request: request(5, &[]),
+            prompt: None,
+            received: Instant::now(),
+        };
+        queue.push(call, 0).unwrap();
+    }
+    let decoder = Scripted {
+        script: endless(),
+        seen: Rc::default(),
+    };
+    let mut scheduler = Scheduler::new(decoder, LIMITS, queue, Instant::now());
+    assert_eq!(
+        scheduler.take_updates(),
+        [(3, Update::Queued(1)), (4, Update::Queued(2))]
+    );
+}
+
+#[test]
+fn a_stop_string_that_is_complete_only_at_the_end_counts() {
+    // The tag in the middle of the answer is held, and with it the stop string.
+    let mut bench = Bench::new(LIMITS, 8, says("a <think> STOP b"));
+    assert!(bench.enter(1, 50, &["STOP"]));
+    let prompt = Prompt {
+        thinking: ThinkingMode::Possible,
+        ..prompt_of(3)
+    };
+    bench.scheduler.prepared(1, Ok(prompt));
+    bench.turns_until_empty();
+    assert_eq!(bench.ends(), [(1, FinishReason::Stop, "a <think> ".into())]);
+}
+
+/// What may happen to a scheduler.
+#[derive(Debug, Clone)]
+enum Happening {
+    Submit {
+        prompt: usize,
+        max_tokens: u32,
+        is_prepared: bool,
+    },
+    Prepare(u64),
+    Cancel(u64),
+    Turn,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        (1_usize..120, 1_u32..60, any::<bool>()).prop_map(|(prompt, max_tokens, is_prepared)| {
+            Happening::Submit {
+                prompt,
+                max_tokens,
+                is_prepared,
+            }
+        }),
+        (1_u64..30).prop_map(Happening::Prepare),
+        (1_u64..30).prop_map(Happening::Cancel),
+        Just(Happening::Turn),
+        Just(Happening::Turn),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_each_call_ends_once_and_nothing_is_over_its_limit(
+        happenings in prop::collection::vec(happening(), 1..80),
+        failing in prop::collection::vec(1_usize..60, 0..3),
+    ) {
+        let mut bench = Bench::new(Limits { kv_cells: 150, ..LIMITS }, 3, Script { failing, ..endless() });
+        let mut ids = 0;
+        for happening in happenings {
+            match happening {
+                Happening::Submit { prompt, max_tokens, is_prepared } => {
+                    ids += 1;
+                    if bench.enter(ids, max_tokens, &[]) && is_prepared {
+                        bench.scheduler.prepared(ids, Ok(prompt_of(prompt)));
+                    }
+                }
+                Happening::Prepare(id) => bench.scheduler.prepared(id, Ok(prompt_of(7))),
+                Happening::Cancel(id) => bench.scheduler.cancel(id, CancelReason::Cancelled, bench.start),
+                Happening::Turn => bench.turn(),
+            }
+            let stats = bench.scheduler.stats();
+            prop_assert!(stats.reserved_cells <= 150 && stats.active <= LIMITS.parallel);
+        }
+        for id in 1..=ids {
+            bench.scheduler.prepared(id, Ok(prompt_of(7)));
+        }
+        bench.turns_until_empty();
+        prop_assert_eq!(bench.scheduler.stats().reserved_cells, 0);
+        for id in 1..=ids {
+            let ends = bench.updates.iter().filter(|(of, update)| {
+                *of == id && matches!(update, Update::Done(_) | Update::Failed(_))
+            });
+            prop_assert_eq!(ends.count(), 1, "call {}", id);
+        }
+        let mut positions: HashMap<usize, u32> = HashMap::new();
+        for batch in &bench.seen.borrow().batches {
+            prop_assert!(!batch.is_empty() && batch.len() <= LIMITS.n_batch);
+            for row in batch {
+                let next = positions.entry(row.sequence).or_insert(0);
+                prop_assert!(row.position == *next || row.position == 0, "a gap: {:?}", row);
+                *next = row.position + 1;
+            }
+        }
+    }
 }

@@ -7,6 +7,9 @@ use minijinja::{Error, ErrorKind, Value};
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
+/// More would only be a way to fill memory.
+const MAX_INDENT: usize = 16;
+
 /// `value | tojson(indent=none, ensure_ascii=false, separators=none, sort_keys=false)`.
 #[expect(
     clippy::needless_pass_by_value,
@@ -21,6 +24,7 @@ pub(super) fn tojson(
         Some(indent) => Some(indent),
         None => options.get::<Option<usize>>("indent")?,
     };
+    let indent = indent.map(|indent| indent.min(MAX_INDENT));
     let ensure_ascii = options
         .get::<Option<bool>>("ensure_ascii")?
         .unwrap_or(false);

@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -96,7 +96,7 @@ impl Launcher {
 /// How long GNU OpenMP's threads spin at a barrier before they sleep, unless the user has chosen: the default spins for
 /// milliseconds, and where another process wants the cores each barrier then costs that.
 ///
-/// Measured on 2 cores, SmolLM2 135M, 100 tokens, 2 threads (medians; alone, and two processes at once): default 1.2 s and
+/// Measured on 2 cores, `SmolLM2` 135M, 100 tokens, 2 threads (medians; alone, and two processes at once): default 1.2 s and
 /// 7.0 to 8.5 s, 10000 1.1 s and 25.8 s, 1000 1.1 s and 4.5 s, 300 1.0 s and 2.7 s, 1 1.5 s and 2.2 s.
 fn spin_count() -> Option<(&'static str, &'static str)> {
     let chosen = ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"]
@@ -168,8 +168,8 @@ async fn feed(mut stdin: ChildStdin, mut lines: tokio::sync::mpsc::UnboundedRece
 /// Logs what a worker writes to its stderr, always, so that it never blocks; gives the last lines that are no log.
 async fn drain(name: String, stderr: ChildStderr) -> VecDeque<String> {
     let mut kept = VecDeque::new();
-    let mut lines = BufReader::new(stderr).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
+    let mut lines = Lines::new(BufReader::new(stderr));
+    while let Some(line) = lines.next().await {
         if telemetry::relay(&name, &line) {
             if kept.len() == KEPT_LINES {
                 kept.pop_front();
@@ -178,4 +178,31 @@ async fn drain(name: String, stderr: ChildStderr) -> VecDeque<String> {
         }
     }
     kept
+}
+
+/// Lines of a pipe, whatever their bytes are: what llama.cpp or a driver prints need not be UTF-8.
+#[derive(Debug)]
+pub(super) struct Lines<R> {
+    inner: R,
+    line: Vec<u8>,
+}
+
+impl<R: AsyncBufRead + Unpin> Lines<R> {
+    pub(super) fn new(inner: R) -> Self {
+        Self {
+            inner,
+            line: Vec::new(),
+        }
+    }
+
+    /// The next line; none at the end. Cancel safe: what was read of a line is kept.
+    pub(super) async fn next(&mut self) -> Option<String> {
+        let read = self.inner.read_until(b'\n', &mut self.line).await;
+        if self.line.is_empty() || read.is_err() {
+            return None;
+        }
+        let text = String::from_utf8_lossy(self.line.trim_ascii_end()).into_owned();
+        self.line.clear();
+        Some(text)
+    }
 }

@@ -1,0 +1,40 @@
+//! What the scheduler needs of a model: the trait that separates it from llama.cpp.
+
+use std::time::Duration;
+
+use super::SamplingParams;
+use super::prompt::Token;
+
+/// A token to decode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// What to decode.
+    pub token: Token,
+    /// Its place in its sequence, from 0, without gaps.
+    pub position: u32,
+    /// Which sequence, below [`Limits::parallel`](super::limits::Limits::parallel).
+    pub sequence: usize,
+    /// The next token will be sampled from this row.
+    pub logits: bool,
+}
+
+/// The model, its context and its vocabulary, as the scheduler needs them.
+pub trait Decoder {
+    /// The state of one call's sampling.
+    type Sampler;
+    /// A sampler that has seen `prompt`.
+    fn sampler(&self, params: &SamplingParams, prompt: &[Token]) -> Self::Sampler;
+    /// Decodes a batch of 1 to [`Limits::n_batch`](super::limits::Limits::n_batch) rows and says how long it took.
+    ///
+    /// # Errors
+    /// What llama.cpp said; what the batch's sequences hold is undefined then.
+    fn decode(&mut self, batch: &[Row]) -> Result<Duration, String>;
+    /// Samples from a row of the last batch that asked for logits.
+    fn sample(&mut self, row: usize, sampler: &mut Self::Sampler) -> Token;
+    /// Whether `token` ends an answer.
+    fn is_end(&self, token: Token) -> bool;
+    /// The bytes of `token` in an answer; none for a control token.
+    fn piece(&self, token: Token) -> Vec<u8>;
+    /// Empties a sequence; its cells are free before the next decode.
+    fn clear(&mut self, sequence: usize);
+}
