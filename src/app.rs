@@ -36,7 +36,8 @@ async fn serve(config: &Config, output: Box<dyn ProtocolOutput>) -> anyhow::Resu
     let shutdown = CancellationToken::new();
     cancel_on_signal(shutdown.clone()).context("could not listen to signals")?;
     let program = Launcher::this_program().context("could not find this program's file")?;
-    let registry = Arc::new(Registry::new(Launcher::new(program), config.model.clone()));
+    let launcher = Launcher::new(program).context("could not start a thread")?;
+    let registry = Arc::new(Registry::new(launcher, config.model.clone()));
     registry.preload();
     let dispatcher = Arc::new(Dispatcher::new(Catalog::new(config, Arc::clone(&registry))));
     transport::stdio::serve(dispatcher, output, shutdown)

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 
 use crate::config::Overrides;
 
@@ -17,30 +17,26 @@ const TOOL: &str = "Tool, and defaults that a call may override";
     version,
     about,
     long_about = None,
-    args_conflicts_with_subcommands = true,
     override_usage = "llama-mcp-server --model <PATH> [OPTIONS]",
     after_help = "Exit codes: 0 ended in order, 1 failed while running, 2 usage or configuration. RUST_LOG sets what is logged, to stderr."
 )]
 pub struct Cli {
-    /// Nothing means: serve.
-    #[command(subcommand)]
-    pub command: Option<Command>,
     /// How to serve.
     #[command(flatten)]
     pub serve: Serve,
 }
 
-/// What else the program can do.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Serves one model over pipes; the server starts it.
-    #[command(hide = true)]
-    Worker {
-        /// The server's process; without it a worker finishes what it read when stdin ends.
-        #[arg(long)]
-        parent: Option<u32>,
-    },
+/// `llama-mcp-server worker`: serves one model over pipes. The server starts it, so it is no part of the help.
+#[derive(Debug, Parser)]
+#[command(name = "llama-mcp-server worker")]
+pub struct WorkerCli {
+    /// The server's process; without it a worker finishes what it read when stdin ends
+    #[arg(long)]
+    pub parent: Option<u32>,
 }
+
+/// The first argument of a worker.
+pub const WORKER: &str = "worker";
 
 /// How clients connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -56,11 +52,11 @@ pub enum Transport {
 pub struct Serve {
     /// Path to the GGUF model file [required]
     #[arg(long, value_name = "PATH", help_heading = MODEL)]
-    model: Option<PathBuf>,
+    model: Vec<PathBuf>,
 
     /// The same as --model
-    #[arg(value_name = "MODEL", conflicts_with = "model", hide = true)]
-    positional_model: Option<PathBuf>,
+    #[arg(value_name = "MODEL", hide = true)]
+    positional_model: Vec<PathBuf>,
 
     /// GPU layers to offload (0 = CPU, 99 = all) [default: 99]
     #[arg(long = "n_gpu_layers", alias = "n-gpu-layers", value_name = "N", help_heading = MODEL, allow_negative_numbers = true)]
@@ -152,7 +148,7 @@ impl Serve {
     /// What was typed, for [`crate::config::Config::resolve`].
     pub fn into_overrides(self) -> Overrides {
         Overrides {
-            model: self.model.or(self.positional_model),
+            models: [self.model, self.positional_model].concat(),
             n_gpu_layers: self.n_gpu_layers,
             n_ctx: self.n_ctx,
             n_batch: self.n_batch,

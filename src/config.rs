@@ -15,7 +15,7 @@ use ranges::Range;
     reason = "the fields are the documented flags, described in `cli`"
 )]
 pub struct Overrides {
-    pub model: Option<PathBuf>,
+    pub models: Vec<PathBuf>,
     pub n_gpu_layers: Option<i64>,
     pub n_ctx: Option<i64>,
     pub n_batch: Option<i64>,
@@ -99,6 +99,12 @@ pub enum ConfigError {
     /// No model was named.
     #[error("no model is given")]
     NoModel,
+    /// More than one was named.
+    #[error("a server serves one model, {0} are given")]
+    SeveralModels(usize),
+    /// llama.cpp takes paths as UTF-8.
+    #[error("the model's path `{}` is not valid UTF-8", .0.display())]
+    PathNotUtf8(PathBuf),
     /// The documented transport that is not there yet.
     #[error("`--transport`: `http` is not part of this version")]
     HttpNotBuilt,
@@ -117,6 +123,8 @@ impl ConfigError {
             Self::HttpNotBuilt => {
                 Some("leave the flag out: the server speaks MCP over stdio".into())
             }
+            Self::SeveralModels(_) => Some("start a server for each of them".into()),
+            Self::PathNotUtf8(_) => Some("rename the file".into()),
             Self::NoModel => Some("llama-mcp-server --model /path/to/model.gguf".into()),
             Self::Model(error) => Some(error.hint()),
             Self::Values(_) => None,
@@ -142,7 +150,7 @@ impl Config {
         let mut config = Self {
             model: ModelConfig {
                 name: "default".into(),
-                path: typed.model.clone().unwrap_or_default(),
+                path: typed.models.first().cloned().unwrap_or_default(),
                 title: String::new(),
                 tool_name: check.tool_name(typed.tool_name.as_deref().unwrap_or("chat")),
                 n_gpu_layers: check.integer(
@@ -196,7 +204,14 @@ impl Config {
         if !check.problems.is_empty() {
             return Err(ConfigError::Values(check.problems));
         }
-        let path = typed.model.as_ref().ok_or(ConfigError::NoModel)?;
+        let path = match &typed.models[..] {
+            [] => return Err(ConfigError::NoModel),
+            [path] => path,
+            several => return Err(ConfigError::SeveralModels(several.len())),
+        };
+        if path.to_str().is_none() {
+            return Err(ConfigError::PathNotUtf8(path.clone()));
+        }
         let header = gguf::read_header(path)?;
         let stem = || {
             path.file_stem()
@@ -300,7 +315,7 @@ mod tests {
 
     fn typed() -> Overrides {
         Overrides {
-            model: Some("tests/models/tiny-crab-chat.Q8_0.gguf".into()),
+            models: vec!["tests/models/tiny-crab-chat.Q8_0.gguf".into()],
             ..Overrides::default()
         }
     }

@@ -90,7 +90,7 @@ impl GgufError {
                 "check the path of --model; a relative one starts at the current folder".into()
             }
             Self::NotAFile(_) => "name the .gguf file itself".into(),
-            Self::Unreadable { .. } => "check the file's permissions".into(),
+            Self::Unreadable { .. } => "check the path and the file's permissions".into(),
             Self::NotGguf { .. } => {
                 "--model takes a model in GGUF format, as llama.cpp uses it (often named *.gguf)"
                     .into()

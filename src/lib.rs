@@ -29,19 +29,17 @@
 //! | 1 | [`config`] | validated settings |
 //! | 0 | [`gguf`], [`process`], [`telemetry`] | the file, the system, the log |
 //!
-//! Additions to the first plan: [`process`], since the private stdout and the parent's death are the business of both
-//! processes, and `cpu.c`, which checks the CPU before any code of Rust runs. The engine has four more files than planned, [`engine::limits`], [`engine::queue`],
-//! [`engine::pace`] and [`engine::thinking`]: each is pure, and each would have made its neighbour too long. So has
-//! [`tools`] its [`tools::arguments`] and [`mcp`] its [`mcp::progress`]. Foreign crates stay behind walls, checked by the
-//! same test: `llama_cpp_2` in `engine/llama.rs` and `engine/sampling.rs`, `clap` in `cli.rs` and `main.rs`, `minijinja`
-//! in `engine/template.rs`.
+//! Beside them `cpu.c` checks the CPU before any code of Rust runs. Foreign crates stay behind walls, checked by the same
+//! test: `llama_cpp_2` in `engine/llama.rs` and `engine/sampling.rs`, `clap` in `cli.rs` and `main.rs`, `minijinja` in
+//! `engine/template.rs` and the file below it.
 //!
 //! # Threads
 //!
 //! In the server: the runtime's two, one that reads stdin and one that writes stdout (a blocked read cannot be cancelled),
 //! one that watches whether stdout has a reader, and one that starts workers (the kernel's parent-death signal follows the
 //! parent *thread*). In a worker: the main thread owns queue, scheduler, model and context; one reads stdin; one loads the
-//! model and ends; one renders and tokenises prompts, on a stack that a hostile template cannot exhaust.
+//! model and ends; one renders and tokenises prompts, on a stack that a hostile template cannot exhaust, with a
+//! short-lived thread for every text that is tokenised, on a stack as large as the text needs.
 //!
 //! # Life of a call
 //!
@@ -50,7 +48,7 @@
 //!    finds the handler. `initialize`, `ping` and `tools/list` never wait for a model.
 //! 3. [`tools::chat`] parses the arguments by type and range into a [`engine::GenerateRequest`].
 //! 4. [`registry`] joins the running worker or starts one, under one short lock.
-//! 5. [`worker::client`] sends the request down the pipe. News come back as [`engine::scheduler::Update`]s and end in a
+//! 5. [`worker::client`] sends the request down the pipe. News come back as [`engine::Update`]s and end in a
 //!    `watch` channel, of which [`mcp::progress`] tells the client by time. Dropping the call's future, for whatever
 //!    reason, cancels it: the worker frees the sequence before its next decode.
 //! 6. In the worker, [`engine::prompt`] renders and tokenises, [`engine::queue`] holds the call until a sequence and its
@@ -59,7 +57,7 @@
 //! 7. The tool turns the [`engine::Generation`] into a result.
 //!
 //! A worker that dies ends the calls that had begun with an error; those that still waited are sent once more, to the
-//! next worker.
+//! next worker. A call whose prompt was just being prepared counts as begun: it may be what the worker died of.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests fail loudly"))]
 

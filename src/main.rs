@@ -1,13 +1,16 @@
 //! Process entry: parse, run, print one error, choose the exit code. `cpu.c` has checked the CPU before.
 
+use std::env;
 use std::error::Error;
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use llama_mcp_server::cli::{Cli, Command, Transport};
+use llama_mcp_server::cli::{Cli, Transport, WORKER, WorkerCli};
 use llama_mcp_server::config::{Config, ConfigError};
+use llama_mcp_server::process::ProtocolOutput;
 use llama_mcp_server::{app, process, telemetry, worker};
 
 /// How the program ends when it does not end in order.
@@ -19,25 +22,29 @@ enum Failure {
 }
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
-        Ok(code) => code,
-        Err(failure) => failure.report(),
-    }
+    let mut arguments: Vec<OsString> = env::args_os().collect();
+    let result = if arguments.get(1).is_some_and(|argument| argument == WORKER) {
+        arguments.remove(1);
+        work(&WorkerCli::parse_from(arguments))
+    } else {
+        serve(Cli::parse_from(arguments))
+    };
+    result.unwrap_or_else(|failure| failure.report())
 }
 
-fn run(cli: Cli) -> Result<ExitCode, Failure> {
-    let output = process::take_stdout()
-        .context("could not take standard output")
-        .map_err(Failure::Run)?;
-    if let Some(Command::Worker { parent }) = cli.command {
-        telemetry::init_worker();
-        let served = worker::serve::run(parent, output);
-        return Ok(if served {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        });
-    }
+fn work(cli: &WorkerCli) -> Result<ExitCode, Failure> {
+    let output = take_stdout()?;
+    telemetry::init_worker();
+    let served = worker::serve::run(cli.parent, output);
+    Ok(if served {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn serve(cli: Cli) -> Result<ExitCode, Failure> {
+    let output = take_stdout()?;
     let _log = telemetry::init_server();
     if cli.serve.transport == Some(Transport::Http) {
         return Err(Failure::Config(ConfigError::HttpNotBuilt));
@@ -49,6 +56,12 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     }
     app::run(&config, output).map_err(Failure::Run)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn take_stdout() -> Result<Box<dyn ProtocolOutput>, Failure> {
+    process::take_stdout()
+        .context("could not take standard output")
+        .map_err(Failure::Run)
 }
 
 impl Failure {

@@ -79,6 +79,18 @@ pub fn die_with_parent(parent: u32) -> bool {
     getppid().is_some_and(|now| now.as_raw_nonzero().get().unsigned_abs() == parent)
 }
 
+/// Names this process for `ps` and `top`, where it would be called `exe` as it was started.
+#[cfg(target_os = "linux")]
+pub fn name_worker() {
+    if let Err(error) = rustix::thread::set_name(c"llama-worker") {
+        tracing::debug!(%error, "the worker has no name");
+    }
+}
+
+/// Elsewhere a process is named by its program.
+#[cfg(not(target_os = "linux"))]
+pub fn name_worker() {}
+
 /// Elsewhere the end of stdin ends the worker.
 #[cfg(not(target_os = "linux"))]
 pub fn die_with_parent(_: u32) -> bool {

@@ -1,6 +1,7 @@
 //! Logs: tracing to standard error, and the way of a worker's log lines into the server's.
 
 use std::collections::VecDeque;
+use std::env;
 use std::sync::{Mutex, PoisonError};
 
 use tracing::field::{Field, Visit};
@@ -15,8 +16,21 @@ use tracing_subscriber::{EnvFilter, Layer, fmt};
 /// no fault here (a cache for several calls is larger than the trained context).
 const DEFAULT_FILTER: &str = "info,llama-cpp-2=error";
 
-fn filter() -> EnvFilter {
-    EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER))
+/// The filter, and what is wrong with `RUST_LOG`, which then does not count.
+fn filter() -> (EnvFilter, Option<String>) {
+    match env::var(EnvFilter::DEFAULT_ENV)
+        .ok()
+        .filter(|text| !text.is_empty())
+    {
+        None => (EnvFilter::new(DEFAULT_FILTER), None),
+        Some(text) => match EnvFilter::try_new(&text) {
+            Ok(filter) => (filter, None),
+            Err(error) => (
+                EnvFilter::new(DEFAULT_FILTER),
+                Some(format!("RUST_LOG=`{text}`: {error}")),
+            ),
+        },
+    }
 }
 
 /// Logs of the server: people read them. Written by a thread, and dropped where nobody reads: a full pipe must not stop
@@ -25,9 +39,13 @@ pub fn init_server() -> WorkerGuard {
     let (stderr, guard) = tracing_appender::non_blocking(std::io::stderr());
     let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let lines = fmt::layer().with_writer(stderr).with_ansi(is_terminal);
+    let (filter, problem) = filter();
     tracing_subscriber::registry()
-        .with(lines.with_filter(filter()))
+        .with(lines.with_filter(filter))
         .init();
+    if let Some(problem) = problem {
+        tracing::warn!("{problem}");
+    }
     guard
 }
 
@@ -39,7 +57,7 @@ pub fn init_worker() {
         .with_ansi(false)
         .without_time();
     tracing_subscriber::registry()
-        .with(lines.with_filter(filter()))
+        .with(lines.with_filter(filter().0))
         .with(LastErrors.with_filter(LevelFilter::ERROR))
         .init();
 }

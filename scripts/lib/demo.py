@@ -4,17 +4,20 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 
 server, model, question = sys.argv[1:]
 server, model = os.path.abspath(server), os.path.abspath(model)
+log = tempfile.TemporaryFile()
 process = subprocess.Popen(
-    [server, "--model", model], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
-)
+    [server, "--model", model], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, encoding="utf-8")
 
 
 def fail(cause):
     process.kill()
-    sys.exit(f"error: {cause}\n\n{process.stderr.read()}")
+    process.wait()
+    log.seek(0)
+    sys.exit(f"error: {cause}\n\n{log.read().decode(errors='replace')}")
 
 
 def send(message):

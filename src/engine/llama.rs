@@ -166,7 +166,7 @@ impl Model {
         let context = self
             .model
             .new_context(&self.backend, params)
-            .map_err(|error| refused(format!("llama.cpp says {error}")))?;
+            .map_err(|error| refused(reason(&error.to_string())))?;
         Ok(LlamaDecoder {
             context,
             vocab: self.model.vocab(),

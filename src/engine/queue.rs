@@ -16,7 +16,7 @@ use super::{
 pub struct Waiting {
     /// The caller's number for it.
     pub id: u64,
-    /// What is asked; the messages are taken out for rendering.
+    /// What is asked; the messages are taken out when its prompt is prepared.
     pub request: GenerateRequest,
     /// None while it is being rendered and tokenised.
     pub prompt: Option<Prompt>,
@@ -85,7 +85,7 @@ impl Queue {
             let waiting = self.waiting.len() - free.min(self.waiting.len());
             return Err(EngineError::new(
                 EngineErrorKind::Busy,
-                format!("the model is busy: {waiting} calls are waiting"),
+                format!("the model is busy: {waiting} calls are waiting, and no more may"),
             )
             .hint("try again later"));
         }
@@ -93,12 +93,13 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes out the messages of all, to be rendered.
-    pub fn take_messages(&mut self) -> Vec<(u64, Vec<Message>)> {
-        self.waiting
+    /// Takes out the messages of the first call that has none of its prompt yet, to be prepared.
+    pub fn next_to_prepare(&mut self) -> Option<(u64, Vec<Message>)> {
+        let call = self
+            .waiting
             .iter_mut()
-            .map(|call| (call.id, std::mem::take(&mut call.request.messages)))
-            .collect()
+            .find(|call| !call.request.messages.is_empty())?;
+        Some((call.id, std::mem::take(&mut call.request.messages)))
     }
 
     /// Hands a call its prompt; one that has left meanwhile is ignored.

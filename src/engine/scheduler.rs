@@ -18,8 +18,8 @@ use super::queue::{Queue, Waiting, milliseconds, waits};
 use super::text::Output;
 use super::thinking::Thinking;
 use super::{
-    CancelReason, EngineError, EngineErrorKind, FinishReason, GenerateRequest, Generation, Phase,
-    Stats, Update, Usage,
+    CancelReason, EngineError, EngineErrorKind, FinishReason, GenerateRequest, Generation, Message,
+    Phase, Stats, Update, Usage,
 };
 
 /// See the module.
@@ -69,8 +69,8 @@ impl<D: Decoder> Scheduler<D> {
         scheduler
     }
 
-    /// Takes a call into the queue; true when its prompt is now to be prepared and handed to [`Self::prepared`].
-    pub fn submit(&mut self, id: u64, request: GenerateRequest, received: Instant) -> bool {
+    /// Takes a call into the queue. Its prompt is prepared when [`Self::next_to_prepare`] hands its messages out.
+    pub fn submit(&mut self, id: u64, request: GenerateRequest, received: Instant) {
         let free = self
             .sequences
             .iter()
@@ -82,16 +82,17 @@ impl<D: Decoder> Scheduler<D> {
             prompt: None,
             received,
         };
-        match self.queue.push(call, free) {
-            Ok(()) => {
-                self.updates.push((id, Update::Queued(self.queue.len())));
-                true
-            }
-            Err(busy) => {
-                self.updates.push((id, Update::Failed(busy)));
-                false
-            }
-        }
+        let update = match self.queue.push(call, free) {
+            Ok(()) => Update::Queued(self.queue.len()),
+            Err(busy) => Update::Failed(busy),
+        };
+        self.updates.push((id, update));
+    }
+
+    /// The next call whose prompt is to be prepared and handed to [`Self::prepared`], one at a time: what is cancelled
+    /// until then costs nothing.
+    pub fn next_to_prepare(&mut self) -> Option<(u64, Vec<Message>)> {
+        self.queue.next_to_prepare()
     }
 
     /// The prompt of a submitted call is ready, or cannot be had.

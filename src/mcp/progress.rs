@@ -120,7 +120,7 @@ mod tests {
         assert!(
             heard
                 .windows(2)
-                .all(|pair| pair[1].0 - pair[0].0 >= Duration::from_millis(500)),
+                .all(|pair| pair[1].0.checked_sub(pair[0].0).unwrap() >= Duration::from_millis(500)),
             "{heard:?}"
         );
         assert!(heard.len() >= 40);
@@ -133,7 +133,7 @@ mod tests {
         assert!(
             heard
                 .windows(2)
-                .all(|pair| pair[1].0 - pair[0].0 <= Duration::from_secs(5)),
+                .all(|pair| pair[1].0.checked_sub(pair[0].0).unwrap() <= Duration::from_secs(5)),
             "{heard:?}"
         );
         assert!(heard.len() <= 6);

@@ -174,6 +174,9 @@ fn whole_number(value: &Value) -> Option<i64> {
     })
 }
 
+const ROLES: &str = "`system`, `user` or `assistant`";
+const CONTENT: &str = "a string or an array of `{\"type\":\"text\",\"text\":…}` parts";
+
 fn message(name: &str, value: Value) -> Result<Message, ArgumentError> {
     let Value::Object(mut members) = value else {
         return Err(ArgumentError::new(
@@ -182,22 +185,20 @@ fn message(name: &str, value: Value) -> Result<Message, ArgumentError> {
             &value,
         ));
     };
-    let role = match members.remove("role").unwrap_or_default() {
+    let mut member = |member: &str, allowed: &str| {
+        members.remove(member).ok_or_else(|| {
+            ArgumentError(format!("`{name}.{member}` is missing: must be {allowed}"))
+        })
+    };
+    let role = match member("role", ROLES)? {
         Value::String(role) if role == "system" => Role::System,
         Value::String(role) if role == "user" => Role::User,
         Value::String(role) if role == "assistant" => Role::Assistant,
         other => {
-            return Err(ArgumentError::new(
-                &format!("{name}.role"),
-                "`system`, `user` or `assistant`",
-                &other,
-            ));
+            return Err(ArgumentError::new(&format!("{name}.role"), ROLES, &other));
         }
     };
-    let content = content(
-        &format!("{name}.content"),
-        members.remove("content").unwrap_or_default(),
-    )?;
+    let content = content(&format!("{name}.content"), member("content", CONTENT)?)?;
     if let Some(unknown) = members.keys().next() {
         return Err(ArgumentError(format!(
             "`{name}.{unknown}` is not a member of a message; it takes `role`, `content`"
@@ -212,8 +213,7 @@ fn content(name: &str, value: Value) -> Result<String, ArgumentError> {
         Value::String(text) => return Ok(text),
         Value::Array(parts) if !parts.is_empty() => parts,
         other => {
-            let allowed = "a string or an array of `{\"type\":\"text\",\"text\":…}` parts";
-            return Err(ArgumentError::new(name, allowed, &other));
+            return Err(ArgumentError::new(name, CONTENT, &other));
         }
     };
     (0..)
@@ -343,7 +343,7 @@ mod tests {
         );
         assert_eq!(
             messages(json!([{"role": "user"}])),
-            "`a[0].content`: must be a string or an array of `{\"type\":\"text\",\"text\":…}` parts, found null"
+            "`a[0].content` is missing: must be a string or an array of `{\"type\":\"text\",\"text\":…}` parts"
         );
     }
 }

@@ -290,14 +290,17 @@ fn empty_answer(
             format!("no answer: the model was still thinking after {tokens} tokens, its `max_tokens`; allow more of them")
         }
         FinishReason::Stop if thinking => "no answer: the model ended while it was still thinking; ask again, or with another seed".into(),
-        FinishReason::Stop | FinishReason::Length => {
+        FinishReason::Stop => {
             "no answer: the model ended without writing any text; rephrase the question or change `stop`".into()
+        }
+        FinishReason::Length => {
+            format!("no answer: after {tokens} tokens, when the answer was cut, there was no text yet; allow more `max_tokens`")
         }
         FinishReason::Deadline => {
             let seconds = deadline.unwrap_or_default().as_secs_f64();
             let phase = match generation.phase {
                 Phase::Load => "the model was still being loaded; try again, the load goes on",
-                Phase::Queue => "the call was still waiting for others; try again later",
+                Phase::Queue => "the call was still waiting to begin; allow more time or try again later",
                 Phase::Prefill => "the prompt was still being read; allow more time or shorten the text",
                 Phase::Generate if thinking => "the model was still thinking; allow more time",
                 Phase::Generate => "the model had not written any text yet; allow more time",
@@ -314,7 +317,10 @@ fn failure(error: &CallError) -> ToolOutput {
         CallError::NotStarted(_) | CallError::Stuck => {
             Some("try again; the server's log may say more".into())
         }
-        CallError::Died { .. } => Some("try again, the model is started anew".into()),
+        CallError::Died { begun: true, .. } => Some("try again, the model is started anew".into()),
+        CallError::Died { begun: false, .. } => {
+            Some("check that memory suffices and that the model's file is whole; the server's log may say more".into())
+        }
     };
     match hint {
         Some(hint) => ToolOutput::error(format!("{error}; {hint}")),

@@ -33,7 +33,7 @@ const OUTGOING_AHEAD: usize = 1024;
 /// Serves one client until stdin has ended and all is answered, nobody reads stdout, or `shutdown` is cancelled.
 ///
 /// # Errors
-/// Where stdout cannot be watched, or its writer fails in a way of ours.
+/// Where the system gives no thread, stdout cannot be watched, or its writer fails in a way of ours.
 pub async fn serve(
     dispatcher: Arc<Dispatcher>,
     output: Box<dyn ProtocolOutput>,
@@ -43,9 +43,11 @@ pub async fn serve(
     watch_reader(output.as_ref(), &stop)?;
     let (outgoing, lines_out) = mpsc::channel(OUTGOING_AHEAD);
     let unread = stop.clone();
-    let writer = thread::spawn(move || write_lines(output, lines_out, &unread));
+    let writer = start("writer", move || write_lines(output, lines_out, &unread))?;
     let (lines_tx, mut lines) = mpsc::channel(LINES_AHEAD);
-    thread::spawn(move || read_lines(BufReader::new(io::stdin()), &lines_tx));
+    start("reader", move || {
+        read_lines(BufReader::new(io::stdin()), &lines_tx);
+    })?;
 
     let connection = ConnectionId("stdio".into());
     let requests = TaskTracker::new();
@@ -98,15 +100,19 @@ pub async fn serve(
     }
 }
 
+fn start(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new().name(name.into()).spawn(work)
+}
+
 /// Cancels `stop` when nobody reads the output any more.
 #[cfg(unix)]
 fn watch_reader(output: &dyn ProtocolOutput, stop: &CancellationToken) -> io::Result<()> {
     let (watched, stop) = (output.watch()?, stop.clone());
-    thread::spawn(move || {
+    start("watcher", move || {
         process::wait_until_unread(&watched);
         stop.cancel();
         tracing::info!("nobody reads the answers any more");
-    });
+    })?;
     Ok(())
 }
 

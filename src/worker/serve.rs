@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Command, Event, LoadModel, Ready, WIRE_VERSION};
 use crate::engine::decoder::Decoder;
@@ -21,6 +21,9 @@ use crate::engine::scheduler::Scheduler;
 use crate::engine::template::{ChatTemplate, stack_size};
 use crate::engine::{EngineError, EngineErrorKind, Message, Phase, Update};
 use crate::process;
+
+/// How long rendering and tokenising one prompt may take: a megabyte of text takes seconds on a slow machine.
+const PREPARE_LIMIT: Duration = Duration::from_mins(1);
 
 /// What reaches the main thread.
 enum Input {
@@ -59,6 +62,7 @@ pub fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>) -> boo
     if parent.is_some_and(|parent| !process::die_with_parent(parent)) {
         return true;
     }
+    process::name_worker();
     let events = Events(Arc::new(Mutex::new(output)));
     events.send(&Event::Hello {
         version: WIRE_VERSION,
@@ -203,7 +207,7 @@ impl Worker {
         &mut self,
         model: &Model,
         load: &LoadModel,
-        mut queue: Queue,
+        queue: Queue,
         started: Instant,
     ) -> Result<(), EngineError> {
         let facts = model.facts(process::available_memory());
@@ -247,9 +251,6 @@ impl Worker {
                 has_chat_template: template.is_some(),
                 load_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
             }));
-            for prompt in queue.take_messages() {
-                drop(prompts_tx.send(prompt));
-            }
             self.run(
                 Scheduler::new(decoder, limits, queue, Instant::now()),
                 &prompts_tx,
@@ -265,6 +266,7 @@ impl Worker {
         mut scheduler: Scheduler<impl Decoder>,
         prompts: &Sender<(u64, Vec<Message>)>,
     ) {
+        let mut preparing_since = None;
         loop {
             for (id, update) in scheduler.take_updates() {
                 self.events.call(id, update);
@@ -272,28 +274,22 @@ impl Worker {
             if self.ended && scheduler.is_empty() {
                 return;
             }
-            let mut next = if scheduler.is_idle() {
-                let Ok(input) = self.inputs.recv() else {
-                    return;
-                };
-                Some(input)
-            } else {
-                self.inputs.try_recv().ok()
-            };
+            if preparing_since.is_none()
+                && let Some(prompt) = scheduler.next_to_prepare()
+            {
+                drop(prompts.send(prompt));
+                preparing_since = Some(Instant::now());
+            }
+            let mut next = self.next_input(scheduler.is_idle(), preparing_since);
             while let Some(input) = next {
                 match input {
-                    Input::Command(
-                        Command::Generate {
-                            id, mut request, ..
-                        },
-                        received,
-                    ) => {
-                        let messages = std::mem::take(&mut request.messages);
-                        if scheduler.submit(id, request, received) {
-                            drop(prompts.send((id, messages)));
-                        }
+                    Input::Command(Command::Generate { id, request, .. }, received) => {
+                        scheduler.submit(id, request, received);
                     }
-                    Input::Prepared(id, prompt) => scheduler.prepared(id, prompt),
+                    Input::Prepared(id, prompt) => {
+                        preparing_since = None;
+                        scheduler.prepared(id, prompt);
+                    }
                     Input::Command(Command::Cancel { id, reason }, now) => {
                         scheduler.cancel(id, reason, now);
                     }
@@ -310,6 +306,24 @@ impl Worker {
             }
             scheduler.turn(Instant::now());
         }
+    }
+
+    /// What came; waits for it only when there is nothing else to do. A prompt that is never ready ends the process: its
+    /// thread cannot be stopped, and no other call would ever be prepared.
+    fn next_input(&self, is_idle: bool, preparing_since: Option<Instant>) -> Option<Input> {
+        let left = preparing_since.map(|since| PREPARE_LIMIT.saturating_sub(since.elapsed()));
+        let input = match left {
+            _ if !is_idle => self.inputs.try_recv().ok(),
+            None => self.inputs.recv().ok(),
+            Some(left) => self.inputs.recv_timeout(left).ok(),
+        };
+        if input.is_none() && left == Some(Duration::ZERO) {
+            tracing::error!(
+                "a prompt was not ready after {PREPARE_LIMIT:?}: the model's chat template does not end"
+            );
+            std::process::exit(1);
+        }
+        input
     }
 }
 

@@ -99,13 +99,13 @@ fn a_full_queue_says_how_many_wait() {
         "--repeat_penalty",
         "1",
     ]);
-    let singing = json!({"text": "Sing forever.", "temperature": 0, "max_tokens": 3000});
+    let singing = json!({"text": "Sing forever.", "temperature": 0, "max_tokens": 4000});
     let calls: Vec<u64> = (0..4).map(|_| server.call(singing.clone())).collect();
     let refused = server.result(calls[3]);
     assert!(refused.is_error);
     assert_eq!(
         refused.text,
-        "the model is busy: 2 calls are waiting; try again later"
+        "the model is busy: 2 calls are waiting, and no more may; try again later"
     );
     for id in &calls[..3] {
         server.cancel(*id);

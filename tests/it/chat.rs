@@ -120,7 +120,7 @@ fn a_deadline_without_any_text_is_an_error_that_names_the_phase() {
     let text = server.refusal(json!({"text": "Hi", "deadline": 0.2}));
     assert_eq!(
         text,
-        "no answer within the deadline of 0.2 s: the call was still waiting for others; try again later"
+        "no answer within the deadline of 0.2 s: the call was still waiting to begin; allow more time or try again later"
     );
 }
 

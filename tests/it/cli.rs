@@ -97,13 +97,42 @@ fn a_file_that_is_no_model_is_told_before_anything_starts() {
 }
 
 #[test]
-fn wrong_flags_are_usage_errors() {
+fn a_second_model_is_refused_with_the_way_out() {
     let model = tiny();
     let model = shown(&model);
     for arguments in [
         &["--model", model, "--model", model][..],
         &["--model", model, model],
-        &["--model", model, "--no_such_flag"],
+        &[model, model],
+    ] {
+        let (code, error) = failed(arguments);
+        assert_eq!(code, 2);
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(error, @r"
+            error: a server serves one model, 2 are given
+
+            hint: start a server for each of them
+            ");
+        }
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_path_that_is_not_utf8_is_refused() {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::env::temp_dir().join(std::ffi::OsStr::from_bytes(b"llama-\xff.gguf"));
+    let output = program().arg(path).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is not valid UTF-8"));
+}
+
+#[test]
+fn wrong_flags_are_usage_errors() {
+    let model = tiny();
+    let model = shown(&model);
+    for arguments in [
+        &["--model", model, "--no_such_flag"][..],
         &["--model", model, "--n_ctx", "many"],
         &["--model", model, "--temperature", "-1"],
         &["--model", model, "--seed", "-2"],

@@ -120,7 +120,8 @@ impl Bench {
 
     fn enter(&mut self, id: u64, max_tokens: u32, stop: &[&str]) -> bool {
         self.scheduler
-            .submit(id, request(max_tokens, stop), self.start)
+            .submit(id, request(max_tokens, stop), self.start);
+        self.scheduler.queue.ids().any(|waiting| waiting == id)
     }
 
     fn turn(&mut self) {
@@ -392,7 +393,10 @@ fn a_full_queue_says_how_many_wait() {
         Update::Failed(error) => Some(error.text.clone()),
         _ => None,
     });
-    assert_eq!(busy.unwrap(), "the model is busy: 3 calls are waiting");
+    assert_eq!(
+        busy.unwrap(),
+        "the model is busy: 3 calls are waiting, and no more may"
+    );
 }
 
 #[test]
@@ -610,4 +614,24 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn prompts_are_prepared_in_order_and_not_for_calls_that_are_gone() {
+    let mut bench = Bench::new(LIMITS, 8, says("x"));
+    for id in 1..=3 {
+        let mut request = request(5, &[]);
+        request.messages.push(Message {
+            role: crate::engine::Role::User,
+            content: format!("question {id}"),
+        });
+        bench.scheduler.submit(id, request, bench.start);
+    }
+    let (first, messages) = bench.scheduler.next_to_prepare().unwrap();
+    assert_eq!((first, messages[0].content.as_str()), (1, "question 1"));
+    bench
+        .scheduler
+        .cancel(2, CancelReason::Cancelled, bench.start);
+    assert_eq!(bench.scheduler.next_to_prepare().map(|(id, _)| id), Some(3));
+    assert_eq!(bench.scheduler.next_to_prepare(), None);
 }

@@ -34,17 +34,22 @@ type Job = (Command, oneshot::Sender<io::Result<Child>>);
 
 impl Launcher {
     /// Workers are `program worker`. To be called inside the runtime that will serve them.
-    pub fn new(program: PathBuf) -> Self {
+    ///
+    /// # Errors
+    /// Where the system gives no thread.
+    pub fn new(program: PathBuf) -> io::Result<Self> {
         let (spawner, jobs) = mpsc::channel::<Job>();
         let runtime = tokio::runtime::Handle::current();
-        thread::spawn(move || {
-            let _runtime = runtime.enter();
-            for (mut command, reply) in jobs {
-                // A worker that nobody waits for is killed on drop.
-                drop(reply.send(command.spawn()));
-            }
-        });
-        Self { program, spawner }
+        thread::Builder::new()
+            .name("spawner".into())
+            .spawn(move || {
+                let _runtime = runtime.enter();
+                for (mut command, reply) in jobs {
+                    // A worker that nobody waits for is killed on drop.
+                    drop(reply.send(command.spawn()));
+                }
+            })?;
+        Ok(Self { program, spawner })
     }
 
     /// This very binary: on Linux also when the file was replaced by an upgrade meanwhile.
