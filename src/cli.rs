@@ -50,7 +50,7 @@ pub enum Transport {
 /// The flags of the server.
 #[derive(Debug, Args)]
 pub struct Serve {
-    /// Path to the GGUF model file [required]
+    /// Path to the GGUF model file (required)
     #[arg(long, value_name = "PATH", help_heading = MODEL)]
     model: Vec<PathBuf>,
 

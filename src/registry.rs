@@ -1,6 +1,6 @@
 //! Which worker serves a model: started when it is first wanted, started again when it has died.
 //!
-//! The one place that decides between joining a worker and starting one is [`Registry::worker`], under one short lock.
+//! The one place that decides between joining a worker and starting one is `Registry::worker`, under one short lock.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The tools of a configuration: name → [`Tool`].
+//! The tools of a configuration: name → tool.
 //!
 //! A tool turns arguments into a call of a model and its result into a [`ToolOutput`]; how these look on the wire is the
 //! business of [`crate::mcp`].

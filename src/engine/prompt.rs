@@ -5,12 +5,14 @@
 //! (noncharacters of Unicode that occur nowhere in the conversation); afterwards what stands between marks is tokenised
 //! as plain text, and the rest, which is the template's, with control tokens.
 
+mod controls;
+
 use std::thread;
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use controls::{ControlTexts, Marks};
 
 use super::template::{ChatTemplate, join_contents};
-use super::{EngineError, EngineErrorKind, Message, Role};
+use super::{EngineError, EngineErrorKind, Message};
 
 /// A token's number in the vocabulary of the model.
 pub type Token = i32;
@@ -74,11 +76,6 @@ const LARGE_TEXT: usize = 1 << 20;
 /// The stack of a short text.
 const STACK_BASE: usize = 1024 * 1024;
 
-#[derive(Debug)]
-struct ControlTexts {
-    finder: AhoCorasick,
-}
-
 impl<V: Vocabulary> PromptBuilder<V> {
     /// For calls of `n_ctx` tokens. `template` is the model's chat template and its source; none for a base model.
     ///
@@ -90,21 +87,13 @@ impl<V: Vocabulary> PromptBuilder<V> {
         n_ctx: u32,
     ) -> Result<Self, EngineError> {
         let source = template.as_ref().map_or("", |(_, source)| *source);
-        let finder = AhoCorasick::builder()
-            .match_kind(MatchKind::LeftmostLongest)
-            .build(vocabulary.control_texts(source))
-            .map_err(|error| {
-                EngineError::new(
-                    EngineErrorKind::Load,
-                    format!("the model's control tokens could not be indexed: {error}"),
-                )
-            })?;
+        let controls = ControlTexts::new(vocabulary.control_texts(source))?;
         Ok(Self {
             longest_token: vocabulary.longest_token().max(1),
             thinks: vocabulary.has_thinking_token() || source.contains("think>"),
             vocabulary,
             template: template.map(|(template, _)| template),
-            controls: ControlTexts { finder },
+            controls,
             n_ctx,
         })
     }
@@ -211,89 +200,10 @@ impl<V: Vocabulary> PromptBuilder<V> {
     }
 }
 
-/// The two characters around a control token of a content.
-#[derive(Debug, Clone, Copy)]
-struct Marks {
-    open: char,
-    close: char,
-}
-
-impl Marks {
-    fn absent_from(messages: &[Message]) -> Option<Self> {
-        let mut free = ('\u{fdd0}'..='\u{fdef}').filter(|mark| {
-            !messages
-                .iter()
-                .any(|message| message.content.contains(*mark))
-        });
-        Some(Self {
-            open: free.next()?,
-            close: free.next()?,
-        })
-    }
-}
-
-impl ControlTexts {
-    /// `message` with its control tokens between marks. An earlier answer's thinking tags stay bare: templates look for
-    /// them.
-    fn mark(&self, message: &Message, marks: Marks) -> Message {
-        let content = &message.content;
-        let mut marked = String::with_capacity(content.len());
-        let mut from = 0;
-        for found in self.finder.find_iter(content) {
-            let text = &content[found.range()];
-            if message.role == Role::Assistant && matches!(text, "<think>" | "</think>") {
-                continue;
-            }
-            marked.push_str(&content[from..found.start()]);
-            marked.push(marks.open);
-            marked.push_str(text);
-            marked.push(marks.close);
-            from = found.end();
-        }
-        marked.push_str(&content[from..]);
-        Message {
-            role: message.role,
-            content: marked,
-        }
-    }
-
-    /// The pieces of a rendered text, in order, none empty; true for the template's, false for a content's control token.
-    ///
-    /// Such a token is two pieces, its first character and the rest: a vocabulary may recognise it in plain text too.
-    /// What follows an opening mark is protected whether its partner is there or a template has cut it off; a mark
-    /// without a token behind it is dropped.
-    fn split(&self, rendered: &str, marks: Marks) -> Vec<(String, bool)> {
-        let mut pieces = Vec::new();
-        let mut template = String::new();
-        let mut rest = rendered;
-        while let Some(at) = rest.find([marks.open, marks.close]) {
-            template.push_str(&rest[..at]);
-            let mut behind = rest[at..].chars();
-            let mark = behind.next();
-            rest = behind.as_str();
-            let token = self
-                .finder
-                .find(rest)
-                .filter(|found| mark == Some(marks.open) && found.start() == 0);
-            if let Some(token) = token {
-                let (text, after) = rest.split_at(token.end());
-                let second = text.chars().next().map_or(0, char::len_utf8);
-                pieces.push((std::mem::take(&mut template), true));
-                pieces.push((text[..second].to_owned(), false));
-                pieces.push((text[second..].to_owned(), false));
-                rest = after;
-            }
-        }
-        template.push_str(rest);
-        pieces.push((template, true));
-        pieces.retain(|(text, _)| !text.is_empty());
-        pieces
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Role;
 
     /// A vocabulary of bytes, where `<s>` (256), `<end>` (257) and `<think>` (258) are control tokens.
     struct Bytes {

@@ -8,18 +8,22 @@
 //!   shared among them evenly, so a short prompt is not held up by a long one.
 //! - What a call's client must hear is an [`Update`]; the caller of [`Scheduler::turn`] takes them out and sends them.
 
+mod active;
+
 use std::time::Instant;
+
+use active::Active;
 
 use super::decoder::{Decoder, Row};
 use super::limits::Limits;
 use super::pace::Pace;
-use super::prompt::{Prompt, ThinkingMode, Token};
-use super::queue::{Queue, Waiting, milliseconds, waits};
+use super::prompt::{Prompt, ThinkingMode};
+use super::queue::{Queue, Waiting, waits};
 use super::text::Output;
 use super::thinking::Thinking;
 use super::{
-    CancelReason, EngineError, EngineErrorKind, FinishReason, GenerateRequest, Generation, Message,
-    Phase, Stats, Update, Usage,
+    CancelReason, EngineError, EngineErrorKind, FinishReason, GenerateRequest, Message, Phase,
+    Stats, Update, Usage,
 };
 
 /// See the module.
@@ -32,25 +36,6 @@ pub struct Scheduler<D: Decoder> {
     pace: Pace,
     ready_at: Instant,
     updates: Vec<(u64, Update)>,
-}
-
-/// A call that has a sequence.
-#[derive(Debug)]
-struct Active<S> {
-    id: u64,
-    prompt: Vec<Token>,
-    /// Prompt tokens that are decoded.
-    prefilled: usize,
-    reserved: u32,
-    max_tokens: u32,
-    seed: u32,
-    sampler: S,
-    /// Sampled and not yet decoded; there is one exactly while it generates.
-    next: Option<Token>,
-    output: Output,
-    usage: Usage,
-    admitted_at: Instant,
-    generating_at: Option<Instant>,
 }
 
 impl<D: Decoder> Scheduler<D> {
@@ -331,74 +316,6 @@ impl<D: Decoder> Scheduler<D> {
                 self.updates.push((active.id, Update::Failed(error)));
             }
         }
-    }
-}
-
-impl<S> Active<S> {
-    /// The next rows of the prompt, at most `share`.
-    fn prompt_rows(&self, sequence: usize, share: usize) -> Vec<Row> {
-        let end = self.prompt.len().min(self.prefilled + share);
-        (self.prefilled..end)
-            .map(|position| Row {
-                token: self.prompt[position],
-                position: count(position),
-                sequence,
-                logits: position + 1 == self.prompt.len(),
-            })
-            .collect()
-    }
-
-    /// Takes a sampled token, and its bytes unless it ends the answer; gives new text and the reason to end, if any.
-    fn take(
-        &mut self,
-        token: Token,
-        piece: Option<&[u8]>,
-        now: Instant,
-    ) -> (String, Option<FinishReason>) {
-        self.generating_at.get_or_insert(now);
-        let Some(piece) = piece else {
-            return (String::new(), Some(FinishReason::Stop));
-        };
-        let was_thinking = self.output.is_thinking();
-        let delta = self.output.push(piece).to_owned();
-        self.usage.completion_tokens += 1;
-        self.usage.thinking_tokens += u32::from(was_thinking || self.output.is_thinking());
-        self.next = Some(token);
-        let finished = if self.output.is_stopped() {
-            Some(FinishReason::Stop)
-        } else if self.usage.completion_tokens >= self.max_tokens {
-            Some(FinishReason::Length)
-        } else {
-            None
-        };
-        (delta, finished)
-    }
-
-    /// The text that was still held back, and the whole.
-    fn into_generation(mut self, reason: FinishReason, now: Instant) -> (String, Generation) {
-        let delta = self.output.finish().to_owned();
-        let generating_at = self.generating_at.unwrap_or(now);
-        self.usage.prefill_ms =
-            milliseconds(generating_at.saturating_duration_since(self.admitted_at));
-        self.usage.decode_ms = milliseconds(now.saturating_duration_since(generating_at));
-        let generation = Generation {
-            // A stop string can be complete only now, with text that was held back.
-            finish_reason: if self.output.is_stopped() {
-                FinishReason::Stop
-            } else {
-                reason
-            },
-            phase: if self.generating_at.is_some() {
-                Phase::Generate
-            } else {
-                Phase::Prefill
-            },
-            still_thinking: self.output.is_thinking(),
-            seed: self.seed,
-            usage: self.usage,
-            text: self.output.into_text(),
-        };
-        (delta, generation)
     }
 }
 

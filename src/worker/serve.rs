@@ -2,8 +2,10 @@
 //!
 //! Threads: the main one owns queue, scheduler, model and context; one reads stdin; one loads the model and ends; one
 //! renders and tokenises prompts, so that a long text never holds up a running stream. All speak to the main thread
-//! through one channel of [`Input`]s, whose end is the end of stdin. The channel has no bound: a bound would hide a
+//! through one channel of `Input`s, whose end is the end of stdin. The channel has no bound: a bound would hide a
 //! cancel behind long prompts, and the queue behind it refuses what is too much.
+
+mod prompts;
 
 use std::io::{BufRead, BufReader, Write};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -14,11 +16,11 @@ use std::time::{Duration, Instant};
 use super::{Command, Event, LoadModel, Ready, WIRE_VERSION};
 use crate::engine::decoder::Decoder;
 use crate::engine::limits::Limits;
-use crate::engine::llama::{Model, ModelVocabulary};
-use crate::engine::prompt::{Prompt, PromptBuilder};
+use crate::engine::llama::Model;
+use crate::engine::prompt::Prompt;
 use crate::engine::queue::{Queue, Waiting};
 use crate::engine::scheduler::Scheduler;
-use crate::engine::template::{ChatTemplate, stack_size};
+use crate::engine::template::stack_size;
 use crate::engine::{EngineError, EngineErrorKind, Message, Phase, Update};
 use crate::process;
 
@@ -221,7 +223,7 @@ impl Worker {
             );
         }
         let stack = stack_size(template.as_deref().unwrap_or_default());
-        let (prompts_tx, prompts) = channel();
+        let (prompts_tx, conversations) = channel();
         let (prepared, events) = (self.inputs_tx.clone(), self.events.clone());
         let vocabulary = model.vocabulary();
         thread::scope(|scope| {
@@ -230,11 +232,11 @@ impl Worker {
                 .stack_size(stack);
             builder
                 .spawn_scoped(scope, || {
-                    prepare_prompts(
+                    prompts::prepare_prompts(
                         vocabulary,
                         template.as_deref(),
                         limits.n_ctx,
-                        prompts,
+                        conversations,
                         &prepared,
                         &events,
                     );
@@ -343,48 +345,6 @@ fn log_limits(load: &LoadModel, limits: &Limits) {
         n_batch = limits.n_batch,
         "context planned"
     );
-}
-
-/// Renders and tokenises, in order, until the sender is gone.
-fn prepare_prompts(
-    vocabulary: ModelVocabulary<'_>,
-    template: Option<&str>,
-    n_ctx: u32,
-    prompts: Receiver<(u64, Vec<Message>)>,
-    prepared: &Sender<Input>,
-    events: &Events,
-) {
-    let builder = caught(|| {
-        let (bos, eos) = vocabulary.bos_and_eos();
-        let template = match template {
-            Some(source) => Some((ChatTemplate::new(source, bos, eos)?, source)),
-            None => None,
-        };
-        PromptBuilder::new(vocabulary, template, n_ctx)
-    });
-    for (id, messages) in prompts {
-        // Should this end the process, the server must not send the same call again.
-        events.call(id, Update::Preparing(true));
-        let prompt = builder
-            .as_ref()
-            .map_err(Clone::clone)
-            .and_then(|builder| caught(|| builder.build(&messages)));
-        events.call(id, Update::Preparing(false));
-        if prepared.send(Input::Prepared(id, prompt)).is_err() {
-            return;
-        }
-    }
-}
-
-/// A template is untrusted input: should it make the renderer panic, its call fails and the worker goes on.
-fn caught<T>(work: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineError> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|_| {
-        Err(EngineError::new(
-            EngineErrorKind::Template,
-            "the model's chat template could not be rendered",
-        )
-        .hint("the server's log holds the details"))
-    })
 }
 
 impl Input {

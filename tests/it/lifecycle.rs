@@ -6,7 +6,7 @@ use std::process::Stdio;
 use serde_json::json;
 
 use crate::support::{
-    Server, children_of, program, signal_process, smollm2, tiny, wait_for_end_of,
+    Server, children_of, program, signal_process, smollm2, spawn_piped, tiny, wait_for_end_of,
 };
 
 const SING: &str = "Sing forever.";
@@ -157,12 +157,7 @@ fn a_client_that_reads_nothing_does_not_hold_up_the_end() {
             .args(["--n_threads", "1"])
             .env("RUST_LOG", "trace");
         // Neither answers nor log are read.
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = spawn_piped(&mut command);
         let mut stdin = child.stdin.take().unwrap();
         writeln!(stdin, r#"{{"jsonrpc":"2.0","id":"first","method":"ping"}}"#).unwrap();
         let mut first = [0];

@@ -83,6 +83,16 @@ pub(crate) fn tiny_with_template(name: &str, template: &str) -> TempFile {
     TempFile::new(name, &bytes)
 }
 
+/// Starts a program with its three streams piped.
+pub(crate) fn spawn_piped(command: &mut Command) -> Child {
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
 /// A running server, spoken to over stdio. Killed with its test.
 pub(crate) struct Server {
     pub child: Child,
@@ -114,12 +124,7 @@ impl Server {
     }
 
     pub(crate) fn spawn(mut command: Command) -> Self {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = spawn_piped(&mut command);
         let stdout = child.stdout.take().unwrap();
         let (tx, lines) = channel();
         thread::spawn(move || {

@@ -1,21 +1,16 @@
 //! The worker by hand, without MCP.
 
 use std::io::Write;
-use std::process::{Output, Stdio};
+use std::process::Output;
 
 use serde_json::{Value, json};
 
-use crate::support::{program, tiny};
+use crate::support::{program, spawn_piped, tiny};
 
 fn run(commands: &[Value]) -> Output {
     let mut command = program();
     command.arg("worker").env("RUST_LOG", "debug");
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = spawn_piped(&mut command);
     let mut stdin = child.stdin.take().unwrap();
     for command in commands {
         stdin.write_all(format!("{command}\n").as_bytes()).unwrap();

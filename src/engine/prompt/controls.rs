@@ -1,0 +1,106 @@
+//! Control tokens in the text of a message: marked before the template renders it, and told apart afterwards.
+
+use aho_corasick::{AhoCorasick, MatchKind};
+
+use crate::engine::{EngineError, EngineErrorKind, Message, Role};
+
+/// The texts of control tokens, and where they occur.
+#[derive(Debug)]
+pub(super) struct ControlTexts {
+    finder: AhoCorasick,
+}
+
+/// The two characters around a control token of a content.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Marks {
+    open: char,
+    close: char,
+}
+
+impl Marks {
+    pub(super) fn absent_from(messages: &[Message]) -> Option<Self> {
+        let mut free = ('\u{fdd0}'..='\u{fdef}').filter(|mark| {
+            !messages
+                .iter()
+                .any(|message| message.content.contains(*mark))
+        });
+        Some(Self {
+            open: free.next()?,
+            close: free.next()?,
+        })
+    }
+}
+
+impl ControlTexts {
+    /// # Errors
+    /// `Load` where they are too many for a search automaton.
+    pub(super) fn new(texts: Vec<String>) -> Result<Self, EngineError> {
+        let finder = AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostLongest)
+            .build(texts)
+            .map_err(|error| {
+                EngineError::new(
+                    EngineErrorKind::Load,
+                    format!("the model's control tokens could not be indexed: {error}"),
+                )
+            })?;
+        Ok(Self { finder })
+    }
+
+    /// `message` with its control tokens between marks. An earlier answer's thinking tags stay bare: templates look for
+    /// them.
+    pub(super) fn mark(&self, message: &Message, marks: Marks) -> Message {
+        let content = &message.content;
+        let mut marked = String::with_capacity(content.len());
+        let mut from = 0;
+        for found in self.finder.find_iter(content) {
+            let text = &content[found.range()];
+            if message.role == Role::Assistant && matches!(text, "<think>" | "</think>") {
+                continue;
+            }
+            marked.push_str(&content[from..found.start()]);
+            marked.push(marks.open);
+            marked.push_str(text);
+            marked.push(marks.close);
+            from = found.end();
+        }
+        marked.push_str(&content[from..]);
+        Message {
+            role: message.role,
+            content: marked,
+        }
+    }
+
+    /// The pieces of a rendered text, in order, none empty; true for the template's, false for a content's control token.
+    ///
+    /// Such a token is two pieces, its first character and the rest: a vocabulary may recognise it in plain text too.
+    /// What follows an opening mark is protected whether its partner is there or a template has cut it off; a mark
+    /// without a token behind it is dropped.
+    pub(super) fn split(&self, rendered: &str, marks: Marks) -> Vec<(String, bool)> {
+        let mut pieces = Vec::new();
+        let mut template = String::new();
+        let mut rest = rendered;
+        while let Some(at) = rest.find([marks.open, marks.close]) {
+            template.push_str(&rest[..at]);
+            let mut behind = rest[at..].chars();
+            let mark = behind.next();
+            rest = behind.as_str();
+            let token = self
+                .finder
+                .find(rest)
+                .filter(|found| mark == Some(marks.open) && found.start() == 0);
+            if let Some(token) = token {
+                let (text, after) = rest.split_at(token.end());
+                let second = text.chars().next().map_or(0, char::len_utf8);
+                pieces.push((std::mem::take(&mut template), true));
+                pieces.push((text[..second].to_owned(), false));
+                pieces.push((text[second..].to_owned(), false));
+                rest = after;
+            }
+        }
+        template.push_str(rest);
+        pieces.push((template, true));
+        pieces.retain(|(text, _)| !text.is_empty());
+        pieces
+    }
+}

@@ -1,0 +1,101 @@
+//! A call that has a sequence: its prompt, its answer so far, and how it ends.
+
+use std::time::Instant;
+
+use super::count;
+use crate::engine::decoder::Row;
+use crate::engine::prompt::Token;
+use crate::engine::queue::milliseconds;
+use crate::engine::text::Output;
+use crate::engine::{FinishReason, Generation, Phase, Usage};
+
+/// A call that has a sequence.
+#[derive(Debug)]
+pub(super) struct Active<S> {
+    pub(super) id: u64,
+    pub(super) prompt: Vec<Token>,
+    /// Prompt tokens that are decoded.
+    pub(super) prefilled: usize,
+    pub(super) reserved: u32,
+    pub(super) max_tokens: u32,
+    pub(super) seed: u32,
+    pub(super) sampler: S,
+    /// Sampled and not yet decoded; there is one exactly while it generates.
+    pub(super) next: Option<Token>,
+    pub(super) output: Output,
+    pub(super) usage: Usage,
+    pub(super) admitted_at: Instant,
+    pub(super) generating_at: Option<Instant>,
+}
+
+impl<S> Active<S> {
+    /// The next rows of the prompt, at most `share`.
+    pub(super) fn prompt_rows(&self, sequence: usize, share: usize) -> Vec<Row> {
+        let end = self.prompt.len().min(self.prefilled + share);
+        (self.prefilled..end)
+            .map(|position| Row {
+                token: self.prompt[position],
+                position: count(position),
+                sequence,
+                logits: position + 1 == self.prompt.len(),
+            })
+            .collect()
+    }
+
+    /// Takes a sampled token, and its bytes unless it ends the answer; gives new text and the reason to end, if any.
+    pub(super) fn take(
+        &mut self,
+        token: Token,
+        piece: Option<&[u8]>,
+        now: Instant,
+    ) -> (String, Option<FinishReason>) {
+        self.generating_at.get_or_insert(now);
+        let Some(piece) = piece else {
+            return (String::new(), Some(FinishReason::Stop));
+        };
+        let was_thinking = self.output.is_thinking();
+        let delta = self.output.push(piece).to_owned();
+        self.usage.completion_tokens += 1;
+        self.usage.thinking_tokens += u32::from(was_thinking || self.output.is_thinking());
+        self.next = Some(token);
+        let finished = if self.output.is_stopped() {
+            Some(FinishReason::Stop)
+        } else if self.usage.completion_tokens >= self.max_tokens {
+            Some(FinishReason::Length)
+        } else {
+            None
+        };
+        (delta, finished)
+    }
+
+    /// The text that was still held back, and the whole.
+    pub(super) fn into_generation(
+        mut self,
+        reason: FinishReason,
+        now: Instant,
+    ) -> (String, Generation) {
+        let delta = self.output.finish().to_owned();
+        let generating_at = self.generating_at.unwrap_or(now);
+        self.usage.prefill_ms =
+            milliseconds(generating_at.saturating_duration_since(self.admitted_at));
+        self.usage.decode_ms = milliseconds(now.saturating_duration_since(generating_at));
+        let generation = Generation {
+            // A stop string can be complete only now, with text that was held back.
+            finish_reason: if self.output.is_stopped() {
+                FinishReason::Stop
+            } else {
+                reason
+            },
+            phase: if self.generating_at.is_some() {
+                Phase::Generate
+            } else {
+                Phase::Prefill
+            },
+            still_thinking: self.output.is_thinking(),
+            seed: self.seed,
+            usage: self.usage,
+            text: self.output.into_text(),
+        };
+        (delta, generation)
+    }
+}

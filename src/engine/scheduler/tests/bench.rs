@@ -1,0 +1,215 @@
+//! A scheduler with a scripted decoder, and what was seen of it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::engine::decoder::{Decoder, Row};
+use crate::engine::limits::Limits;
+use crate::engine::prompt::{Prompt, ThinkingMode, Token};
+use crate::engine::queue::Queue;
+use crate::engine::scheduler::Scheduler;
+use crate::engine::{EngineErrorKind, FinishReason, GenerateRequest, SamplingParams, Update};
+
+pub(super) const MS: Duration = Duration::from_millis(1);
+
+/// The token that ends an answer; others are their own byte.
+pub(super) const END: Token = 0;
+
+/// Every sequence writes the script's text again and again, or to its end.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Script {
+    /// What is written, from its beginning in every sequence.
+    pub(super) text: &'static str,
+    /// Whether it ends.
+    pub(super) ends: bool,
+    /// Decodes that fail, by number.
+    pub(super) failing: Vec<usize>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) batches: Vec<Vec<Row>>,
+    pub(super) cleared: Vec<usize>,
+}
+
+#[derive(Debug)]
+pub(super) struct Scripted {
+    pub(super) script: Script,
+    pub(super) seen: Rc<RefCell<Seen>>,
+}
+
+impl Decoder for Scripted {
+    type Sampler = usize;
+
+    fn sampler(&self, _: &SamplingParams, _: &[Token]) -> usize {
+        0
+    }
+
+    fn decode(&mut self, batch: &[Row]) -> Result<Duration, String> {
+        let mut seen = self.seen.borrow_mut();
+        seen.batches.push(batch.to_vec());
+        if self.script.failing.contains(&seen.batches.len()) {
+            return Err("a scripted failure".into());
+        }
+        Ok(MS)
+    }
+
+    fn sample(&mut self, row: usize, written: &mut usize) -> Token {
+        let seen = self.seen.borrow();
+        assert!(
+            seen.batches.last().unwrap()[row].logits,
+            "only rows with logits may be sampled"
+        );
+        let bytes = self.script.text.as_bytes();
+        *written += 1;
+        if self.script.ends && *written > bytes.len() {
+            END
+        } else {
+            bytes[(*written - 1) % bytes.len()].into()
+        }
+    }
+
+    fn is_end(&self, token: Token) -> bool {
+        token == END
+    }
+
+    fn piece(&self, token: Token) -> Vec<u8> {
+        vec![u8::try_from(token).unwrap()]
+    }
+
+    fn clear(&mut self, sequence: usize) {
+        self.seen.borrow_mut().cleared.push(sequence);
+    }
+}
+
+pub(super) struct Bench {
+    pub(super) scheduler: Scheduler<Scripted>,
+    pub(super) seen: Rc<RefCell<Seen>>,
+    pub(super) start: Instant,
+    pub(super) updates: Vec<(u64, Update)>,
+}
+
+pub(super) const LIMITS: Limits = Limits {
+    parallel: 2,
+    n_ctx: 100,
+    kv_cells: 200,
+    n_batch: 64,
+};
+
+impl Bench {
+    pub(super) fn new(limits: Limits, max_waiting: usize, script: Script) -> Self {
+        let seen = Rc::new(RefCell::new(Seen::default()));
+        let start = Instant::now();
+        let decoder = Scripted {
+            script,
+            seen: Rc::clone(&seen),
+        };
+        Self {
+            scheduler: Scheduler::new(decoder, limits, Queue::new(max_waiting), start),
+            seen,
+            start,
+            updates: Vec::new(),
+        }
+    }
+
+    pub(super) fn submit(&mut self, id: u64, prompt: usize, max_tokens: u32) {
+        if self.enter(id, max_tokens, &[]) {
+            self.scheduler.prepared(id, Ok(prompt_of(prompt)));
+        }
+    }
+
+    pub(super) fn enter(&mut self, id: u64, max_tokens: u32, stop: &[&str]) -> bool {
+        self.scheduler
+            .submit(id, request(max_tokens, stop), self.start);
+        self.scheduler.queue.ids().any(|waiting| waiting == id)
+    }
+
+    pub(super) fn turn(&mut self) {
+        self.scheduler.turn(self.start);
+        self.updates.extend(self.scheduler.take_updates());
+    }
+
+    pub(super) fn turns_until_empty(&mut self) {
+        for _ in 0..10_000 {
+            self.turn();
+            if self.scheduler.is_empty() {
+                return;
+            }
+        }
+        panic!("it never ends");
+    }
+
+    pub(super) fn ends(&self) -> Vec<(u64, FinishReason, String)> {
+        self.updates
+            .iter()
+            .filter_map(|(id, update)| match update {
+                Update::Done(generation) => {
+                    Some((*id, generation.finish_reason, generation.text.clone()))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
+    pub(super) fn failures(&self) -> Vec<(u64, EngineErrorKind)> {
+        self.updates
+            .iter()
+            .filter_map(|(id, update)| match update {
+                Update::Failed(error) => Some((*id, error.kind)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    pub(super) fn last_batch(&self) -> Vec<Row> {
+        self.seen
+            .borrow()
+            .batches
+            .last()
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    pub(super) fn batches(&self) -> usize {
+        self.seen.borrow().batches.len()
+    }
+}
+
+pub(super) fn request(max_tokens: u32, stop: &[&str]) -> GenerateRequest {
+    GenerateRequest {
+        messages: Vec::new(),
+        max_tokens,
+        sampling: SamplingParams {
+            temperature: 0.0,
+            top_p: 1.0,
+            top_k: 0,
+            min_p: 0.0,
+            repeat_penalty: 1.0,
+            seed: 7,
+        },
+        stop: stop.iter().map(ToString::to_string).collect(),
+    }
+}
+
+pub(super) fn prompt_of(length: usize) -> Prompt {
+    Prompt {
+        tokens: vec![1; length],
+        thinking: ThinkingMode::Never,
+    }
+}
+
+pub(super) fn endless() -> Script {
+    Script {
+        text: "la ",
+        ..Script::default()
+    }
+}
+
+pub(super) fn says(text: &'static str) -> Script {
+    Script {
+        text,
+        ends: true,
+        ..Script::default()
+    }
+}

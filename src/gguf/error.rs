@@ -1,0 +1,87 @@
+//! What can be wrong with a model's file, and the way out.
+
+use std::io;
+use std::path::PathBuf;
+
+/// A file that cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum GgufError {
+    /// There is nothing at that path.
+    #[error("the model file `{}` does not exist", .0.display())]
+    Missing(PathBuf),
+    /// A folder, or something else that is no file.
+    #[error("`{}` is not a file", .0.display())]
+    NotAFile(PathBuf),
+    /// It could not be read.
+    #[error("could not read the model file `{}`", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Another kind of file.
+    #[error("`{}` is not a GGUF model file: {found}", path.display())]
+    NotGguf {
+        /// The file.
+        path: PathBuf,
+        /// What stands at its beginning.
+        found: String,
+    },
+    /// A version that is not known.
+    #[error("`{}` is a GGUF file of version {version}; versions 2 and 3 are supported", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        version: u32,
+    },
+    /// The file ends before its content does.
+    #[error("the model file `{}` is truncated: it has {found} bytes, {needed}", path.display())]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that are there.
+        found: u64,
+        /// Bytes that the header asks for, as words.
+        needed: String,
+    },
+    /// A model that does not write text: one for embeddings, an encoder, a vision projector.
+    #[error("the model `{}` (architecture `{architecture}`) does not generate text", path.display())]
+    NotGenerative {
+        /// The file.
+        path: PathBuf,
+        /// What it says it is.
+        architecture: String,
+    },
+    /// The header contradicts itself.
+    #[error("the header of the model file `{}` is broken: {cause}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        cause: &'static str,
+    },
+}
+
+impl GgufError {
+    /// The way out.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Missing(_) => {
+                "check the path of --model; a relative one starts at the current folder".into()
+            }
+            Self::NotAFile(_) => "name the .gguf file itself".into(),
+            Self::Unreadable { .. } => "check the path and the file's permissions".into(),
+            Self::NotGguf { .. } => {
+                "--model takes a model in GGUF format, as llama.cpp uses it (often named *.gguf)"
+                    .into()
+            }
+            Self::Version { .. } => "convert the model again with a current llama.cpp".into(),
+            Self::Truncated { .. } => "download the file again, its end is missing".into(),
+            Self::NotGenerative { .. } => "choose a chat or base model".into(),
+            Self::Malformed { .. } => "download the file again, or convert it again".into(),
+        }
+    }
+}
