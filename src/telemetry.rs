@@ -68,11 +68,14 @@ pub fn init_worker() {
 /// be the reason of a crash: true for them.
 pub fn relay(model: &str, line: &str) -> bool {
     let line = line.trim();
+    if line.is_empty() {
+        return false;
+    }
     let (level, rest) = line.split_once(' ').unwrap_or((line, ""));
     let (target, message) = rest.trim_start().split_once(": ").unwrap_or(("", rest));
     let Ok(level) = level.parse::<Level>() else {
         tracing::warn!(target: "llama-cpp-2", model, "{line}");
-        return !line.is_empty();
+        return true;
     };
     // A target must be a constant, and so must a level.
     macro_rules! log {

@@ -8,6 +8,7 @@
 mod prompts;
 
 use std::io::{BufRead, BufReader, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -162,9 +163,15 @@ impl Worker {
         let (path, n_gpu_layers) = (load.path.clone(), load.n_gpu_layers);
         let (events, inputs) = (self.events.clone(), self.inputs_tx.clone());
         thread::spawn(move || {
-            let model = Model::load(&path, n_gpu_layers, move |percent| {
-                events.send(&Event::Loading(percent));
-            });
+            let model = caught(
+                EngineErrorKind::Load,
+                "the model could not be loaded",
+                || {
+                    Model::load(&path, n_gpu_layers, move |percent| {
+                        events.send(&Event::Loading(percent));
+                    })
+                },
+            );
             drop(inputs.send(Input::Loaded(Box::new(model))));
         });
     }
@@ -345,6 +352,17 @@ fn log_limits(load: &LoadModel, limits: &Limits) {
         n_batch = limits.n_batch,
         "context planned"
     );
+}
+
+/// A file or a template is untrusted input: should it make the code over it panic, that is an error of `kind` like others.
+fn caught<T>(
+    kind: EngineErrorKind,
+    what: &str,
+    work: impl FnOnce() -> Result<T, EngineError>,
+) -> Result<T, EngineError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_panic| {
+        Err(EngineError::new(kind, what).hint("the server's log holds the details"))
+    })
 }
 
 impl Input {
