@@ -1,4 +1,7 @@
 //! Control tokens in the text of a message: marked before the template renders it, and told apart afterwards.
+//!
+//! A text with such a token is tokenised in pieces; vocabularies that begin every text with a space (SPM) then put one
+//! before each piece, a blemish of texts that hold control tokens only.
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
