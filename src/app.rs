@@ -1,16 +1,18 @@
-//! Wiring and lifetime: config → registry → dispatcher → transport; signals.
+//! Wiring and lifetime: config → registry → dispatcher → transport; signals, of which the first lets the server end in
+//! order, and the second ends it at once.
 
 use std::sync::Arc;
 
 use anyhow::Context;
-use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::http::HttpConfig;
+use crate::config::{Config, Transport};
 use crate::mcp::dispatcher::Dispatcher;
 use crate::process::ProtocolOutput;
 use crate::registry::Registry;
 use crate::tools::Catalog;
 use crate::transport;
+use crate::transport::http::Ending;
 use crate::worker::client::Launcher;
 
 /// Serves `config` over stdio until the client or a signal ends it.
@@ -33,38 +35,65 @@ pub fn run(config: &Config, output: Box<dyn ProtocolOutput>) -> anyhow::Result<(
 const SERVER_THREADS: usize = 2;
 
 async fn serve(config: &Config, output: Box<dyn ProtocolOutput>) -> anyhow::Result<()> {
-    let shutdown = CancellationToken::new();
-    cancel_on_signal(shutdown.clone()).context("could not listen to signals")?;
+    let ending = Ending::default();
+    end_on_signal(ending.clone()).context("could not listen to signals")?;
+    match &config.transport {
+        Transport::Stdio => transport::stdio::serve(start(config)?, output, ending.drain)
+            .await
+            .context("stdio failed"),
+        Transport::Http(http) => {
+            // Before a model is loaded: a port that is in use is told at once.
+            let listener = transport::http::listen(http)
+                .await
+                .with_context(|| could_not_listen(http))?;
+            transport::http::serve(start(config)?, http, listener, ending)
+                .await
+                .context("HTTP failed")
+        }
+    }
+}
+
+/// The dispatcher over all that serves it.
+fn start(config: &Config) -> anyhow::Result<Arc<Dispatcher>> {
     let program = Launcher::this_program().context("could not find this program's file")?;
     let launcher = Launcher::new(program).context("could not start a thread")?;
     let registry = Arc::new(Registry::new(launcher, config.model.clone()));
     registry.preload();
-    let dispatcher = Arc::new(Dispatcher::new(Catalog::new(config, Arc::clone(&registry))));
-    transport::stdio::serve(dispatcher, output, shutdown)
-        .await
-        .context("stdio failed")
+    Ok(Arc::new(Dispatcher::new(Catalog::new(config, registry))))
 }
 
-/// SIGTERM and SIGINT (Ctrl-C elsewhere) end the server in order.
-fn cancel_on_signal(shutdown: CancellationToken) -> std::io::Result<()> {
+fn could_not_listen(http: &HttpConfig) -> String {
+    let addresses: Vec<String> = http.addresses.iter().map(ToString::to_string).collect();
+    format!(
+        "could not listen on {}; `--host` and `--port` choose another address",
+        addresses.join(" or ")
+    )
+}
+
+/// SIGTERM and SIGINT (Ctrl-C elsewhere).
+fn end_on_signal(ending: Ending) -> std::io::Result<()> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+            for token in [ending.drain, ending.stop] {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                tracing::info!("ending by a signal");
+                token.cancel();
             }
-            shutdown.cancel();
-            tracing::info!("ending by a signal");
         });
     }
     #[cfg(not(unix))]
     tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            shutdown.cancel();
+        for token in [ending.drain, ending.stop] {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                token.cancel();
+            }
         }
     });
     Ok(())

@@ -9,6 +9,7 @@ use clap::{Args, Parser, ValueEnum};
 use crate::config::Overrides;
 
 const MODEL: &str = "Model";
+const TRANSPORT: &str = "Transport; all but the mode count for http alone";
 const TOOL: &str = "Tool, and defaults that a call may override";
 
 /// Local GGUF models as MCP tools, by llama.cpp.
@@ -126,22 +127,42 @@ pub struct Serve {
     #[arg(
         long,
         value_name = "MODE",
-        help_heading = "Transport",
+        help_heading = TRANSPORT,
         hide_possible_values = true
     )]
-    pub transport: Option<Transport>,
+    transport: Option<Transport>,
 
-    /// Host to bind HTTP server
-    #[arg(long, value_name = "HOST", hide = true)]
-    pub host: Option<String>,
+    /// Host to bind HTTP server [default: 127.0.0.1]
+    #[arg(long, value_name = "HOST", help_heading = TRANSPORT)]
+    host: Option<String>,
 
-    /// Port for HTTP server
-    #[arg(long, value_name = "PORT", hide = true)]
-    pub port: Option<u16>,
+    /// Port for HTTP server (0 = a free one) [default: 8080]
+    #[arg(long, value_name = "PORT", help_heading = TRANSPORT)]
+    port: Option<u16>,
 
-    /// Bearer token for HTTP authentication
-    #[arg(long, value_name = "TOKEN", hide = true)]
-    pub auth: Option<String>,
+    /// Bearer token for HTTP authentication; LLAMA_MCP_AUTH and --auth_file keep it off the command line
+    #[arg(long, value_name = "TOKEN", help_heading = TRANSPORT, allow_hyphen_values = true)]
+    auth: Option<String>,
+
+    /// File that holds the bearer token
+    #[arg(long = "auth_file", alias = "auth-file", value_name = "FILE", help_heading = TRANSPORT, conflicts_with = "auth")]
+    auth_file: Option<PathBuf>,
+
+    /// Serve other machines without a token
+    #[arg(long = "allow_unauthenticated", alias = "allow-unauthenticated", help_heading = TRANSPORT)]
+    allow_unauthenticated: bool,
+
+    /// Names by which clients may reach the server, beside loopback and --host
+    #[arg(long = "allowed_hosts", alias = "allowed-hosts", value_name = "HOST,…", help_heading = TRANSPORT, value_delimiter = ',')]
+    allowed_hosts: Vec<String>,
+
+    /// Origins whose pages may use the server, beside those on loopback
+    #[arg(long = "allowed_origins", alias = "allowed-origins", value_name = "ORIGIN,…", help_heading = TRANSPORT, value_delimiter = ',')]
+    allowed_origins: Vec<String>,
+
+    /// Seconds that running calls get to end after SIGTERM [default: 10]
+    #[arg(long = "drain_time", alias = "drain-time", value_name = "SECONDS", help_heading = TRANSPORT, allow_negative_numbers = true)]
+    drain_time: Option<f64>,
 }
 
 impl Serve {
@@ -165,6 +186,15 @@ impl Serve {
             seed: self.seed,
             prompt_suffix: self.prompt_suffix,
             deadline: self.deadline,
+            is_http: self.transport == Some(Transport::Http),
+            host: self.host,
+            port: self.port,
+            auth: self.auth,
+            auth_file: self.auth_file,
+            allow_unauthenticated: self.allow_unauthenticated,
+            allowed_hosts: self.allowed_hosts,
+            allowed_origins: self.allowed_origins,
+            drain_time: self.drain_time,
         }
     }
 }

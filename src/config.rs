@@ -1,11 +1,15 @@
 //! `Config`: validated, resolved, typed. What was typed ([`Overrides`]) goes in, what the program runs by comes out.
 
+pub mod error;
+pub mod http;
 pub mod ranges;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::gguf::{self, GgufError};
+use crate::gguf;
+pub use error::ConfigError;
+use http::HttpConfig;
 use ranges::Range;
 
 /// Everything that can be said on the command line; none is what was not said.
@@ -32,6 +36,24 @@ pub struct Overrides {
     pub seed: Option<i64>,
     pub prompt_suffix: Option<String>,
     pub deadline: Option<f64>,
+    pub is_http: bool,
+    pub host: Option<String>,
+    pub port: Option<u16>,
+    pub auth: Option<String>,
+    pub auth_file: Option<PathBuf>,
+    pub allow_unauthenticated: bool,
+    pub allowed_hosts: Vec<String>,
+    pub allowed_origins: Vec<String>,
+    pub drain_time: Option<f64>,
+}
+
+/// What the surroundings say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Surroundings {
+    /// CPUs that this process may use.
+    pub cpus: usize,
+    /// [`http::AUTH_VARIABLE`], where it is set.
+    pub auth: Option<String>,
 }
 
 /// What the program runs by.
@@ -39,8 +61,19 @@ pub struct Overrides {
 pub struct Config {
     /// The model that is served.
     pub model: ModelConfig,
+    /// How clients connect.
+    pub transport: Transport,
     /// Where the program gives less than was asked: for the log.
     pub notes: Vec<String>,
+}
+
+/// How clients connect.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Transport {
+    /// By standard input and output.
+    Stdio,
+    /// By Streamable HTTP.
+    Http(HttpConfig),
 }
 
 /// A model and the tool that it is.
@@ -93,60 +126,23 @@ pub struct Defaults {
     pub deadline: Option<Duration>,
 }
 
-/// A configuration that cannot be run.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// No model was named.
-    #[error("no model is given")]
-    NoModel,
-    /// More than one was named.
-    #[error("a server serves one model, {0} are given")]
-    SeveralModels(usize),
-    /// llama.cpp takes paths as UTF-8.
-    #[error("the model's path `{}` is not valid UTF-8", .0.display())]
-    PathNotUtf8(PathBuf),
-    /// The documented transport that is not there yet.
-    #[error("`--transport`: `http` is not part of this version")]
-    HttpNotBuilt,
-    /// The model's file is none.
-    #[error(transparent)]
-    Model(#[from] GgufError),
-    /// Values out of range, all of them.
-    #[error("{}", .0.join("\n       "))]
-    Values(Vec<String>),
-}
-
-impl ConfigError {
-    /// The way out.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::HttpNotBuilt => {
-                Some("leave the flag out: the server speaks MCP over stdio".into())
-            }
-            Self::SeveralModels(_) => Some("start a server for each of them".into()),
-            Self::PathNotUtf8(_) => Some("rename the file".into()),
-            Self::NoModel => Some("llama-mcp-server --model /path/to/model.gguf".into()),
-            Self::Model(error) => Some(error.hint()),
-            Self::Values(_) => None,
-        }
-    }
-}
-
 /// Tool names as every client accepts them: one bad name makes Claude Desktop drop the whole server.
 const MAX_TOOL_NAME: usize = 64;
 
 impl Config {
-    /// Resolves what was typed, on a machine where this process may use `cpus` CPUs. Reads the model's header.
+    /// Resolves what was typed. Reads the model's header and, for HTTP, the token's file and the host's addresses.
     ///
     /// # Errors
     /// All values out of range at once; then what is wrong with the model's file.
-    pub fn resolve(typed: &Overrides, cpus: usize) -> Result<Self, ConfigError> {
+    pub fn resolve(typed: &Overrides, around: &Surroundings) -> Result<Self, ConfigError> {
+        let cpus = around.cpus;
         let mut check = Checker::default();
         let seed: i64 = check.integer("seed", typed.seed, ranges::SEED, 42);
         let threads: usize = check.integer("n_threads", typed.n_threads, ranges::N_THREADS, 4);
         let deadline = typed
             .deadline
             .map(|seconds| check.number("deadline", Some(seconds), ranges::DEADLINE, 0.0));
+        let drain_time = check.number("drain_time", typed.drain_time, ranges::DRAIN_TIME, 10.0);
         let mut config = Self {
             model: ModelConfig {
                 name: "default".into(),
@@ -192,6 +188,7 @@ impl Config {
                     deadline: deadline.map(Duration::from_secs_f64),
                 },
             },
+            transport: Transport::Stdio,
             notes: (threads > cpus)
                 .then(|| {
                     format!(
@@ -211,6 +208,11 @@ impl Config {
         };
         if path.to_str().is_none() {
             return Err(ConfigError::PathNotUtf8(path.clone()));
+        }
+        if typed.is_http {
+            let drain_time = Duration::from_secs_f64(drain_time);
+            let http = HttpConfig::resolve(typed, around.auth.as_deref(), drain_time)?;
+            config.transport = Transport::Http(http);
         }
         let header = gguf::read_header(path)?;
         let stem = || {
@@ -320,9 +322,13 @@ mod tests {
         }
     }
 
+    fn with_cpus(cpus: usize) -> Surroundings {
+        Surroundings { cpus, auth: None }
+    }
+
     #[test]
     fn the_documented_defaults_hold() {
-        let model = Config::resolve(&typed(), 8).unwrap().model;
+        let model = Config::resolve(&typed(), &with_cpus(8)).unwrap().model;
         assert_eq!(
             (
                 model.n_gpu_layers,
@@ -369,7 +375,7 @@ mod tests {
             ..typed()
         };
         assert_eq!(
-            Config::resolve(&drawn, 1).unwrap().model.defaults.seed,
+            Config::resolve(&drawn, &with_cpus(1)).unwrap().model.defaults.seed,
             None
         );
     }
@@ -382,7 +388,7 @@ mod tests {
             tool_name: Some("a b".into()),
             ..typed()
         };
-        let error = Config::resolve(&wrong, 1).unwrap_err().to_string();
+        let error = Config::resolve(&wrong, &with_cpus(1)).unwrap_err().to_string();
         insta::assert_snapshot!(error, @r"
         `--tool_name`: must be 1 to 64 letters, digits, `_` or `-`, found `a b`
                `--temperature`: must be from 0 to 5, found NaN

@@ -8,8 +8,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use llama_mcp_server::cli::{Cli, Transport, WORKER, WorkerCli};
-use llama_mcp_server::config::{Config, ConfigError};
+use llama_mcp_server::cli::{Cli, WORKER, WorkerCli};
+use llama_mcp_server::config::http::AUTH_VARIABLE;
+use llama_mcp_server::config::{Config, ConfigError, Surroundings};
 use llama_mcp_server::process::ProtocolOutput;
 use llama_mcp_server::{app, process, telemetry, worker};
 
@@ -46,11 +47,13 @@ fn work(cli: &WorkerCli) -> Result<ExitCode, Failure> {
 fn serve(cli: Cli) -> Result<ExitCode, Failure> {
     let output = take_stdout()?;
     let _log = telemetry::init_server();
-    if cli.serve.transport == Some(Transport::Http) {
-        return Err(Failure::Config(ConfigError::HttpNotBuilt));
-    }
-    let config = Config::resolve(&cli.serve.into_overrides(), process::available_cpus())
-        .map_err(Failure::Config)?;
+    let around = Surroundings {
+        cpus: process::available_cpus(),
+        // What is no text is no token either, which is told with its name.
+        auth: env::var_os(AUTH_VARIABLE).map(|token| token.to_string_lossy().into_owned()),
+    };
+    let config =
+        Config::resolve(&cli.serve.into_overrides(), &around).map_err(Failure::Config)?;
     for note in &config.notes {
         tracing::info!("{note}");
     }

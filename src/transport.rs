@@ -2,4 +2,6 @@
 //! [`Dispatcher`](crate::mcp::dispatcher::Dispatcher) with a [`Peer`](crate::mcp::dispatcher::Peer) for what goes back
 //! before the answer, and sends the answer.
 
+pub mod guard;
+pub mod http;
 pub mod stdio;

@@ -44,6 +44,8 @@ pub const SEED: Range<i64> = range(-1, 4_294_967_294);
 pub const MAX_TOKENS: Range<i64> = range(1, 1_000_000_000);
 /// Seconds: from what a timer can tell to a week.
 pub const DEADLINE: Range<f64> = range(0.001, 604_800.0);
+/// Seconds: an hour is longer than any supervisor waits.
+pub const DRAIN_TIME: Range<f64> = range(0.0, 3600.0);
 /// More layers than any model has.
 pub const N_GPU_LAYERS: Range<i64> = range(0, 1_000_000);
 /// Tokens; 0 is what the model was trained for.

@@ -13,6 +13,9 @@ pub const METHOD_NOT_FOUND: i64 = -32601;
 pub const INVALID_PARAMS: i64 = -32602;
 /// A fault of ours.
 pub const INTERNAL_ERROR: i64 = -32603;
+/// A request that was cancelled, where its client still waits (the number is that of the Language Server Protocol, which
+/// the official Python server sends too).
+pub const REQUEST_CANCELLED: i64 = -32800;
 
 /// A request's id: a string or a number, and 1 is not "1".
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]

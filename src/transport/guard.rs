@@ -1,0 +1,300 @@
+//! Every refusal before a body is read: Host, Origin, bearer token, size and type of the body.
+//!
+//! A local server is reached by every page that its user has open. A page of another site names its own origin, and after
+//! DNS rebinding its own host: both are checked on all requests (2025-11-25 `basic/transports`, Security Warning). The
+//! demand for `Content-Type: application/json` stops the POSTs that browsers send without asking.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::header::{
+    ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN,
+    RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use crate::config::http::{BearerToken, HttpConfig};
+use crate::mcp::jsonrpc::{ErrorObject, INVALID_REQUEST, Outgoing};
+
+/// The largest body: the default of the official Python server too, room for a million words.
+pub const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
+
+/// What is let through.
+#[derive(Debug)]
+pub struct Guard {
+    hosts: Vec<String>,
+    any_address: bool,
+    origins: Vec<String>,
+    auth: Option<BearerToken>,
+}
+
+impl Guard {
+    /// The rules of `config`: loopback names, the host that is bound, and the configured ones.
+    pub fn new(config: &HttpConfig) -> Self {
+        let mut hosts = config.allowed_hosts.clone();
+        hosts.push(config.host.clone());
+        hosts.extend(config.addresses.iter().map(|address| address.ip().to_string()));
+        Self {
+            hosts,
+            // A server that is bound to all addresses is reached by any of them. Rebinding takes a name.
+            any_address: config
+                .addresses
+                .iter()
+                .any(|address| address.ip().is_unspecified()),
+            origins: config.allowed_origins.clone(),
+            auth: config.auth.clone(),
+        }
+    }
+
+    /// Whether a request may come from where it comes.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn check_source(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+        let mut named = headers
+            .get_all(HOST)
+            .iter()
+            .map(|host| host.to_str().ok().and_then(|host| host.parse().ok()))
+            .chain(uri.authority().map(|authority| Some(authority.clone())))
+            .peekable();
+        if named.peek().is_none() {
+            return Err(Refusal::forbidden("the request names no host"));
+        }
+        for host in named {
+            let allowed = host.is_some_and(|host: Authority| self.allows_host(host.host()));
+            if !allowed {
+                return Err(Refusal::forbidden(
+                    "the server is not reached by this `Host`; `--allowed_hosts` adds names",
+                ));
+            }
+        }
+        // Clients that are no browsers send no Origin.
+        for origin in headers.get_all(ORIGIN) {
+            if !origin
+                .to_str()
+                .is_ok_and(|origin| self.allows_origin(origin))
+            {
+                return Err(Refusal::forbidden(
+                    "pages of this `Origin` may not use the server; `--allowed_origins` adds some",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn allows_host(&self, host: &str) -> bool {
+        let address = host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
+        is_loopback(host, address)
+            || (self.any_address && address.is_some())
+            || self
+                .hosts
+                .iter()
+                .any(|allowed| same_host(allowed, host, address))
+    }
+
+    fn allows_origin(&self, origin: &str) -> bool {
+        if self
+            .origins
+            .iter()
+            .any(|allowed| allowed.eq_ignore_ascii_case(origin))
+        {
+            return true;
+        }
+        let Ok(uri) = origin.parse::<Uri>() else {
+            return false;
+        };
+        let is_web = matches!(uri.scheme_str(), Some("http" | "https"));
+        is_web
+            && uri.host().is_some_and(|host| {
+                is_loopback(host, host.trim_matches(['[', ']']).parse().ok())
+            })
+    }
+
+    /// Whether a request carries the token, where one is demanded.
+    ///
+    /// # Errors
+    /// 401.
+    pub fn check_token(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let Some(token) = &self.auth else {
+            return Ok(());
+        };
+        let mut given = headers.get_all(AUTHORIZATION).iter();
+        match (given.next(), given.next()) {
+            (None, _) => Err(Refusal::unauthorized(
+                "a bearer token is needed: `Authorization: Bearer <token>`",
+                "Bearer",
+            )),
+            (Some(value), None) if bearer(value).is_some_and(|given| token.matches(given)) => {
+                Ok(())
+            }
+            _ => Err(Refusal::unauthorized(
+                "the bearer token is not the server's",
+                "Bearer error=\"invalid_token\"",
+            )),
+        }
+    }
+}
+
+/// The credentials of the scheme `Bearer`, whose name has no case (RFC 9110, 11.1).
+fn bearer(value: &HeaderValue) -> Option<&[u8]> {
+    let (scheme, credentials) = value.as_bytes().split_at_checked("Bearer ".len())?;
+    scheme
+        .eq_ignore_ascii_case(b"Bearer ")
+        .then(|| credentials.trim_ascii())
+}
+
+fn is_loopback(host: &str, address: Option<IpAddr>) -> bool {
+    match address {
+        Some(address) => address.to_canonical().is_loopback(),
+        None => without_root(host).eq_ignore_ascii_case("localhost"),
+    }
+}
+
+fn same_host(allowed: &str, host: &str, address: Option<IpAddr>) -> bool {
+    match address {
+        Some(address) => allowed.trim_matches(['[', ']']).parse() == Ok(address),
+        None => without_root(allowed).eq_ignore_ascii_case(without_root(host)),
+    }
+}
+
+/// `localhost.` is `localhost`.
+fn without_root(host: &str) -> &str {
+    host.strip_suffix('.').unwrap_or(host)
+}
+
+/// Whether the body of a POST may be read.
+///
+/// # Errors
+/// 415 where it is no JSON, 413 where it says that it is too large.
+pub fn check_body(headers: &HeaderMap) -> Result<(), Refusal> {
+    let media_type = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .map(|value| value.split(';').next().unwrap_or_default().trim());
+    if !media_type.is_some_and(|media_type| media_type.eq_ignore_ascii_case("application/json")) {
+        return Err(Refusal::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "a message is sent with `Content-Type: application/json`",
+        ));
+    }
+    if headers
+        .get(CONTENT_ENCODING)
+        .is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
+        return Err(Refusal::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "compressed messages are not read: leave `Content-Encoding` out",
+        ));
+    }
+    let length = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.parse::<u64>().ok());
+    if length.is_some_and(|length| length > MAX_BODY_BYTES as u64) {
+        return Err(Refusal::too_large());
+    }
+    Ok(())
+}
+
+/// Checks where a request comes from.
+pub async fn check_source(
+    State(guard): State<Arc<Guard>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match guard.check_source(request.uri(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+/// Checks the token of a request.
+pub async fn authenticate(
+    State(guard): State<Arc<Guard>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match guard.check_token(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+/// A request that is not served, told as a JSON-RPC error without an id.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Of the response.
+    pub status: StatusCode,
+    message: String,
+    header: Option<(HeaderName, &'static str)>,
+}
+
+impl Refusal {
+    /// A refusal with `status` and a sentence.
+    pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            message: message.into(),
+            header: None,
+        }
+    }
+
+    fn forbidden(message: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, message)
+    }
+
+    fn unauthorized(message: &str, challenge: &'static str) -> Self {
+        Self {
+            header: Some((WWW_AUTHENTICATE, challenge)),
+            ..Self::new(StatusCode::UNAUTHORIZED, message)
+        }
+    }
+
+    /// 413.
+    pub fn too_large() -> Self {
+        let message = format!("the message is longer than {MAX_BODY_BYTES} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+    }
+
+    /// 405.
+    pub fn method() -> Self {
+        Self {
+            header: Some((ALLOW, "GET, POST, DELETE")),
+            ..Self::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "the endpoint knows GET, POST and DELETE",
+            )
+        }
+    }
+
+    /// 503, to be tried again.
+    pub fn busy(message: impl Into<String>) -> Self {
+        Self {
+            header: Some((RETRY_AFTER, "10")),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        tracing::debug!(status = self.status.as_u16(), "refused: {}", self.message);
+        let error = Outgoing::Error(None, ErrorObject::new(INVALID_REQUEST, self.message));
+        let mut response = (
+            self.status,
+            [(CONTENT_TYPE, "application/json")],
+            error.to_json(),
+        )
+            .into_response();
+        if let Some((name, value)) = self.header {
+            response
+                .headers_mut()
+                .insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+}

@@ -1,0 +1,263 @@
+//! `/mcp`: POST carries a message, GET opens a session's stream, DELETE ends a session.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Ending;
+use super::exchange::{self, Accepts, Exchange};
+use super::sessions::{MAX_SESSIONS, Sessions, Use};
+use crate::mcp::REVISIONS;
+use crate::mcp::dispatcher::{ConnectionId, Dispatcher};
+use crate::mcp::jsonrpc::{self, ErrorObject, Message, Outgoing, REQUEST_CANCELLED};
+use crate::transport::guard::{self, MAX_BODY_BYTES, Refusal};
+
+/// How long a body may take: 4 MiB at a megabit and a half a second.
+const BODY_TIME: Duration = Duration::from_secs(30);
+
+const SESSION_HEADER: &str = "mcp-session-id";
+
+const REVISION_HEADER: &str = "mcp-protocol-version";
+
+/// What serves `/mcp`.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    dispatcher: Arc<Dispatcher>,
+    sessions: Arc<Mutex<Sessions>>,
+    ending: Ending,
+}
+
+/// Serves a request of a client that [`super::super::guard`] let in.
+///
+/// # Errors
+/// A refusal, which is a response too.
+pub async fn serve(
+    State(endpoint): State<Endpoint>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let headers = request.headers();
+    match *request.method() {
+        Method::POST => {
+            guard::check_body(headers)?;
+            check_revision(headers)?;
+            endpoint.post(request).await
+        }
+        Method::GET => {
+            check_revision(headers)?;
+            endpoint.listen(headers)
+        }
+        Method::DELETE => {
+            check_revision(headers)?;
+            endpoint.end_session(headers)
+        }
+        _ => Err(Refusal::method()),
+    }
+}
+
+impl Endpoint {
+    /// An endpoint without sessions.
+    pub fn new(dispatcher: Arc<Dispatcher>, ending: Ending) -> Self {
+        Self {
+            dispatcher,
+            sessions: Arc::default(),
+            ending,
+        }
+    }
+
+    async fn post(&self, request: Request) -> Result<Response, Refusal> {
+        let (head, body) = request.into_parts();
+        let message = match Message::parse(&read(body).await?) {
+            Ok(message) => message,
+            Err(invalid) => return Ok(exchange::json(&invalid.into())),
+        };
+        match message {
+            Message::Request(request) if request.method == "initialize" => {
+                self.initialize(request).await
+            }
+            Message::Request(request) => {
+                let session = self.session(&head.headers, Use::Call)?;
+                let accepts = Accepts::of(&head.headers);
+                Ok(self.exchange(session, request).respond(accepts).await)
+            }
+            notification_or_response => {
+                let session = self.session(&head.headers, Use::Call)?;
+                let (peer, _news) = exchange::peer();
+                let dispatched = self.dispatcher.dispatch(
+                    &session.connection(),
+                    notification_or_response,
+                    Arc::new(peer),
+                );
+                dispatched.await;
+                Ok(StatusCode::ACCEPTED.into_response())
+            }
+        }
+    }
+
+    /// Opens a session. Its answer needs no model, so it comes at once and as JSON.
+    async fn initialize(&self, request: jsonrpc::Request) -> Result<Response, Refusal> {
+        let opened = lock(&self.sessions).open(Instant::now());
+        let id = opened.ok_or_else(|| {
+            Refusal::busy(format!(
+                "the server has {MAX_SESSIONS} sessions, and all of them work: try again later"
+            ))
+        })?;
+        let header = HeaderValue::try_from(&id).expect("a UUID is visible ASCII");
+        let session = self
+            .in_use(id, Use::Call)
+            .expect("a session that was just opened is there");
+        let mut response = self
+            .exchange(session, request)
+            .respond(Accepts::Json)
+            .await;
+        response.headers_mut().insert(SESSION_HEADER, header);
+        Ok(response)
+    }
+
+    /// The exchange of a request: it ends with the answer, or with the reason why there is none.
+    fn exchange(&self, session: InUse, request: jsonrpc::Request) -> Exchange {
+        let id = request.id.clone();
+        let (peer, news) = exchange::peer();
+        let dispatched = self.dispatcher.dispatch(
+            &session.connection(),
+            Message::Request(request),
+            Arc::new(peer),
+        );
+        let stop = self.ending.stop.clone();
+        let answer = async move {
+            let reason = tokio::select! {
+                answer = dispatched => match answer {
+                    Some(answer) => return answer,
+                    None => "the request was cancelled",
+                },
+                () = session.ended.cancelled() => "the session was ended",
+                () = stop.cancelled() => "the server is ending",
+            };
+            Outgoing::Error(Some(id), ErrorObject::new(REQUEST_CANCELLED, reason))
+        };
+        Exchange::new(answer, news)
+    }
+
+    /// The stream of a session: it stays open, with pings, for what concerns no request.
+    fn listen(&self, headers: &HeaderMap) -> Result<Response, Refusal> {
+        let session = self.session(headers, Use::Stream)?;
+        let drain = self.ending.drain.clone();
+        let ended = stream::unfold((session, drain), async |(session, drain)| {
+            tokio::select! {
+                () = session.ended.cancelled() => None,
+                () = drain.cancelled() => None,
+            }
+        });
+        Ok(exchange::events(ended))
+    }
+
+    fn end_session(&self, headers: &HeaderMap) -> Result<Response, Refusal> {
+        let id = session_id(headers)?;
+        if lock(&self.sessions).end(id) {
+            Ok(StatusCode::NO_CONTENT.into_response())
+        } else {
+            Err(unknown_session())
+        }
+    }
+
+    /// The session that a request names, in use until it is dropped.
+    fn session(&self, headers: &HeaderMap, kind: Use) -> Result<InUse, Refusal> {
+        let id = session_id(headers)?.to_owned();
+        self.in_use(id, kind).ok_or_else(unknown_session)
+    }
+
+    fn in_use(&self, id: String, kind: Use) -> Option<InUse> {
+        let ended = lock(&self.sessions).begin(&id, kind, Instant::now())?;
+        Some(InUse {
+            sessions: Arc::clone(&self.sessions),
+            id,
+            kind,
+            ended,
+        })
+    }
+}
+
+/// A session in use.
+struct InUse {
+    sessions: Arc<Mutex<Sessions>>,
+    id: String,
+    kind: Use,
+    ended: CancellationToken,
+}
+
+impl InUse {
+    fn connection(&self) -> ConnectionId {
+        ConnectionId(self.id.clone())
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        lock(&self.sessions).release(&self.id, self.kind, Instant::now());
+    }
+}
+
+fn lock(sessions: &Mutex<Sessions>) -> MutexGuard<'_, Sessions> {
+    sessions.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn session_id(headers: &HeaderMap) -> Result<&str, Refusal> {
+    match headers.get(SESSION_HEADER) {
+        None => Err(Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "the header `Mcp-Session-Id` is missing: `initialize` gives it",
+        )),
+        Some(id) => id.to_str().map_err(|_not_ascii| unknown_session()),
+    }
+}
+
+fn unknown_session() -> Refusal {
+    Refusal::new(
+        StatusCode::NOT_FOUND,
+        "there is no session of this `Mcp-Session-Id`, or it has ended: `initialize` opens one",
+    )
+}
+
+/// A revision in the header must be one of ours, and need not be the session's: clients were seen to send another.
+fn check_revision(headers: &HeaderMap) -> Result<(), Refusal> {
+    let Some(revision) = headers.get(REVISION_HEADER) else {
+        return Ok(());
+    };
+    if REVISIONS
+        .iter()
+        .any(|known| revision.as_bytes() == known.as_bytes())
+    {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        StatusCode::BAD_REQUEST,
+        format!(
+            "`MCP-Protocol-Version`: must be one of {}",
+            REVISIONS.join(", ")
+        ),
+    ))
+}
+
+/// The whole body.
+async fn read(body: Body) -> Result<Vec<u8>, Refusal> {
+    let collected = Limited::new(body, MAX_BODY_BYTES).collect();
+    match tokio::time::timeout(BODY_TIME, collected).await {
+        Ok(Ok(body)) => Ok(body.to_bytes().into()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::too_large()),
+        Ok(Err(error)) => Err(Refusal::new(
+            StatusCode::BAD_REQUEST,
+            format!("the message could not be read: {error}"),
+        )),
+        Err(_elapsed) => Err(Refusal::new(
+            StatusCode::REQUEST_TIMEOUT,
+            format!("the message did not come within {} s", BODY_TIME.as_secs()),
+        )),
+    }
+}

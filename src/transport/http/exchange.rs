@@ -1,0 +1,201 @@
+//! A request being answered: as one JSON object, or as a stream of events.
+//!
+//! The choice is left open as long as it can be: an answer that comes soon, and without news before it, is JSON. A client
+//! that lists `text/event-stream` gets a stream otherwise, with a ping now and then, because clients and proxies give up on
+//! a connection that is silent for a minute. Events carry no ids: nothing could be resumed.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::pin::Pin;
+use std::time::Duration;
+
+use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream::{self, Stream};
+use tokio::sync::mpsc;
+
+use crate::mcp::dispatcher::Peer;
+use crate::mcp::jsonrpc::{INVALID_REQUEST, Outgoing, PARSE_ERROR};
+
+/// How long the answer may take before a stream is begun.
+const JSON_WITHIN: Duration = Duration::from_secs(2);
+
+/// Between two pings: proxies cut what is silent for 60 to 100 seconds.
+const PING_EVERY: Duration = Duration::from_secs(15);
+
+/// News that wait for a client to read them. Progress beyond it is dropped; there are two a second.
+const NEWS_AHEAD: usize = 16;
+
+/// What a client reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepts {
+    /// JSON, or anything without naming a stream.
+    Json,
+    /// A stream where it is of use.
+    Both,
+    /// A stream and nothing else.
+    Stream,
+}
+
+impl Accepts {
+    /// Reads `Accept`. Nothing is refused for it: clients send every form of it.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let values = headers.get_all(ACCEPT).iter();
+        let listed = values
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .map(|entry| entry.split(';').next().unwrap_or_default().trim());
+        let (mut stream, mut other) = (false, false);
+        for media_type in listed {
+            let is_stream = media_type.eq_ignore_ascii_case("text/event-stream");
+            stream |= is_stream;
+            other |= !is_stream && !media_type.is_empty();
+        }
+        match (stream, other) {
+            (false, _) => Self::Json,
+            (true, true) => Self::Both,
+            (true, false) => Self::Stream,
+        }
+    }
+}
+
+/// The peer of a request: news wait in a channel.
+struct HttpPeer(mpsc::Sender<Outgoing>);
+
+impl Peer for HttpPeer {
+    fn notify(&self, notification: Outgoing) {
+        drop(self.0.try_send(notification));
+    }
+}
+
+/// Where news of a request go, and where they come out.
+pub fn peer() -> (impl Peer + use<>, mpsc::Receiver<Outgoing>) {
+    let (sender, news) = mpsc::channel(NEWS_AHEAD);
+    (HttpPeer(sender), news)
+}
+
+/// A request being answered. Dropping it cancels the request.
+pub struct Exchange {
+    answer: Option<Pin<Box<dyn Future<Output = Outgoing> + Send>>>,
+    news: mpsc::Receiver<Outgoing>,
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange").finish_non_exhaustive()
+    }
+}
+
+/// The next message to the client.
+enum Next {
+    News(Outgoing),
+    Answer(Outgoing),
+}
+
+impl Exchange {
+    /// An exchange that ends with `answer`.
+    pub fn new(
+        answer: impl Future<Output = Outgoing> + Send + 'static,
+        news: mpsc::Receiver<Outgoing>,
+    ) -> Self {
+        Self {
+            answer: Some(Box::pin(answer)),
+            news,
+        }
+    }
+
+    /// The next message; none after the answer. Nothing is lost when the future is dropped.
+    async fn next(&mut self) -> Option<Next> {
+        let answer = self.answer.as_mut()?;
+        tokio::select! {
+            biased;
+            answer = answer => {
+                self.answer = None;
+                Some(Next::Answer(answer))
+            }
+            Some(news) = self.news.recv() => Some(Next::News(news)),
+        }
+    }
+
+    /// The response to a client that `accepts` this.
+    pub async fn respond(mut self, accepts: Accepts) -> Response {
+        let first = match accepts {
+            Accepts::Stream => None,
+            Accepts::Json => loop {
+                match self.next().await {
+                    // They cannot be told in one object.
+                    Some(Next::News(_)) => {}
+                    first => break first,
+                }
+            },
+            Accepts::Both => tokio::time::timeout(JSON_WITHIN, self.next())
+                .await
+                .unwrap_or(None),
+        };
+        match first {
+            Some(Next::Answer(answer)) => json(&answer),
+            Some(Next::News(news)) => self.into_stream(Some(news)),
+            None => self.into_stream(None),
+        }
+    }
+
+    fn into_stream(self, first: Option<Outgoing>) -> Response {
+        let rest = stream::unfold(self, async |mut exchange| {
+            let (Next::News(message) | Next::Answer(message)) = exchange.next().await?;
+            Some((message, exchange))
+        });
+        let messages = stream::StreamExt::chain(stream::iter(first), rest);
+        events(stream::StreamExt::map(messages, |message| {
+            Event::default().event("message").data(message.to_json())
+        }))
+    }
+}
+
+/// One message as the whole response.
+pub fn json(message: &Outgoing) -> Response {
+    let status = match message {
+        Outgoing::Error(_, error) if matches!(error.code, PARSE_ERROR | INVALID_REQUEST) => {
+            StatusCode::BAD_REQUEST
+        }
+        _ => StatusCode::OK,
+    };
+    let content_type = [(CONTENT_TYPE, "application/json")];
+    (status, content_type, message.to_json()).into_response()
+}
+
+/// A stream of events as the response, with pings.
+pub fn events(events: impl Stream<Item = Event> + Send + 'static) -> Response {
+    let events = stream::StreamExt::map(events, Ok::<_, Infallible>);
+    let ping = KeepAlive::new().interval(PING_EVERY).text("ping");
+    let headers = [
+        (CACHE_CONTROL, "no-cache"),
+        // nginx would keep events back until its buffer is full.
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    (headers, Sse::new(events).keep_alive(ping)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_for_clients_that_list_it() {
+        let table = [
+            ("", Accepts::Json),
+            ("*/*", Accepts::Json),
+            ("application/json", Accepts::Json),
+            ("text/*;q=0.5, application/*", Accepts::Json),
+            ("application/json, text/event-stream", Accepts::Both),
+            ("Text/Event-Stream;q=0.9,*/*", Accepts::Both),
+            ("text/event-stream", Accepts::Stream),
+        ];
+        for (accept, expected) in table {
+            let headers = HeaderMap::from_iter([(ACCEPT, accept.parse().unwrap())]);
+            assert_eq!(Accepts::of(&headers), expected, "{accept}");
+        }
+        assert_eq!(Accepts::of(&HeaderMap::new()), Accepts::Json);
+    }
+}

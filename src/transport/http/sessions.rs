@@ -1,0 +1,202 @@
+//! The sessions of HTTP: which there are, which are in use, which must go. Pure: time comes in as an argument.
+//!
+//! A session is in use while a call of it runs or its event stream is open. One that is not may go: after
+//! [`IDLE_LIMIT`], or, the least recently used one first, for the place of a new one.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Sessions at once; each is an entry of about 200 bytes, so the limit is against floods, not for memory.
+pub const MAX_SESSIONS: usize = 1000;
+
+/// After so long without a call a client is taken to be gone; should it come back, it is told to begin again.
+pub const IDLE_LIMIT: Duration = Duration::from_hours(24);
+
+/// How a session is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// A request is being answered.
+    Call,
+    /// The event stream is open.
+    Stream,
+}
+
+#[derive(Debug)]
+struct Session {
+    ended: CancellationToken,
+    calls: usize,
+    streams: usize,
+    last_used: Instant,
+}
+
+impl Session {
+    fn count(&mut self, kind: Use) -> &mut usize {
+        match kind {
+            Use::Call => &mut self.calls,
+            Use::Stream => &mut self.streams,
+        }
+    }
+
+    fn has_expired(&self, now: Instant) -> bool {
+        self.calls == 0 && self.streams == 0 && now - self.last_used >= IDLE_LIMIT
+    }
+}
+
+/// The table of sessions, by id.
+#[derive(Debug, Default)]
+pub struct Sessions(HashMap<String, Session>);
+
+impl Sessions {
+    /// Opens a session and gives its id; none where [`MAX_SESSIONS`] have calls running.
+    pub fn open(&mut self, now: Instant) -> Option<String> {
+        if self.0.len() >= MAX_SESSIONS {
+            self.0.retain(|_, session| !session.has_expired(now));
+        }
+        if self.0.len() >= MAX_SESSIONS {
+            // A client that listens is still there: those that do not go first.
+            let idle = self.0.iter().filter(|(_, session)| session.calls == 0);
+            let oldest = idle.min_by_key(|(_, session)| (session.streams > 0, session.last_used));
+            let id = oldest.map(|(id, _)| id.clone())?;
+            self.end(&id);
+        }
+        // Random (RFC 9562, version 4): an id must not be guessed.
+        let id = Uuid::new_v4().to_string();
+        let session = Session {
+            ended: CancellationToken::new(),
+            calls: 0,
+            streams: 0,
+            last_used: now,
+        };
+        self.0.insert(id.clone(), session);
+        Some(id)
+    }
+
+    /// Marks a session as in use and gives the token that is cancelled at its end; none where there is no such session.
+    /// To be followed by [`Sessions::release`].
+    pub fn begin(&mut self, id: &str, kind: Use, now: Instant) -> Option<CancellationToken> {
+        if self.0.get(id)?.has_expired(now) {
+            self.0.remove(id);
+            return None;
+        }
+        let session = self.0.get_mut(id)?;
+        *session.count(kind) += 1;
+        session.last_used = now;
+        Some(session.ended.clone())
+    }
+
+    /// The use of a session is over.
+    pub fn release(&mut self, id: &str, kind: Use, now: Instant) {
+        // It may have ended meanwhile.
+        if let Some(session) = self.0.get_mut(id) {
+            *session.count(kind) -= 1;
+            session.last_used = now;
+        }
+    }
+
+    /// Ends a session and what it does; false where there is none.
+    pub fn end(&mut self, id: &str) -> bool {
+        match self.0.remove(id) {
+            Some(session) => {
+                session.ended.cancel();
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full(now: Instant) -> (Sessions, Vec<String>) {
+        let mut sessions = Sessions::default();
+        let ids = (0..MAX_SESSIONS)
+            .map(|n| {
+                sessions
+                    .open(now + Duration::from_millis(n as u64))
+                    .unwrap()
+            })
+            .collect();
+        (sessions, ids)
+    }
+
+    const LATER: Duration = Duration::from_mins(1);
+
+    #[test]
+    fn for_a_new_session_the_least_recently_used_idle_one_goes() {
+        let now = Instant::now();
+        let (mut sessions, ids) = full(now);
+        sessions.begin(&ids[0], Use::Call, now + LATER);
+        sessions.begin(&ids[1], Use::Call, now + LATER);
+        sessions.release(&ids[1], Use::Call, now + LATER);
+        assert!(sessions.open(now + LATER).is_some());
+        assert!(sessions.begin(&ids[2], Use::Call, now + LATER).is_none());
+        for kept in [&ids[0], &ids[1], &ids[3]] {
+            assert!(sessions.begin(kept, Use::Call, now + LATER).is_some());
+        }
+    }
+
+    #[test]
+    fn a_session_that_listens_goes_after_those_that_do_not() {
+        let now = Instant::now();
+        let (mut sessions, ids) = full(now);
+        let listening = sessions.begin(&ids[0], Use::Stream, now).unwrap();
+        for _ in 1..MAX_SESSIONS {
+            let new = sessions.open(now + LATER).unwrap();
+            sessions.begin(&new, Use::Call, now + LATER).unwrap();
+        }
+        assert!(!listening.is_cancelled());
+        assert!(sessions.open(now + LATER).is_some());
+        assert!(listening.is_cancelled());
+    }
+
+    #[test]
+    fn where_all_sessions_work_none_is_opened_and_none_goes() {
+        let now = Instant::now();
+        let (mut sessions, ids) = full(now);
+        for id in &ids {
+            sessions.begin(id, Use::Call, now);
+        }
+        assert_eq!(sessions.open(now + 2 * IDLE_LIMIT), None);
+        sessions.release(&ids[7], Use::Call, now);
+        assert!(sessions.open(now).is_some());
+        assert!(!sessions.end(&ids[7]));
+    }
+
+    #[test]
+    fn an_idle_session_ends_after_its_time_but_never_while_it_is_in_use() {
+        for (kind, released, is_there) in [
+            (Use::Call, false, true),
+            (Use::Stream, false, true),
+            (Use::Call, true, false),
+        ] {
+            let now = Instant::now();
+            let mut sessions = Sessions::default();
+            let id = sessions.open(now).unwrap();
+            sessions.begin(&id, kind, now).unwrap();
+            if released {
+                sessions.release(&id, kind, now);
+            }
+            let found = sessions.begin(&id, Use::Call, now + IDLE_LIMIT).is_some();
+            assert_eq!(found, is_there, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_session_ends_what_it_does() {
+        let now = Instant::now();
+        let mut sessions = Sessions::default();
+        let id = sessions.open(now).unwrap();
+        let ended = sessions.begin(&id, Use::Call, now).unwrap();
+        assert!(sessions.end(&id));
+        assert!(ended.is_cancelled());
+        assert!(sessions.begin(&id, Use::Call, now).is_none());
+        sessions.release(&id, Use::Call, now);
+        assert!(!sessions.end(&id));
+    }
+}
