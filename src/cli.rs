@@ -19,7 +19,7 @@ const TOOL: &str = "Tool, and defaults that a call may override";
     about,
     long_about = None,
     override_usage = "llama-mcp-server --model <PATH> [OPTIONS]",
-    after_help = "Exit codes: 0 ended in order, 1 failed while running, 2 usage or configuration. RUST_LOG sets what is logged, to stderr."
+    after_help = "Exit codes: 0 ended in order, 1 failed while running, 2 usage or configuration. RUST_LOG sets what is logged, to stderr. LLAMA_MCP_AUTH is the bearer token where no flag gives one."
 )]
 pub struct Cli {
     /// How to serve.
@@ -140,7 +140,7 @@ pub struct Serve {
     #[arg(long, value_name = "PORT", help_heading = TRANSPORT)]
     port: Option<u16>,
 
-    /// Bearer token for HTTP authentication; LLAMA_MCP_AUTH and --auth_file keep it off the command line
+    /// Bearer token for HTTP authentication; a file or the environment hides it better
     #[arg(long, value_name = "TOKEN", help_heading = TRANSPORT, allow_hyphen_values = true)]
     auth: Option<String>,
 

@@ -375,7 +375,11 @@ mod tests {
             ..typed()
         };
         assert_eq!(
-            Config::resolve(&drawn, &with_cpus(1)).unwrap().model.defaults.seed,
+            Config::resolve(&drawn, &with_cpus(1))
+                .unwrap()
+                .model
+                .defaults
+                .seed,
             None
         );
     }
@@ -388,7 +392,9 @@ mod tests {
             tool_name: Some("a b".into()),
             ..typed()
         };
-        let error = Config::resolve(&wrong, &with_cpus(1)).unwrap_err().to_string();
+        let error = Config::resolve(&wrong, &with_cpus(1))
+            .unwrap_err()
+            .to_string();
         insta::assert_snapshot!(error, @r"
         `--tool_name`: must be 1 to 64 letters, digits, `_` or `-`, found `a b`
                `--temperature`: must be from 0 to 5, found NaN

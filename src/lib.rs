@@ -3,9 +3,9 @@
 //! # Processes
 //!
 //! ```text
-//! client ─ stdio ─▶ llama-mcp-server                            one per loaded model
-//!                    transport → mcp → tools → registry ═ JSON lines ═▶ llama-mcp-server worker
-//!                                                          over pipes    engine → llama.cpp
+//! client ─ stdio or HTTP ─▶ llama-mcp-server                     one per loaded model
+//!                            transport → mcp → tools → registry ═ JSON lines ═▶ llama-mcp-server worker
+//!                                                                  over pipes    engine → llama.cpp
 //! ```
 //!
 //! The server never touches llama.cpp. A loaded model runs in a child process of the same binary, the hidden sub-command
@@ -31,19 +31,20 @@
 //!
 //! Beside them `cpu.c` checks the CPU before any code of Rust runs. Foreign crates stay behind walls, checked by the same
 //! test: `llama_cpp_2` in `engine/llama.rs` and `engine/sampling.rs`, `clap` in `cli.rs` and `main.rs`, `minijinja` in
-//! `engine/template.rs` and the file below it.
+//! `engine/template.rs` and the file below it, `axum` and `hyper` in `transport/guard.rs`, `transport/http.rs` and below it.
 //!
 //! # Threads
 //!
-//! In the server: the runtime's two, one that reads stdin and one that writes stdout (a blocked read cannot be cancelled),
-//! one that watches whether stdout has a reader, and one that starts workers (the kernel's parent-death signal follows the
+//! In the server: the runtime's two; for stdio one that reads stdin and one that writes stdout (a blocked read cannot be cancelled),
+//! and one that watches whether stdout has a reader; and one that starts workers (the kernel's parent-death signal follows the
 //! parent *thread*). In a worker: the main thread owns queue, scheduler, model and context; one reads stdin; one loads the
 //! model and ends; one renders and tokenises prompts, on a stack that a hostile template cannot exhaust, with a
 //! short-lived thread for every text that is tokenised, on a stack as large as the text needs.
 //!
 //! # Life of a call
 //!
-//! 1. [`transport::stdio`] reads a line; [`mcp::jsonrpc`] makes a message of it.
+//! 1. [`transport::stdio`] reads a line, or [`transport::http`] a body that [`transport::guard`] let through;
+//!    [`mcp::jsonrpc`] makes a message of it.
 //! 2. [`mcp::dispatcher`] enters its id into the table of those in flight, so a cancel that is read next finds it, and
 //!    finds the handler. `initialize`, `ping` and `tools/list` never wait for a model.
 //! 3. [`tools::chat`] parses the arguments by type and range into a [`engine::GenerateRequest`].

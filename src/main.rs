@@ -52,8 +52,7 @@ fn serve(cli: Cli) -> Result<ExitCode, Failure> {
         // What is no text is no token either, which is told with its name.
         auth: env::var_os(AUTH_VARIABLE).map(|token| token.to_string_lossy().into_owned()),
     };
-    let config =
-        Config::resolve(&cli.serve.into_overrides(), &around).map_err(Failure::Config)?;
+    let config = Config::resolve(&cli.serve.into_overrides(), &around).map_err(Failure::Config)?;
     for note in &config.notes {
         tracing::info!("{note}");
     }

@@ -50,19 +50,17 @@ impl ConfigError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Exposed(_) => Some(format!(
-                "give a token by {} or `--auth_file`, stay on `--host 127.0.0.1`, or say `--allow_unauthenticated` where \
-                 everybody may use it",
-                AUTH_VARIABLE
+                "give a token by {AUTH_VARIABLE} or `--auth_file`, stay on `--host 127.0.0.1`, or say `--allow_unauthenticated` where \
+                 everybody may use it"
             )),
             Self::UnknownHost { .. } => {
                 Some("`127.0.0.1` is this machine alone, `0.0.0.0` all its addresses".into())
             }
-            Self::TokenFile { .. } => None,
             Self::SeveralModels(_) => Some("start a server for each of them".into()),
             Self::PathNotUtf8(_) => Some("rename the file".into()),
             Self::NoModel => Some("llama-mcp-server --model /path/to/model.gguf".into()),
             Self::Model(error) => Some(error.hint()),
-            Self::Values(_) => None,
+            Self::TokenFile { .. } | Self::Values(_) => None,
         }
     }
 }

@@ -37,7 +37,12 @@ impl Guard {
     pub fn new(config: &HttpConfig) -> Self {
         let mut hosts = config.allowed_hosts.clone();
         hosts.push(config.host.clone());
-        hosts.extend(config.addresses.iter().map(|address| address.ip().to_string()));
+        hosts.extend(
+            config
+                .addresses
+                .iter()
+                .map(|address| address.ip().to_string()),
+        );
         Self {
             hosts,
             // A server that is bound to all addresses is reached by any of them. Rebinding takes a name.
@@ -109,9 +114,9 @@ impl Guard {
         };
         let is_web = matches!(uri.scheme_str(), Some("http" | "https"));
         is_web
-            && uri.host().is_some_and(|host| {
-                is_loopback(host, host.trim_matches(['[', ']']).parse().ok())
-            })
+            && uri
+                .host()
+                .is_some_and(|host| is_loopback(host, host.trim_matches(['[', ']']).parse().ok()))
     }
 
     /// Whether a request carries the token, where one is demanded.

@@ -137,7 +137,6 @@ fn wrong_flags_are_usage_errors() {
         &["--model", model, "--temperature", "-1"],
         &["--model", model, "--seed", "-2"],
         &["--model", model, "--tool_name", "a tool"],
-        &["--model", model, "--transport", "http"],
         &["--model", model, "--transport", "pigeon"],
     ] {
         let (code, error) = failed(arguments);

@@ -14,9 +14,18 @@ const LAYERS: [&[&str]; 8] = [
     &["transport"],
 ];
 
+const HTTP: &[&str] = &[
+    "transport/guard.rs",
+    "transport/http.rs",
+    "transport/http/endpoint.rs",
+    "transport/http/exchange.rs",
+];
+
 /// Crates that only these files may name.
-const WALLS: [(&str, &[&str]); 3] = [
+const WALLS: [(&str, &[&str]); 5] = [
     ("llama_cpp_2", &["engine/llama.rs", "engine/sampling.rs"]),
+    ("axum", HTTP),
+    ("hyper", HTTP),
     ("clap", &["cli.rs", "main.rs"]),
     (
         "minijinja",

@@ -1,5 +1,7 @@
 //! A server process and its client.
 
+pub(crate) mod http;
+
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -16,7 +18,7 @@ const LIMIT: Duration = Duration::from_mins(1);
 /// The program under test.
 pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_llama-mcp-server"));
-    command.env_remove("RUST_LOG");
+    command.env_remove("RUST_LOG").env_remove("LLAMA_MCP_AUTH");
     command
 }
 

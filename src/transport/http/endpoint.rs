@@ -113,10 +113,7 @@ impl Endpoint {
         let session = self
             .in_use(id, Use::Call)
             .expect("a session that was just opened is there");
-        let mut response = self
-            .exchange(session, request)
-            .respond(Accepts::Json)
-            .await;
+        let mut response = self.exchange(session, request).respond(Accepts::Json).await;
         response.headers_mut().insert(SESSION_HEADER, header);
         Ok(response)
     }

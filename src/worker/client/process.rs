@@ -13,6 +13,7 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::config::http::AUTH_VARIABLE;
 use crate::telemetry;
 use crate::worker;
 
@@ -73,6 +74,8 @@ impl Launcher {
             .args(["worker", "--parent", &std::process::id().to_string()])
             // Else an abort of llama.cpp starts a debugger, which writes into the pipe of the events.
             .env("GGML_NO_BACKTRACE", "1")
+            // A model's file is untrusted input; its process needs no secret.
+            .env_remove(AUTH_VARIABLE)
             .envs(spin_count())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -1,0 +1,336 @@
+"""Measures this server, and alternately a llama-server beside it, as their clients see them.
+
+Every figure is taken by the client's clock, the same way on both sides: whole calls over HTTP, sampled with this server's
+defaults. Prompts are never used twice, so no cache answers them. Each row is measured --runs times, the sides by turns;
+what is printed are medians, with the least and the greatest value.
+"""
+
+import argparse
+import http.client
+import itertools
+import json
+import os
+import random
+import re
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--server", required=True, help=argparse.SUPPRESS)
+parser.add_argument("--default-model", help=argparse.SUPPRESS)
+parser.add_argument("--model", help="the GGUF to measure (default: the demo's)")
+parser.add_argument("--against", metavar="URL", help="a running llama-server with the same model")
+parser.add_argument("--against-pid", type=int, metavar="PID", help="its process, for its memory")
+parser.add_argument("--threads", type=int, default=os.cpu_count())
+parser.add_argument("--runs", type=int, default=5)
+parser.add_argument("--calls", type=int, default=1000, help="calls before memory is looked at again")
+parser.add_argument("--rows", default="", metavar="PATTERN", help="only rows whose name this regular expression finds")
+parser.add_argument("--json", action="store_true")
+options = parser.parse_args()
+model = options.model or options.default_model
+
+SLOTS = 8
+CONTEXT = 4096
+SAMPLING = {"temperature": 0.7, "top_p": 0.9, "top_k": 40, "min_p": 0.0, "repeat_penalty": 1.1, "seed": 42}
+FLAGS = ["--model", model, "--parallel", str(SLOTS), "--n_ctx", str(CONTEXT), "--n_threads", str(options.threads)]
+GENERATION = "llama-mcp-server/generation"
+WORDS = """river stone garden letter window morning yellow harbour silver bridge mountain winter kitchen paper market
+forest island engine teacher silent ocean number family village castle summer travel orange doctor history""".split()
+drawn = random.Random(7)
+number = itertools.count(1)
+
+
+def long_text(words):
+    return f"Note {next(number)}. " + " ".join(drawn.choice(WORDS) for _ in range(words)) + ". What is this about?"
+
+
+def story():
+    return f"Write a very long story, number {next(number)}, about a {drawn.choice(WORDS)} and a {drawn.choice(WORDS)}."
+
+
+class Keeper:
+    """A connection for every thread."""
+
+    def __init__(self, url):
+        self.address = urllib.parse.urlsplit(url).netloc
+        self.local = threading.local()
+
+    def post(self, path, body, headers):
+        if not hasattr(self.local, "connection"):
+            self.local.connection = http.client.HTTPConnection(self.address, timeout=600)
+        connection = self.local.connection
+        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json", **headers})
+        response = connection.getresponse()
+        text = response.read()
+        if response.status != 200:
+            sys.exit(f"{self.address}: {response.status}: {text.decode()}")
+        return json.loads(text), response.headers
+
+
+class Ours:
+    name = "llama-mcp-server"
+
+    def __init__(self):
+        command = [options.server, *FLAGS, "--transport", "http", "--port", "0"]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        for line in self.process.stderr:
+            if found := re.search(r"listening on (http://\S+)/mcp", line):
+                break
+        else:
+            sys.exit("the server does not listen")
+        threading.Thread(target=self.process.stderr.read, daemon=True).start()
+        self.keeper = Keeper(found[1])
+        _, headers = self.request("initialize", {}, {})
+        self.headers = {"Mcp-Session-Id": headers["Mcp-Session-Id"]}
+
+    def request(self, method, params, headers):
+        body = {"jsonrpc": "2.0", "id": next(number), "method": method, "params": params}
+        return self.keeper.post("/mcp", body, headers)
+
+    def call(self, text, max_tokens):
+        arguments = {"text": text, "max_tokens": max_tokens, **SAMPLING}
+        answer, _ = self.request("tools/call", {"name": "chat", "arguments": arguments}, self.headers)
+        result = answer.get("result", {})
+        if "result" not in answer or result.get("isError"):
+            sys.exit(f"{self.name}: {answer}")
+        usage = result["_meta"][GENERATION]
+        return usage["prompt_tokens"], usage["completion_tokens"]
+
+    def pids(self):
+        worker = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True).stdout.split()
+        return {"server": self.process.pid, "worker": int(worker[0])}
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+class Against:
+    name = "against"
+
+    def __init__(self, url):
+        self.keeper = Keeper(url)
+
+    def call(self, text, max_tokens):
+        body = {"messages": [{"role": "user", "content": text}], "max_tokens": max_tokens, **SAMPLING}
+        answer, _ = self.keeper.post("/v1/chat/completions", body, {})
+        return answer["usage"]["prompt_tokens"], answer["usage"]["completion_tokens"]
+
+    def pids(self):
+        return {"server": options.against_pid} if options.against_pid else {}
+
+
+def timed(work):
+    start = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - start
+
+
+# The rows: each is measured on one side.
+
+def prompt_speed(side):
+    (tokens, _), seconds = timed(lambda: side.call(long_text(words_of(2000)), 1))
+    return tokens / seconds
+
+
+def generation_speed(calls):
+    def measure(side):
+        with ThreadPoolExecutor(calls) as pool:
+            counts, seconds = timed(lambda: list(pool.map(lambda text: side.call(text, 192), [story() for _ in range(calls)])))
+        written = [tokens for _, tokens in counts]
+        if min(written) < 96:
+            print(f"note: {side.name}: answers ended early ({written} tokens)", file=sys.stderr)
+        return sum(written) / seconds
+    return measure
+
+
+def first_token(side):
+    return timed(lambda: side.call(story(), 1))[1] * 1000
+
+
+def short_call(side):
+    return timed(lambda: side.call(story(), 48))[1] * 1000
+
+
+def short_call_beside(side):
+    with ThreadPoolExecutor(1) as pool:
+        text, prompt = story(), long_text(words_of(3000))
+        short = pool.submit(lambda: timed(lambda: side.call(text, 48))[1])
+        # The short call begins just before: it has been sent when the prompt comes.
+        time.sleep(0.05)
+        tokens, _ = side.call(prompt, 1)
+        if not 2700 < tokens < 3300:
+            print(f"note: the prompt has {tokens} tokens", file=sys.stderr)
+        return short.result() * 1000
+
+
+ROWS = [
+    ("prompt of 2,000 tokens", "tok/s", prompt_speed),
+    *((f"generation, {calls} at once", "tok/s", generation_speed(calls)) for calls in (1, 2, 4, 8)),
+    ("time to first token", "ms", first_token),
+    ("48-token call alone", "ms", short_call),
+    ("48-token call beside a 3,000-token prompt", "ms", short_call_beside),
+]
+
+
+def words_of(tokens):
+    return int(tokens / tokens_per_word)
+
+
+def start_to_initialize():
+    message = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {}}) + "\n"
+    start = time.perf_counter()
+    server = subprocess.Popen([options.server, *FLAGS], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, text=True)
+    server.stdin.write(message)
+    server.stdin.flush()
+    server.stdout.readline()
+    seconds = time.perf_counter() - start
+    server.terminate()
+    server.communicate()
+    return seconds * 1000
+
+
+def resident(pid):
+    kib = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=True).stdout
+    return int(kib) / 1024
+
+
+class Pipe:
+    """A process that reads and writes lines of JSON."""
+
+    def __init__(self, command):
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+    def write(self, *messages):
+        self.process.stdin.write("".join(json.dumps(message) + "\n" for message in messages))
+        self.process.stdin.flush()
+
+    def read_until(self, wanted, times=1):
+        while times > 0:
+            times -= wanted(json.loads(next(self.process.stdout)))
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.stdout.read()
+        self.process.wait()
+
+
+PIPE_CALLS = 32
+PIPE_TOKENS = 64
+
+
+def pipe_commands():
+    """The calls as the worker reads them; the same texts every time."""
+    sampling = {name: SAMPLING[name] for name in ("temperature", "top_p", "top_k", "min_p", "repeat_penalty", "seed")}
+    for n in range(PIPE_CALLS):
+        request = {"messages": [{"role": "user", "content": f"Write a very long story, number {n}."}],
+                   "max_tokens": PIPE_TOKENS, "sampling": sampling, "stop": []}
+        yield {"generate": {"id": n + 2, "client": "bench", "request": request}}
+
+
+def worker_alone():
+    worker = Pipe([options.server, "worker"])
+    first, *rest = pipe_commands()
+    worker.write({"load": {"path": model, "n_gpu_layers": 99, "n_ctx": CONTEXT, "n_batch": 2048,
+                           "n_threads": options.threads, "parallel": SLOTS, "max_queue": 1000}})
+    is_done = lambda event: "done" in event.get("call", {}).get("update", {})
+    first["generate"]["id"] = 1
+    worker.write(first)
+    worker.read_until(is_done)
+    first["generate"]["id"] = 2
+    _, seconds = timed(lambda: (worker.write(first, *rest), worker.read_until(is_done, PIPE_CALLS)))
+    worker.close()
+    return seconds
+
+
+def through_server():
+    server = Pipe([options.server, *FLAGS, "--max_queue", "1000"])
+    requests = []
+    for command in pipe_commands():
+        request = command["generate"]["request"]
+        arguments = {"messages": request["messages"], "max_tokens": PIPE_TOKENS, **SAMPLING}
+        requests.append({"jsonrpc": "2.0", "id": command["generate"]["id"], "method": "tools/call",
+                         "params": {"name": "chat", "arguments": arguments}})
+    is_done = lambda message: "result" in message
+    server.write({**requests[0], "id": 1})
+    server.read_until(is_done)
+    _, seconds = timed(lambda: (server.write(*requests), server.read_until(is_done, PIPE_CALLS)))
+    server.close()
+    return seconds
+
+
+table = []
+
+
+def report(name, unit, ours, against=()):
+    row = {"row": name, "unit": unit, "ours": ours, "against": list(against)}
+    table.append(row)
+    if options.json:
+        return
+    spread = lambda values: f"{statistics.median(values):10.1f} ({min(values):.1f} to {max(values):.1f})"
+    line = f"{name:44} {unit:6} {spread(ours):34}"
+    if against:
+        line += f" {spread(against):34} {statistics.median(ours) / statistics.median(against):6.2f}"
+    print(line, flush=True)
+
+
+def wanted(name):
+    return re.search(options.rows, name)
+
+
+ours = Ours()
+sides = [ours] + ([Against(options.against)] if options.against else [])
+try:
+    if not options.json:
+        print(f"{os.path.basename(model)}, {options.threads} threads, {SLOTS} at once, context {CONTEXT}; "
+              f"median (least to greatest) of {options.runs}")
+        print(f"{'':44} {'':6} {'this server':34}" + (f" {'against':34}  ratio" if options.against else ""))
+    tokens_per_word = 1.0
+    for side in sides:
+        # Loads, warms, and tells how many tokens a word is.
+        tokens_per_word = side.call(long_text(400), 1)[0] / 400
+    if wanted("resident memory"):
+        rest = [{name: resident(pid) for name, pid in side.pids().items()} for side in sides]
+    medians = {}
+    for name, unit, measure in ROWS:
+        if not wanted(name):
+            continue
+        values = [[] for _ in sides]
+        for run in range(options.runs):
+            order = list(range(len(sides)))
+            for side in order if run % 2 == 0 else reversed(order):
+                values[side].append(measure(sides[side]))
+        medians[name] = [statistics.median(of_side) for of_side in values]
+        report(name, unit, *values)
+    one, eight = (medians.get(f"generation, {calls} at once") for calls in (1, 8))
+    if one and eight:
+        report("generation, 8 at once over 1", "ratio", *([many / single] for many, single in zip(eight, one)))
+    if wanted("resident memory"):
+        for side, before in zip(sides, rest):
+            for _ in range(options.calls):
+                side.call(f"Hi {next(number)}", 1)
+            after = {name: resident(pid) for name, pid in side.pids().items()}
+            for process in before:
+                report(f"resident memory, {side.name}, {process}, at rest", "MiB", [before[process]])
+                report(f"resident memory, {side.name}, {process}, after {options.calls} calls", "MiB", [after[process]])
+finally:
+    ours.stop()
+
+if wanted("start to initialize"):
+    report("start to initialize answered", "ms", [start_to_initialize() for _ in range(max(options.runs, 5) * 2)])
+if wanted("MCP and pipe"):
+    alone, through = [], []
+    for run in range(options.runs):
+        for measure, times in ((worker_alone, alone), (through_server, through))[:: 1 if run % 2 == 0 else -1]:
+            times.append(measure())
+    report(f"MCP and pipe: {PIPE_CALLS} calls to the worker alone", "s", alone)
+    report(f"MCP and pipe: {PIPE_CALLS} calls through the server", "s", through)
+    report("MCP and pipe: cost", "%", [100 * (statistics.median(through) / statistics.median(alone) - 1)])
+if options.json:
+    print(json.dumps({"model": os.path.basename(model), "threads": options.threads, "runs": options.runs, "rows": table}, indent=1))

@@ -1,0 +1,437 @@
+//! What HTTP refuses, and that it does so before it reads a body.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::process::Output;
+
+use serde_json::json;
+
+use crate::support::http::{Client, HttpServer, json_of, request};
+use crate::support::{TempFile, program, tiny};
+
+/// The status line and the headers of the answer to a request that is `lines`, without a body.
+fn head(server: &HttpServer, lines: &[&str]) -> String {
+    server.raw(&format!("{}\r\n\r\n", lines.join("\r\n")))
+}
+
+fn status(server: &HttpServer, lines: &[&str]) -> u16 {
+    let head = head(server, lines);
+    head.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+const JSON: &str = "Content-Type: application/json";
+const HOST: &str = "Host: localhost";
+
+#[test]
+fn only_loopback_names_are_hosts_and_only_their_pages_are_origins() {
+    let server = HttpServer::tiny(&[]);
+    let port = server.address.port();
+    for host in [
+        "localhost",
+        "LocalHost.",
+        "127.0.0.1",
+        "127.9.9.9",
+        "[::1]",
+        "localhost:1",
+    ] {
+        let lines = ["GET /mcp HTTP/1.1", &format!("Host: {host}")];
+        assert_eq!(
+            status(&server, &lines),
+            400,
+            "{host}: the session is missing, no more"
+        );
+    }
+    for host in [
+        "evil.example.com",
+        "localhost.evil.com",
+        "10.0.0.1",
+        "0.0.0.0",
+        "",
+        "a b",
+        "localhost@evil.com",
+    ] {
+        let lines = ["GET /mcp HTTP/1.1", &format!("Host: {host}")];
+        assert!(matches!(status(&server, &lines), 400 | 403), "{host}");
+        assert!(!head(&server, &lines).contains("session"), "{host}");
+    }
+    assert_eq!(
+        status(&server, &["GET /mcp HTTP/1.1", HOST, "Host: evil.com"]),
+        403
+    );
+    assert_eq!(
+        status(&server, &["GET http://evil.com/mcp HTTP/1.1", HOST]),
+        403
+    );
+    assert_eq!(status(&server, &["GET /mcp HTTP/1.0"]), 403);
+    for origin in [
+        &format!("http://localhost:{port}"),
+        "https://127.0.0.1",
+        "http://[::1]:3000",
+    ] {
+        let lines = ["GET /mcp HTTP/1.1", HOST, &format!("Origin: {origin}")];
+        assert_eq!(status(&server, &lines), 400, "{origin}");
+    }
+    for origin in [
+        "https://evil.example.com",
+        "null",
+        "http://localhost.evil.com",
+        "ftp://localhost",
+        "localhost",
+    ] {
+        let lines = ["GET /mcp HTTP/1.1", HOST, &format!("Origin: {origin}")];
+        assert_eq!(status(&server, &lines), 403, "{origin}");
+    }
+    // On every path, and whatever a browser asks beforehand.
+    for line in [
+        "GET /.well-known/oauth-protected-resource HTTP/1.1",
+        "OPTIONS /mcp HTTP/1.1",
+    ] {
+        assert_eq!(
+            status(&server, &[line, HOST, "Origin: https://evil.com"]),
+            403
+        );
+    }
+    let preflight = head(
+        &server,
+        &["OPTIONS /mcp HTTP/1.1", HOST, "Origin: http://localhost"],
+    );
+    assert!(
+        preflight.starts_with("HTTP/1.1 405") && !preflight.contains("access-control"),
+        "{preflight}"
+    );
+}
+
+#[test]
+fn hosts_and_origins_can_be_added() {
+    let server = HttpServer::tiny(&[
+        "--allowed_hosts",
+        "llama.lan,gpu.lan",
+        "--allowed_origins",
+        "https://app.example.com",
+    ]);
+    for host in ["llama.lan", "GPU.lan:8080"] {
+        assert_eq!(
+            status(&server, &["GET /mcp HTTP/1.1", &format!("Host: {host}")]),
+            400,
+            "{host}"
+        );
+    }
+    let origin = |origin: &str| {
+        status(
+            &server,
+            &["GET /mcp HTTP/1.1", HOST, &format!("Origin: {origin}")],
+        )
+    };
+    assert_eq!(origin("https://app.example.com"), 400);
+    assert_eq!(origin("http://app.example.com"), 403);
+}
+
+#[test]
+fn a_server_for_all_addresses_is_reached_by_any_of_them_but_by_no_strange_name() {
+    let server = HttpServer::tiny(&["--host", "0.0.0.0", "--allow_unauthenticated"]);
+    let host = |host: &str| {
+        let port = server.address.port();
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        std::io::Write::write_all(
+            &mut stream,
+            format!("GET /mcp HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes(),
+        )
+        .unwrap();
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).unwrap();
+        line.split(' ').nth(1).unwrap().parse::<u16>().unwrap()
+    };
+    assert_eq!(
+        (host("10.1.2.3:8080"), host("localhost"), host("evil.com")),
+        (400, 400, 403)
+    );
+}
+
+#[test]
+fn without_the_token_nothing_is_read_and_nothing_is_told() {
+    let server = HttpServer::tiny(&["--auth", "secret123"]);
+    for (line, status) in [
+        ("Authorization: Bearer secret123", 400),
+        ("authorization: bearer  secret123 ", 400),
+    ] {
+        let lines = ["GET /mcp HTTP/1.1", HOST, line];
+        assert_eq!(self::status(&server, &lines), status, "{line}");
+    }
+    for line in [
+        "X: y",
+        "Authorization: Bearer secret12",
+        "Authorization: Bearer secret1234",
+        "Authorization: Bearer SECRET123",
+        "Authorization: Bearer",
+        "Authorization: Basic secret123",
+        "Authorization: secret123",
+        "Authorization: Bearer secret123\r\nAuthorization: Bearer other",
+    ] {
+        // The body never comes, and the answer does all the same.
+        for first in [
+            "POST /mcp HTTP/1.1",
+            "GET /mcp?token=secret123 HTTP/1.1",
+            "DELETE /mcp HTTP/1.1",
+            "PUT /mcp HTTP/1.1",
+        ] {
+            let head = head(&server, &[first, HOST, line, JSON, "Content-Length: 1000"]);
+            assert!(
+                head.starts_with("HTTP/1.1 401 Unauthorized\r\n"),
+                "{line}: {head}"
+            );
+            assert!(
+                head.contains("\r\nwww-authenticate: Bearer"),
+                "{line}: {head}"
+            );
+        }
+    }
+    // A page about logins is missing, not locked: clients would look for a login for ever.
+    for path in [
+        "/.well-known/oauth-protected-resource",
+        "/.well-known/oauth-protected-resource/mcp",
+        "/",
+    ] {
+        assert_eq!(
+            status(&server, &[&format!("GET {path} HTTP/1.1"), HOST]),
+            404
+        );
+    }
+}
+
+#[test]
+fn what_is_no_json_or_too_long_is_refused_unread() {
+    let server = HttpServer::tiny(&[]);
+    let post = |lines: &[&str]| status(&server, &[&["POST /mcp HTTP/1.1", HOST], lines].concat());
+    for line in [
+        "X: y",
+        "Content-Type: text/plain",
+        "Content-Type: application/x-www-form-urlencoded",
+        "Content-Type: application/jsonp",
+    ] {
+        assert_eq!(post(&[line, "Content-Length: 1000"]), 415, "{line}");
+    }
+    assert_eq!(
+        post(&[JSON, "Content-Encoding: gzip", "Content-Length: 1000"]),
+        415
+    );
+    assert_eq!(post(&[JSON, "Content-Length: 4194305"]), 413);
+    assert_eq!(post(&[JSON, "Content-Length: 99999999999999999999"]), 400);
+    // A body that does not say how long it is is read up to the limit.
+    let client = server.client();
+    let long = json!({"text": "x".repeat(4 * 1024 * 1024)}).to_string();
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .build()
+        .into();
+    let response = agent
+        .post(server.url())
+        .header("content-type", "application/json; charset=utf-8")
+        .send(ureq::SendBody::from_reader(&mut long.as_bytes()))
+        .unwrap();
+    assert_eq!(response.status(), 413);
+    // The limit itself is allowed.
+    let text = "x".repeat(4 * 1024 * 1024 - 100);
+    let fits = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{text}"}}"#);
+    assert_eq!(
+        json_of(&mut client.send("POST", Some(&fits)))["error"]["code"],
+        -32601
+    );
+}
+
+#[test]
+fn every_other_status_is_as_documented() {
+    let server = HttpServer::tiny(&[]);
+    let client = server.client();
+    let nobody = Client::new(server.url(), &[]);
+    let stranger = Client::new(
+        server.url(),
+        &[("mcp-session-id", "5233db20-66e9-4674-916a-6370fe7589ca")],
+    );
+    let ping = request(1, "ping", json!({})).to_string();
+    let statuses = |client: &Client| {
+        let of = |method, body| client.send(method, body).status().as_u16();
+        [
+            of("POST", Some(ping.as_str())),
+            of("GET", None),
+            of("DELETE", None),
+        ]
+    };
+    assert_eq!(statuses(&nobody), [400, 400, 400]);
+    assert_eq!(statuses(&stranger), [404, 404, 404]);
+
+    for (body, status, code) in [
+        ("{", 400, -32700),
+        ("", 400, -32700),
+        ("[]", 400, -32600),
+        (r#"{"jsonrpc":"2.0","id":1}"#, 400, -32600),
+        (r#"{"jsonrpc":"1.0","id":1,"method":"ping"}"#, 400, -32600),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"no/such"}"#,
+            200,
+            -32601,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#,
+            200,
+            -32602,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x"}}"#,
+            200,
+            -32602,
+        ),
+    ] {
+        let mut response = client.send("POST", Some(body));
+        assert_eq!(response.status(), status, "{body}");
+        assert_eq!(json_of(&mut response)["error"]["code"], code, "{body}");
+    }
+    for body in [
+        r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
+        r#"{"jsonrpc":"2.0","method":"no/such"}"#,
+        r#"{"jsonrpc":"2.0","id":1,"result":{}}"#,
+    ] {
+        let mut response = client.send("POST", Some(body));
+        assert_eq!(response.status(), 202, "{body}");
+        assert_eq!(response.body_mut().read_to_string().unwrap(), "");
+    }
+    let put = client.send("PUT", Some("{}"));
+    assert_eq!(
+        (
+            put.status().as_u16(),
+            put.headers()["allow"].to_str().unwrap()
+        ),
+        (405, "GET, POST, DELETE")
+    );
+
+    for (revision, status) in [
+        ("2025-03-26", 200),
+        ("2025-11-25", 200),
+        ("2026-07-28", 400),
+        ("1", 400),
+    ] {
+        let mut client = client.clone();
+        client.header("mcp-protocol-version", revision);
+        assert_eq!(
+            client.send("POST", Some(ping.as_str())).status(),
+            status,
+            "{revision}"
+        );
+    }
+    // A second request of the same id while the first runs is an error of its own.
+    let mut song = client.sing(7);
+    let mut twice = client.post(&request(7, "ping", json!({})));
+    assert_eq!(
+        (
+            twice.status().as_u16(),
+            json_of(&mut twice)["error"]["code"].clone()
+        ),
+        (400, json!(-32600))
+    );
+    assert_eq!(song.next().unwrap()["params"]["progressToken"], 7);
+}
+
+fn run(flags: &[&str], variables: &[(&str, &str)]) -> Output {
+    let model = tiny();
+    let mut command = program();
+    command
+        .arg("--model")
+        .arg(model)
+        .args(["--transport", "http"])
+        .args(flags);
+    command.envs(variables.iter().copied()).output().unwrap()
+}
+
+#[test]
+fn an_open_address_needs_a_token_or_the_word_that_it_does_not() {
+    let output = run(&["--host", "0.0.0.0", "--port", "0"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    insta::assert_snapshot!(String::from_utf8(output.stderr).unwrap(), @r"
+    error: `0.0.0.0` is reached from other machines, and no token is set
+
+    hint: give a token by LLAMA_MCP_AUTH or `--auth_file`, stay on `--host 127.0.0.1`, or say `--allow_unauthenticated` where everybody may use it
+    ");
+}
+
+#[test]
+fn a_port_in_use_ends_the_start_with_a_sentence() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let output = run(&["--port", &port, "--n_threads", "1"], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr)
+        .unwrap()
+        .replace(&port, "PORT");
+    insta::assert_snapshot!(text, @r"
+    error: could not listen on 127.0.0.1:PORT; `--host` and `--port` choose another address
+      caused by: Address already in use (os error 98)
+    ");
+}
+
+#[test]
+fn the_token_comes_from_a_file_or_the_environment_too_and_is_shown_nowhere() {
+    let file = TempFile::new("token", b"from-a-file\n");
+    let by_file = HttpServer::tiny(&["--auth_file", file.0.to_str().unwrap()]);
+    let variables = [("LLAMA_MCP_AUTH", "from-a-variable"), ("RUST_LOG", "trace")];
+    let by_variable = HttpServer::with_environment(&[], &variables);
+    for (mut server, token) in [(by_file, "from-a-file"), (by_variable, "from-a-variable")] {
+        let authorization = |token: &str| format!("Bearer {token}");
+        let mut right = Client::new(server.url(), &[("authorization", &authorization(token))]);
+        right.initialize();
+        assert!(
+            right
+                .chat(json!({"text": "Hi", "temperature": 0}))
+                .contains("Hello")
+        );
+        let wrong = Client::new(
+            server.url(),
+            &[("authorization", &authorization("guessed"))],
+        );
+        assert_eq!(wrong.send("POST", Some("{}")).status(), 401);
+        let workers = crate::support::children_of(server.child.id());
+        for worker in workers {
+            let environment = std::fs::read(format!("/proc/{worker}/environ")).unwrap();
+            assert!(!String::from_utf8_lossy(&environment).contains(token));
+        }
+        let log = server.log();
+        assert!(log.contains("authentication=true"), "{log}");
+        assert!(!log.contains(token) && !log.contains("guessed"), "{log}");
+    }
+    let help = program().arg("--help").envs(variables).output().unwrap();
+    assert!(
+        !String::from_utf8(help.stdout)
+            .unwrap()
+            .contains("from-a-variable")
+    );
+}
+
+#[test]
+fn a_token_that_cannot_be_one_ends_the_start_without_being_shown() {
+    let missing = run(&["--auth_file", "/no/such/file"], &[]);
+    let empty = run(&[], &[("LLAMA_MCP_AUTH", "")]);
+    let spaced = run(&["--auth", "my secret"], &[]);
+    let both = run(&["--auth", "hidden", "--auth_file", "x"], &[]);
+    let outputs = [missing, empty, spaced, both].map(|output| {
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8(output.stderr).unwrap()
+    });
+    for text in &outputs {
+        assert!(
+            !text.contains("secret") && !text.contains("hidden"),
+            "{text}"
+        );
+    }
+    insta::assert_snapshot!(outputs.join("---\n"), @r"
+    error: `--auth_file`: could not read `/no/such/file`
+      caused by: No such file or directory (os error 2)
+    ---
+    error: `LLAMA_MCP_AUTH`: must not be empty
+    ---
+    error: `--auth`: must be letters, digits and signs of ASCII, without spaces
+    ---
+    error: the argument '--auth <TOKEN>' cannot be used with '--auth_file <FILE>'
+
+    Usage: llama-mcp-server --model <PATH> [OPTIONS]
+
+    For more information, try '--help'.
+    ");
+}

@@ -1,0 +1,245 @@
+//! A server over HTTP and its clients.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, ExitStatus};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use serde_json::{Value, json};
+use ureq::http::{Request, Response};
+use ureq::{Agent, Body};
+
+use super::{LIMIT, program, signal_process, spawn_piped, tiny, wait_for_end_of};
+
+/// A running server. Killed with its test.
+pub(crate) struct HttpServer {
+    pub child: Child,
+    pub address: SocketAddr,
+    log: Arc<Mutex<String>>,
+    log_reader: Option<thread::JoinHandle<()>>,
+}
+
+impl HttpServer {
+    /// The tiny model, one compute thread, and `flags`, on a free port.
+    pub(crate) fn tiny(flags: &[&str]) -> Self {
+        Self::with_environment(flags, &[])
+    }
+
+    pub(crate) fn with_environment(flags: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut command = program();
+        command
+            .arg("--model")
+            .arg(tiny())
+            .args(["--n_threads", "1", "--transport", "http", "--port", "0"])
+            .args(flags)
+            .envs(variables.iter().copied());
+        let mut child = spawn_piped(&mut command);
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let log = Arc::new(Mutex::new(String::new()));
+        let address = loop {
+            let mut line = String::new();
+            let read = stderr.read_line(&mut line).unwrap();
+            let mut log = log.lock().unwrap();
+            log.push_str(&line);
+            assert!(read > 0, "the server does not listen: {log}");
+            if let Some((_, rest)) = line.split_once("listening on http://") {
+                break rest.split_once("/mcp").unwrap().0.parse().unwrap();
+            }
+        };
+        let shared = Arc::clone(&log);
+        let log_reader = thread::spawn(move || {
+            for line in stderr.lines() {
+                let mut log = shared.lock().unwrap();
+                log.push_str(&line.unwrap());
+                log.push('\n');
+            }
+        });
+        Self {
+            child,
+            address,
+            log,
+            log_reader: Some(log_reader),
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/mcp", self.address)
+    }
+
+    /// A client with a session of its own.
+    pub(crate) fn client(&self) -> Client {
+        let mut client = Client::new(self.url(), &[]);
+        client.initialize();
+        client
+    }
+
+    pub(crate) fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        stream
+    }
+
+    /// Sends `bytes` and reads what comes until the server closes, or until there is a whole head.
+    pub(crate) fn raw(&self, bytes: &str) -> String {
+        let mut stream = self.connect();
+        stream.write_all(bytes.as_bytes()).unwrap();
+        read_head(&mut stream)
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        signal_process(self.child.id(), signal);
+    }
+
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        wait_for_end_of(self.child.id());
+        self.child.wait().unwrap()
+    }
+
+    /// Ends the server and gives all that it logged.
+    pub(crate) fn log(&mut self) -> String {
+        self.signal("TERM");
+        self.wait();
+        self.log_reader.take().unwrap().join().unwrap();
+        self.log.lock().unwrap().clone()
+    }
+}
+
+impl Drop for HttpServer {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+pub(crate) fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// A client of the legacy revisions.
+#[derive(Clone)]
+pub(crate) struct Client {
+    agent: Agent,
+    url: String,
+    headers: Vec<(String, String)>,
+    next_id: u64,
+}
+
+impl Client {
+    pub(crate) fn new(url: String, headers: &[(&str, &str)]) -> Self {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(LIMIT))
+            .build();
+        let headers = headers.iter().map(|(n, v)| ((*n).into(), (*v).into()));
+        Self {
+            agent: config.into(),
+            url,
+            headers: headers.collect(),
+            next_id: 1,
+        }
+    }
+
+    /// Has a header in every request from here on.
+    pub(crate) fn header(&mut self, name: &str, value: &str) {
+        self.headers.push((name.into(), value.into()));
+    }
+
+    pub(crate) fn initialize(&mut self) -> Value {
+        let mut response = self.post(&request(0, "initialize", json!({})));
+        assert_eq!(response.status(), 200);
+        let session = response.headers()["mcp-session-id"].to_str().unwrap();
+        self.headers.push(("mcp-session-id".into(), session.into()));
+        json_of(&mut response)
+    }
+
+    pub(crate) fn session(&self) -> &str {
+        let session = self
+            .headers
+            .iter()
+            .find(|(name, _)| name == "mcp-session-id");
+        &session.unwrap().1
+    }
+
+    pub(crate) fn send(&self, method: &str, body: Option<&str>) -> Response<Body> {
+        let mut request = Request::builder().method(method).uri(&self.url);
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        match body {
+            Some(body) => {
+                let request = request.header("content-type", "application/json");
+                self.agent.run(request.body(body).unwrap()).unwrap()
+            }
+            None => self.agent.run(request.body(()).unwrap()).unwrap(),
+        }
+    }
+
+    pub(crate) fn post(&self, message: &Value) -> Response<Body> {
+        self.send("POST", Some(&message.to_string()))
+    }
+
+    /// Sends a request and gives its answer.
+    pub(crate) fn request(&mut self, method: &str, params: Value) -> Value {
+        self.next_id += 1;
+        json_of(&mut self.post(&request(self.next_id, method, params)))
+    }
+
+    /// Calls the chat tool and gives the text of its result.
+    pub(crate) fn chat(&mut self, arguments: Value) -> String {
+        let answer = self.request(
+            "tools/call",
+            json!({"name": "chat", "arguments": arguments}),
+        );
+        let result = &answer["result"];
+        assert!(result["isError"] != true, "{answer}");
+        result["content"][0]["text"].as_str().unwrap().to_owned()
+    }
+
+    /// Begins an endless call `id` and gives its events when it is under way.
+    pub(crate) fn sing(&self, id: u64) -> Events {
+        let arguments = json!({"text": "Sing forever.", "temperature": 0, "repeat_penalty": 1, "max_tokens": 4000});
+        let call = json!({"name": "chat", "arguments": arguments, "_meta": {"progressToken": id}});
+        let mut client = self.clone();
+        client.header("accept", "application/json, text/event-stream");
+        let response = client.post(&request(id, "tools/call", call));
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        let mut events = Events(BufReader::new(Box::new(response.into_body().into_reader())));
+        while !events.next().unwrap()["params"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("la la")
+        {}
+        events
+    }
+}
+
+/// The messages of a stream; dropping it closes the connection.
+pub(crate) struct Events(BufReader<Box<dyn Read + Send>>);
+
+impl Iterator for Events {
+    type Item = Value;
+
+    fn next(&mut self) -> Option<Value> {
+        for line in self.0.by_ref().lines() {
+            if let Some(data) = line.unwrap().strip_prefix("data: ") {
+                return Some(serde_json::from_str(data).unwrap());
+            }
+        }
+        None
+    }
+}
+
+pub(crate) fn request(id: u64, method: &str, params: Value) -> Value {
+    json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
+}
+
+pub(crate) fn json_of(response: &mut Response<Body>) -> Value {
+    assert_eq!(response.headers()["content-type"], "application/json");
+    serde_json::from_str(&response.body_mut().read_to_string().unwrap()).unwrap()
+}
