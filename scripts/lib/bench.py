@@ -53,23 +53,16 @@ def story():
     return f"Write a very long story, number {next(number)}, about a {drawn.choice(WORDS)} and a {drawn.choice(WORDS)}."
 
 
-class Keeper:
-    """A connection for every thread."""
-
-    def __init__(self, url):
-        self.address = urllib.parse.urlsplit(url).netloc
-        self.local = threading.local()
-
-    def post(self, path, body, headers):
-        if not hasattr(self.local, "connection"):
-            self.local.connection = http.client.HTTPConnection(self.address, timeout=600)
-        connection = self.local.connection
-        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json", **headers})
-        response = connection.getresponse()
-        text = response.read()
-        if response.status != 200:
-            sys.exit(f"{self.address}: {response.status}: {text.decode()}")
-        return json.loads(text), response.headers
+def post(url, path, body, headers):
+    """A connection for every call: servers close idle ones as they like."""
+    connection = http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc, timeout=600)
+    connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json", **headers})
+    response = connection.getresponse()
+    text = response.read()
+    connection.close()
+    if response.status != 200:
+        sys.exit(f"{url}: {response.status}: {text.decode()}")
+    return json.loads(text), response.headers
 
 
 class Ours:
@@ -84,13 +77,13 @@ class Ours:
         else:
             sys.exit("the server does not listen")
         threading.Thread(target=self.process.stderr.read, daemon=True).start()
-        self.keeper = Keeper(found[1])
+        self.url = found[1]
         _, headers = self.request("initialize", {}, {})
         self.headers = {"Mcp-Session-Id": headers["Mcp-Session-Id"]}
 
     def request(self, method, params, headers):
         body = {"jsonrpc": "2.0", "id": next(number), "method": method, "params": params}
-        return self.keeper.post("/mcp", body, headers)
+        return post(self.url, "/mcp", body, headers)
 
     def call(self, text, max_tokens):
         arguments = {"text": text, "max_tokens": max_tokens, **SAMPLING}
@@ -114,11 +107,11 @@ class Against:
     name = "against"
 
     def __init__(self, url):
-        self.keeper = Keeper(url)
+        self.url = url
 
     def call(self, text, max_tokens):
         body = {"messages": [{"role": "user", "content": text}], "max_tokens": max_tokens, **SAMPLING}
-        answer, _ = self.keeper.post("/v1/chat/completions", body, {})
+        answer, _ = post(self.url, "/v1/chat/completions", body, {})
         return answer["usage"]["prompt_tokens"], answer["usage"]["completion_tokens"]
 
     def pids(self):
@@ -139,13 +132,19 @@ def prompt_speed(side):
 
 
 def generation_speed(calls):
-    def measure(side):
+    """Tokens beyond the first, and the time beyond that of the first: so the prompts do not count."""
+    def all_at_once(side, max_tokens):
+        texts = [story() for _ in range(calls)]
         with ThreadPoolExecutor(calls) as pool:
-            counts, seconds = timed(lambda: list(pool.map(lambda text: side.call(text, 192), [story() for _ in range(calls)])))
-        written = [tokens for _, tokens in counts]
-        if min(written) < 96:
+            counts, seconds = timed(lambda: list(pool.map(lambda text: side.call(text, max_tokens), texts)))
+        return [tokens for _, tokens in counts], seconds
+
+    def measure(side):
+        _, prompts = all_at_once(side, 1)
+        written, seconds = all_at_once(side, 192)
+        if min(written) < 128:
             print(f"note: {side.name}: answers ended early ({written} tokens)", file=sys.stderr)
-        return sum(written) / seconds
+        return (sum(written) - calls) / (seconds - prompts)
     return measure
 
 

@@ -1,21 +1,23 @@
-"""python_mcp.py SERVER MODEL: the official Python client over stdio, in the modes in which it opens a server."""
+"""python_mcp.py SERVER MODEL: the official Python client over stdio and HTTP, in the modes in which it opens a server."""
 
 import asyncio
+import re
+import subprocess
 import sys
 
 from mcp import Client, StdioServerParameters
 
 server, model = sys.argv[1:]
-parameters = StdioServerParameters(command=server, args=["--model", model, "--n_threads", "1", "--repeat_penalty", "1"])
+flags = ["--model", model, "--n_threads", "1", "--repeat_penalty", "1"]
 
 
-async def converse(mode):
+async def converse(transport, mode):
     progress = []
 
     async def on_progress(done, total, message):
         progress.append((done, message))
 
-    async with Client(parameters, mode=mode) as client:
+    async with Client(transport, mode=mode) as client:
         tools = (await client.list_tools()).tools
         assert [tool.name for tool in tools] == ["chat"], tools
         schema = tools[0].input_schema if hasattr(tools[0], "input_schema") else tools[0].inputSchema
@@ -54,8 +56,18 @@ async def converse(mode):
             raise
         except Exception as error:
             assert "no_such_tool" in str(error), error
-    print(f"mode {mode}: ok")
 
 
 for mode in ("auto", "legacy"):
-    asyncio.run(converse(mode))
+    asyncio.run(converse(StdioServerParameters(command=server, args=flags), mode))
+    print(f"stdio, mode {mode}: ok")
+
+process = subprocess.Popen([server, *flags, "--transport", "http", "--port", "0"], stderr=subprocess.PIPE, text=True)
+try:
+    url = next(found[1] for line in process.stderr if (found := re.search(r"listening on (\S+)", line)))
+    for mode in ("auto", "legacy"):
+        asyncio.run(converse(url, mode))
+        print(f"HTTP, mode {mode}: ok")
+finally:
+    process.terminate()
+assert process.wait() == 0, process.returncode
