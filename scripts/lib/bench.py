@@ -207,15 +207,16 @@ class Pipe:
         # What the server sets for its workers: by hand they would spin longer, and lose to those behind a server.
         environment = {"GOMP_SPINCOUNT": "300", **os.environ}
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                                        text=True, env=environment)
+                                        env=environment)
 
     def write(self, *messages):
-        self.process.stdin.write("".join(json.dumps(message) + "\n" for message in messages))
+        self.process.stdin.write("".join(json.dumps(message) + "\n" for message in messages).encode())
         self.process.stdin.flush()
 
-    def read_until(self, wanted, times=1):
+    def read_until(self, member, times):
+        """Not parsed: the reader must cost nothing. A quoted text has its quotes escaped, so it is never taken for a member."""
         while times > 0:
-            times -= wanted(json.loads(next(self.process.stdout)))
+            times -= member in next(self.process.stdout)
 
     def close(self):
         self.process.stdin.close()
@@ -223,48 +224,59 @@ class Pipe:
         self.process.wait()
 
 
-PIPE_CALLS = 32
+PIPE_CALLS = 16
 PIPE_TOKENS = 64
 
 
-def pipe_commands():
-    """The calls as the worker reads them; the same texts every time."""
-    sampling = {name: SAMPLING[name] for name in ("temperature", "top_p", "top_k", "min_p", "repeat_penalty", "seed")}
-    for n in range(PIPE_CALLS):
-        request = {"messages": [{"role": "user", "content": f"Write a very long story, number {n}."}],
-                   "max_tokens": PIPE_TOKENS, "sampling": sampling, "stop": []}
-        yield {"generate": {"id": n + 2, "client": "bench", "request": request}}
+class WorkerAlone(Pipe):
+    def __init__(self):
+        super().__init__([options.server, "worker"])
+        self.write({"load": {"path": model, "n_gpu_layers": 99, "n_ctx": CONTEXT, "n_batch": 2048,
+                             "n_threads": options.threads, "parallel": SLOTS, "max_queue": 1000}})
+
+    def answer(self, texts):
+        sampling = {name: SAMPLING[name] for name in ("temperature", "top_p", "top_k", "min_p", "repeat_penalty", "seed")}
+        self.write(*({"generate": {"id": next(number), "client": "bench", "request": {
+            "messages": [{"role": "user", "content": text}], "max_tokens": PIPE_TOKENS, "sampling": sampling, "stop": []}}}
+            for text in texts))
+        self.read_until(b'"done":', len(texts))
 
 
-def worker_alone():
-    worker = Pipe([options.server, "worker"])
-    first, *rest = pipe_commands()
-    worker.write({"load": {"path": model, "n_gpu_layers": 99, "n_ctx": CONTEXT, "n_batch": 2048,
-                           "n_threads": options.threads, "parallel": SLOTS, "max_queue": 1000}})
-    is_done = lambda event: "done" in event.get("call", {}).get("update", {})
-    first["generate"]["id"] = 1
-    worker.write(first)
-    worker.read_until(is_done)
-    first["generate"]["id"] = 2
-    _, seconds = timed(lambda: (worker.write(first, *rest), worker.read_until(is_done, PIPE_CALLS)))
-    worker.close()
-    return seconds
+class ThroughServer(Pipe):
+    def __init__(self):
+        super().__init__([options.server, *FLAGS, "--max_queue", "1000"])
+
+    def answer(self, texts):
+        self.write(*({"jsonrpc": "2.0", "id": next(number), "method": "tools/call", "params": {"name": "chat", "arguments": {
+            "text": text, "max_tokens": PIPE_TOKENS, **SAMPLING}, "_meta": {"progressToken": text}}} for text in texts))
+        self.read_until(b'"result":', len(texts))
 
 
-def through_server():
-    server = Pipe([options.server, *FLAGS, "--max_queue", "1000"])
-    requests = []
-    for command in pipe_commands():
-        request = command["generate"]["request"]
-        arguments = {"messages": request["messages"], "max_tokens": PIPE_TOKENS, **SAMPLING}
-        requests.append({"jsonrpc": "2.0", "id": command["generate"]["id"], "method": "tools/call",
-                         "params": {"name": "chat", "arguments": arguments}})
-    is_done = lambda message: "result" in message
-    server.write({**requests[0], "id": 1})
-    server.read_until(is_done)
-    _, seconds = timed(lambda: (server.write(*requests), server.read_until(is_done, PIPE_CALLS)))
-    server.close()
-    return seconds
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat") as stat:
+        user, system = stat.read().rsplit(") ", 1)[1].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def pipe_cost():
+    """The same calls to a worker alone and to one behind a server, by turns; both are loaded, one of them idles."""
+    alone, through = WorkerAlone(), ThroughServer()
+    texts = [f"Write a very long story, number {n}." for n in range(PIPE_CALLS)]
+    for side in (alone, through):
+        side.answer(texts[:2])
+    seconds = {alone: [], through: []}
+    before = cpu_seconds(through.process.pid)
+    for run in range(options.runs * 3):
+        for side in (alone, through) if run % 2 == 0 else (through, alone):
+            seconds[side].append(timed(lambda: side.answer(texts))[1])
+    spent = cpu_seconds(through.process.pid) - before
+    report(f"MCP and pipe: {PIPE_CALLS} calls to the worker alone", "s", seconds[alone])
+    report(f"MCP and pipe: {PIPE_CALLS} calls through the server", "s", seconds[through])
+    report("MCP and pipe: cost, pair by pair", "%", [100 * (b / a - 1) for a, b in zip(seconds[alone], seconds[through])])
+    report("MCP and pipe: the server's share of the CPUs", "%",
+           [100 * spent / (sum(seconds[through]) * os.cpu_count())])
+    for side in (alone, through):
+        side.close()
 
 
 table = []
@@ -327,12 +339,6 @@ finally:
 if wanted("start to initialize"):
     report("start to initialize answered", "ms", [start_to_initialize() for _ in range(max(options.runs, 5) * 2)])
 if wanted("MCP and pipe"):
-    alone, through = [], []
-    for run in range(options.runs):
-        for measure, times in ((worker_alone, alone), (through_server, through))[:: 1 if run % 2 == 0 else -1]:
-            times.append(measure())
-    report(f"MCP and pipe: {PIPE_CALLS} calls to the worker alone", "s", alone)
-    report(f"MCP and pipe: {PIPE_CALLS} calls through the server", "s", through)
-    report("MCP and pipe: cost", "%", [100 * (statistics.median(through) / statistics.median(alone) - 1)])
+    pipe_cost()
 if options.json:
     print(json.dumps({"model": os.path.basename(model), "threads": options.threads, "runs": options.runs, "rows": table}, indent=1))
