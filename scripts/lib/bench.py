@@ -41,8 +41,9 @@ FLAGS = ["--model", model, "--parallel", str(SLOTS), "--n_ctx", str(CONTEXT), "-
 GENERATION = "llama-mcp-server/generation"
 WORDS = """river stone garden letter window morning yellow harbour silver bridge mountain winter kitchen paper market
 forest island engine teacher silent ocean number family village castle summer travel orange doctor history""".split()
-drawn = random.Random(7)
-number = itertools.count(1)
+# Other texts in every run of this program: a server that is measured again still holds those of the last one.
+drawn = random.Random()
+number = itertools.count(drawn.randrange(10**6, 10**8))
 
 
 def long_text(words):
