@@ -1,15 +1,19 @@
 //! Wiring and lifetime: config → registry → dispatcher → transport; signals, of which the first lets the server end in
 //! order, and the second ends it at once.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
+use tracing_appender::rolling::Rotation;
 
+use crate::config::file::{LogFormat, LogRotation, LogSettings};
 use crate::config::http::HttpConfig;
 use crate::config::{Config, Transport};
 use crate::mcp::dispatcher::Dispatcher;
 use crate::process::ProtocolOutput;
 use crate::registry::Registry;
+use crate::telemetry::{LogFile, LogOutput};
 use crate::tools::Catalog;
 use crate::transport;
 use crate::transport::http::Ending;
@@ -29,6 +33,24 @@ pub fn run(config: &Config, output: Box<dyn ProtocolOutput>) -> anyhow::Result<(
     // A thread that is blocked on stdin is not waited for.
     runtime.shutdown_background();
     result
+}
+
+/// Where and what to log.
+pub fn log_output(log: &LogSettings) -> LogOutput {
+    let file = |path: &PathBuf| LogFile {
+        path: path.clone(),
+        rotation: match log.rotation {
+            LogRotation::Daily => Rotation::DAILY,
+            LogRotation::Hourly => Rotation::HOURLY,
+            LogRotation::Never => Rotation::NEVER,
+        },
+        keep: log.keep,
+    };
+    LogOutput {
+        level: log.level.clone(),
+        is_json: log.format == LogFormat::Json,
+        file: log.file.as_ref().map(file),
+    }
 }
 
 /// The server only moves messages; the CPUs are the worker's.
@@ -57,9 +79,9 @@ async fn serve(config: &Config, output: Box<dyn ProtocolOutput>) -> anyhow::Resu
 fn start(config: &Config) -> anyhow::Result<Arc<Dispatcher>> {
     let program = Launcher::this_program().context("could not find this program's file")?;
     let launcher = Launcher::new(program).context("could not start a thread")?;
-    let registry = Arc::new(Registry::new(launcher, config.model.clone()));
+    let registry = Arc::new(Registry::new(launcher, &config.models));
     registry.preload();
-    Ok(Arc::new(Dispatcher::new(Catalog::new(config, registry))))
+    Ok(Arc::new(Dispatcher::new(Catalog::new(config, &registry))))
 }
 
 fn could_not_listen(http: &HttpConfig) -> String {

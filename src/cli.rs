@@ -4,7 +4,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::config::Overrides;
 
@@ -18,13 +20,95 @@ const TOOL: &str = "Tool, and defaults that a call may override";
     version,
     about,
     long_about = None,
-    override_usage = "llama-mcp-server --model <PATH> [OPTIONS]",
-    after_help = "Exit codes: 0 ended in order, 1 failed while running, 2 usage or configuration. RUST_LOG sets what is logged, to stderr. LLAMA_MCP_AUTH is the bearer token where no flag gives one."
+    override_usage = "llama-mcp-server --model <PATH> [OPTIONS]\n       llama-mcp-server --config <FILE> [OPTIONS]\n       llama-mcp-server config <COMMAND>",
+    subcommand_negates_reqs = true,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true,
+    after_help = "Exit codes: 0 ended in order, 1 failed while running, 2 usage or configuration. LLAMA_MCP_CONFIG names the file where no flag does; LLAMA_MCP_<KEY> sets a key, LLAMA_MCP_MODELS__<NAME>__<KEY> one of a model; LLAMA_MCP_AUTH is the bearer token. RUST_LOG sets what is logged, to stderr."
 )]
 pub struct Cli {
-    /// How to serve.
+    /// What is to be done instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// What to serve.
     #[command(flatten)]
-    pub serve: Serve,
+    pub source: Source,
+
+    /// The same as --model
+    #[arg(value_name = "MODEL", hide = true)]
+    pub models: Vec<PathBuf>,
+}
+
+/// What the program does beside serving.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check, show and explain the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// `llama-mcp-server config …`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Find everything that is wrong with a configuration, and tell the memory that its models need
+    Check {
+        /// What to check
+        #[command(flatten)]
+        source: ConfigSource,
+        /// How the result is written: text or json
+        #[arg(
+            long,
+            value_name = "FORMAT",
+            default_value = "text",
+            hide_possible_values = true
+        )]
+        format: Format,
+    },
+    /// Print the effective configuration as TOML, secrets left out
+    Show {
+        /// What to show
+        #[command(flatten)]
+        source: ConfigSource,
+        /// Say of every value where it comes from
+        #[arg(long)]
+        origin: bool,
+    },
+    /// Print the JSON Schema of the file
+    Schema,
+    /// Print an annotated file with every key
+    Init,
+}
+
+/// What a command looks at: the same that would be served.
+#[derive(Debug, Args)]
+pub struct ConfigSource {
+    /// The file, as by --config
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    file: Option<PathBuf>,
+
+    #[command(flatten)]
+    source: Source,
+}
+
+impl ConfigSource {
+    /// What was typed, for [`crate::config::Config::resolve`].
+    pub fn into_overrides(self) -> Overrides {
+        let typed = self.source.into_overrides(Vec::new());
+        Overrides {
+            config: typed.config.or(self.file),
+            ..typed
+        }
+    }
+}
+
+/// How a result is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
 }
 
 /// `llama-mcp-server worker`: serves one model over pipes. The server starts it, so it is no part of the help.
@@ -39,49 +123,52 @@ pub struct WorkerCli {
 /// The first argument of a worker.
 pub const WORKER: &str = "worker";
 
-/// How clients connect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Transport {
-    /// By standard input and output.
-    Stdio,
-    /// By Streamable HTTP.
-    Http,
-}
-
-/// The flags of the server.
+/// What the server is run by.
 #[derive(Debug, Args)]
-pub struct Serve {
-    /// Path to the GGUF model file (required)
+pub struct Source {
+    /// Path to the GGUF model file
     #[arg(long, value_name = "PATH", help_heading = MODEL)]
     model: Vec<PathBuf>,
 
-    /// The same as --model
-    #[arg(value_name = "MODEL", hide = true)]
-    positional_model: Vec<PathBuf>,
+    /// TOML file that declares models and all else, instead of --model
+    #[arg(long, value_name = "FILE", help_heading = MODEL)]
+    config: Option<PathBuf>,
 
+    /// Any key of the file, for example `models.small.n_ctx=8192`; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", help_heading = MODEL)]
+    set: Vec<String>,
+
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// The documented flags: each stands for the key of its name. What they may be is checked with the rest of the
+/// configuration, so here all are texts.
+#[derive(Debug, Args, Serialize)]
+struct Flags {
     /// GPU layers to offload (0 = CPU, 99 = all) [default: 99]
     #[arg(long = "n_gpu_layers", alias = "n-gpu-layers", value_name = "N", help_heading = MODEL, allow_negative_numbers = true)]
-    n_gpu_layers: Option<i64>,
+    n_gpu_layers: Option<String>,
 
     /// Context window of one call in tokens (0 = what the model was trained for) [default: 4096]
     #[arg(long = "n_ctx", alias = "n-ctx", value_name = "N", help_heading = MODEL, allow_negative_numbers = true)]
-    n_ctx: Option<i64>,
+    n_ctx: Option<String>,
 
     /// Batch size for prompt processing [default: 2048]
     #[arg(long = "n_batch", alias = "n-batch", value_name = "N", help_heading = MODEL, allow_negative_numbers = true)]
-    n_batch: Option<i64>,
+    n_batch: Option<String>,
 
     /// CPU threads, at most those this process may use (0 = all of them) [default: 4]
     #[arg(long = "n_threads", alias = "n-threads", value_name = "N", help_heading = MODEL, allow_negative_numbers = true)]
-    n_threads: Option<i64>,
+    n_threads: Option<String>,
 
     /// Calls that are answered at once [default: 4]
     #[arg(long, value_name = "N", help_heading = MODEL, allow_negative_numbers = true)]
-    parallel: Option<i64>,
+    parallel: Option<String>,
 
     /// Calls that may wait beyond those before the model says it is busy [default: 64]
     #[arg(long = "max_queue", alias = "max-queue", value_name = "N", help_heading = MODEL, allow_negative_numbers = true)]
-    max_queue: Option<i64>,
+    max_queue: Option<String>,
 
     /// MCP tool name [default: chat]
     #[arg(long = "tool_name", alias = "tool-name", value_name = "NAME", help_heading = TOOL)]
@@ -89,31 +176,31 @@ pub struct Serve {
 
     /// Tokens of an answer at most [default: 2048]
     #[arg(long = "max_tokens", alias = "max-tokens", value_name = "N", help_heading = TOOL, allow_negative_numbers = true)]
-    max_tokens: Option<i64>,
+    max_tokens: Option<String>,
 
     /// Temperature (0.0 = greedy) [default: 0.7]
     #[arg(long, value_name = "F", help_heading = TOOL, allow_negative_numbers = true)]
-    temperature: Option<f64>,
+    temperature: Option<String>,
 
     /// Top-p (nucleus sampling) [default: 0.9]
     #[arg(long = "top_p", alias = "top-p", value_name = "F", help_heading = TOOL, allow_negative_numbers = true)]
-    top_p: Option<f64>,
+    top_p: Option<String>,
 
     /// Top-k sampling (0 = off) [default: 40]
     #[arg(long = "top_k", alias = "top-k", value_name = "N", help_heading = TOOL, allow_negative_numbers = true)]
-    top_k: Option<i64>,
+    top_k: Option<String>,
 
     /// Min-p sampling (0 = off) [default: 0]
     #[arg(long = "min_p", alias = "min-p", value_name = "F", help_heading = TOOL, allow_negative_numbers = true)]
-    min_p: Option<f64>,
+    min_p: Option<String>,
 
     /// Repeat penalty (1.0 = off) [default: 1.1]
     #[arg(long = "repeat_penalty", alias = "repeat-penalty", value_name = "F", help_heading = TOOL, allow_negative_numbers = true)]
-    repeat_penalty: Option<f64>,
+    repeat_penalty: Option<String>,
 
     /// Random seed (-1 = draw one for every call) [default: 42]
     #[arg(long, value_name = "N", help_heading = TOOL, allow_negative_numbers = true)]
-    seed: Option<i64>,
+    seed: Option<String>,
 
     /// Suffix appended to the system prompt (e.g. "/think")
     #[arg(long = "prompt_suffix", alias = "prompt-suffix", value_name = "TEXT", help_heading = TOOL, allow_hyphen_values = true)]
@@ -121,7 +208,7 @@ pub struct Serve {
 
     /// Seconds after which a call ends with what it has [default: none]
     #[arg(long, value_name = "SECONDS", help_heading = TOOL, allow_negative_numbers = true)]
-    deadline: Option<f64>,
+    deadline: Option<String>,
 
     /// Transport mode: stdio or http [default: stdio]
     #[arg(
@@ -130,7 +217,7 @@ pub struct Serve {
         help_heading = TRANSPORT,
         hide_possible_values = true
     )]
-    transport: Option<Transport>,
+    transport: Option<String>,
 
     /// Host to bind HTTP server [default: 127.0.0.1]
     #[arg(long, value_name = "HOST", help_heading = TRANSPORT)]
@@ -138,10 +225,10 @@ pub struct Serve {
 
     /// Port for HTTP server (0 = a free one) [default: 8080]
     #[arg(long, value_name = "PORT", help_heading = TRANSPORT)]
-    port: Option<u16>,
+    port: Option<String>,
 
     /// Bearer token for HTTP authentication; a file or the environment hides it better
-    #[arg(long, value_name = "TOKEN", help_heading = TRANSPORT, allow_hyphen_values = true)]
+    #[arg(long, value_name = "TOKEN", help_heading = TRANSPORT)]
     auth: Option<String>,
 
     /// File that holds the bearer token
@@ -162,39 +249,29 @@ pub struct Serve {
 
     /// Seconds that running calls get to end after SIGTERM [default: 10]
     #[arg(long = "drain_time", alias = "drain-time", value_name = "SECONDS", help_heading = TRANSPORT, allow_negative_numbers = true)]
-    drain_time: Option<f64>,
+    drain_time: Option<String>,
 }
 
-impl Serve {
+impl Source {
     /// What was typed, for [`crate::config::Config::resolve`].
-    pub fn into_overrides(self) -> Overrides {
+    pub fn into_overrides(self, bare_models: Vec<PathBuf>) -> Overrides {
+        let flags = serde_json::to_value(self.flags).expect("flags are texts");
+        let is_said = |value: &Value| match value {
+            Value::Null | Value::Bool(false) => false,
+            Value::Array(items) => !items.is_empty(),
+            _ => true,
+        };
         Overrides {
-            models: [self.model, self.positional_model].concat(),
-            n_gpu_layers: self.n_gpu_layers,
-            n_ctx: self.n_ctx,
-            n_batch: self.n_batch,
-            n_threads: self.n_threads,
-            parallel: self.parallel,
-            max_queue: self.max_queue,
-            tool_name: self.tool_name,
-            max_tokens: self.max_tokens,
-            temperature: self.temperature,
-            top_p: self.top_p,
-            top_k: self.top_k,
-            min_p: self.min_p,
-            repeat_penalty: self.repeat_penalty,
-            seed: self.seed,
-            prompt_suffix: self.prompt_suffix,
-            deadline: self.deadline,
-            is_http: self.transport == Some(Transport::Http),
-            host: self.host,
-            port: self.port,
-            auth: self.auth,
-            auth_file: self.auth_file,
-            allow_unauthenticated: self.allow_unauthenticated,
-            allowed_hosts: self.allowed_hosts,
-            allowed_origins: self.allowed_origins,
-            drain_time: self.drain_time,
+            config: self.config,
+            models: [self.model, bare_models].concat(),
+            flags: flags
+                .as_object()
+                .into_iter()
+                .flatten()
+                .filter(|(_, value)| is_said(value))
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect(),
+            set: self.set,
         }
     }
 }

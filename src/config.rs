@@ -1,50 +1,53 @@
-//! `Config`: validated, resolved, typed. What was typed ([`Overrides`]) goes in, what the program runs by comes out.
+//! `Config`: validated, resolved, typed. What was said in a file, by variables and by flags goes in, what the program runs
+//! by comes out.
 
+pub mod address;
 pub mod error;
+pub mod file;
 pub mod http;
+pub mod interpolate;
+pub mod load;
+pub mod model;
+pub mod problem;
 pub mod ranges;
+pub mod reference;
+pub mod shape;
+pub mod source;
+pub mod units;
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 
-use crate::gguf;
+use serde_json::Value;
+
+use crate::gguf::{self, Header};
+use address::Address;
 pub use error::ConfigError;
+use file::{ConfigFile, FlashAttention, LogSettings, ModelSettings, ThinkingOutput, TransportMode};
 use http::HttpConfig;
-use ranges::Range;
+use load::Layers;
+pub use model::{Defaults, LoadSettings, ModelConfig};
 
-/// Everything that can be said on the command line; none is what was not said.
+/// The environment variable that names the file.
+pub const CONFIG_VARIABLE: &str = "LLAMA_MCP_CONFIG";
+
+/// The name of the model that `--model` gives.
+pub const DEFAULT_MODEL: &str = "default";
+
+/// The file that is looked for.
+pub const FILE_NAME: &str = "llama-mcp-server.toml";
+
+/// What was said on the command line.
 #[derive(Debug, Default, Clone, PartialEq)]
-#[expect(
-    missing_docs,
-    reason = "the fields are the documented flags, described in `cli`"
-)]
 pub struct Overrides {
+    /// `--config`.
+    pub config: Option<PathBuf>,
+    /// `--model`, and bare paths.
     pub models: Vec<PathBuf>,
-    pub n_gpu_layers: Option<i64>,
-    pub n_ctx: Option<i64>,
-    pub n_batch: Option<i64>,
-    pub n_threads: Option<i64>,
-    pub parallel: Option<i64>,
-    pub max_queue: Option<i64>,
-    pub tool_name: Option<String>,
-    pub max_tokens: Option<i64>,
-    pub temperature: Option<f64>,
-    pub top_p: Option<f64>,
-    pub top_k: Option<i64>,
-    pub min_p: Option<f64>,
-    pub repeat_penalty: Option<f64>,
-    pub seed: Option<i64>,
-    pub prompt_suffix: Option<String>,
-    pub deadline: Option<f64>,
-    pub is_http: bool,
-    pub host: Option<String>,
-    pub port: Option<u16>,
-    pub auth: Option<String>,
-    pub auth_file: Option<PathBuf>,
-    pub allow_unauthenticated: bool,
-    pub allowed_hosts: Vec<String>,
-    pub allowed_origins: Vec<String>,
-    pub drain_time: Option<f64>,
+    /// The other flags, by the key that each stands for.
+    pub flags: Vec<(String, Value)>,
+    /// `--set`, as typed.
+    pub set: Vec<String>,
 }
 
 /// What the surroundings say.
@@ -52,17 +55,23 @@ pub struct Overrides {
 pub struct Surroundings {
     /// CPUs that this process may use.
     pub cpus: usize,
-    /// [`http::AUTH_VARIABLE`], where it is set.
-    pub auth: Option<String>,
+    /// The environment.
+    pub variables: BTreeMap<String, String>,
+    /// Where a file is looked for, in order.
+    pub folders: Vec<PathBuf>,
 }
 
 /// What the program runs by.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// The model that is served.
-    pub model: ModelConfig,
+    /// The models, by name.
+    pub models: Vec<ModelConfig>,
     /// How clients connect.
     pub transport: Transport,
+    /// How models share the machine.
+    pub registry: RegistryConfig,
+    /// What is logged, and where.
+    pub log: LogSettings,
     /// Where the program gives less than was asked: for the log.
     pub notes: Vec<String>,
 }
@@ -76,329 +85,256 @@ pub enum Transport {
     Http(HttpConfig),
 }
 
-/// A model and the tool that it is.
+/// How models share the machine.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ModelConfig {
-    /// What logs and errors call it.
-    pub name: String,
-    /// The GGUF; it has been looked at.
-    pub path: PathBuf,
-    /// What people call the model: the name in the file, else the file's.
-    pub title: String,
-    /// The MCP tool.
-    pub tool_name: String,
-    /// Layers on the GPU.
-    pub n_gpu_layers: u32,
-    /// Tokens of one call; 0 is what the model was trained for.
-    pub n_ctx: u32,
-    /// Tokens of one batch.
-    pub n_batch: usize,
-    /// Threads that compute; at most the CPUs there are.
-    pub n_threads: usize,
-    /// Calls at once.
-    pub parallel: usize,
-    /// Calls that may wait beyond those.
-    pub max_queue: usize,
-    /// What a call gets that does not say.
-    pub defaults: Defaults,
+pub struct RegistryConfig {
+    /// Models at once.
+    pub max_loaded: Option<usize>,
+    /// Memory of all of them.
+    pub memory_budget: units::Budget,
 }
 
-/// The defaults of a tool's arguments.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Defaults {
-    /// Tokens of an answer.
-    pub max_tokens: u32,
-    /// 0 is greedy.
-    pub temperature: f32,
-    /// 1 is off.
-    pub top_p: f32,
-    /// 0 is off.
-    pub top_k: i32,
-    /// 0 is off.
-    pub min_p: f32,
-    /// 1 is off.
-    pub repeat_penalty: f32,
-    /// None draws one for every call.
-    pub seed: Option<u32>,
-    /// Appended to the system message.
-    pub prompt_suffix: Option<String>,
-    /// From a call's arrival.
-    pub deadline: Option<Duration>,
+/// The file to read; none where one model is named instead, or there is no file.
+///
+/// # Errors
+/// A command line that contradicts itself.
+pub fn find_file(typed: &Overrides, around: &Surroundings) -> Result<Option<PathBuf>, ConfigError> {
+    match (&typed.models[..], &typed.config) {
+        ([_, _, ..], _) => return Err(ConfigError::SeveralModels(typed.models.len())),
+        ([model], _) if model.to_str().is_none() => {
+            return Err(ConfigError::PathNotUtf8(model.clone()));
+        }
+        ([_], Some(_)) => return Err(ConfigError::ModelAndConfig),
+        ([], Some(file)) => return Ok(Some(file.clone())),
+        _ => {}
+    }
+    let variable = around
+        .variables
+        .get(CONFIG_VARIABLE)
+        .filter(|file| !file.is_empty());
+    let found = || {
+        around
+            .folders
+            .iter()
+            .map(|folder| folder.join(FILE_NAME))
+            .find(|file| file.is_file())
+    };
+    Ok(variable.map(PathBuf::from).or_else(found))
 }
-
-/// Tool names as every client accepts them: one bad name makes Claude Desktop drop the whole server.
-const MAX_TOOL_NAME: usize = 64;
 
 impl Config {
-    /// Resolves what was typed. Reads the model's header and, for HTTP, the token's file and the host's addresses.
+    /// Resolves what was typed. Reads the file, the models' headers and, for HTTP, the token's file and the host's addresses.
     ///
     /// # Errors
-    /// All values out of range at once; then what is wrong with the model's file.
+    /// All that is wrong with values and files, at once.
     pub fn resolve(typed: &Overrides, around: &Surroundings) -> Result<Self, ConfigError> {
-        let cpus = around.cpus;
-        let mut check = Checker::default();
-        let seed: i64 = check.integer("seed", typed.seed, ranges::SEED, 42);
-        let threads: usize = check.integer("n_threads", typed.n_threads, ranges::N_THREADS, 4);
-        let deadline = typed
-            .deadline
-            .map(|seconds| check.number("deadline", Some(seconds), ranges::DEADLINE, 0.0));
-        let drain_time = check.number("drain_time", typed.drain_time, ranges::DRAIN_TIME, 10.0);
-        let mut config = Self {
-            model: ModelConfig {
-                name: "default".into(),
-                path: typed.models.first().cloned().unwrap_or_default(),
-                title: String::new(),
-                tool_name: check.tool_name(typed.tool_name.as_deref().unwrap_or("chat")),
-                n_gpu_layers: check.integer(
-                    "n_gpu_layers",
-                    typed.n_gpu_layers,
-                    ranges::N_GPU_LAYERS,
-                    99,
-                ),
-                n_ctx: check.integer("n_ctx", typed.n_ctx, ranges::N_CTX, 4096),
-                n_batch: check.integer("n_batch", typed.n_batch, ranges::N_BATCH, 2048),
-                n_threads: capped_threads(threads, cpus),
-                parallel: check.integer("parallel", typed.parallel, ranges::PARALLEL, 4),
-                max_queue: check.integer("max_queue", typed.max_queue, ranges::MAX_QUEUE, 64),
-                defaults: Defaults {
-                    max_tokens: check.integer(
-                        "max_tokens",
-                        typed.max_tokens,
-                        ranges::MAX_TOKENS,
-                        2048,
-                    ),
-                    temperature: check.number(
-                        "temperature",
-                        typed.temperature,
-                        ranges::TEMPERATURE,
-                        0.7,
-                    ),
-                    top_p: check.number("top_p", typed.top_p, ranges::TOP_P, 0.9),
-                    top_k: check.integer("top_k", typed.top_k, ranges::TOP_K, 40),
-                    min_p: check.number("min_p", typed.min_p, ranges::MIN_P, 0.0),
-                    repeat_penalty: check.number(
-                        "repeat_penalty",
-                        typed.repeat_penalty,
-                        ranges::REPEAT_PENALTY,
-                        1.1,
-                    ),
-                    // -1 is no u32: drawn for every call.
-                    seed: u32::try_from(seed).ok(),
-                    prompt_suffix: typed.prompt_suffix.clone(),
-                    deadline: deadline.map(Duration::from_secs_f64),
-                },
-            },
-            transport: Transport::Stdio,
-            notes: (threads > cpus)
-                .then(|| {
-                    format!(
-                        "n_threads is {cpus}, the CPUs that this process may use, not {threads}"
-                    )
-                })
-                .into_iter()
-                .collect(),
-        };
-        if !check.problems.is_empty() {
-            return Err(ConfigError::Values(check.problems));
-        }
-        let path = match &typed.models[..] {
-            [] => return Err(ConfigError::NoModel),
-            [path] => path,
-            several => return Err(ConfigError::SeveralModels(several.len())),
-        };
-        if path.to_str().is_none() {
-            return Err(ConfigError::PathNotUtf8(path.clone()));
-        }
-        if typed.is_http {
-            let drain_time = Duration::from_secs_f64(drain_time);
-            let http = HttpConfig::resolve(typed, around.auth.as_deref(), drain_time)?;
-            config.transport = Transport::Http(http);
-        }
-        let header = gguf::read_header(path)?;
-        let stem = || {
-            path.file_stem()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned()
-        };
-        config.model.title = header
-            .name
-            .filter(|name| !name.trim().is_empty())
-            .unwrap_or_else(stem);
-        Ok(config)
-    }
-}
-
-/// `wanted` threads, 0 for all; more than there are CPUs would only wait for each other.
-fn capped_threads(wanted: usize, cpus: usize) -> usize {
-    if wanted == 0 { cpus } else { wanted.min(cpus) }
-}
-
-/// Collects what is wrong, so that all of it is told at once.
-#[derive(Default)]
-struct Checker {
-    problems: Vec<String>,
-}
-
-impl Checker {
-    /// A value in range, or the default; `T` holds the whole range.
-    fn integer<T: TryFrom<i64>>(
-        &mut self,
-        name: &str,
-        typed: Option<i64>,
-        range: Range<i64>,
-        default: i64,
-    ) -> T {
-        let value = self.in_range(name, typed, range, default);
-        T::try_from(value)
-            .ok()
-            .expect("the type of every setting holds its range")
+        Self::load(typed, around).map(|(config, _)| config)
     }
 
-    fn number<T: FromF64>(
-        &mut self,
-        name: &str,
-        typed: Option<f64>,
-        range: Range<f64>,
-        default: f64,
-    ) -> T {
-        T::from_f64(self.in_range(name, typed, range, default))
-    }
-
-    fn in_range<T: Copy + PartialOrd + std::fmt::Display>(
-        &mut self,
-        name: &str,
-        typed: Option<T>,
-        range: Range<T>,
-        default: T,
-    ) -> T {
-        match typed {
-            Some(value) if range.contains(value) => value,
-            Some(value) => {
-                self.problems
-                    .push(format!("`--{name}`: must be {range}, found {value}"));
-                range.min
-            }
-            None => default,
-        }
-    }
-
-    fn tool_name(&mut self, name: &str) -> String {
-        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-        if name.is_empty() || name.len() > MAX_TOOL_NAME || !name.chars().all(fits) {
-            self.problems.push(format!(
-                "`--tool_name`: must be 1 to {MAX_TOOL_NAME} letters, digits, `_` or `-`, found `{name}`"
+    /// The same, with what each layer said.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`].
+    pub fn load(typed: &Overrides, around: &Surroundings) -> Result<(Self, Layers), ConfigError> {
+        let mut file = find_file(typed, around)?;
+        let ignored = file.take_if(|_| !typed.models.is_empty());
+        let mut layers = Layers::read(typed, &around.variables, file.as_deref());
+        if let Some(file) = ignored {
+            layers.notes.push(format!(
+                "`{}` is not read, since --model is given",
+                file.display()
             ));
         }
-        name.to_owned()
+        let settings = layers.merged();
+        let config = Self::of(&settings, around, &mut layers);
+        if !layers.problems.is_empty() {
+            return Err(ConfigError::of(layers.problems));
+        }
+        if config.models.is_empty() {
+            return Err(ConfigError::NoModel(
+                layers.file.map(|source| source.path.clone()),
+            ));
+        }
+        let notes = layers.notes.clone();
+        Ok((Self { notes, ..config }, layers))
+    }
+
+    fn of(settings: &ConfigFile, around: &Surroundings, layers: &mut Layers) -> Self {
+        let server = &settings.server;
+        let transport = match server.transport {
+            TransportMode::Stdio => Some(Transport::Stdio),
+            TransportMode::Http => HttpConfig::resolve(server, layers).map(Transport::Http),
+        };
+        check_tool_names(&settings.models, layers);
+        let model = |(name, model): (&String, &ModelSettings)| {
+            resolve_model(name, model, settings, around, layers)
+        };
+        Self {
+            models: settings.models.iter().filter_map(model).collect(),
+            transport: transport.unwrap_or(Transport::Stdio),
+            registry: RegistryConfig {
+                max_loaded: settings.registry.max_loaded,
+                memory_budget: settings.registry.memory_budget,
+            },
+            log: settings.log.clone(),
+            notes: Vec::new(),
+        }
     }
 }
 
-/// The widths in which settings are kept.
-trait FromF64 {
-    fn from_f64(value: f64) -> Self;
-}
-
-impl FromF64 for f64 {
-    fn from_f64(value: f64) -> Self {
-        value
+/// Two tools of one name: clients could not tell them apart.
+fn check_tool_names(models: &BTreeMap<String, ModelSettings>, layers: &mut Layers) {
+    let mut owners: HashMap<&str, &str> = HashMap::new();
+    for (name, model) in models.iter().filter(|(_, model)| model.tool) {
+        let tool = model.tool_name.as_deref().unwrap_or(name);
+        if let Some(other) = owners.insert(tool, name) {
+            let message = format!("the model `{other}` has a tool called `{tool}`, too");
+            layers.problem_at(
+                &Address::of_model(name, "tool_name"),
+                message,
+                Some("give one of them another `tool_name`".into()),
+            );
+        }
     }
 }
 
-impl FromF64 for f32 {
-    fn from_f64(value: f64) -> Self {
-        ranges::to_f32(value)
+fn resolve_model(
+    name: &str,
+    model: &ModelSettings,
+    settings: &ConfigFile,
+    around: &Surroundings,
+    layers: &mut Layers,
+) -> Option<ModelConfig> {
+    let at = |key: &str| Address::of_model(name, key);
+    if name.contains("__") {
+        let message =
+            "a model's name must not hold `__`, which stands between names in variables".to_owned();
+        layers.problem_at(&Address::of(["models", name]), message, None);
+    }
+    check_settings(name, model, layers);
+    let Some(path) = &model.path else {
+        let hint = "name its file: `path = \"model.gguf\"`".to_owned();
+        // One whose path was refused is known to have none.
+        if !layers
+            .problems
+            .iter()
+            .any(|problem| problem.address == Some(at("path")))
+        {
+            layers.problem_at(
+                &at("path"),
+                "is missing: the model has no file".into(),
+                Some(hint),
+            );
+        }
+        return None;
+    };
+    let header = match gguf::read_header(path) {
+        Ok(header) => header,
+        Err(error) => {
+            let cause = std::error::Error::source(&error)
+                .map(|cause| format!(": {cause}"))
+                .unwrap_or_default();
+            layers.problem_at(&at("path"), format!("{error}{cause}"), Some(error.hint()));
+            return None;
+        }
+    };
+    check_thinking(name, model, &header, layers);
+    let load = LoadSettings::of(model, path.clone(), settings.server.max_queue, around.cpus);
+    if model.n_threads > load.n_threads {
+        layers.notes.push(format!(
+            "n_threads is {}, the CPUs that this process may use, not {}",
+            load.n_threads, model.n_threads
+        ));
+    }
+    Some(ModelConfig {
+        name: name.to_owned(),
+        title: title_of(&header, path),
+        tool_name: model
+            .tool
+            .then(|| model.tool_name.clone().unwrap_or_else(|| name.to_owned())),
+        description: model.description.clone(),
+        load,
+        defaults: Defaults::of(model),
+        preload: model.preload,
+        pin: model.pin,
+        idle_ttl: model.idle_ttl.unwrap_or(settings.registry.idle_ttl).0,
+        header,
+    })
+}
+
+fn title_of(header: &Header, path: &Path) -> String {
+    let stem = || {
+        path.file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    };
+    header
+        .name
+        .clone()
+        .filter(|name| !name.trim().is_empty())
+        .unwrap_or_else(stem)
+}
+
+/// What no schema says: keys that contradict each other.
+fn check_settings(name: &str, model: &ModelSettings, layers: &mut Layers) {
+    let at = |key: &str| Address::of_model(name, key);
+    if let Some(limit) = model.max_tokens_limit
+        && limit < model.max_tokens
+    {
+        let message = format!(
+            "must be at most `max_tokens_limit`, which is {limit}, found {}",
+            model.max_tokens
+        );
+        layers.problem_at(&at("max_tokens"), message, None);
+    }
+    if model.cache_type_v.is_quantized() && model.flash_attn == FlashAttention::Off {
+        let message =
+            "llama.cpp reads quantized values with flash attention alone, and `flash_attn` is off"
+                .to_owned();
+        layers.problem_at(
+            &at("cache_type_v"),
+            message,
+            Some("set `flash_attn = \"on\"`, or choose `f16`".into()),
+        );
+    }
+    if let Some(deadline) = model.deadline
+        && !ranges::DEADLINE.contains(deadline.0.as_secs_f64())
+    {
+        let message = format!(
+            "must be {} seconds, found {:?}",
+            ranges::DEADLINE,
+            deadline.0
+        );
+        layers.problem_at(&at("deadline"), message, None);
+    }
+    if let Some(lora) = &model.lora
+        && let Err(error) = gguf::read_adapter(&lora.path)
+    {
+        layers.problem_at(
+            &at("lora").join("path"),
+            error.to_string(),
+            Some(error.hint()),
+        );
+    }
+}
+
+/// Thinking can be switched off where the template asks whether it is wanted.
+fn check_thinking(name: &str, model: &ModelSettings, header: &Header, layers: &mut Layers) {
+    let template = model
+        .chat_template
+        .as_ref()
+        .or(header.chat_template.as_ref());
+    let can_be_off = template.is_some_and(|template| template.contains("enable_thinking"));
+    if model.thinking == ThinkingOutput::Off && !can_be_off {
+        let message = "the model's chat template cannot switch thinking off: it does not use `enable_thinking`".to_owned();
+        layers.problem_at(
+            &Address::of_model(name, "thinking"),
+            message,
+            Some("choose `strip`, which takes it out of answers".into()),
+        );
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn typed() -> Overrides {
-        Overrides {
-            models: vec!["tests/models/tiny-crab-chat.Q8_0.gguf".into()],
-            ..Overrides::default()
-        }
-    }
-
-    fn with_cpus(cpus: usize) -> Surroundings {
-        Surroundings { cpus, auth: None }
-    }
-
-    #[test]
-    fn the_documented_defaults_hold() {
-        let model = Config::resolve(&typed(), &with_cpus(8)).unwrap().model;
-        assert_eq!(
-            (
-                model.n_gpu_layers,
-                model.n_ctx,
-                model.n_batch,
-                model.n_threads
-            ),
-            (99, 4096, 2048, 4)
-        );
-        assert_eq!(
-            (model.tool_name.as_str(), model.parallel, model.max_queue),
-            ("chat", 4, 64)
-        );
-        let expected = Defaults {
-            max_tokens: 2048,
-            temperature: 0.7,
-            top_p: 0.9,
-            top_k: 40,
-            min_p: 0.0,
-            repeat_penalty: 1.1,
-            seed: Some(42),
-            prompt_suffix: None,
-            deadline: None,
-        };
-        assert_eq!(model.defaults, expected);
-    }
-
-    #[test]
-    fn threads_are_capped_by_the_cpus_and_zero_means_all() {
-        assert_eq!(
-            [
-                capped_threads(4, 2),
-                capped_threads(0, 2),
-                capped_threads(1, 2)
-            ],
-            [2, 2, 1]
-        );
-    }
-
-    #[test]
-    fn a_seed_of_minus_one_is_drawn() {
-        let drawn = Overrides {
-            seed: Some(-1),
-            ..typed()
-        };
-        assert_eq!(
-            Config::resolve(&drawn, &with_cpus(1))
-                .unwrap()
-                .model
-                .defaults
-                .seed,
-            None
-        );
-    }
-
-    #[test]
-    fn all_values_out_of_range_are_told_at_once() {
-        let wrong = Overrides {
-            temperature: Some(f64::NAN),
-            top_p: Some(7.0),
-            tool_name: Some("a b".into()),
-            ..typed()
-        };
-        let error = Config::resolve(&wrong, &with_cpus(1))
-            .unwrap_err()
-            .to_string();
-        insta::assert_snapshot!(error, @r"
-        `--tool_name`: must be 1 to 64 letters, digits, `_` or `-`, found `a b`
-               `--temperature`: must be from 0 to 5, found NaN
-               `--top_p`: must be from 0 to 1, found 7
-        ");
-    }
-}
+mod tests;

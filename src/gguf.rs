@@ -4,12 +4,15 @@
 //! Format: ggml's `docs/gguf.md`, versions 2 and 3, little-endian. Big arrays (the vocabulary) are skipped, not kept.
 
 mod error;
+pub mod memory;
+mod reader;
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek};
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 pub use error::GgufError;
+use reader::{Contents, Fault, Read1, Reader};
 
 /// What is known of a model without loading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,19 +23,55 @@ pub struct Header {
     pub name: Option<String>,
     /// The context that it was trained for.
     pub n_ctx_train: Option<u64>,
-    /// Whether it brings a chat template.
-    pub has_chat_template: bool,
+    /// The chat template, where there is one.
+    pub chat_template: Option<String>,
+    /// Bytes of all tensors, those of the other parts of a split file included.
+    pub weight_bytes: u64,
+    /// Tokens of the vocabulary.
+    pub n_vocab: u64,
+    /// Width of the model.
+    pub n_embd: u64,
+    /// Width inside its feed-forward blocks, the widest.
+    pub n_ff: u64,
+    /// Key and value heads of each layer.
+    pub n_head_kv: Vec<u64>,
+    /// Numbers of a head's key.
+    pub key_length: u64,
+    /// Numbers of a head's value.
+    pub value_length: u64,
+    /// Tokens that a layer with a sliding window looks back, and which layers have one.
+    pub sliding_window: Option<(u64, Vec<bool>)>,
 }
 
-/// Reads the header of the file at `path`.
+/// Reads the header of the model at `path`; of a split one `path` is the first part, and the others are looked at, too.
 ///
 /// # Errors
 /// What is wrong with the file, see [`GgufError`].
 pub fn read_header(path: &Path) -> Result<Header, GgufError> {
-    let unreadable = |source| GgufError::Unreadable {
-        path: path.into(),
-        source,
-    };
+    let contents = read_contents(path)?;
+    let mut header = Header::of(&contents).map_err(|fault| told(path, fault))?;
+    for part in other_parts(path, &contents)? {
+        header.weight_bytes += read_contents(&part)?.tensor_bytes;
+    }
+    Ok(header)
+}
+
+/// Looks at the adapter at `path`.
+///
+/// # Errors
+/// What is wrong with the file; that it is no adapter.
+pub fn read_adapter(path: &Path) -> Result<(), GgufError> {
+    match read_contents(path)?.text("general.type") {
+        Some("adapter") => Ok(()),
+        other => Err(GgufError::NotAnAdapter {
+            path: path.into(),
+            found: other.unwrap_or("model").to_owned(),
+        }),
+    }
+}
+
+fn read_contents(path: &Path) -> Result<Contents, GgufError> {
+    let unreadable = |source| told(path, Fault::Io(source));
     let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => GgufError::Missing(path.into()),
         _ => unreadable(error),
@@ -41,303 +80,135 @@ pub fn read_header(path: &Path) -> Result<Header, GgufError> {
         return Err(GgufError::NotAFile(path.into()));
     }
     let file = File::open(path).map_err(unreadable)?;
-    let mut reader = Reader {
-        inner: BufReader::with_capacity(1 << 16, file),
-        position: 0,
-        size: metadata.len(),
-    };
-    reader.header().map_err(|fault| match fault {
-        Fault::Io(source) => unreadable(source),
-        Fault::NotGguf(found) => GgufError::NotGguf {
-            path: path.into(),
-            found,
-        },
-        Fault::Version(version) => GgufError::Version {
-            path: path.into(),
-            version,
-        },
+    let size = metadata.len();
+    Reader::new(file, size)
+        .contents()
+        .map_err(|fault| match fault {
+            Fault::Truncated(needed) => GgufError::Truncated {
+                path: path.into(),
+                found: size,
+                needed,
+            },
+            fault => told(path, fault),
+        })
+}
+
+fn told(path: &Path, fault: Fault) -> GgufError {
+    let path = path.into();
+    match fault {
+        Fault::Io(source) => GgufError::Unreadable { path, source },
+        Fault::NotGguf(found) => GgufError::NotGguf { path, found },
+        Fault::Version(version) => GgufError::Version { path, version },
         Fault::Truncated(needed) => GgufError::Truncated {
-            path: path.into(),
-            found: metadata.len(),
+            path,
+            found: 0,
             needed,
         },
-        Fault::NotGenerative(architecture) => GgufError::NotGenerative {
+        Fault::NotGenerative(architecture) => GgufError::NotGenerative { path, architecture },
+        Fault::Malformed(cause) => GgufError::Malformed { path, cause },
+    }
+}
+
+/// The paths behind the first part (`llama.h: llama_split_path`).
+fn other_parts(path: &Path, contents: &Contents) -> Result<Vec<PathBuf>, GgufError> {
+    let count = contents.number("split.count").unwrap_or(0);
+    if count <= 1 {
+        return Ok(Vec::new());
+    }
+    let first = format!("-00001-of-{count:05}.gguf");
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let Some(prefix) = name
+        .strip_suffix(&first)
+        .filter(|_| contents.number("split.no") == Some(0))
+    else {
+        return Err(GgufError::NotTheFirstPart {
             path: path.into(),
-            architecture,
-        },
-        Fault::Malformed(cause) => GgufError::Malformed {
-            path: path.into(),
-            cause,
-        },
-    })
+            expected: first,
+        });
+    };
+    Ok((2..=count)
+        .map(|part| path.with_file_name(format!("{prefix}-{part:05}-of-{count:05}.gguf")))
+        .collect())
 }
-
-enum Fault {
-    Io(io::Error),
-    NotGguf(String),
-    Version(u32),
-    Truncated(String),
-    NotGenerative(String),
-    Malformed(&'static str),
-}
-
-type Read1<T> = Result<T, Fault>;
-
-struct Reader<R> {
-    inner: BufReader<R>,
-    position: u64,
-    size: u64,
-}
-
-/// A metadata value, as far as it is of use here.
-enum Value {
-    Number(u64),
-    Text(String),
-    Other,
-}
-
-/// Longer keys and names than llama.cpp makes are a broken file.
-const MAX_NAME: u64 = 1 << 16;
 
 /// Architectures that have no causal decoder of their own and do not say so: encoders, and projectors of images.
 const NOT_GENERATIVE: [&str; 3] = ["t5", "t5encoder", "clip"];
 
-/// The longest text that is kept: a chat template has up to 64 KiB.
-const MAX_TEXT: u64 = 1 << 20;
+/// Architectures with sliding windows whose files do not say which layers have one: every how-many-eth has none
+/// (llama.cpp's `load_swa_pattern`).
+const SLIDING_PATTERNS: [(&str, usize); 8] = [
+    ("gemma3", 6),
+    ("gemma3n", 5),
+    ("gemma2", 2),
+    ("gpt-oss", 2),
+    ("llama4", 4),
+    ("cohere2", 4),
+    ("exaone4", 4),
+    ("olmo2", 4),
+];
 
-/// `ggml.h: GGML_MAX_DIMS`.
-const MAX_DIMENSIONS: u32 = 4;
-
-impl<R: Read + Seek> Reader<R> {
-    fn header(&mut self) -> Read1<Header> {
-        self.magic()?;
-        let version = self.u32()?;
-        if !matches!(version, 2 | 3) {
-            return Err(Fault::Version(version));
-        }
-        let (tensors, pairs) = (self.u64()?, self.u64()?);
-        let mut header = Header {
-            architecture: String::new(),
-            name: None,
-            n_ctx_train: None,
-            has_chat_template: false,
-        };
-        let mut alignment = 32;
-        let mut is_causal = true;
-        for _ in 0..pairs {
-            let key = self.name()?;
-            let kind = self.u32()?;
-            match (key.as_str(), self.value(kind)?) {
-                ("general.architecture", Value::Text(text)) => header.architecture = text,
-                ("general.name", Value::Text(text)) => header.name = Some(text),
-                ("general.alignment", Value::Number(number)) => alignment = number,
-                ("tokenizer.chat_template", Value::Text(_)) => header.has_chat_template = true,
-                (key, Value::Number(number)) if key.ends_with(".attention.causal") => {
-                    is_causal = number != 0;
-                }
-                (key, Value::Number(number)) if key.ends_with(".context_length") => {
-                    header.n_ctx_train = Some(number);
-                }
-                _ => {}
-            }
-        }
-        if header.architecture.is_empty() {
+impl Header {
+    fn of(contents: &Contents) -> Read1<Self> {
+        let architecture = contents
+            .text("general.architecture")
+            .unwrap_or_default()
+            .to_owned();
+        if architecture.is_empty() {
             return Err(Fault::Malformed("it names no architecture"));
         }
-        if !is_causal || NOT_GENERATIVE.contains(&header.architecture.as_str()) {
-            return Err(Fault::NotGenerative(header.architecture));
+        let key = |key: &str| format!("{architecture}.{key}");
+        let number = |name: &str| contents.number(&key(name));
+        let is_causal = number("attention.causal").is_none_or(|causal| causal != 0);
+        if !is_causal || NOT_GENERATIVE.contains(&architecture.as_str()) {
+            return Err(Fault::NotGenerative(architecture));
         }
-        if alignment == 0 || !alignment.is_power_of_two() {
-            return Err(Fault::Malformed("its alignment is not a power of two"));
-        }
-        self.check_tensors(tensors, alignment)?;
-        Ok(header)
-    }
-
-    fn magic(&mut self) -> Read1<()> {
-        let mut magic = [0; 4];
-        let start = usize::try_from(self.size.min(4)).unwrap_or(4);
-        self.inner
-            .read_exact(&mut magic[..start])
-            .map_err(Fault::Io)?;
-        self.position += start as u64;
-        match &magic[..start] {
-            b"GGUF" => Ok(()),
-            [] => Err(Fault::NotGguf("it is empty".into())),
-            other => Err(Fault::NotGguf(format!(
-                "it begins with `{}`",
-                other.escape_ascii()
-            ))),
-        }
-    }
-
-    /// The data of every tensor must lie inside the file.
-    fn check_tensors(&mut self, tensors: u64, alignment: u64) -> Read1<()> {
-        let mut end = 0_u64;
-        for _ in 0..tensors {
-            self.name()?;
-            let dimensions = self.u32()?;
-            if dimensions > MAX_DIMENSIONS {
-                return Err(Fault::Malformed("a tensor has more than 4 dimensions"));
+        let n_layer =
+            usize::try_from(number("block_count").unwrap_or(0).min(MAX_LAYERS)).unwrap_or(0);
+        let of_layers = |name: &str| contents.of_layers(&key(name), n_layer);
+        let n_embd = number("embedding_length").unwrap_or(0);
+        let heads = of_layers("attention.head_count").unwrap_or_default();
+        let head_length = n_embd / heads.iter().copied().max().unwrap_or(1).max(1);
+        let sliding_layers = || {
+            let pattern = SLIDING_PATTERNS
+                .iter()
+                .find(|(name, _)| *name == architecture);
+            let pattern = number("attention.sliding_window_pattern")
+                .and_then(|n| usize::try_from(n).ok())
+                .or(pattern.map(|(_, n)| *n));
+            match (of_layers("attention.sliding_window_pattern"), pattern) {
+                (Some(layers), _)
+                    if layers.len() > 1 && number("attention.sliding_window_pattern").is_none() =>
+                {
+                    layers.iter().map(|has| *has != 0).collect()
+                }
+                // As if none had: an estimate that is too high is safe.
+                (_, None | Some(0)) => vec![false; n_layer],
+                (_, Some(n)) => (0..n_layer).map(|layer| layer % n < n - 1).collect(),
             }
-            let mut elements = 1_u64;
-            for _ in 0..dimensions {
-                elements = elements
-                    .checked_mul(self.u64()?)
-                    .ok_or(Fault::Malformed("a tensor is too large"))?;
-            }
-            let kind = self.u32()?;
-            let offset = self.u64()?;
-            let (block, bytes) = block_size(kind);
-            let length = (elements / block).checked_mul(bytes);
-            let tensor_end = length.and_then(|length| offset.checked_add(length));
-            end = end.max(tensor_end.ok_or(Fault::Malformed("a tensor is too large"))?);
-        }
-        let data = self.position.next_multiple_of(alignment);
-        match data.checked_add(end) {
-            Some(needed) if needed <= self.size => Ok(()),
-            Some(needed) => Err(Fault::Truncated(format!("its tensors need {needed}"))),
-            None => Err(Fault::Malformed("a tensor is too large")),
-        }
-    }
-
-    fn value(&mut self, kind: u32) -> Read1<Value> {
-        Ok(match kind {
-            0 | 1 => self.skip(1)?,
-            2 | 3 => self.skip(2)?,
-            7 => Value::Number(self.bytes::<1>()?[0].into()),
-            4 => Value::Number(self.u32()?.into()),
-            5 | 6 => self.skip(4)?,
-            8 => self.text()?,
-            9 => self.skip_array()?,
-            10 => Value::Number(self.u64()?),
-            11 | 12 => self.skip(8)?,
-            _ => return Err(Fault::Malformed("a value has an unknown type")),
+        };
+        Ok(Self {
+            name: contents.text("general.name").map(str::to_owned),
+            n_ctx_train: number("context_length"),
+            chat_template: contents.text("tokenizer.chat_template").map(str::to_owned),
+            weight_bytes: contents.tensor_bytes,
+            n_vocab: contents.length("tokenizer.ggml.tokens").unwrap_or(0),
+            n_embd,
+            n_ff: of_layers("feed_forward_length")
+                .and_then(|widths| widths.into_iter().max())
+                .unwrap_or(0),
+            n_head_kv: of_layers("attention.head_count_kv").unwrap_or(heads),
+            key_length: number("attention.key_length").unwrap_or(head_length),
+            value_length: number("attention.value_length").unwrap_or(head_length),
+            sliding_window: number("attention.sliding_window")
+                .filter(|window| *window > 0)
+                .map(|window| (window, sliding_layers())),
+            architecture,
         })
     }
-
-    fn skip_array(&mut self) -> Read1<Value> {
-        let (kind, length) = (self.u32()?, self.u64()?);
-        let width = match kind {
-            0 | 1 | 7 => 1,
-            2 | 3 => 2,
-            4..=6 => 4,
-            10..=12 => 8,
-            8 => {
-                for _ in 0..length {
-                    let bytes = self.u64()?;
-                    self.skip(bytes)?;
-                }
-                return Ok(Value::Other);
-            }
-            _ => return Err(Fault::Malformed("an array has an unknown type")),
-        };
-        self.skip(
-            length
-                .checked_mul(width)
-                .ok_or(Fault::Malformed("an array is too large"))?,
-        )
-    }
-
-    /// A key or a tensor's name.
-    fn name(&mut self) -> Read1<String> {
-        let length = self.u64()?;
-        if length > MAX_NAME {
-            return Err(Fault::Malformed("a name is too long"));
-        }
-        Ok(String::from_utf8_lossy(&self.raw(length)?).into_owned())
-    }
-
-    /// A text value; one longer than anything of use here is skipped.
-    fn text(&mut self) -> Read1<Value> {
-        let length = self.u64()?;
-        if length > MAX_TEXT {
-            return self.skip(length);
-        }
-        Ok(Value::Text(
-            String::from_utf8_lossy(&self.raw(length)?).into_owned(),
-        ))
-    }
-
-    fn raw(&mut self, length: u64) -> Read1<Vec<u8>> {
-        self.expect(length)?;
-        let mut bytes = Vec::new();
-        self.inner
-            .by_ref()
-            .take(length)
-            .read_to_end(&mut bytes)
-            .map_err(Fault::Io)?;
-        self.position += length;
-        Ok(bytes)
-    }
-
-    fn skip(&mut self, bytes: u64) -> Read1<Value> {
-        self.expect(bytes)?;
-        let distance =
-            i64::try_from(bytes).map_err(|_too_large| Fault::Malformed("an array is too large"))?;
-        // Short ways stay in the buffer.
-        self.inner.seek_relative(distance).map_err(Fault::Io)?;
-        self.position += bytes;
-        Ok(Value::Other)
-    }
-
-    fn u32(&mut self) -> Read1<u32> {
-        self.bytes().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Read1<u64> {
-        self.bytes().map(u64::from_le_bytes)
-    }
-
-    fn bytes<const N: usize>(&mut self) -> Read1<[u8; N]> {
-        self.expect(N as u64)?;
-        let mut bytes = [0; N];
-        self.inner.read_exact(&mut bytes).map_err(Fault::Io)?;
-        self.position += N as u64;
-        Ok(bytes)
-    }
-
-    /// Refuses to go beyond the file's end, before anything is allocated for it.
-    fn expect(&self, bytes: u64) -> Read1<()> {
-        match self.position.checked_add(bytes) {
-            Some(end) if end <= self.size => Ok(()),
-            _ => Err(Fault::Truncated("its header is longer".into())),
-        }
-    }
 }
 
-/// Elements and bytes of a block of a tensor type (`ggml.c: type_traits`); no bytes for one that is not known here, so
-/// that a new type is left to llama.cpp.
-fn block_size(kind: u32) -> (u64, u64) {
-    match kind {
-        0 | 26 => (1, 4),
-        1 | 25 | 30 => (1, 2),
-        24 => (1, 1),
-        27 | 28 => (1, 8),
-        2 | 20 => (32, 18),
-        3 => (32, 20),
-        6 => (32, 22),
-        7 => (32, 24),
-        8 => (32, 34),
-        9 => (32, 36),
-        39 => (32, 17),
-        10 => (256, 84),
-        11 | 21 => (256, 110),
-        12 => (256, 144),
-        13 => (256, 176),
-        14 => (256, 210),
-        15 => (256, 292),
-        16 | 35 => (256, 66),
-        17 => (256, 74),
-        18 => (256, 98),
-        19 => (256, 50),
-        22 => (256, 82),
-        23 => (256, 136),
-        29 => (256, 56),
-        34 => (256, 54),
-        _ => (1, 0),
-    }
-}
+/// More than any model has; what a broken file says is not allocated.
+const MAX_LAYERS: u64 = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -348,12 +219,8 @@ mod tests {
     const TINY: &[u8] = include_bytes!("../tests/models/tiny-crab-chat.Q8_0.gguf");
 
     fn header_of(bytes: &[u8]) -> Read1<Header> {
-        let mut reader = Reader {
-            inner: BufReader::new(io::Cursor::new(bytes)),
-            position: 0,
-            size: bytes.len() as u64,
-        };
-        reader.header()
+        let mut reader = Reader::new(io::Cursor::new(bytes), bytes.len() as u64);
+        reader.contents().and_then(|contents| Header::of(&contents))
     }
 
     #[test]
@@ -365,9 +232,17 @@ mod tests {
             (
                 header.architecture.as_str(),
                 header.n_ctx_train,
-                header.has_chat_template
+                header.chat_template.is_some()
             ),
             ("llama", Some(4096), true)
+        );
+        assert_eq!(
+            (
+                header.n_head_kv.as_slice(),
+                header.key_length,
+                header.n_vocab
+            ),
+            ([2, 2, 2].as_slice(), 24, 512)
         );
     }
 

@@ -9,10 +9,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use llama_mcp_server::cli::{Cli, WORKER, WorkerCli};
-use llama_mcp_server::config::http::AUTH_VARIABLE;
 use llama_mcp_server::config::{Config, ConfigError, Surroundings};
 use llama_mcp_server::process::ProtocolOutput;
-use llama_mcp_server::{app, process, telemetry, worker};
+use llama_mcp_server::{app, commands, process, telemetry, worker};
 
 /// How the program ends when it does not end in order.
 enum Failure {
@@ -45,19 +44,37 @@ fn work(cli: &WorkerCli) -> Result<ExitCode, Failure> {
 }
 
 fn serve(cli: Cli) -> Result<ExitCode, Failure> {
+    let around = surroundings();
+    if let Some(command) = cli.command {
+        return commands::run(command, &around).map_err(Failure::Run);
+    }
     let output = take_stdout()?;
-    let _log = telemetry::init_server();
-    let around = Surroundings {
-        cpus: process::available_cpus(),
-        // What is no text is no token either, which is told with its name.
-        auth: env::var_os(AUTH_VARIABLE).map(|token| token.to_string_lossy().into_owned()),
-    };
-    let config = Config::resolve(&cli.serve.into_overrides(), &around).map_err(Failure::Config)?;
+    let typed = cli.source.into_overrides(cli.models);
+    let config = Config::resolve(&typed, &around).map_err(Failure::Config)?;
+    let _log = telemetry::init_server(&app::log_output(&config.log)).map_err(Failure::Run)?;
     for note in &config.notes {
         tracing::info!("{note}");
     }
     app::run(&config, output).map_err(Failure::Run)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn surroundings() -> Surroundings {
+    let text = |text: OsString| text.to_string_lossy().into_owned();
+    Surroundings {
+        cpus: process::available_cpus(),
+        // What is no text is no token either, which is told with its name.
+        variables: env::vars_os()
+            .map(|(name, value)| (text(name), text(value)))
+            .collect(),
+        folders: [
+            Some(".".into()),
+            dirs::config_dir().map(|folder| folder.join("llama-mcp-server")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
+    }
 }
 
 fn take_stdout() -> Result<Box<dyn ProtocolOutput>, Failure> {
@@ -69,23 +86,23 @@ fn take_stdout() -> Result<Box<dyn ProtocolOutput>, Failure> {
 impl Failure {
     /// Tells it on stderr, with its causes and the way out.
     fn report(&self) -> ExitCode {
-        let (error, hint, code): (&dyn Error, _, _) = match self {
-            Self::Run(error) => (error.as_ref(), None, 1),
-            Self::Config(error) => (error, error.hint(), 2),
+        let mut stderr = io::stderr().lock();
+        let (told, code) = match self {
+            Self::Run(error) => (print(error.as_ref(), &mut stderr), 1),
+            Self::Config(error) => (error.report(&mut stderr), 2),
         };
         // Nobody is left to tell if stderr is closed.
-        drop(print(error, hint));
+        drop(told);
         ExitCode::from(code)
     }
 }
 
-fn print(error: &dyn Error, hint: Option<String>) -> io::Result<()> {
-    let mut stderr = io::stderr().lock();
+fn print(error: &dyn Error, stderr: &mut dyn Write) -> io::Result<()> {
     writeln!(stderr, "error: {error}")?;
     let mut cause = error.source();
     while let Some(error) = cause {
         writeln!(stderr, "  caused by: {error}")?;
         cause = error.source();
     }
-    hint.map_or(Ok(()), |hint| writeln!(stderr, "\nhint: {hint}"))
+    Ok(())
 }

@@ -79,6 +79,44 @@ pub fn die_with_parent(parent: u32) -> bool {
     getppid().is_some_and(|now| now.as_raw_nonzero().get().unsigned_abs() == parent)
 }
 
+/// A service manager signals all processes at once: the server's workers go on until the server ends them, so that running
+/// calls end in order.
+///
+/// # Errors
+/// Where the system refuses.
+#[cfg(unix)]
+pub fn leave_signals_to_parent() -> io::Result<()> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, std::sync::Arc::default())?;
+    }
+    Ok(())
+}
+
+/// Elsewhere there are none.
+#[cfg(not(unix))]
+pub fn leave_signals_to_parent() -> io::Result<()> {
+    Ok(())
+}
+
+/// Allows this process as many open files as the system lets it: a connection is one, and 1,024 are a usual soft limit.
+#[cfg(unix)]
+pub fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "the limit of open files stays");
+    }
+}
+
+/// Elsewhere there is none.
+#[cfg(not(unix))]
+pub fn raise_file_limit() {}
+
 /// Names this process for `ps` and `top`, where it would be called `exe` as it was started.
 #[cfg(target_os = "linux")]
 pub fn name_worker() {
@@ -112,4 +150,22 @@ pub fn available_memory() -> Option<u64> {
         (Some(machine), Some(cgroup)) => Some(machine.min(cgroup)),
         (machine, cgroup) => machine.or(cgroup),
     }
+}
+
+/// Bytes of memory that this machine, or the container around this process, has; the most there is where that is unknown.
+pub fn total_memory() -> u64 {
+    let Ok(mut system) = sysinfo::System::new() else {
+        return u64::MAX;
+    };
+    system.refresh_memory();
+    let machine = Some(system.total_memory()).filter(|bytes| *bytes > 0);
+    let cgroup = system
+        .cgroup_limits()
+        .map(|limits| limits.total_memory)
+        .filter(|bytes| *bytes > 0);
+    [machine, cgroup]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(u64::MAX)
 }

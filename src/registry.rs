@@ -2,6 +2,9 @@
 //!
 //! The one place that decides between joining a worker and starting one is `Registry::worker`, under one short lock.
 
+pub mod memory;
+
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +13,6 @@ use tokio::time::Instant;
 
 use crate::config::ModelConfig;
 use crate::engine::{GenerateRequest, Generation};
-use crate::worker::LoadModel;
 use crate::worker::client::{CallError, Launcher, Progress, Worker};
 
 /// How long after a deadline the worker may take to hand over what it has: a step takes half a second at most, a load
@@ -21,6 +23,11 @@ const DEADLINE_GRACE: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub struct Registry {
     launcher: Launcher,
+    slots: HashMap<String, Slot>,
+}
+
+#[derive(Debug)]
+struct Slot {
     model: ModelConfig,
     worker: Mutex<Option<Worker>>,
 }
@@ -37,32 +44,40 @@ pub struct CallContext {
 }
 
 impl Registry {
-    /// A registry of `model`, which is not loaded yet.
-    pub fn new(launcher: Launcher, model: ModelConfig) -> Self {
+    /// A registry of `models`, of which none is loaded yet.
+    pub fn new(launcher: Launcher, models: &[ModelConfig]) -> Self {
+        let slot = |model: &ModelConfig| {
+            let slot = Slot {
+                model: model.clone(),
+                worker: Mutex::new(None),
+            };
+            (model.name.clone(), slot)
+        };
         Self {
             launcher,
-            model,
-            worker: Mutex::new(None),
+            slots: models.iter().map(slot).collect(),
         }
     }
 
-    /// Starts loading the model, so that the first call finds it ready or on its way.
+    /// Starts loading the models that are to be ready for the first call.
     pub fn preload(&self) {
-        drop(self.worker());
+        for slot in self.slots.values().filter(|slot| slot.model.preload) {
+            drop(self.worker(slot));
+        }
     }
 
     /// The running worker, or a new one where there is none.
-    fn worker(&self) -> Worker {
-        let mut slot = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
-        match slot.as_ref() {
+    fn worker(&self, slot: &Slot) -> Worker {
+        let mut worker = slot.worker.lock().unwrap_or_else(PoisonError::into_inner);
+        match worker.as_ref() {
             Some(worker) if !worker.has_ended() => worker.clone(),
             _ => {
-                let worker = Worker::start(
+                let started = Worker::start(
                     &self.launcher,
-                    self.model.name.clone(),
-                    load_of(&self.model),
+                    slot.model.name.clone(),
+                    slot.model.load.clone(),
                 );
-                slot.insert(worker).clone()
+                worker.insert(started).clone()
             }
         }
     }
@@ -75,20 +90,21 @@ impl Registry {
     /// See [`CallError`]. A deadline is no error here: it ends the generation with what there is, or with nothing.
     pub async fn generate(
         &self,
+        model: &str,
         request: GenerateRequest,
         context: &CallContext,
     ) -> Result<Generation, CallError> {
-        match self.generate_once(request.clone(), context).await {
+        let slot = self
+            .slots
+            .get(model)
+            .expect("tools are made of the same models");
+        match self.generate_once(slot, request.clone(), context).await {
             Err(CallError::Died {
                 begun: false,
                 reason,
             }) => {
-                tracing::warn!(
-                    model = self.model.name,
-                    reason,
-                    "a waiting call is sent to a new worker"
-                );
-                self.generate_once(request, context).await
+                tracing::warn!(model, reason, "a waiting call is sent to a new worker");
+                self.generate_once(slot, request, context).await
             }
             result => result,
         }
@@ -96,11 +112,12 @@ impl Registry {
 
     async fn generate_once(
         &self,
+        slot: &Slot,
         request: GenerateRequest,
         context: &CallContext,
     ) -> Result<Generation, CallError> {
         let mut call =
-            self.worker()
+            self.worker(slot)
                 .call(context.client.clone(), request, context.progress.clone());
         let Some(deadline) = context.deadline else {
             return call.result().await;
@@ -112,17 +129,5 @@ impl Registry {
         tokio::time::timeout(DEADLINE_GRACE, call.result())
             .await
             .unwrap_or(Err(CallError::Stuck))
-    }
-}
-
-fn load_of(model: &ModelConfig) -> LoadModel {
-    LoadModel {
-        path: model.path.clone(),
-        n_gpu_layers: model.n_gpu_layers,
-        n_ctx: model.n_ctx,
-        n_batch: model.n_batch,
-        n_threads: model.n_threads,
-        parallel: model.parallel,
-        max_queue: model.max_queue,
     }
 }

@@ -2,51 +2,110 @@
 
 use std::collections::VecDeque;
 use std::env;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use anyhow::Context as _;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_appender::non_blocking::WorkerGuard;
+use tracing_appender::rolling::{RollingFileAppender, Rotation};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
-/// What is logged where `RUST_LOG` does not say: llama.cpp tells a hundred lines about every load, and warns of what is
-/// no fault here (a cache for several calls is larger than the trained context).
-const DEFAULT_FILTER: &str = "info,llama-cpp-2=error";
+/// llama.cpp tells a hundred lines about every load, and warns of what is no fault here (a cache for several calls is
+/// larger than the trained context), so it is quiet where nobody asks.
+const QUIET_LLAMA: &str = "llama-cpp-2=error";
+
+/// What a worker logs where `RUST_LOG` does not say: all that the server may want, which filters again.
+const DEFAULT_LEVEL: &str = "info";
+
+/// Where the server logs to, and what.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogOutput {
+    /// A level, or levels by module; `RUST_LOG` goes before.
+    pub level: String,
+    /// An object a line instead of text.
+    pub is_json: bool,
+    /// Instead of standard error.
+    pub file: Option<LogFile>,
+}
+
+/// A log file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogFile {
+    /// Its path; where it rotates, its time is put into the name.
+    pub path: PathBuf,
+    /// When a new one begins.
+    pub rotation: Rotation,
+    /// How many are kept.
+    pub keep: usize,
+}
+
+/// Whether `text` says what to log.
+pub fn is_filter(text: &str) -> bool {
+    !text.trim().is_empty() && EnvFilter::try_new(text).is_ok()
+}
 
 /// The filter, and what is wrong with `RUST_LOG`, which then does not count.
-fn filter() -> (EnvFilter, Option<String>) {
+fn filter(level: &str) -> (EnvFilter, Option<String>) {
+    let configured = || EnvFilter::new(format!("{QUIET_LLAMA},{level}"));
     match env::var(EnvFilter::DEFAULT_ENV)
         .ok()
         .filter(|text| !text.is_empty())
     {
-        None => (EnvFilter::new(DEFAULT_FILTER), None),
+        None => (configured(), None),
         Some(text) => match EnvFilter::try_new(&text) {
             Ok(filter) => (filter, None),
-            Err(error) => (
-                EnvFilter::new(DEFAULT_FILTER),
-                Some(format!("RUST_LOG=`{text}`: {error}")),
-            ),
+            Err(error) => (configured(), Some(format!("RUST_LOG=`{text}`: {error}"))),
         },
     }
 }
 
 /// Logs of the server: people read them. Written by a thread, and dropped where nobody reads: a full pipe must not stop
 /// the server. What was logged is written when the guard is dropped.
-pub fn init_server() -> WorkerGuard {
-    let (stderr, guard) = tracing_appender::non_blocking(std::io::stderr());
-    let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let lines = fmt::layer().with_writer(stderr).with_ansi(is_terminal);
-    let (filter, problem) = filter();
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn init_server(output: &LogOutput) -> anyhow::Result<WorkerGuard> {
+    let (writer, guard) = match &output.file {
+        Some(file) => tracing_appender::non_blocking(appender(file)?),
+        None => tracing_appender::non_blocking(std::io::stderr()),
+    };
+    let is_terminal = output.file.is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let lines = fmt::layer().with_writer(writer).with_ansi(is_terminal);
+    let lines = if output.is_json {
+        lines.json().boxed()
+    } else {
+        lines.boxed()
+    };
+    let (filter, problem) = filter(&output.level);
     tracing_subscriber::registry()
         .with(lines.with_filter(filter))
         .init();
     if let Some(problem) = problem {
         tracing::warn!("{problem}");
     }
-    guard
+    Ok(guard)
+}
+
+fn appender(file: &LogFile) -> anyhow::Result<RollingFileAppender> {
+    let folder = file.path.parent().unwrap_or(Path::new("")).to_path_buf();
+    let part = |part: Option<&OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+    let builder = RollingFileAppender::builder()
+        .rotation(file.rotation.clone())
+        .filename_prefix(part(file.path.file_stem()))
+        .max_log_files(file.keep);
+    let builder = match file.path.extension() {
+        Some(extension) => builder.filename_suffix(part(Some(extension))),
+        None => builder,
+    };
+    builder
+        .build(folder)
+        .with_context(|| format!("could not write the log file `{}`", file.path.display()))
 }
 
 /// Logs of a worker: `LEVEL target: message` a line, which [`relay`] reads in the server. llama.cpp's errors are kept
@@ -57,7 +116,7 @@ pub fn init_worker() {
         .with_ansi(false)
         .without_time();
     tracing_subscriber::registry()
-        .with(lines.with_filter(filter().0))
+        .with(lines.with_filter(filter(DEFAULT_LEVEL).0))
         .with(LastErrors.with_filter(LevelFilter::ERROR))
         .init();
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
-use crate::config::Config;
+use crate::config::{Config, ModelConfig};
 use crate::registry::Registry;
 pub use crate::worker::client::Progress;
 use chat::ChatTool;
@@ -70,9 +70,13 @@ pub struct Catalog {
 
 impl Catalog {
     /// The tools of `config` over the models of `registry`.
-    pub fn new(config: &Config, registry: Arc<Registry>) -> Self {
+    pub fn new(config: &Config, registry: &Arc<Registry>) -> Self {
+        let tool = |model: &ModelConfig| {
+            let name = model.tool_name.as_deref()?;
+            Some(Arc::new(ChatTool::new(name, model, Arc::clone(registry))))
+        };
         Self {
-            tools: vec![Arc::new(ChatTool::new(&config.model, registry))],
+            tools: config.models.iter().filter_map(tool).collect(),
         }
     }
 

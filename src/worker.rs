@@ -7,10 +7,9 @@
 pub mod client;
 pub mod serve;
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
 
+use crate::config::LoadSettings;
 use crate::engine::{CancelReason, EngineError, GenerateRequest, Stats, Update};
 
 /// The wire's version: a server and a worker of different builds notice each other.
@@ -21,7 +20,7 @@ pub const WIRE_VERSION: u32 = 1;
 #[serde(rename_all = "snake_case")]
 pub enum Command {
     /// First and once: the model to serve.
-    Load(LoadModel),
+    Load(Box<LoadSettings>),
     /// A call.
     Generate {
         /// The server's number for it.
@@ -42,25 +41,6 @@ pub enum Command {
     Stats,
     /// Ends the worker at once, in order.
     Shutdown,
-}
-
-/// How to load a model and to run its context.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LoadModel {
-    /// The GGUF.
-    pub path: PathBuf,
-    /// Layers to offload; more than there are means all.
-    pub n_gpu_layers: u32,
-    /// Tokens of one call; 0 is what the model was trained for.
-    pub n_ctx: u32,
-    /// Tokens of one batch.
-    pub n_batch: usize,
-    /// Threads that compute.
-    pub n_threads: usize,
-    /// Calls at once.
-    pub parallel: usize,
-    /// Calls that may wait.
-    pub max_queue: usize,
 }
 
 /// What the worker tells.

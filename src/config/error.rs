@@ -3,64 +3,81 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::http::AUTH_VARIABLE;
-use crate::gguf::GgufError;
+use serde_json::{Value, json};
+
+use super::FILE_NAME;
+use super::problem::Problem;
 
 /// A configuration that cannot be run.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// No model was named.
-    #[error("no model is given")]
-    NoModel,
-    /// More than one was named.
-    #[error("a server serves one model, {0} are given")]
+    /// No model was named, in the file either.
+    #[error("no model is given{}", .0.as_ref().map(|file| format!(" in `{}`", file.display())).unwrap_or_default())]
+    NoModel(Option<PathBuf>),
+    /// More than one was named on the command line.
+    #[error("a command line names one model, {0} are given")]
     SeveralModels(usize),
+    /// A file has its own models.
+    #[error("`--model` and `--config` are both given")]
+    ModelAndConfig,
     /// llama.cpp takes paths as UTF-8.
     #[error("the model's path `{}` is not valid UTF-8", .0.display())]
     PathNotUtf8(PathBuf),
-    /// The host stands for no address.
-    #[error("`--host`: no address for `{host}`")]
-    UnknownHost {
-        /// As it was given.
-        host: String,
-        /// What the resolver says.
-        source: io::Error,
-    },
-    /// Everybody on the network could use the server.
-    #[error("`{0}` is reached from other machines, and no token is set")]
-    Exposed(String),
-    /// The token's file cannot be read.
-    #[error("`--auth_file`: could not read `{}`", file.display())]
-    TokenFile {
-        /// Which.
-        file: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The model's file is none.
-    #[error(transparent)]
-    Model(#[from] GgufError),
-    /// Values out of range, all of them.
-    #[error("{}", .0.join("\n       "))]
-    Values(Vec<String>),
+    /// All that is wrong with files, variables and flags.
+    #[error("{}", shown(.0))]
+    Problems(Vec<Problem>),
+}
+
+fn shown(problems: &[Problem]) -> String {
+    let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    texts.join("\n\n")
 }
 
 impl ConfigError {
+    /// Of `problems`, in the order of the file.
+    pub fn of(mut problems: Vec<Problem>) -> Self {
+        problems.sort_by_key(|problem| problem.place.as_ref().map(|place| place.start));
+        Self::Problems(problems)
+    }
+
+    /// Tells it to people, with its causes and the way out.
+    ///
+    /// # Errors
+    /// Where nobody reads.
+    pub fn report(&self, output: &mut dyn io::Write) -> io::Result<()> {
+        if let Self::Problems(_) = self {
+            // Each has its own beginning.
+            return writeln!(output, "{self}");
+        }
+        writeln!(output, "error: {self}")?;
+        self.hint()
+            .map_or(Ok(()), |hint| writeln!(output, "\nhint: {hint}"))
+    }
+
+    /// For programs: an array of problems.
+    pub fn to_json(&self) -> Value {
+        match self {
+            Self::Problems(problems) => problems.iter().map(Problem::to_json).collect(),
+            other => json!([{"message": other.to_string(), "hint": other.hint()}]),
+        }
+    }
+
     /// The way out.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Exposed(_) => Some(format!(
-                "give a token by {AUTH_VARIABLE} or `--auth_file`, stay on `--host 127.0.0.1`, or say `--allow_unauthenticated` where \
-                 everybody may use it"
+            Self::SeveralModels(_) => Some(format!(
+                "declare them in a file: `llama-mcp-server config init > {FILE_NAME}` makes one"
             )),
-            Self::UnknownHost { .. } => {
-                Some("`127.0.0.1` is this machine alone, `0.0.0.0` all its addresses".into())
+            Self::ModelAndConfig => {
+                Some("name the model in the file, under `[models.NAME]`".into())
             }
-            Self::SeveralModels(_) => Some("start a server for each of them".into()),
             Self::PathNotUtf8(_) => Some("rename the file".into()),
-            Self::NoModel => Some("llama-mcp-server --model /path/to/model.gguf".into()),
-            Self::Model(error) => Some(error.hint()),
-            Self::TokenFile { .. } | Self::Values(_) => None,
+            Self::NoModel(None) => Some("llama-mcp-server --model /path/to/model.gguf".into()),
+            Self::NoModel(Some(_)) => {
+                Some("add `[models.NAME]` with `path = \"model.gguf\"`".into())
+            }
+            // Each has its own.
+            Self::Problems(_) => None,
         }
     }
 }

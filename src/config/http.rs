@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::{Path, PathBuf};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use subtle::ConstantTimeEq;
 
-use super::{ConfigError, Overrides};
+use super::address::Address;
+use super::file::ServerSettings;
+use super::load::Layers;
 
 /// Where and for whom the server listens.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,57 +21,170 @@ pub struct HttpConfig {
     /// Without it everybody who reaches the server may use it.
     pub auth: Option<BearerToken>,
     /// Names in `Host` beside loopback and `host`.
-    pub allowed_hosts: Vec<String>,
-    /// Origins of pages beside those on loopback.
+    pub allowed_hosts: Vec<Host>,
+    /// Origins of pages beside those on loopback, in the one spelling that [`origin`] gives.
     pub allowed_origins: Vec<String>,
     /// How long running calls may take to end after SIGTERM.
     pub drain_time: Duration,
+    /// Sessions at once.
+    pub max_sessions: usize,
+    /// Bytes of a request's body.
+    pub max_body: usize,
 }
 
 impl HttpConfig {
-    /// `typed` resolved; `auth_variable` is `LLAMA_MCP_AUTH`, which counts where no flag gives a token.
-    pub(super) fn resolve(
-        typed: &Overrides,
-        auth_variable: Option<&str>,
-        drain_time: Duration,
-    ) -> Result<Self, ConfigError> {
-        let auth = match (&typed.auth, &typed.auth_file, auth_variable) {
-            (Some(token), _, _) => Some(BearerToken::parse("--auth", token)?),
-            (None, Some(file), _) => Some(BearerToken::read(file)?),
-            (None, None, Some(token)) => Some(BearerToken::parse(AUTH_VARIABLE, token)?),
-            (None, None, None) => None,
-        };
-        let host = typed.host.as_deref().unwrap_or("127.0.0.1");
-        let port = typed.port.unwrap_or(8080);
-        let addresses = addresses_of(host, port)?;
+    /// Of `server`. None where something is wrong, which is told to `layers`.
+    pub(super) fn resolve(server: &ServerSettings, layers: &mut Layers) -> Option<Self> {
+        let known = layers.problems.len();
+        let auth = token_of(server, layers);
+        let host = server.host.as_str();
+        let addresses = addresses_of(host, server.port).unwrap_or_else(|error| {
+            let hint = "`127.0.0.1` is this machine alone, `0.0.0.0` all its addresses";
+            layers.problem_at(
+                &at("host"),
+                format!("no address for `{host}`: {error}"),
+                Some(hint.into()),
+            );
+            Vec::new()
+        });
         let is_local = addresses.iter().all(|address| address.ip().is_loopback());
-        if !is_local && auth.is_none() && !typed.allow_unauthenticated {
-            return Err(ConfigError::Exposed(host.to_owned()));
+        if !is_local
+            && auth.is_none()
+            && !server.allow_unauthenticated
+            && layers.problems.len() == known
+        {
+            let hint = format!(
+                "give a token by {AUTH_VARIABLE} or `auth_file`, stay on host `127.0.0.1`, or set `allow_unauthenticated` where \
+                 everybody may use it"
+            );
+            let message = format!("`{host}` is reached from other machines, and no token is set");
+            layers.problem_at(&at("host"), message, Some(hint));
         }
-        Ok(Self {
+        let allowed_hosts = each(
+            &server.allowed_hosts,
+            "allowed_hosts",
+            Host::parse,
+            layers,
+            |host| format!("must be names or addresses, without scheme and port, found `{host}`"),
+        );
+        let allowed_origins = each(
+            &server.allowed_origins,
+            "allowed_origins",
+            origin,
+            layers,
+            |origin| format!("must be origins such as `https://app.example`, found `{origin}`"),
+        );
+        (layers.problems.len() == known).then(|| Self {
             host: host.to_owned(),
             addresses,
             auth,
-            allowed_hosts: typed.allowed_hosts.clone(),
-            allowed_origins: typed.allowed_origins.clone(),
-            drain_time,
+            allowed_hosts,
+            allowed_origins,
+            drain_time: server.drain_time.0,
+            max_sessions: server.max_sessions,
+            max_body: usize::try_from(server.max_body.0).unwrap_or(usize::MAX),
         })
+    }
+}
+
+/// What `parse` makes of the items of `key`; those that it refuses are told.
+fn each<T>(
+    items: &[String],
+    key: &str,
+    parse: impl Fn(&str) -> Option<T>,
+    layers: &mut Layers,
+    refused: impl Fn(&str) -> String,
+) -> Vec<T> {
+    let item = |item: &String| {
+        let parsed = parse(item.trim());
+        if parsed.is_none() {
+            layers.problem_at(&at(key), refused(item), None);
+        }
+        parsed
+    };
+    items.iter().filter_map(item).collect()
+}
+
+/// A host as URLs name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Host {
+    /// By its address.
+    Address(IpAddr),
+    /// By its name, in lower case and without the root's dot.
+    Name(String),
+}
+
+impl Host {
+    /// `text` without scheme and port; IPv6 with or without brackets.
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Ok(address) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
+            return Some(Self::Address(address));
+        }
+        let name = text.strip_suffix('.').unwrap_or(text);
+        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        (!name.is_empty() && name.chars().all(is_name))
+            .then(|| Self::Name(name.to_ascii_lowercase()))
+    }
+
+    /// Whether it is this machine, seen from itself.
+    pub fn is_loopback(&self) -> bool {
+        match self {
+            Self::Address(address) => address.to_canonical().is_loopback(),
+            Self::Name(name) => name == "localhost",
+        }
+    }
+}
+
+/// An origin in its one spelling (RFC 6454): lower case, no path, no port that its scheme implies.
+pub fn origin(text: &str) -> Option<String> {
+    let text = text.to_ascii_lowercase();
+    let (scheme, rest) = text.split_once("://")?;
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    let implied = match scheme {
+        "http" => ":80",
+        "https" => ":443",
+        _ => "",
+    };
+    let authority = authority.strip_suffix(implied).unwrap_or(authority);
+    let is_origin = !authority.is_empty() && !authority.contains(['/', '@', '*', ' ', '?', '#']);
+    is_origin.then(|| format!("{scheme}://{authority}"))
+}
+
+fn at(key: &str) -> Address {
+    Address::of(["server", key])
+}
+
+/// The token; of two that are given, the one of the higher layer, or the text before the file.
+fn token_of(server: &ServerSettings, layers: &mut Layers) -> Option<BearerToken> {
+    let (key, token) = match (&server.auth, &server.auth_file) {
+        (None, None) => return None,
+        (auth, Some(file)) if auth.is_none() || layers.is_above(&at("auth_file"), &at("auth")) => (
+            "auth_file",
+            std::fs::read_to_string(file)
+                .map_err(|error| format!("could not read `{}`: {error}", file.display())),
+        ),
+        (auth, _) => ("auth", Ok(auth.clone().unwrap_or_default())),
+    };
+    match token
+        .and_then(|token| BearerToken::parse(if key == "auth" { &token } else { token.trim() }))
+    {
+        Ok(token) => Some(token),
+        Err(message) => {
+            layers.problem_at(&at(key), message, None);
+            None
+        }
     }
 }
 
 /// The environment variable that holds the token.
 pub const AUTH_VARIABLE: &str = "LLAMA_MCP_AUTH";
 
-fn addresses_of(host: &str, port: u16) -> Result<Vec<SocketAddr>, ConfigError> {
-    let unknown = |source| ConfigError::UnknownHost {
-        host: host.to_owned(),
-        source,
-    };
+fn addresses_of(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     // IPv6 is written in brackets in URLs and without them everywhere else.
     let bare = host.trim_matches(['[', ']']);
-    let found: Vec<_> = (bare, port).to_socket_addrs().map_err(unknown)?.collect();
+    let found: Vec<_> = (bare, port).to_socket_addrs()?.collect();
     if found.is_empty() {
-        return Err(unknown(io::ErrorKind::AddrNotAvailable.into()));
+        return Err(io::ErrorKind::AddrNotAvailable.into());
     }
     Ok(found)
 }
@@ -80,24 +194,14 @@ fn addresses_of(host: &str, port: u16) -> Result<Vec<SocketAddr>, ConfigError> {
 pub struct BearerToken(String);
 
 impl BearerToken {
-    /// A token from `source`, a flag, a variable or a file.
-    fn parse(source: &str, text: &str) -> Result<Self, ConfigError> {
-        let problem = if text.is_empty() {
-            "must not be empty"
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            Err("the token must not be empty".into())
         } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            "must be letters, digits and signs of ASCII, without spaces"
+            Err("the token must be letters, digits and signs of ASCII, without spaces".into())
         } else {
-            return Ok(Self(text.to_owned()));
-        };
-        Err(ConfigError::Values(vec![format!("`{source}`: {problem}")]))
-    }
-
-    fn read(file: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(file).map_err(|source| ConfigError::TokenFile {
-            file: PathBuf::from(file),
-            source,
-        })?;
-        Self::parse(&file.display().to_string(), text.trim())
+            Ok(Self(text.to_owned()))
+        }
     }
 
     /// Whether `given` is this token; how long that takes tells the length alone.
@@ -115,26 +219,43 @@ impl fmt::Debug for BearerToken {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Config, ConfigError, Overrides, Surroundings, Transport};
 
-    fn resolve(typed: &Overrides, variable: Option<&str>) -> Result<HttpConfig, ConfigError> {
-        HttpConfig::resolve(typed, variable, Duration::ZERO)
+    fn resolve(flags: &[(&str, &str)], token: Option<&str>) -> Result<HttpConfig, ConfigError> {
+        let flags = [&[("transport", "http")], flags].concat();
+        let typed = Overrides {
+            models: vec!["tests/models/tiny-crab-chat.Q8_0.gguf".into()],
+            flags: flags
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).into()))
+                .collect(),
+            ..Overrides::default()
+        };
+        let around = Surroundings {
+            cpus: 1,
+            variables: token
+                .map(|token| (AUTH_VARIABLE.to_owned(), token.to_owned()))
+                .into_iter()
+                .collect(),
+            folders: Vec::new(),
+        };
+        Config::resolve(&typed, &around).map(|config| match config.transport {
+            Transport::Http(http) => http,
+            Transport::Stdio => panic!("http was asked for"),
+        })
     }
 
     #[test]
     fn the_documented_address_is_the_default() {
-        let config = resolve(&Overrides::default(), None).unwrap();
+        let config = resolve(&[], None).unwrap();
         assert_eq!(config.addresses, ["127.0.0.1:8080".parse().unwrap()]);
         assert_eq!(config.auth, None);
     }
 
     #[test]
     fn a_flag_counts_before_the_variable() {
-        let typed = Overrides {
-            auth: Some("flag".into()),
-            ..Overrides::default()
-        };
-        for (typed, token) in [(typed, "flag"), (Overrides::default(), "variable")] {
-            let auth = resolve(&typed, Some("variable")).unwrap().auth.unwrap();
+        for (flags, token) in [([("auth", "flag")].as_slice(), "flag"), (&[], "variable")] {
+            let auth = resolve(flags, Some("variable")).unwrap().auth.unwrap();
             assert!(auth.matches(token.as_bytes()) && !auth.matches(b"other"));
             assert_eq!(format!("{auth:?}"), "***");
         }
@@ -142,31 +263,31 @@ mod tests {
 
     #[test]
     fn beyond_loopback_a_token_is_needed_or_the_word_that_it_is_not() {
-        let exposed = |host: &str, auth: Option<&str>, allow_unauthenticated| {
-            let typed = Overrides {
-                host: Some(host.into()),
-                auth: auth.map(Into::into),
-                allow_unauthenticated,
-                ..Overrides::default()
-            };
-            matches!(resolve(&typed, None), Err(ConfigError::Exposed(_)))
+        let exposed = |flags: &[(&str, &str)]| {
+            let error = resolve(flags, None).err().map(|error| error.to_string());
+            error.is_some_and(|error| error.contains("is reached from other machines"))
         };
         for host in ["0.0.0.0", "::", "[::]", "192.0.2.1"] {
-            assert!(exposed(host, None, false), "{host}");
-            assert!(!exposed(host, Some("token"), false), "{host}");
-            assert!(!exposed(host, None, true), "{host}");
+            assert!(exposed(&[("host", host)]), "{host}");
+            assert!(!exposed(&[("host", host), ("auth", "token")]), "{host}");
+            assert!(
+                !exposed(&[("host", host), ("allow_unauthenticated", "true")]),
+                "{host}"
+            );
         }
         for host in ["127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost"] {
-            assert!(!exposed(host, None, false), "{host}");
+            assert!(!exposed(&[("host", host)]), "{host}");
         }
     }
 
     #[test]
     fn a_token_that_no_header_can_carry_is_refused_without_being_shown() {
         for token in ["", "two words", "schlüssel", "a\nb"] {
-            let error = resolve(&Overrides::default(), Some(token)).unwrap_err();
-            let text = error.to_string();
-            assert!(text.starts_with("`LLAMA_MCP_AUTH`: must"), "{text}");
+            let text = resolve(&[], Some(token)).unwrap_err().to_string();
+            assert!(
+                text.starts_with("error: `LLAMA_MCP_AUTH`: the token must"),
+                "{text}"
+            );
             assert!(token.is_empty() || !text.contains(token), "{text}");
         }
     }

@@ -59,6 +59,19 @@ pub const PARALLEL: Range<i64> = range(1, 128);
 /// Waiting calls hold their prompts in memory.
 pub const MAX_QUEUE: Range<i64> = range(0, 100_000);
 
+/// As the API of `OpenAI` has them; negative ones make repetition likelier.
+pub const ADDED_PENALTY: Range<f64> = range(-2.0, 2.0);
+/// Tokens.
+pub const REPEAT_LAST_N: Range<i64> = range(0, 1_000_000);
+/// Beyond, the adapter is all that is left of the model.
+pub const LORA_SCALE: Range<f64> = range(-10.0, 10.0);
+/// More stop strings than any use has; each is searched for in every piece of text.
+pub const MAX_STOPS: usize = 16;
+/// The end of the text that may be held back for one.
+pub const MAX_STOP_BYTES: usize = 1024;
+/// Sessions are small; more than this is no use of one machine.
+pub const MAX_SESSIONS: Range<i64> = range(1, 1_000_000);
+
 /// A checked number in the width in which llama.cpp takes it.
 pub fn to_f32(value: f64) -> f32 {
     #[expect(

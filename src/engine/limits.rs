@@ -1,5 +1,7 @@
 //! What a worker has to give, planned from what was asked, what the model can, and the memory there is: pure.
 
+use crate::config::LoadSettings;
+
 /// llama.cpp pads a context to this many cells (`llama-context.cpp`), so fewer save nothing.
 const CELL_STEP: u32 = 256;
 
@@ -8,6 +10,12 @@ const MIN_PROMPT_ROWS: usize = 32;
 
 /// The share of the memory there is that the cache may take; the compute buffers and other processes need some too.
 const CACHE_SHARE_PERCENT: u64 = 80;
+
+/// Rows that one pass of the compute graph takes. On a CPU larger ones are no faster (measured: the differences between 64
+/// and 512 are noise) and cost memory, 2 MiB a row where the vocabulary has 262,144 tokens; on a GPU wider is faster.
+pub fn ubatch(on_gpu: bool) -> u32 {
+    if on_gpu { 512 } else { 256 }
+}
 
 /// What a worker has to give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,12 +42,12 @@ pub struct Facts {
 }
 
 impl Limits {
-    /// Plans for calls of `n_ctx` tokens (0: what the model was trained for, as far as it fits), `parallel` at once, in batches of
-    /// `n_batch`.
+    /// Plans for what `load` asks; an `n_ctx` of 0 is what the model was trained for, as far as it fits.
     ///
     /// A context beyond the trained one gives nonsense, so it is capped. The cache has room for all sequences at full
     /// length where memory allows it, and for one in any case.
-    pub fn plan(n_ctx: u32, parallel: usize, n_batch: usize, facts: Facts) -> Self {
+    pub fn plan(load: &LoadSettings, facts: Facts) -> Self {
+        let (n_ctx, parallel, n_batch) = (load.n_ctx, load.parallel, load.n_batch);
         let trained = facts.n_ctx_train.max(1);
         let fitting = facts.available_memory.map_or(u64::MAX, |memory| {
             memory / 100 * CACHE_SHARE_PERCENT / facts.bytes_per_cell.max(1)
@@ -51,7 +59,10 @@ impl Limits {
         } else {
             n_ctx.min(trained)
         };
-        let wanted = u64::from(n_ctx).saturating_mul(parallel as u64);
+        let wanted = match load.kv_cells {
+            0 => u64::from(n_ctx).saturating_mul(parallel as u64),
+            cells => cells.into(),
+        };
         let cells = wanted.min(fitting).max(n_ctx.into());
         let kv_cells = u32::try_from(cells.next_multiple_of(CELL_STEP.into()))
             .unwrap_or(u32::MAX - CELL_STEP + 1);
@@ -71,6 +82,16 @@ impl Limits {
 mod tests {
     use super::*;
 
+    fn plan(n_ctx: u32, parallel: usize, n_batch: usize, facts: Facts) -> Limits {
+        let load = LoadSettings {
+            n_ctx,
+            parallel,
+            n_batch,
+            ..LoadSettings::default()
+        };
+        Limits::plan(&load, facts)
+    }
+
     const FACTS: Facts = Facts {
         n_ctx_train: 8192,
         bytes_per_cell: 1000,
@@ -79,7 +100,7 @@ mod tests {
 
     #[test]
     fn all_sequences_fit_where_memory_allows_it() {
-        let limits = Limits::plan(4096, 4, 2048, FACTS);
+        let limits = plan(4096, 4, 2048, FACTS);
         assert_eq!(
             (limits.n_ctx, limits.kv_cells, limits.n_batch),
             (4096, 16_384, 2048)
@@ -88,8 +109,8 @@ mod tests {
 
     #[test]
     fn a_context_beyond_the_trained_one_is_capped_and_zero_means_the_trained_one() {
-        assert_eq!(Limits::plan(100_000, 1, 2048, FACTS).n_ctx, 8192);
-        assert_eq!(Limits::plan(0, 1, 2048, FACTS).n_ctx, 8192);
+        assert_eq!(plan(100_000, 1, 2048, FACTS).n_ctx, 8192);
+        assert_eq!(plan(0, 1, 2048, FACTS).n_ctx, 8192);
     }
 
     #[test]
@@ -98,12 +119,12 @@ mod tests {
             available_memory: Some(1_000_000),
             ..FACTS
         };
-        assert_eq!(Limits::plan(0, 4, 2048, little).n_ctx, 800);
+        assert_eq!(plan(0, 4, 2048, little).n_ctx, 800);
         let nothing = Facts {
             available_memory: Some(0),
             ..FACTS
         };
-        assert_eq!(Limits::plan(0, 4, 2048, nothing).n_ctx, 256);
+        assert_eq!(plan(0, 4, 2048, nothing).n_ctx, 256);
     }
 
     #[test]
@@ -112,13 +133,25 @@ mod tests {
             available_memory: Some(bytes),
             ..FACTS
         };
-        assert_eq!(Limits::plan(4096, 4, 2048, with(10_000_000)).kv_cells, 8192);
-        assert_eq!(Limits::plan(4000, 4, 2048, with(1000)).kv_cells, 4096);
+        assert_eq!(plan(4096, 4, 2048, with(10_000_000)).kv_cells, 8192);
+        assert_eq!(plan(4000, 4, 2048, with(1000)).kv_cells, 4096);
+    }
+
+    #[test]
+    fn cells_that_are_asked_for_are_given_but_never_less_than_one_call_needs() {
+        let with = |kv_cells| {
+            let load = LoadSettings {
+                kv_cells,
+                ..LoadSettings::default()
+            };
+            Limits::plan(&load, FACTS).kv_cells
+        };
+        assert_eq!([with(10_000), with(100)], [10_240, 4096]);
     }
 
     #[test]
     fn a_batch_has_room_for_prompts_and_never_exceeds_the_cells() {
-        assert_eq!(Limits::plan(4096, 64, 1, FACTS).n_batch, 96);
-        assert_eq!(Limits::plan(10, 1, 2048, FACTS).n_batch, 256);
+        assert_eq!(plan(4096, 64, 1, FACTS).n_batch, 96);
+        assert_eq!(plan(10, 1, 2048, FACTS).n_batch, 256);
     }
 }

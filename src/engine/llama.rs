@@ -4,16 +4,17 @@
 //! called: a batch never exceeds `n_batch`, sequence ids are our own, only rows that asked for
 //! logits are sampled, token ids come from llama.cpp itself.
 
+use std::cell::RefCell;
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use llama_cpp_2::context::LlamaContext;
-use llama_cpp_2::context::params::LlamaContextParams;
+use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::llama_batch::LlamaBatch;
-use llama_cpp_2::model::LlamaModel;
-use llama_cpp_2::model::params::LlamaModelParams;
+use llama_cpp_2::model::params::{LlamaModelParams, LlamaSplitMode};
+use llama_cpp_2::model::{LlamaLoraAdapter, LlamaModel};
 use llama_cpp_2::sampling::LlamaSampler;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token::data::LlamaTokenData;
@@ -22,21 +23,19 @@ use llama_cpp_2::token_type::LlamaTokenAttr;
 use llama_cpp_2::vocab::LlamaVocab;
 
 use super::decoder::{Decoder, Row};
-use super::limits::{Facts, Limits};
+use super::limits::{self, Facts, Limits};
 use super::prompt::{Token, Vocabulary};
 
 use super::{EngineError, EngineErrorKind, SamplingParams, sampling};
+use crate::config::file::{CacheType, FlashAttention, SplitMode};
+use crate::config::{LoadSettings, ranges};
 use crate::telemetry;
-
-/// Rows that one pass of the compute graph takes on a CPU: larger ones are no faster there (measured: the differences
-/// between 64 and 512 are noise) and cost memory, 2 MiB a row where the vocabulary has 262,144 tokens.
-const CPU_UBATCH: u32 = 256;
-
-/// The same on a GPU, where wider is faster: llama.cpp's default.
-const GPU_UBATCH: u32 = 512;
 
 /// Flash attention where llama.cpp can (`llama.h: llama_flash_attn_type`).
 const FLASH_AUTO: i32 = -1;
+
+/// Always.
+const FLASH_ON: i32 = 1;
 
 /// None. On a CPU, over one pool of cells for all sequences, the ordinary kernels are faster: a prompt of 2,000 tokens took
 /// `SmolLM2` 12.6 s without it and 20 s with it. Over a cache for each sequence prompts are as fast either way, and eight
@@ -47,6 +46,7 @@ const FLASH_OFF: i32 = 0;
 #[derive(Debug)]
 pub struct Model {
     // Fields are dropped in this order.
+    adapter: RefCell<Option<(LlamaLoraAdapter, f32)>>,
     model: LlamaModel,
     backend: LlamaBackend,
 }
@@ -57,15 +57,15 @@ impl Model {
         llama_cpp_2::send_logs_to_tracing(llama_cpp_2::LogOptions::default());
     }
 
-    /// Loads the file at `path`; blocks for as long as that takes. `progress` is called with percents from this thread.
+    /// Loads the file that `load` names, and its adapter; blocks for as long as that takes. `progress` is called with percents from this thread.
     ///
     /// # Errors
     /// `Load`; llama.cpp gives its reasons only to the log.
     pub fn load(
-        path: &Path,
-        n_gpu_layers: u32,
+        load: &LoadSettings,
         mut progress: impl FnMut(u8) + 'static,
     ) -> Result<Self, EngineError> {
+        let path = &load.path;
         // llama-cpp-2 asserts this in debug builds.
         if !path.exists() {
             return Err(load_error(path, "the file does not exist"));
@@ -73,7 +73,15 @@ impl Model {
         let backend = LlamaBackend::init().map_err(|error| load_error(path, &error.to_string()))?;
         let mut last = None;
         let params = LlamaModelParams::default()
-            .with_n_gpu_layers(n_gpu_layers)
+            .with_n_gpu_layers(load.n_gpu_layers)
+            .with_main_gpu(i32::try_from(load.main_gpu).unwrap_or_default())
+            .with_split_mode(match load.split_mode {
+                SplitMode::None => LlamaSplitMode::None,
+                SplitMode::Layer => LlamaSplitMode::Layer,
+                SplitMode::Row => LlamaSplitMode::Row,
+            })
+            .with_use_mmap(load.mmap)
+            .with_use_mlock(load.mlock)
             .with_progress_callback(move |share| {
                 let percent = percent(share);
                 if last != Some(percent) {
@@ -82,16 +90,30 @@ impl Model {
                 }
                 true
             });
-        let model = LlamaModel::load_from_file(&backend, path, &params)
+        let mut model = LlamaModel::load_from_file(&backend, path, &params)
             .map_err(|error| load_error(path, &reason(&error.to_string())))?;
-        Ok(Self { model, backend })
+        let adapter = match &load.lora {
+            None => None,
+            Some(lora) => Some((
+                // Before there is a context: llama.cpp places its tensors beside those that they change.
+                model
+                    .lora_adapter_init(&lora.path)
+                    .map_err(|error| adapter_error(&lora.path, &error.to_string()))?,
+                ranges::to_f32(lora.scale),
+            )),
+        };
+        Ok(Self {
+            adapter: RefCell::new(adapter),
+            model,
+            backend,
+        })
     }
 
     /// What [`Limits`] are planned from.
-    pub fn facts(&self, available_memory: Option<u64>) -> Facts {
+    pub fn facts(&self, load: &LoadSettings, available_memory: Option<u64>) -> Facts {
         Facts {
             n_ctx_train: self.model.n_ctx_train(),
-            bytes_per_cell: self.bytes_per_cell(),
+            bytes_per_cell: self.bytes_per_cell(load),
             // Without a GPU the weights lie in the page cache, which counts as available.
             available_memory: if self.backend.supports_gpu_offload() {
                 available_memory
@@ -101,9 +123,8 @@ impl Model {
         }
     }
 
-    /// Bytes that one cell of the cache takes over all layers, at 16 bits a number; an upper bound where layers differ
-    /// or windows slide.
-    fn bytes_per_cell(&self) -> u64 {
+    /// Bytes that one cell of the cache takes over all layers; an upper bound where layers differ or windows slide.
+    fn bytes_per_cell(&self, load: &LoadSettings) -> u64 {
         let architecture = self
             .model
             .meta_val_str("general.architecture")
@@ -117,8 +138,10 @@ impl Model {
                 .and_then(|value| value.parse().ok())
                 .unwrap_or(embedding / heads)
         };
-        let numbers = length("key_length") + length("value_length");
-        2 * numbers * u64::from(self.model.n_layer()) * u64::from(self.model.n_head_kv().max(1))
+        let bytes_of_32 = length("key_length") * load.cache_type_k.bytes_of_32()
+            + length("value_length") * load.cache_type_v.bytes_of_32();
+        let heads = u64::from(self.model.n_layer()) * u64::from(self.model.n_head_kv().max(1));
+        bytes_of_32 * heads / 32
     }
 
     /// The source of the model's chat template; none for a base model.
@@ -140,8 +163,7 @@ impl Model {
     pub fn decoder(
         &self,
         limits: Limits,
-        n_threads: usize,
-        n_gpu_layers: u32,
+        load: &LoadSettings,
     ) -> Result<LlamaDecoder<'_>, EngineError> {
         let refused = |cause: String| {
             EngineError::new(
@@ -156,29 +178,43 @@ impl Model {
         let n_batch = u32::try_from(limits.n_batch).map_err(|error| refused(error.to_string()))?;
         let n_seq_max =
             u32::try_from(limits.parallel).map_err(|error| refused(error.to_string()))?;
-        let n_threads = i32::try_from(n_threads).map_err(|error| refused(error.to_string()))?;
-        let on_gpu = n_gpu_layers > 0 && self.backend.supports_gpu_offload();
-        let ubatch = if on_gpu { GPU_UBATCH } else { CPU_UBATCH };
+        let n_threads =
+            i32::try_from(load.n_threads).map_err(|error| refused(error.to_string()))?;
+        let on_gpu = load.n_gpu_layers > 0 && self.backend.supports_gpu_offload();
         // Where there are cells for all, each sequence has its own, and its attention looks at those alone: eight
         // streams of SmolLM2 gained 15 %. Where there are fewer, they are one pool: what one does not use, another may.
         let is_pool = limits.kv_cells < n_seq_max.saturating_mul(limits.n_ctx);
-        let is_slow_flash = is_pool && !on_gpu;
+        let flash_attention = match load.flash_attn {
+            FlashAttention::On => FLASH_ON,
+            FlashAttention::Off => FLASH_OFF,
+            FlashAttention::Auto if is_pool && !on_gpu && !load.cache_type_v.is_quantized() => {
+                FLASH_OFF
+            }
+            FlashAttention::Auto => FLASH_AUTO,
+        };
         let params = LlamaContextParams::default()
             .with_n_ctx(NonZeroU32::new(limits.kv_cells))
             .with_n_batch(n_batch)
-            .with_n_ubatch(n_batch.min(ubatch).max(n_seq_max))
+            .with_n_ubatch(n_batch.min(limits::ubatch(on_gpu)).max(n_seq_max))
             .with_n_seq_max(n_seq_max)
             .with_n_threads(n_threads)
             .with_n_threads_batch(n_threads)
             .with_kv_unified(is_pool)
             // Sliding-window layers keep the window only; the default would keep everything.
             .with_swa_full(false)
-            .with_flash_attention_policy(if is_slow_flash { FLASH_OFF } else { FLASH_AUTO })
+            .with_flash_attention_policy(flash_attention)
+            .with_type_k(cache_type(load.cache_type_k))
+            .with_type_v(cache_type(load.cache_type_v))
             .with_no_perf(true);
-        let context = self
+        let mut context = self
             .model
             .new_context(&self.backend, params)
             .map_err(|error| refused(reason(&error.to_string())))?;
+        if let Some((adapter, scale)) = &mut *self.adapter.borrow_mut() {
+            context.lora_adapter_set(adapter, *scale).map_err(|error| {
+                refused(format!("the adapter does not go with the model ({error})"))
+            })?;
+        }
         Ok(LlamaDecoder {
             context,
             vocab: self.model.vocab(),
@@ -203,6 +239,31 @@ fn load_error(path: &Path, cause: &str) -> EngineError {
         format!("could not load the model `{}`: {cause}", path.display()),
     )
     .hint("check that the file is a complete GGUF of an architecture that this build knows, and that memory suffices")
+}
+
+fn adapter_error(path: &Path, cause: &str) -> EngineError {
+    EngineError::new(
+        EngineErrorKind::Load,
+        format!(
+            "could not load the adapter `{}`: {}",
+            path.display(),
+            reason(cause)
+        ),
+    )
+    .hint("check that the adapter was made for this model")
+}
+
+fn cache_type(kind: CacheType) -> KvCacheType {
+    match kind {
+        CacheType::F32 => KvCacheType::F32,
+        CacheType::F16 => KvCacheType::F16,
+        CacheType::Bf16 => KvCacheType::BF16,
+        CacheType::Q8_0 => KvCacheType::Q8_0,
+        CacheType::Q5_1 => KvCacheType::Q5_1,
+        CacheType::Q5_0 => KvCacheType::Q5_0,
+        CacheType::Q4_1 => KvCacheType::Q4_1,
+        CacheType::Q4_0 => KvCacheType::Q4_0,
+    }
 }
 
 fn percent(share: f32) -> u8 {
@@ -321,9 +382,8 @@ impl Decoder for LlamaDecoder<'_> {
     fn sampler(&self, params: &SamplingParams, prompt: &[Token]) -> LlamaSampler {
         let mut chain =
             sampling::chain(params, self.vocab.n_tokens(), self.vocab.suppress_tokens());
-        let seen = prompt
-            .len()
-            .saturating_sub(sampling::REPEAT_LAST_N.unsigned_abs() as usize);
+        let window = sampling::penalty_window(params).unsigned_abs() as usize;
+        let seen = prompt.len().saturating_sub(window);
         chain.accept_many(prompt[seen..].iter().map(|token| LlamaToken(*token)));
         chain
     }

@@ -12,7 +12,7 @@ use std::thread;
 use controls::{ControlTexts, Marks};
 
 use super::template::{ChatTemplate, join_contents};
-use super::{EngineError, EngineErrorKind, Message};
+use super::{Conversation, EngineError, EngineErrorKind, Message, ThinkingOutput};
 
 /// A token's number in the vocabulary of the model.
 pub type Token = i32;
@@ -98,14 +98,15 @@ impl<V: Vocabulary> PromptBuilder<V> {
         })
     }
 
-    /// The prompt of `messages`.
+    /// The prompt of `conversation`.
     ///
     /// # Errors
     /// `Template` where the template refuses the messages or gives nothing.
-    pub fn build(&self, messages: &[Message]) -> Result<Prompt, EngineError> {
+    pub fn build(&self, conversation: &Conversation) -> Result<Prompt, EngineError> {
+        let messages = &conversation.messages;
         self.refuse_hopeless(messages)?;
         let (pieces, thinking) = match &self.template {
-            Some(template) => self.chat(template, messages)?,
+            Some(template) => self.chat(template, conversation)?,
             None => (
                 vec![(join_contents(messages), false)],
                 self.thinking_after(""),
@@ -126,6 +127,11 @@ impl<V: Vocabulary> PromptBuilder<V> {
             )
             .hint("send some text"));
         }
+        let thinking = match conversation.thinking {
+            // What is kept is text like any other.
+            ThinkingOutput::Keep => ThinkingMode::Never,
+            ThinkingOutput::Strip | ThinkingOutput::Off => thinking,
+        };
         Ok(Prompt { tokens, thinking })
     }
 
@@ -169,8 +175,9 @@ impl<V: Vocabulary> PromptBuilder<V> {
     fn chat(
         &self,
         template: &ChatTemplate,
-        messages: &[Message],
+        conversation: &Conversation,
     ) -> Result<(Vec<(String, bool)>, ThinkingMode), EngineError> {
+        let messages = &conversation.messages;
         let Some(marks) = Marks::absent_from(messages) else {
             return Err(EngineError::new(
                 EngineErrorKind::Template,
@@ -182,7 +189,7 @@ impl<V: Vocabulary> PromptBuilder<V> {
             .iter()
             .map(|message| self.controls.mark(message, marks))
             .collect();
-        let rendered = template.render(&marked)?;
+        let rendered = template.render(&marked, conversation.thinking != ThinkingOutput::Off)?;
         Ok((
             self.controls.split(&rendered, marks),
             self.thinking_after(&rendered),
@@ -257,11 +264,14 @@ mod tests {
         PromptBuilder::new(Bytes { adds_bos }, template, 100).unwrap()
     }
 
-    fn user(content: &str) -> Vec<Message> {
-        vec![Message {
-            role: Role::User,
-            content: content.into(),
-        }]
+    fn user(content: &str) -> Conversation {
+        Conversation {
+            messages: vec![Message {
+                role: Role::User,
+                content: content.into(),
+            }],
+            thinking: ThinkingOutput::Strip,
+        }
     }
 
     fn tokens(source: Option<&str>, adds_bos: bool, content: &str) -> Vec<Token> {
@@ -316,8 +326,8 @@ mod tests {
         expected.push(257);
         // Byte tokens of the test's vocabulary need ASCII, so compare what the split gives.
         let built = builder(Some(CHAT), false);
-        let marks = Marks::absent_from(&user(content)).unwrap();
-        let marked = built.controls.mark(&user(content)[0], marks);
+        let marks = Marks::absent_from(&user(content).messages).unwrap();
+        let marked = built.controls.mark(&user(content).messages[0], marks);
         let pieces = built.controls.split(&marked.content, marks);
         let text: String = pieces.iter().map(|(text, _)| text.as_str()).collect();
         assert_eq!(text, content);
@@ -339,10 +349,11 @@ mod tests {
 
     #[test]
     fn a_base_model_gets_the_contents_and_nothing_else() {
-        let messages = [user("a<end>"), user("b")].concat();
+        let mut conversation = user("a<end>");
+        conversation.messages.extend(user("b").messages);
         let expected: Vec<Token> = "a<end>\n\nb".bytes().map(Token::from).collect();
         assert_eq!(
-            builder(None, false).build(&messages).unwrap().tokens,
+            builder(None, false).build(&conversation).unwrap().tokens,
             expected
         );
     }
@@ -353,6 +364,29 @@ mod tests {
             builder(None, false).build(&user("")).unwrap_err().kind,
             EngineErrorKind::Template
         );
+    }
+
+    #[test]
+    fn thinking_that_is_kept_is_text_and_thinking_that_is_off_is_told_to_the_template() {
+        let source =
+            "{% if enable_thinking is defined and not enable_thinking %}x{% endif %}<think>";
+        let built = |thinking| {
+            let conversation = Conversation {
+                thinking,
+                ..user("a")
+            };
+            let prompt = builder(Some(source), false).build(&conversation).unwrap();
+            (prompt.tokens, prompt.thinking)
+        };
+        assert_eq!(
+            built(ThinkingOutput::Keep),
+            (vec![258], ThinkingMode::Never)
+        );
+        assert_eq!(
+            built(ThinkingOutput::Strip),
+            (vec![258], ThinkingMode::Opened)
+        );
+        assert_eq!(built(ThinkingOutput::Off).0, [120, 258]);
     }
 
     #[test]

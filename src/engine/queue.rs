@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::prompt::Prompt;
 use super::{
-    CancelReason, EngineError, EngineErrorKind, GenerateRequest, Generation, Message, Phase, Usage,
+    CancelReason, Conversation, EngineError, EngineErrorKind, GenerateRequest, Generation, Phase,
+    Usage,
 };
 
 /// A waiting call.
@@ -94,12 +95,15 @@ impl Queue {
     }
 
     /// Takes out the messages of the first call that has none of its prompt yet, to be prepared.
-    pub fn next_to_prepare(&mut self) -> Option<(u64, Vec<Message>)> {
+    pub fn next_to_prepare(&mut self) -> Option<(u64, Conversation)> {
         let call = self
             .waiting
             .iter_mut()
-            .find(|call| !call.request.messages.is_empty())?;
-        Some((call.id, std::mem::take(&mut call.request.messages)))
+            .find(|call| !call.request.conversation.messages.is_empty())?;
+        let conversation = &mut call.request.conversation;
+        let messages = std::mem::take(&mut conversation.messages);
+        let thinking = conversation.thinking;
+        Some((call.id, Conversation { messages, thinking }))
     }
 
     /// Hands a call its prompt; one that has left meanwhile is ignored.

@@ -10,9 +10,6 @@ use llama_cpp_2::token::logit_bias::LlamaLogitBias;
 
 use super::SamplingParams;
 
-/// How many of the last tokens the repeat penalty looks at (llama.cpp's default).
-pub const REPEAT_LAST_N: i32 = 64;
-
 /// The chain for one request over a vocabulary of `n_vocab` tokens, of which `suppressed` are never chosen.
 pub fn chain(params: &SamplingParams, n_vocab: i32, suppressed: &[LlamaToken]) -> LlamaSampler {
     let mut samplers = Vec::new();
@@ -23,13 +20,14 @@ pub fn chain(params: &SamplingParams, n_vocab: i32, suppressed: &[LlamaToken]) -
             .collect();
         samplers.push(LlamaSampler::logit_bias(n_vocab, &never));
     }
-    if is_set(params.repeat_penalty, 1.0) {
+    let last_n = penalty_window(params);
+    if last_n > 0 {
         samplers.push(LlamaSampler::penalties(
             n_vocab,
-            REPEAT_LAST_N,
+            last_n,
             params.repeat_penalty,
-            0.0,
-            0.0,
+            params.frequency_penalty,
+            params.presence_penalty,
         ));
     }
     if is_set(params.temperature, 0.0) {
@@ -48,6 +46,20 @@ pub fn chain(params: &SamplingParams, n_vocab: i32, suppressed: &[LlamaToken]) -
         samplers.push(LlamaSampler::greedy());
     }
     LlamaSampler::chain(samplers, true)
+}
+
+/// How many of the last tokens the penalties look at; 0 where none is set.
+pub fn penalty_window(params: &SamplingParams) -> i32 {
+    let penalties = [
+        (params.repeat_penalty, 1.0),
+        (params.presence_penalty, 0.0),
+        (params.frequency_penalty, 0.0),
+    ];
+    if penalties.iter().any(|(value, off)| is_set(*value, *off)) {
+        i32::try_from(params.repeat_last_n).unwrap_or(i32::MAX)
+    } else {
+        0
+    }
 }
 
 /// Whether a parameter differs from the value that switches its sampler off.

@@ -22,7 +22,7 @@ use super::queue::{Queue, Waiting, waits};
 use super::text::Output;
 use super::thinking::Thinking;
 use super::{
-    CancelReason, EngineError, EngineErrorKind, FinishReason, GenerateRequest, Message, Phase,
+    CancelReason, Conversation, EngineError, EngineErrorKind, FinishReason, GenerateRequest, Phase,
     Stats, Update, Usage,
 };
 
@@ -76,7 +76,7 @@ impl<D: Decoder> Scheduler<D> {
 
     /// The next call whose prompt is to be prepared and handed to [`Self::prepared`], one at a time: what is cancelled
     /// until then costs nothing.
-    pub fn next_to_prepare(&mut self) -> Option<(u64, Vec<Message>)> {
+    pub fn next_to_prepare(&mut self) -> Option<(u64, Conversation)> {
         self.queue.next_to_prepare()
     }
 

@@ -78,28 +78,36 @@ impl ChatTemplate {
         })
     }
 
-    /// The prompt of `messages`, up to where the model's answer begins.
+    /// The prompt of `messages`, up to where the model's answer begins. Without `thinking` the template is told that none is
+    /// wanted.
     ///
     /// Some templates refuse a system message (Gemma 2); it is then put before the first user message.
     ///
     /// # Errors
     /// `Template` with the template's own words where it refuses the messages.
-    pub fn render(&self, messages: &[Message]) -> Result<String, EngineError> {
-        let refused = match self.render_once(messages) {
+    pub fn render(&self, messages: &[Message], thinking: bool) -> Result<String, EngineError> {
+        let refused = match self.render_once(messages, thinking) {
             Ok(prompt) => return Ok(prompt),
             Err(error) => error,
         };
         system_in_first_user(messages)
-            .and_then(|merged| self.render_once(&merged).ok())
+            .and_then(|merged| self.render_once(&merged, thinking).ok())
             .ok_or_else(|| {
                 template_error("the model's chat template refused the messages", &refused)
             })
     }
 
-    fn render_once(&self, messages: &[Message]) -> Result<String, Error> {
+    fn render_once(&self, messages: &[Message], thinking: bool) -> Result<String, Error> {
+        // Templates take what is not defined for their own default.
+        let enable_thinking = if thinking {
+            Value::UNDEFINED
+        } else {
+            false.into()
+        };
         self.environment.get_template(NAME)?.render(context! {
             messages => Serde(messages),
             add_generation_prompt => true,
+            enable_thinking => enable_thinking,
             bos_token => self.bos.as_str(),
             eos_token => self.eos.as_str(),
         })
@@ -203,7 +211,7 @@ mod tests {
     }
 
     fn render(source: &str, messages: &[Message]) -> Result<String, EngineError> {
-        ChatTemplate::new(source, "<s>".into(), "</s>".into())?.render(messages)
+        ChatTemplate::new(source, "<s>".into(), "</s>".into())?.render(messages, true)
     }
 
     #[test]

@@ -55,6 +55,22 @@ pub enum GgufError {
         /// What it says it is.
         architecture: String,
     },
+    /// A later part of a split file, or one that was renamed.
+    #[error("`{}` is split, and not named as its first part", path.display())]
+    NotTheFirstPart {
+        /// The file.
+        path: PathBuf,
+        /// How the first part's name ends.
+        expected: String,
+    },
+    /// A file that is no adapter.
+    #[error("`{}` is no adapter: it holds a {found}", path.display())]
+    NotAnAdapter {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        found: String,
+    },
     /// The header contradicts itself.
     #[error("the header of the model file `{}` is broken: {cause}", path.display())]
     Malformed {
@@ -70,16 +86,17 @@ impl GgufError {
     pub fn hint(&self) -> String {
         match self {
             Self::Missing(_) => {
-                "check the path of --model; a relative one starts at the current folder".into()
+                "check the path; a relative one starts at the folder of the file that names it, on the command line at the current one".into()
             }
             Self::NotAFile(_) => "name the .gguf file itself".into(),
             Self::Unreadable { .. } => "check the path and the file's permissions".into(),
             Self::NotGguf { .. } => {
-                "--model takes a model in GGUF format, as llama.cpp uses it (often named *.gguf)"
-                    .into()
+                "models are files in GGUF format, as llama.cpp uses it (often named *.gguf)".into()
             }
             Self::Version { .. } => "convert the model again with a current llama.cpp".into(),
             Self::Truncated { .. } => "download the file again, its end is missing".into(),
+            Self::NotTheFirstPart { expected, .. } => format!("name the part that ends in `{expected}`"),
+            Self::NotAnAdapter { .. } => "name a LoRA adapter in GGUF format".into(),
             Self::NotGenerative { .. } => "choose a chat or base model".into(),
             Self::Malformed { .. } => "download the file again, or convert it again".into(),
         }

@@ -5,6 +5,7 @@
 use serde_json::{Map, Value};
 
 use crate::config::ranges::Range;
+use crate::config::shape::{shown, suggestion};
 use crate::engine::{Message, Role};
 
 /// What is wrong with the arguments: one sentence for the caller.
@@ -27,23 +28,6 @@ impl ArgumentError {
     }
 }
 
-/// Values longer than this are cut where they are quoted.
-const SHOWN_CHARS: usize = 60;
-
-/// A value as it stands in an error.
-fn shown(value: &Value) -> String {
-    let (kind, text) = match value {
-        Value::Object(_) => return "an object".into(),
-        Value::Array(items) if items.is_empty() => return "an empty array".into(),
-        Value::Array(_) => return "an array".into(),
-        Value::String(_) => ("the string ", value.to_string()),
-        _ => ("", value.to_string()),
-    };
-    let cut: String = text.chars().take(SHOWN_CHARS).collect();
-    let more = if cut.len() < text.len() { "…" } else { "" };
-    format!("{kind}{cut}{more}")
-}
-
 /// The arguments of one call, taken out one by one.
 #[derive(Debug)]
 pub struct ArgumentReader {
@@ -55,10 +39,9 @@ impl ArgumentReader {
     /// A key that is not `known`.
     pub fn new(mut arguments: Map<String, Value>, known: &[&str]) -> Result<Self, ArgumentError> {
         if let Some(unknown) = arguments.keys().find(|key| !known.contains(&key.as_str())) {
-            let known: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
             return Err(ArgumentError(format!(
-                "`{unknown}` is not an argument of this tool; it takes {}",
-                known.join(", ")
+                "`{unknown}` is not an argument of this tool; {}",
+                suggestion(unknown, known)
             )));
         }
         arguments.retain(|_, value| !value.is_null());
@@ -109,9 +92,9 @@ impl ArgumentReader {
         name: &str,
         most: usize,
         longest: usize,
-    ) -> Result<Vec<String>, ArgumentError> {
+    ) -> Result<Option<Vec<String>>, ArgumentError> {
         let Some(value) = self.arguments.remove(name) else {
-            return Ok(Vec::new());
+            return Ok(None);
         };
         let allowed =
             format!("a string of 1 to {longest} bytes, or an array of at most {most} such strings");
@@ -131,7 +114,8 @@ impl ArgumentReader {
                 Value::String(text) if (1..=longest).contains(&text.len()) => Ok(text.clone()),
                 other => Err(ArgumentError::new(name, &allowed, other)),
             })
-            .collect()
+            .collect::<Result<_, _>>()
+            .map(Some)
     }
 
     /// A conversation.
@@ -306,7 +290,7 @@ mod tests {
         arguments.insert("temprature".into(), json!(1));
         assert_eq!(
             refusal(ArgumentReader::new(arguments, &["text", "temperature"])),
-            "`temprature` is not an argument of this tool; it takes `text`, `temperature`"
+            "`temprature` is not an argument of this tool; did you mean `temperature`?"
         );
     }
 

@@ -8,19 +8,13 @@ use serde_json::{Value, json};
 
 use super::arguments::{ArgumentError, ArgumentReader};
 use super::{Arguments, ToolCall, ToolDescription, ToolOutput};
-use crate::config::ranges;
+use crate::config::ranges::{self, MAX_STOP_BYTES, MAX_STOPS, Range};
 use crate::config::{Defaults, ModelConfig};
 use crate::engine::{
-    FinishReason, GenerateRequest, Generation, Message, Phase, Role, SamplingParams,
+    Conversation, FinishReason, GenerateRequest, Generation, Message, Phase, Role, SamplingParams,
 };
 use crate::registry::{CallContext, Registry};
 use crate::worker::client::CallError;
-
-/// More stop strings than any use has; each is searched for in every piece of text.
-const MAX_STOPS: usize = 16;
-
-/// The end of the text that may be held back for one.
-const MAX_STOP_BYTES: usize = 1024;
 
 const ARGUMENTS: [&str; 12] = [
     "text",
@@ -42,6 +36,9 @@ const ARGUMENTS: [&str; 12] = [
 pub struct ChatTool {
     name: String,
     title: String,
+    description: Option<String>,
+    /// Its name in the configuration.
+    model_name: String,
     /// The file's name, without its end: tells quantisations apart.
     model: String,
     defaults: Defaults,
@@ -49,12 +46,15 @@ pub struct ChatTool {
 }
 
 impl ChatTool {
-    /// The tool that `model` is.
-    pub fn new(model: &ModelConfig, registry: Arc<Registry>) -> Self {
+    /// The tool called `name` that `model` is.
+    pub fn new(name: &str, model: &ModelConfig, registry: Arc<Registry>) -> Self {
         Self {
-            name: model.tool_name.clone(),
+            name: name.to_owned(),
             title: model.title.clone(),
+            description: model.description.clone(),
+            model_name: model.name.clone(),
             model: model
+                .load
                 .path
                 .file_stem()
                 .unwrap_or_default()
@@ -82,7 +82,11 @@ impl ChatTool {
             deadline: deadline.map(|deadline| call.received + deadline),
             progress: call.progress,
         };
-        match self.registry.generate(request, &context).await {
+        match self
+            .registry
+            .generate(&self.model_name, request, &context)
+            .await
+        {
             Ok(generation) => self.output(generation, max_tokens, deadline),
             Err(error) => failure(&error),
         }
@@ -105,8 +109,15 @@ impl ChatTool {
             .map(Duration::from_secs_f64);
         let number = |given: Option<f64>, default: f32| given.map_or(default, ranges::to_f32);
         let request = GenerateRequest {
-            messages: with_suffix(conversation(text, messages)?, suffix),
-            max_tokens: narrow(arguments.integer("max_tokens", ranges::MAX_TOKENS)?)
+            conversation: Conversation {
+                messages: with_system(
+                    conversation(text, messages)?,
+                    defaults.system.as_deref(),
+                    suffix,
+                ),
+                thinking: defaults.thinking,
+            },
+            max_tokens: narrow(arguments.integer("max_tokens", self.max_tokens())?)
                 .unwrap_or(defaults.max_tokens),
             sampling: SamplingParams {
                 temperature: number(
@@ -120,14 +131,30 @@ impl ChatTool {
                     arguments.number("repeat_penalty", ranges::REPEAT_PENALTY)?,
                     defaults.repeat_penalty,
                 ),
+                presence_penalty: defaults.presence_penalty,
+                frequency_penalty: defaults.frequency_penalty,
+                repeat_last_n: defaults.repeat_last_n,
                 seed: match seed {
                     Some(seed) => narrow(Some(seed)).unwrap_or_else(draw_seed),
                     None => defaults.seed.unwrap_or_else(draw_seed),
                 },
             },
-            stop: arguments.strings("stop", MAX_STOPS, MAX_STOP_BYTES)?,
+            stop: arguments
+                .strings("stop", MAX_STOPS, MAX_STOP_BYTES)?
+                .unwrap_or_else(|| defaults.stop.clone()),
         };
         Ok((request, deadline.or(defaults.deadline)))
+    }
+
+    /// What a call may ask for.
+    fn max_tokens(&self) -> Range<i64> {
+        Range {
+            max: self
+                .defaults
+                .max_tokens_limit
+                .map_or(ranges::MAX_TOKENS.max, i64::from),
+            ..ranges::MAX_TOKENS
+        }
     }
 
     fn output(
@@ -162,6 +189,20 @@ impl ChatTool {
         })
     }
 
+    /// What the tool is good for, and how it is asked.
+    fn described(&self) -> String {
+        let about = self.description.clone().unwrap_or_else(|| {
+            format!(
+                "Asks the local language model {} and returns its answer as text.",
+                self.title
+            )
+        });
+        format!(
+            "{} Give either `text` (one question) or `messages` (a conversation).",
+            about.trim_end()
+        )
+    }
+
     /// What clients are told of the tool.
     pub fn description(&self) -> ToolDescription {
         let defaults = &self.defaults;
@@ -182,23 +223,20 @@ impl ChatTool {
             "required": ["role", "content"],
             "additionalProperties": false,
         });
-        let number = |description: String, range: ranges::Range<f64>| json!({"type": "number", "description": description, "minimum": range.min, "maximum": range.max});
-        let integer = |description: String, range: ranges::Range<i64>| json!({"type": "integer", "description": description, "minimum": range.min, "maximum": range.max});
+        let number = |description: String, range: Range<f64>| json!({"type": "number", "description": description, "minimum": range.min, "maximum": range.max});
+        let integer = |description: String, range: Range<i64>| json!({"type": "integer", "description": description, "minimum": range.min, "maximum": range.max});
         let seed = defaults.seed.map_or(-1, i64::from);
         ToolDescription {
             name: self.name.clone(),
             title: format!("Chat with {}", self.title),
-            description: format!(
-                "Asks the local language model {} and returns its answer as text. Give either `text` (one question) or `messages` (a conversation).",
-                self.title
-            ),
+            description: self.described(),
             input_schema: json!({
                 "type": "object",
                 "properties": {
                     "text": {"type": "string", "description": "The question or instruction. Instead of `messages`."},
                     "messages": {"type": "array", "description": "The conversation so far, oldest first. Instead of `text`.", "items": message, "minItems": 1},
                     "temperature": number(format!("Randomness, 0 is greedy. Default {}.", defaults.temperature), ranges::TEMPERATURE),
-                    "max_tokens": integer(format!("Longest answer in tokens. Default {}.", defaults.max_tokens), ranges::MAX_TOKENS),
+                    "max_tokens": integer(format!("Longest answer in tokens. Default {}.", defaults.max_tokens), self.max_tokens()),
                     "top_p": number(format!("Nucleus sampling, 1 is off. Default {}.", defaults.top_p), ranges::TOP_P),
                     "top_k": integer(format!("Top-k sampling, 0 is off. Default {}.", defaults.top_k), ranges::TOP_K),
                     "min_p": number(format!("Min-p sampling, 0 is off. Default {}.", defaults.min_p), ranges::MIN_P),
@@ -212,6 +250,30 @@ impl ChatTool {
             }),
         }
     }
+}
+
+/// The fixed system prompt begins the first system message, the suffix ends it; where there is none, they are one.
+fn with_system(
+    mut messages: Vec<Message>,
+    system: Option<&str>,
+    suffix: Option<String>,
+) -> Vec<Message> {
+    if let Some(system) = system.filter(|system| !system.is_empty()) {
+        match messages
+            .first_mut()
+            .filter(|message| message.role == Role::System)
+        {
+            Some(message) => message.content = format!("{system}\n\n{}", message.content),
+            None => messages.insert(
+                0,
+                Message {
+                    role: Role::System,
+                    content: system.to_owned(),
+                },
+            ),
+        }
+    }
+    with_suffix(messages, suffix)
 }
 
 /// `text` is one message of the user.

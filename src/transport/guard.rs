@@ -4,7 +4,6 @@
 //! DNS rebinding its own host: both are checked on all requests (2025-11-25 `basic/transports`, Security Warning). The
 //! demand for `Content-Type: application/json` stops the POSTs that browsers send without asking.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -17,16 +16,13 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use crate::config::http::{BearerToken, HttpConfig};
+use crate::config::http::{self, BearerToken, Host, HttpConfig};
 use crate::mcp::jsonrpc::{ErrorObject, INVALID_REQUEST, Outgoing};
-
-/// The largest body: the default of the official Python server too, room for a million words.
-pub const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 
 /// What is let through.
 #[derive(Debug)]
 pub struct Guard {
-    hosts: Vec<String>,
+    hosts: Vec<Host>,
     any_address: bool,
     origins: Vec<String>,
     auth: Option<BearerToken>,
@@ -36,13 +32,9 @@ impl Guard {
     /// The rules of `config`: loopback names, the host that is bound, and the configured ones.
     pub fn new(config: &HttpConfig) -> Self {
         let mut hosts = config.allowed_hosts.clone();
-        hosts.push(config.host.clone());
-        hosts.extend(
-            config
-                .addresses
-                .iter()
-                .map(|address| address.ip().to_string()),
-        );
+        hosts.extend(Host::parse(&config.host));
+        let bound = config.addresses.iter();
+        hosts.extend(bound.map(|address| Host::Address(address.ip())));
         Self {
             hosts,
             // A server that is bound to all addresses is reached by any of them. Rebinding takes a name.
@@ -69,9 +61,9 @@ impl Guard {
         if named.peek().is_none() {
             return Err(Refusal::forbidden("the request names no host"));
         }
-        for host in named {
-            let allowed = host.is_some_and(|host: Authority| self.allows_host(host.host()));
-            if !allowed {
+        for authority in named {
+            let host = authority.as_ref().and_then(host_of);
+            if !host.is_some_and(|host| self.allows_host(&host)) {
                 return Err(Refusal::forbidden(
                     "the server is not reached by this `Host`; `--allowed_hosts` adds names",
                 ));
@@ -91,32 +83,27 @@ impl Guard {
         Ok(())
     }
 
-    fn allows_host(&self, host: &str) -> bool {
-        let address = host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
-        is_loopback(host, address)
-            || (self.any_address && address.is_some())
-            || self
-                .hosts
-                .iter()
-                .any(|allowed| same_host(allowed, host, address))
+    fn allows_host(&self, host: &Host) -> bool {
+        let is_any = self.any_address && matches!(host, Host::Address(_));
+        is_any || host.is_loopback() || self.hosts.contains(host)
     }
 
-    fn allows_origin(&self, origin: &str) -> bool {
-        if self
-            .origins
-            .iter()
-            .any(|allowed| allowed.eq_ignore_ascii_case(origin))
-        {
+    fn allows_origin(&self, given: &str) -> bool {
+        let Some(given) = http::origin(given) else {
+            return false;
+        };
+        if self.origins.contains(&given) {
             return true;
         }
-        let Ok(uri) = origin.parse::<Uri>() else {
+        let Ok(uri) = given.parse::<Uri>() else {
             return false;
         };
         let is_web = matches!(uri.scheme_str(), Some("http" | "https"));
         is_web
             && uri
-                .host()
-                .is_some_and(|host| is_loopback(host, host.trim_matches(['[', ']']).parse().ok()))
+                .authority()
+                .and_then(host_of)
+                .is_some_and(|host| host.is_loopback())
     }
 
     /// Whether a request carries the token, where one is demanded.
@@ -152,30 +139,22 @@ fn bearer(value: &HeaderValue) -> Option<&[u8]> {
         .then(|| credentials.trim_ascii())
 }
 
-fn is_loopback(host: &str, address: Option<IpAddr>) -> bool {
-    match address {
-        Some(address) => address.to_canonical().is_loopback(),
-        None => without_root(host).eq_ignore_ascii_case("localhost"),
-    }
-}
-
-fn same_host(allowed: &str, host: &str, address: Option<IpAddr>) -> bool {
-    match address {
-        Some(address) => allowed.trim_matches(['[', ']']).parse() == Ok(address),
-        None => without_root(allowed).eq_ignore_ascii_case(without_root(host)),
-    }
-}
-
-/// `localhost.` is `localhost`.
-fn without_root(host: &str) -> &str {
-    host.strip_suffix('.').unwrap_or(host)
+/// The host of `HOST` or `HOST:PORT`, and of nothing else.
+fn host_of(authority: &Authority) -> Option<Host> {
+    let (text, host) = (authority.as_str(), authority.host());
+    let port = text.strip_prefix(host)?;
+    let is_port = port.is_empty()
+        || port
+            .strip_prefix(':')
+            .is_some_and(|port| port.parse::<u16>().is_ok());
+    is_port.then(|| Host::parse(host)).flatten()
 }
 
 /// Whether the body of a POST may be read.
 ///
 /// # Errors
 /// 415 where it is no JSON, 413 where it says that it is too large.
-pub fn check_body(headers: &HeaderMap) -> Result<(), Refusal> {
+pub fn check_body(headers: &HeaderMap, max_body: usize) -> Result<(), Refusal> {
     let media_type = headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
@@ -199,8 +178,8 @@ pub fn check_body(headers: &HeaderMap) -> Result<(), Refusal> {
         .get(CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.parse::<u64>().ok());
-    if length.is_some_and(|length| length > MAX_BODY_BYTES as u64) {
-        return Err(Refusal::too_large());
+    if length.is_some_and(|length| length > max_body as u64) {
+        return Err(Refusal::too_large(max_body));
     }
     Ok(())
 }
@@ -260,8 +239,8 @@ impl Refusal {
     }
 
     /// 413.
-    pub fn too_large() -> Self {
-        let message = format!("the message is longer than {MAX_BODY_BYTES} bytes");
+    pub fn too_large(max_body: usize) -> Self {
+        let message = format!("the message is longer than {max_body} bytes");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, message)
     }
 

@@ -17,7 +17,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use process::Launcher;
 use process::Process;
 
-use super::{Command, Event, LoadModel, WIRE_VERSION};
+use super::{Command, Event, WIRE_VERSION};
+use crate::config::LoadSettings;
 use crate::engine::{CancelReason, EngineError, GenerateRequest, Generation, Update};
 
 /// How far a call is, for people.
@@ -85,7 +86,7 @@ struct Call {
 
 impl Worker {
     /// Starts a worker for `model`, called `name` in logs. Returns at once; what goes wrong is told to every call.
-    pub fn start(launcher: &Launcher, name: String, model: LoadModel) -> Self {
+    pub fn start(launcher: &Launcher, name: String, model: LoadSettings) -> Self {
         let (to_task, inbox) = mpsc::unbounded_channel();
         let launcher = launcher.clone();
         tokio::spawn(async move { Task::run(&launcher, name, model, inbox).await });
@@ -181,7 +182,7 @@ impl Task {
     async fn run(
         launcher: &Launcher,
         name: String,
-        model: LoadModel,
+        model: LoadSettings,
         mut inbox: mpsc::UnboundedReceiver<ToTask>,
     ) {
         tracing::info!(model = name, path = %model.path.display(), "loading");
@@ -191,7 +192,7 @@ impl Task {
                 return refuse_all(inbox, &CallError::NotStarted(error.to_string())).await;
             }
         };
-        process.send(&Command::Load(model));
+        process.send(&Command::Load(Box::new(model)));
         let mut task = Self {
             name,
             process,

@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Command, Event, LoadModel, Ready, WIRE_VERSION};
+use super::{Command, Event, Ready, WIRE_VERSION};
+use crate::config::LoadSettings;
 use crate::engine::decoder::Decoder;
 use crate::engine::limits::Limits;
 use crate::engine::llama::Model;
@@ -22,7 +23,7 @@ use crate::engine::prompt::Prompt;
 use crate::engine::queue::{Queue, Waiting};
 use crate::engine::scheduler::Scheduler;
 use crate::engine::template::stack_size;
-use crate::engine::{EngineError, EngineErrorKind, Message, Phase, Update};
+use crate::engine::{Conversation, EngineError, EngineErrorKind, Phase, Update};
 use crate::process;
 
 /// How long rendering and tokenising one prompt may take: a megabyte of text takes seconds on a slow machine.
@@ -66,6 +67,11 @@ pub fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>) -> boo
         return true;
     }
     process::name_worker();
+    if parent.is_some()
+        && let Err(error) = process::leave_signals_to_parent()
+    {
+        tracing::warn!(%error, "signals are not left to the server");
+    }
     let events = Events(Arc::new(Mutex::new(output)));
     events.send(&Event::Hello {
         version: WIRE_VERSION,
@@ -146,10 +152,10 @@ impl Worker {
         }
     }
 
-    fn wait_for_load(&mut self) -> Option<LoadModel> {
+    fn wait_for_load(&mut self) -> Option<LoadSettings> {
         loop {
             match self.inputs.recv().ok()? {
-                Input::Command(Command::Load(load), _) => return Some(load),
+                Input::Command(Command::Load(load), _) => return Some(*load),
                 Input::Command(Command::Shutdown, _) | Input::End => return None,
                 other => {
                     tracing::error!(command = other.name(), "the first command must be `load`");
@@ -159,15 +165,15 @@ impl Worker {
     }
 
     /// On a thread of its own, so that calls can be queued and cancelled meanwhile, and the end of stdin ends the load.
-    fn start_loading(&self, load: &LoadModel) {
-        let (path, n_gpu_layers) = (load.path.clone(), load.n_gpu_layers);
+    fn start_loading(&self, load: &LoadSettings) {
+        let load = load.clone();
         let (events, inputs) = (self.events.clone(), self.inputs_tx.clone());
         thread::spawn(move || {
             let model = caught(
                 EngineErrorKind::Load,
                 "the model could not be loaded",
                 || {
-                    Model::load(&path, n_gpu_layers, move |percent| {
+                    Model::load(&load, move |percent| {
                         events.send(&Event::Loading(percent));
                     })
                 },
@@ -215,15 +221,16 @@ impl Worker {
     fn serve_model(
         &mut self,
         model: &Model,
-        load: &LoadModel,
+        load: &LoadSettings,
         queue: Queue,
         started: Instant,
     ) -> Result<(), EngineError> {
-        let facts = model.facts(process::available_memory());
-        let limits = Limits::plan(load.n_ctx, load.parallel, load.n_batch, facts);
+        let free = process::available_memory();
+        let memory = [free, load.memory_limit].into_iter().flatten().min();
+        let limits = Limits::plan(load, model.facts(load, memory));
         log_limits(load, &limits);
-        let decoder = model.decoder(limits, load.n_threads, load.n_gpu_layers)?;
-        let template = model.chat_template();
+        let decoder = model.decoder(limits, load)?;
+        let template = load.chat_template.clone().or_else(|| model.chat_template());
         if template.is_none() {
             tracing::warn!(
                 "the model has no chat template: it is used as a base model, the contents joined by blank lines"
@@ -273,7 +280,7 @@ impl Worker {
     fn run(
         &mut self,
         mut scheduler: Scheduler<impl Decoder>,
-        prompts: &Sender<(u64, Vec<Message>)>,
+        prompts: &Sender<(u64, Conversation)>,
     ) {
         let mut preparing_since = None;
         loop {
@@ -337,7 +344,7 @@ impl Worker {
 }
 
 /// Says where the worker gives less than was asked.
-fn log_limits(load: &LoadModel, limits: &Limits) {
+fn log_limits(load: &LoadSettings, limits: &Limits) {
     if load.n_ctx > limits.n_ctx {
         tracing::warn!(
             "n_ctx is {}, what the model was trained for, not {}",

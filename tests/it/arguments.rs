@@ -52,7 +52,7 @@ fn wrong_arguments_are_refused_in_words_that_help() {
         ),
         (
             json!({"text": "Hi", "temprature": 1}),
-            "`temprature` is not an argument of this tool; it takes `text`, `messages`, `temperature`, `max_tokens`, `top_p`, `top_k`, `min_p`, `repeat_penalty`, `seed`, `stop`, `prompt_suffix`, `deadline`",
+            "`temprature` is not an argument of this tool; did you mean `temperature`?",
         ),
     ];
     for (arguments, refusal) in table {

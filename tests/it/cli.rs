@@ -65,14 +65,12 @@ fn a_file_that_is_no_model_is_told_before_anything_starts() {
         error.replace(shown(path), "FILE")
     };
     insta::assert_snapshot!(told(Path::new("/no/such/model.gguf")), @r"
-    error: the model file `FILE` does not exist
-
-    hint: check the path of --model; a relative one starts at the current folder
+    error: `--model`: the model file `FILE` does not exist
+      hint: check the path; a relative one starts at the folder of the file that names it, on the command line at the current one
     ");
     insta::assert_snapshot!(told(Path::new("/tmp")), @r"
-    error: `FILE` is not a file
-
-    hint: name the .gguf file itself
+    error: `--model`: `FILE` is not a file
+      hint: name the .gguf file itself
     ");
     insta::assert_snapshot!(told(&text.0), @r"
     error: `FILE` is not a GGUF model file: it begins with `hell`
@@ -109,9 +107,9 @@ fn a_second_model_is_refused_with_the_way_out() {
         assert_eq!(code, 2);
         insta::allow_duplicates! {
             insta::assert_snapshot!(error, @r"
-            error: a server serves one model, 2 are given
+            error: a command line names one model, 2 are given
 
-            hint: start a server for each of them
+            hint: declare them in a file: `llama-mcp-server config init > llama-mcp-server.toml` makes one
             ");
         }
     }
@@ -150,8 +148,9 @@ fn all_values_out_of_range_are_told_at_once() {
     let model = tiny();
     let (_, error) = failed(&[shown(&model), "--top_p", "7", "--max_tokens", "0"]);
     insta::assert_snapshot!(error, @r"
-    error: `--max_tokens`: must be from 1 to 1000000000, found 0
-           `--top_p`: must be from 0 to 1, found 7
+    error: `--max_tokens`: must be a whole number from 1 to 1000000000, found 0
+
+    error: `--top_p`: must be a number from 0 to 1, found 7
     ");
 }
 

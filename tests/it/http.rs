@@ -7,7 +7,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::support::http::{Client, HttpServer, json_of, read_head, request};
+use crate::support::http::{Client, Events, HttpServer, json_of, read_head, request};
 
 const FRANCE: &str = "What is the capital of France?";
 const PARIS: &str = "The capital of France is Paris.";
@@ -106,9 +106,15 @@ fn the_answer_is_json_unless_the_client_lists_a_stream_and_there_are_news() {
             .all(|news| news["method"] == "notifications/progress")
     );
     // Short: no news before the answer.
-    let answer = json_of(&mut both.post(&call(3, FRANCE, 100)));
+    let arguments = json!({"text": FRANCE, "temperature": 0});
+    let silent = request(
+        3,
+        "tools/call",
+        json!({"name": "chat", "arguments": arguments}),
+    );
+    let answer = json_of(&mut both.post(&silent));
     assert_eq!(answer["result"]["content"][0]["text"], PARIS);
-    // A client that reads nothing else gets a stream in any case.
+    // A client that reads nothing else gets a stream in any case, for its first request too.
     let mut stream_only = client;
     stream_only.header("accept", "text/event-stream");
     let mut response = stream_only.post(&request(4, "ping", json!({})));
@@ -117,6 +123,11 @@ fn the_answer_is_json_unless_the_client_lists_a_stream_and_there_are_news() {
         body,
         "event: message\ndata: {\"jsonrpc\":\"2.0\",\"id\":4,\"result\":{}}\n\n"
     );
+    let first = stream_only.post(&request(5, "initialize", json!({})));
+    assert_eq!(first.headers()["content-type"], "text/event-stream");
+    let mut json_only = server.client();
+    json_only.header("accept", "application/json");
+    assert_eq!(json_only.send("GET", None).status(), 406);
 }
 
 #[test]
@@ -144,23 +155,52 @@ fn fifty_clients_at_once_get_their_own_answers() {
     });
 }
 
+/// A connection whose request is on its way, in a session of its own.
+fn post_and_leave(server: &HttpServer, message: &Value) -> TcpStream {
+    let mut stream = server.connect();
+    let body = message.to_string();
+    let head = format!(
+        "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nMcp-Session-Id: {}\r\nContent-Length: {}\r\n\r\n",
+        server.client().session(),
+        body.len()
+    );
+    stream
+        .write_all(format!("{head}{body}").as_bytes())
+        .unwrap();
+    stream
+}
+
 #[test]
 fn a_client_that_goes_away_frees_its_place() {
     let server = HttpServer::tiny(&["--parallel", "1"]);
     let mut next = server.client();
-    // One that reads events, and one that waits for its JSON.
+    // One that reads events.
     drop(server.client().sing(1));
-    let result = next.request(
+    assert_eq!(france(&mut next), PARIS);
+    // Thirty that wait for their JSON: were they not noticed, their songs would take minutes.
+    let arguments =
+        json!({"text": "Sing forever.", "temperature": 0, "repeat_penalty": 1, "max_tokens": 4000});
+    let song = request(
+        2,
         "tools/call",
-        json!({"name": "chat", "arguments": {"text": FRANCE, "temperature": 0}}),
+        json!({"name": "chat", "arguments": arguments}),
     );
-    assert_eq!(result["result"]["content"][0]["text"], PARIS);
-    let generation = &result["result"]["_meta"]["llama-mcp-server/generation"];
-    // The song takes seconds, a step a few milliseconds.
+    let gone: Vec<_> = (0..30).map(|_| post_and_leave(&server, &song)).collect();
+    let text = json!({"text": FRANCE, "temperature": 0});
+    let call = json!({"name": "chat", "arguments": text, "_meta": {"progressToken": 1}});
+    next.header("accept", "application/json, text/event-stream");
+    let mut events = Events::of(next.post(&request(9, "tools/call", call)));
+    let queued = events.next().unwrap();
     assert!(
-        generation["queue_ms"].as_u64().unwrap() < 1000,
-        "{generation}"
+        queued["params"]["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("queued"),
+        "{queued}"
     );
+    drop(gone);
+    let answer = events.last().unwrap();
+    assert_eq!(answer["result"]["content"][0]["text"], PARIS);
 }
 
 #[test]
@@ -242,22 +282,27 @@ fn at_its_end_the_server_lets_running_calls_end_and_takes_no_more() {
     let mut server = HttpServer::tiny(&["--drain_time", "60"]);
     let client = server.client();
     let songs: Vec<_> = (1..=4).map(|id| client.sing(id)).collect();
-    let waiting = {
-        let mut client = client.clone();
-        thread::spawn(move || france(&mut client))
-    };
     let mut stream = client.send("GET", None);
+    // Half a head asks for nothing, so nothing waits for it.
+    let mut half = server.connect();
+    half.write_all(b"POST /mcp HTTP/1.1\r\n").unwrap();
+    // As a terminal's Ctrl-C and a service manager do it: the workers are told, too.
+    for worker in crate::support::children_of(server.child.id()) {
+        crate::support::signal_process(worker, "TERM");
+        crate::support::signal_process(worker, "INT");
+    }
     server.signal("TERM");
     assert_eq!(stream.body_mut().read_to_string().unwrap(), "");
+    assert!(TcpStream::connect(server.address).is_err());
     for (song, id) in songs.into_iter().zip(1..) {
         let answer = song.last().unwrap();
         assert_eq!(answer["id"], id);
         let text = answer["result"]["content"][0]["text"].as_str().unwrap();
         assert!(text.starts_with("la la"), "{answer}");
     }
-    drop(waiting.join());
+    let log = server.log();
+    assert!(!log.contains("still run"), "{log}");
     assert!(server.wait().success());
-    assert!(TcpStream::connect(server.address).is_err());
 }
 
 #[test]
@@ -268,7 +313,7 @@ fn what_runs_longer_than_the_end_may_take_is_cancelled() {
         for _ in 0..signals {
             server.signal("TERM");
             // The second is one of its own only after the first has been seen.
-            while TcpStream::connect(server.address).is_ok() {}
+            server.wait_for_log("ending by a signal");
         }
         assert_cancelled(&song.last().unwrap(), 1, "the server is ending");
         assert!(server.wait().success());

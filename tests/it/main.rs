@@ -11,6 +11,7 @@ mod chat; // answers of a tiny model that are known to the letter
 mod cli; // flags, help, exit codes
 mod guard; // what HTTP refuses
 mod http; // MCP over HTTP: sessions, streams, disconnects, the end
+mod http_start; // how it starts: address, token
 mod layers; // who may import whom
 mod lifecycle; // processes, signals, ends
 mod meaning; // a real model: facts, seeds, eight calls at once

@@ -61,7 +61,7 @@ fn real_templates_render_as_in_python() {
                 Ok(template
                     .cases
                     .iter()
-                    .map(|case| compiled.render(&case.messages))
+                    .map(|case| compiled.render(&case.messages, true))
                     .collect::<Vec<_>>())
             };
             stack.spawn_scoped(scope, render).unwrap().join().unwrap()

@@ -342,14 +342,17 @@ fn prompts_are_prepared_in_order_and_not_for_calls_that_are_gone() {
     let mut bench = Bench::new(LIMITS, 8, says("x"));
     for id in 1..=3 {
         let mut request = request(5, &[]);
-        request.messages.push(Message {
+        request.conversation.messages.push(crate::engine::Message {
             role: crate::engine::Role::User,
             content: format!("question {id}"),
         });
         bench.scheduler.submit(id, request, bench.start);
     }
-    let (first, messages) = bench.scheduler.next_to_prepare().unwrap();
-    assert_eq!((first, messages[0].content.as_str()), (1, "question 1"));
+    let (first, conversation) = bench.scheduler.next_to_prepare().unwrap();
+    assert_eq!(
+        (first, conversation.messages[0].content.as_str()),
+        (1, "question 1")
+    );
     bench
         .scheduler
         .cancel(2, CancelReason::Cancelled, bench.start);

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -14,11 +14,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::Ending;
 use super::exchange::{self, Accepts, Exchange};
-use super::sessions::{MAX_SESSIONS, Sessions, Use};
+use super::sessions::{Sessions, Use};
+use crate::config::http::HttpConfig;
 use crate::mcp::REVISIONS;
 use crate::mcp::dispatcher::{ConnectionId, Dispatcher};
 use crate::mcp::jsonrpc::{self, ErrorObject, Message, Outgoing, REQUEST_CANCELLED};
-use crate::transport::guard::{self, MAX_BODY_BYTES, Refusal};
+use crate::transport::guard::{self, Refusal};
 
 /// How long a body may take: 4 MiB at a megabit and a half a second.
 const BODY_TIME: Duration = Duration::from_secs(30);
@@ -32,6 +33,7 @@ const REVISION_HEADER: &str = "mcp-protocol-version";
 pub struct Endpoint {
     dispatcher: Arc<Dispatcher>,
     sessions: Arc<Mutex<Sessions>>,
+    max_body: usize,
     ending: Ending,
 }
 
@@ -44,43 +46,51 @@ pub async fn serve(
     request: Request,
 ) -> Result<Response, Refusal> {
     let headers = request.headers();
+    check_revision(headers)?;
     match *request.method() {
         Method::POST => {
-            guard::check_body(headers)?;
-            check_revision(headers)?;
+            guard::check_body(headers, endpoint.max_body)?;
             endpoint.post(request).await
         }
-        Method::GET => {
-            check_revision(headers)?;
-            endpoint.listen(headers)
-        }
-        Method::DELETE => {
-            check_revision(headers)?;
-            endpoint.end_session(headers)
-        }
+        Method::GET if !exchange::allows_events(headers) => Err(Refusal::new(
+            StatusCode::NOT_ACCEPTABLE,
+            "GET gives the session's event stream: `Accept: text/event-stream`",
+        )),
+        Method::GET => endpoint.listen(headers),
+        Method::DELETE => endpoint.end_session(headers),
         _ => Err(Refusal::method()),
     }
 }
 
 impl Endpoint {
     /// An endpoint without sessions.
-    pub fn new(dispatcher: Arc<Dispatcher>, ending: Ending) -> Self {
+    pub fn new(dispatcher: Arc<Dispatcher>, config: &HttpConfig, ending: Ending) -> Self {
         Self {
             dispatcher,
-            sessions: Arc::default(),
+            sessions: Arc::new(Mutex::new(Sessions::new(config.max_sessions))),
+            max_body: config.max_body,
             ending,
         }
     }
 
     async fn post(&self, request: Request) -> Result<Response, Refusal> {
         let (head, body) = request.into_parts();
-        let message = match Message::parse(&read(body).await?) {
+        // Before the body: one of no session is not worth the memory.
+        if head.headers.contains_key(SESSION_HEADER)
+            && !lock(&self.sessions).has(session_id(&head.headers)?, Instant::now())
+        {
+            return Err(unknown_session());
+        }
+        let body = read(body, self.max_body);
+        let body = self.ending.drain.run_until_cancelled(body).await;
+        let body = body.unwrap_or_else(|| Err(Refusal::busy("the server is ending")))?;
+        let message = match Message::parse(&body) {
             Ok(message) => message,
             Err(invalid) => return Ok(exchange::json(&invalid.into())),
         };
         match message {
             Message::Request(request) if request.method == "initialize" => {
-                self.initialize(request).await
+                self.initialize(request, Accepts::of(&head.headers)).await
             }
             Message::Request(request) => {
                 let session = self.session(&head.headers, Use::Call)?;
@@ -101,19 +111,26 @@ impl Endpoint {
         }
     }
 
-    /// Opens a session. Its answer needs no model, so it comes at once and as JSON.
-    async fn initialize(&self, request: jsonrpc::Request) -> Result<Response, Refusal> {
+    /// Opens a session. Its answer needs no model, so it comes at once.
+    async fn initialize(
+        &self,
+        request: jsonrpc::Request,
+        accepts: Accepts,
+    ) -> Result<Response, Refusal> {
         let opened = lock(&self.sessions).open(Instant::now());
-        let id = opened.ok_or_else(|| {
-            Refusal::busy(format!(
-                "the server has {MAX_SESSIONS} sessions, and all of them work: try again later"
-            ))
+        let (id, ended) = opened.ok_or_else(|| {
+            Refusal::busy(
+                "the server has as many sessions as it may, and all of them work: try again later",
+            )
         })?;
         let header = HeaderValue::try_from(&id).expect("a UUID is visible ASCII");
-        let session = self
-            .in_use(id, Use::Call)
-            .expect("a session that was just opened is there");
-        let mut response = self.exchange(session, request).respond(Accepts::Json).await;
+        let session = InUse {
+            sessions: Arc::clone(&self.sessions),
+            id,
+            kind: Use::Call,
+            ended,
+        };
+        let mut response = self.exchange(session, request).respond(accepts).await;
         response.headers_mut().insert(SESSION_HEADER, header);
         Ok(response)
     }
@@ -243,11 +260,11 @@ fn check_revision(headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 /// The whole body.
-async fn read(body: Body) -> Result<Vec<u8>, Refusal> {
-    let collected = Limited::new(body, MAX_BODY_BYTES).collect();
+async fn read(body: Body, max_body: usize) -> Result<Bytes, Refusal> {
+    let collected = Limited::new(body, max_body).collect();
     match tokio::time::timeout(BODY_TIME, collected).await {
-        Ok(Ok(body)) => Ok(body.to_bytes().into()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::too_large()),
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::too_large(max_body)),
         Ok(Err(error)) => Err(Refusal::new(
             StatusCode::BAD_REQUEST,
             format!("the message could not be read: {error}"),

@@ -42,16 +42,11 @@ pub enum Accepts {
 impl Accepts {
     /// Reads `Accept`. Nothing is refused for it: clients send every form of it.
     pub fn of(headers: &HeaderMap) -> Self {
-        let values = headers.get_all(ACCEPT).iter();
-        let listed = values
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .map(|entry| entry.split(';').next().unwrap_or_default().trim());
         let (mut stream, mut other) = (false, false);
-        for media_type in listed {
-            let is_stream = media_type.eq_ignore_ascii_case("text/event-stream");
+        for media_type in listed(headers) {
+            let is_stream = media_type.eq_ignore_ascii_case(EVENTS);
             stream |= is_stream;
-            other |= !is_stream && !media_type.is_empty();
+            other |= !is_stream;
         }
         match (stream, other) {
             (false, _) => Self::Json,
@@ -59,6 +54,29 @@ impl Accepts {
             (true, false) => Self::Stream,
         }
     }
+}
+
+const EVENTS: &str = "text/event-stream";
+
+/// The media types of `Accept`.
+fn listed(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(ACCEPT).iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|entry| entry.split(';').next().unwrap_or_default().trim())
+        .filter(|media_type| !media_type.is_empty())
+}
+
+/// Whether a client that asks for a stream can read one; who does not say can.
+pub fn allows_events(headers: &HeaderMap) -> bool {
+    let mut listed = listed(headers).peekable();
+    let can_read = |media_type: &str| {
+        [EVENTS, "text/*", "*/*"]
+            .iter()
+            .any(|events| media_type.eq_ignore_ascii_case(events))
+    };
+    listed.peek().is_none() || listed.any(can_read)
 }
 
 /// The peer of a request: news wait in a channel.

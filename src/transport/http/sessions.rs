@@ -10,9 +10,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// Sessions at once; each is an entry of about 200 bytes, so the limit is against floods, not for memory.
-pub const MAX_SESSIONS: usize = 1000;
-
 /// After so long without a call a client is taken to be gone; should it come back, it is told to begin again.
 pub const IDLE_LIMIT: Duration = Duration::from_hours(24);
 
@@ -47,42 +44,65 @@ impl Session {
 }
 
 /// The table of sessions, by id.
-#[derive(Debug, Default)]
-pub struct Sessions(HashMap<String, Session>);
+#[derive(Debug)]
+pub struct Sessions {
+    sessions: HashMap<String, Session>,
+    max: usize,
+}
 
 impl Sessions {
-    /// Opens a session and gives its id; none where [`MAX_SESSIONS`] have calls running.
-    pub fn open(&mut self, now: Instant) -> Option<String> {
-        if self.0.len() >= MAX_SESSIONS {
-            self.0.retain(|_, session| !session.has_expired(now));
+    /// A table of at most `max`. Each is an entry of about 200 bytes, so the limit is against floods, not for memory.
+    pub fn new(max: usize) -> Self {
+        Self {
+            sessions: HashMap::new(),
+            max,
         }
-        if self.0.len() >= MAX_SESSIONS {
+    }
+
+    /// Opens a session for its first call and gives its id, and the token that is cancelled at its end; none where all that
+    /// there may be have calls running. To be followed by [`Sessions::release`].
+    pub fn open(&mut self, now: Instant) -> Option<(String, CancellationToken)> {
+        if self.sessions.len() >= self.max {
+            self.sessions.retain(|_, session| !session.has_expired(now));
+        }
+        if self.sessions.len() >= self.max {
             // A client that listens is still there: those that do not go first.
-            let idle = self.0.iter().filter(|(_, session)| session.calls == 0);
+            let idle = self
+                .sessions
+                .iter()
+                .filter(|(_, session)| session.calls == 0);
             let oldest = idle.min_by_key(|(_, session)| (session.streams > 0, session.last_used));
             let id = oldest.map(|(id, _)| id.clone())?;
             self.end(&id);
         }
         // Random (RFC 9562, version 4): an id must not be guessed.
         let id = Uuid::new_v4().to_string();
+        let ended = CancellationToken::new();
         let session = Session {
-            ended: CancellationToken::new(),
-            calls: 0,
+            ended: ended.clone(),
+            calls: 1,
             streams: 0,
             last_used: now,
         };
-        self.0.insert(id.clone(), session);
-        Some(id)
+        self.sessions.insert(id.clone(), session);
+        Some((id, ended))
+    }
+
+    /// Whether there is such a session.
+    pub fn has(&self, id: &str, now: Instant) -> bool {
+        self.sessions
+            .get(id)
+            .is_some_and(|session| !session.has_expired(now))
     }
 
     /// Marks a session as in use and gives the token that is cancelled at its end; none where there is no such session.
     /// To be followed by [`Sessions::release`].
     pub fn begin(&mut self, id: &str, kind: Use, now: Instant) -> Option<CancellationToken> {
-        if self.0.get(id)?.has_expired(now) {
-            self.0.remove(id);
+        if self.sessions.get(id)?.has_expired(now) {
+            self.sessions.remove(id);
             return None;
         }
-        let session = self.0.get_mut(id)?;
+        let session = self.sessions.get_mut(id)?;
         *session.count(kind) += 1;
         session.last_used = now;
         Some(session.ended.clone())
@@ -91,7 +111,7 @@ impl Sessions {
     /// The use of a session is over.
     pub fn release(&mut self, id: &str, kind: Use, now: Instant) {
         // It may have ended meanwhile.
-        if let Some(session) = self.0.get_mut(id) {
+        if let Some(session) = self.sessions.get_mut(id) {
             *session.count(kind) -= 1;
             session.last_used = now;
         }
@@ -99,7 +119,7 @@ impl Sessions {
 
     /// Ends a session and what it does; false where there is none.
     pub fn end(&mut self, id: &str) -> bool {
-        match self.0.remove(id) {
+        match self.sessions.remove(id) {
             Some(session) => {
                 session.ended.cancel();
                 true
@@ -113,14 +133,19 @@ impl Sessions {
 mod tests {
     use super::*;
 
+    const MAX_SESSIONS: usize = 100;
+
+    /// A session whose first call has ended.
+    fn opened(sessions: &mut Sessions, now: Instant) -> String {
+        let (id, _) = sessions.open(now).unwrap();
+        sessions.release(&id, Use::Call, now);
+        id
+    }
+
     fn full(now: Instant) -> (Sessions, Vec<String>) {
-        let mut sessions = Sessions::default();
+        let mut sessions = Sessions::new(MAX_SESSIONS);
         let ids = (0..MAX_SESSIONS)
-            .map(|n| {
-                sessions
-                    .open(now + Duration::from_millis(n as u64))
-                    .unwrap()
-            })
+            .map(|n| opened(&mut sessions, now + Duration::from_millis(n as u64)))
             .collect();
         (sessions, ids)
     }
@@ -147,8 +172,7 @@ mod tests {
         let (mut sessions, ids) = full(now);
         let listening = sessions.begin(&ids[0], Use::Stream, now).unwrap();
         for _ in 1..MAX_SESSIONS {
-            let new = sessions.open(now + LATER).unwrap();
-            sessions.begin(&new, Use::Call, now + LATER).unwrap();
+            sessions.open(now + LATER).unwrap();
         }
         assert!(!listening.is_cancelled());
         assert!(sessions.open(now + LATER).is_some());
@@ -162,7 +186,7 @@ mod tests {
         for id in &ids {
             sessions.begin(id, Use::Call, now);
         }
-        assert_eq!(sessions.open(now + 2 * IDLE_LIMIT), None);
+        assert!(sessions.open(now + 2 * IDLE_LIMIT).is_none());
         sessions.release(&ids[7], Use::Call, now);
         assert!(sessions.open(now).is_some());
         assert!(!sessions.end(&ids[7]));
@@ -176,8 +200,8 @@ mod tests {
             (Use::Call, true, false),
         ] {
             let now = Instant::now();
-            let mut sessions = Sessions::default();
-            let id = sessions.open(now).unwrap();
+            let mut sessions = Sessions::new(MAX_SESSIONS);
+            let id = opened(&mut sessions, now);
             sessions.begin(&id, kind, now).unwrap();
             if released {
                 sessions.release(&id, kind, now);
@@ -190,8 +214,8 @@ mod tests {
     #[test]
     fn the_end_of_a_session_ends_what_it_does() {
         let now = Instant::now();
-        let mut sessions = Sessions::default();
-        let id = sessions.open(now).unwrap();
+        let mut sessions = Sessions::new(MAX_SESSIONS);
+        let id = opened(&mut sessions, now);
         let ended = sessions.begin(&id, Use::Call, now).unwrap();
         assert!(sessions.end(&id));
         assert!(ended.is_cancelled());

@@ -69,7 +69,8 @@ impl Launcher {
     pub(super) async fn spawn(&self, name: &str) -> io::Result<(Process, ChildStdout)> {
         let mut command = Command::new(&self.program);
         #[cfg(unix)]
-        command.arg0("llama-mcp-server");
+        // A group of its own: Ctrl-C in a terminal is the server's, which lets calls end.
+        command.arg0("llama-mcp-server").process_group(0);
         command
             .args(["worker", "--parent", &std::process::id().to_string()])
             // Else an abort of llama.cpp starts a debugger, which writes into the pipe of the events.

@@ -6,7 +6,7 @@ use super::{Events, Input, caught};
 use crate::engine::llama::ModelVocabulary;
 use crate::engine::prompt::PromptBuilder;
 use crate::engine::template::ChatTemplate;
-use crate::engine::{EngineErrorKind, Message, Update};
+use crate::engine::{Conversation, EngineErrorKind, Update};
 
 const UNRENDERABLE: &str = "the model's chat template could not be rendered";
 
@@ -15,7 +15,7 @@ pub(super) fn prepare_prompts(
     vocabulary: ModelVocabulary<'_>,
     template: Option<&str>,
     n_ctx: u32,
-    prompts: Receiver<(u64, Vec<Message>)>,
+    prompts: Receiver<(u64, Conversation)>,
     prepared: &Sender<Input>,
     events: &Events,
 ) {
@@ -27,12 +27,12 @@ pub(super) fn prepare_prompts(
         };
         PromptBuilder::new(vocabulary, template, n_ctx)
     });
-    for (id, messages) in prompts {
+    for (id, conversation) in prompts {
         // Should this end the process, the server must not send the same call again.
         events.call(id, Update::Preparing(true));
         let prompt = builder.as_ref().map_err(Clone::clone).and_then(|builder| {
             caught(EngineErrorKind::Template, UNRENDERABLE, || {
-                builder.build(&messages)
+                builder.build(&conversation)
             })
         });
         events.call(id, Update::Preparing(false));

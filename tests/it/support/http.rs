@@ -87,6 +87,15 @@ impl HttpServer {
         read_head(&mut stream)
     }
 
+    /// Waits until the server has logged `text`.
+    pub(crate) fn wait_for_log(&self, text: &str) {
+        let started = std::time::Instant::now();
+        while !self.log.lock().unwrap().contains(text) {
+            assert!(started.elapsed() < LIMIT, "not logged: {text}");
+            thread::yield_now();
+        }
+    }
+
     pub(crate) fn signal(&self, signal: &str) {
         signal_process(self.child.id(), signal);
     }
@@ -208,8 +217,7 @@ impl Client {
         let mut client = self.clone();
         client.header("accept", "application/json, text/event-stream");
         let response = client.post(&request(id, "tools/call", call));
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
-        let mut events = Events(BufReader::new(Box::new(response.into_body().into_reader())));
+        let mut events = Events::of(response);
         while !events.next().unwrap()["params"]["message"]
             .as_str()
             .unwrap()
@@ -221,6 +229,13 @@ impl Client {
 
 /// The messages of a stream; dropping it closes the connection.
 pub(crate) struct Events(BufReader<Box<dyn Read + Send>>);
+
+impl Events {
+    pub(crate) fn of(response: Response<Body>) -> Self {
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self(BufReader::new(Box::new(response.into_body().into_reader())))
+    }
+}
 
 impl Iterator for Events {
     type Item = Value;

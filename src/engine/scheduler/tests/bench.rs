@@ -9,7 +9,10 @@ use crate::engine::limits::Limits;
 use crate::engine::prompt::{Prompt, ThinkingMode, Token};
 use crate::engine::queue::Queue;
 use crate::engine::scheduler::Scheduler;
-use crate::engine::{EngineErrorKind, FinishReason, GenerateRequest, SamplingParams, Update};
+use crate::engine::{
+    Conversation, EngineErrorKind, FinishReason, GenerateRequest, SamplingParams, ThinkingOutput,
+    Update,
+};
 
 pub(super) const MS: Duration = Duration::from_millis(1);
 
@@ -178,15 +181,14 @@ impl Bench {
 
 pub(super) fn request(max_tokens: u32, stop: &[&str]) -> GenerateRequest {
     GenerateRequest {
-        messages: Vec::new(),
+        conversation: Conversation {
+            messages: Vec::new(),
+            thinking: ThinkingOutput::Strip,
+        },
         max_tokens,
         sampling: SamplingParams {
-            temperature: 0.0,
-            top_p: 1.0,
-            top_k: 0,
-            min_p: 0.0,
-            repeat_penalty: 1.0,
             seed: 7,
+            ..SamplingParams::default()
         },
         stop: stop.iter().map(ToString::to_string).collect(),
     }

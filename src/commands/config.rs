@@ -1,0 +1,159 @@
+//! `llama-mcp-server config`: check, show and explain the configuration.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use serde_json::{Value, json};
+
+use crate::cli::{ConfigCommand, Format};
+use crate::config::load::Layers;
+use crate::config::units::human;
+use crate::config::{Config, ConfigError, Overrides, Surroundings, reference, shape};
+use crate::process;
+use crate::registry::memory::{Need, need_of};
+
+/// What is wrong with a configuration.
+const WRONG: u8 = 2;
+
+/// Runs `command`.
+///
+/// # Errors
+/// Where standard output cannot be written.
+pub fn run(command: ConfigCommand, around: &Surroundings) -> anyhow::Result<ExitCode> {
+    match command {
+        ConfigCommand::Check { source, format } => check(&source.into_overrides(), around, format),
+        ConfigCommand::Show { source, origin } => show(&source.into_overrides(), around, origin),
+        ConfigCommand::Schema => {
+            let schema = serde_json::to_string_pretty(&shape::schema())
+                .context("the schema could not be written")?;
+            print(&format!("{schema}\n"))
+        }
+        ConfigCommand::Init => print(&reference::text()),
+    }
+}
+
+fn print(text: &str) -> anyhow::Result<ExitCode> {
+    let mut stdout = io::stdout().lock();
+    let written = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+    written.context("could not write to standard output")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(typed: &Overrides, around: &Surroundings, format: Format) -> anyhow::Result<ExitCode> {
+    let checked = Config::load(typed, around).and_then(|(config, mut layers)| {
+        let budget = config.registry.memory_budget.of(process::total_memory());
+        let needs = needs(&config, budget, &mut layers);
+        if layers.problems.is_empty() {
+            Ok((config, budget, needs))
+        } else {
+            Err(ConfigError::of(layers.problems))
+        }
+    });
+    let is_right = checked.is_ok();
+    let text = match (checked, format) {
+        (Ok((config, budget, needs)), Format::Text) => told(&config, budget, &needs),
+        (Ok((config, budget, needs)), Format::Json) => {
+            format!("{:#}\n", as_json(&config, budget, &needs))
+        }
+        (Err(error), Format::Text) => {
+            error
+                .report(&mut io::stderr().lock())
+                .context("could not write to standard error")?;
+            String::new()
+        }
+        (Err(error), Format::Json) => {
+            format!("{:#}\n", json!({"ok": false, "problems": error.to_json()}))
+        }
+    };
+    print(&text)?;
+    Ok(if is_right {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(WRONG)
+    })
+}
+
+/// The memory of every model; one that can never be loaded is a problem.
+fn needs(config: &Config, budget: u64, layers: &mut Layers) -> Vec<Need> {
+    let need = |model| {
+        let need = need_of(model, budget);
+        if let Some((key, message, hint)) = need.refusal(budget) {
+            layers.problem_at(&model.address(key), message, Some(hint));
+        }
+        need
+    };
+    config.models.iter().map(need).collect()
+}
+
+fn told(config: &Config, budget: u64, needs: &[Need]) -> String {
+    let mut lines = vec![format!(
+        "The configuration is valid. Memory for models: {}.\n",
+        human(budget)
+    )];
+    for (model, need) in config.models.iter().zip(needs) {
+        let estimate = need.estimate;
+        lines.push(format!(
+            "{}: {} (weights {}, cache {} for {} cells, compute {})",
+            model.name,
+            human(estimate.total()),
+            human(estimate.weights),
+            human(estimate.cache),
+            need.kv_cells,
+            human(estimate.compute)
+        ));
+        if need.kv_cells < need.wanted_cells {
+            lines.push(format!(
+                "  note: all calls at full length would need {} cells, which do not fit; calls wait for cells",
+                need.wanted_cells
+            ));
+        }
+    }
+    if needs.len() > 1 {
+        let all = needs
+            .iter()
+            .map(|need| need.estimate.total())
+            .fold(0, u64::saturating_add);
+        let together = if all <= budget {
+            "all fit together"
+        } else {
+            "not all fit together: models that idle make room"
+        };
+        lines.push(format!("\ntogether: {} ({together})", human(all)));
+    }
+    lines.extend(config.notes.iter().map(|note| format!("note: {note}")));
+    lines.join("\n") + "\n"
+}
+
+fn as_json(config: &Config, budget: u64, needs: &[Need]) -> Value {
+    let models = config.models.iter().zip(needs).map(|(model, need)| {
+        json!({
+            "name": model.name,
+            "tool": model.tool_name,
+            "path": model.load.path,
+            "architecture": model.header.architecture,
+            "trained_context": model.header.n_ctx_train,
+            "has_chat_template": model.header.chat_template.is_some() || model.load.chat_template.is_some(),
+            "kv_cells": need.kv_cells,
+            "weight_bytes": need.estimate.weights,
+            "cache_bytes": need.estimate.cache,
+            "compute_bytes": need.estimate.compute,
+            "total_bytes": need.estimate.total(),
+        })
+    });
+    json!({"ok": true, "memory_budget_bytes": budget, "models": models.collect::<Vec<_>>(), "notes": config.notes})
+}
+
+fn show(typed: &Overrides, around: &Surroundings, with_origin: bool) -> anyhow::Result<ExitCode> {
+    match Config::load(typed, around) {
+        Ok((_, layers)) => print(&reference::effective(&layers, with_origin)),
+        Err(error) => {
+            error
+                .report(&mut io::stderr().lock())
+                .context("could not write to standard error")?;
+            Ok(ExitCode::from(WRONG))
+        }
+    }
+}

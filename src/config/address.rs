@@ -1,0 +1,123 @@
+//! Where a value stands in the configuration: `models.small.n_ctx`.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+/// The names of the tables on the way to a value, and its key.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Address(Vec<String>);
+
+impl Address {
+    /// From its parts.
+    pub fn of<T: Into<String>>(parts: impl IntoIterator<Item = T>) -> Self {
+        Self(parts.into_iter().map(Into::into).collect())
+    }
+
+    /// A key of `[models.NAME]`.
+    pub fn of_model(model: &str, key: &str) -> Self {
+        Self::of(["models", model, key])
+    }
+
+    /// The value `key` of this table.
+    #[must_use]
+    pub fn join(&self, key: impl Into<String>) -> Self {
+        let mut parts = self.0.clone();
+        parts.push(key.into());
+        Self(parts)
+    }
+
+    /// The model that it is about.
+    pub fn model_name(&self) -> Option<String> {
+        match &self.0[..] {
+            [table, name, ..] if table == "models" => Some(name.clone()),
+            _ => None,
+        }
+    }
+
+    /// Of a key of a model, where `[defaults]` has it.
+    pub fn in_defaults(&self) -> Option<Self> {
+        match &self.0[..] {
+            [table, _, key, ..] if table == "models" => Some(Self::of(["defaults", key])),
+            _ => None,
+        }
+    }
+
+    /// Its parts.
+    pub fn parts(&self) -> &[String] {
+        &self.0
+    }
+
+    /// The table around it.
+    pub fn parent(&self) -> Option<Self> {
+        let (_, parents) = self.0.split_last()?;
+        Some(Self(parents.to_vec()))
+    }
+
+    /// The value there; none where there is none.
+    pub fn get<'tree>(&self, tree: &'tree Value) -> Option<&'tree Value> {
+        self.0.iter().try_fold(tree, |value, part| match value {
+            Value::Array(items) => items.get(part.parse::<usize>().ok()?),
+            other => other.get(part),
+        })
+    }
+
+    /// Puts `value` there, with the tables around it.
+    pub fn set(&self, tree: &mut Value, value: Value) {
+        let place = self.0.iter().fold(tree, |table, part| {
+            if !table.is_object() {
+                *table = Value::Object(Map::new());
+            }
+            table
+                .as_object_mut()
+                .expect("just made one")
+                .entry(part)
+                .or_insert(Value::Null)
+        });
+        *place = value;
+    }
+
+    /// Takes the value away; of an array the whole, since nothing can be missing in its middle.
+    pub fn remove(&self, tree: &mut Value) {
+        let Some((key, parents)) = self.0.split_last() else {
+            *tree = Value::Object(Map::new());
+            return;
+        };
+        let parent = Self(parents.to_vec());
+        let table = parents
+            .iter()
+            .try_fold(&mut *tree, |value, part| value.get_mut(part));
+        match table {
+            Some(Value::Object(table)) => drop(table.remove(key)),
+            Some(_) => parent.remove(tree),
+            // Inside an array.
+            None => {
+                if !parents.is_empty() {
+                    parent.remove(tree);
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    /// As TOML writes it, and arrays' items as `stop[1]`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, part) in self.0.iter().enumerate() {
+            let is_bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+            if at > 1 && !part.is_empty() && part.chars().all(|c| c.is_ascii_digit()) {
+                write!(f, "[{part}]")?;
+                continue;
+            }
+            if at > 0 {
+                f.write_str(".")?;
+            }
+            if !part.is_empty() && part.chars().all(is_bare) {
+                f.write_str(part)?;
+            } else {
+                write!(f, "{}", Value::String(part.clone()))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,182 @@
+//! The shape of the TOML file, and the one place that documents its keys.
+//!
+//! The JSON Schema, the checks of every layer ([`super::shape`]), the annotated reference and the built-in defaults are
+//! all made of these structures: a key that stands here is complete.
+
+mod model;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+pub use model::{CacheType, FlashAttention, Lora, ModelSettings, SplitMode, ThinkingOutput};
+
+use super::ranges;
+use super::units::{Budget, IdleTime, Size, Time};
+
+/// Letters, digits, `_` and `-`: what every client accepts as a tool's name, and what variables can spell.
+pub const NAME_PATTERN: &str = "^[a-zA-Z0-9_-]{1,64}$";
+
+/// The configuration of llama-mcp-server.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConfigFile {
+    /// How clients connect, and how many.
+    pub server: ServerSettings,
+    /// What is logged, and where.
+    pub log: LogSettings,
+    /// How many models are loaded at once, and for how long.
+    pub registry: RegistrySettings,
+    /// Any key of a model: what counts for the models that do not say.
+    pub defaults: ModelSettings,
+    /// The models by name. Each is an MCP tool of that name.
+    #[schemars(extend("propertyNames" = json!({"pattern": NAME_PATTERN})))]
+    pub models: BTreeMap<String, ModelSettings>,
+}
+
+/// How clients connect.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+#[expect(missing_docs, reason = "the values are explained at their keys")]
+pub enum TransportMode {
+    #[default]
+    Stdio,
+    Http,
+}
+
+/// `[server]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerSettings {
+    /// `stdio` (one client, which starts the server) or `http`. The keys below, but for `drain_time` and `max_queue`, count for `http` alone.
+    pub transport: TransportMode,
+    /// Address to listen on: `127.0.0.1` is this machine alone, `0.0.0.0` all its addresses, which wants a token.
+    pub host: String,
+    /// Port to listen on; 0 is a free one, which the log names.
+    pub port: u16,
+    /// Bearer token that every request must bring. Better in `auth_file`, `${file:…}`, `${env:…}` or `LLAMA_MCP_AUTH` than here.
+    #[schemars(extend("writeOnly" = true))]
+    pub auth: Option<String>,
+    /// File that holds the bearer token.
+    #[schemars(extend("format" = "path"))]
+    pub auth_file: Option<PathBuf>,
+    /// Serve other machines without a token.
+    pub allow_unauthenticated: bool,
+    /// Names by which clients may reach the server, beside those of loopback and `host`.
+    pub allowed_hosts: Vec<String>,
+    /// Origins whose pages may use the server, beside those on loopback.
+    pub allowed_origins: Vec<String>,
+    /// How long running calls may go on after SIGTERM.
+    pub drain_time: Time,
+    /// Calls of one model that may wait for a free sequence; more are told that it is busy.
+    #[schemars(range(min = ranges::MAX_QUEUE.min, max = ranges::MAX_QUEUE.max))]
+    pub max_queue: usize,
+    /// Sessions at once; beyond, the one that idled longest goes.
+    #[schemars(range(min = ranges::MAX_SESSIONS.min, max = ranges::MAX_SESSIONS.max))]
+    pub max_sessions: usize,
+    /// Longest request body.
+    pub max_body: Size,
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self {
+            transport: TransportMode::Stdio,
+            host: "127.0.0.1".into(),
+            port: 8080,
+            auth: None,
+            auth_file: None,
+            allow_unauthenticated: false,
+            allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
+            drain_time: Time::from_secs(10),
+            max_queue: 64,
+            max_sessions: 1000,
+            max_body: Size::mebibytes(4),
+        }
+    }
+}
+
+/// How a log line is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+#[expect(missing_docs, reason = "the values are explained at their keys")]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+/// When a new log file begins.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+#[expect(missing_docs, reason = "the values are explained at their keys")]
+pub enum LogRotation {
+    #[default]
+    Daily,
+    Hourly,
+    Never,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSettings {
+    /// `error`, `warn`, `info`, `debug`, `trace` or `off`, also by module: `info,llama_mcp_server::registry=debug`. `RUST_LOG` goes before.
+    #[schemars(extend("format" = "log level"))]
+    pub level: String,
+    /// `text` for people, `json` for programs.
+    pub format: LogFormat,
+    /// File to log to, instead of stderr; its name gets the time of its beginning where it rotates.
+    #[schemars(extend("format" = "path"))]
+    pub file: Option<PathBuf>,
+    /// When a new file begins.
+    pub rotation: LogRotation,
+    /// Files that are kept; older ones are deleted.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub keep: usize,
+    /// Log what clients ask and what models answer. Off, no prompt and no answer ever reaches a log.
+    pub log_prompts: bool,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            level: "info".into(),
+            format: LogFormat::Text,
+            file: None,
+            rotation: LogRotation::Daily,
+            keep: 7,
+            log_prompts: false,
+        }
+    }
+}
+
+/// `[registry]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RegistrySettings {
+    /// Models that may be loaded at once; no limit by default.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub max_loaded: Option<usize>,
+    /// Memory that all loaded models may take together: `"24GiB"`, or a share of what the machine, or the container, has.
+    pub memory_budget: Budget,
+    /// A model that nobody called for so long is unloaded; `"never"` keeps it.
+    pub idle_ttl: IdleTime,
+}
+
+impl Default for RegistrySettings {
+    fn default() -> Self {
+        Self {
+            max_loaded: None,
+            memory_budget: Budget::Percent(90),
+            idle_ttl: IdleTime::after_secs(15 * 60),
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! `[models.NAME]` and `[defaults]`.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::NAME_PATTERN;
+use crate::config::ranges;
+use crate::config::units::{IdleTime, Time};
+
+/// How the cache keeps its numbers (`ggml.h: ggml_type`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+#[expect(missing_docs, reason = "the values are explained at their keys")]
+pub enum CacheType {
+    F32,
+    #[default]
+    F16,
+    Bf16,
+    #[serde(rename = "q8_0")]
+    Q8_0,
+    #[serde(rename = "q5_1")]
+    Q5_1,
+    #[serde(rename = "q5_0")]
+    Q5_0,
+    #[serde(rename = "q4_1")]
+    Q4_1,
+    #[serde(rename = "q4_0")]
+    Q4_0,
+}
+
+impl CacheType {
+    /// Bytes of 32 numbers.
+    pub fn bytes_of_32(self) -> u64 {
+        match self {
+            Self::F32 => 128,
+            Self::F16 | Self::Bf16 => 64,
+            Self::Q8_0 => 34,
+            Self::Q5_1 => 24,
+            Self::Q5_0 => 22,
+            Self::Q4_1 => 20,
+            Self::Q4_0 => 18,
+        }
+    }
+
+    /// Whether numbers are kept in blocks: llama.cpp reads such values with flash attention alone.
+    pub fn is_quantized(self) -> bool {
+        !matches!(self, Self::F32 | Self::F16 | Self::Bf16)
+    }
+}
+
+/// Whether attention is computed in one pass over the cache.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+#[expect(missing_docs, reason = "the values are explained at their keys")]
+pub enum FlashAttention {
+    #[default]
+    Auto,
+    On,
+    Off,
+}
+
+/// How a model is divided among several GPUs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+#[expect(missing_docs, reason = "the values are explained at their keys")]
+pub enum SplitMode {
+    None,
+    #[default]
+    Layer,
+    Row,
+}
+
+/// What becomes of a model's thinking.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+#[expect(missing_docs, reason = "the values are explained at their keys")]
+pub enum ThinkingOutput {
+    #[default]
+    Strip,
+    Keep,
+    Off,
+}
+
+/// `[models.NAME.lora]`: an adapter that changes the model's weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(inline)]
+pub struct Lora {
+    /// The adapter's GGUF file.
+    #[schemars(extend("format" = "path"))]
+    pub path: PathBuf,
+    /// How strongly it counts; 1 is as it was trained.
+    #[serde(default = "full_scale")]
+    #[schemars(range(min = ranges::LORA_SCALE.min, max = ranges::LORA_SCALE.max))]
+    pub scale: f64,
+}
+
+fn full_scale() -> f64 {
+    1.0
+}
+
+/// The keys of a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of its own")]
+pub struct ModelSettings {
+    /// The GGUF file; of a split one the first part.
+    #[schemars(extend("format" = "path"))]
+    pub path: Option<PathBuf>,
+    /// What clients are told of the tool: what it is good for.
+    pub description: Option<String>,
+    /// Name of the tool; the model's own by default.
+    #[schemars(regex(pattern = NAME_PATTERN))]
+    pub tool_name: Option<String>,
+    /// Whether the model is a chat tool itself.
+    pub tool: bool,
+    /// Load the model when the server starts, not when it is first called.
+    pub preload: bool,
+    /// Never unload it to make room for another model. When it idles it goes all the same: see `idle_ttl`.
+    pub pin: bool,
+    /// A model that nobody called for so long is unloaded; `"never"` keeps it. By default `[registry]` decides.
+    pub idle_ttl: Option<IdleTime>,
+
+    /// Layers on the GPU: 0 is none, 99 all. Builds without a GPU backend ignore it.
+    #[schemars(range(min = ranges::N_GPU_LAYERS.min, max = ranges::N_GPU_LAYERS.max))]
+    pub n_gpu_layers: u32,
+    /// The GPU that is used where there is a choice.
+    #[schemars(range(min = 0, max = 255))]
+    pub main_gpu: u32,
+    /// How the model is divided among several GPUs: by `layer`, by `row`, or not (`none`).
+    pub split_mode: SplitMode,
+    /// Context of one call in tokens, prompt and answer; 0 is what the model was trained for. More than that is capped.
+    #[schemars(range(min = ranges::N_CTX.min, max = ranges::N_CTX.max))]
+    pub n_ctx: u32,
+    /// Calls that are answered at once.
+    #[schemars(range(min = ranges::PARALLEL.min, max = ranges::PARALLEL.max))]
+    pub parallel: usize,
+    /// Cells of the cache, one a token, over all calls; 0 is `n_ctx` for each of `parallel`, as far as memory allows.
+    #[schemars(range(min = ranges::N_CTX.min, max = ranges::N_CTX.max))]
+    pub kv_cells: u32,
+    /// How keys are kept in the cache; smaller types save memory and some quality.
+    pub cache_type_k: CacheType,
+    /// How values are kept in the cache; quantized ones want flash attention.
+    pub cache_type_v: CacheType,
+    /// `auto` measures as best on this hardware; `on`, `off`.
+    pub flash_attn: FlashAttention,
+    /// Most tokens of a batch.
+    #[schemars(range(min = ranges::N_BATCH.min, max = ranges::N_BATCH.max))]
+    pub n_batch: usize,
+    /// CPU threads; 0 is all. More than this process may use is capped, and loaded models share them.
+    #[schemars(range(min = ranges::N_THREADS.min, max = ranges::N_THREADS.max))]
+    pub n_threads: usize,
+    /// Map the file into memory instead of reading it.
+    pub mmap: bool,
+    /// Keep the weights in memory, never swapped out.
+    pub mlock: bool,
+    /// An adapter: `{ path = "adapter.gguf", scale = 1.0 }`.
+    pub lora: Option<Lora>,
+    /// Jinja template that makes a prompt of messages, instead of the file's own; `${file:template.jinja}` reads one.
+    pub chat_template: Option<String>,
+
+    /// A system prompt before every conversation.
+    pub system: Option<String>,
+    /// Appended to the system prompt, for example `/no_think`.
+    pub prompt_suffix: Option<String>,
+    /// A model's thinking is taken out of its answer (`strip`), left in it (`keep`), or asked not to happen (`off`, where the template can).
+    pub thinking: ThinkingOutput,
+    /// Longest answer in tokens, where a call does not say.
+    #[schemars(range(min = ranges::MAX_TOKENS.min, max = ranges::MAX_TOKENS.max))]
+    pub max_tokens: u32,
+    /// Longest answer that a call may ask for.
+    #[schemars(range(min = ranges::MAX_TOKENS.min, max = ranges::MAX_TOKENS.max))]
+    pub max_tokens_limit: Option<u32>,
+    /// When a call ends with what it has, from its arrival.
+    #[schemars(range(min = ranges::DEADLINE.min, max = ranges::DEADLINE.max))]
+    pub deadline: Option<Time>,
+    /// Randomness; 0 takes the likeliest token.
+    #[schemars(range(min = ranges::TEMPERATURE.min, max = ranges::TEMPERATURE.max))]
+    pub temperature: f64,
+    /// Only the likeliest tokens that make up this share are drawn from; 1 is off.
+    #[schemars(range(min = ranges::TOP_P.min, max = ranges::TOP_P.max))]
+    pub top_p: f64,
+    /// Only so many of the likeliest tokens are drawn from; 0 is off.
+    #[schemars(range(min = ranges::TOP_K.min, max = ranges::TOP_K.max))]
+    pub top_k: i32,
+    /// Only tokens at least this share as likely as the likeliest are drawn from; 0 is off.
+    #[schemars(range(min = ranges::MIN_P.min, max = ranges::MIN_P.max))]
+    pub min_p: f64,
+    /// Makes tokens that occurred less likely; 1 is off.
+    #[schemars(range(min = ranges::REPEAT_PENALTY.min, max = ranges::REPEAT_PENALTY.max))]
+    pub repeat_penalty: f64,
+    /// Taken from the logit of every token that occurred; 0 is off.
+    #[schemars(range(min = ranges::ADDED_PENALTY.min, max = ranges::ADDED_PENALTY.max))]
+    pub presence_penalty: f64,
+    /// Taken from it for every time that it occurred; 0 is off.
+    #[schemars(range(min = ranges::ADDED_PENALTY.min, max = ranges::ADDED_PENALTY.max))]
+    pub frequency_penalty: f64,
+    /// How many of the last tokens the penalties look at; 0 switches them off.
+    #[schemars(range(min = ranges::REPEAT_LAST_N.min, max = ranges::REPEAT_LAST_N.max))]
+    pub repeat_last_n: u32,
+    /// Seed of the random choice; -1 draws one for every call.
+    #[schemars(range(min = ranges::SEED.min, max = ranges::SEED.max))]
+    pub seed: i64,
+    /// Texts that end an answer; they are not part of it.
+    #[schemars(length(max = ranges::MAX_STOPS), inner(length(min = 1, max = ranges::MAX_STOP_BYTES)))]
+    pub stop: Vec<String>,
+}
+
+impl Default for ModelSettings {
+    fn default() -> Self {
+        Self {
+            path: None,
+            description: None,
+            tool_name: None,
+            tool: true,
+            preload: false,
+            pin: false,
+            idle_ttl: None,
+            n_gpu_layers: 99,
+            main_gpu: 0,
+            split_mode: SplitMode::Layer,
+            n_ctx: 4096,
+            parallel: 4,
+            kv_cells: 0,
+            cache_type_k: CacheType::F16,
+            cache_type_v: CacheType::F16,
+            flash_attn: FlashAttention::Auto,
+            n_batch: 2048,
+            n_threads: 4,
+            mmap: true,
+            mlock: false,
+            lora: None,
+            chat_template: None,
+            system: None,
+            prompt_suffix: None,
+            thinking: ThinkingOutput::Strip,
+            max_tokens: 2048,
+            max_tokens_limit: None,
+            deadline: None,
+            temperature: 0.7,
+            top_p: 0.9,
+            top_k: 40,
+            min_p: 0.0,
+            repeat_penalty: 1.1,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            repeat_last_n: 64,
+            seed: 42,
+            stop: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! `${env:NAME}`, `${env:NAME:-default}` and `${file:PATH}` in the texts of a file; `$${` is `${` itself.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// What texts may name.
+#[derive(Debug)]
+pub struct Names<'around> {
+    /// The environment.
+    pub variables: &'around BTreeMap<String, String>,
+    /// Where relative paths start.
+    pub folder: &'around Path,
+    /// The files that were read, in order.
+    pub files: Vec<PathBuf>,
+}
+
+/// A text that could not be made, and the way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unresolved {
+    /// What is wrong.
+    pub message: String,
+    /// The way out.
+    pub hint: Option<String>,
+}
+
+impl Unresolved {
+    fn new(message: String, hint: &str) -> Self {
+        Self {
+            message,
+            hint: Some(hint.into()),
+        }
+    }
+}
+
+/// `text` with everything put in; none where there is nothing to put in.
+///
+/// # Errors
+/// An unknown variable, a file that cannot be read, or a `${` that is neither.
+pub fn interpolate(text: &str, names: &mut Names<'_>) -> Result<Option<String>, Unresolved> {
+    if !text.contains("${") {
+        return Ok(None);
+    }
+    let mut result = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("${") {
+        let (before, after) = (&rest[..at], &rest[at + 2..]);
+        if let Some(before) = before.strip_suffix('$') {
+            result.push_str(before);
+            result.push_str("${");
+            rest = after;
+            continue;
+        }
+        let end = after.find('}').ok_or_else(|| {
+            Unresolved::new("`${` has no `}`".into(), "write `$${` for the text `${`")
+        })?;
+        result.push_str(before);
+        result.push_str(&value_of(&after[..end], names)?);
+        rest = &after[end + 1..];
+    }
+    result.push_str(rest);
+    Ok(Some(result))
+}
+
+fn value_of(name: &str, names: &mut Names<'_>) -> Result<String, Unresolved> {
+    match name.split_once(':') {
+        Some(("env", variable)) => {
+            let (variable, default) = match variable.split_once(":-") {
+                Some((variable, default)) => (variable, Some(default)),
+                None => (variable, None),
+            };
+            let value = names
+                .variables
+                .get(variable)
+                .filter(|value| !value.is_empty() || default.is_none());
+            value
+                .map(String::as_str)
+                .or(default)
+                .map(str::to_owned)
+                .ok_or_else(|| {
+                    let hint = format!("set it, or give a default: `${{env:{variable}:-…}}`");
+                    Unresolved::new(
+                        format!("the environment variable `{variable}` is not set"),
+                        &hint,
+                    )
+                })
+        }
+        Some(("file", path)) => {
+            let path = names.folder.join(path);
+            let text = std::fs::read_to_string(&path).map_err(|error| Unresolved {
+                message: format!("could not read `{}`: {error}", path.display()),
+                hint: None,
+            })?;
+            names.files.push(path);
+            // Editors end files by a line break, which is not part of a token or a template.
+            let trimmed = text.strip_suffix('\n').unwrap_or(&text);
+            Ok(trimmed.strip_suffix('\r').unwrap_or(trimmed).to_owned())
+        }
+        _ => Err(Unresolved::new(
+            format!("`${{{name}}}` is neither `${{env:NAME}}` nor `${{file:PATH}}`"),
+            "write `$${` for the text `${`",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(text: &str) -> Result<Option<String>, String> {
+        let variables = [("HOME_DIR", "/data"), ("EMPTY", "")];
+        let variables = variables
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into();
+        let mut names = Names {
+            variables: &variables,
+            folder: Path::new("tests/models"),
+            files: Vec::new(),
+        };
+        interpolate(text, &mut names).map_err(|error| error.message)
+    }
+
+    #[test]
+    fn variables_defaults_and_literals_are_put_in() {
+        let text = |text: &str| made(text).unwrap().unwrap();
+        assert_eq!(text("${env:HOME_DIR}/m.gguf"), "/data/m.gguf");
+        assert_eq!(text("${env:NONE:-7}"), "7");
+        assert_eq!(text("${env:EMPTY:-7}"), "7");
+        assert_eq!(text("${env:EMPTY}"), "");
+        assert_eq!(text("a $${b} ${env:HOME_DIR}"), "a ${b} /data");
+        assert_eq!(made("cost: $5"), Ok(None));
+    }
+
+    #[test]
+    fn what_cannot_be_put_in_is_told() {
+        let refusal = |text: &str| made(text).unwrap_err();
+        assert_eq!(
+            refusal("${env:NONE}"),
+            "the environment variable `NONE` is not set"
+        );
+        assert_eq!(refusal("${env:HOME_DIR"), "`${` has no `}`");
+        assert_eq!(
+            refusal("${x}"),
+            "`${x}` is neither `${env:NAME}` nor `${file:PATH}`"
+        );
+        assert_eq!(
+            refusal("${file:none.txt}"),
+            "could not read `tests/models/none.txt`: No such file or directory (os error 2)"
+        );
+    }
+}

@@ -1,0 +1,313 @@
+//! The layers: file < environment < flags and `--set`, each checked by itself, then merged key by key.
+//!
+//! A variable or a flag without a model's name (`LLAMA_MCP_N_CTX`, `--n_ctx`) counts for all models, whatever the file says
+//! of them; within its layer one that names a model goes before. What no layer says of a model comes from `[defaults]`.
+
+mod said;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use figment::Figment;
+use figment::providers::Serialized;
+use serde_json::{Value, json};
+
+use super::address::Address;
+use super::file::ConfigFile;
+use super::interpolate::{Names, interpolate};
+use super::problem::{Origin, Problem};
+use super::shape::{Fault, Shape};
+use super::source::Source;
+use super::{DEFAULT_MODEL, Overrides};
+use said::{Said, Target};
+
+/// All layers; every value that is kept is of the right type and in its range.
+#[derive(Debug)]
+pub struct Layers {
+    /// What may be said.
+    pub shape: Shape,
+    /// The file, where there is one.
+    pub file: Option<Arc<Source>>,
+    /// Files whose content is part of the configuration.
+    pub files: Vec<PathBuf>,
+    /// What was wrong; those values were left out.
+    pub problems: Vec<Problem>,
+    /// What is worth a line in the log.
+    pub notes: Vec<String>,
+    /// Lowest first.
+    layers: Vec<Layer>,
+}
+
+#[derive(Debug)]
+struct Layer {
+    origin: Origin,
+    tree: Value,
+}
+
+impl Layers {
+    /// Reads `file`, where there is one, and lays what was said elsewhere over it.
+    pub fn read(
+        typed: &Overrides,
+        variables: &BTreeMap<String, String>,
+        file: Option<&Path>,
+    ) -> Self {
+        let mut layers = Self {
+            shape: Shape::default(),
+            file: None,
+            files: Vec::new(),
+            problems: Vec::new(),
+            notes: Vec::new(),
+            layers: Vec::new(),
+        };
+        layers.add(Origin::BuiltIn, built_in());
+        if let Some(path) = file {
+            layers.add_file(path, variables);
+        }
+        if let Some(model) = typed.models.first() {
+            // One model, for whoever starts the server: it is loaded before the first call.
+            let model = json!({"path": model, "tool_name": "chat", "preload": true});
+            layers.add(
+                Origin::Flag("--model".into()),
+                json!({"models": {DEFAULT_MODEL: model}}),
+            );
+        }
+        let from_variables = layers.variables(variables);
+        let from_flags = layers.flags(typed);
+        layers.say(from_variables);
+        layers.say(from_flags);
+        layers
+    }
+
+    fn add_file(&mut self, path: &Path, variables: &BTreeMap<String, String>) {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => {
+                let message = format!(
+                    "could not read the configuration `{}`: {error}",
+                    path.display()
+                );
+                return self.problem(Origin::BuiltIn, None, false, message, None);
+            }
+        };
+        let source = Source::parse(path, text);
+        let mut tree = source.tree.clone();
+        let source = Arc::new(source);
+        self.file = Some(Arc::clone(&source));
+        for (message, place) in &source.syntax {
+            self.problems
+                .push(Problem::of_syntax(&source, message, place.clone()));
+        }
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let mut names = Names {
+            variables,
+            folder,
+            files: Vec::new(),
+        };
+        self.complete(&Address::default(), &mut tree, &source, &mut names);
+        self.files = names.files;
+        self.add(Origin::File(source), tree);
+    }
+
+    /// Puts into texts what they name, and relative paths under the file's folder.
+    fn complete(
+        &mut self,
+        address: &Address,
+        value: &mut Value,
+        source: &Arc<Source>,
+        names: &mut Names<'_>,
+    ) {
+        match value {
+            Value::Object(table) => {
+                for (key, value) in table {
+                    self.complete(&address.join(key), value, source, names);
+                }
+            }
+            Value::Array(items) => {
+                for (at, item) in items.iter_mut().enumerate() {
+                    self.complete(&address.join(at.to_string()), item, source, names);
+                }
+            }
+            Value::String(text) => {
+                match interpolate(text, names) {
+                    Ok(None) => {}
+                    Ok(Some(made)) => *value = self.shape.typed(address, &made),
+                    Err(error) => {
+                        self.problem(
+                            Origin::File(Arc::clone(source)),
+                            Some(address),
+                            false,
+                            error.message,
+                            error.hint,
+                        );
+                    }
+                }
+                if let (Value::String(path), true) = (&*value, self.shape.is_path(address)) {
+                    *value = names.folder.join(path).to_string_lossy().into();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Checks what one source says and keeps what is right.
+    fn add(&mut self, origin: Origin, mut tree: Value) {
+        for Fault {
+            address,
+            is_key,
+            message,
+            hint,
+        } in self.shape.faults(&tree)
+        {
+            self.problem(origin.clone(), Some(&address), is_key, message, hint);
+            address.remove(&mut tree);
+        }
+        self.layers.push(Layer { origin, tree });
+    }
+
+    fn problem(
+        &mut self,
+        origin: Origin,
+        address: Option<&Address>,
+        is_key: bool,
+        message: String,
+        hint: Option<String>,
+    ) {
+        let is_secret = address.is_some_and(|address| self.shape.is_secret(address));
+        self.problems.push(Problem::at(
+            origin, address, is_key, message, hint, is_secret,
+        ));
+    }
+
+    /// A problem of the value at `address`, wherever it was said.
+    pub fn problem_at(&mut self, address: &Address, message: String, hint: Option<String>) {
+        let (origin, address) = self.origin_of(address);
+        self.problem(origin, Some(&address), false, message, hint);
+    }
+
+    /// Adds values as layers of their own, those for every model first: what names a model goes before.
+    fn say(&mut self, said: Vec<Said>) {
+        let (for_all, for_one): (Vec<_>, Vec<_>) = said
+            .into_iter()
+            .partition(|said| matches!(said.target, Target::EveryModel(_)));
+        // Models that only these name are there, too.
+        let mut names = self.model_names();
+        names.extend(for_one.iter().filter_map(|said| match &said.target {
+            Target::One(address) => address.model_name(),
+            Target::EveryModel(_) => None,
+        }));
+        for said in for_all {
+            let mut tree = json!({});
+            let address = said.target.example();
+            address.set(&mut tree, said.value);
+            let found = self.problems.len();
+            self.add(said.origin, tree);
+            if found < self.problems.len() {
+                continue;
+            }
+            let layer = self.layers.last_mut().expect("one was just added");
+            let value = address.get(&layer.tree).cloned().unwrap_or_default();
+            layer.tree = json!({});
+            for name in &names {
+                let key = address.parts().last().expect("an example has a key");
+                Address::of_model(name, key).set(&mut layer.tree, value.clone());
+            }
+        }
+        for Said {
+            origin,
+            target,
+            value,
+        } in for_one
+        {
+            let mut tree = json!({});
+            target.example().set(&mut tree, value);
+            self.add(origin, tree);
+        }
+    }
+
+    /// The models that any layer names.
+    pub fn model_names(&self) -> BTreeSet<String> {
+        let models = self
+            .layers
+            .iter()
+            .filter_map(|layer| layer.tree.get("models")?.as_object());
+        models.flat_map(|models| models.keys().cloned()).collect()
+    }
+
+    /// Who said the value at `address`, and where: in the highest layer that has it, for a model else in `[defaults]`.
+    pub fn origin_of(&self, address: &Address) -> (Origin, Address) {
+        let said = |address: &Address| {
+            let layer = self
+                .layers
+                .iter()
+                .rev()
+                .find(|layer| address.get(&layer.tree).is_some());
+            layer.map(|layer| (layer.origin.clone(), address.clone()))
+        };
+        said(address)
+            .or_else(|| said(&address.in_defaults()?))
+            // What nobody said is missing in the table around it.
+            .or_else(|| said(&address.parent()?).map(|(origin, _)| (origin, address.clone())))
+            .unwrap_or((Origin::BuiltIn, address.clone()))
+    }
+
+    /// Whether the value at `address` was said by a higher layer than the one at `other`.
+    pub fn is_above(&self, address: &Address, other: &Address) -> bool {
+        let height = |address: &Address| {
+            self.layers.iter().rposition(|layer| {
+                address
+                    .get(&layer.tree)
+                    .is_some_and(|value| !value.is_null())
+            })
+        };
+        height(address) > height(other)
+    }
+
+    /// All layers as one.
+    pub fn merged(&self) -> ConfigFile {
+        serde_json::from_value(self.effective())
+            .expect("every layer was checked by the schema of this type")
+    }
+
+    /// The same as it would be written; models have the defaults.
+    pub fn effective(&self) -> Value {
+        let mut figment = Figment::new();
+        for layer in &self.layers {
+            figment = figment.merge(Serialized::defaults(&layer.tree));
+        }
+        let mut merged: Value = figment.extract().expect("all layers are tables");
+        let defaults = merged["defaults"].clone();
+        if let Some(models) = merged["models"].as_object_mut() {
+            for model in models.values_mut() {
+                *model = with_defaults(model, &defaults);
+            }
+        }
+        merged
+    }
+}
+
+/// What counts where nobody says; keys without a default are not there.
+fn built_in() -> Value {
+    let mut tree = serde_json::to_value(ConfigFile::default()).expect("settings are plain values");
+    for table in tree
+        .as_object_mut()
+        .into_iter()
+        .flat_map(|tables| tables.values_mut())
+    {
+        if let Some(table) = table.as_object_mut() {
+            table.retain(|_, value| !value.is_null());
+        }
+    }
+    tree
+}
+
+/// A model's keys over the defaults; a table counts as one value.
+fn with_defaults(model: &Value, defaults: &Value) -> Value {
+    let mut keys = defaults.as_object().cloned().unwrap_or_default();
+    let said = model.as_object().into_iter().flatten();
+    keys.extend(
+        said.filter(|(_, value)| !value.is_null())
+            .map(|(key, value)| (key.clone(), value.clone())),
+    );
+    Value::Object(keys)
+}

@@ -1,0 +1,148 @@
+//! What variables and flags say, and of which values.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::Layers;
+use crate::config::address::Address;
+use crate::config::problem::Origin;
+use crate::config::{CONFIG_VARIABLE, DEFAULT_MODEL, Overrides};
+
+/// Variables of this program begin so.
+const PREFIX: &str = "LLAMA_MCP_";
+
+/// Keys that are one model's own: a flag for all makes no sense.
+const OF_ONE_MODEL: [&str; 3] = ["path", "tool_name", "description"];
+
+/// One value outside the file.
+pub(super) struct Said {
+    pub(super) origin: Origin,
+    pub(super) target: Target,
+    pub(super) value: Value,
+}
+
+pub(super) enum Target {
+    /// This value.
+    One(Address),
+    /// This key of every model.
+    EveryModel(String),
+}
+
+impl Target {
+    /// An address whose schema is that of the value.
+    pub(super) fn example(&self) -> Address {
+        match self {
+            Self::One(address) => address.clone(),
+            Self::EveryModel(key) => Address::of(["defaults", key]),
+        }
+    }
+}
+
+impl Layers {
+    /// Of the environment.
+    pub(super) fn variables(&mut self, variables: &BTreeMap<String, String>) -> Vec<Said> {
+        let mut said = Vec::new();
+        for (variable, value) in variables {
+            let Some(name) = variable.strip_prefix(PREFIX) else {
+                continue;
+            };
+            // Kubernetes describes a service called llama-mcp by such variables.
+            if variable == CONFIG_VARIABLE || value.starts_with("tcp://") {
+                continue;
+            }
+            let parts: Vec<String> = name.to_lowercase().split("__").map(str::to_owned).collect();
+            let target = match &parts[..] {
+                [key] => self.target_of(key),
+                [table, name, rest @ ..] if table == "models" && !rest.is_empty() => {
+                    let address = Address::of([table.clone(), self.spelled(name)]);
+                    Some(Target::One(
+                        rest.iter().fold(address, |address, key| address.join(key)),
+                    ))
+                }
+                _ => Some(Target::One(Address::of(parts.clone()))),
+            };
+            match target.filter(|target| self.shape.knows(&target.example())) {
+                Some(target) => said.push(Said {
+                    origin: Origin::Variable(variable.clone()),
+                    value: self.shape.typed(&target.example(), value),
+                    target,
+                }),
+                None => self
+                    .notes
+                    .push(format!("the environment variable {variable} is not known")),
+            }
+        }
+        said
+    }
+
+    /// A key without a table: one of `[server]`, or one of every model.
+    fn target_of(&self, key: &str) -> Option<Target> {
+        if self.shape.knows(&Address::of(["server", key])) {
+            return Some(Target::One(Address::of(["server", key])));
+        }
+        let is_for_all =
+            self.shape.knows(&Address::of(["defaults", key])) && !OF_ONE_MODEL.contains(&key);
+        is_for_all.then(|| Target::EveryModel(key.to_owned()))
+    }
+
+    /// A model's name as the file spells it: variables have no case and no hyphens.
+    fn spelled(&self, name: &str) -> String {
+        let like = |known: &String| known.to_lowercase().replace('-', "_") == name;
+        self.model_names()
+            .into_iter()
+            .find(like)
+            .unwrap_or_else(|| name.to_owned())
+    }
+
+    /// Of the command line.
+    pub(super) fn flags(&mut self, typed: &Overrides) -> Vec<Said> {
+        let mut said = Vec::new();
+        for (key, value) in &typed.flags {
+            let origin = Origin::Flag(format!("--{key}"));
+            let target = match self.target_of(key) {
+                Some(target) => target,
+                None if !typed.models.is_empty() => {
+                    Target::One(Address::of_model(DEFAULT_MODEL, key))
+                }
+                None => {
+                    let message = "goes with `--model` alone".to_owned();
+                    let hint = format!(
+                        "set `{key}` of the model in the file, or by `--set models.NAME.{key}=…`"
+                    );
+                    self.problem(origin, None, false, message, Some(hint));
+                    continue;
+                }
+            };
+            let value = match value {
+                Value::String(text) => self.shape.typed(&target.example(), text),
+                other => other.clone(),
+            };
+            said.push(Said {
+                origin,
+                target,
+                value,
+            });
+        }
+        for setting in &typed.set {
+            let Some((name, text)) = setting.split_once('=') else {
+                let hint = Some("for example `--set models.small.n_ctx=8192`".into());
+                self.problem(
+                    Origin::Flag("--set".into()),
+                    None,
+                    false,
+                    format!("must be KEY=VALUE, found `{setting}`"),
+                    hint,
+                );
+                continue;
+            };
+            let address = Address::of(name.trim().split('.'));
+            said.push(Said {
+                origin: Origin::Flag(format!("--set {}", name.trim())),
+                value: self.shape.typed(&address, text),
+                target: Target::One(address),
+            });
+        }
+        said
+    }
+}

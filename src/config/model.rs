@@ -1,0 +1,209 @@
+//! A model as the program runs it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::address::Address;
+use super::file::{
+    CacheType, FlashAttention, Lora, ModelSettings, ServerSettings, SplitMode, ThinkingOutput,
+};
+use super::ranges;
+use crate::gguf::Header;
+
+/// A model and the tool that it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelConfig {
+    /// Its name in the file; what logs and errors call it.
+    pub name: String,
+    /// What people call the model: the name in its header, else the file's.
+    pub title: String,
+    /// The MCP tool; none where only typed tools use the model.
+    pub tool_name: Option<String>,
+    /// What clients are told of the tool.
+    pub description: Option<String>,
+    /// How it is loaded: a worker with another one is another worker.
+    pub load: LoadSettings,
+    /// What a call gets that does not say.
+    pub defaults: Defaults,
+    /// Loaded when the server starts.
+    pub preload: bool,
+    /// Never unloaded for room.
+    pub pin: bool,
+    /// Unloaded when it idled for so long.
+    pub idle_ttl: Option<Duration>,
+    /// What its file says.
+    pub header: Header,
+}
+
+/// How to load a model and to run its context: what a worker is told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LoadSettings {
+    /// The GGUF.
+    pub path: PathBuf,
+    /// Layers to offload; more than there are means all.
+    pub n_gpu_layers: u32,
+    /// The GPU that is used where there is a choice.
+    pub main_gpu: u32,
+    /// How it is divided among several.
+    pub split_mode: SplitMode,
+    /// Tokens of one call; 0 is what the model was trained for.
+    pub n_ctx: u32,
+    /// Calls at once.
+    pub parallel: usize,
+    /// Cells of the cache; 0 is as many as all calls may need, as far as memory allows.
+    pub kv_cells: u32,
+    /// How keys are kept.
+    pub cache_type_k: CacheType,
+    /// How values are kept.
+    pub cache_type_v: CacheType,
+    /// Whether attention is computed in one pass.
+    pub flash_attn: FlashAttention,
+    /// Tokens of one batch.
+    pub n_batch: usize,
+    /// Threads that compute; at most the CPUs there are.
+    pub n_threads: usize,
+    /// Map the file instead of reading it.
+    pub mmap: bool,
+    /// Lock the weights into memory.
+    pub mlock: bool,
+    /// An adapter.
+    pub lora: Option<Lora>,
+    /// Instead of the file's own.
+    pub chat_template: Option<String>,
+    /// Calls that may wait.
+    pub max_queue: usize,
+    /// Bytes that the model may take; none is what is free.
+    pub memory_limit: Option<u64>,
+}
+
+impl Default for LoadSettings {
+    /// The built-in defaults, for a worker that is driven by hand.
+    fn default() -> Self {
+        Self::of(
+            &ModelSettings::default(),
+            PathBuf::new(),
+            ServerSettings::default().max_queue,
+            1,
+        )
+    }
+}
+
+/// The defaults of a tool's arguments.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Defaults {
+    /// Tokens of an answer.
+    pub max_tokens: u32,
+    /// What a call may ask for at most.
+    pub max_tokens_limit: Option<u32>,
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// 1 is off.
+    pub top_p: f32,
+    /// 0 is off.
+    pub top_k: i32,
+    /// 0 is off.
+    pub min_p: f32,
+    /// 1 is off.
+    pub repeat_penalty: f32,
+    /// 0 is off.
+    pub presence_penalty: f32,
+    /// 0 is off.
+    pub frequency_penalty: f32,
+    /// Tokens that the penalties look at.
+    pub repeat_last_n: u32,
+    /// None draws one for every call.
+    pub seed: Option<u32>,
+    /// Texts that end the answer.
+    pub stop: Vec<String>,
+    /// Before every conversation.
+    pub system: Option<String>,
+    /// Appended to the system message.
+    pub prompt_suffix: Option<String>,
+    /// What becomes of thinking.
+    pub thinking: ThinkingOutput,
+    /// From a call's arrival.
+    pub deadline: Option<Duration>,
+}
+
+impl ModelConfig {
+    /// Where its `key` stands.
+    pub fn address(&self, key: &str) -> Address {
+        Address::of_model(&self.name, key)
+    }
+}
+
+impl LoadSettings {
+    /// Of `model`, whose file is at `path`, on a machine of `cpus`.
+    pub(super) fn of(model: &ModelSettings, path: PathBuf, max_queue: usize, cpus: usize) -> Self {
+        Self {
+            path,
+            n_gpu_layers: model.n_gpu_layers,
+            main_gpu: model.main_gpu,
+            split_mode: model.split_mode,
+            n_ctx: model.n_ctx,
+            parallel: model.parallel,
+            kv_cells: model.kv_cells,
+            cache_type_k: model.cache_type_k,
+            cache_type_v: model.cache_type_v,
+            flash_attn: model.flash_attn,
+            n_batch: model.n_batch,
+            n_threads: capped_threads(model.n_threads, cpus),
+            mmap: model.mmap,
+            mlock: model.mlock,
+            lora: model.lora.clone(),
+            chat_template: model.chat_template.clone(),
+            max_queue,
+            memory_limit: None,
+        }
+    }
+}
+
+impl Defaults {
+    /// Of `model`.
+    pub(super) fn of(model: &ModelSettings) -> Self {
+        Self {
+            max_tokens: model.max_tokens,
+            max_tokens_limit: model.max_tokens_limit,
+            temperature: ranges::to_f32(model.temperature),
+            top_p: ranges::to_f32(model.top_p),
+            top_k: model.top_k,
+            min_p: ranges::to_f32(model.min_p),
+            repeat_penalty: ranges::to_f32(model.repeat_penalty),
+            presence_penalty: ranges::to_f32(model.presence_penalty),
+            frequency_penalty: ranges::to_f32(model.frequency_penalty),
+            repeat_last_n: model.repeat_last_n,
+            // -1 is no u32: drawn for every call.
+            seed: u32::try_from(model.seed).ok(),
+            stop: model.stop.clone(),
+            system: model.system.clone(),
+            prompt_suffix: model.prompt_suffix.clone(),
+            thinking: model.thinking,
+            deadline: model.deadline.map(|deadline| deadline.0),
+        }
+    }
+}
+
+/// `wanted` threads, 0 for all; more than there are CPUs would only wait for each other.
+pub(super) fn capped_threads(wanted: usize, cpus: usize) -> usize {
+    if wanted == 0 { cpus } else { wanted.min(cpus) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_are_capped_by_the_cpus_and_zero_means_all() {
+        assert_eq!(
+            [
+                capped_threads(4, 2),
+                capped_threads(0, 2),
+                capped_threads(1, 2)
+            ],
+            [2, 2, 1]
+        );
+    }
+}

@@ -1,0 +1,156 @@
+//! What is wrong with a configuration, where it was said, and how that is shown.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use serde_json::{Value, json};
+
+use super::address::Address;
+use super::source::Source;
+
+/// Who said a value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Origin {
+    /// Nobody: the program.
+    BuiltIn,
+    /// The file.
+    File(Arc<Source>),
+    /// An environment variable.
+    Variable(String),
+    /// A flag.
+    Flag(String),
+}
+
+impl Origin {
+    /// What there is to look at: `server.toml:7:9`, `LLAMA_MCP_N_CTX`, `--n_ctx`, `built in`.
+    pub fn position_of(&self, address: &Address) -> String {
+        match self {
+            Self::BuiltIn => "built in".into(),
+            Self::File(source) => source.place_of(address).map_or_else(
+                || source.path.display().to_string(),
+                |place| source.position(&place),
+            ),
+            Self::Variable(name) | Self::Flag(name) => name.clone(),
+        }
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Problem {
+    /// Who said it.
+    pub origin: Origin,
+    /// Where in the file.
+    pub place: Option<Range<usize>>,
+    /// Which value; none where it is the file.
+    pub address: Option<Address>,
+    /// What is wrong.
+    pub message: String,
+    /// The way out.
+    pub hint: Option<String>,
+    /// Its line must not be shown.
+    pub is_secret: bool,
+}
+
+impl Problem {
+    /// Of the value at `address`, or of its key, as `origin` said it.
+    pub fn at(
+        origin: Origin,
+        address: Option<&Address>,
+        is_key: bool,
+        message: String,
+        hint: Option<String>,
+        is_secret: bool,
+    ) -> Self {
+        let place = match (&origin, address) {
+            (Origin::File(source), Some(address)) if is_key => source.place_of_key(address),
+            (Origin::File(source), Some(address)) => source.place_of(address),
+            _ => None,
+        };
+        Self {
+            place,
+            address: address.filter(|_| !is_key).cloned(),
+            origin,
+            message,
+            hint,
+            is_secret,
+        }
+    }
+
+    /// Of the file's text.
+    pub fn of_syntax(source: &Arc<Source>, message: &str, place: Option<Range<usize>>) -> Self {
+        Self {
+            origin: Origin::File(Arc::clone(source)),
+            place,
+            address: None,
+            message: message.to_owned(),
+            hint: None,
+            is_secret: false,
+        }
+    }
+
+    /// As the value's name and what is wrong with it: what was typed, where a flag or a variable said it.
+    fn title(&self) -> String {
+        match (&self.origin, &self.address) {
+            (Origin::Variable(name) | Origin::Flag(name), _) => {
+                format!("`{name}`: {}", self.message)
+            }
+            (_, Some(address)) => format!("`{address}`: {}", self.message),
+            (_, None) => self.message.clone(),
+        }
+    }
+
+    /// For programs.
+    pub fn to_json(&self) -> Value {
+        let mut json = json!({"message": self.title()});
+        if let Some(hint) = &self.hint {
+            json["hint"] = hint.as_str().into();
+        }
+        match (&self.origin, &self.place) {
+            (Origin::File(source), place) => {
+                json["file"] = source.path.display().to_string().into();
+                if let Some(place) = place {
+                    let (line, column) = source.line_and_column(place);
+                    json["line"] = line.into();
+                    json["column"] = column.into();
+                }
+            }
+            (Origin::Variable(name), _) => json["variable"] = name.as_str().into(),
+            (Origin::Flag(name), _) => json["flag"] = name.as_str().into(),
+            (Origin::BuiltIn, _) => {}
+        }
+        json
+    }
+}
+
+impl fmt::Display for Problem {
+    /// `error: …`, the line with a caret, and the hint, each on lines of their own.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let title = self.title();
+        let group = Level::ERROR.primary_title(title.as_str());
+        if let (Origin::File(source), Some(place)) = (&self.origin, &self.place) {
+            let path = source.path.display().to_string();
+            if self.is_secret {
+                let title = format!("{title} ({})", source.position(place));
+                return write!(f, "error: {title}{}", hint_line(self.hint.as_deref()));
+            }
+            let annotation = AnnotationKind::Primary.span(place.clone());
+            let snippet = Snippet::source(source.text.as_str())
+                .path(path)
+                .annotation(annotation);
+            let mut group = group.element(snippet);
+            if let Some(hint) = &self.hint {
+                group = group.element(Level::HELP.message(hint.as_str()));
+            }
+            return f.write_str(&Renderer::plain().render(&[group]));
+        }
+        write!(f, "error: {title}{}", hint_line(self.hint.as_deref()))
+    }
+}
+
+fn hint_line(hint: Option<&str>) -> String {
+    hint.map(|hint| format!("\n  hint: {hint}"))
+        .unwrap_or_default()
+}

@@ -1,0 +1,149 @@
+//! The configuration as text: the annotated file with every key, and the effective one. Both are made of the schema, so no
+//! key can be missing.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use super::address::Address;
+use super::load::Layers;
+use super::shape::Shape;
+
+const HEAD: &str = "\
+#:schema llama-mcp-server.schema.json
+#
+# llama-mcp-server: every key, with its default. What is commented out counts as it stands.
+#
+# Any text may hold ${env:NAME}, ${env:NAME:-default} and ${file:PATH}; write $${ for the text itself. Relative paths start at
+# this file's folder. Any key may be overridden: LLAMA_MCP_SERVER__PORT=9000, LLAMA_MCP_MODELS__SMALL__N_CTX=8192, or for all
+# models LLAMA_MCP_N_CTX=8192; by flags --set server.port=9000, --set models.small.n_ctx=8192, or for all --n_ctx 8192.
+#
+# `llama-mcp-server config check` finds what is wrong; `llama-mcp-server config schema > llama-mcp-server.schema.json` makes
+# the schema by which editors complete and check this file.
+";
+
+/// The annotated file.
+pub fn text() -> String {
+    let shape = Shape::default();
+    let mut text = String::from(HEAD);
+    for table in ["server", "log", "registry", "defaults"] {
+        let address = Address::of([table]);
+        section(&mut text, &shape, table, &address);
+        if table == "defaults" {
+            text.push_str("\n# All keys of a model, below, may stand here.\n");
+        } else {
+            keys(&mut text, &shape, &address);
+        }
+    }
+    let address = Address::of(["models", "small"]);
+    section(&mut text, &shape, "models.small", &Address::of(["models"]));
+    keys(&mut text, &shape, &address);
+    text
+}
+
+fn section(text: &mut String, shape: &Shape, name: &str, address: &Address) {
+    text.push('\n');
+    comment(text, shape.description(address).unwrap_or_default());
+    writeln!(text, "[{name}]").expect("a string takes all");
+}
+
+fn keys(text: &mut String, shape: &Shape, table: &Address) {
+    for key in shape.keys(table) {
+        let address = table.join(key);
+        text.push('\n');
+        comment(text, shape.description(&address).unwrap_or_default());
+        let value = shape.example(&address);
+        // The one key that has no default and is needed.
+        let mark = if key == "path" { "" } else { "# " };
+        writeln!(text, "{mark}{key} = {}", in_toml(&value)).expect("a string takes all");
+    }
+}
+
+/// Lines of at most this many characters.
+const WIDTH: usize = 118;
+
+fn comment(text: &mut String, words: &str) {
+    let mut line = String::from("#");
+    for word in words.split_whitespace() {
+        if line.chars().count() + 1 + word.chars().count() > WIDTH {
+            text.push_str(&line);
+            text.push('\n');
+            line = "#".into();
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    text.push_str(&line);
+    text.push('\n');
+}
+
+/// The merged configuration, secrets left out; with `with_origin` every value says where it comes from.
+pub fn effective(layers: &Layers, with_origin: bool) -> String {
+    let merged = layers.effective();
+    let mut text = String::new();
+    for table in ["server", "log", "registry"] {
+        table_of_values(
+            &mut text,
+            layers,
+            &Address::of([table]),
+            &merged,
+            with_origin,
+        );
+    }
+    for name in layers.model_names() {
+        table_of_values(
+            &mut text,
+            layers,
+            &Address::of(["models".to_owned(), name]),
+            &merged,
+            with_origin,
+        );
+    }
+    text.trim_start().to_owned()
+}
+
+fn table_of_values(
+    text: &mut String,
+    layers: &Layers,
+    table: &Address,
+    merged: &Value,
+    with_origin: bool,
+) {
+    writeln!(text, "\n[{table}]").expect("a string takes all");
+    for key in layers.shape.keys(table) {
+        let address = table.join(key);
+        let Some(value) = address.get(merged).filter(|value| !value.is_null()) else {
+            continue;
+        };
+        let value = if layers.shape.is_secret(&address) {
+            "\"***\"".into()
+        } else {
+            in_toml(value)
+        };
+        write!(text, "{key} = {value}").expect("a string takes all");
+        if with_origin {
+            let (origin, at) = layers.origin_of(&address);
+            write!(text, "  # {}", origin.position_of(&at)).expect("a string takes all");
+        }
+        text.push('\n');
+    }
+}
+
+/// On one line.
+fn in_toml(value: &Value) -> String {
+    match value {
+        Value::Object(table) => {
+            let entries: Vec<String> = table
+                .iter()
+                .map(|(key, value)| format!("{key} = {}", in_toml(value)))
+                .collect();
+            format!("{{ {} }}", entries.join(", "))
+        }
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(in_toml).collect();
+            format!("[{}]", items.join(", "))
+        }
+        // JSON's escapes are TOML's too.
+        Value::String(_) | Value::Number(_) | Value::Bool(_) | Value::Null => value.to_string(),
+    }
+}

@@ -1,0 +1,266 @@
+//! What the configuration may hold, as JSON Schema (draft 2020-12), generated from [`super::file`].
+//!
+//! Every layer is checked by it and told in words that are made of it, so an editor with the schema, the program and the
+//! reference cannot disagree.
+
+mod words;
+
+use jsonschema::{ValidationError, Validator, error::ValidationErrorKind};
+use schemars::Schema;
+use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
+use serde_json::{Value, json};
+
+use super::address::Address;
+use super::file::ConfigFile;
+use super::units;
+use words::{LOG_LEVEL, NAME, allowed, hint};
+pub use words::{nearest, shown, suggestion};
+
+/// The format of paths in the schema: relative ones start at the file's folder.
+pub const PATH: &str = "path";
+
+/// See the module.
+#[derive(Debug)]
+pub struct Shape {
+    schema: Value,
+    validator: Validator,
+}
+
+/// What is wrong with one value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Which value, or which table's key.
+    pub address: Address,
+    /// The key itself is wrong, not its value.
+    pub is_key: bool,
+    /// What is allowed and what was found.
+    pub message: String,
+    /// The way out.
+    pub hint: Option<String>,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        let schema = Value::from(schema());
+        let mut options = jsonschema::draft202012::options().should_validate_formats(true);
+        for format in [units::TIME, units::IDLE_TIME, units::SIZE, units::BUDGET] {
+            options = options.with_format(format, move |text| units::is_format(format, text));
+        }
+        let validator = options
+            .with_format(LOG_LEVEL, crate::telemetry::is_filter)
+            .build(&schema)
+            .expect("the schema is generated, and tested");
+        Self { schema, validator }
+    }
+}
+
+/// The schema as it is published.
+pub fn schema() -> Schema {
+    let settings = SchemaSettings::draft2020_12().with_transform(RecursiveTransform(without_null));
+    settings
+        .into_generator()
+        .into_root_schema_for::<ConfigFile>()
+}
+
+/// TOML has no null: what may be missing is just not there.
+fn without_null(schema: &mut Schema) {
+    let Some(schema) = schema.as_object_mut() else {
+        return;
+    };
+    if let Some(Value::Array(types)) = schema.get_mut("type") {
+        types.retain(|kind| kind != "null");
+        if let [single] = &mut types[..] {
+            let single = single.take();
+            schema.insert("type".into(), single);
+        }
+    }
+    if schema
+        .get("default")
+        .is_some_and(|default| default.is_null() || default.is_object())
+    {
+        schema.remove("default");
+    }
+}
+
+impl Shape {
+    /// The schema of the value at `address`.
+    fn at(&self, address: &Address) -> Option<&Value> {
+        address
+            .parts()
+            .iter()
+            .try_fold(&self.schema, |schema, part| {
+                let schema = self.resolved(schema);
+                let property = schema.get("properties").and_then(|keys| keys.get(part));
+                property
+                    .or_else(|| {
+                        schema
+                            .get("additionalProperties")
+                            .filter(|more| more.is_object())
+                    })
+                    .or_else(|| schema.get("items"))
+                    .map(|schema| self.resolved(schema))
+            })
+    }
+
+    fn resolved<'schema>(&'schema self, schema: &'schema Value) -> &'schema Value {
+        let pointer = schema.get("$ref").and_then(Value::as_str);
+        pointer
+            .and_then(|pointer| self.schema.pointer(pointer.trim_start_matches('#')))
+            .unwrap_or(schema)
+    }
+
+    /// The keys of the table at `address`.
+    pub fn keys(&self, address: &Address) -> Vec<&str> {
+        let keys = self
+            .at(address)
+            .and_then(|schema| schema.get("properties")?.as_object());
+        keys.into_iter()
+            .flat_map(|keys| keys.keys().map(String::as_str))
+            .collect()
+    }
+
+    /// Whether there is such a key.
+    pub fn knows(&self, address: &Address) -> bool {
+        self.at(address).is_some()
+    }
+
+    /// What the key at `address` is for.
+    pub fn description(&self, address: &Address) -> Option<&str> {
+        self.at(address)?.get("description")?.as_str()
+    }
+
+    /// A value for the key at `address`: its default, else what it might be.
+    pub fn example(&self, address: &Address) -> Value {
+        let Some(schema) = self.at(address) else {
+            return Value::Null;
+        };
+        let example = schema
+            .get("default")
+            .or_else(|| schema.get("examples")?.get(0))
+            .cloned();
+        example.unwrap_or_else(
+            || match (schema["type"].as_str(), schema["format"].as_str()) {
+                (Some("object"), _) => json!({"path": "adapter.gguf", "scale": 1.0}),
+                (Some("integer"), _) => schema.get("maximum").cloned().unwrap_or_default(),
+                (_, Some(PATH)) => address
+                    .parts()
+                    .last()
+                    .map_or(
+                        "file",
+                        |key| if key == "path" { "model.gguf" } else { "file" },
+                    )
+                    .into(),
+                _ => "…".into(),
+            },
+        )
+    }
+
+    /// Whether the value at `address` names a file.
+    pub fn is_path(&self, address: &Address) -> bool {
+        self.at(address)
+            .is_some_and(|schema| schema["format"] == PATH)
+    }
+
+    /// Whether the value at `address` must not be shown.
+    pub fn is_secret(&self, address: &Address) -> bool {
+        self.at(address)
+            .is_some_and(|schema| schema["writeOnly"] == true)
+    }
+
+    /// What a flag or a variable says, as the type that its key has; as text where it is none.
+    pub fn typed(&self, address: &Address, text: &str) -> Value {
+        let schema = self.at(address);
+        let is = |kind: &str| {
+            let kinds = schema.and_then(|schema| schema.get("type"));
+            kinds.is_some_and(|kinds| {
+                kinds == kind
+                    || kinds
+                        .as_array()
+                        .is_some_and(|kinds| kinds.iter().any(|one| one == kind))
+            })
+        };
+        let number = || {
+            text.parse::<i64>().map(Value::from).ok().or_else(|| {
+                text.parse::<f64>()
+                    .ok()
+                    .and_then(|number| Some(serde_json::Number::from_f64(number)?.into()))
+            })
+        };
+        let value = match text {
+            "true" | "false" if is("boolean") => Some(Value::Bool(text == "true")),
+            _ if is("integer") || is("number") => number(),
+            _ if is("array") => Some(list(text)),
+            _ => None,
+        };
+        value.unwrap_or_else(|| text.into())
+    }
+
+    /// All that is wrong with `tree`.
+    pub fn faults(&self, tree: &Value) -> Vec<Fault> {
+        let mut faults: Vec<Fault> = Vec::new();
+        for error in self.validator.iter_errors(tree) {
+            for fault in self.told(&error) {
+                // A value that breaks two rules at once is told once, with all that is allowed.
+                if !faults.iter().any(|other| other.address == fault.address) {
+                    faults.push(fault);
+                }
+            }
+        }
+        faults
+    }
+
+    fn told(&self, error: &ValidationError<'_>) -> Vec<Fault> {
+        let pointer = error.instance_path().to_string();
+        let part = |part: &str| part.replace("~1", "/").replace("~0", "~");
+        let address = Address::of(pointer.split('/').skip(1).map(part));
+        match error.kind() {
+            ValidationErrorKind::AdditionalProperties { unexpected } => {
+                let keys = self.keys(&address);
+                let unknown = |key: &String| Fault {
+                    address: address.join(key),
+                    is_key: true,
+                    message: format!("unknown key `{key}`"),
+                    hint: Some(suggestion(key, &keys)),
+                };
+                unexpected.iter().map(unknown).collect()
+            }
+            ValidationErrorKind::PropertyNames { error } => {
+                let name = error.instance().as_str().unwrap_or_default();
+                vec![Fault {
+                    address: address.join(name),
+                    is_key: true,
+                    message: format!("the name must be {NAME}, found `{name}`"),
+                    hint: None,
+                }]
+            }
+            _ => {
+                let schema = self.at(&address).unwrap_or(&Value::Null);
+                let found = if self.is_secret(&address) {
+                    "another value".into()
+                } else {
+                    shown(error.instance())
+                };
+                vec![Fault {
+                    message: format!("must be {}, found {found}", allowed(schema)),
+                    hint: hint(schema, error.instance()),
+                    address,
+                    is_key: false,
+                }]
+            }
+        }
+    }
+}
+
+/// `a, b` or `["a", "b"]`.
+fn list(text: &str) -> Value {
+    if text.trim_start().starts_with('[')
+        && let Ok(toml::Value::Array(items)) = text.parse::<toml::Value>()
+    {
+        return serde_json::to_value(items).unwrap_or_default();
+    }
+    text.split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
+        .collect()
+}

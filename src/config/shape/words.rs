@@ -1,0 +1,145 @@
+//! A schema in words: what is allowed, what was found, what was probably meant.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use crate::config::file::NAME_PATTERN;
+
+/// The format of what `tracing` filters by.
+pub(super) const LOG_LEVEL: &str = "log level";
+
+/// [`NAME_PATTERN`] in words.
+pub(super) const NAME: &str = "1 to 64 letters, digits, `_` or `-`";
+
+/// What a schema allows, in words.
+pub(super) fn allowed(schema: &Value) -> String {
+    let bound = |key: &str| schema.get(key).map(ToString::to_string);
+    let range = match (bound("minimum"), bound("maximum")) {
+        (Some(min), Some(max)) => format!(" from {} to {}", plain(&min), plain(&max)),
+        _ => String::new(),
+    };
+    if let Some(options) = schema.get("enum").and_then(Value::as_array) {
+        let options: Vec<String> = options
+            .iter()
+            .map(|option| format!("`{}`", option.as_str().unwrap_or_default()))
+            .collect();
+        return one_of(&options);
+    }
+    let examples = schema.get("examples").and_then(Value::as_array);
+    match (schema["format"].as_str(), examples) {
+        (Some(LOG_LEVEL), _) => return "a level such as `info`, or levels by module such as `warn,llama_mcp_server=debug`".into(),
+        (Some(format), Some(examples)) => {
+            let examples: Vec<String> = examples.iter().map(|example| format!("`{}`", example.as_str().unwrap_or_default())).collect();
+            return format!("a {format} such as {}", one_of(&examples)).replace("a idle", "an idle");
+        }
+        _ => {}
+    }
+    match schema["type"].as_str() {
+        Some("integer") => format!("a whole number{range}"),
+        Some("number") => format!("a number{range}"),
+        Some("boolean") => "true or false".into(),
+        Some("array") => {
+            let mut text = String::from("an array of strings");
+            if let Some(most) = bound("maxItems") {
+                write!(text, ", at most {most}").expect("a string takes all");
+            }
+            text
+        }
+        Some("object") => "a table".into(),
+        Some("string") if schema["pattern"] == NAME_PATTERN => NAME.into(),
+        Some("string") if schema.get("maxLength").is_some() => {
+            format!(
+                "a string of {} to {} characters",
+                bound("minLength").unwrap_or_else(|| "0".into()),
+                schema["maxLength"]
+            )
+        }
+        _ => "a string".into(),
+    }
+}
+
+fn plain(number: &str) -> &str {
+    number.strip_suffix(".0").unwrap_or(number)
+}
+
+fn one_of(options: &[String]) -> String {
+    match options {
+        [all @ .., last] if !all.is_empty() => format!("{} or {last}", all.join(", ")),
+        _ => options.concat(),
+    }
+}
+
+/// The commonest slips.
+pub(super) fn hint(schema: &Value, found: &Value) -> Option<String> {
+    let wants = schema["type"].as_str();
+    match (wants, found) {
+        (Some("integer" | "number"), Value::String(text))
+            if text.parse::<f64>().is_ok_and(f64::is_finite) =>
+        {
+            Some(format!("remove the quotes: `{text}`"))
+        }
+        (Some("boolean"), Value::String(text)) if text == "true" || text == "false" => {
+            Some(format!("remove the quotes: `{text}`"))
+        }
+        (Some("string"), Value::Number(number)) => Some(format!("quote it: `\"{number}\"`")),
+        (Some("array"), Value::String(text)) => Some(format!(
+            "put it into brackets: `[{}]`",
+            Value::from(text.as_str())
+        )),
+        (_, Value::String(text)) => {
+            let options = schema.get("enum")?.as_array()?;
+            let options: Vec<&str> = options.iter().filter_map(Value::as_str).collect();
+            nearest(text, &options).map(|option| format!("did you mean `{option}`?"))
+        }
+        _ => None,
+    }
+}
+
+/// What was probably meant by `found`.
+pub fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
+    /// Below this the likeness is accidental (tried on all pairs of keys).
+    const LIKE: f64 = 0.8;
+    let found = found.to_lowercase().replace('-', "_");
+    let likeness = |name: &str| strsim::jaro_winkler(&found, &name.to_lowercase());
+    let best = known
+        .iter()
+        .map(|name| (likeness(name), *name))
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    best.filter(|(likeness, _)| *likeness >= LIKE)
+        .map(|(_, name)| name)
+}
+
+/// What to write instead of an unknown name.
+pub fn suggestion(found: &str, known: &[&str]) -> String {
+    nearest(found, known).map_or_else(
+        || {
+            format!(
+                "known here: {}",
+                known
+                    .iter()
+                    .map(|name| format!("`{name}`"))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            )
+        },
+        |name| format!("did you mean `{name}`?"),
+    )
+}
+
+/// Values longer than this are cut where they are quoted.
+const SHOWN_CHARS: usize = 60;
+
+/// A value as it stands in an error.
+pub fn shown(value: &Value) -> String {
+    let (kind, text) = match value {
+        Value::Object(_) => return "an object".into(),
+        Value::Array(items) if items.is_empty() => return "an empty array".into(),
+        Value::Array(_) => return "an array".into(),
+        Value::String(_) => ("the string ", value.to_string()),
+        _ => ("", value.to_string()),
+    };
+    let cut: String = text.chars().take(SHOWN_CHARS).collect();
+    let more = if cut.len() < text.len() { "…" } else { "" };
+    format!("{kind}{cut}{more}")
+}

@@ -1,0 +1,142 @@
+//! A TOML file, parsed once: its values as a tree, and where each stands in the text.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Number, Value};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::address::Address;
+
+/// A file as it was written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Source {
+    /// As it was named.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+    /// Its values; what could not be parsed is left out.
+    pub tree: Value,
+    /// What could not, with its place.
+    pub syntax: Vec<(String, Option<Range<usize>>)>,
+    places: HashMap<Address, Place>,
+}
+
+/// Bytes of the text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    key: Range<usize>,
+    value: Range<usize>,
+}
+
+impl Source {
+    /// Parses `text`, the content of `path`.
+    pub fn parse(path: &Path, text: String) -> Self {
+        let mut places = HashMap::new();
+        let (document, errors) = DeTable::parse_recoverable(&text);
+        let tree = table(document.get_ref(), &Address::default(), &mut places);
+        let syntax = errors
+            .into_iter()
+            .map(|error| (error.message().to_owned(), error.span()))
+            .collect();
+        Self {
+            path: path.into(),
+            tree,
+            syntax,
+            places,
+            text,
+        }
+    }
+
+    /// Where the value at `address` stands; of one that has none, the nearest table around it.
+    pub fn place_of(&self, address: &Address) -> Option<Range<usize>> {
+        let mut address = Some(address.clone());
+        while let Some(here) = address {
+            if let Some(place) = self.places.get(&here) {
+                // A table's own place is all of it: its name says which.
+                let is_table = here.get(&self.tree).is_some_and(Value::is_object);
+                return Some(if is_table { &place.key } else { &place.value }.clone());
+            }
+            address = here.parent();
+        }
+        None
+    }
+
+    /// Where the key at `address` stands.
+    pub fn place_of_key(&self, address: &Address) -> Option<Range<usize>> {
+        self.places.get(address).map(|place| place.key.clone())
+    }
+
+    /// Line and column of a place, in characters, from 1.
+    pub fn line_and_column(&self, place: &Range<usize>) -> (usize, usize) {
+        let before = &self.text[..place.start];
+        let line = before.matches('\n').count() + 1;
+        let column = before
+            .rsplit('\n')
+            .next()
+            .unwrap_or_default()
+            .chars()
+            .count()
+            + 1;
+        (line, column)
+    }
+
+    /// `FILE:LINE:COLUMN` of a place.
+    pub fn position(&self, place: &Range<usize>) -> String {
+        let (line, column) = self.line_and_column(place);
+        format!("{}:{line}:{column}", self.path.display())
+    }
+}
+
+fn table(entries: &DeTable<'_>, address: &Address, places: &mut HashMap<Address, Place>) -> Value {
+    let entries = entries.iter().map(|(key, value)| {
+        let name = key.get_ref().to_string();
+        let address = address.join(&name);
+        let place = Place {
+            key: key.span(),
+            value: value.span(),
+        };
+        places.insert(address.clone(), place);
+        (name, tree(value, &address, places))
+    });
+    Value::Object(entries.collect::<Map<_, _>>())
+}
+
+fn tree(
+    value: &Spanned<DeValue<'_>>,
+    address: &Address,
+    places: &mut HashMap<Address, Place>,
+) -> Value {
+    match value.get_ref() {
+        DeValue::String(text) => Value::String(text.to_string()),
+        // What does not fit is left as text, which is then refused with the range that does.
+        DeValue::Integer(integer) => i64::from_str_radix(integer.as_str(), integer.radix())
+            .map_or_else(
+                |_too_large| Value::String(integer.as_str().into()),
+                Value::from,
+            ),
+        DeValue::Float(float) => float
+            .as_str()
+            .parse()
+            .ok()
+            .and_then(Number::from_f64)
+            .map_or_else(|| Value::String(float.as_str().into()), Value::Number),
+        DeValue::Boolean(truth) => Value::Bool(*truth),
+        DeValue::Datetime(time) => Value::String(time.to_string()),
+        DeValue::Array(items) => (0..)
+            .zip(items.iter())
+            .map(|(at, item): (usize, _)| {
+                let address = address.join(at.to_string());
+                let place = Place {
+                    key: item.span(),
+                    value: item.span(),
+                };
+                places.insert(address.clone(), place);
+                tree(item, &address, places)
+            })
+            .collect(),
+        DeValue::Table(entries) => table(entries, address, places),
+    }
+}

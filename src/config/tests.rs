@@ -1,0 +1,104 @@
+use serde_json::json;
+
+use super::file::CacheType;
+use super::*;
+
+const CRAB: &str = "tests/models/tiny-crab-chat.Q8_0.gguf";
+
+fn around(variables: &[(&str, &str)]) -> Surroundings {
+    let variables = variables
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Surroundings {
+        cpus: 8,
+        variables: variables.collect(),
+        folders: Vec::new(),
+    }
+}
+
+fn typed(flags: &[(&str, Value)]) -> Overrides {
+    Overrides {
+        models: vec![CRAB.into()],
+        flags: flags
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), value.clone()))
+            .collect(),
+        ..Overrides::default()
+    }
+}
+
+fn resolve(typed: &Overrides, variables: &[(&str, &str)]) -> Config {
+    match Config::resolve(typed, &around(variables)) {
+        Ok(config) => config,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn the_documented_defaults_hold() {
+    let config = resolve(&typed(&[]), &[]);
+    let [model] = &config.models[..] else {
+        panic!("one model")
+    };
+    let load = &model.load;
+    assert_eq!(
+        (load.n_gpu_layers, load.n_ctx, load.n_batch, load.n_threads),
+        (99, 4096, 2048, 4)
+    );
+    assert_eq!(
+        (model.tool_name.as_deref(), load.parallel, load.max_queue),
+        (Some("chat"), 4, 64)
+    );
+    assert_eq!(
+        (model.name.as_str(), model.preload, load.cache_type_k),
+        ("default", true, CacheType::F16)
+    );
+    let expected = Defaults {
+        max_tokens: 2048,
+        max_tokens_limit: None,
+        temperature: 0.7,
+        top_p: 0.9,
+        top_k: 40,
+        min_p: 0.0,
+        repeat_penalty: 1.1,
+        presence_penalty: 0.0,
+        frequency_penalty: 0.0,
+        repeat_last_n: 64,
+        seed: Some(42),
+        stop: Vec::new(),
+        system: None,
+        prompt_suffix: None,
+        thinking: ThinkingOutput::Strip,
+        deadline: None,
+    };
+    assert_eq!(model.defaults, expected);
+    assert_eq!(config.transport, Transport::Stdio);
+}
+
+#[test]
+fn a_seed_of_minus_one_is_drawn() {
+    let config = resolve(&typed(&[("seed", json!("-1"))]), &[]);
+    assert_eq!(config.models[0].defaults.seed, None);
+}
+
+#[test]
+fn all_values_out_of_range_are_told_at_once() {
+    let wrong = typed(&[
+        ("temperature", json!("NaN")),
+        ("top_p", json!("7")),
+        ("tool_name", json!("a b")),
+        ("n_ctx", json!("many")),
+    ]);
+    let error = Config::resolve(&wrong, &around(&[("LLAMA_MCP_SEED", "-7")])).unwrap_err();
+    insta::assert_snapshot!(error, @r#"
+    error: `LLAMA_MCP_SEED`: must be a whole number from -1 to 4294967294, found -7
+
+    error: `--temperature`: must be a number from 0 to 5, found the string "NaN"
+
+    error: `--top_p`: must be a number from 0 to 1, found 7
+
+    error: `--n_ctx`: must be a whole number from 0 to 100000000, found the string "many"
+
+    error: `--tool_name`: must be 1 to 64 letters, digits, `_` or `-`, found the string "a b"
+    "#);
+}

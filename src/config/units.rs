@@ -1,0 +1,275 @@
+//! Times and sizes as people write them: `"90s"`, `"1h 30m"`, `"24GiB"`, `"80%"`; a bare number is seconds, or bytes.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use jiff::SignedDuration;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The format of [`Time`] in schemas.
+pub const TIME: &str = "time span";
+/// The format of [`IdleTime`].
+pub const IDLE_TIME: &str = "idle time";
+/// The format of [`Size`].
+pub const SIZE: &str = "size";
+/// The format of [`Budget`].
+pub const BUDGET: &str = "memory budget";
+
+/// Longer than any use has; what is more is a slip.
+const LONGEST: Duration = Duration::from_hours(24 * 365);
+
+/// A time span.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Value", into = "String")]
+pub struct Time(pub Duration);
+
+/// After how long what idles goes; none is never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Value", into = "String")]
+pub struct IdleTime(pub Option<Duration>);
+
+/// Bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Value", into = "String")]
+pub struct Size(pub u64);
+
+/// Memory, in bytes or as a share of what there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Value", into = "String")]
+pub enum Budget {
+    /// Of what the machine has, or the container.
+    Percent(u8),
+    /// At most so much.
+    Bytes(u64),
+}
+
+impl Time {
+    /// Whole seconds.
+    pub const fn from_secs(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+}
+
+impl IdleTime {
+    /// Whole seconds.
+    pub const fn after_secs(seconds: u64) -> Self {
+        Self(Some(Duration::from_secs(seconds)))
+    }
+}
+
+impl Size {
+    /// Units of 1,048,576 bytes.
+    pub const fn mebibytes(count: u64) -> Self {
+        Self(count << 20)
+    }
+}
+
+impl Budget {
+    /// In bytes, where the machine or the container has `total`.
+    pub fn of(self, total: u64) -> u64 {
+        match self {
+            // In this order: a percent of a few bytes does not matter, an overflow would.
+            Self::Percent(percent) => total / 100 * u64::from(percent),
+            Self::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+/// Bytes as people read them.
+pub fn human(bytes: u64) -> String {
+    ByteSize(bytes).display().iec().to_string()
+}
+
+/// Whether `text` is of `format`, which is one of this module's.
+pub fn is_format(format: &str, text: &str) -> bool {
+    let value = || Value::String(text.to_owned());
+    match format {
+        TIME => Time::try_from(value()).is_ok(),
+        IDLE_TIME => IdleTime::try_from(value()).is_ok(),
+        SIZE => Size::try_from(value()).is_ok(),
+        BUDGET => Budget::try_from(value()).is_ok(),
+        _ => true,
+    }
+}
+
+/// Never shown: a text of another format is found by the schema before, and told in its words.
+type NotOfFormat = &'static str;
+
+impl TryFrom<Value> for Time {
+    type Error = NotOfFormat;
+
+    fn try_from(value: Value) -> Result<Self, NotOfFormat> {
+        let span = match &value {
+            Value::String(text) => text
+                .parse::<SignedDuration>()
+                .ok()
+                .and_then(|span| Duration::try_from(span).ok()),
+            other => other
+                .as_f64()
+                .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+        };
+        span.filter(|span| *span <= LONGEST)
+            .map(Self)
+            .ok_or("not a time span")
+    }
+}
+
+impl TryFrom<Value> for IdleTime {
+    type Error = NotOfFormat;
+
+    fn try_from(value: Value) -> Result<Self, NotOfFormat> {
+        if value == "never" {
+            return Ok(Self(None));
+        }
+        Time::try_from(value).map(|Time(span)| Self(Some(span)))
+    }
+}
+
+impl TryFrom<Value> for Size {
+    type Error = NotOfFormat;
+
+    fn try_from(value: Value) -> Result<Self, NotOfFormat> {
+        match &value {
+            Value::String(text) => text.parse().ok().map(|ByteSize(bytes)| bytes),
+            other => other.as_u64(),
+        }
+        .map(Self)
+        .ok_or("not a size")
+    }
+}
+
+impl TryFrom<Value> for Budget {
+    type Error = NotOfFormat;
+
+    fn try_from(value: Value) -> Result<Self, NotOfFormat> {
+        if let Some(share) = value.as_str().and_then(|text| text.strip_suffix('%')) {
+            return match share.trim().parse() {
+                Ok(percent @ 1..=100) => Ok(Self::Percent(percent)),
+                _ => Err("not a share"),
+            };
+        }
+        Size::try_from(value).map(|Size(bytes)| Self::Bytes(bytes))
+    }
+}
+
+impl From<Time> for String {
+    fn from(Time(span): Time) -> Self {
+        match SignedDuration::try_from(span) {
+            Ok(span) => format!("{span:#}").replace(' ', ""),
+            Err(_too_long) => format!("{}s", span.as_secs()),
+        }
+    }
+}
+
+impl From<IdleTime> for String {
+    fn from(IdleTime(time): IdleTime) -> Self {
+        time.map_or_else(|| "never".into(), |span| Time(span).into())
+    }
+}
+
+impl From<Size> for String {
+    fn from(Size(bytes): Size) -> Self {
+        // Exact, so that what is shown means the same when it is read again.
+        let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+        match units
+            .iter()
+            .find(|(shift, _)| bytes > 0 && bytes % (1 << shift) == 0)
+        {
+            Some((shift, unit)) => format!("{}{unit}", bytes >> shift),
+            None => format!("{bytes}B"),
+        }
+    }
+}
+
+impl From<Budget> for String {
+    fn from(budget: Budget) -> Self {
+        match budget {
+            Budget::Percent(percent) => format!("{percent}%"),
+            Budget::Bytes(bytes) => Size(bytes).into(),
+        }
+    }
+}
+
+macro_rules! schema_of_text_or_number {
+    ($($unit:ident: $name:literal, $format:ident, $number:literal, $examples:tt;)*) => {$(
+        impl JsonSchema for $unit {
+            fn schema_name() -> Cow<'static, str> {
+                $name.into()
+            }
+
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
+                json_schema!({"type": ["string", $number], "minimum": 0, "format": $format, "examples": $examples})
+            }
+        }
+    )*};
+}
+
+schema_of_text_or_number! {
+    Time: "Time", TIME, "number", ["90s", "15m"];
+    IdleTime: "IdleTime", IDLE_TIME, "number", ["15m", "never"];
+    Size: "Size", SIZE, "integer", ["512KiB", "4MiB"];
+    Budget: "Budget", BUDGET, "integer", ["24GiB", "80%"];
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn written<T: Into<String>>(unit: T) -> String {
+        unit.into()
+    }
+
+    #[test]
+    fn times_are_texts_or_seconds() {
+        let seconds = |value| Time::try_from(value).map(|Time(span)| span.as_secs_f64());
+        assert_eq!(seconds(json!("15m")), Ok(900.0));
+        assert_eq!(seconds(json!("1h 30m")), Ok(5400.0));
+        assert_eq!(seconds(json!("250ms")), Ok(0.25));
+        assert_eq!(seconds(json!(1.5)), Ok(1.5));
+        for wrong in [
+            json!("soon"),
+            json!("-1s"),
+            json!(-1),
+            json!("100000h"),
+            json!("15"),
+            json!(true),
+        ] {
+            assert!(seconds(wrong.clone()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_units_and_budgets_shares() {
+        assert_eq!(Size::try_from(json!("4MiB")), Ok(Size::mebibytes(4)));
+        assert_eq!(Size::try_from(json!("1.5 GB")), Ok(Size(1_500_000_000)));
+        assert_eq!(Budget::try_from(json!("80%")), Ok(Budget::Percent(80)));
+        assert_eq!(
+            Budget::try_from(json!("24GiB")),
+            Ok(Budget::Bytes(24 << 30))
+        );
+        assert_eq!(Budget::Percent(90).of(1000), 900);
+        for wrong in ["0%", "101%", "all", "-1GiB", ""] {
+            assert!(Budget::try_from(json!(wrong)).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_as_the_same() {
+        assert_eq!(written(Time::from_secs(5400)), "1h30m");
+        assert_eq!(written(IdleTime(None)), "never");
+        assert_eq!(written(Size::mebibytes(4)), "4MiB");
+        assert_eq!(written(Budget::Bytes(1_000_001)), "1000001B");
+        for text in ["1h30m", "2s500ms"] {
+            assert_eq!(written(Time::try_from(json!(text)).unwrap()), text);
+        }
+    }
+}

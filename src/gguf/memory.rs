@@ -1,0 +1,161 @@
+//! What a model will take, told from its header: pure.
+//!
+//! The formulas are those by which llama.cpp allocates (`llama-kv-cache.cpp`, `llama-context.cpp`); after a load the
+//! worker's measured memory takes the place of the estimate.
+
+use super::Header;
+
+/// llama.cpp pads a context to this many cells.
+const CELL_STEP: u64 = 256;
+
+/// Code, tables of the vocabulary and small buffers of a worker (measured: 25 to 55 MiB).
+const BASE_BYTES: u64 = 50 << 20;
+
+/// How a model is run, as far as memory depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// Sequences at once.
+    pub parallel: u64,
+    /// Cells of the cache over all of them.
+    pub kv_cells: u64,
+    /// Rows of one pass of the compute graph.
+    pub n_ubatch: u64,
+    /// Bytes of 32 numbers of a key.
+    pub key_bytes_of_32: u64,
+    /// Bytes of 32 numbers of a value.
+    pub value_bytes_of_32: u64,
+}
+
+/// Bytes that a loaded model takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Estimate {
+    /// Its tensors.
+    pub weights: u64,
+    /// Keys and values.
+    pub cache: u64,
+    /// What one pass computes in, and the rest.
+    pub compute: u64,
+}
+
+impl Estimate {
+    /// All of it.
+    pub fn total(self) -> u64 {
+        self.weights
+            .saturating_add(self.cache)
+            .saturating_add(self.compute)
+    }
+}
+
+impl Header {
+    /// What the model takes when it is run so.
+    pub fn estimate(&self, run: Run) -> Estimate {
+        Estimate {
+            weights: self.weight_bytes,
+            cache: self.cache_bytes(run),
+            compute: self.compute_bytes(run.n_ubatch),
+        }
+    }
+
+    /// Bytes of one cell over all layers, where no window slides.
+    pub fn bytes_per_cell(&self, run: Run) -> u64 {
+        self.n_head_kv
+            .iter()
+            .map(|heads| self.layer_bytes(*heads, run))
+            .sum()
+    }
+
+    fn layer_bytes(&self, heads: u64, run: Run) -> u64 {
+        let keys = heads
+            .saturating_mul(self.key_length)
+            .saturating_mul(run.key_bytes_of_32);
+        let values = heads
+            .saturating_mul(self.value_length)
+            .saturating_mul(run.value_bytes_of_32);
+        keys.saturating_add(values) / 32
+    }
+
+    fn cache_bytes(&self, run: Run) -> u64 {
+        let layers = self.n_head_kv.iter().enumerate().map(|(layer, heads)| {
+            let cells = match &self.sliding_window {
+                // Each sequence keeps its window, and room for what is just being read.
+                Some((window, sliding)) if sliding.get(layer) == Some(&true) => {
+                    let windows = window
+                        .saturating_mul(run.parallel)
+                        .saturating_add(run.n_ubatch);
+                    windows.min(run.kv_cells).next_multiple_of(CELL_STEP)
+                }
+                _ => run.kv_cells,
+            };
+            cells.saturating_mul(self.layer_bytes(*heads, run))
+        });
+        layers.fold(0, u64::saturating_add)
+    }
+
+    /// Logits and activations of `n_ubatch` rows, 4 bytes a number.
+    fn compute_bytes(&self, n_ubatch: u64) -> u64 {
+        let numbers = self
+            .n_vocab
+            .saturating_add(6 * self.n_embd.min(1 << 32))
+            .saturating_add(2 * self.n_ff.min(1 << 32));
+        numbers
+            .saturating_mul(4 * n_ubatch)
+            .saturating_add(BASE_BYTES)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gemma 3 270M: 18 layers, of which every sixth looks back over everything.
+    fn gemma() -> Header {
+        Header {
+            architecture: "gemma3".into(),
+            name: None,
+            n_ctx_train: Some(32_768),
+            chat_template: None,
+            weight_bytes: 235 << 20,
+            n_vocab: 262_144,
+            n_embd: 640,
+            n_ff: 2048,
+            n_head_kv: vec![1; 18],
+            key_length: 256,
+            value_length: 256,
+            sliding_window: Some((512, (0..18).map(|layer| layer % 6 < 5).collect())),
+        }
+    }
+
+    const RUN: Run = Run {
+        parallel: 8,
+        kv_cells: 8192,
+        n_ubatch: 512,
+        key_bytes_of_32: 64,
+        value_bytes_of_32: 64,
+    };
+
+    #[test]
+    fn the_cache_is_what_llama_cpp_allocates() {
+        // Its log: 24.00 MiB for 3 full layers, 67.50 MiB for 15 with windows.
+        assert_eq!(
+            gemma().estimate(RUN).cache,
+            (24 << 20) + (67 << 20) + (1 << 19)
+        );
+    }
+
+    #[test]
+    fn the_compute_buffer_is_what_llama_cpp_allocates_and_the_base() {
+        let buffer = gemma().estimate(RUN).compute - BASE_BYTES;
+        // Its log: 530.78 MiB.
+        assert!((520 << 20..545 << 20).contains(&buffer), "{buffer}");
+    }
+
+    #[test]
+    fn numbers_of_a_broken_file_do_not_overflow() {
+        let broken = Header {
+            n_head_kv: vec![u64::MAX; 3],
+            n_vocab: u64::MAX,
+            ..gemma()
+        };
+        assert_eq!(broken.estimate(RUN).total(), u64::MAX);
+    }
+}
