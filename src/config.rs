@@ -302,9 +302,9 @@ fn check_settings(name: &str, model: &ModelSettings, layers: &mut Layers) {
         && !ranges::DEADLINE.contains(deadline.0.as_secs_f64())
     {
         let message = format!(
-            "must be {} seconds, found {:?}",
+            "must be {} seconds, found `{}`",
             ranges::DEADLINE,
-            deadline.0
+            String::from(deadline)
         );
         layers.problem_at(&at("deadline"), message, None);
     }

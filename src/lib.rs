@@ -19,19 +19,19 @@
 //!
 //! | layer | modules | holds |
 //! | --- | --- | --- |
-//! | 8 | [`cli`], [`app`], `main` | what was typed; wiring and lifetime |
+//! | 8 | [`cli`], [`commands`], [`app`], `main` | what was typed; sub-commands; wiring and lifetime |
 //! | 7 | [`transport`] | how messages come and go |
 //! | 6 | [`mcp`] | JSON-RPC, revisions, the dispatcher, progress |
 //! | 5 | [`tools`] | arguments → request, generation → result |
 //! | 4 | [`registry`] | which worker serves a model |
 //! | 3 | [`worker`] | the wire, and its two sides |
 //! | 2 | [`engine`] | the seam's data types; scheduler, template, text, llama.cpp |
-//! | 1 | [`config`] | validated settings |
+//! | 1 | [`config`] | file, variables and flags → validated settings |
 //! | 0 | [`gguf`], [`process`], [`telemetry`] | the file, the system, the log |
 //!
 //! Beside them `cpu.c` checks the CPU before any code of Rust runs. Foreign crates stay behind walls, checked by the same
 //! test: `llama_cpp_2` in `engine/llama.rs` and `engine/sampling.rs`, `clap` in `cli.rs` and `main.rs`, `minijinja` in
-//! `engine/template.rs` and the file below it, `axum` and `hyper` in `transport/guard.rs`, `transport/http.rs` and below it.
+//! `engine/template.rs` and the file below it, `figment` in `config/load.rs`, `toml`, `schemars` and `jsonschema` in `config`, `axum` and `hyper` in `transport/guard.rs`, `transport/http.rs` and below it.
 //!
 //! # Threads
 //!

@@ -73,7 +73,13 @@ impl Catalog {
     pub fn new(config: &Config, registry: &Arc<Registry>) -> Self {
         let tool = |model: &ModelConfig| {
             let name = model.tool_name.as_deref()?;
-            Some(Arc::new(ChatTool::new(name, model, Arc::clone(registry))))
+            let log_prompts = config.log.log_prompts;
+            Some(Arc::new(ChatTool::new(
+                name,
+                model,
+                log_prompts,
+                Arc::clone(registry),
+            )))
         };
         Self {
             tools: config.models.iter().filter_map(tool).collect(),

@@ -1,8 +1,9 @@
 """Measures this server, and alternately a llama-server beside it, as their clients see them.
 
 Every figure is taken by the client's clock, the same way on both sides: whole calls over HTTP, sampled with this server's
-defaults. Prompts are never used twice, so no cache answers them. Each row is measured --runs times, the sides by turns;
-what is printed are medians, with the least and the greatest value.
+defaults. No prompt is used twice, so no cache answers it. The last rows, MCP and pipe, are this server's alone: the same
+texts to a worker by hand and through the server, over their standard input. Each row is measured --runs times (start ten
+times, the pipe three times as often), the sides by turns; what is printed are medians, with the least and the greatest value.
 """
 
 import argparse
@@ -26,12 +27,20 @@ parser.add_argument("--default-model", help=argparse.SUPPRESS)
 parser.add_argument("--model", help="the GGUF to measure (default: the demo's)")
 parser.add_argument("--against", metavar="URL", help="a running llama-server with the same model")
 parser.add_argument("--against-pid", type=int, metavar="PID", help="its process, for its memory")
-parser.add_argument("--threads", type=int, default=os.cpu_count())
-parser.add_argument("--runs", type=int, default=5)
+parser.add_argument("--threads", type=int, default=os.cpu_count(), help="compute threads of this server (default: all)")
+parser.add_argument("--runs", type=int, default=5, help="measurements of each row (default: 5)")
 parser.add_argument("--calls", type=int, default=1000, help="calls before memory is looked at again")
 parser.add_argument("--rows", default="", metavar="PATTERN", help="only rows whose name this regular expression finds")
-parser.add_argument("--json", action="store_true")
+parser.add_argument("--json", action="store_true", help="print JSON, with every value, medians and ratios")
 options = parser.parse_args()
+if options.runs < 1:
+    parser.error("--runs: must be at least 1")
+try:
+    re.compile(options.rows)
+except re.error as error:
+    parser.error(f"--rows: {error}")
+if not os.access(options.server, os.X_OK):
+    parser.error(f"{options.server} is not there: build it first")
 model = options.model or options.default_model
 
 SLOTS = 8
@@ -57,7 +66,10 @@ def story():
 def post(url, path, body, headers):
     """A connection for every call: servers close idle ones as they like."""
     connection = http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc, timeout=600)
-    connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json", **headers})
+    try:
+        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json", **headers})
+    except OSError as error:
+        sys.exit(f"{url}: {error}")
     response = connection.getresponse()
     text = response.read()
     connection.close()
@@ -72,11 +84,13 @@ class Ours:
     def __init__(self):
         command = [options.server, *FLAGS, "--transport", "http", "--port", "0"]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        log = ""
         for line in self.process.stderr:
+            log += line
             if found := re.search(r"listening on (http://\S+)/mcp", line):
                 break
         else:
-            sys.exit("the server does not listen")
+            sys.exit(f"the server does not start:\n{log}")
         threading.Thread(target=self.process.stderr.read, daemon=True).start()
         self.url = found[1]
         _, headers = self.request("initialize", {}, {})
@@ -189,8 +203,10 @@ def start_to_initialize():
                               stderr=subprocess.DEVNULL, text=True)
     server.stdin.write(message)
     server.stdin.flush()
-    server.stdout.readline()
+    answer = server.stdout.readline()
     seconds = time.perf_counter() - start
+    if '"serverInfo"' not in answer:
+        sys.exit(f"the server does not answer: {answer}")
     server.terminate()
     server.communicate()
     return seconds * 1000
@@ -217,7 +233,10 @@ class Pipe:
     def read_until(self, member, times):
         """Not parsed: the reader must cost nothing. A quoted text has its quotes escaped, so it is never taken for a member."""
         while times > 0:
-            times -= member in next(self.process.stdout)
+            line = next(self.process.stdout, b'"error": it has ended')
+            if b'"error":' in line or b'"isError":true' in line or b'"failed":' in line:
+                sys.exit(f"a call failed: {line.decode()}")
+            times -= member in line
 
     def close(self):
         self.process.stdin.close()
@@ -236,9 +255,8 @@ class WorkerAlone(Pipe):
                              "n_threads": options.threads, "parallel": SLOTS, "max_queue": 1000}})
 
     def answer(self, texts):
-        sampling = {name: SAMPLING[name] for name in ("temperature", "top_p", "top_k", "min_p", "repeat_penalty", "seed")}
         self.write(*({"generate": {"id": next(number), "client": "bench", "request": {
-            "messages": [{"role": "user", "content": text}], "max_tokens": PIPE_TOKENS, "sampling": sampling, "stop": []}}}
+            "messages": [{"role": "user", "content": text}], "max_tokens": PIPE_TOKENS, "sampling": SAMPLING, "stop": []}}}
             for text in texts))
         self.read_until(b'"done":', len(texts))
 
@@ -284,15 +302,20 @@ table = []
 
 
 def report(name, unit, ours, against=()):
-    row = {"row": name, "unit": unit, "ours": ours, "against": list(against)}
+    row = {"row": name, "unit": unit, "ours": ours, "median": statistics.median(ours)}
+    if against:
+        row |= {"against": list(against), "against_median": statistics.median(against)}
+        row["ratio"] = row["median"] / row["against_median"]
     table.append(row)
     if options.json:
         return
-    spread = lambda values: f"{statistics.median(values):10.1f} ({min(values):.1f} to {max(values):.1f})"
+    def spread(values):
+        median = f"{statistics.median(values):10.1f}"
+        return median if len(values) == 1 else f"{median} ({min(values):.1f} to {max(values):.1f}, {len(values)})"
     line = f"{name:44} {unit:6} {spread(ours):34}"
     if against:
         line += f" {spread(against):34} {statistics.median(ours) / statistics.median(against):6.2f}"
-    print(line, flush=True)
+    print(line.rstrip(), flush=True)
 
 
 def wanted(name):
@@ -304,7 +327,7 @@ sides = [ours] + ([Against(options.against)] if options.against else [])
 try:
     if not options.json:
         print(f"{os.path.basename(model)}, {options.threads} threads, {SLOTS} at once, context {CONTEXT}; "
-              f"median (least to greatest) of {options.runs}")
+              f"median (least to greatest, number of values)")
         print(f"{'':44} {'':6} {'this server':34}" + (f" {'against':34}  ratio" if options.against else ""))
     tokens_per_word = 1.0
     for side in sides:
@@ -316,6 +339,8 @@ try:
     for name, unit, measure in ROWS:
         if not wanted(name):
             continue
+        if not options.json and sys.stderr.isatty():
+            print(f"measuring: {name} ...", end="\r", file=sys.stderr)
         values = [[] for _ in sides]
         for run in range(options.runs):
             order = list(range(len(sides)))
@@ -341,5 +366,7 @@ if wanted("start to initialize"):
     report("start to initialize answered", "ms", [start_to_initialize() for _ in range(max(options.runs, 5) * 2)])
 if wanted("MCP and pipe"):
     pipe_cost()
+if not table:
+    sys.exit(f"no row is called like --rows {options.rows}")
 if options.json:
     print(json.dumps({"model": os.path.basename(model), "threads": options.threads, "runs": options.runs, "rows": table}, indent=1))

@@ -246,8 +246,13 @@ impl Layers {
         };
         said(address)
             .or_else(|| said(&address.in_defaults()?))
-            // What nobody said is missing in the table around it.
-            .or_else(|| said(&address.parent()?).map(|(origin, _)| (origin, address.clone())))
+            // What nobody said is missing in the table around it, where that begins.
+            .or_else(|| {
+                let table = address.parent()?;
+                let mut layers = self.layers.iter();
+                let layer = layers.find(|layer| table.get(&layer.tree).is_some())?;
+                Some((layer.origin.clone(), address.clone()))
+            })
             .unwrap_or((Origin::BuiltIn, address.clone()))
     }
 

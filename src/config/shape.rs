@@ -86,6 +86,11 @@ fn without_null(schema: &mut Schema) {
 impl Shape {
     /// The schema of the value at `address`.
     fn at(&self, address: &Address) -> Option<&Value> {
+        self.written_at(address).map(|schema| self.resolved(schema))
+    }
+
+    /// The same as its table writes it: a reference has words of its own.
+    fn written_at(&self, address: &Address) -> Option<&Value> {
         address
             .parts()
             .iter()
@@ -99,7 +104,6 @@ impl Shape {
                             .filter(|more| more.is_object())
                     })
                     .or_else(|| schema.get("items"))
-                    .map(|schema| self.resolved(schema))
             })
     }
 
@@ -127,7 +131,7 @@ impl Shape {
 
     /// What the key at `address` is for.
     pub fn description(&self, address: &Address) -> Option<&str> {
-        self.at(address)?.get("description")?.as_str()
+        self.written_at(address)?.get("description")?.as_str()
     }
 
     /// A value for the key at `address`: its default, else what it might be.

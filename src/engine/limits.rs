@@ -24,7 +24,7 @@ pub struct Limits {
     pub parallel: usize,
     /// Tokens of one call, prompt and answer.
     pub n_ctx: u32,
-    /// Cells of the cache, shared by all; at least `n_ctx`.
+    /// Cells of the cache, over all calls: where there are enough each has its own, else they share them. At least `n_ctx`.
     pub kv_cells: u32,
     /// Tokens of one batch, more than `parallel`.
     pub n_batch: usize,
@@ -60,7 +60,8 @@ impl Limits {
             n_ctx.min(trained)
         };
         let wanted = match load.kv_cells {
-            0 => u64::from(n_ctx).saturating_mul(parallel as u64),
+            // A cache for each call, and llama.cpp pads each.
+            0 => u64::from(n_ctx.next_multiple_of(CELL_STEP)).saturating_mul(parallel as u64),
             cells => cells.into(),
         };
         let cells = wanted.min(fitting).max(n_ctx.into());

@@ -42,12 +42,19 @@ pub struct ChatTool {
     /// The file's name, without its end: tells quantisations apart.
     model: String,
     defaults: Defaults,
+    /// Whether what is asked and answered is logged.
+    log_prompts: bool,
     registry: Arc<Registry>,
 }
 
 impl ChatTool {
     /// The tool called `name` that `model` is.
-    pub fn new(name: &str, model: &ModelConfig, registry: Arc<Registry>) -> Self {
+    pub fn new(
+        name: &str,
+        model: &ModelConfig,
+        log_prompts: bool,
+        registry: Arc<Registry>,
+    ) -> Self {
         Self {
             name: name.to_owned(),
             title: model.title.clone(),
@@ -61,6 +68,7 @@ impl ChatTool {
                 .to_string_lossy()
                 .into_owned(),
             defaults: model.defaults.clone(),
+            log_prompts,
             registry,
         }
     }
@@ -77,6 +85,9 @@ impl ChatTool {
             Err(error) => return ToolOutput::error(error.to_string()),
         };
         let max_tokens = request.max_tokens;
+        if self.log_prompts {
+            tracing::info!(tool = self.name, messages = ?request.conversation.messages, "asked");
+        }
         let context = CallContext {
             client: call.client,
             deadline: deadline.map(|deadline| call.received + deadline),
@@ -87,7 +98,12 @@ impl ChatTool {
             .generate(&self.model_name, request, &context)
             .await
         {
-            Ok(generation) => self.output(generation, max_tokens, deadline),
+            Ok(generation) => {
+                if self.log_prompts {
+                    tracing::info!(tool = self.name, text = generation.text, "answered");
+                }
+                self.output(generation, max_tokens, deadline)
+            }
             Err(error) => failure(&error),
         }
     }

@@ -73,24 +73,20 @@ fn a_file_that_is_no_model_is_told_before_anything_starts() {
       hint: name the .gguf file itself
     ");
     insta::assert_snapshot!(told(&text.0), @r"
-    error: `FILE` is not a GGUF model file: it begins with `hell`
-
-    hint: --model takes a model in GGUF format, as llama.cpp uses it (often named *.gguf)
+    error: `--model`: `FILE` is not a GGUF model file: it begins with `hell`
+      hint: models are files in GGUF format, as llama.cpp uses it (often named *.gguf)
     ");
     insta::assert_snapshot!(told(&empty.0), @r"
-    error: `FILE` is not a GGUF model file: it is empty
-
-    hint: --model takes a model in GGUF format, as llama.cpp uses it (often named *.gguf)
+    error: `--model`: `FILE` is not a GGUF model file: it is empty
+      hint: models are files in GGUF format, as llama.cpp uses it (often named *.gguf)
     ");
     insta::assert_snapshot!(told(&cut.0), @r"
-    error: the model file `FILE` is truncated: it has 334008 bytes, its tensors need 335008
-
-    hint: download the file again, its end is missing
+    error: `--model`: the model file `FILE` is truncated: it has 334008 bytes, its tensors need 335008
+      hint: download the file again, its end is missing
     ");
     insta::assert_snapshot!(told(&head.0), @r"
-    error: the model file `FILE` is truncated: it has 1000 bytes, its header is longer
-
-    hint: download the file again, its end is missing
+    error: `--model`: the model file `FILE` is truncated: it has 1000 bytes, its header is longer
+      hint: download the file again, its end is missing
     ");
 }
 

@@ -1,13 +1,10 @@
 //! What HTTP refuses, and that it does so before it reads a body.
 
-use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
-use std::process::Output;
+use std::io::BufRead;
 
 use serde_json::json;
 
 use crate::support::http::{Client, HttpServer, json_of, request};
-use crate::support::{TempFile, program, tiny};
 
 /// The status line and the headers of the answer to a request that is `lines`, without a body.
 fn head(server: &HttpServer, lines: &[&str]) -> String {

@@ -22,11 +22,13 @@ const HTTP: &[&str] = &[
 ];
 
 /// Crates that only these files may name.
-const WALLS: [(&str, &[&str]); 5] = [
+const WALLS: [(&str, &[&str]); 7] = [
     ("llama_cpp_2", &["engine/llama.rs", "engine/sampling.rs"]),
     ("axum", HTTP),
     ("hyper", HTTP),
     ("clap", &["cli.rs", "main.rs"]),
+    ("figment", &["config/load.rs"]),
+    ("jsonschema", &["config/shape.rs"]),
     (
         "minijinja",
         &["engine/template.rs", "engine/template/tojson.rs"],

@@ -187,10 +187,15 @@ impl Server {
 
     /// Sends a call of the chat tool; its progress token is its id.
     pub(crate) fn call(&mut self, arguments: Value) -> u64 {
+        self.call_tool("chat", arguments)
+    }
+
+    /// The same of another tool.
+    pub(crate) fn call_tool(&mut self, name: &str, arguments: Value) -> u64 {
         let token = self.next_id;
         self.request(
             "tools/call",
-            json!({"name": "chat", "arguments": arguments, "_meta": {"progressToken": token}}),
+            json!({"name": name, "arguments": arguments, "_meta": {"progressToken": token}}),
         )
     }
 

@@ -1,0 +1,462 @@
+//! The file: layers, errors, commands.
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use serde_json::{Value, json};
+
+use crate::support::{Server, program, tiny};
+
+/// A folder of its own, with a file in it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str, text: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("llama-mcp-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::copy(tiny(), folder.join("crab.gguf")).unwrap();
+        std::fs::write(folder.join("llama-mcp-server.toml"), text).unwrap();
+        Self(folder)
+    }
+
+    /// Runs the program in the folder, so that it finds the file.
+    fn run(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+        let mut command = program();
+        command
+            .current_dir(&self.0)
+            .args(arguments)
+            .envs(variables.iter().copied());
+        command.output().unwrap()
+    }
+
+    fn show(&self, arguments: &[&str], variables: &[(&str, &str)]) -> String {
+        let output = self.run(&[&["config", "show"], arguments].concat(), variables);
+        assert_eq!(text(output.stderr), "");
+        text(output.stdout)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap()
+}
+
+/// The line of `key` in the table of model `a`.
+fn line_of<'a>(shown: &'a str, key: &str) -> &'a str {
+    let table = shown.split("[models.a]").nth(1).unwrap();
+    table
+        .lines()
+        .find(|line| line.starts_with(&format!("{key} =")))
+        .unwrap()
+}
+
+const ONE: &str = "[defaults]\nn_ctx = 1\n[models.a]\npath = \"crab.gguf\"\n";
+
+#[test]
+fn every_source_counts_before_those_below_it() {
+    let with_own = format!("{ONE}n_ctx = 2\n");
+    let sources = [
+        ("built in", "[models.a]\npath = \"crab.gguf\"\n", None, None),
+        ("2:9", ONE, None, None),
+        ("5:9", with_own.as_str(), None, None),
+        (
+            "LLAMA_MCP_N_CTX",
+            &with_own,
+            Some(("LLAMA_MCP_N_CTX", "3")),
+            None,
+        ),
+        (
+            "LLAMA_MCP_MODELS__A__N_CTX",
+            &with_own,
+            Some(("LLAMA_MCP_MODELS__A__N_CTX", "4")),
+            None,
+        ),
+        (
+            "--n_ctx",
+            &with_own,
+            Some(("LLAMA_MCP_MODELS__A__N_CTX", "4")),
+            Some("--n_ctx=5"),
+        ),
+        (
+            "--set models.a.n_ctx",
+            &with_own,
+            Some(("LLAMA_MCP_MODELS__A__N_CTX", "4")),
+            Some("--set=models.a.n_ctx=6"),
+        ),
+    ];
+    for (value, (origin, file, variable, flag)) in (0..).zip(sources) {
+        let folder = Folder::new("layers", file);
+        let variables: Vec<_> = variable.into_iter().collect();
+        let arguments: Vec<_> = flag.into_iter().chain(["--origin"]).collect();
+        let shown = folder.show(&arguments, &variables);
+        let line = line_of(&shown, "n_ctx");
+        let value = if value == 0 { 4096 } else { value };
+        assert!(
+            line.starts_with(&format!("n_ctx = {value} ")) && line.ends_with(origin),
+            "{line}"
+        );
+    }
+    // Within one layer, what names the model goes before what does not.
+    let folder = Folder::new("layers", &with_own);
+    let both = [
+        ("LLAMA_MCP_N_CTX", "3"),
+        ("LLAMA_MCP_MODELS__A__N_CTX", "4"),
+    ];
+    assert_eq!(line_of(&folder.show(&[], &both), "n_ctx"), "n_ctx = 4");
+    let both = ["--set=models.a.n_ctx=6", "--n_ctx=5"];
+    assert_eq!(line_of(&folder.show(&both, &[]), "n_ctx"), "n_ctx = 6");
+    // A flag for all counts before a variable for one.
+    assert_eq!(
+        line_of(
+            &folder.show(&["--n_ctx=5"], &[("LLAMA_MCP_MODELS__A__N_CTX", "4")]),
+            "n_ctx"
+        ),
+        "n_ctx = 5"
+    );
+}
+
+#[test]
+fn the_file_is_named_by_a_flag_or_a_variable_or_found() {
+    let folder = Folder::new("found", ONE);
+    let other = folder.0.join("other.toml");
+    std::fs::write(&other, ONE.replace("= 1", "= 7")).unwrap();
+    let other = other.to_str().unwrap();
+    let n_ctx = |arguments: &[&str], variables: &[(&str, &str)]| {
+        line_of(&folder.show(arguments, variables), "n_ctx").to_owned()
+    };
+    assert_eq!(n_ctx(&[], &[]), "n_ctx = 1");
+    assert_eq!(n_ctx(&[], &[("LLAMA_MCP_CONFIG", other)]), "n_ctx = 7");
+    assert_eq!(
+        n_ctx(
+            &["--config", "llama-mcp-server.toml"],
+            &[("LLAMA_MCP_CONFIG", other)]
+        ),
+        "n_ctx = 1"
+    );
+    let both = folder.run(&["--config", other, "--model", "crab.gguf"], &[]);
+    assert_eq!(both.status.code(), Some(2));
+    insta::assert_snapshot!(text(both.stderr), @r"
+    error: `--model` and `--config` are both given
+
+    hint: name the model in the file, under `[models.NAME]`
+    ");
+    let alone = folder.run(&["config", "check", "--model", "crab.gguf"], &[]);
+    assert!(
+        text(alone.stdout)
+            .contains("note: `./llama-mcp-server.toml` is not read, since --model is given")
+    );
+}
+
+#[test]
+fn texts_take_variables_and_files_and_secrets_are_not_shown() {
+    let file = r#"
+[server]
+auth = "${env:TOKEN}"
+[models.a]
+path = "${env:MODEL:-crab}.gguf"
+system = "${file:system.txt}"
+prompt_suffix = "$${x}"
+"#;
+    let folder = Folder::new("texts", file);
+    std::fs::write(folder.0.join("system.txt"), "Be brief.\n").unwrap();
+    let shown = folder.show(&[], &[("TOKEN", "hidden-word")]);
+    assert_eq!(line_of(&shown, "system"), "system = \"Be brief.\"");
+    assert_eq!(line_of(&shown, "prompt_suffix"), "prompt_suffix = \"${x}\"");
+    assert!(
+        shown.contains("auth = \"***\"") && !shown.contains("hidden-word"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn all_that_is_wrong_is_told_at_once_with_its_place_and_the_way_out() {
+    let file = r#"
+[server]
+port = "8080"
+hots = "x"
+auth = ["hidden-word"]
+
+[registry]
+memory_budget = "lots"
+
+[defaults]
+temperature = 9
+
+[models.small]
+path = "nothing.gguf"
+n_ctx = -1
+flash_attn = "onn"
+stop = "a"
+preload = "true"
+cache_type_v = "q4_0"
+max_tokens = 100
+max_tokens_limit = 50
+system = "${env:NOT_SET}"
+
+[models.big]
+description = "hm"
+idle_ttl = "soon"
+
+[models."b c"]
+path = "crab.gguf"
+tool_name = "big"
+
+[models.off]
+path = "crab.gguf"
+tool_name = "big"
+deadline = "0s"
+lora = { path = "crab.gguf" }
+
+[modles.x]
+path = "y"
+"#;
+    let folder = Folder::new("wrong", file);
+    let variables = [
+        ("LLAMA_MCP_MODELS__BIG__SEED", "x"),
+        ("LLAMA_MCP_SERVER__PROT", "1"),
+    ];
+    let output = folder.run(
+        &[
+            "config",
+            "check",
+            "--top_k",
+            "many",
+            "--set",
+            "models.big.nctx=1",
+            "--set",
+            "x",
+        ],
+        &variables,
+    );
+    assert_eq!(output.status.code(), Some(2));
+    let told = text(output.stderr);
+    assert!(!told.contains("hidden-word"), "{told}");
+    insta::assert_snapshot!(told);
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_told_by_line_and_with_the_rest() {
+    let folder = Folder::new(
+        "syntax",
+        "[models.a]\npath = crab.gguf\nn_ctx = -1\n[models.a\n",
+    );
+    let output = folder.run(&["config", "check"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    insta::assert_snapshot!(text(output.stderr), @r"
+    error: string values must be quoted, expected literal string
+     --> ./llama-mcp-server.toml:2:8
+      |
+    2 | path = crab.gguf
+      |        ^^^^^^^^^
+
+    error: `models.a.n_ctx`: must be a whole number from 0 to 100000000, found -1
+     --> ./llama-mcp-server.toml:3:9
+      |
+    3 | n_ctx = -1
+      |         ^^
+
+    error: duplicate key
+     --> ./llama-mcp-server.toml:4:9
+      |
+    4 | [models.a
+      |         ^
+
+    error: unclosed table, expected `]`
+     --> ./llama-mcp-server.toml:4:10
+      |
+    4 | [models.a
+      |          ^
+    ");
+}
+
+#[test]
+fn problems_are_told_to_programs_too() {
+    let folder = Folder::new("json", &format!("{ONE}n_batch = 0\n"));
+    let output = folder.run(
+        &["config", "check", "--format", "json"],
+        &[("LLAMA_MCP_PORT", "x")],
+    );
+    assert_eq!(output.status.code(), Some(2));
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let expected = json!({"ok": false, "problems": [
+        {"message": "`LLAMA_MCP_PORT`: must be a whole number from 0 to 65535, found the string \"x\"", "variable": "LLAMA_MCP_PORT"},
+        {"message": "`models.a.n_batch`: must be a whole number from 1 to 65536, found 0", "file": "./llama-mcp-server.toml", "line": 5, "column": 11},
+    ]});
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn a_model_that_can_never_fit_is_told_with_the_line_to_change() {
+    let file = "[registry]\nmemory_budget = \"52MiB\"\n[models.a]\npath = \"crab.gguf\"\n[models.b]\npath = \"crab.gguf\"\nn_ctx = 256\n";
+    let folder = Folder::new("memory", file);
+    let output = folder.run(&["config", "check"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    insta::assert_snapshot!(text(output.stderr), @r"
+    error: `defaults.n_ctx`: the model needs 54.0 MiB, and all models together may take 52.0 MiB; its cache is 2.2 MiB of that
+      hint: choose a smaller `n_ctx`, or `cache_type_k` and `cache_type_v` of `q8_0`
+
+    error: `models.b.n_ctx`: the model needs 52.0 MiB, and all models together may take 52.0 MiB; its cache is 288.0 KiB of that
+     --> ./llama-mcp-server.toml:7:9
+      |
+    7 | n_ctx = 256
+      |         ^^^
+      |
+      = help: choose a smaller `n_ctx`, or `cache_type_k` and `cache_type_v` of `q8_0`
+    ");
+    let output = folder.run(
+        &[
+            "config",
+            "check",
+            "--set",
+            "registry.memory_budget=60MiB",
+            "--format",
+            "json",
+        ],
+        &[],
+    );
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    // All calls at full length would take more; one fits.
+    assert_eq!(
+        (&told["ok"], &told["models"][1]["kv_cells"]),
+        (&json!(true), &json!(1024))
+    );
+    assert!(
+        told["models"][0]["kv_cells"].as_u64().unwrap() < 16_384,
+        "{told}"
+    );
+}
+
+#[test]
+fn each_model_is_a_tool_and_is_started_by_its_first_call() {
+    let file = r#"
+[defaults]
+n_threads = 1
+temperature = 0
+[models.capitals]
+path = "crab.gguf"
+description = "Knows capitals."
+[models.loud]
+path = "crab.gguf"
+tool_name = "shout"
+max_tokens = 3
+max_tokens_limit = 5
+[models.hidden]
+path = "crab.gguf"
+tool = false
+"#;
+    let folder = Folder::new("tools", file);
+    let mut command = program();
+    command.current_dir(&folder.0);
+    let mut server = Server::spawn(command);
+    let id = server.request("tools/list", json!({}));
+    let listed = server.response(id);
+    let tools = listed["result"]["tools"].as_array().unwrap();
+    let names: Vec<_> = tools
+        .iter()
+        .map(|tool| tool["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["capitals", "shout"]);
+    let description = tools[0]["description"].as_str().unwrap();
+    assert!(description.starts_with("Knows capitals. "), "{description}");
+    assert_eq!(
+        tools[1]["inputSchema"]["properties"]["max_tokens"]["maximum"],
+        5
+    );
+    assert!(crate::support::children_of(server.child.id()).is_empty());
+    let call = |server: &mut Server, tool: &str, arguments: Value| {
+        let id = server.call_tool(tool, arguments);
+        server.result(id).text
+    };
+    let france = json!({"text": "What is the capital of France?"});
+    assert_eq!(
+        call(&mut server, "capitals", france.clone()),
+        "The capital of France is Paris."
+    );
+    assert_eq!(crate::support::children_of(server.child.id()).len(), 1);
+    assert!("The capital of France".starts_with(&call(&mut server, "shout", france)));
+    assert_eq!(crate::support::children_of(server.child.id()).len(), 2);
+    let refusal = call(&mut server, "shout", json!({"text": "Hi", "max_tokens": 6}));
+    assert_eq!(
+        refusal,
+        "`max_tokens`: must be a whole number from 1 to 5, found 6"
+    );
+}
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+#[test]
+fn the_reference_and_the_schema_are_those_that_the_program_prints() {
+    for (command, path) in [
+        ("init", "config/llama-mcp-server.toml"),
+        ("schema", "config/llama-mcp-server.schema.json"),
+    ] {
+        let output = program().args(["config", command]).output().unwrap();
+        let committed = std::fs::read_to_string(repository(path)).unwrap();
+        assert!(
+            text(output.stdout) == committed,
+            "run `llama-mcp-server config {command} > {path}`"
+        );
+    }
+}
+
+#[test]
+fn every_key_of_the_reference_may_be_taken_out_of_its_comment() {
+    let reference = std::fs::read_to_string(repository("config/llama-mcp-server.toml")).unwrap();
+    let is_key = |line: &str| {
+        line.strip_prefix("# ")
+            .and_then(|line| line.split_once(" = "))
+            .is_some_and(|(key, _)| !key.contains([' ', '`']))
+    };
+    let all: Vec<&str> = reference
+        .lines()
+        .map(|line| if is_key(line) { &line[2..] } else { line })
+        .filter(|line| {
+            !line.starts_with("auth_file")
+                && !line.starts_with("lora")
+                && !line.starts_with("max_tokens_limit")
+        })
+        .collect();
+    assert!(
+        all.iter().filter(|line| line.contains(" = ")).count() >= 50,
+        "{all:?}"
+    );
+    let folder = Folder::new(
+        "reference",
+        &all.join("\n")
+            .replace("model.gguf", "crab.gguf")
+            .replace('…', "x"),
+    );
+    let output = folder.run(&["config", "check"], &[]);
+    assert_eq!(text(output.stderr), "");
+}
+
+#[test]
+fn every_example_is_valid() {
+    let model = tiny();
+    let model = model.to_str().unwrap();
+    for entry in std::fs::read_dir(repository("examples")).unwrap() {
+        let path = entry.unwrap().path();
+        let written = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            written.starts_with("#:schema ../config/llama-mcp-server.schema.json\n"),
+            "{path:?}"
+        );
+        let mut command = program();
+        command
+            .args(["config", "check"])
+            .arg(&path)
+            .env("TEAM_TOKEN", "t");
+        for name in ["QUICK", "THOROUGH", "CHAT", "CODER"] {
+            command.env(format!("{name}_MODEL"), model);
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{path:?}: {}", text(output.stderr));
+    }
+}
