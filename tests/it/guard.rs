@@ -1,7 +1,5 @@
 //! What HTTP refuses, and that it does so before it reads a body.
 
-use std::io::BufRead;
-
 use serde_json::json;
 
 use crate::support::http::{Client, HttpServer, json_of, request};
