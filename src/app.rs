@@ -79,7 +79,7 @@ async fn serve(config: &Config, output: Box<dyn ProtocolOutput>) -> anyhow::Resu
 fn start(config: &Config) -> anyhow::Result<Arc<Dispatcher>> {
     let program = Launcher::this_program().context("could not find this program's file")?;
     let launcher = Launcher::new(program).context("could not start a thread")?;
-    let registry = Arc::new(Registry::new(launcher, &config.models));
+    let registry = Arc::new(Registry::new(launcher, &config.models, &config.registry));
     registry.preload();
     Ok(Arc::new(Dispatcher::new(Catalog::new(config, &registry))))
 }

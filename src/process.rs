@@ -169,3 +169,16 @@ pub fn total_memory() -> u64 {
         .min()
         .unwrap_or(u64::MAX)
 }
+
+/// Bytes of memory that process `id` has in use now.
+pub fn memory_of(id: u32) -> Option<u64> {
+    let id = sysinfo::Pid::from_u32(id);
+    let mut system = sysinfo::System::new().ok()?;
+    let only_it = sysinfo::ProcessesToUpdate::Some(&[id]);
+    let memory = sysinfo::ProcessRefreshKind::nothing().with_memory();
+    system.refresh_processes_specifics(only_it, false, memory);
+    system
+        .process(id)
+        .map(sysinfo::Process::memory)
+        .filter(|bytes| *bytes > 0)
+}

@@ -13,7 +13,7 @@ use crate::config::{Defaults, ModelConfig};
 use crate::engine::{
     Conversation, FinishReason, GenerateRequest, Generation, Message, Phase, Role, SamplingParams,
 };
-use crate::registry::{CallContext, Registry};
+use crate::registry::{CallContext, Registry, RegistryError};
 use crate::worker::client::CallError;
 
 const ARGUMENTS: [&str; 12] = [
@@ -389,7 +389,11 @@ fn empty_answer(
     })
 }
 
-fn failure(error: &CallError) -> ToolOutput {
+fn failure(error: &RegistryError) -> ToolOutput {
+    let error = match error {
+        RegistryError::Refused(refusal) => return ToolOutput::error(refusal.to_string()),
+        RegistryError::Call(error) => error,
+    };
     let hint = match error {
         CallError::Engine(error) => error.hint.clone(),
         CallError::NotStarted(_) | CallError::Stuck => {

@@ -19,6 +19,7 @@ use process::Process;
 
 use super::{Command, Event, WIRE_VERSION};
 use crate::config::LoadSettings;
+use crate::config::units::human;
 use crate::engine::{CancelReason, EngineError, GenerateRequest, Generation, Update};
 
 /// How far a call is, for people.
@@ -27,6 +28,8 @@ pub enum Progress {
     /// The worker is being started.
     #[default]
     Starting,
+    /// Other models take the memory, and are busy.
+    WaitingForRoom,
     /// The model is being loaded; percent.
     Loading(u8),
     /// Place in the queue, 1 is next.
@@ -71,6 +74,18 @@ pub struct Worker {
     ids: Arc<AtomicU64>,
 }
 
+/// What becomes of a worker, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Life {
+    /// It serves. Bytes of memory that its process takes, where known.
+    Loaded(Option<u64>),
+    /// It takes no more calls: none where it was not needed any more or died after it had served, else why it could not load,
+    /// and whether it died of that.
+    Ending(Option<(String, bool)>),
+    /// Its process is gone, and its memory is free.
+    Gone,
+}
+
 enum ToTask {
     Generate(u64, Call, String, GenerateRequest),
     Cancel(u64, CancelReason),
@@ -85,11 +100,17 @@ struct Call {
 }
 
 impl Worker {
-    /// Starts a worker for `model`, called `name` in logs. Returns at once; what goes wrong is told to every call.
-    pub fn start(launcher: &Launcher, name: String, model: LoadSettings) -> Self {
+    /// Starts a worker for `model`, called `name` in logs. Returns at once; what goes wrong is told to every call, and what
+    /// becomes of it to `life`.
+    pub fn start(
+        launcher: &Launcher,
+        name: String,
+        model: LoadSettings,
+        life: impl Fn(Life) + Send + 'static,
+    ) -> Self {
         let (to_task, inbox) = mpsc::unbounded_channel();
         let launcher = launcher.clone();
-        tokio::spawn(async move { Task::run(&launcher, name, model, inbox).await });
+        tokio::spawn(async move { Task::run(&launcher, name, model, inbox, Box::new(life)).await });
         Self {
             to_task,
             ids: Arc::new(AtomicU64::new(1)),
@@ -176,6 +197,7 @@ struct Task {
     calls: HashMap<u64, Call>,
     /// The last percent; none once the model is loaded.
     loading: Option<u8>,
+    life: Box<dyn Fn(Life) + Send>,
 }
 
 impl Task {
@@ -184,11 +206,15 @@ impl Task {
         name: String,
         model: LoadSettings,
         mut inbox: mpsc::UnboundedReceiver<ToTask>,
+        life: Box<dyn Fn(Life) + Send>,
     ) {
         tracing::info!(model = name, path = %model.path.display(), "loading");
         let (process, stdout) = match launcher.spawn(&name).await {
             Ok(started) => started,
             Err(error) => {
+                inbox.close();
+                life(Life::Ending(Some((error.to_string(), false))));
+                life(Life::Gone);
                 return refuse_all(inbox, &CallError::NotStarted(error.to_string())).await;
             }
         };
@@ -198,28 +224,43 @@ impl Task {
             process,
             calls: HashMap::new(),
             loading: Some(0),
+            life,
         };
         let failure = task.serve(&mut inbox, BufReader::new(stdout)).await;
         // From here on new calls go to a new worker; those that are still in the channel get the same error.
         inbox.close();
         let failure = match failure {
-            End::Unused => return task.process.end().await,
+            End::Unused => {
+                (task.life)(Life::Ending(None));
+                task.process.end().await;
+                return (task.life)(Life::Gone);
+            }
             End::LoadFailed(error) => {
+                (task.life)(Life::Ending(Some((error.to_string(), false))));
                 task.process.end().await;
                 CallError::Engine(error)
             }
             End::OtherVersion(version) => {
+                (task.life)(Life::Ending(Some((
+                    "it is of another version".into(),
+                    false,
+                ))));
                 task.process.end().await;
                 let text = format!(
                     "its wire has version {version}, the server's {WIRE_VERSION}; restart the server"
                 );
                 CallError::NotStarted(text)
             }
-            End::Died => CallError::Died {
-                reason: task.process.reason().await,
-                begun: false,
-            },
+            End::Died => {
+                let reason = task.process.reason().await;
+                (task.life)(Life::Ending(task.loading.map(|_| (reason.clone(), true))));
+                CallError::Died {
+                    reason,
+                    begun: false,
+                }
+            }
         };
+        (task.life)(Life::Gone);
         tracing::error!(model = task.name, "{failure}");
         task.fail_all(&failure);
         refuse_all(inbox, &failure).await;
@@ -276,11 +317,14 @@ impl Task {
             }
             Event::Ready(ready) => {
                 self.loading = None;
+                let memory = self.process.memory();
+                (self.life)(Life::Loaded(memory));
                 tracing::info!(
                     model = self.name,
                     load_ms = ready.load_ms,
                     n_ctx = ready.n_ctx,
                     kv_cells = ready.kv_cells,
+                    memory = memory.map(human),
                     "model loaded"
                 );
             }

@@ -123,6 +123,11 @@ pub(super) struct Process {
 }
 
 impl Process {
+    /// Bytes of memory that it takes.
+    pub(super) fn memory(&self) -> Option<u64> {
+        crate::process::memory_of(self.child.id()?)
+    }
+
     /// Sends a command; never waits, and is lost when the worker has ended, which its events tell.
     pub(super) fn send(&self, command: &worker::Command) {
         let mut line = serde_json::to_vec(command).expect("a command has only string keys");

@@ -31,9 +31,20 @@ impl HttpServer {
         command
             .arg("--model")
             .arg(tiny())
-            .args(["--n_threads", "1", "--transport", "http", "--port", "0"])
+            .args(["--n_threads", "1"])
             .args(flags)
             .envs(variables.iter().copied());
+        Self::spawn(command)
+    }
+
+    pub(crate) fn with_config(file: &std::path::Path) -> Self {
+        let mut command = program();
+        command.arg("--config").arg(file);
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: std::process::Command) -> Self {
+        command.args(["--transport", "http", "--port", "0"]);
         let mut child = spawn_piped(&mut command);
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::new(Mutex::new(String::new()));

@@ -1,0 +1,175 @@
+//! Who must go so that a model fits: pure.
+
+use tokio::time::Instant;
+
+use super::residency::Shared;
+use crate::config::units::human;
+
+/// A model that takes memory.
+#[derive(Debug, Clone, Copy)]
+pub struct Occupant<'name> {
+    /// Its name.
+    pub name: &'name str,
+    /// Bytes that it takes.
+    pub memory: u64,
+    /// Since when nobody holds it, if it may go for that.
+    pub idle_since: Option<Instant>,
+    /// Never goes for room.
+    pub is_pinned: bool,
+    /// Is about to be gone.
+    pub is_ending: bool,
+}
+
+/// Whether a model can be loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Room {
+    /// At once.
+    There,
+    /// When these have gone.
+    After(Vec<String>),
+    /// When calls have ended, or processes that are ending are gone.
+    Busy,
+    /// Not at all: why.
+    Never(String),
+}
+
+/// Where a model of `need` bytes finds room among `occupants`. `free` is what the machine, or the container, has left: idle
+/// models go for that too, but a model alone is loaded whatever it says, since file pages and estimates err.
+pub fn room_for(need: u64, occupants: &[Occupant<'_>], shared: Shared, free: Option<u64>) -> Room {
+    let max_loaded = shared.max_loaded.unwrap_or(usize::MAX);
+    let pinned = occupants.iter().filter(|occupant| occupant.is_pinned);
+    let pinned_bytes: u64 = pinned.clone().map(|occupant| occupant.memory).sum();
+    if need.saturating_add(pinned_bytes) > shared.budget {
+        let held = match pinned_bytes {
+            0 => String::new(),
+            bytes => format!(", of which pinned models hold {}", human(bytes)),
+        };
+        let text = format!(
+            "the model needs {}, and all models together may take {}{held}; choose a smaller `n_ctx` or quantization, or raise `memory_budget`",
+            human(need),
+            human(shared.budget)
+        );
+        return Room::Never(text);
+    }
+    if pinned.count() >= max_loaded {
+        return Room::Never(format!(
+            "as many models as may be loaded, {max_loaded}, are pinned; raise `max_loaded`"
+        ));
+    }
+    let fits = |memory: u64, count: usize, freed: u64| {
+        let has_memory = memory.saturating_add(need) <= shared.budget;
+        let is_free = free.is_none_or(|free| free.saturating_add(freed) >= need);
+        (has_memory && count < max_loaded, is_free)
+    };
+    let mut memory: u64 = occupants.iter().map(|occupant| occupant.memory).sum();
+    let mut count = occupants.len();
+    if fits(memory, count, 0) == (true, true) {
+        return Room::There;
+    }
+    let mut idle: Vec<_> = occupants
+        .iter()
+        .filter_map(|occupant| Some((occupant.idle_since?, occupant)))
+        .collect();
+    idle.sort_by_key(|(since, _)| *since);
+    let (mut gone, mut freed) = (Vec::new(), 0_u64);
+    for (_, occupant) in idle {
+        memory -= occupant.memory;
+        freed = freed.saturating_add(occupant.memory);
+        count -= 1;
+        gone.push(occupant.name.to_owned());
+        if fits(memory, count, freed) == (true, true) {
+            return Room::After(gone);
+        }
+    }
+    // The budget allows it and there is nobody left to go: what the machine says of itself is not the last word.
+    let is_anyone_ending = occupants.iter().any(|occupant| occupant.is_ending);
+    match fits(memory, count, freed) {
+        (true, _) if is_anyone_ending => Room::Busy,
+        (true, _) if gone.is_empty() => Room::There,
+        (true, _) => Room::After(gone),
+        (false, _) => Room::Busy,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn occupant(name: &str, memory: u64, idle_for: Option<u64>, now: Instant) -> Occupant<'_> {
+        Occupant {
+            name,
+            memory,
+            idle_since: idle_for.map(|seconds| now - Duration::from_secs(seconds)),
+            is_pinned: false,
+            is_ending: false,
+        }
+    }
+
+    const SHARED: Shared = Shared {
+        budget: 100,
+        max_loaded: None,
+    };
+
+    fn after(names: &[&str]) -> Room {
+        Room::After(names.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn the_one_that_idled_longest_goes_first_and_no_more_than_needed() {
+        let now = Instant::now();
+        let occupants = [
+            occupant("a", 30, Some(5), now),
+            occupant("b", 30, Some(9), now),
+            occupant("c", 30, None, now),
+        ];
+        assert_eq!(room_for(10, &occupants, SHARED, None), Room::There);
+        assert_eq!(room_for(30, &occupants, SHARED, None), after(&["b"]));
+        assert_eq!(room_for(60, &occupants, SHARED, None), after(&["b", "a"]));
+        assert_eq!(room_for(80, &occupants, SHARED, None), Room::Busy);
+        assert!(matches!(
+            room_for(101, &occupants, SHARED, None),
+            Room::Never(_)
+        ));
+    }
+
+    #[test]
+    fn pinned_models_never_go_and_what_they_hold_is_not_to_be_had() {
+        let now = Instant::now();
+        let pinned = Occupant {
+            is_pinned: true,
+            ..occupant("p", 50, None, now)
+        };
+        assert_eq!(room_for(50, &[pinned], SHARED, None), Room::There);
+        let Room::Never(text) = room_for(51, &[pinned], SHARED, None) else {
+            panic!("it can never fit")
+        };
+        assert!(text.starts_with("the model needs 51 B, and all models together may take 100 B, of which pinned models hold 50 B;"), "{text}");
+    }
+
+    #[test]
+    fn only_so_many_are_loaded_at_once() {
+        let now = Instant::now();
+        let shared = Shared {
+            max_loaded: Some(1),
+            ..SHARED
+        };
+        assert_eq!(
+            room_for(1, &[occupant("a", 1, Some(1), now)], shared, None),
+            after(&["a"])
+        );
+        assert_eq!(
+            room_for(1, &[occupant("a", 1, None, now)], shared, None),
+            Room::Busy
+        );
+    }
+
+    #[test]
+    fn idle_models_go_for_memory_that_others_took_but_one_alone_is_loaded_anyway() {
+        let now = Instant::now();
+        let occupants = [occupant("a", 10, Some(1), now)];
+        assert_eq!(room_for(20, &occupants, SHARED, Some(15)), after(&["a"]));
+        assert_eq!(room_for(20, &[], SHARED, Some(15)), Room::There);
+    }
+}

@@ -1,0 +1,519 @@
+//! Which models are loaded: the decisions, as a state machine. Pure: time and free memory come in as arguments, what is to be
+//! done goes out as [`Action`]s, in order.
+//!
+//! - A model has one worker at most. One that is ending counts, with its memory, until its process is gone.
+//! - A call holds its model by a lease, and a model with a lease is never ended: not for room, not for idleness.
+//! - Calls that need a load that has no room wait in order. For the first of them idle models go, the one that idled longest
+//!   first, and only if that suffices; else it waits for leases to end.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::budget::{Occupant, Room, room_for};
+
+/// A worker's number; never used twice.
+pub type WorkerId = u64;
+
+/// A call's number.
+pub type CallId = u64;
+
+/// After a failed load the next one comes no sooner than this, then twice that, and so on.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest of these pauses.
+const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+
+/// A model whose process died in so many loads on end is not tried again until its file changes.
+const DEATHS_TO_GIVE_UP: u32 = 3;
+
+/// What the machine knows of a model beforehand.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelTerms {
+    /// Bytes that it will take.
+    pub need: u64,
+    /// Never ended for room.
+    pub pin: bool,
+    /// Ended when it idled for so long.
+    pub idle_ttl: Option<Duration>,
+}
+
+/// Which file a model was loaded from: its length and its time of change.
+pub type Stamp = Option<(u64, std::time::SystemTime)>;
+
+/// What all models share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shared {
+    /// Bytes of all together.
+    pub budget: u64,
+    /// Models at once.
+    pub max_loaded: Option<usize>,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Start a worker for the model.
+    Start(String, WorkerId),
+    /// End the worker: nobody holds it.
+    End(WorkerId),
+    /// Give the call this worker.
+    Grant(CallId, WorkerId),
+    /// Tell the call that it cannot be served.
+    Refuse(CallId, Refusal),
+}
+
+/// Why a call is not served.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The model can never have its memory.
+    #[error("{0}")]
+    NeverFits(String),
+    /// The last load failed just now.
+    #[error("the model could not be loaded: {cause}; it is tried again in {} s", pause.as_secs().max(1))]
+    Paused {
+        /// Why it failed.
+        cause: String,
+        /// Until the next try.
+        pause: Duration,
+    },
+    /// Its process died in every load.
+    #[error(
+        "the model's process died {DEATHS_TO_GIVE_UP} times while it was loaded ({cause}); it is tried again when its file changes"
+    )]
+    GivenUp {
+        /// How it died last.
+        cause: String,
+    },
+}
+
+/// How a worker ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// As it was told, or after it had served.
+    Done,
+    /// It could not load its model.
+    LoadFailed(String),
+    /// It died while it loaded.
+    DiedLoading(String),
+}
+
+#[derive(Debug)]
+struct Slot {
+    terms: ModelTerms,
+    state: State,
+    /// Loads that failed on end; why the last did, when the next may come, and of which file.
+    failures: Option<Failures>,
+}
+
+#[derive(Debug)]
+struct Failures {
+    count: u32,
+    deaths: u32,
+    cause: String,
+    retry_at: Instant,
+    stamp: Stamp,
+}
+
+#[derive(Debug)]
+enum State {
+    Unloaded,
+    Running {
+        worker: WorkerId,
+        memory: u64,
+        leases: usize,
+        idle_since: Instant,
+        /// Else it is still being loaded, and that is no idling.
+        is_loaded: bool,
+        stamp: Stamp,
+    },
+    Ending {
+        worker: WorkerId,
+        memory: u64,
+        stamp: Stamp,
+    },
+}
+
+/// A call that waits for room.
+#[derive(Debug)]
+struct Waiting {
+    call: CallId,
+    model: String,
+    stamp: Stamp,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Residency {
+    shared: Shared,
+    slots: BTreeMap<String, Slot>,
+    waiting: VecDeque<Waiting>,
+    /// The workers of the calls that have a lease.
+    leases: BTreeMap<CallId, String>,
+    next_worker: WorkerId,
+    actions: Vec<Action>,
+}
+
+impl Residency {
+    /// No model is loaded yet.
+    pub fn new(shared: Shared, models: impl IntoIterator<Item = (String, ModelTerms)>) -> Self {
+        let slot = |(name, terms)| {
+            let slot = Slot {
+                terms,
+                state: State::Unloaded,
+                failures: None,
+            };
+            (name, slot)
+        };
+        Self {
+            shared,
+            slots: models.into_iter().map(slot).collect(),
+            waiting: VecDeque::new(),
+            leases: BTreeMap::new(),
+            next_worker: 1,
+            actions: Vec::new(),
+        }
+    }
+
+    /// What is to be done since the last time, in order.
+    pub fn take_actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Whether a call of `model` gets a worker at once.
+    pub fn is_running(&self, model: &str) -> bool {
+        let slot = self.slots.get(model);
+        slot.is_some_and(|slot| matches!(slot.state, State::Running { .. }))
+    }
+
+    /// Whether calls wait for room.
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// A call wants `model`, whose file is now `stamp`. It gets a worker, a refusal, or waits; then [`Self::release`] follows.
+    pub fn call(
+        &mut self,
+        call: CallId,
+        model: &str,
+        stamp: Stamp,
+        free: Option<u64>,
+        now: Instant,
+    ) {
+        let Some(slot) = self.slots.get_mut(model) else {
+            return;
+        };
+        if let State::Running { worker, leases, .. } = &mut slot.state {
+            *leases += 1;
+            self.leases.insert(call, model.to_owned());
+            return self.actions.push(Action::Grant(call, *worker));
+        }
+        if let Some(refusal) = slot.refusal(stamp, now) {
+            return self.actions.push(Action::Refuse(call, refusal));
+        }
+        self.waiting.push_back(Waiting {
+            call,
+            model: model.to_owned(),
+            stamp,
+        });
+        self.admit(free, now);
+    }
+
+    /// A call is over, or does not wait any more.
+    pub fn release(&mut self, call: CallId, free: Option<u64>, now: Instant) {
+        self.waiting.retain(|waiting| waiting.call != call);
+        if let Some(model) = self.leases.remove(&call)
+            && let Some(Slot {
+                state: State::Running {
+                    leases, idle_since, ..
+                },
+                ..
+            }) = self.slots.get_mut(&model)
+        {
+            *leases -= 1;
+            *idle_since = now;
+        }
+        self.admit(free, now);
+    }
+
+    /// A worker has loaded its model and takes `memory` bytes, where that can be measured.
+    pub fn loaded(
+        &mut self,
+        worker: WorkerId,
+        measured: Option<u64>,
+        free: Option<u64>,
+        now: Instant,
+    ) {
+        for slot in self.slots.values_mut() {
+            if let State::Running {
+                worker: own,
+                memory,
+                idle_since,
+                is_loaded,
+                ..
+            } = &mut slot.state
+                && *own == worker
+            {
+                *memory = measured.unwrap_or(*memory);
+                *idle_since = now;
+                *is_loaded = true;
+                slot.failures = None;
+            }
+        }
+        self.admit(free, now);
+    }
+
+    /// A worker does not take calls any more; its process is still there. May be told again, with the reason.
+    pub fn ending(&mut self, worker: WorkerId, ended: Ended, now: Instant) {
+        let mut slots = self.slots.iter_mut();
+        let Some((name, slot)) = slots.find(|(_, slot)| slot.state.worker() == Some(worker)) else {
+            return;
+        };
+        if let Some(stamp) = slot.end() {
+            slot.fail(ended, stamp, now);
+        }
+        // Its calls are told by the worker itself; what they hold is gone.
+        self.leases.retain(|_, model| model != name);
+    }
+
+    /// A worker's process is gone.
+    pub fn gone(&mut self, worker: WorkerId, free: Option<u64>, now: Instant) {
+        for slot in self.slots.values_mut() {
+            if matches!(slot.state, State::Ending { worker: own, .. } if own == worker) {
+                slot.state = State::Unloaded;
+            }
+        }
+        self.admit(free, now);
+    }
+
+    /// Ends what idled for too long; gives the next time at which something may.
+    pub fn tick(&mut self, now: Instant) -> Option<Instant> {
+        let mut next: Option<Instant> = None;
+        for slot in self.slots.values_mut() {
+            let State::Running {
+                worker,
+                leases: 0,
+                idle_since,
+                is_loaded: true,
+                ..
+            } = slot.state
+            else {
+                continue;
+            };
+            let Some(due) = slot.terms.idle_ttl.map(|ttl| idle_since + ttl) else {
+                continue;
+            };
+            if due <= now {
+                slot.end();
+                self.actions.push(Action::End(worker));
+            } else {
+                next = Some(next.map_or(due, |next| next.min(due)));
+            }
+        }
+        next
+    }
+
+    /// Starts what has room, in order.
+    fn admit(&mut self, free: Option<u64>, now: Instant) {
+        while let Some(first) = self.waiting.front() {
+            let (call, model, stamp) = (first.call, first.model.clone(), first.stamp);
+            let Some(slot) = self.slots.get(&model) else {
+                return;
+            };
+            match &slot.state {
+                State::Running { .. } => {}
+                // Its process must be gone before another one is started.
+                State::Ending { .. } => return,
+                State::Unloaded => {
+                    // The load that it waited for may have failed meanwhile.
+                    let refusal = slot
+                        .refusal(stamp, now)
+                        .or_else(|| self.make_room(&model, free)?.err());
+                    if let Some(refusal) = refusal {
+                        self.waiting.pop_front();
+                        self.actions.push(Action::Refuse(call, refusal));
+                        continue;
+                    }
+                    if !self.has_room(&model, free) {
+                        return;
+                    }
+                    self.start(&model, stamp, now);
+                }
+            }
+            self.grant_all(&model);
+        }
+    }
+
+    /// Gives the running worker of `model` to all that wait for it.
+    fn grant_all(&mut self, model: &str) {
+        let Some(Slot {
+            state: State::Running { worker, leases, .. },
+            ..
+        }) = self.slots.get_mut(model)
+        else {
+            return;
+        };
+        let (granted, rest) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|waiting| waiting.model == model);
+        self.waiting = rest;
+        let granted: VecDeque<Waiting> = granted;
+        for waiting in granted {
+            *leases += 1;
+            self.leases.insert(waiting.call, model.to_owned());
+            self.actions.push(Action::Grant(waiting.call, *worker));
+        }
+    }
+
+    fn start(&mut self, model: &str, stamp: Stamp, now: Instant) {
+        let worker = self.next_worker;
+        self.next_worker += 1;
+        if let Some(slot) = self.slots.get_mut(model) {
+            slot.state = State::Running {
+                worker,
+                memory: slot.terms.need,
+                leases: 0,
+                idle_since: now,
+                is_loaded: false,
+                stamp,
+            };
+            self.actions.push(Action::Start(model.to_owned(), worker));
+        }
+    }
+
+    fn room(&self, model: &str, free: Option<u64>) -> Room {
+        let need = self.slots.get(model).map_or(0, |slot| slot.terms.need);
+        let occupants: Vec<Occupant<'_>> = self
+            .slots
+            .iter()
+            .filter_map(|(name, slot)| slot.occupant(name))
+            .collect();
+        room_for(need, &occupants, self.shared, free)
+    }
+
+    fn has_room(&self, model: &str, free: Option<u64>) -> bool {
+        self.room(model, free) == Room::There
+    }
+
+    /// Ends idle models where that gives `model` its room. A refusal where it can never have it.
+    fn make_room(&mut self, model: &str, free: Option<u64>) -> Option<Result<(), Refusal>> {
+        match self.room(model, free) {
+            Room::There | Room::Busy => None,
+            Room::Never(text) => Some(Err(Refusal::NeverFits(text))),
+            Room::After(names) => {
+                for name in names {
+                    if let Some(slot) = self.slots.get_mut(&name)
+                        && let Some(worker) = slot.state.worker()
+                    {
+                        slot.end();
+                        self.actions.push(Action::End(worker));
+                    }
+                }
+                Some(Ok(()))
+            }
+        }
+    }
+}
+
+impl State {
+    fn worker(&self) -> Option<WorkerId> {
+        match self {
+            Self::Unloaded => None,
+            Self::Running { worker, .. } | Self::Ending { worker, .. } => Some(*worker),
+        }
+    }
+}
+
+impl Slot {
+    /// Its worker, where there is one, is about to end; gives the file that it loaded.
+    fn end(&mut self) -> Option<Stamp> {
+        let (worker, memory, stamp) = match self.state {
+            State::Unloaded => return None,
+            State::Running {
+                worker,
+                memory,
+                stamp,
+                ..
+            }
+            | State::Ending {
+                worker,
+                memory,
+                stamp,
+            } => (worker, memory, stamp),
+        };
+        self.state = State::Ending {
+            worker,
+            memory,
+            stamp,
+        };
+        Some(stamp)
+    }
+
+    /// Why the model is not loaded for the asking.
+    fn refusal(&self, stamp: Stamp, now: Instant) -> Option<Refusal> {
+        // Another file may be another matter.
+        let failures = self
+            .failures
+            .as_ref()
+            .filter(|failures| failures.stamp == stamp)?;
+        let cause = failures.cause.clone();
+        if failures.deaths >= DEATHS_TO_GIVE_UP {
+            return Some(Refusal::GivenUp { cause });
+        }
+        let pause = failures
+            .retry_at
+            .checked_duration_since(now)
+            .filter(|pause| !pause.is_zero())?;
+        Some(Refusal::Paused { cause, pause })
+    }
+
+    fn fail(&mut self, ended: Ended, stamp: Stamp, now: Instant) {
+        let (cause, is_death) = match ended {
+            Ended::Done => return,
+            Ended::LoadFailed(cause) => (cause, false),
+            Ended::DiedLoading(cause) => (cause, true),
+        };
+        let last = self.failures.take().filter(|last| last.stamp == stamp);
+        let (count, deaths) = last.map_or((0, 0), |last| (last.count, last.deaths));
+        let pause = FIRST_PAUSE
+            .saturating_mul(2_u32.saturating_pow(count))
+            .min(LONGEST_PAUSE);
+        self.failures = Some(Failures {
+            count: count + 1,
+            deaths: if is_death { deaths + 1 } else { 0 },
+            cause,
+            retry_at: now + pause,
+            stamp,
+        });
+    }
+
+    fn occupant<'slot>(&self, name: &'slot str) -> Option<Occupant<'slot>> {
+        let occupant = match self.state {
+            State::Unloaded => return None,
+            State::Running {
+                memory,
+                leases,
+                idle_since,
+                ..
+            } => Occupant {
+                name,
+                memory,
+                idle_since: (leases == 0 && !self.terms.pin).then_some(idle_since),
+                is_pinned: self.terms.pin,
+                is_ending: false,
+            },
+            State::Ending { memory, .. } => Occupant {
+                name,
+                memory,
+                idle_since: None,
+                is_pinned: false,
+                is_ending: true,
+            },
+        };
+        Some(occupant)
+    }
+}
+
+#[cfg(test)]
+mod tests;

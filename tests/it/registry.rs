@@ -1,0 +1,183 @@
+//! Several models: loaded when called, let go for room and for idleness, never under a call.
+
+use std::path::PathBuf;
+use std::thread;
+
+use serde_json::json;
+
+use crate::support::http::HttpServer;
+use crate::support::{Server, TempFile, children_of, memory_of, program, tiny, wait_for_end_of};
+
+const FRANCE: &str = "What is the capital of France?";
+const PARIS: &str = "The capital of France is Paris.";
+
+/// A file of tiny models called `a`, `b` … with `head` before them.
+fn file_of(name: &str, head: &str, models: usize) -> TempFile {
+    let mut text =
+        format!("{head}\n[defaults]\nn_threads = 1\ntemperature = 0\nrepeat_penalty = 1.0\n");
+    for model in ["a", "b", "c", "d"].iter().take(models) {
+        text += &format!("[models.{model}]\npath = {:?}\n", tiny());
+    }
+    TempFile::new(&format!("{name}.toml"), text.as_bytes())
+}
+
+fn serve(file: &TempFile) -> Server {
+    let mut command = program();
+    command.arg("--config").arg(&file.0);
+    Server::spawn(command)
+}
+
+fn ask(server: &mut Server, model: &str) -> String {
+    let id = server.call_tool(model, json!({"text": FRANCE}));
+    let result = server.result(id);
+    assert!(!result.is_error, "{}", result.text);
+    result.text
+}
+
+/// A tiny model is estimated at 61 MiB and takes about 30: of these only one fits.
+const ROOM_FOR_ONE: &str = "[registry]\nmemory_budget = \"80MiB\"";
+
+#[test]
+fn models_that_do_not_fit_together_take_turns() {
+    let file = file_of("turns", ROOM_FOR_ONE, 3);
+    let mut server = serve(&file);
+    for model in ["a", "b", "a", "c", "b", "a"] {
+        assert_eq!(ask(&mut server, model), PARIS);
+        assert_eq!(children_of(server.child.id()).len(), 1);
+    }
+}
+
+#[test]
+fn a_busy_model_is_not_unloaded_and_who_waits_for_its_memory_is_told() {
+    let file = file_of("busy", ROOM_FOR_ONE, 2);
+    let mut server = serve(&file);
+    let song = server.call_tool("a", json!({"text": "Sing forever.", "max_tokens": 4000}));
+    server.wait_for_progress(song, |message| message.starts_with("la la"));
+    let worker = children_of(server.child.id());
+    let waiting = server.call_tool("b", json!({"text": FRANCE}));
+    server.wait_for_progress(waiting, |message| {
+        message == "waiting for memory: other models are busy"
+    });
+    assert_eq!(children_of(server.child.id()), worker);
+    server.cancel(song);
+    assert_eq!(server.result(waiting).text, PARIS);
+}
+
+#[test]
+fn a_deadline_counts_while_a_call_waits_for_memory() {
+    let file = file_of("deadline", ROOM_FOR_ONE, 2);
+    let mut server = serve(&file);
+    let song = server.call_tool("a", json!({"text": "Sing forever.", "max_tokens": 4000}));
+    server.wait_for_progress(song, |message| message.starts_with("la la"));
+    let id = server.call_tool("b", json!({"text": FRANCE, "deadline": 0.2}));
+    let result = server.result(id);
+    assert_eq!(
+        (result.is_error, result.text.as_str()),
+        (
+            true,
+            "no answer within the deadline of 0.2 s: the call was still waiting to begin; allow more time or try again later"
+        )
+    );
+}
+
+#[test]
+fn a_model_that_can_never_fit_is_refused_with_the_numbers() {
+    let file = file_of("never", "[registry]\nmemory_budget = \"40MiB\"", 1);
+    let mut server = serve(&file);
+    let id = server.call_tool("a", json!({"text": FRANCE}));
+    let result = server.result(id);
+    assert!(result.is_error);
+    insta::assert_snapshot!(result.text, @"the model needs 54.0 MiB, and all models together may take 40.0 MiB; choose a smaller `n_ctx` or quantization, or raise `memory_budget`");
+}
+
+#[test]
+fn a_model_that_idles_is_unloaded_and_loaded_again_when_it_is_called() {
+    let file = file_of("idle", "[registry]\nidle_ttl = \"300ms\"", 1);
+    let mut server = serve(&file);
+    assert_eq!(ask(&mut server, "a"), PARIS);
+    for worker in children_of(server.child.id()) {
+        wait_for_end_of(worker);
+    }
+    assert_eq!(ask(&mut server, "a"), PARIS);
+}
+
+#[test]
+fn a_model_file_that_was_replaced_is_picked_up_at_the_next_load() {
+    let model = TempFile::new("replaced.gguf", &std::fs::read(tiny()).unwrap());
+    let text = format!(
+        "[registry]\nidle_ttl = \"300ms\"\n[models.a]\npath = {:?}\nn_threads = 1\ntemperature = 0\n",
+        model.0
+    );
+    let file = TempFile::new("replaced.toml", text.as_bytes());
+    let mut server = serve(&file);
+    assert_eq!(ask(&mut server, "a"), PARIS);
+    for worker in children_of(server.child.id()) {
+        wait_for_end_of(worker);
+    }
+    std::fs::write(&model.0, b"GGUF").unwrap();
+    let id = server.call_tool("a", json!({"text": FRANCE}));
+    let refused = server.result(id).text;
+    assert!(refused.contains("could not load the model"), "{refused}");
+    let id = server.call_tool("a", json!({"text": FRANCE}));
+    let paused = server.result(id).text;
+    assert!(paused.contains("it is tried again in 1 s"), "{paused}");
+    // Another file is another matter.
+    std::fs::copy(tiny(), &model.0).unwrap();
+    assert_eq!(ask(&mut server, "a"), PARIS);
+}
+
+#[test]
+fn two_hundred_calls_from_eight_clients_over_four_models_of_which_two_fit() {
+    let file = file_of("load", "[registry]\nmax_loaded = 2", 4);
+    let server = HttpServer::with_config(&file.0);
+    thread::scope(|scope| {
+        for n in 0..8 {
+            let mut client = server.client();
+            scope.spawn(move || {
+                for turn in 0..25 {
+                    let model = ["a", "b", "c", "d"][(n * 7 + turn * 3 + turn / 4) % 4];
+                    let arguments = json!({"text": FRANCE});
+                    let answer = client
+                        .request("tools/call", json!({"name": model, "arguments": arguments}));
+                    assert_eq!(answer["result"]["content"][0]["text"], PARIS, "{answer}");
+                }
+            });
+        }
+    });
+    assert!(children_of(server.child.id()).len() <= 2);
+    let memory = memory_of(server.child.id(), "VmHWM");
+    assert!(memory < 40 << 20, "{memory}");
+}
+
+#[test]
+fn real_models_share_a_budget() {
+    let smollm2 = crate::support::smollm2();
+    let models: [(&str, PathBuf); 4] = [
+        ("smol", smollm2),
+        ("crab", tiny()),
+        ("crab_f16", tiny().with_file_name("tiny-crab-chat.F16.gguf")),
+        ("crab_q4", tiny().with_file_name("tiny-crab-chat.Q4_0.gguf")),
+    ];
+    for budget in ["300MiB", "380MiB", "450MiB"] {
+        let mut text = format!(
+            "[registry]\nmemory_budget = \"{budget}\"\n[defaults]\nparallel = 1\nn_threads = 1\ntemperature = 0\nrepeat_penalty = 1.0\n"
+        );
+        for (name, path) in &models {
+            text += &format!("[models.{name}]\npath = {path:?}\n");
+        }
+        let file = TempFile::new(&format!("real-{budget}.toml"), text.as_bytes());
+        let mut server = serve(&file);
+        for model in [
+            "smol", "crab", "crab_f16", "smol", "crab_q4", "crab", "smol",
+        ] {
+            let answer = if model == "smol" {
+                let text = "What is the capital of France? Answer in one sentence.";
+                let id = server.call_tool(model, json!({"text": text, "max_tokens": 20}));
+                server.result(id).text
+            } else {
+                ask(&mut server, model)
+            };
+            assert_eq!(answer, PARIS, "{model} in {budget}");
+        }
+    }
+}
