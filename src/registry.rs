@@ -1,7 +1,7 @@
 //! The models of the server: which worker serves a call, and which workers there are.
 //!
 //! [`residency`] decides, under one short lock; here its actions are carried out, and what becomes of workers is told to it.
-//! A call holds a [`Lease`]: while there is one, its model stays.
+//! A call holds a lease: while there is one, its model stays.
 
 pub mod budget;
 pub mod memory;

@@ -1,6 +1,6 @@
 //! Several models: loaded when called, let go for room and for idleness, never under a call.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use serde_json::json;
@@ -16,9 +16,13 @@ fn file_of(name: &str, head: &str, models: usize) -> TempFile {
     let mut text =
         format!("{head}\n[defaults]\nn_threads = 1\ntemperature = 0\nrepeat_penalty = 1.0\n");
     for model in ["a", "b", "c", "d"].iter().take(models) {
-        text += &format!("[models.{model}]\npath = {:?}\n", tiny());
+        text.push_str(&table(model, &tiny()));
     }
     TempFile::new(&format!("{name}.toml"), text.as_bytes())
+}
+
+fn table(name: &str, path: &Path) -> String {
+    format!("[models.{name}]\npath = '{}'\n", path.display())
 }
 
 fn serve(file: &TempFile) -> Server {
@@ -105,8 +109,8 @@ fn a_model_that_idles_is_unloaded_and_loaded_again_when_it_is_called() {
 fn a_model_file_that_was_replaced_is_picked_up_at_the_next_load() {
     let model = TempFile::new("replaced.gguf", &std::fs::read(tiny()).unwrap());
     let text = format!(
-        "[registry]\nidle_ttl = \"300ms\"\n[models.a]\npath = {:?}\nn_threads = 1\ntemperature = 0\n",
-        model.0
+        "[registry]\nidle_ttl = \"300ms\"\n[models.a]\npath = '{}'\nn_threads = 1\ntemperature = 0\n",
+        model.0.display()
     );
     let file = TempFile::new("replaced.toml", text.as_bytes());
     let mut server = serve(&file);
@@ -163,7 +167,7 @@ fn real_models_share_a_budget() {
             "[registry]\nmemory_budget = \"{budget}\"\n[defaults]\nparallel = 1\nn_threads = 1\ntemperature = 0\nrepeat_penalty = 1.0\n"
         );
         for (name, path) in &models {
-            text += &format!("[models.{name}]\npath = {path:?}\n");
+            text.push_str(&table(name, path));
         }
         let file = TempFile::new(&format!("real-{budget}.toml"), text.as_bytes());
         let mut server = serve(&file);
