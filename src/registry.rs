@@ -18,6 +18,7 @@ use crate::config::{ModelConfig, RegistryConfig};
 use crate::engine::{FinishReason, GenerateRequest, Generation, Phase, Usage};
 use crate::process;
 use crate::worker::client::{CallError, Launcher, Life, Progress, Worker};
+use crate::worker::turns::TurnFiles;
 use memory::need_of;
 use residency::{Action, CallId, Ended, ModelTerms, Refusal, Residency, Shared, Stamp, WorkerId};
 
@@ -34,6 +35,8 @@ struct Shelf {
     launcher: Launcher,
     models: HashMap<String, ModelConfig>,
     budget: u64,
+    /// Where several models share the CPUs.
+    turns: Option<TurnFiles>,
     state: Mutex<State>,
     /// Something may idle earlier or later than was known.
     changed: Arc<Notify>,
@@ -92,6 +95,7 @@ impl Registry {
                 .map(|model| (model.name.clone(), model.clone()))
                 .collect(),
             budget,
+            turns: turns_for(models),
             state: Mutex::new(State {
                 residency: Residency::new(limits, models.iter().map(terms)),
                 workers: HashMap::new(),
@@ -321,6 +325,8 @@ impl Shelf {
     fn start(self: &Arc<Self>, name: &str, id: WorkerId) -> Worker {
         let mut load = self.models[name].load.clone();
         load.memory_limit = Some(self.budget);
+        let turns = self.turns.as_ref().filter(|_| !memory::is_on_gpu(&load));
+        load.cpu_turns = turns.map(TurnFiles::turns);
         let shelf = Arc::downgrade(self);
         Worker::start(&self.launcher, name.to_owned(), load, move |life| {
             if let Some(shelf) = shelf.upgrade() {
@@ -359,6 +365,21 @@ impl State {
             .then(process::available_memory)
             .flatten()
     }
+}
+
+/// Turns at the CPUs, where there are several models that compute there.
+fn turns_for(models: &[ModelConfig]) -> Option<TurnFiles> {
+    let on_cpu = models
+        .iter()
+        .filter(|model| !memory::is_on_gpu(&model.load));
+    let threads: Vec<usize> = on_cpu.map(|model| model.load.n_threads).collect();
+    if threads.len() < 2 {
+        return None;
+    }
+    let widest = threads.into_iter().max().unwrap_or(1);
+    TurnFiles::create(widest, process::available_cpus())
+        .inspect_err(|error| tracing::warn!(%error, "no turns at the CPUs: models at work hold each other up"))
+        .ok()
 }
 
 fn stamp_of(path: &std::path::Path) -> Stamp {

@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod serve;
+pub mod turns;
 
 use serde::{Deserialize, Serialize};
 

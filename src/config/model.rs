@@ -77,6 +77,17 @@ pub struct LoadSettings {
     pub max_queue: usize,
     /// Bytes that the model may take; none is what is free.
     pub memory_limit: Option<u64>,
+    /// Where turns at the CPUs are taken; none where there is one model.
+    pub cpu_turns: Option<CpuTurns>,
+}
+
+/// Turns at the CPUs: the beginning of the files' path, and how many may be taken at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuTurns {
+    /// Numbers are added to it.
+    pub path: PathBuf,
+    /// At least 1.
+    pub places: usize,
 }
 
 impl Default for LoadSettings {
@@ -157,6 +168,7 @@ impl LoadSettings {
             chat_template: model.chat_template.clone(),
             max_queue,
             memory_limit: None,
+            cpu_turns: None,
         }
     }
 }

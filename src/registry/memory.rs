@@ -1,7 +1,7 @@
 //! What a model needs, and whether it can ever have it: pure.
 
-use crate::config::ModelConfig;
 use crate::config::units::human;
+use crate::config::{LoadSettings, ModelConfig};
 use crate::engine::limits::{Facts, Limits, ubatch};
 use crate::gguf::memory::{Estimate, Run};
 
@@ -22,7 +22,7 @@ pub fn need_of(model: &ModelConfig, budget: u64) -> Need {
     let run = |kv_cells: u32| Run {
         parallel: load.parallel as u64,
         kv_cells: kv_cells.into(),
-        n_ubatch: ubatch(load.n_gpu_layers > 0 && HAS_GPU).into(),
+        n_ubatch: ubatch(is_on_gpu(load)).into(),
         key_bytes_of_32: load.cache_type_k.bytes_of_32(),
         value_bytes_of_32: load.cache_type_v.bytes_of_32(),
     };
@@ -38,6 +38,11 @@ pub fn need_of(model: &ModelConfig, budget: u64) -> Need {
         kv_cells,
         wanted_cells: Limits::plan(load, facts(None)).kv_cells,
     }
+}
+
+/// Whether a GPU computes, as far as the build tells.
+pub fn is_on_gpu(load: &LoadSettings) -> bool {
+    load.n_gpu_layers > 0 && HAS_GPU
 }
 
 /// Whether this build can use a GPU at all.

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::turns::Turns;
 use super::{Command, Event, Ready, WIRE_VERSION};
 use crate::config::LoadSettings;
 use crate::engine::decoder::Decoder;
@@ -270,6 +271,7 @@ impl Worker {
             self.run(
                 Scheduler::new(decoder, limits, queue, Instant::now()),
                 &prompts_tx,
+                turns_of(load).as_ref(),
             );
             drop(prompts_tx);
             Ok(())
@@ -281,6 +283,7 @@ impl Worker {
         &mut self,
         mut scheduler: Scheduler<impl Decoder>,
         prompts: &Sender<(u64, Conversation)>,
+        turns: Option<&Turns>,
     ) {
         let mut preparing_since = None;
         loop {
@@ -320,7 +323,12 @@ impl Worker {
                 }
                 next = self.inputs.try_recv().ok();
             }
+            let turn = match turns {
+                Some(turns) if !scheduler.is_idle() => turns.take().ok(),
+                _ => None,
+            };
             scheduler.turn(Instant::now());
+            drop(turn);
         }
     }
 
@@ -341,6 +349,14 @@ impl Worker {
         }
         input
     }
+}
+
+/// The turns at the CPUs; none where a GPU computes, or where they cannot be had: slower, but no reason to fail.
+fn turns_of(load: &LoadSettings) -> Option<Turns> {
+    let turns = load.cpu_turns.as_ref()?;
+    Turns::open(turns)
+        .inspect_err(|error| tracing::warn!(%error, "no turns at the CPUs: models at work hold each other up"))
+        .ok()
 }
 
 /// Says where the worker gives less than was asked.
