@@ -23,7 +23,7 @@
 //! | 7 | [`transport`] | how messages come and go |
 //! | 6 | [`mcp`] | JSON-RPC, revisions, the dispatcher, progress |
 //! | 5 | [`tools`] | arguments → request, generation → result |
-//! | 4 | [`registry`] | which worker serves a model |
+//! | 4 | [`registry`] | which models are loaded, and which worker serves a call |
 //! | 3 | [`worker`] | the wire, and its two sides |
 //! | 2 | [`engine`] | the seam's data types; scheduler, template, text, llama.cpp |
 //! | 1 | [`config`] | file, variables and flags → validated settings |
@@ -41,6 +41,13 @@
 //! model and ends; one renders and tokenises prompts, on a stack that a hostile template cannot exhaust, with a
 //! short-lived thread for every text that is tokenised, on a stack as large as the text needs.
 //!
+//! # Life of a configuration
+//!
+//! [`cli`] gives what was typed; [`config::load`] reads the file ([`config::source`], with the place of every value), puts in
+//! what texts name, and lays variables and flags over it, each layer checked by the schema ([`config::shape`]) that is
+//! made of the structures in [`config::file`]. What no schema says is checked in [`config`], models' headers among it.
+//! Every problem is kept, and all are told at once.
+//!
 //! # Life of a call
 //!
 //! 1. [`transport::stdio`] reads a line, or [`transport::http`] a body that [`transport::guard`] let through;
@@ -48,7 +55,9 @@
 //! 2. [`mcp::dispatcher`] enters its id into the table of those in flight, so a cancel that is read next finds it, and
 //!    finds the handler. `initialize`, `ping` and `tools/list` never wait for a model.
 //! 3. [`tools::chat`] parses the arguments by type and range into a [`engine::GenerateRequest`].
-//! 4. [`registry`] joins the running worker or starts one, under one short lock.
+//! 4. [`registry`] gives a lease: [`registry::residency`] decides, under one short lock, to join the running worker, to start
+//!    one, or to wait until models that idle or calls that end have made room. While there is a lease, the model stays.
+//!    What every model needs is told from its header ([`gguf::memory`]) until its process can be measured.
 //! 5. [`worker::client`] sends the request down the pipe. News come back as [`engine::Update`]s and end in a
 //!    `watch` channel, of which [`mcp::progress`] tells the client by time. Dropping the call's future, for whatever
 //!    reason, cancels it: the worker frees the sequence before its next decode.
@@ -56,6 +65,8 @@
 //!    cells are free, and each turn of [`engine::scheduler`] decodes a token for every generating sequence and as much of
 //!    the prompts as fits the time.
 //! 7. The tool turns the [`engine::Generation`] into a result.
+//!
+//! Loaded models share the CPUs by turns, a step each ([`worker::turns`]).
 //!
 //! A worker that dies ends the calls that had begun with an error; those that still waited are sent once more, to the
 //! next worker. A call whose prompt was just being prepared counts as begun: it may be what the worker died of.

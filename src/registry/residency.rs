@@ -6,27 +6,21 @@
 //! - Calls that need a load that has no room wait in order. For the first of them idle models go, the one that idled longest
 //!   first, and only if that suffices; else it waits for leases to end.
 
+mod slot;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::budget::{Occupant, Room, room_for};
+use slot::{DEATHS_TO_GIVE_UP, Slot, State};
 
 /// A worker's number; never used twice.
 pub type WorkerId = u64;
 
 /// A call's number.
 pub type CallId = u64;
-
-/// After a failed load the next one comes no sooner than this, then twice that, and so on.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-
-/// The longest of these pauses.
-const LONGEST_PAUSE: Duration = Duration::from_mins(5);
-
-/// A model whose process died in so many loads on end is not tried again until its file changes.
-const DEATHS_TO_GIVE_UP: u32 = 3;
 
 /// What the machine knows of a model beforehand.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,42 +91,6 @@ pub enum Ended {
     LoadFailed(String),
     /// It died while it loaded.
     DiedLoading(String),
-}
-
-#[derive(Debug)]
-struct Slot {
-    terms: ModelTerms,
-    state: State,
-    /// Loads that failed on end; why the last did, when the next may come, and of which file.
-    failures: Option<Failures>,
-}
-
-#[derive(Debug)]
-struct Failures {
-    count: u32,
-    deaths: u32,
-    cause: String,
-    retry_at: Instant,
-    stamp: Stamp,
-}
-
-#[derive(Debug)]
-enum State {
-    Unloaded,
-    Running {
-        worker: WorkerId,
-        memory: u64,
-        leases: usize,
-        idle_since: Instant,
-        /// Else it is still being loaded, and that is no idling.
-        is_loaded: bool,
-        stamp: Stamp,
-    },
-    Ending {
-        worker: WorkerId,
-        memory: u64,
-        stamp: Stamp,
-    },
 }
 
 /// A call that waits for room.
@@ -413,105 +371,6 @@ impl Residency {
                 Some(Ok(()))
             }
         }
-    }
-}
-
-impl State {
-    fn worker(&self) -> Option<WorkerId> {
-        match self {
-            Self::Unloaded => None,
-            Self::Running { worker, .. } | Self::Ending { worker, .. } => Some(*worker),
-        }
-    }
-}
-
-impl Slot {
-    /// Its worker, where there is one, is about to end; gives the file that it loaded.
-    fn end(&mut self) -> Option<Stamp> {
-        let (worker, memory, stamp) = match self.state {
-            State::Unloaded => return None,
-            State::Running {
-                worker,
-                memory,
-                stamp,
-                ..
-            }
-            | State::Ending {
-                worker,
-                memory,
-                stamp,
-            } => (worker, memory, stamp),
-        };
-        self.state = State::Ending {
-            worker,
-            memory,
-            stamp,
-        };
-        Some(stamp)
-    }
-
-    /// Why the model is not loaded for the asking.
-    fn refusal(&self, stamp: Stamp, now: Instant) -> Option<Refusal> {
-        // Another file may be another matter.
-        let failures = self
-            .failures
-            .as_ref()
-            .filter(|failures| failures.stamp == stamp)?;
-        let cause = failures.cause.clone();
-        if failures.deaths >= DEATHS_TO_GIVE_UP {
-            return Some(Refusal::GivenUp { cause });
-        }
-        let pause = failures
-            .retry_at
-            .checked_duration_since(now)
-            .filter(|pause| !pause.is_zero())?;
-        Some(Refusal::Paused { cause, pause })
-    }
-
-    fn fail(&mut self, ended: Ended, stamp: Stamp, now: Instant) {
-        let (cause, is_death) = match ended {
-            Ended::Done => return,
-            Ended::LoadFailed(cause) => (cause, false),
-            Ended::DiedLoading(cause) => (cause, true),
-        };
-        let last = self.failures.take().filter(|last| last.stamp == stamp);
-        let (count, deaths) = last.map_or((0, 0), |last| (last.count, last.deaths));
-        let pause = FIRST_PAUSE
-            .saturating_mul(2_u32.saturating_pow(count))
-            .min(LONGEST_PAUSE);
-        self.failures = Some(Failures {
-            count: count + 1,
-            deaths: if is_death { deaths + 1 } else { 0 },
-            cause,
-            retry_at: now + pause,
-            stamp,
-        });
-    }
-
-    fn occupant<'slot>(&self, name: &'slot str) -> Option<Occupant<'slot>> {
-        let occupant = match self.state {
-            State::Unloaded => return None,
-            State::Running {
-                memory,
-                leases,
-                idle_since,
-                ..
-            } => Occupant {
-                name,
-                memory,
-                idle_since: (leases == 0 && !self.terms.pin).then_some(idle_since),
-                is_pinned: self.terms.pin,
-                is_ending: false,
-            },
-            State::Ending { memory, .. } => Occupant {
-                name,
-                memory,
-                idle_since: None,
-                is_pinned: false,
-                is_ending: true,
-            },
-        };
-        Some(occupant)
     }
 }
 

@@ -5,6 +5,7 @@
 //! replaces the older one.
 
 mod process;
+mod progress;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,34 +17,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use process::Launcher;
 use process::Process;
+pub use progress::Progress;
 
 use super::{Command, Event, WIRE_VERSION};
 use crate::config::LoadSettings;
 use crate::config::units::human;
 use crate::engine::{CancelReason, EngineError, GenerateRequest, Generation, Update};
-
-/// How far a call is, for people.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Progress {
-    /// The worker is being started.
-    #[default]
-    Starting,
-    /// Other models take the memory, and are busy.
-    WaitingForRoom,
-    /// The model is being loaded; percent.
-    Loading(u8),
-    /// Place in the queue, 1 is next.
-    Queued(usize),
-    /// Prompt tokens done, and all.
-    Prefill(u32, u32),
-    /// Tokens spent on thinking.
-    Thinking(u32),
-    /// The newest text of the answer, at most [`NEWEST_CHARS`] characters of it.
-    Generating(String),
-}
-
-/// Clients show up to 200 characters of a progress message.
-pub const NEWEST_CHARS: usize = 200;
 
 /// A call that has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -390,51 +369,5 @@ async fn refuse_all(mut inbox: mpsc::UnboundedReceiver<ToTask>, failure: &CallEr
         if let ToTask::Generate(_, call, ..) = message {
             drop(call.done.send(Err(failure.clone())));
         }
-    }
-}
-
-impl Progress {
-    fn take(&mut self, news: Update) {
-        match news {
-            Update::Queued(place) => *self = Self::Queued(place),
-            Update::Prefill(done, total) => *self = Self::Prefill(done, total),
-            Update::Thinking(tokens) => *self = Self::Thinking(tokens),
-            Update::Delta(text) => {
-                let mut newest = match std::mem::take(self) {
-                    Self::Generating(newest) => newest,
-                    _ => String::new(),
-                };
-                newest.push_str(&text);
-                keep_last_chars(&mut newest, NEWEST_CHARS);
-                *self = Self::Generating(newest);
-            }
-            Update::Preparing(_) | Update::Admitted | Update::Done(_) | Update::Failed(_) => {}
-        }
-    }
-}
-
-/// Cuts `text` to its last `count` characters.
-fn keep_last_chars(text: &mut String, count: usize) {
-    if let Some((from, _)) = text.char_indices().rev().nth(count.saturating_sub(1)) {
-        text.drain(..from);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn progress_keeps_the_newest_text_only() {
-        let mut progress = Progress::Prefill(1, 2);
-        for _ in 0..300 {
-            progress.take(Update::Delta("é".into()));
-        }
-        progress.take(Update::Delta("end".into()));
-        let Progress::Generating(newest) = progress else {
-            panic!("it generates")
-        };
-        assert_eq!(newest.chars().count(), NEWEST_CHARS);
-        assert!(newest.ends_with("éend"));
     }
 }

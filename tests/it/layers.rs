@@ -23,7 +23,14 @@ const HTTP: &[&str] = &[
 
 /// Crates that only these files may name.
 const WALLS: [(&str, &[&str]); 7] = [
-    ("llama_cpp_2", &["engine/llama.rs", "engine/sampling.rs"]),
+    (
+        "llama_cpp_2",
+        &[
+            "engine/llama.rs",
+            "engine/llama/vocabulary.rs",
+            "engine/sampling.rs",
+        ],
+    ),
     ("axum", HTTP),
     ("hyper", HTTP),
     ("clap", &["cli.rs", "main.rs"]),

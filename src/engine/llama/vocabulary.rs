@@ -1,0 +1,99 @@
+//! [`Vocabulary`] over llama.cpp's.
+
+use llama_cpp_2::token::LlamaToken;
+use llama_cpp_2::token_type::LlamaTokenAttr;
+use llama_cpp_2::vocab::LlamaVocab;
+
+use crate::engine::prompt::{Token, Vocabulary};
+
+/// The model's vocabulary; may be used beside the decoder, from another thread.
+#[derive(Debug)]
+pub struct ModelVocabulary<'model> {
+    vocab: LlamaVocab<'model>,
+}
+
+impl<'model> ModelVocabulary<'model> {
+    pub(super) fn new(vocab: LlamaVocab<'model>) -> Self {
+        Self { vocab }
+    }
+
+    /// The texts of the first and the last token of a text, empty where there is none.
+    pub fn bos_and_eos(&self) -> (String, String) {
+        (
+            self.special_text(self.vocab.bos()),
+            self.special_text(self.vocab.eos()),
+        )
+    }
+
+    fn special_text(&self, token: LlamaToken) -> String {
+        // -1 stands for "none", and asking for its text would end the process.
+        if token.0 < 0 {
+            return String::new();
+        }
+        String::from_utf8_lossy(&self.vocab.token_to_piece(token, true, None)).into_owned()
+    }
+
+    fn tokens(&self) -> impl Iterator<Item = LlamaToken> {
+        (0..self.vocab.n_tokens()).map(LlamaToken)
+    }
+
+    /// The tokens that are a thinking tag. Some vocabularies class them as control tokens, which have no text.
+    pub(super) fn thinking_tokens(&self) -> Vec<LlamaToken> {
+        ["<think>", "</think>"]
+            .iter()
+            .filter_map(
+                |tag| match self.vocab.tokenize(tag.as_bytes(), false, true)[..] {
+                    [token] if self.special_text(token) == *tag => Some(token),
+                    _ => None,
+                },
+            )
+            .collect()
+    }
+}
+
+impl Vocabulary for ModelVocabulary<'_> {
+    fn tokenize(&self, text: &str, parse_special: bool) -> Vec<Token> {
+        let tokens = self.vocab.tokenize(text.as_bytes(), false, parse_special);
+        tokens.into_iter().map(|token| token.0).collect()
+    }
+
+    fn bos(&self) -> Option<Token> {
+        Some(self.vocab.bos().0).filter(|bos| *bos >= 0)
+    }
+
+    fn adds_bos(&self) -> bool {
+        self.vocab.should_add_bos()
+    }
+
+    fn control_texts(&self, template: &str) -> Vec<String> {
+        let is_marker = |text: &str| {
+            text.starts_with(['<', '[']) && text.ends_with(['>', ']']) && template.contains(text)
+        };
+        self.tokens()
+            .filter_map(|token| {
+                let attributes = self.vocab.attr(token);
+                let text = || Some(self.special_text(token)).filter(|text| !text.is_empty());
+                if attributes.contains(LlamaTokenAttr::Control)
+                    || attributes.contains(LlamaTokenAttr::Unknown)
+                {
+                    text()
+                } else if attributes.contains(LlamaTokenAttr::UserDefined) {
+                    text().filter(|text| is_marker(text))
+                } else {
+                    None
+                }
+            })
+            .collect()
+    }
+
+    fn longest_token(&self) -> usize {
+        let lengths = self
+            .tokens()
+            .map(|token| self.vocab.token_to_piece(token, true, None).len());
+        lengths.max().unwrap_or(1)
+    }
+
+    fn has_thinking_token(&self) -> bool {
+        !self.thinking_tokens().is_empty()
+    }
+}

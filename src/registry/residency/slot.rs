@@ -1,0 +1,152 @@
+//! One model's life: not loaded, running, ending; and the loads of it that failed.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Ended, ModelTerms, Refusal, Stamp, WorkerId};
+use crate::registry::budget::Occupant;
+
+/// After a failed load the next one comes no sooner than this, then twice that, and so on.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest of these pauses.
+const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+
+/// A model whose process died in so many loads on end is not tried again until its file changes.
+pub(super) const DEATHS_TO_GIVE_UP: u32 = 3;
+
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) terms: ModelTerms,
+    pub(super) state: State,
+    /// Loads that failed on end; why the last did, when the next may come, and of which file.
+    pub(super) failures: Option<Failures>,
+}
+
+#[derive(Debug)]
+pub(super) struct Failures {
+    count: u32,
+    deaths: u32,
+    cause: String,
+    retry_at: Instant,
+    stamp: Stamp,
+}
+
+#[derive(Debug)]
+pub(super) enum State {
+    Unloaded,
+    Running {
+        worker: WorkerId,
+        memory: u64,
+        leases: usize,
+        idle_since: Instant,
+        /// Else it is still being loaded, and that is no idling.
+        is_loaded: bool,
+        stamp: Stamp,
+    },
+    Ending {
+        worker: WorkerId,
+        memory: u64,
+        stamp: Stamp,
+    },
+}
+
+impl State {
+    pub(super) fn worker(&self) -> Option<WorkerId> {
+        match self {
+            Self::Unloaded => None,
+            Self::Running { worker, .. } | Self::Ending { worker, .. } => Some(*worker),
+        }
+    }
+}
+
+impl Slot {
+    /// Its worker, where there is one, is about to end; gives the file that it loaded.
+    pub(super) fn end(&mut self) -> Option<Stamp> {
+        let (worker, memory, stamp) = match self.state {
+            State::Unloaded => return None,
+            State::Running {
+                worker,
+                memory,
+                stamp,
+                ..
+            }
+            | State::Ending {
+                worker,
+                memory,
+                stamp,
+            } => (worker, memory, stamp),
+        };
+        self.state = State::Ending {
+            worker,
+            memory,
+            stamp,
+        };
+        Some(stamp)
+    }
+
+    /// Why the model is not loaded for the asking.
+    pub(super) fn refusal(&self, stamp: Stamp, now: Instant) -> Option<Refusal> {
+        // Another file may be another matter.
+        let failures = self
+            .failures
+            .as_ref()
+            .filter(|failures| failures.stamp == stamp)?;
+        let cause = failures.cause.clone();
+        if failures.deaths >= DEATHS_TO_GIVE_UP {
+            return Some(Refusal::GivenUp { cause });
+        }
+        let pause = failures
+            .retry_at
+            .checked_duration_since(now)
+            .filter(|pause| !pause.is_zero())?;
+        Some(Refusal::Paused { cause, pause })
+    }
+
+    pub(super) fn fail(&mut self, ended: Ended, stamp: Stamp, now: Instant) {
+        let (cause, is_death) = match ended {
+            Ended::Done => return,
+            Ended::LoadFailed(cause) => (cause, false),
+            Ended::DiedLoading(cause) => (cause, true),
+        };
+        let last = self.failures.take().filter(|last| last.stamp == stamp);
+        let (count, deaths) = last.map_or((0, 0), |last| (last.count, last.deaths));
+        let pause = FIRST_PAUSE
+            .saturating_mul(2_u32.saturating_pow(count))
+            .min(LONGEST_PAUSE);
+        self.failures = Some(Failures {
+            count: count + 1,
+            deaths: if is_death { deaths + 1 } else { 0 },
+            cause,
+            retry_at: now + pause,
+            stamp,
+        });
+    }
+
+    pub(super) fn occupant<'slot>(&self, name: &'slot str) -> Option<Occupant<'slot>> {
+        let occupant = match self.state {
+            State::Unloaded => return None,
+            State::Running {
+                memory,
+                leases,
+                idle_since,
+                ..
+            } => Occupant {
+                name,
+                memory,
+                idle_since: (leases == 0 && !self.terms.pin).then_some(idle_since),
+                is_pinned: self.terms.pin,
+                is_ending: false,
+            },
+            State::Ending { memory, .. } => Occupant {
+                name,
+                memory,
+                idle_since: None,
+                is_pinned: false,
+                is_ending: true,
+            },
+        };
+        Some(occupant)
+    }
+}

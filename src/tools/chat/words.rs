@@ -1,0 +1,70 @@
+//! What is said where there is no answer.
+
+use std::time::Duration;
+
+use crate::engine::{FinishReason, Generation, Phase};
+use crate::registry::RegistryError;
+use crate::tools::ToolOutput;
+use crate::worker::client::CallError;
+
+/// What is said instead of an answer that has no text: an empty text would look like success.
+pub(super) fn empty_answer(
+    generation: &Generation,
+    max_tokens: u32,
+    deadline: Option<Duration>,
+) -> Option<String> {
+    if !generation.text.trim().is_empty() {
+        return None;
+    }
+    let tokens = generation.usage.completion_tokens;
+    let thinking = generation.still_thinking;
+    Some(match generation.finish_reason {
+        FinishReason::Length if thinking && tokens < max_tokens => {
+            format!("no answer: the model was still thinking after {tokens} tokens, when its context was full; shorten the text or start the server with a larger --n_ctx")
+        }
+        FinishReason::Length if thinking => {
+            format!("no answer: the model was still thinking after {tokens} tokens, its `max_tokens`; allow more of them")
+        }
+        FinishReason::Stop if thinking => "no answer: the model ended while it was still thinking; ask again, or with another seed".into(),
+        FinishReason::Stop => {
+            "no answer: the model ended without writing any text; rephrase the question or change `stop`".into()
+        }
+        FinishReason::Length => {
+            format!("no answer: after {tokens} tokens, when the answer was cut, there was no text yet; allow more `max_tokens`")
+        }
+        FinishReason::Deadline => {
+            let seconds = deadline.unwrap_or_default().as_secs_f64();
+            let phase = match generation.phase {
+                Phase::Load => "the model was still being loaded; try again, the load goes on",
+                Phase::Queue => "the call was still waiting to begin; allow more time or try again later",
+                Phase::Prefill => "the prompt was still being read; allow more time or shorten the text",
+                Phase::Generate if thinking => "the model was still thinking; allow more time",
+                Phase::Generate => "the model had not written any text yet; allow more time",
+            };
+            format!("no answer within the deadline of {seconds} s: {phase}")
+        }
+        FinishReason::Cancelled => "the call was cancelled".into(),
+    })
+}
+
+/// What is said of a call that has no answer.
+pub(super) fn failure(error: &RegistryError) -> ToolOutput {
+    let error = match error {
+        RegistryError::Refused(refusal) => return ToolOutput::error(refusal.to_string()),
+        RegistryError::Call(error) => error,
+    };
+    let hint = match error {
+        CallError::Engine(error) => error.hint.clone(),
+        CallError::NotStarted(_) | CallError::Stuck => {
+            Some("try again; the server's log may say more".into())
+        }
+        CallError::Died { begun: true, .. } => Some("try again, the model is started anew".into()),
+        CallError::Died { begun: false, .. } => {
+            Some("check that memory suffices and that the model's file is whole; the server's log may say more".into())
+        }
+    };
+    match hint {
+        Some(hint) => ToolOutput::error(format!("{error}; {hint}")),
+        None => ToolOutput::error(error.to_string()),
+    }
+}
