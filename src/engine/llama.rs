@@ -1,4 +1,4 @@
-//! llama.cpp: loading a model, and [`Decoder`] and [`Vocabulary`] over it.
+//! llama.cpp: loading a model, and [`Decoder`] and its vocabulary.
 //!
 //! Runs in the worker alone. The checks that keep llama.cpp from ending the process stand where its functions are
 //! called: a batch never exceeds `n_batch`, sequence ids are our own, only rows that asked for
