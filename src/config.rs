@@ -27,6 +27,7 @@ use file::{ConfigFile, FlashAttention, LogSettings, ModelSettings, ThinkingOutpu
 use http::HttpConfig;
 use load::Layers;
 pub use model::{Defaults, LoadSettings, ModelConfig};
+use problem::Origin;
 
 /// The environment variable that names the file.
 pub const CONFIG_VARIABLE: &str = "LLAMA_MCP_CONFIG";
@@ -213,7 +214,9 @@ fn resolve_model(
     }
     check_settings(name, model, layers);
     let Some(path) = &model.path else {
-        let hint = "name its file: `path = \"model.gguf\"`".to_owned();
+        let hint = layers
+            .meant_model(name)
+            .unwrap_or_else(|| "name its file: `path = \"model.gguf\"`".into());
         // One whose path was refused is known to have none.
         if !layers
             .problems
@@ -239,6 +242,17 @@ fn resolve_model(
         }
     };
     check_thinking(name, model, &header, layers);
+    for (key, kind, length) in [
+        ("cache_type_k", model.cache_type_k, header.key_length),
+        ("cache_type_v", model.cache_type_v, header.value_length),
+    ] {
+        if kind.is_quantized() && !length.is_multiple_of(32) {
+            let message = format!(
+                "the model's heads have {length} numbers, and quantized types take 32 at a time"
+            );
+            layers.problem_at(&at(key), message, Some("choose `f16`".into()));
+        }
+    }
     let load = LoadSettings::of(model, path.clone(), settings.server.max_queue, around.cpus);
     if model.n_threads > load.n_threads {
         layers.notes.push(format!(
@@ -281,6 +295,8 @@ fn check_settings(name: &str, model: &ModelSettings, layers: &mut Layers) {
     let at = |key: &str| Address::of_model(name, key);
     if let Some(limit) = model.max_tokens_limit
         && limit < model.max_tokens
+        // The built-in one is just cut.
+        && layers.origin_of(&at("max_tokens")).0 != Origin::BuiltIn
     {
         let message = format!(
             "must be at most `max_tokens_limit`, which is {limit}, found {}",

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::config::{ModelConfig, RegistryConfig};
 use crate::engine::{FinishReason, GenerateRequest, Generation, Phase, Usage};
+use crate::gguf;
 use crate::process;
 use crate::worker::client::{CallError, Launcher, Life, Progress, Worker};
 use crate::worker::turns::TurnFiles;
@@ -48,6 +49,8 @@ struct State {
     workers: HashMap<WorkerId, Worker>,
     waiting: HashMap<CallId, oneshot::Sender<Result<Worker, Refusal>>>,
     next_call: CallId,
+    /// The files of which the needs are known.
+    stamps: HashMap<String, Stamp>,
 }
 
 /// Who calls, and what a call may take.
@@ -101,6 +104,10 @@ impl Registry {
                 workers: HashMap::new(),
                 waiting: HashMap::new(),
                 next_call: 1,
+                stamps: models
+                    .iter()
+                    .map(|model| (model.name.clone(), stamp_of(&model.load.path)))
+                    .collect(),
             }),
             changed: Arc::default(),
         });
@@ -265,6 +272,9 @@ impl Shelf {
                 .get(model)
                 .filter(|_| !is_running)
                 .and_then(|model| stamp_of(&model.load.path));
+            if !is_running && let Some(model) = self.models.get(model) {
+                state.learn_need(model, stamp, self.budget);
+            }
             let free = if is_running {
                 None
             } else {
@@ -358,6 +368,22 @@ impl Shelf {
 }
 
 impl State {
+    /// Looks at the model's file again where it was replaced. One that is no model any more is told by its load.
+    fn learn_need(&mut self, model: &ModelConfig, stamp: Stamp, budget: u64) {
+        if self.stamps.get(&model.name) == Some(&stamp) {
+            return;
+        }
+        self.stamps.insert(model.name.clone(), stamp);
+        if let Ok(header) = gguf::read_header(&model.load.path) {
+            let model = ModelConfig {
+                header,
+                ..model.clone()
+            };
+            self.residency
+                .set_need(&model.name, need_of(&model, budget).estimate.total());
+        }
+    }
+
     /// Bytes that the machine has left, where somebody waits for them.
     fn free(&self) -> Option<u64> {
         self.residency

@@ -47,7 +47,9 @@ pub struct LogFile {
 
 /// Whether `text` says what to log.
 pub fn is_filter(text: &str) -> bool {
-    !text.trim().is_empty() && EnvFilter::try_new(text).is_ok()
+    // A bare word is a module to the filter, and a slip to people.
+    let is_sound = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
+    text.split(',').all(is_sound) && EnvFilter::try_new(text).is_ok()
 }
 
 /// The filter, and what is wrong with `RUST_LOG`, which then does not count.

@@ -28,8 +28,18 @@ pub enum ConfigError {
     Problems(Vec<Problem>),
 }
 
+/// Problems that are told; who has more has another one.
+const MAX_TOLD: usize = 100;
+
 fn shown(problems: &[Problem]) -> String {
-    let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    let mut texts: Vec<String> = problems
+        .iter()
+        .take(MAX_TOLD)
+        .map(ToString::to_string)
+        .collect();
+    if let more @ 1.. = problems.len().saturating_sub(MAX_TOLD) {
+        texts.push(format!("error: and {more} more problems"));
+    }
     texts.join("\n\n")
 }
 

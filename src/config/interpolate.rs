@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// The longest file that is put into a text: templates and prompts have some kilobytes.
+const MAX_FILE: u64 = 1 << 20;
+
 /// What texts may name.
 #[derive(Debug)]
 pub struct Names<'around> {
@@ -86,6 +89,15 @@ fn value_of(name: &str, names: &mut Names<'_>) -> Result<String, Unresolved> {
         }
         Some(("file", path)) => {
             let path = names.folder.join(path);
+            if std::fs::metadata(&path).is_ok_and(|file| !file.is_file() || file.len() > MAX_FILE) {
+                return Err(Unresolved {
+                    message: format!(
+                        "`{}` is no file of at most {MAX_FILE} bytes",
+                        path.display()
+                    ),
+                    hint: None,
+                });
+            }
             let text = std::fs::read_to_string(&path).map_err(|error| Unresolved {
                 message: format!("could not read `{}`: {error}", path.display()),
                 hint: None,

@@ -17,7 +17,7 @@ use super::address::Address;
 use super::file::ConfigFile;
 use super::interpolate::{Names, interpolate};
 use super::problem::{Origin, Problem};
-use super::shape::{Fault, Shape};
+use super::shape::{Fault, Shape, nearest};
 use super::source::Source;
 use super::{DEFAULT_MODEL, Overrides};
 use said::{Said, Target};
@@ -152,6 +152,7 @@ impl Layers {
 
     /// Checks what one source says and keeps what is right.
     fn add(&mut self, origin: Origin, mut tree: Value) {
+        self.shape.make_whole(&Address::default(), &mut tree);
         for Fault {
             address,
             is_key,
@@ -232,6 +233,14 @@ impl Layers {
             .iter()
             .filter_map(|layer| layer.tree.get("models")?.as_object());
         models.flat_map(|models| models.keys().cloned()).collect()
+    }
+
+    /// The model of the file that was probably meant by `name`, which the file does not have.
+    pub fn meant_model(&self, name: &str) -> Option<String> {
+        let known = self.file.as_ref()?.tree.get("models")?.as_object()?;
+        let names: Vec<&str> = known.keys().map(String::as_str).collect();
+        let meant = nearest(name, &names).filter(|_| !known.contains_key(name))?;
+        Some(format!("did you mean the model `{meant}`?"))
     }
 
     /// Who said the value at `address`, and where: in the highest layer that has it, for a model else in `[defaults]`.

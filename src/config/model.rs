@@ -177,7 +177,9 @@ impl Defaults {
     /// Of `model`.
     pub(super) fn of(model: &ModelSettings) -> Self {
         Self {
-            max_tokens: model.max_tokens,
+            max_tokens: model
+                .max_tokens
+                .min(model.max_tokens_limit.unwrap_or(u32::MAX)),
             max_tokens_limit: model.max_tokens_limit,
             temperature: ranges::to_f32(model.temperature),
             top_p: ranges::to_f32(model.top_p),

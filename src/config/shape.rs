@@ -200,6 +200,36 @@ impl Shape {
         value.unwrap_or_else(|| text.into())
     }
 
+    /// Writes 3.0 as 3 where a whole number is wanted: to the schema they are the same.
+    pub fn make_whole(&self, address: &Address, value: &mut Value) {
+        /// Above this a double does not tell neighbouring whole numbers apart.
+        const EXACT: f64 = 9_007_199_254_740_992.0;
+        match value {
+            Value::Object(table) => {
+                for (key, value) in table {
+                    self.make_whole(&address.join(key), value);
+                }
+            }
+            Value::Number(number) if number.is_f64() => {
+                let is_whole = number
+                    .as_f64()
+                    .filter(|number| number.fract() == 0.0 && number.abs() <= EXACT);
+                if let (Some(whole), Some("integer")) = (
+                    is_whole,
+                    self.at(address).and_then(|schema| schema["type"].as_str()),
+                ) {
+                    #[expect(
+                        clippy::cast_possible_truncation,
+                        reason = "whole, and in the range of exact integers"
+                    )]
+                    let whole = whole as i64;
+                    *value = whole.into();
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// All that is wrong with `tree`.
     pub fn faults(&self, tree: &Value) -> Vec<Fault> {
         let mut faults: Vec<Fault> = Vec::new();

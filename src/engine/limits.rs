@@ -59,10 +59,12 @@ impl Limits {
         } else {
             n_ctx.min(trained)
         };
+        // A cache for each call, and llama.cpp pads each.
+        let most = u64::from(n_ctx.next_multiple_of(CELL_STEP)).saturating_mul(parallel as u64);
         let wanted = match load.kv_cells {
-            // A cache for each call, and llama.cpp pads each.
-            0 => u64::from(n_ctx.next_multiple_of(CELL_STEP)).saturating_mul(parallel as u64),
-            cells => cells.into(),
+            0 => most,
+            // More than all calls can use would only take memory.
+            cells => most.min(cells.into()),
         };
         let cells = wanted.min(fitting).max(n_ctx.into());
         let kv_cells = u32::try_from(cells.next_multiple_of(CELL_STEP.into()))

@@ -99,7 +99,12 @@ struct Waiting {
     call: CallId,
     model: String,
     stamp: Stamp,
+    since: Instant,
 }
+
+/// Who has waited for room so long is not overtaken any more: calls of loaded models then wait behind, so that one of them
+/// comes to rest and can go.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// See the module.
 #[derive(Debug)]
@@ -145,6 +150,13 @@ impl Residency {
         slot.is_some_and(|slot| matches!(slot.state, State::Running { .. }))
     }
 
+    /// The model's file has changed, and with it what it needs.
+    pub fn set_need(&mut self, model: &str, need: u64) {
+        if let Some(slot) = self.slots.get_mut(model) {
+            slot.terms.need = need;
+        }
+    }
+
     /// Whether calls wait for room.
     pub fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
@@ -162,7 +174,13 @@ impl Residency {
         let Some(slot) = self.slots.get_mut(model) else {
             return;
         };
-        if let State::Running { worker, leases, .. } = &mut slot.state {
+        let is_overtaking = self
+            .waiting
+            .front()
+            .is_some_and(|first| now - first.since >= PATIENCE);
+        if let State::Running { worker, leases, .. } = &mut slot.state
+            && (slot.terms.pin || !is_overtaking)
+        {
             *leases += 1;
             self.leases.insert(call, model.to_owned());
             return self.actions.push(Action::Grant(call, *worker));
@@ -174,6 +192,7 @@ impl Residency {
             call,
             model: model.to_owned(),
             stamp,
+            since: now,
         });
         self.admit(free, now);
     }

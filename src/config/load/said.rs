@@ -89,7 +89,11 @@ impl Layers {
     /// A model's name as the file spells it: variables have no case and no hyphens.
     fn spelled(&self, name: &str) -> String {
         let like = |known: &String| known.to_lowercase().replace('-', "_") == name;
-        self.model_names()
+        let names = self.model_names();
+        if names.contains(name) {
+            return name.to_owned();
+        }
+        names
             .into_iter()
             .find(like)
             .unwrap_or_else(|| name.to_owned())

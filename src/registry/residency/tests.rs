@@ -271,6 +271,28 @@ fn idle_time_counts_from_the_end_of_the_last_lease_and_not_while_the_model_loads
 }
 
 #[test]
+fn who_waits_for_room_is_overtaken_for_some_seconds_and_not_for_ever() {
+    let mut world = World::new(Some(1));
+    world.happen(&Event::Call(0));
+    world.happen(&Event::Loaded(0, 10));
+    // The second model waits while calls of the first overlap.
+    world.happen(&Event::Call(1));
+    world.happen(&Event::Call(0));
+    assert_eq!((world.held.len(), world.waiting.len()), (2, 1));
+    world.happen(&Event::Time(5));
+    world.happen(&Event::Call(0));
+    assert_eq!((world.held.len(), world.waiting.len()), (2, 2));
+    world.happen(&Event::Release(0));
+    world.happen(&Event::Release(0));
+    world.happen(&Event::Gone(0));
+    assert_eq!(
+        world.held.keys().copied().collect::<Vec<_>>(),
+        [2],
+        "the one that waited first"
+    );
+}
+
+#[test]
 fn a_failed_load_is_not_tried_again_at_once_and_after_three_deaths_not_until_the_file_changes() {
     let mut world = World::new(None);
     let refusal = |world: &mut World, stamp: Stamp| {
