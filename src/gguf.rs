@@ -115,6 +115,12 @@ fn other_parts(path: &Path, contents: &Contents) -> Result<Vec<PathBuf>, GgufErr
     if count <= 1 {
         return Ok(Vec::new());
     }
+    if count > u64::from(u16::MAX) {
+        return Err(told(
+            path,
+            Fault::Malformed("it has more parts than any file"),
+        ));
+    }
     let first = format!("-00001-of-{count:05}.gguf");
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let Some(prefix) = name

@@ -335,6 +335,10 @@ impl Shelf {
     fn start(self: &Arc<Self>, name: &str, id: WorkerId) -> Worker {
         let mut load = self.models[name].load.clone();
         load.memory_limit = Some(self.budget);
+        if load.kv_cells == 0 {
+            // As many as the estimate counts.
+            load.kv_cells = need_of(&self.models[name], self.budget).kv_cells;
+        }
         let turns = self.turns.as_ref().filter(|_| !memory::is_on_gpu(&load));
         load.cpu_turns = turns.map(TurnFiles::turns);
         let shelf = Arc::downgrade(self);

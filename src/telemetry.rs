@@ -5,6 +5,7 @@ use std::env;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tracing::field::{Field, Visit};
@@ -48,7 +49,10 @@ pub struct LogFile {
 /// Whether `text` says what to log.
 pub fn is_filter(text: &str) -> bool {
     // A bare word is a module to the filter, and a slip to people.
-    let is_sound = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
+    let is_sound = |part: &str| {
+        !part.trim().is_empty()
+            && (part.contains('=') || part.trim().parse::<LevelFilter>().is_ok())
+    };
     text.split(',').all(is_sound) && EnvFilter::try_new(text).is_ok()
 }
 
@@ -74,7 +78,11 @@ fn filter(level: &str) -> (EnvFilter, Option<String>) {
 /// A file that cannot be written.
 pub fn init_server(output: &LogOutput) -> anyhow::Result<WorkerGuard> {
     let (writer, guard) = match &output.file {
-        Some(file) => tracing_appender::non_blocking(appender(file)?),
+        Some(file) => {
+            let appender = appender(file)?;
+            delete_old_files(file.clone());
+            tracing_appender::non_blocking(appender)
+        }
         None => tracing_appender::non_blocking(std::io::stderr()),
     };
     let is_terminal = output.file.is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
@@ -94,13 +102,64 @@ pub fn init_server(output: &LogOutput) -> anyhow::Result<WorkerGuard> {
     Ok(guard)
 }
 
+/// Deletes log files beyond those that are kept, now and every hour. The appender's own way takes every file of a like name
+/// for a log.
+fn delete_old_files(file: LogFile) {
+    if file.rotation == Rotation::NEVER {
+        return;
+    }
+    std::thread::spawn(move || {
+        loop {
+            if let Err(error) = delete_beyond(&file) {
+                tracing::warn!(%error, "old log files stay");
+            }
+            std::thread::sleep(Duration::from_hours(1));
+        }
+    });
+}
+
+fn delete_beyond(file: &LogFile) -> std::io::Result<()> {
+    let folder = file
+        .path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let mut logs: Vec<PathBuf> = std::fs::read_dir(folder)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| is_log(path, &file.path))
+        .collect();
+    // Their names end in their times.
+    logs.sort();
+    let beyond = logs.len().saturating_sub(file.keep);
+    logs.iter().take(beyond).try_for_each(std::fs::remove_file)
+}
+
+/// Whether `path` is called as the appender calls the files of `log`: `STEM.DATE.EXTENSION`.
+fn is_log(path: &Path, log: &Path) -> bool {
+    let text = |part: Option<&OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+    let name = text(path.file_name());
+    let suffix = log
+        .extension()
+        .map(|extension| format!(".{}", extension.to_string_lossy()))
+        .unwrap_or_default();
+    let date = name
+        .strip_prefix(&text(log.file_stem()))
+        .and_then(|rest| rest.strip_prefix('.')?.strip_suffix(&suffix));
+    date.is_some_and(|date| {
+        let parts: Vec<&str> = date.split('-').collect();
+        let is_number = |(part, digits): (&&str, usize)| {
+            part.len() == digits && part.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        matches!(parts.len(), 3 | 4) && parts.iter().zip([4, 2, 2, 2]).all(is_number)
+    })
+}
+
 fn appender(file: &LogFile) -> anyhow::Result<RollingFileAppender> {
     let folder = file.path.parent().unwrap_or(Path::new("")).to_path_buf();
     let part = |part: Option<&OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
     let builder = RollingFileAppender::builder()
         .rotation(file.rotation.clone())
-        .filename_prefix(part(file.path.file_stem()))
-        .max_log_files(file.keep);
+        .filename_prefix(part(file.path.file_stem()));
     let builder = match file.path.extension() {
         Some(extension) => builder.filename_suffix(part(Some(extension))),
         None => builder,
@@ -203,5 +262,34 @@ impl Visit for Message {
         if field.name() == "message" {
             self.0 = format!("{value:?}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_files_that_are_named_by_a_date_are_logs() {
+        let is_log = |name: &str| is_log(Path::new(name), Path::new("x/app.log"));
+        for log in ["app.2026-11-24.log", "app.2026-11-24-05.log"] {
+            assert!(is_log(log), "{log}");
+        }
+        for other in [
+            "app.log",
+            "app.important.log",
+            "app.2025.backup.log",
+            "app-2026-11-24.log",
+            "app.2026-11-24.log.gz",
+            "app.20-11-24.log",
+        ] {
+            assert!(!is_log(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_misspelled_level_is_no_filter() {
+        assert!(is_filter("info,llama_mcp_server=debug") && is_filter("off"));
+        assert!(!is_filter("foo") && !is_filter("") && !is_filter("info,bar"));
     }
 }

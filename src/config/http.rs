@@ -10,6 +10,7 @@ use subtle::ConstantTimeEq;
 use super::address::Address;
 use super::file::ServerSettings;
 use super::load::Layers;
+use super::ranges;
 
 /// Where and for whom the server listens.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,15 +66,23 @@ impl HttpConfig {
             "allowed_hosts",
             Host::parse,
             layers,
-            |host| format!("must be names or addresses, without scheme and port, found `{host}`"),
+            "must be names or addresses, without scheme and port",
         );
         let allowed_origins = each(
             &server.allowed_origins,
             "allowed_origins",
             origin,
             layers,
-            |origin| format!("must be origins such as `https://app.example`, found `{origin}`"),
+            "must be origins such as `https://app.example`",
         );
+        if !ranges::DRAIN_TIME.contains(server.drain_time.0.as_secs_f64()) {
+            let message = format!(
+                "must be {} seconds, found `{}`",
+                ranges::DRAIN_TIME,
+                String::from(server.drain_time)
+            );
+            layers.problem_at(&at("drain_time"), message, None);
+        }
         (layers.problems.len() == known).then(|| Self {
             host: host.to_owned(),
             addresses,
@@ -93,12 +102,13 @@ fn each<T>(
     key: &str,
     parse: impl Fn(&str) -> Option<T>,
     layers: &mut Layers,
-    refused: impl Fn(&str) -> String,
+    wanted: &str,
 ) -> Vec<T> {
     let item = |item: &String| {
         let parsed = parse(item.trim());
         if parsed.is_none() {
-            layers.problem_at(&at(key), refused(item), None);
+            let found = layers.quoted(&at(key), item);
+            layers.problem_at(&at(key), format!("{wanted}, found {found}"), None);
         }
         parsed
     };
@@ -160,8 +170,10 @@ fn token_of(server: &ServerSettings, layers: &mut Layers) -> Option<BearerToken>
         (None, None) => return None,
         (auth, Some(file)) if auth.is_none() || layers.is_above(&at("auth_file"), &at("auth")) => (
             "auth_file",
-            std::fs::read_to_string(file)
-                .map_err(|error| format!("could not read `{}`: {error}", file.display())),
+            std::fs::read_to_string(file).map_err(|error| {
+                let file = layers.quoted(&at("auth_file"), &file.display().to_string());
+                format!("could not read {file}: {error}")
+            }),
         ),
         (auth, _) => ("auth", Ok(auth.clone().unwrap_or_default())),
     };

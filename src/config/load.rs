@@ -35,6 +35,8 @@ pub struct Layers {
     pub problems: Vec<Problem>,
     /// What is worth a line in the log.
     pub notes: Vec<String>,
+    /// Texts that something was put into, as they were written.
+    made: BTreeMap<Address, String>,
     /// Lowest first.
     layers: Vec<Layer>,
 }
@@ -58,6 +60,7 @@ impl Layers {
             files: Vec::new(),
             problems: Vec::new(),
             notes: Vec::new(),
+            made: BTreeMap::new(),
             layers: Vec::new(),
         };
         layers.add(Origin::BuiltIn, built_in());
@@ -131,7 +134,10 @@ impl Layers {
             Value::String(text) => {
                 match interpolate(text, names) {
                     Ok(None) => {}
-                    Ok(Some(made)) => *value = self.shape.typed(address, &made),
+                    Ok(Some(made)) => {
+                        self.made.insert(address.clone(), text.clone());
+                        *value = self.shape.typed(address, &made);
+                    }
                     Err(error) => {
                         self.problem(
                             Origin::File(Arc::clone(source)),
@@ -153,15 +159,31 @@ impl Layers {
     /// Checks what one source says and keeps what is right.
     fn add(&mut self, origin: Origin, mut tree: Value) {
         self.shape.make_whole(&Address::default(), &mut tree);
-        for Fault {
-            address,
-            is_key,
-            message,
-            hint,
-        } in self.shape.faults(&tree)
-        {
-            self.problem(origin.clone(), Some(&address), is_key, message, hint);
-            address.remove(&mut tree);
+        // Again until nothing is wrong: what was taken away may be missing to what is left.
+        loop {
+            let faults = self.shape.faults(&tree);
+            if faults.is_empty() {
+                break;
+            }
+            for fault in faults {
+                let Fault {
+                    address,
+                    is_key,
+                    hint,
+                    ..
+                } = &fault;
+                // What a text took from elsewhere may be a secret.
+                let message =
+                    fault.message(self.shape.is_secret(address) || self.made.contains_key(address));
+                self.problem(
+                    origin.clone(),
+                    Some(address),
+                    *is_key,
+                    message,
+                    hint.clone(),
+                );
+                address.remove(&mut tree);
+            }
         }
         self.layers.push(Layer { origin, tree });
     }
@@ -233,6 +255,26 @@ impl Layers {
             .iter()
             .filter_map(|layer| layer.tree.get("models")?.as_object());
         models.flat_map(|models| models.keys().cloned()).collect()
+    }
+
+    /// The text at `address` as the file has it, where it counts and something was put into it.
+    pub fn written(&self, address: &Address) -> Option<&str> {
+        let (origin, at) = self.origin_of(address);
+        let written = self.made.get(&at)?;
+        matches!(origin, Origin::File(_)).then_some(written.as_str())
+    }
+
+    /// `text`, as it may be shown: what a text took from elsewhere may be a secret.
+    pub fn quoted(&self, address: &Address, text: &str) -> String {
+        if self
+            .made
+            .keys()
+            .any(|made| made == address || made.parent().as_ref() == Some(address))
+        {
+            "what it was made of".into()
+        } else {
+            format!("`{text}`")
+        }
     }
 
     /// The model of the file that was probably meant by `name`, which the file does not have.

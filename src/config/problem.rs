@@ -132,7 +132,7 @@ impl fmt::Display for Problem {
         let group = Level::ERROR.primary_title(title.as_str());
         if let (Origin::File(source), Some(place)) = (&self.origin, &self.place) {
             let path = source.path.display().to_string();
-            if self.is_secret {
+            if self.is_secret || source.may_show_secret(place) {
                 let title = format!("{title} ({})", source.position(place));
                 return write!(f, "error: {title}{}", hint_line(self.hint.as_deref()));
             }

@@ -115,12 +115,13 @@ fn table_of_values(
         let Some(value) = address.get(merged).filter(|value| !value.is_null()) else {
             continue;
         };
-        let value = if layers.shape.is_secret(&address) {
-            "\"***\"".into()
-        } else {
-            in_toml(value)
-        };
-        write!(text, "{key} = {value}").expect("a string takes all");
+        match layers.written(&address) {
+            // As it stands in the file: it means the same when it is read again, and shows no secret.
+            Some(written) => write!(text, "{key} = {}", in_toml(&written.into())),
+            None if layers.shape.is_secret(&address) => write!(text, "# {key} = \"***\""),
+            None => write!(text, "{key} = {}", in_toml(value).replace("${", "$${")),
+        }
+        .expect("a string takes all");
         if with_origin {
             let (origin, at) = layers.origin_of(&address);
             write!(text, "  # {}", origin.position_of(&at)).expect("a string takes all");

@@ -34,10 +34,23 @@ pub struct Fault {
     pub address: Address,
     /// The key itself is wrong, not its value.
     pub is_key: bool,
-    /// What is allowed and what was found.
-    pub message: String,
+    /// What is wrong, or allowed.
+    pub allowed: String,
+    /// What was found, where that tells more.
+    pub found: Option<String>,
     /// The way out.
     pub hint: Option<String>,
+}
+
+impl Fault {
+    /// What is wrong; of a secret without the value.
+    pub fn message(&self, is_secret: bool) -> String {
+        match &self.found {
+            Some(_) if is_secret => format!("{}, found another value", self.allowed),
+            Some(found) => format!("{}, found {found}", self.allowed),
+            None => self.allowed.clone(),
+        }
+    }
 }
 
 impl Default for Shape {
@@ -214,10 +227,14 @@ impl Shape {
                 let is_whole = number
                     .as_f64()
                     .filter(|number| number.fract() == 0.0 && number.abs() <= EXACT);
-                if let (Some(whole), Some("integer")) = (
-                    is_whole,
-                    self.at(address).and_then(|schema| schema["type"].as_str()),
-                ) {
+                let takes_whole = |schema: &Value| {
+                    let kinds = &schema["type"];
+                    let mut several = kinds.as_array().into_iter().flatten();
+                    kinds == "integer" || several.any(|kind| kind == "integer")
+                };
+                if let Some(whole) = is_whole
+                    && self.at(address).is_some_and(takes_whole)
+                {
                     #[expect(
                         clippy::cast_possible_truncation,
                         reason = "whole, and in the range of exact integers"
@@ -254,7 +271,8 @@ impl Shape {
                 let unknown = |key: &String| Fault {
                     address: address.join(key),
                     is_key: true,
-                    message: format!("unknown key `{key}`"),
+                    allowed: format!("unknown key `{key}`"),
+                    found: None,
                     hint: Some(suggestion(key, &keys)),
                 };
                 unexpected.iter().map(unknown).collect()
@@ -264,19 +282,26 @@ impl Shape {
                 vec![Fault {
                     address: address.join(name),
                     is_key: true,
-                    message: format!("the name must be {NAME}, found `{name}`"),
+                    allowed: format!("the name must be {NAME}"),
+                    found: Some(format!("`{name}`")),
                     hint: None,
+                }]
+            }
+            ValidationErrorKind::Required { property } => {
+                let key = property.as_str().unwrap_or_default();
+                vec![Fault {
+                    allowed: format!("`{key}` is missing"),
+                    found: None,
+                    hint: None,
+                    address,
+                    is_key: false,
                 }]
             }
             _ => {
                 let schema = self.at(&address).unwrap_or(&Value::Null);
-                let found = if self.is_secret(&address) {
-                    "another value".into()
-                } else {
-                    shown(error.instance())
-                };
                 vec![Fault {
-                    message: format!("must be {}, found {found}", allowed(schema)),
+                    allowed: format!("must be {}", allowed(schema)),
+                    found: Some(shown(error.instance())),
                     hint: hint(schema, error.instance()),
                     address,
                     is_key: false,

@@ -69,6 +69,20 @@ impl Source {
         self.places.get(address).map(|place| place.key.clone())
     }
 
+    /// Whether the lines of a place speak of a secret, misspelled or cut ones too.
+    pub fn may_show_secret(&self, place: &Range<usize>) -> bool {
+        let start = self.text[..place.start].rfind('\n').map_or(0, |at| at + 1);
+        let end = self.text[place.end..]
+            .find('\n')
+            .map_or(self.text.len(), |at| place.end + at);
+        let lines = self.text[start..end].to_lowercase();
+        let mut words = lines.split(|c: char| !c.is_alphanumeric());
+        words.any(|word| {
+            strsim::osa_distance(word, "auth") <= 1
+                || matches!(word, "token" | "secret" | "password")
+        })
+    }
+
     /// Line and column of a place, in characters, from 1.
     pub fn line_and_column(&self, place: &Range<usize>) -> (usize, usize) {
         let before = &self.text[..place.start];

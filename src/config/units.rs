@@ -194,7 +194,7 @@ impl From<Budget> for String {
 }
 
 macro_rules! schema_of_text_or_number {
-    ($($unit:ident: $name:literal, $format:ident, $number:literal, $examples:tt;)*) => {$(
+    ($($unit:ident: $name:literal, $format:ident, $number:literal to $most:expr, $examples:tt;)*) => {$(
         impl JsonSchema for $unit {
             fn schema_name() -> Cow<'static, str> {
                 $name.into()
@@ -205,17 +205,17 @@ macro_rules! schema_of_text_or_number {
             }
 
             fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
-                json_schema!({"type": ["string", $number], "minimum": 0, "format": $format, "examples": $examples})
+                json_schema!({"type": ["string", $number], "minimum": 0, "maximum": $most, "format": $format, "examples": $examples})
             }
         }
     )*};
 }
 
 schema_of_text_or_number! {
-    Time: "Time", TIME, "number", ["90s", "15m"];
-    IdleTime: "IdleTime", IDLE_TIME, "number", ["15m", "never"];
-    Size: "Size", SIZE, "integer", ["512KiB", "4MiB"];
-    Budget: "Budget", BUDGET, "integer", ["24GiB", "80%"];
+    Time: "Time", TIME, "number" to LONGEST.as_secs(), ["90s", "15m"];
+    IdleTime: "IdleTime", IDLE_TIME, "number" to LONGEST.as_secs(), ["15m", "never"];
+    Size: "Size", SIZE, "integer" to i64::MAX, ["512KiB", "4MiB"];
+    Budget: "Budget", BUDGET, "integer" to i64::MAX, ["24GiB", "80%"];
 }
 
 #[cfg(test)]

@@ -60,7 +60,9 @@ impl Limits {
             n_ctx.min(trained)
         };
         // A cache for each call, and llama.cpp pads each.
-        let most = u64::from(n_ctx.next_multiple_of(CELL_STEP)).saturating_mul(parallel as u64);
+        let most = u64::from(n_ctx)
+            .next_multiple_of(CELL_STEP.into())
+            .saturating_mul(parallel as u64);
         let wanted = match load.kv_cells {
             0 => most,
             // More than all calls can use would only take memory.

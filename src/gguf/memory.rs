@@ -61,7 +61,7 @@ impl Header {
         self.n_head_kv
             .iter()
             .map(|heads| self.layer_bytes(*heads, run))
-            .sum()
+            .fold(0, u64::saturating_add)
     }
 
     fn layer_bytes(&self, heads: u64, run: Run) -> u64 {

@@ -38,7 +38,10 @@ pub enum Room {
 pub fn room_for(need: u64, occupants: &[Occupant<'_>], shared: Shared, free: Option<u64>) -> Room {
     let max_loaded = shared.max_loaded.unwrap_or(usize::MAX);
     let pinned = occupants.iter().filter(|occupant| occupant.is_pinned);
-    let pinned_bytes: u64 = pinned.clone().map(|occupant| occupant.memory).sum();
+    let pinned_bytes: u64 = pinned
+        .clone()
+        .map(|occupant| occupant.memory)
+        .fold(0, u64::saturating_add);
     if need.saturating_add(pinned_bytes) > shared.budget {
         let held = match pinned_bytes {
             0 => String::new(),
@@ -61,7 +64,10 @@ pub fn room_for(need: u64, occupants: &[Occupant<'_>], shared: Shared, free: Opt
         let is_free = free.is_none_or(|free| free.saturating_add(freed) >= need);
         (has_memory && count < max_loaded, is_free)
     };
-    let mut memory: u64 = occupants.iter().map(|occupant| occupant.memory).sum();
+    let mut memory: u64 = occupants
+        .iter()
+        .map(|occupant| occupant.memory)
+        .fold(0, u64::saturating_add);
     let mut count = occupants.len();
     if fits(memory, count, 0) == (true, true) {
         return Room::There;
@@ -73,7 +79,7 @@ pub fn room_for(need: u64, occupants: &[Occupant<'_>], shared: Shared, free: Opt
     idle.sort_by_key(|(since, _)| *since);
     let (mut gone, mut freed) = (Vec::new(), 0_u64);
     for (_, occupant) in idle {
-        memory -= occupant.memory;
+        memory = memory.saturating_sub(occupant.memory);
         freed = freed.saturating_add(occupant.memory);
         count -= 1;
         gone.push(occupant.name.to_owned());
@@ -82,9 +88,11 @@ pub fn room_for(need: u64, occupants: &[Occupant<'_>], shared: Shared, free: Opt
         }
     }
     // The budget allows it and there is nobody left to go: what the machine says of itself is not the last word.
-    let is_anyone_ending = occupants.iter().any(|occupant| occupant.is_ending);
+    let may_come = |occupant: &Occupant<'_>| {
+        occupant.is_ending || (occupant.idle_since.is_none() && !occupant.is_pinned)
+    };
     match fits(memory, count, freed) {
-        (true, _) if is_anyone_ending => Room::Busy,
+        (true, false) if occupants.iter().any(may_come) => Room::Busy,
         (true, _) if gone.is_empty() => Room::There,
         (true, _) => Room::After(gone),
         (false, _) => Room::Busy,

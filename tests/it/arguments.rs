@@ -100,14 +100,22 @@ fn a_full_queue_says_how_many_wait() {
         "1",
     ]);
     let singing = json!({"text": "Sing forever.", "temperature": 0, "max_tokens": 4000});
-    let calls: Vec<u64> = (0..4).map(|_| server.call(singing.clone())).collect();
-    let refused = server.result(calls[3]);
+    let calls: Vec<u64> = ["la la", "queued, place 1", "queued, place 2"]
+        .into_iter()
+        .map(|state| {
+            let id = server.call(singing.clone());
+            server.wait_for_progress(id, |message| message.starts_with(state));
+            id
+        })
+        .collect();
+    let refused = server.call(singing);
+    let refused = server.result(refused);
     assert!(refused.is_error);
     assert_eq!(
         refused.text,
         "the model is busy: 2 calls are waiting, and no more may; try again later"
     );
-    for id in &calls[..3] {
+    for id in &calls {
         server.cancel(*id);
     }
     server.chat(json!({"text": "Hi"}));

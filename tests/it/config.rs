@@ -165,12 +165,58 @@ prompt_suffix = "$${x}"
     let folder = Folder::new("texts", file);
     std::fs::write(folder.0.join("system.txt"), "Be brief.\n").unwrap();
     let shown = folder.show(&[], &[("TOKEN", "hidden-word")]);
-    assert_eq!(line_of(&shown, "system"), "system = \"Be brief.\"");
-    assert_eq!(line_of(&shown, "prompt_suffix"), "prompt_suffix = \"${x}\"");
+    assert_eq!(line_of(&shown, "system"), "system = \"${file:system.txt}\"");
+    assert_eq!(
+        line_of(&shown, "prompt_suffix"),
+        "prompt_suffix = \"$${x}\""
+    );
     assert!(
-        shown.contains("auth = \"***\"") && !shown.contains("hidden-word"),
+        shown.contains("auth = \"${env:TOKEN}\"") && !shown.contains("hidden-word"),
         "{shown}"
     );
+}
+
+#[test]
+fn what_show_prints_is_a_file_that_means_the_same() {
+    let folder = Folder::new(
+        "again",
+        "[server]\nauth = \"hidden-word\"\n[models.a]\npath = \"crab.gguf\"\nn_ctx = 512.0\nsystem = \"$${x}\"\nidle_ttl = \"1h 30m\"\n",
+    );
+    let shown = folder.show(&[], &[]);
+    assert!(!shown.contains("hidden-word"), "{shown}");
+    std::fs::write(folder.0.join("again.toml"), &shown).unwrap();
+    assert_eq!(
+        folder
+            .show(&["again.toml"], &[])
+            .replace("# auth = \"***\"\n", ""),
+        shown.replace("# auth = \"***\"\n", "")
+    );
+}
+
+#[test]
+fn no_line_that_may_hold_a_secret_is_shown() {
+    for file in [
+        "server = { auth = \"hidden-word\", port = \"x\" }",
+        "[server]\nauth = \"hidden-word",
+        "[server]\nauth = \"hidden-word\" x",
+        "[server]\nauth = hidden-word",
+        "[server]\nauht = \"hidden-word\"",
+        "[server]\nauth = [\"hidden-word\"]",
+        "[server]\nport = \"${env:WORD}\"",
+        "[server]\ntransport = \"http\"\nauth_file = \"${env:WORD}\"",
+        "[server]\ntransport = \"http\"\nallowed_hosts = [\"${env:WORD}:1\"]",
+    ] {
+        let folder = Folder::new("secret", &format!("{file}\n{ONE}"));
+        for format in ["text", "json"] {
+            let output = folder.run(
+                &["config", "check", "--format", format],
+                &[("WORD", "hidden-word")],
+            );
+            assert_eq!(output.status.code(), Some(2), "{file}");
+            let told = text([output.stdout, output.stderr].concat());
+            assert!(!told.contains("hidden-word"), "{told}");
+        }
+    }
 }
 
 #[test]

@@ -98,6 +98,15 @@ impl HttpServer {
         read_head(&mut stream)
     }
 
+    /// Waits until no connection is accepted any more.
+    pub(crate) fn wait_until_refused(&self) {
+        let started = std::time::Instant::now();
+        while TcpStream::connect(self.address).is_ok() {
+            assert!(started.elapsed() < LIMIT, "it still listens");
+            thread::yield_now();
+        }
+    }
+
     /// Waits until the server has logged `text`.
     pub(crate) fn wait_for_log(&self, text: &str) {
         let started = std::time::Instant::now();
