@@ -102,3 +102,41 @@ fn all_values_out_of_range_are_told_at_once() {
     error: `--tool_name`: must be 1 to 64 letters, digits, `_` or `-`, found the string "a b"
     "#);
 }
+
+#[test]
+fn no_value_of_any_key_panics() {
+    let shape = shape::Shape::default();
+    let values = [
+        "",
+        "1.0",
+        "-0.0",
+        "1e9",
+        "1e400",
+        "nan",
+        "-1",
+        "true",
+        "x",
+        "never",
+        "[1, \"a\"]",
+        "100000000h",
+        "99999999999999999999",
+    ];
+    for table in [
+        ["server", ""],
+        ["log", ""],
+        ["registry", ""],
+        ["models", "default"],
+    ] {
+        let table = Address::of(table.into_iter().filter(|part| !part.is_empty()));
+        for key in shape.keys(&table) {
+            for value in values {
+                let typed = Overrides {
+                    set: vec![format!("{}={value}", table.join(key))],
+                    ..typed(&[("transport", json!("http"))])
+                };
+                // Right or wrong, it is told.
+                drop(Config::resolve(&typed, &around(&[])));
+            }
+        }
+    }
+}
