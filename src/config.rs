@@ -324,14 +324,14 @@ fn check_settings(name: &str, model: &ModelSettings, layers: &mut Layers) {
         );
         layers.problem_at(&at("deadline"), message, None);
     }
-    if let Some(lora) = &model.lora
-        && let Err(error) = gguf::read_adapter(&lora.path)
-    {
-        layers.problem_at(
-            &at("lora").join("path"),
-            error.to_string(),
-            Some(error.hint()),
-        );
+    if let Some(lora) = &model.lora {
+        let place = at("lora").join("path");
+        // Each layer may say a part of it, so that it is whole is seen here.
+        if lora.path.as_os_str().is_empty() {
+            layers.problem_at(&place, "is missing: the adapter has no file".into(), None);
+        } else if let Err(error) = gguf::read_adapter(&lora.path) {
+            layers.problem_at(&place, error.to_string(), Some(error.hint()));
+        }
     }
 }
 

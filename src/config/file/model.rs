@@ -93,6 +93,7 @@ pub enum ThinkingOutput {
 #[schemars(inline)]
 pub struct Lora {
     /// The adapter's GGUF file.
+    #[serde(default)]
     #[schemars(extend("format" = "path"))]
     pub path: PathBuf,
     /// How strongly it counts; 1 is as it was trained.
