@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use tracing_appender::rolling::Rotation;
@@ -17,7 +18,7 @@ use crate::telemetry::{LogFile, LogOutput};
 use crate::tools::Catalog;
 use crate::transport;
 use crate::transport::http::Ending;
-use crate::worker::client::Launcher;
+use crate::worker::client::{Launcher, WorkerEnvironment};
 
 /// Serves `config` over stdio until the client or a signal ends it.
 ///
@@ -53,35 +54,55 @@ pub fn log_output(log: &LogSettings) -> LogOutput {
     }
 }
 
+/// How long the models' processes may take to end: one that does not is killed after two seconds.
+const CLOSE_LIMIT: Duration = Duration::from_secs(3);
+
 /// The server only moves messages; the CPUs are the worker's.
 const SERVER_THREADS: usize = 2;
 
 async fn serve(config: &Config, output: Box<dyn ProtocolOutput>) -> anyhow::Result<()> {
     let ending = Ending::default();
     end_on_signal(ending.clone()).context("could not listen to signals")?;
-    match &config.transport {
-        Transport::Stdio => transport::stdio::serve(start(config)?, output, ending.drain)
+    // Before a model is loaded: a port that is in use is told at once.
+    let listener = match &config.transport {
+        Transport::Stdio => None,
+        Transport::Http(http) => Some((
+            http,
+            transport::http::listen(http)
+                .await
+                .with_context(|| could_not_listen(http))?,
+        )),
+    };
+    let registry = start(config)?;
+    let dispatcher = Arc::new(Dispatcher::new(Catalog::new(config, &registry)));
+    let served = match listener {
+        None => transport::stdio::serve(dispatcher, output, ending.drain)
             .await
             .context("stdio failed"),
-        Transport::Http(http) => {
-            // Before a model is loaded: a port that is in use is told at once.
-            let listener = transport::http::listen(http)
-                .await
-                .with_context(|| could_not_listen(http))?;
-            transport::http::serve(start(config)?, http, listener, ending)
-                .await
-                .context("HTTP failed")
-        }
+        Some((http, listener)) => transport::http::serve(dispatcher, http, listener, ending)
+            .await
+            .context("HTTP failed"),
+    };
+    if tokio::time::timeout(CLOSE_LIMIT, registry.close())
+        .await
+        .is_err()
+    {
+        tracing::warn!("a model's process is still there: it ends with this one");
     }
+    served
 }
 
-/// The dispatcher over all that serves it.
-fn start(config: &Config) -> anyhow::Result<Arc<Dispatcher>> {
+/// The registry, which begins to load what is to be ready.
+fn start(config: &Config) -> anyhow::Result<Arc<Registry>> {
     let program = Launcher::this_program().context("could not find this program's file")?;
-    let launcher = Launcher::new(program).context("could not start a thread")?;
+    let environment = WorkerEnvironment {
+        hidden: config.secret_variables.clone(),
+        log_level: config.log.level.clone(),
+    };
+    let launcher = Launcher::new(program, environment).context("could not start a thread")?;
     let registry = Arc::new(Registry::new(launcher, &config.models, &config.registry));
     registry.preload();
-    Ok(Arc::new(Dispatcher::new(Catalog::new(config, &registry))))
+    Ok(registry)
 }
 
 fn could_not_listen(http: &HttpConfig) -> String {

@@ -92,7 +92,7 @@ pub struct ConfigSource {
 }
 
 impl ConfigSource {
-    /// What was typed, for [`crate::config::Config::resolve`].
+    /// What was typed, for [`crate::config::Config::load`].
     pub fn into_overrides(self) -> Overrides {
         let typed = self.source.into_overrides(Vec::new());
         Overrides {
@@ -253,7 +253,7 @@ struct Flags {
 }
 
 impl Source {
-    /// What was typed, for [`crate::config::Config::resolve`].
+    /// What was typed, for [`crate::config::Config::load`].
     pub fn into_overrides(self, bare_models: Vec<PathBuf>) -> Overrides {
         let flags = serde_json::to_value(self.flags).expect("flags are texts");
         let is_said = |value: &Value| match value {

@@ -29,6 +29,9 @@ use load::Layers;
 pub use model::{Defaults, LoadSettings, ModelConfig};
 use problem::Origin;
 
+/// Variables of this program begin so.
+pub const VARIABLE_PREFIX: &str = "LLAMA_MCP_";
+
 /// The environment variable that names the file.
 pub const CONFIG_VARIABLE: &str = "LLAMA_MCP_CONFIG";
 
@@ -75,6 +78,8 @@ pub struct Config {
     pub log: LogSettings,
     /// Where the program gives less than was asked: for the log.
     pub notes: Vec<String>,
+    /// Variables of which secrets are made.
+    pub secret_variables: Vec<String>,
 }
 
 /// How clients connect.
@@ -124,18 +129,11 @@ pub fn find_file(typed: &Overrides, around: &Surroundings) -> Result<Option<Path
 }
 
 impl Config {
-    /// Resolves what was typed. Reads the file, the models' headers and, for HTTP, the token's file and the host's addresses.
+    /// Resolves what was typed, and gives what each layer said. Reads the file, the models' headers and, for HTTP, the token's
+    /// file and the host's addresses.
     ///
     /// # Errors
     /// All that is wrong with values and files, at once.
-    pub fn resolve(typed: &Overrides, around: &Surroundings) -> Result<Self, ConfigError> {
-        Self::load(typed, around).map(|(config, _)| config)
-    }
-
-    /// The same, with what each layer said.
-    ///
-    /// # Errors
-    /// As [`Self::resolve`].
     pub fn load(typed: &Overrides, around: &Surroundings) -> Result<(Self, Layers), ConfigError> {
         let mut file = find_file(typed, around)?;
         let ignored = file.take_if(|_| !typed.models.is_empty());
@@ -179,6 +177,7 @@ impl Config {
             },
             log: settings.log.clone(),
             notes: Vec::new(),
+            secret_variables: layers.secret_variables.clone(),
         }
     }
 }
@@ -213,6 +212,7 @@ fn resolve_model(
         layers.problem_at(&Address::of(["models", name]), message, None);
     }
     check_settings(name, model, layers);
+    let adapter_bytes = check_adapter(name, model, layers);
     let Some(path) = &model.path else {
         let hint = layers
             .meant_model(name)
@@ -273,6 +273,7 @@ fn resolve_model(
         pin: model.pin,
         idle_ttl: model.idle_ttl.unwrap_or(settings.registry.idle_ttl).0,
         header,
+        adapter_bytes,
     })
 }
 
@@ -324,15 +325,21 @@ fn check_settings(name: &str, model: &ModelSettings, layers: &mut Layers) {
         );
         layers.problem_at(&at("deadline"), message, None);
     }
-    if let Some(lora) = &model.lora {
-        let place = at("lora").join("path");
-        // Each layer may say a part of it, so that it is whole is seen here.
-        if lora.path.as_os_str().is_empty() {
-            layers.problem_at(&place, "is missing: the adapter has no file".into(), None);
-        } else if let Err(error) = gguf::read_adapter(&lora.path) {
-            layers.problem_at(&place, error.to_string(), Some(error.hint()));
-        }
+}
+
+/// Looks at the adapter, where there is one; gives the bytes of its tensors.
+fn check_adapter(name: &str, model: &ModelSettings, layers: &mut Layers) -> u64 {
+    let Some(lora) = &model.lora else { return 0 };
+    let place = Address::of_model(name, "lora").join("path");
+    // Each layer may say a part of it, so that it is whole is seen here.
+    if lora.path.as_os_str().is_empty() {
+        layers.problem_at(&place, "is missing: the adapter has no file".into(), None);
+        return 0;
     }
+    gguf::read_adapter(&lora.path).unwrap_or_else(|error| {
+        layers.problem_at(&place, error.to_string(), Some(error.hint()));
+        0
+    })
 }
 
 /// Thinking can be switched off where the template asks whether it is wanted.

@@ -165,7 +165,7 @@ pub struct Usage {
     pub completion_tokens: u32,
     /// How many of them were spent inside thinking blocks.
     pub thinking_tokens: u32,
-    /// Waiting for a sequence and for cells.
+    /// Waiting for room beside other models, for a sequence and for cells.
     pub queue_ms: u64,
     /// Waiting for the model to be loaded.
     pub load_ms: u64,

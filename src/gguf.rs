@@ -27,6 +27,8 @@ pub struct Header {
     pub chat_template: Option<String>,
     /// Bytes of all tensors, those of the other parts of a split file included.
     pub weight_bytes: u64,
+    /// The parts behind the first, where the file is split.
+    pub other_parts: Vec<PathBuf>,
     /// Tokens of the vocabulary.
     pub n_vocab: u64,
     /// Width of the model.
@@ -50,19 +52,22 @@ pub struct Header {
 pub fn read_header(path: &Path) -> Result<Header, GgufError> {
     let contents = read_contents(path)?;
     let mut header = Header::of(&contents).map_err(|fault| told(path, fault))?;
-    for part in other_parts(path, &contents)? {
-        header.weight_bytes += read_contents(&part)?.tensor_bytes;
+    header.other_parts = other_parts(path, &contents)?;
+    for part in &header.other_parts {
+        let bytes = read_contents(part)?.tensor_bytes;
+        header.weight_bytes = header.weight_bytes.saturating_add(bytes);
     }
     Ok(header)
 }
 
-/// Looks at the adapter at `path`.
+/// Looks at the adapter at `path`; gives the bytes of its tensors.
 ///
 /// # Errors
 /// What is wrong with the file; that it is no adapter.
-pub fn read_adapter(path: &Path) -> Result<(), GgufError> {
-    match read_contents(path)?.text("general.type") {
-        Some("adapter") => Ok(()),
+pub fn read_adapter(path: &Path) -> Result<u64, GgufError> {
+    let contents = read_contents(path)?;
+    match contents.text("general.type") {
+        Some("adapter") => Ok(contents.tensor_bytes),
         other => Err(GgufError::NotAnAdapter {
             path: path.into(),
             found: other.unwrap_or("model").to_owned(),
@@ -197,6 +202,7 @@ impl Header {
             n_ctx_train: number("context_length"),
             chat_template: contents.text("tokenizer.chat_template").map(str::to_owned),
             weight_bytes: contents.tensor_bytes,
+            other_parts: Vec::new(),
             n_vocab: contents.length("tokenizer.ggml.tokens").unwrap_or(0),
             n_embd,
             n_ff: of_layers("feed_forward_length")

@@ -19,7 +19,7 @@
 //!
 //! | layer | modules | holds |
 //! | --- | --- | --- |
-//! | 8 | [`cli`], [`commands`], [`app`], `main` | what was typed; sub-commands; wiring and lifetime |
+//! | 8 | [`cli`], [`check`], [`commands`], [`app`], `main` | what was typed; whether it can be run; sub-commands; wiring and lifetime |
 //! | 7 | [`transport`] | how messages come and go |
 //! | 6 | [`mcp`] | JSON-RPC, revisions, the dispatcher, progress |
 //! | 5 | [`tools`] | arguments → request, generation → result |
@@ -45,7 +45,8 @@
 //!
 //! [`cli`] gives what was typed; [`config::load`] reads the file ([`config::source`], with the place of every value), puts in
 //! what texts name, and lays variables and flags over it, each layer checked by the schema ([`config::shape`]) that is
-//! made of the structures in [`config::file`]. What no schema says is checked in [`config`], models' headers among it.
+//! made of the structures in [`config::file`]. What no schema says is checked in [`config`], models' headers among it, and
+//! what only upper layers know (memory, templates) in [`check`].
 //! Every problem is kept, and all are told at once.
 //!
 //! # Life of a call
@@ -74,6 +75,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests fail loudly"))]
 
 pub mod app;
+pub mod check;
 pub mod cli;
 pub mod commands;
 pub mod config;

@@ -2,6 +2,7 @@
 //! ends, and the number of CPUs they may use.
 
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 /// Takes standard output for the protocol: what anything else in this process prints there goes to standard error.
 ///
@@ -168,6 +169,30 @@ pub fn total_memory() -> u64 {
         .flatten()
         .min()
         .unwrap_or(u64::MAX)
+}
+
+/// The folder that keeps `file` from being written, with the reason: its own, or where that is missing the nearest one
+/// that is there, in which it would be made.
+pub fn unwritable(file: &Path) -> Option<(PathBuf, io::Error)> {
+    let is_there = |folder: &&Path| folder.as_os_str().is_empty() || folder.exists();
+    let folder = file.ancestors().skip(1).find(is_there)?;
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    let checked = std::fs::metadata(folder).and_then(|metadata| {
+        if !metadata.is_dir() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        #[cfg(unix)]
+        rustix::fs::access(
+            folder,
+            rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK,
+        )?;
+        Ok(())
+    });
+    checked.err().map(|error| (folder.to_owned(), error))
 }
 
 /// Bytes of memory that process `id` has in use now.

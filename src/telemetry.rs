@@ -21,7 +21,13 @@ use tracing_subscriber::{EnvFilter, Layer, fmt};
 /// larger than the trained context), so it is quiet where nobody asks.
 const QUIET_LLAMA: &str = "llama-cpp-2=error";
 
-/// What a worker logs where `RUST_LOG` does not say: all that the server may want, which filters again.
+/// What a worker of the server that logs at `level` is told by `RUST_LOG`; none where that says it already.
+pub fn worker_level(level: &str) -> Option<(&'static str, String)> {
+    let is_said = env::var_os(EnvFilter::DEFAULT_ENV).is_some_and(|level| !level.is_empty());
+    (!is_said).then(|| (EnvFilter::DEFAULT_ENV, format!("{QUIET_LLAMA},{level}")))
+}
+
+/// What a worker logs that is started by hand, where `RUST_LOG` does not say.
 const DEFAULT_LEVEL: &str = "info";
 
 /// Where the server logs to, and what.

@@ -6,12 +6,10 @@ use std::process::ExitCode;
 use anyhow::Context;
 use serde_json::{Value, json};
 
+use crate::check::{self, Checked};
 use crate::cli::{ConfigCommand, Format};
-use crate::config::load::Layers;
 use crate::config::units::human;
 use crate::config::{Config, ConfigError, Overrides, Surroundings, reference, shape};
-use crate::process;
-use crate::registry::memory::{Need, need_of};
 
 /// What is wrong with a configuration.
 const WRONG: u8 = 2;
@@ -43,21 +41,17 @@ fn print(text: &str) -> anyhow::Result<ExitCode> {
 }
 
 fn check(typed: &Overrides, around: &Surroundings, format: Format) -> anyhow::Result<ExitCode> {
-    let checked = Config::load(typed, around).and_then(|(config, mut layers)| {
-        let budget = config.registry.memory_budget.of(process::total_memory());
-        let needs = needs(&config, budget, &mut layers);
-        if layers.problems.is_empty() {
-            Ok((config, budget, needs))
+    let checked = check::load(typed, around).and_then(|checked| {
+        if checked.doubts.is_empty() {
+            Ok(checked)
         } else {
-            Err(ConfigError::of(layers.problems))
+            Err(ConfigError::of(checked.doubts))
         }
     });
     let is_right = checked.is_ok();
     let text = match (checked, format) {
-        (Ok((config, budget, needs)), Format::Text) => told(&config, budget, &needs),
-        (Ok((config, budget, needs)), Format::Json) => {
-            format!("{:#}\n", as_json(&config, budget, &needs))
-        }
+        (Ok(checked), Format::Text) => told(&checked),
+        (Ok(checked), Format::Json) => format!("{:#}\n", as_json(&checked)),
         (Err(error), Format::Text) => {
             error
                 .report(&mut io::stderr().lock())
@@ -76,22 +70,16 @@ fn check(typed: &Overrides, around: &Surroundings, format: Format) -> anyhow::Re
     })
 }
 
-/// The memory of every model; one that can never be loaded is a problem.
-fn needs(config: &Config, budget: u64, layers: &mut Layers) -> Vec<Need> {
-    let need = |model| {
-        let need = need_of(model, budget);
-        if let Some((key, message, hint)) = need.refusal(budget) {
-            layers.problem_at(&model.address(key), message, Some(hint));
-        }
-        need
-    };
-    config.models.iter().map(need).collect()
-}
-
-fn told(config: &Config, budget: u64, needs: &[Need]) -> String {
+fn told(checked: &Checked) -> String {
+    let Checked {
+        config,
+        budget,
+        needs,
+        ..
+    } = checked;
     let mut lines = vec![format!(
         "The configuration is valid. Memory for models: {}.\n",
-        human(budget)
+        human(*budget)
     )];
     for (model, need) in config.models.iter().zip(needs) {
         let estimate = need.estimate;
@@ -116,7 +104,7 @@ fn told(config: &Config, budget: u64, needs: &[Need]) -> String {
             .iter()
             .map(|need| need.estimate.total())
             .fold(0, u64::saturating_add);
-        let together = if all <= budget {
+        let together = if all <= *budget {
             "all fit together"
         } else {
             "not all fit together: models that idle make room"
@@ -127,8 +115,9 @@ fn told(config: &Config, budget: u64, needs: &[Need]) -> String {
     lines.join("\n") + "\n"
 }
 
-fn as_json(config: &Config, budget: u64, needs: &[Need]) -> Value {
-    let models = config.models.iter().zip(needs).map(|(model, need)| {
+fn as_json(checked: &Checked) -> Value {
+    let config = &checked.config;
+    let models = config.models.iter().zip(&checked.needs).map(|(model, need)| {
         json!({
             "name": model.name,
             "tool": model.tool_name,
@@ -143,7 +132,7 @@ fn as_json(config: &Config, budget: u64, needs: &[Need]) -> Value {
             "total_bytes": need.estimate.total(),
         })
     });
-    json!({"ok": true, "memory_budget_bytes": budget, "models": models.collect::<Vec<_>>(), "notes": config.notes})
+    json!({"ok": true, "memory_budget_bytes": checked.budget, "models": models.collect::<Vec<_>>(), "notes": config.notes})
 }
 
 fn show(typed: &Overrides, around: &Surroundings, with_origin: bool) -> anyhow::Result<ExitCode> {

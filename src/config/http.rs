@@ -166,6 +166,14 @@ fn at(key: &str) -> Address {
 
 /// The token; of two that are given, the one of the higher layer, or the text before the file.
 fn token_of(server: &ServerSettings, layers: &mut Layers) -> Option<BearerToken> {
+    if server.auth.is_some()
+        && server.auth_file.is_some()
+        && !layers.is_above(&at("auth_file"), &at("auth"))
+        && !layers.is_above(&at("auth"), &at("auth_file"))
+    {
+        let message = "`auth` is given, too: which of them is the token?".to_owned();
+        layers.problem_at(&at("auth_file"), message, Some("remove one".into()));
+    }
     let (key, token) = match (&server.auth, &server.auth_file) {
         (None, None) => return None,
         (auth, Some(file)) if auth.is_none() || layers.is_above(&at("auth_file"), &at("auth")) => (
@@ -251,7 +259,7 @@ mod tests {
                 .collect(),
             folders: Vec::new(),
         };
-        Config::resolve(&typed, &around).map(|config| match config.transport {
+        Config::load(&typed, &around).map(|(config, _)| match config.transport {
             Transport::Http(http) => http,
             Transport::Stdio => panic!("http was asked for"),
         })

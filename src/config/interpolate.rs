@@ -15,6 +15,8 @@ pub struct Names<'around> {
     pub folder: &'around Path,
     /// The files that were read, in order.
     pub files: Vec<PathBuf>,
+    /// The variables that were read, in order.
+    pub read: Vec<String>,
 }
 
 /// A text that could not be made, and the way out.
@@ -71,6 +73,7 @@ fn value_of(name: &str, names: &mut Names<'_>) -> Result<String, Unresolved> {
                 Some((variable, default)) => (variable, Some(default)),
                 None => (variable, None),
             };
+            names.read.push(variable.to_owned());
             let value = names
                 .variables
                 .get(variable)
@@ -127,6 +130,7 @@ mod tests {
             variables: &variables,
             folder: Path::new("tests/models"),
             files: Vec::new(),
+            read: Vec::new(),
         };
         interpolate(text, &mut names).map_err(|error| error.message)
     }

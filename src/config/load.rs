@@ -31,6 +31,8 @@ pub struct Layers {
     pub file: Option<Arc<Source>>,
     /// Files whose content is part of the configuration.
     pub files: Vec<PathBuf>,
+    /// Variables of which secrets are made.
+    pub secret_variables: Vec<String>,
     /// What was wrong; those values were left out.
     pub problems: Vec<Problem>,
     /// What is worth a line in the log.
@@ -58,6 +60,7 @@ impl Layers {
             shape: Shape::default(),
             file: None,
             files: Vec::new(),
+            secret_variables: Vec::new(),
             problems: Vec::new(),
             notes: Vec::new(),
             made: BTreeMap::new(),
@@ -77,8 +80,15 @@ impl Layers {
         }
         let from_variables = layers.variables(variables);
         let from_flags = layers.flags(typed);
-        layers.say(from_variables);
-        layers.say(from_flags);
+        // Models that only these name are there, too.
+        let mut names = layers.model_names();
+        let targets = from_variables.iter().chain(&from_flags);
+        names.extend(targets.filter_map(|said| match &said.target {
+            Target::One(address) => address.model_name(),
+            Target::EveryModel(_) => None,
+        }));
+        layers.say(from_variables, &names);
+        layers.say(from_flags, &names);
         layers
     }
 
@@ -106,9 +116,11 @@ impl Layers {
             variables,
             folder,
             files: Vec::new(),
+            read: Vec::new(),
         };
         self.complete(&Address::default(), &mut tree, &source, &mut names);
         self.files = names.files;
+        self.secret_variables = names.read;
         self.add(Origin::File(source), tree);
     }
 
@@ -132,7 +144,12 @@ impl Layers {
                 }
             }
             Value::String(text) => {
-                match interpolate(text, names) {
+                let read = names.read.len();
+                let made = interpolate(text, names);
+                if !self.shape.is_secret(address) {
+                    names.read.truncate(read);
+                }
+                match made {
                     Ok(None) => {}
                     Ok(Some(made)) => {
                         self.made.insert(address.clone(), text.clone());
@@ -208,17 +225,11 @@ impl Layers {
         self.problem(origin, Some(&address), false, message, hint);
     }
 
-    /// Adds values as layers of their own, those for every model first: what names a model goes before.
-    fn say(&mut self, said: Vec<Said>) {
+    /// Adds values as layers of their own, those for every model of `names` first: what names a model goes before.
+    fn say(&mut self, said: Vec<Said>, names: &BTreeSet<String>) {
         let (for_all, for_one): (Vec<_>, Vec<_>) = said
             .into_iter()
             .partition(|said| matches!(said.target, Target::EveryModel(_)));
-        // Models that only these name are there, too.
-        let mut names = self.model_names();
-        names.extend(for_one.iter().filter_map(|said| match &said.target {
-            Target::One(address) => address.model_name(),
-            Target::EveryModel(_) => None,
-        }));
         for said in for_all {
             let mut tree = json!({});
             let address = said.target.example();
@@ -231,7 +242,7 @@ impl Layers {
             let layer = self.layers.last_mut().expect("one was just added");
             let value = address.get(&layer.tree).cloned().unwrap_or_default();
             layer.tree = json!({});
-            for name in &names {
+            for name in names {
                 let key = address.parts().last().expect("an example has a key");
                 Address::of_model(name, key).set(&mut layer.tree, value.clone());
             }

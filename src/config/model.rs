@@ -1,6 +1,7 @@
 //! A model as the program runs it.
 
-use std::path::PathBuf;
+use std::iter;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,7 @@ use super::file::{
     CacheType, FlashAttention, Lora, ModelSettings, ServerSettings, SplitMode, ThinkingOutput,
 };
 use super::ranges;
-use crate::gguf::Header;
+use crate::gguf::{self, GgufError, Header};
 
 /// A model and the tool that it is.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +36,8 @@ pub struct ModelConfig {
     pub idle_ttl: Option<Duration>,
     /// What its file says.
     pub header: Header,
+    /// Bytes of its adapter's tensors.
+    pub adapter_bytes: u64,
 }
 
 /// How to load a model and to run its context: what a worker is told.
@@ -143,6 +146,28 @@ impl ModelConfig {
     /// Where its `key` stands.
     pub fn address(&self, key: &str) -> Address {
         Address::of_model(&self.name, key)
+    }
+
+    /// The files that are loaded: all parts, and the adapter.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let parts = self.header.other_parts.iter().map(PathBuf::as_path);
+        let adapter = self.load.lora.iter().map(|lora| lora.path.as_path());
+        iter::once(self.load.path.as_path())
+            .chain(parts)
+            .chain(adapter)
+    }
+
+    /// The same model, with what its files say now.
+    ///
+    /// # Errors
+    /// Files that are no model any more.
+    pub fn read_again(&self) -> Result<Self, GgufError> {
+        let lora = self.load.lora.as_ref();
+        Ok(Self {
+            header: gguf::read_header(&self.load.path)?,
+            adapter_bytes: lora.map_or(Ok(0), |lora| gguf::read_adapter(&lora.path))?,
+            ..self.clone()
+        })
     }
 }
 

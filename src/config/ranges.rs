@@ -68,7 +68,7 @@ pub const LORA_SCALE: Range<f64> = range(-10.0, 10.0);
 /// More stop strings than any use has; each is searched for in every piece of text.
 pub const MAX_STOPS: usize = 16;
 /// The end of the text that may be held back for one.
-pub const MAX_STOP_BYTES: usize = 1024;
+pub const MAX_STOP_CHARS: usize = 1024;
 /// Sessions are small; more than this is no use of one machine.
 pub const MAX_SESSIONS: Range<i64> = range(1, 1_000_000);
 

@@ -12,7 +12,7 @@ use super::shape::Shape;
 const HEAD: &str = "\
 #:schema llama-mcp-server.schema.json
 #
-# llama-mcp-server: every key, with its default. What is commented out counts as it stands.
+# llama-mcp-server: every key. What is commented out counts as it stands, but for examples of what has no default.
 #
 # Any text may hold ${env:NAME}, ${env:NAME:-default} and ${file:PATH}; write $${ for the text itself. Relative paths start at
 # this file's folder. Any key may be overridden: LLAMA_MCP_SERVER__PORT=9000, LLAMA_MCP_MODELS__SMALL__N_CTX=8192, or for all
@@ -51,7 +51,15 @@ fn keys(text: &mut String, shape: &Shape, table: &Address) {
     for key in shape.keys(table) {
         let address = table.join(key);
         text.push('\n');
-        comment(text, shape.description(&address).unwrap_or_default());
+        let mut words = shape.description(&address).unwrap_or_default().to_owned();
+        if let Some(range) = shape.range(&address) {
+            write!(words, " From {range}.").expect("a string takes all");
+        }
+        // The description tells what counts instead.
+        if key != "path" && !shape.has_default(&address) {
+            words.push_str(" No default; for example:");
+        }
+        comment(text, &words);
         let value = shape.example(&address);
         // The one key that has no default and is needed.
         let mark = if key == "path" { "" } else { "# " };

@@ -147,6 +147,17 @@ impl Shape {
         self.written_at(address)?.get("description")?.as_str()
     }
 
+    /// Whether something counts for the key at `address` where nobody says.
+    pub fn has_default(&self, address: &Address) -> bool {
+        self.at(address)
+            .is_some_and(|schema| schema.get("default").is_some())
+    }
+
+    /// From where to where the number at `address` may be.
+    pub fn range(&self, address: &Address) -> Option<String> {
+        words::range(self.at(address)?)
+    }
+
     /// A value for the key at `address`: its default, else what it might be.
     pub fn example(&self, address: &Address) -> Value {
         let Some(schema) = self.at(address) else {

@@ -28,8 +28,8 @@ fn typed(flags: &[(&str, Value)]) -> Overrides {
 }
 
 fn resolve(typed: &Overrides, variables: &[(&str, &str)]) -> Config {
-    match Config::resolve(typed, &around(variables)) {
-        Ok(config) => config,
+    match Config::load(typed, &around(variables)) {
+        Ok((config, _)) => config,
         Err(error) => panic!("{error}"),
     }
 }
@@ -89,7 +89,7 @@ fn all_values_out_of_range_are_told_at_once() {
         ("tool_name", json!("a b")),
         ("n_ctx", json!("many")),
     ]);
-    let error = Config::resolve(&wrong, &around(&[("LLAMA_MCP_SEED", "-7")])).unwrap_err();
+    let error = Config::load(&wrong, &around(&[("LLAMA_MCP_SEED", "-7")])).unwrap_err();
     insta::assert_snapshot!(error, @r#"
     error: `LLAMA_MCP_SEED`: must be a whole number from -1 to 4294967294, found -7
 
@@ -135,7 +135,7 @@ fn no_value_of_any_key_panics() {
                     ..typed(&[("transport", json!("http"))])
                 };
                 // Right or wrong, it is told.
-                drop(Config::resolve(&typed, &around(&[])));
+                drop(Config::load(&typed, &around(&[])));
             }
         }
     }

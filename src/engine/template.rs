@@ -30,6 +30,22 @@ pub fn stack_size(template: &str) -> usize {
     2 * 1024 * 1024 + 512 * template.len()
 }
 
+/// Whether `source` can be compiled; on a thread of its own, see [`stack_size`].
+///
+/// # Errors
+/// As [`ChatTemplate::new`].
+pub fn check(source: &str) -> Result<(), EngineError> {
+    std::thread::scope(|scope| {
+        let compile = || ChatTemplate::new(source, String::new(), String::new()).map(drop);
+        let thread = std::thread::Builder::new()
+            .stack_size(stack_size(source))
+            .spawn_scoped(scope, compile)
+            .map(std::thread::ScopedJoinHandle::join);
+        // A system without a thread to spare has other troubles, which are told where they hurt.
+        thread.map_or(Ok(()), |result| result.unwrap_or(Ok(())))
+    })
+}
+
 /// A compiled chat template.
 #[derive(Debug)]
 pub struct ChatTemplate {

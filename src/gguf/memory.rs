@@ -115,6 +115,7 @@ mod tests {
             n_ctx_train: Some(32_768),
             chat_template: None,
             weight_bytes: 235 << 20,
+            other_parts: Vec::new(),
             n_vocab: 262_144,
             n_embd: 640,
             n_ff: 2048,

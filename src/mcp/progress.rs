@@ -70,7 +70,7 @@ fn message(progress: &Progress) -> String {
     match progress {
         Progress::Starting => "starting".into(),
         Progress::Loading(percent) => format!("loading {percent} %"),
-        Progress::WaitingForRoom => "waiting for memory: other models are busy".into(),
+        Progress::WaitingForRoom => "waiting for room: other models are loaded and busy".into(),
         Progress::Queued(place) => format!("queued, place {place}"),
         Progress::Prefill(done, total) => format!("reading the prompt, {done}/{total} tokens"),
         Progress::Thinking(tokens) => format!("thinking, {tokens} tokens"),

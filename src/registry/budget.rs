@@ -18,6 +18,22 @@ pub struct Occupant<'name> {
     pub is_pinned: bool,
     /// Is about to be gone.
     pub is_ending: bool,
+    /// Is being loaded: what the machine has left does not show yet what it will take.
+    pub is_loading: bool,
+}
+
+impl<'name> Occupant<'name> {
+    /// A loaded model that never goes.
+    pub fn pinned(name: &'name str, memory: u64) -> Self {
+        Self {
+            name,
+            memory,
+            idle_since: None,
+            is_pinned: true,
+            is_ending: false,
+            is_loading: false,
+        }
+    }
 }
 
 /// Whether a model can be loaded.
@@ -38,10 +54,7 @@ pub enum Room {
 pub fn room_for(need: u64, occupants: &[Occupant<'_>], shared: Shared, free: Option<u64>) -> Room {
     let max_loaded = shared.max_loaded.unwrap_or(usize::MAX);
     let pinned = occupants.iter().filter(|occupant| occupant.is_pinned);
-    let pinned_bytes: u64 = pinned
-        .clone()
-        .map(|occupant| occupant.memory)
-        .fold(0, u64::saturating_add);
+    let pinned_bytes = sum(pinned.clone());
     if need.saturating_add(pinned_bytes) > shared.budget {
         let held = match pinned_bytes {
             0 => String::new(),
@@ -59,26 +72,20 @@ pub fn room_for(need: u64, occupants: &[Occupant<'_>], shared: Shared, free: Opt
             "as many models as may be loaded, {max_loaded}, are pinned; raise `max_loaded`"
         ));
     }
+    let taken_soon = sum(occupants.iter().filter(|occupant| occupant.is_loading));
+    let free = free.map(|free| free.saturating_sub(taken_soon));
     let fits = |memory: u64, count: usize, freed: u64| {
         let has_memory = memory.saturating_add(need) <= shared.budget;
         let is_free = free.is_none_or(|free| free.saturating_add(freed) >= need);
         (has_memory && count < max_loaded, is_free)
     };
-    let mut memory: u64 = occupants
-        .iter()
-        .map(|occupant| occupant.memory)
-        .fold(0, u64::saturating_add);
+    let mut memory = sum(occupants);
     let mut count = occupants.len();
     if fits(memory, count, 0) == (true, true) {
         return Room::There;
     }
-    let mut idle: Vec<_> = occupants
-        .iter()
-        .filter_map(|occupant| Some((occupant.idle_since?, occupant)))
-        .collect();
-    idle.sort_by_key(|(since, _)| *since);
     let (mut gone, mut freed) = (Vec::new(), 0_u64);
-    for (_, occupant) in idle {
+    for occupant in longest_idle_first(occupants) {
         memory = memory.saturating_sub(occupant.memory);
         freed = freed.saturating_add(occupant.memory);
         count -= 1;
@@ -89,7 +96,8 @@ pub fn room_for(need: u64, occupants: &[Occupant<'_>], shared: Shared, free: Opt
     }
     // The budget allows it and there is nobody left to go: what the machine says of itself is not the last word.
     let may_come = |occupant: &Occupant<'_>| {
-        occupant.is_ending || (occupant.idle_since.is_none() && !occupant.is_pinned)
+        let is_busy = occupant.idle_since.is_none() && !occupant.is_pinned;
+        occupant.is_ending || occupant.is_loading || is_busy
     };
     match fits(memory, count, freed) {
         (true, false) if occupants.iter().any(may_come) => Room::Busy,
@@ -97,6 +105,37 @@ pub fn room_for(need: u64, occupants: &[Occupant<'_>], shared: Shared, free: Opt
         (true, _) => Room::After(gone),
         (false, _) => Room::Busy,
     }
+}
+
+/// Which models go because those that are loaded took more than was estimated, and the bytes that all others take where that
+/// is still more than the budget.
+pub fn overrun(occupants: &[Occupant<'_>], budget: u64) -> (Vec<String>, Option<u64>) {
+    let staying = occupants.iter().filter(|occupant| !occupant.is_ending);
+    let mut memory = sum(staying);
+    let mut gone = Vec::new();
+    for occupant in longest_idle_first(occupants) {
+        if memory <= budget {
+            break;
+        }
+        memory = memory.saturating_sub(occupant.memory);
+        gone.push(occupant.name.to_owned());
+    }
+    (gone, Some(memory).filter(|memory| *memory > budget))
+}
+
+/// Those that may go.
+fn longest_idle_first<'a, 'name>(occupants: &'a [Occupant<'name>]) -> Vec<&'a Occupant<'name>> {
+    let mut idle: Vec<_> = occupants
+        .iter()
+        .filter(|occupant| occupant.idle_since.is_some())
+        .collect();
+    idle.sort_by_key(|occupant| occupant.idle_since);
+    idle
+}
+
+fn sum<'a, 'name: 'a>(occupants: impl IntoIterator<Item = &'a Occupant<'name>>) -> u64 {
+    let memory = occupants.into_iter().map(|occupant| occupant.memory);
+    memory.fold(0, u64::saturating_add)
 }
 
 #[cfg(test)]
@@ -112,6 +151,7 @@ mod tests {
             idle_since: idle_for.map(|seconds| now - Duration::from_secs(seconds)),
             is_pinned: false,
             is_ending: false,
+            is_loading: false,
         }
     }
 
@@ -144,11 +184,7 @@ mod tests {
 
     #[test]
     fn pinned_models_never_go_and_what_they_hold_is_not_to_be_had() {
-        let now = Instant::now();
-        let pinned = Occupant {
-            is_pinned: true,
-            ..occupant("p", 50, None, now)
-        };
+        let pinned = Occupant::pinned("p", 50);
         assert_eq!(room_for(50, &[pinned], SHARED, None), Room::There);
         let Room::Never(text) = room_for(51, &[pinned], SHARED, None) else {
             panic!("it can never fit")
@@ -179,5 +215,30 @@ mod tests {
         let occupants = [occupant("a", 10, Some(1), now)];
         assert_eq!(room_for(20, &occupants, SHARED, Some(15)), after(&["a"]));
         assert_eq!(room_for(20, &[], SHARED, Some(15)), Room::There);
+    }
+
+    #[test]
+    fn what_a_loading_model_will_take_is_not_free() {
+        let now = Instant::now();
+        let loading = Occupant {
+            is_loading: true,
+            ..occupant("a", 30, None, now)
+        };
+        assert_eq!(room_for(20, &[loading], SHARED, Some(50)), Room::There);
+        assert_eq!(room_for(20, &[loading], SHARED, Some(49)), Room::Busy);
+    }
+
+    #[test]
+    fn idle_models_go_where_one_took_more_than_was_estimated() {
+        let now = Instant::now();
+        let occupants = [
+            occupant("a", 30, Some(1), now),
+            occupant("b", 30, Some(9), now),
+            occupant("c", 60, None, now),
+        ];
+        assert_eq!(overrun(&occupants, 120), (vec![], None));
+        assert_eq!(overrun(&occupants, 100), (vec!["b".into()], None));
+        let all = vec!["b".into(), "a".into()];
+        assert_eq!(overrun(&occupants, 50), (all, Some(60)));
     }
 }

@@ -26,15 +26,25 @@ pub fn need_of(model: &ModelConfig, budget: u64) -> Need {
         key_bytes_of_32: load.cache_type_k.bytes_of_32(),
         value_bytes_of_32: load.cache_type_v.bytes_of_32(),
     };
-    let fixed = header.estimate(run(0));
+    let estimate = |kv_cells: u32| {
+        let estimate = header.estimate(run(kv_cells));
+        Estimate {
+            weights: estimate.weights.saturating_add(model.adapter_bytes),
+            ..estimate
+        }
+    };
     let facts = |memory| Facts {
         n_ctx_train: u32::try_from(header.n_ctx_train.unwrap_or(0)).unwrap_or(u32::MAX),
         bytes_per_cell: header.bytes_per_cell(run(0)),
         available_memory: memory,
     };
-    let kv_cells = Limits::plan(load, facts(Some(budget.saturating_sub(fixed.total())))).kv_cells;
+    let kv_cells = Limits::plan(
+        load,
+        facts(Some(budget.saturating_sub(estimate(0).total()))),
+    )
+    .kv_cells;
     Need {
-        estimate: header.estimate(run(kv_cells)),
+        estimate: estimate(kv_cells),
         kv_cells,
         wanted_cells: Limits::plan(load, facts(None)).kv_cells,
     }

@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::budget::{Occupant, Room, room_for};
-use slot::{DEATHS_TO_GIVE_UP, Slot, State};
+use super::budget::{Occupant, Room, overrun, room_for};
+pub use slot::{Ended, Refusal};
+use slot::{Slot, State};
 
 /// A worker's number; never used twice.
 pub type WorkerId = u64;
@@ -33,8 +34,8 @@ pub struct ModelTerms {
     pub idle_ttl: Option<Duration>,
 }
 
-/// Which file a model was loaded from: its length and its time of change.
-pub type Stamp = Option<(u64, std::time::SystemTime)>;
+/// Which files a model is loaded from: another number where any of them was replaced.
+pub type Stamp = u64;
 
 /// What all models share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,41 +57,8 @@ pub enum Action {
     Grant(CallId, WorkerId),
     /// Tell the call that it cannot be served.
     Refuse(CallId, Refusal),
-}
-
-/// Why a call is not served.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The model can never have its memory.
-    #[error("{0}")]
-    NeverFits(String),
-    /// The last load failed just now.
-    #[error("the model could not be loaded: {cause}; it is tried again in {} s", pause.as_secs().max(1))]
-    Paused {
-        /// Why it failed.
-        cause: String,
-        /// Until the next try.
-        pause: Duration,
-    },
-    /// Its process died in every load.
-    #[error(
-        "the model's process died {DEATHS_TO_GIVE_UP} times while it was loaded ({cause}); it is tried again when its file changes"
-    )]
-    GivenUp {
-        /// How it died last.
-        cause: String,
-    },
-}
-
-/// How a worker ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
-    /// As it was told, or after it had served.
-    Done,
-    /// It could not load its model.
-    LoadFailed(String),
-    /// It died while it loaded.
-    DiedLoading(String),
+    /// Tell people: models that are at work take more than the budget, so many bytes.
+    OverBudget(u64),
 }
 
 /// A call that waits for room.
@@ -157,6 +125,18 @@ impl Residency {
         }
     }
 
+    /// Whether any process is there.
+    pub fn has_workers(&self) -> bool {
+        self.slots
+            .values()
+            .any(|slot| slot.state.worker().is_some())
+    }
+
+    /// Nothing is started any more for those that wait now.
+    pub fn forget_waiting(&mut self) {
+        self.waiting.clear();
+    }
+
     /// Whether calls wait for room.
     pub fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
@@ -214,7 +194,8 @@ impl Residency {
         self.admit(free, now);
     }
 
-    /// A worker has loaded its model and takes `memory` bytes, where that can be measured.
+    /// A worker has loaded its model and takes `measured` bytes, where that can be measured. Where that is more than was
+    /// estimated, idle models may have to go, and the next load of it counts with it.
     pub fn loaded(
         &mut self,
         worker: WorkerId,
@@ -235,9 +216,14 @@ impl Residency {
                 *memory = measured.unwrap_or(*memory);
                 *idle_since = now;
                 *is_loaded = true;
+                // It ran: so it is never told that it can not.
+                slot.terms.need = slot.terms.need.max((*memory).min(self.shared.budget));
                 slot.failures = None;
             }
         }
+        let (names, over) = overrun(&self.occupants(), self.shared.budget);
+        self.end_all(names);
+        self.actions.extend(over.map(Action::OverBudget));
         self.admit(free, now);
     }
 
@@ -361,12 +347,14 @@ impl Residency {
 
     fn room(&self, model: &str, free: Option<u64>) -> Room {
         let need = self.slots.get(model).map_or(0, |slot| slot.terms.need);
-        let occupants: Vec<Occupant<'_>> = self
-            .slots
-            .iter()
+        room_for(need, &self.occupants(), self.shared, free)
+    }
+
+    fn occupants(&self) -> Vec<Occupant<'_>> {
+        let slots = self.slots.iter();
+        slots
             .filter_map(|(name, slot)| slot.occupant(name))
-            .collect();
-        room_for(need, &occupants, self.shared, free)
+            .collect()
     }
 
     fn has_room(&self, model: &str, free: Option<u64>) -> bool {
@@ -379,15 +367,19 @@ impl Residency {
             Room::There | Room::Busy => None,
             Room::Never(text) => Some(Err(Refusal::NeverFits(text))),
             Room::After(names) => {
-                for name in names {
-                    if let Some(slot) = self.slots.get_mut(&name)
-                        && let Some(worker) = slot.state.worker()
-                    {
-                        slot.end();
-                        self.actions.push(Action::End(worker));
-                    }
-                }
+                self.end_all(names);
                 Some(Ok(()))
+            }
+        }
+    }
+
+    fn end_all(&mut self, names: Vec<String>) {
+        for name in names {
+            if let Some(slot) = self.slots.get_mut(&name)
+                && let Some(worker) = slot.state.worker()
+            {
+                slot.end();
+                self.actions.push(Action::End(worker));
             }
         }
     }

@@ -83,7 +83,7 @@ impl ArgumentReader {
         }
     }
 
-    /// One string or an array of at most `most`, each of at most `longest` bytes.
+    /// One string or an array of at most `most`, each of at most `longest` characters.
     ///
     /// # Errors
     /// Anything else, or an empty string.
@@ -96,8 +96,9 @@ impl ArgumentReader {
         let Some(value) = self.arguments.remove(name) else {
             return Ok(None);
         };
-        let allowed =
-            format!("a string of 1 to {longest} bytes, or an array of at most {most} such strings");
+        let allowed = format!(
+            "a string of 1 to {longest} characters, or an array of at most {most} such strings"
+        );
         let items = match &value {
             Value::Array(items) if items.len() > most => {
                 return Err(ArgumentError(format!(
@@ -111,7 +112,9 @@ impl ArgumentReader {
         items
             .iter()
             .map(|item| match item {
-                Value::String(text) if (1..=longest).contains(&text.len()) => Ok(text.clone()),
+                Value::String(text) if (1..=longest).contains(&text.chars().count()) => {
+                    Ok(text.clone())
+                }
                 other => Err(ArgumentError::new(name, &allowed, other)),
             })
             .collect::<Result<_, _>>()
@@ -280,7 +283,7 @@ mod tests {
         );
         assert_eq!(
             refusal(reader(json!({"a": ["x", ""]})).strings("a", 4, 9)),
-            "`a`: must be a string of 1 to 9 bytes, or an array of at most 4 such strings, found the string \"\""
+            "`a`: must be a string of 1 to 9 characters, or an array of at most 4 such strings, found the string \"\""
         );
     }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::arguments::{ArgumentError, ArgumentReader};
 use super::{Arguments, ToolCall, ToolDescription, ToolOutput};
-use crate::config::ranges::{self, MAX_STOP_BYTES, MAX_STOPS, Range};
+use crate::config::ranges::{self, MAX_STOP_CHARS, MAX_STOPS, Range};
 use crate::config::{Defaults, ModelConfig};
 use crate::engine::{Conversation, GenerateRequest, Generation, Message, Role, SamplingParams};
 use crate::registry::{CallContext, Registry};
@@ -156,7 +156,7 @@ impl ChatTool {
                 },
             },
             stop: arguments
-                .strings("stop", MAX_STOPS, MAX_STOP_BYTES)?
+                .strings("stop", MAX_STOPS, MAX_STOP_CHARS)?
                 .unwrap_or_else(|| defaults.stop.clone()),
         };
         Ok((request, deadline.or(defaults.deadline)))

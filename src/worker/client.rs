@@ -15,8 +15,8 @@ use tokio::io::BufReader;
 use tokio::process::ChildStdout;
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use process::Launcher;
 use process::Process;
+pub use process::{Launcher, WorkerEnvironment};
 pub use progress::Progress;
 
 use super::{Command, Event, WIRE_VERSION};

@@ -48,7 +48,7 @@ fn wrong_arguments_are_refused_in_words_that_help() {
         ),
         (
             json!({"text": "Hi", "stop": [""]}),
-            "`stop`: must be a string of 1 to 1024 bytes, or an array of at most 16 such strings, found the string \"\"",
+            "`stop`: must be a string of 1 to 1024 characters, or an array of at most 16 such strings, found the string \"\"",
         ),
         (
             json!({"text": "Hi", "temprature": 1}),

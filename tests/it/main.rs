@@ -9,7 +9,8 @@
 mod arguments; // what a call may ask, and how it is refused
 mod chat; // answers of a tiny model that are known to the letter
 mod cli; // flags, help, exit codes
-mod config; // the file: layers, errors, commands
+mod config; // the file: layers, texts, tools, reference, examples
+mod config_problems; // what is wrong with it, and how that is told
 mod guard; // what HTTP refuses
 mod http; // MCP over HTTP: sessions, streams, disconnects, the end
 mod http_start; // how it starts: address, token

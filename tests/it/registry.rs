@@ -60,7 +60,7 @@ fn a_busy_model_is_not_unloaded_and_who_waits_for_its_memory_is_told() {
     let worker = children_of(server.child.id());
     let waiting = server.call_tool("b", json!({"text": FRANCE}));
     server.wait_for_progress(waiting, |message| {
-        message == "waiting for memory: other models are busy"
+        message == "waiting for room: other models are loaded and busy"
     });
     assert_eq!(children_of(server.child.id()), worker);
     server.cancel(song);

@@ -1,5 +1,6 @@
 //! A server process and its client.
 
+pub(crate) mod config;
 pub(crate) mod http;
 
 use std::collections::{HashMap, HashSet};

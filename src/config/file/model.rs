@@ -209,7 +209,7 @@ pub struct ModelSettings {
     #[schemars(range(min = ranges::SEED.min, max = ranges::SEED.max))]
     pub seed: i64,
     /// Texts that end an answer; they are not part of it.
-    #[schemars(length(max = ranges::MAX_STOPS), inner(length(min = 1, max = ranges::MAX_STOP_BYTES)))]
+    #[schemars(length(max = ranges::MAX_STOPS), inner(length(min = 1, max = ranges::MAX_STOP_CHARS)))]
     pub stop: Vec<String>,
 }
 

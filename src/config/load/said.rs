@@ -7,10 +7,8 @@ use serde_json::Value;
 use super::Layers;
 use crate::config::address::Address;
 use crate::config::problem::Origin;
-use crate::config::{CONFIG_VARIABLE, DEFAULT_MODEL, Overrides};
-
-/// Variables of this program begin so.
-const PREFIX: &str = "LLAMA_MCP_";
+use crate::config::shape::nearest;
+use crate::config::{CONFIG_VARIABLE, DEFAULT_MODEL, Overrides, VARIABLE_PREFIX};
 
 /// Keys that are one model's own: a flag for all makes no sense.
 const OF_ONE_MODEL: [&str; 3] = ["path", "tool_name", "description"];
@@ -44,7 +42,7 @@ impl Layers {
     pub(super) fn variables(&mut self, variables: &BTreeMap<String, String>) -> Vec<Said> {
         let mut said = Vec::new();
         for (variable, value) in variables {
-            let Some(name) = variable.strip_prefix(PREFIX) else {
+            let Some(name) = variable.strip_prefix(VARIABLE_PREFIX) else {
                 continue;
             };
             // Kubernetes describes a service called llama-mcp by such variables.
@@ -62,18 +60,48 @@ impl Layers {
                 }
                 _ => Some(Target::One(Address::of(parts.clone()))),
             };
-            match target.filter(|target| self.shape.knows(&target.example())) {
-                Some(target) => said.push(Said {
-                    origin: Origin::Variable(variable.clone()),
-                    value: self.shape.typed(&target.example(), value),
-                    target,
-                }),
-                None => self
-                    .notes
-                    .push(format!("the environment variable {variable} is not known")),
-            }
+            let Some(target) = target.filter(|target| self.shape.knows(&target.example())) else {
+                let meant = self
+                    .meant_variable(name)
+                    .map(|meant| format!(": did you mean {meant}?"))
+                    .unwrap_or_default();
+                self.notes.push(format!(
+                    "the environment variable {variable} is not known{meant}"
+                ));
+                continue;
+            };
+            said.push(Said {
+                origin: Origin::Variable(variable.clone()),
+                value: self.shape.typed(&target.example(), value),
+                target,
+            });
         }
         said
+    }
+
+    /// What was probably meant by the variable that ends in `name`.
+    fn meant_variable(&self, name: &str) -> Option<String> {
+        let keys = |table: &str| self.shape.keys(&Address::of([table]));
+        let of_one = |key: &&str| !OF_ONE_MODEL.contains(key);
+        let mut known: Vec<String> = keys("defaults")
+            .into_iter()
+            .filter(of_one)
+            .chain(keys("server"))
+            .map(str::to_owned)
+            .collect();
+        for table in ["server", "log", "registry", "defaults"] {
+            known.extend(keys(table).iter().map(|key| format!("{table}__{key}")));
+        }
+        let (table, key) = name.rsplit_once("__").unwrap_or(("", name));
+        if table.to_lowercase().starts_with("models__") {
+            let meant = nearest(key, &keys("defaults"))?.to_uppercase();
+            return Some(format!("{VARIABLE_PREFIX}{table}__{meant}"));
+        }
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        Some(format!(
+            "{VARIABLE_PREFIX}{}",
+            nearest(name, &known)?.to_uppercase()
+        ))
     }
 
     /// A key without a table: one of `[server]`, or one of every model.
@@ -87,16 +115,20 @@ impl Layers {
     }
 
     /// A model's name as the file spells it: variables have no case and no hyphens.
-    fn spelled(&self, name: &str) -> String {
+    fn spelled(&mut self, name: &str) -> String {
         let like = |known: &String| known.to_lowercase().replace('-', "_") == name;
-        let names = self.model_names();
-        if names.contains(name) {
+        let names: Vec<String> = self.model_names().into_iter().filter(like).collect();
+        let exact = names.iter().find(|known| *known == name);
+        let Some(meant) = exact.or(names.first()).cloned() else {
             return name.to_owned();
+        };
+        if names.len() > 1 {
+            self.notes.push(format!(
+                "{VARIABLE_PREFIX}MODELS__{}__… means the model `{meant}`; --set names the others of a like name",
+                name.to_uppercase()
+            ));
         }
-        names
-            .into_iter()
-            .find(like)
-            .unwrap_or_else(|| name.to_owned())
+        meant
     }
 
     /// Of the command line.

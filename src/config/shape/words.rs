@@ -15,10 +15,9 @@ pub(super) const NAME: &str = "1 to 64 letters, digits, `_` or `-`";
 /// What a schema allows, in words.
 pub(super) fn allowed(schema: &Value) -> String {
     let bound = |key: &str| schema.get(key).map(ToString::to_string);
-    let range = match (bound("minimum"), bound("maximum")) {
-        (Some(min), Some(max)) => format!(" from {} to {}", plain(&min), plain(&max)),
-        _ => String::new(),
-    };
+    let range = range(schema)
+        .map(|range| format!(" from {range}"))
+        .unwrap_or_default();
     if let Some(options) = schema.get("enum").and_then(Value::as_array) {
         let options: Vec<String> = options
             .iter()
@@ -57,6 +56,15 @@ pub(super) fn allowed(schema: &Value) -> String {
         }
         _ => "a string".into(),
     }
+}
+
+/// The least and the greatest number that a schema allows, in words.
+pub(super) fn range(schema: &Value) -> Option<String> {
+    let bound = |key: &str| schema.get(key).map(ToString::to_string);
+    let (min, max) = (bound("minimum")?, bound("maximum")?);
+    // Texts with units are told by examples.
+    schema["type"].as_str()?;
+    Some(format!("{} to {}", plain(&min), plain(&max)))
 }
 
 fn plain(number: &str) -> &str {
@@ -135,7 +143,7 @@ pub fn shown(value: &Value) -> String {
     let (kind, text) = match value {
         Value::Object(_) => return "an object".into(),
         Value::Array(items) if items.is_empty() => return "an empty array".into(),
-        Value::Array(_) => return "an array".into(),
+        Value::Array(items) => return format!("an array of {}", items.len()),
         Value::String(_) => ("the string ", value.to_string()),
         _ => ("", value.to_string()),
     };

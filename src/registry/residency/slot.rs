@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Ended, ModelTerms, Refusal, Stamp, WorkerId};
+use super::{ModelTerms, Stamp, WorkerId};
 use crate::registry::budget::Occupant;
 
 /// After a failed load the next one comes no sooner than this, then twice that, and so on.
@@ -14,7 +14,42 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 
 /// A model whose process died in so many loads on end is not tried again until its file changes.
-pub(super) const DEATHS_TO_GIVE_UP: u32 = 3;
+const DEATHS_TO_GIVE_UP: u32 = 3;
+
+/// Why a call is not served.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The model can never have its memory.
+    #[error("{0}")]
+    NeverFits(String),
+    /// The last load failed just now.
+    #[error("the model could not be loaded: {cause}; it is tried again in {} s", pause.as_secs_f64().ceil())]
+    Paused {
+        /// Why it failed.
+        cause: String,
+        /// Until the next try.
+        pause: Duration,
+    },
+    /// Its process died in every load.
+    #[error(
+        "the model's process died {DEATHS_TO_GIVE_UP} times while it was loaded ({cause}); it is tried again when its file changes"
+    )]
+    GivenUp {
+        /// How it died last.
+        cause: String,
+    },
+}
+
+/// How a worker ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// As it was told, or after it had served.
+    Done,
+    /// It could not load its model.
+    LoadFailed(String),
+    /// It died while it loaded.
+    DiedLoading(String),
+}
 
 #[derive(Debug)]
 pub(super) struct Slot {
@@ -131,6 +166,7 @@ impl Slot {
                 memory,
                 leases,
                 idle_since,
+                is_loaded,
                 ..
             } => Occupant {
                 name,
@@ -138,6 +174,7 @@ impl Slot {
                 idle_since: (leases == 0 && !self.terms.pin).then_some(idle_since),
                 is_pinned: self.terms.pin,
                 is_ending: false,
+                is_loading: !is_loaded,
             },
             State::Ending { memory, .. } => Occupant {
                 name,
@@ -145,6 +182,7 @@ impl Slot {
                 idle_since: None,
                 is_pinned: false,
                 is_ending: true,
+                is_loading: false,
             },
         };
         Some(occupant)

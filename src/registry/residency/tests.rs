@@ -20,6 +20,8 @@ enum Event {
     Dies(usize),
     Gone(usize),
     Time(u64),
+    /// What the machine says that it has left.
+    Free(Option<u64>),
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
@@ -27,11 +29,12 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     let event = prop_oneof![
         4 => (0..MODELS.len()).prop_map(Event::Call),
         4 => at.clone().prop_map(Event::Release),
-        4 => (at.clone(), 1..=40_u64).prop_map(|(at, memory)| Event::Loaded(at, memory)),
+        4 => (at.clone(), 1..=70_u64).prop_map(|(at, memory)| Event::Loaded(at, memory)),
         1 => (at.clone(), any::<bool>()).prop_map(|(at, died)| Event::LoadFails(at, died)),
         1 => at.clone().prop_map(Event::Dies),
         4 => at.prop_map(Event::Gone),
         2 => (1..400_u64).prop_map(Event::Time),
+        1 => proptest::option::of(0..120_u64).prop_map(Event::Free),
     ];
     proptest::collection::vec(event, 1..200)
 }
@@ -55,29 +58,46 @@ struct World {
     /// Calls that have a worker.
     held: BTreeMap<CallId, WorkerId>,
     waiting: BTreeSet<CallId>,
+    free: Option<u64>,
+    pinned: Option<usize>,
+    /// What every model is known to take.
+    needs: BTreeMap<String, u64>,
+    /// It was told that more than the budget is taken.
+    is_over: bool,
 }
 
 impl World {
     fn new(max_loaded: Option<usize>) -> Self {
+        Self::with_pin(max_loaded, None)
+    }
+
+    fn with_pin(max_loaded: Option<usize>, pinned: Option<usize>) -> Self {
         let shared = Shared {
             budget: BUDGET,
             max_loaded,
         };
-        let terms = |(name, need): (&str, u64)| {
+        let terms = |(at, (name, need)): (usize, &(&str, u64))| {
             let terms = ModelTerms {
-                need,
-                pin: false,
+                need: *need,
+                pin: pinned == Some(at),
                 idle_ttl: Some(TTL),
             };
-            (name.to_owned(), terms)
+            ((*name).to_owned(), terms)
         };
         Self {
-            machine: Residency::new(shared, MODELS.map(terms)),
+            machine: Residency::new(shared, MODELS.iter().enumerate().map(terms)),
             now: Instant::now(),
             next_call: 1,
             processes: BTreeMap::new(),
             held: BTreeMap::new(),
             waiting: BTreeSet::new(),
+            free: None,
+            pinned,
+            needs: MODELS
+                .iter()
+                .map(|(name, need)| ((*name).to_owned(), *need))
+                .collect(),
+            is_over: false,
         }
     }
 
@@ -88,14 +108,14 @@ impl World {
                 self.next_call += 1;
                 self.waiting.insert(call);
                 self.machine
-                    .call(call, MODELS[model].0, None, None, self.now);
+                    .call(call, MODELS[model].0, 0, self.free, self.now);
             }
             Event::Release(at) => {
                 let calls: Vec<CallId> = self.held.keys().chain(&self.waiting).copied().collect();
                 if let Some(call) = chosen(&calls, at) {
                     self.held.remove(&call);
                     self.waiting.remove(&call);
-                    self.machine.release(call, None, self.now);
+                    self.machine.release(call, self.free, self.now);
                 }
             }
             Event::Loaded(at, memory) => {
@@ -105,7 +125,10 @@ impl World {
                     let process = self.processes.get_mut(&id).unwrap();
                     process.is_loaded = true;
                     process.memory = memory;
-                    self.machine.loaded(id, Some(memory), None, self.now);
+                    let need = self.needs.get_mut(&process.model).unwrap();
+                    *need = memory.min(BUDGET).max(*need);
+                    self.is_over = false;
+                    self.machine.loaded(id, Some(memory), self.free, self.now);
                 }
             }
             Event::LoadFails(at, died) => {
@@ -133,15 +156,23 @@ impl World {
             Event::Gone(at) => {
                 if let Some(id) = self.process(at, |process| process.is_ending) {
                     self.processes.remove(&id);
-                    self.machine.gone(id, None, self.now);
+                    self.machine.gone(id, self.free, self.now);
                 }
             }
             Event::Time(seconds) => {
                 self.now += Duration::from_secs(seconds);
                 self.machine.tick(self.now);
             }
+            Event::Free(free) => self.free = free,
         }
-        self.carry_out();
+        self.carry_out(matches!(event, Event::Time(_)));
+        let staying = self.processes.values().filter(|process| !process.is_ending);
+        let taken: u64 = staying.map(|process| process.memory).sum();
+        assert!(
+            taken <= BUDGET || self.is_over,
+            "over the budget, and not told: {:?}",
+            self.processes
+        );
     }
 
     fn process(&self, at: usize, wanted: impl Fn(&Process) -> bool) -> Option<WorkerId> {
@@ -166,11 +197,11 @@ impl World {
         self.machine.ending(id, ended, self.now);
         for call in calls {
             self.held.remove(&call);
-            self.machine.release(call, None, self.now);
+            self.machine.release(call, self.free, self.now);
         }
     }
 
-    fn carry_out(&mut self) {
+    fn carry_out(&mut self, is_time: bool) {
         for action in self.machine.take_actions() {
             match action {
                 Action::Start(model, id) => {
@@ -179,7 +210,7 @@ impl World {
                         .values()
                         .any(|process| process.model == model);
                     assert!(!has_one, "a second worker of {model}");
-                    let memory = MODELS.iter().find(|(name, _)| *name == model).unwrap().1;
+                    let memory = self.needs[&model];
                     let process = Process {
                         model,
                         memory,
@@ -195,7 +226,14 @@ impl World {
                         !self.held.values().any(|worker| *worker == id),
                         "ended under a lease"
                     );
-                    self.processes.get_mut(&id).unwrap().is_ending = true;
+                    let process = self.processes.get_mut(&id).unwrap();
+                    let is_pinned = self.pinned.is_some_and(|at| MODELS[at].0 == process.model);
+                    assert!(is_time || !is_pinned, "a pinned model made room");
+                    process.is_ending = true;
+                }
+                Action::OverBudget(taken) => {
+                    assert!(taken > BUDGET);
+                    self.is_over = true;
                 }
                 Action::Grant(call, id) => {
                     assert!(
@@ -240,8 +278,12 @@ fn chosen<T: Copy>(among: &[T], at: usize) -> Option<T> {
 
 proptest! {
     #[test]
-    fn no_schedule_breaks_a_promise(events in events(), max_loaded in proptest::option::of(1..4_usize)) {
-        let mut world = World::new(max_loaded);
+    fn no_schedule_breaks_a_promise(
+        events in events(),
+        max_loaded in proptest::option::of(1..4_usize),
+        pinned in proptest::option::of(0..MODELS.len()),
+    ) {
+        let mut world = World::with_pin(max_loaded, pinned);
         for event in &events {
             world.happen(event);
             let loaded = world.processes.len();
@@ -308,7 +350,7 @@ fn a_failed_load_is_not_tried_again_at_once_and_after_three_deaths_not_until_the
         world.happen(&Event::LoadFails(0, true));
         world.happen(&Event::Gone(0));
         if pause < 4 {
-            let told = refusal(&mut world, None);
+            let told = refusal(&mut world, 0);
             assert_eq!(
                 told,
                 format!(
@@ -318,12 +360,12 @@ fn a_failed_load_is_not_tried_again_at_once_and_after_three_deaths_not_until_the
         }
         world.happen(&Event::Time(pause));
     }
-    let told = refusal(&mut world, None);
+    let told = refusal(&mut world, 0);
     assert_eq!(
         told,
         "the model's process died 3 times while it was loaded (it is broken); it is tried again when its file changes"
     );
-    let changed = Some((1, std::time::SystemTime::UNIX_EPOCH));
+    let changed = 1;
     world.machine.call(1000, "a", changed, None, world.now);
     assert!(matches!(
         world.machine.take_actions()[..],

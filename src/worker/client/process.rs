@@ -1,6 +1,7 @@
 //! A worker's process: how it is started, its pipes, and how it ended.
 
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -13,7 +14,7 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::config::http::AUTH_VARIABLE;
+use crate::config::VARIABLE_PREFIX;
 use crate::telemetry;
 use crate::worker;
 
@@ -28,7 +29,18 @@ const KEPT_LINES: usize = 8;
 #[derive(Debug, Clone)]
 pub struct Launcher {
     program: PathBuf,
+    surroundings: WorkerEnvironment,
     spawner: mpsc::Sender<Job>,
+}
+
+/// What of the server's environment a worker gets.
+#[derive(Debug, Clone, Default)]
+pub struct WorkerEnvironment {
+    /// Variables that it must not see, beside those of this program: a model's file is untrusted input, and its process needs
+    /// no secret.
+    pub hidden: Vec<String>,
+    /// What is logged: a level, or levels by module.
+    pub log_level: String,
 }
 
 type Job = (Command, oneshot::Sender<io::Result<Child>>);
@@ -38,7 +50,7 @@ impl Launcher {
     ///
     /// # Errors
     /// Where the system gives no thread.
-    pub fn new(program: PathBuf) -> io::Result<Self> {
+    pub fn new(program: PathBuf, surroundings: WorkerEnvironment) -> io::Result<Self> {
         let (spawner, jobs) = mpsc::channel::<Job>();
         let runtime = tokio::runtime::Handle::current();
         thread::Builder::new()
@@ -50,7 +62,11 @@ impl Launcher {
                     drop(reply.send(command.spawn()));
                 }
             })?;
-        Ok(Self { program, spawner })
+        Ok(Self {
+            program,
+            surroundings,
+            spawner,
+        })
     }
 
     /// This very binary: on Linux also when the file was replaced by an upgrade meanwhile.
@@ -75,13 +91,19 @@ impl Launcher {
             .args(["worker", "--parent", &std::process::id().to_string()])
             // Else an abort of llama.cpp starts a debugger, which writes into the pipe of the events.
             .env("GGML_NO_BACKTRACE", "1")
-            // A model's file is untrusted input; its process needs no secret.
-            .env_remove(AUTH_VARIABLE)
+            .envs(telemetry::worker_level(&self.surroundings.log_level))
             .envs(spin_count())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
+        let own = std::env::vars_os()
+            .map(|(name, _)| name)
+            .filter(|name| name.to_string_lossy().starts_with(VARIABLE_PREFIX));
+        let hidden = self.surroundings.hidden.iter().map(OsString::from);
+        for name in own.chain(hidden) {
+            command.env_remove(name);
+        }
         let (reply, child) = oneshot::channel();
         self.spawner
             .send((command, reply))

@@ -1,0 +1,120 @@
+//! A configuration, looked at with what all layers know: memory, templates, the log's folder. What `config check` tells, and
+//! what a server is started by.
+
+use std::path::Path;
+
+use crate::config::address::Address;
+use crate::config::load::Layers;
+use crate::config::problem::Problem;
+use crate::config::{Config, ConfigError, ModelConfig, Overrides, Surroundings};
+use crate::engine::template;
+use crate::process;
+use crate::registry::budget::{Occupant, Room, room_for};
+use crate::registry::memory::{Need, need_of};
+use crate::registry::residency::Shared;
+
+/// A configuration that can be run.
+#[derive(Debug)]
+pub struct Checked {
+    /// What the program runs by.
+    pub config: Config,
+    /// What each layer said.
+    pub layers: Layers,
+    /// Bytes that all models together may take.
+    pub budget: u64,
+    /// What each model needs, in their order.
+    pub needs: Vec<Need>,
+    /// What does not work though the server runs: to `config check` an error, to a start a warning, since the other models
+    /// work, and machines differ in their memory.
+    pub doubts: Vec<Problem>,
+}
+
+/// Reads and checks what was typed and what it names.
+///
+/// # Errors
+/// All that is wrong.
+pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigError> {
+    let (config, mut layers) = Config::load(typed, around)?;
+    for model in &config.models {
+        if let Some(source) = &model.load.chat_template
+            && let Err(error) = template::check(source)
+        {
+            layers.problem_at(&model.address("chat_template"), error.to_string(), None);
+        }
+    }
+    if !layers.problems.is_empty() {
+        return Err(ConfigError::of(layers.problems));
+    }
+    let budget = config.registry.memory_budget.of(process::total_memory());
+    let needs: Vec<Need> = config
+        .models
+        .iter()
+        .map(|model| need_of(model, budget))
+        .collect();
+    check_embedded_templates(&config.models, &mut layers);
+    check_memory(&config, budget, &needs, &mut layers);
+    check_log(config.log.file.as_deref(), &mut layers);
+    if config.models.iter().all(|model| model.tool_name.is_none()) {
+        layers.problem_at(
+            &Address::of(["models"]),
+            "no model is a tool: there is nothing to call".into(),
+            Some("remove `tool = false` from one of them".into()),
+        );
+    }
+    let doubts = std::mem::take(&mut layers.problems);
+    Ok(Checked {
+        config,
+        layers,
+        budget,
+        needs,
+        doubts,
+    })
+}
+
+fn check_embedded_templates(models: &[ModelConfig], layers: &mut Layers) {
+    for model in models {
+        let source = model.header.chat_template.as_ref();
+        if let Some(source) = source.filter(|_| model.load.chat_template.is_none())
+            && let Err(error) = template::check(source)
+        {
+            let hint = "give a `chat_template` of your own";
+            layers.problem_at(&model.address("path"), error.to_string(), Some(hint.into()));
+        }
+    }
+}
+
+/// Models that can never be loaded, by themselves or beside those that are pinned.
+fn check_memory(config: &Config, budget: u64, needs: &[Need], layers: &mut Layers) {
+    let shared = Shared {
+        budget,
+        max_loaded: config.registry.max_loaded,
+    };
+    let models = || config.models.iter().zip(needs);
+    for (model, need) in models() {
+        if let Some((key, message, hint)) = need.refusal(budget) {
+            layers.problem_at(&model.address(key), message, Some(hint));
+            continue;
+        }
+        let others = models().filter(|(other, _)| other.pin && other.name != model.name);
+        let pinned: Vec<Occupant<'_>> = others
+            .map(|(other, need)| Occupant::pinned(&other.name, need.estimate.total()))
+            .collect();
+        if let Room::Never(text) = room_for(need.estimate.total(), &pinned, shared, None) {
+            let key = if model.pin { "pin" } else { "path" };
+            layers.problem_at(&model.address(key), text, None);
+        }
+    }
+}
+
+fn check_log(file: Option<&Path>, layers: &mut Layers) {
+    let Some(file) = file else { return };
+    let fault = if file.is_dir() {
+        Some(format!("`{}` is a folder", file.display()))
+    } else {
+        process::unwritable(file)
+            .map(|(folder, error)| format!("`{}` cannot be written: {error}", folder.display()))
+    };
+    if let Some(fault) = fault {
+        layers.problem_at(&Address::of(["log", "file"]), fault, None);
+    }
+}

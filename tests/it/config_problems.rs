@@ -1,0 +1,189 @@
+//! What is wrong with a configuration, and how it is told.
+
+use serde_json::{Value, json};
+
+use crate::support::config::{Folder, ONE, text};
+
+#[test]
+fn no_line_that_may_hold_a_secret_is_shown() {
+    for file in [
+        "server = { auth = \"hidden-word\", port = \"x\" }",
+        "[server]\nauth = \"hidden-word",
+        "[server]\nauth = \"hidden-word\" x",
+        "[server]\nauth = hidden-word",
+        "[server]\nauht = \"hidden-word\"",
+        "[server]\nauth = [\"hidden-word\"]",
+        "[server]\nport = \"${env:WORD}\"",
+        "[server]\ntransport = \"http\"\nauth_file = \"${env:WORD}\"",
+        "[server]\ntransport = \"http\"\nallowed_hosts = [\"${env:WORD}:1\"]",
+    ] {
+        let folder = Folder::new("secret", &format!("{file}\n{ONE}"));
+        for format in ["text", "json"] {
+            let output = folder.run(
+                &["config", "check", "--format", format],
+                &[("WORD", "hidden-word")],
+            );
+            assert_eq!(output.status.code(), Some(2), "{file}");
+            let told = text([output.stdout, output.stderr].concat());
+            assert!(!told.contains("hidden-word"), "{told}");
+        }
+    }
+}
+
+#[test]
+fn all_that_is_wrong_is_told_at_once_with_its_place_and_the_way_out() {
+    let file = r#"
+[server]
+port = "8080"
+hots = "x"
+auth = ["hidden-word"]
+
+[registry]
+memory_budget = "lots"
+
+[defaults]
+temperature = 9
+
+[models.small]
+path = "nothing.gguf"
+n_ctx = -1
+flash_attn = "onn"
+stop = "a"
+preload = "true"
+cache_type_v = "q4_0"
+max_tokens = 100
+max_tokens_limit = 50
+system = "${env:NOT_SET}"
+
+[models.big]
+description = "hm"
+idle_ttl = "soon"
+
+[models."b c"]
+path = "crab.gguf"
+tool_name = "big"
+
+[models.off]
+path = "crab.gguf"
+tool_name = "big"
+deadline = "0s"
+lora = { path = "crab.gguf" }
+
+[modles.x]
+path = "y"
+"#;
+    let folder = Folder::new("wrong", file);
+    let variables = [
+        ("LLAMA_MCP_MODELS__BIG__SEED", "x"),
+        ("LLAMA_MCP_SERVER__PROT", "1"),
+    ];
+    let output = folder.run(
+        &[
+            "config",
+            "check",
+            "--top_k",
+            "many",
+            "--set",
+            "models.big.nctx=1",
+            "--set",
+            "x",
+        ],
+        &variables,
+    );
+    assert_eq!(output.status.code(), Some(2));
+    let told = text(output.stderr);
+    assert!(!told.contains("hidden-word"), "{told}");
+    insta::assert_snapshot!(told);
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_told_by_line_and_with_the_rest() {
+    let folder = Folder::new(
+        "syntax",
+        "[models.a]\npath = crab.gguf\nn_ctx = -1\n[models.a\n",
+    );
+    let output = folder.run(&["config", "check"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    insta::assert_snapshot!(text(output.stderr), @r"
+    error: string values must be quoted, expected literal string
+     --> ./llama-mcp-server.toml:2:8
+      |
+    2 | path = crab.gguf
+      |        ^^^^^^^^^
+
+    error: `models.a.n_ctx`: must be a whole number from 0 to 100000000, found -1
+     --> ./llama-mcp-server.toml:3:9
+      |
+    3 | n_ctx = -1
+      |         ^^
+
+    error: duplicate key
+     --> ./llama-mcp-server.toml:4:9
+      |
+    4 | [models.a
+      |         ^
+
+    error: unclosed table, expected `]`
+     --> ./llama-mcp-server.toml:4:10
+      |
+    4 | [models.a
+      |          ^
+    ");
+}
+
+#[test]
+fn problems_are_told_to_programs_too() {
+    let folder = Folder::new("json", &format!("{ONE}n_batch = 0\n"));
+    let output = folder.run(
+        &["config", "check", "--format", "json"],
+        &[("LLAMA_MCP_PORT", "x")],
+    );
+    assert_eq!(output.status.code(), Some(2));
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let expected = json!({"ok": false, "problems": [
+        {"message": "`LLAMA_MCP_PORT`: must be a whole number from 0 to 65535, found the string \"x\"", "variable": "LLAMA_MCP_PORT"},
+        {"message": "`models.a.n_batch`: must be a whole number from 1 to 65536, found 0", "file": "./llama-mcp-server.toml", "line": 5, "column": 11},
+    ]});
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn a_model_that_can_never_fit_is_told_with_the_line_to_change() {
+    let file = "[registry]\nmemory_budget = \"52MiB\"\n[models.a]\npath = \"crab.gguf\"\n[models.b]\npath = \"crab.gguf\"\nn_ctx = 256\n";
+    let folder = Folder::new("memory", file);
+    let output = folder.run(&["config", "check"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    insta::assert_snapshot!(text(output.stderr), @r"
+    error: `defaults.n_ctx`: the model needs 54.0 MiB, and all models together may take 52.0 MiB; its cache is 2.2 MiB of that
+      hint: choose a smaller `n_ctx`, or `cache_type_k` and `cache_type_v` of `q8_0`
+
+    error: `models.b.n_ctx`: the model needs 52.0 MiB, and all models together may take 52.0 MiB; its cache is 288.0 KiB of that
+     --> ./llama-mcp-server.toml:7:9
+      |
+    7 | n_ctx = 256
+      |         ^^^
+      |
+      = help: choose a smaller `n_ctx`, or `cache_type_k` and `cache_type_v` of `q8_0`
+    ");
+    let output = folder.run(
+        &[
+            "config",
+            "check",
+            "--set",
+            "registry.memory_budget=60MiB",
+            "--format",
+            "json",
+        ],
+        &[],
+    );
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    // All calls at full length would take more; one fits.
+    assert_eq!(
+        (&told["ok"], &told["models"][1]["kv_cells"]),
+        (&json!(true), &json!(1024))
+    );
+    assert!(
+        told["models"][0]["kv_cells"].as_u64().unwrap() < 16_384,
+        "{told}"
+    );
+}

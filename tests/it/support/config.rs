@@ -1,0 +1,50 @@
+//! A configuration in a folder of its own.
+
+use std::path::PathBuf;
+use std::process::Output;
+
+use super::{program, tiny};
+
+/// A folder of its own, with a file in it.
+pub(crate) struct Folder(pub PathBuf);
+
+impl Folder {
+    /// With the tiny model as `crab.gguf`, and `text` as the file that is found.
+    pub(crate) fn new(name: &str, text: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("llama-mcp-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::copy(tiny(), folder.join("crab.gguf")).unwrap();
+        std::fs::write(folder.join("llama-mcp-server.toml"), text).unwrap();
+        Self(folder)
+    }
+
+    /// Runs the program in the folder, so that it finds the file.
+    pub(crate) fn run(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+        let mut command = program();
+        command
+            .current_dir(&self.0)
+            .args(arguments)
+            .envs(variables.iter().copied());
+        command.output().unwrap()
+    }
+
+    /// What `config show` prints.
+    pub(crate) fn show(&self, arguments: &[&str], variables: &[(&str, &str)]) -> String {
+        let output = self.run(&[&["config", "show"], arguments].concat(), variables);
+        assert_eq!(text(output.stderr), "");
+        text(output.stdout)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+pub(crate) fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap()
+}
+
+/// One model, and a default that it has not said itself.
+pub(crate) const ONE: &str = "[defaults]\nn_ctx = 1\n[models.a]\npath = \"crab.gguf\"\n";
