@@ -99,9 +99,9 @@ fn check_memory(config: &Config, budget: u64, needs: &[Need], layers: &mut Layer
         let pinned: Vec<Occupant<'_>> = others
             .map(|(other, need)| Occupant::pinned(&other.name, need.estimate.total()))
             .collect();
-        if let Room::Never(text) = room_for(need.estimate.total(), &pinned, shared, None) {
+        if let Room::Never(cause, hint) = room_for(need.estimate.total(), &pinned, shared, None) {
             let key = if model.pin { "pin" } else { "path" };
-            layers.problem_at(&model.address(key), text, None);
+            layers.problem_at(&model.address(key), cause, Some(hint.into()));
         }
     }
 }

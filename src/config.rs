@@ -254,7 +254,8 @@ fn resolve_model(
         }
     }
     let load = LoadSettings::of(model, path.clone(), settings.server.max_queue, around.cpus);
-    if model.n_threads > load.n_threads {
+    let is_said = layers.origin_of(&at("n_threads")).0 != Origin::BuiltIn;
+    if model.n_threads > load.n_threads && is_said {
         layers.notes.push(format!(
             "n_threads is {}, the CPUs that this process may use, not {}",
             load.n_threads, model.n_threads

@@ -196,20 +196,38 @@ def words_of(tokens):
     return int(tokens / tokens_per_word)
 
 
+class Fresh:
+    """A server that has just been started over stdio: its model is being loaded."""
+
+    def __enter__(self):
+        self.process = subprocess.Popen([options.server, *FLAGS], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.DEVNULL, text=True)
+        return self
+
+    def request(self, method, member):
+        self.process.stdin.write(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": {}}) + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if f'"{member}"' not in answer:
+            sys.exit(f"the server does not answer: {answer}")
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.communicate()
+
+
 def start_to_initialize():
-    message = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {}}) + "\n"
     start = time.perf_counter()
-    server = subprocess.Popen([options.server, *FLAGS], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                              stderr=subprocess.DEVNULL, text=True)
-    server.stdin.write(message)
-    server.stdin.flush()
-    answer = server.stdout.readline()
-    seconds = time.perf_counter() - start
-    if '"serverInfo"' not in answer:
-        sys.exit(f"the server does not answer: {answer}")
-    server.terminate()
-    server.communicate()
-    return seconds * 1000
+    with Fresh() as server:
+        server.request("initialize", "serverInfo")
+        return (time.perf_counter() - start) * 1000
+
+
+def lists_while_loading(lists):
+    """Milliseconds of each `tools/list` right after the start, before the model can be there."""
+    with Fresh() as server:
+        server.request("initialize", "serverInfo")
+        return [timed(lambda: server.request("tools/list", "inputSchema"))[1] * 1000 for _ in range(lists)]
 
 
 def resident(pid):
@@ -364,6 +382,8 @@ finally:
 
 if wanted("start to initialize"):
     report("start to initialize answered", "ms", [start_to_initialize() for _ in range(max(options.runs, 5) * 2)])
+if wanted("tools/list while the model loads"):
+    report("tools/list while the model loads", "ms", [took for _ in range(10) for took in lists_while_loading(50)])
 if wanted("MCP and pipe"):
     pipe_cost()
 if not table:

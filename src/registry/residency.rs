@@ -365,7 +365,7 @@ impl Residency {
     fn make_room(&mut self, model: &str, free: Option<u64>) -> Option<Result<(), Refusal>> {
         match self.room(model, free) {
             Room::There | Room::Busy => None,
-            Room::Never(text) => Some(Err(Refusal::NeverFits(text))),
+            Room::Never(cause, hint) => Some(Err(Refusal::NeverFits { cause, hint })),
             Room::After(names) => {
                 self.end_all(names);
                 Some(Ok(()))

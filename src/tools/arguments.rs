@@ -279,7 +279,7 @@ mod tests {
         );
         assert_eq!(
             refusal(reader(json!({"a": [1]})).string("a")),
-            "`a`: must be a string, found an array"
+            "`a`: must be a string, found an array of 1"
         );
         assert_eq!(
             refusal(reader(json!({"a": ["x", ""]})).strings("a", 4, 9)),

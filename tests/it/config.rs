@@ -281,3 +281,31 @@ fn every_example_is_valid() {
         assert!(output.status.success(), "{path:?}: {}", text(output.stderr));
     }
 }
+
+#[test]
+fn a_variable_for_all_models_counts_for_those_that_only_flags_name() {
+    let folder = Folder::new("for-all", ONE);
+    let arguments = ["--set=models.b.path=crab.gguf"];
+    let shown = folder.show(&arguments, &[("LLAMA_MCP_N_CTX", "77")]);
+    let table = shown.split("[models.b]").nth(1).unwrap();
+    assert!(table.contains("n_ctx = 77"), "{table}");
+}
+
+#[test]
+fn a_misspelled_variable_is_told_with_the_one_that_was_meant() {
+    let folder = Folder::new("variables", ONE);
+    for (variable, meant) in [
+        ("LLAMA_MCP_NCTX", "LLAMA_MCP_N_CTX"),
+        ("LLAMA_MCP_SERVER__PROT", "LLAMA_MCP_SERVER__PORT"),
+        (
+            "LLAMA_MCP_MODELS__A__TEMPRATURE",
+            "LLAMA_MCP_MODELS__A__TEMPERATURE",
+        ),
+    ] {
+        let told = text(folder.run(&["config", "check"], &[(variable, "1")]).stdout);
+        let expected = format!(
+            "note: the environment variable {variable} is not known: did you mean {meant}?\n"
+        );
+        assert!(told.contains(&expected), "{told}");
+    }
+}

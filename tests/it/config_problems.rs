@@ -187,3 +187,93 @@ fn a_model_that_can_never_fit_is_told_with_the_line_to_change() {
         "{told}"
     );
 }
+
+#[test]
+fn what_would_fail_later_is_found_by_the_check() {
+    let file = r#"
+[log]
+file = "crab.gguf/server.log"
+
+[registry]
+memory_budget = "100MiB"
+
+[models.broken]
+path = "crab.gguf"
+chat_template = "{% if %}"
+"#;
+    let folder = Folder::new("template", file);
+    insta::assert_snapshot!(text(folder.run(&["config", "check"], &[]).stderr), @r#"
+    error: `models.broken.chat_template`: the model's chat template is not valid: unexpected end of block
+      --> ./llama-mcp-server.toml:10:17
+       |
+    10 | chat_template = "{% if %}"
+       |                 ^^^^^^^^^^
+    "#);
+
+    let file = r#"
+[log]
+file = "crab.gguf/server.log"
+
+[registry]
+memory_budget = "100MiB"
+
+[models.first]
+path = "crab.gguf"
+pin = true
+tool = false
+
+[models.second]
+path = "crab.gguf"
+pin = true
+tool = false
+"#;
+    let folder = Folder::new("doubts", file);
+    insta::assert_snapshot!(text(folder.run(&["config", "check"], &[]).stderr), @r#"
+    error: `log.file`: `./crab.gguf` cannot be written: not a directory
+     --> ./llama-mcp-server.toml:3:8
+      |
+    3 | file = "crab.gguf/server.log"
+      |        ^^^^^^^^^^^^^^^^^^^^^^
+
+    error: `models`: no model is a tool: there is nothing to call
+     --> ./llama-mcp-server.toml:8:2
+      |
+    8 | [models.first]
+      |  ^^^^^^
+      |
+      = help: remove `tool = false` from one of them
+
+    error: `models.first.pin`: the model needs 60.7 MiB, and all models together may take 100.0 MiB, of which pinned models hold 60.7 MiB
+      --> ./llama-mcp-server.toml:10:7
+       |
+    10 | pin = true
+       |       ^^^^
+       |
+       = help: choose a smaller `n_ctx` or quantization, or raise `memory_budget`
+
+    error: `models.second.pin`: the model needs 60.7 MiB, and all models together may take 100.0 MiB, of which pinned models hold 60.7 MiB
+      --> ./llama-mcp-server.toml:15:7
+       |
+    15 | pin = true
+       |       ^^^^
+       |
+       = help: choose a smaller `n_ctx` or quantization, or raise `memory_budget`
+    "#);
+}
+
+#[test]
+fn two_tokens_are_one_too_many() {
+    let head = "[server]\ntransport = \"http\"\nauth = \"one\"\nauth_file = \"two\"\n";
+    let folder = Folder::new("tokens", &format!("{head}{ONE}"));
+    std::fs::write(folder.0.join("two"), "two").unwrap();
+    let told = text(folder.run(&["config", "check"], &[]).stderr);
+    assert!(
+        told.starts_with(
+            "error: `server.auth_file`: `auth` is given, too: which of them is the token?"
+        ),
+        "{told}"
+    );
+    // A higher layer decides.
+    let output = folder.run(&["config", "check"], &[("LLAMA_MCP_AUTH", "three")]);
+    assert_eq!(output.status.code(), Some(0));
+}

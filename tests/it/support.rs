@@ -30,10 +30,21 @@ pub(crate) fn tiny() -> PathBuf {
 
 /// `SmolLM2` 135M Instruct.
 pub(crate) fn smollm2() -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/SmolLM2-135M-Instruct.Q4_1.gguf");
+    real("SmolLM2-135M-Instruct.Q4_1.gguf")
+}
+
+/// Gemma 3 270M, a base model with sliding windows.
+pub(crate) fn gemma() -> PathBuf {
+    real("gemma-3-270m-q4_k_m.gguf")
+}
+
+fn real(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("models")
+        .join(name);
     assert!(
         path.exists(),
-        "{} is missing: run scripts/get-model",
+        "{} is missing: scripts/get-model gets `smollm2` and `gemma`",
         path.display()
     );
     path

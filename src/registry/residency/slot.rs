@@ -20,8 +20,13 @@ const DEATHS_TO_GIVE_UP: u32 = 3;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The model can never have its memory.
-    #[error("{0}")]
-    NeverFits(String),
+    #[error("{cause}; {hint}")]
+    NeverFits {
+        /// What it needs, and what there is.
+        cause: String,
+        /// The way out.
+        hint: &'static str,
+    },
     /// The last load failed just now.
     #[error("the model could not be loaded: {cause}; it is tried again in {} s", pause.as_secs_f64().ceil())]
     Paused {
