@@ -6,31 +6,38 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::sync::watch;
 use tracing_appender::rolling::Rotation;
 
+use crate::check::Checked;
 use crate::config::file::{LogFormat, LogRotation, LogSettings};
 use crate::config::http::HttpConfig;
 use crate::config::{Config, Transport};
 use crate::mcp::dispatcher::Dispatcher;
 use crate::process::ProtocolOutput;
-use crate::registry::Registry;
+use crate::registry::{Edition, Registry};
+use crate::reload::{Reloader, Sources};
 use crate::telemetry::{LogFile, LogOutput};
 use crate::tools::Catalog;
 use crate::transport;
 use crate::transport::http::Ending;
 use crate::worker::client::{Launcher, WorkerEnvironment};
 
-/// Serves `config` over stdio until the client or a signal ends it.
+/// Serves what was `checked` until the client or a signal ends it; edits of the files that it came from are taken over.
 ///
 /// # Errors
 /// Where the system gives no runtime, signals or pipes.
-pub fn run(config: &Config, output: Box<dyn ProtocolOutput>) -> anyhow::Result<()> {
+pub fn run(
+    checked: Checked,
+    sources: Sources,
+    output: Box<dyn ProtocolOutput>,
+) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(SERVER_THREADS)
         .enable_all()
         .build()
         .context("could not start the runtime")?;
-    let result = runtime.block_on(serve(config, output));
+    let result = runtime.block_on(serve(checked, sources, output));
     // A thread that is blocked on stdin is not waited for.
     runtime.shutdown_background();
     result
@@ -60,26 +67,45 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 /// The server only moves messages; the CPUs are the worker's.
 const SERVER_THREADS: usize = 2;
 
-async fn serve(config: &Config, output: Box<dyn ProtocolOutput>) -> anyhow::Result<()> {
+async fn serve(
+    checked: Checked,
+    sources: Sources,
+    output: Box<dyn ProtocolOutput>,
+) -> anyhow::Result<()> {
+    for note in &checked.layers.notes {
+        tracing::info!("{note}");
+    }
+    for doubt in &checked.doubts {
+        tracing::warn!("what follows does not work, the server runs without it\n{doubt}");
+    }
     let ending = Ending::default();
     end_on_signal(ending.clone()).context("could not listen to signals")?;
     // Before a model is loaded: a port that is in use is told at once.
-    let listener = match &config.transport {
+    let http = match &checked.config.transport {
         Transport::Stdio => None,
-        Transport::Http(http) => Some((
-            http,
-            transport::http::listen(http)
+        Transport::Http(http) => {
+            let listener = transport::http::listen(http)
                 .await
-                .with_context(|| could_not_listen(http))?,
-        )),
+                .with_context(|| could_not_listen(http))?;
+            Some((listener, Arc::new(http.clone())))
+        }
     };
-    let registry = start(config)?;
-    let dispatcher = Arc::new(Dispatcher::new(Catalog::new(config, &registry)));
-    let served = match listener {
+    let config = http.as_ref().map(|(_, config)| Arc::clone(config));
+    let live = Live::start(&checked.config, config)?;
+    let (dispatcher, registry) = (Arc::clone(&live.dispatcher), Arc::clone(&live.registry));
+    let rules = live.http.as_ref().map(watch::Sender::subscribe);
+    if let Some(reloader) = Reloader::new(sources, checked, live) {
+        tokio::spawn(async move {
+            if let Err(error) = reloader.run().await {
+                tracing::warn!(%error, "edits of the configuration are not taken over");
+            }
+        });
+    }
+    let served = match http.zip(rules) {
         None => transport::stdio::serve(dispatcher, output, ending.drain)
             .await
             .context("stdio failed"),
-        Some((http, listener)) => transport::http::serve(dispatcher, http, listener, ending)
+        Some(((listener, _), rules)) => transport::http::serve(dispatcher, rules, listener, ending)
             .await
             .context("HTTP failed"),
     };
@@ -92,17 +118,56 @@ async fn serve(config: &Config, output: Box<dyn ProtocolOutput>) -> anyhow::Resu
     served
 }
 
-/// The registry, which begins to load what is to be ready.
-fn start(config: &Config) -> anyhow::Result<Arc<Registry>> {
-    let program = Launcher::this_program().context("could not find this program's file")?;
-    let environment = WorkerEnvironment {
-        hidden: config.secret_variables.clone(),
-        log_level: config.log.level.clone(),
-    };
-    let launcher = Launcher::new(program, environment).context("could not start a thread")?;
-    let registry = Arc::new(Registry::new(launcher, &config.models, &config.registry));
-    registry.preload();
-    Ok(registry)
+/// What runs by the configuration in force.
+#[derive(Debug)]
+pub struct Live {
+    launcher: Launcher,
+    registry: Arc<Registry>,
+    dispatcher: Arc<Dispatcher>,
+    /// The editions of the models in force.
+    editions: Vec<Edition>,
+    http: Option<watch::Sender<Arc<HttpConfig>>>,
+}
+
+impl Live {
+    /// Starts what `config` says, and begins to load what is to be ready.
+    fn start(config: &Config, http: Option<Arc<HttpConfig>>) -> anyhow::Result<Self> {
+        let program = Launcher::this_program().context("could not find this program's file")?;
+        let launcher = Launcher::new(program).context("could not start a thread")?;
+        let registry = Arc::new(Registry::new(launcher.clone()));
+        let mut live = Self {
+            launcher,
+            registry,
+            dispatcher: Arc::new(Dispatcher::new(Catalog::default())),
+            editions: Vec::new(),
+            http: http.map(watch::Sender::new),
+        };
+        live.apply(config);
+        Ok(live)
+    }
+
+    /// Puts `config` in force. What it leaves as it was runs on untouched; what is changed or removed serves its calls to the
+    /// end.
+    pub fn apply(&mut self, config: &Config) {
+        self.launcher.set_environment(WorkerEnvironment {
+            hidden: config.secret_variables.clone(),
+            log_level: config.log.level.clone(),
+        });
+        if let (Some(rules), Transport::Http(new)) = (&self.http, &config.transport) {
+            rules.send_modify(|rules| *rules = Arc::new(rules.with_live_keys_of(new)));
+        }
+        let editions = self.registry.stage(&config.models, &config.registry);
+        let catalog = Catalog::new(config, &editions, &self.registry);
+        // Before the former models take no more calls: a call that they refuse finds this one.
+        self.dispatcher.replace(catalog);
+        self.registry.retire_all_but(&editions);
+        for (model, edition) in config.models.iter().zip(&editions) {
+            if model.preload && !self.editions.contains(edition) {
+                self.registry.preload(&model.name, *edition);
+            }
+        }
+        self.editions = editions;
+    }
 }
 
 fn could_not_listen(http: &HttpConfig) -> String {

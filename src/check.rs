@@ -96,8 +96,9 @@ fn check_memory(config: &Config, budget: u64, needs: &[Need], layers: &mut Layer
             continue;
         }
         let others = models().filter(|(other, _)| other.pin && other.name != model.name);
-        let pinned: Vec<Occupant<'_>> = others
-            .map(|(other, need)| Occupant::pinned(&other.name, need.estimate.total()))
+        let pinned: Vec<Occupant> = (0..)
+            .zip(others)
+            .map(|(number, (_, need))| Occupant::pinned(number, need.estimate.total()))
             .collect();
         if let Room::Never(cause, hint) = room_for(need.estimate.total(), &pinned, shared, None) {
             let key = if model.pin { "pin" } else { "path" };

@@ -2,6 +2,7 @@
 //! by comes out.
 
 pub mod address;
+pub mod diff;
 pub mod error;
 pub mod file;
 pub mod http;
@@ -18,12 +19,16 @@ pub mod units;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::gguf::{self, Header};
 use address::Address;
 pub use error::ConfigError;
-use file::{ConfigFile, FlashAttention, LogSettings, ModelSettings, ThinkingOutput, TransportMode};
+use file::{
+    ConfigFile, FlashAttention, LogSettings, ModelSettings, ThinkingOutput, TransportMode,
+    WatchMode,
+};
 use http::HttpConfig;
 use load::Layers;
 pub use model::{Defaults, LoadSettings, ModelConfig};
@@ -76,8 +81,8 @@ pub struct Config {
     pub registry: RegistryConfig,
     /// What is logged, and where.
     pub log: LogSettings,
-    /// Where the program gives less than was asked: for the log.
-    pub notes: Vec<String>,
+    /// Whether the file is watched.
+    pub watch: WatchMode,
     /// Variables of which secrets are made.
     pub secret_variables: Vec<String>,
 }
@@ -92,7 +97,7 @@ pub enum Transport {
 }
 
 /// How models share the machine.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RegistryConfig {
     /// Models at once.
     pub max_loaded: Option<usize>,
@@ -154,8 +159,7 @@ impl Config {
                 layers.file.map(|source| source.path.clone()),
             ));
         }
-        let notes = layers.notes.clone();
-        Ok((Self { notes, ..config }, layers))
+        Ok((config, layers))
     }
 
     fn of(settings: &ConfigFile, around: &Surroundings, layers: &mut Layers) -> Self {
@@ -176,7 +180,7 @@ impl Config {
                 memory_budget: settings.registry.memory_budget,
             },
             log: settings.log.clone(),
-            notes: Vec::new(),
+            watch: server.watch,
             secret_variables: layers.secret_variables.clone(),
         }
     }

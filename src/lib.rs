@@ -19,7 +19,7 @@
 //!
 //! | layer | modules | holds |
 //! | --- | --- | --- |
-//! | 8 | [`cli`], [`check`], [`commands`], [`app`], `main` | what was typed; whether it can be run; sub-commands; wiring and lifetime |
+//! | 8 | [`cli`], [`check`], [`commands`], [`app`], [`reload`], `main` | what was typed; whether it can be run; sub-commands; wiring and lifetime; edits |
 //! | 7 | [`transport`] | how messages come and go |
 //! | 6 | [`mcp`] | JSON-RPC, revisions, the dispatcher, progress |
 //! | 5 | [`tools`] | arguments → request, generation → result |
@@ -31,7 +31,7 @@
 //!
 //! Beside them `cpu.c` checks the CPU before any code of Rust runs. Foreign crates stay behind walls, checked by the same
 //! test: `llama_cpp_2` in `engine/llama.rs` and `engine/sampling.rs`, `clap` in `cli.rs` and `main.rs`, `minijinja` in
-//! `engine/template.rs` and the file below it, `figment` in `config/load.rs`, `toml`, `schemars` and `jsonschema` in `config`, `axum` and `hyper` in `transport/guard.rs`, `transport/http.rs` and below it.
+//! `engine/template.rs` and the file below it, `figment` in `config/load.rs`, `notify` in `reload/watch.rs`, `toml`, `schemars` and `jsonschema` in `config`, `axum` and `hyper` in `transport/guard.rs`, `transport/http.rs` and below it.
 //!
 //! # Threads
 //!
@@ -48,6 +48,14 @@
 //! made of the structures in [`config::file`]. What no schema says is checked in [`config`], models' headers among it, and
 //! what only upper layers know (memory, templates) in [`check`].
 //! Every problem is kept, and all are told at once.
+//!
+//! # Life of an edit
+//!
+//! [`reload`] notices that a file's content is another, loads and checks all of it, and keeps what is in force where anything
+//! is wrong. [`config::diff`] is the plan. Then, in this order: the registry takes the models in, where one that is loaded as
+//! before keeps its edition and with it its process; the dispatcher gets the new catalog; and only then the former editions
+//! take no more calls, so that a call which they refuse ([`registry::residency::Refusal::Superseded`]) finds the new catalog
+//! and is made again by it. A call that a model answers keeps the settings and the process with which it began.
 //!
 //! # Life of a call
 //!
@@ -84,6 +92,7 @@ pub mod gguf;
 pub mod mcp;
 pub mod process;
 pub mod registry;
+pub mod reload;
 pub mod telemetry;
 pub mod tools;
 pub mod transport;

@@ -8,10 +8,11 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use llama_mcp_server::check::{self, Checked};
+use llama_mcp_server::check;
 use llama_mcp_server::cli::{Cli, WORKER, WorkerCli};
 use llama_mcp_server::config::{ConfigError, Surroundings};
 use llama_mcp_server::process::ProtocolOutput;
+use llama_mcp_server::reload::Sources;
 use llama_mcp_server::{app, commands, process, telemetry, worker};
 
 /// How the program ends when it does not end in order.
@@ -51,15 +52,11 @@ fn serve(cli: Cli) -> Result<ExitCode, Failure> {
     }
     let output = take_stdout()?;
     let typed = cli.source.into_overrides(cli.models);
-    let Checked { config, doubts, .. } = check::load(&typed, &around).map_err(Failure::Config)?;
-    let _log = telemetry::init_server(&app::log_output(&config.log)).map_err(Failure::Run)?;
-    for note in &config.notes {
-        tracing::info!("{note}");
-    }
-    for doubt in doubts {
-        tracing::warn!("what follows does not work, the server runs without it\n{doubt}");
-    }
-    app::run(&config, output).map_err(Failure::Run)?;
+    let checked = check::load(&typed, &around).map_err(Failure::Config)?;
+    let _log =
+        telemetry::init_server(&app::log_output(&checked.config.log)).map_err(Failure::Run)?;
+    let sources = Sources { typed, around };
+    app::run(checked, sources, output).map_err(Failure::Run)?;
     Ok(ExitCode::SUCCESS)
 }
 

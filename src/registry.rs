@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::config::{ModelConfig, RegistryConfig};
 use crate::engine::{FinishReason, GenerateRequest, Generation, Phase, Usage};
 use crate::worker::client::{CallError, Launcher, Progress, RunningCall};
+pub use residency::Edition;
 use residency::Refusal;
 use shelf::Shelf;
 
@@ -52,29 +53,32 @@ pub enum RegistryError {
 }
 
 impl Registry {
-    /// A registry of `models`, of which none is loaded yet. To be called inside the runtime.
-    pub fn new(launcher: Launcher, models: &[ModelConfig], shared: &RegistryConfig) -> Self {
-        Self(Shelf::open(launcher, models, shared))
+    /// A registry without models. To be called inside the runtime.
+    pub fn new(launcher: Launcher) -> Self {
+        Self(Shelf::open(launcher))
     }
 
-    /// Starts loading the models that are to be ready for the first call.
-    pub fn preload(&self) {
-        let mut names: Vec<&ModelConfig> = self
-            .0
-            .models
-            .values()
-            .filter(|model| model.preload)
-            .collect();
-        names.sort_by(|a, b| a.name.cmp(&b.name));
-        for model in names {
-            let lease = self.0.lease(&model.name);
-            let name = model.name.clone();
-            tokio::spawn(async move {
-                if let Err(refusal) = lease.worker().await {
-                    tracing::error!(model = name, "not loaded: {refusal}");
-                }
-            });
-        }
+    /// Takes in what is configured now, and gives the editions of `models` in their order: those that are loaded as before keep
+    /// theirs. The former ones still serve, until [`Self::retire_all_but`].
+    pub fn stage(&self, models: &[ModelConfig], shared: &RegistryConfig) -> Vec<Edition> {
+        self.0.stage(models, shared)
+    }
+
+    /// Lets go of all editions but `kept`: what they answer is answered, the calls that wait for them get
+    /// [`Refusal::Superseded`].
+    pub fn retire_all_but(&self, kept: &[Edition]) {
+        self.0.retire_all_but(kept);
+    }
+
+    /// Starts loading `model`, called `name`, so that it is ready for the first call.
+    pub fn preload(&self, name: &str, model: Edition) {
+        let lease = self.0.lease(model);
+        let name = name.to_owned();
+        tokio::spawn(async move {
+            if let Err(refusal) = lease.worker().await {
+                tracing::error!(model = name, "not loaded: {refusal}");
+            }
+        });
     }
 
     /// Has `model` answer `request`. Dropping the future cancels the call.
@@ -85,25 +89,30 @@ impl Registry {
     /// See [`RegistryError`]. A deadline is no error here: it ends the generation with what there is, or with nothing.
     pub async fn generate(
         &self,
-        model: &str,
+        model: Edition,
         request: GenerateRequest,
         context: &CallContext,
     ) -> Result<Generation, RegistryError> {
-        match self.generate_once(model, request.clone(), context).await {
+        let first = self.generate_once(model, request.clone(), context).await;
+        let result = match first {
             Err(RegistryError::Call(CallError::Died {
                 begun: false,
                 reason,
             })) => {
-                tracing::warn!(model, reason, "a waiting call is sent to a new worker");
+                tracing::warn!(reason, "a waiting call is sent to a new worker");
                 self.generate_once(model, request, context).await
             }
+            result => result,
+        };
+        match result {
+            Err(RegistryError::Call(CallError::Stopped)) => Err(Refusal::Superseded.into()),
             result => result,
         }
     }
 
     async fn generate_once(
         &self,
-        model: &str,
+        model: Edition,
         request: GenerateRequest,
         context: &CallContext,
     ) -> Result<Generation, RegistryError> {

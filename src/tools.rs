@@ -6,13 +6,14 @@
 pub mod arguments;
 pub mod chat;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use crate::config::{Config, ModelConfig};
-use crate::registry::Registry;
+use crate::registry::{Edition, Registry};
 pub use crate::worker::client::Progress;
 use chat::ChatTool;
 
@@ -52,7 +53,7 @@ impl ToolOutput {
 }
 
 /// Where a call comes from and where its progress goes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ToolCall {
     /// Whose call it is.
     pub client: String,
@@ -62,28 +63,58 @@ pub struct ToolCall {
     pub progress: watch::Sender<Progress>,
 }
 
-/// All tools.
-#[derive(Debug)]
+/// All tools of one configuration.
+#[derive(Debug, Default)]
 pub struct Catalog {
     tools: Vec<Arc<ChatTool>>,
+    /// Names of tools that were there before an edit.
+    removed: BTreeSet<String>,
 }
 
+/// An edit of the configuration changed the tool while a call waited for its model: another catalog is in force, by which the
+/// call is to be made again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Superseded;
+
 impl Catalog {
-    /// The tools of `config` over the models of `registry`.
-    pub fn new(config: &Config, registry: &Arc<Registry>) -> Self {
-        let tool = |model: &ModelConfig| {
+    /// The tools of `config` over the models of `registry`, whose `editions` are in the order of the models.
+    pub fn new(config: &Config, editions: &[Edition], registry: &Arc<Registry>) -> Self {
+        let tool = |(model, edition): (&ModelConfig, &Edition)| {
             let name = model.tool_name.as_deref()?;
             let log_prompts = config.log.log_prompts;
+            let registry = Arc::clone(registry);
             Some(Arc::new(ChatTool::new(
                 name,
                 model,
+                *edition,
                 log_prompts,
-                Arc::clone(registry),
+                registry,
             )))
         };
         Self {
-            tools: config.models.iter().filter_map(tool).collect(),
+            tools: config
+                .models
+                .iter()
+                .zip(editions)
+                .filter_map(tool)
+                .collect(),
+            removed: BTreeSet::new(),
         }
+    }
+
+    /// The same in the place of `former`: it remembers what was removed.
+    #[must_use]
+    pub fn after(mut self, former: &Self) -> Self {
+        let names = former.tools.iter().map(|tool| tool.name().to_owned());
+        self.removed = former.removed.iter().cloned().chain(names).collect();
+        let there: BTreeSet<&str> = self.tools.iter().map(|tool| tool.name()).collect();
+        self.removed.retain(|name| !there.contains(name.as_str()));
+        self
+    }
+
+    /// Whether an edit has removed the tool called `name`.
+    pub fn was_removed(&self, name: &str) -> bool {
+        self.removed.contains(name)
     }
 
     /// What clients are told, in a fixed order.

@@ -111,7 +111,13 @@ fn told(checked: &Checked) -> String {
         };
         lines.push(format!("\ntogether: {} ({together})", human(all)));
     }
-    lines.extend(config.notes.iter().map(|note| format!("note: {note}")));
+    lines.extend(
+        checked
+            .layers
+            .notes
+            .iter()
+            .map(|note| format!("note: {note}")),
+    );
     lines.join("\n") + "\n"
 }
 
@@ -132,7 +138,7 @@ fn as_json(checked: &Checked) -> Value {
             "total_bytes": need.estimate.total(),
         })
     });
-    json!({"ok": true, "memory_budget_bytes": checked.budget, "models": models.collect::<Vec<_>>(), "notes": config.notes})
+    json!({"ok": true, "memory_budget_bytes": checked.budget, "models": models.collect::<Vec<_>>(), "notes": checked.layers.notes})
 }
 
 fn show(typed: &Overrides, around: &Surroundings, with_origin: bool) -> anyhow::Result<ExitCode> {

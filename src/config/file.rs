@@ -48,11 +48,23 @@ pub enum TransportMode {
     Http,
 }
 
+/// How edits of the file are noticed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+#[expect(missing_docs, reason = "the values are explained at their keys")]
+pub enum WatchMode {
+    #[default]
+    Auto,
+    Poll,
+    Off,
+}
+
 /// `[server]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServerSettings {
-    /// `stdio` (one client, which starts the server) or `http`. The keys below, but for `drain_time` and `max_queue`, count for `http` alone.
+    /// `stdio` (one client, which starts the server) or `http`. The keys below, but for `watch` and `max_queue`, count for `http` alone.
     pub transport: TransportMode,
     /// Address to listen on: `127.0.0.1` is this machine alone, `0.0.0.0` all its addresses, which wants a token.
     pub host: String,
@@ -70,6 +82,8 @@ pub struct ServerSettings {
     pub allowed_hosts: Vec<String>,
     /// Origins whose pages may use the server, beside those on loopback.
     pub allowed_origins: Vec<String>,
+    /// Saved edits of this file, and of those that its texts name, are live: noticed at once (`auto`), by a look every two seconds where the file system tells nothing (`poll`), or by SIGHUP alone (`off`).
+    pub watch: WatchMode,
     /// How long running calls may go on after SIGTERM.
     pub drain_time: Time,
     /// Calls of one model that may wait for a free sequence; more are told that it is busy.
@@ -93,6 +107,7 @@ impl Default for ServerSettings {
             allow_unauthenticated: false,
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
+            watch: WatchMode::Auto,
             drain_time: Time::from_secs(10),
             max_queue: 64,
             max_sessions: 1000,

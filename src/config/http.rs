@@ -96,6 +96,19 @@ impl HttpConfig {
     }
 }
 
+impl HttpConfig {
+    /// The same with what of `new` counts without a restart: all that is checked with each request.
+    #[must_use]
+    pub fn with_live_keys_of(&self, new: &Self) -> Self {
+        Self {
+            host: self.host.clone(),
+            addresses: self.addresses.clone(),
+            max_sessions: self.max_sessions,
+            ..new.clone()
+        }
+    }
+}
+
 /// What `parse` makes of the items of `key`; those that it refuses are told.
 fn each<T>(
     items: &[String],

@@ -13,20 +13,24 @@ use super::file::{
 use super::ranges;
 use crate::gguf::{self, GgufError, Header};
 
-/// A model and the tool that it is.
-#[derive(Debug, Clone, PartialEq)]
+/// A model and the tool that it is. Serialised, it is its keys.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ModelConfig {
     /// Its name in the file; what logs and errors call it.
+    #[serde(skip)]
     pub name: String,
     /// What people call the model: the name in its header, else the file's.
+    #[serde(skip)]
     pub title: String,
     /// The MCP tool; none where only typed tools use the model.
     pub tool_name: Option<String>,
     /// What clients are told of the tool.
     pub description: Option<String>,
     /// How it is loaded: a worker with another one is another worker.
+    #[serde(flatten)]
     pub load: LoadSettings,
     /// What a call gets that does not say.
+    #[serde(flatten)]
     pub defaults: Defaults,
     /// Loaded when the server starts.
     pub preload: bool,
@@ -35,8 +39,10 @@ pub struct ModelConfig {
     /// Unloaded when it idled for so long.
     pub idle_ttl: Option<Duration>,
     /// What its file says.
+    #[serde(skip)]
     pub header: Header,
     /// Bytes of its adapter's tensors.
+    #[serde(skip)]
     pub adapter_bytes: u64,
 }
 
@@ -106,7 +112,7 @@ impl Default for LoadSettings {
 }
 
 /// The defaults of a tool's arguments.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Defaults {
     /// Tokens of an answer.
     pub max_tokens: u32,
@@ -146,6 +152,11 @@ impl ModelConfig {
     /// Where its `key` stands.
     pub fn address(&self, key: &str) -> Address {
         Address::of_model(&self.name, key)
+    }
+
+    /// Whether a process that serves `other` can serve this model, too.
+    pub fn is_loaded_like(&self, other: &Self) -> bool {
+        self.name == other.name && self.load == other.load
     }
 
     /// The files that are loaded: all parts, and the adapter.

@@ -4,7 +4,7 @@
 //! and gives a future that the transport runs beside others. Dropping that future cancels the request.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
@@ -17,7 +17,7 @@ use super::jsonrpc::{
 };
 use super::progress;
 use super::schema::{CallToolResult, InitializeResult, ListToolsResult, SERVER_INFO};
-use crate::tools::{Arguments, Catalog, Progress, ToolCall};
+use crate::tools::{Arguments, Catalog, Progress, ToolCall, ToolOutput};
 
 /// A connection: stdio, or a session of HTTP.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -32,7 +32,9 @@ pub trait Peer: Send + Sync {
 /// The one dispatcher of the server.
 #[derive(Debug)]
 pub struct Dispatcher {
-    catalog: Catalog,
+    catalog: RwLock<Arc<Catalog>>,
+    /// How often what clients are told of the tools has changed.
+    changes: watch::Sender<u64>,
     in_flight: Mutex<HashMap<(ConnectionId, RequestId), CancellationToken>>,
 }
 
@@ -40,9 +42,30 @@ impl Dispatcher {
     /// Serves the tools of `catalog`.
     pub fn new(catalog: Catalog) -> Self {
         Self {
-            catalog,
+            catalog: RwLock::new(Arc::new(catalog)),
+            changes: watch::Sender::new(0),
             in_flight: Mutex::new(HashMap::new()),
         }
+    }
+
+    /// Serves the tools of `catalog` from now on.
+    pub fn replace(&self, catalog: Catalog) {
+        let former = self.catalog();
+        let is_changed = catalog.descriptions() != former.descriptions();
+        *self.catalog.write().unwrap_or_else(PoisonError::into_inner) =
+            Arc::new(catalog.after(&former));
+        if is_changed {
+            self.changes.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Tells when clients are to be told that the list of tools is another.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.catalog.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Takes a message. The future gives what is to be sent back: nothing for a notification, or for a request that was
@@ -157,7 +180,7 @@ impl Dispatcher {
             "ping" => Ok(json!({})),
             "tools/list" => to_value(&ListToolsResult {
                 tools: self
-                    .catalog
+                    .catalog()
                     .descriptions()
                     .into_iter()
                     .map(Into::into)
@@ -188,18 +211,6 @@ impl Dispatcher {
                 "`name` must be the name of a tool",
             ));
         };
-        let tool = self.catalog.find(&name).ok_or_else(|| {
-            let names: Vec<String> = self
-                .catalog
-                .descriptions()
-                .iter()
-                .map(|tool| format!("`{}`", tool.name))
-                .collect();
-            ErrorObject::new(
-                INVALID_PARAMS,
-                format!("unknown tool `{name}`; there is {}", names.join(", ")),
-            )
-        })?;
         let arguments = match params.remove("arguments") {
             None | Some(Value::Null) => Arguments::new(),
             Some(Value::Object(arguments)) => arguments,
@@ -220,16 +231,56 @@ impl Dispatcher {
             .get("_meta")
             .and_then(|meta| meta.get("progressToken"))
             .cloned();
-        let result =
-            progress::report(tool.call(arguments, call), token, news, peer, received).await;
+        let answer = self.answer(&name, arguments, call);
+        let result = progress::report(answer, token, news, peer, received).await?;
         Ok(result.into())
     }
+
+    /// Calls the tool; again, by the catalog that is then in force, where an edit changed it before its model was there.
+    async fn answer(
+        &self,
+        name: &str,
+        arguments: Arguments,
+        call: ToolCall,
+    ) -> Result<ToolOutput, ErrorObject> {
+        loop {
+            let catalog = self.catalog();
+            let Some(tool) = catalog.find(name) else {
+                return not_found(&catalog, name);
+            };
+            if let Ok(output) = tool.call(arguments.clone(), call.clone()).await {
+                return Ok(output);
+            }
+        }
+    }
+}
+
+/// What is said of a tool that is not there. A client that was told of it before an edit may read that.
+fn not_found(catalog: &Catalog, name: &str) -> Result<ToolOutput, ErrorObject> {
+    let names: Vec<String> = catalog
+        .descriptions()
+        .iter()
+        .map(|tool| format!("`{}`", tool.name))
+        .collect();
+    let names = match names.join(", ") {
+        none if none.is_empty() => "there are no tools".into(),
+        names => format!("there is {names}"),
+    };
+    if catalog.was_removed(name) {
+        return Ok(ToolOutput::error(format!(
+            "the tool `{name}` was removed by a reload of the configuration; {names}"
+        )));
+    }
+    Err(ErrorObject::new(
+        INVALID_PARAMS,
+        format!("unknown tool `{name}`; {names}"),
+    ))
 }
 
 fn initialize(params: &Map<String, Value>) -> InitializeResult {
     InitializeResult {
         protocol_version: super::negotiate(params.get("protocolVersion").and_then(Value::as_str)),
-        capabilities: json!({"tools": {}}),
+        capabilities: json!({"tools": {"listChanged": true}}),
         server_info: SERVER_INFO,
     }
 }

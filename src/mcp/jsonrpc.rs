@@ -172,6 +172,11 @@ pub enum Outgoing {
 }
 
 impl Outgoing {
+    /// Tells a client to list the tools again.
+    pub fn tools_changed() -> Self {
+        Self::Notification("notifications/tools/list_changed", json!({}))
+    }
+
     /// The JSON of the message, on one line.
     pub fn to_json(&self) -> String {
         match self {

@@ -2,14 +2,14 @@
 
 use tokio::time::Instant;
 
-use super::residency::Shared;
+use super::residency::{Edition, Shared};
 use crate::config::units::human;
 
 /// A model that takes memory.
 #[derive(Debug, Clone, Copy)]
-pub struct Occupant<'name> {
-    /// Its name.
-    pub name: &'name str,
+pub struct Occupant {
+    /// Which it is.
+    pub model: Edition,
     /// Bytes that it takes.
     pub memory: u64,
     /// Since when nobody holds it, if it may go for that.
@@ -22,11 +22,11 @@ pub struct Occupant<'name> {
     pub is_loading: bool,
 }
 
-impl<'name> Occupant<'name> {
+impl Occupant {
     /// A loaded model that never goes.
-    pub fn pinned(name: &'name str, memory: u64) -> Self {
+    pub fn pinned(model: Edition, memory: u64) -> Self {
         Self {
-            name,
+            model,
             memory,
             idle_since: None,
             is_pinned: true,
@@ -42,7 +42,7 @@ pub enum Room {
     /// At once.
     There,
     /// When these have gone.
-    After(Vec<String>),
+    After(Vec<Edition>),
     /// When calls have ended, or processes that are ending are gone.
     Busy,
     /// Not at all: why, and the way out.
@@ -51,7 +51,7 @@ pub enum Room {
 
 /// Where a model of `need` bytes finds room among `occupants`. `free` is what the machine, or the container, has left: idle
 /// models go for that too, but a model alone is loaded whatever it says, since file pages and estimates err.
-pub fn room_for(need: u64, occupants: &[Occupant<'_>], shared: Shared, free: Option<u64>) -> Room {
+pub fn room_for(need: u64, occupants: &[Occupant], shared: Shared, free: Option<u64>) -> Room {
     let max_loaded = shared.max_loaded.unwrap_or(usize::MAX);
     let pinned = occupants.iter().filter(|occupant| occupant.is_pinned);
     let pinned_bytes = sum(pinned.clone());
@@ -91,13 +91,13 @@ pub fn room_for(need: u64, occupants: &[Occupant<'_>], shared: Shared, free: Opt
         memory = memory.saturating_sub(occupant.memory);
         freed = freed.saturating_add(occupant.memory);
         count -= 1;
-        gone.push(occupant.name.to_owned());
+        gone.push(occupant.model);
         if fits(memory, count, freed) == (true, true) {
             return Room::After(gone);
         }
     }
     // The budget allows it and there is nobody left to go: what the machine says of itself is not the last word.
-    let may_come = |occupant: &Occupant<'_>| {
+    let may_come = |occupant: &Occupant| {
         let is_busy = occupant.idle_since.is_none() && !occupant.is_pinned;
         occupant.is_ending || occupant.is_loading || is_busy
     };
@@ -111,7 +111,7 @@ pub fn room_for(need: u64, occupants: &[Occupant<'_>], shared: Shared, free: Opt
 
 /// Which models go because those that are loaded took more than was estimated, and the bytes that all others take where that
 /// is still more than the budget.
-pub fn overrun(occupants: &[Occupant<'_>], budget: u64) -> (Vec<String>, Option<u64>) {
+pub fn overrun(occupants: &[Occupant], budget: u64) -> (Vec<Edition>, Option<u64>) {
     let staying = occupants.iter().filter(|occupant| !occupant.is_ending);
     let mut memory = sum(staying);
     let mut gone = Vec::new();
@@ -120,13 +120,13 @@ pub fn overrun(occupants: &[Occupant<'_>], budget: u64) -> (Vec<String>, Option<
             break;
         }
         memory = memory.saturating_sub(occupant.memory);
-        gone.push(occupant.name.to_owned());
+        gone.push(occupant.model);
     }
     (gone, Some(memory).filter(|memory| *memory > budget))
 }
 
 /// Those that may go.
-fn longest_idle_first<'a, 'name>(occupants: &'a [Occupant<'name>]) -> Vec<&'a Occupant<'name>> {
+fn longest_idle_first(occupants: &[Occupant]) -> Vec<&Occupant> {
     let mut idle: Vec<_> = occupants
         .iter()
         .filter(|occupant| occupant.idle_since.is_some())
@@ -135,7 +135,7 @@ fn longest_idle_first<'a, 'name>(occupants: &'a [Occupant<'name>]) -> Vec<&'a Oc
     idle
 }
 
-fn sum<'a, 'name: 'a>(occupants: impl IntoIterator<Item = &'a Occupant<'name>>) -> u64 {
+fn sum<'a>(occupants: impl IntoIterator<Item = &'a Occupant>) -> u64 {
     let memory = occupants.into_iter().map(|occupant| occupant.memory);
     memory.fold(0, u64::saturating_add)
 }
@@ -146,9 +146,13 @@ mod tests {
 
     use super::*;
 
-    fn occupant(name: &str, memory: u64, idle_for: Option<u64>, now: Instant) -> Occupant<'_> {
+    const A: Edition = 1;
+    const B: Edition = 2;
+    const C: Edition = 3;
+
+    fn occupant(model: Edition, memory: u64, idle_for: Option<u64>, now: Instant) -> Occupant {
         Occupant {
-            name,
+            model,
             memory,
             idle_since: idle_for.map(|seconds| now - Duration::from_secs(seconds)),
             is_pinned: false,
@@ -162,21 +166,21 @@ mod tests {
         max_loaded: None,
     };
 
-    fn after(names: &[&str]) -> Room {
-        Room::After(names.iter().map(ToString::to_string).collect())
+    fn after(models: &[Edition]) -> Room {
+        Room::After(models.to_vec())
     }
 
     #[test]
     fn the_one_that_idled_longest_goes_first_and_no_more_than_needed() {
         let now = Instant::now();
         let occupants = [
-            occupant("a", 30, Some(5), now),
-            occupant("b", 30, Some(9), now),
-            occupant("c", 30, None, now),
+            occupant(A, 30, Some(5), now),
+            occupant(B, 30, Some(9), now),
+            occupant(C, 30, None, now),
         ];
         assert_eq!(room_for(10, &occupants, SHARED, None), Room::There);
-        assert_eq!(room_for(30, &occupants, SHARED, None), after(&["b"]));
-        assert_eq!(room_for(60, &occupants, SHARED, None), after(&["b", "a"]));
+        assert_eq!(room_for(30, &occupants, SHARED, None), after(&[B]));
+        assert_eq!(room_for(60, &occupants, SHARED, None), after(&[B, A]));
         assert_eq!(room_for(80, &occupants, SHARED, None), Room::Busy);
         assert!(matches!(
             room_for(101, &occupants, SHARED, None),
@@ -186,7 +190,7 @@ mod tests {
 
     #[test]
     fn pinned_models_never_go_and_what_they_hold_is_not_to_be_had() {
-        let pinned = Occupant::pinned("p", 50);
+        let pinned = Occupant::pinned(A, 50);
         assert_eq!(room_for(50, &[pinned], SHARED, None), Room::There);
         let Room::Never(cause, _) = room_for(51, &[pinned], SHARED, None) else {
             panic!("it can never fit")
@@ -205,11 +209,11 @@ mod tests {
             ..SHARED
         };
         assert_eq!(
-            room_for(1, &[occupant("a", 1, Some(1), now)], shared, None),
-            after(&["a"])
+            room_for(1, &[occupant(A, 1, Some(1), now)], shared, None),
+            after(&[A])
         );
         assert_eq!(
-            room_for(1, &[occupant("a", 1, None, now)], shared, None),
+            room_for(1, &[occupant(A, 1, None, now)], shared, None),
             Room::Busy
         );
     }
@@ -217,8 +221,8 @@ mod tests {
     #[test]
     fn idle_models_go_for_memory_that_others_took_but_one_alone_is_loaded_anyway() {
         let now = Instant::now();
-        let occupants = [occupant("a", 10, Some(1), now)];
-        assert_eq!(room_for(20, &occupants, SHARED, Some(15)), after(&["a"]));
+        let occupants = [occupant(A, 10, Some(1), now)];
+        assert_eq!(room_for(20, &occupants, SHARED, Some(15)), after(&[A]));
         assert_eq!(room_for(20, &[], SHARED, Some(15)), Room::There);
     }
 
@@ -227,7 +231,7 @@ mod tests {
         let now = Instant::now();
         let loading = Occupant {
             is_loading: true,
-            ..occupant("a", 30, None, now)
+            ..occupant(A, 30, None, now)
         };
         assert_eq!(room_for(20, &[loading], SHARED, Some(50)), Room::There);
         assert_eq!(room_for(20, &[loading], SHARED, Some(49)), Room::Busy);
@@ -237,13 +241,13 @@ mod tests {
     fn idle_models_go_where_one_took_more_than_was_estimated() {
         let now = Instant::now();
         let occupants = [
-            occupant("a", 30, Some(1), now),
-            occupant("b", 30, Some(9), now),
-            occupant("c", 60, None, now),
+            occupant(A, 30, Some(1), now),
+            occupant(B, 30, Some(9), now),
+            occupant(C, 60, None, now),
         ];
         assert_eq!(overrun(&occupants, 120), (vec![], None));
-        assert_eq!(overrun(&occupants, 100), (vec!["b".into()], None));
-        let all = vec!["b".into(), "a".into()];
+        assert_eq!(overrun(&occupants, 100), (vec![B], None));
+        let all = vec![B, A];
         assert_eq!(overrun(&occupants, 50), (all, Some(60)));
     }
 }

@@ -2,18 +2,22 @@
 //! done goes out as [`Action`]s, in order.
 //!
 //! - A model has one worker at most. One that is ending counts, with its memory, until its process is gone.
+//! - An edit that changes how a model is loaded makes another edition of it: the former serves the calls that hold it to the
+//!   end, and takes no new one.
 //! - A call holds its model by a lease, and a model with a lease is never ended: not for room, not for idleness.
 //! - Calls that need a load that has no room wait in order. For the first of them idle models go, the one that idled longest
 //!   first, and only if that suffices; else it waits for leases to end.
 
+mod admission;
 mod slot;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::budget::{Occupant, Room, overrun, room_for};
+use super::budget::overrun;
 pub use slot::{Ended, Refusal};
 use slot::{Slot, State};
 
@@ -22,6 +26,9 @@ pub type WorkerId = u64;
 
 /// A call's number.
 pub type CallId = u64;
+
+/// A model as it is loaded from one edit of its configuration to the next; never used twice.
+pub type Edition = u64;
 
 /// What the machine knows of a model beforehand.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +39,8 @@ pub struct ModelTerms {
     pub pin: bool,
     /// Ended when it idled for so long.
     pub idle_ttl: Option<Duration>,
+    /// Calls that may wait for room.
+    pub max_waiting: usize,
 }
 
 /// Which files a model is loaded from: another number where any of them was replaced.
@@ -50,9 +59,11 @@ pub struct Shared {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Start a worker for the model.
-    Start(String, WorkerId),
+    Start(Edition, WorkerId),
     /// End the worker: nobody holds it.
     End(WorkerId),
+    /// End the worker, which still loads, though calls wait for it: they are to be told [`Refusal::Superseded`].
+    Stop(WorkerId),
     /// Give the call this worker.
     Grant(CallId, WorkerId),
     /// Tell the call that it cannot be served.
@@ -65,41 +76,29 @@ pub enum Action {
 #[derive(Debug)]
 struct Waiting {
     call: CallId,
-    model: String,
+    model: Edition,
     stamp: Stamp,
     since: Instant,
 }
-
-/// Who has waited for room so long is not overtaken any more: calls of loaded models then wait behind, so that one of them
-/// comes to rest and can go.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// See the module.
 #[derive(Debug)]
 pub struct Residency {
     shared: Shared,
-    slots: BTreeMap<String, Slot>,
+    slots: BTreeMap<Edition, Slot>,
     waiting: VecDeque<Waiting>,
-    /// The workers of the calls that have a lease.
-    leases: BTreeMap<CallId, String>,
+    /// The models of the calls that have a lease.
+    leases: BTreeMap<CallId, Edition>,
     next_worker: WorkerId,
     actions: Vec<Action>,
 }
 
 impl Residency {
-    /// No model is loaded yet.
-    pub fn new(shared: Shared, models: impl IntoIterator<Item = (String, ModelTerms)>) -> Self {
-        let slot = |(name, terms)| {
-            let slot = Slot {
-                terms,
-                state: State::Unloaded,
-                failures: None,
-            };
-            (name, slot)
-        };
+    /// There are no models yet.
+    pub fn new(shared: Shared) -> Self {
         Self {
             shared,
-            slots: models.into_iter().map(slot).collect(),
+            slots: BTreeMap::new(),
             waiting: VecDeque::new(),
             leases: BTreeMap::new(),
             next_worker: 1,
@@ -107,20 +106,70 @@ impl Residency {
         }
     }
 
+    /// There is a model `model`, or it has other terms now.
+    pub fn set_terms(&mut self, model: Edition, terms: ModelTerms) {
+        match self.slots.entry(model) {
+            Entry::Occupied(mut slot) => slot.get_mut().terms = terms,
+            Entry::Vacant(place) => drop(place.insert(Slot::new(terms))),
+        }
+    }
+
+    /// All models share something else now.
+    pub fn set_shared(&mut self, shared: Shared) {
+        self.shared = shared;
+    }
+
+    /// No new call gets `model`. Calls that hold it are served to the end; where it still loads, they and those that wait are
+    /// refused.
+    pub fn retire(&mut self, model: Edition, free: Option<u64>, now: Instant) {
+        let waiting = std::mem::take(&mut self.waiting);
+        let (refused, rest): (VecDeque<_>, VecDeque<_>) = waiting
+            .into_iter()
+            .partition(|waiting| waiting.model == model);
+        self.waiting = rest;
+        let refuse = |waiting: &Waiting| Action::Refuse(waiting.call, Refusal::Superseded);
+        self.actions.extend(refused.iter().map(refuse));
+        let Some(slot) = self.slots.get_mut(&model) else {
+            return;
+        };
+        slot.is_retired = true;
+        slot.terms.pin = false;
+        match slot.state {
+            State::Unloaded => drop(self.slots.remove(&model)),
+            State::Running {
+                worker,
+                is_loaded: false,
+                ..
+            } => {
+                slot.end();
+                self.leases.retain(|_, held| *held != model);
+                self.actions.push(Action::Stop(worker));
+            }
+            State::Running {
+                worker, leases: 0, ..
+            } => {
+                slot.end();
+                self.actions.push(Action::End(worker));
+            }
+            State::Running { .. } | State::Ending { .. } => {}
+        }
+        self.admit(free, now);
+    }
+
     /// What is to be done since the last time, in order.
     pub fn take_actions(&mut self) -> Vec<Action> {
         std::mem::take(&mut self.actions)
     }
 
-    /// Whether a call of `model` gets a worker at once.
-    pub fn is_running(&self, model: &str) -> bool {
-        let slot = self.slots.get(model);
+    /// Whether `model` has a worker that takes calls.
+    pub fn is_running(&self, model: Edition) -> bool {
+        let slot = self.slots.get(&model);
         slot.is_some_and(|slot| matches!(slot.state, State::Running { .. }))
     }
 
     /// The model's file has changed, and with it what it needs.
-    pub fn set_need(&mut self, model: &str, need: u64) {
-        if let Some(slot) = self.slots.get_mut(model) {
+    pub fn set_need(&mut self, model: Edition, need: u64) {
+        if let Some(slot) = self.slots.get_mut(&model) {
             slot.terms.need = need;
         }
     }
@@ -146,31 +195,34 @@ impl Residency {
     pub fn call(
         &mut self,
         call: CallId,
-        model: &str,
+        model: Edition,
         stamp: Stamp,
         free: Option<u64>,
         now: Instant,
     ) {
-        let Some(slot) = self.slots.get_mut(model) else {
-            return;
+        let is_overtaking = self.is_overtaking(model, free, now);
+        let slot = self.slots.get_mut(&model).filter(|slot| !slot.is_retired);
+        let Some(slot) = slot else {
+            return self.actions.push(Action::Refuse(call, Refusal::Superseded));
         };
-        let is_overtaking = self
-            .waiting
-            .front()
-            .is_some_and(|first| now - first.since >= PATIENCE);
         if let State::Running { worker, leases, .. } = &mut slot.state
-            && (slot.terms.pin || !is_overtaking)
+            && !is_overtaking
         {
             *leases += 1;
-            self.leases.insert(call, model.to_owned());
+            self.leases.insert(call, model);
             return self.actions.push(Action::Grant(call, *worker));
         }
         if let Some(refusal) = slot.refusal(stamp, now) {
             return self.actions.push(Action::Refuse(call, refusal));
         }
+        let waiting = self.waiting.iter().filter(|other| other.model == model);
+        let most = slot.terms.max_waiting;
+        if waiting.count() >= most {
+            return self.actions.push(Action::Refuse(call, Refusal::Busy(most)));
+        }
         self.waiting.push_back(Waiting {
             call,
-            model: model.to_owned(),
+            model,
             stamp,
             since: now,
         });
@@ -181,63 +233,79 @@ impl Residency {
     pub fn release(&mut self, call: CallId, free: Option<u64>, now: Instant) {
         self.waiting.retain(|waiting| waiting.call != call);
         if let Some(model) = self.leases.remove(&call)
-            && let Some(Slot {
-                state: State::Running {
-                    leases, idle_since, ..
-                },
+            && let Some(slot) = self.slots.get_mut(&model)
+            && let State::Running {
+                worker,
+                leases,
+                idle_since,
                 ..
-            }) = self.slots.get_mut(&model)
+            } = &mut slot.state
         {
             *leases -= 1;
             *idle_since = now;
+            if *leases == 0 && slot.is_retired {
+                self.actions.push(Action::End(*worker));
+                slot.end();
+            }
         }
         self.admit(free, now);
     }
 
-    /// A worker has loaded its model and takes `measured` bytes, where that can be measured. Where that is more than was
-    /// estimated, idle models may have to go, and the next load of it counts with it.
-    pub fn loaded(
-        &mut self,
-        worker: WorkerId,
-        measured: Option<u64>,
-        free: Option<u64>,
-        now: Instant,
-    ) {
-        for slot in self.slots.values_mut() {
-            if let State::Running {
-                worker: own,
-                memory,
+    /// A worker has loaded its model.
+    pub fn loaded(&mut self, worker: WorkerId, free: Option<u64>, now: Instant) {
+        if let Some(slot) = self.slot_of(worker)
+            && let State::Running {
                 idle_since,
                 is_loaded,
                 ..
             } = &mut slot.state
-                && *own == worker
-            {
-                *memory = measured.unwrap_or(*memory);
-                *idle_since = now;
-                *is_loaded = true;
-                // It ran: so it is never told that it can not.
-                slot.terms.need = slot.terms.need.max((*memory).min(self.shared.budget));
-                slot.failures = None;
-            }
+        {
+            *idle_since = now;
+            *is_loaded = true;
+            slot.failures = None;
         }
-        let (names, over) = overrun(&self.occupants(), self.shared.budget);
-        self.end_all(names);
-        self.actions.extend(over.map(Action::OverBudget));
         self.admit(free, now);
+    }
+
+    /// A worker's process takes `memory` bytes. Less than was estimated does not count: buffers are not there before they are
+    /// first written, so a process is at its largest only when it is busiest. Where it is more, idle models may have to go,
+    /// and the next load counts with it.
+    pub fn measured(&mut self, worker: WorkerId, memory: u64) {
+        let budget = self.shared.budget;
+        let Some(slot) = self.slot_of(worker) else {
+            return;
+        };
+        let State::Running { memory: known, .. } = &mut slot.state else {
+            return;
+        };
+        if memory <= *known {
+            return;
+        }
+        *known = memory;
+        // Alone it ran, so alone it runs again.
+        slot.terms.need = slot.terms.need.max(memory.min(budget));
+        let (models, over) = overrun(&self.occupants(), budget);
+        self.end_all(&models);
+        self.actions.extend(over.map(Action::OverBudget));
+    }
+
+    fn slot_of(&mut self, worker: WorkerId) -> Option<&mut Slot> {
+        let mut slots = self.slots.values_mut();
+        slots.find(|slot| slot.state.worker() == Some(worker))
     }
 
     /// A worker does not take calls any more; its process is still there. May be told again, with the reason.
     pub fn ending(&mut self, worker: WorkerId, ended: Ended, now: Instant) {
         let mut slots = self.slots.iter_mut();
-        let Some((name, slot)) = slots.find(|(_, slot)| slot.state.worker() == Some(worker)) else {
+        let Some((model, slot)) = slots.find(|(_, slot)| slot.state.worker() == Some(worker))
+        else {
             return;
         };
         if let Some(stamp) = slot.end() {
             slot.fail(ended, stamp, now);
         }
         // Its calls are told by the worker itself; what they hold is gone.
-        self.leases.retain(|_, model| model != name);
+        self.leases.retain(|_, held| held != model);
     }
 
     /// A worker's process is gone.
@@ -247,6 +315,8 @@ impl Residency {
                 slot.state = State::Unloaded;
             }
         }
+        self.slots
+            .retain(|_, slot| !slot.is_retired || slot.state.worker().is_some());
         self.admit(free, now);
     }
 
@@ -275,113 +345,6 @@ impl Residency {
             }
         }
         next
-    }
-
-    /// Starts what has room, in order.
-    fn admit(&mut self, free: Option<u64>, now: Instant) {
-        while let Some(first) = self.waiting.front() {
-            let (call, model, stamp) = (first.call, first.model.clone(), first.stamp);
-            let Some(slot) = self.slots.get(&model) else {
-                return;
-            };
-            match &slot.state {
-                State::Running { .. } => {}
-                // Its process must be gone before another one is started.
-                State::Ending { .. } => return,
-                State::Unloaded => {
-                    // The load that it waited for may have failed meanwhile.
-                    let refusal = slot
-                        .refusal(stamp, now)
-                        .or_else(|| self.make_room(&model, free)?.err());
-                    if let Some(refusal) = refusal {
-                        self.waiting.pop_front();
-                        self.actions.push(Action::Refuse(call, refusal));
-                        continue;
-                    }
-                    if !self.has_room(&model, free) {
-                        return;
-                    }
-                    self.start(&model, stamp, now);
-                }
-            }
-            self.grant_all(&model);
-        }
-    }
-
-    /// Gives the running worker of `model` to all that wait for it.
-    fn grant_all(&mut self, model: &str) {
-        let Some(Slot {
-            state: State::Running { worker, leases, .. },
-            ..
-        }) = self.slots.get_mut(model)
-        else {
-            return;
-        };
-        let (granted, rest) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition(|waiting| waiting.model == model);
-        self.waiting = rest;
-        let granted: VecDeque<Waiting> = granted;
-        for waiting in granted {
-            *leases += 1;
-            self.leases.insert(waiting.call, model.to_owned());
-            self.actions.push(Action::Grant(waiting.call, *worker));
-        }
-    }
-
-    fn start(&mut self, model: &str, stamp: Stamp, now: Instant) {
-        let worker = self.next_worker;
-        self.next_worker += 1;
-        if let Some(slot) = self.slots.get_mut(model) {
-            slot.state = State::Running {
-                worker,
-                memory: slot.terms.need,
-                leases: 0,
-                idle_since: now,
-                is_loaded: false,
-                stamp,
-            };
-            self.actions.push(Action::Start(model.to_owned(), worker));
-        }
-    }
-
-    fn room(&self, model: &str, free: Option<u64>) -> Room {
-        let need = self.slots.get(model).map_or(0, |slot| slot.terms.need);
-        room_for(need, &self.occupants(), self.shared, free)
-    }
-
-    fn occupants(&self) -> Vec<Occupant<'_>> {
-        let slots = self.slots.iter();
-        slots
-            .filter_map(|(name, slot)| slot.occupant(name))
-            .collect()
-    }
-
-    fn has_room(&self, model: &str, free: Option<u64>) -> bool {
-        self.room(model, free) == Room::There
-    }
-
-    /// Ends idle models where that gives `model` its room. A refusal where it can never have it.
-    fn make_room(&mut self, model: &str, free: Option<u64>) -> Option<Result<(), Refusal>> {
-        match self.room(model, free) {
-            Room::There | Room::Busy => None,
-            Room::Never(cause, hint) => Some(Err(Refusal::NeverFits { cause, hint })),
-            Room::After(names) => {
-                self.end_all(names);
-                Some(Ok(()))
-            }
-        }
-    }
-
-    fn end_all(&mut self, names: Vec<String>) {
-        for name in names {
-            if let Some(slot) = self.slots.get_mut(&name)
-                && let Some(worker) = slot.state.worker()
-            {
-                slot.end();
-                self.actions.push(Action::End(worker));
-            }
-        }
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::lease::Lease;
 use super::memory::{is_on_gpu, need_of};
 use super::residency::{
-    Action, CallId, Ended, ModelTerms, Refusal, Residency, Shared, Stamp, WorkerId,
+    Action, CallId, Edition, Ended, ModelTerms, Refusal, Residency, Shared, Stamp, WorkerId,
 };
 use crate::config::units::human;
 use crate::config::{ModelConfig, RegistryConfig};
@@ -22,11 +22,6 @@ use crate::worker::turns::TurnFiles;
 #[derive(Debug)]
 pub(super) struct Shelf {
     launcher: Launcher,
-    /// As they were configured.
-    pub(super) models: HashMap<String, ModelConfig>,
-    budget: u64,
-    /// Where several models share the CPUs.
-    turns: Option<TurnFiles>,
     state: Mutex<State>,
     /// Something may idle earlier or later than was known.
     changed: Arc<Notify>,
@@ -40,13 +35,18 @@ pub(super) struct State {
     workers: HashMap<WorkerId, Worker>,
     pub(super) waiting: HashMap<CallId, oneshot::Sender<Result<Worker, Refusal>>>,
     next_call: CallId,
-    /// What is known of every model's files.
-    known: HashMap<String, Known>,
+    next_edition: Edition,
+    /// Those that new calls may ask for, and those before them that tools may still ask for.
+    models: HashMap<Edition, Model>,
+    budget: u64,
+    /// Where several models share the CPUs.
+    turns: Option<TurnFiles>,
 }
 
-/// What a model's files say.
-#[derive(Debug, Clone, Copy)]
-struct Known {
+/// A model, and what is known of its files.
+#[derive(Debug, Clone)]
+struct Model {
+    config: Arc<ModelConfig>,
     stamp: Stamp,
     kv_cells: u32,
 }
@@ -61,44 +61,23 @@ struct Look {
 }
 
 impl Shelf {
-    pub(super) fn open(
-        launcher: Launcher,
-        models: &[ModelConfig],
-        shared: &RegistryConfig,
-    ) -> Arc<Self> {
-        let budget = shared.memory_budget.of(process::total_memory());
-        let limits = Shared {
-            budget,
-            max_loaded: shared.max_loaded,
+    /// A shelf without models.
+    pub(super) fn open(launcher: Launcher) -> Arc<Self> {
+        let nothing = Shared {
+            budget: 0,
+            max_loaded: None,
         };
-        let (mut terms, mut known) = (Vec::new(), HashMap::new());
-        for model in models {
-            let need = need_of(model, budget);
-            let stamp = stamp_of(model);
-            let kv_cells = need.kv_cells;
-            known.insert(model.name.clone(), Known { stamp, kv_cells });
-            let need = need.estimate.total();
-            terms.push((
-                model.name.clone(),
-                ModelTerms {
-                    need,
-                    pin: model.pin,
-                    idle_ttl: model.idle_ttl,
-                },
-            ));
-        }
-        let by_name = |model: &ModelConfig| (model.name.clone(), model.clone());
         let shelf = Arc::new(Self {
             launcher,
-            models: models.iter().map(by_name).collect(),
-            budget,
-            turns: turns_for(models),
             state: Mutex::new(State {
-                residency: Residency::new(limits, terms),
+                residency: Residency::new(nothing),
                 workers: HashMap::new(),
                 waiting: HashMap::new(),
                 next_call: 1,
-                known,
+                next_edition: 1,
+                models: HashMap::new(),
+                budget: 0,
+                turns: None,
             }),
             changed: Arc::default(),
             gone: Notify::new(),
@@ -107,22 +86,88 @@ impl Shelf {
         shelf
     }
 
+    /// Takes `models` in: one that is loaded as before keeps its edition, and with it what runs. Gives the editions in their
+    /// order; all others stay until [`Self::retire_all_but`].
+    pub(super) fn stage(
+        self: &Arc<Self>,
+        models: &[ModelConfig],
+        shared: &RegistryConfig,
+    ) -> Vec<Edition> {
+        let budget = shared.memory_budget.of(process::total_memory());
+        // The disk is not waited for under the lock.
+        let models: Vec<(Model, ModelTerms)> = models
+            .iter()
+            .map(|config| {
+                let need = need_of(config, budget);
+                let terms = ModelTerms {
+                    need: need.estimate.total(),
+                    pin: config.pin,
+                    idle_ttl: config.idle_ttl,
+                    max_waiting: config.load.max_queue.max(1),
+                };
+                let model = Model {
+                    config: Arc::new(config.clone()),
+                    stamp: stamp_of(config),
+                    kv_cells: need.kv_cells,
+                };
+                (model, terms)
+            })
+            .collect();
+        self.change(|state| {
+            state.budget = budget;
+            state.residency.set_shared(Shared {
+                budget,
+                max_loaded: shared.max_loaded,
+            });
+            state.share_cpus(models.iter().map(|(model, _)| &*model.config));
+            models
+                .into_iter()
+                .map(|(model, terms)| {
+                    let edition = state.edition_of(&model.config);
+                    state.residency.set_terms(edition, terms);
+                    state.models.insert(edition, model);
+                    edition
+                })
+                .collect()
+        })
+    }
+
+    /// No call gets a model any more that is not among `kept`.
+    pub(super) fn retire_all_but(self: &Arc<Self>, kept: &[Edition]) {
+        let (free, now) = (process::available_memory(), Instant::now());
+        self.change(|state| {
+            let former: Vec<Edition> = state
+                .models
+                .keys()
+                .filter(|edition| !kept.contains(edition))
+                .copied()
+                .collect();
+            for edition in former {
+                state.models.remove(&edition);
+                state.residency.retire(edition, free, now);
+            }
+        });
+    }
+
     /// A call of `model` takes its place.
-    pub(super) fn lease(self: &Arc<Self>, model: &str) -> Lease {
+    pub(super) fn lease(self: &Arc<Self>, model: Edition) -> Lease {
         let (answer_to, answer) = oneshot::channel();
         let now = Instant::now();
-        let model = &self.models[model];
         // Most calls join a running worker. The disk is not waited for under the lock.
-        let is_running = self.lock().residency.is_running(&model.name);
-        let look = (!is_running).then(|| self.look(model));
+        let look = self
+            .unloaded(model)
+            .map(|(model, budget)| look(&model, budget));
         let call = self.change(|state| {
             state.forget_ended(now);
             let call = state.next_call;
             state.next_call += 1;
             state.waiting.insert(call, answer_to);
-            let free = look.as_ref().and_then(|look| look.free);
-            let stamp = state.learn(&model.name, look);
-            state.residency.call(call, &model.name, stamp, free, now);
+            let free = match &look {
+                Some(look) => look.free,
+                None => state.free(),
+            };
+            let stamp = state.learn(model, look);
+            state.residency.call(call, model, stamp, free, now);
             call
         });
         Lease {
@@ -132,19 +177,13 @@ impl Shelf {
         }
     }
 
-    fn look(&self, model: &ModelConfig) -> Look {
-        let stamp = stamp_of(model);
-        let is_known = self.lock().known[&model.name].stamp == stamp;
-        // What is no model any more is told by its load.
-        let read = || {
-            let need = need_of(&model.read_again().ok()?, self.budget);
-            Some((need.estimate.total(), need.kv_cells))
-        };
-        Look {
-            stamp,
-            need: if is_known { None } else { read() },
-            free: process::available_memory(),
+    /// The model, where it is not running, and the budget.
+    fn unloaded(&self, model: Edition) -> Option<(Model, u64)> {
+        let state = self.lock();
+        if state.residency.is_running(model) {
+            return None;
         }
+        Some((state.models.get(&model)?.clone(), state.budget))
     }
 
     /// Changes the state and carries out what that asks for.
@@ -164,9 +203,14 @@ impl Shelf {
     fn carry_out(self: &Arc<Self>, state: &mut State) {
         for action in state.residency.take_actions() {
             match action {
-                Action::Start(name, id) => {
-                    let worker = self.start(&name, state.known[&name].kv_cells, id);
+                Action::Start(model, id) => {
+                    let worker = self.start(state, model, id);
                     state.workers.insert(id, worker);
+                }
+                Action::Stop(id) => {
+                    if let Some(worker) = state.workers.remove(&id) {
+                        worker.stop();
+                    }
                 }
                 Action::End(id) => {
                     // Its last handle: the process ends in order.
@@ -187,25 +231,27 @@ impl Shelf {
                 }
                 Action::OverBudget(bytes) => tracing::warn!(
                     taken = human(bytes),
-                    memory_budget = human(self.budget),
+                    memory_budget = human(state.budget),
                     "the models at work take more than `memory_budget`: one took more than was estimated"
                 ),
             }
         }
     }
 
-    fn start(self: &Arc<Self>, name: &str, kv_cells: u32, id: WorkerId) -> Worker {
-        let mut load = self.models[name].load.clone();
-        load.memory_limit = Some(self.budget);
+    fn start(self: &Arc<Self>, state: &State, model: Edition, id: WorkerId) -> Worker {
+        let model = &state.models[&model];
+        let name = model.config.name.clone();
+        let mut load = model.config.load.clone();
+        load.memory_limit = Some(state.budget);
         if load.kv_cells == 0 {
             // As many as the estimate counts.
-            load.kv_cells = kv_cells;
+            load.kv_cells = model.kv_cells;
         }
         let is_on_gpu = is_on_gpu(&load);
-        let turns = self.turns.as_ref().filter(|_| !is_on_gpu);
+        let turns = state.turns.as_ref().filter(|_| !is_on_gpu);
         load.cpu_turns = turns.map(TurnFiles::turns);
         let shelf = Arc::downgrade(self);
-        Worker::start(&self.launcher, name.to_owned(), load, move |life| {
+        Worker::start(&self.launcher, name, load, move |life| {
             if let Some(shelf) = shelf.upgrade() {
                 shelf.heard(id, life, is_on_gpu);
             }
@@ -219,11 +265,10 @@ impl Shelf {
         self.change(|state| {
             let free = state.free();
             match life {
-                Life::Loaded(memory) => {
-                    // The process does not show what it takes of a GPU's: there the estimate stands.
-                    let memory = memory.filter(|_| !is_on_gpu);
-                    state.residency.loaded(id, memory, free, now);
-                }
+                Life::Loaded => state.residency.loaded(id, free, now),
+                // The process does not show what it takes of a GPU's: there the estimate stands.
+                Life::Measured(_) if is_on_gpu => {}
+                Life::Measured(memory) => state.residency.measured(id, memory),
                 Life::Ending(failure) => {
                     let ended = match failure {
                         None => Ended::Done,
@@ -272,14 +317,48 @@ impl State {
         }
     }
 
+    /// The edition of the model that is loaded like `config`, else the next one.
+    fn edition_of(&mut self, config: &ModelConfig) -> Edition {
+        let mut models = self.models.iter();
+        let same = models.find(|(_, model)| config.is_loaded_like(&model.config));
+        if let Some((edition, _)) = same {
+            return *edition;
+        }
+        self.next_edition += 1;
+        self.next_edition
+    }
+
+    /// Turns at the CPUs for the models that compute there; also for one, since an edit may add another. A worker keeps those
+    /// with which it began.
+    fn share_cpus<'a>(&mut self, models: impl Iterator<Item = &'a ModelConfig>) {
+        let on_cpu = models.filter(|model| !is_on_gpu(&model.load));
+        let Some(widest) = on_cpu.map(|model| model.load.n_threads).max() else {
+            return;
+        };
+        let cpus = process::available_cpus();
+        let places = TurnFiles::places(widest, cpus);
+        if self
+            .turns
+            .as_ref()
+            .is_some_and(|turns| turns.turns().places == places)
+        {
+            return;
+        }
+        self.turns = TurnFiles::create(widest, cpus)
+            .inspect_err(|error| tracing::warn!(%error, "no turns at the CPUs: models at work hold each other up"))
+            .ok();
+    }
+
     /// Takes over what was seen of the model's files; gives their stamp.
-    fn learn(&mut self, name: &str, look: Option<Look>) -> Stamp {
-        let known = self.known.get_mut(name).expect("every model is known");
+    fn learn(&mut self, model: Edition, look: Option<Look>) -> Stamp {
+        let Some(known) = self.models.get_mut(&model) else {
+            return 0;
+        };
         let Some(look) = look else { return known.stamp };
         known.stamp = look.stamp;
         if let Some((need, kv_cells)) = look.need {
             known.kv_cells = kv_cells;
-            self.residency.set_need(name, need);
+            self.residency.set_need(model, need);
         }
         look.stamp
     }
@@ -293,17 +372,25 @@ impl State {
     }
 }
 
-/// Turns at the CPUs, where there are several models that compute there.
-fn turns_for(models: &[ModelConfig]) -> Option<TurnFiles> {
-    let on_cpu = models.iter().filter(|model| !is_on_gpu(&model.load));
-    let threads: Vec<usize> = on_cpu.map(|model| model.load.n_threads).collect();
-    if threads.len() < 2 {
-        return None;
+fn look(model: &Model, budget: u64) -> Look {
+    let stamp = stamp_of(&model.config);
+    // What is no model any more is told by its load.
+    let read = || {
+        let need = need_of(&model.config.read_again().ok()?, budget);
+        Some((need.estimate.total(), need.kv_cells))
+    };
+    Look {
+        stamp,
+        need: if model.stamp == stamp { None } else { read() },
+        free: process::available_memory(),
     }
-    let widest = threads.into_iter().max().unwrap_or(1);
-    TurnFiles::create(widest, process::available_cpus())
-        .inspect_err(|error| tracing::warn!(%error, "no turns at the CPUs: models at work hold each other up"))
-        .ok()
+}
+
+impl Drop for Shelf {
+    fn drop(&mut self) {
+        // `end_idle` sees that there is none.
+        self.changed.notify_one();
+    }
 }
 
 /// Of the lengths and times of all files of `model`.

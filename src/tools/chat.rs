@@ -9,11 +9,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::arguments::{ArgumentError, ArgumentReader};
-use super::{Arguments, ToolCall, ToolDescription, ToolOutput};
+use super::{Arguments, Superseded, ToolCall, ToolDescription, ToolOutput};
 use crate::config::ranges::{self, MAX_STOP_CHARS, MAX_STOPS, Range};
 use crate::config::{Defaults, ModelConfig};
 use crate::engine::{Conversation, GenerateRequest, Generation, Message, Role, SamplingParams};
-use crate::registry::{CallContext, Registry};
+use crate::registry::residency::Refusal;
+use crate::registry::{CallContext, Edition, Registry, RegistryError};
 use words::{empty_answer, failure};
 
 const ARGUMENTS: [&str; 12] = [
@@ -37,8 +38,7 @@ pub struct ChatTool {
     name: String,
     title: String,
     description: Option<String>,
-    /// Its name in the configuration.
-    model_name: String,
+    edition: Edition,
     /// The file's name, without its end: tells quantisations apart.
     model: String,
     defaults: Defaults,
@@ -48,10 +48,11 @@ pub struct ChatTool {
 }
 
 impl ChatTool {
-    /// The tool called `name` that `model` is.
+    /// The tool called `name` that `model` is, in its `edition`.
     pub fn new(
         name: &str,
         model: &ModelConfig,
+        edition: Edition,
         log_prompts: bool,
         registry: Arc<Registry>,
     ) -> Self {
@@ -59,7 +60,7 @@ impl ChatTool {
             name: name.to_owned(),
             title: model.title.clone(),
             description: model.description.clone(),
-            model_name: model.name.clone(),
+            edition,
             model: model
                 .load
                 .path
@@ -79,10 +80,17 @@ impl ChatTool {
     }
 
     /// Answers a call. Dropping the future cancels it.
-    pub async fn call(&self, arguments: Arguments, call: ToolCall) -> ToolOutput {
+    ///
+    /// # Errors
+    /// The tool is another one now.
+    pub async fn call(
+        &self,
+        arguments: Arguments,
+        call: ToolCall,
+    ) -> Result<ToolOutput, Superseded> {
         let (request, deadline) = match self.request(arguments) {
             Ok(parsed) => parsed,
-            Err(error) => return ToolOutput::error(error.to_string()),
+            Err(error) => return Ok(ToolOutput::error(error.to_string())),
         };
         let max_tokens = request.max_tokens;
         if self.log_prompts {
@@ -95,16 +103,17 @@ impl ChatTool {
         };
         match self
             .registry
-            .generate(&self.model_name, request, &context)
+            .generate(self.edition, request, &context)
             .await
         {
             Ok(generation) => {
                 if self.log_prompts {
                     tracing::info!(tool = self.name, text = generation.text, "answered");
                 }
-                self.output(generation, max_tokens, deadline)
+                Ok(self.output(generation, max_tokens, deadline))
             }
-            Err(error) => failure(&error),
+            Err(RegistryError::Refused(Refusal::Superseded)) => Err(Superseded),
+            Err(error) => Ok(failure(&error)),
         }
     }
 

@@ -15,6 +15,7 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use tokio::sync::watch;
 
 use crate::config::http::{self, BearerToken, Host, HttpConfig};
 use crate::mcp::jsonrpc::{ErrorObject, INVALID_REQUEST, Outgoing};
@@ -184,12 +185,12 @@ pub fn check_body(headers: &HeaderMap, max_body: usize) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// The rules in force, which an edit of the configuration may change.
+pub type Live = watch::Receiver<Arc<HttpConfig>>;
+
 /// Checks where a request comes from.
-pub async fn check_source(
-    State(guard): State<Arc<Guard>>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub async fn check_source(State(live): State<Live>, request: Request, next: Next) -> Response {
+    let guard = Guard::new(&live.borrow());
     match guard.check_source(request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
@@ -197,11 +198,8 @@ pub async fn check_source(
 }
 
 /// Checks the token of a request.
-pub async fn authenticate(
-    State(guard): State<Arc<Guard>>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub async fn authenticate(State(live): State<Live>, request: Request, next: Next) -> Response {
+    let guard = Guard::new(&live.borrow());
     match guard.check_token(request.headers()) {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),

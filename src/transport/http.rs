@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::guard::{self, Guard, Refusal};
+use super::guard::{self, Live, Refusal};
 use crate::config::http::HttpConfig;
 use crate::mcp::dispatcher::Dispatcher;
 use crate::process;
@@ -96,27 +96,28 @@ pub async fn listen(config: &HttpConfig) -> io::Result<TcpListener> {
     Err(missing)
 }
 
-/// Serves what comes to `listener` until `ending`.
+/// Serves what comes to `listener` until `ending`, by the rules that are `live`; those of address and sessions are read once.
 ///
 /// # Errors
 /// Where the listener has no address.
 pub async fn serve(
     dispatcher: Arc<Dispatcher>,
-    config: &HttpConfig,
+    live: Live,
     listener: TcpListener,
     ending: Ending,
 ) -> io::Result<()> {
+    let config = Arc::clone(&live.borrow());
     tracing::info!(
         authentication = config.auth.is_some(),
         "listening on http://{}/mcp",
         listener.local_addr()?
     );
     process::raise_file_limit();
-    let endpoint = Endpoint::new(dispatcher, config, ending.clone());
-    let service = TowerToHyperService::new(router(endpoint, Guard::new(config)));
+    let endpoint = Endpoint::new(dispatcher, live.clone(), ending.clone());
+    let service = TowerToHyperService::new(router(endpoint, live.clone()));
     let connections = TaskTracker::new();
     let requests = TaskTracker::new();
-    let places = Arc::new(Semaphore::new(max_connections(config)));
+    let places = Arc::new(Semaphore::new(max_connections(&config)));
     loop {
         let place = Arc::clone(&places).acquire_owned();
         let Some(Ok(place)) = ending.drain.run_until_cancelled(place).await else {
@@ -137,7 +138,8 @@ pub async fn serve(
     requests.close();
     // Not the connections: one that never finishes its head asks for nothing.
     let drained = async {
-        let done = tokio::time::timeout(config.drain_time, requests.wait());
+        let drain_time = live.borrow().drain_time;
+        let done = tokio::time::timeout(drain_time, requests.wait());
         done.await.is_ok()
     };
     if ending.stop.run_until_cancelled(drained).await != Some(true) {
@@ -154,15 +156,14 @@ pub async fn serve(
     Ok(())
 }
 
-fn router(endpoint: Endpoint, guard: Guard) -> Router {
-    let guard = Arc::new(guard);
+fn router(endpoint: Endpoint, live: Live) -> Router {
     Router::new()
         .route("/mcp", any(endpoint::serve))
         .with_state(endpoint)
-        .route_layer(from_fn_with_state(Arc::clone(&guard), guard::authenticate))
+        .route_layer(from_fn_with_state(live.clone(), guard::authenticate))
         // Also for the pages under /.well-known: a client that got 401 there would look for a login for ever.
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "the endpoint is `/mcp`"))
-        .layer(from_fn_with_state(guard, guard::check_source))
+        .layer(from_fn_with_state(live, guard::check_source))
 }
 
 type Service = TowerToHyperService<Router>;

@@ -52,9 +52,21 @@ pub async fn serve(
     let connection = ConnectionId("stdio".into());
     let requests = TaskTracker::new();
     let places = Arc::new(Semaphore::new(MAX_REQUESTS));
+    let mut changes = dispatcher.changes();
+    let mut is_initialized = false;
     loop {
         let line = tokio::select! {
             line = lines.recv() => line,
+            Ok(()) = changes.changed() => {
+                if is_initialized {
+                    let (outgoing, ended) = (outgoing.clone(), stop.clone());
+                    requests.spawn(async move {
+                        let news = outgoing.send(Outgoing::tools_changed());
+                        drop(ended.run_until_cancelled(news).await);
+                    });
+                }
+                continue;
+            }
             () = stop.cancelled() => None,
         };
         let Some(line) = line else { break };
@@ -63,6 +75,9 @@ pub async fn serve(
             Line::Message(bytes) => Message::parse(&bytes),
             Line::TooLong => Err(too_long()),
         };
+        if let Ok(Message::Request(request)) = &parsed {
+            is_initialized |= request.method == "initialize";
+        }
         let peer = Arc::new(StdioPeer(outgoing.clone()));
         let answer = parsed.map(|message| dispatcher.dispatch(&connection, message, peer));
         let place = Arc::clone(&places).acquire_owned();

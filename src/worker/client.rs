@@ -36,6 +36,9 @@ pub enum CallError {
     /// The deadline passed and the process did not hand over what it had.
     #[error("the deadline passed, and the model's process did not answer in time")]
     Stuck,
+    /// The process was ended before it had loaded its model, which is not wanted any more.
+    #[error("the model is not wanted any more")]
+    Stopped,
     /// The process ended before the call was done.
     #[error("the model's process stopped unexpectedly ({reason})")]
     Died {
@@ -53,11 +56,13 @@ pub struct Worker {
     ids: Arc<AtomicU64>,
 }
 
-/// What becomes of a worker, in this order.
+/// What becomes of a worker, in this order, its measures at any time between.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Life {
-    /// It serves. Bytes of memory that its process takes, where known.
-    Loaded(Option<u64>),
+    /// It serves.
+    Loaded,
+    /// Bytes of memory that its process takes: after the load, and after calls where it is more than before.
+    Measured(u64),
     /// It takes no more calls: none where it was not needed any more or died after it had served, else why it could not load,
     /// and whether it died of that.
     Ending(Option<(String, bool)>),
@@ -68,6 +73,7 @@ pub enum Life {
 enum ToTask {
     Generate(u64, Call, String, GenerateRequest),
     Cancel(u64, CancelReason),
+    Stop,
 }
 
 #[derive(Debug)]
@@ -99,6 +105,11 @@ impl Worker {
     /// Whether its process has ended, or is about to: a new call would not be answered.
     pub fn has_ended(&self) -> bool {
         self.to_task.is_closed()
+    }
+
+    /// Ends the process though calls wait for it, which get [`CallError::Stopped`].
+    pub fn stop(&self) {
+        drop(self.to_task.send(ToTask::Stop));
     }
 
     /// Sends a call; its news go to `progress` and its end comes back. Dropping what is returned cancels it.
@@ -176,6 +187,8 @@ struct Task {
     calls: HashMap<u64, Call>,
     /// The last percent; none once the model is loaded.
     loading: Option<u8>,
+    /// The most bytes that the process was seen to take.
+    memory: u64,
     life: Box<dyn Fn(Life) + Send>,
 }
 
@@ -203,6 +216,7 @@ impl Task {
             process,
             calls: HashMap::new(),
             loading: Some(0),
+            memory: 0,
             life,
         };
         let failure = task.serve(&mut inbox, BufReader::new(stdout)).await;
@@ -210,6 +224,13 @@ impl Task {
         inbox.close();
         let failure = match failure {
             End::Unused => {
+                (task.life)(Life::Ending(None));
+                task.process.end().await;
+                return (task.life)(Life::Gone);
+            }
+            End::Stopped => {
+                task.fail_all(&CallError::Stopped);
+                refuse_all(inbox, &CallError::Stopped).await;
                 (task.life)(Life::Ending(None));
                 task.process.end().await;
                 return (task.life)(Life::Gone);
@@ -267,6 +288,7 @@ impl Task {
                         }
                         self.process.send(&Command::Cancel { id, reason });
                     }
+                    Some(ToTask::Stop) => return End::Stopped,
                     None => return End::Unused,
                 },
                 line = lines.next() => match line {
@@ -296,14 +318,14 @@ impl Task {
             }
             Event::Ready(ready) => {
                 self.loading = None;
-                let memory = self.process.memory();
-                (self.life)(Life::Loaded(memory));
+                (self.life)(Life::Loaded);
+                self.measure();
                 tracing::info!(
                     model = self.name,
                     load_ms = ready.load_ms,
                     n_ctx = ready.n_ctx,
                     kv_cells = ready.kv_cells,
-                    memory = memory.map(human),
+                    memory = human(self.memory),
                     "model loaded"
                 );
             }
@@ -330,10 +352,18 @@ impl Task {
         }
     }
 
+    fn measure(&mut self) {
+        if let Some(memory) = self.process.memory().filter(|memory| *memory > self.memory) {
+            self.memory = memory;
+            (self.life)(Life::Measured(memory));
+        }
+    }
+
     fn finish(&mut self, id: u64, result: Result<Generation, CallError>) {
         if let Some(call) = self.calls.remove(&id) {
             // One that does not wait any more has been dropped just now.
             drop(call.done.send(result));
+            self.measure();
         }
     }
 
@@ -355,6 +385,8 @@ impl Task {
 enum End {
     /// Nobody holds a handle.
     Unused,
+    /// It was told to.
+    Stopped,
     /// It could not load the model.
     LoadFailed(EngineError),
     /// It is of another build than the server.

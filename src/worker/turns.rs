@@ -77,12 +77,17 @@ impl TurnFiles {
         let name = format!("llama-mcp-server-{}", uuid::Uuid::new_v4());
         let turns = CpuTurns {
             path: std::env::temp_dir().join(name),
-            places: (cpus / n_threads.max(1)).max(1),
+            places: Self::places(n_threads, cpus),
         };
         for path in paths(&turns) {
             File::create_new(path)?;
         }
         Ok(Self(turns))
+    }
+
+    /// How many models of `n_threads` may compute at once on `cpus`.
+    pub fn places(n_threads: usize, cpus: usize) -> usize {
+        (cpus / n_threads.max(1)).max(1)
     }
 
     /// What a worker is told.
@@ -116,11 +121,11 @@ mod tests {
 
     #[test]
     fn there_are_as_many_turns_as_threads_fit_the_cpus() {
-        let places = |n_threads, cpus| TurnFiles::create(n_threads, cpus).unwrap().0.places;
-        assert_eq!(
-            [places(4, 2), places(2, 2), places(1, 2), places(4, 16)],
-            [1, 1, 2, 4]
-        );
+        let places = [(4, 2), (2, 2), (1, 2), (4, 16)].map(|(n_threads, cpus)| {
+            let files = TurnFiles::create(n_threads, cpus).unwrap();
+            files.turns().places
+        });
+        assert_eq!(places, [1, 1, 2, 4]);
     }
 
     #[test]

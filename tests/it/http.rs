@@ -73,7 +73,10 @@ fn the_documented_session_works_with_curl() {
     let json = |line: &str| serde_json::from_str::<Value>(line).unwrap();
     let result = &json(initialized)["result"];
     assert_eq!(result["protocolVersion"], "2024-11-05");
-    assert_eq!(result["capabilities"], json!({"tools": {}}));
+    assert_eq!(
+        result["capabilities"],
+        json!({"tools": {"listChanged": true}})
+    );
     assert_eq!(json(listed)["result"]["tools"][0]["name"], "chat");
     assert_eq!(json(called)["result"]["content"][0]["text"], PARIS);
     assert_eq!((deleted, afterwards), ("204", "404"));

@@ -68,7 +68,10 @@ fn the_documented_lines_are_answered_as_documented() {
     server.close_stdin();
     let initialized = server.response(1)["result"].clone();
     assert_eq!(initialized["protocolVersion"], "2024-11-05");
-    assert_eq!(initialized["capabilities"], json!({"tools": {}}));
+    assert_eq!(
+        initialized["capabilities"],
+        json!({"tools": {"listChanged": true}})
+    );
     assert_eq!(server.response(2)["result"]["tools"][0]["name"], "chat");
     for id in [3, 4] {
         let answer = server.result(id);

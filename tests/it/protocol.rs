@@ -31,7 +31,10 @@ fn initialize_gives_each_revision_and_the_documented_one_without_any() {
 fn the_documented_initialize_is_answered_as_documented() {
     let mut server = Server::tiny(&[]);
     let result = initialize(&mut server, json!({}));
-    assert_eq!(result["capabilities"], json!({"tools": {}}));
+    assert_eq!(
+        result["capabilities"],
+        json!({"tools": {"listChanged": true}})
+    );
     assert_eq!(result["serverInfo"]["name"], "llama-mcp-server");
     assert_eq!(result["serverInfo"]["version"], env!("CARGO_PKG_VERSION"));
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{ModelTerms, Stamp, WorkerId};
+use super::{Edition, ModelTerms, Stamp, WorkerId};
 use crate::registry::budget::Occupant;
 
 /// After a failed load the next one comes no sooner than this, then twice that, and so on.
@@ -27,6 +27,12 @@ pub enum Refusal {
         /// The way out.
         hint: &'static str,
     },
+    /// An edit of the configuration changed the model, or removed it: the tool's name may mean something else now.
+    #[error("the model was changed by an edit of the configuration; try again")]
+    Superseded,
+    /// As many calls wait for the model's room as may.
+    #[error("the model is busy: {0} calls wait for other models to make room; try again later")]
+    Busy(usize),
     /// The last load failed just now.
     #[error("the model could not be loaded: {cause}; it is tried again in {} s", pause.as_secs_f64().ceil())]
     Paused {
@@ -62,6 +68,8 @@ pub(super) struct Slot {
     pub(super) state: State,
     /// Loads that failed on end; why the last did, when the next may come, and of which file.
     pub(super) failures: Option<Failures>,
+    /// An edit made another edition of the model: gone with its last call.
+    pub(super) is_retired: bool,
 }
 
 #[derive(Debug)]
@@ -102,6 +110,16 @@ impl State {
 }
 
 impl Slot {
+    /// A model that is not loaded.
+    pub(super) fn new(terms: ModelTerms) -> Self {
+        Self {
+            terms,
+            state: State::Unloaded,
+            failures: None,
+            is_retired: false,
+        }
+    }
+
     /// Its worker, where there is one, is about to end; gives the file that it loaded.
     pub(super) fn end(&mut self) -> Option<Stamp> {
         let (worker, memory, stamp) = match self.state {
@@ -164,7 +182,7 @@ impl Slot {
         });
     }
 
-    pub(super) fn occupant<'slot>(&self, name: &'slot str) -> Option<Occupant<'slot>> {
+    pub(super) fn occupant(&self, model: Edition) -> Option<Occupant> {
         let occupant = match self.state {
             State::Unloaded => return None,
             State::Running {
@@ -174,15 +192,16 @@ impl Slot {
                 is_loaded,
                 ..
             } => Occupant {
-                name,
+                model,
                 memory,
-                idle_since: (leases == 0 && !self.terms.pin).then_some(idle_since),
+                // A load that was begun is ended.
+                idle_since: (leases == 0 && is_loaded && !self.terms.pin).then_some(idle_since),
                 is_pinned: self.terms.pin,
                 is_ending: false,
                 is_loading: !is_loaded,
             },
             State::Ending { memory, .. } => Occupant {
-                name,
+                model,
                 memory,
                 idle_since: None,
                 is_pinned: false,

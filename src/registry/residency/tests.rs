@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-const MODELS: [(&str, u64); 4] = [("a", 40), ("b", 40), ("c", 60), ("d", 100)];
+/// What they need.
+const MODELS: [u64; 4] = [40, 40, 60, 100];
 const BUDGET: u64 = 100;
 const TTL: Duration = Duration::from_mins(1);
 
@@ -15,13 +16,17 @@ const TTL: Duration = Duration::from_mins(1);
 enum Event {
     Call(usize),
     Release(usize),
-    Loaded(usize, u64),
+    Loaded(usize),
     LoadFails(usize, bool),
     Dies(usize),
     Gone(usize),
     Time(u64),
     /// What the machine says that it has left.
     Free(Option<u64>),
+    /// The model is to be loaded another way.
+    Edit(usize),
+    /// A loaded worker has grown.
+    Grows(usize, u64),
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
@@ -29,12 +34,14 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     let event = prop_oneof![
         4 => (0..MODELS.len()).prop_map(Event::Call),
         4 => at.clone().prop_map(Event::Release),
-        4 => (at.clone(), 1..=70_u64).prop_map(|(at, memory)| Event::Loaded(at, memory)),
+        4 => at.clone().prop_map(Event::Loaded),
         1 => (at.clone(), any::<bool>()).prop_map(|(at, died)| Event::LoadFails(at, died)),
         1 => at.clone().prop_map(Event::Dies),
-        4 => at.prop_map(Event::Gone),
+        4 => at.clone().prop_map(Event::Gone),
         2 => (1..400_u64).prop_map(Event::Time),
         1 => proptest::option::of(0..120_u64).prop_map(Event::Free),
+        1 => (0..MODELS.len()).prop_map(Event::Edit),
+        1 => (at.clone(), 1..=120_u64).prop_map(|(at, memory)| Event::Grows(at, memory)),
     ];
     proptest::collection::vec(event, 1..200)
 }
@@ -42,7 +49,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 /// A worker as the world sees it.
 #[derive(Debug)]
 struct Process {
-    model: String,
+    model: Edition,
     memory: u64,
     is_loaded: bool,
     /// It was told to end, or failed.
@@ -59,9 +66,12 @@ struct World {
     held: BTreeMap<CallId, WorkerId>,
     waiting: BTreeSet<CallId>,
     free: Option<u64>,
+    /// The editions of the models in force.
+    current: Vec<Edition>,
+    next_edition: Edition,
     pinned: Option<usize>,
-    /// What every model is known to take.
-    needs: BTreeMap<String, u64>,
+    /// What every edition is known to take.
+    needs: BTreeMap<Edition, u64>,
     /// It was told that more than the budget is taken.
     is_over: bool,
 }
@@ -76,29 +86,40 @@ impl World {
             budget: BUDGET,
             max_loaded,
         };
-        let terms = |(at, (name, need)): (usize, &(&str, u64))| {
-            let terms = ModelTerms {
-                need: *need,
-                pin: pinned == Some(at),
-                idle_ttl: Some(TTL),
-            };
-            ((*name).to_owned(), terms)
-        };
-        Self {
-            machine: Residency::new(shared, MODELS.iter().enumerate().map(terms)),
+        let mut world = Self {
+            machine: Residency::new(shared),
             now: Instant::now(),
             next_call: 1,
             processes: BTreeMap::new(),
             held: BTreeMap::new(),
             waiting: BTreeSet::new(),
             free: None,
+            current: Vec::new(),
+            next_edition: 1,
             pinned,
-            needs: MODELS
-                .iter()
-                .map(|(name, need)| ((*name).to_owned(), *need))
-                .collect(),
+            needs: BTreeMap::new(),
             is_over: false,
+        };
+        for at in 0..MODELS.len() {
+            let edition = world.add(at);
+            world.current.push(edition);
         }
+        world
+    }
+
+    /// A new edition of a model.
+    fn add(&mut self, at: usize) -> Edition {
+        let edition = self.next_edition;
+        self.next_edition += 1;
+        let terms = ModelTerms {
+            need: MODELS[at],
+            pin: self.pinned == Some(at),
+            idle_ttl: Some(TTL),
+            max_waiting: 100,
+        };
+        self.needs.insert(edition, terms.need);
+        self.machine.set_terms(edition, terms);
+        edition
     }
 
     fn happen(&mut self, event: &Event) {
@@ -108,7 +129,7 @@ impl World {
                 self.next_call += 1;
                 self.waiting.insert(call);
                 self.machine
-                    .call(call, MODELS[model].0, 0, self.free, self.now);
+                    .call(call, self.current[model], 0, self.free, self.now);
             }
             Event::Release(at) => {
                 let calls: Vec<CallId> = self.held.keys().chain(&self.waiting).copied().collect();
@@ -118,18 +139,30 @@ impl World {
                     self.machine.release(call, self.free, self.now);
                 }
             }
-            Event::Loaded(at, memory) => {
+            Event::Loaded(at) => {
                 if let Some(id) =
                     self.process(at, |process| !process.is_loaded && !process.is_ending)
                 {
+                    self.processes.get_mut(&id).unwrap().is_loaded = true;
+                    self.machine.loaded(id, self.free, self.now);
+                }
+            }
+            Event::Grows(at, memory) => {
+                let can_grow = |process: &Process| {
+                    process.is_loaded && !process.is_ending && process.memory < memory
+                };
+                if let Some(id) = self.process(at, can_grow) {
                     let process = self.processes.get_mut(&id).unwrap();
-                    process.is_loaded = true;
                     process.memory = memory;
                     let need = self.needs.get_mut(&process.model).unwrap();
                     *need = memory.min(BUDGET).max(*need);
-                    self.is_over = false;
-                    self.machine.loaded(id, Some(memory), self.free, self.now);
+                    self.machine.measured(id, memory);
                 }
+            }
+            Event::Edit(at) => {
+                let edition = self.add(at);
+                let former = std::mem::replace(&mut self.current[at], edition);
+                self.machine.retire(former, self.free, self.now);
             }
             Event::LoadFails(at, died) => {
                 if let Some(id) =
@@ -173,6 +206,7 @@ impl World {
             "over the budget, and not told: {:?}",
             self.processes
         );
+        self.is_over &= taken > BUDGET;
     }
 
     fn process(&self, at: usize, wanted: impl Fn(&Process) -> bool) -> Option<WorkerId> {
@@ -205,31 +239,39 @@ impl World {
         for action in self.machine.take_actions() {
             match action {
                 Action::Start(model, id) => {
-                    let has_one = self
-                        .processes
-                        .values()
-                        .any(|process| process.model == model);
-                    assert!(!has_one, "a second worker of {model}");
-                    let memory = self.needs[&model];
+                    assert!(self.current.contains(&model), "a former edition is loaded");
+                    let mut others = self.processes.values();
+                    assert!(
+                        others.all(|process| process.model != model),
+                        "a second worker of {model}"
+                    );
                     let process = Process {
                         model,
-                        memory,
+                        memory: self.needs[&model],
                         is_loaded: false,
                         is_ending: false,
                     };
+                    self.check_room_for(&process);
                     self.processes.insert(id, process);
-                    let all: u64 = self.processes.values().map(|process| process.memory).sum();
-                    assert!(all <= BUDGET, "over the budget: {:?}", self.processes);
                 }
                 Action::End(id) => {
                     assert!(
                         !self.held.values().any(|worker| *worker == id),
                         "ended under a lease"
                     );
+                    let process = &self.processes[&id];
+                    assert!(
+                        is_time || !self.is_pinned(process),
+                        "a pinned model made room"
+                    );
+                    self.processes.get_mut(&id).unwrap().is_ending = true;
+                }
+                Action::Stop(id) => {
                     let process = self.processes.get_mut(&id).unwrap();
-                    let is_pinned = self.pinned.is_some_and(|at| MODELS[at].0 == process.model);
-                    assert!(is_time || !is_pinned, "a pinned model made room");
+                    assert!(!process.is_loaded && !self.current.contains(&process.model));
                     process.is_ending = true;
+                    // They are told to try again.
+                    self.held.retain(|_, worker| *worker != id);
                 }
                 Action::OverBudget(taken) => {
                     assert!(taken > BUDGET);
@@ -251,6 +293,33 @@ impl World {
         }
     }
 
+    fn is_pinned(&self, process: &Process) -> bool {
+        self.pinned
+            .is_some_and(|at| self.current[at] == process.model)
+    }
+
+    /// Within the budget; and within what is free, but for a model that is alone with those that never go.
+    fn check_room_for(&self, process: &Process) {
+        let others = || self.processes.values();
+        let all: u64 = others().map(|other| other.memory).sum();
+        assert!(
+            all + process.memory <= BUDGET,
+            "over the budget: {:?}",
+            self.processes
+        );
+        let loading = others().filter(|other| !other.is_loaded && !other.is_ending);
+        let taken_soon: u64 = loading.map(|other| other.memory).sum();
+        let is_free = self
+            .free
+            .is_none_or(|free| free.saturating_sub(taken_soon) >= process.memory);
+        assert!(
+            is_free || others().all(|other| self.is_pinned(other)),
+            "{:?} are free: {:?}",
+            self.free,
+            self.processes
+        );
+    }
+
     /// All goes well from here on: nobody may be left.
     fn settle(&mut self) {
         for _ in 0..10_000 {
@@ -260,7 +329,7 @@ impl World {
                 .process(0, |process| !process.is_loaded && !process.is_ending)
                 .is_some()
             {
-                Event::Loaded(0, 10)
+                Event::Loaded(0)
             } else if !self.held.is_empty() {
                 Event::Release(0)
             } else {
@@ -301,7 +370,7 @@ fn idle_time_counts_from_the_end_of_the_last_lease_and_not_while_the_model_loads
     world.happen(&Event::Release(0));
     world.happen(&Event::Time(100));
     assert!(!world.processes[&1].is_ending, "it was loading");
-    world.happen(&Event::Loaded(0, 10));
+    world.happen(&Event::Loaded(0));
     world.happen(&Event::Call(0));
     world.happen(&Event::Time(100));
     assert!(!world.processes[&1].is_ending, "it was held");
@@ -316,7 +385,7 @@ fn idle_time_counts_from_the_end_of_the_last_lease_and_not_while_the_model_loads
 fn who_waits_for_room_is_overtaken_for_some_seconds_and_not_for_ever() {
     let mut world = World::new(Some(1));
     world.happen(&Event::Call(0));
-    world.happen(&Event::Loaded(0, 10));
+    world.happen(&Event::Loaded(0));
     // The second model waits while calls of the first overlap.
     world.happen(&Event::Call(1));
     world.happen(&Event::Call(0));
@@ -338,7 +407,9 @@ fn who_waits_for_room_is_overtaken_for_some_seconds_and_not_for_ever() {
 fn a_failed_load_is_not_tried_again_at_once_and_after_three_deaths_not_until_the_file_changes() {
     let mut world = World::new(None);
     let refusal = |world: &mut World, stamp: Stamp| {
-        world.machine.call(999, "a", stamp, None, world.now);
+        world
+            .machine
+            .call(999, world.current[0], stamp, None, world.now);
         let actions = world.machine.take_actions();
         match &actions[..] {
             [Action::Refuse(999, refusal)] => refusal.to_string(),
@@ -366,7 +437,9 @@ fn a_failed_load_is_not_tried_again_at_once_and_after_three_deaths_not_until_the
         "the model's process died 3 times while it was loaded (it is broken); it is tried again when its file changes"
     );
     let changed = 1;
-    world.machine.call(1000, "a", changed, None, world.now);
+    world
+        .machine
+        .call(1000, world.current[0], changed, None, world.now);
     assert!(matches!(
         world.machine.take_actions()[..],
         [Action::Start(..), Action::Grant(1000, _)]

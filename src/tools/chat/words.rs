@@ -55,7 +55,7 @@ pub(super) fn failure(error: &RegistryError) -> ToolOutput {
     };
     let hint = match error {
         CallError::Engine(error) => error.hint.clone(),
-        CallError::NotStarted(_) | CallError::Stuck => {
+        CallError::NotStarted(_) | CallError::Stuck | CallError::Stopped => {
             Some("try again; the server's log may say more".into())
         }
         CallError::Died { begun: true, .. } => Some("try again, the model is started anew".into()),

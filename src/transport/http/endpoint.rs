@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -33,7 +34,7 @@ const REVISION_HEADER: &str = "mcp-protocol-version";
 pub struct Endpoint {
     dispatcher: Arc<Dispatcher>,
     sessions: Arc<Mutex<Sessions>>,
-    max_body: usize,
+    live: watch::Receiver<Arc<HttpConfig>>,
     ending: Ending,
 }
 
@@ -49,7 +50,7 @@ pub async fn serve(
     check_revision(headers)?;
     match *request.method() {
         Method::POST => {
-            guard::check_body(headers, endpoint.max_body)?;
+            guard::check_body(headers, endpoint.max_body())?;
             endpoint.post(request).await
         }
         Method::GET if !exchange::allows_events(headers) => Err(Refusal::new(
@@ -64,13 +65,22 @@ pub async fn serve(
 
 impl Endpoint {
     /// An endpoint without sessions.
-    pub fn new(dispatcher: Arc<Dispatcher>, config: &HttpConfig, ending: Ending) -> Self {
+    pub fn new(
+        dispatcher: Arc<Dispatcher>,
+        live: watch::Receiver<Arc<HttpConfig>>,
+        ending: Ending,
+    ) -> Self {
+        let max_sessions = live.borrow().max_sessions;
         Self {
             dispatcher,
-            sessions: Arc::new(Mutex::new(Sessions::new(config.max_sessions))),
-            max_body: config.max_body,
+            sessions: Arc::new(Mutex::new(Sessions::new(max_sessions))),
+            live,
             ending,
         }
+    }
+
+    fn max_body(&self) -> usize {
+        self.live.borrow().max_body
     }
 
     async fn post(&self, request: Request) -> Result<Response, Refusal> {
@@ -81,7 +91,7 @@ impl Endpoint {
         {
             return Err(unknown_session());
         }
-        let body = read(body, self.max_body);
+        let body = read(body, self.max_body());
         let body = self.ending.drain.run_until_cancelled(body).await;
         let body = body.unwrap_or_else(|| Err(Refusal::busy("the server is ending")))?;
         let message = match Message::parse(&body) {
@@ -162,14 +172,19 @@ impl Endpoint {
     /// The stream of a session: it stays open, with pings, for what concerns no request.
     fn listen(&self, headers: &HeaderMap) -> Result<Response, Refusal> {
         let session = self.session(headers, Use::Stream)?;
-        let drain = self.ending.drain.clone();
-        let ended = stream::unfold((session, drain), async |(session, drain)| {
-            tokio::select! {
-                () = session.ended.cancelled() => None,
-                () = drain.cancelled() => None,
-            }
-        });
-        Ok(exchange::events(ended))
+        let (drain, changes) = (self.ending.drain.clone(), self.dispatcher.changes());
+        let news = stream::unfold(
+            (session, drain, changes),
+            async |(session, drain, mut changes)| {
+                tokio::select! {
+                    () = session.ended.cancelled() => return None,
+                    () = drain.cancelled() => return None,
+                    changed = changes.changed() => changed.ok()?,
+                }
+                Some((Outgoing::tools_changed(), (session, drain, changes)))
+            },
+        );
+        Ok(exchange::events(news))
     }
 
     fn end_session(&self, headers: &HeaderMap) -> Result<Response, Refusal> {

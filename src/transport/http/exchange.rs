@@ -165,9 +165,7 @@ impl Exchange {
             Some((message, exchange))
         });
         let messages = stream::StreamExt::chain(stream::iter(first), rest);
-        events(stream::StreamExt::map(messages, |message| {
-            Event::default().event("message").data(message.to_json())
-        }))
+        events(messages)
     }
 }
 
@@ -183,9 +181,12 @@ pub fn json(message: &Outgoing) -> Response {
     (status, content_type, message.to_json()).into_response()
 }
 
-/// A stream of events as the response, with pings.
-pub fn events(events: impl Stream<Item = Event> + Send + 'static) -> Response {
-    let events = stream::StreamExt::map(events, Ok::<_, Infallible>);
+/// A stream of messages as the response, with pings.
+pub fn events(messages: impl Stream<Item = Outgoing> + Send + 'static) -> Response {
+    let events = stream::StreamExt::map(messages, |message| {
+        let event = Event::default().event("message").data(message.to_json());
+        Ok::<_, Infallible>(event)
+    });
     let ping = KeepAlive::new().interval(PING_EVERY).text("ping");
     let headers = [
         (CACHE_CONTROL, "no-cache"),

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ const KEPT_LINES: usize = 8;
 #[derive(Debug, Clone)]
 pub struct Launcher {
     program: PathBuf,
-    surroundings: WorkerEnvironment,
+    environment: Arc<Mutex<WorkerEnvironment>>,
     spawner: mpsc::Sender<Job>,
 }
 
@@ -50,7 +50,7 @@ impl Launcher {
     ///
     /// # Errors
     /// Where the system gives no thread.
-    pub fn new(program: PathBuf, surroundings: WorkerEnvironment) -> io::Result<Self> {
+    pub fn new(program: PathBuf) -> io::Result<Self> {
         let (spawner, jobs) = mpsc::channel::<Job>();
         let runtime = tokio::runtime::Handle::current();
         thread::Builder::new()
@@ -64,9 +64,17 @@ impl Launcher {
             })?;
         Ok(Self {
             program,
-            surroundings,
+            environment: Arc::default(),
             spawner,
         })
+    }
+
+    /// What the workers get that are started from now on.
+    pub fn set_environment(&self, environment: WorkerEnvironment) {
+        *self
+            .environment
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = environment;
     }
 
     /// This very binary: on Linux also when the file was replaced by an upgrade meanwhile.
@@ -83,6 +91,10 @@ impl Launcher {
 
     /// Starts a worker; its stderr is logged under `name`.
     pub(super) async fn spawn(&self, name: &str) -> io::Result<(Process, ChildStdout)> {
+        let environment = {
+            let environment = self.environment.lock();
+            environment.unwrap_or_else(PoisonError::into_inner).clone()
+        };
         let mut command = Command::new(&self.program);
         #[cfg(unix)]
         // A group of its own: Ctrl-C in a terminal is the server's, which lets calls end.
@@ -91,7 +103,7 @@ impl Launcher {
             .args(["worker", "--parent", &std::process::id().to_string()])
             // Else an abort of llama.cpp starts a debugger, which writes into the pipe of the events.
             .env("GGML_NO_BACKTRACE", "1")
-            .envs(telemetry::worker_level(&self.surroundings.log_level))
+            .envs(telemetry::worker_level(&environment.log_level))
             .envs(spin_count())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -100,7 +112,7 @@ impl Launcher {
         let own = std::env::vars_os()
             .map(|(name, _)| name)
             .filter(|name| name.to_string_lossy().starts_with(VARIABLE_PREFIX));
-        let hidden = self.surroundings.hidden.iter().map(OsString::from);
+        let hidden = environment.hidden.iter().map(OsString::from);
         for name in own.chain(hidden) {
             command.env_remove(name);
         }

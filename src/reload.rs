@@ -1,0 +1,152 @@
+//! Edits of the configuration become live: causes → load → plan → apply, or keep what is in force.
+//!
+//! One task does it, one edit after the other. A cause ([`watch`]: a change in a folder, the time for a look, SIGHUP) says only
+//! that something may be different; what counts is the content of the files. It is read before they are loaded, so an edit
+//! that is saved meanwhile differs from it and is loaded next.
+
+mod watch;
+
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use tokio::sync;
+
+use crate::app::Live;
+use crate::check::{self, Checked};
+use crate::config::diff::ConfigDiff;
+use crate::config::{Config, ConfigError, Overrides, Surroundings};
+use watch::Causes;
+
+/// What a configuration is made of.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// The command line.
+    pub typed: Overrides,
+    /// Variables and machine.
+    pub around: Surroundings,
+}
+
+/// How the last edits went: for people.
+#[derive(Debug, Clone, Default)]
+pub struct Status {
+    /// When an edit came into force last.
+    pub applied: Option<SystemTime>,
+    /// The last edit that did not, where none did since: when, and why.
+    pub failure: Option<(SystemTime, String)>,
+}
+
+/// The owner of the configuration in force.
+#[derive(Debug)]
+pub struct Reloader {
+    sources: Sources,
+    config: Config,
+    /// The file, and those that its texts name.
+    files: Vec<PathBuf>,
+    /// Of what is in force, or was refused last.
+    content: u64,
+    status: sync::watch::Sender<Status>,
+    live: Live,
+}
+
+impl Reloader {
+    /// Of what is in force at the start. None where no file is.
+    pub fn new(mut sources: Sources, checked: Checked, live: Live) -> Option<Self> {
+        let file = checked.layers.file.as_ref()?.path.clone();
+        // The one that was found stays the one.
+        sources.typed.config = Some(file.clone());
+        let files = files_of(file, &checked);
+        Some(Self {
+            sources,
+            // As it was just before the start, nearly always: else the first look loads it again.
+            content: content_of(&files),
+            files,
+            config: checked.config,
+            status: sync::watch::Sender::default(),
+            live,
+        })
+    }
+
+    /// How the last edits went.
+    pub fn status(&self) -> sync::watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+
+    /// Takes edits over until the future is dropped.
+    ///
+    /// # Errors
+    /// Where the system gives no signals.
+    pub async fn run(mut self) -> std::io::Result<()> {
+        let mut causes = Causes::new(self.config.watch)?;
+        loop {
+            causes.observe(&self.files);
+            let is_asked = causes.next().await;
+            let content = content_of(&self.files);
+            // A file that is missing to an edit may come without any change of those that are known.
+            let has_failed = self.status.borrow().failure.is_some();
+            if is_asked || has_failed || content != self.content {
+                self.reload(content).await;
+            }
+        }
+    }
+
+    async fn reload(&mut self, content: u64) {
+        let sources = self.sources.clone();
+        let loaded =
+            tokio::task::spawn_blocking(move || check::load(&sources.typed, &sources.around)).await;
+        self.content = content;
+        match loaded {
+            Ok(Ok(checked)) => self.apply(checked),
+            Ok(Err(error)) => self.refuse(&error),
+            Err(panic) => tracing::error!(%panic, "the configuration could not be checked"),
+        }
+    }
+
+    fn apply(&mut self, checked: Checked) {
+        let diff = ConfigDiff::between(&self.config, &checked.config);
+        tracing::info!("the configuration was edited:\n{diff}");
+        for doubt in &checked.doubts {
+            tracing::warn!("what follows does not work, the server runs without it\n{doubt}");
+        }
+        self.live.apply(&checked.config);
+        let file = self.files[0].clone();
+        self.files = files_of(file, &checked);
+        self.config = checked.config;
+        self.status.send_replace(Status {
+            applied: Some(SystemTime::now()),
+            failure: None,
+        });
+    }
+
+    fn refuse(&self, error: &ConfigError) {
+        let text = error.to_string();
+        let known = self.status.borrow().failure.clone();
+        if known.is_some_and(|(_, known)| known == text) {
+            return;
+        }
+        tracing::error!(
+            "the edit of the configuration is not taken over, what was in force stays\n{text}"
+        );
+        self.status
+            .send_modify(|status| status.failure = Some((SystemTime::now(), text)));
+    }
+}
+
+/// `file`, and all whose content is part of the configuration.
+fn files_of(file: PathBuf, checked: &Checked) -> Vec<PathBuf> {
+    let mut files = vec![file];
+    files.extend(checked.layers.files.iter().cloned());
+    let mut seen = BTreeSet::new();
+    files.retain(|file| seen.insert(file.clone()));
+    files
+}
+
+/// Tells one content of `files` from another; a missing one counts.
+fn content_of(files: &[PathBuf]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for file in files {
+        std::fs::read(file).ok().hash(&mut hasher);
+    }
+    hasher.finish()
+}
