@@ -6,11 +6,12 @@ use std::path::Path;
 use crate::config::address::Address;
 use crate::config::load::Layers;
 use crate::config::problem::Problem;
+use crate::config::units::human;
 use crate::config::{Config, ConfigError, ModelConfig, Overrides, Surroundings};
 use crate::engine::template;
 use crate::process;
 use crate::registry::budget::{Occupant, Room, room_for};
-use crate::registry::memory::{Need, need_of};
+use crate::registry::memory::{Need, needs_of};
 use crate::registry::residency::Shared;
 
 /// A configuration that can be run.
@@ -46,11 +47,13 @@ pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigE
         return Err(ConfigError::of(layers.problems));
     }
     let budget = config.registry.memory_budget.of(process::total_memory());
-    let needs: Vec<Need> = config
-        .models
-        .iter()
-        .map(|model| need_of(model, budget))
-        .collect();
+    let needs = needs_of(&config.models, budget);
+    if budget > process::total_memory() {
+        layers.notes.push(format!(
+            "`memory_budget` is more than the {} that there are",
+            human(process::total_memory())
+        ));
+    }
     check_embedded_templates(&config.models, &mut layers);
     check_memory(&config, budget, &needs, &mut layers);
     check_log(config.log.file.as_deref(), &mut layers);
@@ -91,8 +94,8 @@ fn check_memory(config: &Config, budget: u64, needs: &[Need], layers: &mut Layer
     };
     let models = || config.models.iter().zip(needs);
     for (model, need) in models() {
-        if let Some((key, message, hint)) = need.refusal(budget) {
-            layers.problem_at(&model.address(key), message, Some(hint));
+        if let Some((key, message, hint)) = need.refusal(&model.name, budget) {
+            layers.problem_at(&model.address(key), message, Some(hint.into()));
             continue;
         }
         let others = models().filter(|(other, _)| other.pin && other.name != model.name);
@@ -102,7 +105,32 @@ fn check_memory(config: &Config, budget: u64, needs: &[Need], layers: &mut Layer
             .collect();
         if let Room::Never(cause, hint) = room_for(need.estimate.total(), &pinned, shared, None) {
             let key = if model.pin { "pin" } else { "path" };
-            layers.problem_at(&model.address(key), cause, Some(hint.into()));
+            let message = format!(
+                "`{}` finds no room beside pinned models: {cause}",
+                model.name
+            );
+            layers.problem_at(&model.address(key), message, Some(hint.into()));
+        }
+    }
+    check_preloads(config, budget, needs, layers);
+}
+
+/// Models that are to be ready from the start, and would only take each other's place.
+fn check_preloads(config: &Config, budget: u64, needs: &[Need], layers: &mut Layers) {
+    let max_loaded = config.registry.max_loaded.unwrap_or(usize::MAX);
+    let (mut count, mut memory) = (0_usize, 0_u64);
+    for (model, need) in config
+        .models
+        .iter()
+        .zip(needs)
+        .filter(|(model, _)| model.preload)
+    {
+        count += 1;
+        memory = memory.saturating_add(need.estimate.total());
+        if count > max_loaded || (count > 1 && memory > budget) {
+            let message = "the models that are preloaded do not fit together".to_owned();
+            let hint = "preload fewer, or raise `memory_budget` or `max_loaded`";
+            return layers.problem_at(&model.address("preload"), message, Some(hint.into()));
         }
     }
 }

@@ -210,13 +210,7 @@ fn resolve_model(
     layers: &mut Layers,
 ) -> Option<ModelConfig> {
     let at = |key: &str| Address::of_model(name, key);
-    if name.contains("__") {
-        let message =
-            "a model's name must not hold `__`, which stands between names in variables".to_owned();
-        layers.problem_at(&Address::of(["models", name]), message, None);
-    }
     check_settings(name, model, layers);
-    let adapter_bytes = check_adapter(name, model, layers);
     let Some(path) = &model.path else {
         let hint = layers
             .meant_model(name)
@@ -227,11 +221,12 @@ fn resolve_model(
             .iter()
             .any(|problem| problem.address == Some(at("path")))
         {
-            layers.problem_at(
-                &at("path"),
-                "is missing: the model has no file".into(),
-                Some(hint),
-            );
+            let message = if layers.file.is_some() && !layers.file_has_model(name) {
+                format!("the file has no model `{name}`, and no `path` is given for it")
+            } else {
+                "is missing: the model has no file".into()
+            };
+            layers.problem_at(&at("path"), message, Some(hint));
         }
         return None;
     };
@@ -245,6 +240,7 @@ fn resolve_model(
             return None;
         }
     };
+    let adapter_bytes = check_adapter(name, model, &header, layers);
     check_thinking(name, model, &header, layers);
     for (key, kind, length) in [
         ("cache_type_k", model.cache_type_k, header.key_length),
@@ -333,7 +329,7 @@ fn check_settings(name: &str, model: &ModelSettings, layers: &mut Layers) {
 }
 
 /// Looks at the adapter, where there is one; gives the bytes of its tensors.
-fn check_adapter(name: &str, model: &ModelSettings, layers: &mut Layers) -> u64 {
+fn check_adapter(name: &str, model: &ModelSettings, header: &Header, layers: &mut Layers) -> u64 {
     let Some(lora) = &model.lora else { return 0 };
     let place = Address::of_model(name, "lora").join("path");
     // Each layer may say a part of it, so that it is whole is seen here.
@@ -341,7 +337,7 @@ fn check_adapter(name: &str, model: &ModelSettings, layers: &mut Layers) -> u64 
         layers.problem_at(&place, "is missing: the adapter has no file".into(), None);
         return 0;
     }
-    gguf::read_adapter(&lora.path).unwrap_or_else(|error| {
+    gguf::read_adapter(&lora.path, &header.architecture).unwrap_or_else(|error| {
         layers.problem_at(&place, error.to_string(), Some(error.hint()));
         0
     })

@@ -35,6 +35,8 @@ pub struct Header {
     pub n_embd: u64,
     /// Width inside its feed-forward blocks, the widest.
     pub n_ff: u64,
+    /// Heads of a layer, the most.
+    pub n_head: u64,
     /// Key and value heads of each layer.
     pub n_head_kv: Vec<u64>,
     /// Numbers of a head's key.
@@ -51,8 +53,13 @@ pub struct Header {
 /// What is wrong with the file, see [`GgufError`].
 pub fn read_header(path: &Path) -> Result<Header, GgufError> {
     let contents = read_contents(path)?;
+    // Later parts of a split file have no header of a model.
+    let other_parts = other_parts(path, &contents)?;
+    if contents.text("general.type") == Some("adapter") {
+        return Err(GgufError::IsAdapter(path.into()));
+    }
     let mut header = Header::of(&contents).map_err(|fault| told(path, fault))?;
-    header.other_parts = other_parts(path, &contents)?;
+    header.other_parts = other_parts;
     for part in &header.other_parts {
         let bytes = read_contents(part)?.tensor_bytes;
         header.weight_bytes = header.weight_bytes.saturating_add(bytes);
@@ -60,14 +67,21 @@ pub fn read_header(path: &Path) -> Result<Header, GgufError> {
     Ok(header)
 }
 
-/// Looks at the adapter at `path`; gives the bytes of its tensors.
+/// Looks at the adapter at `path`, for a model of `architecture`; gives the bytes of its tensors.
 ///
 /// # Errors
-/// What is wrong with the file; that it is no adapter.
-pub fn read_adapter(path: &Path) -> Result<u64, GgufError> {
+/// What is wrong with the file; that it is no adapter, or one for other models.
+pub fn read_adapter(path: &Path, architecture: &str) -> Result<u64, GgufError> {
     let contents = read_contents(path)?;
     match contents.text("general.type") {
-        Some("adapter") => Ok(contents.tensor_bytes),
+        Some("adapter") => match contents.text("general.architecture") {
+            Some(other) if other != architecture => Err(GgufError::OtherArchitecture {
+                path: path.into(),
+                adapter: other.to_owned(),
+                model: architecture.to_owned(),
+            }),
+            _ => Ok(contents.tensor_bytes),
+        },
         other => Err(GgufError::NotAnAdapter {
             path: path.into(),
             found: other.unwrap_or("model").to_owned(),
@@ -178,7 +192,8 @@ impl Header {
         let of_layers = |name: &str| contents.of_layers(&key(name), n_layer);
         let n_embd = number("embedding_length").unwrap_or(0);
         let heads = of_layers("attention.head_count").unwrap_or_default();
-        let head_length = n_embd / heads.iter().copied().max().unwrap_or(1).max(1);
+        let n_head = heads.iter().copied().max().unwrap_or(1).max(1);
+        let head_length = n_embd / n_head;
         let sliding_layers = || {
             let pattern = SLIDING_PATTERNS
                 .iter()
@@ -208,6 +223,7 @@ impl Header {
             n_ff: of_layers("feed_forward_length")
                 .and_then(|widths| widths.into_iter().max())
                 .unwrap_or(0),
+            n_head,
             n_head_kv: of_layers("attention.head_count_kv").unwrap_or(heads),
             key_length: number("attention.key_length").unwrap_or(head_length),
             value_length: number("attention.value_length").unwrap_or(head_length),

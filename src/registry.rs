@@ -99,7 +99,7 @@ impl Registry {
                 begun: false,
                 reason,
             })) => {
-                tracing::warn!(reason, "a waiting call is sent to a new worker");
+                tracing::debug!(reason, "a call that had not begun is made again");
                 self.generate_once(model, request, context).await
             }
             result => result,

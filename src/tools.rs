@@ -122,6 +122,11 @@ impl Catalog {
         self.tools.iter().map(|tool| tool.description()).collect()
     }
 
+    /// The names of the tools.
+    pub fn names(&self) -> Vec<&str> {
+        self.tools.iter().map(|tool| tool.name()).collect()
+    }
+
     /// The tool called `name`.
     pub fn find(&self, name: &str) -> Option<Arc<ChatTool>> {
         self.tools.iter().find(|tool| tool.name() == name).cloned()

@@ -82,7 +82,9 @@ impl ConfigError {
                 Some("name the model in the file, under `[models.NAME]`".into())
             }
             Self::PathNotUtf8(_) => Some("rename the file".into()),
-            Self::NoModel(None) => Some("llama-mcp-server --model /path/to/model.gguf".into()),
+            Self::NoModel(None) => Some(format!(
+                "`llama-mcp-server --model /path/to/model.gguf`, or several in a file: `llama-mcp-server config init > {FILE_NAME}`"
+            )),
             Self::NoModel(Some(_)) => {
                 Some("add `[models.NAME]` with `path = \"model.gguf\"`".into())
             }

@@ -33,7 +33,7 @@ pub struct ConfigFile {
     /// Any key of a model: what counts for the models that do not say.
     pub defaults: ModelSettings,
     /// The models by name. Each is an MCP tool of that name.
-    #[schemars(extend("propertyNames" = json!({"pattern": NAME_PATTERN})))]
+    #[schemars(extend("propertyNames" = json!({"pattern": NAME_PATTERN, "not": {"pattern": "__"}})))]
     pub models: BTreeMap<String, ModelSettings>,
 }
 

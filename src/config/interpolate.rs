@@ -58,6 +58,13 @@ pub fn interpolate(text: &str, names: &mut Names<'_>) -> Result<Option<String>, 
         let end = after.find('}').ok_or_else(|| {
             Unresolved::new("`${` has no `}`".into(), "write `$${` for the text `${`")
         })?;
+        if after[..end].contains("${") {
+            let message = "a `${…}` stands inside another one".into();
+            return Err(Unresolved::new(
+                message,
+                "give a default that is plain text",
+            ));
+        }
         result.push_str(before);
         result.push_str(&value_of(&after[..end], names)?);
         rest = &after[end + 1..];

@@ -118,29 +118,43 @@ impl Layers {
             files: Vec::new(),
             read: Vec::new(),
         };
-        self.complete(&Address::default(), &mut tree, &source, &mut names);
+        let mut unresolved = Vec::new();
+        self.complete(
+            &Address::default(),
+            &mut tree,
+            &source,
+            &mut names,
+            &mut unresolved,
+        );
+        // What is wrong with them is told.
+        for address in unresolved {
+            address.remove(&mut tree);
+        }
         self.files = names.files;
         self.secret_variables = names.read;
         self.add(Origin::File(source), tree);
     }
 
-    /// Puts into texts what they name, and relative paths under the file's folder.
+    /// Puts into texts what they name, and relative paths under the file's folder. Gives the places of those texts that name
+    /// what is not there.
     fn complete(
         &mut self,
         address: &Address,
         value: &mut Value,
         source: &Arc<Source>,
         names: &mut Names<'_>,
+        unresolved: &mut Vec<Address>,
     ) {
         match value {
             Value::Object(table) => {
                 for (key, value) in table {
-                    self.complete(&address.join(key), value, source, names);
+                    self.complete(&address.join(key), value, source, names, unresolved);
                 }
             }
             Value::Array(items) => {
                 for (at, item) in items.iter_mut().enumerate() {
-                    self.complete(&address.join(at.to_string()), item, source, names);
+                    let address = address.join(at.to_string());
+                    self.complete(&address, item, source, names, unresolved);
                 }
             }
             Value::String(text) => {
@@ -163,6 +177,7 @@ impl Layers {
                             error.message,
                             error.hint,
                         );
+                        unresolved.push(address.clone());
                     }
                 }
                 if let (Value::String(path), true) = (&*value, self.shape.is_path(address)) {
@@ -189,16 +204,11 @@ impl Layers {
                     hint,
                     ..
                 } = &fault;
-                // What a text took from elsewhere may be a secret.
-                let message =
-                    fault.message(self.shape.is_secret(address) || self.made.contains_key(address));
-                self.problem(
-                    origin.clone(),
-                    Some(address),
-                    *is_key,
-                    message,
-                    hint.clone(),
-                );
+                // What a text took from elsewhere may be a secret; a hint may repeat it.
+                let is_hidden = self.shape.is_secret(address) || self.made.contains_key(address);
+                let message = fault.message(is_hidden);
+                let hint = hint.clone().filter(|_| !is_hidden || *is_key);
+                self.problem(origin.clone(), Some(address), *is_key, message, hint);
                 address.remove(&mut tree);
             }
         }
@@ -219,10 +229,31 @@ impl Layers {
         ));
     }
 
-    /// A problem of the value at `address`, wherever it was said.
+    /// A problem of the value at `address`, wherever it was said; where nobody said it, of the table that it is missing in.
     pub fn problem_at(&mut self, address: &Address, message: String, hint: Option<String>) {
-        let (origin, address) = self.origin_of(address);
-        self.problem(origin, Some(&address), false, message, hint);
+        let (origin, at) = self.origin_of(address);
+        let table = || {
+            self.said_highest(&address.parent()?)
+                .map(|origin| (origin, address.clone()))
+        };
+        let (origin, at) = match origin {
+            Origin::BuiltIn => table().unwrap_or((origin, at)),
+            _ => (origin, at),
+        };
+        self.problem(origin, Some(&at), false, message, hint);
+    }
+
+    /// Who said the value at `address`, in the highest layer that has it; the program's own does not count.
+    fn said_highest(&self, address: &Address) -> Option<Origin> {
+        let mut layers = self.layers.iter().rev();
+        let layer = layers.find(|layer| address.get(&layer.tree).is_some())?;
+        Some(layer.origin.clone()).filter(|origin| *origin != Origin::BuiltIn)
+    }
+
+    /// Whether the file has the model.
+    pub fn file_has_model(&self, name: &str) -> bool {
+        let known = || self.file.as_ref()?.tree.get("models")?.get(name);
+        known().is_some()
     }
 
     /// Adds values as layers of their own, those for every model of `names` first: what names a model goes before.
@@ -272,7 +303,34 @@ impl Layers {
     pub fn written(&self, address: &Address) -> Option<&str> {
         let (origin, at) = self.origin_of(address);
         let written = self.made.get(&at)?;
-        matches!(origin, Origin::File(_)).then_some(written.as_str())
+        // A secret may stand in the text itself, as a default for example.
+        let shows_nothing = !self.shape.is_secret(address) || names_alone(written);
+        (matches!(origin, Origin::File(_)) && shows_nothing).then_some(written.as_str())
+    }
+
+    /// `value`, which counts at `address`, with the texts in it as the file has them.
+    pub fn as_written(&self, address: &Address, value: &Value) -> Value {
+        match value {
+            Value::Array(items) => (0_usize..)
+                .zip(items)
+                .map(|(at, item)| self.as_written(&address.join(at.to_string()), item))
+                .collect(),
+            Value::Object(table) => table
+                .iter()
+                .map(|(key, value)| (key.clone(), self.as_written(&address.join(key), value)))
+                .collect::<serde_json::Map<_, _>>()
+                .into(),
+            _ => match (self.written(address), value) {
+                // It means the same when it is read again.
+                (Some(written), _) => written.into(),
+                (None, Value::String(text)) if self.shape.is_path(address) => {
+                    let path = std::path::absolute(text).unwrap_or_else(|_| text.into());
+                    path.to_string_lossy().replace("${", "$${").into()
+                }
+                (None, Value::String(text)) => text.replace("${", "$${").into(),
+                (None, value) => value.clone(),
+            },
+        }
     }
 
     /// `text`, as it may be shown: what a text took from elsewhere may be a secret.
@@ -366,6 +424,14 @@ fn built_in() -> Value {
         }
     }
     tree
+}
+
+/// Whether `text` is one `${env:NAME}` or `${file:PATH}` and nothing else.
+fn names_alone(text: &str) -> bool {
+    let name = text
+        .strip_prefix("${")
+        .and_then(|rest| rest.strip_suffix('}'));
+    name.is_some_and(|name| !name.contains(['{', '}']) && !name.contains(":-"))
 }
 
 /// A model's keys over the defaults; a table counts as one value.

@@ -173,10 +173,14 @@ impl ModelConfig {
     /// # Errors
     /// Files that are no model any more.
     pub fn read_again(&self) -> Result<Self, GgufError> {
-        let lora = self.load.lora.as_ref();
+        let header = gguf::read_header(&self.load.path)?;
+        let adapter = self.load.lora.as_ref();
+        let adapter_bytes = adapter.map_or(Ok(0), |lora| {
+            gguf::read_adapter(&lora.path, &header.architecture)
+        })?;
         Ok(Self {
-            header: gguf::read_header(&self.load.path)?,
-            adapter_bytes: lora.map_or(Ok(0), |lora| gguf::read_adapter(&lora.path))?,
+            header,
+            adapter_bytes,
             ..self.clone()
         })
     }

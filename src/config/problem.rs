@@ -132,7 +132,9 @@ impl fmt::Display for Problem {
         let group = Level::ERROR.primary_title(title.as_str());
         if let (Origin::File(source), Some(place)) = (&self.origin, &self.place) {
             let path = source.path.display().to_string();
-            if self.is_secret || source.may_show_secret(place) {
+            // In a broken file a line may be the midst of a longer text.
+            let is_syntax = self.address.is_none();
+            if self.is_secret || source.may_show_secret(place, is_syntax) {
                 let title = format!("{title} ({})", source.position(place));
                 return write!(f, "error: {title}{}", hint_line(self.hint.as_deref()));
             }
@@ -142,7 +144,7 @@ impl fmt::Display for Problem {
                 .annotation(annotation);
             let mut group = group.element(snippet);
             if let Some(hint) = &self.hint {
-                group = group.element(Level::HELP.message(hint.as_str()));
+                group = group.element(Level::HELP.with_name("hint").message(hint.as_str()));
             }
             return f.write_str(&Renderer::plain().render(&[group]));
         }

@@ -123,11 +123,11 @@ fn table_of_values(
         let Some(value) = address.get(merged).filter(|value| !value.is_null()) else {
             continue;
         };
-        match layers.written(&address) {
-            // As it stands in the file: it means the same when it is read again, and shows no secret.
-            Some(written) => write!(text, "{key} = {}", in_toml(&written.into())),
-            None if layers.shape.is_secret(&address) => write!(text, "# {key} = \"***\""),
-            None => write!(text, "{key} = {}", in_toml(value).replace("${", "$${")),
+        if layers.shape.is_secret(&address) && layers.written(&address).is_none() {
+            write!(text, "# {key} = \"***\"")
+        } else {
+            let value = layers.as_written(&address, value);
+            write!(text, "{key} = {}", in_toml(&value))
         }
         .expect("a string takes all");
         if with_origin {

@@ -293,7 +293,7 @@ impl Shape {
                 vec![Fault {
                     address: address.join(name),
                     is_key: true,
-                    allowed: format!("the name must be {NAME}"),
+                    allowed: format!("the name must be {NAME}, without `__`"),
                     found: Some(format!("`{name}`")),
                     hint: None,
                 }]

@@ -69,16 +69,24 @@ impl Source {
         self.places.get(address).map(|place| place.key.clone())
     }
 
-    /// Whether the lines of a place speak of a secret, misspelled or cut ones too.
-    pub fn may_show_secret(&self, place: &Range<usize>) -> bool {
-        let start = self.text[..place.start].rfind('\n').map_or(0, |at| at + 1);
+    /// Whether the lines of a place speak of a secret, misspelled or cut ones too. Where texts of several lines are
+    /// `broken`, all before it count.
+    pub fn may_show_secret(&self, place: &Range<usize>, broken: bool) -> bool {
+        let before = &self.text[..place.end];
+        let has_long_texts = before.contains(r#"""""#) || before.contains("'''");
+        let start = if broken && has_long_texts {
+            0
+        } else {
+            self.text[..place.start].rfind('\n').map_or(0, |at| at + 1)
+        };
         let end = self.text[place.end..]
             .find('\n')
             .map_or(self.text.len(), |at| place.end + at);
         let lines = self.text[start..end].to_lowercase();
         let mut words = lines.split(|c: char| !c.is_alphanumeric());
         words.any(|word| {
-            strsim::osa_distance(word, "auth") <= 1
+            // `auto` is a likely value of other keys.
+            (word != "auto" && strsim::osa_distance(word, "auth") <= 1)
                 || matches!(word, "token" | "secret" | "password")
         })
     }

@@ -128,13 +128,23 @@ impl TryFrom<Value> for IdleTime {
     }
 }
 
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "checked to be whole and in range"
+)]
+fn whole(number: f64) -> Option<u64> {
+    (number.fract() == 0.0 && (0.0..1e18).contains(&number)).then_some(number as u64)
+}
+
 impl TryFrom<Value> for Size {
     type Error = NotOfFormat;
 
     fn try_from(value: Value) -> Result<Self, NotOfFormat> {
         match &value {
             Value::String(text) => text.parse().ok().map(|ByteSize(bytes)| bytes),
-            other => other.as_u64(),
+            // 1e16 is a whole number to the schema, and to TOML one with a fraction.
+            other => other.as_u64().or_else(|| whole(other.as_f64()?)),
         }
         .map(Self)
         .ok_or("not a size")

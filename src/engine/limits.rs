@@ -1,6 +1,7 @@
 //! What a worker has to give, planned from what was asked, what the model can, and the memory there is: pure.
 
 use crate::config::LoadSettings;
+use crate::config::file::FlashAttention;
 
 /// llama.cpp pads a context to this many cells (`llama-context.cpp`), so fewer save nothing.
 const CELL_STEP: u32 = 256;
@@ -13,7 +14,7 @@ const CACHE_SHARE_PERCENT: u64 = 80;
 
 /// Rows that one pass of the compute graph takes. On a CPU larger ones are no faster (measured: the differences between 64
 /// and 512 are noise) and cost memory, 2 MiB a row where the vocabulary has 262,144 tokens; on a GPU wider is faster.
-pub fn ubatch(on_gpu: bool) -> u32 {
+fn ubatch(on_gpu: bool) -> u32 {
     if on_gpu { 512 } else { 256 }
 }
 
@@ -28,6 +29,39 @@ pub struct Limits {
     pub kv_cells: u32,
     /// Tokens of one batch, more than `parallel`.
     pub n_batch: usize,
+}
+
+impl Limits {
+    /// What `load` asks for, before anything is known.
+    pub fn asked(load: &LoadSettings) -> Self {
+        Self {
+            parallel: load.parallel,
+            n_ctx: load.n_ctx,
+            kv_cells: u32::MAX,
+            n_batch: load.n_batch,
+        }
+    }
+
+    /// Whether the sequences share one pool of cells: what one does not use, another may. Where there are cells for all, each
+    /// has its own, and its attention looks at those alone: eight streams of `SmolLM2` gained 15 %.
+    pub fn is_pool(&self) -> bool {
+        u64::from(self.kv_cells) < self.parallel as u64 * u64::from(self.n_ctx)
+    }
+
+    /// Rows of one pass, of which each sequence needs one.
+    pub fn n_ubatch(&self, on_gpu: bool) -> usize {
+        self.n_batch.min(ubatch(on_gpu) as usize).max(self.parallel)
+    }
+
+    /// Whether attention is computed in one pass over the cache, as far as `load` leaves that open. Over one pool of cells on a
+    /// CPU it is slower so.
+    pub fn has_flash_attention(&self, load: &LoadSettings, on_gpu: bool) -> bool {
+        match load.flash_attn {
+            FlashAttention::On => true,
+            FlashAttention::Off => false,
+            FlashAttention::Auto => on_gpu || !self.is_pool() || load.cache_type_v.is_quantized(),
+        }
+    }
 }
 
 /// What limits are planned from.

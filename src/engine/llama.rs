@@ -24,7 +24,7 @@ use llama_cpp_2::token::data_array::LlamaTokenDataArray;
 use llama_cpp_2::vocab::LlamaVocab;
 
 use super::decoder::{Decoder, Row};
-use super::limits::{self, Facts, Limits};
+use super::limits::{Facts, Limits};
 use super::prompt::Token;
 pub use vocabulary::ModelVocabulary;
 
@@ -181,25 +181,21 @@ impl Model {
         let n_threads =
             i32::try_from(load.n_threads).map_err(|error| refused(error.to_string()))?;
         let on_gpu = load.n_gpu_layers > 0 && self.backend.supports_gpu_offload();
-        // Where there are cells for all, each sequence has its own, and its attention looks at those alone: eight
-        // streams of SmolLM2 gained 15 %. Where there are fewer, they are one pool: what one does not use, another may.
-        let is_pool = limits.kv_cells < n_seq_max.saturating_mul(limits.n_ctx);
+        let n_ubatch = u32::try_from(limits.n_ubatch(on_gpu));
+        let n_ubatch = n_ubatch.map_err(|error| refused(error.to_string()))?;
         let flash_attention = match load.flash_attn {
             FlashAttention::On => FLASH_ON,
-            FlashAttention::Off => FLASH_OFF,
-            FlashAttention::Auto if is_pool && !on_gpu && !load.cache_type_v.is_quantized() => {
-                FLASH_OFF
-            }
-            FlashAttention::Auto => FLASH_AUTO,
+            _ if !limits.has_flash_attention(load, on_gpu) => FLASH_OFF,
+            _ => FLASH_AUTO,
         };
         let params = LlamaContextParams::default()
             .with_n_ctx(NonZeroU32::new(limits.kv_cells))
             .with_n_batch(n_batch)
-            .with_n_ubatch(n_batch.min(limits::ubatch(on_gpu)).max(n_seq_max))
+            .with_n_ubatch(n_ubatch)
             .with_n_seq_max(n_seq_max)
             .with_n_threads(n_threads)
             .with_n_threads_batch(n_threads)
-            .with_kv_unified(is_pool)
+            .with_kv_unified(limits.is_pool())
             // Sliding-window layers keep the window only; the default would keep everything.
             .with_swa_full(false)
             .with_flash_attention_policy(flash_attention)

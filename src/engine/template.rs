@@ -30,13 +30,27 @@ pub fn stack_size(template: &str) -> usize {
     2 * 1024 * 1024 + 512 * template.len()
 }
 
-/// Whether `source` can be compiled; on a thread of its own, see [`stack_size`].
+/// Whether `source` can be compiled, and calls only what there is, for a user's question at least; on a thread of its own, see [`stack_size`].
 ///
 /// # Errors
 /// As [`ChatTemplate::new`].
 pub fn check(source: &str) -> Result<(), EngineError> {
     std::thread::scope(|scope| {
-        let compile = || ChatTemplate::new(source, String::new(), String::new()).map(drop);
+        let compile = || {
+            let template = ChatTemplate::new(source, String::new(), String::new())?;
+            let question = Message {
+                role: Role::User,
+                content: "?".into(),
+            };
+            match template.render_once(&[question], true) {
+                Err(error) if is_missing(error.kind()) => Err(template_error(
+                    "the model's chat template is not valid",
+                    &error,
+                )),
+                // What else it refuses depends on the messages.
+                _ => Ok(()),
+            }
+        };
         let thread = std::thread::Builder::new()
             .stack_size(stack_size(source))
             .spawn_scoped(scope, compile)
@@ -44,6 +58,14 @@ pub fn check(source: &str) -> Result<(), EngineError> {
         // A system without a thread to spare has other troubles, which are told where they hurt.
         thread.map_or(Ok(()), |result| result.unwrap_or(Ok(())))
     })
+}
+
+fn is_missing(kind: ErrorKind) -> bool {
+    use ErrorKind::{UnknownFilter, UnknownFunction, UnknownMethod, UnknownTest};
+    matches!(
+        kind,
+        UnknownFilter | UnknownFunction | UnknownMethod | UnknownTest
+    )
 }
 
 /// A compiled chat template.

@@ -71,6 +71,19 @@ pub enum GgufError {
         /// What it is instead.
         found: String,
     },
+    /// An adapter where a model is wanted.
+    #[error("`{}` is an adapter, not a model", .0.display())]
+    IsAdapter(PathBuf),
+    /// An adapter that was made for other models.
+    #[error("the adapter `{}` is made for models of the architecture `{adapter}`, and the model's is `{model}`", path.display())]
+    OtherArchitecture {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        adapter: String,
+        /// What the model says.
+        model: String,
+    },
     /// The header contradicts itself.
     #[error("the header of the model file `{}` is broken: {cause}", path.display())]
     Malformed {
@@ -90,6 +103,9 @@ impl GgufError {
             }
             Self::NotAFile(_) => "name the .gguf file itself".into(),
             Self::Unreadable { .. } => "check the path and the file's permissions".into(),
+            Self::NotGguf { path, .. } if path.extension().is_some_and(|end| end == "toml") => {
+                format!("a configuration is named by `--config {}`", path.display())
+            }
             Self::NotGguf { .. } => {
                 "models are files in GGUF format, as llama.cpp uses it (often named *.gguf)".into()
             }
@@ -97,6 +113,10 @@ impl GgufError {
             Self::Truncated { .. } => "download the file again, its end is missing".into(),
             Self::NotTheFirstPart { expected, .. } => format!("name the part that ends in `{expected}`"),
             Self::NotAnAdapter { .. } => "name a LoRA adapter in GGUF format".into(),
+            Self::IsAdapter(_) => {
+                "name the model that it was made for, and the adapter by `lora = { path = … }`".into()
+            }
+            Self::OtherArchitecture { .. } => "choose the adapter's own model".into(),
             Self::NotGenerative { .. } => "choose a chat or base model".into(),
             Self::Malformed { .. } => "download the file again, or convert it again".into(),
         }

@@ -24,6 +24,22 @@ pub struct Run {
     pub key_bytes_of_32: u64,
     /// Bytes of 32 numbers of a value.
     pub value_bytes_of_32: u64,
+    /// Whether all sequences share the cells; else each has its part of them.
+    pub is_pool: bool,
+    /// Whether attention is computed in one pass, without keeping its scores.
+    pub has_flash_attention: bool,
+}
+
+impl Run {
+    /// Streams of cells, and the cells of each.
+    fn streams(self) -> (u64, u64) {
+        let streams = if self.is_pool {
+            1
+        } else {
+            self.parallel.max(1)
+        };
+        (streams, self.kv_cells / streams)
+    }
 }
 
 /// Bytes that a loaded model takes.
@@ -52,7 +68,7 @@ impl Header {
         Estimate {
             weights: self.weight_bytes,
             cache: self.cache_bytes(run),
-            compute: self.compute_bytes(run.n_ubatch),
+            compute: self.compute_bytes(run),
         }
     }
 
@@ -77,12 +93,13 @@ impl Header {
     fn cache_bytes(&self, run: Run) -> u64 {
         let layers = self.n_head_kv.iter().enumerate().map(|(layer, heads)| {
             let cells = match &self.sliding_window {
-                // Each sequence keeps its window, and room for what is just being read.
+                // Each sequence keeps its window, and each stream room for what is just being read.
                 Some((window, sliding)) if sliding.get(layer) == Some(&true) => {
+                    let (streams, cells) = run.streams();
                     let windows = window
-                        .saturating_mul(run.parallel)
+                        .saturating_mul(run.parallel / streams)
                         .saturating_add(run.n_ubatch);
-                    windows.min(run.kv_cells).next_multiple_of(CELL_STEP)
+                    windows.min(cells).next_multiple_of(CELL_STEP) * streams
                 }
                 _ => run.kv_cells,
             };
@@ -91,15 +108,35 @@ impl Header {
         layers.fold(0, u64::saturating_add)
     }
 
-    /// Logits and activations of `n_ubatch` rows, 4 bytes a number.
-    fn compute_bytes(&self, n_ubatch: u64) -> u64 {
-        let numbers = self
-            .n_vocab
-            .saturating_add(6 * self.n_embd.min(1 << 32))
-            .saturating_add(2 * self.n_ff.min(1 << 32));
+    /// Logits and activations of `n_ubatch` rows, and the scores of attention where they are kept; 4 bytes a number.
+    fn compute_bytes(&self, run: Run) -> u64 {
+        let numbers = self.scores_of_row(run).saturating_add(
+            self.n_vocab
+                .saturating_add(6 * self.n_embd.min(1 << 32))
+                .saturating_add(2 * self.n_ff.min(1 << 32)),
+        );
         numbers
-            .saturating_mul(4 * n_ubatch)
+            .saturating_mul(4 * run.n_ubatch)
             .saturating_add(BASE_BYTES)
+    }
+
+    /// Of one layer, which are computed one after the other.
+    fn scores_of_row(&self, run: Run) -> u64 {
+        if run.has_flash_attention {
+            return 0;
+        }
+        let (_, cells) = run.streams();
+        cells.saturating_mul(self.n_head.min(1 << 16))
+    }
+
+    /// Bytes that the scores of attention take for one more cell, where they are kept.
+    pub fn score_bytes_per_cell(&self, run: Run) -> u64 {
+        let (streams, _) = run.streams();
+        let one = Run {
+            kv_cells: streams,
+            ..run
+        };
+        self.scores_of_row(one).saturating_mul(4 * run.n_ubatch) / streams
     }
 }
 
@@ -119,6 +156,7 @@ mod tests {
             n_vocab: 262_144,
             n_embd: 640,
             n_ff: 2048,
+            n_head: 4,
             n_head_kv: vec![1; 18],
             key_length: 256,
             value_length: 256,
@@ -132,6 +170,8 @@ mod tests {
         n_ubatch: 512,
         key_bytes_of_32: 64,
         value_bytes_of_32: 64,
+        is_pool: true,
+        has_flash_attention: true,
     };
 
     #[test]
@@ -141,6 +181,31 @@ mod tests {
             gemma().estimate(RUN).cache,
             (24 << 20) + (67 << 20) + (1 << 19)
         );
+    }
+
+    #[test]
+    fn a_cache_for_each_sequence_has_room_for_reading_in_each() {
+        let own = Run {
+            is_pool: false,
+            kv_cells: 4 * 4096,
+            parallel: 4,
+            n_ubatch: 256,
+            ..RUN
+        };
+        // 3 full layers, and 15 of 4 x (512 + 256) cells; 1 KiB a cell and layer.
+        let cells = 3 * 4 * 4096 + 15 * 4 * 768;
+        assert_eq!(gemma().estimate(own).cache, cells * 1024);
+    }
+
+    #[test]
+    fn scores_of_attention_are_counted_where_they_are_kept() {
+        let kept = Run {
+            has_flash_attention: false,
+            ..RUN
+        };
+        let more = gemma().estimate(kept).compute - gemma().estimate(RUN).compute;
+        assert_eq!(more, 4 * 8192 * 512 * 4);
+        assert_eq!(more, 8192 * gemma().score_bytes_per_cell(kept));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::jsonrpc::{
 };
 use super::progress;
 use super::schema::{CallToolResult, InitializeResult, ListToolsResult, SERVER_INFO};
+use crate::config::shape::suggestion;
 use crate::tools::{Arguments, Catalog, Progress, ToolCall, ToolOutput};
 
 /// A connection: stdio, or a session of HTTP.
@@ -257,23 +258,19 @@ impl Dispatcher {
 
 /// What is said of a tool that is not there. A client that was told of it before an edit may read that.
 fn not_found(catalog: &Catalog, name: &str) -> Result<ToolOutput, ErrorObject> {
-    let names: Vec<String> = catalog
-        .descriptions()
-        .iter()
-        .map(|tool| format!("`{}`", tool.name))
-        .collect();
-    let names = match names.join(", ") {
-        none if none.is_empty() => "there are no tools".into(),
-        names => format!("there is {names}"),
+    let names = catalog.names();
+    let meant = match &names[..] {
+        [] => "there are no tools".into(),
+        names => suggestion(name, names),
     };
     if catalog.was_removed(name) {
         return Ok(ToolOutput::error(format!(
-            "the tool `{name}` was removed by a reload of the configuration; {names}"
+            "the tool `{name}` was removed by a reload of the configuration; {meant}"
         )));
     }
     Err(ErrorObject::new(
         INVALID_PARAMS,
-        format!("unknown tool `{name}`; {names}"),
+        format!("unknown tool `{name}`; {meant}"),
     ))
 }
 

@@ -2,51 +2,87 @@
 
 use crate::config::units::human;
 use crate::config::{LoadSettings, ModelConfig};
-use crate::engine::limits::{Facts, Limits, ubatch};
+use crate::engine::limits::{Facts, Limits};
 use crate::gguf::memory::{Estimate, Run};
 
 /// What a model takes when it is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Need {
-    /// Bytes.
+    /// Memory.
     pub estimate: Estimate,
+    /// Bytes that it was planned for: what pinned models leave of the budget.
+    pub allowance: u64,
+    /// Tokens of one call.
+    pub n_ctx: u32,
     /// Cells that it gets.
     pub kv_cells: u32,
     /// Cells that it would have where memory did not matter.
     pub wanted_cells: u32,
 }
 
-/// What `model` needs where all models together may take `budget` bytes.
+/// What `models` need, in their order, where all together may take `budget` bytes. Those that are pinned have theirs first: the
+/// others get only what these leave.
+pub fn needs_of(models: &[ModelConfig], budget: u64) -> Vec<Need> {
+    let mut left = budget;
+    let mut pinned = Vec::new();
+    for model in models.iter().filter(|model| model.pin) {
+        let need = need_of(model, left);
+        left = left.saturating_sub(need.estimate.total());
+        pinned.push(need);
+    }
+    let mut pinned = pinned.into_iter();
+    models
+        .iter()
+        .map(|model| {
+            let known = model.pin.then(|| pinned.next()).flatten();
+            known.unwrap_or_else(|| need_of(model, left))
+        })
+        .collect()
+}
+
+/// What `model` needs where it may take `budget` bytes.
 pub fn need_of(model: &ModelConfig, budget: u64) -> Need {
     let (load, header) = (&model.load, &model.header);
-    let run = |kv_cells: u32| Run {
-        parallel: load.parallel as u64,
+    let on_gpu = is_on_gpu(load);
+    let run = |limits: Limits, kv_cells: u32| Run {
+        parallel: limits.parallel as u64,
         kv_cells: kv_cells.into(),
-        n_ubatch: ubatch(is_on_gpu(load)).into(),
+        n_ubatch: limits.n_ubatch(on_gpu) as u64,
         key_bytes_of_32: load.cache_type_k.bytes_of_32(),
         value_bytes_of_32: load.cache_type_v.bytes_of_32(),
+        is_pool: limits.is_pool(),
+        has_flash_attention: limits.has_flash_attention(load, on_gpu),
     };
-    let estimate = |kv_cells: u32| {
-        let estimate = header.estimate(run(kv_cells));
+    let estimate = |limits: Limits, kv_cells: u32| {
+        let estimate = header.estimate(run(limits, kv_cells));
         Estimate {
             weights: estimate.weights.saturating_add(model.adapter_bytes),
             ..estimate
         }
     };
-    let facts = |memory| Facts {
-        n_ctx_train: u32::try_from(header.n_ctx_train.unwrap_or(0)).unwrap_or(u32::MAX),
-        bytes_per_cell: header.bytes_per_cell(run(0)),
-        available_memory: memory,
+    let plan = |limits: Limits, memory: Option<u64>| {
+        let run = run(limits, 0);
+        let scores = header.score_bytes_per_cell(run);
+        let facts = Facts {
+            n_ctx_train: u32::try_from(header.n_ctx_train.unwrap_or(0)).unwrap_or(u32::MAX),
+            bytes_per_cell: header.bytes_per_cell(run).saturating_add(scores),
+            available_memory: memory,
+        };
+        Limits::plan(load, facts)
     };
-    let kv_cells = Limits::plan(
-        load,
-        facts(Some(budget.saturating_sub(estimate(0).total()))),
-    )
-    .kv_cells;
+    let wanted = plan(Limits::asked(load), None);
+    let planned = |limits: Limits| {
+        let fixed = estimate(limits, 0).total();
+        plan(limits, Some(budget.saturating_sub(fixed)))
+    };
+    // A pool of cells may cost more each than a cache for each sequence: planned again as what it came out to be.
+    let limits = planned(planned(wanted));
     Need {
-        estimate: estimate(kv_cells),
-        kv_cells,
-        wanted_cells: Limits::plan(load, facts(None)).kv_cells,
+        estimate: estimate(limits, limits.kv_cells),
+        allowance: budget,
+        n_ctx: limits.n_ctx,
+        kv_cells: limits.kv_cells,
+        wanted_cells: wanted.kv_cells,
     }
 }
 
@@ -64,37 +100,35 @@ const HAS_GPU: bool = cfg!(any(
 ));
 
 impl Need {
-    /// Why a model that needs this can never be loaded within `budget`: the key to change, what is wrong, and the way out.
-    pub fn refusal(&self, budget: u64) -> Option<(&'static str, String, String)> {
+    /// Why the model `name`, which needs this, can never be loaded within `budget`: the key to change, what is wrong, and the
+    /// way out.
+    pub fn refusal(&self, name: &str, budget: u64) -> Option<(&'static str, String, &'static str)> {
+        let Estimate {
+            weights,
+            cache,
+            compute,
+        } = self.estimate;
         let total = self.estimate.total();
         if total <= budget {
             return None;
         }
-        let needs = format!(
-            "the model needs {}, and all models together may take {}",
-            human(total),
-            human(budget)
-        );
-        Some(if self.estimate.weights + self.estimate.compute > budget {
-            let message = format!(
-                "{needs}; its weights alone are {}",
-                human(self.estimate.weights)
-            );
-            (
-                "path",
-                message,
-                "choose a smaller quantization, or raise `memory_budget` in `[registry]`".into(),
-            )
+        // What takes most of it is what to change.
+        let (key, what, bytes, hint) = if cache >= weights && cache >= compute {
+            let hint = "choose a smaller `n_ctx`, or `cache_type_k` and `cache_type_v` of `q8_0`";
+            ("n_ctx", "cache is", cache, hint)
+        } else if weights >= compute {
+            let hint = "choose a smaller quantization, or raise `memory_budget` in `[registry]`";
+            ("path", "weights are", weights, hint)
         } else {
-            let message = format!(
-                "{needs}; its cache is {} of that",
-                human(self.estimate.cache)
-            );
-            (
-                "n_ctx",
-                message,
-                "choose a smaller `n_ctx`, or `cache_type_k` and `cache_type_v` of `q8_0`".into(),
-            )
-        })
+            let hint = "choose a smaller `n_batch`, or raise `memory_budget` in `[registry]`";
+            ("n_batch", "buffers are", compute, hint)
+        };
+        let message = format!(
+            "the model `{name}` needs {}, and all models together may take {}; its {what} {} of that",
+            human(total),
+            human(budget),
+            human(bytes)
+        );
+        Some((key, message, hint))
     }
 }

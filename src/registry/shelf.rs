@@ -8,7 +8,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::lease::Lease;
-use super::memory::{is_on_gpu, need_of};
+use super::memory::{Need, is_on_gpu, need_of, needs_of};
 use super::residency::{
     Action, CallId, Edition, Ended, ModelTerms, Refusal, Residency, Shared, Stamp, WorkerId,
 };
@@ -48,14 +48,14 @@ pub(super) struct State {
 struct Model {
     config: Arc<ModelConfig>,
     stamp: Stamp,
-    kv_cells: u32,
+    need: Need,
 }
 
 /// What a load is decided by.
 struct Look {
     stamp: Stamp,
-    /// Bytes that it will take and its cells, where its files are others than those that are known.
-    need: Option<(u64, u32)>,
+    /// Where its files are others than those that are known.
+    need: Option<Need>,
     /// Bytes that the machine has left.
     free: Option<u64>,
 }
@@ -97,8 +97,8 @@ impl Shelf {
         // The disk is not waited for under the lock.
         let models: Vec<(Model, ModelTerms)> = models
             .iter()
-            .map(|config| {
-                let need = need_of(config, budget);
+            .zip(needs_of(models, budget))
+            .map(|(config, need)| {
                 let terms = ModelTerms {
                     need: need.estimate.total(),
                     pin: config.pin,
@@ -108,7 +108,7 @@ impl Shelf {
                 let model = Model {
                     config: Arc::new(config.clone()),
                     stamp: stamp_of(config),
-                    kv_cells: need.kv_cells,
+                    need,
                 };
                 (model, terms)
             })
@@ -154,9 +154,7 @@ impl Shelf {
         let (answer_to, answer) = oneshot::channel();
         let now = Instant::now();
         // Most calls join a running worker. The disk is not waited for under the lock.
-        let look = self
-            .unloaded(model)
-            .map(|(model, budget)| look(&model, budget));
+        let look = self.unloaded(model).map(|model| look(&model));
         let call = self.change(|state| {
             state.forget_ended(now);
             let call = state.next_call;
@@ -177,13 +175,13 @@ impl Shelf {
         }
     }
 
-    /// The model, where it is not running, and the budget.
-    fn unloaded(&self, model: Edition) -> Option<(Model, u64)> {
+    /// The model, where it is not running.
+    fn unloaded(&self, model: Edition) -> Option<Model> {
         let state = self.lock();
         if state.residency.is_running(model) {
             return None;
         }
-        Some((state.models.get(&model)?.clone(), state.budget))
+        state.models.get(&model).cloned()
     }
 
     /// Changes the state and carries out what that asks for.
@@ -209,12 +207,18 @@ impl Shelf {
                 }
                 Action::Stop(id) => {
                     if let Some(worker) = state.workers.remove(&id) {
+                        tracing::info!(
+                            model = worker.name(),
+                            "the load is stopped: an edit changed it"
+                        );
                         worker.stop();
                     }
                 }
                 Action::End(id) => {
                     // Its last handle: the process ends in order.
-                    state.workers.remove(&id);
+                    if let Some(worker) = state.workers.remove(&id) {
+                        tracing::info!(model = worker.name(), "unloaded");
+                    }
                 }
                 Action::Grant(call, id) => {
                     if let (Some(answer_to), Some(worker)) =
@@ -243,9 +247,12 @@ impl Shelf {
         let name = model.config.name.clone();
         let mut load = model.config.load.clone();
         load.memory_limit = Some(state.budget);
+        // What the estimate counts.
         if load.kv_cells == 0 {
-            // As many as the estimate counts.
-            load.kv_cells = model.kv_cells;
+            load.kv_cells = model.need.kv_cells;
+        }
+        if load.n_ctx == 0 {
+            load.n_ctx = model.need.n_ctx;
         }
         let is_on_gpu = is_on_gpu(&load);
         let turns = state.turns.as_ref().filter(|_| !is_on_gpu);
@@ -356,9 +363,9 @@ impl State {
         };
         let Some(look) = look else { return known.stamp };
         known.stamp = look.stamp;
-        if let Some((need, kv_cells)) = look.need {
-            known.kv_cells = kv_cells;
-            self.residency.set_need(model, need);
+        if let Some(need) = look.need {
+            known.need = need;
+            self.residency.set_need(model, need.estimate.total());
         }
         look.stamp
     }
@@ -372,12 +379,12 @@ impl State {
     }
 }
 
-fn look(model: &Model, budget: u64) -> Look {
+fn look(model: &Model) -> Look {
     let stamp = stamp_of(&model.config);
     // What is no model any more is told by its load.
     let read = || {
-        let need = need_of(&model.config.read_again().ok()?, budget);
-        Some((need.estimate.total(), need.kv_cells))
+        let config = model.config.read_again().ok()?;
+        Some(need_of(&config, model.need.allowance))
     };
     Look {
         stamp,

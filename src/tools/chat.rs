@@ -94,7 +94,9 @@ impl ChatTool {
         };
         let max_tokens = request.max_tokens;
         if self.log_prompts {
-            tracing::info!(tool = self.name, messages = ?request.conversation.messages, "asked");
+            let messages = serde_json::to_string(&request.conversation.messages);
+            let messages = messages.unwrap_or_default();
+            tracing::info!(tool = self.name, messages, "asked");
         }
         let context = CallContext {
             client: call.client,

@@ -5,8 +5,10 @@
 //!
 //! When stdin ends, what was read is finished as long as somebody reads stdout; when nobody does, all is cancelled.
 
+use std::future::poll_fn;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::sync::Arc;
+use std::task::Poll;
 use std::thread;
 
 use tokio::sync::{Semaphore, mpsc};
@@ -85,10 +87,18 @@ pub async fn serve(
         let Some(Ok(place)) = stop.run_until_cancelled(place).await else {
             break;
         };
-        requests.spawn(async move {
-            let message = match answer {
+        let mut answer = Box::pin(async {
+            match answer {
                 Ok(answer) => answer.await,
                 Err(invalid) => Some(invalid.into()),
+            }
+        });
+        // Begun here: calls take their places in the order in which they came, whichever task runs first.
+        let begun = poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await;
+        requests.spawn(async move {
+            let message = match begun {
+                Poll::Ready(message) => message,
+                Poll::Pending => answer.await,
             };
             if let Some(message) = message {
                 // A client that does not read must not hold up the end.

@@ -52,6 +52,7 @@ pub enum CallError {
 /// A handle of a running worker. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Worker {
+    name: Arc<str>,
     to_task: mpsc::UnboundedSender<ToTask>,
     ids: Arc<AtomicU64>,
 }
@@ -95,11 +96,18 @@ impl Worker {
     ) -> Self {
         let (to_task, inbox) = mpsc::unbounded_channel();
         let launcher = launcher.clone();
+        let log_name = name.as_str().into();
         tokio::spawn(async move { Task::run(&launcher, name, model, inbox, Box::new(life)).await });
         Self {
+            name: log_name,
             to_task,
             ids: Arc::new(AtomicU64::new(1)),
         }
+    }
+
+    /// What logs call its model.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Whether its process has ended, or is about to: a new call would not be answered.

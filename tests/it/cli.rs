@@ -44,11 +44,11 @@ fn the_version_is_printed() {
 
 #[test]
 fn a_start_without_a_model_says_how() {
-    insta::assert_snapshot!(failed(&[]).1, @r"
+    insta::assert_snapshot!(failed(&[]).1, @r#"
     error: no model is given
 
-    hint: llama-mcp-server --model /path/to/model.gguf
-    ");
+    hint: `llama-mcp-server --model /path/to/model.gguf`, or several in a file: `llama-mcp-server config init > llama-mcp-server.toml`
+    "#);
     assert_eq!(failed(&[]).0, 2);
 }
 

@@ -309,3 +309,33 @@ fn a_misspelled_variable_is_told_with_the_one_that_was_meant() {
         assert!(told.contains(&expected), "{told}");
     }
 }
+
+#[test]
+fn what_a_secret_is_made_of_is_shown_by_its_name_alone() {
+    for (written, shown) in [
+        ("${env:TOKEN}", "auth = \"${env:TOKEN}\""),
+        ("${env:TOKEN:-hidden-word}", "# auth = \"***\""),
+        ("hidden-word${env:TOKEN}", "# auth = \"***\""),
+        ("hidden-word", "# auth = \"***\""),
+    ] {
+        let folder = Folder::new("shown", &format!("[server]\nauth = \"{written}\"\n{ONE}"));
+        let effective = folder.show(&[], &[("TOKEN", "x")]);
+        assert!(effective.lines().any(|line| line == shown), "{effective}");
+    }
+    let hosts = "[server]\nallowed_hosts = [\"${env:WORD}.lan\", \"b\"]\n";
+    let folder = Folder::new("shown", &format!("{hosts}{ONE}"));
+    let effective = folder.show(&[], &[("WORD", "hidden-word")]);
+    assert!(
+        effective.contains("allowed_hosts = [\"${env:WORD}.lan\", \"b\"]"),
+        "{effective}"
+    );
+}
+
+#[test]
+fn what_is_shown_can_be_read_again_from_anywhere() {
+    let folder = Folder::new("again", ONE);
+    let shown = folder.show(&[], &[]);
+    let elsewhere = Folder::new("elsewhere", &shown);
+    std::fs::remove_file(elsewhere.0.join("crab.gguf")).unwrap();
+    assert_eq!(elsewhere.show(&[], &[]), shown);
+}

@@ -13,6 +13,9 @@ fn no_line_that_may_hold_a_secret_is_shown() {
         "[server]\nauth = hidden-word",
         "[server]\nauht = \"hidden-word\"",
         "[server]\nauth = [\"hidden-word\"]",
+        "[server]\nauth = \"\"\"\nhidden-word\n",
+        "[server]\nauth = \"\"\"\nhidden-word\\q\"\"\"",
+        "[server]\nauth = \"\"\"\nfoo\"\"\" hidden-word",
         "[server]\nport = \"${env:WORD}\"",
         "[server]\ntransport = \"http\"\nauth_file = \"${env:WORD}\"",
         "[server]\ntransport = \"http\"\nallowed_hosts = [\"${env:WORD}:1\"]",
@@ -28,6 +31,16 @@ fn no_line_that_may_hold_a_secret_is_shown() {
             assert!(!told.contains("hidden-word"), "{told}");
         }
     }
+}
+
+#[test]
+fn a_secret_that_is_a_number_is_not_shown_either() {
+    let folder = Folder::new("number", &format!("[server]\nauth = 4815162342\n{ONE}"));
+    let told = text(folder.run(&["config", "check"], &[]).stderr);
+    assert!(
+        told.contains("`server.auth`: must be a string") && !told.contains("4815"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -153,24 +166,31 @@ fn a_model_that_can_never_fit_is_told_with_the_line_to_change() {
     let folder = Folder::new("memory", file);
     let output = folder.run(&["config", "check"], &[]);
     assert_eq!(output.status.code(), Some(2));
-    insta::assert_snapshot!(text(output.stderr), @r"
-    error: `defaults.n_ctx`: the model needs 54.0 MiB, and all models together may take 52.0 MiB; its cache is 2.2 MiB of that
-      hint: choose a smaller `n_ctx`, or `cache_type_k` and `cache_type_v` of `q8_0`
+    insta::assert_snapshot!(text(output.stderr), @r#"
+    error: `models.a.n_batch`: the model `a` needs 70.0 MiB, and all models together may take 52.0 MiB; its buffers are 67.4 MiB of that
+     --> ./llama-mcp-server.toml:3:9
+      |
+    3 | [models.a]
+      |         ^
+      |
+      = hint: choose a smaller `n_batch`, or raise `memory_budget` in `[registry]`
 
-    error: `models.b.n_ctx`: the model needs 52.0 MiB, and all models together may take 52.0 MiB; its cache is 288.0 KiB of that
-     --> ./llama-mcp-server.toml:7:9
+    error: `models.b.n_batch`: the model `b` needs 52.9 MiB, and all models together may take 52.0 MiB; its buffers are 52.4 MiB of that
+     --> ./llama-mcp-server.toml:5:9
       |
-    7 | n_ctx = 256
-      |         ^^^
+    5 | [models.b]
+      |         ^
       |
-      = help: choose a smaller `n_ctx`, or `cache_type_k` and `cache_type_v` of `q8_0`
-    ");
+      = hint: choose a smaller `n_batch`, or raise `memory_budget` in `[registry]`
+    "#);
     let output = folder.run(
         &[
             "config",
             "check",
             "--set",
-            "registry.memory_budget=60MiB",
+            "registry.memory_budget=100MiB",
+            "--set",
+            "models.a.parallel=64",
             "--format",
             "json",
         ],
@@ -183,7 +203,7 @@ fn a_model_that_can_never_fit_is_told_with_the_line_to_change() {
         (&json!(true), &json!(1024))
     );
     assert!(
-        told["models"][0]["kv_cells"].as_u64().unwrap() < 16_384,
+        told["models"][0]["kv_cells"].as_u64() < told["models"][0]["wanted_cells"].as_u64(),
         "{told}"
     );
 }
@@ -241,23 +261,23 @@ tool = false
     8 | [models.first]
       |  ^^^^^^
       |
-      = help: remove `tool = false` from one of them
+      = hint: remove `tool = false` from one of them
 
-    error: `models.first.pin`: the model needs 60.7 MiB, and all models together may take 100.0 MiB, of which pinned models hold 60.7 MiB
+    error: `models.first.pin`: `first` finds no room beside pinned models: the model needs 60.7 MiB, and all models together may take 100.0 MiB, of which pinned models hold 70.0 MiB
       --> ./llama-mcp-server.toml:10:7
        |
     10 | pin = true
        |       ^^^^
        |
-       = help: choose a smaller `n_ctx` or quantization, or raise `memory_budget`
+       = hint: choose a smaller `n_ctx` or quantization, or raise `memory_budget`
 
-    error: `models.second.pin`: the model needs 60.7 MiB, and all models together may take 100.0 MiB, of which pinned models hold 60.7 MiB
+    error: `models.second.pin`: `second` finds no room beside pinned models: the model needs 70.0 MiB, and all models together may take 100.0 MiB, of which pinned models hold 60.7 MiB
       --> ./llama-mcp-server.toml:15:7
        |
     15 | pin = true
        |       ^^^^
        |
-       = help: choose a smaller `n_ctx` or quantization, or raise `memory_budget`
+       = hint: choose a smaller `n_ctx` or quantization, or raise `memory_budget`
     "#);
 }
 

@@ -167,7 +167,7 @@ impl Layers {
                     Origin::Flag("--set".into()),
                     None,
                     false,
-                    format!("must be KEY=VALUE, found `{setting}`"),
+                    "must be KEY=VALUE, with an equals sign".into(),
                     hint,
                 );
                 continue;

@@ -34,7 +34,7 @@ pub enum Refusal {
     #[error("the model is busy: {0} calls wait for other models to make room; try again later")]
     Busy(usize),
     /// The last load failed just now.
-    #[error("the model could not be loaded: {cause}; it is tried again in {} s", pause.as_secs_f64().ceil())]
+    #[error("the model could not be loaded: {cause}; try again in {} s", pause.as_secs_f64().ceil())]
     Paused {
         /// Why it failed.
         cause: String,
@@ -43,7 +43,7 @@ pub enum Refusal {
     },
     /// Its process died in every load.
     #[error(
-        "the model's process died {DEATHS_TO_GIVE_UP} times while it was loaded ({cause}); it is tried again when its file changes"
+        "the model's process died in {DEATHS_TO_GIVE_UP} loads on end ({cause}); it is tried again when its file or its configuration changes, by `touch` for example"
     )]
     GivenUp {
         /// How it died last.

@@ -424,9 +424,7 @@ fn a_failed_load_is_not_tried_again_at_once_and_after_three_deaths_not_until_the
             let told = refusal(&mut world, 0);
             assert_eq!(
                 told,
-                format!(
-                    "the model could not be loaded: it is broken; it is tried again in {pause} s"
-                )
+                format!("the model could not be loaded: it is broken; try again in {pause} s")
             );
         }
         world.happen(&Event::Time(pause));
@@ -434,7 +432,7 @@ fn a_failed_load_is_not_tried_again_at_once_and_after_three_deaths_not_until_the
     let told = refusal(&mut world, 0);
     assert_eq!(
         told,
-        "the model's process died 3 times while it was loaded (it is broken); it is tried again when its file changes"
+        "the model's process died in 3 loads on end (it is broken); it is tried again when its file or its configuration changes, by `touch` for example"
     );
     let changed = 1;
     world
