@@ -74,6 +74,13 @@ pub enum ConfigCommand {
         #[arg(long)]
         origin: bool,
     },
+    /// Print what an edit would change while the server runs, and what would start anew
+    Diff {
+        /// The file in force
+        old: PathBuf,
+        /// The edited one
+        new: PathBuf,
+    },
     /// Print the JSON Schema of the file
     Schema,
     /// Print an annotated file with every key

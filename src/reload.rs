@@ -105,11 +105,11 @@ impl Reloader {
 
     fn apply(&mut self, checked: Checked) {
         let diff = ConfigDiff::between(&self.config, &checked.config);
-        tracing::info!("the configuration was edited:\n{diff}");
+        self.live.apply(&checked.config);
+        tracing::info!("an edit of the configuration is in force\n{diff}");
         for doubt in &checked.doubts {
             tracing::warn!("what follows does not work, the server runs without it\n{doubt}");
         }
-        self.live.apply(&checked.config);
         let file = self.files[0].clone();
         self.files = files_of(file, &checked);
         self.config = checked.config;

@@ -1,6 +1,7 @@
 //! `llama-mcp-server config`: check, show and explain the configuration.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -8,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::check::{self, Checked};
 use crate::cli::{ConfigCommand, Format};
+use crate::config::diff::ConfigDiff;
 use crate::config::units::human;
 use crate::config::{Config, ConfigError, Overrides, Surroundings, reference, shape};
 
@@ -22,6 +24,7 @@ pub fn run(command: ConfigCommand, around: &Surroundings) -> anyhow::Result<Exit
     match command {
         ConfigCommand::Check { source, format } => check(&source.into_overrides(), around, format),
         ConfigCommand::Show { source, origin } => show(&source.into_overrides(), around, origin),
+        ConfigCommand::Diff { old, new } => diff(old, new, around),
         ConfigCommand::Schema => {
             let schema = serde_json::to_string_pretty(&shape::schema())
                 .context("the schema could not be written")?;
@@ -68,6 +71,32 @@ fn check(typed: &Overrides, around: &Surroundings, format: Format) -> anyhow::Re
     } else {
         ExitCode::from(WRONG)
     })
+}
+
+fn diff(old: PathBuf, new: PathBuf, around: &Surroundings) -> anyhow::Result<ExitCode> {
+    let load = |file: PathBuf| {
+        let typed = Overrides {
+            config: Some(file),
+            ..Overrides::default()
+        };
+        check::load(&typed, around)
+    };
+    let both = load(old).and_then(|old| Ok((old, load(new)?)));
+    match both {
+        Ok((old, new)) => {
+            let diff = ConfigDiff::between(&old.config, &new.config);
+            print(&format!("{diff}\n"))
+        }
+        Err(error) => refused(&error),
+    }
+}
+
+/// Tells what is wrong.
+fn refused(error: &ConfigError) -> anyhow::Result<ExitCode> {
+    error
+        .report(&mut io::stderr().lock())
+        .context("could not write to standard error")?;
+    Ok(ExitCode::from(WRONG))
 }
 
 fn told(checked: &Checked) -> String {
@@ -146,11 +175,6 @@ fn as_json(checked: &Checked) -> Value {
 fn show(typed: &Overrides, around: &Surroundings, with_origin: bool) -> anyhow::Result<ExitCode> {
     match Config::load(typed, around) {
         Ok((_, layers)) => print(&reference::effective(&layers, with_origin)),
-        Err(error) => {
-            error
-                .report(&mut io::stderr().lock())
-                .context("could not write to standard error")?;
-            Ok(ExitCode::from(WRONG))
-        }
+        Err(error) => refused(&error),
     }
 }

@@ -19,6 +19,7 @@ mod lifecycle; // processes, signals, ends
 mod meaning; // a real model: facts, seeds, eight calls at once
 mod protocol; // JSON-RPC and MCP over stdio
 mod registry; // several models: room, idleness, leases
+mod reload; // edits while the server runs
 mod support; // a server and its client
 mod templates; // the chat templates of real models, as jinja2 renders them
 mod worker; // the worker by hand, without MCP

@@ -2,16 +2,19 @@
 
 pub(crate) mod config;
 pub(crate) mod http;
+pub(crate) mod log;
 
 use std::collections::{HashMap, HashSet};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+
+use log::Log;
 
 /// How long a state may take to come: a loaded machine is slow, and a test that waits longer has failed.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -112,7 +115,7 @@ pub(crate) struct Server {
     pub child: Child,
     stdin: Option<ChildStdin>,
     lines: Receiver<Value>,
-    stderr: Option<JoinHandle<String>>,
+    log: Log,
     answers: HashMap<String, Value>,
     answered: HashSet<String>,
     /// A test that uses an id twice gets two answers.
@@ -151,17 +154,12 @@ impl Server {
                 }
             }
         });
-        let mut stderr = child.stderr.take().unwrap();
-        let stderr = thread::spawn(move || {
-            let mut text = String::new();
-            drop(stderr.read_to_string(&mut text));
-            text
-        });
+        let log = Log::follow(child.stderr.take().unwrap());
         Self {
             stdin: child.stdin.take(),
             child,
             lines,
-            stderr: Some(stderr),
+            log,
             answers: HashMap::new(),
             answered: HashSet::new(),
             expects_reuse: false,
@@ -263,6 +261,23 @@ impl Server {
         }
     }
 
+    /// Waits until the server has logged `text`.
+    pub(crate) fn wait_for_log(&self, text: &str) {
+        self.log.wait_for(text);
+    }
+
+    /// Waits for a notification of `method`, and takes it.
+    pub(crate) fn wait_for_notification(&mut self, method: &str) {
+        loop {
+            let mut notifications = self.notifications.iter();
+            if let Some(at) = notifications.position(|told| told["method"] == method) {
+                self.notifications.remove(at);
+                return;
+            }
+            assert!(self.take().is_some(), "not told: {method}");
+        }
+    }
+
     /// The tool's result.
     pub(crate) fn result(&mut self, id: u64) -> ToolResult {
         let response = self.response(id);
@@ -325,7 +340,7 @@ impl Server {
     pub(crate) fn log(&mut self) -> String {
         self.close_stdin();
         self.wait();
-        self.stderr.take().unwrap().join().unwrap()
+        self.log.all()
     }
 }
 

@@ -3,21 +3,20 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ExitStatus};
-use std::sync::{Arc, Mutex};
 use std::thread;
 
 use serde_json::{Value, json};
 use ureq::http::{Request, Response};
 use ureq::{Agent, Body};
 
+use super::log::Log;
 use super::{LIMIT, program, signal_process, spawn_piped, tiny, wait_for_end_of};
 
 /// A running server. Killed with its test.
 pub(crate) struct HttpServer {
     pub child: Child,
     pub address: SocketAddr,
-    log: Arc<Mutex<String>>,
-    log_reader: Option<thread::JoinHandle<()>>,
+    log: Log,
 }
 
 impl HttpServer {
@@ -46,31 +45,15 @@ impl HttpServer {
     fn spawn(mut command: std::process::Command) -> Self {
         command.args(["--transport", "http", "--port", "0"]);
         let mut child = spawn_piped(&mut command);
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let log = Arc::new(Mutex::new(String::new()));
-        let address = loop {
-            let mut line = String::new();
-            let read = stderr.read_line(&mut line).unwrap();
-            let mut log = log.lock().unwrap();
-            log.push_str(&line);
-            assert!(read > 0, "the server does not listen: {log}");
-            if let Some((_, rest)) = line.split_once("listening on http://") {
-                break rest.split_once("/mcp").unwrap().0.parse().unwrap();
-            }
-        };
-        let shared = Arc::clone(&log);
-        let log_reader = thread::spawn(move || {
-            for line in stderr.lines() {
-                let mut log = shared.lock().unwrap();
-                log.push_str(&line.unwrap());
-                log.push('\n');
-            }
+        let log = Log::follow(child.stderr.take().unwrap());
+        let address = log.find(|log| {
+            let (_, rest) = log.split_once("listening on http://")?;
+            Some(rest.split_once("/mcp")?.0.parse().unwrap())
         });
         Self {
             child,
             address,
             log,
-            log_reader: Some(log_reader),
         }
     }
 
@@ -109,11 +92,12 @@ impl HttpServer {
 
     /// Waits until the server has logged `text`.
     pub(crate) fn wait_for_log(&self, text: &str) {
-        let started = std::time::Instant::now();
-        while !self.log.lock().unwrap().contains(text) {
-            assert!(started.elapsed() < LIMIT, "not logged: {text}");
-            thread::yield_now();
-        }
+        self.log.wait_for(text);
+    }
+
+    /// Waits until the server has logged `text` so often.
+    pub(crate) fn wait_for_logs(&self, text: &str, times: usize) {
+        self.log.wait_for_times(text, times);
     }
 
     pub(crate) fn signal(&self, signal: &str) {
@@ -129,8 +113,7 @@ impl HttpServer {
     pub(crate) fn log(&mut self) -> String {
         self.signal("TERM");
         self.wait();
-        self.log_reader.take().unwrap().join().unwrap();
-        self.log.lock().unwrap().clone()
+        self.log.all()
     }
 }
 
@@ -176,6 +159,7 @@ impl Client {
 
     /// Has a header in every request from here on.
     pub(crate) fn header(&mut self, name: &str, value: &str) {
+        self.headers.retain(|(known, _)| known != name);
         self.headers.push((name.into(), value.into()));
     }
 

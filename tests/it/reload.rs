@@ -1,0 +1,362 @@
+//! Edits of the configuration while the server runs.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use serde_json::json;
+
+use crate::support::config::Folder;
+use crate::support::http::{Client, Events, HttpServer};
+use crate::support::{Server, children_of, memory_of, program, tiny, wait_for_end_of};
+
+const FRANCE: &str = "What is the capital of France?";
+const PARIS: &str = "The capital of France is Paris.";
+
+/// One model, called `name`, with `more` keys.
+fn file(name: &str, more: &str) -> String {
+    format!("[models.{name}]\npath = \"crab.gguf\"\nn_threads = 1\ntemperature = 0\n{more}\n")
+}
+
+fn serve(folder: &Folder) -> Server {
+    let mut command = program();
+    command.current_dir(&folder.0);
+    let mut server = Server::spawn(command);
+    let id = server.request("initialize", json!({}));
+    server.response(id);
+    server
+}
+
+fn tools(server: &mut Server) -> Vec<String> {
+    let id = server.request("tools/list", json!({}));
+    let tools = &server.response(id)["result"]["tools"];
+    let tools = tools.as_array().unwrap().iter();
+    tools
+        .map(|tool| tool["name"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// A way of saving: what is there, what is to be there.
+type Save = fn(&Path, &str);
+
+#[test]
+fn an_edit_is_noticed_however_it_is_saved() {
+    let ways: [(&str, Save); 5] = [
+        ("in place", |path, text| fs::write(path, text).unwrap()),
+        ("in pieces", |path, text| {
+            use std::io::Write;
+            let mut file = fs::File::create(path).unwrap();
+            for piece in text.as_bytes().chunks(20) {
+                file.write_all(piece).unwrap();
+                file.sync_all().unwrap();
+            }
+        }),
+        ("by a new file in its place", |path, text| {
+            let new = path.with_extension("new");
+            fs::write(&new, text).unwrap();
+            fs::rename(new, path).unwrap();
+        }),
+        ("with a backup of the old one", |path, text| {
+            fs::rename(path, path.with_extension("toml~")).unwrap();
+            fs::write(path, text).unwrap();
+        }),
+        ("removed and written anew", |path, text| {
+            fs::remove_file(path).unwrap();
+            fs::write(path, text).unwrap();
+        }),
+    ];
+    for watch in ["auto", "poll"] {
+        let head = format!("[server]\nwatch = \"{watch}\"\n");
+        let folder = Folder::new("ways", &(head.clone() + &file("first", "")));
+        let mut server = serve(&folder);
+        let path = folder.0.join("llama-mcp-server.toml");
+        for (number, (way, save)) in ways.iter().enumerate() {
+            let name = format!("tool{number}");
+            save(&path, &(head.clone() + &file(&name, "")));
+            server.wait_for_notification("notifications/tools/list_changed");
+            assert_eq!(tools(&mut server), [name], "{way}, {watch}");
+        }
+    }
+}
+
+#[test]
+fn a_mounted_folder_whose_link_is_turned_is_noticed() {
+    use std::os::unix::fs::symlink;
+    // As Kubernetes mounts a ConfigMap: the file is a link through `..data`, which is replaced.
+    let folder = Folder::new("mounted", "");
+    let mounted = |data: &str, name: &str| {
+        fs::create_dir(folder.0.join(data)).unwrap();
+        fs::copy(
+            folder.0.join("crab.gguf"),
+            folder.0.join(data).join("crab.gguf"),
+        )
+        .unwrap();
+        fs::write(
+            folder.0.join(data).join("llama-mcp-server.toml"),
+            file(name, ""),
+        )
+        .unwrap();
+        symlink(data, folder.0.join("..data_tmp")).unwrap();
+        fs::rename(folder.0.join("..data_tmp"), folder.0.join("..data")).unwrap();
+    };
+    mounted("..2026_01", "one");
+    let path = folder.0.join("llama-mcp-server.toml");
+    fs::remove_file(&path).unwrap();
+    symlink("..data/llama-mcp-server.toml", &path).unwrap();
+    let mut server = serve(&folder);
+    for (data, name) in [("..2026_02", "two"), ("..2026_03", "three")] {
+        mounted(data, name);
+        server.wait_for_notification("notifications/tools/list_changed");
+        assert_eq!(tools(&mut server), [name]);
+    }
+}
+
+#[test]
+fn a_file_that_a_text_names_is_watched_too() {
+    let folder = Folder::new("named", &file("a", "description = \"${file:about.txt}\""));
+    fs::write(folder.0.join("about.txt"), "first").unwrap();
+    let mut server = serve(&folder);
+    fs::write(folder.0.join("about.txt"), "second").unwrap();
+    server.wait_for_notification("notifications/tools/list_changed");
+    let id = server.request("tools/list", json!({}));
+    let tools = server.response(id);
+    let about = tools["result"]["tools"][0]["description"].as_str().unwrap();
+    assert!(about.starts_with("second"), "{about}");
+}
+
+#[test]
+fn where_nothing_is_watched_a_signal_asks_for_it() {
+    let head = "[server]\nwatch = \"off\"\n";
+    let folder = Folder::new("signal", &format!("{head}{}", file("a", "")));
+    let mut server = serve(&folder);
+    let path = folder.0.join("llama-mcp-server.toml");
+    fs::write(path, format!("{head}{}", file("b", ""))).unwrap();
+    server.signal("HUP");
+    server.wait_for_notification("notifications/tools/list_changed");
+    assert_eq!(tools(&mut server), ["b"]);
+}
+
+#[test]
+fn a_broken_edit_changes_nothing_and_is_told_as_by_the_check() {
+    let folder = Folder::new("broken", &file("a", ""));
+    let mut server = serve(&folder);
+    let path = folder.0.join("llama-mcp-server.toml");
+    fs::write(&path, file("b", "temprature = 1")).unwrap();
+    server.wait_for_log("did you mean `temperature`?");
+    assert_eq!(tools(&mut server), ["a"]);
+    fs::write(&path, file("b", "temperature = 1")).unwrap();
+    server.wait_for_log("duplicate key");
+    fs::write(&path, file("b", "")).unwrap();
+    server.wait_for_notification("notifications/tools/list_changed");
+    assert_eq!(tools(&mut server), ["b"]);
+}
+
+#[test]
+fn a_model_that_is_loaded_another_way_serves_its_calls_to_the_end_and_new_ones_go_to_the_next() {
+    let folder = Folder::new("restart", &file("a", ""));
+    let mut server = serve(&folder);
+    let song = server.call_tool("a", json!({"text": "Sing forever.", "max_tokens": 4000}));
+    server.wait_for_progress(song, |message| message.starts_with("la la"));
+    let former = children_of(server.child.id())[0];
+    let path = folder.0.join("llama-mcp-server.toml");
+    fs::write(&path, file("a", "n_ctx = 2048\nmax_tokens = 3")).unwrap();
+    server.wait_for_log("model a: restart (n_ctx), live (max_tokens)");
+    let id = server.call_tool("a", json!({"text": FRANCE}));
+    // The new settings, by the new process, beside the old one.
+    assert_eq!(server.result(id).text, "The capital of");
+    assert_eq!(children_of(server.child.id()).len(), 2);
+    assert!(!server.has_answered(song));
+    server.cancel(song);
+    wait_for_end_of(former);
+    assert_eq!(children_of(server.child.id()).len(), 1);
+}
+
+#[test]
+fn what_is_live_does_not_touch_the_models_process() {
+    let folder = Folder::new("live", &file("a", ""));
+    let mut server = serve(&folder);
+    let id = server.call_tool("a", json!({"text": FRANCE}));
+    assert_eq!(server.result(id).text, PARIS);
+    let worker = children_of(server.child.id());
+    let path = folder.0.join("llama-mcp-server.toml");
+    fs::write(&path, file("a", "max_tokens = 3\npin = true")).unwrap();
+    server.wait_for_log("model a: live (max_tokens, pin)");
+    let id = server.call_tool("a", json!({"text": FRANCE}));
+    assert_eq!(server.result(id).text, "The capital of");
+    assert_eq!(children_of(server.child.id()), worker);
+}
+
+#[test]
+fn a_removed_tool_says_so() {
+    let folder = Folder::new("removed", &(file("a", "") + &file("b", "")));
+    let mut server = serve(&folder);
+    fs::write(folder.0.join("llama-mcp-server.toml"), file("b", "")).unwrap();
+    server.wait_for_notification("notifications/tools/list_changed");
+    let id = server.call_tool("a", json!({"text": FRANCE}));
+    let result = server.result(id);
+    assert!(result.is_error);
+    assert_eq!(
+        result.text,
+        "the tool `a` was removed by a reload of the configuration; known here: `b`"
+    );
+}
+
+#[test]
+fn over_http_sessions_are_told_and_the_token_and_what_is_checked_of_requests_are_live() {
+    let head = |token: &str| format!("[server]\nauth = \"{token}\"\n");
+    let folder = Folder::new("http", &(head("one") + &file("a", "")));
+    let path = folder.0.join("llama-mcp-server.toml");
+    let server = HttpServer::with_config(&path);
+    let mut client = Client::new(server.url(), &[("Authorization", "Bearer one")]);
+    client.initialize();
+    let mut news = Events::of(client.send("GET", None));
+    fs::write(&path, head("two") + "port = 7\n" + &file("b", "")).unwrap();
+    let told = news.next().unwrap();
+    assert_eq!(told["method"], "notifications/tools/list_changed");
+    server.wait_for_log("server: live (auth)");
+    assert_eq!(client.send("DELETE", None).status(), 401);
+    client.header("Authorization", "Bearer two");
+    assert_eq!(client.send("DELETE", None).status(), 204);
+}
+
+#[test]
+fn what_needs_a_restart_of_the_server_is_named() {
+    let folder = Folder::new("address", &file("a", ""));
+    let mut server = serve(&folder);
+    let path = folder.0.join("llama-mcp-server.toml");
+    let head = "[server]\ntransport = \"http\"\nport = 0\n[log]\nlevel = \"debug\"\n";
+    fs::write(&path, format!("{head}{}", file("b", ""))).unwrap();
+    server.wait_for_log("not before the server is restarted: server.transport, log.level");
+    // All else counts.
+    assert_eq!(tools(&mut server), ["b"]);
+}
+
+#[test]
+fn what_an_edit_would_do_is_told_without_a_server() {
+    let folder = Folder::new("plan", &file("a", ""));
+    fs::write(
+        folder.0.join("new.toml"),
+        file("a", "parallel = 2\ntop_k = 1"),
+    )
+    .unwrap();
+    let told = |old: &str, new: &str| {
+        let output = folder.run(&["config", "diff", old, new], &[]);
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap(),
+        )
+    };
+    let plan = "model a: restart (parallel), live (top_k)\n".to_owned();
+    assert_eq!(told("llama-mcp-server.toml", "new.toml"), (Some(0), plan));
+    let nothing = "nothing changes\n".to_owned();
+    assert_eq!(told("new.toml", "new.toml"), (Some(0), nothing));
+    assert_eq!(told("new.toml", "none.toml").0, Some(2));
+}
+
+/// The tools that are called while the file is edited all the time: `fixed` never changes, `live` has another system prompt in
+/// each edit, `other` another file and another system prompt, and `gone` is there in every second.
+fn edition(even: bool) -> String {
+    let (word, file) = if even {
+        ("zanuko", "crab.gguf")
+    } else {
+        ("pelimo", "other.gguf")
+    };
+    let table = |name: &str, file: &str, system: &str| {
+        format!("[models.{name}]\npath = \"{file}\"\nsystem = \"The secret word is {system}.\"\n")
+    };
+    let mut text = "[server]\nwatch = \"off\"\n[defaults]\nn_threads = 1\nparallel = 2\nn_ctx = 512\ntemperature = 0\nrepeat_penalty = 1.0\n".to_owned();
+    text += &table("fixed", "crab.gguf", "zanuko");
+    text += &table("live", "crab.gguf", word);
+    text += &table("other", file, word);
+    if even {
+        text += &table("gone", "crab.gguf", "zanuko");
+    }
+    text
+}
+
+#[test]
+fn five_hundred_edits_lose_no_call_and_mix_no_settings() {
+    const EDITS: usize = 500;
+    let folder = Folder::new("edits", &edition(true));
+    let f16 = tiny().with_file_name("tiny-crab-chat.F16.gguf");
+    fs::copy(f16, folder.0.join("other.gguf")).unwrap();
+    let path = folder.0.join("llama-mcp-server.toml");
+    let server = HttpServer::with_config(&path);
+    let is_over = AtomicBool::new(false);
+    let calls = AtomicUsize::new(0);
+    let pid = server.child.id();
+    let fixed = std::thread::scope(|scope| {
+        for n in 0..8 {
+            let mut client = server.client();
+            let (is_over, calls) = (&is_over, &calls);
+            scope.spawn(move || {
+                for turn in n.. {
+                    if is_over.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let tool = ["fixed", "live", "other", "gone"][turn % 4];
+                    check_secret(tool, &mut client);
+                    calls.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let mut middle = (0, 0);
+        for edit in 1..=EDITS {
+            fs::write(&path, edition(edit % 2 == 0)).unwrap();
+            server.signal("HUP");
+            server.wait_for_logs("an edit of the configuration is in force", edit);
+            if edit == EDITS / 5 {
+                middle = (memory_of(pid, "VmRSS"), descriptors_of(pid));
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+        middle
+    });
+    let (memory, descriptors) = (memory_of(pid, "VmRSS"), descriptors_of(pid));
+    assert!(
+        memory < fixed.0 + (8 << 20),
+        "{memory} bytes, {} before",
+        fixed.0
+    );
+    assert!(
+        descriptors <= fixed.1 + 16,
+        "{descriptors} files, {} before",
+        fixed.1
+    );
+    assert!(calls.into_inner() > 500);
+    let mut server = server;
+    let log = server.log();
+    // What no edit changes was loaded once.
+    assert_eq!(log.matches("loading model=\"fixed\"").count(), 1, "{log}");
+    assert_eq!(log.matches("loading model=\"live\"").count(), 1);
+}
+
+/// Calls `tool`, and checks that the answer is by settings that belong together.
+fn check_secret(tool: &str, client: &mut Client) {
+    let arguments = json!({"text": "What is the secret word?"});
+    let params = json!({"name": tool, "arguments": arguments});
+    let answer = client.request("tools/call", params);
+    let result = &answer["result"];
+    let text = result["content"][0]["text"].as_str().unwrap_or_default();
+    let model = result["_meta"]["llama-mcp-server/generation"]["model"].as_str();
+    let allowed: &[(&str, Option<&str>)] = match tool {
+        "live" => &[
+            ("The secret word is zanuko.", Some("crab")),
+            ("The secret word is pelimo.", Some("crab")),
+        ],
+        "other" => &[
+            ("The secret word is zanuko.", Some("crab")),
+            ("The secret word is pelimo.", Some("other")),
+        ],
+        _ => &[("The secret word is zanuko.", Some("crab"))],
+    };
+    let was_removed = tool == "gone" && text.starts_with("the tool `gone` was removed by a reload");
+    assert!(
+        allowed.contains(&(text, model)) || was_removed,
+        "{tool}: {answer}"
+    );
+}
+
+fn descriptors_of(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
