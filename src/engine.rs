@@ -5,6 +5,7 @@
 //! types here and nothing else of the engine.
 
 pub mod decoder;
+pub mod grammar;
 pub mod limits;
 pub mod llama;
 pub mod pace;
@@ -17,6 +18,7 @@ pub mod text;
 pub mod thinking;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 pub use crate::config::file::ThinkingOutput;
 
@@ -91,6 +93,9 @@ pub struct Conversation {
     /// What becomes of thinking.
     #[serde(default)]
     pub thinking: ThinkingOutput,
+    /// The JSON Schema that the answer follows; it passed [`crate::config::schema`]. Such an answer has no thinking.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub json_schema: Option<Value>,
 }
 
 /// One call of a model.
@@ -239,6 +244,8 @@ pub enum EngineErrorKind {
     Template,
     /// The prompt does not fit the context.
     ContextOverflow,
+    /// A schema cannot be enforced.
+    Grammar,
     /// llama.cpp failed in the middle of the work.
     Decode,
 }

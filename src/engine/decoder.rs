@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::SamplingParams;
+use super::grammar::Grammar;
 use super::prompt::Token;
+use super::{EngineError, SamplingParams};
 
 /// A token to decode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,21 +19,38 @@ pub struct Row {
     pub logits: bool,
 }
 
+/// A token that was chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sampled {
+    /// Which.
+    pub token: Token,
+    /// It ends the answer and is not part of it.
+    pub is_end: bool,
+    /// The answer is whole with it: its grammar allows nothing more.
+    pub is_last: bool,
+}
+
 /// The model, its context and its vocabulary, as the scheduler needs them.
 pub trait Decoder {
     /// The state of one call's sampling.
     type Sampler;
-    /// A sampler that has seen `prompt`.
-    fn sampler(&self, params: &SamplingParams, prompt: &[Token]) -> Self::Sampler;
+    /// A sampler that has seen `prompt` and follows `grammar`.
+    fn sampler(
+        &self,
+        params: &SamplingParams,
+        prompt: &[Token],
+        grammar: Option<Grammar>,
+    ) -> Self::Sampler;
     /// Decodes a batch of 1 to [`Limits::n_batch`](super::limits::Limits::n_batch) rows and says how long it took.
     ///
     /// # Errors
     /// What llama.cpp said; what the batch's sequences hold is undefined then.
     fn decode(&mut self, batch: &[Row]) -> Result<Duration, String>;
     /// Samples from a row of the last batch that asked for logits.
-    fn sample(&mut self, row: usize, sampler: &mut Self::Sampler) -> Token;
-    /// Whether `token` ends an answer.
-    fn is_end(&self, token: Token) -> bool;
+    ///
+    /// # Errors
+    /// A grammar that cannot be followed.
+    fn sample(&mut self, row: usize, sampler: &mut Self::Sampler) -> Result<Sampled, EngineError>;
     /// The bytes of `token` in an answer; none for a control token.
     fn piece(&self, token: Token) -> Vec<u8>;
     /// Empties a sequence; its cells are free before the next decode.

@@ -11,6 +11,7 @@ use std::thread;
 
 use controls::{ControlTexts, Marks};
 
+use super::grammar::Grammar;
 use super::template::{ChatTemplate, join_contents};
 use super::{Conversation, EngineError, EngineErrorKind, Message, ThinkingOutput};
 
@@ -35,12 +36,14 @@ pub trait Vocabulary: Sync {
 }
 
 /// A prompt ready for the scheduler.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Prompt {
     /// Not empty.
     pub tokens: Vec<Token>,
     /// How the answer's thinking is to be read.
     pub thinking: ThinkingMode,
+    /// What the answer follows; none where it is free.
+    pub grammar: Option<Grammar>,
 }
 
 /// What the model and the prompt say of thinking.
@@ -98,7 +101,12 @@ impl<V: Vocabulary> PromptBuilder<V> {
         })
     }
 
-    /// The prompt of `conversation`.
+    /// The vocabulary of the model.
+    pub fn vocabulary(&self) -> &V {
+        &self.vocabulary
+    }
+
+    /// The prompt of `conversation`, without a grammar.
     ///
     /// # Errors
     /// `Template` where the template refuses the messages or gives nothing.
@@ -128,11 +136,16 @@ impl<V: Vocabulary> PromptBuilder<V> {
             .hint("send some text"));
         }
         let thinking = match conversation.thinking {
-            // What is kept is text like any other.
+            // An answer in a grammar is all answer, and what is kept is text like any other.
+            _ if conversation.json_schema.is_some() => ThinkingMode::Never,
             ThinkingOutput::Keep => ThinkingMode::Never,
             ThinkingOutput::Strip | ThinkingOutput::Off => thinking,
         };
-        Ok(Prompt { tokens, thinking })
+        Ok(Prompt {
+            tokens,
+            thinking,
+            grammar: None,
+        })
     }
 
     /// What cannot fit the context whatever its tokens are is refused before it costs time and memory.
@@ -189,7 +202,9 @@ impl<V: Vocabulary> PromptBuilder<V> {
             .iter()
             .map(|message| self.controls.mark(message, marks))
             .collect();
-        let rendered = template.render(&marked, conversation.thinking != ThinkingOutput::Off)?;
+        let thinks =
+            conversation.thinking != ThinkingOutput::Off && conversation.json_schema.is_none();
+        let rendered = template.render(&marked, thinks)?;
         Ok((
             self.controls.split(&rendered, marks),
             self.thinking_after(&rendered),
@@ -271,6 +286,7 @@ mod tests {
                 content: content.into(),
             }],
             thinking: ThinkingOutput::Strip,
+            json_schema: None,
         }
     }
 

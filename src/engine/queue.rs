@@ -102,8 +102,12 @@ impl Queue {
             .find(|call| !call.request.conversation.messages.is_empty())?;
         let conversation = &mut call.request.conversation;
         let messages = std::mem::take(&mut conversation.messages);
-        let thinking = conversation.thinking;
-        Some((call.id, Conversation { messages, thinking }))
+        let prepared = Conversation {
+            messages,
+            thinking: conversation.thinking,
+            json_schema: conversation.json_schema.take(),
+        };
+        Some((call.id, prepared))
     }
 
     /// Hands a call its prompt; one that has left meanwhile is ignored.

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use active::Active;
 
-use super::decoder::{Decoder, Row};
+use super::decoder::{Decoder, Row, Sampled};
 use super::limits::Limits;
 use super::pace::Pace;
 use super::prompt::{Prompt, ThinkingMode};
@@ -212,7 +212,9 @@ impl<D: Decoder> Scheduler<D> {
             reserved: length + max_tokens,
             max_tokens,
             seed: call.request.sampling.seed,
-            sampler: self.decoder.sampler(&call.request.sampling, &prompt.tokens),
+            sampler: self
+                .decoder
+                .sampler(&call.request.sampling, &prompt.tokens, prompt.grammar),
             next: None,
             output: Output::new(thinking, call.request.stop),
             usage: Usage {
@@ -273,9 +275,21 @@ impl<D: Decoder> Scheduler<D> {
                 }
             }
             if row.logits {
-                let token = self.decoder.sample(at, &mut active.sampler);
-                let piece = (!self.decoder.is_end(token)).then(|| self.decoder.piece(token));
+                let sampled = match self.decoder.sample(at, &mut active.sampler) {
+                    Ok(sampled) => sampled,
+                    Err(error) => {
+                        self.abort(row.sequence, error);
+                        continue;
+                    }
+                };
+                let Sampled { token, is_end, .. } = sampled;
+                let piece = (!is_end).then(|| self.decoder.piece(token));
                 let (delta, finished) = active.take(token, piece.as_deref(), now);
+                let finished = if sampled.is_last {
+                    Some(FinishReason::Stop)
+                } else {
+                    finished
+                };
                 if !delta.is_empty() {
                     self.updates.push((active.id, Update::Delta(delta)));
                 } else if active.output.is_thinking() {
@@ -306,15 +320,20 @@ impl<D: Decoder> Scheduler<D> {
     /// A decode failed: what its sequences hold is undefined, so their calls fail; the others go on.
     fn fail(&mut self, batch: &[Row], cause: &str) {
         for row in batch {
-            if let Some(active) = self.sequences[row.sequence].take() {
-                self.decoder.clear(row.sequence);
-                let error = EngineError::new(
-                    EngineErrorKind::Decode,
-                    format!("llama.cpp could not decode: {cause}"),
-                )
-                .hint("try again; the server's log may say more");
-                self.updates.push((active.id, Update::Failed(error)));
-            }
+            let error = EngineError::new(
+                EngineErrorKind::Decode,
+                format!("llama.cpp could not decode: {cause}"),
+            )
+            .hint("try again; the server's log may say more");
+            self.abort(row.sequence, error);
+        }
+    }
+
+    /// Frees a sequence and tells its call that it failed.
+    fn abort(&mut self, sequence: usize, error: EngineError) {
+        if let Some(active) = self.sequences[sequence].take() {
+            self.decoder.clear(sequence);
+            self.updates.push((active.id, Update::Failed(error)));
         }
     }
 }

@@ -143,6 +143,7 @@ impl ChatTool {
                     suffix,
                 ),
                 thinking: defaults.thinking,
+                json_schema: None,
             },
             max_tokens: narrow(arguments.integer("max_tokens", self.max_tokens())?)
                 .unwrap_or(defaults.max_tokens),

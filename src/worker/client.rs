@@ -72,7 +72,7 @@ pub enum Life {
 }
 
 enum ToTask {
-    Generate(u64, Call, String, GenerateRequest),
+    Generate(u64, Call, String, Box<GenerateRequest>),
     Cancel(u64, CancelReason),
     Stop,
 }
@@ -137,7 +137,7 @@ impl Worker {
         // A task that has ended drops `done`, which the receiver takes for the worker's end.
         drop(
             self.to_task
-                .send(ToTask::Generate(id, call, client, request)),
+                .send(ToTask::Generate(id, call, client, Box::new(request))),
         );
         RunningCall {
             id,
@@ -288,6 +288,7 @@ impl Task {
                             call.progress.send_replace(Progress::Loading(percent));
                         }
                         self.calls.insert(id, call);
+                        let request = *request;
                         self.process.send(&Command::Generate { id, client, request });
                     }
                     Some(ToTask::Cancel(id, reason)) => {

@@ -22,7 +22,7 @@ const HTTP: &[&str] = &[
 ];
 
 /// Crates that only these files may name.
-const WALLS: [(&str, &[&str]); 8] = [
+const WALLS: [(&str, &[&str]); 9] = [
     (
         "llama_cpp_2",
         &[
@@ -35,6 +35,7 @@ const WALLS: [(&str, &[&str]); 8] = [
     ("hyper", HTTP),
     ("clap", &["cli.rs", "main.rs"]),
     ("figment", &["config/load.rs"]),
+    ("llguidance", &["engine/grammar.rs"]),
     ("notify", &["reload/watch.rs"]),
     ("jsonschema", &["config/shape.rs"]),
     (

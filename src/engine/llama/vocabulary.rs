@@ -4,6 +4,7 @@ use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token_type::LlamaTokenAttr;
 use llama_cpp_2::vocab::LlamaVocab;
 
+use crate::engine::grammar::GrammarVocabulary;
 use crate::engine::prompt::{Token, Vocabulary};
 
 /// The model's vocabulary; may be used beside the decoder, from another thread.
@@ -48,6 +49,24 @@ impl<'model> ModelVocabulary<'model> {
                 },
             )
             .collect()
+    }
+}
+
+impl GrammarVocabulary for ModelVocabulary<'_> {
+    fn words(&self) -> Vec<Vec<u8>> {
+        self.tokens()
+            .map(|token| {
+                let is_text = !self.vocab.is_eog(token);
+                let bytes = || self.vocab.token_to_piece(token, false, None);
+                if is_text { bytes() } else { Vec::new() }
+            })
+            .collect()
+    }
+
+    fn end(&self) -> Option<Token> {
+        let mut tokens = self.tokens();
+        let end = tokens.find(|token| self.vocab.is_eog(*token));
+        end.map(|token| token.0)
     }
 }
 

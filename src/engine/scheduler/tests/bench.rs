@@ -4,14 +4,15 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::engine::decoder::{Decoder, Row};
+use crate::engine::decoder::{Decoder, Row, Sampled};
+use crate::engine::grammar::Grammar;
 use crate::engine::limits::Limits;
 use crate::engine::prompt::{Prompt, ThinkingMode, Token};
 use crate::engine::queue::Queue;
 use crate::engine::scheduler::Scheduler;
 use crate::engine::{
-    Conversation, EngineErrorKind, FinishReason, GenerateRequest, SamplingParams, ThinkingOutput,
-    Update,
+    Conversation, EngineError, EngineErrorKind, FinishReason, GenerateRequest, SamplingParams,
+    ThinkingOutput, Update,
 };
 
 pub(super) const MS: Duration = Duration::from_millis(1);
@@ -45,7 +46,7 @@ pub(super) struct Scripted {
 impl Decoder for Scripted {
     type Sampler = usize;
 
-    fn sampler(&self, _: &SamplingParams, _: &[Token]) -> usize {
+    fn sampler(&self, _: &SamplingParams, _: &[Token], _: Option<Grammar>) -> usize {
         0
     }
 
@@ -58,7 +59,7 @@ impl Decoder for Scripted {
         Ok(MS)
     }
 
-    fn sample(&mut self, row: usize, written: &mut usize) -> Token {
+    fn sample(&mut self, row: usize, written: &mut usize) -> Result<Sampled, EngineError> {
         let seen = self.seen.borrow();
         assert!(
             seen.batches.last().unwrap()[row].logits,
@@ -66,15 +67,16 @@ impl Decoder for Scripted {
         );
         let bytes = self.script.text.as_bytes();
         *written += 1;
-        if self.script.ends && *written > bytes.len() {
-            END
-        } else {
-            bytes[(*written - 1) % bytes.len()].into()
-        }
-    }
-
-    fn is_end(&self, token: Token) -> bool {
-        token == END
+        let ends = self.script.ends && *written > bytes.len();
+        Ok(Sampled {
+            token: if ends {
+                END
+            } else {
+                bytes[(*written - 1) % bytes.len()].into()
+            },
+            is_end: ends,
+            is_last: false,
+        })
     }
 
     fn piece(&self, token: Token) -> Vec<u8> {
@@ -184,6 +186,7 @@ pub(super) fn request(max_tokens: u32, stop: &[&str]) -> GenerateRequest {
         conversation: Conversation {
             messages: Vec::new(),
             thinking: ThinkingOutput::Strip,
+            json_schema: None,
         },
         max_tokens,
         sampling: SamplingParams {
@@ -198,6 +201,7 @@ pub(super) fn prompt_of(length: usize) -> Prompt {
     Prompt {
         tokens: vec![1; length],
         thinking: ThinkingMode::Never,
+        grammar: None,
     }
 }
 
