@@ -6,13 +6,16 @@ use std::path::Path;
 use crate::config::address::Address;
 use crate::config::load::Layers;
 use crate::config::problem::Problem;
+use crate::config::tool::address;
 use crate::config::units::human;
 use crate::config::{Config, ConfigError, ModelConfig, Overrides, Surroundings};
-use crate::engine::template;
+use crate::engine::{grammar, template};
 use crate::process;
 use crate::registry::budget::{Occupant, Room, room_for};
 use crate::registry::memory::{Need, needs_of};
 use crate::registry::residency::Shared;
+use crate::tools::structured::AnswerSchema;
+use crate::tools::typed::prompt::PromptTemplate;
 
 /// A configuration that can be run.
 #[derive(Debug)]
@@ -43,6 +46,7 @@ pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigE
             layers.problem_at(&model.address("chat_template"), error.to_string(), None);
         }
     }
+    check_tools(&config, &mut layers);
     if !layers.problems.is_empty() {
         return Err(ConfigError::of(layers.problems));
     }
@@ -57,7 +61,8 @@ pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigE
     check_embedded_templates(&config.models, &mut layers);
     check_memory(&config, budget, &needs, &mut layers);
     check_log(config.log.file.as_deref(), &mut layers);
-    if config.models.iter().all(|model| model.tool_name.is_none()) {
+    let has_chat = config.models.iter().any(|model| model.tool_name.is_some());
+    if !has_chat && config.tools.is_empty() {
         layers.problem_at(
             &Address::of(["models"]),
             "no model is a tool: there is nothing to call".into(),
@@ -72,6 +77,28 @@ pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigE
         needs,
         doubts,
     })
+}
+
+/// Prompts and schemas of typed tools, tried as a call would use them.
+fn check_tools(config: &Config, layers: &mut Layers) {
+    for tool in &config.tools {
+        let names: Vec<&str> = tool
+            .arguments
+            .iter()
+            .map(|argument| argument.name.as_str())
+            .collect();
+        if let Err(cause) = PromptTemplate::new(&tool.prompt, &names) {
+            layers.problem_at(&address(&tool.name, "prompt"), cause, None);
+        }
+        let enforced = AnswerSchema::of(&tool.answer).map_err(|fault| fault.to_string());
+        let tried = enforced.and_then(|answer| match answer {
+            Some(answer) => grammar::check(&answer.enforced).map_err(|error| error.to_string()),
+            None => Ok(()),
+        });
+        if let Err(cause) = tried {
+            layers.problem_at(&address(&tool.name, "output"), cause, None);
+        }
+    }
 }
 
 fn check_embedded_templates(models: &[ModelConfig], layers: &mut Layers) {

@@ -15,6 +15,7 @@ pub mod reference;
 pub mod schema;
 pub mod shape;
 pub mod source;
+pub mod tool;
 pub mod units;
 
 use std::collections::{BTreeMap, HashMap};
@@ -34,6 +35,7 @@ use http::HttpConfig;
 use load::Layers;
 pub use model::{Defaults, LoadSettings, ModelConfig};
 use problem::Origin;
+pub use tool::ToolConfig;
 
 /// Variables of this program begin so.
 pub const VARIABLE_PREFIX: &str = "LLAMA_MCP_";
@@ -76,6 +78,8 @@ pub struct Surroundings {
 pub struct Config {
     /// The models, by name.
     pub models: Vec<ModelConfig>,
+    /// The tools that are made of prompts, by name.
+    pub tools: Vec<ToolConfig>,
     /// How clients connect.
     pub transport: Transport,
     /// How models share the machine.
@@ -169,12 +173,14 @@ impl Config {
             TransportMode::Stdio => Some(Transport::Stdio),
             TransportMode::Http => HttpConfig::resolve(server, layers).map(Transport::Http),
         };
-        check_tool_names(&settings.models, layers);
+        check_tool_names(settings, layers);
         let model = |(name, model): (&String, &ModelSettings)| {
             resolve_model(name, model, settings, around, layers)
         };
+        let models: Vec<ModelConfig> = settings.models.iter().filter_map(model).collect();
         Self {
-            models: settings.models.iter().filter_map(model).collect(),
+            tools: tool::resolve(settings, &models, layers),
+            models,
             transport: transport.unwrap_or(Transport::Stdio),
             registry: RegistryConfig {
                 max_loaded: settings.registry.max_loaded,
@@ -188,9 +194,9 @@ impl Config {
 }
 
 /// Two tools of one name: clients could not tell them apart.
-fn check_tool_names(models: &BTreeMap<String, ModelSettings>, layers: &mut Layers) {
+fn check_tool_names(settings: &ConfigFile, layers: &mut Layers) {
     let mut owners: HashMap<&str, &str> = HashMap::new();
-    for (name, model) in models.iter().filter(|(_, model)| model.tool) {
+    for (name, model) in settings.models.iter().filter(|(_, model)| model.tool) {
         let tool = model.tool_name.as_deref().unwrap_or(name);
         if let Some(other) = owners.insert(tool, name) {
             let message = format!("the model `{other}` has a tool called `{tool}`, too");
@@ -199,6 +205,13 @@ fn check_tool_names(models: &BTreeMap<String, ModelSettings>, layers: &mut Layer
                 message,
                 Some("give one of them another `tool_name`".into()),
             );
+        }
+    }
+    for name in settings.tools.keys() {
+        if let Some(other) = owners.get(name.as_str()) {
+            let message = format!("the model `{other}` is a tool of this name, too");
+            let hint = "give one of them another name, or the model `tool = false`";
+            layers.problem_at(&Address::of(["tools", name]), message, Some(hint.into()));
         }
     }
 }

@@ -3,8 +3,11 @@
 //! A tool turns arguments into a call of a model and its result into a [`ToolOutput`]; how these look on the wire is the
 //! business of [`crate::mcp`].
 
+pub mod answering;
 pub mod arguments;
 pub mod chat;
+pub mod structured;
+pub mod typed;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,7 +18,9 @@ use tokio::sync::watch;
 use crate::config::{Config, ModelConfig};
 use crate::registry::{Edition, Registry};
 pub use crate::worker::client::Progress;
+use answering::Answering;
 use chat::ChatTool;
+use typed::TypedTool;
 
 /// What a client is told of a tool.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +33,8 @@ pub struct ToolDescription {
     pub description: String,
     /// A JSON Schema of type object.
     pub input_schema: Value,
+    /// Of the structured answer, where there is one.
+    pub output_schema: Option<Value>,
 }
 
 /// What a tool gives back.
@@ -35,6 +42,8 @@ pub struct ToolDescription {
 pub struct ToolOutput {
     /// The answer, or what went wrong and the way out.
     pub text: String,
+    /// The same as an object, where the tool has an output schema, or the call one.
+    pub structured: Option<Value>,
     /// The text is an error.
     pub is_error: bool,
     /// How the answer came about; none for an error.
@@ -46,6 +55,7 @@ impl ToolOutput {
     pub fn error(text: impl Into<String>) -> Self {
         Self {
             text: text.into(),
+            structured: None,
             is_error: true,
             generation: None,
         }
@@ -63,10 +73,52 @@ pub struct ToolCall {
     pub progress: watch::Sender<Progress>,
 }
 
+/// A tool.
+#[derive(Debug)]
+pub enum Tool {
+    /// A model itself.
+    Chat(Box<ChatTool>),
+    /// One that is made of a prompt.
+    Typed(Box<TypedTool>),
+}
+
+impl Tool {
+    /// The tool's name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Chat(tool) => tool.name(),
+            Self::Typed(tool) => tool.name(),
+        }
+    }
+
+    /// What clients are told of it.
+    pub fn description(&self) -> ToolDescription {
+        match self {
+            Self::Chat(tool) => tool.description(),
+            Self::Typed(tool) => tool.description(),
+        }
+    }
+
+    /// Answers a call. Dropping the future cancels it.
+    ///
+    /// # Errors
+    /// The tool is another one now.
+    pub async fn call(
+        &self,
+        arguments: Arguments,
+        call: ToolCall,
+    ) -> Result<ToolOutput, Superseded> {
+        match self {
+            Self::Chat(tool) => tool.call(arguments, call).await,
+            Self::Typed(tool) => tool.call(arguments, call).await,
+        }
+    }
+}
+
 /// All tools of one configuration.
 #[derive(Debug, Default)]
 pub struct Catalog {
-    tools: Vec<Arc<ChatTool>>,
+    tools: Vec<Arc<Tool>>,
     /// Names of tools that were there before an edit.
     removed: BTreeSet<String>,
 }
@@ -79,25 +131,25 @@ pub struct Superseded;
 impl Catalog {
     /// The tools of `config` over the models of `registry`, whose `editions` are in the order of the models.
     pub fn new(config: &Config, editions: &[Edition], registry: &Arc<Registry>) -> Self {
-        let tool = |(model, edition): (&ModelConfig, &Edition)| {
-            let name = model.tool_name.as_deref()?;
-            let log_prompts = config.log.log_prompts;
-            let registry = Arc::clone(registry);
-            Some(Arc::new(ChatTool::new(
-                name,
-                model,
-                *edition,
-                log_prompts,
-                registry,
-            )))
+        let answering = |tool: &str, model: &ModelConfig, edition: Edition| {
+            Answering::new(tool, model, edition, config.log.log_prompts, registry)
         };
+        let models = || config.models.iter().zip(editions.iter().copied());
+        let chat = models().filter_map(|(model, edition)| {
+            let name = model.tool_name.as_deref()?;
+            let answering = answering(name, model, edition);
+            Some(Tool::Chat(Box::new(ChatTool::new(model, answering))))
+        });
+        let typed = config.tools.iter().filter_map(|tool| {
+            let (model, edition) = models().find(|(model, _)| model.name == tool.model)?;
+            let made = TypedTool::new(tool, answering(&tool.name, model, edition));
+            // Tried when the configuration was checked.
+            made.inspect_err(|(_, cause)| tracing::error!(tool = tool.name, "{cause}"))
+                .ok()
+                .map(|made| Tool::Typed(Box::new(made)))
+        });
         Self {
-            tools: config
-                .models
-                .iter()
-                .zip(editions)
-                .filter_map(tool)
-                .collect(),
+            tools: chat.chain(typed).map(Arc::new).collect(),
             removed: BTreeSet::new(),
         }
     }
@@ -128,7 +180,7 @@ impl Catalog {
     }
 
     /// The tool called `name`.
-    pub fn find(&self, name: &str) -> Option<Arc<ChatTool>> {
+    pub fn find(&self, name: &str) -> Option<Arc<Tool>> {
         self.tools.iter().find(|tool| tool.name() == name).cloned()
     }
 }

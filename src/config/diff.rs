@@ -10,13 +10,15 @@ use serde_json::Value;
 
 use super::file::LogSettings;
 use super::http::HttpConfig;
-use super::{Config, ModelConfig, RegistryConfig, Transport};
+use super::{Config, ModelConfig, RegistryConfig, ToolConfig, Transport};
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ConfigDiff {
     /// By name.
     pub models: BTreeMap<String, Change<ModelConfig>>,
+    /// By name; those that are made of prompts.
+    pub tools: BTreeMap<String, Change<ToolConfig>>,
     /// How models share the machine, where that is another way now.
     pub registry: Option<Part<RegistryConfig>>,
     /// How clients connect.
@@ -63,6 +65,17 @@ impl ConfigDiff {
         let secret_variables = &new.secret_variables;
         Self {
             models: changes(&by_name(old), &by_name(new), model_keys),
+            tools: {
+                let by_name = |config: &Config| -> BTreeMap<String, ToolConfig> {
+                    let tools = config.tools.iter();
+                    tools
+                        .map(|tool| (tool.name.clone(), tool.clone()))
+                        .collect()
+                };
+                changes(&by_name(old), &by_name(new), |old, new| {
+                    (differing(old, new), BTreeSet::new())
+                })
+            },
             registry: part(&old.registry, &new.registry, |old, new| {
                 (differing(old, new), BTreeSet::new())
             }),
@@ -88,8 +101,15 @@ impl ConfigDiff {
             .map(|model| (model.name.clone(), model.clone()))
             .collect();
         apply(&mut models, &self.models);
+        let mut tools: BTreeMap<String, ToolConfig> = old
+            .tools
+            .iter()
+            .map(|tool| (tool.name.clone(), tool.clone()))
+            .collect();
+        apply(&mut tools, &self.tools);
         Config {
             models: models.into_values().collect(),
+            tools: tools.into_values().collect(),
             transport: value(self.transport.as_ref(), &old.transport),
             registry: value(self.registry.as_ref(), &old.registry),
             log: value(self.log.as_ref(), &old.log),
@@ -122,6 +142,8 @@ impl ConfigDiff {
             .iter()
             .map(|(name, change)| format!("model {name}: {}", change.in_words()))
             .collect();
+        let tools = self.tools.iter();
+        lines.extend(tools.map(|(name, change)| format!("tool {name}: {}", change.in_words())));
         let live = [
             ("server", self.transport.as_ref().map(|part| &part.live)),
             ("log", self.log.as_ref().map(|part| &part.live)),

@@ -4,6 +4,7 @@
 //! all made of these structures: a key that stands here is complete.
 
 mod model;
+mod tool;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 pub use model::{CacheType, FlashAttention, Lora, ModelSettings, SplitMode, ThinkingOutput};
+pub use tool::{ArgumentSettings, ArgumentType, ItemType, ToolSettings};
 
 use super::ranges;
 use super::units::{Budget, IdleTime, Size, Time};
@@ -35,6 +37,9 @@ pub struct ConfigFile {
     /// The models by name. Each is an MCP tool of that name.
     #[schemars(extend("propertyNames" = json!({"pattern": NAME_PATTERN, "not": {"pattern": "__"}})))]
     pub models: BTreeMap<String, ModelSettings>,
+    /// Tools without code, by name: a prompt over declared arguments, and what the answer looks like.
+    #[schemars(extend("propertyNames" = json!({"pattern": NAME_PATTERN, "not": {"pattern": "__"}})))]
+    pub tools: BTreeMap<String, ToolSettings>,
 }
 
 /// How clients connect.

@@ -407,6 +407,15 @@ impl Layers {
                 *model = with_defaults(model, &defaults);
             }
         }
+        // figment sorts tables, and the order of a schema's properties is that of the answer.
+        let tools = merged["tools"].as_object().cloned().unwrap_or_default();
+        for name in tools.keys() {
+            let output = Address::of(["tools", name, "output"]);
+            let mut layers = self.layers.iter().rev();
+            if let Some(written) = layers.find_map(|layer| output.get(&layer.tree)) {
+                output.set(&mut merged, written.clone());
+            }
+        }
         merged
     }
 }

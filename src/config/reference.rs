@@ -35,9 +35,24 @@ pub fn text() -> String {
             keys(&mut text, &shape, &address);
         }
     }
-    let address = Address::of(["models", "small"]);
-    section(&mut text, &shape, "models.small", &Address::of(["models"]));
-    keys(&mut text, &shape, &address);
+    for (table, name) in [("models", "small"), ("tools", "summarise")] {
+        let address = Address::of([table, name]);
+        section(
+            &mut text,
+            &shape,
+            &format!("{table}.{name}"),
+            &Address::of([table]),
+        );
+        keys(&mut text, &shape, &address);
+    }
+    let arguments = Address::of(["tools", "summarise", "arguments"]);
+    section(
+        &mut text,
+        &shape,
+        "tools.summarise.arguments.text",
+        &arguments,
+    );
+    keys(&mut text, &shape, &arguments.join("text"));
     text
 }
 
@@ -48,7 +63,12 @@ fn section(text: &mut String, shape: &Shape, name: &str, address: &Address) {
 }
 
 fn keys(text: &mut String, shape: &Shape, table: &Address) {
-    for key in shape.keys(table) {
+    // Arguments have a table of their own, below.
+    for key in shape
+        .keys(table)
+        .into_iter()
+        .filter(|key| *key != "arguments")
+    {
         let address = table.join(key);
         text.push('\n');
         let mut words = shape.description(&address).unwrap_or_default().to_owned();
@@ -98,14 +118,12 @@ pub fn effective(layers: &Layers, with_origin: bool) -> String {
             with_origin,
         );
     }
-    for name in layers.model_names() {
-        table_of_values(
-            &mut text,
-            layers,
-            &Address::of(["models".to_owned(), name]),
-            &merged,
-            with_origin,
-        );
+    for table in ["models", "tools"] {
+        let names = merged[table].as_object().into_iter().flatten();
+        for (name, _) in names {
+            let address = Address::of([table, name]);
+            table_of_values(&mut text, layers, &address, &merged, with_origin);
+        }
     }
     text.trim_start().to_owned()
 }
@@ -138,13 +156,23 @@ fn table_of_values(
     }
 }
 
+/// A key, quoted where it must be.
+fn bare(key: &str) -> String {
+    let is_bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if !key.is_empty() && key.chars().all(is_bare) {
+        key.to_owned()
+    } else {
+        Value::from(key).to_string()
+    }
+}
+
 /// On one line.
 fn in_toml(value: &Value) -> String {
     match value {
         Value::Object(table) => {
             let entries: Vec<String> = table
                 .iter()
-                .map(|(key, value)| format!("{key} = {}", in_toml(value)))
+                .map(|(key, value)| format!("{} = {}", bare(key), in_toml(value)))
                 .collect();
             format!("{{ {} }}", entries.join(", "))
         }

@@ -88,6 +88,32 @@ fn fault(pointer: &str, reason: impl Into<String>) -> SchemaFault {
     }
 }
 
+/// Says whether a value follows a schema.
+#[derive(Debug)]
+pub struct Checker(jsonschema::Validator);
+
+impl Checker {
+    /// Of `schema`, which passed [`enforceable`].
+    ///
+    /// # Errors
+    /// One that is no JSON Schema.
+    pub fn new(schema: &Value) -> Result<Self, SchemaFault> {
+        let options = jsonschema::draft202012::options().should_validate_formats(true);
+        let validator = options.build(schema);
+        validator
+            .map(Self)
+            .map_err(|error| fault("#", error.to_string()))
+    }
+
+    /// # Errors
+    /// What is wrong with `value`, and where.
+    pub fn check(&self, value: &Value) -> Result<(), String> {
+        self.0
+            .validate(value)
+            .map_err(|error| format!("at `{}`: {error}", error.instance_path()))
+    }
+}
+
 struct Walk<'schema> {
     root: &'schema Value,
     /// The references in which the walk is.

@@ -322,6 +322,19 @@ impl Shape {
     }
 }
 
+/// Whether `value` follows `schema`, one of a single value.
+///
+/// # Errors
+/// What is allowed, and what was found.
+pub fn check(schema: &Value, value: &Value) -> Result<(), String> {
+    let validator = jsonschema::draft202012::options().build(schema);
+    match validator {
+        Ok(validator) if validator.is_valid(value) => Ok(()),
+        Ok(_) => Err(format!("{}, found {}", allowed(schema), shown(value))),
+        Err(error) => Err(format!("a value of a right schema: {error}")),
+    }
+}
+
 /// `a, b` or `["a", "b"]`.
 fn list(text: &str) -> Value {
     if text.trim_start().starts_with('[')

@@ -60,6 +60,9 @@ pub struct Tool {
     pub description: String,
     /// What it takes.
     pub input_schema: Value,
+    /// What its structured content looks like.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_schema: Option<Value>,
     /// What a call may do.
     pub annotations: Value,
 }
@@ -78,6 +81,7 @@ impl From<ToolDescription> for Tool {
             title: tool.title,
             description: tool.description,
             input_schema: tool.input_schema,
+            output_schema: tool.output_schema,
         }
     }
 }
@@ -88,6 +92,9 @@ impl From<ToolDescription> for Tool {
 pub struct CallToolResult {
     /// What the tool says.
     pub content: Vec<TextContent>,
+    /// The same as an object, where the answer follows a schema.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub structured_content: Option<Value>,
     /// The content is an error; left out where it is not.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub is_error: bool,
@@ -112,6 +119,7 @@ impl From<ToolOutput> for CallToolResult {
                 r#type: "text",
                 text: output.text,
             }],
+            structured_content: output.structured,
             is_error: output.is_error,
             meta: output
                 .generation

@@ -83,6 +83,16 @@ impl ArgumentReader {
         }
     }
 
+    /// # Errors
+    /// Not an object.
+    pub fn object(&mut self, name: &str) -> Result<Option<Map<String, Value>>, ArgumentError> {
+        match self.arguments.remove(name) {
+            None => Ok(None),
+            Some(Value::Object(object)) => Ok(Some(object)),
+            Some(other) => Err(ArgumentError::new(name, "an object", &other)),
+        }
+    }
+
     /// One string or an array of at most `most`, each of at most `longest` characters.
     ///
     /// # Errors

@@ -1,23 +1,19 @@
-//! The documented chat tool: arguments → [`GenerateRequest`], [`Generation`] → [`ToolOutput`].
+//! The documented chat tool: arguments → [`Question`].
 
-mod words;
-
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::answering::{Answering, Question, draw_seed};
 use super::arguments::{ArgumentError, ArgumentReader};
+use super::structured::AnswerSchema;
 use super::{Arguments, Superseded, ToolCall, ToolDescription, ToolOutput};
 use crate::config::ranges::{self, MAX_STOP_CHARS, MAX_STOPS, Range};
 use crate::config::{Defaults, ModelConfig};
-use crate::engine::{Conversation, GenerateRequest, Generation, Message, Role, SamplingParams};
-use crate::registry::residency::Refusal;
-use crate::registry::{CallContext, Edition, Registry, RegistryError};
-use words::{empty_answer, failure};
+use crate::engine::{Conversation, Message, Role, SamplingParams};
 
-const ARGUMENTS: [&str; 12] = [
+const ARGUMENTS: [&str; 13] = [
     "text",
     "messages",
     "temperature",
@@ -30,53 +26,32 @@ const ARGUMENTS: [&str; 12] = [
     "stop",
     "prompt_suffix",
     "deadline",
+    "json_schema",
 ];
 
-/// A model as a tool that answers text.
+/// A model as a tool that answers text, or JSON by a schema that the call gives.
 #[derive(Debug)]
 pub struct ChatTool {
-    name: String,
     title: String,
     description: Option<String>,
-    edition: Edition,
-    /// The file's name, without its end: tells quantisations apart.
-    model: String,
     defaults: Defaults,
-    /// Whether what is asked and answered is logged.
-    log_prompts: bool,
-    registry: Arc<Registry>,
+    answering: Answering,
 }
 
 impl ChatTool {
-    /// The tool called `name` that `model` is, in its `edition`.
-    pub fn new(
-        name: &str,
-        model: &ModelConfig,
-        edition: Edition,
-        log_prompts: bool,
-        registry: Arc<Registry>,
-    ) -> Self {
+    /// The tool that `model` is.
+    pub fn new(model: &ModelConfig, answering: Answering) -> Self {
         Self {
-            name: name.to_owned(),
             title: model.title.clone(),
             description: model.description.clone(),
-            edition,
-            model: model
-                .load
-                .path
-                .file_stem()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned(),
             defaults: model.defaults.clone(),
-            log_prompts,
-            registry,
+            answering,
         }
     }
 
     /// The tool's name.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.answering.tool
     }
 
     /// Answers a call. Dropping the future cancels it.
@@ -88,41 +63,13 @@ impl ChatTool {
         arguments: Arguments,
         call: ToolCall,
     ) -> Result<ToolOutput, Superseded> {
-        let (request, deadline) = match self.request(arguments) {
-            Ok(parsed) => parsed,
-            Err(error) => return Ok(ToolOutput::error(error.to_string())),
-        };
-        let max_tokens = request.max_tokens;
-        if self.log_prompts {
-            let messages = serde_json::to_string(&request.conversation.messages);
-            let messages = messages.unwrap_or_default();
-            tracing::info!(tool = self.name, messages, "asked");
-        }
-        let context = CallContext {
-            client: call.client,
-            deadline: deadline.map(|deadline| call.received + deadline),
-            progress: call.progress,
-        };
-        match self
-            .registry
-            .generate(self.edition, request, &context)
-            .await
-        {
-            Ok(generation) => {
-                if self.log_prompts {
-                    tracing::info!(tool = self.name, text = generation.text, "answered");
-                }
-                Ok(self.output(generation, max_tokens, deadline))
-            }
-            Err(RegistryError::Refused(Refusal::Superseded)) => Err(Superseded),
-            Err(error) => Ok(failure(&error)),
+        match self.question(arguments) {
+            Ok(question) => self.answering.answer(question, call).await,
+            Err(error) => Ok(ToolOutput::error(error.to_string())),
         }
     }
 
-    fn request(
-        &self,
-        arguments: Arguments,
-    ) -> Result<(GenerateRequest, Option<Duration>), ArgumentError> {
+    fn question(&self, arguments: Arguments) -> Result<Question, ArgumentError> {
         let defaults = &self.defaults;
         let mut arguments = ArgumentReader::new(arguments, &ARGUMENTS)?;
         let text = arguments.string("text")?;
@@ -134,8 +81,15 @@ impl ChatTool {
         let deadline = arguments
             .number("deadline", ranges::DEADLINE)?
             .map(Duration::from_secs_f64);
+        let answer = arguments
+            .object("json_schema")?
+            .map(|schema| AnswerSchema::json(&Value::Object(schema)))
+            .transpose()
+            .map_err(|fault| {
+                ArgumentError::says(format!("`json_schema`: it cannot be enforced {fault}"))
+            })?;
         let number = |given: Option<f64>, default: f32| given.map_or(default, ranges::to_f32);
-        let request = GenerateRequest {
+        Ok(Question {
             conversation: Conversation {
                 messages: with_system(
                     conversation(text, messages)?,
@@ -170,8 +124,9 @@ impl ChatTool {
             stop: arguments
                 .strings("stop", MAX_STOPS, MAX_STOP_CHARS)?
                 .unwrap_or_else(|| defaults.stop.clone()),
-        };
-        Ok((request, deadline.or(defaults.deadline)))
+            deadline: deadline.or(defaults.deadline),
+            answer: answer.map(Arc::new),
+        })
     }
 
     /// What a call may ask for.
@@ -183,38 +138,6 @@ impl ChatTool {
                 .map_or(ranges::MAX_TOKENS.max, i64::from),
             ..ranges::MAX_TOKENS
         }
-    }
-
-    fn output(
-        &self,
-        generation: Generation,
-        max_tokens: u32,
-        deadline: Option<Duration>,
-    ) -> ToolOutput {
-        let meta = self.meta(&generation);
-        let problem = empty_answer(&generation, max_tokens, deadline);
-        ToolOutput {
-            is_error: problem.is_some(),
-            text: problem.unwrap_or(generation.text),
-            generation: Some(meta),
-        }
-    }
-
-    fn meta(&self, generation: &Generation) -> Value {
-        let usage = &generation.usage;
-        json!({
-            "model": self.model,
-            "finish_reason": generation.finish_reason,
-            "prompt_tokens": usage.prompt_tokens,
-            "cached_tokens": usage.cached_tokens,
-            "completion_tokens": usage.completion_tokens,
-            "thinking_tokens": usage.thinking_tokens,
-            "seed": generation.seed,
-            "queue_ms": usage.queue_ms,
-            "load_ms": usage.load_ms,
-            "prefill_ms": usage.prefill_ms,
-            "decode_ms": usage.decode_ms,
-        })
     }
 
     /// What the tool is good for, and how it is asked.
@@ -255,7 +178,7 @@ impl ChatTool {
         let integer = |description: String, range: Range<i64>| json!({"type": "integer", "description": description, "minimum": range.min, "maximum": range.max});
         let seed = defaults.seed.map_or(-1, i64::from);
         ToolDescription {
-            name: self.name.clone(),
+            name: self.name().to_owned(),
             title: format!("Chat with {}", self.title),
             description: self.described(),
             input_schema: json!({
@@ -273,15 +196,17 @@ impl ChatTool {
                     "stop": {"type": ["string", "array"], "items": {"type": "string", "minLength": 1}, "maxItems": MAX_STOPS, "description": "Texts that end the answer; they are not part of it."},
                     "prompt_suffix": {"type": "string", "description": "Appended to the system message, for example \"/think\"."},
                     "deadline": number("Seconds after which the answer ends with what there is.".into(), ranges::DEADLINE),
+                    "json_schema": {"type": "object", "description": "A JSON Schema with an object at its root, which the answer is forced to follow. Keywords that cannot be enforced are refused."},
                 },
                 "additionalProperties": false,
             }),
+            output_schema: None,
         }
     }
 }
 
 /// The fixed system prompt begins the first system message, the suffix ends it; where there is none, they are one.
-fn with_system(
+pub(super) fn with_system(
     mut messages: Vec<Message>,
     system: Option<&str>,
     suffix: Option<String>,
@@ -353,10 +278,4 @@ fn with_suffix(mut messages: Vec<Message>, suffix: Option<String>) -> Vec<Messag
 /// A checked argument in the width of its setting; -1, where it is allowed, has none.
 fn narrow<T: TryFrom<i64>>(value: Option<i64>) -> Option<T> {
     value.and_then(|value| T::try_from(value).ok())
-}
-
-/// A seed as unforeseeable as the standard library's hash keys; `u32::MAX` is none.
-fn draw_seed() -> u32 {
-    let drawn = RandomState::new().hash_one(()) % u64::from(u32::MAX);
-    u32::try_from(drawn).unwrap_or_default()
 }

@@ -37,10 +37,14 @@ const WALLS: [(&str, &[&str]); 9] = [
     ("figment", &["config/load.rs"]),
     ("llguidance", &["engine/grammar.rs"]),
     ("notify", &["reload/watch.rs"]),
-    ("jsonschema", &["config/shape.rs"]),
+    ("jsonschema", &["config/schema.rs", "config/shape.rs"]),
     (
         "minijinja",
-        &["engine/template.rs", "engine/template/tojson.rs"],
+        &[
+            "engine/template.rs",
+            "engine/template/tojson.rs",
+            "tools/typed/prompt.rs",
+        ],
     ),
 ];
 

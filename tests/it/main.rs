@@ -22,4 +22,5 @@ mod registry; // several models: room, idleness, leases
 mod reload; // edits while the server runs
 mod support; // a server and its client
 mod templates; // the chat templates of real models, as jinja2 renders them
+mod typed; // tools without code
 mod worker; // the worker by hand, without MCP

@@ -21,7 +21,10 @@ pub(super) fn allowed(schema: &Value) -> String {
     if let Some(options) = schema.get("enum").and_then(Value::as_array) {
         let options: Vec<String> = options
             .iter()
-            .map(|option| format!("`{}`", option.as_str().unwrap_or_default()))
+            .map(|option| match option {
+                Value::String(text) => format!("`{text}`"),
+                other => other.to_string(),
+            })
             .collect();
         return one_of(&options);
     }
@@ -39,7 +42,13 @@ pub(super) fn allowed(schema: &Value) -> String {
         Some("number") => format!("a number{range}"),
         Some("boolean") => "true or false".into(),
         Some("array") => {
-            let mut text = String::from("an array of strings");
+            let items = match schema["items"]["type"].as_str() {
+                Some("integer") => "whole numbers",
+                Some("number") => "numbers",
+                Some("boolean") => "true or false",
+                _ => "strings",
+            };
+            let mut text = format!("an array of {items}");
             if let Some(most) = bound("maxItems") {
                 write!(text, ", at most {most}").expect("a string takes all");
             }

@@ -33,16 +33,17 @@ impl HttpServer {
             .args(["--n_threads", "1"])
             .args(flags)
             .envs(variables.iter().copied());
-        Self::spawn(command)
+        Self::of(command)
     }
 
     pub(crate) fn with_config(file: &std::path::Path) -> Self {
         let mut command = program();
         command.arg("--config").arg(file);
-        Self::spawn(command)
+        Self::of(command)
     }
 
-    fn spawn(mut command: std::process::Command) -> Self {
+    /// The server that `command` starts, on a free port.
+    pub(crate) fn of(mut command: std::process::Command) -> Self {
         command.args(["--transport", "http", "--port", "0"]);
         let mut child = spawn_piped(&mut command);
         let log = Log::follow(child.stderr.take().unwrap());

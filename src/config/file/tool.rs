@@ -1,0 +1,142 @@
+//! `[tools.NAME]`.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::ThinkingOutput;
+use crate::config::ranges;
+use crate::config::units::Time;
+
+/// What templates can name.
+pub(super) const ARGUMENT_PATTERN: &str = "^[a-zA-Z_][a-zA-Z0-9_]{0,63}$";
+
+/// What an argument is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+#[expect(missing_docs, reason = "they are JSON's types")]
+pub enum ArgumentType {
+    #[default]
+    String,
+    Integer,
+    Number,
+    Boolean,
+    Array,
+}
+
+/// What an array of an argument holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+#[expect(missing_docs, reason = "they are JSON's types")]
+pub enum ItemType {
+    #[default]
+    String,
+    Integer,
+    Number,
+    Boolean,
+}
+
+/// `[tools.NAME.arguments.ARG]`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ArgumentSettings {
+    /// `string`, `integer`, `number`, `boolean` or `array`.
+    pub r#type: ArgumentType,
+    /// What an array holds: `string`, `integer`, `number` or `boolean`.
+    pub items: Option<ItemType>,
+    /// What clients are told of it.
+    pub description: Option<String>,
+    /// The values that it may have.
+    #[schemars(example = json!(["short", "long"]))]
+    pub r#enum: Option<Vec<Value>>,
+    /// What counts where a call does not say; without one the argument is required.
+    #[schemars(example = json!("short"))]
+    pub default: Option<Value>,
+    /// Least number.
+    #[schemars(example = json!(1))]
+    pub minimum: Option<f64>,
+    /// Greatest number.
+    #[schemars(example = json!(10))]
+    pub maximum: Option<f64>,
+    /// Least characters of a string.
+    #[schemars(example = json!(1))]
+    pub min_length: Option<u64>,
+    /// Most characters of a string.
+    #[schemars(example = json!(2000))]
+    pub max_length: Option<u64>,
+    /// Least items of an array.
+    #[schemars(example = json!(1))]
+    pub min_items: Option<u64>,
+    /// Most items of an array.
+    #[schemars(example = json!(10))]
+    pub max_items: Option<u64>,
+}
+
+/// The keys of a tool: a prompt over declared arguments, and what the answer looks like.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ToolSettings {
+    /// The model that answers, by its name in this file; may be left out where there is one.
+    #[schemars(example = json!("small"))]
+    pub model: Option<String>,
+    /// What people call the tool.
+    pub title: Option<String>,
+    /// What clients are told of the tool: what it is good for.
+    pub description: Option<String>,
+    /// A system prompt, instead of the model's.
+    pub system: Option<String>,
+    /// What the model is asked: a Jinja template over the arguments.
+    #[schemars(example = json!("Summarise in {{ sentences }} sentences:\n\n{{ text }}"))]
+    pub prompt: Option<String>,
+    /// What a call gives, by name.
+    #[schemars(extend("propertyNames" = json!({"pattern": ARGUMENT_PATTERN})))]
+    pub arguments: BTreeMap<String, ArgumentSettings>,
+    /// The JSON Schema of the answer, with an object at its root, which the answer is forced to follow; a table, or JSON as text such as `${file:answer.schema.json}`.
+    #[schemars(with = "Option<BTreeMap<String, Value>>", extend("type" = json!(["object", "string"])), example = json!({"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}))]
+    pub output: Option<Value>,
+    /// The answers that are possible; the answer is forced to be one of them.
+    #[schemars(length(min = 1, max = 1000), inner(length(min = 1, max = 1000)), example = json!(["positive", "negative"]))]
+    pub choices: Option<Vec<String>>,
+
+    /// Longest answer in tokens. By default, as with the keys below, the model's own counts.
+    #[schemars(range(min = ranges::MAX_TOKENS.min, max = ranges::MAX_TOKENS.max), example = json!(500))]
+    pub max_tokens: Option<u32>,
+    /// When a call ends with what it has, from its arrival.
+    pub deadline: Option<Time>,
+    /// What becomes of thinking; an answer that is forced has none.
+    pub thinking: Option<ThinkingOutput>,
+    /// Randomness; 0 takes the likeliest token.
+    #[schemars(range(min = ranges::TEMPERATURE.min, max = ranges::TEMPERATURE.max), example = json!(0.2))]
+    pub temperature: Option<f64>,
+    /// Only the likeliest tokens that make up this share are drawn from; 1 is off.
+    #[schemars(range(min = ranges::TOP_P.min, max = ranges::TOP_P.max), example = json!(0.9))]
+    pub top_p: Option<f64>,
+    /// Only so many of the likeliest tokens are drawn from; 0 is off.
+    #[schemars(range(min = ranges::TOP_K.min, max = ranges::TOP_K.max), example = json!(40))]
+    pub top_k: Option<i32>,
+    /// Only tokens at least this share as likely as the likeliest are drawn from; 0 is off.
+    #[schemars(range(min = ranges::MIN_P.min, max = ranges::MIN_P.max), example = json!(0.05))]
+    pub min_p: Option<f64>,
+    /// Makes tokens that occurred less likely; 1 is off.
+    #[schemars(range(min = ranges::REPEAT_PENALTY.min, max = ranges::REPEAT_PENALTY.max), example = json!(1.1))]
+    pub repeat_penalty: Option<f64>,
+    /// Taken from the logit of every token that occurred; 0 is off.
+    #[schemars(range(min = ranges::ADDED_PENALTY.min, max = ranges::ADDED_PENALTY.max), example = json!(0.1))]
+    pub presence_penalty: Option<f64>,
+    /// Taken from it for every time that it occurred; 0 is off.
+    #[schemars(range(min = ranges::ADDED_PENALTY.min, max = ranges::ADDED_PENALTY.max), example = json!(0.1))]
+    pub frequency_penalty: Option<f64>,
+    /// How many of the last tokens the penalties look at; 0 switches them off.
+    #[schemars(range(min = ranges::REPEAT_LAST_N.min, max = ranges::REPEAT_LAST_N.max), example = json!(64))]
+    pub repeat_last_n: Option<u32>,
+    /// Seed of the random choice; -1 draws one for every call.
+    #[schemars(range(min = ranges::SEED.min, max = ranges::SEED.max), example = json!(42))]
+    pub seed: Option<i64>,
+    /// Texts that end an answer and are not part of it; one that is forced ends by itself.
+    #[schemars(length(max = ranges::MAX_STOPS), inner(length(min = 1, max = ranges::MAX_STOP_CHARS)), example = json!(["\n\n"]))]
+    pub stop: Option<Vec<String>>,
+}

@@ -1,0 +1,258 @@
+//! A typed tool as the program runs it.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::address::Address;
+use super::file::{ArgumentSettings, ArgumentType, ConfigFile, ItemType, ToolSettings};
+use super::load::Layers;
+use super::model::{Defaults, ModelConfig};
+use super::ranges;
+use super::schema::enforceable;
+use super::shape::suggestion;
+
+/// A tool made of a prompt. Serialised, it is its keys.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ToolConfig {
+    /// What clients call it.
+    #[serde(skip)]
+    pub name: String,
+    /// For people.
+    pub title: Option<String>,
+    /// For the model that chooses among tools.
+    pub description: Option<String>,
+    /// The model that answers, by name.
+    pub model: String,
+    /// The template of what it is asked.
+    pub prompt: String,
+    /// What a call gives, by name.
+    pub arguments: Vec<Argument>,
+    /// What the answer looks like.
+    pub answer: Answer,
+    /// How it is sampled.
+    #[serde(flatten)]
+    pub defaults: Defaults,
+}
+
+/// What a call gives.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Argument {
+    /// What the template calls it.
+    pub name: String,
+    /// The JSON Schema of its values.
+    pub schema: Value,
+    /// What counts where a call does not say; none where it must.
+    pub default: Option<Value>,
+}
+
+/// What an answer looks like.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub enum Answer {
+    /// Text.
+    Free,
+    /// JSON by this schema, as it was written.
+    Json(Value),
+    /// One of these.
+    Choice(Vec<String>),
+}
+
+/// Where a tool's `key` stands.
+pub fn address(tool: &str, key: &str) -> Address {
+    Address::of(["tools", tool, key])
+}
+
+/// The tools of `settings` over `models`. What is wrong is told to `layers`.
+pub(super) fn resolve(
+    settings: &ConfigFile,
+    models: &[ModelConfig],
+    layers: &mut Layers,
+) -> Vec<ToolConfig> {
+    let tool = |(name, tool): (&String, &ToolSettings)| {
+        let known = layers.problems.len();
+        let model = model_of(name, tool, settings, layers)?;
+        let at = |key: &str| address(name, key);
+        if tool.prompt.is_none() {
+            let hint =
+                "a Jinja template over the arguments: `prompt = \"Summarise:\\n{{ text }}\"`";
+            layers.problem_at(&at("prompt"), "is missing".into(), Some(hint.into()));
+        }
+        let answer = answer_of(name, tool, layers);
+        let arguments: Vec<Argument> = tool
+            .arguments
+            .iter()
+            .filter_map(|(argument, settings)| argument_of(name, argument, settings, layers))
+            .collect();
+        if layers.problems.len() > known {
+            return None;
+        }
+        // One whose file is wrong is told.
+        let model = models.iter().find(|known| known.name == model)?;
+        Some(ToolConfig {
+            name: name.clone(),
+            title: tool.title.clone(),
+            description: tool.description.clone(),
+            model: model.name.clone(),
+            prompt: tool.prompt.clone().unwrap_or_default(),
+            arguments,
+            answer,
+            defaults: model.defaults.with(tool),
+        })
+    };
+    settings.tools.iter().filter_map(tool).collect()
+}
+
+fn model_of(
+    name: &str,
+    tool: &ToolSettings,
+    settings: &ConfigFile,
+    layers: &mut Layers,
+) -> Option<String> {
+    let names: Vec<&str> = settings.models.keys().map(String::as_str).collect();
+    let (message, hint) = match (&tool.model, &names[..]) {
+        (Some(model), _) if settings.models.contains_key(model) => return Some(model.clone()),
+        (Some(model), names) => (
+            format!("there is no model `{model}`"),
+            suggestion(model, names),
+        ),
+        (None, [single]) => return Some((*single).to_owned()),
+        (None, names) => (
+            "is missing: which model answers?".into(),
+            suggestion("", names),
+        ),
+    };
+    layers.problem_at(&address(name, "model"), message, Some(hint));
+    None
+}
+
+fn answer_of(name: &str, tool: &ToolSettings, layers: &mut Layers) -> Answer {
+    let at = |key: &str| address(name, key);
+    let written = match (&tool.output, &tool.choices) {
+        (Some(_), Some(_)) => {
+            let message = "`output` is given, too: must be one of them".to_owned();
+            layers.problem_at(&at("choices"), message, None);
+            return Answer::Free;
+        }
+        (None, Some(choices)) => return Answer::Choice(choices.clone()),
+        (None, None) => return Answer::Free,
+        (Some(output), None) => output,
+    };
+    let schema = match written {
+        Value::String(text) => match serde_json::from_str(text) {
+            Ok(schema) => schema,
+            Err(error) => {
+                layers.problem_at(&at("output"), format!("is no JSON: {error}"), None);
+                return Answer::Free;
+            }
+        },
+        table => table.clone(),
+    };
+    if let Err(fault) = enforceable(&schema, true) {
+        let message = format!("the schema cannot be enforced {fault}");
+        layers.problem_at(&at("output"), message, None);
+    }
+    Answer::Json(schema)
+}
+
+fn argument_of(
+    tool: &str,
+    name: &str,
+    settings: &ArgumentSettings,
+    layers: &mut Layers,
+) -> Option<Argument> {
+    let at = |key: &str| address(tool, "arguments").join(name).join(key);
+    let kind = settings.r#type;
+    let is_array = kind == ArgumentType::Array;
+    let is_number = matches!(kind, ArgumentType::Integer | ArgumentType::Number);
+    let is_text = kind == ArgumentType::String;
+    let known = layers.problems.len();
+    for (key, is_set, fits) in [
+        ("items", settings.items.is_some(), is_array),
+        ("minimum", settings.minimum.is_some(), is_number),
+        ("maximum", settings.maximum.is_some(), is_number),
+        ("min_length", settings.min_length.is_some(), is_text),
+        ("max_length", settings.max_length.is_some(), is_text),
+        ("min_items", settings.min_items.is_some(), is_array),
+        ("max_items", settings.max_items.is_some(), is_array),
+    ] {
+        if is_set && !fits {
+            let message = "does not go with the argument's `type`".to_owned();
+            layers.problem_at(&at(key), message, None);
+        }
+    }
+    let schema = schema_of(settings);
+    for (key, value) in settings
+        .r#enum
+        .iter()
+        .flatten()
+        .map(|value| ("enum", value))
+        .chain(settings.default.iter().map(|value| ("default", value)))
+    {
+        if let Err(allowed) = super::shape::check(&schema, value) {
+            layers.problem_at(&at(key), format!("must be {allowed}"), None);
+        }
+    }
+    (layers.problems.len() == known).then(|| Argument {
+        name: name.to_owned(),
+        schema,
+        default: settings.default.clone(),
+    })
+}
+
+fn schema_of(settings: &ArgumentSettings) -> Value {
+    let mut schema = json!({"type": settings.r#type});
+    if settings.r#type == ArgumentType::Array {
+        schema["items"] = json!({"type": settings.items.unwrap_or(ItemType::String)});
+    }
+    let number = |bound: f64| -> Value {
+        #[expect(clippy::cast_possible_truncation, reason = "whole and small")]
+        if bound.fract() == 0.0 && bound.abs() < 1e15 {
+            (bound as i64).into()
+        } else {
+            bound.into()
+        }
+    };
+    for (key, value) in [
+        ("description", settings.description.clone().map(Value::from)),
+        ("enum", settings.r#enum.clone().map(Value::from)),
+        ("default", settings.default.clone()),
+        ("minimum", settings.minimum.map(number)),
+        ("maximum", settings.maximum.map(number)),
+        ("minLength", settings.min_length.map(Value::from)),
+        ("maxLength", settings.max_length.map(Value::from)),
+        ("minItems", settings.min_items.map(Value::from)),
+        ("maxItems", settings.max_items.map(Value::from)),
+    ] {
+        if let Some(value) = value {
+            schema[key] = value;
+        }
+    }
+    schema
+}
+
+impl Defaults {
+    /// The same with what `tool` says.
+    fn with(&self, tool: &ToolSettings) -> Self {
+        let number = |said: Option<f64>, default: f32| said.map_or(default, ranges::to_f32);
+        let limit = self.max_tokens_limit.unwrap_or(u32::MAX);
+        Self {
+            max_tokens: tool.max_tokens.unwrap_or(self.max_tokens).min(limit),
+            max_tokens_limit: self.max_tokens_limit,
+            temperature: number(tool.temperature, self.temperature),
+            top_p: number(tool.top_p, self.top_p),
+            top_k: tool.top_k.unwrap_or(self.top_k),
+            min_p: number(tool.min_p, self.min_p),
+            repeat_penalty: number(tool.repeat_penalty, self.repeat_penalty),
+            presence_penalty: number(tool.presence_penalty, self.presence_penalty),
+            frequency_penalty: number(tool.frequency_penalty, self.frequency_penalty),
+            repeat_last_n: tool.repeat_last_n.unwrap_or(self.repeat_last_n),
+            seed: tool.seed.map_or(self.seed, |seed| u32::try_from(seed).ok()),
+            stop: tool.stop.clone().unwrap_or_else(|| self.stop.clone()),
+            system: tool.system.clone().or_else(|| self.system.clone()),
+            prompt_suffix: self.prompt_suffix.clone(),
+            thinking: tool.thinking.unwrap_or(self.thinking),
+            deadline: tool
+                .deadline
+                .map_or(self.deadline, |deadline| Some(deadline.0)),
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Tools without code: declared arguments → a prompt, and an answer that is text, one of several choices, or JSON by a schema.
+
+pub mod prompt;
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::answering::{Answering, Question};
+use super::arguments::ArgumentError;
+use super::structured::AnswerSchema;
+use super::{Arguments, Superseded, ToolCall, ToolDescription, ToolOutput};
+use crate::config::tool::{Answer, Argument};
+use crate::config::{ToolConfig, shape};
+use crate::engine::{Conversation, Message, Role};
+use prompt::PromptTemplate;
+
+/// A tool of `[tools.NAME]`.
+#[derive(Debug)]
+pub struct TypedTool {
+    config: ToolConfig,
+    template: PromptTemplate,
+    answer: Option<Arc<AnswerSchema>>,
+    answering: Answering,
+}
+
+impl TypedTool {
+    /// The tool of `config`.
+    ///
+    /// # Errors
+    /// What is wrong with its template or schema, and of which key.
+    pub fn new(config: &ToolConfig, answering: Answering) -> Result<Self, (&'static str, String)> {
+        let names: Vec<&str> = config
+            .arguments
+            .iter()
+            .map(|argument| argument.name.as_str())
+            .collect();
+        let template =
+            PromptTemplate::new(&config.prompt, &names).map_err(|cause| ("prompt", cause))?;
+        let key = match config.answer {
+            Answer::Choice(_) => "choices",
+            _ => "output",
+        };
+        let answer = AnswerSchema::of(&config.answer).map_err(|fault| (key, fault.to_string()))?;
+        Ok(Self {
+            config: config.clone(),
+            template,
+            answer: answer.map(Arc::new),
+            answering,
+        })
+    }
+
+    /// The tool's name.
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// Answers a call. Dropping the future cancels it.
+    ///
+    /// # Errors
+    /// The tool is another one now.
+    pub async fn call(
+        &self,
+        arguments: Arguments,
+        call: ToolCall,
+    ) -> Result<ToolOutput, Superseded> {
+        let prompt = self
+            .values(arguments)
+            .map_err(|error| error.to_string())
+            .and_then(|values| {
+                let refused = |cause| format!("the tool's prompt could not be made: {cause}");
+                self.template.render(&values).map_err(refused)
+            });
+        let content = match prompt {
+            Ok(content) => content,
+            Err(error) => return Ok(ToolOutput::error(error)),
+        };
+        let defaults = &self.config.defaults;
+        let question = Question {
+            conversation: Conversation {
+                messages: super::chat::with_system(
+                    vec![Message {
+                        role: Role::User,
+                        content,
+                    }],
+                    defaults.system.as_deref(),
+                    defaults.prompt_suffix.clone(),
+                ),
+                thinking: defaults.thinking,
+                json_schema: None,
+            },
+            max_tokens: defaults.max_tokens,
+            sampling: defaults.sampling(),
+            stop: defaults.stop.clone(),
+            deadline: defaults.deadline,
+            answer: self.answer.clone(),
+        };
+        self.answering.answer(question, call).await
+    }
+
+    /// The arguments of a call, checked, with the defaults of those that it does not give.
+    fn values(&self, mut given: Arguments) -> Result<Map<String, Value>, ArgumentError> {
+        let names = || {
+            self.config
+                .arguments
+                .iter()
+                .map(|known| known.name.as_str())
+        };
+        if let Some(unknown) = given.keys().find(|key| !names().any(|name| name == *key)) {
+            return Err(ArgumentError::says(format!(
+                "`{unknown}` is not an argument of this tool; {}",
+                shape::suggestion(unknown, &names().collect::<Vec<_>>())
+            )));
+        }
+        let value = |argument: &Argument| {
+            let name = &argument.name;
+            let given = given.remove(name).filter(|value| !value.is_null());
+            let Some(value) = given.map(|value| whole(value, &argument.schema)) else {
+                let default = argument.default.clone();
+                let default = default.ok_or_else(|| {
+                    ArgumentError::says(format!("`{name}` is missing: it has no default"))
+                })?;
+                return Ok((name.clone(), default));
+            };
+            shape::check(&argument.schema, &value)
+                .map_err(|allowed| ArgumentError::says(format!("`{name}`: must be {allowed}")))?;
+            Ok((name.clone(), value))
+        };
+        self.config.arguments.iter().map(value).collect()
+    }
+
+    /// What clients are told of the tool.
+    pub fn description(&self) -> ToolDescription {
+        let config = &self.config;
+        let properties: Map<String, Value> = config
+            .arguments
+            .iter()
+            .map(|argument| (argument.name.clone(), argument.schema.clone()))
+            .collect();
+        let required: Vec<&str> = config
+            .arguments
+            .iter()
+            .filter(|argument| argument.default.is_none())
+            .map(|argument| argument.name.as_str())
+            .collect();
+        let title = config.title.clone();
+        ToolDescription {
+            name: config.name.clone(),
+            title: title.unwrap_or_else(|| config.name.clone()),
+            description: config.description.clone().unwrap_or_else(|| {
+                format!(
+                    "Asks the local language model {} by a prepared prompt.",
+                    self.answering.model
+                )
+            }),
+            input_schema: json!({
+                "type": "object",
+                "properties": properties,
+                "required": required,
+                "additionalProperties": false,
+            }),
+            output_schema: self.answer.as_ref().map(|answer| answer.written.clone()),
+        }
+    }
+}
+
+/// 3.0 is 3 where a whole number is wanted.
+fn whole(value: Value, schema: &Value) -> Value {
+    let number = value
+        .as_f64()
+        .filter(|number| number.fract() == 0.0 && number.abs() < 1e15);
+    match number {
+        #[expect(clippy::cast_possible_truncation, reason = "whole and small")]
+        Some(number) if schema["type"] == "integer" => (number as i64).into(),
+        _ => value,
+    }
+}

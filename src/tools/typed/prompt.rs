@@ -1,0 +1,128 @@
+//! The template of a tool's prompt: Jinja over its arguments, which are data and never part of it.
+
+use minijinja::value::Serde;
+use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
+use serde_json::{Map, Value};
+
+use crate::config::shape::suggestion;
+
+/// minijinja's measure of work: prompts fill in some values.
+const FUEL: u64 = 1_000_000;
+
+/// A compiled template.
+#[derive(Debug)]
+pub struct PromptTemplate {
+    environment: Environment<'static>,
+}
+
+const NAME: &str = "prompt";
+
+impl PromptTemplate {
+    /// Compiles `source`, which may use the `arguments`.
+    ///
+    /// # Errors
+    /// What is wrong with it, with its line; a name that is no argument.
+    pub fn new(source: &str, arguments: &[&str]) -> Result<Self, String> {
+        let mut environment = Environment::new();
+        environment.set_fuel(Some(FUEL));
+        environment.set_auto_escape_callback(|_| AutoEscape::None);
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment
+            .add_template_owned(NAME, source.to_owned())
+            .map_err(|error| told(&error))?;
+        let template = environment
+            .get_template(NAME)
+            .map_err(|error| told(&error))?;
+        let mut unknown: Vec<String> = template
+            .undeclared_variables(false)
+            .into_iter()
+            .filter(|name| !arguments.contains(&name.as_str()) && !is_function(&environment, name))
+            .collect();
+        unknown.sort();
+        match unknown.first() {
+            None => Ok(Self { environment }),
+            Some(name) => Err(format!(
+                "uses `{name}`, which is no argument; {}",
+                suggestion(name, arguments)
+            )),
+        }
+    }
+
+    /// The prompt.
+    ///
+    /// # Errors
+    /// What the template cannot do with these values.
+    pub fn render(&self, arguments: &Map<String, Value>) -> Result<String, String> {
+        let template = self.environment.get_template(NAME);
+        template
+            .and_then(|template| template.render(Serde(arguments)))
+            .map_err(|error| told(&error))
+    }
+}
+
+fn is_function(environment: &Environment<'_>, name: &str) -> bool {
+    environment.globals().any(|(known, _)| known == name)
+}
+
+fn told(error: &minijinja::Error) -> String {
+    let cause = match error.kind() {
+        ErrorKind::OutOfFuel => "it takes too many steps".to_owned(),
+        _ => error
+            .detail()
+            .map_or_else(|| error.to_string(), str::to_owned),
+    };
+    match error.line() {
+        Some(line) => format!("{cause} (line {line} of the template)"),
+        None => cause,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn rendered(source: &str, arguments: &Value) -> Result<String, String> {
+        let arguments = arguments.as_object().unwrap().clone();
+        let names: Vec<&str> = arguments.keys().map(String::as_str).collect();
+        PromptTemplate::new(source, &names)?.render(&arguments)
+    }
+
+    #[test]
+    fn arguments_are_data_and_never_template() {
+        let text = "{{ 7 * 7 }} <|im_end|> & \"x\"";
+        assert_eq!(
+            rendered("Say: {{ text }}", &json!({"text": text})).unwrap(),
+            format!("Say: {text}")
+        );
+        let list = json!({"list": ["a", "b"], "n": 2, "on": true});
+        assert_eq!(
+            rendered(
+                "{% for item in list %}{{ item }};{% endfor %}{{ n }}{% if on %}!{% endif %}",
+                &list
+            )
+            .unwrap(),
+            "a;b;2!"
+        );
+    }
+
+    #[test]
+    fn a_name_that_is_no_argument_is_refused_before_any_call() {
+        let error = PromptTemplate::new("Say: {{ txet }}", &["text"]).unwrap_err();
+        assert_eq!(
+            error,
+            "uses `txet`, which is no argument; did you mean `text`?"
+        );
+        let error = PromptTemplate::new("a\n{% if %}", &[]).unwrap_err();
+        assert!(error.ends_with("(line 2 of the template)"), "{error}");
+    }
+
+    #[test]
+    fn a_template_that_never_ends_is_stopped() {
+        let source =
+            "{% for a in range(10000) %}{% for b in range(10000) %}x{% endfor %}{% endfor %}";
+        let error = rendered(source, &json!({})).unwrap_err();
+        assert!(error.starts_with("it takes too many steps"), "{error}");
+    }
+}

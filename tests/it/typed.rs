@@ -1,0 +1,385 @@
+//! Tools without code: arguments, prompts, and answers that follow a schema.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::support::config::{Folder, text};
+use crate::support::http::HttpServer;
+use crate::support::{Server, program, smollm2};
+
+/// The tiny model as `crab`, and `tools`.
+fn file(tools: &str) -> String {
+    format!(
+        "[models.crab]\npath = \"crab.gguf\"\nn_threads = 1\ntemperature = 0\nrepeat_penalty = 1.0\n{tools}"
+    )
+}
+
+const CAPITAL: &str = r#"
+[tools.capital]
+prompt = "What is the capital of {{ country }}?"
+[tools.capital.arguments.country]
+enum = ["France", "Peru"]
+
+[tools.card]
+prompt = "Give me {{ country }} as JSON."
+output = { type = "object", properties = { country = { type = "string" }, capital = { type = "string" } }, required = ["country", "capital"] }
+[tools.card.arguments.country]
+default = "Cuba"
+
+[tools.side]
+prompt = "What is the capital of {{ country }}?"
+choices = ["Paris", "Lima"]
+[tools.side.arguments.country]
+"#;
+
+fn serve(folder: &Folder) -> Server {
+    let mut command = program();
+    command.current_dir(&folder.0);
+    Server::spawn(command)
+}
+
+fn call(server: &mut Server, tool: &str, arguments: Value) -> Value {
+    let id = server.call_tool(tool, arguments);
+    server.response(id)["result"].clone()
+}
+
+#[test]
+fn a_tool_is_its_prompt_and_its_answer_follows_what_was_declared() {
+    let folder = Folder::new("typed", &file(CAPITAL));
+    let mut server = serve(&folder);
+    let free = call(&mut server, "capital", json!({"country": "Peru"}));
+    assert_eq!(free["content"][0]["text"], "The capital of Peru is Lima.");
+    assert_eq!(free.get("structuredContent"), None);
+    let card = call(&mut server, "card", json!({}));
+    let expected = json!({"country": "Cuba", "capital": "Havana"});
+    assert_eq!(card["structuredContent"], expected);
+    assert_eq!(
+        card["content"][0]["text"],
+        r#"{"country": "Cuba", "capital": "Havana"}"#
+    );
+    let side = call(&mut server, "side", json!({"country": "France"}));
+    assert!(["Paris", "Lima"].contains(&side["content"][0]["text"].as_str().unwrap()));
+    assert_eq!(
+        side["structuredContent"],
+        json!({"choice": side["content"][0]["text"]})
+    );
+}
+
+#[test]
+fn clients_are_told_the_arguments_and_the_answer() {
+    let folder = Folder::new("typed-list", &file(CAPITAL));
+    let mut server = serve(&folder);
+    let id = server.request("tools/list", json!({}));
+    let tools = server.response(id)["result"]["tools"].clone();
+    let find = |name: &str| {
+        let mut tools = tools.as_array().unwrap().iter();
+        tools.find(|tool| tool["name"] == name).unwrap().clone()
+    };
+    let capital = find("capital");
+    let schema = json!({"type": "object", "properties": {"country": {"type": "string", "enum": ["France", "Peru"]}}, "required": ["country"], "additionalProperties": false});
+    assert_eq!(capital["inputSchema"], schema);
+    assert_eq!(capital.get("outputSchema"), None);
+    assert_eq!(find("card")["inputSchema"]["required"], json!([]));
+    assert_eq!(
+        find("card")["outputSchema"]["required"],
+        json!(["country", "capital"])
+    );
+    let choice = json!({"type": "object", "properties": {"choice": {"type": "string", "enum": ["Paris", "Lima"]}}, "required": ["choice"]});
+    assert_eq!(find("side")["outputSchema"], choice);
+}
+
+#[test]
+fn wrong_arguments_are_refused_with_what_is_allowed() {
+    let tools = r#"
+[tools.t]
+prompt = "{{ text }}{{ n }}{{ list }}"
+[tools.t.arguments.text]
+max_length = 3
+[tools.t.arguments.n]
+type = "integer"
+minimum = 1
+maximum = 9
+default = 1
+[tools.t.arguments.list]
+type = "array"
+items = "integer"
+default = []
+"#;
+    let folder = Folder::new("typed-arguments", &file(tools));
+    let mut server = serve(&folder);
+    for (arguments, told) in [
+        (json!({}), "`text` is missing: it has no default"),
+        (
+            json!({"text": null}),
+            "`text` is missing: it has no default",
+        ),
+        (
+            json!({"text": "a", "txt": 1}),
+            "`txt` is not an argument of this tool; did you mean `text`?",
+        ),
+        (
+            json!({"text": "abcd"}),
+            "`text`: must be a string of 0 to 3 characters, found the string \"abcd\"",
+        ),
+        (
+            json!({"text": "a", "n": 10}),
+            "`n`: must be a whole number from 1 to 9, found 10",
+        ),
+        (
+            json!({"text": "a", "list": ["x"]}),
+            "`list`: must be an array of whole numbers, found an array of 1",
+        ),
+    ] {
+        let result = call(&mut server, "t", arguments);
+        assert_eq!(result["isError"], true);
+        assert_eq!(result["content"][0]["text"], told);
+    }
+    let result = call(&mut server, "t", json!({"text": "a", "n": 3.0}));
+    assert_eq!(result.get("isError"), None, "{result}");
+}
+
+#[test]
+fn an_answer_that_is_cut_is_an_error_and_never_half_a_json() {
+    let tools = CAPITAL.replace("output =", "max_tokens = 8\noutput =");
+    let folder = Folder::new("typed-cut", &file(&tools));
+    let mut server = serve(&folder);
+    let result = call(&mut server, "card", json!({}));
+    assert_eq!(result["isError"], true);
+    assert_eq!(result.get("structuredContent"), None);
+    assert_eq!(
+        result["content"][0]["text"],
+        "no answer: it was cut after 8 tokens, before its JSON was complete; allow more `max_tokens`, or bound the schema's strings and arrays"
+    );
+}
+
+#[test]
+fn what_is_wrong_with_a_tool_is_told_with_its_place() {
+    let tools = r#"
+[tools.a]
+model = "crap"
+prompt = "x"
+[tools.b]
+prompt = "{{ txet }}"
+[tools.b.arguments.text]
+[tools.c]
+prompt = "x"
+output = { type = "object", properties = { a = { type = "string", uniqueItems = true } } }
+[tools.d]
+output = "{"
+choices = ["x"]
+[tools.e]
+prompt = "x"
+choices = []
+[tools.f]
+prompt = "x"
+[tools.f.arguments.n]
+type = "integer"
+max_length = 3
+default = "x"
+[tools.crab]
+prompt = "x"
+"#;
+    let folder = Folder::new("typed-wrong", &file(tools));
+    let output = folder.run(&["config", "check"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    insta::assert_snapshot!(text(output.stderr));
+    // Found only where the rest is right.
+    let tools = "[tools.b]\nprompt = \"{{ txet }}\"\n[tools.b.arguments.text]\n";
+    let folder = Folder::new("typed-template", &file(tools));
+    insta::assert_snapshot!(text(folder.run(&["config", "check"], &[]).stderr), @r#"
+    error: `tools.b.prompt`: uses `txet`, which is no argument; did you mean `text`?
+     --> ./llama-mcp-server.toml:7:10
+      |
+    7 | prompt = "{{ txet }}"
+      |          ^^^^^^^^^^^^
+    "#);
+}
+
+#[test]
+fn a_call_of_a_chat_tool_may_bring_its_own_schema() {
+    let mut server = Server::tiny(&[]);
+    let schema = json!({"type": "object", "properties": {"country": {"type": "string"}, "capital": {"type": "string"}}, "required": ["country", "capital"]});
+    let ask = |schema: Value| json!({"text": "Give me Cuba as JSON.", "temperature": 0, "json_schema": schema});
+    let result = call(&mut server, "chat", ask(schema));
+    assert_eq!(
+        result["structuredContent"],
+        json!({"country": "Cuba", "capital": "Havana"})
+    );
+    let refused = call(
+        &mut server,
+        "chat",
+        ask(json!({"type": "object", "minProperties": 1})),
+    );
+    assert_eq!(refused["isError"], true);
+    let told = refused["content"][0]["text"].as_str().unwrap();
+    assert!(
+        told.starts_with("`json_schema`: it cannot be enforced at `#/minProperties`: `minProperties` is not enforced for object"),
+        "{told}"
+    );
+}
+
+#[test]
+fn an_edit_of_a_tool_is_live() {
+    let folder = Folder::new("typed-live", &file(CAPITAL));
+    let mut server = serve(&folder);
+    let id = server.request("initialize", json!({}));
+    server.response(id);
+    let edited = CAPITAL.replace(
+        "What is the capital of {{ country }}?",
+        "Say something in Unicode.",
+    );
+    std::fs::write(folder.0.join("llama-mcp-server.toml"), file(&edited)).unwrap();
+    server.wait_for_log("tool capital: live (prompt)");
+    let result = call(&mut server, "capital", json!({"country": "Peru"}));
+    assert!(
+        result["content"][0]["text"]
+            .as_str()
+            .unwrap()
+            .starts_with("こんにちは"),
+        "{result}"
+    );
+}
+
+#[test]
+fn every_example_tool_answers() {
+    let example =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/typed-tools/llama-mcp-server.toml");
+    let mut command = program();
+    command.arg("--config").arg(example);
+    let mut server = Server::spawn(command);
+    let story = "Anna is 34 years old. She lives in Lisbon and works as a nurse.";
+    let summary = call(
+        &mut server,
+        "summarise",
+        json!({"text": story, "sentences": 1}),
+    );
+    assert_eq!(summary.get("isError"), None, "{summary}");
+    let choice = call(
+        &mut server,
+        "classify",
+        json!({"review": "I love it. Best purchase ever!"}),
+    );
+    assert_eq!(choice["structuredContent"], json!({"choice": "positive"}));
+    let person = call(&mut server, "extract", json!({"text": story}));
+    assert_eq!(person["structuredContent"]["age"], 34, "{person}");
+    let german = call(
+        &mut server,
+        "translate",
+        json!({"text": "Good morning", "language": "German"}),
+    );
+    assert_eq!(german.get("isError"), None, "{german}");
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "the rate of errors is for people")]
+fn over_two_hundred_random_prompts_forced_answers_are_right_or_an_error() {
+    let text = format!(
+        r#"
+[models.small]
+path = '{}'
+tool = false
+max_tokens = 100
+seed = -1
+[tools.choice]
+prompt = "{{{{ text }}}}"
+choices = ["yes", "no", "perhaps; who knows?", "ü\"{{}}"]
+[tools.json]
+prompt = "{{{{ text }}}}"
+output = {{ type = "object", properties = {{ name = {{ type = "string", maxLength = 20 }}, tags = {{ type = "array", items = {{ enum = ["a", "b"] }}, maxItems = 4 }}, score = {{ type = "integer", minimum = 0, maximum = 100 }}, born = {{ type = ["string", "null"], pattern = "^[12][0-9]{{3}}$" }} }}, required = ["name", "tags", "score", "born"] }}
+[tools.choice.arguments.text]
+[tools.json.arguments.text]
+"#,
+        smollm2().display()
+    );
+    let words = [
+        "river",
+        "why",
+        "{",
+        "\"",
+        "42",
+        "Paris",
+        "\n",
+        "<|im_end|>",
+        "答え",
+        "is",
+        "the",
+    ];
+    for temperature in ["0.7", "1.5"] {
+        let folder = Folder::new("random", &text);
+        let mut command = program();
+        let set = [
+            format!("models.small.temperature={temperature}"),
+            "models.small.parallel=8".into(),
+        ];
+        command
+            .current_dir(&folder.0)
+            .args(["--set", &set[0], "--set", &set[1]]);
+        let server = HttpServer::of(command);
+        let errors: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8_usize)
+                .map(|n| {
+                    let mut client = server.client();
+                    scope.spawn(move || {
+                        let mut errors = 0;
+                        for turn in 0..25 {
+                            let pick =
+                                |k: usize| words[(n * 31 + turn * 7 + k * k * 13) % words.len()];
+                            let prompt = (0..8).map(pick).collect::<Vec<_>>().join(" ");
+                            let tool = ["choice", "json"][turn % 2];
+                            let params = json!({"name": tool, "arguments": {"text": prompt}});
+                            let answer = client.request("tools/call", params);
+                            errors += usize::from(!is_right(tool, &answer["result"]));
+                        }
+                        errors
+                    })
+                })
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .sum()
+        });
+        println!("temperature {temperature}: {errors} of 200 forced answers were errors");
+        assert!(errors < 20, "{errors} errors at {temperature}");
+    }
+}
+
+/// Whether there is an answer: then it must be right, else an error that says why.
+fn is_right(tool: &str, result: &Value) -> bool {
+    let value = &result["structuredContent"];
+    if result["isError"] == true {
+        let told = result["content"][0]["text"].as_str().unwrap();
+        assert!(
+            told.starts_with("no answer:") && value.is_null() && tool == "json",
+            "{result}"
+        );
+        return false;
+    }
+    if tool == "choice" {
+        let choices = ["yes", "no", "perhaps; who knows?", "ü\"{}"];
+        assert!(
+            choices.contains(&value["choice"].as_str().unwrap()),
+            "{result}"
+        );
+        return true;
+    }
+    assert_eq!(
+        serde_json::from_str::<Value>(result["content"][0]["text"].as_str().unwrap()).unwrap(),
+        *value
+    );
+    assert!(
+        value["name"].as_str().unwrap().chars().count() <= 20,
+        "{value}"
+    );
+    assert!(
+        (0..=100).contains(&value["score"].as_i64().unwrap()),
+        "{value}"
+    );
+    let tags = value["tags"].as_array().unwrap();
+    assert!(
+        tags.len() <= 4 && tags.iter().all(|tag| tag == "a" || tag == "b"),
+        "{value}"
+    );
+    true
+}
