@@ -79,7 +79,8 @@ async fn serve(
         tracing::warn!("what follows does not work, the server runs without it\n{doubt}");
     }
     let ending = Ending::default();
-    end_on_signal(ending.clone()).context("could not listen to signals")?;
+    let has_file = checked.layers.file.is_some();
+    end_on_signal(ending.clone(), has_file).context("could not listen to signals")?;
     // Before a model is loaded: a port that is in use is told at once.
     let http = match &checked.config.transport {
         Transport::Stdio => None,
@@ -95,8 +96,11 @@ async fn serve(
     let (dispatcher, registry) = (Arc::clone(&live.dispatcher), Arc::clone(&live.registry));
     let rules = live.http.as_ref().map(watch::Sender::subscribe);
     if let Some(reloader) = Reloader::new(sources, checked, live) {
+        let drain = ending.drain.clone();
         tokio::spawn(async move {
-            if let Err(error) = reloader.run().await {
+            // At the end nothing begins any more.
+            let ran = drain.run_until_cancelled(reloader.run()).await;
+            if let Some(Err(error)) = ran {
                 tracing::warn!(%error, "edits of the configuration are not taken over");
             }
         });
@@ -124,8 +128,8 @@ pub struct Live {
     launcher: Launcher,
     registry: Arc<Registry>,
     dispatcher: Arc<Dispatcher>,
-    /// The editions of the models in force.
-    editions: Vec<Edition>,
+    /// Those that were loaded without a call.
+    preloaded: Vec<Edition>,
     http: Option<watch::Sender<Arc<HttpConfig>>>,
 }
 
@@ -139,7 +143,7 @@ impl Live {
             launcher,
             registry,
             dispatcher: Arc::new(Dispatcher::new(Catalog::default())),
-            editions: Vec::new(),
+            preloaded: Vec::new(),
             http: http.map(watch::Sender::new),
         };
         live.apply(config);
@@ -161,12 +165,14 @@ impl Live {
         // Before the former models take no more calls: a call that they refuse finds this one.
         self.dispatcher.replace(catalog);
         self.registry.retire_all_but(&editions);
-        for (model, edition) in config.models.iter().zip(&editions) {
-            if model.preload && !self.editions.contains(edition) {
+        let models = config.models.iter().zip(editions);
+        let preloaded: Vec<_> = models.filter(|(model, _)| model.preload).collect();
+        for (model, edition) in &preloaded {
+            if !self.preloaded.contains(edition) {
                 self.registry.preload(&model.name, *edition);
             }
         }
-        self.editions = editions;
+        self.preloaded = preloaded.into_iter().map(|(_, edition)| edition).collect();
     }
 }
 
@@ -178,24 +184,28 @@ fn could_not_listen(http: &HttpConfig) -> String {
     )
 }
 
-/// SIGTERM and SIGINT (Ctrl-C elsewhere).
-fn end_on_signal(ending: Ending) -> std::io::Result<()> {
+/// SIGTERM and SIGINT (Ctrl-C elsewhere); without a file that could be read again also SIGHUP, as when a terminal is closed.
+fn end_on_signal(ending: Ending, has_file: bool) -> std::io::Result<()> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
         tokio::spawn(async move {
             for token in [ending.drain, ending.stop] {
                 tokio::select! {
                     _ = terminate.recv() => {}
                     _ = interrupt.recv() => {}
+                    _ = hangup.recv(), if !has_file => {}
                 }
                 tracing::info!("ending by a signal");
                 token.cancel();
             }
         });
     }
+    #[cfg(not(unix))]
+    let _ = has_file;
     #[cfg(not(unix))]
     tokio::spawn(async move {
         for token in [ending.drain, ending.stop] {

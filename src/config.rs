@@ -193,6 +193,28 @@ impl Config {
     }
 }
 
+impl Config {
+    /// What runs when a server that runs by this is told `new`: what waits for a restart stays as it is.
+    #[must_use]
+    pub fn with_live_keys_of(&self, new: Self) -> Self {
+        let transport = match (&self.transport, &new.transport) {
+            (Transport::Http(old), Transport::Http(new)) => {
+                Transport::Http(old.with_live_keys_of(new))
+            }
+            (old, _) => old.clone(),
+        };
+        Self {
+            transport,
+            log: LogSettings {
+                log_prompts: new.log.log_prompts,
+                ..self.log.clone()
+            },
+            watch: self.watch,
+            ..new
+        }
+    }
+}
+
 /// Two tools of one name: clients could not tell them apart.
 fn check_tool_names(settings: &ConfigFile, layers: &mut Layers) {
     let mut owners: HashMap<&str, &str> = HashMap::new();

@@ -50,6 +50,9 @@ fn serve(cli: Cli) -> Result<ExitCode, Failure> {
     if let Some(command) = cli.command {
         return commands::run(command, &around).map_err(Failure::Run);
     }
+    if let Err(error) = process::survive_hangup() {
+        return Err(Failure::Run(error.into()));
+    }
     let output = take_stdout()?;
     let typed = cli.source.into_overrides(cli.models);
     let checked = check::load(&typed, &around).map_err(Failure::Config)?;

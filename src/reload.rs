@@ -16,6 +16,7 @@ use tokio::sync;
 use crate::app::Live;
 use crate::check::{self, Checked};
 use crate::config::diff::ConfigDiff;
+use crate::config::interpolate::read_text;
 use crate::config::{Config, ConfigError, Overrides, Surroundings};
 use watch::Causes;
 
@@ -51,7 +52,7 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    /// Of what is in force at the start. None where no file is.
+    /// Of what is in force at the start. None where that is of no file.
     pub fn new(mut sources: Sources, checked: Checked, live: Live) -> Option<Self> {
         let file = checked.layers.file.as_ref()?.path.clone();
         // The one that was found stays the one.
@@ -106,13 +107,17 @@ impl Reloader {
     fn apply(&mut self, checked: Checked) {
         let diff = ConfigDiff::between(&self.config, &checked.config);
         self.live.apply(&checked.config);
-        tracing::info!("an edit of the configuration is in force\n{diff}");
+        if diff == ConfigDiff::default() {
+            tracing::info!("the configuration was read again: nothing changes");
+        } else {
+            tracing::info!("an edit of the configuration is in force\n{diff}");
+        }
         for doubt in &checked.doubts {
             tracing::warn!("what follows does not work, the server runs without it\n{doubt}");
         }
         let file = self.files[0].clone();
         self.files = files_of(file, &checked);
-        self.config = checked.config;
+        self.config = self.config.with_live_keys_of(checked.config);
         self.status.send_replace(Status {
             applied: Some(SystemTime::now()),
             failure: None,
@@ -146,7 +151,7 @@ fn files_of(file: PathBuf, checked: &Checked) -> Vec<PathBuf> {
 fn content_of(files: &[PathBuf]) -> u64 {
     let mut hasher = DefaultHasher::new();
     for file in files {
-        std::fs::read(file).ok().hash(&mut hasher);
+        read_text(file).ok().hash(&mut hasher);
     }
     hasher.finish()
 }

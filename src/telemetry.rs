@@ -18,8 +18,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 /// llama.cpp tells a hundred lines about every load, and warns of what is no fault here (a cache for several calls is
-/// larger than the trained context), so it is quiet where nobody asks.
-const QUIET_LLAMA: &str = "llama-cpp-2=error";
+/// larger than the trained context), so it is quiet where nobody asks. The watcher of files tells what becomes of its own
+/// handles.
+const QUIET_LLAMA: &str = "llama-cpp-2=error,notify=error";
 
 /// What a worker of the server that logs at `level` is told by `RUST_LOG`; none where that says it already.
 pub fn worker_level(level: &str) -> Option<(&'static str, String)> {

@@ -9,6 +9,7 @@ use subtle::ConstantTimeEq;
 
 use super::address::Address;
 use super::file::ServerSettings;
+use super::interpolate::read_text;
 use super::load::Layers;
 use super::ranges;
 
@@ -41,9 +42,10 @@ impl HttpConfig {
         let host = server.host.as_str();
         let addresses = addresses_of(host, server.port).unwrap_or_else(|error| {
             let hint = "`127.0.0.1` is this machine alone, `0.0.0.0` all its addresses";
+            let host = layers.quoted(&at("host"), host);
             layers.problem_at(
                 &at("host"),
-                format!("no address for `{host}`: {error}"),
+                format!("no address for {host}: {error}"),
                 Some(hint.into()),
             );
             Vec::new()
@@ -97,15 +99,28 @@ impl HttpConfig {
 }
 
 impl HttpConfig {
-    /// The same with what of `new` counts without a restart: all that is checked with each request.
+    /// The same with what of `new` counts without a restart: all that is checked with each request. A token stays where `new`
+    /// has none and is for this machine alone, while the server still listens to others.
     #[must_use]
     pub fn with_live_keys_of(&self, new: &Self) -> Self {
+        let would_open = !self.is_local() && new.is_local() && new.auth.is_none();
         Self {
             host: self.host.clone(),
             addresses: self.addresses.clone(),
             max_sessions: self.max_sessions,
+            auth: if would_open {
+                self.auth.clone()
+            } else {
+                new.auth.clone()
+            },
             ..new.clone()
         }
+    }
+
+    fn is_local(&self) -> bool {
+        self.addresses
+            .iter()
+            .all(|address| address.ip().is_loopback())
     }
 }
 
@@ -189,13 +204,14 @@ fn token_of(server: &ServerSettings, layers: &mut Layers) -> Option<BearerToken>
     }
     let (key, token) = match (&server.auth, &server.auth_file) {
         (None, None) => return None,
-        (auth, Some(file)) if auth.is_none() || layers.is_above(&at("auth_file"), &at("auth")) => (
-            "auth_file",
-            std::fs::read_to_string(file).map_err(|error| {
+        (auth, Some(file)) if auth.is_none() || layers.is_above(&at("auth_file"), &at("auth")) => {
+            layers.files.push(file.clone());
+            let token = read_text(file).map_err(|error| {
                 let file = layers.quoted(&at("auth_file"), &file.display().to_string());
                 format!("could not read {file}: {error}")
-            }),
-        ),
+            });
+            ("auth_file", token)
+        }
         (auth, _) => ("auth", Ok(auth.clone().unwrap_or_default())),
     };
     match token
@@ -276,6 +292,17 @@ mod tests {
             Transport::Http(http) => http,
             Transport::Stdio => panic!("http was asked for"),
         })
+    }
+
+    #[test]
+    fn an_edit_never_takes_the_token_of_a_server_that_others_reach() {
+        let open = [("host", "0.0.0.0"), ("auth", "token")];
+        let running = resolve(&open, None).unwrap();
+        let local = resolve(&[], None).unwrap();
+        let after = running.with_live_keys_of(&local);
+        assert_eq!((after.auth, after.host), (running.auth, running.host));
+        let other = resolve(&[("auth", "other")], None).unwrap();
+        assert_eq!(other.with_live_keys_of(&local).auth, None);
     }
 
     #[test]

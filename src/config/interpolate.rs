@@ -1,10 +1,24 @@
 //! `${env:NAME}`, `${env:NAME:-default}` and `${file:PATH}` in the texts of a file; `$${` is `${` itself.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The longest file that is put into a text: templates and prompts have some kilobytes.
 const MAX_FILE: u64 = 1 << 20;
+
+/// The text of a file of the configuration.
+///
+/// # Errors
+/// One that is missing, too long, or no file at all: a pipe would be read for ever.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_file() || metadata.len() > MAX_FILE {
+        let text = format!("it is no file of at most {MAX_FILE} bytes");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    std::fs::read_to_string(path)
+}
 
 /// What texts may name.
 #[derive(Debug)]
@@ -99,16 +113,7 @@ fn value_of(name: &str, names: &mut Names<'_>) -> Result<String, Unresolved> {
         }
         Some(("file", path)) => {
             let path = names.folder.join(path);
-            if std::fs::metadata(&path).is_ok_and(|file| !file.is_file() || file.len() > MAX_FILE) {
-                return Err(Unresolved {
-                    message: format!(
-                        "`{}` is no file of at most {MAX_FILE} bytes",
-                        path.display()
-                    ),
-                    hint: None,
-                });
-            }
-            let text = std::fs::read_to_string(&path).map_err(|error| Unresolved {
+            let text = read_text(&path).map_err(|error| Unresolved {
                 message: format!("could not read `{}`: {error}", path.display()),
                 hint: None,
             })?;

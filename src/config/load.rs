@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::address::Address;
 use super::file::ConfigFile;
-use super::interpolate::{Names, interpolate};
+use super::interpolate::{Names, interpolate, read_text};
 use super::problem::{Origin, Problem};
 use super::shape::{Fault, Shape, nearest};
 use super::source::Source;
@@ -93,7 +93,7 @@ impl Layers {
     }
 
     fn add_file(&mut self, path: &Path, variables: &BTreeMap<String, String>) {
-        let text = match std::fs::read_to_string(path) {
+        let text = match read_text(path) {
             Ok(text) => text,
             Err(error) => {
                 let message = format!(

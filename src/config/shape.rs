@@ -88,6 +88,9 @@ fn without_null(schema: &mut Schema) {
             schema.insert("type".into(), single);
         }
     }
+    if let Some(Value::Array(options)) = schema.get_mut("enum") {
+        options.retain(|option| !option.is_null());
+    }
     if schema
         .get("default")
         .is_some_and(|default| default.is_null() || default.is_object())
@@ -166,6 +169,7 @@ impl Shape {
         let example = schema
             .get("default")
             .or_else(|| schema.get("examples")?.get(0))
+            .or_else(|| schema.get("enum")?.get(0))
             .cloned();
         example.unwrap_or_else(
             || match (schema["type"].as_str(), schema["format"].as_str()) {

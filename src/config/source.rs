@@ -87,7 +87,10 @@ impl Source {
         words.any(|word| {
             // `auto` is a likely value of other keys.
             (word != "auto" && strsim::osa_distance(word, "auth") <= 1)
-                || matches!(word, "token" | "secret" | "password")
+                || matches!(
+                    word,
+                    "token" | "secret" | "password" | "passwd" | "bearer" | "key" | "apikey"
+                )
         })
     }
 

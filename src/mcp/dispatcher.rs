@@ -36,7 +36,16 @@ pub struct Dispatcher {
     catalog: RwLock<Arc<Catalog>>,
     /// How often what clients are told of the tools has changed.
     changes: watch::Sender<u64>,
-    in_flight: Mutex<HashMap<(ConnectionId, RequestId), CancellationToken>>,
+    in_flight: Mutex<HashMap<(ConnectionId, RequestId), Ends>>,
+}
+
+/// The end of a request in flight.
+#[derive(Debug, Clone, Default)]
+struct Ends {
+    /// It is to end.
+    cancelled: CancellationToken,
+    /// It has ended, and holds nothing any more.
+    gone: CancellationToken,
 }
 
 impl Dispatcher {
@@ -70,7 +79,7 @@ impl Dispatcher {
     }
 
     /// Takes a message. The future gives what is to be sent back: nothing for a notification, or for a request that was
-    /// cancelled.
+    /// cancelled. That of a cancel ends when its request has ended: what is read behind it finds its place free.
     pub fn dispatch(
         self: &Arc<Self>,
         connection: &ConnectionId,
@@ -78,6 +87,7 @@ impl Dispatcher {
         peer: Arc<dyn Peer>,
     ) -> impl Future<Output = Option<Outgoing>> + Send + use<> {
         let received = Instant::now();
+        let mut cancelled = None;
         let begun = match message {
             Message::Request(request) => Some((
                 request.id.clone(),
@@ -85,13 +95,16 @@ impl Dispatcher {
                     .map(|entry| (entry, request)),
             )),
             Message::Notification(notification) => {
-                self.notified(connection, &notification);
+                cancelled = self.notified(connection, &notification);
                 None
             }
             Message::Response => None,
         };
         let dispatcher = Arc::clone(self);
         async move {
+            if let Some(Ends { gone, .. }) = cancelled {
+                gone.cancelled().await;
+            }
             let (id, entry) = begun?;
             let (entry, request) = match entry {
                 Ok(entered) => entered,
@@ -100,7 +113,7 @@ impl Dispatcher {
             let client = entry.key.0.clone();
             tokio::select! {
                 // A cancelled request gets no response (basic/utilities/cancellation).
-                () = entry.cancelled.cancelled() => None,
+                () = entry.ends.cancelled.cancelled() => None,
                 result = dispatcher.handle(client, request, peer, received) => Some(match result {
                     Ok(result) => Outgoing::Result(id, result),
                     Err(error) => Outgoing::Error(Some(id), error),
@@ -115,9 +128,9 @@ impl Dispatcher {
             .in_flight
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        for ((owner, _), cancelled) in in_flight.iter() {
+        for ((owner, _), ends) in in_flight.iter() {
             if connection == owner {
-                cancelled.cancel();
+                ends.cancelled.cancel();
             }
         }
     }
@@ -138,35 +151,34 @@ impl Dispatcher {
                 "a request with this `id` is still in flight",
             ));
         }
-        let cancelled = CancellationToken::new();
-        in_flight.insert(key.clone(), cancelled.clone());
+        let ends = Ends::default();
+        in_flight.insert(key.clone(), ends.clone());
         Ok(InFlight {
             dispatcher: Arc::clone(self),
             key,
-            cancelled,
+            ends,
         })
     }
 
-    fn notified(&self, connection: &ConnectionId, notification: &Notification) {
+    /// The request that a notification cancelled, if any.
+    fn notified(&self, connection: &ConnectionId, notification: &Notification) -> Option<Ends> {
         if notification.method != "notifications/cancelled" {
-            return;
+            return None;
         }
         let id = notification
             .params
             .get("requestId")
             .cloned()
             .unwrap_or_default();
-        let Ok(id) = serde_json::from_value::<RequestId>(id) else {
-            return;
-        };
+        let id = serde_json::from_value::<RequestId>(id).ok()?;
         let in_flight = self
             .in_flight
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         // One that has ended is not there any more, and nothing happens.
-        if let Some(cancelled) = in_flight.get(&(connection.clone(), id)) {
-            cancelled.cancel();
-        }
+        let ends = in_flight.get(&(connection.clone(), id))?;
+        ends.cancelled.cancel();
+        Some(ends.clone())
     }
 
     async fn handle(
@@ -294,7 +306,7 @@ fn to_value(result: &impl serde::Serialize) -> Result<Value, ErrorObject> {
 struct InFlight {
     dispatcher: Arc<Dispatcher>,
     key: (ConnectionId, RequestId),
-    cancelled: CancellationToken,
+    ends: Ends,
 }
 
 impl Drop for InFlight {
@@ -305,5 +317,6 @@ impl Drop for InFlight {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         in_flight.remove(&self.key);
+        self.ends.gone.cancel();
     }
 }

@@ -109,20 +109,22 @@ pub fn room_for(need: u64, occupants: &[Occupant], shared: Shared, free: Option<
     }
 }
 
-/// Which models go because those that are loaded took more than was estimated, and the bytes that all others take where that
-/// is still more than the budget.
-pub fn overrun(occupants: &[Occupant], budget: u64) -> (Vec<Edition>, Option<u64>) {
-    let staying = occupants.iter().filter(|occupant| !occupant.is_ending);
-    let mut memory = sum(staying);
+/// Which models go because those that are loaded are more than may be, by an edit or since one took more than was estimated;
+/// and the bytes that all others take where that is still more than the budget.
+pub fn overrun(occupants: &[Occupant], shared: Shared) -> (Vec<Edition>, Option<u64>) {
+    let staying = || occupants.iter().filter(|occupant| !occupant.is_ending);
+    let (mut memory, mut count) = (sum(staying()), staying().count());
+    let max_loaded = shared.max_loaded.unwrap_or(usize::MAX);
     let mut gone = Vec::new();
     for occupant in longest_idle_first(occupants) {
-        if memory <= budget {
+        if memory <= shared.budget && count <= max_loaded {
             break;
         }
         memory = memory.saturating_sub(occupant.memory);
+        count -= 1;
         gone.push(occupant.model);
     }
-    (gone, Some(memory).filter(|memory| *memory > budget))
+    (gone, Some(memory).filter(|memory| *memory > shared.budget))
 }
 
 /// Those that may go.
@@ -245,9 +247,10 @@ mod tests {
             occupant(B, 30, Some(9), now),
             occupant(C, 60, None, now),
         ];
-        assert_eq!(overrun(&occupants, 120), (vec![], None));
-        assert_eq!(overrun(&occupants, 100), (vec![B], None));
-        let all = vec![B, A];
-        assert_eq!(overrun(&occupants, 50), (all, Some(60)));
+        let beyond = |budget, max_loaded| overrun(&occupants, Shared { budget, max_loaded });
+        assert_eq!(beyond(120, None), (vec![], None));
+        assert_eq!(beyond(100, None), (vec![B], None));
+        assert_eq!(beyond(50, None), (vec![B, A], Some(60)));
+        assert_eq!(beyond(120, Some(2)), (vec![B], None));
     }
 }

@@ -114,9 +114,18 @@ impl Residency {
         }
     }
 
-    /// All models share something else now.
-    pub fn set_shared(&mut self, shared: Shared) {
+    /// All models share something else now: what waits may have room, what idles may have to go.
+    pub fn set_shared(&mut self, shared: Shared, free: Option<u64>, now: Instant) {
         self.shared = shared;
+        self.shrink();
+        self.admit(free, now);
+    }
+
+    /// Ends idle models while more are loaded than may be.
+    fn shrink(&mut self) {
+        let (models, over) = overrun(&self.occupants(), self.shared);
+        self.end_all(&models);
+        self.actions.extend(over.map(Action::OverBudget));
     }
 
     /// No new call gets `model`. Calls that hold it are served to the end; where it still loads, they and those that wait are
@@ -284,9 +293,7 @@ impl Residency {
         *known = memory;
         // Alone it ran, so alone it runs again.
         slot.terms.need = slot.terms.need.max(memory.min(budget));
-        let (models, over) = overrun(&self.occupants(), budget);
-        self.end_all(&models);
-        self.actions.extend(over.map(Action::OverBudget));
+        self.shrink();
     }
 
     fn slot_of(&mut self, worker: WorkerId) -> Option<&mut Slot> {

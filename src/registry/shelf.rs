@@ -113,14 +113,11 @@ impl Shelf {
                 (model, terms)
             })
             .collect();
+        let (free, now) = (process::available_memory(), Instant::now());
         self.change(|state| {
             state.budget = budget;
-            state.residency.set_shared(Shared {
-                budget,
-                max_loaded: shared.max_loaded,
-            });
             state.share_cpus(models.iter().map(|(model, _)| &*model.config));
-            models
+            let editions = models
                 .into_iter()
                 .map(|(model, terms)| {
                     let edition = state.edition_of(&model.config);
@@ -128,7 +125,13 @@ impl Shelf {
                     state.models.insert(edition, model);
                     edition
                 })
-                .collect()
+                .collect();
+            let shared = Shared {
+                budget,
+                max_loaded: shared.max_loaded,
+            };
+            state.residency.set_shared(shared, free, now);
+            editions
         })
     }
 

@@ -3,23 +3,28 @@
 //! Folders are watched, not files: editors and Kubernetes put a new file in the place of the old one, whose news end there.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode};
+use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 
 use crate::config::file::WatchMode;
 
 /// An edit is many changes; it is over when there was none for so long.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// And after so long it is looked at in any case.
+/// And after so long it is looked at in any case, though changes go on.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A file that is being written is waited for so long, where the file system tells that it is closed.
+const WRITING: Duration = Duration::from_secs(10);
 
 /// Between two looks where the file system tells nothing.
 const POLL_EVERY: Duration = Duration::from_secs(2);
@@ -32,24 +37,60 @@ pub(super) struct Causes {
     mode: WatchMode,
     watcher: Option<RecommendedWatcher>,
     watched: BTreeSet<PathBuf>,
-    changed: Arc<Notify>,
+    heard: Arc<Heard>,
     hangup: Hangup,
+}
+
+/// What the watcher's thread hears.
+#[derive(Default)]
+struct Heard {
+    changed: Notify,
+    /// The names of the files, and whether one of them is being written.
+    names: Mutex<BTreeSet<OsString>>,
+    is_open: AtomicBool,
+}
+
+impl Heard {
+    fn hear(&self, event: notify::Result<notify::Event>) {
+        // An error may hide a change.
+        let Ok(event) = event else {
+            return self.changed.notify_one();
+        };
+        let closed = EventKind::Access(AccessKind::Close(AccessMode::Write));
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut paths = event.paths.iter().filter_map(|path| path.file_name());
+        if paths.any(|name| names.contains(name)) {
+            match event.kind {
+                EventKind::Modify(ModifyKind::Data(_)) => {
+                    // Elsewhere the end of it is not told.
+                    self.is_open
+                        .store(cfg!(target_os = "linux"), Ordering::Relaxed);
+                }
+                EventKind::Access(_) if event.kind != closed => {}
+                _ => self.is_open.store(false, Ordering::Relaxed),
+            }
+        }
+        // Our own reading is told, too.
+        if !event.kind.is_access() || event.kind == closed {
+            self.changed.notify_one();
+        }
+    }
 }
 
 impl Causes {
     /// # Errors
     /// Where the system gives no signals.
     pub(super) fn new(mode: WatchMode) -> io::Result<Self> {
-        let changed = Arc::new(Notify::new());
+        let heard = Arc::new(Heard::default());
         let watcher = match mode {
-            WatchMode::Auto => watcher(Arc::clone(&changed)),
+            WatchMode::Auto => watcher(Arc::clone(&heard)),
             WatchMode::Poll | WatchMode::Off => None,
         };
         Ok(Self {
             mode,
             watcher,
             watched: BTreeSet::new(),
-            changed,
+            heard,
             hangup: Hangup::new()?,
         })
     }
@@ -59,6 +100,12 @@ impl Causes {
         let Some(watcher) = &mut self.watcher else {
             return;
         };
+        let name = |file: &PathBuf| file.file_name().map(OsString::from);
+        *self
+            .heard
+            .names
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = files.iter().filter_map(name).collect();
         let folders: BTreeSet<PathBuf> = files
             .iter()
             .flat_map(|file| [Some(file.clone()), file.canonicalize().ok()])
@@ -92,7 +139,7 @@ impl Causes {
         };
         tokio::select! {
             () = self.hangup.next() => true,
-            () = self.changed.notified() => {
+            () = self.heard.changed.notified() => {
                 self.quiet().await;
                 false
             }
@@ -102,12 +149,13 @@ impl Causes {
 
     /// Waits until an edit seems to be over.
     async fn quiet(&self) {
-        let limit = Instant::now() + PATIENCE;
+        let begun = Instant::now();
         loop {
-            let more = timeout(QUIET, self.changed.notified());
-            tokio::select! {
-                more = more => if more.is_err() { return },
-                () = sleep_until(limit) => return,
+            let is_quiet = timeout(QUIET, self.heard.changed.notified()).await.is_err();
+            let is_open = self.heard.is_open.load(Ordering::Relaxed);
+            let limit = if is_open { WRITING } else { PATIENCE };
+            if (is_quiet && !is_open) || begun.elapsed() >= limit {
+                return;
             }
         }
     }
@@ -120,19 +168,8 @@ fn folder_of(file: &Path) -> PathBuf {
     }
 }
 
-fn watcher(changed: Arc<Notify>) -> Option<RecommendedWatcher> {
-    // What is told does not matter, and an error may hide a change.
-    let heard = move |event: notify::Result<notify::Event>| {
-        // Our own reading is told, too.
-        let is_reading = event.is_ok_and(|event| {
-            let closed = AccessKind::Close(AccessMode::Write);
-            event.kind.is_access() && event.kind != EventKind::Access(closed)
-        });
-        if !is_reading {
-            changed.notify_one();
-        }
-    };
-    notify::recommended_watcher(heard)
+fn watcher(heard: Arc<Heard>) -> Option<RecommendedWatcher> {
+    notify::recommended_watcher(move |event| heard.hear(event))
         .inspect_err(|error| {
             tracing::warn!(
                 %error,

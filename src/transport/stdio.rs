@@ -77,9 +77,13 @@ pub async fn serve(
             Line::Message(bytes) => Message::parse(&bytes),
             Line::TooLong => Err(too_long()),
         };
-        if let Ok(Message::Request(request)) = &parsed {
-            is_initialized |= request.method == "initialize";
-        }
+        let is_news = matches!(&parsed, Ok(Message::Notification(_)));
+        is_initialized |= match &parsed {
+            Ok(Message::Notification(news)) => news.method == "notifications/initialized",
+            // Some clients leave that out.
+            Ok(Message::Request(request)) => request.method != "initialize",
+            _ => false,
+        };
         let peer = Arc::new(StdioPeer(outgoing.clone()));
         let answer = parsed.map(|message| dispatcher.dispatch(&connection, message, peer));
         let place = Arc::clone(&places).acquire_owned();
@@ -93,6 +97,10 @@ pub async fn serve(
                 Err(invalid) => Some(invalid.into()),
             }
         });
+        if is_news {
+            stop.run_until_cancelled(answer).await;
+            continue;
+        }
         // Begun here: calls take their places in the order in which they came, whichever task runs first.
         let begun = poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await;
         requests.spawn(async move {

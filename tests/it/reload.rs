@@ -24,6 +24,7 @@ fn serve(folder: &Folder) -> Server {
     let mut server = Server::spawn(command);
     let id = server.request("initialize", json!({}));
     server.response(id);
+    server.notify("notifications/initialized", json!({}));
     server
 }
 
@@ -220,6 +221,58 @@ fn over_http_sessions_are_told_and_the_token_and_what_is_checked_of_requests_are
 }
 
 #[test]
+fn a_token_in_a_file_of_its_own_is_live_too() {
+    let head = "[server]\nauth_file = \"token\"\n";
+    let folder = Folder::new("token", &(head.to_owned() + &file("a", "")));
+    fs::write(folder.0.join("token"), "one\n").unwrap();
+    let server = HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"));
+    let mut client = Client::new(server.url(), &[("Authorization", "Bearer one")]);
+    client.initialize();
+    fs::write(folder.0.join("token"), "two\n").unwrap();
+    server.wait_for_log("server: live (auth)");
+    assert_eq!(client.send("DELETE", None).status(), 401);
+    client.header("Authorization", "Bearer two");
+    assert_eq!(client.send("DELETE", None).status(), 204);
+}
+
+#[test]
+fn more_or_less_room_counts_at_once() {
+    let head = |max: usize| format!("[registry]\nmax_loaded = {max}\n");
+    let models = file("a", "") + &file("b", "");
+    let folder = Folder::new("room", &(head(1) + &models));
+    let mut server = serve(&folder);
+    let path = folder.0.join("llama-mcp-server.toml");
+    let song = server.call_tool("a", json!({"text": "Sing forever.", "max_tokens": 4000}));
+    server.wait_for_progress(song, |message| message.starts_with("la la"));
+    let waiting = server.call_tool("b", json!({"text": FRANCE}));
+    server.wait_for_progress(waiting, |message| message.starts_with("waiting for room"));
+    fs::write(&path, head(2) + &models).unwrap();
+    assert_eq!(server.result(waiting).text, PARIS);
+    assert!(!server.has_answered(song));
+    server.cancel(song);
+    let workers = children_of(server.child.id());
+    assert_eq!(workers.len(), 2);
+    fs::write(&path, head(1) + &models).unwrap();
+    server.wait_for_log("unloaded");
+    assert!(children_of(server.child.id()).len() <= 2);
+}
+
+#[test]
+fn a_pipe_in_the_place_of_the_file_does_not_hold_up_anything() {
+    let folder = Folder::new("pipe", &file("a", ""));
+    let mut server = serve(&folder);
+    let path = folder.0.join("llama-mcp-server.toml");
+    fs::remove_file(&path).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    server.wait_for_log("it is no file of at most");
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, file("b", "")).unwrap();
+    server.wait_for_notification("notifications/tools/list_changed");
+    assert_eq!(tools(&mut server), ["b"]);
+}
+
+#[test]
 fn what_needs_a_restart_of_the_server_is_named() {
     let folder = Folder::new("address", &file("a", ""));
     let mut server = serve(&folder);
@@ -229,6 +282,17 @@ fn what_needs_a_restart_of_the_server_is_named() {
     server.wait_for_log("not before the server is restarted: server.transport, log.level");
     // All else counts.
     assert_eq!(tools(&mut server), ["b"]);
+    // What waits is compared with what runs, not with the last edit.
+    fs::write(&path, file("c", "")).unwrap();
+    server.wait_for_notification("notifications/tools/list_changed");
+    let plan = "an edit of the configuration is in force\nmodel b: removed\nmodel c: added\n";
+    server.wait_for_log(plan);
+    let log = server.log();
+    assert_eq!(
+        log.matches("not before the server is restarted").count(),
+        1,
+        "{log}"
+    );
 }
 
 #[test]
