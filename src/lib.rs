@@ -63,17 +63,19 @@
 //!    [`mcp::jsonrpc`] makes a message of it.
 //! 2. [`mcp::dispatcher`] enters its id into the table of those in flight, so a cancel that is read next finds it, and
 //!    finds the handler. `initialize`, `ping` and `tools/list` never wait for a model.
-//! 3. [`tools::chat`] parses the arguments by type and range into a [`engine::GenerateRequest`].
+//! 3. [`tools::chat`] or [`tools::typed`] makes a [`tools::answering::Question`] of the arguments, by type and range, and that a
+//!    [`engine::GenerateRequest`]. Where the answer follows a schema, [`config::schema`] has let it through.
 //! 4. [`registry`] gives a lease: [`registry::residency`] decides, under one short lock, to join the running worker, to start
 //!    one, or to wait until models that idle or calls that end have made room. While there is a lease, the model stays.
 //!    What every model needs is told from its header ([`gguf::memory`]) until its process can be measured.
 //! 5. [`worker::client`] sends the request down the pipe. News come back as [`engine::Update`]s and end in a
 //!    `watch` channel, of which [`mcp::progress`] tells the client by time. Dropping the call's future, for whatever
 //!    reason, cancels it: the worker frees the sequence before its next decode.
-//! 6. In the worker, [`engine::prompt`] renders and tokenises, [`engine::queue`] holds the call until a sequence and its
+//! 6. In the worker, [`engine::prompt`] renders and tokenises, [`engine::grammar`] makes a grammar of a schema, [`engine::queue`] holds the call until a sequence and its
 //!    cells are free, and each turn of [`engine::scheduler`] decodes a token for every generating sequence and as much of
 //!    the prompts as fits the time.
-//! 7. The tool turns the [`engine::Generation`] into a result.
+//! 7. The tool turns the [`engine::Generation`] into a result; one that follows a schema is checked once more
+//!    ([`tools::structured`]).
 //!
 //! Loaded models share the CPUs by turns, a step each ([`worker::turns`]).
 //!

@@ -243,6 +243,7 @@ fn every_key_of_the_reference_may_be_taken_out_of_its_comment() {
                 && !line.starts_with("lora")
                 && !line.starts_with("max_tokens_limit")
                 && !line.starts_with("choices")
+                && !line.starts_with("items")
         })
         // Those below are of other types of arguments.
         .take_while(|line| !line.starts_with("enum ="))
