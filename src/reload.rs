@@ -1,6 +1,6 @@
 //! Edits of the configuration become live: causes → load → plan → apply, or keep what is in force.
 //!
-//! One task does it, one edit after the other. A cause ([`watch`]: a change in a folder, the time for a look, SIGHUP) says only
+//! One task does it, one edit after the other. A cause (a change in a folder, the time for a look, SIGHUP) says only
 //! that something may be different; what counts is the content of the files. It is read before they are loaded, so an edit
 //! that is saved meanwhile differs from it and is loaded next.
 

@@ -90,7 +90,7 @@ pub struct ToolSettings {
     /// A system prompt, instead of the model's.
     pub system: Option<String>,
     /// What the model is asked: a Jinja template over the arguments.
-    #[schemars(example = json!("Summarise in {{ sentences }} sentences:\n\n{{ text }}"))]
+    #[schemars(example = json!("Summarise:\n\n{{ text }}"))]
     pub prompt: Option<String>,
     /// What a call gives, by name.
     #[schemars(extend("propertyNames" = json!({"pattern": ARGUMENT_PATTERN})))]
