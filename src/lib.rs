@@ -31,7 +31,7 @@
 //!
 //! Beside them `cpu.c` checks the CPU before any code of Rust runs. Foreign crates stay behind walls, checked by the same
 //! test: `llama_cpp_2` in `engine/llama.rs` and `engine/sampling.rs`, `clap` in `cli.rs` and `main.rs`, `minijinja` in
-//! `engine/template.rs` and the file below it, `figment` in `config/load.rs`, `notify` in `reload/watch.rs`, `llguidance` in `engine/grammar.rs`, `toml`, `schemars` and `jsonschema` in `config`, `axum` and `hyper` in `transport/guard.rs`, `transport/http.rs` and below it.
+//! `engine/template.rs` and the file below it, `figment` in `config/load/effective.rs`, `notify` in `reload/watch.rs`, `llguidance` in `engine/grammar.rs`, `toml`, `schemars` and `jsonschema` in `config`, `axum` and `hyper` in `transport/guard.rs`, `transport/http.rs` and below it.
 //!
 //! # Threads
 //!

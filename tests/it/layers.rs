@@ -34,7 +34,7 @@ const WALLS: [(&str, &[&str]); 9] = [
     ("axum", HTTP),
     ("hyper", HTTP),
     ("clap", &["cli.rs", "main.rs"]),
-    ("figment", &["config/load.rs"]),
+    ("figment", &["config/load/effective.rs"]),
     ("llguidance", &["engine/grammar.rs"]),
     ("notify", &["reload/watch.rs"]),
     ("jsonschema", &["config/schema.rs", "config/shape.rs"]),

@@ -1,0 +1,104 @@
+//! Differences of drawn configurations.
+
+use proptest::prelude::*;
+
+use super::super::file::WatchMode;
+use super::*;
+use crate::config::{Overrides, Surroundings};
+
+fn base() -> Config {
+    let typed = Overrides {
+        models: vec!["tests/models/tiny-crab-chat.Q8_0.gguf".into()],
+        flags: vec![("transport".into(), "http".into())],
+        ..Overrides::default()
+    };
+    let around = Surroundings {
+        cpus: 4,
+        variables: BTreeMap::new(),
+        folders: Vec::new(),
+    };
+    match Config::load(&typed, &around) {
+        Ok((config, _)) => config,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// A model whose settings are drawn: the first two are of how it is loaded.
+fn model() -> impl Strategy<Value = ModelConfig> {
+    let model = base().models.remove(0);
+    (0..2_u32, 1..3_usize, 0..2_u8, any::<bool>()).prop_map(
+        move |(n_ctx, parallel, temperature, pin)| {
+            let mut model = model.clone();
+            model.load.n_ctx = n_ctx;
+            model.load.parallel = parallel;
+            model.defaults.temperature = temperature.into();
+            model.pin = pin;
+            model
+        },
+    )
+}
+
+fn config() -> impl Strategy<Value = Config> {
+    let models = proptest::collection::btree_map("[abc]", model(), 0..4);
+    let rest = (any::<bool>(), any::<bool>(), 1..3_usize, any::<bool>());
+    (models, rest).prop_map(|(models, (is_http, log_prompts, max_loaded, is_watched))| {
+        let mut config = base();
+        config.models = models
+            .into_iter()
+            .map(|(name, model)| ModelConfig { name, ..model })
+            .collect();
+        if !is_http {
+            config.transport = Transport::Stdio;
+        }
+        config.log.log_prompts = log_prompts;
+        config.registry.max_loaded = Some(max_loaded);
+        if !is_watched {
+            config.watch = WatchMode::Off;
+        }
+        config
+    })
+}
+
+proptest! {
+    #[test]
+    fn the_difference_makes_the_second_of_the_first(old in config(), new in config()) {
+        let diff = ConfigDiff::between(&old, &new);
+        prop_assert_eq!(diff.apply(&old), new.clone());
+        prop_assert_eq!(diff == ConfigDiff::default(), old == new);
+        prop_assert_eq!(diff.lines().is_empty(), old == new, "{:?}", diff.lines());
+        // What restarts a model is what its process depends on.
+        for (name, change) in &diff.models {
+            let model = |config: &Config| {
+                config.models.iter().find(|model| model.name == *name).cloned()
+            };
+            if let (Change::Changed(part), Some(old), Some(new)) = (change, model(&old), model(&new)) {
+                prop_assert_eq!(part.restart.is_empty(), new.is_loaded_like(&old));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_plan_names_what_changes_and_how() {
+    let old = base();
+    let mut new = base();
+    new.models[0].load.n_ctx = 1000;
+    new.models[0].defaults.temperature = 0.0;
+    new.registry.max_loaded = Some(1);
+    if let Transport::Http(http) = &mut new.transport {
+        http.max_body = 1;
+        http.host = "localhost".into();
+    }
+    new.log.level = "debug".into();
+    let mut added = new.models[0].clone();
+    added.name = "other".into();
+    new.models.push(added);
+    insta::assert_snapshot!(ConfigDiff::between(&old, &new), @r#"
+    model default: restart (n_ctx), live (temperature)
+    model other: added
+    server: live (max_body)
+    registry: live (max_loaded)
+    not before the server is restarted: server.host, log.level
+    "#);
+    insta::assert_snapshot!(ConfigDiff::between(&old, &old), @"nothing changes");
+}

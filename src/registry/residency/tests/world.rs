@@ -1,0 +1,350 @@
+//! The machine, and beside it a plain record of what must hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tokio::time::Instant;
+
+use crate::registry::residency::{
+    Action, CallId, Edition, Ended, ModelTerms, Residency, Shared, WorkerId,
+};
+
+/// What they need.
+pub(super) const MODELS: [u64; 4] = [40, 40, 60, 100];
+pub(super) const BUDGET: u64 = 100;
+pub(super) const TTL: Duration = Duration::from_mins(1);
+
+/// What may happen next; numbers choose among what there is.
+#[derive(Debug, Clone)]
+pub(super) enum Event {
+    Call(usize),
+    Release(usize),
+    Loaded(usize),
+    LoadFails(usize, bool),
+    Dies(usize),
+    Gone(usize),
+    Time(u64),
+    /// What the machine says that it has left.
+    Free(Option<u64>),
+    /// The model is to be loaded another way.
+    Edit(usize),
+    /// A loaded worker has grown.
+    Grows(usize, u64),
+}
+
+pub(super) fn events() -> impl Strategy<Value = Vec<Event>> {
+    let at = 0..1000_usize;
+    let event = prop_oneof![
+        4 => (0..MODELS.len()).prop_map(Event::Call),
+        4 => at.clone().prop_map(Event::Release),
+        4 => at.clone().prop_map(Event::Loaded),
+        1 => (at.clone(), any::<bool>()).prop_map(|(at, died)| Event::LoadFails(at, died)),
+        1 => at.clone().prop_map(Event::Dies),
+        4 => at.clone().prop_map(Event::Gone),
+        2 => (1..400_u64).prop_map(Event::Time),
+        1 => proptest::option::of(0..120_u64).prop_map(Event::Free),
+        1 => (0..MODELS.len()).prop_map(Event::Edit),
+        1 => (at.clone(), 1..=120_u64).prop_map(|(at, memory)| Event::Grows(at, memory)),
+    ];
+    proptest::collection::vec(event, 1..200)
+}
+
+/// A worker as the world sees it.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) model: Edition,
+    pub(super) memory: u64,
+    pub(super) is_loaded: bool,
+    /// It was told to end, or failed.
+    pub(super) is_ending: bool,
+}
+
+/// The machine and what is true outside.
+pub(super) struct World {
+    pub(super) machine: Residency,
+    pub(super) now: Instant,
+    pub(super) next_call: CallId,
+    pub(super) processes: BTreeMap<WorkerId, Process>,
+    /// Calls that have a worker.
+    pub(super) held: BTreeMap<CallId, WorkerId>,
+    pub(super) waiting: BTreeSet<CallId>,
+    pub(super) free: Option<u64>,
+    /// The editions of the models in force.
+    pub(super) current: Vec<Edition>,
+    pub(super) next_edition: Edition,
+    pub(super) pinned: Option<usize>,
+    /// What every edition is known to take.
+    pub(super) needs: BTreeMap<Edition, u64>,
+    /// It was told that more than the budget is taken.
+    pub(super) is_over: bool,
+}
+
+impl World {
+    pub(super) fn new(max_loaded: Option<usize>) -> Self {
+        Self::with_pin(max_loaded, None)
+    }
+
+    pub(super) fn with_pin(max_loaded: Option<usize>, pinned: Option<usize>) -> Self {
+        let shared = Shared {
+            budget: BUDGET,
+            max_loaded,
+        };
+        let mut world = Self {
+            machine: Residency::new(shared),
+            now: Instant::now(),
+            next_call: 1,
+            processes: BTreeMap::new(),
+            held: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            free: None,
+            current: Vec::new(),
+            next_edition: 1,
+            pinned,
+            needs: BTreeMap::new(),
+            is_over: false,
+        };
+        for at in 0..MODELS.len() {
+            let edition = world.add(at);
+            world.current.push(edition);
+        }
+        world
+    }
+
+    /// A new edition of a model.
+    pub(super) fn add(&mut self, at: usize) -> Edition {
+        let edition = self.next_edition;
+        self.next_edition += 1;
+        let terms = ModelTerms {
+            need: MODELS[at],
+            pin: self.pinned == Some(at),
+            idle_ttl: Some(TTL),
+            max_waiting: 100,
+        };
+        self.needs.insert(edition, terms.need);
+        self.machine.set_terms(edition, terms);
+        edition
+    }
+
+    pub(super) fn happen(&mut self, event: &Event) {
+        match *event {
+            Event::Call(model) => {
+                let call = self.next_call;
+                self.next_call += 1;
+                self.waiting.insert(call);
+                self.machine
+                    .call(call, self.current[model], 0, self.free, self.now);
+            }
+            Event::Release(at) => {
+                let calls: Vec<CallId> = self.held.keys().chain(&self.waiting).copied().collect();
+                if let Some(call) = chosen(&calls, at) {
+                    self.held.remove(&call);
+                    self.waiting.remove(&call);
+                    self.machine.release(call, self.free, self.now);
+                }
+            }
+            Event::Loaded(at) => {
+                if let Some(id) =
+                    self.process(at, |process| !process.is_loaded && !process.is_ending)
+                {
+                    self.processes.get_mut(&id).unwrap().is_loaded = true;
+                    self.machine.loaded(id, self.free, self.now);
+                }
+            }
+            Event::Grows(at, memory) => {
+                let can_grow = |process: &Process| {
+                    process.is_loaded && !process.is_ending && process.memory < memory
+                };
+                if let Some(id) = self.process(at, can_grow) {
+                    let process = self.processes.get_mut(&id).unwrap();
+                    process.memory = memory;
+                    let need = self.needs.get_mut(&process.model).unwrap();
+                    *need = memory.min(BUDGET).max(*need);
+                    self.machine.measured(id, memory);
+                }
+            }
+            Event::Edit(at) => {
+                let edition = self.add(at);
+                let former = std::mem::replace(&mut self.current[at], edition);
+                self.machine.retire(former, self.free, self.now);
+            }
+            Event::LoadFails(at, died) => {
+                if let Some(id) =
+                    self.process(at, |process| !process.is_loaded && !process.is_ending)
+                {
+                    let cause = "it is broken".to_owned();
+                    self.fail(
+                        id,
+                        if died {
+                            Ended::DiedLoading(cause)
+                        } else {
+                            Ended::LoadFailed(cause)
+                        },
+                    );
+                }
+            }
+            Event::Dies(at) => {
+                if let Some(id) =
+                    self.process(at, |process| process.is_loaded && !process.is_ending)
+                {
+                    self.fail(id, Ended::Done);
+                }
+            }
+            Event::Gone(at) => {
+                if let Some(id) = self.process(at, |process| process.is_ending) {
+                    self.processes.remove(&id);
+                    self.machine.gone(id, self.free, self.now);
+                }
+            }
+            Event::Time(seconds) => {
+                self.now += Duration::from_secs(seconds);
+                self.machine.tick(self.now);
+            }
+            Event::Free(free) => self.free = free,
+        }
+        self.carry_out(matches!(event, Event::Time(_)));
+        let staying = self.processes.values().filter(|process| !process.is_ending);
+        let taken: u64 = staying.map(|process| process.memory).sum();
+        assert!(
+            taken <= BUDGET || self.is_over,
+            "over the budget, and not told: {:?}",
+            self.processes
+        );
+        self.is_over &= taken > BUDGET;
+    }
+
+    pub(super) fn process(&self, at: usize, wanted: impl Fn(&Process) -> bool) -> Option<WorkerId> {
+        let fitting: Vec<WorkerId> = self
+            .processes
+            .iter()
+            .filter(|(_, process)| wanted(process))
+            .map(|(id, _)| *id)
+            .collect();
+        chosen(&fitting, at)
+    }
+
+    /// A worker ends by itself, and its calls with it.
+    pub(super) fn fail(&mut self, id: WorkerId, ended: Ended) {
+        self.processes.get_mut(&id).unwrap().is_ending = true;
+        let calls: Vec<CallId> = self
+            .held
+            .iter()
+            .filter(|(_, worker)| **worker == id)
+            .map(|(call, _)| *call)
+            .collect();
+        self.machine.ending(id, ended, self.now);
+        for call in calls {
+            self.held.remove(&call);
+            self.machine.release(call, self.free, self.now);
+        }
+    }
+
+    pub(super) fn carry_out(&mut self, is_time: bool) {
+        for action in self.machine.take_actions() {
+            match action {
+                Action::Start(model, id) => {
+                    assert!(self.current.contains(&model), "a former edition is loaded");
+                    let mut others = self.processes.values();
+                    assert!(
+                        others.all(|process| process.model != model),
+                        "a second worker of {model}"
+                    );
+                    let process = Process {
+                        model,
+                        memory: self.needs[&model],
+                        is_loaded: false,
+                        is_ending: false,
+                    };
+                    self.check_room_for(&process);
+                    self.processes.insert(id, process);
+                }
+                Action::End(id) => {
+                    assert!(
+                        !self.held.values().any(|worker| *worker == id),
+                        "ended under a lease"
+                    );
+                    let process = &self.processes[&id];
+                    assert!(
+                        is_time || !self.is_pinned(process),
+                        "a pinned model made room"
+                    );
+                    self.processes.get_mut(&id).unwrap().is_ending = true;
+                }
+                Action::Stop(id) => {
+                    let process = self.processes.get_mut(&id).unwrap();
+                    assert!(!process.is_loaded && !self.current.contains(&process.model));
+                    process.is_ending = true;
+                    // They are told to try again.
+                    self.held.retain(|_, worker| *worker != id);
+                }
+                Action::OverBudget(taken) => {
+                    assert!(taken > BUDGET);
+                    self.is_over = true;
+                }
+                Action::Grant(call, id) => {
+                    assert!(
+                        self.waiting.remove(&call),
+                        "granted twice, or to a call that has left"
+                    );
+                    assert!(!self.processes[&id].is_ending, "granted a worker that ends");
+                    self.held.insert(call, id);
+                }
+                Action::Refuse(call, _) => assert!(
+                    self.waiting.remove(&call),
+                    "refused a call that does not wait"
+                ),
+            }
+        }
+    }
+
+    pub(super) fn is_pinned(&self, process: &Process) -> bool {
+        self.pinned
+            .is_some_and(|at| self.current[at] == process.model)
+    }
+
+    /// Within the budget; and within what is free, but for a model that is alone with those that never go.
+    pub(super) fn check_room_for(&self, process: &Process) {
+        let others = || self.processes.values();
+        let all: u64 = others().map(|other| other.memory).sum();
+        assert!(
+            all + process.memory <= BUDGET,
+            "over the budget: {:?}",
+            self.processes
+        );
+        let loading = others().filter(|other| !other.is_loaded && !other.is_ending);
+        let taken_soon: u64 = loading.map(|other| other.memory).sum();
+        let is_free = self
+            .free
+            .is_none_or(|free| free.saturating_sub(taken_soon) >= process.memory);
+        assert!(
+            is_free || others().all(|other| self.is_pinned(other)),
+            "{:?} are free: {:?}",
+            self.free,
+            self.processes
+        );
+    }
+
+    /// All goes well from here on: nobody may be left.
+    pub(super) fn settle(&mut self) {
+        for _ in 0..10_000 {
+            let event = if self.process(0, |process| process.is_ending).is_some() {
+                Event::Gone(0)
+            } else if self
+                .process(0, |process| !process.is_loaded && !process.is_ending)
+                .is_some()
+            {
+                Event::Loaded(0)
+            } else if !self.held.is_empty() {
+                Event::Release(0)
+            } else {
+                return;
+            };
+            self.happen(&event);
+        }
+        panic!("it never comes to rest");
+    }
+}
+
+pub(super) fn chosen<T: Copy>(among: &[T], at: usize) -> Option<T> {
+    among.get(at.checked_rem(among.len())?).copied()
+}

@@ -1,0 +1,78 @@
+//! What the shelf's lock guards changes by.
+
+use tokio::time::Instant;
+
+use super::{Look, State};
+use crate::config::ModelConfig;
+use crate::process;
+use crate::registry::memory::is_on_gpu;
+use crate::registry::residency::{Edition, Ended, Stamp};
+use crate::worker::turns::TurnFiles;
+
+impl State {
+    /// A worker that is about to end answers no new call; why it ends is told later.
+    pub(super) fn forget_ended(&mut self, now: Instant) {
+        let workers = self.workers.iter();
+        let ended = workers
+            .filter(|(_, worker)| worker.has_ended())
+            .map(|(id, _)| *id);
+        for worker in ended.collect::<Vec<_>>() {
+            self.workers.remove(&worker);
+            self.residency.ending(worker, Ended::Done, now);
+        }
+    }
+
+    /// The edition of the model that is loaded like `config`, else the next one.
+    pub(super) fn edition_of(&mut self, config: &ModelConfig) -> Edition {
+        let mut models = self.models.iter();
+        let same = models.find(|(_, model)| config.is_loaded_like(&model.config));
+        if let Some((edition, _)) = same {
+            return *edition;
+        }
+        self.next_edition += 1;
+        self.next_edition
+    }
+
+    /// Turns at the CPUs for the models that compute there; also for one, since an edit may add another. A worker keeps those
+    /// with which it began.
+    pub(super) fn share_cpus<'a>(&mut self, models: impl Iterator<Item = &'a ModelConfig>) {
+        let on_cpu = models.filter(|model| !is_on_gpu(&model.load));
+        let Some(widest) = on_cpu.map(|model| model.load.n_threads).max() else {
+            return;
+        };
+        let cpus = process::available_cpus();
+        let places = TurnFiles::places(widest, cpus);
+        if self
+            .turns
+            .as_ref()
+            .is_some_and(|turns| turns.turns().places == places)
+        {
+            return;
+        }
+        self.turns = TurnFiles::create(widest, cpus)
+            .inspect_err(|error| tracing::warn!(%error, "no turns at the CPUs: models at work hold each other up"))
+            .ok();
+    }
+
+    /// Takes over what was seen of the model's files; gives their stamp.
+    pub(super) fn learn(&mut self, model: Edition, look: Option<Look>) -> Stamp {
+        let Some(known) = self.models.get_mut(&model) else {
+            return 0;
+        };
+        let Some(look) = look else { return known.stamp };
+        known.stamp = look.stamp;
+        if let Some(need) = look.need {
+            known.need = need;
+            self.residency.set_need(model, need.estimate.total());
+        }
+        look.stamp
+    }
+
+    /// Bytes that the machine has left, where somebody waits for them.
+    pub(super) fn free(&self) -> Option<u64> {
+        self.residency
+            .has_waiting()
+            .then(process::available_memory)
+            .flatten()
+    }
+}
