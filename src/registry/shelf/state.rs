@@ -69,7 +69,7 @@ impl State {
     }
 
     /// Bytes that the machine has left, where somebody waits for them.
-    pub(super) fn free(&self) -> Option<u64> {
+    pub(in crate::registry) fn free(&self) -> Option<u64> {
         self.residency
             .has_waiting()
             .then(process::available_memory)
