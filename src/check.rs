@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::config::address::Address;
 use crate::config::load::Layers;
 use crate::config::problem::Problem;
-use crate::config::tool::address;
+use crate::config::tool::{Answer, address};
 use crate::config::units::human;
 use crate::config::{Config, ConfigError, ModelConfig, Overrides, Surroundings};
 use crate::engine::{grammar, template};
@@ -96,7 +96,11 @@ fn check_tools(config: &Config, layers: &mut Layers) {
             None => Ok(()),
         });
         if let Err(cause) = tried {
-            layers.problem_at(&address(&tool.name, "output"), cause, None);
+            let key = match tool.answer {
+                Answer::Choice(_) => "choices",
+                _ => "output",
+            };
+            layers.problem_at(&address(&tool.name, key), cause, None);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use anyhow::Context;
 use clap::Parser;
@@ -54,11 +55,16 @@ fn serve(cli: Cli) -> Result<ExitCode, Failure> {
         return Err(Failure::Run(error.into()));
     }
     let output = take_stdout()?;
+    let read_at = SystemTime::now();
     let typed = cli.source.into_overrides(cli.models);
     let checked = check::load(&typed, &around).map_err(Failure::Config)?;
     let _log =
         telemetry::init_server(&app::log_output(&checked.config.log)).map_err(Failure::Run)?;
-    let sources = Sources { typed, around };
+    let sources = Sources {
+        typed,
+        around,
+        read_at,
+    };
     app::run(checked, sources, output).map_err(Failure::Run)?;
     Ok(ExitCode::SUCCESS)
 }

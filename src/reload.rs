@@ -27,6 +27,8 @@ pub struct Sources {
     pub typed: Overrides,
     /// Variables and machine.
     pub around: Surroundings,
+    /// When they were first read: what was saved since is read again.
+    pub read_at: SystemTime,
 }
 
 /// How the last edits went: for people.
@@ -58,10 +60,14 @@ impl Reloader {
         // The one that was found stays the one.
         sources.typed.config = Some(file.clone());
         let files = files_of(file, &checked);
+        let is_newer = |file: &PathBuf| {
+            let modified = std::fs::metadata(file).and_then(|metadata| metadata.modified());
+            modified.is_ok_and(|modified| modified >= sources.read_at)
+        };
+        let is_as_read = !files.iter().any(is_newer);
         Some(Self {
+            content: if is_as_read { content_of(&files) } else { 0 },
             sources,
-            // As it was just before the start, nearly always: else the first look loads it again.
-            content: content_of(&files),
             files,
             config: checked.config,
             status: sync::watch::Sender::default(),
@@ -82,6 +88,9 @@ impl Reloader {
         let mut causes = Causes::new(self.config.watch)?;
         loop {
             causes.observe(&self.files);
+            if self.content == 0 {
+                self.reload(content_of(&self.files)).await;
+            }
             let is_asked = causes.next().await;
             let content = content_of(&self.files);
             // A file that is missing to an edit may come without any change of those that are known.

@@ -21,8 +21,17 @@ const MOST: u64 = 2000;
 /// Schemas in schemas.
 const MAX_DEPTH: usize = 16;
 
-/// Bytes of a schema, references put in.
+/// Bytes of a schema, as it is written and as it is enforced.
 const MAX_BYTES: usize = 64 * 1024;
+
+/// Schemas in a schema, references put in.
+const MAX_SCHEMAS: usize = 1000;
+
+/// Patterns in a schema, and characters of one: each is compiled, here and for the grammar.
+const MAX_PATTERNS: (usize, usize) = (32, 200);
+
+/// Bytes of a compiled pattern.
+const PATTERN_BYTES: usize = 1 << 20;
 
 /// Above it a double does not tell neighbouring integers apart (RFC 8259, 6).
 const EXACT: i64 = (1 << 53) - 1;
@@ -41,17 +50,7 @@ const ANNOTATIONS: [&str; 9] = [
 ];
 
 /// Texts of these formats are enforced.
-const FORMATS: [&str; 9] = [
-    "date",
-    "time",
-    "date-time",
-    "duration",
-    "email",
-    "hostname",
-    "ipv4",
-    "ipv6",
-    "uuid",
-];
+const FORMATS: [&str; 6] = ["date", "time", "date-time", "ipv4", "ipv6", "uuid"];
 
 /// Why a schema cannot be enforced, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,12 +67,21 @@ pub struct SchemaFault {
 /// # Errors
 /// The first keyword that cannot be enforced.
 pub fn enforceable(schema: &Value, object: bool) -> Result<Value, SchemaFault> {
+    let too_long = || fault("#", format!("the schema is longer than {MAX_BYTES} bytes"));
+    if schema.to_string().len() > MAX_BYTES {
+        return Err(too_long());
+    }
     let mut walk = Walk {
         root: schema,
         names: Vec::new(),
-        bytes: 0,
+        depth: 0,
+        schemas: 0,
+        patterns: 0,
     };
     let made = walk.schema(schema, "#")?;
+    if made.to_string().len() > MAX_BYTES {
+        return Err(too_long());
+    }
     if object && made["type"] != "object" {
         let reason = "the root must be an object: `\"type\": \"object\"`";
         return Err(fault("#", reason));
@@ -98,7 +106,12 @@ impl Checker {
     /// # Errors
     /// One that is no JSON Schema.
     pub fn new(schema: &Value) -> Result<Self, SchemaFault> {
-        let options = jsonschema::draft202012::options().should_validate_formats(true);
+        let patterns = jsonschema::PatternOptions::regex()
+            .size_limit(PATTERN_BYTES)
+            .dfa_size_limit(PATTERN_BYTES);
+        let options = jsonschema::draft202012::options()
+            .should_validate_formats(true)
+            .with_pattern_options(patterns);
         let validator = options.build(schema);
         validator
             .map(Self)
@@ -118,7 +131,9 @@ struct Walk<'schema> {
     root: &'schema Value,
     /// The references in which the walk is.
     names: Vec<&'schema str>,
-    bytes: usize,
+    depth: usize,
+    schemas: usize,
+    patterns: usize,
 }
 
 /// The keywords of a kind of value.
@@ -143,18 +158,24 @@ impl<'schema> Walk<'schema> {
         let Some(table) = schema.as_object() else {
             return Err(fault(at, "a schema must be an object"));
         };
-        if at.matches('/').count() > 2 * MAX_DEPTH {
-            return Err(fault(
-                at,
-                format!("schemas nest more than {MAX_DEPTH} deep"),
-            ));
-        }
-        self.bytes += schema.to_string().len();
-        if self.bytes > MAX_BYTES {
-            let reason =
-                format!("the schema is longer than {MAX_BYTES} bytes, its references put in");
+        self.schemas += 1;
+        if self.depth >= MAX_DEPTH || self.schemas > MAX_SCHEMAS {
+            let reason = format!(
+                "schemas nest more than {MAX_DEPTH} deep, or are more than {MAX_SCHEMAS}, references put in"
+            );
             return Err(fault(at, reason));
         }
+        self.depth += 1;
+        let made = self.table(table, at);
+        self.depth -= 1;
+        made
+    }
+
+    fn table(
+        &mut self,
+        table: &'schema Map<String, Value>,
+        at: &str,
+    ) -> Result<Value, SchemaFault> {
         let says: Vec<&str> = table
             .keys()
             .map(String::as_str)
@@ -176,7 +197,9 @@ impl<'schema> Walk<'schema> {
                     let reason = format!("`{other}` beside `{key}` is not enforced");
                     return Err(fault(&format!("{at}/{other}"), reason));
                 }
-                return walk(self, value, &format!("{at}/{key}"));
+                let made = walk(self, value, &format!("{at}/{key}"))?;
+                check_listed(&made, table.get("type"), &format!("{at}/{key}"))?;
+                return Ok(made);
             }
         }
         self.typed(table, &says, at)
@@ -229,6 +252,12 @@ impl<'schema> Walk<'schema> {
         let known = [
             "object", "array", "string", "integer", "number", "boolean", "null",
         ];
+        if kinds.is_empty()
+            && let Some(other) = says.iter().find(|key| **key != "type")
+        {
+            let reason = format!("`{other}` is not enforced without a `type` beside it, or at all");
+            return Err(fault(&format!("{at}/{other}"), reason));
+        }
         if kinds.is_empty() || !kinds.iter().all(|kind| known.contains(kind)) {
             let reason = format!("`type` must say what it is: one of {}", known.join(", "));
             return Err(fault(at, reason));
@@ -266,7 +295,14 @@ impl<'schema> Walk<'schema> {
         match kind {
             "object" => self.object(table, at),
             "array" => self.array(table, at),
-            "string" => string(table, at),
+            "string" => {
+                self.patterns += usize::from(table.contains_key("pattern"));
+                if self.patterns > MAX_PATTERNS.0 {
+                    let reason = format!("more than {} patterns", MAX_PATTERNS.0);
+                    return Err(fault(&format!("{at}/pattern"), reason));
+                }
+                string(table, at)
+            }
             "integer" | "number" => number(kind, table, at),
             _ => Ok(json!({"type": kind})),
         }
@@ -293,7 +329,8 @@ impl<'schema> Walk<'schema> {
             .into_iter()
             .flatten()
             .map(|(name, schema)| {
-                let at = format!("{at}/properties/{name}");
+                let escaped = name.replace('~', "~0").replace('/', "~1");
+                let at = format!("{at}/properties/{escaped}");
                 Ok((name.clone(), self.schema(schema, &at)?))
             })
             .collect::<Result<_, _>>()?;
@@ -327,6 +364,31 @@ impl<'schema> Walk<'schema> {
         let (min, max) = lengths(table, at, "minItems", "maxItems", MAX_ITEMS)?;
         Ok(json!({"type": "array", "items": items, "minItems": min, "maxItems": max}))
     }
+}
+
+/// Values that are listed must be of the type that stands beside them, and not deeper than schemas.
+fn check_listed(made: &Value, kind: Option<&Value>, at: &str) -> Result<(), SchemaFault> {
+    fn depth(value: &Value) -> usize {
+        match value {
+            Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+            Value::Object(table) => 1 + table.values().map(depth).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+    let Some(values) = made.get("enum").and_then(Value::as_array) else {
+        return Ok(());
+    };
+    if values.iter().any(|value| depth(value) > MAX_DEPTH) {
+        return Err(fault(at, format!("values nest more than {MAX_DEPTH} deep")));
+    }
+    let Some(kind) = kind else { return Ok(()) };
+    let of_type = json!({"type": kind});
+    let wrong = values
+        .iter()
+        .find(|value| super::shape::check(&of_type, value).is_err());
+    wrong.map_or(Ok(()), |value| {
+        Err(fault(at, format!("{value} is not of the type beside it")))
+    })
 }
 
 fn listed(values: &Value, at: &str) -> Result<Value, SchemaFault> {
@@ -395,6 +457,10 @@ fn string(table: &Map<String, Value>, at: &str) -> Result<Value, SchemaFault> {
     let (min, max) = lengths(table, at, "minLength", "maxLength", MAX_STRING)?;
     let mut made = json!({"type": "string", "minLength": min, "maxLength": max});
     if let Some(pattern) = text("pattern")? {
+        if pattern.chars().count() > MAX_PATTERNS.1 {
+            let reason = format!("is longer than {} characters", MAX_PATTERNS.1);
+            return Err(fault(&format!("{at}/pattern"), reason));
+        }
         made["pattern"] = pattern.into();
     }
     Ok(made)

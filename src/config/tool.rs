@@ -165,6 +165,20 @@ fn argument_of(
     let is_number = matches!(kind, ArgumentType::Integer | ArgumentType::Number);
     let is_text = kind == ArgumentType::String;
     let known = layers.problems.len();
+    // Words of Jinja: a template that names them means something else.
+    if [
+        "true", "false", "none", "not", "and", "or", "in", "is", "if", "else", "self", "loop",
+    ]
+    .contains(&name.to_lowercase().as_str())
+    {
+        let message = format!("`{name}` is a word of the template's language");
+        let place = address(tool, "arguments").join(name);
+        layers.problem_at(
+            &place,
+            message,
+            Some("give the argument another name".into()),
+        );
+    }
     for (key, is_set, fits) in [
         ("items", settings.items.is_some(), is_array),
         ("minimum", settings.minimum.is_some(), is_number),
@@ -180,6 +194,28 @@ fn argument_of(
         }
     }
     let schema = schema_of(settings);
+    let is_more = |least: Option<f64>, most: Option<f64>| {
+        let bounds = least.zip(most);
+        bounds.is_some_and(|(least, most)| least > most)
+    };
+    #[expect(clippy::cast_precision_loss, reason = "compared with each other")]
+    let length = |length: Option<u64>| length.map(|length| length as f64);
+    for (key, is_wrong) in [
+        ("minimum", is_more(settings.minimum, settings.maximum)),
+        (
+            "min_length",
+            is_more(length(settings.min_length), length(settings.max_length)),
+        ),
+        (
+            "min_items",
+            is_more(length(settings.min_items), length(settings.max_items)),
+        ),
+        ("enum", settings.r#enum.as_ref().is_some_and(Vec::is_empty)),
+    ] {
+        if is_wrong {
+            layers.problem_at(&at(key), "leaves no value that is allowed".into(), None);
+        }
+    }
     for (key, value) in settings
         .r#enum
         .iter()

@@ -359,8 +359,9 @@ impl Decoder for LlamaDecoder<'_> {
         Ok(started.elapsed())
     }
 
-    /// With a grammar a token is drawn as without one, and only if it is not allowed another one among those that are: that is
-    /// the same as drawing among these at once, and most tokens need no mask of the whole vocabulary.
+    /// With a grammar a token is drawn as without one, and only if it is not allowed another one among those that are: most
+    /// tokens need no mask of the whole vocabulary. By temperature alone that is the same as drawing among these at once;
+    /// `top_k`, `top_p` and `min_p` cut among all tokens first, and among the allowed ones the second time.
     fn sample(&mut self, row: usize, sampler: &mut Sampler) -> Result<Sampled, EngineError> {
         let chosen = self.select(row, &mut sampler.chain, None);
         let mut token = chosen.expect("a vocabulary is not empty");

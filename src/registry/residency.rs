@@ -114,6 +114,13 @@ impl Residency {
         }
     }
 
+    /// A former edition, which goes with its last call: nothing waits for it as for one that never goes.
+    pub fn unpin(&mut self, model: Edition) {
+        if let Some(slot) = self.slots.get_mut(&model) {
+            slot.terms.pin = false;
+        }
+    }
+
     /// All models share something else now: what waits may have room, what idles may have to go.
     pub fn set_shared(&mut self, shared: Shared, free: Option<u64>, now: Instant) {
         self.shared = shared;

@@ -119,7 +119,7 @@ impl Shelf {
         self.change(|state| {
             state.budget = budget;
             state.share_cpus(models.iter().map(|(model, _)| &*model.config));
-            let editions = models
+            let editions: Vec<Edition> = models
                 .into_iter()
                 .map(|(model, terms)| {
                     let edition = state.edition_of(&model.config);
@@ -128,6 +128,13 @@ impl Shelf {
                     edition
                 })
                 .collect();
+            let former = state
+                .models
+                .keys()
+                .filter(|known| !editions.contains(known));
+            for edition in former.copied().collect::<Vec<_>>() {
+                state.residency.unpin(edition);
+            }
             let shared = Shared {
                 budget,
                 max_loaded: shared.max_loaded,

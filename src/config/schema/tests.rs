@@ -70,13 +70,16 @@ fn every_keyword_is_enforced_or_refused() {
             json!({"type": "string", "minLength": 3, "maxLength": 1}),
             "#/minLength",
         ),
-        (json!({"oneOf": [string()]}), "#"),
-        (json!({"not": string()}), "#"),
+        (json!({"oneOf": [string()]}), "#/oneOf"),
+        (json!({"not": string()}), "#/not"),
         (json!({"type": "string", "not": string()}), "#/not"),
         (json!({"anyOf": [string()], "allOf": []}), "#/allOf"),
         (json!({"$ref": "https://example.org/x"}), "#/$ref"),
         (json!({"$ref": "#/$defs/none"}), "#/$ref"),
         (json!({"$ref": "#"}), "#/$ref"),
+        (json!({"type": "string", "enum": [1]}), "#/enum"),
+        (of("string", "format", json!("email")), "#/format"),
+        (of("string", "pattern", json!("a".repeat(201))), "#/pattern"),
         (json!({"type": "array"}), "#"),
         (json!({}), "#"),
         (json!(true), "#"),
@@ -111,6 +114,16 @@ fn a_schema_without_end_is_refused_whatever_its_form() {
         deep = json!({"type": "array", "items": deep});
     }
     assert!(enforceable(&deep, false).is_err());
+    // The same by references, and in a listed value.
+    let mut chain = json!({"a0": {"type": "null"}});
+    let mut value = json!(1);
+    for n in 1..40 {
+        let former = format!("#/$defs/a{}", n - 1);
+        chain[format!("a{n}")] = json!({"type": "array", "items": {"$ref": former}});
+        value = json!([value]);
+    }
+    assert!(enforceable(&json!({"$defs": chain, "$ref": "#/$defs/a39"}), false).is_err());
+    assert!(enforceable(&json!({"const": value}), false).is_err());
     // References that double at every level.
     let mut defs = json!({"a0": {"type": "string"}});
     for n in 1..40 {

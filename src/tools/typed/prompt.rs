@@ -1,10 +1,11 @@
 //! The template of a tool's prompt: Jinja over its arguments, which are data and never part of it.
 
 use minijinja::value::Serde;
-use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
 use serde_json::{Map, Value};
 
 use crate::config::shape::suggestion;
+use crate::engine::template::{MAX_TEMPLATE_BYTES, stack_size};
 
 /// minijinja's measure of work: prompts fill in some values.
 const FUEL: u64 = 1_000_000;
@@ -13,6 +14,8 @@ const FUEL: u64 = 1_000_000;
 #[derive(Debug)]
 pub struct PromptTemplate {
     environment: Environment<'static>,
+    /// Bytes of stack that its rendering may need.
+    stack: usize,
 }
 
 const NAME: &str = "prompt";
@@ -23,6 +26,25 @@ impl PromptTemplate {
     /// # Errors
     /// What is wrong with it, with its line; a name that is no argument.
     pub fn new(source: &str, arguments: &[&str]) -> Result<Self, String> {
+        if source.len() > MAX_TEMPLATE_BYTES {
+            return Err(format!("is longer than {MAX_TEMPLATE_BYTES} bytes"));
+        }
+        let stack = stack_size(source);
+        let made = on_stack(stack, || {
+            Ok::<_, Error>(Self::compile(source, arguments, stack))
+        });
+        let made = made.map_err(|error| told(&error))??;
+        // Filters and functions are looked up when they are used: so it is tried once.
+        let sample = arguments
+            .iter()
+            .map(|name| ((*name).to_owned(), "x".into()));
+        match made.rendered(&sample.collect()) {
+            Err(error) if is_missing(error.kind()) => Err(told(&error)),
+            _ => Ok(made),
+        }
+    }
+
+    fn compile(source: &str, arguments: &[&str], stack: usize) -> Result<Self, String> {
         let mut environment = Environment::new();
         environment.set_fuel(Some(FUEL));
         environment.set_auto_escape_callback(|_| AutoEscape::None);
@@ -40,7 +62,7 @@ impl PromptTemplate {
             .collect();
         unknown.sort();
         match unknown.first() {
-            None => Ok(Self { environment }),
+            None => Ok(Self { environment, stack }),
             Some(name) => Err(format!(
                 "uses `{name}`, which is no argument; {}",
                 suggestion(name, arguments)
@@ -53,18 +75,47 @@ impl PromptTemplate {
     /// # Errors
     /// What the template cannot do with these values.
     pub fn render(&self, arguments: &Map<String, Value>) -> Result<String, String> {
-        let template = self.environment.get_template(NAME);
-        template
-            .and_then(|template| template.render(Serde(arguments)))
-            .map_err(|error| told(&error))
+        self.rendered(arguments).map_err(|error| told(&error))
     }
+
+    fn rendered(&self, arguments: &Map<String, Value>) -> Result<String, Error> {
+        on_stack(self.stack, || {
+            let template = self.environment.get_template(NAME)?;
+            template.render(Serde(arguments))
+        })
+    }
+}
+
+/// Long flat chains in a template recurse.
+fn on_stack<T: Send>(
+    bytes: usize,
+    work: impl FnOnce() -> Result<T, Error> + Send,
+) -> Result<T, Error> {
+    let failed = |cause: &str| Error::new(ErrorKind::InvalidOperation, cause.to_owned());
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(bytes);
+        match thread.spawn_scoped(scope, work) {
+            Ok(thread) => thread
+                .join()
+                .unwrap_or_else(|_panic| Err(failed("the template could not be rendered"))),
+            Err(error) => Err(failed(&error.to_string())),
+        }
+    })
+}
+
+fn is_missing(kind: ErrorKind) -> bool {
+    use ErrorKind::{UnknownFilter, UnknownFunction, UnknownMethod, UnknownTest};
+    matches!(
+        kind,
+        UnknownFilter | UnknownFunction | UnknownMethod | UnknownTest
+    )
 }
 
 fn is_function(environment: &Environment<'_>, name: &str) -> bool {
     environment.globals().any(|(known, _)| known == name)
 }
 
-fn told(error: &minijinja::Error) -> String {
+fn told(error: &Error) -> String {
     let cause = match error.kind() {
         ErrorKind::OutOfFuel => "it takes too many steps".to_owned(),
         _ => error
@@ -114,6 +165,10 @@ mod tests {
             error,
             "uses `txet`, which is no argument; did you mean `text`?"
         );
+        let error = PromptTemplate::new("{{ text | upcase }}", &["text"]).unwrap_err();
+        assert!(error.contains("upcase"), "{error}");
+        let chain = format!("{{{{ {}text }}}}", "not ".repeat(15_000));
+        drop(PromptTemplate::new(&chain, &["text"]));
         let error = PromptTemplate::new("a\n{% if %}", &[]).unwrap_err();
         assert!(error.ends_with("(line 2 of the template)"), "{error}");
     }
