@@ -323,8 +323,13 @@ output = {{ type = "object", properties = {{ name = {{ type = "string", maxLengt
                     scope.spawn(move || {
                         let mut errors = 0;
                         for turn in 0..25 {
-                            let pick =
-                                |k: usize| words[(n * 31 + turn * 7 + k * k * 13) % words.len()];
+                            // Other words for every call, and the same in every run (splitmix64).
+                            let pick = |k: usize| {
+                                let mut drawn = ((n * 25 + turn) * 8 + k) as u64;
+                                drawn = drawn.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                                drawn = (drawn ^ (drawn >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                                words[usize::try_from(drawn >> 33).unwrap() % words.len()]
+                            };
                             let prompt = (0..8).map(pick).collect::<Vec<_>>().join(" ");
                             let tool = ["choice", "json"][turn % 2];
                             let params = json!({"name": tool, "arguments": {"text": prompt}});
