@@ -157,13 +157,21 @@ impl Live {
             hidden: config.secret_variables.clone(),
             log_level: config.log.level.clone(),
         });
-        if let (Some(rules), Transport::Http(new)) = (&self.http, &config.transport) {
-            rules.send_modify(|rules| *rules = Arc::new(rules.with_live_keys_of(new)));
-        }
+        let has_other_tokens = match (&self.http, &config.transport) {
+            (Some(rules), Transport::Http(new)) => {
+                let changed = Arc::new(rules.borrow().with_live_keys_of(new));
+                let old = rules.send_replace(Arc::clone(&changed));
+                old.tokens != changed.tokens
+            }
+            _ => false,
+        };
         let editions = self.registry.stage(&config.models, &config.registry);
         let catalog = Catalog::new(config, &editions, &self.registry);
         // Before the former models take no more calls: a call that they refuse finds this one.
         self.dispatcher.replace(catalog);
+        if has_other_tokens {
+            self.dispatcher.announce();
+        }
         self.registry.retire_all_but(&editions);
         let models = config.models.iter().zip(editions);
         let preloaded: Vec<_> = models.filter(|(model, _)| model.preload).collect();

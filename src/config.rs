@@ -15,6 +15,7 @@ pub mod reference;
 pub mod schema;
 pub mod shape;
 pub mod source;
+pub mod token;
 pub mod tool;
 pub mod units;
 
@@ -171,7 +172,7 @@ impl Config {
         let server = &settings.server;
         let transport = match server.transport {
             TransportMode::Stdio => Some(Transport::Stdio),
-            TransportMode::Http => HttpConfig::resolve(server, layers).map(Transport::Http),
+            TransportMode::Http => HttpConfig::resolve(settings, layers).map(Transport::Http),
         };
         check_tool_names(settings, layers);
         let model = |(name, model): (&String, &ModelSettings)| {

@@ -1,23 +1,37 @@
 //! The Model Context Protocol: its revisions, and which one a client gets.
 //!
-//! Served here are the revisions with a handshake, 2024-11-05 to 2025-11-25 (`basic/lifecycle`). `server/discover` of
-//! later ones is answered with "method not found", on which clients fall back to `initialize`.
+//! Two eras are served side by side, told apart for each message ([`era`]). The legacy one, 2024-11-05 to 2025-11-25, opens
+//! with a handshake, which negotiates the revision (`basic/lifecycle`). The modern one, 2026-07-28, has none: every request
+//! names its revision (`basic/versioning`).
 
 pub mod dispatcher;
+pub mod era;
 pub mod jsonrpc;
 pub mod progress;
 pub mod schema;
+pub mod subscription;
 
-/// The revisions that are served, newest first.
-pub const REVISIONS: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
+/// The revision without a handshake.
+pub const MODERN_REVISION: &str = "2026-07-28";
 
-/// What a client gets that asked for `requested`: that, if it is known; the newest, if it is not; and the oldest, where
-/// it named none, as the documented `initialize` with `params: {}` does.
+/// The revisions with one, newest first.
+pub const LEGACY_REVISIONS: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
+
+/// All that are served, newest first.
+pub fn revisions() -> Vec<&'static str> {
+    [MODERN_REVISION]
+        .into_iter()
+        .chain(LEGACY_REVISIONS)
+        .collect()
+}
+
+/// What a client gets whose `initialize` asked for `requested`: that, if it is known; the newest with a handshake, if it is
+/// not; and the oldest, where it named none, as the documented `initialize` with `params: {}` does.
 pub fn negotiate(requested: Option<&str>) -> &'static str {
-    let [newest, .., oldest] = REVISIONS;
+    let [newest, .., oldest] = LEGACY_REVISIONS;
     match requested {
         None => oldest,
-        Some(requested) => REVISIONS
+        Some(requested) => LEGACY_REVISIONS
             .into_iter()
             .find(|revision| *revision == requested)
             .unwrap_or(newest),
@@ -30,10 +44,10 @@ mod tests {
 
     #[test]
     fn a_known_revision_is_echoed_an_unknown_one_gets_the_newest_and_none_the_oldest() {
-        for revision in REVISIONS {
+        for revision in LEGACY_REVISIONS {
             assert_eq!(negotiate(Some(revision)), revision);
         }
-        assert_eq!(negotiate(Some("2026-07-28")), "2025-11-25");
+        assert_eq!(negotiate(Some(MODERN_REVISION)), "2025-11-25");
         assert_eq!(negotiate(Some("v999")), "2025-11-25");
         assert_eq!(negotiate(None), "2024-11-05");
     }

@@ -4,12 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
 
 use super::file::LogSettings;
 use super::http::HttpConfig;
+use super::token::{AUTH, TokenConfig};
 use super::{Config, ModelConfig, RegistryConfig, ToolConfig, Transport};
 
 /// See the module.
@@ -282,29 +284,47 @@ fn transport_keys(old: &Transport, new: &Transport) -> Keys {
     let HttpConfig {
         host,
         addresses,
-        auth,
+        tokens,
         allowed_hosts,
         allowed_origins,
+        cors,
         drain_time,
-        max_sessions,
-        max_body,
+        limits,
     } = old;
     let differing = |keys: &[(&str, bool)]| -> BTreeSet<String> {
         let keys = keys.iter().filter(|(_, differs)| *differs);
         keys.map(|(key, _)| (*key).to_owned()).collect()
     };
     let is_same_host = *host == new.host;
+    // `auth` is one of them, and its key stands beside the others.
+    let of_auth = |tokens: &[Arc<TokenConfig>], is_auth: bool| -> Vec<Arc<TokenConfig>> {
+        let tokens = tokens.iter();
+        let wanted = tokens.filter(|token| (token.name == AUTH) == is_auth);
+        wanted.cloned().collect()
+    };
+    let differs = |is_auth| of_auth(tokens, is_auth) != of_auth(&new.tokens, is_auth);
+    let other = &new.limits;
     let live = differing(&[
-        ("auth", *auth != new.auth),
+        ("auth", differs(true)),
+        ("tokens", differs(false)),
         ("allowed_hosts", *allowed_hosts != new.allowed_hosts),
         ("allowed_origins", *allowed_origins != new.allowed_origins),
         ("drain_time", *drain_time != new.drain_time),
-        ("max_body", *max_body != new.max_body),
+        ("max_calls", limits.max_calls != other.max_calls),
+        ("max_body", limits.max_body != other.max_body),
+        ("header_time", limits.header_time != other.header_time),
+        ("body_time", limits.body_time != other.body_time),
+        ("idle_time", limits.idle_time != other.idle_time),
     ]);
     let restart = differing(&[
         ("host", !is_same_host),
         ("port", is_same_host && *addresses != new.addresses),
-        ("max_sessions", *max_sessions != new.max_sessions),
+        ("cors", *cors != new.cors),
+        ("max_sessions", limits.max_sessions != other.max_sessions),
+        (
+            "max_connections",
+            limits.max_connections != other.max_connections,
+        ),
     ]);
     (live, restart)
 }

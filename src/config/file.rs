@@ -4,6 +4,7 @@
 //! all made of these structures: a key that stands here is complete.
 
 mod model;
+mod server;
 mod tool;
 
 use std::collections::BTreeMap;
@@ -14,10 +15,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 pub use model::{CacheType, FlashAttention, Lora, ModelSettings, SplitMode, ThinkingOutput};
+pub use server::{ServerSettings, TokenSettings, TransportMode, WatchMode};
 pub use tool::{ArgumentSettings, ArgumentType, ItemType, ToolSettings};
 
-use super::ranges;
-use super::units::{Budget, IdleTime, Size, Time};
+use super::units::{Budget, IdleTime};
 
 /// Letters, digits, `_` and `-`: what every client accepts as a tool's name, and what variables can spell.
 pub const NAME_PATTERN: &str = "^[a-zA-Z0-9_-]{1,64}$";
@@ -40,85 +41,6 @@ pub struct ConfigFile {
     /// Tools without code, by name: a prompt over declared arguments, and what the answer looks like.
     #[schemars(extend("propertyNames" = json!({"pattern": NAME_PATTERN, "not": {"pattern": "__"}})))]
     pub tools: BTreeMap<String, ToolSettings>,
-}
-
-/// How clients connect.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(inline)]
-#[expect(missing_docs, reason = "the values are explained at their keys")]
-pub enum TransportMode {
-    #[default]
-    Stdio,
-    Http,
-}
-
-/// How edits of the file are noticed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(inline)]
-#[expect(missing_docs, reason = "the values are explained at their keys")]
-pub enum WatchMode {
-    #[default]
-    Auto,
-    Poll,
-    Off,
-}
-
-/// `[server]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct ServerSettings {
-    /// `stdio` (one client, which starts the server) or `http`. The keys below, but for `watch` and `max_queue`, count for `http` alone.
-    pub transport: TransportMode,
-    /// Address to listen on: `127.0.0.1` is this machine alone, `0.0.0.0` all its addresses, which wants a token.
-    pub host: String,
-    /// Port to listen on; 0 is a free one, which the log names.
-    pub port: u16,
-    /// Bearer token that every request must bring. Better in `auth_file`, `${file:…}`, `${env:…}` or `LLAMA_MCP_AUTH` than here.
-    #[schemars(extend("writeOnly" = true))]
-    pub auth: Option<String>,
-    /// File that holds the bearer token.
-    #[schemars(extend("format" = "path"))]
-    pub auth_file: Option<PathBuf>,
-    /// Serve other machines without a token.
-    pub allow_unauthenticated: bool,
-    /// Names by which clients may reach the server, beside those of loopback and `host`.
-    pub allowed_hosts: Vec<String>,
-    /// Origins whose pages may use the server, beside those on loopback.
-    pub allowed_origins: Vec<String>,
-    /// Saved edits of this file, and of those that its texts name, are live: noticed at once (`auto`), by a look every two seconds where the file system tells nothing (`poll`), or by SIGHUP alone (`off`).
-    pub watch: WatchMode,
-    /// How long running calls may go on after SIGTERM.
-    pub drain_time: Time,
-    /// Calls of one model that may wait for a free sequence; more are told that it is busy.
-    #[schemars(range(min = ranges::MAX_QUEUE.min, max = ranges::MAX_QUEUE.max))]
-    pub max_queue: usize,
-    /// Sessions at once; beyond, the one that idled longest goes.
-    #[schemars(range(min = ranges::MAX_SESSIONS.min, max = ranges::MAX_SESSIONS.max))]
-    pub max_sessions: usize,
-    /// Longest request body.
-    pub max_body: Size,
-}
-
-impl Default for ServerSettings {
-    fn default() -> Self {
-        Self {
-            transport: TransportMode::Stdio,
-            host: "127.0.0.1".into(),
-            port: 8080,
-            auth: None,
-            auth_file: None,
-            allow_unauthenticated: false,
-            allowed_hosts: Vec::new(),
-            allowed_origins: Vec::new(),
-            watch: WatchMode::Auto,
-            drain_time: Time::from_secs(10),
-            max_queue: 64,
-            max_sessions: 1000,
-            max_body: Size::mebibytes(4),
-        }
-    }
 }
 
 /// How a log line is written.

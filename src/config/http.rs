@@ -1,17 +1,16 @@
-//! How the server is reached over HTTP: address, token, and who may come.
+//! How the server is reached over HTTP: address, who may come, and how much of it.
 
-use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::Duration;
 
-use subtle::ConstantTimeEq;
-
 use super::address::Address;
-use super::file::ServerSettings;
-use super::interpolate::read_text;
+use super::file::{ConfigFile, ServerSettings};
 use super::load::Layers;
-use super::ranges;
+use super::ranges::{self, Range};
+use super::token::{self, AUTH_VARIABLE, TokenConfig};
+use super::units::Time;
 
 /// Where and for whom the server listens.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,25 +19,59 @@ pub struct HttpConfig {
     pub host: String,
     /// What that stands for; the first that can be bound is.
     pub addresses: Vec<SocketAddr>,
-    /// Without it everybody who reaches the server may use it.
-    pub auth: Option<BearerToken>,
+    /// Without any, everybody who reaches the server may use it.
+    pub tokens: Vec<Arc<TokenConfig>>,
     /// Names in `Host` beside loopback and `host`.
     pub allowed_hosts: Vec<Host>,
     /// Origins of pages beside those on loopback, in the one spelling that [`origin`] gives.
     pub allowed_origins: Vec<String>,
+    /// Whether pages of those origins are told that they may read the answers.
+    pub cors: bool,
     /// How long running calls may take to end after SIGTERM.
     pub drain_time: Duration,
+    /// How much may come.
+    pub limits: HttpLimits,
+}
+
+/// How much may come over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpLimits {
+    /// Connections at once.
+    pub max_connections: usize,
     /// Sessions at once.
     pub max_sessions: usize,
+    /// Messages that are read or answered at once.
+    pub max_calls: usize,
     /// Bytes of a request's body.
     pub max_body: usize,
+    /// For the head of a request, from its first byte.
+    pub header_time: Duration,
+    /// For its body.
+    pub body_time: Duration,
+    /// Between two requests of a connection.
+    pub idle_time: Duration,
+}
+
+impl HttpLimits {
+    fn resolve(server: &ServerSettings, layers: &mut Layers) -> Self {
+        Self {
+            max_connections: server.max_connections,
+            max_sessions: server.max_sessions,
+            max_calls: server.max_calls,
+            max_body: usize::try_from(server.max_body.0).unwrap_or(usize::MAX),
+            header_time: time(server.header_time, "header_time", ranges::HTTP_TIME, layers),
+            body_time: time(server.body_time, "body_time", ranges::HTTP_TIME, layers),
+            idle_time: time(server.idle_time, "idle_time", ranges::HTTP_TIME, layers),
+        }
+    }
 }
 
 impl HttpConfig {
-    /// Of `server`. None where something is wrong, which is told to `layers`.
-    pub(super) fn resolve(server: &ServerSettings, layers: &mut Layers) -> Option<Self> {
+    /// Of the `[server]` of `settings`. None where something is wrong, which is told to `layers`.
+    pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Option<Self> {
+        let server = &settings.server;
         let known = layers.problems.len();
-        let auth = token_of(server, layers);
+        let tokens = token::resolve(settings, layers);
         let host = server.host.as_str();
         let addresses = addresses_of(host, server.port).unwrap_or_else(|error| {
             let hint = "`127.0.0.1` is this machine alone, `0.0.0.0` all its addresses";
@@ -52,7 +85,7 @@ impl HttpConfig {
         });
         let is_local = addresses.iter().all(|address| address.ip().is_loopback());
         if !is_local
-            && auth.is_none()
+            && tokens.is_empty()
             && !server.allow_unauthenticated
             && layers.problems.len() == known
         {
@@ -77,41 +110,36 @@ impl HttpConfig {
             layers,
             "must be origins such as `https://app.example`",
         );
-        if !ranges::DRAIN_TIME.contains(server.drain_time.0.as_secs_f64()) {
-            let message = format!(
-                "must be {} seconds, found `{}`",
-                ranges::DRAIN_TIME,
-                String::from(server.drain_time)
-            );
-            layers.problem_at(&at("drain_time"), message, None);
-        }
+        let drain_time = time(server.drain_time, "drain_time", ranges::DRAIN_TIME, layers);
+        let limits = HttpLimits::resolve(server, layers);
         (layers.problems.len() == known).then(|| Self {
             host: host.to_owned(),
             addresses,
-            auth,
+            tokens,
             allowed_hosts,
             allowed_origins,
-            drain_time: server.drain_time.0,
-            max_sessions: server.max_sessions,
-            max_body: usize::try_from(server.max_body.0).unwrap_or(usize::MAX),
+            cors: server.cors,
+            drain_time,
+            limits,
         })
     }
 }
 
 impl HttpConfig {
-    /// The same with what of `new` counts without a restart: all that is checked with each request. A token stays where `new`
-    /// has none and is for this machine alone, while the server still listens to others.
+    /// The same with what of `new` counts without a restart: all that is checked with each request. The tokens stay where
+    /// `new` has none and is for this machine alone, while the server still listens to others.
     #[must_use]
     pub fn with_live_keys_of(&self, new: &Self) -> Self {
-        let would_open = !self.is_local() && new.is_local() && new.auth.is_none();
+        let would_open = !self.is_local() && new.is_local() && new.tokens.is_empty();
         Self {
             host: self.host.clone(),
             addresses: self.addresses.clone(),
-            max_sessions: self.max_sessions,
-            auth: if would_open {
-                self.auth.clone()
-            } else {
-                new.auth.clone()
+            cors: self.cors,
+            tokens: if would_open { self } else { new }.tokens.clone(),
+            limits: HttpLimits {
+                max_connections: self.limits.max_connections,
+                max_sessions: self.limits.max_sessions,
+                ..new.limits.clone()
             },
             ..new.clone()
         }
@@ -188,45 +216,18 @@ pub fn origin(text: &str) -> Option<String> {
     is_origin.then(|| format!("{scheme}://{authority}"))
 }
 
+/// `time`, which stands at `key`, in seconds of `range`.
+fn time(time: Time, key: &str, range: Range<f64>, layers: &mut Layers) -> Duration {
+    if !range.contains(time.0.as_secs_f64()) {
+        let message = format!("must be {range} seconds, found `{}`", String::from(time));
+        layers.problem_at(&at(key), message, None);
+    }
+    time.0
+}
+
 fn at(key: &str) -> Address {
     Address::of(["server", key])
 }
-
-/// The token; of two that are given, the one of the higher layer, or the text before the file.
-fn token_of(server: &ServerSettings, layers: &mut Layers) -> Option<BearerToken> {
-    if server.auth.is_some()
-        && server.auth_file.is_some()
-        && !layers.is_above(&at("auth_file"), &at("auth"))
-        && !layers.is_above(&at("auth"), &at("auth_file"))
-    {
-        let message = "`auth` is given, too: which of them is the token?".to_owned();
-        layers.problem_at(&at("auth_file"), message, Some("remove one".into()));
-    }
-    let (key, token) = match (&server.auth, &server.auth_file) {
-        (None, None) => return None,
-        (auth, Some(file)) if auth.is_none() || layers.is_above(&at("auth_file"), &at("auth")) => {
-            layers.files.push(file.clone());
-            let token = read_text(file).map_err(|error| {
-                let file = layers.quoted(&at("auth_file"), &file.display().to_string());
-                format!("could not read {file}: {error}")
-            });
-            ("auth_file", token)
-        }
-        (auth, _) => ("auth", Ok(auth.clone().unwrap_or_default())),
-    };
-    match token
-        .and_then(|token| BearerToken::parse(if key == "auth" { &token } else { token.trim() }))
-    {
-        Ok(token) => Some(token),
-        Err(message) => {
-            layers.problem_at(&at(key), message, None);
-            None
-        }
-    }
-}
-
-/// The environment variable that holds the token.
-pub const AUTH_VARIABLE: &str = "LLAMA_MCP_AUTH";
 
 fn addresses_of(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     // IPv6 is written in brackets in URLs and without them everywhere else.
@@ -236,33 +237,6 @@ fn addresses_of(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         return Err(io::ErrorKind::AddrNotAvailable.into());
     }
     Ok(found)
-}
-
-/// A secret. It is shown nowhere.
-#[derive(Clone, PartialEq, Eq)]
-pub struct BearerToken(String);
-
-impl BearerToken {
-    fn parse(text: &str) -> Result<Self, String> {
-        if text.is_empty() {
-            Err("the token must not be empty".into())
-        } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            Err("the token must be letters, digits and signs of ASCII, without spaces".into())
-        } else {
-            Ok(Self(text.to_owned()))
-        }
-    }
-
-    /// Whether `given` is this token; how long that takes tells the length alone.
-    pub fn matches(&self, given: &[u8]) -> bool {
-        self.0.as_bytes().ct_eq(given).into()
-    }
-}
-
-impl fmt::Debug for BearerToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
 }
 
 #[cfg(test)]
@@ -300,24 +274,27 @@ mod tests {
         let running = resolve(&open, None).unwrap();
         let local = resolve(&[], None).unwrap();
         let after = running.with_live_keys_of(&local);
-        assert_eq!((after.auth, after.host), (running.auth, running.host));
+        assert_eq!((after.tokens, after.host), (running.tokens, running.host));
         let other = resolve(&[("auth", "other")], None).unwrap();
-        assert_eq!(other.with_live_keys_of(&local).auth, None);
+        assert_eq!(other.with_live_keys_of(&local).tokens, []);
     }
 
     #[test]
     fn the_documented_address_is_the_default() {
         let config = resolve(&[], None).unwrap();
         assert_eq!(config.addresses, ["127.0.0.1:8080".parse().unwrap()]);
-        assert_eq!(config.auth, None);
+        assert_eq!(config.tokens, []);
     }
 
     #[test]
     fn a_flag_counts_before_the_variable() {
         for (flags, token) in [([("auth", "flag")].as_slice(), "flag"), (&[], "variable")] {
-            let auth = resolve(flags, Some("variable")).unwrap().auth.unwrap();
-            assert!(auth.matches(token.as_bytes()) && !auth.matches(b"other"));
-            assert_eq!(format!("{auth:?}"), "***");
+            let config = resolve(flags, Some("variable")).unwrap();
+            let [auth] = &config.tokens[..] else {
+                panic!("there is one token")
+            };
+            assert!(auth.token.matches(token.as_bytes()) && !auth.token.matches(b"other"));
+            assert_eq!(format!("{:?}", auth.token), "***");
         }
     }
 

@@ -46,6 +46,12 @@ pub const MAX_TOKENS: Range<i64> = range(1, 1_000_000_000);
 pub const DEADLINE: Range<f64> = range(0.001, 604_800.0);
 /// Seconds: an hour is longer than any supervisor waits.
 pub const DRAIN_TIME: Range<f64> = range(0.0, 3600.0);
+/// Seconds: less would cut clients on slow networks, more holds a place for who is gone.
+pub const HTTP_TIME: Range<f64> = range(1.0, 3600.0);
+/// More descriptors than systems give.
+pub const MAX_CONNECTIONS: Range<usize> = range(1, 1_000_000);
+/// Beyond any queue.
+pub const MAX_CALLS: Range<usize> = range(1, 1_000_000);
 /// More layers than any model has.
 pub const N_GPU_LAYERS: Range<i64> = range(0, 1_000_000);
 /// Tokens; 0 is what the model was trained for.

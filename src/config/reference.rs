@@ -34,6 +34,11 @@ pub fn text() -> String {
         } else {
             keys(&mut text, &shape, &address);
         }
+        if table == "server" {
+            let tokens = address.join("tokens");
+            section(&mut text, &shape, "server.tokens.alice", &tokens);
+            keys(&mut text, &shape, &tokens.join("alice"));
+        }
     }
     for (table, name) in [("models", "small"), ("tools", "summarise")] {
         let address = Address::of([table, name]);
@@ -63,11 +68,11 @@ fn section(text: &mut String, shape: &Shape, name: &str, address: &Address) {
 }
 
 fn keys(text: &mut String, shape: &Shape, table: &Address) {
-    // Arguments have a table of their own, below.
+    // What has a table of its own stands below.
     for key in shape
         .keys(table)
         .into_iter()
-        .filter(|key| *key != "arguments")
+        .filter(|key| !["arguments", "tokens"].contains(key))
     {
         let address = table.join(key);
         text.push('\n');
@@ -118,10 +123,11 @@ pub fn effective(layers: &Layers, with_origin: bool) -> String {
             with_origin,
         );
     }
-    for table in ["models", "tools"] {
-        let names = merged[table].as_object().into_iter().flatten();
-        for (name, _) in names {
-            let address = Address::of([table, name]);
+    for tables in [["server", "tokens"].as_slice(), &["models"], &["tools"]] {
+        let tables = Address::of(tables.iter().copied());
+        let names = tables.get(&merged).and_then(Value::as_object);
+        for (name, _) in names.into_iter().flatten() {
+            let address = tables.join(name);
             table_of_values(&mut text, layers, &address, &merged, with_origin);
         }
     }
@@ -138,6 +144,9 @@ fn table_of_values(
     writeln!(text, "\n[{table}]").expect("a string takes all");
     for key in layers.shape.keys(table) {
         let address = table.join(key);
+        if address == Address::of(["server", "tokens"]) {
+            continue;
+        }
         let Some(value) = address.get(merged).filter(|value| !value.is_null()) else {
             continue;
         };

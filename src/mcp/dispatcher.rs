@@ -3,7 +3,7 @@
 //! [`Dispatcher::dispatch`] enters a request into the table before it returns, so a cancel that is read next finds it,
 //! and gives a future that the transport runs beside others. Dropping that future cancels the request.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use serde_json::{Map, Value, json};
@@ -11,23 +11,62 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::era::Era;
 use super::jsonrpc::{
     ErrorObject, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, Message,
     Notification, Outgoing, Request, RequestId,
 };
 use super::progress;
-use super::schema::{CallToolResult, InitializeResult, ListToolsResult, SERVER_INFO};
+use super::schema::{
+    CacheScope, CallToolResult, DiscoverResult, InitializeResult, ListToolsResult, SERVER_INFO,
+    complete,
+};
+use super::subscription::{self, Filter};
 use crate::config::shape::suggestion;
 use crate::tools::{Arguments, Catalog, Progress, ToolCall, ToolOutput};
 
-/// A connection: stdio, or a session of HTTP.
+/// Within which the ids of requests differ: stdio, a session of HTTP, or one request of HTTP without a session.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ConnectionId(pub String);
 
+/// Who sends a message, as its transport knows it.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Whose ids they are.
+    pub connection: ConnectionId,
+    /// Who takes turns with others at a model.
+    pub client: String,
+    /// What it may use.
+    pub access: Access,
+}
+
+/// What a caller may use.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Whose token it brought; none where there is no such.
+    pub token: Option<String>,
+    /// The tools that the token is for; all where it does not say.
+    pub tools: Option<Arc<BTreeSet<String>>>,
+}
+
+impl Access {
+    fn allows(&self, tool: &str) -> bool {
+        self.tools.as_ref().is_none_or(|tools| tools.contains(tool))
+    }
+
+    /// Whether what one caller is told may be told to others.
+    fn cache_scope(&self) -> CacheScope {
+        match self.token {
+            None => CacheScope::Public,
+            Some(_) => CacheScope::Private,
+        }
+    }
+}
+
 /// Where a request's news go before its answer. Sending never waits: news that do not fit are dropped.
 pub trait Peer: Send + Sync {
-    /// Sends a notification that belongs to the request.
-    fn notify(&self, notification: Outgoing);
+    /// Sends a notification that belongs to the request, and tells whether it fits.
+    fn notify(&self, notification: Outgoing) -> bool;
 }
 
 /// The one dispatcher of the server.
@@ -37,6 +76,7 @@ pub struct Dispatcher {
     /// How often what clients are told of the tools has changed.
     changes: watch::Sender<u64>,
     in_flight: Mutex<HashMap<(ConnectionId, RequestId), Ends>>,
+    closing: CancellationToken,
 }
 
 /// The end of a request in flight.
@@ -55,7 +95,13 @@ impl Dispatcher {
             catalog: RwLock::new(Arc::new(catalog)),
             changes: watch::Sender::new(0),
             in_flight: Mutex::new(HashMap::new()),
+            closing: CancellationToken::new(),
         }
+    }
+
+    /// Ends the subscriptions, with an answer: the server takes no more messages.
+    pub fn close(&self) {
+        self.closing.cancel();
     }
 
     /// Serves the tools of `catalog` from now on.
@@ -65,7 +111,7 @@ impl Dispatcher {
         *self.catalog.write().unwrap_or_else(PoisonError::into_inner) =
             Arc::new(catalog.after(&former));
         if is_changed {
-            self.changes.send_modify(|count| *count += 1);
+            self.announce();
         }
     }
 
@@ -78,11 +124,17 @@ impl Dispatcher {
         Arc::clone(&self.catalog.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes a message. The future gives what is to be sent back: nothing for a notification, or for a request that was
+    /// Has clients list the tools again, since the tokens now allow others.
+    pub fn announce(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Takes a message of `caller`, a request in its `era`. The future gives what is to be sent back: nothing for a notification, or for a request that was
     /// cancelled. That of a cancel ends when its request has ended: what is read behind it finds its place free.
     pub fn dispatch(
         self: &Arc<Self>,
-        connection: &ConnectionId,
+        caller: &Caller,
+        era: Era,
         message: Message,
         peer: Arc<dyn Peer>,
     ) -> impl Future<Output = Option<Outgoing>> + Send + use<> {
@@ -91,16 +143,16 @@ impl Dispatcher {
         let begun = match message {
             Message::Request(request) => Some((
                 request.id.clone(),
-                self.enter(connection, &request.id)
+                self.enter(&caller.connection, &request.id)
                     .map(|entry| (entry, request)),
             )),
             Message::Notification(notification) => {
-                cancelled = self.notified(connection, &notification);
+                cancelled = self.notified(&caller.connection, &notification);
                 None
             }
             Message::Response => None,
         };
-        let dispatcher = Arc::clone(self);
+        let (dispatcher, caller) = (Arc::clone(self), caller.clone());
         async move {
             if let Some(Ends { gone, .. }) = cancelled {
                 gone.cancelled().await;
@@ -110,11 +162,19 @@ impl Dispatcher {
                 Ok(entered) => entered,
                 Err(error) => return Some(Outgoing::Error(Some(id), error)),
             };
-            let client = entry.key.0.clone();
+            let handled = async {
+                match era {
+                    Era::Legacy => dispatcher.handle(caller, request, peer, received).await,
+                    Era::Modern => dispatcher
+                        .handle_modern(caller, request, peer, received)
+                        .await
+                        .map(complete),
+                }
+            };
             tokio::select! {
                 // A cancelled request gets no response (basic/utilities/cancellation).
                 () = entry.ends.cancelled.cancelled() => None,
-                result = dispatcher.handle(client, request, peer, received) => Some(match result {
+                result = handled => Some(match result {
                     Ok(result) => Outgoing::Result(id, result),
                     Err(error) => Outgoing::Error(Some(id), error),
                 }),
@@ -183,37 +243,74 @@ impl Dispatcher {
 
     async fn handle(
         &self,
-        client: ConnectionId,
+        caller: Caller,
         request: Request,
         peer: Arc<dyn Peer>,
         received: Instant,
     ) -> Result<Value, ErrorObject> {
         match request.method.as_str() {
-            "initialize" => to_value(&initialize(&request.params)),
-            "ping" => Ok(json!({})),
-            "tools/list" => to_value(&ListToolsResult {
-                tools: self
-                    .catalog()
-                    .descriptions()
-                    .into_iter()
-                    .map(Into::into)
-                    .collect(),
+            "initialize" => to_value(&InitializeResult {
+                protocol_version: super::negotiate(
+                    request.params.get("protocolVersion").and_then(Value::as_str),
+                ),
+                capabilities: capabilities(),
+                server_info: SERVER_INFO,
             }),
-            "tools/call" => to_value(
-                &self
-                    .call_tool(client, request.params, peer, received)
-                    .await?,
-            ),
-            other => Err(ErrorObject::new(
-                METHOD_NOT_FOUND,
-                format!("unknown method `{other}`"),
-            )),
+            "ping" => Ok(json!({})),
+            "tools/list" => to_value(&self.list_tools(&caller.access, None)),
+            "tools/call" => {
+                let called = self.call_tool(caller, request.params, peer, received);
+                to_value(&called.await?)
+            }
+            other => Err(unknown_method(other)),
+        }
+    }
+
+    async fn handle_modern(
+        &self,
+        caller: Caller,
+        request: Request,
+        peer: Arc<dyn Peer>,
+        received: Instant,
+    ) -> Result<Value, ErrorObject> {
+        let scope = caller.access.cache_scope();
+        match request.method.as_str() {
+            "server/discover" => to_value(&DiscoverResult {
+                supported_versions: super::revisions(),
+                capabilities: capabilities(),
+                cache: scope.into(),
+            }),
+            "tools/list" => to_value(&self.list_tools(&caller.access, Some(scope))),
+            "tools/call" => {
+                let called = self.call_tool(caller, request.params, peer, received);
+                to_value(&called.await?)
+            }
+            "subscriptions/listen" => {
+                let filter = Filter::parse(&request.params)?;
+                let closing = self.closing.clone();
+                let heard =
+                    subscription::listen(&request.id, filter, peer, self.changes(), closing);
+                Ok(heard.await)
+            }
+            other => Err(unknown_method(other)),
+        }
+    }
+
+    /// The tools that `access` is for.
+    fn list_tools(&self, access: &Access, scope: Option<CacheScope>) -> ListToolsResult {
+        let tools = self.catalog().descriptions().into_iter();
+        ListToolsResult {
+            tools: tools
+                .filter(|tool| access.allows(&tool.name))
+                .map(Into::into)
+                .collect(),
+            cache: scope.map(Into::into),
         }
     }
 
     async fn call_tool(
         &self,
-        client: ConnectionId,
+        caller: Caller,
         mut params: Map<String, Value>,
         peer: Arc<dyn Peer>,
         received: Instant,
@@ -236,7 +333,7 @@ impl Dispatcher {
         };
         let (progress, news) = watch::channel(Progress::default());
         let call = ToolCall {
-            client: client.0,
+            client: caller.client,
             received,
             progress,
         };
@@ -244,7 +341,7 @@ impl Dispatcher {
             .get("_meta")
             .and_then(|meta| meta.get("progressToken"))
             .cloned();
-        let answer = self.answer(&name, arguments, call);
+        let answer = self.answer(&caller.access, &name, arguments, call);
         let result = progress::report(answer, token, news, peer, received).await?;
         Ok(result.into())
     }
@@ -252,14 +349,16 @@ impl Dispatcher {
     /// Calls the tool; again, by the catalog that is then in force, where an edit changed it before its model was there.
     async fn answer(
         &self,
+        access: &Access,
         name: &str,
         arguments: Arguments,
         call: ToolCall,
     ) -> Result<ToolOutput, ErrorObject> {
         loop {
             let catalog = self.catalog();
-            let Some(tool) = catalog.find(name) else {
-                return not_found(&catalog, name);
+            let tool = catalog.find(name).filter(|_| access.allows(name));
+            let Some(tool) = tool else {
+                return not_found(&catalog, access, name);
             };
             if let Ok(output) = tool.call(arguments.clone(), call.clone()).await {
                 return Ok(output);
@@ -268,14 +367,16 @@ impl Dispatcher {
     }
 }
 
-/// What is said of a tool that is not there. A client that was told of it before an edit may read that.
-fn not_found(catalog: &Catalog, name: &str) -> Result<ToolOutput, ErrorObject> {
-    let names = catalog.names();
+/// What is said of a tool that is not there, or not for this caller. A client that was told of it before an edit may read
+/// that.
+fn not_found(catalog: &Catalog, access: &Access, name: &str) -> Result<ToolOutput, ErrorObject> {
+    let mut names = catalog.names();
+    names.retain(|name| access.allows(name));
     let meant = match &names[..] {
         [] => "there are no tools".into(),
         names => suggestion(name, names),
     };
-    if catalog.was_removed(name) {
+    if catalog.was_removed(name) && access.allows(name) {
         return Ok(ToolOutput::error(format!(
             "the tool `{name}` was removed by a reload of the configuration; {meant}"
         )));
@@ -286,12 +387,12 @@ fn not_found(catalog: &Catalog, name: &str) -> Result<ToolOutput, ErrorObject> {
     ))
 }
 
-fn initialize(params: &Map<String, Value>) -> InitializeResult {
-    InitializeResult {
-        protocol_version: super::negotiate(params.get("protocolVersion").and_then(Value::as_str)),
-        capabilities: json!({"tools": {"listChanged": true}}),
-        server_info: SERVER_INFO,
-    }
+fn unknown_method(method: &str) -> ErrorObject {
+    ErrorObject::new(METHOD_NOT_FOUND, format!("unknown method `{method}`"))
+}
+
+fn capabilities() -> Value {
+    json!({"tools": {"listChanged": true}})
 }
 
 fn to_value(result: &impl serde::Serialize) -> Result<Value, ErrorObject> {

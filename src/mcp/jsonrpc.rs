@@ -13,6 +13,10 @@ pub const METHOD_NOT_FOUND: i64 = -32601;
 pub const INVALID_PARAMS: i64 = -32602;
 /// A fault of ours.
 pub const INTERNAL_ERROR: i64 = -32603;
+/// Headers that do not say what the body says (2026-07-28 `basic/index`, Error Codes).
+pub const HEADER_MISMATCH: i64 = -32020;
+/// A revision that is not served.
+pub const UNSUPPORTED_PROTOCOL_VERSION: i64 = -32022;
 /// A request that was cancelled, where its client still waits (the number is that of the Language Server Protocol, which
 /// the official Python server sends too).
 pub const REQUEST_CANCELLED: i64 = -32800;
@@ -65,6 +69,9 @@ pub struct ErrorObject {
     pub code: i64,
     /// One sentence.
     pub message: String,
+    /// What a program can act on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<Value>,
 }
 
 impl ErrorObject {
@@ -73,6 +80,7 @@ impl ErrorObject {
         Self {
             code,
             message: message.into(),
+            data: None,
         }
     }
 }
@@ -172,9 +180,10 @@ pub enum Outgoing {
 }
 
 impl Outgoing {
-    /// Tells a client to list the tools again.
-    pub fn tools_changed() -> Self {
-        Self::Notification("notifications/tools/list_changed", json!({}))
+    /// Tells a client to list the tools again; `meta` is that of the subscription, where there is one.
+    pub fn tools_changed(meta: Option<&Value>) -> Self {
+        let params = meta.map_or(json!({}), |meta| json!({"_meta": meta}));
+        Self::Notification("notifications/tools/list_changed", params)
     }
 
     /// The JSON of the message, on one line.

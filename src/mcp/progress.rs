@@ -88,12 +88,13 @@ mod tests {
     struct Heard(Mutex<Vec<(Duration, Value)>>, Option<Instant>);
 
     impl Peer for Heard {
-        fn notify(&self, notification: Outgoing) {
+        fn notify(&self, notification: Outgoing) -> bool {
             let Outgoing::Notification(_, params) = notification else {
                 panic!("only news are sent")
             };
             let at = self.1.map_or(Duration::ZERO, |start| start.elapsed());
             self.0.lock().unwrap().push((at, params));
+            true
         }
     }
 

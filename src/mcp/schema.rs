@@ -1,6 +1,6 @@
 //! MCP's shapes, named as in its schema; no logic.
 //!
-//! Source: the JSON Schemas of the revisions in [`super::REVISIONS`]. Members of later revisions (`title`,
+//! Source: the JSON Schemas of the revisions in [`super::revisions`]. Members of later revisions (`title`,
 //! `annotations`) are additional ones to earlier clients, which their schemas allow.
 
 use serde::Serialize;
@@ -21,6 +21,60 @@ pub struct InitializeResult {
     pub capabilities: Value,
     /// Who we are.
     pub server_info: Implementation,
+}
+
+/// Answers `server/discover`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DiscoverResult {
+    /// Newest first.
+    pub supported_versions: Vec<&'static str>,
+    /// What we can.
+    pub capabilities: Value,
+    /// How long and for whom it holds.
+    #[serde(flatten)]
+    pub cache: CacheableResult,
+}
+
+/// How long and for whom a result holds.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CacheableResult {
+    /// Milliseconds: none. An edit of the configuration is live at once, and asking again costs a fraction of one.
+    pub ttl_ms: u64,
+    /// For whom.
+    pub cache_scope: CacheScope,
+}
+
+/// Whom a result may be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CacheScope {
+    /// All who ask.
+    Public,
+    /// Who brings the same token.
+    Private,
+}
+
+impl From<CacheScope> for CacheableResult {
+    fn from(cache_scope: CacheScope) -> Self {
+        Self {
+            ttl_ms: 0,
+            cache_scope,
+        }
+    }
+}
+
+/// The result of a modern request: whole, and signed.
+pub fn complete(result: Value) -> Value {
+    let mut completed = json!({"resultType": "complete"});
+    if let Value::Object(members) = result {
+        for (name, value) in members {
+            completed[name] = value;
+        }
+    }
+    completed["_meta"]["io.modelcontextprotocol/serverInfo"] = json!(SERVER_INFO);
+    completed
 }
 
 /// Name and version of a program.
@@ -46,6 +100,9 @@ pub const SERVER_INFO: Implementation = Implementation {
 pub struct ListToolsResult {
     /// All of them, on one page.
     pub tools: Vec<Tool>,
+    /// How long and for whom it holds, where the revision knows that.
+    #[serde(flatten)]
+    pub cache: Option<CacheableResult>,
 }
 
 /// A tool.

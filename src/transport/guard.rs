@@ -5,6 +5,7 @@
 //! demand for `Content-Type: application/json` stops the POSTs that browsers send without asking.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::header::{
@@ -17,8 +18,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::watch;
 
-use crate::config::http::{self, BearerToken, Host, HttpConfig};
-use crate::mcp::jsonrpc::{ErrorObject, INVALID_REQUEST, Outgoing};
+use crate::config::http::{self, Host, HttpConfig};
+use crate::config::token::TokenConfig;
+use crate::mcp::jsonrpc::{ErrorObject, INVALID_REQUEST, Outgoing, RequestId};
 
 /// What is let through.
 #[derive(Debug)]
@@ -26,7 +28,18 @@ pub struct Guard {
     hosts: Vec<Host>,
     any_address: bool,
     origins: Vec<String>,
-    auth: Option<BearerToken>,
+    tokens: Vec<Arc<TokenConfig>>,
+}
+
+/// Who sent a request: whose token it brought; none where none is demanded.
+#[derive(Debug, Clone, Default)]
+pub struct Principal(pub Option<Arc<TokenConfig>>);
+
+impl Principal {
+    /// The name of the token.
+    pub fn name(&self) -> Option<&str> {
+        self.0.as_ref().map(|token| token.name.as_str())
+    }
 }
 
 impl Guard {
@@ -44,7 +57,7 @@ impl Guard {
                 .iter()
                 .any(|address| address.ip().is_unspecified()),
             origins: config.allowed_origins.clone(),
-            auth: config.auth.clone(),
+            tokens: config.tokens.clone(),
         }
     }
 
@@ -107,25 +120,31 @@ impl Guard {
                 .is_some_and(|host| host.is_loopback())
     }
 
-    /// Whether a request carries the token, where one is demanded.
+    /// Whose token a request carries, where one is demanded.
     ///
     /// # Errors
     /// 401.
-    pub fn check_token(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        let Some(token) = &self.auth else {
-            return Ok(());
-        };
+    pub fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, Refusal> {
+        if self.tokens.is_empty() {
+            return Ok(Principal(None));
+        }
         let mut given = headers.get_all(AUTHORIZATION).iter();
-        match (given.next(), given.next()) {
-            (None, _) => Err(Refusal::unauthorized(
+        let (Some(value), more) = (given.next(), given.next()) else {
+            return Err(Refusal::unauthorized(
                 "a bearer token is needed: `Authorization: Bearer <token>`",
                 "Bearer",
-            )),
-            (Some(value), None) if bearer(value).is_some_and(|given| token.matches(given)) => {
-                Ok(())
-            }
-            _ => Err(Refusal::unauthorized(
-                "the bearer token is not the server's",
+            ));
+        };
+        let given = bearer(value).filter(|_| more.is_none());
+        // All are compared, so that the time tells nothing of which it is.
+        let found = self.tokens.iter().fold(None, |found, known| {
+            let is_it = given.is_some_and(|given| known.token.matches(given));
+            if is_it { Some(known) } else { found }
+        });
+        match found {
+            Some(token) => Ok(Principal(Some(Arc::clone(token)))),
+            None => Err(Refusal::unauthorized(
+                "the bearer token is none of the server's",
                 "Bearer error=\"invalid_token\"",
             )),
         }
@@ -197,22 +216,31 @@ pub async fn check_source(State(live): State<Live>, request: Request, next: Next
     }
 }
 
-/// Checks the token of a request.
-pub async fn authenticate(State(live): State<Live>, request: Request, next: Next) -> Response {
+/// Finds out whose token a request brings; the [`Principal`] is among its extensions then.
+pub async fn authenticate(
+    State(live): State<Live>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let guard = Guard::new(&live.borrow());
-    match guard.check_token(request.headers()) {
-        Ok(()) => next.run(request).await,
+    match guard.authenticate(request.headers()) {
+        Ok(principal) => {
+            request.extensions_mut().insert(principal);
+            next.run(request).await
+        }
         Err(refusal) => refusal.into_response(),
     }
 }
 
-/// A request that is not served, told as a JSON-RPC error without an id.
-#[derive(Debug, PartialEq, Eq)]
+/// A request that is not served, told as a JSON-RPC error.
+#[derive(Debug, PartialEq)]
 pub struct Refusal {
     /// Of the response.
     pub status: StatusCode,
     message: String,
-    header: Option<(HeaderName, &'static str)>,
+    header: Option<(HeaderName, HeaderValue)>,
+    /// Of the request, where its body was read.
+    id: Option<RequestId>,
 }
 
 impl Refusal {
@@ -222,7 +250,21 @@ impl Refusal {
             status,
             message: message.into(),
             header: None,
+            id: None,
         }
+    }
+
+    /// The same with a header.
+    fn with(mut self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
+        self.header = Some((name, value.into()));
+        self
+    }
+
+    /// The same of the request called `id`.
+    #[must_use]
+    pub fn of(mut self, id: RequestId) -> Self {
+        self.id = Some(id);
+        self
     }
 
     fn forbidden(message: &str) -> Self {
@@ -230,10 +272,8 @@ impl Refusal {
     }
 
     fn unauthorized(message: &str, challenge: &'static str) -> Self {
-        Self {
-            header: Some((WWW_AUTHENTICATE, challenge)),
-            ..Self::new(StatusCode::UNAUTHORIZED, message)
-        }
+        Self::new(StatusCode::UNAUTHORIZED, message)
+            .with(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
     }
 
     /// 413.
@@ -243,40 +283,61 @@ impl Refusal {
     }
 
     /// 405.
-    pub fn method() -> Self {
-        Self {
-            header: Some((ALLOW, "GET, POST, DELETE")),
-            ..Self::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "the endpoint knows GET, POST and DELETE",
-            )
-        }
+    pub fn method(allowed: &'static str) -> Self {
+        let message = format!("the endpoint takes {allowed}");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, message)
+            .with(ALLOW, HeaderValue::from_static(allowed))
     }
 
     /// 503, to be tried again.
     pub fn busy(message: impl Into<String>) -> Self {
-        Self {
-            header: Some((RETRY_AFTER, "10")),
-            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, message).with(RETRY_AFTER, 10)
+    }
+
+    /// 429, to be tried again after `wait`.
+    pub fn too_many(message: impl Into<String>, wait: Duration) -> Self {
+        // Rounded up: who comes back a moment too early would be refused again.
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        Self::new(StatusCode::TOO_MANY_REQUESTS, message).with(RETRY_AFTER, seconds.max(1))
+    }
+
+    /// JSON-RPC has no code for what is refused for the moment: that of HTTP is outside of what it reserves.
+    fn code(&self) -> i64 {
+        match self.status {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                self.status.as_u16().into()
+            }
+            _ => INVALID_REQUEST,
         }
+    }
+
+    fn body(&self) -> String {
+        let error = ErrorObject::new(self.code(), self.message.clone());
+        Outgoing::Error(self.id.clone(), error).to_json()
+    }
+
+    /// The response where no request was read, and none will be.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let body = self.body();
+        let header = self.header.iter().map(|(name, value)| {
+            format!("{name}: {}\r\n", value.to_str().unwrap_or_default())
+        });
+        format!(
+            "HTTP/1.1 {}\r\ncontent-type: application/json\r\n{}content-length: {}\r\nconnection: close\r\n\r\n{body}",
+            self.status,
+            header.collect::<String>(),
+            body.len(),
+        )
+        .into_bytes()
     }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         tracing::debug!(status = self.status.as_u16(), "refused: {}", self.message);
-        let error = Outgoing::Error(None, ErrorObject::new(INVALID_REQUEST, self.message));
-        let mut response = (
-            self.status,
-            [(CONTENT_TYPE, "application/json")],
-            error.to_json(),
-        )
-            .into_response();
-        if let Some((name, value)) = self.header {
-            response
-                .headers_mut()
-                .insert(name, HeaderValue::from_static(value));
-        }
+        let content_type = [(CONTENT_TYPE, "application/json")];
+        let mut response = (self.status, content_type, self.body()).into_response();
+        response.headers_mut().extend(self.header);
         response
     }
 }

@@ -1,40 +1,37 @@
-//! MCP over Streamable HTTP, for the revisions with sessions: 2025-11-25 `basic/transports` and its predecessors.
+//! MCP over Streamable HTTP, of both eras: with sessions (2025-11-25 `basic/transports` and its predecessors), and without
+//! (2026-07-28 `basic/transports/streamable-http`).
 //!
-//! Here are the connections and their end; [`endpoint`] serves a request, [`exchange`] answers one, [`sessions`] is the
-//! table, and [`super::guard`] refuses. A request lives in the task of its connection, so a client that goes away drops
+//! Here are the listener and its end; [`connection`] is one client's, [`endpoint`] serves a request, [`exchange`] answers one,
+//! [`sessions`] is the table, [`allowance`] counts, [`headers`] are read, and [`super::guard`] refuses. A request lives in the task of its connection, so a client that goes away drops
 //! it, which cancels the call. One that sends bytes behind its request, and then goes, is only noticed when an event is
 //! written to it: hyper does not read on before it has answered.
 //!
 //! At the end no connection is accepted, running requests get [`HttpConfig::drain_time`], what then still runs is cancelled
 //! with an answer, and what asks for nothing, or has not finished asking, is closed.
 
+pub mod allowance;
+mod connection;
 pub mod endpoint;
 pub mod exchange;
+pub mod headers;
 pub mod sessions;
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::StatusCode;
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderName, Method, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::routing::any;
-use hyper::body::{Frame, Incoming, SizeHint};
-use hyper::server::conn::http1;
-use hyper::service::{Service as _, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::guard::{self, Live, Refusal};
 use crate::config::http::HttpConfig;
@@ -42,27 +39,8 @@ use crate::mcp::dispatcher::Dispatcher;
 use crate::process;
 use endpoint::Endpoint;
 
-/// How long the head of a request may take, and a connection may wait for the next request.
-const HEADER_TIME: Duration = Duration::from_secs(30);
-
-/// The longest head; a few hundred bytes are usual.
-const MAX_HEADER_BYTES: usize = 64 * 1024;
-
-/// Connections at once, two for every session: its stream and a call. Further ones wait in the system's queue.
-fn max_connections(config: &HttpConfig) -> usize {
-    2 * config.max_sessions
-}
-
-/// A machine that fell asleep or off the network sends no end: after this long without a sign it is asked for one, every
-/// [`KEEPALIVE_INTERVAL`], until the system gives it up.
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
-
-/// See [`KEEPALIVE_AFTER`].
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-
-/// How long a client's machine may leave what was sent without a sign: as long as a wireless network may take to come back.
-#[cfg(target_os = "linux")]
-const UNANSWERED: Duration = Duration::from_mins(1);
+/// Clients at once that are told that there are too many; further ones are not told.
+const TURNED_AWAY: usize = 64;
 
 /// How long the answers to cancelled calls may take to be written at the end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -108,33 +86,37 @@ pub async fn serve(
 ) -> io::Result<()> {
     let config = Arc::clone(&live.borrow());
     tracing::info!(
-        authentication = config.auth.is_some(),
+        authentication = !config.tokens.is_empty(),
         "listening on http://{}/mcp",
         listener.local_addr()?
     );
     process::raise_file_limit();
-    let endpoint = Endpoint::new(dispatcher, live.clone(), ending.clone());
+    let endpoint = Endpoint::new(Arc::clone(&dispatcher), live.clone(), ending.clone());
     let service = TowerToHyperService::new(router(endpoint, live.clone()));
     let connections = TaskTracker::new();
     let requests = TaskTracker::new();
-    let places = Arc::new(Semaphore::new(max_connections(&config)));
-    loop {
-        let place = Arc::clone(&places).acquire_owned();
-        let Some(Ok(place)) = ending.drain.run_until_cancelled(place).await else {
-            break;
-        };
-        let Some((stream, client)) = ending.drain.run_until_cancelled(accept(&listener)).await
-        else {
-            break;
-        };
-        let service = counted(service.clone(), requests.clone());
-        let drain = ending.drain.clone();
-        connections.spawn(async move {
-            converse(stream, client, service, drain).await;
-            drop(place);
-        });
+    let places = Arc::new(Semaphore::new(config.limits.max_connections));
+    let turned_away = Arc::new(Semaphore::new(TURNED_AWAY));
+    let drained = ending.drain.clone();
+    while let Some((stream, client)) = drained.run_until_cancelled(accept(&listener)).await {
+        if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+            let (service, requests) = (service.clone(), requests.clone());
+            let (live, drain) = (live.clone(), ending.drain.clone());
+            connections.spawn(async move {
+                connection::converse(stream, client, service, requests, live, drain).await;
+                drop(place);
+            });
+        } else if let Ok(place) = Arc::clone(&turned_away).try_acquire_owned() {
+            tracing::debug!(%client, "a connection was turned away: there are as many as may be");
+            connections.spawn(async move {
+                let refusal = Refusal::busy("the server has as many connections as it may");
+                connection::turn_away(stream, &refusal.to_bytes()).await;
+                drop(place);
+            });
+        }
     }
     drop(listener);
+    dispatcher.close();
     requests.close();
     // Not the connections: one that never finishes its head asks for nothing.
     let drained = async {
@@ -157,62 +139,37 @@ pub async fn serve(
 }
 
 fn router(endpoint: Endpoint, live: Live) -> Router {
-    Router::new()
+    let router = Router::new()
         .route("/mcp", any(endpoint::serve))
         .with_state(endpoint)
         .route_layer(from_fn_with_state(live.clone(), guard::authenticate))
         // Also for the pages under /.well-known: a client that got 401 there would look for a login for ever.
-        .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "the endpoint is `/mcp`"))
-        .layer(from_fn_with_state(live, guard::check_source))
+        .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "the endpoint is `/mcp`"));
+    let router = if live.borrow().cors {
+        router.layer(cors())
+    } else {
+        router
+    };
+    router.layer(from_fn_with_state(live, guard::check_source))
 }
 
-type Service = TowerToHyperService<Router>;
-
-/// `service`, each request counted until its response is written.
-fn counted(
-    service: Service,
-    requests: TaskTracker,
-) -> impl hyper::service::Service<
-    hyper::Request<Incoming>,
-    Response = hyper::Response<Counted>,
-    Error = Infallible,
-    Future: Send,
-> {
-    service_fn(move |request| {
-        let (token, answer) = (requests.token(), service.call(request));
-        async move {
-            Ok(answer.await?.map(|body| Counted {
-                body,
-                _token: token,
-            }))
-        }
-    })
-}
-
-/// A response that is being written.
-struct Counted {
-    body: axum::body::Body,
-    _token: TaskTrackerToken,
-}
-
-impl hyper::body::Body for Counted {
-    type Data = axum::body::Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+/// For pages of the origins that [`guard::check_source`], around it, let through.
+fn cors() -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::mirror_request())
+        .allow_methods([Method::GET, Method::POST, Method::DELETE])
+        // With credentials no `*` may stand here.
+        .allow_headers([
+            AUTHORIZATION,
+            CONTENT_TYPE,
+            HeaderName::from_static(headers::SESSION),
+            HeaderName::from_static("mcp-protocol-version"),
+            HeaderName::from_static("mcp-method"),
+            HeaderName::from_static("mcp-name"),
+        ])
+        .expose_headers([HeaderName::from_static(headers::SESSION), WWW_AUTHENTICATE, RETRY_AFTER])
+        // Asked once in ten minutes, the most that browsers take.
+        .max_age(Duration::from_mins(10))
 }
 
 /// The next connection. A failure, the lack of descriptors for example, passes.
@@ -225,49 +182,5 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
-    }
-}
-
-/// Serves the requests of one connection, one after the other.
-async fn converse(
-    stream: TcpStream,
-    client: SocketAddr,
-    service: impl hyper::service::Service<
-        hyper::Request<Incoming>,
-        Response = hyper::Response<Counted>,
-        Error = Infallible,
-        Future: Send,
-    >,
-    drain: CancellationToken,
-) {
-    // Without them progress comes late, and a client that is gone stays unnoticed: no reason to refuse it.
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_AFTER)
-        .with_interval(KEEPALIVE_INTERVAL);
-    let socket = SockRef::from(&stream);
-    let options = stream
-        .set_nodelay(true)
-        .and_then(|()| socket.set_tcp_keepalive(&keepalive));
-    // While an answer is on its way no such question is asked, and it would be sent again for a quarter of an hour.
-    #[cfg(target_os = "linux")]
-    let options = options.and_then(|()| socket.set_tcp_user_timeout(Some(UNANSWERED)));
-    if let Err(error) = options {
-        tracing::debug!(%client, %error, "a connection has no options");
-    }
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIME)
-        .max_buf_size(MAX_HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = drain.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = result {
-        tracing::debug!(%client, %error, "a connection broke");
     }
 }

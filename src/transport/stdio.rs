@@ -15,7 +15,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::mcp::dispatcher::{ConnectionId, Dispatcher, Peer};
+use crate::mcp::dispatcher::{Access, Caller, ConnectionId, Dispatcher, Peer};
+use crate::mcp::era::Era;
 use crate::mcp::jsonrpc::{ErrorObject, INVALID_REQUEST, Invalid, Message, Outgoing};
 use crate::process::{self, ProtocolOutput};
 
@@ -51,7 +52,11 @@ pub async fn serve(
         read_lines(BufReader::new(io::stdin()), &lines_tx);
     })?;
 
-    let connection = ConnectionId("stdio".into());
+    let caller = Caller {
+        connection: ConnectionId("stdio".into()),
+        client: "stdio".into(),
+        access: Access::default(),
+    };
     let requests = TaskTracker::new();
     let places = Arc::new(Semaphore::new(MAX_REQUESTS));
     let mut changes = dispatcher.changes();
@@ -63,7 +68,7 @@ pub async fn serve(
                 if is_initialized {
                     let (outgoing, ended) = (outgoing.clone(), stop.clone());
                     requests.spawn(async move {
-                        let news = outgoing.send(Outgoing::tools_changed());
+                        let news = outgoing.send(Outgoing::tools_changed(None));
                         drop(ended.run_until_cancelled(news).await);
                     });
                 }
@@ -78,14 +83,15 @@ pub async fn serve(
             Line::TooLong => Err(too_long()),
         };
         let is_news = matches!(&parsed, Ok(Message::Notification(_)));
+        let parsed = parsed.and_then(with_era);
         is_initialized |= match &parsed {
-            Ok(Message::Notification(news)) => news.method == "notifications/initialized",
-            // Some clients leave that out.
-            Ok(Message::Request(request)) => request.method != "initialize",
+            Ok((Message::Notification(news), _)) => news.method == "notifications/initialized",
+            // Some clients leave that out. Those of the modern era subscribe.
+            Ok((Message::Request(request), Era::Legacy)) => request.method != "initialize",
             _ => false,
         };
         let peer = Arc::new(StdioPeer(outgoing.clone()));
-        let answer = parsed.map(|message| dispatcher.dispatch(&connection, message, peer));
+        let answer = parsed.map(|(message, era)| dispatcher.dispatch(&caller, era, message, peer));
         let place = Arc::clone(&places).acquire_owned();
         let (outgoing, ended) = (outgoing.clone(), stop.clone());
         let Some(Ok(place)) = stop.run_until_cancelled(place).await else {
@@ -116,10 +122,12 @@ pub async fn serve(
         });
     }
     requests.close();
+    // A subscription would wait for ever.
+    dispatcher.close();
     tokio::select! {
         () = requests.wait() => {}
         () = stop.cancelled() => {
-            dispatcher.cancel_all(&connection);
+            dispatcher.cancel_all(&caller.connection);
             requests.wait().await;
         }
     }
@@ -158,10 +166,22 @@ fn watch_reader(_: &dyn ProtocolOutput, _: &CancellationToken) -> io::Result<()>
 struct StdioPeer(mpsc::Sender<Outgoing>);
 
 impl Peer for StdioPeer {
-    fn notify(&self, notification: Outgoing) {
+    fn notify(&self, notification: Outgoing) -> bool {
         // A client that is slow to read can do without progress.
-        drop(self.0.try_send(notification));
+        self.0.try_send(notification).is_ok()
     }
+}
+
+/// A message and its era. Only requests have one that matters.
+fn with_era(message: Message) -> Result<(Message, Era), Invalid> {
+    let era = match &message {
+        Message::Request(request) => Era::of(request, None).map_err(|error| Invalid {
+            id: Some(request.id.clone()),
+            error,
+        })?,
+        Message::Notification(_) | Message::Response => Era::Legacy,
+    };
+    Ok((message, era))
 }
 
 enum Line {

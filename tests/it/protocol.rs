@@ -88,7 +88,7 @@ fn what_is_no_request_gets_an_error_and_the_next_is_served() {
         (
             r#"{"jsonrpc":"2.0","id":72,"method":"server/discover"}"#,
             json!(72),
-            -32601,
+            -32602,
         ),
         (
             r#"{"jsonrpc":"2.0","id":73,"method":"tools/call","params":{}}"#,

@@ -86,7 +86,7 @@ fn a_plan_names_what_changes_and_how() {
     new.models[0].defaults.temperature = 0.0;
     new.registry.max_loaded = Some(1);
     if let Transport::Http(http) = &mut new.transport {
-        http.max_body = 1;
+        http.limits.max_body = 1;
         http.host = "localhost".into();
     }
     new.log.level = "debug".into();

@@ -17,7 +17,10 @@ use futures_util::stream::{self, Stream};
 use tokio::sync::mpsc;
 
 use crate::mcp::dispatcher::Peer;
-use crate::mcp::jsonrpc::{INVALID_REQUEST, Outgoing, PARSE_ERROR};
+use crate::mcp::era::Era;
+use crate::mcp::jsonrpc::{
+    ErrorObject, INVALID_REQUEST, METHOD_NOT_FOUND, Outgoing, PARSE_ERROR, RequestId,
+};
 
 /// How long the answer may take before a stream is begun.
 const JSON_WITHIN: Duration = Duration::from_secs(2);
@@ -83,8 +86,8 @@ pub fn allows_events(headers: &HeaderMap) -> bool {
 struct HttpPeer(mpsc::Sender<Outgoing>);
 
 impl Peer for HttpPeer {
-    fn notify(&self, notification: Outgoing) {
-        drop(self.0.try_send(notification));
+    fn notify(&self, notification: Outgoing) -> bool {
+        self.0.try_send(notification).is_ok()
     }
 }
 
@@ -98,6 +101,7 @@ pub fn peer() -> (impl Peer + use<>, mpsc::Receiver<Outgoing>) {
 pub struct Exchange {
     answer: Option<Pin<Box<dyn Future<Output = Outgoing> + Send>>>,
     news: mpsc::Receiver<Outgoing>,
+    era: Era,
 }
 
 impl fmt::Debug for Exchange {
@@ -113,14 +117,16 @@ enum Next {
 }
 
 impl Exchange {
-    /// An exchange that ends with `answer`.
+    /// An exchange of `era` that ends with `answer`.
     pub fn new(
         answer: impl Future<Output = Outgoing> + Send + 'static,
         news: mpsc::Receiver<Outgoing>,
+        era: Era,
     ) -> Self {
         Self {
             answer: Some(Box::pin(answer)),
             news,
+            era,
         }
     }
 
@@ -153,7 +159,7 @@ impl Exchange {
                 .unwrap_or(None),
         };
         match first {
-            Some(Next::Answer(answer)) => json(&answer),
+            Some(Next::Answer(answer)) => json(&answer, self.era),
             Some(Next::News(news)) => self.into_stream(Some(news)),
             None => self.into_stream(None),
         }
@@ -169,14 +175,31 @@ impl Exchange {
     }
 }
 
-/// One message as the whole response.
-pub fn json(message: &Outgoing) -> Response {
-    let status = match message {
-        Outgoing::Error(_, error) if matches!(error.code, PARSE_ERROR | INVALID_REQUEST) => {
+/// One message as the whole response. In the modern era an unknown method has a status of its own; what the tools say, and
+/// that there is no such tool, is an answer in both.
+pub fn json(message: &Outgoing, era: Era) -> Response {
+    let status = match (message, era) {
+        (Outgoing::Error(_, error), _) if matches!(error.code, PARSE_ERROR | INVALID_REQUEST) => {
             StatusCode::BAD_REQUEST
+        }
+        (Outgoing::Error(_, error), Era::Modern) if error.code == METHOD_NOT_FOUND => {
+            StatusCode::NOT_FOUND
         }
         _ => StatusCode::OK,
     };
+    with_status(status, message)
+}
+
+/// The response to a request whose era is not told rightly.
+pub fn refusal(id: RequestId, error: ErrorObject) -> Response {
+    let status = match error.code {
+        METHOD_NOT_FOUND => StatusCode::NOT_FOUND,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    with_status(status, &Outgoing::Error(Some(id), error))
+}
+
+fn with_status(status: StatusCode, message: &Outgoing) -> Response {
     let content_type = [(CONTENT_TYPE, "application/json")];
     (status, content_type, message.to_json()).into_response()
 }

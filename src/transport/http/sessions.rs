@@ -1,7 +1,8 @@
 //! The sessions of HTTP: which there are, which are in use, which must go. Pure: time comes in as an argument.
 //!
 //! A session is in use while a call of it runs or its event stream is open. One that is not may go: after
-//! [`IDLE_LIMIT`], or, the least recently used one first, for the place of a new one.
+//! [`IDLE_LIMIT`], or, the least recently used one first, for the place of a new one. It belongs to whoever opened it: to
+//! others there is no such session.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -24,6 +25,8 @@ pub enum Use {
 
 #[derive(Debug)]
 struct Session {
+    /// Whose token opened it.
+    owner: Option<String>,
     ended: CancellationToken,
     calls: usize,
     streams: usize,
@@ -59,9 +62,13 @@ impl Sessions {
         }
     }
 
-    /// Opens a session for its first call and gives its id, and the token that is cancelled at its end; none where all that
+    /// Opens a session of `owner` for its first call and gives its id, and the token that is cancelled at its end; none where all that
     /// there may be have calls running. To be followed by [`Sessions::release`].
-    pub fn open(&mut self, now: Instant) -> Option<(String, CancellationToken)> {
+    pub fn open(
+        &mut self,
+        owner: Option<&str>,
+        now: Instant,
+    ) -> Option<(String, CancellationToken)> {
         if self.sessions.len() >= self.max {
             self.sessions.retain(|_, session| !session.has_expired(now));
         }
@@ -79,6 +86,7 @@ impl Sessions {
         let id = Uuid::new_v4().to_string();
         let ended = CancellationToken::new();
         let session = Session {
+            owner: owner.map(str::to_owned),
             ended: ended.clone(),
             calls: 1,
             streams: 0,
@@ -88,18 +96,26 @@ impl Sessions {
         Some((id, ended))
     }
 
-    /// Whether there is such a session.
-    pub fn has(&self, id: &str, now: Instant) -> bool {
+    /// Whether `owner` has such a session.
+    pub fn has(&self, id: &str, owner: Option<&str>, now: Instant) -> bool {
         self.sessions
             .get(id)
-            .is_some_and(|session| !session.has_expired(now))
+            .is_some_and(|session| session.owner.as_deref() == owner && !session.has_expired(now))
     }
 
-    /// Marks a session as in use and gives the token that is cancelled at its end; none where there is no such session.
-    /// To be followed by [`Sessions::release`].
-    pub fn begin(&mut self, id: &str, kind: Use, now: Instant) -> Option<CancellationToken> {
+    /// Marks a session of `owner` as in use and gives the token that is cancelled at its end; none where there is no such
+    /// session. To be followed by [`Sessions::release`].
+    pub fn begin(
+        &mut self,
+        id: &str,
+        owner: Option<&str>,
+        kind: Use,
+        now: Instant,
+    ) -> Option<CancellationToken> {
         if self.sessions.get(id)?.has_expired(now) {
             self.sessions.remove(id);
+        }
+        if !self.has(id, owner, now) {
             return None;
         }
         let session = self.sessions.get_mut(id)?;
@@ -137,7 +153,7 @@ mod tests {
 
     /// A session whose first call has ended.
     fn opened(sessions: &mut Sessions, now: Instant) -> String {
-        let (id, _) = sessions.open(now).unwrap();
+        let (id, _) = sessions.open(None, now).unwrap();
         sessions.release(&id, Use::Call, now);
         id
     }
@@ -156,13 +172,13 @@ mod tests {
     fn for_a_new_session_the_least_recently_used_idle_one_goes() {
         let now = Instant::now();
         let (mut sessions, ids) = full(now);
-        sessions.begin(&ids[0], Use::Call, now + LATER);
-        sessions.begin(&ids[1], Use::Call, now + LATER);
+        sessions.begin(&ids[0], None, Use::Call, now + LATER);
+        sessions.begin(&ids[1], None, Use::Call, now + LATER);
         sessions.release(&ids[1], Use::Call, now + LATER);
-        assert!(sessions.open(now + LATER).is_some());
-        assert!(sessions.begin(&ids[2], Use::Call, now + LATER).is_none());
+        assert!(sessions.open(None, now + LATER).is_some());
+        assert!(sessions.begin(&ids[2], None, Use::Call, now + LATER).is_none());
         for kept in [&ids[0], &ids[1], &ids[3]] {
-            assert!(sessions.begin(kept, Use::Call, now + LATER).is_some());
+            assert!(sessions.begin(kept, None, Use::Call, now + LATER).is_some());
         }
     }
 
@@ -170,12 +186,12 @@ mod tests {
     fn a_session_that_listens_goes_after_those_that_do_not() {
         let now = Instant::now();
         let (mut sessions, ids) = full(now);
-        let listening = sessions.begin(&ids[0], Use::Stream, now).unwrap();
+        let listening = sessions.begin(&ids[0], None, Use::Stream, now).unwrap();
         for _ in 1..MAX_SESSIONS {
-            sessions.open(now + LATER).unwrap();
+            sessions.open(None, now + LATER).unwrap();
         }
         assert!(!listening.is_cancelled());
-        assert!(sessions.open(now + LATER).is_some());
+        assert!(sessions.open(None, now + LATER).is_some());
         assert!(listening.is_cancelled());
     }
 
@@ -184,11 +200,11 @@ mod tests {
         let now = Instant::now();
         let (mut sessions, ids) = full(now);
         for id in &ids {
-            sessions.begin(id, Use::Call, now);
+            sessions.begin(id, None, Use::Call, now);
         }
-        assert!(sessions.open(now + 2 * IDLE_LIMIT).is_none());
+        assert!(sessions.open(None, now + 2 * IDLE_LIMIT).is_none());
         sessions.release(&ids[7], Use::Call, now);
-        assert!(sessions.open(now).is_some());
+        assert!(sessions.open(None, now).is_some());
         assert!(!sessions.end(&ids[7]));
     }
 
@@ -202,11 +218,11 @@ mod tests {
             let now = Instant::now();
             let mut sessions = Sessions::new(MAX_SESSIONS);
             let id = opened(&mut sessions, now);
-            sessions.begin(&id, kind, now).unwrap();
+            sessions.begin(&id, None, kind, now).unwrap();
             if released {
                 sessions.release(&id, kind, now);
             }
-            let found = sessions.begin(&id, Use::Call, now + IDLE_LIMIT).is_some();
+            let found = sessions.begin(&id, None, Use::Call, now + IDLE_LIMIT).is_some();
             assert_eq!(found, is_there, "{kind:?}");
         }
     }
@@ -216,11 +232,23 @@ mod tests {
         let now = Instant::now();
         let mut sessions = Sessions::new(MAX_SESSIONS);
         let id = opened(&mut sessions, now);
-        let ended = sessions.begin(&id, Use::Call, now).unwrap();
+        let ended = sessions.begin(&id, None, Use::Call, now).unwrap();
         assert!(sessions.end(&id));
         assert!(ended.is_cancelled());
-        assert!(sessions.begin(&id, Use::Call, now).is_none());
+        assert!(sessions.begin(&id, None, Use::Call, now).is_none());
         sessions.release(&id, Use::Call, now);
         assert!(!sessions.end(&id));
+    }
+
+    #[test]
+    fn to_others_there_is_no_such_session() {
+        let now = Instant::now();
+        let mut sessions = Sessions::new(MAX_SESSIONS);
+        let (id, _) = sessions.open(Some("alice"), now).unwrap();
+        for other in [None, Some("bob"), Some("")] {
+            assert!(!sessions.has(&id, other, now));
+            assert!(sessions.begin(&id, other, Use::Call, now).is_none());
+        }
+        assert!(sessions.begin(&id, Some("alice"), Use::Call, now).is_some());
     }
 }

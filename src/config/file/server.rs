@@ -1,0 +1,140 @@
+//! `[server]`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::NAME_PATTERN;
+use crate::config::ranges;
+use crate::config::units::{Size, Time};
+
+/// How clients connect.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+#[expect(missing_docs, reason = "the values are explained at their keys")]
+pub enum TransportMode {
+    #[default]
+    Stdio,
+    Http,
+}
+
+/// How edits of the file are noticed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+#[expect(missing_docs, reason = "the values are explained at their keys")]
+pub enum WatchMode {
+    #[default]
+    Auto,
+    Poll,
+    Off,
+}
+
+/// `[server]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerSettings {
+    /// `stdio` (one client, which starts the server) or `http`. The keys below, but for `watch` and `max_queue`, count for `http` alone.
+    pub transport: TransportMode,
+    /// Address to listen on: `127.0.0.1` is this machine alone, `0.0.0.0` all its addresses, which wants a token.
+    pub host: String,
+    /// Port to listen on; 0 is a free one, which the log names.
+    pub port: u16,
+    /// Bearer token that every request must bring. Better in `auth_file`, `${file:…}`, `${env:…}` or `LLAMA_MCP_AUTH` than here.
+    #[schemars(extend("writeOnly" = true))]
+    pub auth: Option<String>,
+    /// File that holds the bearer token.
+    #[schemars(extend("format" = "path"))]
+    pub auth_file: Option<PathBuf>,
+    /// Tokens by name, one for each client or team, beside `auth`: `[server.tokens.NAME]`.
+    #[schemars(extend("propertyNames" = json!({"pattern": NAME_PATTERN, "not": {"pattern": "__"}})))]
+    pub tokens: BTreeMap<String, TokenSettings>,
+    /// Serve other machines without a token.
+    pub allow_unauthenticated: bool,
+    /// Names by which clients may reach the server, beside those of loopback and `host`.
+    pub allowed_hosts: Vec<String>,
+    /// Origins whose pages may use the server, beside those on loopback.
+    pub allowed_origins: Vec<String>,
+    /// Tell browsers that pages of those origins, and of loopback, may read the answers (CORS).
+    pub cors: bool,
+    /// Saved edits of this file, and of those that its texts name, are live: noticed at once (`auto`), by a look every two seconds where the file system tells nothing (`poll`), or by SIGHUP alone (`off`).
+    pub watch: WatchMode,
+    /// How long running calls may go on after SIGTERM.
+    pub drain_time: Time,
+    /// Calls of one model that may wait for a free sequence; more are told that it is busy.
+    #[schemars(range(min = ranges::MAX_QUEUE.min, max = ranges::MAX_QUEUE.max))]
+    pub max_queue: usize,
+    /// Connections at once; one more gets 503.
+    #[schemars(range(min = ranges::MAX_CONNECTIONS.min, max = ranges::MAX_CONNECTIONS.max))]
+    pub max_connections: usize,
+    /// Messages that are read or answered at once, over all clients; one more gets 503.
+    #[schemars(range(min = ranges::MAX_CALLS.min, max = ranges::MAX_CALLS.max))]
+    pub max_calls: usize,
+    /// How long the head of a request may take.
+    pub header_time: Time,
+    /// How long its body may take.
+    pub body_time: Time,
+    /// How long a connection may idle between two requests.
+    pub idle_time: Time,
+    /// Sessions at once; beyond, the one that idled longest goes.
+    #[schemars(range(min = ranges::MAX_SESSIONS.min, max = ranges::MAX_SESSIONS.max))]
+    pub max_sessions: usize,
+    /// Longest request body.
+    pub max_body: Size,
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self {
+            transport: TransportMode::Stdio,
+            host: "127.0.0.1".into(),
+            port: 8080,
+            auth: None,
+            auth_file: None,
+            tokens: BTreeMap::new(),
+            allow_unauthenticated: false,
+            allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
+            cors: false,
+            watch: WatchMode::Auto,
+            drain_time: Time::from_secs(10),
+            max_queue: 64,
+            // Two for every session: its stream and a call.
+            max_connections: 2000,
+            // With `max_body` it bounds the memory that bodies take, to 1 GiB; the models' queues are full long before.
+            max_calls: 256,
+            // A megabit and a half a second brings the longest body.
+            header_time: Time::from_secs(30),
+            body_time: Time::from_secs(30),
+            // Longer than proxies keep a connection, nginx a minute: who closes last loses no request.
+            idle_time: Time::from_secs(75),
+            max_sessions: 1000,
+            max_body: Size::mebibytes(4),
+        }
+    }
+}
+
+/// `[server.tokens.NAME]`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TokenSettings {
+    /// The token. Better in `token_file`, `${file:…}` or `${env:…}` than here.
+    #[schemars(extend("writeOnly" = true))]
+    pub token: Option<String>,
+    /// File that holds the token.
+    #[schemars(extend("format" = "path"))]
+    pub token_file: Option<PathBuf>,
+    /// Tools that it is for; all, where it does not say.
+    #[schemars(example = json!(["small", "summarise"]))]
+    pub tools: Option<Vec<String>>,
+    /// Calls at once; one more gets 429.
+    #[schemars(range(min = ranges::MAX_CALLS.min, max = ranges::MAX_CALLS.max), example = json!(4))]
+    pub max_calls: Option<usize>,
+    /// Calls that may begin in a minute, at once or spread over it; one more gets 429 and the time to wait.
+    #[schemars(range(min = 1, max = 1_000_000), example = json!(60))]
+    pub calls_per_minute: Option<u32>,
+}

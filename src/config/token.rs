@@ -1,0 +1,189 @@
+//! Who may use the server over HTTP, and how much of it: bearer tokens by name.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use subtle::ConstantTimeEq;
+
+use super::address::Address;
+use super::file::{ConfigFile, TokenSettings};
+use super::interpolate::read_text;
+use super::load::Layers;
+use super::shape::suggestion;
+
+/// The environment variable that holds the token of `auth`.
+pub const AUTH_VARIABLE: &str = "LLAMA_MCP_AUTH";
+
+/// The name of the token that `auth` or `auth_file` gives.
+pub const AUTH: &str = "auth";
+
+/// A token, and what it is for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenConfig {
+    /// What logs call it.
+    pub name: String,
+    /// The secret.
+    pub token: BearerToken,
+    /// Tools that it is for; none where it is for all.
+    pub tools: Option<Arc<BTreeSet<String>>>,
+    /// Calls at once.
+    pub max_calls: Option<usize>,
+    /// Calls that may begin in a minute.
+    pub calls_per_minute: Option<u32>,
+}
+
+/// The tokens of `settings`. What is wrong is told to `layers`.
+pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Vec<Arc<TokenConfig>> {
+    let server = &settings.server;
+    let source = Source {
+        token: (at(AUTH), server.auth.as_ref()),
+        file: (at("auth_file"), server.auth_file.as_ref()),
+    };
+    let of_auth = source.read(layers).map(|token| TokenConfig {
+        name: AUTH.into(),
+        token,
+        tools: None,
+        max_calls: None,
+        calls_per_minute: None,
+    });
+    let tool_names = tool_names(settings);
+    let named = server
+        .tokens
+        .iter()
+        .filter_map(|(name, token)| one(name, token, &tool_names, layers));
+    let named: Vec<TokenConfig> = named.collect();
+    let mut tokens: Vec<Arc<TokenConfig>> = of_auth.into_iter().map(Arc::new).collect();
+    for token in named {
+        if let Some(other) = tokens.iter().find(|other| other.token == token.token) {
+            let message = format!(
+                "has the token of `{}`, too: nobody could tell them apart",
+                other.name
+            );
+            layers.problem_at(&at("tokens").join(&token.name), message, None);
+        }
+        tokens.push(Arc::new(token));
+    }
+    tokens
+}
+
+/// `[server.tokens.NAME]`.
+fn one(
+    name: &str,
+    settings: &TokenSettings,
+    tool_names: &[&str],
+    layers: &mut Layers,
+) -> Option<TokenConfig> {
+    let place = at("tokens").join(name);
+    if name == AUTH {
+        let message = "is what the token of `auth` is called".into();
+        layers.problem_at(&place, message, Some("give it another name".into()));
+        return None;
+    }
+    if settings.token.is_none() && settings.token_file.is_none() {
+        let hint = "`token = \"${env:NAME}\"`, or `token_file = \"name.token\"`";
+        layers.problem_at(&place, "has no token".into(), Some(hint.into()));
+        return None;
+    }
+    for (at, tool) in settings.tools.iter().flatten().enumerate() {
+        if !tool_names.contains(&tool.as_str()) {
+            let place = place.join("tools").join(at.to_string());
+            let message = format!("there is no tool `{tool}`");
+            layers.problem_at(&place, message, Some(suggestion(tool, tool_names)));
+        }
+    }
+    let source = Source {
+        token: (place.join("token"), settings.token.as_ref()),
+        file: (place.join("token_file"), settings.token_file.as_ref()),
+    };
+    let tools = settings.tools.as_ref();
+    Some(TokenConfig {
+        name: name.to_owned(),
+        token: source.read(layers)?,
+        tools: tools.map(|tools| Arc::new(tools.iter().cloned().collect())),
+        max_calls: settings.max_calls,
+        calls_per_minute: settings.calls_per_minute,
+    })
+}
+
+/// What clients call the tools of `settings`.
+fn tool_names(settings: &ConfigFile) -> Vec<&str> {
+    let shown = settings.models.iter().filter(|(_, model)| model.tool);
+    shown
+        .map(|(name, model)| model.tool_name.as_deref().unwrap_or(name))
+        .chain(settings.tools.keys().map(String::as_str))
+        .collect()
+}
+
+fn at(key: &str) -> Address {
+    Address::of(["server", key])
+}
+
+/// Where a token may stand: in a text, or in a file.
+struct Source<'settings> {
+    token: (Address, Option<&'settings String>),
+    file: (Address, Option<&'settings PathBuf>),
+}
+
+impl Source<'_> {
+    /// The token; of two that are given, the one of the higher layer.
+    fn read(&self, layers: &mut Layers) -> Option<BearerToken> {
+        let ((token_at, token), (file_at, file)) = (&self.token, &self.file);
+        if token.is_some()
+            && file.is_some()
+            && !layers.is_above(file_at, token_at)
+            && !layers.is_above(token_at, file_at)
+        {
+            let key = token_at.parts().last().map_or("", String::as_str);
+            let message = format!("`{key}` is given, too: which of them is the token?");
+            layers.problem_at(file_at, message, Some("remove one".into()));
+        }
+        let (place, token) = match (*token, *file) {
+            (None, None) => return None,
+            (token, Some(file)) if token.is_none() || layers.is_above(file_at, token_at) => {
+                layers.files.push(file.clone());
+                let token = read_text(file).map_err(|error| {
+                    let file = layers.quoted(file_at, &file.display().to_string());
+                    format!("could not read {file}: {error}")
+                });
+                (file_at, token.map(|token| token.trim().to_owned()))
+            }
+            (token, _) => (token_at, Ok(token.cloned().unwrap_or_default())),
+        };
+        match token.and_then(|token| BearerToken::parse(&token)) {
+            Ok(token) => Some(token),
+            Err(message) => {
+                layers.problem_at(place, message, None);
+                None
+            }
+        }
+    }
+}
+
+/// A secret. It is shown nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BearerToken(String);
+
+impl BearerToken {
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            Err("the token must not be empty".into())
+        } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            Err("the token must be letters, digits and signs of ASCII, without spaces".into())
+        } else {
+            Ok(Self(text.to_owned()))
+        }
+    }
+
+    /// Whether `given` is this token; how long that takes tells the length alone.
+    pub fn matches(&self, given: &[u8]) -> bool {
+        self.0.as_bytes().ct_eq(given).into()
+    }
+}
+
+impl fmt::Debug for BearerToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}

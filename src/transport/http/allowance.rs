@@ -1,0 +1,167 @@
+//! What may still be done over HTTP: messages at once, and the calls of a token, at once and in a minute. Pure: time comes in
+//! as an argument.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::config::token::TokenConfig;
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// Who does how much.
+#[derive(Debug, Default)]
+pub struct Allowances {
+    messages: usize,
+    tokens: HashMap<String, Used>,
+}
+
+/// What a token did.
+#[derive(Debug, Default)]
+struct Used {
+    /// Calls under way.
+    calls: usize,
+    /// When the calls of the last minute began, where these are counted.
+    begun: VecDeque<Instant>,
+}
+
+/// Why something may not be done now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denied {
+    /// As many are under way as may be.
+    Busy(usize),
+    /// As many began in the last minute as may.
+    TooOften {
+        /// How many may.
+        calls_per_minute: u32,
+        /// After which time one more may.
+        wait: Duration,
+    },
+}
+
+impl Allowances {
+    /// A message begins; `max` may be under way. To be followed by [`Self::end_message`].
+    ///
+    /// # Errors
+    /// There are.
+    pub fn begin_message(&mut self, max: usize) -> Result<(), Denied> {
+        if self.messages >= max {
+            return Err(Denied::Busy(max));
+        }
+        self.messages += 1;
+        Ok(())
+    }
+
+    /// It is done.
+    pub fn end_message(&mut self) {
+        self.messages -= 1;
+    }
+
+    /// A call with `token` begins. To be followed by [`Self::end_call`].
+    ///
+    /// # Errors
+    /// The token allows no more.
+    pub fn begin_call(&mut self, token: &TokenConfig, now: Instant) -> Result<(), Denied> {
+        let used = self.tokens.entry(token.name.clone()).or_default();
+        if let Some(max) = token.max_calls.filter(|max| used.calls >= *max) {
+            return Err(Denied::Busy(max));
+        }
+        match token.calls_per_minute {
+            None => used.begun.clear(),
+            Some(calls_per_minute) => {
+                let is_past = |begun: &Instant| now.saturating_duration_since(*begun) >= MINUTE;
+                while used.begun.front().is_some_and(is_past) {
+                    used.begun.pop_front();
+                }
+                let max = usize::try_from(calls_per_minute).unwrap_or(usize::MAX);
+                if used.begun.len() >= max {
+                    // An edit may have lowered the number: one may begin when only so many are left.
+                    let last = used.begun[used.begun.len() - max];
+                    return Err(Denied::TooOften {
+                        calls_per_minute,
+                        wait: (last + MINUTE).saturating_duration_since(now),
+                    });
+                }
+                used.begun.push_back(now);
+            }
+        }
+        used.calls += 1;
+        Ok(())
+    }
+
+    /// A call with the token called `name` is done.
+    pub fn end_call(&mut self, name: &str) {
+        if let Some(used) = self.tokens.get_mut(name) {
+            used.calls -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::token::BearerToken;
+
+    fn token(max_calls: Option<usize>, calls_per_minute: Option<u32>) -> TokenConfig {
+        TokenConfig {
+            name: "alice".into(),
+            token: BearerToken::parse("secret").unwrap(),
+            tools: None,
+            max_calls,
+            calls_per_minute,
+        }
+    }
+
+    #[test]
+    fn as_many_messages_are_under_way_as_may_be() {
+        let mut allowances = Allowances::default();
+        assert_eq!(allowances.begin_message(1), Ok(()));
+        assert_eq!(allowances.begin_message(1), Err(Denied::Busy(1)));
+        allowances.end_message();
+        assert_eq!(allowances.begin_message(1), Ok(()));
+    }
+
+    #[test]
+    fn a_token_makes_as_many_calls_at_once_as_it_may_and_others_are_not_counted() {
+        let (mut allowances, now) = (Allowances::default(), Instant::now());
+        let alice = token(Some(2), None);
+        let bob = TokenConfig {
+            name: "bob".into(),
+            ..alice.clone()
+        };
+        for _ in 0..2 {
+            assert_eq!(allowances.begin_call(&alice, now), Ok(()));
+        }
+        assert_eq!(allowances.begin_call(&alice, now), Err(Denied::Busy(2)));
+        assert_eq!(allowances.begin_call(&bob, now), Ok(()));
+        allowances.end_call("alice");
+        assert_eq!(allowances.begin_call(&alice, now), Ok(()));
+    }
+
+    #[test]
+    fn in_no_minute_more_calls_begin_than_may_and_the_wait_is_told() {
+        let (mut allowances, start) = (Allowances::default(), Instant::now());
+        let alice = token(None, Some(2));
+        let mut call = |seconds: u64| {
+            let began = allowances.begin_call(&alice, start + Duration::from_secs(seconds));
+            began.map_err(|denied| match denied {
+                Denied::TooOften { wait, .. } => wait.as_secs(),
+                Denied::Busy(_) => panic!("nothing is too much at once"),
+            })
+        };
+        assert_eq!((call(0), call(20)), (Ok(()), Ok(())));
+        assert_eq!((call(30), call(59)), (Err(30), Err(1)));
+        assert_eq!((call(60), call(61), call(80)), (Ok(()), Err(19), Ok(())));
+    }
+
+    #[test]
+    fn a_lowered_number_counts_at_once() {
+        let (mut allowances, now) = (Allowances::default(), Instant::now());
+        for _ in 0..5 {
+            allowances.begin_call(&token(None, Some(5)), now).unwrap();
+        }
+        let denied = allowances.begin_call(&token(None, Some(1)), now + MINUTE / 2);
+        assert!(matches!(denied, Err(Denied::TooOften { wait, .. }) if wait == MINUTE / 2));
+    }
+}

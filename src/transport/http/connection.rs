@@ -1,0 +1,294 @@
+//! One connection: its socket, the time that its client may take, and its end.
+//!
+//! hyper has one limit for an idle connection and for a head that comes slowly; here they are two, since a proxy keeps
+//! connections longer than any head takes. So the times are kept here: [`Watched`] sees when bytes come, [`counted`] when a
+//! request begins and when its response is written.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::config::http::HttpLimits;
+use crate::transport::guard::Live;
+
+/// The longest head; a few hundred bytes are usual.
+const MAX_HEADER_BYTES: usize = 64 * 1024;
+
+/// A machine that fell asleep or off the network sends no end: after this long without a sign it is asked for one, every
+/// [`KEEPALIVE_INTERVAL`], until the system gives it up.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
+
+/// See [`KEEPALIVE_AFTER`].
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long a client's machine may leave what was sent without a sign: as long as a wireless network may take to come back.
+#[cfg(target_os = "linux")]
+const UNANSWERED: Duration = Duration::from_mins(1);
+
+/// How long a client that is turned away may take to read that.
+const TURNED_AWAY: Duration = Duration::from_secs(1);
+
+/// What serves the requests of all connections.
+pub(super) type Service = TowerToHyperService<Router>;
+
+/// What a connection does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// It waits for the first byte of another request.
+    Idle,
+    /// A head is on its way.
+    Head,
+    /// A request is being answered, its body read among it.
+    Request,
+}
+
+impl Phase {
+    fn limit(self, limits: &HttpLimits) -> Option<Duration> {
+        match self {
+            Self::Idle => Some(limits.idle_time),
+            Self::Head => Some(limits.header_time),
+            // The body has its own limit, and an answer may take hours.
+            Self::Request => None,
+        }
+    }
+}
+
+/// The phase of a connection, and since when. Clones share it.
+#[derive(Debug, Clone)]
+struct Progress(Arc<watch::Sender<(Phase, Instant)>>);
+
+impl Progress {
+    fn enter(&self, phase: Phase) {
+        self.0.send_replace((phase, Instant::now()));
+    }
+
+    fn begin_head(&self) {
+        self.0.send_if_modified(|(phase, since)| {
+            let begins = *phase == Phase::Idle;
+            if begins {
+                (*phase, *since) = (Phase::Head, Instant::now());
+            }
+            begins
+        });
+    }
+
+    /// Comes back when a phase took longer than `live` lets it.
+    async fn overdue(&self, live: &Live) -> Phase {
+        let mut phases = self.0.subscribe();
+        loop {
+            let (phase, since) = *phases.borrow_and_update();
+            let limit = phase.limit(&live.borrow().limits);
+            let expired = async {
+                match limit {
+                    Some(limit) => tokio::time::sleep_until(since + limit).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = expired => return phase,
+                // The sender is this very value.
+                _ = phases.changed() => {}
+            }
+        }
+    }
+}
+
+/// A socket whose reads are noticed.
+struct Watched(TcpStream, Progress);
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.0).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.1.begin_head();
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+}
+
+/// Serves the requests of one connection, one after the other, each among `requests` until its response is written.
+pub(super) async fn converse(
+    stream: TcpStream,
+    client: SocketAddr,
+    service: Service,
+    requests: TaskTracker,
+    live: Live,
+    drain: CancellationToken,
+) {
+    // Without them progress comes late, and a client that is gone stays unnoticed: no reason to refuse it.
+    if let Err(error) = set_options(&stream) {
+        tracing::debug!(%client, %error, "a connection has no options");
+    }
+    // Who connects is about to ask.
+    let progress = Progress(Arc::new(watch::Sender::new((Phase::Head, Instant::now()))));
+    let connection = http1::Builder::new()
+        // The time is kept here.
+        .header_read_timeout(None)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .serve_connection(
+            TokioIo::new(Watched(stream, progress.clone())),
+            counted(service, client, requests, progress.clone()),
+        );
+    let mut connection = pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        phase = progress.overdue(&live) => {
+            tracing::debug!(%client, ?phase, "a connection was closed: its time was over");
+            return;
+        }
+        () = drain.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%client, %error, "a connection broke");
+    }
+}
+
+fn set_options(stream: &TcpStream) -> io::Result<()> {
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_AFTER)
+        .with_interval(KEEPALIVE_INTERVAL);
+    let socket = SockRef::from(stream);
+    stream.set_nodelay(true)?;
+    socket.set_tcp_keepalive(&keepalive)?;
+    // While an answer is on its way no such question is asked, and it would be sent again for a quarter of an hour.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(UNANSWERED))?;
+    Ok(())
+}
+
+/// `service`, told the `client`'s address, each request counted until its response is written.
+fn counted(
+    service: Service,
+    client: SocketAddr,
+    requests: TaskTracker,
+    progress: Progress,
+) -> impl hyper::service::Service<
+    hyper::Request<Incoming>,
+    Response = hyper::Response<Counted>,
+    Error = Infallible,
+    Future: Send,
+> {
+    service_fn(move |mut request| {
+        request.extensions_mut().insert(client);
+        progress.enter(Phase::Request);
+        let request_guard = Request {
+            progress: progress.clone(),
+            _token: requests.token(),
+        };
+        let answer = service.call(request);
+        async move {
+            Ok(answer.await?.map(|body| Counted {
+                body,
+                _request: request_guard,
+            }))
+        }
+    })
+}
+
+/// A request that is being answered.
+struct Request {
+    progress: Progress,
+    _token: TaskTrackerToken,
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        self.progress.enter(Phase::Idle);
+    }
+}
+
+/// A response that is being written.
+struct Counted {
+    body: axum::body::Body,
+    _request: Request,
+}
+
+impl hyper::body::Body for Counted {
+    type Data = axum::body::Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Tells a client that there are as many connections as may be, and closes.
+pub(super) async fn turn_away(mut stream: TcpStream, response: &[u8]) {
+    let told = async {
+        stream.write_all(response).await?;
+        stream.shutdown().await?;
+        // What the client sends meanwhile is taken: a socket that is closed over unread bytes takes the response back.
+        let mut unread = [0; 1024];
+        while stream.read(&mut unread).await? > 0 {}
+        Ok::<_, io::Error>(())
+    };
+    drop(tokio::time::timeout(TURNED_AWAY, told).await);
+}
