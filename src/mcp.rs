@@ -4,6 +4,7 @@
 //! with a handshake, which negotiates the revision (`basic/lifecycle`). The modern one, 2026-07-28, has none: every request
 //! names its revision (`basic/versioning`).
 
+pub mod caller;
 pub mod dispatcher;
 pub mod era;
 pub mod jsonrpc;

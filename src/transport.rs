@@ -1,5 +1,5 @@
 //! How messages come and go. A transport reads one message, hands it to the
-//! [`Dispatcher`](crate::mcp::dispatcher::Dispatcher) with a [`Peer`](crate::mcp::dispatcher::Peer) for what goes back
+//! [`Dispatcher`](crate::mcp::dispatcher::Dispatcher) with a [`Peer`](crate::mcp::caller::Peer) for what goes back
 //! before the answer, and sends the answer.
 
 pub mod guard;

@@ -3,7 +3,7 @@
 //! [`Dispatcher::dispatch`] enters a request into the table before it returns, so a cancel that is read next finds it,
 //! and gives a future that the transport runs beside others. Dropping that future cancels the request.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use serde_json::{Map, Value, json};
@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::caller::{Access, Caller, ConnectionId, Peer};
 use super::era::Era;
 use super::jsonrpc::{
     ErrorObject, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, Message,
@@ -23,51 +24,8 @@ use super::schema::{
 };
 use super::subscription::{self, Filter};
 use crate::config::shape::suggestion;
-use crate::tools::{Arguments, Catalog, Progress, ToolCall, ToolOutput};
-
-/// Within which the ids of requests differ: stdio, a session of HTTP, or one request of HTTP without a session.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ConnectionId(pub String);
-
-/// Who sends a message, as its transport knows it.
-#[derive(Debug, Clone)]
-pub struct Caller {
-    /// Whose ids they are.
-    pub connection: ConnectionId,
-    /// Who takes turns with others at a model.
-    pub client: String,
-    /// What it may use.
-    pub access: Access,
-}
-
-/// What a caller may use.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Access {
-    /// Whose token it brought; none where there is no such.
-    pub token: Option<String>,
-    /// The tools that the token is for; all where it does not say.
-    pub tools: Option<Arc<BTreeSet<String>>>,
-}
-
-impl Access {
-    fn allows(&self, tool: &str) -> bool {
-        self.tools.as_ref().is_none_or(|tools| tools.contains(tool))
-    }
-
-    /// Whether what one caller is told may be told to others.
-    fn cache_scope(&self) -> CacheScope {
-        match self.token {
-            None => CacheScope::Public,
-            Some(_) => CacheScope::Private,
-        }
-    }
-}
-
-/// Where a request's news go before its answer. Sending never waits: news that do not fit are dropped.
-pub trait Peer: Send + Sync {
-    /// Sends a notification that belongs to the request, and tells whether it fits.
-    fn notify(&self, notification: Outgoing) -> bool;
-}
+use crate::tools::instructions::instructions;
+use crate::tools::{Arguments, Catalog, Progress, ToolCall, ToolDescription, ToolOutput};
 
 /// The one dispatcher of the server.
 #[derive(Debug)]
@@ -251,9 +209,13 @@ impl Dispatcher {
         match request.method.as_str() {
             "initialize" => to_value(&InitializeResult {
                 protocol_version: super::negotiate(
-                    request.params.get("protocolVersion").and_then(Value::as_str),
+                    request
+                        .params
+                        .get("protocolVersion")
+                        .and_then(Value::as_str),
                 ),
                 capabilities: capabilities(),
+                instructions: instructions(&self.described(&caller.access)),
                 server_info: SERVER_INFO,
             }),
             "ping" => Ok(json!({})),
@@ -278,6 +240,7 @@ impl Dispatcher {
             "server/discover" => to_value(&DiscoverResult {
                 supported_versions: super::revisions(),
                 capabilities: capabilities(),
+                instructions: instructions(&self.described(&caller.access)),
                 cache: scope.into(),
             }),
             "tools/list" => to_value(&self.list_tools(&caller.access, Some(scope))),
@@ -297,13 +260,16 @@ impl Dispatcher {
     }
 
     /// The tools that `access` is for.
+    fn described(&self, access: &Access) -> Vec<ToolDescription> {
+        let mut tools = self.catalog().descriptions();
+        tools.retain(|tool| access.allows(&tool.name));
+        tools
+    }
+
     fn list_tools(&self, access: &Access, scope: Option<CacheScope>) -> ListToolsResult {
-        let tools = self.catalog().descriptions().into_iter();
+        let tools = self.described(access).into_iter();
         ListToolsResult {
-            tools: tools
-                .filter(|tool| access.allows(&tool.name))
-                .map(Into::into)
-                .collect(),
+            tools: tools.map(Into::into).collect(),
             cache: scope.map(Into::into),
         }
     }

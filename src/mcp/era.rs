@@ -82,10 +82,7 @@ impl Era {
         if revision != MODERN_REVISION {
             return Err(ErrorObject {
                 data: Some(json!({"supported": revisions(), "requested": revision})),
-                ..ErrorObject::new(
-                    UNSUPPORTED_PROTOCOL_VERSION,
-                    "Unsupported protocol version",
-                )
+                ..ErrorObject::new(UNSUPPORTED_PROTOCOL_VERSION, "Unsupported protocol version")
             });
         }
         if !meta[CAPABILITIES_KEY].is_object() {
@@ -186,7 +183,10 @@ mod tests {
         let token = json!({"_meta": {"progressToken": 1}});
         assert_eq!(code("tools/call", &token, None), Ok(Era::Legacy));
         let of_2025 = headers("2025-11-25", "", "");
-        assert_eq!(code("initialize", &json!({}), Some(&of_2025)), Ok(Era::Legacy));
+        assert_eq!(
+            code("initialize", &json!({}), Some(&of_2025)),
+            Ok(Era::Legacy)
+        );
     }
 
     #[test]
@@ -201,18 +201,78 @@ mod tests {
             ("tools/list", &number, None, INVALID_PARAMS),
             ("ping", &modern, None, METHOD_NOT_FOUND),
             ("initialize", &modern, None, METHOD_NOT_FOUND),
-            ("tools/list", &claim("v999"), None, UNSUPPORTED_PROTOCOL_VERSION),
-            ("tools/list", &claim("2025-11-25"), None, UNSUPPORTED_PROTOCOL_VERSION),
-            ("initialize", &json!({}), Some(headers(r, "", "")), HEADER_MISMATCH),
-            ("tools/list", &json!({}), Some(headers(r, "tools/list", "")), INVALID_PARAMS),
-            ("tools/list", &modern, Some(headers("", "tools/list", "")), HEADER_MISMATCH),
-            ("tools/list", &modern, Some(headers("2025-11-25", "tools/list", "")), HEADER_MISMATCH),
-            ("tools/list", &claim("v999"), Some(headers(r, "tools/list", "")), HEADER_MISMATCH),
-            ("tools/list", &claim("v999"), Some(headers("v999", "tools/list", "")), UNSUPPORTED_PROTOCOL_VERSION),
-            ("tools/list", &modern, Some(headers(r, "", "")), HEADER_MISMATCH),
-            ("tools/list", &modern, Some(headers(r, "tools/call", "")), HEADER_MISMATCH),
-            ("tools/call", &modern, Some(headers(r, "tools/call", "")), HEADER_MISMATCH),
-            ("tools/call", &modern, Some(headers(r, "tools/call", "other")), HEADER_MISMATCH),
+            (
+                "tools/list",
+                &claim("v999"),
+                None,
+                UNSUPPORTED_PROTOCOL_VERSION,
+            ),
+            (
+                "tools/list",
+                &claim("2025-11-25"),
+                None,
+                UNSUPPORTED_PROTOCOL_VERSION,
+            ),
+            (
+                "initialize",
+                &json!({}),
+                Some(headers(r, "", "")),
+                HEADER_MISMATCH,
+            ),
+            (
+                "tools/list",
+                &json!({}),
+                Some(headers(r, "tools/list", "")),
+                INVALID_PARAMS,
+            ),
+            (
+                "tools/list",
+                &modern,
+                Some(headers("", "tools/list", "")),
+                HEADER_MISMATCH,
+            ),
+            (
+                "tools/list",
+                &modern,
+                Some(headers("2025-11-25", "tools/list", "")),
+                HEADER_MISMATCH,
+            ),
+            (
+                "tools/list",
+                &claim("v999"),
+                Some(headers(r, "tools/list", "")),
+                HEADER_MISMATCH,
+            ),
+            (
+                "tools/list",
+                &claim("v999"),
+                Some(headers("v999", "tools/list", "")),
+                UNSUPPORTED_PROTOCOL_VERSION,
+            ),
+            (
+                "tools/list",
+                &modern,
+                Some(headers(r, "", "")),
+                HEADER_MISMATCH,
+            ),
+            (
+                "tools/list",
+                &modern,
+                Some(headers(r, "tools/call", "")),
+                HEADER_MISMATCH,
+            ),
+            (
+                "tools/call",
+                &modern,
+                Some(headers(r, "tools/call", "")),
+                HEADER_MISMATCH,
+            ),
+            (
+                "tools/call",
+                &modern,
+                Some(headers(r, "tools/call", "other")),
+                HEADER_MISMATCH,
+            ),
         ] {
             let found = code(method, params, headers.as_ref());
             assert_eq!(found, Err(expected), "{method} {params} {headers:?}");

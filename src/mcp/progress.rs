@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::dispatcher::Peer;
+use super::caller::Peer;
 use super::jsonrpc::Outgoing;
 use super::schema::ProgressNotificationParams;
 use crate::tools::Progress;

@@ -21,6 +21,9 @@ pub struct InitializeResult {
     pub capabilities: Value,
     /// Who we are.
     pub server_info: Implementation,
+    /// What there is, for the model; none where there is no tool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<String>,
 }
 
 /// Answers `server/discover`.
@@ -31,6 +34,9 @@ pub struct DiscoverResult {
     pub supported_versions: Vec<&'static str>,
     /// What we can.
     pub capabilities: Value,
+    /// What there is, for the model; none where there is no tool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<String>,
     /// How long and for whom it holds.
     #[serde(flatten)]
     pub cache: CacheableResult,

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::dispatcher::Peer;
+use super::caller::Peer;
 use super::jsonrpc::{ErrorObject, INVALID_PARAMS, Outgoing, RequestId};
 
 /// Names the subscription that a message belongs to.
@@ -110,7 +110,10 @@ mod tests {
     #[test]
     fn only_what_there_is_is_honoured() {
         let all = json!({"toolsListChanged": true, "promptsListChanged": true, "resourceSubscriptions": ["x"]});
-        assert_eq!(filter(&all).unwrap().honoured(), json!({"toolsListChanged": true}));
+        assert_eq!(
+            filter(&all).unwrap().honoured(),
+            json!({"toolsListChanged": true})
+        );
         assert_eq!(filter(&json!({})).unwrap().honoured(), json!({}));
         assert!(filter(&json!({"toolsListChanged": 1})).is_err());
         assert!(Filter::parse(&Map::new()).is_err());
@@ -138,10 +141,7 @@ mod tests {
                     "notifications/subscriptions/acknowledged",
                     json!({"notifications": {"toolsListChanged": true}, "_meta": meta})
                 ),
-                Outgoing::Notification(
-                    "notifications/tools/list_changed",
-                    json!({"_meta": meta})
-                ),
+                Outgoing::Notification("notifications/tools/list_changed", json!({"_meta": meta})),
             ]
         );
     }

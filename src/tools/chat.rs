@@ -149,7 +149,7 @@ impl ChatTool {
             )
         });
         format!(
-            "{} Give either `text` (one question) or `messages` (a conversation).",
+            "{}\n\nGive either `text` (one question) or `messages` (a conversation).",
             about.trim_end()
         )
     }

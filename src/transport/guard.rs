@@ -217,11 +217,7 @@ pub async fn check_source(State(live): State<Live>, request: Request, next: Next
 }
 
 /// Finds out whose token a request brings; the [`Principal`] is among its extensions then.
-pub async fn authenticate(
-    State(live): State<Live>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+pub async fn authenticate(State(live): State<Live>, mut request: Request, next: Next) -> Response {
     let guard = Guard::new(&live.borrow());
     match guard.authenticate(request.headers()) {
         Ok(principal) => {
@@ -319,9 +315,10 @@ impl Refusal {
     /// The response where no request was read, and none will be.
     pub fn to_bytes(&self) -> Vec<u8> {
         let body = self.body();
-        let header = self.header.iter().map(|(name, value)| {
-            format!("{name}: {}\r\n", value.to_str().unwrap_or_default())
-        });
+        let header = self
+            .header
+            .iter()
+            .map(|(name, value)| format!("{name}: {}\r\n", value.to_str().unwrap_or_default()));
         format!(
             "HTTP/1.1 {}\r\ncontent-type: application/json\r\n{}content-length: {}\r\nconnection: close\r\n\r\n{body}",
             self.status,

@@ -2,7 +2,7 @@
 //! (2026-07-28 `basic/transports/streamable-http`).
 //!
 //! Here are the listener and its end; [`connection`] is one client's, [`endpoint`] serves a request, [`exchange`] answers one,
-//! [`sessions`] is the table, [`allowance`] counts, [`headers`] are read, and [`super::guard`] refuses. A request lives in the task of its connection, so a client that goes away drops
+//! [`sessions`] is the table, [`allowance`] counts, [`headers`] are read, [`held`] is given back, and [`super::guard`] refuses. A request lives in the task of its connection, so a client that goes away drops
 //! it, which cancels the call. One that sends bytes behind its request, and then goes, is only noticed when an event is
 //! written to it: hyper does not read on before it has answered.
 //!
@@ -14,6 +14,7 @@ mod connection;
 pub mod endpoint;
 pub mod exchange;
 pub mod headers;
+pub mod held;
 pub mod sessions;
 
 use std::io;
@@ -167,7 +168,11 @@ fn cors() -> CorsLayer {
             HeaderName::from_static("mcp-method"),
             HeaderName::from_static("mcp-name"),
         ])
-        .expose_headers([HeaderName::from_static(headers::SESSION), WWW_AUTHENTICATE, RETRY_AFTER])
+        .expose_headers([
+            HeaderName::from_static(headers::SESSION),
+            WWW_AUTHENTICATE,
+            RETRY_AFTER,
+        ])
         // Asked once in ten minutes, the most that browsers take.
         .max_age(Duration::from_mins(10))
 }

@@ -15,7 +15,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::mcp::dispatcher::{Access, Caller, ConnectionId, Dispatcher, Peer};
+use crate::mcp::caller::{Access, Caller, ConnectionId, Peer};
+use crate::mcp::dispatcher::Dispatcher;
 use crate::mcp::era::Era;
 use crate::mcp::jsonrpc::{ErrorObject, INVALID_REQUEST, Invalid, Message, Outgoing};
 use crate::process::{self, ProtocolOutput};

@@ -37,6 +37,13 @@ fn the_documented_initialize_is_answered_as_documented() {
     );
     assert_eq!(result["serverInfo"]["name"], "llama-mcp-server");
     assert_eq!(result["serverInfo"]["version"], env!("CARGO_PKG_VERSION"));
+    let instructions = result["instructions"].as_str().unwrap();
+    assert!(
+        instructions.ends_with(
+            "- `chat`: Asks the local language model tiny-crab-chat and returns its answer as text.\n"
+        ),
+        "{instructions}"
+    );
 }
 
 #[test]

@@ -1,27 +1,25 @@
 //! `/mcp`: POST carries a message; in the legacy era GET opens a session's stream, and DELETE ends a session.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
-use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::{Extensions, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::Ending;
-use super::allowance::{Allowances, Denied};
 use super::exchange::{self, Accepts, Exchange};
-use super::headers::{self, session_id, unknown_session};
-use super::sessions::{Sessions, Use};
+use super::headers;
+use super::held::{Held, Holdings, Place, access_of};
+use super::sessions::Use;
 use crate::config::http::HttpLimits;
-use crate::mcp::dispatcher::{Access, Caller, ConnectionId, Dispatcher};
+use crate::mcp::caller::{Caller, ConnectionId};
+use crate::mcp::dispatcher::Dispatcher;
 use crate::mcp::era::Era;
 use crate::mcp::jsonrpc::{self, ErrorObject, Message, Outgoing, REQUEST_CANCELLED};
 use crate::transport::guard::{self, Live, Principal, Refusal};
@@ -30,8 +28,7 @@ use crate::transport::guard::{self, Live, Principal, Refusal};
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     dispatcher: Arc<Dispatcher>,
-    sessions: Arc<Mutex<Sessions>>,
-    allowances: Arc<Mutex<Allowances>>,
+    holdings: Holdings,
     /// Requests without a session so far: each is a connection of its own to the dispatcher.
     stateless: Arc<AtomicU64>,
     live: Live,
@@ -73,8 +70,7 @@ impl Endpoint {
         let max_sessions = live.borrow().limits.max_sessions;
         Self {
             dispatcher,
-            sessions: Arc::new(Mutex::new(Sessions::new(max_sessions))),
-            allowances: Arc::default(),
+            holdings: Holdings::new(max_sessions),
             stateless: Arc::default(),
             live,
             ending,
@@ -87,13 +83,10 @@ impl Endpoint {
         let principal = principal_of(&head);
         guard::check_body(&head.headers, limits.max_body)?;
         // Before the body: one of no session is not worth the memory.
-        if head.headers.contains_key(headers::SESSION) && !headers::are_modern(&head.headers) {
-            let id = session_id(&head.headers)?;
-            if !lock(&self.sessions).has(id, principal.name(), Instant::now()) {
-                return Err(unknown_session());
-            }
+        if !headers::are_modern(&head.headers) {
+            self.holdings.check_session(&head.headers, &principal)?;
         }
-        let place = self.begin_message(limits.max_calls)?;
+        let place = self.holdings.begin_message(limits.max_calls)?;
         let body = read(body, &limits);
         let body = self.ending.drain.run_until_cancelled(body).await;
         let body = body.unwrap_or_else(|| Err(Refusal::busy("the server is ending")))?;
@@ -107,7 +100,9 @@ impl Endpoint {
             _ if headers::are_modern(&head.headers) => Ok(StatusCode::ACCEPTED.into_response()),
             notification_or_response => {
                 headers::check_revision(&head.headers)?;
-                let session = self.session(&head.headers, &principal, Use::Call)?;
+                let session = self
+                    .holdings
+                    .session(&head.headers, &principal, Use::Call)?;
                 let (peer, _news) = exchange::peer();
                 let dispatched = self.dispatcher.dispatch(
                     &session.caller(&principal),
@@ -149,25 +144,31 @@ impl Endpoint {
             Era::Modern => (self.stateless_caller(head, principal), None),
             Era::Legacy => {
                 let session = if is_initialize {
-                    self.open_session(principal)?
+                    self.holdings.open_session(principal)?
                 } else {
-                    self.session(&head.headers, principal, Use::Call)?
+                    self.holdings.session(&head.headers, principal, Use::Call)?
                 };
                 (session.caller(principal), Some(session))
             }
         };
         let id = request.id.clone();
-        let call = self.begin_call(principal, &request);
+        let call = if request.method == "tools/call" {
+            self.holdings.begin_call(principal)
+        } else {
+            Ok(None)
+        };
         let held = Held {
-            _call: call.map_err(|refusal| refusal.of(id))?,
+            call: call.map_err(|refusal| refusal.of(id))?,
             // It may stay open for days, and takes nothing but its connection.
-            _place: (!listens).then_some(place),
+            place: (!listens).then_some(place),
             session,
         };
         let accepts = if listens { Accepts::Stream } else { accepts };
-        let session_header = held.session.as_ref().filter(|_| is_initialize).map(|session| {
-            HeaderValue::try_from(&session.id).expect("a UUID is visible ASCII")
-        });
+        let session_header = held
+            .session
+            .as_ref()
+            .filter(|_| is_initialize)
+            .map(|session| HeaderValue::try_from(&session.id).expect("a UUID is visible ASCII"));
         let exchange = self.exchange(&caller, era, request, held);
         let mut response = exchange.respond(accepts).await;
         if let Some(header) = session_header {
@@ -214,7 +215,9 @@ impl Endpoint {
     /// The stream of a session: it stays open, with pings, for what concerns no request.
     fn listen(&self, request: &Request) -> Result<Response, Refusal> {
         let principal = principal_in(request.extensions());
-        let session = self.session(request.headers(), &principal, Use::Stream)?;
+        let session = self
+            .holdings
+            .session(request.headers(), &principal, Use::Stream)?;
         let (drain, changes) = (self.ending.drain.clone(), self.dispatcher.changes());
         let news = stream::unfold(
             (session, drain, changes),
@@ -232,46 +235,8 @@ impl Endpoint {
 
     fn end_session(&self, request: &Request) -> Result<Response, Refusal> {
         let principal = principal_in(request.extensions());
-        let id = session_id(request.headers())?;
-        let mut sessions = lock(&self.sessions);
-        if sessions.has(id, principal.name(), Instant::now()) && sessions.end(id) {
-            Ok(StatusCode::NO_CONTENT.into_response())
-        } else {
-            Err(unknown_session())
-        }
-    }
-
-    /// Opens a session. It is in use until it is dropped.
-    fn open_session(&self, principal: &Principal) -> Result<InUse, Refusal> {
-        let opened = lock(&self.sessions).open(principal.name(), Instant::now());
-        let (id, ended) = opened.ok_or_else(|| {
-            Refusal::busy(
-                "the server has as many sessions as it may, and all of them work: try again later",
-            )
-        })?;
-        Ok(self.in_use(id, Use::Call, ended))
-    }
-
-    /// The session that a request names, in use until it is dropped.
-    fn session(
-        &self,
-        headers: &HeaderMap,
-        principal: &Principal,
-        kind: Use,
-    ) -> Result<InUse, Refusal> {
-        let id = session_id(headers)?;
-        let begun = lock(&self.sessions).begin(id, principal.name(), kind, Instant::now());
-        let ended = begun.ok_or_else(unknown_session)?;
-        Ok(self.in_use(id.to_owned(), kind, ended))
-    }
-
-    fn in_use(&self, id: String, kind: Use, ended: CancellationToken) -> InUse {
-        InUse {
-            sessions: Arc::clone(&self.sessions),
-            id,
-            kind,
-            ended,
-        }
+        self.holdings.end_session(request.headers(), &principal)?;
+        Ok(StatusCode::NO_CONTENT.into_response())
     }
 
     /// Who sends a request without a session: its ids are its own, and it takes turns by its token, or its address.
@@ -291,83 +256,6 @@ impl Endpoint {
             access: access_of(principal),
         }
     }
-
-    /// A place for a message; it is free again when that is dropped.
-    fn begin_message(&self, max: usize) -> Result<Place, Refusal> {
-        let begun = lock(&self.allowances).begin_message(max);
-        begun.map_err(|_| {
-            Refusal::busy(format!("the server is busy: {max} messages are under way"))
-        })?;
-        Ok(Place(Arc::clone(&self.allowances)))
-    }
-
-    /// What a token allows, for a call of a tool.
-    fn begin_call(
-        &self,
-        principal: &Principal,
-        request: &jsonrpc::Request,
-    ) -> Result<Option<TokenCall>, Refusal> {
-        let is_call = request.method == "tools/call";
-        let Some(token) = principal.0.as_ref().filter(|_| is_call) else {
-            return Ok(None);
-        };
-        let begun = lock(&self.allowances).begin_call(token, Instant::now());
-        match begun {
-            Ok(()) => Ok(Some(TokenCall {
-                allowances: Arc::clone(&self.allowances),
-                token: token.name.clone(),
-            })),
-            Err(Denied::Busy(max)) => Err(Refusal::too_many(
-                format!(
-                    "the token `{}` is for {max} calls at once: try again when one has ended",
-                    token.name
-                ),
-                WAIT_FOR_CALLS,
-            )),
-            Err(Denied::TooOften {
-                calls_per_minute,
-                wait,
-            }) => Err(Refusal::too_many(
-                format!(
-                    "the token `{}` is for {calls_per_minute} calls a minute: try again in {} s",
-                    token.name,
-                    wait.as_secs() + 1
-                ),
-                wait,
-            )),
-        }
-    }
-}
-
-/// What a client is told to wait where nobody knows when a call ends.
-const WAIT_FOR_CALLS: Duration = Duration::from_secs(5);
-
-/// What a request holds until it is answered.
-struct Held {
-    _call: Option<TokenCall>,
-    _place: Option<Place>,
-    session: Option<InUse>,
-}
-
-/// A message under way.
-struct Place(Arc<Mutex<Allowances>>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        lock(&self.0).end_message();
-    }
-}
-
-/// A call that a token allowed.
-struct TokenCall {
-    allowances: Arc<Mutex<Allowances>>,
-    token: String,
-}
-
-impl Drop for TokenCall {
-    fn drop(&mut self) {
-        lock(&self.allowances).end_call(&self.token);
-    }
 }
 
 fn principal_of(head: &Parts) -> Principal {
@@ -380,42 +268,6 @@ fn principal_in(extensions: &Extensions) -> Principal {
         .get::<Principal>()
         .cloned()
         .expect("`/mcp` is behind the guard")
-}
-
-fn access_of(principal: &Principal) -> Access {
-    let token = principal.0.as_ref();
-    Access {
-        token: token.map(|token| token.name.clone()),
-        tools: token.and_then(|token| token.tools.clone()),
-    }
-}
-
-/// A session in use.
-struct InUse {
-    sessions: Arc<Mutex<Sessions>>,
-    id: String,
-    kind: Use,
-    ended: CancellationToken,
-}
-
-impl InUse {
-    fn caller(&self, principal: &Principal) -> Caller {
-        Caller {
-            connection: ConnectionId(self.id.clone()),
-            client: principal.name().unwrap_or(&self.id).to_owned(),
-            access: access_of(principal),
-        }
-    }
-}
-
-impl Drop for InUse {
-    fn drop(&mut self) {
-        lock(&self.sessions).release(&self.id, self.kind, Instant::now());
-    }
-}
-
-fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The whole body.

@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream};
 use tokio::sync::mpsc;
 
-use crate::mcp::dispatcher::Peer;
+use crate::mcp::caller::Peer;
 use crate::mcp::era::Era;
 use crate::mcp::jsonrpc::{
     ErrorObject, INVALID_REQUEST, METHOD_NOT_FOUND, Outgoing, PARSE_ERROR, RequestId,

@@ -40,7 +40,9 @@ fn single<'headers>(
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (value, None) => Ok(value),
-        _ => Err(unreadable(format!("the header `{name}` stands there twice"))),
+        _ => Err(unreadable(format!(
+            "the header `{name}` stands there twice"
+        ))),
     }
 }
 
@@ -154,7 +156,10 @@ mod tests {
             [("mcp-name", b"=?base64?/w==?="), ("x", b"")],
             [("mcp-method", b"a\xe9"), ("x", b"")],
             [("mcp-method", b"a"), ("Mcp-Method", b"a")],
-            [("mcp-protocol-version", b"1"), ("MCP-Protocol-Version", b"1")],
+            [
+                ("mcp-protocol-version", b"1"),
+                ("MCP-Protocol-Version", b"1"),
+            ],
         ] {
             assert_eq!(routed(&headers), Err(HEADER_MISMATCH), "{headers:?}");
         }

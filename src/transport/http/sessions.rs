@@ -176,7 +176,11 @@ mod tests {
         sessions.begin(&ids[1], None, Use::Call, now + LATER);
         sessions.release(&ids[1], Use::Call, now + LATER);
         assert!(sessions.open(None, now + LATER).is_some());
-        assert!(sessions.begin(&ids[2], None, Use::Call, now + LATER).is_none());
+        assert!(
+            sessions
+                .begin(&ids[2], None, Use::Call, now + LATER)
+                .is_none()
+        );
         for kept in [&ids[0], &ids[1], &ids[3]] {
             assert!(sessions.begin(kept, None, Use::Call, now + LATER).is_some());
         }
@@ -222,7 +226,9 @@ mod tests {
             if released {
                 sessions.release(&id, kind, now);
             }
-            let found = sessions.begin(&id, None, Use::Call, now + IDLE_LIMIT).is_some();
+            let found = sessions
+                .begin(&id, None, Use::Call, now + IDLE_LIMIT)
+                .is_some();
             assert_eq!(found, is_there, "{kind:?}");
         }
     }
