@@ -36,7 +36,10 @@ pub fn text() -> String {
         }
         if table == "server" {
             let tokens = address.join("tokens");
-            section(&mut text, &shape, "server.tokens.alice", &tokens);
+            // A token that says nothing is an error.
+            text.push('\n');
+            comment(&mut text, shape.description(&tokens).unwrap_or_default());
+            text.push_str("# [server.tokens.alice]\n");
             keys(&mut text, &shape, &tokens.join("alice"));
         }
     }
