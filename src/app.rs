@@ -88,7 +88,7 @@ async fn serve(
             let listener = transport::http::listen(http)
                 .await
                 .with_context(|| could_not_listen(http))?;
-            Some((listener, Arc::new(http.clone())))
+            Some((listener, Arc::new((**http).clone())))
         }
     };
     let config = http.as_ref().map(|(_, config)| Arc::clone(config));

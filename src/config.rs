@@ -99,7 +99,7 @@ pub enum Transport {
     /// By standard input and output.
     Stdio,
     /// By Streamable HTTP.
-    Http(HttpConfig),
+    Http(Box<HttpConfig>),
 }
 
 /// How models share the machine.
@@ -172,7 +172,9 @@ impl Config {
         let server = &settings.server;
         let transport = match server.transport {
             TransportMode::Stdio => Some(Transport::Stdio),
-            TransportMode::Http => HttpConfig::resolve(settings, layers).map(Transport::Http),
+            TransportMode::Http => {
+                HttpConfig::resolve(settings, layers).map(|http| Transport::Http(Box::new(http)))
+            }
         };
         check_tool_names(settings, layers);
         let model = |(name, model): (&String, &ModelSettings)| {
@@ -200,7 +202,7 @@ impl Config {
     pub fn with_live_keys_of(&self, new: Self) -> Self {
         let transport = match (&self.transport, &new.transport) {
             (Transport::Http(old), Transport::Http(new)) => {
-                Transport::Http(old.with_live_keys_of(new))
+                Transport::Http(Box::new(old.with_live_keys_of(new)))
             }
             (old, _) => old.clone(),
         };

@@ -31,7 +31,8 @@
 //!
 //! Beside them `cpu.c` checks the CPU before any code of Rust runs. Foreign crates stay behind walls, checked by the same
 //! test: `llama_cpp_2` in `engine/llama.rs` and `engine/sampling.rs`, `clap` in `cli.rs` and `main.rs`, `minijinja` in
-//! `engine/template.rs` and the file below it, `figment` in `config/load/effective.rs`, `notify` in `reload/watch.rs`, `llguidance` in `engine/grammar.rs`, `toml`, `schemars` and `jsonschema` in `config`, `axum` and `hyper` in `transport/guard.rs`, `transport/http.rs` and below it.
+//! `engine/template.rs` and the file below it, `figment` in `config/load/effective.rs`, `notify` in `reload/watch.rs`, `llguidance` in `engine/grammar.rs`, `toml`, `schemars` and `jsonschema` in `config`, `axum`, `hyper` and `tower_http` in
+//! `transport/guard.rs`, `transport/http.rs` and below it.
 //!
 //! # Threads
 //!
@@ -59,10 +60,11 @@
 //!
 //! # Life of a call
 //!
-//! 1. [`transport::stdio`] reads a line, or [`transport::http`] a body that [`transport::guard`] let through;
-//!    [`mcp::jsonrpc`] makes a message of it.
+//! 1. [`transport::stdio`] reads a line, or [`transport::http`] a body that [`transport::guard`] let through, which tells whose
+//!    token it brought; [`mcp::jsonrpc`] makes a message of it, and [`mcp::era`] tells how it is meant, from the message and its
+//!    headers alone. Over HTTP a legacy request is part of a session; a modern one is a connection of its own.
 //! 2. [`mcp::dispatcher`] enters its id into the table of those in flight, so a cancel that is read next finds it, and
-//!    finds the handler. `initialize`, `ping` and `tools/list` never wait for a model.
+//!    finds the handler. `initialize`, `server/discover`, `ping` and `tools/list` never wait for a model.
 //! 3. [`tools::chat`] or [`tools::typed`] makes a [`tools::answering::Question`] of the arguments, by type and range, and that a
 //!    [`engine::GenerateRequest`]. Where the answer follows a schema, [`config::schema`] has let it through.
 //! 4. [`registry`] gives a lease: [`registry::residency`] decides, under one short lock, to join the running worker, to start

@@ -290,7 +290,7 @@ fn transport_keys(old: &Transport, new: &Transport) -> Keys {
         cors,
         drain_time,
         limits,
-    } = old;
+    } = &**old;
     let differing = |keys: &[(&str, bool)]| -> BTreeSet<String> {
         let keys = keys.iter().filter(|(_, differs)| *differs);
         keys.map(|(key, _)| (*key).to_owned()).collect()

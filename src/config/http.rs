@@ -263,7 +263,7 @@ mod tests {
             folders: Vec::new(),
         };
         Config::load(&typed, &around).map(|(config, _)| match config.transport {
-            Transport::Http(http) => http,
+            Transport::Http(http) => *http,
             Transport::Stdio => panic!("http was asked for"),
         })
     }

@@ -166,7 +166,9 @@ impl Source<'_> {
 pub struct BearerToken(String);
 
 impl BearerToken {
-    fn parse(text: &str) -> Result<Self, String> {
+    /// # Errors
+    /// What no header can carry; the text is not shown.
+    pub fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             Err("the token must not be empty".into())
         } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) {

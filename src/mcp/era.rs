@@ -81,7 +81,9 @@ impl Era {
         };
         if revision != MODERN_REVISION {
             return Err(ErrorObject {
-                data: Some(json!({"supported": revisions(), "requested": revision})),
+                data: Some(Box::new(
+                    json!({"supported": revisions(), "requested": revision}),
+                )),
                 ..ErrorObject::new(UNSUPPORTED_PROTOCOL_VERSION, "Unsupported protocol version")
             });
         }
@@ -286,7 +288,9 @@ mod tests {
         let error = Era::of(&request("tools/list", &claim("v999")), None).unwrap_err();
         assert_eq!(
             error.data,
-            Some(json!({"supported": revisions(), "requested": "v999"}))
+            Some(Box::new(
+                json!({"supported": revisions(), "requested": "v999"})
+            ))
         );
     }
 }

@@ -71,7 +71,7 @@ pub struct ErrorObject {
     pub message: String,
     /// What a program can act on.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub data: Option<Value>,
+    pub data: Option<Box<Value>>,
 }
 
 impl ErrorObject {

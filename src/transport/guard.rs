@@ -234,7 +234,7 @@ pub struct Refusal {
     /// Of the response.
     pub status: StatusCode,
     message: String,
-    header: Option<(HeaderName, HeaderValue)>,
+    header: Option<Box<(HeaderName, HeaderValue)>>,
     /// Of the request, where its body was read.
     id: Option<RequestId>,
 }
@@ -252,7 +252,7 @@ impl Refusal {
 
     /// The same with a header.
     fn with(mut self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
-        self.header = Some((name, value.into()));
+        self.header = Some(Box::new((name, value.into())));
         self
     }
 
@@ -317,12 +317,12 @@ impl Refusal {
         let body = self.body();
         let header = self
             .header
-            .iter()
+            .as_deref()
             .map(|(name, value)| format!("{name}: {}\r\n", value.to_str().unwrap_or_default()));
         format!(
             "HTTP/1.1 {}\r\ncontent-type: application/json\r\n{}content-length: {}\r\nconnection: close\r\n\r\n{body}",
             self.status,
-            header.collect::<String>(),
+            header.unwrap_or_default(),
             body.len(),
         )
         .into_bytes()
@@ -334,7 +334,9 @@ impl IntoResponse for Refusal {
         tracing::debug!(status = self.status.as_u16(), "refused: {}", self.message);
         let content_type = [(CONTENT_TYPE, "application/json")];
         let mut response = (self.status, content_type, self.body()).into_response();
-        response.headers_mut().extend(self.header);
+        response
+            .headers_mut()
+            .extend(self.header.map(|header| *header));
         response
     }
 }

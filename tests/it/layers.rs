@@ -17,12 +17,15 @@ const LAYERS: [&[&str]; 8] = [
 const HTTP: &[&str] = &[
     "transport/guard.rs",
     "transport/http.rs",
+    "transport/http/connection.rs",
     "transport/http/endpoint.rs",
     "transport/http/exchange.rs",
+    "transport/http/headers.rs",
+    "transport/http/held.rs",
 ];
 
 /// Crates that only these files may name.
-const WALLS: [(&str, &[&str]); 9] = [
+const WALLS: [(&str, &[&str]); 10] = [
     (
         "llama_cpp_2",
         &[
@@ -33,6 +36,7 @@ const WALLS: [(&str, &[&str]); 9] = [
     ),
     ("axum", HTTP),
     ("hyper", HTTP),
+    ("tower_http", HTTP),
     ("clap", &["cli.rs", "main.rs"]),
     ("figment", &["config/load/effective.rs"]),
     ("llguidance", &["engine/grammar.rs"]),

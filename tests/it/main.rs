@@ -17,10 +17,12 @@ mod http_start; // how it starts: address, token
 mod layers; // who may import whom
 mod lifecycle; // processes, signals, ends
 mod meaning; // a real model: facts, seeds, eight calls at once
+mod modern; // the revision without a handshake
 mod protocol; // JSON-RPC and MCP over stdio
 mod registry; // several models: room, idleness, leases
 mod reload; // edits while the server runs
 mod support; // a server and its client
 mod templates; // the chat templates of real models, as jinja2 renders them
+mod tokens; // who may do what over HTTP, and how much
 mod typed; // tools without code
 mod worker; // the worker by hand, without MCP

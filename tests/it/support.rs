@@ -3,6 +3,7 @@
 pub(crate) mod config;
 pub(crate) mod http;
 pub(crate) mod log;
+pub(crate) mod modern;
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Write};
@@ -268,11 +269,15 @@ impl Server {
 
     /// Waits for a notification of `method`, and takes it.
     pub(crate) fn wait_for_notification(&mut self, method: &str) {
+        self.take_notification(method);
+    }
+
+    /// The same, and gives it.
+    pub(crate) fn take_notification(&mut self, method: &str) -> Value {
         loop {
             let mut notifications = self.notifications.iter();
             if let Some(at) = notifications.position(|told| told["method"] == method) {
-                self.notifications.remove(at);
-                return;
+                return self.notifications.remove(at);
             }
             assert!(self.take().is_some(), "not told: {method}");
         }

@@ -193,6 +193,8 @@ impl Endpoint {
             .dispatch(caller, era, request, Arc::new(peer));
         let stop = self.ending.stop.clone();
         let answer = async move {
+            // All of it: a block takes only the parts that it names.
+            let held = held;
             let session_ended = async {
                 match &held.session {
                     Some(session) => session.ended.cancelled().await,

@@ -108,7 +108,7 @@ impl Holdings {
     /// 503.
     pub fn begin_message(&self, max: usize) -> Result<Place, Refusal> {
         let begun = lock(&self.allowances).begin_message(max);
-        begun.map_err(|_| {
+        begun.map_err(|_busy| {
             Refusal::busy(format!("the server is busy: {max} messages are under way"))
         })?;
         Ok(Place(Arc::clone(&self.allowances)))

@@ -18,6 +18,11 @@ impl Folder {
         Self(folder)
     }
 
+    /// Saves `text` as the file called `name`.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.0.join(name), text).unwrap();
+    }
+
     /// Runs the program in the folder, so that it finds the file.
     pub(crate) fn run(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
         let mut command = program();

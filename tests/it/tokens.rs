@@ -1,0 +1,315 @@
+//! Who may do what over HTTP, and how much: tokens by name, limits.
+
+use std::io::{Read, Write};
+
+use serde_json::{Value, json};
+
+use crate::support::config::{Folder, text};
+use crate::support::http::{Client, HttpServer, json_of, read_head, request};
+use crate::support::{modern, program};
+
+const PERU: &str = "What is the capital of Peru?";
+const LIMA: &str = "The capital of Peru is Lima.";
+
+const TOOLS: &str = "
+[models.chat]
+path = \"crab.gguf\"
+n_threads = 1
+temperature = 0
+repeat_penalty = 1.0
+[tools.shout]
+prompt = \"Sing forever.\"
+max_tokens = 20
+";
+
+fn server(name: &str, keys: &str) -> (Folder, HttpServer) {
+    let folder = Folder::new(name, &format!("{keys}{TOOLS}"));
+    let server = HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"));
+    (folder, server)
+}
+
+fn with_token(server: &HttpServer, token: &str) -> Client {
+    let authorization = format!("Bearer {token}");
+    Client::new(server.url(), &[("authorization", &authorization)])
+}
+
+fn session(server: &HttpServer, token: &str) -> Client {
+    let mut client = with_token(server, token);
+    client.initialize();
+    client
+}
+
+fn tools(client: &mut Client) -> Vec<String> {
+    let answer = client.request("tools/list", json!({}));
+    let tools = answer["result"]["tools"].as_array().unwrap().clone();
+    let name = |tool: &Value| tool["name"].as_str().unwrap().to_owned();
+    tools.iter().map(name).collect()
+}
+
+const ALICE_AND_BOB: &str = "
+[server]
+auth = \"everything\"
+[server.tokens.alice]
+token = \"alices\"
+tools = [\"chat\"]
+[server.tokens.bob]
+token_file = \"bob.token\"
+";
+
+#[test]
+fn each_token_has_its_tools_and_its_sessions() {
+    let folder = Folder::new("tokens", &format!("{ALICE_AND_BOB}{TOOLS}"));
+    folder.write("bob.token", "bobs\n");
+    let server = HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"));
+    let (mut alice, mut bob, mut all) = (
+        session(&server, "alices"),
+        session(&server, "bobs"),
+        session(&server, "everything"),
+    );
+    assert_eq!(tools(&mut alice), ["chat"]);
+    assert_eq!(tools(&mut bob), ["chat", "shout"]);
+    assert_eq!(tools(&mut all), ["chat", "shout"]);
+    assert_eq!(alice.chat(json!({"text": PERU})), LIMA);
+    let refused = alice.request("tools/call", json!({"name": "shout", "arguments": {}}));
+    assert_eq!(refused["error"]["code"], -32602);
+    assert_eq!(
+        refused["error"]["message"],
+        "unknown tool `shout`; known here: `chat`"
+    );
+    let called = bob.request("tools/call", json!({"name": "shout", "arguments": {}}));
+    assert!(
+        called["result"]["content"][0]["text"]
+            .as_str()
+            .unwrap()
+            .starts_with("la la")
+    );
+    // Another's session is none.
+    for method in ["POST", "GET", "DELETE"] {
+        let mut thief = with_token(&server, "bobs");
+        thief.header("mcp-session-id", alice.session());
+        let ping = request(1, "ping", json!({})).to_string();
+        let body = (method == "POST").then_some(ping.as_str());
+        assert_eq!(thief.send(method, body).status(), 404, "{method}");
+    }
+    assert_eq!(tools(&mut alice), ["chat"], "it is still there");
+    assert_eq!(with_token(&server, "alice").send("GET", None).status(), 401);
+    // What one is told is not for others.
+    let mut listed = modern::post(
+        &with_token(&server, "alices"),
+        &modern::request(1, "tools/list", json!({})),
+    );
+    assert_eq!(json_of(&mut listed)["result"]["cacheScope"], "private");
+}
+
+#[test]
+fn tokens_are_live() {
+    let folder = Folder::new("tokens-live", &format!("{ALICE_AND_BOB}{TOOLS}"));
+    folder.write("bob.token", "bobs");
+    let server = HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"));
+    let mut alice = session(&server, "alices");
+    let stream = {
+        let mut listening = alice.clone();
+        listening.header("accept", "text/event-stream");
+        listening.send("GET", None)
+    };
+    let mut news = crate::support::http::Events::of(stream);
+    let edited = ALICE_AND_BOB.replace("[\"chat\"]", "[\"shout\"]");
+    folder.write("llama-mcp-server.toml", &format!("{edited}{TOOLS}"));
+    assert_eq!(
+        news.next().unwrap()["method"],
+        "notifications/tools/list_changed"
+    );
+    assert_eq!(tools(&mut alice), ["shout"]);
+    folder.write("bob.token", "another");
+    server.wait_for_log("live (tokens)");
+    server.wait_for_logs("is in force", 2);
+    assert_eq!(with_token(&server, "bobs").send("GET", None).status(), 401);
+    assert_eq!(
+        with_token(&server, "another").send("GET", None).status(),
+        400
+    );
+}
+
+#[test]
+fn a_token_makes_no_more_calls_than_it_may() {
+    let (_folder, server) = server(
+        "token-limits",
+        "[server.tokens.few]\ntoken = \"few\"\nmax_calls = 1\n[server.tokens.slow]\ntoken = \"slow\"\ncalls_per_minute = 2\n[server.tokens.free]\ntoken = \"free\"\n",
+    );
+    let few = session(&server, "few");
+    let mut song = few.sing(7);
+    let mut second = few.post(&request(
+        8,
+        "tools/call",
+        json!({"name": "chat", "arguments": {"text": PERU}}),
+    ));
+    assert_eq!(second.status(), 429);
+    assert_eq!(second.headers()["retry-after"], "5");
+    assert_eq!(
+        json_of(&mut second),
+        json!({"jsonrpc": "2.0", "id": 8, "error": {"code": 429, "message": "the token `few` is for 1 calls at once: try again when one has ended"}})
+    );
+    let mut free = session(&server, "free");
+    assert_eq!(free.chat(json!({"text": PERU})), LIMA);
+    assert_eq!(
+        few.post(&request(9, "ping", json!({}))).status(),
+        200,
+        "what is no call"
+    );
+    assert!(song.next().is_some());
+    drop(song);
+
+    let mut slow = session(&server, "slow");
+    for _ in 0..2 {
+        assert_eq!(slow.chat(json!({"text": PERU})), LIMA);
+    }
+    let third = slow.post(&request(
+        10,
+        "tools/call",
+        json!({"name": "chat", "arguments": {"text": PERU}}),
+    ));
+    assert_eq!(third.status(), 429);
+    let wait: u64 = third.headers()["retry-after"]
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!((1..=60).contains(&wait), "{wait}");
+}
+
+#[test]
+fn what_is_wrong_with_tokens_is_told_and_no_token_is_shown() {
+    let keys = "
+[server]
+transport = \"http\"
+auth = \"first-secret\"
+[server.tokens.none]
+[server.tokens.auth]
+token = \"second-secret\"
+[server.tokens.same]
+token = \"first-secret\"
+[server.tokens.both]
+token = \"third-secret\"
+token_file = \"missing.token\"
+[server.tokens.tools]
+token = \"fourth secret\"
+tools = [\"chet\"]
+";
+    let folder = Folder::new("wrong-tokens", &format!("{keys}{TOOLS}"));
+    let output = folder.run(&["config", "check"], &[]);
+    let told = text(output.stderr);
+    for part in [
+        "`server.tokens.none`: has no token",
+        "`server.tokens.auth`: is what the token of `auth` is called",
+        "`server.tokens.same`: has the token of `auth`, too",
+        "`server.tokens.both.token_file`: `token` is given, too",
+        "`server.tokens.tools.tools[0]`: there is no tool `chet`",
+        "did you mean `chat`?",
+        "the token must be letters, digits and signs of ASCII, without spaces",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert!(!told.contains("secret"), "{told}");
+    let shown =
+        Folder::new("shown-tokens", &format!("{ALICE_AND_BOB}{TOOLS}")).show(&["--origin"], &[]);
+    assert!(
+        shown.contains("[server.tokens.alice]\n# token = \"***\""),
+        "{shown}"
+    );
+    assert!(!shown.contains("alices"), "{shown}");
+}
+
+#[test]
+fn beyond_the_limits_clients_are_told_to_come_back() {
+    let (_folder, server) = server("limits", "[server]\nmax_calls = 1\nmax_connections = 3\n");
+    let client = server.client();
+    let mut song = client.sing(7);
+    let refused = client.post(&request(8, "ping", json!({})));
+    assert_eq!(refused.status(), 503);
+    assert_eq!(refused.headers()["retry-after"], "10");
+    drop(refused);
+    assert!(song.next().is_some());
+    drop(song);
+    drop(client);
+    // Connections that say nothing hold all places.
+    let silent: Vec<_> = (0..64).map(|_| server.connect()).collect();
+    let mut turned_away = server.connect();
+    let mut told = String::new();
+    turned_away.write_all(b"POST /mcp HTTP/1.1\r\n").unwrap();
+    turned_away.read_to_string(&mut told).unwrap();
+    assert!(
+        told.starts_with("HTTP/1.1 503 Service Unavailable\r\n"),
+        "{told}"
+    );
+    assert!(told.contains("retry-after: 10\r\n"), "{told}");
+    assert!(told.contains("as many connections as it may"), "{told}");
+    drop(silent);
+}
+
+#[test]
+fn a_connection_is_closed_when_it_idles_or_its_head_takes_too_long() {
+    let (_folder, server) = server(
+        "times",
+        "[server]\nheader_time = \"1s\"\nidle_time = \"2s\"\nbody_time = \"1s\"\n",
+    );
+    let mut half = server.connect();
+    half.write_all(b"GET /mcp HTTP/1.1\r\nHost: local").unwrap();
+    let mut rest = Vec::new();
+    assert_eq!(
+        half.read_to_end(&mut rest).unwrap(),
+        0,
+        "closed without a word"
+    );
+    let mut idle = server.connect();
+    idle.write_all(b"GET /mcp HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .unwrap();
+    let head = read_head(&mut idle);
+    assert!(head.starts_with("HTTP/1.1 400"), "{head}");
+    let started = std::time::Instant::now();
+    idle.read_to_end(&mut rest).unwrap();
+    assert!(
+        started.elapsed().as_secs_f64() > 1.5,
+        "it may idle longer than a head may take"
+    );
+    let slow = server.raw("POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{");
+    assert!(slow.starts_with("HTTP/1.1 408"), "{slow}");
+}
+
+#[test]
+fn cors_is_for_the_origins_that_are_allowed_and_only_where_it_is_asked_for() {
+    let (_folder, server) = server(
+        "cors",
+        "[server]\ncors = true\nauth = \"secret\"\nallowed_origins = [\"https://app.example\"]\n",
+    );
+    let ask = |origin: &str| {
+        server.raw(&format!(
+            "OPTIONS /mcp HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\nAccess-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: authorization,mcp-session-id\r\n\r\n"
+        ))
+    };
+    let allowed = ask("https://app.example");
+    assert!(allowed.starts_with("HTTP/1.1 200"), "{allowed}");
+    assert!(
+        allowed.contains("access-control-allow-origin: https://app.example\r\n"),
+        "{allowed}"
+    );
+    assert!(allowed.contains("mcp-session-id"), "{allowed}");
+    assert!(ask("https://evil.example").starts_with("HTTP/1.1 403"));
+    let answer =
+        server.raw("GET /mcp HTTP/1.1\r\nHost: localhost\r\nOrigin: https://app.example\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    assert!(
+        answer.contains("access-control-allow-origin: https://app.example\r\n"),
+        "{answer}"
+    );
+    assert!(
+        answer.contains("access-control-expose-headers:"),
+        "{answer}"
+    );
+}
+
+#[test]
+fn the_reference_that_is_printed_is_a_configuration() {
+    let mut command = program();
+    let printed = text(command.args(["config", "init"]).output().unwrap().stdout);
+    assert!(printed.contains("# [server.tokens.alice]\n"), "{printed}");
+}
