@@ -228,6 +228,21 @@ pub async fn authenticate(State(live): State<Live>, mut request: Request, next: 
     }
 }
 
+/// Comes back when the token of `principal` is not valid any more; never for a server that demanded none.
+pub async fn revoked(mut live: Live, principal: Principal) {
+    let Some(mine) = principal.0 else {
+        return std::future::pending().await;
+    };
+    let is_valid = |rules: &Arc<HttpConfig>| {
+        let mut tokens = rules.tokens.iter();
+        tokens.any(|known| known.name == mine.name && known.token == mine.token)
+    };
+    if live.wait_for(|rules| !is_valid(rules)).await.is_err() {
+        // The rules have no owner any more: the server ends.
+        std::future::pending::<()>().await;
+    }
+}
+
 /// A request that is not served, told as a JSON-RPC error.
 #[derive(Debug, PartialEq)]
 pub struct Refusal {

@@ -211,10 +211,15 @@ fn over_http_sessions_are_told_and_the_token_and_what_is_checked_of_requests_are
     let mut client = Client::new(server.url(), &[("Authorization", "Bearer one")]);
     client.initialize();
     let mut news = Events::of(client.send("GET", None));
-    fs::write(&path, head("two") + "port = 7\n" + &file("b", "")).unwrap();
+    fs::write(&path, head("one") + &file("b", "")).unwrap();
     let told = news.next().unwrap();
     assert_eq!(told["method"], "notifications/tools/list_changed");
+    fs::write(&path, head("two") + "port = 7\n" + &file("b", "")).unwrap();
     server.wait_for_log("server: live (auth)");
+    assert!(
+        news.all(|told| told["method"] == "notifications/tools/list_changed"),
+        "it ends"
+    );
     assert_eq!(client.send("DELETE", None).status(), 401);
     client.header("Authorization", "Bearer two");
     assert_eq!(client.send("DELETE", None).status(), 204);

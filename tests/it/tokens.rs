@@ -120,6 +120,12 @@ fn tokens_are_live() {
         "notifications/tools/list_changed"
     );
     assert_eq!(tools(&mut alice), ["shout"]);
+    let mut bob = with_token(&server, "bobs");
+    bob.header("accept", "text/event-stream");
+    let wanted = json!({"notifications": {"toolsListChanged": true}});
+    let listening = modern::post(&bob, &modern::request("s", "subscriptions/listen", wanted));
+    let mut bobs_news = crate::support::http::Events::of(listening);
+    assert!(bobs_news.next().is_some());
     folder.write("bob.token", "another");
     server.wait_for_log("live (tokens)");
     server.wait_for_logs("is in force", 2);
@@ -128,6 +134,15 @@ fn tokens_are_live() {
         with_token(&server, "another").send("GET", None).status(),
         400
     );
+    // Its streams end, and those of the others do not.
+    let told: Vec<Value> = bobs_news.collect();
+    let last = told.last().unwrap();
+    assert_eq!(last["error"]["message"], "the token is not valid any more");
+    assert_eq!(
+        news.next().unwrap()["method"],
+        "notifications/tools/list_changed"
+    );
+    assert_eq!(tools(&mut alice), ["shout"]);
 }
 
 #[test]

@@ -169,7 +169,14 @@ impl Endpoint {
             .as_ref()
             .filter(|_| is_initialize)
             .map(|session| HeaderValue::try_from(&session.id).expect("a UUID is visible ASCII"));
-        let exchange = self.exchange(&caller, era, request, held);
+        // A call that has begun is answered; what would go on for ever is not.
+        let lasting = if listens {
+            principal.clone()
+        } else {
+            Principal::default()
+        };
+        let revoked = guard::revoked(self.live.clone(), lasting);
+        let exchange = self.exchange(&caller, era, request, held, revoked);
         let mut response = exchange.respond(accepts).await;
         if let Some(header) = session_header {
             response.headers_mut().insert(headers::SESSION, header);
@@ -184,6 +191,7 @@ impl Endpoint {
         era: Era,
         request: jsonrpc::Request,
         held: Held,
+        revoked: impl Future<Output = ()> + Send + 'static,
     ) -> Exchange {
         let id = request.id.clone();
         let (peer, news) = exchange::peer();
@@ -207,6 +215,7 @@ impl Endpoint {
                     None => "the request was cancelled",
                 },
                 () = session_ended => "the session was ended",
+                () = revoked => "the token is not valid any more",
                 () = stop.cancelled() => "the server is ending",
             };
             Outgoing::Error(Some(id), ErrorObject::new(REQUEST_CANCELLED, reason))
@@ -221,15 +230,20 @@ impl Endpoint {
             .holdings
             .session(request.headers(), &principal, Use::Stream)?;
         let (drain, changes) = (self.ending.drain.clone(), self.dispatcher.changes());
+        let revoked = Box::pin(guard::revoked(self.live.clone(), principal));
         let news = stream::unfold(
-            (session, drain, changes),
-            async |(session, drain, mut changes)| {
+            (session, drain, changes, revoked),
+            async |(session, drain, mut changes, mut revoked)| {
                 tokio::select! {
                     () = session.ended.cancelled() => return None,
                     () = drain.cancelled() => return None,
+                    () = &mut revoked => return None,
                     changed = changes.changed() => changed.ok()?,
                 }
-                Some((Outgoing::tools_changed(None), (session, drain, changes)))
+                Some((
+                    Outgoing::tools_changed(None),
+                    (session, drain, changes, revoked),
+                ))
             },
         );
         Ok(exchange::events(news))
