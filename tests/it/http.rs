@@ -7,7 +7,8 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::support::http::{Client, Events, HttpServer, json_of, read_head, request};
+use crate::support::http::{Client, Events, HttpServer, json_of, message_of, read_head, request};
+use crate::support::schema::Conversation;
 
 const FRANCE: &str = "What is the capital of France?";
 const PARIS: &str = "The capital of France is Paris.";
@@ -70,7 +71,11 @@ fn the_documented_session_works_with_curl() {
         panic!("{text}")
     };
     assert_eq!(lines[0], "HTTP/1.1 200 OK");
-    let json = |line: &str| serde_json::from_str::<Value>(line).unwrap();
+    let mut conversation = Conversation::default();
+    for (id, method) in [(1, "initialize"), (2, "tools/list"), (3, "tools/call")] {
+        conversation.sends(&request(id, method, json!({})).to_string());
+    }
+    let mut json = |line| message_of(line, &mut conversation);
     let result = &json(initialized)["result"];
     assert_eq!(result["protocolVersion"], "2024-11-05");
     assert_eq!(

@@ -17,6 +17,7 @@ mod http_start; // how it starts: address, token
 mod layers; // who may import whom
 mod lifecycle; // processes, signals, ends
 mod meaning; // a real model: facts, seeds, eight calls at once
+mod messages; // that wrong messages of the server are noticed
 mod modern; // the revision without a handshake
 mod protocol; // JSON-RPC and MCP over stdio
 mod registry; // several models: room, idleness, leases

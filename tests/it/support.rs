@@ -4,6 +4,7 @@ pub(crate) mod config;
 pub(crate) mod http;
 pub(crate) mod log;
 pub(crate) mod modern;
+pub(crate) mod schema;
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Write};
@@ -16,6 +17,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use log::Log;
+use schema::Conversation;
 
 /// How long a state may take to come: a loaded machine is slow, and a test that waits longer has failed.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -117,6 +119,7 @@ pub(crate) struct Server {
     stdin: Option<ChildStdin>,
     lines: Receiver<Value>,
     log: Log,
+    conversation: Conversation,
     answers: HashMap<String, Value>,
     answered: HashSet<String>,
     /// A test that uses an id twice gets two answers.
@@ -161,6 +164,7 @@ impl Server {
             child,
             lines,
             log,
+            conversation: Conversation::default(),
             answers: HashMap::new(),
             answered: HashSet::new(),
             expects_reuse: false,
@@ -170,6 +174,7 @@ impl Server {
     }
 
     pub(crate) fn send_line(&mut self, line: &str) {
+        self.conversation.sends(line);
         let stdin = self.stdin.as_mut().unwrap();
         stdin.write_all(line.as_bytes()).unwrap();
         stdin.write_all(b"\n").unwrap();
@@ -210,10 +215,11 @@ impl Server {
         )
     }
 
-    /// Takes one message; notifications are kept aside.
+    /// Takes one message, which must be a valid one; notifications are kept aside.
     fn take(&mut self) -> Option<Value> {
         let message = self.lines.recv_timeout(LIMIT).ok()?;
-        assert_eq!(message["jsonrpc"], "2.0", "not a message: {message}");
+        let checked = self.conversation.hears(&message);
+        assert_eq!(checked, Ok(()), "{message}");
         match message.get("id") {
             Some(id) => {
                 let is_first = self.answered.insert(id.to_string());

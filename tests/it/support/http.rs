@@ -10,6 +10,7 @@ use ureq::http::{Request, Response};
 use ureq::{Agent, Body};
 
 use super::log::Log;
+use super::schema::Conversation;
 use super::{LIMIT, program, signal_process, spawn_piped, tiny, wait_for_end_of};
 
 /// A running server. Killed with its test.
@@ -141,6 +142,7 @@ pub(crate) struct Client {
     url: String,
     headers: Vec<(String, String)>,
     next_id: u64,
+    conversation: Conversation,
 }
 
 impl Client {
@@ -155,6 +157,7 @@ impl Client {
             url,
             headers: headers.collect(),
             next_id: 1,
+            conversation: Conversation::default(),
         }
     }
 
@@ -169,7 +172,9 @@ impl Client {
         assert_eq!(response.status(), 200);
         let session = response.headers()["mcp-session-id"].to_str().unwrap();
         self.headers.push(("mcp-session-id".into(), session.into()));
-        json_of(&mut response)
+        let answer = json_of(&mut response);
+        self.conversation = conversation_of(&mut response).clone();
+        answer
     }
 
     pub(crate) fn session(&self) -> &str {
@@ -185,13 +190,17 @@ impl Client {
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
-        match body {
+        let mut conversation = self.conversation.clone();
+        let mut response = match body {
             Some(body) => {
+                conversation.sends(body);
                 let request = request.header("content-type", "application/json");
                 self.agent.run(request.body(body).unwrap()).unwrap()
             }
             None => self.agent.run(request.body(()).unwrap()).unwrap(),
-        }
+        };
+        response.extensions_mut().insert(conversation);
+        response
     }
 
     pub(crate) fn post(&self, message: &Value) -> Response<Body> {
@@ -232,13 +241,19 @@ impl Client {
     }
 }
 
-/// The messages of a stream; dropping it closes the connection.
-pub(crate) struct Events(BufReader<Box<dyn Read + Send>>);
+/// The messages of a stream, which must be valid; dropping it closes the connection.
+pub(crate) struct Events {
+    body: BufReader<Box<dyn Read + Send>>,
+    conversation: Conversation,
+}
 
 impl Events {
-    pub(crate) fn of(response: Response<Body>) -> Self {
+    pub(crate) fn of(mut response: Response<Body>) -> Self {
         assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Self(BufReader::new(Box::new(response.into_body().into_reader())))
+        Self {
+            conversation: conversation_of(&mut response).clone(),
+            body: BufReader::new(Box::new(response.into_body().into_reader())),
+        }
     }
 }
 
@@ -246,9 +261,9 @@ impl Iterator for Events {
     type Item = Value;
 
     fn next(&mut self) -> Option<Value> {
-        for line in self.0.by_ref().lines() {
+        for line in self.body.by_ref().lines() {
             if let Some(data) = line.unwrap().strip_prefix("data: ") {
-                return Some(serde_json::from_str(data).unwrap());
+                return Some(message_of(data, &mut self.conversation));
             }
         }
         None
@@ -259,7 +274,21 @@ pub(crate) fn request(id: u64, method: &str, params: Value) -> Value {
     json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
 }
 
+/// The message that is the body, which must be a valid one.
 pub(crate) fn json_of(response: &mut Response<Body>) -> Value {
     assert_eq!(response.headers()["content-type"], "application/json");
-    serde_json::from_str(&response.body_mut().read_to_string().unwrap()).unwrap()
+    let body = response.body_mut().read_to_string().unwrap();
+    message_of(&body, conversation_of(response))
+}
+
+/// The message that `text` is, which must be a valid one.
+pub(crate) fn message_of(text: &str, conversation: &mut Conversation) -> Value {
+    let message = serde_json::from_str(text).unwrap();
+    assert_eq!(conversation.hears(&message), Ok(()), "{message}");
+    message
+}
+
+/// What [`Client::send`] knows of the request that was answered.
+fn conversation_of(response: &mut Response<Body>) -> &mut Conversation {
+    response.extensions_mut().get_mut().unwrap()
 }
