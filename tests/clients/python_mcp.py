@@ -1,73 +1,112 @@
 """python_mcp.py SERVER MODEL: the official Python client over stdio and HTTP, in the modes in which it opens a server."""
 
 import asyncio
-import re
-import subprocess
+import contextlib
+import pathlib
 import sys
+import time
 
-from mcp import Client, StdioServerParameters
+from mcp import Client, MCPError, StdioServerParameters
+from mcp.types import ToolListChangedNotification
+
+from serving import edit, editable, serving
 
 server, model = sys.argv[1:]
-flags = ["--model", model, "--n_threads", "1", "--repeat_penalty", "1"]
+# The mode, and the revision that it must come to.
+modes = {"auto": "2026-07-28", "legacy": "2025-11-25", "2026-07-28": "2026-07-28"}
+# Ten abandoned songs, one at a time, would take longer.
+SOON = 10
 
 
-async def converse(transport, mode):
+def capital(client, country):
+    return client.call_tool("chat", {"text": f"What is the capital of {country}?"})
+
+
+async def lists_and_calls(client):
+    [tool] = (await client.list_tools()).tools
+    assert (tool.name, tool.input_schema["type"]) == ("chat", "object"), tool
+    result = await capital(client, "Peru")
+    assert result.content[0].text == "The capital of Peru is Lima.", result
+    refused = await client.call_tool("chat", {"text": "Hi", "top_p": 7})
+    assert refused.is_error and "`top_p`" in refused.content[0].text, refused
+
+
+async def does_not_know_a_tool(client):
+    try:
+        await client.call_tool("no_such_tool", {})
+    except MCPError as error:
+        assert error.code == -32602 and "no_such_tool" in str(error), error
+    else:
+        raise AssertionError("an unknown tool was called")
+
+
+async def hears_progress(client):
     progress = []
 
     async def on_progress(done, total, message):
         progress.append((done, message))
 
-    async with Client(transport, mode=mode) as client:
-        tools = (await client.list_tools()).tools
-        assert [tool.name for tool in tools] == ["chat"], tools
-        schema = tools[0].input_schema if hasattr(tools[0], "input_schema") else tools[0].inputSchema
-        assert schema["type"] == "object"
-
-        result = await client.call_tool("chat", {"text": "What is the capital of Peru?", "temperature": 0})
-        assert result.content[0].text == "The capital of Peru is Lima.", result
-
-        refused = await client.call_tool("chat", {"text": "Hi", "top_p": 7})
-        is_error = refused.is_error if hasattr(refused, "is_error") else refused.isError
-        assert is_error and "`top_p`" in refused.content[0].text, refused
-
-        sung = await client.call_tool(
-            "chat", {"text": "Sing forever.", "temperature": 0, "max_tokens": 4000, "deadline": 1.8}, progress_callback=on_progress)
-        assert sung.content[0].text.startswith("la la"), sung
-        assert len(progress) >= 2 and progress == sorted(progress), progress
-        assert "la la" in progress[-1][1], progress
-
-        # A client that gives up: its call is cancelled, the next is served.
-        giving_up = client.call_tool("chat", {"text": "Sing forever.", "temperature": 0, "max_tokens": 4000})
-        try:
-            await asyncio.wait_for(giving_up, 0.7)
-            raise AssertionError("it did not time out")
-        except TimeoutError:
-            pass
-        several = [client.call_tool("chat", {"text": f"What is the capital of {country}?", "temperature": 0})
-                   for country in ("France", "Cuba", "Kenya")]
-        answers = [answer.content[0].text for answer in await asyncio.gather(*several)]
-        expected = [f"The capital of {place}." for place in ("France is Paris", "Cuba is Havana", "Kenya is Nairobi")]
-        assert answers == expected, answers
-
-        try:
-            await client.call_tool("no_such_tool", {})
-            raise AssertionError("an unknown tool was called")
-        except AssertionError:
-            raise
-        except Exception as error:
-            assert "no_such_tool" in str(error), error
+    sung = await client.call_tool("chat", {"text": "Sing forever.", "deadline": 1.3}, progress_callback=on_progress)
+    assert sung.content[0].text.startswith("la la"), sung
+    assert len(progress) >= 2 and progress == sorted(progress), progress
+    assert "la la" in progress[-1][1], progress
 
 
-for mode in ("auto", "legacy"):
-    asyncio.run(converse(StdioServerParameters(command=server, args=flags), mode))
-    print(f"stdio, mode {mode}: ok")
+async def frees_the_model_when_it_gives_up(client):
+    singing = asyncio.Event()
 
-process = subprocess.Popen([server, *flags, "--transport", "http", "--port", "0"], stderr=subprocess.PIPE, text=True)
-try:
-    url = next(found[1] for line in process.stderr if (found := re.search(r"listening on (\S+)", line)))
-    for mode in ("auto", "legacy"):
-        asyncio.run(converse(url, mode))
-        print(f"HTTP, mode {mode}: ok")
-finally:
-    process.terminate()
-assert process.wait() == 0, process.returncode
+    async def on_progress(done, total, message):
+        if "la la" in message:
+            singing.set()
+
+    songs = [asyncio.create_task(client.call_tool("chat", {"text": "Sing forever."}, progress_callback=on_progress)) for _ in range(10)]
+    await singing.wait()
+    for song in songs:
+        song.cancel()
+    given_up = time.monotonic()
+    answers = await asyncio.gather(*(capital(client, country) for country in ("France", "Cuba", "Kenya")))
+    assert time.monotonic() - given_up < SOON, time.monotonic() - given_up
+    expected = [f"The capital of {place}." for place in ("France is Paris", "Cuba is Havana", "Kenya is Nairobi")]
+    assert [answer.content[0].text for answer in answers] == expected, answers
+    ended = await asyncio.gather(*songs, return_exceptions=True)
+    assert all(isinstance(end, asyncio.CancelledError) for end in ended), ended
+
+
+async def hears_of_an_edit(client, config, changed):
+    assert (await client.list_tools()).tools[0].description.startswith("Edition 0.")
+    if client.protocol_version == "2026-07-28":
+        async with client.listen(tools_list_changed=True) as subscription:
+            edit(config)
+            async with asyncio.timeout(SOON):
+                await anext(aiter(subscription))
+    else:
+        edit(config)
+        await asyncio.wait_for(changed.wait(), SOON)
+    assert (await client.list_tools()).tools[0].description.startswith("Edition 1.")
+
+
+async def converse(transport, mode, config):
+    changed = asyncio.Event()
+
+    async def on_message(message):
+        if isinstance(message, ToolListChangedNotification):
+            changed.set()
+
+    async with Client(transport, mode=mode, message_handler=on_message) as client:
+        assert client.protocol_version == modes[mode], client.protocol_version
+        await lists_and_calls(client)
+        await does_not_know_a_tool(client)
+        await hears_progress(client)
+        await frees_the_model_when_it_gives_up(client)
+        await hears_of_an_edit(client, config, changed)
+
+
+for mode in modes:
+    for kind in ("stdio", "HTTP"):
+        with editable(pathlib.Path(__file__).parent / "server.toml") as config, contextlib.ExitStack() as stack:
+            flags = ["--config", str(config), "--set", f"models.chat.path={pathlib.Path(model).resolve()}"]
+            stdio = StdioServerParameters(command=server, args=flags, env={"RUST_LOG": "warn"})
+            transport = stdio if kind == "stdio" else stack.enter_context(serving([server, *flags]))
+            begun = time.monotonic()
+            asyncio.run(converse(transport, mode, config))
+            print(f"Python, {kind}, mode {mode}: ok, {time.monotonic() - begun:.1f} s")

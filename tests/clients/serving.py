@@ -1,0 +1,37 @@
+"""What the Python programs here share: a configuration that can be edited, and a server over HTTP."""
+
+import contextlib
+import pathlib
+import re
+import subprocess
+import tempfile
+import threading
+
+
+@contextlib.contextmanager
+def editable(original):
+    """A copy of a configuration. Its `Edition 0` becomes another one by `edit`."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = pathlib.Path(folder, "server.toml")
+        copy.write_text(pathlib.Path(original).read_text())
+        yield copy
+
+
+def edit(config):
+    text = config.read_text()
+    config.write_text(re.sub(r"Edition (\d+)", lambda found: f"Edition {int(found[1]) + 1}", text))
+
+
+@contextlib.contextmanager
+def serving(command, on_log=lambda line: None):
+    """Runs a server over HTTP on a free port, gives its URL, and ends it; it must end in order."""
+    process = subprocess.Popen([*command, "--transport", "http", "--port", "0"], stderr=subprocess.PIPE, text=True)
+    try:
+        url = next((found[1] for line in process.stderr if (found := re.search(r"listening on (\S+)", line))), None)
+        assert url, "the server does not listen"
+        threading.Thread(target=lambda: [on_log(line) for line in process.stderr], daemon=True).start()
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+    assert process.returncode == 0, process.returncode
