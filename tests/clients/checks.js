@@ -39,7 +39,7 @@ async function doesNotKnowATool(client) {
 
 async function hearsProgress(client) {
   const heard = [];
-  const sung = await chat(client, { text: "Sing forever.", deadline: 1.3 }, { onprogress: (progress) => heard.push(progress) });
+  const sung = await chat(client, { text: "Sing forever.", deadline: 1.8 }, { onprogress: (progress) => heard.push(progress) });
   assert.match(text(sung), /^la la/);
   assert.ok(heard.length >= 2 && heard.every((news, at) => at === 0 || news.progress > heard[at - 1].progress), heard);
   assert.match(heard.at(-1).message, /la la/);

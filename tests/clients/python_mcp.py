@@ -46,7 +46,7 @@ async def hears_progress(client):
     async def on_progress(done, total, message):
         progress.append((done, message))
 
-    sung = await client.call_tool("chat", {"text": "Sing forever.", "deadline": 1.3}, progress_callback=on_progress)
+    sung = await client.call_tool("chat", {"text": "Sing forever.", "deadline": 1.8}, progress_callback=on_progress)
     assert sung.content[0].text.startswith("la la"), sung
     assert len(progress) >= 2 and progress == sorted(progress), progress
     assert "la la" in progress[-1][1], progress
@@ -63,9 +63,8 @@ async def frees_the_model_when_it_gives_up(client):
     await singing.wait()
     for song in songs:
         song.cancel()
-    given_up = time.monotonic()
-    answers = await asyncio.gather(*(capital(client, country) for country in ("France", "Cuba", "Kenya")))
-    assert time.monotonic() - given_up < SOON, time.monotonic() - given_up
+    several = asyncio.gather(*(capital(client, country) for country in ("France", "Cuba", "Kenya")))
+    answers = await asyncio.wait_for(several, SOON)
     expected = [f"The capital of {place}." for place in ("France is Paris", "Cuba is Havana", "Kenya is Nairobi")]
     assert [answer.content[0].text for answer in answers] == expected, answers
     ended = await asyncio.gather(*songs, return_exceptions=True)
