@@ -292,7 +292,7 @@ fn resolve_model(
             layers.problem_at(&at(key), message, Some("choose `f16`".into()));
         }
     }
-    let load = LoadSettings::of(model, path.clone(), settings.server.max_queue, around.cpus);
+    let load = LoadSettings::of(model, path.clone(), settings, around.cpus);
     let is_said = layers.origin_of(&at("n_threads")).0 != Origin::BuiltIn;
     if model.n_threads > load.n_threads && is_said {
         layers.notes.push(format!(

@@ -11,7 +11,7 @@
 //! The server never touches llama.cpp. A loaded model runs in a child process of the same binary, the hidden sub-command
 //! `worker`, because llama.cpp ends its process where it meets an assertion, a GPU out of memory or a broken file: only
 //! that model's calls fail then, and the next call starts it again. Unloading is the end of a process, so all memory goes
-//! back.
+//! back. A worker gives up what its model does not need before it touches the file, since a GGUF is untrusted input: `worker/sandbox.rs`.
 //!
 //! # Layers
 //!
@@ -31,14 +31,15 @@
 //!
 //! Beside them `cpu.c` checks the CPU before any code of Rust runs. Foreign crates stay behind walls, checked by the same
 //! test: `llama_cpp_2` in `engine/llama.rs` and `engine/sampling.rs`, `clap` in `cli.rs` and `main.rs`, `minijinja` in
-//! `engine/template.rs` and the file below it, `figment` in `config/load/effective.rs`, `notify` in `reload/watch.rs`, `llguidance` in `engine/grammar.rs`, `toml`, `schemars` and `jsonschema` in `config`, `axum`, `hyper` and `tower_http` in
+//! `engine/template.rs` and the file below it, `figment` in `config/load/effective.rs`, `notify` in `reload/watch.rs`, `llguidance` in `engine/grammar.rs`, `landlock` in `worker/sandbox.rs`, `toml`, `schemars` and `jsonschema` in `config`, `axum`, `hyper` and `tower_http` in
 //! `transport/guard.rs`, `transport/http.rs` and below it.
 //!
 //! # Threads
 //!
 //! In the server: the runtime's two; for stdio one that reads stdin and one that writes stdout (a blocked read cannot be cancelled),
 //! and one that watches whether stdout has a reader; and one that starts workers (the kernel's parent-death signal follows the
-//! parent *thread*). In a worker: the main thread owns queue, scheduler, model and context; one reads stdin; one loads the
+//! parent *thread*). In a worker: the main thread reads what to load, restricts itself and with it all threads to come, and then owns queue, scheduler,
+//! model and context; one reads stdin; one loads the
 //! model and ends; one renders and tokenises prompts, on a stack that a hostile template cannot exhaust, with a
 //! short-lived thread for every text that is tokenised, on a stack as large as the text needs.
 //!

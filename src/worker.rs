@@ -5,6 +5,7 @@
 //! worker logs goes to its stderr ([`crate::telemetry`]).
 
 pub mod client;
+mod sandbox;
 pub mod serve;
 pub mod turns;
 
@@ -42,6 +43,19 @@ pub enum Command {
     Stats,
     /// Ends the worker at once, in order.
     Shutdown,
+}
+
+impl Command {
+    /// What logs call it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Load(_) => "load",
+            Self::Generate { .. } => "generate",
+            Self::Cancel { .. } => "cancel",
+            Self::Stats => "stats",
+            Self::Shutdown => "shutdown",
+        }
+    }
 }
 
 /// What the worker tells.

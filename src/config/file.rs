@@ -100,6 +100,17 @@ impl Default for LogSettings {
     }
 }
 
+/// What a model's process may do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+#[expect(missing_docs, reason = "the values are explained at their keys")]
+pub enum SandboxMode {
+    #[default]
+    Auto,
+    Off,
+}
+
 /// `[registry]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -111,6 +122,8 @@ pub struct RegistrySettings {
     pub memory_budget: Budget,
     /// A model that nobody called for so long is unloaded; `"never"` keeps it.
     pub idle_ttl: IdleTime,
+    /// What models' processes may do: read their files and the system's libraries, and nothing else (`auto`, on Linux, where the kernel has Landlock), or what the server may (`off`), for a GPU driver that needs more.
+    pub sandbox: SandboxMode,
 }
 
 impl Default for RegistrySettings {
@@ -119,6 +132,7 @@ impl Default for RegistrySettings {
             max_loaded: None,
             memory_budget: Budget::Percent(90),
             idle_ttl: IdleTime::after_secs(15 * 60),
+            sandbox: SandboxMode::Auto,
         }
     }
 }

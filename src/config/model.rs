@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::address::Address;
 use super::file::{
-    CacheType, FlashAttention, Lora, ModelSettings, ServerSettings, SplitMode, ThinkingOutput,
+    CacheType, ConfigFile, FlashAttention, Lora, ModelSettings, SandboxMode, SplitMode,
+    ThinkingOutput,
 };
 use super::ranges;
 use crate::gguf::{self, GgufError, Header};
@@ -84,6 +85,8 @@ pub struct LoadSettings {
     pub chat_template: Option<String>,
     /// Calls that may wait.
     pub max_queue: usize,
+    /// What its process may do.
+    pub sandbox: SandboxMode,
     /// Bytes that the model may take; none is what is free.
     pub memory_limit: Option<u64>,
     /// Where turns at the CPUs are taken; none where there is one model.
@@ -105,7 +108,7 @@ impl Default for LoadSettings {
         Self::of(
             &ModelSettings::default(),
             PathBuf::new(),
-            ServerSettings::default().max_queue,
+            &ConfigFile::default(),
             1,
         )
     }
@@ -187,8 +190,13 @@ impl ModelConfig {
 }
 
 impl LoadSettings {
-    /// Of `model`, whose file is at `path`, on a machine of `cpus`.
-    pub(super) fn of(model: &ModelSettings, path: PathBuf, max_queue: usize, cpus: usize) -> Self {
+    /// Of `model`, whose file is at `path`, in a server of `settings`, on a machine of `cpus`.
+    pub(super) fn of(
+        model: &ModelSettings,
+        path: PathBuf,
+        settings: &ConfigFile,
+        cpus: usize,
+    ) -> Self {
         Self {
             path,
             n_gpu_layers: model.n_gpu_layers,
@@ -206,7 +214,8 @@ impl LoadSettings {
             mlock: model.mlock,
             lora: model.lora.clone(),
             chat_template: model.chat_template.clone(),
-            max_queue,
+            max_queue: settings.server.max_queue,
+            sandbox: settings.registry.sandbox,
             memory_limit: None,
             cpu_turns: None,
         }

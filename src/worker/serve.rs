@@ -1,21 +1,27 @@
 //! The worker's side: commands from stdin → engine → events to stdout.
 //!
+//! The main thread reads the first command itself: [`sandbox::enter`] restricts what the model named there does not need, in
+//! this thread and those that it starts later.
+//!
 //! Threads: the main one owns queue, scheduler, model and context; one reads stdin; one loads the model and ends; one
 //! renders and tokenises prompts, so that a long text never holds up a running stream. All speak to the main thread
 //! through one channel of `Input`s, whose end is the end of stdin. The channel has no bound: a bound would hide a
 //! cancel behind long prompts, and the queue behind it refuses what is too much.
 
+mod commands;
 mod prompts;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use commands::Commands;
+
 use super::turns::Turns;
-use super::{Command, Event, Ready, WIRE_VERSION};
+use super::{Command, Event, Ready, WIRE_VERSION, sandbox};
 use crate::config::LoadSettings;
 use crate::engine::decoder::Decoder;
 use crate::engine::limits::Limits;
@@ -78,11 +84,18 @@ pub fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>) -> boo
         version: WIRE_VERSION,
     });
     Model::capture_logs();
+    let mut commands = Commands::of_stdin();
+    let Some(load) = commands.wait_for_load() else {
+        return true;
+    };
+    let turns = turns_of(&load);
+    // Every thread that is started from here on is restricted likewise.
+    sandbox::enter(&load);
     let (inputs_tx, inputs) = channel();
     let reader_tx = inputs_tx.clone();
     let ends_at_once = parent.is_some();
     thread::spawn(move || {
-        read_commands(&reader_tx);
+        read_commands(commands, &reader_tx);
         if ends_at_once {
             // The server is gone: nobody wants the rest, and a load or a decode cannot be interrupted otherwise.
             #[expect(
@@ -98,22 +111,16 @@ pub fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>) -> boo
         inputs_tx,
         ended: false,
     };
-    worker.serve()
+    worker.serve(&load, turns.as_ref())
 }
 
-fn read_commands(inputs: &Sender<Input>) {
-    for line in BufReader::new(std::io::stdin()).lines() {
-        let Ok(line) = line else { break };
-        match serde_json::from_str(&line) {
-            Ok(command) => {
-                if inputs
-                    .send(Input::Command(command, Instant::now()))
-                    .is_err()
-                {
-                    return;
-                }
-            }
-            Err(error) => tracing::error!(%error, "a command was not understood"),
+fn read_commands(commands: Commands, inputs: &Sender<Input>) {
+    for command in commands {
+        if inputs
+            .send(Input::Command(command, Instant::now()))
+            .is_err()
+        {
+            return;
         }
     }
     // The receiver is gone only when the process ends anyway.
@@ -129,12 +136,9 @@ struct Worker {
 }
 
 impl Worker {
-    fn serve(&mut self) -> bool {
-        let Some(load) = self.wait_for_load() else {
-            return true;
-        };
+    fn serve(&mut self, load: &LoadSettings, turns: Option<&Turns>) -> bool {
         let started = Instant::now();
-        self.start_loading(&load);
+        self.start_loading(load);
         let mut queue = Queue::new(load.max_queue);
         let model = match self.wait_for_model(&mut queue, load.parallel) {
             Some(Ok(model)) => model,
@@ -144,23 +148,11 @@ impl Worker {
             }
             None => return true,
         };
-        match self.serve_model(&model, &load, queue, started) {
+        match self.serve_model(&model, load, turns, queue, started) {
             Ok(()) => true,
             Err(error) => {
                 self.events.send(&Event::LoadFailed(error));
                 false
-            }
-        }
-    }
-
-    fn wait_for_load(&mut self) -> Option<LoadSettings> {
-        loop {
-            match self.inputs.recv().ok()? {
-                Input::Command(Command::Load(load), _) => return Some(*load),
-                Input::Command(Command::Shutdown, _) | Input::End => return None,
-                other => {
-                    tracing::error!(command = other.name(), "the first command must be `load`");
-                }
             }
         }
     }
@@ -223,6 +215,7 @@ impl Worker {
         &mut self,
         model: &Model,
         load: &LoadSettings,
+        turns: Option<&Turns>,
         queue: Queue,
         started: Instant,
     ) -> Result<(), EngineError> {
@@ -271,7 +264,7 @@ impl Worker {
             self.run(
                 Scheduler::new(decoder, limits, queue, Instant::now()),
                 &prompts_tx,
-                turns_of(load).as_ref(),
+                turns,
             );
             drop(prompts_tx);
             Ok(())
@@ -391,11 +384,7 @@ fn caught<T>(
 impl Input {
     fn name(&self) -> &'static str {
         match self {
-            Self::Command(Command::Load(_), _) => "load",
-            Self::Command(Command::Generate { .. }, _) => "generate",
-            Self::Command(Command::Cancel { .. }, _) => "cancel",
-            Self::Command(Command::Stats, _) => "stats",
-            Self::Command(Command::Shutdown, _) => "shutdown",
+            Self::Command(command, _) => command.name(),
             Self::Loaded(_) => "loaded",
             Self::Prepared(..) => "prepared",
             Self::End => "end of input",

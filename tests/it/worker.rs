@@ -5,7 +5,7 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
-use crate::support::{program, spawn_piped, tiny};
+use crate::support::{Server, program, spawn_piped, tiny};
 
 fn run(commands: &[Value]) -> Output {
     let mut command = program();
@@ -85,4 +85,61 @@ fn the_limits_of_a_small_context_hold() {
     let events = events(&output);
     let failed = &events.last().unwrap()["call"]["update"]["failed"];
     assert_eq!(failed["kind"], "context_overflow");
+}
+
+/// What every thread of a model's process says of itself in `/proc`.
+#[cfg(target_os = "linux")]
+fn threads_of(worker: u32) -> Vec<String> {
+    let threads = std::fs::read_dir(format!("/proc/{worker}/task")).unwrap();
+    threads
+        .map(|thread| std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap())
+        .collect()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_models_process_is_restricted_in_all_its_threads_or_one_line_says_that_it_is_not() {
+    let mut command = program();
+    command
+        .arg(tiny())
+        .args(["--n_threads", "2"])
+        .env("RUST_LOG", "debug");
+    let mut server = Server::spawn(command);
+    let worker = server.worker_pid();
+    let threads = threads_of(worker);
+    // One reads, one prepares prompts, and what OpenMP adds: started by the first.
+    assert!(threads.len() >= 3, "{threads:?}");
+    for thread in &threads {
+        assert!(thread.contains("NoNewPrivs:\t1"), "{thread}");
+    }
+    let limits = std::fs::read_to_string(format!("/proc/{worker}/limits")).unwrap();
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core"))
+        .unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    let log = server.log();
+    let told: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("restricted"))
+        .collect();
+    let [told] = told[..] else {
+        panic!("not one line: {told:?}")
+    };
+    let is_restricted = told.contains("DEBUG") && told.contains("yEnforced");
+    assert!(
+        is_restricted || told.contains("WARN") && told.contains("no Landlock"),
+        "{told}"
+    );
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn with_the_sandbox_off_a_models_process_may_do_what_the_server_may() {
+    let mut server = Server::tiny(&["--set", "registry.sandbox=off"]);
+    let worker = server.worker_pid();
+    for thread in threads_of(worker) {
+        assert!(thread.contains("NoNewPrivs:\t0"), "{thread}");
+    }
+    assert!(!server.log().contains("restricted"));
 }

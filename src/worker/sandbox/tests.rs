@@ -1,0 +1,149 @@
+//! Each attempt is made twice: free, where it must succeed, and in a restricted thread's own thread.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetError,
+    Scope,
+};
+use rustix::process::{getppid, test_kill_process};
+
+use super::*;
+use crate::config::file::Lora;
+
+fn models(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
+    folder.join(name)
+}
+
+fn load(name: &str) -> LoadSettings {
+    LoadSettings {
+        path: models(name),
+        ..LoadSettings::default()
+    }
+}
+
+/// Whether the kernel enforces what `rules` ask for. Where it does not, a test says so and checks nothing.
+fn kernel_has(rules: impl FnOnce(Ruleset) -> Result<Ruleset, RulesetError>) -> bool {
+    let strict = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    let has = rules(strict).is_ok();
+    if !has {
+        eprintln!("not tested: this kernel does not enforce it");
+    }
+    has
+}
+
+fn kernel_guards_files() -> bool {
+    kernel_has(|rules| rules.handle_access(AccessFs::from_all(ABI::V1)))
+}
+
+/// What `attempt` gives in a thread that a restricted one started.
+fn restricted<T: Send>(load: &LoadSettings, attempt: impl Fn() -> T + Send + Sync) -> T {
+    thread::scope(|scope| {
+        let inner = scope.spawn(|| {
+            enter(load);
+            thread::scope(|scope| scope.spawn(&attempt).join().unwrap())
+        });
+        inner.join().unwrap()
+    })
+}
+
+fn assert_denied(what: &str, attempt: impl Fn() -> io::Result<()> + Send + Sync) {
+    attempt().unwrap_or_else(|error| panic!("{what}: not even free: {error}"));
+    let denied = restricted(&load("tiny-crab-chat.Q8_0.gguf"), attempt)
+        .expect_err(what)
+        .kind();
+    assert_eq!(denied, io::ErrorKind::PermissionDenied, "{what}");
+}
+
+#[test]
+fn the_files_of_a_model_are_readable_and_no_other_is() {
+    let part = |n: u8| format!("tiny-crab-chat-split-0000{n}-of-00003.gguf");
+    let settings = LoadSettings {
+        lora: Some(Lora {
+            path: models("tiny-crab-lora.gguf"),
+            scale: 1.0,
+        }),
+        ..load(&part(1))
+    };
+    let names = [&part(1), &part(2), &part(3), "tiny-crab-lora.gguf"];
+    let other = "tiny-crab-chat.Q8_0.gguf";
+    let open = |name: &str| File::open(models(name)).map(drop);
+    let found = restricted(&settings, || (names.map(open), open(other)));
+    for (name, opened) in names.iter().zip(found.0) {
+        opened.unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+    if kernel_guards_files() {
+        let denied = found.1.unwrap_err().kind();
+        assert_eq!(denied, io::ErrorKind::PermissionDenied);
+    }
+}
+
+#[test]
+fn nothing_is_written_removed_or_run() {
+    if !kernel_guards_files() {
+        return;
+    }
+    let folder = std::env::temp_dir().join(format!("llama-mcp-sandbox-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("file");
+    assert_denied("writing", || fs::write(&file, "text"));
+    assert_denied("a folder", || {
+        let inner = folder.join("inner");
+        fs::create_dir(&inner)?;
+        fs::remove_dir(&inner)
+    });
+    assert_denied("appending to the model", || {
+        let model = models("tiny-crab-chat.Q8_0.gguf");
+        OpenOptions::new().append(true).open(model).map(drop)
+    });
+    assert_denied("removing", || {
+        // Free, it is made anew.
+        fs::remove_file(&file).and_then(|()| fs::write(&file, "text"))
+    });
+    assert_denied("a program", || {
+        Command::new("/bin/sh")
+            .arg("-c")
+            .arg(":")
+            .status()
+            .map(drop)
+    });
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn no_connection_is_made_or_taken() {
+    if !kernel_has(|rules| rules.handle_access(AccessNet::from_all(ABI::V4))) {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    assert_denied("connecting", || TcpStream::connect(address).map(drop));
+    assert_denied("listening", || TcpListener::bind("127.0.0.1:0").map(drop));
+}
+
+#[test]
+fn other_processes_keep_their_secrets_and_get_no_signals() {
+    let parent = getppid().unwrap();
+    if kernel_guards_files() {
+        let environment = format!("/proc/{}/environ", parent.as_raw_nonzero());
+        assert_denied("an environment", || fs::read(&environment).map(drop));
+    }
+    if kernel_has(|rules| rules.scope(Scope::Signal)) {
+        assert_denied("a signal", || Ok(test_kill_process(parent)?));
+    }
+}
+
+#[test]
+fn off_is_off() {
+    let settings = LoadSettings {
+        sandbox: SandboxMode::Off,
+        ..load("tiny-crab-chat.Q8_0.gguf")
+    };
+    restricted(&settings, || File::open(models("tiny-crab-lora.gguf"))).unwrap();
+}
