@@ -4,11 +4,11 @@
 //! called: a batch never exceeds `n_batch`, sequence ids are our own, only rows that asked for
 //! logits are sampled, token ids come from llama.cpp itself.
 
+mod error;
 mod vocabulary;
 
 use std::cell::RefCell;
 use std::num::NonZeroU32;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use llama_cpp_2::context::LlamaContext;
@@ -27,12 +27,12 @@ use super::decoder::{Decoder, Row, Sampled};
 use super::grammar::{Grammar, Mask};
 use super::limits::{Facts, Limits};
 use super::prompt::Token;
+use error::{adapter_error, load_error, reason};
 pub use vocabulary::ModelVocabulary;
 
 use super::{EngineError, EngineErrorKind, SamplingParams, sampling};
 use crate::config::file::{CacheType, FlashAttention, SplitMode};
 use crate::config::{LoadSettings, ranges};
-use crate::telemetry;
 
 /// Flash attention where llama.cpp can (`llama.h: llama_flash_attn_type`).
 const FLASH_AUTO: i32 = -1;
@@ -94,7 +94,7 @@ impl Model {
                 true
             });
         let mut model = LlamaModel::load_from_file(&backend, path, &params)
-            .map_err(|error| load_error(path, &reason(&error.to_string())))?;
+            .map_err(|error| load_error(path, &error.to_string()))?;
         let adapter = match &load.lora {
             None => None,
             Some(lora) => Some((
@@ -223,33 +223,6 @@ impl Model {
 }
 
 /// Why a load failed: what llama.cpp logged last, since its functions only say that they failed.
-fn reason(error: &str) -> String {
-    match telemetry::last_llama_errors()[..] {
-        [] => format!("llama.cpp refused it ({error})"),
-        ref lines => format!("llama.cpp says: {}", lines.join("; ")),
-    }
-}
-
-fn load_error(path: &Path, cause: &str) -> EngineError {
-    EngineError::new(
-        EngineErrorKind::Load,
-        format!("could not load the model `{}`: {cause}", path.display()),
-    )
-    .hint("check that the file is a complete GGUF of an architecture that this build knows, and that memory suffices")
-}
-
-fn adapter_error(path: &Path, cause: &str) -> EngineError {
-    EngineError::new(
-        EngineErrorKind::Load,
-        format!(
-            "could not load the adapter `{}`: {}",
-            path.display(),
-            reason(cause)
-        ),
-    )
-    .hint("check that the adapter was made for this model")
-}
-
 fn cache_type(kind: CacheType) -> KvCacheType {
     match kind {
         CacheType::F32 => KvCacheType::F32,

@@ -167,8 +167,8 @@ impl<D: Decoder> Scheduler<D> {
         }
     }
 
-    /// Gives waiting calls the free sequences, in order, as far as their cells can be reserved.
-    fn admit(&mut self, now: Instant) {
+    /// Gives waiting calls the free sequences, in order, as far as their cells can be reserved. A turn begins with it, too.
+    pub fn admit(&mut self, now: Instant) {
         let mut admitted = false;
         while let Some(free) = self.sequences.iter().position(Option::is_none) {
             let Some((call, prompt)) = self.queue.head() else {

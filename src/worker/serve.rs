@@ -280,9 +280,7 @@ impl Worker {
     ) {
         let mut preparing_since = None;
         loop {
-            for (id, update) in scheduler.take_updates() {
-                self.events.call(id, update);
-            }
+            self.tell(&mut scheduler);
             if self.ended && scheduler.is_empty() {
                 return;
             }
@@ -316,12 +314,21 @@ impl Worker {
                 }
                 next = self.inputs.try_recv().ok();
             }
+            scheduler.admit(Instant::now());
+            // Should the step end the process, the server must not send the same calls again.
+            self.tell(&mut scheduler);
             let turn = match turns {
                 Some(turns) if !scheduler.is_idle() => turns.take().ok(),
                 _ => None,
             };
             scheduler.turn(Instant::now());
             drop(turn);
+        }
+    }
+
+    fn tell(&self, scheduler: &mut Scheduler<impl Decoder>) {
+        for (id, update) in scheduler.take_updates() {
+            self.events.call(id, update);
         }
     }
 

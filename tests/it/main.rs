@@ -11,6 +11,8 @@ mod chat; // answers of a tiny model that are known to the letter
 mod cli; // flags, help, exit codes
 mod config; // the file: layers, texts, tools, reference, examples
 mod config_problems; // what is wrong with it, and how that is told
+#[cfg(target_os = "linux")]
+mod faults; // killed processes, changed files, a full disk
 mod guard; // what HTTP refuses
 mod http; // MCP over HTTP: sessions, streams, disconnects, the end
 mod http_start; // how it starts: address, token

@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
+#[cfg(unix)]
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -185,7 +187,7 @@ impl Process {
     /// killed.
     pub(super) async fn reason(&mut self) -> String {
         let status = match tokio::time::timeout(END_LIMIT, self.child.wait()).await {
-            Ok(Ok(status)) => status.to_string(),
+            Ok(Ok(status)) => in_words(status),
             Ok(Err(error)) => error.to_string(),
             Err(_) => {
                 drop(self.child.start_kill());
@@ -201,6 +203,18 @@ impl Process {
             _ => status,
         }
     }
+}
+
+/// How a process ended.
+fn in_words(status: ExitStatus) -> String {
+    // A mapped file is read while it is computed with.
+    #[cfg(unix)]
+    if status.signal() == Some(signal_hook::consts::SIGBUS) {
+        return format!(
+            "{status}: a part of its file could not be read, since it was cut while it was loaded or its disk fails"
+        );
+    }
+    status.to_string()
 }
 
 /// Writes commands in order, however slowly the worker reads.

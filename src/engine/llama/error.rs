@@ -1,0 +1,45 @@
+//! Why a model or its adapter could not be loaded.
+
+use std::error::Error;
+use std::path::Path;
+
+use crate::engine::{EngineError, EngineErrorKind};
+use crate::gguf;
+use crate::telemetry;
+
+/// Of the model at `path`, which llama.cpp refused with `error`. What is wrong with the file tells its header, in better words:
+/// it may have become another since the server looked at it.
+pub(super) fn load_error(path: &Path, error: &str) -> EngineError {
+    let kind = EngineErrorKind::Load;
+    if let Err(fault) = gguf::read_header(path) {
+        let cause = fault.source();
+        let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
+        return EngineError::new(kind, format!("{fault}{cause}")).hint(fault.hint());
+    }
+    let text = format!(
+        "could not load the model `{}`: {}",
+        path.display(),
+        reason(error)
+    );
+    EngineError::new(kind, text)
+        .hint("check that the file is a complete GGUF of an architecture that this build knows, and that memory suffices")
+}
+
+/// The same of the adapter at `path`.
+pub(super) fn adapter_error(path: &Path, error: &str) -> EngineError {
+    let text = format!(
+        "could not load the adapter `{}`: {}",
+        path.display(),
+        reason(error)
+    );
+    EngineError::new(EngineErrorKind::Load, text)
+        .hint("check that the adapter was made for this model")
+}
+
+/// llama.cpp gives its reasons to its log alone.
+pub(super) fn reason(error: &str) -> String {
+    match telemetry::last_llama_errors()[..] {
+        [] => format!("llama.cpp refused it ({error})"),
+        ref lines => format!("llama.cpp says: {}", lines.join("; ")),
+    }
+}
