@@ -6,15 +6,15 @@ use std::path::Path;
 use crate::config::address::Address;
 use crate::config::load::Layers;
 use crate::config::problem::Problem;
-use crate::config::tool::{Answer, address};
+use crate::config::tool::address;
 use crate::config::units::human;
 use crate::config::{Config, ConfigError, ModelConfig, Overrides, Surroundings};
-use crate::engine::{grammar, template};
+use crate::engine::template;
 use crate::process;
 use crate::registry::budget::{Occupant, Room, room_for};
 use crate::registry::memory::{Need, needs_of};
 use crate::registry::residency::Shared;
-use crate::tools::structured::AnswerSchema;
+use crate::tools::structured;
 use crate::tools::typed::prompt::PromptTemplate;
 
 /// A configuration that can be run.
@@ -90,17 +90,11 @@ fn check_tools(config: &Config, layers: &mut Layers) {
         if let Err(cause) = PromptTemplate::new(&tool.prompt, &names) {
             layers.problem_at(&address(&tool.name, "prompt"), cause, None);
         }
-        let enforced = AnswerSchema::of(&tool.answer).map_err(|fault| fault.to_string());
-        let tried = enforced.and_then(|answer| match answer {
-            Some(answer) => grammar::check(&answer.enforced).map_err(|error| error.to_string()),
-            None => Ok(()),
-        });
-        if let Err(cause) = tried {
-            let key = match tool.answer {
-                Answer::Choice(_) => "choices",
-                _ => "output",
-            };
-            layers.problem_at(&address(&tool.name, key), cause, None);
+        if let Some(answer) = &tool.answer
+            && let Err(fault) = structured::enforce(answer)
+        {
+            let message = format!("the schema cannot be enforced {fault}");
+            layers.problem_at(&address(&tool.name, answer.key()), message, None);
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod source;
 pub mod token;
 pub mod tool;
 pub mod units;
+pub mod whole;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};

@@ -31,17 +31,19 @@
 //!
 //! Beside them `cpu.c` checks the CPU before any code of Rust runs. Foreign crates stay behind walls, checked by the same
 //! test: `llama_cpp_2` in `engine/llama.rs` and `engine/sampling.rs`, `clap` in `cli.rs` and `main.rs`, `minijinja` in
-//! `engine/template.rs` and the file below it, `figment` in `config/load/effective.rs`, `notify` in `reload/watch.rs`, `llguidance` in `engine/grammar.rs`, `landlock` in `worker/sandbox.rs`, `toml`, `schemars` and `jsonschema` in `config`, `axum`, `hyper` and `tower_http` in
-//! `transport/guard.rs`, `transport/http.rs` and below it.
+//! `engine/template.rs` and the file below it, `figment` in `config/load/effective.rs`, `notify` in `reload/watch.rs`, `llguidance`
+//! in `engine/grammar.rs`, `landlock` in `worker/sandbox.rs`, `toml`, `schemars` and `jsonschema` in `config`, `jsonschema_regex`
+//! and `regex_syntax` in `config/schema/pattern.rs`, `axum`, `hyper` and `tower_http` in `transport/guard.rs`,
+//! `transport/http.rs` and below it.
 //!
 //! # Threads
 //!
 //! In the server: the runtime's two; for stdio one that reads stdin and one that writes stdout (a blocked read cannot be cancelled),
 //! and one that watches whether stdout has a reader; and one that starts workers (the kernel's parent-death signal follows the
-//! parent *thread*). In a worker: the main thread reads what to load, restricts itself and with it all threads to come, and then owns queue, scheduler,
-//! model and context; one reads stdin; one loads the
-//! model and ends; one renders and tokenises prompts, on a stack that a hostile template cannot exhaust, with a
-//! short-lived thread for every text that is tokenised, on a stack as large as the text needs.
+//! parent *thread*). In a worker: the main thread reads what to load, restricts itself and with it all threads to come, and then
+//! owns queue, scheduler, model and context; one reads stdin; one loads the model and ends; one renders and tokenises prompts,
+//! on a stack that a hostile template cannot exhaust, with a short-lived thread for every text that is tokenised, on a stack as
+//! large as the text needs.
 //!
 //! # Life of a configuration
 //!

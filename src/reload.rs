@@ -18,7 +18,7 @@ use crate::check::{self, Checked};
 use crate::config::diff::ConfigDiff;
 use crate::config::interpolate::read_text;
 use crate::config::{Config, ConfigError, Overrides, Surroundings};
-use watch::Causes;
+use watch::{Causes, steady};
 
 /// What a configuration is made of.
 #[derive(Debug, Clone)]
@@ -92,7 +92,10 @@ impl Reloader {
                 self.reload(content_of(&self.files)).await;
             }
             let is_asked = causes.next().await;
-            let content = content_of(&self.files);
+            let mut content = content_of(&self.files);
+            if content != self.content && !is_asked && !causes.are_told() {
+                content = steady(content, || content_of(&self.files)).await;
+            }
             // A file that is missing to an edit may come without any change of those that are known.
             let has_failed = self.status.borrow().failure.is_some();
             if is_asked || has_failed || content != self.content {

@@ -145,7 +145,7 @@ impl Catalog {
             let (model, edition) = models().find(|(model, _)| model.name == tool.model)?;
             let made = TypedTool::new(tool, answering(&tool.name, model, edition));
             // Tried when the configuration was checked.
-            made.inspect_err(|(_, cause)| tracing::error!(tool = tool.name, "{cause}"))
+            made.inspect_err(|cause| tracing::error!(tool = tool.name, "{cause}"))
                 .ok()
                 .map(|made| Tool::Typed(Box::new(made)))
         });

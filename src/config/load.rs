@@ -165,7 +165,12 @@ impl Layers {
                 match made {
                     Ok(None) => {}
                     Ok(Some(made)) => {
-                        self.made.insert(address.clone(), text.clone());
+                        let written = if self.shape.is_path(address) {
+                            under(names.folder, &made, text)
+                        } else {
+                            text.clone()
+                        };
+                        self.made.insert(address.clone(), written);
                         *value = self.shape.typed(address, &made);
                     }
                     Err(error) => {
@@ -352,6 +357,16 @@ impl Layers {
         };
         height(address) > height(other)
     }
+}
+
+/// The path `made`, as `text` writes it, for a file in another folder: a relative one starts at `folder`.
+fn under(folder: &Path, made: &str, text: &str) -> String {
+    if Path::new(made).is_absolute() {
+        return text.to_owned();
+    }
+    let folder = std::path::absolute(folder.join(".")).unwrap_or_else(|_| folder.into());
+    let folder = folder.to_string_lossy().replace("${", "$${");
+    Path::new(&folder).join(text).to_string_lossy().into()
 }
 
 /// What counts where nobody says; keys without a default are not there.

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::address::Address;
 use super::file::ConfigFile;
 use super::units;
+use super::whole::whole;
 use words::{LOG_LEVEL, NAME, allowed, hint};
 pub use words::{nearest, shown, suggestion};
 
@@ -230,8 +231,6 @@ impl Shape {
 
     /// Writes 3.0 as 3 where a whole number is wanted: to the schema they are the same.
     pub fn make_whole(&self, address: &Address, value: &mut Value) {
-        /// Above this a double does not tell neighbouring whole numbers apart.
-        const EXACT: f64 = 9_007_199_254_740_992.0;
         match value {
             Value::Object(table) => {
                 for (key, value) in table {
@@ -239,22 +238,14 @@ impl Shape {
                 }
             }
             Value::Number(number) if number.is_f64() => {
-                let is_whole = number
-                    .as_f64()
-                    .filter(|number| number.fract() == 0.0 && number.abs() <= EXACT);
                 let takes_whole = |schema: &Value| {
                     let kinds = &schema["type"];
                     let mut several = kinds.as_array().into_iter().flatten();
                     kinds == "integer" || several.any(|kind| kind == "integer")
                 };
-                if let Some(whole) = is_whole
+                if let Some(whole) = number.as_f64().and_then(whole)
                     && self.at(address).is_some_and(takes_whole)
                 {
-                    #[expect(
-                        clippy::cast_possible_truncation,
-                        reason = "whole, and in the range of exact integers"
-                    )]
-                    let whole = whole as i64;
                     *value = whole.into();
                 }
             }

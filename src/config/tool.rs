@@ -1,6 +1,8 @@
 //! A typed tool as the program runs it.
 
-use serde::Serialize;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::address::Address;
@@ -8,8 +10,9 @@ use super::file::{ArgumentSettings, ArgumentType, ConfigFile, ItemType, ToolSett
 use super::load::Layers;
 use super::model::{Defaults, ModelConfig};
 use super::ranges;
-use super::schema::enforceable;
+use super::schema::AnswerSchema;
 use super::shape::suggestion;
+use super::whole::whole;
 
 /// A tool made of a prompt. Serialised, it is its keys.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -27,8 +30,9 @@ pub struct ToolConfig {
     pub prompt: String,
     /// What a call gives, by name.
     pub arguments: Vec<Argument>,
-    /// What the answer looks like.
-    pub answer: Answer,
+    /// What the answer must be; none where it is free text.
+    #[serde(flatten, serialize_with = "shared")]
+    pub answer: Option<Arc<AnswerSchema>>,
     /// How it is sampled.
     #[serde(flatten)]
     pub defaults: Defaults,
@@ -45,15 +49,12 @@ pub struct Argument {
     pub default: Option<Value>,
 }
 
-/// What an answer looks like.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub enum Answer {
-    /// Text.
-    Free,
-    /// JSON by this schema, as it was written.
-    Json(Value),
-    /// One of these.
-    Choice(Vec<String>),
+#[expect(clippy::ref_option, reason = "serde gives it so")]
+fn shared<S: Serializer>(
+    answer: &Option<Arc<AnswerSchema>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    answer.as_deref().serialize(serializer)
 }
 
 /// Where a tool's `key` stands.
@@ -124,33 +125,43 @@ fn model_of(
     None
 }
 
-fn answer_of(name: &str, tool: &ToolSettings, layers: &mut Layers) -> Answer {
+fn answer_of(name: &str, tool: &ToolSettings, layers: &mut Layers) -> Option<Arc<AnswerSchema>> {
     let at = |key: &str| address(name, key);
-    let written = match (&tool.output, &tool.choices) {
+    let made = match (&tool.output, &tool.choices) {
         (Some(_), Some(_)) => {
             let message = "`output` is given, too: must be one of them".to_owned();
             layers.problem_at(&at("choices"), message, None);
-            return Answer::Free;
+            return None;
         }
-        (None, Some(choices)) => return Answer::Choice(choices.clone()),
-        (None, None) => return Answer::Free,
-        (Some(output), None) => output,
-    };
-    let schema = match written {
-        Value::String(text) => match serde_json::from_str(text) {
-            Ok(schema) => schema,
+        (None, None) => return None,
+        (None, Some(choices)) => AnswerSchema::choice(choices),
+        (Some(Value::String(text)), None) => match serde_json::from_str(text) {
+            Ok(schema) => AnswerSchema::json(&schema),
             Err(error) => {
                 layers.problem_at(&at("output"), format!("is no JSON: {error}"), None);
-                return Answer::Free;
+                return None;
             }
         },
-        table => table.clone(),
+        (Some(schema), None) => AnswerSchema::json(schema),
     };
-    if let Err(fault) = enforceable(&schema, true) {
-        let message = format!("the schema cannot be enforced {fault}");
-        layers.problem_at(&at("output"), message, None);
+    if tool.stop.as_ref().is_some_and(|stop| !stop.is_empty()) {
+        let message = "goes with free answers alone: one that is forced ends by itself".to_owned();
+        let hint = "remove it, or `output` or `choices`";
+        layers.problem_at(&at("stop"), message, Some(hint.into()));
     }
-    Answer::Json(schema)
+    match made {
+        Ok(answer) => Some(Arc::new(answer)),
+        Err(fault) => {
+            let key = if tool.output.is_some() {
+                "output"
+            } else {
+                "choices"
+            };
+            let message = format!("the schema cannot be enforced {fault}");
+            layers.problem_at(&at(key), message, None);
+            None
+        }
+    }
 }
 
 fn argument_of(
@@ -239,14 +250,7 @@ fn schema_of(settings: &ArgumentSettings) -> Value {
     if settings.r#type == ArgumentType::Array {
         schema["items"] = json!({"type": settings.items.unwrap_or(ItemType::String)});
     }
-    let number = |bound: f64| -> Value {
-        #[expect(clippy::cast_possible_truncation, reason = "whole and small")]
-        if bound.fract() == 0.0 && bound.abs() < 1e15 {
-            (bound as i64).into()
-        } else {
-            bound.into()
-        }
-    };
+    let number = |bound: f64| whole(bound).map_or_else(|| bound.into(), Value::from);
     for (key, value) in [
         ("description", settings.description.clone().map(Value::from)),
         ("enum", settings.r#enum.clone().map(Value::from)),

@@ -9,6 +9,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::whole::whole_value;
+
 /// The format of [`Time`] in schemas.
 pub const TIME: &str = "time span";
 /// The format of [`IdleTime`].
@@ -128,15 +130,6 @@ impl TryFrom<Value> for IdleTime {
     }
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "checked to be whole and in range"
-)]
-fn whole(number: f64) -> Option<u64> {
-    (number.fract() == 0.0 && (0.0..1e18).contains(&number)).then_some(number as u64)
-}
-
 impl TryFrom<Value> for Size {
     type Error = NotOfFormat;
 
@@ -144,7 +137,7 @@ impl TryFrom<Value> for Size {
         match &value {
             Value::String(text) => text.parse().ok().map(|ByteSize(bytes)| bytes),
             // 1e16 is a whole number to the schema, and to TOML one with a fraction.
-            other => other.as_u64().or_else(|| whole(other.as_f64()?)),
+            other => whole_value(other).and_then(|bytes| u64::try_from(bytes).ok()),
         }
         .map(Self)
         .ok_or("not a size")

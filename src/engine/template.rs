@@ -35,32 +35,36 @@ pub fn stack_size(template: &str) -> usize {
 /// # Errors
 /// As [`ChatTemplate::new`].
 pub fn check(source: &str) -> Result<(), EngineError> {
-    std::thread::scope(|scope| {
-        let compile = || {
-            let template = ChatTemplate::new(source, String::new(), String::new())?;
-            let question = Message {
-                role: Role::User,
-                content: "?".into(),
-            };
-            match template.render_once(&[question], true) {
-                Err(error) if is_missing(error.kind()) => Err(template_error(
-                    "the model's chat template is not valid",
-                    &error,
-                )),
-                // What else it refuses depends on the messages.
-                _ => Ok(()),
-            }
+    let compile = || {
+        let template = ChatTemplate::new(source, String::new(), String::new())?;
+        let question = Message {
+            role: Role::User,
+            content: "?".into(),
         };
-        let thread = std::thread::Builder::new()
-            .stack_size(stack_size(source))
-            .spawn_scoped(scope, compile)
-            .map(std::thread::ScopedJoinHandle::join);
-        // A system without a thread to spare has other troubles, which are told where they hurt.
-        thread.map_or(Ok(()), |result| result.unwrap_or(Ok(())))
+        match template.render_once(&[question], true) {
+            Err(error) if is_missing(error.kind()) => Err(template_error(
+                "the model's chat template is not valid",
+                &error,
+            )),
+            // What else it refuses depends on the messages.
+            _ => Ok(()),
+        }
+    };
+    // A system without a thread to spare has other troubles, which are told where they hurt.
+    on_stack(stack_size(source), compile).unwrap_or(Ok(()))
+}
+
+/// Does `work` on a thread of its own with `bytes` of stack, see [`stack_size`]; none where there is no such thread, or `work`
+/// panicked.
+pub fn on_stack<T: Send>(bytes: usize, work: impl FnOnce() -> T + Send) -> Option<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(bytes);
+        thread.spawn_scoped(scope, work).ok()?.join().ok()
     })
 }
 
-fn is_missing(kind: ErrorKind) -> bool {
+/// Whether a template calls what there is not.
+pub fn is_missing(kind: ErrorKind) -> bool {
     use ErrorKind::{UnknownFilter, UnknownFunction, UnknownMethod, UnknownTest};
     matches!(
         kind,

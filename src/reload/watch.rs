@@ -29,6 +29,9 @@ const WRITING: Duration = Duration::from_secs(10);
 /// Between two looks where the file system tells nothing.
 const POLL_EVERY: Duration = Duration::from_secs(2);
 
+/// Where it tells nothing, an edit is over when two looks so far apart see the same.
+const STEADY: Duration = Duration::from_millis(500);
+
 /// And where it does: network file systems and folders that are replaced as a whole may not.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
@@ -147,6 +150,11 @@ impl Causes {
         }
     }
 
+    /// Whether the file system tells of changes.
+    pub(super) fn are_told(&self) -> bool {
+        self.watcher.is_some()
+    }
+
     /// Waits until an edit seems to be over.
     async fn quiet(&self) {
         let begun = Instant::now();
@@ -158,6 +166,19 @@ impl Causes {
                 return;
             }
         }
+    }
+}
+
+/// What `look` sees once it sees the same twice; first it saw `seen`.
+pub(super) async fn steady(mut seen: u64, look: impl Fn() -> u64) -> u64 {
+    let begun = Instant::now();
+    loop {
+        tokio::time::sleep(STEADY).await;
+        let again = look();
+        if again == seen || begun.elapsed() >= WRITING {
+            return again;
+        }
+        seen = again;
     }
 }
 
@@ -205,5 +226,31 @@ impl Hangup {
             return;
         }
         std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_is_still_written_is_looked_at_again() {
+        let looks = Cell::new(1);
+        let look = || {
+            looks.set(looks.get() + 1);
+            looks.get().min(4)
+        };
+        assert_eq!(steady(1, look).await, 4);
+        assert_eq!(looks.get(), 5);
+        // One that changes for ever does not hold everything up.
+        let look = || {
+            looks.set(looks.get() + 1);
+            looks.get()
+        };
+        let begun = Instant::now();
+        steady(0, look).await;
+        assert_eq!(begun.elapsed(), WRITING);
     }
 }

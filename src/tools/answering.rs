@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::structured::AnswerSchema;
 use super::{Superseded, ToolCall, ToolOutput};
+use crate::config::schema::AnswerSchema;
 use crate::config::{Defaults, ModelConfig};
 use crate::engine::{Conversation, GenerateRequest, Generation, SamplingParams};
 use crate::registry::residency::Refusal;

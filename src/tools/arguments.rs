@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::config::ranges::Range;
 use crate::config::shape::{shown, suggestion};
+use crate::config::whole::whole_value;
 use crate::engine::{Message, Role};
 
 /// What is wrong with the arguments: one sentence for the caller.
@@ -54,7 +55,7 @@ impl ArgumentReader {
         let Some(value) = self.arguments.remove(name) else {
             return Ok(None);
         };
-        whole_number(&value)
+        whole_value(&value)
             .filter(|number| range.contains(*number))
             .map(Some)
             .ok_or_else(|| ArgumentError::new(name, format_args!("a whole number {range}"), &value))
@@ -152,23 +153,6 @@ impl ArgumentReader {
             )),
         }
     }
-}
-
-/// A whole number, also written as 3.0 or 3e0.
-fn whole_number(value: &Value) -> Option<i64> {
-    /// Above this a double does not tell neighbouring whole numbers apart.
-    const EXACT: f64 = 9_007_199_254_740_992.0;
-    value.as_i64().or_else(|| {
-        let number = value
-            .as_f64()
-            .filter(|number| number.fract() == 0.0 && number.abs() <= EXACT)?;
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "whole, and inside the range of exact integers"
-        )]
-        let whole = number as i64;
-        Some(whole)
-    })
 }
 
 const ROLES: &str = "`system`, `user` or `assistant`";

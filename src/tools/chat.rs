@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 
 use super::answering::{Answering, Question, draw_seed};
 use super::arguments::{ArgumentError, ArgumentReader};
-use super::structured::AnswerSchema;
+use super::structured;
 use super::{Arguments, Superseded, ToolCall, ToolDescription, ToolOutput};
 use crate::config::ranges::{self, MAX_STOP_CHARS, MAX_STOPS, Range};
+use crate::config::schema::{AnswerSchema, SchemaFault};
 use crate::config::{Defaults, ModelConfig};
 use crate::engine::{Conversation, Message, Role, SamplingParams};
 
@@ -63,10 +64,18 @@ impl ChatTool {
         arguments: Arguments,
         call: ToolCall,
     ) -> Result<ToolOutput, Superseded> {
-        match self.question(arguments) {
-            Ok(question) => self.answering.answer(question, call).await,
-            Err(error) => Ok(ToolOutput::error(error.to_string())),
+        let question = match self.question(arguments) {
+            Ok(question) => question,
+            Err(error) => return Ok(ToolOutput::error(error.to_string())),
+        };
+        if let Some(answer) = question.answer.clone() {
+            // Patterns may take a while.
+            let tried = tokio::task::spawn_blocking(move || structured::enforce(&answer)).await;
+            if let Ok(Err(fault)) = tried {
+                return Ok(ToolOutput::error(refused(&fault).to_string()));
+            }
         }
+        self.answering.answer(question, call).await
     }
 
     fn question(&self, arguments: Arguments) -> Result<Question, ArgumentError> {
@@ -85,9 +94,13 @@ impl ChatTool {
             .object("json_schema")?
             .map(|schema| AnswerSchema::json(&Value::Object(schema)))
             .transpose()
-            .map_err(|fault| {
-                ArgumentError::says(format!("`json_schema`: it cannot be enforced {fault}"))
-            })?;
+            .map_err(|fault| refused(&fault))?;
+        let stop = arguments.strings("stop", MAX_STOPS, MAX_STOP_CHARS)?;
+        if answer.is_some() && stop.as_ref().is_some_and(|stop| !stop.is_empty()) {
+            return Err(ArgumentError::says(
+                "`stop` and `json_schema` were both given: an answer that is forced ends by itself, so leave out `stop`",
+            ));
+        }
         let number = |given: Option<f64>, default: f32| given.map_or(default, ranges::to_f32);
         Ok(Question {
             conversation: Conversation {
@@ -121,9 +134,7 @@ impl ChatTool {
                     None => defaults.seed.unwrap_or_else(draw_seed),
                 },
             },
-            stop: arguments
-                .strings("stop", MAX_STOPS, MAX_STOP_CHARS)?
-                .unwrap_or_else(|| defaults.stop.clone()),
+            stop: stop.unwrap_or_else(|| defaults.stop.clone()),
             deadline: deadline.or(defaults.deadline),
             answer: answer.map(Arc::new),
         })
@@ -193,7 +204,7 @@ impl ChatTool {
                     "min_p": number(format!("Min-p sampling, 0 is off. Default {}.", defaults.min_p), ranges::MIN_P),
                     "repeat_penalty": number(format!("Penalty of repeated tokens, 1 is off. Default {}.", defaults.repeat_penalty), ranges::REPEAT_PENALTY),
                     "seed": integer(format!("Seed of the random choice, -1 draws one. Default {seed}."), ranges::SEED),
-                    "stop": {"type": ["string", "array"], "items": {"type": "string", "minLength": 1}, "maxItems": MAX_STOPS, "description": "Texts that end the answer; they are not part of it."},
+                    "stop": {"type": ["string", "array"], "items": {"type": "string", "minLength": 1}, "maxItems": MAX_STOPS, "description": "Texts that end the answer; they are not part of it. Not together with `json_schema`."},
                     "prompt_suffix": {"type": "string", "description": "Appended to the system message, for example \"/think\"."},
                     "deadline": number("Seconds after which the answer ends with what there is.".into(), ranges::DEADLINE),
                     "json_schema": {"type": "object", "description": "A JSON Schema with an object at its root, which the answer is forced to follow. Keywords that cannot be enforced are refused."},
@@ -203,6 +214,10 @@ impl ChatTool {
             output_schema: None,
         }
     }
+}
+
+fn refused(fault: &SchemaFault) -> ArgumentError {
+    ArgumentError::says(format!("`json_schema`: it cannot be enforced {fault}"))
 }
 
 /// The fixed system prompt begins the first system message, the suffix ends it; where there is none, they are one.

@@ -2,20 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::config::schema::{Checker, SchemaFault, enforceable};
-use crate::config::tool::Answer;
-use crate::engine::{FinishReason, Generation};
-
-/// What an answer must be.
-#[derive(Debug)]
-pub struct AnswerSchema {
-    /// As it was written, for clients.
-    pub written: Value,
-    /// As it is enforced.
-    pub enforced: Value,
-    checker: Checker,
-    is_choice: bool,
-}
+use crate::config::schema::{AnswerSchema, SchemaFault};
+use crate::engine::{FinishReason, Generation, grammar};
 
 /// What a caller gets of an answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,46 +14,23 @@ pub struct Structured {
     pub value: Value,
 }
 
+/// Whether the grammar can enforce `answer`, whatever the model.
+///
+/// # Errors
+/// The narrowest place that it cannot, and why.
+pub fn enforce(answer: &AnswerSchema) -> Result<(), SchemaFault> {
+    let parts = answer.doubtful.iter().map(|(at, part)| (at.as_str(), part));
+    // All parts first: the grammar just leaves out what may be missing.
+    for (pointer, schema) in parts.chain([("#", &answer.enforced)]) {
+        grammar::check(schema).map_err(|reason| SchemaFault {
+            pointer: pointer.to_owned(),
+            reason,
+        })?;
+    }
+    Ok(())
+}
+
 impl AnswerSchema {
-    /// Of JSON that follows `schema`, an object.
-    ///
-    /// # Errors
-    /// What cannot be enforced.
-    pub fn json(schema: &Value) -> Result<Self, SchemaFault> {
-        Ok(Self {
-            written: schema.clone(),
-            enforced: enforceable(schema, true)?,
-            checker: Checker::new(schema)?,
-            is_choice: false,
-        })
-    }
-
-    /// Of one of `choices`.
-    ///
-    /// # Errors
-    /// What cannot be enforced: nothing, where there is any choice.
-    pub fn choice(choices: &[String]) -> Result<Self, SchemaFault> {
-        let choice = json!({"enum": choices});
-        Ok(Self {
-            written: json!({"type": "object", "properties": {"choice": {"type": "string", "enum": choices}}, "required": ["choice"]}),
-            enforced: enforceable(&choice, false)?,
-            checker: Checker::new(&choice)?,
-            is_choice: true,
-        })
-    }
-
-    /// Of a tool's `answer`; none where that is free text.
-    ///
-    /// # Errors
-    /// What cannot be enforced.
-    pub fn of(answer: &Answer) -> Result<Option<Self>, SchemaFault> {
-        match answer {
-            Answer::Free => Ok(None),
-            Answer::Json(schema) => Self::json(schema).map(Some),
-            Answer::Choice(choices) => Self::choice(choices).map(Some),
-        }
-    }
-
     /// The answer of `generation`.
     ///
     /// # Errors
@@ -88,7 +53,7 @@ impl AnswerSchema {
         }
         let value: Value = serde_json::from_str(&generation.text)
             .map_err(|error| format!("no answer: the model wrote no JSON ({error})"))?;
-        self.checker.check(&value).map_err(|fault| {
+        self.check(&value).map_err(|fault| {
             format!("no answer: the model's JSON does not follow its schema ({fault})")
         })?;
         Ok(match value {

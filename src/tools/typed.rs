@@ -2,15 +2,13 @@
 
 pub mod prompt;
 
-use std::sync::Arc;
-
 use serde_json::{Map, Value, json};
 
 use super::answering::{Answering, Question};
 use super::arguments::ArgumentError;
-use super::structured::AnswerSchema;
 use super::{Arguments, Superseded, ToolCall, ToolDescription, ToolOutput};
-use crate::config::tool::{Answer, Argument};
+use crate::config::tool::Argument;
+use crate::config::whole::whole_value;
 use crate::config::{ToolConfig, shape};
 use crate::engine::{Conversation, Message, Role};
 use prompt::PromptTemplate;
@@ -20,7 +18,6 @@ use prompt::PromptTemplate;
 pub struct TypedTool {
     config: ToolConfig,
     template: PromptTemplate,
-    answer: Option<Arc<AnswerSchema>>,
     answering: Answering,
 }
 
@@ -28,24 +25,16 @@ impl TypedTool {
     /// The tool of `config`.
     ///
     /// # Errors
-    /// What is wrong with its template or schema, and of which key.
-    pub fn new(config: &ToolConfig, answering: Answering) -> Result<Self, (&'static str, String)> {
+    /// What is wrong with its template.
+    pub fn new(config: &ToolConfig, answering: Answering) -> Result<Self, String> {
         let names: Vec<&str> = config
             .arguments
             .iter()
             .map(|argument| argument.name.as_str())
             .collect();
-        let template =
-            PromptTemplate::new(&config.prompt, &names).map_err(|cause| ("prompt", cause))?;
-        let key = match config.answer {
-            Answer::Choice(_) => "choices",
-            _ => "output",
-        };
-        let answer = AnswerSchema::of(&config.answer).map_err(|fault| (key, fault.to_string()))?;
         Ok(Self {
+            template: PromptTemplate::new(&config.prompt, &names)?,
             config: config.clone(),
-            template,
-            answer: answer.map(Arc::new),
             answering,
         })
     }
@@ -93,7 +82,7 @@ impl TypedTool {
             sampling: defaults.sampling(),
             stop: defaults.stop.clone(),
             deadline: defaults.deadline,
-            answer: self.answer.clone(),
+            answer: self.config.answer.clone(),
         };
         self.answering.answer(question, call).await
     }
@@ -122,8 +111,7 @@ impl TypedTool {
                 })?;
                 return Ok((name.clone(), default));
             };
-            shape::check(&argument.schema, &value)
-                .map_err(|allowed| ArgumentError::says(format!("`{name}`: must be {allowed}")))?;
+            check(name, &argument.schema, &value)?;
             Ok((name.clone(), value))
         };
         self.config.arguments.iter().map(value).collect()
@@ -159,19 +147,30 @@ impl TypedTool {
                 "required": required,
                 "additionalProperties": false,
             }),
-            output_schema: self.answer.as_ref().map(|answer| answer.written.clone()),
+            output_schema: config.answer.as_ref().map(|answer| answer.written.clone()),
         }
     }
 }
 
+/// Names the item of an array that is wrong.
+fn check(name: &str, schema: &Value, value: &Value) -> Result<(), ArgumentError> {
+    if let (Some(of_items), Value::Array(items)) = (schema.get("items"), value) {
+        for (at, item) in (0_usize..).zip(items) {
+            check(&format!("{name}[{at}]"), of_items, item)?;
+        }
+    }
+    shape::check(schema, value)
+        .map_err(|allowed| ArgumentError::says(format!("`{name}`: must be {allowed}")))
+}
+
 /// 3.0 is 3 where a whole number is wanted.
 fn whole(value: Value, schema: &Value) -> Value {
-    let number = value
-        .as_f64()
-        .filter(|number| number.fract() == 0.0 && number.abs() < 1e15);
-    match number {
-        #[expect(clippy::cast_possible_truncation, reason = "whole and small")]
-        Some(number) if schema["type"] == "integer" => (number as i64).into(),
-        _ => value,
+    match value {
+        Value::Array(items) => items
+            .into_iter()
+            .map(|item| whole(item, &schema["items"]))
+            .collect(),
+        value if schema["type"] == "integer" => whole_value(&value).map_or(value, Value::from),
+        value => value,
     }
 }

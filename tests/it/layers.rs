@@ -25,7 +25,7 @@ const HTTP: &[&str] = &[
 ];
 
 /// Crates that only these files may name.
-const WALLS: [(&str, &[&str]); 10] = [
+const WALLS: [(&str, &[&str]); 12] = [
     (
         "llama_cpp_2",
         &[
@@ -46,6 +46,8 @@ const WALLS: [(&str, &[&str]); 10] = [
     ("llguidance", &["engine/grammar.rs"]),
     ("notify", &["reload/watch.rs"]),
     ("jsonschema", &["config/schema.rs", "config/shape.rs"]),
+    ("jsonschema_regex", &["config/schema/pattern.rs"]),
+    ("regex_syntax", &["config/schema/pattern.rs"]),
     (
         "minijinja",
         &[

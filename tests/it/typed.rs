@@ -104,7 +104,16 @@ default = 1
 [tools.t.arguments.list]
 type = "array"
 items = "integer"
-default = []
+min_items = 2
+max_items = 3
+default = [1, 2]
+[tools.t.arguments.word]
+min_length = 2
+default = "ab"
+[tools.t.arguments.share]
+type = "number"
+minimum = 0
+default = 0
 "#;
     let folder = Folder::new("typed-arguments", &file(tools));
     let mut server = serve(&folder);
@@ -120,7 +129,7 @@ default = []
         ),
         (
             json!({"text": "abcd"}),
-            "`text`: must be a string of 0 to 3 characters, found the string \"abcd\"",
+            "`text`: must be a string of at most 3 characters, found the string \"abcd\"",
         ),
         (
             json!({"text": "a", "n": 10}),
@@ -128,14 +137,27 @@ default = []
         ),
         (
             json!({"text": "a", "list": ["x"]}),
-            "`list`: must be an array of whole numbers, found an array of 1",
+            "`list[0]`: must be a whole number, found the string \"x\"",
+        ),
+        (
+            json!({"text": "a", "list": [1, 2, 3, 4]}),
+            "`list`: must be an array of whole numbers, 2 to 3, found an array of 4",
+        ),
+        (
+            json!({"text": "a", "word": "x"}),
+            "`word`: must be a string of at least 2 characters, found the string \"x\"",
+        ),
+        (
+            json!({"text": "a", "share": -0.5}),
+            "`share`: must be a number of at least 0, found -0.5",
         ),
     ] {
         let result = call(&mut server, "t", arguments);
         assert_eq!(result["isError"], true);
         assert_eq!(result["content"][0]["text"], told);
     }
-    let result = call(&mut server, "t", json!({"text": "a", "n": 3.0}));
+    let whole = json!({"text": "a", "n": 3.0, "list": [1.0, 2]});
+    let result = call(&mut server, "t", whole);
     assert_eq!(result.get("isError"), None, "{result}");
 }
 
@@ -177,6 +199,10 @@ prompt = "x"
 type = "integer"
 max_length = 3
 default = "x"
+[tools.h]
+prompt = "x"
+choices = ["x"]
+stop = ["y"]
 [tools.crab]
 prompt = "x"
 "#;
@@ -185,6 +211,15 @@ prompt = "x"
     assert_eq!(output.status.code(), Some(2));
     insta::assert_snapshot!(text(output.stderr));
     // Found only where the rest is right.
+    let tools = "[tools.g]\nprompt = \"x\"\noutput = { type = \"object\", properties = { a = { type = \"string\", pattern = \"^a{5}$\", maxLength = 3 } } }\n";
+    let folder = Folder::new("typed-pattern", &file(tools));
+    insta::assert_snapshot!(text(folder.run(&["config", "check"], &[]).stderr), @r#"
+    error: `tools.g.output`: the schema cannot be enforced at `#/properties/a/pattern`: no text follows it: pattern and lengths contradict each other
+     --> ./llama-mcp-server.toml:8:1
+      |
+    8 | output = { type = "object", properties = { a = { type = "string", pattern = "^a{5}$", maxLength = 3 } } }
+      | ^^^^^^
+    "#);
     let tools = "[tools.b]\nprompt = \"{{ txet }}\"\n[tools.b.arguments.text]\n";
     let folder = Folder::new("typed-template", &file(tools));
     insta::assert_snapshot!(text(folder.run(&["config", "check"], &[]).stderr), @r#"
@@ -217,6 +252,23 @@ fn a_call_of_a_chat_tool_may_bring_its_own_schema() {
         told.starts_with("`json_schema`: it cannot be enforced at `#/minProperties`: `minProperties` is not enforced for object"),
         "{told}"
     );
+    // What only the grammar knows, and what would be ignored.
+    let pattern = json!({"type": "object", "properties": {"a": {"type": "string", "pattern": "^a{5}$", "maxLength": 3}}});
+    let with_stop = json!({"text": "x", "json_schema": {"type": "object"}, "stop": "x"});
+    for (arguments, told) in [
+        (
+            ask(pattern),
+            "`json_schema`: it cannot be enforced at `#/properties/a/pattern`: no text follows it: pattern and lengths contradict each other",
+        ),
+        (
+            with_stop,
+            "`stop` and `json_schema` were both given: an answer that is forced ends by itself, so leave out `stop`",
+        ),
+    ] {
+        let refused = call(&mut server, "chat", arguments);
+        assert_eq!(refused["isError"], true);
+        assert_eq!(refused["content"][0]["text"], told);
+    }
 }
 
 #[test]

@@ -1,9 +1,14 @@
 //! Differences of drawn configurations.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::super::file::WatchMode;
 use super::*;
+use crate::config::schema::AnswerSchema;
+use crate::config::tool::Argument;
 use crate::config::{Overrides, Surroundings};
 
 fn base() -> Config {
@@ -38,34 +43,82 @@ fn model() -> impl Strategy<Value = ModelConfig> {
     )
 }
 
+/// A tool whose prompt, answer, arguments and sampling are drawn.
+fn tool() -> impl Strategy<Value = ToolConfig> {
+    let model = base().models.remove(0);
+    let schema = json!({"type": "object", "properties": {"a": {"type": "null"}}});
+    let answers = [
+        None,
+        Some(AnswerSchema::choice(&["a".into()]).unwrap()),
+        Some(AnswerSchema::choice(&["b".into()]).unwrap()),
+        Some(AnswerSchema::json(&schema).unwrap()),
+    ];
+    let answers = answers.map(|answer| answer.map(Arc::new));
+    let answer = proptest::sample::select(answers.to_vec());
+    let drawn = ("[xy]", answer, any::<bool>(), 0..2_u8);
+    drawn.prop_map(move |(prompt, answer, has_argument, temperature)| {
+        let mut defaults = model.defaults.clone();
+        defaults.temperature = temperature.into();
+        let argument = Argument {
+            name: "text".into(),
+            schema: json!({"type": "string"}),
+            default: None,
+        };
+        ToolConfig {
+            name: String::new(),
+            title: None,
+            description: None,
+            model: model.name.clone(),
+            prompt,
+            arguments: has_argument.then_some(argument).into_iter().collect(),
+            answer,
+            defaults,
+        }
+    })
+}
+
 fn config() -> impl Strategy<Value = Config> {
     let models = proptest::collection::btree_map("[abc]", model(), 0..4);
+    let tools = proptest::collection::btree_map("[def]", tool(), 0..4);
     let rest = (any::<bool>(), any::<bool>(), 1..3_usize, any::<bool>());
-    (models, rest).prop_map(|(models, (is_http, log_prompts, max_loaded, is_watched))| {
-        let mut config = base();
-        config.models = models
-            .into_iter()
-            .map(|(name, model)| ModelConfig { name, ..model })
-            .collect();
-        if !is_http {
-            config.transport = Transport::Stdio;
-        }
-        config.log.log_prompts = log_prompts;
-        config.registry.max_loaded = Some(max_loaded);
-        if !is_watched {
-            config.watch = WatchMode::Off;
-        }
-        config
-    })
+    (models, tools, rest).prop_map(
+        |(models, tools, (is_http, log_prompts, max_loaded, is_watched))| {
+            let mut config = base();
+            config.models = models
+                .into_iter()
+                .map(|(name, model)| ModelConfig { name, ..model })
+                .collect();
+            config.tools = tools
+                .into_iter()
+                .map(|(name, tool)| ToolConfig { name, ..tool })
+                .collect();
+            if !is_http {
+                config.transport = Transport::Stdio;
+            }
+            config.log.log_prompts = log_prompts;
+            config.registry.max_loaded = Some(max_loaded);
+            if !is_watched {
+                config.watch = WatchMode::Off;
+            }
+            config
+        },
+    )
 }
 
 proptest! {
     #[test]
     fn the_difference_makes_the_second_of_the_first(old in config(), new in config()) {
+        prop_assert_eq!(ConfigDiff::between(&old, &old), ConfigDiff::default());
         let diff = ConfigDiff::between(&old, &new);
         prop_assert_eq!(diff.apply(&old), new.clone());
         prop_assert_eq!(diff == ConfigDiff::default(), old == new);
         prop_assert_eq!(diff.lines().is_empty(), old == new, "{:?}", diff.lines());
+        // A tool counts from the next call on, and every key that differs is named.
+        for (name, change) in &diff.tools {
+            if let Change::Changed(part) = change {
+                prop_assert!(part.restart.is_empty() && !part.live.is_empty(), "{}", name);
+            }
+        }
         // What restarts a model is what its process depends on.
         for (name, change) in &diff.models {
             let model = |config: &Config| {

@@ -136,7 +136,7 @@ pub struct ToolSettings {
     /// Seed of the random choice; -1 draws one for every call.
     #[schemars(range(min = ranges::SEED.min, max = ranges::SEED.max), example = json!(42))]
     pub seed: Option<i64>,
-    /// Texts that end an answer and are not part of it; one that is forced ends by itself.
+    /// Texts that end an answer and are not part of it; an error beside `output` and `choices`, where it ends by itself.
     #[schemars(length(max = ranges::MAX_STOPS), inner(length(min = 1, max = ranges::MAX_STOP_CHARS)), example = json!(["\n\n"]))]
     pub stop: Option<Vec<String>>,
 }

@@ -1,7 +1,5 @@
 //! A schema in words: what is allowed, what was found, what was probably meant.
 
-use std::fmt::Write;
-
 use serde_json::Value;
 
 use crate::config::file::NAME_PATTERN;
@@ -14,9 +12,14 @@ pub(super) const NAME: &str = "1 to 64 letters, digits, `_` or `-`";
 
 /// What a schema allows, in words.
 pub(super) fn allowed(schema: &Value) -> String {
-    let bound = |key: &str| schema.get(key).map(ToString::to_string);
-    let range = range(schema)
-        .map(|range| format!(" from {range}"))
+    let range = range(schema).map(|range| format!(" from {range}"));
+    let bound = |key: &str, words: &str| {
+        let bound = schema.get(key)?.to_string();
+        Some(format!(" {words} {}", plain(&bound)))
+    };
+    let range = range
+        .or_else(|| bound("minimum", "of at least"))
+        .or_else(|| bound("maximum", "of at most"))
         .unwrap_or_default();
     if let Some(options) = schema.get("enum").and_then(Value::as_array) {
         let options: Vec<String> = options
@@ -48,22 +51,28 @@ pub(super) fn allowed(schema: &Value) -> String {
                 Some("boolean") => "true or false",
                 _ => "strings",
             };
-            let mut text = format!("an array of {items}");
-            if let Some(most) = bound("maxItems") {
-                write!(text, ", at most {most}").expect("a string takes all");
-            }
-            text
+            let count = count(schema, "minItems", "maxItems");
+            let count = count.map(|count| format!(", {count}")).unwrap_or_default();
+            format!("an array of {items}{count}")
         }
         Some("object") => "a table".into(),
         Some("string") if schema["pattern"] == NAME_PATTERN => NAME.into(),
-        Some("string") if schema.get("maxLength").is_some() => {
-            format!(
-                "a string of {} to {} characters",
-                bound("minLength").unwrap_or_else(|| "0".into()),
-                schema["maxLength"]
-            )
-        }
+        Some("string") => count(schema, "minLength", "maxLength").map_or_else(
+            || "a string".into(),
+            |count| format!("a string of {count} characters"),
+        ),
         _ => "a string".into(),
+    }
+}
+
+/// How many characters or items a schema allows.
+fn count(schema: &Value, min: &str, max: &str) -> Option<String> {
+    let bound = |key: &str| schema.get(key).filter(|bound| **bound != 0);
+    match (bound(min), schema.get(max)) {
+        (Some(min), Some(max)) => Some(format!("{min} to {max}")),
+        (None, Some(max)) => Some(format!("at most {max}")),
+        (Some(min), None) => Some(format!("at least {min}")),
+        (None, None) => None,
     }
 }
 

@@ -5,7 +5,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
 use serde_json::{Map, Value};
 
 use crate::config::shape::suggestion;
-use crate::engine::template::{MAX_TEMPLATE_BYTES, stack_size};
+use crate::engine::template::{self, MAX_TEMPLATE_BYTES, is_missing, stack_size};
 
 /// minijinja's measure of work: prompts fill in some values.
 const FUEL: u64 = 1_000_000;
@@ -91,24 +91,8 @@ fn on_stack<T: Send>(
     bytes: usize,
     work: impl FnOnce() -> Result<T, Error> + Send,
 ) -> Result<T, Error> {
-    let failed = |cause: &str| Error::new(ErrorKind::InvalidOperation, cause.to_owned());
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(bytes);
-        match thread.spawn_scoped(scope, work) {
-            Ok(thread) => thread
-                .join()
-                .unwrap_or_else(|_panic| Err(failed("the template could not be rendered"))),
-            Err(error) => Err(failed(&error.to_string())),
-        }
-    })
-}
-
-fn is_missing(kind: ErrorKind) -> bool {
-    use ErrorKind::{UnknownFilter, UnknownFunction, UnknownMethod, UnknownTest};
-    matches!(
-        kind,
-        UnknownFilter | UnknownFunction | UnknownMethod | UnknownTest
-    )
+    let failed = || Error::new(ErrorKind::InvalidOperation, "it could not be rendered");
+    template::on_stack(bytes, work).unwrap_or_else(|| Err(failed()))
 }
 
 fn is_function(environment: &Environment<'_>, name: &str) -> bool {

@@ -1,0 +1,248 @@
+//! Numbers, as the grammar is given them: each has an end, and the bounds leave at least one.
+//!
+//! A number is written without an exponent, from -(2^53 - 1) to 2^53 - 1, with at most [`MAX_FRACTION`] digits after the
+//! point. llguidance's own has no such end, but `multipleOf` gives one: a multiple of 0.01 has two digits after the point.
+//! All is counted in units of the last digit, exactly.
+
+use serde_json::{Map, Number, Value, json};
+
+use super::{SchemaFault, fault};
+use crate::config::whole::whole;
+
+/// Digits after the point: as many as the grammar's arithmetic of 32 bits counts (see [`Step`]).
+pub const MAX_FRACTION: u32 = 8;
+
+/// Units in 1.
+const ONE: i128 = 10_i128.pow(MAX_FRACTION);
+
+/// Above it a double does not tell neighbouring whole numbers apart (RFC 8259, 6).
+const EXACT: i128 = (1 << 53) - 1;
+
+/// A number in units, rounded down.
+#[derive(Clone, Copy)]
+struct Units {
+    floor: i128,
+    is_exact: bool,
+}
+
+impl Units {
+    /// Of `number`; what is beyond [`EXACT`] is just beyond it.
+    fn of(number: &Number) -> Self {
+        let beyond = (EXACT + 1) * ONE;
+        let text = number.to_string();
+        let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((&text, "0"));
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        // At most 20 digits of an integer, or 17 of a double and some zeros.
+        let digits: i128 = format!("{whole}{fraction}").parse().unwrap_or_default();
+        let exponent: i64 = exponent.parse().unwrap_or_default();
+        let digits_after = i64::try_from(fraction.len()).unwrap_or_default();
+        let shift = exponent - digits_after + i64::from(MAX_FRACTION);
+        let power = u32::try_from(shift.unsigned_abs())
+            .ok()
+            .and_then(|shift| 10_i128.checked_pow(shift));
+        let (floor, is_exact) = match power {
+            _ if digits == 0 => (0, true),
+            Some(power) if shift >= 0 => (
+                digits
+                    .checked_mul(power)
+                    .unwrap_or(beyond * digits.signum()),
+                true,
+            ),
+            None if shift >= 0 => (beyond * digits.signum(), true),
+            Some(power) => (digits.div_euclid(power), digits.rem_euclid(power) == 0),
+            None => (digits.signum().min(0), false),
+        };
+        Self {
+            floor: floor.clamp(-beyond, beyond),
+            is_exact,
+        }
+    }
+
+    fn ceiling(self) -> i128 {
+        self.floor + i128::from(!self.is_exact)
+    }
+}
+
+/// What a number is a multiple of.
+struct Step {
+    units: i128,
+    /// As the grammar is given it.
+    multiple_of: Number,
+}
+
+impl Step {
+    /// Of so many units, at least 1.
+    ///
+    /// llguidance reads `multipleOf` as `coefficient / 10^digits`, by multiplying a double with 10 until it is whole, and
+    /// computes with both in 32 bits, unchecked (derivre's `RemainderIs`).
+    fn new(units: i128) -> Option<Self> {
+        let (mut coefficient, mut digits) = (units, MAX_FRACTION);
+        while digits > 0 && coefficient % 10 == 0 {
+            coefficient /= 10;
+            digits -= 1;
+        }
+        let fits = 10 * coefficient + 9 * 10_i128.pow(digits) <= i128::from(u32::MAX);
+        let near: f64 = decimal(units).parse().ok().filter(|_| fits)?;
+        // 0.07 · 10 · 10 is more than 7, but that of its neighbour is 7.
+        let read = |double: f64| {
+            let mut read = double;
+            for _ in 0..digits {
+                if read.fract() == 0.0 {
+                    return None;
+                }
+                read *= 10.0;
+            }
+            whole(read)
+        };
+        let bits = near.to_bits();
+        let double = (bits.saturating_sub(4)..=bits.saturating_add(4))
+            .map(f64::from_bits)
+            .chain([near])
+            .find(|double| read(*double).map(i128::from) == Some(coefficient))?;
+        Some(Self {
+            units,
+            multiple_of: Number::from_f64(double)?,
+        })
+    }
+
+    /// Of `multipleOf` in `table`, or of what every number is a multiple of.
+    fn of(is_integer: bool, table: &Map<String, Value>, at: &str) -> Result<Self, SchemaFault> {
+        let at = format!("{at}/multipleOf");
+        let least = if is_integer { ONE } else { 1 };
+        let units = match table.get("multipleOf") {
+            None => least,
+            Some(Value::Number(number)) if number.as_f64().is_some_and(|number| number > 0.0) => {
+                let units = Units::of(number);
+                if !units.is_exact {
+                    let reason = format!("must have at most {MAX_FRACTION} digits after the point");
+                    return Err(fault(&at, reason));
+                }
+                units.floor / greatest_common_divisor(units.floor, least) * least
+            }
+            Some(_) => return Err(fault(&at, "must be a number above 0")),
+        };
+        Self::new(units).ok_or_else(|| fault(&at, "has too many digits to be enforced"))
+    }
+}
+
+fn greatest_common_divisor(a: i128, b: i128) -> i128 {
+    if b == 0 {
+        a
+    } else {
+        greatest_common_divisor(b, a % b)
+    }
+}
+
+/// So many units, in digits.
+fn decimal(units: i128) -> String {
+    let sign = if units < 0 { "-" } else { "" };
+    let (whole, fraction) = (units.abs() / ONE, units.abs() % ONE);
+    let width = MAX_FRACTION as usize;
+    format!("{sign}{whole}.{fraction:0width$}")
+}
+
+/// A number, or an integer.
+pub(super) fn number(
+    is_integer: bool,
+    table: &Map<String, Value>,
+    at: &str,
+) -> Result<Value, SchemaFault> {
+    let bound = |key: &str| match table.get(key) {
+        None => Ok(None),
+        Some(Value::Number(number)) => Ok(Some(Units::of(number))),
+        Some(_) => Err(fault(&format!("{at}/{key}"), "must be a number")),
+    };
+    let least = [
+        bound("minimum")?.map(Units::ceiling),
+        bound("exclusiveMinimum")?.map(|bound| bound.floor + 1),
+    ];
+    let most = [
+        bound("maximum")?.map(|bound| bound.floor),
+        bound("exclusiveMaximum")?.map(|bound| bound.ceiling() - 1),
+    ];
+    let step = Step::of(is_integer, table, at)?;
+    let limit = EXACT * ONE;
+    let least = least.into_iter().flatten().fold(-limit, i128::max);
+    let most = most.into_iter().flatten().fold(limit, i128::min);
+    let first = -(-least).div_euclid(step.units) * step.units;
+    let last = most.div_euclid(step.units) * step.units;
+    if first > last {
+        return Err(no_number(is_integer, table, at));
+    }
+    if is_integer {
+        let in_ones = |units: i128| i64::try_from(units / ONE).unwrap_or_default();
+        let mut made =
+            json!({"type": "integer", "minimum": in_ones(first), "maximum": in_ones(last)});
+        if step.units > ONE {
+            made["multipleOf"] = in_ones(step.units).into();
+        }
+        return Ok(made);
+    }
+    let mut made = json!({"type": "number", "multipleOf": step.multiple_of});
+    let (least, most) = (
+        ["minimum", "exclusiveMinimum"],
+        ["maximum", "exclusiveMaximum"],
+    );
+    set_bound(&mut made, table, (first, -EXACT), least);
+    set_bound(&mut made, table, (last, EXACT), most);
+    Ok(made)
+}
+
+/// The bound of so many units, itself allowed, where it is written so or is the one nearer to 0: that of 0 < n < 0.5 the grammar
+/// would write. Away from 0 its words for a bound of many digits know no shorter number, so it stays as it was written; so it
+/// does where no double is just so many units, within `limit`.
+fn set_bound(
+    made: &mut Value,
+    table: &Map<String, Value>,
+    (units, limit): (i128, i128),
+    keys: [&str; 2],
+) {
+    let double = decimal(units).parse().ok().and_then(Number::from_f64);
+    let is_inner = units.signum() != limit.signum();
+    let is_whole = units % ONE == 0;
+    let exact = double.filter(|double| {
+        let read = Units::of(double);
+        (is_inner || is_whole || !table.contains_key(keys[1]))
+            && read.is_exact
+            && read.floor == units
+    });
+    if let Some(exact) = exact {
+        made[keys[0]] = exact.into();
+        return;
+    }
+    made[keys[0]] = i64::try_from(limit).unwrap_or_default().into();
+    for key in keys {
+        if let Some(Value::Number(bound)) = table.get(key)
+            && Units::of(bound).floor.abs() < EXACT * ONE
+        {
+            made[key] = bound.clone().into();
+        }
+    }
+}
+
+fn no_number(is_integer: bool, table: &Map<String, Value>, at: &str) -> SchemaFault {
+    let keys = [
+        "minimum",
+        "exclusiveMinimum",
+        "maximum",
+        "exclusiveMaximum",
+        "multipleOf",
+    ];
+    let said: Vec<String> = keys
+        .iter()
+        .filter_map(|key| Some(format!("`{key}` {}", table.get(*key)?)))
+        .collect();
+    let (kind, fraction) = if is_integer {
+        ("integers", String::new())
+    } else {
+        (
+            "numbers",
+            format!(", with at most {MAX_FRACTION} digits after the point"),
+        )
+    };
+    let reason = format!(
+        "{} leaves no value: {kind} are written from -{EXACT} to {EXACT}{fraction}",
+        said.join(" with ")
+    );
+    fault(at, reason)
+}

@@ -1,0 +1,178 @@
+//! Patterns: the regular expressions of JSON Schema (ECMA-262), as far as the grammar and the check afterwards read them alike.
+//!
+//! Both work with Rust's dialect. What that reads otherwise than ECMA-262, or the grammar not at all, is refused; what is
+//! written alike and means something else (`.`, `\d`, `\w`, `\s`) is translated, for both by the same library.
+
+use jsonschema_regex::to_rust_regex;
+use regex_syntax::ast::parse::Parser;
+use regex_syntax::ast::{
+    Assertion, AssertionKind, Ast, ClassBracketed, ClassSet, ClassSetItem, ClassUnicodeKind,
+    ErrorKind, GroupKind, HexLiteralKind, Literal, LiteralKind, SpecialLiteralKind,
+};
+
+use super::PATTERN_BYTES;
+
+/// Characters of a pattern; real ones are far shorter.
+const MAX_CHARS: usize = 200;
+
+/// `pattern` as the grammar is given it.
+///
+/// # Errors
+/// What of it cannot be enforced.
+pub(super) fn enforced(pattern: &str) -> Result<String, String> {
+    if pattern.chars().count() > MAX_CHARS {
+        return Err(format!("is longer than {MAX_CHARS} characters"));
+    }
+    let ast = Parser::new()
+        .parse(pattern)
+        .map_err(|error| match error.kind() {
+            ErrorKind::UnsupportedLookAround => {
+                "lookahead and lookbehind cannot be enforced".to_owned()
+            }
+            ErrorKind::UnsupportedBackreference => {
+                "references to groups, as in `\\1`, cannot be enforced".to_owned()
+            }
+            kind => format!("is no pattern that can be enforced: {kind}"),
+        })?;
+    Reader { pattern }.read(&ast, Ends::BOTH)?;
+    let made = to_rust_regex(pattern)
+        .map_err(|()| "is no pattern that can be enforced".to_owned())?
+        .into_owned();
+    regex::RegexBuilder::new(&made)
+        .size_limit(PATTERN_BYTES)
+        .build()
+        .map_err(|error| match error {
+            regex::Error::CompiledTooBig(_) => {
+                "takes too much memory; repeat less, or fewer kinds of characters".to_owned()
+            }
+            error => format!("is no pattern that can be enforced: {error}"),
+        })?;
+    Ok(made)
+}
+
+/// Whether a part stands where the text begins or ends.
+#[derive(Clone, Copy)]
+struct Ends {
+    begins: bool,
+    ends: bool,
+}
+
+impl Ends {
+    const BOTH: Self = Self {
+        begins: true,
+        ends: true,
+    };
+    const NONE: Self = Self {
+        begins: false,
+        ends: false,
+    };
+}
+
+struct Reader<'pattern> {
+    pattern: &'pattern str,
+}
+
+impl Reader<'_> {
+    fn read(&self, ast: &Ast, at: Ends) -> Result<(), String> {
+        match ast {
+            Ast::Empty(_) | Ast::Dot(_) | Ast::ClassPerl(_) => Ok(()),
+            Ast::Flags(_) => Err(FLAGS.into()),
+            Ast::Literal(literal) => literal_of(literal),
+            Ast::Assertion(assertion) => self.anchor(assertion, at),
+            Ast::ClassUnicode(class) => unicode(&class.kind),
+            Ast::ClassBracketed(class) => self.class(class),
+            Ast::Repetition(repetition) => self.read(&repetition.ast, Ends::NONE),
+            Ast::Group(group) => match &group.kind {
+                GroupKind::CaptureName { .. } => {
+                    Err("a group with a name cannot be enforced: write `(…)`".into())
+                }
+                GroupKind::NonCapturing(flags) if !flags.items.is_empty() => Err(FLAGS.into()),
+                GroupKind::CaptureIndex(_) | GroupKind::NonCapturing(_) => {
+                    self.read(&group.ast, at)
+                }
+            },
+            Ast::Alternation(options) => options.asts.iter().try_for_each(|ast| self.read(ast, at)),
+            Ast::Concat(parts) => {
+                let (first, last) = (0, parts.asts.len() - 1);
+                (0..).zip(&parts.asts).try_for_each(|(n, ast)| {
+                    let part = Ends {
+                        begins: at.begins && n == first,
+                        ends: at.ends && n == last,
+                    };
+                    self.read(ast, part)
+                })
+            }
+        }
+    }
+
+    fn anchor(&self, assertion: &Assertion, at: Ends) -> Result<(), String> {
+        match assertion.kind {
+            AssertionKind::StartLine if at.begins => Ok(()),
+            AssertionKind::EndLine if at.ends => Ok(()),
+            AssertionKind::StartLine | AssertionKind::EndLine => Err(
+                "`^` is enforced where the pattern or an alternative of it begins, `$` where it ends, and nowhere else"
+                    .into(),
+            ),
+            _ => {
+                let span = assertion.span;
+                let text = &self.pattern[span.start.offset..span.end.offset];
+                Err(format!("`{text}` cannot be enforced"))
+            }
+        }
+    }
+
+    fn class(&self, class: &ClassBracketed) -> Result<(), String> {
+        let inside = &self.pattern[class.span.start.offset + 1..];
+        if inside.strip_prefix('^').unwrap_or(inside).starts_with(']') {
+            return Err(
+                "`[]` and `[^]` cannot be enforced; a bracket in a class is written `\\]`".into(),
+            );
+        }
+        match &class.kind {
+            ClassSet::Item(item) => in_class(item),
+            ClassSet::BinaryOp(_) => Err(
+                "`&&`, `--` and `~~` in a class cannot be enforced: put a backslash before each character"
+                    .into(),
+            ),
+        }
+    }
+}
+
+/// What a class may hold.
+fn in_class(item: &ClassSetItem) -> Result<(), String> {
+    match item {
+        ClassSetItem::Empty(_) | ClassSetItem::Perl(_) => Ok(()),
+        ClassSetItem::Literal(literal) => literal_of(literal),
+        ClassSetItem::Range(range) => literal_of(&range.start).and(literal_of(&range.end)),
+        ClassSetItem::Unicode(class) => unicode(&class.kind),
+        ClassSetItem::Ascii(_) | ClassSetItem::Bracketed(_) => {
+            Err("a bracket in a class is written `\\[`".into())
+        }
+        ClassSetItem::Union(union) => union.items.iter().try_for_each(in_class),
+    }
+}
+
+const FLAGS: &str = "flags, as in `(?i)`, cannot be enforced: write both cases, for example `[aA]`";
+
+/// Escapes that ECMA-262 does not have, or reads as the letter.
+fn literal_of(literal: &Literal) -> Result<(), String> {
+    match &literal.kind {
+        LiteralKind::Special(SpecialLiteralKind::Bell)
+        | LiteralKind::Octal
+        | LiteralKind::HexBrace(HexLiteralKind::X | HexLiteralKind::UnicodeLong)
+        | LiteralKind::HexFixed(HexLiteralKind::UnicodeLong) => Err(format!(
+            "U+{0:04X} is written `\\u{0:04X}`",
+            u32::from(literal.c)
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn unicode(kind: &ClassUnicodeKind) -> Result<(), String> {
+    match kind {
+        ClassUnicodeKind::OneLetter(letter) => {
+            Err(format!("a class of Unicode is written `\\p{{{letter}}}`"))
+        }
+        ClassUnicodeKind::Named(_) | ClassUnicodeKind::NamedValue { .. } => Ok(()),
+    }
+}

@@ -1,0 +1,317 @@
+//! Schemas as they are enforced, and what may be written by them, byte by byte.
+
+mod properties;
+
+use super::*;
+use crate::config::schema::{AnswerSchema, MAX_STRING};
+
+/// What `grammar` says of a text, byte by byte: whether it may be written, and whether it is whole then.
+fn reads(schema: &Value, text: &str) -> (bool, bool) {
+    thread_local! {
+        static GRAMMARS: Grammars = Grammars::of(&ApproximateTokEnv::single_byte_env()).unwrap();
+    }
+    // As it comes through the pipe.
+    let schema = serde_json::from_str(&schema.to_string()).unwrap();
+    let mut grammar = GRAMMARS.with(|grammars| grammars.json(&schema)).unwrap();
+    for byte in text.bytes() {
+        let token = Token::from(byte);
+        if !grammar.allows(token, false).unwrap() {
+            return (false, false);
+        }
+        assert!(grammar.mask().unwrap().allows(token, false));
+        grammar.take(token).unwrap();
+    }
+    (
+        true,
+        grammar.is_complete() || grammar.allows(0, true).unwrap(),
+    )
+}
+
+/// An answer whose `v` follows `schema`.
+fn answer(schema: &Value) -> AnswerSchema {
+    let schema = json!({"type": "object", "properties": {"v": schema}, "required": ["v"]});
+    AnswerSchema::json(&schema).unwrap()
+}
+
+/// Whether the grammar writes `text` as `v`, and whether the schema as it was written allows it.
+fn judged(answer: &AnswerSchema, text: &str) -> (bool, bool) {
+    let text = format!("{{\"v\": {text}}}");
+    let value: Value = serde_json::from_str(&text).unwrap();
+    (
+        reads(&answer.enforced, &text) == (true, true),
+        answer.check(&value).is_ok(),
+    )
+}
+
+#[test]
+fn a_grammar_allows_the_schemas_texts_and_no_others() {
+    let schema = json!({
+        "type": "object",
+        "properties": {"a": {"type": "integer", "minimum": 1, "maximum": 20}, "b": {"enum": ["x", "y"]}},
+        "required": ["a", "b"],
+        "additionalProperties": false,
+    });
+    for (text, expected) in [
+        (r#"{"a": 20, "b": "y"}"#, (true, true)),
+        (r#"{"a": 20"#, (true, false)),
+        (r#"{"a": 21"#, (false, false)),
+        (r#"{"b"#, (false, false)),
+        (r#"{"a":  1"#, (false, false)),
+        (r#"{"a": 1, "b": "z"#, (false, false)),
+        (r#"{"a": 1, "b": "x"} "#, (false, false)),
+    ] {
+        assert_eq!(reads(&schema, text), expected, "{text}");
+    }
+}
+
+/// Schemas, each with texts that follow it and texts that violate it.
+const KEYWORDS: &[(&str, &[&str], &[&str])] = &[
+    (r#"{"type": "null"}"#, &["null"], &["0", "\"\""]),
+    (r#"{"type": "boolean"}"#, &["true", "false"], &["null", "1"]),
+    (
+        r#"{"type": "string"}"#,
+        &["\"a\"", "\"\\n\\\"ü\""],
+        &["1", "null"],
+    ),
+    (
+        r#"{"type": ["string", "null"]}"#,
+        &["\"a\"", "null"],
+        &["1", "true"],
+    ),
+    (
+        r#"{"type": "string", "minLength": 2}"#,
+        &["\"ab\"", "\"üü\""],
+        &["\"\"", "\"ü\""],
+    ),
+    (
+        r#"{"type": "string", "maxLength": 2.0}"#,
+        &["\"\"", "\"üü\""],
+        &["\"abc\""],
+    ),
+    (
+        r#"{"type": "string", "pattern": "^a+$"}"#,
+        &["\"aa\""],
+        &["\"\"", "\"ab\"", "\"ba\""],
+    ),
+    (
+        r#"{"type": "string", "pattern": "a"}"#,
+        &["\"a\"", "\"bab\""],
+        &["\"\"", "\"b\""],
+    ),
+    (
+        r#"{"type": "string", "pattern": "^\\w+@\\w+\\.\\w+$"}"#,
+        &["\"a@b.c\""],
+        &["\"a\"", "\"ä@b.c\""],
+    ),
+    (
+        r#"{"type": "string", "format": "date"}"#,
+        &["\"2024-02-29\"", "\"2000-02-29\"", "\"2023-12-31\""],
+        &[
+            "\"2023-02-29\"",
+            "\"1900-02-29\"",
+            "\"2023-04-31\"",
+            "\"x\"",
+        ],
+    ),
+    (
+        r#"{"type": "string", "format": "time"}"#,
+        &["\"23:59:59Z\"", "\"00:00:00.123456789+01:00\""],
+        &["\"24:00:00Z\"", "\"12:00:61Z\"", "\"12:00:00\""],
+    ),
+    (
+        r#"{"type": "string", "format": "date-time"}"#,
+        &["\"2024-02-29T12:00:00.5-11:30\""],
+        &["\"2023-02-29T12:00:00Z\"", "\"2024-02-29 12:00:00Z\""],
+    ),
+    (
+        r#"{"type": "string", "format": "ipv4"}"#,
+        &["\"127.0.0.1\"", "\"255.249.199.99\""],
+        &["\"256.0.0.1\"", "\"1.2.3\""],
+    ),
+    (
+        r#"{"type": "string", "format": "ipv6"}"#,
+        &["\"::1\"", "\"fe80::1:2\"", "\"::\""],
+        &["\"1::2::3\"", "\"12345::\""],
+    ),
+    (
+        r#"{"type": "string", "format": "uuid"}"#,
+        &["\"01234567-89ab-cdef-0123-456789abcdef\""],
+        &["\"0123456789abcdef0123456789abcdef\""],
+    ),
+    (r#"{"type": "integer"}"#, &["0", "-12"], &["1.5", "\"1\""]),
+    (
+        r#"{"type": "integer", "minimum": -3}"#,
+        &["-3", "7"],
+        &["-4"],
+    ),
+    (
+        r#"{"type": "integer", "maximum": 20}"#,
+        &["20", "-1"],
+        &["21", "100"],
+    ),
+    (
+        r#"{"type": "integer", "exclusiveMinimum": 3}"#,
+        &["4"],
+        &["3"],
+    ),
+    (
+        r#"{"type": "integer", "exclusiveMaximum": 3.5}"#,
+        &["3"],
+        &["4"],
+    ),
+    (
+        r#"{"type": "integer", "multipleOf": 7}"#,
+        &["0", "-14", "21"],
+        &["8", "1"],
+    ),
+    (
+        r#"{"type": "integer", "multipleOf": 2.5}"#,
+        &["5", "10"],
+        &["2", "4"],
+    ),
+    (
+        r#"{"type": "number"}"#,
+        &["0", "-0.5", "12.25"],
+        &["\"1\"", "null"],
+    ),
+    (
+        r#"{"type": "number", "minimum": 0.5}"#,
+        &["0.5", "1"],
+        &["0.4", "-1"],
+    ),
+    (
+        r#"{"type": "number", "maximum": 0.5}"#,
+        &["0.5", "-7.25"],
+        &["0.51", "1"],
+    ),
+    (
+        r#"{"type": "number", "exclusiveMinimum": 0, "maximum": 0.5}"#,
+        &["0.01"],
+        &["0", "0.0"],
+    ),
+    (
+        r#"{"type": "number", "exclusiveMaximum": 1}"#,
+        &["0.99"],
+        &["1", "1.0"],
+    ),
+    (
+        r#"{"type": "number", "multipleOf": 0.5}"#,
+        &["0.5", "2", "-1.5"],
+        &["0.25", "1.1"],
+    ),
+    (
+        r#"{"type": "number", "multipleOf": 0.07}"#,
+        &["0.07", "0.14", "7"],
+        &["0.08", "1"],
+    ),
+    (
+        r#"{"enum": ["a", 1, null]}"#,
+        &["\"a\"", "1", "null"],
+        &["\"b\"", "2"],
+    ),
+    (
+        r#"{"type": "string", "enum": ["a"]}"#,
+        &["\"a\""],
+        &["\"\""],
+    ),
+    (
+        r#"{"const": {"a": [1.5]}}"#,
+        &["{\"a\": [1.5]}"],
+        &["{\"a\": [1]}", "{}"],
+    ),
+    (
+        r#"{"anyOf": [{"type": "null"}, {"enum": ["x"]}]}"#,
+        &["null", "\"x\""],
+        &["\"y\"", "0"],
+    ),
+    (
+        r#"{"type": "array", "items": {"type": "null"}}"#,
+        &["[]", "[null, null]"],
+        &["[1]", "null"],
+    ),
+    (
+        r#"{"type": "array", "items": {"type": "null"}, "minItems": 1}"#,
+        &["[null]"],
+        &["[]"],
+    ),
+    (
+        r#"{"type": "array", "items": {"type": "null"}, "maxItems": 1}"#,
+        &["[null]"],
+        &["[null, null]"],
+    ),
+    (
+        r#"{"type": "object", "properties": {"a": {"type": "null"}}, "required": ["a"]}"#,
+        &["{\"a\": null}"],
+        &["{}", "{\"a\": 1}"],
+    ),
+    (
+        r#"{"type": "object", "properties": {"a": {"type": "null"}}, "additionalProperties": false}"#,
+        &["{\"a\": null}", "{}"],
+        &["{\"b\": null}", "{\"a\": null, \"b\": null}"],
+    ),
+];
+
+#[test]
+fn every_keyword_that_is_let_through_is_enforced() {
+    for (schema, right, wrong) in KEYWORDS {
+        let answer = answer(&serde_json::from_str(schema).unwrap());
+        for text in *right {
+            assert_eq!(judged(&answer, text), (true, true), "{schema}: {text}");
+        }
+        for text in *wrong {
+            assert_eq!(judged(&answer, text), (false, false), "{schema}: {text}");
+        }
+    }
+    let schema = json!({"type": "object", "$defs": {"a": {"const": 1}}, "properties": {"v": {"$ref": "#/$defs/a"}}, "required": ["v"]});
+    let referring = AnswerSchema::json(&schema).unwrap();
+    assert_eq!(judged(&referring, "1"), (true, true));
+    assert_eq!(judged(&referring, "2"), (false, false));
+}
+
+#[test]
+fn no_value_goes_on_for_ever() {
+    for (kind, begin, more) in [
+        (json!({"type": "integer"}), "", "1"),
+        (json!({"type": "number"}), "", "1"),
+        (json!({"type": "number"}), "0.", "1"),
+        (json!({"type": "number"}), "0.", "0"),
+        (json!({"type": "number", "minimum": 0}), "7.", "0"),
+        (json!({"type": "number", "maximum": 1e300}), "", "9"),
+        (json!({"type": "number", "multipleOf": 0.25}), "", "1"),
+        (json!({"type": "number", "multipleOf": 2}), "2.", "0"),
+        (json!({"type": "integer", "multipleOf": 3}), "-", "3"),
+        (
+            json!({"type": "string", "format": "time"}),
+            "\"12:00:00.",
+            "1",
+        ),
+        (
+            json!({"type": "string", "format": "date-time"}),
+            "\"2024-01-01T12:00:00.",
+            "1",
+        ),
+        (json!({"type": "string", "pattern": "^a+$"}), "\"", "a"),
+    ] {
+        let answer = answer(&kind);
+        let longest = usize::try_from(MAX_STRING).unwrap();
+        let text = format!("{{\"v\": {begin}{}", more.repeat(longest + 1));
+        assert_eq!(reads(&answer.enforced, &text), (false, false), "{kind}");
+    }
+    for exponent in ["1e", "1E", "0.5e"] {
+        let text = format!("{{\"v\": {exponent}");
+        assert!(!reads(&answer(&json!({"type": "number"})).enforced, &text).0);
+    }
+}
+
+#[test]
+fn what_cannot_be_enforced_is_an_error() {
+    let told = |pattern: &str, max: u64| {
+        check(&json!({"type": "string", "pattern": pattern, "maxLength": max})).unwrap_err()
+    };
+    assert_eq!(
+        told("^a{5}$", 3),
+        "no text follows it: pattern and lengths contradict each other"
+    );
+    let schema = json!({"type": "string", "minLength": 5, "maxLength": 2});
+    assert!(check(&schema).is_err());
+}

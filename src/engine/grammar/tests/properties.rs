@@ -1,0 +1,118 @@
+//! Drawn schemas: what the grammar writes, and what the check afterwards says of it.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Patterns as people write them, small.
+fn pattern() -> impl Strategy<Value = String> {
+    let atom = prop_oneof![
+        "[ab1.]".prop_map(|text| text),
+        Just("\\d".to_owned()),
+        Just("\\w".to_owned()),
+        Just("\\s".to_owned()),
+        Just("\\D".to_owned()),
+        Just("[^a]".to_owned()),
+        Just("[\\s1]".to_owned()),
+        Just("\\.".to_owned()),
+    ];
+    let part = atom.prop_recursive(3, 12, 3, |inner| {
+        let anchored =
+            (inner.clone(), any::<bool>(), any::<bool>()).prop_map(|(inner, begins, ends)| {
+                format!(
+                    "{}{inner}{}",
+                    if begins { "^" } else { "" },
+                    if ends { "$" } else { "" }
+                )
+            });
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 1..3).prop_map(|parts| parts.concat()),
+            (inner.clone(), "[?*+]|\\{1,2\\}")
+                .prop_map(|(inner, times)| format!("({inner}){times}")),
+            (anchored.clone(), anchored.clone()).prop_map(|(a, b)| format!("{a}|{b}")),
+            (anchored.clone(), anchored.clone()).prop_map(|(a, b)| format!("({a}|{b})")),
+            anchored,
+        ]
+    });
+    part.prop_filter("what is refused is not enforced", |pattern| {
+        let schema = json!({"type": "object", "properties": {"v": {"type": "string", "pattern": pattern, "maxLength": 6}}});
+        AnswerSchema::json(&schema)
+            .is_ok_and(|answer| answer.doubtful.iter().all(|(_, part)| check(part).is_ok()))
+    })
+}
+
+fn number() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        (-30..30_i64).prop_map(Value::from),
+        (-3000..3000_i32).prop_map(|n| Value::from(f64::from(n) / 100.0)),
+        (-30..30_i32, 0..20_i32)
+            .prop_map(|(n, power)| Value::from(f64::from(n) * 0.1_f64.powi(power))),
+        any::<i64>().prop_map(Value::from),
+        (-1e20..1e20).prop_map(Value::from),
+    ]
+}
+
+fn bounded_number() -> impl Strategy<Value = Value> {
+    let bound = || proptest::option::of(number());
+    let step = prop_oneof![
+        3 => Just(None),
+        1 => (1..50_i64).prop_map(|n| Some(Value::from(n))),
+        1 => (1..500_i32).prop_map(|n| Some(Value::from(f64::from(n) / 100.0))),
+    ];
+    let kind = prop_oneof![Just("integer"), Just("number")];
+    (kind, bound(), bound(), bound(), bound(), step).prop_map(|(kind, a, b, c, d, step)| {
+        let mut schema = json!({"type": kind});
+        let keys = [
+            "minimum",
+            "exclusiveMinimum",
+            "maximum",
+            "exclusiveMaximum",
+            "multipleOf",
+        ];
+        for (key, value) in keys.into_iter().zip([a, b, c, d, step]) {
+            if let Some(value) = value {
+                schema[key] = value;
+            }
+        }
+        schema
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn grammar_and_check_read_a_pattern_alike(pattern in pattern(), texts in proptest::collection::vec("[ab1.\n\r\u{2028}\u{a0}\u{661}_ ü]{0,4}", 8)) {
+        let answer = answer(&json!({"type": "string", "pattern": pattern, "maxLength": 6}));
+        for text in texts {
+            let (is_written, is_right) = judged(&answer, &Value::from(text.as_str()).to_string());
+            prop_assert_eq!(is_written, is_right, "{} {:?}", pattern, text);
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_written_follows_its_schema(schema in bounded_number(), texts in proptest::collection::vec("-?(0|[1-9][0-9]{0,2}|[1-9][0-9]{15})(\\.[0-9]{1,3})?", 12)) {
+        let whole = json!({"type": "object", "properties": {"v": schema}, "required": ["v"]});
+        let Ok(answer) = AnswerSchema::json(&whole) else {
+            return Ok(());
+        };
+        prop_assert_eq!(check(&answer.enforced), Ok(()));
+        for text in texts {
+            let (is_written, is_right) = judged(&answer, &text);
+            let value: f64 = text.parse().unwrap();
+            prop_assert!(is_right || !is_written, "{} {} is written", schema, text);
+            // Narrower: no 1.0 where an integer is wanted, no -0, and nothing beyond a double's integers.
+            let is_narrowed = value.abs() > 9_007_199_254_740_991.0
+                || (value == 0.0 && text.starts_with('-'))
+                || (text.contains('.') && (schema["type"] == "integer" || schema["multipleOf"].is_number()));
+            // Some bounds are written in words that want a certain number of zeros at the end.
+            let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+            let digits = fraction.trim_end_matches('0');
+            let mut lengths = digits.len()..=8;
+            let is_written = is_written
+                || (digits.is_empty() && judged(&answer, whole).0)
+                || lengths.any(|length| length > 0 && judged(&answer, &format!("{whole}.{digits:0<length$}")).0);
+            prop_assert!(is_written || !is_right || is_narrowed, "{} {} is not", schema, text);
+        }
+    }
+}
