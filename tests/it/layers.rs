@@ -25,7 +25,7 @@ const HTTP: &[&str] = &[
 ];
 
 /// Crates that only these files may name.
-const WALLS: [(&str, &[&str]); 12] = [
+const WALLS: [(&str, &[&str]); 13] = [
     (
         "llama_cpp_2",
         &[
