@@ -105,6 +105,15 @@ impl Step {
         })
     }
 
+    /// How far from 0 a number may be. Where it `is_checked` for being a multiple, doubles must tell its last digits apart.
+    fn limit(&self, is_checked: bool) -> i128 {
+        let mut last_digit = ONE;
+        while is_checked && self.units % last_digit != 0 {
+            last_digit /= 10;
+        }
+        EXACT * last_digit
+    }
+
     /// Of `multipleOf` in `table`, or of what every number is a multiple of.
     fn of(is_integer: bool, table: &Map<String, Value>, at: &str) -> Result<Self, SchemaFault> {
         let at = format!("{at}/multipleOf");
@@ -161,7 +170,7 @@ pub(super) fn number(
         bound("exclusiveMaximum")?.map(|bound| bound.ceiling() - 1),
     ];
     let step = Step::of(is_integer, table, at)?;
-    let limit = EXACT * ONE;
+    let limit = step.limit(table.contains_key("multipleOf"));
     let least = least.into_iter().flatten().fold(-limit, i128::max);
     let most = most.into_iter().flatten().fold(limit, i128::min);
     let first = -(-least).div_euclid(step.units) * step.units;
@@ -177,6 +186,12 @@ pub(super) fn number(
             made["multipleOf"] = in_ones(step.units).into();
         }
         return Ok(made);
+    }
+    // llguidance looks for a multiple by doubles, and misses the only one between -22 and -21.07: 7 · 3.01 is more than 21.07.
+    if first == last
+        && let Some(only) = decimal(first).parse().ok().and_then(Number::from_f64)
+    {
+        return Ok(json!({"enum": [only]}));
     }
     let mut made = json!({"type": "number", "multipleOf": step.multiple_of});
     let (least, most) = (
