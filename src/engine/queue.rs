@@ -1,10 +1,17 @@
-//! Calls that wait for a sequence: first come, first served, and bounded.
+//! Calls that wait for a sequence: clients by turns, each one's first come, first served; and bounded.
 //!
 //! A call enters when its command is read, so it has its place while its prompt is still being rendered. The head is
 //! never overtaken, also where it waits for cells and a shorter one would fit: a long prompt is not starved.
+//!
+//! One client cannot fill the queue. It may have `max_waiting` calls in it, of four times as many places for all clients; and
+//! never more than there are places left. So up to three clients may each have all of theirs, and however many there are, they
+//! leave room for who comes anew, until there are about as many clients as places. A call that was taken in is never put out.
 
-use std::collections::VecDeque;
+mod rotation;
+
 use std::time::{Duration, Instant};
+
+use rotation::Rotation;
 
 use super::prompt::Prompt;
 use super::{
@@ -17,15 +24,31 @@ use super::{
 pub struct Waiting {
     /// The caller's number for it.
     pub id: u64,
+    /// Whose call it is.
+    pub client: String,
     /// What is asked; the messages are taken out when its prompt is prepared.
     pub request: GenerateRequest,
     /// None while it is being rendered and tokenised.
     pub prompt: Option<Prompt>,
     /// When it was read.
     pub received: Instant,
+    /// The place that its caller was told last; 0 for none.
+    place: usize,
 }
 
 impl Waiting {
+    /// A call of `client` that was read when it was `received`.
+    pub fn new(id: u64, client: String, request: GenerateRequest, received: Instant) -> Self {
+        Self {
+            id,
+            client,
+            request,
+            prompt: None,
+            received,
+            place: 0,
+        }
+    }
+
     /// What a call that never got a sequence ends with.
     pub fn cancelled(
         &self,
@@ -61,18 +84,21 @@ pub(super) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// How many clients' places there are: a few that ask as much as they may leave room for others, and memory stays bounded.
+const CLIENTS: usize = 4;
+
 /// The bounded queue.
 #[derive(Debug)]
 pub struct Queue {
-    waiting: VecDeque<Waiting>,
+    waiting: Rotation<Waiting>,
     max_waiting: usize,
 }
 
 impl Queue {
-    /// A queue in which at most `max_waiting` wait beyond those that start at once.
+    /// A queue in which at most `max_waiting` calls of one client wait beyond those that start at once.
     pub fn new(max_waiting: usize) -> Self {
         Self {
-            waiting: VecDeque::new(),
+            waiting: Rotation::new(),
             max_waiting,
         }
     }
@@ -82,15 +108,26 @@ impl Queue {
     /// # Errors
     /// `Busy` with the number that wait.
     pub fn push(&mut self, call: Waiting, free: usize) -> Result<(), EngineError> {
-        if self.waiting.len() >= self.max_waiting + free {
-            let waiting = self.waiting.len() - free.min(self.waiting.len());
+        let (all, own) = (self.waiting.len(), self.waiting.len_of(&call.client));
+        // Those beyond the ones that start at once.
+        let (all_wait, own_wait) = (all.saturating_sub(free), own.saturating_sub(free));
+        let left = (CLIENTS * self.max_waiting).saturating_sub(all_wait);
+        if all >= free && own_wait >= left.min(self.max_waiting) {
+            let of_client = if own_wait > 0 && own_wait < all_wait {
+                format!(", {own_wait} of them this client's")
+            } else {
+                String::new()
+            };
             return Err(EngineError::new(
                 EngineErrorKind::Busy,
-                format!("the model is busy: {waiting} calls are waiting, and no more may"),
+                format!(
+                    "the model is busy: {all_wait} calls are waiting{of_client}, and no more may"
+                ),
             )
             .hint("try again later"));
         }
-        self.waiting.push_back(call);
+        let client = call.client.clone();
+        self.waiting.push(&client, call);
         Ok(())
     }
 
@@ -98,7 +135,7 @@ impl Queue {
     pub fn next_to_prepare(&mut self) -> Option<(u64, Conversation)> {
         let call = self
             .waiting
-            .iter_mut()
+            .in_order()
             .find(|call| !call.request.conversation.messages.is_empty())?;
         let conversation = &mut call.request.conversation;
         let messages = std::mem::take(&mut conversation.messages);
@@ -112,31 +149,37 @@ impl Queue {
 
     /// Hands a call its prompt; one that has left meanwhile is ignored.
     pub fn prepared(&mut self, id: u64, prompt: Prompt) {
-        if let Some(call) = self.waiting.iter_mut().find(|call| call.id == id) {
+        if let Some(call) = self.waiting.in_order().find(|call| call.id == id) {
             call.prompt = Some(prompt);
         }
     }
 
     /// Takes a call out.
     pub fn remove(&mut self, id: u64) -> Option<Waiting> {
-        let at = self.waiting.iter().position(|call| call.id == id)?;
-        self.waiting.remove(at)
+        self.waiting.remove(|call| call.id == id)
     }
 
     /// The head and its prompt, once it is ready.
     pub fn head(&self) -> Option<(&Waiting, &Prompt)> {
-        let head = self.waiting.front()?;
+        let head = self.waiting.head()?;
         Some((head, head.prompt.as_ref()?))
     }
 
     /// Takes the head out.
     pub fn pop(&mut self) -> Option<Waiting> {
-        self.waiting.pop_front()
+        self.waiting.pop()
     }
 
-    /// The ids of the waiting calls, head first.
-    pub fn ids(&self) -> impl Iterator<Item = u64> {
-        self.waiting.iter().map(|call| call.id)
+    /// The ids and places, 1 for the head, of the calls that have another place than when this was asked last.
+    pub fn new_places(&mut self) -> Vec<(u64, usize)> {
+        let places = (1..).zip(self.waiting.in_order());
+        places
+            .filter(|(place, call)| call.place != *place)
+            .map(|(place, call)| {
+                call.place = place;
+                (call.id, place)
+            })
+            .collect()
     }
 
     /// How many wait.
@@ -146,6 +189,9 @@ impl Queue {
 
     /// Nobody waits.
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.waiting.len() == 0
     }
 }
+
+#[cfg(test)]
+mod tests;

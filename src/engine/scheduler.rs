@@ -22,8 +22,8 @@ use super::queue::{Queue, Waiting, waits};
 use super::text::Output;
 use super::thinking::Thinking;
 use super::{
-    CancelReason, Conversation, EngineError, EngineErrorKind, FinishReason, GenerateRequest, Phase,
-    Stats, Update, Usage,
+    CancelReason, Conversation, EngineError, EngineErrorKind, FinishReason, Phase, Stats, Update,
+    Usage,
 };
 
 /// See the module.
@@ -41,7 +41,7 @@ pub struct Scheduler<D: Decoder> {
 impl<D: Decoder> Scheduler<D> {
     /// Starts with the calls that came while the model was loaded; their waiting until `now` was for the load.
     pub fn new(decoder: D, limits: Limits, queue: Queue, now: Instant) -> Self {
-        let mut scheduler = Self {
+        Self {
             decoder,
             limits,
             queue,
@@ -49,29 +49,20 @@ impl<D: Decoder> Scheduler<D> {
             pace: Pace::default(),
             ready_at: now,
             updates: Vec::new(),
-        };
-        scheduler.tell_places();
-        scheduler
+        }
     }
 
     /// Takes a call into the queue. Its prompt is prepared when [`Self::next_to_prepare`] hands its messages out.
-    pub fn submit(&mut self, id: u64, request: GenerateRequest, received: Instant) {
+    pub fn submit(&mut self, call: Waiting) {
         let free = self
             .sequences
             .iter()
             .filter(|sequence| sequence.is_none())
             .count();
-        let call = Waiting {
-            id,
-            request,
-            prompt: None,
-            received,
-        };
-        let update = match self.queue.push(call, free) {
-            Ok(()) => Update::Queued(self.queue.len()),
-            Err(busy) => Update::Failed(busy),
-        };
-        self.updates.push((id, update));
+        let id = call.id;
+        if let Err(busy) = self.queue.push(call, free) {
+            self.updates.push((id, Update::Failed(busy)));
+        }
     }
 
     /// The next call whose prompt is to be prepared and handed to [`Self::prepared`], one at a time: what is cancelled
@@ -105,7 +96,6 @@ impl<D: Decoder> Scheduler<D> {
         if let Some(call) = self.queue.remove(id) {
             let generation = call.cancelled(reason, Phase::Queue, self.ready_at, now);
             self.updates.push((id, Update::Done(generation)));
-            self.tell_places();
         } else if let Some(at) = self.position(id) {
             self.finish(at, reason.into(), now);
         }
@@ -127,8 +117,11 @@ impl<D: Decoder> Scheduler<D> {
         self.sequences.iter().all(Option::is_none) && self.queue.is_empty()
     }
 
-    /// What happened since the last time, in order.
+    /// What happened since the last time, in order, and who has another place in the queue now.
     pub fn take_updates(&mut self) -> Vec<(u64, Update)> {
+        let places = self.queue.new_places().into_iter();
+        self.updates
+            .extend(places.map(|(id, place)| (id, Update::Queued(place))));
         std::mem::take(&mut self.updates)
     }
 
@@ -169,7 +162,6 @@ impl<D: Decoder> Scheduler<D> {
 
     /// Gives waiting calls the free sequences, in order, as far as their cells can be reserved. A turn begins with it, too.
     pub fn admit(&mut self, now: Instant) {
-        let mut admitted = false;
         while let Some(free) = self.sequences.iter().position(Option::is_none) {
             let Some((call, prompt)) = self.queue.head() else {
                 break;
@@ -184,17 +176,7 @@ impl<D: Decoder> Scheduler<D> {
             let Some(call) = self.queue.pop() else { break };
             self.updates.push((call.id, Update::Admitted));
             self.sequences[free] = self.activate(call, max_tokens, now);
-            admitted = true;
         }
-        if admitted {
-            self.tell_places();
-        }
-    }
-
-    fn tell_places(&mut self) {
-        let places = (1..).zip(self.queue.ids());
-        self.updates
-            .extend(places.map(|(place, id)| (id, Update::Queued(place))));
     }
 
     fn activate(&self, call: Waiting, max_tokens: u32, now: Instant) -> Option<Active<D::Sampler>> {

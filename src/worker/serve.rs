@@ -183,13 +183,15 @@ impl Worker {
         loop {
             match self.inputs.recv().ok()? {
                 Input::Loaded(model) => return Some(*model),
-                Input::Command(Command::Generate { id, request, .. }, received) => {
-                    let call = Waiting {
+                Input::Command(
+                    Command::Generate {
                         id,
+                        client,
                         request,
-                        prompt: None,
-                        received,
-                    };
+                    },
+                    received,
+                ) => {
+                    let call = Waiting::new(id, client, request, received);
                     if let Err(busy) = queue.push(call, parallel) {
                         self.events.call(id, Update::Failed(busy));
                     }
@@ -292,8 +294,15 @@ impl Worker {
             let mut next = self.next_input(scheduler.is_idle(), preparing_since);
             while let Some(input) = next {
                 match input {
-                    Input::Command(Command::Generate { id, request, .. }, received) => {
-                        scheduler.submit(id, request, received);
+                    Input::Command(
+                        Command::Generate {
+                            id,
+                            client,
+                            request,
+                        },
+                        received,
+                    ) => {
+                        scheduler.submit(Waiting::new(id, client, request, received));
                     }
                     Input::Prepared(id, prompt) => {
                         preparing_since = None;

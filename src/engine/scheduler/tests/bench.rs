@@ -8,7 +8,7 @@ use crate::engine::decoder::{Decoder, Row, Sampled};
 use crate::engine::grammar::Grammar;
 use crate::engine::limits::Limits;
 use crate::engine::prompt::{Prompt, ThinkingMode, Token};
-use crate::engine::queue::Queue;
+use crate::engine::queue::{Queue, Waiting};
 use crate::engine::scheduler::Scheduler;
 use crate::engine::{
     Conversation, EngineError, EngineErrorKind, FinishReason, GenerateRequest, SamplingParams,
@@ -119,15 +119,26 @@ impl Bench {
     }
 
     pub(super) fn submit(&mut self, id: u64, prompt: usize, max_tokens: u32) {
-        if self.enter(id, max_tokens, &[]) {
+        self.submit_of("one", id, prompt, max_tokens);
+    }
+
+    /// A call of `client`.
+    pub(super) fn submit_of(&mut self, client: &str, id: u64, prompt: usize, max_tokens: u32) {
+        if self.enter_of(client, id, request(max_tokens, &[])) {
             self.scheduler.prepared(id, Ok(prompt_of(prompt)));
         }
     }
 
     pub(super) fn enter(&mut self, id: u64, max_tokens: u32, stop: &[&str]) -> bool {
-        self.scheduler
-            .submit(id, request(max_tokens, stop), self.start);
-        self.scheduler.queue.ids().any(|waiting| waiting == id)
+        self.enter_of("one", id, request(max_tokens, stop))
+    }
+
+    /// Whether it was taken in; its prompt is not ready.
+    pub(super) fn enter_of(&mut self, client: &str, id: u64, request: GenerateRequest) -> bool {
+        let waiting = self.scheduler.stats().waiting;
+        let call = Waiting::new(id, client.into(), request, self.start);
+        self.scheduler.submit(call);
+        self.scheduler.stats().waiting > waiting
     }
 
     pub(super) fn turn(&mut self) {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 
-use super::bench::{Bench, LIMITS, Script, endless, prompt_of};
+use super::bench::{Bench, LIMITS, Script, endless, prompt_of, request};
 use crate::engine::limits::Limits;
 use crate::engine::{CancelReason, Update};
 
@@ -12,6 +12,7 @@ use crate::engine::{CancelReason, Update};
 #[derive(Debug, Clone)]
 enum Happening {
     Submit {
+        client: u8,
         prompt: usize,
         max_tokens: u32,
         is_prepared: bool,
@@ -23,13 +24,16 @@ enum Happening {
 
 fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
-        (1_usize..120, 1_u32..60, any::<bool>()).prop_map(|(prompt, max_tokens, is_prepared)| {
-            Happening::Submit {
-                prompt,
-                max_tokens,
-                is_prepared,
+        (0_u8..4, 1_usize..120, 1_u32..60, any::<bool>()).prop_map(
+            |(client, prompt, max_tokens, is_prepared)| {
+                Happening::Submit {
+                    client,
+                    prompt,
+                    max_tokens,
+                    is_prepared,
+                }
             }
-        }),
+        ),
         (1_u64..30).prop_map(Happening::Prepare),
         (1_u64..30).prop_map(Happening::Cancel),
         Just(Happening::Turn),
@@ -47,9 +51,10 @@ proptest! {
         let mut ids = 0;
         for happening in happenings {
             match happening {
-                Happening::Submit { prompt, max_tokens, is_prepared } => {
+                Happening::Submit { client, prompt, max_tokens, is_prepared } => {
                     ids += 1;
-                    if bench.enter(ids, max_tokens, &[]) && is_prepared {
+                    let request = request(max_tokens, &[]);
+                    if bench.enter_of(&client.to_string(), ids, request) && is_prepared {
                         bench.scheduler.prepared(ids, Ok(prompt_of(prompt)));
                     }
                 }

@@ -1,0 +1,202 @@
+//! Whose turn it is: a queue of many clients, taken from by turns. Pure.
+//!
+//! Clients take their turns in a circle, an entry each; within a client the first come is the first served. A client that comes
+//! anew begins behind all others, so nothing ever gets before the head, and between two turns of a client there is at most one of
+//! each other client.
+
+use std::collections::VecDeque;
+
+/// See the module. No client in it is without an entry.
+#[derive(Debug)]
+pub(super) struct Rotation<T> {
+    /// In the order of their next turns.
+    clients: VecDeque<Client<T>>,
+}
+
+#[derive(Debug)]
+struct Client<T> {
+    name: String,
+    entries: VecDeque<T>,
+}
+
+impl<T> Rotation<T> {
+    pub(super) fn new() -> Self {
+        Self {
+            clients: VecDeque::new(),
+        }
+    }
+
+    /// Puts `entry` behind those of the same client.
+    pub(super) fn push(&mut self, client: &str, entry: T) {
+        match self.clients.iter_mut().find(|known| known.name == client) {
+            Some(known) => known.entries.push_back(entry),
+            None => self.clients.push_back(Client {
+                name: client.to_owned(),
+                entries: VecDeque::from([entry]),
+            }),
+        }
+    }
+
+    /// Who is next.
+    pub(super) fn head(&self) -> Option<&T> {
+        self.clients.front()?.entries.front()
+    }
+
+    /// Takes the head out; its client is behind the others then.
+    pub(super) fn pop(&mut self) -> Option<T> {
+        let mut client = self.clients.pop_front()?;
+        let entry = client.entries.pop_front();
+        if !client.entries.is_empty() {
+            self.clients.push_back(client);
+        }
+        entry
+    }
+
+    /// Takes out the entry that `is_meant`; its client keeps its turn for the next one.
+    pub(super) fn remove(&mut self, is_meant: impl Fn(&T) -> bool) -> Option<T> {
+        let places = self.clients.iter().enumerate();
+        let (client, at) = places
+            .filter_map(|(client, known)| Some((client, known.entries.iter().position(&is_meant)?)))
+            .next()?;
+        let known = &mut self.clients[client];
+        let entry = known.entries.remove(at);
+        if known.entries.is_empty() {
+            self.clients.remove(client);
+        }
+        entry
+    }
+
+    /// All entries in the order in which [`Self::pop`] will give them if nobody comes or goes.
+    pub(super) fn in_order(&mut self) -> impl Iterator<Item = &mut T> {
+        let clients = self.clients.iter_mut().enumerate();
+        let mut entries: Vec<((usize, usize), &mut T)> = clients
+            .flat_map(|(client, known)| {
+                let rounds = known.entries.iter_mut().enumerate();
+                rounds.map(move |(round, entry)| ((round, client), entry))
+            })
+            .collect();
+        entries.sort_by_key(|(turn, _)| *turn);
+        entries.into_iter().map(|(_, entry)| entry)
+    }
+
+    /// How many entries there are.
+    pub(super) fn len(&self) -> usize {
+        self.clients.iter().map(|client| client.entries.len()).sum()
+    }
+
+    /// How many of them are of `client`.
+    pub(super) fn len_of(&self, client: &str) -> usize {
+        let known = self.clients.iter().find(|known| known.name == client);
+        known.map_or(0, |known| known.entries.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeSet, HashMap};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn order(rotation: &mut Rotation<u32>) -> Vec<u32> {
+        rotation.in_order().map(|entry| *entry).collect()
+    }
+
+    #[test]
+    fn clients_take_turns_and_each_ones_entries_stay_in_order() {
+        let mut rotation = Rotation::new();
+        for (client, entry) in [("a", 1), ("a", 2), ("a", 3), ("b", 4), ("b", 5), ("c", 6)] {
+            rotation.push(client, entry);
+        }
+        assert_eq!(order(&mut rotation), [1, 4, 6, 2, 5, 3]);
+        let popped: Vec<u32> = std::iter::from_fn(|| rotation.pop()).collect();
+        assert_eq!(popped, [1, 4, 6, 2, 5, 3]);
+    }
+
+    #[test]
+    fn who_comes_back_is_behind_the_others_and_who_leaves_one_entry_keeps_its_turn() {
+        let mut rotation = Rotation::new();
+        for (client, entry) in [("a", 1), ("b", 2), ("b", 3), ("a", 4)] {
+            rotation.push(client, entry);
+        }
+        assert_eq!(rotation.remove(|entry| *entry == 1), Some(1));
+        assert_eq!(order(&mut rotation), [4, 2, 3]);
+        assert_eq!(rotation.pop(), Some(4));
+        rotation.push("a", 5);
+        assert_eq!(order(&mut rotation), [2, 5, 3]);
+        assert_eq!(rotation.remove(|entry| *entry == 9), None);
+    }
+
+    /// What may happen to a rotation.
+    #[derive(Debug, Clone)]
+    enum Happening {
+        Push(u8),
+        Pop,
+        Remove(u32),
+    }
+
+    fn happening() -> impl Strategy<Value = Happening> {
+        prop_oneof![
+            3 => (0_u8..6).prop_map(Happening::Push),
+            2 => Just(Happening::Pop),
+            1 => (0_u32..100).prop_map(Happening::Remove),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_or_overtakes_the_head_and_nobody_waits_longer_than_its_turns(
+            happenings in prop::collection::vec(happening(), 1..100)
+        ) {
+            let mut rotation = Rotation::new();
+            let mut there = BTreeSet::new();
+            // Of each entry that waits: its client, and how many may still be popped before it.
+            let mut patience: HashMap<u32, (u8, usize)> = HashMap::new();
+            // All clients that ever came: `k` of the promise.
+            let clients = 6;
+            for (entry, happening) in (0_u32..).zip(happenings) {
+                let head = rotation.head().copied();
+                let mut gone = None;
+                match happening {
+                    Happening::Push(client) => {
+                        let earlier = rotation.len_of(&client.to_string());
+                        rotation.push(&client.to_string(), entry);
+                        there.insert(entry);
+                        patience.insert(entry, (client, (earlier + 1) * clients));
+                    }
+                    Happening::Pop => {
+                        gone = rotation.pop();
+                        prop_assert_eq!(gone, head);
+                        for (_, left) in patience.values_mut() {
+                            prop_assert!(*left > 0);
+                            *left -= 1;
+                        }
+                    }
+                    Happening::Remove(entry) => {
+                        gone = rotation.remove(|known| *known == entry);
+                        prop_assert_eq!(gone.is_some(), there.contains(&entry));
+                    }
+                }
+                if let Some(gone) = gone {
+                    prop_assert!(there.remove(&gone));
+                    patience.remove(&gone);
+                }
+                let order = order(&mut rotation);
+                prop_assert_eq!(order.len(), rotation.len());
+                prop_assert_eq!(order.first(), rotation.head());
+                prop_assert_eq!(order.iter().copied().collect::<BTreeSet<_>>(), there.clone());
+                // Who is the head stays it until it goes.
+                prop_assert!(head.is_none_or(|head| gone == Some(head) || rotation.head() == Some(&head)));
+                // Within a client first come, first served: entries are numbered as they come.
+                for client in 0..6 {
+                    let of_client = order.iter().filter(|entry| patience[*entry].0 == client);
+                    prop_assert!(of_client.is_sorted());
+                }
+            }
+            let expected = order(&mut rotation);
+            let popped: Vec<u32> = std::iter::from_fn(|| rotation.pop()).collect();
+            prop_assert_eq!(popped, expected);
+        }
+    }
+}
