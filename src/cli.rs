@@ -173,7 +173,7 @@ struct Flags {
     #[arg(long, value_name = "N", help_heading = MODEL, allow_negative_numbers = true)]
     parallel: Option<String>,
 
-    /// Calls that may wait beyond those before the model says it is busy [default: 64]
+    /// Calls of one client that may wait beyond those before the model says it is busy [default: 64]
     #[arg(long = "max_queue", alias = "max-queue", value_name = "N", help_heading = MODEL, allow_negative_numbers = true)]
     max_queue: Option<String>,
 

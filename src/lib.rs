@@ -76,8 +76,8 @@
 //! 5. [`worker::client`] sends the request down the pipe. News come back as [`engine::Update`]s and end in a
 //!    `watch` channel, of which [`mcp::progress`] tells the client by time. Dropping the call's future, for whatever
 //!    reason, cancels it: the worker frees the sequence before its next decode.
-//! 6. In the worker, [`engine::prompt`] renders and tokenises, [`engine::grammar`] makes a grammar of a schema, [`engine::queue`] holds the call until a sequence and its
-//!    cells are free, and each turn of [`engine::scheduler`] decodes a token for every generating sequence and as much of
+//! 6. In the worker, [`engine::prompt`] renders and tokenises, [`engine::grammar`] makes a grammar of a schema, [`engine::queue`] holds the call until it is its client's turn
+//!    and a sequence and its cells are free, and each turn of [`engine::scheduler`] decodes a token for every generating sequence and as much of
 //!    the prompts as fits the time.
 //! 7. The tool turns the [`engine::Generation`] into a result; one that follows a schema is checked once more
 //!    ([`tools::structured`]).

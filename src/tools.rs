@@ -36,6 +36,8 @@ pub struct ToolDescription {
     pub input_schema: Value,
     /// Of the structured answer, where there is one.
     pub output_schema: Option<Value>,
+    /// Characters that an answer may have.
+    pub max_chars: u32,
 }
 
 /// What a tool gives back.

@@ -149,6 +149,8 @@ pub struct Defaults {
     pub thinking: ThinkingOutput,
     /// From a call's arrival.
     pub deadline: Option<Duration>,
+    /// Whether a text that is cut says so.
+    pub cut_note: bool,
 }
 
 impl ModelConfig {
@@ -160,6 +162,16 @@ impl ModelConfig {
     /// Whether a process that serves `other` can serve this model, too.
     pub fn is_loaded_like(&self, other: &Self) -> bool {
         self.name == other.name && self.load == other.load
+    }
+
+    /// Tokens of one call, prompt and answer; where memory is short it is less.
+    pub fn context(&self) -> u32 {
+        let trained = self.header.n_ctx_train.unwrap_or(u64::MAX);
+        let trained = u32::try_from(trained).unwrap_or(u32::MAX);
+        match self.load.n_ctx {
+            0 => trained,
+            asked => asked.min(trained),
+        }
     }
 
     /// The files that are loaded: all parts, and the adapter.
@@ -245,6 +257,7 @@ impl Defaults {
             prompt_suffix: model.prompt_suffix.clone(),
             thinking: model.thinking,
             deadline: model.deadline.map(|deadline| deadline.0),
+            cut_note: model.cut_note,
         }
     }
 }

@@ -70,6 +70,7 @@ fn the_documented_defaults_hold() {
         prompt_suffix: None,
         thinking: ThinkingOutput::Strip,
         deadline: None,
+        cut_note: true,
     };
     assert_eq!(model.defaults, expected);
     assert_eq!(config.transport, Transport::Stdio);

@@ -293,6 +293,8 @@ impl Defaults {
             deadline: tool
                 .deadline
                 .map_or(self.deadline, |deadline| Some(deadline.0)),
+            // What a prompt asks for is read by programs, too: nothing but the answer belongs into it.
+            cut_note: false,
         }
     }
 }

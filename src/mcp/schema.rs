@@ -11,6 +11,9 @@ use crate::tools::{ToolDescription, ToolOutput};
 /// The key under which a result tells how it came about.
 pub const GENERATION_META: &str = "llama-mcp-server/generation";
 
+/// The key under which a tool tells Claude Code how long a result may be, which goes to a file where it is longer.
+const MAX_CHARS_META: &str = "anthropic/maxResultSizeChars";
+
 /// Answers `initialize`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -128,6 +131,9 @@ pub struct Tool {
     pub output_schema: Option<Value>,
     /// What a call may do.
     pub annotations: Value,
+    /// For hosts that know of it.
+    #[serde(rename = "_meta")]
+    pub meta: Map<String, Value>,
 }
 
 impl From<ToolDescription> for Tool {
@@ -137,6 +143,7 @@ impl From<ToolDescription> for Tool {
                 "title": tool.title,
                 "readOnlyHint": true,
                 "destructiveHint": false,
+                // The same call may be answered in other words: beside other calls, or with a drawn seed.
                 "idempotentHint": false,
                 "openWorldHint": false,
             }),
@@ -145,6 +152,7 @@ impl From<ToolDescription> for Tool {
             description: tool.description,
             input_schema: tool.input_schema,
             output_schema: tool.output_schema,
+            meta: Map::from_iter([(MAX_CHARS_META.to_owned(), tool.max_chars.into())]),
         }
     }
 }

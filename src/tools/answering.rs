@@ -14,7 +14,15 @@ use crate::config::{Defaults, ModelConfig};
 use crate::engine::{Conversation, GenerateRequest, Generation, SamplingParams};
 use crate::registry::residency::Refusal;
 use crate::registry::{CallContext, Edition, Registry, RegistryError};
-use words::{empty_answer, failure};
+use words::{CallLimits, empty_answer, failure, with_cut_note};
+
+/// A token of ordinary text, of whatever language or programming language, is 2 to 5 characters long; 8 leaves room for runs of
+/// blanks, which are one token, and for thinking that is kept.
+const CHARS_PER_TOKEN: u32 = 8;
+
+/// What hosts take of a result without being told, and the most that they take if they are: 50,000 and 500,000 characters in
+/// Claude Code ("Raise the limit for a specific tool" in its documentation of MCP). Less than the former would make it less.
+const HOST_CHARS: (u32, u32) = (50_000, 500_000);
 
 /// A model, as a tool uses it.
 #[derive(Debug, Clone)]
@@ -23,6 +31,8 @@ pub struct Answering {
     pub tool: String,
     /// The file's name, without its end: tells quantisations apart.
     pub model: String,
+    /// Tokens of one call at most.
+    context: u32,
     edition: Edition,
     /// Whether what is asked and answered is logged.
     log_prompts: bool,
@@ -44,6 +54,8 @@ pub struct Question {
     pub deadline: Option<Duration>,
     /// What the answer must be; none where it is free.
     pub answer: Option<Arc<AnswerSchema>>,
+    /// Whether a free answer that is cut ends with a line that says so.
+    pub cut_note: bool,
 }
 
 impl Answering {
@@ -59,10 +71,16 @@ impl Answering {
         Self {
             tool: tool.to_owned(),
             model: file.to_string_lossy().into_owned(),
+            context: model.context(),
             edition,
             log_prompts,
             registry: Arc::clone(registry),
         }
+    }
+
+    /// Characters of an answer of at most `max_tokens`, as far as hosts want to know.
+    pub fn max_chars(&self, max_tokens: u32) -> u32 {
+        chars_of(max_tokens.min(self.context))
     }
 
     /// Asks. Dropping the future cancels.
@@ -81,6 +99,7 @@ impl Answering {
             stop,
             deadline,
             answer,
+            cut_note,
         } = question;
         if self.log_prompts {
             let messages = serde_json::to_string(&conversation.messages).unwrap_or_default();
@@ -108,7 +127,11 @@ impl Answering {
                 if self.log_prompts {
                     tracing::info!(tool = self.tool, text = generation.text, "answered");
                 }
-                Ok(self.output(generation, max_tokens, deadline, answer.as_deref()))
+                let limits = CallLimits {
+                    max_tokens,
+                    deadline,
+                };
+                Ok(self.output(generation, limits, answer.as_deref(), cut_note))
             }
             Err(RegistryError::Refused(Refusal::Superseded)) => Err(Superseded),
             Err(error) => Ok(failure(&error)),
@@ -118,14 +141,15 @@ impl Answering {
     fn output(
         &self,
         generation: Generation,
-        max_tokens: u32,
-        deadline: Option<Duration>,
+        limits: CallLimits,
         answer: Option<&AnswerSchema>,
+        cut_note: bool,
     ) -> ToolOutput {
         let meta = Some(self.meta(&generation));
-        let problem = empty_answer(&generation, max_tokens, deadline);
+        let problem = empty_answer(&generation, limits);
         let (text, structured, is_error) = match (problem, answer) {
             (Some(problem), _) => (problem, None, true),
+            (None, None) if cut_note => (with_cut_note(generation, limits), None, false),
             (None, None) => (generation.text, None, false),
             (None, Some(answer)) => match answer.read(&generation) {
                 Ok(read) => (read.text, Some(read.value), false),
@@ -175,8 +199,25 @@ impl Defaults {
     }
 }
 
+/// Characters of an answer of `tokens`, within what hosts know.
+fn chars_of(tokens: u32) -> u32 {
+    let (least, most) = HOST_CHARS;
+    tokens.saturating_mul(CHARS_PER_TOKEN).clamp(least, most)
+}
+
 /// A seed as unforeseeable as the standard library's hash keys; `u32::MAX` is none.
 pub fn draw_seed() -> u32 {
     let drawn = RandomState::new().hash_one(()) % u64::from(u32::MAX);
     u32::try_from(drawn).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_told_as_many_characters_as_tokens_may_make_within_what_they_know() {
+        let chars = [0, 2048, 10_000, 62_499, 62_500, u32::MAX].map(chars_of);
+        assert_eq!(chars, [50_000, 50_000, 80_000, 499_992, 500_000, 500_000]);
+    }
 }

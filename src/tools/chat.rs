@@ -137,6 +137,7 @@ impl ChatTool {
             stop: stop.unwrap_or_else(|| defaults.stop.clone()),
             deadline: deadline.or(defaults.deadline),
             answer: answer.map(Arc::new),
+            cut_note: defaults.cut_note,
         })
     }
 
@@ -212,6 +213,9 @@ impl ChatTool {
                 "additionalProperties": false,
             }),
             output_schema: None,
+            max_chars: self
+                .answering
+                .max_chars(defaults.max_tokens_limit.unwrap_or(u32::MAX)),
         }
     }
 }

@@ -98,6 +98,7 @@ mod tests {
             description: description.into(),
             input_schema: Value::Null,
             output_schema: None,
+            max_chars: 0,
         }
     }
 

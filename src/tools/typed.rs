@@ -83,6 +83,7 @@ impl TypedTool {
             stop: defaults.stop.clone(),
             deadline: defaults.deadline,
             answer: self.config.answer.clone(),
+            cut_note: defaults.cut_note,
         };
         self.answering.answer(question, call).await
     }

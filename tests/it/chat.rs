@@ -78,7 +78,11 @@ fn thinking_that_does_not_end_is_told_and_not_an_empty_answer() {
 fn an_endless_answer_is_cut_and_says_why() {
     let mut server = Server::tiny(&["--repeat_penalty", "1"]);
     let cut = server.chat(json!({"text": "Sing forever.", "temperature": 0, "max_tokens": 9}));
-    assert_eq!(cut.text.split_whitespace().collect::<Vec<_>>(), ["la"; 9]);
+    let text = cut
+        .text
+        .strip_suffix("\n\n[cut after 9 tokens, its `max_tokens`; allow more of them]")
+        .unwrap_or_else(|| panic!("no note: {}", cut.text));
+    assert_eq!(text.split_whitespace().collect::<Vec<_>>(), ["la"; 9]);
     assert_eq!(cut.generation["finish_reason"], "length");
     assert_eq!(cut.generation["completion_tokens"], 9);
 
@@ -87,6 +91,40 @@ fn an_endless_answer_is_cut_and_says_why() {
     assert_eq!(
         text,
         "no answer: the model ended without writing any text; rephrase the question or change `stop`"
+    );
+}
+
+#[test]
+fn an_answer_that_fills_the_context_says_so() {
+    let mut server = Server::tiny(&["--repeat_penalty", "1", "--n_ctx", "64"]);
+    let cut = server.chat(json!({"text": "Sing forever.", "temperature": 0}));
+    let tokens = &cut.generation["completion_tokens"];
+    assert_eq!(
+        (&cut.generation["finish_reason"], cut.text.split_once("\n\n").unwrap().1),
+        (
+            &json!("length"),
+            format!("[cut after {tokens} tokens, when the model's context was full; shorten the text or start the server with a larger --n_ctx]").as_str()
+        )
+    );
+}
+
+#[test]
+fn the_line_below_a_cut_answer_can_be_switched_off_and_is_never_in_json() {
+    let mut server = Server::tiny(&[
+        "--repeat_penalty",
+        "1",
+        "--set=models.default.cut_note=false",
+    ]);
+    let cut = server.chat(json!({"text": "Sing forever.", "temperature": 0, "max_tokens": 9}));
+    assert_eq!(cut.text.split_whitespace().collect::<Vec<_>>(), ["la"; 9]);
+    assert_eq!(cut.generation["finish_reason"], "length");
+    let mut server = Server::tiny(&[]);
+    let schema = json!({"type": "object", "properties": {"capital": {"type": "string"}}, "required": ["capital"]});
+    let refused = server
+        .refusal(json!({"text": "Give me Cuba as JSON.", "max_tokens": 3, "json_schema": schema}));
+    assert!(
+        refused.starts_with("no answer: it was cut after 3 tokens, before its JSON was complete"),
+        "{refused}"
     );
 }
 
@@ -108,6 +146,10 @@ fn a_deadline_ends_an_answer_with_what_there_is() {
     ask(&mut server, "Hi");
     let answer = server.chat(json!({"text": "Sing forever.", "temperature": 0, "deadline": 0.7}));
     assert!(answer.text.starts_with("la la la"));
+    let tokens = &answer.generation["completion_tokens"];
+    let note =
+        format!("\n\n[cut after {tokens} tokens, at its deadline of 0.7 s; allow more time]");
+    assert!(answer.text.ends_with(&note), "{}", answer.text);
     assert_eq!(answer.generation["finish_reason"], "deadline");
 }
 

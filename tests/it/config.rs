@@ -181,6 +181,7 @@ description = "Knows capitals."
 path = "crab.gguf"
 tool_name = "shout"
 max_tokens = 3
+cut_note = false
 max_tokens_limit = 5
 [models.hidden]
 path = "crab.gguf"
@@ -199,7 +200,7 @@ tool = false
         .collect();
     assert_eq!(names, ["capitals", "shout"]);
     let description = tools[0]["description"].as_str().unwrap();
-    assert!(description.starts_with("Knows capitals. "), "{description}");
+    assert!(description.starts_with("Knows capitals.\n\n"), "{description}");
     assert_eq!(
         tools[1]["inputSchema"]["properties"]["max_tokens"]["maximum"],
         5

@@ -13,6 +13,7 @@ mod config; // the file: layers, texts, tools, reference, examples
 mod config_problems; // what is wrong with it, and how that is told
 #[cfg(target_os = "linux")]
 mod faults; // killed processes, changed files, a full disk
+mod fairness; // one client beside another
 mod guard; // what HTTP refuses
 mod http; // MCP over HTTP: sessions, streams, disconnects, the end
 mod http_start; // how it starts: address, token
@@ -27,5 +28,6 @@ mod reload; // edits while the server runs
 mod support; // a server and its client
 mod templates; // the chat templates of real models, as jinja2 renders them
 mod tokens; // who may do what over HTTP, and how much
+mod tools; // what clients are told of the tools
 mod typed; // tools without code
 mod worker; // the worker by hand, without MCP

@@ -181,6 +181,8 @@ pub struct ModelSettings {
     /// When a call ends with what it has, from its arrival.
     #[schemars(range(min = ranges::DEADLINE.min, max = ranges::DEADLINE.max))]
     pub deadline: Option<Time>,
+    /// An answer that `max_tokens`, the context or `deadline` cuts ends with a line that says so. Those of `[tools.NAME]` never do.
+    pub cut_note: bool,
     /// Randomness; 0 takes the likeliest token.
     #[schemars(range(min = ranges::TEMPERATURE.min, max = ranges::TEMPERATURE.max))]
     pub temperature: f64,
@@ -244,6 +246,7 @@ impl Default for ModelSettings {
             max_tokens: 2048,
             max_tokens_limit: None,
             deadline: None,
+            cut_note: true,
             temperature: 0.7,
             top_p: 0.9,
             top_k: 40,

@@ -65,7 +65,7 @@ pub struct ServerSettings {
     pub watch: WatchMode,
     /// How long running calls may go on after SIGTERM.
     pub drain_time: Time,
-    /// Calls of one model that may wait for a free sequence; more are told that it is busy.
+    /// Calls of one client that may wait for a free sequence of a model, and four times as many of all clients; more are told that it is busy.
     #[schemars(range(min = ranges::MAX_QUEUE.min, max = ranges::MAX_QUEUE.max))]
     pub max_queue: usize,
     /// Connections at once; one more gets 503.

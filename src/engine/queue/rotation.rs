@@ -54,10 +54,10 @@ impl<T> Rotation<T> {
 
     /// Takes out the entry that `is_meant`; its client keeps its turn for the next one.
     pub(super) fn remove(&mut self, is_meant: impl Fn(&T) -> bool) -> Option<T> {
-        let places = self.clients.iter().enumerate();
-        let (client, at) = places
-            .filter_map(|(client, known)| Some((client, known.entries.iter().position(&is_meant)?)))
-            .next()?;
+        let mut clients = self.clients.iter().enumerate();
+        let (client, at) = clients.find_map(|(client, known)| {
+            Some((client, known.entries.iter().position(&is_meant)?))
+        })?;
         let known = &mut self.clients[client];
         let entry = known.entries.remove(at);
         if known.entries.is_empty() {

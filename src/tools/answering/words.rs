@@ -1,4 +1,4 @@
-//! What is said where there is no answer.
+//! What is said where there is no answer, or not all of it.
 
 use std::time::Duration;
 
@@ -7,15 +7,44 @@ use crate::registry::RegistryError;
 use crate::tools::ToolOutput;
 use crate::worker::client::CallError;
 
+/// What may cut an answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CallLimits {
+    /// Its tokens.
+    pub(super) max_tokens: u32,
+    /// Its time, from the call's arrival.
+    pub(super) deadline: Option<Duration>,
+}
+
+/// The text, and below it, where it was cut, a line for whoever reads it: it may look complete.
+pub(super) fn with_cut_note(generation: Generation, limits: CallLimits) -> String {
+    let tokens = generation.usage.completion_tokens;
+    let cause = match generation.finish_reason {
+        FinishReason::Length if tokens < limits.max_tokens => {
+            "when the model's context was full; shorten the text or start the server with a larger --n_ctx".into()
+        }
+        FinishReason::Length => "its `max_tokens`; allow more of them".into(),
+        FinishReason::Deadline => format!("at its deadline of {} s; allow more time", limits.seconds()),
+        FinishReason::Stop | FinishReason::Cancelled => return generation.text,
+    };
+    format!(
+        "{}\n\n[cut after {tokens} tokens, {cause}]",
+        generation.text.trim_end()
+    )
+}
+
+impl CallLimits {
+    fn seconds(self) -> f64 {
+        self.deadline.unwrap_or_default().as_secs_f64()
+    }
+}
+
 /// What is said instead of an answer that has no text: an empty text would look like success.
-pub(super) fn empty_answer(
-    generation: &Generation,
-    max_tokens: u32,
-    deadline: Option<Duration>,
-) -> Option<String> {
+pub(super) fn empty_answer(generation: &Generation, limits: CallLimits) -> Option<String> {
     if !generation.text.trim().is_empty() {
         return None;
     }
+    let max_tokens = limits.max_tokens;
     let tokens = generation.usage.completion_tokens;
     let thinking = generation.still_thinking;
     Some(match generation.finish_reason {
@@ -33,7 +62,7 @@ pub(super) fn empty_answer(
             format!("no answer: after {tokens} tokens, when the answer was cut, there was no text yet; allow more `max_tokens`")
         }
         FinishReason::Deadline => {
-            let seconds = deadline.unwrap_or_default().as_secs_f64();
+            let seconds = limits.seconds();
             let phase = match generation.phase {
                 Phase::Load => "the model was still being loaded; try again, the load goes on",
                 Phase::Queue => "the call was still waiting to begin; allow more time or try again later",
@@ -66,5 +95,46 @@ pub(super) fn failure(error: &RegistryError) -> ToolOutput {
     match hint {
         Some(hint) => ToolOutput::error(format!("{error}; {hint}")),
         None => ToolOutput::error(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Usage;
+
+    #[test]
+    fn a_text_that_is_cut_ends_with_a_line_that_says_by_what_and_after_how_many_tokens() {
+        let limits = CallLimits {
+            max_tokens: 128,
+            deadline: Some(Duration::from_millis(1500)),
+        };
+        let noted = |finish_reason, completion_tokens| {
+            let generation = Generation {
+                text: "It was a dark\n".into(),
+                finish_reason,
+                phase: Phase::Generate,
+                still_thinking: false,
+                seed: 1,
+                usage: Usage {
+                    completion_tokens,
+                    ..Usage::default()
+                },
+            };
+            with_cut_note(generation, limits)
+        };
+        assert_eq!(
+            noted(FinishReason::Length, 128),
+            "It was a dark\n\n[cut after 128 tokens, its `max_tokens`; allow more of them]"
+        );
+        assert_eq!(
+            noted(FinishReason::Length, 95),
+            "It was a dark\n\n[cut after 95 tokens, when the model's context was full; shorten the text or start the server with a larger --n_ctx]"
+        );
+        assert_eq!(
+            noted(FinishReason::Deadline, 7),
+            "It was a dark\n\n[cut after 7 tokens, at its deadline of 1.5 s; allow more time]"
+        );
+        assert_eq!(noted(FinishReason::Stop, 128), "It was a dark\n");
     }
 }

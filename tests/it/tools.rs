@@ -1,0 +1,173 @@
+//! What clients are told of the tools.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::support::config::Folder;
+use crate::support::{Server, gemma, program, tiny};
+
+/// The tools of each example and of a model alone, and the server's instructions.
+fn told() -> Vec<(Vec<Value>, String)> {
+    let examples = [
+        "two-models.toml",
+        "team.toml",
+        "typed-tools/llama-mcp-server.toml",
+    ];
+    let mut servers = vec![Server::tiny(&[])];
+    servers.extend(examples.map(|example| {
+        let mut command = program();
+        command
+            .arg("--config")
+            .arg(
+                Path::new(env!("CARGO_MANIFEST_DIR"))
+                    .join("examples")
+                    .join(example),
+            )
+            .args(["--transport", "stdio", "--set=log.format=text"])
+            .env("TEAM_TOKEN", "t")
+            .env("LOG_FOLDER", std::env::temp_dir());
+        for name in ["QUICK", "THOROUGH", "CHAT", "CODER"] {
+            command.env(format!("{name}_MODEL"), tiny());
+        }
+        Server::spawn(command)
+    }));
+    let ask = |server: &mut Server| {
+        let id = server.request("initialize", json!({}));
+        let instructions = server.response(id)["result"]["instructions"].clone();
+        (list(server), instructions.as_str().unwrap().to_owned())
+    };
+    servers.iter_mut().map(ask).collect()
+}
+
+fn list(server: &mut Server) -> Vec<Value> {
+    let id = server.request("tools/list", json!({}));
+    let response = server.response(id);
+    response["result"]["tools"].as_array().unwrap().clone()
+}
+
+/// What hosts are known to refuse, or to understand each in its own way.
+const UNPORTABLE: [&str; 12] = [
+    "oneOf",
+    "anyOf",
+    "allOf",
+    "not",
+    "if",
+    "then",
+    "else",
+    "$ref",
+    "$defs",
+    "definitions",
+    "patternProperties",
+    "const",
+];
+
+/// Walks the schema: every part has a type, every array says of what, and nothing is there that some host refuses.
+fn assert_portable(schema: &Value, at: &str) {
+    let table = schema
+        .as_object()
+        .unwrap_or_else(|| panic!("{at}: no object"));
+    for key in UNPORTABLE {
+        assert!(!table.contains_key(key), "{at}: {key}");
+    }
+    let types = match &schema["type"] {
+        Value::String(one) => vec![one.as_str()],
+        Value::Array(several) => several.iter().map(|one| one.as_str().unwrap()).collect(),
+        other => panic!("{at}: the type is {other}"),
+    };
+    let known = ["string", "integer", "number", "boolean", "array", "object"];
+    assert!(
+        types.iter().all(|one| known.contains(one)),
+        "{at}: {types:?}"
+    );
+    if types.contains(&"array") {
+        assert_portable(&schema["items"], &format!("{at}[]"));
+    }
+    let properties = table.get("properties").map(|all| all.as_object().unwrap());
+    for (name, property) in properties.into_iter().flatten() {
+        assert_name(name);
+        assert_portable(property, &format!("{at}.{name}"));
+    }
+    for name in schema["required"].as_array().into_iter().flatten() {
+        let is_there = properties.is_some_and(|all| all.contains_key(name.as_str().unwrap()));
+        assert!(is_there, "{at}: {name} is required and not there");
+    }
+}
+
+fn assert_name(name: &str) {
+    let allowed = |character: char| character.is_ascii_alphanumeric() || "_-".contains(character);
+    assert!(
+        (1..=64).contains(&name.len()) && name.chars().all(allowed),
+        "{name}"
+    );
+}
+
+#[test]
+fn every_tool_is_told_as_hosts_want_it() {
+    let mut count = 0;
+    for (tools, instructions) in told() {
+        for tool in &tools {
+            let name = tool["name"].as_str().unwrap();
+            assert_name(name);
+            assert_portable(&tool["inputSchema"], name);
+            assert_eq!(tool["inputSchema"]["type"], "object");
+            assert!(tool["inputSchema"]["properties"].is_object(), "{name}");
+            if let Some(output) = tool.get("outputSchema") {
+                assert_eq!(output["type"], "object", "{name}");
+            }
+            let title = tool["title"].as_str().unwrap();
+            assert!(!title.is_empty() && !tool["description"].as_str().unwrap().is_empty());
+            assert_eq!(
+                tool["annotations"],
+                json!({"title": title, "readOnlyHint": true, "destructiveHint": false, "idempotentHint": false, "openWorldHint": false})
+            );
+            assert!(
+                instructions.contains(&format!("- `{name}`: ")),
+                "{instructions}"
+            );
+            count += 1;
+        }
+        assert!(instructions.len() < 2000, "{} bytes", instructions.len());
+    }
+    assert_eq!(count, 1 + 2 + 2 + 4);
+}
+
+#[test]
+fn hosts_are_told_how_long_an_answer_may_be() {
+    let text = format!(
+        r#"
+[defaults]
+path = '{}'
+[models.all]
+n_ctx = 0
+[models.limited]
+n_ctx = 0
+max_tokens_limit = 10000
+[models.small]
+[tools.typed]
+model = "all"
+prompt = "Sing."
+max_tokens = 20000
+"#,
+        gemma().display()
+    );
+    let folder = Folder::new("sizes", &text);
+    let mut command = program();
+    command.current_dir(&folder.0);
+    let mut server = Server::spawn(command);
+    let sizes: Vec<(String, u64)> = list(&mut server)
+        .iter()
+        .map(|tool| {
+            let most = tool["_meta"]["anthropic/maxResultSizeChars"].as_u64();
+            (tool["name"].as_str().unwrap().to_owned(), most.unwrap())
+        })
+        .collect();
+    let expected = [
+        // What the model was trained for: 32,768 tokens.
+        ("all", 262_144),
+        ("limited", 80_000),
+        ("small", 50_000),
+        ("typed", 160_000),
+    ];
+    assert_eq!(sizes, expected.map(|(name, most)| (name.to_owned(), most)));
+}
