@@ -26,6 +26,9 @@ use shelf::Shelf;
 /// step longer.
 const DEADLINE_GRACE: Duration = Duration::from_secs(3);
 
+/// Whose call a preload is: nobody's.
+const NO_CLIENT: &str = "";
+
 /// See the module.
 #[derive(Debug)]
 pub struct Registry(Arc<Shelf>);
@@ -72,7 +75,7 @@ impl Registry {
 
     /// Starts loading `model`, called `name`, so that it is ready for the first call.
     pub fn preload(&self, name: &str, model: Edition) {
-        let lease = self.0.lease(model);
+        let lease = self.0.lease(model, NO_CLIENT);
         let name = name.to_owned();
         tokio::spawn(async move {
             if let Err(refusal) = lease.worker().await {
@@ -117,7 +120,7 @@ impl Registry {
         context: &CallContext,
     ) -> Result<Generation, RegistryError> {
         let arrived = Instant::now();
-        let lease = self.0.lease(model);
+        let lease = self.0.lease(model, &context.client);
         if lease.waits() {
             context.progress.send_replace(Progress::WaitingForRoom);
         }

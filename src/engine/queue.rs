@@ -3,9 +3,7 @@
 //! A call enters when its command is read, so it has its place while its prompt is still being rendered. The head is
 //! never overtaken, also where it waits for cells and a shorter one would fit: a long prompt is not starved.
 //!
-//! One client cannot fill the queue. It may have `max_waiting` calls in it, of four times as many places for all clients; and
-//! never more than there are places left. So up to three clients may each have all of theirs, and however many there are, they
-//! leave room for who comes anew, until there are about as many clients as places. A call that was taken in is never put out.
+//! One client cannot fill it ([`crate::config::places`]), and a call that was taken in is never put out.
 
 mod rotation;
 
@@ -18,6 +16,7 @@ use super::{
     CancelReason, Conversation, EngineError, EngineErrorKind, GenerateRequest, Generation, Phase,
     Usage,
 };
+use crate::config::places::may_wait;
 
 /// A waiting call.
 #[derive(Debug)]
@@ -84,9 +83,6 @@ pub(super) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// How many clients' places there are: a few that ask as much as they may leave room for others, and memory stays bounded.
-const CLIENTS: usize = 4;
-
 /// The bounded queue.
 #[derive(Debug)]
 pub struct Queue {
@@ -111,8 +107,7 @@ impl Queue {
         let (all, own) = (self.waiting.len(), self.waiting.len_of(&call.client));
         // Those beyond the ones that start at once.
         let (all_wait, own_wait) = (all.saturating_sub(free), own.saturating_sub(free));
-        let left = (CLIENTS * self.max_waiting).saturating_sub(all_wait);
-        if all >= free && own_wait >= left.min(self.max_waiting) {
+        if all >= free && !may_wait(self.max_waiting, own_wait, all_wait) {
             let of_client = if own_wait > 0 && own_wait < all_wait {
                 format!(", {own_wait} of them this client's")
             } else {

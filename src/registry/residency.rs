@@ -18,6 +18,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::budget::overrun;
+use crate::config::places::may_wait;
 pub use slot::{Ended, Refusal};
 use slot::{Slot, State};
 
@@ -39,7 +40,7 @@ pub struct ModelTerms {
     pub pin: bool,
     /// Ended when it idled for so long.
     pub idle_ttl: Option<Duration>,
-    /// Calls that may wait for room.
+    /// Calls of one client that may wait for room.
     pub max_waiting: usize,
 }
 
@@ -76,6 +77,7 @@ pub enum Action {
 #[derive(Debug)]
 struct Waiting {
     call: CallId,
+    client: String,
     model: Edition,
     stamp: Stamp,
     since: Instant,
@@ -207,10 +209,10 @@ impl Residency {
         !self.waiting.is_empty()
     }
 
-    /// A call wants `model`, whose file is now `stamp`. It gets a worker, a refusal, or waits; then [`Self::release`] follows.
+    /// A call of a client wants `model`, whose file is now `stamp`. It gets a worker, a refusal, or waits; then [`Self::release`] follows.
     pub fn call(
         &mut self,
-        call: CallId,
+        (call, client): (CallId, &str),
         model: Edition,
         stamp: Stamp,
         free: Option<u64>,
@@ -232,12 +234,14 @@ impl Residency {
             return self.actions.push(Action::Refuse(call, refusal));
         }
         let waiting = self.waiting.iter().filter(|other| other.model == model);
-        let most = slot.terms.max_waiting;
-        if waiting.count() >= most {
-            return self.actions.push(Action::Refuse(call, Refusal::Busy(most)));
+        let own = waiting.clone().filter(|other| other.client == client);
+        let (own, all) = (own.count(), waiting.count());
+        if !may_wait(slot.terms.max_waiting, own, all) {
+            return self.actions.push(Action::Refuse(call, Refusal::Busy(all)));
         }
         self.waiting.push_back(Waiting {
             call,
+            client: client.to_owned(),
             model,
             stamp,
             since: now,

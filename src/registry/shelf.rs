@@ -161,8 +161,8 @@ impl Shelf {
         });
     }
 
-    /// A call of `model` takes its place.
-    pub(super) fn lease(self: &Arc<Self>, model: Edition) -> Lease {
+    /// A call of `client` for `model` takes its place.
+    pub(super) fn lease(self: &Arc<Self>, model: Edition, client: &str) -> Lease {
         let (answer_to, answer) = oneshot::channel();
         let now = Instant::now();
         // Most calls join a running worker. The disk is not waited for under the lock.
@@ -177,7 +177,9 @@ impl Shelf {
                 None => state.free(),
             };
             let stamp = state.learn(model, look);
-            state.residency.call(call, model, stamp, free, now);
+            state
+                .residency
+                .call((call, client), model, stamp, free, now);
             call
         });
         Lease {

@@ -66,12 +66,33 @@ fn who_waits_for_room_is_overtaken_for_some_seconds_and_not_for_ever() {
 }
 
 #[test]
+fn one_clients_waiting_calls_do_not_keep_anothers_out() {
+    let mut world = World::new(Some(1));
+    world.happen(&Event::Call(0));
+    let (busy, now) = (world.current[1], world.now);
+    let mut refusals = |client: &str, calls: std::ops::Range<CallId>| {
+        for call in calls {
+            world.machine.call((call, client), busy, 0, None, now);
+        }
+        let told = |action: &Action| match action {
+            Action::Refuse(_, refusal) => Some(refusal.to_string()),
+            _ => None,
+        };
+        let actions = world.machine.take_actions();
+        actions.iter().filter_map(told).collect::<Vec<_>>()
+    };
+    let told = "the model is busy: 100 calls wait for other models to make room; try again later";
+    assert_eq!(refusals("many", 100..202), [told, told]);
+    assert_eq!(refusals("few", 300..301), [""; 0]);
+}
+
+#[test]
 fn a_failed_load_is_not_tried_again_at_once_and_after_three_deaths_not_until_the_file_changes() {
     let mut world = World::new(None);
     let refusal = |world: &mut World, stamp: Stamp| {
         world
             .machine
-            .call(999, world.current[0], stamp, None, world.now);
+            .call((999, "one"), world.current[0], stamp, None, world.now);
         let actions = world.machine.take_actions();
         match &actions[..] {
             [Action::Refuse(999, refusal)] => refusal.to_string(),
@@ -99,7 +120,7 @@ fn a_failed_load_is_not_tried_again_at_once_and_after_three_deaths_not_until_the
     let changed = 1;
     world
         .machine
-        .call(1000, world.current[0], changed, None, world.now);
+        .call((1000, "one"), world.current[0], changed, None, world.now);
     assert!(matches!(
         world.machine.take_actions()[..],
         [Action::Start(..), Action::Grant(1000, _)]
