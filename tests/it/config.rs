@@ -200,7 +200,10 @@ tool = false
         .collect();
     assert_eq!(names, ["capitals", "shout"]);
     let description = tools[0]["description"].as_str().unwrap();
-    assert!(description.starts_with("Knows capitals.\n\n"), "{description}");
+    assert!(
+        description.starts_with("Knows capitals.\n\n"),
+        "{description}"
+    );
     assert_eq!(
         tools[1]["inputSchema"]["properties"]["max_tokens"]["maximum"],
         5

@@ -160,7 +160,11 @@ fn a_model_that_is_loaded_another_way_serves_its_calls_to_the_end_and_new_ones_g
     server.wait_for_progress(song, |message| message.starts_with("la la"));
     let former = children_of(server.child.id())[0];
     let path = folder.0.join("llama-mcp-server.toml");
-    fs::write(&path, file("a", "n_ctx = 2048\nmax_tokens = 3\ncut_note = false")).unwrap();
+    fs::write(
+        &path,
+        file("a", "n_ctx = 2048\nmax_tokens = 3\ncut_note = false"),
+    )
+    .unwrap();
     server.wait_for_log("model a: restart (n_ctx), live (cut_note, max_tokens)");
     let id = server.call_tool("a", json!({"text": FRANCE}));
     // The new settings, by the new process, beside the old one.
@@ -180,7 +184,11 @@ fn what_is_live_does_not_touch_the_models_process() {
     assert_eq!(server.result(id).text, PARIS);
     let worker = children_of(server.child.id());
     let path = folder.0.join("llama-mcp-server.toml");
-    fs::write(&path, file("a", "max_tokens = 3\ncut_note = false\npin = true")).unwrap();
+    fs::write(
+        &path,
+        file("a", "max_tokens = 3\ncut_note = false\npin = true"),
+    )
+    .unwrap();
     server.wait_for_log("model a: live (cut_note, max_tokens, pin)");
     let id = server.call_tool("a", json!({"text": FRANCE}));
     assert_eq!(server.result(id).text, "The capital of");
