@@ -1,6 +1,6 @@
 //! The worker's side: commands from stdin → engine → events to stdout.
 //!
-//! The main thread reads the first command itself, and restricts itself by it before it starts another ([`sandbox::enter`]).
+//! The main thread reads the first command itself, and restricts itself by it before it starts another (`sandbox::enter`).
 //!
 //! Threads: the main one owns queue, scheduler, model and context; one reads stdin; one loads the model and ends; one
 //! renders and tokenises prompts, so that a long text never holds up a running stream. All speak to the main thread
