@@ -148,6 +148,7 @@ impl TypedTool {
                 "required": required,
                 "additionalProperties": false,
             }),
+            max_chars: self.answering.max_chars(config.defaults.max_tokens),
             output_schema: config.answer.as_ref().map(|answer| answer.written.clone()),
         }
     }

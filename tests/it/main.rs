@@ -11,9 +11,9 @@ mod chat; // answers of a tiny model that are known to the letter
 mod cli; // flags, help, exit codes
 mod config; // the file: layers, texts, tools, reference, examples
 mod config_problems; // what is wrong with it, and how that is told
+mod fairness; // one client beside another
 #[cfg(target_os = "linux")]
 mod faults; // killed processes, changed files, a full disk
-mod fairness; // one client beside another
 mod guard; // what HTTP refuses
 mod http; // MCP over HTTP: sessions, streams, disconnects, the end
 mod http_start; // how it starts: address, token

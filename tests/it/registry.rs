@@ -124,11 +124,17 @@ fn a_model_file_that_was_replaced_is_picked_up_at_the_next_load() {
     std::fs::write(&model.0, b"GGUF").unwrap();
     let id = server.call_tool("a", json!({"text": FRANCE}));
     let refused = server.result(id).text;
-    assert!(refused.contains("is truncated: it has 4 bytes"), "{refused}");
+    assert!(
+        refused.contains("is truncated: it has 4 bytes"),
+        "{refused}"
+    );
     // How long the pauses are is the state machine's matter.
     let id = server.call_tool("a", json!({"text": FRANCE}));
     let refused = server.result(id).text;
-    assert!(refused.contains("is truncated: it has 4 bytes"), "{refused}");
+    assert!(
+        refused.contains("is truncated: it has 4 bytes"),
+        "{refused}"
+    );
     // Another file is another matter.
     std::fs::copy(tiny(), &model.0).unwrap();
     assert_eq!(ask(&mut server, "a"), PARIS);
