@@ -163,7 +163,11 @@ impl Endpoint {
             place: (!listens).then_some(place),
             session,
         };
-        let accepts = if listens { Accepts::Stream } else { accepts };
+        let accepts = match accepts {
+            // It reads events, which was asked above.
+            Accepts::Json if listens => Accepts::Both,
+            accepts => accepts,
+        };
         let session_header = held
             .session
             .as_ref()
