@@ -1,8 +1,8 @@
 //! JSON Schemas of answers: what can be enforced while an answer is written, and what is refused.
 //!
-//! The grammar ([`crate::engine::grammar`]) ignores what it does not know, so the keywords are listed here ([`walk`]), and all
+//! The grammar ([`crate::engine::grammar`]) ignores what it does not know, so the keywords are listed here (`walk`), and all
 //! others are refused with their place. What is let through comes out narrower than it went in, never wider: objects are
-//! closed, strings and arrays get an end, numbers are those of a double with a bounded fraction ([`number`]), since a small
+//! closed, strings and arrays get an end, numbers are those of a double with a bounded fraction (`number`), since a small
 //! model that may go on for ever does. References are put in place of their names.
 
 mod number;

@@ -1,7 +1,7 @@
 //! MCP over Streamable HTTP, of both eras: with sessions (2025-11-25 `basic/transports` and its predecessors), and without
 //! (2026-07-28 `basic/transports/streamable-http`).
 //!
-//! Here are the listener and its end; [`connection`] is one client's, [`endpoint`] serves a request, [`exchange`] answers one,
+//! Here are the listener and its end; `connection` is one client's, [`endpoint`] serves a request, [`exchange`] answers one,
 //! [`sessions`] is the table, [`allowance`] counts, [`headers`] are read, [`held`] is given back, and [`super::guard`] refuses. A request lives in the task of its connection, so a client that goes away drops
 //! it, which cancels the call. One that sends bytes behind its request, and then goes, is only noticed when an event is
 //! written to it: hyper does not read on before it has answered.

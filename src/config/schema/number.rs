@@ -9,7 +9,7 @@ use serde_json::{Map, Number, Value, json};
 use super::{SchemaFault, fault};
 use crate::config::whole::whole;
 
-/// Digits after the point: as many as the grammar's arithmetic of 32 bits counts (see [`Step`]).
+/// Digits after the point: as many as the grammar's arithmetic of 32 bits counts (see `Step`).
 pub const MAX_FRACTION: u32 = 8;
 
 /// Units in 1.
