@@ -8,7 +8,7 @@ pub mod memory;
 mod reader;
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 
 pub use error::GgufError;
@@ -52,7 +52,22 @@ pub struct Header {
 /// # Errors
 /// What is wrong with the file, see [`GgufError`].
 pub fn read_header(path: &Path) -> Result<Header, GgufError> {
-    let contents = read_contents(path)?;
+    let (file, size) = open(path)?;
+    let mut header = parse_header(file, size, path)?;
+    for part in &header.other_parts {
+        let bytes = read_contents(part)?.tensor_bytes;
+        header.weight_bytes = header.weight_bytes.saturating_add(bytes);
+    }
+    Ok(header)
+}
+
+/// Reads a header from `source`, which has `size` bytes and is called `path`. Of a split model the weights are those of this
+/// part.
+///
+/// # Errors
+/// As [`read_header`].
+pub fn parse_header(source: impl Read + Seek, size: u64, path: &Path) -> Result<Header, GgufError> {
+    let contents = parse_contents(source, size, path)?;
     // Later parts of a split file have no header of a model.
     let other_parts = other_parts(path, &contents)?;
     if contents.text("general.type") == Some("adapter") {
@@ -60,10 +75,6 @@ pub fn read_header(path: &Path) -> Result<Header, GgufError> {
     }
     let mut header = Header::of(&contents).map_err(|fault| told(path, fault))?;
     header.other_parts = other_parts;
-    for part in &header.other_parts {
-        let bytes = read_contents(part)?.tensor_bytes;
-        header.weight_bytes = header.weight_bytes.saturating_add(bytes);
-    }
     Ok(header)
 }
 
@@ -90,6 +101,12 @@ pub fn read_adapter(path: &Path, architecture: &str) -> Result<u64, GgufError> {
 }
 
 fn read_contents(path: &Path) -> Result<Contents, GgufError> {
+    let (file, size) = open(path)?;
+    parse_contents(file, size, path)
+}
+
+/// The file at `path`, and its size.
+fn open(path: &Path) -> Result<(File, u64), GgufError> {
     let unreadable = |source| told(path, Fault::Io(source));
     let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => GgufError::Missing(path.into()),
@@ -99,8 +116,11 @@ fn read_contents(path: &Path) -> Result<Contents, GgufError> {
         return Err(GgufError::NotAFile(path.into()));
     }
     let file = File::open(path).map_err(unreadable)?;
-    let size = metadata.len();
-    Reader::new(file, size)
+    Ok((file, metadata.len()))
+}
+
+fn parse_contents(source: impl Read + Seek, size: u64, path: &Path) -> Result<Contents, GgufError> {
+    Reader::new(source, size)
         .contents()
         .map_err(|fault| match fault {
             Fault::Truncated(needed) => GgufError::Truncated {

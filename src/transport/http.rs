@@ -10,7 +10,7 @@
 //! with an answer, and what asks for nothing, or has not finished asking, is closed.
 
 pub mod allowance;
-mod connection;
+pub mod connection;
 pub mod endpoint;
 pub mod exchange;
 pub mod headers;
@@ -92,8 +92,7 @@ pub async fn serve(
         listener.local_addr()?
     );
     process::raise_file_limit();
-    let endpoint = Endpoint::new(Arc::clone(&dispatcher), live.clone(), ending.clone());
-    let service = TowerToHyperService::new(router(endpoint, live.clone()));
+    let service = service(Arc::clone(&dispatcher), live.clone(), ending.clone());
     let connections = TaskTracker::new();
     let requests = TaskTracker::new();
     let places = Arc::new(Semaphore::new(config.limits.max_connections));
@@ -104,6 +103,9 @@ pub async fn serve(
             let (service, requests) = (service.clone(), requests.clone());
             let (live, drain) = (live.clone(), ending.drain.clone());
             connections.spawn(async move {
+                if let Err(error) = connection::set_options(&stream) {
+                    tracing::debug!(%client, %error, "a connection has no options");
+                }
                 connection::converse(stream, client, service, requests, live, drain).await;
                 drop(place);
             });
@@ -137,6 +139,12 @@ pub async fn serve(
     connections.close();
     drop(tokio::time::timeout(LAST_BYTES, connections.wait()).await);
     Ok(())
+}
+
+/// What serves the requests of all connections, by the rules that are `live`.
+pub fn service(dispatcher: Arc<Dispatcher>, live: Live, ending: Ending) -> connection::Service {
+    let endpoint = Endpoint::new(dispatcher, live.clone(), ending);
+    TowerToHyperService::new(router(endpoint, live))
 }
 
 fn router(endpoint: Endpoint, live: Live) -> Router {

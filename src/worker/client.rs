@@ -4,10 +4,10 @@
 //! ends the worker. The task never waits for a client: progress goes into a `watch` channel, where the newest state
 //! replaces the older one.
 
+pub mod calls;
 mod process;
 mod progress;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,14 +15,15 @@ use tokio::io::BufReader;
 use tokio::process::ChildStdout;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use calls::{Call, Calls, News};
 use process::Process;
 pub use process::{Launcher, WorkerEnvironment};
 pub use progress::Progress;
 
-use super::{Command, Event, WIRE_VERSION};
+use super::{Command, Ready, WIRE_VERSION};
 use crate::config::LoadSettings;
 use crate::config::units::human;
-use crate::engine::{CancelReason, EngineError, GenerateRequest, Generation, Update};
+use crate::engine::{CancelReason, EngineError, GenerateRequest, Generation};
 
 /// A call that has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -77,14 +78,6 @@ enum ToTask {
     Stop,
 }
 
-#[derive(Debug)]
-struct Call {
-    progress: watch::Sender<Progress>,
-    done: oneshot::Sender<Result<Generation, CallError>>,
-    /// Its sequence or its prompt may be what the worker dies of.
-    begun: bool,
-}
-
 impl Worker {
     /// Starts a worker for `model`, called `name` in logs. Returns at once; what goes wrong is told to every call, and what
     /// becomes of it to `life`.
@@ -129,11 +122,7 @@ impl Worker {
     ) -> RunningCall {
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         let (done, result) = oneshot::channel();
-        let call = Call {
-            progress,
-            done,
-            begun: false,
-        };
+        let call = Call::new(progress, done);
         // A task that has ended drops `done`, which the receiver takes for the worker's end.
         drop(
             self.to_task
@@ -192,9 +181,7 @@ impl Drop for RunningCall {
 struct Task {
     name: String,
     process: Process,
-    calls: HashMap<u64, Call>,
-    /// The last percent; none once the model is loaded.
-    loading: Option<u8>,
+    calls: Calls,
     /// The most bytes that the process was seen to take.
     memory: u64,
     life: Box<dyn Fn(Life) + Send>,
@@ -222,8 +209,7 @@ impl Task {
         let mut task = Self {
             name,
             process,
-            calls: HashMap::new(),
-            loading: Some(0),
+            calls: Calls::default(),
             memory: 0,
             life,
         };
@@ -237,7 +223,7 @@ impl Task {
                 return (task.life)(Life::Gone);
             }
             End::Stopped => {
-                task.fail_all(&CallError::Stopped);
+                task.calls.fail_all(&CallError::Stopped);
                 refuse_all(inbox, &CallError::Stopped).await;
                 (task.life)(Life::Ending(None));
                 task.process.end().await;
@@ -261,7 +247,9 @@ impl Task {
             }
             End::Died => {
                 let reason = task.process.reason().await;
-                (task.life)(Life::Ending(task.loading.map(|_| (reason.clone(), true))));
+                (task.life)(Life::Ending(
+                    task.calls.is_loading().then(|| (reason.clone(), true)),
+                ));
                 CallError::Died {
                     reason,
                     begun: false,
@@ -270,7 +258,7 @@ impl Task {
         };
         (task.life)(Life::Gone);
         tracing::error!(model = task.name, "{failure}");
-        task.fail_all(&failure);
+        task.calls.fail_all(&failure);
         refuse_all(inbox, &failure).await;
     }
 
@@ -284,15 +272,12 @@ impl Task {
             tokio::select! {
                 message = inbox.recv() => match message {
                     Some(ToTask::Generate(id, call, client, request)) => {
-                        if let Some(percent) = self.loading {
-                            call.progress.send_replace(Progress::Loading(percent));
-                        }
                         self.calls.insert(id, call);
                         let request = *request;
                         self.process.send(&Command::Generate { id, client, request });
                     }
                     Some(ToTask::Cancel(id, reason)) => {
-                        if reason == CancelReason::Cancelled && self.calls.remove(&id).is_none() {
+                        if reason == CancelReason::Cancelled && !self.calls.forget(id) {
                             continue;
                         }
                         self.process.send(&Command::Cancel { id, reason });
@@ -301,12 +286,14 @@ impl Task {
                     None => return End::Unused,
                 },
                 line = lines.next() => match line {
-                    Some(line) => match serde_json::from_str(&line) {
-                        Ok(Event::LoadFailed(error)) => return End::LoadFailed(error),
-                        Ok(Event::Hello { version }) if version != WIRE_VERSION => return End::OtherVersion(version),
-                        Ok(event) => self.take(event),
-                        // What else may come out of that process is no event.
-                        Err(_) => {
+                    Some(line) => match self.calls.take(&line) {
+                        News::Nothing => {}
+                        News::Ready(ready) => self.loaded(&ready),
+                        News::Ended => self.measure(),
+                        News::Stats(stats) => tracing::info!(model = self.name, ?stats, "statistics"),
+                        News::LoadFailed(error) => return End::LoadFailed(error),
+                        News::OtherVersion(version) => return End::OtherVersion(version),
+                        News::NoEvent => {
                             crate::telemetry::relay(&self.name, &line);
                         }
                     },
@@ -316,76 +303,23 @@ impl Task {
         }
     }
 
-    fn take(&mut self, event: Event) {
-        match event {
-            Event::Hello { .. } | Event::LoadFailed(_) => {}
-            Event::Loading(percent) => {
-                self.loading = Some(percent);
-                for call in self.calls.values() {
-                    call.progress.send_replace(Progress::Loading(percent));
-                }
-            }
-            Event::Ready(ready) => {
-                self.loading = None;
-                (self.life)(Life::Loaded);
-                self.measure();
-                tracing::info!(
-                    model = self.name,
-                    load_ms = ready.load_ms,
-                    n_ctx = ready.n_ctx,
-                    kv_cells = ready.kv_cells,
-                    memory = human(self.memory),
-                    "model loaded"
-                );
-            }
-            Event::Stats(stats) => tracing::info!(model = self.name, ?stats, "statistics"),
-            Event::Call { id, update } => self.update(id, update),
-        }
-    }
-
-    fn update(&mut self, id: u64, update: Update) {
-        match update {
-            Update::Done(generation) => self.finish(id, Ok(generation)),
-            Update::Failed(error) => self.finish(id, Err(CallError::Engine(error))),
-            news => {
-                // A call that was cancelled is not in the table any more.
-                if let Some(call) = self.calls.get_mut(&id) {
-                    match news {
-                        Update::Preparing(begun) => call.begun = begun,
-                        Update::Admitted => call.begun = true,
-                        _ => {}
-                    }
-                    call.progress.send_modify(|progress| progress.take(news));
-                }
-            }
-        }
+    fn loaded(&mut self, ready: &Ready) {
+        (self.life)(Life::Loaded);
+        self.measure();
+        tracing::info!(
+            model = self.name,
+            load_ms = ready.load_ms,
+            n_ctx = ready.n_ctx,
+            kv_cells = ready.kv_cells,
+            memory = human(self.memory),
+            "model loaded"
+        );
     }
 
     fn measure(&mut self) {
         if let Some(memory) = self.process.memory().filter(|memory| *memory > self.memory) {
             self.memory = memory;
             (self.life)(Life::Measured(memory));
-        }
-    }
-
-    fn finish(&mut self, id: u64, result: Result<Generation, CallError>) {
-        if let Some(call) = self.calls.remove(&id) {
-            // One that does not wait any more has been dropped just now.
-            drop(call.done.send(result));
-            self.measure();
-        }
-    }
-
-    fn fail_all(&mut self, failure: &CallError) {
-        for (_, call) in self.calls.drain() {
-            let failure = match failure {
-                CallError::Died { reason, .. } => CallError::Died {
-                    reason: reason.clone(),
-                    begun: call.begun,
-                },
-                other => other.clone(),
-            };
-            drop(call.done.send(Err(failure)));
         }
     }
 }
@@ -408,7 +342,7 @@ async fn refuse_all(mut inbox: mpsc::UnboundedReceiver<ToTask>, failure: &CallEr
     inbox.close();
     while let Some(message) = inbox.recv().await {
         if let ToTask::Generate(_, call, ..) = message {
-            drop(call.done.send(Err(failure.clone())));
+            call.fail(failure.clone());
         }
     }
 }

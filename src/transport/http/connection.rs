@@ -48,7 +48,7 @@ const UNANSWERED: Duration = Duration::from_mins(1);
 const TURNED_AWAY: Duration = Duration::from_secs(1);
 
 /// What serves the requests of all connections.
-pub(super) type Service = TowerToHyperService<Router>;
+pub type Service = TowerToHyperService<Router>;
 
 /// What a connection does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,10 +112,10 @@ impl Progress {
     }
 }
 
-/// A socket whose reads are noticed.
-struct Watched(TcpStream, Progress);
+/// A stream whose reads are noticed.
+struct Watched<S>(S, Progress);
 
-impl AsyncRead for Watched {
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -130,7 +130,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -161,24 +161,22 @@ impl AsyncWrite for Watched {
 }
 
 /// Serves the requests of one connection, one after the other, each among `requests` until its response is written.
-pub(super) async fn converse(
-    stream: TcpStream,
+pub async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     client: SocketAddr,
     service: Service,
     requests: TaskTracker,
     live: Live,
     drain: CancellationToken,
 ) {
-    // Without them progress comes late, and a client that is gone stays unnoticed: no reason to refuse it.
-    if let Err(error) = set_options(&stream) {
-        tracing::debug!(%client, %error, "a connection has no options");
-    }
     // Who connects is about to ask.
     let progress = Progress(Arc::new(watch::Sender::new((Phase::Head, Instant::now()))));
     let connection = http1::Builder::new()
         // The time is kept here.
         .header_read_timeout(None)
         .max_buf_size(MAX_HEADER_BYTES)
+        // The buffer's size alone lets one through that comes at once.
+        .max_header_size(MAX_HEADER_BYTES)
         .serve_connection(
             TokioIo::new(Watched(stream, progress.clone())),
             counted(service, client, requests, progress.clone()),
@@ -200,7 +198,11 @@ pub(super) async fn converse(
     }
 }
 
-fn set_options(stream: &TcpStream) -> io::Result<()> {
+/// Sets what a client's socket needs: news without delay, and a sign where its machine is gone.
+///
+/// # Errors
+/// Those of the system; progress comes late then, and a client that is gone stays unnoticed.
+pub(super) fn set_options(stream: &TcpStream) -> io::Result<()> {
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE_AFTER)
         .with_interval(KEEPALIVE_INTERVAL);
