@@ -11,6 +11,7 @@ mod chat; // answers of a tiny model that are known to the letter
 mod cli; // flags, help, exit codes
 mod config; // the file: layers, texts, tools, reference, examples
 mod config_problems; // what is wrong with it, and how that is told
+mod corpus; // what the fuzzer found
 mod fairness; // one client beside another
 #[cfg(target_os = "linux")]
 mod faults; // killed processes, changed files, a full disk

@@ -1,0 +1,305 @@
+//! What comes from outside, and the functions that take it: one for each target of the fuzzer. The server's own tests replay
+//! the corpus through them.
+//!
+//! None may panic, hang or take memory without end, whatever the bytes are; what else holds of every input is asserted.
+
+use std::io::Cursor;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use llama_mcp_server::check;
+use llama_mcp_server::config::diff::ConfigDiff;
+use llama_mcp_server::config::http::{HttpConfig, HttpLimits};
+use llama_mcp_server::config::reference;
+use llama_mcp_server::config::token::{BearerToken, TokenConfig};
+use llama_mcp_server::config::{FILE_NAME, Overrides, Surroundings};
+use llama_mcp_server::engine::template;
+use llama_mcp_server::gguf::memory::Run;
+use llama_mcp_server::gguf::parse_header;
+use llama_mcp_server::mcp::caller::{Access, Caller, ConnectionId, Peer};
+use llama_mcp_server::mcp::dispatcher::Dispatcher;
+use llama_mcp_server::mcp::era::{Era, RoutingHeaders};
+use llama_mcp_server::mcp::jsonrpc::{Message, Outgoing};
+use llama_mcp_server::telemetry;
+use llama_mcp_server::tools::Catalog;
+use llama_mcp_server::transport::http::{Ending, connection, service};
+use llama_mcp_server::worker::client::calls::{Call, Calls, News};
+use llama_mcp_server::worker::{Command, Event};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+
+/// A target: its name, which is also that of its corpus, and its function.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const TARGETS: [Target; 5] = [
+    ("message", message),
+    ("http", http),
+    ("config", config),
+    ("header", header),
+    ("worker", worker),
+];
+
+/// Longer than any time of [`HttpConfig`] below; the clock is made to run ahead.
+const END: Duration = Duration::from_secs(120);
+
+/// A line of stdin, or the body of a request: read, told apart by era, and answered by a server without tools.
+pub fn message(bytes: &[u8]) {
+    let answer = match Message::parse(bytes) {
+        Err(invalid) => Some(invalid.into()),
+        Ok(message) => {
+            if let Message::Request(request) = &message {
+                let name = request.params.get("name").and_then(Value::as_str);
+                let headers = RoutingHeaders {
+                    revision: Some("2026-07-28".into()),
+                    method: Some(request.method.clone()),
+                    name: name.map(str::to_owned),
+                };
+                drop(Era::of(request, Some(&headers)));
+                drop(Era::of(request, Some(&RoutingHeaders::default())));
+            }
+            dispatched(message)
+        }
+    };
+    if let Some(answer) = answer {
+        let line = answer.to_json();
+        assert!(!line.contains('\n'), "an answer is one line: {line}");
+        serde_json::from_str::<Value>(&line).expect("an answer is JSON");
+    }
+}
+
+fn dispatched(message: Message) -> Option<Outgoing> {
+    let era = match &message {
+        Message::Request(request) => match Era::of(request, None) {
+            Ok(era) => era,
+            Err(error) => return Some(Outgoing::Error(Some(request.id.clone()), error)),
+        },
+        _ => Era::Legacy,
+    };
+    let caller = Caller {
+        connection: ConnectionId("fuzz".into()),
+        client: "fuzz".into(),
+        access: Access::default(),
+    };
+    let dispatcher = Arc::new(Dispatcher::new(Catalog::default()));
+    runtime().block_on(async {
+        let answer = dispatcher.dispatch(&caller, era, message, Arc::new(Silent));
+        // A subscription has no end of its own.
+        timeout(END, answer).await.ok().flatten()
+    })
+}
+
+struct Silent;
+
+impl Peer for Silent {
+    fn notify(&self, _: Outgoing) -> bool {
+        true
+    }
+}
+
+/// One whose clock runs ahead whenever nothing else is to be done.
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without input and output needs nothing of the system")
+}
+
+/// What a client sends over one connection of HTTP. The first byte chooses: 1 demands the token `secret`, 2 sends in small
+/// pieces, 4 ends what is sent, as a client does that goes away.
+pub fn http(bytes: &[u8]) {
+    let Some((chosen, sent)) = bytes.split_first() else {
+        return;
+    };
+    let chosen = chosen.wrapping_sub(b'0');
+    let answer = runtime().block_on(answer(sent, chosen));
+    if !answer.is_empty() {
+        let status = answer.get(..12).unwrap_or(&answer);
+        assert!(status.starts_with(b"HTTP/1."), "{}", status.escape_ascii());
+        assert!(!status.ends_with(b"500"), "nothing here is our fault");
+    }
+}
+
+/// All that the server answers to what was `sent`.
+async fn answer(sent: &[u8], chosen: u8) -> Vec<u8> {
+    let config = http_config(chosen & 1 != 0);
+    let (_rules, live) = watch::channel(Arc::new(config));
+    let ending = Ending::default();
+    let dispatcher = Arc::new(Dispatcher::new(Catalog::default()));
+    let service = service(dispatcher, live.clone(), ending.clone());
+    // As much as a socket may hold of what nobody reads yet.
+    let (ours, theirs) = tokio::io::duplex(1 << 16);
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+    let served = connection::converse(
+        ours,
+        address,
+        service,
+        TaskTracker::new(),
+        live,
+        ending.drain.clone(),
+    );
+    let (mut reading, mut writing) = tokio::io::split(theirs);
+    let mut answer = Vec::new();
+    let step = if chosen & 2 == 0 {
+        sent.len().max(1)
+    } else {
+        7
+    };
+    let written = async {
+        for piece in sent.chunks(step) {
+            if writing.write_all(piece).await.is_err() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        if chosen & 4 != 0 {
+            // A server that has closed already does not mind.
+            drop(writing.shutdown().await);
+        }
+    };
+    let read = reading.read_to_end(&mut answer);
+    drop(timeout(END, async { tokio::join!(served, written, read) }).await);
+    answer
+}
+
+fn http_config(has_token: bool) -> HttpConfig {
+    let token = TokenConfig {
+        name: "fuzz".into(),
+        token: BearerToken::parse("secret").expect("it is printable"),
+        tools: None,
+        max_calls: Some(1),
+        calls_per_minute: Some(2),
+    };
+    HttpConfig {
+        host: "127.0.0.1".into(),
+        addresses: vec![(Ipv4Addr::LOCALHOST, 1).into()],
+        tokens: has_token.then(|| Arc::new(token)).into_iter().collect(),
+        allowed_hosts: Vec::new(),
+        allowed_origins: Vec::new(),
+        cors: true,
+        drain_time: Duration::from_secs(1),
+        limits: HttpLimits {
+            max_connections: 1,
+            max_sessions: 2,
+            max_calls: 2,
+            // Little, so that the limit is met.
+            max_body: 1024,
+            header_time: Duration::from_secs(30),
+            body_time: Duration::from_secs(30),
+            idle_time: Duration::from_secs(75),
+        },
+    }
+}
+
+/// A folder with a model, an adapter and a text, which a configuration may name; files elsewhere are read at most. It is there
+/// when the first configuration has been taken.
+pub static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
+    let folder = std::env::temp_dir().join(format!("llama-mcp-fuzz-{}", std::process::id()));
+    // The manifest is the fuzzer's or, in the tests, the server's.
+    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let models = above
+        .map(|folder| folder.join("tests/models"))
+        .find(|models| models.exists())
+        .expect("the models are in the repository");
+    std::fs::create_dir_all(&folder).expect("the temporary folder can be written");
+    for (from, to) in [
+        ("tiny-crab-chat.Q8_0.gguf", "crab.gguf"),
+        ("tiny-crab-lora.gguf", "lora.gguf"),
+    ] {
+        std::fs::copy(models.join(from), folder.join(to)).expect("the models are there");
+    }
+    std::fs::write(folder.join("note.txt"), "a note\n").expect("the folder is ours");
+    folder
+});
+
+/// The text of a configuration, loaded as at a start and told as by `config show` and `config diff`. The host is not taken from
+/// it: looking a name up would leave the machine.
+pub fn config(bytes: &[u8]) {
+    let path = FOLDER.join(FILE_NAME);
+    std::fs::write(&path, bytes).expect("the folder is ours");
+    let typed = Overrides {
+        config: Some(path),
+        flags: vec![("host".into(), "127.0.0.1".into())],
+        ..Overrides::default()
+    };
+    let around = Surroundings {
+        cpus: 2,
+        variables: [("NAME", "crab"), ("EMPTY", "")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
+        folders: Vec::new(),
+    };
+    match check::load(&typed, &around) {
+        Err(error) => drop(error.to_string()),
+        Ok(checked) => {
+            drop(reference::effective(&checked.layers, true));
+            let diff = ConfigDiff::between(&checked.config, &checked.config);
+            assert!(diff.lines().is_empty(), "nothing differs from itself");
+        }
+    }
+}
+
+/// A model's file, as the server reads it before a worker does: its header, what it will take, and its template.
+pub fn header(bytes: &[u8]) {
+    let path = Path::new("model-00001-of-00002.gguf");
+    let Ok(header) = parse_header(Cursor::new(bytes), bytes.len() as u64, path) else {
+        return;
+    };
+    assert!(
+        header.n_head_kv.len() <= 4096 && header.other_parts.len() < 1 << 16,
+        "no more is kept than any model has"
+    );
+    for (parallel, is_pool, has_flash_attention) in [(1, true, true), (64, false, false)] {
+        let run = Run {
+            parallel,
+            kv_cells: 1 << 20,
+            n_ubatch: 512,
+            key_bytes_of_32: 64,
+            value_bytes_of_32: 34,
+            is_pool,
+            has_flash_attention,
+        };
+        let estimate = header.estimate(run);
+        assert!(estimate.total() >= estimate.weights);
+        header.bytes_per_cell(run);
+        header.score_bytes_per_cell(run);
+    }
+    if let Some(source) = &header.chat_template {
+        drop(template::check(source));
+    }
+}
+
+/// Lines of a worker's output, for a server that waits for three calls.
+pub fn worker(bytes: &[u8]) {
+    let mut calls = Calls::default();
+    let waiting: Vec<_> = (1..=3)
+        .map(|id| {
+            let (progress, news) = watch::channel(Default::default());
+            let (done, result) = oneshot::channel();
+            calls.insert(id, Call::new(progress, done));
+            (news, result)
+        })
+        .collect();
+    for line in String::from_utf8_lossy(bytes).lines() {
+        drop(serde_json::from_str::<Command>(line));
+        if let Ok(event) = serde_json::from_str::<Event>(line) {
+            let sent = serde_json::to_string(&event).expect("an event has only string keys");
+            let read: Event = serde_json::from_str(&sent).expect("what is written can be read");
+            assert_eq!(read, event);
+        }
+        if calls.take(line) == News::NoEvent {
+            telemetry::relay("fuzz", line);
+        }
+    }
+    drop(calls);
+    for (_, mut result) in waiting {
+        // An end, or none: at most one came.
+        drop(result.try_recv());
+    }
+}
