@@ -175,19 +175,22 @@ fn host_of(authority: &Authority) -> Option<Host> {
 /// # Errors
 /// 415 where it is no JSON, 413 where it says that it is too large.
 pub fn check_body(headers: &HeaderMap, max_body: usize) -> Result<(), Refusal> {
-    let media_type = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .map(|value| value.split(';').next().unwrap_or_default().trim());
-    if !media_type.is_some_and(|media_type| media_type.eq_ignore_ascii_case("application/json")) {
+    let is_json = |value: &HeaderValue| {
+        let media_type = value.to_str().unwrap_or_default().split(';').next();
+        media_type.is_some_and(|text| text.trim().eq_ignore_ascii_case("application/json"))
+    };
+    // One that stands there twice says two things.
+    let mut media_types = headers.get_all(CONTENT_TYPE).iter();
+    if !media_types.next().is_some_and(is_json) || media_types.next().is_some() {
         return Err(Refusal::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "a message is sent with `Content-Type: application/json`",
         ));
     }
-    if headers
-        .get(CONTENT_ENCODING)
-        .is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    if !headers
+        .get_all(CONTENT_ENCODING)
+        .iter()
+        .all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
     {
         return Err(Refusal::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,

@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::mcp::caller::{Access, Caller, ConnectionId, Peer};
 use crate::mcp::dispatcher::Dispatcher;
 use crate::mcp::era::Era;
-use crate::mcp::jsonrpc::{ErrorObject, INVALID_REQUEST, Invalid, Message, Outgoing};
+use crate::mcp::jsonrpc::{ErrorObject, INVALID_REQUEST, Invalid, Message, Outgoing, Request};
 use crate::process::{self, ProtocolOutput};
 
 /// The longest line: as in other MCP servers, room for a prompt of millions of words.
@@ -91,11 +91,18 @@ pub async fn serve(
             Ok((Message::Request(request), Era::Legacy)) => request.method != "initialize",
             _ => false,
         };
+        let takes_place = !is_news && !parsed.as_ref().is_ok_and(listens);
         let peer = Arc::new(StdioPeer(outgoing.clone()));
         let answer = parsed.map(|(message, era)| dispatcher.dispatch(&caller, era, message, peer));
-        let place = Arc::clone(&places).acquire_owned();
+        let place = async {
+            if takes_place {
+                Some(Arc::clone(&places).acquire_owned().await)
+            } else {
+                None
+            }
+        };
         let (outgoing, ended) = (outgoing.clone(), stop.clone());
-        let Some(Ok(place)) = stop.run_until_cancelled(place).await else {
+        let Some(place) = stop.run_until_cancelled(place).await else {
             break;
         };
         let mut answer = Box::pin(async {
@@ -183,6 +190,13 @@ fn with_era(message: Message) -> Result<(Message, Era), Invalid> {
         Message::Notification(_) | Message::Response => Era::Legacy,
     };
     Ok((message, era))
+}
+
+/// Whether a message opens a subscription. That takes no place: it may stay open for days, and with every place taken the
+/// cancels that end it were not read.
+fn listens((message, era): &(Message, Era)) -> bool {
+    let is_listen = |request: &Request| request.method == "subscriptions/listen";
+    *era == Era::Modern && matches!(message, Message::Request(request) if is_listen(request))
 }
 
 enum Line {

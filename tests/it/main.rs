@@ -16,6 +16,7 @@ mod fairness; // one client beside another
 #[cfg(target_os = "linux")]
 mod faults; // killed processes, changed files, a full disk
 mod guard; // what HTTP refuses
+mod hostile; // requests that are meant to confuse
 mod http; // MCP over HTTP: sessions, streams, disconnects, the end
 mod http_start; // how it starts: address, token
 mod layers; // who may import whom

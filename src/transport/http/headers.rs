@@ -75,15 +75,23 @@ fn unreadable(message: String) -> ErrorObject {
 /// The session that a request names.
 ///
 /// # Errors
-/// 400 where it names none, 404 where no session can be called so.
+/// 400 where it names none or two, 404 where no session can be called so.
 pub fn session_id(headers: &HeaderMap) -> Result<&str, Refusal> {
-    match headers.get(SESSION) {
+    match once(headers, SESSION)? {
         None => Err(Refusal::new(
             StatusCode::BAD_REQUEST,
             "the header `Mcp-Session-Id` is missing: `initialize` gives it",
         )),
         Some(id) => id.to_str().map_err(|_not_ascii| unknown_session()),
     }
+}
+
+/// The only value of a header; none where it is missing.
+fn once<'headers>(
+    headers: &'headers HeaderMap,
+    name: &str,
+) -> Result<Option<&'headers HeaderValue>, Refusal> {
+    single(headers, name).map_err(|twice| Refusal::new(StatusCode::BAD_REQUEST, twice.message))
 }
 
 /// 404.
@@ -94,8 +102,8 @@ pub fn unknown_session() -> Refusal {
     )
 }
 
-/// The revision in the header of a legacy request must be one of ours, and need not be the session's: clients were seen to
-/// send another.
+/// The revision in the header of a legacy request must be one of ours, told once, and need not be the session's: clients were
+/// seen to send another.
 ///
 /// # Errors
 /// 400.
@@ -104,7 +112,7 @@ pub fn check_revision(headers: &HeaderMap) -> Result<(), Refusal> {
         let mut known = LEGACY_REVISIONS.iter();
         known.any(|known| revision.as_bytes() == known.as_bytes())
     };
-    if headers.get(REVISION).is_none_or(known) {
+    if once(headers, REVISION)?.is_none_or(known) {
         return Ok(());
     }
     Err(Refusal::new(
