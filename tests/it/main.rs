@@ -24,6 +24,7 @@ mod lifecycle; // processes, signals, ends
 mod meaning; // a real model: facts, seeds, eight calls at once
 mod messages; // that wrong messages of the server are noticed
 mod modern; // the revision without a handshake
+mod mutated; // a hundred thousand broken messages
 mod protocol; // JSON-RPC and MCP over stdio
 mod registry; // several models: room, idleness, leases
 mod reload; // edits while the server runs

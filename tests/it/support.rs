@@ -20,7 +20,7 @@ use log::Log;
 use schema::Conversation;
 
 /// How long a state may take to come: a loaded machine is slow, and a test that waits longer has failed.
-const LIMIT: Duration = Duration::from_mins(1);
+pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 
 /// The program under test.
 pub(crate) fn program() -> Command {
