@@ -21,6 +21,7 @@ mod http; // MCP over HTTP: sessions, streams, disconnects, the end
 mod http_start; // how it starts: address, token
 mod layers; // who may import whom
 mod lifecycle; // processes, signals, ends
+mod load; // two hundred connections, honest and not
 mod meaning; // a real model: facts, seeds, eight calls at once
 mod messages; // that wrong messages of the server are noticed
 mod modern; // the revision without a handshake

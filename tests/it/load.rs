@@ -1,0 +1,294 @@
+//! Two hundred connections at once: honest clients between those that are slow, stop in the middle, or go away. Each honest call
+//! is answered, and afterwards all is as it was. `scripts/load` runs it for longer.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::http::{Client, Events, HttpServer, request};
+use crate::support::modern;
+use crate::support::{LIMIT, children_of, memory_of, program, tiny};
+
+/// Seconds of load, where the environment does not say.
+const SECONDS: u64 = 6;
+
+/// Connections of each kind.
+const EACH: usize = 50;
+
+/// What the server allows of messages, sessions and queued calls: all of the load, and no more.
+const ALLOWED: usize = 4 * EACH;
+
+const PARALLEL: usize = 4;
+
+const CAPITALS: [(&str, &str); 5] = [
+    ("France", "Paris"),
+    ("Peru", "Lima"),
+    ("Cuba", "Havana"),
+    ("Kenya", "Nairobi"),
+    ("Japan", "Tokyo"),
+];
+
+fn server() -> HttpServer {
+    let mut command = program();
+    command.arg("--model").arg(tiny()).args([
+        "--n_threads",
+        "1",
+        "--parallel",
+        &PARALLEL.to_string(),
+    ]);
+    let allowed = ALLOWED.to_string();
+    for (key, value) in [
+        ("max_calls", allowed.as_str()),
+        ("max_sessions", &allowed),
+        ("max_queue", &allowed),
+        // Stalled clients are to meet their end, not only wait for it.
+        ("header_time", "2s"),
+        ("body_time", "2s"),
+    ] {
+        command.args(["--set", &format!("server.{key}={value}")]);
+    }
+    HttpServer::of(command)
+}
+
+/// Until when the load lasts.
+#[derive(Clone, Copy)]
+struct Until(Instant);
+
+impl Until {
+    fn goes_on(self) -> bool {
+        Instant::now() < self.0
+    }
+}
+
+fn call(id: u64, country: &str) -> Value {
+    let text = format!("What is the capital of {country}?");
+    let arguments = json!({"text": text, "temperature": 0});
+    request(
+        id,
+        "tools/call",
+        json!({"name": "chat", "arguments": arguments}),
+    )
+}
+
+/// Calls over and over, in a session of its own; gives how long each took.
+fn honest(server: &HttpServer, number: usize, until: Until) -> Vec<Duration> {
+    let mut client = server.client();
+    let mut times = Vec::new();
+    while times.is_empty() || until.goes_on() {
+        let (country, capital) = CAPITALS[(number + times.len()) % CAPITALS.len()];
+        let text = format!("What is the capital of {country}?");
+        let started = Instant::now();
+        let answer = client.chat(json!({"text": text, "temperature": 0}));
+        times.push(started.elapsed());
+        assert_eq!(answer, format!("The capital of {country} is {capital}."));
+    }
+    assert_eq!(client.send("DELETE", None).status(), 204);
+    times
+}
+
+fn head_of(body: &str, session: Option<&str>) -> String {
+    let session = session.map_or_else(String::new, |session| {
+        format!("Mcp-Session-Id: {session}\r\n")
+    });
+    format!(
+        "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{session}Content-Length: {}\r\n\r\n",
+        body.len()
+    )
+}
+
+/// Sends a byte every 100 ms, the head or, behind it, the body.
+fn slow(server: &HttpServer, number: usize, until: Until) {
+    let body = modern::request(1, "tools/list", json!({})).to_string();
+    let head = head_of(&body, None);
+    while until.goes_on() {
+        let mut stream = server.connect();
+        let rest = if number.is_multiple_of(2) {
+            format!("{head}{body}")
+        } else {
+            stream.write_all(head.as_bytes()).unwrap();
+            body.clone()
+        };
+        for byte in rest.bytes() {
+            // The server gives up before.
+            if !until.goes_on() || stream.write_all(&[byte]).is_err() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+/// Sends half a head or half a body, and waits for what the server does about it.
+fn stalled(server: &HttpServer, number: usize, until: Until) {
+    let body = call(1, "Peru").to_string();
+    let head = head_of(&body, None);
+    while until.goes_on() {
+        let mut stream = server.connect();
+        let half = if number.is_multiple_of(2) {
+            head[..head.len() / 2].to_owned()
+        } else {
+            format!("{head}{}", &body[..body.len() / 2])
+        };
+        stream.write_all(half.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let expected: &[u8] = if number.is_multiple_of(2) {
+            b""
+        } else {
+            b"HTTP/1.1 408"
+        };
+        assert!(answer.starts_with(expected), "{}", answer.escape_ascii());
+    }
+}
+
+/// Begins a song and goes away in the middle of it.
+fn closing(server: &HttpServer, number: usize, until: Until) {
+    let client = server.client();
+    let arguments =
+        json!({"text": "Sing forever.", "temperature": 0, "repeat_penalty": 1, "max_tokens": 4000});
+    let song = json!({"name": "chat", "arguments": arguments});
+    let body = request(1, "tools/call", song).to_string();
+    while until.goes_on() {
+        let mut stream: TcpStream = server.connect();
+        let head = head_of(&body, Some(client.session()));
+        stream
+            .write_all(format!("{head}{body}").as_bytes())
+            .unwrap();
+        // Before it has begun, or while it is sung.
+        thread::sleep(Duration::from_millis(50 * (1 + number as u64 % 10)));
+    }
+    assert_eq!(client.send("DELETE", None).status(), 204);
+}
+
+fn descriptors(process: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{process}/fd"))
+        .unwrap()
+        .count()
+}
+
+/// Bytes of the server and its worker.
+fn memory(server: &HttpServer) -> [u64; 2] {
+    let id = server.child.id();
+    let [worker] = children_of(id)[..] else {
+        panic!("it has one worker")
+    };
+    [id, worker].map(|process| memory_of(process, "VmRSS"))
+}
+
+/// Takes every place, session and sequence there is: were one lost, one would be missing.
+fn assert_nothing_is_lost(server: &HttpServer) {
+    let clients: Vec<Client> = (0..ALLOWED).map(|_| server.client()).collect();
+    let (singing, asking) = clients.split_at(PARALLEL);
+    // Each sings when it is given back, so all sequences are taken at once.
+    let songs: Vec<Events> = singing.iter().map(|client| client.sing(1)).collect();
+    thread::scope(|scope| {
+        let calls: Vec<_> = asking
+            .iter()
+            .map(|client| {
+                let mut client = client.clone();
+                client.header("accept", "application/json, text/event-stream");
+                scope.spawn(move || Events::of(client.post(&with_progress(&call(1, "Peru")))))
+            })
+            .collect();
+        // Each has a place in the queue, of which the first event tells, while the songs are still sung.
+        let mut waiting: Vec<Events> = calls.into_iter().map(|call| call.join().unwrap()).collect();
+        let refused = asking[0].post(&request(2, "ping", json!({})));
+        assert_eq!(
+            refused.status(),
+            503,
+            "there are {ALLOWED} places and no more"
+        );
+        drop(songs);
+        for events in &mut waiting {
+            let answer = events.last().unwrap();
+            assert_eq!(
+                answer["result"]["content"][0]["text"],
+                "The capital of Peru is Lima."
+            );
+        }
+    });
+    for client in clients {
+        assert_eq!(client.send("DELETE", None).status(), 204);
+    }
+}
+
+fn with_progress(call: &Value) -> Value {
+    let mut call = call.clone();
+    call["params"]["_meta"]["progressToken"] = 1.into();
+    call
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "the times are for people")]
+fn every_honest_call_is_answered_among_clients_that_are_not_and_nothing_is_left_of_them() {
+    let seconds = std::env::var("LOAD_SECONDS").map_or(SECONDS, |text| text.parse().unwrap());
+    let server = server();
+    {
+        let mut client = server.client();
+        client.chat(json!({"text": "Hi", "temperature": 0}));
+        assert_eq!(client.send("DELETE", None).status(), 204);
+    }
+    let process = server.child.id();
+    let before = settled_descriptors(process, 0);
+    let started = Instant::now();
+    let until = Until(started + Duration::from_secs(seconds));
+    let times = Mutex::new(Vec::new());
+    let (times, server) = (&times, &server);
+    let mut early = [0; 2];
+    thread::scope(|scope| {
+        for number in 0..EACH {
+            scope.spawn(move || {
+                let taken = honest(server, number, until);
+                times.lock().unwrap().extend(taken);
+            });
+            scope.spawn(move || slow(server, number, until));
+            scope.spawn(move || stalled(server, number, until));
+            scope.spawn(move || closing(server, number, until));
+        }
+        // All connections have been there by then, several times.
+        thread::sleep(Duration::from_secs(seconds) / 2);
+        early = memory(server);
+    });
+    let late = memory(server);
+    let elapsed = started.elapsed();
+    assert_nothing_is_lost(server);
+    let after = settled_descriptors(process, before);
+    assert_eq!(after, before, "open files");
+    let mut times = std::mem::take(&mut *times.lock().unwrap());
+    times.sort_unstable();
+    let at = |share: usize| times[(times.len() * share / 100).min(times.len() - 1)];
+    println!(
+        "{} honest calls in {elapsed:?}: p50 {:?}, p99 {:?}; bytes of server and worker: {early:?}, {late:?}; {after} open files",
+        times.len(),
+        at(50),
+        at(99)
+    );
+    assert!(times.len() >= EACH, "each was served");
+    for (name, early, late) in [("server", early[0], late[0]), ("worker", early[1], late[1])] {
+        assert!(
+            late < early + (16 << 20),
+            "the {name} had {early} bytes, then {late}"
+        );
+    }
+}
+
+/// The open files of `process`, as soon as they are no more than `wanted`, or do not become fewer.
+fn settled_descriptors(process: u32, wanted: usize) -> usize {
+    let started = Instant::now();
+    let limit = if wanted == 0 {
+        Duration::from_secs(1)
+    } else {
+        LIMIT
+    };
+    loop {
+        let count = descriptors(process);
+        if count <= wanted || started.elapsed() > limit {
+            return count;
+        }
+        thread::yield_now();
+    }
+}
