@@ -19,8 +19,7 @@ use super::jsonrpc::{
 };
 use super::progress;
 use super::schema::{
-    CacheScope, CallToolResult, DiscoverResult, InitializeResult, ListToolsResult, SERVER_INFO,
-    complete,
+    CallToolResult, DiscoverResult, InitializeResult, ListToolsResult, SERVER_INFO, complete,
 };
 use super::subscription::{self, Filter};
 use crate::config::shape::suggestion;
@@ -120,15 +119,7 @@ impl Dispatcher {
                 Ok(entered) => entered,
                 Err(error) => return Some(Outgoing::Error(Some(id), error)),
             };
-            let handled = async {
-                match era {
-                    Era::Legacy => dispatcher.handle(caller, request, peer, received).await,
-                    Era::Modern => dispatcher
-                        .handle_modern(caller, request, peer, received)
-                        .await
-                        .map(complete),
-                }
-            };
+            let handled = dispatcher.handle(caller, era, request, peer, received);
             tokio::select! {
                 // A cancelled request gets no response (basic/utilities/cancellation).
                 () = entry.ends.cancelled.cancelled() => None,
@@ -202,12 +193,14 @@ impl Dispatcher {
     async fn handle(
         &self,
         caller: Caller,
+        era: Era,
         request: Request,
         peer: Arc<dyn Peer>,
         received: Instant,
     ) -> Result<Value, ErrorObject> {
-        match request.method.as_str() {
-            "initialize" => to_value(&InitializeResult {
+        let access = &caller.access;
+        let result = match (era, request.method.as_str()) {
+            (Era::Legacy, "initialize") => to_value(&InitializeResult {
                 protocol_version: super::negotiate(
                     request
                         .params
@@ -215,47 +208,38 @@ impl Dispatcher {
                         .and_then(Value::as_str),
                 ),
                 capabilities: capabilities(),
-                instructions: instructions(&self.described(&caller.access)),
+                instructions: instructions(&self.described(access)),
                 server_info: SERVER_INFO,
             }),
-            "ping" => Ok(json!({})),
-            "tools/list" => to_value(&self.list_tools(&caller.access, None)),
-            "tools/call" => {
-                let called = self.call_tool(caller, request.params, peer, received);
-                to_value(&called.await?)
-            }
-            other => Err(unknown_method(other)),
-        }
-    }
-
-    async fn handle_modern(
-        &self,
-        caller: Caller,
-        request: Request,
-        peer: Arc<dyn Peer>,
-        received: Instant,
-    ) -> Result<Value, ErrorObject> {
-        let scope = caller.access.cache_scope();
-        match request.method.as_str() {
-            "server/discover" => to_value(&DiscoverResult {
+            (Era::Legacy, "ping") => Ok(json!({})),
+            (Era::Modern, "server/discover") => to_value(&DiscoverResult {
                 supported_versions: super::revisions(),
                 capabilities: capabilities(),
-                instructions: instructions(&self.described(&caller.access)),
-                cache: scope.into(),
+                instructions: instructions(&self.described(access)),
+                cache: access.cache_scope().into(),
             }),
-            "tools/list" => to_value(&self.list_tools(&caller.access, Some(scope))),
-            "tools/call" => {
+            (Era::Modern, "subscriptions/listen") => {
+                let filter = Filter::parse(&request.params)?;
+                let (changes, closing) = (self.changes(), self.closing.clone());
+                let heard = subscription::listen(&request.id, filter, peer, changes, closing);
+                Ok(heard.await)
+            }
+            (_, "tools/list") => to_value(&ListToolsResult {
+                tools: self.described(access).into_iter().map(Into::into).collect(),
+                cache: (era == Era::Modern).then(|| access.cache_scope().into()),
+            }),
+            (_, "tools/call") => {
                 let called = self.call_tool(caller, request.params, peer, received);
                 to_value(&called.await?)
             }
-            "subscriptions/listen" => {
-                let filter = Filter::parse(&request.params)?;
-                let closing = self.closing.clone();
-                let heard =
-                    subscription::listen(&request.id, filter, peer, self.changes(), closing);
-                Ok(heard.await)
-            }
-            other => Err(unknown_method(other)),
+            (_, other) => Err(ErrorObject::new(
+                METHOD_NOT_FOUND,
+                format!("unknown method `{other}`"),
+            )),
+        };
+        match era {
+            Era::Legacy => result,
+            Era::Modern => result.map(complete),
         }
     }
 
@@ -264,14 +248,6 @@ impl Dispatcher {
         let mut tools = self.catalog().descriptions();
         tools.retain(|tool| access.allows(&tool.name));
         tools
-    }
-
-    fn list_tools(&self, access: &Access, scope: Option<CacheScope>) -> ListToolsResult {
-        let tools = self.described(access).into_iter();
-        ListToolsResult {
-            tools: tools.map(Into::into).collect(),
-            cache: scope.map(Into::into),
-        }
     }
 
     async fn call_tool(
@@ -351,10 +327,6 @@ fn not_found(catalog: &Catalog, access: &Access, name: &str) -> Result<ToolOutpu
         INVALID_PARAMS,
         format!("unknown tool `{name}`; {meant}"),
     ))
-}
-
-fn unknown_method(method: &str) -> ErrorObject {
-    ErrorObject::new(METHOD_NOT_FOUND, format!("unknown method `{method}`"))
 }
 
 fn capabilities() -> Value {

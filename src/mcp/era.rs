@@ -27,6 +27,31 @@ pub enum Era {
     Modern,
 }
 
+/// What a request does beside being answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// It opens a session.
+    Open,
+    /// It calls a tool.
+    Call,
+    /// It stays open, and its answer is a stream.
+    Listen,
+    /// Nothing.
+    Ask,
+}
+
+impl Purpose {
+    /// That of `method` in `era`.
+    pub fn of(era: Era, method: &str) -> Self {
+        match (era, method) {
+            (Era::Legacy, "initialize") => Self::Open,
+            (Era::Modern, "subscriptions/listen") => Self::Listen,
+            (_, "tools/call") => Self::Call,
+            _ => Self::Ask,
+        }
+    }
+}
+
 /// What the headers of HTTP say of a request. Values are decoded; one that cannot be is an error before.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RoutingHeaders {
@@ -56,6 +81,9 @@ impl Era {
         let claimed = meta.and_then(|meta| meta.get(VERSION_KEY));
         let method = request.method.as_str();
         let header_is_modern = headers.is_some_and(RoutingHeaders::are_modern);
+        // A handshake that claims an earlier revision, or a strange one, negotiates as ever.
+        let claimed =
+            claimed.filter(|claimed| method != "initialize" || *claimed == MODERN_REVISION);
         let (Some(meta), Some(claimed)) = (meta, claimed) else {
             return match method {
                 "initialize" if header_is_modern => Err(mismatch(format!(
@@ -189,6 +217,9 @@ mod tests {
             code("initialize", &json!({}), Some(&of_2025)),
             Ok(Era::Legacy)
         );
+        for revision in ["2025-11-25", "v999"] {
+            assert_eq!(code("initialize", &claim(revision), None), Ok(Era::Legacy));
+        }
     }
 
     #[test]

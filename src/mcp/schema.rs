@@ -74,7 +74,7 @@ impl From<CacheScope> for CacheableResult {
     }
 }
 
-/// The result of a modern request: whole, and signed.
+/// The result of a modern request: whole, and with the name of the server.
 pub fn complete(result: Value) -> Value {
     let mut completed = json!({"resultType": "complete"});
     if let Value::Object(members) = result {

@@ -4,6 +4,7 @@
 //! DNS rebinding its own host: both are checked on all requests (2025-11-25 `basic/transports`, Security Warning). The
 //! demand for `Content-Type: application/json` stops the POSTs that browsers send without asking.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,15 +23,6 @@ use crate::config::http::{self, Host, HttpConfig};
 use crate::config::token::TokenConfig;
 use crate::mcp::jsonrpc::{ErrorObject, INVALID_REQUEST, Outgoing, RequestId};
 
-/// What is let through.
-#[derive(Debug)]
-pub struct Guard {
-    hosts: Vec<Host>,
-    any_address: bool,
-    origins: Vec<String>,
-    tokens: Vec<Arc<TokenConfig>>,
-}
-
 /// Who sent a request: whose token it brought; none where none is demanded.
 #[derive(Debug, Clone, Default)]
 pub struct Principal(pub Option<Arc<TokenConfig>>);
@@ -42,25 +34,11 @@ impl Principal {
     }
 }
 
-impl Guard {
-    /// The rules of `config`: loopback names, the host that is bound, and the configured ones.
-    pub fn new(config: &HttpConfig) -> Self {
-        let mut hosts = config.allowed_hosts.clone();
-        hosts.extend(Host::parse(&config.host));
-        let bound = config.addresses.iter();
-        hosts.extend(bound.map(|address| Host::Address(address.ip())));
-        Self {
-            hosts,
-            // A server that is bound to all addresses is reached by any of them. Rebinding takes a name.
-            any_address: config
-                .addresses
-                .iter()
-                .any(|address| address.ip().is_unspecified()),
-            origins: config.allowed_origins.clone(),
-            tokens: config.tokens.clone(),
-        }
-    }
+/// The rules of a configuration: beside loopback names the host that is bound, and the configured ones.
+#[derive(Debug, Clone, Copy)]
+pub struct Guard<'config>(pub &'config HttpConfig);
 
+impl Guard<'_> {
     /// Whether a request may come from where it comes.
     ///
     /// # Errors
@@ -97,16 +75,24 @@ impl Guard {
         Ok(())
     }
 
-    fn allows_host(&self, host: &Host) -> bool {
-        let is_any = self.any_address && matches!(host, Host::Address(_));
-        is_any || host.is_loopback() || self.hosts.contains(host)
+    fn allows_host(self, host: &Host) -> bool {
+        let Self(config) = self;
+        // A server that is bound to all addresses is reached by any of them. Rebinding takes a name.
+        let is_bound = |address: &SocketAddr| {
+            let is_any = address.ip().is_unspecified() && matches!(host, Host::Address(_));
+            is_any || *host == Host::Address(address.ip())
+        };
+        host.is_loopback()
+            || config.allowed_hosts.contains(host)
+            || Host::parse(&config.host).as_ref() == Some(host)
+            || config.addresses.iter().any(is_bound)
     }
 
-    fn allows_origin(&self, given: &str) -> bool {
+    fn allows_origin(self, given: &str) -> bool {
         let Some(given) = http::origin(given) else {
             return false;
         };
-        if self.origins.contains(&given) {
+        if self.0.allowed_origins.contains(&given) {
             return true;
         }
         let Ok(uri) = given.parse::<Uri>() else {
@@ -125,7 +111,7 @@ impl Guard {
     /// # Errors
     /// 401.
     pub fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, Refusal> {
-        if self.tokens.is_empty() {
+        if self.0.tokens.is_empty() {
             return Ok(Principal(None));
         }
         let mut given = headers.get_all(AUTHORIZATION).iter();
@@ -137,7 +123,7 @@ impl Guard {
         };
         let given = bearer(value).filter(|_| more.is_none());
         // All are compared, so that the time tells nothing of which it is.
-        let found = self.tokens.iter().fold(None, |found, known| {
+        let found = self.0.tokens.iter().fold(None, |found, known| {
             let is_it = given.is_some_and(|given| known.token.matches(given));
             if is_it { Some(known) } else { found }
         });
@@ -212,8 +198,8 @@ pub type Live = watch::Receiver<Arc<HttpConfig>>;
 
 /// Checks where a request comes from.
 pub async fn check_source(State(live): State<Live>, request: Request, next: Next) -> Response {
-    let guard = Guard::new(&live.borrow());
-    match guard.check_source(request.uri(), request.headers()) {
+    let checked = Guard(&live.borrow()).check_source(request.uri(), request.headers());
+    match checked {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
     }
@@ -221,8 +207,8 @@ pub async fn check_source(State(live): State<Live>, request: Request, next: Next
 
 /// Finds out whose token a request brings; the [`Principal`] is among its extensions then.
 pub async fn authenticate(State(live): State<Live>, mut request: Request, next: Next) -> Response {
-    let guard = Guard::new(&live.borrow());
-    match guard.authenticate(request.headers()) {
+    let found = Guard(&live.borrow()).authenticate(request.headers());
+    match found {
         Ok(principal) => {
             request.extensions_mut().insert(principal);
             next.run(request).await
@@ -308,11 +294,9 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, message).with(RETRY_AFTER, 10)
     }
 
-    /// 429, to be tried again after `wait`.
+    /// 429, to be tried again after `wait`, of which the whole seconds are told.
     pub fn too_many(message: impl Into<String>, wait: Duration) -> Self {
-        // Rounded up: who comes back a moment too early would be refused again.
-        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        Self::new(StatusCode::TOO_MANY_REQUESTS, message).with(RETRY_AFTER, seconds.max(1))
+        Self::new(StatusCode::TOO_MANY_REQUESTS, message).with(RETRY_AFTER, wait.as_secs())
     }
 
     /// JSON-RPC has no code for what is refused for the moment: that of HTTP is outside of what it reserves.

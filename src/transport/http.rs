@@ -1,10 +1,11 @@
 //! MCP over Streamable HTTP, of both eras: with sessions (2025-11-25 `basic/transports` and its predecessors), and without
 //! (2026-07-28 `basic/transports/streamable-http`).
 //!
-//! Here are the listener and its end; `connection` is one client's, [`endpoint`] serves a request, [`exchange`] answers one,
-//! [`sessions`] is the table, [`allowance`] counts, [`headers`] are read, [`held`] is given back, and [`super::guard`] refuses. A request lives in the task of its connection, so a client that goes away drops
-//! it, which cancels the call. One that sends bytes behind its request, and then goes, is only noticed when an event is
-//! written to it: hyper does not read on before it has answered.
+//! Here are the listener and its end; [`connection`] is one client's, [`endpoint`] serves a request, [`exchange`] answers one,
+//! [`sessions`] is the table, [`allowance`] counts, [`headers`] are read, [`held`] is given back, and [`super::guard`] refuses.
+//! A request lives in the task of its connection, so a client that goes away drops it, which cancels the call. One that sends
+//! bytes behind its request, and then goes, is only noticed when an event is written to it: hyper does not read on before it
+//! has answered.
 //!
 //! At the end no connection is accepted, running requests get [`HttpConfig::drain_time`], what then still runs is cancelled
 //! with an answer, and what asks for nothing, or has not finished asking, is closed.
@@ -41,7 +42,7 @@ use crate::process;
 use endpoint::Endpoint;
 
 /// Clients at once that are told that there are too many; further ones are not told.
-const TURNED_AWAY: usize = 64;
+const MAX_TURNED_AWAY: usize = 64;
 
 /// How long the answers to cancelled calls may take to be written at the end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -75,7 +76,7 @@ pub async fn listen(config: &HttpConfig) -> io::Result<TcpListener> {
     Err(missing)
 }
 
-/// Serves what comes to `listener` until `ending`, by the rules that are `live`; those of address and sessions are read once.
+/// Serves what comes to `listener` until `ending`, by the rules that are `live`; those that wait for a restart are read once.
 ///
 /// # Errors
 /// Where the listener has no address.
@@ -96,7 +97,7 @@ pub async fn serve(
     let connections = TaskTracker::new();
     let requests = TaskTracker::new();
     let places = Arc::new(Semaphore::new(config.limits.max_connections));
-    let turned_away = Arc::new(Semaphore::new(TURNED_AWAY));
+    let turned_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
     let drained = ending.drain.clone();
     while let Some((stream, client)) = drained.run_until_cancelled(accept(&listener)).await {
         if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
@@ -172,9 +173,9 @@ fn cors() -> CorsLayer {
             AUTHORIZATION,
             CONTENT_TYPE,
             HeaderName::from_static(headers::SESSION),
-            HeaderName::from_static("mcp-protocol-version"),
-            HeaderName::from_static("mcp-method"),
-            HeaderName::from_static("mcp-name"),
+            HeaderName::from_static(headers::REVISION),
+            HeaderName::from_static(headers::METHOD),
+            HeaderName::from_static(headers::NAME),
         ])
         .expose_headers([
             HeaderName::from_static(headers::SESSION),

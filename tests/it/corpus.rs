@@ -25,7 +25,10 @@ fn corpus(target: &str) -> Vec<PathBuf> {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "the last line of a failed test names its input")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the last line of a failed test names its input"
+)]
 fn what_the_fuzzer_found_breaks_nothing() {
     for (target, take) in fuzz::TARGETS {
         let files = corpus(target);

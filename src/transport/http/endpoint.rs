@@ -15,12 +15,12 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use super::Ending;
 use super::exchange::{self, Accepts, Exchange};
 use super::headers;
-use super::held::{Held, Holdings, Place, access_of};
+use super::held::{Held, Holdings, Place, Stream, access_of};
 use super::sessions::Use;
 use crate::config::http::HttpLimits;
 use crate::mcp::caller::{Caller, ConnectionId};
 use crate::mcp::dispatcher::Dispatcher;
-use crate::mcp::era::Era;
+use crate::mcp::era::{Era, Purpose};
 use crate::mcp::jsonrpc::{self, ErrorObject, Message, Outgoing, REQUEST_CANCELLED};
 use crate::transport::guard::{self, Live, Principal, Refusal};
 
@@ -92,8 +92,10 @@ impl Endpoint {
         let body = body.unwrap_or_else(|| Err(Refusal::busy("the server is ending")))?;
         let message = match Message::parse(&body) {
             Ok(message) => message,
-            Err(invalid) => return Ok(exchange::json(&invalid.into(), Era::Legacy)),
+            Err(invalid) => return Ok(exchange::unreadable(invalid)),
         };
+        // The message holds what it needs of it, for as long as its answer takes.
+        drop(body);
         match message {
             Message::Request(request) => self.answer(&head, &principal, request, place).await,
             // It has none of its own over HTTP: a client cancels by closing the stream.
@@ -124,68 +126,82 @@ impl Endpoint {
         request: jsonrpc::Request,
         place: Place,
     ) -> Result<Response, Refusal> {
-        let accepts = Accepts::of(&head.headers);
         let era =
             headers::routing(&head.headers).and_then(|headers| Era::of(&request, Some(&headers)));
         let era = match era {
             Ok(era) => era,
             Err(error) => return Ok(exchange::refusal(request.id, error)),
         };
-        let is_initialize = era == Era::Legacy && request.method == "initialize";
-        if era == Era::Legacy {
-            headers::check_revision(&head.headers)?;
-        }
-        let listens = era == Era::Modern && request.method == "subscriptions/listen";
-        if listens && !exchange::allows_events(&head.headers) {
-            let message = "a subscription is an event stream: `Accept: text/event-stream`";
-            return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, message).of(request.id));
-        }
-        let (caller, session) = match era {
-            Era::Modern => (self.stateless_caller(head, principal), None),
-            Era::Legacy => {
-                let session = if is_initialize {
-                    self.holdings.open_session(principal)?
-                } else {
-                    self.holdings.session(&head.headers, principal, Use::Call)?
-                };
-                (session.caller(principal), Some(session))
+        let purpose = Purpose::of(era, &request.method);
+        let accepts = match (Accepts::of(&head.headers), purpose) {
+            (_, Purpose::Listen) if !exchange::allows_events(&head.headers) => {
+                let message = "a subscription is an event stream: `Accept: text/event-stream`";
+                return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, message).of(request.id));
             }
+            (Accepts::Json, Purpose::Listen) => Accepts::Both,
+            (accepts, _) => accepts,
         };
-        let id = request.id.clone();
-        let call = if request.method == "tools/call" {
-            self.holdings.begin_call(principal)
-        } else {
-            Ok(None)
-        };
-        let held = Held {
-            call: call.map_err(|refusal| refusal.of(id))?,
-            // It may stay open for days, and takes nothing but its connection.
-            place: (!listens).then_some(place),
-            session,
-        };
-        let accepts = match accepts {
-            // It reads events, which was asked above.
-            Accepts::Json if listens => Accepts::Both,
-            accepts => accepts,
-        };
-        let session_header = held
-            .session
-            .as_ref()
-            .filter(|_| is_initialize)
+        let (caller, held) = self
+            .take(head, principal, era, purpose, place)
+            .map_err(|refusal| refusal.of(request.id.clone()))?;
+        let opened = held.session.as_ref().filter(|_| purpose == Purpose::Open);
+        let session_header = opened
             .map(|session| HeaderValue::try_from(&session.id).expect("a UUID is visible ASCII"));
         // A call that has begun is answered; what would go on for ever is not.
-        let lasting = if listens {
-            principal.clone()
-        } else {
-            Principal::default()
-        };
-        let revoked = guard::revoked(self.live.clone(), lasting);
+        let lasting = (purpose == Purpose::Listen).then(|| principal.clone());
+        let revoked = guard::revoked(self.live.clone(), lasting.unwrap_or_default());
         let exchange = self.exchange(&caller, era, request, held, revoked);
         let mut response = exchange.respond(accepts).await;
         if let Some(header) = session_header {
             response.headers_mut().insert(headers::SESSION, header);
         }
         Ok(response)
+    }
+
+    /// Who sends a request, and what that holds until it is answered.
+    fn take(
+        &self,
+        head: &Parts,
+        principal: &Principal,
+        era: Era,
+        purpose: Purpose,
+        place: Place,
+    ) -> Result<(Caller, Held), Refusal> {
+        let session = match (era, purpose) {
+            (Era::Modern, _) => None,
+            (Era::Legacy, Purpose::Open) => {
+                headers::check_revision(&head.headers)?;
+                Some(self.holdings.open_session(principal)?)
+            }
+            (Era::Legacy, _) => {
+                headers::check_revision(&head.headers)?;
+                Some(self.holdings.session(&head.headers, principal, Use::Call)?)
+            }
+        };
+        let caller = match &session {
+            Some(session) => session.caller(principal),
+            None => self.stateless_caller(head, principal),
+        };
+        let (mut call, mut stream) = (None, None);
+        match purpose {
+            Purpose::Call => call = self.holdings.begin_call(principal)?,
+            Purpose::Listen => stream = Some(self.begin_stream(&caller)?),
+            Purpose::Open | Purpose::Ask => {}
+        }
+        let held = Held {
+            call,
+            // A stream may stay open for days, and takes nothing but its connection.
+            place: stream.is_none().then_some(place),
+            stream,
+            session,
+        };
+        Ok((caller, held))
+    }
+
+    /// A stream of `caller`, which has no more than a quarter of the connections: others are to reach the server, too.
+    fn begin_stream(&self, caller: &Caller) -> Result<Stream, Refusal> {
+        let max = (self.live.borrow().limits.max_connections / 4).max(1);
+        self.holdings.begin_stream(&caller.client, max)
     }
 
     /// The exchange of a request: it ends with the answer, or with the reason why there is none.
@@ -233,20 +249,21 @@ impl Endpoint {
         let session = self
             .holdings
             .session(request.headers(), &principal, Use::Stream)?;
+        let held = (self.begin_stream(&session.caller(&principal))?, session);
         let (drain, changes) = (self.ending.drain.clone(), self.dispatcher.changes());
         let revoked = Box::pin(guard::revoked(self.live.clone(), principal));
         let news = stream::unfold(
-            (session, drain, changes, revoked),
-            async |(session, drain, mut changes, mut revoked)| {
+            (held, drain, changes, revoked),
+            async |(held, drain, mut changes, mut revoked)| {
                 tokio::select! {
-                    () = session.ended.cancelled() => return None,
+                    () = held.1.ended.cancelled() => return None,
                     () = drain.cancelled() => return None,
                     () = &mut revoked => return None,
                     changed = changes.changed() => changed.ok()?,
                 }
                 Some((
                     Outgoing::tools_changed(None),
-                    (session, drain, changes, revoked),
+                    (held, drain, changes, revoked),
                 ))
             },
         );

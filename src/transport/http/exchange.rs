@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use crate::mcp::caller::Peer;
 use crate::mcp::era::Era;
 use crate::mcp::jsonrpc::{
-    ErrorObject, INVALID_REQUEST, METHOD_NOT_FOUND, Outgoing, PARSE_ERROR, RequestId,
+    ErrorObject, INVALID_REQUEST, Invalid, METHOD_NOT_FOUND, Outgoing, RequestId,
 };
 
 /// How long the answer may take before a stream is begun.
@@ -179,15 +179,18 @@ impl Exchange {
 /// that there is no such tool, is an answer in both.
 pub fn json(message: &Outgoing, era: Era) -> Response {
     let status = match (message, era) {
-        (Outgoing::Error(_, error), _) if matches!(error.code, PARSE_ERROR | INVALID_REQUEST) => {
-            StatusCode::BAD_REQUEST
-        }
+        (Outgoing::Error(_, error), _) if error.code == INVALID_REQUEST => StatusCode::BAD_REQUEST,
         (Outgoing::Error(_, error), Era::Modern) if error.code == METHOD_NOT_FOUND => {
             StatusCode::NOT_FOUND
         }
         _ => StatusCode::OK,
     };
     with_status(status, message)
+}
+
+/// The response to what is no message.
+pub fn unreadable(invalid: Invalid) -> Response {
+    with_status(StatusCode::BAD_REQUEST, &invalid.into())
 }
 
 /// The response to a request whose era is not told rightly.

@@ -12,7 +12,14 @@ use crate::transport::guard::Refusal;
 /// Names a session.
 pub const SESSION: &str = "mcp-session-id";
 
-const REVISION: &str = "mcp-protocol-version";
+/// Names a revision.
+pub const REVISION: &str = "mcp-protocol-version";
+
+/// Repeats the method of a request.
+pub const METHOD: &str = "mcp-method";
+
+/// Repeats the name in its parameters.
+pub const NAME: &str = "mcp-name";
 
 /// What the headers repeat of the body.
 ///
@@ -21,8 +28,8 @@ const REVISION: &str = "mcp-protocol-version";
 pub fn routing(headers: &HeaderMap) -> Result<RoutingHeaders, ErrorObject> {
     Ok(RoutingHeaders {
         revision: single(headers, REVISION)?.map(text).transpose()?,
-        method: single(headers, "mcp-method")?.map(text).transpose()?,
-        name: single(headers, "mcp-name")?.map(decoded).transpose()?,
+        method: single(headers, METHOD)?.map(text).transpose()?,
+        name: single(headers, NAME)?.map(decoded).transpose()?,
     })
 }
 

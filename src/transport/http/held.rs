@@ -1,5 +1,5 @@
 //! What a request holds until it is answered, and gives back when it is dropped: a session in use, a place among the messages
-//! under way, a call of its token.
+//! under way, an open stream, a call of its token.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -114,6 +114,22 @@ impl Holdings {
         Ok(Place(Arc::clone(&self.allowances)))
     }
 
+    /// A stream of `client`, of `max`.
+    ///
+    /// # Errors
+    /// 429.
+    pub fn begin_stream(&self, client: &str, max: usize) -> Result<Stream, Refusal> {
+        let begun = lock(&self.allowances).begin_stream(client, max);
+        begun.map_err(|_busy| {
+            let message = format!("{max} event streams are open: close one first");
+            Refusal::too_many(message, WAIT_FOR_CALLS)
+        })?;
+        Ok(Stream {
+            allowances: Arc::clone(&self.allowances),
+            client: client.to_owned(),
+        })
+    }
+
     /// What the token of `principal` allows, for a call of a tool.
     ///
     /// # Errors
@@ -138,11 +154,12 @@ impl Holdings {
                 format!(
                     "the token `{}` is for {calls_per_minute} calls a minute: try again in {} s",
                     token.name,
-                    wait.as_secs() + 1
+                    wait.as_secs()
                 ),
                 wait,
             ),
         })?;
+        tracing::debug!(token = token.name, "a call");
         Ok(Some(TokenCall {
             allowances: Arc::clone(&self.allowances),
             token: token.name.clone(),
@@ -157,6 +174,8 @@ pub struct Held {
     pub call: Option<TokenCall>,
     /// Its place among the messages under way.
     pub place: Option<Place>,
+    /// Its place among the streams, where it is one.
+    pub stream: Option<Stream>,
     /// Its session, in the era of sessions.
     pub session: Option<InUse>,
 }
@@ -209,6 +228,19 @@ pub struct TokenCall {
 impl Drop for TokenCall {
     fn drop(&mut self) {
         lock(&self.allowances).end_call(&self.token);
+    }
+}
+
+/// A stream that is open.
+#[derive(Debug)]
+pub struct Stream {
+    allowances: Arc<Mutex<Allowances>>,
+    client: String,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        lock(&self.allowances).end_stream(&self.client);
     }
 }
 

@@ -3,7 +3,9 @@
 
 use std::io::Write;
 
-use super::{HOST, JSON, PING, TOKEN, answers, assert_serves, client, post, server, statuses, with_token};
+use super::{
+    HOST, JSON, PING, TOKEN, answers, assert_serves, client, post, server, statuses, with_token,
+};
 use crate::support::http::read_head;
 use crate::support::memory_of;
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Output;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{program, tiny};
 
@@ -11,7 +12,10 @@ pub(crate) struct Folder(pub PathBuf);
 impl Folder {
     /// With the tiny model as `crab.gguf`, and `text` as the file that is found.
     pub(crate) fn new(name: &str, text: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("llama-mcp-{}-{name}", std::process::id()));
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("llama-mcp-{}-{number}-{name}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::copy(tiny(), folder.join("crab.gguf")).unwrap();
         std::fs::write(folder.join("llama-mcp-server.toml"), text).unwrap();
