@@ -279,7 +279,7 @@ impl EngineError {
             "the prompt has {tokens} tokens, the model's context holds {n_ctx}, the answer included"
         );
         Self::new(EngineErrorKind::ContextOverflow, text)
-            .hint("shorten the text, or start the server with a larger --n_ctx")
+            .hint("shorten the text, or give the model a larger `n_ctx`")
     }
 
     /// The same with the way out.

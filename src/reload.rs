@@ -89,7 +89,7 @@ impl Reloader {
         loop {
             causes.observe(&self.files);
             if self.content == 0 {
-                self.reload(content_of(&self.files)).await;
+                self.reload(content_of(&self.files), false).await;
             }
             let is_asked = causes.next().await;
             let mut content = content_of(&self.files);
@@ -99,19 +99,19 @@ impl Reloader {
             // A file that is missing to an edit may come without any change of those that are known.
             let has_failed = self.status.borrow().failure.is_some();
             if is_asked || has_failed || content != self.content {
-                self.reload(content).await;
+                self.reload(content, is_asked).await;
             }
         }
     }
 
-    async fn reload(&mut self, content: u64) {
+    async fn reload(&mut self, content: u64, is_asked: bool) {
         let sources = self.sources.clone();
         let loaded =
             tokio::task::spawn_blocking(move || check::load(&sources.typed, &sources.around)).await;
         self.content = content;
         match loaded {
             Ok(Ok(checked)) => self.apply(checked),
-            Ok(Err(error)) => self.refuse(&error),
+            Ok(Err(error)) => self.refuse(&error, is_asked),
             Err(panic) => tracing::error!(%panic, "the configuration could not be checked"),
         }
     }
@@ -136,10 +136,13 @@ impl Reloader {
         });
     }
 
-    fn refuse(&self, error: &ConfigError) {
-        let text = error.to_string();
+    /// Tells it once, and to whoever asks.
+    fn refuse(&self, error: &ConfigError, is_asked: bool) {
+        let mut told = Vec::new();
+        error.report(&mut told).expect("a vector takes all");
+        let text = String::from_utf8_lossy(&told).trim_end().to_owned();
         let known = self.status.borrow().failure.clone();
-        if known.is_some_and(|(_, known)| known == text) {
+        if !is_asked && known.is_some_and(|(_, known)| known == text) {
             return;
         }
         tracing::error!(

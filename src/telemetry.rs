@@ -72,6 +72,11 @@ fn filter(level: &str) -> (EnvFilter, Option<String>) {
     {
         None => (configured(), None),
         Some(text) => match EnvFilter::try_new(&text) {
+            // Each line of a log beside the configuration would be an event that is logged.
+            Ok(filter) if !text.contains("notify") => (
+                filter.add_directive("notify=error".parse().expect("it is a directive")),
+                None,
+            ),
             Ok(filter) => (filter, None),
             Err(error) => (configured(), Some(format!("RUST_LOG=`{text}`: {error}"))),
         },

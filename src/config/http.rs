@@ -33,6 +33,9 @@ pub struct HttpConfig {
     pub limits: HttpLimits,
 }
 
+/// Bytes: the shortest that anybody can work with.
+const LEAST_BODY: u64 = 1024;
+
 /// How much may come over HTTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpLimits {
@@ -54,6 +57,10 @@ pub struct HttpLimits {
 
 impl HttpLimits {
     fn resolve(server: &ServerSettings, layers: &mut Layers) -> Self {
+        if server.max_body.0 < LEAST_BODY {
+            let message = format!("must be at least {LEAST_BODY} bytes, which a call takes");
+            layers.problem_at(&at("max_body"), message, None);
+        }
         Self {
             max_connections: server.max_connections,
             max_sessions: server.max_sessions,

@@ -197,8 +197,17 @@ impl Shape {
 
     /// Whether the value at `address` must not be shown.
     pub fn is_secret(&self, address: &Address) -> bool {
-        self.at(address)
-            .is_some_and(|schema| schema["writeOnly"] == true)
+        // What stands among tokens is meant as one, unless it is another key of theirs.
+        let is_meant = match address.parts() {
+            [server, tokens, rest @ ..] if server == "server" && tokens == "tokens" => {
+                rest.len() < 2 || !self.knows(address)
+            }
+            _ => false,
+        };
+        is_meant
+            || self
+                .at(address)
+                .is_some_and(|schema| schema["writeOnly"] == true)
     }
 
     /// What a flag or a variable says, as the type that its key has; as text where it is none.

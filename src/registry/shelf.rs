@@ -314,6 +314,8 @@ impl Shelf {
             let mut state = self.lock();
             state.residency.forget_waiting();
             state.workers.clear();
+            // Their files go now: who holds this shelf may outlive the server's runtime.
+            state.turns = None;
         }
         loop {
             let gone = self.gone.notified();

@@ -103,7 +103,7 @@ fn an_answer_that_fills_the_context_says_so() {
         (&cut.generation["finish_reason"], cut.text.split_once("\n\n").unwrap().1),
         (
             &json!("length"),
-            format!("[cut after {tokens} tokens, when the model's context was full; shorten the text or start the server with a larger --n_ctx]").as_str()
+            format!("[cut after {tokens} tokens, when the model's context was full; shorten the text or give the model a larger `n_ctx`]").as_str()
         )
     );
 }

@@ -34,7 +34,8 @@ pub(super) fn allowed(schema: &Value) -> String {
     let examples = schema.get("examples").and_then(Value::as_array);
     match (schema["format"].as_str(), examples) {
         (Some(LOG_LEVEL), _) => return "a level such as `info`, or levels by module such as `warn,llama_mcp_server=debug`".into(),
-        (Some(format), Some(examples)) => {
+        // Of numbers it says how wide they are.
+        (Some(format), Some(examples)) if examples.iter().all(Value::is_string) => {
             let examples: Vec<String> = examples.iter().map(|example| format!("`{}`", example.as_str().unwrap_or_default())).collect();
             return format!("a {format} such as {}", one_of(&examples)).replace("a idle", "an idle");
         }
@@ -138,6 +139,9 @@ pub fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
 
 /// What to write instead of an unknown name.
 pub fn suggestion(found: &str, known: &[&str]) -> String {
+    if known.is_empty() {
+        return "there are none here".into();
+    }
     nearest(found, known).map_or_else(
         || {
             format!(

@@ -21,10 +21,13 @@ pub(super) fn with_cut_note(generation: Generation, limits: CallLimits) -> Strin
     let tokens = generation.usage.completion_tokens;
     let cause = match generation.finish_reason {
         FinishReason::Length if tokens < limits.max_tokens => {
-            "when the model's context was full; shorten the text or start the server with a larger --n_ctx".into()
+            "when the model's context was full; shorten the text or give the model a larger `n_ctx`"
+                .into()
         }
         FinishReason::Length => "its `max_tokens`; allow more of them".into(),
-        FinishReason::Deadline => format!("at its deadline of {} s; allow more time", limits.seconds()),
+        FinishReason::Deadline => {
+            format!("at its deadline of {} s; allow more time", limits.seconds())
+        }
         FinishReason::Stop | FinishReason::Cancelled => return generation.text,
     };
     format!(
@@ -49,7 +52,7 @@ pub(super) fn empty_answer(generation: &Generation, limits: CallLimits) -> Optio
     let thinking = generation.still_thinking;
     Some(match generation.finish_reason {
         FinishReason::Length if thinking && tokens < max_tokens => {
-            format!("no answer: the model was still thinking after {tokens} tokens, when its context was full; shorten the text or start the server with a larger --n_ctx")
+            format!("no answer: the model was still thinking after {tokens} tokens, when its context was full; shorten the text or give the model a larger `n_ctx`")
         }
         FinishReason::Length if thinking => {
             format!("no answer: the model was still thinking after {tokens} tokens, its `max_tokens`; allow more of them")
@@ -129,7 +132,7 @@ mod tests {
         );
         assert_eq!(
             noted(FinishReason::Length, 95),
-            "It was a dark\n\n[cut after 95 tokens, when the model's context was full; shorten the text or start the server with a larger --n_ctx]"
+            "It was a dark\n\n[cut after 95 tokens, when the model's context was full; shorten the text or give the model a larger `n_ctx`]"
         );
         assert_eq!(
             noted(FinishReason::Deadline, 7),

@@ -78,7 +78,11 @@ impl Sessions {
                 .sessions
                 .iter()
                 .filter(|(_, session)| session.calls == 0);
-            let oldest = idle.min_by_key(|(_, session)| (session.streams > 0, session.last_used));
+            // And of those first its owner's: one token does not push out the sessions of others while it has any.
+            let oldest = idle.min_by_key(|(_, session)| {
+                let is_anothers = session.owner.as_deref() != owner;
+                (is_anothers, session.streams > 0, session.last_used)
+            });
             let id = oldest.map(|(id, _)| id.clone())?;
             self.end(&id);
         }
@@ -244,6 +248,22 @@ mod tests {
         assert!(sessions.begin(&id, None, Use::Call, now).is_none());
         sessions.release(&id, Use::Call, now);
         assert!(!sessions.end(&id));
+    }
+
+    #[test]
+    fn a_token_makes_room_of_its_own_sessions_before_those_of_others() {
+        let now = Instant::now();
+        let mut sessions = Sessions::new(2);
+        let mut open = |owner: &str, later: Duration| {
+            let (id, _) = sessions.open(Some(owner), now + later).unwrap();
+            sessions.release(&id, Use::Call, now + later);
+            id
+        };
+        let (alices, bobs) = (open("alice", Duration::ZERO), open("bob", LATER));
+        let bobs_next = open("bob", 2 * LATER);
+        assert!(sessions.has(&alices, Some("alice"), now));
+        assert!(!sessions.has(&bobs, Some("bob"), now));
+        assert!(sessions.has(&bobs_next, Some("bob"), now));
     }
 
     #[test]
