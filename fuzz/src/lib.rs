@@ -25,6 +25,7 @@ use llama_mcp_server::mcp::jsonrpc::{Message, Outgoing};
 use llama_mcp_server::telemetry;
 use llama_mcp_server::tools::Catalog;
 use llama_mcp_server::transport::http::{Ending, connection, service};
+use llama_mcp_server::worker::client::Progress;
 use llama_mcp_server::worker::client::calls::{Call, Calls, News};
 use llama_mcp_server::worker::{Command, Event};
 use serde_json::Value;
@@ -46,7 +47,7 @@ pub const TARGETS: [Target; 5] = [
 ];
 
 /// Longer than any time of [`HttpConfig`] below; the clock is made to run ahead.
-const END: Duration = Duration::from_secs(120);
+const END: Duration = Duration::from_mins(2);
 
 /// A line of stdin, or the body of a request: read, told apart by era, and answered by a server without tools.
 pub fn message(bytes: &[u8]) {
@@ -280,7 +281,7 @@ pub fn worker(bytes: &[u8]) {
     let mut calls = Calls::default();
     let waiting: Vec<_> = (1..=3)
         .map(|id| {
-            let (progress, news) = watch::channel(Default::default());
+            let (progress, news) = watch::channel(Progress::default());
             let (done, result) = oneshot::channel();
             calls.insert(id, Call::new(progress, done));
             (news, result)

@@ -1,11 +1,7 @@
 //! The corpus of the fuzzer, replayed: inputs that reach every part of what reads from outside, and such as are meant to break it.
 
 #[path = "../../fuzz/src/lib.rs"]
-#[expect(
-    unreachable_pub,
-    clippy::missing_panics_doc,
-    reason = "it is a crate of its own, too"
-)]
+#[expect(unreachable_pub, reason = "it is a crate of its own, too")]
 mod fuzz;
 
 use std::fs;

@@ -1,7 +1,7 @@
 //! One connection: its socket, the time that its client may take, and its end.
 //!
 //! hyper has one limit for an idle connection and for a head that comes slowly; here they are two, since a proxy keeps
-//! connections longer than any head takes. So the times are kept here: [`Watched`] sees when bytes come, [`counted`] when a
+//! connections longer than any head takes. So the times are kept here: `Watched` sees when bytes come, `counted` when a
 //! request begins and when its response has ended.
 
 use std::convert::Infallible;

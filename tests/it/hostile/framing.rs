@@ -292,7 +292,7 @@ fn too_much_of_anything_is_refused_and_not_held() {
                 chunked,
                 &format!(
                     "1\r\n \r\n0\r\n{}\r\n",
-                    format!("X: {}\r\n", x(1000)).repeat(30)
+                    format!("X: {}\r\n", x(1000)).repeat(70)
                 ),
             ),
             400,
