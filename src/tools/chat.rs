@@ -64,21 +64,24 @@ impl ChatTool {
         arguments: Arguments,
         call: ToolCall,
     ) -> Result<ToolOutput, Superseded> {
-        let question = match self.question(arguments) {
+        let (mut question, schema) = match self.question(arguments) {
             Ok(question) => question,
             Err(error) => return Ok(ToolOutput::error(error.to_string())),
         };
-        if let Some(answer) = question.answer.clone() {
-            // Patterns may take a while.
-            let tried = tokio::task::spawn_blocking(move || structured::enforce(&answer)).await;
-            if let Ok(Err(fault)) = tried {
-                return Ok(ToolOutput::error(refused(&fault).to_string()));
+        if let Some(schema) = schema {
+            match tried(move || answer_by(schema)).await {
+                Ok(answer) => question.answer = Some(Arc::new(answer)),
+                Err(error) => return Ok(ToolOutput::error(error.to_string())),
             }
         }
         self.answering.answer(question, call).await
     }
 
-    fn question(&self, arguments: Arguments) -> Result<Question, ArgumentError> {
+    /// What is asked, and the schema that its answer is to follow, which is still to be tried.
+    fn question(
+        &self,
+        arguments: Arguments,
+    ) -> Result<(Question, Option<Arguments>), ArgumentError> {
         let defaults = &self.defaults;
         let mut arguments = ArgumentReader::new(arguments, &ARGUMENTS)?;
         let text = arguments.string("text")?;
@@ -90,19 +93,15 @@ impl ChatTool {
         let deadline = arguments
             .number("deadline", ranges::DEADLINE)?
             .map(Duration::from_secs_f64);
-        let answer = arguments
-            .object("json_schema")?
-            .map(|schema| AnswerSchema::json(&Value::Object(schema)))
-            .transpose()
-            .map_err(|fault| refused(&fault))?;
+        let schema = arguments.object("json_schema")?;
         let stop = arguments.strings("stop", MAX_STOPS, MAX_STOP_CHARS)?;
-        if answer.is_some() && stop.as_ref().is_some_and(|stop| !stop.is_empty()) {
+        if schema.is_some() && stop.as_ref().is_some_and(|stop| !stop.is_empty()) {
             return Err(ArgumentError::says(
                 "`stop` and `json_schema` were both given: an answer that is forced ends by itself, so leave out `stop`",
             ));
         }
         let number = |given: Option<f64>, default: f32| given.map_or(default, ranges::to_f32);
-        Ok(Question {
+        let question = Question {
             conversation: Conversation {
                 messages: with_system(
                     conversation(text, messages)?,
@@ -136,9 +135,10 @@ impl ChatTool {
             },
             stop: stop.unwrap_or_else(|| defaults.stop.clone()),
             deadline: deadline.or(defaults.deadline),
-            answer: answer.map(Arc::new),
+            answer: None,
             cut_note: defaults.cut_note,
-        })
+        };
+        Ok((question, schema))
     }
 
     /// What a call may ask for.
@@ -220,8 +220,27 @@ impl ChatTool {
     }
 }
 
-fn refused(fault: &SchemaFault) -> ArgumentError {
-    ArgumentError::says(format!("`json_schema`: it cannot be enforced {fault}"))
+/// What an answer by `schema` is, where it can be enforced.
+fn answer_by(schema: Arguments) -> Result<AnswerSchema, SchemaFault> {
+    let answer = AnswerSchema::json(&Value::Object(schema))?;
+    structured::enforce(&answer)?;
+    Ok(answer)
+}
+
+/// Tries a schema by `work`, beside the runtime: patterns may take a while. What nobody could try is not taken.
+async fn tried<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, SchemaFault> + Send + 'static,
+) -> Result<T, ArgumentError> {
+    let tried = tokio::task::spawn_blocking(work).await;
+    let tried = tried.map_err(|failed| {
+        tracing::error!("a `json_schema` could not be tried: {failed}");
+        ArgumentError::says(
+            "`json_schema`: whether it can be enforced could not be found out; write it more simply",
+        )
+    })?;
+    tried.map_err(|fault| {
+        ArgumentError::says(format!("`json_schema`: it cannot be enforced {fault}"))
+    })
 }
 
 /// The fixed system prompt begins the first system message, the suffix ends it; where there is none, they are one.
@@ -297,4 +316,18 @@ fn with_suffix(mut messages: Vec<Message>, suffix: Option<String>) -> Vec<Messag
 /// A checked argument in the width of its setting; -1, where it is allowed, has none.
 fn narrow<T: TryFrom<i64>>(value: Option<i64>) -> Option<T> {
     value.and_then(|value| T::try_from(value).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_schema_that_could_not_be_tried_is_refused() {
+        let told = tried::<()>(|| panic!("inside a library")).await;
+        assert_eq!(
+            told.unwrap_err().to_string(),
+            "`json_schema`: whether it can be enforced could not be found out; write it more simply"
+        );
+    }
 }
