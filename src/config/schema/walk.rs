@@ -122,8 +122,9 @@ impl<'schema> Walk<'schema> {
             ("anyOf", Self::any_of),
         ] {
             if let Some(value) = table.get(key) {
+                let may_have_type = ["enum", "const"].contains(&key);
                 let beside =
-                    |other: &&&str| **other != key && !(key == "enum" && **other == "type");
+                    |other: &&&str| **other != key && !(may_have_type && **other == "type");
                 if let Some(other) = says.iter().find(beside) {
                     let reason = format!("`{other}` beside `{key}` is not enforced");
                     return Err(fault(&format!("{at}/{other}"), reason));
