@@ -63,6 +63,14 @@ impl Grammars {
         Self::of(&tokens)
     }
 
+    /// For no model in particular: which schemas can be enforced does not depend on one.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub fn of_bytes() -> Result<Self, EngineError> {
+        Self::of(&ApproximateTokEnv::single_byte_env())
+    }
+
     fn of(tokens: &TokEnv) -> Result<Self, EngineError> {
         let mut factory =
             ParserFactory::new_simple(tokens).map_err(|cause| error(&cause.to_string()))?;
@@ -91,28 +99,26 @@ impl Grammars {
             Some(cause) => Err(error(&cause)),
         }
     }
-}
 
-/// Whether a grammar can be made of `schema`, whatever the model.
-///
-/// # Errors
-/// Why not.
-pub fn check(schema: &Value) -> Result<(), String> {
-    let grammars = Grammars::of(&ApproximateTokEnv::single_byte_env());
-    let made = grammars.and_then(|grammars| grammars.json(schema));
-    made.map(drop).map_err(|error| {
-        let cause = error.to_string();
-        // llguidance's words for what our own look at a schema lets through.
-        let known = [
-            ("Regex is empty", "no text follows it: pattern and lengths contradict each other"),
-            (
-                "Unable to determine if regex is empty",
-                "is too complex together with its lengths; give a smaller `maxLength`, or a simpler pattern",
-            ),
-        ];
-        let known = known.iter().find(|(words, _)| cause.contains(words));
-        known.map_or(cause, |(_, reason)| (*reason).to_owned())
-    })
+    /// Whether a grammar can be made of `schema`.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self, schema: &Value) -> Result<(), String> {
+        self.json(schema).map(drop).map_err(|error| {
+            let cause = error.to_string();
+            // llguidance's words for what our own look at a schema lets through.
+            let known = [
+                ("Regex is empty", "no text follows it: pattern and lengths contradict each other"),
+                (
+                    "Unable to determine if regex is empty",
+                    "is too complex together with its lengths; give a smaller `maxLength`, or a simpler pattern",
+                ),
+            ];
+            let known = known.iter().find(|(words, _)| cause.contains(words));
+            known.map_or(cause, |(_, reason)| (*reason).to_owned())
+        })
+    }
 }
 
 fn error(cause: &str) -> EngineError {

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::config::schema::{AnswerSchema, SchemaFault};
-use crate::engine::{FinishReason, Generation, grammar};
+use crate::engine::grammar::Grammars;
+use crate::engine::{FinishReason, Generation};
 
 /// What a caller gets of an answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,13 +20,17 @@ pub struct Structured {
 /// # Errors
 /// The narrowest place that it cannot, and why.
 pub fn enforce(answer: &AnswerSchema) -> Result<(), SchemaFault> {
+    let at = |pointer: &str, reason: String| SchemaFault {
+        pointer: pointer.to_owned(),
+        reason,
+    };
+    let grammars = Grammars::of_bytes().map_err(|error| at("#", error.to_string()))?;
     let parts = answer.doubtful.iter().map(|(at, part)| (at.as_str(), part));
     // All parts first: the grammar just leaves out what may be missing.
     for (pointer, schema) in parts.chain([("#", &answer.enforced)]) {
-        grammar::check(schema).map_err(|reason| SchemaFault {
-            pointer: pointer.to_owned(),
-            reason,
-        })?;
+        grammars
+            .check(schema)
+            .map_err(|reason| at(pointer, reason))?;
     }
     Ok(())
 }

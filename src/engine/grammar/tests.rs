@@ -5,11 +5,16 @@ mod properties;
 use super::*;
 use crate::config::schema::{AnswerSchema, MAX_STRING};
 
+thread_local! {
+    static GRAMMARS: Grammars = Grammars::of_bytes().unwrap();
+}
+
+fn check(schema: &Value) -> Result<(), String> {
+    GRAMMARS.with(|grammars| grammars.check(schema))
+}
+
 /// What `grammar` says of a text, byte by byte: whether it may be written, and whether it is whole then.
 fn reads(schema: &Value, text: &str) -> (bool, bool) {
-    thread_local! {
-        static GRAMMARS: Grammars = Grammars::of(&ApproximateTokEnv::single_byte_env()).unwrap();
-    }
     // As it comes through the pipe.
     let schema = serde_json::from_str(&schema.to_string()).unwrap();
     let mut grammar = GRAMMARS.with(|grammars| grammars.json(&schema)).unwrap();
