@@ -9,7 +9,6 @@ pub mod http;
 pub mod interpolate;
 pub mod load;
 pub mod model;
-pub mod places;
 pub mod problem;
 pub mod ranges;
 pub mod reference;

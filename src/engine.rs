@@ -2,13 +2,15 @@
 //!
 //! Data types only, and all of them cross the pipe between server and worker, so each is plain and serialisable. The
 //! code that decodes lies in the modules below and runs in the worker process alone; the server's layers use the
-//! types here and nothing else of the engine.
+//! types here, how many calls may wait ([`places`]), and what tells beforehand whether a template, a schema or a memory
+//! limit will do ([`template`], [`grammar`], [`limits`]).
 
 pub mod decoder;
 pub mod grammar;
 pub mod limits;
 pub mod llama;
 pub mod pace;
+pub mod places;
 pub mod prompt;
 pub mod queue;
 pub mod sampling;

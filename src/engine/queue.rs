@@ -3,7 +3,7 @@
 //! A call enters when its command is read, so it has its place while its prompt is still being rendered. The head is
 //! never overtaken, also where it waits for cells and a shorter one would fit: a long prompt is not starved.
 //!
-//! One client cannot fill it ([`crate::config::places`]), and a call that was taken in is never put out.
+//! One client cannot fill it ([`super::places`]), and a call that was taken in is never put out.
 
 mod rotation;
 
@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use rotation::Rotation;
 
+use super::places::may_wait;
 use super::prompt::Prompt;
 use super::{
     CancelReason, Conversation, EngineError, EngineErrorKind, GenerateRequest, Generation, Phase,
     Usage,
 };
-use crate::config::places::may_wait;
 
 /// A waiting call.
 #[derive(Debug)]

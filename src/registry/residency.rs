@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::budget::overrun;
-use crate::config::places::may_wait;
+use crate::engine::places::may_wait;
 pub use slot::{Ended, Refusal};
 use slot::{Slot, State};
 
