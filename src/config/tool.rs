@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::address::Address;
@@ -31,7 +31,7 @@ pub struct ToolConfig {
     /// What a call gives, by name.
     pub arguments: Vec<Argument>,
     /// What the answer must be; none where it is free text.
-    #[serde(flatten, serialize_with = "shared")]
+    #[serde(flatten)]
     pub answer: Option<Arc<AnswerSchema>>,
     /// How it is sampled.
     #[serde(flatten)]
@@ -47,14 +47,6 @@ pub struct Argument {
     pub schema: Value,
     /// What counts where a call does not say; none where it must.
     pub default: Option<Value>,
-}
-
-#[expect(clippy::ref_option, reason = "serde gives it so")]
-fn shared<S: Serializer>(
-    answer: &Option<Arc<AnswerSchema>>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    answer.as_deref().serialize(serializer)
 }
 
 /// Where a tool's `key` stands.
