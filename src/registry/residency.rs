@@ -212,7 +212,8 @@ impl Residency {
     /// A call of a client wants `model`, whose file is now `stamp`. It gets a worker, a refusal, or waits; then [`Self::release`] follows.
     pub fn call(
         &mut self,
-        (call, client): (CallId, &str),
+        call: CallId,
+        client: &str,
         model: Edition,
         stamp: Stamp,
         free: Option<u64>,

@@ -177,9 +177,7 @@ impl Shelf {
                 None => state.free(),
             };
             let stamp = state.learn(model, look);
-            state
-                .residency
-                .call((call, client), model, stamp, free, now);
+            state.residency.call(call, client, model, stamp, free, now);
             call
         });
         Lease {

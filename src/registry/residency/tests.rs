@@ -72,7 +72,7 @@ fn one_clients_waiting_calls_do_not_keep_anothers_out() {
     let (busy, now) = (world.current[1], world.now);
     let mut refusals = |client: &str, calls: std::ops::Range<CallId>| {
         for call in calls {
-            world.machine.call((call, client), busy, 0, None, now);
+            world.machine.call(call, client, busy, 0, None, now);
         }
         let told = |action: &Action| match action {
             Action::Refuse(_, refusal) => Some(refusal.to_string()),
@@ -92,7 +92,7 @@ fn a_failed_load_is_not_tried_again_at_once_and_after_three_deaths_not_until_the
     let refusal = |world: &mut World, stamp: Stamp| {
         world
             .machine
-            .call((999, "one"), world.current[0], stamp, None, world.now);
+            .call(999, "one", world.current[0], stamp, None, world.now);
         let actions = world.machine.take_actions();
         match &actions[..] {
             [Action::Refuse(999, refusal)] => refusal.to_string(),
@@ -120,7 +120,7 @@ fn a_failed_load_is_not_tried_again_at_once_and_after_three_deaths_not_until_the
     let changed = 1;
     world
         .machine
-        .call((1000, "one"), world.current[0], changed, None, world.now);
+        .call(1000, "one", world.current[0], changed, None, world.now);
     assert!(matches!(
         world.machine.take_actions()[..],
         [Action::Start(..), Action::Grant(1000, _)]

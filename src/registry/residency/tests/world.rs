@@ -133,7 +133,7 @@ impl World {
                 self.next_call += 1;
                 self.waiting.insert(call);
                 self.machine
-                    .call((call, "one"), self.current[model], 0, self.free, self.now);
+                    .call(call, "one", self.current[model], 0, self.free, self.now);
             }
             Event::Release(at) => {
                 let calls: Vec<CallId> = self.held.keys().chain(&self.waiting).copied().collect();
