@@ -6,6 +6,7 @@
 
 use serde_json::{Map, Number, Value, json};
 
+use super::walk::keywords;
 use super::{SchemaFault, fault};
 use crate::config::whole::whole;
 
@@ -236,14 +237,7 @@ fn set_bound(
 }
 
 fn no_number(is_integer: bool, table: &Map<String, Value>, at: &str) -> SchemaFault {
-    let keys = [
-        "minimum",
-        "exclusiveMinimum",
-        "maximum",
-        "exclusiveMaximum",
-        "multipleOf",
-    ];
-    let said: Vec<String> = keys
+    let said: Vec<String> = keywords("number")
         .iter()
         .filter_map(|key| Some(format!("`{key}` {}", table.get(*key)?)))
         .collect();

@@ -72,15 +72,15 @@ struct Walk<'schema> {
 }
 
 /// The keywords of a kind of value.
-fn keywords(kind: &str) -> &'static [&'static str] {
+pub(super) fn keywords(kind: &str) -> &'static [&'static str] {
     match kind {
         "object" => &["properties", "required", "additionalProperties"],
         "array" => &["items", "minItems", "maxItems", "uniqueItems"],
         "string" => &["minLength", "maxLength", "pattern", "format"],
         "integer" | "number" => &[
             "minimum",
-            "maximum",
             "exclusiveMinimum",
+            "maximum",
             "exclusiveMaximum",
             "multipleOf",
         ],
