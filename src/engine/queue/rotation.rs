@@ -153,7 +153,8 @@ mod tests {
             let mut there = BTreeSet::new();
             // Of each entry that waits: its client, and how many may still be popped before it.
             let mut patience: HashMap<u32, (u8, usize)> = HashMap::new();
-            // All clients that ever came: `k` of the promise.
+            // All that may come. Between two turns of a client there is at most one of each other client, so an entry that is the
+            // n-th of its client is popped within n turns of all of them.
             let clients = 6;
             for (entry, happening) in (0_u32..).zip(happenings) {
                 let head = rotation.head().copied();
