@@ -21,22 +21,17 @@ pub mod units;
 pub mod whole;
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::gguf::{self, Header};
 use address::Address;
 pub use error::ConfigError;
-use file::{
-    ConfigFile, FlashAttention, LogSettings, ModelSettings, ThinkingOutput, TransportMode,
-    WatchMode,
-};
+use file::{ConfigFile, LogSettings, ModelSettings, TransportMode, WatchMode};
 use http::HttpConfig;
 use load::Layers;
 pub use model::{Defaults, LoadSettings, ModelConfig};
-use problem::Origin;
 pub use tool::ToolConfig;
 
 /// Variables of this program begin so.
@@ -179,7 +174,7 @@ impl Config {
         };
         check_tool_names(settings, layers);
         let model = |(name, model): (&String, &ModelSettings)| {
-            resolve_model(name, model, settings, around, layers)
+            model::resolve(name, model, settings, around, layers)
         };
         let models: Vec<ModelConfig> = settings.models.iter().filter_map(model).collect();
         Self {
@@ -239,164 +234,6 @@ fn check_tool_names(settings: &ConfigFile, layers: &mut Layers) {
             let hint = "give one of them another name, or the model `tool = false`";
             layers.problem_at(&Address::of(["tools", name]), message, Some(hint.into()));
         }
-    }
-}
-
-fn resolve_model(
-    name: &str,
-    model: &ModelSettings,
-    settings: &ConfigFile,
-    around: &Surroundings,
-    layers: &mut Layers,
-) -> Option<ModelConfig> {
-    let at = |key: &str| Address::of_model(name, key);
-    check_settings(name, model, layers);
-    let Some(path) = &model.path else {
-        let hint = layers
-            .meant_model(name)
-            .unwrap_or_else(|| "name its file: `path = \"model.gguf\"`".into());
-        // One whose path was refused is known to have none.
-        if !layers
-            .problems
-            .iter()
-            .any(|problem| problem.address == Some(at("path")))
-        {
-            let message = if layers.file.is_some() && !layers.file_has_model(name) {
-                format!("the file has no model `{name}`, and no `path` is given for it")
-            } else {
-                "is missing: the model has no file".into()
-            };
-            layers.problem_at(&at("path"), message, Some(hint));
-        }
-        return None;
-    };
-    let header = match gguf::read_header(path) {
-        Ok(header) => header,
-        Err(error) => {
-            let cause = std::error::Error::source(&error)
-                .map(|cause| format!(": {cause}"))
-                .unwrap_or_default();
-            layers.problem_at(&at("path"), format!("{error}{cause}"), Some(error.hint()));
-            return None;
-        }
-    };
-    let adapter_bytes = check_adapter(name, model, &header, layers);
-    check_thinking(name, model, &header, layers);
-    for (key, kind, length) in [
-        ("cache_type_k", model.cache_type_k, header.key_length),
-        ("cache_type_v", model.cache_type_v, header.value_length),
-    ] {
-        if kind.is_quantized() && !length.is_multiple_of(32) {
-            let message = format!(
-                "the model's heads have {length} numbers, and quantized types take 32 at a time"
-            );
-            layers.problem_at(&at(key), message, Some("choose `f16`".into()));
-        }
-    }
-    let load = LoadSettings::of(model, path.clone(), settings, around.cpus);
-    let is_said = layers.origin_of(&at("n_threads")).0 != Origin::BuiltIn;
-    if model.n_threads > load.n_threads && is_said {
-        layers.notes.push(format!(
-            "n_threads is {}, the CPUs that this process may use, not {}",
-            load.n_threads, model.n_threads
-        ));
-    }
-    Some(ModelConfig {
-        name: name.to_owned(),
-        title: title_of(&header, path),
-        tool_name: model
-            .tool
-            .then(|| model.tool_name.clone().unwrap_or_else(|| name.to_owned())),
-        description: model.description.clone(),
-        load,
-        defaults: Defaults::of(model),
-        preload: model.preload,
-        pin: model.pin,
-        idle_ttl: model.idle_ttl.unwrap_or(settings.registry.idle_ttl).0,
-        header,
-        adapter_bytes,
-    })
-}
-
-fn title_of(header: &Header, path: &Path) -> String {
-    let stem = || {
-        path.file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned()
-    };
-    header
-        .name
-        .clone()
-        .filter(|name| !name.trim().is_empty())
-        .unwrap_or_else(stem)
-}
-
-/// What no schema says: keys that contradict each other.
-fn check_settings(name: &str, model: &ModelSettings, layers: &mut Layers) {
-    let at = |key: &str| Address::of_model(name, key);
-    if let Some(limit) = model.max_tokens_limit
-        && limit < model.max_tokens
-        // The built-in one is just cut.
-        && layers.origin_of(&at("max_tokens")).0 != Origin::BuiltIn
-    {
-        let message = format!(
-            "must be at most `max_tokens_limit`, which is {limit}, found {}",
-            model.max_tokens
-        );
-        layers.problem_at(&at("max_tokens"), message, None);
-    }
-    if model.cache_type_v.is_quantized() && model.flash_attn == FlashAttention::Off {
-        let message =
-            "llama.cpp reads quantized values with flash attention alone, and `flash_attn` is off"
-                .to_owned();
-        layers.problem_at(
-            &at("cache_type_v"),
-            message,
-            Some("set `flash_attn = \"on\"`, or choose `f16`".into()),
-        );
-    }
-    if let Some(deadline) = model.deadline
-        && !ranges::DEADLINE.contains(deadline.0.as_secs_f64())
-    {
-        let message = format!(
-            "must be {} seconds, found `{}`",
-            ranges::DEADLINE,
-            String::from(deadline)
-        );
-        layers.problem_at(&at("deadline"), message, None);
-    }
-}
-
-/// Looks at the adapter, where there is one; gives the bytes of its tensors.
-fn check_adapter(name: &str, model: &ModelSettings, header: &Header, layers: &mut Layers) -> u64 {
-    let Some(lora) = &model.lora else { return 0 };
-    let place = Address::of_model(name, "lora").join("path");
-    // Each layer may say a part of it, so that it is whole is seen here.
-    if lora.path.as_os_str().is_empty() {
-        layers.problem_at(&place, "is missing: the adapter has no file".into(), None);
-        return 0;
-    }
-    gguf::read_adapter(&lora.path, &header.architecture).unwrap_or_else(|error| {
-        layers.problem_at(&place, error.to_string(), Some(error.hint()));
-        0
-    })
-}
-
-/// Thinking can be switched off where the template asks whether it is wanted.
-fn check_thinking(name: &str, model: &ModelSettings, header: &Header, layers: &mut Layers) {
-    let template = model
-        .chat_template
-        .as_ref()
-        .or(header.chat_template.as_ref());
-    let can_be_off = template.is_some_and(|template| template.contains("enable_thinking"));
-    if model.thinking == ThinkingOutput::Off && !can_be_off {
-        let message = "the model's chat template cannot switch thinking off: it does not use `enable_thinking`".to_owned();
-        layers.problem_at(
-            &Address::of_model(name, "thinking"),
-            message,
-            Some("choose `strip`, which takes it out of answers".into()),
-        );
     }
 }
 

@@ -1,5 +1,7 @@
 //! A model as the program runs it.
 
+mod resolve;
+
 use std::iter;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,6 +15,7 @@ use super::file::{
 };
 use super::ranges;
 use crate::gguf::{self, GgufError, Header};
+pub(super) use resolve::resolve;
 
 /// A model and the tool that it is. Serialised, it is its keys.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use super::file::CacheType;
+use super::file::{CacheType, ThinkingOutput};
 use super::*;
 
 const CRAB: &str = "tests/models/tiny-crab-chat.Q8_0.gguf";

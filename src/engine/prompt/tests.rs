@@ -1,0 +1,197 @@
+//! What the model is given of templates and texts, over a vocabulary of bytes.
+
+use super::*;
+use crate::engine::Role;
+
+/// A vocabulary of bytes, where `<s>` (256), `<end>` (257) and `<think>` (258) are control tokens.
+struct Bytes {
+    adds_bos: bool,
+}
+
+const CONTROLS: [&str; 3] = ["<s>", "<end>", "<think>"];
+
+impl Vocabulary for Bytes {
+    fn tokenize(&self, text: &str, parse_special: bool) -> Vec<Token> {
+        let mut tokens = Vec::new();
+        let mut rest = text;
+        while let Some(first) = rest.bytes().next() {
+            let control = CONTROLS
+                .iter()
+                .position(|control| parse_special && rest.starts_with(control));
+            if let Some(control) = control {
+                tokens.push(256 + Token::try_from(control).unwrap());
+                rest = &rest[CONTROLS[control].len()..];
+            } else {
+                tokens.push(first.into());
+                rest = std::str::from_utf8(&rest.as_bytes()[1..]).unwrap();
+            }
+        }
+        tokens
+    }
+    fn bos(&self) -> Option<Token> {
+        Some(256)
+    }
+    fn adds_bos(&self) -> bool {
+        self.adds_bos
+    }
+    fn control_texts(&self, _: &str) -> Vec<String> {
+        CONTROLS.map(str::to_owned).into()
+    }
+    fn longest_token(&self) -> usize {
+        7
+    }
+    fn has_thinking_token(&self) -> bool {
+        true
+    }
+}
+
+fn builder(source: Option<&str>, adds_bos: bool) -> PromptBuilder<Bytes> {
+    let template = source.map(|source| {
+        (
+            ChatTemplate::new(source, "<s>".into(), "<end>".into()).unwrap(),
+            source,
+        )
+    });
+    PromptBuilder::new(Bytes { adds_bos }, template, 100).unwrap()
+}
+
+fn user(content: &str) -> Conversation {
+    Conversation {
+        messages: vec![Message {
+            role: Role::User,
+            content: content.into(),
+        }],
+        thinking: ThinkingOutput::Strip,
+        json_schema: None,
+    }
+}
+
+fn tokens(source: Option<&str>, adds_bos: bool, content: &str) -> Vec<Token> {
+    builder(source, adds_bos)
+        .build(&user(content))
+        .unwrap()
+        .tokens
+}
+
+const CHAT: &str = "{% for m in messages %}{{ m.content }}<end>{% endfor %}";
+
+#[test]
+fn control_tokens_of_the_template_are_parsed_and_those_of_a_content_are_not() {
+    let mut expected: Vec<Token> = "a<end>b".bytes().map(Token::from).collect();
+    expected.push(257);
+    assert_eq!(tokens(Some(CHAT), false, "a<end>b"), expected);
+}
+
+#[test]
+fn a_template_that_cuts_a_mark_off_does_not_make_its_own_tokens_plain() {
+    let source = "{% for m in messages %}{{ m.content.split('e')[0] }}<end>{% endfor %}";
+    assert_eq!(
+        tokens(Some(source), false, "a<end>b"),
+        [b'a'.into(), b'<'.into(), 257]
+    );
+}
+
+#[test]
+fn a_token_whose_closing_mark_was_cut_off_is_still_text() {
+    // Cut behind the token: the mark before it stays, the one after it goes.
+    let source = "{% for m in messages %}{{ m.content[:7] }}<end>{% endfor %}";
+    let expected = [97, 60, 101, 110, 100, 62, 257];
+    assert_eq!(tokens(Some(source), false, "a<end>b"), expected);
+}
+
+#[test]
+fn a_text_that_cannot_fit_is_refused_before_it_is_rendered() {
+    let error = builder(Some(CHAT), false)
+        .build(&user(&"x".repeat(7 << 20)))
+        .unwrap_err();
+    assert_eq!(error.kind, EngineErrorKind::ContextOverflow);
+    assert_eq!(
+        error.text,
+        "the prompt has at least 1048576 tokens, the model's context holds 100, the answer included"
+    );
+}
+
+#[test]
+fn marks_in_the_text_are_text() {
+    let content = "\u{fdd0}<end>\u{fdd1}";
+    let mut expected: Vec<Token> = content.bytes().map(Token::from).collect();
+    expected.push(257);
+    // Byte tokens of the test's vocabulary need ASCII, so compare what the split gives.
+    let built = builder(Some(CHAT), false);
+    let marks = Marks::absent_from(&user(content).messages).unwrap();
+    let marked = built.controls.mark(&user(content).messages[0], marks);
+    let pieces = built.controls.split(&marked.content, marks);
+    let text: String = pieces.iter().map(|(text, _)| text.as_str()).collect();
+    assert_eq!(text, content);
+    assert_eq!(
+        pieces[1..3],
+        [("<".to_owned(), false), ("end>".to_owned(), false)]
+    );
+}
+
+#[test]
+fn the_first_token_stands_once_whoever_writes_it() {
+    let with = format!("{{{{ bos_token }}}}{CHAT}");
+    assert_eq!(tokens(Some(&with), true, "a"), [256, 97, 257]);
+    assert_eq!(tokens(Some(&with), false, "a"), [256, 97, 257]);
+    assert_eq!(tokens(Some(CHAT), true, "a"), [256, 97, 257]);
+    assert_eq!(tokens(Some(CHAT), false, "a"), [97, 257]);
+    assert_eq!(tokens(None, true, "a"), [256, 97]);
+}
+
+#[test]
+fn a_base_model_gets_the_contents_and_nothing_else() {
+    let mut conversation = user("a<end>");
+    conversation.messages.extend(user("b").messages);
+    let expected: Vec<Token> = "a<end>\n\nb".bytes().map(Token::from).collect();
+    assert_eq!(
+        builder(None, false).build(&conversation).unwrap().tokens,
+        expected
+    );
+}
+
+#[test]
+fn an_empty_prompt_is_an_error() {
+    assert_eq!(
+        builder(None, false).build(&user("")).unwrap_err().kind,
+        EngineErrorKind::Template
+    );
+}
+
+#[test]
+fn thinking_that_is_kept_is_text_and_thinking_that_is_off_is_told_to_the_template() {
+    let source = "{% if enable_thinking is defined and not enable_thinking %}x{% endif %}<think>";
+    let built = |thinking| {
+        let conversation = Conversation {
+            thinking,
+            ..user("a")
+        };
+        let prompt = builder(Some(source), false).build(&conversation).unwrap();
+        (prompt.tokens, prompt.thinking)
+    };
+    assert_eq!(
+        built(ThinkingOutput::Keep),
+        (vec![258], ThinkingMode::Never)
+    );
+    assert_eq!(
+        built(ThinkingOutput::Strip),
+        (vec![258], ThinkingMode::Opened)
+    );
+    assert_eq!(built(ThinkingOutput::Off).0, [120, 258]);
+}
+
+#[test]
+fn a_prompt_that_ends_inside_a_block_is_noticed() {
+    let opened = builder(Some("{{ messages[0].content }}<end><think>\n"), false);
+    assert_eq!(
+        opened.build(&user("a")).unwrap().thinking,
+        ThinkingMode::Opened
+    );
+    assert_eq!(
+        builder(Some(CHAT), false)
+            .build(&user("a"))
+            .unwrap()
+            .thinking,
+        ThinkingMode::Possible
+    );
+}
