@@ -33,6 +33,8 @@ pub struct Answering {
     pub model: String,
     /// Tokens of one call at most.
     context: u32,
+    /// Tokens that a call may ask for at most.
+    max_tokens_limit: Option<u32>,
     edition: Edition,
     /// Whether what is asked and answered is logged.
     log_prompts: bool,
@@ -72,6 +74,7 @@ impl Answering {
             tool: tool.to_owned(),
             model: file.to_string_lossy().into_owned(),
             context: model.context(),
+            max_tokens_limit: model.defaults.max_tokens_limit,
             edition,
             log_prompts,
             registry: Arc::clone(registry),
@@ -129,6 +132,7 @@ impl Answering {
                 }
                 let limits = CallLimits {
                     max_tokens,
+                    is_most: self.max_tokens_limit.is_some_and(|most| max_tokens >= most),
                     deadline,
                 };
                 Ok(self.output(generation, limits, answer.as_deref(), cut_note))
@@ -151,7 +155,7 @@ impl Answering {
             (Some(problem), _) => (problem, None, true),
             (None, None) if cut_note => (with_cut_note(generation, limits), None, false),
             (None, None) => (generation.text, None, false),
-            (None, Some(answer)) => match answer.read(&generation) {
+            (None, Some(answer)) => match answer.read(&generation, limits.is_most(&generation)) {
                 Ok(read) => (read.text, Some(read.value), false),
                 Err(problem) => (problem, None, true),
             },

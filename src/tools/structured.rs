@@ -36,17 +36,22 @@ pub fn enforce(answer: &AnswerSchema) -> Result<(), SchemaFault> {
 }
 
 impl AnswerSchema {
-    /// The answer of `generation`.
+    /// The answer of `generation`, whose `max_tokens` may have been the most that any call may have.
     ///
     /// # Errors
     /// A sentence for the caller: it was cut, or does not follow the schema.
-    pub fn read(&self, generation: &Generation) -> Result<Structured, String> {
+    pub fn read(&self, generation: &Generation, were_most: bool) -> Result<Structured, String> {
         let tokens = generation.usage.completion_tokens;
         match generation.finish_reason {
             FinishReason::Stop => {}
             FinishReason::Length => {
+                let more = if were_most {
+                    "ask for a shorter one (`max_tokens_limit` allows no more tokens)"
+                } else {
+                    "allow more `max_tokens`"
+                };
                 return Err(format!(
-                    "no answer: it was cut after {tokens} tokens, before its JSON was complete; allow more `max_tokens`, or bound the schema's strings and arrays"
+                    "no answer: it was cut after {tokens} tokens, before its JSON was complete; {more}, or bound the schema's strings and arrays"
                 ));
             }
             FinishReason::Deadline => {

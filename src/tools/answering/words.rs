@@ -12,6 +12,8 @@ use crate::worker::client::CallError;
 pub(super) struct CallLimits {
     /// Its tokens.
     pub(super) max_tokens: u32,
+    /// Whether no call may ask for more of them.
+    pub(super) is_most: bool,
     /// Its time, from the call's arrival.
     pub(super) deadline: Option<Duration>,
 }
@@ -24,10 +26,8 @@ pub(super) fn with_cut_note(generation: Generation, limits: CallLimits) -> Strin
             "when the model's context was full; shorten the text or give the model a larger `n_ctx`"
                 .into()
         }
-        FinishReason::Length => "its `max_tokens`; allow more of them".into(),
-        FinishReason::Deadline => {
-            format!("at its deadline of {} s; allow more time", limits.seconds())
-        }
+        FinishReason::Length => limits.tokens_were_all().into(),
+        FinishReason::Deadline => format!("at its deadline of {} s; allow more time", limits.seconds()),
         FinishReason::Stop | FinishReason::Cancelled => return generation.text,
     };
     format!(
@@ -37,6 +37,20 @@ pub(super) fn with_cut_note(generation: Generation, limits: CallLimits) -> Strin
 }
 
 impl CallLimits {
+    /// Whether `generation` has all the tokens that any call may have.
+    pub(super) fn is_most(self, generation: &Generation) -> bool {
+        self.is_most && generation.usage.completion_tokens >= self.max_tokens
+    }
+
+    /// What the tokens were that cut an answer, and the way out.
+    fn tokens_were_all(self) -> &'static str {
+        if self.is_most {
+            "the most that `max_tokens_limit` allows; ask for a shorter answer"
+        } else {
+            "its `max_tokens`; allow more of them"
+        }
+    }
+
     fn seconds(self) -> f64 {
         self.deadline.unwrap_or_default().as_secs_f64()
     }
@@ -55,11 +69,14 @@ pub(super) fn empty_answer(generation: &Generation, limits: CallLimits) -> Optio
             format!("no answer: the model was still thinking after {tokens} tokens, when its context was full; shorten the text or give the model a larger `n_ctx`")
         }
         FinishReason::Length if thinking => {
-            format!("no answer: the model was still thinking after {tokens} tokens, its `max_tokens`; allow more of them")
+            format!("no answer: the model was still thinking after {tokens} tokens, {}", limits.tokens_were_all())
         }
         FinishReason::Stop if thinking => "no answer: the model ended while it was still thinking; ask again, or with another seed".into(),
         FinishReason::Stop => {
             "no answer: the model ended without writing any text; rephrase the question or change `stop`".into()
+        }
+        FinishReason::Length if limits.is_most(generation) => {
+            format!("no answer: there was no text yet after {tokens} tokens, {}", limits.tokens_were_all())
         }
         FinishReason::Length => {
             format!("no answer: after {tokens} tokens, when the answer was cut, there was no text yet; allow more `max_tokens`")
@@ -110,9 +127,10 @@ mod tests {
     fn a_text_that_is_cut_ends_with_a_line_that_says_by_what_and_after_how_many_tokens() {
         let limits = CallLimits {
             max_tokens: 128,
+            is_most: false,
             deadline: Some(Duration::from_millis(1500)),
         };
-        let noted = |finish_reason, completion_tokens| {
+        let cut = |limits, finish_reason, completion_tokens| {
             let generation = Generation {
                 text: "It was a dark\n".into(),
                 finish_reason,
@@ -126,9 +144,18 @@ mod tests {
             };
             with_cut_note(generation, limits)
         };
+        let noted = |finish_reason, tokens| cut(limits, finish_reason, tokens);
         assert_eq!(
             noted(FinishReason::Length, 128),
             "It was a dark\n\n[cut after 128 tokens, its `max_tokens`; allow more of them]"
+        );
+        let most = CallLimits {
+            is_most: true,
+            ..limits
+        };
+        assert_eq!(
+            cut(most, FinishReason::Length, 128),
+            "It was a dark\n\n[cut after 128 tokens, the most that `max_tokens_limit` allows; ask for a shorter answer]"
         );
         assert_eq!(
             noted(FinishReason::Length, 95),
