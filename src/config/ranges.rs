@@ -52,6 +52,8 @@ pub const HTTP_TIME: Range<f64> = range(1.0, 3600.0);
 pub const MAX_CONNECTIONS: Range<usize> = range(1, 1_000_000);
 /// Beyond any queue.
 pub const MAX_CALLS: Range<usize> = range(1, 1_000_000);
+/// No call may begin at 0, and more than the greatest is no limit.
+pub const CALLS_PER_MINUTE: Range<u32> = range(1, 1_000_000);
 /// More layers than any model has.
 pub const N_GPU_LAYERS: Range<i64> = range(0, 1_000_000);
 /// Tokens; 0 is what the model was trained for.

@@ -21,7 +21,7 @@ pub const SIZE: &str = "size";
 pub const BUDGET: &str = "memory budget";
 
 /// Longer than any use has; what is more is a slip.
-const LONGEST: Duration = Duration::from_hours(24 * 365);
+pub(super) const LONGEST: Duration = Duration::from_hours(24 * 365);
 
 /// A time span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

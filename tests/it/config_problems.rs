@@ -297,3 +297,23 @@ fn two_tokens_are_one_too_many() {
     let output = folder.run(&["config", "check"], &[("LLAMA_MCP_AUTH", "three")]);
     assert_eq!(output.status.code(), Some(0));
 }
+
+#[test]
+fn a_time_out_of_its_range_is_told_with_it_as_a_number_and_as_a_text() {
+    for (time, told) in [
+        (
+            "5000",
+            "`server.idle_time`: must be a time span such as `90s` or `15m`, from 1 to 3600 seconds, found 5000",
+        ),
+        (
+            "\"2h\"",
+            "`server.idle_time`: must be from 1 to 3600 seconds, found `2h`",
+        ),
+    ] {
+        let head = format!("[server]\ntransport = \"http\"\nidle_time = {time}\n");
+        let folder = Folder::new("time", &(head + ONE));
+        let output = folder.run(&["config", "check"], &[]);
+        let found = text(output.stderr);
+        assert!(found.contains(told), "{found}");
+    }
+}

@@ -64,6 +64,7 @@ pub struct ServerSettings {
     /// Saved edits of this file, and of those that its texts name, are live: noticed at once (`auto`), by a look every two seconds where the file system tells nothing (`poll`), or by SIGHUP alone (`off`).
     pub watch: WatchMode,
     /// How long running calls may go on after SIGTERM.
+    #[schemars(range(min = ranges::DRAIN_TIME.min, max = ranges::DRAIN_TIME.max))]
     pub drain_time: Time,
     /// Calls of one client that may wait for a free sequence of a model, and four times as many of all clients; more are told that it is busy.
     #[schemars(range(min = ranges::MAX_QUEUE.min, max = ranges::MAX_QUEUE.max))]
@@ -75,10 +76,13 @@ pub struct ServerSettings {
     #[schemars(range(min = ranges::MAX_CALLS.min, max = ranges::MAX_CALLS.max))]
     pub max_calls: usize,
     /// How long the head of a request may take.
+    #[schemars(range(min = ranges::HTTP_TIME.min, max = ranges::HTTP_TIME.max))]
     pub header_time: Time,
     /// How long its body may take.
+    #[schemars(range(min = ranges::HTTP_TIME.min, max = ranges::HTTP_TIME.max))]
     pub body_time: Time,
     /// How long a connection may idle between two requests.
+    #[schemars(range(min = ranges::HTTP_TIME.min, max = ranges::HTTP_TIME.max))]
     pub idle_time: Time,
     /// Sessions at once; beyond, the one that idled longest goes.
     #[schemars(range(min = ranges::MAX_SESSIONS.min, max = ranges::MAX_SESSIONS.max))]
@@ -135,6 +139,6 @@ pub struct TokenSettings {
     #[schemars(range(min = ranges::MAX_CALLS.min, max = ranges::MAX_CALLS.max), example = json!(4))]
     pub max_calls: Option<usize>,
     /// Calls that may begin in a minute, at once or spread over it; one more gets 429 and the time to wait.
-    #[schemars(range(min = 1, max = 1_000_000), example = json!(60))]
+    #[schemars(range(min = ranges::CALLS_PER_MINUTE.min, max = ranges::CALLS_PER_MINUTE.max), example = json!(60))]
     pub calls_per_minute: Option<u32>,
 }

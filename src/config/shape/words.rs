@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::config::file::NAME_PATTERN;
+use crate::config::units;
 
 /// The format of what `tracing` filters by.
 pub(super) const LOG_LEVEL: &str = "log level";
@@ -37,7 +38,8 @@ pub(super) fn allowed(schema: &Value) -> String {
         // Of numbers it says how wide they are.
         (Some(format), Some(examples)) if examples.iter().all(Value::is_string) => {
             let examples: Vec<String> = examples.iter().map(|example| format!("`{}`", example.as_str().unwrap_or_default())).collect();
-            return format!("a {format} such as {}", one_of(&examples)).replace("a idle", "an idle");
+            let seconds = seconds(schema).unwrap_or_default();
+            return format!("a {format} such as {}{seconds}", one_of(&examples)).replace("a idle", "an idle");
         }
         _ => {}
     }
@@ -79,10 +81,21 @@ fn count(schema: &Value, min: &str, max: &str) -> Option<String> {
 
 /// The least and the greatest number that a schema allows, in words.
 pub(super) fn range(schema: &Value) -> Option<String> {
-    let bound = |key: &str| schema.get(key).map(ToString::to_string);
-    let (min, max) = (bound("minimum")?, bound("maximum")?);
     // Texts with units are told by examples.
     schema["type"].as_str()?;
+    bounds(schema)
+}
+
+/// The same of a time, where they are its own.
+fn seconds(schema: &Value) -> Option<String> {
+    let is_own = schema["format"] == units::TIME && schema["maximum"] != units::LONGEST.as_secs();
+    let bounds = bounds(schema).filter(|_| is_own)?;
+    Some(format!(", from {bounds} seconds"))
+}
+
+fn bounds(schema: &Value) -> Option<String> {
+    let bound = |key: &str| schema.get(key).map(ToString::to_string);
+    let (min, max) = (bound("minimum")?, bound("maximum")?);
     Some(format!("{} to {}", plain(&min), plain(&max)))
 }
 
