@@ -225,8 +225,7 @@ pub fn origin(text: &str) -> Option<String> {
 
 /// `time`, which stands at `key`, in seconds of `range`.
 fn time(time: Time, key: &str, range: Range<f64>, layers: &mut Layers) -> Duration {
-    if !range.contains(time.0.as_secs_f64()) {
-        let message = format!("must be {range} seconds, found `{}`", String::from(time));
+    if let Some(message) = time.fault(range) {
         layers.problem_at(&at(key), message, None);
     }
     time.0

@@ -69,6 +69,10 @@ pub(super) fn resolve(
                 "a Jinja template over the arguments: `prompt = \"Summarise:\\n{{ text }}\"`";
             layers.problem_at(&at("prompt"), "is missing".into(), Some(hint.into()));
         }
+        let deadline = tool.deadline;
+        if let Some(message) = deadline.and_then(|deadline| deadline.fault(ranges::DEADLINE)) {
+            layers.problem_at(&at("deadline"), message, None);
+        }
         let answer = answer_of(name, tool, layers);
         let arguments: Vec<Argument> = tool
             .arguments

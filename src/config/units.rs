@@ -9,6 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::ranges::Range;
 use super::whole::whole_value;
 
 /// The format of [`Time`] in schemas.
@@ -52,6 +53,12 @@ impl Time {
     /// Whole seconds.
     pub const fn from_secs(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
+    }
+
+    /// What is wrong with it where it must be in `seconds`.
+    pub fn fault(self, seconds: Range<f64>) -> Option<String> {
+        let is_in = seconds.contains(self.0.as_secs_f64());
+        (!is_in).then(|| format!("must be {seconds} seconds, found `{}`", String::from(self)))
     }
 }
 

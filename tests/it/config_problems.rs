@@ -300,18 +300,22 @@ fn two_tokens_are_one_too_many() {
 
 #[test]
 fn a_time_out_of_its_range_is_told_with_it_as_a_number_and_as_a_text() {
-    for (time, told) in [
+    for (times, told) in [
         (
-            "5000",
+            "idle_time = 5000\n",
             "`server.idle_time`: must be a time span such as `90s` or `15m`, from 1 to 3600 seconds, found 5000",
         ),
         (
-            "\"2h\"",
+            "idle_time = \"2h\"\n",
             "`server.idle_time`: must be from 1 to 3600 seconds, found `2h`",
         ),
+        (
+            "[tools.x]\nprompt = \"x\"\ndeadline = \"0s\"\n",
+            "`tools.x.deadline`: must be from 0.001 to 604800 seconds, found `0s`",
+        ),
     ] {
-        let head = format!("[server]\ntransport = \"http\"\nidle_time = {time}\n");
-        let folder = Folder::new("time", &(head + ONE));
+        let head = "[server]\ntransport = \"http\"\n";
+        let folder = Folder::new("time", &format!("{head}{times}{ONE}"));
         let output = folder.run(&["config", "check"], &[]);
         let found = text(output.stderr);
         assert!(found.contains(told), "{found}");

@@ -106,6 +106,7 @@ pub struct ToolSettings {
     #[schemars(range(min = ranges::MAX_TOKENS.min, max = ranges::MAX_TOKENS.max), example = json!(500))]
     pub max_tokens: Option<u32>,
     /// When a call ends with what it has, from its arrival.
+    #[schemars(range(min = ranges::DEADLINE.min, max = ranges::DEADLINE.max))]
     pub deadline: Option<Time>,
     /// What becomes of thinking; an answer that is forced has none.
     pub thinking: Option<ThinkingOutput>,

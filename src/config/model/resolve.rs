@@ -125,14 +125,8 @@ fn check_settings(name: &str, model: &ModelSettings, layers: &mut Layers) {
             Some("set `flash_attn = \"on\"`, or choose `f16`".into()),
         );
     }
-    if let Some(deadline) = model.deadline
-        && !ranges::DEADLINE.contains(deadline.0.as_secs_f64())
-    {
-        let message = format!(
-            "must be {} seconds, found `{}`",
-            ranges::DEADLINE,
-            String::from(deadline)
-        );
+    let deadline = model.deadline;
+    if let Some(message) = deadline.and_then(|deadline| deadline.fault(ranges::DEADLINE)) {
         layers.problem_at(&at("deadline"), message, None);
     }
 }
