@@ -222,7 +222,6 @@ impl Model {
     }
 }
 
-/// Why a load failed: what llama.cpp logged last, since its functions only say that they failed.
 fn cache_type(kind: CacheType) -> KvCacheType {
     match kind {
         CacheType::F32 => KvCacheType::F32,

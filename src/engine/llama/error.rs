@@ -36,7 +36,7 @@ pub(super) fn adapter_error(path: &Path, error: &str) -> EngineError {
         .hint("check that the adapter was made for this model")
 }
 
-/// llama.cpp gives its reasons to its log alone.
+/// Why a load failed: what llama.cpp logged last, since its functions only say that they failed.
 pub(super) fn reason(error: &str) -> String {
     match telemetry::last_llama_errors()[..] {
         [] => format!("llama.cpp refused it ({error})"),
