@@ -11,7 +11,8 @@
 //! The server never touches llama.cpp. A loaded model runs in a child process of the same binary, the hidden sub-command
 //! `worker`, because llama.cpp ends its process where it meets an assertion, a GPU out of memory or a broken file: only
 //! that model's calls fail then, and the next call starts it again. Unloading is the end of a process, so all memory goes
-//! back. A worker gives up what its model does not need before it touches the file, since a GGUF is untrusted input: `worker/sandbox.rs`.
+//! back. A worker gives up what its model does not need before llama.cpp reads the file, since a GGUF is untrusted input:
+//! `worker/sandbox.rs`.
 //!
 //! # Layers
 //!
@@ -76,9 +77,9 @@
 //! 5. [`worker::client`] sends the request down the pipe. News come back as [`engine::Update`]s and end in a
 //!    `watch` channel, of which [`mcp::progress`] tells the client by time. Dropping the call's future, for whatever
 //!    reason, cancels it: the worker frees the sequence before its next decode.
-//! 6. In the worker, [`engine::prompt`] renders and tokenises, [`engine::grammar`] makes a grammar of a schema, [`engine::queue`] holds the call until it is its client's turn
-//!    and a sequence and its cells are free, and each turn of [`engine::scheduler`] decodes a token for every generating sequence and as much of
-//!    the prompts as fits the time.
+//! 6. In the worker, [`engine::prompt`] renders and tokenises, [`engine::grammar`] makes a grammar of a schema,
+//!    [`engine::queue`] holds the call until it is its client's turn and a sequence and its cells are free, and each turn of
+//!    [`engine::scheduler`] decodes a token for every generating sequence and as much of the prompts as fits the time.
 //! 7. The tool turns the [`engine::Generation`] into a result; one that follows a schema is checked once more
 //!    ([`tools::structured`]).
 //!

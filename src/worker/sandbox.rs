@@ -3,9 +3,9 @@
 //! On Linux by Landlock, as far as the kernel has it: the worker may read the model's files and what the system's libraries
 //! are made of, use the GPU where the build has a backend for one, and nothing else: no other file, no writing but by
 //! descriptors that are open already, no program, no TCP, no signal to a process that is not its own. Reading other processes'
-//! memory and environment goes with that. Of the rights of root, which would read the latter all the same, it keeps those by which
-//! a model that is another user's can be read, and locked into memory. What Landlock does not know (before ABI 4 TCP, before ABI 6 signals; UDP, and `stat`)
-//! stays as it was.
+//! memory and environment goes with that. Of the rights of root, which would read the latter all the same, it keeps those by
+//! which a model that is another user's can be read, and locked into memory. What Landlock does not know (before ABI 4 TCP,
+//! before ABI 6 signals; UDP, and `stat`) stays as it was.
 //!
 //! Everywhere on Unix it leaves no core dump: that would hold the prompts.
 
