@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::config::Folder;
 use crate::support::{
     Server, ToolResult, children_of, program, signal_process, tiny, tiny_with_template,
-    wait_for_end_of,
+    wait_for_child_of, wait_for_end_of,
 };
 
 const PARIS: &str = "The capital of France is Paris.";
@@ -124,9 +124,7 @@ fn between_two_calls(at: &mut Fixture) {
 fn loading(at: &mut Fixture) {
     idle(at);
     let call = at.server.call(france());
-    let worker = std::iter::repeat_with(|| children_of(at.server.child.id()))
-        .find_map(|children| children.first().copied());
-    signal_process(worker.unwrap(), "KILL");
+    signal_process(wait_for_child_of(at.server.child.id()), "KILL");
     let result = at.server.result(call);
     // The load may have been over.
     let ends = [KILLED, KILLED_TWICE, KILLED_LOADING, PARIS];

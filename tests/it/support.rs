@@ -18,7 +18,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use log::Log;
-pub(crate) use process::{children_of, memory_of, signal_process, spawn_piped, wait_for_end_of};
+pub(crate) use process::{
+    children_of, memory_of, signal_process, spawn_piped, wait_for_child_of, wait_for_end_of,
+};
 use schema::Conversation;
 
 /// How long a state may take to come: a loaded machine is slow, and a test that waits longer has failed.

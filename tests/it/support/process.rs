@@ -1,6 +1,8 @@
 //! Processes, as the system sees them.
 
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Instant;
 
 use super::LIMIT;
 
@@ -31,6 +33,19 @@ pub(crate) fn children_of(pid: u32) -> Vec<u32> {
     processes
         .filter(|child| parent_of(*child) == Some(pid))
         .collect()
+}
+
+/// Waits until process `pid` has a child, and gives it.
+pub(crate) fn wait_for_child_of(pid: u32) -> u32 {
+    // The kernel tells nobody of a child of another process.
+    let started = Instant::now();
+    loop {
+        if let Some(child) = children_of(pid).first() {
+            return *child;
+        }
+        assert!(started.elapsed() < LIMIT, "{pid} starts no process");
+        thread::yield_now();
+    }
 }
 
 fn parent_of(pid: u32) -> Option<u32> {
