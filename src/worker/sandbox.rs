@@ -24,12 +24,17 @@ pub(super) fn enter(load: &LoadSettings) {
     linux::enter(load);
 }
 
+/// The most bytes that a core dump may have. Linux heeds 0 only where it dumps into files; 1, which is too little for any dump,
+/// also keeps it from handing one to a program, as systemd's.
+#[cfg(unix)]
+const CORE_LIMIT: u64 = if cfg!(target_os = "linux") { 1 } else { 0 };
+
 #[cfg(unix)]
 fn forbid_core_dumps() {
     use rustix::process::{Resource, Rlimit, setrlimit};
     let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
+        current: Some(CORE_LIMIT),
+        maximum: Some(CORE_LIMIT),
     };
     if let Err(error) = setrlimit(Resource::Core, none) {
         tracing::debug!(%error, "core dumps stay possible");
