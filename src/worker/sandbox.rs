@@ -5,7 +5,11 @@
 //! descriptors that are open already, no program, no TCP, no signal to a process that is not its own. Reading other processes'
 //! memory and environment goes with that. Of the rights of root, which would read the latter all the same, it keeps those by
 //! which a model that is another user's can be read, and locked into memory. What Landlock does not know (before ABI 4 TCP,
-//! before ABI 6 signals; UDP, and `stat`) stays as it was.
+//! before ABI 6 signals; `stat`) stays as it was.
+//!
+//! Builds for the CPU make no sockets at all, by seccomp: Landlock keeps nobody from one that has a path, behind which a
+//! container engine, D-Bus or an agent of keys may listen, nor from UDP. Builds with a GPU backend leave that open, since drivers
+//! may talk to a daemon, as CUDA's to MPS; so do the CPUs that `seccompiler` does not know.
 //!
 //! Everywhere on Unix it leaves no core dump: that would hold the prompts.
 
@@ -22,6 +26,12 @@ pub(super) fn enter(load: &LoadSettings) {
     forbid_core_dumps();
     #[cfg(target_os = "linux")]
     linux::enter(load);
+    #[cfg(all(
+        target_os = "linux",
+        any(target_arch = "x86_64", target_arch = "aarch64"),
+        not(any(feature = "cuda", feature = "vulkan"))
+    ))]
+    sockets::forbid();
 }
 
 /// The most bytes that a core dump may have. Linux heeds 0 only where it dumps into files; 1, which is too little for any dump,
@@ -40,6 +50,13 @@ fn forbid_core_dumps() {
         tracing::debug!(%error, "core dumps stay possible");
     }
 }
+
+#[cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    not(any(feature = "cuda", feature = "vulkan"))
+))]
+mod sockets;
 
 #[cfg(target_os = "linux")]
 mod linux {

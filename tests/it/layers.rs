@@ -25,7 +25,7 @@ const HTTP: &[&str] = &[
 ];
 
 /// Crates that only these files may name.
-const WALLS: [(&str, &[&str]); 13] = [
+const WALLS: [(&str, &[&str]); 15] = [
     (
         "llama_cpp_2",
         &[
@@ -43,6 +43,8 @@ const WALLS: [(&str, &[&str]); 13] = [
         "landlock",
         &["worker/sandbox.rs", "worker/sandbox/tests.rs"],
     ),
+    ("libc", &["worker/sandbox/sockets.rs"]),
+    ("seccompiler", &["worker/sandbox/sockets.rs"]),
     ("llguidance", &["engine/grammar.rs"]),
     ("notify", &["reload/watch.rs"]),
     ("jsonschema", &["config/schema.rs", "config/shape.rs"]),

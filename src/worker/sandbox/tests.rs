@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -126,6 +126,24 @@ fn no_connection_is_made_or_taken() {
     let address = listener.local_addr().unwrap();
     assert_denied("connecting", || TcpStream::connect(address).map(drop));
     assert_denied("listening", || TcpListener::bind("127.0.0.1:0").map(drop));
+}
+
+#[test]
+#[cfg(all(
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    not(any(feature = "cuda", feature = "vulkan"))
+))]
+fn no_socket_is_made_whatever_its_kind() {
+    use std::os::unix::net::{UnixListener, UnixStream};
+    let path = std::env::temp_dir().join(format!("llama-mcp-sandbox-{}.sock", std::process::id()));
+    let listener = UnixListener::bind(&path).unwrap();
+    assert_denied("a socket with a path", || {
+        UnixStream::connect(&path).map(drop)
+    });
+    assert_denied("a pair", || UnixStream::pair().map(drop));
+    assert_denied("UDP", || UdpSocket::bind("127.0.0.1:0").map(drop));
+    drop(listener);
+    fs::remove_file(&path).unwrap();
 }
 
 #[test]
