@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_appender::non_blocking::WorkerGuard;
@@ -120,9 +121,12 @@ fn delete_old_files(file: LogFile) {
     if file.rotation == Rotation::NEVER {
         return;
     }
+    // The appender never goes back to an earlier file, so where the clock is set back while it runs its file stays the latest.
+    let mut current = String::new();
     std::thread::spawn(move || {
         loop {
-            if let Err(error) = delete_beyond(&file) {
+            current = current.max(period(&file.rotation, Timestamp::now()));
+            if let Err(error) = delete_beyond(&file, &current) {
                 tracing::warn!(%error, "old log files stay");
             }
             std::thread::sleep(Duration::from_hours(1));
@@ -130,24 +134,42 @@ fn delete_old_files(file: LogFile) {
     });
 }
 
-fn delete_beyond(file: &LogFile) -> std::io::Result<()> {
+/// What the appender puts into the name of a file that it begins at `now`.
+fn period(rotation: &Rotation, now: Timestamp) -> String {
+    let format = if *rotation == Rotation::HOURLY {
+        "%Y-%m-%d-%H"
+    } else {
+        "%Y-%m-%d"
+    };
+    now.strftime(format).to_string()
+}
+
+/// `current` is the time in the name of the file that is written.
+fn delete_beyond(file: &LogFile, current: &str) -> std::io::Result<()> {
     let folder = file
         .path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
-    let mut logs: Vec<PathBuf> = std::fs::read_dir(folder)?
+    let logs = std::fs::read_dir(folder)?
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| is_log(path, &file.path))
-        .collect();
-    // Their names end in their times.
-    logs.sort();
-    let beyond = logs.len().saturating_sub(file.keep);
-    logs.iter().take(beyond).try_for_each(std::fs::remove_file)
+        .filter_map(|path| Some((date_of(&path, &file.path)?, path)));
+    beyond(logs.collect(), current, file.keep)
+        .iter()
+        .try_for_each(std::fs::remove_file)
 }
 
-/// Whether `path` is called as the appender calls the files of `log`: `STEM.DATE.EXTENSION`.
-fn is_log(path: &Path, log: &Path) -> bool {
+/// Which of the log files with these dates go: the oldest, and never the current one, though the clock was set back and others
+/// are from times to come.
+fn beyond(mut logs: Vec<(String, PathBuf)>, current: &str, keep: usize) -> Vec<PathBuf> {
+    logs.sort();
+    let beyond = logs.len().saturating_sub(keep);
+    let others = logs.into_iter().filter(|(date, _)| date != current);
+    others.take(beyond).map(|(_, path)| path).collect()
+}
+
+/// The date in the name of `path` if it is called as the appender calls the files of `log`: `STEM.DATE.EXTENSION`.
+fn date_of(path: &Path, log: &Path) -> Option<String> {
     let text = |part: Option<&OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
     let name = text(path.file_name());
     let suffix = log
@@ -156,14 +178,15 @@ fn is_log(path: &Path, log: &Path) -> bool {
         .unwrap_or_default();
     let date = name
         .strip_prefix(&text(log.file_stem()))
-        .and_then(|rest| rest.strip_prefix('.')?.strip_suffix(&suffix));
-    date.is_some_and(|date| {
+        .and_then(|rest| rest.strip_prefix('.')?.strip_suffix(&suffix))?;
+    let is_date = {
         let parts: Vec<&str> = date.split('-').collect();
         let is_number = |(part, digits): (&&str, usize)| {
             part.len() == digits && part.bytes().all(|byte| byte.is_ascii_digit())
         };
         matches!(parts.len(), 3 | 4) && parts.iter().zip([4, 2, 2, 2]).all(is_number)
-    })
+    };
+    is_date.then(|| date.to_owned())
 }
 
 fn appender(file: &LogFile) -> anyhow::Result<RollingFileAppender> {
@@ -283,7 +306,7 @@ mod tests {
 
     #[test]
     fn only_files_that_are_named_by_a_date_are_logs() {
-        let is_log = |name: &str| is_log(Path::new(name), Path::new("x/app.log"));
+        let is_log = |name: &str| date_of(Path::new(name), Path::new("x/app.log")).is_some();
         for log in ["app.2026-11-24.log", "app.2026-11-24-05.log"] {
             assert!(is_log(log), "{log}");
         }
@@ -297,6 +320,26 @@ mod tests {
         ] {
             assert!(!is_log(other), "{other}");
         }
+    }
+
+    #[test]
+    fn the_current_log_stays_though_the_clock_was_set_back() {
+        let file = |day: u8| (format!("2026-11-0{day}"), PathBuf::from(day.to_string()));
+        let days = |days: &[u8]| days.iter().copied().map(file).collect::<Vec<_>>();
+        let gone = |logs: &[u8], current: u8, keep| beyond(days(logs), &file(current).0, keep);
+        let paths = |logs: &[u8]| days(logs).into_iter().map(|(_, path)| path);
+        let check = |found: Vec<PathBuf>, logs: &[u8]| assert!(found.into_iter().eq(paths(logs)));
+        check(gone(&[3, 1, 2, 4], 4, 2), &[1, 2]);
+        check(gone(&[3, 1, 2, 4], 1, 2), &[2, 3]);
+        check(gone(&[3, 1], 1, 1), &[3]);
+        check(gone(&[3, 1], 1, 2), &[]);
+    }
+
+    #[test]
+    fn the_current_log_is_told_by_the_name_that_the_appender_gives() {
+        let now: Timestamp = "2026-11-24T05:59:59Z".parse().unwrap();
+        assert_eq!(period(&Rotation::DAILY, now), "2026-11-24");
+        assert_eq!(period(&Rotation::HOURLY, now), "2026-11-24-05");
     }
 
     #[test]

@@ -63,9 +63,9 @@ const WALLS: [(&str, &[&str]); 15] = [
 /// What tells the time of day, which may jump. Deadlines, idleness and sessions run by a clock that does not.
 const WALL_CLOCKS: [&str; 4] = ["SystemTime", "Zoned::now", "Timestamp::now", "UNIX_EPOCH"];
 
-/// Who may ask for it: the log's lines and people want it, chat templates print it, and what was saved while the server started
-/// is told by the times of files.
-const TELL_THE_TIME: [&str; 3] = ["main.rs", "reload.rs", "engine/template.rs"];
+/// Who may ask for it: the log's lines, the names of its files and people want it, chat templates print it, and what was saved
+/// while the server started is told by the times of files.
+const TELL_THE_TIME: [&str; 4] = ["main.rs", "reload.rs", "engine/template.rs", "telemetry.rs"];
 
 fn sources() -> Vec<(String, String)> {
     fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
