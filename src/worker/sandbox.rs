@@ -2,8 +2,9 @@
 //!
 //! On Linux by Landlock, as far as the kernel has it: the worker may read the model's files and what the system's libraries
 //! are made of, use the GPU where the build has a backend for one, and nothing else: no other file, no writing but by
-//! descriptors that are open already, no program, no TCP, no signal to a process that is not its own. Reading other processes'
-//! memory and environment goes with that. Of the rights of root, which would read the latter all the same, it keeps those by
+//! descriptors that are open already, no program, no TCP, no signal to a process that is not its own. Other processes' memory
+//! and environment are shut by that, and in builds for the CPU all that `/proc` tells of them; GPU drivers read all over `/proc`,
+//! and with them the worker can read command lines. Of the rights of root, which would read the latter all the same, it keeps those by
 //! which a model that is another user's can be read, and locked into memory. What Landlock does not know (before ABI 4 TCP,
 //! before ABI 6 signals; `stat`) stays as it was.
 //!
@@ -61,11 +62,13 @@ mod sockets;
 #[cfg(target_os = "linux")]
 mod linux {
     use std::path::{Path, PathBuf};
+    use std::sync::LazyLock;
     use std::{env, fs, iter};
 
     use landlock::{
-        ABI, Access, AccessFs, AccessNet, BitFlags, RestrictionStatus, Ruleset, RulesetAttr,
-        RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, make_bitflags, path_beneath_rules,
+        ABI, Access, AccessFs, AccessNet, BitFlags, PathFd, RestrictionStatus, Ruleset,
+        RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, make_bitflags,
+        path_beneath_rules,
     };
     use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
@@ -75,9 +78,8 @@ mod linux {
     /// The newest one that was tried: files, TCP, signals and abstract sockets. An older kernel enforces what it knows.
     const TRIED: ABI = ABI::V6;
 
-    /// Where libraries, their settings and time zones are, and what tells of CPUs, memory and cgroups. llama.cpp, OpenMP and
-    /// drivers read some of it late. `/proc` as a whole, since its inodes come and go; Landlock keeps other processes' secrets
-    /// in it shut.
+    /// Where libraries, their settings and time zones are, and what tells of CPUs and cgroups. llama.cpp, OpenMP and
+    /// drivers read some of it late.
     const SYSTEM: &[&str] = &[
         "/usr",
         "/lib",
@@ -87,12 +89,32 @@ mod linux {
         "/gnu/store",
         "/etc/ld.so.cache",
         "/etc/localtime",
-        "/proc",
         "/sys",
         "/dev/null",
         "/dev/urandom",
         "/dev/zero",
     ];
+
+    /// What of `/proc` tells of the machine and of this process. Not of others: their command lines, which may hold secrets, are
+    /// open to everybody. Drivers of GPUs read all over it.
+    const PROC: &[&str] = if HAS_GPU {
+        &["/proc"]
+    } else {
+        &[
+            "/proc/self",
+            "/proc/cpuinfo",
+            "/proc/meminfo",
+            "/proc/stat",
+            "/proc/sys",
+        ]
+    };
+
+    /// Open for as long as the process lives: the kernel makes nodes of `/proc` anew where it has forgotten them, and a rule holds
+    /// for a node, not for its name.
+    static KNOWN_PROC: LazyLock<Vec<PathFd>> = LazyLock::new(|| {
+        let nodes = PROC.iter().map(PathFd::new);
+        nodes.filter_map(Result::ok).collect()
+    });
 
     /// What GPU drivers read beside that: where some distributions keep them, the loaders' lists of drivers, settings.
     const DRIVERS: &[&str] = &[
@@ -157,6 +179,7 @@ mod linux {
     }
 
     fn restrict(load: &LoadSettings) -> Result<RestrictionStatus, RulesetError> {
+        LazyLock::force(&KNOWN_PROC);
         let read = make_bitflags!(AccessFs::{ReadFile | ReadDir});
         let write = make_bitflags!(AccessFs::{WriteFile | Truncate});
         let rules = Ruleset::default()
@@ -165,6 +188,7 @@ mod linux {
             .scope(Scope::from_all(TRIED))?
             .create()?
             .add_rules(path_beneath_rules(SYSTEM, read))?
+            .add_rules(path_beneath_rules(PROC, read))?
             .add_rules(path_beneath_rules(["/dev/null"], write))?
             .add_rules(path_beneath_rules(files_of(load), read))?;
         let rules = if HAS_GPU {

@@ -152,10 +152,31 @@ fn other_processes_keep_their_secrets_and_get_no_signals() {
     if kernel_guards_files() {
         let environment = format!("/proc/{}/environ", parent.as_raw_nonzero());
         assert_denied("an environment", || fs::read(&environment).map(drop));
+        #[cfg(not(any(feature = "cuda", feature = "vulkan")))]
+        {
+            let command_line = format!("/proc/{}/cmdline", parent.as_raw_nonzero());
+            assert_denied("a command line", || fs::read(&command_line).map(drop));
+            assert_denied("a list of processes", || fs::read_dir("/proc").map(drop));
+        }
     }
     if kernel_has(|rules| rules.scope(Scope::Signal)) {
         assert_denied("a signal", || Ok(test_kill_process(parent)?));
     }
+}
+
+#[test]
+fn what_tells_of_the_machine_and_of_itself_stays_readable() {
+    let settings = load("tiny-crab-chat.Q8_0.gguf");
+    let found = restricted(&settings, || {
+        let read = |path: &str| fs::read(path).map_err(|error| format!("{path}: {error}"));
+        let proc = ["self/status", "thread-self/stat", "cpuinfo", "meminfo"];
+        let proc = proc.map(|name| read(&format!("/proc/{name}")));
+        (proc, crate::process::available_memory())
+    });
+    for read in found.0 {
+        assert!(!read.unwrap().is_empty());
+    }
+    assert!(found.1.is_some());
 }
 
 #[test]
