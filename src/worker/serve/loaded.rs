@@ -1,0 +1,183 @@
+//! From a loaded model on: plans its context, then decodes until nobody asks any more.
+
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{Calls, Event, Input, News, Worker, prompts};
+use crate::config::LoadSettings;
+use crate::engine::decoder::Decoder;
+use crate::engine::limits::Limits;
+use crate::engine::llama::Model;
+use crate::engine::queue::{Queue, Waiting};
+use crate::engine::scheduler::Scheduler;
+use crate::engine::template::stack_size;
+use crate::engine::{CancelReason, Conversation, EngineError, EngineErrorKind, Stats};
+use crate::process;
+use crate::worker::Ready;
+use crate::worker::turns::Turns;
+
+/// How long rendering and tokenising one prompt may take: a megabyte of text takes seconds on a slow machine.
+const PREPARE_LIMIT: Duration = Duration::from_mins(1);
+
+impl Worker {
+    pub(super) fn serve_model(
+        &mut self,
+        model: &Model,
+        load: &LoadSettings,
+        turns: Option<&Turns>,
+        queue: Queue,
+        started: Instant,
+    ) -> Result<(), EngineError> {
+        let free = process::available_memory();
+        let memory = [free, load.memory_limit].into_iter().flatten().min();
+        let limits = Limits::plan(load, model.facts(load, memory));
+        log_limits(load, &limits);
+        let decoder = model.decoder(limits, load)?;
+        let template = load.chat_template.clone().or_else(|| model.chat_template());
+        if template.is_none() {
+            tracing::warn!(
+                "the model has no chat template: it is used as a base model, the contents joined by blank lines"
+            );
+        }
+        let stack = stack_size(template.as_deref().unwrap_or_default());
+        let (prompts_tx, conversations) = channel();
+        let (prepared, events) = (self.inputs_tx.clone(), self.events.clone());
+        let vocabulary = model.vocabulary();
+        thread::scope(|scope| {
+            let builder = thread::Builder::new()
+                .name("prompts".into())
+                .stack_size(stack);
+            builder
+                .spawn_scoped(scope, || {
+                    prompts::prepare_prompts(
+                        vocabulary,
+                        template.as_deref(),
+                        limits.n_ctx,
+                        conversations,
+                        &prepared,
+                        &events,
+                    );
+                })
+                .map_err(|error| {
+                    EngineError::new(
+                        EngineErrorKind::Load,
+                        format!("could not start a thread: {error}"),
+                    )
+                })?;
+            self.events.send(&Event::Ready(Ready {
+                n_ctx: limits.n_ctx,
+                kv_cells: limits.kv_cells,
+                has_chat_template: template.is_some(),
+                load_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            }));
+            self.run(
+                Scheduler::new(decoder, limits, queue, Instant::now()),
+                &prompts_tx,
+                turns,
+            );
+            drop(prompts_tx);
+            Ok(())
+        })
+    }
+
+    /// The loop of a loaded model: take what came, decode, tell. Blocks only when there is nothing to decode.
+    fn run(
+        &mut self,
+        mut scheduler: Scheduler<impl Decoder>,
+        prompts: &Sender<(u64, Conversation)>,
+        turns: Option<&Turns>,
+    ) {
+        let mut preparing_since = None;
+        loop {
+            self.tell(&mut scheduler);
+            if self.ended && scheduler.is_empty() {
+                return;
+            }
+            if preparing_since.is_none()
+                && let Some(prompt) = scheduler.next_to_prepare()
+            {
+                drop(prompts.send(prompt));
+                preparing_since = Some(Instant::now());
+            }
+            let mut next = self.next_input(scheduler.is_idle(), preparing_since);
+            while let Some(input) = next {
+                match self.take(input, &mut scheduler) {
+                    Some(News::Prepared(id, prompt)) => {
+                        preparing_since = None;
+                        scheduler.prepared(id, prompt);
+                    }
+                    Some(News::Shutdown) => return,
+                    // The one model is here.
+                    Some(News::Loaded(_)) | None => {}
+                }
+                next = self.inputs.try_recv().ok();
+            }
+            scheduler.admit(Instant::now());
+            // Should the step end the process, the server must not send the same calls again.
+            self.tell(&mut scheduler);
+            let turn = match turns {
+                Some(turns) if !scheduler.is_idle() => turns.take().ok(),
+                _ => None,
+            };
+            scheduler.turn(Instant::now());
+            drop(turn);
+        }
+    }
+
+    fn tell(&self, scheduler: &mut Scheduler<impl Decoder>) {
+        for (id, update) in scheduler.take_updates() {
+            self.events.call(id, update);
+        }
+    }
+
+    /// What came; waits for it only when there is nothing else to do. A prompt that is never ready ends the process: its
+    /// thread cannot be stopped, and no other call would ever be prepared.
+    fn next_input(&self, is_idle: bool, preparing_since: Option<Instant>) -> Option<Input> {
+        let left = preparing_since.map(|since| PREPARE_LIMIT.saturating_sub(since.elapsed()));
+        let input = match left {
+            _ if !is_idle => self.inputs.try_recv().ok(),
+            None => self.inputs.recv().ok(),
+            Some(left) => self.inputs.recv_timeout(left).ok(),
+        };
+        if input.is_none() && left == Some(Duration::ZERO) {
+            tracing::error!(
+                "a prompt was not ready after {PREPARE_LIMIT:?}: the model's chat template does not end"
+            );
+            std::process::exit(1);
+        }
+        input
+    }
+}
+
+impl<D: Decoder> Calls for Scheduler<D> {
+    fn submit(&mut self, call: Waiting) {
+        self.submit(call);
+    }
+
+    fn cancel(&mut self, id: u64, reason: CancelReason, now: Instant) {
+        self.cancel(id, reason, now);
+    }
+
+    fn stats(&self) -> Option<Stats> {
+        Some(self.stats())
+    }
+}
+
+/// Says where the worker gives less than was asked.
+fn log_limits(load: &LoadSettings, limits: &Limits) {
+    if load.n_ctx > limits.n_ctx {
+        tracing::warn!(
+            "n_ctx is {}, what the model was trained for, not {}",
+            limits.n_ctx,
+            load.n_ctx
+        );
+    }
+    tracing::info!(
+        n_ctx = limits.n_ctx,
+        kv_cells = limits.kv_cells,
+        parallel = limits.parallel,
+        n_batch = limits.n_batch,
+        "context planned"
+    );
+}

@@ -1,0 +1,80 @@
+//! While the model is loaded: calls are queued and cancelled.
+
+use std::thread;
+use std::time::Instant;
+
+use super::{Calls, Event, Events, Input, News, Worker, caught};
+use crate::config::LoadSettings;
+use crate::engine::llama::Model;
+use crate::engine::queue::{Queue, Waiting};
+use crate::engine::{CancelReason, EngineError, EngineErrorKind, Phase, Stats, Update};
+
+impl Worker {
+    /// On a thread of its own, so that calls can be queued and cancelled meanwhile, and the end of stdin ends the load.
+    pub(super) fn start_loading(&self, load: &LoadSettings) {
+        let load = load.clone();
+        let (events, inputs) = (self.events.clone(), self.inputs_tx.clone());
+        thread::spawn(move || {
+            let model = caught(
+                EngineErrorKind::Load,
+                "the model could not be loaded",
+                || {
+                    Model::load(&load, move |percent| {
+                        events.send(&Event::Loading(percent));
+                    })
+                },
+            );
+            drop(inputs.send(Input::Loaded(Box::new(model))));
+        });
+    }
+
+    /// None when the worker is to end before the model is there.
+    pub(super) fn wait_for_model(
+        &mut self,
+        queue: &mut Queue,
+        parallel: usize,
+    ) -> Option<Result<Model, EngineError>> {
+        let mut calls = QueuedCalls {
+            queue,
+            parallel,
+            events: self.events.clone(),
+        };
+        loop {
+            let input = self.inputs.recv().ok()?;
+            match self.take(input, &mut calls) {
+                Some(News::Loaded(model)) => return Some(model),
+                Some(News::Shutdown) => return None,
+                // No prompt is prepared yet.
+                Some(News::Prepared(..)) | None => {}
+            }
+        }
+    }
+}
+
+/// Calls that wait for the model.
+struct QueuedCalls<'queue> {
+    queue: &'queue mut Queue,
+    /// The calls that begin at once when it is there.
+    parallel: usize,
+    events: Events,
+}
+
+impl Calls for QueuedCalls<'_> {
+    fn submit(&mut self, call: Waiting) {
+        let id = call.id;
+        if let Err(busy) = self.queue.push(call, self.parallel) {
+            self.events.call(id, Update::Failed(busy));
+        }
+    }
+
+    fn cancel(&mut self, id: u64, reason: CancelReason, now: Instant) {
+        if let Some(call) = self.queue.remove(id) {
+            let generation = call.cancelled(reason, Phase::Load, now, now);
+            self.events.call(id, Update::Done(generation));
+        }
+    }
+
+    fn stats(&self) -> Option<Stats> {
+        None
+    }
+}
