@@ -27,7 +27,9 @@ pub(super) fn with_cut_note(generation: Generation, limits: CallLimits) -> Strin
                 .into()
         }
         FinishReason::Length => limits.tokens_were_all().into(),
-        FinishReason::Deadline => format!("at its deadline of {} s; allow more time", limits.seconds()),
+        FinishReason::Deadline => {
+            format!("at its deadline of {} s; allow more time", limits.seconds())
+        }
         FinishReason::Stop | FinishReason::Cancelled => return generation.text,
     };
     format!(
