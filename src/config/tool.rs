@@ -223,15 +223,23 @@ fn argument_of(
             layers.problem_at(&at(key), "leaves no value that is allowed".into(), None);
         }
     }
-    for (key, value) in settings
-        .r#enum
-        .iter()
-        .flatten()
-        .map(|value| ("enum", value))
-        .chain(settings.default.iter().map(|value| ("default", value)))
-    {
-        if let Err(allowed) = super::shape::check(&schema, value) {
-            layers.problem_at(&at(key), format!("must be {allowed}"), None);
+    // The values that are listed must be what the other keys allow.
+    let mut unlisted = schema.clone();
+    if let Some(keys) = unlisted.as_object_mut() {
+        keys.remove("enum");
+    }
+    let listed = settings.r#enum.iter().flatten();
+    for (key, value, schema) in listed.map(|value| ("enum", value, &unlisted)).chain(
+        settings
+            .default
+            .iter()
+            .map(|value| ("default", value, &schema)),
+    ) {
+        if let Err(allowed) = super::shape::check(schema, value) {
+            let hint =
+                "the argument's `type`, `string` where it does not say, is that of its values";
+            let hint = (key == "enum").then(|| hint.to_owned());
+            layers.problem_at(&at(key), format!("must be {allowed}"), hint);
         }
     }
     (layers.problems.len() == known).then(|| Argument {

@@ -44,6 +44,11 @@ impl AnswerSchema {
         let tokens = generation.usage.completion_tokens;
         match generation.finish_reason {
             FinishReason::Stop => {}
+            FinishReason::Length if self.is_choice => {
+                return Err(format!(
+                    "no answer: it was cut after {tokens} tokens, before the choice was complete; give the tool more `max_tokens`, or shorter `choices`"
+                ));
+            }
             FinishReason::Length => {
                 let more = if were_most {
                     "ask for a shorter one (`max_tokens_limit` allows no more tokens)"

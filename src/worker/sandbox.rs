@@ -1,16 +1,16 @@
 //! What a worker may do, once it knows its model: a GGUF is untrusted input, and llama.cpp reads it in C++.
 //!
 //! On Linux by Landlock, as far as the kernel has it: the worker may read the model's files and what the system's libraries
-//! are made of, use the GPU where the build has a backend for one, and nothing else: no other file, no writing but by
-//! descriptors that are open already, no program, no TCP, no signal to a process that is not its own. Other processes' memory
-//! and environment are shut by that, and in builds for the CPU all that `/proc` tells of them; GPU drivers read all over `/proc`,
-//! and with them the worker can read command lines. Of the rights of root, which would read the latter all the same, it keeps those by
-//! which a model that is another user's can be read, and locked into memory. What Landlock does not know (before ABI 4 TCP,
-//! before ABI 6 signals; `stat`) stays as it was.
+//! are made of, use the GPU where the build has a backend for one, and no other file, write only by descriptors that are open
+//! already, start no program, make no TCP connection, send no signal to a process that is not its own. Other processes'
+//! memory and environment are shut by that, and in builds for the CPU all that `/proc` tells of them. GPU drivers read all
+//! over `/proc`: with them the worker can read other processes' command lines. Of the rights of root, which would open more,
+//! it keeps those by which a model that is another user's can be read, and locked into memory. What Landlock does not know
+//! (before ABI 4 TCP, before ABI 6 signals; `stat`) stays as it was.
 //!
 //! Builds for the CPU make no sockets at all, by seccomp: Landlock keeps nobody from one that has a path, behind which a
-//! container engine, D-Bus or an agent of keys may listen, nor from UDP. Builds with a GPU backend leave that open, since drivers
-//! may talk to a daemon, as CUDA's to MPS; so do the CPUs that `seccompiler` does not know.
+//! container engine, D-Bus or an agent of keys may listen, nor from UDP. Builds with a GPU backend leave that open, since
+//! drivers may talk to a daemon, as CUDA's to MPS; so do the CPUs that `seccompiler` does not know.
 //!
 //! Everywhere on Unix it leaves no core dump: that would hold the prompts.
 
@@ -35,8 +35,8 @@ pub(super) fn enter(load: &LoadSettings) {
     sockets::forbid();
 }
 
-/// The most bytes that a core dump may have. Linux heeds 0 only where it dumps into files; 1, which is too little for any dump,
-/// also keeps it from handing one to a program, as systemd's.
+/// The most bytes that a core dump may have. Linux heeds 0 only where it dumps into files; 1, which is too little for any
+/// dump, also keeps it from handing one to a program, as systemd's. Only root can raise a limit that is 0 already.
 #[cfg(unix)]
 const CORE_LIMIT: u64 = if cfg!(target_os = "linux") { 1 } else { 0 };
 

@@ -10,6 +10,8 @@ use regex_syntax::ast::{
     ErrorKind, GroupKind, HexLiteralKind, Literal, LiteralKind, SpecialLiteralKind,
 };
 
+use regex_syntax::hir::{Class, ClassUnicode, ClassUnicodeRange, Hir, HirKind};
+
 use super::PATTERN_BYTES;
 
 /// Characters of a pattern; real ones are far shorter.
@@ -47,7 +49,68 @@ pub(super) fn enforced(pattern: &str) -> Result<String, String> {
             }
             error => format!("is no pattern that can be enforced: {error}"),
         })?;
-    Ok(made)
+    Ok(without_every_control(made))
+}
+
+/// `pattern` as it is, or where a class of it holds every control character, but not all that JSON escapes, without NUL there.
+///
+/// llguidance takes such a class for one of all escapes (derivre 0.3, `json_quote`): `[^"]` would let `\"` be written.
+fn without_every_control(pattern: String) -> String {
+    let mut is_narrowed = false;
+    match regex_syntax::parse(&pattern) {
+        Ok(hir) => {
+            let narrowed = narrowed(hir, &mut is_narrowed);
+            if is_narrowed {
+                narrowed.to_string()
+            } else {
+                pattern
+            }
+        }
+        // It was compiled just before.
+        Err(_) => pattern,
+    }
+}
+
+fn narrowed(hir: Hir, is_narrowed: &mut bool) -> Hir {
+    let each = |parts: Vec<Hir>, is_narrowed: &mut bool| -> Vec<Hir> {
+        let parts = parts.into_iter();
+        parts.map(|part| narrowed(part, is_narrowed)).collect()
+    };
+    match hir.into_kind() {
+        HirKind::Empty => Hir::empty(),
+        HirKind::Literal(literal) => Hir::literal(literal.0),
+        HirKind::Look(look) => Hir::look(look),
+        HirKind::Class(Class::Unicode(mut class)) => {
+            if takes_escapes(&class) {
+                let nul = ClassUnicodeRange::new('\0', '\0');
+                class.difference(&ClassUnicode::new([nul]));
+                *is_narrowed = true;
+            }
+            Hir::class(Class::Unicode(class))
+        }
+        HirKind::Class(bytes) => Hir::class(bytes),
+        HirKind::Repetition(mut repetition) => {
+            let sub = narrowed(*repetition.sub, is_narrowed);
+            repetition.sub = Box::new(sub);
+            Hir::repetition(repetition)
+        }
+        HirKind::Capture(mut capture) => {
+            let sub = narrowed(*capture.sub, is_narrowed);
+            capture.sub = Box::new(sub);
+            Hir::capture(capture)
+        }
+        HirKind::Concat(parts) => Hir::concat(each(parts, is_narrowed)),
+        HirKind::Alternation(parts) => Hir::alternation(each(parts, is_narrowed)),
+    }
+}
+
+fn takes_escapes(class: &ClassUnicode) -> bool {
+    let holds = |character: char| {
+        let mut ranges = class.iter();
+        ranges.any(|range| range.start() <= character && character <= range.end())
+    };
+    let holds_controls = ('\0'..' ').all(|control| control == '\n' || holds(control));
+    holds_controls && !(holds('"') && holds('\\'))
 }
 
 /// Whether a part stands where the text begins or ends.

@@ -320,3 +320,30 @@ fn what_cannot_be_enforced_is_an_error() {
     let schema = json!({"type": "string", "minLength": 5, "maxLength": 2});
     assert!(check(&schema).is_err());
 }
+
+#[test]
+fn what_a_class_leaves_out_is_not_written_as_an_escape_either() {
+    for (pattern, left_out) in [
+        (r#"^[^"]{1,3}$"#, r#""\"""#),
+        (r"^[^\\]{1,3}$", r#""\\""#),
+        (r#"^[^"\\]+$"#, r#""\"""#),
+        (r"^[\t-~]$", r#""\u0001""#),
+        (r"^[ !#-~]$", r#""\"""#),
+        (r"^[\s\S]$", r#""ab""#),
+        (r"^\W$", r#""a""#),
+        (r"^\D$", r#""1""#),
+        (r"^[\n\r\t]$", r#""\"""#),
+        (r"^[\x00-\x1f]$", r#""\"""#),
+        (r"^[\x00-\x1fA]$", r#""\\""#),
+        (r"^(a|[\x00-\x1f!]){2}$", r#""a\"""#),
+        (r"^\p{Cc}{2}$", r#""\\\\""#),
+        (r"^\P{Po}$", r#""\"""#),
+    ] {
+        let answer = answer(&json!({"type": "string", "pattern": pattern}));
+        assert_eq!(judged(&answer, left_out), (false, false), "{pattern}");
+    }
+    let narrowed = answer(&json!({"type": "string", "pattern": r#"^x[^"]*y$"#}));
+    for text in [r#""xy""#, r#""xa\nb\u0001 ü\\y""#] {
+        assert_eq!(judged(&narrowed, text), (true, true), "{text}");
+    }
+}
