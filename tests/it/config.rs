@@ -310,7 +310,8 @@ fn every_example_is_valid() {
         command
             .args(["config", "check"])
             .arg(&path)
-            .env("TEAM_TOKEN", "t");
+            .env("TEAM_TOKEN", "t")
+            .env("VISITORS_TOKEN", "v");
         for name in ["QUICK", "THOROUGH", "CHAT", "CODER"] {
             command.env(format!("{name}_MODEL"), model);
         }

@@ -26,6 +26,7 @@ fn told() -> Vec<(Vec<Value>, String)> {
             )
             .args(["--transport", "stdio", "--set=log.format=text"])
             .env("TEAM_TOKEN", "t")
+            .env("VISITORS_TOKEN", "v")
             .env("LOG_FOLDER", std::env::temp_dir());
         for name in ["QUICK", "THOROUGH", "CHAT", "CODER"] {
             command.env(format!("{name}_MODEL"), tiny());
