@@ -1,0 +1,97 @@
+//! Whose call is next, where several clients wait.
+
+use super::bench::{Bench, LIMITS, endless, request, says};
+use super::*;
+use crate::engine::{GenerateRequest, Message, Role};
+
+/// One whose prompt is still to be made.
+fn question(id: u64) -> GenerateRequest {
+    let mut request = request(5, &[]);
+    request.conversation.messages.push(Message {
+        role: Role::User,
+        content: format!("question {id}"),
+    });
+    request
+}
+
+#[test]
+fn clients_are_served_by_turns_and_told_their_true_place() {
+    let limits = Limits {
+        parallel: 1,
+        ..LIMITS
+    };
+    let mut bench = Bench::new(limits, 20, says("x"));
+    for id in 1..=10 {
+        bench.submit_of("many", id, 5, 5);
+    }
+    bench.turn();
+    bench.submit_of("few", 11, 5, 5);
+    bench.submit_of("few", 12, 5, 5);
+    let told = bench.scheduler.take_updates();
+    assert_eq!(
+        told.iter()
+            .filter(|(id, _)| [2, 3, 4, 11, 12].contains(id))
+            .cloned()
+            .collect::<Vec<_>>(),
+        [
+            (11, Update::Queued(2)),
+            (3, Update::Queued(3)),
+            (12, Update::Queued(4)),
+            (4, Update::Queued(5))
+        ]
+    );
+    bench.turns_until_empty();
+    let order: Vec<u64> = bench.ends().iter().map(|(id, ..)| *id).collect();
+    assert_eq!(order, [1, 2, 11, 3, 12, 4, 5, 6, 7, 8, 9, 10]);
+}
+
+#[test]
+fn the_head_waits_for_its_cells_and_another_clients_short_call_does_not_overtake_it() {
+    let limits = Limits {
+        kv_cells: 110,
+        ..LIMITS
+    };
+    let mut bench = Bench::new(limits, 8, endless());
+    bench.submit_of("long", 1, 10, 50);
+    bench.submit_of("long", 2, 10, 80);
+    bench.turn();
+    bench.submit_of("short", 3, 5, 5);
+    bench.submit_of("other", 4, 5, 5);
+    bench.turns_until_empty();
+    let admitted = bench
+        .updates
+        .iter()
+        .filter_map(|(id, update)| match update {
+            Update::Admitted => Some(*id),
+            _ => None,
+        });
+    assert_eq!(admitted.collect::<Vec<_>>(), [1, 2, 3, 4]);
+}
+
+#[test]
+fn prompts_are_prepared_in_the_order_in_which_their_calls_will_be_admitted() {
+    let mut bench = Bench::new(LIMITS, 8, says("x"));
+    for (client, id) in [("many", 1), ("many", 2), ("many", 3), ("few", 4)] {
+        assert!(bench.enter_of(client, id, question(id)));
+    }
+    let prepared = std::iter::from_fn(|| bench.scheduler.next_to_prepare().map(|(id, _)| id));
+    assert_eq!(prepared.collect::<Vec<_>>(), [1, 4, 2, 3]);
+}
+
+#[test]
+fn prompts_are_prepared_in_order_and_not_for_calls_that_are_gone() {
+    let mut bench = Bench::new(LIMITS, 8, says("x"));
+    for id in 1..=3 {
+        assert!(bench.enter_of("one", id, question(id)));
+    }
+    let (first, conversation) = bench.scheduler.next_to_prepare().unwrap();
+    assert_eq!(
+        (first, conversation.messages[0].content.as_str()),
+        (1, "question 1")
+    );
+    bench
+        .scheduler
+        .cancel(2, CancelReason::Cancelled, bench.start);
+    assert_eq!(bench.scheduler.next_to_prepare().map(|(id, _)| id), Some(3));
+    assert_eq!(bench.scheduler.next_to_prepare(), None);
+}
