@@ -199,8 +199,8 @@ pub(super) fn number(
         ["minimum", "exclusiveMinimum"],
         ["maximum", "exclusiveMaximum"],
     );
-    set_bound(&mut made, table, (first, -EXACT), least);
-    set_bound(&mut made, table, (last, EXACT), most);
+    set_bound(&mut made, table, (first, -limit), least);
+    set_bound(&mut made, table, (last, limit), most);
     Ok(made)
 }
 
@@ -226,10 +226,11 @@ fn set_bound(
         made[keys[0]] = exact.into();
         return;
     }
-    made[keys[0]] = i64::try_from(limit).unwrap_or_default().into();
+    // Towards 0: inside.
+    made[keys[0]] = i64::try_from(limit / ONE).unwrap_or_default().into();
     for key in keys {
         if let Some(Value::Number(bound)) = table.get(key)
-            && Units::of(bound).floor.abs() < EXACT * ONE
+            && Units::of(bound).floor.abs() < limit.abs()
         {
             made[key] = bound.clone().into();
         }
