@@ -31,7 +31,7 @@
 //! | 0 | [`gguf`], [`process`], [`telemetry`] | the file, the system, the log |
 //!
 //! Beside them `cpu.c` checks the CPU before any code of Rust runs. Foreign crates stay behind walls, checked by the same
-//! test: `llama_cpp_2` in `engine/llama.rs` and `engine/sampling.rs`, `clap` in `cli.rs` and `main.rs`, `minijinja` in
+//! test: `llama_cpp_2` in `engine/llama.rs`, below it and in `engine/sampling.rs`, `clap` in `cli.rs` and `main.rs`, `minijinja` in
 //! `engine/template.rs` and the file below it, `figment` in `config/load/effective.rs`, `notify` in `reload/watch.rs`, `llguidance`
 //! in `engine/grammar.rs`, `landlock` in `worker/sandbox.rs`, `seccompiler` and `libc` below it, `toml`, `schemars` and `jsonschema` in
 //! `config`, `jsonschema_regex` and `regex_syntax` in `config/schema/pattern.rs`, `axum`, `hyper` and `tower_http` in

@@ -46,11 +46,14 @@ pub trait Decoder {
     /// # Errors
     /// What llama.cpp said; what the batch's sequences hold is undefined then.
     fn decode(&mut self, batch: &[Row]) -> Result<Duration, String>;
-    /// Samples from a row of the last batch that asked for logits.
+    /// Samples from rows of the last batch that asked for logits, all that a step needs at once: the result of each, in order.
     ///
     /// # Errors
-    /// A grammar that cannot be followed.
-    fn sample(&mut self, row: usize, sampler: &mut Self::Sampler) -> Result<Sampled, EngineError>;
+    /// For a row: a grammar that cannot be followed.
+    fn sample(
+        &mut self,
+        rows: &mut [(usize, &mut Self::Sampler)],
+    ) -> Vec<Result<Sampled, EngineError>>;
     /// The bytes of `token` in an answer; none for a control token.
     fn piece(&self, token: Token) -> Vec<u8>;
     /// Empties a sequence; its cells are free before the next decode.

@@ -5,6 +5,7 @@
 //! logits are sampled, token ids come from llama.cpp itself.
 
 mod error;
+mod sampler;
 mod vocabulary;
 
 use std::cell::RefCell;
@@ -17,20 +18,19 @@ use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::model::params::{LlamaModelParams, LlamaSplitMode};
 use llama_cpp_2::model::{LlamaLoraAdapter, LlamaModel};
-use llama_cpp_2::sampling::LlamaSampler;
 use llama_cpp_2::token::LlamaToken;
-use llama_cpp_2::token::data::LlamaTokenData;
 use llama_cpp_2::token::data_array::LlamaTokenDataArray;
 use llama_cpp_2::vocab::LlamaVocab;
 
 use super::decoder::{Decoder, Row, Sampled};
-use super::grammar::{Grammar, Mask};
+use super::grammar::Grammar;
 use super::limits::{Facts, Limits};
 use super::prompt::Token;
 use error::{adapter_error, load_error, reason};
+pub use sampler::Sampler;
 pub use vocabulary::ModelVocabulary;
 
-use super::{EngineError, EngineErrorKind, SamplingParams, sampling};
+use super::{EngineError, EngineErrorKind, SamplingParams};
 use crate::config::file::{CacheType, FlashAttention, SplitMode};
 use crate::config::{LoadSettings, ranges};
 
@@ -246,13 +246,6 @@ fn percent(share: f32) -> u8 {
     percent
 }
 
-/// How the tokens of one call are chosen.
-#[derive(Debug)]
-pub struct Sampler {
-    chain: LlamaSampler,
-    grammar: Option<Grammar>,
-}
-
 /// The one context of a worker.
 #[derive(Debug)]
 pub struct LlamaDecoder<'model> {
@@ -264,38 +257,6 @@ pub struct LlamaDecoder<'model> {
     candidates: LlamaTokenDataArray,
 }
 
-impl LlamaDecoder<'_> {
-    /// What `chain` selects among the tokens of a row that are allowed; none where none is. Nothing is accepted.
-    fn select(
-        &mut self,
-        row: usize,
-        chain: &mut LlamaSampler,
-        mask: Option<&Mask>,
-    ) -> Option<LlamaToken> {
-        let row = i32::try_from(row).expect("a batch has fewer rows than 2^31");
-        let logits = self.context.get_logits_ith(row);
-        let allowed = |token: LlamaToken| {
-            mask.is_none_or(|mask| mask.allows(token.0, self.vocab.is_eog(token)))
-        };
-        let tokens = (0..).map(LlamaToken).zip(logits);
-        self.candidates.data.clear();
-        self.candidates.data.extend(
-            tokens
-                .filter(|(token, _)| allowed(*token))
-                .map(|(token, logit)| LlamaTokenData::new(token, *logit, 0.0)),
-        );
-        self.candidates.selected = None;
-        self.candidates.sorted = false;
-        if self.candidates.data.is_empty() {
-            return None;
-        }
-        // Not `LlamaSampler::sample`: it accepts by itself, and lets C++ exceptions through.
-        chain.apply(&mut self.candidates);
-        let selected = self.candidates.selected_token();
-        Some(selected.expect("every chain ends in a sampler that selects"))
-    }
-}
-
 impl Decoder for LlamaDecoder<'_> {
     type Sampler = Sampler;
 
@@ -305,12 +266,7 @@ impl Decoder for LlamaDecoder<'_> {
         prompt: &[Token],
         grammar: Option<Grammar>,
     ) -> Sampler {
-        let mut chain =
-            sampling::chain(params, self.vocab.n_tokens(), self.vocab.suppress_tokens());
-        let window = sampling::penalty_window(params).unsigned_abs() as usize;
-        let seen = prompt.len().saturating_sub(window);
-        chain.accept_many(prompt[seen..].iter().map(|token| LlamaToken(*token)));
-        Sampler { chain, grammar }
+        Sampler::new(params, &self.vocab, prompt, grammar)
     }
 
     fn decode(&mut self, batch: &[Row]) -> Result<Duration, String> {
@@ -331,33 +287,14 @@ impl Decoder for LlamaDecoder<'_> {
         Ok(started.elapsed())
     }
 
-    /// With a grammar a token is drawn as without one, and only if it is not allowed another one among those that are: most
-    /// tokens need no mask of the whole vocabulary. By temperature alone that is the same as drawing among these at once;
-    /// `top_k`, `top_p` and `min_p` cut among all tokens first, and among the allowed ones the second time.
-    fn sample(&mut self, row: usize, sampler: &mut Sampler) -> Result<Sampled, EngineError> {
-        let chosen = self.select(row, &mut sampler.chain, None);
-        let mut token = chosen.expect("a vocabulary is not empty");
-        let mut is_last = false;
-        if let Some(grammar) = &mut sampler.grammar {
-            if !grammar.allows(token.0, self.vocab.is_eog(token))? {
-                let mask = grammar.mask()?;
-                let chosen = self.select(row, &mut sampler.chain, Some(&mask));
-                token = chosen.ok_or_else(|| {
-                    let text = "the model has no token for what the schema wants next";
-                    EngineError::new(EngineErrorKind::Grammar, text)
-                })?;
-            }
-            if !self.vocab.is_eog(token) {
-                grammar.take(token.0)?;
-                is_last = grammar.is_complete();
-            }
-        }
-        sampler.chain.accept(token);
-        Ok(Sampled {
-            token: token.0,
-            is_end: self.vocab.is_eog(token),
-            is_last,
-        })
+    fn sample(&mut self, rows: &mut [(usize, &mut Sampler)]) -> Vec<Result<Sampled, EngineError>> {
+        rows.iter_mut()
+            .map(|(row, sampler)| {
+                let row = i32::try_from(*row).expect("a batch has fewer rows than 2^31");
+                let logits = self.context.get_logits_ith(row);
+                sampler.sample(logits, &self.vocab, &mut self.candidates)
+            })
+            .collect()
     }
 
     fn piece(&self, token: Token) -> Vec<u8> {

@@ -241,6 +241,7 @@ impl<D: Decoder> Scheduler<D> {
 
     /// Takes the results of a decoded batch; `now` is its end.
     fn advance(&mut self, batch: &[Row], now: Instant) {
+        let mut sampled = self.sample(batch).into_iter();
         for (at, row) in batch.iter().enumerate() {
             let Some(active) = self.sequences[row.sequence].as_mut() else {
                 continue;
@@ -257,7 +258,7 @@ impl<D: Decoder> Scheduler<D> {
                 }
             }
             if row.logits {
-                let sampled = match self.decoder.sample(at, &mut active.sampler) {
+                let sampled = match sampled.next().expect("every row with logits is sampled") {
                     Ok(sampled) => sampled,
                     Err(error) => {
                         self.abort(row.sequence, error);
@@ -283,6 +284,20 @@ impl<D: Decoder> Scheduler<D> {
                 }
             }
         }
+    }
+
+    /// Samples from all rows of a decoded batch that asked for logits, in their order.
+    fn sample(&mut self, batch: &[Row]) -> Vec<Result<Sampled, EngineError>> {
+        let asks = |sequence| {
+            let is_asked = |row: &Row| row.logits && row.sequence == sequence;
+            batch.iter().position(is_asked)
+        };
+        let sequences = self.sequences.iter_mut().enumerate();
+        let mut rows: Vec<_> = sequences
+            .filter_map(|(sequence, active)| Some((asks(sequence)?, &mut active.as_mut()?.sampler)))
+            .collect();
+        rows.sort_by_key(|(row, _)| *row);
+        self.decoder.sample(&mut rows)
     }
 
     /// Frees a sequence and tells its call that it ended.

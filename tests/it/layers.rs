@@ -30,6 +30,7 @@ const WALLS: [(&str, &[&str]); 15] = [
         "llama_cpp_2",
         &[
             "engine/llama.rs",
+            "engine/llama/sampler.rs",
             "engine/llama/vocabulary.rs",
             "engine/sampling.rs",
         ],

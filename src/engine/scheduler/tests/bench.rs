@@ -31,6 +31,24 @@ pub(super) struct Script {
     pub(super) failing: Vec<usize>,
 }
 
+impl Script {
+    /// What a sequence says that has said so many tokens.
+    fn token(&self, written: &mut usize) -> Sampled {
+        let bytes = self.text.as_bytes();
+        *written += 1;
+        let ends = self.ends && *written > bytes.len();
+        Sampled {
+            token: if ends {
+                END
+            } else {
+                bytes[(*written - 1) % bytes.len()].into()
+            },
+            is_end: ends,
+            is_last: false,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub(super) batches: Vec<Vec<Row>>,
@@ -59,24 +77,20 @@ impl Decoder for Scripted {
         Ok(MS)
     }
 
-    fn sample(&mut self, row: usize, written: &mut usize) -> Result<Sampled, EngineError> {
+    fn sample(&mut self, rows: &mut [(usize, &mut usize)]) -> Vec<Result<Sampled, EngineError>> {
         let seen = self.seen.borrow();
+        let batch = seen.batches.last().unwrap();
+        let asking = batch.iter().enumerate().filter(|(_, row)| row.logits);
         assert!(
-            seen.batches.last().unwrap()[row].logits,
-            "only rows with logits may be sampled"
+            rows.iter()
+                .map(|(row, _)| *row)
+                .eq(asking.map(|(at, _)| at)),
+            "all rows with logits are sampled, and only these"
         );
-        let bytes = self.script.text.as_bytes();
-        *written += 1;
-        let ends = self.script.ends && *written > bytes.len();
-        Ok(Sampled {
-            token: if ends {
-                END
-            } else {
-                bytes[(*written - 1) % bytes.len()].into()
-            },
-            is_end: ends,
-            is_last: false,
-        })
+        let written = rows.iter_mut().map(|(_, written)| &mut **written);
+        written
+            .map(|written| Ok(self.script.token(written)))
+            .collect()
     }
 
     fn piece(&self, token: Token) -> Vec<u8> {
