@@ -14,6 +14,7 @@ use super::file::{
     ThinkingOutput,
 };
 use super::ranges;
+use super::units::Size;
 use crate::gguf::{self, GgufError, Header};
 pub(super) use resolve::resolve;
 
@@ -72,6 +73,13 @@ pub struct LoadSettings {
     pub cache_type_k: CacheType,
     /// How values are kept.
     pub cache_type_v: CacheType,
+    /// Whether prompts are read from where they differ from what was read before.
+    pub cache_prompt: bool,
+    /// Memory for beginnings of prompts outside the cache.
+    pub cache_ram: Size,
+    /// Bytes of the longest text that is the same in all calls of one of the model's tools; 0 where there is none. It is told
+    /// by the tools, when a worker starts.
+    pub fixed_prompt_bytes: u64,
     /// Whether attention is computed in one pass.
     pub flash_attn: FlashAttention,
     /// Tokens of one batch.
@@ -222,6 +230,9 @@ impl LoadSettings {
             kv_cells: model.kv_cells,
             cache_type_k: model.cache_type_k,
             cache_type_v: model.cache_type_v,
+            cache_prompt: model.cache_prompt,
+            cache_ram: model.cache_ram,
+            fixed_prompt_bytes: 0,
             flash_attn: model.flash_attn,
             n_batch: model.n_batch,
             n_threads: capped_threads(model.n_threads, cpus),

@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::file::{CacheType, ThinkingOutput};
+use super::units::Size;
 use super::*;
 
 const CRAB: &str = "tests/models/tiny-crab-chat.Q8_0.gguf";
@@ -52,6 +53,10 @@ fn the_documented_defaults_hold() {
     assert_eq!(
         (model.name.as_str(), model.preload, load.cache_type_k),
         ("default", true, CacheType::F16)
+    );
+    assert_eq!(
+        (load.cache_prompt, load.cache_ram),
+        (true, Size::mebibytes(256))
     );
     let expected = Defaults {
         max_tokens: 2048,

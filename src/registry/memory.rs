@@ -100,6 +100,14 @@ const HAS_GPU: bool = cfg!(any(
 ));
 
 impl Need {
+    /// Bytes that the estimate leaves of what the model may take.
+    ///
+    /// What `cache_ram` allows is no part of the estimate: it may never be used, and counted it would refuse models that fit.
+    /// So a worker gets as much of it as there is beside its estimate, and what it took in the end is measured like the rest.
+    pub fn spare(&self) -> u64 {
+        self.allowance.saturating_sub(self.estimate.total())
+    }
+
     /// Why the model `name`, which needs this, can never be loaded within `budget`: the key to change, what is wrong, and the
     /// way out.
     pub fn refusal(&self, name: &str, budget: u64) -> Option<(&'static str, String, &'static str)> {

@@ -14,7 +14,7 @@ use super::memory::{Need, is_on_gpu, need_of, needs_of};
 use super::residency::{
     Action, CallId, Edition, Ended, ModelTerms, Refusal, Residency, Shared, Stamp, WorkerId,
 };
-use crate::config::units::human;
+use crate::config::units::{Size, human};
 use crate::config::{ModelConfig, RegistryConfig};
 use crate::process;
 use crate::worker::client::{Launcher, Life, Worker};
@@ -266,6 +266,7 @@ impl Shelf {
         if load.n_ctx == 0 {
             load.n_ctx = model.need.n_ctx;
         }
+        load.cache_ram = Size(load.cache_ram.0.min(model.need.spare()));
         let is_on_gpu = is_on_gpu(&load);
         let turns = state.turns.as_ref().filter(|_| !is_on_gpu);
         load.cpu_turns = turns.map(TurnFiles::turns);
