@@ -11,6 +11,7 @@ pub mod limits;
 pub mod llama;
 pub mod pace;
 pub mod places;
+pub mod prefix;
 pub mod prompt;
 pub mod queue;
 pub mod sampling;

@@ -13,7 +13,7 @@ pub struct Row {
     pub token: Token,
     /// Its place in its sequence, from 0, without gaps.
     pub position: u32,
-    /// Which sequence, below [`Limits::parallel`](super::limits::Limits::parallel).
+    /// Which sequence, below [`Limits::sequences`](super::limits::Limits::sequences).
     pub sequence: usize,
     /// The next token will be sampled from this row.
     pub logits: bool,
@@ -34,6 +34,8 @@ pub struct Sampled {
 pub trait Decoder {
     /// The state of one call's sampling.
     type Sampler;
+    /// What a sequence holds, saved to memory.
+    type State;
     /// A sampler that has seen `prompt` and follows `grammar`.
     fn sampler(
         &self,
@@ -58,4 +60,16 @@ pub trait Decoder {
     fn piece(&self, token: Token) -> Vec<u8>;
     /// Empties a sequence; its cells are free before the next decode.
     fn clear(&mut self, sequence: usize);
+    /// Whether all that a sequence ever held is still there, so that it can be cut at any token. A sliding window forgets, and
+    /// a recurrent state cannot go back.
+    fn can_cut(&self, sequence: usize) -> bool;
+    /// Keeps the first `length` tokens of a sequence that can be cut; false leaves it undefined.
+    fn cut(&mut self, sequence: usize, length: usize) -> bool;
+    /// Lets the empty sequence `to` hold the first `length` tokens of `from` too, in the same cells: only where they share a
+    /// pool. False leaves `to` undefined.
+    fn share(&mut self, from: usize, to: usize, length: usize) -> bool;
+    /// Copies what a sequence holds to memory, with the bytes that it takes there; none where that fails.
+    fn save(&mut self, sequence: usize) -> Option<(Self::State, u64)>;
+    /// Copies a saved state to an empty sequence; false leaves it undefined.
+    fn restore(&mut self, sequence: usize, state: &Self::State) -> bool;
 }

@@ -21,6 +21,7 @@ use llama_cpp_2::model::{LlamaLoraAdapter, LlamaModel};
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token::data_array::LlamaTokenDataArray;
 use llama_cpp_2::vocab::LlamaVocab;
+use llama_cpp_2::{LlamaStateSeqFlags, SeqState};
 
 use super::decoder::{Decoder, Row, Sampled};
 use super::grammar::Grammar;
@@ -116,6 +117,7 @@ impl Model {
     pub fn facts(&self, load: &LoadSettings, available_memory: Option<u64>) -> Facts {
         Facts {
             n_ctx_train: self.model.n_ctx_train(),
+            keeps_all: self.keeps_all(),
             bytes_per_cell: self.bytes_per_cell(load),
             // Without a GPU the weights lie in the page cache, which counts as available.
             available_memory: if self.backend.supports_gpu_offload() {
@@ -145,6 +147,23 @@ impl Model {
             + length("value_length") * load.cache_type_v.bytes_of_32();
         let heads = u64::from(self.model.n_layer()) * u64::from(self.model.n_head_kv().max(1));
         bytes_of_32 * heads / 32
+    }
+
+    /// Whether every cell stays until it is removed: no window slides (in all or some layers, `*.sliding_window` and chunks of
+    /// Llama 4 in llama.cpp's `llama-model.cpp`) and no state recurs.
+    fn keeps_all(&self) -> bool {
+        let is_window = |key: &str| {
+            ["sliding_window", "attention.chunk_size"]
+                .iter()
+                .any(|name| key.ends_with(name))
+        };
+        let keys =
+            (0..self.model.meta_count()).filter_map(|at| self.model.meta_key_by_index(at).ok());
+        let architecture = self.model.meta_val_str("general.architecture");
+        !self.model.is_recurrent()
+            && !self.model.is_hybrid()
+            && architecture.is_ok_and(|name| name != "llama4")
+            && !keys.into_iter().any(|key| is_window(&key))
     }
 
     /// The source of the model's chat template; none for a base model.
@@ -178,7 +197,7 @@ impl Model {
         };
         let n_batch = u32::try_from(limits.n_batch).map_err(|error| refused(error.to_string()))?;
         let n_seq_max =
-            u32::try_from(limits.parallel).map_err(|error| refused(error.to_string()))?;
+            u32::try_from(limits.sequences()).map_err(|error| refused(error.to_string()))?;
         let n_threads =
             i32::try_from(load.n_threads).map_err(|error| refused(error.to_string()))?;
         let on_gpu = load.n_gpu_layers > 0 && self.backend.supports_gpu_offload();
@@ -196,7 +215,7 @@ impl Model {
             .with_n_seq_max(n_seq_max)
             .with_n_threads(n_threads)
             .with_n_threads_batch(n_threads)
-            .with_kv_unified(limits.is_pool())
+            .with_kv_unified(limits.is_pool)
             // Sliding-window layers keep the window only; the default would keep everything.
             .with_swa_full(false)
             .with_flash_attention_policy(flash_attention)
@@ -259,6 +278,7 @@ pub struct LlamaDecoder<'model> {
 
 impl Decoder for LlamaDecoder<'_> {
     type Sampler = Sampler;
+    type State = SeqState;
 
     fn sampler(
         &self,
@@ -311,6 +331,48 @@ impl Decoder for LlamaDecoder<'_> {
             // A whole sequence can always be removed (llama.h: llama_memory_seq_rm).
             tracing::error!(sequence, %error, "llama.cpp did not clear a sequence");
         }
+    }
+
+    /// A window that slid, or a state that recurs, has a first position above 0 (`llama_memory_seq_pos_min` of
+    /// `llama-kv-cache-iswa.cpp`, `llama-memory-recurrent.cpp`, `llama-memory-hybrid.cpp`).
+    fn can_cut(&self, sequence: usize) -> bool {
+        self.context.kv_cache_seq_pos_min(sequence_id(sequence)) <= 0
+    }
+
+    fn cut(&mut self, sequence: usize, length: usize) -> bool {
+        let Ok(length) = u32::try_from(length) else {
+            return false;
+        };
+        self.context
+            .kv_cache_seq_rm(sequence_id(sequence), Some(length), None)
+            .is_ok()
+    }
+
+    fn share(&mut self, from: usize, to: usize, length: usize) -> bool {
+        let Ok(length) = u32::try_from(length) else {
+            return false;
+        };
+        let (from, to) = (sequence_id(from), sequence_id(to));
+        self.context
+            .kv_cache_seq_cp(from, to, Some(0), Some(length))
+            .is_ok()
+    }
+
+    fn save(&mut self, sequence: usize) -> Option<(SeqState, u64)> {
+        let state = self
+            .context
+            .state_seq_get(sequence_id(sequence), LlamaStateSeqFlags::empty())
+            .inspect_err(|error| tracing::warn!(%error, "llama.cpp did not save a sequence"))
+            .ok()?;
+        let bytes = state.byte_len() as u64;
+        Some((state, bytes))
+    }
+
+    fn restore(&mut self, sequence: usize, state: &SeqState) -> bool {
+        self.context
+            .state_seq_set(state, sequence_id(sequence))
+            .inspect_err(|error| tracing::warn!(%error, "llama.cpp did not restore a sequence"))
+            .is_ok()
     }
 }
 

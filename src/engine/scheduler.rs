@@ -6,24 +6,27 @@
 //! - An admitted call has its cells reserved, prompt and answer, so it never fails for room.
 //! - Every sequence that generates has its token in every batch; prompts follow behind in chunks ([`Pace`]), the chunk
 //!   shared among them evenly, so a short prompt is not held up by a long one.
+//! - A prompt starts from what of it lies in the cache already ([`cache`]), and one that another call is just decoding is
+//!   waited for ([`start`]).
+//! - Prompts that stand fixed in tools are decoded when nothing else is to be done.
 //! - What a call's client must hear is an [`Update`]; the caller of [`Scheduler::turn`] takes them out and sends them.
 
 mod active;
+mod cache;
+mod start;
 
 use std::time::Instant;
 
 use active::Active;
+use cache::Cache;
 
 use super::decoder::{Decoder, Row, Sampled};
 use super::limits::Limits;
 use super::pace::Pace;
-use super::prompt::{Prompt, ThinkingMode};
-use super::queue::{Queue, Waiting, waits};
-use super::text::Output;
-use super::thinking::Thinking;
+use super::prompt::{Prompt, Token};
+use super::queue::{Queue, Waiting};
 use super::{
     CancelReason, Conversation, EngineError, EngineErrorKind, FinishReason, Phase, Stats, Update,
-    Usage,
 };
 
 /// See the module.
@@ -33,6 +36,10 @@ pub struct Scheduler<D: Decoder> {
     limits: Limits,
     queue: Queue,
     sequences: Vec<Option<Active<D::Sampler>>>,
+    cache: Cache<D::State>,
+    admitted: u64,
+    /// In this turn a prompt was begun by a copy.
+    has_copied: bool,
     pace: Pace,
     ready_at: Instant,
     updates: Vec<(u64, Update)>,
@@ -46,6 +53,9 @@ impl<D: Decoder> Scheduler<D> {
             limits,
             queue,
             sequences: (0..limits.parallel).map(|_| None).collect(),
+            cache: Cache::new(&limits),
+            admitted: 0,
+            has_copied: false,
             pace: Pace::default(),
             ready_at: now,
             updates: Vec::new(),
@@ -107,9 +117,19 @@ impl<D: Decoder> Scheduler<D> {
             .position(|sequence| sequence.as_ref().is_some_and(|active| active.id == id))
     }
 
+    /// Keeps these prompts decoded from now on, and no others: calls that begin with one start from there. They are decoded
+    /// when no call wants to be.
+    pub fn keep_warm(&mut self, fixed: Vec<Vec<Token>>) {
+        self.cache.keep_warm(&mut self.decoder, fixed);
+    }
+
     /// There is nothing to decode until a call or a prompt comes.
     pub fn is_idle(&self) -> bool {
-        self.sequences.iter().all(Option::is_none) && self.queue.head().is_none()
+        !self.has_calls() && !self.cache.is_cold()
+    }
+
+    fn has_calls(&self) -> bool {
+        self.sequences.iter().any(Option::is_some) || self.queue.head().is_some()
     }
 
     /// No call is known.
@@ -146,10 +166,20 @@ impl<D: Decoder> Scheduler<D> {
     /// One step; blocks for one decode. `now` is its beginning.
     pub fn turn(&mut self, now: Instant) {
         self.admit(now);
+        if !self.has_calls() {
+            self.warm();
+            return;
+        }
+        self.begin_prompts();
+        self.has_copied = false;
         let (batch, generated) = self.plan();
         if batch.is_empty() {
             return;
         }
+        let sequences = &self.sequences;
+        let is_busy = |at: usize| sequences.get(at).is_some_and(Option::is_some);
+        self.cache
+            .make_room(&mut self.decoder, batch.len(), is_busy);
         match self.decoder.decode(&batch) {
             Ok(elapsed) => {
                 self.pace
@@ -158,57 +188,6 @@ impl<D: Decoder> Scheduler<D> {
             }
             Err(cause) => self.fail(&batch, &cause),
         }
-    }
-
-    /// Gives waiting calls the free sequences, in order, as far as their cells can be reserved. A turn begins with it, too.
-    pub fn admit(&mut self, now: Instant) {
-        while let Some(free) = self.sequences.iter().position(Option::is_none) {
-            let Some((call, prompt)) = self.queue.head() else {
-                break;
-            };
-            let length = count(prompt.tokens.len());
-            let max_tokens = call.request.max_tokens.min(self.limits.n_ctx - length);
-            let reserved =
-                u64::from(self.reserved_cells()) + u64::from(length) + u64::from(max_tokens);
-            if reserved > self.limits.kv_cells.into() {
-                break;
-            }
-            let Some(call) = self.queue.pop() else { break };
-            self.updates.push((call.id, Update::Admitted));
-            self.sequences[free] = self.activate(call, max_tokens, now);
-        }
-    }
-
-    fn activate(&self, call: Waiting, max_tokens: u32, now: Instant) -> Option<Active<D::Sampler>> {
-        let prompt = call.prompt?;
-        let length = count(prompt.tokens.len());
-        let thinking = match prompt.thinking {
-            ThinkingMode::Never => Thinking::never(),
-            ThinkingMode::Possible => Thinking::new(false),
-            ThinkingMode::Opened => Thinking::new(true),
-        };
-        let (load_ms, queue_ms) = waits(call.received, self.ready_at, now);
-        Some(Active {
-            id: call.id,
-            prefilled: 0,
-            reserved: length + max_tokens,
-            max_tokens,
-            seed: call.request.sampling.seed,
-            sampler: self
-                .decoder
-                .sampler(&call.request.sampling, &prompt.tokens, prompt.grammar),
-            next: None,
-            output: Output::new(thinking, call.request.stop),
-            usage: Usage {
-                prompt_tokens: length,
-                queue_ms,
-                load_ms,
-                ..Usage::default()
-            },
-            prompt: prompt.tokens,
-            admitted_at: now,
-            generating_at: None,
-        })
     }
 
     /// The next batch, generating sequences first, and how many those are.
@@ -224,7 +203,8 @@ impl<D: Decoder> Scheduler<D> {
                     sequence,
                     logits: true,
                 }),
-                None => prompts.push((sequence, active)),
+                None if active.has_begun => prompts.push((sequence, active)),
+                None => {}
             }
         }
         let generated = batch.len();
@@ -246,6 +226,8 @@ impl<D: Decoder> Scheduler<D> {
             let Some(active) = self.sequences[row.sequence].as_mut() else {
                 continue;
             };
+            let held = std::iter::once(row.token);
+            self.cache.decoded(row.sequence, held);
             if active.next.is_none() {
                 active.prefilled += 1;
                 let is_last_of_chunk = batch
@@ -255,6 +237,9 @@ impl<D: Decoder> Scheduler<D> {
                     let update =
                         Update::Prefill(count(active.prefilled), active.usage.prompt_tokens);
                     self.updates.push((active.id, update));
+                    if active.is_to_be_saved(self.decoder.can_cut(row.sequence)) {
+                        self.cache.save(&mut self.decoder, row.sequence);
+                    }
                 }
             }
             if row.logits {
@@ -300,12 +285,20 @@ impl<D: Decoder> Scheduler<D> {
         self.decoder.sample(&mut rows)
     }
 
+    /// Takes a call out of its sequence, which keeps what it holds as a cache.
+    fn leave(&mut self, sequence: usize) -> Option<Active<D::Sampler>> {
+        let active = self.sequences[sequence].take()?;
+        let sequences = &self.sequences;
+        let is_busy = |at: usize| sequences.get(at).is_some_and(Option::is_some);
+        self.cache.finish(&mut self.decoder, sequence, is_busy);
+        Some(active)
+    }
+
     /// Frees a sequence and tells its call that it ended.
     fn finish(&mut self, sequence: usize, reason: FinishReason, now: Instant) {
-        let Some(active) = self.sequences[sequence].take() else {
+        let Some(active) = self.leave(sequence) else {
             return;
         };
-        self.decoder.clear(sequence);
         let id = active.id;
         let (delta, generation) = active.into_generation(reason, now);
         if !delta.is_empty() {
@@ -316,6 +309,9 @@ impl<D: Decoder> Scheduler<D> {
 
     /// A decode failed: what its sequences hold is undefined, so their calls fail; the others go on.
     fn fail(&mut self, batch: &[Row], cause: &str) {
+        for row in batch {
+            self.cache.forget(&mut self.decoder, row.sequence);
+        }
         for row in batch {
             let error = EngineError::new(
                 EngineErrorKind::Decode,
@@ -328,8 +324,7 @@ impl<D: Decoder> Scheduler<D> {
 
     /// Frees a sequence and tells its call that it failed.
     fn abort(&mut self, sequence: usize, error: EngineError) {
-        if let Some(active) = self.sequences[sequence].take() {
-            self.decoder.clear(sequence);
+        if let Some(active) = self.leave(sequence) {
             self.updates.push((active.id, Update::Failed(error)));
         }
     }

@@ -50,7 +50,7 @@ pub fn need_of(model: &ModelConfig, budget: u64) -> Need {
         n_ubatch: limits.n_ubatch(on_gpu) as u64,
         key_bytes_of_32: load.cache_type_k.bytes_of_32(),
         value_bytes_of_32: load.cache_type_v.bytes_of_32(),
-        is_pool: limits.is_pool(),
+        is_pool: limits.is_pool,
         has_flash_attention: limits.has_flash_attention(load, on_gpu),
     };
     let estimate = |limits: Limits, kv_cells: u32| {
@@ -67,6 +67,7 @@ pub fn need_of(model: &ModelConfig, budget: u64) -> Need {
             n_ctx_train: u32::try_from(header.n_ctx_train.unwrap_or(0)).unwrap_or(u32::MAX),
             bytes_per_cell: header.bytes_per_cell(run).saturating_add(scores),
             available_memory: memory,
+            keeps_all: header.sliding_window.is_none(),
         };
         Limits::plan(load, facts)
     };

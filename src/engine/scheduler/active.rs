@@ -4,18 +4,28 @@ use std::time::Instant;
 
 use super::count;
 use crate::engine::decoder::Row;
+use crate::engine::prefix::MIN_GAIN;
 use crate::engine::prompt::Token;
 use crate::engine::queue::milliseconds;
 use crate::engine::text::Output;
 use crate::engine::{FinishReason, Generation, Phase, Usage};
+
+/// A prompt with fewer new tokens is not saved at its end: an older state does nearly as well.
+const MIN_NEW: usize = 256;
 
 /// A call that has a sequence.
 #[derive(Debug)]
 pub(super) struct Active<S> {
     pub(super) id: u64,
     pub(super) prompt: Vec<Token>,
-    /// Prompt tokens that are decoded.
+    /// Which of all calls was admitted, from 0.
+    pub(super) order: u64,
+    /// Its sequence holds the beginning of the prompt, and no more than it.
+    pub(super) has_begun: bool,
+    /// Prompt tokens that its sequence holds.
     pub(super) prefilled: usize,
+    /// Lengths of the prompt at which its state is to be saved.
+    pub(super) checkpoints: Vec<usize>,
     pub(super) reserved: u32,
     pub(super) max_tokens: u32,
     pub(super) seed: u32,
@@ -29,9 +39,30 @@ pub(super) struct Active<S> {
 }
 
 impl<S> Active<S> {
-    /// The next rows of the prompt, at most `share`.
+    /// Asks for its state to be saved at `length`, or up to [`MIN_GAIN`] before it where that is asked for anyway: the length.
+    pub(super) fn save_at(&mut self, length: usize) -> usize {
+        let near = |at: &usize| (length.saturating_sub(MIN_GAIN)..=length).contains(at);
+        if let Some(at) = self.checkpoints.iter().copied().find(near) {
+            return at;
+        }
+        self.checkpoints.push(length);
+        length
+    }
+
+    /// Whether the state of its sequence is to be saved now; `can_cut` says whether a later one is as good. The whole prompt is
+    /// where the next turn of a conversation starts from, if the answer is given back with other tokens.
+    pub(super) fn is_to_be_saved(&self, can_cut: bool) -> bool {
+        let new = self.prompt.len() - self.usage.cached_tokens as usize;
+        let is_end = self.prefilled == self.prompt.len();
+        self.checkpoints.contains(&self.prefilled) || (is_end && !can_cut && new >= MIN_NEW)
+    }
+
+    /// The next rows of the prompt, at most `share`, and to the next length at which its state is to be saved.
     pub(super) fn prompt_rows(&self, sequence: usize, share: usize) -> Vec<Row> {
+        let stops = self.checkpoints.iter().copied();
+        let stop = stops.filter(|at| *at > self.prefilled).min();
         let end = self.prompt.len().min(self.prefilled + share);
+        let end = stop.map_or(end, |stop| end.min(stop));
         (self.prefilled..end)
             .map(|position| Row {
                 token: self.prompt[position],

@@ -1,6 +1,7 @@
 //! The scheduler with a scripted decoder: no model, no time.
 
 mod bench;
+mod prefixes;
 mod properties;
 mod turns;
 
@@ -9,6 +10,8 @@ use std::rc::Rc;
 use bench::{Bench, LIMITS, MS, Script, Scripted, endless, prompt_of, request, says};
 
 use super::*;
+use crate::engine::prompt::ThinkingMode;
+use crate::engine::queue::waits;
 
 #[test]
 fn a_call_is_answered_and_its_sequence_is_free_again() {
@@ -309,10 +312,7 @@ fn those_that_waited_for_the_load_are_told_their_place() {
         let call = Waiting::new(id, "one".into(), request(5, &[]), Instant::now());
         queue.push(call, 0).unwrap();
     }
-    let decoder = Scripted {
-        script: endless(),
-        seen: Rc::default(),
-    };
+    let decoder = Scripted::new(endless(), LIMITS, Rc::default());
     let mut scheduler = Scheduler::new(decoder, LIMITS, queue, Instant::now());
     assert_eq!(
         scheduler.take_updates(),

@@ -1,12 +1,13 @@
 //! A scheduler with a scripted decoder, and what was seen of it.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::engine::decoder::{Decoder, Row, Sampled};
 use crate::engine::grammar::Grammar;
-use crate::engine::limits::Limits;
+use crate::engine::limits::{Limits, Reuse};
 use crate::engine::prompt::{Prompt, ThinkingMode, Token};
 use crate::engine::queue::{Queue, Waiting};
 use crate::engine::scheduler::Scheduler;
@@ -29,6 +30,8 @@ pub(super) struct Script {
     pub(super) ends: bool,
     /// Decodes that fail, by number.
     pub(super) failing: Vec<usize>,
+    /// Tokens after which a sequence forgets its first ones.
+    pub(super) window: Option<usize>,
 }
 
 impl Script {
@@ -53,33 +56,88 @@ impl Script {
 pub(super) struct Seen {
     pub(super) batches: Vec<Vec<Row>>,
     pub(super) cleared: Vec<usize>,
+    /// States that were saved and restored, by their lengths.
+    pub(super) saved: Vec<usize>,
+    pub(super) restored: Vec<usize>,
+    /// Tokens of shared prefixes.
+    pub(super) shared: Vec<usize>,
 }
 
+/// Keeps what each sequence holds, token by token and cell by cell, and panics where a real one would go wrong.
 #[derive(Debug)]
 pub(super) struct Scripted {
-    pub(super) script: Script,
-    pub(super) seen: Rc<RefCell<Seen>>,
+    script: Script,
+    seen: Rc<RefCell<Seen>>,
+    limits: Limits,
+    /// What each sequence holds: tokens and the cells that they lie in; none where that is undefined.
+    held: Vec<Option<Vec<(Token, u64)>>>,
+    cells: u64,
+}
+
+/// Tokens said, and the prompt.
+#[derive(Debug)]
+pub(super) struct Saying(usize, Vec<Token>);
+
+impl Scripted {
+    pub(super) fn new(script: Script, limits: Limits, seen: Rc<RefCell<Seen>>) -> Self {
+        Self {
+            script,
+            seen,
+            limits,
+            held: vec![Some(Vec::new()); limits.sequences()],
+            cells: 0,
+        }
+    }
+
+    fn held(&mut self, sequence: usize) -> &mut Vec<(Token, u64)> {
+        self.held[sequence].as_mut().expect("it is defined")
+    }
+
+    fn add(&mut self, sequence: usize, token: Token) {
+        self.cells += 1;
+        let cell = self.cells;
+        self.held(sequence).push((token, cell));
+        let all = self.held.iter().flatten().flatten();
+        let distinct: HashSet<u64> = all.map(|(_, cell)| *cell).collect();
+        let is_free = distinct.len() <= self.limits.kv_cells as usize;
+        assert!(is_free || !self.limits.is_pool, "no cell is free");
+        assert!(self.held(sequence).len() <= self.limits.n_ctx as usize);
+    }
 }
 
 impl Decoder for Scripted {
-    type Sampler = usize;
+    type Sampler = Saying;
+    type State = Vec<Token>;
 
-    fn sampler(&self, _: &SamplingParams, _: &[Token], _: Option<Grammar>) -> usize {
-        0
+    fn sampler(&self, _: &SamplingParams, prompt: &[Token], _: Option<Grammar>) -> Saying {
+        Saying(0, prompt.to_vec())
     }
 
     fn decode(&mut self, batch: &[Row]) -> Result<Duration, String> {
-        let mut seen = self.seen.borrow_mut();
-        seen.batches.push(batch.to_vec());
-        if self.script.failing.contains(&seen.batches.len()) {
+        let number = {
+            let mut seen = self.seen.borrow_mut();
+            seen.batches.push(batch.to_vec());
+            seen.batches.len()
+        };
+        if self.script.failing.contains(&number) {
+            for row in batch {
+                self.held[row.sequence] = None;
+            }
             return Err("a scripted failure".into());
+        }
+        for row in batch {
+            assert_eq!(
+                self.held(row.sequence).len(),
+                row.position as usize,
+                "a gap"
+            );
+            self.add(row.sequence, row.token);
         }
         Ok(MS)
     }
 
-    fn sample(&mut self, rows: &mut [(usize, &mut usize)]) -> Vec<Result<Sampled, EngineError>> {
-        let seen = self.seen.borrow();
-        let batch = seen.batches.last().unwrap();
+    fn sample(&mut self, rows: &mut [(usize, &mut Saying)]) -> Vec<Result<Sampled, EngineError>> {
+        let batch = self.seen.borrow().batches.last().unwrap().clone();
         let asking = batch.iter().enumerate().filter(|(_, row)| row.logits);
         assert!(
             rows.iter()
@@ -87,10 +145,18 @@ impl Decoder for Scripted {
                 .eq(asking.map(|(at, _)| at)),
             "all rows with logits are sampled, and only these"
         );
-        let written = rows.iter_mut().map(|(_, written)| &mut **written);
-        written
-            .map(|written| Ok(self.script.token(written)))
-            .collect()
+        let mut sample = |(row, saying): &mut (usize, &mut Saying)| {
+            let held = self.held(batch[*row].sequence).iter();
+            let Saying(written, text) = &mut **saying;
+            assert!(
+                held.map(|(token, _)| token).eq(&*text),
+                "another text is held"
+            );
+            let sampled = self.script.token(written);
+            text.push(sampled.token);
+            Ok(sampled)
+        };
+        rows.iter_mut().map(&mut sample).collect()
     }
 
     fn piece(&self, token: Token) -> Vec<u8> {
@@ -99,6 +165,45 @@ impl Decoder for Scripted {
 
     fn clear(&mut self, sequence: usize) {
         self.seen.borrow_mut().cleared.push(sequence);
+        self.held[sequence] = Some(Vec::new());
+    }
+
+    fn can_cut(&self, sequence: usize) -> bool {
+        let held = self.held[sequence].as_ref().map_or(0, Vec::len);
+        self.script.window.is_none_or(|window| held <= window)
+    }
+
+    fn cut(&mut self, sequence: usize, length: usize) -> bool {
+        assert!(self.can_cut(sequence) && length < self.held(sequence).len());
+        self.held(sequence).truncate(length);
+        true
+    }
+
+    fn share(&mut self, from: usize, to: usize, length: usize) -> bool {
+        assert!(self.limits.is_pool && self.can_cut(from) && self.held(to).is_empty());
+        self.seen.borrow_mut().shared.push(length);
+        self.held[to] = Some(self.held(from)[..length].to_vec());
+        true
+    }
+
+    fn save(&mut self, sequence: usize) -> Option<(Vec<Token>, u64)> {
+        let state: Vec<Token> = self
+            .held(sequence)
+            .iter()
+            .map(|(token, _)| *token)
+            .collect();
+        self.seen.borrow_mut().saved.push(state.len());
+        let bytes = state.len() as u64;
+        Some((state, bytes))
+    }
+
+    fn restore(&mut self, sequence: usize, state: &Vec<Token>) -> bool {
+        assert!(self.held(sequence).is_empty());
+        self.seen.borrow_mut().restored.push(state.len());
+        for token in state {
+            self.add(sequence, *token);
+        }
+        true
     }
 }
 
@@ -114,16 +219,16 @@ pub(super) const LIMITS: Limits = Limits {
     n_ctx: 100,
     kv_cells: 200,
     n_batch: 64,
+    is_pool: true,
+    reuse: Reuse::Nothing,
+    cache_bytes: 0,
 };
 
 impl Bench {
     pub(super) fn new(limits: Limits, max_waiting: usize, script: Script) -> Self {
         let seen = Rc::new(RefCell::new(Seen::default()));
         let start = Instant::now();
-        let decoder = Scripted {
-            script,
-            seen: Rc::clone(&seen),
-        };
+        let decoder = Scripted::new(script, limits, Rc::clone(&seen));
         Self {
             scheduler: Scheduler::new(decoder, limits, Queue::new(max_waiting), start),
             seen,
@@ -227,6 +332,13 @@ pub(super) fn prompt_of(length: usize) -> Prompt {
         tokens: vec![1; length],
         thinking: ThinkingMode::Never,
         grammar: None,
+    }
+}
+
+pub(super) fn prompt_with(tokens: Vec<Token>) -> Prompt {
+    Prompt {
+        tokens,
+        ..prompt_of(0)
     }
 }
 

@@ -1,0 +1,135 @@
+//! Which tokens lie in the cache, and what of them a new prompt can start from: pure.
+//!
+//! Tokens lie in sequences (busy with a call, idle after one, or pinned for a tool) and in states that were saved from
+//! sequences to memory. A prompt starts from the longest prefix that any of them holds; what is decoded is the rest. The last
+//! token of a prompt is always decoded: its logits are needed.
+//!
+//! Where a model's attention looks at everything, a prefix may end at any token. Where windows slide or a state recurs,
+//! what lies before the end is gone, so such a prefix is used whole or not at all ([`usable`]).
+
+pub mod cells;
+pub mod saved;
+
+use std::cmp::Reverse;
+
+use super::prompt::Token;
+
+/// Fewer tokens than this are decoded sooner than a state of them is copied, or a step of another call is waited for.
+pub const MIN_GAIN: usize = 32;
+
+/// Fewer tokens than this are not saved when their sequence is needed: they are decoded again as soon.
+const MIN_SAVED: usize = 64;
+
+/// The length of the longest prefix of both.
+pub fn common(one: &[Token], other: &[Token]) -> usize {
+    one.iter()
+        .zip(other)
+        .take_while(|(one, other)| one == other)
+        .count()
+}
+
+/// How many tokens of `held` a prompt can start from; `can_cut` says whether a part of them is of use.
+pub fn usable(held: &[Token], can_cut: bool, prompt: &[Token]) -> usize {
+    let most = prompt.len().saturating_sub(1);
+    let shared = common(held, prompt);
+    if can_cut {
+        shared.min(most)
+    } else if shared == held.len() && shared <= most {
+        shared
+    } else {
+        0
+    }
+}
+
+/// Whether `held` tokens are worth saving before their sequence goes, when `elsewhere` of them lie in the cache anyway: copying
+/// costs time by all of them, and wins the rest alone. So the few of one question to a tool with a long prompt go, and a
+/// conversation stays.
+pub fn is_worth_saving(held: usize, elsewhere: usize) -> bool {
+    held.saturating_sub(elsewhere) >= MIN_SAVED.max(held / 4)
+}
+
+/// What is known of a sequence that is not busy, when one is looked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate {
+    /// Which.
+    pub sequence: usize,
+    /// Tokens that it holds.
+    pub held: usize,
+    /// Of these the prompt can start from.
+    pub usable: usize,
+    /// What would be lost with it is worth saving.
+    pub is_valuable: bool,
+    /// When it was used last; greater is later.
+    pub used: u64,
+}
+
+/// Which of the sequences that are not busy a prompt is decoded in: the one that it continues; else one that shares a prefix and
+/// holds nothing else of value; else an empty one; else the one that was used the longest ago.
+pub fn choose(candidates: impl Iterator<Item = Candidate>) -> Option<usize> {
+    let rank = |candidate: &Candidate| {
+        let Candidate { held, usable, .. } = *candidate;
+        let is_continued = held > 0 && usable == held;
+        let is_shared = usable >= MIN_GAIN && !candidate.is_valuable;
+        let kind = match (is_continued, is_shared, held) {
+            (true, ..) => 3,
+            (_, true, _) => 2,
+            (.., 0) => 1,
+            _ => 0,
+        };
+        let gain = if kind >= 2 { usable } else { 0 };
+        // Of equal ones the first.
+        (kind, gain, Reverse((candidate.used, candidate.sequence)))
+    };
+    candidates.max_by_key(rank).map(|best| best.sequence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prompt_starts_from_what_it_shares_but_for_its_last_token() {
+        assert_eq!(usable(&[1, 2, 3, 9], true, &[1, 2, 3, 4]), 3);
+        assert_eq!(usable(&[1, 2, 3, 4], true, &[1, 2, 3, 4]), 3);
+        assert_eq!(usable(&[], true, &[1]), 0);
+    }
+
+    #[test]
+    fn what_cannot_be_cut_is_used_whole_or_not_at_all() {
+        assert_eq!(usable(&[1, 2], false, &[1, 2, 3]), 2);
+        assert_eq!(usable(&[1, 2, 9], false, &[1, 2, 3, 4]), 0);
+        assert_eq!(usable(&[1, 2, 3], false, &[1, 2, 3]), 0);
+    }
+
+    #[test]
+    fn a_conversation_is_saved_and_a_question_to_a_tool_is_not() {
+        assert!(is_worth_saving(400, 100));
+        assert!(!is_worth_saving(1600, 1500));
+        assert!(!is_worth_saving(50, 0));
+    }
+
+    #[test]
+    fn the_sequence_that_loses_least_is_chosen() {
+        let candidate = |sequence, held, usable, is_valuable, used| Candidate {
+            sequence,
+            held,
+            usable,
+            is_valuable,
+            used,
+        };
+        let continued = candidate(0, 50, 50, true, 9);
+        let of_a_tool = candidate(1, 1600, 1500, false, 8);
+        let empty = candidate(2, 0, 0, false, 7);
+        let older = candidate(3, 300, 100, true, 1);
+        let newer = candidate(4, 300, 0, true, 2);
+        let chosen = |list: &[Candidate]| choose(list.iter().copied());
+        assert_eq!(
+            chosen(&[newer, older, empty, of_a_tool, continued]),
+            Some(0)
+        );
+        assert_eq!(chosen(&[newer, older, empty, of_a_tool]), Some(1));
+        assert_eq!(chosen(&[newer, older, empty]), Some(2));
+        assert_eq!(chosen(&[newer, older]), Some(3));
+        assert_eq!(chosen(&[]), None);
+    }
+}

@@ -1,0 +1,513 @@
+//! What the decoder's sequences hold, and what was saved of them: where a prompt starts, and what goes to make room.
+//!
+//! Owned by the scheduler, which alone changes it. A sequence keeps its tokens after its call (idle) until another call needs
+//! it; what is worth it is saved to memory then. Prompts that stand fixed in tools are decoded while nothing else is to be done,
+//! and pinned: in sequences of their own where cells are shared, else as saved states.
+
+use super::super::decoder::{Decoder, Row};
+use super::super::limits::{Limits, Reuse};
+use super::super::prefix::cells::{Cell, Cells};
+use super::super::prefix::saved::Saved;
+use super::super::prefix::{Candidate, MIN_GAIN, choose, common, is_worth_saving, usable};
+use super::super::prompt::Token;
+
+/// Idle cells that a pool keeps beside those that calls and tools hold: attention looks at every cell of a pool, so more would
+/// slow all down. Measured with `SmolLM2`: 1,024 cells cost a step of one stream about 0.5 ms of 8.
+const MAX_IDLE_CELLS: usize = 1024;
+
+/// What one sequence holds.
+#[derive(Debug, Default)]
+struct Held {
+    /// Decoded, from position 0 without gaps.
+    tokens: Vec<Token>,
+    /// Its cells, where all share a pool: as many.
+    cells: Vec<Cell>,
+    /// When it was used last.
+    used: u64,
+}
+
+/// Where a prompt can start from.
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    /// What its sequence holds.
+    Own,
+    /// Another sequence.
+    Sequence(usize),
+    /// A saved state.
+    Saved,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Cache<S> {
+    reuse: Reuse,
+    parallel: usize,
+    held: Vec<Held>,
+    saved: Saved<S>,
+    /// The pool; none where each sequence has cells of its own.
+    pool: Option<Cells>,
+    /// Prompts to be kept decoded.
+    fixed: Vec<Vec<Token>>,
+    clock: u64,
+}
+
+impl<S> Cache<S> {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            reuse: limits.reuse,
+            parallel: limits.parallel,
+            held: (0..limits.sequences()).map(|_| Held::default()).collect(),
+            saved: Saved::new(limits.cache_bytes),
+            pool: limits.is_pool.then(|| Cells::new(limits.kv_cells)),
+            fixed: Vec::new(),
+            clock: 0,
+        }
+    }
+
+    /// Tokens that a sequence holds.
+    pub(super) fn held(&self, sequence: usize) -> usize {
+        self.held[sequence].tokens.len()
+    }
+
+    /// Whether prompts are copied rather than their cells shared: then a state must be saved where others want to start.
+    pub(super) fn copies(&self) -> bool {
+        self.reuse == Reuse::Copies
+    }
+
+    fn now(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    /// The sequence in which a prompt is best decoded, of those that are free.
+    pub(super) fn choose<D: Decoder<State = S>>(
+        &self,
+        decoder: &D,
+        prompt: &[Token],
+        is_free: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        let free = (0..self.parallel).filter(|sequence| is_free(*sequence));
+        choose(free.map(|sequence| {
+            let held = &self.held[sequence];
+            let usable = usable(&held.tokens, decoder.can_cut(sequence), prompt);
+            Candidate {
+                sequence,
+                held: held.tokens.len(),
+                usable,
+                is_valuable: self.is_valuable(sequence, usable),
+                used: held.used,
+            }
+        }))
+    }
+
+    /// Whether what is lost with all but the first `kept` tokens of a sequence is worth saving.
+    fn is_valuable(&self, sequence: usize, kept: usize) -> bool {
+        let tokens = &self.held[sequence].tokens;
+        is_worth_saving(tokens.len(), self.elsewhere(sequence, tokens).max(kept))
+    }
+
+    /// The longest prefix of `tokens` that lies anywhere but in `sequence`.
+    fn elsewhere(&self, sequence: usize, tokens: &[Token]) -> usize {
+        let others = self.held.iter().enumerate();
+        others
+            .filter(|(other, _)| *other != sequence)
+            .map(|(_, held)| common(&held.tokens, tokens))
+            .fold(self.saved.shared(tokens), usize::max)
+    }
+
+    /// The longest prefix of `prompt` that lies anywhere, of use now or not.
+    pub(super) fn known(&self, prompt: &[Token]) -> usize {
+        self.elsewhere(usize::MAX, prompt)
+    }
+
+    /// How many tokens `prompt` could start from in `sequence` now.
+    pub(super) fn available<D: Decoder<State = S>>(
+        &self,
+        decoder: &D,
+        sequence: usize,
+        prompt: &[Token],
+    ) -> usize {
+        self.source(decoder, sequence, prompt).1
+    }
+
+    fn source<D: Decoder<State = S>>(
+        &self,
+        decoder: &D,
+        sequence: usize,
+        prompt: &[Token],
+    ) -> (Source, usize) {
+        if self.reuse == Reuse::Nothing {
+            return (Source::Own, 0);
+        }
+        let of = |at: usize| usable(&self.held[at].tokens, decoder.can_cut(at), prompt);
+        let others = (0..self.held.len()).filter(|other| *other != sequence);
+        let others = others.map(|other| (Source::Sequence(other), of(other)));
+        let saved = self.saved.longest(prompt);
+        let saved = saved.map(|(_, length)| (Source::Saved, length));
+        // Of equal ones the last: a saved state needs one copy, a sequence two.
+        let other = others.chain(saved).max_by_key(|(_, length)| *length);
+        let own = of(sequence);
+        match other {
+            Some((source, length)) if length >= own + MIN_GAIN => (source, length),
+            _ => (Source::Own, own),
+        }
+    }
+
+    /// Lets `sequence` hold the longest prefix of `prompt` that can be had, and nothing else: its length.
+    pub(super) fn begin<D: Decoder<State = S>>(
+        &mut self,
+        decoder: &mut D,
+        sequence: usize,
+        prompt: &[Token],
+        is_busy: impl Fn(usize) -> bool,
+    ) -> usize {
+        let (source, length) = self.source(decoder, sequence, prompt);
+        let kept = if matches!(source, Source::Own) {
+            length
+        } else {
+            0
+        };
+        if kept < self.held(sequence) {
+            self.rescue(decoder, sequence, kept);
+        }
+        let is_there = match source {
+            Source::Own => self.cut(decoder, sequence, length),
+            Source::Sequence(from) if self.reuse == Reuse::Cells => {
+                self.clear(decoder, sequence);
+                self.share(decoder, from, sequence, length)
+            }
+            // By way of a saved state, which stays for others.
+            Source::Sequence(from) => {
+                self.clear(decoder, sequence);
+                self.save(decoder, from) && self.restore_longest(decoder, sequence, prompt, is_busy)
+            }
+            Source::Saved => {
+                self.clear(decoder, sequence);
+                self.restore_longest(decoder, sequence, prompt, is_busy)
+            }
+        };
+        if !is_there {
+            self.clear(decoder, sequence);
+        }
+        self.held[sequence].used = self.now();
+        self.held(sequence)
+    }
+
+    /// Saves what a sequence holds if that is worth it: all but its first `kept` tokens are about to go.
+    fn rescue<D: Decoder<State = S>>(&mut self, decoder: &mut D, sequence: usize, kept: usize) {
+        let can_save = self.reuse != Reuse::Nothing && self.saved.has_room();
+        if can_save && self.is_valuable(sequence, kept) {
+            self.save(decoder, sequence);
+        }
+    }
+
+    /// Saves the state of a sequence as it is; whether it is there now.
+    pub(super) fn save<D: Decoder<State = S>>(&mut self, decoder: &mut D, sequence: usize) -> bool {
+        let tokens = self.held[sequence].tokens.clone();
+        let is_pinned = self.fixed.contains(&tokens);
+        if self.saved.has(&tokens, is_pinned) {
+            return true;
+        }
+        let can_cut = decoder.can_cut(sequence);
+        let Some((state, bytes)) = decoder.save(sequence) else {
+            return false;
+        };
+        let now = self.now();
+        self.saved.keep(tokens.clone(), state, bytes, can_cut, now);
+        self.saved.has(&tokens, is_pinned)
+    }
+
+    fn share<D: Decoder<State = S>>(
+        &mut self,
+        decoder: &mut D,
+        from: usize,
+        sequence: usize,
+        length: usize,
+    ) -> bool {
+        let is_shared = decoder.share(from, sequence, length);
+        if is_shared {
+            let tokens = self.held[from].tokens[..length].to_vec();
+            let cells = self.held[from].cells.iter().take(length);
+            let cells: Vec<Cell> = cells.copied().collect();
+            if let Some(pool) = &mut self.pool {
+                pool.share(&cells);
+            }
+            self.held[from].used = self.now();
+            let held = &mut self.held[sequence];
+            (held.tokens, held.cells) = (tokens, cells);
+        }
+        is_shared
+    }
+
+    /// Copies the saved state that has the longest prefix of `prompt` to an empty sequence, and cuts it to that.
+    fn restore_longest<D: Decoder<State = S>>(
+        &mut self,
+        decoder: &mut D,
+        sequence: usize,
+        prompt: &[Token],
+        is_busy: impl Fn(usize) -> bool,
+    ) -> bool {
+        let Some((at, _)) = self.saved.longest(prompt) else {
+            return false;
+        };
+        let rows = self.saved.tokens(at).len();
+        self.make_room(decoder, rows, is_busy);
+        // Others may have been saved to make room.
+        let Some((at, length)) = self.saved.longest(prompt) else {
+            return false;
+        };
+        let now = self.now();
+        let (state, tokens) = self.saved.get(at, now);
+        let is_small = self
+            .pool
+            .as_ref()
+            .is_none_or(|pool| tokens.len() <= pool.free());
+        let tokens = tokens.to_vec();
+        if !is_small {
+            return false;
+        }
+        if !decoder.restore(sequence, state) {
+            self.saved.remove(at);
+            return false;
+        }
+        self.decoded(sequence, tokens.into_iter());
+        self.cut(decoder, sequence, length)
+    }
+
+    /// Keeps the first `length` tokens of a sequence.
+    fn cut<D: Decoder<State = S>>(
+        &mut self,
+        decoder: &mut D,
+        sequence: usize,
+        length: usize,
+    ) -> bool {
+        if length == 0 {
+            self.clear(decoder, sequence);
+        }
+        if length < self.held(sequence) {
+            if !decoder.cut(sequence, length) {
+                return false;
+            }
+            let held = &mut self.held[sequence];
+            held.tokens.truncate(length);
+            let cells = held.cells.drain(length.min(held.cells.len())..);
+            if let Some(pool) = &mut self.pool {
+                pool.release(cells);
+            }
+        }
+        true
+    }
+
+    /// Empties a sequence of which is not known what it holds.
+    pub(super) fn forget<D: Decoder<State = S>>(&mut self, decoder: &mut D, sequence: usize) {
+        self.clear(decoder, sequence);
+        decoder.clear(sequence);
+    }
+
+    /// Empties a sequence.
+    pub(super) fn clear<D: Decoder<State = S>>(&mut self, decoder: &mut D, sequence: usize) {
+        let held = &mut self.held[sequence];
+        if let Some(pool) = &mut self.pool {
+            pool.release(held.cells.drain(..));
+        }
+        if !std::mem::take(&mut held.tokens).is_empty() {
+            decoder.clear(sequence);
+        }
+    }
+
+    /// A sequence holds these tokens too.
+    pub(super) fn decoded(&mut self, sequence: usize, tokens: impl Iterator<Item = Token>) {
+        let held = &mut self.held[sequence];
+        let before = held.tokens.len();
+        held.tokens.extend(tokens);
+        if let Some(pool) = &mut self.pool {
+            let taken = (before..held.tokens.len()).map_while(|_| pool.take());
+            held.cells.extend(taken);
+            debug_assert_eq!(held.cells.len(), held.tokens.len(), "a cell for each token");
+        }
+    }
+
+    /// A call has left its sequence.
+    pub(super) fn finish<D: Decoder<State = S>>(
+        &mut self,
+        decoder: &mut D,
+        sequence: usize,
+        is_busy: impl Fn(usize) -> bool,
+    ) {
+        self.held[sequence].used = self.now();
+        if self.reuse == Reuse::Nothing {
+            self.clear(decoder, sequence);
+        }
+        while self.idle_cells(&is_busy) > MAX_IDLE_CELLS && self.evict(decoder, &is_busy, false) {}
+    }
+
+    /// Cells that only idle sequences hold.
+    fn idle_cells(&self, is_busy: impl Fn(usize) -> bool) -> usize {
+        let Some(pool) = &self.pool else { return 0 };
+        let kept = (0..self.held.len()).filter(|at| is_busy(*at) || *at >= self.parallel);
+        pool.without(kept.map(|at| &self.held[at].cells[..])) - pool.free()
+    }
+
+    /// Cells that can be had when all goes that no call holds; without a pool there is always enough.
+    pub(super) fn obtainable(&self, is_busy: impl Fn(usize) -> bool) -> Option<usize> {
+        let busy = (0..self.held.len()).filter(|at| is_busy(*at));
+        let pool = self.pool.as_ref()?;
+        Some(pool.without(busy.map(|at| &self.held[at].cells[..])))
+    }
+
+    /// How many of the tokens that a prompt could start from are another call's: they need no cells.
+    pub(super) fn shared_with_busy<D: Decoder<State = S>>(
+        &self,
+        decoder: &D,
+        prompt: &[Token],
+        is_busy: impl Fn(usize) -> bool,
+    ) -> usize {
+        if self.reuse != Reuse::Cells {
+            return 0;
+        }
+        let busy = (0..self.held.len()).filter(|at| is_busy(*at));
+        busy.map(|at| usable(&self.held[at].tokens, decoder.can_cut(at), prompt))
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Lets idle sequences go until `rows` cells are free.
+    pub(super) fn make_room<D: Decoder<State = S>>(
+        &mut self,
+        decoder: &mut D,
+        rows: usize,
+        is_busy: impl Fn(usize) -> bool,
+    ) {
+        let lacks = |cache: &Self| cache.pool.as_ref().is_some_and(|pool| pool.free() < rows);
+        while lacks(self) && self.evict(decoder, &is_busy, true) {}
+    }
+
+    /// Lets the idle sequence go that was used the longest ago, a pinned one only where no other is left and `with_pinned`
+    /// says so.
+    fn evict<D: Decoder<State = S>>(
+        &mut self,
+        decoder: &mut D,
+        is_busy: impl Fn(usize) -> bool,
+        with_pinned: bool,
+    ) -> bool {
+        let idle = (0..self.held.len()).filter(|at| {
+            !is_busy(*at) && self.held(*at) > 0 && (with_pinned || *at < self.parallel)
+        });
+        let oldest = idle.min_by_key(|at| (*at >= self.parallel, self.held[*at].used));
+        let Some(oldest) = oldest else { return false };
+        self.rescue(decoder, oldest, 0);
+        self.clear(decoder, oldest);
+        true
+    }
+
+    /// These prompts are kept decoded from now on, and no others.
+    pub(super) fn keep_warm<D: Decoder<State = S>>(
+        &mut self,
+        decoder: &mut D,
+        mut fixed: Vec<Vec<Token>>,
+    ) {
+        match self.reuse {
+            Reuse::Nothing => return,
+            Reuse::Copies if !self.saved.has_room() => return,
+            Reuse::Copies => self.saved.pin_only(&fixed),
+            Reuse::Cells => {
+                // Half of the cells at most, or calls and tools would put each other out again and again.
+                let mut left = self.pool.as_ref().map_or(0, Cells::len) / 2;
+                fixed.retain(|tokens| {
+                    let fits = tokens.len() <= left;
+                    left -= if fits { tokens.len() } else { 0 };
+                    fits
+                });
+                fixed.truncate(self.held.len() - self.parallel);
+            }
+        }
+        self.fixed = fixed;
+        for at in self.parallel..self.held.len() {
+            let is_fixed = |fixed: &Vec<Token>| fixed.starts_with(&self.held[at].tokens);
+            if !self.fixed.iter().any(is_fixed) {
+                self.clear(decoder, at);
+            }
+        }
+    }
+
+    /// The fixed prompts that begin `prompt` and are still to be saved, by their lengths.
+    pub(super) fn to_save(&self, prompt: &[Token]) -> impl Iterator<Item = usize> {
+        let wanted = self.fixed.iter().filter(|fixed| {
+            self.reuse == Reuse::Copies
+                && prompt.len() > fixed.len()
+                && prompt.starts_with(fixed)
+                && self.saved.position(fixed).is_none()
+        });
+        wanted.map(Vec::len)
+    }
+
+    /// Whether a fixed prompt is still to be decoded.
+    pub(super) fn is_cold(&self) -> bool {
+        self.cold().is_some()
+    }
+
+    /// The next fixed prompt that is not there yet.
+    fn cold(&self) -> Option<usize> {
+        let pinned = &self.held[self.parallel..];
+        (0..self.fixed.len()).find(|at| {
+            let fixed = &self.fixed[*at];
+            match self.reuse {
+                Reuse::Cells => pinned.iter().all(|held| held.tokens != *fixed),
+                _ => self.saved.position(fixed).is_none(),
+            }
+        })
+    }
+
+    /// At most `chunk` rows of the next fixed prompt; nothing else is to be done, so any sequence may take them.
+    pub(super) fn warm<D: Decoder<State = S>>(
+        &mut self,
+        decoder: &mut D,
+        chunk: usize,
+    ) -> Vec<Row> {
+        let Some(at) = self.cold() else {
+            return Vec::new();
+        };
+        let fixed = self.fixed[at].clone();
+        let sequence = match self.reuse {
+            // The pinned sequence that holds its beginning, or an empty one.
+            Reuse::Cells => (self.parallel..self.held.len())
+                .filter(|at| fixed.starts_with(&self.held[*at].tokens))
+                .filter(|at| !self.fixed.contains(&self.held[*at].tokens))
+                .max_by_key(|at| self.held(*at)),
+            _ => self.choose(decoder, &fixed, |_| true),
+        };
+        let Some(sequence) = sequence else {
+            self.fixed.remove(at);
+            return Vec::new();
+        };
+        let start = self.begin(decoder, sequence, &fixed, |at| at == sequence);
+        let rows = fixed.iter().enumerate().skip(start).take(chunk);
+        rows.map(|(position, token)| Row {
+            token: *token,
+            position: super::count(position),
+            sequence,
+            logits: false,
+        })
+        .collect()
+    }
+
+    /// Rows of a fixed prompt are decoded.
+    pub(super) fn warmed<D: Decoder<State = S>>(&mut self, decoder: &mut D, rows: &[Row]) {
+        let Some(sequence) = rows.first().map(|row| row.sequence) else {
+            return;
+        };
+        self.decoded(sequence, rows.iter().map(|row| row.token));
+        let is_whole = self.fixed.contains(&self.held[sequence].tokens);
+        if is_whole && self.copies() && !self.save(decoder, sequence) {
+            self.give_up();
+        }
+    }
+
+    /// There is no room for the fixed prompt that was being decoded, or it cannot be: it is not tried again.
+    pub(super) fn give_up(&mut self) {
+        if let Some(at) = self.cold() {
+            let tokens = self.fixed.remove(at).len();
+            tracing::debug!(tokens, "a tool's prompt is not kept decoded");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! How a call comes into a sequence and where its prompt starts, and what is decoded when there is no call.
+
+use std::time::Instant;
+
+use super::super::decoder::Decoder;
+use super::super::limits::Reuse;
+use super::super::prefix::{MIN_GAIN, common};
+use super::super::prompt::{ThinkingMode, Token};
+use super::super::queue::{Waiting, waits};
+use super::super::text::Output;
+use super::super::thinking::Thinking;
+use super::super::{Update, Usage};
+use super::active::Active;
+use super::{Scheduler, count};
+
+/// The share of a step that a fixed prompt takes when nothing else is to be done: a call that comes waits for it.
+const WARM_SHARE: usize = 4;
+
+impl<D: Decoder> Scheduler<D> {
+    /// Gives waiting calls the free sequences, in order, as far as their cells can be reserved. A turn begins with it, too.
+    pub fn admit(&mut self, now: Instant) {
+        while let Some((call, prompt)) = self.queue.head() {
+            let is_free = |at: usize| self.sequences[at].is_none();
+            let chosen = self.cache.choose(&self.decoder, &prompt.tokens, is_free);
+            let Some(sequence) = chosen else { break };
+            let length = count(prompt.tokens.len());
+            let max_tokens = call.request.max_tokens.min(self.limits.n_ctx - length);
+            if !self.has_cells(&prompt.tokens, prompt.tokens.len() + max_tokens as usize) {
+                break;
+            }
+            let Some(call) = self.queue.pop() else { break };
+            self.updates.push((call.id, Update::Admitted));
+            self.sequences[sequence] = self.activate(call, max_tokens, now);
+            // What it shares with others counts for the next one's cells.
+            self.begin_prompts();
+        }
+    }
+
+    /// Whether the cells of a call with `prompt`, of `total` tokens at most, can be had beside what is promised to others.
+    fn has_cells(&self, prompt: &[Token], total: usize) -> bool {
+        let is_busy = |at: usize| self.sequences.get(at).is_some_and(Option::is_some);
+        let Some(obtainable) = self.cache.obtainable(is_busy) else {
+            return true;
+        };
+        let of_others = self.sequences.iter().enumerate();
+        let promised: usize = of_others
+            .filter_map(|(at, active)| Some((at, active.as_ref()?)))
+            .map(|(at, active)| match active.has_begun {
+                true => (active.reserved as usize).saturating_sub(self.cache.held(at)),
+                false => active.reserved as usize,
+            })
+            .sum();
+        // What it shares with a call that it waits for is not there yet.
+        let shared = match self.leader(prompt, u64::MAX, 0) {
+            Some(_) => 0,
+            None => self.cache.shared_with_busy(&self.decoder, prompt, is_busy),
+        };
+        promised + total - shared <= obtainable
+    }
+
+    fn activate(
+        &mut self,
+        call: Waiting,
+        max_tokens: u32,
+        now: Instant,
+    ) -> Option<Active<D::Sampler>> {
+        let prompt = call.prompt?;
+        let length = count(prompt.tokens.len());
+        let thinking = match prompt.thinking {
+            ThinkingMode::Never => Thinking::never(),
+            ThinkingMode::Possible => Thinking::new(false),
+            ThinkingMode::Opened => Thinking::new(true),
+        };
+        let (load_ms, queue_ms) = waits(call.received, self.ready_at, now);
+        self.admitted += 1;
+        Some(Active {
+            id: call.id,
+            order: self.admitted,
+            has_begun: false,
+            prefilled: 0,
+            checkpoints: Vec::new(),
+            reserved: length + max_tokens,
+            max_tokens,
+            seed: call.request.sampling.seed,
+            sampler: self
+                .decoder
+                .sampler(&call.request.sampling, &prompt.tokens, prompt.grammar),
+            next: None,
+            output: Output::new(thinking, call.request.stop),
+            usage: Usage {
+                prompt_tokens: length,
+                queue_ms,
+                load_ms,
+                ..Usage::default()
+            },
+            prompt: prompt.tokens,
+            admitted_at: now,
+            generating_at: None,
+        })
+    }
+
+    /// The call, admitted before `order`, that is decoding the longest prefix of `prompt`, if it is longer than the `available`
+    /// tokens and worth to be waited for: its sequence and the length.
+    fn leader(&self, prompt: &[Token], order: u64, available: usize) -> Option<(usize, usize)> {
+        if self.limits.reuse == Reuse::Nothing {
+            return None;
+        }
+        let most = prompt.len().saturating_sub(1);
+        let calls = self.sequences.iter().enumerate();
+        calls
+            .filter_map(|(at, active)| Some((at, active.as_ref()?)))
+            .filter(|(_, active)| active.order < order && active.next.is_none())
+            .map(|(at, active)| (at, active, common(&active.prompt, prompt).min(most)))
+            .filter(|(_, active, length)| {
+                let is_to_come = !active.has_begun || active.prefilled < *length;
+                is_to_come && *length >= available + MIN_GAIN
+            })
+            .map(|(at, _, length)| (at, length))
+            .max_by_key(|(_, length)| *length)
+    }
+
+    /// Lets the admitted prompts start from what of them lies in the cache; those of which another call is decoding more wait.
+    pub(super) fn begin_prompts(&mut self) {
+        let calls = self.sequences.iter().enumerate();
+        let mut waiting: Vec<_> = calls
+            .filter_map(|(at, active)| Some((at, active.as_ref()?)))
+            .filter(|(_, active)| !active.has_begun)
+            .map(|(at, active)| (active.order, at))
+            .collect();
+        waiting.sort_unstable();
+        let streams = self
+            .sequences
+            .iter()
+            .flatten()
+            .any(|active| active.next.is_some());
+        for (order, sequence) in waiting {
+            let Some(active) = &self.sequences[sequence] else {
+                continue;
+            };
+            let prompt = &active.prompt;
+            let available = self.cache.available(&self.decoder, sequence, prompt);
+            if let Some((leader, length)) = self.leader(prompt, order, available) {
+                if let Some(leader) = &mut self.sequences[leader]
+                    && self.cache.copies()
+                {
+                    leader.save_at(length);
+                }
+                continue;
+            }
+            let is_copied = available > 0 && self.cache.copies();
+            if is_copied && streams && self.has_copied {
+                // A copy takes time that those wait for who stream: one a step.
+                break;
+            }
+            self.has_copied |= is_copied;
+            self.begin(sequence);
+        }
+    }
+
+    fn begin(&mut self, sequence: usize) {
+        let Some(mut active) = self.sequences[sequence].take() else {
+            return;
+        };
+        let sequences = &self.sequences;
+        let is_busy = |at: usize| at == sequence || sequences.get(at).is_some_and(Option::is_some);
+        let known = self.cache.known(&active.prompt);
+        let start = self
+            .cache
+            .begin(&mut self.decoder, sequence, &active.prompt, is_busy);
+        active.has_begun = true;
+        active.prefilled = start;
+        active.usage.cached_tokens = count(start);
+        active
+            .checkpoints
+            .extend(self.cache.to_save(&active.prompt));
+        // What others share and cannot be cut from what they hold: the next one finds it.
+        if self.cache.copies() && known >= start + 2 * MIN_GAIN && known < active.prompt.len() {
+            active.save_at(known);
+        }
+        self.sequences[sequence] = Some(active);
+    }
+
+    /// Decodes a part of a tool's prompt.
+    pub(super) fn warm(&mut self) {
+        let chunk = self.pace.chunk(0, self.limits.n_batch).div_ceil(WARM_SHARE);
+        let rows = self.cache.warm(&mut self.decoder, chunk);
+        if rows.is_empty() {
+            return;
+        }
+        self.cache
+            .make_room(&mut self.decoder, rows.len(), |at| at == rows[0].sequence);
+        match self.decoder.decode(&rows) {
+            Ok(elapsed) => {
+                self.pace.observe(0, rows.len(), elapsed);
+                self.cache.warmed(&mut self.decoder, &rows);
+            }
+            Err(cause) => {
+                tracing::warn!(
+                    cause,
+                    "a tool's prompt could not be decoded before its calls"
+                );
+                self.cache.give_up();
+                self.cache.forget(&mut self.decoder, rows[0].sequence);
+            }
+        }
+    }
+}

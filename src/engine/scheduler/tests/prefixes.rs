@@ -1,0 +1,304 @@
+//! What prompts have in common is decoded once. The scripted decoder sees to it that every text is sampled from its own prompt.
+
+use super::bench::{Bench, Script, endless, prompt_with, says};
+use super::*;
+use crate::engine::limits::Reuse;
+use crate::engine::prompt::Token;
+
+const COPIES: Limits = Limits {
+    parallel: 4,
+    n_ctx: 1000,
+    kv_cells: 4000,
+    n_batch: 512,
+    is_pool: false,
+    reuse: Reuse::Copies,
+    cache_bytes: 10_000,
+};
+
+const CELLS: Limits = Limits {
+    is_pool: true,
+    reuse: Reuse::Cells,
+    ..COPIES
+};
+
+/// 300 tokens that are the same, and 20 of its own.
+fn of_tool(question: Token) -> Vec<Token> {
+    let mut tokens: Vec<Token> = (1000..1300).collect();
+    tokens.extend((0..20).map(|at| 2000 + 100 * question + at));
+    tokens
+}
+
+impl Bench {
+    fn ask(&mut self, id: u64, tokens: Vec<Token>) {
+        assert!(self.enter(id, 5, &[]));
+        self.scheduler.prepared(id, Ok(prompt_with(tokens)));
+    }
+
+    /// Prompt tokens that each call did not have to decode, in the order of their ends.
+    fn cached(&self) -> Vec<(u64, u32)> {
+        let done = self.updates.iter().filter_map(|(id, update)| match update {
+            Update::Done(generation) => Some((*id, generation.usage.cached_tokens)),
+            _ => None,
+        });
+        done.collect()
+    }
+
+    fn decoded(&self) -> usize {
+        self.seen.borrow().batches.iter().map(Vec::len).sum()
+    }
+}
+
+fn sorted(mut cached: Vec<(u64, u32)>) -> Vec<u32> {
+    cached.sort_unstable();
+    cached.into_iter().map(|(_, cached)| cached).collect()
+}
+
+#[test]
+fn calls_that_come_together_decode_what_they_share_once() {
+    for limits in [COPIES, CELLS] {
+        let mut bench = Bench::new(limits, 8, says("x"));
+        for id in 1..=4 {
+            bench.ask(id, of_tool(Token::try_from(id).unwrap()));
+        }
+        bench.turns_until_empty();
+        assert_eq!(sorted(bench.cached()), [0, 300, 300, 300], "{limits:?}");
+        // Each writes one token that is decoded.
+        assert_eq!(bench.decoded(), 300 + 4 * 20 + 4);
+        let seen = bench.seen.borrow();
+        match limits.reuse {
+            Reuse::Cells => assert_eq!((&seen.shared[..], seen.saved.len()), (&[300; 3][..], 0)),
+            _ => assert_eq!(
+                (&seen.saved[..], &seen.restored[..]),
+                (&[300][..], &[300; 3][..])
+            ),
+        }
+    }
+}
+
+#[test]
+fn a_call_that_comes_later_takes_what_a_busy_one_holds() {
+    for limits in [COPIES, CELLS] {
+        let mut bench = Bench::new(limits, 8, endless());
+        bench.ask(1, of_tool(1));
+        while bench.scheduler.stats().active == 0 || bench.decoded() < 321 {
+            bench.turn();
+        }
+        bench.ask(2, of_tool(2));
+        bench.turns_until_empty();
+        assert_eq!(sorted(bench.cached()), [0, 300], "{limits:?}");
+    }
+}
+
+#[test]
+fn a_conversation_goes_on_where_it_was() {
+    for (limits, window) in [(COPIES, None), (CELLS, None), (COPIES, Some(50))] {
+        let script = Script {
+            window,
+            ..says("abc")
+        };
+        let mut bench = Bench::new(limits, 8, script);
+        bench.ask(1, of_tool(1));
+        bench.turns_until_empty();
+        let mut next = of_tool(1);
+        next.extend([b'a', b'b', b'c'].map(Token::from));
+        next.extend([7, 8, 9]);
+        bench.ask(2, next);
+        bench.turns_until_empty();
+        assert_eq!(sorted(bench.cached()), [0, 323], "{limits:?}");
+        assert_eq!(bench.seen.borrow().restored.len(), 0);
+    }
+}
+
+#[test]
+fn conversations_that_have_no_sequence_any_more_come_back_from_memory() {
+    let limits = Limits {
+        parallel: 1,
+        ..COPIES
+    };
+    for window in [None, Some(50)] {
+        let script = Script {
+            window,
+            ..says("abc")
+        };
+        let mut bench = Bench::new(limits, 8, script);
+        let mut talks: Vec<Vec<Token>> = vec![(100..200).collect(), (300..400).collect()];
+        for turn in 0..4 {
+            for talk in 0..2 {
+                bench.ask(
+                    turn * 2 + talk + 1,
+                    talks[usize::try_from(talk).unwrap()].clone(),
+                );
+                bench.turns_until_empty();
+                let answer = [b'a', b'b', b'c'].map(Token::from);
+                talks[usize::try_from(talk).unwrap()].extend(answer.into_iter().chain(500..600));
+            }
+        }
+        let expected = [0, 0, 103, 103, 206, 206, 309, 309];
+        assert_eq!(sorted(bench.cached()), expected, "{window:?}");
+    }
+}
+
+#[test]
+fn a_prompt_that_forgets_its_beginning_is_shared_from_where_others_part() {
+    let script = Script {
+        window: Some(50),
+        ..says("x")
+    };
+    let mut bench = Bench::new(COPIES, 8, script);
+    for id in 1..=4 {
+        bench.ask(id, of_tool(Token::try_from(id).unwrap()));
+    }
+    bench.turns_until_empty();
+    assert_eq!(sorted(bench.cached()), [0, 300, 300, 300]);
+}
+
+#[test]
+fn one_after_another_such_prompts_share_from_the_third_on() {
+    let script = Script {
+        window: Some(50),
+        ..says("x")
+    };
+    let mut bench = Bench::new(COPIES, 8, script);
+    for id in 1..=4 {
+        bench.ask(id, of_tool(Token::try_from(id).unwrap()));
+        bench.turns_until_empty();
+    }
+    assert_eq!(sorted(bench.cached()), [0, 0, 300, 300]);
+}
+
+#[test]
+fn a_tools_prompt_is_decoded_before_its_first_call_and_no_call_waits_for_it() {
+    for limits in [COPIES, CELLS] {
+        let mut bench = Bench::new(limits, 8, says("x"));
+        bench.scheduler.keep_warm(vec![of_tool(1)[..300].to_vec()]);
+        assert!(!bench.scheduler.is_idle() && bench.scheduler.is_empty());
+        bench.turn();
+        bench.ask(9, (1..10).collect());
+        while bench.ends().is_empty() {
+            bench.turn();
+        }
+        assert!(
+            !bench.scheduler.is_idle(),
+            "the call went first: {limits:?}"
+        );
+        while !bench.scheduler.is_idle() {
+            bench.turn();
+        }
+        let before = bench.decoded();
+        for id in 1..=4 {
+            bench.ask(id, of_tool(Token::try_from(id).unwrap()));
+        }
+        bench.turns_until_empty();
+        assert_eq!(sorted(bench.cached()), [300, 300, 300, 300, 0]);
+        assert_eq!(bench.decoded() - before, 4 * 20 + 4);
+    }
+}
+
+#[test]
+fn a_tools_prompt_stays_whatever_comes_after_it() {
+    for limits in [COPIES, CELLS] {
+        let limits = Limits {
+            kv_cells: if limits.is_pool { 1500 } else { 4000 },
+            cache_bytes: 1000,
+            ..limits
+        };
+        let mut bench = Bench::new(limits, 100, says("abc"));
+        bench.scheduler.keep_warm(vec![of_tool(1)[..300].to_vec()]);
+        while !bench.scheduler.is_idle() {
+            bench.turn();
+        }
+        for id in 1..=20 {
+            let first = 10_000 * Token::try_from(id).unwrap();
+            bench.ask(id, (first..first + 400).collect());
+        }
+        bench.turns_until_empty();
+        bench.ask(21, of_tool(5));
+        bench.turns_until_empty();
+        assert_eq!(bench.cached().last(), Some(&(21, 300)), "{limits:?}");
+    }
+}
+
+#[test]
+fn a_prompt_is_not_kept_after_its_tool_is_gone() {
+    for limits in [COPIES, CELLS] {
+        let mut bench = Bench::new(limits, 8, says("x"));
+        bench.scheduler.keep_warm(vec![of_tool(1)[..300].to_vec()]);
+        while !bench.scheduler.is_idle() {
+            bench.turn();
+        }
+        bench.scheduler.keep_warm(Vec::new());
+        assert!(bench.scheduler.is_idle());
+        for id in 1..=8 {
+            let first = 10_000 * Token::try_from(id).unwrap();
+            bench.ask(id, (first..first + 900).collect());
+            bench.turns_until_empty();
+        }
+        for id in 10..=22 {
+            let first = 10_000 * Token::try_from(id).unwrap();
+            bench.ask(id, (first..first + 900).collect());
+            bench.turns_until_empty();
+        }
+        bench.ask(30, of_tool(5));
+        bench.turns_until_empty();
+        assert_eq!(bench.cached().last(), Some(&(30, 0)), "{limits:?}");
+    }
+}
+
+#[test]
+fn where_it_is_switched_off_every_prompt_is_decoded_whole() {
+    let limits = Limits {
+        reuse: Reuse::Nothing,
+        ..COPIES
+    };
+    let mut bench = Bench::new(limits, 8, says("x"));
+    bench.scheduler.keep_warm(vec![of_tool(1)[..300].to_vec()]);
+    assert!(bench.scheduler.is_idle());
+    for id in 1..=2 {
+        bench.ask(id, of_tool(1));
+        bench.turns_until_empty();
+    }
+    assert_eq!(sorted(bench.cached()), [0, 0]);
+}
+
+#[test]
+fn who_waits_for_a_call_that_is_cancelled_goes_on_from_what_it_had() {
+    for limits in [COPIES, CELLS] {
+        let limits = Limits {
+            n_batch: 64,
+            ..limits
+        };
+        let mut bench = Bench::new(limits, 8, says("x"));
+        bench.ask(1, of_tool(1));
+        bench.ask(2, of_tool(2));
+        bench.turn();
+        bench.turn();
+        let decoded = bench.decoded();
+        let start = bench.start;
+        bench.scheduler.cancel(1, CancelReason::Cancelled, start);
+        bench.turns_until_empty();
+        assert_eq!(decoded, 16 + 64);
+        assert_eq!(sorted(bench.cached()), [0, 80], "{limits:?}");
+    }
+}
+
+#[test]
+fn shared_cells_count_once_so_more_calls_fit() {
+    let limits = Limits {
+        kv_cells: 620,
+        ..CELLS
+    };
+    let mut bench = Bench::new(limits, 8, endless());
+    bench.scheduler.keep_warm(vec![of_tool(1)[..300].to_vec()]);
+    while !bench.scheduler.is_idle() {
+        bench.turn();
+    }
+    for id in 1..=4 {
+        bench.ask(id, of_tool(Token::try_from(id).unwrap()));
+    }
+    bench.turn();
+    // The first one's share is known when it has begun.
+    bench.turn();
+    assert_eq!(bench.scheduler.stats().active, 4);
+    bench.turns_until_empty();
+    assert_eq!(bench.ends().len(), 4);
+}
