@@ -6,6 +6,7 @@
 //! limit will do ([`template`], [`grammar`], [`limits`]).
 
 pub mod decoder;
+pub mod fixed;
 pub mod grammar;
 pub mod limits;
 pub mod llama;
@@ -233,6 +234,9 @@ pub struct Stats {
     pub reserved_cells: u32,
     /// All cells.
     pub kv_cells: u32,
+    /// Fixed prompts that are kept ready.
+    #[serde(default)]
+    pub warm: usize,
 }
 
 /// What kind of thing went wrong in the engine.

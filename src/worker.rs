@@ -12,10 +12,11 @@ pub mod turns;
 use serde::{Deserialize, Serialize};
 
 use crate::config::LoadSettings;
+use crate::engine::fixed::FixedPrompt;
 use crate::engine::{CancelReason, EngineError, GenerateRequest, Stats, Update};
 
 /// The wire's version: a server and a worker of different builds notice each other.
-pub const WIRE_VERSION: u32 = 1;
+pub const WIRE_VERSION: u32 = 2;
 
 /// What the server asks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,6 +24,9 @@ pub const WIRE_VERSION: u32 = 1;
 pub enum Command {
     /// First and once: the model to serve.
     Load(Box<LoadSettings>),
+    /// What all calls of a tool begin with, for every tool that has such: kept ready from here on, in the place of what was
+    /// told before. No answer comes, and what of it cannot be done is not.
+    Warm(Vec<FixedPrompt>),
     /// A call.
     Generate {
         /// The server's number for it.
@@ -50,6 +54,7 @@ impl Command {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Load(_) => "load",
+            Self::Warm(_) => "warm",
             Self::Generate { .. } => "generate",
             Self::Cancel { .. } => "cancel",
             Self::Stats => "stats",

@@ -106,6 +106,11 @@ impl<V: Vocabulary> PromptBuilder<V> {
         &self.vocabulary
     }
 
+    /// Tokens of one call.
+    pub fn n_ctx(&self) -> u32 {
+        self.n_ctx
+    }
+
     /// The prompt of `conversation`, without a grammar.
     ///
     /// # Errors

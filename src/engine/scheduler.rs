@@ -152,6 +152,7 @@ impl<D: Decoder> Scheduler<D> {
             waiting: self.queue.len(),
             reserved_cells: self.reserved_cells(),
             kv_cells: self.limits.kv_cells,
+            warm: self.cache.warm_prompts(),
         }
     }
 

@@ -11,6 +11,7 @@ mod commands;
 mod loaded;
 mod loading;
 mod prompts;
+mod warming;
 
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,12 +21,13 @@ use std::thread;
 use std::time::Instant;
 
 use commands::Commands;
+use warming::Warming;
 
 use super::turns::Turns;
 use super::{Command, Event, WIRE_VERSION, sandbox};
 use crate::config::LoadSettings;
 use crate::engine::llama::Model;
-use crate::engine::prompt::Prompt;
+use crate::engine::prompt::{Prompt, Token};
 use crate::engine::queue::{Queue, Waiting};
 use crate::engine::{CancelReason, EngineError, EngineErrorKind, Stats, Update};
 use crate::process;
@@ -35,6 +37,8 @@ enum Input {
     Command(Command, Instant),
     Loaded(Box<Result<Model, EngineError>>),
     Prepared(u64, Result<Prompt, EngineError>),
+    /// Of the set of this number; none where it is not to be kept.
+    PreparedFixed(u64, Option<Vec<Token>>),
     /// Stdin has ended.
     End,
 }
@@ -103,6 +107,7 @@ pub fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>) -> boo
         events,
         inputs,
         inputs_tx,
+        warming: Warming::default(),
         ended: false,
     };
     worker.serve(&load, turns.as_ref())
@@ -133,6 +138,7 @@ trait Calls {
 enum News {
     Loaded(Result<Model, EngineError>),
     Prepared(u64, Result<Prompt, EngineError>),
+    PreparedFixed(u64, Option<Vec<Token>>),
     Shutdown,
 }
 
@@ -140,6 +146,7 @@ struct Worker {
     events: Events,
     inputs: Receiver<Input>,
     inputs_tx: Sender<Input>,
+    warming: Warming,
     /// Stdin has ended; what was read is finished.
     ended: bool,
 }
@@ -172,6 +179,7 @@ impl Worker {
             Input::Command(command, received) => (command, received),
             Input::Loaded(model) => return Some(News::Loaded(*model)),
             Input::Prepared(id, prompt) => return Some(News::Prepared(id, prompt)),
+            Input::PreparedFixed(set, tokens) => return Some(News::PreparedFixed(set, tokens)),
             Input::End => {
                 self.ended = true;
                 return None;
@@ -184,6 +192,7 @@ impl Worker {
                 request,
             } => calls.submit(Waiting::new(id, client, request, received)),
             Command::Cancel { id, reason } => calls.cancel(id, reason, received),
+            Command::Warm(prompts) => self.warming.replace(prompts),
             Command::Stats => {
                 if let Some(stats) = calls.stats() {
                     self.events.send(&Event::Stats(stats));

@@ -46,7 +46,7 @@ fn it_finishes_what_it_read_and_writes_nothing_but_events() {
     ]);
     assert!(output.status.success());
     let events = events(&output);
-    assert_eq!(events[0], json!({"hello": {"version": 1}}));
+    assert_eq!(events[0], json!({"hello": {"version": 2}}));
     let answer = |id: u64| {
         let done = events.iter().find_map(|event| {
             (event["call"]["id"] == id)
@@ -59,6 +59,57 @@ fn it_finishes_what_it_read_and_writes_nothing_but_events() {
     assert_eq!(answer(2), "The capital of Cuba is Havana.");
     // llama.cpp has logged, and all of it went to stderr.
     assert!(String::from_utf8_lossy(&output.stderr).contains("llama-cpp-2"));
+}
+
+/// A tool whose prompts begin with `system`.
+fn fixed(system: &str) -> Value {
+    let sample = |text: &str| json!({"messages": [{"role": "system", "content": system}, {"role": "user", "content": text}]});
+    json!({"samples": [sample("a"), sample("bb")]})
+}
+
+#[test]
+fn fixed_prompts_are_kept_ready_beside_calls_and_what_of_them_cannot_be_is_left_out() {
+    let long = "You are a crab and know all capitals. ".repeat(5);
+    let empty = json!({"samples": [{"messages": []}, {"messages": []}]});
+    let prompts = [
+        fixed(&long),
+        fixed("short"),
+        fixed(&"word ".repeat(600)),
+        fixed(&long),
+        empty,
+    ];
+    let output = run(&[
+        load(&tiny()),
+        json!({"warm": [fixed(&"A former one. ".repeat(20))]}),
+        json!({"warm": prompts}),
+        generate(1, "What is the capital of France?"),
+    ]);
+    assert!(output.status.success());
+    let events = events(&output);
+    let update = |event: &Value| {
+        event["call"]["update"]["done"]["text"]
+            .as_str()
+            .map(str::to_owned)
+    };
+    let answer = events.iter().find_map(update);
+    assert_eq!(answer.as_deref(), Some("The capital of France is Paris."));
+    let log = String::from_utf8(output.stderr).unwrap();
+    let told: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("fixed prompts are kept ready"))
+        .collect();
+    let [told] = told[..] else {
+        panic!("not one set: {log}")
+    };
+    let tokens = told
+        .rsplit_once("tokens=[")
+        .unwrap()
+        .1
+        .trim_end_matches(']');
+    assert!(
+        tokens.parse::<usize>().is_ok_and(|tokens| tokens >= 32),
+        "{told}"
+    );
 }
 
 #[test]

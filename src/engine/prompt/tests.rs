@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::engine::Role;
+use crate::engine::fixed::FixedPrompt;
 
 /// A vocabulary of bytes, where `<s>` (256), `<end>` (257) and `<think>` (258) are control tokens.
 struct Bytes {
@@ -194,4 +195,34 @@ fn a_prompt_that_ends_inside_a_block_is_noticed() {
             .thinking,
         ThinkingMode::Possible
     );
+}
+
+#[test]
+fn what_is_fixed_ends_a_token_before_the_samples_differ() {
+    let prompt = |fixed: &str| FixedPrompt {
+        samples: ["a", "bb"].map(|text| user(&format!("{fixed}{text}"))),
+    };
+    let fixed = |text: &str| builder(Some(CHAT), true).fixed(&prompt(text)).unwrap();
+    let tokens = |count: usize| {
+        let mut tokens: Vec<Token> = vec![b'x'.into(); count];
+        tokens.insert(0, 256);
+        Some(tokens)
+    };
+    // With the beginning's own token, and without the last one: 32 are worth it.
+    assert_eq!(fixed(&"x".repeat(31)), None);
+    assert_eq!(fixed(&"x".repeat(32)), tokens(31));
+    // A call may have 100.
+    assert_eq!(fixed(&"x".repeat(99)), tokens(98));
+    assert_eq!(fixed(&"x".repeat(100)), None);
+    assert_eq!(fixed(&"x".repeat(300)), None);
+}
+
+#[test]
+fn a_fixed_prompt_that_the_template_refuses_is_an_error_like_any_other() {
+    let refusing = "{{ raise_exception('no') }}";
+    let samples = ["a", "bb"].map(user);
+    let error = builder(Some(refusing), true)
+        .fixed(&FixedPrompt { samples })
+        .unwrap_err();
+    assert_eq!(error.kind, EngineErrorKind::Template);
 }

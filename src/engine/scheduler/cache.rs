@@ -448,14 +448,20 @@ impl<S> Cache<S> {
 
     /// The next fixed prompt that is not there yet.
     fn cold(&self) -> Option<usize> {
+        self.fixed.iter().position(|fixed| !self.is_warm(fixed))
+    }
+
+    fn is_warm(&self, fixed: &Vec<Token>) -> bool {
         let pinned = &self.held[self.parallel..];
-        (0..self.fixed.len()).find(|at| {
-            let fixed = &self.fixed[*at];
-            match self.reuse {
-                Reuse::Cells => pinned.iter().all(|held| held.tokens != *fixed),
-                _ => self.saved.position(fixed).is_none(),
-            }
-        })
+        match self.reuse {
+            Reuse::Cells => pinned.iter().any(|held| held.tokens == *fixed),
+            _ => self.saved.position(fixed).is_some(),
+        }
+    }
+
+    /// How many fixed prompts are kept decoded.
+    pub(super) fn warm_prompts(&self) -> usize {
+        self.fixed.iter().filter(|fixed| self.is_warm(fixed)).count()
     }
 
     /// At most `chunk` rows of the next fixed prompt; nothing else is to be done, so any sequence may take them.

@@ -4,7 +4,8 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Calls, Event, Input, News, Worker, prompts};
+use super::prompts::{Job, prepare_prompts};
+use super::{Calls, Event, Input, News, Worker};
 use crate::config::LoadSettings;
 use crate::engine::decoder::Decoder;
 use crate::engine::limits::Limits;
@@ -12,7 +13,7 @@ use crate::engine::llama::Model;
 use crate::engine::queue::{Queue, Waiting};
 use crate::engine::scheduler::Scheduler;
 use crate::engine::template::stack_size;
-use crate::engine::{CancelReason, Conversation, EngineError, EngineErrorKind, Stats};
+use crate::engine::{CancelReason, EngineError, EngineErrorKind, Stats};
 use crate::process;
 use crate::worker::Ready;
 use crate::worker::turns::Turns;
@@ -41,7 +42,7 @@ impl Worker {
             );
         }
         let stack = stack_size(template.as_deref().unwrap_or_default());
-        let (prompts_tx, conversations) = channel();
+        let (jobs_tx, jobs) = channel();
         let (prepared, events) = (self.inputs_tx.clone(), self.events.clone());
         let vocabulary = model.vocabulary();
         thread::scope(|scope| {
@@ -50,11 +51,11 @@ impl Worker {
                 .stack_size(stack);
             builder
                 .spawn_scoped(scope, || {
-                    prompts::prepare_prompts(
+                    prepare_prompts(
                         vocabulary,
                         template.as_deref(),
                         limits.n_ctx,
-                        conversations,
+                        jobs,
                         &prepared,
                         &events,
                     );
@@ -73,10 +74,10 @@ impl Worker {
             }));
             self.run(
                 Scheduler::new(decoder, limits, queue, Instant::now()),
-                &prompts_tx,
+                &jobs_tx,
                 turns,
             );
-            drop(prompts_tx);
+            drop(jobs_tx);
             Ok(())
         })
     }
@@ -85,19 +86,19 @@ impl Worker {
     fn run(
         &mut self,
         mut scheduler: Scheduler<impl Decoder>,
-        prompts: &Sender<(u64, Conversation)>,
+        jobs: &Sender<Job>,
         turns: Option<&Turns>,
     ) {
         let mut preparing_since = None;
         loop {
             self.tell(&mut scheduler);
-            if self.ended && scheduler.is_empty() {
+            if self.ended && scheduler.is_empty() && self.warming.is_done() {
                 return;
             }
             if preparing_since.is_none()
-                && let Some(prompt) = scheduler.next_to_prepare()
+                && let Some(job) = self.next_job(&mut scheduler)
             {
-                drop(prompts.send(prompt));
+                drop(jobs.send(job));
                 preparing_since = Some(Instant::now());
             }
             let mut next = self.next_input(scheduler.is_idle(), preparing_since);
@@ -107,11 +108,20 @@ impl Worker {
                         preparing_since = None;
                         scheduler.prepared(id, prompt);
                     }
+                    Some(News::PreparedFixed(set, tokens)) => {
+                        preparing_since = None;
+                        self.warming.prepared(set, tokens);
+                    }
                     Some(News::Shutdown) => return,
                     // The one model is here.
                     Some(News::Loaded(_)) | None => {}
                 }
                 next = self.inputs.try_recv().ok();
+            }
+            if let Some(prefixes) = self.warming.take_whole() {
+                let lengths: Vec<usize> = prefixes.iter().map(Vec::len).collect();
+                tracing::debug!(tokens = ?lengths, "fixed prompts are kept ready");
+                scheduler.keep_warm(prefixes);
             }
             scheduler.admit(Instant::now());
             // Should the step end the process, the server must not send the same calls again.
@@ -123,6 +133,15 @@ impl Worker {
             scheduler.turn(Instant::now());
             drop(turn);
         }
+    }
+
+    /// What is prepared next: no fixed prompt while a call's waits.
+    fn next_job(&mut self, scheduler: &mut Scheduler<impl Decoder>) -> Option<Job> {
+        if let Some((id, conversation)) = scheduler.next_to_prepare() {
+            return Some(Job::Call(id, conversation));
+        }
+        let (set, prompt) = self.warming.next()?;
+        Some(Job::Fixed(set, prompt))
     }
 
     fn tell(&self, scheduler: &mut Scheduler<impl Decoder>) {

@@ -1,13 +1,24 @@
-//! The thread that renders and tokenises prompts.
+//! The thread that renders and tokenises prompts, of calls, and those that are the same in all calls of a tool.
 
 use std::sync::mpsc::{Receiver, Sender};
 
 use super::{Events, Input, caught};
+use crate::engine::fixed::FixedPrompt;
 use crate::engine::grammar::Grammars;
 use crate::engine::llama::ModelVocabulary;
-use crate::engine::prompt::{Prompt, PromptBuilder};
+use crate::engine::prompt::{Prompt, PromptBuilder, Token};
 use crate::engine::template::ChatTemplate;
 use crate::engine::{Conversation, EngineError, EngineErrorKind, Update};
+
+/// What is to be prepared.
+pub(super) enum Job {
+    /// The prompt of the call of this number.
+    Call(u64, Conversation),
+    /// What is fixed, of the set of this number.
+    Fixed(u64, FixedPrompt),
+}
+
+type Builder<'model> = PromptBuilder<ModelVocabulary<'model>>;
 
 /// What makes grammars, once it was needed: it costs time and memory.
 #[derive(Default)]
@@ -29,7 +40,7 @@ pub(super) fn prepare_prompts(
     vocabulary: ModelVocabulary<'_>,
     template: Option<&str>,
     n_ctx: u32,
-    prompts: Receiver<(u64, Conversation)>,
+    jobs: Receiver<Job>,
     prepared: &Sender<Input>,
     events: &Events,
 ) {
@@ -42,22 +53,51 @@ pub(super) fn prepare_prompts(
         PromptBuilder::new(vocabulary, template, n_ctx)
     });
     let mut grammars = KnownGrammars::default();
-    for (id, conversation) in prompts {
-        // Should this end the process, the server must not send the same call again.
-        events.call(id, Update::Preparing(true));
-        let prompt = builder.as_ref().map_err(Clone::clone).and_then(|builder| {
-            caught(EngineErrorKind::Template, UNRENDERABLE, || {
-                let schema = conversation.json_schema.as_ref();
-                let grammar = schema
-                    .map(|schema| grammars.get(builder.vocabulary())?.json(schema))
-                    .transpose()?;
-                let prompt = builder.build(&conversation)?;
-                Ok(Prompt { grammar, ..prompt })
-            })
-        });
-        events.call(id, Update::Preparing(false));
-        if prepared.send(Input::Prepared(id, prompt)).is_err() {
+    for job in jobs {
+        let builder = builder.as_ref();
+        let input = match job {
+            Job::Call(id, conversation) => {
+                // Should this end the process, the server must not send the same call again.
+                events.call(id, Update::Preparing(true));
+                let builder = builder.map_err(Clone::clone);
+                let prompt =
+                    builder.and_then(|builder| call(builder, &conversation, &mut grammars));
+                events.call(id, Update::Preparing(false));
+                Input::Prepared(id, prompt)
+            }
+            Job::Fixed(set, prompt) => {
+                let builder = builder.map_err(Clone::clone);
+                let tokens = builder.and_then(|builder| fixed(builder, &prompt));
+                // A call will tell it to who can do something about it.
+                let tokens = tokens.inspect_err(|error| {
+                    tracing::debug!(%error, "a fixed prompt is not kept ready");
+                });
+                Input::PreparedFixed(set, tokens.ok().flatten())
+            }
+        };
+        if prepared.send(input).is_err() {
             return;
         }
     }
+}
+
+fn call(
+    builder: &Builder<'_>,
+    conversation: &Conversation,
+    grammars: &mut KnownGrammars,
+) -> Result<Prompt, EngineError> {
+    caught(EngineErrorKind::Template, UNRENDERABLE, || {
+        let schema = conversation.json_schema.as_ref();
+        let grammar = schema
+            .map(|schema| grammars.get(builder.vocabulary())?.json(schema))
+            .transpose()?;
+        let prompt = builder.build(conversation)?;
+        Ok(Prompt { grammar, ..prompt })
+    })
+}
+
+fn fixed(builder: &Builder<'_>, prompt: &FixedPrompt) -> Result<Option<Vec<Token>>, EngineError> {
+    caught(EngineErrorKind::Template, UNRENDERABLE, || {
+        builder.fixed(prompt)
+    })
 }

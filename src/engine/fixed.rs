@@ -1,0 +1,112 @@
+//! What is the same in all prompts of a tool, told from two samples: the text, and the tokens.
+
+use std::iter::zip;
+
+use serde::{Deserialize, Serialize};
+
+use super::prompt::{PromptBuilder, Token, Vocabulary};
+use super::{Conversation, EngineError};
+
+/// The prompts of a tool, by two of them that differ in all that a caller gives: what they begin with is fixed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FixedPrompt {
+    /// As calls would ask.
+    pub samples: [Conversation; 2],
+}
+
+/// A shorter beginning is read together with the rest in one small step, and is not worth the memory that keeps it.
+const SHORTEST: usize = 32;
+
+impl FixedPrompt {
+    /// Bytes of the text that is fixed, without what a chat template adds.
+    pub fn bytes(&self) -> usize {
+        let [one, other] = &self.samples;
+        let mut bytes = 0;
+        for (one, other) in zip(&one.messages, &other.messages) {
+            if one.role != other.role {
+                break;
+            }
+            bytes += common(one.content.as_bytes(), other.content.as_bytes());
+            if one.content != other.content {
+                break;
+            }
+        }
+        bytes
+    }
+}
+
+impl<V: Vocabulary> PromptBuilder<V> {
+    /// The tokens with which all prompts of the tool begin; none where they are too few to be worth it, or more than a call
+    /// may have.
+    ///
+    /// # Errors
+    /// As [`PromptBuilder::build`].
+    pub fn fixed(&self, prompt: &FixedPrompt) -> Result<Option<Vec<Token>>, EngineError> {
+        let [one, other] = &prompt.samples;
+        let (mut tokens, other) = (self.build(one)?.tokens, self.build(other)?.tokens);
+        // With another text behind it, the last token may become a part of a longer one.
+        tokens.truncate(common(&tokens, &other).saturating_sub(1));
+        let is_worth_it = (SHORTEST..self.n_ctx() as usize).contains(&tokens.len());
+        if !is_worth_it {
+            let (tokens, n_ctx) = (tokens.len(), self.n_ctx());
+            tracing::debug!(
+                tokens,
+                n_ctx,
+                "a fixed prompt is too short or too long to be kept"
+            );
+        }
+        Ok(is_worth_it.then_some(tokens))
+    }
+}
+
+/// How many of the first items of both are the same.
+fn common<T: PartialEq>(one: &[T], other: &[T]) -> usize {
+    zip(one, other)
+        .take_while(|(one, other)| one == other)
+        .count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Message, Role};
+
+    fn sample(messages: &[(Role, &str)]) -> Conversation {
+        let message = |(role, content): &(Role, &str)| Message {
+            role: *role,
+            content: (*content).into(),
+        };
+        Conversation {
+            messages: messages.iter().map(message).collect(),
+            thinking: super::super::ThinkingOutput::Strip,
+            json_schema: None,
+        }
+    }
+
+    #[test]
+    fn the_fixed_text_ends_where_the_samples_differ() {
+        use Role::{Assistant, System, User};
+        let bytes = |one: &[(Role, &str)], other: &[(Role, &str)]| {
+            let samples = [sample(one), sample(other)];
+            FixedPrompt { samples }.bytes()
+        };
+        let both = |one, other| {
+            bytes(
+                &[(System, "fixed"), (User, one)],
+                &[(System, "fixed"), (User, other)],
+            )
+        };
+        assert_eq!(both("a", "bb"), 5);
+        assert_eq!(both("Sum: a", "Sum: bb"), 10);
+        assert_eq!(both("a", "aa"), 6);
+        assert_eq!(bytes(&[(User, "a")], &[(User, "bb")]), 0);
+        assert_eq!(bytes(&[(User, "a")], &[(Assistant, "a")]), 0);
+        assert_eq!(
+            bytes(
+                &[(System, "one"), (User, "a")],
+                &[(System, "other"), (User, "a")]
+            ),
+            1
+        );
+    }
+}

@@ -1,0 +1,114 @@
+//! The fixed prompts that the server told, on their way to the scheduler: they are prepared one by one, whenever no call's
+//! prompt waits to be, and handed over together. Pure.
+
+use std::collections::VecDeque;
+
+use crate::engine::fixed::FixedPrompt;
+use crate::engine::prompt::Token;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Warming {
+    /// Which set it is: what is still being prepared of a former one does not count.
+    set: u64,
+    waiting: VecDeque<FixedPrompt>,
+    is_preparing: bool,
+    /// What is ready of the set; none when all of it was handed over.
+    ready: Option<Vec<Vec<Token>>>,
+}
+
+impl Warming {
+    /// From here on it is about `prompts`.
+    pub(super) fn replace(&mut self, prompts: Vec<FixedPrompt>) {
+        self.set += 1;
+        self.waiting = prompts.into();
+        self.is_preparing = false;
+        self.ready = Some(Vec::new());
+    }
+
+    /// The next prompt to prepare, and the number of its set.
+    pub(super) fn next(&mut self) -> Option<(u64, FixedPrompt)> {
+        let prompt = self.waiting.pop_front()?;
+        self.is_preparing = true;
+        Some((self.set, prompt))
+    }
+
+    /// One of `set` is prepared; none where it is not to be kept.
+    pub(super) fn prepared(&mut self, set: u64, tokens: Option<Vec<Token>>) {
+        if set != self.set {
+            return;
+        }
+        self.is_preparing = false;
+        if let (Some(ready), Some(tokens)) = (&mut self.ready, tokens)
+            // Templates of tools may differ in what a caller gives alone.
+            && !ready.contains(&tokens)
+        {
+            ready.push(tokens);
+        }
+    }
+
+    /// All of a set, once.
+    pub(super) fn take_whole(&mut self) -> Option<Vec<Vec<Token>>> {
+        let is_whole = self.waiting.is_empty() && !self.is_preparing;
+        is_whole.then(|| self.ready.take()).flatten()
+    }
+
+    /// What was told was handed over.
+    pub(super) fn is_done(&self) -> bool {
+        self.ready.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Conversation;
+
+    fn prompt() -> FixedPrompt {
+        let sample = Conversation {
+            messages: Vec::new(),
+            thinking: crate::engine::ThinkingOutput::Strip,
+            json_schema: None,
+        };
+        FixedPrompt {
+            samples: [sample.clone(), sample],
+        }
+    }
+
+    #[test]
+    fn a_set_is_handed_over_whole_and_once_and_the_same_tokens_go_once() {
+        let mut warming = Warming::default();
+        assert!(warming.is_done() && warming.take_whole().is_none());
+        warming.replace(vec![prompt(), prompt(), prompt(), prompt()]);
+        for tokens in [Some(vec![1, 2]), None, Some(vec![1]), Some(vec![1, 2])] {
+            assert_eq!(warming.take_whole(), None);
+            let (set, _) = warming.next().unwrap();
+            assert_eq!(warming.take_whole(), None);
+            warming.prepared(set, tokens);
+        }
+        assert!(!warming.is_done());
+        assert_eq!(warming.take_whole(), Some(vec![vec![1, 2], vec![1]]));
+        assert!(warming.is_done() && warming.take_whole().is_none());
+    }
+
+    #[test]
+    fn a_new_set_takes_the_place_of_one_that_is_being_prepared() {
+        let mut warming = Warming::default();
+        warming.replace(vec![prompt(), prompt()]);
+        let (former, _) = warming.next().unwrap();
+        warming.replace(vec![prompt()]);
+        warming.prepared(former, Some(vec![1]));
+        let (set, _) = warming.next().unwrap();
+        warming.prepared(former, Some(vec![1]));
+        assert_eq!(warming.take_whole(), None);
+        warming.prepared(set, Some(vec![2]));
+        assert_eq!(warming.take_whole(), Some(vec![vec![2]]));
+    }
+
+    #[test]
+    fn an_empty_set_takes_the_place_of_a_former_one_at_once() {
+        let mut warming = Warming::default();
+        warming.replace(Vec::new());
+        assert_eq!(warming.take_whole(), Some(Vec::new()));
+    }
+}
