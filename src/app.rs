@@ -19,6 +19,7 @@ use crate::registry::{Edition, Registry};
 use crate::reload::{Reloader, Sources};
 use crate::telemetry::{LogFile, LogOutput};
 use crate::tools::Catalog;
+use crate::tools::fixed::fixed_prompts;
 use crate::transport;
 use crate::transport::http::Ending;
 use crate::worker::client::{Launcher, WorkerEnvironment};
@@ -165,7 +166,9 @@ impl Live {
             }
             _ => false,
         };
-        let editions = self.registry.stage(&config.models, &config.registry);
+        let fixed = fixed_prompts(config);
+        let registry = &self.registry;
+        let editions = registry.stage(&config.models, &fixed, &config.registry);
         let catalog = Catalog::new(config, &editions, &self.registry);
         // Before the former models take no more calls: a call that they refuse finds this one.
         self.dispatcher.replace(catalog);

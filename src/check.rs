@@ -82,12 +82,7 @@ pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigE
 /// Prompts and schemas of typed tools, tried as a call would use them.
 fn check_tools(config: &Config, layers: &mut Layers) {
     for tool in &config.tools {
-        let names: Vec<&str> = tool
-            .arguments
-            .iter()
-            .map(|argument| argument.name.as_str())
-            .collect();
-        if let Err(cause) = PromptTemplate::new(&tool.prompt, &names) {
+        if let Err(cause) = PromptTemplate::of(tool) {
             layers.problem_at(&address(&tool.name, "prompt"), cause, None);
         }
         if let Some(answer) = &tool.answer

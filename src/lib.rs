@@ -83,6 +83,9 @@
 //! 7. The tool turns the [`engine::Generation`] into a result; one that follows a schema is checked once more
 //!    ([`tools::structured`]).
 //!
+//! What all calls of a tool begin with ([`tools::fixed`]) a worker is told when it starts, and again when an edit changes it:
+//! it is prepared while no call's prompt waits to be, and kept ready.
+//!
 //! Loaded models share the CPUs by turns, a step each ([`worker::turns`]).
 //!
 //! A worker that dies ends the calls that had begun with an error; those that still waited are sent once more, to the

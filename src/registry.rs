@@ -9,6 +9,7 @@ pub mod memory;
 pub mod residency;
 mod shelf;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::config::{ModelConfig, RegistryConfig};
 use crate::engine::{FinishReason, GenerateRequest, Generation, Phase, Usage};
-use crate::worker::client::{CallError, Launcher, Progress, RunningCall};
+use crate::worker::client::{CallError, FixedPrompts, Launcher, Progress, RunningCall};
 pub use residency::Edition;
 use residency::Refusal;
 use shelf::Shelf;
@@ -62,9 +63,15 @@ impl Registry {
     }
 
     /// Takes in what is configured now, and gives the editions of `models` in their order: those that are loaded as before keep
-    /// theirs. The former ones still serve, until [`Self::retire_all_but`].
-    pub fn stage(&self, models: &[ModelConfig], shared: &RegistryConfig) -> Vec<Edition> {
-        self.0.stage(models, shared)
+    /// theirs. The former ones still serve, until [`Self::retire_all_but`]. Models that are loaded keep ready what is `fixed`
+    /// for them, by their names.
+    pub fn stage(
+        &self,
+        models: &[ModelConfig],
+        fixed: &BTreeMap<&str, FixedPrompts>,
+        shared: &RegistryConfig,
+    ) -> Vec<Edition> {
+        self.0.stage(models, fixed, shared)
     }
 
     /// Lets go of all editions but `kept`: what they answer is answered, the calls that wait for them get

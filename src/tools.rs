@@ -6,6 +6,7 @@
 pub mod answering;
 pub mod arguments;
 pub mod chat;
+pub mod fixed;
 pub mod instructions;
 pub mod structured;
 pub mod typed;

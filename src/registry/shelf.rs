@@ -2,11 +2,11 @@
 
 mod state;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
 use super::lease::Lease;
@@ -16,8 +16,9 @@ use super::residency::{
 };
 use crate::config::units::{Size, human};
 use crate::config::{ModelConfig, RegistryConfig};
+use crate::engine::fixed::FixedPrompt;
 use crate::process;
-use crate::worker::client::{Launcher, Life, Worker};
+use crate::worker::client::{FixedPrompts, Launcher, Life, Worker};
 use crate::worker::turns::TurnFiles;
 
 /// See the module.
@@ -51,6 +52,8 @@ struct Model {
     config: Arc<ModelConfig>,
     stamp: Stamp,
     need: Need,
+    /// What its workers keep ready.
+    fixed: watch::Sender<FixedPrompts>,
 }
 
 /// What a load is decided by.
@@ -93,6 +96,7 @@ impl Shelf {
     pub(super) fn stage(
         self: &Arc<Self>,
         models: &[ModelConfig],
+        fixed: &BTreeMap<&str, FixedPrompts>,
         shared: &RegistryConfig,
     ) -> Vec<Edition> {
         let budget = shared.memory_budget.of(process::total_memory());
@@ -107,10 +111,12 @@ impl Shelf {
                     idle_ttl: config.idle_ttl,
                     max_waiting: config.load.max_queue.max(1),
                 };
+                let fixed = fixed.get(config.name.as_str()).cloned();
                 let model = Model {
                     config: Arc::new(config.clone()),
                     stamp: stamp_of(config),
                     need,
+                    fixed: watch::Sender::new(fixed.unwrap_or_default()),
                 };
                 (model, terms)
             })
@@ -124,7 +130,7 @@ impl Shelf {
                 .map(|(model, terms)| {
                     let edition = state.edition_of(&model.config);
                     state.residency.set_terms(edition, terms);
-                    state.models.insert(edition, model);
+                    state.put(edition, model);
                     edition
                 })
                 .collect();
@@ -267,11 +273,14 @@ impl Shelf {
             load.n_ctx = model.need.n_ctx;
         }
         load.cache_ram = Size(load.cache_ram.0.min(model.need.spare()));
+        let fixed = model.fixed.subscribe();
+        let longest = fixed.borrow().iter().map(FixedPrompt::bytes).max();
+        load.fixed_prompt_bytes = longest.unwrap_or(0) as u64;
         let is_on_gpu = is_on_gpu(&load);
         let turns = state.turns.as_ref().filter(|_| !is_on_gpu);
         load.cpu_turns = turns.map(TurnFiles::turns);
         let shelf = Arc::downgrade(self);
-        Worker::start(&self.launcher, name, load, move |life| {
+        Worker::start(&self.launcher, name, load, fixed, move |life| {
             if let Some(shelf) = shelf.upgrade() {
                 shelf.heard(id, life, is_on_gpu);
             }

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::chat::with_system;
 use super::{Superseded, ToolCall, ToolOutput};
 use crate::config::schema::AnswerSchema;
 use crate::config::{Defaults, ModelConfig};
-use crate::engine::{Conversation, GenerateRequest, Generation, SamplingParams};
+use crate::engine::{Conversation, GenerateRequest, Generation, Message, SamplingParams};
 use crate::registry::residency::Refusal;
 use crate::registry::{CallContext, Edition, Registry, RegistryError};
 use words::{CallLimits, empty_answer, failure, with_cut_note};
@@ -187,6 +188,19 @@ impl Answering {
 }
 
 impl Defaults {
+    /// `messages` with the fixed system prompt, and with `suffix`; the answer is free.
+    pub(super) fn conversation(
+        &self,
+        messages: Vec<Message>,
+        suffix: Option<String>,
+    ) -> Conversation {
+        Conversation {
+            messages: with_system(messages, self.system.as_deref(), suffix),
+            thinking: self.thinking,
+            json_schema: None,
+        }
+    }
+
     /// How a call samples that does not say otherwise.
     pub fn sampling(&self) -> SamplingParams {
         SamplingParams {

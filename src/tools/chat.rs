@@ -12,7 +12,7 @@ use super::{Arguments, Superseded, ToolCall, ToolDescription, ToolOutput};
 use crate::config::ranges::{self, MAX_STOP_CHARS, MAX_STOPS, Range};
 use crate::config::schema::{AnswerSchema, SchemaFault};
 use crate::config::{Defaults, ModelConfig};
-use crate::engine::{Conversation, Message, Role, SamplingParams};
+use crate::engine::{Message, Role, SamplingParams};
 
 const ARGUMENTS: [&str; 13] = [
     "text",
@@ -102,15 +102,7 @@ impl ChatTool {
         }
         let number = |given: Option<f64>, default: f32| given.map_or(default, ranges::to_f32);
         let question = Question {
-            conversation: Conversation {
-                messages: with_system(
-                    conversation(text, messages)?,
-                    defaults.system.as_deref(),
-                    suffix,
-                ),
-                thinking: defaults.thinking,
-                json_schema: None,
-            },
+            conversation: defaults.conversation(conversation(text, messages)?, suffix),
             max_tokens: narrow(arguments.integer("max_tokens", self.max_tokens())?)
                 .unwrap_or(defaults.max_tokens),
             sampling: SamplingParams {

@@ -1,6 +1,7 @@
 //! Tools without code: declared arguments → a prompt, and an answer that is text, one of several choices, or JSON by a schema.
 
 pub mod prompt;
+pub mod sample;
 
 use serde_json::{Map, Value, json};
 
@@ -10,7 +11,7 @@ use super::{Arguments, Superseded, ToolCall, ToolDescription, ToolOutput};
 use crate::config::tool::Argument;
 use crate::config::whole::whole_value;
 use crate::config::{ToolConfig, shape};
-use crate::engine::{Conversation, Message, Role};
+use crate::engine::{Message, Role};
 use prompt::PromptTemplate;
 
 /// A tool of `[tools.NAME]`.
@@ -27,13 +28,8 @@ impl TypedTool {
     /// # Errors
     /// What is wrong with its template.
     pub fn new(config: &ToolConfig, answering: Answering) -> Result<Self, String> {
-        let names: Vec<&str> = config
-            .arguments
-            .iter()
-            .map(|argument| argument.name.as_str())
-            .collect();
         Ok(Self {
-            template: PromptTemplate::new(&config.prompt, &names)?,
+            template: PromptTemplate::of(config)?,
             config: config.clone(),
             answering,
         })
@@ -65,19 +61,12 @@ impl TypedTool {
             Err(error) => return Ok(ToolOutput::error(error)),
         };
         let defaults = &self.config.defaults;
+        let message = Message {
+            role: Role::User,
+            content,
+        };
         let question = Question {
-            conversation: Conversation {
-                messages: super::chat::with_system(
-                    vec![Message {
-                        role: Role::User,
-                        content,
-                    }],
-                    defaults.system.as_deref(),
-                    defaults.prompt_suffix.clone(),
-                ),
-                thinking: defaults.thinking,
-                json_schema: None,
-            },
+            conversation: defaults.conversation(vec![message], defaults.prompt_suffix.clone()),
             max_tokens: defaults.max_tokens,
             sampling: defaults.sampling(),
             stop: defaults.stop.clone(),

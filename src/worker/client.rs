@@ -23,7 +23,11 @@ pub use progress::Progress;
 use super::{Command, Ready, WIRE_VERSION};
 use crate::config::LoadSettings;
 use crate::config::units::human;
+use crate::engine::fixed::FixedPrompt;
 use crate::engine::{CancelReason, EngineError, GenerateRequest, Generation};
+
+/// What all calls of a tool begin with, for each tool of a model that has such.
+pub type FixedPrompts = Arc<[FixedPrompt]>;
 
 /// A call that has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -80,17 +84,20 @@ enum ToTask {
 
 impl Worker {
     /// Starts a worker for `model`, called `name` in logs. Returns at once; what goes wrong is told to every call, and what
-    /// becomes of it to `life`.
+    /// becomes of it to `life`. It keeps `fixed` ready, and what that is changed to.
     pub fn start(
         launcher: &Launcher,
         name: String,
         model: LoadSettings,
+        fixed: watch::Receiver<FixedPrompts>,
         life: impl Fn(Life) + Send + 'static,
     ) -> Self {
         let (to_task, inbox) = mpsc::unbounded_channel();
         let launcher = launcher.clone();
         let log_name = name.as_str().into();
-        tokio::spawn(async move { Task::run(&launcher, name, model, inbox, Box::new(life)).await });
+        tokio::spawn(async move {
+            Task::run(&launcher, name, model, fixed, inbox, Box::new(life)).await;
+        });
         Self {
             name: log_name,
             to_task,
@@ -181,6 +188,7 @@ impl Drop for RunningCall {
 struct Task {
     name: String,
     process: Process,
+    fixed: watch::Receiver<FixedPrompts>,
     calls: Calls,
     /// The most bytes that the process was seen to take.
     memory: u64,
@@ -192,6 +200,7 @@ impl Task {
         launcher: &Launcher,
         name: String,
         model: LoadSettings,
+        mut fixed: watch::Receiver<FixedPrompts>,
         mut inbox: mpsc::UnboundedReceiver<ToTask>,
         life: Box<dyn Fn(Life) + Send>,
     ) {
@@ -206,9 +215,14 @@ impl Task {
             }
         };
         process.send(&Command::Load(Box::new(model)));
+        let prompts = fixed.borrow_and_update().to_vec();
+        if !prompts.is_empty() {
+            process.send(&Command::Warm(prompts));
+        }
         let mut task = Self {
             name,
             process,
+            fixed,
             calls: Calls::default(),
             memory: 0,
             life,
@@ -285,6 +299,7 @@ impl Task {
                     Some(ToTask::Stop) => return End::Stopped,
                     None => return End::Unused,
                 },
+                prompts = changed(&mut self.fixed) => self.process.send(&Command::Warm(prompts)),
                 line = lines.next() => match line {
                     Some(line) => match self.calls.take(&line) {
                         News::Nothing => {}
@@ -322,6 +337,15 @@ impl Task {
             (self.life)(Life::Measured(memory));
         }
     }
+}
+
+/// What they are changed to; comes back only when they are. Cancel safe.
+async fn changed(fixed: &mut watch::Receiver<FixedPrompts>) -> Vec<FixedPrompt> {
+    if fixed.changed().await.is_err() {
+        // Nobody can change them any more.
+        std::future::pending::<()>().await;
+    }
+    fixed.borrow_and_update().to_vec()
 }
 
 /// Why a worker is not served any more.

@@ -15,6 +15,7 @@ mod corpus; // what the fuzzer found
 mod fairness; // one client beside another
 #[cfg(target_os = "linux")]
 mod faults; // killed processes, changed files, a full disk
+mod fixed; // what begins all calls of a tool
 mod guard; // what HTTP refuses
 mod hostile; // requests that are meant to confuse
 mod http; // MCP over HTTP: sessions, streams, disconnects, the end

@@ -267,6 +267,11 @@ impl Server {
         self.log.wait_for(text);
     }
 
+    /// Waits until the server has logged `text` so often.
+    pub(crate) fn wait_for_log_times(&self, text: &str, times: usize) {
+        self.log.wait_for_times(text, times);
+    }
+
     /// Waits for a notification of `method`, and takes it.
     pub(crate) fn wait_for_notification(&mut self, method: &str) {
         self.take_notification(method);

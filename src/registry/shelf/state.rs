@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::{Look, State};
+use super::{Look, Model, State};
 use crate::config::ModelConfig;
 use crate::process;
 use crate::registry::memory::is_on_gpu;
@@ -31,6 +31,20 @@ impl State {
         }
         self.next_edition += 1;
         self.next_edition
+    }
+
+    /// `model` is what `edition` is from here on: its workers keep ready what is fixed now.
+    pub(super) fn put(&mut self, edition: Edition, mut model: Model) {
+        if let Some(former) = self.models.remove(&edition) {
+            let fixed = model.fixed.borrow().clone();
+            former.fixed.send_if_modified(|known| {
+                let is_other = *known != fixed;
+                *known = fixed;
+                is_other
+            });
+            model.fixed = former.fixed;
+        }
+        self.models.insert(edition, model);
     }
 
     /// Turns at the CPUs for the models that compute there; also for one, since an edit may add another. A worker keeps those

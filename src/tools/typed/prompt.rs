@@ -4,6 +4,7 @@ use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
 use serde_json::{Map, Value};
 
+use crate::config::ToolConfig;
 use crate::config::shape::suggestion;
 use crate::engine::template::{self, MAX_TEMPLATE_BYTES, is_missing, stack_size};
 
@@ -21,6 +22,16 @@ pub struct PromptTemplate {
 const NAME: &str = "prompt";
 
 impl PromptTemplate {
+    /// The template of `tool`.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of(tool: &ToolConfig) -> Result<Self, String> {
+        let arguments = tool.arguments.iter();
+        let names: Vec<&str> = arguments.map(|argument| argument.name.as_str()).collect();
+        Self::new(&tool.prompt, &names)
+    }
+
     /// Compiles `source`, which may use the `arguments`.
     ///
     /// # Errors

@@ -1,0 +1,197 @@
+//! What is the same in all calls of a tool, told from the configuration: its system prompt, and its prompt up to where an
+//! argument stands. Models keep it ready ([`crate::worker::Command::Warm`]). Pure.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use super::typed::prompt::PromptTemplate;
+use super::typed::sample::{Which, values};
+use crate::config::{Config, Defaults, ModelConfig, ToolConfig};
+use crate::engine::fixed::FixedPrompt;
+use crate::engine::{Conversation, Message, Role};
+use crate::worker::client::FixedPrompts;
+
+/// Prompts of one model: each takes memory, and what many tools leave of the cache would be little. The longest save most.
+const MOST: usize = 16;
+
+/// The fixed prompts of each model that has any, by the model's name.
+pub fn fixed_prompts(config: &Config) -> BTreeMap<&str, FixedPrompts> {
+    let models = config.models.iter().filter(|model| model.load.cache_prompt);
+    models
+        .map(|model| (model.name.as_str(), of_model(model, &config.tools)))
+        .filter(|(_, prompts)| !prompts.is_empty())
+        .collect()
+}
+
+fn of_model(model: &ModelConfig, tools: &[ToolConfig]) -> FixedPrompts {
+    let chat = model.tool_name.as_ref().map(|_| of_chat(&model.defaults));
+    let tools = tools.iter().filter(|tool| tool.model == model.name);
+    let typed = tools.filter_map(|tool| {
+        // What its template refuses are samples: a call may give other values.
+        let made = of_typed(tool).inspect_err(|cause| {
+            tracing::debug!(tool = tool.name, "its prompt is not kept ready: {cause}");
+        });
+        made.ok()
+    });
+    let mut prompts: Vec<FixedPrompt> = Vec::new();
+    for prompt in chat.into_iter().chain(typed) {
+        if prompt.bytes() > 0 && !prompts.contains(&prompt) {
+            prompts.push(prompt);
+        }
+    }
+    prompts.sort_by_key(|prompt| Reverse(prompt.bytes()));
+    prompts.truncate(MOST);
+    prompts.into()
+}
+
+/// Most calls leave the suffix as it is.
+fn of_chat(defaults: &Defaults) -> FixedPrompt {
+    let sample = |text: &str| conversation(defaults, text.to_owned());
+    FixedPrompt {
+        samples: [sample("a"), sample("bb")],
+    }
+}
+
+fn of_typed(tool: &ToolConfig) -> Result<FixedPrompt, String> {
+    let template = PromptTemplate::of(tool)?;
+    let sample = |which| -> Result<Conversation, String> {
+        let content = template.render(&values(&tool.arguments, which))?;
+        Ok(Conversation {
+            // Templates ask whether a model may think, which it may not where its answer is forced.
+            json_schema: tool.answer.as_ref().map(|answer| answer.enforced.clone()),
+            ..conversation(&tool.defaults, content)
+        })
+    };
+    Ok(FixedPrompt {
+        samples: [sample(Which::One)?, sample(Which::Other)?],
+    })
+}
+
+fn conversation(defaults: &Defaults, content: String) -> Conversation {
+    let message = Message {
+        role: Role::User,
+        content,
+    };
+    defaults.conversation(vec![message], defaults.prompt_suffix.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::config::{Overrides, Surroundings};
+
+    /// Of the model `a`, with what is `set`.
+    fn prompts(set: &[&str]) -> Vec<FixedPrompt> {
+        let around = Surroundings {
+            cpus: 1,
+            variables: BTreeMap::new(),
+            folders: Vec::new(),
+        };
+        let path = "models.a.path=tests/models/tiny-crab-chat.Q8_0.gguf";
+        let typed = Overrides {
+            set: [path]
+                .iter()
+                .chain(set)
+                .map(|set| (*set).to_owned())
+                .collect(),
+            ..Overrides::default()
+        };
+        let (config, _) = Config::load(&typed, &around).unwrap_or_else(|error| panic!("{error:?}"));
+        let all = fixed_prompts(&config);
+        all.get("a")
+            .map(|prompts| prompts.to_vec())
+            .unwrap_or_default()
+    }
+
+    /// What is said in both samples, a line a message.
+    fn said(prompt: &FixedPrompt) -> [String; 2] {
+        prompt.samples.each_ref().map(|sample| {
+            let messages = sample.messages.iter();
+            let lines =
+                messages.map(|message| format!("{:?}: {}\n", message.role, message.content));
+            lines.collect()
+        })
+    }
+
+    #[test]
+    fn a_chat_tool_with_a_system_prompt_has_a_fixed_prompt_and_one_without_has_none() {
+        assert_eq!(prompts(&[]), []);
+        let made = prompts(&[
+            "models.a.system=Be brief.",
+            "models.a.prompt_suffix=/no_think",
+        ]);
+        let [prompt] = &made[..] else {
+            panic!("{made:?}")
+        };
+        let expected =
+            ["a", "bb"].map(|text| format!("System: Be brief. /no_think\nUser: {text}\n"));
+        assert_eq!(said(prompt), expected);
+        assert_eq!(prompt.bytes(), "Be brief. /no_think".len());
+        assert_eq!(
+            prompts(&["models.a.system=Be brief.", "models.a.cache_prompt=false"]),
+            []
+        );
+        // No tool asks it so.
+        assert_eq!(
+            prompts(&["models.a.system=Be brief.", "models.a.tool=false"]),
+            []
+        );
+    }
+
+    #[test]
+    fn a_typed_tool_is_rendered_with_two_values_of_every_argument() {
+        let made = prompts(&[
+            "models.a.system=Be brief.",
+            "models.a.tool=false",
+            "tools.t.prompt=Mark {% if on %}so{% endif %} {{ text }} {{ n + 1 }} {{ list | join(',') }} {{ kind }}",
+            "tools.t.choices=[\"yes\", \"no\"]",
+            "tools.t.arguments.text.type=string",
+            "tools.t.arguments.on.type=boolean",
+            "tools.t.arguments.n.type=integer",
+            "tools.t.arguments.list.type=array",
+            "tools.t.arguments.kind.enum=[\"x\", \"y\"]",
+        ]);
+        let [prompt] = &made[..] else {
+            panic!("{made:?}")
+        };
+        let expected = ["Mark  a 2 a x", "Mark so bb 4 bb,bb y"]
+            .map(|content| format!("System: Be brief.\nUser: {content}\n"));
+        assert_eq!(said(prompt), expected);
+        assert_eq!(prompt.bytes(), "Be brief.Mark ".len());
+        assert!(prompt.samples[0].json_schema.is_some());
+    }
+
+    #[test]
+    fn what_has_no_fixed_text_or_does_not_render_is_left_out_and_the_same_goes_once() {
+        let typed = |name: &str, prompt: &str| {
+            [
+                format!("tools.{name}.prompt={prompt}"),
+                format!("tools.{name}.arguments.text.type=string"),
+            ]
+        };
+        let set = [
+            typed("bare", "{{ text }}"),
+            typed("broken", "Find it: {{ text[7].name }}"),
+            typed("one", "Say it: {{ text }}"),
+            typed("same", "Say it: {{ text }}"),
+            typed("third", "Say it slowly: {{ text }}"),
+        ]
+        .concat();
+        let set: Vec<&str> = set.iter().map(String::as_str).collect();
+        let bytes: Vec<usize> = prompts(&set).iter().map(FixedPrompt::bytes).collect();
+        assert_eq!(bytes, ["Say it slowly: ".len(), "Say it: ".len()]);
+    }
+
+    #[test]
+    fn of_too_many_the_longest_are_kept() {
+        let set: Vec<String> = (1..=20)
+            .map(|n| format!("tools.t{n}.prompt={}", "x".repeat(n)))
+            .collect();
+        let set: Vec<&str> = set.iter().map(String::as_str).collect();
+        let bytes: Vec<usize> = prompts(&set).iter().map(FixedPrompt::bytes).collect();
+        let expected: Vec<usize> = (5..=20).rev().collect();
+        assert_eq!(bytes, expected);
+    }
+}

@@ -1,0 +1,61 @@
+//! What begins all calls of a tool: models keep it ready whenever they are loaded.
+
+use serde_json::json;
+
+use crate::support::config::Folder;
+use crate::support::{Server, children_of, program, wait_for_end_of};
+
+/// Where a process of a model says so.
+const READY: &str = "fixed prompts are kept ready";
+
+fn file(idle_ttl: &str, system: &str) -> String {
+    format!(
+        "[log]\nlevel = \"debug\"\n[registry]\nidle_ttl = \"{idle_ttl}\"\n[models.a]\npath = \"crab.gguf\"\nn_threads = 1\ntemperature = 0\nsystem = \"{system}\"\n"
+    )
+}
+
+fn serve(folder: &Folder) -> Server {
+    let mut command = program();
+    command.current_dir(&folder.0);
+    Server::spawn(command)
+}
+
+fn ask(server: &mut Server) {
+    let id = server.call_tool("a", json!({"text": "Hi"}));
+    let result = server.result(id);
+    assert!(!result.is_error, "{}", result.text);
+}
+
+#[test]
+fn a_model_that_is_loaded_again_is_told_again_and_idles_as_if_it_had_not_been() {
+    let folder = Folder::new("told", &file("1s", &"Be a crab. ".repeat(20)));
+    let mut server = serve(&folder);
+    for times in 1..=2 {
+        ask(&mut server);
+        server.wait_for_log_times(READY, times);
+        for worker in children_of(server.child.id()) {
+            wait_for_end_of(worker);
+        }
+    }
+}
+
+#[test]
+fn an_edit_of_a_fixed_prompt_is_told_to_the_process_that_runs() {
+    let folder = Folder::new("edited", &file("never", &"Be a crab. ".repeat(20)));
+    let mut server = serve(&folder);
+    ask(&mut server);
+    server.wait_for_log_times(READY, 1);
+    let worker = children_of(server.child.id());
+    let path = folder.0.join("llama-mcp-server.toml");
+    std::fs::write(&path, file("never", &"Be a lobster. ".repeat(20))).unwrap();
+    server.wait_for_log_times(READY, 2);
+    // One that leaves it as it is tells nothing.
+    let more = file("never", &"Be a lobster. ".repeat(20)) + "max_tokens = 3\n";
+    std::fs::write(&path, more).unwrap();
+    server.wait_for_log("model a: live (max_tokens)");
+    std::fs::write(&path, file("never", "")).unwrap();
+    server.wait_for_log("tokens=[]");
+    ask(&mut server);
+    assert_eq!(children_of(server.child.id()), worker);
+    assert_eq!(server.log().matches(READY).count(), 3);
+}
