@@ -1,0 +1,107 @@
+"""The rows that only this server has: each gives its values, as many as it wants runs."""
+
+import json
+import os
+import statistics
+import tempfile
+import time
+
+from process import OverStdio, WorkerAlone, cpu_seconds, rpc, timed, wait_until_idle
+from rows import note
+from setting import CONTEXT, SAMPLING, SLOTS
+from sides import Ours
+from texts import prompt_of, story
+
+SCHEMA = {"type": "object", "required": ["title", "summary"], "properties": {
+    name: {"type": "string", "minLength": 300, "maxLength": 600} for name in ("title", "summary")}}
+PIPE_CALLS = 16
+PIPE_TOKENS = 64
+
+
+def writing_speed(side, more):
+    _, usage = side.tool("chat", {"text": story(), "max_tokens": 192, **SAMPLING, **more})
+    return (usage["completion_tokens"] - 1) / usage["decode_ms"] * 1000
+
+
+def forced_share(side):
+    """Percent of the speed without a grammar, by turns."""
+    pairs = [(writing_speed(side, {"json_schema": SCHEMA}), writing_speed(side, {})) for _ in range(3)]
+    return 100 * statistics.median(forced / free for forced, free in pairs)
+
+
+def one_tool(options, system):
+    """A configuration file's text: a model, and a tool of it with this system prompt."""
+    model = {"path": os.path.abspath(options.model), "n_ctx": CONTEXT, "n_threads": options.threads, "parallel": SLOTS, "preload": True}
+    tables = {
+        "models.chat": model,
+        "tools.ask": {"model": "chat", "system": system, "prompt": "{{ question }}", "max_tokens": 1},
+        "tools.ask.arguments.question": {"description": "What is asked."},
+    }
+    # JSON's numbers, booleans and texts are TOML's, too.
+    return "\n".join(f"[{name}]\n" + "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in table.items())
+                     for name, table in tables.items())
+
+
+def warmed_first_token(options):
+    with tempfile.TemporaryDirectory() as folder:
+        config = os.path.join(folder, "bench.toml")
+        with open(config, "w", encoding="utf-8") as file:
+            file.write(one_tool(options, prompt_of(1500)))
+        with Ours(options, config=config) as server:
+            # Waits for the model, by another text.
+            server.call("Hi", 1)
+            wait_until_idle(server.pids()["worker"])
+            (_, usage), seconds = timed(lambda: server.tool("ask", {"question": story()}))
+            if usage["cached_tokens"] < 0.9 * 1500:
+                note(f"the fixed prompt was not warmed: {usage['cached_tokens']} of {usage['prompt_tokens']} tokens came from the cache")
+            return seconds * 1000
+
+
+def start_to_initialize(options):
+    start = time.perf_counter()
+    with OverStdio(options) as server:
+        server.write(rpc("initialize", {}))
+        server.read_until(b'"serverInfo"')
+        return (time.perf_counter() - start) * 1000
+
+
+def lists_while_loading(options, lists):
+    """Milliseconds of each `tools/list` right after the start, before the model can be there."""
+    def ask():
+        server.write(rpc("tools/list", {}))
+        server.read_until(b'"inputSchema"')
+
+    with OverStdio(options) as server:
+        server.write(rpc("initialize", {}))
+        server.read_until(b'"serverInfo"')
+        return [timed(ask)[1] * 1000 for _ in range(lists)]
+
+
+def by_worker(worker, texts):
+    worker.generate(*texts, max_tokens=PIPE_TOKENS)
+    worker.read_until(b'"done":', len(texts))
+
+
+def by_server(server, texts):
+    server.write(*(rpc("tools/call", {"name": "chat", "_meta": {"progressToken": text}, "arguments": {
+        "text": text, "max_tokens": PIPE_TOKENS, **SAMPLING}}) for text in texts))
+    server.read_until(b'"result":', len(texts))
+
+
+def pipe_cost(options):
+    """The same calls to a worker alone and to one behind a server, by turns; both are loaded, one of them idles."""
+    texts = [f"Write a very long story, number {n}." for n in range(PIPE_CALLS)]
+    with WorkerAlone(options) as alone, OverStdio(options) as through:
+        sides = [(by_worker, alone, []), (by_server, through, [])]
+        for answer, process, _ in sides:
+            answer(process, texts[:2])
+        before = cpu_seconds(through.process.pid)
+        for run in range(options.runs * 3):
+            for answer, process, seconds in sides if run % 2 == 0 else reversed(sides):
+                seconds.append(timed(lambda: answer(process, texts))[1])
+        spent = cpu_seconds(through.process.pid) - before
+    (_, _, by_hand), (_, _, served) = sides
+    yield f"MCP and pipe: {PIPE_CALLS} calls to the worker alone", "s", by_hand
+    yield f"MCP and pipe: {PIPE_CALLS} calls through the server", "s", served
+    yield "MCP and pipe: cost, pair by pair", "%", [100 * (b / a - 1) for a, b in zip(by_hand, served)]
+    yield "MCP and pipe: the server's share of the CPUs", "%", [100 * spent / (sum(served) * os.cpu_count())]

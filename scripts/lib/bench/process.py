@@ -1,0 +1,110 @@
+"""What processes cost, and those that speak lines of JSON."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+from setting import CONTEXT, SAMPLING, SLOTS
+from texts import number
+
+
+def timed(work):
+    start = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - start
+
+
+def resident(*pids):
+    """MiB, the sum of what each has resident: pages of a file that two of them map count twice."""
+    command = ["ps", "-o", "rss=", "-p", ",".join(map(str, pids))]
+    kib = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    return sum(map(int, kib)) / 1024
+
+
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat") as stat:
+        user, system = stat.read().rsplit(") ", 1)[1].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def wait_until_idle(pid):
+    """Until it has used no CPU for a second, in steps of the kernel's clock."""
+    used, since = cpu_seconds(pid), time.perf_counter()
+    while time.perf_counter() - since < 1:
+        time.sleep(0.05)
+        if (now := cpu_seconds(pid)) != used:
+            used, since = now, time.perf_counter()
+
+
+def flags(options, slots=SLOTS):
+    return ["--model", options.model, "--parallel", str(slots), "--n_ctx", str(CONTEXT), "--n_threads", str(options.threads)]
+
+
+def rpc(method, params):
+    return {"jsonrpc": "2.0", "id": next(number), "method": method, "params": params}
+
+
+class Pipe:
+    """A process that reads and writes lines of JSON."""
+
+    def __init__(self, command):
+        # What the server sets for its workers: by hand they would spin longer, and lose to those behind a server.
+        environment = {"GOMP_SPINCOUNT": "300", **os.environ}
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                        env=environment)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.communicate()
+
+    def write(self, *messages):
+        self.process.stdin.write("".join(json.dumps(message) + "\n" for message in messages).encode())
+        self.process.stdin.flush()
+
+    def read(self):
+        line = next(self.process.stdout, b'"error": it has ended')
+        # An answer that is empty is an error, too, and was generated all the same.
+        is_error = b'"isError":true' in line and b'"completion_tokens":' not in line
+        if is_error or b'"error":' in line or b'"failed":' in line:
+            sys.exit(f"a call failed: {line.decode()}")
+        return line
+
+    def read_until(self, member, times=1):
+        """Not parsed: the reader must cost nothing. A quoted text has its quotes escaped, so it is never taken for a member."""
+        while times > 0:
+            times -= member in self.read()
+
+
+class WorkerAlone(Pipe):
+    """A model's process, without the server."""
+
+    def __init__(self, options):
+        super().__init__([options.server, "worker"])
+        self.write({"load": {"path": options.model, "n_gpu_layers": 99, "n_ctx": CONTEXT, "n_batch": 2048,
+                             "n_threads": options.threads, "parallel": SLOTS, "max_queue": 1000}})
+
+    def generate(self, *texts, max_tokens):
+        calls = [{"id": next(number), "client": "bench", "request": {"messages": [{"role": "user", "content": text}],
+                  "max_tokens": max_tokens, "sampling": SAMPLING, "stop": []}} for text in texts]
+        self.write(*({"generate": call} for call in calls))
+        return [call["id"] for call in calls]
+
+    def news(self):
+        """The next of a call: its id, and the update's members."""
+        while True:
+            event = json.loads(self.read())
+            if "call" in event and isinstance(event["call"]["update"], dict):
+                return event["call"]["id"], SimpleNamespace(**{"delta": None, "done": None, **event["call"]["update"]})
+
+
+class OverStdio(Pipe):
+    """A server that has just been started: its model is being loaded."""
+
+    def __init__(self, options):
+        super().__init__([options.server, *flags(options), "--max_queue", "1000"])

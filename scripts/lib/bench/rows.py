@@ -1,0 +1,158 @@
+"""The rows that both sides have, each measured on one side: first those of a running server, then those that start one."""
+
+import statistics
+import sys
+import time
+from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
+
+from process import resident, timed
+from setting import SLOTS
+from sides import DELTAS
+from texts import long_text, prompt_of, some_words, story
+
+# `measure` gives a value for each of the names. A fresh row starts its own servers.
+Row = namedtuple("Row", "names unit measure fresh", defaults=[False])
+
+
+def note(text):
+    print(f"note: {text}", file=sys.stderr)
+
+
+def all_at_once(ask, questions):
+    """The answers, and the seconds until all are there."""
+    with ThreadPoolExecutor(len(questions)) as pool:
+        return timed(lambda: list(pool.map(ask, questions)))
+
+
+def check_length(side, answers, tokens):
+    written = [answer.completion_tokens for answer in answers]
+    if min(written) < tokens:
+        note(f"{side.name}: answers ended early ({written} tokens)")
+    return sum(written)
+
+
+def check_prompt(side, tokens, wanted):
+    if not 0.9 * wanted < tokens < 1.1 * wanted:
+        note(f"{side.name}: the prompt has {tokens} tokens, not {wanted}")
+
+
+def prompt_speed(side):
+    answer, seconds = timed(lambda: side.call(prompt_of(2000), 1))
+    return answer.prompt_tokens / seconds
+
+
+def generation_speed(calls):
+    """Tokens beyond the first, and the time beyond that of the first: so the prompts do not count."""
+    def measure(side):
+        _, prompts = all_at_once(lambda text: side.call(text, 1), [story() for _ in range(calls)])
+        answers, seconds = all_at_once(lambda text: side.call(text, 192), [story() for _ in range(calls)])
+        return (check_length(side, answers, 128) - calls) / (seconds - prompts)
+    return measure
+
+
+def first_token(side):
+    return timed(lambda: side.call(story(), 1))[1] * 1000
+
+
+def short_call(side):
+    return timed(lambda: side.call(story(), 48))[1] * 1000
+
+
+def short_call_beside(side):
+    with ThreadPoolExecutor(1) as pool:
+        text, prompt = story(), prompt_of(3000)
+        short = pool.submit(lambda: timed(lambda: side.call(text, 48))[1])
+        # The short call begins just before: it has been sent when the prompt comes.
+        time.sleep(0.05)
+        check_prompt(side, side.call(prompt, 1).prompt_tokens, 3000)
+        return short.result() * 1000
+
+
+def worst_gap(side):
+    """From the piece after which the prompt is sent to the first one after its answer."""
+    for _ in range(5):
+        pieces, end = side.stream_beside(story(), prompt_of(3000))
+        if end and pieces[-1] >= end:
+            pieces = pieces[DELTAS - 1:]
+            return max(after - before for before, after in zip(pieces, pieces[1:])) * 1000
+    sys.exit(f"{side.name}: five streams ended before the prompt beside them was read")
+
+
+def same_tool(side):
+    """A fixed system prompt and eight questions at once, then eight others. No tool of ours has it, so nothing can have read it."""
+    system = prompt_of(1500)
+
+    def ask(question):
+        return server.chat([{"role": "system", "content": system}, {"role": "user", "content": question}], 32)
+
+    with side.fresh() as server:
+        # The model is loaded by another text.
+        server.call("Hi", 1)
+        seconds = []
+        for _ in range(2):
+            answers, took = all_at_once(ask, [story() for _ in range(8)])
+            check_length(side, answers, 32)
+            check_prompt(side, answers[0].prompt_tokens, 1530)
+            seconds.append(took)
+        return tuple(seconds)
+
+
+class Chat:
+    """A conversation whose answers are given, so that it is as long on both sides."""
+
+    def __init__(self):
+        self.messages = []
+
+    def turn(self, server):
+        """Milliseconds to the first token of the answer to the next question."""
+        self.messages.append({"role": "user", "content": long_text(14)})
+        _, seconds = timed(lambda: server.chat(self.messages, 1))
+        self.messages.append({"role": "assistant", "content": some_words(60)})
+        return seconds * 1000
+
+
+def chats(side):
+    """Two clients, each with two chats, turn by turn: more chats than sequences. The first turns have nothing to go on from."""
+    def client(chats):
+        return [[chat.turn(server) for chat in chats] for _ in range(10)]
+
+    with side.fresh(slots=2) as server:
+        server.call("Hi", 1)
+        with ThreadPoolExecutor(2) as pool:
+            turns = list(pool.map(client, [[Chat(), Chat()], [Chat(), Chat()]]))
+    return statistics.median(took for of_client in turns for turn in of_client[1:] for took in turn)
+
+
+def memory_when_busy(side):
+    """The most while it writes eight answers."""
+    with side.fresh() as server:
+        server.call("Hi", 1)
+        pids, most = server.pids().values(), 0
+        with ThreadPoolExecutor(SLOTS) as pool:
+            calls = [pool.submit(server.call, story(), 192) for _ in range(SLOTS)]
+            while not all(call.done() for call in calls):
+                most = max(most, resident(*pids))
+                time.sleep(0.05)
+        check_length(side, [call.result() for call in calls], 128)
+        return most
+
+
+def cold_call(side):
+    start = time.perf_counter()
+    return (side.cold_call() - start) * 1000
+
+
+ROWS = [
+    Row(["prompt of 2,000 tokens"], "tok/s", prompt_speed),
+    *(Row([f"generation, {calls} at once"], "tok/s", generation_speed(calls)) for calls in (1, 2, 4, 8)),
+    Row(["time to first token"], "ms", first_token),
+    Row(["48-token call alone"], "ms", short_call),
+    Row(["48-token call beside a 3,000-token prompt"], "ms", short_call_beside),
+    Row(["worst gap between tokens of a running stream beside a 3,000-token prompt"], "ms", worst_gap),
+    Row(["8 calls of one tool with a 1,500-token system prompt, nothing cached",
+         "the same again, warm, distinct questions"], "s", same_tool, fresh=True),
+    Row(["4 chats of 10 turns over 2 sequences: time to first token"], "ms", chats, fresh=True),
+    Row(["resident memory, 8 sequences busy"], "MiB", memory_when_busy, fresh=True),
+    Row(["process start to first token of a cold call"], "ms", cold_call, fresh=True),
+]

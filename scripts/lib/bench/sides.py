@@ -1,0 +1,219 @@
+"""The two that are compared, as their clients see them: each starts a server, asks it, and tells its processes."""
+
+import http.client
+import json
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
+
+from process import OverStdio, WorkerAlone, flags, rpc
+from setting import CONTEXT, SAMPLING, SLOTS
+from texts import story
+
+Answer = namedtuple("Answer", "text prompt_tokens cached_tokens completion_tokens")
+GENERATION = "llama-mcp-server/generation"
+# What this server makes of messages where the model has no template; llama-server would take another model's.
+BASE_TEMPLATE = """{% for message in messages %}{{ "" if loop.first else "\n\n" }}{{ message.content }}{% endfor %}"""
+# Of a stream, before the other call comes.
+DELTAS = 8
+
+
+def connect(url):
+    """A connection for every call: servers close idle ones as they like."""
+    return http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc, timeout=600)
+
+
+def send(connection, path, body, headers):
+    connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json", **headers})
+    response = connection.getresponse()
+    if response.status != 200:
+        sys.exit(f"{path}: {response.status}: {response.read().decode()}")
+    return response
+
+
+def post(url, path, body, headers):
+    connection = connect(url)
+    try:
+        response = send(connection, path, body, headers)
+        text = response.read()
+    except OSError as error:
+        sys.exit(f"{url}: {error}")
+    connection.close()
+    return json.loads(text), response.headers
+
+
+class Side:
+    process = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def call(self, text, max_tokens):
+        return self.chat([{"role": "user", "content": text}], max_tokens)
+
+    def stop(self):
+        if self.process:
+            self.process.terminate()
+            self.process.wait()
+            self.process = None
+
+
+class Ours(Side):
+    name = "llama-mcp-server"
+
+    def __init__(self, options, slots=SLOTS, config=None):
+        self.options = options
+        settings = ["--config", config] if config else flags(options, slots)
+        command = [options.server, *settings, "--transport", "http", "--port", "0"]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        log = ""
+        for line in self.process.stderr:
+            log += line
+            if found := re.search(r"listening on (http://\S+)/mcp", line):
+                break
+        else:
+            sys.exit(f"the server does not start:\n{log}")
+        threading.Thread(target=self.process.stderr.read, daemon=True).start()
+        self.url, self.headers = found[1], {}
+        _, headers = self.request("initialize", {})
+        self.headers = {"Mcp-Session-Id": headers["Mcp-Session-Id"]}
+
+    def request(self, method, params):
+        return post(self.url, "/mcp", rpc(method, params), self.headers)
+
+    def tool(self, name, arguments):
+        answer, _ = self.request("tools/call", {"name": name, "arguments": arguments})
+        result = answer.get("result", {})
+        # What the model ended at once, or a JSON that was cut, is an error to clients, and a measurement here.
+        if not (usage := result.get("_meta", {}).get(GENERATION)):
+            sys.exit(f"{self.name}: {answer}")
+        return result["content"][0]["text"], usage
+
+    def chat(self, messages, max_tokens):
+        text, usage = self.tool("chat", {"messages": messages, "max_tokens": max_tokens, **SAMPLING})
+        return Answer(text, *(usage[key] for key in Answer._fields[1:]))
+
+    def fresh(self, **settings):
+        return Ours(self.options, **settings)
+
+    def pids(self):
+        worker = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True).stdout.split()
+        return {"server": self.process.pid, "worker": int(worker[0])}
+
+    def cold_call(self):
+        """When its answer came. Over stdio, as clients start it: both requests at once."""
+        with OverStdio(self.options) as server:
+            call = rpc("tools/call", {"name": "chat", "arguments": {"text": story(), "max_tokens": 1, **SAMPLING}})
+            server.write(rpc("initialize", {}), call)
+            server.read_until(b'"result":', 2)
+            return time.perf_counter()
+
+    def stream_beside(self, text, prompt):
+        """When its pieces came, and when the other call ended: by the worker's events, since MCP tells of new text by time."""
+        with WorkerAlone(self.options) as worker:
+            [stream] = worker.generate(text, max_tokens=CONTEXT)
+            deltas, other, end = [], None, None
+            while not end or deltas[-1] < end:
+                call, update = worker.news()
+                if call == stream and update.delta:
+                    deltas.append(time.perf_counter())
+                if len(deltas) == DELTAS and not other:
+                    [other] = worker.generate(prompt, max_tokens=1)
+                if call == other and update.done:
+                    end = time.perf_counter()
+                if call == stream and update.done:
+                    break
+            return deltas, end
+
+
+class LlamaServer(Side):
+    name = "against"
+
+    def __init__(self, url, pid=None):
+        self.url, self.pid = url, pid
+
+    @staticmethod
+    def body(messages, max_tokens):
+        return {"messages": messages, "max_tokens": max_tokens, **SAMPLING}
+
+    def chat(self, messages, max_tokens):
+        answer, _ = post(self.url, "/v1/chat/completions", self.body(messages, max_tokens), {})
+        usage = answer["usage"]
+        cached = usage.get("prompt_tokens_details", {}).get("cached_tokens", 0)
+        return Answer(answer["choices"][0]["message"]["content"], usage["prompt_tokens"], cached, usage["completion_tokens"])
+
+    def pids(self):
+        return {"server": self.pid} if self.pid else {}
+
+    def stream_beside(self, text, prompt):
+        """The same by its events over HTTP."""
+        def ask():
+            self.call(prompt, 1)
+            return time.perf_counter()
+
+        connection = connect(self.url)
+        body = self.body([{"role": "user", "content": text}], CONTEXT) | {"stream": True}
+        deltas, other = [], None
+        with ThreadPoolExecutor(1) as pool:
+            for line in send(connection, "/v1/chat/completions", body, {}):
+                if line.startswith(b"data: {") and json.loads(line[6:])["choices"][0]["delta"].get("content"):
+                    deltas.append(time.perf_counter())
+                if len(deltas) == DELTAS and not other:
+                    other = pool.submit(ask)
+                if other and other.done() and deltas[-1] >= other.result():
+                    break
+            connection.close()
+            return deltas, other.result() if other else None
+
+
+def has_template(model):
+    """Whether the GGUF's header, which comes first, has one."""
+    with open(model, "rb") as file:
+        return b"tokenizer.chat_template" in file.read(1 << 26)
+
+
+class LlamaProgram(LlamaServer):
+    """One that is started here."""
+
+    def __init__(self, options, slots=SLOTS):
+        self.options = options
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        command = [options.against_program, "-m", options.model, "-t", str(options.threads), "-np", str(slots),
+                   "-c", str(slots * CONTEXT), "--host", "127.0.0.1", "--port", str(port)]
+        if not has_template(options.model):
+            command += ["--jinja", "--chat-template", BASE_TEMPLATE]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        super().__init__(f"http://127.0.0.1:{port}", self.process.pid)
+        while not self.healthy():
+            if self.process.poll() is not None:
+                sys.exit(f"the program does not start: {' '.join(command)}")
+            time.sleep(0.005)
+
+    def healthy(self):
+        connection = connect(self.url)
+        try:
+            connection.request("GET", "/health")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+    def fresh(self, **settings):
+        return LlamaProgram(self.options, **settings)
+
+    def cold_call(self):
+        with self.fresh() as server:
+            server.call(story(), 1)
+            return time.perf_counter()
