@@ -19,6 +19,10 @@ from rows import ROWS, note
 from setting import parse
 from sides import LlamaProgram, LlamaServer, Ours
 
+# A row that is made of two others.
+SHARED = "generation, 8 at once over 1"
+SHARE = ["generation, 1 at once", "generation, 8 at once"]
+
 
 class Bench:
     def __init__(self, options):
@@ -44,20 +48,27 @@ class Bench:
             if self.wanted(name):
                 self.report.add(name, row.unit, *of_sides)
 
+    def needs(self, row):
+        return any(map(self.wanted, row.names)) or row.names[0] in SHARE and self.wanted(SHARED)
+
     def rows(self, sides, fresh):
         for row in ROWS:
-            if row.fresh == fresh and any(map(self.wanted, row.names)):
+            if row.fresh == fresh and self.needs(row):
                 self.report.measuring(row.names[0])
                 self.measure(row, sides)
 
+    def memory_names(self, side, process):
+        """At rest, which is before all other rows, and after many calls."""
+        name = f"resident memory, {side.name}, {process}"
+        return f"{name}, at rest", f"{name}, after {self.options.calls} calls"
+
     def memory(self, side, rest):
-        """At rest, which was before all other rows, and after many calls."""
         for _ in range(self.options.calls):
             side.call(f"Hi {next(texts.number)}", 1)
         for process, pid in side.pids().items():
-            name = f"resident memory, {side.name}, {process}"
-            self.report.add(f"{name}, at rest", "MiB", [rest[process]])
-            self.report.add(f"{name}, after {self.options.calls} calls", "MiB", [resident(pid)])
+            for name, value in zip(self.memory_names(side, process), (rest[process], resident(pid))):
+                if self.wanted(name):
+                    self.report.add(name, "MiB", [value])
 
     def running(self, sides):
         """What servers that run are asked."""
@@ -65,25 +76,23 @@ class Bench:
             texts.calibrate(side)
         if len(tokens := {side.call("Hi", 1).prompt_tokens for side in sides}) > 1:
             note(f"the servers' templates differ: the same prompt has {' or '.join(map(str, tokens))} tokens")
-        looks_at_memory = self.wanted("resident memory, at rest, after calls")
-        if looks_at_memory:
-            rest = [{name: resident(pid) for name, pid in side.pids().items()} for side in sides]
+        rest = [(side, {process: resident(pid) for process, pid in side.pids().items()}) for side in sides]
         self.rows(sides, fresh=False)
-        if self.wanted("forced JSON"):
+        if self.wanted("forced JSON: share of the free speed"):
             self.report.add("forced JSON: share of the free speed", "%", self.runs(alone.forced_share, sides[0]))
-        one, eight = (self.medians.get(f"generation, {calls} at once") for calls in (1, 8))
-        if one and eight:
-            self.report.add("generation, 8 at once over 1", "ratio", *([many / single] for many, single in zip(eight, one)))
-        if looks_at_memory:
-            for side, before in zip(sides, rest):
-                self.memory(side, before)
+        if self.wanted(SHARED):
+            one, eight = (self.medians[name] for name in SHARE)
+            self.report.add(SHARED, "ratio", *([many / single] for many, single in zip(eight, one)))
+        for side, processes in rest:
+            if any(self.wanted(name) for process in processes for name in self.memory_names(side, process)):
+                self.memory(side, processes)
 
     def alone(self):
         options, add = self.options, self.report.add
         name = "first call of a tool after its fixed prompt was warmed: time to first token"
         if self.wanted(name):
             add(name, "ms", self.runs(alone.warmed_first_token, options))
-        if self.wanted("start to initialize"):
+        if self.wanted("start to initialize answered"):
             runs = max(options.runs, 5) * 2
             add("start to initialize answered", "ms", [alone.start_to_initialize(options) for _ in range(runs)])
         if self.wanted("tools/list while the model loads"):

@@ -49,7 +49,7 @@ class Report:
             print(line.rstrip(), flush=True)
 
     def markdown(self):
-        print(f"{self.setting}; medians of {self.options.runs} measurements, the servers by turns:\n")
+        print(f"{self.setting}; medians of {self.options.runs} runs, the servers by turns:\n")
         print("| | llama-mcp-server | llama-server | ratio |\n| --- | ---: | ---: | ---: |")
         for row in self.table:
             cells = [row["row"], amount(row["median"], row["unit"])]
