@@ -19,7 +19,6 @@ use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::model::params::{LlamaModelParams, LlamaSplitMode};
 use llama_cpp_2::model::{LlamaLoraAdapter, LlamaModel};
 use llama_cpp_2::token::LlamaToken;
-use llama_cpp_2::token::data_array::LlamaTokenDataArray;
 use llama_cpp_2::vocab::LlamaVocab;
 use llama_cpp_2::{LlamaStateSeqFlags, SeqState};
 
@@ -29,6 +28,7 @@ use super::limits::{Facts, Limits};
 use super::prompt::Token;
 use error::{adapter_error, load_error, reason};
 pub use sampler::Sampler;
+use sampler::Scratch;
 pub use vocabulary::ModelVocabulary;
 
 use super::{EngineError, EngineErrorKind, SamplingParams};
@@ -236,7 +236,8 @@ impl Model {
             vocab: self.model.vocab(),
             thinking_tokens: self.vocabulary().thinking_tokens(),
             batch: LlamaBatch::new(limits.n_batch, 1),
-            candidates: LlamaTokenDataArray::new(Vec::new(), false),
+            ends: self.vocabulary().ends(),
+            scratch: Scratch::default(),
         })
     }
 }
@@ -272,8 +273,9 @@ pub struct LlamaDecoder<'model> {
     vocab: LlamaVocab<'model>,
     thinking_tokens: Vec<LlamaToken>,
     batch: LlamaBatch<'static>,
-    /// Kept between tokens for its memory: as large as the vocabulary.
-    candidates: LlamaTokenDataArray,
+    /// Tokens that end an answer, in order.
+    ends: Vec<Token>,
+    scratch: Scratch,
 }
 
 impl Decoder for LlamaDecoder<'_> {
@@ -312,7 +314,7 @@ impl Decoder for LlamaDecoder<'_> {
             .map(|(row, sampler)| {
                 let row = i32::try_from(*row).expect("a batch has fewer rows than 2^31");
                 let logits = self.context.get_logits_ith(row);
-                sampler.sample(logits, &self.vocab, &mut self.candidates)
+                sampler.sample(logits, &self.ends, &mut self.scratch)
             })
             .collect()
     }

@@ -1,36 +1,35 @@
-//! `SamplingParams` → a chain of llama.cpp's samplers.
+//! `SamplingParams` → llama.cpp's samplers.
 //!
 //! The order is llama-server's default (`common/sampling.cpp`): tokens that the model wants suppressed, penalties, `top_k`, `top_p`, `min_p`, temperature, and
-//! the draw. Only what a request needs is in its chain, and every chain ends in `greedy` or `dist`: without one,
+//! the draw. The first two change the logits of few tokens, whatever the others' are; the rest needs the greatest logits only
+//! where it begins with a cut. Only what a request needs is there, and every draw ends in `greedy` or `dist`: without one,
 //! sampling aborts the process (`llama-sampler.cpp`).
 
 use llama_cpp_2::sampling::LlamaSampler;
-use llama_cpp_2::token::LlamaToken;
-use llama_cpp_2::token::logit_bias::LlamaLogitBias;
 
 use super::SamplingParams;
 
-/// The chain for one request over a vocabulary of `n_vocab` tokens, of which `suppressed` are never chosen.
-pub fn chain(params: &SamplingParams, n_vocab: i32, suppressed: &[LlamaToken]) -> LlamaSampler {
-    let mut samplers = Vec::new();
-    if !suppressed.is_empty() {
-        let never: Vec<_> = suppressed
-            .iter()
-            .map(|token| LlamaLogitBias::new(*token, f32::NEG_INFINITY))
-            .collect();
-        samplers.push(LlamaSampler::logit_bias(n_vocab, &never));
-    }
+/// What changes the logits of tokens that occurred among the last [`penalty_window`], in a vocabulary of `n_vocab`; none where
+/// nothing does.
+pub fn penalties(params: &SamplingParams, n_vocab: i32) -> Option<LlamaSampler> {
     let last_n = penalty_window(params);
-    if last_n > 0 {
-        samplers.push(LlamaSampler::penalties(
+    (last_n > 0).then(|| {
+        LlamaSampler::penalties(
             n_vocab,
             last_n,
             params.repeat_penalty,
             params.frequency_penalty,
             params.presence_penalty,
-        ));
-    }
-    if is_set(params.temperature, 0.0) {
+        )
+    })
+}
+
+/// What cuts the candidates, and draws among those that are left.
+pub fn draw(params: &SamplingParams) -> LlamaSampler {
+    let mut samplers = Vec::new();
+    if is_greedy(params) {
+        samplers.push(LlamaSampler::greedy());
+    } else {
         if params.top_k > 0 {
             samplers.push(LlamaSampler::top_k(params.top_k));
         }
@@ -42,10 +41,18 @@ pub fn chain(params: &SamplingParams, n_vocab: i32, suppressed: &[LlamaToken]) -
         }
         samplers.push(LlamaSampler::temp(params.temperature));
         samplers.push(LlamaSampler::dist(params.seed));
-    } else {
-        samplers.push(LlamaSampler::greedy());
     }
     LlamaSampler::chain(samplers, true)
+}
+
+/// How many candidates of the greatest logits [`draw`] looks at; none where it needs all.
+pub fn drawn_from(params: &SamplingParams) -> Option<usize> {
+    if is_greedy(params) {
+        return Some(1);
+    }
+    usize::try_from(params.top_k)
+        .ok()
+        .filter(|top_k| *top_k > 0)
 }
 
 /// How many of the last tokens the penalties look at; 0 where none is set.
@@ -60,6 +67,10 @@ pub fn penalty_window(params: &SamplingParams) -> i32 {
     } else {
         0
     }
+}
+
+fn is_greedy(params: &SamplingParams) -> bool {
+    !is_set(params.temperature, 0.0)
 }
 
 /// Whether a parameter differs from the value that switches its sampler off.

@@ -31,6 +31,8 @@ const WALLS: [(&str, &[&str]); 15] = [
         &[
             "engine/llama.rs",
             "engine/llama/sampler.rs",
+            "engine/llama/sampler/choice.rs",
+            "engine/llama/sampler/choice/tests.rs",
             "engine/llama/vocabulary.rs",
             "engine/sampling.rs",
         ],

@@ -1,21 +1,29 @@
-//! How the next token of one call is chosen, from the logits of its row.
+//! How the next token of one call is chosen, from the logits of its row, and what its grammar says to that.
 
-use llama_cpp_2::sampling::LlamaSampler;
-use llama_cpp_2::token::LlamaToken;
-use llama_cpp_2::token::data::LlamaTokenData;
-use llama_cpp_2::token::data_array::LlamaTokenDataArray;
+mod choice;
+mod greatest;
+
 use llama_cpp_2::vocab::LlamaVocab;
 
+use self::choice::{Choice, Work};
 use crate::engine::decoder::Sampled;
-use crate::engine::grammar::{Grammar, Mask};
+use crate::engine::grammar::Grammar;
 use crate::engine::prompt::Token;
-use crate::engine::{EngineError, EngineErrorKind, SamplingParams, sampling};
+use crate::engine::{EngineError, EngineErrorKind, SamplingParams};
 
 /// How the tokens of one call are chosen.
 #[derive(Debug)]
 pub struct Sampler {
-    chain: LlamaSampler,
+    choice: Choice,
     grammar: Option<Grammar>,
+}
+
+/// Memory to work in, kept between tokens: of no call.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    choice: Work,
+    /// Logits of the tokens that a grammar allows, −∞ for others.
+    allowed: Vec<f32>,
 }
 
 impl Sampler {
@@ -26,14 +34,12 @@ impl Sampler {
         prompt: &[Token],
         grammar: Option<Grammar>,
     ) -> Self {
-        let mut chain = sampling::chain(params, vocab.n_tokens(), vocab.suppress_tokens());
-        let window = sampling::penalty_window(params).unsigned_abs() as usize;
-        let seen = prompt.len().saturating_sub(window);
-        chain.accept_many(prompt[seen..].iter().map(|token| LlamaToken(*token)));
-        Self { chain, grammar }
+        let mut choice = Choice::new(params, vocab.n_tokens(), vocab.suppress_tokens());
+        choice.accept(prompt);
+        Self { choice, grammar }
     }
 
-    /// Chooses and accepts the next token; `candidates` is memory to work in.
+    /// Chooses and accepts the next token by `logits`; `ends` are all tokens that end an answer, in order.
     ///
     /// With a grammar a token is drawn as without one, and only if it is not allowed another one among those that are: most
     /// tokens need no mask of the whole vocabulary. By temperature alone that is the same as drawing among these at once;
@@ -41,59 +47,35 @@ impl Sampler {
     pub(super) fn sample(
         &mut self,
         logits: &[f32],
-        vocab: &LlamaVocab<'_>,
-        candidates: &mut LlamaTokenDataArray,
+        ends: &[Token],
+        scratch: &mut Scratch,
     ) -> Result<Sampled, EngineError> {
-        let chosen = select(&mut self.chain, logits, vocab, candidates, None);
-        let mut token = chosen.expect("a vocabulary is not empty");
+        let is_end = |token| ends.binary_search(&token).is_ok();
+        let chosen = self.choice.select(logits, &mut scratch.choice);
+        let mut token = chosen.ok_or_else(|| {
+            let text = "the model computed no numbers: its file is damaged, or the GPU is at fault";
+            EngineError::new(EngineErrorKind::Decode, text)
+        })?;
         let mut is_last = false;
         if let Some(grammar) = &mut self.grammar {
-            if !grammar.allows(token.0, vocab.is_eog(token))? {
-                let mask = grammar.mask()?;
-                let chosen = select(&mut self.chain, logits, vocab, candidates, Some(&mask));
+            if !grammar.allows(token, is_end(token))? {
+                grammar.mask()?.apply(logits, ends, &mut scratch.allowed);
+                let chosen = self.choice.select(&scratch.allowed, &mut scratch.choice);
                 token = chosen.ok_or_else(|| {
                     let text = "the model has no token for what the schema wants next";
                     EngineError::new(EngineErrorKind::Grammar, text)
                 })?;
             }
-            if !vocab.is_eog(token) {
-                grammar.take(token.0)?;
+            if !is_end(token) {
+                grammar.take(token)?;
                 is_last = grammar.is_complete();
             }
         }
-        self.chain.accept(token);
+        self.choice.accept(&[token]);
         Ok(Sampled {
-            token: token.0,
-            is_end: vocab.is_eog(token),
+            token,
+            is_end: is_end(token),
             is_last,
         })
     }
-}
-
-/// What `chain` selects among the tokens that are allowed; none where none is. Nothing is accepted.
-fn select(
-    chain: &mut LlamaSampler,
-    logits: &[f32],
-    vocab: &LlamaVocab<'_>,
-    candidates: &mut LlamaTokenDataArray,
-    mask: Option<&Mask>,
-) -> Option<LlamaToken> {
-    let allowed =
-        |token: LlamaToken| mask.is_none_or(|mask| mask.allows(token.0, vocab.is_eog(token)));
-    let tokens = (0..).map(LlamaToken).zip(logits);
-    candidates.data.clear();
-    candidates.data.extend(
-        tokens
-            .filter(|(token, _)| allowed(*token))
-            .map(|(token, logit)| LlamaTokenData::new(token, *logit, 0.0)),
-    );
-    candidates.selected = None;
-    candidates.sorted = false;
-    if candidates.data.is_empty() {
-        return None;
-    }
-    // Not `LlamaSampler::sample`: it accepts by itself, and lets C++ exceptions through.
-    chain.apply(candidates);
-    let selected = candidates.selected_token();
-    Some(selected.expect("every chain ends in a sampler that selects"))
 }

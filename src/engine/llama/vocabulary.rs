@@ -38,6 +38,12 @@ impl<'model> ModelVocabulary<'model> {
         (0..self.vocab.n_tokens()).map(LlamaToken)
     }
 
+    /// All tokens that end an answer, in order.
+    pub(super) fn ends(&self) -> Vec<Token> {
+        let ends = self.tokens().filter(|token| self.vocab.is_eog(*token));
+        ends.map(|token| token.0).collect()
+    }
+
     /// The tokens that are a thinking tag. Some vocabularies class them as control tokens, which have no text.
     pub(super) fn thinking_tokens(&self) -> Vec<LlamaToken> {
         ["<think>", "</think>"]
