@@ -17,6 +17,7 @@ pub mod prompt;
 pub mod queue;
 pub mod sampling;
 pub mod scheduler;
+pub mod spent;
 pub mod template;
 pub mod text;
 pub mod thinking;

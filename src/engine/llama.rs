@@ -26,6 +26,7 @@ use super::decoder::{Decoder, Row, Sampled};
 use super::grammar::Grammar;
 use super::limits::{Facts, Limits};
 use super::prompt::Token;
+use super::spent::Spent;
 use error::{adapter_error, load_error, reason};
 pub use sampler::Sampler;
 use sampler::Scratch;
@@ -238,6 +239,7 @@ impl Model {
             batch: LlamaBatch::new(limits.n_batch, 1),
             ends: self.vocabulary().ends(),
             scratch: Scratch::default(),
+            spent: Spent::default(),
         })
     }
 }
@@ -276,6 +278,14 @@ pub struct LlamaDecoder<'model> {
     /// Tokens that end an answer, in order.
     ends: Vec<Token>,
     scratch: Scratch,
+    spent: Spent,
+}
+
+impl LlamaDecoder<'_> {
+    /// Where its time goes.
+    pub fn spent(&self) -> Spent {
+        self.spent.clone()
+    }
 }
 
 impl Decoder for LlamaDecoder<'_> {
@@ -306,17 +316,30 @@ impl Decoder for LlamaDecoder<'_> {
             .map_err(|error| error.to_string())?;
         // GPU backends compute in the background; the time of the step includes that.
         self.context.synchronize();
-        Ok(started.elapsed())
+        let elapsed = started.elapsed();
+        self.spent.add(|times| {
+            times.steps += 1;
+            times.decode += elapsed;
+        });
+        Ok(elapsed)
     }
 
     fn sample(&mut self, rows: &mut [(usize, &mut Sampler)]) -> Vec<Result<Sampled, EngineError>> {
-        rows.iter_mut()
+        let started = Instant::now();
+        let sampled: Vec<_> = rows
+            .iter_mut()
             .map(|(row, sampler)| {
                 let row = i32::try_from(*row).expect("a batch has fewer rows than 2^31");
                 let logits = self.context.get_logits_ith(row);
                 sampler.sample(logits, &self.ends, &mut self.scratch)
             })
-            .collect()
+            .collect();
+        self.spent.add(|times| {
+            times.tokens += u32::try_from(sampled.len()).unwrap_or(u32::MAX);
+            times.masks += self.scratch.take_masks();
+            times.sample += started.elapsed();
+        });
+        sampled
     }
 
     fn piece(&self, token: Token) -> Vec<u8> {

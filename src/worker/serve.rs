@@ -43,24 +43,42 @@ enum Input {
     End,
 }
 
-/// Where events go: any thread may send, each line whole.
+/// Where events go: any thread may send, each line whole. Those of a step are one write, so that the server is woken once.
 #[derive(Clone)]
 struct Events(Arc<Mutex<Box<dyn process::ProtocolOutput>>>);
 
 impl Events {
     fn send(&self, event: &Event) {
-        let mut line = serde_json::to_vec(event).expect("an event has only string keys");
-        line.push(b'\n');
-        let mut output = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // A server that does not read any more has ended, and the end of stdin follows.
-        if let Err(error) = output.write_all(&line).and_then(|()| output.flush()) {
-            tracing::debug!(%error, "nobody reads the events");
-        }
+        self.write(&line(event));
     }
 
     fn call(&self, id: u64, update: Update) {
-        self.send(&Event::Call { id, update });
+        self.calls([(id, update)]);
     }
+
+    fn calls(&self, updates: impl IntoIterator<Item = (u64, Update)>) {
+        let events = updates
+            .into_iter()
+            .map(|(id, update)| Event::Call { id, update });
+        let lines: Vec<u8> = events.flat_map(|event| line(&event)).collect();
+        if !lines.is_empty() {
+            self.write(&lines);
+        }
+    }
+
+    fn write(&self, lines: &[u8]) {
+        let mut output = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A server that does not read any more has ended, and the end of stdin follows.
+        if let Err(error) = output.write_all(lines).and_then(|()| output.flush()) {
+            tracing::debug!(%error, "nobody reads the events");
+        }
+    }
+}
+
+fn line(event: &Event) -> Vec<u8> {
+    let mut line = serde_json::to_vec(event).expect("an event has only string keys");
+    line.push(b'\n');
+    line
 }
 
 /// Serves one model until stdin ends. `parent` is the server's process, and its end ends the worker at once; without one,

@@ -24,6 +24,14 @@ pub(super) struct Scratch {
     choice: Work,
     /// Logits of the tokens that a grammar allows, −∞ for others.
     allowed: Vec<f32>,
+    masks: u32,
+}
+
+impl Scratch {
+    /// How often a grammar's tokens had to be computed since the last time.
+    pub(super) fn take_masks(&mut self) -> u32 {
+        std::mem::take(&mut self.masks)
+    }
 }
 
 impl Sampler {
@@ -59,6 +67,7 @@ impl Sampler {
         let mut is_last = false;
         if let Some(grammar) = &mut self.grammar {
             if !grammar.allows(token, is_end(token))? {
+                scratch.masks += 1;
                 grammar.mask()?.apply(logits, ends, &mut scratch.allowed);
                 let chosen = self.choice.select(&scratch.allowed, &mut scratch.choice);
                 token = chosen.ok_or_else(|| {

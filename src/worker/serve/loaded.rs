@@ -12,6 +12,7 @@ use crate::engine::limits::Limits;
 use crate::engine::llama::Model;
 use crate::engine::queue::{Queue, Waiting};
 use crate::engine::scheduler::Scheduler;
+use crate::engine::spent::Spent;
 use crate::engine::template::stack_size;
 use crate::engine::{CancelReason, EngineError, EngineErrorKind, Stats};
 use crate::process;
@@ -72,11 +73,14 @@ impl Worker {
                 has_chat_template: template.is_some(),
                 load_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
             }));
+            let spent = decoder.spent();
             self.run(
                 Scheduler::new(decoder, limits, queue, Instant::now()),
                 &jobs_tx,
                 turns,
+                &spent,
             );
+            spent.log();
             drop(jobs_tx);
             Ok(())
         })
@@ -88,10 +92,11 @@ impl Worker {
         mut scheduler: Scheduler<impl Decoder>,
         jobs: &Sender<Job>,
         turns: Option<&Turns>,
+        spent: &Spent,
     ) {
         let mut preparing_since = None;
         loop {
-            self.tell(&mut scheduler);
+            self.tell(&mut scheduler, spent);
             if self.ended && scheduler.is_empty() && self.warming.is_done() {
                 return;
             }
@@ -125,7 +130,7 @@ impl Worker {
             }
             scheduler.admit(Instant::now());
             // Should the step end the process, the server must not send the same calls again.
-            self.tell(&mut scheduler);
+            self.tell(&mut scheduler, spent);
             let turn = match turns {
                 Some(turns) if !scheduler.is_idle() => turns.take().ok(),
                 _ => None,
@@ -144,9 +149,12 @@ impl Worker {
         Some(Job::Fixed(set, prompt))
     }
 
-    fn tell(&self, scheduler: &mut Scheduler<impl Decoder>) {
-        for (id, update) in scheduler.take_updates() {
-            self.events.call(id, update);
+    fn tell(&self, scheduler: &mut Scheduler<impl Decoder>, spent: &Spent) {
+        let started = Instant::now();
+        self.events.calls(scheduler.take_updates());
+        spent.add(|times| times.emit += started.elapsed());
+        if scheduler.is_empty() {
+            spent.log();
         }
     }
 
