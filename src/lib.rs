@@ -83,8 +83,27 @@
 //! 7. The tool turns the [`engine::Generation`] into a result; one that follows a schema is checked once more
 //!    ([`tools::structured`]).
 //!
-//! What all calls of a tool begin with ([`tools::fixed`]) a worker is told when it starts, and again when an edit changes it:
-//! it is prepared while no call's prompt waits to be, and kept ready.
+//! # The cache of prompts
+//!
+//! A prompt is decoded from where it differs from what was decoded before ([`engine::prefix`], pure;
+//! `engine/scheduler/cache.rs`, which acts). A sequence keeps its tokens after its call. When another call needs the sequence,
+//! what is worth it is saved to memory as llama.cpp's state of it, and found again there. Of calls that come together and begin
+//! alike one decodes what they share, and the others wait for that. What all calls of a tool begin with ([`tools::fixed`]) a
+//! worker is told when it starts, and again when an edit changes it: it is prepared while no call's prompt waits to be, decoded
+//! while no call wants to be, and kept whatever comes after it.
+//!
+//! How a prefix is shared depends on the layout of the cache ([`engine::limits::Reuse`]):
+//!
+//! - As a rule each sequence has cells of its own, and attention looks at those alone. A prefix is copied, by way of a saved
+//!   state: that costs what its bytes cost, far less than its tokens.
+//! - Where a tool has a long fixed prompt, or memory lacks for all, the sequences share one pool of cells (`kv_unified`), and a
+//!   prefix lies there once, for all who begin with it. Without flash attention, which a pool has not on a CPU, all of them read
+//!   it as one product of matrices: streams behind a common prompt are faster so, streams with nothing in common slower.
+//! - Where windows slide or states recur, nothing can be cut off the end of what a sequence holds: a prefix is used whole or not at
+//!   all, so states are saved where prompts part (`Active::checkpoints`): at the end of a tool's prompt, where calls that came
+//!   together differ, and at the end of long prompts.
+//!
+//! [`engine::Usage::cached_tokens`] counts what was not decoded.
 //!
 //! Loaded models share the CPUs by turns, a step each ([`worker::turns`]).
 //!

@@ -1,14 +1,12 @@
 """The rows that only this server has: each gives its values, as many as it wants runs."""
 
-import json
 import os
 import statistics
-import tempfile
 import time
 
 from process import OverStdio, WorkerAlone, cpu_seconds, rpc, timed, wait_until_idle
 from rows import note
-from setting import CONTEXT, SAMPLING, SLOTS
+from setting import SAMPLING
 from sides import Ours
 from texts import prompt_of, story
 
@@ -29,32 +27,15 @@ def forced_share(side):
     return 100 * statistics.median(forced / free for forced, free in pairs)
 
 
-def one_tool(options, system):
-    """A configuration file's text: a model, and a tool of it with this system prompt."""
-    model = {"path": os.path.abspath(options.model), "n_ctx": CONTEXT, "n_threads": options.threads, "parallel": SLOTS, "preload": True}
-    tables = {
-        "models.chat": model,
-        "tools.ask": {"model": "chat", "system": system, "prompt": "{{ question }}", "max_tokens": 1},
-        "tools.ask.arguments.question": {"description": "What is asked."},
-    }
-    # JSON's numbers, booleans and texts are TOML's, too.
-    return "\n".join(f"[{name}]\n" + "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in table.items())
-                     for name, table in tables.items())
-
-
 def warmed_first_token(options):
-    with tempfile.TemporaryDirectory() as folder:
-        config = os.path.join(folder, "bench.toml")
-        with open(config, "w", encoding="utf-8") as file:
-            file.write(one_tool(options, prompt_of(1500)))
-        with Ours(options, config=config) as server:
-            # Waits for the model, by another text.
-            server.call("Hi", 1)
-            wait_until_idle(server.pids()["worker"])
-            (_, usage), seconds = timed(lambda: server.tool("ask", {"question": story()}))
-            if usage["cached_tokens"] < 0.9 * 1500:
-                note(f"the fixed prompt was not warmed: {usage['cached_tokens']} of {usage['prompt_tokens']} tokens came from the cache")
-            return seconds * 1000
+    with Ours.with_tool(options, prompt_of(1500), max_tokens=1, preload=True) as server:
+        # Waits for the model, by another text.
+        server.call("Hi", 1)
+        wait_until_idle(server.pids()["worker"])
+        answer, seconds = timed(lambda: server.ask(story()))
+        if answer.cached_tokens < 0.9 * 1500:
+            note(f"the fixed prompt was not warmed: {answer.cached_tokens} of {answer.prompt_tokens} tokens came from the cache")
+        return seconds * 1000
 
 
 def start_to_initialize(options):

@@ -80,18 +80,12 @@ def worst_gap(side):
 
 
 def same_tool(side):
-    """A fixed system prompt and eight questions at once, then eight others. No tool of ours has it, so nothing can have read it."""
-    system = prompt_of(1500)
-
-    def ask(question):
-        return server.chat([{"role": "system", "content": system}, {"role": "user", "content": question}], 32)
-
-    with side.fresh() as server:
-        # The model is loaded by another text.
-        server.call("Hi", 1)
+    """A tool with a system prompt, eight questions to it at once, then eight others. The first ones come as soon as the server
+    is there, before it can have read anything ahead; ours loads its model then."""
+    with side.fresh_with_tool(prompt_of(1500), 32) as server:
         seconds = []
         for _ in range(2):
-            answers, took = all_at_once(ask, [story() for _ in range(8)])
+            answers, took = all_at_once(server.ask, [story() for _ in range(8)])
             check_length(side, answers, 32)
             check_prompt(side, answers[0].prompt_tokens, 1530)
             seconds.append(took)

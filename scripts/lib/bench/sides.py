@@ -2,10 +2,12 @@
 
 import http.client
 import json
+import os
 import re
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.parse
@@ -67,6 +69,20 @@ class Side:
             self.process = None
 
 
+def one_tool(options, system, max_tokens, preload):
+    """A configuration file's text: a model, and a tool of it."""
+    model = {"path": os.path.abspath(options.model), "n_ctx": CONTEXT, "n_threads": options.threads, "parallel": SLOTS,
+             "preload": preload}
+    tables = {
+        "models.chat": model,
+        "tools.ask": {"model": "chat", "system": system, "prompt": "{{ question }}", "max_tokens": max_tokens},
+        "tools.ask.arguments.question": {"description": "What is asked."},
+    }
+    # JSON's numbers, booleans and texts are TOML's, too.
+    return "\n".join(f"[{name}]\n" + "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in table.items())
+                     for name, table in tables.items())
+
+
 class Ours(Side):
     name = "llama-mcp-server"
 
@@ -98,9 +114,27 @@ class Ours(Side):
             sys.exit(f"{self.name}: {answer}")
         return result["content"][0]["text"], usage
 
-    def chat(self, messages, max_tokens):
-        text, usage = self.tool("chat", {"messages": messages, "max_tokens": max_tokens, **SAMPLING})
+    def answer(self, tool, arguments):
+        text, usage = self.tool(tool, arguments)
         return Answer(text, *(usage[key] for key in Answer._fields[1:]))
+
+    def chat(self, messages, max_tokens):
+        return self.answer("chat", {"messages": messages, "max_tokens": max_tokens, **SAMPLING})
+
+    def ask(self, question):
+        """The tool of `with_tool`."""
+        return self.answer("ask", {"question": question})
+
+    @staticmethod
+    def with_tool(options, system, max_tokens, preload=False):
+        """A server with a tool that has this system prompt; its model is loaded when it is called, unless `preload`."""
+        with tempfile.NamedTemporaryFile("w", suffix=".toml", encoding="utf-8") as file:
+            file.write(one_tool(options, system, max_tokens, preload))
+            file.flush()
+            return Ours(options, config=file.name)
+
+    def fresh_with_tool(self, system, max_tokens):
+        return Ours.with_tool(self.options, system, max_tokens)
 
     def fresh(self, **settings):
         return Ours(self.options, **settings)
@@ -212,6 +246,12 @@ class LlamaProgram(LlamaServer):
 
     def fresh(self, **settings):
         return LlamaProgram(self.options, **settings)
+
+    def fresh_with_tool(self, system, max_tokens):
+        server = self.fresh()
+        server.ask = lambda question: server.chat(
+            [{"role": "system", "content": system}, {"role": "user", "content": question}], max_tokens)
+        return server
 
     def cold_call(self):
         with self.fresh() as server:
