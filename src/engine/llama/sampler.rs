@@ -1,4 +1,10 @@
 //! How the next token of one call is chosen, from the logits of its row, and what its grammar says to that.
+//!
+//! Rows are sampled one after another on the thread that decodes. By the default parameters eight of them take 0.2 ms of a step
+//! of 70 ms with `SmolLM2`'s vocabulary, and 0.5 ms of 130 ms with Gemma's (2 cores, AVX-512): more threads could gain less than
+//! half a percent. Of a record of texts and numbers a grammar refused a fifth to a half of the tokens that such small models
+//! drew first; with the masks a token took 0.06 to 0.1 and 0.16 ms. To compute masks ahead, beside a decode that has all cores,
+//! would take from it more than that.
 
 mod choice;
 mod greatest;

@@ -2,7 +2,7 @@
 //!
 //! Two passes. The first takes the greatest of every block of logits, which compilers turn into vector instructions, and the
 //! bound out of these: the `count`-th greatest of them is at most the `count`-th greatest of all. The second looks only into
-//! blocks that reach the bound, a tenth of them as a rule.
+//! blocks that reach the bound: `count` of them, except among equals.
 
 use crate::engine::prompt::Token;
 
