@@ -63,6 +63,9 @@ pub trait Decoder {
     /// Whether all that a sequence ever held is still there, so that it can be cut at any token. A sliding window forgets, and
     /// a recurrent state cannot go back.
     fn can_cut(&self, sequence: usize) -> bool;
+    /// Whether a saved state of `length` tokens holds all of them, so that it can be cut when it is back. A sliding window may
+    /// forget later than what is saved of it.
+    fn can_cut_saved(&self, length: usize) -> bool;
     /// Keeps the first `length` tokens of a sequence that can be cut; false leaves it undefined.
     fn cut(&mut self, sequence: usize, length: usize) -> bool;
     /// Lets the empty sequence `to` hold the first `length` tokens of `from` too, in the same cells: only where they share a

@@ -118,7 +118,7 @@ impl Model {
     pub fn facts(&self, load: &LoadSettings, available_memory: Option<u64>) -> Facts {
         Facts {
             n_ctx_train: self.model.n_ctx_train(),
-            keeps_all: self.keeps_all(),
+            keeps_all: self.window().is_none(),
             bytes_per_cell: self.bytes_per_cell(load),
             // Without a GPU the weights lie in the page cache, which counts as available.
             available_memory: if self.backend.supports_gpu_offload() {
@@ -150,21 +150,28 @@ impl Model {
         bytes_of_32 * heads / 32
     }
 
-    /// Whether every cell stays until it is removed: no window slides (in all or some layers, `*.sliding_window` and chunks of
-    /// Llama 4 in llama.cpp's `llama-model.cpp`) and no state recurs.
-    fn keeps_all(&self) -> bool {
+    /// How many tokens a sequence may have of which none is forgotten, where a window slides (in all or some layers,
+    /// `*.sliding_window` and chunks of Llama 4 in llama.cpp's `llama-model.cpp`) or a state recurs; none where every cell
+    /// stays until it is removed.
+    fn window(&self) -> Option<usize> {
         let is_window = |key: &str| {
             ["sliding_window", "attention.chunk_size"]
                 .iter()
                 .any(|name| key.ends_with(name))
         };
-        let keys =
-            (0..self.model.meta_count()).filter_map(|at| self.model.meta_key_by_index(at).ok());
-        let architecture = self.model.meta_val_str("general.architecture");
-        !self.model.is_recurrent()
-            && !self.model.is_hybrid()
-            && architecture.is_ok_and(|name| name != "llama4")
-            && !keys.into_iter().any(|key| is_window(&key))
+        let keys = (0..self.model.meta_count()).filter_map(|at| {
+            let key = self.model.meta_key_by_index(at).ok()?;
+            is_window(&key).then_some(at)
+        });
+        let windows = keys.map(|at| self.model.meta_val_str_by_index(at).ok()?.parse().ok());
+        let keeps_nothing = self.model.is_recurrent()
+            || self.model.is_hybrid()
+            || !self
+                .model
+                .meta_val_str("general.architecture")
+                .is_ok_and(|name| name != "llama4");
+        let all = windows.chain(keeps_nothing.then_some(None));
+        all.map(Option::unwrap_or_default).min()
     }
 
     /// The source of the model's chat template; none for a base model.
@@ -234,6 +241,7 @@ impl Model {
         }
         Ok(LlamaDecoder {
             context,
+            window: self.window(),
             vocab: self.model.vocab(),
             thinking_tokens: self.vocabulary().thinking_tokens(),
             batch: LlamaBatch::new(limits.n_batch, 1),
@@ -272,6 +280,8 @@ fn percent(share: f32) -> u8 {
 #[derive(Debug)]
 pub struct LlamaDecoder<'model> {
     context: LlamaContext<'model>,
+    /// See [`Model::window`].
+    window: Option<usize>,
     vocab: LlamaVocab<'model>,
     thinking_tokens: Vec<LlamaToken>,
     batch: LlamaBatch<'static>,
@@ -362,6 +372,12 @@ impl Decoder for LlamaDecoder<'_> {
     /// `llama-kv-cache-iswa.cpp`, `llama-memory-recurrent.cpp`, `llama-memory-hybrid.cpp`).
     fn can_cut(&self, sequence: usize) -> bool {
         self.context.kv_cache_seq_pos_min(sequence_id(sequence)) <= 0
+    }
+
+    /// A window's cells beyond it stay until they are needed, but are left out of what is saved (`state_write` of
+    /// `llama-kv-cache.cpp`).
+    fn can_cut_saved(&self, length: usize) -> bool {
+        self.window.is_none_or(|window| length <= window)
     }
 
     fn cut(&mut self, sequence: usize, length: usize) -> bool {

@@ -238,7 +238,8 @@ impl<D: Decoder> Scheduler<D> {
                     let update =
                         Update::Prefill(count(active.prefilled), active.usage.prompt_tokens);
                     self.updates.push((active.id, update));
-                    if active.is_to_be_saved(self.decoder.can_cut(row.sequence)) {
+                    let can_cut = self.decoder.can_cut_saved(active.reserved as usize);
+                    if active.is_to_be_saved(can_cut) {
                         self.cache.save(&mut self.decoder, row.sequence);
                     }
                 }

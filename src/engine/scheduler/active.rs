@@ -49,7 +49,7 @@ impl<S> Active<S> {
         length
     }
 
-    /// Whether the state of its sequence is to be saved now; `can_cut` says whether a later one is as good. The whole prompt is
+    /// Whether the state of its sequence is to be saved now; `can_cut` says whether the last one will be as good. The whole prompt is
     /// where the next turn of a conversation starts from, if the answer is given back with other tokens.
     pub(super) fn is_to_be_saved(&self, can_cut: bool) -> bool {
         let new = self.prompt.len() - self.usage.cached_tokens as usize;

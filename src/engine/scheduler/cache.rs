@@ -139,14 +139,20 @@ impl<S> Cache<S> {
         if self.reuse == Reuse::Nothing {
             return (Source::Own, 0);
         }
-        let of = |at: usize| usable(&self.held[at].tokens, decoder.can_cut(at), prompt);
+        let of = |at: usize, can_cut| usable(&self.held[at].tokens, can_cut, prompt);
         let others = (0..self.held.len()).filter(|other| *other != sequence);
-        let others = others.map(|other| (Source::Sequence(other), of(other)));
+        let others = others.map(|other| {
+            let can_cut = match self.reuse {
+                Reuse::Copies => decoder.can_cut_saved(self.held(other)),
+                _ => decoder.can_cut(other),
+            };
+            (Source::Sequence(other), of(other, can_cut))
+        });
         let saved = self.saved.longest(prompt);
         let saved = saved.map(|(_, length)| (Source::Saved, length));
         // Of equal ones the last: a saved state needs one copy, a sequence two.
         let other = others.chain(saved).max_by_key(|(_, length)| *length);
-        let own = of(sequence);
+        let own = of(sequence, decoder.can_cut(sequence));
         match other {
             Some((source, length)) if length >= own + MIN_GAIN => (source, length),
             _ => (Source::Own, own),
@@ -208,7 +214,7 @@ impl<S> Cache<S> {
         if self.saved.has(&tokens, is_pinned) {
             return true;
         }
-        let can_cut = decoder.can_cut(sequence);
+        let can_cut = decoder.can_cut_saved(tokens.len());
         let Some((state, bytes)) = decoder.save(sequence) else {
             return false;
         };
@@ -461,7 +467,10 @@ impl<S> Cache<S> {
 
     /// How many fixed prompts are kept decoded.
     pub(super) fn warm_prompts(&self) -> usize {
-        self.fixed.iter().filter(|fixed| self.is_warm(fixed)).count()
+        self.fixed
+            .iter()
+            .filter(|fixed| self.is_warm(fixed))
+            .count()
     }
 
     /// At most `chunk` rows of the next fixed prompt; nothing else is to be done, so any sequence may take them.

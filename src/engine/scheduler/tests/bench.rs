@@ -30,7 +30,7 @@ pub(super) struct Script {
     pub(super) ends: bool,
     /// Decodes that fail, by number.
     pub(super) failing: Vec<usize>,
-    /// Tokens after which a sequence forgets its first ones.
+    /// Tokens that are saved of a sequence; it forgets the others when it has twice as many.
     pub(super) window: Option<usize>,
 }
 
@@ -71,6 +71,8 @@ pub(super) struct Scripted {
     limits: Limits,
     /// What each sequence holds: tokens and the cells that they lie in; none where that is undefined.
     held: Vec<Option<Vec<(Token, u64)>>>,
+    /// Whether each sequence has forgotten its first tokens.
+    forgot: Vec<bool>,
     cells: u64,
 }
 
@@ -85,6 +87,7 @@ impl Scripted {
             seen,
             limits,
             held: vec![Some(Vec::new()); limits.sequences()],
+            forgot: vec![false; limits.sequences()],
             cells: 0,
         }
     }
@@ -97,6 +100,8 @@ impl Scripted {
         self.cells += 1;
         let cell = self.cells;
         self.held(sequence).push((token, cell));
+        let (held, window) = (self.held(sequence).len(), self.script.window);
+        self.forgot[sequence] |= window.is_some_and(|window| held > 2 * window);
         let all = self.held.iter().flatten().flatten();
         let distinct: HashSet<u64> = all.map(|(_, cell)| *cell).collect();
         let is_free = distinct.len() <= self.limits.kv_cells as usize;
@@ -166,11 +171,15 @@ impl Decoder for Scripted {
     fn clear(&mut self, sequence: usize) {
         self.seen.borrow_mut().cleared.push(sequence);
         self.held[sequence] = Some(Vec::new());
+        self.forgot[sequence] = false;
     }
 
     fn can_cut(&self, sequence: usize) -> bool {
-        let held = self.held[sequence].as_ref().map_or(0, Vec::len);
-        self.script.window.is_none_or(|window| held <= window)
+        !self.forgot[sequence]
+    }
+
+    fn can_cut_saved(&self, length: usize) -> bool {
+        self.script.window.is_none_or(|window| length <= window)
     }
 
     fn cut(&mut self, sequence: usize, length: usize) -> bool {
@@ -203,6 +212,7 @@ impl Decoder for Scripted {
         for token in state {
             self.add(sequence, *token);
         }
+        self.forgot[sequence] |= !self.can_cut_saved(state.len());
         true
     }
 }

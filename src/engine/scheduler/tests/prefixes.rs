@@ -139,6 +139,31 @@ fn conversations_that_have_no_sequence_any_more_come_back_from_memory() {
 }
 
 #[test]
+fn what_is_saved_without_its_beginning_is_not_cut_though_its_sequence_could_be() {
+    let limits = Limits {
+        parallel: 1,
+        ..COPIES
+    };
+    let script = Script {
+        window: Some(200),
+        ..says("x")
+    };
+    let mut bench = Bench::new(limits, 8, script);
+    bench.ask(1, of_tool(1));
+    bench.turns_until_empty();
+    bench.ask(2, of_tool(2));
+    bench.turns_until_empty();
+    // The sequence itself was cut; what goes to memory from it cannot be.
+    bench.ask(3, (1..300).collect());
+    bench.turns_until_empty();
+    let saved = bench.seen.borrow().saved.clone();
+    assert!(saved.iter().any(|length| *length >= 320), "{saved:?}");
+    bench.ask(4, of_tool(3));
+    bench.turns_until_empty();
+    assert_eq!(sorted(bench.cached()), [0, 300, 0, 0]);
+}
+
+#[test]
 fn a_prompt_that_forgets_its_beginning_is_shared_from_where_others_part() {
     let script = Script {
         window: Some(50),
