@@ -1,0 +1,161 @@
+//! [`Decoder`] over a context of llama.cpp.
+
+use std::time::{Duration, Instant};
+
+use llama_cpp_2::context::LlamaContext;
+use llama_cpp_2::llama_batch::LlamaBatch;
+use llama_cpp_2::token::LlamaToken;
+use llama_cpp_2::vocab::LlamaVocab;
+use llama_cpp_2::{LlamaStateSeqFlags, SeqState};
+
+use super::sampler::{Sampler, Scratch};
+use crate::engine::decoder::{Decoder, Row, Sampled};
+use crate::engine::grammar::Grammar;
+use crate::engine::prompt::Token;
+use crate::engine::spent::Spent;
+use crate::engine::{EngineError, SamplingParams};
+
+/// The one context of a worker.
+#[derive(Debug)]
+pub struct LlamaDecoder<'model> {
+    pub(super) context: LlamaContext<'model>,
+    /// How many tokens a sequence may have of which none is forgotten; none where that is never.
+    pub(super) window: Option<usize>,
+    pub(super) vocab: LlamaVocab<'model>,
+    pub(super) thinking_tokens: Vec<LlamaToken>,
+    pub(super) batch: LlamaBatch<'static>,
+    /// Tokens that end an answer, in order.
+    pub(super) ends: Vec<Token>,
+    pub(super) scratch: Scratch,
+    pub(super) spent: Spent,
+}
+
+impl LlamaDecoder<'_> {
+    /// Where its time goes.
+    pub fn spent(&self) -> Spent {
+        self.spent.clone()
+    }
+}
+
+impl Decoder for LlamaDecoder<'_> {
+    type Sampler = Sampler;
+    type State = SeqState;
+
+    fn sampler(
+        &self,
+        params: &SamplingParams,
+        prompt: &[Token],
+        grammar: Option<Grammar>,
+    ) -> Sampler {
+        Sampler::new(params, &self.vocab, prompt, grammar)
+    }
+
+    fn decode(&mut self, batch: &[Row]) -> Result<Duration, String> {
+        let started = Instant::now();
+        self.batch.clear();
+        for row in batch {
+            let position = i32::try_from(row.position).map_err(|error| error.to_string())?;
+            let sequence = sequence_id(row.sequence);
+            self.batch
+                .add(LlamaToken(row.token), position, &[sequence], row.logits)
+                .map_err(|error| error.to_string())?;
+        }
+        self.context
+            .decode(&mut self.batch)
+            .map_err(|error| error.to_string())?;
+        // GPU backends compute in the background; the time of the step includes that.
+        self.context.synchronize();
+        let elapsed = started.elapsed();
+        self.spent.add(|times| {
+            times.steps += 1;
+            times.decode += elapsed;
+        });
+        Ok(elapsed)
+    }
+
+    fn sample(&mut self, rows: &mut [(usize, &mut Sampler)]) -> Vec<Result<Sampled, EngineError>> {
+        let started = Instant::now();
+        let sampled: Vec<_> = rows
+            .iter_mut()
+            .map(|(row, sampler)| {
+                let row = i32::try_from(*row).expect("a batch has fewer rows than 2^31");
+                let logits = self.context.get_logits_ith(row);
+                sampler.sample(logits, &self.ends, &mut self.scratch)
+            })
+            .collect();
+        self.spent.add(|times| {
+            times.tokens += u32::try_from(sampled.len()).unwrap_or(u32::MAX);
+            times.masks += self.scratch.take_masks();
+            times.sample += started.elapsed();
+        });
+        sampled
+    }
+
+    fn piece(&self, token: Token) -> Vec<u8> {
+        let token = LlamaToken(token);
+        self.vocab
+            .token_to_piece(token, self.thinking_tokens.contains(&token), None)
+    }
+
+    fn clear(&mut self, sequence: usize) {
+        if let Err(error) = self
+            .context
+            .kv_cache_seq_rm(sequence_id(sequence), None, None)
+        {
+            // A whole sequence can always be removed (llama.h: llama_memory_seq_rm).
+            tracing::error!(sequence, %error, "llama.cpp did not clear a sequence");
+        }
+    }
+
+    /// A window that slid, or a state that recurs, has a first position above 0 (`llama_memory_seq_pos_min` of
+    /// `llama-kv-cache-iswa.cpp`, `llama-memory-recurrent.cpp`, `llama-memory-hybrid.cpp`).
+    fn can_cut(&self, sequence: usize) -> bool {
+        self.context.kv_cache_seq_pos_min(sequence_id(sequence)) <= 0
+    }
+
+    /// A window's cells beyond it stay until they are needed, but are left out of what is saved (`state_write` of
+    /// `llama-kv-cache.cpp`).
+    fn can_cut_saved(&self, length: usize) -> bool {
+        self.window.is_none_or(|window| length <= window)
+    }
+
+    fn cut(&mut self, sequence: usize, length: usize) -> bool {
+        let Ok(length) = u32::try_from(length) else {
+            return false;
+        };
+        self.context
+            .kv_cache_seq_rm(sequence_id(sequence), Some(length), None)
+            .is_ok()
+    }
+
+    fn share(&mut self, from: usize, to: usize, length: usize) -> bool {
+        let Ok(length) = u32::try_from(length) else {
+            return false;
+        };
+        let (from, to) = (sequence_id(from), sequence_id(to));
+        self.context
+            .kv_cache_seq_cp(from, to, Some(0), Some(length))
+            .is_ok()
+    }
+
+    fn save(&mut self, sequence: usize) -> Option<(SeqState, u64)> {
+        let state = self
+            .context
+            .state_seq_get(sequence_id(sequence), LlamaStateSeqFlags::empty())
+            .inspect_err(|error| tracing::warn!(%error, "llama.cpp did not save a sequence"))
+            .ok()?;
+        let bytes = state.byte_len() as u64;
+        Some((state, bytes))
+    }
+
+    fn restore(&mut self, sequence: usize, state: &SeqState) -> bool {
+        self.context
+            .state_seq_set(state, sequence_id(sequence))
+            .inspect_err(|error| tracing::warn!(%error, "llama.cpp did not restore a sequence"))
+            .is_ok()
+    }
+}
+
+fn sequence_id(sequence: usize) -> i32 {
+    i32::try_from(sequence).expect("sequences are fewer than llama.cpp's 256")
+}
