@@ -5,7 +5,9 @@ pub(crate) mod http;
 pub(crate) mod log;
 pub(crate) mod modern;
 pub(crate) mod process;
+pub(crate) mod random_model;
 pub(crate) mod schema;
+pub(crate) mod worker;
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Write};

@@ -31,9 +31,8 @@ fn load(path: &std::path::Path) -> Value {
 }
 
 fn generate(id: u64, text: &str) -> Value {
-    let sampling = json!({"temperature": 0.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0, "seed": 1});
     let messages = json!([{"role": "user", "content": text}]);
-    json!({"generate": {"id": id, "client": "test", "request": {"messages": messages, "max_tokens": 40, "sampling": sampling, "stop": []}}})
+    crate::support::worker::generate(id, &messages, 40)
 }
 
 #[test]

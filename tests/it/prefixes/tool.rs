@@ -1,0 +1,57 @@
+//! A tool whose prompts begin with the same long text.
+
+use serde_json::{Value, json};
+
+use crate::support::config::Folder;
+use crate::support::{Server, program};
+
+/// Where a process of a model says how many tokens are fixed.
+const READY: &str = "fixed prompts are kept ready tokens=[";
+
+/// Calls the tool for two countries, one after the other: the tokens that are fixed, and each call's result.
+fn ask(cache_prompt: bool) -> (Option<u64>, [Value; 2]) {
+    let rules = "You are a crab. ".repeat(10);
+    let file = format!(
+        "[log]\nlevel = \"debug\"\n[models.crab]\npath = \"crab.gguf\"\nn_threads = 1\ntemperature = 0\nrepeat_penalty = 1.0\ncache_prompt = {cache_prompt}\n\
+         [tools.capital]\nsystem = \"{rules}\"\nprompt = \"What is the capital of {{{{ country }}}}?\"\n[tools.capital.arguments.country]\n"
+    );
+    let folder = Folder::new("prefixes", &file);
+    let mut command = program();
+    command.current_dir(&folder.0);
+    let mut server = Server::spawn(command);
+    let results = ["France", "Cuba"].map(|country| {
+        let id = server.call_tool("capital", json!({"country": country}));
+        let result = server.response(id)["result"].clone();
+        if cache_prompt {
+            server.wait_for_log(READY);
+        }
+        result
+    });
+    let log = server.log();
+    let mut told = log.lines().filter_map(|line| {
+        let (_, told) = line.split_once(READY)?;
+        told.split_once(']')?.0.parse().ok()
+    });
+    (told.next_back(), results)
+}
+
+#[test]
+fn the_next_call_of_a_tool_starts_behind_its_fixed_prompt_unless_that_is_switched_off() {
+    let cached = |result: &Value| {
+        let generation = &result["_meta"]["llama-mcp-server/generation"];
+        generation["cached_tokens"].as_u64().unwrap()
+    };
+    let (fixed, with) = ask(true);
+    let (_, without) = ask(false);
+    assert!(fixed.unwrap() > 80, "{fixed:?}");
+    assert!(cached(&with[1]) >= fixed.unwrap(), "{with:?}");
+    assert_eq!(without.each_ref().map(cached), [0, 0]);
+    for results in [with, without] {
+        let texts = results.map(|result| result["content"][0]["text"].clone());
+        let expected = [
+            "The capital of France is Paris.",
+            "The capital of Cuba is Havana.",
+        ];
+        assert_eq!(texts, expected);
+    }
+}

@@ -1,0 +1,120 @@
+//! A worker that is driven by hand: its pipe is the whole of it.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+use serde_json::{Value, json};
+
+use super::log::Log;
+use super::{LIMIT, program, spawn_piped};
+
+/// A running worker. Killed with its test.
+pub(crate) struct Worker {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    events: Receiver<Value>,
+    log: Log,
+    calls: u64,
+}
+
+/// What came of a call.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Answer {
+    pub text: String,
+    /// Tokens of its prompt, and how many of them were not decoded.
+    pub prompt: u64,
+    pub cached: u64,
+}
+
+/// The command of a greedy call.
+pub(crate) fn generate(id: u64, messages: &Value, max_tokens: u32) -> Value {
+    let sampling = json!({"temperature": 0.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0, "seed": 1});
+    let request =
+        json!({"messages": messages, "max_tokens": max_tokens, "sampling": sampling, "stop": []});
+    json!({"generate": {"id": id, "client": "test", "request": request}})
+}
+
+impl Worker {
+    /// With a model, as a `load` command says.
+    pub(crate) fn load(load: &Value) -> Self {
+        let mut command = program();
+        command.arg("worker").env("RUST_LOG", "info");
+        let mut child = spawn_piped(&mut command);
+        let stdout = child.stdout.take().unwrap();
+        let (tx, events) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines() {
+                let event = serde_json::from_str(&line.unwrap()).unwrap();
+                if tx.send(event).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut worker = Self {
+            stdin: child.stdin.take(),
+            log: Log::follow(child.stderr.take().unwrap()),
+            child,
+            events,
+            calls: 0,
+        };
+        worker.send(&json!({"load": load}));
+        worker
+    }
+
+    fn send(&mut self, command: &Value) {
+        let stdin = self.stdin.as_mut().unwrap();
+        stdin.write_all(format!("{command}\n").as_bytes()).unwrap();
+    }
+
+    /// Calls at once, each a conversation, and waits for all: greedy answers of `max_tokens` at most, in the calls' order.
+    pub(crate) fn ask(&mut self, conversations: &[Value], max_tokens: u32) -> Vec<Answer> {
+        let first = self.calls;
+        for messages in conversations {
+            self.send(&generate(self.calls, messages, max_tokens));
+            self.calls += 1;
+        }
+        let mut answers = vec![None; conversations.len()];
+        while answers.contains(&None) {
+            let event = self.events.recv_timeout(LIMIT);
+            let event = event.unwrap_or_else(|_| panic!("no answer: {}", self.end()));
+            assert!(event.get("load_failed").is_none(), "{event}");
+            let call = &event["call"];
+            assert!(call["update"].get("failed").is_none(), "{event}");
+            let done = &call["update"]["done"];
+            if let Some(text) = done["text"].as_str() {
+                let at = usize::try_from(call["id"].as_u64().unwrap() - first).unwrap();
+                let tokens = |key: &str| done["usage"][key].as_u64().unwrap();
+                answers[at] = Some(Answer {
+                    text: text.to_owned(),
+                    prompt: tokens("prompt_tokens"),
+                    cached: tokens("cached_tokens"),
+                });
+            }
+        }
+        answers.into_iter().flatten().collect()
+    }
+
+    /// The same, one after another.
+    pub(crate) fn ask_each(&mut self, conversations: &[Value], max_tokens: u32) -> Vec<Answer> {
+        let asked = conversations
+            .iter()
+            .flat_map(|conversation| self.ask(std::slice::from_ref(conversation), max_tokens));
+        asked.collect()
+    }
+
+    /// Ends it and gives its log.
+    pub(crate) fn end(&mut self) -> String {
+        self.stdin = None;
+        self.child.wait().unwrap();
+        self.log.all()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
