@@ -46,7 +46,7 @@ impl Cells {
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.holders.len()
     }
 

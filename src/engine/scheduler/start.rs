@@ -45,9 +45,13 @@ impl<D: Decoder> Scheduler<D> {
         let of_others = self.sequences.iter().enumerate();
         let promised: usize = of_others
             .filter_map(|(at, active)| Some((at, active.as_ref()?)))
-            .map(|(at, active)| match active.has_begun {
-                true => (active.reserved as usize).saturating_sub(self.cache.held(at)),
-                false => active.reserved as usize,
+            .map(|(at, active)| {
+                let held = if active.has_begun {
+                    self.cache.held(at)
+                } else {
+                    0
+                };
+                (active.reserved as usize).saturating_sub(held)
             })
             .sum();
         // What it shares with a call that it waits for is not there yet.

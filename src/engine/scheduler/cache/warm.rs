@@ -20,7 +20,7 @@ impl<S> Cache<S> {
             Reuse::Copies => self.saved.pin_only(&fixed),
             Reuse::Cells => {
                 // Half of the cells at most, or calls and tools would put each other out again and again.
-                let mut left = self.pool.as_ref().map_or(0, Cells::len) / 2;
+                let mut left = self.pool.as_ref().map_or(0, Cells::count) / 2;
                 fixed.retain(|tokens| {
                     let fits = tokens.len() <= left;
                     left -= if fits { tokens.len() } else { 0 };
