@@ -10,6 +10,7 @@ pub mod fixed;
 pub mod grammar;
 pub mod limits;
 pub mod llama;
+pub mod neighbours;
 pub mod pace;
 pub mod places;
 pub mod prefix;

@@ -6,9 +6,16 @@
 
 use std::time::Duration;
 
-/// A step's length while some sequence streams: a reader sees a steady text, and a short call beside a long prompt takes a
-/// third of what it takes where prompts go first.
-const STREAMING_STEP: Duration = Duration::from_millis(75);
+/// A step's length beside streams where prompts are long: a short call beside a prompt of 3,000 tokens then takes a quarter of what
+/// it takes where prompts go first.
+const LONG_PROMPT_STEP: Duration = Duration::from_millis(36);
+
+/// A step's length beside streams where prompts are nearly done: their calls soon stream too, and all share their steps. A
+/// reader does not see a pause as short.
+const SHORT_PROMPT_STEP: Duration = Duration::from_millis(120);
+
+/// Prompts are nearly done where they take no longer than this, three such steps.
+const NEARLY_DONE: Duration = Duration::from_millis(360);
 
 /// A step's length when nothing streams: bounds how late a cancel or a new call is noticed.
 const PROMPT_STEP: Duration = Duration::from_millis(500);
@@ -45,15 +52,22 @@ impl Pace {
         blend(&mut self.prompt_token, own / prompt);
     }
 
-    /// Prompt tokens for the next step, at most `room`, beside `generated` streaming sequences.
-    pub fn chunk(&self, generated: usize, room: usize) -> usize {
+    /// Prompt tokens for the next step, at most `room`, of `pending` ones, beside `generated` streaming sequences.
+    pub fn chunk(&self, generated: usize, pending: usize, room: usize) -> usize {
         let Some(prompt_token) = self.prompt_token else {
             return FIRST_CHUNK.min(room);
         };
+        let generate_step = self.generate_step.unwrap_or_default();
+        let pending = u32::try_from(pending).unwrap_or(u32::MAX);
         let time = if generated == 0 {
             PROMPT_STEP
+        } else if prompt_token.saturating_mul(pending) <= NEARLY_DONE {
+            SHORT_PROMPT_STEP.saturating_sub(generate_step)
         } else {
-            STREAMING_STEP.saturating_sub(self.generate_step.unwrap_or_default())
+            // Where generation alone takes long, prompts get as long: streams are half as fast at worst.
+            LONG_PROMPT_STEP
+                .saturating_sub(generate_step)
+                .max(generate_step)
         };
         let fits = time.as_nanos() / prompt_token.as_nanos().max(1);
         usize::try_from(fits)
@@ -75,24 +89,41 @@ mod tests {
 
     #[test]
     fn the_first_chunk_is_small() {
-        assert_eq!(Pace::default().chunk(0, 2048), FIRST_CHUNK);
-        assert_eq!(Pace::default().chunk(0, 5), 5);
+        assert_eq!(Pace::default().chunk(0, 3000, 2048), FIRST_CHUNK);
+        assert_eq!(Pace::default().chunk(0, 3000, 5), 5);
     }
 
     #[test]
     fn a_prompt_alone_fills_half_a_second() {
         let mut pace = Pace::default();
         pace.observe(0, 32, 64 * MS);
-        assert!((200..=250).contains(&pace.chunk(0, 2048)), "{pace:?}");
-        assert_eq!(pace.chunk(0, 100), 100);
+        assert!((200..=250).contains(&pace.chunk(0, 3000, 2048)), "{pace:?}");
+        assert_eq!(pace.chunk(0, 3000, 100), 100);
     }
 
     #[test]
     fn beside_a_stream_the_whole_step_takes_its_time_and_no_more() {
         let mut pace = Pace::default();
+        pace.observe(2, 0, 10 * MS);
+        pace.observe(2, 32, 74 * MS);
+        assert!((12..=13).contains(&pace.chunk(2, 3000, 2048)), "{pace:?}");
+    }
+
+    #[test]
+    fn prompts_that_are_nearly_done_may_take_longer() {
+        let mut pace = Pace::default();
         pace.observe(2, 0, 20 * MS);
         pace.observe(2, 32, 84 * MS);
-        assert!((24..=28).contains(&pace.chunk(2, 2048)), "{pace:?}");
+        assert!((48..=50).contains(&pace.chunk(2, 150, 2048)), "{pace:?}");
+        assert!((8..=10).contains(&pace.chunk(2, 200, 2048)), "{pace:?}");
+    }
+
+    #[test]
+    fn where_generation_is_slow_prompts_take_as_long() {
+        let mut pace = Pace::default();
+        pace.observe(1, 0, 100 * MS);
+        pace.observe(1, 10, 200 * MS);
+        assert_eq!(pace.chunk(1, 3000, 2048), 10);
     }
 
     #[test]
@@ -100,17 +131,17 @@ mod tests {
         let mut pace = Pace::default();
         pace.observe(1, 0, 300 * MS);
         pace.observe(1, 8, 4000 * MS);
-        assert_eq!(pace.chunk(1, 2048), MIN_CHUNK);
+        assert_eq!(pace.chunk(1, 3000, 2048), MIN_CHUNK);
     }
 
     #[test]
     fn a_speed_that_changes_is_followed() {
         let mut pace = Pace::default();
         pace.observe(0, 100, 100 * MS);
-        let fast = pace.chunk(0, 2048);
+        let fast = pace.chunk(0, 3000, 2048);
         for _ in 0..6 {
             pace.observe(0, 100, 1000 * MS);
         }
-        assert!(pace.chunk(0, 2048) < fast / 8);
+        assert!(pace.chunk(0, 3000, 2048) < fast / 8);
     }
 }

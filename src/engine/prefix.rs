@@ -59,12 +59,15 @@ pub struct Candidate {
     pub usable: usize,
     /// What would be lost with it is worth saving.
     pub is_valuable: bool,
+    /// A sequence beside it is busy, or none is: llama.cpp decodes neighbouring sequences together (`neighbours`).
+    pub is_beside: bool,
     /// When it was used last; greater is later.
     pub used: u64,
 }
 
 /// Which of the sequences that are not busy a prompt is decoded in: the one that it continues; else one that shares a prefix and
-/// holds nothing else of value; else an empty one; else the one that was used the longest ago.
+/// holds nothing else of value; else an empty one; else the one that was used the longest ago, if there are any beside those at work
+/// of these.
 pub fn choose(candidates: impl Iterator<Item = Candidate>) -> Option<usize> {
     let rank = |candidate: &Candidate| {
         let Candidate { held, usable, .. } = *candidate;
@@ -78,7 +81,8 @@ pub fn choose(candidates: impl Iterator<Item = Candidate>) -> Option<usize> {
         };
         let gain = if kind >= 2 { usable } else { 0 };
         // Of equal ones the first.
-        (kind, gain, Reverse((candidate.used, candidate.sequence)))
+        let oldest = Reverse((candidate.used, candidate.sequence));
+        (kind, gain, candidate.is_beside, oldest)
     };
     candidates.max_by_key(rank).map(|best| best.sequence)
 }
@@ -115,6 +119,7 @@ mod tests {
             held,
             usable,
             is_valuable,
+            is_beside: true,
             used,
         };
         let continued = candidate(0, 50, 50, true, 9);

@@ -172,6 +172,7 @@ impl<D: Decoder> Scheduler<D> {
             return;
         }
         self.begin_prompts();
+        self.move_together();
         self.has_copied = false;
         let (batch, generated) = self.plan();
         if batch.is_empty() {
@@ -209,14 +210,21 @@ impl<D: Decoder> Scheduler<D> {
             }
         }
         let generated = batch.len();
-        let mut chunk = self.pace.chunk(generated, self.limits.n_batch - generated);
-        prompts.sort_by_key(|(_, active)| active.prompt.len() - active.prefilled);
+        let left = |active: &Active<_>| active.prompt.len() - active.prefilled;
+        let pending = prompts.iter().map(|(_, active)| left(active)).sum();
+        let room = self.limits.n_batch - generated;
+        let mut chunk = self.pace.chunk(generated, pending, room);
+        prompts.sort_by_key(|(_, active)| left(active));
+        let mut of_prompts = Vec::new();
         for (done, (sequence, active)) in prompts.iter().enumerate() {
             let share = chunk.div_ceil(prompts.len() - done);
             let rows = active.prompt_rows(*sequence, share);
             chunk -= rows.len();
-            batch.extend(rows);
+            of_prompts.push(rows);
         }
+        // llama.cpp decodes neighbouring sequences together where they follow each other in the batch, too.
+        of_prompts.sort_by_key(|rows| rows.first().map(|row| row.sequence));
+        batch.extend(of_prompts.into_iter().flatten());
         (batch, generated)
     }
 

@@ -30,6 +30,7 @@ const WALLS: [(&str, &[&str]); 15] = [
         "llama_cpp_2",
         &[
             "engine/llama.rs",
+            "engine/llama/decoder.rs",
             "engine/llama/sampler.rs",
             "engine/llama/sampler/choice.rs",
             "engine/llama/sampler/choice/tests.rs",

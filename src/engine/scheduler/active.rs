@@ -22,6 +22,8 @@ pub(super) struct Active<S> {
     pub(super) order: u64,
     /// Its sequence holds the beginning of the prompt, and no more than it.
     pub(super) has_begun: bool,
+    /// It waits for a call that is decoding what they share.
+    pub(super) waits: bool,
     /// Prompt tokens that its sequence holds.
     pub(super) prefilled: usize,
     /// Lengths of the prompt at which its state is to be saved.

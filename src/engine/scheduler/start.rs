@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::super::decoder::Decoder;
 use super::super::limits::Reuse;
+use super::super::neighbours;
 use super::super::prefix::{MIN_GAIN, common};
 use super::super::prompt::{ThinkingMode, Token};
 use super::super::queue::{Waiting, waits};
@@ -55,7 +56,7 @@ impl<D: Decoder> Scheduler<D> {
             })
             .sum();
         // What it shares with a call that it waits for is not there yet.
-        let shared = match self.leader(prompt, u64::MAX, 0) {
+        let shared = match self.leader(prompt, u64::MAX, MIN_GAIN) {
             Some(_) => 0,
             None => self.cache.shared_with_busy(&self.decoder, prompt, is_busy),
         };
@@ -81,6 +82,7 @@ impl<D: Decoder> Scheduler<D> {
             id: call.id,
             order: self.admitted,
             has_begun: false,
+            waits: false,
             prefilled: 0,
             checkpoints: Vec::new(),
             reserved: length + max_tokens,
@@ -103,9 +105,9 @@ impl<D: Decoder> Scheduler<D> {
         })
     }
 
-    /// The call, admitted before `order`, that is decoding the longest prefix of `prompt`, if it is longer than the `available`
-    /// tokens and worth to be waited for: its sequence and the length.
-    fn leader(&self, prompt: &[Token], order: u64, available: usize) -> Option<(usize, usize)> {
+    /// The call, admitted before `order`, that is decoding the longest prefix of `prompt`, if that has `least` tokens: its sequence
+    /// and the length.
+    fn leader(&self, prompt: &[Token], order: u64, least: usize) -> Option<(usize, usize)> {
         if self.limits.reuse == Reuse::Nothing {
             return None;
         }
@@ -117,7 +119,7 @@ impl<D: Decoder> Scheduler<D> {
             .map(|(at, active)| (at, active, common(&active.prompt, prompt).min(most)))
             .filter(|(_, active, length)| {
                 let is_to_come = !active.has_begun || active.prefilled < *length;
-                is_to_come && *length >= available + MIN_GAIN
+                is_to_come && *length >= least
             })
             .map(|(at, _, length)| (at, length))
             .max_by_key(|(_, length)| *length)
@@ -143,7 +145,12 @@ impl<D: Decoder> Scheduler<D> {
             };
             let prompt = &active.prompt;
             let available = self.cache.available(&self.decoder, sequence, prompt);
-            if let Some((leader, length)) = self.leader(prompt, order, available) {
+            // Who waits already waits for the rest, however little it is.
+            let gain = if active.waits { 1 } else { MIN_GAIN };
+            if let Some((leader, length)) = self.leader(prompt, order, available + gain) {
+                if let Some(active) = &mut self.sequences[sequence] {
+                    active.waits = true;
+                }
                 if let Some(leader) = &mut self.sequences[leader]
                     && self.cache.copies()
                 {
@@ -184,9 +191,29 @@ impl<D: Decoder> Scheduler<D> {
         self.sequences[sequence] = Some(active);
     }
 
+    /// Moves a sequence that streams beside the others, where one stands apart.
+    pub(super) fn move_together(&mut self) {
+        let streams: Vec<bool> = self
+            .sequences
+            .iter()
+            .map(|active| active.as_ref().is_some_and(|active| active.next.is_some()))
+            .collect();
+        let is_free = |at: usize| self.sequences[at].is_none();
+        let Some((from, to)) = neighbours::closer(&streams, is_free) else {
+            return;
+        };
+        if !self.has_copied && self.cache.move_to(&mut self.decoder, from, to) {
+            self.has_copied = true;
+            self.sequences.swap(from, to);
+        }
+    }
+
     /// Decodes a part of a tool's prompt.
     pub(super) fn warm(&mut self) {
-        let chunk = self.pace.chunk(0, self.limits.n_batch).div_ceil(WARM_SHARE);
+        let chunk = self
+            .pace
+            .chunk(0, 0, self.limits.n_batch)
+            .div_ceil(WARM_SHARE);
         let rows = self.cache.warm(&mut self.decoder, chunk);
         if rows.is_empty() {
             return;

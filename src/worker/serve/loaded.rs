@@ -22,6 +22,30 @@ use crate::worker::turns::Turns;
 /// How long rendering and tokenising one prompt may take: a megabyte of text takes seconds on a slow machine.
 const PREPARE_LIMIT: Duration = Duration::from_mins(1);
 
+/// Prompts that are handed out to be prepared before one is ready: the next ones need not wait for a step, and one that is
+/// cancelled meanwhile costs little.
+const MAX_PREPARING: usize = 8;
+
+/// What the prompts' thread has to do.
+#[derive(Default)]
+struct Preparing {
+    jobs: usize,
+    /// Since when it has had the one that it is at.
+    since: Option<Instant>,
+}
+
+impl Preparing {
+    fn began(&mut self) {
+        self.jobs += 1;
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    fn ended(&mut self) {
+        self.jobs = self.jobs.saturating_sub(1);
+        self.since = (self.jobs > 0).then(Instant::now);
+    }
+}
+
 impl Worker {
     pub(super) fn serve_model(
         &mut self,
@@ -94,27 +118,27 @@ impl Worker {
         turns: Option<&Turns>,
         spent: &Spent,
     ) {
-        let mut preparing_since = None;
+        let mut preparing = Preparing::default();
         loop {
             self.tell(&mut scheduler, spent);
             if self.ended && scheduler.is_empty() && self.warming.is_done() {
                 return;
             }
-            if preparing_since.is_none()
-                && let Some(job) = self.next_job(&mut scheduler)
+            while preparing.jobs < MAX_PREPARING
+                && let Some(job) = self.next_job(&mut scheduler, preparing.jobs)
             {
                 drop(jobs.send(job));
-                preparing_since = Some(Instant::now());
+                preparing.began();
             }
-            let mut next = self.next_input(scheduler.is_idle(), preparing_since);
+            let mut next = self.next_input(scheduler.is_idle(), preparing.since);
             while let Some(input) = next {
                 match self.take(input, &mut scheduler) {
                     Some(News::Prepared(id, prompt)) => {
-                        preparing_since = None;
+                        preparing.ended();
                         scheduler.prepared(id, prompt);
                     }
                     Some(News::PreparedFixed(set, tokens)) => {
-                        preparing_since = None;
+                        preparing.ended();
                         self.warming.prepared(set, tokens);
                     }
                     Some(News::Shutdown) => return,
@@ -140,10 +164,13 @@ impl Worker {
         }
     }
 
-    /// What is prepared next: no fixed prompt while a call's waits.
-    fn next_job(&mut self, scheduler: &mut Scheduler<impl Decoder>) -> Option<Job> {
+    /// What is prepared next, behind `before` others: no fixed prompt while a call's waits, or where one would have to wait for it.
+    fn next_job(&mut self, scheduler: &mut Scheduler<impl Decoder>, before: usize) -> Option<Job> {
         if let Some((id, conversation)) = scheduler.next_to_prepare() {
             return Some(Job::Call(id, conversation));
+        }
+        if before > 0 {
+            return None;
         }
         let (set, prompt) = self.warming.next()?;
         Some(Job::Fixed(set, prompt))
@@ -205,6 +232,8 @@ fn log_limits(load: &LoadSettings, limits: &Limits) {
         kv_cells = limits.kv_cells,
         parallel = limits.parallel,
         n_batch = limits.n_batch,
+        is_pool = limits.is_pool,
+        reuse = ?limits.reuse,
         "context planned"
     );
 }

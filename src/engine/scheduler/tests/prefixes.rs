@@ -327,3 +327,24 @@ fn shared_cells_count_once_so_more_calls_fit() {
     bench.turns_until_empty();
     assert_eq!(bench.ends().len(), 4);
 }
+
+#[test]
+fn those_that_stream_become_neighbours_again_when_one_between_them_ends() {
+    let mut bench = Bench::new(COPIES, 8, endless());
+    for (id, max_tokens) in [(1, 50), (2, 3), (3, 50)] {
+        assert!(bench.enter(id, max_tokens, &[]));
+        let first = 1000 * Token::try_from(id).unwrap();
+        bench
+            .scheduler
+            .prepared(id, Ok(prompt_with((first..first + 10).collect())));
+    }
+    while bench.ends().is_empty() {
+        bench.turn();
+    }
+    bench.turn();
+    bench.turn();
+    let sequences: Vec<usize> = bench.last_batch().iter().map(|row| row.sequence).collect();
+    assert_eq!(sequences, [0, 1]);
+    bench.turns_until_empty();
+    assert_eq!(bench.ends().len(), 3);
+}
