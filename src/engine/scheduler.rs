@@ -6,8 +6,8 @@
 //! - An admitted call has its cells reserved, prompt and answer, so it never fails for room.
 //! - Every sequence that generates has its token in every batch; prompts follow behind in chunks ([`Pace`]), the chunk
 //!   shared among them evenly, so a short prompt is not held up by a long one.
-//! - A prompt starts from what of it lies in the cache already ([`cache`]), and one that another call is just decoding is
-//!   waited for ([`start`]).
+//! - A prompt starts from what of it lies in the cache already (`cache.rs`), and one that another call is just decoding is
+//!   waited for (`start.rs`).
 //! - Prompts that stand fixed in tools are decoded when nothing else is to be done.
 //! - What a call's client must hear is an [`Update`]; the caller of [`Scheduler::turn`] takes them out and sends them.
 
