@@ -14,8 +14,8 @@ const LONG_PROMPT_STEP: Duration = Duration::from_millis(36);
 /// reader does not see a pause as short.
 const SHORT_PROMPT_STEP: Duration = Duration::from_millis(120);
 
-/// Prompts are nearly done where they take no longer than this, three such steps.
-const NEARLY_DONE: Duration = Duration::from_millis(360);
+/// Prompts are nearly done where they take no longer than this, six such steps.
+const NEARLY_DONE: Duration = Duration::from_millis(720);
 
 /// A step's length when nothing streams: bounds how late a cancel or a new call is noticed.
 const PROMPT_STEP: Duration = Duration::from_millis(500);
@@ -114,8 +114,8 @@ mod tests {
         let mut pace = Pace::default();
         pace.observe(2, 0, 20 * MS);
         pace.observe(2, 32, 84 * MS);
-        assert!((48..=50).contains(&pace.chunk(2, 150, 2048)), "{pace:?}");
-        assert!((8..=10).contains(&pace.chunk(2, 200, 2048)), "{pace:?}");
+        assert!((48..=50).contains(&pace.chunk(2, 300, 2048)), "{pace:?}");
+        assert!((8..=10).contains(&pace.chunk(2, 400, 2048)), "{pace:?}");
     }
 
     #[test]

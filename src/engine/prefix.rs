@@ -42,10 +42,16 @@ pub fn usable(held: &[Token], can_cut: bool, prompt: &[Token]) -> usize {
 }
 
 /// Whether `held` tokens are worth saving before their sequence goes, when `elsewhere` of them lie in the cache anyway: copying
-/// costs time by all of them, and wins the rest alone. So the few of one question to a tool with a long prompt go, and a
-/// conversation stays.
+/// costs time by all of them, and wins the rest alone. So the few of one question to a tool with a long prompt go, and each turn
+/// of a conversation stays. Measured with `SmolLM2` on 2 cores: a token is copied in 8 microseconds and decoded in 2,400.
 pub fn is_worth_saving(held: usize, elsewhere: usize) -> bool {
-    held.saturating_sub(elsewhere) >= MIN_SAVED.max(held / 4)
+    held.saturating_sub(elsewhere) >= MIN_SAVED.max(held / 16)
+}
+
+/// Whether `saved` tokens are worth being copied back to a pool, where `shared` of them could be had without new cells: every step
+/// of every call looks at those. Measured as above, 1,400 more cost eight streams 6 ms of 39 a step.
+pub fn is_worth_cells(saved: usize, shared: usize) -> bool {
+    saved.saturating_sub(shared) >= MIN_SAVED.max(saved / 4)
 }
 
 /// What is known of a sequence that is not busy, when one is looked for.
@@ -107,8 +113,8 @@ mod tests {
 
     #[test]
     fn a_conversation_is_saved_and_a_question_to_a_tool_is_not() {
-        assert!(is_worth_saving(400, 100));
-        assert!(!is_worth_saving(1600, 1500));
+        assert!(is_worth_saving(1300, 1150));
+        assert!(!is_worth_saving(1600, 1510));
         assert!(!is_worth_saving(50, 0));
     }
 

@@ -11,7 +11,9 @@ use super::super::decoder::Decoder;
 use super::super::limits::{Limits, Reuse};
 use super::super::prefix::cells::{Cell, Cells};
 use super::super::prefix::saved::Saved;
-use super::super::prefix::{Candidate, MIN_GAIN, choose, common, is_worth_saving, usable};
+use super::super::prefix::{
+    Candidate, MIN_GAIN, choose, common, is_worth_cells, is_worth_saving, usable,
+};
 use super::super::prompt::Token;
 
 /// Idle cells that a pool keeps beside those that calls and tools hold: attention looks at every cell of a pool, so more would
@@ -159,14 +161,27 @@ impl<S> Cache<S> {
             };
             (Source::Sequence(other), of(other, can_cut))
         });
-        let saved = self.saved.longest(prompt);
-        let saved = saved.map(|(_, length)| (Source::Saved, length));
-        // Of equal ones the last: a saved state needs one copy, a sequence two.
-        let other = others.chain(saved).max_by_key(|(_, length)| *length);
-        let own = of(sequence, decoder.can_cut(sequence));
+        let own = (Source::Own, of(sequence, decoder.can_cut(sequence)));
+        let longer = |one: (Source, usize), other: (Source, usize)| {
+            if other.1 >= one.1 + MIN_GAIN {
+                other
+            } else {
+                one
+            }
+        };
+        let other = others.max_by_key(|(_, length)| *length);
+        let saved = self.saved.longest(prompt).map_or(0, |(_, length)| length);
+        let is_of_use = match (self.reuse, other) {
+            // A copy takes cells of its own, at which every step of every call looks, where a sequence's cells are shared.
+            (Reuse::Cells, Some((_, shared))) => is_worth_cells(saved, shared.max(own.1)),
+            // A saved state needs one copy, a sequence two.
+            (_, Some((_, length))) => saved >= length,
+            (_, None) => true,
+        };
         match other {
-            Some((source, length)) if length >= own + MIN_GAIN => (source, length),
-            _ => (Source::Own, own),
+            _ if is_of_use => longer(own, (Source::Saved, saved)),
+            Some(other) => longer(own, other),
+            None => own,
         }
     }
 
@@ -196,17 +211,19 @@ impl<S> Cache<S> {
             // By way of a saved state, which stays for others.
             Source::Sequence(from) => {
                 self.clear(decoder, sequence);
-                self.save(decoder, from) && self.restore_longest(decoder, sequence, prompt, is_busy)
+                self.save(decoder, from)
+                    && self.restore_longest(decoder, sequence, prompt, &is_busy)
             }
             Source::Saved => {
                 self.clear(decoder, sequence);
-                self.restore_longest(decoder, sequence, prompt, is_busy)
+                self.restore_longest(decoder, sequence, prompt, &is_busy)
             }
         };
         if !is_there {
             self.clear(decoder, sequence);
         }
         self.held[sequence].used = self.now();
+        self.trim(decoder, is_busy);
         self.held(sequence)
     }
 
@@ -379,6 +396,14 @@ impl<S> Cache<S> {
         if self.reuse == Reuse::Nothing {
             self.clear(decoder, sequence);
         }
+        // What the last call has left costs nothing until the next one begins, and may be what it starts from.
+        if (0..self.parallel).any(&is_busy) {
+            self.trim(decoder, is_busy);
+        }
+    }
+
+    /// Lets the oldest idle sequences go where they hold more cells than those at work should look at.
+    fn trim<D: Decoder<State = S>>(&mut self, decoder: &mut D, is_busy: impl Fn(usize) -> bool) {
         while self.idle_cells(&is_busy) > MAX_IDLE_CELLS && self.evict(decoder, &is_busy, false) {}
     }
 }

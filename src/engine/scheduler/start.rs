@@ -26,7 +26,11 @@ impl<D: Decoder> Scheduler<D> {
             let Some(sequence) = chosen else { break };
             let length = count(prompt.tokens.len());
             let max_tokens = call.request.max_tokens.min(self.limits.n_ctx - length);
-            if !self.has_cells(&prompt.tokens, prompt.tokens.len() + max_tokens as usize) {
+            if !self.has_cells(
+                sequence,
+                &prompt.tokens,
+                prompt.tokens.len() + max_tokens as usize,
+            ) {
                 break;
             }
             let Some(call) = self.queue.pop() else { break };
@@ -37,12 +41,10 @@ impl<D: Decoder> Scheduler<D> {
         }
     }
 
-    /// Whether the cells of a call with `prompt`, of `total` tokens at most, can be had beside what is promised to others.
-    fn has_cells(&self, prompt: &[Token], total: usize) -> bool {
+    /// Whether the cells of a call in `sequence` with `prompt`, of `total` tokens at most, can be had beside what is promised to
+    /// others.
+    fn has_cells(&self, sequence: usize, prompt: &[Token], total: usize) -> bool {
         let is_busy = |at: usize| self.sequences.get(at).is_some_and(Option::is_some);
-        let Some(obtainable) = self.cache.obtainable(is_busy) else {
-            return true;
-        };
         let of_others = self.sequences.iter().enumerate();
         let promised: usize = of_others
             .filter_map(|(at, active)| Some((at, active.as_ref()?)))
@@ -55,12 +57,12 @@ impl<D: Decoder> Scheduler<D> {
                 (active.reserved as usize).saturating_sub(held)
             })
             .sum();
-        // What it shares with a call that it waits for is not there yet.
-        let shared = match self.leader(prompt, u64::MAX, MIN_GAIN) {
-            Some(_) => 0,
-            None => self.cache.shared_with_busy(&self.decoder, prompt, is_busy),
+        let start = match self.leader(prompt, u64::MAX, MIN_GAIN) {
+            // What it shares with a call that it waits for is not there yet.
+            Some(_) => &[],
+            None => self.cache.start(&self.decoder, sequence, prompt),
         };
-        promised + total - shared <= obtainable
+        self.cache.has_cells(start, total, promised, is_busy)
     }
 
     fn activate(

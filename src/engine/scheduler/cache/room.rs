@@ -1,9 +1,9 @@
 //! Cells of a pool: how many can be had, and who goes to make room.
 
-use super::Cache;
+use super::{Cache, Source};
 use crate::engine::decoder::Decoder;
 use crate::engine::limits::Reuse;
-use crate::engine::prefix::usable;
+use crate::engine::prefix::cells::Cell;
 use crate::engine::prompt::Token;
 
 impl<S> Cache<S> {
@@ -14,30 +14,35 @@ impl<S> Cache<S> {
         pool.without(kept.map(|at| &self.held[at].cells[..])) - pool.free()
     }
 
-    /// Cells that can be had when all goes that no call holds; without a pool there is always enough.
-    pub(in crate::engine::scheduler) fn obtainable(
-        &self,
-        is_busy: impl Fn(usize) -> bool,
-    ) -> Option<usize> {
-        let busy = (0..self.held.len()).filter(|at| is_busy(*at));
-        let pool = self.pool.as_ref()?;
-        Some(pool.without(busy.map(|at| &self.held[at].cells[..])))
-    }
-
-    /// How many of the tokens that a prompt could start from are another call's: they need no cells.
-    pub(in crate::engine::scheduler) fn shared_with_busy<D: Decoder<State = S>>(
+    /// The cells, of those that are there, in which `prompt` would start in `sequence`; copies take new ones.
+    pub(in crate::engine::scheduler) fn start<D: Decoder<State = S>>(
         &self,
         decoder: &D,
+        sequence: usize,
         prompt: &[Token],
+    ) -> &[Cell] {
+        let (source, length) = self.source(decoder, sequence, prompt);
+        let at = match source {
+            Source::Own => sequence,
+            Source::Sequence(from) if self.reuse == Reuse::Cells => from,
+            _ => return &[],
+        };
+        self.held[at].cells.get(..length).unwrap_or_default()
+    }
+
+    /// Whether the cells of a call of `total` tokens that begin in the cells `start` can be had, beside those that are `promised` to
+    /// the calls at work: all may go that neither they nor it hold. Without a pool there are always enough.
+    pub(in crate::engine::scheduler) fn has_cells(
+        &self,
+        start: &[Cell],
+        total: usize,
+        promised: usize,
         is_busy: impl Fn(usize) -> bool,
-    ) -> usize {
-        if self.reuse != Reuse::Cells {
-            return 0;
-        }
+    ) -> bool {
+        let Some(pool) = &self.pool else { return true };
         let busy = (0..self.held.len()).filter(|at| is_busy(*at));
-        busy.map(|at| usable(&self.held[at].tokens, decoder.can_cut(at), prompt))
-            .max()
-            .unwrap_or(0)
+        let busy = busy.map(|at| &self.held[at].cells[..]);
+        promised + total - start.len() <= pool.without(busy.chain([start]))
     }
 
     /// Lets idle sequences go until `rows` cells are free.

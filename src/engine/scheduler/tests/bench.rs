@@ -230,6 +230,7 @@ pub(super) const LIMITS: Limits = Limits {
     kv_cells: 200,
     n_batch: 64,
     is_pool: true,
+    has_common_prompt: false,
     reuse: Reuse::Nothing,
     cache_bytes: 0,
 };

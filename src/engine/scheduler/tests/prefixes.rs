@@ -11,12 +11,14 @@ const COPIES: Limits = Limits {
     kv_cells: 4000,
     n_batch: 512,
     is_pool: false,
+    has_common_prompt: false,
     reuse: Reuse::Copies,
     cache_bytes: 10_000,
 };
 
 const CELLS: Limits = Limits {
     is_pool: true,
+    has_common_prompt: false,
     reuse: Reuse::Cells,
     ..COPIES
 };
@@ -307,6 +309,35 @@ fn who_waits_for_a_call_that_is_cancelled_goes_on_from_what_it_had() {
 }
 
 #[test]
+fn in_a_pool_a_long_prompt_is_shared_again_and_never_copied() {
+    let limits = Limits {
+        n_ctx: 2000,
+        kv_cells: 8000,
+        ..CELLS
+    };
+    let common: Vec<Token> = (10_000..11_400).collect();
+    for fixed in [Vec::new(), vec![common.clone()]] {
+        let mut bench = Bench::new(limits, 8, says("abc"));
+        bench.scheduler.keep_warm(fixed.clone());
+        for id in 1..=12 {
+            let own = 100 * Token::try_from(id).unwrap();
+            bench.ask(id, common.iter().copied().chain(own..own + 20).collect());
+            if id % 4 == 0 {
+                bench.turns_until_empty();
+                // What is not decoded yet of the fixed prompt now is.
+                bench.turn();
+            }
+        }
+        let cached = sorted(bench.cached());
+        assert!(
+            cached[1..].iter().all(|cached| *cached == 1400),
+            "{cached:?}"
+        );
+        assert_eq!(bench.seen.borrow().restored.len(), 0, "{}", fixed.len());
+    }
+}
+
+#[test]
 fn shared_cells_count_once_so_more_calls_fit() {
     let limits = Limits {
         kv_cells: 620,
@@ -326,6 +357,27 @@ fn shared_cells_count_once_so_more_calls_fit() {
     assert_eq!(bench.scheduler.stats().active, 4);
     bench.turns_until_empty();
     assert_eq!(bench.ends().len(), 4);
+}
+
+#[test]
+fn a_call_has_cells_for_what_it_shares_with_another_and_does_not_take_from_it() {
+    let limits = Limits {
+        kv_cells: 150,
+        ..CELLS
+    };
+    let mut bench = Bench::new(limits, 8, endless());
+    for (id, length) in [(1, 47), (2, 20)] {
+        assert!(bench.enter(id, 43, &[]));
+        bench
+            .scheduler
+            .prepared(id, Ok(prompt_with((0..length).collect())));
+        bench.turn();
+    }
+    // 90 cells and 63: the 19 that they share are too few to be taken over.
+    bench.turn();
+    assert_eq!(bench.scheduler.stats().active, 1);
+    bench.turns_until_empty();
+    assert_eq!(bench.ends().len(), 2);
 }
 
 #[test]
