@@ -14,6 +14,7 @@ use crate::process;
 use crate::registry::budget::{Occupant, Room, room_for};
 use crate::registry::memory::{Need, needs_of};
 use crate::registry::residency::Shared;
+use crate::tools::fixed::fixed_prompts;
 use crate::tools::structured;
 use crate::tools::typed::prompt::PromptTemplate;
 
@@ -51,7 +52,7 @@ pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigE
         return Err(ConfigError::of(layers.problems));
     }
     let budget = config.registry.memory_budget.of(process::total_memory());
-    let needs = needs_of(&config.models, budget);
+    let needs = needs_of(&config.models, &fixed_prompts(&config), budget);
     if budget > process::total_memory() {
         layers.notes.push(format!(
             "`memory_budget` is more than the {} that there are",

@@ -35,6 +35,12 @@ impl FixedPrompt {
     }
 }
 
+/// Bytes of the longest of `prompts`; 0 where there is none.
+pub fn longest(prompts: &[FixedPrompt]) -> u64 {
+    let longest = prompts.iter().map(FixedPrompt::bytes).max();
+    longest.unwrap_or(0) as u64
+}
+
 impl<V: Vocabulary> PromptBuilder<V> {
     /// The tokens with which all prompts of the tool begin; none where they are too few to be worth it, or more than a call
     /// may have.

@@ -12,11 +12,16 @@ const MIN_PROMPT_ROWS: usize = 32;
 /// The share of the memory there is that the cache may take; the compute buffers and other processes need some too.
 const CACHE_SHARE_PERCENT: u64 = 80;
 
-/// Rows that one pass of the compute graph takes. On a CPU larger ones are no faster (measured: the differences between 64
-/// and 512 are noise) and cost memory, 2 MiB a row where the vocabulary has 262,144 tokens; on a GPU wider is faster.
-fn ubatch(on_gpu: bool) -> u32 {
-    if on_gpu { 512 } else { 256 }
-}
+/// Rows that one pass of the compute graph takes on a GPU, where wider is faster.
+const GPU_ROWS: usize = 512;
+
+/// The same on a CPU: more are no faster and cost memory, 2 MiB a row where the vocabulary has 262,144 tokens.
+const CPU_ROWS: usize = 256;
+
+/// The same where the scores of attention are kept for each row and each cell, 1 GiB for 256 rows of 8 billion parameters over
+/// 32,768 cells. Measured without flash attention, prompts of 1,500 tokens: 64, 128 and 256 rows gave `SmolLM2` 402, 394 and 407
+/// tokens a second, 64 and 256 gave Gemma 855 and 931.
+const ROWS_WITH_SCORES: usize = 128;
 
 /// Sequences beside those of calls in which the prompts of tools are kept, where cells are shared. Each is a mark on cells and
 /// takes no memory of its own.
@@ -52,6 +57,8 @@ pub struct Limits {
     pub n_batch: usize,
     /// Whether the sequences share one pool of cells: what one does not use, another may.
     pub is_pool: bool,
+    /// Whether most calls are expected to begin with the same long prompt.
+    pub has_common_prompt: bool,
     /// How prompts start from what lies in the cache.
     pub reuse: Reuse,
     /// Bytes that saved prefixes may take outside it.
@@ -67,6 +74,7 @@ impl Limits {
             kv_cells: u32::MAX,
             n_batch: load.n_batch,
             is_pool: false,
+            has_common_prompt: false,
             reuse: Reuse::Nothing,
             cache_bytes: 0,
         }
@@ -81,19 +89,28 @@ impl Limits {
     }
 
     /// Rows of one pass, of which each sequence needs one.
-    pub fn n_ubatch(&self, on_gpu: bool) -> usize {
-        self.n_batch
-            .min(ubatch(on_gpu) as usize)
-            .max(self.sequences())
+    pub fn n_ubatch(&self, load: &LoadSettings, on_gpu: bool) -> usize {
+        let rows = match (on_gpu, self.has_flash_attention(load, on_gpu)) {
+            (true, _) => GPU_ROWS,
+            (_, true) => CPU_ROWS,
+            (_, false) => ROWS_WITH_SCORES,
+        };
+        self.n_batch.min(rows).max(self.sequences())
     }
 
-    /// Whether attention is computed in one pass over the cache, as far as `load` leaves that open. Over one pool of cells on a
-    /// CPU it is slower so.
+    /// Whether attention is computed in one pass over the cache, as far as `load` leaves that open.
+    ///
+    /// On a CPU, over a pool whose sequences share a prompt, it is slower so: without it all of them read the shared cells as one
+    /// product of matrices. Measured with `SmolLM2` on 2 cores (AVX-512), eight streams behind 1,500 common tokens: 242 tokens a
+    /// second without it, 180 with it. With nothing in common, 1,500 tokens each: 94 without it and 129 with it, prompts 181 and
+    /// 397.
     pub fn has_flash_attention(&self, load: &LoadSettings, on_gpu: bool) -> bool {
         match load.flash_attn {
             FlashAttention::On => true,
             FlashAttention::Off => false,
-            FlashAttention::Auto => on_gpu || !self.is_pool || load.cache_type_v.is_quantized(),
+            FlashAttention::Auto => {
+                on_gpu || !self.has_common_prompt || load.cache_type_v.is_quantized()
+            }
         }
     }
 }
@@ -114,8 +131,8 @@ pub struct Facts {
 impl Facts {
     /// Whether one pool of cells is better although there are cells for a cache of each sequence. Over a cache of its own a
     /// sequence's attention looks at its own tokens alone: eight streams with little in common gain 8 to 25 % (`SmolLM2`, 2
-    /// cores, AVX-512). Over a pool all read the cells of a common prompt together, as one product of matrices: eight
-    /// streams behind 1,500 common tokens gain 50 %.
+    /// cores, AVX-512). Over a pool a common prompt is held once, and all read it together: eight streams behind 1,500 common
+    /// tokens gain 50 % ([`Limits::has_flash_attention`]).
     fn has_long_fixed_prompt(&self, load: &LoadSettings) -> bool {
         let tokens = load.fixed_prompt_bytes / BYTES_PER_TOKEN;
         self.keeps_all && load.parallel > 1 && tokens >= LONG_FIXED_PROMPT
@@ -153,7 +170,8 @@ impl Limits {
         let kv_cells = u32::try_from(cells.next_multiple_of(CELL_STEP.into()))
             .unwrap_or(u32::MAX - CELL_STEP + 1);
         let is_scarce = u64::from(kv_cells) < parallel as u64 * u64::from(n_ctx);
-        let is_pool = is_scarce || (load.cache_prompt && facts.has_long_fixed_prompt(load));
+        let has_common_prompt = load.cache_prompt && facts.has_long_fixed_prompt(load);
+        let is_pool = is_scarce || has_common_prompt;
         let reuse = match (load.cache_prompt, is_pool && facts.keeps_all) {
             (false, _) => Reuse::Nothing,
             (true, true) => Reuse::Cells,
@@ -164,6 +182,7 @@ impl Limits {
             n_ctx,
             kv_cells,
             is_pool,
+            has_common_prompt,
             reuse,
             cache_bytes: load.cache_ram.0,
             // llama.cpp cuts n_batch to the cells, and a batch above that would end the process.
@@ -244,6 +263,27 @@ mod tests {
             Limits::plan(&load, FACTS).kv_cells
         };
         assert_eq!([with(10_000), with(100)], [10_240, 4096]);
+    }
+
+    #[test]
+    fn attention_keeps_its_scores_where_calls_share_a_long_prompt_and_then_in_narrower_passes() {
+        let layout = |fixed_prompt_bytes, kv_cells| {
+            let load = LoadSettings {
+                fixed_prompt_bytes,
+                kv_cells,
+                ..LoadSettings::default()
+            };
+            let limits = Limits::plan(&load, FACTS);
+            let has_flash_attention = limits.has_flash_attention(&load, false);
+            (
+                limits.is_pool,
+                has_flash_attention,
+                limits.n_ubatch(&load, false),
+            )
+        };
+        assert_eq!(layout(6000, 0), (true, false, 128));
+        assert_eq!(layout(600, 0), (false, true, 256));
+        assert_eq!(layout(600, 4096), (true, true, 256));
     }
 
     #[test]

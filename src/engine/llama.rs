@@ -36,9 +36,7 @@ const FLASH_AUTO: i32 = -1;
 /// Always.
 const FLASH_ON: i32 = 1;
 
-/// None. On a CPU, over one pool of cells for all sequences, the ordinary kernels are faster: a prompt of 2,000 tokens took
-/// `SmolLM2` 12.6 s without it and 20 s with it. Over a cache for each sequence prompts are as fast either way, and eight
-/// streams gain 18 % by it (2 cores, AVX-512).
+/// None: the scores of attention are kept.
 const FLASH_OFF: i32 = 0;
 
 /// A loaded model, with the backend that must outlive it.
@@ -203,7 +201,7 @@ impl Model {
         let n_threads =
             i32::try_from(load.n_threads).map_err(|error| refused(error.to_string()))?;
         let on_gpu = load.n_gpu_layers > 0 && self.backend.supports_gpu_offload();
-        let n_ubatch = u32::try_from(limits.n_ubatch(on_gpu));
+        let n_ubatch = u32::try_from(limits.n_ubatch(load, on_gpu));
         let n_ubatch = n_ubatch.map_err(|error| refused(error.to_string()))?;
         let flash_attention = match load.flash_attn {
             FlashAttention::On => FLASH_ON,

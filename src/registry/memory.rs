@@ -1,9 +1,13 @@
 //! What a model needs, and whether it can ever have it: pure.
 
+use std::collections::BTreeMap;
+
 use crate::config::units::human;
 use crate::config::{LoadSettings, ModelConfig};
+use crate::engine::fixed::{FixedPrompt, longest};
 use crate::engine::limits::{Facts, Limits};
 use crate::gguf::memory::{Estimate, Run};
+use crate::worker::client::FixedPrompts;
 
 /// What a model takes when it is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,9 +24,17 @@ pub struct Need {
     pub wanted_cells: u32,
 }
 
-/// What `models` need, in their order, where all together may take `budget` bytes. Those that are pinned have theirs first: the
-/// others get only what these leave.
-pub fn needs_of(models: &[ModelConfig], budget: u64) -> Vec<Need> {
+/// What `models` need, in their order, where all together may take `budget` bytes; `fixed` has the prompts of their tools by
+/// their names. Those that are pinned have theirs first: the others get only what these leave.
+pub fn needs_of(
+    models: &[ModelConfig],
+    fixed: &BTreeMap<&str, FixedPrompts>,
+    budget: u64,
+) -> Vec<Need> {
+    let need_of = |model: &ModelConfig, budget| {
+        let fixed = fixed.get(model.name.as_str());
+        need_of(model, fixed.map_or(&[], |fixed| fixed), budget)
+    };
     let mut left = budget;
     let mut pinned = Vec::new();
     for model in models.iter().filter(|model| model.pin) {
@@ -40,14 +52,18 @@ pub fn needs_of(models: &[ModelConfig], budget: u64) -> Vec<Need> {
         .collect()
 }
 
-/// What `model` needs where it may take `budget` bytes.
-pub fn need_of(model: &ModelConfig, budget: u64) -> Need {
-    let (load, header) = (&model.load, &model.header);
+/// What `model` needs where it may take `budget` bytes and its tools have the prompts `fixed`.
+pub fn need_of(model: &ModelConfig, fixed: &[FixedPrompt], budget: u64) -> Need {
+    let header = &model.header;
+    let load = &LoadSettings {
+        fixed_prompt_bytes: longest(fixed),
+        ..model.load.clone()
+    };
     let on_gpu = is_on_gpu(load);
     let run = |limits: Limits, kv_cells: u32| Run {
         parallel: limits.parallel as u64,
         kv_cells: kv_cells.into(),
-        n_ubatch: limits.n_ubatch(on_gpu) as u64,
+        n_ubatch: limits.n_ubatch(load, on_gpu) as u64,
         key_bytes_of_32: load.cache_type_k.bytes_of_32(),
         value_bytes_of_32: load.cache_type_v.bytes_of_32(),
         is_pool: limits.is_pool,

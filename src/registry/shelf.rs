@@ -16,7 +16,7 @@ use super::residency::{
 };
 use crate::config::units::{Size, human};
 use crate::config::{ModelConfig, RegistryConfig};
-use crate::engine::fixed::FixedPrompt;
+use crate::engine::fixed::longest;
 use crate::process;
 use crate::worker::client::{FixedPrompts, Launcher, Life, Worker};
 use crate::worker::turns::TurnFiles;
@@ -103,7 +103,7 @@ impl Shelf {
         // The disk is not waited for under the lock.
         let models: Vec<(Model, ModelTerms)> = models
             .iter()
-            .zip(needs_of(models, budget))
+            .zip(needs_of(models, fixed, budget))
             .map(|(config, need)| {
                 let terms = ModelTerms {
                     need: need.estimate.total(),
@@ -274,8 +274,7 @@ impl Shelf {
         }
         load.cache_ram = Size(load.cache_ram.0.min(model.need.spare()));
         let fixed = model.fixed.subscribe();
-        let longest = fixed.borrow().iter().map(FixedPrompt::bytes).max();
-        load.fixed_prompt_bytes = longest.unwrap_or(0) as u64;
+        load.fixed_prompt_bytes = longest(&fixed.borrow());
         let is_on_gpu = is_on_gpu(&load);
         let turns = state.turns.as_ref().filter(|_| !is_on_gpu);
         load.cpu_turns = turns.map(TurnFiles::turns);
@@ -340,7 +339,11 @@ fn look(model: &Model) -> Look {
     // What is no model any more is told by its load.
     let read = || {
         let config = model.config.read_again().ok()?;
-        Some(need_of(&config, model.need.allowance))
+        Some(need_of(
+            &config,
+            &model.fixed.borrow(),
+            model.need.allowance,
+        ))
     };
     Look {
         stamp,
