@@ -34,6 +34,8 @@ use load::Layers;
 pub use model::{Defaults, LoadSettings, ModelConfig};
 pub use tool::ToolConfig;
 
+use crate::process::Cpus;
+
 /// Variables of this program begin so.
 pub const VARIABLE_PREFIX: &str = "LLAMA_MCP_";
 
@@ -63,7 +65,7 @@ pub struct Overrides {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Surroundings {
     /// CPUs that this process may use.
-    pub cpus: usize,
+    pub cpus: Cpus,
     /// The environment.
     pub variables: BTreeMap<String, String>,
     /// Where a file is looked for, in order.

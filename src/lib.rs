@@ -79,7 +79,8 @@
 //!    reason, cancels it: the worker frees the sequence before its next decode.
 //! 6. In the worker, [`engine::prompt`] renders and tokenises, [`engine::grammar`] makes a grammar of a schema,
 //!    [`engine::queue`] holds the call until it is its client's turn and a sequence and its cells are free, and each turn of
-//!    [`engine::scheduler`] decodes a token for every generating sequence and as much of the prompts as fits the time.
+//!    [`engine::scheduler`] decodes a token for every generating sequence and as much of the prompts as fits the time
+//!    ([`engine::pace`]).
 //! 7. The tool turns the [`engine::Generation`] into a result; one that follows a schema is checked once more
 //!    ([`tools::structured`]).
 //!
@@ -95,15 +96,17 @@
 //! How a prefix is shared depends on the layout of the cache ([`engine::limits::Reuse`]):
 //!
 //! - As a rule each sequence has cells of its own, and attention looks at those alone. A prefix is copied, by way of a saved
-//!   state: that costs what its bytes cost, far less than its tokens.
+//!   state: that costs what its bytes cost, far less than its tokens. llama.cpp decodes sequences in one pass only where their
+//!   numbers follow each other, so those that stream are kept neighbours ([`engine::neighbours`], pure).
 //! - Where a tool has a long fixed prompt, or memory lacks for all, the sequences share one pool of cells (`kv_unified`), and a
-//!   prefix lies there once, for all who begin with it. Without flash attention, which a pool has not on a CPU, all of them read
-//!   it as one product of matrices: streams behind a common prompt are faster so, streams with nothing in common slower.
+//!   prefix lies there once, for all who begin with it. Behind a tool's prompt, on a CPU, attention is computed without flash
+//!   attention: all of them read the common cells as one product of matrices ([`engine::limits::Limits::has_flash_attention`]).
 //! - Where windows slide or states recur, nothing can be cut off the end of what a sequence holds: a prefix is used whole or not at
 //!   all, so states are saved where prompts part (`Active::checkpoints`): at the end of a tool's prompt, where calls that came
 //!   together differ, and at the end of long prompts.
 //!
-//! [`engine::Usage::cached_tokens`] counts what was not decoded.
+//! [`engine::Usage::cached_tokens`] counts what was not decoded. Where a worker's time went, a line of its log tells at debug level
+//! whenever it runs out of work ([`engine::spent`]).
 //!
 //! Loaded models share the CPUs by turns, a step each ([`worker::turns`]).
 //!

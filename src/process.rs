@@ -155,9 +155,31 @@ pub fn die_with_parent(_: u32) -> bool {
     true
 }
 
+/// CPUs, at least one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cpus {
+    /// What the system counts; a core may have two.
+    pub all: usize,
+    /// How many of them are cores of their own.
+    pub cores: usize,
+}
+
+impl Cpus {
+    /// Cores that have one each.
+    pub fn single(cores: usize) -> Self {
+        let all = cores;
+        Self { all, cores }
+    }
+}
+
 /// The CPUs that this process may use: affinity and, on Linux, the quota of its cgroup counted.
-pub fn available_cpus() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+pub fn available_cpus() -> Cpus {
+    let all = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    let cores = sysinfo::System::physical_core_count().unwrap_or(all);
+    Cpus {
+        all,
+        cores: cores.clamp(1, all),
+    }
 }
 
 /// Bytes of memory that this process can still take, the limit of its cgroup counted; none where that is unknown.

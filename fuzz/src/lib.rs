@@ -22,6 +22,7 @@ use llama_mcp_server::mcp::caller::{Access, Caller, ConnectionId, Peer};
 use llama_mcp_server::mcp::dispatcher::Dispatcher;
 use llama_mcp_server::mcp::era::{Era, RoutingHeaders};
 use llama_mcp_server::mcp::jsonrpc::{Message, Outgoing};
+use llama_mcp_server::process::Cpus;
 use llama_mcp_server::telemetry;
 use llama_mcp_server::tools::Catalog;
 use llama_mcp_server::transport::http::{Ending, connection, service};
@@ -230,7 +231,7 @@ pub fn config(bytes: &[u8]) {
         ..Overrides::default()
     };
     let around = Surroundings {
-        cpus: 2,
+        cpus: Cpus::single(2),
         variables: [("NAME", "crab"), ("EMPTY", "")]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into(),

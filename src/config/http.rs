@@ -249,6 +249,7 @@ fn addresses_of(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 mod tests {
     use super::*;
     use crate::config::{Config, ConfigError, Overrides, Surroundings, Transport};
+    use crate::process::Cpus;
 
     fn resolve(flags: &[(&str, &str)], token: Option<&str>) -> Result<HttpConfig, ConfigError> {
         let flags = [&[("transport", "http")], flags].concat();
@@ -261,7 +262,7 @@ mod tests {
             ..Overrides::default()
         };
         let around = Surroundings {
-            cpus: 1,
+            cpus: Cpus::single(1),
             variables: token
                 .map(|token| (AUTH_VARIABLE.to_owned(), token.to_owned()))
                 .into_iter()

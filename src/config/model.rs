@@ -16,6 +16,7 @@ use super::file::{
 use super::ranges;
 use super::units::Size;
 use crate::gguf::{self, GgufError, Header};
+use crate::process::Cpus;
 pub(super) use resolve::resolve;
 
 /// A model and the tool that it is. Serialised, it is its keys.
@@ -120,7 +121,7 @@ impl Default for LoadSettings {
             &ModelSettings::default(),
             PathBuf::new(),
             &ConfigFile::default(),
-            1,
+            Cpus::single(1),
         )
     }
 }
@@ -218,7 +219,7 @@ impl LoadSettings {
         model: &ModelSettings,
         path: PathBuf,
         settings: &ConfigFile,
-        cpus: usize,
+        cpus: Cpus,
     ) -> Self {
         Self {
             path,
@@ -276,9 +277,13 @@ impl Defaults {
     }
 }
 
-/// `wanted` threads, 0 for all; more than there are CPUs would only wait for each other.
-pub(super) fn capped_threads(wanted: usize, cpus: usize) -> usize {
-    if wanted == 0 { cpus } else { wanted.min(cpus) }
+/// `wanted` threads, 0 for one on each core: two of one core share what computes. More than there are CPUs would only wait for
+/// each other.
+pub(super) fn capped_threads(wanted: usize, cpus: Cpus) -> usize {
+    match wanted {
+        0 => cpus.cores,
+        wanted => wanted.min(cpus.all),
+    }
 }
 
 #[cfg(test)]
@@ -286,14 +291,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn threads_are_capped_by_the_cpus_and_zero_means_all() {
-        assert_eq!(
-            [
-                capped_threads(4, 2),
-                capped_threads(0, 2),
-                capped_threads(1, 2)
-            ],
-            [2, 2, 1]
-        );
+    fn threads_are_capped_by_the_cpus_and_zero_means_one_for_each_core() {
+        let cpus = Cpus { all: 8, cores: 4 };
+        let threads = [0, 1, 6, 12].map(|wanted| capped_threads(wanted, cpus));
+        assert_eq!(threads, [4, 1, 6, 8]);
     }
 }

@@ -11,7 +11,7 @@ fn around(variables: &[(&str, &str)]) -> Surroundings {
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     Surroundings {
-        cpus: 8,
+        cpus: Cpus::single(8),
         variables: variables.collect(),
         folders: Vec::new(),
     }

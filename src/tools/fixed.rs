@@ -81,11 +81,12 @@ mod tests {
 
     use super::*;
     use crate::config::{Overrides, Surroundings};
+    use crate::process::Cpus;
 
     /// Of the model `a`, with what is `set`.
     fn prompts(set: &[&str]) -> Vec<FixedPrompt> {
         let around = Surroundings {
-            cpus: 1,
+            cpus: Cpus::single(1),
             variables: BTreeMap::new(),
             folders: Vec::new(),
         };

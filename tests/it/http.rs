@@ -7,6 +7,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
+use crate::support::CAPITALS;
 use crate::support::http::{Client, Events, HttpServer, json_of, message_of, read_head, request};
 use crate::support::schema::Conversation;
 
@@ -140,13 +141,6 @@ fn the_answer_is_json_unless_the_client_lists_a_stream_and_there_are_news() {
 
 #[test]
 fn fifty_clients_at_once_get_their_own_answers() {
-    const CAPITALS: [(&str, &str); 5] = [
-        ("France", "Paris"),
-        ("Peru", "Lima"),
-        ("Cuba", "Havana"),
-        ("Kenya", "Nairobi"),
-        ("Japan", "Tokyo"),
-    ];
     let server = HttpServer::tiny(&[]);
     thread::scope(|scope| {
         for n in 0..50 {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::http::{Client, Events, HttpServer, request};
 use crate::support::modern;
-use crate::support::{LIMIT, children_of, memory_of, program, tiny};
+use crate::support::{CAPITALS, LIMIT, children_of, memory_of, program, tiny};
 
 /// Seconds of load, where the environment does not say.
 const SECONDS: u64 = 6;
@@ -23,14 +23,6 @@ const EACH: usize = 50;
 const ALLOWED: usize = 4 * EACH;
 
 const PARALLEL: usize = 4;
-
-const CAPITALS: [(&str, &str); 5] = [
-    ("France", "Paris"),
-    ("Peru", "Lima"),
-    ("Cuba", "Havana"),
-    ("Kenya", "Nairobi"),
-    ("Japan", "Tokyo"),
-];
 
 fn server() -> HttpServer {
     let mut command = program();

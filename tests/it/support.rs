@@ -40,6 +40,15 @@ pub(crate) fn tiny() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/tiny-crab-chat.Q8_0.gguf")
 }
 
+/// Countries that it knows, and their capitals.
+pub(crate) const CAPITALS: [(&str, &str); 5] = [
+    ("France", "Paris"),
+    ("Peru", "Lima"),
+    ("Cuba", "Havana"),
+    ("Kenya", "Nairobi"),
+    ("Japan", "Tokyo"),
+];
+
 /// `SmolLM2` 135M Instruct.
 pub(crate) fn smollm2() -> PathBuf {
     real("SmolLM2-135M-Instruct.Q4_1.gguf")

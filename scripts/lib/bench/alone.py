@@ -12,6 +12,7 @@ from texts import prompt_of, story
 
 SCHEMA = {"type": "object", "required": ["title", "summary"], "properties": {
     name: {"type": "string", "minLength": 300, "maxLength": 600} for name in ("title", "summary")}}
+IDLE_SECONDS = 5
 PIPE_CALLS = 16
 PIPE_TOKENS = 64
 
@@ -36,6 +37,17 @@ def warmed_first_token(options):
         if answer.cached_tokens < 0.9 * 1500:
             note(f"the fixed prompt was not warmed: {answer.cached_tokens} of {answer.prompt_tokens} tokens came from the cache")
         return seconds * 1000
+
+
+def cpu_when_idle(options):
+    """Percent of one CPU that the server and its loaded model take while nobody asks, in steps of the kernel's clock."""
+    with Ours(options) as server:
+        server.call("Hi", 1)
+        pids = server.pids()
+        wait_until_idle(pids["worker"])
+        before = sum(map(cpu_seconds, pids.values()))
+        time.sleep(IDLE_SECONDS)
+        return 100 * (sum(map(cpu_seconds, pids.values())) - before) / IDLE_SECONDS
 
 
 def start_to_initialize(options):

@@ -18,10 +18,12 @@ def timed(work):
 
 
 def resident(*pids):
-    """MiB, the sum of what each has resident: pages of a file that two of them map count twice."""
-    command = ["ps", "-o", "rss=", "-p", ",".join(map(str, pids))]
-    kib = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    return sum(map(int, kib)) / 1024
+    """MiB of memory that these processes keep resident, pages that several processes map divided among them (PSS): a server
+    and its worker are one program."""
+    def kib(pid):
+        with open(f"/proc/{pid}/smaps_rollup") as rollup:
+            return next(int(line.split()[1]) for line in rollup if line.startswith("Pss:"))
+    return sum(map(kib, pids)) / 1024
 
 
 def cpu_seconds(pid):

@@ -10,6 +10,7 @@ use super::*;
 use crate::config::schema::AnswerSchema;
 use crate::config::tool::Argument;
 use crate::config::{Overrides, Surroundings};
+use crate::process::Cpus;
 
 fn base() -> Config {
     let typed = Overrides {
@@ -18,7 +19,7 @@ fn base() -> Config {
         ..Overrides::default()
     };
     let around = Surroundings {
-        cpus: 4,
+        cpus: Cpus::single(4),
         variables: BTreeMap::new(),
         folders: Vec::new(),
     };

@@ -158,7 +158,7 @@ pub struct ModelSettings {
     /// Most tokens of a batch.
     #[schemars(range(min = ranges::N_BATCH.min, max = ranges::N_BATCH.max))]
     pub n_batch: usize,
-    /// CPU threads; 0 is all. More than this process may use is capped, and loaded models share them.
+    /// CPU threads; 0 is one for each core. More than this process may use is capped, and loaded models share them.
     #[schemars(range(min = ranges::N_THREADS.min, max = ranges::N_THREADS.max))]
     pub n_threads: usize,
     /// Map the file into memory instead of reading it.

@@ -308,7 +308,7 @@ impl<S> Cache<S> {
         self.cut(decoder, sequence, length)
     }
 
-    /// Moves what a sequence holds to another one that is free; false where it stays.
+    /// Moves what a sequence holds to another one that is free, and what is worth it of that one back; false where it stays.
     pub(super) fn move_to<D: Decoder<State = S>>(
         &mut self,
         decoder: &mut D,
@@ -318,17 +318,28 @@ impl<S> Cache<S> {
         if self.pool.is_some() || self.held(from) > MAX_MOVED {
             return false;
         }
-        self.rescue(decoder, to, 0);
-        self.clear(decoder, to);
         let Some((state, _)) = decoder.save(from) else {
             return false;
         };
+        let is_swapped = self.is_valuable(to, 0) && self.held(to) <= MAX_MOVED;
+        let back = is_swapped.then(|| decoder.save(to)).flatten();
+        if back.is_some() {
+            decoder.clear(to);
+        } else {
+            self.rescue(decoder, to, 0);
+            self.clear(decoder, to);
+        }
         if !decoder.restore(to, &state) {
             self.forget(decoder, to);
             return false;
         }
-        self.held.swap(from, to);
         decoder.clear(from);
+        self.held.swap(from, to);
+        if let Some((state, _)) = back
+            && !decoder.restore(from, &state)
+        {
+            self.forget(decoder, from);
+        }
         true
     }
 

@@ -54,7 +54,7 @@ impl State {
         let Some(widest) = on_cpu.map(|model| model.load.n_threads).max() else {
             return;
         };
-        let cpus = process::available_cpus();
+        let cpus = process::available_cpus().all;
         let places = TurnFiles::places(widest, cpus);
         if self
             .turns

@@ -166,31 +166,22 @@ fn what_is_saved_without_its_beginning_is_not_cut_though_its_sequence_could_be()
 }
 
 #[test]
-fn a_prompt_that_forgets_its_beginning_is_shared_from_where_others_part() {
-    let script = Script {
-        window: Some(50),
-        ..says("x")
-    };
-    let mut bench = Bench::new(COPIES, 8, script);
-    for id in 1..=4 {
-        bench.ask(id, of_tool(Token::try_from(id).unwrap()));
-    }
-    bench.turns_until_empty();
-    assert_eq!(sorted(bench.cached()), [0, 300, 300, 300]);
-}
-
-#[test]
-fn one_after_another_such_prompts_share_from_the_third_on() {
-    let script = Script {
-        window: Some(50),
-        ..says("x")
-    };
-    let mut bench = Bench::new(COPIES, 8, script);
-    for id in 1..=4 {
-        bench.ask(id, of_tool(Token::try_from(id).unwrap()));
+fn prompts_that_forget_their_beginnings_share_from_where_they_part() {
+    for (at_once, expected) in [(true, [0, 300, 300, 300]), (false, [0, 0, 300, 300])] {
+        let script = Script {
+            window: Some(50),
+            ..says("x")
+        };
+        let mut bench = Bench::new(COPIES, 8, script);
+        for id in 1..=4 {
+            bench.ask(id, of_tool(Token::try_from(id).unwrap()));
+            if !at_once {
+                bench.turns_until_empty();
+            }
+        }
         bench.turns_until_empty();
+        assert_eq!(sorted(bench.cached()), expected);
     }
-    assert_eq!(sorted(bench.cached()), [0, 0, 300, 300]);
 }
 
 #[test]
@@ -382,13 +373,17 @@ fn a_call_has_cells_for_what_it_shares_with_another_and_does_not_take_from_it() 
 
 #[test]
 fn those_that_stream_become_neighbours_again_when_one_between_them_ends() {
-    let mut bench = Bench::new(COPIES, 8, endless());
+    // What was between them moves to where one of them was, not to memory, of which there is none.
+    let limits = Limits {
+        cache_bytes: 0,
+        ..COPIES
+    };
+    let mut bench = Bench::new(limits, 8, endless());
     for (id, max_tokens) in [(1, 50), (2, 3), (3, 50)] {
         assert!(bench.enter(id, max_tokens, &[]));
         let first = 1000 * Token::try_from(id).unwrap();
-        bench
-            .scheduler
-            .prepared(id, Ok(prompt_with((first..first + 10).collect())));
+        let prompt = prompt_with((first..first + 100).collect());
+        bench.scheduler.prepared(id, Ok(prompt));
     }
     while bench.ends().is_empty() {
         bench.turn();
@@ -397,6 +392,11 @@ fn those_that_stream_become_neighbours_again_when_one_between_them_ends() {
     bench.turn();
     let sequences: Vec<usize> = bench.last_batch().iter().map(|row| row.sequence).collect();
     assert_eq!(sequences, [0, 1]);
+    bench.ask(4, (2000..2150).collect());
     bench.turns_until_empty();
-    assert_eq!(bench.ends().len(), 3);
+    assert_eq!(
+        bench.cached().iter().find(|(id, _)| *id == 4),
+        Some(&(4, 100))
+    );
+    assert_eq!(bench.ends().len(), 4);
 }
