@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_appender::non_blocking::WorkerGuard;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, SubscriberExt};
@@ -28,6 +28,10 @@ pub fn worker_level(level: &str) -> Option<(&'static str, String)> {
     let is_said = env::var_os(EnvFilter::DEFAULT_ENV).is_some_and(|level| !level.is_empty());
     (!is_said).then(|| (EnvFilter::DEFAULT_ENV, format!("{QUIET_LLAMA},{level}")))
 }
+
+/// Lines that wait to be written, at most. Each has its place from the start, 32 bytes: the crate's 128,000 would be most of
+/// what an idle server has of its own.
+const MAX_UNWRITTEN: usize = 8192;
 
 /// What a worker logs that is started by hand, where `RUST_LOG` does not say.
 const DEFAULT_LEVEL: &str = "info";
@@ -90,13 +94,14 @@ fn filter(level: &str) -> (EnvFilter, Option<String>) {
 /// # Errors
 /// A file that cannot be written.
 pub fn init_server(output: &LogOutput) -> anyhow::Result<WorkerGuard> {
+    let builder = NonBlockingBuilder::default().buffered_lines_limit(MAX_UNWRITTEN);
     let (writer, guard) = match &output.file {
         Some(file) => {
             let appender = appender(file)?;
             delete_old_files(file.clone());
-            tracing_appender::non_blocking(appender)
+            builder.finish(appender)
         }
-        None => tracing_appender::non_blocking(std::io::stderr()),
+        None => builder.finish(std::io::stderr()),
     };
     let is_terminal = output.file.is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
     let lines = fmt::layer().with_writer(writer).with_ansi(is_terminal);

@@ -54,7 +54,7 @@ class Pipe:
 
     def __init__(self, command):
         # What the server sets for its workers: by hand they would spin longer, and lose to those behind a server.
-        environment = {"GOMP_SPINCOUNT": "300", **os.environ}
+        environment = {"GOMP_SPINCOUNT": "300", "MALLOC_TRIM_THRESHOLD_": "1048576", **os.environ}
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                                         env=environment)
 

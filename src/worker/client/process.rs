@@ -107,6 +107,7 @@ impl Launcher {
             .env("GGML_NO_BACKTRACE", "1")
             .envs(telemetry::worker_level(&environment.log_level))
             .envs(spin_count())
+            .envs(trim_threshold())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -148,6 +149,18 @@ fn spin_count() -> Option<(&'static str, &'static str)> {
         .iter()
         .any(|name| std::env::var_os(name).is_some());
     (!chosen).then_some(("GOMP_SPINCOUNT", "300"))
+}
+
+/// From how many free bytes on glibc gives memory back, unless the user has chosen. Left alone it learns from the largest block
+/// that was freed, and keeps as much: after the load of `SmolLM2` 135M that was 13 MiB, with no difference in speed.
+///
+/// Its huge pages are not asked for: they make a load of 720 MiB of cache either 0.2 s faster or, where the kernel has to
+/// look for them, 1 s slower, and what is decoded no faster.
+fn trim_threshold() -> Option<(&'static str, &'static str)> {
+    let chosen = ["MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"]
+        .iter()
+        .any(|name| std::env::var_os(name).is_some());
+    (!chosen).then_some(("MALLOC_TRIM_THRESHOLD_", "1048576"))
 }
 
 /// A started worker. Dropping it kills it.
