@@ -167,7 +167,7 @@ fn a_model_that_can_never_fit_is_told_with_the_line_to_change() {
     let output = folder.run(&["config", "check"], &[]);
     assert_eq!(output.status.code(), Some(2));
     insta::assert_snapshot!(text(output.stderr), @r#"
-    error: `models.a.n_batch`: the model `a` needs 70.0 MiB, and all models together may take 52.0 MiB; its buffers are 67.4 MiB of that
+    error: `models.a.n_batch`: the model `a` needs 54.0 MiB, and all models together may take 52.0 MiB; its buffers are 51.4 MiB of that
      --> ./llama-mcp-server.toml:3:9
       |
     3 | [models.a]
@@ -175,7 +175,7 @@ fn a_model_that_can_never_fit_is_told_with_the_line_to_change() {
       |
       = hint: choose a smaller `n_batch`, or raise `memory_budget` in `[registry]`
 
-    error: `models.b.n_batch`: the model `b` needs 52.9 MiB, and all models together may take 52.0 MiB; its buffers are 52.4 MiB of that
+    error: `models.b.n_batch`: the model `b` needs 52.0 MiB, and all models together may take 52.0 MiB; its buffers are 51.4 MiB of that
      --> ./llama-mcp-server.toml:5:9
       |
     5 | [models.b]
@@ -263,7 +263,7 @@ tool = false
       |
       = hint: remove `tool = false` from one of them
 
-    error: `models.first.pin`: `first` finds no room beside pinned models: the model needs 60.7 MiB, and all models together may take 100.0 MiB, of which pinned models hold 70.0 MiB
+    error: `models.first.pin`: `first` finds no room beside pinned models: the model needs 60.7 MiB, and all models together may take 100.0 MiB, of which pinned models hold 54.0 MiB
       --> ./llama-mcp-server.toml:10:7
        |
     10 | pin = true
@@ -271,7 +271,7 @@ tool = false
        |
        = hint: choose a smaller `n_ctx` or quantization, or raise `memory_budget`
 
-    error: `models.second.pin`: `second` finds no room beside pinned models: the model needs 70.0 MiB, and all models together may take 100.0 MiB, of which pinned models hold 60.7 MiB
+    error: `models.second.pin`: `second` finds no room beside pinned models: the model needs 54.0 MiB, and all models together may take 100.0 MiB, of which pinned models hold 60.7 MiB
       --> ./llama-mcp-server.toml:15:7
        |
     15 | pin = true

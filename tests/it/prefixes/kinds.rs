@@ -101,11 +101,11 @@ fn assert_continued(answers: &[Answer]) {
 
 #[test]
 fn calls_behind_a_text_that_is_longer_than_a_window_share_it() {
-    // 2,000 tokens: longer than the window, 512, and than the cells there are for it, 768.
+    // Longer than the window, 512, and than the cells there are for it, 768.
     let text = badges((0..40).cycle().take(165));
     let questions = [0, 1, 7, 33].map(question);
     let ends = questions.each_ref().map(String::as_str);
-    let answers = share(&load(&gemma(), 2560, 4), &text, ends, 2000);
+    let answers = share(&load(&gemma(), 2560, 4), &text, ends, 2008);
     assert_eq!(
         answers,
         [" 10.\nThe", " 47.\nThe", " 89.\nThe", " 61.\nThe"]
