@@ -45,6 +45,8 @@ pub struct Header {
     pub value_length: u64,
     /// Tokens that a layer with a sliding window looks back, and which layers have one.
     pub sliding_window: Option<(u64, Vec<bool>)>,
+    /// Whether attention looks back over everything, in all layers: no window slides and no state recurs.
+    pub keeps_all: bool,
 }
 
 /// Reads the header of the model at `path`; of a split one `path` is the first part, and the others are looked at, too.
@@ -247,6 +249,7 @@ impl Header {
             n_head_kv: of_layers("attention.head_count_kv").unwrap_or(heads),
             key_length: number("attention.key_length").unwrap_or(head_length),
             value_length: number("attention.value_length").unwrap_or(head_length),
+            keeps_all: FORGETTING.iter().all(|name| number(name).unwrap_or(0) == 0),
             sliding_window: number("attention.sliding_window")
                 .filter(|window| *window > 0)
                 .map(|window| (window, sliding_layers())),
@@ -254,6 +257,15 @@ impl Header {
         })
     }
 }
+
+/// Numbers of windows and of recurrent states (`gguf-py/gguf/constants.py`); a model that has none of them keeps all.
+const FORGETTING: [&str; 5] = [
+    "attention.sliding_window",
+    "attention.chunk_size",
+    "ssm.conv_kernel",
+    "shortconv.l_cache",
+    "wkv.head_size",
+];
 
 /// More than any model has; what a broken file says is not allocated.
 const MAX_LAYERS: u64 = 4096;

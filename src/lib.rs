@@ -91,7 +91,7 @@
 //! what is worth it is saved to memory as llama.cpp's state of it, and found again there. Of calls that come together and begin
 //! alike one decodes what they share, and the others wait for that. What all calls of a tool begin with ([`tools::fixed`]) a
 //! worker is told when it starts, and again when an edit changes it: it is prepared while no call's prompt waits to be, decoded
-//! while no call wants to be, and kept whatever comes after it.
+//! while no call wants to be, and the last to go. In a pool eight are kept, and half of its cells at most.
 //!
 //! How a prefix is shared depends on the layout of the cache ([`engine::limits::Reuse`]):
 //!

@@ -1,6 +1,8 @@
 //! What both processes need of the operating system: a standard output that is theirs alone, an end when the parent
 //! ends, and the number of CPUs they may use.
 
+#[cfg(target_os = "linux")]
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -175,11 +177,30 @@ impl Cpus {
 /// The CPUs that this process may use: affinity and, on Linux, the quota of its cgroup counted.
 pub fn available_cpus() -> Cpus {
     let all = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-    let cores = sysinfo::System::physical_core_count().unwrap_or(all);
+    let cores = cores().unwrap_or(all);
     Cpus {
         all,
         cores: cores.clamp(1, all),
     }
+}
+
+/// The cores on which this process may run; none where the system does not tell.
+#[cfg(target_os = "linux")]
+fn cores() -> Option<usize> {
+    let allowed = rustix::thread::sched_getaffinity(None).ok()?;
+    let cpus = (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
+    let threads_of_core = |cpu| {
+        let topology = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
+        std::fs::read_to_string(topology).ok()
+    };
+    let cores: Option<BTreeSet<String>> = cpus.map(threads_of_core).collect();
+    cores.map(|cores| cores.len()).filter(|cores| *cores > 0)
+}
+
+/// The cores of the machine; none where the system does not tell.
+#[cfg(not(target_os = "linux"))]
+fn cores() -> Option<usize> {
+    sysinfo::System::physical_core_count().ok()
 }
 
 /// Bytes of memory that this process can still take, the limit of its cgroup counted; none where that is unknown.

@@ -71,6 +71,8 @@ pub trait Decoder {
     /// Lets the empty sequence `to` hold the first `length` tokens of `from` too, in the same cells: only where they share a
     /// pool. False leaves `to` undefined.
     fn share(&mut self, from: usize, to: usize, length: usize) -> bool;
+    /// Bytes that a copy of what a sequence holds takes in memory.
+    fn saved_bytes(&self, sequence: usize) -> u64;
     /// Copies what a sequence holds to memory, with the bytes that it takes there; none where that fails.
     fn save(&mut self, sequence: usize) -> Option<(Self::State, u64)>;
     /// Copies a saved state to an empty sequence; false leaves it undefined.

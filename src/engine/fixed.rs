@@ -4,6 +4,7 @@ use std::iter::zip;
 
 use serde::{Deserialize, Serialize};
 
+use super::prefix::common;
 use super::prompt::{PromptBuilder, Token, Vocabulary};
 use super::{Conversation, EngineError};
 
@@ -63,13 +64,6 @@ impl<V: Vocabulary> PromptBuilder<V> {
         }
         Ok(is_worth_it.then_some(tokens))
     }
-}
-
-/// How many of the first items of both are the same.
-fn common<T: PartialEq>(one: &[T], other: &[T]) -> usize {
-    zip(one, other)
-        .take_while(|(one, other)| one == other)
-        .count()
 }
 
 #[cfg(test)]

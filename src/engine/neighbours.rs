@@ -8,13 +8,19 @@ use std::ops::Range;
 
 /// The sequence to be moved, and the free one that it is moved to; none where those that stream are neighbours, or no place
 /// beside them is free. Of several groups the smallest one comes to the largest.
-pub fn closer(streams: &[bool], is_free: impl Fn(usize) -> bool) -> Option<(usize, usize)> {
+///
+/// Only those are moved that `can_move` allows.
+pub fn closer(
+    streams: &[bool],
+    is_free: impl Fn(usize) -> bool,
+    can_move: impl Fn(usize) -> bool,
+) -> Option<(usize, usize)> {
     let groups = groups(streams);
     let (largest, home) = (0..groups.len())
         .map(|at| (at, &groups[at]))
         .rev()
         .max_by_key(|(_, group)| group.len())?;
-    let others = (0..groups.len()).filter(|at| *at != largest);
+    let others = (0..groups.len()).filter(|at| *at != largest && can_move(groups[*at].end - 1));
     let smallest = others.min_by_key(|at| groups[*at].len())?;
     let beside = [Some(home.end), home.start.checked_sub(1)];
     let to = beside
@@ -45,10 +51,14 @@ mod tests {
     #[test]
     fn one_that_stands_apart_comes_to_the_others() {
         let streams = [true, true, false, true, false];
-        assert_eq!(closer(&streams, |at| !streams[at]), Some((3, 2)));
-        assert_eq!(closer(&streams, |at| at == 4), None);
-        assert_eq!(closer(&[false, true, true], |_| true), None);
-        assert_eq!(closer(&[false; 3], |_| true), None);
+        assert_eq!(closer(&streams, |at| !streams[at], |_| true), Some((3, 2)));
+        assert_eq!(closer(&streams, |at| at == 4, |_| true), None);
+        assert_eq!(closer(&[false, true, true], |_| true, |_| true), None);
+        assert_eq!(closer(&[false; 3], |_| true, |_| true), None);
+        // Of two that stand apart the one that is short enough.
+        let streams = [true, true, false, true, false, true];
+        let moved = closer(&streams, |at| !streams[at], |at| at != 3);
+        assert_eq!(moved, Some((5, 2)));
     }
 
     proptest! {
@@ -56,7 +66,7 @@ mod tests {
         fn moves_end_with_neighbours(mut streams in prop::collection::vec(any::<bool>(), 0..20)) {
             let all = streams.iter().filter(|streams| **streams).count();
             for _ in 0..20 {
-                let Some((from, to)) = closer(&streams, |at| !streams[at]) else { break };
+                let Some((from, to)) = closer(&streams, |at| !streams[at], |_| true) else { break };
                 prop_assert!(streams[from] && !streams[to]);
                 streams.swap(from, to);
             }

@@ -62,7 +62,9 @@ impl Pace {
         let time = if generated == 0 {
             PROMPT_STEP
         } else if prompt_token.saturating_mul(pending) <= NEARLY_DONE {
-            SHORT_PROMPT_STEP.saturating_sub(generate_step)
+            SHORT_PROMPT_STEP
+                .saturating_sub(generate_step)
+                .max(generate_step)
         } else {
             // Where generation alone takes long, prompts get as long: streams are half as fast at worst.
             LONG_PROMPT_STEP
@@ -124,6 +126,11 @@ mod tests {
         pace.observe(1, 0, 100 * MS);
         pace.observe(1, 10, 200 * MS);
         assert_eq!(pace.chunk(1, 3000, 2048), 10);
+        pace.observe(1, 0, 200 * MS);
+        assert!(
+            pace.chunk(1, 20, 2048) >= 10,
+            "also where they are nearly done"
+        );
     }
 
     #[test]

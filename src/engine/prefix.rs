@@ -21,7 +21,7 @@ pub const MIN_GAIN: usize = 32;
 const MIN_SAVED: usize = 64;
 
 /// The length of the longest prefix of both.
-pub fn common(one: &[Token], other: &[Token]) -> usize {
+pub fn common<T: PartialEq>(one: &[T], other: &[T]) -> usize {
     one.iter()
         .zip(other)
         .take_while(|(one, other)| one == other)

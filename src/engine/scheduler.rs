@@ -15,6 +15,7 @@ mod active;
 mod cache;
 mod start;
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use active::Active;
@@ -38,7 +39,7 @@ pub struct Scheduler<D: Decoder> {
     sequences: Vec<Option<Active<D::Sampler>>>,
     cache: Cache<D::State>,
     admitted: u64,
-    /// In this turn a prompt was begun by a copy.
+    /// In this turn a state was copied, for a prompt that began or a stream that moved.
     has_copied: bool,
     pace: Pace,
     ready_at: Instant,
@@ -178,10 +179,9 @@ impl<D: Decoder> Scheduler<D> {
         if batch.is_empty() {
             return;
         }
-        let sequences = &self.sequences;
-        let is_busy = |at: usize| sequences.get(at).is_some_and(Option::is_some);
+        let is_busy = has_begun(&self.sequences);
         self.cache
-            .make_room(&mut self.decoder, batch.len(), is_busy);
+            .make_room(&mut self.decoder, batch.len(), is_busy, true);
         match self.decoder.decode(&batch) {
             Ok(elapsed) => {
                 self.pace
@@ -217,9 +217,10 @@ impl<D: Decoder> Scheduler<D> {
         prompts.sort_by_key(|(_, active)| left(active));
         let mut of_prompts = Vec::new();
         for (done, (sequence, active)) in prompts.iter().enumerate() {
-            let share = chunk.div_ceil(prompts.len() - done);
+            // None stands still, however many come that are shorter.
+            let share = chunk.div_ceil(prompts.len() - done).max(1);
             let rows = active.prompt_rows(*sequence, share);
-            chunk -= rows.len();
+            chunk = chunk.saturating_sub(rows.len());
             of_prompts.push(rows);
         }
         // llama.cpp decodes neighbouring sequences together where they follow each other in the batch, too.
@@ -298,8 +299,7 @@ impl<D: Decoder> Scheduler<D> {
     /// Takes a call out of its sequence, which keeps what it holds as a cache.
     fn leave(&mut self, sequence: usize) -> Option<Active<D::Sampler>> {
         let active = self.sequences[sequence].take()?;
-        let sequences = &self.sequences;
-        let is_busy = |at: usize| sequences.get(at).is_some_and(Option::is_some);
+        let is_busy = has_begun(&self.sequences);
         self.cache.finish(&mut self.decoder, sequence, is_busy);
         Some(active)
     }
@@ -319,16 +319,15 @@ impl<D: Decoder> Scheduler<D> {
 
     /// A decode failed: what its sequences hold is undefined, so their calls fail; the others go on.
     fn fail(&mut self, batch: &[Row], cause: &str) {
-        for row in batch {
-            self.cache.forget(&mut self.decoder, row.sequence);
-        }
-        for row in batch {
+        let sequences: BTreeSet<usize> = batch.iter().map(|row| row.sequence).collect();
+        for sequence in sequences {
+            self.cache.forget(&mut self.decoder, sequence);
             let error = EngineError::new(
                 EngineErrorKind::Decode,
                 format!("llama.cpp could not decode: {cause}"),
             )
             .hint("try again; the server's log may say more");
-            self.abort(row.sequence, error);
+            self.abort(sequence, error);
         }
     }
 
@@ -337,6 +336,14 @@ impl<D: Decoder> Scheduler<D> {
         if let Some(active) = self.leave(sequence) {
             self.updates.push((active.id, Update::Failed(error)));
         }
+    }
+}
+
+/// Which sequences' cells are in use: a call that waits for another has none yet, whatever its sequence still holds.
+fn has_begun<S>(sequences: &[Option<Active<S>>]) -> impl Fn(usize) -> bool {
+    |at| {
+        let active = sequences.get(at).and_then(Option::as_ref);
+        active.is_some_and(|active| active.has_begun)
     }
 }
 

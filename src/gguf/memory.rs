@@ -160,6 +160,7 @@ mod tests {
             n_head_kv: vec![1; 18],
             key_length: 256,
             value_length: 256,
+            keeps_all: false,
             sliding_window: Some((512, (0..18).map(|layer| layer % 6 < 5).collect())),
         }
     }

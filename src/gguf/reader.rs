@@ -45,7 +45,7 @@ pub(super) enum Value {
 }
 
 /// Keys that are kept; `*` stands for the architecture.
-const KEPT: [&str; 16] = [
+const KEPT: [&str; 20] = [
     "general.architecture",
     "general.name",
     "general.type",
@@ -61,6 +61,10 @@ const KEPT: [&str; 16] = [
     "*.attention.value_length",
     "*.attention.sliding_window",
     "*.attention.sliding_window_pattern",
+    "*.attention.chunk_size",
+    "*.ssm.conv_kernel",
+    "*.shortconv.l_cache",
+    "*.wkv.head_size",
     "*.block_count",
 ];
 

@@ -83,7 +83,7 @@ pub fn need_of(model: &ModelConfig, fixed: &[FixedPrompt], budget: u64) -> Need 
             n_ctx_train: u32::try_from(header.n_ctx_train.unwrap_or(0)).unwrap_or(u32::MAX),
             bytes_per_cell: header.bytes_per_cell(run).saturating_add(scores),
             available_memory: memory,
-            keeps_all: header.sliding_window.is_none(),
+            keeps_all: header.keeps_all,
         };
         Limits::plan(load, facts)
     };

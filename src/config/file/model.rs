@@ -151,9 +151,9 @@ pub struct ModelSettings {
     pub cache_type_v: CacheType,
     /// Keep what was read of prompts, so that one which begins like an earlier one, or like a tool's fixed text, is read from where they differ. `false` reads every prompt whole.
     pub cache_prompt: bool,
-    /// Most memory for beginnings of prompts that the cache has no room for; 0 keeps none there.
+    /// Most memory for beginnings of prompts outside the cache; 0 keeps none there, and then calls share beginnings only where they share a pool of cells (`kv_cells`).
     pub cache_ram: Size,
-    /// `auto` measures as best on this hardware; `on`, `off`.
+    /// `on`, `off`, or `auto`: on but where a CPU computes and a tool's fixed prompt is long, from about 2,000 characters on: calls that share it are faster without.
     pub flash_attn: FlashAttention,
     /// Most tokens of a batch.
     #[schemars(range(min = ranges::N_BATCH.min, max = ranges::N_BATCH.max))]

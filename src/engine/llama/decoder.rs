@@ -138,6 +138,11 @@ impl Decoder for LlamaDecoder<'_> {
             .is_ok()
     }
 
+    fn saved_bytes(&self, sequence: usize) -> u64 {
+        let (sequence, flags) = (sequence_id(sequence), LlamaStateSeqFlags::empty());
+        self.context.state_seq_get_size_ext(sequence, flags) as u64
+    }
+
     fn save(&mut self, sequence: usize) -> Option<(SeqState, u64)> {
         let state = self
             .context

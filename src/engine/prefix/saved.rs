@@ -35,6 +35,12 @@ impl<S> Saved<S> {
         self.entries.iter().map(|entry| entry.bytes).sum()
     }
 
+    /// Whether a state of `bytes` can be kept beside those that are pinned.
+    pub fn fits(&self, bytes: u64) -> bool {
+        let pinned = self.entries.iter().filter(|entry| entry.is_pinned);
+        pinned.map(|entry| entry.bytes).sum::<u64>() + bytes <= self.max_bytes
+    }
+
     /// Whether anything can be kept.
     pub fn has_room(&self) -> bool {
         self.max_bytes > 0
@@ -57,15 +63,14 @@ impl<S> Saved<S> {
     /// Keeps a state of `bytes` that stands for `tokens`; `can_cut` says whether a part of it is of use. Others go until it
     /// fits, but pinned ones; where that does not suffice it is not kept.
     pub fn keep(&mut self, tokens: Vec<Token>, state: S, bytes: u64, can_cut: bool, now: u64) {
+        if !self.fits(bytes) {
+            return;
+        }
         // What the new one holds too: of those that can be cut, and of those that it replaces.
         self.entries.retain(|old| {
             let is_within = old.tokens.len() <= tokens.len() && tokens.starts_with(&old.tokens);
             old.is_pinned || !is_within || (!can_cut && old.tokens.len() < tokens.len())
         });
-        let pinned = self.entries.iter().filter(|entry| entry.is_pinned);
-        if pinned.map(|entry| entry.bytes).sum::<u64>() + bytes > self.max_bytes {
-            return;
-        }
         while self.bytes() + bytes > self.max_bytes {
             let unpinned = (0..self.entries.len()).filter(|at| !self.entries[*at].is_pinned);
             let oldest = unpinned.min_by_key(|at| self.entries[*at].used);
@@ -137,6 +142,14 @@ mod tests {
     fn longest(saved: &mut Saved<&'static str>, prompt: &[Token]) -> Option<(&'static str, usize)> {
         let (at, length) = saved.longest(prompt)?;
         Some((*saved.get(at, 0).0, length))
+    }
+
+    #[test]
+    fn what_does_not_fit_takes_nothing_with_it() {
+        let mut saved = saved(100);
+        saved.keep(vec![1, 2], "fits", 90, true, 1);
+        saved.keep(vec![1, 2, 3], "too large", 110, true, 2);
+        assert_eq!(longest(&mut saved, &[1, 2, 3, 4]), Some(("fits", 2)));
     }
 
     #[test]

@@ -18,12 +18,12 @@ const MIN_NEW: usize = 256;
 pub(super) struct Active<S> {
     pub(super) id: u64,
     pub(super) prompt: Vec<Token>,
-    /// Which of all calls was admitted, from 0.
+    /// Which of all calls was admitted, from 1.
     pub(super) order: u64,
     /// Its sequence holds the beginning of the prompt, and no more than it.
     pub(super) has_begun: bool,
-    /// It waits for a call that is decoding what they share.
-    pub(super) waits: bool,
+    /// The call, by its order, that is decoding what they share, and the length of that: it waits for it.
+    pub(super) waits_for: Option<(u64, usize)>,
     /// Prompt tokens that its sequence holds.
     pub(super) prefilled: usize,
     /// Lengths of the prompt at which its state is to be saved.
@@ -41,14 +41,17 @@ pub(super) struct Active<S> {
 }
 
 impl<S> Active<S> {
-    /// Asks for its state to be saved at `length`, or up to [`MIN_GAIN`] before it where that is asked for anyway: the length.
-    pub(super) fn save_at(&mut self, length: usize) -> usize {
+    /// Asks for its state to be saved at `length`, unless that is asked for up to [`MIN_GAIN`] before it anyway.
+    pub(super) fn save_at(&mut self, length: usize) {
         let near = |at: &usize| (length.saturating_sub(MIN_GAIN)..=length).contains(at);
-        if let Some(at) = self.checkpoints.iter().copied().find(near) {
-            return at;
+        if !self.checkpoints.iter().any(near) {
+            self.checkpoints.push(length);
         }
-        self.checkpoints.push(length);
-        length
+    }
+
+    /// Whether it is decoding the first `length` tokens of its prompt, or will.
+    pub(super) fn is_to_decode(&self, length: usize) -> bool {
+        self.next.is_none() && (!self.has_begun || self.prefilled < length)
     }
 
     /// Whether the state of its sequence is to be saved now; `can_cut` says whether the last one will be as good. The whole prompt is

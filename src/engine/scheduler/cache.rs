@@ -5,16 +5,15 @@
 //! and pinned: in sequences of their own where cells are shared, else as saved states.
 
 mod room;
+mod source;
 mod warm;
 
 use super::super::decoder::Decoder;
 use super::super::limits::{Limits, Reuse};
 use super::super::prefix::cells::{Cell, Cells};
 use super::super::prefix::saved::Saved;
-use super::super::prefix::{
-    Candidate, MIN_GAIN, choose, common, is_worth_cells, is_worth_saving, usable,
-};
 use super::super::prompt::Token;
+use source::Source;
 
 /// Idle cells that a pool keeps beside those that calls and tools hold: attention looks at every cell of a pool, so more would
 /// slow all down. Measured with `SmolLM2`: 1,024 cells cost a step of one stream about 0.5 ms of 8.
@@ -35,17 +34,6 @@ struct Held {
     used: u64,
 }
 
-/// Where a prompt can start from.
-#[derive(Debug, Clone, Copy)]
-enum Source {
-    /// What its sequence holds.
-    Own,
-    /// Another sequence.
-    Sequence(usize),
-    /// A saved state.
-    Saved,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Cache<S> {
@@ -55,6 +43,8 @@ pub(super) struct Cache<S> {
     saved: Saved<S>,
     /// The pool; none where each sequence has cells of its own.
     pool: Option<Cells>,
+    /// From how many tokens on states are known to be too large to be kept.
+    too_long: usize,
     /// Prompts to be kept decoded.
     fixed: Vec<Vec<Token>>,
     clock: u64,
@@ -68,6 +58,7 @@ impl<S> Cache<S> {
             held: (0..limits.sequences()).map(|_| Held::default()).collect(),
             saved: Saved::new(limits.cache_bytes),
             pool: limits.is_pool.then(|| Cells::new(limits.kv_cells)),
+            too_long: usize::MAX,
             fixed: Vec::new(),
             clock: 0,
         }
@@ -88,103 +79,6 @@ impl<S> Cache<S> {
         self.clock
     }
 
-    /// The sequence in which a prompt is best decoded, of those that are free.
-    pub(super) fn choose<D: Decoder<State = S>>(
-        &self,
-        decoder: &D,
-        prompt: &[Token],
-        is_free: impl Fn(usize) -> bool,
-    ) -> Option<usize> {
-        let free = (0..self.parallel).filter(|sequence| is_free(*sequence));
-        let is_busy = |at: usize| at < self.parallel && !is_free(at);
-        let none_is_busy = !(0..self.parallel).any(is_busy);
-        choose(free.map(|sequence| {
-            let is_beside = is_busy(sequence + 1) || (sequence > 0 && is_busy(sequence - 1));
-            let held = &self.held[sequence];
-            let usable = usable(&held.tokens, decoder.can_cut(sequence), prompt);
-            Candidate {
-                sequence,
-                held: held.tokens.len(),
-                usable,
-                is_valuable: self.is_valuable(sequence, usable),
-                is_beside: none_is_busy || is_beside,
-                used: held.used,
-            }
-        }))
-    }
-
-    /// Whether what is lost with all but the first `kept` tokens of a sequence is worth saving.
-    fn is_valuable(&self, sequence: usize, kept: usize) -> bool {
-        let tokens = &self.held[sequence].tokens;
-        is_worth_saving(tokens.len(), self.elsewhere(sequence, tokens).max(kept))
-    }
-
-    /// The longest prefix of `tokens` that lies anywhere but in `sequence`.
-    fn elsewhere(&self, sequence: usize, tokens: &[Token]) -> usize {
-        let others = self.held.iter().enumerate();
-        others
-            .filter(|(other, _)| *other != sequence)
-            .map(|(_, held)| common(&held.tokens, tokens))
-            .fold(self.saved.shared(tokens), usize::max)
-    }
-
-    /// The longest prefix of `prompt` that lies anywhere, of use now or not.
-    pub(super) fn known(&self, prompt: &[Token]) -> usize {
-        self.elsewhere(usize::MAX, prompt)
-    }
-
-    /// How many tokens `prompt` could start from in `sequence` now.
-    pub(super) fn available<D: Decoder<State = S>>(
-        &self,
-        decoder: &D,
-        sequence: usize,
-        prompt: &[Token],
-    ) -> usize {
-        self.source(decoder, sequence, prompt).1
-    }
-
-    fn source<D: Decoder<State = S>>(
-        &self,
-        decoder: &D,
-        sequence: usize,
-        prompt: &[Token],
-    ) -> (Source, usize) {
-        if self.reuse == Reuse::Nothing {
-            return (Source::Own, 0);
-        }
-        let of = |at: usize, can_cut| usable(&self.held[at].tokens, can_cut, prompt);
-        let others = (0..self.held.len()).filter(|other| *other != sequence);
-        let others = others.map(|other| {
-            let can_cut = match self.reuse {
-                Reuse::Copies => decoder.can_cut_saved(self.held(other)),
-                _ => decoder.can_cut(other),
-            };
-            (Source::Sequence(other), of(other, can_cut))
-        });
-        let own = (Source::Own, of(sequence, decoder.can_cut(sequence)));
-        let longer = |one: (Source, usize), other: (Source, usize)| {
-            if other.1 >= one.1 + MIN_GAIN {
-                other
-            } else {
-                one
-            }
-        };
-        let other = others.max_by_key(|(_, length)| *length);
-        let saved = self.saved.longest(prompt).map_or(0, |(_, length)| length);
-        let is_of_use = match (self.reuse, other) {
-            // A copy takes cells of its own, at which every step of every call looks, where a sequence's cells are shared.
-            (Reuse::Cells, Some((_, shared))) => is_worth_cells(saved, shared.max(own.1)),
-            // A saved state needs one copy, a sequence two.
-            (_, Some((_, length))) => saved >= length,
-            (_, None) => true,
-        };
-        match other {
-            _ if is_of_use => longer(own, (Source::Saved, saved)),
-            Some(other) => longer(own, other),
-            None => own,
-        }
-    }
-
     /// Lets `sequence` hold the longest prefix of `prompt` that can be had, and nothing else: its length.
     pub(super) fn begin<D: Decoder<State = S>>(
         &mut self,
@@ -193,34 +87,30 @@ impl<S> Cache<S> {
         prompt: &[Token],
         is_busy: impl Fn(usize) -> bool,
     ) -> usize {
-        let (source, length) = self.source(decoder, sequence, prompt);
-        let kept = if matches!(source, Source::Own) {
-            length
-        } else {
-            0
-        };
+        let (mut source, mut length) = self.source(decoder, sequence, prompt);
+        if let Source::Sequence(from) = source
+            && self.copies()
+        {
+            // By way of a saved state, which stays for others; where it is too large something else is better.
+            self.save(decoder, from);
+            (source, length) = self.source(decoder, sequence, prompt);
+        }
+        let is_own = matches!(source, Source::Own);
+        let kept = if is_own { length } else { 0 };
         if kept < self.held(sequence) {
             self.rescue(decoder, sequence, kept);
         }
+        if !is_own {
+            self.clear(decoder, sequence);
+        }
         let is_there = match source {
             Source::Own => self.cut(decoder, sequence, length),
-            Source::Sequence(from) if self.reuse == Reuse::Cells => {
-                self.clear(decoder, sequence);
-                self.share(decoder, from, sequence, length)
-            }
-            // By way of a saved state, which stays for others.
-            Source::Sequence(from) => {
-                self.clear(decoder, sequence);
-                self.save(decoder, from)
-                    && self.restore_longest(decoder, sequence, prompt, &is_busy)
-            }
-            Source::Saved => {
-                self.clear(decoder, sequence);
-                self.restore_longest(decoder, sequence, prompt, &is_busy)
-            }
+            Source::Sequence(_) if self.copies() => false,
+            Source::Sequence(from) => self.share(decoder, from, sequence, length),
+            Source::Saved => self.restore_longest(decoder, sequence, prompt, &is_busy),
         };
         if !is_there {
-            self.clear(decoder, sequence);
+            self.forget(decoder, sequence);
         }
         self.held[sequence].used = self.now();
         self.trim(decoder, is_busy);
@@ -229,8 +119,7 @@ impl<S> Cache<S> {
 
     /// Saves what a sequence holds if that is worth it: all but its first `kept` tokens are about to go.
     fn rescue<D: Decoder<State = S>>(&mut self, decoder: &mut D, sequence: usize, kept: usize) {
-        let can_save = self.reuse != Reuse::Nothing && self.saved.has_room();
-        if can_save && self.is_valuable(sequence, kept) {
+        if self.can_keep(self.held(sequence)) && self.is_valuable(sequence, kept) {
             self.save(decoder, sequence);
         }
     }
@@ -242,6 +131,14 @@ impl<S> Cache<S> {
         if self.saved.has(&tokens, is_pinned) {
             return true;
         }
+        if !self.can_keep(tokens.len()) {
+            return false;
+        }
+        // What is too large is not copied first.
+        if !self.saved.fits(decoder.saved_bytes(sequence)) {
+            self.too_long = tokens.len();
+            return false;
+        }
         let can_cut = decoder.can_cut_saved(tokens.len());
         let Some((state, bytes)) = decoder.save(sequence) else {
             return false;
@@ -249,6 +146,16 @@ impl<S> Cache<S> {
         let now = self.now();
         self.saved.keep(tokens.clone(), state, bytes, can_cut, now);
         self.saved.has(&tokens, is_pinned)
+    }
+
+    /// Whether what one call decodes, of so many tokens, can be had by another: in the same cells, or as a state.
+    pub(super) fn can_hand_over(&self, tokens: usize) -> bool {
+        self.reuse == Reuse::Cells || self.can_keep(tokens)
+    }
+
+    /// Whether a state of so many tokens can be kept, as far as that is known.
+    pub(super) fn can_keep(&self, tokens: usize) -> bool {
+        self.reuse != Reuse::Nothing && self.saved.has_room() && tokens < self.too_long
     }
 
     fn share<D: Decoder<State = S>>(
@@ -285,7 +192,8 @@ impl<S> Cache<S> {
             return false;
         };
         let rows = self.saved.tokens(at).len();
-        self.make_room(decoder, rows, is_busy);
+        // Tools' prompts do not go for it: more may be restored than is kept.
+        self.make_room(decoder, rows, is_busy, false);
         // Others may have been saved to make room.
         let Some((at, length)) = self.saved.longest(prompt) else {
             return false;
@@ -308,6 +216,11 @@ impl<S> Cache<S> {
         self.cut(decoder, sequence, length)
     }
 
+    /// Whether what a sequence holds is short enough to be moved.
+    pub(super) fn can_move(&self, sequence: usize) -> bool {
+        self.pool.is_none() && self.held(sequence) <= MAX_MOVED
+    }
+
     /// Moves what a sequence holds to another one that is free, and what is worth it of that one back; false where it stays.
     pub(super) fn move_to<D: Decoder<State = S>>(
         &mut self,
@@ -315,13 +228,13 @@ impl<S> Cache<S> {
         from: usize,
         to: usize,
     ) -> bool {
-        if self.pool.is_some() || self.held(from) > MAX_MOVED {
+        if !self.can_move(from) {
             return false;
         }
         let Some((state, _)) = decoder.save(from) else {
             return false;
         };
-        let is_swapped = self.is_valuable(to, 0) && self.held(to) <= MAX_MOVED;
+        let is_swapped = self.is_valuable(to, 0) && self.held(from) + self.held(to) <= MAX_MOVED;
         let back = is_swapped.then(|| decoder.save(to)).flatten();
         if back.is_some() {
             decoder.clear(to);

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use super::super::decoder::Decoder;
-use super::super::limits::Reuse;
 use super::super::neighbours;
 use super::super::prefix::{MIN_GAIN, common};
 use super::super::prompt::{ThinkingMode, Token};
@@ -12,7 +11,7 @@ use super::super::text::Output;
 use super::super::thinking::Thinking;
 use super::super::{Update, Usage};
 use super::active::Active;
-use super::{Scheduler, count};
+use super::{Scheduler, count, has_begun};
 
 /// The share of a step that a fixed prompt takes when nothing else is to be done: a call that comes waits for it.
 const WARM_SHARE: usize = 4;
@@ -37,14 +36,16 @@ impl<D: Decoder> Scheduler<D> {
             self.updates.push((call.id, Update::Admitted));
             self.sequences[sequence] = self.activate(call, max_tokens, now);
             // What it shares with others counts for the next one's cells.
-            self.begin_prompts();
+            self.begin_or_wait(sequence);
         }
     }
 
     /// Whether the cells of a call in `sequence` with `prompt`, of `total` tokens at most, can be had beside what is promised to
     /// others.
     fn has_cells(&self, sequence: usize, prompt: &[Token], total: usize) -> bool {
-        let is_busy = |at: usize| self.sequences.get(at).is_some_and(Option::is_some);
+        if !self.limits.is_pool {
+            return true;
+        }
         let of_others = self.sequences.iter().enumerate();
         let promised: usize = of_others
             .filter_map(|(at, active)| Some((at, active.as_ref()?)))
@@ -57,11 +58,13 @@ impl<D: Decoder> Scheduler<D> {
                 (active.reserved as usize).saturating_sub(held)
             })
             .sum();
-        let start = match self.leader(prompt, u64::MAX, MIN_GAIN) {
+        let (available, _) = self.cache.available(&self.decoder, sequence, prompt);
+        let start = match self.leader(prompt, u64::MAX, available + MIN_GAIN) {
             // What it shares with a call that it waits for is not there yet.
             Some(_) => &[],
             None => self.cache.start(&self.decoder, sequence, prompt),
         };
+        let is_busy = has_begun(&self.sequences);
         self.cache.has_cells(start, total, promised, is_busy)
     }
 
@@ -84,7 +87,7 @@ impl<D: Decoder> Scheduler<D> {
             id: call.id,
             order: self.admitted,
             has_begun: false,
-            waits: false,
+            waits_for: None,
             prefilled: 0,
             checkpoints: Vec::new(),
             reserved: length + max_tokens,
@@ -107,23 +110,18 @@ impl<D: Decoder> Scheduler<D> {
         })
     }
 
-    /// The call, admitted before `order`, that is decoding the longest prefix of `prompt`, if that has `least` tokens: its sequence
-    /// and the length.
+    /// The call, admitted before `order`, that is decoding the longest prefix of `prompt`, if that has `least` tokens and can be
+    /// handed over: its sequence and the length.
     fn leader(&self, prompt: &[Token], order: u64, least: usize) -> Option<(usize, usize)> {
-        if self.limits.reuse == Reuse::Nothing {
-            return None;
-        }
         let most = prompt.len().saturating_sub(1);
         let calls = self.sequences.iter().enumerate();
         calls
             .filter_map(|(at, active)| Some((at, active.as_ref()?)))
             .filter(|(_, active)| active.order < order && active.next.is_none())
             .map(|(at, active)| (at, active, common(&active.prompt, prompt).min(most)))
-            .filter(|(_, active, length)| {
-                let is_to_come = !active.has_begun || active.prefilled < *length;
-                is_to_come && *length >= least
-            })
+            .filter(|(_, active, length)| active.is_to_decode(*length) && *length >= least)
             .map(|(at, _, length)| (at, length))
+            .filter(|(_, length)| self.cache.can_hand_over(*length))
             .max_by_key(|(_, length)| *length)
     }
 
@@ -136,37 +134,57 @@ impl<D: Decoder> Scheduler<D> {
             .map(|(at, active)| (active.order, at))
             .collect();
         waiting.sort_unstable();
-        let streams = self
-            .sequences
-            .iter()
-            .flatten()
-            .any(|active| active.next.is_some());
-        for (order, sequence) in waiting {
-            let Some(active) = &self.sequences[sequence] else {
-                continue;
-            };
-            let prompt = &active.prompt;
-            let available = self.cache.available(&self.decoder, sequence, prompt);
-            // Who waits already waits for the rest, however little it is.
-            let gain = if active.waits { 1 } else { MIN_GAIN };
-            if let Some((leader, length)) = self.leader(prompt, order, available + gain) {
-                if let Some(active) = &mut self.sequences[sequence] {
-                    active.waits = true;
-                }
-                if let Some(leader) = &mut self.sequences[leader]
-                    && self.cache.copies()
-                {
-                    leader.save_at(length);
-                }
-                continue;
-            }
-            let is_copied = available > 0 && self.cache.copies();
-            if is_copied && streams && self.has_copied {
-                // A copy takes time that those wait for who stream: one a step.
-                break;
-            }
-            self.has_copied |= is_copied;
-            self.begin(sequence);
+        for (_, sequence) in waiting {
+            self.begin_or_wait(sequence);
+        }
+    }
+
+    fn begin_or_wait(&mut self, sequence: usize) {
+        let Some(active) = &self.sequences[sequence] else {
+            return;
+        };
+        if active.waits_for.is_some_and(|wait| self.is_to_come(wait)) {
+            return;
+        }
+        let prompt = &active.prompt;
+        let (available, is_copied) = self.cache.available(&self.decoder, sequence, prompt);
+        // Who waits already waits for the rest, however little it is.
+        let gain = if active.waits_for.is_some() {
+            1
+        } else {
+            MIN_GAIN
+        };
+        if let Some((leader, length)) = self.leader(prompt, active.order, available + gain) {
+            self.wait(sequence, leader, length);
+            return;
+        }
+        let streams = self.sequences.iter().flatten();
+        let is_streaming = streams.into_iter().any(|active| active.next.is_some());
+        if is_copied && is_streaming && self.has_copied {
+            // A copy takes time that those wait for who stream: one a step.
+            return;
+        }
+        self.has_copied |= is_copied;
+        self.begin(sequence);
+    }
+
+    /// Whether the call of this order is still to decode so much.
+    fn is_to_come(&self, (order, length): (u64, usize)) -> bool {
+        let mut calls = self.sequences.iter().flatten();
+        calls.any(|active| active.order == order && active.is_to_decode(length))
+    }
+
+    fn wait(&mut self, sequence: usize, leader: usize, length: usize) {
+        let copies = self.cache.copies();
+        let Some(leader) = &mut self.sequences[leader] else {
+            return;
+        };
+        if copies {
+            leader.save_at(length);
+        }
+        let order = leader.order;
+        if let Some(active) = &mut self.sequences[sequence] {
+            active.waits_for = Some((order, length));
         }
     }
 
@@ -174,12 +192,13 @@ impl<D: Decoder> Scheduler<D> {
         let Some(mut active) = self.sequences[sequence].take() else {
             return;
         };
-        let sequences = &self.sequences;
-        let is_busy = |at: usize| at == sequence || sequences.get(at).is_some_and(Option::is_some);
         let known = self.cache.known(&active.prompt);
-        let start = self
-            .cache
-            .begin(&mut self.decoder, sequence, &active.prompt, is_busy);
+        let start = {
+            let has_begun = has_begun(&self.sequences);
+            let is_busy = |at: usize| at == sequence || has_begun(at);
+            self.cache
+                .begin(&mut self.decoder, sequence, &active.prompt, is_busy)
+        };
         active.has_begun = true;
         active.prefilled = start;
         active.usage.cached_tokens = count(start);
@@ -187,7 +206,8 @@ impl<D: Decoder> Scheduler<D> {
             .checkpoints
             .extend(self.cache.to_save(&active.prompt));
         // What others share and cannot be cut from what they hold: the next one finds it.
-        if self.cache.copies() && known >= start + 2 * MIN_GAIN && known < active.prompt.len() {
+        let is_new = known >= start + 2 * MIN_GAIN && known < active.prompt.len();
+        if is_new && self.cache.copies() && self.cache.can_keep(known) {
             active.save_at(known);
         }
         self.sequences[sequence] = Some(active);
@@ -201,7 +221,8 @@ impl<D: Decoder> Scheduler<D> {
             .map(|active| active.as_ref().is_some_and(|active| active.next.is_some()))
             .collect();
         let is_free = |at: usize| self.sequences[at].is_none();
-        let Some((from, to)) = neighbours::closer(&streams, is_free) else {
+        let can_move = |at: usize| self.cache.can_move(at);
+        let Some((from, to)) = neighbours::closer(&streams, is_free, can_move) else {
             return;
         };
         if !self.has_copied && self.cache.move_to(&mut self.decoder, from, to) {
@@ -220,8 +241,12 @@ impl<D: Decoder> Scheduler<D> {
         if rows.is_empty() {
             return;
         }
-        self.cache
-            .make_room(&mut self.decoder, rows.len(), |at| at == rows[0].sequence);
+        self.cache.make_room(
+            &mut self.decoder,
+            rows.len(),
+            |at| at == rows[0].sequence,
+            true,
+        );
         match self.decoder.decode(&rows) {
             Ok(elapsed) => {
                 self.pace.observe(0, rows.len(), elapsed);

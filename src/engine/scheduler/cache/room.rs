@@ -1,6 +1,7 @@
 //! Cells of a pool: how many can be had, and who goes to make room.
 
-use super::{Cache, Source};
+use super::Cache;
+use super::source::Source;
 use crate::engine::decoder::Decoder;
 use crate::engine::limits::Reuse;
 use crate::engine::prefix::cells::Cell;
@@ -45,15 +46,16 @@ impl<S> Cache<S> {
         promised + total - start.len() <= pool.without(busy.chain([start]))
     }
 
-    /// Lets idle sequences go until `rows` cells are free.
+    /// Lets idle sequences go until `rows` cells are free; pinned ones only where `with_pinned` says so.
     pub(in crate::engine::scheduler) fn make_room<D: Decoder<State = S>>(
         &mut self,
         decoder: &mut D,
         rows: usize,
         is_busy: impl Fn(usize) -> bool,
+        with_pinned: bool,
     ) {
         let lacks = |cache: &Self| cache.pool.as_ref().is_some_and(|pool| pool.free() < rows);
-        while lacks(self) && self.evict(decoder, &is_busy, true) {}
+        while lacks(self) && self.evict(decoder, &is_busy, with_pinned) {}
     }
 
     /// Lets the idle sequence go that was used the longest ago, a pinned one only where no other is left and `with_pinned`

@@ -26,10 +26,16 @@ impl<S> Cache<S> {
                     left -= if fits { tokens.len() } else { 0 };
                     fits
                 });
+                let dropped = fixed.len().saturating_sub(self.held.len() - self.parallel);
+                if dropped > 0 {
+                    tracing::debug!(dropped, "more tools' prompts than a pool keeps");
+                }
                 fixed.truncate(self.held.len() - self.parallel);
             }
         }
         self.fixed = fixed;
+        // What is pinned no more may have made it so.
+        self.too_long = usize::MAX;
         for at in self.parallel..self.held.len() {
             let is_fixed = |fixed: &Vec<Token>| fixed.starts_with(&self.held[at].tokens);
             if !self.fixed.iter().any(is_fixed) {

@@ -195,6 +195,10 @@ impl Decoder for Scripted {
         true
     }
 
+    fn saved_bytes(&self, sequence: usize) -> u64 {
+        self.held[sequence].as_ref().map_or(0, Vec::len) as u64
+    }
+
     fn save(&mut self, sequence: usize) -> Option<(Vec<Token>, u64)> {
         let state: Vec<Token> = self
             .held(sequence)

@@ -372,6 +372,81 @@ fn a_call_has_cells_for_what_it_shares_with_another_and_does_not_take_from_it() 
 }
 
 #[test]
+fn who_waits_for_another_call_keeps_no_cells_from_it() {
+    let limits = Limits {
+        parallel: 2,
+        kv_cells: 1024,
+        ..CELLS
+    };
+    let mut bench = Bench::new(limits, 8, says("x"));
+    bench.ask(1, (5000..5980).collect());
+    bench.turns_until_empty();
+    // One of the two is admitted to the sequence that still holds the first call's tokens.
+    for id in 2..=3 {
+        let last = Token::try_from(id).unwrap();
+        bench.ask(id, (0..99).chain([last]).collect());
+    }
+    bench.turns_until_empty();
+    assert_eq!(bench.failures(), []);
+    assert_eq!(sorted(bench.cached()), [0, 0, 99]);
+}
+
+#[test]
+fn a_long_text_is_not_copied_for_the_little_that_another_shares_with_it() {
+    let mut bench = Bench::new(COPIES, 8, endless());
+    bench.ask(1, (0..900).collect());
+    while bench.decoded() < 901 {
+        bench.turn();
+    }
+    bench.ask(2, (0..40).chain(5000..5020).collect());
+    bench.turns_until_empty();
+    assert_eq!(sorted(bench.cached()), [0, 0]);
+    assert_eq!(bench.seen.borrow().saved.len(), 0);
+}
+
+#[test]
+fn calls_of_a_tool_start_from_its_prompt_and_not_from_each_other() {
+    let mut bench = Bench::new(COPIES, 8, endless());
+    bench.scheduler.keep_warm(vec![of_tool(1)[..299].to_vec()]);
+    while !bench.scheduler.is_idle() {
+        bench.turn();
+    }
+    for id in 1..=3 {
+        bench.ask(id, of_tool(Token::try_from(id).unwrap()));
+        bench.turn();
+        bench.turn();
+    }
+    bench.turns_until_empty();
+    assert_eq!(sorted(bench.cached()), [299; 3]);
+    assert_eq!(bench.seen.borrow().saved, [299]);
+}
+
+#[test]
+fn nothing_is_copied_where_it_cannot_be_kept() {
+    let script = || Script {
+        window: Some(50),
+        ..says("x")
+    };
+    let little = Limits {
+        cache_bytes: 200,
+        ..COPIES
+    };
+    let none = Limits {
+        reuse: Reuse::Nothing,
+        ..COPIES
+    };
+    for limits in [little, none] {
+        let mut bench = Bench::new(limits, 8, script());
+        for id in 1..=4 {
+            bench.ask(id, of_tool(Token::try_from(id).unwrap()));
+        }
+        bench.turns_until_empty();
+        assert_eq!(sorted(bench.cached()), [0; 4]);
+        assert_eq!(bench.seen.borrow().saved.len(), 0, "{limits:?}");
+    }
+}
+
+#[test]
 fn those_that_stream_become_neighbours_again_when_one_between_them_ends() {
     // What was between them moves to where one of them was, not to memory, of which there is none.
     let limits = Limits {
