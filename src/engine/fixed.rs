@@ -54,12 +54,12 @@ impl<V: Vocabulary> PromptBuilder<V> {
         // With another text behind it, the last token may become a part of a longer one.
         tokens.truncate(common(&tokens, &other).saturating_sub(1));
         let is_worth_it = (SHORTEST..self.n_ctx() as usize).contains(&tokens.len());
-        if !is_worth_it {
+        if tokens.len() >= SHORTEST && !is_worth_it {
             let (tokens, n_ctx) = (tokens.len(), self.n_ctx());
-            tracing::debug!(
+            tracing::warn!(
                 tokens,
                 n_ctx,
-                "a fixed prompt is too short or too long to be kept"
+                "a tool's own text is as long as the context: its calls fail; shorten it, or raise `n_ctx`"
             );
         }
         Ok(is_worth_it.then_some(tokens))

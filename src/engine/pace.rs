@@ -18,7 +18,10 @@ const SHORT_PROMPT_STEP: Duration = Duration::from_millis(120);
 const NEARLY_DONE: Duration = Duration::from_millis(720);
 
 /// A step's length when nothing streams: bounds how late a cancel or a new call is noticed.
-const PROMPT_STEP: Duration = Duration::from_millis(500);
+const PROMPT_STEP: Duration = Duration::from_millis(750);
+
+/// Rows that flash attention on a CPU computes together (`GGML_FA_TILE_Q` of ggml): others would leave a tile half empty.
+const TILE: usize = 64;
 
 /// The first chunk, before any speed is known: no long step even at the few tokens a second of a model too large.
 const FIRST_CHUNK: usize = 16;
@@ -72,10 +75,13 @@ impl Pace {
                 .max(generate_step)
         };
         let fits = time.as_nanos() / prompt_token.as_nanos().max(1);
-        usize::try_from(fits)
-            .unwrap_or(usize::MAX)
-            .max(MIN_CHUNK)
-            .min(room)
+        let fits = usize::try_from(fits).unwrap_or(usize::MAX).min(room);
+        let tiles = fits / TILE * TILE;
+        if generated == 0 && tiles > 0 {
+            tiles
+        } else {
+            fits.max(MIN_CHUNK).min(room)
+        }
     }
 }
 
@@ -96,11 +102,12 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_alone_fills_half_a_second() {
+    fn a_prompt_alone_fills_its_time_with_whole_tiles() {
         let mut pace = Pace::default();
         pace.observe(0, 32, 64 * MS);
-        assert!((200..=250).contains(&pace.chunk(0, 3000, 2048)), "{pace:?}");
-        assert_eq!(pace.chunk(0, 3000, 100), 100);
+        assert_eq!(pace.chunk(0, 3000, 2048), 320);
+        assert_eq!(pace.chunk(0, 3000, 100), 64);
+        assert_eq!(pace.chunk(0, 3000, 50), 50);
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod loading;
 mod prompts;
 mod warming;
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -229,7 +229,13 @@ impl Worker {
 fn turns_of(load: &LoadSettings) -> Option<Turns> {
     let turns = load.cpu_turns.as_ref()?;
     Turns::open(turns)
-        .inspect_err(|error| tracing::warn!(%error, "no turns at the CPUs: models at work hold each other up"))
+        .inspect_err(|error| match error.kind() {
+            // The server is ending.
+            io::ErrorKind::NotFound => tracing::debug!(%error, "the turns at the CPUs are gone"),
+            _ => {
+                tracing::warn!(%error, "no turns at the CPUs: models at work hold each other up");
+            }
+        })
         .ok()
 }
 

@@ -14,10 +14,11 @@ impl<S> Cache<S> {
         decoder: &mut D,
         mut fixed: Vec<Vec<Token>>,
     ) {
+        let wanted = fixed.len();
         match self.reuse {
             Reuse::Nothing => return,
-            Reuse::Copies if !self.saved.has_room() => return,
-            Reuse::Copies => self.saved.pin_only(&fixed),
+            Reuse::Copies if self.saved.has_room() => self.saved.pin_only(&fixed),
+            Reuse::Copies => fixed.clear(),
             Reuse::Cells => {
                 // Half of the cells at most, or calls and tools would put each other out again and again.
                 let mut left = self.pool.as_ref().map_or(0, Cells::count) / 2;
@@ -26,12 +27,17 @@ impl<S> Cache<S> {
                     left -= if fits { tokens.len() } else { 0 };
                     fits
                 });
-                let dropped = fixed.len().saturating_sub(self.held.len() - self.parallel);
-                if dropped > 0 {
-                    tracing::debug!(dropped, "more tools' prompts than a pool keeps");
-                }
                 fixed.truncate(self.held.len() - self.parallel);
             }
+        }
+        if fixed.len() < wanted {
+            let (kept, cells) = (fixed.len(), self.pool.as_ref().map(Cells::count));
+            tracing::info!(
+                wanted,
+                kept,
+                cells,
+                "not all tools' prompts are read ahead: there is no room for them in the cache, nor in `cache_ram`"
+            );
         }
         self.fixed = fixed;
         // What is pinned no more may have made it so.
@@ -137,7 +143,10 @@ impl<S> Cache<S> {
     pub(in crate::engine::scheduler) fn give_up(&mut self) {
         if let Some(at) = self.cold() {
             let tokens = self.fixed.remove(at).len();
-            tracing::debug!(tokens, "a tool's prompt is not kept decoded");
+            tracing::info!(
+                tokens,
+                "a tool's prompt is not kept ready: it has more than `cache_ram` holds"
+            );
         }
     }
 }
