@@ -269,8 +269,8 @@ mod tests {
     fn attention_keeps_its_scores_where_calls_share_a_long_prompt_and_then_in_narrower_passes() {
         let layout = |fixed_prompt_bytes, kv_cells| {
             let load = LoadSettings {
-                fixed_prompt_bytes,
                 kv_cells,
+                fixed_prompt_bytes,
                 ..LoadSettings::default()
             };
             let limits = Limits::plan(&load, FACTS);
