@@ -1,5 +1,7 @@
 //! What prompts have in common is decoded once. The scripted decoder sees to it that every text is sampled from its own prompt.
 
+mod room;
+
 use super::bench::{Bench, Script, endless, prompt_with, says};
 use super::*;
 use crate::engine::limits::Reuse;
@@ -297,98 +299,6 @@ fn who_waits_for_a_call_that_is_cancelled_goes_on_from_what_it_had() {
         assert_eq!(decoded, 16 + 64);
         assert_eq!(sorted(bench.cached()), [0, 80], "{limits:?}");
     }
-}
-
-#[test]
-fn in_a_pool_a_long_prompt_is_shared_again_and_never_copied() {
-    let limits = Limits {
-        n_ctx: 2000,
-        kv_cells: 8000,
-        ..CELLS
-    };
-    let common: Vec<Token> = (10_000..11_400).collect();
-    for fixed in [Vec::new(), vec![common.clone()]] {
-        let mut bench = Bench::new(limits, 8, says("abc"));
-        bench.scheduler.keep_warm(fixed.clone());
-        for id in 1..=12 {
-            let own = 100 * Token::try_from(id).unwrap();
-            bench.ask(id, common.iter().copied().chain(own..own + 20).collect());
-            if id % 4 == 0 {
-                bench.turns_until_empty();
-                // What is not decoded yet of the fixed prompt now is.
-                bench.turn();
-            }
-        }
-        let cached = sorted(bench.cached());
-        assert!(
-            cached[1..].iter().all(|cached| *cached == 1400),
-            "{cached:?}"
-        );
-        assert_eq!(bench.seen.borrow().restored.len(), 0, "{}", fixed.len());
-    }
-}
-
-#[test]
-fn shared_cells_count_once_so_more_calls_fit() {
-    let limits = Limits {
-        kv_cells: 620,
-        ..CELLS
-    };
-    let mut bench = Bench::new(limits, 8, endless());
-    bench.scheduler.keep_warm(vec![of_tool(1)[..300].to_vec()]);
-    while !bench.scheduler.is_idle() {
-        bench.turn();
-    }
-    for id in 1..=4 {
-        bench.ask(id, of_tool(Token::try_from(id).unwrap()));
-    }
-    bench.turn();
-    // The first one's share is known when it has begun.
-    bench.turn();
-    assert_eq!(bench.scheduler.stats().active, 4);
-    bench.turns_until_empty();
-    assert_eq!(bench.ends().len(), 4);
-}
-
-#[test]
-fn a_call_has_cells_for_what_it_shares_with_another_and_does_not_take_from_it() {
-    let limits = Limits {
-        kv_cells: 150,
-        ..CELLS
-    };
-    let mut bench = Bench::new(limits, 8, endless());
-    for (id, length) in [(1, 47), (2, 20)] {
-        assert!(bench.enter(id, 43, &[]));
-        bench
-            .scheduler
-            .prepared(id, Ok(prompt_with((0..length).collect())));
-        bench.turn();
-    }
-    // 90 cells and 63: the 19 that they share are too few to be taken over.
-    bench.turn();
-    assert_eq!(bench.scheduler.stats().active, 1);
-    bench.turns_until_empty();
-    assert_eq!(bench.ends().len(), 2);
-}
-
-#[test]
-fn who_waits_for_another_call_keeps_no_cells_from_it() {
-    let limits = Limits {
-        parallel: 2,
-        kv_cells: 1024,
-        ..CELLS
-    };
-    let mut bench = Bench::new(limits, 8, says("x"));
-    bench.ask(1, (5000..5980).collect());
-    bench.turns_until_empty();
-    // One of the two is admitted to the sequence that still holds the first call's tokens.
-    for id in 2..=3 {
-        let last = Token::try_from(id).unwrap();
-        bench.ask(id, (0..99).chain([last]).collect());
-    }
-    bench.turns_until_empty();
-    assert_eq!(bench.failures(), []);
-    assert_eq!(sorted(bench.cached()), [0, 0, 99]);
 }
 
 #[test]
