@@ -105,9 +105,11 @@
 //!   all, so states are saved where prompts part (`Active::checkpoints`): at the end of a tool's prompt, where calls that came
 //!   together differ, and at the end of long prompts.
 //!
-//! The same seed gives the same text up to the first near-tie: a batch's shape changes the last bits of logits, and flash attention
-//! on a CPU computes 64 rows and more in another way than fewer (`ggml_compute_forward_flash_attn_ext_f16` of ggml's `ops.cpp`). So
-//! also the pieces in which the prompt of a call alone is decoded matter, and those follow the measured speed.
+//! The same seed gives a call that runs alone, and from no cached prefix, the same text, also greedily. A batch's shape changes the last
+//! bits of logits, and flash attention on a CPU computes 64 rows and more in another way than fewer
+//! (`ggml_compute_forward_flash_attn_ext_f16` of ggml's `ops.cpp`): so the pieces in which such a prompt is decoded are whole tiles of
+//! 64 rows, however fast the machine is ([`engine::pace`]), but where a tile would take more than three seconds. Beside other calls, or
+//! from a cached prefix, the text is the same up to the first near-tie.
 //!
 //! [`engine::Usage::cached_tokens`] counts what was not decoded. Where a worker's time went, a line of its log tells at debug level
 //! whenever it runs out of work ([`engine::spent`]).

@@ -36,6 +36,8 @@ pub trait Decoder {
     type Sampler;
     /// What a sequence holds, saved to memory.
     type State;
+    /// Rows that it computes in one pass; a longer batch takes several.
+    fn pass(&self) -> usize;
     /// A sampler that has seen `prompt` and follows `grammar`.
     fn sampler(
         &self,

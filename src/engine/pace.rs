@@ -18,21 +18,25 @@ const SHORT_PROMPT_STEP: Duration = Duration::from_millis(120);
 const NEARLY_DONE: Duration = Duration::from_millis(720);
 
 /// A step's length when nothing streams: bounds how late a cancel or a new call is noticed.
-const PROMPT_STEP: Duration = Duration::from_millis(750);
+const PROMPT_STEP: Duration = Duration::from_secs(1);
 
-/// Rows that flash attention on a CPU computes together (`GGML_FA_TILE_Q` of ggml): others would leave a tile half empty.
+/// Rows that flash attention on a CPU computes together (`GGML_FA_TILE_Q` of ggml's `ops.cpp`), and fewer in another way, which
+/// gives other last bits. When nothing streams a prompt is read in whole tiles, the first one before any speed is known:
+/// then the pieces, and with them the text, do not depend on the speed.
 const TILE: usize = 64;
 
-/// The first chunk, before any speed is known: no long step even at the few tokens a second of a model too large.
-const FIRST_CHUNK: usize = 16;
+/// But no step takes longer than this for it.
+const LONGEST_STEP: Duration = Duration::from_secs(3);
 
 /// Fewer tokens than this a step would let the fixed cost of a step dominate.
 const MIN_CHUNK: usize = 8;
 
 /// What was learnt of the speed of steps. Of two measurements the newer weighs half: attention makes a prompt slower as
 /// it grows, so the past counts little.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pace {
+    /// Rows that the decoder computes in one pass: a part of a pass costs more per row.
+    pass: usize,
     /// A step of generated tokens alone.
     generate_step: Option<Duration>,
     /// One prompt token, beyond the generated ones beside it.
@@ -40,6 +44,15 @@ pub struct Pace {
 }
 
 impl Pace {
+    /// Nothing is known yet; the decoder computes `pass` rows at once.
+    pub fn new(pass: usize) -> Self {
+        Self {
+            pass,
+            generate_step: None,
+            prompt_token: None,
+        }
+    }
+
     /// Learns from a step of `generated` and `prompt` tokens that took `elapsed`.
     pub fn observe(&mut self, generated: usize, prompt: usize, elapsed: Duration) {
         let Ok(prompt @ 1..) = u32::try_from(prompt) else {
@@ -58,30 +71,47 @@ impl Pace {
     /// Prompt tokens for the next step, at most `room`, of `pending` ones, beside `generated` streaming sequences.
     pub fn chunk(&self, generated: usize, pending: usize, room: usize) -> usize {
         let Some(prompt_token) = self.prompt_token else {
-            return FIRST_CHUNK.min(room);
+            return TILE.min(room);
         };
+        let fits = |time: Duration| {
+            let tokens = time.as_nanos() / prompt_token.as_nanos().max(1);
+            usize::try_from(tokens).unwrap_or(usize::MAX).min(room)
+        };
+        if generated == 0 {
+            return self.whole(fits).min(room);
+        }
         let generate_step = self.generate_step.unwrap_or_default();
         let pending = u32::try_from(pending).unwrap_or(u32::MAX);
-        let time = if generated == 0 {
-            PROMPT_STEP
-        } else if prompt_token.saturating_mul(pending) <= NEARLY_DONE {
+        let step = if prompt_token.saturating_mul(pending) <= NEARLY_DONE {
             SHORT_PROMPT_STEP
-                .saturating_sub(generate_step)
-                .max(generate_step)
         } else {
-            // Where generation alone takes long, prompts get as long: streams are half as fast at worst.
             LONG_PROMPT_STEP
-                .saturating_sub(generate_step)
-                .max(generate_step)
         };
-        let fits = time.as_nanos() / prompt_token.as_nanos().max(1);
-        let fits = usize::try_from(fits).unwrap_or(usize::MAX).min(room);
-        let tiles = fits / TILE * TILE;
-        if generated == 0 && tiles > 0 {
-            tiles
+        // Where generation alone takes long, prompts get as long: streams are half as fast at worst.
+        let time = step.saturating_sub(generate_step).max(generate_step);
+        fits(time).max(MIN_CHUNK).min(room)
+    }
+
+    /// Rows of the next step where one prompt is read alone, `left` of them to its end, of a `chunk`: such that none of its passes has
+    /// fewer rows than a tile, unless it has no more.
+    pub fn alone(&self, left: usize, chunk: usize) -> usize {
+        let rows = chunk.min(left);
+        let is_short = |rows: usize| (1..TILE).contains(&rows);
+        if chunk < TILE || left <= TILE || !(is_short(left - rows) || is_short(rows % self.pass)) {
+            rows
+        } else if left <= self.pass {
+            left
         } else {
-            fits.max(MIN_CHUNK).min(room)
+            (rows / TILE - 1).max(1) * TILE
         }
+    }
+
+    /// A chunk when nothing streams: whole passes, or else whole tiles, of what fits into a time.
+    fn whole(&self, fits: impl Fn(Duration) -> usize) -> usize {
+        let chunk = fits(PROMPT_STEP);
+        let wholes = [self.pass, TILE].map(|rows| chunk / rows * rows);
+        let whole = wholes.into_iter().find(|rows| *rows > 0);
+        whole.unwrap_or_else(|| fits(LONGEST_STEP).clamp(MIN_CHUNK, TILE))
     }
 }
 
@@ -95,24 +125,64 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
+    const PASS: usize = 256;
+
     #[test]
-    fn the_first_chunk_is_small() {
-        assert_eq!(Pace::default().chunk(0, 3000, 2048), FIRST_CHUNK);
-        assert_eq!(Pace::default().chunk(0, 3000, 5), 5);
+    fn the_first_chunk_is_one_tile() {
+        assert_eq!(Pace::new(PASS).chunk(0, 3000, 2048), TILE);
+        assert_eq!(Pace::new(PASS).chunk(0, 3000, 5), 5);
     }
 
     #[test]
-    fn a_prompt_alone_fills_its_time_with_whole_tiles() {
-        let mut pace = Pace::default();
-        pace.observe(0, 32, 64 * MS);
-        assert_eq!(pace.chunk(0, 3000, 2048), 320);
-        assert_eq!(pace.chunk(0, 3000, 100), 64);
-        assert_eq!(pace.chunk(0, 3000, 50), 50);
+    fn a_prompt_alone_fills_its_time_with_whole_passes_or_tiles() {
+        let alone = |token: Duration, room| {
+            let mut pace = Pace::new(PASS);
+            pace.observe(0, 32, 32 * token);
+            pace.chunk(0, 3000, room)
+        };
+        assert_eq!(alone(MS, 2048), 768);
+        assert_eq!(alone(2 * MS, 2048), 256);
+        assert_eq!(alone(5 * MS, 2048), 192);
+        assert_eq!(alone(2 * MS, 100), 64);
+        assert_eq!(alone(2 * MS, 50), 50);
+    }
+
+    #[test]
+    fn a_prompt_alone_is_read_in_whole_tiles_until_one_takes_three_seconds() {
+        let alone = |token: Duration| {
+            let mut pace = Pace::new(PASS);
+            pace.observe(0, 32, 32 * token);
+            pace.chunk(0, 3000, 2048)
+        };
+        assert_eq!(alone(40 * MS), TILE);
+        assert_eq!(alone(60 * MS), 50);
+        assert_eq!(alone(3000 * MS), MIN_CHUNK);
+    }
+
+    #[test]
+    fn of_a_prompt_alone_no_pass_is_shorter_than_a_tile() {
+        let pace = Pace::new(PASS);
+        for chunk in (TILE..1024).step_by(TILE) {
+            for prompt in TILE..1500 {
+                let mut left = prompt;
+                while left > 0 {
+                    let rows = pace.alone(left, chunk);
+                    let last = (rows - 1) % PASS + 1;
+                    assert!(rows <= left && rows < chunk + TILE, "{rows} {left} {chunk}");
+                    assert!(
+                        last >= TILE && (rows == left || rows % TILE == 0),
+                        "{rows} {left} {chunk}"
+                    );
+                    left -= rows;
+                }
+            }
+        }
+        assert_eq!([pace.alone(50, 256), pace.alone(300, 40)], [50, 40]);
     }
 
     #[test]
     fn beside_a_stream_the_whole_step_takes_its_time_and_no_more() {
-        let mut pace = Pace::default();
+        let mut pace = Pace::new(PASS);
         pace.observe(2, 0, 10 * MS);
         pace.observe(2, 32, 74 * MS);
         assert!((12..=13).contains(&pace.chunk(2, 3000, 2048)), "{pace:?}");
@@ -120,7 +190,7 @@ mod tests {
 
     #[test]
     fn prompts_that_are_nearly_done_may_take_longer() {
-        let mut pace = Pace::default();
+        let mut pace = Pace::new(PASS);
         pace.observe(2, 0, 20 * MS);
         pace.observe(2, 32, 84 * MS);
         assert!((48..=50).contains(&pace.chunk(2, 300, 2048)), "{pace:?}");
@@ -129,7 +199,7 @@ mod tests {
 
     #[test]
     fn where_generation_is_slow_prompts_take_as_long() {
-        let mut pace = Pace::default();
+        let mut pace = Pace::new(PASS);
         pace.observe(1, 0, 100 * MS);
         pace.observe(1, 10, 200 * MS);
         assert_eq!(pace.chunk(1, 3000, 2048), 10);
@@ -142,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_slow_machine_still_makes_progress() {
-        let mut pace = Pace::default();
+        let mut pace = Pace::new(PASS);
         pace.observe(1, 0, 300 * MS);
         pace.observe(1, 8, 4000 * MS);
         assert_eq!(pace.chunk(1, 3000, 2048), MIN_CHUNK);
@@ -150,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_speed_that_changes_is_followed() {
-        let mut pace = Pace::default();
+        let mut pace = Pace::new(PASS);
         pace.observe(0, 100, 100 * MS);
         let fast = pace.chunk(0, 3000, 2048);
         for _ in 0..6 {

@@ -49,6 +49,7 @@ pub struct Scheduler<D: Decoder> {
 impl<D: Decoder> Scheduler<D> {
     /// Starts with the calls that came while the model was loaded; their waiting until `now` was for the load.
     pub fn new(decoder: D, limits: Limits, queue: Queue, now: Instant) -> Self {
+        let pace = Pace::new(decoder.pass().min(limits.n_batch));
         Self {
             decoder,
             limits,
@@ -57,7 +58,7 @@ impl<D: Decoder> Scheduler<D> {
             cache: Cache::new(&limits),
             admitted: 0,
             has_copied: false,
-            pace: Pace::default(),
+            pace,
             ready_at: now,
             updates: Vec::new(),
         }
@@ -214,6 +215,9 @@ impl<D: Decoder> Scheduler<D> {
         let pending = prompts.iter().map(|(_, active)| left(active)).sum();
         let room = self.limits.n_batch - generated;
         let mut chunk = self.pace.chunk(generated, pending, room);
+        if let (0, [(_, active)]) = (generated, &prompts[..]) {
+            chunk = self.pace.alone(active.stop() - active.prefilled, chunk);
+        }
         prompts.sort_by_key(|(_, active)| left(active));
         let mut of_prompts = Vec::new();
         for (done, (sequence, active)) in prompts.iter().enumerate() {

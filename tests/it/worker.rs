@@ -5,7 +5,8 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
-use crate::support::{Server, program, spawn_piped, tiny};
+use crate::support::worker::Worker;
+use crate::support::{Server, program, smollm2, spawn_piped, tiny};
 
 fn run(commands: &[Value]) -> Output {
     let mut command = program();
@@ -58,6 +59,33 @@ fn it_finishes_what_it_read_and_writes_nothing_but_events() {
     assert_eq!(answer(2), "The capital of Cuba is Havana.");
     // llama.cpp has logged, and all of it went to stderr.
     assert!(String::from_utf8_lossy(&output.stderr).contains("llama-cpp-2"));
+}
+
+#[test]
+fn a_greedy_text_of_a_call_alone_is_the_same_right_after_the_load_and_later() {
+    let words = [
+        "river", "stone", "garden", "letter", "window", "morning", "harbour",
+    ];
+    // The model is sure of nothing here, so another last bit of a number would soon be another text.
+    let stories = [40, 100, 200, 340, 500].map(|length| {
+        let of_story = (0..length).map(|at: usize| words[(at * at / 3 + at + length) % 7]);
+        let text = format!(
+            "Tell me a story: {}",
+            of_story.collect::<Vec<_>>().join(" ")
+        );
+        json!([{"role": "user", "content": text}])
+    });
+    let load = json!({"path": smollm2(), "n_gpu_layers": 0, "n_ctx": 1024, "n_batch": 1024, "n_threads": 2, "parallel": 2,
+        "max_queue": 8, "cache_prompt": false});
+    let answers = Worker::load(&load).ask_each(&stories, 40);
+    for (story, answer) in stories.iter().zip(answers).rev() {
+        // Before any speed is known, and then when it is.
+        let again = Worker::load(&load).ask_each(&[story.clone(), story.clone()], 40);
+        assert!(
+            again.iter().all(|again| again.text == answer.text),
+            "{answer:?} {again:?}"
+        );
+    }
 }
 
 /// A tool whose prompts begin with `system`.

@@ -41,6 +41,10 @@ impl Decoder for LlamaDecoder<'_> {
     type Sampler = Sampler;
     type State = SeqState;
 
+    fn pass(&self) -> usize {
+        self.context.n_ubatch() as usize
+    }
+
     fn sampler(
         &self,
         params: &SamplingParams,

@@ -62,13 +62,16 @@ impl<S> Active<S> {
         self.checkpoints.contains(&self.prefilled) || (is_end && !can_cut && new >= MIN_NEW)
     }
 
-    /// The next rows of the prompt, at most `share`, and to the next length at which its state is to be saved.
+    /// Where the next rows of the prompt end at the latest: at a length at which its state is to be saved, or with it.
+    pub(super) fn stop(&self) -> usize {
+        let checkpoints = self.checkpoints.iter().copied();
+        let stops = checkpoints.filter(|at| (self.prefilled + 1..self.prompt.len()).contains(at));
+        stops.min().unwrap_or(self.prompt.len())
+    }
+
+    /// The next rows of the prompt, at most `share`.
     pub(super) fn prompt_rows(&self, sequence: usize, share: usize) -> Vec<Row> {
-        let stops = self.checkpoints.iter().copied();
-        let stop = stops.filter(|at| *at > self.prefilled).min();
-        let end = self.prompt.len().min(self.prefilled + share);
-        let end = stop.map_or(end, |stop| end.min(stop));
-        (self.prefilled..end)
+        (self.prefilled..self.stop().min(self.prefilled + share))
             .map(|position| Row {
                 token: self.prompt[position],
                 position: count(position),

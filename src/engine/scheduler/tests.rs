@@ -114,7 +114,7 @@ fn prompts_share_a_chunk_evenly() {
         .iter()
         .filter(|row| row.sequence == 0)
         .count();
-    assert_eq!((of_first, bench.last_batch().len()), (8, 16));
+    assert_eq!((of_first, bench.last_batch().len()), (32, 64));
 }
 
 #[test]

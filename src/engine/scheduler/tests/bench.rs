@@ -114,6 +114,10 @@ impl Decoder for Scripted {
     type Sampler = Saying;
     type State = Vec<Token>;
 
+    fn pass(&self) -> usize {
+        256
+    }
+
     fn sampler(&self, _: &SamplingParams, prompt: &[Token], _: Option<Grammar>) -> Saying {
         Saying(0, prompt.to_vec())
     }
