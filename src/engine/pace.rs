@@ -170,7 +170,7 @@ mod tests {
                     let last = (rows - 1) % PASS + 1;
                     assert!(rows <= left && rows < chunk + TILE, "{rows} {left} {chunk}");
                     assert!(
-                        last >= TILE && (rows == left || rows % TILE == 0),
+                        last >= TILE && (rows == left || rows.is_multiple_of(TILE)),
                         "{rows} {left} {chunk}"
                     );
                     left -= rows;

@@ -123,6 +123,11 @@ impl<D: Decoder> Scheduler<D> {
     /// when no call wants to be.
     pub fn keep_warm(&mut self, fixed: Vec<Vec<Token>>) {
         self.cache.keep_warm(&mut self.decoder, fixed);
+        for active in self.sequences.iter_mut().flatten() {
+            let to_save = self.cache.to_save(&active.prompt);
+            let to_come = to_save.filter(|length| active.has_begun && *length > active.prefilled);
+            active.checkpoints.extend(to_come);
+        }
     }
 
     /// There is nothing to decode until a call or a prompt comes.

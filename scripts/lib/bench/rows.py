@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from process import resident, timed
 from setting import SLOTS
 from sides import DELTAS
-from texts import long_text, prompt_of, some_words, story
+from texts import begun_story, long_text, prompt_of, some_words, story
 
 # `measure` gives a value for each of the names. A fresh row starts its own servers.
 Row = namedtuple("Row", "names unit measure fresh", defaults=[False])
@@ -85,7 +85,7 @@ def same_tool(side):
     with side.fresh_with_tool(prompt_of(1500), 32) as server:
         seconds = []
         for _ in range(2):
-            answers, took = all_at_once(server.ask, [story() for _ in range(8)])
+            answers, took = all_at_once(server.ask, [begun_story() for _ in range(8)])
             check_length(side, answers, 32)
             check_prompt(side, answers[0].prompt_tokens, 1530)
             seconds.append(took)

@@ -27,6 +27,11 @@ def story():
     return f"Write a very long story, number {next(number)}, about a {drawn.choice(WORDS)} and a {drawn.choice(WORDS)}."
 
 
+def begun_story():
+    """One that models without a template go on with, too, also behind a long text of another kind."""
+    return f"{story()} It begins like this: Once upon a time, there was a {drawn.choice(WORDS)}"
+
+
 def calibrate(side):
     """Loads the side's model, warms it, and learns how many tokens a word is to it, beyond what the template adds."""
     global tokens_per_word

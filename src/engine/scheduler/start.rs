@@ -1,5 +1,6 @@
 //! How a call comes into a sequence and where its prompt starts, and what is decoded when there is no call.
 
+use std::cmp::Reverse;
 use std::time::Instant;
 
 use super::super::decoder::Decoder;
@@ -111,7 +112,7 @@ impl<D: Decoder> Scheduler<D> {
     }
 
     /// The call, admitted before `order`, that is decoding the longest prefix of `prompt`, if that has `least` tokens and can be
-    /// handed over: its sequence and the length.
+    /// handed over: its sequence and the length. Of several the first one: it decodes that, where the others may start behind it.
     fn leader(&self, prompt: &[Token], order: u64, least: usize) -> Option<(usize, usize)> {
         let most = prompt.len().saturating_sub(1);
         let calls = self.sequences.iter().enumerate();
@@ -120,9 +121,9 @@ impl<D: Decoder> Scheduler<D> {
             .filter(|(_, active)| active.order < order && active.next.is_none())
             .map(|(at, active)| (at, active, common(&active.prompt, prompt).min(most)))
             .filter(|(_, active, length)| active.is_to_decode(*length) && *length >= least)
+            .filter(|(_, _, length)| self.cache.can_hand_over(*length))
+            .max_by_key(|(_, active, length)| (*length, Reverse(active.order)))
             .map(|(at, _, length)| (at, length))
-            .filter(|(_, length)| self.cache.can_hand_over(*length))
-            .max_by_key(|(_, length)| *length)
     }
 
     /// Lets the admitted prompts start from what of them lies in the cache; those of which another call is decoding more wait.
