@@ -31,6 +31,17 @@ const LONGEST_STEP: Duration = Duration::from_secs(3);
 /// Fewer tokens than this a step would let the fixed cost of a step dominate.
 const MIN_CHUNK: usize = 8;
 
+/// What there is to be decoded.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Work {
+    /// Sequences that generate, a token each.
+    pub streams: usize,
+    /// Prompts that are being read.
+    pub prompts: usize,
+    /// Their tokens that are still to be decoded.
+    pub pending: usize,
+}
+
 /// What was learnt of the speed of steps. Of two measurements the newer weighs half: attention makes a prompt slower as
 /// it grows, so the past counts little.
 #[derive(Debug)]
@@ -68,8 +79,8 @@ impl Pace {
         blend(&mut self.prompt_token, own / prompt);
     }
 
-    /// Prompt tokens for the next step, at most `room`, of `pending` ones, beside `generated` streaming sequences.
-    pub fn chunk(&self, generated: usize, pending: usize, room: usize) -> usize {
+    /// Prompt tokens for the next step, at most `room`.
+    pub fn chunk(&self, work: Work, room: usize) -> usize {
         let Some(prompt_token) = self.prompt_token else {
             return TILE.min(room);
         };
@@ -77,15 +88,19 @@ impl Pace {
             let tokens = time.as_nanos() / prompt_token.as_nanos().max(1);
             usize::try_from(tokens).unwrap_or(usize::MAX).min(room)
         };
-        if generated == 0 {
+        if work.streams == 0 {
             return self.whole(fits).min(room);
         }
         let generate_step = self.generate_step.unwrap_or_default();
-        let pending = u32::try_from(pending).unwrap_or(u32::MAX);
+        let pending = u32::try_from(work.pending).unwrap_or(u32::MAX);
         let step = if prompt_token.saturating_mul(pending) <= NEARLY_DONE {
             SHORT_PROMPT_STEP
         } else {
+            // As much longer as more calls wait for their prompts than for their streams.
+            let share = u32::try_from(work.prompts / work.streams).unwrap_or(u32::MAX);
             LONG_PROMPT_STEP
+                .saturating_mul(share.max(1))
+                .min(SHORT_PROMPT_STEP)
         };
         // Where generation alone takes long, prompts get as long: streams are half as fast at worst.
         let time = step.saturating_sub(generate_step).max(generate_step);
@@ -127,10 +142,19 @@ mod tests {
 
     const PASS: usize = 256;
 
+    /// One prompt, with so much of it left.
+    fn work(streams: usize, pending: usize) -> Work {
+        Work {
+            streams,
+            prompts: 1,
+            pending,
+        }
+    }
+
     #[test]
     fn the_first_chunk_is_one_tile() {
-        assert_eq!(Pace::new(PASS).chunk(0, 3000, 2048), TILE);
-        assert_eq!(Pace::new(PASS).chunk(0, 3000, 5), 5);
+        assert_eq!(Pace::new(PASS).chunk(work(0, 3000), 2048), TILE);
+        assert_eq!(Pace::new(PASS).chunk(work(0, 3000), 5), 5);
     }
 
     #[test]
@@ -138,7 +162,7 @@ mod tests {
         let alone = |token: Duration, room| {
             let mut pace = Pace::new(PASS);
             pace.observe(0, 32, 32 * token);
-            pace.chunk(0, 3000, room)
+            pace.chunk(work(0, 3000), room)
         };
         assert_eq!(alone(MS, 2048), 768);
         assert_eq!(alone(2 * MS, 2048), 256);
@@ -152,7 +176,7 @@ mod tests {
         let alone = |token: Duration| {
             let mut pace = Pace::new(PASS);
             pace.observe(0, 32, 32 * token);
-            pace.chunk(0, 3000, 2048)
+            pace.chunk(work(0, 3000), 2048)
         };
         assert_eq!(alone(40 * MS), TILE);
         assert_eq!(alone(60 * MS), 50);
@@ -185,7 +209,10 @@ mod tests {
         let mut pace = Pace::new(PASS);
         pace.observe(2, 0, 10 * MS);
         pace.observe(2, 32, 74 * MS);
-        assert!((12..=13).contains(&pace.chunk(2, 3000, 2048)), "{pace:?}");
+        assert!(
+            (12..=13).contains(&pace.chunk(work(2, 3000), 2048)),
+            "{pace:?}"
+        );
     }
 
     #[test]
@@ -193,8 +220,37 @@ mod tests {
         let mut pace = Pace::new(PASS);
         pace.observe(2, 0, 20 * MS);
         pace.observe(2, 32, 84 * MS);
-        assert!((48..=50).contains(&pace.chunk(2, 300, 2048)), "{pace:?}");
-        assert!((8..=10).contains(&pace.chunk(2, 400, 2048)), "{pace:?}");
+        assert!(
+            (48..=50).contains(&pace.chunk(work(2, 300), 2048)),
+            "{pace:?}"
+        );
+        assert!(
+            (8..=10).contains(&pace.chunk(work(2, 400), 2048)),
+            "{pace:?}"
+        );
+    }
+
+    #[test]
+    fn the_more_calls_wait_for_their_prompts_the_longer_those_that_stream_wait() {
+        let mut pace = Pace::new(PASS);
+        pace.observe(1, 0, 16 * MS);
+        pace.observe(1, 100, 116 * MS);
+        let chunk = |streams, prompts| {
+            let pending = 3000;
+            pace.chunk(
+                Work {
+                    streams,
+                    prompts,
+                    pending,
+                },
+                2048,
+            )
+        };
+        let chunks = [(1, 1), (4, 4), (2, 4), (1, 7), (1, 50)];
+        assert_eq!(
+            chunks.map(|(streams, prompts)| chunk(streams, prompts)),
+            [20, 20, 56, 104, 104]
+        );
     }
 
     #[test]
@@ -202,10 +258,10 @@ mod tests {
         let mut pace = Pace::new(PASS);
         pace.observe(1, 0, 100 * MS);
         pace.observe(1, 10, 200 * MS);
-        assert_eq!(pace.chunk(1, 3000, 2048), 10);
+        assert_eq!(pace.chunk(work(1, 3000), 2048), 10);
         pace.observe(1, 0, 200 * MS);
         assert!(
-            pace.chunk(1, 20, 2048) >= 10,
+            pace.chunk(work(1, 20), 2048) >= 10,
             "also where they are nearly done"
         );
     }
@@ -215,17 +271,17 @@ mod tests {
         let mut pace = Pace::new(PASS);
         pace.observe(1, 0, 300 * MS);
         pace.observe(1, 8, 4000 * MS);
-        assert_eq!(pace.chunk(1, 3000, 2048), MIN_CHUNK);
+        assert_eq!(pace.chunk(work(1, 3000), 2048), MIN_CHUNK);
     }
 
     #[test]
     fn a_speed_that_changes_is_followed() {
         let mut pace = Pace::new(PASS);
         pace.observe(0, 100, 100 * MS);
-        let fast = pace.chunk(0, 3000, 2048);
+        let fast = pace.chunk(work(0, 3000), 2048);
         for _ in 0..6 {
             pace.observe(0, 100, 1000 * MS);
         }
-        assert!(pace.chunk(0, 3000, 2048) < fast / 8);
+        assert!(pace.chunk(work(0, 3000), 2048) < fast / 8);
     }
 }

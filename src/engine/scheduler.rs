@@ -23,7 +23,7 @@ use cache::Cache;
 
 use super::decoder::{Decoder, Row, Sampled};
 use super::limits::Limits;
-use super::pace::Pace;
+use super::pace::{Pace, Work};
 use super::prompt::{Prompt, Token};
 use super::queue::{Queue, Waiting};
 use super::{
@@ -217,9 +217,13 @@ impl<D: Decoder> Scheduler<D> {
         }
         let generated = batch.len();
         let left = |active: &Active<_>| active.prompt.len() - active.prefilled;
-        let pending = prompts.iter().map(|(_, active)| left(active)).sum();
+        let work = Work {
+            streams: generated,
+            prompts: prompts.len(),
+            pending: prompts.iter().map(|(_, active)| left(active)).sum(),
+        };
         let room = self.limits.n_batch - generated;
-        let mut chunk = self.pace.chunk(generated, pending, room);
+        let mut chunk = self.pace.chunk(work, room);
         if let (0, [(_, active)]) = (generated, &prompts[..]) {
             chunk = self.pace.alone(active.stop() - active.prefilled, chunk);
         }

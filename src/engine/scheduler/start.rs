@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::super::decoder::Decoder;
 use super::super::neighbours;
+use super::super::pace::Work;
 use super::super::prefix::{MIN_GAIN, common};
 use super::super::prompt::{ThinkingMode, Token};
 use super::super::queue::{Waiting, waits};
@@ -236,7 +237,7 @@ impl<D: Decoder> Scheduler<D> {
     pub(super) fn warm(&mut self) {
         let chunk = self
             .pace
-            .chunk(0, 0, self.limits.n_batch)
+            .chunk(Work::default(), self.limits.n_batch)
             .div_ceil(WARM_SHARE);
         let rows = self.cache.warm(&mut self.decoder, chunk);
         if rows.is_empty() {
