@@ -1,5 +1,6 @@
 //! What a worker has to give, planned from what was asked, what the model can, and the memory there is: pure.
 
+use super::pace::TILE;
 use crate::config::LoadSettings;
 use crate::config::file::FlashAttention;
 
@@ -95,7 +96,9 @@ impl Limits {
             (_, true) => CPU_ROWS,
             (_, false) => ROWS_WITH_SCORES,
         };
-        self.n_batch.min(rows).max(self.sequences())
+        // Whole tiles, so that a prompt alone is read in such ([`Pace`](super::pace::Pace)).
+        let rows = rows.max(self.sequences()).next_multiple_of(TILE);
+        rows.min(self.n_batch)
     }
 
     /// Whether attention is computed in one pass over the cache, as far as `load` leaves that open.

@@ -11,22 +11,25 @@ use std::time::Duration;
 const LONG_PROMPT_STEP: Duration = Duration::from_millis(36);
 
 /// A step's length beside streams where prompts are nearly done: their calls soon stream too, and all share their steps. A
-/// reader does not see a pause as short.
+/// reader does not see a pause as short. Also the longest where many prompts wait for few streams.
 const SHORT_PROMPT_STEP: Duration = Duration::from_millis(120);
 
 /// Prompts are nearly done where they take no longer than this, six such steps.
 const NEARLY_DONE: Duration = Duration::from_millis(720);
 
-/// A step's length when nothing streams: bounds how late a cancel or a new call is noticed.
+/// A step's length when nothing streams: how late a cancel or a new call is noticed, as a rule.
 const PROMPT_STEP: Duration = Duration::from_secs(1);
 
 /// Rows that flash attention on a CPU computes together (`GGML_FA_TILE_Q` of ggml's `ops.cpp`), and fewer in another way, which
 /// gives other last bits. When nothing streams a prompt is read in whole tiles, the first one before any speed is known:
-/// then the pieces, and with them the text, do not depend on the speed.
-const TILE: usize = 64;
+/// then the text does not depend on the speed.
+pub const TILE: usize = 64;
 
-/// But no step takes longer than this for it.
-const LONGEST_STEP: Duration = Duration::from_secs(3);
+/// A tile that takes longer is read in parts; the last step of a prompt may take nearly two of them.
+const LONGEST_TILE: Duration = Duration::from_secs(3);
+
+/// The part of a step that a fixed prompt takes when nothing else is to be done: a call that comes waits for it.
+const WARM_SHARE: usize = 4;
 
 /// Fewer tokens than this a step would let the fixed cost of a step dominate.
 const MIN_CHUNK: usize = 8;
@@ -55,10 +58,14 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Nothing is known yet; the decoder computes `pass` rows at once.
+    /// Nothing is known yet; the decoder computes `pass` rows at once, and no batch has more than it can take.
     pub fn new(pass: usize) -> Self {
         Self {
-            pass,
+            pass: if pass > TILE {
+                pass / TILE * TILE
+            } else {
+                pass
+            },
             generate_step: None,
             prompt_token: None,
         }
@@ -75,14 +82,19 @@ impl Pace {
             _ => Duration::ZERO,
         };
         // A step can come out faster than generation alone ever was; then half of it is the prompt's.
-        let own = elapsed.checked_sub(beside).unwrap_or(elapsed / 2);
-        blend(&mut self.prompt_token, own / prompt);
+        let own = elapsed.checked_sub(beside).unwrap_or(elapsed / 2) / prompt;
+        // A few rows take nearly as long as a tile, so a slow short step tells nothing.
+        let is_short = generated == 0 && (prompt as usize) < TILE;
+        if !is_short || self.prompt_token.is_some_and(|known| own < known) {
+            blend(&mut self.prompt_token, own);
+        }
     }
 
     /// Prompt tokens for the next step, at most `room`.
     pub fn chunk(&self, work: Work, room: usize) -> usize {
         let Some(prompt_token) = self.prompt_token else {
-            return TILE.min(room);
+            let first = if work.streams == 0 { TILE } else { MIN_CHUNK };
+            return first.min(room);
         };
         let fits = |time: Duration| {
             let tokens = time.as_nanos() / prompt_token.as_nanos().max(1);
@@ -107,8 +119,14 @@ impl Pace {
         fits(time).max(MIN_CHUNK).min(room)
     }
 
-    /// Rows of the next step where one prompt is read alone, `left` of them to its end, of a `chunk`: such that none of its passes has
-    /// fewer rows than a tile, unless it has no more.
+    /// Rows of a fixed prompt for the next step, when nothing else is to be done.
+    pub fn warm_chunk(&self, room: usize) -> usize {
+        let chunk = self.chunk(Work::default(), room);
+        (chunk / WARM_SHARE).next_multiple_of(TILE).min(chunk)
+    }
+
+    /// Rows of the next step where one prompt is read alone, `left` of them to where it ends or is saved, of a `chunk`, which may come
+    /// out nearly a tile longer: such that none of its passes has fewer rows than a tile, where a pass has two of them.
     pub fn alone(&self, left: usize, chunk: usize) -> usize {
         let rows = chunk.min(left);
         let is_short = |rows: usize| (1..TILE).contains(&rows);
@@ -126,7 +144,7 @@ impl Pace {
         let chunk = fits(PROMPT_STEP);
         let wholes = [self.pass, TILE].map(|rows| chunk / rows * rows);
         let whole = wholes.into_iter().find(|rows| *rows > 0);
-        whole.unwrap_or_else(|| fits(LONGEST_STEP).clamp(MIN_CHUNK, TILE))
+        whole.unwrap_or_else(|| fits(LONGEST_TILE).clamp(MIN_CHUNK, TILE))
     }
 }
 
@@ -161,7 +179,7 @@ mod tests {
     fn a_prompt_alone_fills_its_time_with_whole_passes_or_tiles() {
         let alone = |token: Duration, room| {
             let mut pace = Pace::new(PASS);
-            pace.observe(0, 32, 32 * token);
+            pace.observe(0, 64, 64 * token);
             pace.chunk(work(0, 3000), room)
         };
         assert_eq!(alone(MS, 2048), 768);
@@ -175,32 +193,60 @@ mod tests {
     fn a_prompt_alone_is_read_in_whole_tiles_until_one_takes_three_seconds() {
         let alone = |token: Duration| {
             let mut pace = Pace::new(PASS);
-            pace.observe(0, 32, 32 * token);
+            pace.observe(0, 64, 64 * token);
             pace.chunk(work(0, 3000), 2048)
         };
         assert_eq!(alone(40 * MS), TILE);
+        // Then each part tells nothing new of the speed, unless it is faster.
         assert_eq!(alone(60 * MS), 50);
         assert_eq!(alone(3000 * MS), MIN_CHUNK);
     }
 
     #[test]
+    fn a_short_step_that_took_long_does_not_make_prompts_slow() {
+        let mut pace = Pace::new(PASS);
+        pace.observe(0, 10, 500 * MS);
+        assert_eq!(pace.chunk(work(0, 3000), 2048), TILE);
+        pace.observe(0, 64, 640 * MS);
+        pace.observe(0, 1, 250 * MS);
+        assert_eq!(pace.chunk(work(0, 3000), 2048), TILE);
+        pace.observe(0, 10, 10 * MS);
+        assert!(
+            pace.chunk(work(0, 3000), 2048) > TILE,
+            "but a fast one does"
+        );
+    }
+
+    #[test]
+    fn a_fixed_prompt_is_read_in_tiles_too() {
+        let mut pace = Pace::new(PASS);
+        assert_eq!(pace.warm_chunk(2048), TILE);
+        pace.observe(0, 64, 64 * MS);
+        assert_eq!(pace.warm_chunk(2048), 192);
+        pace.observe(0, 64, 6400 * MS);
+        assert!((8..64).contains(&pace.warm_chunk(2048)));
+    }
+
+    #[test]
     fn of_a_prompt_alone_no_pass_is_shorter_than_a_tile() {
-        let pace = Pace::new(PASS);
-        for chunk in (TILE..1024).step_by(TILE) {
-            for prompt in TILE..1500 {
-                let mut left = prompt;
-                while left > 0 {
-                    let rows = pace.alone(left, chunk);
-                    let last = (rows - 1) % PASS + 1;
-                    assert!(rows <= left && rows < chunk + TILE, "{rows} {left} {chunk}");
-                    assert!(
-                        last >= TILE && (rows == left || rows.is_multiple_of(TILE)),
-                        "{rows} {left} {chunk}"
-                    );
-                    left -= rows;
+        for pass in [128, 150, 192, 256, 512] {
+            let pace = Pace::new(pass);
+            for chunk in (TILE..1024).step_by(TILE) {
+                for prompt in TILE..1500 {
+                    let mut left = prompt;
+                    while left > 0 {
+                        let rows = pace.alone(left, chunk);
+                        let last = (rows - 1) % (pass / TILE * TILE) + 1;
+                        let is_right = rows < chunk + TILE
+                            && last >= TILE
+                            && (rows == left || rows.is_multiple_of(TILE));
+                        assert!(rows <= left && is_right, "{rows} {left} {chunk} {pass}");
+                        left -= rows;
+                    }
                 }
             }
         }
+        let pace = Pace::new(PASS);
         assert_eq!([pace.alone(50, 256), pace.alone(300, 40)], [50, 40]);
     }
 
@@ -246,10 +292,10 @@ mod tests {
                 2048,
             )
         };
-        let chunks = [(1, 1), (4, 4), (2, 4), (1, 7), (1, 50)];
+        let chunks = [(1, 1), (4, 4), (2, 3), (2, 4), (1, 7), (1, 50)];
         assert_eq!(
             chunks.map(|(streams, prompts)| chunk(streams, prompts)),
-            [20, 20, 56, 104, 104]
+            [20, 20, 20, 56, 104, 104]
         );
     }
 

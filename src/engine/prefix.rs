@@ -48,10 +48,47 @@ pub fn is_worth_saving(held: usize, elsewhere: usize) -> bool {
     held.saturating_sub(elsewhere) >= MIN_SAVED.max(held / 16)
 }
 
+/// Where a prompt can start from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// What its sequence holds.
+    Own,
+    /// Another sequence.
+    Other,
+    /// A saved state.
+    Saved,
+}
+
+/// Where a prompt best starts from, and at how many tokens, that finds `own` tokens in its sequence, at most `other` in another one and
+/// `saved` in a saved state; where cells are shared, `in_pool`, another sequence's tokens are had without a copy.
+pub fn best(own: usize, other: usize, saved: usize, in_pool: bool) -> (Start, usize) {
+    let takes_saved = if in_pool {
+        is_worth_cells(saved, other.max(own))
+    } else {
+        // It needs one copy, a sequence two.
+        saved + MIN_GAIN > other
+    };
+    let (start, length) = if takes_saved {
+        (Start::Saved, saved)
+    } else {
+        (Start::Other, other)
+    };
+    if length >= own + MIN_GAIN {
+        (start, length)
+    } else {
+        (Start::Own, own)
+    }
+}
+
 /// Whether `saved` tokens are worth being copied back to a pool, where `shared` of them could be had without new cells: every step
 /// of every call looks at those. Measured as above, 1,400 more cost eight streams 6 ms of 39 a step.
-pub fn is_worth_cells(saved: usize, shared: usize) -> bool {
+fn is_worth_cells(saved: usize, shared: usize) -> bool {
     saved.saturating_sub(shared) >= MIN_SAVED.max(saved / 4)
+}
+
+/// Whether `length` tokens are worth the copy of all `held` ones of another sequence, where `own` can be had without.
+pub fn is_worth_copying(held: usize, length: usize, own: usize) -> bool {
+    length.saturating_sub(own) >= MIN_GAIN.max(held / 16)
 }
 
 /// What is known of a sequence that is not busy, when one is looked for.
@@ -116,6 +153,26 @@ mod tests {
         assert!(is_worth_saving(1300, 1150));
         assert!(!is_worth_saving(1600, 1510));
         assert!(!is_worth_saving(50, 0));
+    }
+
+    #[test]
+    fn a_prompt_starts_where_it_has_most_for_the_least_copying() {
+        let starts =
+            |own, other, saved| [true, false].map(|in_pool| best(own, other, saved, in_pool));
+        assert_eq!(starts(100, 120, 120), [(Start::Own, 100); 2]);
+        assert_eq!(starts(0, 500, 0), [(Start::Other, 500); 2]);
+        assert_eq!(starts(0, 0, 500), [(Start::Saved, 500); 2]);
+        // A copy takes cells in a pool, and spares one without.
+        assert_eq!(
+            starts(0, 500, 490),
+            [(Start::Other, 500), (Start::Saved, 490)]
+        );
+        assert_eq!(
+            starts(0, 500, 560),
+            [(Start::Other, 500), (Start::Saved, 560)]
+        );
+        assert_eq!(starts(0, 500, 700), [(Start::Saved, 700); 2]);
+        assert!(is_worth_copying(1600, 100, 0) && !is_worth_copying(1600, 99, 0));
     }
 
     #[test]

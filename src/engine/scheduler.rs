@@ -12,8 +12,10 @@
 //! - What a call's client must hear is an [`Update`]; the caller of [`Scheduler::turn`] takes them out and sends them.
 
 mod active;
+mod admit;
 mod cache;
 mod start;
+mod warm;
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -23,8 +25,9 @@ use cache::Cache;
 
 use super::decoder::{Decoder, Row, Sampled};
 use super::limits::Limits;
+use super::neighbours;
 use super::pace::{Pace, Work};
-use super::prompt::{Prompt, Token};
+use super::prompt::Prompt;
 use super::queue::{Queue, Waiting};
 use super::{
     CancelReason, Conversation, EngineError, EngineErrorKind, FinishReason, Phase, Stats, Update,
@@ -119,17 +122,6 @@ impl<D: Decoder> Scheduler<D> {
             .position(|sequence| sequence.as_ref().is_some_and(|active| active.id == id))
     }
 
-    /// Keeps these prompts decoded from now on, and no others: calls that begin with one start from there. They are decoded
-    /// when no call wants to be.
-    pub fn keep_warm(&mut self, fixed: Vec<Vec<Token>>) {
-        self.cache.keep_warm(&mut self.decoder, fixed);
-        for active in self.sequences.iter_mut().flatten() {
-            let to_save = self.cache.to_save(&active.prompt);
-            let to_come = to_save.filter(|length| active.has_begun && *length > active.prefilled);
-            active.checkpoints.extend(to_come);
-        }
-    }
-
     /// There is nothing to decode until a call or a prompt comes.
     pub fn is_idle(&self) -> bool {
         !self.has_calls() && !self.cache.is_cold()
@@ -195,6 +187,24 @@ impl<D: Decoder> Scheduler<D> {
                 self.advance(&batch, now + elapsed);
             }
             Err(cause) => self.fail(&batch, &cause),
+        }
+    }
+
+    /// Moves a sequence that streams beside the others, where one stands apart.
+    fn move_together(&mut self) {
+        let streams: Vec<bool> = self
+            .sequences
+            .iter()
+            .map(|active| active.as_ref().is_some_and(|active| active.next.is_some()))
+            .collect();
+        let is_free = |at: usize| self.sequences[at].is_none();
+        let can_move = |at: usize| self.cache.can_move(at);
+        let Some((from, to)) = neighbours::closer(&streams, is_free, can_move) else {
+            return;
+        };
+        if !self.has_copied && self.cache.move_to(&mut self.decoder, from, to) {
+            self.has_copied = true;
+            self.sequences.swap(from, to);
         }
     }
 

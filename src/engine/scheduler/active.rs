@@ -49,9 +49,14 @@ impl<S> Active<S> {
         }
     }
 
-    /// Whether it is decoding the first `length` tokens of its prompt, or will.
+    /// Whether it is decoding the first `length` tokens of its prompt, or will: not where it waits for more than those.
     pub(super) fn is_to_decode(&self, length: usize) -> bool {
-        self.next.is_none() && (!self.has_begun || self.prefilled < length)
+        let is_to_come = if self.has_begun {
+            self.prefilled < length
+        } else {
+            self.waits_for.is_none_or(|(_, shared)| shared < length)
+        };
+        self.next.is_none() && is_to_come
     }
 
     /// Whether the state of its sequence is to be saved now; `can_cut` says whether the last one will be as good. The whole prompt is
@@ -62,7 +67,7 @@ impl<S> Active<S> {
         self.checkpoints.contains(&self.prefilled) || (is_end && !can_cut && new >= MIN_NEW)
     }
 
-    /// Where the next rows of the prompt end at the latest: at a length at which its state is to be saved, or with it.
+    /// Where the next rows of the prompt end at the latest: at the next length at which its state is to be saved, or at its end.
     pub(super) fn stop(&self) -> usize {
         let checkpoints = self.checkpoints.iter().copied();
         let stops = checkpoints.filter(|at| (self.prefilled + 1..self.prompt.len()).contains(at));

@@ -104,6 +104,28 @@ fn a_short_prompt_is_not_held_up_by_a_long_one() {
 }
 
 #[test]
+fn a_prompt_alone_leaves_no_rest_that_is_shorter_than_a_tile() {
+    let limits = Limits {
+        n_ctx: 1000,
+        kv_cells: 2000,
+        n_batch: 512,
+        ..LIMITS
+    };
+    // Before any speed is known a tile, and then a whole pass.
+    for (prompt, expected) in [
+        (110, vec![110]),
+        (300, vec![64, 236]),
+        (330, vec![64, 192, 74]),
+    ] {
+        let mut bench = Bench::new(limits, 8, endless());
+        bench.submit(1, prompt, 1);
+        bench.turns_until_empty();
+        let batches = bench.seen.borrow().batches.clone();
+        assert_eq!(batches.iter().map(Vec::len).collect::<Vec<_>>(), expected);
+    }
+}
+
+#[test]
 fn prompts_share_a_chunk_evenly() {
     let mut bench = Bench::new(LIMITS, 8, endless());
     bench.submit(1, 90, 5);

@@ -4,7 +4,7 @@ use super::Cache;
 use crate::engine::decoder::Decoder;
 use crate::engine::limits::Reuse;
 use crate::engine::prefix::{
-    Candidate, MIN_GAIN, choose, common, is_worth_cells, is_worth_saving, usable,
+    Candidate, MIN_GAIN, Start, best, choose, common, is_worth_copying, is_worth_saving, usable,
 };
 use crate::engine::prompt::Token;
 
@@ -101,27 +101,19 @@ impl<S> Cache<S> {
         let others = others.filter_map(|other| {
             let length = self.usable_of_other(decoder, other, prompt);
             let is_of_use = !self.copies() || self.is_worth_copying(other, length, own);
-            is_of_use.then_some((Source::Sequence(other), length))
+            is_of_use.then_some((other, length))
         });
-        let best = others.max_by_key(|(_, length)| *length);
-        let (best, length) = best.unwrap_or((Source::Own, 0));
+        let other = others.max_by_key(|(_, length)| *length);
         let saved = self.saved.longest(prompt).map_or(0, |(_, length)| length);
-        let is_saved = match self.reuse {
-            // A copy takes cells of its own, at which every step of every call looks, where a sequence's cells are shared.
-            Reuse::Cells => is_worth_cells(saved, length.max(own)),
-            // A saved state needs one copy, a sequence two.
-            _ => saved + MIN_GAIN > length,
+        let in_pool = self.reuse == Reuse::Cells;
+        let of_other = other.map_or(0, |(_, length)| length);
+        let (start, length) = best(own, of_other, saved, in_pool);
+        let source = match (start, other) {
+            (Start::Other, Some((other, _))) => Source::Sequence(other),
+            (Start::Saved, _) => Source::Saved,
+            (Start::Own | Start::Other, _) => Source::Own,
         };
-        let (best, length) = if is_saved {
-            (Source::Saved, saved)
-        } else {
-            (best, length)
-        };
-        if length >= own + MIN_GAIN {
-            (best, length)
-        } else {
-            (Source::Own, own)
-        }
+        (source, length)
     }
 
     fn usable_of_other<D: Decoder<State = S>>(
@@ -138,9 +130,8 @@ impl<S> Cache<S> {
         usable(&self.held[other].tokens, can_cut, prompt)
     }
 
-    /// Whether `length` tokens are worth the copy of all that `other` holds, where `own` can be had without.
     fn is_worth_copying(&self, other: usize, length: usize, own: usize) -> bool {
         let held = self.held(other);
-        self.can_keep(held) && length.saturating_sub(own) >= MIN_GAIN.max(held / 16)
+        self.can_keep(held) && is_worth_copying(held, length, own)
     }
 }

@@ -30,6 +30,8 @@ pub(super) struct Script {
     pub(super) ends: bool,
     /// Decodes that fail, by number.
     pub(super) failing: Vec<usize>,
+    /// Restores of saved states that fail, by number.
+    pub(super) failing_restores: Vec<usize>,
     /// Tokens that are saved of a sequence; it forgets the others when it has twice as many.
     pub(super) window: Option<usize>,
 }
@@ -216,7 +218,15 @@ impl Decoder for Scripted {
 
     fn restore(&mut self, sequence: usize, state: &Vec<Token>) -> bool {
         assert!(self.held(sequence).is_empty());
-        self.seen.borrow_mut().restored.push(state.len());
+        let number = {
+            let mut seen = self.seen.borrow_mut();
+            seen.restored.push(state.len());
+            seen.restored.len()
+        };
+        if self.script.failing_restores.contains(&number) {
+            self.held[sequence] = None;
+            return false;
+        }
         for token in state {
             self.add(sequence, *token);
         }

@@ -144,6 +144,27 @@ fn conversations_that_have_no_sequence_any_more_come_back_from_memory() {
 }
 
 #[test]
+fn a_state_that_does_not_come_back_costs_its_prompt_and_nothing_else() {
+    let limits = Limits {
+        parallel: 1,
+        ..COPIES
+    };
+    let script = Script {
+        failing_restores: vec![1],
+        ..says("x")
+    };
+    let mut bench = Bench::new(limits, 8, script);
+    let texts = [1000..1300, 5000..5300, 1000..1320, 5000..5320];
+    for (id, text) in (1..).zip(texts) {
+        bench.ask(id, text.collect());
+        bench.turns_until_empty();
+    }
+    assert_eq!(bench.seen.borrow().restored, [301, 301]);
+    assert_eq!(sorted(bench.cached()), [0, 0, 0, 300]);
+    assert_eq!((bench.failures(), bench.ends().len()), (vec![], 4));
+}
+
+#[test]
 fn a_tools_prompt_is_decoded_before_its_first_call_and_no_call_waits_for_it() {
     for limits in [COPIES, CELLS] {
         let mut bench = Bench::new(limits, 8, says("x"));

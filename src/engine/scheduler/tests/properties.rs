@@ -82,8 +82,10 @@ proptest! {
         fixed in prop::collection::vec((0_u8..6, 35_usize..90), 0..3),
         happenings in prop::collection::vec(happening(), 1..80),
         failing in prop::collection::vec(1_usize..60, 0..3),
+        failing_restores in prop::collection::vec(1_usize..20, 0..3),
     ) {
-        let mut bench = Bench::new(limits, 3, Script { failing, window, ..endless() });
+        let script = Script { failing, failing_restores, window, ..endless() };
+        let mut bench = Bench::new(limits, 3, script);
         let fixed = fixed.into_iter().map(|(family, length)| of_family(family, length).tokens);
         bench.scheduler.keep_warm(fixed.collect());
         let mut ids = 0;

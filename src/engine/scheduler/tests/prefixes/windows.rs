@@ -105,3 +105,25 @@ fn a_tools_prompt_that_is_told_while_a_call_of_it_is_read_is_saved_on_the_way() 
     bench.turns_until_empty();
     assert_eq!(bench.scheduler.stats().warm, 1);
 }
+
+#[test]
+fn nobody_waits_for_a_call_that_will_start_behind_what_they_share() {
+    let limits = Limits {
+        n_batch: 64,
+        ..COPIES
+    };
+    let mut bench = Bench::new(limits, 8, forgetful());
+    bench.ask(1, of_tool(1));
+    for _ in 0..3 {
+        bench.turn();
+    }
+    bench.ask(2, of_tool(2));
+    let shared = of_tool(3).into_iter().take(150);
+    bench.ask(3, shared.chain(5000..5100).collect());
+    bench.turn();
+    let sequences: Vec<usize> = bench.last_batch().iter().map(|row| row.sequence).collect();
+    assert!(
+        sequences.contains(&2) && !sequences.contains(&1),
+        "{sequences:?}"
+    );
+}
