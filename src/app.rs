@@ -17,7 +17,7 @@ use crate::mcp::dispatcher::Dispatcher;
 use crate::process::ProtocolOutput;
 use crate::registry::{Edition, Registry};
 use crate::reload::{Reloader, Sources};
-use crate::telemetry::{LogFile, LogOutput};
+use crate::telemetry::{LogFile, LogOutput, metrics};
 use crate::tools::Catalog;
 use crate::tools::fixed::fixed_prompts;
 use crate::transport;
@@ -89,6 +89,7 @@ async fn serve(
             let listener = transport::http::listen(http)
                 .await
                 .with_context(|| could_not_listen(http))?;
+            metrics::install();
             Some((listener, Arc::new((**http).clone())))
         }
     };
@@ -110,9 +111,12 @@ async fn serve(
         None => transport::stdio::serve(dispatcher, output, ending.drain)
             .await
             .context("stdio failed"),
-        Some(((listener, _), rules)) => transport::http::serve(dispatcher, rules, listener, ending)
-            .await
-            .context("HTTP failed"),
+        Some(((listener, _), rules)) => {
+            let registry = Arc::clone(&registry);
+            transport::http::serve(dispatcher, registry, rules, listener, ending)
+                .await
+                .context("HTTP failed")
+        }
     };
     if tokio::time::timeout(CLOSE_LIMIT, registry.close())
         .await

@@ -1,6 +1,7 @@
 //! The sub-commands: each small, over the layers below. They write to standard output, which no protocol uses here.
 
 pub mod config;
+pub mod health;
 
 use std::process::ExitCode;
 
@@ -13,6 +14,7 @@ use crate::config::Surroundings;
 /// Where standard output cannot be written.
 pub fn run(command: Command, around: &Surroundings) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Config(command) => config::run(command, around),
+        Command::Config(command) => config::run(*command, around),
+        Command::Health(asked) => health::run(&asked.into_overrides(), around),
     }
 }

@@ -35,7 +35,8 @@
 //! `engine/template.rs` and the file below it, `figment` in `config/load/effective.rs`, `notify` in `reload/watch.rs`, `llguidance`
 //! in `engine/grammar.rs`, `landlock` in `worker/sandbox.rs`, `seccompiler` and `libc` below it, `toml`, `schemars` and `jsonschema` in
 //! `config`, `jsonschema_regex` and `regex_syntax` in `config/schema/pattern.rs`, `axum`, `hyper` and `tower_http` in
-//! `transport/guard.rs`, `transport/http.rs` and below it.
+//! `transport/guard.rs`, `transport/http.rs` and below it, `prometheus_client` in `telemetry/metrics.rs` and below it, `ureq` in
+//! `commands/health.rs`.
 //!
 //! # Threads
 //!
@@ -45,6 +46,11 @@
 //! owns queue, scheduler, model and context; one reads stdin; one loads the model and ends; one renders and tokenises prompts,
 //! on a stack that a hostile template cannot exhaust, with a short-lived thread for every text that is tokenised, on a stack as
 //! large as the text needs.
+//!
+//! # What is counted
+//!
+//! [`telemetry::metrics`] counts for the whole process, as logs are written: where something happens, a function of it is called.
+//! `/metrics` renders that, after it asked the models' processes what they hold; nothing is sent around where nobody asks.
 //!
 //! # Life of a configuration
 //!
@@ -105,11 +111,11 @@
 //!   all, so states are saved where prompts part (`Active::checkpoints`): at the end of a tool's prompt, where calls that came
 //!   together differ, and at the end of long prompts.
 //!
-//! The same seed gives a call that runs alone, and from no cached prefix, the same text, also greedily. A batch's shape changes the last
-//! bits of logits, and flash attention on a CPU computes 64 rows and more in another way than fewer
-//! (`ggml_compute_forward_flash_attn_ext_f16` of ggml's `ops.cpp`): so the pieces in which such a prompt is decoded are whole tiles of
-//! 64 rows, however fast the machine is ([`engine::pace`]), but where a tile would take more than three seconds. Beside other calls, or
-//! from a cached prefix, the text is the same up to the first near-tie.
+//! On a CPU the same seed gives the same text to a call that runs alone where nothing of its prompt is in the cache, or where that is
+//! switched off. A batch's shape changes the last bits of logits, and flash attention computes 64 rows and more in another way than
+//! fewer (`ggml_compute_forward_flash_attn_ext_f16` of ggml's `ops.cpp`): so the pieces in which such a prompt is decoded end at whole
+//! tiles of 64 rows, and the last has at least one, however fast the machine is ([`engine::pace`]); but where a tile would take more
+//! than three seconds. Beside other calls, or from a cached prefix, the text is the same up to the first near-tie; on a GPU, too.
 //!
 //! [`engine::Usage::cached_tokens`] counts what was not decoded. Where a worker's time went, a line of its log tells at debug level
 //! whenever it runs out of work ([`engine::spent`]).

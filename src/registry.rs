@@ -13,11 +13,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::config::{ModelConfig, RegistryConfig};
 use crate::engine::{FinishReason, GenerateRequest, Generation, Phase, Usage};
+use crate::telemetry::metrics::{self, Occupancy};
 use crate::worker::client::{CallError, FixedPrompts, Launcher, Progress, RunningCall};
 pub use residency::Edition;
 use residency::Refusal;
@@ -26,6 +28,9 @@ use shelf::Shelf;
 /// How long after a deadline the worker may take to hand over what it has: a step takes half a second at most, a load
 /// step longer.
 const DEADLINE_GRACE: Duration = Duration::from_secs(3);
+
+/// How long [`Registry::observe`] waits for a process: twice as long as a step that reads prompts.
+const LOOK_LIMIT: Duration = Duration::from_secs(2);
 
 /// Whose call a preload is: nobody's.
 const NO_CLIENT: &str = "";
@@ -145,6 +150,22 @@ impl Registry {
         let mut generation = answer(&mut call, context.deadline).await?;
         generation.usage.queue_ms += millis(waited);
         Ok(generation)
+    }
+
+    /// Asks the models' processes what they hold, for the counts. One that is in the middle of a longer step keeps what was counted
+    /// last.
+    pub async fn observe(&self) {
+        let looks = self.0.workers().into_iter().map(async |worker| {
+            if let Ok(Some(stats)) = tokio::time::timeout(LOOK_LIMIT, worker.stats()).await {
+                let now = Occupancy {
+                    waiting: stats.waiting,
+                    cells: stats.kv_cells,
+                    reserved_cells: stats.reserved_cells,
+                };
+                metrics::holds(worker.name(), now);
+            }
+        });
+        join_all(looks).await;
     }
 
     /// Ends the workers; comes back when their processes are gone. No call may be under way or come any more.

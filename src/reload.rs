@@ -18,6 +18,7 @@ use crate::check::{self, Checked};
 use crate::config::diff::ConfigDiff;
 use crate::config::interpolate::read_text;
 use crate::config::{Config, ConfigError, Overrides, Surroundings};
+use crate::telemetry::metrics;
 use watch::{Causes, steady};
 
 /// What a configuration is made of.
@@ -130,6 +131,7 @@ impl Reloader {
         let file = self.files[0].clone();
         self.files = files_of(file, &checked);
         self.config = self.config.with_live_keys_of(checked.config);
+        metrics::reloaded(true);
         self.status.send_replace(Status {
             applied: Some(SystemTime::now()),
             failure: None,
@@ -145,6 +147,7 @@ impl Reloader {
         if !is_asked && known.is_some_and(|(_, known)| known == text) {
             return;
         }
+        metrics::reloaded(false);
         tracing::error!(
             "the edit of the configuration is not taken over, what was in force stays\n{text}"
         );

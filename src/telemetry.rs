@@ -1,5 +1,7 @@
 //! Logs: tracing to standard error, and the way of a worker's log lines into the server's.
 
+pub mod metrics;
+
 use std::collections::VecDeque;
 use std::env;
 use std::ffi::OsStr;

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 
 use crate::config::{Config, ModelConfig};
 use crate::registry::{Edition, Registry};
+use crate::telemetry::metrics::{CallMeter, Outcome};
 pub use crate::worker::client::Progress;
 use answering::Answering;
 use chat::ChatTool;
@@ -52,6 +53,8 @@ pub struct ToolOutput {
     pub is_error: bool,
     /// How the answer came about; none for an error.
     pub generation: Option<Value>,
+    /// How the call ended, for the counts.
+    pub outcome: Outcome,
 }
 
 impl ToolOutput {
@@ -62,6 +65,15 @@ impl ToolOutput {
             structured: None,
             is_error: true,
             generation: None,
+            outcome: Outcome::Error,
+        }
+    }
+
+    /// The same where too many wait.
+    fn busy(text: impl Into<String>) -> Self {
+        Self {
+            outcome: Outcome::Busy,
+            ..Self::error(text)
         }
     }
 }
@@ -103,7 +115,7 @@ impl Tool {
         }
     }
 
-    /// Answers a call. Dropping the future cancels it.
+    /// Answers a call, and counts it. Dropping the future cancels it.
     ///
     /// # Errors
     /// The tool is another one now.
@@ -112,9 +124,22 @@ impl Tool {
         arguments: Arguments,
         call: ToolCall,
     ) -> Result<ToolOutput, Superseded> {
-        match self {
+        let meter = CallMeter::begin(self.name(), self.model());
+        let output = match self {
             Self::Chat(tool) => tool.call(arguments, call).await,
             Self::Typed(tool) => tool.call(arguments, call).await,
+        };
+        match &output {
+            Ok(output) => meter.end(output.outcome),
+            Err(Superseded) => meter.forget(),
+        }
+        output
+    }
+
+    fn model(&self) -> &str {
+        match self {
+            Self::Chat(tool) => tool.model(),
+            Self::Typed(tool) => tool.model(),
         }
     }
 }

@@ -134,7 +134,7 @@ async fn answer(sent: &[u8], chosen: u8) -> Vec<u8> {
     let (_rules, live) = watch::channel(Arc::new(config));
     let ending = Ending::default();
     let dispatcher = Arc::new(Dispatcher::new(Catalog::default()));
-    let service = service(dispatcher, live.clone(), ending.clone());
+    let service = service(dispatcher, None, live.clone(), ending.clone());
     // As much as a socket may hold of what nobody reads yet.
     let (ours, theirs) = tokio::io::duplex(1 << 16);
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));

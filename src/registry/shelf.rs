@@ -193,6 +193,11 @@ impl Shelf {
         }
     }
 
+    /// All that run. Whoever holds one keeps it from being ended.
+    pub(super) fn workers(&self) -> Vec<Worker> {
+        self.lock().workers.values().cloned().collect()
+    }
+
     /// The model, where it is not running.
     fn unloaded(&self, model: Edition) -> Option<Model> {
         let state = self.lock();

@@ -12,9 +12,12 @@ use super::chat::with_system;
 use super::{Superseded, ToolCall, ToolOutput};
 use crate::config::schema::AnswerSchema;
 use crate::config::{Defaults, ModelConfig};
-use crate::engine::{Conversation, GenerateRequest, Generation, Message, SamplingParams};
+use crate::engine::{
+    Conversation, FinishReason, GenerateRequest, Generation, Message, SamplingParams, Usage,
+};
 use crate::registry::residency::Refusal;
 use crate::registry::{CallContext, Edition, Registry, RegistryError};
+use crate::telemetry::metrics::{self, Answered, Outcome};
 use words::{CallLimits, empty_answer, failure, with_cut_note};
 
 /// A token of ordinary text, of whatever language or programming language, is 2 to 5 characters long; 8 leaves room for runs of
@@ -30,8 +33,10 @@ const HOST_CHARS: (u32, u32) = (50_000, 500_000);
 pub struct Answering {
     /// The tool's name, for the log.
     pub tool: String,
-    /// The file's name, without its end: tells quantisations apart.
+    /// The model's name in the configuration.
     pub model: String,
+    /// The file's name, without its end: tells quantisations apart.
+    file: String,
     /// Tokens of one call at most.
     context: u32,
     /// Tokens that a call may ask for at most.
@@ -73,7 +78,8 @@ impl Answering {
         let file = model.load.path.file_stem().unwrap_or_default();
         Self {
             tool: tool.to_owned(),
-            model: file.to_string_lossy().into_owned(),
+            model: model.name.clone(),
+            file: file.to_string_lossy().into_owned(),
             context: model.context(),
             max_tokens_limit: model.defaults.max_tokens_limit,
             edition,
@@ -150,7 +156,9 @@ impl Answering {
         answer: Option<&AnswerSchema>,
         cut_note: bool,
     ) -> ToolOutput {
+        self.count(&generation.usage);
         let meta = Some(self.meta(&generation));
+        let finish_reason = generation.finish_reason;
         let problem = empty_answer(&generation, limits);
         let (text, structured, is_error) = match (problem, answer) {
             (Some(problem), _) => (problem, None, true),
@@ -166,13 +174,32 @@ impl Answering {
             structured,
             is_error,
             generation: meta,
+            outcome: match finish_reason {
+                FinishReason::Deadline => Outcome::Deadline,
+                FinishReason::Cancelled => Outcome::Cancelled,
+                _ if is_error => Outcome::Error,
+                FinishReason::Length => Outcome::Length,
+                FinishReason::Stop => Outcome::Stop,
+            },
         }
+    }
+
+    fn count(&self, usage: &Usage) {
+        let answer = Answered {
+            prompt: usage.prompt_tokens,
+            cached: usage.cached_tokens,
+            completion: usage.completion_tokens,
+            waited: Duration::from_millis(usage.queue_ms + usage.load_ms),
+            prefill: Duration::from_millis(usage.prefill_ms),
+            decode: Duration::from_millis(usage.decode_ms),
+        };
+        metrics::answered(&self.model, answer);
     }
 
     fn meta(&self, generation: &Generation) -> Value {
         let usage = &generation.usage;
         json!({
-            "model": self.model,
+            "model": self.file,
             "finish_reason": generation.finish_reason,
             "prompt_tokens": usage.prompt_tokens,
             "cached_tokens": usage.cached_tokens,

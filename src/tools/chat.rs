@@ -55,6 +55,11 @@ impl ChatTool {
         &self.answering.tool
     }
 
+    /// The name of the model that answers.
+    pub fn model(&self) -> &str {
+        &self.answering.model
+    }
+
     /// Answers a call. Dropping the future cancels it.
     ///
     /// # Errors

@@ -40,6 +40,11 @@ impl TypedTool {
         &self.config.name
     }
 
+    /// The name of the model that answers.
+    pub fn model(&self) -> &str {
+        &self.answering.model
+    }
+
     /// Answers a call. Dropping the future cancels it.
     ///
     /// # Errors

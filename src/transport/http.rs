@@ -16,6 +16,7 @@ pub mod endpoint;
 pub mod exchange;
 pub mod headers;
 pub mod held;
+pub mod observe;
 pub mod sessions;
 
 use std::io;
@@ -27,7 +28,7 @@ use axum::Router;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, Method, StatusCode};
 use axum::middleware::from_fn_with_state;
-use axum::routing::any;
+use axum::routing::{any, get};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -39,6 +40,7 @@ use super::guard::{self, Live, Refusal};
 use crate::config::http::HttpConfig;
 use crate::mcp::dispatcher::Dispatcher;
 use crate::process;
+use crate::registry::Registry;
 use endpoint::Endpoint;
 
 /// Clients at once that are told that there are too many; further ones are not told.
@@ -82,6 +84,7 @@ pub async fn listen(config: &HttpConfig) -> io::Result<TcpListener> {
 /// Where the listener has no address.
 pub async fn serve(
     dispatcher: Arc<Dispatcher>,
+    registry: Arc<Registry>,
     live: Live,
     listener: TcpListener,
     ending: Ending,
@@ -93,7 +96,12 @@ pub async fn serve(
         listener.local_addr()?
     );
     process::raise_file_limit();
-    let service = service(Arc::clone(&dispatcher), live.clone(), ending.clone());
+    let service = service(
+        Arc::clone(&dispatcher),
+        Some(registry),
+        live.clone(),
+        ending.clone(),
+    );
     let connections = TaskTracker::new();
     let requests = TaskTracker::new();
     let places = Arc::new(Semaphore::new(config.limits.max_connections));
@@ -142,19 +150,32 @@ pub async fn serve(
     Ok(())
 }
 
-/// What serves the requests of all connections, by the rules that are `live`.
-pub fn service(dispatcher: Arc<Dispatcher>, live: Live, ending: Ending) -> connection::Service {
-    let endpoint = Endpoint::new(dispatcher, live.clone(), ending);
-    TowerToHyperService::new(router(endpoint, live))
-}
-
-fn router(endpoint: Endpoint, live: Live) -> Router {
+/// What serves the requests of all connections, by the rules that are `live`; the processes of `registry` are asked for the metrics.
+pub fn service(
+    dispatcher: Arc<Dispatcher>,
+    registry: Option<Arc<Registry>>,
+    live: Live,
+    ending: Ending,
+) -> connection::Service {
+    let endpoint = Endpoint::new(dispatcher, live.clone(), ending.clone());
+    let health = Router::new()
+        .route("/health/live", get(observe::live))
+        .route("/health/ready", get(observe::ready))
+        .with_state(ending);
     let router = Router::new()
         .route("/mcp", any(endpoint::serve))
         .with_state(endpoint)
+        .route("/metrics", get(observe::metrics))
+        .with_state(registry)
         .route_layer(from_fn_with_state(live.clone(), guard::authenticate))
+        .merge(health);
+    TowerToHyperService::new(guarded(router, live))
+}
+
+fn guarded(router: Router, live: Live) -> Router {
+    let router = router
         // Also for the pages under /.well-known: a client that got 401 there would look for a login for ever.
-        .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "the endpoint is `/mcp`"));
+        .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "the endpoint is `/mcp`; beside it there are `/health/live`, `/health/ready` and `/metrics`"));
     let router = if live.borrow().cors {
         router.layer(cors())
     } else {

@@ -10,6 +10,7 @@ mod progress;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::io::BufReader;
 use tokio::process::ChildStdout;
@@ -24,7 +25,8 @@ use super::{Command, Ready, WIRE_VERSION};
 use crate::config::LoadSettings;
 use crate::config::units::human;
 use crate::engine::fixed::FixedPrompt;
-use crate::engine::{CancelReason, EngineError, GenerateRequest, Generation};
+use crate::engine::{CancelReason, EngineError, GenerateRequest, Generation, Stats};
+use crate::telemetry::metrics::{self, ProcessEnd};
 
 /// What all calls of a tool begin with, for each tool of a model that has such.
 pub type FixedPrompts = Arc<[FixedPrompt]>;
@@ -79,6 +81,7 @@ pub enum Life {
 enum ToTask {
     Generate(u64, Call, String, Box<GenerateRequest>),
     Cancel(u64, CancelReason),
+    Stats(oneshot::Sender<Stats>),
     Stop,
 }
 
@@ -118,6 +121,13 @@ impl Worker {
     /// Ends the process though calls wait for it, which get [`CallError::Stopped`].
     pub fn stop(&self) {
         drop(self.to_task.send(ToTask::Stop));
+    }
+
+    /// What it holds at the moment; none where it is loading, or ends. Comes back after its step.
+    pub async fn stats(&self) -> Option<Stats> {
+        let (answer_to, answer) = oneshot::channel();
+        drop(self.to_task.send(ToTask::Stats(answer_to)));
+        answer.await.ok()
     }
 
     /// Sends a call; its news go to `progress` and its end comes back. Dropping what is returned cancels it.
@@ -190,6 +200,8 @@ struct Task {
     process: Process,
     fixed: watch::Receiver<FixedPrompts>,
     calls: Calls,
+    /// Who asked what it holds.
+    asking: Vec<oneshot::Sender<Stats>>,
     /// The most bytes that the process was seen to take.
     memory: u64,
     life: Box<dyn Fn(Life) + Send>,
@@ -208,6 +220,7 @@ impl Task {
         let (process, stdout) = match launcher.spawn(&name).await {
             Ok(started) => started,
             Err(error) => {
+                metrics::load_failed(&name);
                 inbox.close();
                 life(Life::Ending(Some((error.to_string(), false))));
                 life(Life::Gone);
@@ -224,6 +237,7 @@ impl Task {
             process,
             fixed,
             calls: Calls::default(),
+            asking: Vec::new(),
             memory: 0,
             life,
         };
@@ -234,21 +248,23 @@ impl Task {
             End::Unused => {
                 (task.life)(Life::Ending(None));
                 task.process.end().await;
-                return (task.life)(Life::Gone);
+                return task.gone(ProcessEnd::Unloaded);
             }
             End::Stopped => {
                 task.calls.fail_all(&CallError::Stopped);
                 refuse_all(inbox, &CallError::Stopped).await;
                 (task.life)(Life::Ending(None));
                 task.process.end().await;
-                return (task.life)(Life::Gone);
+                return task.gone(ProcessEnd::Unloaded);
             }
             End::LoadFailed(error) => {
+                metrics::load_failed(&task.name);
                 (task.life)(Life::Ending(Some((error.to_string(), false))));
                 task.process.end().await;
                 CallError::Engine(error)
             }
             End::OtherVersion(version) => {
+                metrics::load_failed(&task.name);
                 (task.life)(Life::Ending(Some((
                     "it is of another version".into(),
                     false,
@@ -261,6 +277,9 @@ impl Task {
             }
             End::Died => {
                 let reason = task.process.reason().await;
+                if task.calls.is_loading() {
+                    metrics::load_failed(&task.name);
+                }
                 (task.life)(Life::Ending(
                     task.calls.is_loading().then(|| (reason.clone(), true)),
                 ));
@@ -270,7 +289,10 @@ impl Task {
                 }
             }
         };
-        (task.life)(Life::Gone);
+        task.gone(match failure {
+            CallError::Died { .. } => ProcessEnd::Died,
+            _ => ProcessEnd::Unloaded,
+        });
         tracing::error!(model = task.name, "{failure}");
         task.calls.fail_all(&failure);
         refuse_all(inbox, &failure).await;
@@ -296,6 +318,12 @@ impl Task {
                         }
                         self.process.send(&Command::Cancel { id, reason });
                     }
+                    // One that loads does not answer.
+                    Some(ToTask::Stats(_)) if self.calls.is_loading() => {}
+                    Some(ToTask::Stats(answer_to)) => {
+                        self.asking.push(answer_to);
+                        self.process.send(&Command::Stats);
+                    }
                     Some(ToTask::Stop) => return End::Stopped,
                     None => return End::Unused,
                 },
@@ -305,7 +333,12 @@ impl Task {
                         News::Nothing => {}
                         News::Ready(ready) => self.loaded(&ready),
                         News::Ended => self.measure(),
-                        News::Stats(stats) => tracing::info!(model = self.name, ?stats, "statistics"),
+                        News::Stats(stats) => {
+                            for answer_to in self.asking.drain(..) {
+                                // Who asked may not wait any more.
+                                answer_to.send(stats).ok();
+                            }
+                        }
                         News::LoadFailed(error) => return End::LoadFailed(error),
                         News::OtherVersion(version) => return End::OtherVersion(version),
                         News::NoEvent => {
@@ -320,6 +353,7 @@ impl Task {
 
     fn loaded(&mut self, ready: &Ready) {
         (self.life)(Life::Loaded);
+        metrics::loaded(&self.name, Duration::from_millis(ready.load_ms));
         self.measure();
         tracing::info!(
             model = self.name,
@@ -331,8 +365,14 @@ impl Task {
         );
     }
 
+    fn gone(&self, end: ProcessEnd) {
+        metrics::gone(&self.name, end, !self.calls.is_loading(), self.memory);
+        (self.life)(Life::Gone);
+    }
+
     fn measure(&mut self) {
         if let Some(memory) = self.process.memory().filter(|memory| *memory > self.memory) {
+            metrics::takes_more(&self.name, memory - self.memory);
             self.memory = memory;
             (self.life)(Life::Measured(memory));
         }

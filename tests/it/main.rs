@@ -27,6 +27,7 @@ mod meaning; // a real model: facts, seeds, eight calls at once
 mod messages; // that wrong messages of the server are noticed
 mod modern; // the revision without a handshake
 mod mutated; // a hundred thousand broken messages
+mod observe; // how it is, for those that look after it
 mod prefixes; // prompts start from what is in the cache, and nobody can tell
 mod protocol; // JSON-RPC and MCP over stdio
 mod registry; // several models: room, idleness, leases

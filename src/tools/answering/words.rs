@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use crate::engine::{FinishReason, Generation, Phase};
+use crate::engine::{EngineErrorKind, FinishReason, Generation, Phase};
 use crate::registry::RegistryError;
+use crate::registry::residency::Refusal;
 use crate::tools::ToolOutput;
 use crate::worker::client::CallError;
 
@@ -101,6 +102,9 @@ pub(super) fn empty_answer(generation: &Generation, limits: CallLimits) -> Optio
 /// What is said of a call that has no answer.
 pub(super) fn failure(error: &RegistryError) -> ToolOutput {
     let error = match error {
+        RegistryError::Refused(refusal @ Refusal::Busy(_)) => {
+            return ToolOutput::busy(refusal.to_string());
+        }
         RegistryError::Refused(refusal) => return ToolOutput::error(refusal.to_string()),
         RegistryError::Call(error) => error,
     };
@@ -114,9 +118,13 @@ pub(super) fn failure(error: &RegistryError) -> ToolOutput {
             Some("check that memory suffices and that the model's file is whole; the server's log may say more".into())
         }
     };
-    match hint {
-        Some(hint) => ToolOutput::error(format!("{error}; {hint}")),
-        None => ToolOutput::error(error.to_string()),
+    let text = match hint {
+        Some(hint) => format!("{error}; {hint}"),
+        None => error.to_string(),
+    };
+    match error {
+        CallError::Engine(error) if error.kind == EngineErrorKind::Busy => ToolOutput::busy(text),
+        _ => ToolOutput::error(text),
     }
 }
 

@@ -1,0 +1,275 @@
+//! What the server counts: names, labels and units of all that `/metrics` tells.
+//!
+//! Counted in one place for the whole process, as logs are written. Where nobody can ask (stdio) nothing is installed, and counting
+//! does nothing. Labels are names of the configuration and words of this file, never what a client sends: so there are no
+//! more series than tools and models.
+
+mod meters;
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use prometheus_client::encoding::text;
+
+use meters::{Histograms, Meters, OfCall, OfLoad, OfModel, OfReload, OfTool};
+
+static METERS: OnceLock<Meters> = OnceLock::new();
+
+/// Counts from here on, for the whole process; what is in force was just read.
+pub fn install() {
+    METERS.get_or_init(Meters::new).in_force();
+}
+
+/// All that was counted, in the text format of `OpenMetrics` 1.0, which Prometheus reads; empty where nothing is.
+pub fn render() -> String {
+    let mut rendered = String::new();
+    if let Some(meters) = METERS.get() {
+        text::encode(&mut rendered, &meters.registry).expect("a text takes all");
+    }
+    rendered
+}
+
+/// Of what [`render`] gives.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+fn of(model: &str) -> OfModel {
+    OfModel {
+        model: model.to_owned(),
+    }
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The answer is whole.
+    Stop,
+    /// It was cut at its longest.
+    Length,
+    /// It was cut at its deadline.
+    Deadline,
+    /// Something was wrong with the call, or failed.
+    Error,
+    /// Too many waited already.
+    Busy,
+    /// Nobody waited for it any more.
+    Cancelled,
+}
+
+impl Outcome {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::Deadline => "deadline",
+            Self::Error => "error",
+            Self::Busy => "busy",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// A call from its beginning to its end. One that is dropped was cancelled.
+#[derive(Debug)]
+pub struct CallMeter {
+    labels: OfTool,
+    began: Instant,
+    outcome: Option<Outcome>,
+}
+
+impl CallMeter {
+    /// A call of `tool`, to be answered by `model`, begins.
+    pub fn begin(tool: &str, model: &str) -> Self {
+        if let Some(meters) = METERS.get() {
+            meters.calls_running.get_or_create(&of(model)).inc();
+        }
+        Self {
+            labels: OfTool {
+                tool: tool.to_owned(),
+                model: model.to_owned(),
+            },
+            began: Instant::now(),
+            outcome: Some(Outcome::Cancelled),
+        }
+    }
+
+    /// It ends like this.
+    pub fn end(mut self, outcome: Outcome) {
+        self.outcome = Some(outcome);
+    }
+
+    /// It is made again, and counts then.
+    pub fn forget(mut self) {
+        self.outcome = None;
+    }
+}
+
+impl Drop for CallMeter {
+    fn drop(&mut self) {
+        let Some(meters) = METERS.get() else { return };
+        let OfTool { tool, model } = self.labels.clone();
+        meters.calls_running.get_or_create(&of(&model)).dec();
+        if let Some(outcome) = self.outcome {
+            let outcome = outcome.name();
+            let call = OfCall {
+                tool,
+                model,
+                outcome,
+            };
+            meters.calls.get_or_create(&call).inc();
+            let seconds = self.began.elapsed().as_secs_f64();
+            meters
+                .call_time
+                .get_or_create(&self.labels)
+                .observe(seconds);
+        }
+    }
+}
+
+/// Tokens and times of an answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Answered {
+    /// Tokens of the prompt.
+    pub prompt: u32,
+    /// How many of them came from the cache.
+    pub cached: u32,
+    /// Tokens that were written.
+    pub completion: u32,
+    /// Before the prompt was begun.
+    pub waited: Duration,
+    /// From there to the first token.
+    pub prefill: Duration,
+    /// From the first token on.
+    pub decode: Duration,
+}
+
+/// An answer of `model` came.
+pub fn answered(model: &str, answer: Answered) {
+    let Some(meters) = METERS.get() else { return };
+    let model = of(model);
+    let tokens = [
+        (&meters.prompt_tokens, answer.prompt),
+        (&meters.cached_tokens, answer.cached),
+        (&meters.completion_tokens, answer.completion),
+    ];
+    for (counter, tokens) in tokens {
+        counter.get_or_create(&model).inc_by(tokens.into());
+    }
+    let observe = |histograms: &Histograms<OfModel>, value| {
+        histograms.get_or_create(&model).observe(value);
+    };
+    observe(&meters.queue_time, answer.waited.as_secs_f64());
+    if answer.completion == 0 {
+        return;
+    }
+    let to_first_token = answer.waited + answer.prefill;
+    observe(&meters.first_token_time, to_first_token.as_secs_f64());
+    let read = answer.prompt.saturating_sub(answer.cached);
+    let speeds = [
+        (&meters.prompt_speed, read, answer.prefill),
+        // The first token is there when the time begins.
+        (
+            &meters.generation_speed,
+            answer.completion - 1,
+            answer.decode,
+        ),
+    ];
+    for (histograms, tokens, time) in speeds {
+        if tokens > 0 && !time.is_zero() {
+            observe(histograms, f64::from(tokens) / time.as_secs_f64());
+        }
+    }
+}
+
+fn count_load(meters: &Meters, model: &str, outcome: &'static str) {
+    let model = model.to_owned();
+    meters.loads.get_or_create(&OfLoad { model, outcome }).inc();
+}
+
+/// A process has loaded `model`, in so long.
+pub fn loaded(model: &str, took: Duration) {
+    let Some(meters) = METERS.get() else { return };
+    count_load(meters, model, "ok");
+    let load_time = meters.load_time.get_or_create(&of(model));
+    load_time.observe(took.as_secs_f64());
+    meters.loaded.get_or_create(&of(model)).inc();
+}
+
+/// `model` could not be loaded.
+pub fn load_failed(model: &str) {
+    if let Some(meters) = METERS.get() {
+        count_load(meters, model, "failed");
+    }
+}
+
+/// A process of `model` takes so much more memory than was known.
+pub fn takes_more(model: &str, bytes: u64) {
+    if let Some(meters) = METERS.get() {
+        meters.memory.get_or_create(&of(model)).inc_by(whole(bytes));
+    }
+}
+
+/// How a model's process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProcessEnd {
+    /// It was told to.
+    Unloaded,
+    /// By itself.
+    Died,
+}
+
+/// A process of `model` is gone that took so much memory, and had it loaded or not. There may be another one already.
+pub fn gone(model: &str, end: ProcessEnd, was_loaded: bool, bytes: u64) {
+    let Some(meters) = METERS.get() else { return };
+    let model = of(model);
+    meters.memory.get_or_create(&model).dec_by(whole(bytes));
+    if was_loaded {
+        meters.loaded.get_or_create(&model).dec();
+    }
+    match end {
+        ProcessEnd::Died => drop(meters.deaths.get_or_create(&model).inc()),
+        ProcessEnd::Unloaded if was_loaded => drop(meters.unloads.get_or_create(&model).inc()),
+        ProcessEnd::Unloaded => {}
+    }
+    for gauge in [&meters.waiting, &meters.cells, &meters.reserved_cells] {
+        gauge.remove(&model);
+    }
+}
+
+/// What the process of a model holds at the moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Occupancy {
+    /// Calls that wait for a sequence.
+    pub waiting: usize,
+    /// All cells.
+    pub cells: u32,
+    /// Reserved ones.
+    pub reserved_cells: u32,
+}
+
+/// The process of `model` holds this now.
+pub fn holds(model: &str, now: Occupancy) {
+    let Some(meters) = METERS.get() else { return };
+    let model = of(model);
+    let waiting = whole(now.waiting as u64);
+    meters.waiting.get_or_create(&model).set(waiting);
+    meters.cells.get_or_create(&model).set(now.cells.into());
+    let reserved = meters.reserved_cells.get_or_create(&model);
+    reserved.set(now.reserved_cells.into());
+}
+
+/// An edit of the configuration came into force, or was refused.
+pub fn reloaded(is_ok: bool) {
+    let Some(meters) = METERS.get() else { return };
+    let outcome = if is_ok { "ok" } else { "refused" };
+    meters.reloads.get_or_create(&OfReload { outcome }).inc();
+    if is_ok {
+        meters.in_force();
+    } else {
+        meters.reload_ok.set(0);
+    }
+}
+
+/// As gauges have numbers.
+fn whole(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,205 @@
+//! The series that there are: their names, labels, texts and bounds.
+
+use std::sync::atomic::AtomicU64;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Metric, Registry};
+
+/// Bounds of durations, in seconds: a cached answer takes hundredths, a long one on a CPU minutes.
+const SECONDS: [f64; 14] = [
+    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0, 600.0,
+];
+
+/// Bounds of speeds, in tokens a second: from a large model on a small CPU to prompts on a GPU.
+const SPEEDS: [f64; 12] = [
+    1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 10_000.0,
+];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OfModel {
+    pub(super) model: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OfTool {
+    pub(super) tool: String,
+    pub(super) model: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OfCall {
+    pub(super) tool: String,
+    pub(super) model: String,
+    pub(super) outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OfLoad {
+    pub(super) model: String,
+    pub(super) outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OfReload {
+    pub(super) outcome: &'static str,
+}
+
+pub(super) type Histograms<L> = Family<L, Histogram, Bounds>;
+type Float = Gauge<f64, AtomicU64>;
+
+/// Makes the histogram of a series, with these bounds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds(&'static [f64]);
+
+impl MetricConstructor<Histogram> for Bounds {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(self.0.iter().copied())
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Meters {
+    pub(super) registry: Registry,
+    pub(super) calls: Family<OfCall, Counter>,
+    pub(super) calls_running: Family<OfModel, Gauge>,
+    pub(super) call_time: Histograms<OfTool>,
+    pub(super) queue_time: Histograms<OfModel>,
+    pub(super) first_token_time: Histograms<OfModel>,
+    pub(super) prompt_speed: Histograms<OfModel>,
+    pub(super) generation_speed: Histograms<OfModel>,
+    pub(super) prompt_tokens: Family<OfModel, Counter>,
+    pub(super) cached_tokens: Family<OfModel, Counter>,
+    pub(super) completion_tokens: Family<OfModel, Counter>,
+    pub(super) loads: Family<OfLoad, Counter>,
+    pub(super) load_time: Histograms<OfModel>,
+    pub(super) unloads: Family<OfModel, Counter>,
+    pub(super) deaths: Family<OfModel, Counter>,
+    pub(super) loaded: Family<OfModel, Gauge>,
+    pub(super) memory: Family<OfModel, Gauge>,
+    pub(super) waiting: Family<OfModel, Gauge>,
+    pub(super) cells: Family<OfModel, Gauge>,
+    pub(super) reserved_cells: Family<OfModel, Gauge>,
+    pub(super) reloads: Family<OfReload, Counter>,
+    pub(super) reload_ok: Gauge,
+    pub(super) reload_time: Float,
+}
+
+impl Meters {
+    pub(super) fn new() -> Self {
+        let mut registry = Registry::with_prefix("llama_mcp");
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "This program", build);
+        // A counter's name gets `_total`, a text its full stop.
+        let mut names = Names(&mut registry);
+        Self {
+            calls: names.add(
+                "calls",
+                "Calls of tools by their ends: stop, length, deadline, error, busy, cancelled",
+            ),
+            calls_running: names.add("calls_running", "Calls that have no answer yet"),
+            call_time: names.seconds("call_duration_seconds", "From a call's arrival to its end"),
+            queue_time: names.seconds(
+                "queue_duration_seconds",
+                "What answered calls waited for room, for the load of their model and for a sequence",
+            ),
+            first_token_time: names.seconds(
+                "time_to_first_token_seconds",
+                "From a call's arrival to the first token of its answer",
+            ),
+            prompt_speed: names.speeds(
+                "prompt_tokens_per_second",
+                "Speed at which what did not come from the cache was read of a prompt",
+            ),
+            generation_speed: names.speeds(
+                "generation_tokens_per_second",
+                "Speed at which an answer was written",
+            ),
+            prompt_tokens: names.add("prompt_tokens", "Tokens of the prompts of answered calls"),
+            cached_tokens: names.add(
+                "cached_prompt_tokens",
+                "Those of them that came from the cache",
+            ),
+            completion_tokens: names.add(
+                "completion_tokens",
+                "Tokens that were written, thinking included",
+            ),
+            loads: names.add("model_loads", "Loads of models by their ends: ok, failed"),
+            load_time: names.seconds("model_load_duration_seconds", "Loads of models"),
+            unloads: names.add(
+                "model_unloads",
+                "Models that were let go: idle, for room, or by an edit",
+            ),
+            deaths: names.add(
+                "model_process_deaths",
+                "Models' processes that ended by themselves",
+            ),
+            loaded: names.add("model_loaded", "Processes that have the model loaded"),
+            memory: names.add(
+                "model_memory_bytes",
+                "The most memory that the model's process was seen to take; a GPU's is not seen",
+            ),
+            waiting: names.add("calls_waiting", "Calls that wait for a sequence of the model"),
+            cells: names.add("kv_cells", "Cells of the model's cache, a token each"),
+            reserved_cells: names.add(
+                "kv_cells_reserved",
+                "Those of them that the calls at work may come to use",
+            ),
+            reloads: names.add(
+                "config_reloads",
+                "Edits of the configuration by their ends: ok, refused",
+            ),
+            reload_ok: names.add(
+                "config_last_reload_successful",
+                "Whether the last edit of the configuration came into force",
+            ),
+            reload_time: names.add(
+                "config_last_reload_success_timestamp_seconds",
+                "When what is in force was read",
+            ),
+            registry,
+        }
+    }
+
+    /// What was read last is in force.
+    pub(super) fn in_force(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        self.reload_ok.set(1);
+        self.reload_time.set(now.unwrap_or_default().as_secs_f64());
+    }
+}
+
+struct Names<'registry>(&'registry mut Registry);
+
+impl Names<'_> {
+    fn add<M: Metric + Clone + Default>(&mut self, name: &str, help: &str) -> M {
+        self.register(name, help, M::default())
+    }
+
+    fn seconds<L: LabelSet>(&mut self, name: &str, help: &str) -> Histograms<L> {
+        self.register(name, help, Family::new_with_constructor(Bounds(&SECONDS)))
+    }
+
+    fn speeds<L: LabelSet>(&mut self, name: &str, help: &str) -> Histograms<L> {
+        self.register(name, help, Family::new_with_constructor(Bounds(&SPEEDS)))
+    }
+
+    fn register<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
+        self.0.register(name, help, metric.clone());
+        metric
+    }
+}
+
+/// What can tell series apart.
+trait LabelSet:
+    EncodeLabelSet + Clone + Eq + std::hash::Hash + std::fmt::Debug + Send + Sync + 'static
+{
+}
+
+impl LabelSet for OfModel {}
+impl LabelSet for OfTool {}

@@ -1,0 +1,37 @@
+//! How the server is, for those that look after it: `/health/live`, `/health/ready` and `/metrics`.
+//!
+//! Nothing here loads a model, or keeps one from being let go. Health tells nothing of the server but that, so it needs no token;
+//! that no model is loaded yet is no lack of it. Metrics name tools and models, and need one as `/mcp` does.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+
+use super::Ending;
+use crate::registry::Registry;
+use crate::telemetry::metrics;
+
+/// It answers: a server that does not wants to be started again.
+pub async fn live() -> &'static str {
+    "live\n"
+}
+
+/// Whether calls may come: not when it is about to end.
+pub async fn ready(State(ending): State<Ending>) -> (StatusCode, &'static str) {
+    if ending.drain.is_cancelled() {
+        (StatusCode::SERVICE_UNAVAILABLE, "ending\n")
+    } else {
+        (StatusCode::OK, "ready\n")
+    }
+}
+
+/// What was counted, and what the models' processes hold now.
+pub async fn metrics(State(registry): State<Option<Arc<Registry>>>) -> impl IntoResponse {
+    if let Some(registry) = registry {
+        registry.observe().await;
+    }
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::render())
+}

@@ -1,0 +1,211 @@
+//! How the server is, for those that look after it: health and metrics.
+
+use std::collections::BTreeMap;
+use std::process::Output;
+
+use serde_json::json;
+
+use crate::support::config::Folder;
+use crate::support::http::{Client, HttpServer};
+use crate::support::{LIMIT, program};
+
+/// What a GET of `path` gives: the status and the body.
+fn get(server: &HttpServer, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
+    let url = format!("http://{}{path}", server.address);
+    let mut response = Client::new(url, headers).send("GET", None);
+    let status = response.status().as_u16();
+    (status, response.body_mut().read_to_string().unwrap())
+}
+
+/// All series and their values.
+fn metrics(server: &HttpServer) -> BTreeMap<String, String> {
+    let (status, text) = get(server, "/metrics", &[]);
+    assert_eq!(status, 200, "{text}");
+    assert!(text.ends_with("# EOF\n"), "{text}");
+    let series = text.lines().filter(|line| !line.starts_with('#'));
+    let series = series.map(|line| line.rsplit_once(' ').unwrap());
+    series
+        .map(|(name, value)| {
+            let name = name.strip_prefix("llama_mcp_").unwrap();
+            (name.to_owned(), value.to_owned())
+        })
+        .collect()
+}
+
+/// The same again until `is_it`, as what comes with the end of a process.
+fn metrics_when(
+    server: &HttpServer,
+    is_it: impl Fn(&BTreeMap<String, String>) -> bool,
+) -> BTreeMap<String, String> {
+    let started = std::time::Instant::now();
+    loop {
+        let metrics = metrics(server);
+        if is_it(&metrics) {
+            return metrics;
+        }
+        assert!(started.elapsed() < LIMIT, "{metrics:#?}");
+    }
+}
+
+fn whole(metrics: &BTreeMap<String, String>, name: &str) -> u64 {
+    let value = metrics.get(name);
+    let value = value.unwrap_or_else(|| panic!("{name}: {metrics:#?}"));
+    value.parse().unwrap()
+}
+
+fn health(arguments: &[&str]) -> Output {
+    program().arg("health").args(arguments).output().unwrap()
+}
+
+#[test]
+fn calls_are_counted_by_tool_model_and_outcome_with_their_tokens_and_times() {
+    let server = HttpServer::tiny(&[]);
+    let mut client = server.client();
+    // Long enough to be found again.
+    let cuba = [
+        "What is the capital of Cuba?",
+        "The capital of Cuba is Havana.",
+    ];
+    let messages = [
+        ("user", cuba[0]),
+        ("assistant", cuba[1]),
+        ("user", "What is the capital of France?"),
+    ];
+    let messages = messages.map(|(role, content)| json!({"role": role, "content": content}));
+    let question = json!({"messages": messages, "temperature": 0});
+    client.chat(question.clone());
+    client.chat(question.clone());
+    let mut short = question.clone();
+    short["max_tokens"] = json!(2);
+    client.chat(short);
+    let wrong = client.request("tools/call", json!({"name": "chat", "arguments": {}}));
+    assert_eq!(wrong["result"]["isError"], true);
+    drop(client.sing(99));
+    let cancelled = r#"calls_total{tool="chat",model="default",outcome="cancelled"}"#;
+    let metrics = metrics_when(&server, |metrics| metrics.contains_key(cancelled));
+    let of = |name: &str| whole(&metrics, name);
+    for (outcome, calls) in [("stop", 2), ("length", 1), ("error", 1), ("cancelled", 1)] {
+        let name = format!(r#"calls_total{{tool="chat",model="default",outcome="{outcome}"}}"#);
+        assert_eq!(of(&name), calls, "{outcome}");
+    }
+    assert_eq!(of(r#"calls_running{model="default"}"#), 0);
+    assert_eq!(
+        of(r#"call_duration_seconds_count{tool="chat",model="default"}"#),
+        5
+    );
+    let prompt = of(r#"prompt_tokens_total{model="default"}"#);
+    let cached = of(r#"cached_prompt_tokens_total{model="default"}"#);
+    // The same prompt three times: the last token alone is read again.
+    assert_eq!(cached, 2 * (prompt / 3 - 1));
+    assert!(of(r#"completion_tokens_total{model="default"}"#) > 4);
+    for name in ["queue_duration", "time_to_first_token"] {
+        assert_eq!(
+            of(&format!(r#"{name}_seconds_count{{model="default"}}"#)),
+            3
+        );
+    }
+    // Times are whole milliseconds, and a short answer of a tiny model may take none.
+    assert!(of(r#"generation_tokens_per_second_count{model="default"}"#) >= 1);
+    assert_eq!(of(r#"model_loads_total{model="default",outcome="ok"}"#), 1);
+    assert_eq!(of(r#"model_loaded{model="default"}"#), 1);
+    assert!(of(r#"model_memory_bytes{model="default"}"#) > 1_000_000);
+    assert!(of(r#"kv_cells{model="default"}"#) >= 4096);
+    assert_eq!(of(r#"calls_waiting{model="default"}"#), 0);
+    assert_eq!(of("config_last_reload_successful"), 1);
+    assert_eq!(
+        of(&format!(
+            r#"build_info{{version="{}"}}"#,
+            env!("CARGO_PKG_VERSION")
+        )),
+        1
+    );
+}
+
+#[test]
+fn loads_ends_and_deaths_of_models_and_edits_of_the_file_are_counted() {
+    let folder = Folder::new("observed", "");
+    let model = |key: &str| format!("[models.small]\npath = 'crab.gguf'\n{key}\n");
+    folder.write("llama-mcp-server.toml", &model("n_threads = 1"));
+    let server = HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"));
+    assert!(
+        !metrics(&server).contains_key(r#"model_loaded{model="small"}"#),
+        "nothing is loaded for it"
+    );
+    let mut client = server.client();
+    let ask = |client: &mut Client| {
+        let arguments = json!({"text": "What is the capital of Cuba?", "temperature": 0});
+        client.request(
+            "tools/call",
+            json!({"name": "small", "arguments": arguments}),
+        )
+    };
+    ask(&mut client);
+    folder.write("llama-mcp-server.toml", &model("n_threads = 2"));
+    let unloaded = r#"model_unloads_total{model="small"}"#;
+    let metrics = metrics_when(&server, |metrics| metrics.contains_key(unloaded));
+    assert_eq!(whole(&metrics, r#"config_reloads_total{outcome="ok"}"#), 1);
+    assert_eq!(whole(&metrics, r#"model_loaded{model="small"}"#), 0);
+    assert_eq!(whole(&metrics, r#"model_memory_bytes{model="small"}"#), 0);
+    folder.write("llama-mcp-server.toml", &model("n_threads = 'many'"));
+    let refused = r#"config_reloads_total{outcome="refused"}"#;
+    let metrics = metrics_when(&server, |metrics| metrics.contains_key(refused));
+    assert_eq!(whole(&metrics, "config_last_reload_successful"), 0);
+    let port = server.address.port().to_string();
+    let file = folder.0.join("llama-mcp-server.toml");
+    let asked = health(&["--config", file.to_str().unwrap(), "--port", &port]);
+    assert!(
+        asked.status.success(),
+        "a broken edit leaves the server as it was: {asked:?}"
+    );
+}
+
+#[test]
+fn health_needs_no_token_and_metrics_do() {
+    let server = HttpServer::tiny(&["--auth", "secret123"]);
+    assert_eq!(get(&server, "/health/live", &[]), (200, "live\n".into()));
+    assert_eq!(get(&server, "/health/ready", &[]), (200, "ready\n".into()));
+    assert_eq!(get(&server, "/metrics", &[]).0, 401);
+    let (status, text) = get(
+        &server,
+        "/metrics",
+        &[("authorization", "Bearer secret123")],
+    );
+    assert_eq!(status, 200);
+    assert!(!text.contains("secret123"), "{text}");
+    // Pages of other sites see nothing.
+    assert_eq!(
+        get(
+            &server,
+            "/health/ready",
+            &[("origin", "https://evil.example")]
+        )
+        .0,
+        403
+    );
+}
+
+#[test]
+fn the_health_command_asks_the_configured_port_and_tells_by_its_exit_code() {
+    let server = HttpServer::tiny(&[]);
+    let port = server.address.port().to_string();
+    assert!(health(&["--port", &port]).status.success());
+    let folder = Folder::new(
+        "health",
+        &format!("[server]\nhost = '0.0.0.0'\nport = {port}\n"),
+    );
+    let file = folder.0.join("llama-mcp-server.toml");
+    assert!(
+        health(&["--config", file.to_str().unwrap()])
+            .status
+            .success()
+    );
+    drop(server);
+    let output = health(&["--port", &port]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8(output.stderr).unwrap();
+    let url = format!("http://127.0.0.1:{port}/health/ready");
+    assert!(
+        told.starts_with(&format!("error: no server answers at {url}\n")),
+        "{told}"
+    );
+}
