@@ -3,6 +3,7 @@
 //! Of the configuration the address alone is read, and what is wrong elsewhere does not matter: a broken edit leaves the server as it
 //! was.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,11 +11,17 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use ureq::Agent;
 
+use crate::config::address::Address;
 use crate::config::load::Layers;
-use crate::config::{Overrides, Surroundings, find_file};
+use crate::config::problem::{Origin, Problem};
+use crate::config::{ConfigError, Overrides, Surroundings, find_file};
+use crate::transport::http::observe::READY;
 
 /// A server that takes longer is not well.
 const LIMIT: Duration = Duration::from_secs(5);
+
+/// An address that cannot be told.
+const WRONG: u8 = 2;
 
 /// Asks; success is the exit code 0.
 ///
@@ -22,9 +29,15 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// Where the server does not answer, or takes no calls.
 pub fn run(typed: &Overrides, around: &Surroundings) -> anyhow::Result<ExitCode> {
     let file = find_file(typed, around)?;
-    let server = Layers::read(typed, &around.variables, file.as_deref())
-        .merged()
-        .server;
+    let mut layers = Layers::read(typed, &around.variables, file.as_deref());
+    layers.problems.retain(hides_the_address);
+    if !layers.problems.is_empty() {
+        ConfigError::of(layers.problems)
+            .report(&mut io::stderr().lock())
+            .context("could not write to standard error")?;
+        return Ok(ExitCode::from(WRONG));
+    }
+    let server = layers.merged().server;
     let url = format!(
         "http://{}/health/ready",
         reached_at(&server.host, server.port)
@@ -32,17 +45,29 @@ pub fn run(typed: &Overrides, around: &Surroundings) -> anyhow::Result<ExitCode>
     let agent: Agent = Agent::config_builder()
         .timeout_global(Some(LIMIT))
         .http_status_as_error(false)
+        .max_redirects(0)
         .proxy(None)
         .build()
         .into();
     let response = agent.get(&url).call();
-    let status = response
-        .with_context(|| format!("no server answers at {url}"))?
-        .status();
-    if !status.is_success() {
-        bail!("the server at {url} takes no calls: {status}");
+    let mut response = response.with_context(|| format!("no server answers at {url}"))?;
+    let said = response.body_mut().read_to_string().unwrap_or_default();
+    match (response.status().is_success(), said.trim()) {
+        (true, READY) => Ok(ExitCode::SUCCESS),
+        (true, _) => bail!("what answers at {url} is another program; `--port` names the server's"),
+        (false, _) => bail!("the server at {url} takes no calls: {}", response.status()),
     }
-    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether `problem` is one of where the server is: of the file as a whole, or of these two values.
+fn hides_the_address(problem: &Problem) -> bool {
+    let is_file = problem.address.is_none() && problem.origin == Origin::BuiltIn;
+    let values = ["host", "port"].map(|key| Address::of(["server", key]));
+    is_file
+        || problem
+            .address
+            .as_ref()
+            .is_some_and(|at| values.contains(at))
 }
 
 /// Where a server is reached that is bound to `host`: one that listens everywhere, over loopback.

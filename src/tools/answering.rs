@@ -13,7 +13,7 @@ use super::{Superseded, ToolCall, ToolOutput};
 use crate::config::schema::AnswerSchema;
 use crate::config::{Defaults, ModelConfig};
 use crate::engine::{
-    Conversation, FinishReason, GenerateRequest, Generation, Message, SamplingParams, Usage,
+    Conversation, FinishReason, GenerateRequest, Generation, Message, Phase, SamplingParams, Usage,
 };
 use crate::registry::residency::Refusal;
 use crate::registry::{CallContext, Edition, Registry, RegistryError};
@@ -156,7 +156,9 @@ impl Answering {
         answer: Option<&AnswerSchema>,
         cut_note: bool,
     ) -> ToolOutput {
-        self.count(&generation.usage);
+        if !matches!(generation.phase, Phase::Load | Phase::Queue) {
+            self.count(&generation.usage);
+        }
         let meta = Some(self.meta(&generation));
         let finish_reason = generation.finish_reason;
         let problem = empty_answer(&generation, limits);

@@ -1,12 +1,15 @@
 //! How the server is, for those that look after it: health and metrics.
 
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::TcpListener;
 use std::process::Output;
+use std::thread;
 
 use serde_json::json;
 
 use crate::support::config::Folder;
-use crate::support::http::{Client, HttpServer};
+use crate::support::http::{Client, HttpServer, read_head};
 use crate::support::{LIMIT, program};
 
 /// What a GET of `path` gives: the status and the body.
@@ -163,7 +166,7 @@ fn loads_ends_and_deaths_of_models_and_edits_of_the_file_are_counted() {
 fn health_needs_no_token_and_metrics_do() {
     let server = HttpServer::tiny(&["--auth", "secret123"]);
     assert_eq!(get(&server, "/health/live", &[]), (200, "live\n".into()));
-    assert_eq!(get(&server, "/health/ready", &[]), (200, "ready\n".into()));
+    assert_eq!(get(&server, "/health/ready", &[]), (200, "ready".into()));
     assert_eq!(get(&server, "/metrics", &[]).0, 401);
     let (status, text) = get(
         &server,
@@ -199,6 +202,15 @@ fn the_health_command_asks_the_configured_port_and_tells_by_its_exit_code() {
             .status
             .success()
     );
+    // What is not there, and what cannot be, is told; a refused edit elsewhere is not.
+    for wrong in [["--port", "70000"], ["--config", "/no/such/file.toml"]] {
+        let output = health(&wrong);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(
+            String::from_utf8_lossy(&output.stderr).contains(wrong[1]),
+            "{output:?}"
+        );
+    }
     drop(server);
     let output = health(&["--port", &port]);
     assert_eq!(output.status.code(), Some(1));
@@ -208,4 +220,21 @@ fn the_health_command_asks_the_configured_port_and_tells_by_its_exit_code() {
         told.starts_with(&format!("error: no server answers at {url}\n")),
         "{told}"
     );
+}
+
+#[test]
+fn another_program_at_the_port_is_no_healthy_server() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let other = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        read_head(&mut stream);
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
+        stream.write_all(answer).unwrap();
+    });
+    let output = health(&["--port", &port]);
+    other.join().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("is another program"), "{told}");
 }

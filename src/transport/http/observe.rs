@@ -14,6 +14,9 @@ use super::Ending;
 use crate::registry::Registry;
 use crate::telemetry::metrics;
 
+/// What a server says that takes calls.
+pub const READY: &str = "ready";
+
 /// It answers: a server that does not wants to be started again.
 pub async fn live() -> &'static str {
     "live\n"
@@ -24,7 +27,7 @@ pub async fn ready(State(ending): State<Ending>) -> (StatusCode, &'static str) {
     if ending.drain.is_cancelled() {
         (StatusCode::SERVICE_UNAVAILABLE, "ending\n")
     } else {
-        (StatusCode::OK, "ready\n")
+        (StatusCode::OK, READY)
     }
 }
 
