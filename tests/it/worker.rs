@@ -5,8 +5,8 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
-use crate::support::worker::Worker;
-use crate::support::{Server, program, smollm2, spawn_piped, tiny};
+use crate::support::worker::{Answer, Worker};
+use crate::support::{Server, program, spawn_piped, tiny};
 
 fn run(commands: &[Value]) -> Output {
     let mut command = program();
@@ -66,8 +66,9 @@ fn a_greedy_text_of_a_call_alone_is_the_same_right_after_the_load_and_later() {
     let words = [
         "river", "stone", "garden", "letter", "window", "morning", "harbour",
     ];
-    // The model is sure of nothing here, so another last bit of a number would soon be another text.
-    let stories = [40, 100, 200, 340, 500].map(|length| {
+    // The model is sure of nothing here: read in other pieces, some of these prompts are continued by other words. It is so small that
+    // no machine is too slow.
+    let stories = [40, 100, 200, 340, 420].map(|length| {
         let of_story = (0..length).map(|at: usize| words[(at * at / 3 + at + length) % 7]);
         let text = format!(
             "Tell me a story: {}",
@@ -75,25 +76,14 @@ fn a_greedy_text_of_a_call_alone_is_the_same_right_after_the_load_and_later() {
         );
         json!([{"role": "user", "content": text}])
     });
-    let load = json!({"path": smollm2(), "n_gpu_layers": 0, "n_ctx": 1024, "n_batch": 1024, "n_threads": 2, "parallel": 2,
+    let load = json!({"path": tiny(), "n_gpu_layers": 0, "n_ctx": 2048, "n_batch": 1024, "n_threads": 1, "parallel": 2,
         "max_queue": 8, "cache_prompt": false});
-    let answers = Worker::load(&load).ask_each(&stories, 40);
-    // Some would end with fewer rows than flash attention computes together, after tiles and after passes.
-    for together in [64, 256] {
-        let rests = answers.iter().map(|answer| answer.prompt % together);
-        assert!(
-            rests.filter(|rest| (1..64).contains(rest)).count() > 0,
-            "{answers:?}"
-        );
-    }
-    for (story, answer) in stories.iter().zip(answers).rev() {
-        // Before any speed is known, and then when it is.
-        let again = Worker::load(&load).ask_each(&[story.clone(), story.clone()], 40);
-        assert!(
-            again.iter().all(|again| again.text == answer.text),
-            "{answer:?} {again:?}"
-        );
-    }
+    let answers = Worker::load(&load).ask_each(&stories, 60);
+    // Before any speed is known, and then when it is.
+    let backwards: Vec<Value> = stories.into_iter().rev().collect();
+    let again = Worker::load(&load).ask_each(&backwards, 60);
+    let texts = |answers: Vec<Answer>| answers.into_iter().map(|answer| answer.text);
+    assert!(texts(answers).rev().eq(texts(again)));
 }
 
 /// A tool whose prompts begin with `system`.
