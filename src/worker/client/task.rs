@@ -1,0 +1,234 @@
+//! The task that owns a worker's process: starts it, hands calls over, hears it, ends it.
+
+use std::time::Duration;
+
+use tokio::io::BufReader;
+use tokio::process::ChildStdout;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::calls::{Calls, News};
+use super::process::{Lines, Process};
+use super::{CallError, FixedPrompts, Launcher, Life, ToTask};
+use crate::config::LoadSettings;
+use crate::config::units::human;
+use crate::engine::fixed::FixedPrompt;
+use crate::engine::{CancelReason, EngineError, Stats};
+use crate::telemetry::metrics::{self, ProcessEnd};
+use crate::worker::{Command, Ready, WIRE_VERSION};
+
+/// The owner of one worker process.
+pub(super) struct Task {
+    name: String,
+    process: Process,
+    fixed: watch::Receiver<FixedPrompts>,
+    calls: Calls,
+    /// Who asked what it holds.
+    asking: Vec<oneshot::Sender<Stats>>,
+    /// The most bytes that the process was seen to take.
+    memory: u64,
+    life: Box<dyn Fn(Life) + Send>,
+}
+
+impl Task {
+    pub(super) async fn run(
+        launcher: &Launcher,
+        name: String,
+        model: LoadSettings,
+        mut fixed: watch::Receiver<FixedPrompts>,
+        mut inbox: mpsc::UnboundedReceiver<ToTask>,
+        life: Box<dyn Fn(Life) + Send>,
+    ) {
+        tracing::info!(model = name, path = %model.path.display(), "loading");
+        let (process, stdout) = match launcher.spawn(&name).await {
+            Ok(started) => started,
+            Err(error) => {
+                metrics::load_failed(&name);
+                inbox.close();
+                life(Life::Ending(Some((error.to_string(), false))));
+                life(Life::Gone);
+                return refuse_all(inbox, &CallError::NotStarted(error.to_string())).await;
+            }
+        };
+        process.send(&Command::Load(Box::new(model)));
+        let prompts = fixed.borrow_and_update().to_vec();
+        if !prompts.is_empty() {
+            process.send(&Command::Warm(prompts));
+        }
+        let mut task = Self {
+            name,
+            process,
+            fixed,
+            calls: Calls::default(),
+            asking: Vec::new(),
+            memory: 0,
+            life,
+        };
+        let failure = task.serve(&mut inbox, BufReader::new(stdout)).await;
+        // From here on new calls go to a new worker; those that are still in the channel get the same error.
+        inbox.close();
+        let failure = match failure {
+            End::Unused => {
+                (task.life)(Life::Ending(None));
+                task.process.end().await;
+                return task.gone(ProcessEnd::Unloaded);
+            }
+            End::Stopped => {
+                task.calls.fail_all(&CallError::Stopped);
+                refuse_all(inbox, &CallError::Stopped).await;
+                (task.life)(Life::Ending(None));
+                task.process.end().await;
+                return task.gone(ProcessEnd::Unloaded);
+            }
+            End::LoadFailed(error) => {
+                metrics::load_failed(&task.name);
+                (task.life)(Life::Ending(Some((error.to_string(), false))));
+                task.process.end().await;
+                CallError::Engine(error)
+            }
+            End::OtherVersion(version) => {
+                metrics::load_failed(&task.name);
+                (task.life)(Life::Ending(Some((
+                    "it is of another version".into(),
+                    false,
+                ))));
+                task.process.end().await;
+                let text = format!(
+                    "its wire has version {version}, the server's {WIRE_VERSION}; restart the server"
+                );
+                CallError::NotStarted(text)
+            }
+            End::Died => {
+                let reason = task.process.reason().await;
+                if task.calls.is_loading() {
+                    metrics::load_failed(&task.name);
+                }
+                (task.life)(Life::Ending(
+                    task.calls.is_loading().then(|| (reason.clone(), true)),
+                ));
+                CallError::Died {
+                    reason,
+                    begun: false,
+                }
+            }
+        };
+        task.gone(match failure {
+            CallError::Died { .. } => ProcessEnd::Died,
+            _ => ProcessEnd::Unloaded,
+        });
+        tracing::error!(model = task.name, "{failure}");
+        task.calls.fail_all(&failure);
+        refuse_all(inbox, &failure).await;
+    }
+
+    async fn serve(
+        &mut self,
+        inbox: &mut mpsc::UnboundedReceiver<ToTask>,
+        events: BufReader<ChildStdout>,
+    ) -> End {
+        let mut lines = Lines::new(events);
+        loop {
+            tokio::select! {
+                message = inbox.recv() => match message {
+                    Some(ToTask::Generate(id, call, client, request)) => {
+                        self.calls.insert(id, call);
+                        let request = *request;
+                        self.process.send(&Command::Generate { id, client, request });
+                    }
+                    Some(ToTask::Cancel(id, reason)) => {
+                        if reason == CancelReason::Cancelled && !self.calls.forget(id) {
+                            continue;
+                        }
+                        self.process.send(&Command::Cancel { id, reason });
+                    }
+                    // One that loads does not answer.
+                    Some(ToTask::Stats(_)) if self.calls.is_loading() => {}
+                    Some(ToTask::Stats(answer_to)) => {
+                        self.asking.push(answer_to);
+                        self.process.send(&Command::Stats);
+                    }
+                    Some(ToTask::Stop) => return End::Stopped,
+                    None => return End::Unused,
+                },
+                prompts = changed(&mut self.fixed) => self.process.send(&Command::Warm(prompts)),
+                line = lines.next() => match line {
+                    Some(line) => match self.calls.take(&line) {
+                        News::Nothing => {}
+                        News::Ready(ready) => self.loaded(&ready),
+                        News::Ended => self.measure(),
+                        News::Stats(stats) => {
+                            for answer_to in self.asking.drain(..) {
+                                // Who asked may not wait any more.
+                                answer_to.send(stats).ok();
+                            }
+                        }
+                        News::LoadFailed(error) => return End::LoadFailed(error),
+                        News::OtherVersion(version) => return End::OtherVersion(version),
+                        News::NoEvent => {
+                            crate::telemetry::relay(&self.name, &line);
+                        }
+                    },
+                    None => return End::Died,
+                },
+            }
+        }
+    }
+
+    fn loaded(&mut self, ready: &Ready) {
+        (self.life)(Life::Loaded);
+        metrics::loaded(&self.name, Duration::from_millis(ready.load_ms));
+        self.measure();
+        tracing::info!(
+            model = self.name,
+            load_ms = ready.load_ms,
+            n_ctx = ready.n_ctx,
+            kv_cells = ready.kv_cells,
+            memory = human(self.memory),
+            "model loaded"
+        );
+    }
+
+    fn gone(&self, end: ProcessEnd) {
+        metrics::gone(&self.name, end, !self.calls.is_loading(), self.memory);
+        (self.life)(Life::Gone);
+    }
+
+    fn measure(&mut self) {
+        if let Some(memory) = self.process.memory().filter(|memory| *memory > self.memory) {
+            metrics::takes_more(&self.name, memory - self.memory);
+            self.memory = memory;
+            (self.life)(Life::Measured(memory));
+        }
+    }
+}
+
+/// What they are changed to; comes back only when they are. Cancel safe.
+async fn changed(fixed: &mut watch::Receiver<FixedPrompts>) -> Vec<FixedPrompt> {
+    if fixed.changed().await.is_err() {
+        // Nobody can change them any more.
+        std::future::pending::<()>().await;
+    }
+    fixed.borrow_and_update().to_vec()
+}
+
+/// Why a worker is not served any more.
+enum End {
+    /// Nobody holds a handle.
+    Unused,
+    /// It was told to.
+    Stopped,
+    /// It could not load the model.
+    LoadFailed(EngineError),
+    /// It is of another build than the server.
+    OtherVersion(u32),
+    /// It ended by itself.
+    Died,
+}
+
+async fn refuse_all(mut inbox: mpsc::UnboundedReceiver<ToTask>, failure: &CallError) {
+    inbox.close();
+    while let Some(message) = inbox.recv().await {
+        if let ToTask::Generate(_, call, ..) = message {
+            call.fail(failure.clone());
+        }
+    }
+}
