@@ -25,7 +25,7 @@ pub use residency::Edition;
 use residency::Refusal;
 use shelf::Shelf;
 
-/// How long after a deadline the worker may take to hand over what it has: a step takes half a second at most, a load
+/// How long after a deadline the worker may take to hand over what it has: a step takes a second as a rule, a load
 /// step longer.
 const DEADLINE_GRACE: Duration = Duration::from_secs(3);
 

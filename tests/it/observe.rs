@@ -78,9 +78,10 @@ fn calls_are_counted_by_tool_model_and_outcome_with_their_tokens_and_times() {
     let question = json!({"messages": messages, "temperature": 0});
     client.chat(question.clone());
     client.chat(question.clone());
-    let mut short = question.clone();
-    short["max_tokens"] = json!(2);
-    client.chat(short);
+    // Longer than a millisecond, the unit of times, even on a model so small.
+    client.chat(
+        json!({"text": "Sing forever.", "temperature": 0, "repeat_penalty": 1, "max_tokens": 400}),
+    );
     let wrong = client.request("tools/call", json!({"name": "chat", "arguments": {}}));
     assert_eq!(wrong["result"]["isError"], true);
     drop(client.sing(99));
@@ -98,16 +99,17 @@ fn calls_are_counted_by_tool_model_and_outcome_with_their_tokens_and_times() {
     );
     let prompt = of(r#"prompt_tokens_total{model="default"}"#);
     let cached = of(r#"cached_prompt_tokens_total{model="default"}"#);
-    // The same prompt three times: the last token alone is read again.
-    assert_eq!(cached, 2 * (prompt / 3 - 1));
-    assert!(of(r#"completion_tokens_total{model="default"}"#) > 4);
+    assert!(
+        cached > 0 && cached < prompt / 2,
+        "one of two equal prompts: {cached} of {prompt}"
+    );
+    assert!(of(r#"completion_tokens_total{model="default"}"#) > 400);
     for name in ["queue_duration", "time_to_first_token"] {
         assert_eq!(
             of(&format!(r#"{name}_seconds_count{{model="default"}}"#)),
             3
         );
     }
-    // Times are whole milliseconds, and a short answer of a tiny model may take none.
     assert!(of(r#"generation_tokens_per_second_count{model="default"}"#) >= 1);
     assert_eq!(of(r#"model_loads_total{model="default",outcome="ok"}"#), 1);
     assert_eq!(of(r#"model_loaded{model="default"}"#), 1);
