@@ -17,6 +17,7 @@ use crate::mcp::dispatcher::Dispatcher;
 use crate::process::ProtocolOutput;
 use crate::registry::{Edition, Registry};
 use crate::reload::{Reloader, Sources};
+use crate::status::Board;
 use crate::telemetry::{LogFile, LogOutput, metrics};
 use crate::tools::Catalog;
 use crate::tools::fixed::fixed_prompts;
@@ -97,7 +98,12 @@ async fn serve(
     let live = Live::start(&checked.config, config)?;
     let (dispatcher, registry) = (Arc::clone(&live.dispatcher), Arc::clone(&live.registry));
     let rules = live.http.as_ref().map(watch::Sender::subscribe);
-    if let Some(reloader) = Reloader::new(sources, checked, live) {
+    let reloader = Reloader::new(sources, checked, live);
+    let board = Board::new(
+        Arc::clone(&registry),
+        reloader.as_ref().map(Reloader::status),
+    );
+    if let Some(reloader) = reloader {
         let drain = ending.drain.clone();
         tokio::spawn(async move {
             // At the end nothing begins any more.
@@ -112,8 +118,7 @@ async fn serve(
             .await
             .context("stdio failed"),
         Some(((listener, _), rules)) => {
-            let registry = Arc::clone(&registry);
-            transport::http::serve(dispatcher, registry, rules, listener, ending)
+            transport::http::serve(dispatcher, board, rules, listener, ending)
                 .await
                 .context("HTTP failed")
         }

@@ -2,6 +2,8 @@
 //!
 //! Flags are spelled as documented, with underscores; the spelling with hyphens is an alias.
 
+mod asked;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -9,6 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::config::Overrides;
+pub use asked::{ServerArgs, StatusArgs};
 
 const MODEL: &str = "Model";
 const TRANSPORT: &str = "Transport; all but the mode count for http alone";
@@ -20,7 +23,7 @@ const TOOL: &str = "Tool, and defaults that a call may override";
     version,
     about,
     long_about = None,
-    override_usage = "llama-mcp-server --model <PATH> [OPTIONS]\n       llama-mcp-server --config <FILE> [OPTIONS]\n       llama-mcp-server config <COMMAND>\n       llama-mcp-server health [--port <PORT>]",
+    override_usage = "llama-mcp-server --model <PATH> [OPTIONS]\n       llama-mcp-server --config <FILE> [OPTIONS]\n       llama-mcp-server <COMMAND>",
     subcommand_negates_reqs = true,
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
@@ -47,35 +50,9 @@ pub enum Command {
     #[command(subcommand)]
     Config(Box<ConfigCommand>),
     /// Ask a server on this machine, over HTTP, whether it takes calls: exit code 0 or 1
-    Health(HealthArgs),
-}
-
-/// Which server is asked.
-#[derive(Debug, Args)]
-pub struct HealthArgs {
-    /// The file that the server was started with
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Its host [default: as configured]
-    #[arg(long)]
-    host: Option<String>,
-    /// Its port [default: as configured]
-    #[arg(long)]
-    port: Option<String>,
-}
-
-impl HealthArgs {
-    /// What was typed, for [`crate::config::load::Layers::read`].
-    pub fn into_overrides(self) -> Overrides {
-        let said = [("host", self.host), ("port", self.port)].into_iter();
-        Overrides {
-            config: self.config,
-            flags: said
-                .filter_map(|(key, value)| Some((key.to_owned(), value?.into())))
-                .collect(),
-            ..Overrides::default()
-        }
-    }
+    Health(ServerArgs),
+    /// Show a server's models at work, over HTTP, and how the last edit of its file went
+    Status(StatusArgs),
 }
 
 /// `llama-mcp-server config …`.

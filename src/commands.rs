@@ -2,11 +2,19 @@
 
 pub mod config;
 pub mod health;
+mod server;
+pub mod status;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
+use anyhow::Context;
+
 use crate::cli::Command;
-use crate::config::Surroundings;
+use crate::config::{ConfigError, Surroundings};
+
+/// What is wrong is the usage or the configuration.
+const WRONG: u8 = 2;
 
 /// Runs `command`.
 ///
@@ -15,6 +23,25 @@ use crate::config::Surroundings;
 pub fn run(command: Command, around: &Surroundings) -> anyhow::Result<ExitCode> {
     match command {
         Command::Config(command) => config::run(*command, around),
-        Command::Health(asked) => health::run(&asked.into_overrides(), around),
+        Command::Health(server) => health::run(&server.into_overrides(), around),
+        Command::Status(asked) => status::run(asked, around),
     }
+}
+
+/// Prints a result.
+fn print(text: &str) -> anyhow::Result<ExitCode> {
+    let mut stdout = io::stdout().lock();
+    let written = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+    written.context("could not write to standard output")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Tells what is wrong with the configuration.
+fn refused(error: &ConfigError) -> anyhow::Result<ExitCode> {
+    error
+        .report(&mut io::stderr().lock())
+        .context("could not write to standard error")?;
+    Ok(ExitCode::from(WRONG))
 }

@@ -23,7 +23,7 @@
 //! | 8 | [`cli`], [`check`], [`commands`], [`app`], [`reload`], `main` | what was typed; whether it can be run; sub-commands; wiring and lifetime; edits |
 //! | 7 | [`transport`] | how messages come and go |
 //! | 6 | [`mcp`] | JSON-RPC, revisions, the dispatcher, progress |
-//! | 5 | [`tools`] | arguments → request, generation → result |
+//! | 5 | [`tools`], [`status`] | arguments → request, generation → result; how the server is |
 //! | 4 | [`registry`] | which models are loaded, and which worker serves a call |
 //! | 3 | [`worker`] | the wire, and its two sides |
 //! | 2 | [`engine`] | the seam's data types; scheduler, template, text, llama.cpp |
@@ -31,12 +31,12 @@
 //! | 0 | [`gguf`], [`process`], [`telemetry`] | the file, the system, the log |
 //!
 //! Beside them `cpu.c` checks the CPU before any code of Rust runs. Foreign crates stay behind walls, checked by the same
-//! test: `llama_cpp_2` in `engine/llama.rs`, below it and in `engine/sampling.rs`, `clap` in `cli.rs` and `main.rs`, `minijinja` in
+//! test: `llama_cpp_2` in `engine/llama.rs`, below it and in `engine/sampling.rs`, `clap` in `cli.rs`, below it and in `main.rs`, `minijinja` in
 //! `engine/template.rs` and the file below it, `figment` in `config/load/effective.rs`, `notify` in `reload/watch.rs`, `llguidance`
 //! in `engine/grammar.rs`, `landlock` in `worker/sandbox.rs`, `seccompiler` and `libc` below it, `toml`, `schemars` and `jsonschema` in
 //! `config`, `jsonschema_regex` and `regex_syntax` in `config/schema/pattern.rs`, `axum`, `hyper` and `tower_http` in
 //! `transport/guard.rs`, `transport/http.rs` and below it, `prometheus_client` in `telemetry/metrics.rs` and below it, `ureq` in
-//! `commands/health.rs`.
+//! `commands/server.rs`.
 //!
 //! # Threads
 //!
@@ -50,7 +50,8 @@
 //! # What is counted
 //!
 //! [`telemetry::metrics`] counts for the whole process, as logs are written: where something happens, a function of it is called.
-//! `/metrics` renders that, after it asked the models' processes what they hold; nothing is sent around where nobody asks.
+//! `/metrics` renders that, after it asked the models' processes what they hold; nothing is sent around where nobody asks. `/status`
+//! ([`status`]) asks the same of them, the registry how the models stand, and the reloader how the last edit went.
 //!
 //! # Life of a configuration
 //!
@@ -138,6 +139,7 @@ pub mod mcp;
 pub mod process;
 pub mod registry;
 pub mod reload;
+pub mod status;
 pub mod telemetry;
 pub mod tools;
 pub mod transport;

@@ -8,6 +8,7 @@ mod lease;
 pub mod memory;
 pub mod residency;
 mod shelf;
+mod standing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::worker::client::{CallError, FixedPrompts, Launcher, Progress, Running
 pub use residency::Edition;
 use residency::Refusal;
 use shelf::Shelf;
+pub use standing::{ModelState, ModelStatus};
 
 /// How long after a deadline the worker may take to hand over what it has: a step takes a second as a rule, a load
 /// step longer.
@@ -148,24 +150,34 @@ impl Registry {
             .worker
             .call(context.client.clone(), request, context.progress.clone());
         let mut generation = answer(&mut call, context.deadline).await?;
+        self.0.learn_speed(model, &generation.usage);
         generation.usage.queue_ms += millis(waited);
         Ok(generation)
     }
 
-    /// Asks the models' processes what they hold, for the counts. One that is in the middle of a longer step keeps what was counted
-    /// last.
-    pub async fn observe(&self) {
-        let looks = self.0.workers().into_iter().map(async |worker| {
-            if let Ok(Some(stats)) = tokio::time::timeout(LOOK_LIMIT, worker.stats()).await {
+    /// How the models stand. Asks their processes what they hold, and counts that; one that is in the middle of a longer step does
+    /// not say.
+    pub async fn observe(&self) -> Vec<ModelStatus> {
+        let models = self.0.standings().into_iter().map(async |model| {
+            let look = async { model.worker?.stats().await };
+            let stats = tokio::time::timeout(LOOK_LIMIT, look).await.ok().flatten();
+            if let Some(stats) = stats {
                 let now = Occupancy {
                     waiting: stats.waiting,
                     cells: stats.kv_cells,
                     reserved_cells: stats.reserved_cells,
                 };
-                metrics::holds(worker.name(), now);
+                metrics::holds(&model.name, now);
             }
+            standing::status(
+                model.name,
+                model.standing,
+                model.speed,
+                stats,
+                Instant::now(),
+            )
         });
-        join_all(looks).await;
+        join_all(models).await
     }
 
     /// Ends the workers; comes back when their processes are gone. No call may be under way or come any more.

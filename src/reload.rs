@@ -11,6 +11,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use jiff::Timestamp;
 use tokio::sync;
 
 use crate::app::Live;
@@ -18,6 +19,7 @@ use crate::check::{self, Checked};
 use crate::config::diff::ConfigDiff;
 use crate::config::interpolate::read_text;
 use crate::config::{Config, ConfigError, Overrides, Surroundings};
+use crate::status::ConfigStatus;
 use crate::telemetry::metrics;
 use watch::{Causes, steady};
 
@@ -32,15 +34,6 @@ pub struct Sources {
     pub read_at: SystemTime,
 }
 
-/// How the last edits went: for people.
-#[derive(Debug, Clone, Default)]
-pub struct Status {
-    /// When an edit came into force last.
-    pub applied: Option<SystemTime>,
-    /// The last edit that did not, where none did since: when, and why.
-    pub failure: Option<(SystemTime, String)>,
-}
-
 /// The owner of the configuration in force.
 #[derive(Debug)]
 pub struct Reloader {
@@ -50,7 +43,7 @@ pub struct Reloader {
     files: Vec<PathBuf>,
     /// Of what is in force, or was refused last.
     content: u64,
-    status: sync::watch::Sender<Status>,
+    status: sync::watch::Sender<ConfigStatus>,
     live: Live,
 }
 
@@ -60,7 +53,7 @@ impl Reloader {
         let file = checked.layers.file.as_ref()?.path.clone();
         // The one that was found stays the one.
         sources.typed.config = Some(file.clone());
-        let files = files_of(file, &checked);
+        let files = files_of(file.clone(), &checked);
         let is_newer = |file: &PathBuf| {
             let modified = std::fs::metadata(file).and_then(|metadata| metadata.modified());
             modified.is_ok_and(|modified| modified >= sources.read_at)
@@ -71,13 +64,13 @@ impl Reloader {
             sources,
             files,
             config: checked.config,
-            status: sync::watch::Sender::default(),
+            status: sync::watch::Sender::new(ConfigStatus::of(file)),
             live,
         })
     }
 
     /// How the last edits went.
-    pub fn status(&self) -> sync::watch::Receiver<Status> {
+    pub fn status(&self) -> sync::watch::Receiver<ConfigStatus> {
         self.status.subscribe()
     }
 
@@ -98,7 +91,7 @@ impl Reloader {
                 content = steady(content, || content_of(&self.files)).await;
             }
             // A file that is missing to an edit may come without any change of those that are known.
-            let has_failed = self.status.borrow().failure.is_some();
+            let has_failed = self.status.borrow().refused.is_some();
             if is_asked || has_failed || content != self.content {
                 self.reload(content, is_asked).await;
             }
@@ -132,10 +125,8 @@ impl Reloader {
         self.files = files_of(file, &checked);
         self.config = self.config.with_live_keys_of(checked.config);
         metrics::reloaded(true);
-        self.status.send_replace(Status {
-            applied: Some(SystemTime::now()),
-            failure: None,
-        });
+        self.status
+            .send_modify(|status| status.applied(Timestamp::now()));
     }
 
     /// Tells it once, and to whoever asks.
@@ -143,8 +134,8 @@ impl Reloader {
         let mut told = Vec::new();
         error.report(&mut told).expect("a vector takes all");
         let text = String::from_utf8_lossy(&told).trim_end().to_owned();
-        let known = self.status.borrow().failure.clone();
-        if !is_asked && known.is_some_and(|(_, known)| known == text) {
+        let known = self.status.borrow().refused.clone();
+        if !is_asked && known.is_some_and(|known| known.error == text) {
             return;
         }
         metrics::reloaded(false);
@@ -152,7 +143,7 @@ impl Reloader {
             "the edit of the configuration is not taken over, what was in force stays\n{text}"
         );
         self.status
-            .send_modify(|status| status.failure = Some((SystemTime::now(), text)));
+            .send_modify(|status| status.refused(Timestamp::now(), text));
     }
 }
 

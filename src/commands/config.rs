@@ -1,20 +1,18 @@
 //! `llama-mcp-server config`: check, show and explain the configuration.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use serde_json::{Value, json};
 
+use super::{WRONG, print, refused};
 use crate::check::{self, Checked};
 use crate::cli::{ConfigCommand, Format};
 use crate::config::diff::ConfigDiff;
 use crate::config::units::human;
 use crate::config::{Config, ConfigError, Overrides, Surroundings, reference, shape};
-
-/// What is wrong with a configuration.
-const WRONG: u8 = 2;
 
 /// Runs `command`.
 ///
@@ -32,15 +30,6 @@ pub fn run(command: ConfigCommand, around: &Surroundings) -> anyhow::Result<Exit
         }
         ConfigCommand::Init => print(&reference::text()),
     }
-}
-
-fn print(text: &str) -> anyhow::Result<ExitCode> {
-    let mut stdout = io::stdout().lock();
-    let written = stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush());
-    written.context("could not write to standard output")?;
-    Ok(ExitCode::SUCCESS)
 }
 
 fn check(typed: &Overrides, around: &Surroundings, format: Format) -> anyhow::Result<ExitCode> {
@@ -89,14 +78,6 @@ fn diff(old: PathBuf, new: PathBuf, around: &Surroundings) -> anyhow::Result<Exi
         }
         Err(error) => refused(&error),
     }
-}
-
-/// Tells what is wrong.
-fn refused(error: &ConfigError) -> anyhow::Result<ExitCode> {
-    error
-        .report(&mut io::stderr().lock())
-        .context("could not write to standard error")?;
-    Ok(ExitCode::from(WRONG))
 }
 
 fn told(checked: &Checked) -> String {

@@ -68,6 +68,14 @@ pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Vec<Arc<Tok
     tokens
 }
 
+/// A token that the server of these layers knows: that of `auth` before others. What is wrong with tokens is passed over: the server
+/// that is asked says whether it knows this one.
+pub fn for_asking(layers: &mut Layers) -> Option<BearerToken> {
+    let tokens = resolve(&layers.merged(), layers);
+    let token = tokens.first()?;
+    Some(token.token.clone())
+}
+
 /// `[server.tokens.NAME]`.
 fn one(
     name: &str,
@@ -176,6 +184,11 @@ impl BearerToken {
         } else {
             Ok(Self(text.to_owned()))
         }
+    }
+
+    /// The value of `Authorization`, for the server that it is for.
+    pub fn to_header(&self) -> String {
+        format!("Bearer {}", self.0)
     }
 
     /// Whether `given` is this token; how long that takes tells the length alone.

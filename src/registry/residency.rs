@@ -10,6 +10,7 @@
 
 mod admission;
 mod slot;
+mod standing;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
@@ -21,6 +22,7 @@ use super::budget::overrun;
 use crate::engine::places::may_wait;
 pub use slot::{Ended, Refusal};
 use slot::{Slot, State};
+pub use standing::Standing;
 
 /// A worker's number; never used twice.
 pub type WorkerId = u64;

@@ -1,21 +1,26 @@
 //! The state of the registry: what [`super::residency`] decides is carried out here, and what becomes of workers is told to it.
 
+mod look;
 mod state;
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
+use look::{Look, look, stamp_of};
+
 use super::lease::Lease;
-use super::memory::{Need, is_on_gpu, need_of, needs_of};
+use super::memory::{Need, is_on_gpu, needs_of};
 use super::residency::{
-    Action, CallId, Edition, Ended, ModelTerms, Refusal, Residency, Shared, Stamp, WorkerId,
+    Action, CallId, Edition, Ended, ModelTerms, Refusal, Residency, Shared, Stamp, Standing,
+    WorkerId,
 };
+use super::standing::Speed;
 use crate::config::units::{Size, human};
 use crate::config::{ModelConfig, RegistryConfig};
+use crate::engine::Usage;
 use crate::engine::fixed::longest;
 use crate::process;
 use crate::worker::client::{FixedPrompts, Launcher, Life, Worker};
@@ -54,15 +59,17 @@ struct Model {
     need: Need,
     /// What its workers keep ready.
     fixed: watch::Sender<FixedPrompts>,
+    speed: Speed,
 }
 
-/// What a load is decided by.
-struct Look {
-    stamp: Stamp,
-    /// Where its files are others than those that are known.
-    need: Option<Need>,
-    /// Bytes that the machine has left.
-    free: Option<u64>,
+/// What is known of a model at the moment.
+#[derive(Debug)]
+pub(super) struct Observed {
+    pub(super) name: String,
+    pub(super) standing: Standing,
+    pub(super) speed: Speed,
+    /// Whoever holds it keeps it from being ended.
+    pub(super) worker: Option<Worker>,
 }
 
 impl Shelf {
@@ -117,6 +124,7 @@ impl Shelf {
                     stamp: stamp_of(config),
                     need,
                     fixed: watch::Sender::new(fixed.unwrap_or_default()),
+                    speed: Speed::default(),
                 };
                 (model, terms)
             })
@@ -193,9 +201,23 @@ impl Shelf {
         }
     }
 
-    /// All that run. Whoever holds one keeps it from being ended.
-    pub(super) fn workers(&self) -> Vec<Worker> {
-        self.lock().workers.values().cloned().collect()
+    /// How each model stands, by their names.
+    pub(super) fn standings(&self) -> Vec<Observed> {
+        let state = self.lock();
+        let standings = state.residency.standings().into_iter();
+        let mut models: Vec<Observed> = standings
+            .filter_map(|(edition, standing)| state.observed(edition, standing))
+            .collect();
+        models.sort_by(|one, other| one.name.cmp(&other.name));
+        models
+    }
+
+    /// What an answer of `model` tells of its speed.
+    pub(super) fn learn_speed(&self, model: Edition, usage: &Usage) {
+        let mut state = self.lock();
+        if let Some(model) = state.models.get_mut(&model) {
+            model.speed = model.speed.after(usage);
+        }
     }
 
     /// The model, where it is not running.
@@ -339,41 +361,11 @@ impl Shelf {
     }
 }
 
-fn look(model: &Model) -> Look {
-    let stamp = stamp_of(&model.config);
-    // What is no model any more is told by its load.
-    let read = || {
-        let config = model.config.read_again().ok()?;
-        Some(need_of(
-            &config,
-            &model.fixed.borrow(),
-            model.need.allowance,
-        ))
-    };
-    Look {
-        stamp,
-        need: if model.stamp == stamp { None } else { read() },
-        free: process::available_memory(),
-    }
-}
-
 impl Drop for Shelf {
     fn drop(&mut self) {
         // `end_idle` sees that there is none.
         self.changed.notify_one();
     }
-}
-
-/// Of the lengths and times of all files of `model`.
-fn stamp_of(model: &ModelConfig) -> Stamp {
-    let mut hasher = DefaultHasher::new();
-    for path in model.files() {
-        let metadata = std::fs::metadata(path).ok();
-        metadata
-            .map(|metadata| (metadata.len(), metadata.modified().ok()))
-            .hash(&mut hasher);
-    }
-    hasher.finish()
 }
 
 /// Ends models that idle, as long as there is a registry.

@@ -40,7 +40,7 @@ use super::guard::{self, Live, Refusal};
 use crate::config::http::HttpConfig;
 use crate::mcp::dispatcher::Dispatcher;
 use crate::process;
-use crate::registry::Registry;
+use crate::status::Board;
 use endpoint::Endpoint;
 
 /// Clients at once that are told that there are too many; further ones are not told.
@@ -84,7 +84,7 @@ pub async fn listen(config: &HttpConfig) -> io::Result<TcpListener> {
 /// Where the listener has no address.
 pub async fn serve(
     dispatcher: Arc<Dispatcher>,
-    registry: Arc<Registry>,
+    board: Board,
     live: Live,
     listener: TcpListener,
     ending: Ending,
@@ -98,7 +98,7 @@ pub async fn serve(
     process::raise_file_limit();
     let service = service(
         Arc::clone(&dispatcher),
-        Some(registry),
+        Some(board),
         live.clone(),
         ending.clone(),
     );
@@ -150,10 +150,10 @@ pub async fn serve(
     Ok(())
 }
 
-/// What serves the requests of all connections, by the rules that are `live`; the processes of `registry` are asked for the metrics.
+/// What serves the requests of all connections, by the rules that are `live`; `board` is asked how it is.
 pub fn service(
     dispatcher: Arc<Dispatcher>,
-    registry: Option<Arc<Registry>>,
+    board: Option<Board>,
     live: Live,
     ending: Ending,
 ) -> connection::Service {
@@ -166,7 +166,8 @@ pub fn service(
         .route("/mcp", any(endpoint::serve))
         .with_state(endpoint)
         .route("/metrics", get(observe::metrics))
-        .with_state(registry)
+        .route("/status", get(observe::status))
+        .with_state(board)
         .route_layer(from_fn_with_state(live.clone(), guard::authenticate))
         .merge(health);
     TowerToHyperService::new(guarded(router, live))
@@ -175,7 +176,7 @@ pub fn service(
 fn guarded(router: Router, live: Live) -> Router {
     let router = router
         // Also for the pages under /.well-known: a client that got 401 there would look for a login for ever.
-        .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "the endpoint is `/mcp`; beside it there are `/health/live`, `/health/ready` and `/metrics`"));
+        .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "the endpoint is `/mcp`; beside it there are `/health/live`, `/health/ready`, `/metrics` and `/status`"));
     let router = if live.borrow().cors {
         router.layer(cors())
     } else {

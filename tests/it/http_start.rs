@@ -131,8 +131,7 @@ fn a_token_that_cannot_be_one_ends_the_start_without_being_shown() {
 
     Usage: llama-mcp-server --model <PATH> [OPTIONS]
            llama-mcp-server --config <FILE> [OPTIONS]
-           llama-mcp-server config <COMMAND>
-           llama-mcp-server health [--port <PORT>]
+           llama-mcp-server <COMMAND>
 
     For more information, try '--help'.
     ");

@@ -9,7 +9,7 @@ const LAYERS: [&[&str]; 8] = [
     &["engine"],
     &["worker"],
     &["registry"],
-    &["tools"],
+    &["tools", "status"],
     &["mcp"],
     &["transport"],
 ];
@@ -42,12 +42,12 @@ const WALLS: [(&str, &[&str]); 17] = [
     ("axum", HTTP),
     ("hyper", HTTP),
     ("tower_http", HTTP),
-    ("clap", &["cli.rs", "main.rs"]),
+    ("clap", &["cli.rs", "cli/asked.rs", "main.rs"]),
     (
         "prometheus_client",
         &["telemetry/metrics.rs", "telemetry/metrics/meters.rs"],
     ),
-    ("ureq", &["commands/health.rs"]),
+    ("ureq", &["commands/server.rs"]),
     ("figment", &["config/load/effective.rs"]),
     (
         "landlock",

@@ -76,7 +76,7 @@ pub(super) struct Slot {
 pub(super) struct Failures {
     count: u32,
     deaths: u32,
-    cause: String,
+    pub(super) cause: String,
     retry_at: Instant,
     stamp: Stamp,
 }

@@ -2,11 +2,12 @@
 
 use tokio::time::Instant;
 
-use super::{Look, Model, State};
+use super::{Look, Model, Observed, State};
 use crate::config::ModelConfig;
 use crate::process;
 use crate::registry::memory::is_on_gpu;
-use crate::registry::residency::{Edition, Ended, Stamp};
+use crate::registry::residency::{Edition, Ended, Stamp, Standing};
+use crate::worker::client::Worker;
 use crate::worker::turns::TurnFiles;
 
 impl State {
@@ -43,8 +44,22 @@ impl State {
                 is_other
             });
             model.fixed = former.fixed;
+            model.speed = former.speed;
         }
         self.models.insert(edition, model);
+    }
+
+    /// What is known of `model`; none of one that no configuration names any more and that has no process.
+    pub(super) fn observed(&self, model: Edition, standing: Standing) -> Option<Observed> {
+        let worker = standing.worker.and_then(|worker| self.workers.get(&worker));
+        let known = self.models.get(&model);
+        let name = known.map(|known| known.config.name.as_str());
+        Some(Observed {
+            name: name.or(worker.map(Worker::name))?.to_owned(),
+            speed: known.map(|known| known.speed).unwrap_or_default(),
+            worker: worker.cloned(),
+            standing,
+        })
     }
 
     /// Turns at the CPUs for the models that compute there; also for one, since an edit may add another. A worker keeps those

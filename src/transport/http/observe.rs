@@ -1,9 +1,7 @@
-//! How the server is, for those that look after it: `/health/live`, `/health/ready` and `/metrics`.
+//! How the server is, for those that look after it: `/health/live`, `/health/ready`, `/metrics` and `/status`.
 //!
 //! Nothing here loads a model, or keeps one from being let go. Health tells nothing of the server but that, so it needs no token;
-//! that no model is loaded yet is no lack of it. Metrics name tools and models, and need one as `/mcp` does.
-
-use std::sync::Arc;
+//! that no model is loaded yet is no lack of it. Metrics and status name tools and models, and need one as `/mcp` does.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -11,7 +9,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 
 use super::Ending;
-use crate::registry::Registry;
+use crate::status::Board;
 use crate::telemetry::metrics;
 
 /// What a server says that takes calls.
@@ -32,9 +30,17 @@ pub async fn ready(State(ending): State<Ending>) -> (StatusCode, &'static str) {
 }
 
 /// What was counted, and what the models' processes hold now.
-pub async fn metrics(State(registry): State<Option<Arc<Registry>>>) -> impl IntoResponse {
-    if let Some(registry) = registry {
-        registry.observe().await;
+pub async fn metrics(State(board): State<Option<Board>>) -> impl IntoResponse {
+    if let Some(board) = board {
+        board.read().await;
     }
     ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::render())
+}
+
+/// How the server is, as JSON.
+pub async fn status(State(board): State<Option<Board>>) -> Result<impl IntoResponse, StatusCode> {
+    let board = board.ok_or(StatusCode::NOT_FOUND)?;
+    let status = serde_json::to_string(&board.read().await)
+        .map_err(|_never| StatusCode::INTERNAL_SERVER_ERROR)?;
+    Ok(([(CONTENT_TYPE, "application/json")], status))
 }

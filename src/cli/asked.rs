@@ -1,0 +1,93 @@
+//! The flags of the commands that ask a running server.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Format;
+use crate::config::Overrides;
+
+/// Which server is asked.
+#[derive(Debug, Args)]
+pub struct ServerArgs {
+    /// The file that the server was started with
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Its host [default: as configured]
+    #[arg(long)]
+    host: Option<String>,
+    /// Its port [default: as configured]
+    #[arg(long)]
+    port: Option<String>,
+}
+
+impl ServerArgs {
+    /// What was typed, for [`crate::config::load::Layers::read`].
+    pub fn into_overrides(self) -> Overrides {
+        Overrides {
+            config: self.config,
+            ..said([("host", self.host), ("port", self.port)])
+        }
+    }
+}
+
+/// `llama-mcp-server status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// Another server, for example http://10.0.0.5:8080
+    #[arg(long, conflicts_with_all = ["config", "host", "port"])]
+    url: Option<String>,
+    /// Bearer token [default: as configured, or LLAMA_MCP_AUTH]
+    #[arg(long, value_name = "TOKEN")]
+    auth: Option<String>,
+    /// File that holds the bearer token
+    #[arg(
+        long = "auth_file",
+        alias = "auth-file",
+        value_name = "FILE",
+        conflicts_with = "auth"
+    )]
+    auth_file: Option<PathBuf>,
+    /// Print it again every two seconds
+    #[arg(long)]
+    pub watch: bool,
+    /// How it is written: text or json
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "text",
+        hide_possible_values = true
+    )]
+    pub format: Format,
+}
+
+impl StatusArgs {
+    /// The address that was typed, and for [`crate::config::load::Layers::read`] the rest.
+    pub fn take_server(&mut self) -> (Option<String>, Overrides) {
+        let ServerArgs { config, host, port } = &mut self.server;
+        let auth_file = self.auth_file.take();
+        let auth_file = auth_file.map(|file| file.to_string_lossy().into_owned());
+        let typed = Overrides {
+            config: config.take(),
+            ..said([
+                ("host", host.take()),
+                ("port", port.take()),
+                ("auth", self.auth.take()),
+                ("auth_file", auth_file),
+            ])
+        };
+        (self.url.take(), typed)
+    }
+}
+
+fn said<const N: usize>(flags: [(&str, Option<String>); N]) -> Overrides {
+    let flags = flags.into_iter();
+    Overrides {
+        flags: flags
+            .filter_map(|(key, value)| Some((key.to_owned(), value?.into())))
+            .collect(),
+        ..Overrides::default()
+    }
+}

@@ -1,0 +1,142 @@
+//! A server that is asked over HTTP, on this machine as a rule.
+//!
+//! Of the configuration address and token alone are read, and what is wrong elsewhere does not matter: a broken edit leaves the server
+//! as it was.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use ureq::Agent;
+use ureq::http::Uri;
+
+use crate::config::address::Address;
+use crate::config::load::Layers;
+use crate::config::problem::{Origin, Problem};
+use crate::config::token::{self, BearerToken};
+use crate::config::{ConfigError, Overrides, Surroundings, find_file};
+
+/// A server that takes longer is not well.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Where a server is, and what it wants to see.
+pub(super) struct Server {
+    /// `http://HOST:PORT`.
+    pub(super) url: String,
+    token: Option<BearerToken>,
+    agent: Agent,
+}
+
+impl Server {
+    /// The one that is configured.
+    pub(super) fn configured(
+        typed: &Overrides,
+        around: &Surroundings,
+    ) -> Result<Self, ConfigError> {
+        let file = find_file(typed, around)?;
+        let mut layers = Layers::read(typed, &around.variables, file.as_deref());
+        layers.problems.retain(hides_the_server);
+        if !layers.problems.is_empty() {
+            return Err(ConfigError::of(layers.problems));
+        }
+        let server = layers.merged().server;
+        let url = format!("http://{}", reached_at(&server.host, server.port));
+        // Health wants none, and a server that has none takes any.
+        let token = token::for_asking(&mut layers);
+        Ok(Self::at(url, token))
+    }
+
+    /// The one at `url`. It is told no token that a file holds for another one.
+    pub(super) fn named(
+        url: &str,
+        typed: &Overrides,
+        around: &Surroundings,
+    ) -> anyhow::Result<Self> {
+        let mut layers = Layers::read(typed, &around.variables, None);
+        let uri: Uri = url
+            .parse()
+            .with_context(|| format!("`{url}` is no address, as http://10.0.0.5:8080 is"))?;
+        match (uri.scheme_str(), uri.authority()) {
+            (Some("http"), Some(authority)) => Ok(Self::at(
+                format!("http://{authority}"),
+                token::for_asking(&mut layers),
+            )),
+            (Some("https"), _) => {
+                bail!("`{url}`: this command speaks no TLS; name the server behind the proxy")
+            }
+            _ => bail!("`{url}` is no address, as http://10.0.0.5:8080 is"),
+        }
+    }
+
+    fn at(url: String, token: Option<BearerToken>) -> Self {
+        let agent = Agent::config_builder()
+            .timeout_global(Some(LIMIT))
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(None)
+            .build()
+            .into();
+        Self { url, token, agent }
+    }
+
+    /// The status and the body of `path`.
+    pub(super) fn get(&self, path: &str) -> anyhow::Result<(u16, String)> {
+        let url = format!("{}{path}", self.url);
+        let mut request = self.agent.get(&url);
+        if let Some(token) = &self.token {
+            request = request.header("Authorization", token.to_header());
+        }
+        let response = request.call();
+        let mut response = response.with_context(|| format!("no server answers at {url}"))?;
+        let said = response.body_mut().read_to_string().unwrap_or_default();
+        Ok((response.status().as_u16(), said))
+    }
+}
+
+/// Whether `problem` is one of where the server is: of the file as a whole, or of these values.
+fn hides_the_server(problem: &Problem) -> bool {
+    let is_file = problem.address.is_none() && problem.origin == Origin::BuiltIn;
+    let values = ["host", "port"].map(|key| Address::of(["server", key]));
+    is_file
+        || problem
+            .address
+            .as_ref()
+            .is_some_and(|at| values.contains(at))
+}
+
+/// Where a server is reached that is bound to `host`: one that listens everywhere, over loopback.
+fn reached_at(host: &str, port: u16) -> String {
+    let address = match host.trim_matches(['[', ']']).parse() {
+        Ok(IpAddr::V4(any)) if any.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        Ok(IpAddr::V6(any)) if any.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        Ok(address) => address,
+        Err(_) => return format!("{host}:{port}"),
+    };
+    SocketAddr::new(address, port).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_listens_everywhere_is_reached_over_loopback() {
+        let hosts = [
+            "127.0.0.1",
+            "0.0.0.0",
+            "::",
+            "[::1]",
+            "localhost",
+            "10.1.2.3",
+        ];
+        let expected = [
+            "127.0.0.1:80",
+            "127.0.0.1:80",
+            "[::1]:80",
+            "[::1]:80",
+            "localhost:80",
+            "10.1.2.3:80",
+        ];
+        assert_eq!(hosts.map(|host| reached_at(host, 80)), expected);
+    }
+}

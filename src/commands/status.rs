@@ -1,0 +1,222 @@
+//! `llama-mcp-server status`: how a server is, as a table.
+
+use std::io::{self, IsTerminal, Write as _};
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use jiff::SignedDuration;
+
+use super::server::Server;
+use super::{print, refused};
+use crate::cli::{Format, StatusArgs};
+use crate::config::Surroundings;
+use crate::config::units::human;
+use crate::registry::{ModelState, ModelStatus};
+use crate::status::{ConfigStatus, ServerStatus};
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// The cursor to the upper left, and all below it empty.
+const CLEAR: &str = "\x1b[H\x1b[J";
+
+/// Asks and prints, once or until it is ended.
+///
+/// # Errors
+/// Where the server does not answer, or does not know the token.
+pub fn run(mut asked: StatusArgs, around: &Surroundings) -> anyhow::Result<ExitCode> {
+    let (url, typed) = asked.take_server();
+    let server = match url {
+        Some(url) => Server::named(&url, &typed, around)?,
+        None => match Server::configured(&typed, around) {
+            Ok(server) => server,
+            Err(error) => return refused(&error),
+        },
+    };
+    if !asked.watch {
+        return print(&look(&server, asked.format)?);
+    }
+    let is_screen = asked.format == Format::Text && io::stdout().is_terminal();
+    let clear = if is_screen { CLEAR } else { "" };
+    loop {
+        match look(&server, asked.format) {
+            Ok(told) => drop(print(&format!("{clear}{told}"))?),
+            // It may be about to start again.
+            Err(error) => drop(writeln!(io::stderr(), "{clear}{error:#}")),
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+/// One look, as it is written.
+fn look(server: &Server, format: Format) -> anyhow::Result<String> {
+    let url = &server.url;
+    let (status, said) = server.get("/status")?;
+    match status {
+        200 => {}
+        401 => bail!(
+            "the server at {url} wants a bearer token that it knows: `--auth_file`, `--auth` or LLAMA_MCP_AUTH gives one"
+        ),
+        404 => bail!("what answers at {url} tells no status: another program, or an older version"),
+        status => bail!("the server at {url} tells no status: {status} {said}"),
+    }
+    let server: ServerStatus = serde_json::from_str(&said).with_context(|| {
+        format!("what answers at {url} is another program, or another version than this one")
+    })?;
+    Ok(match format {
+        Format::Json => said + "\n",
+        Format::Text => told(&server),
+    })
+}
+
+fn told(server: &ServerStatus) -> String {
+    let mut lines = vec![format!(
+        "llama-mcp-server {}, up {}",
+        server.version,
+        time(server.uptime_seconds)
+    )];
+    lines.extend(server.config.as_ref().map(config));
+    lines.push(String::new());
+    lines.extend(table(&server.models));
+    let failed = server.models.iter().filter_map(|model| {
+        let error = model.error.as_ref()?;
+        Some(format!("\n{}: the last load failed: {error}", model.name))
+    });
+    lines.extend(failed);
+    lines.join("\n") + "\n"
+}
+
+fn config(config: &ConfigStatus) -> String {
+    let file = config.file.display();
+    let edited = match &config.reloaded_at {
+        Some(at) => format!("configuration {file}, last edit in force since {at}"),
+        None => format!("configuration {file}"),
+    };
+    match &config.refused {
+        None => edited,
+        Some(edit) => format!(
+            "{edited}\nthe edit of {} is refused, what was in force stays:\n{}",
+            edit.at, edit.error
+        ),
+    }
+}
+
+const HEAD: [&str; 9] = [
+    "MODEL",
+    "STATE",
+    "MEMORY",
+    "RUNNING",
+    "WAITING",
+    "CACHE",
+    "TOKENS/S",
+    "PROMPT TOKENS/S",
+    "IDLE",
+];
+
+/// A line of each model, below their heads; a column is as wide as what is in it.
+fn table(models: &[ModelStatus]) -> Vec<String> {
+    let mut rows = vec![HEAD.map(str::to_owned)];
+    rows.extend(models.iter().map(row));
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths: [usize; HEAD.len()] = std::array::from_fn(width);
+    let padded = |row: &[String; HEAD.len()]| {
+        let cells = row.iter().zip(widths);
+        let cells: Vec<String> = cells
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        cells.join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(padded).collect()
+}
+
+fn row(model: &ModelStatus) -> [String; HEAD.len()] {
+    let state = match model.state {
+        ModelState::Unloaded => "unloaded",
+        ModelState::Failed => "failed",
+        ModelState::Loading => "loading",
+        ModelState::Loaded => "loaded",
+        ModelState::Ending => "ending",
+        ModelState::Replaced => "replaced",
+    };
+    let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".into());
+    let speed = |speed: Option<f64>| or_none(speed.map(|speed| format!("{speed:.1}")));
+    let reserved = model.kv_cells.zip(model.kv_cells_reserved);
+    [
+        model.name.clone(),
+        state.into(),
+        or_none(model.memory_bytes.map(human)),
+        model.running.to_string(),
+        model.waiting.to_string(),
+        or_none(reserved.map(|(all, reserved)| {
+            format!("{} %", u64::from(reserved) * 100 / u64::from(all.max(1)))
+        })),
+        speed(model.generation_tokens_per_second),
+        speed(model.prompt_tokens_per_second),
+        or_none(model.idle_seconds.map(time)),
+    ]
+}
+
+fn time(seconds: u64) -> String {
+    let seconds = SignedDuration::from_secs(seconds.try_into().unwrap_or(i64::MAX));
+    format!("{seconds:#}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_shows_what_is_known_and_what_failed() {
+        let unloaded = ModelStatus {
+            name: "coder".into(),
+            state: ModelState::Failed,
+            memory_bytes: None,
+            running: 0,
+            waiting: 0,
+            kv_cells: None,
+            kv_cells_reserved: None,
+            prompt_tokens_per_second: None,
+            generation_tokens_per_second: None,
+            idle_seconds: None,
+            error: Some("the file is cut".into()),
+        };
+        let loaded = ModelStatus {
+            name: "small".into(),
+            state: ModelState::Loaded,
+            memory_bytes: Some(3 << 29),
+            running: 2,
+            waiting: 13,
+            kv_cells: Some(4096),
+            kv_cells_reserved: Some(2048),
+            prompt_tokens_per_second: Some(411.25),
+            generation_tokens_per_second: Some(52.04),
+            idle_seconds: Some(75),
+            error: None,
+        };
+        let mut file = ConfigStatus::of("/config/llama-mcp-server.toml".into());
+        file.refused(
+            "2026-01-02T03:04:05.6Z".parse().unwrap(),
+            "error: no".into(),
+        );
+        let server = ServerStatus {
+            version: "1.2.3".into(),
+            uptime_seconds: 7384,
+            models: vec![unloaded, loaded],
+            config: Some(file),
+        };
+        insta::assert_snapshot!(told(&server), @r"
+        llama-mcp-server 1.2.3, up 2h 3m 4s
+        configuration /config/llama-mcp-server.toml
+        the edit of 2026-01-02T03:04:05Z is refused, what was in force stays:
+        error: no
+
+        MODEL  STATE   MEMORY   RUNNING  WAITING  CACHE  TOKENS/S  PROMPT TOKENS/S  IDLE
+        coder  failed  -        0        0        -      -         -                -
+        small  loaded  1.5 GiB  2        13       50 %   52.0      411.2            1m 15s
+
+        coder: the last load failed: the file is cut
+        ");
+    }
+}

@@ -1,0 +1,81 @@
+//! How each model stands.
+
+use tokio::time::Instant;
+
+use super::slot::State;
+use super::{Edition, Residency, WorkerId};
+use crate::registry::ModelState;
+
+/// A model at the moment.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    /// What it does.
+    pub state: ModelState,
+    /// Bytes that are counted for it, where it has a process.
+    pub memory: Option<u64>,
+    /// Calls that hold it.
+    pub calls: usize,
+    /// Calls that wait for its room.
+    pub waiting: usize,
+    /// Its process.
+    pub worker: Option<WorkerId>,
+    /// Since when it is loaded for nobody.
+    pub idle_since: Option<Instant>,
+    /// Why its last load failed.
+    pub failure: Option<String>,
+}
+
+impl Residency {
+    /// All models, former editions that are still there included.
+    pub fn standings(&self) -> Vec<(Edition, Standing)> {
+        let editions = self.slots.keys().copied();
+        editions
+            .filter_map(|edition| Some((edition, self.standing(edition)?)))
+            .collect()
+    }
+
+    fn standing(&self, model: Edition) -> Option<Standing> {
+        let slot = self.slots.get(&model)?;
+        let waiting = self.waiting.iter().filter(|call| call.model == model);
+        let unloaded = Standing {
+            state: match slot.failures {
+                None => ModelState::Unloaded,
+                Some(_) => ModelState::Failed,
+            },
+            memory: None,
+            calls: 0,
+            waiting: waiting.count(),
+            worker: slot.state.worker(),
+            idle_since: None,
+            failure: slot
+                .failures
+                .as_ref()
+                .map(|failures| failures.cause.clone()),
+        };
+        Some(match slot.state {
+            State::Unloaded => unloaded,
+            State::Running {
+                memory,
+                leases,
+                idle_since,
+                is_loaded,
+                ..
+            } => Standing {
+                state: match (is_loaded, slot.is_retired) {
+                    (false, _) => ModelState::Loading,
+                    (true, false) => ModelState::Loaded,
+                    (true, true) => ModelState::Replaced,
+                },
+                memory: Some(memory),
+                calls: leases,
+                idle_since: (is_loaded && leases == 0).then_some(idle_since),
+                ..unloaded
+            },
+            State::Ending { memory, .. } => Standing {
+                state: ModelState::Ending,
+                memory: Some(memory),
+                ..unloaded
+            },
+        })
+    }
+}

@@ -1,0 +1,170 @@
+//! How the models stand: for people and programs that look after the server.
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::residency::Standing;
+use crate::engine::{Stats, Usage};
+
+/// What a model does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelState {
+    /// It takes no memory; its next call loads it.
+    Unloaded,
+    /// The same, and its last load failed.
+    Failed,
+    /// Its process reads its file.
+    Loading,
+    /// It answers, or could.
+    Loaded,
+    /// Its process is about to be gone.
+    Ending,
+    /// An edit changed or removed it: it answers the calls that it has.
+    Replaced,
+}
+
+/// A model at the moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelStatus {
+    /// Its name in the configuration.
+    pub name: String,
+    /// What it does.
+    pub state: ModelState,
+    /// Bytes that are counted for it: the estimate, or what its process was seen to take where that is more. None where it has
+    /// no process.
+    pub memory_bytes: Option<u64>,
+    /// Calls that are answered.
+    pub running: usize,
+    /// Calls that wait: for room, for its load, for a sequence.
+    pub waiting: usize,
+    /// Cells of its cache, a token each.
+    pub kv_cells: Option<u32>,
+    /// How many of them the calls at work may come to use.
+    pub kv_cells_reserved: Option<u32>,
+    /// How fast its last answer's prompt was read, what came from the cache aside.
+    pub prompt_tokens_per_second: Option<f64>,
+    /// How fast its last answer was written.
+    pub generation_tokens_per_second: Option<f64>,
+    /// Since when nobody called it, where it is loaded.
+    pub idle_seconds: Option<u64>,
+    /// Why its last load failed.
+    pub error: Option<String>,
+}
+
+/// How fast a model was.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Speed {
+    prompt: Option<f64>,
+    generation: Option<f64>,
+}
+
+impl Speed {
+    /// The same after an answer, which tells of one or both.
+    pub(super) fn after(self, usage: &Usage) -> Self {
+        let read = usage.prompt_tokens.saturating_sub(usage.cached_tokens);
+        // The first token is there when the time begins.
+        let written = usage.completion_tokens.saturating_sub(1);
+        Self {
+            prompt: per_second(read, usage.prefill_ms).or(self.prompt),
+            generation: per_second(written, usage.decode_ms).or(self.generation),
+        }
+    }
+}
+
+/// None of so few that the unit of time, a millisecond, decides.
+fn per_second(tokens: u32, millis: u64) -> Option<f64> {
+    let millis = u32::try_from(millis).unwrap_or(u32::MAX);
+    (tokens > 0 && millis > 0).then(|| f64::from(tokens) * 1000.0 / f64::from(millis))
+}
+
+/// What is told of `name`, from what is decided of it, and from what its process says, where it does.
+pub(super) fn status(
+    name: String,
+    standing: Standing,
+    speed: Speed,
+    stats: Option<Stats>,
+    now: Instant,
+) -> ModelStatus {
+    let Standing { calls, .. } = standing;
+    let (running, waiting) = match (standing.state, stats) {
+        (ModelState::Loading, _) => (0, calls),
+        (_, Some(stats)) => {
+            let running = stats.active.min(calls);
+            (running, calls - running)
+        }
+        (_, None) => (calls, 0),
+    };
+    ModelStatus {
+        name,
+        state: standing.state,
+        memory_bytes: standing.memory,
+        running,
+        waiting: waiting + standing.waiting,
+        kv_cells: stats.map(|stats| stats.kv_cells),
+        kv_cells_reserved: stats.map(|stats| stats.reserved_cells),
+        prompt_tokens_per_second: speed.prompt,
+        generation_tokens_per_second: speed.generation,
+        idle_seconds: standing.idle_since.map(|since| (now - since).as_secs()),
+        error: standing.failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(state: ModelState, calls: usize, active: Option<usize>) -> (usize, usize) {
+        let standing = Standing {
+            state,
+            memory: Some(1),
+            calls,
+            waiting: 2,
+            worker: None,
+            idle_since: None,
+            failure: None,
+        };
+        let stats = active.map(|active| Stats {
+            active,
+            waiting: 0,
+            reserved_cells: 0,
+            kv_cells: 0,
+            warm: 0,
+        });
+        let status = status(
+            "m".into(),
+            standing,
+            Speed::default(),
+            stats,
+            Instant::now(),
+        );
+        (status.running, status.waiting)
+    }
+
+    #[test]
+    fn calls_run_where_their_process_says_so_and_wait_elsewhere() {
+        assert_eq!(told(ModelState::Loading, 3, None), (0, 5));
+        assert_eq!(told(ModelState::Loaded, 3, Some(2)), (2, 3));
+        assert_eq!(told(ModelState::Loaded, 3, None), (3, 2));
+        // A call that has just ended there may still be held here, and the other way round.
+        assert_eq!(told(ModelState::Loaded, 1, Some(2)), (1, 2));
+    }
+
+    #[test]
+    fn a_speed_stays_that_an_answer_tells_nothing_of() {
+        let usage = |completion_tokens, prefill_ms, decode_ms| Usage {
+            prompt_tokens: 10,
+            completion_tokens,
+            prefill_ms,
+            decode_ms,
+            ..Usage::default()
+        };
+        let first = Speed::default().after(&usage(101, 20, 1000));
+        let second = first.after(&usage(1, 40, 0));
+        assert_eq!((first.prompt, first.generation), (Some(500.0), Some(100.0)));
+        assert_eq!(
+            (second.prompt, second.generation),
+            (Some(250.0), Some(100.0))
+        );
+    }
+}

@@ -1,0 +1,101 @@
+//! How the server is, in one object: what `/status` tells and `llama-mcp-server status` prints.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::registry::{ModelStatus, Registry};
+
+/// How the server is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// Of this program.
+    pub version: String,
+    /// Since it was started.
+    pub uptime_seconds: u64,
+    /// By their names.
+    pub models: Vec<ModelStatus>,
+    /// None where it came from no file, which could be edited.
+    pub config: Option<ConfigStatus>,
+}
+
+/// The file that the configuration came from, and how its edits went.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConfigStatus {
+    /// Where it is.
+    pub file: PathBuf,
+    /// When an edit came into force last; none where none did.
+    pub reloaded_at: Option<Timestamp>,
+    /// The last edit that did not, where none did since.
+    pub refused: Option<RefusedEdit>,
+}
+
+/// An edit that is not in force.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RefusedEdit {
+    /// When it was read.
+    pub at: Timestamp,
+    /// What is wrong with it, as `config check` tells it.
+    pub error: String,
+}
+
+impl ConfigStatus {
+    /// Nothing of `file` was edited yet.
+    pub fn of(file: PathBuf) -> Self {
+        Self {
+            file,
+            reloaded_at: None,
+            refused: None,
+        }
+    }
+
+    /// An edit is in force.
+    pub fn applied(&mut self, at: Timestamp) {
+        self.reloaded_at = Some(whole_second(at));
+        self.refused = None;
+    }
+
+    /// One is not, for `error`.
+    pub fn refused(&mut self, at: Timestamp, error: String) {
+        let at = whole_second(at);
+        self.refused = Some(RefusedEdit { at, error });
+    }
+}
+
+/// People read it.
+fn whole_second(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
+}
+
+/// Where the server's parts are asked.
+#[derive(Debug, Clone)]
+pub struct Board {
+    registry: Arc<Registry>,
+    config: Option<watch::Receiver<ConfigStatus>>,
+    started: Instant,
+}
+
+impl Board {
+    /// The server starts.
+    pub fn new(registry: Arc<Registry>, config: Option<watch::Receiver<ConfigStatus>>) -> Self {
+        Self {
+            registry,
+            config,
+            started: Instant::now(),
+        }
+    }
+
+    /// How it is now; what the models' processes hold is counted. Loads nothing, and keeps nothing loaded.
+    pub async fn read(&self) -> ServerStatus {
+        ServerStatus {
+            version: env!("CARGO_PKG_VERSION").into(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            models: self.registry.observe().await,
+            config: self.config.as_ref().map(|config| config.borrow().clone()),
+        }
+    }
+}
