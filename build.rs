@@ -1,4 +1,5 @@
-//! Compiles the check of the CPU (`src/cpu.c`) into the program, for what this build lets the compiler use.
+//! Compiles the check of the CPU (`src/cpu.c`) into the program, for what this build lets the compiler use; and tells builds with
+//! `cpu-variants` where their libraries lie.
 
 use std::env;
 use std::error::Error;
@@ -9,8 +10,10 @@ use std::path::PathBuf;
 /// llama.cpp's kernels use these in any case (llama-cpp-sys-2's build script).
 const ALWAYS: [&str; 6] = ["sse4.2", "avx", "avx2", "fma", "f16c", "bmi2"];
 
+type Feature = (&'static str, u32, u32, u32, u32);
+
 /// Name, leaf, sub-leaf, register (eax 0 to edx 3) and bit of CPUID.
-const FEATURES: [(&str, u32, u32, u32, u32); 28] = [
+const FEATURES: [Feature; 28] = [
     ("sse4.2", 1, 0, 2, 20),
     ("fma", 1, 0, 2, 12),
     ("movbe", 1, 0, 2, 22),
@@ -44,18 +47,41 @@ const FEATURES: [(&str, u32, u32, u32, u32); 28] = [
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=src/cpu.c");
-    let is_checked = env::var("CARGO_CFG_TARGET_ARCH")? == "x86_64"
-        && env::var("CARGO_CFG_TARGET_OS")? == "linux";
-    if !is_checked {
-        return Ok(());
+    let has_variants = env::var_os("CARGO_FEATURE_CPU_VARIANTS").is_some();
+    let architecture = env::var("CARGO_CFG_TARGET_ARCH")?;
+    let is_linux = env::var("CARGO_CFG_TARGET_OS")? == "linux";
+    if has_variants {
+        if !is_linux {
+            return Err("the feature `cpu-variants` is for Linux alone".into());
+        }
+        // The old kind of run path: it comes before LD_LIBRARY_PATH, and holds for what the libraries need as well.
+        println!("cargo:rustc-link-arg-bins=-Wl,-rpath,$ORIGIN/lib,--disable-new-dtags");
     }
-    let used = env::var("CARGO_CFG_TARGET_FEATURE")?;
-    let is_used =
-        |name: &str| ALWAYS.contains(&name) || used.split(',').any(|feature| feature == name);
+    let used = env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
+    let is_used = |name: &str| {
+        // Of the variants each has its own needs, which llama.cpp checks.
+        (ALWAYS.contains(&name) && !has_variants) || used.split(',').any(|used| used == name)
+    };
+    let needed: Vec<_> = FEATURES
+        .into_iter()
+        .filter(|(name, ..)| architecture == "x86_64" && is_used(name))
+        .collect();
+    let names: Vec<_> = needed.iter().map(|(name, ..)| *name).collect();
+    let extensions = if names.is_empty() {
+        architecture.clone()
+    } else {
+        names.join(", ")
+    };
+    println!("cargo:rustc-env=CPU_EXTENSIONS={extensions}");
+    if is_linux && !needed.is_empty() {
+        compile_check(&needed)?;
+    }
+    Ok(())
+}
+
+fn compile_check(needed: &[Feature]) -> Result<(), Box<dyn Error>> {
     let mut rows = String::new();
-    for (name, leaf, subleaf, register, bit) in
-        FEATURES.into_iter().filter(|(name, ..)| is_used(name))
-    {
+    for (name, leaf, subleaf, register, bit) in needed {
         writeln!(
             rows,
             "NEED(\"{name}\", {leaf}, {subleaf}, {register}, {bit})"

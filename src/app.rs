@@ -13,6 +13,7 @@ use crate::check::Checked;
 use crate::config::file::{LogFormat, LogRotation, LogSettings};
 use crate::config::http::HttpConfig;
 use crate::config::{Config, Transport};
+use crate::error_code::{Coded, ErrorCode};
 use crate::mcp::dispatcher::Dispatcher;
 use crate::process::ProtocolOutput;
 use crate::registry::{Edition, Registry};
@@ -196,12 +197,12 @@ impl Live {
     }
 }
 
-fn could_not_listen(http: &HttpConfig) -> String {
+fn could_not_listen(http: &HttpConfig) -> Coded {
     let addresses: Vec<String> = http.addresses.iter().map(ToString::to_string).collect();
-    format!(
+    ErrorCode::CannotListen.says(format!(
         "could not listen on {}; `--host` and `--port` choose another address",
         addresses.join(" or ")
-    )
+    ))
 }
 
 /// SIGTERM and SIGINT (Ctrl-C elsewhere); without a file that could be read again also SIGHUP, as when a terminal is closed.

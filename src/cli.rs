@@ -51,6 +51,8 @@ pub enum Command {
     Config(Box<ConfigCommand>),
     /// Ask a server on this machine, over HTTP, whether it takes calls: exit code 0 or 1
     Health(ServerArgs),
+    /// Look at this machine, this build and a configuration: what they are fit for, and what is wrong
+    Doctor(Box<DoctorArgs>),
     /// Show a server's models at work, over HTTP, and how the last edit of its file went
     Status(StatusArgs),
 }
@@ -116,6 +118,17 @@ impl ConfigSource {
     }
 }
 
+/// `llama-mcp-server doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// What to look at; without any, the machine alone
+    #[command(flatten)]
+    pub source: ConfigSource,
+    /// Write a report to pass on, without secrets and prompts [default: llama-mcp-server-report.txt]
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    pub bundle: Option<Option<PathBuf>>,
+}
+
 /// How a result is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -132,10 +145,16 @@ pub struct WorkerCli {
     /// The server's process; without it a worker finishes what it read when stdin ends
     #[arg(long)]
     pub parent: Option<u32>,
+    /// Only tells what llama.cpp finds on this machine
+    #[arg(long)]
+    pub describe: bool,
 }
 
 /// The first argument of a worker.
 pub const WORKER: &str = "worker";
+
+/// The flag of a worker that only tells what llama.cpp finds.
+pub const DESCRIBE: &str = "--describe";
 
 /// What the server is run by.
 #[derive(Debug, Args)]

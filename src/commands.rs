@@ -1,6 +1,7 @@
 //! The sub-commands: each small, over the layers below. They write to standard output, which no protocol uses here.
 
 pub mod config;
+pub mod doctor;
 pub mod health;
 mod server;
 pub mod status;
@@ -23,6 +24,7 @@ const WRONG: u8 = 2;
 pub fn run(command: Command, around: &Surroundings) -> anyhow::Result<ExitCode> {
     match command {
         Command::Config(command) => config::run(*command, around),
+        Command::Doctor(asked) => doctor::run(*asked, around),
         Command::Health(server) => health::run(&server.into_overrides(), around),
         Command::Status(asked) => status::run(asked, around),
     }

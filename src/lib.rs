@@ -28,7 +28,7 @@
 //! | 3 | [`worker`] | the wire, and its two sides |
 //! | 2 | [`engine`] | the seam's data types; scheduler, template, text, llama.cpp |
 //! | 1 | [`config`] | file, variables and flags → validated settings |
-//! | 0 | [`gguf`], [`process`], [`telemetry`] | the file, the system, the log |
+//! | 0 | [`error_code`], [`gguf`], [`process`], [`telemetry`] | what can go wrong, the file, the system, the log |
 //!
 //! Beside them `cpu.c` checks the CPU before any code of Rust runs. Foreign crates stay behind walls, checked by the same
 //! test: `llama_cpp_2` in `engine/llama.rs`, below it and in `engine/sampling.rs`, `clap` in `cli.rs`, below it and in `main.rs`, `minijinja` in
@@ -134,6 +134,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod engine;
+pub mod error_code;
 pub mod gguf;
 pub mod mcp;
 pub mod process;

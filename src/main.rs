@@ -1,7 +1,6 @@
 //! Process entry: parse, run, print one error, choose the exit code. `cpu.c` has checked the CPU before.
 
 use std::env;
-use std::error::Error;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -12,6 +11,7 @@ use clap::Parser;
 use llama_mcp_server::check;
 use llama_mcp_server::cli::{Cli, WORKER, WorkerCli};
 use llama_mcp_server::config::{ConfigError, Surroundings};
+use llama_mcp_server::error_code::Coded;
 use llama_mcp_server::process::ProtocolOutput;
 use llama_mcp_server::reload::Sources;
 use llama_mcp_server::{app, commands, process, telemetry, worker};
@@ -36,8 +36,14 @@ fn main() -> ExitCode {
 }
 
 fn work(cli: &WorkerCli) -> Result<ExitCode, Failure> {
-    let output = take_stdout()?;
+    let mut output = take_stdout()?;
     telemetry::init_worker();
+    if cli.describe {
+        worker::machine::describe(&mut output)
+            .context("could not write to standard output")
+            .map_err(Failure::Run)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let served = worker::serve::run(cli.parent, output);
     Ok(if served {
         ExitCode::SUCCESS
@@ -98,7 +104,7 @@ impl Failure {
     fn report(&self) -> ExitCode {
         let mut stderr = io::stderr().lock();
         let (told, code) = match self {
-            Self::Run(error) => (print(error.as_ref(), &mut stderr), 1),
+            Self::Run(error) => (print(error, &mut stderr), 1),
             Self::Config(error) => (error.report(&mut stderr), 2),
         };
         // Nobody is left to tell if stderr is closed.
@@ -107,12 +113,12 @@ impl Failure {
     }
 }
 
-fn print(error: &dyn Error, stderr: &mut dyn Write) -> io::Result<()> {
-    writeln!(stderr, "error: {error}")?;
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        writeln!(stderr, "  caused by: {error}")?;
-        cause = error.source();
+fn print(error: &anyhow::Error, stderr: &mut dyn Write) -> io::Result<()> {
+    let code = error.downcast_ref::<Coded>().map(|coded| coded.code);
+    let code = code.map_or(String::new(), |code| format!("[{code}]"));
+    writeln!(stderr, "error{code}: {error}")?;
+    for cause in error.chain().skip(1) {
+        writeln!(stderr, "  caused by: {cause}")?;
     }
     Ok(())
 }

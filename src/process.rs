@@ -217,20 +217,43 @@ pub fn available_memory() -> Option<u64> {
 
 /// Bytes of memory that this machine, or the container around this process, has; the most there is where that is unknown.
 pub fn total_memory() -> u64 {
+    let MemoryLimits { machine, container } = memory_limits();
+    let limits = [machine, container].into_iter().flatten();
+    limits.min().unwrap_or(u64::MAX)
+}
+
+/// What bounds memory, in bytes; none where that is unknown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MemoryLimits {
+    /// What the machine has.
+    pub machine: Option<u64>,
+    /// What the container around this process may have, where that is less.
+    pub container: Option<u64>,
+}
+
+/// What bounds the memory of this process.
+pub fn memory_limits() -> MemoryLimits {
     let Ok(mut system) = sysinfo::System::new() else {
-        return u64::MAX;
+        return MemoryLimits::default();
     };
     system.refresh_memory();
     let machine = Some(system.total_memory()).filter(|bytes| *bytes > 0);
-    let cgroup = system
-        .cgroup_limits()
-        .map(|limits| limits.total_memory)
-        .filter(|bytes| *bytes > 0);
-    [machine, cgroup]
-        .into_iter()
-        .flatten()
-        .min()
-        .unwrap_or(u64::MAX)
+    let is_limit = |bytes: &u64| *bytes > 0 && machine.is_none_or(|machine| *bytes < machine);
+    let container = system.cgroup_limits().map(|limits| limits.total_memory);
+    MemoryLimits {
+        machine,
+        container: container.filter(is_limit),
+    }
+}
+
+/// Bytes that `folder`'s file system has left for this user; none where that is unknown.
+pub fn free_disk(folder: &Path) -> Option<u64> {
+    #[cfg(unix)]
+    return rustix::fs::statvfs(folder)
+        .ok()
+        .map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    #[cfg(not(unix))]
+    return None;
 }
 
 /// The folder that keeps `file` from being written, with the reason: its own, or where that is missing the nearest one

@@ -20,6 +20,8 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
+use crate::error_code::ErrorCode;
+
 /// llama.cpp tells a hundred lines about every load, and warns of what is no fault here (a cache for several calls is
 /// larger than the trained context), so it is quiet where nobody asks. The watcher of files tells what becomes of its own
 /// handles.
@@ -206,9 +208,10 @@ fn appender(file: &LogFile) -> anyhow::Result<RollingFileAppender> {
         Some(extension) => builder.filename_suffix(part(Some(extension))),
         None => builder,
     };
-    builder
-        .build(folder)
-        .with_context(|| format!("could not write the log file `{}`", file.path.display()))
+    builder.build(folder).with_context(|| {
+        let path = file.path.display();
+        ErrorCode::LogUnwritable.says(format!("could not write the log file `{path}`"))
+    })
 }
 
 /// Logs of a worker: `LEVEL target: message` a line, which [`relay`] reads in the server. llama.cpp's errors are kept

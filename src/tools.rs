@@ -18,8 +18,9 @@ use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use crate::config::{Config, ModelConfig};
+use crate::error_code::ErrorCode;
 use crate::registry::{Edition, Registry};
-use crate::telemetry::metrics::{CallMeter, Outcome};
+use crate::telemetry::metrics::{CallEnd, CallMeter, Outcome};
 pub use crate::worker::client::Progress;
 use answering::Answering;
 use chat::ChatTool;
@@ -49,8 +50,8 @@ pub struct ToolOutput {
     pub text: String,
     /// The same as an object, where the tool has an output schema, or the call one.
     pub structured: Option<Value>,
-    /// The text is an error.
-    pub is_error: bool,
+    /// What kind of error the text is; none where it is an answer.
+    pub error: Option<ErrorCode>,
     /// How the answer came about; none for an error.
     pub generation: Option<Value>,
     /// How the call ended, for the counts.
@@ -59,21 +60,28 @@ pub struct ToolOutput {
 
 impl ToolOutput {
     /// Something that the caller can read and act on.
-    pub fn error(text: impl Into<String>) -> Self {
+    pub fn error(code: ErrorCode, text: impl Into<String>) -> Self {
         Self {
             text: text.into(),
             structured: None,
-            is_error: true,
+            error: Some(code),
             generation: None,
-            outcome: Outcome::Error,
+            outcome: match code {
+                ErrorCode::Busy => Outcome::Busy,
+                _ => Outcome::Error,
+            },
         }
     }
 
-    /// The same where too many wait.
-    fn busy(text: impl Into<String>) -> Self {
-        Self {
-            outcome: Outcome::Busy,
-            ..Self::error(text)
+    /// How the call ended, for counts and logs.
+    fn end(&self) -> CallEnd {
+        let generation = self.generation.as_ref();
+        let tokens = |key: &str| generation.and_then(|generation| generation[key].as_u64());
+        CallEnd {
+            outcome: self.outcome,
+            error: self.error,
+            prompt_tokens: tokens("prompt_tokens"),
+            completion_tokens: tokens("completion_tokens"),
         }
     }
 }
@@ -130,7 +138,7 @@ impl Tool {
             Self::Typed(tool) => tool.call(arguments, call).await,
         };
         match &output {
-            Ok(output) => meter.end(output.outcome),
+            Ok(output) => meter.end(output.end()),
             Err(Superseded) => meter.forget(),
         }
         output

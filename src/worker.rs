@@ -5,6 +5,7 @@
 //! worker logs goes to its stderr ([`crate::telemetry`]).
 
 pub mod client;
+pub mod machine;
 mod sandbox;
 pub mod serve;
 pub mod turns;

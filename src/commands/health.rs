@@ -2,10 +2,8 @@
 
 use std::process::ExitCode;
 
-use anyhow::bail;
-
 use super::refused;
-use super::server::Server;
+use super::server::{Server, no_server};
 use crate::config::{Overrides, Surroundings};
 use crate::transport::http::observe::READY;
 
@@ -20,9 +18,12 @@ pub fn run(typed: &Overrides, around: &Surroundings) -> anyhow::Result<ExitCode>
     };
     let url = &server.url;
     let (status, said) = server.get("/health/ready")?;
-    match (status, said.trim()) {
-        (200, READY) => Ok(ExitCode::SUCCESS),
-        (200, _) => bail!("what answers at {url} is another program; `--port` names the server's"),
-        (status, _) => bail!("the server at {url} takes no calls: {status}"),
-    }
+    let problem = match (status, said.trim()) {
+        (200, READY) => return Ok(ExitCode::SUCCESS),
+        (200, _) => {
+            format!("what answers at {url} is another program; `--port` names the server's")
+        }
+        (status, _) => format!("the server at {url} takes no calls: {status}"),
+    };
+    Err(no_server(problem).into())
 }

@@ -15,6 +15,7 @@ use crate::config::load::Layers;
 use crate::config::problem::{Origin, Problem};
 use crate::config::token::{self, BearerToken};
 use crate::config::{ConfigError, Overrides, Surroundings, find_file};
+use crate::error_code::{Coded, ErrorCode};
 
 /// A server that takes longer is not well.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -87,10 +88,16 @@ impl Server {
             request = request.header("Authorization", token.to_header());
         }
         let response = request.call();
-        let mut response = response.with_context(|| format!("no server answers at {url}"))?;
+        let mut response =
+            response.with_context(|| no_server(format!("no server answers at {url}")))?;
         let said = response.body_mut().read_to_string().unwrap_or_default();
         Ok((response.status().as_u16(), said))
     }
+}
+
+/// A failure of asking.
+pub(super) fn no_server(text: String) -> Coded {
+    ErrorCode::NoServer.says(text)
 }
 
 /// Whether `problem` is one of where the server is: of the file as a whole, or of these values.

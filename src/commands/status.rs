@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use jiff::SignedDuration;
 
-use super::server::Server;
+use super::server::{Server, no_server};
 use super::{print, refused};
 use crate::cli::{Format, StatusArgs};
 use crate::config::Surroundings;
@@ -54,16 +54,25 @@ pub fn run(mut asked: StatusArgs, around: &Surroundings) -> anyhow::Result<ExitC
 fn look(server: &Server, format: Format) -> anyhow::Result<String> {
     let url = &server.url;
     let (status, said) = server.get("/status")?;
-    match status {
-        200 => {}
-        401 => bail!(
+    let problem = match status {
+        200 => None,
+        401 => Some(format!(
             "the server at {url} wants a bearer token that it knows: `--auth_file`, `--auth` or LLAMA_MCP_AUTH gives one"
-        ),
-        404 => bail!("what answers at {url} tells no status: another program, or an older version"),
-        status => bail!("the server at {url} tells no status: {status} {said}"),
+        )),
+        404 => Some(format!(
+            "what answers at {url} tells no status: another program, or an older version"
+        )),
+        status => Some(format!(
+            "the server at {url} tells no status: {status} {said}"
+        )),
+    };
+    if let Some(problem) = problem {
+        return Err(no_server(problem).into());
     }
     let server: ServerStatus = serde_json::from_str(&said).with_context(|| {
-        format!("what answers at {url} is another program, or another version than this one")
+        no_server(format!(
+            "what answers at {url} is another program, or another version than this one"
+        ))
     })?;
     Ok(match format {
         Format::Json => said + "\n",

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::FILE_NAME;
 use super::problem::Problem;
+use crate::error_code::ErrorCode;
 
 /// A configuration that cannot be run.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +60,7 @@ impl ConfigError {
             // Each has its own beginning.
             return writeln!(output, "{self}");
         }
-        writeln!(output, "error: {self}")?;
+        writeln!(output, "error[{}]: {self}", self.code())?;
         self.hint()
             .map_or(Ok(()), |hint| writeln!(output, "\nhint: {hint}"))
     }
@@ -68,7 +69,20 @@ impl ConfigError {
     pub fn to_json(&self) -> Value {
         match self {
             Self::Problems(problems) => problems.iter().map(Problem::to_json).collect(),
-            other => json!([{"message": other.to_string(), "hint": other.hint()}]),
+            other => {
+                json!([{"code": other.code(), "message": other.to_string(), "hint": other.hint()}])
+            }
+        }
+    }
+
+    /// Of several problems each has its own.
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::NoModel(_) => ErrorCode::NoModel,
+            Self::SeveralModels(_) | Self::ModelAndConfig | Self::PathNotUtf8(_) => {
+                ErrorCode::CommandLine
+            }
+            Self::Problems(_) => ErrorCode::ConfigValue,
         }
     }
 

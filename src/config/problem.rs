@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::address::Address;
 use super::source::Source;
+use crate::error_code::ErrorCode;
 
 /// Who said a value.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,6 +47,8 @@ pub struct Problem {
     pub place: Option<Range<usize>>,
     /// Which value; none where it is the file.
     pub address: Option<Address>,
+    /// What kind of thing is wrong.
+    pub code: ErrorCode,
     /// What is wrong.
     pub message: String,
     /// The way out.
@@ -71,6 +74,12 @@ impl Problem {
         };
         Self {
             place,
+            code: match address {
+                Some(_) if is_key => ErrorCode::ConfigUnknownKey,
+                Some(address) => code_of(address),
+                None if origin == Origin::BuiltIn => ErrorCode::ConfigUnreadable,
+                None => ErrorCode::ConfigUnknownKey,
+            },
             address: address.filter(|_| !is_key).cloned(),
             origin,
             message,
@@ -85,6 +94,7 @@ impl Problem {
             origin: Origin::File(Arc::clone(source)),
             place,
             address: None,
+            code: ErrorCode::ConfigSyntax,
             message: message.to_owned(),
             hint: None,
             is_secret: false,
@@ -104,7 +114,7 @@ impl Problem {
 
     /// For programs.
     pub fn to_json(&self) -> Value {
-        let mut json = json!({"message": self.title()});
+        let mut json = json!({"code": self.code, "message": self.title()});
         if let Some(hint) = &self.hint {
             json["hint"] = hint.as_str().into();
         }
@@ -126,17 +136,24 @@ impl Problem {
 }
 
 impl fmt::Display for Problem {
-    /// `error: …`, the line with a caret, and the hint, each on lines of their own.
+    /// `error[code]: …`, the line with a caret, and the hint, each on lines of their own.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let title = self.title();
-        let group = Level::ERROR.primary_title(title.as_str());
+        let group = Level::ERROR
+            .primary_title(title.as_str())
+            .id(self.code.name());
         if let (Origin::File(source), Some(place)) = (&self.origin, &self.place) {
             let path = source.path.display().to_string();
             // In a broken file a line may be the midst of a longer text.
             let is_syntax = self.address.is_none();
             if self.is_secret || source.may_show_secret(place, is_syntax) {
                 let title = format!("{title} ({})", source.position(place));
-                return write!(f, "error: {title}{}", hint_line(self.hint.as_deref()));
+                return write!(
+                    f,
+                    "error[{}]: {title}{}",
+                    self.code,
+                    hint_line(self.hint.as_deref())
+                );
             }
             let annotation = AnnotationKind::Primary.span(place.clone());
             let snippet = Snippet::source(source.text.as_str())
@@ -148,7 +165,30 @@ impl fmt::Display for Problem {
             }
             return f.write_str(&Renderer::plain().render(&[group]));
         }
-        write!(f, "error: {title}{}", hint_line(self.hint.as_deref()))
+        write!(
+            f,
+            "error[{}]: {title}{}",
+            self.code,
+            hint_line(self.hint.as_deref())
+        )
+    }
+}
+
+/// By the part of the file that a value stands in.
+fn code_of(address: &Address) -> ErrorCode {
+    let parts: Vec<&str> = address.parts().iter().map(String::as_str).collect();
+    match parts[..] {
+        ["server", "auth" | "auth_file" | "tokens", ..] => ErrorCode::ConfigToken,
+        ["server", ..] => ErrorCode::ConfigServer,
+        ["tools", ..] => ErrorCode::ConfigTool,
+        ["models"] => ErrorCode::ConfigModel,
+        [
+            "models",
+            _,
+            "path" | "lora" | "chat_template" | "pin" | "preload",
+            ..,
+        ] => ErrorCode::ConfigModel,
+        _ => ErrorCode::ConfigValue,
     }
 }
 

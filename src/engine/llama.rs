@@ -4,7 +4,9 @@
 //! called: a batch never exceeds `n_batch`, sequence ids are our own, only rows that asked for
 //! logits are sampled, token ids come from llama.cpp itself.
 
+mod cpu;
 mod decoder;
+mod device;
 mod error;
 mod sampler;
 mod vocabulary;
@@ -20,7 +22,9 @@ use llama_cpp_2::model::{LlamaLoraAdapter, LlamaModel};
 
 use super::limits::{Facts, Limits};
 use super::spent::Spent;
+pub use cpu::{CpuBackend, cpu_backend};
 pub use decoder::LlamaDecoder;
+pub use device::{Device, devices};
 use error::{adapter_error, load_error, reason};
 pub use sampler::Sampler;
 use sampler::Scratch;
@@ -67,6 +71,7 @@ impl Model {
         if !path.exists() {
             return Err(load_error(path, "the file does not exist"));
         }
+        cpu_backend()?;
         let backend = LlamaBackend::init().map_err(|error| load_error(path, &error.to_string()))?;
         let mut last = None;
         let params = LlamaModelParams::default()

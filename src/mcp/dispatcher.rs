@@ -10,6 +10,8 @@ use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+use uuid::Uuid;
 
 use super::caller::{Access, Caller, ConnectionId, Peer};
 use super::era::Era;
@@ -23,6 +25,7 @@ use super::schema::{
 };
 use super::subscription::{self, Filter};
 use crate::config::shape::suggestion;
+use crate::error_code::ErrorCode;
 use crate::tools::instructions::instructions;
 use crate::tools::{Arguments, Catalog, Progress, ToolCall, ToolDescription, ToolOutput};
 
@@ -283,9 +286,12 @@ impl Dispatcher {
             .get("_meta")
             .and_then(|meta| meta.get("progressToken"))
             .cloned();
+        let request_id = Uuid::new_v4().to_string();
+        let span = tracing::info_span!("call", request_id, tool = name);
         let answer = self.answer(&caller.access, &name, arguments, call);
-        let result = progress::report(answer, token, news, peer, received).await?;
-        Ok(result.into())
+        let answer = progress::report(answer, token, news, peer, received);
+        let output = answer.instrument(span).await?;
+        Ok(CallToolResult::of(output, &request_id))
     }
 
     /// Calls the tool; again, by the catalog that is then in force, where an edit changed it before its model was there.
@@ -319,9 +325,9 @@ fn not_found(catalog: &Catalog, access: &Access, name: &str) -> Result<ToolOutpu
         names => suggestion(name, names),
     };
     if catalog.was_removed(name) && access.allows(name) {
-        return Ok(ToolOutput::error(format!(
-            "the tool `{name}` was removed by a reload of the configuration; {meant}"
-        )));
+        let text =
+            format!("the tool `{name}` was removed by a reload of the configuration; {meant}");
+        return Ok(ToolOutput::error(ErrorCode::ToolRemoved, text));
     }
     Err(ErrorObject::new(
         INVALID_PARAMS,

@@ -11,6 +11,9 @@ use crate::tools::{ToolDescription, ToolOutput};
 /// The key under which a result tells how it came about.
 pub const GENERATION_META: &str = "llama-mcp-server/generation";
 
+/// The key under which an error tells its kind.
+const ERROR_META: &str = "llama-mcp-server/error";
+
 /// The key under which a tool tells Claude Code how long a result may be, which goes to a file where it is longer.
 const MAX_CHARS_META: &str = "anthropic/maxResultSizeChars";
 
@@ -183,20 +186,28 @@ pub struct TextContent {
     pub text: String,
 }
 
-impl From<ToolOutput> for CallToolResult {
-    fn from(output: ToolOutput) -> Self {
+impl CallToolResult {
+    /// What a tool gave back to the request that logs call `request_id`.
+    pub fn of(output: ToolOutput, request_id: &str) -> Self {
+        let mut meta = Map::new();
+        let mut tell = |key: &str, mut value: Value| {
+            value["request_id"] = request_id.into();
+            meta.insert(key.to_owned(), value);
+        };
+        if let Some(generation) = output.generation {
+            tell(GENERATION_META, generation);
+        }
+        if let Some(code) = output.error {
+            tell(ERROR_META, json!({"code": code}));
+        }
         Self {
             content: vec![TextContent {
                 r#type: "text",
                 text: output.text,
             }],
             structured_content: output.structured,
-            is_error: output.is_error,
-            meta: output
-                .generation
-                .map(|generation| (GENERATION_META.to_owned(), generation))
-                .into_iter()
-                .collect(),
+            is_error: output.error.is_some(),
+            meta,
         }
     }
 }

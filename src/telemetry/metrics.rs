@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::text;
 
+use crate::error_code::ErrorCode;
+
 use meters::{Histograms, Meters, OfCall, OfLoad, OfModel, OfReload, OfTool};
 
 static METERS: OnceLock<Meters> = OnceLock::new();
@@ -68,12 +70,25 @@ impl Outcome {
     }
 }
 
-/// A call from its beginning to its end. One that is dropped was cancelled.
+/// How a call ended.
+#[derive(Debug, Clone, Copy)]
+pub struct CallEnd {
+    /// For the counts.
+    pub outcome: Outcome,
+    /// Where there was no answer.
+    pub error: Option<ErrorCode>,
+    /// Of its prompt, where that was read.
+    pub prompt_tokens: Option<u64>,
+    /// That were written.
+    pub completion_tokens: Option<u64>,
+}
+
+/// A call from its beginning to its end, which is counted and logged. One that is dropped was cancelled.
 #[derive(Debug)]
 pub struct CallMeter {
     labels: OfTool,
     began: Instant,
-    outcome: Option<Outcome>,
+    end: Option<CallEnd>,
 }
 
 impl CallMeter {
@@ -88,27 +103,44 @@ impl CallMeter {
                 model: model.to_owned(),
             },
             began: Instant::now(),
-            outcome: Some(Outcome::Cancelled),
+            end: Some(CallEnd {
+                outcome: Outcome::Cancelled,
+                error: None,
+                prompt_tokens: None,
+                completion_tokens: None,
+            }),
         }
     }
 
     /// It ends like this.
-    pub fn end(mut self, outcome: Outcome) {
-        self.outcome = Some(outcome);
+    pub fn end(mut self, end: CallEnd) {
+        self.end = Some(end);
     }
 
     /// It is made again, and counts then.
     pub fn forget(mut self) {
-        self.outcome = None;
+        self.end = None;
     }
 }
 
 impl Drop for CallMeter {
     fn drop(&mut self) {
+        let took = self.began.elapsed();
+        if let Some(end) = self.end {
+            tracing::info!(
+                model = self.labels.model,
+                outcome = end.outcome.name(),
+                error = end.error.map(ErrorCode::name),
+                prompt_tokens = end.prompt_tokens,
+                completion_tokens = end.completion_tokens,
+                elapsed_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+                "call ended"
+            );
+        }
         let Some(meters) = METERS.get() else { return };
         let OfTool { tool, model } = self.labels.clone();
         meters.calls_running.get_or_create(&of(&model)).dec();
-        if let Some(outcome) = self.outcome {
+        if let Some(CallEnd { outcome, .. }) = self.end {
             let outcome = outcome.name();
             let call = OfCall {
                 tool,
@@ -116,7 +148,7 @@ impl Drop for CallMeter {
                 outcome,
             };
             meters.calls.get_or_create(&call).inc();
-            let seconds = self.began.elapsed().as_secs_f64();
+            let seconds = took.as_secs_f64();
             meters
                 .call_time
                 .get_or_create(&self.labels)

@@ -162,24 +162,27 @@ impl Answering {
         let meta = Some(self.meta(&generation));
         let finish_reason = generation.finish_reason;
         let problem = empty_answer(&generation, limits);
-        let (text, structured, is_error) = match (problem, answer) {
-            (Some(problem), _) => (problem, None, true),
-            (None, None) if cut_note => (with_cut_note(generation, limits), None, false),
-            (None, None) => (generation.text, None, false),
-            (None, Some(answer)) => match answer.read(&generation, limits.is_most(&generation)) {
-                Ok(read) => (read.text, Some(read.value), false),
-                Err(problem) => (problem, None, true),
-            },
+        let answered = match (problem, answer) {
+            (Some(problem), _) => Err(problem),
+            (None, None) if cut_note => Ok((with_cut_note(generation, limits), None)),
+            (None, None) => Ok((generation.text, None)),
+            (None, Some(answer)) => answer
+                .read(&generation, limits.is_most(&generation))
+                .map(|read| (read.text, Some(read.value))),
+        };
+        let (text, structured, error) = match answered {
+            Ok((text, structured)) => (text, structured, None),
+            Err(problem) => (problem.text, None, Some(problem.code)),
         };
         ToolOutput {
             text,
             structured,
-            is_error,
+            error,
             generation: meta,
             outcome: match finish_reason {
                 FinishReason::Deadline => Outcome::Deadline,
                 FinishReason::Cancelled => Outcome::Cancelled,
-                _ if is_error => Outcome::Error,
+                _ if error.is_some() => Outcome::Error,
                 FinishReason::Length => Outcome::Length,
                 FinishReason::Stop => Outcome::Stop,
             },

@@ -13,6 +13,7 @@ use crate::config::ranges::{self, MAX_STOP_CHARS, MAX_STOPS, Range};
 use crate::config::schema::{AnswerSchema, SchemaFault};
 use crate::config::{Defaults, ModelConfig};
 use crate::engine::{Message, Role, SamplingParams};
+use crate::error_code::ErrorCode;
 
 const ARGUMENTS: [&str; 13] = [
     "text",
@@ -71,12 +72,22 @@ impl ChatTool {
     ) -> Result<ToolOutput, Superseded> {
         let (mut question, schema) = match self.question(arguments) {
             Ok(question) => question,
-            Err(error) => return Ok(ToolOutput::error(error.to_string())),
+            Err(error) => {
+                return Ok(ToolOutput::error(
+                    ErrorCode::BadArguments,
+                    error.to_string(),
+                ));
+            }
         };
         if let Some(schema) = schema {
             match tried(move || answer_by(schema)).await {
                 Ok(answer) => question.answer = Some(Arc::new(answer)),
-                Err(error) => return Ok(ToolOutput::error(error.to_string())),
+                Err(error) => {
+                    return Ok(ToolOutput::error(
+                        ErrorCode::SchemaRefused,
+                        error.to_string(),
+                    ));
+                }
             }
         }
         self.answering.answer(question, call).await

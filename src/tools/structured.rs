@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::config::schema::{AnswerSchema, SchemaFault};
 use crate::engine::grammar::Grammars;
 use crate::engine::{FinishReason, Generation};
+use crate::error_code::{Coded, ErrorCode};
 
 /// What a caller gets of an answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,14 +41,14 @@ impl AnswerSchema {
     ///
     /// # Errors
     /// A sentence for the caller: it was cut, or does not follow the schema.
-    pub fn read(&self, generation: &Generation, were_most: bool) -> Result<Structured, String> {
+    pub fn read(&self, generation: &Generation, were_most: bool) -> Result<Structured, Coded> {
         let tokens = generation.usage.completion_tokens;
         match generation.finish_reason {
             FinishReason::Stop => {}
             FinishReason::Length if self.is_choice => {
-                return Err(format!(
+                return Err(ErrorCode::AnswerCut.says(format!(
                     "no answer: it was cut after {tokens} tokens, before the choice was complete; give the tool more `max_tokens`, or shorter `choices`"
-                ));
+                )));
             }
             FinishReason::Length => {
                 let more = if were_most {
@@ -55,21 +56,26 @@ impl AnswerSchema {
                 } else {
                     "allow more `max_tokens`"
                 };
-                return Err(format!(
+                return Err(ErrorCode::AnswerCut.says(format!(
                     "no answer: it was cut after {tokens} tokens, before its JSON was complete; {more}, or bound the schema's strings and arrays"
-                ));
+                )));
             }
             FinishReason::Deadline => {
-                return Err(format!(
+                return Err(ErrorCode::DeadlinePassed.says(format!(
                     "no answer: the deadline passed after {tokens} tokens, before its JSON was complete; allow more time"
-                ));
+                )));
             }
-            FinishReason::Cancelled => return Err("the call was cancelled".into()),
+            FinishReason::Cancelled => {
+                return Err(ErrorCode::Cancelled.says("the call was cancelled"));
+            }
         }
+        let wrong = |text| ErrorCode::AnswerWrong.says(text);
         let value: Value = serde_json::from_str(&generation.text)
-            .map_err(|error| format!("no answer: the model wrote no JSON ({error})"))?;
+            .map_err(|error| wrong(format!("no answer: the model wrote no JSON ({error})")))?;
         self.check(&value).map_err(|fault| {
-            format!("no answer: the model's JSON does not follow its schema ({fault})")
+            wrong(format!(
+                "no answer: the model's JSON does not follow its schema ({fault})"
+            ))
         })?;
         Ok(match value {
             Value::String(choice) if self.is_choice => Structured {

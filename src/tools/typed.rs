@@ -12,6 +12,7 @@ use crate::config::tool::Argument;
 use crate::config::whole::whole_value;
 use crate::config::{ToolConfig, shape};
 use crate::engine::{Message, Role};
+use crate::error_code::ErrorCode;
 use prompt::PromptTemplate;
 
 /// A tool of `[tools.NAME]`.
@@ -56,14 +57,17 @@ impl TypedTool {
     ) -> Result<ToolOutput, Superseded> {
         let prompt = self
             .values(arguments)
-            .map_err(|error| error.to_string())
+            .map_err(|error| ToolOutput::error(ErrorCode::BadArguments, error.to_string()))
             .and_then(|values| {
-                let refused = |cause| format!("the tool's prompt could not be made: {cause}");
+                let refused = |cause| {
+                    let text = format!("the tool's prompt could not be made: {cause}");
+                    ToolOutput::error(ErrorCode::TemplateFailed, text)
+                };
                 self.template.render(&values).map_err(refused)
             });
         let content = match prompt {
             Ok(content) => content,
-            Err(error) => return Ok(ToolOutput::error(error)),
+            Err(output) => return Ok(output),
         };
         let defaults = &self.config.defaults;
         let message = Message {

@@ -26,7 +26,7 @@ use warming::Warming;
 use super::turns::Turns;
 use super::{Command, Event, WIRE_VERSION, sandbox};
 use crate::config::LoadSettings;
-use crate::engine::llama::Model;
+use crate::engine::llama::{Model, cpu_backend};
 use crate::engine::prompt::{Prompt, Token};
 use crate::engine::queue::{Queue, Waiting};
 use crate::engine::{CancelReason, EngineError, EngineErrorKind, Stats, Update};
@@ -105,6 +105,10 @@ pub fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>) -> boo
         return true;
     };
     let turns = turns_of(&load);
+    // Its files are out of reach after that. That there are none for this CPU is told by the load.
+    if let Ok(backend) = cpu_backend() {
+        tracing::debug!("llama.cpp's code for the CPU: {backend}");
+    }
     // Every thread that is started from here on is restricted likewise.
     sandbox::enter(&load);
     let (inputs_tx, inputs) = channel();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 /// Lowest first; a module may import its own layer and those below it.
 const LAYERS: [&[&str]; 8] = [
-    &["process", "telemetry", "gguf"],
+    &["error_code", "process", "telemetry", "gguf"],
     &["config"],
     &["engine"],
     &["worker"],
@@ -31,7 +31,9 @@ const WALLS: [(&str, &[&str]); 17] = [
         "llama_cpp_2",
         &[
             "engine/llama.rs",
+            "engine/llama/cpu.rs",
             "engine/llama/decoder.rs",
+            "engine/llama/device.rs",
             "engine/llama/sampler.rs",
             "engine/llama/sampler/choice.rs",
             "engine/llama/sampler/choice/tests.rs",

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::engine::{EngineErrorKind, FinishReason, Generation, Phase};
+use crate::error_code::{Coded, ErrorCode};
 use crate::registry::RegistryError;
 use crate::registry::residency::Refusal;
 use crate::tools::ToolOutput;
@@ -60,14 +61,20 @@ impl CallLimits {
 }
 
 /// What is said instead of an answer that has no text: an empty text would look like success.
-pub(super) fn empty_answer(generation: &Generation, limits: CallLimits) -> Option<String> {
+pub(super) fn empty_answer(generation: &Generation, limits: CallLimits) -> Option<Coded> {
     if !generation.text.trim().is_empty() {
         return None;
     }
     let max_tokens = limits.max_tokens;
     let tokens = generation.usage.completion_tokens;
     let thinking = generation.still_thinking;
-    Some(match generation.finish_reason {
+    let code = match generation.finish_reason {
+        FinishReason::Deadline => ErrorCode::DeadlinePassed,
+        FinishReason::Cancelled => ErrorCode::Cancelled,
+        FinishReason::Length | FinishReason::Stop if thinking => ErrorCode::StillThinking,
+        FinishReason::Length | FinishReason::Stop => ErrorCode::NoAnswer,
+    };
+    Some(code.says(match generation.finish_reason {
         FinishReason::Length if thinking && tokens < max_tokens => {
             format!("no answer: the model was still thinking after {tokens} tokens, when its context was full; shorten the text or give the model a larger `n_ctx`")
         }
@@ -96,16 +103,15 @@ pub(super) fn empty_answer(generation: &Generation, limits: CallLimits) -> Optio
             format!("no answer within the deadline of {seconds} s: {phase}")
         }
         FinishReason::Cancelled => "the call was cancelled".into(),
-    })
+    }))
 }
 
 /// What is said of a call that has no answer.
 pub(super) fn failure(error: &RegistryError) -> ToolOutput {
     let error = match error {
-        RegistryError::Refused(refusal @ Refusal::Busy(_)) => {
-            return ToolOutput::busy(refusal.to_string());
+        RegistryError::Refused(refusal) => {
+            return ToolOutput::error(code_of_refusal(refusal), refusal.to_string());
         }
-        RegistryError::Refused(refusal) => return ToolOutput::error(refusal.to_string()),
         RegistryError::Call(error) => error,
     };
     let hint = match error {
@@ -122,9 +128,31 @@ pub(super) fn failure(error: &RegistryError) -> ToolOutput {
         Some(hint) => format!("{error}; {hint}"),
         None => error.to_string(),
     };
+    ToolOutput::error(code_of(error), text)
+}
+
+fn code_of_refusal(refusal: &Refusal) -> ErrorCode {
+    match refusal {
+        Refusal::NeverFits { .. } => ErrorCode::NeverFits,
+        Refusal::Busy(_) | Refusal::Superseded => ErrorCode::Busy,
+        Refusal::Paused { .. } => ErrorCode::LoadFailed,
+        Refusal::GivenUp { .. } => ErrorCode::LoadGivenUp,
+    }
+}
+
+fn code_of(error: &CallError) -> ErrorCode {
     match error {
-        CallError::Engine(error) if error.kind == EngineErrorKind::Busy => ToolOutput::busy(text),
-        _ => ToolOutput::error(text),
+        CallError::Engine(error) => match error.kind {
+            EngineErrorKind::Load => ErrorCode::LoadFailed,
+            EngineErrorKind::Busy => ErrorCode::Busy,
+            EngineErrorKind::Template => ErrorCode::TemplateFailed,
+            EngineErrorKind::ContextOverflow => ErrorCode::PromptTooLong,
+            EngineErrorKind::Grammar => ErrorCode::SchemaRefused,
+            EngineErrorKind::Decode => ErrorCode::DecodeFailed,
+        },
+        CallError::NotStarted(_) => ErrorCode::ProcessNotStarted,
+        CallError::Stuck => ErrorCode::ModelStuck,
+        CallError::Died { .. } | CallError::Stopped => ErrorCode::ModelDied,
     }
 }
 

@@ -1,0 +1,99 @@
+//! `llama-mcp-server doctor`: what this machine, this build and a configuration are fit for.
+//!
+//! It starts no server and loads no model. llama.cpp is asked in a process of its own.
+
+mod bundle;
+mod configured;
+mod machine;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::print;
+use crate::cli::DoctorArgs;
+use crate::config::Surroundings;
+
+/// How a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// As it should be.
+    Ok,
+    /// It works, and could do better; or it may not work.
+    Warning,
+    /// It does not work.
+    Problem,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Finding {
+    verdict: Verdict,
+    /// A word.
+    subject: String,
+    /// What was found, and behind it the way out.
+    text: String,
+}
+
+impl Finding {
+    fn new(verdict: Verdict, subject: impl Into<String>, text: impl Into<String>) -> Self {
+        Self {
+            verdict,
+            subject: subject.into(),
+            text: text.into(),
+        }
+    }
+
+    fn ok(subject: impl Into<String>, text: impl Into<String>) -> Self {
+        Self::new(Verdict::Ok, subject, text)
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = match self.verdict {
+            Verdict::Ok => "ok     ",
+            Verdict::Warning => "warning",
+            Verdict::Problem => "PROBLEM",
+        };
+        let mut lines = self.text.lines();
+        let first = lines.next().unwrap_or_default();
+        write!(f, "{verdict}  {}: {first}", self.subject)?;
+        lines.try_for_each(|line| write!(f, "\n         {line}"))
+    }
+}
+
+/// Where the report of a plain `--bundle` goes.
+pub const BUNDLE: &str = "llama-mcp-server-report.txt";
+
+/// Looks at all, and prints it; exit code 1 where something does not work.
+///
+/// # Errors
+/// Where nothing can be written.
+pub fn run(asked: DoctorArgs, around: &Surroundings) -> anyhow::Result<ExitCode> {
+    let DoctorArgs { source, bundle } = asked;
+    let typed = source.into_overrides();
+    let mut findings = machine::look(around);
+    findings.extend(configured::look(&typed, around));
+    let told = findings
+        .iter()
+        .map(|finding| format!("{finding}\n"))
+        .collect::<String>();
+    print(&told)?;
+    if let Some(path) = bundle {
+        let path = path.unwrap_or_else(|| PathBuf::from(BUNDLE));
+        bundle::write(&path, &told, &typed, around)?;
+        print(&format!(
+            "\nThe report is in `{}`: read it before you pass it on. Secrets, prompts and your home folder's name are left out.\n",
+            path.display()
+        ))?;
+    }
+    let is_broken = findings
+        .iter()
+        .any(|finding| finding.verdict == Verdict::Problem);
+    Ok(if is_broken {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}

@@ -1,0 +1,148 @@
+//! What a configuration asks of the machine: models, disk, port.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+
+use super::{Finding, Verdict};
+use crate::check::{self, Checked};
+use crate::commands::server::Server;
+use crate::config::http::HttpConfig;
+use crate::config::units::human;
+use crate::config::{ConfigError, ModelConfig, Overrides, Surroundings, Transport};
+use crate::process;
+use crate::registry::memory::Need;
+
+/// Less than this is soon full of logs.
+const LITTLE_DISK: u64 = 1 << 30;
+
+pub(super) fn look(typed: &Overrides, around: &Surroundings) -> Vec<Finding> {
+    let checked = match check::load(typed, around) {
+        Ok(checked) => checked,
+        Err(ConfigError::NoModel(None)) => {
+            let text = "none: `--model FILE` or `--config FILE` has one looked at";
+            return vec![Finding::ok("configuration", text)];
+        }
+        Err(error) => return vec![problem("configuration", &error)],
+    };
+    let mut findings = vec![configuration(&checked)];
+    let models = checked.config.models.iter().zip(&checked.needs);
+    findings.extend(models.map(|(model, need)| self::model(model, need, checked.budget)));
+    findings.extend(disks(&checked));
+    match &checked.config.transport {
+        Transport::Stdio => findings.push(Finding::ok("transport", "stdio: no port")),
+        Transport::Http(http) => findings.push(port(http, typed, around)),
+    }
+    if !checked.doubts.is_empty() {
+        findings.push(problem("configuration", &ConfigError::of(checked.doubts)));
+    }
+    findings
+}
+
+fn problem(subject: &str, error: &ConfigError) -> Finding {
+    let mut told = Vec::new();
+    error.report(&mut told).expect("a vector takes all");
+    Finding::new(
+        Verdict::Problem,
+        subject,
+        String::from_utf8_lossy(&told).trim_end(),
+    )
+}
+
+fn configuration(checked: &Checked) -> Finding {
+    let from = checked.layers.file.as_ref();
+    let from = from.map_or("no file".into(), |file| {
+        format!("`{}`", file.path.display())
+    });
+    let notes = checked.layers.notes.iter();
+    let notes: String = notes.map(|note| format!("\nnote: {note}")).collect();
+    Finding::ok(
+        "configuration",
+        format!("{from}, valid; {} for models{notes}", human(checked.budget)),
+    )
+}
+
+fn model(model: &ModelConfig, need: &Need, budget: u64) -> Finding {
+    let header = &model.header;
+    let total = need.estimate.total();
+    let template = if header.chat_template.is_some() || model.load.chat_template.is_some() {
+        "a chat template"
+    } else {
+        "no chat template (a base model)"
+    };
+    let trained = header.n_ctx_train.map_or(String::new(), |tokens| {
+        format!(", trained for {tokens} tokens")
+    });
+    let text = format!(
+        "`{}`, {}{trained}, {template}; {} of tensors, {} in all for calls of {} tokens",
+        model.load.path.display(),
+        header.architecture,
+        human(header.weight_bytes),
+        human(total),
+        need.n_ctx,
+    );
+    let subject = format!("model {}", model.name);
+    let free = process::available_memory().unwrap_or(u64::MAX);
+    if total > free && total <= budget {
+        let text = format!(
+            "{text}\n{} are free now\nhint: end what takes the memory, or lower `n_ctx` or `parallel`",
+            human(free)
+        );
+        return Finding::new(Verdict::Warning, subject, text);
+    }
+    Finding::ok(subject, text)
+}
+
+/// Where the server writes: the log, and small files of turns.
+fn disks(checked: &Checked) -> Vec<Finding> {
+    let temporary = std::env::temp_dir();
+    let log = checked.config.log.file.as_deref().and_then(Path::parent);
+    let folders = [("temporary files", Some(temporary.as_path())), ("log", log)];
+    let folders = folders.into_iter();
+    folders
+        .filter_map(|(what, folder)| {
+            // A file without a folder is in the current one.
+            let folder = folder?;
+            let folder = if folder.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                folder
+            };
+            let free = process::free_disk(folder)?;
+            let text = format!("{} free in `{}`", human(free), folder.display());
+            let subject = format!("disk for {what}");
+            Some(if free < LITTLE_DISK {
+                Finding::new(Verdict::Warning, subject, text)
+            } else {
+                Finding::ok(subject, text)
+            })
+        })
+        .collect()
+}
+
+fn port(http: &HttpConfig, typed: &Overrides, around: &Surroundings) -> Finding {
+    let bound = http.addresses.iter().map(TcpListener::bind);
+    let mut failures = bound.filter_map(Result::err);
+    let addresses: Vec<String> = http.addresses.iter().map(SocketAddr::to_string).collect();
+    let addresses = addresses.join(" or ");
+    let Some(error) = failures
+        .next()
+        .filter(|error| http.addresses.len() == 1 || error.kind() != ErrorKind::AddrNotAvailable)
+    else {
+        return Finding::ok("port", format!("{addresses} is free"));
+    };
+    let answers = Server::configured(typed, around)
+        .ok()
+        .and_then(|server| server.get("/health/ready").ok());
+    match answers {
+        Some((200, said)) if said.trim() == crate::transport::http::observe::READY => Finding::ok(
+            "port",
+            format!("{addresses}: a server of this program answers there"),
+        ),
+        _ => Finding::new(
+            Verdict::Problem,
+            "port",
+            format!("{addresses}: {error}\nhint: `--port` or `[server] port` chooses another one"),
+        ),
+    }
+}

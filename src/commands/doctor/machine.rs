@@ -1,0 +1,232 @@
+//! The machine and the build: CPU and its code, GPUs, memory.
+
+use std::env;
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+
+use super::{Finding, Verdict};
+use crate::cli::{DESCRIBE, WORKER};
+use crate::config::Surroundings;
+use crate::config::units::human;
+use crate::process::{self, MemoryLimits};
+use crate::worker::machine::Machine;
+
+/// How long llama.cpp may look for devices: a driver that wakes up takes seconds.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Less than this lets no useful model in.
+const LITTLE_MEMORY: u64 = 1 << 30;
+
+/// What the kernels of llama.cpp make use of, by the names of `/proc/cpuinfo` and Rust.
+macro_rules! detected {
+    ($detected:ident: $($name:tt),*) => {
+        [$(($name, std::arch::$detected!($name))),*]
+    };
+}
+
+pub(super) fn look(around: &Surroundings) -> Vec<Finding> {
+    let mut findings = vec![Finding::ok(
+        "build",
+        format!(
+            "llama-mcp-server {}, {} {}, GPU backends: {}",
+            env!("CARGO_PKG_VERSION"),
+            env::consts::OS,
+            env::consts::ARCH,
+            gpu_backends()
+        ),
+    )];
+    findings.push(cpus(around));
+    match machine() {
+        Ok(machine) => findings.extend(computing(&machine)),
+        Err(error) => findings.push(Finding::new(
+            Verdict::Problem,
+            "llama.cpp",
+            format!(
+                "{error:#}\nhint: take a build for this machine; a GPU's driver may need an update"
+            ),
+        )),
+    }
+    findings.push(memory(
+        process::memory_limits(),
+        process::available_memory(),
+    ));
+    findings
+}
+
+fn gpu_backends() -> &'static str {
+    match () {
+        () if cfg!(feature = "cuda") => "CUDA",
+        () if cfg!(feature = "vulkan") => "Vulkan",
+        () if cfg!(feature = "metal") => "Metal",
+        () => "none",
+    }
+}
+
+fn cpus(around: &Surroundings) -> Finding {
+    let cpus = around.cpus;
+    let there: Vec<&str> = features()
+        .into_iter()
+        .filter_map(|(name, is_there)| is_there.then_some(name))
+        .collect();
+    Finding::ok(
+        "cpu",
+        format!(
+            "{} may be used ({} cores), with {}",
+            cpus.all,
+            cpus.cores,
+            there.join(" ")
+        ),
+    )
+}
+
+#[cfg(target_arch = "x86_64")]
+fn features() -> impl IntoIterator<Item = (&'static str, bool)> {
+    detected!(is_x86_feature_detected: "sse4.2", "avx", "f16c", "avx2", "fma", "bmi2", "avxvnni", "avx512f", "avx512bw", "avx512vl", "avx512vbmi", "avx512vnni", "avx512bf16", "avx512fp16")
+}
+
+#[cfg(target_arch = "aarch64")]
+fn features() -> impl IntoIterator<Item = (&'static str, bool)> {
+    detected!(is_aarch64_feature_detected: "neon", "dotprod", "fp16", "i8mm", "bf16", "sve", "sve2", "sme")
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn features() -> impl IntoIterator<Item = (&'static str, bool)> {
+    []
+}
+
+/// What llama.cpp finds, in a process of its own.
+fn machine() -> anyhow::Result<Machine> {
+    let program = env::current_exe().context("could not find this program's file")?;
+    let mut child = Command::new(program)
+        .args([WORKER, DESCRIBE])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("could not start a process for llama.cpp")?;
+    let said = read_aside(child.stdout.take());
+    let log = read_aside(child.stderr.take());
+    // The end of its output is the end of the process, which hangs in a driver at times.
+    let Ok(said) = said.recv_timeout(LIMIT) else {
+        child.kill().context("could not end llama.cpp's process")?;
+        bail!(
+            "llama.cpp did not find its devices within {} s",
+            LIMIT.as_secs()
+        );
+    };
+    let status = child
+        .wait()
+        .context("could not wait for llama.cpp's process")?;
+    let log = log.recv().unwrap_or_default();
+    let last = log.lines().last().unwrap_or_default();
+    serde_json::from_str(said.trim())
+        .with_context(|| format!("llama.cpp did not start ({status}) {last}"))
+}
+
+/// All of `source`, as soon as it has ended.
+fn read_aside(source: Option<impl Read + Send + 'static>) -> mpsc::Receiver<String> {
+    let (tx, rx) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What was read before a failure is told.
+        drop(source.map(|mut source| source.read_to_end(&mut bytes)));
+        drop(tx.send(String::from_utf8_lossy(&bytes).into_owned()));
+    });
+    rx
+}
+
+fn computing(machine: &Machine) -> Vec<Finding> {
+    let mut findings = vec![match &machine.cpu_backend {
+        Ok(backend) => Finding::ok("kernel", format!("llama.cpp's code for the CPU: {backend}")),
+        Err(error) => Finding::new(Verdict::Problem, "kernel", error),
+    }];
+    let gpus = machine.devices.iter().filter(|device| device.is_gpu);
+    findings.extend(gpus.map(|gpu| {
+        Finding::ok(
+            "gpu",
+            format!(
+                "{} ({}), {} free of {}",
+                gpu.name,
+                gpu.description,
+                human(gpu.memory_free),
+                human(gpu.memory_total)
+            ),
+        )
+    }));
+    if !machine.devices.iter().any(|device| device.is_gpu) {
+        findings.push(match gpu_backends() {
+            "none" => Finding::ok("gpu", "this build computes on the CPU alone"),
+            backend => Finding::new(
+                Verdict::Warning,
+                "gpu",
+                format!(
+                    "{backend} finds none: models run on the CPU\nhint: look at the driver; in a container the GPU must be passed in (`--gpus all`)"
+                ),
+            ),
+        });
+    }
+    findings
+}
+
+fn memory(limits: MemoryLimits, free: Option<u64>) -> Finding {
+    let told = free.map_or("unknown".into(), human);
+    let machine = limits.machine.map_or("unknown".into(), human);
+    let container = limits
+        .container
+        .map_or("no limit of a container".into(), |limit| {
+            format!("the container's limit is {}", human(limit))
+        });
+    let text = format!("{told} free of {machine}; {container}");
+    match free {
+        Some(free) if free < LITTLE_MEMORY => Finding::new(
+            Verdict::Warning,
+            "memory",
+            format!("{text}\nhint: end what takes it, or give the container more"),
+        ),
+        _ => Finding::ok("memory", text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::llama::Device;
+
+    #[test]
+    fn a_gpu_that_is_there_is_told_and_little_memory_is_a_warning() {
+        let machine = Machine {
+            cpu_backend: Ok("libggml-cpu-zen4.so".into()),
+            devices: vec![Device {
+                name: "CUDA0".into(),
+                description: "NVIDIA H100".into(),
+                is_gpu: true,
+                memory_total: 80 << 30,
+                memory_free: 79 << 30,
+            }],
+        };
+        let told: Vec<String> = computing(&machine)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "ok       kernel: llama.cpp's code for the CPU: libggml-cpu-zen4.so",
+                "ok       gpu: CUDA0 (NVIDIA H100), 79.0 GiB free of 80.0 GiB",
+            ]
+        );
+        let limits = MemoryLimits {
+            machine: Some(8 << 30),
+            container: Some(1 << 30),
+        };
+        assert_eq!(
+            memory(limits, Some(1 << 29)).to_string(),
+            "warning  memory: 512.0 MiB free of 8.0 GiB; the container's limit is 1.0 GiB\n         hint: end what takes it, or give the container more"
+        );
+    }
+}
