@@ -33,6 +33,7 @@ mod protocol; // JSON-RPC and MCP over stdio
 mod registry; // several models: room, idleness, leases
 mod reload; // edits while the server runs
 mod secrecy; // what never reaches a log
+mod shipping; // what the workflows promise
 mod support; // a server and its client
 mod templates; // the chat templates of real models, as jinja2 renders them
 mod tokens; // who may do what over HTTP, and how much
