@@ -1,0 +1,134 @@
+"""A root folder like the image's, and processes in it: read-only, no rights, process 1."""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import time
+
+# What the image's base has; of a bundle nothing else may be missing.
+GLIBC = re.compile(r"ld-linux.*|lib(c|m|dl|pthread|rt|resolv)\.so\..*")
+DEVICES = ["/dev/null", "/dev/zero", "/dev/urandom"]
+SECRETS = "/run/secrets"
+
+
+def mount(*arguments):
+    subprocess.run(["mount", *map(str, arguments)], check=True)
+
+
+def bind(source, target):
+    mount("--bind", source, target)
+    mount("-o", "remount,bind,ro", target)
+
+
+class Container:
+    token = "secret123"
+
+    def __init__(self, image, built, work):
+        self.image = image
+        self.root = work / "root"
+        self.log = work / "log"
+        self.process = None
+        self._copy(built)
+        self._add_base(built.is_dir())
+        self.secrets = work / "secrets"
+        self.secrets.mkdir()
+        (self.secrets / "token").write_text(self.token + "\n")
+
+    def _inside(self, path):
+        return self.root / str(path).lstrip("/")
+
+    def _copy(self, built):
+        """What the Dockerfile copies."""
+        program = self._inside(self.image.program)
+        program.parent.parent.mkdir(parents=True)
+        if built.is_dir():
+            shutil.copytree(built, program.parent)
+        else:
+            program.parent.mkdir()
+            shutil.copy(built, program)
+        link = self._inside(self.image.entrypoint[0])
+        link.parent.mkdir()
+        link.symlink_to(os.path.relpath(program, link.parent))
+
+    def _add_base(self, is_bundle):
+        """What its base has, as far as a program could notice."""
+        for folder in [*self.image.mount_points, SECRETS, "/dev", "/etc", "/proc", "/sys", "/tmp"]:
+            self._inside(folder).mkdir(parents=True)
+        passwd = f"nonroot:x:{self.image.user}:{self.image.group}::/home/nonroot:/sbin/nologin\n"
+        self._inside("/etc/passwd").write_text(passwd)
+        for device in DEVICES:
+            self._inside(device).touch()
+        for library in self._libraries(is_bundle):
+            target = self._inside(library)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(library, target)
+
+    def _libraries(self, is_bundle):
+        """What the program and the libraries beside it want of the system."""
+        folder = self._inside(self.image.program).parent
+        wanted = set()
+        for file in [folder / "llama-mcp-server", *folder.glob("lib/*.so*")]:
+            told = subprocess.run(["ldd", file], check=True, capture_output=True, text=True).stdout
+            if "not found" in told:
+                raise SystemExit(f"error: a library that `{file.name}` wants is missing\n{told}")
+            wanted.update(re.findall(r"(/\S+) \(0x", told))
+        wanted = {library for library in wanted if not library.startswith(str(folder))}
+        beyond = [library for library in wanted if not GLIBC.fullmatch(pathlib.Path(library).name)]
+        if is_bundle and beyond:
+            raise SystemExit(f"error: the image's base has glibc alone, and the bundle wants {', '.join(beyond)}, too")
+        return wanted
+
+    def close(self, mounts):
+        """Mounts what an engine would, folders by their places among it, and makes all of it read-only."""
+        bind(self.root, self.root)
+        for device in DEVICES:
+            mount("--bind", device, self._inside(device))
+        for place, source in {**mounts, SECRETS: self.secrets, "/sys": "/sys"}.items():
+            bind(source, self._inside(place))
+        mount("-t", "tmpfs", "tmpfs", self._inside("/tmp"))
+
+    def _with_variables(self, arguments):
+        said = {**self.image.environment, "LLAMA_MCP_AUTH_FILE": f"{SECRETS}/token"}
+        return ["env", "-i", *(f"{name}={value}" for name, value in said.items()), *map(str, arguments)]
+
+    def _user(self):
+        return ["--setgid", self.image.group, "--setuid", self.image.user]
+
+    def _entered(self, arguments):
+        """As process 1 of its own, without a way to more rights."""
+        enter = ["setpriv", "--no-new-privs", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc",
+                 "--root", self.root, "--wd", self.image.folder, *self._user()]
+        return self._with_variables([*enter, *self.image.entrypoint, *arguments])
+
+    def run(self, arguments):
+        """Lets the image run to its end: its exit code, and what it said."""
+        done = subprocess.run(
+            self._entered(arguments), capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+        return done.returncode, done.stderr
+
+    def start(self, arguments):
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen(self._entered(arguments), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+        self.process_1 = self._await_program()
+
+    def _await_program(self):
+        """The number of process 1, seen from here, once it is inside."""
+        outer = self.process.pid
+        while self.process.poll() is None:
+            inner = pathlib.Path(f"/proc/{outer}/task/{outer}/children").read_text().strip()
+            if inner and pathlib.Path(f"/proc/{inner}/comm").read_text() == "llama-mcp-serve\n":
+                return int(inner)
+            time.sleep(0.01)
+        raise SystemExit(f"error: the server ended at once with {self.process.returncode}")
+
+    def health(self):
+        """The exit code of the image's check, run inside."""
+        enter = ["nsenter", "--target", self.process_1, "--mount", "--pid", "--root", "--wd", *self._user()]
+        command = self._with_variables([*enter, *self.image.health])
+        return subprocess.run(command, capture_output=True, timeout=30).returncode
+
+    def told(self):
+        return self.log.read_text() if self.log.exists() else ""
