@@ -206,6 +206,10 @@ fn could_not_listen(http: &HttpConfig) -> Coded {
 }
 
 /// SIGTERM and SIGINT (Ctrl-C elsewhere); without a file that could be read again also SIGHUP, as when a terminal is closed.
+#[cfg_attr(
+    not(unix),
+    expect(clippy::unnecessary_wraps, reason = "Unix may refuse")
+)]
 fn end_on_signal(ending: Ending, has_file: bool) -> std::io::Result<()> {
     #[cfg(unix)]
     {

@@ -23,6 +23,9 @@ pub fn take_stdout() -> io::Result<Box<dyn ProtocolOutput>> {
 }
 
 /// Without a safe way to point the descriptor elsewhere, standard output is used as it is.
+///
+/// # Errors
+/// None.
 #[cfg(not(unix))]
 pub fn take_stdout() -> io::Result<Box<dyn ProtocolOutput>> {
     Ok(Box::new(io::stdout()))
@@ -97,6 +100,9 @@ pub fn leave_signals_to_parent() -> io::Result<()> {
 }
 
 /// Elsewhere there are none.
+///
+/// # Errors
+/// None.
 #[cfg(not(unix))]
 pub fn leave_signals_to_parent() -> io::Result<()> {
     Ok(())

@@ -19,7 +19,7 @@ use crate::mcp::caller::{Access, Caller, ConnectionId, Peer};
 use crate::mcp::dispatcher::Dispatcher;
 use crate::mcp::era::Era;
 use crate::mcp::jsonrpc::{ErrorObject, INVALID_REQUEST, Invalid, Message, Outgoing, Request};
-use crate::process::{self, ProtocolOutput};
+use crate::process::ProtocolOutput;
 
 /// The longest line: as in other MCP servers, room for a prompt of millions of words.
 const MAX_LINE_BYTES: u64 = 16 * 1024 * 1024;
@@ -158,7 +158,7 @@ fn start(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<thread:
 fn watch_reader(output: &dyn ProtocolOutput, stop: &CancellationToken) -> io::Result<()> {
     let (watched, stop) = (output.watch()?, stop.clone());
     start("watcher", move || {
-        process::wait_until_unread(&watched);
+        crate::process::wait_until_unread(&watched);
         stop.cancel();
         tracing::info!("nobody reads the answers any more");
     })?;
@@ -167,6 +167,7 @@ fn watch_reader(output: &dyn ProtocolOutput, stop: &CancellationToken) -> io::Re
 
 /// Elsewhere a failing write tells.
 #[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "Unix may refuse")]
 fn watch_reader(_: &dyn ProtocolOutput, _: &CancellationToken) -> io::Result<()> {
     Ok(())
 }

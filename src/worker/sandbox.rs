@@ -19,6 +19,10 @@ use crate::config::file::SandboxMode;
 
 /// Restricts this thread and those that it starts from now on to what the model of `load` needs. What the system cannot
 /// restrict is told in one line of the log, and no reason to fail.
+#[cfg_attr(
+    not(unix),
+    expect(clippy::needless_return, reason = "what follows is for Unix")
+)]
 pub(super) fn enter(load: &LoadSettings) {
     if load.sandbox == SandboxMode::Off {
         return;
