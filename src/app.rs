@@ -19,6 +19,7 @@ use crate::process::ProtocolOutput;
 use crate::registry::{Edition, Registry};
 use crate::reload::{Reloader, Sources};
 use crate::status::Board;
+use crate::supervisor::{self, Phase};
 use crate::telemetry::{LogFile, LogOutput, metrics};
 use crate::tools::Catalog;
 use crate::tools::fixed::fixed_prompts;
@@ -113,6 +114,8 @@ async fn serve(
                 tracing::warn!(%error, "edits of the configuration are not taken over");
             }
         });
+    } else {
+        supervisor::tell(Phase::Ready);
     }
     let served = match http.zip(rules) {
         None => transport::stdio::serve(dispatcher, output, ending.drain)
@@ -225,6 +228,7 @@ fn end_on_signal(ending: Ending, has_file: bool) -> std::io::Result<()> {
                     _ = hangup.recv(), if !has_file => {}
                 }
                 tracing::info!("ending by a signal");
+                supervisor::tell(Phase::Stopping);
                 token.cancel();
             }
         });

@@ -51,7 +51,7 @@ pub enum Command {
     Config(Box<ConfigCommand>),
     /// Ask a server on this machine, over HTTP, whether it takes calls: exit code 0 or 1
     Health(ServerArgs),
-    /// Look at this machine, this build and a configuration: what they are fit for, and what is wrong
+    /// Look at this machine, this build and a configuration, and tell what does not work
     Doctor(Box<DoctorArgs>),
     /// Show a server's models at work, over HTTP, and how the last edit of its file went
     Status(StatusArgs),
@@ -94,6 +94,8 @@ pub enum ConfigCommand {
     Schema,
     /// Print an annotated file with every key
     Init,
+    /// Print every key as a page of Markdown
+    Reference,
 }
 
 /// What a command looks at: the same that would be served.

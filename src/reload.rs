@@ -20,6 +20,7 @@ use crate::config::diff::ConfigDiff;
 use crate::config::interpolate::read_text;
 use crate::config::{Config, ConfigError, Overrides, Surroundings};
 use crate::status::ConfigStatus;
+use crate::supervisor::{self, Phase};
 use crate::telemetry::metrics;
 use watch::{Causes, steady};
 
@@ -80,6 +81,8 @@ impl Reloader {
     /// Where the system gives no signals.
     pub async fn run(mut self) -> std::io::Result<()> {
         let mut causes = Causes::new(self.config.watch)?;
+        // From here on it is heard when it is asked to read again.
+        supervisor::tell(Phase::Ready);
         loop {
             causes.observe(&self.files);
             if self.content == 0 {
@@ -99,6 +102,7 @@ impl Reloader {
     }
 
     async fn reload(&mut self, content: u64, is_asked: bool) {
+        supervisor::tell(Phase::Reloading);
         let sources = self.sources.clone();
         let loaded =
             tokio::task::spawn_blocking(move || check::load(&sources.typed, &sources.around)).await;
@@ -108,6 +112,7 @@ impl Reloader {
             Ok(Err(error)) => self.refuse(&error, is_asked),
             Err(panic) => tracing::error!(%panic, "the configuration could not be checked"),
         }
+        supervisor::tell(Phase::Ready);
     }
 
     fn apply(&mut self, checked: Checked) {

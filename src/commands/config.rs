@@ -29,6 +29,7 @@ pub fn run(command: ConfigCommand, around: &Surroundings) -> anyhow::Result<Exit
             print(&format!("{schema}\n"))
         }
         ConfigCommand::Init => print(&reference::text()),
+        ConfigCommand::Reference => print(&reference::markdown()),
     }
 }
 

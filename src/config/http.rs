@@ -329,7 +329,7 @@ mod tests {
         for token in ["", "two words", "schlüssel", "a\nb"] {
             let text = resolve(&[], Some(token)).unwrap_err().to_string();
             assert!(
-                text.starts_with("error: `LLAMA_MCP_AUTH`: the token must"),
+                text.starts_with("error[config_token]: `LLAMA_MCP_AUTH`: the token must"),
                 "{text}"
             );
             assert!(token.is_empty() || !text.contains(token), "{text}");

@@ -1,5 +1,7 @@
-//! The configuration as text: the annotated file with every key, and the effective one. Both are made of the schema, so no
+//! The configuration as text: the annotated file with every key, a page of it, and the effective one. All are made of the schema, so no
 //! key can be missing.
+
+mod markdown;
 
 use std::fmt::Write;
 
@@ -8,6 +10,7 @@ use serde_json::Value;
 use super::address::Address;
 use super::load::Layers;
 use super::shape::Shape;
+pub use markdown::markdown;
 
 const HEAD: &str = "\
 #:schema llama-mcp-server.schema.json

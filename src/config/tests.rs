@@ -97,15 +97,15 @@ fn all_values_out_of_range_are_told_at_once() {
     ]);
     let error = Config::load(&wrong, &around(&[("LLAMA_MCP_SEED", "-7")])).unwrap_err();
     insta::assert_snapshot!(error, @r#"
-    error: `LLAMA_MCP_SEED`: must be a whole number from -1 to 4294967294, found -7
+    error[config_value]: `LLAMA_MCP_SEED`: must be a whole number from -1 to 4294967294, found -7
 
-    error: `--temperature`: must be a number from 0 to 5, found the string "NaN"
+    error[config_value]: `--temperature`: must be a number from 0 to 5, found the string "NaN"
 
-    error: `--top_p`: must be a number from 0 to 1, found 7
+    error[config_value]: `--top_p`: must be a number from 0 to 1, found 7
 
-    error: `--n_ctx`: must be a whole number from 0 to 100000000, found the string "many"
+    error[config_value]: `--n_ctx`: must be a whole number from 0 to 100000000, found the string "many"
 
-    error: `--tool_name`: must be 1 to 64 letters, digits, `_` or `-`, found the string "a b"
+    error[config_value]: `--tool_name`: must be 1 to 64 letters, digits, `_` or `-`, found the string "a b"
     "#);
 }
 

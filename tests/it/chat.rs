@@ -253,6 +253,7 @@ fn a_result_tells_how_it_came_about() {
             "prefill_ms",
             "prompt_tokens",
             "queue_ms",
+            "request_id",
             "seed",
             "thinking_tokens"
         ]

@@ -45,7 +45,7 @@ fn the_version_is_printed() {
 #[test]
 fn a_start_without_a_model_says_how() {
     insta::assert_snapshot!(failed(&[]).1, @r#"
-    error: no model is given
+    error[no_model]: no model is given
 
     hint: `llama-mcp-server --model /path/to/model.gguf`, or several in a file: `llama-mcp-server config init > llama-mcp-server.toml`
     "#);
@@ -65,27 +65,27 @@ fn a_file_that_is_no_model_is_told_before_anything_starts() {
         error.replace(shown(path), "FILE")
     };
     insta::assert_snapshot!(told(Path::new("/no/such/model.gguf")), @r"
-    error: `--model`: the model file `FILE` does not exist
+    error[config_model]: `--model`: the model file `FILE` does not exist
       hint: check the path; a relative one starts at the folder of the file that names it, on the command line at the current one
     ");
     insta::assert_snapshot!(told(Path::new("/tmp")), @r"
-    error: `--model`: `FILE` is not a file
+    error[config_model]: `--model`: `FILE` is not a file
       hint: name the .gguf file itself
     ");
     insta::assert_snapshot!(told(&text.0), @r"
-    error: `--model`: `FILE` is not a GGUF model file: it begins with `hell`
+    error[config_model]: `--model`: `FILE` is not a GGUF model file: it begins with `hell`
       hint: models are files in GGUF format, as llama.cpp uses it (often named *.gguf)
     ");
     insta::assert_snapshot!(told(&empty.0), @r"
-    error: `--model`: `FILE` is not a GGUF model file: it is empty
+    error[config_model]: `--model`: `FILE` is not a GGUF model file: it is empty
       hint: models are files in GGUF format, as llama.cpp uses it (often named *.gguf)
     ");
     insta::assert_snapshot!(told(&cut.0), @r"
-    error: `--model`: the model file `FILE` is truncated: it has 334008 bytes, its tensors need 335008
+    error[config_model]: `--model`: the model file `FILE` is truncated: it has 334008 bytes, its tensors need 335008
       hint: download the file again, its end is missing
     ");
     insta::assert_snapshot!(told(&head.0), @r"
-    error: `--model`: the model file `FILE` is truncated: it has 1000 bytes, its header is longer
+    error[config_model]: `--model`: the model file `FILE` is truncated: it has 1000 bytes, its header is longer
       hint: download the file again, its end is missing
     ");
 }
@@ -103,7 +103,7 @@ fn a_second_model_is_refused_with_the_way_out() {
         assert_eq!(code, 2);
         insta::allow_duplicates! {
             insta::assert_snapshot!(error, @r"
-            error: a command line names one model, 2 are given
+            error[command_line]: a command line names one model, 2 are given
 
             hint: declare them in a file: `llama-mcp-server config init > llama-mcp-server.toml` makes one
             ");
@@ -135,7 +135,7 @@ fn wrong_flags_are_usage_errors() {
     ] {
         let (code, error) = failed(arguments);
         assert_eq!(code, 2, "{arguments:?}");
-        assert!(error.starts_with("error: "), "{error}");
+        assert!(error.starts_with("error[config_"), "{error}");
     }
 }
 
@@ -144,9 +144,9 @@ fn all_values_out_of_range_are_told_at_once() {
     let model = tiny();
     let (_, error) = failed(&[shown(&model), "--top_p", "7", "--max_tokens", "0"]);
     insta::assert_snapshot!(error, @r"
-    error: `--max_tokens`: must be a whole number from 1 to 1000000000, found 0
+    error[config_value]: `--max_tokens`: must be a whole number from 1 to 1000000000, found 0
 
-    error: `--top_p`: must be a number from 0 to 1, found 7
+    error[config_value]: `--top_p`: must be a number from 0 to 1, found 7
     ");
 }
 

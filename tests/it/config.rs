@@ -100,7 +100,7 @@ fn the_file_is_named_by_a_flag_or_a_variable_or_found() {
     let both = folder.run(&["--config", other, "--model", "crab.gguf"], &[]);
     assert_eq!(both.status.code(), Some(2));
     insta::assert_snapshot!(text(both.stderr), @r"
-    error: `--model` and `--config` are both given
+    error[command_line]: `--model` and `--config` are both given
 
     hint: name the model in the file, under `[models.NAME]`
     ");

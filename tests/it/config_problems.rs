@@ -118,25 +118,25 @@ fn a_file_that_is_no_toml_is_told_by_line_and_with_the_rest() {
     let output = folder.run(&["config", "check"], &[]);
     assert_eq!(output.status.code(), Some(2));
     insta::assert_snapshot!(text(output.stderr), @r"
-    error: string values must be quoted, expected literal string
+    error[config_syntax]: string values must be quoted, expected literal string
      --> ./llama-mcp-server.toml:2:8
       |
     2 | path = crab.gguf
       |        ^^^^^^^^^
 
-    error: `models.a.n_ctx`: must be a whole number from 0 to 100000000, found -1
+    error[config_value]: `models.a.n_ctx`: must be a whole number from 0 to 100000000, found -1
      --> ./llama-mcp-server.toml:3:9
       |
     3 | n_ctx = -1
       |         ^^
 
-    error: duplicate key
+    error[config_syntax]: duplicate key
      --> ./llama-mcp-server.toml:4:9
       |
     4 | [models.a
       |         ^
 
-    error: unclosed table, expected `]`
+    error[config_syntax]: unclosed table, expected `]`
      --> ./llama-mcp-server.toml:4:10
       |
     4 | [models.a
@@ -154,8 +154,8 @@ fn problems_are_told_to_programs_too() {
     assert_eq!(output.status.code(), Some(2));
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();
     let expected = json!({"ok": false, "problems": [
-        {"message": "`LLAMA_MCP_PORT`: must be a whole number from 0 to 65535, found the string \"x\"", "variable": "LLAMA_MCP_PORT"},
-        {"message": "`models.a.n_batch`: must be a whole number from 1 to 65536, found 0", "file": "./llama-mcp-server.toml", "line": 5, "column": 11},
+        {"code": "config_server", "message": "`LLAMA_MCP_PORT`: must be a whole number from 0 to 65535, found the string \"x\"", "variable": "LLAMA_MCP_PORT"},
+        {"code": "config_value", "message": "`models.a.n_batch`: must be a whole number from 1 to 65536, found 0", "file": "./llama-mcp-server.toml", "line": 5, "column": 11},
     ]});
     assert_eq!(told, expected);
 }
@@ -167,7 +167,7 @@ fn a_model_that_can_never_fit_is_told_with_the_line_to_change() {
     let output = folder.run(&["config", "check"], &[]);
     assert_eq!(output.status.code(), Some(2));
     insta::assert_snapshot!(text(output.stderr), @r#"
-    error: `models.a.n_batch`: the model `a` needs 54.0 MiB, and all models together may take 52.0 MiB; its buffers are 51.4 MiB of that
+    error[config_value]: `models.a.n_batch`: the model `a` needs 54.0 MiB, and all models together may take 52.0 MiB; its buffers are 51.4 MiB of that
      --> ./llama-mcp-server.toml:3:9
       |
     3 | [models.a]
@@ -175,7 +175,7 @@ fn a_model_that_can_never_fit_is_told_with_the_line_to_change() {
       |
       = hint: choose a smaller `n_batch`, or raise `memory_budget` in `[registry]`
 
-    error: `models.b.n_batch`: the model `b` needs 52.0 MiB, and all models together may take 52.0 MiB; its buffers are 51.4 MiB of that
+    error[config_value]: `models.b.n_batch`: the model `b` needs 52.0 MiB, and all models together may take 52.0 MiB; its buffers are 51.4 MiB of that
      --> ./llama-mcp-server.toml:5:9
       |
     5 | [models.b]
@@ -223,7 +223,7 @@ chat_template = "{% if %}"
 "#;
     let folder = Folder::new("template", file);
     insta::assert_snapshot!(text(folder.run(&["config", "check"], &[]).stderr), @r#"
-    error: `models.broken.chat_template`: the model's chat template is not valid: unexpected end of block
+    error[config_model]: `models.broken.chat_template`: the model's chat template is not valid: unexpected end of block
       --> ./llama-mcp-server.toml:10:17
        |
     10 | chat_template = "{% if %}"
@@ -249,13 +249,13 @@ tool = false
 "#;
     let folder = Folder::new("doubts", file);
     insta::assert_snapshot!(text(folder.run(&["config", "check"], &[]).stderr), @r#"
-    error: `log.file`: `./crab.gguf` cannot be written: not a directory
+    error[config_value]: `log.file`: `./crab.gguf` cannot be written: not a directory
      --> ./llama-mcp-server.toml:3:8
       |
     3 | file = "crab.gguf/server.log"
       |        ^^^^^^^^^^^^^^^^^^^^^^
 
-    error: `models`: no model is a tool: there is nothing to call
+    error[config_model]: `models`: no model is a tool: there is nothing to call
      --> ./llama-mcp-server.toml:8:2
       |
     8 | [models.first]
@@ -263,7 +263,7 @@ tool = false
       |
       = hint: remove `tool = false` from one of them
 
-    error: `models.first.pin`: `first` finds no room beside pinned models: the model needs 60.7 MiB, and all models together may take 100.0 MiB, of which pinned models hold 54.0 MiB
+    error[config_model]: `models.first.pin`: `first` finds no room beside pinned models: the model needs 60.7 MiB, and all models together may take 100.0 MiB, of which pinned models hold 54.0 MiB
       --> ./llama-mcp-server.toml:10:7
        |
     10 | pin = true
@@ -271,7 +271,7 @@ tool = false
        |
        = hint: choose a smaller `n_ctx` or quantization, or raise `memory_budget`
 
-    error: `models.second.pin`: `second` finds no room beside pinned models: the model needs 54.0 MiB, and all models together may take 100.0 MiB, of which pinned models hold 60.7 MiB
+    error[config_model]: `models.second.pin`: `second` finds no room beside pinned models: the model needs 54.0 MiB, and all models together may take 100.0 MiB, of which pinned models hold 60.7 MiB
       --> ./llama-mcp-server.toml:15:7
        |
     15 | pin = true
@@ -289,7 +289,7 @@ fn two_tokens_are_one_too_many() {
     let told = text(folder.run(&["config", "check"], &[]).stderr);
     assert!(
         told.starts_with(
-            "error: `server.auth_file`: `auth` is given, too: which of them is the token?"
+            "error[config_token]: `server.auth_file`: `auth` is given, too: which of them is the token?"
         ),
         "{told}"
     );

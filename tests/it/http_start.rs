@@ -24,7 +24,7 @@ fn an_open_address_needs_a_token_or_the_word_that_it_does_not() {
     let output = run(&["--host", "0.0.0.0", "--port", "0"], &[]);
     assert_eq!(output.status.code(), Some(2));
     insta::assert_snapshot!(String::from_utf8(output.stderr).unwrap(), @r"
-    error: `--host`: `0.0.0.0` is reached from other machines, and no token is set
+    error[config_server]: `--host`: `0.0.0.0` is reached from other machines, and no token is set
       hint: give a token by LLAMA_MCP_AUTH or `auth_file`, stay on host `127.0.0.1`, or set `allow_unauthenticated` where everybody may use it
     ");
 }
@@ -40,15 +40,15 @@ fn hosts_and_origins_that_no_request_can_have_end_the_start() {
     let output = run(&flags, &[]);
     assert_eq!(output.status.code(), Some(2));
     insta::assert_snapshot!(String::from_utf8(output.stderr).unwrap(), @r"
-    error: `--allowed_hosts`: must be names or addresses, without scheme and port, found `http://a.b`
+    error[config_server]: `--allowed_hosts`: must be names or addresses, without scheme and port, found `http://a.b`
 
-    error: `--allowed_hosts`: must be names or addresses, without scheme and port, found `h.z:8080`
+    error[config_server]: `--allowed_hosts`: must be names or addresses, without scheme and port, found `h.z:8080`
 
-    error: `--allowed_hosts`: must be names or addresses, without scheme and port, found `*.x.y`
+    error[config_server]: `--allowed_hosts`: must be names or addresses, without scheme and port, found `*.x.y`
 
-    error: `--allowed_origins`: must be origins such as `https://app.example`, found `evil.com`
+    error[config_server]: `--allowed_origins`: must be origins such as `https://app.example`, found `evil.com`
 
-    error: `--allowed_origins`: must be origins such as `https://app.example`, found `https://ok.com/page`
+    error[config_server]: `--allowed_origins`: must be origins such as `https://app.example`, found `https://ok.com/page`
     ");
 }
 
@@ -62,7 +62,7 @@ fn a_port_in_use_ends_the_start_with_a_sentence() {
         .unwrap()
         .replace(&port, "PORT");
     insta::assert_snapshot!(text, @r"
-    error: could not listen on 127.0.0.1:PORT; `--host` and `--port` choose another address
+    error[cannot_listen]: could not listen on 127.0.0.1:PORT; `--host` and `--port` choose another address
       caused by: Address already in use (os error 98)
     ");
 }
@@ -121,11 +121,11 @@ fn a_token_that_cannot_be_one_ends_the_start_without_being_shown() {
         );
     }
     insta::assert_snapshot!(outputs.join("---\n"), @r"
-    error: `--auth_file`: could not read `/no/such/file`: No such file or directory (os error 2)
+    error[config_token]: `--auth_file`: could not read `/no/such/file`: No such file or directory (os error 2)
     ---
-    error: `LLAMA_MCP_AUTH`: the token must not be empty
+    error[config_token]: `LLAMA_MCP_AUTH`: the token must not be empty
     ---
-    error: `--auth`: the token must be letters, digits and signs of ASCII, without spaces
+    error[config_token]: `--auth`: the token must be letters, digits and signs of ASCII, without spaces
     ---
     error: the argument '--auth <TOKEN>' cannot be used with '--auth_file <FILE>'
 

@@ -12,6 +12,7 @@ mod cli; // flags, help, exit codes
 mod config; // the file: layers, texts, tools, reference, examples
 mod config_problems; // what is wrong with it, and how that is told
 mod corpus; // what the fuzzer found
+mod doctor;
 mod fairness; // one client beside another
 #[cfg(target_os = "linux")]
 mod faults; // killed processes, changed files, a full disk
@@ -34,6 +35,7 @@ mod registry; // several models: room, idleness, leases
 mod reload; // edits while the server runs
 mod secrecy; // what never reaches a log
 mod shipping; // what the workflows promise
+mod supervised;
 mod support; // a server and its client
 mod templates; // the chat templates of real models, as jinja2 renders them
 mod tokens; // who may do what over HTTP, and how much

@@ -322,9 +322,45 @@ fn the_health_command_asks_the_configured_port_and_tells_by_its_exit_code() {
     let told = String::from_utf8(output.stderr).unwrap();
     let url = format!("http://127.0.0.1:{port}/health/ready");
     assert!(
-        told.starts_with(&format!("error: no server answers at {url}\n")),
+        told.starts_with(&format!("error[no_server]: no server answers at {url}\n")),
         "{told}"
     );
+}
+
+#[test]
+fn a_call_is_found_in_the_log_by_the_id_that_its_answer_names() {
+    let folder = Folder::new(
+        "request-id",
+        "[log]\nformat = 'json'\n[models.small]\npath = 'crab.gguf'\nn_ctx = 64\n",
+    );
+    let mut server = HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"));
+    let mut client = server.client();
+    let mut call = |arguments: serde_json::Value| {
+        let call = json!({"name": "small", "arguments": arguments});
+        client.request("tools/call", call)["result"]["_meta"].take()
+    };
+    let answer = call(json!({"text": "Hello!", "max_tokens": 8}));
+    let long = call(json!({"text": "word ".repeat(500)}));
+    let error = &long["llama-mcp-server/error"];
+    assert_eq!(error["code"], "prompt_too_long");
+    let ids = [
+        &answer["llama-mcp-server/generation"]["request_id"],
+        &error["request_id"],
+    ];
+    let log = server.log();
+    let lines = log
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let ended: Vec<serde_json::Value> = lines
+        .filter(|line| line["fields"]["message"] == "call ended")
+        .collect();
+    let found: Vec<_> = ended
+        .iter()
+        .map(|line| &line["span"]["request_id"])
+        .collect();
+    assert_eq!(found, ids, "{log}");
+    assert_eq!(ended[0]["span"]["tool"], "small");
+    assert_eq!(ended[1]["fields"]["error"], "prompt_too_long");
 }
 
 #[test]

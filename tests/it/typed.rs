@@ -215,7 +215,7 @@ prompt = "x"
     let tools = "[tools.g]\nprompt = \"x\"\noutput = { type = \"object\", properties = { a = { type = \"string\", pattern = \"^a{5}$\", maxLength = 3 } } }\n";
     let folder = Folder::new("typed-pattern", &file(tools));
     insta::assert_snapshot!(text(folder.run(&["config", "check"], &[]).stderr), @r#"
-    error: `tools.g.output`: the schema cannot be enforced at `#/properties/a/pattern`: no text follows it: pattern and lengths contradict each other
+    error[config_tool]: `tools.g.output`: the schema cannot be enforced at `#/properties/a/pattern`: no text follows it: pattern and lengths contradict each other
      --> ./llama-mcp-server.toml:8:1
       |
     8 | output = { type = "object", properties = { a = { type = "string", pattern = "^a{5}$", maxLength = 3 } } }
@@ -224,7 +224,7 @@ prompt = "x"
     let tools = "[tools.b]\nprompt = \"{{ txet }}\"\n[tools.b.arguments.text]\n";
     let folder = Folder::new("typed-template", &file(tools));
     insta::assert_snapshot!(text(folder.run(&["config", "check"], &[]).stderr), @r#"
-    error: `tools.b.prompt`: uses `txet`, which is no argument; did you mean `text`?
+    error[config_tool]: `tools.b.prompt`: uses `txet`, which is no argument; did you mean `text`?
      --> ./llama-mcp-server.toml:7:10
       |
     7 | prompt = "{{ txet }}"

@@ -26,7 +26,7 @@ pub(super) fn write(
     around: &Surroundings,
 ) -> anyhow::Result<()> {
     let configuration = match Config::load(typed, around) {
-        Ok((_, layers)) => without_prompts(&reference::effective(&layers, true)),
+        Ok((_, layers)) => without_prompts(&reference::effective(&layers, false)),
         Err(_) => "(there is none that could be run)\n".into(),
     };
     let report = format!(
@@ -42,7 +42,8 @@ pub(super) fn write(
 fn without_prompts(effective: &str) -> String {
     let line = |line: &str| match line.split_once(" = ") {
         Some((key, value)) if PROMPTS.contains(&key.trim_start_matches("# ")) => {
-            format!("{key} = \"({} characters)\"\n", value.chars().count())
+            let text: String = serde_json::from_str(value).unwrap_or_default();
+            format!("{key} = \"({} characters)\"\n", text.chars().count())
         }
         _ => format!("{line}\n"),
     };
@@ -64,11 +65,12 @@ mod tests {
 
     #[test]
     fn prompts_and_the_owner_of_the_home_folder_are_left_out() {
-        let effective = "[models.small]\npath = \"/home/ann/small.gguf\"  # server.toml:2:8\nsystem = \"You are Ann's.\\nBe kind.\"  # server.toml:3:10\n";
+        let effective =
+            "[models.small]\npath = \"/home/ann/small.gguf\"\nsystem = \"I am Ann.\\nBe kind.\"\n";
         let report = without_home(&without_prompts(effective), Some(Path::new("/home/ann")));
         assert_eq!(
             report,
-            "[models.small]\npath = \"~/small.gguf\"  # server.toml:2:8\nsystem = \"(49 characters)\"\n"
+            "[models.small]\npath = \"~/small.gguf\"\nsystem = \"(18 characters)\"\n"
         );
     }
 }

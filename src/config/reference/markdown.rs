@@ -1,0 +1,73 @@
+//! The page of `docs` with every key.
+
+use std::fmt::Write;
+
+use super::in_toml;
+use crate::config::address::Address;
+use crate::config::shape::Shape;
+
+const HEAD: &str = "\
+# Configuration: every key
+
+This page is made by `llama-mcp-server config reference`. `llama-mcp-server config init` prints the same as a file to start with,
+`llama-mcp-server config schema` as a JSON Schema for editors. How files, variables and flags come together stands in
+[Configuration](configuration.md).
+";
+
+/// The tables, by what they are called and where one of their kind stands.
+const TABLES: [(&str, &[&str]); 8] = [
+    ("server", &["server"]),
+    ("server.tokens.NAME", &["server", "tokens", "alice"]),
+    ("log", &["log"]),
+    ("registry", &["registry"]),
+    ("defaults", &["defaults"]),
+    ("models.NAME", &["models", "small"]),
+    ("tools.NAME", &["tools", "summarise"]),
+    (
+        "tools.NAME.arguments.NAME",
+        &["tools", "summarise", "arguments", "text"],
+    ),
+];
+
+/// All keys by their tables, as Markdown.
+pub fn markdown() -> String {
+    let shape = Shape::default();
+    let mut text = String::from(HEAD);
+    for (name, parts) in TABLES {
+        let table = Address::of(parts.iter().copied());
+        write!(text, "\n## `[{name}]`\n").expect("a string takes all");
+        if let Some(about) = about(&shape, &table) {
+            write!(text, "\n{about}\n").expect("a string takes all");
+        }
+        if name == "defaults" {
+            text.push_str("\nAll keys of [`[models.NAME]`](#modelsname) may stand here.\n");
+            continue;
+        }
+        text.push_str("\n| key | default | |\n| --- | --- | --- |\n");
+        for key in shape.keys(&table) {
+            row(&mut text, &shape, key, &table.join(key));
+        }
+    }
+    text
+}
+
+/// What a table is for; what is true of all of a kind is told of them together.
+fn about<'shape>(shape: &'shape Shape, table: &Address) -> Option<&'shape str> {
+    let own = shape.description(table);
+    own.or_else(|| shape.description(&table.parent()?))
+}
+
+fn row(text: &mut String, shape: &Shape, key: &str, address: &Address) {
+    let default = if shape.has_default(address) {
+        format!("`{}`", in_toml(&shape.example(address)))
+    } else {
+        "none".into()
+    };
+    let mut about = shape.description(address).unwrap_or_default().to_owned();
+    if let Some(range) = shape.range(address) {
+        write!(about, " From {range}.").expect("a string takes all");
+    }
+    let cell = |text: String| text.replace('|', "\\|").replace('\n', " ");
+    writeln!(text, "| `{key}` | {} | {} |", cell(default), cell(about))
+        .expect("a string takes all");
+}

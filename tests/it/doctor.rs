@@ -1,0 +1,105 @@
+//! What `doctor` finds, and the report that it writes.
+
+use std::process::Output;
+
+use crate::support::config::Folder;
+use crate::support::http::HttpServer;
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn told(output: &Output) -> String {
+    text(&output.stdout) + &text(&output.stderr)
+}
+
+#[test]
+fn without_a_configuration_it_tells_of_the_machine() {
+    let folder = Folder::new("doctor-alone", "");
+    std::fs::remove_file(folder.0.join("llama-mcp-server.toml")).unwrap();
+    let output = folder.run(&["doctor"], &[]);
+    let told = told(&output);
+    assert!(output.status.success(), "{told}");
+    for found in [
+        "ok       build: llama-mcp-server",
+        "ok       cpu: ",
+        "ok       kernel: llama.cpp's code for the CPU: ",
+        "  memory: ",
+        "ok       configuration: none",
+    ] {
+        assert!(told.contains(found), "{found}: {told}");
+    }
+}
+
+#[test]
+fn a_configuration_is_looked_at_with_its_models_disk_and_port() {
+    let folder = Folder::new(
+        "doctor",
+        "[server]\ntransport = 'http'\nport = 0\n[models.small]\npath = 'crab.gguf'\n",
+    );
+    let output = folder.run(&["doctor"], &[]);
+    let told = told(&output);
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains("  model small: `"), "{told}");
+    assert!(told.contains("llama, trained for "), "{told}");
+    assert!(told.contains("  disk for temporary files: "), "{told}");
+    assert!(told.contains("port: 127.0.0.1:0 is free"), "{told}");
+}
+
+#[test]
+fn a_port_of_another_program_is_a_problem_and_one_of_this_server_is_not() {
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = |port: u16| {
+        let file = format!(
+            "[server]\ntransport = 'http'\nport = {port}\n[models.small]\npath = 'crab.gguf'\n"
+        );
+        let folder = Folder::new("doctor-port", &file);
+        folder.run(&["doctor"], &[])
+    };
+    let taken = other.local_addr().unwrap().port();
+    // It answers nothing: that is what takes the time.
+    let closes = std::thread::spawn(move || drop(other.accept()));
+    let output = at(taken);
+    closes.join().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output.stdout);
+    assert!(told.contains("PROBLEM  port: "), "{told}");
+    let server = HttpServer::tiny(&[]);
+    let output = at(server.address.port());
+    let told = text(&output.stdout);
+    assert!(output.status.success(), "{told}");
+    assert!(
+        told.contains("a server of this program answers there"),
+        "{told}"
+    );
+}
+
+#[test]
+fn what_is_wrong_with_a_configuration_is_told_as_the_check_does() {
+    let folder = Folder::new("doctor-wrong", "[models.small]\npath = 'none.gguf'\n");
+    let output = folder.run(&["doctor"], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output.stdout);
+    assert!(
+        told.contains("PROBLEM  configuration: error[config_model]"),
+        "{told}"
+    );
+}
+
+#[test]
+fn the_report_has_no_secrets_and_no_prompts() {
+    let file = "[server]\nauth = 'topsecret'\n[models.small]\npath = 'crab.gguf'\nsystem = 'I am a private person.'\n";
+    let folder = Folder::new("doctor-report", file);
+    let output = folder.run(&["doctor", "--bundle", "report.txt"], &[]);
+    assert!(output.status.success(), "{}", told(&output));
+    let report = std::fs::read_to_string(folder.0.join("report.txt")).unwrap();
+    assert!(report.contains("[models.small]"), "{report}");
+    assert!(report.contains("kernel: "), "{report}");
+    assert!(
+        !report.contains("topsecret") && !report.contains("private person"),
+        "{report}"
+    );
+    let again = folder.run(&["doctor", "--bundle", "report.txt"], &[]);
+    assert_eq!(again.status.code(), Some(1), "a report is not overwritten");
+    assert!(text(&again.stderr).contains("could not write the report `report.txt`"));
+}
