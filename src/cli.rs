@@ -3,6 +3,8 @@
 //! Flags are spelled as documented, with underscores; the spelling with hyphens is an alias.
 
 mod asked;
+pub mod install;
+pub mod manual;
 
 use std::path::PathBuf;
 
@@ -12,6 +14,7 @@ use serde_json::Value;
 
 use crate::config::Overrides;
 pub use asked::{ServerArgs, StatusArgs};
+use install::InstallArgs;
 
 const MODEL: &str = "Model";
 const TRANSPORT: &str = "Transport; all but the mode count for http alone";
@@ -55,6 +58,15 @@ pub enum Command {
     Doctor(Box<DoctorArgs>),
     /// Show a server's models at work, over HTTP, and how the last edit of its file went
     Status(StatusArgs),
+    /// Tell a client of this server, in the client's own file
+    Install(InstallArgs),
+    /// Print a script by which a shell completes commands and flags
+    Completions {
+        /// The shell
+        shell: manual::Shell,
+    },
+    /// Print the manual, a page for man
+    Man,
 }
 
 /// `llama-mcp-server config …`.

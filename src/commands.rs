@@ -3,6 +3,7 @@
 pub mod config;
 pub mod doctor;
 pub mod health;
+pub mod install;
 mod server;
 pub mod status;
 
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use crate::cli::Command;
+use crate::cli::{Command, manual};
 use crate::config::{ConfigError, Surroundings};
 
 /// What is wrong is the usage or the configuration.
@@ -20,12 +21,15 @@ const WRONG: u8 = 2;
 /// Runs `command`.
 ///
 /// # Errors
-/// Where standard output cannot be written.
+/// Where standard output cannot be written, or the command fails.
 pub fn run(command: Command, around: &Surroundings) -> anyhow::Result<ExitCode> {
     match command {
         Command::Config(command) => config::run(*command, around),
         Command::Doctor(asked) => doctor::run(*asked, around),
         Command::Health(server) => health::run(&server.into_overrides(), around),
+        Command::Install(asked) => install::run(&asked, around),
+        Command::Completions { shell } => print(&manual::completions(shell)),
+        Command::Man => print(&manual::manual().context("could not write the manual")?),
         Command::Status(asked) => status::run(asked, around),
     }
 }

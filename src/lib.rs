@@ -31,7 +31,8 @@
 //! | 0 | [`error_code`], [`gguf`], [`process`], [`supervisor`], [`telemetry`] | what can go wrong, the file, the system, who started it, the log |
 //!
 //! Beside them `cpu.c` checks the CPU before any code of Rust runs. Foreign crates stay behind walls, checked by the same
-//! test: `llama_cpp_2` in `engine/llama.rs`, below it and in `engine/sampling.rs`, `clap` in `cli.rs`, below it and in `main.rs`, `minijinja` in
+//! test: `llama_cpp_2` in `engine/llama.rs`, below it and in `engine/sampling.rs`, `clap` in `cli.rs`, below it and in `main.rs`,
+//! `clap_complete` and `clap_mangen` in `cli/manual.rs`, `jsonc_parser` in `commands/install/edit.rs`, `minijinja` in
 //! `engine/template.rs` and the file below it, `figment` in `config/load/effective.rs`, `notify` in `reload/watch.rs`, `llguidance`
 //! in `engine/grammar.rs`, `landlock` in `worker/sandbox.rs`, `seccompiler` and `libc` below it, `toml`, `schemars` and `jsonschema` in
 //! `config`, `jsonschema_regex` and `regex_syntax` in `config/schema/pattern.rs`, `axum`, `hyper` and `tower_http` in

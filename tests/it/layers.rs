@@ -26,7 +26,7 @@ const HTTP: &[&str] = &[
 ];
 
 /// Crates that only these files may name.
-const WALLS: [(&str, &[&str]); 18] = [
+const WALLS: [(&str, &[&str]); 21] = [
     (
         "llama_cpp_2",
         &[
@@ -44,7 +44,16 @@ const WALLS: [(&str, &[&str]); 18] = [
     ("axum", HTTP),
     ("hyper", HTTP),
     ("tower_http", HTTP),
-    ("clap", &["cli.rs", "cli/asked.rs", "main.rs"]),
+    (
+        "clap",
+        &["cli.rs", "cli/asked.rs", "cli/install.rs", "cli/manual.rs", "main.rs"],
+    ),
+    ("clap_complete", &["cli/manual.rs"]),
+    ("clap_mangen", &["cli/manual.rs"]),
+    (
+        "jsonc_parser",
+        &["commands/install/edit.rs", "commands/install/edit/tests.rs"],
+    ),
     (
         "prometheus_client",
         &["telemetry/metrics.rs", "telemetry/metrics/meters.rs"],

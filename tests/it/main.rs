@@ -21,9 +21,11 @@ mod guard; // what HTTP refuses
 mod hostile; // requests that are meant to confuse
 mod http; // MCP over HTTP: sessions, streams, disconnects, the end
 mod http_start; // how it starts: address, token
+mod install; // clients are told, and start what they were told
 mod layers; // who may import whom
 mod lifecycle; // processes, signals, ends
 mod load; // two hundred connections, honest and not
+mod manual; // completions, and the page for man
 mod meaning; // a real model: facts, seeds, eight calls at once
 mod messages; // that wrong messages of the server are noticed
 mod modern; // the revision without a handshake

@@ -1,0 +1,209 @@
+//! `llama-mcp-server install`: tells a client of this server, in the client's own file. What could not be served is not installed.
+
+pub mod clients;
+pub mod edit;
+pub mod place;
+pub mod write;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, anyhow, bail};
+
+use super::print;
+use crate::check;
+use crate::cli::install::{InstallArgs, Wanted, overrides};
+use crate::config::{ConfigError, Surroundings, Transport};
+use clients::{CLIENTS, Client};
+use edit::{Entry, Slot};
+use place::{Folders, find, folders};
+use write::Found;
+
+/// Beside a minute that a client gives, in seconds: what is left is for the answer's way.
+const HASTY_DEADLINE: &str = "50";
+
+/// Flags or a configuration that cannot be served.
+const WRONG: u8 = 2;
+
+/// Why it would not start.
+enum Refused {
+    /// These are no flags, in the words of the command line.
+    Flags(String),
+    /// What they say is wrong.
+    Config(ConfigError),
+}
+
+/// Runs it.
+///
+/// # Errors
+/// Where the client is not there, its file is broken or cannot be written, or the name is taken.
+pub fn run(asked: &InstallArgs, around: &Surroundings) -> anyhow::Result<ExitCode> {
+    let client = CLIENTS.iter().find(|client| client.name == asked.client);
+    if asked.wanted.remove {
+        let Some(client) = client else {
+            bail!("`print` writes no file, so there is nothing to remove; name the client");
+        };
+        return change(client, asked, None, around);
+    }
+    let arguments = match arguments(asked, client, around)? {
+        Ok(arguments) => arguments,
+        Err(refused) => {
+            let told = refused.report(&mut io::stderr().lock());
+            told.context("could not write to standard error")?;
+            return Ok(ExitCode::from(WRONG));
+        }
+    };
+    let entry = Entry {
+        has_type: client.is_some_and(|client| client.has_type),
+        command: text(&program(&around.variables)?)?,
+        args: arguments,
+    };
+    let Some(client) = client else {
+        let slot = Slot {
+            key: "mcpServers",
+            name: &asked.name,
+        };
+        return print(&edit::set("", slot, &entry)?);
+    };
+    change(client, asked, Some(&entry), around)
+}
+
+/// Puts `entry` into the client's file, or takes out what is there.
+fn change(
+    client: &Client,
+    asked: &InstallArgs,
+    entry: Option<&Entry>,
+    around: &Surroundings,
+) -> anyhow::Result<ExitCode> {
+    let file = file_of(client, &folders(&around.variables))?;
+    let shown = file.display();
+    let found = Found::read(&file).with_context(|| format!("could not read `{shown}`"))?;
+    let slot = Slot {
+        key: client.key,
+        name: &asked.name,
+    };
+    let edited = match entry {
+        Some(entry) => edit::set(found.text(), slot, entry),
+        None => edit::remove(found.text(), slot),
+    };
+    let edited = edited.with_context(|| format!("could not edit `{shown}`"))?;
+    if asked.dry_run {
+        return print(&edited);
+    }
+    let mut lines = Vec::new();
+    let is_changed = edited != found.text();
+    if is_changed {
+        let replaced = found.replace(&edited);
+        let kept = replaced.with_context(|| format!("could not write `{shown}`"))?;
+        let what = entry.map_or("is gone from", |_| "stands in");
+        lines.push(format!("{}: `{}` {what} {shown}", client.title, slot.name));
+        lines.extend(kept.map(|kept| format!("The file as it was: {}", kept.display())));
+    } else {
+        lines.push(format!("{shown} stays as it is"));
+    }
+    if let Some(entry) = entry {
+        let arguments = entry.args.join(" ");
+        lines.push(format!("It starts: {} {arguments}", entry.command));
+        lines.push(format!("Time limit: {}", limit(client, entry)));
+        lines.push(format!("Next: {}", client.next));
+    } else if is_changed {
+        lines.push(format!("Next: start {} anew", client.title));
+    }
+    print(&format!("{}\n", lines.join("\n")))
+}
+
+/// What the server is started with, once it is sure that it starts.
+fn arguments(
+    asked: &InstallArgs,
+    client: Option<&Client>,
+    around: &Surroundings,
+) -> anyhow::Result<Result<Vec<String>, Refused>> {
+    let (flag, path) = match &asked.wanted {
+        Wanted {
+            model: Some(model), ..
+        } => ("--model", model),
+        Wanted {
+            config: Some(config),
+            ..
+        } => ("--config", config),
+        _ => bail!("`--model` or `--config` says what is served"),
+    };
+    // The client starts it in a folder of its own.
+    let path = std::path::absolute(path).context("could not tell the current folder")?;
+    let mut arguments = vec![flag.to_owned(), text(&path)?];
+    arguments.extend(asked.flags.iter().cloned());
+    let typed = match overrides(&arguments) {
+        Ok(typed) => typed,
+        Err(told) => return Ok(Err(Refused::Flags(told))),
+    };
+    let is_said = typed.flags.iter().any(|(key, _)| key == "deadline");
+    let checked = match check::load(&typed, around) {
+        Ok(checked) => checked,
+        Err(error) => return Ok(Err(Refused::Config(error))),
+    };
+    if matches!(checked.config.transport, Transport::Http(_)) {
+        arguments.extend(["--transport", "stdio"].map(str::to_owned));
+    }
+    // A file may say it for each tool, and a flag would count before that.
+    if asked.wanted.model.is_some() && client.is_some_and(|client| client.is_hasty) && !is_said {
+        arguments.extend(["--deadline", HASTY_DEADLINE].map(str::to_owned));
+    }
+    Ok(Ok(arguments))
+}
+
+impl Refused {
+    fn report(&self, stderr: &mut dyn Write) -> io::Result<()> {
+        match self {
+            Self::Flags(told) => writeln!(stderr, "{}", told.trim_end()),
+            Self::Config(error) => error.report(stderr),
+        }
+    }
+}
+
+/// How long a call may take, and what the server does about it.
+fn limit(client: &Client, entry: &Entry) -> String {
+    let limit = client.limit;
+    let has_deadline = entry.args.iter().any(|arg| arg.contains("deadline"));
+    match (client.is_hasty, has_deadline) {
+        (false, _) => limit.to_owned(),
+        (true, true) => format!("{limit}. The deadline ends answers before, with what they have."),
+        (true, false) => format!(
+            "{limit}. `deadline = {HASTY_DEADLINE}` under [defaults] ends answers before, with what they have."
+        ),
+    }
+}
+
+fn file_of(client: &Client, folders: &Folders) -> anyhow::Result<PathBuf> {
+    find(client, folders).map_err(|looked_for| {
+        let shown = looked_for.iter().map(|path| format!("`{}`", path.display()));
+        anyhow!(
+            "{} is not installed for this user: there is no {}; start it once if it is, or let `install print` print what \
+             belongs in its file",
+            client.title,
+            shown.collect::<Vec<_>>().join(" and no "),
+        )
+    })
+}
+
+/// This program, by a path that outlives an update: the one in `PATH` where that is a link to it.
+fn program(variables: &BTreeMap<String, String>) -> anyhow::Result<PathBuf> {
+    let running = env::current_exe().context("could not find this program's file")?;
+    let Some((name, file)) = running.file_name().zip(fs::canonicalize(&running).ok()) else {
+        return Ok(running);
+    };
+    let path = variables.get("PATH").map(String::as_str);
+    let linked = env::split_paths(path.unwrap_or_default())
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join(name))
+        .find(|candidate| fs::canonicalize(candidate).is_ok_and(|found| found == file));
+    Ok(linked.unwrap_or(running))
+}
+
+fn text(path: &Path) -> anyhow::Result<String> {
+    let told = || format!("`{}` is not valid UTF-8, as JSON is", path.display());
+    path.to_str().map(str::to_owned).with_context(told)
+}
