@@ -2,6 +2,7 @@
 
 const assert = require("node:assert/strict");
 const { execFileSync } = require("node:child_process");
+const { createHash } = require("node:crypto");
 const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
@@ -21,6 +22,16 @@ async function bundled(place) {
   assert.ok(await unpackExtension({ mcpbPath: bundle, outputDir: extensionPath, silent: true }));
   const manifest = JSON.parse(fs.readFileSync(path.join(extensionPath, "manifest.json"), "utf8"));
   return { bundle, extensionPath, manifest };
+}
+
+// What the registry is told of it.
+function isDescribed({ bundle, manifest }) {
+  const server = JSON.parse(execFileSync("scripts/server-json", [bundle], { encoding: "utf8" }));
+  const [{ fileSha256, identifier }, image] = server.packages;
+  assert.equal(server.version, manifest.version);
+  assert.equal(fileSha256, createHash("sha256").update(fs.readFileSync(bundle)).digest("hex"));
+  assert.equal(identifier, `${manifest.repository.url}/releases/download/v${server.version}/${path.basename(bundle)}`);
+  assert.ok(image.identifier.endsWith(`:${server.version}`), image.identifier);
 }
 
 const settings = ({ extensionPath, manifest }, userConfig) =>
@@ -44,6 +55,7 @@ async function oneProgram() {
   assert.equal(manifest.user_config.model.type, "file");
   assert.deepEqual(manifest.compatibility.platforms, [process.platform]);
   assert.equal(await settings(bundle, {}), undefined, "a model is required");
+  isDescribed(bundle);
   await answers(bundle);
 }
 
