@@ -167,7 +167,8 @@ impl Refused {
 /// How long a call may take, and what the server does about it.
 fn limit(client: &Client, entry: &Entry) -> String {
     let limit = client.limit;
-    let has_deadline = entry.args.iter().any(|arg| arg.contains("deadline"));
+    let mut args = entry.args.iter();
+    let has_deadline = args.any(|arg| arg.starts_with("--deadline"));
     match (client.is_hasty, has_deadline) {
         (false, _) => limit.to_owned(),
         (true, true) => format!("{limit}. The deadline ends answers before, with what they have."),

@@ -158,14 +158,14 @@ fn it_says_what_it_wrote_and_what_comes_next() {
     ");
     insta::assert_snapshot!(home.installed(&["lmstudio", "--config", "llama-mcp-server.toml"]), @r"
     LM Studio: `llama` stands in ~/.lmstudio/mcp.json
-    The file as it was: ~/.lmstudio/mcp.json.backup
+    The file as it was: ~/.lmstudio/mcp.json.before-install
     It starts: PROGRAM --config ~/llama-mcp-server.toml
     Time limit: 60 seconds a call, unless `timeout` (milliseconds) beside `command` says otherwise. `deadline = 50` under [defaults] ends answers before, with what they have.
     Next: switch the server on in LM Studio, under Program
     ");
     insta::assert_snapshot!(home.installed(&["lmstudio", "--remove"]), @r"
     LM Studio: `llama` is gone from ~/.lmstudio/mcp.json
-    The file as it was: ~/.lmstudio/mcp.json.backup-2
+    The file as it was: ~/.lmstudio/mcp.json.before-install-2
     Next: start LM Studio anew
     ");
     insta::assert_snapshot!(home.installed(&["lmstudio", "--remove"]), @"~/.lmstudio/mcp.json stays as it is");
@@ -234,7 +234,7 @@ fn a_link_is_followed_and_permissions_stay() {
     home.installed(&["cursor", "--model", "crab.gguf"]);
     assert!(home.path(CURSOR).is_symlink());
     assert!(home.read("real.json").contains("mcpServers"));
-    for file in ["real.json", "real.json.backup"] {
+    for file in ["real.json", "real.json.before-install"] {
         let mode = home.path(file).metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{file}");
     }
@@ -248,10 +248,14 @@ fn earlier_backups_stay() {
         home.write(CURSOR, settings);
         home.installed(&["cursor", "--model", "crab.gguf"]);
     }
-    let names = ["mcp.json", "mcp.json.backup", "mcp.json.backup-2"];
+    let names = [
+        "mcp.json",
+        "mcp.json.before-install",
+        "mcp.json.before-install-2",
+    ];
     assert_eq!(home.list(".cursor"), names);
-    assert_eq!(home.read(".cursor/mcp.json.backup"), "{\"a\": 1}");
-    assert_eq!(home.read(".cursor/mcp.json.backup-2"), "{\"a\": 2}");
+    assert_eq!(home.read(".cursor/mcp.json.before-install"), "{\"a\": 1}");
+    assert_eq!(home.read(".cursor/mcp.json.before-install-2"), "{\"a\": 2}");
 }
 
 #[test]

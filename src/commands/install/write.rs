@@ -61,8 +61,8 @@ impl Found {
 
     /// Keeps `former` in a file of its own; an earlier one is never overwritten.
     fn keep(&self, former: &str, permissions: Option<&Permissions>) -> io::Result<PathBuf> {
-        let numbers = (2..).map(|number| format!("backup-{number}"));
-        let names = ["backup".to_owned()].into_iter().chain(numbers);
+        let numbers = (2..).map(|number| format!("before-install-{number}"));
+        let names = ["before-install".to_owned()].into_iter().chain(numbers);
         for backup in names.map(|name| self.beside(&name)) {
             match create(&backup, former, permissions) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {
