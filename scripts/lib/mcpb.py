@@ -7,6 +7,8 @@ import subprocess
 import sys
 import tempfile
 
+from package import ROOT, package
+
 NAME = "llama-mcp-server"
 
 # The first bytes of a program tell its system, by the names that bundles use.
@@ -62,13 +64,6 @@ def copy(program, whole, to):
         shutil.copy2(program, to / (NAME + program.suffix))
 
 
-def package():
-    """What Cargo.toml says of this package."""
-    told = subprocess.run(
-        ["cargo", "metadata", "--format-version", "1", "--no-deps"], check=True, stdout=subprocess.PIPE)
-    return json.loads(told.stdout)["packages"][0]
-
-
 def complete(manifest, programs):
     about = package()
     manifest["version"] = about["version"]
@@ -90,7 +85,7 @@ def main():
     place, bundle = map(pathlib.Path, sys.argv[1:3])
     tool = sys.argv[3:]
     programs = programs_of(place)
-    manifest = json.loads(pathlib.Path("packaging/mcpb/manifest.json").read_text())
+    manifest = json.loads((ROOT / "packaging/mcpb/manifest.json").read_text())
     complete(manifest, programs)
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)

@@ -1,0 +1,13 @@
+"""What Cargo.toml says of this package."""
+
+import json
+import pathlib
+import subprocess
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def package():
+    told = subprocess.run(
+        ["cargo", "metadata", "--format-version", "1", "--no-deps"], check=True, stdout=subprocess.PIPE, cwd=ROOT)
+    return json.loads(told.stdout)["packages"][0]
