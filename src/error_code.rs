@@ -79,6 +79,8 @@ pub enum ErrorCode {
     CannotListen,
     /// No server answers, or it takes no calls.
     NoServer,
+    /// A client's own configuration could not be edited.
+    InstallFailed,
     /// The log cannot be written.
     LogUnwritable,
 }

@@ -14,10 +14,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow, bail};
 
-use super::print;
+use super::{WRONG, print};
 use crate::check;
 use crate::cli::install::{InstallArgs, Wanted, overrides};
 use crate::config::{ConfigError, Surroundings, Transport};
+use crate::error_code::ErrorCode;
 use clients::{CLIENTS, Client};
 use edit::{Entry, Slot};
 use place::{Folders, find, folders};
@@ -25,9 +26,6 @@ use write::Found;
 
 /// Beside a minute that a client gives, in seconds: what is left is for the answer's way.
 const HASTY_DEADLINE: &str = "50";
-
-/// Flags or a configuration that cannot be served.
-const WRONG: u8 = 2;
 
 /// Why it would not start.
 enum Refused {
@@ -42,6 +40,12 @@ enum Refused {
 /// # Errors
 /// Where the client is not there, its file is broken or cannot be written, or the name is taken.
 pub fn run(asked: &InstallArgs, around: &Surroundings) -> anyhow::Result<ExitCode> {
+    install(asked, around).with_context(|| {
+        ErrorCode::InstallFailed.says(format!("`{}` is not changed", asked.client))
+    })
+}
+
+fn install(asked: &InstallArgs, around: &Surroundings) -> anyhow::Result<ExitCode> {
     let client = CLIENTS.iter().find(|client| client.name == asked.client);
     if asked.wanted.remove {
         let Some(client) = client else {

@@ -287,21 +287,23 @@ fn what_cannot_be_is_refused_and_nothing_is_written() {
     }
     assert_eq!(home.list(".cursor"), ["mcp.json"]);
     insta::assert_snapshot!(told.join("---\n"), @r#"
-    1 error: Zed is not installed for this user: there is no `~/.config/zed`; start it once if it is, or let `install print` print what belongs in its file
+    1 error[install_failed]: `zed` is not changed
+      caused by: Zed is not installed for this user: there is no `~/.config/zed`; start it once if it is, or let `install print` print what belongs in its file
     ---
-    1 error: Claude Code is not installed for this user: there is no `~/.claude.json`; start it once if it is, or let `install print` print what belongs in its file
+    1 error[install_failed]: `claude-code` is not changed
+      caused by: Claude Code is not installed for this user: there is no `~/.claude.json`; start it once if it is, or let `install print` print what belongs in its file
     ---
-    2 error: `--model`: the model file `~/missing.gguf` does not exist
+    2 error[config_model]: `--model`: the model file `~/missing.gguf` does not exist
       hint: check the path; a relative one starts at the folder of the file that names it, on the command line at the current one
     ---
-    2 error: `--model`: `~/llama-mcp-server.toml` is not a GGUF model file: it begins with `[def`
+    2 error[config_model]: `--model`: `~/llama-mcp-server.toml` is not a GGUF model file: it begins with `[def`
       hint: a configuration is named by `--config ~/llama-mcp-server.toml`
     ---
-    2 error: could not read the configuration `~/missing.toml`: No such file or directory (os error 2)
+    2 error[config_unreadable]: could not read the configuration `~/missing.toml`: No such file or directory (os error 2)
     ---
-    2 error: `--n_ctx`: must be a whole number from 0 to 100000000, found the string "x"
+    2 error[config_value]: `--n_ctx`: must be a whole number from 0 to 100000000, found the string "x"
     ---
-    2 error: a command line names one model, 2 are given
+    2 error[command_line]: a command line names one model, 2 are given
 
     hint: declare them in a file: `llama-mcp-server config init > llama-mcp-server.toml` makes one
     ---
@@ -309,15 +311,19 @@ fn what_cannot_be_is_refused_and_nothing_is_written() {
 
     For more information, try '--help'.
     ---
-    1 error: `print` writes no file, so there is nothing to remove; name the client
+    1 error[install_failed]: `print` is not changed
+      caused by: `print` writes no file, so there is nothing to remove; name the client
     ---
-    1 error: could not edit `~/.cursor/mcp.json`
+    1 error[install_failed]: `cursor` is not changed
+      caused by: could not edit `~/.cursor/mcp.json`
       caused by: line 2, column 18: Unexpected token in object; nothing was written
     ---
-    1 error: could not edit `~/.cursor/mcp.json`
+    1 error[install_failed]: `cursor` is not changed
+      caused by: could not edit `~/.cursor/mcp.json`
       caused by: `llama` is another server there, `npx`; `--name` gives this one another name
     ---
-    1 error: could not edit `~/.cursor/mcp.json`
+    1 error[install_failed]: `cursor` is not changed
+      caused by: could not edit `~/.cursor/mcp.json`
       caused by: what it holds is not an object; nothing was written
     "#);
 }

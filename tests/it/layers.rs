@@ -46,7 +46,13 @@ const WALLS: [(&str, &[&str]); 21] = [
     ("tower_http", HTTP),
     (
         "clap",
-        &["cli.rs", "cli/asked.rs", "cli/install.rs", "cli/manual.rs", "main.rs"],
+        &[
+            "cli.rs",
+            "cli/asked.rs",
+            "cli/install.rs",
+            "cli/manual.rs",
+            "main.rs",
+        ],
     ),
     ("clap_complete", &["cli/manual.rs"]),
     ("clap_mangen", &["cli/manual.rs"]),
