@@ -377,3 +377,12 @@ fn what_is_shown_can_be_read_again_from_anywhere() {
     std::fs::remove_file(elsewhere.0.join("crab.gguf")).unwrap();
     assert_eq!(elsewhere.show(&[], &[]), shown);
 }
+
+#[test]
+fn the_page_of_all_keys_is_the_one_that_the_program_prints() {
+    let output = program().args(["config", "reference"]).output().unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("docs/configuration-reference.md")).unwrap();
+    let hint = "`llama-mcp-server config reference > docs/configuration-reference.md` writes it";
+    assert_eq!(text(output.stdout), page, "{hint}");
+}
