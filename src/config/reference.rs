@@ -25,6 +25,9 @@ const HEAD: &str = "\
 # the schema by which editors complete and check this file.
 ";
 
+/// Keys that have no default, and without which a model or a tool cannot be.
+const NEEDED: [&str; 2] = ["path", "prompt"];
+
 /// The annotated file.
 pub fn text() -> String {
     let shape = Shape::default();
@@ -86,14 +89,14 @@ fn keys(text: &mut String, shape: &Shape, table: &Address) {
         if let Some(range) = shape.range(&address) {
             write!(words, " From {range}.").expect("a string takes all");
         }
+        let is_needed = NEEDED.contains(&key);
         // The description tells what counts instead.
-        if key != "path" && !shape.has_default(&address) {
+        if !is_needed && !shape.has_default(&address) {
             words.push_str(" No default; for example:");
         }
         comment(text, &words);
         let value = shape.example(&address);
-        // The one key that has no default and is needed.
-        let mark = if key == "path" { "" } else { "# " };
+        let mark = if is_needed { "" } else { "# " };
         writeln!(text, "{mark}{key} = {}", in_toml(&value)).expect("a string takes all");
     }
 }

@@ -113,11 +113,14 @@ impl Queue {
             } else {
                 String::new()
             };
+            let are = if all_wait == 1 {
+                "call is"
+            } else {
+                "calls are"
+            };
             return Err(EngineError::new(
                 EngineErrorKind::Busy,
-                format!(
-                    "the model is busy: {all_wait} calls are waiting{of_client}, and no more may"
-                ),
+                format!("the model is busy: {all_wait} {are} waiting{of_client}, and no more may"),
             )
             .hint("try again later"));
         }
