@@ -135,7 +135,10 @@ fn wrong_flags_are_usage_errors() {
     ] {
         let (code, error) = failed(arguments);
         assert_eq!(code, 2, "{arguments:?}");
-        assert!(error.starts_with("error[config_"), "{error}");
+        assert!(
+            error.starts_with("error: ") || error.starts_with("error[config_"),
+            "{error}"
+        );
     }
 }
 
