@@ -1,11 +1,10 @@
-//! The file: layers, texts, tools, the reference and the examples.
-
-use std::path::{Path, PathBuf};
+//! The file: layers, texts, tools, and the reference.
 
 use serde_json::{Value, json};
 
 use crate::support::config::{Folder, ONE, text};
-use crate::support::{Server, program, tiny};
+use crate::support::example::repository;
+use crate::support::{Server, program};
 
 /// The line of `key` in the table of model `a`.
 fn line_of<'a>(shown: &'a str, key: &str) -> &'a str {
@@ -228,10 +227,6 @@ tool = false
     );
 }
 
-fn repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
 #[test]
 fn the_reference_and_the_schema_are_those_that_the_program_prints() {
     for (command, path) in [
@@ -287,37 +282,6 @@ fn every_key_of_the_reference_may_be_taken_out_of_its_comment() {
     );
     let output = folder.run(&["config", "check"], &[]);
     assert_eq!(text(output.stderr), "");
-}
-
-#[test]
-fn every_example_is_valid() {
-    let model = tiny();
-    let model = model.to_str().unwrap();
-    let entries = std::fs::read_dir(repository("examples")).unwrap();
-    let examples = entries.map(|entry| {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            (path.join("llama-mcp-server.toml"), "../..")
-        } else {
-            (path, "..")
-        }
-    });
-    for (path, root) in examples {
-        let written = std::fs::read_to_string(&path).unwrap();
-        let schema = format!("#:schema {root}/config/llama-mcp-server.schema.json\n");
-        assert!(written.starts_with(&schema), "{path:?}");
-        let mut command = program();
-        command
-            .args(["config", "check"])
-            .arg(&path)
-            .env("TEAM_TOKEN", "t")
-            .env("VISITORS_TOKEN", "v");
-        for name in ["QUICK", "THOROUGH", "CHAT", "CODER"] {
-            command.env(format!("{name}_MODEL"), model);
-        }
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{path:?}: {}", text(output.stderr));
-    }
 }
 
 #[test]

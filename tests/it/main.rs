@@ -9,10 +9,11 @@
 mod arguments; // what a call may ask, and how it is refused
 mod chat; // answers of a tiny model that are known to the letter
 mod cli; // flags, help, exit codes
-mod config; // the file: layers, texts, tools, reference, examples
+mod config; // the file: layers, texts, tools, reference
 mod config_problems; // what is wrong with it, and how that is told
 mod corpus; // what the fuzzer found
-mod doctor;
+mod doctor; // what it finds, and its report
+mod examples; // each folder, as its README starts it
 mod fairness; // one client beside another
 #[cfg(target_os = "linux")]
 mod faults; // killed processes, changed files, a full disk
@@ -37,7 +38,7 @@ mod registry; // several models: room, idleness, leases
 mod reload; // edits while the server runs
 mod secrecy; // what never reaches a log
 mod shipping; // what the workflows promise
-mod supervised;
+mod supervised; // by a service manager
 mod support; // a server and its client
 mod templates; // the chat templates of real models, as jinja2 renders them
 mod tokens; // who may do what over HTTP, and how much

@@ -1,12 +1,14 @@
 //! A server process and its client.
 
 pub(crate) mod config;
+pub(crate) mod example;
 pub(crate) mod http;
 pub(crate) mod log;
 pub(crate) mod modern;
 pub(crate) mod process;
 pub(crate) mod random_model;
 pub(crate) mod schema;
+pub(crate) mod shell;
 pub(crate) mod worker;
 
 use std::collections::{HashMap, HashSet};

@@ -1,38 +1,21 @@
 //! What clients are told of the tools.
 
-use std::path::Path;
-
 use serde_json::{Value, json};
 
 use crate::support::config::Folder;
-use crate::support::{Server, gemma, program, tiny};
+use crate::support::example::Example;
+use crate::support::{Server, gemma, program};
 
-/// The tools of each example and of a model alone, and the server's instructions.
+/// The tools of each example, and the server's instructions.
 fn told() -> Vec<(Vec<Value>, String)> {
     let examples = [
-        "two-models.toml",
-        "team.toml",
-        "typed-tools/llama-mcp-server.toml",
+        Example::single_model(),
+        Example::typed_tools(),
+        Example::team(),
     ];
-    let mut servers = vec![Server::tiny(&[])];
-    servers.extend(examples.map(|example| {
-        let mut command = program();
-        command
-            .arg("--config")
-            .arg(
-                Path::new(env!("CARGO_MANIFEST_DIR"))
-                    .join("examples")
-                    .join(example),
-            )
-            .args(["--transport", "stdio", "--set=log.format=text"])
-            .env("TEAM_TOKEN", "t")
-            .env("VISITORS_TOKEN", "v")
-            .env("LOG_FOLDER", std::env::temp_dir());
-        for name in ["QUICK", "THOROUGH", "CHAT", "CODER"] {
-            command.env(format!("{name}_MODEL"), tiny());
-        }
-        Server::spawn(command)
-    }));
+    let mut servers = examples
+        .each_ref()
+        .map(|example| Server::spawn(example.command(&["--transport", "stdio"])));
     let ask = |server: &mut Server| {
         let id = server.request("initialize", json!({}));
         let instructions = server.response(id)["result"]["instructions"].clone();
@@ -130,7 +113,7 @@ fn every_tool_is_told_as_hosts_want_it() {
         }
         assert!(instructions.len() < 2000, "{} bytes", instructions.len());
     }
-    assert_eq!(count, 1 + 2 + 2 + 4);
+    assert_eq!(count, 1 + 4 + 2);
 }
 
 #[test]

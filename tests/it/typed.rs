@@ -2,8 +2,6 @@
 
 mod random;
 
-use std::path::Path;
-
 use serde_json::{Value, json};
 
 use crate::support::config::{Folder, text};
@@ -292,34 +290,4 @@ fn an_edit_of_a_tool_is_live() {
             .starts_with("こんにちは"),
         "{result}"
     );
-}
-
-#[test]
-fn every_example_tool_answers() {
-    let example =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/typed-tools/llama-mcp-server.toml");
-    let mut command = program();
-    command.arg("--config").arg(example);
-    let mut server = Server::spawn(command);
-    let story = "Anna is 34 years old. She lives in Lisbon and works as a nurse.";
-    let summary = call(
-        &mut server,
-        "summarise",
-        json!({"text": story, "sentences": 1}),
-    );
-    assert_eq!(summary.get("isError"), None, "{summary}");
-    let choice = call(
-        &mut server,
-        "classify",
-        json!({"review": "I love it. Best purchase ever!"}),
-    );
-    assert_eq!(choice["structuredContent"], json!({"choice": "positive"}));
-    let person = call(&mut server, "extract", json!({"text": story}));
-    assert_eq!(person["structuredContent"]["name"], "Anna", "{person}");
-    let german = call(
-        &mut server,
-        "translate",
-        json!({"text": "Good morning", "language": "German"}),
-    );
-    assert_eq!(german.get("isError"), None, "{german}");
 }

@@ -10,16 +10,21 @@ use super::{program, tiny};
 pub(crate) struct Folder(pub PathBuf);
 
 impl Folder {
-    /// With the tiny model as `crab.gguf`, and `text` as the file that is found.
-    pub(crate) fn new(name: &str, text: &str) -> Self {
+    pub(crate) fn empty(name: &str) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("llama-mcp-{}-{number}-{name}", std::process::id());
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&folder).unwrap();
-        std::fs::copy(tiny(), folder.join("crab.gguf")).unwrap();
-        std::fs::write(folder.join("llama-mcp-server.toml"), text).unwrap();
         Self(folder)
+    }
+
+    /// With the tiny model as `crab.gguf`, and `text` as the file that is found.
+    pub(crate) fn new(name: &str, text: &str) -> Self {
+        let folder = Self::empty(name);
+        std::fs::copy(tiny(), folder.0.join("crab.gguf")).unwrap();
+        folder.write("llama-mcp-server.toml", text);
+        folder
     }
 
     /// Saves `text` as the file called `name`.

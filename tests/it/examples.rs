@@ -1,0 +1,164 @@
+//! Each folder of `examples/`, as its README starts it.
+
+use serde_json::{Value, json};
+
+use crate::support::config::Folder;
+use crate::support::example::{Example, repository};
+use crate::support::http::{Client, HttpServer, json_of, request};
+use crate::support::{Server, program, tiny};
+
+const PERU: &str = "What is the capital of Peru?";
+const LIMA: &str = "The capital of Peru is Lima.";
+
+#[test]
+fn editors_know_the_schema_of_every_file() {
+    for name in ["typed-tools", "team"] {
+        let file = repository("examples")
+            .join(name)
+            .join("llama-mcp-server.toml");
+        let written = std::fs::read_to_string(file).unwrap();
+        let schema = "#:schema ../../config/llama-mcp-server.schema.json\n";
+        assert!(written.starts_with(schema), "{name}");
+    }
+}
+
+#[test]
+fn one_model_answers_as_the_readme_and_as_claude_desktop_start_it() {
+    let example = Example::single_model();
+    let exact = json!({"text": PERU, "temperature": 0, "repeat_penalty": 1});
+    let mut server = Server::spawn(example.command(&[]));
+    assert_eq!(server.chat(exact.clone()).text, LIMA);
+
+    let written = example.read("claude_desktop_config.json");
+    let client: Value = serde_json::from_str(&written).unwrap();
+    let entry = &client["mcpServers"]["llama"];
+    assert_eq!(entry["command"], "/path/to/llama-mcp-server");
+    let model = example.path("model.gguf");
+    let arguments = entry["args"].as_array().unwrap().iter().map(|argument| {
+        let argument = argument.as_str().unwrap();
+        argument.replace("/path/to/model.gguf", model.to_str().unwrap())
+    });
+    let mut command = program();
+    command.args(arguments);
+    assert_eq!(Server::spawn(command).chat(exact).text, LIMA);
+}
+
+fn call(server: &mut Server, tool: &str, arguments: Value) -> Value {
+    let id = server.call_tool(tool, arguments);
+    let result = server.response(id)["result"].clone();
+    assert_eq!(result.get("isError"), None, "{result}");
+    result
+}
+
+#[test]
+fn every_typed_tool_answers() {
+    let example = Example::typed_tools();
+    let mut server = Server::spawn(example.command(&[]));
+    let story = "Anna is 34 years old. She lives in Lisbon and works as a nurse.";
+    call(
+        &mut server,
+        "summarise",
+        json!({"text": story, "sentences": 1}),
+    );
+    let choice = call(
+        &mut server,
+        "classify",
+        json!({"review": "I love it. Best purchase ever!"}),
+    );
+    assert_eq!(choice["structuredContent"], json!({"choice": "positive"}));
+    let person = call(&mut server, "extract", json!({"text": story}));
+    assert_eq!(person["structuredContent"]["name"], "Anna", "{person}");
+    call(
+        &mut server,
+        "translate",
+        json!({"text": "Good morning", "language": "German"}),
+    );
+}
+
+/// A client with a token, and a session.
+fn client(server: &HttpServer, token: &str) -> Client {
+    let authorization = format!("Bearer {}", token.trim());
+    let mut client = Client::new(server.url(), &[("authorization", &authorization)]);
+    client.initialize();
+    client
+}
+
+fn tools(client: &mut Client) -> Vec<String> {
+    let answer = client.request("tools/list", json!({}));
+    let tools = answer["result"]["tools"].as_array().unwrap().clone();
+    let name = |tool: &Value| tool["name"].as_str().unwrap().to_owned();
+    tools.iter().map(name).collect()
+}
+
+fn question(tool: &str) -> Value {
+    let arguments = json!({"text": PERU, "max_tokens": 8});
+    json!({"name": tool, "arguments": arguments})
+}
+
+#[test]
+fn each_group_of_the_team_has_its_tools_and_its_limits() {
+    let example = Example::team();
+    let server = HttpServer::of(example.command(&[]));
+    let mut developer = client(&server, &example.read("tokens/developers"));
+    let mut visitor = client(&server, &example.read("tokens/visitors"));
+    assert_eq!(tools(&mut developer), ["chat", "coder"]);
+    assert_eq!(tools(&mut visitor), ["chat"]);
+    assert_eq!(
+        Client::new(server.url(), &[]).send("GET", None).status(),
+        401
+    );
+
+    let coded = developer.request("tools/call", question("coder"));
+    assert_eq!(coded["result"].get("isError"), None, "{coded}");
+    let refused = visitor.request("tools/call", question("coder"));
+    assert_eq!(refused["error"]["code"], -32602, "{refused}");
+
+    let songs = [visitor.sing(100), visitor.sing(101)];
+    let third = || visitor.post(&request(102, "tools/call", question("chat")));
+    let mut told = third();
+    assert_eq!(told.status(), 429);
+    let told = json_of(&mut told);
+    assert!(
+        told["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("2 calls at once"),
+        "{told}"
+    );
+    drop(songs);
+    // The call of an unknown tool counts for the minute, as the songs do, whose places are soon free.
+    let mut served = 3;
+    loop {
+        let mut answer = third();
+        if answer.status() == 200 {
+            served += 1;
+            continue;
+        }
+        assert_eq!(answer.status(), 429);
+        let told = json_of(&mut answer)["error"]["message"].to_string();
+        if told.contains("30 calls a minute") {
+            break;
+        }
+        assert!(told.contains("2 calls at once"), "{told}");
+    }
+    assert!(served >= 30, "{served}");
+    assert!(developer.chat(json!({"text": PERU})).len() > 1);
+}
+
+#[test]
+fn what_the_container_is_given_answers() {
+    let compose = std::fs::read_to_string(repository("compose.yaml")).unwrap();
+    assert!(compose.contains("LLAMA_MCP_AUTH_FILE: /run/secrets/token\n"));
+    assert!(compose.contains("${CONFIG:-./deploy/config}:/config:ro"));
+    let folder = Folder::empty("container");
+    folder.write("token", "secret\n");
+    let mut command = program();
+    command
+        .current_dir(repository("deploy/config"))
+        .env("LLAMA_MCP_AUTH_FILE", folder.0.join("token"))
+        .env("LLAMA_MCP_MODELS__CHAT__PATH", tiny());
+    let server = HttpServer::of(command);
+    let mut client = client(&server, "secret");
+    let answer = client.chat(json!({"text": PERU, "temperature": 0, "repeat_penalty": 1}));
+    assert_eq!(answer, LIMA);
+}

@@ -1,0 +1,74 @@
+//! The folders of `examples/`, started as their READMEs say.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::config::Folder;
+use super::shell::{bash, first_block};
+use super::{smollm2, tiny};
+
+/// A copy of a folder of `examples/`, with models where it expects them.
+pub(crate) struct Example {
+    folder: Folder,
+    flags: Vec<String>,
+}
+
+impl Example {
+    /// With the tiny model at each of `models`.
+    pub(crate) fn new(name: &str, models: &[&str]) -> Self {
+        let folder = Folder::empty(name);
+        for entry in std::fs::read_dir(repository("examples").join(name)).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_file() {
+                std::fs::copy(entry.path(), folder.0.join(entry.file_name())).unwrap();
+            }
+        }
+        for model in models {
+            let path = folder.0.join(model);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::copy(tiny(), path).unwrap();
+        }
+        Self {
+            folder,
+            flags: Vec::new(),
+        }
+    }
+
+    pub(crate) fn single_model() -> Self {
+        Self::new("single-model", &["model.gguf"])
+    }
+
+    /// By the model that it is made for, which the copy would look for elsewhere.
+    pub(crate) fn typed_tools() -> Self {
+        let mut example = Self::new("typed-tools", &[]);
+        let model = format!("models.small.path={}", smollm2().display());
+        example.flags = vec!["--set".into(), model];
+        example
+    }
+
+    pub(crate) fn team() -> Self {
+        Self::new("team", &["models/chat.gguf", "models/coder.gguf"])
+    }
+
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
+        self.folder.0.join(file)
+    }
+
+    pub(crate) fn read(&self, file: &str) -> String {
+        std::fs::read_to_string(self.path(file)).unwrap()
+    }
+
+    /// The first commands of its README. The shell becomes the server, with `flags` besides.
+    pub(crate) fn command(&self, flags: &[&str]) -> Command {
+        let readme = self.read("README.md");
+        let script =
+            first_block(&readme).replace("llama-mcp-server", "exec llama-mcp-server \"$@\"");
+        let mut command = bash(&[], &script, &self.folder.0, &self.folder.0);
+        command.args(&self.flags).args(flags);
+        command
+    }
+}
+
+pub(crate) fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
