@@ -12,6 +12,7 @@ mod cli; // flags, help, exit codes
 mod config; // the file: layers, texts, tools, reference
 mod config_problems; // what is wrong with it, and how that is told
 mod corpus; // what the fuzzer found
+mod docs; // what the documentation says is so
 mod doctor; // what it finds, and its report
 mod examples; // each folder, as its README starts it
 mod fairness; // one client beside another
