@@ -15,15 +15,10 @@ use strum::IntoEnumIterator as _;
 use crate::support::example::repository;
 use llama_mcp_server::error_code::ErrorCode;
 
-/// Before the pages are a book, no command is marked.
-fn is_book() -> bool {
-    repository("docs/SUMMARY.md").exists()
-}
-
 /// `README.md` and all of `docs`, by name.
 fn pages() -> Vec<(String, String)> {
     let mut files = vec![repository("README.md")];
-    find(&repository("docs"), &mut files);
+    find(&repository("docs"), "md", &mut files);
     files.sort();
     let named = |file: PathBuf| {
         let name = file.strip_prefix(repository("")).unwrap();
@@ -33,22 +28,20 @@ fn pages() -> Vec<(String, String)> {
     files.into_iter().map(named).collect()
 }
 
-fn find(folder: &Path, pages: &mut Vec<PathBuf>) {
+/// The files below `folder` whose names end in `extension`.
+fn find(folder: &Path, extension: &str, files: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            find(&path, pages);
-        } else if path.extension().is_some_and(|extension| extension == "md") {
-            pages.push(path);
+            find(&path, extension, files);
+        } else if path.extension().is_some_and(|found| found == extension) {
+            files.push(path);
         }
     }
 }
 
 #[test]
 fn every_command_works() {
-    if !is_book() {
-        return;
-    }
     // One after the other: their servers have the same port.
     let failures: Vec<String> = pages()
         .iter()
@@ -59,20 +52,66 @@ fn every_command_works() {
 
 #[test]
 fn every_error_has_a_word_in_the_pages_and_no_other_has() {
-    if !is_book() {
-        return;
-    }
-    let pages = pages();
-    let (_, page) = pages
-        .iter()
-        .find(|(name, _)| name.ends_with("/errors.md"))
-        .unwrap();
-    let explained: BTreeSet<&str> = page
-        .lines()
-        .filter_map(|line| line.strip_prefix("## `")?.strip_suffix('`'))
-        .collect();
+    let page = std::fs::read_to_string(repository("docs/errors.md")).unwrap();
+    let explained = headings(&page, "## `", "`");
     let codes: BTreeSet<&str> = ErrorCode::iter().map(ErrorCode::name).collect();
     assert_eq!(explained, codes);
+}
+
+#[test]
+fn every_number_of_http_and_json_rpc_has_a_word() {
+    let page = std::fs::read_to_string(repository("docs/errors.md")).unwrap();
+    let json_rpc = std::fs::read_to_string(repository("src/mcp/jsonrpc.rs")).unwrap();
+    let numbers: BTreeSet<&str> = json_rpc
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub const ")?.split_once(": i64 = "))
+        .map(|(_, number)| number.trim_end_matches(';'))
+        .collect();
+    assert!(numbers.contains("-32700"));
+    let explained = headings(&page, "## JSON-RPC ", "");
+    assert!(numbers.is_subset(&explained), "{numbers:?} {explained:?}");
+    let explained = headings(&page, "## HTTP ", "");
+    let mut sources = Vec::new();
+    find(&repository("src/transport"), "rs", &mut sources);
+    for source in sources {
+        let text = std::fs::read_to_string(&source).unwrap();
+        for (at, _) in text.match_indices("StatusCode::") {
+            let name = text[at + "StatusCode::".len()..]
+                .split(|c: char| !c.is_ascii_uppercase() && c != '_')
+                .next()
+                .unwrap();
+            let number = status(name);
+            let is_refusal = number >= "400";
+            assert!(!is_refusal || explained.contains(number), "{name}");
+        }
+    }
+}
+
+fn headings<'page>(page: &'page str, begin: &str, end: &str) -> BTreeSet<&'page str> {
+    page.lines()
+        .filter_map(|line| line.strip_prefix(begin)?.strip_suffix(end))
+        .collect()
+}
+
+/// What the transport says, by the names of its library.
+fn status(name: &str) -> &'static str {
+    match name {
+        "OK" | "ACCEPTED" | "NO_CONTENT" => "200",
+        "BAD_REQUEST" => "400",
+        "UNAUTHORIZED" => "401",
+        "FORBIDDEN" => "403",
+        "NOT_FOUND" => "404",
+        "METHOD_NOT_ALLOWED" => "405",
+        "NOT_ACCEPTABLE" => "406",
+        "REQUEST_TIMEOUT" => "408",
+        "PAYLOAD_TOO_LARGE" => "413",
+        "UNSUPPORTED_MEDIA_TYPE" => "415",
+        "TOO_MANY_REQUESTS" => "429",
+        "REQUEST_HEADER_FIELDS_TOO_LARGE" => "431",
+        "INTERNAL_SERVER_ERROR" => "500",
+        "SERVICE_UNAVAILABLE" => "503",
+        other => panic!("which number is `{other}`?"),
+    }
 }
 
 const GOOD: &str = "
