@@ -107,7 +107,6 @@ fn status(name: &str) -> &'static str {
         "PAYLOAD_TOO_LARGE" => "413",
         "UNSUPPORTED_MEDIA_TYPE" => "415",
         "TOO_MANY_REQUESTS" => "429",
-        "REQUEST_HEADER_FIELDS_TOO_LARGE" => "431",
         "INTERNAL_SERVER_ERROR" => "500",
         "SERVICE_UNAVAILABLE" => "503",
         other => panic!("which number is `{other}`?"),
