@@ -345,8 +345,8 @@ fn what_is_shown_can_be_read_again_from_anywhere() {
 #[test]
 fn the_page_of_all_keys_is_the_one_that_the_program_prints() {
     let output = program().args(["config", "reference"]).output().unwrap();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let page = std::fs::read_to_string(root.join("docs/configuration-reference.md")).unwrap();
+    let page = repository("docs/configuration-reference.md");
+    let page = std::fs::read_to_string(page).unwrap();
     let hint = "`llama-mcp-server config reference > docs/configuration-reference.md` writes it";
     assert_eq!(text(output.stdout), page, "{hint}");
 }

@@ -33,7 +33,8 @@ pub(super) fn run(name: &str, page: &str) -> Result<(), String> {
 }
 
 fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("    {line}\n")).collect()
+    let lines = text.lines();
+    lines.flat_map(|line| ["    ", line, "\n"]).collect()
 }
 
 /// Who reads a page and does what it says.
