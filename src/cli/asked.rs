@@ -36,10 +36,10 @@ impl ServerArgs {
 pub struct StatusArgs {
     #[command(flatten)]
     server: ServerArgs,
-    /// Another server, for example http://10.0.0.5:8080
+    /// Another server, for example `http://10.0.0.5:8080`
     #[arg(long, conflicts_with_all = ["config", "host", "port"])]
     url: Option<String>,
-    /// Bearer token [default: as configured, or LLAMA_MCP_AUTH]
+    /// Bearer token [default: as configured, or `LLAMA_MCP_AUTH`]
     #[arg(long, value_name = "TOKEN")]
     auth: Option<String>,
     /// File that holds the bearer token

@@ -75,10 +75,8 @@ pub fn run(asked: DoctorArgs, around: &Surroundings) -> anyhow::Result<ExitCode>
     let typed = source.into_overrides();
     let mut findings = machine::look(around);
     findings.extend(configured::look(&typed, around));
-    let told = findings
-        .iter()
-        .map(|finding| format!("{finding}\n"))
-        .collect::<String>();
+    let lines: Vec<String> = findings.iter().map(Finding::to_string).collect();
+    let told = lines.join("\n") + "\n";
     print(&told)?;
     if let Some(path) = bundle {
         let path = path.unwrap_or_else(|| PathBuf::from(BUNDLE));

@@ -181,8 +181,8 @@ fn code_of(address: &Address) -> ErrorCode {
         ["server", "auth" | "auth_file" | "tokens", ..] => ErrorCode::ConfigToken,
         ["server", ..] => ErrorCode::ConfigServer,
         ["tools", ..] => ErrorCode::ConfigTool,
-        ["models"] => ErrorCode::ConfigModel,
-        [
+        ["models"]
+        | [
             "models",
             _,
             "path" | "lora" | "chat_template" | "pin" | "preload",

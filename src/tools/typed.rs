@@ -55,19 +55,21 @@ impl TypedTool {
         arguments: Arguments,
         call: ToolCall,
     ) -> Result<ToolOutput, Superseded> {
-        let prompt = self
-            .values(arguments)
-            .map_err(|error| ToolOutput::error(ErrorCode::BadArguments, error.to_string()))
-            .and_then(|values| {
-                let refused = |cause| {
-                    let text = format!("the tool's prompt could not be made: {cause}");
-                    ToolOutput::error(ErrorCode::TemplateFailed, text)
-                };
-                self.template.render(&values).map_err(refused)
-            });
-        let content = match prompt {
+        let values = match self.values(arguments) {
+            Ok(values) => values,
+            Err(error) => {
+                return Ok(ToolOutput::error(
+                    ErrorCode::BadArguments,
+                    error.to_string(),
+                ));
+            }
+        };
+        let content = match self.template.render(&values) {
             Ok(content) => content,
-            Err(output) => return Ok(output),
+            Err(cause) => {
+                let text = format!("the tool's prompt could not be made: {cause}");
+                return Ok(ToolOutput::error(ErrorCode::TemplateFailed, text));
+            }
         };
         let defaults = &self.config.defaults;
         let message = Message {

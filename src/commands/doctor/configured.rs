@@ -54,12 +54,18 @@ fn configuration(checked: &Checked) -> Finding {
     let from = from.map_or("no file".into(), |file| {
         format!("`{}`", file.path.display())
     });
-    let notes = checked.layers.notes.iter();
-    let notes: String = notes.map(|note| format!("\nnote: {note}")).collect();
-    Finding::ok(
-        "configuration",
-        format!("{from}, valid; {} for models{notes}", human(checked.budget)),
-    )
+    let mut told = vec![format!(
+        "{from}, valid; {} for models",
+        human(checked.budget)
+    )];
+    told.extend(
+        checked
+            .layers
+            .notes
+            .iter()
+            .map(|note| format!("note: {note}")),
+    );
+    Finding::ok("configuration", told.join("\n"))
 }
 
 fn model(model: &ModelConfig, need: &Need, budget: u64) -> Finding {

@@ -17,7 +17,7 @@ use crate::process::{self, MemoryLimits};
 use crate::worker::machine::Machine;
 
 /// How long llama.cpp may look for devices: a driver that wakes up takes seconds.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// Less than this lets no useful model in.
 const LITTLE_MEMORY: u64 = 1 << 30;

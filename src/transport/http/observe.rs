@@ -38,6 +38,9 @@ pub async fn metrics(State(board): State<Option<Board>>) -> impl IntoResponse {
 }
 
 /// How the server is, as JSON.
+///
+/// # Errors
+/// 404 where there is none to tell of.
 pub async fn status(State(board): State<Option<Board>>) -> Result<impl IntoResponse, StatusCode> {
     let board = board.ok_or(StatusCode::NOT_FOUND)?;
     let status = serde_json::to_string(&board.read().await)
