@@ -11,7 +11,7 @@
       inherit (nixpkgs) lib;
 
       # After an edit of Cargo.lock: scripts/update-cargo-hash.sh
-      cargoHash = "sha256-QSKwKNPuHSKHf12KFcfJAlkHIm7J97qA6F5Zur8Fp1Y=";
+      cargoHash = "sha256-nHqHXCwCzf035NrSxHvOwmiVd3txmmGW9c7rNTwQSZE=";
 
       # Nixpkgs has no x86_64-darwin any more.
       systems = [

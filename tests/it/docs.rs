@@ -59,6 +59,48 @@ fn every_error_has_a_word_in_the_pages_and_no_other_has() {
 }
 
 #[test]
+fn every_link_leads_somewhere() {
+    let pages = pages();
+    let mut missing = Vec::new();
+    for (name, text) in &pages {
+        for (at, _) in text.match_indices("](") {
+            let link = text[at + 2..].split(')').next().unwrap();
+            if link.starts_with("http") {
+                continue;
+            }
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let file = match file {
+                "" => repository(name),
+                file => repository(name).with_file_name("").join(file),
+            };
+            let is_there = match anchor {
+                "" => file.exists(),
+                anchor => {
+                    std::fs::read_to_string(&file).is_ok_and(|page| has_anchor(&page, anchor))
+                }
+            };
+            if !is_there {
+                missing.push(format!("{name}: {link}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+/// Whether a heading of `page` is reached by `anchor`, as web pages of repositories and mdBook make them.
+fn has_anchor(page: &str, anchor: &str) -> bool {
+    let headings = page.lines().filter(|line| line.starts_with('#'));
+    headings.into_iter().any(|heading| {
+        let heading = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = heading
+            .chars()
+            .filter(|c| c.is_alphanumeric() || "-_ ".contains(*c));
+        kept.map(|c| if c == ' ' { '-' } else { c })
+            .eq(anchor.chars())
+    })
+}
+
+#[test]
 fn every_number_of_http_and_json_rpc_has_a_word() {
     let page = std::fs::read_to_string(repository("docs/errors.md")).unwrap();
     let json_rpc = std::fs::read_to_string(repository("src/mcp/jsonrpc.rs")).unwrap();
