@@ -112,6 +112,7 @@ async fn serve(
             let ran = drain.run_until_cancelled(reloader.run()).await;
             if let Some(Err(error)) = ran {
                 tracing::warn!(%error, "edits of the configuration are not taken over");
+                supervisor::tell(Phase::Ready);
             }
         });
     } else {

@@ -23,6 +23,8 @@ pub mod template;
 pub mod text;
 pub mod thinking;
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -184,6 +186,26 @@ pub struct Usage {
     pub prefill_ms: u64,
     /// From the first sampled token to the end.
     pub decode_ms: u64,
+}
+
+impl Usage {
+    /// Tokens a second at which what did not come from the cache was read of the prompt; none where it was not read to its end, or
+    /// in no time.
+    pub fn prompt_speed(&self) -> Option<f64> {
+        let read = self.prompt_tokens.saturating_sub(self.cached_tokens);
+        per_second(read, self.prefill_ms).filter(|_| self.completion_tokens > 0)
+    }
+
+    /// Tokens a second at which the answer was written; none where it is too short to tell.
+    pub fn generation_speed(&self) -> Option<f64> {
+        // The first token is there when the time begins.
+        per_second(self.completion_tokens.saturating_sub(1), self.decode_ms)
+    }
+}
+
+fn per_second(tokens: u32, millis: u64) -> Option<f64> {
+    let seconds = Duration::from_millis(millis).as_secs_f64();
+    (tokens > 0 && millis > 0).then(|| f64::from(tokens) / seconds)
 }
 
 /// The end of a call.

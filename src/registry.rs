@@ -22,10 +22,10 @@ use crate::config::{ModelConfig, RegistryConfig};
 use crate::engine::{FinishReason, GenerateRequest, Generation, Phase, Usage};
 use crate::telemetry::metrics::{self, Occupancy};
 use crate::worker::client::{CallError, FixedPrompts, Launcher, Progress, RunningCall};
-pub use residency::Edition;
 use residency::Refusal;
+pub use residency::{Edition, ModelState};
 use shelf::Shelf;
-pub use standing::{ModelState, ModelStatus};
+pub use standing::ModelStatus;
 
 /// How long after a deadline the worker may take to hand over what it has: a step takes a second as a rule, a load
 /// step longer.

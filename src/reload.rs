@@ -95,14 +95,18 @@ impl Reloader {
             }
             // A file that is missing to an edit may come without any change of those that are known.
             let has_failed = self.status.borrow().refused.is_some();
-            if is_asked || has_failed || content != self.content {
+            // Whoever asked waits for the end of it; another look at what was refused is nobody's business.
+            if is_asked || content != self.content {
+                supervisor::tell(Phase::Reloading);
+                self.reload(content, is_asked).await;
+                supervisor::tell(Phase::Ready);
+            } else if has_failed {
                 self.reload(content, is_asked).await;
             }
         }
     }
 
     async fn reload(&mut self, content: u64, is_asked: bool) {
-        supervisor::tell(Phase::Reloading);
         let sources = self.sources.clone();
         let loaded =
             tokio::task::spawn_blocking(move || check::load(&sources.typed, &sources.around)).await;
@@ -112,7 +116,6 @@ impl Reloader {
             Ok(Err(error)) => self.refuse(&error, is_asked),
             Err(panic) => tracing::error!(%panic, "the configuration could not be checked"),
         }
-        supervisor::tell(Phase::Ready);
     }
 
     fn apply(&mut self, checked: Checked) {
@@ -136,9 +139,7 @@ impl Reloader {
 
     /// Tells it once, and to whoever asks.
     fn refuse(&self, error: &ConfigError, is_asked: bool) {
-        let mut told = Vec::new();
-        error.report(&mut told).expect("a vector takes all");
-        let text = String::from_utf8_lossy(&told).trim_end().to_owned();
+        let text = error.told();
         let known = self.status.borrow().refused.clone();
         if !is_asked && known.is_some_and(|known| known.error == text) {
             return;

@@ -10,6 +10,9 @@ use tokio::time::Instant;
 
 use crate::registry::{ModelStatus, Registry};
 
+/// In the place of an error that is not for everybody.
+const IN_THE_LOG: &str = "the server's log tells it";
+
 /// How the server is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServerStatus {
@@ -21,6 +24,21 @@ pub struct ServerStatus {
     pub models: Vec<ModelStatus>,
     /// None where it came from no file, which could be edited.
     pub config: Option<ConfigStatus>,
+}
+
+impl ServerStatus {
+    /// That there are errors is told, and no more.
+    pub fn leave_out_errors(&mut self) {
+        let of_models = self
+            .models
+            .iter_mut()
+            .filter_map(|model| model.error.as_mut());
+        let config = self.config.as_mut();
+        let of_edit = config.and_then(|config| Some(&mut config.refused.as_mut()?.error));
+        for error in of_models.chain(of_edit) {
+            IN_THE_LOG.clone_into(error);
+        }
+    }
 }
 
 /// The file that the configuration came from, and how its edits went.

@@ -1,5 +1,6 @@
 //! Logs: tracing to standard error, and the way of a worker's log lines into the server's.
 
+pub mod call;
 pub mod metrics;
 
 use std::collections::VecDeque;

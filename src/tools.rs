@@ -20,9 +20,9 @@ use tokio::sync::watch;
 use crate::config::{Config, ModelConfig};
 use crate::error_code::ErrorCode;
 use crate::registry::{Edition, Registry};
-use crate::telemetry::metrics::{CallEnd, CallMeter, Outcome};
+use crate::telemetry::call::{CallEnd, CallMeter, Outcome};
 pub use crate::worker::client::Progress;
-use answering::Answering;
+use answering::{Answering, GenerationMeta};
 use chat::ChatTool;
 use typed::TypedTool;
 
@@ -52,8 +52,8 @@ pub struct ToolOutput {
     pub structured: Option<Value>,
     /// What kind of error the text is; none where it is an answer.
     pub error: Option<ErrorCode>,
-    /// How the answer came about; none for an error.
-    pub generation: Option<Value>,
+    /// How it came about, where the model was asked.
+    pub generation: Option<GenerationMeta>,
     /// How the call ended, for the counts.
     pub outcome: Outcome,
 }
@@ -76,12 +76,11 @@ impl ToolOutput {
     /// How the call ended, for counts and logs.
     fn end(&self) -> CallEnd {
         let generation = self.generation.as_ref();
-        let tokens = |key: &str| generation.and_then(|generation| generation[key].as_u64());
         CallEnd {
             outcome: self.outcome,
             error: self.error,
-            prompt_tokens: tokens("prompt_tokens"),
-            completion_tokens: tokens("completion_tokens"),
+            prompt_tokens: generation.map(|generation| generation.prompt_tokens),
+            completion_tokens: generation.map(|generation| generation.completion_tokens),
         }
     }
 }

@@ -240,7 +240,10 @@ pub fn config(bytes: &[u8]) {
     match check::load(&typed, &around) {
         Err(error) => drop(error.to_string()),
         Ok(checked) => {
-            drop(reference::effective(&checked.layers, true));
+            drop(reference::effective(
+                &checked.layers,
+                reference::View::Origins,
+            ));
             let diff = ConfigDiff::between(&checked.config, &checked.config);
             assert!(diff.lines().is_empty(), "nothing differs from itself");
         }

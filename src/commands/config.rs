@@ -11,6 +11,7 @@ use super::{WRONG, print, refused};
 use crate::check::{self, Checked};
 use crate::cli::{ConfigCommand, Format};
 use crate::config::diff::ConfigDiff;
+use crate::config::reference::View;
 use crate::config::units::human;
 use crate::config::{Config, ConfigError, Overrides, Surroundings, reference, shape};
 
@@ -156,7 +157,14 @@ fn as_json(checked: &Checked) -> Value {
 
 fn show(typed: &Overrides, around: &Surroundings, with_origin: bool) -> anyhow::Result<ExitCode> {
     match Config::load(typed, around) {
-        Ok((_, layers)) => print(&reference::effective(&layers, with_origin)),
+        Ok((_, layers)) => {
+            let view = if with_origin {
+                View::Origins
+            } else {
+                View::Values
+            };
+            print(&reference::effective(&layers, view))
+        }
         Err(error) => refused(&error),
     }
 }

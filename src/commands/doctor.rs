@@ -33,6 +33,8 @@ struct Finding {
     subject: String,
     /// What was found, and behind it the way out.
     text: String,
+    /// What others are told, where the text shows what was written into the configuration.
+    outline: Option<String>,
 }
 
 impl Finding {
@@ -41,11 +43,22 @@ impl Finding {
             verdict,
             subject: subject.into(),
             text: text.into(),
+            outline: None,
         }
     }
 
     fn ok(subject: impl Into<String>, text: impl Into<String>) -> Self {
         Self::new(Verdict::Ok, subject, text)
+    }
+
+    /// The same for people who are not to read the configuration.
+    fn for_others(&self) -> String {
+        let text = self.outline.as_ref().unwrap_or(&self.text).clone();
+        let shown = Self {
+            text,
+            ..self.clone()
+        };
+        shown.to_string()
     }
 }
 
@@ -64,7 +77,7 @@ impl fmt::Display for Finding {
 }
 
 /// Where the report of a plain `--bundle` goes.
-pub const BUNDLE: &str = "llama-mcp-server-report.txt";
+const BUNDLE: &str = "llama-mcp-server-report.txt";
 
 /// Looks at all, and prints it; exit code 1 where something does not work.
 ///
@@ -74,13 +87,14 @@ pub fn run(asked: DoctorArgs, around: &Surroundings) -> anyhow::Result<ExitCode>
     let DoctorArgs { source, bundle } = asked;
     let typed = source.into_overrides();
     let mut findings = machine::look(around);
-    findings.extend(configured::look(&typed, around));
+    let (of_configuration, layers) = configured::look(&typed, around);
+    findings.extend(of_configuration);
     let lines: Vec<String> = findings.iter().map(Finding::to_string).collect();
     let told = lines.join("\n") + "\n";
     print(&told)?;
     if let Some(path) = bundle {
         let path = path.unwrap_or_else(|| PathBuf::from(BUNDLE));
-        bundle::write(&path, &told, &typed, around)?;
+        bundle::write(&path, &findings, layers.as_ref())?;
         print(&format!(
             "\nThe report is in `{}`: read it before you pass it on. Secrets, prompts and your home folder's name are left out.\n",
             path.display()

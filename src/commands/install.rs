@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow, bail};
 
-use super::{WRONG, print};
+use super::{WRONG, print, refused};
 use crate::check;
 use crate::cli::install::{InstallArgs, Wanted, overrides};
 use crate::config::{ConfigError, Surroundings, Transport};
@@ -40,26 +40,32 @@ enum Refused {
 /// # Errors
 /// Where the client is not there, its file is broken or cannot be written, or the name is taken.
 pub fn run(asked: &InstallArgs, around: &Surroundings) -> anyhow::Result<ExitCode> {
-    install(asked, around).with_context(|| {
+    let installed = install(asked, around).with_context(|| {
         ErrorCode::InstallFailed.says(format!("`{}` is not changed", asked.client))
-    })
+    })?;
+    match installed {
+        Ok(told) => print(&told),
+        Err(Refused::Config(error)) => refused(&error),
+        Err(Refused::Flags(told)) => {
+            let written = writeln!(io::stderr(), "{}", told.trim_end());
+            written.context("could not write to standard error")?;
+            Ok(ExitCode::from(WRONG))
+        }
+    }
 }
 
-fn install(asked: &InstallArgs, around: &Surroundings) -> anyhow::Result<ExitCode> {
+/// What is to be printed.
+fn install(asked: &InstallArgs, around: &Surroundings) -> anyhow::Result<Result<String, Refused>> {
     let client = CLIENTS.iter().find(|client| client.name == asked.client);
     if asked.wanted.remove {
         let Some(client) = client else {
             bail!("`print` writes no file, so there is nothing to remove; name the client");
         };
-        return change(client, asked, None, around);
+        return change(client, asked, None, around).map(Ok);
     }
     let arguments = match arguments(asked, client, around)? {
         Ok(arguments) => arguments,
-        Err(refused) => {
-            let told = refused.report(&mut io::stderr().lock());
-            told.context("could not write to standard error")?;
-            return Ok(ExitCode::from(WRONG));
-        }
+        Err(refused) => return Ok(Err(refused)),
     };
     let entry = Entry {
         has_type: client.is_some_and(|client| client.has_type),
@@ -71,9 +77,9 @@ fn install(asked: &InstallArgs, around: &Surroundings) -> anyhow::Result<ExitCod
             key: "mcpServers",
             name: &asked.name,
         };
-        return print(&edit::set("", slot, &entry)?);
+        return edit::set("", slot, &entry).map(Ok).map_err(Into::into);
     };
-    change(client, asked, Some(&entry), around)
+    change(client, asked, Some(&entry), around).map(Ok)
 }
 
 /// Puts `entry` into the client's file, or takes out what is there.
@@ -82,7 +88,7 @@ fn change(
     asked: &InstallArgs,
     entry: Option<&Entry>,
     around: &Surroundings,
-) -> anyhow::Result<ExitCode> {
+) -> anyhow::Result<String> {
     let file = file_of(client, &folders(&around.variables))?;
     let shown = file.display();
     let found = Found::read(&file).with_context(|| format!("could not read `{shown}`"))?;
@@ -96,7 +102,7 @@ fn change(
     };
     let edited = edited.with_context(|| format!("could not edit `{shown}`"))?;
     if asked.dry_run {
-        return print(&edited);
+        return Ok(edited);
     }
     let mut lines = Vec::new();
     let is_changed = edited != found.text();
@@ -117,7 +123,7 @@ fn change(
     } else if is_changed {
         lines.push(format!("Next: start {} anew", client.title));
     }
-    print(&format!("{}\n", lines.join("\n")))
+    Ok(lines.join("\n") + "\n")
 }
 
 /// What the server is started with, once it is sure that it starts.
@@ -144,6 +150,10 @@ fn arguments(
         Ok(typed) => typed,
         Err(told) => return Ok(Err(Refused::Flags(told))),
     };
+    if typed.flags.iter().any(|(key, _)| key == "transport") {
+        let told = "error: a client that starts the server speaks to it over stdio: leave out `--transport`";
+        return Ok(Err(Refused::Flags(told.into())));
+    }
     let is_said = typed.flags.iter().any(|(key, _)| key == "deadline");
     let checked = match check::load(&typed, around) {
         Ok(checked) => checked,
@@ -157,15 +167,6 @@ fn arguments(
         arguments.extend(["--deadline", HASTY_DEADLINE].map(str::to_owned));
     }
     Ok(Ok(arguments))
-}
-
-impl Refused {
-    fn report(&self, stderr: &mut dyn Write) -> io::Result<()> {
-        match self {
-            Self::Flags(told) => writeln!(stderr, "{}", told.trim_end()),
-            Self::Config(error) => error.report(stderr),
-        }
-    }
 }
 
 /// How long a call may take, and what the server does about it.

@@ -29,43 +29,42 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// The one that is configured.
+    /// The one that is configured. Another host that was typed is told no token that the file holds.
     pub(super) fn configured(
         typed: &Overrides,
         around: &Surroundings,
     ) -> Result<Self, ConfigError> {
         let file = find_file(typed, around)?;
         let mut layers = Layers::read(typed, &around.variables, file.as_deref());
-        layers.problems.retain(hides_the_server);
-        if !layers.problems.is_empty() {
-            return Err(ConfigError::of(layers.problems));
-        }
         let server = layers.merged().server;
         let url = format!("http://{}", reached_at(&server.host, server.port));
-        // Health wants none, and a server that has none takes any.
-        let token = token::for_asking(&mut layers);
-        Ok(Self::at(url, token))
+        let is_elsewhere = typed.flags.iter().any(|(key, _)| key == "host");
+        let token = if is_elsewhere {
+            token::for_asking(&mut Layers::read(typed, &around.variables, None))
+        } else {
+            token::for_asking(&mut layers)
+        };
+        layers.problems.retain(hides_the_server);
+        if layers.problems.is_empty() {
+            Ok(Self::at(url, token))
+        } else {
+            Err(ConfigError::of(layers.problems))
+        }
     }
 
-    /// The one at `url`. It is told no token that a file holds for another one.
+    /// The one at `authority`, `HOST:PORT`. It is told no token that a file holds for another one.
     pub(super) fn named(
-        url: &str,
+        authority: &str,
         typed: &Overrides,
         around: &Surroundings,
-    ) -> anyhow::Result<Self> {
+    ) -> Result<Self, ConfigError> {
         let mut layers = Layers::read(typed, &around.variables, None);
-        let uri: Uri = url
-            .parse()
-            .with_context(|| format!("`{url}` is no address, as http://10.0.0.5:8080 is"))?;
-        match (uri.scheme_str(), uri.authority()) {
-            (Some("http"), Some(authority)) => Ok(Self::at(
-                format!("http://{authority}"),
-                token::for_asking(&mut layers),
-            )),
-            (Some("https"), _) => {
-                bail!("`{url}`: this command speaks no TLS; name the server behind the proxy")
-            }
-            _ => bail!("`{url}` is no address, as http://10.0.0.5:8080 is"),
+        let token = token::for_asking(&mut layers);
+        layers.problems.retain(hides_the_server);
+        if layers.problems.is_empty() {
+            Ok(Self::at(format!("http://{authority}"), token))
+        } else {
+            Err(ConfigError::of(layers.problems))
         }
     }
 
@@ -80,18 +79,41 @@ impl Server {
         Self { url, token, agent }
     }
 
-    /// The status and the body of `path`.
+    /// The status and the body of `path`, which wants no token: who listens there may be another program.
     pub(super) fn get(&self, path: &str) -> anyhow::Result<(u16, String)> {
+        self.ask(path, None)
+    }
+
+    /// The same with the token, where there is one.
+    pub(super) fn get_with_token(&self, path: &str) -> anyhow::Result<(u16, String)> {
+        self.ask(path, self.token.as_ref())
+    }
+
+    fn ask(&self, path: &str, token: Option<&BearerToken>) -> anyhow::Result<(u16, String)> {
         let url = format!("{}{path}", self.url);
         let mut request = self.agent.get(&url);
-        if let Some(token) = &self.token {
+        if let Some(token) = token {
             request = request.header("Authorization", token.to_header());
         }
         let response = request.call();
         let mut response =
             response.with_context(|| no_server(format!("no server answers at {url}")))?;
-        let said = response.body_mut().read_to_string().unwrap_or_default();
+        let said = response.body_mut().read_to_string();
+        let said = said.with_context(|| no_server(format!("no answer could be read at {url}")))?;
         Ok((response.status().as_u16(), said))
+    }
+}
+
+/// `HOST:PORT` of an address that was typed.
+pub(super) fn authority_of(url: &str) -> anyhow::Result<String> {
+    let uri: Option<Uri> = url.parse().ok();
+    let scheme = uri.as_ref().and_then(Uri::scheme_str);
+    match (scheme, uri.as_ref().and_then(Uri::authority)) {
+        (Some("http"), Some(authority)) => Ok(authority.to_string()),
+        (Some("https"), _) => {
+            bail!("`{url}`: this command speaks no TLS; name the server behind the proxy")
+        }
+        _ => bail!("`{url}` is no address, as http://10.0.0.5:8080 is"),
     }
 }
 
@@ -100,11 +122,13 @@ pub(super) fn no_server(text: String) -> Coded {
     ErrorCode::NoServer.says(text)
 }
 
-/// Whether `problem` is one of where the server is: of the file as a whole, or of these values.
+/// Whether `problem` is one of where the server is, or of what was typed: of the file as a whole, or of these values.
 fn hides_the_server(problem: &Problem) -> bool {
+    let is_typed = matches!(problem.origin, Origin::Flag(_));
     let is_file = problem.address.is_none() && problem.origin == Origin::BuiltIn;
     let values = ["host", "port"].map(|key| Address::of(["server", key]));
-    is_file
+    is_typed
+        || is_file
         || problem
             .address
             .as_ref()

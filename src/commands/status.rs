@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use jiff::SignedDuration;
 
-use super::server::{Server, no_server};
+use super::server::{Server, authority_of, no_server};
 use super::{print, refused};
 use crate::cli::{Format, StatusArgs};
 use crate::config::Surroundings;
@@ -29,11 +29,12 @@ const CLEAR: &str = "\x1b[H\x1b[J";
 pub fn run(mut asked: StatusArgs, around: &Surroundings) -> anyhow::Result<ExitCode> {
     let (url, typed) = asked.take_server();
     let server = match url {
-        Some(url) => Server::named(&url, &typed, around)?,
-        None => match Server::configured(&typed, around) {
-            Ok(server) => server,
-            Err(error) => return refused(&error),
-        },
+        Some(url) => Server::named(&authority_of(&url)?, &typed, around),
+        None => Server::configured(&typed, around),
+    };
+    let server = match server {
+        Ok(server) => server,
+        Err(error) => return refused(&error),
     };
     if !asked.watch {
         return print(&look(&server, asked.format)?);
@@ -53,7 +54,7 @@ pub fn run(mut asked: StatusArgs, around: &Surroundings) -> anyhow::Result<ExitC
 /// One look, as it is written.
 fn look(server: &Server, format: Format) -> anyhow::Result<String> {
     let url = &server.url;
-    let (status, said) = server.get("/status")?;
+    let (status, said) = server.get_with_token("/status")?;
     let problem = match status {
         200 => None,
         401 => Some(format!(

@@ -65,6 +65,24 @@ impl ConfigError {
             .map_or(Ok(()), |hint| writeln!(output, "\nhint: {hint}"))
     }
 
+    /// The same as a text.
+    pub fn told(&self) -> String {
+        let mut told = Vec::new();
+        self.report(&mut told).expect("a vector takes all");
+        String::from_utf8_lossy(&told).trim_end().to_owned()
+    }
+
+    /// What kind of things are wrong, and where, for a report to others: nothing of what was written.
+    pub fn outlined(&self) -> String {
+        match self {
+            Self::Problems(problems) => {
+                let lines: Vec<String> = problems.iter().map(Problem::outlined).collect();
+                lines.join("\n")
+            }
+            other => format!("error[{}]", other.code()),
+        }
+    }
+
     /// For programs: an array of problems.
     pub fn to_json(&self) -> Value {
         match self {

@@ -112,6 +112,17 @@ impl Problem {
         }
     }
 
+    /// Its kind and its place, and nothing of what was written there.
+    pub fn outlined(&self) -> String {
+        let place = match (&self.origin, &self.place) {
+            (Origin::File(source), Some(place)) => source.position(place),
+            (Origin::File(source), None) => source.path.display().to_string(),
+            (Origin::Variable(name) | Origin::Flag(name), _) => name.clone(),
+            (Origin::BuiltIn, _) => return format!("error[{}]", self.code),
+        };
+        format!("error[{}] at {place}", self.code)
+    }
+
     /// For programs.
     pub fn to_json(&self) -> Value {
         let mut json = json!({"code": self.code, "message": self.title()});

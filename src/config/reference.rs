@@ -119,25 +119,29 @@ fn comment(text: &mut String, words: &str) {
     text.push('\n');
 }
 
-/// The merged configuration, secrets left out; with `with_origin` every value says where it comes from.
-pub fn effective(layers: &Layers, with_origin: bool) -> String {
+/// What is shown of a configuration, secrets left out in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum View {
+    /// Its values.
+    Values,
+    /// And where each comes from.
+    Origins,
+    /// Its values, with the lengths of prompts and descriptions in their places.
+    ForOthers,
+}
+
+/// The merged configuration.
+pub fn effective(layers: &Layers, view: View) -> String {
     let merged = layers.effective();
     let mut text = String::new();
     for table in ["server", "log", "registry"] {
-        table_of_values(
-            &mut text,
-            layers,
-            &Address::of([table]),
-            &merged,
-            with_origin,
-        );
+        table_of_values(&mut text, layers, &Address::of([table]), &merged, view);
     }
     for tables in [["server", "tokens"].as_slice(), &["models"], &["tools"]] {
         let tables = Address::of(tables.iter().copied());
         let names = tables.get(&merged).and_then(Value::as_object);
         for (name, _) in names.into_iter().flatten() {
-            let address = tables.join(name);
-            table_of_values(&mut text, layers, &address, &merged, with_origin);
+            table_of_values(&mut text, layers, &tables.join(name), &merged, view);
         }
     }
     text.trim_start().to_owned()
@@ -148,7 +152,7 @@ fn table_of_values(
     layers: &Layers,
     table: &Address,
     merged: &Value,
-    with_origin: bool,
+    view: View,
 ) {
     writeln!(text, "\n[{table}]").expect("a string takes all");
     for key in layers.shape.keys(table) {
@@ -162,15 +166,50 @@ fn table_of_values(
         if layers.shape.is_secret(&address) && layers.written(&address).is_none() {
             write!(text, "# {key} = \"***\"")
         } else {
-            let value = layers.as_written(&address, value);
+            let value = match view {
+                View::Values | View::Origins => layers.as_written(&address, value),
+                View::ForOthers => without_prompts(key, layers.as_written(&address, value)),
+            };
             write!(text, "{key} = {}", in_toml(&value))
         }
         .expect("a string takes all");
-        if with_origin {
+        if view == View::Origins {
             let (origin, at) = layers.origin_of(&address);
             write!(text, "  # {}", origin.position_of(&at)).expect("a string takes all");
         }
         text.push('\n');
+    }
+}
+
+/// Keys whose texts are prompts, or tell of them.
+const PROMPTS: [&str; 6] = [
+    "chat_template",
+    "description",
+    "prompt",
+    "prompt_suffix",
+    "system",
+    "title",
+];
+
+/// `value`, which stands under `key`, with the lengths of prompts in their places, however deep.
+fn without_prompts(key: &str, value: Value) -> Value {
+    match value {
+        Value::String(text) if PROMPTS.contains(&key) => {
+            format!("({} characters)", text.chars().count()).into()
+        }
+        Value::Array(items) => items
+            .into_iter()
+            .map(|item| without_prompts(key, item))
+            .collect(),
+        Value::Object(table) => table
+            .into_iter()
+            .map(|(key, value)| {
+                let value = without_prompts(&key, value);
+                (key, value)
+            })
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+        value => value,
     }
 }
 

@@ -186,19 +186,28 @@ pub struct TextContent {
     pub text: String,
 }
 
+/// What is told of a request, by the id under which the log has it.
+#[derive(Serialize)]
+struct OfRequest<'id, T> {
+    #[serde(flatten)]
+    told: T,
+    request_id: &'id str,
+}
+
 impl CallToolResult {
     /// What a tool gave back to the request that logs call `request_id`.
     pub fn of(output: ToolOutput, request_id: &str) -> Self {
         let mut meta = Map::new();
-        let mut tell = |key: &str, mut value: Value| {
-            value["request_id"] = request_id.into();
-            meta.insert(key.to_owned(), value);
-        };
         if let Some(generation) = output.generation {
-            tell(GENERATION_META, generation);
+            let told = OfRequest {
+                told: generation,
+                request_id,
+            };
+            meta.insert(GENERATION_META.to_owned(), json!(told));
         }
         if let Some(code) = output.error {
-            tell(ERROR_META, json!({"code": code}));
+            let told = json!({"code": code, "request_id": request_id});
+            meta.insert(ERROR_META.to_owned(), told);
         }
         Self {
             content: vec![TextContent {

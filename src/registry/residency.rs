@@ -22,7 +22,7 @@ use super::budget::overrun;
 use crate::engine::places::may_wait;
 pub use slot::{Ended, Refusal};
 use slot::{Slot, State};
-pub use standing::Standing;
+pub use standing::{ModelState, Standing};
 
 /// A worker's number; never used twice.
 pub type WorkerId = u64;

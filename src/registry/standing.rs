@@ -3,26 +3,8 @@
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::residency::Standing;
+use super::residency::{ModelState, Standing};
 use crate::engine::{Stats, Usage};
-
-/// What a model does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ModelState {
-    /// It takes no memory; its next call loads it.
-    Unloaded,
-    /// The same, and its last load failed.
-    Failed,
-    /// Its process reads its file.
-    Loading,
-    /// It answers, or could.
-    Loaded,
-    /// Its process is about to be gone.
-    Ending,
-    /// An edit changed or removed it: it answers the calls that it has.
-    Replaced,
-}
 
 /// A model at the moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -62,20 +44,11 @@ pub(super) struct Speed {
 impl Speed {
     /// The same after an answer, which tells of one or both.
     pub(super) fn after(self, usage: &Usage) -> Self {
-        let read = usage.prompt_tokens.saturating_sub(usage.cached_tokens);
-        // The first token is there when the time begins.
-        let written = usage.completion_tokens.saturating_sub(1);
         Self {
-            prompt: per_second(read, usage.prefill_ms).or(self.prompt),
-            generation: per_second(written, usage.decode_ms).or(self.generation),
+            prompt: usage.prompt_speed().or(self.prompt),
+            generation: usage.generation_speed().or(self.generation),
         }
     }
-}
-
-/// None of so few that the unit of time, a millisecond, decides.
-fn per_second(tokens: u32, millis: u64) -> Option<f64> {
-    let millis = u32::try_from(millis).unwrap_or(u32::MAX);
-    (tokens > 0 && millis > 0).then(|| f64::from(tokens) * 1000.0 / f64::from(millis))
 }
 
 /// What is told of `name`, from what is decided of it, and from what its process says, where it does.

@@ -7,11 +7,11 @@
 mod meters;
 
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use prometheus_client::encoding::text;
 
-use crate::error_code::ErrorCode;
+use super::call::Outcome;
 
 use meters::{Histograms, Meters, OfCall, OfLoad, OfModel, OfReload, OfTool};
 
@@ -40,121 +40,27 @@ fn of(model: &str) -> OfModel {
     }
 }
 
-/// How a call ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// The answer is whole.
-    Stop,
-    /// It was cut at its longest.
-    Length,
-    /// It was cut at its deadline.
-    Deadline,
-    /// Something was wrong with the call, or failed.
-    Error,
-    /// Too many waited already.
-    Busy,
-    /// Nobody waited for it any more.
-    Cancelled,
-}
-
-impl Outcome {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Stop => "stop",
-            Self::Length => "length",
-            Self::Deadline => "deadline",
-            Self::Error => "error",
-            Self::Busy => "busy",
-            Self::Cancelled => "cancelled",
-        }
+/// A call begins, which `model` is to answer.
+pub(super) fn call_begins(model: &str) {
+    if let Some(meters) = METERS.get() {
+        meters.calls_running.get_or_create(&of(model)).inc();
     }
 }
 
-/// How a call ended.
-#[derive(Debug, Clone, Copy)]
-pub struct CallEnd {
-    /// For the counts.
-    pub outcome: Outcome,
-    /// Where there was no answer.
-    pub error: Option<ErrorCode>,
-    /// Of its prompt, where that was read.
-    pub prompt_tokens: Option<u64>,
-    /// That were written.
-    pub completion_tokens: Option<u64>,
-}
-
-/// A call from its beginning to its end, which is counted and logged. One that is dropped was cancelled.
-#[derive(Debug)]
-pub struct CallMeter {
-    labels: OfTool,
-    began: Instant,
-    end: Option<CallEnd>,
-}
-
-impl CallMeter {
-    /// A call of `tool`, to be answered by `model`, begins.
-    pub fn begin(tool: &str, model: &str) -> Self {
-        if let Some(meters) = METERS.get() {
-            meters.calls_running.get_or_create(&of(model)).inc();
-        }
-        Self {
-            labels: OfTool {
-                tool: tool.to_owned(),
-                model: model.to_owned(),
-            },
-            began: Instant::now(),
-            end: Some(CallEnd {
-                outcome: Outcome::Cancelled,
-                error: None,
-                prompt_tokens: None,
-                completion_tokens: None,
-            }),
-        }
-    }
-
-    /// It ends like this.
-    pub fn end(mut self, end: CallEnd) {
-        self.end = Some(end);
-    }
-
-    /// It is made again, and counts then.
-    pub fn forget(mut self) {
-        self.end = None;
-    }
-}
-
-impl Drop for CallMeter {
-    fn drop(&mut self) {
-        let took = self.began.elapsed();
-        if let Some(end) = self.end {
-            tracing::info!(
-                model = self.labels.model,
-                outcome = end.outcome.name(),
-                error = end.error.map(ErrorCode::name),
-                prompt_tokens = end.prompt_tokens,
-                completion_tokens = end.completion_tokens,
-                elapsed_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-                "call ended"
-            );
-        }
-        let Some(meters) = METERS.get() else { return };
-        let OfTool { tool, model } = self.labels.clone();
-        meters.calls_running.get_or_create(&of(&model)).dec();
-        if let Some(CallEnd { outcome, .. }) = self.end {
-            let outcome = outcome.name();
-            let call = OfCall {
-                tool,
-                model,
-                outcome,
-            };
-            meters.calls.get_or_create(&call).inc();
-            let seconds = took.as_secs_f64();
-            meters
-                .call_time
-                .get_or_create(&self.labels)
-                .observe(seconds);
-        }
-    }
+/// A call of `tool` has ended after so long; without an outcome it is made again, and counts then.
+pub(super) fn call_ended(tool: &str, model: &str, outcome: Option<Outcome>, took: Duration) {
+    let Some(meters) = METERS.get() else { return };
+    meters.calls_running.get_or_create(&of(model)).dec();
+    let Some(outcome) = outcome else { return };
+    let (tool, model) = (tool.to_owned(), model.to_owned());
+    let call = OfCall {
+        tool: tool.clone(),
+        model: model.clone(),
+        outcome: outcome.name(),
+    };
+    meters.calls.get_or_create(&call).inc();
+    let call_time = meters.call_time.get_or_create(&OfTool { tool, model });
+    call_time.observe(took.as_secs_f64());
 }
 
 /// Tokens and times of an answer.
@@ -170,8 +76,10 @@ pub struct Answered {
     pub waited: Duration,
     /// From there to the first token.
     pub prefill: Duration,
-    /// From the first token on.
-    pub decode: Duration,
+    /// Tokens a second, where it can be told.
+    pub prompt_speed: Option<f64>,
+    /// Tokens a second, where it can be told.
+    pub generation_speed: Option<f64>,
 }
 
 /// An answer of `model` came.
@@ -195,19 +103,13 @@ pub fn answered(model: &str, answer: Answered) {
     }
     let to_first_token = answer.waited + answer.prefill;
     observe(&meters.first_token_time, to_first_token.as_secs_f64());
-    let read = answer.prompt.saturating_sub(answer.cached);
     let speeds = [
-        (&meters.prompt_speed, read, answer.prefill),
-        // The first token is there when the time begins.
-        (
-            &meters.generation_speed,
-            answer.completion - 1,
-            answer.decode,
-        ),
+        (&meters.prompt_speed, answer.prompt_speed),
+        (&meters.generation_speed, answer.generation_speed),
     ];
-    for (histograms, tokens, time) in speeds {
-        if tokens > 0 && !time.is_zero() {
-            observe(histograms, f64::from(tokens) / time.as_secs_f64());
+    for (histograms, speed) in speeds {
+        if let Some(speed) = speed {
+            observe(histograms, speed);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::chat::with_system;
 use super::{Superseded, ToolCall, ToolOutput};
@@ -17,7 +17,8 @@ use crate::engine::{
 };
 use crate::registry::residency::Refusal;
 use crate::registry::{CallContext, Edition, Registry, RegistryError};
-use crate::telemetry::metrics::{self, Answered, Outcome};
+use crate::telemetry::call::Outcome;
+use crate::telemetry::metrics::{self, Answered};
 use words::{CallLimits, empty_answer, failure, with_cut_note};
 
 /// A token of ordinary text, of whatever language or programming language, is 2 to 5 characters long; 8 leaves room for runs of
@@ -196,27 +197,49 @@ impl Answering {
             completion: usage.completion_tokens,
             waited: Duration::from_millis(usage.queue_ms + usage.load_ms),
             prefill: Duration::from_millis(usage.prefill_ms),
-            decode: Duration::from_millis(usage.decode_ms),
+            prompt_speed: usage.prompt_speed(),
+            generation_speed: usage.generation_speed(),
         };
         metrics::answered(&self.model, answer);
     }
 
-    fn meta(&self, generation: &Generation) -> Value {
+    fn meta(&self, generation: &Generation) -> GenerationMeta {
         let usage = &generation.usage;
-        json!({
-            "model": self.file,
-            "finish_reason": generation.finish_reason,
-            "prompt_tokens": usage.prompt_tokens,
-            "cached_tokens": usage.cached_tokens,
-            "completion_tokens": usage.completion_tokens,
-            "thinking_tokens": usage.thinking_tokens,
-            "seed": generation.seed,
-            "queue_ms": usage.queue_ms,
-            "load_ms": usage.load_ms,
-            "prefill_ms": usage.prefill_ms,
-            "decode_ms": usage.decode_ms,
-        })
+        GenerationMeta {
+            model: self.file.clone(),
+            finish_reason: generation.finish_reason,
+            prompt_tokens: usage.prompt_tokens,
+            cached_tokens: usage.cached_tokens,
+            completion_tokens: usage.completion_tokens,
+            thinking_tokens: usage.thinking_tokens,
+            seed: generation.seed,
+            queue_ms: usage.queue_ms,
+            load_ms: usage.load_ms,
+            prefill_ms: usage.prefill_ms,
+            decode_ms: usage.decode_ms,
+        }
     }
+}
+
+/// How an answer came about, as clients are told.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[expect(
+    missing_docs,
+    reason = "they are those of `Generation` and its `Usage`"
+)]
+pub struct GenerationMeta {
+    /// The file's name, without its end.
+    pub model: String,
+    pub finish_reason: FinishReason,
+    pub prompt_tokens: u32,
+    pub cached_tokens: u32,
+    pub completion_tokens: u32,
+    pub thinking_tokens: u32,
+    pub seed: u32,
+    pub queue_ms: u64,
+    pub load_ms: u64,
+    pub prefill_ms: u64,
+    pub decode_ms: u64,
 }
 
 impl Defaults {

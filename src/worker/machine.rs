@@ -25,7 +25,12 @@ pub fn describe(output: &mut dyn Write) -> io::Result<()> {
         .map(|backend| backend.to_string())
         .map_err(|error| error.to_string());
     let machine = Machine {
-        devices: devices(),
+        // Without it llama.cpp has nothing to look with.
+        devices: if cpu_backend.is_ok() {
+            devices()
+        } else {
+            Vec::new()
+        },
         cpu_backend,
     };
     let line = serde_json::to_string(&machine).expect("it has only string keys");

@@ -87,8 +87,27 @@ fn what_is_wrong_with_a_configuration_is_told_as_the_check_does() {
 }
 
 #[test]
+fn the_report_of_a_broken_configuration_shows_nothing_of_its_texts() {
+    for broken in [
+        "system = \"I am a private person.\n",
+        "prompt_suffix = 7\nsystem = 'I am a private person.'",
+        "chat_template = '{{ I am a private person'",
+    ] {
+        let file = format!("[models.small]\npath = 'crab.gguf'\n{broken}\n");
+        let folder = Folder::new("doctor-broken", &file);
+        let output = folder.run(&["doctor", "--bundle"], &[]);
+        assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+        let report = folder.0.join("llama-mcp-server-report.txt");
+        let report = std::fs::read_to_string(report).unwrap();
+        assert!(report.contains("llama-mcp-server.toml:3:"), "{report}");
+        assert!(!report.contains("private person"), "{report}");
+    }
+}
+
+#[test]
 fn the_report_has_no_secrets_and_no_prompts() {
-    let file = "[server]\nauth = 'topsecret'\n[models.small]\npath = 'crab.gguf'\nsystem = 'I am a private person.'\n";
+    let file = "[server]\nauth = 'topsecret'\n[models.small]\npath = 'crab.gguf'\nsystem = 'I am a private person.'\n\
+        [tools.ask]\nprompt = '{{ it }}'\narguments.it.description = 'What a private person asks.'\n";
     let folder = Folder::new("doctor-report", file);
     let output = folder.run(&["doctor", "--bundle", "report.txt"], &[]);
     assert!(output.status.success(), "{}", told(&output));

@@ -277,6 +277,14 @@ fn what_cannot_be_is_refused_and_nothing_is_written() {
         refused(&["cursor", "--config", "missing.toml"]),
         refused(&["cursor", "--model", "crab.gguf", "--", "--n_ctx", "x"]),
         refused(&["cursor", "--model", "crab.gguf", "--", "health"]),
+        refused(&[
+            "cursor",
+            "--model",
+            "crab.gguf",
+            "--",
+            "--transport",
+            "http",
+        ]),
         refused(&["cursor", "--model", "crab.gguf", "--name", "a b"]),
         refused(&["print", "--remove"]),
     ];
@@ -306,6 +314,8 @@ fn what_cannot_be_is_refused_and_nothing_is_written() {
     2 error[command_line]: a command line names one model, 2 are given
 
     hint: declare them in a file: `llama-mcp-server config init > llama-mcp-server.toml` makes one
+    ---
+    2 error: a client that starts the server speaks to it over stdio: leave out `--transport`
     ---
     2 error: invalid value 'a b' for '--name <NAME>': a name is letters, digits, `_` and `-`, at most 64
 

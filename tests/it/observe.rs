@@ -364,6 +364,55 @@ fn a_call_is_found_in_the_log_by_the_id_that_its_answer_names() {
 }
 
 #[test]
+fn a_token_for_some_tools_is_not_told_what_is_wrong() {
+    let file = "[server]\nauth = 'all'\n[server.tokens.few]\ntoken = 'few'\ntools = []\n[models.small]\npath = 'crab.gguf'\n";
+    let folder = Folder::new("status-few", file);
+    let server = HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"));
+    let broken = file.replace("path", "pfad");
+    folder.write("llama-mcp-server.toml", &broken);
+    let url = format!("http://{}", server.address);
+    let refused = |told: &str| told.contains("is refused");
+    let told = status_when(&["--url", &url, "--auth", "all"], refused);
+    assert!(told.contains("unknown key `pfad`"), "{told}");
+    let told = status_when(&["--url", &url, "--auth", "few"], refused);
+    assert!(told.contains("the server's log tells it"), "{told}");
+    assert!(!told.contains("pfad"), "{told}");
+}
+
+#[test]
+fn another_program_at_the_port_is_told_no_token() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let other = thread::spawn(move || {
+        (0..3)
+            .map(|_| {
+                let (mut stream, _) = listener.accept().unwrap();
+                let head = read_head(&mut stream);
+                let answer =
+                    b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                stream.write_all(answer).unwrap();
+                head
+            })
+            .collect::<Vec<_>>()
+    });
+    let file = format!(
+        "[server]\ntransport = 'http'\nport = {port}\nauth = 'topsecret'\n[models.small]\npath = 'crab.gguf'\n"
+    );
+    let folder = Folder::new("foreign", &file);
+    for arguments in [
+        &["health"][..],
+        &["doctor"],
+        &["status", "--host", "localhost"],
+    ] {
+        let output = folder.run(arguments, &[]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+    }
+    for head in other.join().unwrap() {
+        assert!(!head.contains("topsecret"), "{head}");
+    }
+}
+
+#[test]
 fn another_program_at_the_port_is_no_healthy_server() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();

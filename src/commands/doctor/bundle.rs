@@ -6,31 +6,24 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use crate::config::{Config, Overrides, Surroundings, reference};
-
-/// Keys whose texts are prompts, or tell of them.
-const PROMPTS: [&str; 6] = [
-    "chat_template",
-    "description",
-    "prompt",
-    "prompt_suffix",
-    "system",
-    "title",
-];
+use super::Finding;
+use crate::config::load::Layers;
+use crate::config::reference::{self, View};
 
 /// Writes the report to `path`, which must not be there yet.
 pub(super) fn write(
     path: &Path,
-    findings: &str,
-    typed: &Overrides,
-    around: &Surroundings,
+    findings: &[Finding],
+    layers: Option<&Layers>,
 ) -> anyhow::Result<()> {
-    let configuration = match Config::load(typed, around) {
-        Ok((_, layers)) => without_prompts(&reference::effective(&layers, false)),
-        Err(_) => "(there is none that could be run)\n".into(),
-    };
+    let findings: Vec<String> = findings.iter().map(Finding::for_others).collect();
+    let configuration = layers.map_or_else(
+        || "(there is none that could be run)\n".into(),
+        |layers| reference::effective(layers, View::ForOthers),
+    );
     let report = format!(
-        "# What doctor found\n\n{findings}\n# What counts of the configuration\n\n{configuration}"
+        "# What doctor found\n\n{}\n\n# What counts of the configuration\n\n{configuration}",
+        findings.join("\n")
     );
     let report = without_home(&report, dirs::home_dir().as_deref());
     File::create_new(path)
@@ -38,24 +31,15 @@ pub(super) fn write(
         .with_context(|| format!("could not write the report `{}`", path.display()))
 }
 
-/// `effective`, which has a value a line, with the lengths of prompts in their places.
-fn without_prompts(effective: &str) -> String {
-    let line = |line: &str| match line.split_once(" = ") {
-        Some((key, value)) if PROMPTS.contains(&key.trim_start_matches("# ")) => {
-            let text: String = serde_json::from_str(value).unwrap_or_default();
-            format!("{key} = \"({} characters)\"\n", text.chars().count())
-        }
-        _ => format!("{line}\n"),
-    };
-    effective.lines().map(line).collect()
-}
-
-/// A home folder is called like its owner.
+/// A home folder is called like its owner. In TOML it is written with escapes.
 fn without_home(report: &str, home: Option<&Path>) -> String {
-    let home = home.map(|home| home.to_string_lossy());
+    let home = home.map(|home| home.to_string_lossy().into_owned());
     match home.as_deref() {
         None | Some("" | "/") => report.to_owned(),
-        Some(home) => report.replace(home, "~"),
+        Some(home) => {
+            let escaped = home.escape_default().to_string();
+            report.replace(&escaped, "~").replace(home, "~")
+        }
     }
 }
 
@@ -64,13 +48,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prompts_and_the_owner_of_the_home_folder_are_left_out() {
-        let effective =
-            "[models.small]\npath = \"/home/ann/small.gguf\"\nsystem = \"I am Ann.\\nBe kind.\"\n";
-        let report = without_home(&without_prompts(effective), Some(Path::new("/home/ann")));
+    fn the_owner_of_the_home_folder_is_left_out() {
+        let report = "`/home/ann/small.gguf`, path = \"/home/ann/small.gguf\"";
+        let home = Some(Path::new("/home/ann"));
         assert_eq!(
-            report,
-            "[models.small]\npath = \"~/small.gguf\"\nsystem = \"(18 characters)\"\n"
+            without_home(report, home),
+            "`~/small.gguf`, path = \"~/small.gguf\""
+        );
+        let home = Some(Path::new(r"C:\Users\ann"));
+        let report = r#"`C:\Users\ann\small.gguf`, path = "C:\\Users\\ann\\small.gguf""#;
+        assert_eq!(
+            without_home(report, home),
+            r#"`~\small.gguf`, path = "~\\small.gguf""#
         );
     }
 }

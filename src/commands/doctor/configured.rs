@@ -1,29 +1,34 @@
 //! What a configuration asks of the machine: models, disk, port.
 
-use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
+
+use tokio::runtime::Builder;
 
 use super::{Finding, Verdict};
 use crate::check::{self, Checked};
 use crate::commands::server::Server;
 use crate::config::http::HttpConfig;
+use crate::config::load::Layers;
 use crate::config::units::human;
 use crate::config::{ConfigError, ModelConfig, Overrides, Surroundings, Transport};
 use crate::process;
 use crate::registry::memory::Need;
+use crate::transport;
+use crate::transport::http::observe::READY;
 
 /// Less than this is soon full of logs.
 const LITTLE_DISK: u64 = 1 << 30;
 
-pub(super) fn look(typed: &Overrides, around: &Surroundings) -> Vec<Finding> {
+/// What is found, and what was said, where it could be run.
+pub(super) fn look(typed: &Overrides, around: &Surroundings) -> (Vec<Finding>, Option<Layers>) {
     let checked = match check::load(typed, around) {
         Ok(checked) => checked,
         Err(ConfigError::NoModel(None)) => {
             let text = "none: `--model FILE` or `--config FILE` has one looked at";
-            return vec![Finding::ok("configuration", text)];
+            return (vec![Finding::ok("configuration", text)], None);
         }
-        Err(error) => return vec![problem("configuration", &error)],
+        Err(error) => return (vec![problem(&error)], None),
     };
     let mut findings = vec![configuration(&checked)];
     let models = checked.config.models.iter().zip(&checked.needs);
@@ -34,19 +39,16 @@ pub(super) fn look(typed: &Overrides, around: &Surroundings) -> Vec<Finding> {
         Transport::Http(http) => findings.push(port(http, typed, around)),
     }
     if !checked.doubts.is_empty() {
-        findings.push(problem("configuration", &ConfigError::of(checked.doubts)));
+        findings.push(problem(&ConfigError::of(checked.doubts)));
     }
-    findings
+    (findings, Some(checked.layers))
 }
 
-fn problem(subject: &str, error: &ConfigError) -> Finding {
-    let mut told = Vec::new();
-    error.report(&mut told).expect("a vector takes all");
-    Finding::new(
-        Verdict::Problem,
-        subject,
-        String::from_utf8_lossy(&told).trim_end(),
-    )
+fn problem(error: &ConfigError) -> Finding {
+    Finding {
+        outline: Some(error.outlined()),
+        ..Finding::new(Verdict::Problem, "configuration", error.told())
+    }
 }
 
 fn configuration(checked: &Checked) -> Finding {
@@ -127,21 +129,21 @@ fn disks(checked: &Checked) -> Vec<Finding> {
 }
 
 fn port(http: &HttpConfig, typed: &Overrides, around: &Surroundings) -> Finding {
-    let bound = http.addresses.iter().map(TcpListener::bind);
-    let mut failures = bound.filter_map(Result::err);
     let addresses: Vec<String> = http.addresses.iter().map(SocketAddr::to_string).collect();
     let addresses = addresses.join(" or ");
-    let Some(error) = failures
-        .next()
-        .filter(|error| http.addresses.len() == 1 || error.kind() != ErrorKind::AddrNotAvailable)
-    else {
+    // As the server does it.
+    let listened = Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .and_then(|runtime| runtime.block_on(transport::http::listen(http)).map(drop));
+    let Err(error) = listened else {
         return Finding::ok("port", format!("{addresses} is free"));
     };
     let answers = Server::configured(typed, around)
         .ok()
         .and_then(|server| server.get("/health/ready").ok());
     match answers {
-        Some((200, said)) if said.trim() == crate::transport::http::observe::READY => Finding::ok(
+        Some((200, said)) if said.trim() == READY => Finding::ok(
             "port",
             format!("{addresses}: a server of this program answers there"),
         ),

@@ -1,10 +1,28 @@
 //! How each model stands.
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::slot::State;
 use super::{Edition, Residency, WorkerId};
-use crate::registry::ModelState;
+
+/// What a model does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelState {
+    /// It takes no memory; its next call loads it.
+    Unloaded,
+    /// The same, and its last load failed.
+    Failed,
+    /// Its process reads its file.
+    Loading,
+    /// It answers, or could.
+    Loaded,
+    /// Its process is about to be gone.
+    Ending,
+    /// An edit changed or removed it: it answers the calls that it has.
+    Replaced,
+}
 
 /// A model at the moment.
 #[derive(Debug, Clone)]

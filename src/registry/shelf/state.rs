@@ -49,7 +49,7 @@ impl State {
         self.models.insert(edition, model);
     }
 
-    /// What is known of `model`; none of one that no configuration names any more and that has no process.
+    /// What is known of `model`; none of one that no configuration names any more and whose process is about to be gone.
     pub(super) fn observed(&self, model: Edition, standing: Standing) -> Option<Observed> {
         let worker = standing.worker.and_then(|worker| self.workers.get(&worker));
         let known = self.models.get(&model);

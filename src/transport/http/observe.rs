@@ -3,11 +3,13 @@
 //! Nothing here loads a model, or keeps one from being let go. Health tells nothing of the server but that, so it needs no token;
 //! that no model is loaded yet is no lack of it. Metrics and status name tools and models, and need one as `/mcp` does.
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 
+use super::super::guard::Principal;
 use super::Ending;
 use crate::status::Board;
 use crate::telemetry::metrics;
@@ -37,13 +39,20 @@ pub async fn metrics(State(board): State<Option<Board>>) -> impl IntoResponse {
     ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::render())
 }
 
-/// How the server is, as JSON.
+/// How the server is, as JSON. What is wrong with a file or an edit is for tokens that are for all tools: it shows what was written.
 ///
 /// # Errors
 /// 404 where there is none to tell of.
-pub async fn status(State(board): State<Option<Board>>) -> Result<impl IntoResponse, StatusCode> {
+pub async fn status(
+    State(board): State<Option<Board>>,
+    Extension(principal): Extension<Principal>,
+) -> Result<impl IntoResponse, StatusCode> {
     let board = board.ok_or(StatusCode::NOT_FOUND)?;
-    let status = serde_json::to_string(&board.read().await)
-        .map_err(|_never| StatusCode::INTERNAL_SERVER_ERROR)?;
+    let mut status = board.read().await;
+    if principal.0.is_some_and(|token| token.tools.is_some()) {
+        status.leave_out_errors();
+    }
+    let status =
+        serde_json::to_string(&status).map_err(|_never| StatusCode::INTERNAL_SERVER_ERROR)?;
     Ok(([(CONTENT_TYPE, "application/json")], status))
 }

@@ -1,0 +1,109 @@
+//! A call of a tool from its beginning to its end: counted, and a line of the log.
+
+use std::time::{Duration, Instant};
+
+use super::metrics;
+use crate::error_code::ErrorCode;
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The answer is whole.
+    Stop,
+    /// It was cut at its longest.
+    Length,
+    /// It was cut at its deadline.
+    Deadline,
+    /// Something was wrong with the call, or failed.
+    Error,
+    /// Too many waited already.
+    Busy,
+    /// Nobody waited for it any more.
+    Cancelled,
+}
+
+impl Outcome {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::Deadline => "deadline",
+            Self::Error => "error",
+            Self::Busy => "busy",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy)]
+pub struct CallEnd {
+    /// For the counts.
+    pub outcome: Outcome,
+    /// Where there was no answer.
+    pub error: Option<ErrorCode>,
+    /// Of its prompt, where that was read.
+    pub prompt_tokens: Option<u32>,
+    /// That were written.
+    pub completion_tokens: Option<u32>,
+}
+
+/// A call under way. One that is dropped was cancelled.
+#[derive(Debug)]
+pub struct CallMeter {
+    tool: String,
+    model: String,
+    began: Instant,
+    end: Option<CallEnd>,
+}
+
+impl CallMeter {
+    /// A call of `tool`, to be answered by `model`, begins.
+    pub fn begin(tool: &str, model: &str) -> Self {
+        metrics::call_begins(model);
+        Self {
+            tool: tool.to_owned(),
+            model: model.to_owned(),
+            began: Instant::now(),
+            end: Some(CallEnd {
+                outcome: Outcome::Cancelled,
+                error: None,
+                prompt_tokens: None,
+                completion_tokens: None,
+            }),
+        }
+    }
+
+    /// It ends like this.
+    pub fn end(mut self, end: CallEnd) {
+        self.end = Some(end);
+    }
+
+    /// It is made again, and counts then.
+    pub fn forget(mut self) {
+        self.end = None;
+    }
+
+    fn log(&self, end: CallEnd, took: Duration) {
+        tracing::info!(
+            model = self.model,
+            outcome = end.outcome.name(),
+            error = end.error.map(ErrorCode::name),
+            prompt_tokens = end.prompt_tokens,
+            completion_tokens = end.completion_tokens,
+            elapsed_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            "call ended"
+        );
+    }
+}
+
+impl Drop for CallMeter {
+    fn drop(&mut self) {
+        let took = self.began.elapsed();
+        if let Some(end) = self.end {
+            self.log(end, took);
+        }
+        let outcome = self.end.map(|end| end.outcome);
+        metrics::call_ended(&self.tool, &self.model, outcome, took);
+    }
+}
