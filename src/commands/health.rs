@@ -23,7 +23,8 @@ pub fn run(typed: &Overrides, around: &Surroundings) -> anyhow::Result<ExitCode>
         (200, _) => {
             format!("what answers at {url} is another program; `--port` names the server's")
         }
-        (status, _) => format!("the server at {url} takes no calls: {status}"),
+        (503, _) => format!("the server at {url} takes no calls: it is ending, or has too many"),
+        (status, _) => format!("what answers at {url} is no such server: it says {status}"),
     };
     Err(no_server(problem).into())
 }

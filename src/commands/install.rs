@@ -17,7 +17,7 @@ use anyhow::{Context, anyhow, bail};
 use super::{WRONG, print, refused};
 use crate::check;
 use crate::cli::install::{InstallArgs, Wanted, overrides};
-use crate::config::{ConfigError, Surroundings, Transport};
+use crate::config::{ConfigError, Surroundings};
 use crate::error_code::ErrorCode;
 use clients::{CLIENTS, Client};
 use edit::{Entry, Slot};
@@ -26,6 +26,13 @@ use write::Found;
 
 /// Beside a minute that a client gives, in seconds: what is left is for the answer's way.
 const HASTY_DEADLINE: &str = "50";
+
+/// How it is started.
+struct Start {
+    arguments: Vec<String>,
+    /// What its configuration reads of the environment.
+    variables: Vec<String>,
+}
 
 /// Why it would not start.
 enum Refused {
@@ -63,14 +70,14 @@ fn install(asked: &InstallArgs, around: &Surroundings) -> anyhow::Result<Result<
         };
         return change(client, asked, None, around).map(Ok);
     }
-    let arguments = match arguments(asked, client, around)? {
-        Ok(arguments) => arguments,
+    let start = match start(asked, client, around)? {
+        Ok(start) => start,
         Err(refused) => return Ok(Err(refused)),
     };
     let entry = Entry {
         has_type: client.is_some_and(|client| client.has_type),
         command: text(&program(&around.variables)?)?,
-        args: arguments,
+        args: start.arguments,
     };
     let Some(client) = client else {
         let slot = Slot {
@@ -79,7 +86,14 @@ fn install(asked: &InstallArgs, around: &Surroundings) -> anyhow::Result<Result<
         };
         return edit::set("", slot, &entry).map(Ok).map_err(Into::into);
     };
-    change(client, asked, Some(&entry), around).map(Ok)
+    let mut told = change(client, asked, Some(&entry), around)?;
+    if !asked.dry_run && !start.variables.is_empty() {
+        told += &format!(
+            "Its configuration reads {}: the client must have these variables, by `env` beside `command` for example\n",
+            start.variables.join(", ")
+        );
+    }
+    Ok(Ok(told))
 }
 
 /// Puts `entry` into the client's file, or takes out what is there.
@@ -127,11 +141,11 @@ fn change(
 }
 
 /// What the server is started with, once it is sure that it starts.
-fn arguments(
+fn start(
     asked: &InstallArgs,
     client: Option<&Client>,
     around: &Surroundings,
-) -> anyhow::Result<Result<Vec<String>, Refused>> {
+) -> anyhow::Result<Result<Start, Refused>> {
     let (flag, path) = match &asked.wanted {
         Wanted {
             model: Some(model), ..
@@ -150,23 +164,33 @@ fn arguments(
         Ok(typed) => typed,
         Err(told) => return Ok(Err(Refused::Flags(told))),
     };
-    if typed.flags.iter().any(|(key, _)| key == "transport") {
+    let is_said = |wanted: &str| typed.flags.iter().any(|(key, _)| key == wanted);
+    if is_said("transport") {
         let told = "error: a client that starts the server speaks to it over stdio: leave out `--transport`";
         return Ok(Err(Refused::Flags(told.into())));
     }
-    let is_said = typed.flags.iter().any(|(key, _)| key == "deadline");
-    let checked = match check::load(&typed, around) {
+    let mut typed_over_stdio = typed.clone();
+    let over_stdio = ("transport".to_owned(), "stdio".into());
+    typed_over_stdio.flags.push(over_stdio);
+    let checked = match check::load(&typed_over_stdio, around) {
         Ok(checked) => checked,
         Err(error) => return Ok(Err(Refused::Config(error))),
     };
-    if matches!(checked.config.transport, Transport::Http(_)) {
+    if asked.wanted.config.is_some() {
+        // Whatever the file says, or will.
         arguments.extend(["--transport", "stdio"].map(str::to_owned));
     }
     // A file may say it for each tool, and a flag would count before that.
-    if asked.wanted.model.is_some() && client.is_some_and(|client| client.is_hasty) && !is_said {
+    if asked.wanted.model.is_some()
+        && client.is_some_and(|client| client.is_hasty)
+        && !is_said("deadline")
+    {
         arguments.extend(["--deadline", HASTY_DEADLINE].map(str::to_owned));
     }
-    Ok(Ok(arguments))
+    Ok(Ok(Start {
+        arguments,
+        variables: checked.layers.secret_variables,
+    }))
 }
 
 /// How long a call may take, and what the server does about it.

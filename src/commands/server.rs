@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use ureq::Agent;
 use ureq::http::Uri;
 
@@ -105,15 +105,16 @@ impl Server {
 }
 
 /// `HOST:PORT` of an address that was typed.
-pub(super) fn authority_of(url: &str) -> anyhow::Result<String> {
+pub(super) fn authority_of(url: &str) -> Result<String, Coded> {
     let uri: Option<Uri> = url.parse().ok();
     let scheme = uri.as_ref().and_then(Uri::scheme_str);
     match (scheme, uri.as_ref().and_then(Uri::authority)) {
         (Some("http"), Some(authority)) => Ok(authority.to_string()),
-        (Some("https"), _) => {
-            bail!("`{url}`: this command speaks no TLS; name the server behind the proxy")
-        }
-        _ => bail!("`{url}` is no address, as http://10.0.0.5:8080 is"),
+        (Some("https"), _) => Err(ErrorCode::CommandLine.says(format!(
+            "`{url}`: this command speaks no TLS; name the server behind the proxy"
+        ))),
+        _ => Err(ErrorCode::CommandLine
+            .says(format!("`{url}` is no address, as http://10.0.0.5:8080 is"))),
     }
 }
 
@@ -124,7 +125,8 @@ pub(super) fn no_server(text: String) -> Coded {
 
 /// Whether `problem` is one of where the server is, or of what was typed: of the file as a whole, or of these values.
 fn hides_the_server(problem: &Problem) -> bool {
-    let is_typed = matches!(problem.origin, Origin::Flag(_));
+    let is_typed = matches!(problem.origin, Origin::Flag(_) | Origin::Variable(_))
+        && problem.address.as_ref().is_none_or(is_of_server);
     let is_file = problem.address.is_none() && problem.origin == Origin::BuiltIn;
     let values = ["host", "port"].map(|key| Address::of(["server", key]));
     is_typed
@@ -133,6 +135,13 @@ fn hides_the_server(problem: &Problem) -> bool {
             .address
             .as_ref()
             .is_some_and(|at| values.contains(at))
+}
+
+fn is_of_server(address: &Address) -> bool {
+    address
+        .parts()
+        .first()
+        .is_some_and(|table| table == "server")
 }
 
 /// Where a server is reached that is bound to `host`: one that listens everywhere, over loopback.

@@ -9,7 +9,7 @@ use anyhow::Context;
 use jiff::SignedDuration;
 
 use super::server::{Server, authority_of, no_server};
-use super::{print, refused};
+use super::{WRONG, print, refused};
 use crate::cli::{Format, StatusArgs};
 use crate::config::Surroundings;
 use crate::config::units::human;
@@ -29,7 +29,14 @@ const CLEAR: &str = "\x1b[H\x1b[J";
 pub fn run(mut asked: StatusArgs, around: &Surroundings) -> anyhow::Result<ExitCode> {
     let (url, typed) = asked.take_server();
     let server = match url {
-        Some(url) => Server::named(&authority_of(&url)?, &typed, around),
+        Some(url) => match authority_of(&url) {
+            Ok(authority) => Server::named(&authority, &typed, around),
+            Err(wrong) => {
+                let written = writeln!(io::stderr(), "error[{}]: {wrong}", wrong.code);
+                written.context("could not write to standard error")?;
+                return Ok(ExitCode::from(WRONG));
+            }
+        },
         None => Server::configured(&typed, around),
     };
     let server = match server {

@@ -181,12 +181,19 @@ fn table_of_values(
     }
 }
 
-/// Keys whose texts are prompts, or tell of them.
-const PROMPTS: [&str; 6] = [
+/// Keys whose texts are of a user's own, as prompts are, those of schemas among them.
+const PROMPTS: [&str; 13] = [
     "chat_template",
+    "choices",
+    "const",
+    "default",
     "description",
+    "enum",
+    "examples",
+    "pattern",
     "prompt",
     "prompt_suffix",
+    "stop",
     "system",
     "title",
 ];

@@ -87,9 +87,11 @@ impl Source {
         words.any(|word| {
             // `auto` is a likely value of other keys.
             (word != "auto" && strsim::osa_distance(word, "auth") <= 1)
+                // `max_tokens` is a number.
+                || (word != "tokens" && strsim::osa_distance(word, "token") <= 1)
                 || matches!(
                     word,
-                    "token" | "secret" | "password" | "passwd" | "bearer" | "key" | "apikey"
+                    "secret" | "password" | "passwd" | "bearer" | "key" | "apikey"
                 )
         })
     }

@@ -26,6 +26,7 @@ use super::schema::{
 use super::subscription::{self, Filter};
 use crate::config::shape::suggestion;
 use crate::error_code::ErrorCode;
+use crate::telemetry::call;
 use crate::tools::instructions::instructions;
 use crate::tools::{Arguments, Catalog, Progress, ToolCall, ToolDescription, ToolOutput};
 
@@ -327,6 +328,7 @@ fn not_found(catalog: &Catalog, access: &Access, name: &str) -> Result<ToolOutpu
     if catalog.was_removed(name) && access.allows(name) {
         let text =
             format!("the tool `{name}` was removed by a reload of the configuration; {meant}");
+        call::refused(ErrorCode::ToolRemoved);
         return Ok(ToolOutput::error(ErrorCode::ToolRemoved, text));
     }
     Err(ErrorObject::new(

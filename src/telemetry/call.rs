@@ -48,6 +48,15 @@ pub struct CallEnd {
     pub completion_tokens: Option<u32>,
 }
 
+/// A call that reaches no tool ends with an error: a line of the log alone, since the counts know tools by their names.
+pub fn refused(code: ErrorCode) {
+    tracing::info!(
+        outcome = Outcome::Error.name(),
+        error = code.name(),
+        "call ended"
+    );
+}
+
 /// A call under way. One that is dropped was cancelled.
 #[derive(Debug)]
 pub struct CallMeter {
@@ -67,7 +76,7 @@ impl CallMeter {
             began: Instant::now(),
             end: Some(CallEnd {
                 outcome: Outcome::Cancelled,
-                error: None,
+                error: Some(ErrorCode::Cancelled),
                 prompt_tokens: None,
                 completion_tokens: None,
             }),

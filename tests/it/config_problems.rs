@@ -12,6 +12,7 @@ fn no_line_that_may_hold_a_secret_is_shown() {
         "[server]\nauth = \"hidden-word\" x",
         "[server]\nauth = hidden-word",
         "[server]\nauht = \"hidden-word\"",
+        "[server]\ntokn = \"hidden-word\"",
         "[server]\nauth = [\"hidden-word\"]",
         "[server]\nauth = \"\"\"\nhidden-word\n",
         "[server]\nauth = \"\"\"\nhidden-word\\q\"\"\"",

@@ -159,7 +159,7 @@ fn it_says_what_it_wrote_and_what_comes_next() {
     insta::assert_snapshot!(home.installed(&["lmstudio", "--config", "llama-mcp-server.toml"]), @r"
     LM Studio: `llama` stands in ~/.lmstudio/mcp.json
     The file as it was: ~/.lmstudio/mcp.json.before-install
-    It starts: PROGRAM --config ~/llama-mcp-server.toml
+    It starts: PROGRAM --config ~/llama-mcp-server.toml --transport stdio
     Time limit: 60 seconds a call, unless `timeout` (milliseconds) beside `command` says otherwise. `deadline = 50` under [defaults] ends answers before, with what they have.
     Next: switch the server on in LM Studio, under Program
     ");

@@ -262,7 +262,7 @@ fn the_status_command_takes_the_token_from_the_file_the_variable_or_a_flag() {
         "{told}"
     );
     let (code, told) = asked(&["--url", "https://127.0.0.1/mcp"], "");
-    assert_eq!(code, 1);
+    assert_eq!(code, 2);
     assert!(told.contains("speaks no TLS"), "{told}");
 }
 

@@ -28,7 +28,8 @@ async def ask(server, question):
 
 async def main(question, where, *arguments):
     if where.startswith("http"):
-        headers = {"Authorization": f"Bearer {os.environ.get('LLAMA_MCP_AUTH', '')}"}
+        token = os.environ.get("LLAMA_MCP_AUTH")
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
         # A model that loads, or a long answer, is heard of every few seconds; the default gives up after five.
         async with httpx2.AsyncClient(headers=headers, timeout=60) as http:
             result = await ask(streamable_http_client(where, http_client=http), question)

@@ -25,7 +25,10 @@ pub(super) fn write(
         "# What doctor found\n\n{}\n\n# What counts of the configuration\n\n{configuration}",
         findings.join("\n")
     );
-    let report = without_home(&report, dirs::home_dir().as_deref());
+    let home = dirs::home_dir();
+    let real = home.as_ref().and_then(|home| home.canonicalize().ok());
+    let report = without_home(&report, real.as_deref());
+    let report = without_home(&report, home.as_deref());
     File::create_new(path)
         .and_then(|mut file| file.write_all(report.as_bytes()))
         .with_context(|| format!("could not write the report `{}`", path.display()))

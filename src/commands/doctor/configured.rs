@@ -1,5 +1,6 @@
 //! What a configuration asks of the machine: models, disk, port.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -91,7 +92,11 @@ fn model(model: &ModelConfig, need: &Need, budget: u64) -> Finding {
     );
     let subject = format!("model {}", model.name);
     let free = process::available_memory().unwrap_or(u64::MAX);
-    if total > free && total <= budget {
+    if total > budget {
+        let text = format!("{text}\nall models together may take {}", human(budget));
+        return Finding::new(Verdict::Warning, subject, text);
+    }
+    if total > free {
         let text = format!(
             "{text}\n{} are free now\nhint: end what takes the memory, or lower `n_ctx` or `parallel`",
             human(free)
@@ -116,6 +121,14 @@ fn disks(checked: &Checked) -> Vec<Finding> {
             } else {
                 folder
             };
+            if !folder.exists() {
+                let text = format!("`{}` is not there", folder.display());
+                return Some(Finding::new(
+                    Verdict::Warning,
+                    format!("disk for {what}"),
+                    text,
+                ));
+            }
             let free = process::free_disk(folder)?;
             let text = format!("{} free in `{}`", human(free), folder.display());
             let subject = format!("disk for {what}");
@@ -150,7 +163,16 @@ fn port(http: &HttpConfig, typed: &Overrides, around: &Surroundings) -> Finding 
         _ => Finding::new(
             Verdict::Problem,
             "port",
-            format!("{addresses}: {error}\nhint: `--port` or `[server] port` chooses another one"),
+            match error.kind() {
+                ErrorKind::AddrNotAvailable => {
+                    format!(
+                        "{addresses}: {error}\nhint: `--host` or `[server] host` names an address of this machine"
+                    )
+                }
+                _ => format!(
+                    "{addresses}: {error}\nhint: `--port` or `[server] port` chooses another one"
+                ),
+            },
         ),
     }
 }

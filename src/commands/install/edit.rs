@@ -45,11 +45,11 @@ pub enum EditError {
     #[error("`{0}` stands there twice; remove one of them")]
     Twice(String),
     /// The name is taken.
-    #[error("`{name}` is another server there, `{command}`; `--name` gives this one another name")]
+    #[error("`{name}` is another server there, {command}; `--name` gives this one another name")]
     Foreign {
         /// Its name.
         name: String,
-        /// What it starts.
+        /// What it starts, in words.
         command: String,
     },
 }
@@ -178,9 +178,13 @@ fn ours(servers: &CstObject, name: &str) -> Result<Option<CstObject>, EditError>
     if is_this_program(command) {
         return Ok(Some(entry));
     }
+    let command = match command {
+        "" => "which is reached by an address".to_owned(),
+        command => format!("`{command}`"),
+    };
     Err(EditError::Foreign {
         name: name.to_owned(),
-        command: command.to_owned(),
+        command,
     })
 }
 

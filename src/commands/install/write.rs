@@ -26,6 +26,10 @@ impl Found {
             }
             path => path?,
         };
+        if !fs::metadata(&path)?.is_file() {
+            // A pipe would be waited for.
+            return Err(io::Error::other("it is no file"));
+        }
         let text = Some(fs::read_to_string(&path)?);
         Ok(Self { path, text })
     }

@@ -76,7 +76,7 @@ pub(super) struct Slot {
 pub(super) struct Failures {
     count: u32,
     deaths: u32,
-    pub(super) cause: String,
+    cause: String,
     retry_at: Instant,
     stamp: Stamp,
 }
@@ -160,6 +160,17 @@ impl Slot {
             .checked_duration_since(now)
             .filter(|pause| !pause.is_zero())?;
         Some(Refusal::Paused { cause, pause })
+    }
+
+    /// Why the last load failed, and that it is not tried again where it is not.
+    pub(super) fn failure(&self) -> Option<String> {
+        let Failures { cause, deaths, .. } = self.failures.as_ref()?;
+        let cause = cause.clone();
+        Some(if *deaths >= DEATHS_TO_GIVE_UP {
+            Refusal::GivenUp { cause }.to_string()
+        } else {
+            cause
+        })
     }
 
     pub(super) fn fail(&mut self, ended: Ended, stamp: Stamp, now: Instant) {

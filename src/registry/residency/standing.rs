@@ -65,10 +65,7 @@ impl Residency {
             waiting: waiting.count(),
             worker: slot.state.worker(),
             idle_since: None,
-            failure: slot
-                .failures
-                .as_ref()
-                .map(|failures| failures.cause.clone()),
+            failure: slot.failure(),
         };
         Some(match slot.state {
             State::Unloaded => unloaded,
