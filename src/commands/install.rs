@@ -86,14 +86,14 @@ fn install(asked: &InstallArgs, around: &Surroundings) -> anyhow::Result<Result<
         };
         return edit::set("", slot, &entry).map(Ok).map_err(Into::into);
     };
-    let mut told = change(client, asked, Some(&entry), around)?;
-    if !asked.dry_run && !start.variables.is_empty() {
-        told += &format!(
-            "Its configuration reads {}: the client must have these variables, by `env` beside `command` for example\n",
-            start.variables.join(", ")
-        );
+    let told = change(client, asked, Some(&entry), around)?;
+    if asked.dry_run || start.variables.is_empty() {
+        return Ok(Ok(told));
     }
-    Ok(Ok(told))
+    let variables = start.variables.join(", ");
+    Ok(Ok(format!(
+        "{told}Its configuration reads {variables}: the client must have these variables, by `env` beside `command` for example\n"
+    )))
 }
 
 /// Puts `entry` into the client's file, or takes out what is there.
