@@ -69,8 +69,11 @@ class Container:
         """What the program and the libraries beside it want of the system."""
         folder = self._inside(self.image.program).parent
         wanted = set()
-        for file in [folder / "llama-mcp-server", *folder.glob("lib/*.so*")]:
-            told = subprocess.run(["ldd", file], check=True, capture_output=True, text=True).stdout
+        # The program's own path of libraries holds for what it loads later, too.
+        beside = {**os.environ, "LD_LIBRARY_PATH": str(folder / "lib")}
+        files = [(folder / "llama-mcp-server", None), *((file, beside) for file in folder.glob("lib/*.so*"))]
+        for file, environment in files:
+            told = subprocess.run(["ldd", file], check=True, capture_output=True, text=True, env=environment).stdout
             if "not found" in told:
                 raise SystemExit(f"error: a library that `{file.name}` wants is missing\n{told}")
             wanted.update(re.findall(r"(/\S+) \(0x", told))
