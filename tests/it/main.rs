@@ -39,6 +39,7 @@ mod registry; // several models: room, idleness, leases
 mod reload; // edits while the server runs
 mod secrecy; // what never reaches a log
 mod shipping; // what the workflows promise
+mod status; // how a server is, as the command asks it
 mod supervised; // by a service manager
 mod support; // a server and its client
 mod templates; // the chat templates of real models, as jinja2 renders them
