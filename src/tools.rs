@@ -79,8 +79,8 @@ impl ToolOutput {
         CallEnd {
             outcome: self.outcome,
             error: self.error,
-            prompt_tokens: generation.map(|generation| generation.prompt_tokens),
-            completion_tokens: generation.map(|generation| generation.completion_tokens),
+            prompt_tokens: generation.map(|generation| generation.usage.prompt_tokens),
+            completion_tokens: generation.map(|generation| generation.usage.completion_tokens),
         }
     }
 }

@@ -204,42 +204,27 @@ impl Answering {
     }
 
     fn meta(&self, generation: &Generation) -> GenerationMeta {
-        let usage = &generation.usage;
         GenerationMeta {
             model: self.file.clone(),
             finish_reason: generation.finish_reason,
-            prompt_tokens: usage.prompt_tokens,
-            cached_tokens: usage.cached_tokens,
-            completion_tokens: usage.completion_tokens,
-            thinking_tokens: usage.thinking_tokens,
             seed: generation.seed,
-            queue_ms: usage.queue_ms,
-            load_ms: usage.load_ms,
-            prefill_ms: usage.prefill_ms,
-            decode_ms: usage.decode_ms,
+            usage: generation.usage.clone(),
         }
     }
 }
 
 /// How an answer came about, as clients are told.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[expect(
-    missing_docs,
-    reason = "they are those of `Generation` and its `Usage`"
-)]
 pub struct GenerationMeta {
     /// The file's name, without its end.
     pub model: String,
+    /// Why it ended.
     pub finish_reason: FinishReason,
-    pub prompt_tokens: u32,
-    pub cached_tokens: u32,
-    pub completion_tokens: u32,
-    pub thinking_tokens: u32,
+    /// The seed that was used.
     pub seed: u32,
-    pub queue_ms: u64,
-    pub load_ms: u64,
-    pub prefill_ms: u64,
-    pub decode_ms: u64,
+    /// Counts and times.
+    #[serde(flatten)]
+    pub usage: Usage,
 }
 
 impl Defaults {

@@ -75,21 +75,6 @@ fn every_typed_tool_answers() {
     );
 }
 
-/// A client with a token, and a session.
-fn client(server: &HttpServer, token: &str) -> Client {
-    let authorization = format!("Bearer {}", token.trim());
-    let mut client = Client::new(server.url(), &[("authorization", &authorization)]);
-    client.initialize();
-    client
-}
-
-fn tools(client: &mut Client) -> Vec<String> {
-    let answer = client.request("tools/list", json!({}));
-    let tools = answer["result"]["tools"].as_array().unwrap().clone();
-    let name = |tool: &Value| tool["name"].as_str().unwrap().to_owned();
-    tools.iter().map(name).collect()
-}
-
 fn question(tool: &str) -> Value {
     let arguments = json!({"text": PERU, "max_tokens": 8});
     json!({"name": tool, "arguments": arguments})
@@ -99,10 +84,10 @@ fn question(tool: &str) -> Value {
 fn each_group_of_the_team_has_its_tools_and_its_limits() {
     let example = Example::team();
     let server = HttpServer::of(example.command(&[]));
-    let mut developer = client(&server, &example.read("tokens/developers"));
-    let mut visitor = client(&server, &example.read("tokens/visitors"));
-    assert_eq!(tools(&mut developer), ["chat", "coder"]);
-    assert_eq!(tools(&mut visitor), ["chat"]);
+    let mut developer = server.client_with_token(example.read("tokens/developers").trim());
+    let mut visitor = server.client_with_token(example.read("tokens/visitors").trim());
+    assert_eq!(developer.tools(), ["chat", "coder"]);
+    assert_eq!(visitor.tools(), ["chat"]);
     assert_eq!(
         Client::new(server.url(), &[]).send("GET", None).status(),
         401
@@ -158,7 +143,7 @@ fn what_the_container_is_given_answers() {
         .env("LLAMA_MCP_AUTH_FILE", folder.0.join("token"))
         .env("LLAMA_MCP_MODELS__CHAT__PATH", tiny());
     let server = HttpServer::of(command);
-    let mut client = client(&server, "secret");
+    let mut client = server.client_with_token("secret");
     let answer = client.chat(json!({"text": PERU, "temperature": 0, "repeat_penalty": 1}));
     assert_eq!(answer, LIMA);
 }

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use serde_json::{Value, json};
 
 use crate::support::config::{Folder, text};
-use crate::support::http::{Client, HttpServer, json_of, read_head, request};
+use crate::support::http::{HttpServer, json_of, read_head, request};
 use crate::support::modern;
 
 const PERU: &str = "What is the capital of Peru?";
@@ -28,24 +28,6 @@ fn server(name: &str, keys: &str) -> (Folder, HttpServer) {
     (folder, server)
 }
 
-fn with_token(server: &HttpServer, token: &str) -> Client {
-    let authorization = format!("Bearer {token}");
-    Client::new(server.url(), &[("authorization", &authorization)])
-}
-
-fn session(server: &HttpServer, token: &str) -> Client {
-    let mut client = with_token(server, token);
-    client.initialize();
-    client
-}
-
-fn tools(client: &mut Client) -> Vec<String> {
-    let answer = client.request("tools/list", json!({}));
-    let tools = answer["result"]["tools"].as_array().unwrap().clone();
-    let name = |tool: &Value| tool["name"].as_str().unwrap().to_owned();
-    tools.iter().map(name).collect()
-}
-
 const ALICE_AND_BOB: &str = "
 [server]
 auth = \"everything\"
@@ -62,13 +44,13 @@ fn each_token_has_its_tools_and_its_sessions() {
     folder.write("bob.token", "bobs\n");
     let server = HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"));
     let (mut alice, mut bob, mut all) = (
-        session(&server, "alices"),
-        session(&server, "bobs"),
-        session(&server, "everything"),
+        server.client_with_token("alices"),
+        server.client_with_token("bobs"),
+        server.client_with_token("everything"),
     );
-    assert_eq!(tools(&mut alice), ["chat"]);
-    assert_eq!(tools(&mut bob), ["chat", "shout"]);
-    assert_eq!(tools(&mut all), ["chat", "shout"]);
+    assert_eq!(alice.tools(), ["chat"]);
+    assert_eq!(bob.tools(), ["chat", "shout"]);
+    assert_eq!(all.tools(), ["chat", "shout"]);
     assert_eq!(alice.chat(json!({"text": PERU})), LIMA);
     let refused = alice.request("tools/call", json!({"name": "shout", "arguments": {}}));
     assert_eq!(refused["error"]["code"], -32602);
@@ -85,17 +67,17 @@ fn each_token_has_its_tools_and_its_sessions() {
     );
     // Another's session is none.
     for method in ["POST", "GET", "DELETE"] {
-        let mut thief = with_token(&server, "bobs");
+        let mut thief = server.with_token("bobs");
         thief.header("mcp-session-id", alice.session());
         let ping = request(1, "ping", json!({})).to_string();
         let body = (method == "POST").then_some(ping.as_str());
         assert_eq!(thief.send(method, body).status(), 404, "{method}");
     }
-    assert_eq!(tools(&mut alice), ["chat"], "it is still there");
-    assert_eq!(with_token(&server, "alice").send("GET", None).status(), 401);
+    assert_eq!(alice.tools(), ["chat"], "it is still there");
+    assert_eq!(server.with_token("alice").send("GET", None).status(), 401);
     // What one is told is not for others.
     let mut listed = modern::post(
-        &with_token(&server, "alices"),
+        &server.with_token("alices"),
         &modern::request(1, "tools/list", json!({})),
     );
     assert_eq!(json_of(&mut listed)["result"]["cacheScope"], "private");
@@ -106,7 +88,7 @@ fn tokens_are_live() {
     let folder = Folder::new("tokens-live", &format!("{ALICE_AND_BOB}{TOOLS}"));
     folder.write("bob.token", "bobs");
     let server = HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"));
-    let mut alice = session(&server, "alices");
+    let mut alice = server.client_with_token("alices");
     let stream = {
         let mut listening = alice.clone();
         listening.header("accept", "text/event-stream");
@@ -119,8 +101,8 @@ fn tokens_are_live() {
         news.next().unwrap()["method"],
         "notifications/tools/list_changed"
     );
-    assert_eq!(tools(&mut alice), ["shout"]);
-    let mut bob = with_token(&server, "bobs");
+    assert_eq!(alice.tools(), ["shout"]);
+    let mut bob = server.with_token("bobs");
     bob.header("accept", "text/event-stream");
     let wanted = json!({"notifications": {"toolsListChanged": true}});
     let listening = modern::post(&bob, &modern::request("s", "subscriptions/listen", wanted));
@@ -129,11 +111,8 @@ fn tokens_are_live() {
     folder.write("bob.token", "another");
     server.wait_for_log("live (tokens)");
     server.wait_for_logs("is in force", 2);
-    assert_eq!(with_token(&server, "bobs").send("GET", None).status(), 401);
-    assert_eq!(
-        with_token(&server, "another").send("GET", None).status(),
-        400
-    );
+    assert_eq!(server.with_token("bobs").send("GET", None).status(), 401);
+    assert_eq!(server.with_token("another").send("GET", None).status(), 400);
     // Its streams end, and those of the others do not.
     let told: Vec<Value> = bobs_news.collect();
     let last = told.last().unwrap();
@@ -142,7 +121,7 @@ fn tokens_are_live() {
         news.next().unwrap()["method"],
         "notifications/tools/list_changed"
     );
-    assert_eq!(tools(&mut alice), ["shout"]);
+    assert_eq!(alice.tools(), ["shout"]);
 }
 
 #[test]
@@ -151,7 +130,7 @@ fn a_token_makes_no_more_calls_than_it_may() {
         "token-limits",
         "[server.tokens.few]\ntoken = \"few\"\nmax_calls = 1\n[server.tokens.slow]\ntoken = \"slow\"\ncalls_per_minute = 2\n[server.tokens.free]\ntoken = \"free\"\n",
     );
-    let few = session(&server, "few");
+    let few = server.client_with_token("few");
     let mut song = few.sing(7);
     let mut second = few.post(&request(
         8,
@@ -164,7 +143,7 @@ fn a_token_makes_no_more_calls_than_it_may() {
         json_of(&mut second),
         json!({"jsonrpc": "2.0", "id": 8, "error": {"code": 429, "message": "the token `few` is for 1 calls at once: try again when one has ended"}})
     );
-    let mut free = session(&server, "free");
+    let mut free = server.client_with_token("free");
     assert_eq!(free.chat(json!({"text": PERU})), LIMA);
     assert_eq!(
         few.post(&request(9, "ping", json!({}))).status(),
@@ -174,7 +153,7 @@ fn a_token_makes_no_more_calls_than_it_may() {
     assert!(song.next().is_some());
     drop(song);
 
-    let mut slow = session(&server, "slow");
+    let mut slow = server.client_with_token("slow");
     for _ in 0..2 {
         assert_eq!(slow.chat(json!({"text": PERU})), LIMA);
     }

@@ -70,6 +70,19 @@ impl HttpServer {
         client
     }
 
+    /// A client that brings `token`.
+    pub(crate) fn with_token(&self, token: &str) -> Client {
+        let authorization = format!("Bearer {token}");
+        Client::new(self.url(), &[("authorization", &authorization)])
+    }
+
+    /// The same with a session of its own.
+    pub(crate) fn client_with_token(&self, token: &str) -> Client {
+        let mut client = self.with_token(token);
+        client.initialize();
+        client
+    }
+
     pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();
@@ -225,6 +238,14 @@ impl Client {
     }
 
     /// Begins an endless call `id` and gives its events when it is under way.
+    /// The names of the tools that it sees.
+    pub(crate) fn tools(&mut self) -> Vec<String> {
+        let answer = self.request("tools/list", json!({}));
+        let tools = answer["result"]["tools"].as_array().unwrap().clone();
+        let name = |tool: &Value| tool["name"].as_str().unwrap().to_owned();
+        tools.iter().map(name).collect()
+    }
+
     pub(crate) fn sing(&self, id: u64) -> Events {
         let arguments = json!({"text": "Sing forever.", "temperature": 0, "repeat_penalty": 1, "max_tokens": 4000});
         let call = json!({"name": "chat", "arguments": arguments, "_meta": {"progressToken": id}});
