@@ -12,7 +12,7 @@
 //! `worker`, because llama.cpp ends its process where it meets an assertion, a GPU out of memory or a broken file: only
 //! that model's calls fail then, and the next call starts it again. Unloading is the end of a process, so all memory goes
 //! back. A worker gives up what its model does not need before llama.cpp reads the file, since a GGUF is untrusted input:
-//! `worker/sandbox.rs`.
+//! `worker/sandbox.rs`. `doctor` asks llama.cpp in such a process, too, what it finds on the machine ([`worker::machine`]).
 //!
 //! # Layers
 //!
@@ -37,7 +37,7 @@
 //! in `engine/grammar.rs`, `landlock` in `worker/sandbox.rs`, `seccompiler` and `libc` below it, `toml`, `schemars` and `jsonschema` in
 //! `config`, `jsonschema_regex` and `regex_syntax` in `config/schema/pattern.rs`, `axum`, `hyper` and `tower_http` in
 //! `transport/guard.rs`, `transport/http.rs` and below it, `prometheus_client` in `telemetry/metrics.rs` and below it, `ureq` in
-//! `commands/server.rs`.
+//! `commands/server.rs`, `sd_notify` in `supervisor.rs`.
 //!
 //! # Threads
 //!
@@ -50,7 +50,8 @@
 //!
 //! # What is counted
 //!
-//! [`telemetry::metrics`] counts for the whole process, as logs are written: where something happens, a function of it is called.
+//! [`telemetry::metrics`] counts for the whole process, as logs are written: where something happens, a function of it is called. A
+//! call's end is counted and logged by [`telemetry::call`], under the id that its answer names; what went wrong has an [`error_code`].
 //! `/metrics` renders that, after it asked the models' processes what they hold; nothing is sent around where nobody asks. `/status`
 //! ([`status`]) asks the same of them, the registry how the models stand, and the reloader how the last edit went.
 //!

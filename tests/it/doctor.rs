@@ -87,6 +87,21 @@ fn what_is_wrong_with_a_configuration_is_told_as_the_check_does() {
 }
 
 #[test]
+fn a_model_that_can_never_fit_is_not_called_fine() {
+    let file = "[registry]\nmemory_budget = '20MiB'\n[models.small]\npath = 'crab.gguf'\n";
+    let folder = Folder::new("doctor-tight", file);
+    let output = folder.run(&["doctor"], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output.stdout);
+    assert!(told.contains("warning  model small: "), "{told}");
+    assert!(
+        told.contains("read, with what is told below; 20.0 MiB for models"),
+        "{told}"
+    );
+    assert!(told.contains("PROBLEM  configuration: "), "{told}");
+}
+
+#[test]
 fn the_report_of_a_broken_configuration_shows_nothing_of_its_texts() {
     for broken in [
         "system = \"I am a private person.\n",

@@ -57,8 +57,13 @@ fn configuration(checked: &Checked) -> Finding {
     let from = from.map_or("no file".into(), |file| {
         format!("`{}`", file.path.display())
     });
+    let state = if checked.doubts.is_empty() {
+        "valid"
+    } else {
+        "read, with what is told below"
+    };
     let mut told = vec![format!(
-        "{from}, valid; {} for models",
+        "{from}, {state}; {} for models",
         human(checked.budget)
     )];
     told.extend(
@@ -121,7 +126,8 @@ fn disks(checked: &Checked) -> Vec<Finding> {
             } else {
                 folder
             };
-            if !folder.exists() {
+            // That of the log is made.
+            if !folder.exists() && what != "log" {
                 let text = format!("`{}` is not there", folder.display());
                 return Some(Finding::new(
                     Verdict::Warning,
