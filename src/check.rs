@@ -87,10 +87,12 @@ fn check_tools(config: &Config, layers: &mut Layers) {
             layers.problem_at(&address(&tool.name, "prompt"), cause, None);
         }
         if let Some(answer) = &tool.answer
-            && let Err(fault) = structured::enforce(answer)
+            && let Err(faults) = structured::enforce(answer)
         {
-            let message = format!("the schema cannot be enforced {fault}");
-            layers.problem_at(&address(&tool.name, answer.key()), message, None);
+            for fault in faults.0 {
+                let message = format!("the schema cannot be enforced {fault}");
+                layers.problem_at(&address(&tool.name, answer.key()), message, None);
+            }
         }
     }
 }

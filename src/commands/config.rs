@@ -123,14 +123,17 @@ fn told(checked: &Checked) -> String {
         };
         lines.push(format!("\ntogether: {} ({together})", human(all)));
     }
-    lines.extend(
-        checked
-            .layers
-            .notes
-            .iter()
-            .map(|note| format!("note: {note}")),
-    );
+    lines.extend(notes(checked).map(|note| format!("note: {note}")));
     lines.join("\n") + "\n"
+}
+
+/// What is worth knowing of a valid configuration, with what becomes of its schemas.
+fn notes(checked: &Checked) -> impl Iterator<Item = String> + '_ {
+    let of_schemas = checked.config.tools.iter().flat_map(|tool| {
+        let notes = tool.answer.iter().flat_map(|answer| &answer.notes);
+        notes.map(|note| format!("`tools.{}.output` {note}", tool.name))
+    });
+    checked.layers.notes.iter().cloned().chain(of_schemas)
 }
 
 fn as_json(checked: &Checked) -> Value {
@@ -152,7 +155,7 @@ fn as_json(checked: &Checked) -> Value {
             "total_bytes": need.estimate.total(),
         })
     });
-    json!({"ok": true, "memory_budget_bytes": checked.budget, "models": models.collect::<Vec<_>>(), "notes": checked.layers.notes})
+    json!({"ok": true, "memory_budget_bytes": checked.budget, "models": models.collect::<Vec<_>>(), "notes": notes(checked).collect::<Vec<_>>()})
 }
 
 fn show(typed: &Overrides, around: &Surroundings, with_origin: bool) -> anyhow::Result<ExitCode> {

@@ -14,6 +14,7 @@ use super::file::{
     ThinkingOutput,
 };
 use super::ranges;
+use super::schema::Limits;
 use super::units::Size;
 use crate::gguf::{self, GgufError, Header};
 use crate::process::Cpus;
@@ -141,8 +142,8 @@ pub struct Defaults {
     pub top_k: i32,
     /// 0 is off.
     pub min_p: f32,
-    /// 1 is off.
-    pub repeat_penalty: f32,
+    /// 1 is off. `None`: 1.1, and 1 for answers that follow a schema.
+    pub repeat_penalty: Option<f32>,
     /// 0 is off.
     pub presence_penalty: f32,
     /// 0 is off.
@@ -163,6 +164,9 @@ pub struct Defaults {
     pub deadline: Option<Duration>,
     /// Whether a text that is cut says so.
     pub cut_note: bool,
+    /// What ends the parts of a JSON answer that its schema leaves open.
+    #[serde(flatten)]
+    pub limits: Limits,
 }
 
 impl ModelConfig {
@@ -261,7 +265,7 @@ impl Defaults {
             top_p: ranges::to_f32(model.top_p),
             top_k: model.top_k,
             min_p: ranges::to_f32(model.min_p),
-            repeat_penalty: ranges::to_f32(model.repeat_penalty),
+            repeat_penalty: model.repeat_penalty.map(ranges::to_f32),
             presence_penalty: ranges::to_f32(model.presence_penalty),
             frequency_penalty: ranges::to_f32(model.frequency_penalty),
             repeat_last_n: model.repeat_last_n,
@@ -273,6 +277,10 @@ impl Defaults {
             thinking: model.thinking,
             deadline: model.deadline.map(|deadline| deadline.0),
             cut_note: model.cut_note,
+            limits: Limits {
+                string: model.json_max_string,
+                items: model.json_max_items,
+            },
         }
     }
 }

@@ -36,6 +36,10 @@ pub const TOP_P: Range<f64> = range(0.0, 1.0);
 pub const MIN_P: Range<f64> = range(0.0, 1.0);
 /// More than any vocabulary has tokens.
 pub const TOP_K: Range<i64> = range(0, 10_000_000);
+/// Characters; the grammar's automaton grows with them.
+pub const JSON_MAX_STRING: Range<i64> = range(1, 1_000_000);
+/// Items and properties.
+pub const JSON_MAX_ITEMS: Range<i64> = range(1, 100_000);
 /// 0 would divide by nothing; far from 1 nothing is left of the model's choice.
 pub const REPEAT_PENALTY: Range<f64> = range(0.1, 10.0);
 /// -1 draws one. 4294967295 means "random" to llama.cpp, so it is no seed.

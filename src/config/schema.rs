@@ -1,29 +1,51 @@
-//! JSON Schemas of answers: what can be enforced while an answer is written, and what is refused.
+//! JSON Schemas of answers: what clients see of them, what is enforced while an answer is written, and what is refused.
 //!
-//! The grammar ([`crate::engine::grammar`]) ignores what it does not know, so the keywords are listed here (`walk`), and all
-//! others are refused with their place. What is let through comes out narrower than it went in, never wider: objects are
-//! closed, strings and arrays get an end, numbers are those of a double with a bounded fraction (`number`), since a small
-//! model that may go on for ever does. References are put in place of their names.
+//! ```text
+//! as written ─canonical─▶ one draft ─core─▶ no negations ─lower─▶ values ─┬─▶ enforced: what the grammar follows
+//!                              │                                          └─▶ advertised: what clients see
+//!                              └─▶ the check of finished answers
+//! ```
+//!
+//! What is enforced is never wider than what was written, apart from what the check of the finished answer finds (`lower`), and what
+//! is advertised is never narrower than what is enforced. All faults of a schema are found at once; what is ignored, narrowed or
+//! left out is a note.
 
+mod advertised;
+mod array;
+mod canonical;
+mod core;
+mod enforced;
+mod formats;
+mod keywords;
+mod lower;
+mod node;
 mod number;
+mod object;
+mod one_of;
 mod pattern;
-mod text;
-mod walk;
+mod portable;
+mod values;
 
-use serde::ser::{Serialize, SerializeMap, Serializer};
+use std::fmt;
+
 use serde_json::{Value, json};
 
-pub use number::MAX_FRACTION;
-pub use text::MAX_STRING;
-pub use walk::MAX_ITEMS;
+pub use self::advertised::advertised;
+pub use self::enforced::Limits;
+pub use self::lower::MAX_LEVEL;
+pub use self::number::MAX_FRACTION;
+use canonical::Canonical;
+use lower::Lowered;
+use node::{Kind, Node};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 
 /// Bytes of a schema, as it is written and as it is enforced.
-const MAX_BYTES: usize = 64 * 1024;
+const MAX_BYTES: usize = 512 * 1024;
 
 /// Bytes of a compiled pattern.
 const PATTERN_BYTES: usize = 1 << 20;
 
-/// Why a schema cannot be enforced, and where.
+/// A reason why a schema cannot be enforced, and its place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("at `{pointer}`: {reason}")]
 pub struct SchemaFault {
@@ -33,6 +55,28 @@ pub struct SchemaFault {
     pub reason: String,
 }
 
+/// All faults of a schema, at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SchemaFaults(pub Vec<SchemaFault>);
+
+impl fmt::Display for SchemaFaults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, fault) in self.0.iter().enumerate() {
+            let separator = if at == 0 { "" } else { "; " };
+            write!(f, "{separator}{fault}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for SchemaFaults {}
+
+impl From<SchemaFault> for SchemaFaults {
+    fn from(fault: SchemaFault) -> Self {
+        Self(vec![fault])
+    }
+}
+
 fn fault(pointer: &str, reason: impl Into<String>) -> SchemaFault {
     SchemaFault {
         pointer: pointer.into(),
@@ -40,75 +84,98 @@ fn fault(pointer: &str, reason: impl Into<String>) -> SchemaFault {
     }
 }
 
-/// What an answer must be. Serialised, it is its key of a tool.
+/// Something in a schema that is ignored, narrowed, checked later or not advertised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SchemaNote {
+    /// JSON pointer of the schema or keyword; `#` is the whole.
+    pub pointer: String,
+    /// What becomes of it.
+    pub text: String,
+}
+
+impl fmt::Display for SchemaNote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at `{}`: {}", self.pointer, self.text)
+    }
+}
+
+/// The schema of answers. Serialised, it is its key of a tool.
 #[derive(Debug)]
 pub struct AnswerSchema {
-    /// As it was written, for clients.
+    /// As it was written.
     pub written: Value,
-    /// As it is enforced.
+    /// As clients see it.
+    pub advertised: Value,
+    /// As the grammar follows it.
     pub enforced: Value,
-    /// The parts of what is enforced that only the grammar itself can judge, strings with a pattern, with their places in what
-    /// was written.
+    /// Strings with a pattern, with their JSON pointers in what was written: only the grammar can tell whether it can follow them.
     pub doubtful: Vec<(String, Value)>,
+    /// What is ignored, narrowed, checked later or not advertised.
+    pub notes: Vec<SchemaNote>,
     /// The answer is a text among several.
     pub is_choice: bool,
+    /// The limits of what the schema leaves open; `None` if it leaves nothing open.
+    limits: Option<Limits>,
     validator: jsonschema::Validator,
 }
 
 impl AnswerSchema {
-    /// Of JSON that follows `schema`, an object.
+    /// The schema of JSON objects that follow `schema`. `limits` end what it leaves open.
     ///
     /// # Errors
-    /// What cannot be enforced.
-    pub fn json(schema: &Value) -> Result<Self, SchemaFault> {
-        let made = Self::of(schema)?;
-        if made.enforced["type"] != "object" {
-            let reason = "the root must be an object: `\"type\": \"object\"`";
-            return Err(fault("#", reason));
-        }
-        Ok(made)
+    /// All that cannot be enforced.
+    pub fn json(schema: &Value, limits: Limits) -> Result<Self, SchemaFaults> {
+        Self::of(schema, limits, true)
     }
 
-    /// Of one of `choices`.
+    /// The schema of one of `choices`.
     ///
     /// # Errors
-    /// What cannot be enforced: that there is no choice, or too much of it.
-    pub fn choice(choices: &[String]) -> Result<Self, SchemaFault> {
+    /// There is no choice, or there are too many.
+    pub fn choice(choices: &[String]) -> Result<Self, SchemaFaults> {
         let written = json!({"type": "object", "properties": {"choice": {"type": "string", "enum": choices}}, "required": ["choice"]});
         Ok(Self {
+            advertised: advertised(&written),
             written,
             is_choice: true,
-            ..Self::of(&json!({"enum": choices}))?
+            ..Self::of(&json!({"enum": choices}), Limits::default(), false)?
         })
     }
 
-    fn of(schema: &Value) -> Result<Self, SchemaFault> {
+    fn of(schema: &Value, limits: Limits, is_object: bool) -> Result<Self, SchemaFaults> {
         let too_long = || fault("#", format!("the schema is longer than {MAX_BYTES} bytes"));
         if schema.to_string().len() > MAX_BYTES {
-            return Err(too_long());
+            return Err(too_long().into());
         }
-        let (enforced, doubtful) = walk::walk(schema)?;
-        if enforced.to_string().len() > MAX_BYTES {
-            return Err(too_long());
+        let canonical = Canonical::of(schema);
+        let mut lowered = lower::lower(&canonical);
+        if is_object && lowered.faults.is_empty() && !is_object_in(&lowered.root, &lowered) {
+            let reason = "the root must be an object: `\"type\": \"object\"`";
+            lowered.faults.push(fault("#", reason));
         }
-        let patterns = jsonschema::PatternOptions::regex()
-            .size_limit(PATTERN_BYTES)
-            .dfa_size_limit(PATTERN_BYTES);
-        let validator = jsonschema::draft202012::options()
-            .should_validate_formats(true)
-            .with_pattern_options(patterns)
-            .build(schema)
-            .map_err(|error| fault("#", error.to_string()))?;
+        if !lowered.faults.is_empty() {
+            return Err(SchemaFaults(lowered.faults));
+        }
+        let enforced = enforced::enforced(&lowered, limits);
+        if enforced.schema.to_string().len() > MAX_BYTES {
+            return Err(too_long().into());
+        }
+        let (advertised, left_out) = advertised::rendered(&lowered);
+        let mut notes = lowered.notes;
+        notes.extend(left_out);
         Ok(Self {
             written: schema.clone(),
-            enforced,
-            doubtful,
+            advertised,
+            enforced: enforced.schema,
+            doubtful: enforced.doubtful,
+            notes,
             is_choice: false,
-            validator,
+            limits: enforced.is_limited.then_some(limits),
+            validator: validator(&canonical.document())?,
         })
     }
 
-    /// Whether `value` follows the schema as it was written.
+    /// Checks that `value` follows the schema as it was written.
     ///
     /// # Errors
     /// What is wrong with it, and where.
@@ -118,15 +185,73 @@ impl AnswerSchema {
             .map_err(|error| format!("at `{}`: {error}", error.instance_path()))
     }
 
+    /// The JSON pointer of a string, array or map of `value` that is as long as the limit for what the schema leaves open, and so
+    /// was probably cut off; and what it is.
+    pub fn cut_at(&self, value: &Value) -> Option<(String, String)> {
+        let limits = self.limits?;
+        cut(value, String::new(), limits)
+    }
+
     /// The key of a tool that says it.
     pub fn key(&self) -> &'static str {
         if self.is_choice { "choices" } else { "output" }
     }
 }
 
+fn validator(document: &Value) -> Result<jsonschema::Validator, SchemaFault> {
+    let patterns = jsonschema::PatternOptions::fancy_regex()
+        .size_limit(PATTERN_BYTES)
+        .dfa_size_limit(PATTERN_BYTES);
+    jsonschema::draft202012::options()
+        .should_validate_formats(true)
+        .with_pattern_options(patterns)
+        .build(document)
+        .map_err(|error| fault("#", error.to_string()))
+}
+
+fn is_object_in(node: &Node, lowered: &Lowered) -> bool {
+    match &node.kind {
+        Kind::Object(_) => true,
+        Kind::Values(values) => values.iter().all(Value::is_object),
+        Kind::Union(options) => options.iter().all(|option| is_object_in(option, lowered)),
+        Kind::Reference(key) => lowered
+            .definitions
+            .get(key)
+            .is_some_and(|node| is_object_in(node, lowered)),
+        _ => false,
+    }
+}
+
+fn cut(value: &Value, at: String, limits: Limits) -> Option<(String, String)> {
+    let is_full =
+        |length: usize, limit: u64| u64::try_from(length).is_ok_and(|length| length >= limit);
+    match value {
+        Value::String(text)
+            if is_full(text.len(), limits.string)
+                && is_full(text.chars().count(), limits.string) =>
+        {
+            Some((at, format!("{} characters of a string", limits.string)))
+        }
+        Value::Array(items) if is_full(items.len(), limits.items) => {
+            Some((at, format!("{} items of an array", limits.items)))
+        }
+        Value::Object(table) if is_full(table.len(), limits.items) => {
+            Some((at, format!("{} properties of a map", limits.items)))
+        }
+        Value::Array(items) => (0..)
+            .zip(items)
+            .find_map(|(n, item)| cut(item, format!("{at}/{n}"), limits)),
+        Value::Object(table) => table.iter().find_map(|(key, value)| {
+            cut(value, format!("{at}/{}", canonical::escaped(key)), limits)
+        }),
+        _ => None,
+    }
+}
+
 impl PartialEq for AnswerSchema {
     fn eq(&self, other: &Self) -> bool {
-        (self.is_choice, &self.written) == (other.is_choice, &other.written)
+        (self.is_choice, &self.written, self.limits)
+            == (other.is_choice, &other.written, other.limits)
     }
 }
 

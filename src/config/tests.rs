@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::file::{CacheType, ThinkingOutput};
+use super::schema::Limits;
 use super::units::Size;
 use super::*;
 
@@ -65,7 +66,7 @@ fn the_documented_defaults_hold() {
         top_p: 0.9,
         top_k: 40,
         min_p: 0.0,
-        repeat_penalty: 1.1,
+        repeat_penalty: None,
         presence_penalty: 0.0,
         frequency_penalty: 0.0,
         repeat_last_n: 64,
@@ -76,6 +77,7 @@ fn the_documented_defaults_hold() {
         thinking: ThinkingOutput::Strip,
         deadline: None,
         cut_note: true,
+        limits: Limits::default(),
     };
     assert_eq!(model.defaults, expected);
     assert_eq!(config.transport, Transport::Stdio);

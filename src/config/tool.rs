@@ -10,7 +10,7 @@ use super::file::{ArgumentSettings, ArgumentType, ConfigFile, ItemType, ToolSett
 use super::load::Layers;
 use super::model::{Defaults, ModelConfig};
 use super::ranges;
-use super::schema::AnswerSchema;
+use super::schema::{AnswerSchema, Limits};
 use super::shape::suggestion;
 use super::whole::whole;
 
@@ -73,7 +73,11 @@ pub(super) fn resolve(
         if let Some(message) = deadline.and_then(|deadline| deadline.fault(ranges::DEADLINE)) {
             layers.problem_at(&at("deadline"), message, None);
         }
-        let answer = answer_of(name, tool, layers);
+        // A model whose file is wrong is reported where it is read.
+        let answering = models.iter().find(|known| known.name == model);
+        let limits =
+            answering.map_or_else(Limits::default, |model| model.defaults.limits.with(tool));
+        let answer = answer_of(name, tool, limits, layers);
         let arguments: Vec<Argument> = tool
             .arguments
             .iter()
@@ -82,8 +86,7 @@ pub(super) fn resolve(
         if layers.problems.len() > known {
             return None;
         }
-        // One whose file is wrong is told.
-        let model = models.iter().find(|known| known.name == model)?;
+        let model = answering?;
         Some(ToolConfig {
             name: name.clone(),
             title: tool.title.clone(),
@@ -121,7 +124,12 @@ fn model_of(
     None
 }
 
-fn answer_of(name: &str, tool: &ToolSettings, layers: &mut Layers) -> Option<Arc<AnswerSchema>> {
+fn answer_of(
+    name: &str,
+    tool: &ToolSettings,
+    limits: Limits,
+    layers: &mut Layers,
+) -> Option<Arc<AnswerSchema>> {
     let at = |key: &str| address(name, key);
     let made = match (&tool.output, &tool.choices) {
         (Some(_), Some(_)) => {
@@ -132,29 +140,33 @@ fn answer_of(name: &str, tool: &ToolSettings, layers: &mut Layers) -> Option<Arc
         (None, None) => return None,
         (None, Some(choices)) => AnswerSchema::choice(choices),
         (Some(Value::String(text)), None) => match serde_json::from_str(text) {
-            Ok(schema) => AnswerSchema::json(&schema),
+            Ok(schema) => AnswerSchema::json(&schema, limits),
             Err(error) => {
-                layers.problem_at(&at("output"), format!("is no JSON: {error}"), None);
+                layers.problem_at(&at("output"), format!("invalid JSON: {error}"), None);
                 return None;
             }
         },
-        (Some(schema), None) => AnswerSchema::json(schema),
+        (Some(schema), None) => AnswerSchema::json(schema, limits),
     };
     if tool.stop.as_ref().is_some_and(|stop| !stop.is_empty()) {
-        let message = "goes with free answers alone: one that is forced ends by itself".to_owned();
+        let message =
+            "cannot be combined with `output` or `choices`: such an answer ends by itself"
+                .to_owned();
         let hint = "remove it, or `output` or `choices`";
         layers.problem_at(&at("stop"), message, Some(hint.into()));
     }
     match made {
         Ok(answer) => Some(Arc::new(answer)),
-        Err(fault) => {
+        Err(faults) => {
             let key = if tool.output.is_some() {
                 "output"
             } else {
                 "choices"
             };
-            let message = format!("the schema cannot be enforced {fault}");
-            layers.problem_at(&at(key), message, None);
+            for fault in faults.0 {
+                let message = format!("the schema cannot be enforced {fault}");
+                layers.problem_at(&at(key), message, None);
+            }
             None
         }
     }
@@ -273,6 +285,16 @@ fn schema_of(settings: &ArgumentSettings) -> Value {
     schema
 }
 
+impl Limits {
+    /// The same with what `tool` sets.
+    fn with(self, tool: &ToolSettings) -> Self {
+        Self {
+            string: tool.json_max_string.unwrap_or(self.string),
+            items: tool.json_max_items.unwrap_or(self.items),
+        }
+    }
+}
+
 impl Defaults {
     /// The same with what `tool` says.
     fn with(&self, tool: &ToolSettings) -> Self {
@@ -285,7 +307,10 @@ impl Defaults {
             top_p: number(tool.top_p, self.top_p),
             top_k: tool.top_k.unwrap_or(self.top_k),
             min_p: number(tool.min_p, self.min_p),
-            repeat_penalty: number(tool.repeat_penalty, self.repeat_penalty),
+            repeat_penalty: tool
+                .repeat_penalty
+                .map_or(self.repeat_penalty, |penalty| Some(ranges::to_f32(penalty))),
+            limits: self.limits.with(tool),
             presence_penalty: number(tool.presence_penalty, self.presence_penalty),
             frequency_penalty: number(tool.frequency_penalty, self.frequency_penalty),
             repeat_last_n: tool.repeat_last_n.unwrap_or(self.repeat_last_n),

@@ -10,7 +10,7 @@ use super::arguments::{ArgumentError, ArgumentReader};
 use super::structured;
 use super::{Arguments, Superseded, ToolCall, ToolDescription, ToolOutput};
 use crate::config::ranges::{self, MAX_STOP_CHARS, MAX_STOPS, Range};
-use crate::config::schema::{AnswerSchema, SchemaFault};
+use crate::config::schema::{AnswerSchema, Limits, SchemaFaults, advertised};
 use crate::config::{Defaults, ModelConfig};
 use crate::engine::{Message, Role, SamplingParams};
 use crate::error_code::ErrorCode;
@@ -80,7 +80,8 @@ impl ChatTool {
             }
         };
         if let Some(schema) = schema {
-            match tried(move || answer_by(schema)).await {
+            let limits = self.defaults.limits;
+            match tried(move || answer_by(schema, limits)).await {
                 Ok(answer) => question.answer = Some(Arc::new(answer)),
                 Err(error) => {
                     return Ok(ToolOutput::error(
@@ -131,7 +132,7 @@ impl ChatTool {
                 min_p: number(arguments.number("min_p", ranges::MIN_P)?, defaults.min_p),
                 repeat_penalty: number(
                     arguments.number("repeat_penalty", ranges::REPEAT_PENALTY)?,
-                    defaults.repeat_penalty,
+                    defaults.repeat_penalty(schema.is_some()),
                 ),
                 presence_penalty: defaults.presence_penalty,
                 frequency_penalty: defaults.frequency_penalty,
@@ -181,27 +182,22 @@ impl ChatTool {
             "type": "object",
             "properties": {
                 "role": {"type": "string", "enum": ["system", "user", "assistant"]},
-                "content": {
-                    "description": "A string, or an array of {\"type\":\"text\",\"text\":…} parts.",
-                    "type": ["string", "array"],
-                    "items": {
-                        "type": "object",
-                        "properties": {"type": {"type": "string", "enum": ["text"]}, "text": {"type": "string"}},
-                        "required": ["type", "text"],
-                    },
-                },
+                "content": {"type": "string", "description": "The text. An array of {\"type\":\"text\",\"text\":…} parts is accepted, too."},
             },
             "required": ["role", "content"],
-            "additionalProperties": false,
         });
         let number = |description: String, range: Range<f64>| json!({"type": "number", "description": description, "minimum": range.min, "maximum": range.max});
         let integer = |description: String, range: Range<i64>| json!({"type": "integer", "description": description, "minimum": range.min, "maximum": range.max});
         let seed = defaults.seed.map_or(-1, i64::from);
+        let with_schema = match defaults.repeat_penalty(true) {
+            same if same.to_bits() == defaults.repeat_penalty(false).to_bits() => String::new(),
+            other => format!(", with `json_schema` {other}"),
+        };
         ToolDescription {
             name: self.name().to_owned(),
             title: format!("Chat with {}", self.title),
             description: self.described(),
-            input_schema: json!({
+            input_schema: advertised(&json!({
                 "type": "object",
                 "properties": {
                     "text": {"type": "string", "description": "The question or instruction. Instead of `messages`."},
@@ -211,15 +207,14 @@ impl ChatTool {
                     "top_p": number(format!("Nucleus sampling, 1 is off. Default {}.", defaults.top_p), ranges::TOP_P),
                     "top_k": integer(format!("Top-k sampling, 0 is off. Default {}.", defaults.top_k), ranges::TOP_K),
                     "min_p": number(format!("Min-p sampling, 0 is off. Default {}.", defaults.min_p), ranges::MIN_P),
-                    "repeat_penalty": number(format!("Penalty of repeated tokens, 1 is off. Default {}.", defaults.repeat_penalty), ranges::REPEAT_PENALTY),
+                    "repeat_penalty": number(format!("Penalty of repeated tokens, 1 is off. Default {}{with_schema}.", defaults.repeat_penalty(false)), ranges::REPEAT_PENALTY),
                     "seed": integer(format!("Seed of the random choice, -1 draws one. Default {seed}."), ranges::SEED),
-                    "stop": {"type": ["string", "array"], "items": {"type": "string", "minLength": 1}, "maxItems": MAX_STOPS, "description": "Texts that end the answer; they are not part of it. Not together with `json_schema`."},
+                    "stop": {"type": "array", "items": {"type": "string", "minLength": 1}, "maxItems": MAX_STOPS, "description": "Texts that end the answer; they are not part of it. A single string is accepted, too. Not together with `json_schema`."},
                     "prompt_suffix": {"type": "string", "description": "Appended to the system message, for example \"/think\"."},
                     "deadline": number("Seconds after which the answer ends with what there is.".into(), ranges::DEADLINE),
                     "json_schema": {"type": "object", "description": "A JSON Schema with an object at its root, which the answer is forced to follow. Keywords that cannot be enforced are refused."},
                 },
-                "additionalProperties": false,
-            }),
+            })),
             output_schema: None,
             max_chars: self
                 .answering
@@ -229,15 +224,15 @@ impl ChatTool {
 }
 
 /// What an answer by `schema` is, where it can be enforced.
-fn answer_by(schema: Arguments) -> Result<AnswerSchema, SchemaFault> {
-    let answer = AnswerSchema::json(&Value::Object(schema))?;
+fn answer_by(schema: Arguments, limits: Limits) -> Result<AnswerSchema, SchemaFaults> {
+    let answer = AnswerSchema::json(&Value::Object(schema), limits)?;
     structured::enforce(&answer)?;
     Ok(answer)
 }
 
 /// Tries a schema by `work`, beside the runtime: patterns may take a while. What nobody could try is not taken.
 async fn tried<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, SchemaFault> + Send + 'static,
+    work: impl FnOnce() -> Result<T, SchemaFaults> + Send + 'static,
 ) -> Result<T, ArgumentError> {
     let tried = tokio::task::spawn_blocking(work).await;
     let tried = tried.map_err(|failed| {
@@ -246,8 +241,8 @@ async fn tried<T: Send + 'static>(
             "`json_schema`: whether it can be enforced could not be found out; write it more simply",
         )
     })?;
-    tried.map_err(|fault| {
-        ArgumentError::says(format!("`json_schema`: it cannot be enforced {fault}"))
+    tried.map_err(|faults| {
+        ArgumentError::says(format!("`json_schema`: it cannot be enforced {faults}"))
     })
 }
 

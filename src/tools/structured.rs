@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::config::schema::{AnswerSchema, SchemaFault};
+use crate::config::schema::{AnswerSchema, SchemaFault, SchemaFaults};
 use crate::engine::grammar::Grammars;
 use crate::engine::{FinishReason, Generation};
 use crate::error_code::{Coded, ErrorCode};
@@ -16,24 +16,26 @@ pub struct Structured {
     pub value: Value,
 }
 
-/// Whether the grammar can enforce `answer`, whatever the model.
+/// Checks that the grammar can enforce `answer`, whatever the model.
 ///
 /// # Errors
-/// The narrowest place that it cannot, and why.
-pub fn enforce(answer: &AnswerSchema) -> Result<(), SchemaFault> {
+/// The strings that it cannot follow, or why it cannot follow the whole.
+pub fn enforce(answer: &AnswerSchema) -> Result<(), SchemaFaults> {
     let at = |pointer: &str, reason: String| SchemaFault {
         pointer: pointer.to_owned(),
         reason,
     };
     let grammars = Grammars::of_bytes().map_err(|error| at("#", error.to_string()))?;
-    let parts = answer.doubtful.iter().map(|(at, part)| (at.as_str(), part));
     // All parts first: the grammar just leaves out what may be missing.
-    for (pointer, schema) in parts.chain([("#", &answer.enforced)]) {
-        grammars
-            .check(schema)
-            .map_err(|reason| at(pointer, reason))?;
+    let parts = answer.doubtful.iter();
+    let faults: Vec<SchemaFault> = parts
+        .filter_map(|(pointer, part)| Some(at(pointer, grammars.check(part).err()?)))
+        .collect();
+    if !faults.is_empty() {
+        return Err(SchemaFaults(faults));
     }
-    Ok(())
+    let whole = grammars.check(&answer.enforced);
+    whole.map_err(|reason| at("#", reason).into())
 }
 
 impl AnswerSchema {
@@ -72,6 +74,11 @@ impl AnswerSchema {
         let wrong = |text| ErrorCode::AnswerWrong.says(text);
         let value: Value = serde_json::from_str(&generation.text)
             .map_err(|error| wrong(format!("no answer: the model wrote no JSON ({error})")))?;
+        if let Some((pointer, what)) = self.cut_at(&value) {
+            return Err(ErrorCode::AnswerCut.says(format!(
+                "no answer: it was cut at `{pointer}`, at the limit of {what}; give the schema a `maxLength`, `maxItems` or `maxProperties`, or raise `json_max_string` or `json_max_items` in the configuration"
+            )));
+        }
         self.check(&value).map_err(|fault| {
             wrong(format!(
                 "no answer: the model's JSON does not follow its schema ({fault})"

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::answering::{Answering, Question};
 use super::arguments::ArgumentError;
 use super::{Arguments, Superseded, ToolCall, ToolDescription, ToolOutput};
+use crate::config::schema::advertised;
 use crate::config::tool::Argument;
 use crate::config::whole::whole_value;
 use crate::config::{ToolConfig, shape};
@@ -79,7 +80,7 @@ impl TypedTool {
         let question = Question {
             conversation: defaults.conversation(vec![message], defaults.prompt_suffix.clone()),
             max_tokens: defaults.max_tokens,
-            sampling: defaults.sampling(),
+            sampling: defaults.sampling(self.config.answer.is_some()),
             stop: defaults.stop.clone(),
             deadline: defaults.deadline,
             answer: self.config.answer.clone(),
@@ -142,14 +143,16 @@ impl TypedTool {
                     self.answering.model
                 )
             }),
-            input_schema: json!({
+            input_schema: advertised(&json!({
                 "type": "object",
                 "properties": properties,
                 "required": required,
-                "additionalProperties": false,
-            }),
+            })),
             max_chars: self.answering.max_chars(config.defaults.max_tokens),
-            output_schema: config.answer.as_ref().map(|answer| answer.written.clone()),
+            output_schema: config
+                .answer
+                .as_ref()
+                .map(|answer| answer.advertised.clone()),
         }
     }
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::super::file::WatchMode;
 use super::*;
-use crate::config::schema::AnswerSchema;
+use crate::config::schema::{AnswerSchema, Limits};
 use crate::config::tool::Argument;
 use crate::config::{Overrides, Surroundings};
 use crate::process::Cpus;
@@ -52,7 +52,7 @@ fn tool() -> impl Strategy<Value = ToolConfig> {
         None,
         Some(AnswerSchema::choice(&["a".into()]).unwrap()),
         Some(AnswerSchema::choice(&["b".into()]).unwrap()),
-        Some(AnswerSchema::json(&schema).unwrap()),
+        Some(AnswerSchema::json(&schema, Limits::default()).unwrap()),
     ];
     let answers = answers.map(|answer| answer.map(Arc::new));
     let answer = proptest::sample::select(answers.to_vec());

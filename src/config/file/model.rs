@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::NAME_PATTERN;
 use crate::config::ranges;
+use crate::config::schema::Limits;
 use crate::config::units::{IdleTime, Size, Time};
 
 /// How the cache keeps its numbers (`ggml.h: ggml_type`).
@@ -187,6 +189,12 @@ pub struct ModelSettings {
     pub deadline: Option<Time>,
     /// An answer that `max_tokens`, the context or `deadline` cuts ends with a line that says so. Those of `[tools.NAME]` never do.
     pub cut_note: bool,
+    /// Longest string of a JSON answer, in characters, if its schema sets no `maxLength`. An answer that reaches it is an error.
+    #[schemars(range(min = ranges::JSON_MAX_STRING.min, max = ranges::JSON_MAX_STRING.max))]
+    pub json_max_string: u64,
+    /// Most items of an array and most properties of a map in a JSON answer, if its schema sets no maximum. An answer that reaches it is an error.
+    #[schemars(range(min = ranges::JSON_MAX_ITEMS.min, max = ranges::JSON_MAX_ITEMS.max))]
+    pub json_max_items: u64,
     /// Randomness; 0 takes the likeliest token.
     #[schemars(range(min = ranges::TEMPERATURE.min, max = ranges::TEMPERATURE.max))]
     pub temperature: f64,
@@ -199,9 +207,9 @@ pub struct ModelSettings {
     /// Only tokens at least this share as likely as the likeliest are drawn from; 0 is off.
     #[schemars(range(min = ranges::MIN_P.min, max = ranges::MIN_P.max))]
     pub min_p: f64,
-    /// Makes tokens that occurred less likely; 1 is off.
-    #[schemars(range(min = ranges::REPEAT_PENALTY.min, max = ranges::REPEAT_PENALTY.max))]
-    pub repeat_penalty: f64,
+    /// Makes tokens that occurred less likely; 1 is off. By default 1.1, and 1 for answers that follow a schema, which often repeat values.
+    #[schemars(range(min = ranges::REPEAT_PENALTY.min, max = ranges::REPEAT_PENALTY.max), example = json!(1.1))]
+    pub repeat_penalty: Option<f64>,
     /// Taken from the logit of every token that occurred; 0 is off.
     #[schemars(range(min = ranges::ADDED_PENALTY.min, max = ranges::ADDED_PENALTY.max))]
     pub presence_penalty: f64,
@@ -253,12 +261,14 @@ impl Default for ModelSettings {
             max_tokens: 2048,
             max_tokens_limit: None,
             deadline: None,
+            json_max_string: Limits::default().string,
+            json_max_items: Limits::default().items,
             cut_note: true,
             temperature: 0.7,
             top_p: 0.9,
             top_k: 40,
             min_p: 0.0,
-            repeat_penalty: 1.1,
+            repeat_penalty: None,
             presence_penalty: 0.0,
             frequency_penalty: 0.0,
             repeat_last_n: 64,

@@ -110,6 +110,12 @@ pub struct ToolSettings {
     pub deadline: Option<Time>,
     /// What becomes of thinking; an answer that is forced has none.
     pub thinking: Option<ThinkingOutput>,
+    /// Longest string of a JSON answer, in characters, if its schema sets no `maxLength`. An answer that reaches it is an error.
+    #[schemars(range(min = ranges::JSON_MAX_STRING.min, max = ranges::JSON_MAX_STRING.max), example = json!(100_000))]
+    pub json_max_string: Option<u64>,
+    /// Most items of an array and most properties of a map in a JSON answer, if its schema sets no maximum. An answer that reaches it is an error.
+    #[schemars(range(min = ranges::JSON_MAX_ITEMS.min, max = ranges::JSON_MAX_ITEMS.max), example = json!(1000))]
+    pub json_max_items: Option<u64>,
     /// Randomness; 0 takes the likeliest token.
     #[schemars(range(min = ranges::TEMPERATURE.min, max = ranges::TEMPERATURE.max), example = json!(0.2))]
     pub temperature: Option<f64>,
@@ -122,7 +128,7 @@ pub struct ToolSettings {
     /// Only tokens at least this share as likely as the likeliest are drawn from; 0 is off.
     #[schemars(range(min = ranges::MIN_P.min, max = ranges::MIN_P.max), example = json!(0.05))]
     pub min_p: Option<f64>,
-    /// Makes tokens that occurred less likely; 1 is off.
+    /// Makes tokens that occurred less likely; 1 is off, and the default with `output` and `choices` if the model does not set it.
     #[schemars(range(min = ranges::REPEAT_PENALTY.min, max = ranges::REPEAT_PENALTY.max), example = json!(1.1))]
     pub repeat_penalty: Option<f64>,
     /// Taken from the logit of every token that occurred; 0 is off.

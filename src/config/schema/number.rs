@@ -6,7 +6,6 @@
 
 use serde_json::{Map, Number, Value, json};
 
-use super::walk::keywords;
 use super::{SchemaFault, fault};
 use crate::config::whole::whole;
 
@@ -238,7 +237,7 @@ fn set_bound(
 }
 
 fn no_number(is_integer: bool, table: &Map<String, Value>, at: &str) -> SchemaFault {
-    let said: Vec<String> = keywords("number")
+    let said: Vec<String> = super::keywords::of_type("number")
         .iter()
         .filter_map(|key| Some(format!("`{key}` {}", table.get(*key)?)))
         .collect();

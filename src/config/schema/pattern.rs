@@ -14,8 +14,8 @@ use regex_syntax::hir::{Class, ClassUnicode, ClassUnicodeRange, Hir, HirKind};
 
 use super::PATTERN_BYTES;
 
-/// Characters of a pattern; real ones are far shorter.
-const MAX_CHARS: usize = 200;
+/// Characters of a pattern; that of zod for a date with a time has 400.
+const MAX_CHARS: usize = 2000;
 
 /// `pattern` as the grammar is given it.
 ///
@@ -34,11 +34,11 @@ pub(super) fn enforced(pattern: &str) -> Result<String, String> {
             ErrorKind::UnsupportedBackreference => {
                 "references to groups, as in `\\1`, cannot be enforced".to_owned()
             }
-            kind => format!("is no pattern that can be enforced: {kind}"),
+            kind => format!("is not a pattern that can be enforced: {kind}"),
         })?;
     Reader { pattern }.read(&ast, Ends::BOTH)?;
     let made = to_rust_regex(pattern)
-        .map_err(|()| "is no pattern that can be enforced".to_owned())?
+        .map_err(|()| "is not a pattern that can be enforced".to_owned())?
         .into_owned();
     regex::RegexBuilder::new(&made)
         .size_limit(PATTERN_BYTES)
@@ -47,9 +47,25 @@ pub(super) fn enforced(pattern: &str) -> Result<String, String> {
             regex::Error::CompiledTooBig(_) => {
                 "takes too much memory; repeat less, or fewer kinds of characters".to_owned()
             }
-            error => format!("is no pattern that can be enforced: {error}"),
+            error => format!("is not a pattern that can be enforced: {error}"),
         })?;
     Ok(without_every_control(made))
+}
+
+/// Returns whether `pattern`, of ECMA-262, occurs in `text`.
+pub(super) fn matches(pattern: &str, text: &str) -> bool {
+    matches_all(pattern, &[text])
+}
+
+/// Returns whether `pattern`, of ECMA-262, occurs in each of `texts`; `false` if it cannot be read.
+pub(super) fn matches_all(pattern: &str, texts: &[&str]) -> bool {
+    let schema = serde_json::json!({"pattern": pattern});
+    let validator = jsonschema::draft202012::new(&schema);
+    validator.is_ok_and(|validator| {
+        texts
+            .iter()
+            .all(|text| validator.is_valid(&serde_json::Value::from(*text)))
+    })
 }
 
 /// `pattern` as it is, or where a class of it holds every control character, but not all that JSON escapes, without NUL there.

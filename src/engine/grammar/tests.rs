@@ -3,7 +3,13 @@
 mod properties;
 
 use super::*;
-use crate::config::schema::{AnswerSchema, MAX_STRING};
+use crate::config::schema::{AnswerSchema, Limits};
+
+/// Small, so that a test reaches them.
+const LIMITS: Limits = Limits {
+    string: 1000,
+    items: 100,
+};
 
 thread_local! {
     static GRAMMARS: Grammars = Grammars::of_bytes().unwrap();
@@ -38,7 +44,7 @@ fn reads(schema: &Value, text: &str) -> (bool, bool) {
 /// An answer whose `v` follows `schema`.
 fn answer(schema: &Value) -> AnswerSchema {
     let schema = json!({"type": "object", "properties": {"v": schema}, "required": ["v"]});
-    AnswerSchema::json(&schema).unwrap()
+    AnswerSchema::json(&schema, LIMITS).unwrap()
 }
 
 /// Whether the grammar writes `text` as `v`, and whether the schema as it was written allows it.
@@ -271,7 +277,7 @@ fn every_keyword_that_is_let_through_is_enforced() {
         }
     }
     let schema = json!({"type": "object", "$defs": {"a": {"const": 1}}, "properties": {"v": {"$ref": "#/$defs/a"}}, "required": ["v"]});
-    let referring = AnswerSchema::json(&schema).unwrap();
+    let referring = AnswerSchema::json(&schema, LIMITS).unwrap();
     assert_eq!(judged(&referring, "1"), (true, true));
     assert_eq!(judged(&referring, "2"), (false, false));
 }
@@ -301,7 +307,7 @@ fn no_value_goes_on_for_ever() {
         (json!({"type": "string", "pattern": "^a+$"}), "\"", "a"),
     ] {
         let answer = answer(&kind);
-        let longest = usize::try_from(MAX_STRING).unwrap();
+        let longest = usize::try_from(LIMITS.string).unwrap();
         let text = format!("{{\"v\": {begin}{}", more.repeat(longest + 1));
         assert_eq!(reads(&answer.enforced, &text), (false, false), "{kind}");
     }

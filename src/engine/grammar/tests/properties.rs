@@ -36,7 +36,7 @@ fn pattern() -> impl Strategy<Value = String> {
     });
     part.prop_filter("what is refused is not enforced", |pattern| {
         let schema = json!({"type": "object", "properties": {"v": {"type": "string", "pattern": pattern, "maxLength": 6}}});
-        AnswerSchema::json(&schema)
+        AnswerSchema::json(&schema, LIMITS)
             .is_ok_and(|answer| answer.doubtful.iter().all(|(_, part)| check(part).is_ok()))
     })
 }
@@ -93,7 +93,7 @@ proptest! {
     #[test]
     fn a_number_that_is_written_follows_its_schema(schema in bounded_number(), texts in proptest::collection::vec("-?(0|[1-9][0-9]{0,2}|[1-9][0-9]{15})(\\.[0-9]{1,3})?", 12)) {
         let whole = json!({"type": "object", "properties": {"v": schema}, "required": ["v"]});
-        let Ok(answer) = AnswerSchema::json(&whole) else {
+        let Ok(answer) = AnswerSchema::json(&whole, LIMITS) else {
             return Ok(());
         };
         prop_assert_eq!(check(&answer.enforced), Ok(()));

@@ -1,0 +1,329 @@
+//! The schema that clients see.
+//!
+//! Clients check answers with validators of several languages and drafts, and give inputs to model APIs that read a part of JSON
+//! Schema. So what is advertised says less than what is enforced, and never more: a root of type `object`, one `type` a node, no
+//! `pattern` that JavaScript and Python do not read alike, no `multipleOf` with a fraction, which division of doubles gets wrong, no
+//! tuples, which drafts write differently, and nothing that closes an object.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+
+use super::canonical::Canonical;
+use super::lower::{Lowered, lower};
+use super::node::{ArrayNode, DefinitionKey, Kind, Node, NumberNode, ObjectNode, TextNode};
+use super::{SchemaNote, portable};
+
+/// Formats that validators of JavaScript and Python know, and read alike.
+const FORMATS: [&str; 10] = [
+    "date",
+    "time",
+    "date-time",
+    "duration",
+    "email",
+    "hostname",
+    "ipv4",
+    "ipv6",
+    "uuid",
+    "uri",
+];
+
+/// `schema` in the form that every client can read.
+///
+/// ```text
+/// {"type": ["object"], "additionalProperties": false, "properties": {"price": {"type": "number", "multipleOf": 0.01}}}
+/// becomes
+/// {"type": "object", "properties": {"price": {"type": "number"}}}
+/// ```
+pub fn advertised(schema: &Value) -> Value {
+    rendered(&lower(&Canonical::of(schema))).0
+}
+
+/// Renders `lowered`; the notes say what is left out.
+pub(super) fn rendered(lowered: &Lowered) -> (Value, Vec<SchemaNote>) {
+    let mut names: BTreeMap<&str, &DefinitionKey> = BTreeMap::new();
+    // The least level holds what all others do.
+    for key in lowered.definitions.keys().rev() {
+        names.insert(&key.name, key);
+    }
+    let mut renderer = Renderer {
+        lowered,
+        names,
+        used: BTreeSet::new(),
+        open: Vec::new(),
+        notes: Vec::new(),
+    };
+    let mut schema = renderer.root(&lowered.root);
+    let mut definitions = Map::new();
+    while let Some(name) = renderer.open.pop() {
+        if let Some(node) = renderer.definition(&name) {
+            definitions.insert(name, renderer.node(node));
+        }
+    }
+    if !definitions.is_empty() {
+        schema.insert("$defs".into(), definitions.into());
+    }
+    (Value::Object(schema), renderer.notes)
+}
+
+struct Renderer<'l> {
+    lowered: &'l Lowered,
+    /// The least level of each definition.
+    names: BTreeMap<&'l str, &'l DefinitionKey>,
+    used: BTreeSet<String>,
+    open: Vec<String>,
+    notes: Vec<SchemaNote>,
+}
+
+type Table = Map<String, Value>;
+
+impl<'l> Renderer<'l> {
+    fn note(&mut self, pointer: &str, text: impl Into<String>) {
+        let note = SchemaNote {
+            pointer: pointer.to_owned(),
+            text: text.into(),
+        };
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    fn definition(&self, name: &str) -> Option<&'l Node> {
+        self.lowered.definitions.get(*self.names.get(name)?)
+    }
+
+    fn resolved(&self, node: &'l Node) -> &'l Node {
+        match &node.kind {
+            Kind::Reference(key) => self
+                .definition(&key.name)
+                .map_or(node, |node| self.resolved(node)),
+            _ => node,
+        }
+    }
+
+    /// The root, an object with properties of its own.
+    fn root(&mut self, node: &'l Node) -> Table {
+        let mut made = Table::new();
+        made.insert("type".into(), "object".into());
+        let mut objects = Vec::new();
+        self.objects(node, &mut objects);
+        match objects[..] {
+            [] => {}
+            [single] => self.object(single, &mut made),
+            _ => {
+                self.note(
+                    "#",
+                    "clients see one object with the properties of all options",
+                );
+                self.merged(&objects, &mut made);
+            }
+        }
+        let annotations = node
+            .annotations
+            .iter()
+            .chain(&self.resolved(node).annotations);
+        for (key, value) in annotations {
+            made.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+        made
+    }
+
+    /// The options of `node` that are objects.
+    fn objects(&self, node: &'l Node, found: &mut Vec<&'l ObjectNode>) {
+        match &self.resolved(node).kind {
+            Kind::Object(object) => found.push(object),
+            Kind::Union(options) => options
+                .iter()
+                .for_each(|option| self.objects(option, found)),
+            _ => {}
+        }
+    }
+
+    /// One object that allows what any of `objects` does.
+    fn merged(&mut self, objects: &[&'l ObjectNode], made: &mut Table) {
+        if objects.iter().any(|object| object.entries.is_some()) {
+            return;
+        }
+        let mut properties = Table::new();
+        for property in objects.iter().flat_map(|object| &object.properties) {
+            if properties.contains_key(&property.name) {
+                continue;
+            }
+            let nodes = objects
+                .iter()
+                .filter_map(|object| object.property(&property.name));
+            let nodes = nodes.map(|property| property.node.clone()).collect();
+            let node = Node::union(nodes);
+            properties.insert(property.name.clone(), self.owned(&node));
+        }
+        let is_in_all = |name: &&String| {
+            let required = |object: &&ObjectNode| {
+                object
+                    .property(name)
+                    .is_some_and(|property| property.is_required)
+            };
+            objects.iter().all(required)
+        };
+        let required: Vec<Value> = properties
+            .keys()
+            .filter(is_in_all)
+            .map(|name| name.as_str().into())
+            .collect();
+        made.insert("properties".into(), properties.into());
+        made.insert("required".into(), required.into());
+    }
+
+    fn owned(&mut self, node: &Node) -> Value {
+        // A union of nodes that the tree has.
+        let mut table = self.annotated(node);
+        self.kind(&node.kind, &mut table);
+        Value::Object(table)
+    }
+
+    fn annotated(&self, node: &Node) -> Table {
+        node.annotations.clone()
+    }
+
+    fn node(&mut self, node: &Node) -> Value {
+        self.owned(node)
+    }
+
+    fn kind(&mut self, kind: &Kind, made: &mut Table) {
+        let typed = |kind: &str, made: &mut Table| drop(made.insert("type".into(), kind.into()));
+        match kind {
+            Kind::Never | Kind::Any => {}
+            Kind::Null => typed("null", made),
+            Kind::Boolean => typed("boolean", made),
+            Kind::Values(values) => values_of(values, made),
+            Kind::Number(number) => self.number(number, made),
+            Kind::Text(text) => self.text(text, made),
+            Kind::Array(array) => self.array(array, made),
+            Kind::Object(object) => {
+                typed("object", made);
+                self.object(object, made);
+            }
+            Kind::Union(options) => {
+                let options: Vec<Value> = options.iter().map(|option| self.owned(option)).collect();
+                made.insert("anyOf".into(), options.into());
+            }
+            Kind::Reference(key) => {
+                if self.used.insert(key.name.clone()) {
+                    self.open.push(key.name.clone());
+                }
+                made.insert("$ref".into(), format!("#/$defs/{}", key.name).into());
+            }
+        }
+    }
+
+    fn number(&mut self, number: &NumberNode, made: &mut Table) {
+        let kind = if number.is_integer {
+            "integer"
+        } else {
+            "number"
+        };
+        made.insert("type".into(), kind.into());
+        for (key, value) in &number.keywords {
+            let is_whole = value.as_f64().is_some_and(|value| value.fract() == 0.0);
+            if key != "multipleOf" || is_whole {
+                made.insert(key.clone(), value.clone());
+            } else {
+                self.note("#", format!("clients do not see `multipleOf` {value}: dividing doubles, they would refuse some of its multiples"));
+            }
+        }
+    }
+
+    fn text(&mut self, text: &TextNode, made: &mut Table) {
+        made.insert("type".into(), "string".into());
+        if text.min > 0 {
+            made.insert("minLength".into(), text.min.into());
+        }
+        if let Some(max) = text.max {
+            made.insert("maxLength".into(), max.into());
+        }
+        if let Some(format) = text.format.filter(|format| FORMATS.contains(&format.name)) {
+            made.insert("format".into(), format.name.into());
+        }
+        for pattern in &text.patterns {
+            match portable::portable(&pattern.written) {
+                Some(portable) if !made.contains_key("pattern") => {
+                    made.insert("pattern".into(), portable.into());
+                }
+                _ => self.note(&text.pointer, format!("clients do not see the pattern `{}`: JavaScript and Python do not read it alike", pattern.written)),
+            }
+        }
+    }
+
+    /// Draft 7 and 2020-12 write tuples differently, so each item is one of all kinds.
+    fn array(&mut self, array: &ArrayNode, made: &mut Table) {
+        made.insert("type".into(), "array".into());
+        let kinds = array.prefix.iter().chain(array.items.as_deref());
+        let items = Node::union(kinds.cloned().collect());
+        let items = match items.kind {
+            Kind::Never | Kind::Any => Value::Object(items.annotations),
+            _ => self.owned(&items),
+        };
+        made.insert("items".into(), items);
+        if array.min > 0 {
+            made.insert("minItems".into(), array.min.into());
+        }
+        if let Some(max) = array.max {
+            made.insert("maxItems".into(), max.into());
+        }
+    }
+
+    fn object(&mut self, object: &ObjectNode, made: &mut Table) {
+        if let Some(entries) = &object.entries {
+            if entries.value.kind != Kind::Any {
+                let value = self.owned(&entries.value);
+                made.insert("additionalProperties".into(), value);
+            }
+            return;
+        }
+        let properties: Table = object
+            .properties
+            .iter()
+            .map(|property| (property.name.clone(), self.owned(&property.node)))
+            .collect();
+        let required = object
+            .properties
+            .iter()
+            .filter(|property| property.is_required);
+        let required: Vec<Value> = required
+            .map(|property| property.name.as_str().into())
+            .collect();
+        made.insert("properties".into(), properties.into());
+        made.insert("required".into(), required.into());
+    }
+}
+
+/// Values of one type have that type; others are an option for each type.
+fn values_of(values: &[Value], made: &mut Table) {
+    let mut by_type: Vec<(&str, Vec<&Value>)> = Vec::new();
+    for value in values {
+        let kind = match value {
+            Value::Null => "null",
+            Value::Bool(_) => "boolean",
+            Value::Number(number) if number.is_f64() => "number",
+            Value::Number(_) => "integer",
+            Value::String(_) => "string",
+            Value::Array(_) => "array",
+            Value::Object(_) => "object",
+        };
+        match by_type.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, values)) => values.push(value),
+            None => by_type.push((kind, vec![value])),
+        }
+    }
+    let mut options: Vec<Value> = by_type
+        .into_iter()
+        .map(|(kind, values)| json!({"type": kind, "enum": values}))
+        .collect();
+    match options.len() {
+        1 => {
+            if let Value::Object(only) = options.remove(0) {
+                made.extend(only);
+            }
+        }
+        _ => drop(made.insert("anyOf".into(), options.into())),
+    }
+}

@@ -1,0 +1,183 @@
+//! Arrays: lists and tuples.
+
+use serde_json::Value;
+
+use super::fault;
+use super::lower::{Lowering, Part};
+use super::node::{ArrayNode, Kind, Node};
+use super::values::{counts, place_of};
+
+/// Items that are written for `contains`.
+const MAX_CONTAINED: u64 = 16;
+
+impl<'c> Lowering<'c> {
+    pub(super) fn array(&mut self, parts: &[Part<'c>]) -> Node {
+        let (mut min, mut max) = counts(parts, "minItems", "maxItems");
+        let length = parts
+            .iter()
+            .map(|part| prefix(part).len())
+            .max()
+            .unwrap_or(0);
+        let mut made: Vec<Node> = Vec::new();
+        for at in 0..length {
+            let item = match self.schemas_at(parts, at) {
+                Some(schemas) => self.all(&schemas),
+                None => Node::never(),
+            };
+            if item.is_never() {
+                break;
+            }
+            made.push(item);
+        }
+        let is_whole = made.len() == length;
+        let count = u64::try_from(made.len()).unwrap_or(u64::MAX);
+        let is_tuple = length > 0;
+        if is_tuple && min < count && max.is_none_or(|max| max >= count) {
+            self.note(
+                &place_of(parts, "prefixItems"),
+                "the items of a tuple are never left out",
+            );
+            min = count;
+        }
+        let items = is_whole.then(|| self.items(parts)).flatten();
+        let (made, items) = match self.contained(parts, made, items, &mut min) {
+            Ok(both) => both,
+            Err(never) => return never,
+        };
+        let count = u64::try_from(made.len()).unwrap_or(u64::MAX);
+        if items.is_none() {
+            max = Some(max.map_or(count, |max| max.min(count)));
+        }
+        self.unique(parts, items.as_deref(), count, &mut max);
+        if max.is_some_and(|max| min > max) {
+            // Fewer items than were asked for: some of them have no value, for a reason that is known already.
+            let (least, most) = counts(parts, "minItems", "maxItems");
+            if let Some(most) = most.filter(|most| least > *most) {
+                let reason = format!("must be at most `maxItems`, {most}");
+                return self.contradiction(fault(&place_of(parts, "minItems"), reason));
+            }
+            return Node::never();
+        }
+        Node::of(Kind::Array(ArrayNode {
+            prefix: made,
+            items,
+            min,
+            max,
+        }))
+    }
+
+    /// The schemas that the item at `at` follows; `None` if a part forbids it.
+    fn schemas_at(&self, parts: &[Part<'c>], at: usize) -> Option<Vec<(&'c Value, String)>> {
+        let mut schemas = Vec::new();
+        for part in parts {
+            if let Some(schema) = prefix(part).get(at) {
+                schemas.push((schema, format!("{}/prefixItems/{at}", part.at)));
+                continue;
+            }
+            match part.table.get("items") {
+                Some(Value::Bool(false)) => return None,
+                Some(schema) => schemas.push((schema, format!("{}/items", part.at))),
+                None => {}
+            }
+        }
+        Some(schemas)
+    }
+
+    /// The items behind the prefix; `None` if there are none.
+    fn items(&mut self, parts: &[Part<'c>]) -> Option<Box<Node>> {
+        let said: Vec<(&Value, String)> = parts
+            .iter()
+            .filter_map(|part| {
+                let key = ["items", "unevaluatedItems"]
+                    .into_iter()
+                    .find(|key| part.table.contains_key(*key))?;
+                Some((part.table.get(key)?, format!("{}/{key}", part.at)))
+            })
+            .collect();
+        let is_tuple = parts.iter().any(|part| !prefix(part).is_empty());
+        if said.is_empty() && is_tuple {
+            self.note(
+                &place_of(parts, "prefixItems"),
+                "no items are written behind those of the tuple",
+            );
+            return None;
+        }
+        let items = self.all(&said);
+        (!items.is_never()).then(|| Box::new(items))
+    }
+
+    /// The items with those that `contains` demands before all others.
+    #[expect(clippy::type_complexity, reason = "the prefix and the items behind it")]
+    fn contained(
+        &mut self,
+        parts: &[Part<'c>],
+        mut made: Vec<Node>,
+        items: Option<Box<Node>>,
+        min: &mut u64,
+    ) -> Result<(Vec<Node>, Option<Box<Node>>), Node> {
+        for part in parts {
+            let Some(schema) = part.table.get("contains") else {
+                continue;
+            };
+            let at = format!("{}/contains", part.at);
+            let least = part
+                .table
+                .get("minContains")
+                .and_then(Value::as_u64)
+                .unwrap_or(1);
+            if part.table.contains_key("maxContains") || least > MAX_CONTAINED {
+                let reason = format!(
+                    "cannot be enforced with `maxContains`, or with a `minContains` above {MAX_CONTAINED}"
+                );
+                return Err(self.fault(fault(&at, reason)));
+            }
+            let mut schemas = self.schemas_at(parts, usize::MAX).unwrap_or_default();
+            schemas.push((schema, at.clone()));
+            for _ in 0..least {
+                let item = self.all(&schemas);
+                if item.is_never() || items.is_none() {
+                    return Err(self.contradiction(fault(&at, "no item can follow it")));
+                }
+                made.push(item);
+            }
+            if least > 0 {
+                self.note(&at, "the first items are those that it demands");
+                *min = (*min).max(u64::try_from(made.len()).unwrap_or(u64::MAX));
+            }
+        }
+        Ok((made, items))
+    }
+
+    /// Notes that the grammar does not keep items apart, and allows no more of them than there are values.
+    fn unique(
+        &mut self,
+        parts: &[Part<'c>],
+        items: Option<&Node>,
+        prefix: u64,
+        max: &mut Option<u64>,
+    ) {
+        let is_unique =
+            |part: &&Part<'_>| part.table.get("uniqueItems") == Some(&Value::Bool(true));
+        if !parts.iter().any(|part| is_unique(&part)) {
+            return;
+        }
+        self.note(
+            &place_of(parts, "uniqueItems"),
+            "is checked on the finished answer only",
+        );
+        let values = match items.map(|items| &items.kind) {
+            Some(Kind::Values(values)) => u64::try_from(values.len()).unwrap_or(u64::MAX),
+            Some(Kind::Boolean) => 2,
+            Some(Kind::Null) => 1,
+            _ => return,
+        };
+        let most = prefix.saturating_add(values);
+        *max = Some(max.map_or(most, |max| max.min(most)));
+    }
+}
+
+/// The schemas of the first items.
+fn prefix<'c>(part: &Part<'c>) -> &'c [Value] {
+    let schemas = part.table.get("prefixItems").and_then(Value::as_array);
+    schemas.map_or(&[], Vec::as_slice)
+}

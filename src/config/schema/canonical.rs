@@ -1,0 +1,489 @@
+//! Reads a schema of any draft into one canonical form: draft 2020-12, without identifiers, annotations that nothing reads, or
+//! keywords that no draft knows.
+//!
+//! Every schema that a `$ref` names becomes an entry of `$defs`, so a reference is always `#/$defs/NAME`, and definitions that
+//! nobody refers to cost nothing. The check of finished answers uses this form, too.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+
+use super::formats;
+use super::keywords::{self, Keyword};
+use super::{SchemaFault, SchemaNote, fault};
+use crate::config::whole::whole_value;
+
+/// Levels of schemas in schemas.
+const MAX_DEPTH: usize = 64;
+
+type Table = Map<String, Value>;
+
+/// A schema in canonical form.
+#[derive(Debug, Default)]
+pub(super) struct Canonical {
+    /// The root, without `$defs`.
+    pub(super) root: Value,
+    /// The schemas that references name.
+    pub(super) definitions: Vec<Definition>,
+    /// What is ignored.
+    pub(super) notes: Vec<SchemaNote>,
+    /// What cannot be read.
+    pub(super) faults: Vec<SchemaFault>,
+}
+
+/// A schema that references name.
+#[derive(Debug)]
+pub(super) struct Definition {
+    /// Its name below `$defs`.
+    pub(super) name: String,
+    /// JSON pointer into the schema as it was written.
+    pub(super) pointer: String,
+    /// The schema.
+    pub(super) schema: Value,
+}
+
+impl Canonical {
+    /// Reads `schema`.
+    pub(super) fn of(schema: &Value) -> Self {
+        let mut identifiers = BTreeMap::new();
+        collect_identifiers(schema, String::new(), &mut identifiers);
+        let mut reader = Reader {
+            written: schema,
+            identifiers,
+            names: BTreeMap::new(),
+            pending: Vec::new(),
+            made: Self::default(),
+        };
+        reader.made.root = reader.schema(schema, "#", 0);
+        while let Some((pointer, name)) = reader.pending.pop() {
+            let schema = schema.pointer(&pointer).unwrap_or(&Value::Null);
+            let schema = reader.schema(schema, &format!("#{pointer}"), 0);
+            reader.made.definitions.push(Definition {
+                name,
+                pointer,
+                schema,
+            });
+        }
+        reader.made
+    }
+
+    /// The whole schema as one document.
+    pub(super) fn document(&self) -> Value {
+        let definitions: Table = self
+            .definitions
+            .iter()
+            .map(|definition| (definition.name.clone(), definition.schema.clone()))
+            .collect();
+        with_definitions(self.root.clone(), definitions)
+    }
+}
+
+/// `schema` with `definitions` as its `$defs`.
+pub(super) fn with_definitions(mut schema: Value, definitions: Table) -> Value {
+    if let Some(table) = schema.as_object_mut()
+        && !definitions.is_empty()
+    {
+        table.insert("$defs".into(), definitions.into());
+    }
+    schema
+}
+
+/// Collects `$id`, `id` and `$anchor` with the JSON pointers of their schemas.
+fn collect_identifiers(value: &Value, pointer: String, found: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Object(table) => {
+            for (key, value) in table {
+                if let ("$id" | "id", Value::String(id)) = (key.as_str(), value) {
+                    found
+                        .entry(id.trim_end_matches('#').to_owned())
+                        .or_insert_with(|| pointer.clone());
+                }
+                if let ("$anchor" | "$dynamicAnchor", Value::String(anchor)) = (key.as_str(), value)
+                {
+                    found
+                        .entry(format!("#{anchor}"))
+                        .or_insert_with(|| pointer.clone());
+                }
+                collect_identifiers(value, format!("{pointer}/{}", escaped(key)), found);
+            }
+        }
+        Value::Array(items) => {
+            for (at, item) in items.iter().enumerate() {
+                collect_identifiers(item, format!("{pointer}/{at}"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// `name` as a part of a JSON pointer (RFC 6901).
+pub(super) fn escaped(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}
+
+struct Reader<'schema> {
+    written: &'schema Value,
+    /// Identifier → JSON pointer.
+    identifiers: BTreeMap<String, String>,
+    /// JSON pointer → name below `$defs`.
+    names: BTreeMap<String, String>,
+    /// Definitions that are still to be read, as JSON pointer and name.
+    pending: Vec<(String, String)>,
+    made: Canonical,
+}
+
+impl Reader<'_> {
+    fn fault(&mut self, pointer: impl AsRef<str>, reason: impl Into<String>) {
+        self.made.faults.push(fault(pointer.as_ref(), reason));
+    }
+
+    fn note(&mut self, pointer: impl Into<String>, text: impl Into<String>) {
+        self.made.notes.push(SchemaNote {
+            pointer: pointer.into(),
+            text: text.into(),
+        });
+    }
+
+    fn schema(&mut self, schema: &Value, at: &str, depth: usize) -> Value {
+        let table = match schema {
+            Value::Bool(_) => return schema.clone(),
+            Value::Object(table) => table,
+            _ => {
+                self.fault(at, "a schema must be an object, `true` or `false`");
+                return Value::Bool(true);
+            }
+        };
+        if depth >= MAX_DEPTH {
+            self.fault(
+                at,
+                format!("schemas nest more than {MAX_DEPTH} levels deep"),
+            );
+            return Value::Bool(true);
+        }
+        if at == "#"
+            && let Some(inner) = wrapped_schema(table)
+        {
+            self.fault(
+                at,
+                format!("this is an object around a schema; give what is below `{inner}`"),
+            );
+            return Value::Bool(true);
+        }
+        let mut made = Table::new();
+        for (key, value) in table {
+            let place = format!("{at}/{}", escaped(key));
+            self.keyword(key, value, &place, depth + 1, &mut made);
+        }
+        modernise(table, &mut made);
+        Value::Object(made)
+    }
+
+    fn keyword(&mut self, key: &str, value: &Value, at: &str, depth: usize, made: &mut Table) {
+        let read = match keywords::of(key) {
+            Keyword::Dropped => None,
+            Keyword::Annotation => (key == "default" || value.is_string()).then(|| value.clone()),
+            Keyword::Const => Some(value.clone()),
+            Keyword::Schema => Some(self.schema(value, at, depth)),
+            Keyword::SchemaOrFlag if value.is_boolean() => Some(value.clone()),
+            Keyword::SchemaOrFlag => Some(self.schema(value, at, depth)),
+            Keyword::Items if value.is_array() => {
+                let items = self.schemas(value, at, depth, true);
+                made.insert("prefixItems".into(), items.into());
+                None
+            }
+            Keyword::Items => Some(self.schema(value, at, depth)),
+            Keyword::Schemas => Some(self.schemas(value, at, depth, key == "prefixItems").into()),
+            Keyword::SchemaMap => self.schema_map(value, at, depth),
+            Keyword::Dependencies => {
+                self.dependencies(value, at, depth, made);
+                None
+            }
+            Keyword::NameMap => self.name_map(value, at),
+            Keyword::Names => self.names_of(value, at).map(Value::from),
+            Keyword::Type => self.types(value, at),
+            Keyword::Values => self.values(value, at),
+            Keyword::Reference => self.reference(value, at),
+            Keyword::Count => self.count(value, at),
+            Keyword::Number => self.expect(value.is_number(), "must be a number", value, at),
+            Keyword::Bound => {
+                let is_bound = value.is_number() || value.is_boolean();
+                self.expect(is_bound, "must be a number", value, at)
+            }
+            Keyword::Pattern => self.expect(value.is_string(), "must be a string", value, at),
+            Keyword::Format => self.format(value, at),
+            Keyword::Flag => self.expect(value.is_boolean(), "must be true or false", value, at),
+            Keyword::Unknown => {
+                self.unknown(key, at);
+                None
+            }
+        };
+        if let Some(read) = read {
+            made.insert(key.to_owned(), read);
+        }
+    }
+
+    fn expect(&mut self, is_right: bool, wanted: &str, value: &Value, at: &str) -> Option<Value> {
+        if !is_right {
+            self.fault(at, wanted);
+        }
+        is_right.then(|| value.clone())
+    }
+
+    fn unknown(&mut self, key: &str, at: &str) {
+        match keywords::slip_of(key) {
+            Some(meant) => self.fault(at, format!("unknown keyword; did you mean `{meant}`?")),
+            None if key.starts_with("x-")
+                || key.starts_with('$')
+                || keywords::is_annotation(key) => {}
+            None => self.note(at, "unknown keyword, ignored"),
+        }
+    }
+
+    fn schemas(&mut self, value: &Value, at: &str, depth: usize, may_be_empty: bool) -> Vec<Value> {
+        let schemas = value
+            .as_array()
+            .filter(|schemas| may_be_empty || !schemas.is_empty());
+        let Some(schemas) = schemas else {
+            self.fault(at, "must be an array of schemas, not empty");
+            return vec![Value::Bool(true)];
+        };
+        (0..)
+            .zip(schemas)
+            .map(|(n, schema)| self.schema(schema, &format!("{at}/{n}"), depth))
+            .collect()
+    }
+
+    fn schema_map(&mut self, value: &Value, at: &str, depth: usize) -> Option<Value> {
+        let Some(schemas) = value.as_object() else {
+            self.fault(at, "must be an object of schemas");
+            return None;
+        };
+        let read = |(name, schema): (&String, &Value)| {
+            let place = format!("{at}/{}", escaped(name));
+            (name.clone(), self.schema(schema, &place, depth))
+        };
+        Some(schemas.iter().map(read).collect())
+    }
+
+    /// `dependencies` of draft 7 and before: names, or a schema.
+    fn dependencies(&mut self, value: &Value, at: &str, depth: usize, made: &mut Table) {
+        let Some(dependencies) = value.as_object() else {
+            return self.fault(at, "must be an object");
+        };
+        for (name, needed) in dependencies {
+            let place = format!("{at}/{}", escaped(name));
+            let (key, needed) = if needed.is_array() {
+                (
+                    "dependentRequired",
+                    self.names_of(needed, &place).map(Value::from),
+                )
+            } else {
+                ("dependentSchemas", Some(self.schema(needed, &place, depth)))
+            };
+            if let Some(needed) = needed {
+                made.entry(key).or_insert_with(|| json!({}))[name] = needed;
+            }
+        }
+    }
+
+    fn name_map(&mut self, value: &Value, at: &str) -> Option<Value> {
+        let Some(map) = value.as_object() else {
+            self.fault(at, "must be an object of arrays of names");
+            return None;
+        };
+        let read = |(name, names): (&String, &Value)| {
+            let names = self.names_of(names, &format!("{at}/{}", escaped(name)))?;
+            Some((name.clone(), names.into()))
+        };
+        Some(Value::Object(map.iter().filter_map(read).collect()))
+    }
+
+    fn names_of(&mut self, value: &Value, at: &str) -> Option<Vec<Value>> {
+        let names = value
+            .as_array()
+            .filter(|names| names.iter().all(Value::is_string));
+        let Some(names) = names else {
+            self.fault(at, "must be an array of names");
+            return None;
+        };
+        let mut seen = BTreeSet::new();
+        let names = names.iter().filter(|name| seen.insert(name.as_str()));
+        Some(names.cloned().collect())
+    }
+
+    fn types(&mut self, value: &Value, at: &str) -> Option<Value> {
+        let mut types: Vec<&Value> = match value {
+            Value::Array(types) => types.iter().collect(),
+            single => vec![single],
+        };
+        let is_type = |kind: &&Value| {
+            kind.as_str()
+                .is_some_and(|kind| keywords::TYPES.contains(&kind))
+        };
+        if types.is_empty() || !types.iter().all(is_type) {
+            self.fault(at, format!("must be one of {}", keywords::TYPES.join(", ")));
+            return None;
+        }
+        let mut seen = BTreeSet::new();
+        types.retain(|kind| seen.insert(kind.as_str()));
+        Some(match types[..] {
+            [single] => single.clone(),
+            ref several => several.iter().map(|kind| (*kind).clone()).collect(),
+        })
+    }
+
+    fn values(&mut self, value: &Value, at: &str) -> Option<Value> {
+        let is_listed = value.as_array().is_some_and(|values| !values.is_empty());
+        self.expect(
+            is_listed,
+            "must be an array of values, not empty",
+            value,
+            at,
+        )
+    }
+
+    fn count(&mut self, value: &Value, at: &str) -> Option<Value> {
+        let count = whole_value(value).and_then(|count| u64::try_from(count).ok());
+        // Above the whole numbers of 64 bits it limits nothing.
+        let count = count.or_else(|| {
+            value
+                .as_f64()
+                .filter(|count| *count >= 1.0)
+                .map(|_| u64::MAX)
+        });
+        if count.is_none() {
+            self.fault(at, "must be a whole number from 0");
+        }
+        count.map(Value::from)
+    }
+
+    fn format(&mut self, value: &Value, at: &str) -> Option<Value> {
+        let Some(format) = value.as_str() else {
+            self.fault(at, "must be a string");
+            return None;
+        };
+        let is_known = formats::of_text(format).is_some() || formats::of_number(format).is_some();
+        if !is_known && !formats::ANNOTATIONS.contains(&format) {
+            self.note(
+                at,
+                format!("the format `{format}` is not enforced; use `pattern` to enforce one"),
+            );
+        }
+        is_known.then(|| value.clone())
+    }
+
+    fn reference(&mut self, value: &Value, at: &str) -> Option<Value> {
+        let Some(written) = value.as_str() else {
+            self.fault(at, "must be a string");
+            return None;
+        };
+        let Some(pointer) = self.pointer_of(written) else {
+            let reason = if written.starts_with('#') {
+                format!("there is no `{written}` in the schema")
+            } else {
+                "only references into the schema itself are read; copy the schema into `$defs` and refer to `#/$defs/NAME`".into()
+            };
+            self.fault(at, reason);
+            return None;
+        };
+        let name = match self.names.get(&pointer) {
+            Some(name) => name.clone(),
+            None => {
+                let name = self.new_name(&pointer);
+                self.names.insert(pointer.clone(), name.clone());
+                self.pending.push((pointer, name.clone()));
+                name
+            }
+        };
+        Some(format!("#/$defs/{name}").into())
+    }
+
+    /// The JSON pointer that `reference` means.
+    fn pointer_of(&self, reference: &str) -> Option<String> {
+        let (base, fragment) = reference.split_once('#').unwrap_or((reference, ""));
+        let base = match base {
+            "" => "",
+            base => self.identifiers.get(base)?,
+        };
+        let decoded = percent_decoded(fragment);
+        let mut candidates = [decoded.as_str(), fragment].into_iter();
+        candidates.find_map(|fragment| {
+            let pointer = if fragment.is_empty() || fragment.starts_with('/') {
+                format!("{base}{fragment}")
+            } else {
+                self.identifiers.get(&format!("#{fragment}"))?.clone()
+            };
+            self.written.pointer(&pointer).map(|_| pointer)
+        })
+    }
+
+    /// A name that needs no escapes in a reference.
+    fn new_name(&self, pointer: &str) -> String {
+        let last = pointer.rsplit('/').next().unwrap_or_default();
+        let plain = |character: char| {
+            if character.is_ascii_alphanumeric() || "_.-".contains(character) {
+                character
+            } else {
+                '_'
+            }
+        };
+        let base: String = match last {
+            "" => "root".into(),
+            last => last.chars().map(plain).collect(),
+        };
+        let taken: BTreeSet<&String> = self.names.values().collect();
+        let numbered = (2..).map(|n| format!("{base}_{n}"));
+        let mut names = std::iter::once(base.clone()).chain(numbered);
+        names.find(|name| !taken.contains(name)).unwrap_or(base)
+    }
+}
+
+/// The key below which `table`, as APIs of language models take it, has the schema itself.
+fn wrapped_schema(table: &Table) -> Option<&'static str> {
+    ["schema", "json_schema"].into_iter().find(|key| {
+        let is_kept = |key: &String| keywords::of(key) != Keyword::Unknown;
+        let says_nothing = table.keys().filter(|key| is_kept(key)).all(|key| {
+            ["description", "title"].contains(&key.as_str())
+                || key == "type" && table[key] == "json_schema"
+        });
+        says_nothing && table.get(*key).is_some_and(Value::is_object)
+    })
+}
+
+/// Turns what older drafts wrote in another way into keywords of 2020-12.
+fn modernise(written: &Table, made: &mut Table) {
+    for (exclusive, inclusive) in [
+        ("exclusiveMinimum", "minimum"),
+        ("exclusiveMaximum", "maximum"),
+    ] {
+        if let Some(Value::Bool(is_exclusive)) = made.get(exclusive) {
+            let bound = made.get(inclusive).cloned().filter(|_| *is_exclusive);
+            made.remove(exclusive);
+            if let Some(bound) = bound {
+                made.remove(inclusive);
+                made.insert(exclusive.into(), bound);
+            }
+        }
+    }
+    let more = made.remove("additionalItems");
+    if let Some(more) = more.filter(|_| written.get("items").is_some_and(Value::is_array)) {
+        made.insert("items".into(), more);
+    }
+}
+
+/// `text` with its `%XX` decoded, as far as they are UTF-8.
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('%') {
+        bytes.extend_from_slice(&rest.as_bytes()[..at]);
+        let code = rest
+            .get(at + 1..at + 3)
+            .and_then(|code| u8::from_str_radix(code, 16).ok());
+        let (byte, length) = code.map_or((b'%', 1), |code| (code, 3));
+        bytes.push(byte);
+        rest = &rest[at + length..];
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
+}

@@ -1,0 +1,196 @@
+//! Rewrites a canonical schema without negations and conditions, so that only conjunctions and alternatives are left.
+//!
+//! `not`, `if`, `dependentRequired` and `dependentSchemas` become `anyOf` below `allOf`: "`a` needs `b`" is "without `a`, or with
+//! both". Two internal keywords say what no keyword of JSON Schema says without `not`: [`ABSENT`] and [`EXCLUDED`].
+
+use serde_json::{Map, Value, json};
+
+use super::canonical::escaped;
+use super::keywords::{self, Keyword, TYPES};
+use super::{SchemaFault, fault};
+
+/// Internal keyword: names of properties that an object must not have.
+pub(super) const ABSENT: &str = "x-absent";
+
+/// Internal keyword: values that are not allowed.
+pub(super) const EXCLUDED: &str = "x-excluded";
+
+type Table = Map<String, Value>;
+
+/// Rewrites `schema`, which is at `at`.
+pub(super) fn core(schema: &Value, at: &str, faults: &mut Vec<SchemaFault>) -> Value {
+    let Some(table) = schema.as_object() else {
+        return schema.clone();
+    };
+    let mut made = Table::new();
+    for (key, value) in table {
+        let place = format!("{at}/{}", escaped(key));
+        let read = match (keywords::of(key), value) {
+            (_, _) if ["not", "if", "then", "else"].contains(&key.as_str()) => continue,
+            (Keyword::NameMap, _) => continue,
+            (Keyword::SchemaMap, _) if key == "dependentSchemas" => continue,
+            (Keyword::SchemaMap, Value::Object(schemas)) => schemas
+                .iter()
+                .map(|(name, schema)| {
+                    let place = format!("{place}/{}", escaped(name));
+                    (name.clone(), core(schema, &place, faults))
+                })
+                .collect(),
+            (Keyword::Schemas, Value::Array(schemas)) => (0..)
+                .zip(schemas)
+                .map(|(n, schema)| core(schema, &format!("{place}/{n}"), faults))
+                .collect(),
+            (Keyword::Schema | Keyword::SchemaOrFlag | Keyword::Items, _) => {
+                core(value, &place, faults)
+            }
+            _ => value.clone(),
+        };
+        made.insert(key.clone(), read);
+    }
+    let all = alternatives(table, at, faults);
+    if !all.is_empty() {
+        let given = made.entry("allOf").or_insert_with(|| json!([]));
+        if let Some(given) = given.as_array_mut() {
+            given.extend(all);
+        }
+    }
+    Value::Object(made)
+}
+
+/// What the conditions and negations of `table` demand, each an `anyOf`.
+fn alternatives(table: &Table, at: &str, faults: &mut Vec<SchemaFault>) -> Vec<Value> {
+    let mut all = Vec::new();
+    let sub = |schema: &Value, key: &str, faults: &mut Vec<SchemaFault>| {
+        core(schema, &format!("{at}/{key}"), faults)
+    };
+    if let Some(schema) = table.get("not") {
+        match negated(schema) {
+            Some(options) => all.push(any_of(options)),
+            None => faults.push(fault(
+                &format!("{at}/not"),
+                "cannot be enforced; say what is allowed instead of what is not, or remove it",
+            )),
+        }
+    }
+    if let Some(condition) = table.get("if")
+        && (table.contains_key("then") || table.contains_key("else"))
+    {
+        let branch = |key: &str, faults: &mut Vec<SchemaFault>| {
+            table
+                .get(key)
+                .map_or(Value::Bool(true), |schema| sub(schema, key, faults))
+        };
+        match negated(condition) {
+            Some(options) => all.push(json!({"anyOf": [
+                {"allOf": [sub(condition, "if", faults), branch("then", faults)]},
+                {"allOf": [any_of(options), branch("else", faults)]},
+            ]})),
+            None => faults.push(fault(
+                &format!("{at}/if"),
+                "cannot be enforced; write the cases as `anyOf`",
+            )),
+        }
+    }
+    for (name, names) in entries(table, "dependentRequired") {
+        let needed: Vec<&Value> = names.as_array().into_iter().flatten().collect();
+        let mut required = vec![Value::from(name.as_str())];
+        required.extend(needed.into_iter().cloned());
+        all.push(any_of(vec![
+            json!({ABSENT: [name]}),
+            json!({"required": required}),
+        ]));
+    }
+    for (name, schema) in entries(table, "dependentSchemas") {
+        let schema = core(
+            schema,
+            &format!("{at}/dependentSchemas/{}", escaped(name)),
+            faults,
+        );
+        let with = json!({"allOf": [{"required": [name]}, schema]});
+        all.push(any_of(vec![json!({ABSENT: [name]}), with]));
+    }
+    all
+}
+
+fn entries<'table>(
+    table: &'table Table,
+    key: &str,
+) -> impl Iterator<Item = (&'table String, &'table Value)> {
+    table
+        .get(key)
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+}
+
+fn any_of(options: Vec<Value>) -> Value {
+    if options.is_empty() {
+        return Value::Bool(false);
+    }
+    json!({"anyOf": options})
+}
+
+/// The schemas of which a value follows at least one exactly if it does not follow `schema`; `None` if that cannot be said
+/// without `not`.
+fn negated(schema: &Value) -> Option<Vec<Value>> {
+    let table = match schema {
+        Value::Bool(true) => return Some(Vec::new()),
+        Value::Bool(false) => return Some(vec![Value::Bool(true)]),
+        schema => schema.as_object()?,
+    };
+    let mut options = Vec::new();
+    for (key, value) in table {
+        match (key.as_str(), value) {
+            ("title" | "description" | "default", _) => {}
+            ("const", value) => options.push(json!({EXCLUDED: [value]})),
+            ("enum", values) => options.push(json!({EXCLUDED: values})),
+            ("not", schema) => options.push(core(schema, "#", &mut Vec::new())),
+            ("type", Value::String(kind)) => options.push(other_types(&[kind])?),
+            ("type", Value::Array(kinds)) => {
+                let kinds: Vec<&str> = kinds.iter().filter_map(Value::as_str).collect();
+                options.push(other_types(&kinds)?);
+            }
+            ("required", Value::Array(names)) => {
+                options.extend(
+                    names
+                        .iter()
+                        .map(|name| json!({"type": "object", ABSENT: [name]})),
+                );
+            }
+            ("properties", Value::Object(schemas)) => {
+                for (name, schema) in schemas {
+                    let wrong = any_of(negated(schema)?);
+                    options.push(
+                        json!({"type": "object", "properties": {name: wrong}, "required": [name]}),
+                    );
+                }
+            }
+            ("allOf", Value::Array(schemas)) => {
+                for schema in schemas {
+                    options.extend(negated(schema)?);
+                }
+            }
+            ("anyOf", Value::Array(schemas)) => {
+                let all: Option<Vec<Value>> = schemas
+                    .iter()
+                    .map(|schema| Some(any_of(negated(schema)?)))
+                    .collect();
+                options.push(json!({"allOf": all?}));
+            }
+            _ => return None,
+        }
+    }
+    Some(options)
+}
+
+/// The types except `kinds`; an integer is a number, so numbers that are no integers cannot be told.
+fn other_types(kinds: &[&str]) -> Option<Value> {
+    if kinds.contains(&"integer") && !kinds.contains(&"number") {
+        return None;
+    }
+    let others: Vec<&str> = TYPES
+        .into_iter()
+        .filter(|kind| !kinds.contains(kind) && *kind != "integer")
+        .collect();
+    (!others.is_empty()).then(|| json!({"type": others}))
+}

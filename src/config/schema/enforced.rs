@@ -1,0 +1,251 @@
+//! The schema that the grammar follows: in the keywords that llguidance has, closed, and with an end for every value.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::formats::Source;
+use super::lower::Lowered;
+use super::node::{ArrayNode, DefinitionKey, Entries, Kind, Node, ObjectNode, TextNode};
+use super::number::number;
+
+/// Levels of arrays and objects in a value about which the schema says nothing.
+const ANY_LEVELS: usize = 3;
+
+/// Names of properties about which the schema says nothing.
+const KEY: &str = r#"^[^"\\\x00-\x1F\x7F]{1,100}$"#;
+
+/// How long the parts of an answer may get about which the schema says nothing, or more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Limits {
+    /// Characters of a string.
+    #[serde(rename = "json_max_string")]
+    pub string: u64,
+    /// Items of an array, and properties of a map.
+    #[serde(rename = "json_max_items")]
+    pub items: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            string: 50_000,
+            items: 5_000,
+        }
+    }
+}
+
+/// A schema for the grammar.
+#[derive(Debug)]
+pub(super) struct Enforced {
+    pub(super) schema: Value,
+    /// Strings with a pattern, with their JSON pointers in the schema as it was written. Only the grammar itself can tell whether
+    /// it can follow them.
+    pub(super) doubtful: Vec<(String, Value)>,
+    /// A limit of ours ends a string, an array or a map.
+    pub(super) is_limited: bool,
+}
+
+/// Renders `lowered`.
+pub(super) fn enforced(lowered: &Lowered, limits: Limits) -> Enforced {
+    let mut renderer = Renderer {
+        limits,
+        doubtful: Vec::new(),
+        is_limited: false,
+        has_any: false,
+        used: BTreeSet::new(),
+        open: Vec::new(),
+    };
+    let mut schema = renderer.node(&lowered.root);
+    let mut definitions = Map::new();
+    while let Some(key) = renderer.open.pop() {
+        if let Some(node) = lowered.definitions.get(&key) {
+            definitions.insert(name_of(&key), renderer.node(node));
+        }
+    }
+    if renderer.has_any {
+        renderer.is_limited = true;
+        for level in 0..=ANY_LEVELS {
+            definitions.insert(any_name(level), renderer.any(level));
+        }
+    }
+    if let Some(table) = schema.as_object_mut()
+        && !definitions.is_empty()
+    {
+        table.insert("$defs".into(), definitions.into());
+    }
+    Enforced {
+        schema,
+        doubtful: renderer.doubtful,
+        is_limited: renderer.is_limited,
+    }
+}
+
+fn name_of(key: &DefinitionKey) -> String {
+    format!("{}.{}", key.level, key.name)
+}
+
+fn any_name(level: usize) -> String {
+    format!("any.{level}")
+}
+
+fn reference(name: &str) -> Value {
+    json!({"$ref": format!("#/$defs/{name}")})
+}
+
+struct Renderer {
+    limits: Limits,
+    doubtful: Vec<(String, Value)>,
+    is_limited: bool,
+    has_any: bool,
+    used: BTreeSet<DefinitionKey>,
+    /// Definitions that are referred to and not rendered yet.
+    open: Vec<DefinitionKey>,
+}
+
+impl Renderer {
+    fn node(&mut self, node: &Node) -> Value {
+        match &node.kind {
+            Kind::Never => Value::Bool(false),
+            Kind::Any => {
+                self.has_any = true;
+                reference(&any_name(ANY_LEVELS))
+            }
+            Kind::Null => json!({"type": "null"}),
+            Kind::Boolean => json!({"type": "boolean"}),
+            Kind::Values(values) => json!({"enum": values}),
+            Kind::Number(number) => number.enforced.clone(),
+            Kind::Text(text) => self.text(text),
+            Kind::Array(array) => self.array(array),
+            Kind::Object(object) => self.object(object),
+            Kind::Union(options) => {
+                let options: Vec<Value> = options.iter().map(|option| self.node(option)).collect();
+                json!({"anyOf": options})
+            }
+            Kind::Reference(key) => {
+                if self.used.insert(key.clone()) {
+                    self.open.push(key.clone());
+                }
+                reference(&name_of(key))
+            }
+        }
+    }
+
+    /// `said`, or the limit if that is less.
+    fn most(&mut self, said: Option<u64>, least: u64, limit: u64) -> u64 {
+        match said {
+            Some(said) if said <= limit => said,
+            _ => {
+                self.is_limited = true;
+                limit.max(least)
+            }
+        }
+    }
+
+    fn text(&mut self, text: &TextNode) -> Value {
+        let mut patterns: Vec<String> = text
+            .patterns
+            .iter()
+            .filter_map(|pattern| pattern.enforced.clone())
+            .collect();
+        let mut made = json!({"type": "string"});
+        match text.format.map(|format| (format.name, format.pattern)) {
+            Some((_, Source::Pattern(pattern))) => patterns.push(format!("^(?:{pattern})$")),
+            Some((name, Source::Grammar)) => made["format"] = name.into(),
+            None => {}
+        }
+        // The texts of a format end by themselves.
+        if text.format.is_none() || text.min > 0 || text.max.is_some() {
+            made["minLength"] = text.min.into();
+            made["maxLength"] = match text.format {
+                Some(_) => text.max.unwrap_or(self.limits.string.max(text.min)).into(),
+                None => self.most(text.max, text.min, self.limits.string).into(),
+            };
+        }
+        match patterns.len() {
+            0 => return made,
+            1 => made["pattern"] = patterns.remove(0).into(),
+            _ => {
+                let all = patterns
+                    .into_iter()
+                    .map(|pattern| json!({"type": "string", "pattern": pattern}));
+                made["allOf"] = all.collect();
+            }
+        }
+        if !text.patterns.is_empty() || made.get("maxLength").is_some() {
+            self.doubtful.push((text.pointer.clone(), made.clone()));
+        }
+        made
+    }
+
+    fn array(&mut self, array: &ArrayNode) -> Value {
+        let prefix: Vec<Value> = array.prefix.iter().map(|item| self.node(item)).collect();
+        let items = array
+            .items
+            .as_ref()
+            .map_or(Value::Bool(false), |items| self.node(items));
+        let max = match (&array.items, array.max) {
+            (None, Some(max)) => max,
+            (_, max) => self.most(max, array.min, self.limits.items),
+        };
+        let mut made =
+            json!({"type": "array", "items": items, "minItems": array.min, "maxItems": max});
+        if !prefix.is_empty() {
+            made["prefixItems"] = prefix.into();
+        }
+        made
+    }
+
+    fn object(&mut self, object: &ObjectNode) -> Value {
+        if let Some(entries) = &object.entries {
+            return self.map(object, entries);
+        }
+        let properties: Map<String, Value> = object
+            .properties
+            .iter()
+            .map(|property| (property.name.clone(), self.node(&property.node)))
+            .collect();
+        let required: Vec<&str> = object
+            .properties
+            .iter()
+            .filter(|property| property.is_required)
+            .map(|property| property.name.as_str())
+            .collect();
+        let mut made = json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false});
+        if object.min > 0 {
+            made["minProperties"] = object.min.into();
+        }
+        made
+    }
+
+    fn map(&mut self, object: &ObjectNode, entries: &Entries) -> Value {
+        let key = entries.keys.first().map_or(KEY, String::as_str);
+        let value = self.node(&entries.value);
+        let max = self.most(object.max, object.min, self.limits.items);
+        json!({
+            "type": "object",
+            "patternProperties": {key: value},
+            "additionalProperties": false,
+            "minProperties": object.min,
+            "maxProperties": max,
+        })
+    }
+
+    /// Any value of so many levels of arrays and objects.
+    fn any(&self, level: usize) -> Value {
+        let number = number(false, &Map::new(), "#").unwrap_or(Value::Bool(false));
+        let mut options = vec![
+            json!({"type": "string", "maxLength": self.limits.string}),
+            number,
+            json!({"type": "boolean"}),
+            json!({"type": "null"}),
+        ];
+        if let Some(inner) = level.checked_sub(1).map(any_name) {
+            let items = self.limits.items;
+            options.push(json!({"type": "array", "items": reference(&inner), "maxItems": items}));
+            options.push(json!({"type": "object", "patternProperties": {KEY: reference(&inner)}, "additionalProperties": false, "maxProperties": items}));
+        }
+        json!({"anyOf": options})
+    }
+}

@@ -1,0 +1,180 @@
+//! The formats of strings and numbers that can be enforced.
+
+/// A format of strings.
+#[derive(Debug)]
+pub(super) struct TextFormat {
+    /// Its name.
+    pub(super) name: &'static str,
+    /// The texts that are written: a bounded part of those that the format allows.
+    pub(super) pattern: Source,
+    /// Texts that the pattern allows. A pattern beside the format that no grammar can follow is accepted if it matches them all.
+    pub(super) samples: &'static [&'static str],
+}
+
+/// Where the texts of a format come from.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Source {
+    /// A regular expression in Rust's dialect, without anchors.
+    Pattern(&'static str),
+    /// The grammar has the format itself.
+    Grammar,
+}
+
+macro_rules! date {
+    () => {
+        "[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))|(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)-02-29"
+    };
+}
+
+// A time without leap seconds, whose moments no pattern can tell, and with a bounded fraction.
+macro_rules! clock {
+    () => {
+        r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?"
+    };
+}
+
+macro_rules! zone {
+    () => {
+        "(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
+    };
+}
+
+macro_rules! label {
+    () => {
+        "[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,30}[a-zA-Z0-9])?"
+    };
+}
+
+macro_rules! path {
+    () => {
+        r"(?:[a-zA-Z0-9._~!$&'()*+,;=:@/-]|%[0-9a-fA-F]{2})"
+    };
+}
+
+/// What is written of each format. Where the format allows more, ajv-formats and the check of finished answers accept these texts.
+const TEXT_FORMATS: &[TextFormat] = &[
+    TextFormat {
+        name: "date",
+        pattern: Source::Pattern(concat!("(?:", date!(), ")")),
+        samples: &["2024-02-29", "1999-12-31", "2023-04-30"],
+    },
+    TextFormat {
+        name: "time",
+        pattern: Source::Pattern(concat!(clock!(), zone!())),
+        samples: &["23:59:59Z", "00:00:00.5+01:00", "12:30:45.123456789-11:30"],
+    },
+    TextFormat {
+        name: "date-time",
+        pattern: Source::Pattern(concat!("(?:", date!(), ")T", clock!(), zone!())),
+        samples: &[
+            "2024-02-29T23:59:59Z",
+            "1999-12-31T00:00:00.5+01:00",
+            "2023-04-30T12:30:45.123456789-11:30",
+        ],
+    },
+    TextFormat {
+        name: "duration",
+        pattern: Source::Pattern(
+            "P(?:[0-9]{1,4}W|(?:[0-9]{1,4}Y(?:[0-9]{1,3}M(?:[0-9]{1,3}D)?)?|[0-9]{1,3}M(?:[0-9]{1,3}D)?|[0-9]{1,4}D)(?:T(?:[0-9]{1,4}H(?:[0-9]{1,4}M(?:[0-9]{1,4}S)?)?|[0-9]{1,4}M(?:[0-9]{1,4}S)?|[0-9]{1,6}S))?|T(?:[0-9]{1,4}H(?:[0-9]{1,4}M(?:[0-9]{1,4}S)?)?|[0-9]{1,4}M(?:[0-9]{1,4}S)?|[0-9]{1,6}S))",
+        ),
+        samples: &[
+            "P2W", "P1Y2M3D", "P1DT12H", "PT30M", "PT5S", "P3M", "PT1H2M3S",
+        ],
+    },
+    TextFormat {
+        name: "email",
+        pattern: Source::Pattern(concat!(
+            "[a-zA-Z0-9](?:(?:[a-zA-Z0-9_+-]|\\.[a-zA-Z0-9]){0,40}[a-zA-Z0-9])?@(?:",
+            label!(),
+            "\\.){1,4}[a-zA-Z]{2,12}"
+        )),
+        samples: &[
+            "ab@c.de",
+            "Jane.Doe-2+x_y9@mail-1.Example.com",
+            "a.b.c0@x.y.z0.org",
+        ],
+    },
+    TextFormat {
+        name: "idn-email",
+        pattern: Source::Pattern(concat!(
+            "[a-zA-Z0-9](?:(?:[a-zA-Z0-9_+-]|\\.[a-zA-Z0-9]){0,40}[a-zA-Z0-9])?@(?:",
+            label!(),
+            "\\.){1,4}[a-zA-Z]{2,12}"
+        )),
+        samples: &["ab@c.de", "Jane.Doe-2+x_y9@mail-1.Example.com"],
+    },
+    TextFormat {
+        name: "hostname",
+        pattern: Source::Pattern(concat!(label!(), "(?:\\.", label!(), "){0,5}")),
+        samples: &["a", "localhost", "mail-1.Example.com", "x.y.z0.org"],
+    },
+    TextFormat {
+        name: "ipv4",
+        pattern: Source::Grammar,
+        samples: &["127.0.0.1", "255.249.199.99", "8.8.8.8"],
+    },
+    TextFormat {
+        name: "ipv6",
+        pattern: Source::Grammar,
+        samples: &["::1", "fe80::1:2", "::", "2001:db8:0:0:1:0:0:1"],
+    },
+    TextFormat {
+        name: "uuid",
+        pattern: Source::Grammar,
+        samples: &[
+            "01234567-89ab-4cde-8123-456789abcdef",
+            "f81d4fae-7dec-11d0-a765-00a0c91e6bf6",
+        ],
+    },
+    TextFormat {
+        name: "uri",
+        pattern: Source::Pattern(concat!(
+            "(?:(?:mailto|tel|urn):[a-zA-Z0-9._~+:@-]{1,200}|[a-z][a-z0-9+.-]{1,15}://",
+            label!(),
+            "(?:\\.",
+            label!(),
+            "){0,5}(?::[1-9][0-9]{0,3})?(?:/",
+            path!(),
+            "{0,500})?(?:\\?(?:",
+            path!(),
+            "|\\?){0,300})?(?:#",
+            path!(),
+            "{0,100})?)"
+        )),
+        samples: &[
+            "https://example.com",
+            "http://a.b-c.example.org:8080/x/y.html?q=1&r=%20#top",
+            "ftp://ftp.example.net/pub/",
+        ],
+    },
+    TextFormat {
+        name: "uri-reference",
+        pattern: Source::Pattern(concat!("/", path!(), "{0,500}")),
+        samples: &["/", "/a/b.html"],
+    },
+];
+
+/// Formats that say how to show or store a value, not what it may be.
+pub(super) const ANNOTATIONS: [&str; 8] = [
+    "float", "double", "binary", "byte", "password", "textarea", "markdown", "color",
+];
+
+/// The format of strings called `name`.
+pub(super) fn of_text(name: &str) -> Option<&'static TextFormat> {
+    TEXT_FORMATS.iter().find(|format| format.name == name)
+}
+
+/// The least and the greatest integer of the format of numbers called `name`.
+pub(super) fn of_number(name: &str) -> Option<(i128, i128)> {
+    Some(match name {
+        "int8" => (i8::MIN.into(), i8::MAX.into()),
+        "int16" => (i16::MIN.into(), i16::MAX.into()),
+        "int32" => (i32::MIN.into(), i32::MAX.into()),
+        "int64" | "int" => (i64::MIN.into(), i64::MAX.into()),
+        "uint8" => (0, u8::MAX.into()),
+        "uint16" => (0, u16::MAX.into()),
+        "uint32" => (0, u32::MAX.into()),
+        "uint64" | "uint" => (0, u64::MAX.into()),
+        _ => return None,
+    })
+}

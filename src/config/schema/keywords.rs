@@ -1,0 +1,251 @@
+//! The keywords of JSON Schema, in all drafts: what their values are, and which of them constrain.
+
+/// How the value of a keyword is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keyword {
+    /// Says nothing about values, and nothing here reads it.
+    Dropped,
+    /// An annotation that clients see.
+    Annotation,
+    /// `const`.
+    Const,
+    /// A schema.
+    Schema,
+    /// A schema, or the `true` or `false` of an older draft.
+    SchemaOrFlag,
+    /// `items`: a schema, before draft 2020-12 also an array of them.
+    Items,
+    /// An array of schemas.
+    Schemas,
+    /// An object of schemas.
+    SchemaMap,
+    /// `dependencies`.
+    Dependencies,
+    /// An object of arrays of names.
+    NameMap,
+    /// An array of names.
+    Names,
+    /// `type`.
+    Type,
+    /// `enum`.
+    Values,
+    /// `$ref`.
+    Reference,
+    /// A whole number from 0.
+    Count,
+    /// A number.
+    Number,
+    /// A number, in draft 4 a boolean.
+    Bound,
+    /// A regular expression.
+    Pattern,
+    /// `format`.
+    Format,
+    /// A boolean.
+    Flag,
+    /// No keyword of any draft.
+    Unknown,
+}
+
+impl Keyword {
+    /// Returns whether it says nothing about values.
+    pub(super) fn is_annotation(self) -> bool {
+        matches!(self, Self::Dropped | Self::Annotation)
+    }
+}
+
+/// The values of `type`.
+pub(super) const TYPES: [&str; 7] = [
+    "object", "array", "string", "integer", "number", "boolean", "null",
+];
+
+/// Keywords and how they are read.
+const KEYWORDS: &[(&str, Keyword)] = &[
+    ("$schema", Keyword::Dropped),
+    ("$id", Keyword::Dropped),
+    ("id", Keyword::Dropped),
+    ("$anchor", Keyword::Dropped),
+    ("$dynamicAnchor", Keyword::Dropped),
+    ("$comment", Keyword::Dropped),
+    ("$vocabulary", Keyword::Dropped),
+    // Read when a reference names one of them.
+    ("$defs", Keyword::Dropped),
+    ("definitions", Keyword::Dropped),
+    ("examples", Keyword::Dropped),
+    ("deprecated", Keyword::Dropped),
+    ("readOnly", Keyword::Dropped),
+    ("writeOnly", Keyword::Dropped),
+    ("contentMediaType", Keyword::Dropped),
+    ("contentEncoding", Keyword::Dropped),
+    ("contentSchema", Keyword::Dropped),
+    ("title", Keyword::Annotation),
+    ("description", Keyword::Annotation),
+    ("default", Keyword::Annotation),
+    ("const", Keyword::Const),
+    ("type", Keyword::Type),
+    ("enum", Keyword::Values),
+    ("$ref", Keyword::Reference),
+    ("$dynamicRef", Keyword::Reference),
+    ("$recursiveRef", Keyword::Reference),
+    ("allOf", Keyword::Schemas),
+    ("anyOf", Keyword::Schemas),
+    ("oneOf", Keyword::Schemas),
+    ("not", Keyword::Schema),
+    ("if", Keyword::Schema),
+    ("then", Keyword::Schema),
+    ("else", Keyword::Schema),
+    ("properties", Keyword::SchemaMap),
+    ("patternProperties", Keyword::SchemaMap),
+    ("additionalProperties", Keyword::SchemaOrFlag),
+    ("unevaluatedProperties", Keyword::SchemaOrFlag),
+    ("propertyNames", Keyword::Schema),
+    ("required", Keyword::Names),
+    ("minProperties", Keyword::Count),
+    ("maxProperties", Keyword::Count),
+    ("dependencies", Keyword::Dependencies),
+    ("dependentRequired", Keyword::NameMap),
+    ("dependentSchemas", Keyword::SchemaMap),
+    ("items", Keyword::Items),
+    ("prefixItems", Keyword::Schemas),
+    ("additionalItems", Keyword::SchemaOrFlag),
+    ("unevaluatedItems", Keyword::SchemaOrFlag),
+    ("contains", Keyword::Schema),
+    ("minContains", Keyword::Count),
+    ("maxContains", Keyword::Count),
+    ("minItems", Keyword::Count),
+    ("maxItems", Keyword::Count),
+    ("uniqueItems", Keyword::Flag),
+    ("minLength", Keyword::Count),
+    ("maxLength", Keyword::Count),
+    ("pattern", Keyword::Pattern),
+    ("format", Keyword::Format),
+    ("minimum", Keyword::Number),
+    ("maximum", Keyword::Number),
+    ("exclusiveMinimum", Keyword::Bound),
+    ("exclusiveMaximum", Keyword::Bound),
+    ("multipleOf", Keyword::Number),
+];
+
+/// Words that other dialects, generators and editors write beside the keywords. They say nothing about values that JSON Schema
+/// would enforce, and some are close to a keyword.
+const ANNOTATIONS: [&str; 18] = [
+    "example",
+    "nullable",
+    "discriminator",
+    "xml",
+    "externalDocs",
+    "enumNames",
+    "enumDescriptions",
+    "markdownDescription",
+    "markdownEnumDescriptions",
+    "defaultSnippets",
+    "deprecationMessage",
+    "doNotSuggest",
+    "errorMessage",
+    "patternErrorMessage",
+    "tsType",
+    "tsEnumNames",
+    "propertyOrder",
+    "meta:enum",
+];
+
+/// How the value of `key` is read.
+pub(super) fn of(key: &str) -> Keyword {
+    let known = KEYWORDS.iter().find(|(known, _)| *known == key);
+    known.map_or(Keyword::Unknown, |(_, keyword)| *keyword)
+}
+
+/// The keywords that constrain values.
+pub(super) fn constraints() -> Vec<&'static str> {
+    KEYWORDS
+        .iter()
+        .filter(|(_, keyword)| !keyword.is_annotation())
+        .map(|(key, _)| *key)
+        .collect()
+}
+
+/// Returns whether `key` is a known annotation of another dialect.
+pub(super) fn is_annotation(key: &str) -> bool {
+    ANNOTATIONS.contains(&key)
+}
+
+/// The constraining keyword of which `key` must be a slip of the pen: it differs in case or separators, or by one edit, or by two
+/// in a long word.
+pub(super) fn slip_of(key: &str) -> Option<&'static str> {
+    // `_minimum` is how people switch a keyword off.
+    if is_annotation(key)
+        || of(key) != Keyword::Unknown
+        || key.starts_with("x-")
+        || key.starts_with('_')
+    {
+        return None;
+    }
+    let plain = |text: &str| text.to_lowercase().replace(['-', '_'], "");
+    let found = plain(key);
+    let likeness = |keyword: &&'static str| {
+        let keyword = plain(keyword);
+        let edits = strsim::osa_distance(&found, &keyword);
+        let allowed = match keyword.chars().count() {
+            ..5 => 0,
+            5..9 => 1,
+            _ => 2,
+        };
+        (edits <= allowed).then_some(edits)
+    };
+    let close = constraints().into_iter();
+    let close = close.filter_map(|keyword| Some((likeness(&keyword)?, keyword)));
+    close.min().map(|(_, keyword)| keyword)
+}
+
+/// The keywords that apply to values of `kind`.
+pub(super) fn of_type(kind: &str) -> &'static [&'static str] {
+    match kind {
+        "object" => &[
+            "properties",
+            "patternProperties",
+            "additionalProperties",
+            "unevaluatedProperties",
+            "propertyNames",
+            "required",
+            "minProperties",
+            "maxProperties",
+            "dependentRequired",
+            "dependentSchemas",
+        ],
+        "array" => &[
+            "items",
+            "prefixItems",
+            "unevaluatedItems",
+            "contains",
+            "minContains",
+            "maxContains",
+            "minItems",
+            "maxItems",
+            "uniqueItems",
+        ],
+        "string" => &["minLength", "maxLength", "pattern", "format"],
+        "integer" | "number" => &[
+            "minimum",
+            "exclusiveMinimum",
+            "maximum",
+            "exclusiveMaximum",
+            "multipleOf",
+            "format",
+        ],
+        _ => &[],
+    }
+}
+
+/// Returns whether `key` only combines schemas, or says nothing about values.
+pub(super) fn is_combinator(key: &str) -> bool {
+    [
+        "$ref",
+        "$dynamicRef",
+        "$recursiveRef",
+        "allOf",
+        "anyOf",
+        "oneOf",
+    ]
+    .contains(&key)
+        || of(key).is_annotation()
+}

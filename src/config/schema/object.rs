@@ -1,0 +1,347 @@
+//! Objects: properties with a name, or maps.
+
+use serde_json::Value;
+
+use super::canonical::escaped;
+use super::core::ABSENT;
+use super::lower::{Lowering, Part, Table};
+use super::node::{Entries, Kind, Node, ObjectNode, Property};
+use super::values::{counts, place_of};
+use super::{fault, pattern};
+
+impl<'c> Lowering<'c> {
+    pub(super) fn object(&mut self, parts: &[Part<'c>]) -> Node {
+        let (min, max) = counts(parts, "minProperties", "maxProperties");
+        let names = names(parts);
+        let listed = names.is_empty().then(|| self.listed_names(parts)).flatten();
+        let is_closed = ["additionalProperties", "unevaluatedProperties"]
+            .iter()
+            .any(|key| {
+                parts
+                    .iter()
+                    .any(|part| part.table.get(*key) == Some(&Value::Bool(false)))
+            });
+        let mut object = ObjectNode {
+            properties: Vec::new(),
+            entries: None,
+            min,
+            max,
+            is_closed,
+        };
+        if names.is_empty() && listed.is_none() {
+            match self.entries(parts) {
+                Ok(entries) => object.entries = entries,
+                Err(never) => return never,
+            }
+            if object.entries.is_none() && min > 0 {
+                return self.contradiction(fault(
+                    &place_of(parts, "minProperties"),
+                    "no property is allowed",
+                ));
+            }
+            return Node::of(Kind::Object(object));
+        }
+        let names = listed.unwrap_or(names);
+        for name in names {
+            match self.property(parts, &name) {
+                Ok(Some(property)) => object.properties.push(property),
+                Ok(None) => {}
+                Err(never) => return never,
+            }
+        }
+        self.note_other_properties(parts);
+        self.bounded(object, parts)
+    }
+
+    /// The property called `name`, `None` if it cannot be there.
+    fn property(&mut self, parts: &[Part<'c>], name: &str) -> Result<Option<Property>, Node> {
+        let is_required = parts
+            .iter()
+            .any(|part| strings(part.table, "required").any(|required| required == name));
+        let missing = |lowering: &mut Self| {
+            let reason = format!("`{name}` is required and not allowed");
+            if is_required {
+                Err(lowering.contradiction(fault(&place_of(parts, "required"), reason)))
+            } else {
+                Ok(None)
+            }
+        };
+        let is_absent = parts
+            .iter()
+            .any(|part| strings(part.table, ABSENT).any(|absent| absent == name));
+        if is_absent || !self.is_name(parts, name) {
+            return missing(self);
+        }
+        let Some(schemas) = self.schemas_of(parts, name) else {
+            return missing(self);
+        };
+        if schemas.is_empty() {
+            self.note(
+                &place_of(parts, "required"),
+                format!("`{name}` is not among `properties`: it may have any value"),
+            );
+        }
+        let node = self.all(&schemas);
+        if node.is_never() {
+            // Why is known already.
+            return if is_required {
+                Err(Node::never())
+            } else {
+                Ok(None)
+            };
+        }
+        Ok(Some(Property {
+            name: name.to_owned(),
+            node,
+            is_required,
+        }))
+    }
+
+    /// The schemas that the value of property `name` follows; `None` if a part forbids it.
+    fn schemas_of(&mut self, parts: &[Part<'c>], name: &str) -> Option<Vec<(&'c Value, String)>> {
+        let mut schemas = Vec::new();
+        for Part { table, at } in parts {
+            let known = schemas.len();
+            if let Some(schema) = table
+                .get("properties")
+                .and_then(|properties| properties.get(name))
+            {
+                schemas.push((schema, format!("{at}/properties/{}", escaped(name))));
+            }
+            for (pattern, schema) in map(table, "patternProperties") {
+                if pattern::matches(pattern, name) {
+                    schemas.push((
+                        schema,
+                        format!("{at}/patternProperties/{}", escaped(pattern)),
+                    ));
+                }
+            }
+            if schemas.len() > known {
+                continue;
+            }
+            match table.get("additionalProperties") {
+                Some(Value::Bool(false)) => return None,
+                Some(schema) => schemas.push((schema, format!("{at}/additionalProperties"))),
+                None => {}
+            }
+        }
+        Some(schemas)
+    }
+
+    /// Returns whether `propertyNames` allows `name`.
+    fn is_name(&self, parts: &[Part<'c>], name: &str) -> bool {
+        let schemas = parts
+            .iter()
+            .filter_map(|part| part.table.get("propertyNames"));
+        let schemas: Vec<&Value> = schemas.collect();
+        if schemas.is_empty() {
+            return true;
+        }
+        if schemas.contains(&&Value::Bool(false)) {
+            return false;
+        }
+        let tables = schemas.into_iter().filter_map(Value::as_object);
+        self.validator(tables)
+            .is_none_or(|validator| validator.is_valid(&Value::from(name)))
+    }
+
+    /// The names that `propertyNames` lists.
+    fn listed_names(&mut self, parts: &[Part<'c>]) -> Option<Vec<String>> {
+        let mut names = None;
+        for part in parts {
+            let Some(schema) = part.table.get("propertyNames") else {
+                continue;
+            };
+            if let Kind::Values(values) = self
+                .schema(schema, &format!("{}/propertyNames", part.at))
+                .kind
+            {
+                let texts = values.iter().filter_map(Value::as_str).map(str::to_owned);
+                names = Some(texts.collect());
+            }
+        }
+        names
+    }
+
+    /// Properties of any name.
+    fn entries(&mut self, parts: &[Part<'c>]) -> Result<Option<Entries>, Node> {
+        let mut keys = Vec::new();
+        let mut values = Vec::new();
+        for Part { table, at } in parts {
+            let mut patterns = map(table, "patternProperties");
+            if let Some((written, schema)) = patterns.next() {
+                let place = format!("{at}/patternProperties/{}", escaped(written));
+                if patterns.next().is_some() {
+                    self.note(
+                        &place,
+                        "only properties of this pattern are written, none of the others",
+                    );
+                }
+                keys.push(
+                    pattern::enforced(written)
+                        .map_err(|reason| self.fault(fault(&place, reason)))?,
+                );
+                values.push((schema, place));
+                continue;
+            }
+            let more = table
+                .get("additionalProperties")
+                .map(|schema| (schema, "additionalProperties"));
+            let more = more
+                .or_else(|| Some((table.get("unevaluatedProperties")?, "unevaluatedProperties")));
+            match more {
+                Some((Value::Bool(false), _)) => return Ok(None),
+                Some((schema, key)) => values.push((schema, format!("{at}/{key}"))),
+                None => {}
+            }
+        }
+        for part in parts {
+            if let Some(schema) = part.table.get("propertyNames") {
+                let at = format!("{}/propertyNames", part.at);
+                if !self.names_as_pattern(schema, &at, &mut keys)? {
+                    return Ok(None);
+                }
+            }
+        }
+        if keys.len() > 1 {
+            self.note(&parts[0].at, "only the first pattern of its properties' names is enforced; the others are checked on the finished answer");
+        }
+        let value = self.all(&values);
+        Ok((!value.is_never()).then(|| Entries {
+            keys,
+            value: Box::new(value),
+        }))
+    }
+
+    /// Adds what `propertyNames` demands to `keys`; `false` if no name is allowed.
+    fn names_as_pattern(
+        &mut self,
+        schema: &'c Value,
+        at: &str,
+        keys: &mut Vec<String>,
+    ) -> Result<bool, Node> {
+        let node = self.schema(schema, at);
+        match node.kind {
+            Kind::Never => return Ok(false),
+            Kind::Any => {}
+            Kind::Text(text) => {
+                keys.extend(
+                    text.patterns
+                        .iter()
+                        .filter_map(|pattern| pattern.enforced.clone()),
+                );
+                if text.min > 0 || text.max.is_some() {
+                    let most = text.max.map(|most| most.to_string()).unwrap_or_default();
+                    keys.push(format!("^(?s:.){{{},{most}}}$", text.min));
+                }
+            }
+            _ => {
+                return Err(self.fault(fault(
+                    at,
+                    "cannot be enforced; use `pattern`, lengths or `enum`",
+                )));
+            }
+        }
+        Ok(true)
+    }
+
+    fn note_other_properties(&mut self, parts: &[Part<'c>]) {
+        for Part { table, at } in parts {
+            let more = table
+                .get("additionalProperties")
+                .is_some_and(|more| *more != Value::Bool(false));
+            for (key, is_there) in [
+                ("additionalProperties", more),
+                ("patternProperties", table.contains_key("patternProperties")),
+            ] {
+                if is_there && table.contains_key("properties") {
+                    self.note(&format!("{at}/{key}"), "other properties are not written: name those that you need in `properties`");
+                }
+            }
+        }
+    }
+
+    /// `object` with as many properties as it may have. The grammar counts only those that are required, and tells one more.
+    fn bounded(&mut self, mut object: ObjectNode, parts: &[Part<'c>]) -> Node {
+        let count =
+            |object: &ObjectNode| u64::try_from(object.properties.len()).unwrap_or(u64::MAX);
+        let required = |object: &ObjectNode| {
+            let required = object
+                .properties
+                .iter()
+                .filter(|property| property.is_required)
+                .count();
+            u64::try_from(required).unwrap_or(u64::MAX)
+        };
+        if let Some(max) = object.max.filter(|max| count(&object) > *max) {
+            let at = place_of(parts, "maxProperties");
+            if required(&object) > max {
+                return self.contradiction(fault(&at, "more properties are required"));
+            }
+            while count(&object) > max {
+                let last = object
+                    .properties
+                    .iter()
+                    .rposition(|property| !property.is_required);
+                last.map(|at| object.properties.remove(at));
+            }
+            self.note(&at, format!("only the first {max} properties are written"));
+        }
+        object.max = None;
+        if object.min > count(&object) {
+            return self.contradiction(fault(
+                &place_of(parts, "minProperties"),
+                "there are fewer properties",
+            ));
+        }
+        if object.min > required(&object) + 1 {
+            self.note(
+                &place_of(parts, "minProperties"),
+                "the first properties are never left out",
+            );
+        }
+        while object.min > required(&object) + 1 {
+            let first = object
+                .properties
+                .iter_mut()
+                .find(|property| !property.is_required);
+            if let Some(first) = first {
+                first.is_required = true;
+            }
+        }
+        if object.min <= required(&object) {
+            object.min = 0;
+        }
+        Node::of(Kind::Object(object))
+    }
+}
+
+/// The names of properties that parts declare or require, in order.
+fn names(parts: &[Part<'_>]) -> Vec<String> {
+    let declared = parts
+        .iter()
+        .flat_map(|part| map(part.table, "properties").map(|(name, _)| name.as_str()));
+    let required = parts
+        .iter()
+        .flat_map(|part| strings(part.table, "required"));
+    let mut names: Vec<String> = Vec::new();
+    for name in declared.chain(required) {
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
+    names
+}
+
+fn map<'t>(table: &'t Table, key: &str) -> impl Iterator<Item = (&'t String, &'t Value)> + use<'t> {
+    table
+        .get(key)
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+}
+
+fn strings<'t>(table: &'t Table, key: &str) -> impl Iterator<Item = &'t str> + use<'t> {
+    let list = table.get(key).and_then(Value::as_array);
+    list.into_iter().flatten().filter_map(Value::as_str)
+}

@@ -1,0 +1,155 @@
+//! `oneOf`: options that exclude each other.
+//!
+//! A value of one option must not follow another one as it was written. Where a property tells two options apart, by its values or
+//! because one requires what the other leaves out, that holds by itself, or once an optional property is left out. For the rest the
+//! finished answer is checked.
+
+use serde_json::Value;
+
+use super::lower::Lowering;
+use super::node::{Kind, Node, ObjectNode};
+
+/// How two options relate.
+enum Relation {
+    /// No value of the one follows the other.
+    Apart,
+    /// The same, once the one has no property of this name.
+    ApartWithout(String),
+    /// They may overlap.
+    Overlapping,
+}
+
+impl Lowering<'_> {
+    /// Keeps `options` apart as far as possible.
+    pub(super) fn separate(&mut self, options: &mut [Node], at: &str) {
+        let mut overlap = false;
+        for one in 0..options.len() {
+            for other in 0..options.len() {
+                if one == other {
+                    continue;
+                }
+                match self.relation(&options[one], &options[other]) {
+                    Relation::Apart => {}
+                    Relation::ApartWithout(name) => {
+                        let annotations = options[one].annotations.clone();
+                        let mut kind = self.resolved(&options[one]).kind.clone();
+                        if let Kind::Object(object) = &mut kind {
+                            object.properties.retain(|property| property.name != name);
+                        }
+                        options[one] = Node { kind, annotations };
+                        self.note(&format!("{at}/{one}"), format!("`{name}` is not written here: the options would not exclude each other"));
+                    }
+                    Relation::Overlapping => overlap = true,
+                }
+            }
+        }
+        if overlap {
+            self.note(at, "options may overlap, which is checked on the finished answer only; write `anyOf` if they may");
+        }
+    }
+
+    fn resolved<'n>(&'n self, node: &'n Node) -> &'n Node {
+        match &node.kind {
+            Kind::Reference(key) => self
+                .made
+                .definitions
+                .get(key)
+                .map_or(node, |node| self.resolved(node)),
+            _ => node,
+        }
+    }
+
+    fn relation(&self, values: &Node, schema: &Node) -> Relation {
+        if self.is_apart(values, schema) {
+            return Relation::Apart;
+        }
+        if let (Kind::Object(values), Kind::Object(schema)) =
+            (&self.resolved(values).kind, &self.resolved(schema).kind)
+        {
+            let optional = |name: &&String| {
+                values
+                    .property(name)
+                    .is_some_and(|property| !property.is_required)
+            };
+            let required = schema
+                .properties
+                .iter()
+                .filter(|property| property.is_required);
+            if let Some(name) = required.map(|property| &property.name).find(optional) {
+                return Relation::ApartWithout(name.clone());
+            }
+        }
+        Relation::Overlapping
+    }
+
+    /// Returns whether no value of `values` follows `schema` as it was written.
+    fn is_apart(&self, values: &Node, schema: &Node) -> bool {
+        let (values, schema) = (self.resolved(values), self.resolved(schema));
+        match (&values.kind, &schema.kind) {
+            (Kind::Never, _) | (_, Kind::Never) => true,
+            (Kind::Any | Kind::Reference(_), _) | (_, Kind::Any | Kind::Reference(_)) => false,
+            (Kind::Union(options), _) => options.iter().all(|option| self.is_apart(option, schema)),
+            (_, Kind::Union(options)) => options.iter().all(|option| self.is_apart(values, option)),
+            (Kind::Values(some), Kind::Values(others)) => !some
+                .iter()
+                .any(|value| others.iter().any(|other| is_same(value, other))),
+            (Kind::Values(some), _) => some
+                .iter()
+                .all(|value| type_of_value(value) != type_of(&schema.kind)),
+            (_, Kind::Values(others)) => others
+                .iter()
+                .all(|value| type_of_value(value) != type_of(&values.kind)),
+            (Kind::Object(values), Kind::Object(schema)) => self.are_objects_apart(values, schema),
+            (one, other) => type_of(one) != type_of(other),
+        }
+    }
+
+    fn are_objects_apart(&self, values: &ObjectNode, schema: &ObjectNode) -> bool {
+        if values.entries.is_some() {
+            return false;
+        }
+        let differs = values
+            .properties
+            .iter()
+            .filter(|property| property.is_required)
+            .any(|property| match schema.property(&property.name) {
+                Some(other) => self.is_apart(&property.node, &other.node),
+                None => schema.is_closed,
+            });
+        let lacks = schema
+            .properties
+            .iter()
+            .any(|property| property.is_required && values.property(&property.name).is_none());
+        differs || lacks
+    }
+}
+
+fn is_same(one: &Value, other: &Value) -> bool {
+    one == other
+        || one
+            .as_f64()
+            .is_some_and(|number| other.as_f64() == Some(number))
+}
+
+fn type_of_value(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+fn type_of(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Null => "null",
+        Kind::Boolean => "boolean",
+        Kind::Number(_) => "number",
+        Kind::Text(_) => "string",
+        Kind::Array(_) => "array",
+        Kind::Object(_) => "object",
+        Kind::Never | Kind::Any | Kind::Values(_) | Kind::Union(_) | Kind::Reference(_) => "",
+    }
+}

@@ -1,0 +1,327 @@
+//! Values that are listed, strings and numbers.
+
+use serde_json::Value;
+
+use super::lower::{Lowering, Part, Table, is_of};
+use super::node::{Kind, Node, NumberNode, Pattern, TextNode};
+use super::number::number;
+use super::{SchemaFault, fault, formats, keywords, pattern};
+use crate::config::whole::{whole, whole_value};
+
+/// Levels of values in a value that is listed.
+const MAX_DEPTH: usize = 64;
+
+/// Patterns in a schema: each is compiled, here and for the grammar.
+const MAX_PATTERNS: usize = 100;
+
+impl<'c> Lowering<'c> {
+    /// The values that `enum` and `const` list, each with its place; `None` if neither is there.
+    pub(super) fn listed(&mut self, parts: &[Part<'c>]) -> Option<Vec<(String, &'c Value)>> {
+        let mut lists = parts.iter().flat_map(|part| {
+            let list = part
+                .table
+                .get("enum")
+                .and_then(Value::as_array)
+                .map(|values| ("enum", values.as_slice()));
+            let single = part
+                .table
+                .get("const")
+                .map(|value| ("const", std::slice::from_ref(value)));
+            list.into_iter()
+                .chain(single)
+                .map(|(key, values)| (format!("{}/{key}", part.at), values))
+        });
+        let (at, first) = lists.next()?;
+        let mut values: Vec<&Value> = Vec::new();
+        for value in first {
+            if !values.contains(&value) {
+                values.push(value);
+            }
+        }
+        for (_, list) in lists {
+            values.retain(|value| list.contains(value));
+        }
+        Some(
+            values
+                .into_iter()
+                .map(|value| (at.clone(), value))
+                .collect(),
+        )
+    }
+
+    /// Those of `values` that the other keywords of `parts` allow.
+    pub(super) fn values(
+        &mut self,
+        parts: &[Part<'c>],
+        values: Vec<(String, &'c Value)>,
+        types: Option<&[&str]>,
+    ) -> Node {
+        let at = values.first().map_or_else(
+            || {
+                parts
+                    .first()
+                    .map_or_else(|| "#".to_owned(), |part| part.at.clone())
+            },
+            |(at, _)| at.clone(),
+        );
+        for (at, value) in &values {
+            if depth(value) > MAX_DEPTH {
+                return self.fault(fault(
+                    at,
+                    format!("values nest more than {MAX_DEPTH} levels deep"),
+                ));
+            }
+            if let Some(number) = inexact(value) {
+                return self.fault(fault(at, format!("JSON programs that read {number} as a double see another number; write it as a string")));
+            }
+        }
+        let says_more = |part: &Part<'_>| {
+            part.table.keys().any(|key| {
+                !keywords::of(key).is_annotation()
+                    && !["type", "enum", "const"].contains(&key.as_str())
+            })
+        };
+        let more = parts
+            .iter()
+            .any(says_more)
+            .then(|| self.validator(parts.iter().map(|part| part.table)))
+            .flatten();
+        let excluded: Vec<&Value> = parts
+            .iter()
+            .filter_map(|part| part.table.get(super::core::EXCLUDED)?.as_array())
+            .flatten()
+            .collect();
+        let is_allowed = |value: &&Value| {
+            types.is_none_or(|types| types.iter().any(|kind| is_of(value, kind)))
+                && !excluded.contains(value)
+                && more.as_ref().is_none_or(|more| more.is_valid(value))
+        };
+        let allowed: Vec<Value> = values
+            .iter()
+            .map(|(_, value)| *value)
+            .filter(is_allowed)
+            .cloned()
+            .collect();
+        if allowed.is_empty() {
+            return self.contradiction(fault(
+                &at,
+                "none of the values is allowed by what is beside it",
+            ));
+        }
+        if allowed.len() < values.len() {
+            let left: Vec<String> = values
+                .iter()
+                .filter(|(_, value)| !is_allowed(value))
+                .map(|(_, value)| value.to_string())
+                .collect();
+            self.note(
+                &at,
+                format!(
+                    "{} cannot occur: what is beside it forbids it",
+                    left.join(", ")
+                ),
+            );
+        }
+        Node::of(Kind::Values(allowed))
+    }
+
+    pub(super) fn number(&mut self, is_integer: bool, parts: &[Part<'c>]) -> Node {
+        let is_said = |part: &&Part<'_>| {
+            keywords::of_type("number")
+                .iter()
+                .any(|key| part.table.contains_key(*key))
+        };
+        let at = parts
+            .iter()
+            .find(is_said)
+            .or(parts.first())
+            .map_or("#", |part| part.at.as_str());
+        let merged = match merged_numbers(parts) {
+            Ok(merged) => merged,
+            Err(fault) => return self.fault(fault),
+        };
+        match number(is_integer, &merged, at) {
+            Ok(enforced) => Node::of(Kind::Number(NumberNode {
+                is_integer,
+                keywords: merged,
+                enforced,
+            })),
+            Err(fault) => self.contradiction(fault),
+        }
+    }
+
+    pub(super) fn text(&mut self, parts: &[Part<'c>]) -> Node {
+        let (min, max) = counts(parts, "minLength", "maxLength");
+        if max.is_some_and(|max| min > max) {
+            let at = place_of(parts, "minLength");
+            return self.contradiction(fault(
+                &at,
+                format!("must be at most `maxLength`, {}", max.unwrap_or_default()),
+            ));
+        }
+        let formats = parts
+            .iter()
+            .filter_map(|part| formats::of_text(part.table.get("format")?.as_str()?));
+        let format = formats.into_iter().next();
+        let mut patterns: Vec<Pattern> = Vec::new();
+        for part in parts {
+            let Some(written) = part.table.get("pattern").and_then(Value::as_str) else {
+                continue;
+            };
+            if patterns.iter().any(|known| known.written == written) {
+                continue;
+            }
+            let at = format!("{}/pattern", part.at);
+            let enforced = match pattern::enforced(written) {
+                Ok(enforced) => Some(enforced),
+                Err(_)
+                    if format
+                        .is_some_and(|format| pattern::matches_all(written, format.samples)) =>
+                {
+                    self.note(
+                        &at,
+                        "is checked on the finished answer only; the format beside it is enforced",
+                    );
+                    None
+                }
+                Err(reason) => return self.fault(fault(&at, reason)),
+            };
+            patterns.push(Pattern {
+                written: written.to_owned(),
+                enforced,
+            });
+        }
+        self.patterns += patterns.len();
+        if self.patterns > MAX_PATTERNS {
+            return self.fault(fault(
+                &place_of(parts, "pattern"),
+                format!("the schema has more than {MAX_PATTERNS} patterns"),
+            ));
+        }
+        let key = if patterns.is_empty() {
+            "format"
+        } else {
+            "pattern"
+        };
+        Node::of(Kind::Text(TextNode {
+            min,
+            max,
+            patterns,
+            format,
+            pointer: place_of(parts, key),
+        }))
+    }
+}
+
+/// The place of the first `key`.
+pub(super) fn place_of(parts: &[Part<'_>], key: &str) -> String {
+    let part = parts.iter().find(|part| part.table.contains_key(key));
+    match part {
+        Some(part) => format!("{}/{key}", part.at),
+        None => parts
+            .first()
+            .map_or_else(|| "#".into(), |part| part.at.clone()),
+    }
+}
+
+/// The least and the most that all parts allow.
+pub(super) fn counts(parts: &[Part<'_>], min: &str, max: &str) -> (u64, Option<u64>) {
+    let of = |key: &str| {
+        parts
+            .iter()
+            .filter_map(|part| part.table.get(key)?.as_u64())
+            .collect::<Vec<_>>()
+    };
+    (
+        of(min).into_iter().max().unwrap_or(0),
+        of(max).into_iter().min(),
+    )
+}
+
+/// The keywords of numbers that say what all parts say.
+fn merged_numbers(parts: &[Part<'_>]) -> Result<Table, SchemaFault> {
+    let mut merged = Table::new();
+    for part in parts {
+        for key in ["minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"] {
+            if let Some(value) = part.table.get(key) {
+                tighten(&mut merged, key, value);
+            }
+        }
+        let format = part.table.get("format").and_then(Value::as_str);
+        if let Some((least, most)) = format.and_then(formats::of_number) {
+            for (key, bound) in [("minimum", least), ("maximum", most)] {
+                if let Ok(bound) = i64::try_from(bound) {
+                    tighten(&mut merged, key, &bound.into());
+                }
+            }
+        }
+        if let Some(step) = part.table.get("multipleOf") {
+            let both = merged.get("multipleOf").map_or_else(
+                || Some(step.clone()),
+                |former| common_multiple(former, step),
+            );
+            let both = both.ok_or_else(|| {
+                fault(
+                    &format!("{}/multipleOf", part.at),
+                    "cannot be enforced together with another `multipleOf`",
+                )
+            })?;
+            merged.insert("multipleOf".into(), both);
+        }
+    }
+    Ok(merged)
+}
+
+/// Makes the bound `key` as tight as `value` is.
+fn tighten(merged: &mut Table, key: &str, value: &Value) {
+    let bounds = merged.get(key).and_then(Value::as_f64).zip(value.as_f64());
+    let is_tighter = bounds.is_none_or(|(former, new)| {
+        if key.ends_with("inimum") {
+            new > former
+        } else {
+            new < former
+        }
+    });
+    if is_tighter {
+        merged.insert(key.to_owned(), value.clone());
+    }
+}
+
+/// The least number that both divide, if they are whole or one divides the other.
+fn common_multiple(one: &Value, other: &Value) -> Option<Value> {
+    let (a, b) = (one.as_f64()?, other.as_f64()?);
+    if a == b || whole(a / b).is_some() {
+        return Some(one.clone());
+    }
+    if whole(b / a).is_some() {
+        return Some(other.clone());
+    }
+    let (a, b) = (whole(a)?, whole(b)?);
+    let (mut divisor, mut rest) = (a, b);
+    while rest != 0 {
+        (divisor, rest) = (rest, divisor % rest);
+    }
+    (a / divisor).checked_mul(b).map(Value::from)
+}
+
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(table) => 1 + table.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// A number in `value` that a double does not tell from its neighbours.
+fn inexact(value: &Value) -> Option<&Value> {
+    match value {
+        Value::Array(items) => items.iter().find_map(inexact),
+        Value::Object(table) => table.values().find_map(inexact),
+        Value::Number(number) if !number.is_f64() => {
+            let double = value.as_f64().map(Value::from);
+            let is_same = double.is_some_and(|double| whole_value(&double) == value.as_i64());
+            (!is_same || !value.is_i64()).then_some(value)
+        }
+        _ => None,
+    }
+}
