@@ -8,8 +8,8 @@ use crate::config::load::Layers;
 use crate::config::problem::Problem;
 use crate::config::tool::address;
 use crate::config::units::human;
-use crate::config::{Config, ConfigError, ModelConfig, Overrides, Surroundings};
-use crate::engine::template;
+use crate::config::{Config, ConfigError, ModelConfig, Overrides, Surroundings, ToolConfig};
+use crate::engine::template::{self, SystemPrompt};
 use crate::process;
 use crate::registry::budget::{Occupant, Room, room_for};
 use crate::registry::memory::{Need, needs_of};
@@ -60,6 +60,7 @@ pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigE
         ));
     }
     check_embedded_templates(&config.models, &mut layers);
+    check_system_prompts(&config, &mut layers);
     check_memory(&config, budget, &needs, &mut layers);
     check_log(config.log.file.as_deref(), &mut layers);
     let has_chat = config.models.iter().any(|model| model.tool_name.is_some());
@@ -107,6 +108,49 @@ fn check_embedded_templates(models: &[ModelConfig], layers: &mut Layers) {
             layers.problem_at(&model.address("path"), error.to_string(), Some(hint.into()));
         }
     }
+}
+
+/// Notes the system prompts that chat templates do not print as such. One that they cannot print at all is a problem.
+fn check_system_prompts(config: &Config, layers: &mut Layers) {
+    for model in &config.models {
+        let own = model.load.chat_template.as_ref();
+        let Some(source) = own.or(model.header.chat_template.as_ref()) else {
+            continue;
+        };
+        if template::check(source).is_err() {
+            continue;
+        }
+        let systems = system_prompts(model, &config.tools);
+        for (address, system) in systems.filter(|(_, system)| !system.trim().is_empty()) {
+            match template::check_system(source, system) {
+                Ok(SystemPrompt::Printed) => {}
+                Ok(SystemPrompt::Merged) => layers.notes.push(format!(
+                    "{address}: the chat template of `{}` has no place for a system prompt; its text goes before the first user message",
+                    model.name
+                )),
+                Err(error) => {
+                    let hint = "give the model a `chat_template` that prints all messages";
+                    layers.problem_at(&address, error.text, Some(hint.into()));
+                }
+            }
+        }
+    }
+}
+
+/// The system prompt of `model`, and those that `tools` have instead of it.
+fn system_prompts<'a>(
+    model: &'a ModelConfig,
+    tools: &'a [ToolConfig],
+) -> impl Iterator<Item = (Address, &'a str)> {
+    let own = model.defaults.system.as_deref();
+    let tools = tools.iter().filter(|tool| tool.model == model.name);
+    let of_tools = tools.filter_map(move |tool| {
+        let system = tool.defaults.system.as_deref();
+        let system = system.filter(|system| Some(*system) != own)?;
+        Some((address(&tool.name, "system"), system))
+    });
+    let own = own.map(|system| (model.address("system"), system));
+    own.into_iter().chain(of_tools)
 }
 
 /// Models that can never be loaded, by themselves or beside those that are pinned.

@@ -7,23 +7,43 @@
 //! A template is untrusted input. Its work is bounded by fuel and its length by [`MAX_TEMPLATE_BYTES`]; long flat
 //! chains can overflow the stack, so it is compiled and rendered on a thread of [`stack_size`].
 
+mod filters;
+mod methods;
+mod omission;
+mod python;
+mod repair;
 mod tojson;
+mod turn;
 
+use std::cell::Cell;
 use std::sync::LazyLock;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
-use minijinja::{Environment, Error, ErrorKind, State, Value, context};
+use minijinja::{Captured, Environment, Error, ErrorKind, Value, context};
 use regex::Regex;
 
+use self::repair::{Complete, Fault, LeftOut, render_all};
+use self::turn::{Turn, turns_of};
 use super::{EngineError, EngineErrorKind, Message, Role};
 
 /// The largest template that is accepted; the largest real one known has 18 KiB.
 pub const MAX_TEMPLATE_BYTES: usize = 64 * 1024;
 
-/// minijinja's measure of work and of text that one rendering may take; real templates stay under a hundredth of it even
-/// for long conversations.
+/// The work, in minijinja's measure, that one rendering may take, whatever the conversation is.
 const FUEL: u64 = 2_000_000;
+
+/// The work that each message adds: Gemma 4 looks back through the conversation for every one, 14,000 for each of 4,000.
+const FUEL_PER_MESSAGE: u64 = 20_000;
+
+/// The work that each byte adds, enough to look at every character.
+const FUEL_PER_BYTE: u64 = 16;
+
+/// Renderings of full cost that one call may take to find and to repair what is missing.
+const RENDERINGS: u64 = 8;
+
+/// A rendering that fails does not tell what it took: it counts as this part of one that takes all it may.
+const FAILURES: u64 = 8;
 
 /// The stack that compiling and rendering `template` may need: 512 bytes for each of its bytes, and a common stack.
 pub fn stack_size(template: &str) -> usize {
@@ -41,7 +61,9 @@ pub fn check(source: &str) -> Result<(), EngineError> {
             role: Role::User,
             content: "?".into(),
         };
-        match template.render_once(&[question], true) {
+        let question = [question];
+        let fuel = Fuel::of(&question);
+        match template.render_once(&turns_of(&question), true, &fuel) {
             Err(error) if is_missing(error.kind()) => Err(template_error(
                 "the model's chat template is not valid",
                 &error,
@@ -52,6 +74,38 @@ pub fn check(source: &str) -> Result<(), EngineError> {
     };
     // A system without a thread to spare has other troubles, which are told where they hurt.
     on_stack(stack_size(source), compile).unwrap_or(Ok(()))
+}
+
+/// What a chat template makes of a system prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SystemPrompt {
+    /// The template prints it.
+    Printed,
+    /// The template refuses it or leaves it out, so it goes before the first user message.
+    Merged,
+}
+
+/// Returns what the chat template `source` makes of the prompt `system` before a question; on a thread of its own, see
+/// [`stack_size`].
+///
+/// # Errors
+/// As [`ChatTemplate::new`] and [`ChatTemplate::render`].
+pub fn check_system(source: &str, system: &str) -> Result<SystemPrompt, EngineError> {
+    let message = |role, content: &str| Message {
+        role,
+        content: content.into(),
+    };
+    let messages = [message(Role::System, system), message(Role::User, "Hi")];
+    let render = || {
+        let template = ChatTemplate::new(source, String::new(), String::new())?;
+        let complete = template.complete(&messages, true)?;
+        Ok(if complete.has_moved {
+            SystemPrompt::Merged
+        } else {
+            SystemPrompt::Printed
+        })
+    };
+    on_stack(stack_size(source), render).unwrap_or(Ok(SystemPrompt::Printed))
 }
 
 /// Does `work` on a thread of its own with `bytes` of stack, see [`stack_size`]; none where there is no such thread, or `work`
@@ -70,6 +124,12 @@ pub fn is_missing(kind: ErrorKind) -> bool {
         kind,
         UnknownFilter | UnknownFunction | UnknownMethod | UnknownTest
     )
+}
+
+/// Adds what templates for Python's Jinja2 expect to `environment`: methods such as `text.strip()`, filters such as `truncate`,
+/// and functions such as `strftime_now`.
+pub fn add_python(environment: &mut Environment<'_>) {
+    python::add_to(environment);
 }
 
 /// A compiled chat template.
@@ -106,10 +166,7 @@ impl ChatTemplate {
             syntax.map_err(|error| template_error("Jinja could not be set up", &error))?,
         );
         environment.set_fuel(Some(FUEL));
-        environment.set_unknown_method_callback(python_method);
-        environment.add_function("raise_exception", raise_exception);
-        environment.add_function("strftime_now", strftime_now);
-        environment.add_filter("tojson", tojson::tojson);
+        python::add_to(&mut environment);
         environment
             .add_template_owned(NAME, without_generation_blocks(source))
             .map_err(|error| template_error("the model's chat template is not valid", &error))?;
@@ -123,36 +180,81 @@ impl ChatTemplate {
     /// The prompt of `messages`, up to where the model's answer begins. Without `thinking` the template is told that none is
     /// wanted.
     ///
-    /// Some templates refuse a system message (Gemma 2); it is then put before the first user message.
+    /// Some templates refuse system messages (Gemma 2) or leave them out (Phi-3): they are then merged into the user message that
+    /// follows. Others print only text that comes as a list of parts (SmolVLM), and get it so.
     ///
     /// # Errors
-    /// `Template` with the template's own words where it refuses the messages.
+    /// `Template` with the template's own words if it refuses the messages, and with the messages that it leaves out.
     pub fn render(&self, messages: &[Message], thinking: bool) -> Result<String, EngineError> {
-        let refused = match self.render_once(messages, thinking) {
-            Ok(prompt) => return Ok(prompt),
-            Err(error) => error,
-        };
-        system_in_first_user(messages)
-            .and_then(|merged| self.render_once(&merged, thinking).ok())
-            .ok_or_else(|| {
-                template_error("the model's chat template refused the messages", &refused)
-            })
+        Ok(self.complete(messages, thinking)?.prompt)
     }
 
-    fn render_once(&self, messages: &[Message], thinking: bool) -> Result<String, Error> {
+    fn complete(&self, messages: &[Message], thinking: bool) -> Result<Complete, EngineError> {
+        let fuel = Fuel::of(messages);
+        let render = |turns: &[Turn<'_>]| self.render_once(turns, thinking, &fuel);
+        render_all(messages, render).map_err(|fault| match fault {
+            Fault::Refused(error) => {
+                template_error("the model's chat template refused the messages", &error)
+            }
+            Fault::LeftOut(left_out) => left_out_error(messages, &left_out),
+        })
+    }
+
+    fn render_once(
+        &self,
+        turns: &[Turn<'_>],
+        thinking: bool,
+        fuel: &Fuel,
+    ) -> Result<String, Error> {
         // Templates take what is not defined for their own default.
         let enable_thinking = if thinking {
             Value::UNDEFINED
         } else {
             false.into()
         };
-        self.environment.get_template(NAME)?.render(context! {
-            messages => Serde(messages),
+        let variables = context! {
+            messages => Serde(turns),
             add_generation_prompt => true,
             enable_thinking => enable_thinking,
             bos_token => self.bos.as_str(),
             eos_token => self.eos.as_str(),
-        })
+        };
+        let mut environment = self.environment.clone();
+        let allowed = fuel.next();
+        environment.set_fuel(Some(allowed));
+        let template = environment.get_template(NAME)?;
+        let rendered = template.render_captured(variables);
+        fuel.spend(match &rendered {
+            Ok(captured) => captured.state().fuel_levels().map_or(0, |levels| levels.0),
+            Err(error) if error.kind() == ErrorKind::OutOfFuel => allowed,
+            Err(_) => allowed / FAILURES,
+        });
+        rendered.map(Captured::into_output)
+    }
+}
+
+/// The work that the renderings of one call may take.
+struct Fuel {
+    of_one: u64,
+    left: Cell<u64>,
+}
+
+impl Fuel {
+    fn of(messages: &[Message]) -> Self {
+        let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
+        let of_one = FUEL + FUEL_PER_MESSAGE * messages.len() as u64 + FUEL_PER_BYTE * bytes as u64;
+        Self {
+            of_one,
+            left: Cell::new(RENDERINGS * of_one),
+        }
+    }
+
+    fn next(&self) -> u64 {
+        self.left.get().min(self.of_one)
+    }
+
+    fn spend(&self, fuel: u64) {
+        self.left.set(self.left.get().saturating_sub(fuel));
     }
 }
 
@@ -165,19 +267,28 @@ pub fn join_contents(messages: &[Message]) -> String {
     contents.join("\n\n")
 }
 
-/// The same conversation with its leading system message put before the first user message; none if there is no such
-/// pair.
-fn system_in_first_user(messages: &[Message]) -> Option<Vec<Message>> {
-    let [first, rest @ ..] = messages else {
-        return None;
+/// Names the messages of which `left_out` tells.
+fn left_out_error(messages: &[Message], left_out: &[LeftOut]) -> EngineError {
+    const MOST_NAMED: usize = 3;
+    let name = |one: &LeftOut| {
+        let part = if one.is_partial { "part of " } else { "" };
+        let role = messages[one.message].role.name();
+        format!("{part}message {} ({role})", one.message + 1)
     };
-    let at = rest.iter().position(|message| message.role == Role::User)?;
-    if first.role != Role::System {
-        return None;
+    let mut names: Vec<String> = left_out.iter().take(MOST_NAMED).map(name).collect();
+    if left_out.len() > MOST_NAMED {
+        names.push(format!("{} more", left_out.len() - MOST_NAMED));
     }
-    let mut merged = rest.to_vec();
-    merged[at].content = format!("{}\n\n{}", first.content, merged[at].content);
-    Some(merged)
+    let last = names.pop().unwrap_or_default();
+    let names = match &names[..] {
+        [] => last,
+        names => format!("{} and {last}", names.join(", ")),
+    };
+    EngineError::new(
+        EngineErrorKind::Template,
+        format!("the chat template leaves out {names}"),
+    )
+    .hint("put the text into another message, or give the model a `chat_template` that prints it")
 }
 
 fn template_error(what: &str, error: &Error) -> EngineError {
@@ -204,43 +315,6 @@ fn pattern(pattern: &str) -> Regex {
     Regex::new(pattern).expect("the pattern is a constant and valid")
 }
 
-/// Python's methods of strings, lists and maps. Fuel does not bound what `format` pads to.
-fn python_method(
-    state: &mut State<'_, '_>,
-    value: &Value,
-    method: &str,
-    args: &[Value],
-) -> Result<Value, Error> {
-    let longest_number = |text: &str| {
-        text.split(|c: char| !c.is_ascii_digit())
-            .map(str::len)
-            .max()
-    };
-    if method == "format" && value.as_str().and_then(longest_number) > Some(MAX_WIDTH_DIGITS) {
-        return Err(Error::new(
-            ErrorKind::InvalidOperation,
-            "format: the width is too large",
-        ));
-    }
-    minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args)
-}
-
-/// Widths of four digits are more than any prompt needs.
-const MAX_WIDTH_DIGITS: usize = 4;
-
-fn raise_exception(message: String) -> Result<Value, Error> {
-    Err(Error::new(ErrorKind::InvalidOperation, message))
-}
-
-fn strftime_now(format: &str) -> Result<String, Error> {
-    jiff::fmt::strtime::format(format, &jiff::Zoned::now()).map_err(|error| {
-        Error::new(
-            ErrorKind::InvalidOperation,
-            format!("strftime_now(`{format}`): {error}"),
-        )
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,9 +332,9 @@ mod tests {
 
     #[test]
     fn blocks_are_trimmed_and_python_methods_work() {
-        let source = "{{ bos_token }}\n{% for m in messages %}\n    {% if m.content.startswith('x') %}\n{{ m['content'].strip() }}|\n    {% endif %}\n{% endfor %}";
+        let source = "{{ bos_token }}\n{% for m in messages %}\n    {% if m.content.startswith('x') %}\n{{ m['content'].strip() }}|\n    {% else %}\n{{ m.content }}\n    {% endif %}\n{% endfor %}";
         let messages = [message(Role::User, "x y "), message(Role::User, "z")];
-        assert_eq!(render(source, &messages).unwrap(), "<s>\nx y|\n");
+        assert_eq!(render(source, &messages).unwrap(), "<s>\nx y|\nz\n");
     }
 
     #[test]
@@ -286,6 +360,88 @@ mod tests {
         assert_eq!(render(source, &messages).unwrap(), "[user:Be brief.\n\nHi]");
     }
 
+    /// As Phi-3's: no system messages.
+    const NO_SYSTEM: &str = "{% for m in messages %}{% if m.role == 'user' %}<|user|>{{ m.content }}<|end|>{% elif m.role == 'assistant' %}<|assistant|>{{ m.content }}<|end|>{% endif %}{% endfor %}";
+
+    #[test]
+    fn a_system_message_that_is_left_out_goes_before_the_user_message_behind_it() {
+        let messages = [
+            message(Role::System, "Be brief."),
+            message(Role::User, "Hi"),
+            message(Role::Assistant, "Hello!"),
+            message(Role::System, "Be kind."),
+            message(Role::User, "So?"),
+        ];
+        assert_eq!(
+            render(NO_SYSTEM, &messages).unwrap(),
+            "<|user|>Be brief.\n\nHi<|end|><|assistant|>Hello!<|end|><|user|>Be kind.\n\nSo?<|end|>"
+        );
+        assert_eq!(
+            render(NO_SYSTEM, &messages[..1]).unwrap(),
+            "<|user|>Be brief.<|end|>"
+        );
+    }
+
+    #[test]
+    fn a_system_prompt_is_tried_before_any_call() {
+        let fate = |source| check_system(source, "Be brief.");
+        let all = "{% for m in messages %}{{ m.content }}{% endfor %}";
+        assert_eq!(fate(all).unwrap(), SystemPrompt::Printed);
+        assert_eq!(fate(NO_SYSTEM).unwrap(), SystemPrompt::Merged);
+        assert_eq!(
+            fate("{{ messages[0].content }}").unwrap_err().text,
+            "the chat template leaves out message 2 (user)"
+        );
+    }
+
+    #[test]
+    fn text_that_a_template_reads_from_parts_is_given_in_parts() {
+        // SmolVLM's.
+        let source = "<|im_start|>{% for message in messages %}{{message['role'] | capitalize}}{% if message['content'][0]['type'] == 'image' %}{{':'}}{% else %}{{': '}}{% endif %}{% for line in message['content'] %}{% if line['type'] == 'text' %}{{line['text']}}{% elif line['type'] == 'image' %}{{ '<image>' }}{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}";
+        let messages = [
+            message(Role::System, "Be brief."),
+            message(Role::User, "What is a crab?"),
+        ];
+        assert_eq!(
+            render(source, &messages).unwrap(),
+            "<|im_start|>System: Be brief.<end_of_utterance>\nUser: What is a crab?<end_of_utterance>\nAssistant:"
+        );
+    }
+
+    #[test]
+    fn a_message_that_stays_left_out_is_named() {
+        let messages = [
+            message(Role::User, "Hi"),
+            message(Role::Assistant, "Hello!"),
+            message(Role::User, "So?"),
+        ];
+        let no_answers = "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}";
+        let error = render(no_answers, &messages).unwrap_err();
+        assert_eq!(error.kind, EngineErrorKind::Template);
+        assert_eq!(
+            error.text,
+            "the chat template leaves out message 2 (assistant)"
+        );
+        assert!(error.hint.unwrap().contains("`chat_template`"));
+        let cut = "{% for m in messages %}{{ m.content[:4] }}{% endfor %}";
+        assert_eq!(
+            render(cut, &messages).unwrap_err().text,
+            "the chat template leaves out message 2 (assistant)"
+        );
+        let cut = "{{ messages[0].content.split('\\n')[-1] }}";
+        let long = [message(Role::User, "What is a crab?\nBe brief.")];
+        assert_eq!(
+            render(cut, &long).unwrap_err().text,
+            "the chat template leaves out part of message 1 (user)"
+        );
+        let first = "{{ messages[0].content }}";
+        let more = [&messages[..], &messages[..], &messages[..]].concat();
+        assert_eq!(
+            render(first, &more).unwrap_err().text,
+            "the chat template leaves out message 2 (assistant), message 3 (user), message 4 (user) and 5 more"
+        );
+    }
+
     #[test]
     fn generation_blocks_print_their_body() {
         let source = "a {%- generation -%} b {% endgeneration %}";
@@ -298,6 +454,30 @@ mod tests {
             "{% for a in range(10000) %}{% for b in range(10000) %}{{ b }}{% endfor %}{% endfor %}";
         let error = render(source, &[message(Role::User, "")]).unwrap_err();
         assert!(error.text.ends_with("it takes too many steps"), "{error}");
+    }
+
+    #[test]
+    fn a_template_that_does_as_much_as_it_may_each_time_ends_with_an_error() {
+        // Each rendering takes a part of what it may, and leaves everything out.
+        let source = "{% for a in range(10000) %}{% for b in range(8) %}{% set x = b %}{% endfor %}{% endfor %}";
+        let messages: Vec<Message> = (0..9).map(|_| message(Role::User, "Hi")).collect();
+        let error = render(source, &messages).unwrap_err();
+        assert!(
+            error.text.starts_with("the chat template leaves out"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn steps_grow_with_the_conversation() {
+        // Looks back through the conversation for every message.
+        let source = "{% for m in messages %}{% for i in range(loop.index0) %}{% if messages[i].role == 'x' %}?{% endif %}{% endfor %}{{ m.content }}{% endfor %}";
+        let messages: Vec<Message> = (0..1_500).map(|_| message(Role::User, "Hi")).collect();
+        assert_eq!(render(source, &messages).unwrap().len(), 3_000);
+        let source =
+            "{% for m in messages %}{% for c in m.content %}{{ c }}{% endfor %}{% endfor %}";
+        let long = [message(Role::User, &"x".repeat(500_000))];
+        assert_eq!(render(source, &long).unwrap().len(), 500_000);
     }
 
     #[test]

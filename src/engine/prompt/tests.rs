@@ -83,21 +83,40 @@ fn control_tokens_of_the_template_are_parsed_and_those_of_a_content_are_not() {
     assert_eq!(tokens(Some(CHAT), false, "a<end>b"), expected);
 }
 
+/// The pieces of `a<end>b` with its marks, of which a template prints `cut`.
+fn pieces(cut: impl Fn(&str) -> String) -> Vec<(String, bool)> {
+    let built = builder(Some(CHAT), false);
+    let messages = user("a<end>b").messages;
+    let marks = Marks::absent_from(&messages).unwrap();
+    let marked = built.controls.mark(&messages[0], marks);
+    let printed = format!("{}<end>", cut(&marked.content));
+    built.controls.split(&printed, marks)
+}
+
 #[test]
 fn a_template_that_cuts_a_mark_off_does_not_make_its_own_tokens_plain() {
-    let source = "{% for m in messages %}{{ m.content.split('e')[0] }}<end>{% endfor %}";
-    assert_eq!(
-        tokens(Some(source), false, "a<end>b"),
-        [b'a'.into(), b'<'.into(), 257]
-    );
+    let before_e = |text: &str| text.split('e').next().unwrap().to_owned();
+    assert_eq!(pieces(before_e), [("a<<end>".to_owned(), true)]);
 }
 
 #[test]
 fn a_token_whose_closing_mark_was_cut_off_is_still_text() {
     // Cut behind the token: the mark before it stays, the one after it goes.
-    let source = "{% for m in messages %}{{ m.content[:7] }}<end>{% endfor %}";
-    let expected = [97, 60, 101, 110, 100, 62, 257];
-    assert_eq!(tokens(Some(source), false, "a<end>b"), expected);
+    let to_the_token = |text: &str| text.chars().take(7).collect();
+    let expected = [("a", true), ("<", false), ("end>", false), ("<end>", true)];
+    assert_eq!(
+        pieces(to_the_token),
+        expected.map(|(text, is_template)| (text.to_owned(), is_template))
+    );
+}
+
+#[test]
+fn text_that_the_template_leaves_out_is_an_error() {
+    let error = builder(Some("{{ bos_token }}"), true)
+        .build(&user("a<end>b"))
+        .unwrap_err();
+    assert_eq!(error.kind, EngineErrorKind::Template);
+    assert_eq!(error.text, "the chat template leaves out message 1 (user)");
 }
 
 #[test]
@@ -161,7 +180,7 @@ fn an_empty_prompt_is_an_error() {
 
 #[test]
 fn thinking_that_is_kept_is_text_and_thinking_that_is_off_is_told_to_the_template() {
-    let source = "{% if enable_thinking is defined and not enable_thinking %}x{% endif %}<think>";
+    let source = "{{ messages[0].content }}{% if enable_thinking is defined and not enable_thinking %}x{% endif %}<think>";
     let built = |thinking| {
         let conversation = Conversation {
             thinking,
@@ -172,13 +191,13 @@ fn thinking_that_is_kept_is_text_and_thinking_that_is_off_is_told_to_the_templat
     };
     assert_eq!(
         built(ThinkingOutput::Keep),
-        (vec![258], ThinkingMode::Never)
+        (vec![97, 258], ThinkingMode::Never)
     );
     assert_eq!(
         built(ThinkingOutput::Strip),
-        (vec![258], ThinkingMode::Opened)
+        (vec![97, 258], ThinkingMode::Opened)
     );
-    assert_eq!(built(ThinkingOutput::Off).0, [120, 258]);
+    assert_eq!(built(ThinkingOutput::Off).0, [97, 120, 258]);
 }
 
 #[test]

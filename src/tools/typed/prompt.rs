@@ -8,8 +8,11 @@ use crate::config::ToolConfig;
 use crate::config::shape::suggestion;
 use crate::engine::template::{self, MAX_TEMPLATE_BYTES, is_missing, stack_size};
 
-/// minijinja's measure of work: prompts fill in some values.
+/// The work, in minijinja's measure, that one rendering may take, whatever the arguments are.
 const FUEL: u64 = 1_000_000;
+
+/// The work that each byte of the arguments adds, enough to loop over long lists.
+const FUEL_PER_BYTE: u64 = 16;
 
 /// A compiled template.
 #[derive(Debug)]
@@ -57,7 +60,7 @@ impl PromptTemplate {
 
     fn compile(source: &str, arguments: &[&str], stack: usize) -> Result<Self, String> {
         let mut environment = Environment::new();
-        environment.set_fuel(Some(FUEL));
+        template::add_python(&mut environment);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment
@@ -90,8 +93,14 @@ impl PromptTemplate {
     }
 
     fn rendered(&self, arguments: &Map<String, Value>) -> Result<String, Error> {
+        let mut environment = self.environment.clone();
+        let bytes: usize = arguments
+            .values()
+            .map(|value| value.to_string().len())
+            .sum();
+        environment.set_fuel(Some(FUEL + FUEL_PER_BYTE * bytes as u64));
         on_stack(self.stack, || {
-            let template = self.environment.get_template(NAME)?;
+            let template = environment.get_template(NAME)?;
             template.render(Serde(arguments))
         })
     }
@@ -151,6 +160,48 @@ mod tests {
             .unwrap(),
             "a;b;2!"
         );
+    }
+
+    #[test]
+    fn methods_filters_and_functions_of_python_work_as_in_chat_templates() {
+        let arguments =
+            json!({"text": " A <b>small</b> text, and more of it ", "list": ["a", "<b>"]});
+        for (source, expected) in [
+            (
+                "{{ text.strip().upper() }}",
+                "A <B>SMALL</B> TEXT, AND MORE OF IT",
+            ),
+            ("{{ text.split(',')[1].split() | length }}", "4"),
+            (
+                "{{ ', '.join(list) }} {{ list | tojson }}",
+                r#"a, <b> ["a", "<b>"]"#,
+            ),
+            ("{{ text | striptags | truncate(12) }}", "A small..."),
+            (
+                "{{ text | striptags | wordwrap(10) }}",
+                " A small\ntext, and\nmore of it",
+            ),
+            (
+                "{{ text | wordcount }} {{ 'x' | center(3) }} {{ 'a b' | urlencode }}",
+                "10  x  a%20b",
+            ),
+        ] {
+            assert_eq!(rendered(source, &arguments).unwrap(), expected, "{source}");
+        }
+        let year = rendered("{{ strftime_now('%Y') }}", &json!({})).unwrap();
+        assert!(year.parse::<u32>().unwrap() > 2000);
+        assert_eq!(
+            rendered("{{ raise_exception('no') }}", &json!({})).unwrap_err(),
+            "no (line 1 of the template)"
+        );
+    }
+
+    #[test]
+    fn long_lists_have_the_steps_that_they_need() {
+        let list = vec![1; 200_000];
+        let source = "{% for n in list %}{% if n > 0 and n < 2 %}{{ n }},{% endif %}{% endfor %}";
+        let text = rendered(source, &json!({ "list": list })).unwrap();
+        assert_eq!(text.len(), 400_000);
     }
 
     #[test]

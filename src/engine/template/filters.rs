@@ -1,0 +1,149 @@
+//! The filters of Python's Jinja2 that minijinja does not have, with the same arguments in the same order.
+
+mod wrap;
+
+use minijinja::value::{Kwargs, Rest, ValueKind};
+use minijinja::{Environment, Error, ErrorKind, State, Value};
+use minijinja_contrib::filters as contrib;
+
+use super::python::{centered, checked_width};
+
+/// Adds them to `environment`.
+pub(super) fn add_to(environment: &mut Environment<'_>) {
+    environment.add_filter("center", center);
+    environment.add_filter("filesizeformat", contrib::filesizeformat);
+    environment.add_filter("striptags", contrib::striptags);
+    environment.add_filter("truncate", truncate);
+    environment.add_filter("urlencode", urlencode);
+    environment.add_filter("wordcount", wordcount);
+    environment.add_filter("wordwrap", wordwrap);
+}
+
+/// `args` by their `names`, whether they were given by place or, as `named`, by name.
+fn by_name(names: &[&str], args: &[Value], named: &Kwargs) -> Result<Kwargs, Error> {
+    if args.len() > names.len() {
+        return Err(Error::from(ErrorKind::TooManyArguments));
+    }
+    let mut all = Vec::new();
+    for (name, value) in names.iter().zip(args) {
+        all.push(((*name).to_owned(), value.clone()));
+    }
+    for name in named.args() {
+        all.push((name.to_owned(), named.get::<Value>(name)?));
+    }
+    Ok(all.into_iter().collect())
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "minijinja hands arguments over"
+)]
+fn truncate(
+    state: &mut State<'_, '_>,
+    value: &Value,
+    args: Rest<Value>,
+    named: Kwargs,
+) -> Result<Value, Error> {
+    let names = ["length", "killwords", "end", "leeway"];
+    contrib::truncate(state, value, by_name(&names, &args, &named)?)
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "minijinja hands arguments over"
+)]
+fn center(text: String, args: Rest<Value>, named: Kwargs) -> Result<String, Error> {
+    let options = by_name(&["width"], &args, &named)?;
+    let width = options.get::<Option<usize>>("width")?.unwrap_or(80);
+    options.assert_all_used()?;
+    let missing = checked_width(width)?.saturating_sub(text.chars().count());
+    let (left, right) = centered(missing, width);
+    Ok(format!("{}{text}{}", " ".repeat(left), " ".repeat(right)))
+}
+
+/// Letters, digits and underscores in a row are a word, as `\w+` has it in Python.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "minijinja hands a filter its text"
+)]
+fn wordcount(text: String) -> usize {
+    let words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
+    words.filter(|word| !word.is_empty()).count()
+}
+
+/// A text for the path of a URL; pairs, of a map for example, for its query.
+fn urlencode(value: &Value) -> Result<String, Error> {
+    if value.kind() == ValueKind::String || value.is_number() {
+        return Ok(quoted(&value.to_string(), "/", "%20"));
+    }
+    let pair = |key: &Value, value: &Value| {
+        let quoted = |value: &Value| quoted(&value.to_string(), "", "+");
+        format!("{}={}", quoted(key), quoted(value))
+    };
+    let mut pairs = Vec::new();
+    for item in value.try_iter()? {
+        pairs.push(if value.kind() == ValueKind::Map {
+            pair(&item, &value.get_item(&item)?)
+        } else {
+            pair(&item.get_item_by_index(0)?, &item.get_item_by_index(1)?)
+        });
+    }
+    Ok(pairs.join("&"))
+}
+
+/// Percent-encodes `text`, but not the characters of `safe`, as Python's `quote` and `quote_plus` do.
+fn quoted(text: &str, safe: &str, space: &str) -> String {
+    use std::fmt::Write;
+    let mut quoted = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        let c = char::from(byte);
+        if c.is_ascii_alphanumeric() || "_.-~".contains(c) || safe.contains(c) {
+            quoted.push(c);
+        } else if c == ' ' {
+            quoted.push_str(space);
+        } else {
+            // Writing to a string does not fail.
+            let _ = write!(quoted, "%{byte:02X}");
+        }
+    }
+    quoted
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "minijinja hands arguments over"
+)]
+fn wordwrap(value: &Value, args: Rest<Value>, named: Kwargs) -> Result<String, Error> {
+    let names = [
+        "width",
+        "break_long_words",
+        "wrapstring",
+        "break_on_hyphens",
+    ];
+    let options = by_name(&names, &args, &named)?;
+    let width = options.get::<Option<usize>>("width")?.unwrap_or(79);
+    let breaks = wrap::Breaks {
+        long_words: options
+            .get::<Option<bool>>("break_long_words")?
+            .unwrap_or(true),
+        hyphens: options
+            .get::<Option<bool>>("break_on_hyphens")?
+            .unwrap_or(true),
+    };
+    let newline = options
+        .get::<Option<String>>("wrapstring")?
+        .unwrap_or_else(|| "\n".to_owned());
+    options.assert_all_used()?;
+    if width == 0 {
+        let text = "wordwrap: the width must be at least 1";
+        return Err(Error::new(ErrorKind::InvalidOperation, text));
+    }
+    let text = value.to_string();
+    let wrapped = text
+        .lines()
+        .map(|line| wrap::lines(line, width, breaks).join(&newline));
+    Ok(wrapped.collect::<Vec<_>>().join(&newline))
+}
+
+#[cfg(test)]
+mod tests;

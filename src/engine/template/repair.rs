@@ -1,0 +1,285 @@
+//! Renders a conversation so that the prompt has all of it: text that a template refuses or leaves out moves to where it is printed.
+//! Pure, over a function that renders.
+//!
+//! A growing conversation must keep the beginning of its prompt, which is in the prefix cache. So a message moves no further
+//! than to its neighbour, and a message that a later one displaces stays while the later one moves.
+
+use super::omission::{Omission, omissions};
+use super::turn::{Turn, turns_of};
+use crate::engine::{Message, Role};
+
+/// Why a conversation has no prompt.
+#[derive(Debug)]
+pub(super) enum Fault<E> {
+    /// The template refuses the messages.
+    Refused(E),
+    /// It leaves text out.
+    LeftOut(Vec<LeftOut>),
+}
+
+/// A message whose text would be missing from the prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LeftOut {
+    /// The position among the caller's messages.
+    pub message: usize,
+    /// Whether a part of it would be there.
+    pub is_partial: bool,
+}
+
+/// A prompt that has the text of every message.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Complete {
+    /// The prompt.
+    pub prompt: String,
+    /// Whether the text of a message had to move to another one.
+    pub has_moved: bool,
+}
+
+enum Outcome<E> {
+    Complete(String),
+    Omits(String, Vec<Omission>),
+    Refused(E),
+}
+
+impl<E> Outcome<E> {
+    fn prompt(&self) -> Option<&str> {
+        match self {
+            Self::Complete(prompt) | Self::Omits(prompt, _) => Some(prompt),
+            Self::Refused(_) => None,
+        }
+    }
+}
+
+type Repaired<'a, E> = Option<(Vec<Turn<'a>>, Outcome<E>)>;
+
+/// Most repairs of one conversation. Two are enough for all known templates.
+const MOST_REPAIRS: usize = 8;
+
+/// Returns what `render` makes of `messages`, or of the nearest conversation that it renders completely.
+///
+/// # Errors
+/// The refusal or the omissions that remain.
+pub(super) fn render_all<E>(
+    messages: &[Message],
+    render: impl Fn(&[Turn<'_>]) -> Result<String, E>,
+) -> Result<Complete, Fault<E>> {
+    let mut turns = turns_of(messages);
+    let mut outcome = attempt(&turns, &render);
+    for _ in 0..MOST_REPAIRS {
+        let repaired = match &outcome {
+            Outcome::Complete(_) => break,
+            Outcome::Refused(_) => after_refusal(&turns, &render),
+            Outcome::Omits(prompt, omitted) => after_omission(&turns, prompt, omitted, &render),
+        };
+        let Some(repaired) = repaired else { break };
+        (turns, outcome) = repaired;
+    }
+    match outcome {
+        Outcome::Complete(prompt) => {
+            let roles = turns.iter().map(|turn| turn.role);
+            let has_moved = !roles.eq(messages.iter().map(|message| message.role));
+            Ok(Complete { prompt, has_moved })
+        }
+        Outcome::Refused(error) => Err(Fault::Refused(error)),
+        Outcome::Omits(_, omitted) => Err(Fault::LeftOut(left_out(&turns, &omitted))),
+    }
+}
+
+fn attempt<E>(
+    turns: &[Turn<'_>],
+    render: &impl Fn(&[Turn<'_>]) -> Result<String, E>,
+) -> Outcome<E> {
+    match render(turns) {
+        Err(error) => Outcome::Refused(error),
+        Ok(prompt) => {
+            let omitted = omissions(turns, &prompt, render);
+            if omitted.is_empty() {
+                Outcome::Complete(prompt)
+            } else {
+                Outcome::Omits(prompt, omitted)
+            }
+        }
+    }
+}
+
+/// Templates refuse system messages, those behind the first one, or text that is not a list of parts.
+fn after_refusal<'a, E>(
+    turns: &[Turn<'a>],
+    render: &impl Fn(&[Turn<'_>]) -> Result<String, E>,
+) -> Repaired<'a, E> {
+    let without_systems = |from: usize| merge(turns, &systems(turns, from));
+    let candidates = [
+        without_systems(1),
+        without_systems(0),
+        Some(as_parts(turns, |_| true)),
+    ];
+    candidates.into_iter().flatten().find_map(|turns| {
+        let outcome = attempt(&turns, render);
+        outcome
+            .prompt()
+            .filter(|prompt| !prints_parts(prompt, "", &turns))?;
+        Some((turns, outcome))
+    })
+}
+
+fn after_omission<'a, E>(
+    turns: &[Turn<'a>],
+    prompt: &str,
+    omitted: &[Omission],
+    render: &impl Fn(&[Turn<'_>]) -> Result<String, E>,
+) -> Repaired<'a, E> {
+    let is_omitted = |at: usize| omitted.iter().any(|omission| omission.turn == at);
+    if omitted
+        .iter()
+        .any(|omission| !turns[omission.turn].as_parts)
+    {
+        let mut candidate = as_parts(turns, is_omitted);
+        let outcome = attempt(&candidate, render);
+        let still = match &outcome {
+            Outcome::Complete(_) => &[][..],
+            Outcome::Omits(_, still) => still,
+            Outcome::Refused(_) => omitted,
+        };
+        for omission in still {
+            candidate[omission.turn].as_parts = turns[omission.turn].as_parts;
+        }
+        let is_better = still.len() < omitted.len();
+        let is_text = |new: &str| !prints_parts(new, prompt, &candidate);
+        if is_better && outcome.prompt().is_some_and(is_text) {
+            return Some((candidate, outcome));
+        }
+    }
+    let merged = merge(turns, &to_move(turns, omitted, render))?;
+    let outcome = attempt(&merged, render);
+    outcome.prompt()?;
+    Some((merged, outcome))
+}
+
+/// Returns whether `prompt` has a list of parts itself, not its text: more than the texts of `turns` and the prompt `before` have.
+fn prints_parts(prompt: &str, before: &str, turns: &[Turn<'_>]) -> bool {
+    ["'type': 'text'", r#""type": "text""#, r#""type":"text""#]
+        .iter()
+        .any(|form| {
+            let count = |text: &str| text.matches(form).count();
+            let in_texts: usize = turns.iter().map(|turn| count(&turn.text)).sum();
+            count(prompt) > count(before) + in_texts
+        })
+}
+
+/// Returns the turns that have to move: as a rule the `omitted` ones, but if a later system message displaces the first of them, the
+/// system messages behind it.
+fn to_move<E>(
+    turns: &[Turn<'_>],
+    omitted: &[Omission],
+    render: &impl Fn(&[Turn<'_>]) -> Result<String, E>,
+) -> Vec<usize> {
+    let all: Vec<usize> = omitted.iter().map(|omission| omission.turn).collect();
+    let first = all[0];
+    let next_user = turns[first..].iter().position(|t| t.role == Role::User);
+    let end = next_user.map_or(turns.len(), |next| first + next + 1);
+    let mut later = systems(turns, first + 1);
+    if !later.iter().any(|at| !all.contains(at)) {
+        return all;
+    }
+    let own = match attempt(&turns[..end], render) {
+        Outcome::Complete(_) => Vec::new(),
+        Outcome::Omits(_, own) => own.iter().map(|omission| omission.turn).collect(),
+        Outcome::Refused(_) => all,
+    };
+    if own.is_empty() {
+        later.retain(|at| *at >= end);
+        later
+    } else {
+        own
+    }
+}
+
+/// Positions of the system messages at and behind `from`.
+fn systems(turns: &[Turn<'_>], from: usize) -> Vec<usize> {
+    let systems = (from..turns.len()).filter(|at| turns[*at].role == Role::System);
+    systems.collect()
+}
+
+fn as_parts<'a>(turns: &[Turn<'a>], is_chosen: impl Fn(usize) -> bool) -> Vec<Turn<'a>> {
+    let mut turns = turns.to_vec();
+    for (at, turn) in turns.iter_mut().enumerate() {
+        turn.as_parts |= is_chosen(at);
+    }
+    turns
+}
+
+/// Moves the text of the turns at `moving` to their neighbours; `None` if nothing can move.
+///
+/// Text of the system and of users goes before the text of the user message that follows. If an answer or nothing follows, it goes
+/// behind the user message before it, or it becomes one. An answer goes to the answer before or behind it.
+fn merge<'a>(turns: &[Turn<'a>], moving: &[usize]) -> Option<Vec<Turn<'a>>> {
+    let mut merged: Vec<Turn<'a>> = Vec::with_capacity(turns.len());
+    let mut waiting: Option<Turn<'a>> = None;
+    let mut was_moving = false;
+    for (at, turn) in turns.iter().cloned().enumerate() {
+        let is_moving = moving.binary_search(&at).is_ok();
+        match turn.role {
+            Role::System | Role::User if is_moving => join(&mut waiting, turn),
+            Role::System => merged.push(turn),
+            Role::User => {
+                let form = turn.as_parts;
+                join(&mut waiting, turn);
+                merged.extend(waiting.take().map(|turn| as_user(turn, form)));
+            }
+            Role::Assistant => {
+                settle(&mut merged, waiting.take());
+                let before = merged.last_mut().filter(|t| t.role == Role::Assistant);
+                match before.filter(|_| is_moving || was_moving) {
+                    Some(answer) => answer.append(turn),
+                    None => merged.push(turn),
+                }
+            }
+        }
+        was_moving = is_moving;
+    }
+    settle(&mut merged, waiting);
+    let roles = |turns: &[Turn<'_>]| turns.iter().map(|turn| turn.role).collect::<Vec<_>>();
+    (roles(&merged) != roles(turns)).then_some(merged)
+}
+
+fn join<'a>(waiting: &mut Option<Turn<'a>>, turn: Turn<'a>) {
+    match waiting {
+        Some(first) => first.append(turn),
+        None => *waiting = Some(turn),
+    }
+}
+
+/// Puts a text that no user message follows where it is.
+fn settle<'a>(merged: &mut Vec<Turn<'a>>, waiting: Option<Turn<'a>>) {
+    let Some(turn) = waiting else { return };
+    match merged.last_mut() {
+        Some(last) if last.role == Role::User => last.append(turn),
+        _ => {
+            let form = turn.as_parts;
+            merged.push(as_user(turn, form));
+        }
+    }
+}
+
+fn as_user(turn: Turn<'_>, as_parts: bool) -> Turn<'_> {
+    Turn {
+        role: Role::User,
+        as_parts,
+        ..turn
+    }
+}
+
+fn left_out(turns: &[Turn<'_>], omitted: &[Omission]) -> Vec<LeftOut> {
+    let of_turn = |omission: &Omission| {
+        let is_partial = omission.is_partial;
+        let sources = turns[omission.turn].sources.iter();
+        sources.map(move |message| LeftOut {
+            message: *message,
+            is_partial,
+        })
+    };
+    omitted.iter().flat_map(of_turn).collect()
+}
+
+#[cfg(test)]
+mod tests;
