@@ -33,6 +33,7 @@ mod messages; // that wrong messages of the server are noticed
 mod modern; // the revision without a handshake
 mod mutated; // a hundred thousand broken messages
 mod observe; // how it is, for those that look after it
+mod omissions; // messages that a chat template leaves out
 mod prefixes; // prompts start from what is in the cache, and nobody can tell
 mod protocol; // JSON-RPC and MCP over stdio
 mod registry; // several models: room, idleness, leases

@@ -32,6 +32,11 @@ fn method(
             "format: the width is too large",
         ));
     }
+    if value.is_undefined() {
+        // The method may be one that there is: what is missing is the value.
+        let text = format!("`{method}` is called on a value that is not defined");
+        return Err(Error::new(ErrorKind::UndefinedError, text));
+    }
     match value.as_str().map(|text| methods::call(text, method, args)) {
         Some(Ok(Some(result))) => Ok(result),
         Some(Err(error)) => Err(error),

@@ -188,6 +188,8 @@ mod tests {
         ] {
             assert_eq!(rendered(source, &arguments).unwrap(), expected, "{source}");
         }
+        let error = rendered("{{ text.split('|')[1].strip() }}", &arguments).unwrap_err();
+        assert!(error.contains("not defined"), "{error}");
         let year = rendered("{{ strftime_now('%Y') }}", &json!({})).unwrap();
         assert!(year.parse::<u32>().unwrap() > 2000);
         assert_eq!(

@@ -1,0 +1,104 @@
+//! Messages that a chat template leaves out: they reach the model, or the call fails and names them.
+
+use serde_json::{Value, json};
+
+use crate::support::config::{Folder, text};
+use crate::support::{Server, tiny_with_template};
+
+/// As Phi-3's: no system messages.
+const NO_SYSTEM: &str = r"{% for m in messages %}{% if m.role != 'system' %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endif %}{% endfor %}{{ '<|im_start|>assistant\n' }}";
+
+/// As SmolVLM's: text from lists of parts.
+const PARTS: &str = r"{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% for part in m.content %}{% if part.type == 'text' %}{{ part.text }}{% endif %}{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}{{ '<|im_start|>assistant\n' }}";
+
+const NO_ANSWERS: &str =
+    "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}";
+
+fn prompt_tokens(server: &mut Server, messages: &Value) -> u64 {
+    let arguments = json!({"messages": messages, "max_tokens": 1, "temperature": 0});
+    let answer = server.chat(arguments);
+    answer.generation["prompt_tokens"].as_u64().unwrap()
+}
+
+#[test]
+fn a_system_message_that_the_template_leaves_out_reaches_the_model_in_the_users() {
+    let model = tiny_with_template("no-system.gguf", NO_SYSTEM);
+    let question = json!({"role": "user", "content": "Peru?"});
+    let merged = json!({"role": "user", "content": "Name the capital.\n\nPeru?"});
+    let answer = |server: &mut Server, messages: Value| {
+        let answer = server.chat(
+            json!({"messages": messages, "temperature": 0, "max_tokens": 20, "cut_note": false}),
+        );
+        (answer.text, answer.generation["prompt_tokens"].clone())
+    };
+    let mut fixed = Server::start(&model.0, &["--system", "Name the capital."]);
+    let mut plain = Server::start(&model.0, &[]);
+    assert_eq!(
+        answer(&mut fixed, json!([question])),
+        answer(&mut plain, json!([merged]))
+    );
+    let earlier = json!({"role": "assistant", "content": "Lima."});
+    let system = json!({"role": "system", "content": "Be brief."});
+    let with = json!([question, earlier, system, question]);
+    let without = json!([question, earlier, question]);
+    assert!(prompt_tokens(&mut plain, &with) > prompt_tokens(&mut plain, &without));
+}
+
+#[test]
+fn a_template_that_reads_lists_of_parts_gets_the_question() {
+    let model = tiny_with_template("parts.gguf", PARTS);
+    let mut server = Server::start(&model.0, &[]);
+    let mut tokens =
+        |text: &str| prompt_tokens(&mut server, &json!([{"role": "user", "content": text}]));
+    let short = tokens("a");
+    assert!(tokens(&"word ".repeat(40)) >= short + 40);
+}
+
+#[test]
+fn a_message_that_cannot_be_repaired_is_named_with_a_way_out() {
+    let model = tiny_with_template("no-answers.gguf", NO_ANSWERS);
+    let mut server = Server::start(&model.0, &[]);
+    let mut turns = json!([
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello!"},
+        {"role": "user", "content": "Peru?"},
+    ]);
+    let id = server.call(json!({ "messages": turns }));
+    let result = server.response(id)["result"].clone();
+    assert_eq!(result["isError"], true);
+    assert_eq!(
+        result["content"][0]["text"],
+        "the chat template leaves out message 2 (assistant); put the text into another message, or give the model a `chat_template` that prints it"
+    );
+    let error = &result["_meta"]["llama-mcp-server/error"];
+    assert_eq!(error["code"], "template_failed");
+    // An answer without text is not missed.
+    turns[1]["content"] = "".into();
+    assert!(prompt_tokens(&mut server, &turns) > 1);
+}
+
+#[test]
+fn config_check_tries_system_prompts() {
+    let file = |template: &str| {
+        let template = json!(template);
+        format!(
+            "[models.a]\npath = \"crab.gguf\"\nsystem = \"Be brief.\"\nchat_template = {template}\n[tools.t]\nprompt = \"Hi\"\nsystem = \"Be kind.\"\n"
+        )
+    };
+    let folder = Folder::new("system-merged", &file(NO_SYSTEM));
+    let output = folder.run(&["config", "check"], &[]);
+    assert_eq!(output.status.code(), Some(0));
+    let told = text(output.stdout);
+    for place in ["models.a.system", "tools.t.system"] {
+        let note = format!(
+            "note: {place}: the chat template of `a` has no place for a system prompt; its text goes before the first user message\n"
+        );
+        assert!(told.contains(&note), "{told}");
+    }
+    let folder = Folder::new("system-lost", &file("{{ messages[0].content }}"));
+    let output = folder.run(&["config", "check"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    let told = text(output.stderr);
+    let problem = "`models.a.system`: the chat template leaves out message 2 (user)";
+    assert!(told.contains(problem), "{told}");
+}
