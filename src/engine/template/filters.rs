@@ -93,7 +93,6 @@ fn urlencode(value: &Value) -> Result<String, Error> {
 
 /// Percent-encodes `text`, but not the characters of `safe`, as Python's `quote` and `quote_plus` do.
 fn quoted(text: &str, safe: &str, space: &str) -> String {
-    use std::fmt::Write;
     let mut quoted = String::with_capacity(text.len());
     for byte in text.bytes() {
         let c = char::from(byte);
@@ -102,8 +101,7 @@ fn quoted(text: &str, safe: &str, space: &str) -> String {
         } else if c == ' ' {
             quoted.push_str(space);
         } else {
-            // Writing to a string does not fail.
-            let _ = write!(quoted, "%{byte:02X}");
+            quoted.push_str(&format!("%{byte:02X}"));
         }
     }
     quoted

@@ -1,0 +1,175 @@
+//! Prompts of conversations, by templates that show one thing each.
+
+use super::*;
+
+fn message(role: Role, content: &str) -> Message {
+    Message {
+        role,
+        content: content.into(),
+    }
+}
+
+fn render(source: &str, messages: &[Message]) -> Result<String, EngineError> {
+    ChatTemplate::new(source, "<s>".into(), "</s>".into())?.render(messages, true)
+}
+
+#[test]
+fn blocks_are_trimmed_and_python_methods_work() {
+    let source = "{{ bos_token }}\n{% for m in messages %}\n    {% if m.content.startswith('x') %}\n{{ m['content'].strip() }}|\n    {% else %}\n{{ m.content }}\n    {% endif %}\n{% endfor %}";
+    let messages = [message(Role::User, "x y "), message(Role::User, "z")];
+    assert_eq!(render(source, &messages).unwrap(), "<s>\nx y|\nz\n");
+}
+
+#[test]
+fn a_template_says_in_its_own_words_why_it_refuses() {
+    let error = render(
+        "{{ raise_exception('Roles must alternate') }}",
+        &[message(Role::User, "a")],
+    )
+    .unwrap_err();
+    assert_eq!(
+        error.text,
+        "the model's chat template refused the messages: Roles must alternate"
+    );
+}
+
+#[test]
+fn a_refused_system_message_goes_before_the_first_user_message() {
+    let source = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}[{{ m.role }}:{{ m.content }}]{% endfor %}";
+    let messages = [
+        message(Role::System, "Be brief."),
+        message(Role::User, "Hi"),
+    ];
+    assert_eq!(render(source, &messages).unwrap(), "[user:Be brief.\n\nHi]");
+}
+
+/// As Phi-3's: no system messages.
+const NO_SYSTEM: &str = "{% for m in messages %}{% if m.role == 'user' %}<|user|>{{ m.content }}<|end|>{% elif m.role == 'assistant' %}<|assistant|>{{ m.content }}<|end|>{% endif %}{% endfor %}";
+
+#[test]
+fn a_system_message_that_is_left_out_goes_before_the_user_message_behind_it() {
+    let messages = [
+        message(Role::System, "Be brief."),
+        message(Role::User, "Hi"),
+        message(Role::Assistant, "Hello!"),
+        message(Role::System, "Be kind."),
+        message(Role::User, "So?"),
+    ];
+    assert_eq!(
+        render(NO_SYSTEM, &messages).unwrap(),
+        "<|user|>Be brief.\n\nHi<|end|><|assistant|>Hello!<|end|><|user|>Be kind.\n\nSo?<|end|>"
+    );
+    assert_eq!(
+        render(NO_SYSTEM, &messages[..1]).unwrap(),
+        "<|user|>Be brief.<|end|>"
+    );
+}
+
+#[test]
+fn a_system_prompt_is_tried_before_any_call() {
+    let fate = |source| check_system(source, "Be brief.");
+    let all = "{% for m in messages %}{{ m.content }}{% endfor %}";
+    assert_eq!(fate(all).unwrap(), SystemPrompt::Printed);
+    assert_eq!(fate(NO_SYSTEM).unwrap(), SystemPrompt::Merged);
+    assert_eq!(
+        fate("{{ messages[0].content }}").unwrap_err().text,
+        "the chat template leaves out message 2 (user)"
+    );
+}
+
+#[test]
+fn text_that_a_template_reads_from_parts_is_given_in_parts() {
+    // SmolVLM's.
+    let source = "<|im_start|>{% for message in messages %}{{message['role'] | capitalize}}{% if message['content'][0]['type'] == 'image' %}{{':'}}{% else %}{{': '}}{% endif %}{% for line in message['content'] %}{% if line['type'] == 'text' %}{{line['text']}}{% elif line['type'] == 'image' %}{{ '<image>' }}{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}";
+    let messages = [
+        message(Role::System, "Be brief."),
+        message(Role::User, "What is a crab?"),
+    ];
+    assert_eq!(
+        render(source, &messages).unwrap(),
+        "<|im_start|>System: Be brief.<end_of_utterance>\nUser: What is a crab?<end_of_utterance>\nAssistant:"
+    );
+}
+
+#[test]
+fn a_message_that_stays_left_out_is_named() {
+    let messages = [
+        message(Role::User, "Hi"),
+        message(Role::Assistant, "Hello!"),
+        message(Role::User, "So?"),
+    ];
+    let no_answers = "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}";
+    let error = render(no_answers, &messages).unwrap_err();
+    assert_eq!(error.kind, EngineErrorKind::Template);
+    assert_eq!(
+        error.text,
+        "the chat template leaves out message 2 (assistant)"
+    );
+    assert!(error.hint.unwrap().contains("`chat_template`"));
+    let cut = "{% for m in messages %}{{ m.content[:4] }}{% endfor %}";
+    assert_eq!(
+        render(cut, &messages).unwrap_err().text,
+        "the chat template leaves out message 2 (assistant)"
+    );
+    let cut = "{{ messages[0].content.split('\\n')[-1] }}";
+    let long = [message(Role::User, "What is a crab?\nBe brief.")];
+    assert_eq!(
+        render(cut, &long).unwrap_err().text,
+        "the chat template leaves out part of message 1 (user)"
+    );
+    let first = "{{ messages[0].content }}";
+    let more = [&messages[..], &messages[..], &messages[..]].concat();
+    assert_eq!(
+        render(first, &more).unwrap_err().text,
+        "the chat template leaves out message 2 (assistant), message 3 (user), message 4 (user) and 5 more"
+    );
+}
+
+#[test]
+fn generation_blocks_print_their_body() {
+    let source = "a {%- generation -%} b {% endgeneration %}";
+    assert_eq!(render(source, &[message(Role::User, "")]).unwrap(), "ab ");
+}
+
+#[test]
+fn an_endless_template_ends_with_an_error() {
+    let source =
+        "{% for a in range(10000) %}{% for b in range(10000) %}{{ b }}{% endfor %}{% endfor %}";
+    let error = render(source, &[message(Role::User, "")]).unwrap_err();
+    assert!(error.text.ends_with("it takes too many steps"), "{error}");
+}
+
+#[test]
+fn a_template_that_does_as_much_as_it_may_each_time_ends_with_an_error() {
+    // Each rendering takes a part of what it may, and leaves everything out.
+    let source =
+        "{% for a in range(10000) %}{% for b in range(8) %}{% set x = b %}{% endfor %}{% endfor %}";
+    let messages: Vec<Message> = (0..9).map(|_| message(Role::User, "Hi")).collect();
+    let error = render(source, &messages).unwrap_err();
+    assert!(
+        error.text.starts_with("the chat template leaves out"),
+        "{error}"
+    );
+}
+
+#[test]
+fn steps_grow_with_the_conversation() {
+    // Looks back through the conversation for every message.
+    let source = "{% for m in messages %}{% for i in range(loop.index0) %}{% if messages[i].role == 'x' %}?{% endif %}{% endfor %}{{ m.content }}{% endfor %}";
+    let messages: Vec<Message> = (0..1_500).map(|_| message(Role::User, "Hi")).collect();
+    assert_eq!(render(source, &messages).unwrap().len(), 3_000);
+    let source = "{% for m in messages %}{% for c in m.content %}{{ c }}{% endfor %}{% endfor %}";
+    let long = [message(Role::User, &"x".repeat(500_000))];
+    assert_eq!(render(source, &long).unwrap().len(), 500_000);
+}
+
+#[test]
+fn a_template_that_is_no_jinja_is_named() {
+    let error = render("{% for %}", &[]).unwrap_err();
+    assert!(
+        error
+            .text
+            .starts_with("the model's chat template is not valid"),
+        "{error}"
+    );
+}
