@@ -60,7 +60,7 @@ pub(super) fn omissions<E>(
         marked.missing(&output, prompt)
     };
     let with_text: Vec<usize> = (0..turns.len())
-        .filter(|at| !turns[*at].text.trim().is_empty())
+        .filter(|at| !turns[*at].answer().trim().is_empty())
         .collect();
     let mut groups: Vec<&[usize]> = with_text.chunks(MOST_MARKED).collect();
     let mut found = Vec::new();

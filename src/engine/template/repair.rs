@@ -129,30 +129,41 @@ fn after_omission<'a, E>(
     render: &impl Fn(&[Turn<'_>]) -> Result<String, E>,
 ) -> Repaired<'a, E> {
     let is_omitted = |at: usize| omitted.iter().any(|omission| omission.turn == at);
-    if omitted
-        .iter()
-        .any(|omission| !turns[omission.turn].as_parts)
-    {
-        let mut candidate = as_parts(turns, is_omitted);
-        let outcome = attempt(&candidate, render);
-        let still = match &outcome {
-            Outcome::Complete(_) => &[][..],
-            Outcome::Omits(_, still) => still,
-            Outcome::Refused(_) => omitted,
-        };
-        for omission in still {
-            candidate[omission.turn].as_parts = turns[omission.turn].as_parts;
+    let candidates = [as_parts(turns, is_omitted), answers_only(turns, is_omitted)];
+    for candidate in candidates {
+        if candidate == turns {
+            continue;
         }
-        let is_better = still.len() < omitted.len();
-        let is_text = |new: &str| !prints_parts(new, prompt, &candidate);
-        if is_better && outcome.prompt().is_some_and(is_text) {
-            return Some((candidate, outcome));
+        if let Some(better) = if_better(turns, candidate, (prompt, omitted), render) {
+            return Some(better);
         }
     }
     let merged = merge(turns, &to_move(turns, omitted, render))?;
     let outcome = attempt(&merged, render);
     outcome.prompt()?;
     Some((merged, outcome))
+}
+
+/// Returns `candidate` and what becomes of it if less is left out than of `turns`, whose prompt and omissions are given.
+fn if_better<'a, E>(
+    turns: &[Turn<'a>],
+    mut candidate: Vec<Turn<'a>>,
+    (prompt, omitted): (&str, &[Omission]),
+    render: &impl Fn(&[Turn<'_>]) -> Result<String, E>,
+) -> Repaired<'a, E> {
+    let outcome = attempt(&candidate, render);
+    let new_prompt = outcome.prompt()?;
+    let still = match &outcome {
+        Outcome::Omits(_, still) => still,
+        Outcome::Complete(_) | Outcome::Refused(_) => &Vec::new(),
+    };
+    if still.len() >= omitted.len() || prints_parts(new_prompt, prompt, &candidate) {
+        return None;
+    }
+    for omission in still {
+        candidate[omission.turn] = turns[omission.turn].clone();
+    }
+    Some((candidate, outcome))
 }
 
 /// Returns whether `prompt` has a list of parts itself, not its text: more than the texts of `turns` and the prompt `before` have.
@@ -198,6 +209,17 @@ fn to_move<E>(
 fn systems(turns: &[Turn<'_>], from: usize) -> Vec<usize> {
     let systems = (from..turns.len()).filter(|at| turns[*at].role == Role::System);
     systems.collect()
+}
+
+/// Takes the thinking out of the chosen answers: templates that do it themselves may take more.
+fn answers_only<'a>(turns: &[Turn<'a>], is_chosen: impl Fn(usize) -> bool) -> Vec<Turn<'a>> {
+    let mut turns = turns.to_vec();
+    for (at, turn) in turns.iter_mut().enumerate() {
+        if is_chosen(at) && turn.role == Role::Assistant {
+            turn.text = turn.answer().trim_start().to_owned().into();
+        }
+    }
+    turns
 }
 
 fn as_parts<'a>(turns: &[Turn<'a>], is_chosen: impl Fn(usize) -> bool) -> Vec<Turn<'a>> {

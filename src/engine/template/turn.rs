@@ -48,6 +48,14 @@ impl<'a> Turn<'a> {
         }
     }
 
+    /// The text that a prompt must have: of an answer, what follows its thinking.
+    pub(super) fn answer(&self) -> &str {
+        match self.role {
+            Role::Assistant => self.text.rsplit("</think>").next().unwrap_or_default(),
+            Role::System | Role::User => &self.text,
+        }
+    }
+
     /// Appends the text of `other`, in a paragraph of its own.
     pub(super) fn append(&mut self, other: Turn<'_>) {
         let text = self.text.to_mut();

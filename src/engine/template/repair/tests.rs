@@ -203,6 +203,29 @@ fn text_that_is_printed_only_as_a_list_of_parts_is_given_so() {
 }
 
 #[test]
+fn an_answer_of_which_a_template_takes_too_much_with_the_thinking_is_given_without() {
+    let second = |turns: &[Turn<'_>]| {
+        let text = |turn: &Turn<'_>| match turn.role {
+            Assistant if turn.as_parts => String::new(),
+            _ => turn
+                .text
+                .split("</think>")
+                .nth(1)
+                .unwrap_or(&turn.text)
+                .to_owned(),
+        };
+        Ok(turns.iter().map(text).collect())
+    };
+    let texts = [
+        (Assistant, "<think>a</think>b"),
+        (Assistant, "<think>c</think> <think>d</think> e"),
+    ];
+    assert_eq!(render(&texts, second), "be");
+    let thinking_only = [(User, "u"), (Assistant, "<think>c</think><think>d</think>")];
+    assert_eq!(render(&thinking_only, second), "u<think>d");
+}
+
+#[test]
 fn a_list_of_parts_is_not_printed_for_its_text() {
     let cut = |turns: &[Turn<'_>]| {
         let text = |turn: &Turn<'_>| {
