@@ -31,17 +31,16 @@ fn a_system_message_that_the_template_leaves_out_reaches_the_model_in_the_users(
         );
         (answer.text, answer.generation["prompt_tokens"].clone())
     };
-    let mut fixed = Server::start(&model.0, &["--system", "Name the capital."]);
-    let mut plain = Server::start(&model.0, &[]);
+    let mut server = Server::start(&model.0, &[]);
+    let system = json!({"role": "system", "content": "Name the capital."});
     assert_eq!(
-        answer(&mut fixed, json!([question])),
-        answer(&mut plain, json!([merged]))
+        answer(&mut server, json!([system, question])),
+        answer(&mut server, json!([merged]))
     );
     let earlier = json!({"role": "assistant", "content": "Lima."});
-    let system = json!({"role": "system", "content": "Be brief."});
     let with = json!([question, earlier, system, question]);
     let without = json!([question, earlier, question]);
-    assert!(prompt_tokens(&mut plain, &with) > prompt_tokens(&mut plain, &without));
+    assert!(prompt_tokens(&mut server, &with) > prompt_tokens(&mut server, &without));
 }
 
 #[test]
