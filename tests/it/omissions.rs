@@ -26,9 +26,7 @@ fn a_system_message_that_the_template_leaves_out_reaches_the_model_in_the_users(
     let question = json!({"role": "user", "content": "Peru?"});
     let merged = json!({"role": "user", "content": "Name the capital.\n\nPeru?"});
     let answer = |server: &mut Server, messages: Value| {
-        let answer = server.chat(
-            json!({"messages": messages, "temperature": 0, "max_tokens": 20, "cut_note": false}),
-        );
+        let answer = server.chat(json!({"messages": messages, "temperature": 0, "max_tokens": 20}));
         (answer.text, answer.generation["prompt_tokens"].clone())
     };
     let mut server = Server::start(&model.0, &[]);
