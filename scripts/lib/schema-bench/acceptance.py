@@ -1,0 +1,76 @@
+"""Asks the real program which schemas it accepts: `config check` with one typed tool for each schema."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+# Tools in one configuration.
+BATCH = 400
+# Seconds for one `config check`.
+LIMIT = 600
+TOOL = re.compile(r"\btools\.t(\d+)\b")
+
+
+def toml(model, count, keys=""):
+    """A configuration with one tool for each of the files 0.json, 1.json … beside it."""
+    tools = "".join(f'[tools.t{number}]\nprompt = "x"\noutput = "${{file:{number}.json}}"\n{keys}\n' for number in range(count))
+    return f"[models.m]\npath = {json.dumps(os.path.abspath(model))}\ntool = false\n\n{tools}"
+
+
+def check(server, model, schemas):
+    """Returns the problems of each schema by its number, and the notes of those that are accepted. Problems of the
+    grammar come out once those of the text are gone, so what was refused is left out of the next round."""
+    left, refused, notes = dict(enumerate(schemas)), {}, {}
+    while left:
+        numbers = list(left)
+        with tempfile.TemporaryDirectory() as folder:
+            for place, number in enumerate(numbers):
+                with open(f"{folder}/{place}.json", "w") as file:
+                    json.dump(left[number], file)
+            with open(f"{folder}/server.toml", "w") as file:
+                file.write(toml(model, len(numbers)))
+            try:
+                done = subprocess.run([server, "config", "check", f"{folder}/server.toml", "--format", "json"],
+                                      capture_output=True, text=True, timeout=LIMIT)
+                told = json.loads(done.stdout)
+            except (subprocess.TimeoutExpired, json.JSONDecodeError) as error:
+                if len(numbers) == 1:
+                    refused[numbers[0]] = [{"message": f"`config check` gave no answer: {type(error).__name__}", "hint": ""}]
+                    break
+                # One of them does it: the halves by themselves.
+                for half in numbers[:len(numbers) // 2], numbers[len(numbers) // 2:]:
+                    of_half, notes_of_half = check(server, model, [left[number] for number in half])
+                    refused |= {half[place]: problems for place, problems in of_half.items()}
+                    notes |= {half[place]: texts for place, texts in notes_of_half.items()}
+                break
+        if told["ok"]:
+            for note in told.get("notes", []):
+                if isinstance(note, str) and (found := TOOL.search(note)):
+                    notes.setdefault(numbers[int(found[1])], []).append(note)
+            break
+        places = set()
+        for problem in told["problems"]:
+            if not (found := TOOL.search(problem["message"])):
+                sys.exit(f"error: `config check` found a problem that belongs to no schema: {problem}")
+            places.add(int(found[1]))
+            refused.setdefault(numbers[int(found[1])], []).append(problem)
+        for place in places:
+            del left[numbers[place]]
+    return refused, notes
+
+
+def accept(server, model, schemas):
+    """`check` in batches, with a line of progress."""
+    refused, notes = {}, {}
+    for start in range(0, len(schemas), BATCH):
+        if sys.stderr.isatty():
+            print(f"\033[Kchecked: {start} of {len(schemas)}", end="\r", file=sys.stderr)
+        of_batch, notes_of_batch = check(server, model, schemas[start:start + BATCH])
+        refused |= {start + place: problems for place, problems in of_batch.items()}
+        notes |= {start + place: texts for place, texts in notes_of_batch.items()}
+    if sys.stderr.isatty():
+        print("\033[K", end="\r", file=sys.stderr)
+    return refused, notes

@@ -1,0 +1,198 @@
+"""Answers of a real model to accepted schemas, and what python-jsonschema and Ajv say about them."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+
+import generators
+from acceptance import toml
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+# Tools of one server, and calls that are in flight.
+BATCH = 100
+PARALLEL = 8
+IN_FLIGHT = 16
+PROTOCOL = "2025-11-25"
+LISTED = 20
+
+
+class Server:
+    """A server over its standard input, with a tool for each schema."""
+
+    def __init__(self, options, schemas):
+        self.folder = tempfile.TemporaryDirectory()
+        for place, schema in enumerate(schemas):
+            with open(f"{self.folder.name}/{place}.json", "w") as file:
+                json.dump(schema, file)
+        keys = f"temperature = {options.temperature}\nmax_tokens = {options.max_tokens}\ntop_p = 1.0\ntop_k = 0\nseed = -1\n"
+        config = toml(options.model, len(schemas), keys)
+        config = config.replace("tool = false", f"tool = false\nparallel = {PARALLEL}\nn_ctx = {options.max_tokens + 256}", 1)
+        with open(f"{self.folder.name}/server.toml", "w") as file:
+            file.write(config)
+        self.log = open(f"{self.folder.name}/log", "w+")
+        self.process = subprocess.Popen([options.server, "--config", f"{self.folder.name}/server.toml"], text=True,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log)
+
+    def __enter__(self):
+        about = {"protocolVersion": PROTOCOL, "capabilities": {}, "clientInfo": {"name": "schema-bench", "version": "1"}}
+        self.write("initialize", about, "first")
+        self.read()
+        self.write("notifications/initialized", {})
+        return self
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        self.process.wait()
+        self.log.close()
+        self.folder.cleanup()
+
+    def write(self, method, params, identifier=None):
+        message = {"jsonrpc": "2.0", "method": method, "params": params} | ({"id": identifier} if identifier is not None else {})
+        self.process.stdin.write(json.dumps(message) + "\n")
+        self.process.stdin.flush()
+
+    def read(self):
+        while line := self.process.stdout.readline():
+            message = json.loads(line)
+            if "id" in message and "method" not in message:
+                return message
+        self.log.seek(0)
+        sys.exit(f"error: the server ended:\n{self.log.read()[-2000:]}")
+
+    def answers(self, tools, times):
+        """Calls each tool so many times, and returns a pair of tool and message for each call."""
+        calls = [tool for tool in range(tools) for _ in range(times)]
+        asked, found = 0, []
+        while len(found) < len(calls):
+            while asked < len(calls) and asked - len(found) < IN_FLIGHT:
+                self.write("tools/call", {"name": f"t{calls[asked]}", "arguments": {}}, asked)
+                asked += 1
+            message = self.read()
+            found.append((calls[message["id"]], message))
+        return found
+
+
+def outcome(message):
+    """The error's code, or `complete`."""
+    if "error" in message:
+        return f"{message['error']['code']}: {message['error']['message']}"
+    result = message["result"]
+    if result.get("isError"):
+        error = result.get("_meta", {}).get("llama-mcp-server/error")
+        code = error.get("code") if isinstance(error, dict) else error
+        text = result["content"][0]["text"] if result.get("content") else ""
+        return "answer_cut" if code == "answer_cut" else f"{code}: {text}"
+    return "complete"
+
+
+class Validator:
+    """A program that reads a line with a schema and answers, and writes a line with what is wrong with each."""
+
+    def __init__(self, command, **options):
+        self.process = subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options)
+
+    def check(self, schema, answers):
+        self.process.stdin.write(json.dumps({"schema": schema, "answers": answers}) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def stop(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def validators(cache):
+    environment = {**os.environ, "PYTHONPATH": generators.python(cache)}
+    # Node looks for packages beside the program.
+    program = os.path.join(generators.node(cache), "validate.mjs")
+    with open(os.path.join(HERE, "validate.mjs")) as source, open(program, "w") as copy:
+        copy.write(source.read())
+    return {"python-jsonschema": Validator([sys.executable, "-W", "ignore", os.path.join(HERE, "validate.py")], env=environment),
+            "Ajv": Validator(["node", program])}
+
+
+def check_set(options, name, accepted, checkers, written):
+    """Answers by a sample of a set. Returns its counts, and the answers that a validator refused."""
+    chosen = accepted
+    if 0 < options.sample < len(accepted):
+        chosen = random.Random(f"{options.seed} {name}").sample(accepted, options.sample)
+    counts, wrong, failed = Counter(schemas=len(chosen)), [], []
+    for start in range(0, len(chosen), BATCH):
+        batch = chosen[start:start + BATCH]
+        if sys.stderr.isatty():
+            print(f"\033[Kanswers to {name}: {start} of {len(chosen)}", end="\r", file=sys.stderr)
+        with Server(options, [schema for _, schema in batch]) as server:
+            complete = {}
+            for tool, message in server.answers(len(batch), options.answers):
+                what = outcome(message)
+                counts["answers"] += 1
+                if what == "complete":
+                    complete.setdefault(tool, []).append(message["result"].get("structuredContent"))
+                    counts["complete"] += 1
+                elif what == "answer_cut":
+                    counts["cut"] += 1
+                else:
+                    counts["failed"] += 1
+                    failed.append({"set": name, "schema": batch[tool][0], "error": what})
+        for tool, answers in complete.items():
+            schema_name, schema = batch[tool]
+            for checker, validator in checkers.items():
+                said = validator.check(schema, answers)
+                for mode in "plain", "formats":
+                    if isinstance(said[mode], str):
+                        counts[f"not checked by {checker}"] += len(answers) * (mode == "plain")
+                        if mode == "plain":
+                            written.append({"set": name, "schema": schema_name, "checker": checker, "why": said[mode]})
+                        continue
+                    for answer, fault, plain in zip(answers, said[mode], said["plain"]):
+                        if fault and not (mode == "formats" and plain):
+                            counts[f"{mode} {checker}"] += 1
+                            wrong.append({"set": name, "schema": schema_name, "checker": checker, "mode": mode,
+                                          "fault": fault, "answer": answer})
+    return {"name": name, **counts}, wrong, failed
+
+
+def table(rows):
+    print(f"\n{'answers':44} {'schemas':>7} {'answers':>8} {'complete':>8} {'cut':>6} {'failed':>6}"
+          f" {'invalid: python':>15} {'Ajv':>5} {'not checked: python':>20} {'Ajv':>5} {'formats: python':>16} {'Ajv':>5}")
+    for row in rows:
+        of = row.get
+        print(f"{row['name']:44} {of('schemas', 0):7,} {of('answers', 0):8,} {of('complete', 0):8,} {of('cut', 0):6,} {of('failed', 0):6,}"
+              f" {of('plain python-jsonschema', 0):15,} {of('plain Ajv', 0):5,} {of('not checked by python-jsonschema', 0):20,}"
+              f" {of('not checked by Ajv', 0):5,} {of('formats python-jsonschema', 0):16,} {of('formats Ajv', 0):5,}")
+    print("\ninvalid: against the schema as it was written. not checked: the validator cannot read the schema, for example a"
+          "\npattern that Python's `re` does not know. formats: valid only because `format` is an annotation.")
+
+
+def listed(title, entries, text):
+    if entries:
+        print(f"\n{title}: {len(entries)}")
+    for entry in entries[:LISTED]:
+        print(f"  {text(entry)}")
+    if len(entries) > LISTED:
+        print(f"  … and {len(entries) - LISTED} more; --json FILE has all")
+
+
+def check(options, accepted):
+    """Answers by samples of all sets; prints a table, then what is wrong."""
+    checkers = validators(options.cache)
+    rows, wrong, failed, unchecked = [], [], [], []
+    for name, schemas in accepted.items():
+        row, of_set, failed_of_set = check_set(options, name, schemas, checkers, unchecked)
+        rows.append(row)
+        wrong += of_set
+        failed += failed_of_set
+    for checker in checkers.values():
+        checker.stop()
+    if sys.stderr.isatty():
+        print("\033[K", end="\r", file=sys.stderr)
+    table(rows)
+    listed("Calls that failed", failed, lambda entry: f"{entry['set']}/{entry['schema']}: {entry['error'][:300]}")
+    for mode, title in ("plain", "Invalid answers"), ("formats", "Answers that are invalid if `format` is checked"):
+        listed(title, [entry for entry in wrong if entry["mode"] == mode],
+               lambda entry: f"{entry['set']}/{entry['schema']}, {entry['checker']}: {entry['fault'][:300]}")
+    return {"sets": rows, "wrong": wrong, "failed": failed, "not_checked": unchecked}

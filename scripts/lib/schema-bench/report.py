@@ -1,0 +1,42 @@
+"""What is printed: the table of sets, refusals by kind, and the same for programs."""
+
+import json
+
+WIDTH = 44
+
+
+def percent(part, whole):
+    return f"{100 * part / whole:5.1f} %" if whole else "      –"
+
+
+def row(name, count, accepted, wrapped):
+    return f"{name:{WIDTH}} {count:7,} {accepted:9,} {percent(accepted, count)}  {wrapped:7,}".rstrip()
+
+
+def table(sets):
+    """One line for each set, and one for each group of them."""
+    print(f"{'':{WIDTH}} {'schemas':>7} {'accepted':>9} {'':7}  {'wrapped':>7}")
+    groups = {}
+    for one in sets:
+        print(row(one["name"], one["schemas"], one["accepted"], one["wrapped"]))
+        groups.setdefault(one["group"], []).append(one)
+    print()
+    for group, members in groups.items():
+        print(row(f"all of {group}", *(sum(one[key] for one in members) for key in ("schemas", "accepted", "wrapped"))))
+    print("\nwrapped: the root is not an object, so the schema was put under a property of one.")
+
+
+def reasons(title, kinds, most, schemas):
+    print(f"\n{title}\n{'schemas':>8} {'only this':>9}")
+    for one in kinds[:most]:
+        print(f"{one['schemas']:8,} {one['alone']:9,}  {one['kind']}")
+        for name, message in one["examples"]:
+            print(f"{'':18}   {name}: {message}")
+    if len(kinds) > most:
+        print(f"{'':18}  … and {len(kinds) - most} kinds more")
+
+
+def write(path, result):
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(result, file, indent=1, ensure_ascii=False)
+        file.write("\n")

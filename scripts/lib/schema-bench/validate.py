@@ -1,0 +1,47 @@
+"""Validates answers with python-jsonschema. Reads lines with `schema` and `answers`; writes lines with what is wrong with each
+answer without and with formats, or why the schema cannot be checked."""
+
+import json
+import sys
+
+from jsonschema import (Draft3Validator, Draft4Validator, Draft6Validator, Draft7Validator, Draft201909Validator,
+                        Draft202012Validator, FormatChecker, SchemaError)
+from jsonschema.validators import validator_for
+from referencing import Registry
+
+# The first of them is what a schema that names no draft is read as.
+DRAFTS = [Draft202012Validator, Draft201909Validator, Draft7Validator, Draft6Validator, Draft4Validator, Draft3Validator]
+
+
+def draft_of(schema):
+    """Returns the draft that the schema names, or the newest one that it is valid by."""
+    named = validator_for(schema, default=None)
+    for draft in ([named] if named else []) + DRAFTS:
+        try:
+            # Patterns that only other engines know are no reason to read it by another draft.
+            draft.check_schema(schema, format_checker=FormatChecker(formats=()))
+            return draft
+        except SchemaError:
+            continue
+    raise ValueError("valid by no draft")
+
+
+def faults(schema, answers, **options):
+    validator = draft_of(schema)(schema, registry=Registry(), **options)
+    found = []
+    for answer in answers:
+        fault = next(validator.iter_errors(answer), None)
+        found.append(fault and f"{fault.validator} at {fault.json_path}: {fault.message[:200]}")
+    return found
+
+
+for line in sys.stdin:
+    asked = json.loads(line)
+    said = {}
+    for mode in "plain", "formats":
+        try:
+            options = {"format_checker": draft_of(asked["schema"]).FORMAT_CHECKER} if mode == "formats" else {}
+            said[mode] = faults(asked["schema"], asked["answers"], **options)
+        except Exception as error:  # Whatever it is, this validator has no opinion.
+            said[mode] = f"{type(error).__name__}: {str(error)[:200]}"
+    print(json.dumps(said), flush=True)
