@@ -57,7 +57,7 @@ def measure(options, group, name, schemas):
     refused, notes = accept(options.server, options.model, [schema for schema, _ in roots])
     accepted = [(names[place], schema) for place, (schema, _) in enumerate(roots) if place not in refused]
     return {"group": group, "name": name, "schemas": len(names), "accepted": len(accepted),
-            "wrapped": sum(is_wrapped for _, is_wrapped in roots),
+            "as_written": sum(place not in refused for place, (_, is_wrapped) in enumerate(roots) if not is_wrapped),
             "refused": {names[place]: problems for place, problems in refused.items()},
             "notes": {names[place]: texts for place, texts in notes.items()}}, accepted
 

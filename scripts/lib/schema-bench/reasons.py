@@ -16,17 +16,20 @@ def shown(word):
     return f"`{word}`" if word in KEYWORDS or word in TYPES else "`…`"
 
 
+def without_tool(message):
+    return re.sub(r"^`tools\.t\d+[^`]*`: ", "", message)
+
+
 def kind(message):
     """Returns the message without what belongs to one schema."""
-    message = re.sub(r"^`tools\.t\d+[^`]*`: ", "", message)
+    message = re.sub(r"; known here: .*", "", without_tool(message))
     message = re.sub(r"`tools\.t\d+[^`]*`", "`…`", message)
-    # The value of `format` says what kind it is.
-    formats = re.search(r"`format`[^`]*`(?:\"?)([a-z0-9-]+)(?:\"?)`|`format: ([\w-]+)`", message)
+    formats = re.search(r"\bformat `([\w-]+)`", message)
     message = re.sub(r"`([^`]*)`", lambda found: shown(found[1].strip('"')), message)
     message = re.sub(r'"[^"]*"', '"…"', message)
     message = re.sub(r"(?<![\w`])[-+]?\d[\d,._]*", "N", message)
     message = re.sub(r"(^|\s)[#/][^\s:;,]*", r"\1…", message)
-    return f"{message} [{formats[1] or formats[2]}]" if formats else message
+    return f"{message} [{formats[1]}]" if formats else message
 
 
 def grouped(refusals):
@@ -40,6 +43,6 @@ def grouped(refusals):
         for text, message in kinds.items():
             schemas[text] += 1
             alone[text] += len(kinds) == 1
-            examples[text].append((name, message))
+            examples[text].append((name, without_tool(message)))
     return [{"kind": text, "schemas": count, "alone": alone[text], "examples": examples[text][:3]}
             for text, count in schemas.most_common()]

@@ -9,24 +9,27 @@ def percent(part, whole):
     return f"{100 * part / whole:5.1f} %" if whole else "      –"
 
 
-def row(name, count, accepted, wrapped):
-    return f"{name:{WIDTH}} {count:7,} {accepted:9,} {percent(accepted, count)}  {wrapped:7,}".rstrip()
+COUNTS = "schemas", "accepted", "as_written"
+
+
+def row(name, count, accepted, as_written):
+    return f"{name:{WIDTH}} {count:7,} {accepted:9,} {percent(accepted, count)} {as_written:11,} {percent(as_written, count)}"
 
 
 def table(sets):
     """One line for each set, and one for each group of them."""
-    print(f"{'':{WIDTH}} {'schemas':>7} {'accepted':>9} {'':7}  {'wrapped':>7}")
+    print(f"{'':{WIDTH}} {'schemas':>7} {'accepted':>17} {'as written':>19}")
     groups = {}
     for one in sets:
-        print(row(one["name"], one["schemas"], one["accepted"], one["wrapped"]))
+        print(row(one["name"], *(one[key] for key in COUNTS)))
         groups.setdefault(one["group"], []).append(one)
     print()
     for group, members in groups.items():
-        print(row(f"all of {group}", *(sum(one[key] for one in members) for key in ("schemas", "accepted", "wrapped"))))
-    print("\nwrapped: the root is not an object, so the schema was put under a property of one.")
+        print(row(f"all of {group}", *(sum(one[key] for one in members) for key in COUNTS)))
+    print("\nas written: without the schemas whose root is not an object, which are put under a property of one to be tried.")
 
 
-def reasons(title, kinds, most, schemas):
+def reasons(title, kinds, most):
     print(f"\n{title}\n{'schemas':>8} {'only this':>9}")
     for one in kinds[:most]:
         print(f"{one['schemas']:8,} {one['alone']:9,}  {one['kind']}")
