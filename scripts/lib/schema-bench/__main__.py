@@ -40,6 +40,7 @@ def parse():
     parser.add_argument("--seed", type=int, default=1, help="of the sample (default: 1)")
     parser.add_argument("--temperature", type=float, default=1.5, help="of the answers (default: 1.5)")
     parser.add_argument("--max-tokens", type=int, default=1000, help="of an answer (default: 1000)")
+    parser.add_argument("--markdown", action="store_true", help="print the table of docs/tools.md")
     parser.add_argument("--json", metavar="FILE", help="write all results there")
     options = parser.parse_args()
     try:
@@ -83,7 +84,7 @@ def main():
             sets.append(one)
     if not sets:
         sys.exit(f"error: no set has a name like `{options.sets}`")
-    report.table(sets)
+    (report.markdown if options.markdown else report.table)(sets)
     if options.names:
         for one in sets:
             if one["group"] == "generators" and one["refused"]:

@@ -29,6 +29,18 @@ def table(sets):
     print("\nas written: without the schemas whose root is not an object, which are put under a property of one to be tried.")
 
 
+def markdown(sets):
+    """The table of docs/tools.md."""
+    print("| schemas | number | accepted |\n| --- | ---: | ---: |")
+    groups = {}
+    for one in sets:
+        print(f"| {one['name']} | {one['schemas']:,} | {percent(one['as_written'], one['schemas']).strip()} |")
+        groups.setdefault(one["group"], []).append(one)
+    for group, members in groups.items():
+        schemas, accepted = (sum(one[key] for one in members) for key in ("schemas", "as_written"))
+        print(f"| **all of {group}** | **{schemas:,}** | **{percent(accepted, schemas).strip()}** |")
+
+
 def reasons(title, kinds, most):
     print(f"\n{title}\n{'schemas':>8} {'only this':>9}")
     for one in kinds[:most]:
