@@ -1,11 +1,13 @@
 """Answers of a real model to accepted schemas, and what python-jsonschema and Ajv say about them."""
 
+import contextlib
 import json
 import os
 import random
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import Counter
 
 import generators
@@ -16,6 +18,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 BATCH = 100
 PARALLEL = 8
 IN_FLIGHT = 16
+# Seconds after which a server that says nothing is ended.
+SILENCE = 300
 PROTOCOL = "2025-11-25"
 LISTED = 20
 
@@ -40,12 +44,15 @@ class Server:
     def __enter__(self):
         about = {"protocolVersion": PROTOCOL, "capabilities": {}, "clientInfo": {"name": "schema-bench", "version": "1"}}
         self.write("initialize", about, "first")
-        self.read()
+        if self.read() is None:
+            self.log.seek(0)
+            sys.exit(f"error: the server did not start: {self.log.read()[-2000:]}")
         self.write("notifications/initialized", {})
         return self
 
     def __exit__(self, *_):
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.process.wait()
         self.log.close()
         self.folder.cleanup()
@@ -56,22 +63,33 @@ class Server:
         self.process.stdin.flush()
 
     def read(self):
-        while line := self.process.stdout.readline():
-            message = json.loads(line)
-            if "id" in message and "method" not in message:
-                return message
-        self.log.seek(0)
-        sys.exit(f"error: the server ended:\n{self.log.read()[-2000:]}")
+        """Returns the next response, or `None` if the server ended or said nothing for long, which ends it."""
+        alarm = threading.Timer(SILENCE, self.process.kill)
+        alarm.start()
+        try:
+            while line := self.process.stdout.readline():
+                message = json.loads(line)
+                if "id" in message and "method" not in message:
+                    return message
+            return None
+        finally:
+            alarm.cancel()
 
     def answers(self, tools, times):
         """Calls each tool so many times, and returns a pair of tool and message for each call."""
         calls = [tool for tool in range(tools) for _ in range(times)]
-        asked, found = 0, []
+        asked, found, open_calls = 0, [], set()
         while len(found) < len(calls):
-            while asked < len(calls) and asked - len(found) < IN_FLIGHT:
+            while asked < len(calls) and len(open_calls) < IN_FLIGHT:
                 self.write("tools/call", {"name": f"t{calls[asked]}", "arguments": {}}, asked)
+                open_calls.add(asked)
                 asked += 1
             message = self.read()
+            if message is None:
+                self.log.seek(0)
+                ended = {"error": {"code": "ended", "message": f"the server ended or hung: {self.log.read()[-500:]}"}}
+                return found + [(calls[call], ended) for call in open_calls]
+            open_calls.discard(message["id"])
             found.append((calls[message["id"]], message))
         return found
 
