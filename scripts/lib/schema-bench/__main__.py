@@ -1,9 +1,10 @@
 """Measures how many schemas of real programs a typed tool accepts, and whether the answers are valid.
 
 The sets are JSONSchemaBench (schemas of function calls, GitHub, Kubernetes and others) and what generators write for ordinary
-models: pydantic, zod, TypeBox, Valibot, schemars, ts-json-schema-generator. A schema is accepted if `config check` accepts a tool
-with it as `output`. With --answers, a model answers by the accepted schemas, and python-jsonschema and Ajv check each complete
-answer against the schema as it was written.
+models: pydantic, zod, TypeBox, Valibot, schemars, ts-json-schema-generator. The JSON Schema Test Suite is there for its answers: it
+has every keyword, in combinations that nobody would write. A schema is accepted if `config check` accepts a tool with it as
+`output`. With --answers, a model answers by the accepted schemas, and python-jsonschema and Ajv check each complete answer against
+the schema as it was written.
 
 They are fetched into models/.schema-bench. A clone of https://github.com/guidance-ai/jsonschemabench that is already on the
 machine, or its git directory, can be named by the variable SCHEMA_BENCH_DATA.
@@ -17,6 +18,7 @@ import sys
 import corpora
 import generators
 import report
+import suite
 from acceptance import accept
 from reasons import grouped
 from roots import with_object_root
@@ -76,7 +78,8 @@ def print_refusals(options, sets):
 def main():
     options = parse()
     os.makedirs(options.cache, exist_ok=True)
-    groups = {"JSONSchemaBench": corpora.of_public, "generators": generators.of_generators}
+    groups = {"JSONSchemaBench": corpora.of_public, "generators": generators.of_generators,
+              "JSON Schema Test Suite": suite.of_suite}
     sets, accepted = [], {}
     for group, get in groups.items():
         for name, schemas in get(options.cache, options.sets).items():

@@ -24,6 +24,18 @@ def run(*command, **options):
         sys.exit(f"error: {error}")
 
 
+def once(folder, wanted, make):
+    """Has `make` fill the folder unless it already did for what is wanted."""
+    mark = f"{folder}/.stamp"
+    if not os.path.exists(mark) or open(mark).read() != wanted:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.makedirs(folder)
+        make(folder)
+        with open(mark, "w") as file:
+            file.write(wanted)
+    return folder
+
+
 def from_git(repository, out):
     """Takes `data` out of a git directory, whose blobs need no work tree."""
     listed = run("git", "-C", repository, "ls-tree", "-r", "-z", "HEAD", "data").decode().split("\0")

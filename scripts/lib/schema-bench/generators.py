@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 
-from corpora import of_folder, run
+from corpora import of_folder, once, run
 
 HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "generators")
 PACKAGES = ["pydantic==2.14.4", "email-validator==2.4.0", "jsonschema[format-nongpl]==4.26.0"]
@@ -26,18 +26,6 @@ def text(*files):
 
 def stamp(*parts):
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-def once(folder, wanted, make):
-    """Has `make` fill the folder unless it already did for what is wanted."""
-    mark = f"{folder}/.stamp"
-    if not os.path.exists(mark) or open(mark).read() != wanted:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.makedirs(folder)
-        make(folder)
-        with open(mark, "w") as file:
-            file.write(wanted)
-    return folder
 
 
 def python(cache):
