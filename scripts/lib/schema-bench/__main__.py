@@ -1,8 +1,8 @@
 """Measures how many schemas of real programs a typed tool accepts, and whether the answers are valid.
 
 The sets are JSONSchemaBench (schemas of function calls, GitHub, Kubernetes and others) and what generators write for ordinary
-models: pydantic, zod, TypeBox, Valibot, schemars, ts-json-schema-generator. The JSON Schema Test Suite is there for its answers: it
-has every keyword, in combinations that nobody would write. A schema is accepted if `config check` accepts a tool with it as
+models: pydantic, zod, TypeBox, Valibot, schemars, ts-json-schema-generator. The JSON Schema Test Suite and the combinations of
+keywords are there for their answers: they have every keyword, in ways that nobody would write. A schema is accepted if `config check` accepts a tool with it as
 `output`. With --answers, a model answers by the accepted schemas, and python-jsonschema and Ajv check each complete answer against
 the schema as it was written.
 
@@ -79,7 +79,7 @@ def main():
     options = parse()
     os.makedirs(options.cache, exist_ok=True)
     groups = {"JSONSchemaBench": corpora.of_public, "generators": generators.of_generators,
-              "JSON Schema Test Suite": suite.of_suite}
+              "tests": suite.of_suite}
     sets, accepted = [], {}
     for group, get in groups.items():
         for name, schemas in get(options.cache, options.sets).items():

@@ -1,8 +1,9 @@
-"""The JSON Schema Test Suite: a schema for each meaning of each keyword, so its answers show what is enforced wrongly. It comes
-out of the source archive of the PyPI package jsonschema."""
+"""Schemas whose answers show what is enforced wrongly: the JSON Schema Test Suite, which has one for each meaning of each
+keyword, and combinations of keywords. The suite comes out of the source archive of the PyPI package jsonschema."""
 
 import glob
 import json
+import os
 import re
 import sys
 import tarfile
@@ -12,6 +13,7 @@ from corpora import of_folder, once, run
 
 ARCHIVE = "jsonschema==4.26.0"
 DRAFTS = {"2020-12": "draft2020-12", "draft 7": "draft7", "draft 4": "draft4"}
+COMBINATIONS = "combinations of keywords"
 # Older drafts' schemas do not name their draft.
 NAMED = {"draft7": "http://json-schema.org/draft-07/schema#", "draft4": "http://json-schema.org/draft-04/schema#"}
 
@@ -34,7 +36,7 @@ def write(archive, draft, folder):
 
 
 def of_suite(cache, pattern):
-    """Returns the schemas of each draft whose name the pattern finds."""
+    """Returns the schemas of each set whose name the pattern finds."""
     wanted = {draft: folder for draft, folder in DRAFTS.items() if re.search(pattern, name_of(draft))}
 
     def make(folder):
@@ -45,7 +47,11 @@ def of_suite(cache, pattern):
             with tarfile.open(glob.glob(f"{downloaded}/*.tar.gz")[0]) as archive:
                 for draft in DRAFTS.values():
                     write(archive, draft, once(f"{folder}/{draft}", ARCHIVE, lambda _: None))
-    if not wanted:
-        return {}
-    folder = once(f"{cache}/corpora/suite", ARCHIVE, make)
-    return {name_of(draft): of_folder(f"{folder}/{part}") for draft, part in wanted.items()}
+    found = {}
+    if wanted:
+        folder = once(f"{cache}/corpora/suite", ARCHIVE, make)
+        found = {name_of(draft): of_folder(f"{folder}/{part}") for draft, part in wanted.items()}
+    if re.search(pattern, COMBINATIONS):
+        with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "combinations.json"), encoding="utf-8") as file:
+            found[COMBINATIONS] = json.load(file)
+    return found
