@@ -4,11 +4,13 @@ import contextlib
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
 import threading
 from collections import Counter
+from decimal import Decimal
 
 import generators
 from acceptance import toml
@@ -95,7 +97,7 @@ class Server:
 
 
 def outcome(message):
-    """The error's code, or `complete`."""
+    """Returns `complete`, `cut`, `refused` if the server found the answer wrong itself, or an error's code and text."""
     if "error" in message:
         return f"{message['error']['code']}: {message['error']['message']}"
     result = message["result"]
@@ -103,8 +105,19 @@ def outcome(message):
         error = result.get("_meta", {}).get("llama-mcp-server/error")
         code = error.get("code") if isinstance(error, dict) else error
         text = result["content"][0]["text"] if result.get("content") else ""
-        return "answer_cut" if code == "answer_cut" else f"{code}: {text}"
+        return {"answer_cut": "cut", "answer_wrong": "refused"}.get(code, f"{code}: {text}")
     return "complete"
+
+
+def is_decimal_multiple(fault, answer):
+    """Returns whether the only fault is that doubles do not divide evenly: 8.36 is a multiple of 0.01, but not for validators
+    that divide doubles."""
+    if not (multiple := re.match(r"multipleOf at (\S+): .*multiple of (\S+)$", fault)):
+        return False
+    # `$.price[0]` or `/price/0`
+    for part in re.findall(r"[^$./\[\]']+", multiple[1]):
+        answer = answer[int(part)] if isinstance(answer, list) else answer.get(part) if isinstance(answer, dict) else None
+    return isinstance(answer, (int, float)) and Decimal(repr(answer)) % Decimal(multiple[2]) == 0
 
 
 class Validator:
@@ -133,7 +146,7 @@ def validators(cache):
             "Ajv": Validator(["node", program])}
 
 
-def check_set(options, name, accepted, checkers, written):
+def check_set(options, name, accepted, checkers, unchecked, refused):
     """Answers by a sample of a set. Returns its counts, and the answers that a validator refused."""
     chosen = accepted
     if 0 < options.sample < len(accepted):
@@ -148,12 +161,13 @@ def check_set(options, name, accepted, checkers, written):
             for tool, message in server.answers(len(batch), options.answers):
                 what = outcome(message)
                 counts["answers"] += 1
+                if what in ("complete", "cut", "refused"):
+                    counts[what] += 1
                 if what == "complete":
                     complete.setdefault(tool, []).append(message["result"].get("structuredContent"))
-                    counts["complete"] += 1
-                elif what == "answer_cut":
-                    counts["cut"] += 1
-                else:
+                elif what == "refused":
+                    refused.append({"set": name, "schema": batch[tool][0], "error": message["result"]["content"][0]["text"]})
+                elif what != "cut":
                     counts["failed"] += 1
                     failed.append({"set": name, "schema": batch[tool][0], "error": what})
         for tool, answers in complete.items():
@@ -164,10 +178,12 @@ def check_set(options, name, accepted, checkers, written):
                     if isinstance(said[mode], str):
                         counts[f"not checked by {checker}"] += len(answers) * (mode == "plain")
                         if mode == "plain":
-                            written.append({"set": name, "schema": schema_name, "checker": checker, "why": said[mode]})
+                            unchecked.append({"set": name, "schema": schema_name, "checker": checker, "why": said[mode]})
                         continue
                     for answer, fault, plain in zip(answers, said[mode], said["plain"]):
-                        if fault and not (mode == "formats" and plain):
+                        if fault and is_decimal_multiple(fault, answer):
+                            counts["by doubles"] += mode == "plain"
+                        elif fault and not (mode == "formats" and plain):
                             counts[f"{mode} {checker}"] += 1
                             wrong.append({"set": name, "schema": schema_name, "checker": checker, "mode": mode,
                                           "fault": fault, "answer": answer})
@@ -175,15 +191,17 @@ def check_set(options, name, accepted, checkers, written):
 
 
 def table(rows):
-    print(f"\n{'answers':44} {'schemas':>7} {'answers':>8} {'complete':>8} {'cut':>6} {'failed':>6}"
-          f" {'invalid: python':>15} {'Ajv':>5} {'not checked: python':>20} {'Ajv':>5} {'formats: python':>16} {'Ajv':>5}")
+    print(f"\n{'answers':44} {'schemas':>7} {'answers':>8} {'complete':>8} {'cut':>6} {'refused':>7} {'failed':>6}"
+          f" {'invalid: python':>15} {'Ajv':>5} {'not checked: python':>20} {'Ajv':>5} {'formats: python':>16} {'Ajv':>5} {'by doubles':>11}")
     for row in rows:
         of = row.get
-        print(f"{row['name']:44} {of('schemas', 0):7,} {of('answers', 0):8,} {of('complete', 0):8,} {of('cut', 0):6,} {of('failed', 0):6,}"
+        print(f"{row['name']:44} {of('schemas', 0):7,} {of('answers', 0):8,} {of('complete', 0):8,} {of('cut', 0):6,} {of('refused', 0):7,} {of('failed', 0):6,}"
               f" {of('plain python-jsonschema', 0):15,} {of('plain Ajv', 0):5,} {of('not checked by python-jsonschema', 0):20,}"
-              f" {of('not checked by Ajv', 0):5,} {of('formats python-jsonschema', 0):16,} {of('formats Ajv', 0):5,}")
-    print("\ninvalid: against the schema as it was written. not checked: the validator cannot read the schema, for example a"
-          "\npattern that Python's `re` does not know. formats: valid only because `format` is an annotation.")
+              f" {of('not checked by Ajv', 0):5,} {of('formats python-jsonschema', 0):16,} {of('formats Ajv', 0):5,} {of('by doubles', 0):11,}")
+    print("\nrefused: complete, but the server's own check found it wrong. invalid: against the schema as it was written."
+          "\nnot checked: the validator cannot read the schema, for example a pattern that Python's `re` does not know."
+          "\nformats: valid only because `format` is an annotation. by doubles: multiples of a fraction that validators which divide"
+          "\ndoubles do not take for one.")
 
 
 def listed(title, entries, text):
@@ -198,9 +216,9 @@ def listed(title, entries, text):
 def check(options, accepted):
     """Answers by samples of all sets; prints a table, then what is wrong."""
     checkers = validators(options.cache)
-    rows, wrong, failed, unchecked = [], [], [], []
+    rows, wrong, failed, unchecked, refused = [], [], [], [], []
     for name, schemas in accepted.items():
-        row, of_set, failed_of_set = check_set(options, name, schemas, checkers, unchecked)
+        row, of_set, failed_of_set = check_set(options, name, schemas, checkers, unchecked, refused)
         rows.append(row)
         wrong += of_set
         failed += failed_of_set
@@ -210,7 +228,9 @@ def check(options, accepted):
         print("\033[K", end="\r", file=sys.stderr)
     table(rows)
     listed("Calls that failed", failed, lambda entry: f"{entry['set']}/{entry['schema']}: {entry['error'][:300]}")
+    schemas = Counter(f"{entry['set']}/{entry['schema']}" for entry in refused)
+    listed("Schemas whose answers the server refused", schemas.most_common(), lambda entry: f"{entry[0]}: {entry[1]} times")
     for mode, title in ("plain", "Invalid answers"), ("formats", "Answers that are invalid if `format` is checked"):
         listed(title, [entry for entry in wrong if entry["mode"] == mode],
                lambda entry: f"{entry['set']}/{entry['schema']}, {entry['checker']}: {entry['fault'][:300]}")
-    return {"sets": rows, "wrong": wrong, "failed": failed, "not_checked": unchecked}
+    return {"sets": rows, "wrong": wrong, "failed": failed, "refused": refused, "not_checked": unchecked}
