@@ -71,9 +71,9 @@ def with_object_root(schema):
         return schema, False
     head, ids = {}, []
     if isinstance(schema, dict):
-        head = {keyword: schema[keyword] for keyword in ("$schema",) if keyword in schema}
-        ids = [schema[keyword] for keyword in ("$id", "id") if isinstance(schema.get(keyword), str)]
-        schema = {keyword: value for keyword, value in schema.items()
-                  if keyword != "$schema" and not (keyword in ("$id", "id") and isinstance(value, str))}
+        # References are resolved against the identifier of the root.
+        head = {keyword: schema[keyword] for keyword in ("$schema", "$id", "id") if isinstance(schema.get(keyword), str)}
+        ids = [value for keyword, value in head.items() if keyword != "$schema"]
+        schema = {keyword: value for keyword, value in schema.items() if keyword not in head}
     return {**head, "type": "object", "properties": {PROPERTY: moved(schema, ids)}, "required": [PROPERTY],
             "additionalProperties": False}, True
