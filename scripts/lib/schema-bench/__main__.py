@@ -2,9 +2,10 @@
 
 The sets are JSONSchemaBench (schemas of function calls, GitHub, Kubernetes and others) and what generators write for ordinary
 models: pydantic, zod, TypeBox, Valibot, schemars, ts-json-schema-generator. The JSON Schema Test Suite and the combinations of
-keywords are there for their answers: they have every keyword, in ways that nobody would write. A schema is accepted if `config check` accepts a tool with it as
-`output`. With --answers, a model answers by the accepted schemas, and python-jsonschema and Ajv check each complete answer against
-the schema as it was written.
+keywords are there for their answers: they have every keyword, in ways that nobody would write.
+
+A schema is accepted if `config check` accepts a tool with it as `output`. With --answers, a model answers by the accepted schemas,
+and python-jsonschema and Ajv check each complete answer against the schema as it was written.
 
 They are fetched into models/.schema-bench. A clone of https://github.com/guidance-ai/jsonschemabench that is already on the
 machine, or its git directory, can be named by the variable SCHEMA_BENCH_DATA.

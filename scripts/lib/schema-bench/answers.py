@@ -190,14 +190,19 @@ def check_set(options, name, accepted, checkers, unchecked, refused):
     return {"name": name, **counts}, wrong, failed
 
 
+# Columns of the table: the heading, the count, the width.
+COLUMNS = [
+    ("schemas", "schemas", 8), ("answers", "answers", 8), ("complete", "complete", 9), ("cut", "cut", 6), ("refused", "refused", 8),
+    ("failed", "failed", 7), ("invalid: python", "plain python-jsonschema", 16), ("Ajv", "plain Ajv", 5),
+    ("not checked: python", "not checked by python-jsonschema", 20), ("Ajv", "not checked by Ajv", 5),
+    ("formats: python", "formats python-jsonschema", 16), ("Ajv", "formats Ajv", 5), ("by doubles", "by doubles", 11),
+]
+
+
 def table(rows):
-    print(f"\n{'answers':44} {'schemas':>7} {'answers':>8} {'complete':>8} {'cut':>6} {'refused':>7} {'failed':>6}"
-          f" {'invalid: python':>15} {'Ajv':>5} {'not checked: python':>20} {'Ajv':>5} {'formats: python':>16} {'Ajv':>5} {'by doubles':>11}")
+    print(f"\n{'answers':40}" + "".join(f"{heading:>{width}}" for heading, _, width in COLUMNS))
     for row in rows:
-        of = row.get
-        print(f"{row['name']:44} {of('schemas', 0):7,} {of('answers', 0):8,} {of('complete', 0):8,} {of('cut', 0):6,} {of('refused', 0):7,} {of('failed', 0):6,}"
-              f" {of('plain python-jsonschema', 0):15,} {of('plain Ajv', 0):5,} {of('not checked by python-jsonschema', 0):20,}"
-              f" {of('not checked by Ajv', 0):5,} {of('formats python-jsonschema', 0):16,} {of('formats Ajv', 0):5,} {of('by doubles', 0):11,}")
+        print(f"{row['name']:40}" + "".join(f"{row.get(count, 0):{width},}" for _, count, width in COLUMNS))
     print("\nrefused: complete, but the server's own check found it wrong. invalid: against the schema as it was written."
           "\nnot checked: the validator cannot read the schema, for example a pattern that Python's `re` does not know."
           "\nformats: valid only because `format` is an annotation. by doubles: multiples of a fraction that validators which divide"

@@ -14,8 +14,8 @@ HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "generators")
 PACKAGES = ["pydantic==2.14.4", "email-validator==2.4.0", "jsonschema[format-nongpl]==4.26.0"]
 # Sets by the files that a change of which makes them anew.
 SETS = {
-    "pydantic 2": ("pydantic_models.py", "pydantic_fields.py"), "zod 4": ("zod4.mjs",), "zod 3": ("zod3.mjs",), "TypeBox": ("typebox.mjs",),
-    "Valibot": ("valibot.mjs",), "ts-json-schema-generator": ("typescript.mjs", "typescript.ts"),
+    "pydantic 2": ("pydantic_models.py", "pydantic_fields.py"), "zod 4": ("zod4.mjs",), "zod 3": ("zod3.mjs",),
+    "TypeBox": ("typebox.mjs",), "Valibot": ("valibot.mjs",), "ts-json-schema-generator": ("typescript.mjs", "typescript.ts"),
     "schemars": ("schemars/src/main.rs", "schemars/Cargo.toml", "schemars/Cargo.lock"),
 }
 

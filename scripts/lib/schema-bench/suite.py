@@ -42,8 +42,8 @@ def of_suite(cache, pattern):
     def make(folder):
         print("Getting the JSON Schema Test Suite ...", file=sys.stderr)
         with tempfile.TemporaryDirectory() as downloaded:
-            run(sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps", "--no-binary", "jsonschema",
-                ARCHIVE, "-d", downloaded)
+            run(sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps", "--no-binary",
+                "jsonschema", ARCHIVE, "-d", downloaded)
             with tarfile.open(glob.glob(f"{downloaded}/*.tar.gz")[0]) as archive:
                 for draft in DRAFTS.values():
                     write(archive, draft, once(f"{folder}/{draft}", ARCHIVE, lambda _: None))
