@@ -185,7 +185,7 @@ prompt = "{{ txet }}"
 [tools.b.arguments.text]
 [tools.c]
 prompt = "x"
-output = { type = "object", properties = { a = { type = "string", uniqueItems = true } } }
+output = { type = "object", properties = { a = { type = "string", not = { pattern = "a" } }, b = { type = "integer", minimun = 1 } } }
 [tools.d]
 output = "{"
 choices = ["x"]
@@ -243,13 +243,15 @@ fn a_call_of_a_chat_tool_may_bring_its_own_schema() {
     let refused = call(
         &mut server,
         "chat",
-        ask(json!({"type": "object", "minProperties": 1})),
+        ask(
+            json!({"type": "object", "properties": {"a": {"minimun": 1}, "b": {"not": {"pattern": "a"}}}}),
+        ),
     );
     assert_eq!(refused["isError"], true);
     let told = refused["content"][0]["text"].as_str().unwrap();
-    assert!(
-        told.starts_with("`json_schema`: it cannot be enforced at `#/minProperties`: `minProperties` is not enforced for object"),
-        "{told}"
+    assert_eq!(
+        told,
+        "`json_schema`: it cannot be enforced at `#/properties/a/minimun`: unknown keyword; did you mean `minimum`?; at `#/properties/b/not`: cannot be enforced; say what is allowed instead of what is not, or remove it"
     );
     // What only the grammar knows, and what would be ignored.
     let pattern = json!({"type": "object", "properties": {"a": {"type": "string", "pattern": "^a{5}$", "maxLength": 3}}});
@@ -268,6 +270,57 @@ fn a_call_of_a_chat_tool_may_bring_its_own_schema() {
         assert_eq!(refused["isError"], true);
         assert_eq!(refused["content"][0]["text"], told);
     }
+}
+
+#[test]
+fn an_answer_that_reaches_a_limit_of_the_server_is_an_error_and_one_that_ends_is_none() {
+    let tools = r#"
+json_max_string = 40
+[tools.short]
+prompt = "Give me Cuba as JSON."
+output = { type = "object", properties = { country = { type = "string" } }, required = ["country"] }
+[tools.cut]
+prompt = "Sing forever."
+json_max_string = 5
+output = { type = "object", properties = { song = { type = "string", minLength = 5 } }, required = ["song"] }
+"#;
+    let folder = Folder::new("typed-limit", &file(tools));
+    let mut server = serve(&folder);
+    let short = call(&mut server, "short", json!({}));
+    assert_eq!(short["structuredContent"], json!({"country": "Cuba"}));
+    let cut = call(&mut server, "cut", json!({}));
+    assert_eq!(cut["isError"], true);
+    assert_eq!(cut["_meta"]["llama-mcp-server/error"], "answer_cut");
+    let told = cut["content"][0]["text"].as_str().unwrap();
+    assert!(
+        told.starts_with("no answer: it was cut at `/song`, at the limit of 5 characters of a string; give the schema a `maxLength`"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_check_notes_what_becomes_of_a_schema() {
+    let tools = r#"
+[tools.a]
+prompt = "x"
+output = { type = "object", properties = { a = { type = "string", pattern = "^\\p{Lu}" }, b = { type = "array", items = { type = "string" }, uniqueItems = true, colour = 1 } } }
+"#;
+    let folder = Folder::new("typed-notes", &file(tools));
+    let output = folder.run(&["config", "check"], &[]);
+    assert_eq!(output.status.code(), Some(0));
+    let told = text(output.stdout);
+    let notes: Vec<&str> = told
+        .lines()
+        .filter(|line| line.starts_with("note: `tools"))
+        .collect();
+    assert_eq!(
+        notes,
+        [
+            "note: `tools.a.output` at `#/properties/b/colour`: unknown keyword, ignored",
+            "note: `tools.a.output` at `#/properties/b/uniqueItems`: is checked on the finished answer only",
+            "note: `tools.a.output` at `#/properties/a/pattern`: clients do not see the pattern `^\\p{Lu}`: JavaScript and Python do not read it alike",
+        ]
+    );
 }
 
 #[test]

@@ -154,7 +154,7 @@ impl<'l> Renderer<'l> {
                 .filter_map(|object| object.property(&property.name));
             let nodes = nodes.map(|property| property.node.clone()).collect();
             let node = Node::union(nodes);
-            properties.insert(property.name.clone(), self.owned(&node));
+            properties.insert(property.name.clone(), self.node(&node));
         }
         let is_in_all = |name: &&String| {
             let required = |object: &&ObjectNode| {
@@ -173,19 +173,10 @@ impl<'l> Renderer<'l> {
         made.insert("required".into(), required.into());
     }
 
-    fn owned(&mut self, node: &Node) -> Value {
-        // A union of nodes that the tree has.
-        let mut table = self.annotated(node);
+    fn node(&mut self, node: &Node) -> Value {
+        let mut table = node.annotations.clone();
         self.kind(&node.kind, &mut table);
         Value::Object(table)
-    }
-
-    fn annotated(&self, node: &Node) -> Table {
-        node.annotations.clone()
-    }
-
-    fn node(&mut self, node: &Node) -> Value {
-        self.owned(node)
     }
 
     fn kind(&mut self, kind: &Kind, made: &mut Table) {
@@ -203,8 +194,26 @@ impl<'l> Renderer<'l> {
                 self.object(object, made);
             }
             Kind::Union(options) => {
-                let options: Vec<Value> = options.iter().map(|option| self.owned(option)).collect();
+                let options: Vec<Value> = options.iter().map(|option| self.node(option)).collect();
                 made.insert("anyOf".into(), options.into());
+            }
+            // Some clients follow references without an end, so a schema is cut where it contains itself.
+            Kind::Reference(key)
+                if self
+                    .names
+                    .get(key.name.as_str())
+                    .is_some_and(|least| least.level < key.level) =>
+            {
+                if let Some(node) = self.lowered.definitions.get(key) {
+                    match node.kind {
+                        Kind::Object(_) => typed("object", made),
+                        Kind::Array(_) => {
+                            typed("array", made);
+                            made.insert("items".into(), json!({}));
+                        }
+                        _ => {}
+                    }
+                }
             }
             Kind::Reference(key) => {
                 if self.used.insert(key.name.clone()) {
@@ -260,7 +269,7 @@ impl<'l> Renderer<'l> {
         let items = Node::union(kinds.cloned().collect());
         let items = match items.kind {
             Kind::Never | Kind::Any => Value::Object(items.annotations),
-            _ => self.owned(&items),
+            _ => self.node(&items),
         };
         made.insert("items".into(), items);
         if array.min > 0 {
@@ -274,7 +283,7 @@ impl<'l> Renderer<'l> {
     fn object(&mut self, object: &ObjectNode, made: &mut Table) {
         if let Some(entries) = &object.entries {
             if entries.value.kind != Kind::Any {
-                let value = self.owned(&entries.value);
+                let value = self.node(&entries.value);
                 made.insert("additionalProperties".into(), value);
             }
             return;
@@ -282,7 +291,7 @@ impl<'l> Renderer<'l> {
         let properties: Table = object
             .properties
             .iter()
-            .map(|property| (property.name.clone(), self.owned(&property.node)))
+            .map(|property| (property.name.clone(), self.node(&property.node)))
             .collect();
         let required = object
             .properties

@@ -113,12 +113,12 @@ fn a_root_that_is_a_reference_or_has_options_is_an_object_to_clients() {
 }
 
 #[test]
-fn a_schema_that_contains_itself_refers_to_itself() {
+fn a_schema_that_contains_itself_is_cut_where_it_does() {
     let tree = json!({"$defs": {"Tree": {"type": "object", "properties": {"children": {"type": "array", "items": {"$ref": "#/$defs/Tree"}}}, "required": ["children"]}}, "$ref": "#/$defs/Tree"});
-    let node = json!({"type": "object", "properties": {"children": {"type": "array", "items": {"$ref": "#/$defs/Tree"}}}, "required": ["children"]});
-    let mut expected = node.clone();
-    expected["$defs"] = json!({"Tree": node});
-    assert_eq!(advertised(&tree), expected);
+    assert_eq!(
+        advertised(&tree),
+        json!({"type": "object", "properties": {"children": {"type": "array", "items": {"type": "object"}}}, "required": ["children"]})
+    );
 }
 
 /// A schema of all kinds, some of them contradictory.
