@@ -82,13 +82,17 @@ def main():
     groups = {"JSONSchemaBench": corpora.of_public, "generators": generators.of_generators,
               "tests": suite.of_suite}
     sets, accepted = [], {}
+    if not options.markdown:
+        report.head()
     for group, get in groups.items():
         for name, schemas in get(options.cache, options.sets).items():
             one, accepted[name] = measure(options, group, name, schemas)
             sets.append(one)
+            if not options.markdown:
+                report.line(one)
     if not sets:
         sys.exit(f"error: no set has a name like `{options.sets}`")
-    (report.markdown if options.markdown else report.table)(sets)
+    (report.markdown if options.markdown else report.totals)(sets)
     if options.names:
         for one in sets:
             if one["group"] == "generators" and one["refused"]:

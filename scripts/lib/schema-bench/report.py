@@ -16,17 +16,24 @@ def row(name, count, accepted, as_written):
     return f"{name:{WIDTH}} {count:7,} {accepted:9,} {percent(accepted, count)} {as_written:11,} {percent(as_written, count)}"
 
 
-def table(sets):
-    """One line for each set, and one for each group of them."""
-    print(f"{'':{WIDTH}} {'schemas':>7} {'accepted':>17} {'as written':>19}")
+def head():
+    print(f"{'':{WIDTH}} {'schemas':>7} {'accepted':>17} {'as written':>19}", flush=True)
+
+
+def line(one):
+    print(row(one["name"], *(one[key] for key in COUNTS)), flush=True)
+
+
+def totals(sets):
+    """One line for each group of sets."""
     groups = {}
     for one in sets:
-        print(row(one["name"], *(one[key] for key in COUNTS)))
         groups.setdefault(one["group"], []).append(one)
     print()
     for group, members in groups.items():
         print(row(f"all of {group}", *(sum(one[key] for one in members) for key in COUNTS)))
     print("\nas written: without the schemas whose root is not an object, which are put under a property of one to be tried.")
+    print(end="", flush=True)
 
 
 def markdown(sets):
