@@ -8,9 +8,10 @@ import sys
 import tempfile
 
 # Tools in one configuration.
-BATCH = 400
-# Seconds for one `config check`.
-LIMIT = 600
+BATCH = 100
+# Seconds for one `config check`: of a batch, of one schema.
+LIMIT = 120
+LIMIT_OF_ONE = 30
 TOOL = re.compile(r"\btools\.t(\d+)\b")
 
 
@@ -34,17 +35,18 @@ def check(server, model, schemas):
                 file.write(toml(model, len(numbers)))
             try:
                 done = subprocess.run([server, "config", "check", f"{folder}/server.toml", "--format", "json"],
-                                      capture_output=True, text=True, timeout=LIMIT)
+                                      capture_output=True, text=True,
+                                      timeout=LIMIT if len(numbers) > 1 else LIMIT_OF_ONE)
                 told = json.loads(done.stdout)
             except (subprocess.TimeoutExpired, json.JSONDecodeError) as error:
                 if len(numbers) == 1:
                     refused[numbers[0]] = [{"message": f"`config check` gave no answer: {type(error).__name__}", "hint": ""}]
                     break
-                # One of them does it: the halves by themselves.
-                for half in numbers[:len(numbers) // 2], numbers[len(numbers) // 2:]:
-                    of_half, notes_of_half = check(server, model, [left[number] for number in half])
-                    refused |= {half[place]: problems for place, problems in of_half.items()}
-                    notes |= {half[place]: texts for place, texts in notes_of_half.items()}
+                # One of them does it: each by itself.
+                for number in numbers:
+                    of_one, notes_of_one = check(server, model, [left[number]])
+                    refused |= {number: problems for problems in of_one.values()}
+                    notes |= {number: texts for texts in notes_of_one.values()}
                 break
         if told["ok"]:
             for note in told.get("notes", []):
