@@ -8,6 +8,8 @@ const os = require("node:os");
 const path = require("node:path");
 const readline = require("node:readline");
 
+const { acceptsEveryAnswer } = require("./answers.js");
+
 const [server, model] = process.argv.slice(2);
 
 // Ten abandoned songs, one at a time, would take longer.
@@ -85,14 +87,14 @@ async function serve(flags) {
   throw new Error("the server does not listen");
 }
 
-// Runs `use` with what a client needs to reach a server, for each mode and transport, and with a configuration to edit.
-async function eachWay(name, modes, use) {
+// Runs `use` for each mode and transport, with what a client needs to reach a server, and with a copy of the configuration.
+async function eachWay(name, modes, original, use) {
   for (const mode of modes) {
     for (const kind of ["stdio", "HTTP"]) {
       const begun = Date.now();
       const folder = fs.mkdtempSync(path.join(os.tmpdir(), "llama-mcp-clients-"));
-      const config = path.join(folder, "server.toml");
-      fs.copyFileSync(path.join(__dirname, "server.toml"), config);
+      const config = path.join(folder, original);
+      fs.copyFileSync(path.join(__dirname, original), config);
       const flags = ["--config", config, "--set", `models.chat.path=${path.resolve(model)}`];
       const over = kind === "HTTP" ? await serve(flags) : { command: server, args: flags, env: { RUST_LOG: "warn" } };
       try {
@@ -102,24 +104,28 @@ async function eachWay(name, modes, use) {
         fs.rmSync(folder, { recursive: true });
       }
       if (over.child) assert.deepEqual(await once(over.child, "exit"), [0, null]);
-      console.log(`${name}, ${kind}, mode ${mode}: ok, ${((Date.now() - begun) / 1000).toFixed(1)} s`);
+      console.log(`${name}, ${kind}, mode ${mode}, ${original}: ok, ${((Date.now() - begun) / 1000).toFixed(1)} s`);
     }
   }
 }
 
 // Runs all checks of a library. `modes` are its modes, with the revision that each must come to; `open` gives a client that
 // is connected, with `call`, `listTools`, `revision`, `close`, and has `onToolsChanged` called on that notification.
-function check(name, modes, open) {
-  return eachWay(name, Object.keys(modes), async (mode, over, config) => {
-    let onToolsChanged;
-    const toolsChanged = new Promise((resolve) => (onToolsChanged = resolve));
-    const client = { ...(await open(mode, over, onToolsChanged)), toolsChanged };
-    assert.equal(client.revision, modes[mode]);
-    for (const one of [listsAndCalls, doesNotKnowATool, hearsProgress, freesTheModelWhenItGivesUp, hearsOfAnEdit]) {
-      await one(client, config);
-    }
-    await client.close();
-  });
+async function check(name, modes, open) {
+  const checks = {
+    "server.toml": [listsAndCalls, doesNotKnowATool, hearsProgress, freesTheModelWhenItGivesUp, hearsOfAnEdit],
+    "tools.toml": [acceptsEveryAnswer],
+  };
+  for (const [original, all] of Object.entries(checks)) {
+    await eachWay(name, Object.keys(modes), original, async (mode, over, config) => {
+      let onToolsChanged;
+      const toolsChanged = new Promise((resolve) => (onToolsChanged = resolve));
+      const client = { ...(await open(mode, over, onToolsChanged)), toolsChanged };
+      assert.equal(client.revision, modes[mode]);
+      for (const one of all) await one(client, config);
+      await client.close();
+    });
+  }
 }
 
 module.exports = { check, eachWay };

@@ -8,7 +8,7 @@ import pathlib
 import subprocess
 import sys
 
-from serving import edit, editable, serving
+from serving import edit, editable, flags, serving
 
 data = pathlib.Path(__file__).parent.parent / "conformance"
 server, model, node = sys.argv[1:]
@@ -32,7 +32,7 @@ with editable(data / "server.toml") as config:
         if "asked" in line and "test_trigger_tool_change" in line:
             edit(config)
 
-    with serving([server, "--config", config, "--set", f"models.chat.path={pathlib.Path(model).resolve()}"], on_log) as url:
+    with serving([server, *flags(config, model)], on_log) as url:
         for selection, baseline in runs:
             command = [*suite, "--url", url, *selection.split(), "--expected-failures", data / f"baseline-{baseline}.yml"]
             run = subprocess.run(command, cwd=config.parent, stdout=subprocess.PIPE, text=True)

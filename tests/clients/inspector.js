@@ -28,7 +28,9 @@ async function resultOf(...run) {
   return JSON.parse(stdout).result;
 }
 
-eachWay("Inspector", ["legacy", "auto", "modern"], async (era, over, config) => {
+const eras = ["legacy", "auto", "modern"];
+
+async function listsAndCalls(era, over, config) {
   const server = { era, over, config };
   // A tool that some client could not use is an error to `--strict`.
   const { tools } = await resultOf(server, ["--method", "tools/list", "--strict"]);
@@ -44,4 +46,11 @@ eachWay("Inspector", ["legacy", "auto", "modern"], async (era, over, config) => 
 
   const unknown = await inspect(server, [...call, "no_such_tool"]);
   assert.ok(unknown.code !== 0 && unknown.stderr.includes("no_such_tool"), JSON.stringify(unknown));
-});
+}
+
+async function listsEveryTool(era, over, config) {
+  const { tools } = await resultOf({ era, over, config }, ["--method", "tools/list", "--strict"]);
+  assert.ok(tools.length > 1);
+}
+
+eachWay("Inspector", eras, "server.toml", listsAndCalls).then(() => eachWay("Inspector", eras, "tools.toml", listsEveryTool));

@@ -9,7 +9,8 @@ import time
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.types import ToolListChangedNotification
 
-from serving import edit, editable, serving
+from calls import TOOLS, make_every_call, report
+from serving import edit, editable, flags, serving
 
 server, model = sys.argv[1:]
 # The mode, and the revision that it must come to.
@@ -100,12 +101,27 @@ async def converse(transport, mode, config):
         await hears_of_an_edit(client, config, changed)
 
 
+async def accepts_every_answer(transport, mode):
+    async with Client(transport, mode=mode) as client:
+
+        async def call(tool, arguments):
+            result = await client.call_tool(tool, arguments)
+            assert not result.is_error, result.content[0].text
+            return result.content[0].text, result.structured_content
+
+        return await make_every_call([tool.name for tool in (await client.list_tools()).tools], call)
+
+
 for mode in modes:
     for kind in ("stdio", "HTTP"):
-        with editable(pathlib.Path(__file__).parent / "server.toml") as config, contextlib.ExitStack() as stack:
-            flags = ["--config", str(config), "--set", f"models.chat.path={pathlib.Path(model).resolve()}"]
-            stdio = StdioServerParameters(command=server, args=flags, env={"RUST_LOG": "warn"})
-            transport = stdio if kind == "stdio" else stack.enter_context(serving([server, *flags]))
+        with editable(pathlib.Path(__file__).with_name("server.toml")) as config, contextlib.ExitStack() as stack:
+
+            def transport(config):
+                if kind == "HTTP":
+                    return stack.enter_context(serving([server, *flags(config, model)]))
+                return StdioServerParameters(command=server, args=flags(config, model), env={"RUST_LOG": "warn"})
+
             begun = time.monotonic()
-            asyncio.run(converse(transport, mode, config))
-            print(f"Python, {kind}, mode {mode}: ok, {time.monotonic() - begun:.1f} s")
+            asyncio.run(converse(transport(config), mode, config))
+            print(f"Python, {kind}, mode {mode}: ok, {time.monotonic() - begun:.1f} s", flush=True)
+            report(f"Python, {kind}, mode {mode}", asyncio.run(accepts_every_answer(transport(TOOLS), mode)))

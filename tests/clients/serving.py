@@ -17,6 +17,11 @@ def editable(original):
         yield copy
 
 
+def flags(config, model):
+    """Returns the flags that serve `config` with the model at the path `model`."""
+    return ["--config", str(config), "--set", f"models.chat.path={pathlib.Path(model).resolve()}"]
+
+
 def edit(config):
     text = config.read_text()
     config.write_text(re.sub(r"Edition (\d+)", lambda found: f"Edition {int(found[1]) + 1}", text))
