@@ -285,6 +285,7 @@ fn transport_keys(old: &Transport, new: &Transport) -> Keys {
         host,
         addresses,
         tokens,
+        session_secret,
         allowed_hosts,
         allowed_origins,
         cors,
@@ -307,6 +308,7 @@ fn transport_keys(old: &Transport, new: &Transport) -> Keys {
     let live = differing(&[
         ("auth", differs(true)),
         ("tokens", differs(false)),
+        ("session_secret", *session_secret != new.session_secret),
         ("allowed_hosts", *allowed_hosts != new.allowed_hosts),
         ("allowed_origins", *allowed_origins != new.allowed_origins),
         ("drain_time", *drain_time != new.drain_time),

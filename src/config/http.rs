@@ -9,7 +9,7 @@ use super::address::Address;
 use super::file::{ConfigFile, ServerSettings};
 use super::load::Layers;
 use super::ranges::{self, Range};
-use super::token::{self, AUTH_VARIABLE, TokenConfig};
+use super::token::{self, AUTH_VARIABLE, SessionSecret, TokenConfig};
 use super::units::Time;
 
 /// Where and for whom the server listens.
@@ -21,6 +21,8 @@ pub struct HttpConfig {
     pub addresses: Vec<SocketAddr>,
     /// Without any, everybody who reaches the server may use it.
     pub tokens: Vec<Arc<TokenConfig>>,
+    /// Signs session ids; without it, the token that opened the session does.
+    pub session_secret: Option<SessionSecret>,
     /// Names in `Host` beside loopback and `host`.
     pub allowed_hosts: Vec<Host>,
     /// Origins of pages beside those on loopback, in the one spelling that [`origin`] gives.
@@ -79,6 +81,7 @@ impl HttpConfig {
         let server = &settings.server;
         let known = layers.problems.len();
         let tokens = token::resolve(settings, layers);
+        let session_secret = SessionSecret::resolve(settings, layers);
         let host = server.host.as_str();
         let addresses = addresses_of(host, server.port).unwrap_or_else(|error| {
             let hint = "`127.0.0.1` is this machine alone, `0.0.0.0` all its addresses";
@@ -123,6 +126,7 @@ impl HttpConfig {
             host: host.to_owned(),
             addresses,
             tokens,
+            session_secret,
             allowed_hosts,
             allowed_origins,
             cors: server.cors,

@@ -189,7 +189,11 @@ impl fmt::Display for Problem {
 fn code_of(address: &Address) -> ErrorCode {
     let parts: Vec<&str> = address.parts().iter().map(String::as_str).collect();
     match parts[..] {
-        ["server", "auth" | "auth_file" | "tokens", ..] => ErrorCode::ConfigToken,
+        [
+            "server",
+            "auth" | "auth_file" | "tokens" | "session_secret",
+            ..,
+        ] => ErrorCode::ConfigToken,
         ["server", ..] => ErrorCode::ConfigServer,
         ["tools", ..] => ErrorCode::ConfigTool,
         ["models"]

@@ -191,6 +191,11 @@ impl BearerToken {
         format!("Bearer {}", self.0)
     }
 
+    /// The token itself, to derive keys from. It must not be shown.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
     /// Whether `given` is this token; how long that takes tells the length alone.
     pub fn matches(&self, given: &[u8]) -> bool {
         self.0.as_bytes().ct_eq(given).into()
@@ -198,6 +203,48 @@ impl BearerToken {
 }
 
 impl fmt::Debug for BearerToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Secret that signs session ids. It is shown nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SessionSecret(String);
+
+/// Bytes of the shortest secret, as many as the keys that are made of it have.
+const MIN_SECRET: usize = 32;
+
+impl SessionSecret {
+    /// Checks that a secret is long enough.
+    ///
+    /// # Errors
+    /// The secret is too short; it is not shown.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.len() < MIN_SECRET {
+            return Err(format!("must have at least {MIN_SECRET} characters"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The secret itself, to derive keys from. It must not be shown.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// Reads the secret of `settings`. Problems go to `layers`.
+    pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Option<Self> {
+        let secret = Self::parse(settings.server.session_secret.as_deref()?);
+        secret
+            .map_err(|message| {
+                let hint = "`openssl rand -hex 32` prints one";
+                layers.problem_at(&at("session_secret"), message, Some(hint.into()));
+            })
+            .ok()
+    }
+}
+
+impl fmt::Debug for SessionSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }

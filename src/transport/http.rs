@@ -2,7 +2,7 @@
 //! (2026-07-28 `basic/transports/streamable-http`).
 //!
 //! Here are the listener and its end; [`connection`] is one client's, [`endpoint`] serves a request, [`exchange`] answers one,
-//! [`sessions`] is the table, [`allowance`] counts, [`headers`] are read, [`held`] is given back, and [`super::guard`] refuses.
+//! [`sessions`] is the table, [`session_id`] and [`session_keys`] prove sessions, [`allowance`] counts, [`headers`] are read, [`held`] is given back, and [`super::guard`] refuses.
 //! A request lives in the task of its connection, so a client that goes away drops it, which cancels the call. One that sends
 //! bytes behind its request, and then goes, is only noticed when an event is written to it: hyper does not read on before it
 //! has answered.
@@ -17,6 +17,8 @@ pub mod exchange;
 pub mod headers;
 pub mod held;
 pub mod observe;
+pub mod session_id;
+pub mod session_keys;
 pub mod sessions;
 
 use std::io;

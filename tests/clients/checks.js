@@ -74,9 +74,9 @@ async function hearsOfAnEdit(client, config) {
   assert.equal(edition(await client.listTools()), "Edition 1.");
 }
 
-// Starts a server over HTTP on a free port.
-async function serve(flags) {
-  const child = spawn(server, [...flags, "--transport", "http", "--port", "0"], { stdio: ["ignore", "ignore", "pipe"] });
+// Starts a server over HTTP on `port`, or on a free one.
+async function serve(flags, port = 0) {
+  const child = spawn(server, [...flags, "--transport", "http", "--port", port], { stdio: ["ignore", "ignore", "pipe"] });
   for await (const line of readline.createInterface({ input: child.stderr })) {
     const found = /listening on (\S+)/.exec(line);
     if (found) {
@@ -109,6 +109,28 @@ async function eachWay(name, modes, original, use) {
   }
 }
 
+// A client whose server is killed and started again, twice, notices nothing.
+async function goesOnAfterARestart(name, mode, open) {
+  const begun = Date.now();
+  const flags = ["--model", model, "--temperature", "0", "--repeat_penalty", "1"];
+  let over = await serve(flags);
+  const client = await open(mode, over, () => {});
+  try {
+    for (let restarts = 0; restarts < 2; restarts++) {
+      await listsAndCalls(client);
+      await hearsProgress(client);
+      over.child.kill("SIGKILL");
+      await once(over.child, "exit");
+      over = await serve(flags, new URL(over.url).port);
+    }
+    await listsAndCalls(client);
+    await client.close();
+  } finally {
+    over.child.kill();
+  }
+  console.log(`${name}, HTTP, mode ${mode}, restarts: ok, ${((Date.now() - begun) / 1000).toFixed(1)} s`);
+}
+
 // Runs all checks of a library. `modes` are its modes, with the revision that each must come to; `open` gives a client that
 // is connected, with `call`, `listTools`, `revision`, `close`, and has `onToolsChanged` called on that notification.
 async function check(name, modes, open) {
@@ -126,6 +148,7 @@ async function check(name, modes, open) {
       await client.close();
     });
   }
+  for (const mode of Object.keys(modes)) await goesOnAfterARestart(name, mode, open);
 }
 
 module.exports = { check, eachWay };

@@ -10,7 +10,7 @@ from mcp import Client, MCPError, StdioServerParameters
 from mcp.types import ToolListChangedNotification
 
 from calls import TOOLS, make_every_call, report
-from serving import edit, editable, flags, serving
+from serving import edit, editable, flags, restartable, serving
 
 server, model = sys.argv[1:]
 # The mode, and the revision that it must come to.
@@ -112,6 +112,15 @@ async def accepts_every_answer(transport, mode):
         return await make_every_call([tool.name for tool in (await client.list_tools()).tools], call)
 
 
+async def goes_on_after_a_restart(url, restart, mode):
+    async with Client(url, mode=mode) as client:
+        for _ in range(2):
+            await lists_and_calls(client)
+            await hears_progress(client)
+            await asyncio.to_thread(restart)
+        await lists_and_calls(client)
+
+
 for mode in modes:
     for kind in ("stdio", "HTTP"):
         with editable(pathlib.Path(__file__).with_name("server.toml")) as config, contextlib.ExitStack() as stack:
@@ -125,3 +134,7 @@ for mode in modes:
             asyncio.run(converse(transport(config), mode, config))
             print(f"Python, {kind}, mode {mode}: ok, {time.monotonic() - begun:.1f} s", flush=True)
             report(f"Python, {kind}, mode {mode}", asyncio.run(accepts_every_answer(transport(TOOLS), mode)))
+    with restartable([server, "--model", model, "--temperature", "0", "--repeat_penalty", "1"]) as (url, restart):
+        begun = time.monotonic()
+        asyncio.run(goes_on_after_a_restart(url, restart, mode))
+        print(f"Python, HTTP, mode {mode}, restarts: ok, {time.monotonic() - begun:.1f} s")

@@ -26,7 +26,7 @@ const HTTP: &[&str] = &[
 ];
 
 /// Crates that only these files may name.
-const WALLS: [(&str, &[&str]); 21] = [
+const WALLS: [(&str, &[&str]); 23] = [
     (
         "llama_cpp_2",
         &[
@@ -41,7 +41,9 @@ const WALLS: [(&str, &[&str]); 21] = [
             "engine/sampling.rs",
         ],
     ),
+    ("argon2", &["transport/http/session_id.rs"]),
     ("axum", HTTP),
+    ("blake2", &["transport/http/session_id.rs"]),
     ("hyper", HTTP),
     ("tower_http", HTTP),
     (
@@ -92,17 +94,18 @@ const WALLS: [(&str, &[&str]); 21] = [
     ),
 ];
 
-/// What tells the time of day, which may jump. Deadlines, idleness and sessions run by a clock that does not.
+/// Calls that read the time of day, which may jump. Deadlines and idle times use a clock that does not.
 const WALL_CLOCKS: [&str; 4] = ["SystemTime", "Zoned::now", "Timestamp::now", "UNIX_EPOCH"];
 
-/// Who may ask for it: the log's lines, the names of its files and people want it, chat templates print it, and what was saved
-/// while the server started is told by the times of files.
-const TELL_THE_TIME: [&str; 5] = [
+/// Files that may read it: lines and file names of the log, metrics and people need it, chat templates print it, a file's time is
+/// compared with the start of the server, and a session id holds when it was made.
+const TELL_THE_TIME: [&str; 6] = [
     "main.rs",
     "reload.rs",
     "engine/template/python.rs",
     "telemetry.rs",
     "telemetry/metrics/meters.rs",
+    "transport/http/held.rs",
 ];
 
 fn sources() -> Vec<(String, String)> {

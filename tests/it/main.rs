@@ -39,6 +39,7 @@ mod protocol; // JSON-RPC and MCP over stdio
 mod registry; // several models: room, idleness, leases
 mod reload; // edits while the server runs
 mod secrecy; // what never reaches a log
+mod sessions; // sessions that survive a restart, and are served by every replica
 mod shipping; // what the workflows promise
 mod status; // how a server is, as the command asks it
 mod supervised; // by a service manager

@@ -53,6 +53,9 @@ pub struct ServerSettings {
     /// Tokens by name, one for each client or team, beside `auth`: `[server.tokens.NAME]`.
     #[schemars(extend("propertyNames" = json!({"pattern": NAME_PATTERN, "not": {"pattern": "__"}})))]
     pub tokens: BTreeMap<String, TokenSettings>,
+    /// Secret that signs session ids, at least 32 characters and the same for all replicas; without it, the token signs. Better in `${file:…}` or `${env:…}` than here.
+    #[schemars(extend("writeOnly" = true))]
+    pub session_secret: Option<String>,
     /// Serve other machines without a token.
     pub allow_unauthenticated: bool,
     /// Names by which clients may reach the server, beside those of loopback and `host`.
@@ -84,7 +87,7 @@ pub struct ServerSettings {
     /// How long a connection may idle between two requests.
     #[schemars(range(min = ranges::HTTP_TIME.min, max = ranges::HTTP_TIME.max))]
     pub idle_time: Time,
-    /// Sessions at once; beyond, the one that idled longest goes.
+    /// Sessions in memory; beyond, the one that idled longest is evicted until its next request.
     #[schemars(range(min = ranges::MAX_SESSIONS.min, max = ranges::MAX_SESSIONS.max))]
     pub max_sessions: usize,
     /// Longest request body.
@@ -100,6 +103,7 @@ impl Default for ServerSettings {
             auth: None,
             auth_file: None,
             tokens: BTreeMap::new(),
+            session_secret: None,
             allow_unauthenticated: false,
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
-use axum::http::{Extensions, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -54,11 +54,13 @@ pub async fn serve(
         )),
         Method::GET => {
             headers::check_revision(headers)?;
-            endpoint.listen(&request)
+            let (head, _) = request.into_parts();
+            endpoint.listen(&head).await
         }
         Method::DELETE => {
             headers::check_revision(headers)?;
-            endpoint.end_session(&request)
+            let (head, _) = request.into_parts();
+            endpoint.end_session(&head).await
         }
         _ => Err(Refusal::method("GET, POST, DELETE")),
     }
@@ -67,10 +69,9 @@ pub async fn serve(
 impl Endpoint {
     /// An endpoint without sessions.
     pub fn new(dispatcher: Arc<Dispatcher>, live: Live, ending: Ending) -> Self {
-        let max_sessions = live.borrow().limits.max_sessions;
         Self {
             dispatcher,
-            holdings: Holdings::new(max_sessions),
+            holdings: Holdings::new(live.clone()),
             stateless: Arc::default(),
             live,
             ending,
@@ -82,10 +83,6 @@ impl Endpoint {
         let (head, body) = request.into_parts();
         let principal = principal_of(&head);
         guard::check_body(&head.headers, limits.max_body)?;
-        // Before the body: one of no session is not worth the memory.
-        if !headers::are_modern(&head.headers) {
-            self.holdings.check_session(&head.headers, &principal)?;
-        }
         let place = self.holdings.begin_message(limits.max_calls)?;
         let body = read(body, &limits);
         let body = self.ending.drain.run_until_cancelled(body).await;
@@ -104,7 +101,8 @@ impl Endpoint {
                 headers::check_revision(&head.headers)?;
                 let session = self
                     .holdings
-                    .session(&head.headers, &principal, Use::Call)?;
+                    .session(&head.headers, &principal, Use::Call)
+                    .await?;
                 let (peer, _news) = exchange::peer();
                 let dispatched = self.dispatcher.dispatch(
                     &session.caller(&principal),
@@ -143,10 +141,11 @@ impl Endpoint {
         };
         let (caller, held) = self
             .take(head, principal, era, purpose, place)
+            .await
             .map_err(|refusal| refusal.of(request.id.clone()))?;
         let opened = held.session.as_ref().filter(|_| purpose == Purpose::Open);
         let session_header = opened
-            .map(|session| HeaderValue::try_from(&session.id).expect("a UUID is visible ASCII"));
+            .map(|session| HeaderValue::try_from(&session.id).expect("base64url is visible ASCII"));
         // A call that has begun is answered; what would go on for ever is not.
         let lasting = (purpose == Purpose::Listen).then(|| principal.clone());
         let revoked = guard::revoked(self.live.clone(), lasting.unwrap_or_default());
@@ -159,7 +158,7 @@ impl Endpoint {
     }
 
     /// Who sends a request, and what that holds until it is answered.
-    fn take(
+    async fn take(
         &self,
         head: &Parts,
         principal: &Principal,
@@ -171,11 +170,12 @@ impl Endpoint {
             (Era::Modern, _) => None,
             (Era::Legacy, Purpose::Open) => {
                 headers::check_revision(&head.headers)?;
-                Some(self.holdings.open_session(principal)?)
+                Some(self.holdings.open_session(principal).await?)
             }
             (Era::Legacy, _) => {
                 headers::check_revision(&head.headers)?;
-                Some(self.holdings.session(&head.headers, principal, Use::Call)?)
+                let session = self.holdings.session(&head.headers, principal, Use::Call);
+                Some(session.await?)
             }
         };
         let caller = match &session {
@@ -225,7 +225,7 @@ impl Endpoint {
             let held = held;
             let session_ended = async {
                 match &held.session {
-                    Some(session) => session.ended.cancelled().await,
+                    Some(session) => session.ended().cancelled().await,
                     None => std::future::pending().await,
                 }
             };
@@ -244,19 +244,23 @@ impl Endpoint {
     }
 
     /// The stream of a session: it stays open, with pings, for what concerns no request.
-    fn listen(&self, request: &Request) -> Result<Response, Refusal> {
-        let principal = principal_in(request.extensions());
+    async fn listen(&self, head: &Parts) -> Result<Response, Refusal> {
+        let principal = principal_of(head);
         let session = self
             .holdings
-            .session(request.headers(), &principal, Use::Stream)?;
+            .session(&head.headers, &principal, Use::Stream)
+            .await?;
+        let (drain, mut changes) = (self.ending.drain.clone(), self.dispatcher.changes());
+        if session.is_resumed() {
+            changes.mark_changed();
+        }
         let held = (self.begin_stream(&session.caller(&principal))?, session);
-        let (drain, changes) = (self.ending.drain.clone(), self.dispatcher.changes());
         let revoked = Box::pin(guard::revoked(self.live.clone(), principal));
         let news = stream::unfold(
             (held, drain, changes, revoked),
             async |(held, drain, mut changes, mut revoked)| {
                 tokio::select! {
-                    () = held.1.ended.cancelled() => return None,
+                    () = held.1.ended().cancelled() => return None,
                     () = drain.cancelled() => return None,
                     () = &mut revoked => return None,
                     changed = changes.changed() => changed.ok()?,
@@ -270,9 +274,10 @@ impl Endpoint {
         Ok(exchange::events(news))
     }
 
-    fn end_session(&self, request: &Request) -> Result<Response, Refusal> {
-        let principal = principal_in(request.extensions());
-        self.holdings.end_session(request.headers(), &principal)?;
+    async fn end_session(&self, head: &Parts) -> Result<Response, Refusal> {
+        let principal = principal_of(head);
+        let ended = self.holdings.end_session(&head.headers, &principal);
+        ended.await?;
         Ok(StatusCode::NO_CONTENT.into_response())
     }
 
@@ -295,13 +300,9 @@ impl Endpoint {
     }
 }
 
-fn principal_of(head: &Parts) -> Principal {
-    principal_in(&head.extensions)
-}
-
 /// Whom [`guard::authenticate`] found.
-fn principal_in(extensions: &Extensions) -> Principal {
-    extensions
+fn principal_of(head: &Parts) -> Principal {
+    head.extensions
         .get::<Principal>()
         .cloned()
         .expect("`/mcp` is behind the guard")

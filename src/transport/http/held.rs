@@ -2,7 +2,7 @@
 //! under way, an open stream, a call of its token.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::http::HeaderMap;
 use tokio::time::Instant;
@@ -10,9 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::allowance::{Allowances, Denied};
 use super::headers::{self, unknown_session};
-use super::sessions::{Sessions, Use};
+use super::session_id::SessionId;
+use super::session_keys::SessionKeys;
+use super::sessions::{Begun, Named, Now, Sessions, Unusable, Use};
 use crate::mcp::caller::{Access, Caller, ConnectionId};
-use crate::transport::guard::{Principal, Refusal};
+use crate::transport::guard::{Live, Principal, Refusal};
 
 /// What a client is told to wait where nobody knows when a call ends.
 const WAIT_FOR_CALLS: Duration = Duration::from_secs(5);
@@ -20,86 +22,93 @@ const WAIT_FOR_CALLS: Duration = Duration::from_secs(5);
 /// The sessions, and what is under way. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Holdings {
+    keys: SessionKeys,
     sessions: Arc<Mutex<Sessions>>,
     allowances: Arc<Mutex<Allowances>>,
 }
 
 impl Holdings {
-    /// None, and room for `max_sessions`.
-    pub fn new(max_sessions: usize) -> Self {
+    /// Holds nothing yet. Limits and secrets are those of the configuration that is `live`.
+    pub fn new(live: Live) -> Self {
+        let max_sessions = live.borrow().limits.max_sessions;
         Self {
+            keys: SessionKeys::new(live),
             sessions: Arc::new(Mutex::new(Sessions::new(max_sessions))),
             allowances: Arc::default(),
-        }
-    }
-
-    /// Whether a request names a session of `principal`; also where it names none.
-    ///
-    /// # Errors
-    /// 404.
-    pub fn check_session(&self, headers: &HeaderMap, principal: &Principal) -> Result<(), Refusal> {
-        if !headers.contains_key(headers::SESSION) {
-            return Ok(());
-        }
-        let id = headers::session_id(headers)?;
-        if lock(&self.sessions).has(id, principal.name(), Instant::now()) {
-            Ok(())
-        } else {
-            Err(unknown_session())
         }
     }
 
     /// Opens a session. It is in use until it is dropped.
     ///
     /// # Errors
-    /// 503 where there are as many as may be, and all work.
-    pub fn open_session(&self, principal: &Principal) -> Result<InUse, Refusal> {
-        let opened = lock(&self.sessions).open(principal.name(), Instant::now());
-        let (id, ended) = opened.ok_or_else(|| {
-            Refusal::busy(
-                "the server has as many sessions as it may, and all of them work: try again later",
-            )
-        })?;
-        Ok(self.in_use(id, Use::Call, ended))
+    /// 503 if there is no room for it.
+    pub async fn open_session(&self, principal: &Principal) -> Result<InUse, Refusal> {
+        let key = self.keys.key_of(principal).await?;
+        let now = now();
+        let opened = lock(&self.sessions).open(key.new_id(now.date), principal.name(), now);
+        self.in_use(opened)
     }
 
-    /// The session that a request names, in use until it is dropped.
+    /// The session that a request names, in use until it is dropped. One that another process opened is adopted.
     ///
     /// # Errors
-    /// 400 where it names none, 404 where it is none of `principal`.
-    pub fn session(
+    /// 400 if the request names no session, 404 if the session is not one of `principal` or has ended, 503 if there is no
+    /// room for it.
+    pub async fn session(
         &self,
         headers: &HeaderMap,
         principal: &Principal,
         kind: Use,
     ) -> Result<InUse, Refusal> {
-        let id = headers::session_id(headers)?;
-        let begun = lock(&self.sessions).begin(id, principal.name(), kind, Instant::now());
-        let ended = begun.ok_or_else(unknown_session)?;
-        Ok(self.in_use(id.to_owned(), kind, ended))
+        let named = self.named(headers, principal).await?;
+        let begun = lock(&self.sessions).begin(named, kind, now());
+        self.in_use(begun)
     }
 
-    /// Ends the session that a request names, and what it does.
+    /// Ends the session that a request names, and its calls and streams.
     ///
     /// # Errors
-    /// As [`Self::session`].
-    pub fn end_session(&self, headers: &HeaderMap, principal: &Principal) -> Result<(), Refusal> {
-        let id = headers::session_id(headers)?;
-        let mut sessions = lock(&self.sessions);
-        if sessions.has(id, principal.name(), Instant::now()) && sessions.end(id) {
+    /// 400 if the request names no session, 404 if the session is not one of `principal` or has ended.
+    pub async fn end_session(
+        &self,
+        headers: &HeaderMap,
+        principal: &Principal,
+    ) -> Result<(), Refusal> {
+        let named = self.named(headers, principal).await?;
+        if lock(&self.sessions).end(named, now()) {
             Ok(())
         } else {
             Err(unknown_session())
         }
     }
 
-    fn in_use(&self, id: String, kind: Use, ended: CancellationToken) -> InUse {
-        InUse {
-            sessions: Arc::clone(&self.sessions),
+    /// The session that a request of `principal` names.
+    async fn named<'request>(
+        &self,
+        headers: &HeaderMap,
+        principal: &'request Principal,
+    ) -> Result<Named<'request>, Refusal> {
+        let id = SessionId::parse(headers::session_id(headers)?).ok_or_else(unknown_session)?;
+        let key = self.keys.key_of(principal).await?;
+        Ok(Named {
             id,
-            kind,
-            ended,
-        }
+            owner: principal.name(),
+            is_genuine: key.signed(&id),
+        })
+    }
+
+    fn in_use(&self, begun: Result<Begun, Unusable>) -> Result<InUse, Refusal> {
+        let begun = begun.map_err(|unusable| match unusable {
+            Unusable::Ended => unknown_session(),
+            Unusable::Full => Refusal::busy(
+                "the server has as many sessions as it may, and all of them work: try again later",
+            ),
+        })?;
+        Ok(InUse {
+            sessions: Arc::clone(&self.sessions),
+            id: begun.id.to_string(),
+            begun,
+        })
     }
 
     /// A place for a message, of `max`.
@@ -184,11 +193,9 @@ pub struct Held {
 #[derive(Debug)]
 pub struct InUse {
     sessions: Arc<Mutex<Sessions>>,
-    /// What clients call it.
+    /// The value of `Mcp-Session-Id`.
     pub id: String,
-    kind: Use,
-    /// Cancelled at its end.
-    pub ended: CancellationToken,
+    begun: Begun,
 }
 
 impl InUse {
@@ -200,11 +207,22 @@ impl InUse {
             access: access_of(principal),
         }
     }
+
+    /// Cancelled when the session ends.
+    pub fn ended(&self) -> &CancellationToken {
+        &self.begun.ended
+    }
+
+    /// Whether the client may know other tools than this process has: another process opened the session, and this is its
+    /// first event stream here.
+    pub fn is_resumed(&self) -> bool {
+        self.begun.is_resumed
+    }
 }
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        lock(&self.sessions).release(&self.id, self.kind, Instant::now());
+        lock(&self.sessions).release(&self.begun, Instant::now());
     }
 }
 
@@ -250,6 +268,15 @@ pub fn access_of(principal: &Principal) -> Access {
     Access {
         token: token.map(|token| token.name.clone()),
         tools: token.and_then(|token| token.tools.clone()),
+    }
+}
+
+fn now() -> Now {
+    Now {
+        instant: Instant::now(),
+        date: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default(),
     }
 }
 

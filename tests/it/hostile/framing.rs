@@ -94,10 +94,6 @@ fn the_body_of_a_refused_request_is_no_request() {
             ),
             415,
         ),
-        (
-            outer("POST /mcp HTTP/1.1", &[JSON, TOKEN, "Mcp-Session-Id: x"]),
-            404,
-        ),
         (outer("POST /mcp HTTP/1.1", &[JSON, TOKEN]), 400),
         (outer("POST /other HTTP/1.1", &[JSON, TOKEN]), 404),
         (outer("PUT /mcp HTTP/1.1", &[JSON, TOKEN]), 405),
@@ -213,10 +209,6 @@ fn a_client_that_asks_first_is_told_to_go_on_only_where_its_body_is_wanted() {
         (&[HOST, JSON, &length, expect][..], 401),
         (&[HOST, TOKEN, &length, expect], 415),
         (&[HOST, TOKEN, JSON, "Content-Length: 4194305", expect], 413),
-        (
-            &[HOST, TOKEN, JSON, &length, "Mcp-Session-Id: x", expect],
-            404,
-        ),
     ] {
         let head = format!("POST /mcp HTTP/1.1\r\n{}\r\n\r\n", lines.join("\r\n"));
         let answer = server.raw(&head);

@@ -174,6 +174,11 @@ impl Client {
         }
     }
 
+    /// Sends what follows to `server`, in the same session.
+    pub(crate) fn move_to(&mut self, server: &HttpServer) {
+        self.url = server.url();
+    }
+
     /// Has a header in every request from here on.
     pub(crate) fn header(&mut self, name: &str, value: &str) {
         self.headers.retain(|(known, _)| known != name);
@@ -237,7 +242,6 @@ impl Client {
         result["content"][0]["text"].as_str().unwrap().to_owned()
     }
 
-    /// Begins an endless call `id` and gives its events when it is under way.
     /// The names of the tools that it sees.
     pub(crate) fn tools(&mut self) -> Vec<String> {
         let answer = self.request("tools/list", json!({}));
@@ -246,6 +250,7 @@ impl Client {
         tools.iter().map(name).collect()
     }
 
+    /// Begins an endless call `id` and gives its events when it is under way.
     pub(crate) fn sing(&self, id: u64) -> Events {
         let arguments = json!({"text": "Sing forever.", "temperature": 0, "repeat_penalty": 1, "max_tokens": 4000});
         let call = json!({"name": "chat", "arguments": arguments, "_meta": {"progressToken": id}});

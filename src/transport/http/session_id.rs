@@ -1,0 +1,204 @@
+//! Session ids that prove themselves, and the keys that sign them. Pure.
+//!
+//! An id is the base64url form of a version, the time at which the session was opened, a random number, and a MAC over
+//! all three. Whoever holds the key can check an id that another process made, so a session survives a restart and is
+//! served by every replica. [`super::sessions`] decides whether such a session may still be used.
+
+use std::fmt;
+use std::time::Duration;
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use blake2::Blake2sMac;
+use blake2::digest::consts::U16;
+use blake2::digest::{KeyInit, Mac};
+use data_encoding::BASE64URL_NOPAD;
+use uuid::Uuid;
+
+/// First byte of an id. A format that older versions cannot read gets another one.
+const FORMAT: u8 = 1;
+
+/// Bytes of the format, the time in seconds since 1970, and the random number.
+const SIGNED: usize = 1 + 8 + 16;
+
+/// Bytes of the MAC. No more than 2^-128 of all guesses are right.
+const TAG: usize = 16;
+
+const LENGTH: usize = SIGNED + TAG;
+
+/// Characters of an id.
+const TEXT_LENGTH: usize = (LENGTH * 8).div_ceil(6);
+
+/// Separates these keys from all else that might ever be derived from a token.
+const LABEL: &str = "llama-mcp-server session v1/";
+
+/// A well-formed session id. [`SessionKey::signed`] tells whether it is genuine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionId([u8; LENGTH]);
+
+impl SessionId {
+    /// Reads the value of `Mcp-Session-Id`. Returns `None` if no session can be called so.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.len() != TEXT_LENGTH {
+            return None;
+        }
+        let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).ok()?;
+        let bytes: [u8; LENGTH] = bytes.try_into().ok()?;
+        (bytes[0] == FORMAT).then_some(Self(bytes))
+    }
+
+    /// Returns when the session was opened, counted from 1970.
+    pub fn opened(&self) -> Duration {
+        let mut seconds = [0; 8];
+        seconds.copy_from_slice(&self.0[1..9]);
+        Duration::from_secs(u64::from_be_bytes(seconds))
+    }
+}
+
+impl fmt::Display for SessionId {
+    /// As it stands in `Mcp-Session-Id`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&BASE64URL_NOPAD.encode(&self.0))
+    }
+}
+
+/// Signs the session ids of one token.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SessionKey([u8; 32]);
+
+impl SessionKey {
+    /// Derives the key for the sessions of the token called `name`, or of everybody without one, from `secret`.
+    ///
+    /// This takes about 20 ms and 19 MiB on purpose. The secret may be a token that is a mere word, and somebody who found a
+    /// session id must not be able to try many words against it.
+    pub fn derive(name: Option<&str>, secret: Option<&str>) -> Self {
+        let salt = format!("{LABEL}{}", name.unwrap_or_default());
+        let secret = secret.unwrap_or_default();
+        let mut key = [0; 32];
+        Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::DEFAULT)
+            .hash_password_into(secret.as_bytes(), salt.as_bytes(), &mut key)
+            .expect("a secret from a header or a file is shorter than 4 GiB");
+        Self(key)
+    }
+
+    /// Makes the id of a session that is opened at `now`, counted from 1970.
+    pub fn new_id(&self, now: Duration) -> SessionId {
+        let mut bytes = [0; LENGTH];
+        bytes[0] = FORMAT;
+        bytes[1..9].copy_from_slice(&now.as_secs().to_be_bytes());
+        // Random (RFC 9562, version 4): an id must not be guessed, even where the key is no secret.
+        bytes[9..SIGNED].copy_from_slice(Uuid::new_v4().as_bytes());
+        let tag = self.mac(&bytes[..SIGNED]).finalize().into_bytes();
+        bytes[SIGNED..].copy_from_slice(&tag);
+        SessionId(bytes)
+    }
+
+    /// Returns whether `id` was made with this key. The time that it takes does not depend on the answer.
+    pub fn signed(&self, id: &SessionId) -> bool {
+        let (signed, tag) = id.0.split_at(SIGNED);
+        self.mac(signed).verify_slice(tag).is_ok()
+    }
+
+    fn mac(&self, signed: &[u8]) -> Blake2sMac<U16> {
+        Blake2sMac::new(&self.0.into()).chain_update(signed)
+    }
+}
+
+impl fmt::Debug for SessionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(1_800_000_000);
+
+    static ALICES: LazyLock<SessionKey> =
+        LazyLock::new(|| SessionKey::derive(Some("alice"), Some("alices")));
+
+    /// The session that a request with the id `text` and the token of [`ALICES`] names.
+    fn read(text: &str) -> Option<SessionId> {
+        SessionId::parse(text).filter(|id| ALICES.signed(id))
+    }
+
+    #[test]
+    fn an_id_is_genuine_to_every_process_that_has_the_same_name_and_secret() {
+        for (name, secret) in [
+            (None, None),
+            (None, Some("secret")),
+            (Some("alice"), Some("secret")),
+        ] {
+            let id = SessionKey::derive(name, secret).new_id(NOW);
+            assert!(SessionKey::derive(name, secret).signed(&id));
+            assert_eq!(SessionId::parse(&id.to_string()), Some(id));
+            assert_eq!(id.opened(), NOW);
+        }
+    }
+
+    #[test]
+    fn an_id_is_not_genuine_with_another_name_or_secret() {
+        let id = ALICES.new_id(NOW);
+        for (name, secret) in [
+            (None, None),
+            (None, Some("alices")),
+            (Some("bob"), Some("alices")),
+            (Some("alice"), Some("bobs")),
+        ] {
+            assert!(
+                !SessionKey::derive(name, secret).signed(&id),
+                "{name:?} {secret:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn ids_differ_are_visible_ascii_and_short() {
+        let ids = [ALICES.new_id(NOW), ALICES.new_id(NOW)];
+        assert_ne!(ids[0], ids[1]);
+        let text = ids[0].to_string();
+        assert_eq!(text.len(), 55);
+        assert!(text.bytes().all(|byte| byte.is_ascii_graphic()), "{text}");
+    }
+
+    #[test]
+    fn another_format_is_not_read_even_if_it_is_signed() {
+        let mut bytes = ALICES.new_id(NOW).0;
+        bytes[0] = FORMAT + 1;
+        let tag = ALICES.mac(&bytes[..SIGNED]).finalize().into_bytes();
+        bytes[SIGNED..].copy_from_slice(&tag);
+        assert_eq!(read(&SessionId(bytes).to_string()), None);
+    }
+
+    #[test]
+    fn a_key_is_not_shown() {
+        assert_eq!(format!("{:?}", *ALICES), "***");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_but_an_id_is_read(text in ".{0,80}|[A-Za-z0-9_-]{55}") {
+            prop_assert_eq!(read(&text), None);
+        }
+
+        #[test]
+        fn an_id_with_a_changed_bit_is_not_read(byte in 0..LENGTH, bit in 0..8) {
+            let mut bytes = ALICES.new_id(NOW).0;
+            bytes[byte] ^= 1 << bit;
+            prop_assert_eq!(read(&SessionId(bytes).to_string()), None);
+        }
+
+        #[test]
+        fn an_id_with_a_changed_character_is_not_read(at in 0..TEXT_LENGTH, other in "[ -~]") {
+            let id = ALICES.new_id(NOW).to_string();
+            let mut changed = id.clone();
+            changed.replace_range(at..=at, &other);
+            prop_assert_eq!(read(&changed).is_some(), changed == id);
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The keys of sessions, derived once for each token.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::session_id::SessionKey;
+use crate::config::http::HttpConfig;
+use crate::transport::guard::{Live, Principal, Refusal};
+
+/// Keys by the name of their token, each with the secret that it was derived from.
+type Derived = HashMap<Option<String>, (Option<String>, SessionKey)>;
+
+/// Derives keys when they are first used, and keeps them. Clones share them.
+#[derive(Clone)]
+pub struct SessionKeys {
+    live: Live,
+    derived: Arc<Mutex<Derived>>,
+    /// Held while a key is derived: that takes memory, and many clients come at once after a restart.
+    deriving: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl SessionKeys {
+    /// No keys yet, for the tokens and the secret of the configuration that is `live`.
+    pub fn new(live: Live) -> Self {
+        Self {
+            live,
+            derived: Arc::default(),
+            deriving: Arc::default(),
+        }
+    }
+
+    /// Returns the key for the sessions of `principal`: from `session_secret` if there is one, else from the token. Without
+    /// both, the key is no secret, and need not be one: anybody who reaches the server may open a session.
+    ///
+    /// # Errors
+    /// 503 if the server ends meanwhile.
+    pub async fn key_of(&self, principal: &Principal) -> Result<SessionKey, Refusal> {
+        let name = principal.name().map(str::to_owned);
+        let secret = self.secret_of(principal);
+        if let Some(key) = self.known(&name, &secret) {
+            return Ok(key);
+        }
+        let _only_one = self.deriving.lock().await;
+        if let Some(key) = self.known(&name, &secret) {
+            return Ok(key);
+        }
+        let derived = tokio::task::spawn_blocking(move || {
+            let key = SessionKey::derive(name.as_deref(), secret.as_deref());
+            (name, secret, key)
+        });
+        let (name, secret, key) = derived
+            .await
+            .map_err(|_stopped| Refusal::busy("the server is ending"))?;
+        let mut known = self.lock();
+        let rules = self.live.borrow();
+        known.retain(|name, _| has_token(&rules, name.as_deref()));
+        known.insert(name, (secret, key.clone()));
+        Ok(key)
+    }
+
+    fn secret_of(&self, principal: &Principal) -> Option<String> {
+        let rules = self.live.borrow();
+        let secret = rules.session_secret.as_ref();
+        let token = principal.0.as_ref();
+        secret
+            .map(|secret| secret.reveal())
+            .or(token.map(|token| token.token.reveal()))
+            .map(str::to_owned)
+    }
+
+    fn known(&self, name: &Option<String>, secret: &Option<String>) -> Option<SessionKey> {
+        let known = self.lock();
+        let (derived_from, key) = known.get(name)?;
+        (derived_from == secret).then(|| key.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Derived> {
+        self.derived.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for SessionKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Whether requests may come with the token called `name`; `None` is without one.
+fn has_token(rules: &HttpConfig, name: Option<&str>) -> bool {
+    match name {
+        None => rules.tokens.is_empty(),
+        Some(name) => rules.tokens.iter().any(|token| token.name == name),
+    }
+}

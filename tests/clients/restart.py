@@ -1,0 +1,119 @@
+"""restart.py SERVER MODEL [CLIENT ...]: clients whose server is restarted must go on without noticing.
+
+Each client gets a virtual environment of its own in models/.restart, since they need different versions of the MCP library;
+the first run needs PyPI. The server is ended once in order, with SIGTERM, and once without a warning, with SIGKILL; it starts
+again on the same port, and the client, which is still the same process, must get its next answer. The official clients for
+Python and TypeScript do the same in python_mcp.py and checks.js. Without CLIENT all of them run.
+"""
+
+import contextlib
+import json
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import venv
+
+from serving import restartable
+
+here = pathlib.Path(__file__).resolve().parent
+server, model, *wanted = sys.argv[1:]
+TOKEN = "secret"
+LIMIT = 60
+
+# What is installed for each client, and the program of the folder `restart` that uses it; mcpo is a program itself.
+clients = {
+    "mcp_1": ("mcp==1.30.0", "mcp_1.py"),
+    "fastmcp_3": ("fastmcp==3.4.11", "fastmcp_legacy.py"),
+    "fastmcp_4": ("fastmcp==4.2.3", "fastmcp_legacy.py"),
+    "mcpo": ("mcpo==0.0.20", None),
+}
+
+
+def environment(client):
+    package, _ = clients[client]
+    folder = here.parents[1] / "models/.restart" / client
+    installed = folder / "installed"
+    if not installed.exists() or installed.read_text() != package:
+        print(f"Getting {package} ...", file=sys.stderr)
+        venv.create(folder, clear=True, with_pip=True)
+        subprocess.run([folder / "bin/pip", "install", "-q", "--disable-pip-version-check", package], check=True)
+        installed.write_text(package)
+    return folder / "bin"
+
+
+@contextlib.contextmanager
+def asking(client, url):
+    """Runs the client's program, which reads questions line by line and writes the answers. Gives a function that asks it."""
+    _, program = clients[client]
+    command = [environment(client) / "python", here / "restart" / program, url, TOKEN]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(question):
+        process.stdin.write(question + "\n")
+        process.stdin.flush()
+        return process.stdout.readline().strip()
+
+    try:
+        yield ask
+        process.stdin.close()
+        assert process.wait(LIMIT) == 0, process.returncode
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
+def mcpo(client, url):
+    """Runs mcpo, which serves the tools as a REST API. Gives a function that asks it."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    headers = json.dumps({"Authorization": f"Bearer {TOKEN}"})
+    command = [environment(client) / "mcpo", "--host", "127.0.0.1", "--port", str(port), "--server-type", "streamable-http"]
+    process = subprocess.Popen([*command, "--header", headers, "--", url], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def ask(question):
+        body = json.dumps({"text": question}).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/chat", body, {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=LIMIT) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.read().decode()
+
+    try:
+        deadline = time.monotonic() + LIMIT
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/openapi.json", timeout=LIMIT).close()
+                break
+            except OSError:
+                assert process.poll() is None and time.monotonic() < deadline, "mcpo does not start"
+                time.sleep(0.1)
+        yield ask
+    finally:
+        process.kill()
+        process.wait()
+
+
+def goes_on(client):
+    begun = time.monotonic()
+    flags = ["--model", model, "--temperature", "0", "--repeat_penalty", "1", "--auth", TOKEN]
+    with restartable([server, *flags]) as (url, restart), (mcpo if client == "mcpo" else asking)(client, url) as ask:
+        for country, capital, how in (("Peru", "Lima", signal.SIGTERM), ("Cuba", "Havana", signal.SIGKILL), ("Kenya", "Nairobi", None)):
+            answer = ask(f"What is the capital of {country}?")
+            assert answer == f"The capital of {country} is {capital}.", f"{client}: {answer}"
+            if how:
+                restart(how)
+    print(f"{client}, restarts: ok, {time.monotonic() - begun:.1f} s")
+
+
+unknown = set(wanted) - set(clients)
+if unknown:
+    sys.exit(f"error: unknown clients: {', '.join(sorted(unknown))}; known are {', '.join(clients)}")
+for client in wanted or clients:
+    goes_on(client)

@@ -1,0 +1,370 @@
+//! Sessions of the legacy revisions that outlive the process which opened them, and that every replica serves.
+
+use serde_json::json;
+
+use crate::support::CAPITALS;
+use crate::support::config::{Folder, text};
+use crate::support::http::{Client, Events, HttpServer, json_of, request};
+use crate::support::modern;
+
+const MODEL: &str = "
+[models.chat]
+path = \"crab.gguf\"
+n_threads = 1
+temperature = 0
+repeat_penalty = 1.0
+";
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// Configurations that differ in what the ids of sessions are signed with.
+fn kinds() -> [(&'static str, String); 3] {
+    [
+        ("open", String::new()),
+        ("token", "auth = \"secret123\"\n".into()),
+        (
+            "secret",
+            format!("auth = \"secret123\"\nsession_secret = \"{SECRET}\"\n"),
+        ),
+    ]
+}
+
+fn folder(name: &str, keys: &str) -> Folder {
+    Folder::new(
+        &format!("sessions-{name}"),
+        &format!("[server]\n{keys}{MODEL}"),
+    )
+}
+
+fn start(folder: &Folder) -> HttpServer {
+    HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"))
+}
+
+/// Ends `server` without a warning, and starts another one in its place.
+fn restarted(server: HttpServer, folder: &Folder) -> HttpServer {
+    drop(server);
+    start(folder)
+}
+
+/// The server after a restart with other keys.
+fn restarted_with(server: HttpServer, folder: &Folder, keys: &str) -> HttpServer {
+    folder.write("llama-mcp-server.toml", &format!("[server]\n{keys}{MODEL}"));
+    restarted(server, folder)
+}
+
+/// The statuses of POST, GET and DELETE in the session of `client`; the last one ends it if it exists.
+fn statuses(client: &Client) -> [u16; 3] {
+    let ping = request(1, "ping", json!({})).to_string();
+    [
+        ("POST", Some(ping.as_str())),
+        ("GET", None),
+        ("DELETE", None),
+    ]
+    .map(|(method, body)| client.send(method, body).status().as_u16())
+}
+
+const THERE: [u16; 3] = [200, 200, 204];
+const NOT_THERE: [u16; 3] = [404, 404, 404];
+
+fn asks(client: &mut Client, number: usize) {
+    let (country, capital) = CAPITALS[number % CAPITALS.len()];
+    let text = format!("What is the capital of {country}?");
+    assert_eq!(
+        client.chat(json!({ "text": text })),
+        format!("The capital of {country} is {capital}.")
+    );
+}
+
+#[test]
+fn a_restarted_server_goes_on_with_the_sessions_that_it_had() {
+    for (name, keys) in kinds() {
+        let folder = folder(name, &keys);
+        let server = start(&folder);
+        let mut client = server.client_with_token("secret123");
+        asks(&mut client, 0);
+        let server = restarted(server, &folder);
+        client.move_to(&server);
+        assert_eq!(client.tools(), ["chat"], "{name}");
+        asks(&mut client, 1);
+        // Progress and cancels know the session, too.
+        let song = client.sing(7);
+        let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}});
+        assert_eq!(client.post(&cancel).status(), 202);
+        assert_eq!(song.last().unwrap()["error"]["code"], -32800);
+        assert_eq!(statuses(&client), THERE, "{name}");
+        assert_eq!(statuses(&client), NOT_THERE, "{name}");
+    }
+}
+
+#[test]
+fn a_client_that_listens_again_after_a_restart_is_told_to_list_the_tools() {
+    let folder = folder("listens", "");
+    let server = start(&folder);
+    let mut client = server.client();
+    let mut first = client.send("GET", None);
+    let server = restarted(server, &folder);
+    assert!(first.body_mut().read_to_string().is_err(), "it broke off");
+    client.move_to(&server);
+    let mut news = Events::of(client.send("GET", None));
+    assert_eq!(
+        news.next().unwrap()["method"],
+        "notifications/tools/list_changed"
+    );
+}
+
+#[test]
+fn two_replicas_serve_the_clients_of_both_eras_in_turns() {
+    for (name, keys) in kinds() {
+        let (one, two) = (folder(name, &keys), folder(name, &keys));
+        let replicas = [start(&one), start(&two)];
+        let mut legacy = replicas[0].client_with_token("secret123");
+        for turn in 0..6 {
+            let replica = &replicas[turn % 2];
+            legacy.move_to(replica);
+            asks(&mut legacy, turn);
+            let plain = replica.with_token("secret123");
+            let (country, capital) = CAPITALS[turn % CAPITALS.len()];
+            let text = format!("What is the capital of {country}?");
+            let mut answer = modern::post(&plain, &modern::chat(1, json!({ "text": text })));
+            let answer = json_of(&mut answer);
+            let told = &answer["result"]["content"][0]["text"];
+            assert_eq!(told, &format!("The capital of {country} is {capital}."));
+        }
+        // Its stream is at one replica while its calls go to the other.
+        let listening = legacy.send("GET", None);
+        assert_eq!(listening.status(), 200);
+        legacy.move_to(&replicas[0]);
+        asks(&mut legacy, 0);
+    }
+}
+
+#[test]
+fn an_id_that_was_changed_or_made_up_is_no_session() {
+    for (name, keys) in kinds() {
+        let folder = folder(name, &keys);
+        let server = start(&folder);
+        let client = server.client_with_token("secret123");
+        let id = client.session().to_owned();
+        let replaced = |at: usize| {
+            let mut id = id.clone();
+            let other = if &id[at..=at] == "A" { "B" } else { "A" };
+            id.replace_range(at..=at, other);
+            id
+        };
+        for wrong in [
+            replaced(0),
+            replaced(8),
+            replaced(20),
+            replaced(id.len() - 2),
+            id[1..].to_owned(),
+            format!("{id}A"),
+            format!("{id}="),
+            id.to_lowercase(),
+            "A".repeat(id.len()),
+            "5233db20-66e9-4674-916a-6370fe7589ca".to_owned(),
+        ] {
+            let mut thief = server.with_token("secret123");
+            thief.header("mcp-session-id", &wrong);
+            assert_eq!(statuses(&thief), NOT_THERE, "{name}: {wrong}");
+        }
+        assert_eq!(statuses(&client), THERE, "{name}: it is still there");
+    }
+}
+
+const ALICE_AND_BOB: &str =
+    "[server.tokens.alice]\ntoken = \"alices\"\n[server.tokens.bob]\ntoken = \"bobs\"\n";
+
+#[test]
+fn a_process_that_did_not_open_a_session_knows_whose_it_is() {
+    for secret in ["", &format!("session_secret = \"{SECRET}\"\n")] {
+        let folder = folder("owners", &format!("{secret}{ALICE_AND_BOB}"));
+        let server = start(&folder);
+        let alice = server.client_with_token("alices");
+        let server = restarted(server, &folder);
+        let mut bob = server.with_token("bobs");
+        bob.header("mcp-session-id", alice.session());
+        assert_eq!(statuses(&bob), NOT_THERE);
+        let mut alice = alice;
+        alice.move_to(&server);
+        assert_eq!(statuses(&alice), THERE);
+    }
+}
+
+#[test]
+fn an_edit_of_tokens_between_two_starts_ends_only_the_sessions_of_changed_ones() {
+    let folder = folder("edits", ALICE_AND_BOB);
+    let server = start(&folder);
+    let (mut alice, mut bob) = (
+        server.client_with_token("alices"),
+        server.client_with_token("bobs"),
+    );
+    let edited = ALICE_AND_BOB.replace("\"bobs\"", "\"another\"")
+        + "[server.tokens.carol]\ntoken = \"carols\"\n";
+    let server = restarted_with(server, &folder, &edited);
+    alice.move_to(&server);
+    assert_eq!(statuses(&alice), THERE);
+    bob.move_to(&server);
+    bob.header("authorization", "Bearer another");
+    assert_eq!(statuses(&bob), NOT_THERE);
+}
+
+#[test]
+fn with_a_secret_a_session_survives_a_restart_with_a_new_value_of_its_token() {
+    let secret = format!("session_secret = \"{SECRET}\"\n");
+    let folder = folder("rotated", &format!("{secret}{ALICE_AND_BOB}"));
+    let server = start(&folder);
+    let mut alice = server.client_with_token("alices");
+    let edited = ALICE_AND_BOB.replace("\"alices\"", "\"another\"");
+    let server = restarted_with(server, &folder, &format!("{secret}{edited}"));
+    alice.move_to(&server);
+    alice.header("authorization", "Bearer another");
+    assert_eq!(statuses(&alice), THERE);
+}
+
+#[test]
+fn with_another_secret_a_restarted_server_knows_no_session() {
+    let keys = |secret: &str| format!("auth = \"secret123\"\nsession_secret = \"{secret}\"\n");
+    let folder = folder("another-secret", &keys(SECRET));
+    let server = start(&folder);
+    let mut client = server.client_with_token("secret123");
+    let server = restarted_with(server, &folder, &keys(&SECRET.replace('0', "1")));
+    client.move_to(&server);
+    assert_eq!(statuses(&client), NOT_THERE);
+}
+
+#[test]
+fn an_edit_of_the_secret_is_live_and_the_sessions_that_the_server_knows_go_on() {
+    let keys = |secret: &str| format!("auth = \"secret123\"\nsession_secret = \"{secret}\"\n");
+    let (one, two) = (folder("live", &keys(SECRET)), folder("live", &keys(SECRET)));
+    let (server, replica) = (start(&one), start(&two));
+    let (mut known, mut unknown) = (
+        server.client_with_token("secret123"),
+        replica.client_with_token("secret123"),
+    );
+    let edited = format!("[server]\n{}{MODEL}", keys(&SECRET.replace('0', "1")));
+    one.write("llama-mcp-server.toml", &edited);
+    server.wait_for_log("server: live (session_secret)");
+    asks(&mut known, 0);
+    unknown.move_to(&server);
+    assert_eq!(statuses(&unknown), NOT_THERE);
+    let mut next = server.client_with_token("secret123");
+    asks(&mut next, 1);
+}
+
+#[test]
+fn initialize_opens_a_session_whatever_session_its_header_names() {
+    let folder = folder("initialize", "auth = \"secret123\"\n");
+    let server = start(&folder);
+    let ended = server.client_with_token("secret123");
+    assert_eq!(ended.send("DELETE", None).status(), 204);
+    let running = server.client_with_token("secret123");
+    for old in [
+        ended.session(),
+        running.session(),
+        "5233db20-66e9-4674-916a-6370fe7589ca",
+        "x",
+        "",
+    ] {
+        let mut client = server.with_token("secret123");
+        client.header("mcp-session-id", old);
+        let answer = client.post(&request(1, "initialize", json!({})));
+        assert_eq!(answer.status(), 200, "{old}");
+        let opened = answer.headers()["mcp-session-id"].to_str().unwrap();
+        assert_ne!(opened, old);
+        client.header("mcp-session-id", opened);
+        asks(&mut client, 0);
+    }
+    assert_eq!(statuses(&running), THERE);
+}
+
+#[test]
+fn more_clients_than_sessions_are_kept_are_served_in_turns() {
+    let folder = folder("many", "max_sessions = 2\n");
+    let server = start(&folder);
+    let mut clients: Vec<Client> = (0..5).map(|_| server.client()).collect();
+    for turn in 0..2 {
+        for (number, client) in clients.iter_mut().enumerate() {
+            asks(client, turn + number);
+        }
+    }
+    // Those that are kept have calls: another one is told to come back, and does.
+    let mut songs: Vec<Events> = clients[..2].iter().map(|client| client.sing(1)).collect();
+    let refused = clients[2].post(&request(2, "ping", json!({})));
+    assert_eq!(refused.status(), 503);
+    assert_eq!(refused.headers()["retry-after"], "10");
+    assert!(songs[0].next().is_some(), "it is not disturbed");
+    drop(songs.pop());
+    asks(&mut clients[1], 0);
+    assert_eq!(
+        clients[2].post(&request(3, "ping", json!({}))).status(),
+        200
+    );
+}
+
+#[test]
+fn the_end_of_a_session_that_the_process_did_not_open_is_remembered() {
+    let folder = folder("deleted", "");
+    let server = start(&folder);
+    let mut client = server.client();
+    let server = restarted(server, &folder);
+    client.move_to(&server);
+    assert_eq!(client.send("DELETE", None).status(), 204);
+    assert_eq!(statuses(&client), NOT_THERE);
+}
+
+#[test]
+fn a_session_secret_that_is_too_short_is_refused_and_none_is_shown() {
+    let word = "hidden-word-that-is-long-enough-to-be-one";
+    for (written, is_long) in [("hidden-word", false), (word, true)] {
+        let keys = format!("transport = \"http\"\nsession_secret = \"{written}\"\n");
+        let folder = folder("shown", &keys);
+        let output = folder.run(&["config", "check"], &[]);
+        assert_eq!(output.status.success(), is_long);
+        let told = text(output.stderr);
+        assert!(!told.contains("hidden"), "{told}");
+        if !is_long {
+            insta::assert_snapshot!(told.lines().next().unwrap(), @"");
+            continue;
+        }
+        let shown = folder.show(&["--origin"], &[]);
+        assert!(shown.contains("# session_secret = \"***\""), "{shown}");
+        assert!(!shown.contains("hidden"), "{shown}");
+        let mut command = crate::support::program();
+        command
+            .arg("--config")
+            .arg(folder.0.join("llama-mcp-server.toml"))
+            .env("RUST_LOG", "trace");
+        let mut server = HttpServer::of(command);
+        asks(&mut server.client(), 0);
+        folder.write(
+            "llama-mcp-server.toml",
+            &format!("[server]\n{}{MODEL}", keys.replace("hidden", "hidden-2")),
+        );
+        server.wait_for_log("live (session_secret)");
+        let log = server.log();
+        assert!(!log.contains("hidden"), "{log}");
+    }
+    let folder = folder(
+        "variable",
+        "session_secret = \"${env:SECRET_OF_SESSIONS}\"\n",
+    );
+    let shown = folder.show(&[], &[("SECRET_OF_SESSIONS", word)]);
+    assert!(
+        shown.contains("session_secret = \"${env:SECRET_OF_SESSIONS}\""),
+        "{shown}"
+    );
+    let by_variable = folder.run(
+        &["config", "check"],
+        &[
+            ("SECRET_OF_SESSIONS", word),
+            ("LLAMA_MCP_SERVER__TRANSPORT", "http"),
+            ("LLAMA_MCP_SERVER__SESSION_SECRET", "hidden-word"),
+        ],
+    );
+    let told = text(by_variable.stderr);
+    assert!(
+        told.contains("`LLAMA_MCP_SERVER__SESSION_SECRET`: must have at least 32"),
+        "{told}"
+    );
+    assert!(!told.contains("hidden"), "{told}");
+}
