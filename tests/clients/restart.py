@@ -30,19 +30,20 @@ clients = {
     "mcp_1": ("mcp==1.30.0", "mcp_1.py"),
     "fastmcp_3": ("fastmcp==3.4.11", "fastmcp_legacy.py"),
     "fastmcp_4": ("fastmcp==4.2.3", "fastmcp_legacy.py"),
-    "mcpo": ("mcpo==0.0.20", None),
+    # Newer versions of what it uses are not excluded, but it does not start with them.
+    "mcpo": ("mcpo==0.0.20 mcp==1.30.0 fastapi==0.115.12", None),
 }
 
 
 def environment(client):
-    package, _ = clients[client]
+    packages, _ = clients[client]
     folder = here.parents[1] / "models/.restart" / client
     installed = folder / "installed"
-    if not installed.exists() or installed.read_text() != package:
-        print(f"Getting {package} ...", file=sys.stderr)
+    if not installed.exists() or installed.read_text() != packages:
+        print(f"Getting {packages} ...", file=sys.stderr)
         venv.create(folder, clear=True, with_pip=True)
-        subprocess.run([folder / "bin/pip", "install", "-q", "--disable-pip-version-check", package], check=True)
-        installed.write_text(package)
+        subprocess.run([folder / "bin/pip", "install", "-q", "--disable-pip-version-check", *packages.split()], check=True)
+        installed.write_text(packages)
     return folder / "bin"
 
 
@@ -74,7 +75,9 @@ def mcpo(client, url):
         port = free.getsockname()[1]
     headers = json.dumps({"Authorization": f"Bearer {TOKEN}"})
     command = [environment(client) / "mcpo", "--host", "127.0.0.1", "--port", str(port), "--server-type", "streamable-http"]
-    process = subprocess.Popen([*command, "--header", headers, "--", url], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    log = environment(client).parent / "log"
+    with log.open("w") as output:
+        process = subprocess.Popen([*command, "--header", headers, "--", url], stdout=output, stderr=output)
 
     def ask(question):
         body = json.dumps({"text": question}).encode()
@@ -92,7 +95,7 @@ def mcpo(client, url):
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/openapi.json", timeout=LIMIT).close()
                 break
             except OSError:
-                assert process.poll() is None and time.monotonic() < deadline, "mcpo does not start"
+                assert process.poll() is None and time.monotonic() < deadline, f"mcpo does not start: {log}"
                 time.sleep(0.1)
         yield ask
     finally:

@@ -101,9 +101,9 @@ fn a_client_that_listens_again_after_a_restart_is_told_to_list_the_tools() {
     let folder = folder("listens", "");
     let server = start(&folder);
     let mut client = server.client();
-    let mut first = client.send("GET", None);
+    let first = client.send("GET", None);
+    assert_eq!(first.status(), 200);
     let server = restarted(server, &folder);
-    assert!(first.body_mut().read_to_string().is_err(), "it broke off");
     client.move_to(&server);
     let mut news = Events::of(client.send("GET", None));
     assert_eq!(
@@ -271,8 +271,9 @@ fn initialize_opens_a_session_whatever_session_its_header_names() {
         assert_eq!(answer.status(), 200, "{old}");
         let opened = answer.headers()["mcp-session-id"].to_str().unwrap();
         assert_ne!(opened, old);
-        client.header("mcp-session-id", opened);
-        asks(&mut client, 0);
+        let mut next = running.clone();
+        next.header("mcp-session-id", opened);
+        asks(&mut next, 0);
     }
     assert_eq!(statuses(&running), THERE);
 }
@@ -293,8 +294,10 @@ fn more_clients_than_sessions_are_kept_are_served_in_turns() {
     assert_eq!(refused.status(), 503);
     assert_eq!(refused.headers()["retry-after"], "10");
     assert!(songs[0].next().is_some(), "it is not disturbed");
-    drop(songs.pop());
-    asks(&mut clients[1], 0);
+    let cancel =
+        json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}});
+    assert_eq!(clients[1].post(&cancel).status(), 202);
+    assert!(songs.pop().unwrap().last().is_some());
     assert_eq!(
         clients[2].post(&request(3, "ping", json!({}))).status(),
         200
@@ -323,7 +326,8 @@ fn a_session_secret_that_is_too_short_is_refused_and_none_is_shown() {
         let told = text(output.stderr);
         assert!(!told.contains("hidden"), "{told}");
         if !is_long {
-            insta::assert_snapshot!(told.lines().next().unwrap(), @"");
+            let message = "`server.session_secret`: must have at least 32 characters";
+            assert!(told.contains(message), "{told}");
             continue;
         }
         let shown = folder.show(&["--origin"], &[]);
