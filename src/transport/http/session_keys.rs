@@ -1,14 +1,15 @@
 //! The keys of sessions, derived once for each token.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::session_id::SessionKey;
-use crate::config::http::HttpConfig;
+use crate::config::token::SessionSecret;
 use crate::transport::guard::{Live, Principal, Refusal};
 
 /// Keys by the name of their token, each with the secret that it was derived from.
-type Derived = HashMap<Option<String>, (Option<String>, SessionKey)>;
+type Derived = HashMap<String, (String, SessionKey)>;
 
 /// Derives keys when they are first used, and keeps them. Clones share them.
 #[derive(Clone)]
@@ -35,40 +36,36 @@ impl SessionKeys {
     /// # Errors
     /// 503 if the server ends meanwhile.
     pub async fn key_of(&self, principal: &Principal) -> Result<SessionKey, Refusal> {
-        let name = principal.name().map(str::to_owned);
+        let name = principal.name().unwrap_or_default();
         let secret = self.secret_of(principal);
-        if let Some(key) = self.known(&name, &secret) {
+        if let Some(key) = self.known(name, &secret) {
             return Ok(key);
         }
         let _only_one = self.deriving.lock().await;
-        if let Some(key) = self.known(&name, &secret) {
+        if let Some(key) = self.known(name, &secret) {
             return Ok(key);
         }
-        let derived = tokio::task::spawn_blocking(move || {
-            let key = SessionKey::derive(name.as_deref(), secret.as_deref());
-            (name, secret, key)
-        });
-        let (name, secret, key) = derived
+        let (owned, source) = (name.to_owned(), secret.clone());
+        let derived = tokio::task::spawn_blocking(move || SessionKey::derive(&owned, &source));
+        let key = derived
             .await
             .map_err(|_stopped| Refusal::busy("the server is ending"))?;
         let mut known = self.lock();
         let rules = self.live.borrow();
-        known.retain(|name, _| has_token(&rules, name.as_deref()));
-        known.insert(name, (secret, key.clone()));
+        // Those of tokens that an edit removed.
+        known.retain(|known, _| rules.tokens.iter().any(|token| token.name == *known));
+        known.insert(name.to_owned(), (secret, key.clone()));
         Ok(key)
     }
 
-    fn secret_of(&self, principal: &Principal) -> Option<String> {
+    fn secret_of(&self, principal: &Principal) -> String {
         let rules = self.live.borrow();
-        let secret = rules.session_secret.as_ref();
-        let token = principal.0.as_ref();
-        secret
-            .map(|secret| secret.reveal())
-            .or(token.map(|token| token.token.reveal()))
-            .map(str::to_owned)
+        let secret = rules.session_secret.as_ref().map(SessionSecret::reveal);
+        let token = principal.0.as_ref().map(|token| token.token.reveal());
+        secret.or(token).unwrap_or_default().to_owned()
     }
 
-    fn known(&self, name: &Option<String>, secret: &Option<String>) -> Option<SessionKey> {
+    fn known(&self, name: &str, secret: &str) -> Option<SessionKey> {
         let known = self.lock();
         let (derived_from, key) = known.get(name)?;
         (derived_from == secret).then(|| key.clone())
@@ -79,16 +76,8 @@ impl SessionKeys {
     }
 }
 
-impl std::fmt::Debug for SessionKeys {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for SessionKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
-    }
-}
-
-/// Whether requests may come with the token called `name`; `None` is without one.
-fn has_token(rules: &HttpConfig, name: Option<&str>) -> bool {
-    match name {
-        None => rules.tokens.is_empty(),
-        Some(name) => rules.tokens.iter().any(|token| token.name == name),
     }
 }

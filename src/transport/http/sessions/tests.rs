@@ -12,7 +12,7 @@ const A_DAY: Duration = Duration::from_hours(24);
 /// A second more than the limit: ids count whole seconds.
 const TOO_OLD: Duration = Duration::from_secs(90 * 24 * 3600 + 1);
 
-static KEY: LazyLock<SessionKey> = LazyLock::new(|| SessionKey::derive(None, None));
+static KEY: LazyLock<SessionKey> = LazyLock::new(|| SessionKey::derive("", ""));
 
 fn start() -> Now {
     Now {
