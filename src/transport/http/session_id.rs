@@ -181,9 +181,9 @@ mod tests {
         }
 
         #[test]
-        fn an_id_with_a_changed_bit_is_not_read(byte in 0..LENGTH, bit in 0..8) {
+        fn an_id_with_a_changed_bit_is_not_read(byte in 0..LENGTH, bit in 0..8_u32) {
             let mut bytes = ALICES.new_id(NOW).0;
-            bytes[byte] ^= 1 << bit;
+            bytes[byte] ^= 1_u8 << bit;
             prop_assert_eq!(read(&SessionId(bytes).to_string()), None);
         }
 
