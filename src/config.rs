@@ -83,6 +83,8 @@ pub struct Config {
     pub transport: Transport,
     /// How models share the machine.
     pub registry: RegistryConfig,
+    /// Whether results of calls have `_meta`.
+    pub result_meta: bool,
     /// What is logged, and where.
     pub log: LogSettings,
     /// Whether the file is watched.
@@ -187,6 +189,7 @@ impl Config {
                 max_loaded: settings.registry.max_loaded,
                 memory_budget: settings.registry.memory_budget,
             },
+            result_meta: server.result_meta,
             log: settings.log.clone(),
             watch: server.watch,
             secret_variables: layers.secret_variables.clone(),

@@ -8,6 +8,7 @@ pub mod caller;
 pub mod dispatcher;
 pub mod era;
 pub mod jsonrpc;
+mod lists;
 pub mod progress;
 pub mod schema;
 pub mod subscription;

@@ -157,6 +157,8 @@ pub struct Catalog {
     tools: Vec<Arc<Tool>>,
     /// Names of tools that were there before an edit.
     removed: BTreeSet<String>,
+    /// Whether results have `_meta`.
+    result_meta: bool,
 }
 
 /// An edit of the configuration changed the tool while a call waited for its model: another catalog is in force, by which the
@@ -187,6 +189,7 @@ impl Catalog {
         Self {
             tools: chat.chain(typed).map(Arc::new).collect(),
             removed: BTreeSet::new(),
+            result_meta: config.result_meta,
         }
     }
 
@@ -198,6 +201,11 @@ impl Catalog {
         let there: BTreeSet<&str> = self.tools.iter().map(|tool| tool.name()).collect();
         self.removed.retain(|name| !there.contains(name.as_str()));
         self
+    }
+
+    /// Returns whether results of calls have `_meta`.
+    pub fn has_result_meta(&self) -> bool {
+        self.result_meta
     }
 
     /// Whether an edit has removed the tool called `name`.

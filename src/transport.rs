@@ -4,4 +4,5 @@
 
 pub mod guard;
 pub mod http;
+pub mod refusals;
 pub mod stdio;

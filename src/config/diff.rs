@@ -25,6 +25,8 @@ pub struct ConfigDiff {
     pub registry: Option<Part<RegistryConfig>>,
     /// How clients connect.
     pub transport: Option<Part<Transport>>,
+    /// Whether results have `_meta`.
+    pub result_meta: Option<Part<bool>>,
     /// What is logged.
     pub log: Option<Part<LogSettings>>,
     /// Whether the file is watched.
@@ -82,6 +84,9 @@ impl ConfigDiff {
                 (differing(old, new), BTreeSet::new())
             }),
             transport: part(&old.transport, &new.transport, transport_keys),
+            result_meta: part(&old.result_meta, &new.result_meta, |_, _| {
+                (BTreeSet::from(["result_meta".into()]), BTreeSet::new())
+            }),
             log: part(&old.log, &new.log, |old, new| {
                 let keys = differing(old, new);
                 keys.into_iter().partition(|key| key == "log_prompts")
@@ -114,6 +119,7 @@ impl ConfigDiff {
             tools: tools.into_values().collect(),
             transport: value(self.transport.as_ref(), &old.transport),
             registry: value(self.registry.as_ref(), &old.registry),
+            result_meta: value(self.result_meta.as_ref(), &old.result_meta),
             log: value(self.log.as_ref(), &old.log),
             watch: value(self.watch.as_ref(), &old.watch),
             secret_variables: self
@@ -148,6 +154,7 @@ impl ConfigDiff {
         lines.extend(tools.map(|(name, change)| format!("tool {name}: {}", change.in_words())));
         let live = [
             ("server", self.transport.as_ref().map(|part| &part.live)),
+            ("server", self.result_meta.as_ref().map(|part| &part.live)),
             ("log", self.log.as_ref().map(|part| &part.live)),
             ("registry", self.registry.as_ref().map(|part| &part.live)),
         ];

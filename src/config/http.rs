@@ -203,6 +203,13 @@ impl Host {
             .then(|| Self::Name(name.to_ascii_lowercase()))
     }
 
+    /// Returns whether it is this machine, as containers on it call it: Docker by the first name, Podman by both.
+    ///
+    /// No page can take these names over (DNS rebinding): `.internal` is reserved, and never delegated in the public DNS.
+    pub fn is_host_of_container(&self) -> bool {
+        matches!(self, Self::Name(name) if name == "host.docker.internal" || name == "host.containers.internal")
+    }
+
     /// Whether it is this machine, seen from itself.
     pub fn is_loopback(&self) -> bool {
         match self {

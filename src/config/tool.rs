@@ -49,6 +49,13 @@ pub struct Argument {
     pub default: Option<Value>,
 }
 
+impl Argument {
+    /// What the template calls it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
 /// Where a tool's `key` stands.
 pub fn address(tool: &str, key: &str) -> Address {
     Address::of(["tools", tool, key])

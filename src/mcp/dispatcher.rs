@@ -16,9 +16,10 @@ use uuid::Uuid;
 use super::caller::{Access, Caller, ConnectionId, Peer};
 use super::era::Era;
 use super::jsonrpc::{
-    ErrorObject, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, Message,
+    ErrorObject, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, Json, METHOD_NOT_FOUND, Message,
     Notification, Outgoing, Request, RequestId,
 };
+use super::lists::{check_cursor, empty_list};
 use super::progress;
 use super::schema::{
     CallToolResult, DiscoverResult, InitializeResult, ListToolsResult, SERVER_INFO, complete,
@@ -26,6 +27,7 @@ use super::schema::{
 use super::subscription::{self, Filter};
 use crate::config::shape::suggestion;
 use crate::error_code::ErrorCode;
+use crate::json;
 use crate::telemetry::call;
 use crate::tools::instructions::instructions;
 use crate::tools::{Arguments, Catalog, Progress, ToolCall, ToolDescription, ToolOutput};
@@ -178,12 +180,7 @@ impl Dispatcher {
         if notification.method != "notifications/cancelled" {
             return None;
         }
-        let id = notification
-            .params
-            .get("requestId")
-            .cloned()
-            .unwrap_or_default();
-        let id = serde_json::from_value::<RequestId>(id).ok()?;
+        let id = notification.request_id.clone()?;
         let in_flight = self
             .in_flight
             .lock()
@@ -201,8 +198,9 @@ impl Dispatcher {
         request: Request,
         peer: Arc<dyn Peer>,
         received: Instant,
-    ) -> Result<Value, ErrorObject> {
+    ) -> Result<Json, ErrorObject> {
         let access = &caller.access;
+        let mut has_meta = true;
         let result = match (era, request.method.as_str()) {
             (Era::Legacy, "initialize") => to_value(&InitializeResult {
                 protocol_version: super::negotiate(
@@ -226,25 +224,40 @@ impl Dispatcher {
                 let filter = Filter::parse(&request.params)?;
                 let (changes, closing) = (self.changes(), self.closing.clone());
                 let heard = subscription::listen(&request.id, filter, peer, changes, closing);
-                Ok(heard.await)
+                return Ok(heard.await);
             }
-            (_, "tools/list") => to_value(&ListToolsResult {
-                tools: self.described(access).into_iter().map(Into::into).collect(),
-                cache: (era == Era::Modern).then(|| access.cache_scope().into()),
-            }),
+            (_, "tools/list") => {
+                check_cursor(&request.params)?;
+                to_value(&ListToolsResult {
+                    tools: self.described(access).into_iter().map(Into::into).collect(),
+                    cache: (era == Era::Modern).then(|| access.cache_scope().into()),
+                })
+            }
+            (Era::Legacy, "prompts/list") => empty_list("prompts", &request.params),
+            (Era::Legacy, "resources/list") => empty_list("resources", &request.params),
+            (Era::Legacy, "resources/templates/list") => {
+                empty_list("resourceTemplates", &request.params)
+            }
             (_, "tools/call") => {
-                let called = self.call_tool(caller, request.params, peer, received);
-                to_value(&called.await?)
+                let called = self.call_tool(caller, request, peer, received).await?;
+                // An edit while the call ran counts, too.
+                has_meta = self.catalog().has_result_meta();
+                to_value(&if has_meta {
+                    called
+                } else {
+                    called.without_meta()
+                })
             }
             (_, other) => Err(ErrorObject::new(
                 METHOD_NOT_FOUND,
                 format!("unknown method `{other}`"),
             )),
         };
-        match era {
+        let result = match era {
             Era::Legacy => result,
-            Era::Modern => result.map(complete),
-        }
+            Era::Modern => result.map(|result| complete(result, has_meta)),
+        };
+        result.map(Json::from)
     }
 
     /// The tools that `access` is for.
@@ -257,20 +270,23 @@ impl Dispatcher {
     async fn call_tool(
         &self,
         caller: Caller,
-        mut params: Map<String, Value>,
+        request: Request,
         peer: Arc<dyn Peer>,
         received: Instant,
     ) -> Result<CallToolResult, ErrorObject> {
+        let mut params = request.params;
         let Some(Value::String(name)) = params.remove("name") else {
             return Err(ErrorObject::new(
                 INVALID_PARAMS,
                 "`name` must be the name of a tool",
             ));
         };
-        let arguments = match params.remove("arguments") {
-            None | Some(Value::Null) => Arguments::new(),
-            Some(Value::Object(arguments)) => arguments,
-            Some(_) => {
+        let arguments = params.remove("arguments").unwrap_or_default();
+        let arguments = match json::from_text(arguments, "object") {
+            Value::Null => Arguments::new(),
+            Value::Object(arguments) => arguments,
+            Value::String(text) if text.trim().is_empty() => Arguments::new(),
+            _ => {
                 return Err(ErrorObject::new(
                     INVALID_PARAMS,
                     "`arguments` must be an object",
@@ -283,14 +299,10 @@ impl Dispatcher {
             received,
             progress,
         };
-        let token = params
-            .get("_meta")
-            .and_then(|meta| meta.get("progressToken"))
-            .cloned();
         let request_id = Uuid::new_v4().to_string();
         let span = tracing::info_span!("call", request_id, tool = name);
         let answer = self.answer(&caller.access, &name, arguments, call);
-        let answer = progress::report(answer, token, news, peer, received);
+        let answer = progress::report(answer, request.progress_token, news, peer, received);
         let output = answer.instrument(span).await?;
         Ok(CallToolResult::of(output, &request_id))
     }

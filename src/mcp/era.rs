@@ -180,9 +180,10 @@ mod tests {
 
     fn request(method: &str, params: &Value) -> Request {
         Request {
-            id: RequestId::String("x".into()),
+            id: RequestId::from("x".to_owned()),
             method: method.into(),
             params: params.as_object().unwrap().clone(),
+            progress_token: None,
         }
     }
 

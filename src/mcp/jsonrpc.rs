@@ -1,7 +1,16 @@
 //! The JSON-RPC 2.0 envelope: ids, messages, error codes.
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Number, Value, json};
+mod read;
+mod recover;
+
+use std::fmt::{self, Display};
+use std::hash::{Hash, Hasher};
+
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Map, Value, json};
+
+pub use recover::IdFinder;
 
 /// Not JSON.
 pub const PARSE_ERROR: i64 = -32700;
@@ -21,15 +30,83 @@ pub const UNSUPPORTED_PROTOCOL_VERSION: i64 = -32022;
 /// the official Python server sends too).
 pub const REQUEST_CANCELLED: i64 = -32800;
 
-/// A request's id: a string or a number, and 1 is not "1".
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum RequestId {
-    /// As it came, 1.0 too.
-    Number(Number),
-    /// As it came.
-    String(String),
+/// A JSON text. Its numbers are those that were written, however large: a [`Value`] would round them.
+#[derive(Debug, Clone, Serialize)]
+#[serde(transparent)]
+pub struct Json(Box<RawValue>);
+
+impl Json {
+    /// Writes `value` as JSON.
+    ///
+    /// # Errors
+    /// A key is not a string.
+    pub fn of(value: &impl Serialize) -> serde_json::Result<Self> {
+        to_raw_value(value).map(Self)
+    }
 }
+
+impl From<Value> for Json {
+    fn from(value: Value) -> Self {
+        Self::of(&value).expect("the keys of a value are strings")
+    }
+}
+
+impl Display for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.get())
+    }
+}
+
+impl PartialEq for Json {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.get() == other.0.get()
+    }
+}
+
+impl Eq for Json {}
+
+impl Hash for Json {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.get().hash(state);
+    }
+}
+
+/// A request's id: a string or a number, and 1 is not "1". A number comes back as it was written: `1e3` is not 1000.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct RequestId(Json);
+
+impl RequestId {
+    /// Returns the id that `json` is; `None` unless it is a string or a number.
+    fn read(json: &RawValue) -> Option<Self> {
+        match json.get().as_bytes().first()? {
+            // A string has one spelling from here on, whatever its sender escaped.
+            b'"' => Some(serde_json::from_str::<String>(json.get()).ok()?.into()),
+            b'-' | b'0'..=b'9' => {
+                // An integer may be of any size. An exponent beyond a double is infinity to most clients.
+                let text = json.get();
+                let is_finite = || text.parse().is_ok_and(f64::is_finite);
+                (!text.contains(['e', 'E']) || is_finite()).then(|| Self(Json(json.to_owned())))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl From<String> for RequestId {
+    fn from(text: String) -> Self {
+        Self(Json::from(Value::from(text)))
+    }
+}
+
+impl Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a client names the progress of a request by: a string or a number, like an id.
+pub type ProgressToken = RequestId;
 
 /// One message of a client.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +128,8 @@ pub struct Request {
     pub method: String,
     /// Empty where there were none.
     pub params: Map<String, Value>,
+    /// The `progressToken` of its `_meta`, if it asks for progress.
+    pub progress_token: Option<ProgressToken>,
 }
 
 /// A message without an answer.
@@ -60,6 +139,8 @@ pub struct Notification {
     pub method: String,
     /// Empty where there were none.
     pub params: Map<String, Value>,
+    /// The `requestId` of its parameters: which request a cancel is for.
+    pub request_id: Option<RequestId>,
 }
 
 /// An error object.
@@ -94,108 +175,40 @@ pub struct Invalid {
     pub error: ErrorObject,
 }
 
-impl Message {
-    /// Reads one message.
-    ///
-    /// # Errors
-    /// With the id, where the message has one, so that its sender learns which request failed.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Invalid> {
-        let invalid = |id, code, message: String| Invalid {
-            id,
-            error: ErrorObject::new(code, message),
-        };
-        let value: Value = serde_json::from_slice(bytes).map_err(|error| {
-            invalid(
-                None,
-                PARSE_ERROR,
-                format!("the message is not valid JSON: {error}"),
-            )
-        })?;
-        let Value::Object(mut members) = value else {
-            let kind = if value.is_array() {
-                "batches are not supported: send one object a message"
-            } else {
-                "a message must be a JSON object"
-            };
-            return Err(invalid(None, INVALID_REQUEST, kind.into()));
-        };
-        let id = members.remove("id");
-        let has_id = id.is_some();
-        let id = id.and_then(|id| serde_json::from_value::<RequestId>(id).ok());
-        if members.get("jsonrpc").and_then(Value::as_str) != Some("2.0") {
-            return Err(invalid(
-                id,
-                INVALID_REQUEST,
-                "`jsonrpc` must be \"2.0\"".into(),
-            ));
-        }
-        let method = match members.remove("method") {
-            Some(Value::String(method)) => method,
-            None if members.contains_key("result") || members.contains_key("error") => {
-                return Ok(Self::Response);
-            }
-            None => return Err(invalid(id, INVALID_REQUEST, "`method` is missing".into())),
-            Some(_) => {
-                return Err(invalid(
-                    id,
-                    INVALID_REQUEST,
-                    "`method` must be a string".into(),
-                ));
-            }
-        };
-        let params = match members.remove("params") {
-            None | Some(Value::Null) => Map::new(),
-            Some(Value::Object(params)) => params,
-            // A notification never gets an answer; its parameters are of no use then.
-            Some(_) if !has_id => Map::new(),
-            Some(_) => {
-                return Err(invalid(
-                    id,
-                    INVALID_PARAMS,
-                    "`params` must be an object".into(),
-                ));
-            }
-        };
-        match id {
-            Some(id) => Ok(Self::Request(Request { id, method, params })),
-            None if has_id => Err(invalid(
-                None,
-                INVALID_REQUEST,
-                "`id` must be a string or a number".into(),
-            )),
-            None => Ok(Self::Notification(Notification { method, params })),
-        }
-    }
-}
-
 /// What goes back to a client.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outgoing {
     /// The result of a request.
-    Result(RequestId, Value),
+    Result(RequestId, Json),
     /// The error of a request, or of something that could not be read.
     Error(Option<RequestId>, ErrorObject),
     /// News.
-    Notification(&'static str, Value),
+    Notification(&'static str, Json),
 }
 
 impl Outgoing {
-    /// Tells a client to list the tools again; `meta` is that of the subscription, where there is one.
-    pub fn tools_changed(meta: Option<&Value>) -> Self {
-        let params = meta.map_or(json!({}), |meta| json!({"_meta": meta}));
+    /// Tells a client to list the tools again; `params` are those of its subscription, if it has one.
+    pub fn tools_changed(params: Option<Json>) -> Self {
+        let params = params.unwrap_or_else(|| json!({}).into());
         Self::Notification("notifications/tools/list_changed", params)
     }
 
     /// The JSON of the message, on one line.
     pub fn to_json(&self) -> String {
         match self {
-            Self::Result(id, result) => json!({"jsonrpc": "2.0", "id": id, "result": result}),
-            Self::Error(id, error) => json!({"jsonrpc": "2.0", "id": id, "error": error}),
+            Self::Result(id, result) => {
+                format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#)
+            }
+            Self::Error(id, error) => {
+                // Where none could be read: JSON-RPC demands null, and clients refuse a message without any.
+                let id = id.as_ref().map_or("null".into(), RequestId::to_string);
+                let error = json!(error);
+                format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#)
+            }
             Self::Notification(method, params) => {
-                json!({"jsonrpc": "2.0", "method": method, "params": params})
+                format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{params}}}"#)
             }
         }
-        .to_string()
     }
 }
 
@@ -211,90 +224,11 @@ mod tests {
 
     use super::*;
 
-    fn refused(text: &str) -> (Value, i64) {
-        let invalid = Message::parse(text.as_bytes()).unwrap_err();
-        (json!(invalid.id), invalid.error.code)
-    }
-
-    #[test]
-    fn what_is_no_request_is_refused_with_its_id_where_it_has_one() {
-        let table = [
-            ("{", json!(null), PARSE_ERROR),
-            ("[]", json!(null), INVALID_REQUEST),
-            ("[{}]", json!(null), INVALID_REQUEST),
-            ("7", json!(null), INVALID_REQUEST),
-            (r#"{"jsonrpc":"2.0","id":7}"#, json!(7), INVALID_REQUEST),
-            (
-                r#"{"jsonrpc":"2.0","id":"a","params":{}}"#,
-                json!("a"),
-                INVALID_REQUEST,
-            ),
-            (
-                r#"{"jsonrpc":"2.0","id":7,"method":1}"#,
-                json!(7),
-                INVALID_REQUEST,
-            ),
-            (
-                r#"{"jsonrpc":"1.0","id":7,"method":"ping"}"#,
-                json!(7),
-                INVALID_REQUEST,
-            ),
-            (r#"{"id":7,"method":"ping"}"#, json!(7), INVALID_REQUEST),
-            (
-                r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#,
-                json!(null),
-                INVALID_REQUEST,
-            ),
-            (
-                r#"{"jsonrpc":"2.0","id":[],"method":"ping"}"#,
-                json!(null),
-                INVALID_REQUEST,
-            ),
-            (
-                r#"{"jsonrpc":"2.0","id":7,"method":"ping","params":[]}"#,
-                json!(7),
-                INVALID_PARAMS,
-            ),
-        ];
-        for (text, id, code) in table {
-            assert_eq!(refused(text), (id, code), "{text}");
-        }
-    }
-
-    #[test]
-    fn ids_come_back_as_they_came() {
-        for id in ["0", "1.5", "-3", "\"\"", "\"a\"", "18446744073709551615"] {
-            let text = format!(r#"{{"method":"ping","id":{id},"jsonrpc":"2.0"}}"#);
-            let Ok(Message::Request(request)) = Message::parse(text.as_bytes()) else {
-                panic!("{text} is a request")
-            };
-            let answer = Outgoing::Result(request.id, json!({})).to_json();
-            assert_eq!(
-                answer,
-                format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#)
-            );
-        }
-    }
-
-    #[test]
-    fn without_an_id_it_is_a_notification_and_with_a_result_a_response() {
-        let notification = Message::parse(br#"{"jsonrpc":"2.0","method":"x","params":3}"#);
-        assert!(matches!(notification, Ok(Message::Notification(_))));
-        assert_eq!(
-            Message::parse(br#"{"jsonrpc":"2.0","id":1,"result":{}}"#),
-            Ok(Message::Response)
-        );
-    }
-
     proptest! {
         #[test]
-        fn no_input_panics(bytes: Vec<u8>) {
-            drop(Message::parse(&bytes));
-        }
-
-        #[test]
         fn an_answer_is_one_line(text: String) {
-            let line = Outgoing::Result(RequestId::String(text.clone()), json!({ "text": text })).to_json();
+            let id = RequestId::from(text.clone());
+            let line = Outgoing::Result(id, json!({ "text": text }).into()).to_json();
             prop_assert!(!line.contains('\n'));
         }
     }

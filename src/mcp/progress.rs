@@ -6,12 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::caller::Peer;
-use super::jsonrpc::Outgoing;
+use super::jsonrpc::{Json, Outgoing, ProgressToken};
 use super::schema::ProgressNotificationParams;
 use crate::tools::Progress;
 
@@ -24,13 +23,13 @@ const HEARTBEAT: Duration = Duration::from_millis(4500);
 /// Runs `call` and reports its `news` to `peer` until it ends; silently where the request carried no token.
 pub async fn report<T>(
     call: impl Future<Output = T>,
-    token: Option<Value>,
+    token: Option<ProgressToken>,
     mut news: watch::Receiver<Progress>,
     peer: Arc<dyn Peer>,
     received: Instant,
 ) -> T {
     let mut call = std::pin::pin!(call);
-    let Some(token) = token.filter(|token| token.is_string() || token.is_number()) else {
+    let Some(token) = token else {
         return call.await;
     };
     let mut ticks = tokio::time::interval_at(received + TICK, TICK);
@@ -55,13 +54,13 @@ pub async fn report<T>(
     }
 }
 
-fn notification(token: &Value, elapsed: Duration, message: String) -> Outgoing {
+fn notification(token: &ProgressToken, elapsed: Duration, message: String) -> Outgoing {
     let params = ProgressNotificationParams {
         progress_token: token.clone(),
         progress: elapsed.as_secs_f64(),
         message,
     };
-    let params = serde_json::to_value(params).expect("the parameters have only string keys");
+    let params = Json::of(&params).expect("the parameters have only string keys");
     Outgoing::Notification("notifications/progress", params)
 }
 
@@ -82,6 +81,8 @@ fn message(progress: &Progress) -> String {
 mod tests {
     use std::sync::Mutex;
 
+    use serde_json::Value;
+
     use super::*;
 
     #[derive(Default)]
@@ -93,6 +94,7 @@ mod tests {
                 panic!("only news are sent")
             };
             let at = self.1.map_or(Duration::ZERO, |start| start.elapsed());
+            let params = serde_json::from_str(&params.to_string()).unwrap();
             self.0.lock().unwrap().push((at, params));
             true
         }
@@ -111,7 +113,14 @@ mod tests {
                 sender.send_replace(Progress::Queued(place));
             }
         };
-        report(call, Some(Value::from(0)), news, peer.clone(), start).await;
+        report(
+            call,
+            Some(String::from("t").into()),
+            news,
+            peer.clone(),
+            start,
+        )
+        .await;
         peer.0.lock().unwrap().clone()
     }
 
@@ -149,6 +158,10 @@ mod tests {
             .map(|(_, params)| params["progress"].as_f64().unwrap())
             .collect();
         assert!(progress.windows(2).all(|pair| pair[0] < pair[1]));
-        assert!(heard.iter().all(|(_, params)| params["progressToken"] == 0));
+        assert!(
+            heard
+                .iter()
+                .all(|(_, params)| params["progressToken"] == "t")
+        );
     }
 }

@@ -6,6 +6,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::jsonrpc::ProgressToken;
 use crate::tools::{ToolDescription, ToolOutput};
 
 /// The key under which a result tells how it came about.
@@ -77,15 +78,17 @@ impl From<CacheScope> for CacheableResult {
     }
 }
 
-/// The result of a modern request: whole, and with the name of the server.
-pub fn complete(result: Value) -> Value {
+/// The result of a modern request: whole, and with the name of the server if it `has_meta`.
+pub fn complete(result: Value, has_meta: bool) -> Value {
     let mut completed = json!({"resultType": "complete"});
     if let Value::Object(members) = result {
         for (name, value) in members {
             completed[name] = value;
         }
     }
-    completed["_meta"]["io.modelcontextprotocol/serverInfo"] = json!(SERVER_INFO);
+    if has_meta {
+        completed["_meta"]["io.modelcontextprotocol/serverInfo"] = json!(SERVER_INFO);
+    }
     completed
 }
 
@@ -219,6 +222,13 @@ impl CallToolResult {
             meta,
         }
     }
+
+    /// The same without `_meta`, which some clients hand on to their model.
+    #[must_use]
+    pub fn without_meta(mut self) -> Self {
+        self.meta.clear();
+        self
+    }
 }
 
 /// `notifications/progress`.
@@ -226,7 +236,7 @@ impl CallToolResult {
 #[serde(rename_all = "camelCase")]
 pub struct ProgressNotificationParams {
     /// As the request gave it.
-    pub progress_token: Value,
+    pub progress_token: ProgressToken,
     /// Increases with every notification.
     pub progress: f64,
     /// For people.

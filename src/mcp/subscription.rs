@@ -6,15 +6,56 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::caller::Peer;
-use super::jsonrpc::{ErrorObject, INVALID_PARAMS, Outgoing, RequestId};
+use super::jsonrpc::{ErrorObject, INVALID_PARAMS, Json, Outgoing, RequestId};
+use super::schema::{Implementation, SERVER_INFO};
 
-/// Names the subscription that a message belongs to.
-const SUBSCRIPTION_KEY: &str = "io.modelcontextprotocol/subscriptionId";
+/// The parameters or the result of a message that belongs to a subscription.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OfSubscription<'id> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    notifications: Option<Value>,
+    #[serde(rename = "_meta")]
+    meta: Meta<'id>,
+}
+
+#[derive(Debug, Serialize)]
+struct Meta<'id> {
+    /// The request that opened the subscription.
+    #[serde(rename = "io.modelcontextprotocol/subscriptionId")]
+    subscription: &'id RequestId,
+    #[serde(
+        rename = "io.modelcontextprotocol/serverInfo",
+        skip_serializing_if = "Option::is_none"
+    )]
+    server: Option<Implementation>,
+}
+
+impl<'id> OfSubscription<'id> {
+    /// A message of the subscription that request `id` opened.
+    fn new(id: &'id RequestId) -> Self {
+        Self {
+            result_type: None,
+            notifications: None,
+            meta: Meta {
+                subscription: id,
+                server: None,
+            },
+        }
+    }
+
+    fn to_json(&self) -> Json {
+        Json::of(self).expect("all keys are strings")
+    }
+}
 
 /// What a client opted in to, as far as there is any of it: only the list of tools ever changes here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,11 +105,12 @@ pub async fn listen(
     peer: Arc<dyn Peer>,
     mut changes: watch::Receiver<u64>,
     closing: CancellationToken,
-) -> Value {
-    let meta = json!({SUBSCRIPTION_KEY: id});
+) -> Json {
+    let mut acknowledged = OfSubscription::new(id);
+    acknowledged.notifications = Some(filter.honoured());
     let mut is_told = peer.notify(Outgoing::Notification(
         "notifications/subscriptions/acknowledged",
-        json!({"notifications": filter.honoured(), "_meta": meta}),
+        acknowledged.to_json(),
     ));
     while is_told {
         tokio::select! {
@@ -78,12 +120,16 @@ pub async fn listen(
                     break;
                 }
                 if filter.tools_list_changed {
-                    is_told = peer.notify(Outgoing::tools_changed(Some(&meta)));
+                    let params = OfSubscription::new(id).to_json();
+                    is_told = peer.notify(Outgoing::tools_changed(Some(params)));
                 }
             }
         }
     }
-    json!({"_meta": meta})
+    let mut result = OfSubscription::new(id);
+    result.result_type = Some("complete");
+    result.meta.server = Some(SERVER_INFO);
+    result.to_json()
 }
 
 #[cfg(test)]
@@ -123,7 +169,7 @@ mod tests {
     async fn it_is_acknowledged_first_and_answered_at_the_end() {
         let (peer, closing) = (Arc::new(Heard::default()), CancellationToken::new());
         let (changes, seen) = watch::channel(0);
-        let id = RequestId::String("s".into());
+        let id = RequestId::from("s".to_owned());
         let wanted = filter(&json!({"toolsListChanged": true})).unwrap();
         let listening = listen(&id, wanted, peer.clone(), seen, closing.clone());
         let mut listening = std::pin::pin!(listening);
@@ -133,15 +179,20 @@ mod tests {
         closing.cancel();
         let result = listening.await;
         let meta = json!({"io.modelcontextprotocol/subscriptionId": "s"});
-        assert_eq!(result, json!({"_meta": meta}));
+        let mut complete = json!({"resultType": "complete", "_meta": meta});
+        complete["_meta"]["io.modelcontextprotocol/serverInfo"] = json!(SERVER_INFO);
+        assert_eq!(result, complete.into());
         assert_eq!(
             *peer.0.lock().unwrap(),
             [
                 Outgoing::Notification(
                     "notifications/subscriptions/acknowledged",
-                    json!({"notifications": {"toolsListChanged": true}, "_meta": meta})
+                    json!({"notifications": {"toolsListChanged": true}, "_meta": meta}).into()
                 ),
-                Outgoing::Notification("notifications/tools/list_changed", json!({"_meta": meta})),
+                Outgoing::Notification(
+                    "notifications/tools/list_changed",
+                    json!({"_meta": meta}).into()
+                ),
             ]
         );
     }

@@ -13,7 +13,7 @@ use prometheus_client::encoding::text;
 
 use super::call::Outcome;
 
-use meters::{Histograms, Meters, OfCall, OfLoad, OfModel, OfReload, OfTool};
+use meters::{Histograms, Meters, OfCall, OfLoad, OfModel, OfRefusal, OfReload, OfTool};
 
 static METERS: OnceLock<Meters> = OnceLock::new();
 
@@ -189,6 +189,16 @@ pub fn holds(model: &str, now: Occupancy) {
     meters.cells.get_or_create(&model).set(now.cells.into());
     let reserved = meters.reserved_cells.get_or_create(&model);
     reserved.set(now.reserved_cells.into());
+}
+
+/// A request over HTTP was refused with `status`.
+pub fn http_refused(status: u16) {
+    if let Some(meters) = METERS.get() {
+        let refusal = OfRefusal {
+            status: status.into(),
+        };
+        meters.http_refusals.get_or_create(&refusal).inc();
+    }
 }
 
 /// An edit of the configuration came into force, or was refused.

@@ -1,13 +1,20 @@
 //! Arguments of a call → typed values. Every refusal names the argument, what was given and what is allowed.
 //!
-//! null is absent, 3.0 is an integer, unknown keys are errors.
+//! Lenient where a value has one meaning only: null is absent, and so is an empty one that means nothing; 3.0 is an integer; JSON
+//! text is read where the type is not a string. Unknown names are errors.
+
+mod messages;
+mod names;
 
 use serde_json::{Map, Value};
 
 use crate::config::ranges::Range;
-use crate::config::shape::{shown, suggestion};
+use crate::config::shape::shown;
 use crate::config::whole::whole_value;
-use crate::engine::{Message, Role};
+use crate::engine::Message;
+use crate::json::{self, from_text};
+use messages::messages;
+pub use names::{Missing, check_names};
 
 /// What is wrong with the arguments: one sentence for the caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,23 +43,40 @@ pub struct ArgumentReader {
 }
 
 impl ArgumentReader {
-    /// # Errors
-    /// A key that is not `known`.
-    pub fn new(mut arguments: Map<String, Value>, known: &[&str]) -> Result<Self, ArgumentError> {
-        if let Some(unknown) = arguments.keys().find(|key| !known.contains(&key.as_str())) {
-            return Err(ArgumentError(format!(
-                "`{unknown}` is not an argument of this tool; {}",
-                suggestion(unknown, known)
-            )));
-        }
+    /// Reads `arguments`, whose names were checked.
+    pub fn new(mut arguments: Map<String, Value>) -> Self {
         arguments.retain(|_, value| !value.is_null());
-        Ok(Self { arguments })
+        Self { arguments }
+    }
+
+    /// Leaves out an empty one of two arguments that stand for each other, a `text` and an `array`, if both are there: some clients
+    /// fill in every argument.
+    pub fn leave_out_empty(&mut self, text: &str, array: &str) {
+        if !self.arguments.contains_key(text) || !self.arguments.contains_key(array) {
+            return;
+        }
+        if self.arguments[text] == "" {
+            self.arguments.remove(text);
+            return;
+        }
+        match self.take(array, "array") {
+            None => {}
+            Some(Value::Array(items)) if items.is_empty() => {}
+            Some(value) => drop(self.arguments.insert(array.to_owned(), value)),
+        }
+    }
+
+    /// Takes the argument `name`, whose type is `kind`, which is not a string. An empty string is absent.
+    fn take(&mut self, name: &str, kind: &str) -> Option<Value> {
+        let value = from_text(self.arguments.remove(name)?, kind);
+        let is_blank = value.as_str().is_some_and(|text| text.trim().is_empty());
+        (!value.is_null() && !is_blank).then_some(value)
     }
 
     /// # Errors
     /// Not a whole number in `range`.
     pub fn integer(&mut self, name: &str, range: Range<i64>) -> Result<Option<i64>, ArgumentError> {
-        let Some(value) = self.arguments.remove(name) else {
+        let Some(value) = self.take(name, "integer") else {
             return Ok(None);
         };
         whole_value(&value)
@@ -64,7 +88,7 @@ impl ArgumentReader {
     /// # Errors
     /// Not a number in `range`.
     pub fn number(&mut self, name: &str, range: Range<f64>) -> Result<Option<f64>, ArgumentError> {
-        let Some(value) = self.arguments.remove(name) else {
+        let Some(value) = self.take(name, "number") else {
             return Ok(None);
         };
         value
@@ -87,134 +111,66 @@ impl ArgumentReader {
     /// # Errors
     /// Not an object.
     pub fn object(&mut self, name: &str) -> Result<Option<Map<String, Value>>, ArgumentError> {
-        match self.arguments.remove(name) {
+        match self.take(name, "object") {
             None => Ok(None),
             Some(Value::Object(object)) => Ok(Some(object)),
             Some(other) => Err(ArgumentError::new(name, "an object", &other)),
         }
     }
 
-    /// One string or an array of at most `most`, each of at most `longest` characters.
+    /// Takes one string, or an array of at most `most`, each of at most `longest` characters. Empty ones are left out; `None` if
+    /// no other is there. A string is one of them, unless it is an array of strings as JSON text.
     ///
     /// # Errors
-    /// Anything else, or an empty string.
+    /// Anything else.
     pub fn strings(
         &mut self,
         name: &str,
         most: usize,
         longest: usize,
     ) -> Result<Option<Vec<String>>, ArgumentError> {
-        let Some(value) = self.arguments.remove(name) else {
-            return Ok(None);
-        };
         let allowed = format!(
             "a string of 1 to {longest} characters, or an array of at most {most} such strings"
         );
-        let items = match &value {
-            Value::Array(items) if items.len() > most => {
-                return Err(ArgumentError(format!(
-                    "`{name}`: must be {allowed}, found {} strings",
-                    items.len()
-                )));
+        let mut items = match self.arguments.remove(name) {
+            None => return Ok(None),
+            Some(Value::Array(items)) => items,
+            Some(Value::String(text)) => {
+                strings_of(&text).unwrap_or_else(|| vec![Value::String(text)])
             }
-            Value::Array(items) => items.as_slice(),
-            single => std::slice::from_ref(single),
+            Some(other) => return Err(ArgumentError::new(name, &allowed, &other)),
         };
-        items
-            .iter()
-            .map(|item| match item {
-                Value::String(text) if (1..=longest).contains(&text.chars().count()) => {
-                    Ok(text.clone())
-                }
-                other => Err(ArgumentError::new(name, &allowed, other)),
-            })
-            .collect::<Result<_, _>>()
-            .map(Some)
+        items.retain(|item| item != "");
+        if items.len() > most {
+            return Err(ArgumentError(format!(
+                "`{name}`: must be {allowed}, found {} strings",
+                items.len()
+            )));
+        }
+        let strings = items.into_iter().map(|item| match item {
+            Value::String(text) if text.chars().count() <= longest => Ok(text),
+            other => Err(ArgumentError::new(name, &allowed, &other)),
+        });
+        let strings: Vec<String> = strings.collect::<Result<_, _>>()?;
+        Ok((!strings.is_empty()).then_some(strings))
     }
 
-    /// A conversation.
+    /// Takes a conversation.
     ///
     /// # Errors
     /// Names the message and its member that is wrong.
     pub fn messages(&mut self, name: &str) -> Result<Option<Vec<Message>>, ArgumentError> {
-        let Some(value) = self.arguments.remove(name) else {
-            return Ok(None);
-        };
-        match value {
-            Value::Array(items) if !items.is_empty() => (0..)
-                .zip(items)
-                .map(|(at, item)| message(&format!("{name}[{at}]"), item))
-                .collect::<Result<_, _>>()
-                .map(Some),
-            other => Err(ArgumentError::new(
-                name,
-                "an array of at least one message",
-                &other,
-            )),
-        }
+        let value = self.take(name, "array");
+        value.map(|value| messages(name, value)).transpose()
     }
 }
 
-const ROLES: &str = "`system`, `user` or `assistant`";
-const CONTENT: &str = "a string or an array of `{\"type\":\"text\",\"text\":…}` parts";
-
-fn message(name: &str, value: Value) -> Result<Message, ArgumentError> {
-    let Value::Object(mut members) = value else {
-        return Err(ArgumentError::new(
-            name,
-            "an object with `role` and `content`",
-            &value,
-        ));
-    };
-    let mut member = |member: &str, allowed: &str| {
-        members.remove(member).ok_or_else(|| {
-            ArgumentError(format!("`{name}.{member}` is missing: must be {allowed}"))
-        })
-    };
-    let role = match member("role", ROLES)? {
-        Value::String(role) if role == "system" => Role::System,
-        Value::String(role) if role == "user" => Role::User,
-        Value::String(role) if role == "assistant" => Role::Assistant,
-        other => {
-            return Err(ArgumentError::new(&format!("{name}.role"), ROLES, &other));
-        }
-    };
-    let content = content(&format!("{name}.content"), member("content", CONTENT)?)?;
-    if let Some(unknown) = members.keys().next() {
-        return Err(ArgumentError(format!(
-            "`{name}.{unknown}` is not a member of a message; it takes `role`, `content`"
-        )));
+/// The items of an array of strings that is written as JSON text.
+fn strings_of(text: &str) -> Option<Vec<Value>> {
+    match json::parse(text) {
+        Ok(Value::Array(items)) if items.iter().all(Value::is_string) => Some(items),
+        _ => None,
     }
-    Ok(Message { role, content })
-}
-
-/// A string, or text parts, which are one text.
-fn content(name: &str, value: Value) -> Result<String, ArgumentError> {
-    let parts = match value {
-        Value::String(text) => return Ok(text),
-        Value::Array(parts) if !parts.is_empty() => parts,
-        other => {
-            return Err(ArgumentError::new(name, CONTENT, &other));
-        }
-    };
-    (0..)
-        .zip(parts)
-        .map(|(at, part)| {
-            let kind = part.get("type").and_then(Value::as_str);
-            let text = part.get("text").and_then(Value::as_str);
-            match (kind, text) {
-                (Some("text"), Some(text)) => Ok(text.to_owned()),
-                (Some(kind), _) if kind != "text" => Err(ArgumentError(format!(
-                    "`{name}[{at}].type`: must be `text`, found `{kind}`; this tool reads text only"
-                ))),
-                _ => Err(ArgumentError::new(
-                    &format!("{name}[{at}]"),
-                    "a `{\"type\":\"text\",\"text\":…}` part",
-                    &part,
-                )),
-            }
-        })
-        .collect()
 }
 
 #[cfg(test)]
@@ -228,7 +184,7 @@ mod tests {
         let Value::Object(arguments) = arguments else {
             panic!("arguments are an object")
         };
-        ArgumentReader::new(arguments, &["a"]).unwrap()
+        ArgumentReader::new(arguments)
     }
 
     fn refusal<T: std::fmt::Debug>(result: Result<T, ArgumentError>) -> String {
@@ -264,8 +220,12 @@ mod tests {
             "`a`: must be a whole number from 1 to 1000000000, found 1.5"
         );
         assert_eq!(
-            integer(json!("7")),
-            "`a`: must be a whole number from 1 to 1000000000, found the string \"7\""
+            integer(json!("seven")),
+            "`a`: must be a whole number from 1 to 1000000000, found the string \"seven\""
+        );
+        assert_eq!(
+            integer(json!("0")),
+            "`a`: must be a whole number from 1 to 1000000000, found 0"
         );
         assert_eq!(
             refusal(reader(json!({"a": 7})).number("a", ranges::TOP_P)),
@@ -276,55 +236,75 @@ mod tests {
             "`a`: must be a string, found an array of 1"
         );
         assert_eq!(
-            refusal(reader(json!({"a": ["x", ""]})).strings("a", 4, 9)),
-            "`a`: must be a string of 1 to 9 characters, or an array of at most 4 such strings, found the string \"\""
+            refusal(reader(json!({"a": ["x", "0123456789"]})).strings("a", 4, 9)),
+            "`a`: must be a string of 1 to 9 characters, or an array of at most 4 such strings, found the string \"0123456789\""
         );
     }
 
     #[test]
-    fn an_unknown_key_is_refused_with_those_that_exist() {
-        let mut arguments = Map::new();
-        arguments.insert("temprature".into(), json!(1));
+    fn json_text_is_read_where_no_string_is_expected() {
+        let a = |value: Value| reader(json!({ "a": value }));
+        assert_eq!(a(json!(" 1e2 ")).integer("a", ranges::TOP_K), Ok(Some(100)));
+        assert_eq!(a(json!("0.5")).number("a", ranges::TOP_P), Ok(Some(0.5)));
         assert_eq!(
-            refusal(ArgumentReader::new(arguments, &["text", "temperature"])),
-            "`temprature` is not an argument of this tool; did you mean `temperature`?"
+            a(json!("{\"b\":1}")).object("a"),
+            Ok(Some(Map::from_iter([("b".into(), json!(1))])))
         );
+        let hi = json!([{"role": "user", "content": "[1]"}]);
+        let part = json!({"type": "text", "text": "[1]"}).to_string();
+        for messages in [
+            hi.clone(),
+            json!(hi.to_string()),
+            json!([hi[0].to_string()]),
+            json!([{"role": "user", "content": [part]}]),
+        ] {
+            let read = a(messages).messages("a").unwrap().unwrap();
+            assert_eq!(read[0].content, "[1]");
+        }
+        assert_eq!(a(json!("7")).string("a"), Ok(Some("7".into())));
     }
 
     #[test]
-    fn a_message_holds_a_string_or_text_parts() {
-        let messages = json!({"a": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]});
-        assert_eq!(
-            reader(messages).messages("a").unwrap().unwrap(),
-            [Message {
-                role: Role::User,
-                content: "ab".into()
-            }]
-        );
+    fn a_stop_text_is_itself_unless_it_is_an_array_of_strings() {
+        let stop = |value: Value| reader(json!({ "a": value })).strings("a", 4, 9);
+        for (value, texts) in [
+            (json!("x"), &["x"][..]),
+            (json!("[1]"), &["[1]"]),
+            (json!("[\"x\""), &["[\"x\""]),
+            (json!("[\"x\",\"y\"]"), &["x", "y"]),
+            (json!(["x", "", "y"]), &["x", "y"]),
+            (json!("\"x\""), &["\"x\""]),
+        ] {
+            assert_eq!(stop(value).unwrap().unwrap(), texts);
+        }
     }
 
     #[test]
-    fn a_wrong_message_is_named() {
-        let messages = |value: Value| refusal(reader(json!({"a": value})).messages("a"));
+    fn an_empty_value_that_means_nothing_is_absent() {
+        for empty in [json!(""), json!(" "), json!("null")] {
+            let mut a = || reader(json!({"a": empty}));
+            assert_eq!(a().integer("a", ranges::TOP_K), Ok(None));
+            assert_eq!(a().number("a", ranges::TOP_P), Ok(None));
+            assert_eq!(a().object("a"), Ok(None));
+            assert_eq!(a().messages("a"), Ok(None));
+        }
+        for empty in [json!(""), json!([]), json!([""]), json!("[]")] {
+            assert_eq!(reader(json!({"a": empty})).strings("a", 4, 9), Ok(None));
+        }
         assert_eq!(
-            messages(json!([])),
-            "`a`: must be an array of at least one message, found an empty array"
+            reader(json!({"a": ""})).string("a"),
+            Ok(Some(String::new()))
         );
-        assert_eq!(
-            messages(json!([{"role": "tool", "content": ""}])),
-            "`a[0].role`: must be `system`, `user` or `assistant`, found the string \"tool\""
-        );
-        assert_eq!(
-            messages(json!([{"role": "user", "content": [{"type": "image"}]}])),
-            "`a[0].content[0].type`: must be `text`, found `image`; this tool reads text only"
-        );
-        assert_eq!(
-            messages(json!([{"role": "user", "content": "", "name": 1}])),
-            "`a[0].name` is not a member of a message; it takes `role`, `content`"
-        );
-        assert_eq!(
-            messages(json!([{"role": "user"}])),
-            "`a[0].content` is missing: must be a string or an array of `{\"type\":\"text\",\"text\":…}` parts"
-        );
+        let left = |a: Value, b: Value| {
+            let mut reader = reader(json!({"a": a, "b": b}));
+            reader.leave_out_empty("a", "b");
+            reader.arguments.keys().cloned().collect::<String>()
+        };
+        assert_eq!(left(json!("x"), json!([])), "a");
+        assert_eq!(left(json!("x"), json!("[]")), "a");
+        assert_eq!(left(json!(""), json!([1])), "b");
+        assert_eq!(left(json!(""), json!([])), "b");
+        assert_eq!(left(json!("x"), json!([1])), "ab");
+        assert_eq!(left(json!(""), json!(null)), "a");
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::answering::{Answering, Question, draw_seed};
-use super::arguments::{ArgumentError, ArgumentReader};
+use super::arguments::{ArgumentError, ArgumentReader, Missing, check_names};
 use super::structured;
 use super::{Arguments, Superseded, ToolCall, ToolDescription, ToolOutput};
 use crate::config::ranges::{self, MAX_STOP_CHARS, MAX_STOPS, Range};
@@ -30,6 +30,8 @@ const ARGUMENTS: [&str; 13] = [
     "deadline",
     "json_schema",
 ];
+
+const NEITHER: &str = "neither `text` nor `messages` was given: must be one of them, `text` a string or `messages` an array of messages";
 
 /// A model as a tool that answers text, or JSON by a schema that the call gives.
 #[derive(Debug)]
@@ -100,7 +102,15 @@ impl ChatTool {
         arguments: Arguments,
     ) -> Result<(Question, Option<Arguments>), ArgumentError> {
         let defaults = &self.defaults;
-        let mut arguments = ArgumentReader::new(arguments, &ARGUMENTS)?;
+        let is_given = |name: &str| arguments.get(name).is_some_and(|value| !value.is_null());
+        let missing = Missing {
+            names: vec!["text", "messages"],
+            message: NEITHER.into(),
+        };
+        let missing = (!is_given("text") && !is_given("messages")).then_some(missing);
+        check_names(&arguments, &ARGUMENTS, missing.as_ref())?;
+        let mut arguments = ArgumentReader::new(arguments);
+        arguments.leave_out_empty("text", "messages");
         let text = arguments.string("text")?;
         let messages = arguments.messages("messages")?;
         let suffix = arguments
@@ -110,9 +120,11 @@ impl ChatTool {
         let deadline = arguments
             .number("deadline", ranges::DEADLINE)?
             .map(Duration::from_secs_f64);
+        // An empty schema demands nothing.
         let schema = arguments.object("json_schema")?;
+        let schema = schema.filter(|schema| !schema.is_empty());
         let stop = arguments.strings("stop", MAX_STOPS, MAX_STOP_CHARS)?;
-        if schema.is_some() && stop.as_ref().is_some_and(|stop| !stop.is_empty()) {
+        if schema.is_some() && stop.is_some() {
             return Err(ArgumentError::says(
                 "`stop` and `json_schema` were both given: an answer that is forced ends by itself, so leave out `stop`",
             ));
@@ -284,9 +296,7 @@ fn conversation(
         (Some(_), Some(_)) => Err(ArgumentError::says(
             "`text` and `messages` were both given: must be one of them",
         )),
-        (None, None) => Err(ArgumentError::says(
-            "neither `text` nor `messages` was given: must be one of them, `text` a string or `messages` an array of messages",
-        )),
+        (None, None) => Err(ArgumentError::says(NEITHER)),
     }
 }
 

@@ -6,13 +6,15 @@ use crate::config::schema::{AnswerSchema, SchemaFault, SchemaFaults};
 use crate::engine::grammar::Grammars;
 use crate::engine::{FinishReason, Generation};
 use crate::error_code::{Coded, ErrorCode};
+use crate::json::stringify;
 
 /// What a caller gets of an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Structured {
-    /// For clients that read text alone.
+    /// The JSON of `value` as JavaScript writes it: some clients give their model the text, too, unless it equals that. A choice
+    /// is the bare word.
     pub text: String,
-    /// The same as an object.
+    /// The answer as an object.
     pub value: Value,
 }
 
@@ -89,10 +91,14 @@ impl AnswerSchema {
                 value: json!({"choice": choice}),
                 text: choice,
             },
-            value => Structured {
-                text: generation.text.clone(),
-                value,
-            },
+            value => {
+                let text = stringify(&value);
+                Structured {
+                    // In the same spelling, for clients of other languages.
+                    value: serde_json::from_str(&text).unwrap_or(value),
+                    text,
+                }
+            }
         })
     }
 }

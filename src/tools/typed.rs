@@ -6,7 +6,7 @@ pub mod sample;
 use serde_json::{Map, Value, json};
 
 use super::answering::{Answering, Question};
-use super::arguments::ArgumentError;
+use super::arguments::{ArgumentError, Missing, check_names};
 use super::{Arguments, Superseded, ToolCall, ToolDescription, ToolOutput};
 use crate::config::schema::advertised;
 use crate::config::tool::Argument;
@@ -14,6 +14,7 @@ use crate::config::whole::whole_value;
 use crate::config::{ToolConfig, shape};
 use crate::engine::{Message, Role};
 use crate::error_code::ErrorCode;
+use crate::json::from_text;
 use prompt::PromptTemplate;
 
 /// A tool of `[tools.NAME]`.
@@ -91,29 +92,33 @@ impl TypedTool {
 
     /// The arguments of a call, checked, with the defaults of those that it does not give.
     fn values(&self, mut given: Arguments) -> Result<Map<String, Value>, ArgumentError> {
-        let names = || {
-            self.config
-                .arguments
-                .iter()
-                .map(|known| known.name.as_str())
-        };
-        if let Some(unknown) = given.keys().find(|key| !names().any(|name| name == *key)) {
-            return Err(ArgumentError::says(format!(
-                "`{unknown}` is not an argument of this tool; {}",
-                shape::suggestion(unknown, &names().collect::<Vec<_>>())
-            )));
+        let known: Vec<&str> = self.config.arguments.iter().map(Argument::name).collect();
+        let missing: Vec<&str> = self
+            .config
+            .arguments
+            .iter()
+            .filter(|argument| argument.default.is_none())
+            .map(Argument::name)
+            .filter(|name| given.get(*name).is_none_or(Value::is_null))
+            .collect();
+        let missing = (!missing.is_empty()).then(|| Missing {
+            message: missing_message(&missing),
+            names: missing,
+        });
+        check_names(&given, &known, missing.as_ref())?;
+        if let Some(missing) = missing {
+            return Err(ArgumentError::says(missing.message));
         }
         let value = |argument: &Argument| {
             let name = &argument.name;
-            let given = given.remove(name).filter(|value| !value.is_null());
-            let Some(value) = given.map(|value| whole(value, &argument.schema)) else {
-                let default = argument.default.clone();
-                let default = default.ok_or_else(|| {
-                    ArgumentError::says(format!("`{name}` is missing: it has no default"))
-                })?;
-                return Ok((name.clone(), default));
-            };
-            check(name, &argument.schema, &value)?;
+            let value = given.remove(name).unwrap_or_default();
+            let value = as_declared(value, &argument.schema);
+            match &argument.default {
+                Some(default) if is_absent(&value, &argument.schema) => {
+                    return Ok((name.clone(), default.clone()));
+                }
+                _ => check(name, &argument.schema, &value)?,
+            }
             Ok((name.clone(), value))
         };
         self.config.arguments.iter().map(value).collect()
@@ -168,14 +173,31 @@ fn check(name: &str, schema: &Value, value: &Value) -> Result<(), ArgumentError>
         .map_err(|allowed| ArgumentError::says(format!("`{name}`: must be {allowed}")))
 }
 
-/// 3.0 is 3 where a whole number is wanted.
-fn whole(value: Value, schema: &Value) -> Value {
-    match value {
+fn missing_message(names: &[&str]) -> String {
+    match names {
+        [name] => format!("`{name}` is missing: it has no default"),
+        names => {
+            let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+            format!("{} are missing: they have no default", names.join(", "))
+        }
+    }
+}
+
+/// Returns `value` in the type that `schema` declares, if it is one written in another way: JSON text, or 3.0 for 3.
+fn as_declared(value: Value, schema: &Value) -> Value {
+    let kind = schema["type"].as_str().unwrap_or("string");
+    match from_text(value, kind) {
         Value::Array(items) => items
             .into_iter()
-            .map(|item| whole(item, &schema["items"]))
+            .map(|item| as_declared(item, &schema["items"]))
             .collect(),
-        value if schema["type"] == "integer" => whole_value(&value).map_or(value, Value::from),
+        value if kind == "integer" => whole_value(&value).map_or(value, Value::from),
         value => value,
     }
+}
+
+/// Returns whether the default counts: null is absent, and so is an empty string unless the argument is one.
+fn is_absent(value: &Value, schema: &Value) -> bool {
+    let is_blank = value.as_str().is_some_and(|text| text.trim().is_empty());
+    value.is_null() || (is_blank && schema["type"] != "string")
 }

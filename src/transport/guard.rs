@@ -4,24 +4,25 @@
 //! DNS rebinding its own host: both are checked on all requests (2025-11-25 `basic/transports`, Security Warning). The
 //! demand for `Content-Type: application/json` stops the POSTs that browsers send without asking.
 
+mod refusal;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::header::{
-    ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN,
-    RETRY_AFTER, WWW_AUTHENTICATE,
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN,
 };
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::watch;
 
 use crate::config::http::{self, Host, HttpConfig};
 use crate::config::token::TokenConfig;
-use crate::mcp::jsonrpc::{ErrorObject, INVALID_REQUEST, Outgoing, RequestId};
+use crate::transport::refusals::{Cause, RefusalLog};
+pub use refusal::Refusal;
 
 /// Who sent a request: whose token it brought; none where none is demanded.
 #[derive(Debug, Clone, Default)]
@@ -51,25 +52,30 @@ impl Guard<'_> {
             .chain(uri.authority().map(|authority| Some(authority.clone())))
             .peekable();
         if named.peek().is_none() {
-            return Err(Refusal::forbidden("the request names no host"));
+            let refusal = Refusal::forbidden("the request names no host");
+            return Err(refusal.because(Cause::NoHost, None));
         }
         for authority in named {
             let host = authority.as_ref().and_then(host_of);
             if !host.is_some_and(|host| self.allows_host(&host)) {
-                return Err(Refusal::forbidden(
+                let refusal = Refusal::forbidden(
                     "the server is not reached by this `Host`; `--allowed_hosts` adds names",
-                ));
+                );
+                let name = authority
+                    .as_ref()
+                    .map_or("", Authority::host)
+                    .to_ascii_lowercase();
+                return Err(refusal.because(Cause::Host, Some(&name)));
             }
         }
         // Clients that are no browsers send no Origin.
         for origin in headers.get_all(ORIGIN) {
-            if !origin
-                .to_str()
-                .is_ok_and(|origin| self.allows_origin(origin))
-            {
-                return Err(Refusal::forbidden(
+            let origin = origin.to_str().unwrap_or_default();
+            if !self.allows_origin(origin) {
+                let refusal = Refusal::forbidden(
                     "pages of this `Origin` may not use the server; `--allowed_origins` adds some",
-                ));
+                );
+                return Err(refusal.because(Cause::Origin, Some(origin)));
             }
         }
         Ok(())
@@ -83,6 +89,7 @@ impl Guard<'_> {
             is_any || *host == Host::Address(address.ip())
         };
         host.is_loopback()
+            || host.is_host_of_container()
             || config.allowed_hosts.contains(host)
             || Host::parse(&config.host).as_ref() == Some(host)
             || config.addresses.iter().any(is_bound)
@@ -116,10 +123,11 @@ impl Guard<'_> {
         }
         let mut given = headers.get_all(AUTHORIZATION).iter();
         let (Some(value), more) = (given.next(), given.next()) else {
-            return Err(Refusal::unauthorized(
+            let refusal = Refusal::unauthorized(
                 "a bearer token is needed: `Authorization: Bearer <token>`",
                 "Bearer",
-            ));
+            );
+            return Err(refusal.because(Cause::NoToken, None));
         };
         let given = bearer(value).filter(|_| more.is_none());
         // All are compared, so that the time tells nothing of which it is.
@@ -129,10 +137,13 @@ impl Guard<'_> {
         });
         match found {
             Some(token) => Ok(Principal(Some(Arc::clone(token)))),
-            None => Err(Refusal::unauthorized(
-                "the bearer token is none of the server's",
-                "Bearer error=\"invalid_token\"",
-            )),
+            None => {
+                let refusal = Refusal::unauthorized(
+                    "the bearer token is none of the server's",
+                    "Bearer error=\"invalid_token\"",
+                );
+                Err(refusal.because(Cause::WrongToken, None))
+            }
         }
     }
 }
@@ -196,24 +207,56 @@ pub fn check_body(headers: &HeaderMap, max_body: usize) -> Result<(), Refusal> {
 /// The rules in force, which an edit of the configuration may change.
 pub type Live = watch::Receiver<Arc<HttpConfig>>;
 
+/// What the guard knows beside a request: the rules in force, and what it logged of refusals.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    live: Live,
+    log: Arc<RefusalLog>,
+}
+
+impl Gate {
+    /// A gate by the rules that are `live`.
+    pub fn new(live: Live) -> Self {
+        Self {
+            live,
+            log: Arc::default(),
+        }
+    }
+
+    /// The rules in force.
+    pub fn live(&self) -> Live {
+        self.live.clone()
+    }
+
+    /// Logs and gives the response to a request from `address`.
+    fn refuse(&self, refusal: Refusal, address: Option<&SocketAddr>) -> Response {
+        if let Some(blame) = &refusal.blame {
+            let sender = || address.map_or("somebody".into(), |address| address.ip().to_string());
+            let name = blame.name.clone().unwrap_or_else(sender);
+            self.log.report(blame.cause, &name);
+        }
+        refusal.into_response()
+    }
+}
+
 /// Checks where a request comes from.
-pub async fn check_source(State(live): State<Live>, request: Request, next: Next) -> Response {
-    let checked = Guard(&live.borrow()).check_source(request.uri(), request.headers());
+pub async fn check_source(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    let checked = Guard(&gate.live.borrow()).check_source(request.uri(), request.headers());
     match checked {
         Ok(()) => next.run(request).await,
-        Err(refusal) => refusal.into_response(),
+        Err(refusal) => gate.refuse(refusal, request.extensions().get()),
     }
 }
 
 /// Finds out whose token a request brings; the [`Principal`] is among its extensions then.
-pub async fn authenticate(State(live): State<Live>, mut request: Request, next: Next) -> Response {
-    let found = Guard(&live.borrow()).authenticate(request.headers());
+pub async fn authenticate(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
+    let found = Guard(&gate.live.borrow()).authenticate(request.headers());
     match found {
         Ok(principal) => {
             request.extensions_mut().insert(principal);
             next.run(request).await
         }
-        Err(refusal) => refusal.into_response(),
+        Err(refusal) => gate.refuse(refusal, request.extensions().get()),
     }
 }
 
@@ -229,116 +272,5 @@ pub async fn revoked(mut live: Live, principal: Principal) {
     if live.wait_for(|rules| !is_valid(rules)).await.is_err() {
         // The rules have no owner any more: the server ends.
         std::future::pending::<()>().await;
-    }
-}
-
-/// A request that is not served, told as a JSON-RPC error.
-#[derive(Debug, PartialEq)]
-pub struct Refusal {
-    /// Of the response.
-    pub status: StatusCode,
-    message: String,
-    header: Option<Box<(HeaderName, HeaderValue)>>,
-    /// Of the request, where its body was read.
-    id: Option<RequestId>,
-}
-
-impl Refusal {
-    /// A refusal with `status` and a sentence.
-    pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            message: message.into(),
-            header: None,
-            id: None,
-        }
-    }
-
-    /// The same with a header.
-    fn with(mut self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
-        self.header = Some(Box::new((name, value.into())));
-        self
-    }
-
-    /// The same of the request called `id`.
-    #[must_use]
-    pub fn of(mut self, id: RequestId) -> Self {
-        self.id = Some(id);
-        self
-    }
-
-    fn forbidden(message: &str) -> Self {
-        Self::new(StatusCode::FORBIDDEN, message)
-    }
-
-    fn unauthorized(message: &str, challenge: &'static str) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, message)
-            .with(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
-    }
-
-    /// 413.
-    pub fn too_large(max_body: usize) -> Self {
-        let message = format!("the message is longer than {max_body} bytes");
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, message)
-    }
-
-    /// 405.
-    pub fn method(allowed: &'static str) -> Self {
-        let message = format!("the endpoint takes {allowed}");
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, message)
-            .with(ALLOW, HeaderValue::from_static(allowed))
-    }
-
-    /// 503, to be tried again.
-    pub fn busy(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, message).with(RETRY_AFTER, 10)
-    }
-
-    /// 429, to be tried again after `wait`, of which the whole seconds are told.
-    pub fn too_many(message: impl Into<String>, wait: Duration) -> Self {
-        Self::new(StatusCode::TOO_MANY_REQUESTS, message).with(RETRY_AFTER, wait.as_secs())
-    }
-
-    /// JSON-RPC has no code for what is refused for the moment: that of HTTP is outside of what it reserves.
-    fn code(&self) -> i64 {
-        match self.status {
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                self.status.as_u16().into()
-            }
-            _ => INVALID_REQUEST,
-        }
-    }
-
-    fn body(&self) -> String {
-        let error = ErrorObject::new(self.code(), self.message.clone());
-        Outgoing::Error(self.id.clone(), error).to_json()
-    }
-
-    /// The response where no request was read, and none will be.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let body = self.body();
-        let header = self
-            .header
-            .as_deref()
-            .map(|(name, value)| format!("{name}: {}\r\n", value.to_str().unwrap_or_default()));
-        format!(
-            "HTTP/1.1 {}\r\ncontent-type: application/json\r\n{}content-length: {}\r\nconnection: close\r\n\r\n{body}",
-            self.status,
-            header.unwrap_or_default(),
-            body.len(),
-        )
-        .into_bytes()
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        tracing::debug!(status = self.status.as_u16(), "refused: {}", self.message);
-        let content_type = [(CONTENT_TYPE, "application/json")];
-        let mut response = (self.status, content_type, self.body()).into_response();
-        response
-            .headers_mut()
-            .extend(self.header.map(|header| *header));
-        response
     }
 }

@@ -16,6 +16,7 @@ pub mod endpoint;
 pub mod exchange;
 pub mod headers;
 pub mod held;
+mod not_found;
 pub mod observe;
 pub mod session_id;
 pub mod session_keys;
@@ -27,8 +28,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderName, Method, StatusCode};
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderName, Method};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get};
 use hyper_util::service::TowerToHyperService;
@@ -36,14 +37,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-use super::guard::{self, Live, Refusal};
+use super::guard::{self, Gate, Live, Refusal};
 use crate::config::http::HttpConfig;
 use crate::mcp::dispatcher::Dispatcher;
 use crate::process;
 use crate::status::Board;
 use endpoint::Endpoint;
+use not_found::not_found;
 
 /// Clients at once that are told that there are too many; further ones are not told.
 const MAX_TURNED_AWAY: usize = 64;
@@ -160,31 +162,35 @@ pub fn service(
     ending: Ending,
 ) -> connection::Service {
     let endpoint = Endpoint::new(dispatcher, live.clone(), ending.clone());
+    let gate = Gate::new(live);
     let health = Router::new()
         .route("/health/live", get(observe::live))
         .route("/health/ready", get(observe::ready))
         .with_state(ending);
     let router = Router::new()
         .route("/mcp", any(endpoint::serve))
+        // Not redirected: some clients lose their headers then.
+        .route("/mcp/", any(endpoint::serve))
         .with_state(endpoint)
         .route("/metrics", get(observe::metrics))
         .route("/status", get(observe::status))
         .with_state(board)
-        .route_layer(from_fn_with_state(live.clone(), guard::authenticate))
+        .route_layer(from_fn_with_state(gate.clone(), guard::authenticate))
         .merge(health);
-    TowerToHyperService::new(guarded(router, live))
+    TowerToHyperService::new(guarded(router, gate))
 }
 
-fn guarded(router: Router, live: Live) -> Router {
+fn guarded(router: Router, gate: Gate) -> Router {
+    let live = gate.live();
     let router = router
         // Also for the pages under /.well-known: a client that got 401 there would look for a login for ever.
-        .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "the endpoint is `/mcp`; beside it there are `/health/live`, `/health/ready`, `/metrics` and `/status`"));
-    let router = if live.borrow().cors {
+        .fallback(async move || not_found(!live.borrow().tokens.is_empty()));
+    let router = if gate.live().borrow().cors {
         router.layer(cors())
     } else {
         router
     };
-    router.layer(from_fn_with_state(live, guard::check_source))
+    router.layer(from_fn_with_state(gate, guard::check_source))
 }
 
 /// For pages of the origins that [`guard::check_source`], around it, let through.
@@ -192,15 +198,8 @@ fn cors() -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AllowOrigin::mirror_request())
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
-        // With credentials no `*` may stand here.
-        .allow_headers([
-            AUTHORIZATION,
-            CONTENT_TYPE,
-            HeaderName::from_static(headers::SESSION),
-            HeaderName::from_static(headers::REVISION),
-            HeaderName::from_static(headers::METHOD),
-            HeaderName::from_static(headers::NAME),
-        ])
+        // All that a page asks for: headers of traces and its own do no harm, and for those that count the page is allowed.
+        .allow_headers(AllowHeaders::mirror_request())
         .expose_headers([
             HeaderName::from_static(headers::SESSION),
             WWW_AUTHENTICATE,

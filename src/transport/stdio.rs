@@ -15,10 +15,13 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::json::without_byte_order_mark;
 use crate::mcp::caller::{Access, Caller, ConnectionId, Peer};
 use crate::mcp::dispatcher::Dispatcher;
 use crate::mcp::era::Era;
-use crate::mcp::jsonrpc::{ErrorObject, INVALID_REQUEST, Invalid, Message, Outgoing, Request};
+use crate::mcp::jsonrpc::{
+    ErrorObject, INVALID_REQUEST, IdFinder, Invalid, Message, Outgoing, Request, RequestId,
+};
 use crate::process::ProtocolOutput;
 
 /// The longest line: as in other MCP servers, room for a prompt of millions of words.
@@ -79,9 +82,9 @@ pub async fn serve(
         };
         let Some(line) = line else { break };
         let parsed = match line {
-            Line::Message(bytes) if bytes.trim_ascii().is_empty() => continue,
+            Line::Message(bytes) if is_blank(&bytes) => continue,
             Line::Message(bytes) => Message::parse(&bytes),
-            Line::TooLong => Err(too_long()),
+            Line::TooLong(id) => Err(too_long(id)),
         };
         let is_news = matches!(&parsed, Ok(Message::Notification(_)));
         let parsed = parsed.and_then(with_era);
@@ -202,13 +205,18 @@ fn listens((message, era): &(Message, Era)) -> bool {
 
 enum Line {
     Message(Vec<u8>),
-    TooLong,
+    /// With its id, if it had one.
+    TooLong(Option<RequestId>),
 }
 
-fn too_long() -> Invalid {
+fn is_blank(line: &[u8]) -> bool {
+    without_byte_order_mark(line).trim_ascii().is_empty()
+}
+
+fn too_long(id: Option<RequestId>) -> Invalid {
     let text = format!("the message is longer than {MAX_LINE_BYTES} bytes");
     Invalid {
-        id: None,
+        id,
         error: ErrorObject::new(INVALID_REQUEST, text),
     }
 }
@@ -227,11 +235,13 @@ fn read_lines(mut input: impl BufRead, lines: &mpsc::Sender<Line>) {
                 Line::Message(line)
             }
             Ok(_) => {
+                let mut id = IdFinder::default();
+                id.read(&line);
                 drop(line);
-                if skip_line(&mut input).is_err() {
+                if skip_line(&mut input, &mut id).is_err() {
                     return;
                 }
-                Line::TooLong
+                Line::TooLong(id.finish())
             }
             Err(error) => {
                 tracing::error!(%error, "stdin could not be read");
@@ -244,7 +254,7 @@ fn read_lines(mut input: impl BufRead, lines: &mpsc::Sender<Line>) {
     }
 }
 
-fn skip_line(input: &mut impl BufRead) -> io::Result<()> {
+fn skip_line(input: &mut impl BufRead, id: &mut IdFinder) -> io::Result<()> {
     loop {
         let buffered = input.fill_buf()?;
         if buffered.is_empty() {
@@ -252,6 +262,7 @@ fn skip_line(input: &mut impl BufRead) -> io::Result<()> {
         }
         let end = buffered.iter().position(|byte| *byte == b'\n');
         let skipped = end.map_or(buffered.len(), |end| end + 1);
+        id.read(&buffered[..skipped]);
         input.consume(skipped);
         if end.is_some() {
             return Ok(());
@@ -291,11 +302,15 @@ mod tests {
     }
 
     #[test]
-    fn a_line_over_the_limit_is_refused_and_the_next_is_read() {
-        let mut input = vec![b'x'; usize::try_from(MAX_LINE_BYTES).unwrap() + 1];
-        input.extend_from_slice(b"\n{}\n");
+    fn a_line_over_the_limit_is_refused_by_its_id_and_the_next_is_read() {
+        let mut input = br#"{"method":"x","params":{"id":1,"text":""#.to_vec();
+        input.resize(usize::try_from(MAX_LINE_BYTES).unwrap() + 1, b'x');
+        input.extend_from_slice(b"\"},\"jsonrpc\":\"2.0\",\"id\":7}\n{}\n");
         let lines = lines_of(&input, 8192);
-        assert!(matches!(&lines[..], [Line::TooLong, Line::Message(next)] if next == b"{}\n"));
+        let [Line::TooLong(Some(id)), Line::Message(next)] = &lines[..] else {
+            panic!("two lines")
+        };
+        assert_eq!((&id.to_string()[..], &next[..]), ("7", &b"{}\n"[..]));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::support::Server;
 fn wrong_arguments_are_refused_in_words_that_help() {
     let mut server = Server::tiny(&[]);
     let hi = json!([{"role": "user", "content": "Hi"}]);
-    let table: [(Value, &str); 12] = [
+    let table: [(Value, &str); 16] = [
         (
             json!({}),
             "neither `text` nor `messages` was given: must be one of them, `text` a string or `messages` an array of messages",
@@ -31,8 +31,12 @@ fn wrong_arguments_are_refused_in_words_that_help() {
             "`top_p`: must be a number from 0 to 1, found 7",
         ),
         (
-            json!({"text": "Hi", "temperature": "0.7"}),
-            "`temperature`: must be a number from 0 to 5, found the string \"0.7\"",
+            json!({"text": "Hi", "temperature": "warm"}),
+            "`temperature`: must be a number from 0 to 5, found the string \"warm\"",
+        ),
+        (
+            json!({"text": "Hi", "temperature": "7"}),
+            "`temperature`: must be a number from 0 to 5, found 7",
         ),
         (
             json!({"text": "Hi", "repeat_penalty": 0}),
@@ -47,12 +51,24 @@ fn wrong_arguments_are_refused_in_words_that_help() {
             "`deadline`: must be a number from 0.001 to 604800, found 0",
         ),
         (
-            json!({"text": "Hi", "stop": [""]}),
-            "`stop`: must be a string of 1 to 1024 characters, or an array of at most 16 such strings, found the string \"\"",
+            json!({"text": "Hi", "stop": [7]}),
+            "`stop`: must be a string of 1 to 1024 characters, or an array of at most 16 such strings, found 7",
         ),
         (
             json!({"text": "Hi", "temprature": 1}),
             "`temprature` is not an argument of this tool; did you mean `temperature`?",
+        ),
+        (
+            json!({"prompt": "Hi"}),
+            "neither `text` nor `messages` was given: must be one of them, `text` a string or `messages` an array of messages; `prompt` is not an argument of this tool; known here: `text`, `messages`, `temperature`, `max_tokens`, `top_p`, `top_k`, `min_p`, `repeat_penalty`, `seed`, `stop`, `prompt_suffix`, `deadline`, `json_schema`",
+        ),
+        (
+            json!({"message": hi}),
+            "neither `text` nor `messages` was given: must be one of them, `text` a string or `messages` an array of messages; `message` is not an argument of this tool; did you mean `messages`?",
+        ),
+        (
+            json!({"messages": "[]"}),
+            "`messages`: must be an array of at least one message, found an empty array",
         ),
     ];
     for (arguments, refusal) in table {

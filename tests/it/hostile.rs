@@ -178,8 +178,10 @@ fn no_route_and_no_method_is_open_without_the_token_or_from_elsewhere() {
             }
         }
         assert_eq!(status(&[&other, HOST]), [404], "{method}");
+        let slash = format!("{method} /mcp/ HTTP/1.1");
+        assert_eq!(status(&[&slash, HOST, &session]), [401], "{method}");
         assert_eq!(
-            status(&[&format!("{method} /mcp/ HTTP/1.1"), HOST, TOKEN, &session]),
+            status(&[&format!("{method} /mcp/x HTTP/1.1"), HOST, TOKEN, &session]),
             [404]
         );
         assert_eq!(

@@ -4,7 +4,14 @@ use std::path::{Path, PathBuf};
 
 /// Lowest first; a module may import its own layer and those below it.
 const LAYERS: [&[&str]; 8] = [
-    &["error_code", "process", "supervisor", "telemetry", "gguf"],
+    &[
+        "error_code",
+        "gguf",
+        "json",
+        "process",
+        "supervisor",
+        "telemetry",
+    ],
     &["config"],
     &["engine"],
     &["worker"],
@@ -16,12 +23,14 @@ const LAYERS: [&[&str]; 8] = [
 
 const HTTP: &[&str] = &[
     "transport/guard.rs",
+    "transport/guard/refusal.rs",
     "transport/http.rs",
     "transport/http/connection.rs",
     "transport/http/endpoint.rs",
     "transport/http/exchange.rs",
     "transport/http/headers.rs",
     "transport/http/held.rs",
+    "transport/http/not_found.rs",
     "transport/http/observe.rs",
 ];
 

@@ -25,6 +25,7 @@ mod http; // MCP over HTTP: sessions, streams, disconnects, the end
 mod http_start; // how it starts: address, token
 mod install; // clients are told, and start what they were told
 mod layers; // who may import whom
+mod lenient; // what is slightly off, and taken all the same
 mod lifecycle; // processes, signals, ends
 mod load; // two hundred connections, honest and not
 mod manual; // completions, and the page for man
@@ -36,8 +37,10 @@ mod observe; // how it is, for those that look after it
 mod omissions; // messages that a chat template leaves out
 mod prefixes; // prompts start from what is in the cache, and nobody can tell
 mod protocol; // JSON-RPC and MCP over stdio
+mod refused; // what is told of a refusal, and where
 mod registry; // several models: room, idleness, leases
 mod reload; // edits while the server runs
+mod result_meta; // how an answer came about, where it is wanted
 mod secrecy; // what never reaches a log
 mod sessions; // sessions that survive a restart, and are served by every replica
 mod shipping; // what the workflows promise

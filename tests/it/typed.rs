@@ -55,7 +55,7 @@ fn a_tool_is_its_prompt_and_its_answer_follows_what_was_declared() {
     assert_eq!(card["structuredContent"], expected);
     assert_eq!(
         card["content"][0]["text"],
-        r#"{"country": "Cuba", "capital": "Havana"}"#
+        r#"{"country":"Cuba","capital":"Havana"}"#
     );
     let side = call(&mut server, "side", json!({"country": "France"}));
     assert!(["Paris", "Lima"].contains(&side["content"][0]["text"].as_str().unwrap()));
@@ -118,6 +118,22 @@ default = 0
     let mut server = serve(&folder);
     for (arguments, told) in [
         (json!({}), "`text` is missing: it has no default"),
+        (
+            json!({"question": "a"}),
+            "`text` is missing: it has no default; `question` is not an argument of this tool; known here: `text`, `n`, `list`, `word`, `share`",
+        ),
+        (
+            json!({"txt": "a"}),
+            "`text` is missing: it has no default; `txt` is not an argument of this tool; did you mean `text`?",
+        ),
+        (
+            json!({"text": "a", "n": "ten"}),
+            "`n`: must be a whole number from 1 to 9, found the string \"ten\"",
+        ),
+        (
+            json!({"text": "a", "n": "10"}),
+            "`n`: must be a whole number from 1 to 9, found 10",
+        ),
         (
             json!({"text": null}),
             "`text` is missing: it has no default",

@@ -81,9 +81,9 @@ fn tool() -> impl Strategy<Value = ToolConfig> {
 fn config() -> impl Strategy<Value = Config> {
     let models = proptest::collection::btree_map("[abc]", model(), 0..4);
     let tools = proptest::collection::btree_map("[def]", tool(), 0..4);
-    let rest = (any::<bool>(), any::<bool>(), 1..3_usize, any::<bool>());
+    let rest = (any::<[bool; 4]>(), 1..3_usize);
     (models, tools, rest).prop_map(
-        |(models, tools, (is_http, log_prompts, max_loaded, is_watched))| {
+        |(models, tools, ([is_http, log_prompts, is_watched, result_meta], max_loaded))| {
             let mut config = base();
             config.models = models
                 .into_iter()
@@ -97,6 +97,7 @@ fn config() -> impl Strategy<Value = Config> {
                 config.transport = Transport::Stdio;
             }
             config.log.log_prompts = log_prompts;
+            config.result_meta = result_meta;
             config.registry.max_loaded = Some(max_loaded);
             if !is_watched {
                 config.watch = WatchMode::Off;

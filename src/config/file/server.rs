@@ -38,7 +38,7 @@ pub enum WatchMode {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServerSettings {
-    /// `stdio` (one client, which starts the server) or `http`. The keys below, but for `watch` and `max_queue`, count for `http` alone.
+    /// `stdio` (one client, which starts the server) or `http`. The keys below apply to `http` only, except `result_meta`, `watch` and `max_queue`.
     pub transport: TransportMode,
     /// Address to listen on: `127.0.0.1` is this machine alone, `0.0.0.0` all its addresses, which wants a token.
     pub host: String,
@@ -64,6 +64,8 @@ pub struct ServerSettings {
     pub allowed_origins: Vec<String>,
     /// Tell browsers that pages of those origins, and of loopback, may read the answers (CORS).
     pub cors: bool,
+    /// Put `_meta` into the results of calls: how an answer came about, the code of an error. Some clients hand all of a result on to their model; `false` saves those tokens.
+    pub result_meta: bool,
     /// Saved edits of this file, and of those that its texts name, are live: noticed at once (`auto`), by a look every two seconds where the file system tells nothing (`poll`), or by SIGHUP alone (`off`).
     pub watch: WatchMode,
     /// How long running calls may go on after SIGTERM.
@@ -108,6 +110,7 @@ impl Default for ServerSettings {
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             cors: false,
+            result_meta: true,
             watch: WatchMode::Auto,
             drain_time: Time::from_secs(10),
             max_queue: 64,

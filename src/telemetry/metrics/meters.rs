@@ -50,6 +50,11 @@ pub(super) struct OfReload {
     pub(super) outcome: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OfRefusal {
+    pub(super) status: u32,
+}
+
 pub(super) type Histograms<L> = Family<L, Histogram, Bounds>;
 type Float = Gauge<f64, AtomicU64>;
 
@@ -85,6 +90,7 @@ pub(super) struct Meters {
     pub(super) waiting: Family<OfModel, Gauge>,
     pub(super) cells: Family<OfModel, Gauge>,
     pub(super) reserved_cells: Family<OfModel, Gauge>,
+    pub(super) http_refusals: Family<OfRefusal, Counter>,
     pub(super) reloads: Family<OfReload, Counter>,
     pub(super) reload_ok: Gauge,
     pub(super) reload_time: Float,
@@ -149,6 +155,10 @@ impl Meters {
             reserved_cells: names.add(
                 "kv_cells_reserved",
                 "Those of them that the calls at work may come to use",
+            ),
+            http_refusals: names.add(
+                "http_refusals",
+                "Requests over HTTP that were refused, by status",
             ),
             reloads: names.add(
                 "config_reloads",

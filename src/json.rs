@@ -1,0 +1,174 @@
+//! JSON as JavaScript reads and writes it: most MCP clients are written in that language.
+//!
+//! [`parse`] reads what `JSON.stringify` writes and `serde_json` alone refuses. [`stringify`] writes what a client gets from its own
+//! `JSON.stringify`, so that the two can be compared.
+
+mod stringify;
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+
+pub use stringify::stringify;
+
+/// The UTF-8 byte order mark. RFC 8259, 8.1 lets a reader skip it.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Bytes of an escape such as `\ud83d`.
+const ESCAPE: usize = 6;
+
+/// Parses `text`; lone surrogates in its strings become U+FFFD.
+///
+/// # Errors
+/// The text is not valid JSON, is nested deeper than 127 levels, or has a number beyond the range of a double.
+pub fn parse(text: &str) -> serde_json::Result<Value> {
+    serde_json::from_slice(&without_lone_surrogates(text.as_bytes()))
+}
+
+/// Returns `value` with JSON text read where JSON of type `kind` is expected: `"3"` is 3 for an `integer`.
+///
+/// A `string` is never parsed. Text that holds JSON of another type stays as it is, except that `null` is null.
+pub fn from_text(value: Value, kind: &str) -> Value {
+    let Value::String(text) = &value else {
+        return value;
+    };
+    if kind == "string" {
+        return value;
+    }
+    match parse(text) {
+        Ok(parsed) if parsed.is_null() || is_of_kind(&parsed, kind) => parsed,
+        _ => value,
+    }
+}
+
+/// Returns whether `value` is written like one of the JSON Schema type `kind`; a fraction passes for an `integer`, so that the
+/// range check can refuse it by its number.
+fn is_of_kind(value: &Value, kind: &str) -> bool {
+    match kind {
+        "integer" | "number" => value.is_number(),
+        "boolean" => value.is_boolean(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        _ => false,
+    }
+}
+
+/// Returns `text` without the byte order mark that some programs on Windows write first.
+pub fn without_byte_order_mark(text: &[u8]) -> &[u8] {
+    text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)
+}
+
+/// Returns `text` with the escapes of lone surrogates replaced by `\ufffd`. Its length stays the same.
+///
+/// JavaScript cuts strings in the middle of a character, and `JSON.stringify` writes the half that is left as an escape.
+pub fn without_lone_surrogates(text: &[u8]) -> Cow<'_, [u8]> {
+    let mut mended = Cow::Borrowed(text);
+    let mut at = 0;
+    while let Some(found) = text.get(at..).and_then(next_backslash) {
+        let start = at + found;
+        at = match surrogate_at(text, start) {
+            None => start + 2,
+            Some(Surrogate::High) if surrogate_at(text, start + ESCAPE) == Some(Surrogate::Low) => {
+                start + 2 * ESCAPE
+            }
+            Some(_) => {
+                mended.to_mut()[start..start + ESCAPE].copy_from_slice(br"\ufffd");
+                start + ESCAPE
+            }
+        };
+    }
+    mended
+}
+
+fn next_backslash(text: &[u8]) -> Option<usize> {
+    text.iter().position(|byte| *byte == b'\\')
+}
+
+/// Half of a character beyond U+FFFF in UTF-16.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Surrogate {
+    High,
+    Low,
+}
+
+/// The surrogate that is escaped at `at`.
+fn surrogate_at(text: &[u8], at: usize) -> Option<Surrogate> {
+    let digits = text.get(at..at + ESCAPE)?.strip_prefix(br"\u")?;
+    let digits = std::str::from_utf8(digits).ok()?;
+    match u16::from_str_radix(digits, 16).ok()? {
+        0xd800..0xdc00 => Some(Surrogate::High),
+        0xdc00..0xe000 => Some(Surrogate::Low),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn lone_surrogates_are_read_as_replacement_characters() {
+        for (text, read) in [
+            (r#""\ud83d""#, "\u{fffd}"),
+            (r#""a\uDE00b""#, "a\u{fffd}b"),
+            (r#""\ud83d\ude00""#, "\u{1f600}"),
+            (r#""\ud83d\ud83d\ude00""#, "\u{fffd}\u{1f600}"),
+            (r#""\ude00\ud83d""#, "\u{fffd}\u{fffd}"),
+            (r#""\\ud83d""#, r"\ud83d"),
+            (r#""\\\ud83d""#, "\\\u{fffd}"),
+            (r#""\ud83d\n""#, "\u{fffd}\n"),
+            (r#""\ud83dx""#, "\u{fffd}x"),
+        ] {
+            assert_eq!(parse(text).unwrap(), json!(read), "{text}");
+        }
+        assert!(parse(r#""\ud8""#).is_err());
+        assert_eq!(parse(r#"{"\ud83d": 1}"#).unwrap(), json!({"\u{fffd}": 1}));
+    }
+
+    #[test]
+    fn text_is_read_as_json_of_the_type_that_is_expected_and_of_no_other() {
+        for (text, kind, read) in [
+            ("3", "integer", json!(3)),
+            (" 1e2 ", "number", json!(1e2)),
+            ("true", "boolean", json!(true)),
+            (r#"["a"]"#, "array", json!(["a"])),
+            (r#"{"a":1}"#, "object", json!({"a": 1})),
+            ("null", "object", json!(null)),
+            ("3", "string", json!("3")),
+            ("True", "boolean", json!("True")),
+            ("1", "boolean", json!("1")),
+            ("\"3\"", "integer", json!("\"3\"")),
+            ("0x3", "integer", json!("0x3")),
+            ("NaN", "number", json!("NaN")),
+            ("1e400", "number", json!("1e400")),
+            ("[1", "array", json!("[1")),
+            ("a, b", "array", json!("a, b")),
+            ("", "integer", json!("")),
+        ] {
+            assert_eq!(from_text(json!(text), kind), read, "{text} as {kind}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn valid_json_stays_as_it_is(text: String) {
+            let written = Value::from(text).to_string();
+            prop_assert_eq!(&*without_lone_surrogates(written.as_bytes()), written.as_bytes());
+        }
+
+        #[test]
+        fn nothing_that_javascript_writes_in_a_string_is_refused(units: Vec<u16>) {
+            let escaped: String = units.iter().map(|unit| format!("\\u{unit:04x}")).collect();
+            let read = parse(&format!("\"{escaped}\"")).unwrap();
+            prop_assert_eq!(read, json!(String::from_utf16_lossy(&units)));
+        }
+
+        #[test]
+        fn no_text_panics(text: Vec<u8>) {
+            drop(without_lone_surrogates(&text));
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The id of a message that cannot be read: a client that gets an error without its id waits until its time is over.
+//!
+//! Only brackets, quotes, commas and colons are looked at, so all else may be wrong: escapes, literals such as `NaN`, bytes that
+//! are not UTF-8, a missing end, closing brackets that do not fit. The id is a member of the outermost object.
+
+use serde_json::value::RawValue;
+
+use super::RequestId;
+use crate::json;
+
+/// Bytes of a name or a scalar that are kept: longer ones are no `id`, or too long to answer with.
+const MAX_TOKEN: usize = 64 * 1024;
+
+/// Levels of brackets that are followed.
+const MAX_LEVELS: usize = 1024 * 1024;
+
+/// Finds the id of a message that comes in pieces.
+#[derive(Debug, Default)]
+pub struct IdFinder {
+    /// The brackets that are open.
+    open: Vec<u8>,
+    /// The quote that ends the string it is in.
+    quote: Option<u8>,
+    /// The byte before escapes this one.
+    is_escaped: bool,
+    /// What came of the outermost object since the last comma, colon or bracket.
+    token: Vec<u8>,
+    /// The value that comes is that of `id`.
+    is_id: bool,
+    found: Option<RequestId>,
+    /// The outermost object has ended, or there are too many levels.
+    has_ended: bool,
+}
+
+impl IdFinder {
+    /// Finds the id of `text`.
+    pub(super) fn find(text: &[u8]) -> Option<RequestId> {
+        let mut finder = Self::default();
+        finder.read(text);
+        finder.finish()
+    }
+
+    /// Reads the next piece.
+    pub fn read(&mut self, piece: &[u8]) {
+        for byte in piece {
+            if self.has_ended {
+                return;
+            }
+            self.read_byte(*byte);
+        }
+    }
+
+    /// Returns the id, if there was one: of several the last.
+    pub fn finish(mut self) -> Option<RequestId> {
+        if self.quote.is_none() {
+            self.end_value();
+        }
+        self.found
+    }
+
+    fn read_byte(&mut self, byte: u8) {
+        if let Some(quote) = self.quote {
+            self.keep(byte);
+            if self.is_escaped {
+                self.is_escaped = false;
+            } else if byte == b'\\' {
+                self.is_escaped = true;
+            } else if byte == quote {
+                self.quote = None;
+            }
+            return;
+        }
+        match byte {
+            b'"' | b'\'' => {
+                self.quote = Some(byte);
+                self.keep(byte);
+            }
+            b'{' | b'[' => {
+                self.end_value();
+                self.open.push(byte);
+                self.has_ended = self.open.len() > MAX_LEVELS || self.open[0] == b'[';
+            }
+            b'}' | b']' => {
+                self.end_value();
+                self.close(if byte == b'}' { b'{' } else { b'[' });
+            }
+            b',' => self.end_value(),
+            b':' => {
+                let is_id = self.open.len() == 1 && is_id(&self.token);
+                // The comma before the name may be missing.
+                self.end_value();
+                self.is_id = is_id;
+            }
+            _ => self.keep(byte),
+        }
+    }
+
+    /// Closes the last bracket like `opening`, and those in it; one that closes nothing is passed over.
+    fn close(&mut self, opening: u8) {
+        if let Some(level) = self.open.iter().rposition(|open| *open == opening) {
+            self.open.truncate(level);
+            self.has_ended = self.open.is_empty();
+        }
+    }
+
+    fn keep(&mut self, byte: u8) {
+        if self.open.len() == 1 && self.token.len() <= MAX_TOKEN {
+            self.token.push(byte);
+        }
+    }
+
+    fn end_value(&mut self) {
+        if self.is_id
+            && self.open.len() == 1
+            && let Some(id) = leading_id(&self.token)
+        {
+            self.found = Some(id);
+        }
+        self.is_id = false;
+        self.token.clear();
+    }
+}
+
+/// Returns whether a token names the id, perhaps behind a value without a comma.
+fn is_id(token: &[u8]) -> bool {
+    let token = token.trim_ascii();
+    matches!(token, b"id" | b"'id'")
+        || (token.ends_with(b"\"id\"") && !token.ends_with(b"\\\"id\""))
+}
+
+/// The id that a token begins with.
+fn leading_id(token: &[u8]) -> Option<RequestId> {
+    if token.len() > MAX_TOKEN {
+        return None;
+    }
+    let token = token.trim_ascii();
+    if let Some(text) = token.strip_prefix(b"'") {
+        let text = text.split(|byte| *byte == b'\'').next()?;
+        return Some(String::from_utf8(text.to_vec()).ok()?.into());
+    }
+    let token = json::without_lone_surrogates(token);
+    let mut values = serde_json::Deserializer::from_slice(&token).into_iter::<Box<RawValue>>();
+    RequestId::read(&values.next()?.ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn found(text: &[u8]) -> Value {
+        json!(IdFinder::find(text))
+    }
+
+    #[test]
+    fn the_id_of_a_message_is_found_whatever_else_is_wrong_with_it() {
+        for (text, id) in [
+            (
+                r#"{"jsonrpc":"2.0","id":7,"method":"x","params":{"a":NaN}}"#,
+                json!(7),
+            ),
+            (
+                r#"{"params":{"a":NaN,"id":3},"method":"x","jsonrpc":"2.0","id":7}"#,
+                json!(7),
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":"a\"},","method":"x",}"#,
+                json!("a\"},"),
+            ),
+            (r#"{"jsonrpc":"2.0","id":7,"method":"tools/ca"#, json!(7)),
+            (r#"{"jsonrpc":"2.0","id":7"#, json!(7)),
+            (r#"{"jsonrpc":"2.0","method":"x","id": -7 }}"#, json!(-7)),
+            (r#"{"params":{"a":[1,2},"id":7}"#, json!(7)),
+            (r#"{"params":{"a":1]},"id":7}"#, json!(7)),
+            (r#"{"params":{"a":"\x","b":"\"id\":3"},"id":7}"#, json!(7)),
+            (r#"{"jsonrpc":"2.0" "id":7 "method":"x"}"#, json!(7)),
+            (
+                r#"{'jsonrpc': '2.0', 'id': 'a', 'method': 'x'}"#,
+                json!("a"),
+            ),
+            (r#"{jsonrpc: "2.0", id: 7, method: "x"}"#, json!(7)),
+            (r#"{"id":1,"id":7,"x":tru}"#, json!(7)),
+            (r#"{"id":7}{"id":8}"#, json!(7)),
+            (r#"{"x":"id","id":7,"y":}"#, json!(7)),
+            ("{\"id\":\"\\ud83d\",}", json!("\u{fffd}")),
+        ] {
+            assert_eq!(found(text.as_bytes()), id, "{text}");
+        }
+        assert_eq!(found(b"{\"a\":\"\xff\",\"id\":7}"), json!(7));
+        let large = br#"{"id":18446744073709551616,"x":Infinity}"#;
+        assert_eq!(
+            IdFinder::find(large).unwrap().to_string(),
+            "18446744073709551616"
+        );
+        assert_eq!(
+            found(
+                format!(
+                    r#"{{"a":{},"id":7,}}"#,
+                    "[".repeat(9999) + &"]".repeat(9999)
+                )
+                .as_bytes()
+            ),
+            json!(7)
+        );
+    }
+
+    #[test]
+    fn what_is_not_the_id_of_the_message_is_not_taken_for_it() {
+        for text in [
+            "",
+            "id",
+            "{",
+            r#"{"id""#,
+            r#"{"id":"#,
+            r#"{"id":"never ends"#,
+            r#"{"id":null,}"#,
+            r#"{"id":true,}"#,
+            r#"{"id":{"id":7},}"#,
+            r#"{"id":[7],}"#,
+            r#"{"id":01,}"#,
+            r#"{"id":NaN}"#,
+            r#"{"params":{"id":7"#,
+            r#"{"idea":7,}"#,
+            r#"{"a\"id":7,}"#,
+            r#"{"x":"\"id\":7","y"}"#,
+            r#"[{"id":7}"#,
+            r#""id":7"#,
+        ] {
+            assert_eq!(found(text.as_bytes()), json!(null), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_found_at_any_place_of_a_cut_message(cut in 8_usize..70, size in 1_usize..9) {
+            let text = br#"{"id":77,"method":"tools/call","params":{"name":"a","b":[1,{"id":3}]}}"#;
+            let text = &text[..text.len().min(cut)];
+            let mut finder = IdFinder::default();
+            text.chunks(size).for_each(|piece| finder.read(piece));
+            prop_assert_eq!(json!(finder.finish()), json!(77));
+        }
+
+        #[test]
+        fn no_input_panics(bytes: Vec<u8>) {
+            drop(IdFinder::find(&bytes));
+        }
+    }
+}

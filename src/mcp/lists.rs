@@ -1,0 +1,49 @@
+//! Lists: each has one page, and some have nothing.
+
+use serde_json::{Map, Value, json};
+
+use super::jsonrpc::{ErrorObject, INVALID_PARAMS};
+
+/// Answers a list of what this server does not have: clients of earlier revisions ask although no capability is advertised, and
+/// some drop a server that answers with an error.
+///
+/// # Errors
+/// A cursor.
+pub(super) fn empty_list(name: &str, params: &Map<String, Value>) -> Result<Value, ErrorObject> {
+    check_cursor(params)?;
+    Ok(json!({name: []}))
+}
+
+/// Checks the `cursor` of a list. All lists have one page, so no cursor was ever given.
+///
+/// # Errors
+/// There is one.
+pub(super) fn check_cursor(params: &Map<String, Value>) -> Result<(), ErrorObject> {
+    match params.get("cursor") {
+        None | Some(Value::Null) => Ok(()),
+        Some(Value::String(cursor)) if cursor.is_empty() => Ok(()),
+        Some(_) => Err(ErrorObject::new(
+            INVALID_PARAMS,
+            "`cursor`: unknown cursor; leave it out, the list has one page",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_refused_unless_it_says_nothing() {
+        let list = |params: Value| {
+            let list = empty_list("prompts", params.as_object().unwrap());
+            list.map_err(|error| error.code)
+        };
+        for params in [json!({}), json!({"cursor": null}), json!({"cursor": ""})] {
+            assert_eq!(list(params), Ok(json!({"prompts": []})));
+        }
+        for cursor in [json!("2"), json!(2), json!({})] {
+            assert_eq!(list(json!({"cursor": cursor})), Err(INVALID_PARAMS));
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The names of arguments.
+
+use serde_json::{Map, Value};
+
+use super::ArgumentError;
+use crate::config::shape::{nearest, suggestion};
+
+/// Arguments that a call must give and does not.
+#[derive(Debug)]
+pub struct Missing<'name> {
+    /// Their names.
+    pub names: Vec<&'name str>,
+    /// Says that they are missing.
+    pub message: String,
+}
+
+/// Checks that all `given` names are `known`. If an argument is `missing`, that is said first: a caller that makes up a name
+/// means the argument that it leaves out.
+///
+/// # Errors
+/// A name that is not known.
+pub fn check_names(
+    given: &Map<String, Value>,
+    known: &[&str],
+    missing: Option<&Missing<'_>>,
+) -> Result<(), ArgumentError> {
+    let Some(unknown) = given.keys().find(|key| !known.contains(&key.as_str())) else {
+        return Ok(());
+    };
+    let refusal = format!("`{unknown}` is not an argument of this tool");
+    let Some(Missing { names, message }) = missing else {
+        let hint = suggestion(unknown, known);
+        return Err(ArgumentError(format!("{refusal}; {hint}")));
+    };
+    let hint = match nearest(unknown, names) {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => {
+            let others = known.iter().filter(|name| !names.contains(*name));
+            let all = names.iter().chain(others).map(|name| format!("`{name}`"));
+            format!("known here: {}", all.collect::<Vec<_>>().join(", "))
+        }
+    };
+    Err(ArgumentError(format!("{message}; {refusal}; {hint}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_unknown_name_is_refused_with_those_that_exist_and_first_with_the_missing_one() {
+        let refused = |name: &str, missing: Option<&Missing<'_>>| {
+            let given = Map::from_iter([(name.to_owned(), json!(1))]);
+            let known = ["seed", "text", "temperature"];
+            check_names(&given, &known, missing)
+                .unwrap_err()
+                .to_string()
+        };
+        assert_eq!(
+            refused("temprature", None),
+            "`temprature` is not an argument of this tool; did you mean `temperature`?"
+        );
+        let missing = Missing {
+            names: vec!["text"],
+            message: "`text` is missing".into(),
+        };
+        assert_eq!(
+            refused("txt", Some(&missing)),
+            "`text` is missing; `txt` is not an argument of this tool; did you mean `text`?"
+        );
+        assert_eq!(
+            refused("temp", Some(&missing)),
+            "`text` is missing; `temp` is not an argument of this tool; known here: `text`, `seed`, `temperature`"
+        );
+    }
+}

@@ -1,0 +1,142 @@
+//! The response to a request that is not served.
+
+use std::time::Duration;
+
+use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+
+use crate::mcp::jsonrpc::{ErrorObject, INVALID_REQUEST, Outgoing, RequestId};
+use crate::telemetry::metrics;
+use crate::transport::refusals::Cause;
+
+/// A request that is not served, told as a JSON-RPC error.
+#[derive(Debug, PartialEq)]
+pub struct Refusal {
+    /// Of the response.
+    pub status: StatusCode,
+    message: String,
+    header: Option<Box<(HeaderName, HeaderValue)>>,
+    /// Of the request, where its body was read.
+    id: Option<RequestId>,
+    /// What is logged of it.
+    pub(super) blame: Option<Box<Blame>>,
+}
+
+/// What is logged of a refusal.
+#[derive(Debug, PartialEq)]
+pub(super) struct Blame {
+    pub(super) cause: Cause,
+    /// What the request named; `None` if only its sender is known.
+    pub(super) name: Option<String>,
+}
+
+impl Refusal {
+    /// A refusal with `status` and a sentence.
+    pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            message: message.into(),
+            header: None,
+            id: None,
+            blame: None,
+        }
+    }
+
+    /// The same with what is logged of it.
+    pub(super) fn because(mut self, cause: Cause, name: Option<&str>) -> Self {
+        let name = name.map(str::to_owned);
+        self.blame = Some(Box::new(Blame { cause, name }));
+        self
+    }
+
+    /// The same with a header.
+    fn with(mut self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
+        self.header = Some(Box::new((name, value.into())));
+        self
+    }
+
+    /// The same of the request called `id`.
+    #[must_use]
+    pub fn of(mut self, id: RequestId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    pub(super) fn forbidden(message: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, message)
+    }
+
+    pub(super) fn unauthorized(message: &str, challenge: &'static str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, message)
+            .with(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+    }
+
+    /// 413.
+    pub fn too_large(max_body: usize) -> Self {
+        let message = format!("the message is longer than {max_body} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+    }
+
+    /// 405.
+    pub fn method(allowed: &'static str) -> Self {
+        let message = format!("the endpoint takes {allowed}");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, message)
+            .with(ALLOW, HeaderValue::from_static(allowed))
+    }
+
+    /// 503, to be tried again.
+    pub fn busy(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, message).with(RETRY_AFTER, 10)
+    }
+
+    /// 429, to be tried again after `wait`, of which the whole seconds are told.
+    pub fn too_many(message: impl Into<String>, wait: Duration) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, message).with(RETRY_AFTER, wait.as_secs())
+    }
+
+    /// JSON-RPC has no code for what is refused for the moment: that of HTTP is outside of what it reserves.
+    fn code(&self) -> i64 {
+        match self.status {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                self.status.as_u16().into()
+            }
+            _ => INVALID_REQUEST,
+        }
+    }
+
+    fn body(&self) -> String {
+        let error = ErrorObject::new(self.code(), self.message.clone());
+        Outgoing::Error(self.id.clone(), error).to_json()
+    }
+
+    /// The response where no request was read, and none will be.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        metrics::http_refused(self.status.as_u16());
+        let body = self.body();
+        let header = self
+            .header
+            .as_deref()
+            .map(|(name, value)| format!("{name}: {}\r\n", value.to_str().unwrap_or_default()));
+        format!(
+            "HTTP/1.1 {}\r\ncontent-type: application/json\r\n{}content-length: {}\r\nconnection: close\r\n\r\n{body}",
+            self.status,
+            header.unwrap_or_default(),
+            body.len(),
+        )
+        .into_bytes()
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        tracing::debug!(status = self.status.as_u16(), "refused: {}", self.message);
+        metrics::http_refused(self.status.as_u16());
+        let content_type = [(CONTENT_TYPE, "application/json")];
+        let mut response = (self.status, content_type, self.body()).into_response();
+        response
+            .headers_mut()
+            .extend(self.header.map(|header| *header));
+        response
+    }
+}

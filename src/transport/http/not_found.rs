@@ -1,0 +1,33 @@
+//! The response to a path that is not served.
+//!
+//! A client that was refused for its token looks for a login: it asks `/.well-known/…`, then `/register`, and shows its user what
+//! it reads there. So it is told in the error form of OAuth (RFC 6749, 5.2), which is all that it reads, what is to be done.
+
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::telemetry::metrics;
+
+#[derive(Debug, Serialize)]
+struct OAuthError {
+    error: &'static str,
+    error_description: &'static str,
+}
+
+/// Responds with 404, which says how to send a token if one `is_required`.
+pub(super) fn not_found(is_required: bool) -> Response {
+    let status = StatusCode::NOT_FOUND;
+    metrics::http_refused(status.as_u16());
+    let error = OAuthError {
+        error: "not_found",
+        error_description: if is_required {
+            "there is nothing at this path, and no login here: send the server's token as `Authorization: Bearer <token>`; the endpoint is `/mcp`"
+        } else {
+            "there is nothing at this path, and no login here: the server requires no token; the endpoint is `/mcp`"
+        },
+    };
+    let body = serde_json::to_string(&error).expect("the names are strings");
+    (status, [(CONTENT_TYPE, "application/json")], body).into_response()
+}

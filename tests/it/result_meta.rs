@@ -1,0 +1,62 @@
+//! `result_meta = false`: results without `_meta`, for clients that give all of a result to their model.
+
+use serde_json::{Value, json};
+
+use crate::support::config::Folder;
+use crate::support::{Server, modern, program};
+
+fn file(keys: &str) -> String {
+    format!("[server]\n{keys}\n[models.crab]\npath = \"crab.gguf\"\nn_threads = 1\n")
+}
+
+fn serve(folder: &Folder) -> Server {
+    let mut command = program();
+    command.current_dir(&folder.0);
+    Server::spawn(command)
+}
+
+/// The results of an answer and of an error, in both eras.
+fn results(server: &mut Server) -> Vec<Value> {
+    let params = [json!({"text": "Hi", "max_tokens": 4}), json!({})]
+        .map(|arguments| json!({"name": "crab", "arguments": arguments}));
+    let ids: Vec<u64> = params
+        .into_iter()
+        .flat_map(|params| [params.clone(), modern::enveloped(params)])
+        .map(|params| server.request("tools/call", params))
+        .collect();
+    let results = ids
+        .into_iter()
+        .map(|id| server.response(id)["result"].clone());
+    results.collect()
+}
+
+#[test]
+fn results_of_calls_have_no_meta_and_all_else_is_as_before() {
+    let folder = Folder::new("no-meta", &file("result_meta = false"));
+    let mut server = serve(&folder);
+    for result in results(&mut server) {
+        assert_eq!(result.get("_meta"), None, "{result}");
+        assert_ne!(result["content"][0]["text"], "");
+    }
+    server.send_line(&modern::request("d", "server/discover", json!({})).to_string());
+    let discovered = server.response("d")["result"].clone();
+    assert!(
+        discovered["_meta"]["io.modelcontextprotocol/serverInfo"].is_object(),
+        "{discovered}"
+    );
+}
+
+#[test]
+fn an_edit_of_it_is_live_over_stdio() {
+    let folder = Folder::new("meta-live", &file(""));
+    let mut server = serve(&folder);
+    for result in results(&mut server) {
+        let meta = result["_meta"].as_object().unwrap();
+        assert!(meta.keys().any(|key| key.starts_with("llama-mcp-server/")));
+    }
+    folder.write("llama-mcp-server.toml", &file("result_meta = false"));
+    server.wait_for_log("server: live (result_meta)");
+    for result in results(&mut server) {
+        assert_eq!(result.get("_meta"), None, "{result}");
+    }
+}
