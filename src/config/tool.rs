@@ -50,7 +50,7 @@ pub struct Argument {
 }
 
 impl Argument {
-    /// What the template calls it.
+    /// Returns its name in the template and in calls.
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -105,7 +105,7 @@ impl Display for RequestId {
     }
 }
 
-/// What a client names the progress of a request by: a string or a number, like an id.
+/// The name that a client gives to the progress of a request: a string or a number, like an id.
 pub type ProgressToken = RequestId;
 
 /// One message of a client.

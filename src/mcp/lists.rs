@@ -8,7 +8,7 @@ use super::jsonrpc::{ErrorObject, INVALID_PARAMS};
 /// some drop a server that answers with an error.
 ///
 /// # Errors
-/// A cursor.
+/// The client sent a cursor.
 pub(super) fn empty_list(name: &str, params: &Map<String, Value>) -> Result<Value, ErrorObject> {
     check_cursor(params)?;
     Ok(json!({name: []}))
@@ -17,7 +17,7 @@ pub(super) fn empty_list(name: &str, params: &Map<String, Value>) -> Result<Valu
 /// Checks the `cursor` of a list. All lists have one page, so no cursor was ever given.
 ///
 /// # Errors
-/// There is one.
+/// The client sent a cursor.
 pub(super) fn check_cursor(params: &Map<String, Value>) -> Result<(), ErrorObject> {
     match params.get("cursor") {
         None | Some(Value::Null) => Ok(()),

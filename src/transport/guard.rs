@@ -207,7 +207,7 @@ pub fn check_body(headers: &HeaderMap, max_body: usize) -> Result<(), Refusal> {
 /// The rules in force, which an edit of the configuration may change.
 pub type Live = watch::Receiver<Arc<HttpConfig>>;
 
-/// What the guard knows beside a request: the rules in force, and what it logged of refusals.
+/// The state of the guard: the rules, which edits may change, and the refusals that were logged.
 #[derive(Debug, Clone)]
 pub struct Gate {
     live: Live,
@@ -223,7 +223,7 @@ impl Gate {
         }
     }
 
-    /// The rules in force.
+    /// Returns the rules, which edits may change.
     pub fn live(&self) -> Live {
         self.live.clone()
     }

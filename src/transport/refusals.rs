@@ -1,7 +1,7 @@
 //! The log of refused requests: one line for each cause and name, however often it asks.
 //!
-//! What a client is told of a refusal is in the body of a response, which most hosts do not show. Whoever runs the server finds it
-//! in the log. An attacker can make up names without end, so both the lines and the memory that they take are bounded.
+//! The body of a refusal has its reason, but most hosts do not show it, so whoever runs the server finds it in the log. An attacker
+//! can make up names without end: both the lines and the memory that they take are bounded.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -16,16 +16,16 @@ const MAX_NAMES: usize = 64;
 /// Characters of a name that are logged.
 const MAX_CHARS: usize = 100;
 
-/// What a request is refused for before anything else of it is looked at.
+/// The reason why a request is refused before anything else of it is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Cause {
     /// The name by which the server was reached.
     Host,
-    /// There is no such name.
+    /// The request names no host.
     NoHost,
     /// The page that asks.
     Origin,
-    /// There is no bearer token.
+    /// The bearer token is missing.
     NoToken,
     /// The bearer token is wrong.
     WrongToken,
@@ -73,7 +73,7 @@ fn line(cause: Cause, name: &str) -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Entry {
     Line,
-    /// There is no room for more names.
+    /// A line for the last name that has room.
     LastLine,
     None,
 }

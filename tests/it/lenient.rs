@@ -12,7 +12,7 @@ use crate::support::{Server, modern, program, tiny};
 const PERU: &str = "What is the capital of Peru?";
 const LIMA: &str = "The capital of Peru is Lima.";
 
-/// What a server answers to `lines` over stdio, as it is written.
+/// The answers of a server to `lines` over stdio, as they are written.
 fn answers(lines: &[&[u8]]) -> Vec<String> {
     let mut child = program()
         .arg("--model")

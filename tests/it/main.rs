@@ -37,7 +37,7 @@ mod observe; // how it is, for those that look after it
 mod omissions; // messages that a chat template leaves out
 mod prefixes; // prompts start from what is in the cache, and nobody can tell
 mod protocol; // JSON-RPC and MCP over stdio
-mod refused; // what is told of a refusal, and where
+mod refused; // who learns of a refusal, and how
 mod registry; // several models: room, idleness, leases
 mod reload; // edits while the server runs
 mod result_meta; // how an answer came about, where it is wanted

@@ -1,4 +1,4 @@
-//! What a person learns of a refused request: from the client, the log and the metrics.
+//! A person learns of a refused request from the client, the log and the metrics.
 
 use serde_json::{Value, json};
 
@@ -142,7 +142,7 @@ fn containers_reach_the_server_by_the_names_that_they_have_for_their_host() {
         );
         assert_eq!(status, expected, "{host}: {body}");
     }
-    // A page is another matter: what it names is where it came from.
+    // Not as an origin: that is where a page came from.
     let origin = [("origin", "http://host.docker.internal:3000")];
     assert_eq!(get(&server, "/mcp", &origin).0, 403);
 }

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::RequestId;
 use crate::json;
 
-/// Bytes of a name or a scalar that are kept: longer ones are no `id`, or too long to answer with.
+/// Most bytes of a name or a scalar that are kept. A longer name is not `id`, and a longer value is not answered with.
 const MAX_TOKEN: usize = 64 * 1024;
 
 /// Levels of brackets that are followed.
@@ -23,7 +23,7 @@ pub struct IdFinder {
     quote: Option<u8>,
     /// The byte before escapes this one.
     is_escaped: bool,
-    /// What came of the outermost object since the last comma, colon or bracket.
+    /// The text of the outermost object since the last comma, colon or bracket.
     token: Vec<u8>,
     /// The value that comes is that of `id`.
     is_id: bool,

@@ -13,21 +13,21 @@ use crate::transport::refusals::Cause;
 /// A request that is not served, told as a JSON-RPC error.
 #[derive(Debug, PartialEq)]
 pub struct Refusal {
-    /// Of the response.
+    /// The status of the response.
     pub status: StatusCode,
     message: String,
     header: Option<Box<(HeaderName, HeaderValue)>>,
-    /// Of the request, where its body was read.
+    /// The id of the request, if its body was read.
     id: Option<RequestId>,
-    /// What is logged of it.
+    /// The line in the log, if there is to be one.
     pub(super) blame: Option<Box<Blame>>,
 }
 
-/// What is logged of a refusal.
+/// The cause and the name of a line in the log.
 #[derive(Debug, PartialEq)]
 pub(super) struct Blame {
     pub(super) cause: Cause,
-    /// What the request named; `None` if only its sender is known.
+    /// The host or origin that the request named; `None` if only its sender is known.
     pub(super) name: Option<String>,
 }
 
@@ -43,7 +43,7 @@ impl Refusal {
         }
     }
 
-    /// The same with what is logged of it.
+    /// Adds the line in the log.
     pub(super) fn because(mut self, cause: Cause, name: Option<&str>) -> Self {
         let name = name.map(str::to_owned);
         self.blame = Some(Box::new(Blame { cause, name }));

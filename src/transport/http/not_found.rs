@@ -1,7 +1,7 @@
 //! The response to a path that is not served.
 //!
-//! A client that was refused for its token looks for a login: it asks `/.well-known/…`, then `/register`, and shows its user what
-//! it reads there. So it is told in the error form of OAuth (RFC 6749, 5.2), which is all that it reads, what is to be done.
+//! A client that was refused for its token looks for a login: it asks `/.well-known/…`, then `/register`, and shows its user the error
+//! that it finds there, if it has the form of OAuth (RFC 6749, 5.2). So the body has that form, and names the way out.
 
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
