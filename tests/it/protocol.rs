@@ -140,10 +140,10 @@ fn notifications_and_responses_get_no_answer() {
 fn a_line_over_the_limit_is_refused_without_being_held() {
     let mut server = Server::tiny(&[]);
     server.send_line(&format!(
-        r#"{{"jsonrpc":"2.0","id":1,"method":"{}"}}"#,
+        r#"{{"method":"{}","jsonrpc":"2.0","id":"long"}}"#,
         "x".repeat(100 << 20)
     ));
-    let response = server.response(Value::Null);
+    let response = server.response("long");
     assert_eq!(response["error"]["code"], -32600);
     let id = server.request("ping", json!({}));
     server.response(id);
