@@ -120,7 +120,7 @@ default = 0
         (json!({}), "`text` is missing: it has no default"),
         (
             json!({"question": "a"}),
-            "`text` is missing: it has no default; `question` is not an argument of this tool; known here: `text`, `n`, `list`, `word`, `share`",
+            "`text` is missing: it has no default; `question` is not an argument of this tool; known here: `text`, `list`, `n`, `share`, `word`",
         ),
         (
             json!({"txt": "a"}),
