@@ -65,10 +65,13 @@ fn expected(line: &[u8]) -> Expected {
 
 /// The id that `line` cancels.
 fn cancelled(line: &[u8]) -> Option<String> {
-    let message: Value = serde_json::from_slice(line).ok()?;
-    let is_cancel = message["method"] == "notifications/cancelled" && message.get("id").is_none();
-    let id = &message["params"]["requestId"];
-    (is_cancel && (id.is_string() || id.is_number())).then(|| id.to_string())
+    // Half a character in the id is read by the server, not by `serde_json`.
+    let Ok(Message::Notification(cancel)) = Message::parse(line) else {
+        return None;
+    };
+    let is_cancel = cancel.method == "notifications/cancelled";
+    let id = cancel.request_id.filter(|_| is_cancel)?;
+    Some(json!(id).to_string())
 }
 
 /// How often each id was answered. Clones share it.
