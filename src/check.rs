@@ -4,12 +4,14 @@
 use std::path::Path;
 
 use crate::config::address::Address;
+use crate::config::file::ThinkingOutput;
 use crate::config::load::Layers;
 use crate::config::problem::Problem;
 use crate::config::tool::address;
 use crate::config::units::human;
 use crate::config::{Config, ConfigError, ModelConfig, Overrides, Surroundings, ToolConfig};
 use crate::engine::template::{self, SystemPrompt};
+use crate::engine::thinking::families::{markers_of, unknown_marker};
 use crate::process;
 use crate::registry::budget::{Occupant, Room, room_for};
 use crate::registry::memory::{Need, needs_of};
@@ -61,6 +63,7 @@ pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigE
     }
     check_embedded_templates(&config.models, &mut layers);
     check_system_prompts(&config, &mut layers);
+    check_reasoning(&config.models, &mut layers);
     check_memory(&config, budget, &needs, &mut layers);
     check_log(config.log.file.as_deref(), &mut layers);
     let has_chat = config.models.iter().any(|model| model.tool_name.is_some());
@@ -133,6 +136,26 @@ fn check_system_prompts(config: &Config, layers: &mut Layers) {
                     layers.problem_at(&address, error.text, Some(hint.into()));
                 }
             }
+        }
+    }
+}
+
+/// Notes markers of chat templates that look like reasoning and would be left in answers.
+fn check_reasoning(models: &[ModelConfig], layers: &mut Layers) {
+    for model in models {
+        let own = model.load.chat_template.as_ref();
+        let Some(template) = own.or(model.header.chat_template.as_ref()) else {
+            continue;
+        };
+        let tags = model.load.thinking_tags.as_ref();
+        if !markers_of(template, &[], tags).is_empty() {
+            continue;
+        }
+        if let Some(marker) = unknown_marker(template) {
+            layers.notes.push(format!(
+                "model `{}`: its chat template has `{marker}`, which looks like reasoning and is not removed from answers; name the pair around it, `thinking_tags = [\"{marker}\", \"…\"]`",
+                model.name
+            ));
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod reference;
 pub mod schema;
 pub mod shape;
 pub mod source;
+pub mod template_arguments;
 pub mod token;
 pub mod tool;
 pub mod units;

@@ -26,7 +26,7 @@ pub mod thinking;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 pub use crate::config::file::ThinkingOutput;
 
@@ -112,9 +112,22 @@ pub struct Conversation {
     /// What becomes of thinking.
     #[serde(default)]
     pub thinking: ThinkingOutput,
-    /// The JSON Schema that the answer follows; it passed [`crate::config::schema`]. Such an answer has no thinking.
+    /// The JSON Schema that the answer follows; it passed [`crate::config::schema`]. Reasoning comes before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub json_schema: Option<Value>,
+    /// Tokens of reasoning after which its block is closed; `None` is the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thinking_budget: Option<u32>,
+    /// Variables of the chat template.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub template_arguments: Map<String, Value>,
+}
+
+impl Conversation {
+    /// Whether the model may reason before it answers.
+    pub fn may_think(&self) -> bool {
+        self.thinking != ThinkingOutput::Off && self.thinking_budget != Some(0)
+    }
 }
 
 /// One call of a model.
@@ -185,7 +198,7 @@ pub struct Usage {
     pub prompt_tokens: u32,
     /// How many of them came from the cache.
     pub cached_tokens: u32,
-    /// Tokens sampled, thinking included, the end token not.
+    /// Tokens of the answer, with those of reasoning, without the one that ends it.
     pub completion_tokens: u32,
     /// How many of them were spent inside thinking blocks.
     pub thinking_tokens: u32,

@@ -17,7 +17,7 @@ use crate::engine::fixed::FixedPrompt;
 use crate::engine::{CancelReason, EngineError, GenerateRequest, Stats, Update};
 
 /// The wire's version: a server and a worker of different builds notice each other.
-pub const WIRE_VERSION: u32 = 2;
+pub const WIRE_VERSION: u32 = 3;
 
 /// What the server asks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

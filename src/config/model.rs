@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::address::Address;
 use super::file::{
@@ -15,6 +16,7 @@ use super::file::{
 };
 use super::ranges;
 use super::schema::Limits;
+use super::template_arguments;
 use super::units::Size;
 use crate::gguf::{self, GgufError, Header};
 use crate::process::Cpus;
@@ -96,6 +98,8 @@ pub struct LoadSettings {
     pub lora: Option<Lora>,
     /// Instead of the file's own.
     pub chat_template: Option<String>,
+    /// The texts around reasoning that the user named.
+    pub thinking_tags: Option<[String; 2]>,
     /// Calls that may wait.
     pub max_queue: usize,
     /// What its process may do.
@@ -160,6 +164,10 @@ pub struct Defaults {
     pub prompt_suffix: Option<String>,
     /// What becomes of thinking.
     pub thinking: ThinkingOutput,
+    /// Tokens of reasoning after which its block is closed.
+    pub thinking_budget: Option<u32>,
+    /// Variables of the chat template.
+    pub template_arguments: Map<String, Value>,
     /// From a call's arrival.
     pub deadline: Option<Duration>,
     /// Whether a text that is cut says so.
@@ -245,6 +253,10 @@ impl LoadSettings {
             mlock: model.mlock,
             lora: model.lora.clone(),
             chat_template: model.chat_template.clone(),
+            thinking_tags: model
+                .thinking_tags
+                .clone()
+                .and_then(|tags| tags.try_into().ok()),
             max_queue: settings.server.max_queue,
             sandbox: settings.registry.sandbox,
             memory_limit: None,
@@ -275,6 +287,8 @@ impl Defaults {
             system: model.system.clone(),
             prompt_suffix: model.prompt_suffix.clone(),
             thinking: model.thinking,
+            thinking_budget: model.thinking_budget,
+            template_arguments: template_arguments::given(model.template_arguments.as_ref()),
             deadline: model.deadline.map(|deadline| deadline.0),
             cut_note: model.cut_note,
             limits: Limits {

@@ -46,6 +46,10 @@ pub const REPEAT_PENALTY: Range<f64> = range(0.1, 10.0);
 pub const SEED: Range<i64> = range(-1, 4_294_967_294);
 /// The context cuts it further.
 pub const MAX_TOKENS: Range<i64> = range(1, 1_000_000_000);
+/// Tokens; 0 is no reasoning.
+pub const THINKING_BUDGET: Range<i64> = range(0, 1_000_000_000);
+/// Characters of a marker of reasoning.
+pub const THINKING_TAG: Range<usize> = range(1, 100);
 /// Seconds: from what a timer can tell to a week.
 pub const DEADLINE: Range<f64> = range(0.001, 604_800.0);
 /// Seconds: an hour is longer than any supervisor waits.

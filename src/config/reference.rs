@@ -182,7 +182,7 @@ fn table_of_values(
 }
 
 /// Keys whose texts are of a user's own, as prompts are, those of schemas among them.
-const PROMPTS: [&str; 13] = [
+const PROMPTS: [&str; 14] = [
     "chat_template",
     "choices",
     "const",
@@ -195,11 +195,16 @@ const PROMPTS: [&str; 13] = [
     "prompt_suffix",
     "stop",
     "system",
+    VARIABLES,
     "title",
 ];
 
+/// The key of a chat template's variables.
+const VARIABLES: &str = "template_arguments";
+
 /// `value`, which stands under `key`, with the lengths of prompts in their places, however deep.
 fn without_prompts(key: &str, value: Value) -> Value {
+    let table_key = key;
     match value {
         Value::String(text) if PROMPTS.contains(&key) => {
             format!("({} characters)", text.chars().count()).into()
@@ -211,7 +216,13 @@ fn without_prompts(key: &str, value: Value) -> Value {
         Value::Object(table) => table
             .into_iter()
             .map(|(key, value)| {
-                let value = without_prompts(&key, value);
+                // The name of a template's variable says nothing about its text.
+                let kind = if table_key == VARIABLES {
+                    VARIABLES
+                } else {
+                    &key
+                };
+                let value = without_prompts(kind, value);
                 (key, value)
             })
             .collect::<serde_json::Map<_, _>>()

@@ -75,6 +75,8 @@ fn the_documented_defaults_hold() {
         system: None,
         prompt_suffix: None,
         thinking: ThinkingOutput::Strip,
+        thinking_budget: None,
+        template_arguments: serde_json::Map::new(),
         deadline: None,
         cut_note: true,
         limits: Limits::default(),

@@ -12,6 +12,7 @@ use super::model::{Defaults, ModelConfig};
 use super::ranges;
 use super::schema::{AnswerSchema, Limits};
 use super::shape::suggestion;
+use super::template_arguments;
 use super::whole::whole;
 
 /// A tool made of a prompt. Serialised, it is its keys.
@@ -80,6 +81,11 @@ pub(super) fn resolve(
         if let Some(message) = deadline.and_then(|deadline| deadline.fault(ranges::DEADLINE)) {
             layers.problem_at(&at("deadline"), message, None);
         }
+        template_arguments::tell(
+            tool.template_arguments.as_ref(),
+            &at("template_arguments"),
+            layers,
+        );
         // A model whose file is wrong is reported where it is read.
         let answering = models.iter().find(|known| known.name == model);
         let limits =
@@ -326,6 +332,11 @@ impl Defaults {
             system: tool.system.clone().or_else(|| self.system.clone()),
             prompt_suffix: self.prompt_suffix.clone(),
             thinking: tool.thinking.unwrap_or(self.thinking),
+            thinking_budget: tool.thinking_budget.or(self.thinking_budget),
+            template_arguments: template_arguments::merged(
+                &self.template_arguments,
+                &template_arguments::given(tool.template_arguments.as_ref()),
+            ),
             deadline: tool
                 .deadline
                 .map_or(self.deadline, |deadline| Some(deadline.0)),

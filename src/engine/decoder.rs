@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::grammar::Grammar;
 use super::prompt::Token;
+use super::thinking::blocks::Start;
 use super::{EngineError, SamplingParams};
 
 /// A token to decode.
@@ -28,6 +29,23 @@ pub struct Sampled {
     pub is_end: bool,
     /// The answer is whole with it: its grammar allows nothing more.
     pub is_last: bool,
+    /// It was chosen without a grammar: it is reasoning before an answer that has one.
+    pub is_free: bool,
+    /// Nothing chose it: see [`Self::forced`].
+    pub is_forced: bool,
+}
+
+impl Sampled {
+    /// A token that nothing chose: it closes a block of reasoning, or completes the marker that opens one.
+    pub fn forced(token: Token) -> Self {
+        Self {
+            token,
+            is_end: false,
+            is_last: false,
+            is_free: true,
+            is_forced: true,
+        }
+    }
 }
 
 /// The model, its context and its vocabulary, as the scheduler needs them.
@@ -38,13 +56,22 @@ pub trait Decoder {
     type State;
     /// Rows that it computes in one pass; a longer batch takes several.
     fn pass(&self) -> usize;
-    /// A sampler that has seen `prompt` and follows `grammar`.
+    /// A sampler that has seen `prompt` and follows `grammar` from the answer on, before which there may be reasoning.
     fn sampler(
         &self,
         params: &SamplingParams,
         prompt: &[Token],
         grammar: Option<Grammar>,
+        start: &Start,
     ) -> Self::Sampler;
+    /// Lets a sampler see a token that was not sampled.
+    fn force(&self, sampler: &mut Self::Sampler, token: Token);
+    /// From here on a sampler follows its grammar, in which `text` is already written. Returns whether the grammar allows that
+    /// text; otherwise the grammar is at its beginning.
+    ///
+    /// # Errors
+    /// A grammar that cannot be followed.
+    fn begin_answer(&self, sampler: &mut Self::Sampler, text: &str) -> Result<bool, EngineError>;
     /// Decodes a batch of 1 to [`Limits::n_batch`](super::limits::Limits::n_batch) rows and says how long it took.
     ///
     /// # Errors

@@ -80,6 +80,8 @@ mod tests {
             messages: messages.iter().map(message).collect(),
             thinking: super::super::ThinkingOutput::Strip,
             json_schema: None,
+            thinking_budget: None,
+            template_arguments: serde_json::Map::new(),
         }
     }
 

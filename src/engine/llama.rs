@@ -21,7 +21,9 @@ use llama_cpp_2::model::params::{LlamaModelParams, LlamaSplitMode};
 use llama_cpp_2::model::{LlamaLoraAdapter, LlamaModel};
 
 use super::limits::{Facts, Limits};
+use super::prompt::Vocabulary;
 use super::spent::Spent;
+use super::thinking::families::{Markers, markers_of};
 pub use cpu::{CpuBackend, cpu_backend};
 pub use decoder::LlamaDecoder;
 pub use device::{Device, devices};
@@ -176,6 +178,14 @@ impl Model {
         self.model.chat_template(None).ok()?.to_string().ok()
     }
 
+    /// How the model marks its reasoning.
+    fn markers(&self, load: &LoadSettings) -> Vec<Markers> {
+        let own = || self.chat_template().unwrap_or_default();
+        let template = load.chat_template.clone().unwrap_or_else(own);
+        let specials = self.vocabulary().special_texts();
+        markers_of(&template, &specials, load.thinking_tags.as_ref())
+    }
+
     /// The vocabulary.
     pub fn vocabulary(&self) -> ModelVocabulary<'_> {
         ModelVocabulary::new(self.model.vocab())
@@ -240,7 +250,7 @@ impl Model {
             context,
             window: self.window(),
             vocab: self.model.vocab(),
-            thinking_tokens: self.vocabulary().thinking_tokens(),
+            marker_tokens: self.vocabulary().marker_tokens(&self.markers(load)),
             batch: LlamaBatch::new(limits.n_batch, 1),
             ends: self.vocabulary().ends(),
             scratch: Scratch::default(),

@@ -7,12 +7,17 @@
 
 mod controls;
 
+use std::sync::Arc;
 use std::thread;
 
 use controls::{ControlTexts, Marks};
 
 use super::grammar::Grammar;
-use super::template::{ChatTemplate, join_contents};
+use super::template::{ChatTemplate, Variables, join_contents};
+use super::thinking::Thinking;
+use super::thinking::blocks::{Blocks, MarkerTokens, Start};
+use super::thinking::families::{Markers, markers_of};
+use super::thinking::switches::switches;
 use super::{Conversation, EngineError, EngineErrorKind, Message, ThinkingOutput};
 
 /// A token's number in the vocabulary of the model.
@@ -31,8 +36,10 @@ pub trait Vocabulary: Sync {
     fn control_texts(&self, template: &str) -> Vec<String>;
     /// Bytes of the longest token.
     fn longest_token(&self) -> usize;
-    /// Whether `<think>` is a token of its own.
-    fn has_thinking_token(&self) -> bool;
+    /// The texts of all tokens that are no ordinary text. None is empty.
+    fn special_texts(&self) -> Vec<String>;
+    /// The tokens with which `text` may begin, a space before it aside, and how many of its bytes each covers.
+    fn begins(&self, text: &str) -> Vec<(Token, usize)>;
 }
 
 /// A prompt ready for the scheduler.
@@ -40,21 +47,12 @@ pub trait Vocabulary: Sync {
 pub struct Prompt {
     /// Not empty.
     pub tokens: Vec<Token>,
-    /// How the answer's thinking is to be read.
-    pub thinking: ThinkingMode,
+    /// Takes reasoning out of the answer.
+    pub thinking: Thinking,
+    /// How reasoning begins and ends.
+    pub blocks: Blocks,
     /// What the answer follows; none where it is free.
     pub grammar: Option<Grammar>,
-}
-
-/// What the model and the prompt say of thinking.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ThinkingMode {
-    /// The model does not think.
-    Never,
-    /// A block may begin.
-    Possible,
-    /// The prompt ends inside a block.
-    Opened,
 }
 
 /// Turns conversations into prompts.
@@ -62,7 +60,10 @@ pub enum ThinkingMode {
 pub struct PromptBuilder<V> {
     vocabulary: V,
     template: Option<ChatTemplate>,
-    thinks: bool,
+    markers: Arc<[Markers]>,
+    marker_tokens: MarkerTokens,
+    /// Variables that switch reasoning off, and on.
+    switches: [Variables; 2],
     controls: ControlTexts,
     n_ctx: u32,
     longest_token: usize,
@@ -80,20 +81,25 @@ const LARGE_TEXT: usize = 1 << 20;
 const STACK_BASE: usize = 1024 * 1024;
 
 impl<V: Vocabulary> PromptBuilder<V> {
-    /// For calls of `n_ctx` tokens. `template` is the model's chat template and its source; none for a base model.
+    /// For calls of `n_ctx` tokens. `template` is the model's chat template and its source; none for a base model. `tags` are
+    /// markers of reasoning that the user named.
     ///
     /// # Errors
     /// `Template` where the control tokens are too many for a search automaton.
     pub fn new(
         vocabulary: V,
         template: Option<(ChatTemplate, &str)>,
+        tags: Option<&[String; 2]>,
         n_ctx: u32,
     ) -> Result<Self, EngineError> {
         let source = template.as_ref().map_or("", |(_, source)| *source);
-        let controls = ControlTexts::new(vocabulary.control_texts(source))?;
+        let markers = markers_of(source, &vocabulary.special_texts(), tags);
+        let controls = ControlTexts::new(vocabulary.control_texts(source), &markers)?;
         Ok(Self {
             longest_token: vocabulary.longest_token().max(1),
-            thinks: vocabulary.has_thinking_token() || source.contains("think>"),
+            marker_tokens: MarkerTokens::new(&markers, &vocabulary),
+            markers: markers.into(),
+            switches: [false, true].map(|on| switches(source, on)),
             vocabulary,
             template: template.map(|(template, _)| template),
             controls,
@@ -118,13 +124,16 @@ impl<V: Vocabulary> PromptBuilder<V> {
     pub fn build(&self, conversation: &Conversation) -> Result<Prompt, EngineError> {
         let messages = &conversation.messages;
         self.refuse_hopeless(messages)?;
-        let (pieces, thinking) = match &self.template {
+        let (mut pieces, rendered) = match &self.template {
             Some(template) => self.chat(template, conversation)?,
-            None => (
-                vec![(join_contents(messages), false)],
-                self.thinking_after(""),
-            ),
+            None => (vec![(join_contents(messages), false)], String::new()),
         };
+        let (thinking, blocks, direct) = self.thinking_after(&rendered, conversation);
+        match pieces.last_mut() {
+            Some((last, true)) => last.push_str(&direct),
+            _ if direct.is_empty() => {}
+            _ => pieces.push((direct, true)),
+        }
         let mut tokens = self.tokenize(&pieces)?;
         // The template may write the token itself; twice would spoil the answer.
         if let Some(bos) = self.vocabulary.bos()
@@ -140,15 +149,10 @@ impl<V: Vocabulary> PromptBuilder<V> {
             )
             .hint("send some text"));
         }
-        let thinking = match conversation.thinking {
-            // An answer in a grammar is all answer, and what is kept is text like any other.
-            _ if conversation.json_schema.is_some() => ThinkingMode::Never,
-            ThinkingOutput::Keep => ThinkingMode::Never,
-            ThinkingOutput::Strip | ThinkingOutput::Off => thinking,
-        };
         Ok(Prompt {
             tokens,
             thinking,
+            blocks,
             grammar: None,
         })
     }
@@ -194,9 +198,10 @@ impl<V: Vocabulary> PromptBuilder<V> {
         &self,
         template: &ChatTemplate,
         conversation: &Conversation,
-    ) -> Result<(Vec<(String, bool)>, ThinkingMode), EngineError> {
+    ) -> Result<(Vec<(String, bool)>, String), EngineError> {
         let messages = &conversation.messages;
-        let Some(marks) = Marks::absent_from(messages) else {
+        let arguments = &conversation.template_arguments;
+        let Some(marks) = Marks::absent_from(messages, arguments) else {
             return Err(EngineError::new(
                 EngineErrorKind::Template,
                 "the messages hold every noncharacter of Unicode",
@@ -207,23 +212,68 @@ impl<V: Vocabulary> PromptBuilder<V> {
             .iter()
             .map(|message| self.controls.mark(message, marks))
             .collect();
-        let thinks =
-            conversation.thinking != ThinkingOutput::Off && conversation.json_schema.is_none();
-        let rendered = template.render(&marked, thinks)?;
-        Ok((
-            self.controls.split(&rendered, marks),
-            self.thinking_after(&rendered),
-        ))
+        let [off, on] = &self.switches;
+        let mut variables = match conversation.thinking {
+            _ if !conversation.may_think() => off.clone(),
+            ThinkingOutput::Before => on.clone(),
+            ThinkingOutput::Strip | ThinkingOutput::Keep | ThinkingOutput::Off => Variables::new(),
+        };
+        for (name, value) in arguments {
+            variables.insert(name.clone(), self.controls.mark_value(value, marks));
+        }
+        let rendered = template.render(&marked, &variables)?;
+        Ok((self.controls.split(&rendered, marks), rendered))
     }
 
-    fn thinking_after(&self, rendered: &str) -> ThinkingMode {
-        if !self.thinks {
-            ThinkingMode::Never
-        } else if rendered.trim_end().ends_with("<think>") {
-            ThinkingMode::Opened
-        } else {
-            ThinkingMode::Possible
+    /// How the reasoning of an answer behind a prompt is read and bounded, and what the prompt still lacks: where none is wanted, a
+    /// block that the template opened is closed.
+    fn thinking_after(
+        &self,
+        rendered: &str,
+        conversation: &Conversation,
+    ) -> (Thinking, Blocks, String) {
+        let new = || Thinking::new(Arc::clone(&self.markers));
+        let mut thinking = new().after(rendered);
+        let mut direct = String::new();
+        if !conversation.may_think() {
+            direct = match thinking.block() {
+                Some(at) => self.markers[at].closing.clone(),
+                None if thinking.is_behind_block() => String::new(),
+                None => {
+                    let first = self.markers.first();
+                    first.map(|first| first.direct.clone()).unwrap_or_default()
+                }
+            };
+            thinking = new().after(if direct.is_empty() { rendered } else { &direct });
         }
+        let is_forced = conversation.json_schema.is_some();
+        let start = match thinking.block() {
+            _ if !is_forced => Start::Answer,
+            Some(_) => Start::Block,
+            None if conversation.may_think() && !thinking.is_behind_block() => {
+                self.marker_tokens.choice()
+            }
+            None => Start::Answer,
+        };
+        if is_forced {
+            thinking = thinking.leading_only();
+            if start == Start::Answer {
+                thinking.begin_answer();
+            }
+        } else if conversation.thinking == ThinkingOutput::Keep {
+            thinking = thinking.keep();
+        }
+        let blocks = Blocks {
+            tokens: self.marker_tokens.clone(),
+            start,
+            // Where none is wanted, a model may open a block all the same.
+            budget: if conversation.may_think() {
+                conversation.thinking_budget
+            } else {
+                Some(0)
+            },
+        };
+        (thinking, blocks, direct)
     }
 }
 

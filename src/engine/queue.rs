@@ -136,11 +136,12 @@ impl Queue {
             .in_order()
             .find(|call| !call.request.conversation.messages.is_empty())?;
         let conversation = &mut call.request.conversation;
-        let messages = std::mem::take(&mut conversation.messages);
         let prepared = Conversation {
-            messages,
+            messages: std::mem::take(&mut conversation.messages),
             thinking: conversation.thinking,
             json_schema: conversation.json_schema.take(),
+            thinking_budget: conversation.thinking_budget,
+            template_arguments: std::mem::take(&mut conversation.template_arguments),
         };
         Some((call.id, prepared))
     }

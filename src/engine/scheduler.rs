@@ -14,6 +14,7 @@
 mod active;
 mod admit;
 mod cache;
+mod reasoning;
 mod start;
 mod warm;
 
@@ -219,7 +220,7 @@ impl<D: Decoder> Scheduler<D> {
                     token,
                     position: active.usage.prompt_tokens + active.usage.completion_tokens - 1,
                     sequence,
-                    logits: true,
+                    logits: !active.reasoning.is_forced(),
                 }),
                 None if active.has_begun => prompts.push((sequence, active)),
                 None => {}
@@ -276,31 +277,27 @@ impl<D: Decoder> Scheduler<D> {
                     }
                 }
             }
-            if row.logits {
-                let sampled = match sampled.next().expect("every row with logits is sampled") {
-                    Ok(sampled) => sampled,
-                    Err(error) => {
-                        self.abort(row.sequence, error);
-                        continue;
+            let sampled = if row.logits {
+                sampled.next().expect("every row with logits is sampled")
+            } else if let Some(token) = active.reasoning.take_forced() {
+                self.decoder.force(&mut active.sampler, token);
+                Ok(Sampled::forced(token))
+            } else {
+                continue;
+            };
+            match sampled.and_then(|sampled| active.accept(&self.decoder, sampled, now)) {
+                Ok((delta, finished)) => {
+                    if !delta.is_empty() {
+                        self.updates.push((active.id, Update::Delta(delta)));
+                    } else if active.output.is_thinking() {
+                        self.updates
+                            .push((active.id, Update::Thinking(active.usage.thinking_tokens)));
                     }
-                };
-                let Sampled { token, is_end, .. } = sampled;
-                let piece = (!is_end).then(|| self.decoder.piece(token));
-                let (delta, finished) = active.take(token, piece.as_deref(), now);
-                let finished = if sampled.is_last {
-                    Some(FinishReason::Stop)
-                } else {
-                    finished
-                };
-                if !delta.is_empty() {
-                    self.updates.push((active.id, Update::Delta(delta)));
-                } else if active.output.is_thinking() {
-                    self.updates
-                        .push((active.id, Update::Thinking(active.usage.thinking_tokens)));
+                    if let Some(reason) = finished {
+                        self.finish(row.sequence, reason, now);
+                    }
                 }
-                if let Some(reason) = finished {
-                    self.finish(row.sequence, reason, now);
-                }
+                Err(error) => self.abort(row.sequence, error),
             }
         }
     }

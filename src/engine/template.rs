@@ -27,6 +27,9 @@ use self::repair::{Complete, Fault, LeftOut, render_all};
 use self::turn::{Turn, turns_of};
 use super::{EngineError, EngineErrorKind, Message, Role};
 
+/// Variables of a template by their names.
+pub type Variables = serde_json::Map<String, serde_json::Value>;
+
 /// The largest template that is accepted; the largest real one known has 18 KiB.
 pub const MAX_TEMPLATE_BYTES: usize = 64 * 1024;
 
@@ -63,7 +66,7 @@ pub fn check(source: &str) -> Result<(), EngineError> {
         };
         let question = [question];
         let fuel = Fuel::of(&question);
-        match template.render_once(&turns_of(&question), true, &fuel) {
+        match template.render_once(&turns_of(&question), &Variables::new(), &fuel) {
             Err(error) if is_missing(error.kind()) => Err(template_error(
                 "the model's chat template is not valid",
                 &error,
@@ -98,7 +101,7 @@ pub fn check_system(source: &str, system: &str) -> Result<SystemPrompt, EngineEr
     let messages = [message(Role::System, system), message(Role::User, "Hi")];
     let render = || {
         let template = ChatTemplate::new(source, String::new(), String::new())?;
-        let complete = template.complete(&messages, true)?;
+        let complete = template.complete(&messages, &Variables::new())?;
         Ok(if complete.has_moved {
             SystemPrompt::Merged
         } else {
@@ -177,21 +180,20 @@ impl ChatTemplate {
         })
     }
 
-    /// The prompt of `messages`, up to where the model's answer begins. Without `thinking` the template is told that none is
-    /// wanted.
+    /// The prompt of `messages`, up to where the model's answer begins. The template gets `variables` beside what it always has.
     ///
     /// Some templates refuse system messages (Gemma 2) or leave them out (Phi-3): they are then merged into the user message that
     /// follows. Others print only text that comes as a list of parts (`SmolVLM`), and get it so.
     ///
     /// # Errors
     /// `Template` with the template's own words if it refuses the messages, and with the messages that it leaves out.
-    pub fn render(&self, messages: &[Message], thinking: bool) -> Result<String, EngineError> {
-        Ok(self.complete(messages, thinking)?.prompt)
+    pub fn render(&self, messages: &[Message], variables: &Variables) -> Result<String, EngineError> {
+        Ok(self.complete(messages, variables)?.prompt)
     }
 
-    fn complete(&self, messages: &[Message], thinking: bool) -> Result<Complete, EngineError> {
+    fn complete(&self, messages: &[Message], variables: &Variables) -> Result<Complete, EngineError> {
         let fuel = Fuel::of(messages);
-        let render = |turns: &[Turn<'_>]| self.render_once(turns, thinking, &fuel);
+        let render = |turns: &[Turn<'_>]| self.render_once(turns, variables, &fuel);
         render_all(messages, render).map_err(|fault| match fault {
             Fault::Refused(error) => {
                 template_error("the model's chat template refused the messages", &error)
@@ -203,21 +205,15 @@ impl ChatTemplate {
     fn render_once(
         &self,
         turns: &[Turn<'_>],
-        thinking: bool,
+        variables: &Variables,
         fuel: &Fuel,
     ) -> Result<String, Error> {
-        // Templates take what is not defined for their own default.
-        let enable_thinking = if thinking {
-            Value::UNDEFINED
-        } else {
-            false.into()
-        };
         let variables = context! {
             messages => Serde(turns),
             add_generation_prompt => true,
-            enable_thinking => enable_thinking,
             bos_token => self.bos.as_str(),
             eos_token => self.eos.as_str(),
+            ..Value::from(Serde(variables))
         };
         let mut environment = self.environment.clone();
         let allowed = fuel.next();

@@ -152,9 +152,24 @@ impl Output {
         &self.text[from..]
     }
 
-    /// A stop string was met.
+    /// A stop string was met, or the marker behind which there is no more answer.
     pub fn is_stopped(&self) -> bool {
-        self.stopped
+        self.stopped || self.thinking.has_ended()
+    }
+
+    /// What the text so far is to the filter of reasoning.
+    pub fn thinking(&self) -> &Thinking {
+        &self.thinking
+    }
+
+    /// From here on all text is answer.
+    pub fn begin_answer(&mut self) {
+        self.thinking.begin_answer();
+    }
+
+    /// Leaves out the answer so far.
+    pub fn clear(&mut self) {
+        self.text.clear();
     }
 
     /// The text so far is inside a thinking block.
@@ -178,6 +193,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::engine::thinking::families::markers_of;
 
     fn run(output: &mut Output, bytes: &[u8], cuts: &[usize]) -> (String, String) {
         let mut streamed = String::new();
@@ -260,12 +276,19 @@ mod tests {
         fn any_split_gives_the_same_text_around_thinking(
             parts in prop::collection::vec(prop_oneof![
                 Just("<think>"), Just("</think>"), Just("<th"), Just("ink>"), Just("</"), Just("\n"), Just(" "), Just("é"), Just("STOP"), Just("ST"), Just("x"),
+                Just("<|channel|>"), Just("final"), Just("analysis"), Just("<|message|>"), Just("<|end|>"), Just("[THINK]"), Just("[/THINK]"), Just("<response>"), Just("</response>"),
             ], 0..16),
-            opened: bool,
+            prompt in prop_oneof![Just(""), Just("<think>"), Just("[THINK]"), Just("<|channel|>analysis")],
+            keeps: bool,
             mut cuts in prop::collection::vec(any::<usize>(), 0..20),
         ) {
             let text = parts.concat();
-            let new = || Output::new(Thinking::new(opened), vec!["STOP".into()]);
+            let markers = markers_of("<think></think><response>[THINK]<|channel|><|message|>", &[], None);
+            let new = || {
+                let thinking = Thinking::new(markers.clone().into()).after(prompt);
+                let thinking = if keeps { thinking.keep() } else { thinking };
+                Output::new(thinking, vec!["STOP".into()])
+            };
             let mut whole = new();
             run(&mut whole, text.as_bytes(), &[]);
             cuts = cuts.iter().map(|cut| cut % (text.len() + 1)).collect();

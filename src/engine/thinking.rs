@@ -1,61 +1,159 @@
-//! Removes `<think>…</think>` from an answer while it streams.
+//! Removes a model's reasoning from its answer while it streams.
 //!
-//! Only for a model that thinks (its template or its vocabulary knows the tag); the text of any other passes untouched.
+//! Only the markers that the model's template or vocabulary shows count ([`families`]); the text of a model that has none
+//! passes untouched.
 //!
 //! - A block at the beginning of the answer, also one that the template opened, is dropped as it comes, with the white
 //!   space after it. If it never closes, there is no answer and [`Thinking::is_inside`] stays true.
 //! - A block later in the answer is dropped once it has closed; one that never closes was a literal mention of the
-//!   tag, and stays.
+//!   marker, and stays.
+//! - Markers around an answer (`<|START_RESPONSE|>`) are dropped; behind the one that ends it there is no more answer.
+
+pub mod blocks;
+pub mod families;
+pub mod switches;
+mod table;
+mod tags;
+
+use std::sync::Arc;
 
 use super::text::overlap;
-
-const OPEN: &str = "<think>";
-const CLOSE: &str = "</think>";
+use families::Markers;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// The model does not think.
+    /// All text is answer.
     Off,
     /// Nothing of the answer yet, at most white space: a block may begin.
     Start,
     /// The same after a block: the white space between belongs to neither.
     AfterBlock,
-    /// In a block at the beginning.
-    Leading,
+    /// In a block at the beginning, of the markers of this number.
+    Leading(usize),
+    /// In the header behind a marker that ends a block or begins an answer.
+    Head(usize),
     /// In the answer.
     Answer,
-    /// Behind a tag in the middle of the answer; all since then is held.
-    Inner,
+    /// Behind a marker in the middle of the answer; all since then is held.
+    Inner(usize),
+    /// Behind the answer.
+    Ended,
+}
+
+/// What a marker does where an answer may begin.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Open(usize),
+    Close(usize),
+    Begin(usize),
 }
 
 /// The filter of one answer.
 #[derive(Debug)]
 pub struct Thinking {
+    markers: Arc<[Markers]>,
     state: State,
     held: String,
+    /// The text that ends the answer.
+    end: Option<String>,
+    /// A block was closed, or the beginning of an answer marked.
+    has_begun: bool,
+    /// From the answer's first character on all text is answer.
+    is_leading_only: bool,
+    keeps: bool,
 }
 
 impl Thinking {
-    /// For a model that thinks; `opened` when the prompt ends inside a block.
-    pub fn new(opened: bool) -> Self {
-        let state = if opened { State::Leading } else { State::Start };
+    /// For a model with these markers.
+    pub fn new(markers: Arc<[Markers]>) -> Self {
+        let state = if markers.is_empty() {
+            State::Off
+        } else {
+            State::Start
+        };
         Self {
+            markers,
             state,
             held: String::new(),
+            end: None,
+            has_begun: false,
+            is_leading_only: false,
+            keeps: false,
         }
     }
 
     /// For a model that does not think.
     pub fn never() -> Self {
-        Self {
-            state: State::Off,
-            held: String::new(),
+        Self::new(Arc::from([]))
+    }
+
+    /// The same behind a prompt that ends so: it may have opened a block, or begun the answer.
+    #[must_use]
+    pub fn after(mut self, prompt: &str) -> Self {
+        if self.state == State::Off {
+            return self;
+        }
+        let prompt = prompt.trim_end();
+        let markers = self.markers.iter().enumerate();
+        let mut open = markers
+            .clone()
+            .filter(|(_, markers)| markers.is_open_at(prompt));
+        if let Some((at, _)) = open.next() {
+            self.state = State::Leading(at);
+            return self;
+        }
+        let ends = markers.filter_map(|(_, markers)| {
+            let headless = prompt.strip_suffix(&markers.head_end).unwrap_or(prompt);
+            let mut around = markers.around.iter();
+            around.find(|(begin, _)| headless.ends_with(begin))
+        });
+        self.end = ends.map(|(_, end)| end.clone()).next();
+        let mut closes = self.markers.iter().map(|markers| markers.close.trim_end());
+        let is_closed = closes.any(|close| !close.is_empty() && prompt.ends_with(close));
+        self.has_begun = is_closed || self.end.is_some();
+        self
+    }
+
+    /// The same, leaving all text in the answer: it only tells what is reasoning.
+    #[must_use]
+    pub fn keep(mut self) -> Self {
+        self.keeps = true;
+        self
+    }
+
+    /// The same, where a marker in the answer is a mention: what follows a schema may hold any text.
+    #[must_use]
+    pub fn leading_only(mut self) -> Self {
+        self.is_leading_only = true;
+        self
+    }
+
+    /// What comes now is reasoning, for certain: in the answer a marker may be a mention.
+    pub fn is_inside(&self) -> bool {
+        matches!(self.state, State::Leading(_) | State::Head(_))
+    }
+
+    /// A block has closed, or the beginning of the answer was marked: what comes now is the answer.
+    pub fn is_behind_block(&self) -> bool {
+        self.has_begun && !self.is_inside()
+    }
+
+    /// The answer has ended, whatever follows.
+    pub fn has_ended(&self) -> bool {
+        self.state == State::Ended && !self.keeps
+    }
+
+    /// Which of the markers opened the block.
+    pub fn block(&self) -> Option<usize> {
+        match self.state {
+            State::Leading(at) | State::Head(at) => Some(at),
+            _ => None,
         }
     }
 
-    /// What comes now is thinking, for certain: in the answer a tag may be a mention.
-    pub fn is_inside(&self) -> bool {
-        self.state == State::Leading
+    /// From here on all text is answer.
+    pub fn begin_answer(&mut self) {
+        self.state = State::Off;
     }
 
     /// Appends what of the answer is decided to `out`.
@@ -65,144 +163,190 @@ impl Thinking {
             return;
         }
         self.held.push_str(text);
-        while self.step(out) {}
+        let mut visible = String::new();
+        while self.step(&mut visible) {}
+        out.push_str(if self.keeps { text } else { &visible });
     }
 
     /// One transition; false when more text is needed.
     fn step(&mut self, out: &mut String) -> bool {
         match self.state {
-            State::Off => false,
-            State::Start | State::AfterBlock => {
-                let begun = self.held.trim_start().to_owned();
-                if begun.starts_with(OPEN) {
-                    let at = self.held.len() - begun.len() + OPEN.len();
-                    self.held.drain(..at);
-                    self.state = State::Leading;
-                    return true;
-                }
-                if OPEN.starts_with(begun.as_str()) {
-                    return false;
-                }
-                if self.state == State::AfterBlock {
-                    self.held.drain(..self.held.len() - begun.len());
-                }
-                self.state = State::Answer;
-                true
+            State::Off => {
+                out.push_str(&std::mem::take(&mut self.held));
+                false
             }
-            State::Leading => {
-                if let Some(at) = self.held.find(CLOSE) {
-                    self.held.drain(..at + CLOSE.len());
-                    self.state = State::AfterBlock;
+            State::Start | State::AfterBlock => self.step_at_start(false),
+            State::Leading(at) => {
+                let close = self.markers[at].close.clone();
+                if let Some(found) = self.held.find(&close) {
+                    self.held.drain(..found + close.len());
+                    self.close(at);
                     true
                 } else {
-                    let keep = overlap(&self.held, CLOSE);
+                    let keep = overlap(&self.held, &close);
                     self.held.drain(..self.held.len() - keep);
                     false
                 }
             }
-            State::Answer => {
-                if let Some(at) = self.held.find(OPEN) {
-                    out.extend(self.held.drain(..at));
-                    self.state = State::Inner;
+            State::Head(at) => {
+                let end = &self.markers[at].head_end;
+                if let Some(found) = self.held.find(end.as_str()) {
+                    self.held.drain(..found + end.len());
+                    self.state = State::AfterBlock;
                     true
                 } else {
-                    let keep = overlap(&self.held, OPEN);
-                    out.extend(self.held.drain(..self.held.len() - keep));
+                    let keep = overlap(&self.held, end);
+                    self.held.drain(..self.held.len() - keep);
                     false
                 }
             }
-            State::Inner => {
-                let Some(at) = self.held.find(CLOSE) else {
-                    return false;
+            State::Answer => self.step_in_answer(out),
+            State::Inner(at) => {
+                let Markers {
+                    close, head_end, ..
+                } = &self.markers[at];
+                let behind = |from: usize, text: &str| {
+                    let found = self.held[from..].find(text)?;
+                    Some(from + found + text.len())
                 };
-                self.held.drain(..at + CLOSE.len());
+                let closed = behind(0, close).and_then(|closed| behind(closed, head_end));
+                let Some(closed) = closed else { return false };
+                self.held.drain(..closed);
                 self.state = State::Answer;
                 true
+            }
+            State::Ended => {
+                self.held.clear();
+                false
             }
         }
     }
 
-    /// No text will follow: what was held for a tag that did not come is text.
+    /// Behind the text that closes a block of the markers `at`, or that begins an answer.
+    fn close(&mut self, at: usize) {
+        let markers = &self.markers[at];
+        let same = |(begin, _): &&(String, String)| *begin == markers.close;
+        if let Some((_, end)) = markers.around.iter().find(same) {
+            self.end = Some(end.clone());
+        }
+        self.has_begun = true;
+        self.state = if markers.head_end.is_empty() {
+            State::AfterBlock
+        } else {
+            State::Head(at)
+        };
+    }
+
+    /// `is_end` where no text will follow.
+    fn step_at_start(&mut self, is_end: bool) -> bool {
+        let begun = self.held.trim_start();
+        let blank = self.held.len() - begun.len();
+        let markers = self.markers.iter().enumerate();
+        let steps = markers.flat_map(|(at, markers)| {
+            let begins = markers.around.iter();
+            let begins = begins.map(move |(begin, _)| (begin.as_str(), Step::Begin(at)));
+            [
+                (markers.open.as_str(), Step::Open(at)),
+                (markers.close.as_str(), Step::Close(at)),
+            ]
+            .into_iter()
+            .chain(begins)
+            .filter(|(text, _)| !text.is_empty())
+        });
+        let mut met: Option<(&str, Step)> = None;
+        for (text, step) in steps {
+            if !is_end && text.len() > begun.len() && text.starts_with(begun) {
+                // The rest of it may be to come.
+                return false;
+            }
+            let is_longer = met.is_none_or(|(other, _)| text.len() > other.len());
+            if is_longer && begun.starts_with(text) {
+                met = Some((text, step));
+            }
+        }
+        let Some((text, step)) = met else {
+            if begun.is_empty() {
+                return false;
+            }
+            if self.state == State::AfterBlock {
+                self.held.drain(..blank);
+            }
+            self.state = if self.is_leading_only {
+                State::Off
+            } else {
+                State::Answer
+            };
+            return true;
+        };
+        let (length, text) = (blank + text.len(), text.to_owned());
+        self.held.drain(..length);
+        match step {
+            Step::Open(at) => self.state = State::Leading(at),
+            // The block was opened where nobody saw it.
+            Step::Close(at) => self.close(at),
+            Step::Begin(at) => {
+                let mut around = self.markers[at].around.iter();
+                self.end = around
+                    .find(|(begin, _)| *begin == text)
+                    .map(|(_, end)| end.clone());
+                self.has_begun = true;
+                let has_head = !self.markers[at].head_end.is_empty();
+                self.state = if has_head {
+                    State::Head(at)
+                } else {
+                    State::AfterBlock
+                };
+            }
+        }
+        true
+    }
+
+    fn step_in_answer(&mut self, out: &mut String) -> bool {
+        let markers = self.markers.iter().enumerate();
+        let opens = markers.filter(|(_, markers)| !markers.open.is_empty());
+        let opens = opens.map(|(at, markers)| (markers.open.as_str(), State::Inner(at)));
+        let ends = self.end.iter().map(|end| (end.as_str(), State::Ended));
+        let marks: Vec<_> = opens.chain(ends).collect();
+        let found = marks
+            .iter()
+            .filter_map(|(text, state)| Some((self.held.find(text)?, text.len(), *state)));
+        // The one that is complete first counts, so that the split of the text over pieces does not.
+        if let Some((at, length, state)) = found.min_by_key(|(at, length, _)| (at + length, *at)) {
+            out.push_str(&self.held[..at]);
+            self.held.drain(..at);
+            if state == State::Ended {
+                self.held.drain(..length);
+            }
+            self.state = state;
+            return true;
+        }
+        let kept = marks.iter().map(|(text, _)| overlap(&self.held, text));
+        let kept = kept.max().unwrap_or(0);
+        out.extend(self.held.drain(..self.held.len() - kept));
+        false
+    }
+
+    /// No text will follow: what was held for a marker that did not come is text.
     pub fn finish(&mut self, out: &mut String) {
+        let mut visible = String::new();
+        if matches!(self.state, State::Start | State::AfterBlock) && self.step_at_start(true) {
+            while self.step(&mut visible) {}
+        }
         let held = std::mem::take(&mut self.held);
         match self.state {
-            State::Off | State::Leading => {}
-            State::Start | State::Answer => out.push_str(&held),
-            State::AfterBlock => out.push_str(held.trim_start()),
-            State::Inner => {
-                out.push_str(&held);
+            State::Off | State::Leading(_) | State::Head(_) | State::Ended => {}
+            State::Start | State::Answer => visible.push_str(&held),
+            State::AfterBlock => visible.push_str(held.trim_start()),
+            State::Inner(_) => {
+                visible.push_str(&held);
                 self.state = State::Answer;
             }
+        }
+        if !self.keeps {
+            out.push_str(&visible);
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn filter(mut thinking: Thinking, text: &str) -> (String, bool) {
-        let mut out = String::new();
-        thinking.push(text, &mut out);
-        thinking.finish(&mut out);
-        (out, thinking.is_inside())
-    }
-
-    #[test]
-    fn a_block_and_the_white_space_after_it_are_removed() {
-        assert_eq!(
-            filter(Thinking::new(false), "<think>\nhm\n</think>\n\nLima."),
-            ("Lima.".into(), false)
-        );
-        assert_eq!(
-            filter(
-                Thinking::new(false),
-                "\n<think></think><think>b</think> Lima."
-            ),
-            ("Lima.".into(), false)
-        );
-    }
-
-    #[test]
-    fn a_block_that_the_template_opened_is_removed() {
-        assert_eq!(
-            filter(Thinking::new(true), "hm</think>Lima."),
-            ("Lima.".into(), false)
-        );
-    }
-
-    #[test]
-    fn a_block_that_never_closes_leaves_no_answer_and_says_so() {
-        assert_eq!(
-            filter(Thinking::new(false), "<think>hm <b"),
-            (String::new(), true)
-        );
-        assert_eq!(filter(Thinking::new(true), "hm"), (String::new(), true));
-    }
-
-    #[test]
-    fn a_later_block_is_removed_when_it_closes_and_is_text_when_it_does_not() {
-        assert_eq!(
-            filter(Thinking::new(false), "One <think>x</think>two"),
-            ("One two".into(), false)
-        );
-        assert_eq!(
-            filter(Thinking::new(false), "The tag <think> opens"),
-            ("The tag <think> opens".into(), false)
-        );
-    }
-
-    #[test]
-    fn a_model_that_does_not_think_may_write_the_tag() {
-        let text = "<think> is a tag</think>";
-        assert_eq!(filter(Thinking::never(), text), (text.into(), false));
-    }
-
-    #[test]
-    fn white_space_at_the_start_of_an_answer_without_a_block_stays() {
-        assert_eq!(
-            filter(Thinking::new(false), "  Lima <"),
-            ("  Lima <".into(), false)
-        );
-    }
-}
+mod tests;

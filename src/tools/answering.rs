@@ -241,6 +241,8 @@ impl Defaults {
             messages: with_system(messages, self.system.as_deref(), suffix),
             thinking: self.thinking,
             json_schema: None,
+            thinking_budget: self.thinking_budget,
+            template_arguments: self.template_arguments.clone(),
         }
     }
 

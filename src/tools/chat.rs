@@ -11,11 +11,11 @@ use super::structured;
 use super::{Arguments, Superseded, ToolCall, ToolDescription, ToolOutput};
 use crate::config::ranges::{self, MAX_STOP_CHARS, MAX_STOPS, Range};
 use crate::config::schema::{AnswerSchema, Limits, SchemaFaults, advertised};
-use crate::config::{Defaults, ModelConfig};
+use crate::config::{Defaults, ModelConfig, template_arguments};
 use crate::engine::{Message, Role, SamplingParams};
 use crate::error_code::ErrorCode;
 
-const ARGUMENTS: [&str; 13] = [
+const ARGUMENTS: [&str; 15] = [
     "text",
     "messages",
     "temperature",
@@ -29,6 +29,8 @@ const ARGUMENTS: [&str; 13] = [
     "prompt_suffix",
     "deadline",
     "json_schema",
+    "thinking_budget",
+    "template_arguments",
 ];
 
 const NEITHER: &str = "neither `text` nor `messages` was given: must be one of them, `text` a string or `messages` an array of messages";
@@ -129,9 +131,15 @@ impl ChatTool {
                 "`stop` and `json_schema` were both given: an answer that is forced ends by itself, so leave out `stop`",
             ));
         }
+        let budget = narrow(arguments.integer("thinking_budget", ranges::THINKING_BUDGET)?);
+        let variables = template_variables(&mut arguments)?;
+        let mut conversation = defaults.conversation(conversation(text, messages)?, suffix);
+        conversation.thinking_budget = budget.or(conversation.thinking_budget);
+        conversation.template_arguments =
+            template_arguments::merged(&conversation.template_arguments, &variables);
         let number = |given: Option<f64>, default: f32| given.map_or(default, ranges::to_f32);
         let question = Question {
-            conversation: defaults.conversation(conversation(text, messages)?, suffix),
+            conversation,
             max_tokens: narrow(arguments.integer("max_tokens", self.max_tokens())?)
                 .unwrap_or(defaults.max_tokens),
             sampling: SamplingParams {
@@ -225,6 +233,8 @@ impl ChatTool {
                     "prompt_suffix": {"type": "string", "description": "Appended to the system message, for example \"/think\"."},
                     "deadline": number("Seconds after which the answer ends with what there is.".into(), ranges::DEADLINE),
                     "json_schema": {"type": "object", "description": "A JSON Schema with an object at its root, which the answer is forced to follow. Keywords that cannot be enforced are refused."},
+                    "thinking_budget": integer("Most tokens of reasoning before the answer, 0 is none. For models that reason.".into(), ranges::THINKING_BUDGET),
+                    "template_arguments": {"type": "object", "description": "Variables of the model's chat template, for example {\"reasoning_effort\": \"low\"} or {\"enable_thinking\": true}."},
                 },
             })),
             output_schema: None,
@@ -256,6 +266,20 @@ async fn tried<T: Send + 'static>(
     tried.map_err(|faults| {
         ArgumentError::says(format!("`json_schema`: it cannot be enforced {faults}"))
     })
+}
+
+/// The variables of the chat template that a call gives.
+fn template_variables(arguments: &mut ArgumentReader) -> Result<Arguments, ArgumentError> {
+    let given = arguments.object("template_arguments")?.unwrap_or_default();
+    match template_arguments::check(&given) {
+        Ok(()) => Ok(given),
+        Err((Some(name), message)) => Err(ArgumentError::says(format!(
+            "`template_arguments.{name}`: {message}"
+        ))),
+        Err((None, message)) => Err(ArgumentError::says(format!(
+            "`template_arguments`: {message}"
+        ))),
+    }
 }
 
 /// The fixed system prompt begins the first system message, the suffix ends it; where there is none, they are one.

@@ -48,6 +48,7 @@ mod status; // how a server is, as the command asks it
 mod supervised; // by a service manager
 mod support; // a server and its client
 mod templates; // the chat templates of real models, as jinja2 renders them
+mod thinking; // reasoning of every family, before free answers and before JSON
 mod tokens; // who may do what over HTTP, and how much
 mod tools; // what clients are told of the tools
 mod typed; // tools without code

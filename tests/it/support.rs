@@ -9,6 +9,7 @@ pub(crate) mod process;
 pub(crate) mod random_model;
 pub(crate) mod schema;
 pub(crate) mod shell;
+pub(crate) mod tags;
 pub(crate) mod worker;
 
 use std::collections::{HashMap, HashSet};

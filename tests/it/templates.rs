@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::thread;
 
-use llama_mcp_server::engine::template::{ChatTemplate, stack_size};
+use llama_mcp_server::engine::template::{ChatTemplate, Variables, stack_size};
 use llama_mcp_server::engine::{EngineError, Message, Role};
 use serde::Deserialize;
 
@@ -48,7 +48,7 @@ fn prompts(
             .unwrap_or_else(|error| panic!("{}: {error}", template.name));
         let prompts = conversations.iter();
         prompts
-            .map(|messages| compiled.render(messages, true))
+            .map(|messages| compiled.render(messages, &Variables::new()))
             .collect()
     };
     let stack = thread::Builder::new().stack_size(stack_size(&template.source));

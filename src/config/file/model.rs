@@ -1,10 +1,11 @@
 //! `[models.NAME]` and `[defaults]`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::NAME_PATTERN;
 use crate::config::ranges;
@@ -86,6 +87,7 @@ pub enum ThinkingOutput {
     #[default]
     Strip,
     Keep,
+    Before,
     Off,
 }
 
@@ -176,8 +178,17 @@ pub struct ModelSettings {
     pub system: Option<String>,
     /// Appended to the system prompt, for example `/no_think`.
     pub prompt_suffix: Option<String>,
-    /// A model's thinking is taken out of its answer (`strip`), left in it (`keep`), or asked not to happen (`off`, where the template can).
+    /// A model's reasoning is removed from its answer (`strip`), left in a free answer (`keep`), asked for and removed (`before`), or prevented (`off`: the template is told, and a block that opens is closed). An answer that must be JSON or one of several choices follows the reasoning, unless it is `off`.
     pub thinking: ThinkingOutput,
+    /// Tokens of reasoning after which its block is closed and the answer begins; 0 is none. By default a free answer has no such limit, and JSON gets half of `max_tokens`; it always keeps a quarter.
+    #[schemars(range(min = ranges::THINKING_BUDGET.min, max = ranges::THINKING_BUDGET.max))]
+    pub thinking_budget: Option<u32>,
+    /// The two texts around the model's reasoning, if neither its template nor its vocabulary shows them.
+    #[schemars(length(min = 2, max = 2), inner(length(min = ranges::THINKING_TAG.min, max = ranges::THINKING_TAG.max)))]
+    pub thinking_tags: Option<Vec<String>>,
+    /// Variables of the chat template, such as `{ reasoning_effort = "low" }`; a tool's and a call's take precedence, name by name.
+    #[schemars(example = json!({"reasoning_effort": "low"}))]
+    pub template_arguments: Option<BTreeMap<String, Value>>,
     /// Longest answer in tokens, where a call does not say.
     #[schemars(range(min = ranges::MAX_TOKENS.min, max = ranges::MAX_TOKENS.max))]
     pub max_tokens: u32,
@@ -258,6 +269,9 @@ impl Default for ModelSettings {
             system: None,
             prompt_suffix: None,
             thinking: ThinkingOutput::Strip,
+            thinking_budget: None,
+            thinking_tags: None,
+            template_arguments: None,
             max_tokens: 2048,
             max_tokens_limit: None,
             deadline: None,

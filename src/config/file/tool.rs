@@ -108,8 +108,14 @@ pub struct ToolSettings {
     /// When a call ends with what it has, from its arrival.
     #[schemars(range(min = ranges::DEADLINE.min, max = ranges::DEADLINE.max))]
     pub deadline: Option<Time>,
-    /// What becomes of thinking; an answer that is forced has none.
+    /// What becomes of the model's reasoning: `strip`, `keep`, `before` or `off`.
     pub thinking: Option<ThinkingOutput>,
+    /// Tokens of reasoning after which its block is closed and the answer begins; 0 is none.
+    #[schemars(range(min = ranges::THINKING_BUDGET.min, max = ranges::THINKING_BUDGET.max), example = json!(500))]
+    pub thinking_budget: Option<u32>,
+    /// Variables of the chat template, such as `{ reasoning_effort = "low" }`, beside the model's.
+    #[schemars(example = json!({"reasoning_effort": "low"}))]
+    pub template_arguments: Option<BTreeMap<String, Value>>,
     /// Longest string of a JSON answer, in characters, if its schema sets no `maxLength`. An answer that reaches it is an error.
     #[schemars(range(min = ranges::JSON_MAX_STRING.min, max = ranges::JSON_MAX_STRING.max), example = json!(100_000))]
     pub json_max_string: Option<u64>,

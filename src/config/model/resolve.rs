@@ -4,10 +4,10 @@ use std::path::Path;
 
 use super::{Defaults, LoadSettings, ModelConfig};
 use crate::config::address::Address;
-use crate::config::file::{ConfigFile, FlashAttention, ModelSettings, ThinkingOutput};
+use crate::config::file::{ConfigFile, FlashAttention, ModelSettings};
 use crate::config::load::Layers;
 use crate::config::problem::Origin;
-use crate::config::{Surroundings, ranges};
+use crate::config::{Surroundings, ranges, template_arguments};
 use crate::gguf::{self, Header};
 
 /// The model called `name`, as `settings` say. What is wrong is told to `layers`.
@@ -50,7 +50,6 @@ pub(in crate::config) fn resolve(
         }
     };
     let adapter_bytes = check_adapter(name, model, &header, layers);
-    check_thinking(name, model, &header, layers);
     for (key, kind, length) in [
         ("cache_type_k", model.cache_type_k, header.key_length),
         ("cache_type_v", model.cache_type_v, header.value_length),
@@ -125,6 +124,17 @@ fn check_settings(name: &str, model: &ModelSettings, layers: &mut Layers) {
             Some("set `flash_attn = \"on\"`, or choose `f16`".into()),
         );
     }
+    template_arguments::tell(
+        model.template_arguments.as_ref(),
+        &at("template_arguments"),
+        layers,
+    );
+    if let Some([open, close]) = model.thinking_tags.as_deref()
+        && (open.trim().is_empty() || close.trim().is_empty() || open == close)
+    {
+        let message = "must be two different texts, neither of them blank".to_owned();
+        layers.problem_at(&at("thinking_tags"), message, None);
+    }
     let deadline = model.deadline;
     if let Some(message) = deadline.and_then(|deadline| deadline.fault(ranges::DEADLINE)) {
         layers.problem_at(&at("deadline"), message, None);
@@ -144,21 +154,4 @@ fn check_adapter(name: &str, model: &ModelSettings, header: &Header, layers: &mu
         layers.problem_at(&place, error.to_string(), Some(error.hint()));
         0
     })
-}
-
-/// Thinking can be switched off where the template asks whether it is wanted.
-fn check_thinking(name: &str, model: &ModelSettings, header: &Header, layers: &mut Layers) {
-    let template = model
-        .chat_template
-        .as_ref()
-        .or(header.chat_template.as_ref());
-    let can_be_off = template.is_some_and(|template| template.contains("enable_thinking"));
-    if model.thinking == ThinkingOutput::Off && !can_be_off {
-        let message = "the model's chat template cannot switch thinking off: it does not use `enable_thinking`".to_owned();
-        layers.problem_at(
-            &Address::of_model(name, "thinking"),
-            message,
-            Some("choose `strip`, which takes it out of answers".into()),
-        );
-    }
 }

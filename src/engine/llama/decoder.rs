@@ -13,6 +13,7 @@ use crate::engine::decoder::{Decoder, Row, Sampled};
 use crate::engine::grammar::Grammar;
 use crate::engine::prompt::Token;
 use crate::engine::spent::Spent;
+use crate::engine::thinking::blocks::Start;
 use crate::engine::{EngineError, SamplingParams};
 
 /// The one context of a worker.
@@ -22,7 +23,8 @@ pub struct LlamaDecoder<'model> {
     /// How many tokens a sequence may have of which none is forgotten; none where that is never.
     pub(super) window: Option<usize>,
     pub(super) vocab: LlamaVocab<'model>,
-    pub(super) thinking_tokens: Vec<LlamaToken>,
+    /// Control tokens that are markers of reasoning, in order.
+    pub(super) marker_tokens: Vec<Token>,
     pub(super) batch: LlamaBatch<'static>,
     /// Tokens that end an answer, in order.
     pub(super) ends: Vec<Token>,
@@ -50,8 +52,17 @@ impl Decoder for LlamaDecoder<'_> {
         params: &SamplingParams,
         prompt: &[Token],
         grammar: Option<Grammar>,
+        start: &Start,
     ) -> Sampler {
-        Sampler::new(params, &self.vocab, prompt, grammar)
+        Sampler::new(params, &self.vocab, prompt, grammar, start)
+    }
+
+    fn force(&self, sampler: &mut Sampler, token: Token) {
+        sampler.force(token);
+    }
+
+    fn begin_answer(&self, sampler: &mut Sampler, text: &str) -> Result<bool, EngineError> {
+        sampler.begin_answer(text)
     }
 
     fn decode(&mut self, batch: &[Row]) -> Result<Duration, String> {
@@ -96,9 +107,9 @@ impl Decoder for LlamaDecoder<'_> {
     }
 
     fn piece(&self, token: Token) -> Vec<u8> {
-        let token = LlamaToken(token);
+        let is_marker = self.marker_tokens.binary_search(&token).is_ok();
         self.vocab
-            .token_to_piece(token, self.thinking_tokens.contains(&token), None)
+            .token_to_piece(LlamaToken(token), is_marker, None)
     }
 
     fn clear(&mut self, sequence: usize) {

@@ -15,6 +15,7 @@ use self::choice::{Choice, Work};
 use crate::engine::decoder::Sampled;
 use crate::engine::grammar::Grammar;
 use crate::engine::prompt::Token;
+use crate::engine::thinking::blocks::Start;
 use crate::engine::{EngineError, EngineErrorKind, SamplingParams};
 
 /// How the tokens of one call are chosen.
@@ -22,6 +23,8 @@ use crate::engine::{EngineError, EngineErrorKind, SamplingParams};
 pub struct Sampler {
     choice: Choice,
     grammar: Option<Grammar>,
+    /// Where it stands before the answer that follows the grammar.
+    start: Start,
 }
 
 /// Memory to work in, kept between tokens: of no call.
@@ -47,10 +50,30 @@ impl Sampler {
         vocab: &LlamaVocab<'_>,
         prompt: &[Token],
         grammar: Option<Grammar>,
+        start: &Start,
     ) -> Self {
         let mut choice = Choice::new(params, vocab.n_tokens(), vocab.suppress_tokens());
         choice.accept(prompt);
-        Self { choice, grammar }
+        let start = start.clone();
+        Self {
+            choice,
+            grammar,
+            start,
+        }
+    }
+
+    /// Accepts a token that was not chosen.
+    pub(super) fn force(&mut self, token: Token) {
+        self.choice.accept(&[token]);
+    }
+
+    /// From here on the grammar is followed, in which `text` is already written if it allows that.
+    pub(super) fn begin_answer(&mut self, text: &str) -> Result<bool, EngineError> {
+        self.start = Start::Answer;
+        match &mut self.grammar {
+            Some(grammar) => grammar.take_text(text),
+            None => Ok(true),
+        }
     }
 
     /// Chooses and accepts the next token by `logits`; `ends` are all tokens that end an answer, in order.
@@ -71,7 +94,23 @@ impl Sampler {
             EngineError::new(EngineErrorKind::Decode, text)
         })?;
         let mut is_last = false;
-        if let Some(grammar) = &mut self.grammar {
+        if let Start::Choice {
+            openings,
+            is_required,
+        } = &self.start
+        {
+            let is_opening = |token: &Token| openings.binary_search(token).is_ok();
+            if *is_required && !is_opening(&token) {
+                token = best_of(logits, openings).unwrap_or(token);
+            }
+            self.start = if is_opening(&token) {
+                Start::Block
+            } else {
+                Start::Answer
+            };
+        }
+        let is_free = self.grammar.is_some() && matches!(self.start, Start::Block);
+        if let Some(grammar) = self.grammar.as_mut().filter(|_| !is_free) {
             if !grammar.allows(token, is_end(token))? {
                 scratch.masks += 1;
                 grammar.mask()?.apply(logits, ends, &mut scratch.allowed);
@@ -91,6 +130,18 @@ impl Sampler {
             token,
             is_end: is_end(token),
             is_last,
+            is_free,
+            is_forced: false,
         })
     }
+}
+
+/// The likeliest of some tokens.
+fn best_of(logits: &[f32], tokens: &[Token]) -> Option<Token> {
+    let logit = |token: &Token| logits.get(usize::try_from(*token).ok()?).copied();
+    let known = tokens
+        .iter()
+        .filter_map(|token| Some((*token, logit(token)?)));
+    let best = known.max_by(|(_, one), (_, other)| one.total_cmp(other));
+    best.map(|(token, _)| token)
 }

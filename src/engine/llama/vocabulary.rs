@@ -6,6 +6,7 @@ use llama_cpp_2::vocab::LlamaVocab;
 
 use crate::engine::grammar::GrammarVocabulary;
 use crate::engine::prompt::{Token, Vocabulary};
+use crate::engine::thinking::families::Markers;
 
 /// The model's vocabulary; may be used beside the decoder, from another thread.
 #[derive(Debug)]
@@ -44,16 +45,18 @@ impl<'model> ModelVocabulary<'model> {
         ends.map(|token| token.0).collect()
     }
 
-    /// The tokens that are a thinking tag. Some vocabularies class them as control tokens, which have no text.
-    pub(super) fn thinking_tokens(&self) -> Vec<LlamaToken> {
-        ["<think>", "</think>"]
-            .iter()
-            .filter_map(
-                |tag| match self.vocab.tokenize(tag.as_bytes(), false, true)[..] {
-                    [token] if self.special_text(token) == *tag => Some(token),
-                    _ => None,
-                },
-            )
+    /// The control tokens that are a marker of reasoning, or a part of one, in order. Other control tokens have no text in an answer.
+    pub(super) fn marker_tokens(&self, markers: &[Markers]) -> Vec<Token> {
+        let is_marker = |text: &str| {
+            let mut texts = markers.iter().flat_map(Markers::texts);
+            !text.is_empty() && texts.any(|marker| marker.contains(text) || text.contains(marker))
+        };
+        let controls = self
+            .tokens()
+            .filter(|token| self.vocab.attr(*token).contains(LlamaTokenAttr::Control));
+        controls
+            .filter(|token| is_marker(&self.special_text(*token)))
+            .map(|token| token.0)
             .collect()
     }
 }
@@ -118,7 +121,24 @@ impl Vocabulary for ModelVocabulary<'_> {
         lengths.max().unwrap_or(1)
     }
 
-    fn has_thinking_token(&self) -> bool {
-        !self.thinking_tokens().is_empty()
+    fn special_texts(&self) -> Vec<String> {
+        let is_special = |token: &LlamaToken| {
+            let attributes = self.vocab.attr(*token);
+            attributes.contains(LlamaTokenAttr::Control)
+                || attributes.contains(LlamaTokenAttr::UserDefined)
+        };
+        let texts = self.tokens().filter(is_special);
+        let texts = texts.map(|token| self.special_text(token));
+        texts.filter(|text| !text.is_empty()).collect()
+    }
+
+    fn begins(&self, text: &str) -> Vec<(Token, usize)> {
+        let length = |token: LlamaToken| {
+            let piece = self.special_text(token);
+            let own = piece.trim_start_matches(' ');
+            let is_beginning = text.starts_with(own) || own.starts_with(text);
+            (is_beginning && !own.is_empty()).then(|| (token.0, own.len().min(text.len())))
+        };
+        self.tokens().filter_map(length).collect()
     }
 }

@@ -4,13 +4,18 @@
 //! before each piece, a blemish of texts that hold control tokens only.
 
 use aho_corasick::{AhoCorasick, MatchKind};
+use serde_json::Value;
 
+use crate::engine::template::Variables;
+use crate::engine::thinking::families::Markers;
 use crate::engine::{EngineError, EngineErrorKind, Message, Role};
 
 /// The texts of control tokens, and where they occur.
 #[derive(Debug)]
 pub(super) struct ControlTexts {
     finder: AhoCorasick,
+    /// Markers of reasoning for which templates look in earlier answers.
+    bare: Vec<String>,
 }
 
 /// The two characters around a control token of a content.
@@ -21,11 +26,12 @@ pub(super) struct Marks {
 }
 
 impl Marks {
-    pub(super) fn absent_from(messages: &[Message]) -> Option<Self> {
+    pub(super) fn absent_from(messages: &[Message], arguments: &Variables) -> Option<Self> {
+        let is_in_arguments =
+            |mark: char| arguments.values().any(|value| has_character(value, mark));
         let mut free = ('\u{fdd0}'..='\u{fdef}').filter(|mark| {
-            !messages
-                .iter()
-                .any(|message| message.content.contains(*mark))
+            let mut messages = messages.iter();
+            !messages.any(|message| message.content.contains(*mark)) && !is_in_arguments(*mark)
         });
         Some(Self {
             open: free.next()?,
@@ -34,10 +40,28 @@ impl Marks {
     }
 }
 
+/// Whether `mark` occurs in a text of `value`.
+fn has_character(value: &Value, mark: char) -> bool {
+    match value {
+        Value::String(text) => text.contains(mark),
+        Value::Array(items) => items.iter().any(|item| has_character(item, mark)),
+        Value::Object(members) => members
+            .iter()
+            .any(|(name, value)| name.contains(mark) || has_character(value, mark)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
 impl ControlTexts {
     /// # Errors
     /// `Load` where they are too many for a search automaton.
-    pub(super) fn new(texts: Vec<String>) -> Result<Self, EngineError> {
+    pub(super) fn new(texts: Vec<String>, markers: &[Markers]) -> Result<Self, EngineError> {
+        // Markers that also divide messages would let a text begin a message.
+        let bare = markers
+            .iter()
+            .filter(|markers| markers.direct.is_empty())
+            .flat_map(|markers| [markers.open.clone(), markers.close.clone()])
+            .collect();
         let finder = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
             .build(texts)
@@ -47,18 +71,47 @@ impl ControlTexts {
                     format!("the model's control tokens could not be indexed: {error}"),
                 )
             })?;
-        Ok(Self { finder })
+        Ok(Self { finder, bare })
     }
 
     /// `message` with its control tokens between marks. An earlier answer's thinking tags stay bare: templates look for
     /// them.
     pub(super) fn mark(&self, message: &Message, marks: Marks) -> Message {
-        let content = &message.content;
+        let bare: &[String] = match message.role {
+            Role::Assistant => &self.bare,
+            Role::System | Role::User => &[],
+        };
+        Message {
+            role: message.role,
+            content: self.mark_text(&message.content, bare, marks),
+        }
+    }
+
+    /// `value` with the control tokens of its texts between marks.
+    pub(super) fn mark_value(&self, value: &Value, marks: Marks) -> Value {
+        match value {
+            Value::String(text) => self.mark_text(text, &[], marks).into(),
+            Value::Array(items) => items
+                .iter()
+                .map(|item| self.mark_value(item, marks))
+                .collect(),
+            Value::Object(members) => {
+                let marked = members.iter().map(|(name, value)| {
+                    let name = self.mark_text(name, &[], marks);
+                    (name, self.mark_value(value, marks))
+                });
+                Value::Object(marked.collect())
+            }
+            other => other.clone(),
+        }
+    }
+
+    fn mark_text(&self, content: &str, bare: &[String], marks: Marks) -> String {
         let mut marked = String::with_capacity(content.len());
         let mut from = 0;
         for found in self.finder.find_iter(content) {
             let text = &content[found.range()];
-            if message.role == Role::Assistant && matches!(text, "<think>" | "</think>") {
+            if bare.iter().any(|bare| bare == text) {
                 continue;
             }
             marked.push_str(&content[from..found.start()]);
@@ -68,10 +121,7 @@ impl ControlTexts {
             from = found.end();
         }
         marked.push_str(&content[from..]);
-        Message {
-            role: message.role,
-            content: marked,
-        }
+        marked
     }
 
     /// The pieces of a rendered text, in order, none empty; true for the template's, false for a content's control token.

@@ -41,8 +41,12 @@ impl Vocabulary for Bytes {
     fn longest_token(&self) -> usize {
         7
     }
-    fn has_thinking_token(&self) -> bool {
-        true
+    fn special_texts(&self) -> Vec<String> {
+        CONTROLS.map(str::to_owned).into()
+    }
+    fn begins(&self, text: &str) -> Vec<(Token, usize)> {
+        let whole = CONTROLS.iter().zip(256..).filter(|(own, _)| **own == text);
+        whole.map(|(own, token)| (token, own.len())).collect()
     }
 }
 
@@ -53,7 +57,7 @@ fn builder(source: Option<&str>, adds_bos: bool) -> PromptBuilder<Bytes> {
             source,
         )
     });
-    PromptBuilder::new(Bytes { adds_bos }, template, 100).unwrap()
+    PromptBuilder::new(Bytes { adds_bos }, template, None, 100).unwrap()
 }
 
 fn user(content: &str) -> Conversation {
@@ -64,6 +68,8 @@ fn user(content: &str) -> Conversation {
         }],
         thinking: ThinkingOutput::Strip,
         json_schema: None,
+        thinking_budget: None,
+        template_arguments: serde_json::Map::new(),
     }
 }
 
@@ -138,7 +144,7 @@ fn marks_in_the_text_are_text() {
     expected.push(257);
     // Byte tokens of the test's vocabulary need ASCII, so compare what the split gives.
     let built = builder(Some(CHAT), false);
-    let marks = Marks::absent_from(&user(content).messages).unwrap();
+    let marks = Marks::absent_from(&user(content).messages, &Variables::new()).unwrap();
     let marked = built.controls.mark(&user(content).messages[0], marks);
     let pieces = built.controls.split(&marked.content, marks);
     let text: String = pieces.iter().map(|(text, _)| text.as_str()).collect();
@@ -187,33 +193,25 @@ fn thinking_that_is_kept_is_text_and_thinking_that_is_off_is_told_to_the_templat
             ..user("a")
         };
         let prompt = builder(Some(source), false).build(&conversation).unwrap();
-        (prompt.tokens, prompt.thinking)
+        (prompt.tokens, prompt.thinking.is_inside())
     };
-    assert_eq!(
-        built(ThinkingOutput::Keep),
-        (vec![97, 258], ThinkingMode::Never)
-    );
-    assert_eq!(
-        built(ThinkingOutput::Strip),
-        (vec![97, 258], ThinkingMode::Opened)
-    );
-    assert_eq!(built(ThinkingOutput::Off).0, [97, 120, 258]);
+    assert_eq!(built(ThinkingOutput::Keep), (vec![97, 258], true));
+    assert_eq!(built(ThinkingOutput::Strip), (vec![97, 258], true));
+    // A block that the template opens all the same is closed.
+    let mut closed: Vec<Token> = vec![97, 120, 258];
+    closed.extend("\n</think>\n\n".bytes().map(Token::from));
+    assert_eq!(built(ThinkingOutput::Off), (closed, false));
 }
 
 #[test]
 fn a_prompt_that_ends_inside_a_block_is_noticed() {
     let opened = builder(Some("{{ messages[0].content }}<end><think>\n"), false);
-    assert_eq!(
-        opened.build(&user("a")).unwrap().thinking,
-        ThinkingMode::Opened
-    );
-    assert_eq!(
-        builder(Some(CHAT), false)
-            .build(&user("a"))
-            .unwrap()
-            .thinking,
-        ThinkingMode::Possible
-    );
+    let is_inside = |builder: PromptBuilder<Bytes>| {
+        let prompt = builder.build(&user("a")).unwrap();
+        prompt.thinking.is_inside()
+    };
+    assert!(is_inside(opened));
+    assert!(!is_inside(builder(Some(CHAT), false)));
 }
 
 #[test]

@@ -9,6 +9,8 @@ fn call(client: &str) -> Waiting {
             messages: Vec::new(),
             thinking: ThinkingOutput::Strip,
             json_schema: None,
+            thinking_budget: None,
+            template_arguments: serde_json::Map::new(),
         },
         max_tokens: 1,
         sampling: SamplingParams::default(),

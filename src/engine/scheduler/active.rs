@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::count;
+use super::reasoning::Reasoning;
 use crate::engine::decoder::Row;
 use crate::engine::prefix::MIN_GAIN;
 use crate::engine::prompt::Token;
@@ -35,6 +36,7 @@ pub(super) struct Active<S> {
     /// Sampled and not yet decoded; there is one exactly while it generates.
     pub(super) next: Option<Token>,
     pub(super) output: Output,
+    pub(super) reasoning: Reasoning,
     pub(super) usage: Usage,
     pub(super) admitted_at: Instant,
     pub(super) generating_at: Option<Instant>,

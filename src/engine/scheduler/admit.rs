@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use super::super::decoder::Decoder;
 use super::super::prefix::MIN_GAIN;
-use super::super::prompt::{ThinkingMode, Token};
+use super::super::prompt::Token;
 use super::super::queue::{Waiting, waits};
 use super::super::text::Output;
-use super::super::thinking::Thinking;
 use super::super::{Update, Usage};
 use super::active::Active;
+use super::reasoning::Reasoning;
 use super::{Scheduler, count, has_begun};
 
 impl<D: Decoder> Scheduler<D> {
@@ -72,11 +72,6 @@ impl<D: Decoder> Scheduler<D> {
     ) -> Option<Active<D::Sampler>> {
         let prompt = call.prompt?;
         let length = count(prompt.tokens.len());
-        let thinking = match prompt.thinking {
-            ThinkingMode::Never => Thinking::never(),
-            ThinkingMode::Possible => Thinking::new(false),
-            ThinkingMode::Opened => Thinking::new(true),
-        };
         let (load_ms, queue_ms) = waits(call.received, self.ready_at, now);
         self.admitted += 1;
         Some(Active {
@@ -89,11 +84,15 @@ impl<D: Decoder> Scheduler<D> {
             reserved: length + max_tokens,
             max_tokens,
             seed: call.request.sampling.seed,
-            sampler: self
-                .decoder
-                .sampler(&call.request.sampling, &prompt.tokens, prompt.grammar),
+            sampler: self.decoder.sampler(
+                &call.request.sampling,
+                &prompt.tokens,
+                prompt.grammar,
+                &prompt.blocks.start,
+            ),
             next: None,
-            output: Output::new(thinking, call.request.stop),
+            output: Output::new(prompt.thinking, call.request.stop),
+            reasoning: Reasoning::new(prompt.blocks, max_tokens),
             usage: Usage {
                 prompt_tokens: length,
                 queue_ms,

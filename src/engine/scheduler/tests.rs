@@ -10,8 +10,10 @@ use std::rc::Rc;
 use bench::{Bench, LIMITS, MS, Script, Scripted, endless, prompt_of, request, says};
 
 use super::*;
-use crate::engine::prompt::ThinkingMode;
+use crate::engine::prompt::Prompt;
 use crate::engine::queue::waits;
+use crate::engine::thinking::Thinking;
+use crate::engine::thinking::families::markers_of;
 
 #[test]
 fn a_call_is_answered_and_its_sequence_is_free_again() {
@@ -348,7 +350,7 @@ fn a_stop_string_that_is_complete_only_at_the_end_counts() {
     let mut bench = Bench::new(LIMITS, 8, says("a <think> STOP b"));
     assert!(bench.enter(1, 50, &["STOP"]));
     let prompt = Prompt {
-        thinking: ThinkingMode::Possible,
+        thinking: Thinking::new(markers_of("<think>", &[], None).into()),
         ..prompt_of(3)
     };
     bench.scheduler.prepared(1, Ok(prompt));

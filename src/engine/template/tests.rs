@@ -10,7 +10,7 @@ fn message(role: Role, content: &str) -> Message {
 }
 
 fn render(source: &str, messages: &[Message]) -> Result<String, EngineError> {
-    ChatTemplate::new(source, "<s>".into(), "</s>".into())?.render(messages, true)
+    ChatTemplate::new(source, "<s>".into(), "</s>".into())?.render(messages, &Variables::new())
 }
 
 #[test]

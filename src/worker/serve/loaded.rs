@@ -79,6 +79,7 @@ impl Worker {
                     prepare_prompts(
                         vocabulary,
                         template.as_deref(),
+                        load.thinking_tags.as_ref(),
                         limits.n_ctx,
                         jobs,
                         &prepared,

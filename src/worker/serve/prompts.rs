@@ -39,6 +39,7 @@ const UNRENDERABLE: &str = "the model's chat template could not be rendered";
 pub(super) fn prepare_prompts(
     vocabulary: ModelVocabulary<'_>,
     template: Option<&str>,
+    tags: Option<&[String; 2]>,
     n_ctx: u32,
     jobs: Receiver<Job>,
     prepared: &Sender<Input>,
@@ -50,7 +51,7 @@ pub(super) fn prepare_prompts(
             Some(source) => Some((ChatTemplate::new(source, bos, eos)?, source)),
             None => None,
         };
-        PromptBuilder::new(vocabulary, template, n_ctx)
+        PromptBuilder::new(vocabulary, template, tags, n_ctx)
     });
     let mut grammars = KnownGrammars::default();
     for job in jobs {

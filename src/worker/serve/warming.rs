@@ -69,6 +69,8 @@ mod tests {
             messages: Vec::new(),
             thinking: crate::engine::ThinkingOutput::Strip,
             json_schema: None,
+            thinking_budget: None,
+            template_arguments: serde_json::Map::new(),
         };
         FixedPrompt {
             samples: [sample.clone(), sample],

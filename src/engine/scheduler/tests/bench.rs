@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 use crate::engine::decoder::{Decoder, Row, Sampled};
 use crate::engine::grammar::Grammar;
 use crate::engine::limits::{Limits, Reuse};
-use crate::engine::prompt::{Prompt, ThinkingMode, Token};
+use crate::engine::prompt::{Prompt, Token};
 use crate::engine::queue::{Queue, Waiting};
 use crate::engine::scheduler::Scheduler;
+use crate::engine::thinking::Thinking;
+use crate::engine::thinking::blocks::{Blocks, Start};
 use crate::engine::{
     Conversation, EngineError, EngineErrorKind, FinishReason, GenerateRequest, SamplingParams,
     ThinkingOutput, Update,
@@ -50,6 +52,8 @@ impl Script {
             },
             is_end: ends,
             is_last: false,
+            is_free: false,
+            is_forced: false,
         }
     }
 }
@@ -120,8 +124,20 @@ impl Decoder for Scripted {
         256
     }
 
-    fn sampler(&self, _: &SamplingParams, prompt: &[Token], _: Option<Grammar>) -> Saying {
+    fn sampler(
+        &self,
+        _: &SamplingParams,
+        prompt: &[Token],
+        _: Option<Grammar>,
+        _: &Start,
+    ) -> Saying {
         Saying(0, prompt.to_vec())
+    }
+
+    fn force(&self, _: &mut Saying, _: Token) {}
+
+    fn begin_answer(&self, _: &mut Saying, text: &str) -> Result<bool, EngineError> {
+        Ok(text.is_empty())
     }
 
     fn decode(&mut self, batch: &[Row]) -> Result<Duration, String> {
@@ -346,6 +362,8 @@ pub(super) fn request(max_tokens: u32, stop: &[&str]) -> GenerateRequest {
             messages: Vec::new(),
             thinking: ThinkingOutput::Strip,
             json_schema: None,
+            thinking_budget: None,
+            template_arguments: serde_json::Map::new(),
         },
         max_tokens,
         sampling: SamplingParams {
@@ -359,7 +377,8 @@ pub(super) fn request(max_tokens: u32, stop: &[&str]) -> GenerateRequest {
 pub(super) fn prompt_of(length: usize) -> Prompt {
     Prompt {
         tokens: vec![1; length],
-        thinking: ThinkingMode::Never,
+        thinking: Thinking::never(),
+        blocks: Blocks::default(),
         grammar: None,
     }
 }

@@ -1,0 +1,171 @@
+//! Variables of chat templates that a configuration or a call gives.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::address::Address;
+use super::load::Layers;
+
+/// What templates always have: these names cannot be given.
+const RESERVED: [&str; 12] = [
+    "messages",
+    "add_generation_prompt",
+    "bos_token",
+    "eos_token",
+    "tools",
+    "raise_exception",
+    "strftime_now",
+    "namespace",
+    "range",
+    "dict",
+    "loop",
+    "self",
+];
+
+/// Most variables of one call.
+const MOST: usize = 32;
+
+/// Bytes of all of them as JSON: a value becomes a part of the prompt, or chooses one.
+const MOST_BYTES: usize = 16 * 1024;
+
+/// Levels of arrays and objects in each other.
+const MOST_LEVELS: usize = 8;
+
+/// What is wrong with `arguments`, and the name of the variable that is, if it is one.
+///
+/// # Errors
+/// A sentence without a subject.
+pub fn check(arguments: &Map<String, Value>) -> Result<(), (Option<&str>, String)> {
+    if arguments.len() > MOST {
+        let message = format!(
+            "must have at most {MOST} variables, found {}",
+            arguments.len()
+        );
+        return Err((None, message));
+    }
+    for (name, value) in arguments {
+        let at = Some(name.as_str());
+        if RESERVED.contains(&name.as_str()) {
+            let message = format!("`{name}` is reserved: the chat template gets its own");
+            return Err((at, message));
+        }
+        if !is_name(name) {
+            let message = "a variable's name must be 1 to 64 letters, digits or `_`, and not begin with a digit";
+            return Err((at, message.into()));
+        }
+        if levels(value) > MOST_LEVELS {
+            let message = format!("must have at most {MOST_LEVELS} levels of arrays and objects");
+            return Err((at, message));
+        }
+    }
+    let bytes = serde_json::to_string(arguments).map_or(0, |json| json.len());
+    if bytes > MOST_BYTES {
+        let message = format!("must be at most {MOST_BYTES} bytes of JSON, found {bytes}");
+        return Err((None, message));
+    }
+    Ok(())
+}
+
+/// The variables of a key, none if it is absent.
+pub(super) fn given(arguments: Option<&BTreeMap<String, Value>>) -> Map<String, Value> {
+    arguments.cloned().into_iter().flatten().collect()
+}
+
+/// Tells `layers` what is wrong with the `arguments` of the key at `place`.
+pub(super) fn tell(
+    arguments: Option<&BTreeMap<String, Value>>,
+    place: &Address,
+    layers: &mut Layers,
+) {
+    let arguments = given(arguments);
+    if let Err((name, message)) = check(&arguments) {
+        let place = match name {
+            Some(name) => place.join(name),
+            None => place.clone(),
+        };
+        layers.problem_at(&place, message, None);
+    }
+}
+
+/// `over` takes precedence over `arguments`, name by name.
+pub fn merged(arguments: &Map<String, Value>, over: &Map<String, Value>) -> Map<String, Value> {
+    let mut merged = arguments.clone();
+    for (name, value) in over {
+        merged.insert(name.clone(), value.clone());
+    }
+    merged
+}
+
+fn is_name(name: &str) -> bool {
+    let is_begun = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
+    let mut characters = name.chars();
+    is_begun && name.len() <= 64 && characters.all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+fn levels(value: &Value) -> usize {
+    let inner = match value {
+        Value::Array(items) => items.iter().map(levels).max(),
+        Value::Object(members) => members.values().map(levels).max(),
+        _ => return 0,
+    };
+    1 + inner.unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn fault(value: &Value) -> Option<String> {
+        let Value::Object(arguments) = value else {
+            panic!("arguments are an object")
+        };
+        check(arguments).err().map(|(_, message)| message)
+    }
+
+    #[test]
+    fn variables_of_any_json_are_accepted_up_to_a_bound() {
+        assert_eq!(
+            fault(
+                &json!({"reasoning_effort": "low", "enable_thinking": true, "x": {"y": [1, null]}})
+            ),
+            None
+        );
+        let long = "x".repeat(MOST_BYTES);
+        assert_eq!(
+            fault(&json!({ "x": long })),
+            Some("must be at most 16384 bytes of JSON, found 16392".into())
+        );
+        let mut deep = json!(1);
+        for _ in 0..=MOST_LEVELS {
+            deep = json!([deep]);
+        }
+        assert_eq!(
+            fault(&json!({ "x": deep })),
+            Some("must have at most 8 levels of arrays and objects".into())
+        );
+        let many: Map<String, Value> = (0..40).map(|n| (format!("x{n}"), n.into())).collect();
+        assert_eq!(
+            fault(&many.into()),
+            Some("must have at most 32 variables, found 40".into())
+        );
+    }
+
+    #[test]
+    fn what_templates_always_have_and_names_they_cannot_have_are_refused() {
+        assert_eq!(
+            fault(&json!({"messages": []})),
+            Some("`messages` is reserved: the chat template gets its own".into())
+        );
+        assert!(fault(&json!({"a b": 1})).is_some() && fault(&json!({"": 1})).is_some());
+    }
+
+    #[test]
+    fn of_two_values_the_nearer_one_takes_precedence() {
+        let object = |value: Value| value.as_object().cloned().unwrap_or_default();
+        let merged = merged(&object(json!({"a": 1, "b": 1})), &object(json!({"b": 2})));
+        assert_eq!(Value::Object(merged), json!({"a": 1, "b": 2}));
+    }
+}

@@ -1,0 +1,154 @@
+//! What a call that generates does with a token: reasoning is bounded, and an answer that follows a schema begins behind it.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::active::Active;
+use crate::engine::decoder::{Decoder, Sampled};
+use crate::engine::prompt::Token;
+use crate::engine::thinking::blocks::{Blocks, Start};
+use crate::engine::{EngineError, FinishReason};
+
+/// The reasoning of a call.
+#[derive(Debug)]
+pub(super) struct Reasoning {
+    blocks: Blocks,
+    budget: Option<u32>,
+    /// The answer follows a grammar, and has not begun.
+    awaits_answer: bool,
+    /// Which of the model's markers opened the last block.
+    block: Option<usize>,
+    /// Tokens that come next whatever the model would choose.
+    forced: VecDeque<Token>,
+}
+
+impl Reasoning {
+    /// For an answer of at most `max_tokens`.
+    pub(super) fn new(blocks: Blocks, max_tokens: u32) -> Self {
+        Self {
+            budget: blocks.budget(max_tokens),
+            awaits_answer: blocks.start != Start::Answer,
+            blocks,
+            block: None,
+            forced: VecDeque::new(),
+        }
+    }
+
+    /// Whether the next token is not chosen.
+    pub(super) fn is_forced(&self) -> bool {
+        !self.forced.is_empty()
+    }
+
+    /// The next token that is not chosen.
+    pub(super) fn take_forced(&mut self) -> Option<Token> {
+        self.forced.pop_front()
+    }
+
+    fn closing(&self) -> &[Token] {
+        self.block.map_or(&[], |at| self.blocks.tokens.closing(at))
+    }
+
+    fn close(&mut self) {
+        let closing = self.closing().to_vec();
+        self.forced.extend(closing);
+    }
+}
+
+impl<S> Active<S> {
+    /// Takes the next token; gives new text and the reason to end, if any.
+    ///
+    /// # Errors
+    /// A grammar that cannot be followed.
+    pub(super) fn accept<D: Decoder<Sampler = S>>(
+        &mut self,
+        decoder: &D,
+        sampled: Sampled,
+        now: Instant,
+    ) -> Result<(String, Option<FinishReason>), EngineError> {
+        let (token, is_end) = self.read_end(decoder, sampled);
+        let is_first = self.usage.completion_tokens == 0;
+        if self.reasoning.awaits_answer && !sampled.is_free {
+            // The model chose to answer at once.
+            self.reasoning.awaits_answer = false;
+            self.output.begin_answer();
+        }
+        let piece = (!is_end).then(|| decoder.piece(token));
+        let (mut delta, mut finished) = self.take(token, piece.as_deref(), now);
+        if sampled.is_last && finished.is_none() {
+            finished = Some(FinishReason::Stop);
+        }
+        self.reasoning.block = self.output.thinking().block().or(self.reasoning.block);
+        if finished.is_some() {
+            return Ok((delta, finished));
+        }
+        if self.reasoning.awaits_answer && is_first {
+            let rest = self.reasoning.blocks.tokens.rest(token).to_vec();
+            self.reasoning.forced.extend(rest);
+        }
+        let is_over = |budget: u32| self.usage.thinking_tokens >= budget;
+        if self.output.is_thinking()
+            && !self.reasoning.is_forced()
+            && self.reasoning.budget.is_some_and(is_over)
+        {
+            self.reasoning.close();
+        }
+        if self.reasoning.awaits_answer && self.output.thinking().is_behind_block() {
+            let is_chosen = !sampled.is_forced;
+            let piece = piece.unwrap_or_default();
+            delta = self.begin_answer(decoder, delta, &piece, is_chosen)?;
+        }
+        Ok((delta, finished))
+    }
+
+    /// The token that comes next, and whether it ends the answer. A token that ends a message ends no answer while the model
+    /// thinks; nor does any before an answer that must come.
+    fn read_end<D: Decoder<Sampler = S>>(
+        &mut self,
+        decoder: &D,
+        sampled: Sampled,
+    ) -> (Token, bool) {
+        let is_inside = sampled.is_end && self.output.is_thinking();
+        if !is_inside || self.reasoning.closing().contains(&sampled.token) {
+            return (sampled.token, sampled.is_end && !is_inside);
+        }
+        if self.reasoning.awaits_answer {
+            self.reasoning.close();
+            if let Some(token) = self.reasoning.take_forced() {
+                decoder.force(&mut self.sampler, token);
+                return (token, false);
+            }
+        }
+        (sampled.token, true)
+    }
+
+    /// The block is closed, by a token of this `piece`: lets the sampler follow its grammar as soon as all is written that stands
+    /// between. `text` is what the model has written of the answer with that token; what is left of it is returned.
+    fn begin_answer<D: Decoder<Sampler = S>>(
+        &mut self,
+        decoder: &D,
+        text: String,
+        piece: &[u8],
+        is_chosen: bool,
+    ) -> Result<String, EngineError> {
+        if text.is_empty() && self.reasoning.is_forced() {
+            return Ok(text);
+        }
+        if text.is_empty() && is_chosen && !piece.ends_with(b"\n") {
+            let tail = self.reasoning.block;
+            let tail = tail.map_or(&[][..], |at| self.reasoning.blocks.tokens.tail(at));
+            let tail = tail.to_vec();
+            self.reasoning.forced.extend(tail);
+            if self.reasoning.is_forced() {
+                return Ok(text);
+            }
+        }
+        self.reasoning.awaits_answer = false;
+        let is_allowed = decoder.begin_answer(&mut self.sampler, &text)?;
+        self.output.begin_answer();
+        if is_allowed {
+            return Ok(text);
+        }
+        self.output.clear();
+        Ok(String::new())
+    }
+}

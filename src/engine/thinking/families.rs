@@ -1,0 +1,203 @@
+//! How models mark their reasoning: rows of a table, and pairs of tags that a template shows by themselves.
+
+use super::table::{FAMILIES, Family};
+use super::tags::{Tag, tags_of};
+
+/// The markers of one way to write reasoning.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Markers {
+    /// What people call it.
+    pub name: String,
+    /// A block begins with this text, empty if these markers only stand around an answer.
+    pub open: String,
+    /// The block ends with this text.
+    pub close: String,
+    /// A header behind `open`, which a template writes with it when it opens a block itself.
+    pub head: String,
+    /// The end of a header that `close` and the beginnings of answers begin; empty if they have none.
+    pub head_end: String,
+    /// Texts around an answer, which are not part of it. A text that also closes the block needs only that.
+    pub around: Vec<(String, String)>,
+    /// What is written to close a block, with what models of the family write before their answer.
+    pub closing: String,
+    /// What an answer without reasoning begins with, if the family requires that.
+    pub direct: String,
+}
+
+impl Family {
+    fn markers(&self) -> Markers {
+        let around = self.around.iter();
+        Markers {
+            name: self.name.into(),
+            open: self.open.into(),
+            close: self.close.into(),
+            head: self.head.into(),
+            head_end: self.head_end.into(),
+            around: around
+                .map(|(begin, end)| ((*begin).into(), (*end).into()))
+                .collect(),
+            closing: self.closing.into(),
+            direct: self.direct.into(),
+        }
+    }
+}
+
+impl Markers {
+    /// A pair of tags.
+    pub fn pair(open: &str, close: &str) -> Self {
+        Self {
+            name: open.into(),
+            open: open.into(),
+            close: close.into(),
+            closing: format!("\n{close}\n\n"),
+            ..Self::default()
+        }
+    }
+
+    /// Whether a prompt, without white space at its end, ends inside a block.
+    pub fn is_open_at(&self, prompt: &str) -> bool {
+        let open = self.open.trim_end();
+        let behind = prompt.rfind(open).filter(|_| !open.is_empty());
+        let behind = behind.map(|at| prompt[at + open.len()..].trim_start());
+        behind.is_some_and(|behind| self.head.starts_with(behind))
+    }
+
+    /// What models write between the marker that closes a block and their answer.
+    pub fn tail(&self) -> &str {
+        let behind = |text: &str| {
+            let at = self.closing.rfind(text)?;
+            Some(at + text.len())
+        };
+        let from = behind(&self.head_end).filter(|_| !self.head_end.is_empty());
+        let from = from.or_else(|| behind(&self.close)).unwrap_or(0);
+        &self.closing[from..]
+    }
+
+    /// All texts that are markers, none empty.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        let around = self
+            .around
+            .iter()
+            .flat_map(|(begin, end)| [begin.as_str(), end]);
+        [&self.open, &self.close, &self.head_end, &self.closing]
+            .into_iter()
+            .map(String::as_str)
+            .chain(around)
+            .filter(|text| !text.trim().is_empty())
+    }
+}
+
+/// The markers of a model with this chat `template`, whose special tokens have these texts. `tags` is a pair that the user named.
+///
+/// ```
+/// use llama_mcp_server::engine::thinking::families::markers_of;
+///
+/// let markers = markers_of("{{ '[THINK]' }}", &[], None);
+/// assert_eq!(markers[0].close, "[/THINK]");
+/// ```
+pub fn markers_of(template: &str, specials: &[String], tags: Option<&[String; 2]>) -> Vec<Markers> {
+    let has = |text: &&str| template.contains(*text) || specials.iter().any(|own| own == text);
+    let mut all: Vec<Markers> = tags
+        .map(|[open, close]| Markers::pair(open, close))
+        .into_iter()
+        .collect();
+    let shown = FAMILIES
+        .iter()
+        .filter(|family| family.shown_by.iter().any(|texts| texts.iter().all(has)))
+        .map(Family::markers);
+    let found = tags_of(template).chain(specials.iter().flat_map(|text| tags_of(text)));
+    let found: Vec<Tag<'_>> = found.collect();
+    let pairs = found.iter().filter_map(|tag| {
+        let close = tag
+            .partners()
+            .into_iter()
+            .find(|close| found.iter().any(|tag| tag.text == *close))?;
+        tag.is_reasoning().then(|| Markers::pair(tag.text, &close))
+    });
+    for markers in shown.chain(pairs) {
+        let is_known = |known: &Markers| !markers.open.is_empty() && known.open == markers.open;
+        if !all.iter().any(is_known) && !all.contains(&markers) {
+            all.push(markers);
+        }
+    }
+    all
+}
+
+/// The first text of `template` that looks like a marker of reasoning, if the model has no known markers.
+pub fn unknown_marker(template: &str) -> Option<&str> {
+    let mut tags = tags_of(template);
+    tags.find(|tag| tag.looks_like_reasoning())
+        .map(|tag| tag.text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(template: &str, specials: &[&str]) -> Vec<(String, String)> {
+        let specials: Vec<String> = specials.iter().map(ToString::to_string).collect();
+        markers_of(template, &specials, None)
+            .into_iter()
+            .map(|markers| (markers.open, markers.close))
+            .collect()
+    }
+
+    #[test]
+    fn a_family_is_known_by_its_template_or_by_its_vocabulary() {
+        let think = [("<think>".to_owned(), "</think>".to_owned())];
+        assert_eq!(pairs("{{ '<think>' }}", &[]), think);
+        assert_eq!(pairs("", &["<think>", "</think>"]), think);
+        assert_eq!(pairs("content.split('</think>')[-1]", &[]), think);
+        assert_eq!(pairs("{{ messages }}", &["<|im_end|>"]), []);
+    }
+
+    #[test]
+    fn a_row_that_is_more_specific_takes_precedence() {
+        let names = |template| -> Vec<String> {
+            let markers = markers_of(template, &[], None).into_iter();
+            markers.map(|markers| markers.closing).collect()
+        };
+        assert_eq!(
+            names("<|START_THINKING|><|END_THINKING|><|START_RESPONSE|>"),
+            ["<|END_THINKING|><|START_RESPONSE|>"]
+        );
+    }
+
+    #[test]
+    fn a_pair_of_tags_that_names_reasoning_needs_no_row() {
+        for (open, close) in [
+            ("<acme:thinking>", "</acme:thinking>"),
+            ("[REASONING]", "[/REASONING]"),
+            ("<|thought_begin|>", "<|thought_end|>"),
+            ("<|START_REASONING|>", "<|END_REASONING|>"),
+        ] {
+            assert_eq!(
+                pairs(&format!("{{{{ '{open}' + x + '{close}' }}}}"), &[]),
+                [(open.to_owned(), close.to_owned())]
+            );
+            assert_eq!(pairs("", &[open, close]), [(open.into(), close.into())]);
+        }
+        assert_eq!(
+            pairs(
+                "<tool_call></tool_call><thinking_mode></thinking_mode>",
+                &[]
+            ),
+            []
+        );
+    }
+
+    #[test]
+    fn a_pair_that_the_user_named_comes_first() {
+        let tags = ["[X]".to_owned(), "[/X]".to_owned()];
+        let markers = markers_of("<think>", &[], Some(&tags));
+        assert_eq!(markers[0].open, "[X]");
+        assert_eq!(markers[1].open, "<think>");
+    }
+
+    #[test]
+    fn a_marker_without_a_known_end_is_noticed() {
+        assert_eq!(unknown_marker("{{ '<|ponder|>' }}"), Some("<|ponder|>"));
+        assert_eq!(unknown_marker("{{ '[SCRATCHPAD]' }}"), Some("[SCRATCHPAD]"));
+        assert_eq!(unknown_marker("message[reasoning]<tool_call>"), None);
+    }
+}

@@ -1,0 +1,273 @@
+//! Reasoning: of models that mark it in every known way, before free answers and before JSON.
+
+use serde_json::{Value, json};
+
+use crate::support::config::{Folder, text};
+use crate::support::tags::{CONTROL, USER_DEFINED, tiny_with_tags};
+use crate::support::{Server, ToolResult, tiny, tiny_with_template};
+
+/// How families mark reasoning, and how their vocabularies class those tokens.
+const FAMILIES: [(&str, [&str; 2], u32); 15] = [
+    ("think", ["<think>", "</think>"], USER_DEFINED),
+    ("think-control", ["<think>", "</think>"], CONTROL),
+    ("magistral", ["[THINK]", "[/THINK]"], CONTROL),
+    ("seed", ["<seed:think>", "</seed:think>"], CONTROL),
+    ("gemma4", ["<|channel>", "<channel|>"], CONTROL),
+    (
+        "cohere",
+        ["<|START_THINKING|>", "<|END_THINKING|>"],
+        CONTROL,
+    ),
+    ("thinking", ["<thinking>", "</thinking>"], USER_DEFINED),
+    ("minimax", ["<mm:think>", "</mm:think>"], USER_DEFINED),
+    (
+        "harmony",
+        [
+            "<|channel|>analysis<|message|>",
+            "<|end|><|start|>assistant<|channel|>final<|message|>",
+        ],
+        CONTROL,
+    ),
+    ("apertus", ["<|inner_prefix|>", "<|inner_suffix|>"], CONTROL),
+    (
+        "hunyuan3",
+        ["<think:opensource>", "</think:opensource>"],
+        CONTROL,
+    ),
+    (
+        "granite",
+        ["Here is my thought process:", "Here is my response:"],
+        USER_DEFINED,
+    ),
+    (
+        "apriel",
+        ["Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"],
+        USER_DEFINED,
+    ),
+    (
+        "solar",
+        ["<|think|>", "<|end|><|begin|>assistant<|content|>"],
+        CONTROL,
+    ),
+    (
+        "unknown",
+        ["<acme_reasoning>", "</acme_reasoning>"],
+        CONTROL,
+    ),
+];
+
+fn asks() -> Value {
+    json!({"text": "Think: what is the capital of Peru?", "temperature": 0, "repeat_penalty": 1})
+}
+
+fn with(key: &str, value: Value) -> Value {
+    let mut arguments = asks();
+    arguments[key] = value;
+    arguments
+}
+
+fn city() -> Value {
+    json!({
+        "type": "object",
+        "properties": {"city": {"type": "string", "enum": ["Paris", "Lima", "Oslo"]}},
+        "required": ["city"],
+    })
+}
+
+/// An answer by a schema has structured content, too.
+fn forced(server: &mut Server, arguments: Value) -> ToolResult {
+    let id = server.call(arguments);
+    let result = server.response(id)["result"].clone();
+    ToolResult {
+        text: result["content"][0]["text"].as_str().unwrap().to_owned(),
+        is_error: result["isError"] == true,
+        generation: result["_meta"]["llama-mcp-server/generation"].clone(),
+    }
+}
+
+fn thinking_tokens(result: &ToolResult) -> u64 {
+    result.generation["thinking_tokens"].as_u64().unwrap()
+}
+
+#[test]
+fn the_reasoning_of_every_family_is_removed_and_counted_and_told_when_it_is_truncated() {
+    for (name, tags, class) in FAMILIES {
+        let model = tiny_with_tags(&format!("tags-{name}.gguf"), tags, class);
+        let mut server = Server::start(&model.0, &[]);
+        let answer = server.chat(asks());
+        assert_eq!(answer.text, "The capital of Peru is Lima.", "{name}");
+        assert!(thinking_tokens(&answer) > 10, "{name}");
+        let text = server.refusal(with("max_tokens", json!(12)));
+        assert_eq!(
+            text,
+            "no answer: the model was still thinking after 12 tokens, its `max_tokens`; allow more of them",
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn json_follows_the_reasoning_of_every_family() {
+    for (name, tags, class) in FAMILIES {
+        let model = tiny_with_tags(&format!("json-{name}.gguf"), tags, class);
+        let mut server = Server::start(&model.0, &[]);
+        let answer = forced(&mut server, with("json_schema", city()));
+        assert!(!answer.is_error, "{name}: {}", answer.text);
+        assert!(thinking_tokens(&answer) > 10, "{name}");
+        let value: Value = serde_json::from_str(&answer.text).unwrap();
+        assert_eq!(value, json!({"city": "Lima"}), "{name}");
+    }
+}
+
+#[test]
+fn a_block_that_the_template_opened_comes_before_the_json_and_is_closed_where_none_is_wanted() {
+    let opened = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n<think>\n";
+    let model = tiny_with_template("opened-before-json.gguf", opened);
+    let mut server = Server::start(&model.0, &[]);
+    let answer = forced(&mut server, with("json_schema", city()));
+    assert_eq!(answer.text, r#"{"city": "Lima"}"#);
+    assert!(thinking_tokens(&answer) > 10);
+    let prompt = answer.generation["prompt_tokens"].as_u64().unwrap();
+    for arguments in [with("json_schema", city()), asks()] {
+        let mut server = Server::start(&model.0, &["--set=models.default.thinking=off"]);
+        let closed = forced(&mut server, arguments);
+        assert!(
+            !closed.is_error && !closed.text.contains('<'),
+            "{}",
+            closed.text
+        );
+        assert_eq!(thinking_tokens(&closed), 0);
+        // `\n</think>\n\n` is in the prompt.
+        assert!(closed.generation["prompt_tokens"].as_u64().unwrap() > prompt);
+    }
+}
+
+#[test]
+fn a_budget_closes_the_block_and_the_answer_follows() {
+    let mut server = Server::start(&tiny(), &[]);
+    let free = server.chat(with("thinking_budget", json!(5)));
+    assert!(!free.is_error && !free.text.trim().is_empty());
+    assert!(
+        (5..12).contains(&thinking_tokens(&free)),
+        "{}",
+        free.generation
+    );
+    let mut arguments = with("thinking_budget", json!(5));
+    arguments["json_schema"] = city();
+    let json = forced(&mut server, arguments.clone());
+    assert!(
+        (5..12).contains(&thinking_tokens(&json)),
+        "{}",
+        json.generation
+    );
+    let value: Value = serde_json::from_str(&json.text).unwrap();
+    assert!(value["city"].is_string(), "{value}");
+    assert_eq!(forced(&mut server, arguments).text, json.text);
+    // Without one a part of `max_tokens` is left for the JSON.
+    let mut arguments = with("json_schema", city());
+    arguments["max_tokens"] = json!(30);
+    let halved = forced(&mut server, arguments);
+    assert!(!halved.is_error, "{}", halved.text);
+    assert!(
+        (15..22).contains(&thinking_tokens(&halved)),
+        "{}",
+        halved.generation
+    );
+}
+
+#[test]
+fn a_budget_of_zero_and_off_leave_no_reasoning() {
+    let mut server = Server::start(&tiny(), &[]);
+    let mut off = Server::start(&tiny(), &["--set=models.default.thinking=off"]);
+    for answer in [
+        server.chat(with("thinking_budget", json!(0))),
+        off.chat(asks()),
+    ] {
+        assert!(!answer.is_error, "{}", answer.text);
+        assert_eq!(thinking_tokens(&answer), 0);
+    }
+}
+
+#[test]
+fn reasoning_that_is_kept_is_counted_and_is_never_a_part_of_json() {
+    let mut server = Server::start(&tiny(), &["--set=models.default.thinking=keep"]);
+    let kept = server.chat(asks());
+    assert!(kept.text.starts_with("<think>\n"), "{}", kept.text);
+    assert!(thinking_tokens(&kept) > 10);
+    let answer = forced(&mut server, with("json_schema", city()));
+    assert_eq!(answer.text, r#"{"city": "Lima"}"#);
+}
+
+#[test]
+fn variables_of_the_template_come_from_the_model_the_tool_and_the_call() {
+    let template = "<|im_start|>system\nThe secret word is {{ word }}.<|im_end|>\n{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n";
+    let model = tiny_with_template("variables.gguf", template);
+    let text = format!(
+        r#"
+[models.small]
+path = "{}"
+template_arguments = {{ word = "mirabo" }}
+
+[tools.asks]
+prompt = "What is the secret word?"
+temperature = 0
+template_arguments = {{ word = "zanuko" }}
+"#,
+        model.0.display()
+    );
+    let folder = Folder::new("variables", &text);
+    let mut command = crate::support::program();
+    command.current_dir(&folder.0);
+    let mut server = Server::spawn(command);
+    let ask = json!({"text": "What is the secret word?", "temperature": 0});
+    let id = server.call_tool("small", ask.clone());
+    assert_eq!(server.result(id).text, "The secret word is mirabo.");
+    let id = server.call_tool("asks", json!({}));
+    assert_eq!(server.result(id).text, "The secret word is zanuko.");
+    let mut given = ask;
+    given["template_arguments"] = json!({"word": "tolemu"});
+    let id = server.call_tool("small", given);
+    assert_eq!(server.result(id).text, "The secret word is tolemu.");
+}
+
+#[test]
+fn a_variable_that_every_template_gets_is_refused() {
+    let mut server = Server::start(&tiny(), &[]);
+    let refusal = server.refusal(with("template_arguments", json!({"messages": []})));
+    assert_eq!(
+        refusal,
+        "`template_arguments.messages`: `messages` is reserved: the chat template gets its own"
+    );
+    let refusal = server.refusal(with("thinking_budget", json!(-1)));
+    assert_eq!(
+        refusal,
+        "`thinking_budget`: must be a whole number from 0 to 1000000000, found -1"
+    );
+}
+
+#[test]
+fn markers_that_nothing_shows_are_noted_and_can_be_named() {
+    let model = tiny_with_tags("ponder.gguf", ["<ponder>", "<done>"], USER_DEFINED);
+    let file = |more: &str| format!("[models.small]\npath = \"{}\"\n{more}", model.0.display());
+    let folder = Folder::new("ponder", &file(""));
+    let checked = folder.run(&["config", "check"], &[]);
+    let printed = text(checked.stdout) + &text(checked.stderr);
+    assert!(
+        printed.contains("model `small`: its chat template has `<ponder>`, which looks like reasoning and is not removed from answers"),
+        "{printed}"
+    );
+    folder.write(
+        "llama-mcp-server.toml",
+        &file("thinking_tags = [\"<ponder>\", \"<done>\"]"),
+    );
+    let checked = folder.run(&["config", "check"], &[]);
+    let printed = text(checked.stdout) + &text(checked.stderr);
+    assert!(!printed.contains("ponder"), "{printed}");
+    let mut command = crate::support::program();
+    command.current_dir(&folder.0);
+    let mut server = Server::spawn(command);
+    let id = server.call_tool("small", asks());
+    let answer = server.result(id);
+    assert_eq!(answer.text, "The capital of Peru is Lima.");
+    assert!(thinking_tokens(&answer) > 10);
+}
