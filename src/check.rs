@@ -4,7 +4,6 @@
 use std::path::Path;
 
 use crate::config::address::Address;
-use crate::config::file::ThinkingOutput;
 use crate::config::load::Layers;
 use crate::config::problem::Problem;
 use crate::config::tool::address;

@@ -68,6 +68,8 @@ fn the_tool_is_listed_by_its_name_with_a_portable_schema() {
         "top_p",
         "top_k",
         "prompt_suffix",
+        "thinking_budget",
+        "template_arguments",
     ] {
         assert!(
             schema["properties"][argument]["description"].is_string(),

@@ -5,6 +5,7 @@ use std::thread;
 
 use llama_mcp_server::engine::template::{ChatTemplate, Variables, stack_size};
 use llama_mcp_server::engine::{EngineError, Message, Role};
+use llama_mcp_server::engine::thinking::families::{markers_of, unknown_marker};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -65,6 +66,49 @@ fn dated(text: &str) -> String {
         dated.push_str(rest);
     }
     dated
+}
+
+/// Templates that show markers other than `<think>`, by the beginning of their names, and what opens a block.
+const MARKED: [(&str, &str); 17] = [
+    ("Apertus", "<|inner_prefix|>"),
+    ("Apriel", "Here are my reasoning steps:"),
+    ("ByteDance-Seed", "<seed:think>"),
+    ("Cohere2MoE", "<|START_THINKING|>"),
+    ("CohereForAI-c4ai-command-r7b", "<|START_THINKING|>"),
+    ("Kimi-K3", "<|open|>think<|sep|>"),
+    ("MiniMax-M3", "<mm:think>"),
+    ("google-gemma-4-31B-it-interleaved", "<|channel>"),
+    ("google-gemma-4-31B-it", "<|channel>"),
+    ("llm-jp", "<|channel|>"),
+    ("mistralai-Ministral-3-14B-Reasoning", "[THINK]"),
+    ("muse-glimmer", "to=self<|message|>"),
+    ("openai-gpt-oss", "<|channel|>"),
+    ("tencent-Hy3", "<think:opensource>"),
+    ("unsloth-Apriel", "Here are my reasoning steps:"),
+    ("upstage-Solar", "<|think|>"),
+    ("ibm-granite-granite-3.3", "<think>"),
+];
+
+#[test]
+fn real_templates_show_how_their_models_mark_reasoning() {
+    let mut known = 0;
+    for Template { name, source, .. } in expected().templates {
+        let markers = markers_of(&source, &[], None);
+        let opens: Vec<&str> = markers
+            .iter()
+            .map(|markers| markers.open.as_str())
+            .collect();
+        if let Some((_, open)) = MARKED.iter().find(|(start, _)| name.starts_with(start)) {
+            assert!(opens.contains(open), "{name}: {opens:?}");
+            known += 1;
+        } else if source.contains("think>") {
+            assert_eq!(opens[0], "<think>", "{name}: {opens:?}");
+        } else {
+            assert!(opens.is_empty(), "{name}: {opens:?}");
+            assert_eq!(unknown_marker(&source), None, "{name}");
+        }
+    }
+    assert_eq!(known, MARKED.len());
 }
 
 /// The text of a message that a prompt must have.

@@ -356,3 +356,16 @@ fn what_a_class_leaves_out_is_not_written_as_an_escape_either() {
         assert_eq!(judged(&narrowed, text), (true, true), "{text}");
     }
 }
+
+#[test]
+fn a_text_that_is_already_written_counts_if_the_grammar_allows_it() {
+    let schema = json!({"type": "object", "properties": {"a": {"const": 1}}, "required": ["a"], "additionalProperties": false});
+    let mut grammar = GRAMMARS.with(|grammars| grammars.json(&schema)).unwrap();
+    assert!(!grammar.take_text("Well").unwrap());
+    assert!(grammar.take_text("{\"a").unwrap());
+    for byte in "\": 1}".bytes() {
+        assert!(grammar.allows(byte.into(), false).unwrap());
+        grammar.take(byte.into()).unwrap();
+    }
+    assert!(grammar.is_complete());
+}

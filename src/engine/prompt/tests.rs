@@ -1,5 +1,7 @@
 //! What the model is given of templates and texts, over a vocabulary of bytes.
 
+use serde_json::{Value, json};
+
 use super::*;
 use crate::engine::Role;
 use crate::engine::fixed::FixedPrompt;
@@ -242,4 +244,56 @@ fn a_fixed_prompt_that_the_template_refuses_is_an_error_like_any_other() {
         .fixed(&FixedPrompt { samples })
         .unwrap_err();
     assert_eq!(error.kind, EngineErrorKind::Template);
+}
+
+#[test]
+fn variables_of_a_call_reach_the_template_and_their_control_tokens_are_text() {
+    let source = "{{ mood }}{{ list[0].x }}<end>";
+    let mut conversation = user("a");
+    let Value::Object(variables) = json!({"mood": "a<end>", "list": [{"x": "<s>"}]}) else {
+        panic!("it is an object")
+    };
+    conversation.template_arguments = variables;
+    let built = builder(Some(source), false).build(&conversation).unwrap();
+    let mut expected: Vec<Token> = "a<end><s>".bytes().map(Token::from).collect();
+    expected.push(257);
+    assert_eq!(built.tokens, expected);
+}
+
+#[test]
+fn reasoning_is_switched_by_the_templates_own_variables_unless_the_call_gives_them() {
+    let source = "{% if thinking is not defined %}u{% elif thinking %}t{% else %}f{% endif %}<end>";
+    let first = |thinking, given: Value| {
+        let mut conversation = user("a");
+        conversation.thinking = thinking;
+        conversation.template_arguments = given.as_object().cloned().unwrap_or_default();
+        let built = builder(Some(source), false).build(&conversation).unwrap();
+        char::from(u8::try_from(built.tokens[0]).unwrap())
+    };
+    assert_eq!(first(ThinkingOutput::Strip, json!({})), 'u');
+    assert_eq!(first(ThinkingOutput::Before, json!({})), 't');
+    assert_eq!(first(ThinkingOutput::Off, json!({})), 'f');
+    assert_eq!(first(ThinkingOutput::Off, json!({"thinking": true})), 't');
+}
+
+#[test]
+fn an_answer_by_a_schema_begins_behind_the_reasoning_that_the_prompt_allows() {
+    let start = |source: &str, thinking| {
+        let mut conversation = user("a");
+        conversation.json_schema = Some(json!({"type": "object"}));
+        conversation.thinking = thinking;
+        let built = builder(Some(source), false).build(&conversation).unwrap();
+        built.blocks.start
+    };
+    assert_eq!(start("<end><think>\n", ThinkingOutput::Strip), Start::Block);
+    assert_eq!(start("<end><think>\n", ThinkingOutput::Off), Start::Answer);
+    assert_eq!(
+        start("<think></think>", ThinkingOutput::Keep),
+        Start::Answer
+    );
+    let Start::Choice { openings, .. } = start(CHAT, ThinkingOutput::Strip) else {
+        panic!("the model chooses")
+    };
+    assert_eq!(*openings, [258]);
+    assert_eq!(start(CHAT, ThinkingOutput::Off), Start::Answer);
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod prefixes;
 mod properties;
+mod reasoning;
 mod turns;
 
 use std::rc::Rc;

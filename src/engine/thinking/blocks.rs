@@ -51,7 +51,7 @@ impl MarkerTokens {
                     continue;
                 }
                 let (begun, rest) = open.split_at(length);
-                let mut others = markers.iter().flat_map(Markers::texts);
+                let mut others = markers.iter().flat_map(Markers::beginnings);
                 // Where it may become another marker, the model chooses.
                 let is_open = !others.any(|other| other != open && other.starts_with(begun));
                 let rest = if is_open { rest } else { "" };

@@ -73,6 +73,12 @@ impl Markers {
         &self.closing[from..]
     }
 
+    /// The markers with which what a model writes may begin.
+    pub fn beginnings(&self) -> impl Iterator<Item = &str> {
+        let answers = self.around.iter().map(|(begin, _)| begin.as_str());
+        answers.chain([self.open.as_str()])
+    }
+
     /// All texts that are markers, none empty.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
         let around = self

@@ -14,8 +14,8 @@ use crate::engine::scheduler::Scheduler;
 use crate::engine::thinking::Thinking;
 use crate::engine::thinking::blocks::{Blocks, Start};
 use crate::engine::{
-    Conversation, EngineError, EngineErrorKind, FinishReason, GenerateRequest, SamplingParams,
-    ThinkingOutput, Update,
+    Conversation, EngineError, EngineErrorKind, FinishReason, GenerateRequest, Generation,
+    SamplingParams, ThinkingOutput, Update,
 };
 
 pub(super) const MS: Duration = Duration::from_millis(1);
@@ -82,9 +82,9 @@ pub(super) struct Scripted {
     cells: u64,
 }
 
-/// Tokens said, and the prompt.
+/// Tokens said, the prompt, and whether what is said is reasoning before an answer that follows a grammar.
 #[derive(Debug)]
-pub(super) struct Saying(usize, Vec<Token>);
+pub(super) struct Saying(usize, Vec<Token>, bool);
 
 impl Scripted {
     pub(super) fn new(script: Script, limits: Limits, seen: Rc<RefCell<Seen>>) -> Self {
@@ -129,15 +129,23 @@ impl Decoder for Scripted {
         _: &SamplingParams,
         prompt: &[Token],
         _: Option<Grammar>,
-        _: &Start,
+        start: &Start,
     ) -> Saying {
-        Saying(0, prompt.to_vec())
+        Saying(0, prompt.to_vec(), *start != Start::Answer)
     }
 
-    fn force(&self, _: &mut Saying, _: Token) {}
+    fn force(&self, saying: &mut Saying, token: Token) {
+        // An end in whose place it comes is not decoded.
+        if saying.1.last() == Some(&END) {
+            saying.1.pop();
+        }
+        saying.1.push(token);
+    }
 
-    fn begin_answer(&self, _: &mut Saying, text: &str) -> Result<bool, EngineError> {
-        Ok(text.is_empty())
+    /// The grammar is of texts that begin with a brace.
+    fn begin_answer(&self, saying: &mut Saying, text: &str) -> Result<bool, EngineError> {
+        saying.2 = false;
+        Ok(text.is_empty() || text.starts_with('{'))
     }
 
     fn decode(&mut self, batch: &[Row]) -> Result<Duration, String> {
@@ -174,12 +182,15 @@ impl Decoder for Scripted {
         );
         let mut sample = |(row, saying): &mut (usize, &mut Saying)| {
             let held = self.held(batch[*row].sequence).iter();
-            let Saying(written, text) = &mut **saying;
+            let Saying(written, text, is_free) = &mut **saying;
             assert!(
                 held.map(|(token, _)| token).eq(&*text),
                 "another text is held"
             );
-            let sampled = self.script.token(written);
+            let sampled = Sampled {
+                is_free: *is_free,
+                ..self.script.token(written)
+            };
             text.push(sampled.token);
             Ok(sampled)
         };
@@ -330,6 +341,15 @@ impl Bench {
                 _ => None,
             })
             .collect()
+    }
+
+    pub(super) fn generations(&self) -> Vec<Generation> {
+        let updates = self.updates.iter();
+        let done = updates.filter_map(|(_, update)| match update {
+            Update::Done(generation) => Some(generation.clone()),
+            _ => None,
+        });
+        done.collect()
     }
 
     pub(super) fn failures(&self) -> Vec<(u64, EngineErrorKind)> {

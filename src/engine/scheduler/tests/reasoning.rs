@@ -1,0 +1,141 @@
+//! Reasoning that is bounded, and answers that follow a grammar behind it.
+
+use super::bench::{Bench, LIMITS, Script, endless, prompt_of, says};
+use crate::engine::FinishReason;
+use crate::engine::prompt::{Prompt, Token, Vocabulary};
+use crate::engine::thinking::Thinking;
+use crate::engine::thinking::blocks::{Blocks, MarkerTokens, Start};
+use crate::engine::thinking::families::markers_of;
+
+/// Every byte is a token.
+struct Letters;
+
+impl Vocabulary for Letters {
+    fn tokenize(&self, text: &str, _: bool) -> Vec<Token> {
+        text.bytes().map(Token::from).collect()
+    }
+    fn bos(&self) -> Option<Token> {
+        None
+    }
+    fn adds_bos(&self) -> bool {
+        false
+    }
+    fn control_texts(&self, _: &str) -> Vec<String> {
+        Vec::new()
+    }
+    fn longest_token(&self) -> usize {
+        1
+    }
+    fn special_texts(&self) -> Vec<String> {
+        Vec::new()
+    }
+    fn begins(&self, text: &str) -> Vec<(Token, usize)> {
+        let first = text.bytes().next();
+        first.map(|first| (first.into(), 1)).into_iter().collect()
+    }
+}
+
+/// Behind a prompt that ends so, with these bounds; `is_forced` where a grammar follows.
+fn prompt(end: &str, budget: Option<u32>, is_forced: bool) -> Prompt {
+    let markers = markers_of("<think>", &[], None);
+    let tokens = MarkerTokens::new(&markers, &Letters);
+    let thinking = Thinking::new(markers.into()).after(end);
+    let start = match (is_forced, thinking.is_inside()) {
+        (false, _) => Start::Answer,
+        (true, true) => Start::Block,
+        (true, false) => tokens.choice(),
+    };
+    let thinking = if is_forced {
+        thinking.leading_only()
+    } else {
+        thinking
+    };
+    Prompt {
+        thinking,
+        blocks: Blocks {
+            tokens,
+            start,
+            budget,
+        },
+        ..prompt_of(3)
+    }
+}
+
+/// The answer, why it ended, and its tokens of reasoning.
+fn answer(script: Script, prompt: Prompt, max_tokens: u32) -> (String, FinishReason, u32) {
+    let mut bench = Bench::new(LIMITS, 8, script);
+    assert!(bench.enter(1, max_tokens, &[]));
+    bench.scheduler.prepared(1, Ok(prompt));
+    bench.turns_until_empty();
+    let (_, reason, text) = bench.ends().remove(0);
+    let usage = bench.generations().remove(0).usage;
+    assert_eq!(bench.scheduler.stats().reserved_cells, 0);
+    (text, reason, usage.thinking_tokens)
+}
+
+/// Tokens of `\n</think>` and the blank line behind it.
+const CLOSING: u32 = 9;
+
+#[test]
+fn a_free_answer_goes_on_behind_a_block_that_its_budget_closed() {
+    let (text, reason, thinking) = answer(endless(), prompt("<think>", Some(6), false), 25);
+    assert_eq!((text.as_str(), reason), ("la la la", FinishReason::Length));
+    assert_eq!(thinking, 6 + CLOSING);
+}
+
+#[test]
+fn without_a_budget_a_free_answer_may_think_to_its_end() {
+    let (text, reason, thinking) = answer(endless(), prompt("<think>", None, false), 25);
+    assert_eq!(
+        (text.as_str(), reason, thinking),
+        ("", FinishReason::Length, 25)
+    );
+}
+
+#[test]
+fn an_answer_by_a_grammar_begins_behind_its_block_and_has_a_part_of_the_tokens() {
+    let (text, _, thinking) = answer(endless(), prompt("<think>", None, true), 40);
+    assert_eq!(thinking, 20 + CLOSING);
+    assert_eq!(text, " la la la");
+    let (_, _, thinking) = answer(endless(), prompt("<think>", Some(500), true), 40);
+    assert_eq!(thinking, 30 + CLOSING);
+}
+
+#[test]
+fn a_model_that_ends_inside_its_block_answers_all_the_same() {
+    let (text, reason, thinking) = answer(says("hm"), prompt("<think>", None, true), 40);
+    assert_eq!((text.as_str(), reason), ("", FinishReason::Stop));
+    assert_eq!(thinking, 2 + CLOSING);
+    // A free answer ends where the model ends it.
+    let (text, reason, thinking) = answer(says("hm"), prompt("<think>", None, false), 40);
+    assert_eq!(
+        (text.as_str(), reason, thinking),
+        ("", FinishReason::Stop, 2)
+    );
+}
+
+#[test]
+fn markers_in_an_answer_by_a_grammar_are_text() {
+    let script = says("hm</think>{<think>x</think>}");
+    let (text, ..) = answer(script, prompt("<think>", None, true), 60);
+    assert_eq!(text, "{<think>x</think>}");
+}
+
+#[test]
+fn a_model_that_opens_a_block_by_itself_is_helped_to_write_its_marker() {
+    let (text, _, thinking) = answer(says("<hm</think>{x}"), prompt("", None, true), 60);
+    assert_eq!(text, "{x}");
+    assert!(thinking > 5);
+}
+
+#[test]
+fn a_call_that_is_cut_while_it_closes_its_block_is_still_thinking() {
+    let mut bench = Bench::new(LIMITS, 8, endless());
+    assert!(bench.enter(1, 9, &[]));
+    let prompt = prompt("<think>", Some(6), false);
+    bench.scheduler.prepared(1, Ok(prompt));
+    bench.turns_until_empty();
+    let generation = bench.generations().remove(0);
+    assert!(generation.still_thinking && generation.text.is_empty());
+    assert_eq!(generation.usage.completion_tokens, 9);
+}
