@@ -66,6 +66,8 @@ pub trait Decoder {
     ) -> Self::Sampler;
     /// Lets a sampler see a token that was not sampled.
     fn force(&self, sampler: &mut Self::Sampler, token: Token);
+    /// Lets the model choose whether a token of `start` comes before the answer.
+    fn offer(&self, sampler: &mut Self::Sampler, start: Start);
     /// From here on a sampler follows its grammar, in which `text` is already written. Returns whether the grammar allows that
     /// text; otherwise the grammar is at its beginning.
     ///

@@ -36,6 +36,8 @@ pub trait Vocabulary: Sync {
     fn control_texts(&self, template: &str) -> Vec<String>;
     /// Bytes of the longest token.
     fn longest_token(&self) -> usize;
+    /// The tokens that are white space, in order.
+    fn blanks(&self) -> Vec<Token>;
     /// The texts of all tokens that are no ordinary text. None is empty.
     fn special_texts(&self) -> Vec<String>;
     /// The tokens with which `text` may begin, a space before it aside, and how many of its bytes each covers.

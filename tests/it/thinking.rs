@@ -200,7 +200,7 @@ fn reasoning_that_is_kept_is_counted_and_is_never_a_part_of_json() {
 
 #[test]
 fn variables_of_the_template_come_from_the_model_the_tool_and_the_call() {
-    let template = "<|im_start|>system\nThe secret word is {{ word }}.<|im_end|>\n{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n";
+    let template = "<|im_start|>system\nYou are a helpful assistant. The secret word is {{ word }}.<|im_end|>\n{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n";
     let model = tiny_with_template("variables.gguf", template);
     let text = format!(
         r#"

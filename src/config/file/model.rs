@@ -181,10 +181,10 @@ pub struct ModelSettings {
     /// A model's reasoning is removed from its answer (`strip`), left in a free answer (`keep`), asked for and removed (`before`), or prevented (`off`: the template is told, and a block that opens is closed). An answer that must be JSON or one of several choices follows the reasoning, unless it is `off`.
     pub thinking: ThinkingOutput,
     /// Tokens of reasoning after which its block is closed and the answer begins; 0 is none. By default a free answer has no such limit, and JSON gets half of `max_tokens`; it always keeps a quarter.
-    #[schemars(range(min = ranges::THINKING_BUDGET.min, max = ranges::THINKING_BUDGET.max))]
+    #[schemars(range(min = ranges::THINKING_BUDGET.min, max = ranges::THINKING_BUDGET.max), example = json!(1000))]
     pub thinking_budget: Option<u32>,
     /// The two texts around the model's reasoning, if neither its template nor its vocabulary shows them.
-    #[schemars(length(min = 2, max = 2), inner(length(min = ranges::THINKING_TAG.min, max = ranges::THINKING_TAG.max)))]
+    #[schemars(length(min = 2, max = 2), inner(length(min = ranges::THINKING_TAG.min, max = ranges::THINKING_TAG.max)), example = json!(["[THINK]", "[/THINK]"]))]
     pub thinking_tags: Option<Vec<String>>,
     /// Variables of the chat template, such as `{ reasoning_effort = "low" }`; a tool's and a call's take precedence, name by name.
     #[schemars(example = json!({"reasoning_effort": "low"}))]

@@ -61,6 +61,10 @@ impl Decoder for LlamaDecoder<'_> {
         sampler.force(token);
     }
 
+    fn offer(&self, sampler: &mut Sampler, start: Start) {
+        sampler.offer(start);
+    }
+
     fn begin_answer(&self, sampler: &mut Sampler, text: &str) -> Result<bool, EngineError> {
         sampler.begin_answer(text)
     }

@@ -67,6 +67,11 @@ impl Sampler {
         self.choice.accept(&[token]);
     }
 
+    /// Lets the model choose whether a token of `start` comes before the answer.
+    pub(super) fn offer(&mut self, start: Start) {
+        self.start = start;
+    }
+
     /// From here on the grammar is followed, in which `text` is already written if it allows that.
     pub(super) fn begin_answer(&mut self, text: &str) -> Result<bool, EngineError> {
         self.start = Start::Answer;

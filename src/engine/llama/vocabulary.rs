@@ -121,6 +121,17 @@ impl Vocabulary for ModelVocabulary<'_> {
         lengths.max().unwrap_or(1)
     }
 
+    fn blanks(&self) -> Vec<Token> {
+        let is_blank = |token: &LlamaToken| {
+            let piece = self.vocab.token_to_piece(*token, false, None);
+            !piece.is_empty() && piece.iter().all(u8::is_ascii_whitespace)
+        };
+        self.tokens()
+            .filter(is_blank)
+            .map(|token| token.0)
+            .collect()
+    }
+
     fn special_texts(&self) -> Vec<String> {
         let is_special = |token: &LlamaToken| {
             let attributes = self.vocab.attr(*token);

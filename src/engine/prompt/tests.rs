@@ -43,6 +43,9 @@ impl Vocabulary for Bytes {
     fn longest_token(&self) -> usize {
         7
     }
+    fn blanks(&self) -> Vec<Token> {
+        vec![b'\n'.into(), b' '.into()]
+    }
     fn special_texts(&self) -> Vec<String> {
         CONTROLS.map(str::to_owned).into()
     }

@@ -9,6 +9,9 @@ use crate::engine::prompt::Token;
 use crate::engine::thinking::blocks::{Blocks, Start};
 use crate::engine::{EngineError, FinishReason};
 
+/// Tokens of white space between a block and an answer: models write a blank line.
+const MOST_BLANKS: usize = 2;
+
 /// The reasoning of a call.
 #[derive(Debug)]
 pub(super) struct Reasoning {
@@ -16,6 +19,8 @@ pub(super) struct Reasoning {
     budget: Option<u32>,
     /// The answer follows a grammar, and has not begun.
     awaits_answer: bool,
+    /// How often the model could write white space between its block and the answer.
+    blanks: usize,
     /// Which of the model's markers opened the last block.
     block: Option<usize>,
     /// Tokens that come next whatever the model would choose.
@@ -29,6 +34,7 @@ impl Reasoning {
             budget: blocks.budget(max_tokens),
             awaits_answer: blocks.start != Start::Answer,
             blocks,
+            blanks: 0,
             block: None,
             forced: VecDeque::new(),
         }
@@ -133,7 +139,7 @@ impl<S> Active<S> {
         if text.is_empty() && self.reasoning.is_forced() {
             return Ok(text);
         }
-        if text.is_empty() && is_chosen && !piece.ends_with(b"\n") {
+        if text.is_empty() && is_chosen && self.reasoning.blanks == 0 {
             let tail = self.reasoning.block;
             let tail = tail.map_or(&[][..], |at| self.reasoning.blocks.tokens.tail(at));
             let tail = tail.to_vec();
@@ -141,6 +147,13 @@ impl<S> Active<S> {
             if self.reasoning.is_forced() {
                 return Ok(text);
             }
+        }
+        let is_blank = piece.last().is_some_and(u8::is_ascii_whitespace);
+        if text.is_empty() && self.reasoning.blanks < MOST_BLANKS && (is_chosen || !is_blank) {
+            self.reasoning.blanks += 1;
+            let blank = self.reasoning.blocks.tokens.blank();
+            decoder.offer(&mut self.sampler, blank);
+            return Ok(text);
         }
         self.reasoning.awaits_answer = false;
         let is_allowed = decoder.begin_answer(&mut self.sampler, &text)?;

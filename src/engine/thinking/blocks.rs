@@ -13,7 +13,8 @@ pub enum Start {
     Answer,
     /// Behind a block of reasoning that is open.
     Block,
-    /// The model chooses: with one of these tokens, which are in order, it opens a block; any other begins the answer.
+    /// The model chooses: one of these tokens, which are in order, comes before the answer, as it opens a block; any other begins the
+    /// answer.
     Choice {
         /// The tokens.
         openings: Arc<[Token]>,
@@ -27,6 +28,7 @@ pub enum Start {
 pub struct MarkerTokens {
     closings: Arc<[Vec<Token>]>,
     tails: Arc<[Vec<Token>]>,
+    blanks: Arc<[Token]>,
     openings: Arc<[Token]>,
     /// The rest of a marker, for each of `openings`.
     rests: Arc<[Vec<Token>]>,
@@ -60,12 +62,19 @@ impl MarkerTokens {
         }
         openings.sort();
         let (openings, rests): (Vec<_>, Vec<_>) = openings.into_iter().unzip();
-        let tails = markers
-            .iter()
-            .map(|markers| vocabulary.tokenize(markers.tail(), true));
+        let tails = markers.iter().map(|markers| match markers.tail() {
+            // The model knows best which white space it writes.
+            tail if tail.trim().is_empty() => Vec::new(),
+            tail => vocabulary.tokenize(tail, true),
+        });
         Self {
             closings: closings.collect(),
             tails: tails.collect(),
+            blanks: if markers.is_empty() {
+                Arc::default()
+            } else {
+                vocabulary.blanks().into()
+            },
             is_required: is_required && !openings.is_empty(),
             openings: openings.into(),
             rests: rests.into(),
@@ -87,6 +96,14 @@ impl MarkerTokens {
     pub fn rest(&self, token: Token) -> &[Token] {
         let at = self.openings.binary_search(&token);
         at.map_or(&[], |at| &self.rests[at])
+    }
+
+    /// An answer before which the model may write white space.
+    pub fn blank(&self) -> Start {
+        Start::Choice {
+            openings: Arc::clone(&self.blanks),
+            is_required: false,
+        }
     }
 
     /// What is written behind a block that the markers of this number closed.

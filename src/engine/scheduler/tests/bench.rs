@@ -142,6 +142,14 @@ impl Decoder for Scripted {
         saying.1.push(token);
     }
 
+    fn offer(&self, saying: &mut Saying, start: Start) {
+        let Start::Choice { openings, .. } = start else {
+            panic!("the model chooses")
+        };
+        let next = self.script.token(&mut saying.0.clone()).token;
+        saying.2 = openings.contains(&next);
+    }
+
     /// The grammar is of texts that begin with a brace.
     fn begin_answer(&self, saying: &mut Saying, text: &str) -> Result<bool, EngineError> {
         saying.2 = false;

@@ -26,6 +26,9 @@ impl Vocabulary for Letters {
     fn longest_token(&self) -> usize {
         1
     }
+    fn blanks(&self) -> Vec<Token> {
+        vec![b'\n'.into(), b' '.into()]
+    }
     fn special_texts(&self) -> Vec<String> {
         Vec::new()
     }
