@@ -46,7 +46,7 @@ fn it_finishes_what_it_read_and_writes_nothing_but_events() {
     ]);
     assert!(output.status.success());
     let events = events(&output);
-    assert_eq!(events[0], json!({"hello": {"version": 2}}));
+    assert_eq!(events[0], json!({"hello": {"version": 3}}));
     let answer = |id: u64| {
         let done = events.iter().find_map(|event| {
             (event["call"]["id"] == id)
