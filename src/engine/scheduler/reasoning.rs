@@ -136,7 +136,8 @@ impl<S> Active<S> {
         if text.is_empty() && self.reasoning.is_forced() {
             return Ok(text);
         }
-        if text.is_empty() && is_chosen && !self.reasoning.had_blank {
+        let is_blank = piece.last().is_some_and(u8::is_ascii_whitespace);
+        if text.is_empty() && is_chosen && !is_blank && !self.reasoning.had_blank {
             let tail = self.reasoning.block;
             let tail = tail.map_or(&[][..], |at| self.reasoning.blocks.tokens.tail(at));
             let tail = tail.to_vec();
@@ -145,7 +146,6 @@ impl<S> Active<S> {
                 return Ok(text);
             }
         }
-        let is_blank = piece.last().is_some_and(u8::is_ascii_whitespace);
         if text.is_empty() && !self.reasoning.had_blank && !is_blank {
             self.reasoning.had_blank = true;
             let blank = self.reasoning.blocks.tokens.blank();
