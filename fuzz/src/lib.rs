@@ -184,6 +184,7 @@ fn http_config(has_token: bool) -> HttpConfig {
         host: "127.0.0.1".into(),
         addresses: vec![(Ipv4Addr::LOCALHOST, 1).into()],
         tokens: has_token.then(|| Arc::new(token)).into_iter().collect(),
+        session_secret: None,
         allowed_hosts: Vec::new(),
         allowed_origins: Vec::new(),
         cors: true,
