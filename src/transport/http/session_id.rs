@@ -68,7 +68,7 @@ pub struct SessionKey([u8; 32]);
 impl SessionKey {
     /// Derives the key for the sessions of the token called `name` from `secret`. Both are empty if the server has neither.
     ///
-    /// This takes about 20 ms and 19 MiB on purpose. The secret may be a token that is a mere word, and somebody who found a
+    /// This takes tens of milliseconds and 19 MiB on purpose. The secret may be a token that is a mere word, and somebody who found a
     /// session id must not be able to try many words against it.
     pub fn derive(name: &str, secret: &str) -> Self {
         let salt = format!("{LABEL}{name}");
