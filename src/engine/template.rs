@@ -187,11 +187,19 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// `Template` with the template's own words if it refuses the messages, and with the messages that it leaves out.
-    pub fn render(&self, messages: &[Message], variables: &Variables) -> Result<String, EngineError> {
+    pub fn render(
+        &self,
+        messages: &[Message],
+        variables: &Variables,
+    ) -> Result<String, EngineError> {
         Ok(self.complete(messages, variables)?.prompt)
     }
 
-    fn complete(&self, messages: &[Message], variables: &Variables) -> Result<Complete, EngineError> {
+    fn complete(
+        &self,
+        messages: &[Message],
+        variables: &Variables,
+    ) -> Result<Complete, EngineError> {
         let fuel = Fuel::of(messages);
         let render = |turns: &[Turn<'_>]| self.render_once(turns, variables, &fuel);
         render_all(messages, render).map_err(|fault| match fault {

@@ -282,7 +282,7 @@ mod tests {
     #[test]
     fn an_empty_value_that_means_nothing_is_absent() {
         for empty in [json!(""), json!(" "), json!("null")] {
-            let mut a = || reader(json!({"a": empty}));
+            let a = || reader(json!({"a": empty}));
             assert_eq!(a().integer("a", ranges::TOP_K), Ok(None));
             assert_eq!(a().number("a", ranges::TOP_P), Ok(None));
             assert_eq!(a().object("a"), Ok(None));

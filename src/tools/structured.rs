@@ -86,19 +86,15 @@ impl AnswerSchema {
                 "no answer: the model's JSON does not follow its schema ({fault})"
             ))
         })?;
-        Ok(match value {
-            Value::String(choice) if self.is_choice => Structured {
-                value: json!({"choice": choice}),
-                text: choice,
-            },
-            value => {
-                let text = stringify(&value);
-                Structured {
-                    // In the same spelling, for clients of other languages.
-                    value: serde_json::from_str(&text).unwrap_or(value),
-                    text,
-                }
-            }
+        let value = match value {
+            Value::String(choice) if self.is_choice => json!({"choice": choice}),
+            value => value,
+        };
+        let text = stringify(&value);
+        Ok(Structured {
+            // In the same spelling, for clients of other languages.
+            value: serde_json::from_str(&text).unwrap_or(value),
+            text,
         })
     }
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::thread;
 
 use llama_mcp_server::engine::template::{ChatTemplate, Variables, stack_size};
-use llama_mcp_server::engine::{EngineError, Message, Role};
 use llama_mcp_server::engine::thinking::families::{markers_of, unknown_marker};
+use llama_mcp_server::engine::{EngineError, Message, Role};
 use serde::Deserialize;
 
 #[derive(Deserialize)]

@@ -98,7 +98,7 @@ fn control_tokens_of_the_template_are_parsed_and_those_of_a_content_are_not() {
 fn pieces(cut: impl Fn(&str) -> String) -> Vec<(String, bool)> {
     let built = builder(Some(CHAT), false);
     let messages = user("a<end>b").messages;
-    let marks = Marks::absent_from(&messages).unwrap();
+    let marks = Marks::absent_from(&messages, &Variables::new()).unwrap();
     let marked = built.controls.mark(&messages[0], marks);
     let printed = format!("{}<end>", cut(&marked.content));
     built.controls.split(&printed, marks)
