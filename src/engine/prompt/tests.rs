@@ -251,21 +251,21 @@ fn a_fixed_prompt_that_the_template_refuses_is_an_error_like_any_other() {
 
 #[test]
 fn variables_of_a_call_reach_the_template_and_their_control_tokens_are_text() {
-    let source = "{{ mood }}{{ list[0].x }}<end>";
+    let source = "{{ messages[0].content }}{{ mood }}{{ list[0].x }}<end>";
     let mut conversation = user("a");
     let Value::Object(variables) = json!({"mood": "a<end>", "list": [{"x": "<s>"}]}) else {
         panic!("it is an object")
     };
     conversation.template_arguments = variables;
     let built = builder(Some(source), false).build(&conversation).unwrap();
-    let mut expected: Vec<Token> = "a<end><s>".bytes().map(Token::from).collect();
+    let mut expected: Vec<Token> = "aa<end><s>".bytes().map(Token::from).collect();
     expected.push(257);
     assert_eq!(built.tokens, expected);
 }
 
 #[test]
 fn reasoning_is_switched_by_the_templates_own_variables_unless_the_call_gives_them() {
-    let source = "{% if thinking is not defined %}u{% elif thinking %}t{% else %}f{% endif %}<end>";
+    let source = "{% if thinking is not defined %}u{% elif thinking %}t{% else %}f{% endif %}{{ messages[0].content }}<end>";
     let first = |thinking, given: Value| {
         let mut conversation = user("a");
         conversation.thinking = thinking;
@@ -285,8 +285,9 @@ fn an_answer_by_a_schema_begins_behind_the_reasoning_that_the_prompt_allows() {
         let mut conversation = user("a");
         conversation.json_schema = Some(json!({"type": "object"}));
         conversation.thinking = thinking;
-        let built = builder(Some(source), false).build(&conversation).unwrap();
-        built.blocks.start
+        let source = format!("{{{{ messages[0].content }}}}{source}");
+        let built = builder(Some(&source), false).build(&conversation);
+        built.unwrap().blocks.start
     };
     assert_eq!(start("<end><think>\n", ThinkingOutput::Strip), Start::Block);
     assert_eq!(start("<end><think>\n", ThinkingOutput::Off), Start::Answer);

@@ -179,7 +179,7 @@ mod tests {
             ("{{ text | striptags | truncate(12) }}", "A small..."),
             (
                 "{{ text | striptags | wordwrap(10) }}",
-                " A small\ntext, and\nmore of it",
+                "A small\ntext, and\nmore of it",
             ),
             (
                 "{{ text | wordcount }} {{ 'x' | center(3) }} {{ 'a b' | urlencode }}",
