@@ -85,7 +85,7 @@ fn fault(pointer: &str, reason: impl Into<String>) -> SchemaFault {
 }
 
 /// Something in a schema that is ignored, narrowed, checked later or not advertised.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SchemaNote {
     /// JSON pointer of the schema or keyword; `#` is the whole.
     pub pointer: String,

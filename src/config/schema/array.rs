@@ -39,7 +39,7 @@ impl<'c> Lowering<'c> {
             );
             min = count;
         }
-        let items = is_whole.then(|| self.items(parts)).flatten();
+        let items = is_whole.then(|| self.items(parts, min > count)).flatten();
         let (made, items) = match self.contained(parts, made, items, &mut min) {
             Ok(both) => both,
             Err(never) => return never,
@@ -83,8 +83,8 @@ impl<'c> Lowering<'c> {
         Some(schemas)
     }
 
-    /// The items behind the prefix; `None` if there are none.
-    fn items(&mut self, parts: &[Part<'c>]) -> Option<Box<Node>> {
+    /// The items behind the prefix; `None` if there are none. Without a schema they are written only if they are `needed`.
+    fn items(&mut self, parts: &[Part<'c>], needed: bool) -> Option<Box<Node>> {
         let said: Vec<(&Value, String)> = parts
             .iter()
             .filter_map(|part| {
@@ -95,7 +95,7 @@ impl<'c> Lowering<'c> {
             })
             .collect();
         let is_tuple = parts.iter().any(|part| !prefix(part).is_empty());
-        if said.is_empty() && is_tuple {
+        if said.is_empty() && is_tuple && !needed {
             self.note(
                 &place_of(parts, "prefixItems"),
                 "no items are written behind those of the tuple",

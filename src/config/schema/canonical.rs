@@ -46,7 +46,7 @@ impl Canonical {
     /// Reads `schema`.
     pub(super) fn of(schema: &Value) -> Self {
         let mut identifiers = BTreeMap::new();
-        collect_identifiers(schema, String::new(), &mut identifiers);
+        collect_identifiers(schema, "", &mut identifiers);
         let mut reader = Reader {
             written: schema,
             identifiers,
@@ -88,31 +88,41 @@ pub(super) fn with_definitions(mut schema: Value, definitions: Table) -> Value {
     schema
 }
 
-/// Collects `$id`, `id` and `$anchor` with the JSON pointers of their schemas.
-fn collect_identifiers(value: &Value, pointer: String, found: &mut BTreeMap<String, String>) {
-    match value {
-        Value::Object(table) => {
-            for (key, value) in table {
-                if let ("$id" | "id", Value::String(id)) = (key.as_str(), value) {
-                    found
-                        .entry(id.trim_end_matches('#').to_owned())
-                        .or_insert_with(|| pointer.clone());
-                }
-                if let ("$anchor" | "$dynamicAnchor", Value::String(anchor)) = (key.as_str(), value)
-                {
-                    found
-                        .entry(format!("#{anchor}"))
-                        .or_insert_with(|| pointer.clone());
-                }
-                collect_identifiers(value, format!("{pointer}/{}", escaped(key)), found);
+/// Identifier → the JSON pointers of the schemas that have it.
+type Identifiers = BTreeMap<String, Vec<String>>;
+
+/// Collects `$id`, `id` and `$anchor` of `schema` and of the schemas below it. Values are no schemas, whatever they look like.
+fn collect_identifiers(schema: &Value, pointer: &str, found: &mut Identifiers) {
+    let below = |key: &str| format!("{pointer}/{}", escaped(key));
+    for (key, value) in schema.as_object().into_iter().flatten() {
+        match (key.as_str(), value) {
+            ("$id" | "id", Value::String(id)) => {
+                let id = id.trim_end_matches('#').to_owned();
+                found.entry(id).or_default().push(pointer.to_owned());
             }
-        }
-        Value::Array(items) => {
-            for (at, item) in items.iter().enumerate() {
-                collect_identifiers(item, format!("{pointer}/{at}"), found);
+            ("$anchor" | "$dynamicAnchor", Value::String(anchor)) => {
+                let anchor = format!("#{anchor}");
+                found.entry(anchor).or_default().push(pointer.to_owned());
             }
+            (_, Value::Object(schemas))
+                if keywords::of(key).is_map()
+                    || ["$defs", "definitions"].contains(&key.as_str()) =>
+            {
+                for (name, schema) in schemas {
+                    let pointer = format!("{}/{}", below(key), escaped(name));
+                    collect_identifiers(schema, &pointer, found);
+                }
+            }
+            (_, Value::Array(schemas)) if keywords::of(key).is_schema() => {
+                for (at, schema) in schemas.iter().enumerate() {
+                    collect_identifiers(schema, &format!("{}/{at}", below(key)), found);
+                }
+            }
+            (_, schema) if keywords::of(key).is_schema() => {
+                collect_identifiers(schema, &below(key), found);
+            }
+            _ => {}
         }
-        _ => {}
     }
 }
 
@@ -123,8 +133,7 @@ pub(super) fn escaped(name: &str) -> String {
 
 struct Reader<'schema> {
     written: &'schema Value,
-    /// Identifier → JSON pointer.
-    identifiers: BTreeMap<String, String>,
+    identifiers: Identifiers,
     /// JSON pointer → name below `$defs`.
     names: BTreeMap<String, String>,
     /// Definitions that are still to be read, as JSON pointer and name.
@@ -379,7 +388,7 @@ impl Reader<'_> {
         };
         let Some(pointer) = self.pointer_of(written) else {
             let reason = if written.starts_with('#') {
-                format!("there is no `{written}` in the schema")
+                format!("there is no single `{written}` in the schema")
             } else {
                 "only references into the schema itself are read; copy the schema into `$defs` and refer to `#/$defs/NAME`".into()
             };
@@ -403,7 +412,7 @@ impl Reader<'_> {
         let (base, fragment) = reference.split_once('#').unwrap_or((reference, ""));
         let base = match base {
             "" => "",
-            base => self.identifiers.get(base)?,
+            base => self.only(base)?,
         };
         let decoded = percent_decoded(fragment);
         let mut candidates = [decoded.as_str(), fragment].into_iter();
@@ -411,10 +420,18 @@ impl Reader<'_> {
             let pointer = if fragment.is_empty() || fragment.starts_with('/') {
                 format!("{base}{fragment}")
             } else {
-                self.identifiers.get(&format!("#{fragment}"))?.clone()
+                self.only(&format!("#{fragment}"))?.to_owned()
             };
             self.written.pointer(&pointer).map(|_| pointer)
         })
+    }
+
+    /// The JSON pointer of the only schema with `identifier`.
+    fn only(&self, identifier: &str) -> Option<&str> {
+        match &self.identifiers.get(identifier)?[..] {
+            [single] => Some(single),
+            _ => None,
+        }
     }
 
     /// A name that needs no escapes in a reference.

@@ -52,6 +52,19 @@ impl Keyword {
     pub(super) fn is_annotation(self) -> bool {
         matches!(self, Self::Dropped | Self::Annotation)
     }
+
+    /// Returns whether its value is a schema, or an array of them.
+    pub(super) fn is_schema(self) -> bool {
+        matches!(
+            self,
+            Self::Schema | Self::SchemaOrFlag | Self::Items | Self::Schemas
+        )
+    }
+
+    /// Returns whether its value is an object whose values are schemas.
+    pub(super) fn is_map(self) -> bool {
+        matches!(self, Self::SchemaMap | Self::Dependencies)
+    }
 }
 
 /// The values of `type`.

@@ -8,7 +8,7 @@
 //! a `oneOf` that overlap. It is narrower where a model needs an end or an order: objects have no other properties than those with
 //! a name, tuples are whole, and a schema that contains itself ends after [`MAX_LEVEL`] levels. Notes say so.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 use serde_json::{Map, Value};
 
@@ -21,8 +21,8 @@ use super::{SchemaFault, SchemaNote, fault};
 /// Levels of schemas that contain themselves.
 pub const MAX_LEVEL: usize = 5;
 
-/// Nodes of the tree.
-const MAX_NODES: usize = 10_000;
+/// Schemas that are looked at, with those of alternatives as often as they are multiplied.
+const MAX_NODES: usize = 50_000;
 
 pub(super) type Table = Map<String, Value>;
 
@@ -73,6 +73,7 @@ pub(super) fn lower(canonical: &Canonical) -> Lowered {
         nodes: 0,
         patterns: 0,
         dead_end: None,
+        noted: HashSet::new(),
         made: Lowered {
             root: Node::never(),
             definitions: BTreeMap::new(),
@@ -157,6 +158,7 @@ pub(super) struct Lowering<'c> {
     pub(super) patterns: usize,
     /// The first contradiction in an alternative.
     dead_end: Option<SchemaFault>,
+    noted: HashSet<SchemaNote>,
     pub(super) made: Lowered,
 }
 
@@ -190,7 +192,7 @@ impl<'c> Lowering<'c> {
             pointer: pointer.to_owned(),
             text: text.into(),
         };
-        if !self.made.notes.contains(&note) {
+        if self.noted.insert(note.clone()) {
             self.made.notes.push(note);
         }
     }
@@ -232,7 +234,23 @@ impl<'c> Lowering<'c> {
         node
     }
 
+    /// Returns whether the schema has become too large; that is a fault then.
+    fn is_exhausted(&mut self) -> bool {
+        self.nodes += 1;
+        if self.nodes > MAX_NODES {
+            let reason = format!(
+                "the schema has more than {MAX_NODES} parts, its alternatives multiplied out; write fewer of them"
+            );
+            self.fault(fault("#", reason));
+        }
+        self.nodes > MAX_NODES
+    }
+
     fn add(&mut self, schema: &'c Value, at: &str, to: &mut Conjunction<'c>) {
+        if self.is_exhausted() {
+            to.is_never = true;
+            return;
+        }
         let table = match schema {
             Value::Object(table) => table,
             schema => {
@@ -274,13 +292,6 @@ impl<'c> Lowering<'c> {
     }
 
     fn conjunction(&mut self, mut conjunction: Conjunction<'c>) -> Node {
-        self.nodes += 1;
-        if self.nodes > MAX_NODES {
-            let reason = format!(
-                "the schema has more than {MAX_NODES} parts, its alternatives multiplied out; write fewer of them"
-            );
-            return self.fault(fault("#", reason));
-        }
         if conjunction.is_never {
             return Node::never();
         }
@@ -483,17 +494,16 @@ impl<'c> Lowering<'c> {
         }
     }
 
-    /// A document that says what `tables` say, for values that are at hand.
-    pub(super) fn validator(
-        &self,
-        tables: impl Iterator<Item = &'c Table>,
-    ) -> Option<jsonschema::Validator> {
-        let schemas: Vec<Value> = tables.map(|table| Value::Object(table.clone())).collect();
-        let definitions = self.definitions.iter();
-        let definitions =
-            definitions.map(|(name, definition)| ((*name).to_owned(), definition.schema.clone()));
-        let document =
-            with_definitions(serde_json::json!({"allOf": schemas}), definitions.collect());
+    /// Checks values that are at hand by what all `tables` say.
+    pub(super) fn validator(&self, tables: &[Table]) -> Option<jsonschema::Validator> {
+        let mut document = serde_json::json!({"allOf": tables});
+        // Definitions may be large.
+        if document.to_string().contains("$ref\"") {
+            let definitions = self.definitions.iter();
+            let definitions = definitions
+                .map(|(name, definition)| ((*name).to_owned(), definition.schema.clone()));
+            document = with_definitions(document, definitions.collect());
+        }
         jsonschema::draft202012::options().build(&document).ok()
     }
 }

@@ -141,7 +141,8 @@ impl<'c> Lowering<'c> {
             return false;
         }
         let tables = schemas.into_iter().filter_map(Value::as_object);
-        self.validator(tables)
+        let tables: Vec<Table> = tables.cloned().collect();
+        self.validator(&tables)
             .is_none_or(|validator| validator.is_valid(&Value::from(name)))
     }
 

@@ -75,17 +75,7 @@ impl<'c> Lowering<'c> {
                 return self.fault(fault(at, format!("JSON programs that read {number} as a double see another number; write it as a string")));
             }
         }
-        let says_more = |part: &Part<'_>| {
-            part.table.keys().any(|key| {
-                !keywords::of(key).is_annotation()
-                    && !["type", "enum", "const"].contains(&key.as_str())
-            })
-        };
-        let more = parts
-            .iter()
-            .any(says_more)
-            .then(|| self.validator(parts.iter().map(|part| part.table)))
-            .flatten();
+        let more = self.keywords_of(parts, &values);
         let excluded: Vec<&Value> = parts
             .iter()
             .filter_map(|part| part.table.get(super::core::EXCLUDED)?.as_array())
@@ -123,6 +113,27 @@ impl<'c> Lowering<'c> {
             );
         }
         Node::of(Kind::Values(allowed))
+    }
+
+    /// What the keywords of `parts` demand of `values`, if any of them applies to one.
+    fn keywords_of(
+        &self,
+        parts: &[Part<'c>],
+        values: &[(String, &'c Value)],
+    ) -> Option<jsonschema::Validator> {
+        let applies = |key: &str| {
+            let types = keywords::TYPES.iter();
+            let mut types = types.filter(|kind| keywords::of_type(kind).contains(&key));
+            types.any(|kind| values.iter().any(|(_, value)| is_of(value, kind)))
+        };
+        let said = |part: &Part<'c>| -> Table {
+            let keys = part.table.iter().filter(|(key, _)| applies(key));
+            keys.map(|(key, value)| (key.clone(), value.clone()))
+                .collect()
+        };
+        let tables: Vec<Table> = parts.iter().map(said).collect();
+        let is_said = tables.iter().any(|table| !table.is_empty());
+        is_said.then(|| self.validator(&tables)).flatten()
     }
 
     pub(super) fn number(&mut self, is_integer: bool, parts: &[Part<'c>]) -> Node {
