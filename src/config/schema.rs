@@ -24,6 +24,7 @@ mod object;
 mod one_of;
 mod pattern;
 mod portable;
+mod validator;
 mod values;
 
 use std::fmt;
@@ -38,12 +39,10 @@ use canonical::Canonical;
 use lower::Lowered;
 use node::{Kind, Node};
 use serde::ser::{Serialize, SerializeMap, Serializer};
+use validator::Validator;
 
 /// Bytes of a schema, as it is written and as it is enforced.
 const MAX_BYTES: usize = 512 * 1024;
-
-/// Bytes of a compiled pattern.
-const PATTERN_BYTES: usize = 1 << 20;
 
 /// A reason why a schema cannot be enforced, and its place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -116,7 +115,7 @@ pub struct AnswerSchema {
     pub is_choice: bool,
     /// The limits of what the schema leaves open; `None` if it leaves nothing open.
     limits: Option<Limits>,
-    validator: jsonschema::Validator,
+    validator: Validator,
 }
 
 impl AnswerSchema {
@@ -171,7 +170,7 @@ impl AnswerSchema {
             notes,
             is_choice: false,
             limits: enforced.is_limited.then_some(limits),
-            validator: validator(&canonical.document())?,
+            validator: Validator::of(&canonical.document())?,
         })
     }
 
@@ -180,9 +179,7 @@ impl AnswerSchema {
     /// # Errors
     /// What is wrong with it, and where.
     pub fn check(&self, value: &Value) -> Result<(), String> {
-        self.validator
-            .validate(value)
-            .map_err(|error| format!("at `{}`: {error}", error.instance_path()))
+        self.validator.check(value)
     }
 
     /// The JSON pointer of a string, array or map of `value` that is as long as the limit for what the schema leaves open, and so
@@ -196,17 +193,6 @@ impl AnswerSchema {
     pub fn key(&self) -> &'static str {
         if self.is_choice { "choices" } else { "output" }
     }
-}
-
-fn validator(document: &Value) -> Result<jsonschema::Validator, SchemaFault> {
-    let patterns = jsonschema::PatternOptions::fancy_regex()
-        .size_limit(PATTERN_BYTES)
-        .dfa_size_limit(PATTERN_BYTES);
-    jsonschema::draft202012::options()
-        .should_validate_formats(true)
-        .with_pattern_options(patterns)
-        .build(document)
-        .map_err(|error| fault("#", error.to_string()))
 }
 
 fn is_object_in(node: &Node, lowered: &Lowered) -> bool {

@@ -60,7 +60,7 @@ fn wrong_arguments_are_refused_in_words_that_help() {
         ),
         (
             json!({"prompt": "Hi"}),
-            "neither `text` nor `messages` was given: must be one of them, `text` a string or `messages` an array of messages; `prompt` is not an argument of this tool; known here: `text`, `messages`, `temperature`, `max_tokens`, `top_p`, `top_k`, `min_p`, `repeat_penalty`, `seed`, `stop`, `prompt_suffix`, `deadline`, `json_schema`",
+            "neither `text` nor `messages` was given: must be one of them, `text` a string or `messages` an array of messages; `prompt` is not an argument of this tool; known here: `text`, `messages`, `temperature`, `max_tokens`, `top_p`, `top_k`, `min_p`, `repeat_penalty`, `seed`, `stop`, `prompt_suffix`, `deadline`, `json_schema`, `thinking_budget`, `template_arguments`",
         ),
         (
             json!({"message": hi}),

@@ -86,9 +86,19 @@ const WALLS: [(&str, &[&str]); 23] = [
     ("sd_notify", &["supervisor.rs"]),
     ("llguidance", &["engine/grammar.rs"]),
     ("notify", &["reload/watch.rs"]),
-    ("jsonschema", &["config/schema.rs", "config/shape.rs"]),
+    (
+        "jsonschema",
+        &[
+            "config/schema/tests/advertising.rs",
+            "config/schema/validator.rs",
+            "config/shape.rs",
+        ],
+    ),
     ("jsonschema_regex", &["config/schema/pattern.rs"]),
-    ("regex_syntax", &["config/schema/pattern.rs"]),
+    (
+        "regex_syntax",
+        &["config/schema/pattern.rs", "config/schema/portable.rs"],
+    ),
     (
         "minijinja",
         &[

@@ -16,6 +16,7 @@ use super::canonical::{Canonical, with_definitions};
 use super::core::{ABSENT, EXCLUDED, core};
 use super::keywords;
 use super::node::{DefinitionKey, Kind, Node};
+use super::validator::Validator;
 use super::{SchemaFault, SchemaNote, fault};
 
 /// Levels of schemas that contain themselves.
@@ -495,7 +496,7 @@ impl<'c> Lowering<'c> {
     }
 
     /// Checks values that are at hand by what all `tables` say.
-    pub(super) fn validator(&self, tables: &[Table]) -> Option<jsonschema::Validator> {
+    pub(super) fn validator(&self, tables: &[Table]) -> Option<Validator> {
         let mut document = serde_json::json!({"allOf": tables});
         // Definitions may be large.
         if document.to_string().contains("$ref\"") {
@@ -504,7 +505,7 @@ impl<'c> Lowering<'c> {
                 .map(|(name, definition)| ((*name).to_owned(), definition.schema.clone()));
             document = with_definitions(document, definitions.collect());
         }
-        jsonschema::draft202012::options().build(&document).ok()
+        Validator::of(&document).ok()
     }
 }
 

@@ -12,7 +12,7 @@ use regex_syntax::ast::{
 
 use regex_syntax::hir::{Class, ClassUnicode, ClassUnicodeRange, Hir, HirKind};
 
-use super::PATTERN_BYTES;
+use super::validator::{PATTERN_BYTES, Validator};
 
 /// Characters of a pattern; that of zod for a date with a time has 400.
 const MAX_CHARS: usize = 2000;
@@ -59,12 +59,10 @@ pub(super) fn matches(pattern: &str, text: &str) -> bool {
 
 /// Returns whether `pattern`, of ECMA-262, occurs in each of `texts`; `false` if it cannot be read.
 pub(super) fn matches_all(pattern: &str, texts: &[&str]) -> bool {
-    let schema = serde_json::json!({"pattern": pattern});
-    let validator = jsonschema::draft202012::new(&schema);
+    let validator = Validator::of_pattern(pattern);
     validator.is_ok_and(|validator| {
-        texts
-            .iter()
-            .all(|text| validator.is_valid(&serde_json::Value::from(*text)))
+        let mut texts = texts.iter();
+        texts.all(|text| validator.is_valid(&serde_json::Value::from(*text)))
     })
 }
 

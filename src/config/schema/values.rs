@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::lower::{Lowering, Part, Table, is_of};
 use super::node::{Kind, Node, NumberNode, Pattern, TextNode};
 use super::number::number;
+use super::validator::Validator;
 use super::{SchemaFault, fault, formats, keywords, pattern};
 use crate::config::whole::{whole, whole_value};
 
@@ -116,11 +117,7 @@ impl<'c> Lowering<'c> {
     }
 
     /// What the keywords of `parts` demand of `values`, if any of them applies to one.
-    fn keywords_of(
-        &self,
-        parts: &[Part<'c>],
-        values: &[(String, &'c Value)],
-    ) -> Option<jsonschema::Validator> {
+    fn keywords_of(&self, parts: &[Part<'c>], values: &[(String, &'c Value)]) -> Option<Validator> {
         let applies = |key: &str| {
             let types = keywords::TYPES.iter();
             let mut types = types.filter(|kind| keywords::of_type(kind).contains(&key));

@@ -1,0 +1,48 @@
+//! Checks of values that are at hand: finished answers, values that a schema lists, and samples of formats.
+
+use serde_json::{Value, json};
+
+use super::{SchemaFault, fault};
+
+/// Bytes of a compiled pattern.
+pub(super) const PATTERN_BYTES: usize = 1 << 20;
+
+/// Steps that a pattern with lookarounds may take.
+const BACKTRACKS: usize = 100_000;
+
+/// A schema that values are checked by.
+#[derive(Debug)]
+pub(super) struct Validator(jsonschema::Validator);
+
+impl Validator {
+    /// The validator of `document`, a schema of draft 2020-12.
+    pub(super) fn of(document: &Value) -> Result<Self, SchemaFault> {
+        let patterns = jsonschema::PatternOptions::fancy_regex()
+            .backtrack_limit(BACKTRACKS)
+            .size_limit(PATTERN_BYTES)
+            .dfa_size_limit(PATTERN_BYTES);
+        jsonschema::draft202012::options()
+            .should_validate_formats(true)
+            .with_pattern_options(patterns)
+            .build(document)
+            .map(Self)
+            .map_err(|error| fault("#", error.to_string()))
+    }
+
+    /// The validator of texts in which `pattern`, of ECMA-262, occurs.
+    pub(super) fn of_pattern(pattern: &str) -> Result<Self, SchemaFault> {
+        Self::of(&json!({"pattern": pattern}))
+    }
+
+    /// Returns whether `value` follows the schema.
+    pub(super) fn is_valid(&self, value: &Value) -> bool {
+        self.0.is_valid(value)
+    }
+
+    /// Returns what is wrong with `value`, and where.
+    pub(super) fn check(&self, value: &Value) -> Result<(), String> {
+        self.0
+            .validate(value)
+            .map_err(|error| format!("at `{}`: {error}", error.instance_path()))
+    }
+}
