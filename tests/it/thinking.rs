@@ -77,7 +77,7 @@ fn city() -> Value {
 /// Which city such a model writes tells nothing.
 fn is_city(text: &str) -> bool {
     let cities = ["Paris", "Lima", "Oslo"];
-    let mut cities = cities.iter().map(|city| format!(r#"{{"city": "{city}"}}"#));
+    let mut cities = cities.iter().map(|city| format!(r#"{{"city":"{city}"}}"#));
     cities.any(|city| city == text)
 }
 

@@ -75,7 +75,7 @@ fn clients_are_told_the_arguments_and_the_answer() {
         tools.find(|tool| tool["name"] == name).unwrap().clone()
     };
     let capital = find("capital");
-    let schema = json!({"type": "object", "properties": {"country": {"type": "string", "enum": ["France", "Peru"]}}, "required": ["country"], "additionalProperties": false});
+    let schema = json!({"type": "object", "properties": {"country": {"type": "string", "enum": ["France", "Peru"]}}, "required": ["country"]});
     assert_eq!(capital["inputSchema"], schema);
     assert_eq!(capital.get("outputSchema"), None);
     assert_eq!(find("card")["inputSchema"]["required"], json!([]));
@@ -293,7 +293,7 @@ fn an_answer_that_reaches_a_limit_of_the_server_is_an_error_and_one_that_ends_is
 json_max_string = 40
 [tools.short]
 prompt = "Give me Cuba as JSON."
-output = { type = "object", properties = { country = { type = "string" } }, required = ["country"] }
+output = { type = "object", properties = { country = { type = "string" }, capital = { type = "string" } }, required = ["country", "capital"] }
 [tools.cut]
 prompt = "Sing forever."
 json_max_string = 5
@@ -302,7 +302,8 @@ output = { type = "object", properties = { song = { type = "string", minLength =
     let folder = Folder::new("typed-limit", &file(tools));
     let mut server = serve(&folder);
     let short = call(&mut server, "short", json!({}));
-    assert_eq!(short["structuredContent"], json!({"country": "Cuba"}));
+    let whole = json!({"country": "Cuba", "capital": "Havana"});
+    assert_eq!(short["structuredContent"], whole);
     let cut = call(&mut server, "cut", json!({}));
     assert_eq!(cut["isError"], true);
     assert_eq!(cut["_meta"]["llama-mcp-server/error"], "answer_cut");
