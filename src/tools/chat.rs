@@ -264,7 +264,9 @@ async fn tried<T: Send + 'static>(
         )
     })?;
     tried.map_err(|faults| {
-        ArgumentError::says(format!("`json_schema`: it cannot be enforced {faults}"))
+        ArgumentError::says(format!(
+            "`json_schema`: the schema cannot be enforced {faults}"
+        ))
     })
 }
 

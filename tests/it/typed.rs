@@ -266,7 +266,7 @@ fn a_call_of_a_chat_tool_may_bring_its_own_schema() {
     let told = refused["content"][0]["text"].as_str().unwrap();
     assert_eq!(
         told,
-        "`json_schema`: it cannot be enforced at `#/properties/a/minimun`: unknown keyword; did you mean `minimum`?; at `#/properties/b/not`: cannot be enforced; say what is allowed instead of what is not, or remove it"
+        "`json_schema`: the schema cannot be enforced at `#/properties/a/minimun`: unknown keyword; did you mean `minimum`?; at `#/properties/b/not`: unsupported `not`; say what is allowed instead, or remove it"
     );
     // What only the grammar knows, and what would be ignored.
     let pattern = json!({"type": "object", "properties": {"a": {"type": "string", "pattern": "^a{5}$", "maxLength": 3}}});
@@ -274,7 +274,7 @@ fn a_call_of_a_chat_tool_may_bring_its_own_schema() {
     for (arguments, told) in [
         (
             ask(pattern),
-            "`json_schema`: it cannot be enforced at `#/properties/a/pattern`: no text follows it: pattern and lengths contradict each other",
+            "`json_schema`: the schema cannot be enforced at `#/properties/a/pattern`: no text follows it: pattern and lengths contradict each other",
         ),
         (
             with_stop,

@@ -98,7 +98,7 @@ impl<'c> Lowering<'c> {
         if said.is_empty() && is_tuple && !needed {
             self.note(
                 &place_of(parts, "prefixItems"),
-                "no items are written behind those of the tuple",
+                "no items are written after those of the tuple",
             );
             return None;
         }
@@ -127,7 +127,7 @@ impl<'c> Lowering<'c> {
                 .unwrap_or(1);
             if part.table.contains_key("maxContains") || least > MAX_CONTAINED {
                 let reason = format!(
-                    "cannot be enforced with `maxContains`, or with a `minContains` above {MAX_CONTAINED}"
+                    "`maxContains` and a `minContains` above {MAX_CONTAINED} are unsupported; remove them"
                 );
                 return Err(self.fault(fault(&at, reason)));
             }
@@ -136,12 +136,12 @@ impl<'c> Lowering<'c> {
             for _ in 0..least {
                 let item = self.all(&schemas);
                 if item.is_never() || items.is_none() {
-                    return Err(self.contradiction(fault(&at, "no item can follow it")));
+                    return Err(self.contradiction(fault(&at, "no item satisfies it")));
                 }
                 made.push(item);
             }
             if least > 0 {
-                self.note(&at, "the first items are those that it demands");
+                self.note(&at, "the first items satisfy it");
                 *min = (*min).max(u64::try_from(made.len()).unwrap_or(u64::MAX));
             }
         }

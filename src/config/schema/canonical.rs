@@ -174,7 +174,7 @@ impl Reader<'_> {
         {
             self.fault(
                 at,
-                format!("this is an object around a schema; give what is below `{inner}`"),
+                format!("this object contains the schema; pass only the value of `{inner}`"),
             );
             return Value::Bool(true);
         }
@@ -253,7 +253,7 @@ impl Reader<'_> {
             .as_array()
             .filter(|schemas| may_be_empty || !schemas.is_empty());
         let Some(schemas) = schemas else {
-            self.fault(at, "must be an array of schemas, not empty");
+            self.fault(at, "must be a non-empty array of schemas");
             return vec![Value::Bool(true)];
         };
         (0..)
@@ -343,12 +343,7 @@ impl Reader<'_> {
 
     fn values(&mut self, value: &Value, at: &str) -> Option<Value> {
         let is_listed = value.as_array().is_some_and(|values| !values.is_empty());
-        self.expect(
-            is_listed,
-            "must be an array of values, not empty",
-            value,
-            at,
-        )
+        self.expect(is_listed, "must be a non-empty array of values", value, at)
     }
 
     fn count(&mut self, value: &Value, at: &str) -> Option<Value> {
@@ -388,9 +383,9 @@ impl Reader<'_> {
         };
         let Some(pointer) = self.pointer_of(written) else {
             let reason = if written.starts_with('#') {
-                format!("there is no single `{written}` in the schema")
+                format!("`{written}` is not in the schema")
             } else {
-                "only references into the schema itself are read; copy the schema into `$defs` and refer to `#/$defs/NAME`".into()
+                "references to other documents are unsupported; copy the schema into `$defs` and refer to `#/$defs/NAME`".into()
             };
             self.fault(at, reason);
             return None;

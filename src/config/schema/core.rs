@@ -68,7 +68,7 @@ fn alternatives(table: &Table, at: &str, faults: &mut Vec<SchemaFault>) -> Vec<V
             Some(options) => all.push(any_of(options)),
             None => faults.push(fault(
                 &format!("{at}/not"),
-                "cannot be enforced; say what is allowed instead of what is not, or remove it",
+                "unsupported `not`; say what is allowed instead, or remove it",
             )),
         }
     }
@@ -87,7 +87,7 @@ fn alternatives(table: &Table, at: &str, faults: &mut Vec<SchemaFault>) -> Vec<V
             ]})),
             None => faults.push(fault(
                 &format!("{at}/if"),
-                "cannot be enforced; write the cases as `anyOf`",
+                "unsupported `if`; write the cases as `anyOf`",
             )),
         }
     }

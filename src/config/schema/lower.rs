@@ -87,7 +87,7 @@ pub(super) fn lower(canonical: &Canonical) -> Lowered {
         mut made, dead_end, ..
     } = lowering;
     if made.root.is_never() && made.faults.is_empty() {
-        let fault = dead_end.unwrap_or_else(|| fault("#", "no value follows it"));
+        let fault = dead_end.unwrap_or_else(|| fault("#", "no value satisfies the schema"));
         made.faults.push(fault);
     }
     made
@@ -240,7 +240,7 @@ impl<'c> Lowering<'c> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
             let reason = format!(
-                "the schema has more than {MAX_NODES} parts, its alternatives multiplied out; write fewer of them"
+                "the schema has more than {MAX_NODES} parts with its alternatives multiplied out; write fewer of them"
             );
             self.fault(fault("#", reason));
         }
@@ -305,7 +305,7 @@ impl<'c> Lowering<'c> {
                 .map_or("#", |part| part.at.as_str());
             let without_end = fault(
                 at,
-                "a schema that contains itself must leave a way to end: make a property optional, allow an empty array, or `null`",
+                "a schema that contains itself must leave a way to end: make a property optional, or allow an empty array or `null`",
             );
             self.dead_end.get_or_insert(without_end);
             Node::never()
@@ -433,10 +433,9 @@ impl<'c> Lowering<'c> {
             let has_type = parts.iter().any(|part| part.table.contains_key("type"));
             let first = parts.first().map_or("#", |part| part.at.as_str());
             return match excluded(parts).next() {
-                _ if has_type => self.contradiction(fault(
-                    first,
-                    "no type of values is allowed by all of its parts",
-                )),
+                _ if has_type => {
+                    self.contradiction(fault(first, "its parts have no type in common"))
+                }
                 Some((at, _)) => self.fault(not_values(&at)),
                 None => Node::of(Kind::Any),
             };

@@ -175,7 +175,7 @@ impl<'c> Lowering<'c> {
                 if patterns.next().is_some() {
                     self.note(
                         &place,
-                        "only properties of this pattern are written, none of the others",
+                        "only properties that match this pattern are written",
                     );
                 }
                 keys.push(
@@ -205,7 +205,7 @@ impl<'c> Lowering<'c> {
             }
         }
         if keys.len() > 1 {
-            self.note(&parts[0].at, "only the first pattern of its properties' names is enforced; the others are checked on the finished answer");
+            self.note(&parts[0].at, "only the first pattern for property names is enforced; the others are checked on the finished answer");
         }
         let value = self.all(&values);
         Ok((!value.is_never()).then(|| Entries {
@@ -239,7 +239,7 @@ impl<'c> Lowering<'c> {
             _ => {
                 return Err(self.fault(fault(
                     at,
-                    "cannot be enforced; use `pattern`, lengths or `enum`",
+                    "unsupported `propertyNames`; use `pattern`, lengths or `enum`",
                 )));
             }
         }
@@ -256,7 +256,7 @@ impl<'c> Lowering<'c> {
                 ("patternProperties", table.contains_key("patternProperties")),
             ] {
                 if is_there && table.contains_key("properties") {
-                    self.note(&format!("{at}/{key}"), "other properties are not written: name those that you need in `properties`");
+                    self.note(&format!("{at}/{key}"), "other properties are not written; name those that you need in `properties`");
                 }
             }
         }
@@ -277,7 +277,10 @@ impl<'c> Lowering<'c> {
         if let Some(max) = object.max.filter(|max| count(&object) > *max) {
             let at = place_of(parts, "maxProperties");
             if required(&object) > max {
-                return self.contradiction(fault(&at, "more properties are required"));
+                return self.contradiction(fault(
+                    &at,
+                    "must be at least the number of required properties",
+                ));
             }
             while count(&object) > max {
                 let last = object
@@ -292,7 +295,7 @@ impl<'c> Lowering<'c> {
         if object.min > count(&object) {
             return self.contradiction(fault(
                 &place_of(parts, "minProperties"),
-                "there are fewer properties",
+                "must be at most the number of properties",
             ));
         }
         if object.min > required(&object) + 1 {

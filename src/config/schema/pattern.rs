@@ -32,13 +32,13 @@ pub(super) fn enforced(pattern: &str) -> Result<String, String> {
                 "lookahead and lookbehind cannot be enforced".to_owned()
             }
             ErrorKind::UnsupportedBackreference => {
-                "references to groups, as in `\\1`, cannot be enforced".to_owned()
+                "backreferences, as in `\\1`, cannot be enforced".to_owned()
             }
-            kind => format!("is not a pattern that can be enforced: {kind}"),
+            kind => format!("invalid or unsupported pattern: {kind}"),
         })?;
     Reader { pattern }.read(&ast, Ends::BOTH)?;
     let made = to_rust_regex(pattern)
-        .map_err(|()| "is not a pattern that can be enforced".to_owned())?
+        .map_err(|()| "invalid or unsupported pattern".to_owned())?
         .into_owned();
     regex::RegexBuilder::new(&made)
         .size_limit(PATTERN_BYTES)
@@ -47,7 +47,7 @@ pub(super) fn enforced(pattern: &str) -> Result<String, String> {
             regex::Error::CompiledTooBig(_) => {
                 "takes too much memory; repeat less, or fewer kinds of characters".to_owned()
             }
-            error => format!("is not a pattern that can be enforced: {error}"),
+            error => format!("invalid or unsupported pattern: {error}"),
         })?;
     Ok(without_every_control(made))
 }
@@ -161,7 +161,7 @@ impl Reader<'_> {
             Ast::Repetition(repetition) => self.read(&repetition.ast, Ends::NONE),
             Ast::Group(group) => match &group.kind {
                 GroupKind::CaptureName { .. } => {
-                    Err("a group with a name cannot be enforced: write `(…)`".into())
+                    Err("named groups cannot be enforced: write `(…)`".into())
                 }
                 GroupKind::NonCapturing(flags) if !flags.items.is_empty() => Err(FLAGS.into()),
                 GroupKind::CaptureIndex(_) | GroupKind::NonCapturing(_) => {
@@ -187,8 +187,7 @@ impl Reader<'_> {
             AssertionKind::StartLine if at.begins => Ok(()),
             AssertionKind::EndLine if at.ends => Ok(()),
             AssertionKind::StartLine | AssertionKind::EndLine => Err(
-                "`^` is enforced where the pattern or an alternative of it begins, `$` where it ends, and nowhere else"
-                    .into(),
+                "`^` must begin the pattern or an alternative of it, and `$` must end it".into(),
             ),
             _ => {
                 let span = assertion.span;
@@ -248,7 +247,7 @@ fn literal_of(literal: &Literal) -> Result<(), String> {
 fn unicode(kind: &ClassUnicodeKind) -> Result<(), String> {
     match kind {
         ClassUnicodeKind::OneLetter(letter) => {
-            Err(format!("a class of Unicode is written `\\p{{{letter}}}`"))
+            Err(format!("write this Unicode class as `\\p{{{letter}}}`"))
         }
         ClassUnicodeKind::Named(_) | ClassUnicodeKind::NamedValue { .. } => Ok(()),
     }

@@ -78,7 +78,7 @@ fn the_wrapper_around_a_schema_is_named() {
     let wrapper = json!({"name": "answer", "strict": true, "schema": {"type": "object"}});
     assert_eq!(
         reason(&wrapper),
-        "at `#`: this is an object around a schema; give what is below `schema`"
+        "at `#`: this object contains the schema; pass only the value of `schema`"
     );
 }
 
@@ -242,15 +242,12 @@ fn patterns_that_json_schema_reads_otherwise_are_refused() {
         ),
         ("a(?=b)", "lookahead and lookbehind cannot be enforced"),
         ("(?<!a)b", "lookahead and lookbehind cannot be enforced"),
-        (
-            "(a)\\1",
-            "references to groups, as in `\\1`, cannot be enforced",
-        ),
+        ("(a)\\1", "backreferences, as in `\\1`, cannot be enforced"),
         ("\\bword\\b", "`\\b` cannot be enforced"),
         ("\\Aa", "`\\A` cannot be enforced"),
         (
             "a^b",
-            "`^` is enforced where the pattern or an alternative of it begins, `$` where it ends, and nowhere else",
+            "`^` must begin the pattern or an alternative of it, and `$` must end it",
         ),
         (
             "[]a]",
@@ -258,19 +255,16 @@ fn patterns_that_json_schema_reads_otherwise_are_refused() {
         ),
         (
             "[a[b]",
-            "is not a pattern that can be enforced: unclosed character class",
+            "invalid or unsupported pattern: unclosed character class",
         ),
         ("[[:alpha:]]", "a bracket in a class is written `\\[`"),
         (
             "[a&&b]",
             "`&&`, `--` and `~~` in a class cannot be enforced: put a backslash before each character",
         ),
-        (
-            "(?<name>a)",
-            "a group with a name cannot be enforced: write `(…)`",
-        ),
+        ("(?<name>a)", "named groups cannot be enforced: write `(…)`"),
         ("\\x{41}", "U+0041 is written `\\u0041`"),
-        ("\\pL", "a class of Unicode is written `\\p{L}`"),
+        ("\\pL", "write this Unicode class as `\\p{L}`"),
         (
             "((\\p{L}{100}){100}){100}",
             "takes too much memory; repeat less, or fewer kinds of characters",

@@ -73,7 +73,7 @@ impl<'c> Lowering<'c> {
                 ));
             }
             if let Some(number) = inexact(value) {
-                return self.fault(fault(at, format!("JSON programs that read {number} as a double see another number; write it as a string")));
+                return self.fault(fault(at, format!("programs that read {number} as a double get a different number; write it as a string")));
             }
         }
         let more = self.keywords_of(parts, &values);
@@ -94,10 +94,7 @@ impl<'c> Lowering<'c> {
             .cloned()
             .collect();
         if allowed.is_empty() {
-            return self.contradiction(fault(
-                &at,
-                "none of the values is allowed by what is beside it",
-            ));
+            return self.contradiction(fault(&at, "the other keywords allow none of its values"));
         }
         if allowed.len() < values.len() {
             let left: Vec<String> = values
@@ -108,7 +105,7 @@ impl<'c> Lowering<'c> {
             self.note(
                 &at,
                 format!(
-                    "{} cannot occur: what is beside it forbids it",
+                    "{} cannot occur: another keyword forbids it",
                     left.join(", ")
                 ),
             );
@@ -188,7 +185,7 @@ impl<'c> Lowering<'c> {
                 {
                     self.note(
                         &at,
-                        "is checked on the finished answer only; the format beside it is enforced",
+                        "is checked on the finished answer only; `format` is enforced",
                     );
                     None
                 }
@@ -271,7 +268,7 @@ fn merged_numbers(parts: &[Part<'_>]) -> Result<Table, SchemaFault> {
             let both = both.ok_or_else(|| {
                 fault(
                     &format!("{}/multipleOf", part.at),
-                    "cannot be enforced together with another `multipleOf`",
+                    "unsupported together with another `multipleOf`; write one that implies both",
                 )
             })?;
             merged.insert("multipleOf".into(), both);

@@ -190,9 +190,7 @@ fn a_pattern_that_no_grammar_can_follow_is_accepted_beside_a_format_that_implies
     let email = json!({"type": "string", "format": "email", "pattern": "^(?!\\.)(?!.*\\.\\.)([A-Za-z0-9_'+\\-\\.]*)[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\\-]*\\.)+[A-Za-z]{2,}$"});
     assert_eq!(
         notes(&email),
-        [
-            "at `#/pattern`: is checked on the finished answer only; the format beside it is enforced"
-        ]
+        ["at `#/pattern`: is checked on the finished answer only; `format` is enforced"]
     );
     let other = json!({"type": "string", "format": "email", "pattern": "^(?=X)"});
     assert_eq!(faults(&other), ["#/pattern"]);
