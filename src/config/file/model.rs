@@ -178,15 +178,15 @@ pub struct ModelSettings {
     pub system: Option<String>,
     /// Appended to the system prompt, for example `/no_think`.
     pub prompt_suffix: Option<String>,
-    /// A model's reasoning is removed from its answer (`strip`), left in a free answer (`keep`), asked for and removed (`before`), or prevented (`off`: the template is told, and a block that opens is closed). An answer that must be JSON or one of several choices follows the reasoning, unless it is `off`.
+    /// What happens to the model's reasoning: `strip` removes it from the answer, `keep` leaves it in a free answer, `before` asks for it and removes it, `off` switches it off in the template and closes a block that opens anyway. An answer that must be JSON or one of several choices comes after the reasoning, unless this is `off`.
     pub thinking: ThinkingOutput,
-    /// Tokens of reasoning after which its block is closed and the answer begins; 0 is none. By default a free answer has no such limit, and JSON gets half of `max_tokens`; it always keeps a quarter.
+    /// Most tokens of reasoning; at this limit its block is closed and the answer begins. 0 allows no reasoning. By default a free answer has no such limit, and an answer that must be JSON or one of several choices has half of `max_tokens`. A quarter of `max_tokens` is always reserved for such an answer.
     #[schemars(range(min = ranges::THINKING_BUDGET.min, max = ranges::THINKING_BUDGET.max), example = json!(1000))]
     pub thinking_budget: Option<u32>,
-    /// The two texts around the model's reasoning, if neither its template nor its vocabulary shows them.
+    /// The two markers before and after the model's reasoning, for a model whose template and vocabulary do not show them.
     #[schemars(length(min = 2, max = 2), inner(length(min = ranges::THINKING_TAG.min, max = ranges::THINKING_TAG.max)), example = json!(["[THINK]", "[/THINK]"]))]
     pub thinking_tags: Option<Vec<String>>,
-    /// Variables of the chat template, such as `{ reasoning_effort = "low" }`; a tool's and a call's take precedence, name by name.
+    /// Variables of the chat template, such as `{ reasoning_effort = "low" }`. Those of a tool and of a call take precedence, name by name.
     #[schemars(example = json!({"reasoning_effort": "low"}))]
     pub template_arguments: Option<BTreeMap<String, Value>>,
     /// Longest answer in tokens, where a call does not say.
@@ -200,10 +200,10 @@ pub struct ModelSettings {
     pub deadline: Option<Time>,
     /// An answer that `max_tokens`, the context or `deadline` cuts ends with a line that says so. Those of `[tools.NAME]` never do.
     pub cut_note: bool,
-    /// Longest string of a JSON answer, in characters, if its schema sets no `maxLength`. An answer that reaches it is an error.
+    /// Longest string in a JSON answer, in characters, if the schema sets no `maxLength`. An answer that reaches this limit is an error.
     #[schemars(range(min = ranges::JSON_MAX_STRING.min, max = ranges::JSON_MAX_STRING.max))]
     pub json_max_string: u64,
-    /// Most items of an array and most properties of a map in a JSON answer, if its schema sets no maximum. An answer that reaches it is an error.
+    /// Most items of an array, and most properties of a map, in a JSON answer, if the schema sets no maximum. An answer that reaches this limit is an error.
     #[schemars(range(min = ranges::JSON_MAX_ITEMS.min, max = ranges::JSON_MAX_ITEMS.max))]
     pub json_max_items: u64,
     /// Randomness; 0 takes the likeliest token.
@@ -218,7 +218,7 @@ pub struct ModelSettings {
     /// Only tokens at least this share as likely as the likeliest are drawn from; 0 is off.
     #[schemars(range(min = ranges::MIN_P.min, max = ranges::MIN_P.max))]
     pub min_p: f64,
-    /// Makes tokens that occurred less likely; 1 is off. By default 1.1, and 1 for answers that follow a schema, which often repeat values.
+    /// Makes tokens that occurred less likely; 1 is off. The default is 1.1, or 1 for an answer that follows a schema, since such answers often repeat values.
     #[schemars(range(min = ranges::REPEAT_PENALTY.min, max = ranges::REPEAT_PENALTY.max), example = json!(1.1))]
     pub repeat_penalty: Option<f64>,
     /// Taken from the logit of every token that occurred; 0 is off.

@@ -53,7 +53,7 @@ pub struct ServerSettings {
     /// Tokens by name, one for each client or team, beside `auth`: `[server.tokens.NAME]`.
     #[schemars(extend("propertyNames" = json!({"pattern": NAME_PATTERN, "not": {"pattern": "__"}})))]
     pub tokens: BTreeMap<String, TokenSettings>,
-    /// Secret that signs session ids, at least 32 characters and the same for all replicas; without it, the token signs. Better in `${file:…}` or `${env:…}` than here.
+    /// Secret for signing session ids: at least 32 characters, and the same for all replicas. Without it, the token that opened a session signs its id. Set it with `${file:…}` or `${env:…}`, not as plain text.
     #[schemars(extend("writeOnly" = true))]
     pub session_secret: Option<String>,
     /// Serve other machines without a token.
@@ -64,7 +64,7 @@ pub struct ServerSettings {
     pub allowed_origins: Vec<String>,
     /// Tell browsers that pages of those origins, and of loopback, may read the answers (CORS).
     pub cors: bool,
-    /// Put `_meta` into the results of calls: how an answer came about, the code of an error. Some clients hand all of a result on to their model; `false` saves those tokens.
+    /// Add `_meta` to the results of calls: how an answer came about, or the code of an error. Some clients pass the whole result to their model; `false` saves those tokens.
     pub result_meta: bool,
     /// Saved edits of this file, and of those that its texts name, are live: noticed at once (`auto`), by a look every two seconds where the file system tells nothing (`poll`), or by SIGHUP alone (`off`).
     pub watch: WatchMode,
@@ -89,7 +89,7 @@ pub struct ServerSettings {
     /// How long a connection may idle between two requests.
     #[schemars(range(min = ranges::HTTP_TIME.min, max = ranges::HTTP_TIME.max))]
     pub idle_time: Time,
-    /// Sessions in memory; beyond, the one that idled longest is evicted until its next request.
+    /// Sessions in memory. Beyond this number, the session idle longest is evicted until its next request.
     #[schemars(range(min = ranges::MAX_SESSIONS.min, max = ranges::MAX_SESSIONS.max))]
     pub max_sessions: usize,
     /// Longest request body.

@@ -108,18 +108,18 @@ pub struct ToolSettings {
     /// When a call ends with what it has, from its arrival.
     #[schemars(range(min = ranges::DEADLINE.min, max = ranges::DEADLINE.max))]
     pub deadline: Option<Time>,
-    /// What becomes of the model's reasoning: `strip`, `keep`, `before` or `off`.
+    /// What happens to the model's reasoning: `strip`, `keep`, `before` or `off`.
     pub thinking: Option<ThinkingOutput>,
-    /// Tokens of reasoning after which its block is closed and the answer begins; 0 is none.
+    /// Most tokens of reasoning; at this limit its block is closed and the answer begins. 0 allows no reasoning.
     #[schemars(range(min = ranges::THINKING_BUDGET.min, max = ranges::THINKING_BUDGET.max), example = json!(500))]
     pub thinking_budget: Option<u32>,
-    /// Variables of the chat template, such as `{ reasoning_effort = "low" }`, beside the model's.
+    /// Variables of the chat template, such as `{ reasoning_effort = "low" }`, in addition to the model's.
     #[schemars(example = json!({"reasoning_effort": "low"}))]
     pub template_arguments: Option<BTreeMap<String, Value>>,
-    /// Longest string of a JSON answer, in characters, if its schema sets no `maxLength`. An answer that reaches it is an error.
+    /// Longest string in a JSON answer, in characters, if the schema sets no `maxLength`. An answer that reaches this limit is an error.
     #[schemars(range(min = ranges::JSON_MAX_STRING.min, max = ranges::JSON_MAX_STRING.max), example = json!(100_000))]
     pub json_max_string: Option<u64>,
-    /// Most items of an array and most properties of a map in a JSON answer, if its schema sets no maximum. An answer that reaches it is an error.
+    /// Most items of an array, and most properties of a map, in a JSON answer, if the schema sets no maximum. An answer that reaches this limit is an error.
     #[schemars(range(min = ranges::JSON_MAX_ITEMS.min, max = ranges::JSON_MAX_ITEMS.max), example = json!(1000))]
     pub json_max_items: Option<u64>,
     /// Randomness; 0 takes the likeliest token.
@@ -134,7 +134,7 @@ pub struct ToolSettings {
     /// Only tokens at least this share as likely as the likeliest are drawn from; 0 is off.
     #[schemars(range(min = ranges::MIN_P.min, max = ranges::MIN_P.max), example = json!(0.05))]
     pub min_p: Option<f64>,
-    /// Makes tokens that occurred less likely; 1 is off, and the default with `output` and `choices` if the model does not set it.
+    /// Makes tokens that occurred less likely; 1 is off. With `output` or `choices`, the default is 1 unless the model sets another value.
     #[schemars(range(min = ranges::REPEAT_PENALTY.min, max = ranges::REPEAT_PENALTY.max), example = json!(1.1))]
     pub repeat_penalty: Option<f64>,
     /// Taken from the logit of every token that occurred; 0 is off.
