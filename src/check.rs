@@ -127,7 +127,7 @@ fn check_system_prompts(config: &Config, layers: &mut Layers) {
             match template::check_system(source, system) {
                 Ok(SystemPrompt::Printed) => {}
                 Ok(SystemPrompt::Merged) => layers.notes.push(format!(
-                    "{address}: the chat template of `{}` has no place for a system prompt; its text goes before the first user message",
+                    "{address}: the chat template of `{}` does not print a system prompt; its text is merged into the first user message",
                     model.name
                 )),
                 Err(error) => {
@@ -152,14 +152,14 @@ fn check_reasoning(models: &[ModelConfig], layers: &mut Layers) {
         }
         if let Some(marker) = unknown_marker(template) {
             layers.notes.push(format!(
-                "model `{}`: its chat template has `{marker}`, which looks like reasoning and is not removed from answers; name the pair around it, `thinking_tags = [\"{marker}\", \"…\"]`",
+                "model `{}`: its chat template has `{marker}`, which looks like a marker of reasoning; the reasoning stays in answers unless you set `thinking_tags = [\"{marker}\", \"…\"]`",
                 model.name
             ));
         }
     }
 }
 
-/// The system prompt of `model`, and those that `tools` have instead of it.
+/// Returns the system prompt of `model`, and those of its tools that replace it.
 fn system_prompts<'a>(
     model: &'a ModelConfig,
     tools: &'a [ToolConfig],

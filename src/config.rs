@@ -84,7 +84,7 @@ pub struct Config {
     pub transport: Transport,
     /// How models share the machine.
     pub registry: RegistryConfig,
-    /// Whether results of calls have `_meta`.
+    /// Whether results of calls include `_meta`.
     pub result_meta: bool,
     /// What is logged, and where.
     pub log: LogSettings,

@@ -127,7 +127,7 @@ fn told(checked: &Checked) -> String {
     lines.join("\n") + "\n"
 }
 
-/// What is worth knowing of a valid configuration, with what becomes of its schemas.
+/// Returns the notes on a valid configuration, including those on its schemas.
 fn notes(checked: &Checked) -> impl Iterator<Item = String> + '_ {
     let of_schemas = checked.config.tools.iter().flat_map(|tool| {
         let notes = tool.answer.iter().flat_map(|answer| &answer.notes);

@@ -25,7 +25,7 @@ pub struct ConfigDiff {
     pub registry: Option<Part<RegistryConfig>>,
     /// How clients connect.
     pub transport: Option<Part<Transport>>,
-    /// Whether results have `_meta`.
+    /// Whether results of calls include `_meta`.
     pub result_meta: Option<Part<bool>>,
     /// What is logged.
     pub log: Option<Part<LogSettings>>,

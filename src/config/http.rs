@@ -21,7 +21,7 @@ pub struct HttpConfig {
     pub addresses: Vec<SocketAddr>,
     /// Without any, everybody who reaches the server may use it.
     pub tokens: Vec<Arc<TokenConfig>>,
-    /// Signs session ids; without it, the token that opened the session does.
+    /// Secret that signs session ids. `None`: the token that opened a session signs its id.
     pub session_secret: Option<SessionSecret>,
     /// Names in `Host` beside loopback and `host`.
     pub allowed_hosts: Vec<Host>,
@@ -203,9 +203,9 @@ impl Host {
             .then(|| Self::Name(name.to_ascii_lowercase()))
     }
 
-    /// Returns whether it is this machine, as containers on it call it: Docker by the first name, Podman by both.
+    /// Returns whether this is the name by which containers reach their host: Docker has the first name, Podman both.
     ///
-    /// No page can take these names over (DNS rebinding): `.internal` is reserved, and never delegated in the public DNS.
+    /// No page can rebind these names: `.internal` is reserved, and never delegated in the public DNS.
     pub fn is_host_of_container(&self) -> bool {
         matches!(self, Self::Name(name) if name == "host.docker.internal" || name == "host.containers.internal")
     }

@@ -98,7 +98,7 @@ pub struct LoadSettings {
     pub lora: Option<Lora>,
     /// Instead of the file's own.
     pub chat_template: Option<String>,
-    /// The texts around reasoning that the user named.
+    /// Markers of reasoning from the configuration (`thinking_tags`).
     pub thinking_tags: Option<[String; 2]>,
     /// Calls that may wait.
     pub max_queue: usize,
@@ -146,7 +146,7 @@ pub struct Defaults {
     pub top_k: i32,
     /// 0 is off.
     pub min_p: f32,
-    /// 1 is off. `None`: 1.1, and 1 for answers that follow a schema.
+    /// Repeat penalty; 1 is off. `None`: 1.1, or 1 for answers that follow a schema.
     pub repeat_penalty: Option<f32>,
     /// 0 is off.
     pub presence_penalty: f32,
@@ -164,7 +164,7 @@ pub struct Defaults {
     pub prompt_suffix: Option<String>,
     /// What becomes of thinking.
     pub thinking: ThinkingOutput,
-    /// Tokens of reasoning after which its block is closed.
+    /// Most tokens of reasoning; `None` is the default limit.
     pub thinking_budget: Option<u32>,
     /// Variables of the chat template.
     pub template_arguments: Map<String, Value>,
@@ -172,7 +172,7 @@ pub struct Defaults {
     pub deadline: Option<Duration>,
     /// Whether a text that is cut says so.
     pub cut_note: bool,
-    /// What ends the parts of a JSON answer that its schema leaves open.
+    /// Limits of the parts of a JSON answer that its schema leaves open.
     #[serde(flatten)]
     pub limits: Limits,
 }

@@ -36,9 +36,9 @@ pub const TOP_P: Range<f64> = range(0.0, 1.0);
 pub const MIN_P: Range<f64> = range(0.0, 1.0);
 /// More than any vocabulary has tokens.
 pub const TOP_K: Range<i64> = range(0, 10_000_000);
-/// Characters; the grammar's automaton grows with them.
+/// Characters of a string; the grammar's automaton grows with them.
 pub const JSON_MAX_STRING: Range<i64> = range(1, 1_000_000);
-/// Items and properties.
+/// Items of an array, and properties of a map.
 pub const JSON_MAX_ITEMS: Range<i64> = range(1, 100_000);
 /// 0 would divide by nothing; far from 1 nothing is left of the model's choice.
 pub const REPEAT_PENALTY: Range<f64> = range(0.1, 10.0);
@@ -46,7 +46,7 @@ pub const REPEAT_PENALTY: Range<f64> = range(0.1, 10.0);
 pub const SEED: Range<i64> = range(-1, 4_294_967_294);
 /// The context cuts it further.
 pub const MAX_TOKENS: Range<i64> = range(1, 1_000_000_000);
-/// Tokens; 0 is no reasoning.
+/// Tokens of reasoning; 0 allows none.
 pub const THINKING_BUDGET: Range<i64> = range(0, 1_000_000_000);
 /// Characters of a marker of reasoning.
 pub const THINKING_TAG: Range<usize> = range(1, 100);

@@ -199,7 +199,7 @@ const PROMPTS: [&str; 14] = [
     "title",
 ];
 
-/// The key of a chat template's variables.
+/// The key that holds variables of a chat template.
 const VARIABLES: &str = "template_arguments";
 
 /// `value`, which stands under `key`, with the lengths of prompts in their places, however deep.
@@ -216,7 +216,7 @@ fn without_prompts(key: &str, value: Value) -> Value {
         Value::Object(table) => table
             .into_iter()
             .map(|(key, value)| {
-                // The name of a template's variable says nothing about its text.
+                // A variable's text is hidden whatever its name is.
                 let kind = if table_key == VARIABLES {
                     VARIABLES
                 } else {

@@ -6,9 +6,9 @@
 //!                              └─▶ the check of finished answers
 //! ```
 //!
-//! What is enforced is never wider than what was written, apart from what the check of the finished answer finds (`lower`), and what
-//! is advertised is never narrower than what is enforced. All faults of a schema are found at once; what is ignored, narrowed or
-//! left out is a note.
+//! The enforced schema never allows more than the written one, except for what the check of the finished answer finds (`lower`). The
+//! advertised schema never allows less than the enforced one. All faults of a schema are reported at once. A note reports what is
+//! ignored, narrowed or left out.
 
 mod advertised;
 mod array;
@@ -48,7 +48,7 @@ const MAX_BYTES: usize = 512 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("at `{pointer}`: {reason}")]
 pub struct SchemaFault {
-    /// JSON pointer of the schema or keyword; `#` is the whole.
+    /// JSON pointer of the schema or keyword; `#` is the whole schema.
     pub pointer: String,
     /// What is wrong, and the way out.
     pub reason: String,
@@ -86,9 +86,9 @@ fn fault(pointer: &str, reason: impl Into<String>) -> SchemaFault {
 /// Something in a schema that is ignored, narrowed, checked later or not advertised.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SchemaNote {
-    /// JSON pointer of the schema or keyword; `#` is the whole.
+    /// JSON pointer of the schema or keyword; `#` is the whole schema.
     pub pointer: String,
-    /// What becomes of it.
+    /// How the schema or keyword is handled.
     pub text: String,
 }
 
@@ -98,18 +98,18 @@ impl fmt::Display for SchemaNote {
     }
 }
 
-/// The schema of answers. Serialised, it is its key of a tool.
+/// The schema of an answer. It serialises as the key that declares it, `output` or `choices`.
 #[derive(Debug)]
 pub struct AnswerSchema {
-    /// As it was written.
+    /// The schema as it was written.
     pub written: Value,
-    /// As clients see it.
+    /// The schema as clients see it.
     pub advertised: Value,
-    /// As the grammar follows it.
+    /// The schema that the grammar follows.
     pub enforced: Value,
-    /// Strings with a pattern, with their JSON pointers in what was written: only the grammar can tell whether it can follow them.
+    /// Schemas of strings with a pattern, with their JSON pointers in the written schema. Only the grammar can check them.
     pub doubtful: Vec<(String, Value)>,
-    /// What is ignored, narrowed, checked later or not advertised.
+    /// Notes on the parts that are ignored, narrowed, checked later or not advertised.
     pub notes: Vec<SchemaNote>,
     /// The answer is a text among several.
     pub is_choice: bool,
@@ -119,18 +119,18 @@ pub struct AnswerSchema {
 }
 
 impl AnswerSchema {
-    /// The schema of JSON objects that follow `schema`. `limits` end what it leaves open.
+    /// Reads the JSON Schema of an object. `limits` apply to the parts that the schema leaves open.
     ///
     /// # Errors
-    /// All that cannot be enforced.
+    /// All faults of the schema.
     pub fn json(schema: &Value, limits: Limits) -> Result<Self, SchemaFaults> {
         Self::of(schema, limits, true)
     }
 
-    /// The schema of one of `choices`.
+    /// Makes the schema of an answer that is one of `choices`.
     ///
     /// # Errors
-    /// There is no choice, or there are too many.
+    /// `choices` is empty or too long.
     pub fn choice(choices: &[String]) -> Result<Self, SchemaFaults> {
         let written = json!({"type": "object", "properties": {"choice": {"type": "string", "enum": choices}}, "required": ["choice"]});
         Ok(Self {
@@ -182,8 +182,8 @@ impl AnswerSchema {
         self.validator.check(value)
     }
 
-    /// The JSON pointer of a string, array or map of `value` that is as long as the limit for what the schema leaves open, and so
-    /// was probably cut off; and what it is.
+    /// Returns the JSON pointer and a description of a string, array or map of `value` that is as long as the limit for open parts,
+    /// and so was probably truncated.
     pub fn cut_at(&self, value: &Value) -> Option<(String, String)> {
         let limits = self.limits?;
         cut(value, String::new(), limits)

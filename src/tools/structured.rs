@@ -1,4 +1,4 @@
-//! Answers that follow a schema: forced while they are written, read and checked afterwards. Never half of one.
+//! Structured answers: constrained while they are written, parsed and checked afterwards. Incomplete ones are errors.
 
 use serde_json::{Value, json};
 
@@ -11,8 +11,7 @@ use crate::json::stringify;
 /// What a caller gets of an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Structured {
-    /// The JSON of `value` as JavaScript writes it: some clients give their model the text, too, unless it equals that. A choice
-    /// is the bare word.
+    /// `value` as `JSON.stringify` writes it. Some clients pass the text to their model in addition to `value` unless both are equal.
     pub text: String,
     /// The answer as an object.
     pub value: Value,
@@ -21,7 +20,7 @@ pub struct Structured {
 /// Checks that the grammar can enforce `answer`, whatever the model.
 ///
 /// # Errors
-/// The strings that it cannot follow, or why it cannot follow the whole.
+/// The strings whose patterns the grammar cannot follow, or the reason why it cannot follow the whole schema.
 pub fn enforce(answer: &AnswerSchema) -> Result<(), SchemaFaults> {
     let at = |pointer: &str, reason: String| SchemaFault {
         pointer: pointer.to_owned(),
@@ -92,7 +91,7 @@ impl AnswerSchema {
         };
         let text = stringify(&value);
         Ok(Structured {
-            // In the same spelling, for clients of other languages.
+            // Numbers and keys as in the text, for clients in other languages.
             value: serde_json::from_str(&text).unwrap_or(value),
             text,
         })

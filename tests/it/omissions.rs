@@ -88,7 +88,7 @@ fn config_check_tries_system_prompts() {
     let told = text(output.stdout);
     for place in ["models.a.system", "tools.t.system"] {
         let note = format!(
-            "note: {place}: the chat template of `a` has no place for a system prompt; its text goes before the first user message\n"
+            "note: {place}: the chat template of `a` does not print a system prompt; its text is merged into the first user message\n"
         );
         assert!(told.contains(&note), "{told}");
     }

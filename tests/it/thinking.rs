@@ -255,7 +255,7 @@ fn markers_that_nothing_shows_are_noted_and_can_be_named() {
     let checked = folder.run(&["config", "check"], &[]);
     let printed = text(checked.stdout) + &text(checked.stderr);
     assert!(
-        printed.contains("model `small`: its chat template has `<ponder>`, which looks like reasoning and is not removed from answers"),
+        printed.contains("model `small`: its chat template has `<ponder>`, which looks like a marker of reasoning; the reasoning stays in answers unless you set"),
         "{printed}"
     );
     folder.write(

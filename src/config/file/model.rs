@@ -78,7 +78,7 @@ pub enum SplitMode {
     Row,
 }
 
-/// What becomes of a model's thinking.
+/// The values of `thinking`: how a model's reasoning is handled.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
