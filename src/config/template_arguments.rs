@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::address::Address;
 use super::load::Layers;
 
-/// What templates always have: these names cannot be given.
+/// Names that every template gets; they cannot be set.
 const RESERVED: [&str; 12] = [
     "messages",
     "add_generation_prompt",
@@ -23,7 +23,7 @@ const RESERVED: [&str; 12] = [
     "self",
 ];
 
-/// Most variables of one call.
+/// Most variables in one table.
 const MOST: usize = 32;
 
 /// Bytes of all of them as JSON: a value becomes a part of the prompt, or chooses one.
@@ -32,10 +32,10 @@ const MOST_BYTES: usize = 16 * 1024;
 /// Levels of arrays and objects in each other.
 const MOST_LEVELS: usize = 8;
 
-/// What is wrong with `arguments`, and the name of the variable that is, if it is one.
+/// Checks `arguments`.
 ///
 /// # Errors
-/// A sentence without a subject.
+/// The problem, and the name of the variable that has it, if it is a single one.
 pub fn check(arguments: &Map<String, Value>) -> Result<(), (Option<&str>, String)> {
     if arguments.len() > MOST {
         let message = format!(
@@ -67,12 +67,12 @@ pub fn check(arguments: &Map<String, Value>) -> Result<(), (Option<&str>, String
     Ok(())
 }
 
-/// The variables of a key, none if it is absent.
+/// Returns the variables of a key; an absent key has none.
 pub(super) fn given(arguments: Option<&BTreeMap<String, Value>>) -> Map<String, Value> {
     arguments.cloned().into_iter().flatten().collect()
 }
 
-/// Tells `layers` what is wrong with the `arguments` of the key at `place`.
+/// Reports a problem of the `arguments` of the key at `place` to `layers`.
 pub(super) fn tell(
     arguments: Option<&BTreeMap<String, Value>>,
     place: &Address,
@@ -88,7 +88,7 @@ pub(super) fn tell(
     }
 }
 
-/// `over` takes precedence over `arguments`, name by name.
+/// Merges two tables; `over` takes precedence over `arguments`, name by name.
 pub fn merged(arguments: &Map<String, Value>, over: &Map<String, Value>) -> Map<String, Value> {
     let mut merged = arguments.clone();
     for (name, value) in over {

@@ -208,11 +208,11 @@ impl fmt::Debug for BearerToken {
     }
 }
 
-/// Secret that signs session ids. It is shown nowhere.
+/// Secret that signs session ids. It is never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SessionSecret(String);
 
-/// Bytes of the shortest secret, as many as the keys that are made of it have.
+/// Bytes of the shortest secret: the length of the keys that are derived from it.
 const MIN_SECRET: usize = 32;
 
 impl SessionSecret {
@@ -227,7 +227,7 @@ impl SessionSecret {
         Ok(Self(text.to_owned()))
     }
 
-    /// The secret itself, to derive keys from. It must not be shown.
+    /// Returns the secret, to derive keys from. It must not be shown.
     pub fn reveal(&self) -> &str {
         &self.0
     }

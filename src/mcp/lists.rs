@@ -1,11 +1,11 @@
-//! Lists: each has one page, and some have nothing.
+//! Lists: each has one page, and some are always empty.
 
 use serde_json::{Map, Value, json};
 
 use super::jsonrpc::{ErrorObject, INVALID_PARAMS};
 
-/// Answers a list of what this server does not have: clients of earlier revisions ask although no capability is advertised, and
-/// some drop a server that answers with an error.
+/// Returns an empty list of something that this server does not have. Clients of earlier revisions request such lists although no
+/// capability is advertised, and some drop a server that answers with an error.
 ///
 /// # Errors
 /// The client sent a cursor.
@@ -14,7 +14,7 @@ pub(super) fn empty_list(name: &str, params: &Map<String, Value>) -> Result<Valu
     Ok(json!({name: []}))
 }
 
-/// Checks the `cursor` of a list. All lists have one page, so no cursor was ever given.
+/// Checks the `cursor` of a list. All lists have one page, so every cursor is unknown.
 ///
 /// # Errors
 /// The client sent a cursor.

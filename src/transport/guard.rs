@@ -215,7 +215,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A gate by the rules that are `live`.
+    /// Makes a gate with the rules that are `live`.
     pub fn new(live: Live) -> Self {
         Self {
             live,
@@ -228,7 +228,7 @@ impl Gate {
         self.live.clone()
     }
 
-    /// Logs and gives the response to a request from `address`.
+    /// Logs the refusal of a request from `address` and returns the response.
     fn refuse(&self, refusal: Refusal, address: Option<&SocketAddr>) -> Response {
         if let Some(blame) = &refusal.blame {
             let sender = || address.map_or("somebody".into(), |address| address.ip().to_string());

@@ -2,7 +2,7 @@
 //! (2026-07-28 `basic/transports/streamable-http`).
 //!
 //! Here are the listener and its end; [`connection`] is one client's, [`endpoint`] serves a request, [`exchange`] answers one,
-//! [`sessions`] is the table, [`session_id`] and [`session_keys`] prove sessions, [`allowance`] counts, [`headers`] are read, [`held`] is given back, and [`super::guard`] refuses.
+//! [`sessions`] is the table, [`session_id`] and [`session_keys`] sign session ids, [`allowance`] counts, [`headers`] are read, [`held`] is given back, and [`super::guard`] refuses.
 //! A request lives in the task of its connection, so a client that goes away drops it, which cancels the call. One that sends
 //! bytes behind its request, and then goes, is only noticed when an event is written to it: hyper does not read on before it
 //! has answered.
@@ -169,7 +169,7 @@ pub fn service(
         .with_state(ending);
     let router = Router::new()
         .route("/mcp", any(endpoint::serve))
-        // Not redirected: some clients lose their headers then.
+        // Not a redirect: some clients lose their headers on one.
         .route("/mcp/", any(endpoint::serve))
         .with_state(endpoint)
         .route("/metrics", get(observe::metrics))
@@ -198,7 +198,7 @@ fn cors() -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AllowOrigin::mirror_request())
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
-        // All that a page asks for: headers of traces and its own do no harm, and for those that count the page is allowed.
+        // Every header that a page asks for: trace headers and a page's own are harmless, and the page is allowed to send the others.
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers([
             HeaderName::from_static(headers::SESSION),

@@ -1,7 +1,7 @@
-//! The log of refused requests: one line for each cause and name, however often it asks.
+//! The log of refused requests: one line for each cause and name, however many requests there are.
 //!
-//! The body of a refusal has its reason, but most hosts do not show it, so whoever runs the server finds it in the log. An attacker
-//! can make up names without end: both the lines and the memory that they take are bounded.
+//! The body of a refusal contains the reason, but most hosts do not show it, so the operator needs it in the log. An attacker can
+//! invent any number of names, so the number of lines and their memory are bounded.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,20 +10,20 @@ use std::time::{Duration, Instant};
 /// The pause before the same line is logged again.
 const PAUSE: Duration = Duration::from_mins(10);
 
-/// Names that have a line within one pause.
+/// Most names that are logged within one pause.
 const MAX_NAMES: usize = 64;
 
-/// Characters of a name that are logged.
+/// Most characters of a name that are logged.
 const MAX_CHARS: usize = 100;
 
-/// The reason why a request is refused before anything else of it is looked at.
+/// The reason why a request is refused before anything else in it is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Cause {
-    /// The name by which the server was reached.
+    /// The `Host` is not allowed.
     Host,
     /// The request names no host.
     NoHost,
-    /// The page that asks.
+    /// The `Origin` is not allowed.
     Origin,
     /// The bearer token is missing.
     NoToken,
@@ -36,7 +36,7 @@ pub enum Cause {
 pub struct RefusalLog(Mutex<Recent>);
 
 impl RefusalLog {
-    /// Logs that a request was refused for `cause`; `name` is what it named, or who sent it.
+    /// Logs that a request was refused for `cause`. `name` is the host or origin of the request, or the address of its sender.
     pub fn report(&self, cause: Cause, name: &str) {
         let name: String = name.chars().take(MAX_CHARS).collect();
         let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,7 +73,7 @@ fn line(cause: Cause, name: &str) -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Entry {
     Line,
-    /// A line for the last name that has room.
+    /// A line for the last name within the limit.
     LastLine,
     None,
 }

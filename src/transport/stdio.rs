@@ -205,7 +205,7 @@ fn listens((message, era): &(Message, Era)) -> bool {
 
 enum Line {
     Message(Vec<u8>),
-    /// With its id, if it had one.
+    /// The error, with the id of the message if it had one.
     TooLong(Option<RequestId>),
 }
 

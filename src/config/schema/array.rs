@@ -50,7 +50,7 @@ impl<'c> Lowering<'c> {
         }
         self.unique(parts, items.as_deref(), count, &mut max);
         if max.is_some_and(|max| min > max) {
-            // Fewer items than were asked for: some of them have no value, for a reason that is known already.
+            // Fewer items than required: some of them have no value, for a reason that is reported already.
             let (least, most) = counts(parts, "minItems", "maxItems");
             if let Some(most) = most.filter(|most| least > *most) {
                 let reason = format!("must be at most `maxItems`, {most}");
@@ -148,7 +148,7 @@ impl<'c> Lowering<'c> {
         Ok((made, items))
     }
 
-    /// Notes that the grammar does not keep items apart, and allows no more of them than there are values.
+    /// Notes that the grammar does not enforce unique items, and limits their number to the number of values.
     fn unique(
         &mut self,
         parts: &[Part<'c>],

@@ -1,8 +1,8 @@
 //! Reads a schema of any draft into one canonical form: draft 2020-12, without identifiers, annotations that nothing reads, or
 //! keywords that no draft knows.
 //!
-//! Every schema that a `$ref` names becomes an entry of `$defs`, so a reference is always `#/$defs/NAME`, and definitions that
-//! nobody refers to cost nothing. The check of finished answers uses this form, too.
+//! Every schema that a `$ref` names becomes an entry of `$defs`, so a reference is always `#/$defs/NAME`, and unused definitions
+//! cost nothing. The check of finished answers uses this form, too.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use super::keywords::{self, Keyword};
 use super::{SchemaFault, SchemaNote, fault};
 use crate::config::whole::whole_value;
 
-/// Levels of schemas in schemas.
+/// Most levels of nested schemas.
 const MAX_DEPTH: usize = 64;
 
 type Table = Map<String, Value>;
@@ -25,9 +25,9 @@ pub(super) struct Canonical {
     pub(super) root: Value,
     /// The schemas that references name.
     pub(super) definitions: Vec<Definition>,
-    /// What is ignored.
+    /// Notes on the parts that are ignored.
     pub(super) notes: Vec<SchemaNote>,
-    /// What cannot be read.
+    /// The parts that are invalid or unsupported.
     pub(super) faults: Vec<SchemaFault>,
 }
 

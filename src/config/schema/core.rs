@@ -1,7 +1,7 @@
 //! Rewrites a canonical schema without negations and conditions, so that only conjunctions and alternatives are left.
 //!
 //! `not`, `if`, `dependentRequired` and `dependentSchemas` become `anyOf` below `allOf`: "`a` needs `b`" is "without `a`, or with
-//! both". Two internal keywords say what no keyword of JSON Schema says without `not`: [`ABSENT`] and [`EXCLUDED`].
+//! both". Two internal keywords express what JSON Schema cannot express without `not`: [`ABSENT`] and [`EXCLUDED`].
 
 use serde_json::{Map, Value, json};
 
@@ -57,7 +57,7 @@ pub(super) fn core(schema: &Value, at: &str, faults: &mut Vec<SchemaFault>) -> V
     Value::Object(made)
 }
 
-/// What the conditions and negations of `table` demand, each an `anyOf`.
+/// Returns the conditions and negations of `table`, each as an `anyOf`.
 fn alternatives(table: &Table, at: &str, faults: &mut Vec<SchemaFault>) -> Vec<Value> {
     let mut all = Vec::new();
     let sub = |schema: &Value, key: &str, faults: &mut Vec<SchemaFault>| {
@@ -130,8 +130,7 @@ fn any_of(options: Vec<Value>) -> Value {
     json!({"anyOf": options})
 }
 
-/// The schemas of which a value follows at least one exactly if it does not follow `schema`; `None` if that cannot be said
-/// without `not`.
+/// Returns the negation of `schema` as alternatives; `None` if it cannot be expressed without `not`.
 fn negated(schema: &Value) -> Option<Vec<Value>> {
     let table = match schema {
         Value::Bool(true) => return Some(Vec::new()),
@@ -183,7 +182,7 @@ fn negated(schema: &Value) -> Option<Vec<Value>> {
     Some(options)
 }
 
-/// The types except `kinds`; an integer is a number, so numbers that are no integers cannot be told.
+/// Returns all types except `kinds`. Returns `None` if none is left, or if numbers without integers would be, which no type names.
 fn other_types(kinds: &[&str]) -> Option<Value> {
     if kinds.contains(&"integer") && !kinds.contains(&"number") {
         return None;

@@ -1,4 +1,4 @@
-//! The schema that the grammar follows: in the keywords that llguidance has, closed, and with an end for every value.
+//! The schema that the grammar follows: it uses only keywords of llguidance, is closed, and bounds every value.
 
 use std::collections::BTreeSet;
 
@@ -10,13 +10,13 @@ use super::lower::Lowered;
 use super::node::{ArrayNode, DefinitionKey, Entries, Kind, Node, ObjectNode, TextNode};
 use super::number::number;
 
-/// Levels of arrays and objects in a value about which the schema says nothing.
+/// Levels of arrays and objects in a value that the schema does not constrain.
 const ANY_LEVELS: usize = 3;
 
-/// Names of properties about which the schema says nothing.
+/// Pattern of the names of properties that the schema does not name.
 const KEY: &str = r#"^[^"\\\x00-\x1F\x7F]{1,100}$"#;
 
-/// How long the parts of an answer may get about which the schema says nothing, or more.
+/// Limits of the parts of an answer that the schema leaves unbounded, or bounds higher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Limits {
     /// Characters of a string.
@@ -40,10 +40,9 @@ impl Default for Limits {
 #[derive(Debug)]
 pub(super) struct Enforced {
     pub(super) schema: Value,
-    /// Strings with a pattern, with their JSON pointers in the schema as it was written. Only the grammar itself can tell whether
-    /// it can follow them.
+    /// Schemas of strings with a pattern, with their JSON pointers in the written schema. Only the grammar can check them.
     pub(super) doubtful: Vec<(String, Value)>,
-    /// A limit of ours ends a string, an array or a map.
+    /// Whether a limit of the configuration bounds a string, an array or a map.
     pub(super) is_limited: bool,
 }
 

@@ -27,7 +27,7 @@ macro_rules! date {
     };
 }
 
-// A time without leap seconds, whose moments no pattern can tell, and with a bounded fraction.
+// A time without leap seconds, which no pattern can describe, and with a bounded fraction.
 macro_rules! clock {
     () => {
         r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?"
@@ -52,7 +52,8 @@ macro_rules! path {
     };
 }
 
-/// What is written of each format. Where the format allows more, ajv-formats and the check of finished answers accept these texts.
+/// The formats that can be enforced. Some allow more than is written here; ajv-formats and the check of finished answers accept all
+/// of these texts.
 const TEXT_FORMATS: &[TextFormat] = &[
     TextFormat {
         name: "date",
@@ -155,7 +156,7 @@ const TEXT_FORMATS: &[TextFormat] = &[
     },
 ];
 
-/// Formats that say how to show or store a value, not what it may be.
+/// Formats that describe how to show or store a value and do not constrain it.
 pub(super) const ANNOTATIONS: [&str; 8] = [
     "float", "double", "binary", "byte", "password", "textarea", "markdown", "color",
 ];

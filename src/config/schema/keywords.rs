@@ -1,9 +1,9 @@
-//! The keywords of JSON Schema, in all drafts: what their values are, and which of them constrain.
+//! The keywords of JSON Schema in all drafts: the types of their values, and whether they constrain answers.
 
 /// How the value of a keyword is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keyword {
-    /// Says nothing about values, and nothing here reads it.
+    /// A keyword that does not constrain values and that nothing reads.
     Dropped,
     /// An annotation that clients see.
     Annotation,
@@ -48,7 +48,7 @@ pub(super) enum Keyword {
 }
 
 impl Keyword {
-    /// Returns whether it says nothing about values.
+    /// Returns whether the keyword does not constrain values.
     pub(super) fn is_annotation(self) -> bool {
         matches!(self, Self::Dropped | Self::Annotation)
     }
@@ -139,8 +139,7 @@ const KEYWORDS: &[(&str, Keyword)] = &[
     ("multipleOf", Keyword::Number),
 ];
 
-/// Words that other dialects, generators and editors write beside the keywords. They say nothing about values that JSON Schema
-/// would enforce, and some are close to a keyword.
+/// Annotations of other dialects, generators and editors. They do not constrain values, and some are spelled like a keyword.
 const ANNOTATIONS: [&str; 18] = [
     "example",
     "nullable",
@@ -182,8 +181,8 @@ pub(super) fn is_annotation(key: &str) -> bool {
     ANNOTATIONS.contains(&key)
 }
 
-/// The constraining keyword of which `key` must be a slip of the pen: it differs in case or separators, or by one edit, or by two
-/// in a long word.
+/// Returns the constraining keyword of which `key` is probably a misspelling: it differs in case or separators, or by one edit, or
+/// by two edits in a long word.
 pub(super) fn slip_of(key: &str) -> Option<&'static str> {
     // `_minimum` is how people switch a keyword off.
     if is_annotation(key)
@@ -249,7 +248,7 @@ pub(super) fn of_type(kind: &str) -> &'static [&'static str] {
     }
 }
 
-/// Returns whether `key` only combines schemas, or says nothing about values.
+/// Returns whether `key` only combines schemas, or does not constrain values.
 pub(super) fn is_combinator(key: &str) -> bool {
     [
         "$ref",

@@ -4,9 +4,9 @@
 //! `oneOf`. Alternatives are multiplied out, the tables of each combination are merged keyword by keyword, and so a `$ref`, an
 //! `allOf` or an `anyOf` may have any other keyword beside it.
 //!
-//! What comes out is never wider than the schema, apart from what is checked on the finished answer: `uniqueItems`, and options of
-//! a `oneOf` that overlap. It is narrower where a model needs an end or an order: objects have no other properties than those with
-//! a name, tuples are whole, and a schema that contains itself ends after [`MAX_LEVEL`] levels. Notes say so.
+//! The result never allows more than the schema, except for what is checked on the finished answer: `uniqueItems`, and options of a
+//! `oneOf` that overlap. It allows less if a model needs an end or an order: objects have only properties with a name, tuples are
+//! whole, and a schema that contains itself ends after [`MAX_LEVEL`] levels. Notes report this.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
@@ -19,10 +19,10 @@ use super::node::{DefinitionKey, Kind, Node};
 use super::validator::Validator;
 use super::{SchemaFault, SchemaNote, fault};
 
-/// Levels of schemas that contain themselves.
+/// Most levels of a schema that contains itself.
 pub const MAX_LEVEL: usize = 5;
 
-/// Schemas that are looked at, with those of alternatives as often as they are multiplied.
+/// Most schemas that are read; alternatives count once for each combination.
 const MAX_NODES: usize = 50_000;
 
 pub(super) type Table = Map<String, Value>;
@@ -30,13 +30,13 @@ pub(super) type Table = Map<String, Value>;
 /// A schema as the values that it allows.
 #[derive(Debug)]
 pub(super) struct Lowered {
-    /// The values of the whole.
+    /// The values of the whole schema.
     pub(super) root: Node,
     /// The definitions that nodes refer to.
     pub(super) definitions: BTreeMap<DefinitionKey, Node>,
-    /// What is ignored, narrowed, or checked afterwards.
+    /// Notes on parts that are ignored, narrowed, or checked afterwards.
     pub(super) notes: Vec<SchemaNote>,
-    /// What cannot be enforced.
+    /// All faults of the schema.
     pub(super) faults: Vec<SchemaFault>,
 }
 
@@ -150,9 +150,10 @@ struct Definition<'c> {
 /// Lowers one schema.
 pub(super) struct Lowering<'c> {
     definitions: BTreeMap<&'c str, Definition<'c>>,
-    /// How many schemas that contain themselves it is inside of.
+    /// Number of recursive schemas around the current one.
     level: usize,
-    /// How many alternatives with something beside them it is inside of: there, a contradiction is no mistake.
+    /// Number of alternatives around the current schema that were combined with other keywords: there, a contradiction is not a
+    /// mistake.
     branches: usize,
     nodes: usize,
     /// Patterns so far.
@@ -534,7 +535,7 @@ fn annotations_of(table: &Table) -> impl Iterator<Item = (String, Value)> + '_ {
         .filter_map(|key| Some((key.to_owned(), table.get(key)?.clone())))
 }
 
-/// Of several tables, the first that says something counts; what holds a reference comes behind what it refers to.
+/// Merges the annotations of `parts`. The last one takes precedence: a table with a reference comes after the table it refers to.
 fn annotations(parts: &[Part<'_>]) -> Table {
     parts
         .iter()
@@ -542,7 +543,7 @@ fn annotations(parts: &[Part<'_>]) -> Table {
         .collect()
 }
 
-/// The types that all parts allow; `None` if no part says.
+/// The types that all parts allow; `None` if no part has `type`.
 fn declared_types<'c>(parts: &[Part<'c>]) -> Option<Vec<&'c str>> {
     let mut all: Option<Vec<&str>> = None;
     for part in parts {

@@ -1,4 +1,4 @@
-//! What a schema comes to: the values that an answer may have, without references to how that was written.
+//! The values that a schema allows, in a form that does not depend on how the schema was written.
 //!
 //! One tree has two renderings: the schema that the grammar follows (`enforced`), and the one that clients see (`advertised`).
 
@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::formats::TextFormat;
 
-/// The values that are allowed at one place, and what is said about them.
+/// The values that are allowed at one place, with their annotations.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Node {
     /// The values.
@@ -47,18 +47,18 @@ pub(super) enum Kind {
 pub(super) struct DefinitionKey {
     /// Its name below `$defs`.
     pub(super) name: String,
-    /// How many schemas that contain themselves it is inside of.
+    /// Number of recursive schemas around it.
     pub(super) level: usize,
 }
 
 /// Numbers.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct NumberNode {
-    /// Only whole ones.
+    /// Whether only whole numbers are allowed.
     pub(super) is_integer: bool,
     /// The keywords, merged.
     pub(super) keywords: Map<String, Value>,
-    /// As the grammar is given them.
+    /// The keywords in the form for the grammar.
     pub(super) enforced: Value,
 }
 
@@ -69,20 +69,20 @@ pub(super) struct TextNode {
     pub(super) min: u64,
     /// Most characters.
     pub(super) max: Option<u64>,
-    /// All of them match.
+    /// Patterns that must all match.
     pub(super) patterns: Vec<Pattern>,
-    /// Its texts.
+    /// The format, if there is one.
     pub(super) format: Option<&'static TextFormat>,
-    /// JSON pointer of what the grammar may find too complex.
+    /// JSON pointer for the message if the grammar rejects this string.
     pub(super) pointer: String,
 }
 
 /// A pattern of strings.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Pattern {
-    /// As it was written.
+    /// The pattern as it was written.
     pub(super) written: String,
-    /// As the grammar is given it; `None` if the format beside it stands for it.
+    /// The pattern in the form for the grammar; `None` if `format` implies it.
     pub(super) enforced: Option<String>,
 }
 
@@ -99,7 +99,7 @@ impl PartialEq for TextNode {
 pub(super) struct ArrayNode {
     /// The first items.
     pub(super) prefix: Vec<Node>,
-    /// Those behind them; `None` if there are no more.
+    /// The items after the prefix; `None` if there are none.
     pub(super) items: Option<Box<Node>>,
     /// Least items.
     pub(super) min: u64,
@@ -112,13 +112,13 @@ pub(super) struct ArrayNode {
 pub(super) struct ObjectNode {
     /// The properties that have a name, in order.
     pub(super) properties: Vec<Property>,
-    /// Other properties. With some, `properties` is empty.
+    /// Properties of any name. If this is `Some`, `properties` is empty.
     pub(super) entries: Option<Entries>,
     /// Least properties.
     pub(super) min: u64,
     /// Most properties.
     pub(super) max: Option<u64>,
-    /// The schema forbids other properties. An answer has none in any case.
+    /// Whether the schema forbids other properties. An answer never has any.
     pub(super) is_closed: bool,
 }
 
@@ -129,21 +129,21 @@ pub(super) struct Property {
     pub(super) name: String,
     /// Its values.
     pub(super) node: Node,
-    /// It is never left out.
+    /// Whether it is always written.
     pub(super) is_required: bool,
 }
 
 /// Properties of any name.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Entries {
-    /// Patterns that all names match, as the grammar is given them.
+    /// Patterns that all names match, in the form for the grammar.
     pub(super) keys: Vec<String>,
     /// Their values.
     pub(super) value: Box<Node>,
 }
 
 impl Node {
-    /// A node about which nothing is said.
+    /// Makes a node without annotations.
     pub(super) fn of(kind: Kind) -> Self {
         Self {
             kind,
@@ -151,17 +151,17 @@ impl Node {
         }
     }
 
-    /// No value.
+    /// Makes a node that allows no value.
     pub(super) fn never() -> Self {
         Self::of(Kind::Never)
     }
 
-    /// Returns whether there is no value.
+    /// Returns whether no value is allowed.
     pub(super) fn is_never(&self) -> bool {
         self.kind == Kind::Never
     }
 
-    /// The values of at least one of `options`.
+    /// Makes a node that allows the values of all `options`.
     pub(super) fn union(options: Vec<Self>) -> Self {
         let mut flat: Vec<Self> = Vec::new();
         for option in options {

@@ -83,7 +83,7 @@ impl<'c> Lowering<'c> {
         }
         let node = self.all(&schemas);
         if node.is_never() {
-            // Why is known already.
+            // The reason is reported already.
             return if is_required {
                 Err(Node::never())
             } else {
@@ -262,7 +262,7 @@ impl<'c> Lowering<'c> {
         }
     }
 
-    /// `object` with as many properties as it may have. The grammar counts only those that are required, and tells one more.
+    /// Bounds the number of properties of `object`. The grammar counts only required properties, and can require one more.
     fn bounded(&mut self, mut object: ObjectNode, parts: &[Part<'c>]) -> Node {
         let count =
             |object: &ObjectNode| u64::try_from(object.properties.len()).unwrap_or(u64::MAX);

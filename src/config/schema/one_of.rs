@@ -1,8 +1,8 @@
 //! `oneOf`: options that exclude each other.
 //!
-//! A value of one option must not follow another one as it was written. Where a property tells two options apart, by its values or
-//! because one requires what the other leaves out, that holds by itself, or once an optional property is left out. For the rest the
-//! finished answer is checked.
+//! A value of one option must not satisfy another option. Two options exclude each other if a property has different values in them, or
+//! if one option requires a property that the other lacks. Sometimes they do only after an optional property is removed. In all other
+//! cases the finished answer is checked.
 
 use serde_json::Value;
 
@@ -11,16 +11,16 @@ use super::node::{Kind, Node, ObjectNode};
 
 /// How two options relate.
 enum Relation {
-    /// No value of the one follows the other.
+    /// No value of the one satisfies the other.
     Apart,
-    /// The same, once the one has no property of this name.
+    /// No value of the one satisfies the other once this property is removed from the one.
     ApartWithout(String),
     /// They may overlap.
     Overlapping,
 }
 
 impl Lowering<'_> {
-    /// Keeps `options` apart as far as possible.
+    /// Makes `options` exclude each other as far as possible.
     pub(super) fn separate(&mut self, options: &mut [Node], at: &str) {
         let mut overlap = false;
         for one in 0..options.len() {
@@ -82,7 +82,7 @@ impl Lowering<'_> {
         Relation::Overlapping
     }
 
-    /// Returns whether no value of `values` follows `schema` as it was written.
+    /// Returns whether no value of `values` satisfies `schema` as it was written.
     fn is_apart(&self, values: &Node, schema: &Node) -> bool {
         let (values, schema) = (self.resolved(values), self.resolved(schema));
         match (&values.kind, &schema.kind) {

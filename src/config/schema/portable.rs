@@ -1,7 +1,7 @@
 //! Patterns that JavaScript (ECMA-262 with the flag `u`) and Python (`re`) read alike.
 //!
 //! A pattern is written again from its syntax tree: without escapes that need none, and with `\d`, `\w` and `\s` as the characters
-//! that they are in ECMA-262. Classes of Unicode are known to JavaScript only.
+//! that they match in ECMA-262. Only JavaScript supports Unicode classes.
 
 use regex_syntax::ast::parse::Parser;
 use regex_syntax::ast::{
@@ -9,10 +9,10 @@ use regex_syntax::ast::{
     RepetitionKind, RepetitionRange,
 };
 
-/// What `\s` is in ECMA-262.
+/// The characters of `\s` in ECMA-262.
 const SPACE: &str = r"\t\n\v\f\r \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff";
 
-/// `pattern` as both read it; `None` if there is no such form.
+/// Returns `pattern` in a form that both read alike; `None` if there is no such form.
 pub(super) fn portable(pattern: &str) -> Option<String> {
     let ast = Parser::new().parse(pattern).ok()?;
     let mut made = String::new();

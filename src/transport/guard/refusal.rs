@@ -1,4 +1,4 @@
-//! The response to a request that is not served.
+//! The response to a request that is refused.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::mcp::jsonrpc::{ErrorObject, INVALID_REQUEST, Outgoing, RequestId};
 use crate::telemetry::metrics;
 use crate::transport::refusals::Cause;
 
-/// A request that is not served, told as a JSON-RPC error.
+/// A refused request, answered with a JSON-RPC error.
 #[derive(Debug, PartialEq)]
 pub struct Refusal {
     /// The status of the response.
@@ -19,7 +19,7 @@ pub struct Refusal {
     header: Option<Box<(HeaderName, HeaderValue)>>,
     /// The id of the request, if its body was read.
     id: Option<RequestId>,
-    /// The line in the log, if there is to be one.
+    /// The line for the log; `None` if the refusal is not logged.
     pub(super) blame: Option<Box<Blame>>,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct Blame {
 }
 
 impl Refusal {
-    /// A refusal with `status` and a sentence.
+    /// Makes a refusal with `status` and a message.
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self {
             status,
@@ -43,20 +43,20 @@ impl Refusal {
         }
     }
 
-    /// Adds the line in the log.
+    /// Adds a line for the log.
     pub(super) fn because(mut self, cause: Cause, name: Option<&str>) -> Self {
         let name = name.map(str::to_owned);
         self.blame = Some(Box::new(Blame { cause, name }));
         self
     }
 
-    /// The same with a header.
+    /// Adds a header to the response.
     fn with(mut self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
         self.header = Some(Box::new((name, value.into())));
         self
     }
 
-    /// The same of the request called `id`.
+    /// Adds the id of the request to the response.
     #[must_use]
     pub fn of(mut self, id: RequestId) -> Self {
         self.id = Some(id);
@@ -72,30 +72,30 @@ impl Refusal {
             .with(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
     }
 
-    /// 413.
+    /// Status 413: the body is too long.
     pub fn too_large(max_body: usize) -> Self {
         let message = format!("the message is longer than {max_body} bytes");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, message)
     }
 
-    /// 405.
+    /// Status 405: the method is not allowed.
     pub fn method(allowed: &'static str) -> Self {
         let message = format!("the endpoint takes {allowed}");
         Self::new(StatusCode::METHOD_NOT_ALLOWED, message)
             .with(ALLOW, HeaderValue::from_static(allowed))
     }
 
-    /// 503, to be tried again.
+    /// Status 503: the client may retry.
     pub fn busy(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, message).with(RETRY_AFTER, 10)
     }
 
-    /// 429, to be tried again after `wait`, of which the whole seconds are told.
+    /// Status 429: the client may retry after `wait`, which `Retry-After` has in whole seconds.
     pub fn too_many(message: impl Into<String>, wait: Duration) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, message).with(RETRY_AFTER, wait.as_secs())
     }
 
-    /// JSON-RPC has no code for what is refused for the moment: that of HTTP is outside of what it reserves.
+    /// JSON-RPC has no code for a temporary refusal; the HTTP status is outside the range that it reserves.
     fn code(&self) -> i64 {
         match self.status {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
@@ -110,7 +110,7 @@ impl Refusal {
         Outgoing::Error(self.id.clone(), error).to_json()
     }
 
-    /// The response where no request was read, and none will be.
+    /// Returns the response for a connection on which no request was read, and none will be.
     pub fn to_bytes(&self) -> Vec<u8> {
         metrics::http_refused(self.status.as_u16());
         let body = self.body();

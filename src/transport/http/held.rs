@@ -28,7 +28,7 @@ pub struct Holdings {
 }
 
 impl Holdings {
-    /// Holds nothing yet. Limits and secrets are those of the configuration that is `live`.
+    /// Makes an empty table. Limits and secrets are those of the configuration that is `live`.
     pub fn new(live: Live) -> Self {
         let max_sessions = live.borrow().limits.max_sessions;
         Self {
@@ -49,7 +49,7 @@ impl Holdings {
         self.in_use(opened)
     }
 
-    /// The session that a request names, in use until it is dropped. One that another process opened is adopted.
+    /// Returns the session that a request names; it is in use until dropped. A session of another process is adopted.
     ///
     /// # Errors
     /// 400 if the request names no session, 404 if the session is not one of `principal` or has ended, 503 if there is no
@@ -213,8 +213,8 @@ impl InUse {
         &self.begun.ended
     }
 
-    /// Whether the client may know other tools than this process has: another process opened the session, and this is its
-    /// first event stream here.
+    /// Whether the client's list of tools may differ from this process's list: another process opened the session, and this
+    /// is its first event stream in this process.
     pub fn is_resumed(&self) -> bool {
         self.begun.is_resumed
     }

@@ -1,7 +1,7 @@
 //! The response to a path that is not served.
 //!
-//! A client that was refused for its token looks for a login: it asks `/.well-known/…`, then `/register`, and shows its user the error
-//! that it finds there, if it has the form of OAuth (RFC 6749, 5.2). So the body has that form, and names the way out.
+//! A client that was refused for its token looks for a login: it requests `/.well-known/…`, then `/register`. It shows its user an
+//! error from there if the error has the form of OAuth (RFC 6749, 5.2). So the body has that form and says what to do.
 
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
@@ -16,7 +16,7 @@ struct OAuthError {
     error_description: &'static str,
 }
 
-/// Responds with 404, which says how to send a token if one `is_required`.
+/// Responds with 404. The body says how to send a token if one `is_required`.
 pub(super) fn not_found(is_required: bool) -> Response {
     let status = StatusCode::NOT_FOUND;
     metrics::http_refused(status.as_u16());

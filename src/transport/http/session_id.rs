@@ -1,7 +1,7 @@
-//! Session ids that prove themselves, and the keys that sign them. Pure.
+//! Signed session ids, and the keys that sign them. Pure.
 //!
 //! An id is the base64url form of a version, the time at which the session was opened, a random number, and a MAC over
-//! all three. Whoever holds the key can check an id that another process made, so a session survives a restart and is
+//! all three. A process with the key can verify an id that another process made, so a session survives a restart and is
 //! served by every replica. [`super::sessions`] decides whether such a session may still be used.
 
 use std::fmt;
@@ -14,13 +14,13 @@ use blake2::digest::{KeyInit, Mac};
 use data_encoding::BASE64URL_NOPAD;
 use uuid::Uuid;
 
-/// First byte of an id. A format that older versions cannot read gets another one.
+/// First byte of an id. It changes with every format that older versions cannot read.
 const FORMAT: u8 = 1;
 
 /// Bytes of the format, the time in seconds since 1970, and the random number.
 const SIGNED: usize = 1 + 8 + 16;
 
-/// Bytes of the MAC. No more than 2^-128 of all guesses are right.
+/// Bytes of the MAC. A guess is right with a probability of 2^-128.
 const TAG: usize = 16;
 
 const LENGTH: usize = SIGNED + TAG;
@@ -28,15 +28,15 @@ const LENGTH: usize = SIGNED + TAG;
 /// Characters of an id.
 const TEXT_LENGTH: usize = (LENGTH * 8).div_ceil(6);
 
-/// Separates these keys from all else that might ever be derived from a token.
+/// Separates these keys from other keys that may be derived from a token.
 const LABEL: &str = "llama-mcp-server session v1/";
 
-/// A well-formed session id. [`SessionKey::signed`] tells whether it is genuine.
+/// A well-formed session id. [`SessionKey::signed`] verifies its signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionId([u8; LENGTH]);
 
 impl SessionId {
-    /// Reads the value of `Mcp-Session-Id`. Returns `None` if no session can be called so.
+    /// Reads the value of `Mcp-Session-Id`. Returns `None` if it is not a well-formed id.
     pub fn parse(text: &str) -> Option<Self> {
         if text.len() != TEXT_LENGTH {
             return None;
@@ -55,7 +55,7 @@ impl SessionId {
 }
 
 impl fmt::Display for SessionId {
-    /// As it stands in `Mcp-Session-Id`.
+    /// Formats the id as the value of `Mcp-Session-Id`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&BASE64URL_NOPAD.encode(&self.0))
     }
@@ -68,8 +68,8 @@ pub struct SessionKey([u8; 32]);
 impl SessionKey {
     /// Derives the key for the sessions of the token called `name` from `secret`. Both are empty if the server has neither.
     ///
-    /// This takes tens of milliseconds and 19 MiB on purpose. The secret may be a token that is a mere word, and somebody who found a
-    /// session id must not be able to try many words against it.
+    /// This takes tens of milliseconds and 19 MiB on purpose. The secret may be a token that is a dictionary word, and somebody who finds
+    /// a session id must not be able to test many words against it.
     pub fn derive(name: &str, secret: &str) -> Self {
         let salt = format!("{LABEL}{name}");
         let mut key = [0; 32];
@@ -84,14 +84,14 @@ impl SessionKey {
         let mut bytes = [0; LENGTH];
         bytes[0] = FORMAT;
         bytes[1..9].copy_from_slice(&now.as_secs().to_be_bytes());
-        // Random (RFC 9562, version 4): an id must not be guessed, even where the key is no secret.
+        // Random (RFC 9562, version 4): an id must be impossible to guess even if the key is not secret.
         bytes[9..SIGNED].copy_from_slice(Uuid::new_v4().as_bytes());
         let tag = self.mac(&bytes[..SIGNED]).finalize().into_bytes();
         bytes[SIGNED..].copy_from_slice(&tag);
         SessionId(bytes)
     }
 
-    /// Returns whether `id` was made with this key. The time that it takes does not depend on the answer.
+    /// Returns whether `id` was made with this key, in constant time.
     pub fn signed(&self, id: &SessionId) -> bool {
         let (signed, tag) = id.0.split_at(SIGNED);
         self.mac(signed).verify_slice(tag).is_ok()

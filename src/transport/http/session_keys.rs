@@ -11,17 +11,17 @@ use crate::transport::guard::{Live, Principal, Refusal};
 /// Keys by the name of their token, each with the secret that it was derived from.
 type Derived = HashMap<String, (String, SessionKey)>;
 
-/// Derives keys when they are first used, and keeps them. Clones share them.
+/// Derives each key at its first use, and caches it. Clones share the cache.
 #[derive(Clone)]
 pub struct SessionKeys {
     live: Live,
     derived: Arc<Mutex<Derived>>,
-    /// Held while a key is derived: that takes memory, and many clients come at once after a restart.
+    /// Lock that lets one key be derived at a time: a derivation takes memory, and many clients reconnect after a restart.
     deriving: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl SessionKeys {
-    /// No keys yet, for the tokens and the secret of the configuration that is `live`.
+    /// Makes an empty cache for the tokens and the secret of the configuration that is `live`.
     pub fn new(live: Live) -> Self {
         Self {
             live,
@@ -30,11 +30,11 @@ impl SessionKeys {
         }
     }
 
-    /// Returns the key for the sessions of `principal`: from `session_secret` if there is one, else from the token. Without
-    /// both, the key is no secret, and need not be one: anybody who reaches the server may open a session.
+    /// Returns the key for the sessions of `principal`: from `session_secret` if it is set, otherwise from the token. Without
+    /// both, the key is not secret and need not be: anybody who reaches the server may open a session.
     ///
     /// # Errors
-    /// 503 if the server ends meanwhile.
+    /// 503 if the server shuts down meanwhile.
     pub async fn key_of(&self, principal: &Principal) -> Result<SessionKey, Refusal> {
         let name = principal.name().unwrap_or_default();
         let secret = self.secret_of(principal);
@@ -52,7 +52,7 @@ impl SessionKeys {
             .map_err(|_stopped| Refusal::busy("the server is ending"))?;
         let mut known = self.lock();
         let rules = self.live.borrow();
-        // Those of tokens that an edit removed.
+        // Drops the keys of tokens that an edit removed.
         known.retain(|known, _| rules.tokens.iter().any(|token| token.name == *known));
         known.insert(name.to_owned(), (secret, key.clone()));
         Ok(key)

@@ -1,11 +1,11 @@
 //! The sessions of HTTP that this process knows. Pure: time comes in as an argument.
 //!
-//! An id proves itself ([`super::session_id`]), so the table holds only what one process must know of a session: how it is
-//! in use, and whether its client ended it. A session that is not in the table was opened by another process, by this one
-//! before a restart, or was evicted; the table adopts it with its first request. Adopted sessions count like opened ones.
+//! Session ids are signed ([`super::session_id`]), so the table holds only what one process must know of a session: how it is
+//! used, and whether its client ended it. A session that is not in the table was opened by another process, was opened by this
+//! process before a restart, or was evicted. The table adopts it with its next request and then treats it like its own.
 //!
 //! A session is in use while one of its calls runs or its event stream is open. If the table is full, the least recently
-//! used session without calls is evicted. A session belongs to the token that opened it: to others there is none.
+//! used session without calls is evicted. A session belongs to the token that opened it: for other tokens it does not exist.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -15,16 +15,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::session_id::SessionId;
 
-/// A session that idles for this long leaves the table.
+/// Idle time after which a session leaves the table.
 const IDLE_LIMIT: Duration = Duration::from_hours(24);
 
-/// A session that was opened longer ago is not adopted. One that stays in use lives on.
+/// Age from which a session is no longer adopted. A session in the table may be older.
 const ADOPTION_LIMIT: Duration = Duration::from_hours(90 * 24);
 
 /// Number of ended sessions that are remembered. An id takes about 100 bytes.
 const MAX_ENDED: usize = 16_384;
 
-/// The two clocks.
+/// The current time on two clocks.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
     /// The time from which idle times are counted.
@@ -56,9 +56,9 @@ pub enum Use {
 /// Reason for which a session cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unusable {
-    /// Its client ended it, or it is too old.
+    /// The client ended the session, or the session is too old.
     Ended,
-    /// The table is full, and all of its sessions have calls running.
+    /// The table is full, and all of its sessions have running calls.
     Full,
 }
 
@@ -69,8 +69,8 @@ pub struct Begun {
     pub id: SessionId,
     /// Cancelled when the session ends.
     pub ended: CancellationToken,
-    /// Whether this is the first event stream here of a session that was opened elsewhere: the client may know other tools
-    /// than this process has.
+    /// Whether this is the first event stream in this process of a session that was opened elsewhere. The client may have a
+    /// list of tools that differs from this process's list.
     pub is_resumed: bool,
     kind: Use,
     serial: u64,
@@ -84,9 +84,9 @@ struct Session {
     calls: usize,
     streams: usize,
     last_used: Instant,
-    /// Whether it was opened elsewhere, and had no event stream here.
+    /// Whether the session was opened elsewhere and has had no event stream in this process.
     is_adopted: bool,
-    /// Tells it from an earlier entry of the same session.
+    /// Number that distinguishes this entry from an earlier one of the same session.
     serial: u64,
 }
 
@@ -103,7 +103,7 @@ impl Session {
     }
 }
 
-/// The sessions that were ended by `DELETE`, the latest of them.
+/// The sessions that were ended most recently by `DELETE`.
 #[derive(Debug, Default)]
 struct Ended {
     ids: HashSet<SessionId>,
@@ -211,7 +211,7 @@ impl Sessions {
             self.evict(named.id);
         }
         match self.sessions.get(&named.id) {
-            // Its token may have another value since.
+            // The token's value may have changed since then.
             Some(session) => session.owner.as_deref() == named.owner,
             None => {
                 // The clock of another process may be ahead of this one.
@@ -237,8 +237,8 @@ impl Sessions {
                 .sessions
                 .iter()
                 .filter(|(_, session)| session.calls == 0);
-            // First those of the same owner, so that one token does not push out the sessions of others, and those that do
-            // not listen.
+            // First sessions of the same owner, so that one token does not evict the sessions of others, and sessions without
+            // an event stream.
             let oldest = idle.min_by_key(|(_, session)| {
                 let is_anothers = session.owner.as_deref() != owner;
                 (is_anothers, session.streams > 0, session.last_used)

@@ -1,4 +1,4 @@
-//! What clients see.
+//! Tests of the schema that clients see.
 
 use proptest::prelude::*;
 

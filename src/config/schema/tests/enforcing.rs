@@ -1,8 +1,8 @@
-//! What comes to be enforced.
+//! Tests of the schema that is enforced.
 
 use super::*;
 
-/// What the grammar follows.
+/// Returns the schema that the grammar follows.
 fn enforced(schema: &Value) -> Value {
     of(schema).unwrap().enforced
 }
