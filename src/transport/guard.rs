@@ -124,7 +124,7 @@ impl Guard<'_> {
         let mut given = headers.get_all(AUTHORIZATION).iter();
         let (Some(value), more) = (given.next(), given.next()) else {
             let refusal = Refusal::unauthorized(
-                "a bearer token is needed: `Authorization: Bearer <token>`",
+                "missing bearer token; send `Authorization: Bearer <token>`",
                 "Bearer",
             );
             return Err(refusal.because(Cause::NoToken, None));
@@ -139,7 +139,7 @@ impl Guard<'_> {
             Some(token) => Ok(Principal(Some(Arc::clone(token)))),
             None => {
                 let refusal = Refusal::unauthorized(
-                    "the bearer token is none of the server's",
+                    "invalid bearer token; send a token of this server",
                     "Bearer error=\"invalid_token\"",
                 );
                 Err(refusal.because(Cause::WrongToken, None))

@@ -219,7 +219,7 @@ fn the_end_of_a_session_ends_its_calls_and_its_stream_and_no_others() {
     let mut response = first.post(&request(2, "ping", json!({})));
     assert_eq!(response.status(), 404);
     insta::assert_snapshot!(json_of(&mut response)["error"]["message"].as_str().unwrap(),
-        @"there is no session of this `Mcp-Session-Id`, or it has ended: `initialize` opens one");
+        @"unknown or ended session in `Mcp-Session-Id`; send `initialize` to open one");
     assert_eq!(sung_second.last().unwrap()["id"], 1);
     first = server.client();
     assert_eq!(france(&mut first), PARIS);

@@ -20,11 +20,11 @@ fn outside_the_endpoint_an_error_has_the_form_of_oauth_and_says_what_to_do() {
     for (server, told) in [
         (
             &with_token,
-            "there is nothing at this path, and no login here: send the server's token as `Authorization: Bearer <token>`; the endpoint is `/mcp`",
+            "unknown path; the endpoint is `/mcp`, which has no login: send the server's token as `Authorization: Bearer <token>`",
         ),
         (
             &open,
-            "there is nothing at this path, and no login here: the server requires no token; the endpoint is `/mcp`",
+            "unknown path; the endpoint is `/mcp`, which has no login and requires no token",
         ),
     ] {
         for path in [

@@ -105,7 +105,7 @@ fn once<'headers>(
 pub fn unknown_session() -> Refusal {
     Refusal::new(
         StatusCode::NOT_FOUND,
-        "there is no session of this `Mcp-Session-Id`, or it has ended: `initialize` opens one",
+        "unknown or ended session in `Mcp-Session-Id`; send `initialize` to open one",
     )
 }
 

@@ -100,9 +100,9 @@ impl Holdings {
     fn in_use(&self, begun: Result<Begun, Unusable>) -> Result<InUse, Refusal> {
         let begun = begun.map_err(|unusable| match unusable {
             Unusable::Ended => unknown_session(),
-            Unusable::Full => Refusal::busy(
-                "the server has as many sessions as it may, and all of them work: try again later",
-            ),
+            Unusable::Full => {
+                Refusal::busy("all sessions (`max_sessions`) have running calls; try again later")
+            }
         })?;
         Ok(InUse {
             sessions: Arc::clone(&self.sessions),

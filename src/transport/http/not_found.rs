@@ -23,9 +23,9 @@ pub(super) fn not_found(is_required: bool) -> Response {
     let error = OAuthError {
         error: "not_found",
         error_description: if is_required {
-            "there is nothing at this path, and no login here: send the server's token as `Authorization: Bearer <token>`; the endpoint is `/mcp`"
+            "unknown path; the endpoint is `/mcp`, which has no login: send the server's token as `Authorization: Bearer <token>`"
         } else {
-            "there is nothing at this path, and no login here: the server requires no token; the endpoint is `/mcp`"
+            "unknown path; the endpoint is `/mcp`, which has no login and requires no token"
         },
     };
     let body = serde_json::to_string(&error).expect("the names are strings");
