@@ -43,7 +43,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// The name that callers and templates give it.
+    /// Returns the name of the role in calls and templates.
     pub fn name(self) -> &'static str {
         match self {
             Self::System => "system",
@@ -112,10 +112,10 @@ pub struct Conversation {
     /// What becomes of thinking.
     #[serde(default)]
     pub thinking: ThinkingOutput,
-    /// The JSON Schema that the answer follows; it passed [`crate::config::schema`]. Reasoning comes before it.
+    /// JSON Schema of the answer, checked by [`crate::config::schema`]. Reasoning may come before the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub json_schema: Option<Value>,
-    /// Tokens of reasoning after which its block is closed; `None` is the default.
+    /// Most tokens of reasoning; `None` is the default limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thinking_budget: Option<u32>,
     /// Variables of the chat template.
@@ -198,7 +198,7 @@ pub struct Usage {
     pub prompt_tokens: u32,
     /// How many of them came from the cache.
     pub cached_tokens: u32,
-    /// Tokens of the answer, with those of reasoning, without the one that ends it.
+    /// Tokens of the answer and its reasoning, without the end token.
     pub completion_tokens: u32,
     /// How many of them were spent inside thinking blocks.
     pub thinking_tokens: u32,

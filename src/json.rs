@@ -1,7 +1,7 @@
 //! JSON as JavaScript reads and writes it: most MCP clients are written in that language.
 //!
-//! [`parse`] reads what `JSON.stringify` writes and `serde_json` alone refuses. [`stringify`] writes what a client gets from its own
-//! `JSON.stringify`, so that the two can be compared.
+//! [`parse`] also reads output of `JSON.stringify` that `serde_json` refuses. [`stringify`] writes the same text as a client's own
+//! `JSON.stringify`, so that both can be compared.
 
 mod stringify;
 
@@ -25,7 +25,7 @@ pub fn parse(text: &str) -> serde_json::Result<Value> {
     serde_json::from_slice(&without_lone_surrogates(text.as_bytes()))
 }
 
-/// Returns `value` with JSON text read where JSON of type `kind` is expected: `"3"` is 3 for an `integer`.
+/// Returns `value`, parsed if it is JSON text where JSON of type `kind` is expected: `"3"` is 3 for an `integer`.
 ///
 /// A `string` is never parsed. Text that holds JSON of another type stays as it is, except that `null` is null.
 pub fn from_text(value: Value, kind: &str) -> Value {
@@ -41,8 +41,8 @@ pub fn from_text(value: Value, kind: &str) -> Value {
     }
 }
 
-/// Returns whether `value` is written like one of the JSON Schema type `kind`; a fraction passes for an `integer`, so that the
-/// range check can refuse it by its number.
+/// Returns whether `value` has the JSON Schema type `kind`. A fraction passes as an `integer`, so that the error of the range check
+/// shows its value.
 fn is_of_kind(value: &Value, kind: &str) -> bool {
     match kind {
         "integer" | "number" => value.is_number(),
@@ -60,7 +60,7 @@ pub fn without_byte_order_mark(text: &[u8]) -> &[u8] {
 
 /// Returns `text` with the escapes of lone surrogates replaced by `\ufffd`. Its length stays the same.
 ///
-/// JavaScript cuts strings in the middle of a character, and `JSON.stringify` writes the half that is left as an escape.
+/// JavaScript can cut a string in the middle of a character, and `JSON.stringify` writes the remaining half as an escape.
 pub fn without_lone_surrogates(text: &[u8]) -> Cow<'_, [u8]> {
     let mut mended = Cow::Borrowed(text);
     let mut at = 0;
@@ -84,14 +84,14 @@ fn next_backslash(text: &[u8]) -> Option<usize> {
     text.iter().position(|byte| *byte == b'\\')
 }
 
-/// Half of a character beyond U+FFFF in UTF-16.
+/// A surrogate: half of a character beyond U+FFFF in UTF-16.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Surrogate {
     High,
     Low,
 }
 
-/// The surrogate that is escaped at `at`.
+/// Returns the surrogate that is escaped at `at`.
 fn surrogate_at(text: &[u8], at: usize) -> Option<Surrogate> {
     let digits = text.get(at..at + ESCAPE)?.strip_prefix(br"\u")?;
     let digits = std::str::from_utf8(digits).ok()?;

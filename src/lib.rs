@@ -89,7 +89,7 @@
 //! 6. In the worker, [`engine::prompt`] renders and tokenises, [`engine::grammar`] makes a grammar of a schema,
 //!    [`engine::queue`] holds the call until it is its client's turn and a sequence and its cells are free, and each turn of
 //!    [`engine::scheduler`] decodes a token for every generating sequence and as much of the prompts as fits the time
-//!    ([`engine::pace`]). [`engine::thinking`] tells a model's reasoning from its answer; a grammar applies from the answer on.
+//!    ([`engine::pace`]). [`engine::thinking`] separates a model's reasoning from its answer; a grammar applies from the answer on.
 //! 7. The tool turns the [`engine::Generation`] into a result; one that follows a schema is checked once more
 //!    ([`tools::structured`]).
 //!

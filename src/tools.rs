@@ -157,7 +157,7 @@ pub struct Catalog {
     tools: Vec<Arc<Tool>>,
     /// Names of tools that were there before an edit.
     removed: BTreeSet<String>,
-    /// Whether results have `_meta`.
+    /// Whether results of calls include `_meta`.
     result_meta: bool,
 }
 
@@ -203,7 +203,7 @@ impl Catalog {
         self
     }
 
-    /// Returns whether results of calls have `_meta`.
+    /// Returns whether results of calls include `_meta`.
     pub fn has_result_meta(&self) -> bool {
         self.result_meta
     }

@@ -29,14 +29,14 @@ pub struct Sampled {
     pub is_end: bool,
     /// The answer is whole with it: its grammar allows nothing more.
     pub is_last: bool,
-    /// It was chosen without a grammar: it is reasoning before an answer that has one.
+    /// Whether it was sampled without the grammar, as reasoning before a structured answer.
     pub is_free: bool,
-    /// Nothing chose it: see [`Self::forced`].
+    /// Whether it was not sampled: see [`Self::forced`].
     pub is_forced: bool,
 }
 
 impl Sampled {
-    /// A token that nothing chose: it closes a block of reasoning, or completes the marker that opens one.
+    /// Makes a token that was not sampled: it closes a block of reasoning, or completes the marker that opens one.
     pub fn forced(token: Token) -> Self {
         Self {
             token,
@@ -56,7 +56,7 @@ pub trait Decoder {
     type State;
     /// Rows that it computes in one pass; a longer batch takes several.
     fn pass(&self) -> usize;
-    /// A sampler that has seen `prompt` and follows `grammar` from the answer on, before which there may be reasoning.
+    /// Returns a sampler that has seen `prompt`. `grammar` applies from the answer on; reasoning may come before the answer.
     fn sampler(
         &self,
         params: &SamplingParams,
@@ -68,8 +68,8 @@ pub trait Decoder {
     fn force(&self, sampler: &mut Self::Sampler, token: Token);
     /// Lets the model choose whether a token of `start` comes before the answer.
     fn offer(&self, sampler: &mut Self::Sampler, start: Start);
-    /// From here on a sampler follows its grammar, in which `text` is already written. Returns whether the grammar allows that
-    /// text; otherwise the grammar is at its beginning.
+    /// Makes a sampler follow its grammar from here on, with `text` already written. Returns whether the grammar allows `text`; if
+    /// not, the grammar starts at its beginning.
     ///
     /// # Errors
     /// A grammar that cannot be followed.

@@ -173,7 +173,7 @@ impl Grammar {
         taken.map_err(|cause| error(&cause.to_string()))
     }
 
-    /// `text` comes next, if it is allowed; otherwise nothing changes and `false` is returned.
+    /// Accepts `text` if the grammar allows it next. Otherwise returns `false` and changes nothing.
     ///
     /// # Errors
     /// As [`Self::allows`].

@@ -38,9 +38,9 @@ pub trait Vocabulary: Sync {
     fn longest_token(&self) -> usize;
     /// The tokens that are white space, in order.
     fn blanks(&self) -> Vec<Token>;
-    /// The texts of all tokens that are no ordinary text. None is empty.
+    /// Returns the texts of all special tokens. No text is empty.
     fn special_texts(&self) -> Vec<String>;
-    /// The tokens with which `text` may begin, a space before it aside, and how many of its bytes each covers.
+    /// Returns the tokens with which `text` may begin, ignoring a space before it, and the number of its bytes that each covers.
     fn begins(&self, text: &str) -> Vec<(Token, usize)>;
 }
 
@@ -49,9 +49,9 @@ pub trait Vocabulary: Sync {
 pub struct Prompt {
     /// Not empty.
     pub tokens: Vec<Token>,
-    /// Takes reasoning out of the answer.
+    /// The filter that removes reasoning from the answer.
     pub thinking: Thinking,
-    /// How reasoning begins and ends.
+    /// The tokens with which reasoning begins and ends, and its limit.
     pub blocks: Blocks,
     /// What the answer follows; none where it is free.
     pub grammar: Option<Grammar>,
@@ -64,7 +64,7 @@ pub struct PromptBuilder<V> {
     template: Option<ChatTemplate>,
     markers: Arc<[Markers]>,
     marker_tokens: MarkerTokens,
-    /// Variables that switch reasoning off, and on.
+    /// Variables of the template that switch reasoning off and on, in this order.
     switches: [Variables; 2],
     controls: ControlTexts,
     n_ctx: u32,
@@ -83,8 +83,8 @@ const LARGE_TEXT: usize = 1 << 20;
 const STACK_BASE: usize = 1024 * 1024;
 
 impl<V: Vocabulary> PromptBuilder<V> {
-    /// For calls of `n_ctx` tokens. `template` is the model's chat template and its source; none for a base model. `tags` are
-    /// markers of reasoning that the user named.
+    /// Makes a builder for calls of `n_ctx` tokens. `template` is the model's chat template and its source, `None` for a base model.
+    /// `tags` are markers of reasoning from the configuration.
     ///
     /// # Errors
     /// `Template` where the control tokens are too many for a search automaton.
@@ -227,8 +227,8 @@ impl<V: Vocabulary> PromptBuilder<V> {
         Ok((self.controls.split(&rendered, marks), rendered))
     }
 
-    /// How the reasoning of an answer behind a prompt is read and bounded, and what the prompt still lacks: where none is wanted, a
-    /// block that the template opened is closed.
+    /// Returns how the reasoning after a prompt is filtered and limited, and the text to append to the prompt. If reasoning is off,
+    /// that text closes a block that the template opened.
     fn thinking_after(
         &self,
         rendered: &str,
@@ -268,7 +268,7 @@ impl<V: Vocabulary> PromptBuilder<V> {
         let blocks = Blocks {
             tokens: self.marker_tokens.clone(),
             start,
-            // Where none is wanted, a model may open a block all the same.
+            // A model may open a block even if reasoning is off.
             budget: if conversation.may_think() {
                 conversation.thinking_budget
             } else {

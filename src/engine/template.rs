@@ -42,10 +42,10 @@ const FUEL_PER_MESSAGE: u64 = 20_000;
 /// The work that each byte adds, enough to look at every character.
 const FUEL_PER_BYTE: u64 = 16;
 
-/// Renderings of full cost that one call may take to find and to repair what is missing.
+/// Renderings of full cost that one call may use to find and repair omissions.
 const RENDERINGS: u64 = 8;
 
-/// A rendering that fails does not tell what it took: it counts as this part of one that takes all it may.
+/// The work of a rendering that fails is unknown. It is charged as this fraction of the most that one rendering may take.
 const FAILURES: u64 = 8;
 
 /// The stack that compiling and rendering `template` may need: 512 bytes for each of its bytes, and a common stack.
@@ -79,16 +79,16 @@ pub fn check(source: &str) -> Result<(), EngineError> {
     on_stack(stack_size(source), compile).unwrap_or(Ok(()))
 }
 
-/// What a chat template makes of a system prompt.
+/// How a chat template handles a system prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SystemPrompt {
     /// The template prints it.
     Printed,
-    /// The template refuses it or leaves it out, so it goes before the first user message.
+    /// The template refuses it or leaves it out, so its text is merged into the first user message.
     Merged,
 }
 
-/// Returns what the chat template `source` makes of the prompt `system` before a question; on a thread of its own, see
+/// Returns how the chat template `source` handles the prompt `system` before a question. Runs on a thread of its own, see
 /// [`stack_size`].
 ///
 /// # Errors
@@ -129,8 +129,8 @@ pub fn is_missing(kind: ErrorKind) -> bool {
     )
 }
 
-/// Adds what templates for Python's Jinja2 expect to `environment`: methods such as `text.strip()`, filters such as `truncate`,
-/// and functions such as `strftime_now`.
+/// Adds the parts of Python's Jinja2 that templates expect to `environment`: methods such as `text.strip()`, filters such as
+/// `truncate`, and functions such as `strftime_now`.
 pub fn add_python(environment: &mut Environment<'_>) {
     python::add_to(environment);
 }
@@ -180,13 +180,14 @@ impl ChatTemplate {
         })
     }
 
-    /// The prompt of `messages`, up to where the model's answer begins. The template gets `variables` beside what it always has.
+    /// Renders the prompt of `messages`, up to the place where the answer begins. The template gets `variables` in addition to its
+    /// usual ones.
     ///
-    /// Some templates refuse system messages (Gemma 2) or leave them out (Phi-3): they are then merged into the user message that
-    /// follows. Others print only text that comes as a list of parts (`SmolVLM`), and get it so.
+    /// Some templates refuse system messages (Gemma 2) or leave them out (Phi-3); such messages are merged into the next user
+    /// message. Other templates print only text that comes as a list of parts (`SmolVLM`), and get it in that form.
     ///
     /// # Errors
-    /// `Template` with the template's own words if it refuses the messages, and with the messages that it leaves out.
+    /// `Template`, with the template's own message if it refuses the messages, or with the messages that it leaves out.
     pub fn render(
         &self,
         messages: &[Message],
@@ -271,7 +272,7 @@ pub fn join_contents(messages: &[Message]) -> String {
     contents.join("\n\n")
 }
 
-/// Names the messages of which `left_out` tells.
+/// Makes the error that names the messages in `left_out`.
 fn left_out_error(messages: &[Message], left_out: &[LeftOut]) -> EngineError {
     const MOST_NAMED: usize = 3;
     let name = |one: &LeftOut| {

@@ -152,22 +152,22 @@ impl Output {
         &self.text[from..]
     }
 
-    /// A stop string was met, or the marker behind which there is no more answer.
+    /// Whether a stop string was found, or the marker that ends the answer.
     pub fn is_stopped(&self) -> bool {
         self.stopped || self.thinking.has_ended()
     }
 
-    /// What the text so far is to the filter of reasoning.
+    /// Returns the filter of reasoning, in its state after the text so far.
     pub fn thinking(&self) -> &Thinking {
         &self.thinking
     }
 
-    /// From here on all text is answer.
+    /// Treats all text from here on as the answer.
     pub fn begin_answer(&mut self) {
         self.thinking.begin_answer();
     }
 
-    /// Leaves out the answer so far.
+    /// Drops the text of the answer so far.
     pub fn clear(&mut self) {
         self.text.clear();
     }

@@ -1,13 +1,13 @@
 //! Removes a model's reasoning from its answer while it streams.
 //!
-//! Only the markers that the model's template or vocabulary shows count ([`families`]); the text of a model that has none
-//! passes untouched.
+//! Only markers in the model's template or vocabulary are recognized ([`families`]). The text of a model without markers passes
+//! unchanged.
 //!
 //! - A block at the beginning of the answer, also one that the template opened, is dropped as it comes, with the white
 //!   space after it. If it never closes, there is no answer and [`Thinking::is_inside`] stays true.
 //! - A block later in the answer is dropped once it has closed; one that never closes was a literal mention of the
 //!   marker, and stays.
-//! - Markers around an answer (`<|START_RESPONSE|>`) are dropped; behind the one that ends it there is no more answer.
+//! - Markers around an answer (`<|START_RESPONSE|>`) are dropped; text after the end marker is not part of the answer.
 
 pub mod blocks;
 pub mod families;
@@ -40,7 +40,7 @@ enum State {
     Ended,
 }
 
-/// What a marker does where an answer may begin.
+/// The effect of a marker at the beginning of an answer.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Open(usize),
@@ -56,15 +56,15 @@ pub struct Thinking {
     held: String,
     /// The text that ends the answer.
     end: Option<String>,
-    /// A block was closed, or the beginning of an answer marked.
+    /// Whether a block was closed, or the beginning of the answer was marked.
     has_begun: bool,
-    /// From the answer's first character on all text is answer.
+    /// Whether all text from the answer's first character on is answer.
     is_leading_only: bool,
     keeps: bool,
 }
 
 impl Thinking {
-    /// For a model with these markers.
+    /// Makes a filter for a model with these markers.
     pub fn new(markers: Arc<[Markers]>) -> Self {
         let state = if markers.is_empty() {
             State::Off
@@ -87,7 +87,7 @@ impl Thinking {
         Self::new(Arc::from([]))
     }
 
-    /// The same behind a prompt that ends so: it may have opened a block, or begun the answer.
+    /// Returns the filter for text after `prompt`, which may have opened a block or begun the answer.
     #[must_use]
     pub fn after(mut self, prompt: &str) -> Self {
         if self.state == State::Off {
@@ -114,36 +114,36 @@ impl Thinking {
         self
     }
 
-    /// The same, leaving all text in the answer: it only tells what is reasoning.
+    /// Returns a filter that leaves all text in the answer and only detects reasoning.
     #[must_use]
     pub fn keep(mut self) -> Self {
         self.keeps = true;
         self
     }
 
-    /// The same, where a marker in the answer is a mention: what follows a schema may hold any text.
+    /// Returns a filter that treats markers in the answer as text: JSON may contain any text.
     #[must_use]
     pub fn leading_only(mut self) -> Self {
         self.is_leading_only = true;
         self
     }
 
-    /// What comes now is reasoning, for certain: in the answer a marker may be a mention.
+    /// Returns whether the next text is certainly reasoning; within the answer a marker may be a mention.
     pub fn is_inside(&self) -> bool {
         matches!(self.state, State::Leading(_) | State::Head(_))
     }
 
-    /// A block has closed, or the beginning of the answer was marked: what comes now is the answer.
+    /// Returns whether a block has closed or the beginning of the answer was marked, so that the answer comes next.
     pub fn is_behind_block(&self) -> bool {
         self.has_begun && !self.is_inside()
     }
 
-    /// The answer has ended, whatever follows.
+    /// Returns whether the answer has ended, whatever follows.
     pub fn has_ended(&self) -> bool {
         self.state == State::Ended && !self.keeps
     }
 
-    /// Which of the markers opened the block.
+    /// Returns the index of the markers that opened the current block.
     pub fn block(&self) -> Option<usize> {
         match self.state {
             State::Leading(at) | State::Head(at) => Some(at),
@@ -151,7 +151,7 @@ impl Thinking {
         }
     }
 
-    /// From here on all text is answer.
+    /// Treats all text from here on as the answer.
     pub fn begin_answer(&mut self) {
         self.state = State::Off;
     }
@@ -222,7 +222,7 @@ impl Thinking {
         }
     }
 
-    /// Behind the text that closes a block of the markers `at`, or that begins an answer.
+    /// Enters the state after the text that closes a block of the markers `at`, or that begins an answer.
     fn close(&mut self, at: usize) {
         let markers = &self.markers[at];
         let same = |(begin, _): &&(String, String)| *begin == markers.close;
@@ -237,7 +237,7 @@ impl Thinking {
         };
     }
 
-    /// `is_end` where no text will follow.
+    /// One transition at the beginning of an answer. `is_end` if no more text follows.
     fn step_at_start(&mut self, is_end: bool) -> bool {
         let begun = self.held.trim_start();
         let blank = self.held.len() - begun.len();

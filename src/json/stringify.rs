@@ -1,4 +1,4 @@
-//! `JSON.stringify` of a value that JavaScript read: its numbers, its order of keys.
+//! Writes JSON as `JSON.stringify` does after `JSON.parse`: numbers and the order of keys are those of JavaScript.
 
 use std::io::{self, Write};
 
@@ -23,7 +23,7 @@ pub fn stringify(value: &Value) -> String {
     String::from_utf8(text).expect("JSON is UTF-8")
 }
 
-/// A value whose keys come in the order of JavaScript: array indices first, by number, then the others as they were written.
+/// A value whose keys are in JavaScript's order: array indices first, by number, then the others as they were written.
 struct InOrder<'value>(&'value Value);
 
 impl Serialize for InOrder<'_> {
@@ -32,7 +32,7 @@ impl Serialize for InOrder<'_> {
             Value::Array(items) => serializer.collect_seq(items.iter().map(InOrder)),
             Value::Object(members) => {
                 let mut members: Vec<_> = members.iter().collect();
-                // Stable, and no index is so large.
+                // The sort is stable, and no index is this large.
                 members.sort_by_key(|(key, _)| index(key).unwrap_or(u32::MAX));
                 let members = members.into_iter();
                 serializer.collect_map(members.map(|(key, value)| (key, InOrder(value))))
@@ -42,7 +42,7 @@ impl Serialize for InOrder<'_> {
     }
 }
 
-/// The array index that `key` is.
+/// Returns the array index that `key` represents, if it is one.
 fn index(key: &str) -> Option<u32> {
     let index: u32 = key.parse().ok()?;
     (index != u32::MAX && index.to_string() == key).then_some(index)
@@ -75,7 +75,7 @@ impl Formatter for JavaScript {
 
 fn number(value: f64) -> String {
     match value.abs() {
-        // Minus zero has no sign.
+        // Minus zero is written without a sign.
         0.0 => "0".into(),
         1e-6..1e21 => value.to_string(),
         _ => {

@@ -240,7 +240,7 @@ impl Dispatcher {
             }
             (_, "tools/call") => {
                 let called = self.call_tool(caller, request, peer, received).await?;
-                // An edit while the call ran counts, too.
+                // Reads the setting again: it may have been edited while the call ran.
                 has_meta = self.catalog().has_result_meta();
                 to_value(&if has_meta {
                     called

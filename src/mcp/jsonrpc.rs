@@ -30,7 +30,7 @@ pub const UNSUPPORTED_PROTOCOL_VERSION: i64 = -32022;
 /// the official Python server sends too).
 pub const REQUEST_CANCELLED: i64 = -32800;
 
-/// A JSON text. Its numbers are those that were written, however large: a [`Value`] would round them.
+/// A JSON text. It keeps numbers as they were written, however large: a [`Value`] would round them.
 #[derive(Debug, Clone, Serialize)]
 #[serde(transparent)]
 pub struct Json(Box<RawValue>);
@@ -71,19 +71,19 @@ impl Hash for Json {
     }
 }
 
-/// A request's id: a string or a number, and 1 is not "1". A number comes back as it was written: `1e3` is not 1000.
+/// A request's id: a string or a number; 1 and "1" differ. A number is returned as it was written: `1e3` does not become 1000.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct RequestId(Json);
 
 impl RequestId {
-    /// Returns the id that `json` is; `None` unless it is a string or a number.
+    /// Reads an id from `json`. Returns `None` if it is neither a string nor a number.
     fn read(json: &RawValue) -> Option<Self> {
         match json.get().as_bytes().first()? {
-            // A string has one spelling from here on, whatever its sender escaped.
+            // Strings are compared unescaped, whatever characters the sender escaped.
             b'"' => Some(serde_json::from_str::<String>(json.get()).ok()?.into()),
             b'-' | b'0'..=b'9' => {
-                // An integer may be of any size. An exponent beyond a double is infinity to most clients.
+                // An integer may have any size. A number beyond a double is infinity to most clients.
                 let text = json.get();
                 let is_finite = || text.parse().is_ok_and(f64::is_finite);
                 (!text.contains(['e', 'E']) || is_finite()).then(|| Self(Json(json.to_owned())))
@@ -128,7 +128,7 @@ pub struct Request {
     pub method: String,
     /// Empty where there were none.
     pub params: Map<String, Value>,
-    /// The `progressToken` of its `_meta`, if it asks for progress.
+    /// The `progressToken` in `_meta`, if the client asks for progress.
     pub progress_token: Option<ProgressToken>,
 }
 
@@ -139,7 +139,7 @@ pub struct Notification {
     pub method: String,
     /// Empty where there were none.
     pub params: Map<String, Value>,
-    /// The `requestId` of its parameters: which request a cancel is for.
+    /// The `requestId` in the parameters: the request to cancel.
     pub request_id: Option<RequestId>,
 }
 
@@ -187,7 +187,7 @@ pub enum Outgoing {
 }
 
 impl Outgoing {
-    /// Tells a client to list the tools again; `params` are those of its subscription, if it has one.
+    /// Asks a client to list the tools again; `params` are those of its subscription, if it has one.
     pub fn tools_changed(params: Option<Json>) -> Self {
         let params = params.unwrap_or_else(|| json!({}).into());
         Self::Notification("notifications/tools/list_changed", params)
@@ -200,7 +200,7 @@ impl Outgoing {
                 format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#)
             }
             Self::Error(id, error) => {
-                // Where none could be read: JSON-RPC demands null, and clients refuse a message without any.
+                // If no id could be read, JSON-RPC requires null, and clients refuse a message without an id.
                 let id = id.as_ref().map_or("null".into(), RequestId::to_string);
                 let error = json!(error);
                 format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#)

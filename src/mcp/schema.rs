@@ -78,7 +78,7 @@ impl From<CacheScope> for CacheableResult {
     }
 }
 
-/// The result of a modern request: whole, and with the name of the server if it `has_meta`.
+/// Returns the result of a modern request, marked as complete, and with the server's name if it `has_meta`.
 pub fn complete(result: Value, has_meta: bool) -> Value {
     let mut completed = json!({"resultType": "complete"});
     if let Value::Object(members) = result {
@@ -223,7 +223,7 @@ impl CallToolResult {
         }
     }
 
-    /// The same without `_meta`, which some clients hand on to their model.
+    /// Returns the result without `_meta`, which some clients pass on to their model.
     #[must_use]
     pub fn without_meta(mut self) -> Self {
         self.meta.clear();

@@ -40,7 +40,7 @@ struct Meta<'id> {
 }
 
 impl<'id> OfSubscription<'id> {
-    /// A message of the subscription that request `id` opened.
+    /// Makes the parameters of a message of the subscription that request `id` opened.
     fn new(id: &'id RequestId) -> Self {
         Self {
             result_type: None,

@@ -191,7 +191,7 @@ pub fn holds(model: &str, now: Occupancy) {
     reserved.set(now.reserved_cells.into());
 }
 
-/// A request over HTTP was refused with `status`.
+/// Counts a request over HTTP that was refused with `status`.
 pub fn http_refused(status: u16) {
     if let Some(meters) = METERS.get() {
         let refusal = OfRefusal {

@@ -246,7 +246,7 @@ impl Defaults {
         }
     }
 
-    /// The sampling of a call that sets nothing itself; `is_constrained` if its answer follows a schema.
+    /// Returns the sampling parameters of a call that sets none; `is_constrained` if its answer follows a schema.
     pub fn sampling(&self, is_constrained: bool) -> SamplingParams {
         SamplingParams {
             temperature: self.temperature,
@@ -263,8 +263,8 @@ impl Defaults {
 }
 
 impl Defaults {
-    /// The penalty of a call that sets none. Data repeats values that prose should not: penalised, a model lists eight equal
-    /// numbers as eight different ones.
+    /// Returns the repeat penalty of a call that sets none. Data repeats values more often than prose: with a penalty, a model lists
+    /// eight equal numbers as eight different ones.
     pub(super) fn repeat_penalty(&self, is_constrained: bool) -> f32 {
         let unset = if is_constrained { 1.0 } else { REPEAT_PENALTY };
         self.repeat_penalty.unwrap_or(unset)

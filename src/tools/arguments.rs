@@ -1,7 +1,7 @@
 //! Arguments of a call → typed values. Every refusal names the argument, what was given and what is allowed.
 //!
-//! Lenient where a value has one meaning only: null is absent, and so is an empty one that means nothing; 3.0 is an integer; JSON
-//! text is read where the type is not a string. Unknown names are errors.
+//! Reading is lenient if a value has only one meaning: null and meaningless empty values are absent, 3.0 is an integer, and JSON text
+//! is parsed if the type is not a string. Unknown names are errors.
 
 mod messages;
 mod names;
@@ -43,14 +43,14 @@ pub struct ArgumentReader {
 }
 
 impl ArgumentReader {
-    /// Reads `arguments`, whose names were checked.
+    /// Makes a reader of `arguments`, whose names were checked.
     pub fn new(mut arguments: Map<String, Value>) -> Self {
         arguments.retain(|_, value| !value.is_null());
         Self { arguments }
     }
 
-    /// Leaves out an empty one of two arguments that stand for each other, a `text` and an `array`, if both are there: some clients
-    /// fill in every argument.
+    /// Drops an empty one of two alternative arguments, a `text` and an `array`, if both are given: some clients fill in every
+    /// argument.
     pub fn leave_out_empty(&mut self, text: &str, array: &str) {
         if !self.arguments.contains_key(text) || !self.arguments.contains_key(array) {
             return;
@@ -118,8 +118,8 @@ impl ArgumentReader {
         }
     }
 
-    /// Takes one string, or an array of at most `most`, each of at most `longest` characters. Empty ones are left out; `None` if
-    /// no other is there. A string is one of them, unless it is an array of strings as JSON text.
+    /// Takes one string, or an array of at most `most` strings, each of at most `longest` characters. Drops empty strings; `None` if
+    /// none is left. A string is one item, unless it is a JSON array of strings.
     ///
     /// # Errors
     /// Anything else.
@@ -155,7 +155,7 @@ impl ArgumentReader {
         Ok((!strings.is_empty()).then_some(strings))
     }
 
-    /// Takes a conversation.
+    /// Takes the messages of a conversation.
     ///
     /// # Errors
     /// Names the message and its member that is wrong.
@@ -165,7 +165,7 @@ impl ArgumentReader {
     }
 }
 
-/// The items of an array of strings that is written as JSON text.
+/// Returns the items of a JSON array of strings that is given as text.
 fn strings_of(text: &str) -> Option<Vec<Value>> {
     match json::parse(text) {
         Ok(Value::Array(items)) if items.iter().all(Value::is_string) => Some(items),

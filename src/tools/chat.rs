@@ -122,7 +122,7 @@ impl ChatTool {
         let deadline = arguments
             .number("deadline", ranges::DEADLINE)?
             .map(Duration::from_secs_f64);
-        // An empty schema demands nothing.
+        // An empty schema allows anything.
         let schema = arguments.object("json_schema")?;
         let schema = schema.filter(|schema| !schema.is_empty());
         let stop = arguments.strings("stop", MAX_STOPS, MAX_STOP_CHARS)?;
@@ -233,7 +233,7 @@ impl ChatTool {
                     "prompt_suffix": {"type": "string", "description": "Appended to the system message, for example \"/think\"."},
                     "deadline": number("Seconds after which the answer ends with what there is.".into(), ranges::DEADLINE),
                     "json_schema": {"type": "object", "description": "A JSON Schema with an object at its root, which the answer is forced to follow. Keywords that cannot be enforced are refused."},
-                    "thinking_budget": integer("Most tokens of reasoning before the answer, 0 is none. For models that reason.".into(), ranges::THINKING_BUDGET),
+                    "thinking_budget": integer("Most tokens of reasoning before the answer; 0 allows none. For thinking models.".into(), ranges::THINKING_BUDGET),
                     "template_arguments": {"type": "object", "description": "Variables of the model's chat template, for example {\"reasoning_effort\": \"low\"} or {\"enable_thinking\": true}."},
                 },
             })),
@@ -270,7 +270,7 @@ async fn tried<T: Send + 'static>(
     })
 }
 
-/// The variables of the chat template that a call gives.
+/// Reads the variables of the chat template from a call.
 fn template_variables(arguments: &mut ArgumentReader) -> Result<Arguments, ArgumentError> {
     let given = arguments.object("template_arguments")?.unwrap_or_default();
     match template_arguments::check(&given) {

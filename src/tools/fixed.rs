@@ -57,7 +57,7 @@ fn of_typed(tool: &ToolConfig) -> Result<FixedPrompt, String> {
     let sample = |which| -> Result<Conversation, String> {
         let content = template.render(&values(&tool.arguments, which))?;
         Ok(Conversation {
-            // A prompt may end in another way where its answer is forced.
+            // A prompt may end differently before a structured answer.
             json_schema: tool.answer.as_ref().map(|answer| answer.enforced.clone()),
             ..conversation(&tool.defaults, content)
         })

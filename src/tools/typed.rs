@@ -183,7 +183,7 @@ fn missing_message(names: &[&str]) -> String {
     }
 }
 
-/// Returns `value` in the type that `schema` declares, if it is one written in another way: JSON text, or 3.0 for 3.
+/// Returns `value` in the type that `schema` declares, if it is written in another form: JSON text, or 3.0 for 3.
 fn as_declared(value: Value, schema: &Value) -> Value {
     let kind = schema["type"].as_str().unwrap_or("string");
     match from_text(value, kind) {
@@ -196,7 +196,7 @@ fn as_declared(value: Value, schema: &Value) -> Value {
     }
 }
 
-/// Returns whether the default counts: null is absent, and so is an empty string unless the argument is one.
+/// Returns whether the default applies: null is absent, and so is an empty string unless the argument is a string.
 fn is_absent(value: &Value, schema: &Value) -> bool {
     let is_blank = value.as_str().is_some_and(|text| text.trim().is_empty());
     value.is_null() || (is_blank && schema["type"] != "string")

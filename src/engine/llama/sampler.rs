@@ -23,7 +23,7 @@ use crate::engine::{EngineError, EngineErrorKind, SamplingParams};
 pub struct Sampler {
     choice: Choice,
     grammar: Option<Grammar>,
-    /// Where it stands before the answer that follows the grammar.
+    /// The state before the structured answer begins.
     start: Start,
 }
 
@@ -62,7 +62,7 @@ impl Sampler {
         }
     }
 
-    /// Accepts a token that was not chosen.
+    /// Accepts a token that was not sampled.
     pub(super) fn force(&mut self, token: Token) {
         self.choice.accept(&[token]);
     }
@@ -72,7 +72,7 @@ impl Sampler {
         self.start = start;
     }
 
-    /// From here on the grammar is followed, in which `text` is already written if it allows that.
+    /// Follows the grammar from here on, with `text` already written if the grammar allows it.
     pub(super) fn begin_answer(&mut self, text: &str) -> Result<bool, EngineError> {
         self.start = Start::Answer;
         match &mut self.grammar {
@@ -141,7 +141,7 @@ impl Sampler {
     }
 }
 
-/// The likeliest of some tokens.
+/// Returns the likeliest of some tokens.
 fn best_of(logits: &[f32], tokens: &[Token]) -> Option<Token> {
     let logit = |token: &Token| logits.get(usize::try_from(*token).ok()?).copied();
     let known = tokens

@@ -45,7 +45,8 @@ impl<'model> ModelVocabulary<'model> {
         ends.map(|token| token.0).collect()
     }
 
-    /// The control tokens that are a marker of reasoning, or a part of one, in order. Other control tokens have no text in an answer.
+    /// Returns the control tokens that are a marker of reasoning or a part of one, in order. Other control tokens have no text in an
+    /// answer.
     pub(super) fn marker_tokens(&self, markers: &[Markers]) -> Vec<Token> {
         let is_marker = |text: &str| {
             let mut texts = markers.iter().flat_map(Markers::texts);

@@ -14,7 +14,7 @@ use crate::engine::{EngineError, EngineErrorKind, Message, Role};
 #[derive(Debug)]
 pub(super) struct ControlTexts {
     finder: AhoCorasick,
-    /// Markers of reasoning for which templates look in earlier answers.
+    /// Markers of reasoning that templates search for in earlier answers.
     bare: Vec<String>,
 }
 
@@ -56,7 +56,7 @@ impl ControlTexts {
     /// # Errors
     /// `Load` where they are too many for a search automaton.
     pub(super) fn new(texts: Vec<String>, markers: &[Markers]) -> Result<Self, EngineError> {
-        // Markers that also divide messages would let a text begin a message.
+        // Markers that also separate messages would let a text start a message.
         let bare = markers
             .iter()
             .filter(|markers| markers.direct.is_empty())
@@ -87,7 +87,7 @@ impl ControlTexts {
         }
     }
 
-    /// `value` with the control tokens of its texts between marks.
+    /// Returns `value` with marks around the control tokens of its texts.
     pub(super) fn mark_value(&self, value: &Value, marks: Marks) -> Value {
         match value {
             Value::String(text) => self.mark_text(text, &[], marks).into(),

@@ -1,4 +1,4 @@
-//! What a call that generates does with a token: reasoning is bounded, and an answer that follows a schema begins behind it.
+//! Handles each token of a generating call: limits reasoning, and starts a structured answer after it.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -14,18 +14,18 @@ use crate::engine::{EngineError, FinishReason};
 pub(super) struct Reasoning {
     blocks: Blocks,
     budget: Option<u32>,
-    /// The answer follows a grammar, and has not begun.
+    /// Whether a structured answer has yet to begin.
     awaits_answer: bool,
-    /// The model could write white space between its block and the answer.
+    /// Whether the model was already offered white space between its block and the answer.
     had_blank: bool,
-    /// Which of the model's markers opened the last block.
+    /// Index of the markers that opened the last block.
     block: Option<usize>,
-    /// Tokens that come next whatever the model would choose.
+    /// Tokens that come next without sampling.
     forced: VecDeque<Token>,
 }
 
 impl Reasoning {
-    /// For an answer of at most `max_tokens`.
+    /// Makes the state for an answer of at most `max_tokens`.
     pub(super) fn new(blocks: Blocks, max_tokens: u32) -> Self {
         Self {
             budget: blocks.budget(max_tokens),
@@ -37,12 +37,12 @@ impl Reasoning {
         }
     }
 
-    /// Whether the next token is not chosen.
+    /// Returns whether the next token is forced.
     pub(super) fn is_forced(&self) -> bool {
         !self.forced.is_empty()
     }
 
-    /// The next token that is not chosen.
+    /// Takes the next forced token.
     pub(super) fn take_forced(&mut self) -> Option<Token> {
         self.forced.pop_front()
     }
@@ -58,7 +58,7 @@ impl Reasoning {
 }
 
 impl<S> Active<S> {
-    /// Takes the next token; gives new text and the reason to end, if any.
+    /// Accepts the next token. Returns the new text, and the reason if the answer ends.
     ///
     /// # Errors
     /// A grammar that cannot be followed.
@@ -103,8 +103,8 @@ impl<S> Active<S> {
         Ok((delta, finished))
     }
 
-    /// The token that comes next, and whether it ends the answer. A token that ends a message ends no answer while the model
-    /// thinks; nor does any before an answer that must come.
+    /// Returns the token that comes next, and whether it ends the answer. An end-of-message token does not end the answer if it closes
+    /// a block of reasoning, or if a structured answer has yet to begin.
     fn read_end<D: Decoder<Sampler = S>>(
         &mut self,
         decoder: &D,
@@ -124,8 +124,8 @@ impl<S> Active<S> {
         (sampled.token, true)
     }
 
-    /// The block is closed, by a token of this `piece`: lets the sampler follow its grammar as soon as all is written that stands
-    /// between. `text` is what the model has written of the answer with that token; what is left of it is returned.
+    /// Called once the block is closed, with the `piece` of the last token. Makes the sampler follow its grammar as soon as everything
+    /// between block and answer is written. `text` is the part of the answer in that token; returns the part of it that stays.
     fn begin_answer<D: Decoder<Sampler = S>>(
         &mut self,
         decoder: &D,

@@ -8,7 +8,7 @@ use minijinja_contrib::filters as contrib;
 
 use super::python::{centered, checked_width};
 
-/// Adds them to `environment`.
+/// Adds the filters to `environment`.
 pub(super) fn add_to(environment: &mut Environment<'_>) {
     environment.add_filter("center", center);
     environment.add_filter("filesizeformat", contrib::filesizeformat);
@@ -19,7 +19,7 @@ pub(super) fn add_to(environment: &mut Environment<'_>) {
     environment.add_filter("wordwrap", wordwrap);
 }
 
-/// `args` by their `names`, whether they were given by place or, as `named`, by name.
+/// Returns the arguments by their `names`: positional ones from `args`, keyword ones from `named`.
 fn by_name(names: &[&str], args: &[Value], named: &Kwargs) -> Result<Kwargs, Error> {
     if args.len() > names.len() {
         return Err(Error::from(ErrorKind::TooManyArguments));
@@ -61,7 +61,7 @@ fn center(text: String, args: Rest<Value>, named: Kwargs) -> Result<String, Erro
     Ok(format!("{}{text}{}", " ".repeat(left), " ".repeat(right)))
 }
 
-/// Letters, digits and underscores in a row are a word, as `\w+` has it in Python.
+/// Counts words: runs of letters, digits and underscores, as `\w+` in Python.
 #[expect(
     clippy::needless_pass_by_value,
     reason = "minijinja hands a filter its text"
@@ -71,7 +71,7 @@ fn wordcount(text: String) -> usize {
     words.filter(|word| !word.is_empty()).count()
 }
 
-/// A text for the path of a URL; pairs, of a map for example, for its query.
+/// Encodes a text for the path of a URL, or pairs (of a map, for example) for its query.
 fn urlencode(value: &Value) -> Result<String, Error> {
     if value.kind() == ValueKind::String || value.is_number() {
         return Ok(quoted(&value.to_string(), "/", "%20"));

@@ -61,7 +61,7 @@ fn without_arguments(args: &[Value], text: String) -> Result<Value, Error> {
     Ok(text.into())
 }
 
-/// Every letter behind one is small, and every other one is large.
+/// Makes every letter after a letter lowercase, and every other letter uppercase.
 fn title(text: &str) -> String {
     let mut title = String::with_capacity(text.len());
     let mut is_inside = false;
@@ -107,7 +107,7 @@ fn position(byte: Option<usize>, text: &str) -> Result<Value, Error> {
 }
 
 fn rsplit(text: &str, separator: Option<&str>, most: Option<i64>) -> Result<Value, Error> {
-    // Python: without a bound if it is negative.
+    // As in Python, a negative number means no limit.
     let most = most.and_then(|most| usize::try_from(most).ok());
     let most = most.unwrap_or(usize::MAX - 1) + 1;
     let mut pieces: Vec<&str> = match separator {
@@ -131,7 +131,7 @@ fn rsplit(text: &str, separator: Option<&str>, most: Option<i64>) -> Result<Valu
     Ok(pieces.into_iter().collect())
 }
 
-/// `text` with as many characters on both sides as `sides` makes of what is missing.
+/// Pads `text` on both sides; `sides` splits the number of missing characters.
 fn padded(
     text: &str,
     args: &[Value],

@@ -1,13 +1,13 @@
 //! Finds the messages whose text a chat template leaves out of the prompt. Pure, over a function that renders.
 //!
-//! A template is rendered once more with a mark at both ends of every text: a character for private use that occurs nowhere
-//! else, so that it names its message. A text whose marks are missing from the output was left out. The answers of a model get a mark
-//! at their end only, since templates remove the thinking at their beginning on purpose.
+//! The template is rendered once more with a mark at both ends of every text: a private-use character that occurs nowhere else, so it
+//! identifies its message. A text whose marks are missing from the output was left out. A model's answers get a mark at the end only,
+//! since templates remove the reasoning at the beginning on purpose.
 //!
-//! The output without its marks must be the prompt. If it is not, the marks changed what the template does, for example because it
-//! compares lengths or looks at the first character. Then a mark replaces one character of each text instead, which keeps the length
-//! and both ends. If that changes something too, the conversation is halved until the message is found. What a template does depends
-//! on the text of such a message, so it counts as rendered.
+//! The output without its marks must equal the prompt. If it does not, the marks changed the template's behaviour, for example because
+//! the template compares lengths or checks the first character. Then a mark replaces one character of each text instead, which keeps
+//! the length and both ends. If that changes the output too, the conversation is halved until the message is found. The template
+//! depends on the text of such a message, so the message is treated as rendered.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -18,7 +18,7 @@ use crate::engine::Role;
 /// A message whose text is not in the prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Omission {
-    /// The position of its turn.
+    /// The index of its turn.
     pub turn: usize,
     /// Whether a part of the text is in the prompt.
     pub is_partial: bool,
@@ -27,23 +27,23 @@ pub(super) struct Omission {
 /// Most groups of turns that are searched; one is enough unless marks change what the template does.
 const MOST_SEARCHES: usize = 16;
 
-/// Turns that are marked at a time: there are 131,068 marks, and a turn takes two.
+/// Most turns that are marked at a time: there are 131,068 marks, and a turn takes two.
 const MOST_MARKED: usize = 50_000;
 
-/// Planes 15 and 16 of Unicode, which are for private use.
+/// The private-use planes of Unicode, 15 and 16.
 const MARKS: [std::ops::RangeInclusive<char>; 2] =
     ['\u{f0000}'..='\u{ffffd}', '\u{100000}'..='\u{10fffd}'];
 
 /// Where a text is marked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Method {
-    /// Before and behind it, but inside its white space; an answer behind it only.
+    /// At both ends, inside the surrounding white space; of an answer, at the end only.
     Enclose,
-    /// Before it.
+    /// At the beginning.
     Open,
-    /// Behind it.
+    /// At the end.
     Close,
-    /// In place of its middle character; of an answer, of its last one.
+    /// In place of the middle character; of an answer, of the last one.
     Replace,
 }
 
@@ -72,7 +72,7 @@ pub(super) fn omissions<E>(
             |missing| {
                 let (partial, mut whole): (Vec<_>, Vec<_>) =
                     missing.into_iter().partition(|one| one.is_partial);
-                // In a text that is cut, the first mark may have pushed out the last.
+                // In a truncated text, the first mark may have pushed out the last.
                 let partial: Vec<usize> = partial.iter().map(|one| one.turn).collect();
                 if !partial.is_empty() {
                     whole.extend(closely(turns, &partial, probe).unwrap_or_default());
@@ -93,8 +93,8 @@ pub(super) fn omissions<E>(
     found
 }
 
-/// Returns what is left out of the turns of `group`, told from marks that change as little as possible; `None` if they change what the
-/// template does.
+/// Returns what is left out of the turns of `group`, found with marks that change as little as possible. Returns `None` if the marks
+/// change the template's behaviour.
 fn closely(
     turns: &[Turn<'_>],
     group: &[usize],
@@ -106,7 +106,7 @@ fn closely(
         .copied()
         .filter(|at| turns[*at].role != Role::Assistant)
         .collect();
-    // The middle of a text that is cut may be there, or its end.
+    // The middle or the end of a truncated text may be in the prompt.
     for method in [Method::Open, Method::Close] {
         let Some(cut) = probe(&asked, method) else {
             continue;
@@ -127,7 +127,7 @@ fn closely(
     Some(missing)
 }
 
-/// The characters for private use that a conversation and its prompt do not hold.
+/// The private-use characters that occur neither in a conversation nor in its prompt.
 struct FreeMarks(HashSet<char>);
 
 impl FreeMarks {
@@ -146,7 +146,7 @@ fn is_private(c: char) -> bool {
     c >= *MARKS[0].start()
 }
 
-/// What stands for a mark in the prompt, and whose it is.
+/// The original text of a mark, and the turn that it marks.
 struct Mark {
     turn: usize,
     replaced: Option<char>,
@@ -226,7 +226,7 @@ fn character_at(text: &str, place: usize) -> (usize, char) {
     let mut characters = text.char_indices().filter(|(_, c)| !c.is_whitespace());
     let last = characters.clone().next_back();
     let found = characters.find(|(at, c)| at + c.len_utf8() > place);
-    // A text that is marked has such a character.
+    // Every marked text has such a character.
     found.or(last).unwrap_or((0, ' '))
 }
 

@@ -1,11 +1,11 @@
-//! What templates for Python's Jinja2 expect of their environment: Python's methods of strings, lists and maps, the filters that
-//! minijinja lacks, and the functions that `transformers` adds.
+//! The environment that templates for Python's Jinja2 expect: Python's methods of strings, lists and maps, the filters that minijinja
+//! lacks, and the functions that `transformers` adds.
 
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
 use super::{filters, methods, tojson};
 
-/// Adds all of it to `environment`.
+/// Adds these methods, filters and functions to `environment`.
 pub(super) fn add_to(environment: &mut Environment<'_>) {
     environment.set_unknown_method_callback(method);
     environment.add_function("raise_exception", raise_exception);
@@ -14,7 +14,7 @@ pub(super) fn add_to(environment: &mut Environment<'_>) {
     filters::add_to(environment);
 }
 
-/// Fuel does not bound what `format` pads to.
+/// Calls Python's `method` of `value`. Refuses large widths in `format`, which fuel does not bound.
 fn method(
     state: &mut State<'_, '_>,
     value: &Value,
@@ -33,7 +33,7 @@ fn method(
         ));
     }
     if value.is_undefined() {
-        // The method may be one that there is: what is missing is the value.
+        // The method may exist; the value is what is missing.
         let text = format!("`{method}` is called on a value that is not defined");
         return Err(Error::new(ErrorKind::UndefinedError, text));
     }
@@ -52,7 +52,7 @@ const MAX_WIDTH_DIGITS: usize = 4;
 /// The largest width to which a text is padded.
 const MAX_WIDTH: usize = 9_999;
 
-/// `width`, if it is one that a prompt may need.
+/// Returns `width` if it is at most [`MAX_WIDTH`].
 pub(super) fn checked_width(width: usize) -> Result<usize, Error> {
     if width <= MAX_WIDTH {
         return Ok(width);

@@ -1,19 +1,19 @@
-//! Renders a conversation so that the prompt has all of it: text that a template refuses or leaves out moves to where it is printed.
-//! Pure, over a function that renders.
+//! Renders a conversation so that the prompt contains all of it: text that a template refuses or leaves out moves to a message that is
+//! printed. Pure, over a function that renders.
 //!
-//! A growing conversation must keep the beginning of its prompt, which is in the prefix cache. So a message moves no further
-//! than to its neighbour, and a message that a later one displaces stays while the later one moves.
+//! A growing conversation must keep the beginning of its prompt, which is in the prefix cache. So a text moves only to a neighbouring
+//! message. If a later message displaces an earlier one, the later one moves.
 
 use super::omission::{Omission, omissions};
 use super::turn::{Turn, turns_of};
 use crate::engine::{Message, Role};
 
-/// Why a conversation has no prompt.
+/// The reason why a conversation has no prompt.
 #[derive(Debug)]
 pub(super) enum Fault<E> {
     /// The template refuses the messages.
     Refused(E),
-    /// It leaves text out.
+    /// The template leaves text out.
     LeftOut(Vec<LeftOut>),
 }
 
@@ -55,7 +55,7 @@ type Repaired<'a, E> = Option<(Vec<Turn<'a>>, Outcome<E>)>;
 /// Most repairs of one conversation. Two are enough for all known templates.
 const MOST_REPAIRS: usize = 8;
 
-/// Returns what `render` makes of `messages`, or of the nearest conversation that it renders completely.
+/// Renders `messages`, or the nearest conversation that `render` prints completely.
 ///
 /// # Errors
 /// The refusal or the omissions that remain.
@@ -144,7 +144,7 @@ fn after_omission<'a, E>(
     Some((merged, outcome))
 }
 
-/// Returns `candidate` and what becomes of it if less is left out than of `turns`, whose prompt and omissions are given.
+/// Returns `candidate` and its rendering if it omits less than `turns`, whose prompt and omissions are given.
 fn if_better<'a, E>(
     turns: &[Turn<'a>],
     mut candidate: Vec<Turn<'a>>,
@@ -166,7 +166,8 @@ fn if_better<'a, E>(
     Some((candidate, outcome))
 }
 
-/// Returns whether `prompt` has a list of parts itself, not its text: more than the texts of `turns` and the prompt `before` have.
+/// Returns whether `prompt` contains a printed list of parts instead of its text: more of them than the texts of `turns` and the prompt
+/// `before` contain.
 fn prints_parts(prompt: &str, before: &str, turns: &[Turn<'_>]) -> bool {
     ["'type': 'text'", r#""type": "text""#, r#""type":"text""#]
         .iter()
@@ -177,8 +178,8 @@ fn prints_parts(prompt: &str, before: &str, turns: &[Turn<'_>]) -> bool {
         })
 }
 
-/// Returns the turns that have to move: as a rule the `omitted` ones, but if a later system message displaces the first of them, the
-/// system messages behind it.
+/// Returns the turns that have to move: usually the `omitted` ones. If a later system message displaces the first of them, returns the
+/// later system messages.
 fn to_move<E>(
     turns: &[Turn<'_>],
     omitted: &[Omission],
@@ -205,13 +206,13 @@ fn to_move<E>(
     }
 }
 
-/// Positions of the system messages at and behind `from`.
+/// Returns the indices of the system messages from `from` on.
 fn systems(turns: &[Turn<'_>], from: usize) -> Vec<usize> {
     let systems = (from..turns.len()).filter(|at| turns[*at].role == Role::System);
     systems.collect()
 }
 
-/// Takes the thinking out of the chosen answers: templates that do it themselves may take more.
+/// Removes the reasoning from the chosen answers: templates that remove it themselves may remove more.
 fn answers_only<'a>(turns: &[Turn<'a>], is_chosen: impl Fn(usize) -> bool) -> Vec<Turn<'a>> {
     let mut turns = turns.to_vec();
     for (at, turn) in turns.iter_mut().enumerate() {
@@ -232,8 +233,8 @@ fn as_parts<'a>(turns: &[Turn<'a>], is_chosen: impl Fn(usize) -> bool) -> Vec<Tu
 
 /// Moves the text of the turns at `moving` to their neighbours; `None` if nothing can move.
 ///
-/// Text of the system and of users goes before the text of the user message that follows. If an answer or nothing follows, it goes
-/// behind the user message before it, or it becomes one. An answer goes to the answer before or behind it.
+/// Text of a system or user message moves before the text of the next user message. If an answer or nothing comes next, the text moves
+/// after the previous user message, or becomes a user message. An answer moves to the previous or next answer.
 fn merge<'a>(turns: &[Turn<'a>], moving: &[usize]) -> Option<Vec<Turn<'a>>> {
     let mut merged: Vec<Turn<'a>> = Vec::with_capacity(turns.len());
     let mut waiting: Option<Turn<'a>> = None;
@@ -271,7 +272,7 @@ fn join<'a>(waiting: &mut Option<Turn<'a>>, turn: Turn<'a>) {
     }
 }
 
-/// Puts a text that no user message follows where it is.
+/// Appends a text that no user message follows to the previous user message, or makes it a user message.
 fn settle<'a>(merged: &mut Vec<Turn<'a>>, waiting: Option<Turn<'a>>) {
     let Some(turn) = waiting else { return };
     match merged.last_mut() {

@@ -10,17 +10,17 @@ use crate::engine::{Message, Role};
 /// One message of the conversation that a template renders.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Turn<'a> {
-    /// Who speaks.
+    /// The role of the message.
     pub role: Role,
-    /// The text.
+    /// The text of the message.
     pub text: Cow<'a, str>,
-    /// Whether the template gets the text as a list of parts, as it gets images beside text.
+    /// Whether the template gets the text as a list of parts, the form for messages with images.
     pub as_parts: bool,
-    /// The positions of the caller's messages whose text this is.
+    /// The indices of the caller's messages whose text this turn contains.
     pub sources: Vec<usize>,
 }
 
-/// `messages` as turns.
+/// Converts `messages` to turns.
 pub(super) fn turns_of(messages: &[Message]) -> Vec<Turn<'_>> {
     let messages = messages.iter().enumerate();
     messages
@@ -38,7 +38,7 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// The same turn, with a text that is borrowed from it.
+    /// Returns the same turn with borrowed text.
     pub(super) fn borrowed(&self) -> Turn<'_> {
         Turn {
             role: self.role,
@@ -48,7 +48,7 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// The text that a prompt must have: of an answer, what follows its thinking.
+    /// Returns the text that a prompt must contain: of an answer, the part after its reasoning.
     pub(super) fn answer(&self) -> &str {
         match self.role {
             Role::Assistant => self.text.rsplit("</think>").next().unwrap_or_default(),

@@ -1,29 +1,28 @@
-//! How blocks of reasoning begin and end in tokens, before an answer that is free or follows a schema.
+//! The tokens with which blocks of reasoning begin and end, before free and structured answers.
 
 use std::sync::Arc;
 
 use super::families::Markers;
 use crate::engine::prompt::{Token, Vocabulary};
 
-/// Where an answer that follows a schema begins.
+/// The place where a structured answer begins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Start {
     /// At once.
     #[default]
     Answer,
-    /// Behind a block of reasoning that is open.
+    /// After the block of reasoning that is open.
     Block,
-    /// The model chooses: one of these tokens, which are in order, comes before the answer, as it opens a block; any other begins the
-    /// answer.
+    /// The model chooses: a token of this sorted list opens a block before the answer, any other token begins the answer.
     Choice {
         /// The tokens.
         openings: Arc<[Token]>,
-        /// The model must choose one of them: its answers do not begin without a marker.
+        /// Whether the model must choose one of them, since its answers always begin with a marker.
         is_required: bool,
     },
 }
 
-/// The tokens of a model's markers. Made once for a model.
+/// The tokens of a model's markers, computed once for each model.
 #[derive(Debug, Clone, Default)]
 pub struct MarkerTokens {
     closings: Arc<[Vec<Token>]>,
@@ -36,7 +35,7 @@ pub struct MarkerTokens {
 }
 
 impl MarkerTokens {
-    /// Of `markers` in `vocabulary`.
+    /// Tokenises `markers` with `vocabulary`.
     pub fn new(markers: &[Markers], vocabulary: &impl Vocabulary) -> Self {
         let closings = markers
             .iter()
@@ -54,7 +53,7 @@ impl MarkerTokens {
                 }
                 let (begun, rest) = open.split_at(length);
                 let mut others = markers.iter().flat_map(Markers::beginnings);
-                // Where it may become another marker, the model chooses.
+                // If it may become another marker, the model chooses.
                 let is_open = !others.any(|other| other != open && other.starts_with(begun));
                 let rest = if is_open { rest } else { "" };
                 openings.push((token, vocabulary.tokenize(rest, true)));
@@ -79,7 +78,7 @@ impl MarkerTokens {
         }
     }
 
-    /// How an answer begins before which the model may think.
+    /// Returns the beginning of a structured answer before which the model may reason.
     pub fn choice(&self) -> Start {
         if self.openings.is_empty() {
             return Start::Answer;
@@ -90,13 +89,13 @@ impl MarkerTokens {
         }
     }
 
-    /// What completes the marker that `token` begins.
+    /// Returns the tokens that complete the marker that `token` begins.
     pub fn rest(&self, token: Token) -> &[Token] {
         let at = self.openings.binary_search(&token);
         at.map_or(&[], |at| &self.rests[at])
     }
 
-    /// An answer before which the model may write white space.
+    /// Returns the beginning of a structured answer before which the model may write white space.
     pub fn blank(&self) -> Start {
         Start::Choice {
             openings: Arc::clone(&self.blanks),
@@ -104,12 +103,12 @@ impl MarkerTokens {
         }
     }
 
-    /// What is written behind a block that the markers of this number closed.
+    /// Returns the tokens to write after a block that the markers at index `at` closed.
     pub fn tail(&self, at: usize) -> &[Token] {
         self.tails.get(at).map_or(&[], Vec::as_slice)
     }
 
-    /// What closes a block that the markers of this number opened.
+    /// Returns the tokens that close a block that the markers at index `at` opened.
     pub fn closing(&self, at: usize) -> &[Token] {
         self.closings.get(at).map_or(&[], Vec::as_slice)
     }
@@ -120,15 +119,15 @@ impl MarkerTokens {
 pub struct Blocks {
     /// The model's markers.
     pub tokens: MarkerTokens,
-    /// Where an answer that follows a schema begins.
+    /// The place where a structured answer begins.
     pub start: Start,
-    /// Tokens of reasoning after which its block is closed; `None` is no limit.
+    /// Most tokens of reasoning; `None` is the default limit.
     pub budget: Option<u32>,
 }
 
 impl Blocks {
-    /// Tokens of reasoning of an answer of at most `max_tokens`, after which its block is closed. An answer that follows a schema is
-    /// worth nothing if it is not complete: a part of the tokens is left for it.
+    /// Returns the most tokens of reasoning in an answer of at most `max_tokens`; `None` is no limit. An incomplete structured answer is
+    /// useless, so a part of the tokens is reserved for it.
     ///
     /// ```
     /// use llama_mcp_server::engine::thinking::blocks::{Blocks, Start};

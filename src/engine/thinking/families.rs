@@ -1,4 +1,4 @@
-//! How models mark their reasoning: rows of a table, and pairs of tags that a template shows by themselves.
+//! The markers of reasoning of each model family: a table, and pairs of tags that are found in templates.
 
 use super::table::{FAMILIES, Family};
 use super::tags::{Tag, tags_of};
@@ -6,21 +6,21 @@ use super::tags::{Tag, tags_of};
 /// The markers of one way to write reasoning.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Markers {
-    /// What people call it.
+    /// The common name of the family.
     pub name: String,
-    /// A block begins with this text, empty if these markers only stand around an answer.
+    /// Text that opens a block; empty if these markers only surround an answer.
     pub open: String,
-    /// The block ends with this text.
+    /// Text that closes the block.
     pub close: String,
-    /// A header behind `open`, which a template writes with it when it opens a block itself.
+    /// A header after `open`, which a template writes too if it opens a block itself.
     pub head: String,
-    /// The end of a header that `close` and the beginnings of answers begin; empty if they have none.
+    /// The end of the header after `close` and after the beginning of an answer; empty if there is no header.
     pub head_end: String,
-    /// Texts around an answer, which are not part of it. A text that also closes the block needs only that.
+    /// Pairs of texts around an answer, which are not part of it. A first text equal to `close` also closes the block.
     pub around: Vec<(String, String)>,
-    /// What is written to close a block, with what models of the family write before their answer.
+    /// Text that the server writes to close a block, including what models of the family write before their answer.
     pub closing: String,
-    /// What an answer without reasoning begins with, if the family requires that.
+    /// Text at the beginning of an answer without reasoning, if the family requires one.
     pub direct: String,
 }
 
@@ -43,7 +43,7 @@ impl Family {
 }
 
 impl Markers {
-    /// A pair of tags.
+    /// Makes the markers of a pair of tags.
     pub fn pair(open: &str, close: &str) -> Self {
         Self {
             name: open.into(),
@@ -54,7 +54,7 @@ impl Markers {
         }
     }
 
-    /// Whether a prompt, without white space at its end, ends inside a block.
+    /// Returns whether `prompt`, which has no white space at its end, ends inside a block.
     pub fn is_open_at(&self, prompt: &str) -> bool {
         let open = self.open.trim_end();
         let behind = prompt.rfind(open).filter(|_| !open.is_empty());
@@ -62,7 +62,7 @@ impl Markers {
         behind.is_some_and(|behind| self.head.starts_with(behind))
     }
 
-    /// What models write between the marker that closes a block and their answer.
+    /// Returns the text that models write between the marker that closes a block and their answer.
     pub fn tail(&self) -> &str {
         let behind = |text: &str| {
             let at = self.closing.rfind(text)?;
@@ -73,13 +73,13 @@ impl Markers {
         &self.closing[from..]
     }
 
-    /// The markers with which what a model writes may begin.
+    /// Returns the markers with which a model's text may begin.
     pub fn beginnings(&self) -> impl Iterator<Item = &str> {
         let answers = self.around.iter().map(|(begin, _)| begin.as_str());
         answers.chain([self.open.as_str()])
     }
 
-    /// All texts that are markers, none empty.
+    /// Returns all marker texts; no text is empty.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
         let around = self
             .around
@@ -93,7 +93,8 @@ impl Markers {
     }
 }
 
-/// The markers of a model with this chat `template`, whose special tokens have these texts. `tags` is a pair that the user named.
+/// Returns the markers of a model with this chat `template` and these texts of special tokens. `tags` is a pair from the
+/// configuration.
 ///
 /// ```
 /// use llama_mcp_server::engine::thinking::families::markers_of;
@@ -129,7 +130,7 @@ pub fn markers_of(template: &str, specials: &[String], tags: Option<&[String; 2]
     all
 }
 
-/// The first text of `template` that looks like a marker of reasoning, if the model has no known markers.
+/// Returns the first text of `template` that looks like a marker of reasoning, for a model without known markers.
 pub fn unknown_marker(template: &str) -> Option<&str> {
     let mut tags = tags_of(template);
     tags.find(|tag| tag.looks_like_reasoning())

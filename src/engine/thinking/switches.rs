@@ -1,11 +1,11 @@
-//! Variables by which chat templates are told whether to think.
+//! Variables of chat templates that switch reasoning on or off.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 use serde_json::{Map, Value, json};
 
-/// The variables that switch reasoning off in `template`, or on, as far as it uses any that are known.
+/// Returns the known variables of `template` that switch reasoning, with their values for `on`.
 ///
 /// ```
 /// use llama_mcp_server::engine::thinking::switches::switches;
@@ -54,10 +54,10 @@ pub fn switches(template: &str, on: bool) -> Map<String, Value> {
     switches
 }
 
-/// Characters behind a variable in which its values are looked for.
+/// Characters after a variable in which its values are searched for.
 const NEAR: usize = 150;
 
-/// The names in `template`, with their places; members such as `message.thinking` are none.
+/// Returns the names in `template` with their positions, except members such as `message.thinking`.
 fn words_of(template: &str) -> impl Iterator<Item = (usize, &str)> {
     static WORD: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new("[.A-Za-z_][A-Za-z0-9_]*").expect("the pattern is a constant and valid")

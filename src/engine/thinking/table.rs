@@ -1,6 +1,8 @@
-//! The known ways to mark reasoning, each with what shows it. The fields are those of [`super::families::Markers`].
+//! The known markers of reasoning, and the texts by which a family is recognized. For the other fields see
+//! [`super::families::Markers`].
 
-/// One row of the table. `shown_by` has alternatives; all texts of one of them occur in the model's template or in its vocabulary.
+/// One row of the table. `shown_by` has alternatives: a model belongs to the family if all texts of one alternative occur in its
+/// template or vocabulary.
 pub(super) struct Family {
     pub(super) name: &'static str,
     pub(super) shown_by: &'static [&'static [&'static str]],

@@ -1,4 +1,4 @@
-//! Tags in a chat template, and whether their names speak of reasoning.
+//! Tags in a chat template, and whether their names suggest reasoning.
 
 use std::sync::LazyLock;
 
@@ -41,12 +41,12 @@ impl Tag<'_> {
         !is_setting && words.iter().any(|word| name.contains(word))
     }
 
-    /// Whether a pair of such tags certainly holds reasoning.
+    /// Returns whether a pair of such tags certainly surrounds reasoning.
     pub(super) fn is_reasoning(&self) -> bool {
         self.has_word(&["think", "thought", "reason"])
     }
 
-    /// Whether such a tag may mark reasoning, though nothing says where that ends.
+    /// Returns whether such a tag may mark reasoning, though its end marker is unknown.
     pub(super) fn looks_like_reasoning(&self) -> bool {
         let words = [
             "think",
@@ -67,7 +67,7 @@ impl Tag<'_> {
         !is_index && self.has_word(&words)
     }
 
-    /// How a tag that closes what this one opens may be written.
+    /// Returns the possible spellings of the tag that closes this one.
     pub(super) fn partners(&self) -> Vec<String> {
         let Self {
             left, name, right, ..

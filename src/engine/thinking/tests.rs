@@ -1,4 +1,4 @@
-//! What is left of an answer, for every family and every split of its text.
+//! Tests of the text that is left of an answer, for every family and every split of its text.
 
 use super::families::markers_of;
 use super::*;
@@ -103,7 +103,7 @@ fn where_an_answer_follows_a_schema_a_marker_in_it_is_text() {
     );
 }
 
-/// What shows a family, and an answer as its models write it, with `hm` for the reasoning and `Lima.` for the answer.
+/// The texts that show a family, and an answer as its models write it, with `hm` for the reasoning and `Lima.` for the answer.
 const ANSWERS: [(&str, &str); 25] = [
     ("<think>", "<think>\nhm\n</think>\n\nLima."),
     ("</think>", "<think>hm</think>Lima."),

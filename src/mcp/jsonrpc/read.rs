@@ -1,7 +1,7 @@
-//! Bytes → a message.
+//! Parses bytes into a message.
 //!
-//! The envelope is read first, and only as texts: so the id is known before anything in the parameters can be refused, and comes
-//! back as it was written.
+//! The envelope is read first, and its members are kept as text. So the id is known before anything in the parameters can be refused,
+//! and is returned as it was written.
 
 use std::collections::HashMap;
 
@@ -15,14 +15,14 @@ use super::{
 };
 use crate::json;
 
-/// The members of an object, as texts; of two that have one name the last.
+/// The members of an object, as text; the last of several with one name.
 type Members<'text> = HashMap<String, &'text RawValue>;
 
 impl Message {
-    /// Reads one message. A byte order mark before it is skipped, and what JavaScript writes is read as browsers read it.
+    /// Reads one message. Skips a byte order mark, and reads lone surrogates as browsers do.
     ///
     /// # Errors
-    /// With the id, if one can be found, so that its sender learns which request failed.
+    /// The message is invalid. The error has the id, if one can be found, so that the client knows which request failed.
     pub fn parse(bytes: &[u8]) -> Result<Self, Invalid> {
         let text = json::without_byte_order_mark(bytes);
         let text = json::without_lone_surrogates(text);
@@ -82,7 +82,7 @@ fn request(id: RequestId, method: String, json: Option<&RawValue>) -> Result<Req
     })
 }
 
-/// A notification never gets an answer: parameters that cannot be read are of no use then.
+/// A notification is never answered, so parameters that cannot be read are ignored.
 fn notification(method: String, json: Option<&RawValue>) -> Notification {
     let params = match json.map(read) {
         Some(Ok(Value::Object(params))) => params,
@@ -107,7 +107,7 @@ fn text_of(members: &Members<'_>, name: &str) -> Option<String> {
     serde_json::from_str(members.get(name)?.get()).ok()
 }
 
-/// The id at `path` of `json`, as it was written.
+/// Returns the id at `path` in `json`, as it was written.
 fn id_at(json: &RawValue, path: &[&str]) -> Option<RequestId> {
     let mut found = json;
     for name in path {
@@ -123,7 +123,7 @@ fn invalid(id: Option<RequestId>, code: i64, message: impl Into<String>) -> Inva
     }
 }
 
-/// Says why a text cannot be read. JSON itself has no limits; `serde_json` has two.
+/// Returns the reason why a text cannot be read. JSON itself has no limits; `serde_json` has two.
 fn not_json(error: &serde_json::Error) -> String {
     let text = error.to_string();
     if text.starts_with("recursion limit exceeded") {

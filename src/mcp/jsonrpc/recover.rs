@@ -1,17 +1,17 @@
-//! The id of a message that cannot be read: a client that gets an error without its id waits until its time is over.
+//! Finds the id of a message that cannot be read: a client that gets an error without the id waits until its timeout.
 //!
-//! Only brackets, quotes, commas and colons are looked at, so all else may be wrong: escapes, literals such as `NaN`, bytes that
-//! are not UTF-8, a missing end, closing brackets that do not fit. The id is a member of the outermost object.
+//! Only brackets, quotes, commas and colons are checked, so everything else may be invalid: escapes, literals such as `NaN`, bytes
+//! that are not UTF-8, a missing end, closing brackets that do not match. The id is a member of the outermost object.
 
 use serde_json::value::RawValue;
 
 use super::RequestId;
 use crate::json;
 
-/// Most bytes of a name or a scalar that are kept. A longer name is not `id`, and a longer value is not answered with.
+/// Most bytes of a name or a scalar that are kept. A longer name is not `id`, and a longer value is not returned as an id.
 const MAX_TOKEN: usize = 64 * 1024;
 
-/// Levels of brackets that are followed.
+/// Most levels of brackets that are tracked.
 const MAX_LEVELS: usize = 1024 * 1024;
 
 /// Finds the id of a message that comes in pieces.
@@ -19,16 +19,16 @@ const MAX_LEVELS: usize = 1024 * 1024;
 pub struct IdFinder {
     /// The brackets that are open.
     open: Vec<u8>,
-    /// The quote that ends the string it is in.
+    /// The quote that ends the current string; `None` outside of strings.
     quote: Option<u8>,
-    /// The byte before escapes this one.
+    /// Whether the previous byte escapes the next one.
     is_escaped: bool,
     /// The text of the outermost object since the last comma, colon or bracket.
     token: Vec<u8>,
-    /// The value that comes is that of `id`.
+    /// Whether the next value is that of `id`.
     is_id: bool,
     found: Option<RequestId>,
-    /// The outermost object has ended, or there are too many levels.
+    /// Whether the search is over: the outermost object has ended, or there are too many levels.
     has_ended: bool,
 }
 
@@ -50,7 +50,7 @@ impl IdFinder {
         }
     }
 
-    /// Returns the id, if there was one: of several the last.
+    /// Returns the id, if there is one; the last of several.
     pub fn finish(mut self) -> Option<RequestId> {
         if self.quote.is_none() {
             self.end_value();
@@ -95,7 +95,7 @@ impl IdFinder {
         }
     }
 
-    /// Closes the last bracket like `opening`, and those in it; one that closes nothing is passed over.
+    /// Closes the last bracket like `opening`, and those inside it. Ignores a closing bracket without an opening one.
     fn close(&mut self, opening: u8) {
         if let Some(level) = self.open.iter().rposition(|open| *open == opening) {
             self.open.truncate(level);
@@ -121,14 +121,14 @@ impl IdFinder {
     }
 }
 
-/// Returns whether a token names the id, perhaps behind a value without a comma.
+/// Returns whether a token is the name `id`, perhaps after a value without a comma.
 fn is_id(token: &[u8]) -> bool {
     let token = token.trim_ascii();
     matches!(token, b"id" | b"'id'")
         || (token.ends_with(b"\"id\"") && !token.ends_with(b"\\\"id\""))
 }
 
-/// The id that a token begins with.
+/// Returns the id at the beginning of a token.
 fn leading_id(token: &[u8]) -> Option<RequestId> {
     if token.len() > MAX_TOKEN {
         return None;

@@ -1,4 +1,4 @@
-//! A conversation.
+//! Reads the messages of a conversation.
 
 use serde_json::Value;
 
@@ -54,7 +54,7 @@ fn message(name: &str, value: Value) -> Result<Message, ArgumentError> {
     Ok(Message { role, content })
 }
 
-/// A string, or text parts, which are one text.
+/// Reads a string, or text parts that together are one text.
 fn content(name: &str, value: Value) -> Result<String, ArgumentError> {
     let parts = match value {
         Value::String(text) => return Ok(text),

@@ -1,21 +1,21 @@
-//! The names of arguments.
+//! Checks the names of arguments.
 
 use serde_json::{Map, Value};
 
 use super::ArgumentError;
 use crate::config::shape::{nearest, suggestion};
 
-/// Arguments that a call must give and does not.
+/// Required arguments that a call does not give.
 #[derive(Debug)]
 pub struct Missing<'name> {
     /// Their names.
     pub names: Vec<&'name str>,
-    /// Says that they are missing.
+    /// The message that they are missing.
     pub message: String,
 }
 
-/// Checks that all `given` names are `known`. If an argument is `missing`, that is said first: a caller that makes up a name
-/// means the argument that it leaves out.
+/// Checks that all `given` names are `known`. An error names `missing` arguments first: a caller that invents a name means the
+/// argument that it leaves out.
 ///
 /// # Errors
 /// A name that is not known.

@@ -1,4 +1,4 @@
-//! Reasoning that is bounded, and answers that follow a grammar behind it.
+//! Tests of the limit of reasoning, and of structured answers after it.
 
 use super::bench::{Bench, LIMITS, Script, endless, prompt_of, says};
 use crate::engine::FinishReason;
@@ -38,7 +38,7 @@ impl Vocabulary for Letters {
     }
 }
 
-/// Behind a prompt that ends so, with these bounds; `is_forced` where a grammar follows.
+/// Returns a prompt with this end and these limits; a grammar follows if `is_forced`.
 fn prompt(end: &str, budget: Option<u32>, is_forced: bool) -> Prompt {
     let markers = markers_of("<think>", &[], None);
     let tokens = MarkerTokens::new(&markers, &Letters);
@@ -64,7 +64,7 @@ fn prompt(end: &str, budget: Option<u32>, is_forced: bool) -> Prompt {
     }
 }
 
-/// The answer, why it ended, and its tokens of reasoning.
+/// Returns the answer, the reason why it ended, and its tokens of reasoning.
 fn answer(script: Script, prompt: Prompt, max_tokens: u32) -> (String, FinishReason, u32) {
     let mut bench = Bench::new(LIMITS, 8, script);
     assert!(bench.enter(1, max_tokens, &[]));

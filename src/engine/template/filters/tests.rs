@@ -1,4 +1,4 @@
-//! What Python's Jinja2 prints.
+//! Tests against the output of Python's Jinja2.
 
 use minijinja::{AutoEscape, Environment, Error, context};
 

@@ -1,4 +1,4 @@
-//! What is left out by templates that are functions here, each a line a message.
+//! Tests with templates that are functions here and print a line for each message.
 
 use super::*;
 use crate::engine::Message;
@@ -12,7 +12,7 @@ fn messages(texts: &[(Role, &str)]) -> Vec<Message> {
     texts.iter().map(message).collect()
 }
 
-/// Positions of the texts of which `shown` gives nothing to the prompt, and of those of which it gives a part.
+/// Returns the indices of the texts that `shown` leaves out completely, and of those that it leaves out in part.
 fn left_out(
     texts: &[(Role, &str)],
     shown: impl Fn(Role, &str) -> String,

@@ -1,4 +1,4 @@
-//! Conversations over templates that are functions here, each a line a message.
+//! Tests with templates that are functions here and print a line for each message.
 
 use super::*;
 use Role::{Assistant, System, User};
@@ -25,7 +25,7 @@ fn prompt(texts: &Texts, is_printed: impl Fn(&[Turn<'_>], usize) -> bool) -> Str
     })
 }
 
-/// The prompt, or what is wrong.
+/// Returns the prompt, or the fault as text.
 fn render(texts: &Texts, template: impl Fn(&[Turn<'_>]) -> Result<String, &'static str>) -> String {
     match render_all(&messages(texts), template) {
         Ok(complete) => complete.prompt,
