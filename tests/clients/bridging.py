@@ -1,4 +1,4 @@
-"""What the tests of bridges share: a bridge that listens on a free port."""
+"""Code shared by the tests of bridges: a bridge that listens on a free port."""
 
 import contextlib
 import socket

@@ -17,7 +17,7 @@ async def accepts_every_answer(target):
 
         async def call(tool, arguments):
             result = await client.call_tool(tool, arguments)
-            # What FastMCP makes of a structured value: dates of strings, for example. It logs why it could not.
+            # FastMCP converts structured values, strings to dates for example. It logs the reason if it cannot.
             assert result.structured_content is None or result.data is not None, f"no typed value of {result.structured_content}"
             return result.content[0].text, result.structured_content
 

@@ -1,4 +1,4 @@
-"""What the Gemini API demands of the schemas of declared functions: a request with another one is answered with 400."""
+"""Checks the schemas of declared functions as the Gemini API does, which answers a request with an invalid one with 400."""
 
 FIELDS = {
     "anyOf", "default", "description", "enum", "example", "format", "items", "maxItems", "maxLength", "maxProperties", "maximum",

@@ -25,7 +25,7 @@ server, model, *wanted = sys.argv[1:]
 TOKEN = "secret"
 LIMIT = 60
 
-# What is installed for each client, and the program of the folder `restart` that uses it; mcpo is a program itself.
+# The packages of each client, and the program of the folder `restart` that uses it; mcpo is a program itself.
 clients = {
     "mcp_1": ("mcp==1.30.0", "mcp_1.py"),
     "fastmcp_3": ("fastmcp==3.4.11", "fastmcp_legacy.py"),

@@ -288,7 +288,7 @@ fn more_clients_than_sessions_are_kept_are_served_in_turns() {
             asks(client, turn + number);
         }
     }
-    // Those that are kept have calls: another one is told to come back, and does.
+    // All sessions in memory have calls: one more gets 503, and retries.
     let mut songs: Vec<Events> = clients[..2].iter().map(|client| client.sing(1)).collect();
     let refused = clients[2].post(&request(2, "ping", json!({})));
     assert_eq!(refused.status(), 503);

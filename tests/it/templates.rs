@@ -120,7 +120,7 @@ fn text_of(message: &Message) -> &str {
     text.unwrap_or(&message.content).trim()
 }
 
-/// What is wrong with a prompt of `case`.
+/// Returns the fault of a prompt of `case`, if there is one.
 fn fault(case: &Case, prompt: Result<String, EngineError>) -> Option<String> {
     match (&case.rendered, prompt) {
         (Some(expected), Ok(prompt)) if case.left_out.is_empty() => {

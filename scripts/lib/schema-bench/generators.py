@@ -1,4 +1,4 @@
-"""What generators write for ordinary models: each generator is a small program that prints its schemas by their models' names."""
+"""The output of schema generators for ordinary models: each generator is a small program that prints its schemas by their models' names."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from corpora import of_folder, once, run
 
 HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "generators")
 PACKAGES = ["pydantic==2.14.4", "email-validator==2.4.0", "jsonschema[format-nongpl]==4.26.0"]
-# Sets by the files that a change of which makes them anew.
+# The sets, by the files whose changes require that they be generated again.
 SETS = {
     "pydantic 2": ("pydantic_models.py", "pydantic_fields.py"), "zod 4": ("zod4.mjs",), "zod 3": ("zod3.mjs",),
     "TypeBox": ("typebox.mjs",), "Valibot": ("valibot.mjs",), "ts-json-schema-generator": ("typescript.mjs", "typescript.ts"),

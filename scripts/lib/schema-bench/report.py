@@ -1,4 +1,4 @@
-"""What is printed: the table of sets, refusals by kind, and the same for programs."""
+"""Formats the output: the table of sets, refusals by kind, and the same for programs."""
 
 import json
 

@@ -9,7 +9,7 @@ from jsonschema import (Draft3Validator, Draft4Validator, Draft6Validator, Draft
 from jsonschema.validators import validator_for
 from referencing import Registry
 
-# The first of them is what a schema that names no draft is read as.
+# A schema that names no draft is read as the first of these.
 DRAFTS = [Draft202012Validator, Draft201909Validator, Draft7Validator, Draft6Validator, Draft4Validator, Draft3Validator]
 
 

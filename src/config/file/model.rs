@@ -178,7 +178,7 @@ pub struct ModelSettings {
     pub system: Option<String>,
     /// Appended to the system prompt, for example `/no_think`.
     pub prompt_suffix: Option<String>,
-    /// What happens to the model's reasoning: `strip` removes it from the answer, `keep` leaves it in a free answer, `before` asks for it and removes it, `off` switches it off in the template and closes a block that opens anyway. An answer that must be JSON or one of several choices comes after the reasoning, unless this is `off`.
+    /// Handling of the model's reasoning: `strip` removes it from the answer, `keep` leaves it in a free answer, `before` asks for it and removes it, `off` switches it off in the template and closes a block that opens anyway. An answer that must be JSON or one of several choices comes after the reasoning, unless this is `off`.
     pub thinking: ThinkingOutput,
     /// Most tokens of reasoning; at this limit its block is closed and the answer begins. 0 allows no reasoning. By default a free answer has no such limit, and an answer that must be JSON or one of several choices has half of `max_tokens`. A quarter of `max_tokens` is always reserved for such an answer.
     #[schemars(range(min = ranges::THINKING_BUDGET.min, max = ranges::THINKING_BUDGET.max), example = json!(1000))]

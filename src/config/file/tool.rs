@@ -108,7 +108,7 @@ pub struct ToolSettings {
     /// When a call ends with what it has, from its arrival.
     #[schemars(range(min = ranges::DEADLINE.min, max = ranges::DEADLINE.max))]
     pub deadline: Option<Time>,
-    /// What happens to the model's reasoning: `strip`, `keep`, `before` or `off`.
+    /// Handling of the model's reasoning: `strip`, `keep`, `before` or `off`.
     pub thinking: Option<ThinkingOutput>,
     /// Most tokens of reasoning; at this limit its block is closed and the answer begins. 0 allows no reasoning.
     #[schemars(range(min = ranges::THINKING_BUDGET.min, max = ranges::THINKING_BUDGET.max), example = json!(500))]

@@ -132,7 +132,7 @@ fn check_settings(name: &str, model: &ModelSettings, layers: &mut Layers) {
     if let Some([open, close]) = model.thinking_tags.as_deref()
         && (open.trim().is_empty() || close.trim().is_empty() || open == close)
     {
-        let message = "must be two different texts, neither of them blank".to_owned();
+        let message = "must be two different texts that are not blank".to_owned();
         layers.problem_at(&at("thinking_tags"), message, None);
     }
     let deadline = model.deadline;

@@ -34,7 +34,7 @@ fn method(
     }
     if value.is_undefined() {
         // The method may exist; the value is what is missing.
-        let text = format!("`{method}` is called on a value that is not defined");
+        let text = format!("`{method}` was called on an undefined value");
         return Err(Error::new(ErrorKind::UndefinedError, text));
     }
     match value.as_str().map(|text| methods::call(text, method, args)) {
