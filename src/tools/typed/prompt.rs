@@ -189,7 +189,7 @@ mod tests {
             assert_eq!(rendered(source, &arguments).unwrap(), expected, "{source}");
         }
         let error = rendered("{{ text.split('|')[1].strip() }}", &arguments).unwrap_err();
-        assert!(error.contains("not defined"), "{error}");
+        assert!(error.contains("undefined value"), "{error}");
         let year = rendered("{{ strftime_now('%Y') }}", &json!({})).unwrap();
         assert!(year.parse::<u32>().unwrap() > 2000);
         assert_eq!(
