@@ -130,8 +130,11 @@ fn told(checked: &Checked) -> String {
 /// Returns the notes on a valid configuration, including those on its schemas.
 fn notes(checked: &Checked) -> impl Iterator<Item = String> + '_ {
     let of_schemas = checked.config.tools.iter().flat_map(|tool| {
-        let notes = tool.answer.iter().flat_map(|answer| &answer.notes);
-        notes.map(|note| format!("`tools.{}.output` {note}", tool.name))
+        tool.answer.iter().flat_map(|answer| {
+            let key = answer.key();
+            let notes = answer.notes.iter();
+            notes.map(move |note| format!("`tools.{}.{key}` {note}", tool.name))
+        })
     });
     checked.layers.notes.iter().cloned().chain(of_schemas)
 }

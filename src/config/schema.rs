@@ -14,6 +14,7 @@ mod advertised;
 mod array;
 mod canonical;
 mod core;
+mod cut;
 mod enforced;
 mod formats;
 mod keywords;
@@ -27,7 +28,9 @@ mod portable;
 mod validator;
 mod values;
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::thread;
 
 use serde_json::{Value, json};
 
@@ -37,12 +40,21 @@ pub use self::lower::MAX_LEVEL;
 pub use self::number::MAX_FRACTION;
 use canonical::Canonical;
 use lower::Lowered;
-use node::{Kind, Node};
+use node::Kind;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use validator::Validator;
 
 /// Bytes of a schema, as it is written and as it is enforced.
 const MAX_BYTES: usize = 512 * 1024;
+
+/// Most faults and notes of a schema that are kept.
+const MAX_REPORTS: usize = 50;
+
+/// Levels of the schema for the grammar: serde_json reads 128 of the message that has it.
+const MAX_LEVELS: usize = 100;
+
+/// The stack of the thread that reads a schema: 40 KiB for each of the conjunctions that may be inside each other (`lower`).
+const STACK: usize = 16 * 1024 * 1024;
 
 /// A reason why a schema cannot be enforced, and its place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -115,6 +127,7 @@ pub struct AnswerSchema {
     pub is_choice: bool,
     /// The limits of what the schema leaves open; `None` if it leaves nothing open.
     limits: Option<Limits>,
+    lowered: Lowered,
     validator: Validator,
 }
 
@@ -141,14 +154,26 @@ impl AnswerSchema {
         })
     }
 
+    /// Reads `schema` on a thread of its own: how deeply schemas refer to each other is not bounded by how deeply they nest.
     fn of(schema: &Value, limits: Limits, is_object: bool) -> Result<Self, SchemaFaults> {
+        let read = || Self::read(schema, limits, is_object);
+        let made = thread::scope(|scope| {
+            let thread = thread::Builder::new().stack_size(STACK);
+            thread.spawn_scoped(scope, read).ok()?.join().ok()
+        });
+        made.unwrap_or_else(|| {
+            Err(fault("#", "the schema could not be read; write it more simply").into())
+        })
+    }
+
+    fn read(schema: &Value, limits: Limits, is_object: bool) -> Result<Self, SchemaFaults> {
         let too_long = || fault("#", format!("the schema is longer than {MAX_BYTES} bytes"));
         if schema.to_string().len() > MAX_BYTES {
             return Err(too_long().into());
         }
         let canonical = Canonical::of(schema);
         let mut lowered = lower::lower(&canonical);
-        if is_object && lowered.faults.is_empty() && !is_object_in(&lowered.root, &lowered) {
+        if is_object && lowered.faults.is_empty() && !has_object_root(&lowered) {
             let reason = "the root must be an object: `\"type\": \"object\"`";
             lowered.faults.push(fault("#", reason));
         }
@@ -159,8 +184,11 @@ impl AnswerSchema {
         if enforced.schema.to_string().len() > MAX_BYTES {
             return Err(too_long().into());
         }
+        if levels(&enforced.schema) > MAX_LEVELS {
+            return Err(fault("#", "schemas nest too deeply; write fewer levels").into());
+        }
         let (advertised, left_out) = advertised::rendered(&lowered);
-        let mut notes = lowered.notes;
+        let mut notes = std::mem::take(&mut lowered.notes);
         notes.extend(left_out);
         Ok(Self {
             written: schema.clone(),
@@ -170,6 +198,7 @@ impl AnswerSchema {
             notes,
             is_choice: false,
             limits: enforced.is_limited.then_some(limits),
+            lowered,
             validator: Validator::of(&canonical.document())?,
         })
     }
@@ -185,8 +214,7 @@ impl AnswerSchema {
     /// Returns the JSON pointer and a description of a string, array or map of `value` that is as long as the limit for open parts,
     /// and so was probably truncated.
     pub fn cut_at(&self, value: &Value) -> Option<(String, String)> {
-        let limits = self.limits?;
-        cut(value, String::new(), limits)
+        cut::find(&self.lowered, self.limits?, value)
     }
 
     /// The key of a tool that says it.
@@ -195,42 +223,31 @@ impl AnswerSchema {
     }
 }
 
-fn is_object_in(node: &Node, lowered: &Lowered) -> bool {
-    match &node.kind {
-        Kind::Object(_) => true,
-        Kind::Values(values) => values.iter().all(Value::is_object),
-        Kind::Union(options) => options.iter().all(|option| is_object_in(option, lowered)),
-        Kind::Reference(key) => lowered
-            .definitions
-            .get(key)
-            .is_some_and(|node| is_object_in(node, lowered)),
-        _ => false,
+fn has_object_root(lowered: &Lowered) -> bool {
+    let mut seen = BTreeSet::new();
+    let mut open = vec![&lowered.root];
+    while let Some(node) = open.pop() {
+        match &node.kind {
+            Kind::Object(_) => {}
+            Kind::Values(values) if values.iter().all(Value::is_object) => {}
+            Kind::Union(options) => open.extend(options),
+            Kind::Reference(key) => {
+                if seen.insert(key) {
+                    open.extend(lowered.definitions.get(key));
+                }
+            }
+            _ => return false,
+        }
     }
+    true
 }
 
-fn cut(value: &Value, at: String, limits: Limits) -> Option<(String, String)> {
-    let is_full =
-        |length: usize, limit: u64| u64::try_from(length).is_ok_and(|length| length >= limit);
+/// Levels of arrays and objects in `value`.
+fn levels(value: &Value) -> usize {
     match value {
-        Value::String(text)
-            if is_full(text.len(), limits.string)
-                && is_full(text.chars().count(), limits.string) =>
-        {
-            Some((at, format!("{} characters of a string", limits.string)))
-        }
-        Value::Array(items) if is_full(items.len(), limits.items) => {
-            Some((at, format!("{} items of an array", limits.items)))
-        }
-        Value::Object(table) if is_full(table.len(), limits.items) => {
-            Some((at, format!("{} properties of a map", limits.items)))
-        }
-        Value::Array(items) => (0..)
-            .zip(items)
-            .find_map(|(n, item)| cut(item, format!("{at}/{n}"), limits)),
-        Value::Object(table) => table.iter().find_map(|(key, value)| {
-            cut(value, format!("{at}/{}", canonical::escaped(key)), limits)
-        }),
-        _ => None,
+        Value::Array(items) => 1 + items.iter().map(levels).max().unwrap_or(0),
+        Value::Object(table) => 1 + table.values().map(levels).max().unwrap_or(0),
+        _ => 0,
     }
 }
 

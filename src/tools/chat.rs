@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::answering::{Answering, Question, draw_seed};
 use super::arguments::{ArgumentError, ArgumentReader, Missing, check_names};
@@ -34,6 +35,9 @@ const ARGUMENTS: [&str; 15] = [
 ];
 
 const NEITHER: &str = "neither `text` nor `messages` was given: must be one of them, `text` a string or `messages` an array of messages";
+
+/// Trials of schemas at a time: each may take a second of a CPU.
+static TRIALS: Semaphore = Semaphore::const_new(2);
 
 /// A model as a tool that answers text, or JSON by a schema that the call gives.
 #[derive(Debug)]
@@ -256,7 +260,13 @@ fn answer_by(schema: Arguments, limits: Limits) -> Result<AnswerSchema, SchemaFa
 async fn tried<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, SchemaFaults> + Send + 'static,
 ) -> Result<T, ArgumentError> {
-    let tried = tokio::task::spawn_blocking(work).await;
+    // A trial goes on when its call is cancelled, so many calls must not start many.
+    let permit = TRIALS.acquire().await.ok();
+    let tried = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        work()
+    });
+    let tried = tried.await;
     let tried = tried.map_err(|failed| {
         tracing::error!("a `json_schema` could not be tried: {failed}");
         ArgumentError::says(

@@ -35,8 +35,15 @@ const FORMATS: [&str; 10] = [
 /// becomes
 /// {"type": "object", "properties": {"price": {"type": "number"}}}
 /// ```
+///
+/// A schema that cannot be read stays as it is.
 pub fn advertised(schema: &Value) -> Value {
-    rendered(&lower(&Canonical::of(schema))).0
+    let lowered = lower(&Canonical::of(schema));
+    if lowered.faults.is_empty() {
+        rendered(&lowered).0
+    } else {
+        schema.clone()
+    }
 }
 
 /// Renders `lowered`; the notes say what is left out.
@@ -92,21 +99,22 @@ impl<'l> Renderer<'l> {
         self.lowered.definitions.get(*self.names.get(name)?)
     }
 
-    fn resolved(&self, node: &'l Node) -> &'l Node {
-        match &node.kind {
-            Kind::Reference(key) => self
-                .definition(&key.name)
-                .map_or(node, |node| self.resolved(node)),
-            _ => node,
+    /// Follows references. They end: each level of a schema that contains itself is a definition of its own.
+    fn resolved(&self, mut node: &'l Node) -> &'l Node {
+        while let Kind::Reference(key) = &node.kind {
+            match self.lowered.definitions.get(key) {
+                Some(next) => node = next,
+                None => break,
+            }
         }
+        node
     }
 
     /// The root, an object with properties of its own.
     fn root(&mut self, node: &'l Node) -> Table {
         let mut made = Table::new();
         made.insert("type".into(), "object".into());
-        let mut objects = Vec::new();
-        self.objects(node, &mut objects);
+        let objects = self.objects(node);
         match objects[..] {
             [] => {}
             [single] => self.object(single, &mut made),
@@ -129,14 +137,22 @@ impl<'l> Renderer<'l> {
     }
 
     /// The options of `node` that are objects.
-    fn objects(&self, node: &'l Node, found: &mut Vec<&'l ObjectNode>) {
-        match &self.resolved(node).kind {
-            Kind::Object(object) => found.push(object),
-            Kind::Union(options) => options
-                .iter()
-                .for_each(|option| self.objects(option, found)),
-            _ => {}
+    fn objects(&self, node: &'l Node) -> Vec<&'l ObjectNode> {
+        let mut found = Vec::new();
+        let mut seen = BTreeSet::new();
+        let mut open = vec![node];
+        while let Some(node) = open.pop() {
+            match &node.kind {
+                Kind::Object(object) => found.push(object),
+                // The first is popped first.
+                Kind::Union(options) => open.extend(options.iter().rev()),
+                Kind::Reference(key) if seen.insert(key) => {
+                    open.extend(self.lowered.definitions.get(key));
+                }
+                _ => {}
+            }
         }
+        found
     }
 
     /// One object that allows what any of `objects` does.
@@ -236,7 +252,7 @@ impl<'l> Renderer<'l> {
             if key != "multipleOf" || is_whole {
                 made.insert(key.clone(), value.clone());
             } else {
-                self.note("#", format!("clients do not see `multipleOf` {value}: dividing doubles, they would refuse some of its multiples"));
+                self.note(&number.pointer, format!("clients do not see `multipleOf` {value}: dividing doubles, they would refuse some of its multiples"));
             }
         }
     }

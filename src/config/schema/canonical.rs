@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::formats;
 use super::keywords::{self, Keyword};
-use super::{SchemaFault, SchemaNote, fault};
+use super::{MAX_REPORTS, SchemaFault, SchemaNote, fault};
 use crate::config::whole::whole_value;
 
 /// Most levels of nested schemas.
@@ -51,6 +51,8 @@ impl Canonical {
             written: schema,
             identifiers,
             names: BTreeMap::new(),
+            taken: BTreeSet::new(),
+            counts: BTreeMap::new(),
             pending: Vec::new(),
             made: Self::default(),
         };
@@ -136,6 +138,10 @@ struct Reader<'schema> {
     identifiers: Identifiers,
     /// JSON pointer → name below `$defs`.
     names: BTreeMap<String, String>,
+    /// Names below `$defs` that are in use.
+    taken: BTreeSet<String>,
+    /// How often a name was asked for.
+    counts: BTreeMap<String, usize>,
     /// Definitions that are still to be read, as JSON pointer and name.
     pending: Vec<(String, String)>,
     made: Canonical,
@@ -143,14 +149,18 @@ struct Reader<'schema> {
 
 impl Reader<'_> {
     fn fault(&mut self, pointer: impl AsRef<str>, reason: impl Into<String>) {
-        self.made.faults.push(fault(pointer.as_ref(), reason));
+        if self.made.faults.len() < MAX_REPORTS {
+            self.made.faults.push(fault(pointer.as_ref(), reason));
+        }
     }
 
     fn note(&mut self, pointer: impl Into<String>, text: impl Into<String>) {
-        self.made.notes.push(SchemaNote {
-            pointer: pointer.into(),
-            text: text.into(),
-        });
+        if self.made.notes.len() < MAX_REPORTS {
+            self.made.notes.push(SchemaNote {
+                pointer: pointer.into(),
+                text: text.into(),
+            });
+        }
     }
 
     fn schema(&mut self, schema: &Value, at: &str, depth: usize) -> Value {
@@ -226,8 +236,15 @@ impl Reader<'_> {
                 None
             }
         };
-        if let Some(read) = read {
-            made.insert(key.to_owned(), read);
+        match (read, made.get_mut(key)) {
+            // `dependencies` has made one before.
+            (Some(Value::Object(read)), Some(Value::Object(made))) => {
+                for (name, needed) in read {
+                    add_needed(made, name, needed);
+                }
+            }
+            (Some(read), _) => drop(made.insert(key.to_owned(), read)),
+            (None, _) => {}
         }
     }
 
@@ -290,7 +307,10 @@ impl Reader<'_> {
                 ("dependentSchemas", Some(self.schema(needed, &place, depth)))
             };
             if let Some(needed) = needed {
-                made.entry(key).or_insert_with(|| json!({}))[name] = needed;
+                let made = made.entry(key).or_insert_with(|| json!({}));
+                if let Some(made) = made.as_object_mut() {
+                    add_needed(made, name.clone(), needed);
+                }
             }
         }
     }
@@ -430,7 +450,7 @@ impl Reader<'_> {
     }
 
     /// A name that needs no escapes in a reference.
-    fn new_name(&self, pointer: &str) -> String {
+    fn new_name(&mut self, pointer: &str) -> String {
         let last = pointer.rsplit('/').next().unwrap_or_default();
         let plain = |character: char| {
             if character.is_ascii_alphanumeric() || "_.-".contains(character) {
@@ -443,11 +463,27 @@ impl Reader<'_> {
             "" => "root".into(),
             last => last.chars().map(plain).collect(),
         };
-        let taken: BTreeSet<&String> = self.names.values().collect();
-        let numbered = (2..).map(|n| format!("{base}_{n}"));
-        let mut names = std::iter::once(base.clone()).chain(numbered);
-        names.find(|name| !taken.contains(name)).unwrap_or(base)
+        let mut name = base.clone();
+        while !self.taken.insert(name.clone()) {
+            let count = self.counts.entry(base.clone()).or_insert(1);
+            *count += 1;
+            name = format!("{base}_{count}");
+        }
+        name
     }
+}
+
+/// Adds what the property `name` needs to what it needs already.
+fn add_needed(made: &mut Table, name: String, needed: Value) {
+    let both = match (made.remove(&name), needed) {
+        (Some(Value::Array(mut former)), Value::Array(new)) => {
+            former.extend(new);
+            Value::Array(former)
+        }
+        (Some(former), needed) => json!({"allOf": [former, needed]}),
+        (None, needed) => needed,
+    };
+    made.insert(name, both);
 }
 
 /// The key below which `table`, as APIs of language models take it, has the schema itself.

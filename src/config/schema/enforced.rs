@@ -36,6 +36,18 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Returns the most that is written of a part with the limit `limit`, and whether this limit, not the schema's own `max`, ends
+    /// the part. If the schema demands more than half of the limit, twice what it demands is allowed.
+    pub(super) fn most(limit: u64, max: Option<u64>, min: u64) -> (u64, bool) {
+        let limit = limit.max(min.saturating_mul(2));
+        match max {
+            Some(max) if max <= limit => (max, false),
+            _ => (limit, true),
+        }
+    }
+}
+
 /// A schema for the grammar.
 #[derive(Debug)]
 pub(super) struct Enforced {
@@ -131,15 +143,11 @@ impl Renderer {
         }
     }
 
-    /// `said`, or the limit if that is less.
-    fn most(&mut self, said: Option<u64>, least: u64, limit: u64) -> u64 {
-        match said {
-            Some(said) if said <= limit => said,
-            _ => {
-                self.is_limited = true;
-                limit.max(least)
-            }
-        }
+    /// The most that is written, see [`Limits::most`].
+    fn most(&mut self, max: Option<u64>, min: u64, limit: u64) -> u64 {
+        let (most, is_ours) = Limits::most(limit, max, min);
+        self.is_limited |= is_ours;
+        most
     }
 
     fn text(&mut self, text: &TextNode) -> Value {

@@ -8,7 +8,8 @@
 //! `oneOf` that overlap. It allows less if a model needs an end or an order: objects have only properties with a name, tuples are
 //! whole, and a schema that contains itself ends after [`MAX_LEVEL`] levels. Notes report this.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use serde_json::{Map, Value};
 
@@ -17,13 +18,19 @@ use super::core::{ABSENT, EXCLUDED, core};
 use super::keywords;
 use super::node::{DefinitionKey, Kind, Node};
 use super::validator::Validator;
-use super::{SchemaFault, SchemaNote, fault};
+use super::{MAX_REPORTS, SchemaFault, SchemaNote, fault};
 
 /// Most levels of a schema that contains itself.
 pub const MAX_LEVEL: usize = 5;
 
 /// Most schemas that are read; alternatives count once for each combination.
 const MAX_NODES: usize = 50_000;
+
+/// Most alternatives beside each other in one place.
+const MAX_CHOICES: usize = 64;
+
+/// Most conjunctions inside each other.
+const MAX_DEPTH: usize = 300;
 
 pub(super) type Table = Map<String, Value>;
 
@@ -75,6 +82,9 @@ pub(super) fn lower(canonical: &Canonical) -> Lowered {
         patterns: 0,
         dead_end: None,
         noted: HashSet::new(),
+        comparisons: Cell::new(0),
+        name_patterns: HashMap::new(),
+        depth: 0,
         made: Lowered {
             root: Node::never(),
             definitions: BTreeMap::new(),
@@ -161,6 +171,12 @@ pub(super) struct Lowering<'c> {
     /// The first contradiction in an alternative.
     dead_end: Option<SchemaFault>,
     noted: HashSet<SchemaNote>,
+    /// Comparisons of options so far.
+    pub(super) comparisons: Cell<usize>,
+    /// Patterns of properties' names, compiled; `None` if one is invalid.
+    pub(super) name_patterns: HashMap<String, Option<Validator>>,
+    /// Conjunctions that it is inside of.
+    depth: usize,
     pub(super) made: Lowered,
 }
 
@@ -194,13 +210,16 @@ impl<'c> Lowering<'c> {
             pointer: pointer.to_owned(),
             text: text.into(),
         };
-        if self.noted.insert(note.clone()) {
+        if self.made.notes.len() < MAX_REPORTS && self.noted.insert(note.clone()) {
             self.made.notes.push(note);
         }
     }
 
     pub(super) fn fault(&mut self, fault: SchemaFault) -> Node {
-        if !self.made.faults.contains(&fault) {
+        if self.made.faults.len() >= MAX_REPORTS {
+            // Enough to correct; more would take time for nothing.
+            self.nodes = MAX_NODES;
+        } else if !self.made.faults.contains(&fault) {
             self.made.faults.push(fault);
         }
         Node::never()
@@ -293,10 +312,28 @@ impl<'c> Lowering<'c> {
         });
     }
 
-    fn conjunction(&mut self, mut conjunction: Conjunction<'c>) -> Node {
+    fn conjunction(&mut self, conjunction: Conjunction<'c>) -> Node {
         if conjunction.is_never {
             return Node::never();
         }
+        let at = conjunction
+            .parts
+            .first()
+            .map_or("#", |part| part.at.as_str());
+        if conjunction.choices.len() > MAX_CHOICES || self.depth >= MAX_DEPTH {
+            let reason = format!(
+                "more than {MAX_CHOICES} `anyOf` and `oneOf` in one place, or schemas nest too deeply; write fewer of them"
+            );
+            let fault = fault(at, reason);
+            return self.fault(fault);
+        }
+        self.depth += 1;
+        let node = self.conjunction_within(conjunction);
+        self.depth -= 1;
+        node
+    }
+
+    fn conjunction_within(&mut self, mut conjunction: Conjunction<'c>) -> Node {
         let is_deeper = std::mem::take(&mut conjunction.is_cyclic);
         self.level += usize::from(is_deeper);
         let node = if self.level > MAX_LEVEL {

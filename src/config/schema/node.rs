@@ -52,7 +52,7 @@ pub(super) struct DefinitionKey {
 }
 
 /// Numbers.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(super) struct NumberNode {
     /// Whether only whole numbers are allowed.
     pub(super) is_integer: bool,
@@ -60,6 +60,15 @@ pub(super) struct NumberNode {
     pub(super) keywords: Map<String, Value>,
     /// The keywords in the form for the grammar.
     pub(super) enforced: Value,
+    /// JSON pointer of the schema.
+    pub(super) pointer: String,
+}
+
+impl PartialEq for NumberNode {
+    fn eq(&self, other: &Self) -> bool {
+        (self.is_integer, &self.keywords, &self.enforced)
+            == (other.is_integer, &other.keywords, &other.enforced)
+    }
 }
 
 /// Strings.

@@ -6,6 +6,7 @@ use super::canonical::escaped;
 use super::core::ABSENT;
 use super::lower::{Lowering, Part, Table};
 use super::node::{Entries, Kind, Node, ObjectNode, Property};
+use super::validator::Validator;
 use super::values::{counts, place_of};
 use super::{fault, pattern};
 
@@ -42,8 +43,13 @@ impl<'c> Lowering<'c> {
             return Node::of(Kind::Object(object));
         }
         let names = listed.unwrap_or(names);
+        let check = self.names_check(parts);
         for name in names {
-            match self.property(parts, &name) {
+            let is_name = check.as_ref().is_ok_and(|check| {
+                let check = check.as_ref();
+                check.is_none_or(|check| check.is_valid(&Value::from(name.as_str())))
+            });
+            match self.property(parts, &name, is_name) {
                 Ok(Some(property)) => object.properties.push(property),
                 Ok(None) => {}
                 Err(never) => return never,
@@ -53,8 +59,13 @@ impl<'c> Lowering<'c> {
         self.bounded(object, parts)
     }
 
-    /// The property called `name`, `None` if it cannot be there.
-    fn property(&mut self, parts: &[Part<'c>], name: &str) -> Result<Option<Property>, Node> {
+    /// The property called `name`, `None` if it cannot be there. `is_name`: `propertyNames` allows it.
+    fn property(
+        &mut self,
+        parts: &[Part<'c>],
+        name: &str,
+        is_name: bool,
+    ) -> Result<Option<Property>, Node> {
         let is_required = parts
             .iter()
             .any(|part| strings(part.table, "required").any(|required| required == name));
@@ -69,7 +80,7 @@ impl<'c> Lowering<'c> {
         let is_absent = parts
             .iter()
             .any(|part| strings(part.table, ABSENT).any(|absent| absent == name));
-        if is_absent || !self.is_name(parts, name) {
+        if is_absent || !is_name {
             return missing(self);
         }
         let Some(schemas) = self.schemas_of(parts, name) else {
@@ -109,7 +120,7 @@ impl<'c> Lowering<'c> {
                 schemas.push((schema, format!("{at}/properties/{}", escaped(name))));
             }
             for (pattern, schema) in map(table, "patternProperties") {
-                if pattern::matches(pattern, name) {
+                if self.is_name_of(pattern, name, at) {
                     schemas.push((
                         schema,
                         format!("{at}/patternProperties/{}", escaped(pattern)),
@@ -128,22 +139,36 @@ impl<'c> Lowering<'c> {
         Some(schemas)
     }
 
-    /// Returns whether `propertyNames` allows `name`.
-    fn is_name(&self, parts: &[Part<'c>], name: &str) -> bool {
+    /// Returns whether `pattern`, a key of `patternProperties` at `at`, occurs in `name`.
+    fn is_name_of(&mut self, pattern: &str, name: &str, at: &str) -> bool {
+        if !self.name_patterns.contains_key(pattern) {
+            let compiled = self.count_pattern(at).and_then(|()| {
+                let invalid = |_invalid| fault(at, format!("`{pattern}` is not a valid pattern"));
+                Validator::of_pattern(pattern).map_err(invalid)
+            });
+            let compiled = compiled.map_err(|fault| self.fault(fault)).ok();
+            self.name_patterns.insert(pattern.to_owned(), compiled);
+        }
+        let compiled = self.name_patterns.get(pattern).and_then(Option::as_ref);
+        compiled.is_some_and(|compiled| compiled.is_valid(&Value::from(name)))
+    }
+
+    /// The check of names by `propertyNames`, if there is one. `Err` if no name is allowed.
+    fn names_check(&self, parts: &[Part<'c>]) -> Result<Option<Validator>, ()> {
         let schemas = parts
             .iter()
             .filter_map(|part| part.table.get("propertyNames"));
         let schemas: Vec<&Value> = schemas.collect();
-        if schemas.is_empty() {
-            return true;
-        }
         if schemas.contains(&&Value::Bool(false)) {
-            return false;
+            return Err(());
         }
         let tables = schemas.into_iter().filter_map(Value::as_object);
         let tables: Vec<Table> = tables.cloned().collect();
-        self.validator(&tables)
-            .is_none_or(|validator| validator.is_valid(&Value::from(name)))
+        Ok(if tables.is_empty() {
+            None
+        } else {
+            self.validator(&tables)
+        })
     }
 
     /// The names that `propertyNames` lists.

@@ -19,6 +19,9 @@ enum Relation {
     Overlapping,
 }
 
+/// Most comparisons of values for one schema: definitions that share others multiply.
+const MAX_COMPARISONS: usize = 1_000_000;
+
 impl Lowering<'_> {
     /// Makes `options` exclude each other as far as possible.
     pub(super) fn separate(&mut self, options: &mut [Node], at: &str) {
@@ -82,17 +85,30 @@ impl Lowering<'_> {
         Relation::Overlapping
     }
 
+    /// Takes `count` comparisons out of the budget. Once it is used up, options count as overlapping.
+    fn may_compare(&self, count: usize) -> bool {
+        self.comparisons
+            .set(self.comparisons.get().saturating_add(count));
+        self.comparisons.get() <= MAX_COMPARISONS
+    }
+
     /// Returns whether no value of `values` satisfies `schema` as it was written.
     fn is_apart(&self, values: &Node, schema: &Node) -> bool {
+        if !self.may_compare(1) {
+            return false;
+        }
         let (values, schema) = (self.resolved(values), self.resolved(schema));
         match (&values.kind, &schema.kind) {
             (Kind::Never, _) | (_, Kind::Never) => true,
             (Kind::Any | Kind::Reference(_), _) | (_, Kind::Any | Kind::Reference(_)) => false,
             (Kind::Union(options), _) => options.iter().all(|option| self.is_apart(option, schema)),
             (_, Kind::Union(options)) => options.iter().all(|option| self.is_apart(values, option)),
-            (Kind::Values(some), Kind::Values(others)) => !some
-                .iter()
-                .any(|value| others.iter().any(|other| is_same(value, other))),
+            (Kind::Values(some), Kind::Values(others)) => {
+                self.may_compare(some.len() * others.len())
+                    && !some
+                        .iter()
+                        .any(|value| others.iter().any(|other| is_same(value, other)))
+            }
             (Kind::Values(some), _) => some
                 .iter()
                 .all(|value| type_of_value(value) != type_of(&schema.kind)),

@@ -192,6 +192,59 @@ fn a_schema_without_end_is_refused_and_one_with_an_end_is_bounded() {
     assert!(told.contains("multiplied out"), "{told}");
 }
 
+/// Each level refers to the next one twice.
+fn doubling(levels: usize, leaf: &Value) -> Value {
+    let mut definitions = json!({});
+    for level in 0..levels {
+        let next = json!({"$ref": format!("#/$defs/d{}", level + 1)});
+        definitions[format!("d{level}")] =
+            json!({"type": "object", "properties": {"x": next, "y": next}, "required": ["x", "y"]});
+    }
+    definitions[format!("d{levels}")] = leaf.clone();
+    definitions
+}
+
+#[test]
+fn schemas_that_multiply_neither_take_long_nor_overflow_the_stack() {
+    let through_a_union = json!({"$ref": "#/$defs/b", "$defs": {"b": {"anyOf": [{"$ref": "#/$defs/b"}, {"type": "object", "properties": {"x": {"type": "string"}}}]}}});
+    assert!(AnswerSchema::json(&through_a_union, LIMITS).is_ok());
+    let choices =
+        json!({"type": "object", "allOf": vec![json!({"anyOf": [{"title": "x"}]}); 4000]});
+    assert!(reason(&choices).contains("more than 64 `anyOf` and `oneOf` in one place"));
+    let shared = json!({"$defs": doubling(40, &json!({"type": "string"})), "oneOf": [{"$ref": "#/$defs/d0"}, {"$ref": "#/$defs/d1"}]});
+    assert!(notes(&shared)[0].contains("may overlap"));
+    let mut unions = json!({"u40": {"type": "object"}});
+    for level in 0..40 {
+        let next = format!("#/$defs/u{}", level + 1);
+        unions[format!("u{level}")] =
+            json!({"anyOf": [{"$ref": next}, {"$ref": next, "title": level.to_string()}]});
+    }
+    let unions = json!({"$ref": "#/$defs/u0", "$defs": unions});
+    assert!(AnswerSchema::json(&unions, LIMITS).is_ok());
+    let faults = json!({"type": "object", "properties": vec![(); 9000].iter().enumerate().map(|(n, ())| (format!("p{n}"), json!({"minimun": 1}))).collect::<serde_json::Map<_, _>>()});
+    assert_eq!(of(&faults).unwrap_err().0.len(), MAX_REPORTS);
+}
+
+#[test]
+fn dependencies_of_both_drafts_hold_beside_each_other() {
+    let schema = json!({"type": "object", "properties": {"a": {"type": "null"}, "b": {"type": "null"}, "c": {"type": "null"}},
+        "dependencies": {"a": ["b"]}, "dependentRequired": {"a": ["c"]}, "required": ["a"]});
+    let answer = AnswerSchema::json(&schema, LIMITS).unwrap();
+    assert!(answer.check(&json!({"a": null, "b": null})).is_err());
+    assert!(answer.check(&json!({"a": null, "c": null})).is_err());
+    assert!(
+        answer
+            .check(&json!({"a": null, "b": null, "c": null}))
+            .is_ok()
+    );
+}
+
+#[test]
+fn a_reference_means_an_identifier_of_a_schema_not_of_a_value() {
+    let schema = json!({"$defs": {"a": {"enum": [{"$anchor": "x", "type": "null"}]}, "b": {"$anchor": "x", "type": "boolean"}}, "$ref": "#x"});
+    assert_eq!(of(&schema).unwrap().enforced, json!({"type": "boolean"}));
+}
+
 #[test]
 fn numbers_without_any_value_are_refused() {
     let bounds = "are written from -9007199254740991 to 9007199254740991";
@@ -296,6 +349,17 @@ fn a_part_of_an_answer_that_reached_a_limit_of_ours_is_found() {
         answer.cut_at(&json!({"text": "a".repeat(999), "short": "abc", "list": vec![1; 99]})),
         None
     );
-    let bounded = of(&json!({"type": "string", "maxLength": 1000})).unwrap();
-    assert_eq!(bounded.cut_at(&json!(full)), None);
+    // What the schema ends itself is whole, and so is what it demands.
+    let bounded = of(&json!({"type": "object", "properties": {
+        "text": {"type": "string", "maxLength": 1000},
+        "long": {"type": "string", "minLength": 3000},
+        "list": {"type": "array", "items": {"type": "integer"}, "maxItems": 100},
+        "open": {"type": "string"},
+    }}))
+    .unwrap();
+    let whole = json!({"text": full, "long": "a".repeat(3000), "list": vec![1; 100], "open": ""});
+    assert_eq!(bounded.cut_at(&whole), None);
+    let long = json!({"long": "a".repeat(6000)});
+    let told = ("/long".to_owned(), "6000 characters of a string".to_owned());
+    assert_eq!(bounded.cut_at(&long), Some(told));
 }

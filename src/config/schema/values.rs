@@ -1,5 +1,7 @@
 //! Values that are listed, strings and numbers.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::lower::{Lowering, Part, Table, is_of};
@@ -33,14 +35,14 @@ impl<'c> Lowering<'c> {
                 .map(|(key, values)| (format!("{}/{key}", part.at), values))
         });
         let (at, first) = lists.next()?;
-        let mut values: Vec<&Value> = Vec::new();
-        for value in first {
-            if !values.contains(&value) {
-                values.push(value);
-            }
-        }
+        let mut seen = HashSet::new();
+        let mut values: Vec<&Value> = first
+            .iter()
+            .filter(|value| seen.insert(value.to_string()))
+            .collect();
         for (_, list) in lists {
-            values.retain(|value| list.contains(value));
+            let list: HashSet<String> = list.iter().map(Value::to_string).collect();
+            values.retain(|value| list.contains(&value.to_string()));
         }
         Some(
             values
@@ -130,6 +132,18 @@ impl<'c> Lowering<'c> {
         is_said.then(|| self.validator(&tables)).flatten()
     }
 
+    /// Counts a pattern at `at`.
+    pub(super) fn count_pattern(&mut self, at: &str) -> Result<(), SchemaFault> {
+        self.patterns += 1;
+        if self.patterns > MAX_PATTERNS {
+            return Err(fault(
+                at,
+                format!("the schema has more than {MAX_PATTERNS} patterns"),
+            ));
+        }
+        Ok(())
+    }
+
     pub(super) fn number(&mut self, is_integer: bool, parts: &[Part<'c>]) -> Node {
         let is_said = |part: &&Part<'_>| {
             keywords::of_type("number")
@@ -141,6 +155,8 @@ impl<'c> Lowering<'c> {
             .find(is_said)
             .or(parts.first())
             .map_or("#", |part| part.at.as_str());
+        let at = at.to_owned();
+        let at = at.as_str();
         let merged = match merged_numbers(parts) {
             Ok(merged) => merged,
             Err(fault) => return self.fault(fault),
@@ -150,6 +166,7 @@ impl<'c> Lowering<'c> {
                 is_integer,
                 keywords: merged,
                 enforced,
+                pointer: at.to_owned(),
             })),
             Err(fault) => self.contradiction(fault),
         }
@@ -196,12 +213,10 @@ impl<'c> Lowering<'c> {
                 enforced,
             });
         }
-        self.patterns += patterns.len();
-        if self.patterns > MAX_PATTERNS {
-            return self.fault(fault(
-                &place_of(parts, "pattern"),
-                format!("the schema has more than {MAX_PATTERNS} patterns"),
-            ));
+        for _ in &patterns {
+            if let Err(fault) = self.count_pattern(&place_of(parts, "pattern")) {
+                return self.fault(fault);
+            }
         }
         let key = if patterns.is_empty() {
             "format"

@@ -247,9 +247,17 @@ mod tests {
     #[test]
     fn a_long_message_of_brackets_takes_no_time() {
         // Quadratic work would take hours.
-        let text = format!("{}{},\"id\":7}}", "{".repeat(2_000_000), "]".repeat(2_000_000));
+        let text = format!(
+            "{}{},\"id\":7}}",
+            "{".repeat(2_000_000),
+            "]".repeat(2_000_000)
+        );
         assert_eq!(found(text.as_bytes()), json!(null));
-        let text = format!(r#"{{"a":{}{},"id":7}}"#, "[{".repeat(400_000), "]".repeat(400_000));
+        let text = format!(
+            r#"{{"a":{}{},"id":7}}"#,
+            "[{".repeat(400_000),
+            "]".repeat(400_000)
+        );
         assert_eq!(found(text.as_bytes()), json!(7));
     }
 
