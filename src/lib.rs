@@ -33,17 +33,18 @@
 //! Beside them `cpu.c` checks the CPU before any code of Rust runs. Foreign crates stay behind walls, checked by the same
 //! test: `llama_cpp_2` in `engine/llama.rs`, below it and in `engine/sampling.rs`, `clap` in `cli.rs`, below it and in `main.rs`,
 //! `clap_complete` and `clap_mangen` in `cli/manual.rs`, `jsonc_parser` in `commands/install/edit.rs`, `minijinja` in
-//! `engine/template.rs` and the file below it, `figment` in `config/load/effective.rs`, `notify` in `reload/watch.rs`, `llguidance`
+//! `engine/template.rs`, below it and in `tools/typed/prompt.rs`, `figment` in `config/load/effective.rs`, `notify` in `reload/watch.rs`, `llguidance`
 //! in `engine/grammar.rs`, `landlock` in `worker/sandbox.rs`, `seccompiler` and `libc` below it, `toml`, `schemars` and `jsonschema` in
-//! `config`, `jsonschema_regex` in `config/schema/pattern.rs`, `regex_syntax` there and in `config/schema/portable.rs`, `axum`, `hyper` and `tower_http` in
-//! `transport/guard.rs`, `transport/http.rs` and below it, `argon2` and `blake2` in `transport/http/session_id.rs`,
+//! `config`, `jsonschema_regex` in `config/schema/pattern.rs`, `regex_syntax` there and in `config/schema/portable.rs`, `axum`, `hyper`
+//! and `tower_http` in `transport/guard.rs`, `transport/http.rs` and below it, `argon2` and `blake2` in `transport/http/session_id.rs`,
 //! `prometheus_client` in `telemetry/metrics.rs` and below it, `ureq` in `commands/server.rs`, `sd_notify` in `supervisor.rs`.
 //!
 //! # Threads
 //!
 //! In the server: the runtime's two; for stdio one that reads stdin and one that writes stdout (a blocked read cannot be cancelled),
 //! and one that watches whether stdout has a reader; and one that starts workers (the kernel's parent-death signal follows the
-//! parent *thread*). In a worker: the main thread reads what to load, restricts itself and with it all threads to come, and then
+//! parent *thread*); blocking threads of the runtime, two at a time, try the schemas of calls on a stack of their own, and one derives keys of
+//! sessions. In a worker: the main thread reads what to load, restricts itself and with it all threads to come, and then
 //! owns queue, scheduler, model and context; one reads stdin; one loads the model and ends; one renders and tokenises prompts,
 //! on a stack that a hostile template cannot exhaust, with a short-lived thread for every text that is tokenised, on a stack as
 //! large as the text needs.
@@ -75,11 +76,13 @@
 //!
 //! 1. [`transport::stdio`] reads a line, or [`transport::http`] a body that [`transport::guard`] let through, which tells whose
 //!    token it brought; [`mcp::jsonrpc`] makes a message of it, and [`mcp::era`] tells how it is meant, from the message and its
-//!    headers alone. Over HTTP a legacy request is part of a session; a modern one is a connection of its own.
+//!    headers alone. Over HTTP a legacy request is part of a
+//!    session, which another process may have opened ([`transport::http`]); a modern one is a connection of its own.
 //! 2. [`mcp::dispatcher`] enters its id into the table of those in flight, so a cancel that is read next finds it, and
-//!    finds the handler. `initialize`, `server/discover`, `ping` and `tools/list` never wait for a model.
+//!    finds the handler. `initialize`, `server/discover`, `ping` and all lists never wait for a model.
 //! 3. [`tools::chat`] or [`tools::typed`] makes a [`tools::answering::Question`] of the arguments, by type and range, and that a
-//!    [`engine::GenerateRequest`]. Where the answer follows a schema, [`config::schema`] has let it through.
+//!    [`engine::GenerateRequest`]. If the answer follows a schema, [`config::schema`] has read it and
+//!    [`tools::structured`] has tried its grammar.
 //! 4. [`registry`] gives a lease: [`registry::residency`] decides, under one short lock, to join the running worker, to start
 //!    one, or to wait until models that idle or calls that end have made room. While there is a lease, the model stays.
 //!    What every model needs is told from its header ([`gguf::memory`]) until its process can be measured.

@@ -130,7 +130,7 @@ fn told(checked: &Checked) -> String {
 /// Returns the notes on a valid configuration, including those on its schemas.
 fn notes(checked: &Checked) -> impl Iterator<Item = String> + '_ {
     let of_schemas = checked.config.tools.iter().flat_map(|tool| {
-        tool.answer.iter().flat_map(|answer| {
+        tool.answer.iter().flat_map(move |answer| {
             let key = answer.key();
             let notes = answer.notes.iter();
             notes.map(move |note| format!("`tools.{}.{key}` {note}", tool.name))

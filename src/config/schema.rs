@@ -156,7 +156,7 @@ impl AnswerSchema {
 
     /// Reads `schema` on a thread of its own: how deeply schemas refer to each other is not bounded by how deeply they nest.
     fn of(schema: &Value, limits: Limits, is_object: bool) -> Result<Self, SchemaFaults> {
-        let read = || Self::read(schema, limits, is_object);
+        let read = || Self::read_schema(schema, limits, is_object);
         let made = thread::scope(|scope| {
             let thread = thread::Builder::new().stack_size(STACK);
             thread.spawn_scoped(scope, read).ok()?.join().ok()
@@ -166,7 +166,7 @@ impl AnswerSchema {
         })
     }
 
-    fn read(schema: &Value, limits: Limits, is_object: bool) -> Result<Self, SchemaFaults> {
+    fn read_schema(schema: &Value, limits: Limits, is_object: bool) -> Result<Self, SchemaFaults> {
         let too_long = || fault("#", format!("the schema is longer than {MAX_BYTES} bytes"));
         if schema.to_string().len() > MAX_BYTES {
             return Err(too_long().into());

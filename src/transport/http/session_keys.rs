@@ -41,21 +41,29 @@ impl SessionKeys {
         if let Some(key) = self.known(name, &secret) {
             return Ok(key);
         }
-        let _only_one = self.deriving.lock().await;
+        let only_one = Arc::clone(&self.deriving).lock_owned().await;
         if let Some(key) = self.known(name, &secret) {
             return Ok(key);
         }
-        let (owned, source) = (name.to_owned(), secret.clone());
-        let derived = tokio::task::spawn_blocking(move || SessionKey::derive(&owned, &source));
-        let key = derived
+        let (keys, name) = (self.clone(), name.to_owned());
+        // The client may go away meanwhile: the next one still waits for this derivation, and finds its result.
+        let derived = tokio::task::spawn_blocking(move || {
+            let key = SessionKey::derive(&name, &secret);
+            keys.remember(name, secret, key.clone());
+            drop(only_one);
+            key
+        });
+        derived
             .await
-            .map_err(|_stopped| Refusal::busy("the server is ending"))?;
+            .map_err(|_stopped| Refusal::busy("the server is ending"))
+    }
+
+    fn remember(&self, name: String, secret: String, key: SessionKey) {
         let mut known = self.lock();
         let rules = self.live.borrow();
-        // Drops the keys of tokens that an edit removed.
+        // Those of tokens that an edit removed.
         known.retain(|known, _| rules.tokens.iter().any(|token| token.name == *known));
-        known.insert(name.to_owned(), (secret, key.clone()));
-        Ok(key)
+        known.insert(name, (secret, key));
     }
 
     fn secret_of(&self, principal: &Principal) -> String {
