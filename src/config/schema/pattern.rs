@@ -52,11 +52,6 @@ pub(super) fn enforced(pattern: &str) -> Result<String, String> {
     Ok(without_every_control(made))
 }
 
-/// Returns whether `pattern`, of ECMA-262, occurs in `text`.
-pub(super) fn matches(pattern: &str, text: &str) -> bool {
-    matches_all(pattern, &[text])
-}
-
 /// Returns whether `pattern`, of ECMA-262, occurs in each of `texts`; `false` if it cannot be read.
 pub(super) fn matches_all(pattern: &str, texts: &[&str]) -> bool {
     let validator = Validator::of_pattern(pattern);
