@@ -36,14 +36,9 @@ const FORMATS: [&str; 10] = [
 /// {"type": "object", "properties": {"price": {"type": "number"}}}
 /// ```
 ///
-/// A schema that cannot be read stays as it is.
+/// What cannot be read, or has no value, is left out.
 pub fn advertised(schema: &Value) -> Value {
-    let lowered = lower(&Canonical::of(schema));
-    if lowered.faults.is_empty() {
-        rendered(&lowered).0
-    } else {
-        schema.clone()
-    }
+    rendered(&lower(&Canonical::of(schema))).0
 }
 
 /// Renders `lowered`; the notes say what is left out.

@@ -211,7 +211,7 @@ fn schemas_that_multiply_neither_take_long_nor_overflow_the_stack() {
     let choices =
         json!({"type": "object", "allOf": vec![json!({"anyOf": [{"title": "x"}]}); 4000]});
     assert!(reason(&choices).contains("more than 64 `anyOf` and `oneOf` in one place"));
-    let shared = json!({"$defs": doubling(40, &json!({"type": "string"})), "oneOf": [{"$ref": "#/$defs/d0"}, {"$ref": "#/$defs/d1"}]});
+    let shared = json!({"$defs": doubling(40, &json!({"type": "string"})), "oneOf": [{"$ref": "#/$defs/d0"}, {"$ref": "#/$defs/d0", "title": "again"}]});
     assert!(notes(&shared)[0].contains("may overlap"));
     let mut unions = json!({"u40": {"type": "object"}});
     for level in 0..40 {

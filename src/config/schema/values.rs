@@ -75,7 +75,8 @@ impl<'c> Lowering<'c> {
                 ));
             }
             if let Some(number) = inexact(value) {
-                return self.fault(fault(at, format!("programs that read {number} as a double get a different number; write it as a string")));
+                // The value is what it is: clients see it.
+                self.fault(fault(at, format!("programs that read {number} as a double get a different number; write it as a string")));
             }
         }
         let more = self.keywords_of(parts, &values);

@@ -183,7 +183,7 @@ mod tests {
             ),
             (
                 "{{ text | wordcount }} {{ 'x' | center(3) }} {{ 'a b' | urlencode }}",
-                "10  x  a%20b",
+                "9  x  a%20b",
             ),
         ] {
             assert_eq!(rendered(source, &arguments).unwrap(), expected, "{source}");
