@@ -35,7 +35,7 @@ pub enum Command {
         /// Whose call it is.
         client: String,
         /// What is asked.
-        request: GenerateRequest,
+        request: Box<GenerateRequest>,
     },
     /// Ends a call.
     Cancel {

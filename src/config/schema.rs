@@ -14,6 +14,7 @@ mod advertised;
 mod array;
 mod canonical;
 mod core;
+mod cost;
 mod cut;
 mod enforced;
 mod formats;
@@ -50,7 +51,7 @@ const MAX_BYTES: usize = 512 * 1024;
 /// Most faults and notes of a schema that are kept.
 const MAX_REPORTS: usize = 50;
 
-/// Levels of the schema for the grammar: serde_json reads 128 of the message that has it.
+/// Levels of the schema for the grammar: `serde_json` reads 128 of the message that has it.
 const MAX_LEVELS: usize = 100;
 
 /// The stack of the thread that reads a schema: 40 KiB for each of the conjunctions that may be inside each other (`lower`).
@@ -172,6 +173,7 @@ impl AnswerSchema {
             return Err(too_long().into());
         }
         let canonical = Canonical::of(schema);
+        cost::check(&canonical)?;
         let mut lowered = lower::lower(&canonical);
         if is_object && lowered.faults.is_empty() && !has_object_root(&lowered) {
             let reason = "the root must be an object: `\"type\": \"object\"`";

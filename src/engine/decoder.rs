@@ -22,6 +22,10 @@ pub struct Row {
 
 /// A token that was chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says another thing of it"
+)]
 pub struct Sampled {
     /// Which.
     pub token: Token,

@@ -116,6 +116,10 @@ impl Grammars {
             let cause = error.to_string();
             // llguidance's words for what our own look at a schema lets through.
             let known = [
+                (
+                    "too big (limit for this grammar",
+                    "the schema is too large for the grammar; name fewer properties and values",
+                ),
                 ("Regex is empty", "no text follows it: pattern and lengths contradict each other"),
                 (
                     "Unable to determine if regex is empty",

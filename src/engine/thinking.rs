@@ -94,15 +94,12 @@ impl Thinking {
             return self;
         }
         let prompt = prompt.trim_end();
-        let markers = self.markers.iter().enumerate();
-        let mut open = markers
-            .clone()
-            .filter(|(_, markers)| markers.is_open_at(prompt));
-        if let Some((at, _)) = open.next() {
+        let mut markers = self.markers.iter();
+        if let Some(at) = markers.position(|markers| markers.is_open_at(prompt)) {
             self.state = State::Leading(at);
             return self;
         }
-        let ends = markers.filter_map(|(_, markers)| {
+        let ends = self.markers.iter().filter_map(|markers| {
             let headless = prompt.strip_suffix(&markers.head_end).unwrap_or(prompt);
             let mut around = markers.around.iter();
             around.find(|(begin, _)| headless.ends_with(begin))

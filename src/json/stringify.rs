@@ -134,7 +134,9 @@ mod tests {
         fn a_number_is_read_back_as_it_was(bits: u64) {
             let value = f64::from_bits(bits);
             prop_assume!(value.is_finite());
-            prop_assert_eq!(number(value).parse::<f64>().unwrap(), value);
+            let read: f64 = number(value).parse().unwrap();
+            // JavaScript writes -0 as 0.
+            prop_assert!(read.total_cmp(&value).is_eq() || value == 0.0);
         }
     }
 }

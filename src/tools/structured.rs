@@ -77,7 +77,7 @@ impl AnswerSchema {
             .map_err(|error| wrong(format!("no answer: the model wrote no JSON ({error})")))?;
         if let Some((pointer, what)) = self.cut_at(&value) {
             return Err(ErrorCode::AnswerCut.says(format!(
-                "no answer: it was cut at `{pointer}`, at the limit of {what}; give the schema a `maxLength`, `maxItems` or `maxProperties`, or raise `json_max_string` or `json_max_items` in the configuration"
+                "no answer: it was cut at `#{pointer}`, at the limit of {what}; give the schema a `maxLength`, `maxItems` or `maxProperties`, or raise `json_max_string` or `json_max_items` in the configuration"
             )));
         }
         self.check(&value).map_err(|fault| {

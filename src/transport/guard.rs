@@ -135,16 +135,14 @@ impl Guard<'_> {
             let is_it = given.is_some_and(|given| known.token.matches(given));
             if is_it { Some(known) } else { found }
         });
-        match found {
-            Some(token) => Ok(Principal(Some(Arc::clone(token)))),
-            None => {
-                let refusal = Refusal::unauthorized(
-                    "invalid bearer token; send a token of this server",
-                    "Bearer error=\"invalid_token\"",
-                );
-                Err(refusal.because(Cause::WrongToken, None))
-            }
+        if let Some(token) = found {
+            return Ok(Principal(Some(Arc::clone(token))));
         }
+        let refusal = Refusal::unauthorized(
+            "invalid bearer token; send a token of this server",
+            "Bearer error=\"invalid_token\"",
+        );
+        Err(refusal.because(Cause::WrongToken, None))
     }
 }
 

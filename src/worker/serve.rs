@@ -33,6 +33,10 @@ use crate::engine::{CancelReason, EngineError, EngineErrorKind, Stats, Update};
 use crate::process;
 
 /// What reaches the main thread.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "few are made, and each is moved at once"
+)]
 enum Input {
     Command(Command, Instant),
     Loaded(Box<Result<Model, EngineError>>),
@@ -157,8 +161,12 @@ trait Calls {
 }
 
 /// What of the inputs is for the loop that took it.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "few are made, and each is moved at once"
+)]
 enum News {
-    Loaded(Result<Model, EngineError>),
+    Loaded(Box<Result<Model, EngineError>>),
     Prepared(u64, Result<Prompt, EngineError>),
     PreparedFixed(u64, Option<Vec<Token>>),
     Shutdown,
@@ -199,7 +207,7 @@ impl Worker {
     fn take(&mut self, input: Input, calls: &mut impl Calls) -> Option<News> {
         let (command, received) = match input {
             Input::Command(command, received) => (command, received),
-            Input::Loaded(model) => return Some(News::Loaded(*model)),
+            Input::Loaded(model) => return Some(News::Loaded(model)),
             Input::Prepared(id, prompt) => return Some(News::Prepared(id, prompt)),
             Input::PreparedFixed(set, tokens) => return Some(News::PreparedFixed(set, tokens)),
             Input::End => {
@@ -212,7 +220,7 @@ impl Worker {
                 id,
                 client,
                 request,
-            } => calls.submit(Waiting::new(id, client, request, received)),
+            } => calls.submit(Waiting::new(id, client, *request, received)),
             Command::Cancel { id, reason } => calls.cancel(id, reason, received),
             Command::Warm(prompts) => self.warming.replace(prompts),
             Command::Stats => {

@@ -206,7 +206,7 @@ fn over_stdio_an_unreadable_message_is_answered_with_its_own_id() {
         br#"{"jsonrpc":"2.0","id":5,"method":"ping","params":{"a":1e400}}"#,
         deep.as_bytes(),
         br#"{"jsonrpc":"2.0","id":18446744073709551617,"method":"ping",}"#,
-        br#"{'jsonrpc': '2.0', 'id': 8, 'method': 'ping'}"#,
+        br"{'jsonrpc': '2.0', 'id': 8, 'method': 'ping'}",
         &long,
         br#"{"jsonrpc":"2.0","params":{"id":10}"#,
         b"hello",

@@ -8,7 +8,7 @@ use crate::support::{Server, tiny_with_template};
 /// As Phi-3's: no system messages.
 const NO_SYSTEM: &str = r"{% for m in messages %}{% if m.role != 'system' %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endif %}{% endfor %}{{ '<|im_start|>assistant\n' }}";
 
-/// As SmolVLM's: text from lists of parts.
+/// As `SmolVLM`'s: text from lists of parts.
 const PARTS: &str = r"{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% for part in m.content %}{% if part.type == 'text' %}{{ part.text }}{% endif %}{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}{{ '<|im_start|>assistant\n' }}";
 
 const NO_ANSWERS: &str =

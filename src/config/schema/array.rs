@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::fault;
-use super::lower::{Lowering, Part};
+use super::lower::{Lowering, NoValue, Part};
 use super::node::{ArrayNode, Kind, Node};
 use super::values::{counts, place_of};
 
@@ -20,7 +20,7 @@ impl<'c> Lowering<'c> {
             .unwrap_or(0);
         let mut made: Vec<Node> = Vec::new();
         for at in 0..length {
-            let item = match self.schemas_at(parts, at) {
+            let item = match schemas_at(parts, at) {
                 Some(schemas) => self.all(&schemas),
                 None => Node::never(),
             };
@@ -42,7 +42,7 @@ impl<'c> Lowering<'c> {
         let items = is_whole.then(|| self.items(parts, min > count)).flatten();
         let (made, items) = match self.contained(parts, made, items, &mut min) {
             Ok(both) => both,
-            Err(never) => return never,
+            Err(NoValue) => return Node::never(),
         };
         let count = u64::try_from(made.len()).unwrap_or(u64::MAX);
         if items.is_none() {
@@ -64,23 +64,6 @@ impl<'c> Lowering<'c> {
             min,
             max,
         }))
-    }
-
-    /// The schemas that the item at `at` follows; `None` if a part forbids it.
-    fn schemas_at(&self, parts: &[Part<'c>], at: usize) -> Option<Vec<(&'c Value, String)>> {
-        let mut schemas = Vec::new();
-        for part in parts {
-            if let Some(schema) = prefix(part).get(at) {
-                schemas.push((schema, format!("{}/prefixItems/{at}", part.at)));
-                continue;
-            }
-            match part.table.get("items") {
-                Some(Value::Bool(false)) => return None,
-                Some(schema) => schemas.push((schema, format!("{}/items", part.at))),
-                None => {}
-            }
-        }
-        Some(schemas)
     }
 
     /// The items behind the prefix; `None` if there are none. Without a schema they are written only if they are `needed`.
@@ -107,14 +90,13 @@ impl<'c> Lowering<'c> {
     }
 
     /// The items with those that `contains` demands before all others.
-    #[expect(clippy::type_complexity, reason = "the prefix and the items behind it")]
     fn contained(
         &mut self,
         parts: &[Part<'c>],
         mut made: Vec<Node>,
         items: Option<Box<Node>>,
         min: &mut u64,
-    ) -> Result<(Vec<Node>, Option<Box<Node>>), Node> {
+    ) -> Result<(Vec<Node>, Option<Box<Node>>), NoValue> {
         for part in parts {
             let Some(schema) = part.table.get("contains") else {
                 continue;
@@ -129,14 +111,15 @@ impl<'c> Lowering<'c> {
                 let reason = format!(
                     "`maxContains` and a `minContains` above {MAX_CONTAINED} are unsupported; remove them"
                 );
-                return Err(self.fault(fault(&at, reason)));
+                return Err(self.no_value(fault(&at, reason)));
             }
-            let mut schemas = self.schemas_at(parts, usize::MAX).unwrap_or_default();
+            let mut schemas = schemas_at(parts, usize::MAX).unwrap_or_default();
             schemas.push((schema, at.clone()));
             for _ in 0..least {
                 let item = self.all(&schemas);
                 if item.is_never() || items.is_none() {
-                    return Err(self.contradiction(fault(&at, "no item satisfies it")));
+                    self.contradiction(fault(&at, "no item satisfies it"));
+                    return Err(NoValue);
                 }
                 made.push(item);
             }
@@ -174,6 +157,23 @@ impl<'c> Lowering<'c> {
         let most = prefix.saturating_add(values);
         *max = Some(max.map_or(most, |max| max.min(most)));
     }
+}
+
+/// The schemas that the item at `at` follows; `None` if a part forbids it.
+fn schemas_at<'c>(parts: &[Part<'c>], at: usize) -> Option<Vec<(&'c Value, String)>> {
+    let mut schemas = Vec::new();
+    for part in parts {
+        if let Some(schema) = prefix(part).get(at) {
+            schemas.push((schema, format!("{}/prefixItems/{at}", part.at)));
+            continue;
+        }
+        match part.table.get("items") {
+            Some(Value::Bool(false)) => return None,
+            Some(schema) => schemas.push((schema, format!("{}/items", part.at))),
+            None => {}
+        }
+    }
+    Some(schemas)
 }
 
 /// The schemas of the first items.

@@ -202,15 +202,14 @@ impl Reader<'_> {
             Keyword::Dropped => None,
             Keyword::Annotation => (key == "default" || value.is_string()).then(|| value.clone()),
             Keyword::Const => Some(value.clone()),
-            Keyword::Schema => Some(self.schema(value, at, depth)),
-            Keyword::SchemaOrFlag if value.is_boolean() => Some(value.clone()),
-            Keyword::SchemaOrFlag => Some(self.schema(value, at, depth)),
             Keyword::Items if value.is_array() => {
                 let items = self.schemas(value, at, depth, true);
                 made.insert("prefixItems".into(), items.into());
                 None
             }
-            Keyword::Items => Some(self.schema(value, at, depth)),
+            Keyword::Schema | Keyword::SchemaOrFlag | Keyword::Items => {
+                Some(self.schema(value, at, depth))
+            }
             Keyword::Schemas => Some(self.schemas(value, at, depth, key == "prefixItems").into()),
             Keyword::SchemaMap => self.schema_map(value, at, depth),
             Keyword::Dependencies => {
@@ -261,6 +260,10 @@ impl Reader<'_> {
             None if key.starts_with("x-")
                 || key.starts_with('$')
                 || keywords::is_annotation(key) => {}
+            None if key == "nullable" => self.note(
+                at,
+                "a keyword of OpenAPI 3.0, ignored; add `null` to `type` instead",
+            ),
             None => self.note(at, "unknown keyword, ignored"),
         }
     }
@@ -410,14 +413,13 @@ impl Reader<'_> {
             self.fault(at, reason);
             return None;
         };
-        let name = match self.names.get(&pointer) {
-            Some(name) => name.clone(),
-            None => {
-                let name = self.new_name(&pointer);
-                self.names.insert(pointer.clone(), name.clone());
-                self.pending.push((pointer, name.clone()));
-                name
-            }
+        let name = if let Some(name) = self.names.get(&pointer) {
+            name.clone()
+        } else {
+            let name = self.new_name(&pointer);
+            self.names.insert(pointer.clone(), name.clone());
+            self.pending.push((pointer, name.clone()));
+            name
         };
         Some(format!("#/$defs/{name}").into())
     }

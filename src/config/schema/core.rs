@@ -65,7 +65,7 @@ fn alternatives(table: &Table, at: &str, faults: &mut Vec<SchemaFault>) -> Vec<V
     };
     if let Some(schema) = table.get("not") {
         match negated(schema) {
-            Some(options) => all.push(any_of(options)),
+            Some(options) => all.push(any_of(&options)),
             None => faults.push(fault(
                 &format!("{at}/not"),
                 "unsupported `not`; say what is allowed instead, or remove it",
@@ -83,7 +83,7 @@ fn alternatives(table: &Table, at: &str, faults: &mut Vec<SchemaFault>) -> Vec<V
         match negated(condition) {
             Some(options) => all.push(json!({"anyOf": [
                 {"allOf": [sub(condition, "if", faults), branch("then", faults)]},
-                {"allOf": [any_of(options), branch("else", faults)]},
+                {"allOf": [any_of(&options), branch("else", faults)]},
             ]})),
             None => faults.push(fault(
                 &format!("{at}/if"),
@@ -95,7 +95,7 @@ fn alternatives(table: &Table, at: &str, faults: &mut Vec<SchemaFault>) -> Vec<V
         let needed: Vec<&Value> = names.as_array().into_iter().flatten().collect();
         let mut required = vec![Value::from(name.as_str())];
         required.extend(needed.into_iter().cloned());
-        all.push(any_of(vec![
+        all.push(any_of(&[
             json!({ABSENT: [name]}),
             json!({"required": required}),
         ]));
@@ -107,7 +107,7 @@ fn alternatives(table: &Table, at: &str, faults: &mut Vec<SchemaFault>) -> Vec<V
             faults,
         );
         let with = json!({"allOf": [{"required": [name]}, schema]});
-        all.push(any_of(vec![json!({ABSENT: [name]}), with]));
+        all.push(any_of(&[json!({ABSENT: [name]}), with]));
     }
     all
 }
@@ -123,7 +123,7 @@ fn entries<'table>(
         .flatten()
 }
 
-fn any_of(options: Vec<Value>) -> Value {
+fn any_of(options: &[Value]) -> Value {
     if options.is_empty() {
         return Value::Bool(false);
     }
@@ -158,7 +158,7 @@ fn negated(schema: &Value) -> Option<Vec<Value>> {
             }
             ("properties", Value::Object(schemas)) => {
                 for (name, schema) in schemas {
-                    let wrong = any_of(negated(schema)?);
+                    let wrong = any_of(&negated(schema)?);
                     options.push(
                         json!({"type": "object", "properties": {name: wrong}, "required": [name]}),
                     );
@@ -172,7 +172,7 @@ fn negated(schema: &Value) -> Option<Vec<Value>> {
             ("anyOf", Value::Array(schemas)) => {
                 let all: Option<Vec<Value>> = schemas
                     .iter()
-                    .map(|schema| Some(any_of(negated(schema)?)))
+                    .map(|schema| Some(any_of(&negated(schema)?)))
                     .collect();
                 options.push(json!({"allOf": all?}));
             }

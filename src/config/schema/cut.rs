@@ -121,13 +121,12 @@ impl Finder<'_> {
     /// Returns whether `value` may be one of `node`, as far as a look at it tells.
     fn fits(&self, node: &Node, value: &Value) -> bool {
         match (&node.kind, value) {
-            (Kind::Any, _)
+            (Kind::Any | Kind::Union(_), _)
             | (Kind::Null, Value::Null)
             | (Kind::Boolean, Value::Bool(_))
             | (Kind::Number(_), Value::Number(_))
             | (Kind::Text(_), Value::String(_))
-            | (Kind::Array(_), Value::Array(_))
-            | (Kind::Union(_), _) => true,
+            | (Kind::Array(_), Value::Array(_)) => true,
             (Kind::Values(values), value) => values.contains(value),
             (Kind::Object(object), Value::Object(table)) => {
                 object.entries.is_some()

@@ -140,9 +140,8 @@ const KEYWORDS: &[(&str, Keyword)] = &[
 ];
 
 /// Annotations of other dialects, generators and editors. They do not constrain values, and some are spelled like a keyword.
-const ANNOTATIONS: [&str; 18] = [
+const ANNOTATIONS: [&str; 17] = [
     "example",
-    "nullable",
     "discriminator",
     "xml",
     "externalDocs",

@@ -18,6 +18,7 @@ use super::core::{ABSENT, EXCLUDED, core};
 use super::keywords;
 use super::node::{DefinitionKey, Kind, Node};
 use super::validator::Validator;
+use super::values::listed;
 use super::{MAX_REPORTS, SchemaFault, SchemaNote, fault};
 
 /// Most levels of a schema that contains itself.
@@ -180,6 +181,9 @@ pub(super) struct Lowering<'c> {
     pub(super) made: Lowered,
 }
 
+/// There is no value, for a reason that is reported.
+pub(super) struct NoValue;
+
 /// A table of a conjunction.
 #[derive(Clone)]
 pub(super) struct Part<'c> {
@@ -232,6 +236,12 @@ impl<'c> Lowering<'c> {
         }
         self.dead_end.get_or_insert(fault);
         Node::never()
+    }
+
+    /// Reports `fault` where no node is made.
+    pub(super) fn no_value(&mut self, fault: SchemaFault) -> NoValue {
+        self.fault(fault);
+        NoValue
     }
 
     pub(super) fn schema(&mut self, schema: &'c Value, at: &str) -> Node {
@@ -431,8 +441,8 @@ impl<'c> Lowering<'c> {
     /// Merges tables without alternatives.
     fn merged(&mut self, parts: &[Part<'c>]) -> Node {
         let declared = declared_types(parts);
-        let mut node = if let Some(values) = self.listed(parts) {
-            self.values(parts, values, declared.as_deref())
+        let mut node = if let Some(values) = listed(parts) {
+            self.values(parts, &values, declared.as_deref())
         } else {
             self.of_types(parts, declared)
         };
@@ -451,21 +461,20 @@ impl<'c> Lowering<'c> {
             let mut words = words.chain((*kind == "object").then_some(&ABSENT));
             words.any(|key| parts.iter().any(|part| says(part, key)))
         };
-        let types = match declared {
-            Some(types) => types,
-            None => {
-                let said: Vec<&str> = ["object", "array", "string", "number"]
-                    .into_iter()
-                    .filter(is_said)
-                    .collect();
-                if let Some(first) = parts.first().filter(|_| !said.is_empty()) {
-                    self.note(
-                        &first.at,
-                        format!("`type` is missing; `{}` is assumed", said.join("` or `")),
-                    );
-                }
-                said
+        let types = if let Some(types) = declared {
+            types
+        } else {
+            let said: Vec<&str> = ["object", "array", "string", "number"]
+                .into_iter()
+                .filter(is_said)
+                .collect();
+            if let Some(first) = parts.first().filter(|_| !said.is_empty()) {
+                self.note(
+                    &first.at,
+                    format!("`type` is missing; `{}` is assumed", said.join("` or `")),
+                );
             }
+            said
         };
         if types.is_empty() {
             let has_type = parts.iter().any(|part| part.table.contains_key("type"));
@@ -487,8 +496,7 @@ impl<'c> Lowering<'c> {
         for part in parts.iter().filter(|part| part.table.contains_key("type")) {
             let of_other = |key: &&String| {
                 let applies = |kind: &&str| keywords::of_type(kind).contains(&key.as_str());
-                keywords::TYPES.iter().any(|kind| applies(&kind))
-                    && !types.iter().any(|kind| applies(&kind))
+                keywords::TYPES.iter().any(applies) && !types.iter().any(applies)
             };
             let idle: Vec<&String> = part.table.keys().filter(of_other).collect();
             for key in idle {

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::canonical::escaped;
 use super::core::ABSENT;
-use super::lower::{Lowering, Part, Table};
+use super::lower::{Lowering, NoValue, Part, Table};
 use super::node::{Entries, Kind, Node, ObjectNode, Property};
 use super::validator::Validator;
 use super::values::{counts, place_of};
@@ -32,7 +32,7 @@ impl<'c> Lowering<'c> {
         if names.is_empty() && listed.is_none() {
             match self.entries(parts) {
                 Ok(entries) => object.entries = entries,
-                Err(never) => return never,
+                Err(NoValue) => return Node::never(),
             }
             if object.entries.is_none() && min > 0 {
                 return self.contradiction(fault(
@@ -52,7 +52,7 @@ impl<'c> Lowering<'c> {
             match self.property(parts, &name, is_name) {
                 Ok(Some(property)) => object.properties.push(property),
                 Ok(None) => {}
-                Err(never) => return never,
+                Err(NoValue) => return Node::never(),
             }
         }
         self.note_other_properties(parts);
@@ -65,14 +65,15 @@ impl<'c> Lowering<'c> {
         parts: &[Part<'c>],
         name: &str,
         is_name: bool,
-    ) -> Result<Option<Property>, Node> {
+    ) -> Result<Option<Property>, NoValue> {
         let is_required = parts
             .iter()
             .any(|part| strings(part.table, "required").any(|required| required == name));
         let missing = |lowering: &mut Self| {
             let reason = format!("`{name}` is required and not allowed");
             if is_required {
-                Err(lowering.contradiction(fault(&place_of(parts, "required"), reason)))
+                lowering.contradiction(fault(&place_of(parts, "required"), reason));
+                Err(NoValue)
             } else {
                 Ok(None)
             }
@@ -95,11 +96,7 @@ impl<'c> Lowering<'c> {
         let node = self.all(&schemas);
         if node.is_never() {
             // The reason is reported already.
-            return if is_required {
-                Err(Node::never())
-            } else {
-                Ok(None)
-            };
+            return if is_required { Err(NoValue) } else { Ok(None) };
         }
         Ok(Some(Property {
             name: name.to_owned(),
@@ -146,7 +143,7 @@ impl<'c> Lowering<'c> {
                 let invalid = |_invalid| fault(at, format!("`{pattern}` is not a valid pattern"));
                 Validator::of_pattern(pattern).map_err(invalid)
             });
-            let compiled = compiled.map_err(|fault| self.fault(fault)).ok();
+            let compiled = compiled.map_err(|fault| self.no_value(fault)).ok();
             self.name_patterns.insert(pattern.to_owned(), compiled);
         }
         let compiled = self.name_patterns.get(pattern).and_then(Option::as_ref);
@@ -190,7 +187,7 @@ impl<'c> Lowering<'c> {
     }
 
     /// Properties of any name.
-    fn entries(&mut self, parts: &[Part<'c>]) -> Result<Option<Entries>, Node> {
+    fn entries(&mut self, parts: &[Part<'c>]) -> Result<Option<Entries>, NoValue> {
         let mut keys = Vec::new();
         let mut values = Vec::new();
         for Part { table, at } in parts {
@@ -205,7 +202,7 @@ impl<'c> Lowering<'c> {
                 }
                 keys.push(
                     pattern::enforced(written)
-                        .map_err(|reason| self.fault(fault(&place, reason)))?,
+                        .map_err(|reason| self.no_value(fault(&place, reason)))?,
                 );
                 values.push((schema, place));
                 continue;
@@ -245,7 +242,7 @@ impl<'c> Lowering<'c> {
         schema: &'c Value,
         at: &str,
         keys: &mut Vec<String>,
-    ) -> Result<bool, Node> {
+    ) -> Result<bool, NoValue> {
         let node = self.schema(schema, at);
         match node.kind {
             Kind::Never => return Ok(false),
@@ -262,7 +259,7 @@ impl<'c> Lowering<'c> {
                 }
             }
             _ => {
-                return Err(self.fault(fault(
+                return Err(self.no_value(fault(
                     at,
                     "unsupported `propertyNames`; use `pattern`, lengths or `enum`",
                 )));

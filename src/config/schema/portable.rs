@@ -32,7 +32,7 @@ fn write(ast: &Ast, to: &mut String) -> Option<()> {
         }),
         Ast::ClassPerl(class) => {
             let negated = if class.negated { "^" } else { "" };
-            to.push_str(&format!("[{negated}{}]", characters(class)));
+            to.extend(["[", negated, characters(class), "]"]);
         }
         Ast::ClassBracketed(class) => {
             to.push('[');
@@ -66,13 +66,13 @@ fn write(ast: &Ast, to: &mut String) -> Option<()> {
                 RepetitionKind::ZeroOrMore => to.push('*'),
                 RepetitionKind::OneOrMore => to.push('+'),
                 RepetitionKind::Range(RepetitionRange::Exactly(count)) => {
-                    to.push_str(&format!("{{{count}}}"))
+                    to.extend(["{", &count.to_string(), "}"]);
                 }
                 RepetitionKind::Range(RepetitionRange::AtLeast(least)) => {
-                    to.push_str(&format!("{{{least},}}"))
+                    to.extend(["{", &least.to_string(), ",}"]);
                 }
                 RepetitionKind::Range(RepetitionRange::Bounded(least, most)) => {
-                    to.push_str(&format!("{{{least},{most}}}"))
+                    to.extend(["{", &least.to_string(), ",", &most.to_string(), "}"]);
                 }
             }
             if !repetition.greedy {
@@ -154,7 +154,7 @@ fn write_in_class(character: char, to: &mut String) {
             to.push('\\');
             to.push(character);
         }
-        '&' | '~' | '|' | '#' => to.push_str(&format!("\\x{:02x}", u32::from(character))),
+        '&' | '~' | '|' | '#' => to.extend(["\\x", &format!("{:02x}", u32::from(character))]),
         other => write_plain(other, to),
     }
 }
@@ -162,7 +162,7 @@ fn write_in_class(character: char, to: &mut String) {
 fn write_plain(character: char, to: &mut String) {
     match u32::from(character) {
         code @ (0..=0x1f | 0x7f..=0xa0 | 0x2028 | 0x2029 | 0xfeff) => {
-            to.push_str(&format!("\\u{code:04x}"))
+            to.extend(["\\u", &format!("{code:04x}")]);
         }
         _ => to.push(character),
     }

@@ -18,45 +18,11 @@ const MAX_DEPTH: usize = 64;
 const MAX_PATTERNS: usize = 100;
 
 impl<'c> Lowering<'c> {
-    /// The values that `enum` and `const` list, each with its place; `None` if neither is there.
-    pub(super) fn listed(&mut self, parts: &[Part<'c>]) -> Option<Vec<(String, &'c Value)>> {
-        let mut lists = parts.iter().flat_map(|part| {
-            let list = part
-                .table
-                .get("enum")
-                .and_then(Value::as_array)
-                .map(|values| ("enum", values.as_slice()));
-            let single = part
-                .table
-                .get("const")
-                .map(|value| ("const", std::slice::from_ref(value)));
-            list.into_iter()
-                .chain(single)
-                .map(|(key, values)| (format!("{}/{key}", part.at), values))
-        });
-        let (at, first) = lists.next()?;
-        let mut seen = HashSet::new();
-        let mut values: Vec<&Value> = first
-            .iter()
-            .filter(|value| seen.insert(value.to_string()))
-            .collect();
-        for (_, list) in lists {
-            let list: HashSet<String> = list.iter().map(Value::to_string).collect();
-            values.retain(|value| list.contains(&value.to_string()));
-        }
-        Some(
-            values
-                .into_iter()
-                .map(|value| (at.clone(), value))
-                .collect(),
-        )
-    }
-
     /// Those of `values` that the other keywords of `parts` allow.
     pub(super) fn values(
         &mut self,
         parts: &[Part<'c>],
-        values: Vec<(String, &'c Value)>,
+        values: &[(String, &'c Value)],
         types: Option<&[&str]>,
     ) -> Node {
         let at = values.first().map_or_else(
@@ -67,7 +33,7 @@ impl<'c> Lowering<'c> {
             },
             |(at, _)| at.clone(),
         );
-        for (at, value) in &values {
+        for (at, value) in values {
             if depth(value) > MAX_DEPTH {
                 return self.fault(fault(
                     at,
@@ -79,7 +45,7 @@ impl<'c> Lowering<'c> {
                 self.fault(fault(at, format!("programs that read {number} as a double get a different number; write it as a string")));
             }
         }
-        let more = self.keywords_of(parts, &values);
+        let more = self.keywords_of(parts, values);
         let excluded: Vec<&Value> = parts
             .iter()
             .filter_map(|part| part.table.get(super::core::EXCLUDED)?.as_array())
@@ -234,6 +200,40 @@ impl<'c> Lowering<'c> {
     }
 }
 
+/// The values that `enum` and `const` list, each with its place; `None` if neither is there.
+pub(super) fn listed<'c>(parts: &[Part<'c>]) -> Option<Vec<(String, &'c Value)>> {
+    let mut lists = parts.iter().flat_map(|part| {
+        let list = part
+            .table
+            .get("enum")
+            .and_then(Value::as_array)
+            .map(|values| ("enum", values.as_slice()));
+        let single = part
+            .table
+            .get("const")
+            .map(|value| ("const", std::slice::from_ref(value)));
+        list.into_iter()
+            .chain(single)
+            .map(|(key, values)| (format!("{}/{key}", part.at), values))
+    });
+    let (at, first) = lists.next()?;
+    let mut seen = HashSet::new();
+    let mut values: Vec<&Value> = first
+        .iter()
+        .filter(|value| seen.insert(value.to_string()))
+        .collect();
+    for (_, list) in lists {
+        let list: HashSet<String> = list.iter().map(Value::to_string).collect();
+        values.retain(|value| list.contains(&value.to_string()));
+    }
+    Some(
+        values
+            .into_iter()
+            .map(|value| (at.clone(), value))
+            .collect(),
+    )
+}
+
 /// The place of the first `key`.
 pub(super) fn place_of(parts: &[Part<'_>], key: &str) -> String {
     let part = parts.iter().find(|part| part.table.contains_key(key));
@@ -311,7 +311,7 @@ fn tighten(merged: &mut Table, key: &str, value: &Value) {
 /// The least number that both divide, if they are whole or one divides the other.
 fn common_multiple(one: &Value, other: &Value) -> Option<Value> {
     let (a, b) = (one.as_f64()?, other.as_f64()?);
-    if a == b || whole(a / b).is_some() {
+    if whole(a / b).is_some() {
         return Some(one.clone());
     }
     if whole(b / a).is_some() {

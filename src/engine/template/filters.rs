@@ -101,7 +101,7 @@ fn quoted(text: &str, safe: &str, space: &str) -> String {
         } else if c == ' ' {
             quoted.push_str(space);
         } else {
-            quoted.push_str(&format!("%{byte:02X}"));
+            quoted.extend(["%", &format!("{byte:02X}")]);
         }
     }
     quoted

@@ -133,8 +133,7 @@ pub fn markers_of(template: &str, specials: &[String], tags: Option<&[String; 2]
 /// Returns the first text of `template` that looks like a marker of reasoning, for a model without known markers.
 pub fn unknown_marker(template: &str) -> Option<&str> {
     let mut tags = tags_of(template);
-    tags.find(|tag| tag.looks_like_reasoning())
-        .map(|tag| tag.text)
+    tags.find(Tag::looks_like_reasoning).map(|tag| tag.text)
 }
 
 #[cfg(test)]

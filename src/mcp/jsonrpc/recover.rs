@@ -187,10 +187,7 @@ mod tests {
             (r#"{"params":{"a":1]},"id":7}"#, json!(7)),
             (r#"{"params":{"a":"\x","b":"\"id\":3"},"id":7}"#, json!(7)),
             (r#"{"jsonrpc":"2.0" "id":7 "method":"x"}"#, json!(7)),
-            (
-                r#"{'jsonrpc': '2.0', 'id': 'a', 'method': 'x'}"#,
-                json!("a"),
-            ),
+            (r"{'jsonrpc': '2.0', 'id': 'a', 'method': 'x'}", json!("a")),
             (r#"{jsonrpc: "2.0", id: 7, method: "x"}"#, json!(7)),
             (r#"{"id":1,"id":7,"x":tru}"#, json!(7)),
             (r#"{"id":7}{"id":8}"#, json!(7)),

@@ -32,13 +32,12 @@ pub fn check_names(
         let hint = suggestion(unknown, known);
         return Err(ArgumentError(format!("{refusal}; {hint}")));
     };
-    let hint = match nearest(unknown, names) {
-        Some(name) => format!("did you mean `{name}`?"),
-        None => {
-            let others = known.iter().filter(|name| !names.contains(*name));
-            let all = names.iter().chain(others).map(|name| format!("`{name}`"));
-            format!("known here: {}", all.collect::<Vec<_>>().join(", "))
-        }
+    let hint = if let Some(name) = nearest(unknown, names) {
+        format!("did you mean `{name}`?")
+    } else {
+        let others = known.iter().filter(|name| !names.contains(*name));
+        let all = names.iter().chain(others).map(|name| format!("`{name}`"));
+        format!("known here: {}", all.collect::<Vec<_>>().join(", "))
     };
     Err(ArgumentError(format!("{message}; {refusal}; {hint}")))
 }

@@ -116,7 +116,7 @@ mod tests {
 
     use super::*;
 
-    const NOW: Duration = Duration::from_secs(1_800_000_000);
+    const NOW: Duration = Duration::from_hours(500_000);
 
     static ALICES: LazyLock<SessionKey> = LazyLock::new(|| SessionKey::derive("alice", "alices"));
 

@@ -210,15 +210,13 @@ impl Sessions {
         if known.is_some_and(|session| session.has_idled_out(now.instant)) {
             self.evict(named.id);
         }
-        match self.sessions.get(&named.id) {
+        if let Some(session) = self.sessions.get(&named.id) {
             // The token's value may have changed since then.
-            Some(session) => session.owner.as_deref() == named.owner,
-            None => {
-                // The clock of another process may be ahead of this one.
-                let age = now.date.saturating_sub(named.id.opened());
-                named.is_genuine && age < ADOPTION_LIMIT && !self.ended.ids.contains(&named.id)
-            }
+            return session.owner.as_deref() == named.owner;
         }
+        // The clock of another process may be ahead of this one.
+        let age = now.date.saturating_sub(named.id.opened());
+        named.is_genuine && age < ADOPTION_LIMIT && !self.ended.ids.contains(&named.id)
     }
 
     fn insert(

@@ -132,7 +132,7 @@ impl Task {
                     Some(ToTask::Generate(id, call, client, request)) => {
                         self.calls.insert(id, call);
                         let request = *request;
-                        self.process.send(&Command::Generate { id, client, request });
+                        self.process.send(&Command::Generate { id, client, request: Box::new(request) });
                     }
                     Some(ToTask::Cancel(id, reason)) => {
                         if reason == CancelReason::Cancelled && !self.calls.forget(id) {

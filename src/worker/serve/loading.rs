@@ -42,7 +42,7 @@ impl Worker {
         loop {
             let input = self.inputs.recv().ok()?;
             match self.take(input, &mut calls) {
-                Some(News::Loaded(model)) => return Some(model),
+                Some(News::Loaded(model)) => return Some(*model),
                 Some(News::Shutdown) => return None,
                 // No prompt is prepared yet.
                 Some(News::Prepared(..) | News::PreparedFixed(..)) | None => {}
