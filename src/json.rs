@@ -1,6 +1,6 @@
 //! JSON as JavaScript reads and writes it: most MCP clients are written in that language.
 //!
-//! [`parse`] also reads output of `JSON.stringify` that `serde_json` refuses. [`stringify`] writes the same text as a client's own
+//! [`parse`] also reads output of `JSON.stringify` that `serde_json` refuses. [`stringify()`] writes the same text as a client's own
 //! `JSON.stringify`, so that both can be compared.
 
 mod stringify;
