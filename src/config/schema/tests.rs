@@ -189,6 +189,10 @@ fn a_schema_without_end_is_refused_and_one_with_an_end_is_bounded() {
             json!({"required": ["a"], "anyOf": [{"$ref": former}, {"$ref": former}]});
     }
     let told = reason(&json!({"$defs": definitions, "$ref": "#/$defs/a39"}));
+    assert!(told.contains("would take too long"), "{told}");
+    let option = |name: &str| json!({"required": [name]});
+    let choice = json!({"anyOf": [option("a"), option("b"), option("c")]});
+    let told = reason(&json!({"type": "object", "allOf": vec![choice; 20]}));
     assert!(told.contains("multiplied out"), "{told}");
 }
 
