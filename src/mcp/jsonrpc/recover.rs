@@ -55,7 +55,8 @@ impl IdFinder {
     /// Returns the id, if there is one; the last of several.
     pub fn finish(mut self) -> Option<RequestId> {
         // The rest of a number may be missing: half an id could be that of another request.
-        let is_number = self.token.last().is_some_and(u8::is_ascii_digit);
+        let rest = self.token.trim_ascii_end();
+        let is_number = rest.last().is_some_and(u8::is_ascii_digit);
         if self.quote.is_none() && !is_number {
             self.end_value();
         }
