@@ -306,10 +306,10 @@ output = { type = "object", properties = { song = { type = "string", minLength =
     assert_eq!(short["structuredContent"], whole);
     let cut = call(&mut server, "cut", json!({}));
     assert_eq!(cut["isError"], true);
-    assert_eq!(cut["_meta"]["llama-mcp-server/error"], "answer_cut");
+    assert_eq!(cut["_meta"]["llama-mcp-server/error"]["code"], "answer_cut");
     let told = cut["content"][0]["text"].as_str().unwrap();
     assert!(
-        told.starts_with("no answer: it was cut at `#/song`, at the limit of 5 characters of a string; give the schema a `maxLength`"),
+        told.starts_with("no answer: it was cut at `#/song`, at the limit of 10 characters of a string; give the schema a `maxLength`"),
         "{told}"
     );
 }
