@@ -36,7 +36,7 @@ const FORMATS: [&str; 10] = [
 /// {"type": "object", "properties": {"price": {"type": "number"}}}
 /// ```
 ///
-/// What cannot be read, or has no value, is left out.
+/// Leaves out the parts that cannot be read or have no value.
 pub fn advertised(schema: &Value) -> Value {
     rendered(&lower(&Canonical::of(schema))).0
 }

@@ -93,7 +93,7 @@ pub(super) fn with_definitions(mut schema: Value, definitions: Table) -> Value {
 /// Identifier → the JSON pointers of the schemas that have it.
 type Identifiers = BTreeMap<String, Vec<String>>;
 
-/// Collects `$id`, `id` and `$anchor` of `schema` and of the schemas below it. Values are no schemas, whatever they look like.
+/// Collects `$id`, `id` and `$anchor` of `schema` and of the schemas below it. Values are not schemas, whatever they look like.
 fn collect_identifiers(schema: &Value, pointer: &str, found: &mut Identifiers) {
     let below = |key: &str| format!("{pointer}/{}", escaped(key));
     for (key, value) in schema.as_object().into_iter().flatten() {

@@ -1,4 +1,4 @@
-//! What the check of a finished answer may cost.
+//! Bounds the cost of checking a finished answer.
 //!
 //! A validator follows every `$ref`, `allOf`, `anyOf`, `oneOf` and `not` for the same value, as often as it is referred to: 40 levels
 //! that refer to the next one twice are 2^40 steps for one number. A reference that leads back to itself at the same value never ends.

@@ -181,7 +181,7 @@ pub(super) struct Lowering<'c> {
     pub(super) made: Lowered,
 }
 
-/// There is no value, for a reason that is reported.
+/// Marks a place without values. The reason is reported already.
 pub(super) struct NoValue;
 
 /// A table of a conjunction.

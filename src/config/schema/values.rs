@@ -82,7 +82,7 @@ impl<'c> Lowering<'c> {
         Node::of(Kind::Values(allowed))
     }
 
-    /// What the keywords of `parts` demand of `values`, if any of them applies to one.
+    /// Returns the check of `values` by the keywords of `parts`, or `None` if no keyword applies to one of them.
     fn keywords_of(&self, parts: &[Part<'c>], values: &[(String, &'c Value)]) -> Option<Validator> {
         let applies = |key: &str| {
             let types = keywords::TYPES.iter();

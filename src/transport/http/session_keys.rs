@@ -46,7 +46,7 @@ impl SessionKeys {
             return Ok(key);
         }
         let (keys, name) = (self.clone(), name.to_owned());
-        // The client may go away meanwhile: the next one still waits for this derivation, and finds its result.
+        // The client may disconnect meanwhile. The next one still waits for this derivation and uses its result.
         let derived = tokio::task::spawn_blocking(move || {
             let key = SessionKey::derive(&name, &secret);
             keys.remember(name, secret, key.clone());
