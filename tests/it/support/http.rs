@@ -252,7 +252,12 @@ impl Client {
 
     /// Begins an endless call `id` and gives its events when it is under way.
     pub(crate) fn sing(&self, id: u64) -> Events {
-        let arguments = json!({"text": "Sing forever.", "temperature": 0, "repeat_penalty": 1, "max_tokens": 4000});
+        self.sing_for(4000, id)
+    }
+
+    /// Begins a call `id` of so many tokens and gives its events when it is under way.
+    pub(crate) fn sing_for(&self, tokens: u64, id: u64) -> Events {
+        let arguments = json!({"text": "Sing forever.", "temperature": 0, "repeat_penalty": 1, "max_tokens": tokens});
         let call = json!({"name": "chat", "arguments": arguments, "_meta": {"progressToken": id}});
         let mut client = self.clone();
         client.header("accept", "application/json, text/event-stream");
