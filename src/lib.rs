@@ -41,13 +41,13 @@
 //!
 //! # Threads
 //!
-//! In the server: the runtime's two; for stdio one that reads stdin and one that writes stdout (a blocked read cannot be cancelled),
-//! and one that watches whether stdout has a reader; and one that starts workers (the kernel's parent-death signal follows the
-//! parent *thread*); blocking threads of the runtime, two at a time, try the schemas of calls on a stack of their own, and one derives keys of
-//! sessions. In a worker: the main thread reads what to load, restricts itself and with it all threads to come, and then
-//! owns queue, scheduler, model and context; one reads stdin; one loads the model and ends; one renders and tokenises prompts,
-//! on a stack that a hostile template cannot exhaust, with a short-lived thread for every text that is tokenised, on a stack as
-//! large as the text needs.
+//! In the server: the runtime's two; for stdio one that reads stdin, one that writes stdout (a blocked read cannot be cancelled),
+//! and one that watches whether stdout has a reader; one that starts workers (the kernel's parent-death signal follows the
+//! parent *thread*); and blocking threads of the runtime, which try the schemas of calls (two at a time, each on a stack of its
+//! own), check finished answers, and derive keys of sessions. In a worker: the main thread reads what to load, restricts itself
+//! and with it all threads to come, and then owns queue, scheduler, model and context; one reads stdin; one loads the model and
+//! ends; one renders and tokenises prompts, on a stack that a hostile template cannot exhaust, with a short-lived thread for every
+//! text that is tokenised, on a stack as large as the text needs.
 //!
 //! # What is counted
 //!

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::chat::with_system;
-use super::{Superseded, ToolCall, ToolOutput};
+use super::{Superseded, ToolCall, ToolOutput, structured};
 use crate::config::schema::AnswerSchema;
 use crate::config::{Defaults, ModelConfig};
 use crate::engine::{
@@ -146,18 +146,18 @@ impl Answering {
                     is_most: self.max_tokens_limit.is_some_and(|most| max_tokens >= most),
                     deadline,
                 };
-                Ok(self.output(generation, limits, answer.as_deref(), cut_note))
+                Ok(self.output(generation, limits, answer, cut_note).await)
             }
             Err(RegistryError::Refused(Refusal::Superseded)) => Err(Superseded),
             Err(error) => Ok(failure(&error)),
         }
     }
 
-    fn output(
+    async fn output(
         &self,
         generation: Generation,
         limits: CallLimits,
-        answer: Option<&AnswerSchema>,
+        answer: Option<Arc<AnswerSchema>>,
         cut_note: bool,
     ) -> ToolOutput {
         if !matches!(generation.phase, Phase::Load | Phase::Queue) {
@@ -170,9 +170,11 @@ impl Answering {
             (Some(problem), _) => Err(problem),
             (None, None) if cut_note => Ok((with_cut_note(generation, limits), None)),
             (None, None) => Ok((generation.text, None)),
-            (None, Some(answer)) => answer
-                .read(&generation, limits.is_most(&generation))
-                .map(|read| (read.text, Some(read.value))),
+            (None, Some(answer)) => {
+                let were_most = limits.is_most(&generation);
+                let read = structured::read(answer, generation, were_most).await;
+                read.map(|read| (read.text, Some(read.value)))
+            }
         };
         let (text, structured, error) = match answered {
             Ok((text, structured)) => (text, structured, None),

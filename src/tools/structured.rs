@@ -1,5 +1,7 @@
 //! Structured answers: constrained while they are written, parsed and checked afterwards. Incomplete ones are errors.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use crate::config::schema::{AnswerSchema, SchemaFault, SchemaFaults};
@@ -37,6 +39,25 @@ pub fn enforce(answer: &AnswerSchema) -> Result<(), SchemaFaults> {
     }
     let whole = grammars.check(&answer.enforced);
     whole.map_err(|reason| at("#", reason).into())
+}
+
+/// Reads the answer of `generation` by [`AnswerSchema::read`] on a blocking thread: an answer of many tokens may take a second to check.
+/// If the future is dropped, the check goes on, and nobody learns its result.
+///
+/// # Errors
+/// As of [`AnswerSchema::read`], and if the check panics.
+pub async fn read(
+    answer: Arc<AnswerSchema>,
+    generation: Generation,
+    were_most: bool,
+) -> Result<Structured, Coded> {
+    let read = tokio::task::spawn_blocking(move || answer.read(&generation, were_most));
+    read.await.unwrap_or_else(|failed| {
+        tracing::error!("an answer could not be checked: {failed}");
+        Err(ErrorCode::AnswerWrong.says(
+            "no answer: the model's JSON could not be checked by its schema; write the schema more simply",
+        ))
+    })
 }
 
 impl AnswerSchema {

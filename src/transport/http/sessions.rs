@@ -103,21 +103,25 @@ impl Session {
     }
 }
 
-/// The sessions that were ended most recently by `DELETE`.
+/// The sessions that were ended most recently by `DELETE`. If there are too many, the owner with the most loses its oldest one, so
+/// that no token makes the table forget the sessions of others.
 #[derive(Debug, Default)]
 struct Ended {
     ids: HashSet<SessionId>,
-    order: VecDeque<SessionId>,
+    /// The same ids by owner, the oldest first.
+    by_owner: HashMap<Option<String>, VecDeque<SessionId>>,
 }
 
 impl Ended {
-    fn insert(&mut self, id: SessionId) {
+    fn insert(&mut self, id: SessionId, owner: Option<&str>) {
         if !self.ids.insert(id) {
             return;
         }
-        self.order.push_back(id);
-        if self.order.len() > MAX_ENDED
-            && let Some(oldest) = self.order.pop_front()
+        let owner = owner.map(str::to_owned);
+        self.by_owner.entry(owner).or_default().push_back(id);
+        if self.ids.len() > MAX_ENDED
+            && let Some(most) = self.by_owner.values_mut().max_by_key(|ids| ids.len())
+            && let Some(oldest) = most.pop_front()
         {
             self.ids.remove(&oldest);
         }
@@ -200,7 +204,7 @@ impl Sessions {
         let is_usable = self.is_usable(named, now);
         if is_usable {
             self.evict(named.id);
-            self.ended.insert(named.id);
+            self.ended.insert(named.id, named.owner);
         }
         is_usable
     }

@@ -230,9 +230,24 @@ fn the_ends_that_are_remembered_are_bounded_and_the_oldest_is_forgotten() {
         assert!(sessions.end(named(*id), now));
     }
     assert_eq!(sessions.ended.ids.len(), MAX_ENDED);
-    assert_eq!(sessions.ended.order.len(), MAX_ENDED);
     assert!(sessions.is_usable(named(ids[0]), now));
     assert!(!sessions.is_usable(named(ids[1]), now));
+}
+
+#[test]
+fn a_token_that_ends_many_sessions_does_not_revive_those_of_others() {
+    let now = start();
+    let mut sessions = Sessions::new(MAX_SESSIONS);
+    let others = id(now);
+    sessions.end(named(others), now);
+    for _ in 0..2 * MAX_ENDED {
+        let flooding = Named {
+            owner: Some("flooding"),
+            ..named(id(now))
+        };
+        sessions.end(flooding, now);
+    }
+    assert!(!sessions.is_usable(named(others), now));
 }
 
 #[test]
