@@ -30,6 +30,7 @@ mod lifecycle; // processes, signals, ends
 mod load; // two hundred connections, honest and not
 mod manual; // completions, and the page for man
 mod meaning; // a real model: facts, seeds, eight calls at once
+mod message_text; // messages whose text is slightly off
 mod messages; // that wrong messages of the server are noticed
 mod modern; // the revision without a handshake
 mod mutated; // a hundred thousand broken messages

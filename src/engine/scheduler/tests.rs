@@ -4,11 +4,13 @@ mod bench;
 mod prefixes;
 mod properties;
 mod reasoning;
+mod scripted;
 mod turns;
 
 use std::rc::Rc;
 
-use bench::{Bench, LIMITS, MS, Script, Scripted, endless, prompt_of, request, says};
+use bench::{Bench, LIMITS, MS, prompt_of, request};
+use scripted::{Script, Scripted, endless, says};
 
 use super::*;
 use crate::engine::prompt::Prompt;

@@ -3,7 +3,8 @@
 mod room;
 mod windows;
 
-use super::bench::{Bench, Script, endless, prompt_with, says};
+use super::bench::{Bench, prompt_with};
+use super::scripted::{Script, endless, says};
 use super::*;
 use crate::engine::limits::Reuse;
 use crate::engine::prompt::Token;

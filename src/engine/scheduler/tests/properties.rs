@@ -3,7 +3,8 @@
 
 use proptest::prelude::*;
 
-use super::bench::{Bench, LIMITS, Script, endless, prompt_of, prompt_with, request};
+use super::bench::{Bench, LIMITS, prompt_of, prompt_with, request};
+use super::scripted::{Script, endless};
 use crate::engine::limits::{Limits, Reuse};
 use crate::engine::prompt::{Prompt, Token};
 use crate::engine::{CancelReason, Update};

@@ -1,6 +1,7 @@
 //! Tests of the limit of reasoning, and of structured answers after it.
 
-use super::bench::{Bench, LIMITS, Script, endless, prompt_of, says};
+use super::bench::{Bench, LIMITS, prompt_of};
+use super::scripted::{Script, endless, says};
 use crate::engine::FinishReason;
 use crate::engine::prompt::{Prompt, Token, Vocabulary};
 use crate::engine::thinking::Thinking;

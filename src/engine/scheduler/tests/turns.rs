@@ -1,6 +1,7 @@
 //! Whose call is next, where several clients wait.
 
-use super::bench::{Bench, LIMITS, endless, request, says};
+use super::bench::{Bench, LIMITS, request};
+use super::scripted::{endless, says};
 use super::*;
 use crate::engine::{GenerateRequest, Message, Role};
 
