@@ -111,9 +111,13 @@ def run(client):
         return ended.returncode == 0, revisions(sent)
 
 
+names = [pathlib.Path(client.program).stem for client in CLIENTS]
+unknown = set(wanted) - set(names)
+if unknown:
+    sys.exit(f"error: unknown clients: {', '.join(sorted(unknown))}; known are {', '.join(names)}")
 rows = []
-for client in CLIENTS:
-    if wanted and pathlib.Path(client.program).stem not in wanted:
+for name, client in zip(names, CLIENTS):
+    if wanted and name not in wanted:
         continue
     print(f"\n== {client.name} {client.version}", file=sys.stderr)
     right, spoken = run(client)

@@ -146,7 +146,7 @@ fn answer_of(
     let at = |key: &str| address(name, key);
     let made = match (&tool.output, &tool.choices) {
         (Some(_), Some(_)) => {
-            let message = "`output` is given, too: must be one of them".to_owned();
+            let message = "give `choices` or `output`, not both".to_owned();
             layers.problem_at(&at("choices"), message, None);
             return None;
         }

@@ -34,7 +34,8 @@ const ARGUMENTS: [&str; 15] = [
     "template_arguments",
 ];
 
-const NEITHER: &str = "neither `text` nor `messages` was given: must be one of them, `text` a string or `messages` an array of messages";
+const NEITHER: &str =
+    "give `text` (a string) or `messages` (an array of messages): neither was given";
 
 /// Trials of schemas at a time: each may take a second of a CPU.
 static TRIALS: Semaphore = Semaphore::const_new(2);
@@ -132,7 +133,7 @@ impl ChatTool {
         let stop = arguments.strings("stop", MAX_STOPS, MAX_STOP_CHARS)?;
         if schema.is_some() && stop.is_some() {
             return Err(ArgumentError::says(
-                "`stop` and `json_schema` were both given: an answer that is forced ends by itself, so leave out `stop`",
+                "give `stop` or `json_schema`, not both: a structured answer ends by itself",
             ));
         }
         let budget = narrow(arguments.integer("thinking_budget", ranges::THINKING_BUDGET)?);
@@ -269,9 +270,7 @@ async fn tried<T: Send + 'static>(
     let tried = tried.await;
     let tried = tried.map_err(|failed| {
         tracing::error!("a `json_schema` could not be tried: {failed}");
-        ArgumentError::says(
-            "`json_schema`: whether it can be enforced could not be found out; write it more simply",
-        )
+        ArgumentError::says("`json_schema`: the check of the schema failed; write a simpler schema")
     })?;
     tried.map_err(|faults| {
         ArgumentError::says(format!(
@@ -329,9 +328,7 @@ fn conversation(
             content,
         }]),
         (None, Some(messages)) => Ok(messages),
-        (Some(_), Some(_)) => Err(ArgumentError::says(
-            "`text` and `messages` were both given: must be one of them",
-        )),
+        (Some(_), Some(_)) => Err(ArgumentError::says("give `text` or `messages`, not both")),
         (None, None) => Err(ArgumentError::says(NEITHER)),
     }
 }
@@ -376,7 +373,7 @@ mod tests {
         let told = tried::<()>(|| panic!("inside a library")).await;
         assert_eq!(
             told.unwrap_err().to_string(),
-            "`json_schema`: whether it can be enforced could not be found out; write it more simply"
+            "`json_schema`: the check of the schema failed; write a simpler schema"
         );
     }
 }

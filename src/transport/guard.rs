@@ -45,37 +45,36 @@ impl Guard<'_> {
     /// # Errors
     /// 403.
     pub fn check_source(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
-        let mut named = headers
-            .get_all(HOST)
-            .iter()
-            .map(|host| host.to_str().ok().and_then(|host| host.parse().ok()))
-            .chain(uri.authority().map(|authority| Some(authority.clone())))
-            .peekable();
+        let given = headers.get_all(HOST).iter().map(HeaderValue::as_bytes);
+        let authority = uri
+            .authority()
+            .map(|authority| authority.as_str().as_bytes());
+        let mut named = given.chain(authority).peekable();
         if named.peek().is_none() {
             let refusal = Refusal::forbidden("the request names no host");
             return Err(refusal.because(Cause::NoHost, None));
         }
-        for authority in named {
+        for named in named {
+            let authority = Authority::try_from(named).ok();
             let host = authority.as_ref().and_then(host_of);
             if !host.is_some_and(|host| self.allows_host(&host)) {
                 let refusal = Refusal::forbidden(
                     "the server is not reached by this `Host`; `--allowed_hosts` adds names",
                 );
-                let name = authority
-                    .as_ref()
-                    .map_or("", Authority::host)
-                    .to_ascii_lowercase();
-                return Err(refusal.because(Cause::Host, Some(&name)));
+                // What is no host at all is logged as it came.
+                let named = String::from_utf8_lossy(named);
+                let name = authority.as_ref().map_or(&*named, Authority::host);
+                return Err(refusal.because(Cause::Host, Some(&name.to_ascii_lowercase())));
             }
         }
         // Clients that are no browsers send no Origin.
         for origin in headers.get_all(ORIGIN) {
-            let origin = origin.to_str().unwrap_or_default();
-            if !self.allows_origin(origin) {
+            let origin = String::from_utf8_lossy(origin.as_bytes());
+            if !self.allows_origin(&origin) {
                 let refusal = Refusal::forbidden(
                     "pages of this `Origin` may not use the server; `--allowed_origins` adds some",
                 );
-                return Err(refusal.because(Cause::Origin, Some(origin)));
+                return Err(refusal.because(Cause::Origin, Some(&origin)));
             }
         }
         Ok(())

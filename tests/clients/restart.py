@@ -8,6 +8,7 @@ Python and TypeScript do the same in python_mcp.py and checks.js. Without CLIENT
 
 import contextlib
 import json
+import os
 import pathlib
 import signal
 import socket
@@ -35,6 +36,10 @@ clients = {
 }
 
 
+# Each client has its own packages.
+variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
 def environment(client):
     packages, _ = clients[client]
     folder = here.parents[1] / "models/.restart" / client
@@ -52,7 +57,7 @@ def asking(client, url):
     """Runs the client's program, which reads questions line by line and writes the answers. Gives a function that asks it."""
     _, program = clients[client]
     command = [environment(client) / "python", here / "restart" / program, url, TOKEN]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def ask(question):
         process.stdin.write(question + "\n")
@@ -77,7 +82,7 @@ def mcpo(client, url):
     command = [environment(client) / "mcpo", "--host", "127.0.0.1", "--port", str(port), "--server-type", "streamable-http"]
     log = environment(client).parent / "log"
     with log.open("w") as output:
-        process = subprocess.Popen([*command, "--header", headers, "--", url], stdout=output, stderr=output)
+        process = subprocess.Popen([*command, "--header", headers, "--", url], env=variables, stdout=output, stderr=output)
 
     def ask(question):
         body = json.dumps({"text": question}).encode()

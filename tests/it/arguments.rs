@@ -11,11 +11,11 @@ fn wrong_arguments_are_refused_in_words_that_help() {
     let table: [(Value, &str); 16] = [
         (
             json!({}),
-            "neither `text` nor `messages` was given: must be one of them, `text` a string or `messages` an array of messages",
+            "give `text` (a string) or `messages` (an array of messages): neither was given",
         ),
         (
             json!({"text": "Hi", "messages": hi}),
-            "`text` and `messages` were both given: must be one of them",
+            "give `text` or `messages`, not both",
         ),
         (
             json!({"messages": []}),
@@ -60,11 +60,11 @@ fn wrong_arguments_are_refused_in_words_that_help() {
         ),
         (
             json!({"prompt": "Hi"}),
-            "neither `text` nor `messages` was given: must be one of them, `text` a string or `messages` an array of messages; `prompt` is not an argument of this tool; known here: `text`, `messages`, `temperature`, `max_tokens`, `top_p`, `top_k`, `min_p`, `repeat_penalty`, `seed`, `stop`, `prompt_suffix`, `deadline`, `json_schema`, `thinking_budget`, `template_arguments`",
+            "give `text` (a string) or `messages` (an array of messages): neither was given; `prompt` is not an argument of this tool; known here: `text`, `messages`, `temperature`, `max_tokens`, `top_p`, `top_k`, `min_p`, `repeat_penalty`, `seed`, `stop`, `prompt_suffix`, `deadline`, `json_schema`, `thinking_budget`, `template_arguments`",
         ),
         (
             json!({"message": hi}),
-            "neither `text` nor `messages` was given: must be one of them, `text` a string or `messages` an array of messages; `message` is not an argument of this tool; did you mean `messages`?",
+            "give `text` (a string) or `messages` (an array of messages): neither was given; `message` is not an argument of this tool; did you mean `messages`?",
         ),
         (
             json!({"messages": "[]"}),

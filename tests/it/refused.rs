@@ -111,6 +111,17 @@ fn refusals_leave_one_line_for_each_cause_and_name_and_are_counted_by_status() {
 }
 
 #[test]
+fn a_host_that_is_no_name_is_logged_as_it_came() {
+    let mut server = HttpServer::tiny(&[]);
+    server.raw("GET /mcp HTTP/1.1\r\nHost: my server\r\nConnection: close\r\n\r\n");
+    server.raw("GET /mcp HTTP/1.1\r\nHost: b\u{fc}ro\r\nConnection: close\r\n\r\n");
+    let log = server.log();
+    for host in ["my server", "b\u{fc}ro"] {
+        assert!(log.contains(&format!("Host \"{host}\" is")), "{log}");
+    }
+}
+
+#[test]
 fn a_flood_of_names_leaves_few_lines_in_the_log() {
     let mut server = HttpServer::tiny(&[]);
     for number in 0..300 {

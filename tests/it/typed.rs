@@ -278,7 +278,7 @@ fn a_call_of_a_chat_tool_may_bring_its_own_schema() {
         ),
         (
             with_stop,
-            "`stop` and `json_schema` were both given: an answer that is forced ends by itself, so leave out `stop`",
+            "give `stop` or `json_schema`, not both: a structured answer ends by itself",
         ),
     ] {
         let refused = call(&mut server, "chat", arguments);
