@@ -4,5 +4,5 @@
 
 pub mod guard;
 pub mod http;
-pub mod refusals;
+pub mod refusal_log;
 pub mod stdio;

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use crate::config::http::{self, Host, HttpConfig};
 use crate::config::token::TokenConfig;
-use crate::transport::refusals::{Cause, RefusalLog};
+use crate::transport::refusal_log::{Cause, RefusalLog};
 pub use refusal::Refusal;
 
 /// Who sent a request: whose token it brought; none where none is demanded.

@@ -47,7 +47,7 @@ def environment(client):
     if not installed.exists() or installed.read_text() != packages:
         print(f"Getting {packages} ...", file=sys.stderr)
         venv.create(folder, clear=True, with_pip=True)
-        subprocess.run([folder / "bin/pip", "install", "-q", "--disable-pip-version-check", *packages.split()], check=True)
+        subprocess.run([folder / "bin/pip", "install", "-q", "--disable-pip-version-check", *packages.split()], check=True, env=variables)
         installed.write_text(packages)
     return folder / "bin"
 

@@ -28,7 +28,8 @@ def accepts_every_answer(*arguments):
 
         async def call(tool, arguments):
             answer = await asyncio.to_thread(send, f"{url}/{tool}", arguments)
-            return (answer if isinstance(answer, str) else json.dumps(answer)), None
+            # mcpo reads texts that are JSON; this writes them as the server did.
+            return (answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False, separators=(",", ":"))), None
 
         paths = send(f"{url}/openapi.json")["paths"]
         return asyncio.run(make_every_call([path.strip("/") for path in paths], call))

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::mcp::jsonrpc::{ErrorObject, INVALID_REQUEST, Outgoing, RequestId};
 use crate::telemetry::metrics;
-use crate::transport::refusals::Cause;
+use crate::transport::refusal_log::Cause;
 
 /// A refused request, answered with a JSON-RPC error.
 #[derive(Debug, PartialEq)]
