@@ -123,7 +123,6 @@ impl ChatTool {
         let suffix = arguments
             .string("prompt_suffix")?
             .or_else(|| defaults.prompt_suffix.clone());
-        let seed = arguments.integer("seed", ranges::SEED)?;
         let deadline = arguments
             .number("deadline", ranges::DEADLINE)?
             .map(Duration::from_secs_f64);
@@ -142,37 +141,46 @@ impl ChatTool {
         conversation.thinking_budget = budget.or(conversation.thinking_budget);
         conversation.template_arguments =
             template_arguments::merged(&conversation.template_arguments, &variables);
-        let number = |given: Option<f64>, default: f32| given.map_or(default, ranges::to_f32);
         let question = Question {
             conversation,
             max_tokens: narrow(arguments.integer("max_tokens", self.max_tokens())?)
                 .unwrap_or(defaults.max_tokens),
-            sampling: SamplingParams {
-                temperature: number(
-                    arguments.number("temperature", ranges::TEMPERATURE)?,
-                    defaults.temperature,
-                ),
-                top_p: number(arguments.number("top_p", ranges::TOP_P)?, defaults.top_p),
-                top_k: narrow(arguments.integer("top_k", ranges::TOP_K)?).unwrap_or(defaults.top_k),
-                min_p: number(arguments.number("min_p", ranges::MIN_P)?, defaults.min_p),
-                repeat_penalty: number(
-                    arguments.number("repeat_penalty", ranges::REPEAT_PENALTY)?,
-                    defaults.repeat_penalty(schema.is_some()),
-                ),
-                presence_penalty: defaults.presence_penalty,
-                frequency_penalty: defaults.frequency_penalty,
-                repeat_last_n: defaults.repeat_last_n,
-                seed: match seed {
-                    Some(seed) => narrow(Some(seed)).unwrap_or_else(draw_seed),
-                    None => defaults.seed.unwrap_or_else(draw_seed),
-                },
-            },
+            sampling: self.sampling(&mut arguments, schema.is_some())?,
             stop: stop.unwrap_or_else(|| defaults.stop.clone()),
             deadline: deadline.or(defaults.deadline),
             answer: None,
             cut_note: defaults.cut_note,
         };
         Ok((question, schema))
+    }
+
+    /// How the tokens of a call are chosen; `is_constrained` if its answer follows a schema.
+    fn sampling(
+        &self,
+        arguments: &mut ArgumentReader,
+        is_constrained: bool,
+    ) -> Result<SamplingParams, ArgumentError> {
+        let defaults = self.defaults.sampling(is_constrained);
+        let number = |given: Option<f64>, default: f32| given.map_or(default, ranges::to_f32);
+        Ok(SamplingParams {
+            temperature: number(
+                arguments.number("temperature", ranges::TEMPERATURE)?,
+                defaults.temperature,
+            ),
+            top_p: number(arguments.number("top_p", ranges::TOP_P)?, defaults.top_p),
+            top_k: narrow(arguments.integer("top_k", ranges::TOP_K)?).unwrap_or(defaults.top_k),
+            min_p: number(arguments.number("min_p", ranges::MIN_P)?, defaults.min_p),
+            repeat_penalty: number(
+                arguments.number("repeat_penalty", ranges::REPEAT_PENALTY)?,
+                defaults.repeat_penalty,
+            ),
+            // -1 draws one, whatever the configuration says.
+            seed: match arguments.integer("seed", ranges::SEED)? {
+                Some(seed) => narrow(Some(seed)).unwrap_or_else(draw_seed),
+                None => defaults.seed,
+            },
+            ..defaults
+        })
     }
 
     /// What a call may ask for.
