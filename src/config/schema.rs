@@ -1,8 +1,8 @@
 //! JSON Schemas of answers: what clients see of them, what is enforced while an answer is written, and what is refused.
 //!
 //! ```text
-//! as written ─canonical─▶ one draft ─core─▶ no negations ─lower─▶ values ─┬─▶ enforced: what the grammar follows
-//!                              │                                          └─▶ advertised: what clients see
+//! as written ─canonical─▶ one draft ─negation─▶ no negations ─lower─▶ values ─┬─▶ enforced: what the grammar follows
+//!                              │                                              └─▶ advertised: what clients see
 //!                              └─▶ the check of finished answers
 //! ```
 //!
@@ -13,19 +13,24 @@
 mod advertised;
 mod array;
 mod canonical;
-mod core;
+mod conjunction;
 mod cost;
 mod cut;
 mod enforced;
 mod formats;
 mod keywords;
 mod lower;
+mod merge;
+mod negation;
 mod node;
 mod number;
 mod object;
 mod one_of;
 mod pattern;
 mod portable;
+mod recursion;
+mod references;
+mod types;
 mod validator;
 mod values;
 
@@ -33,17 +38,20 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::thread;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 pub use self::advertised::advertised;
 pub use self::enforced::Limits;
-pub use self::lower::MAX_LEVEL;
 pub use self::number::MAX_FRACTION;
+pub use self::recursion::MAX_LEVEL;
 use canonical::Canonical;
 use lower::Lowered;
 use node::Kind;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use validator::Validator;
+
+/// The members of a JSON object.
+type Table = Map<String, Value>;
 
 /// Bytes of a schema, as it is written and as it is enforced.
 const MAX_BYTES: usize = 512 * 1024;

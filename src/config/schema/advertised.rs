@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::canonical::Canonical;
 use super::lower::{Lowered, lower};
 use super::node::{ArrayNode, DefinitionKey, Kind, Node, NumberNode, ObjectNode, TextNode};
-use super::{SchemaNote, portable};
+use super::{SchemaNote, Table, portable, types};
 
 /// Formats that validators of JavaScript and Python know, and read alike.
 const FORMATS: [&str; 10] = [
@@ -76,8 +76,6 @@ struct Renderer<'l> {
     open: Vec<String>,
     notes: Vec<SchemaNote>,
 }
-
-type Table = Map<String, Value>;
 
 impl<'l> Renderer<'l> {
     fn note(&mut self, pointer: &str, text: impl Into<String>) {
@@ -321,13 +319,8 @@ fn values_of(values: &[Value], made: &mut Table) {
     let mut by_type: Vec<(&str, Vec<&Value>)> = Vec::new();
     for value in values {
         let kind = match value {
-            Value::Null => "null",
-            Value::Bool(_) => "boolean",
-            Value::Number(number) if number.is_f64() => "number",
-            Value::Number(_) => "integer",
-            Value::String(_) => "string",
-            Value::Array(_) => "array",
-            Value::Object(_) => "object",
+            Value::Number(number) if !number.is_f64() => "integer",
+            value => types::of_value(value),
         };
         match by_type.iter_mut().find(|(known, _)| *known == kind) {
             Some((_, values)) => values.push(value),

@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
+use super::conjunction::Part;
 use super::fault;
-use super::lower::{Lowering, NoValue, Part};
+use super::lower::{Lowering, NoValue};
 use super::node::{ArrayNode, Kind, Node};
 use super::values::{counts, place_of};
 

@@ -4,19 +4,19 @@
 //! Every schema that a `$ref` names becomes an entry of `$defs`, so a reference is always `#/$defs/NAME`, and unused definitions
 //! cost nothing. The check of finished answers uses this form, too.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::formats;
 use super::keywords::{self, Keyword};
-use super::{MAX_REPORTS, SchemaFault, SchemaNote, fault};
+use super::references::References;
+use super::types::TYPES;
+use super::{MAX_REPORTS, SchemaFault, SchemaNote, Table, fault};
 use crate::config::whole::whole_value;
 
 /// Most levels of nested schemas.
 const MAX_DEPTH: usize = 64;
-
-type Table = Map<String, Value>;
 
 /// A schema in canonical form.
 #[derive(Debug, Default)]
@@ -45,19 +45,12 @@ pub(super) struct Definition {
 impl Canonical {
     /// Reads `schema`.
     pub(super) fn of(schema: &Value) -> Self {
-        let mut identifiers = BTreeMap::new();
-        collect_identifiers(schema, "", &mut identifiers);
         let mut reader = Reader {
-            written: schema,
-            identifiers,
-            names: BTreeMap::new(),
-            taken: BTreeSet::new(),
-            counts: BTreeMap::new(),
-            pending: Vec::new(),
+            references: References::of(schema),
             made: Self::default(),
         };
         reader.made.root = reader.schema(schema, "#", 0);
-        while let Some((pointer, name)) = reader.pending.pop() {
+        while let Some((pointer, name)) = reader.references.next() {
             let schema = schema.pointer(&pointer).unwrap_or(&Value::Null);
             let schema = reader.schema(schema, &format!("#{pointer}"), 0);
             reader.made.definitions.push(Definition {
@@ -90,60 +83,13 @@ pub(super) fn with_definitions(mut schema: Value, definitions: Table) -> Value {
     schema
 }
 
-/// Identifier → the JSON pointers of the schemas that have it.
-type Identifiers = BTreeMap<String, Vec<String>>;
-
-/// Collects `$id`, `id` and `$anchor` of `schema` and of the schemas below it. Values are not schemas, whatever they look like.
-fn collect_identifiers(schema: &Value, pointer: &str, found: &mut Identifiers) {
-    let below = |key: &str| format!("{pointer}/{}", escaped(key));
-    for (key, value) in schema.as_object().into_iter().flatten() {
-        match (key.as_str(), value) {
-            ("$id" | "id", Value::String(id)) => {
-                let id = id.trim_end_matches('#').to_owned();
-                found.entry(id).or_default().push(pointer.to_owned());
-            }
-            ("$anchor" | "$dynamicAnchor", Value::String(anchor)) => {
-                let anchor = format!("#{anchor}");
-                found.entry(anchor).or_default().push(pointer.to_owned());
-            }
-            (_, Value::Object(schemas))
-                if keywords::of(key).is_map()
-                    || ["$defs", "definitions"].contains(&key.as_str()) =>
-            {
-                for (name, schema) in schemas {
-                    let pointer = format!("{}/{}", below(key), escaped(name));
-                    collect_identifiers(schema, &pointer, found);
-                }
-            }
-            (_, Value::Array(schemas)) if keywords::of(key).is_schema() => {
-                for (at, schema) in schemas.iter().enumerate() {
-                    collect_identifiers(schema, &format!("{}/{at}", below(key)), found);
-                }
-            }
-            (_, schema) if keywords::of(key).is_schema() => {
-                collect_identifiers(schema, &below(key), found);
-            }
-            _ => {}
-        }
-    }
-}
-
 /// `name` as a part of a JSON pointer (RFC 6901).
 pub(super) fn escaped(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
 
 struct Reader<'schema> {
-    written: &'schema Value,
-    identifiers: Identifiers,
-    /// JSON pointer → name below `$defs`.
-    names: BTreeMap<String, String>,
-    /// Names below `$defs` that are in use.
-    taken: BTreeSet<String>,
-    /// How often a name was asked for.
-    counts: BTreeMap<String, usize>,
-    /// Definitions that are still to be read, as JSON pointer and name.
-    pending: Vec<(String, String)>,
+    references: References<'schema>,
     made: Canonical,
 }
 
@@ -348,12 +294,9 @@ impl Reader<'_> {
             Value::Array(types) => types.iter().collect(),
             single => vec![single],
         };
-        let is_type = |kind: &&Value| {
-            kind.as_str()
-                .is_some_and(|kind| keywords::TYPES.contains(&kind))
-        };
+        let is_type = |kind: &&Value| kind.as_str().is_some_and(|kind| TYPES.contains(&kind));
         if types.is_empty() || !types.iter().all(is_type) {
-            self.fault(at, format!("must be one of {}", keywords::TYPES.join(", ")));
+            self.fault(at, format!("must be one of {}", TYPES.join(", ")));
             return None;
         }
         let mut seen = BTreeSet::new();
@@ -404,7 +347,7 @@ impl Reader<'_> {
             self.fault(at, "must be a string");
             return None;
         };
-        let Some(pointer) = self.pointer_of(written) else {
+        let Some(pointer) = self.references.pointer_of(written) else {
             let reason = if written.starts_with('#') {
                 format!("`{written}` is not in the schema")
             } else {
@@ -413,65 +356,8 @@ impl Reader<'_> {
             self.fault(at, reason);
             return None;
         };
-        let name = if let Some(name) = self.names.get(&pointer) {
-            name.clone()
-        } else {
-            let name = self.new_name(&pointer);
-            self.names.insert(pointer.clone(), name.clone());
-            self.pending.push((pointer, name.clone()));
-            name
-        };
+        let name = self.references.name(pointer);
         Some(format!("#/$defs/{name}").into())
-    }
-
-    /// The JSON pointer that `reference` means.
-    fn pointer_of(&self, reference: &str) -> Option<String> {
-        let (base, fragment) = reference.split_once('#').unwrap_or((reference, ""));
-        let base = match base {
-            "" => "",
-            base => self.only(base)?,
-        };
-        let decoded = percent_decoded(fragment);
-        let mut candidates = [decoded.as_str(), fragment].into_iter();
-        candidates.find_map(|fragment| {
-            let pointer = if fragment.is_empty() || fragment.starts_with('/') {
-                format!("{base}{fragment}")
-            } else {
-                self.only(&format!("#{fragment}"))?.to_owned()
-            };
-            self.written.pointer(&pointer).map(|_| pointer)
-        })
-    }
-
-    /// The JSON pointer of the only schema with `identifier`.
-    fn only(&self, identifier: &str) -> Option<&str> {
-        match &self.identifiers.get(identifier)?[..] {
-            [single] => Some(single),
-            _ => None,
-        }
-    }
-
-    /// A name that needs no escapes in a reference.
-    fn new_name(&mut self, pointer: &str) -> String {
-        let last = pointer.rsplit('/').next().unwrap_or_default();
-        let plain = |character: char| {
-            if character.is_ascii_alphanumeric() || "_.-".contains(character) {
-                character
-            } else {
-                '_'
-            }
-        };
-        let base: String = match last {
-            "" => "root".into(),
-            last => last.chars().map(plain).collect(),
-        };
-        let mut name = base.clone();
-        while !self.taken.insert(name.clone()) {
-            let count = self.counts.entry(base.clone()).or_insert(1);
-            *count += 1;
-            name = format!("{base}_{count}");
-        }
-        name
     }
 }
 
@@ -519,21 +405,4 @@ fn modernise(written: &Table, made: &mut Table) {
     if let Some(more) = more.filter(|_| written.get("items").is_some_and(Value::is_array)) {
         made.insert("items".into(), more);
     }
-}
-
-/// `text` with its `%XX` decoded, as far as they are UTF-8.
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('%') {
-        bytes.extend_from_slice(&rest.as_bytes()[..at]);
-        let code = rest
-            .get(at + 1..at + 3)
-            .and_then(|code| u8::from_str_radix(code, 16).ok());
-        let (byte, length) = code.map_or((b'%', 1), |code| (code, 3));
-        bytes.push(byte);
-        rest = &rest[at + length..];
-    }
-    bytes.extend_from_slice(rest.as_bytes());
-    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
 }

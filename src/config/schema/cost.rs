@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::canonical::Canonical;
 use super::keywords::{self, Keyword};
-use super::lower::MAX_LEVEL;
+use super::recursion::MAX_LEVEL;
 use super::{SchemaFault, fault};
 
 /// Most schemas that one value is checked by, and for each property or item most of its own.

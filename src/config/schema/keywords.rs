@@ -67,11 +67,6 @@ impl Keyword {
     }
 }
 
-/// The values of `type`.
-pub(super) const TYPES: [&str; 7] = [
-    "object", "array", "string", "integer", "number", "boolean", "null",
-];
-
 /// Keywords and how they are read.
 const KEYWORDS: &[(&str, Keyword)] = &[
     ("$schema", Keyword::Dropped),
@@ -206,45 +201,6 @@ pub(super) fn slip_of(key: &str) -> Option<&'static str> {
     let close = constraints().into_iter();
     let close = close.filter_map(|keyword| Some((likeness(&keyword)?, keyword)));
     close.min().map(|(_, keyword)| keyword)
-}
-
-/// The keywords that apply to values of `kind`.
-pub(super) fn of_type(kind: &str) -> &'static [&'static str] {
-    match kind {
-        "object" => &[
-            "properties",
-            "patternProperties",
-            "additionalProperties",
-            "unevaluatedProperties",
-            "propertyNames",
-            "required",
-            "minProperties",
-            "maxProperties",
-            "dependentRequired",
-            "dependentSchemas",
-        ],
-        "array" => &[
-            "items",
-            "prefixItems",
-            "unevaluatedItems",
-            "contains",
-            "minContains",
-            "maxContains",
-            "minItems",
-            "maxItems",
-            "uniqueItems",
-        ],
-        "string" => &["minLength", "maxLength", "pattern", "format"],
-        "integer" | "number" => &[
-            "minimum",
-            "exclusiveMinimum",
-            "maximum",
-            "exclusiveMaximum",
-            "multipleOf",
-            "format",
-        ],
-        _ => &[],
-    }
 }
 
 /// Returns whether `key` only combines schemas, or does not constrain values.

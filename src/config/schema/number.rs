@@ -237,7 +237,7 @@ fn set_bound(
 }
 
 fn no_number(is_integer: bool, table: &Map<String, Value>, at: &str) -> SchemaFault {
-    let said: Vec<String> = super::keywords::of_type("number")
+    let said: Vec<String> = super::types::keywords_of("number")
         .iter()
         .filter_map(|key| Some(format!("`{key}` {}", table.get(*key)?)))
         .collect();

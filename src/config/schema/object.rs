@@ -3,12 +3,13 @@
 use serde_json::Value;
 
 use super::canonical::escaped;
-use super::core::ABSENT;
-use super::lower::{Lowering, NoValue, Part, Table};
+use super::conjunction::Part;
+use super::lower::{Lowering, NoValue};
+use super::negation::ABSENT;
 use super::node::{Entries, Kind, Node, ObjectNode, Property};
 use super::validator::Validator;
 use super::values::{counts, place_of};
-use super::{fault, pattern};
+use super::{Table, fault, pattern};
 
 impl<'c> Lowering<'c> {
     pub(super) fn object(&mut self, parts: &[Part<'c>]) -> Node {

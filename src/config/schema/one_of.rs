@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::lower::Lowering;
 use super::node::{Kind, Node, ObjectNode};
+use super::types;
 
 /// How two options relate.
 enum Relation {
@@ -111,10 +112,10 @@ impl Lowering<'_> {
             }
             (Kind::Values(some), _) => some
                 .iter()
-                .all(|value| type_of_value(value) != type_of(&schema.kind)),
+                .all(|value| types::of_value(value) != type_of(&schema.kind)),
             (_, Kind::Values(others)) => others
                 .iter()
-                .all(|value| type_of_value(value) != type_of(&values.kind)),
+                .all(|value| types::of_value(value) != type_of(&values.kind)),
             (Kind::Object(values), Kind::Object(schema)) => self.are_objects_apart(values, schema),
             (one, other) => type_of(one) != type_of(other),
         }
@@ -145,17 +146,6 @@ fn is_same(one: &Value, other: &Value) -> bool {
         || one
             .as_f64()
             .is_some_and(|number| other.as_f64() == Some(number))
-}
-
-fn type_of_value(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "boolean",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
 }
 
 fn type_of(kind: &Kind) -> &'static str {

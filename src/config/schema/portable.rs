@@ -6,7 +6,7 @@
 use regex_syntax::ast::parse::Parser;
 use regex_syntax::ast::{
     AssertionKind, Ast, ClassPerl, ClassPerlKind, ClassSet, ClassSetItem, GroupKind, Literal,
-    RepetitionKind, RepetitionRange,
+    Repetition, RepetitionKind, RepetitionRange,
 };
 
 /// The characters of `\s` in ECMA-262.
@@ -45,40 +45,7 @@ fn write(ast: &Ast, to: &mut String) -> Option<()> {
             }
             to.push(']');
         }
-        Ast::Repetition(repetition) => {
-            let is_single = matches!(
-                *repetition.ast,
-                Ast::Literal(_)
-                    | Ast::Dot(_)
-                    | Ast::ClassPerl(_)
-                    | Ast::ClassBracketed(_)
-                    | Ast::Group(_)
-            );
-            if is_single {
-                write(&repetition.ast, to)?;
-            } else {
-                to.push_str("(?:");
-                write(&repetition.ast, to)?;
-                to.push(')');
-            }
-            match &repetition.op.kind {
-                RepetitionKind::ZeroOrOne => to.push('?'),
-                RepetitionKind::ZeroOrMore => to.push('*'),
-                RepetitionKind::OneOrMore => to.push('+'),
-                RepetitionKind::Range(RepetitionRange::Exactly(count)) => {
-                    to.extend(["{", &count.to_string(), "}"]);
-                }
-                RepetitionKind::Range(RepetitionRange::AtLeast(least)) => {
-                    to.extend(["{", &least.to_string(), ",}"]);
-                }
-                RepetitionKind::Range(RepetitionRange::Bounded(least, most)) => {
-                    to.extend(["{", &least.to_string(), ",", &most.to_string(), "}"]);
-                }
-            }
-            if !repetition.greedy {
-                to.push('?');
-            }
-        }
+        Ast::Repetition(repetition) => write_repetition(repetition, to)?,
         Ast::Group(group) => {
             match &group.kind {
                 GroupKind::CaptureIndex(_) => to.push('('),
@@ -103,6 +70,38 @@ fn write(ast: &Ast, to: &mut String) -> Option<()> {
             }
         }
         Ast::Flags(_) | Ast::ClassUnicode(_) => return None,
+    }
+    Some(())
+}
+
+fn write_repetition(repetition: &Repetition, to: &mut String) -> Option<()> {
+    let is_single = matches!(
+        *repetition.ast,
+        Ast::Literal(_) | Ast::Dot(_) | Ast::ClassPerl(_) | Ast::ClassBracketed(_) | Ast::Group(_)
+    );
+    if is_single {
+        write(&repetition.ast, to)?;
+    } else {
+        to.push_str("(?:");
+        write(&repetition.ast, to)?;
+        to.push(')');
+    }
+    match &repetition.op.kind {
+        RepetitionKind::ZeroOrOne => to.push('?'),
+        RepetitionKind::ZeroOrMore => to.push('*'),
+        RepetitionKind::OneOrMore => to.push('+'),
+        RepetitionKind::Range(RepetitionRange::Exactly(count)) => {
+            to.extend(["{", &count.to_string(), "}"]);
+        }
+        RepetitionKind::Range(RepetitionRange::AtLeast(least)) => {
+            to.extend(["{", &least.to_string(), ",}"]);
+        }
+        RepetitionKind::Range(RepetitionRange::Bounded(least, most)) => {
+            to.extend(["{", &least.to_string(), ",", &most.to_string(), "}"]);
+        }
+    }
+    if !repetition.greedy {
+        to.push('?');
     }
     Some(())
 }

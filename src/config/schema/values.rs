@@ -4,11 +4,14 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::lower::{Lowering, Part, Table, is_of};
+use super::conjunction::Part;
+use super::lower::Lowering;
+use super::negation::EXCLUDED;
 use super::node::{Kind, Node, NumberNode, Pattern, TextNode};
 use super::number::number;
+use super::types::{self, is_of};
 use super::validator::Validator;
-use super::{SchemaFault, fault, formats, keywords, pattern};
+use super::{SchemaFault, Table, fault, formats, pattern};
 use crate::config::whole::{whole, whole_value};
 
 /// Levels of values in a value that is listed.
@@ -48,7 +51,7 @@ impl<'c> Lowering<'c> {
         let more = self.keywords_of(parts, values);
         let excluded: Vec<&Value> = parts
             .iter()
-            .filter_map(|part| part.table.get(super::core::EXCLUDED)?.as_array())
+            .filter_map(|part| part.table.get(EXCLUDED)?.as_array())
             .flatten()
             .collect();
         let is_allowed = |value: &&Value| {
@@ -85,8 +88,8 @@ impl<'c> Lowering<'c> {
     /// Returns the check of `values` by the keywords of `parts`, or `None` if no keyword applies to one of them.
     fn keywords_of(&self, parts: &[Part<'c>], values: &[(String, &'c Value)]) -> Option<Validator> {
         let applies = |key: &str| {
-            let types = keywords::TYPES.iter();
-            let mut types = types.filter(|kind| keywords::of_type(kind).contains(&key));
+            let types = types::TYPES.iter();
+            let mut types = types.filter(|kind| types::keywords_of(kind).contains(&key));
             types.any(|kind| values.iter().any(|(_, value)| is_of(value, kind)))
         };
         let said = |part: &Part<'c>| -> Table {
@@ -113,7 +116,7 @@ impl<'c> Lowering<'c> {
 
     pub(super) fn number(&mut self, is_integer: bool, parts: &[Part<'c>]) -> Node {
         let is_said = |part: &&Part<'_>| {
-            keywords::of_type("number")
+            types::keywords_of("number")
                 .iter()
                 .any(|key| part.table.contains_key(*key))
         };

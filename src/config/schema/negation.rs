@@ -3,11 +3,12 @@
 //! `not`, `if`, `dependentRequired` and `dependentSchemas` become `anyOf` below `allOf`: "`a` needs `b`" is "without `a`, or with
 //! both". Two internal keywords express what JSON Schema cannot express without `not`: [`ABSENT`] and [`EXCLUDED`].
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::canonical::escaped;
-use super::keywords::{self, Keyword, TYPES};
-use super::{SchemaFault, fault};
+use super::keywords::{self, Keyword};
+use super::types::TYPES;
+use super::{SchemaFault, Table, fault};
 
 /// Internal keyword: names of properties that an object must not have.
 pub(super) const ABSENT: &str = "x-absent";
@@ -15,10 +16,8 @@ pub(super) const ABSENT: &str = "x-absent";
 /// Internal keyword: values that are not allowed.
 pub(super) const EXCLUDED: &str = "x-excluded";
 
-type Table = Map<String, Value>;
-
 /// Rewrites `schema`, which is at `at`.
-pub(super) fn core(schema: &Value, at: &str, faults: &mut Vec<SchemaFault>) -> Value {
+pub(super) fn without_negations(schema: &Value, at: &str, faults: &mut Vec<SchemaFault>) -> Value {
     let Some(table) = schema.as_object() else {
         return schema.clone();
     };
@@ -33,15 +32,15 @@ pub(super) fn core(schema: &Value, at: &str, faults: &mut Vec<SchemaFault>) -> V
                 .iter()
                 .map(|(name, schema)| {
                     let place = format!("{place}/{}", escaped(name));
-                    (name.clone(), core(schema, &place, faults))
+                    (name.clone(), without_negations(schema, &place, faults))
                 })
                 .collect(),
             (Keyword::Schemas, Value::Array(schemas)) => (0..)
                 .zip(schemas)
-                .map(|(n, schema)| core(schema, &format!("{place}/{n}"), faults))
+                .map(|(n, schema)| without_negations(schema, &format!("{place}/{n}"), faults))
                 .collect(),
             (Keyword::Schema | Keyword::SchemaOrFlag | Keyword::Items, _) => {
-                core(value, &place, faults)
+                without_negations(value, &place, faults)
             }
             _ => value.clone(),
         };
@@ -61,7 +60,7 @@ pub(super) fn core(schema: &Value, at: &str, faults: &mut Vec<SchemaFault>) -> V
 fn alternatives(table: &Table, at: &str, faults: &mut Vec<SchemaFault>) -> Vec<Value> {
     let mut all = Vec::new();
     let sub = |schema: &Value, key: &str, faults: &mut Vec<SchemaFault>| {
-        core(schema, &format!("{at}/{key}"), faults)
+        without_negations(schema, &format!("{at}/{key}"), faults)
     };
     if let Some(schema) = table.get("not") {
         match negated(schema) {
@@ -101,7 +100,7 @@ fn alternatives(table: &Table, at: &str, faults: &mut Vec<SchemaFault>) -> Vec<V
         ]));
     }
     for (name, schema) in entries(table, "dependentSchemas") {
-        let schema = core(
+        let schema = without_negations(
             schema,
             &format!("{at}/dependentSchemas/{}", escaped(name)),
             faults,
@@ -143,7 +142,7 @@ fn negated(schema: &Value) -> Option<Vec<Value>> {
             ("title" | "description" | "default", _) => {}
             ("const", value) => options.push(json!({EXCLUDED: [value]})),
             ("enum", values) => options.push(json!({EXCLUDED: values})),
-            ("not", schema) => options.push(core(schema, "#", &mut Vec::new())),
+            ("not", schema) => options.push(without_negations(schema, "#", &mut Vec::new())),
             ("type", Value::String(kind)) => options.push(other_types(&[kind])?),
             ("type", Value::Array(kinds)) => {
                 let kinds: Vec<&str> = kinds.iter().filter_map(Value::as_str).collect();

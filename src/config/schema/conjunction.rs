@@ -1,0 +1,162 @@
+//! Conjunctions: the tables that hold together at one place, with the alternatives of `anyOf` and `oneOf` multiplied out.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use serde_json::Value;
+
+use super::lower::Lowering;
+use super::merge::annotations;
+use super::node::Node;
+use super::recursion::{MAX_LEVEL, name_of};
+use super::{Table, fault, keywords};
+
+/// Most alternatives beside each other in one place.
+const MAX_CHOICES: usize = 64;
+
+/// Most conjunctions inside each other.
+const MAX_DEPTH: usize = 300;
+
+/// A table of a conjunction.
+#[derive(Clone)]
+pub(super) struct Part<'c> {
+    pub(super) table: &'c Table,
+    pub(super) at: String,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct Conjunction<'c> {
+    parts: Vec<Part<'c>>,
+    choices: VecDeque<Choice<'c>>,
+    /// Names of definitions that are in it.
+    pub(super) references: BTreeSet<&'c str>,
+    is_never: bool,
+    pub(super) is_cyclic: bool,
+}
+
+#[derive(Clone)]
+struct Choice<'c> {
+    options: &'c [Value],
+    at: String,
+    is_one_of: bool,
+}
+
+impl<'c> Lowering<'c> {
+    pub(super) fn add(&mut self, schema: &'c Value, at: &str, to: &mut Conjunction<'c>) {
+        if self.is_exhausted() {
+            to.is_never = true;
+            return;
+        }
+        let table = match schema {
+            Value::Object(table) => table,
+            schema => {
+                to.is_never |= *schema == Value::Bool(false);
+                return;
+            }
+        };
+        for (key, value) in table {
+            let place = || format!("{at}/{key}");
+            match (key.as_str(), value) {
+                ("$ref" | "$dynamicRef" | "$recursiveRef", reference) => {
+                    let found =
+                        name_of(reference).and_then(|name| self.definitions.get_key_value(name));
+                    if let Some((name, definition)) = found
+                        && to.references.insert(name)
+                    {
+                        to.is_cyclic |= definition.is_cyclic;
+                        let (schema, at) = (definition.schema, definition.at);
+                        self.add(schema, at, to);
+                    }
+                }
+                ("allOf", Value::Array(schemas)) => {
+                    for (n, schema) in schemas.iter().enumerate() {
+                        self.add(schema, &format!("{at}/allOf/{n}"), to);
+                    }
+                }
+                ("anyOf" | "oneOf", Value::Array(options)) => to.choices.push_back(Choice {
+                    options,
+                    at: place(),
+                    is_one_of: key == "oneOf",
+                }),
+                _ => {}
+            }
+        }
+        to.parts.push(Part {
+            table,
+            at: at.to_owned(),
+        });
+    }
+
+    pub(super) fn conjunction(&mut self, conjunction: Conjunction<'c>) -> Node {
+        if conjunction.is_never {
+            return Node::never();
+        }
+        let at = conjunction
+            .parts
+            .first()
+            .map_or("#", |part| part.at.as_str());
+        if conjunction.choices.len() > MAX_CHOICES || self.depth >= MAX_DEPTH {
+            let reason = format!(
+                "more than {MAX_CHOICES} `anyOf` and `oneOf` in one place, or schemas nest too deeply; write fewer of them"
+            );
+            let fault = fault(at, reason);
+            return self.fault(fault);
+        }
+        self.depth += 1;
+        let node = self.conjunction_within(conjunction);
+        self.depth -= 1;
+        node
+    }
+
+    fn conjunction_within(&mut self, mut conjunction: Conjunction<'c>) -> Node {
+        let is_deeper = std::mem::take(&mut conjunction.is_cyclic);
+        self.level += usize::from(is_deeper);
+        let node = if self.level > MAX_LEVEL {
+            let at = conjunction
+                .parts
+                .first()
+                .map_or("#", |part| part.at.as_str());
+            let without_end = fault(
+                at,
+                "a schema that contains itself must leave a way to end: make a property optional, or allow an empty array or `null`",
+            );
+            self.dead_end.get_or_insert(without_end);
+            Node::never()
+        } else {
+            match conjunction.choices.pop_front() {
+                Some(choice) => self.choice(&conjunction, &choice),
+                None => self.merged(&conjunction.parts),
+            }
+        };
+        self.level -= usize::from(is_deeper);
+        node
+    }
+
+    fn choice(&mut self, conjunction: &Conjunction<'c>, choice: &Choice<'c>) -> Node {
+        let says_nothing =
+            |part: &Part<'_>| part.table.keys().all(|key| keywords::is_combinator(key));
+        let is_plain = conjunction.choices.is_empty() && conjunction.parts.iter().all(says_nothing);
+        let mut options = Vec::with_capacity(choice.options.len());
+        for (n, option) in choice.options.iter().enumerate() {
+            let at = format!("{}/{n}", choice.at);
+            options.push(if is_plain {
+                self.schema(option, &at)
+            } else {
+                let mut with = conjunction.clone();
+                self.add(option, &at, &mut with);
+                self.branches += 1;
+                let node = self.conjunction(with);
+                self.branches -= 1;
+                node
+            });
+        }
+        if choice.is_one_of {
+            self.separate(&mut options, &choice.at);
+        }
+        let mut node = Node::union(options);
+        let outer = annotations(&conjunction.parts);
+        if is_plain && !outer.is_empty() {
+            node.annotations = outer;
+        }
+        node
+    }
+}

@@ -1,0 +1,159 @@
+//! References of a schema: what each of them names, and the name of that below `$defs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::canonical::escaped;
+use super::keywords;
+
+/// The schemas that references may name, and those that they do name.
+pub(super) struct References<'schema> {
+    written: &'schema Value,
+    identifiers: Identifiers,
+    /// JSON pointer → name below `$defs`.
+    names: BTreeMap<String, String>,
+    /// Names below `$defs` that are in use.
+    taken: BTreeSet<String>,
+    /// How often a name was asked for.
+    counts: BTreeMap<String, usize>,
+    /// Definitions that are still to be read, as JSON pointer and name.
+    pending: Vec<(String, String)>,
+}
+
+impl<'schema> References<'schema> {
+    /// Collects the identifiers of `schema`.
+    pub(super) fn of(schema: &'schema Value) -> Self {
+        let mut identifiers = BTreeMap::new();
+        collect_identifiers(schema, "", &mut identifiers);
+        Self {
+            written: schema,
+            identifiers,
+            names: BTreeMap::new(),
+            taken: BTreeSet::new(),
+            counts: BTreeMap::new(),
+            pending: Vec::new(),
+        }
+    }
+
+    /// Returns the next schema that was referred to and is not read yet, as JSON pointer and name.
+    pub(super) fn next(&mut self) -> Option<(String, String)> {
+        self.pending.pop()
+    }
+
+    /// Returns the name of the schema at `pointer`.
+    pub(super) fn name(&mut self, pointer: String) -> String {
+        if let Some(name) = self.names.get(&pointer) {
+            return name.clone();
+        }
+        let name = self.new_name(&pointer);
+        self.names.insert(pointer.clone(), name.clone());
+        self.pending.push((pointer, name.clone()));
+        name
+    }
+
+    /// Returns the JSON pointer that `reference` means; `None` if nothing in the schema is there.
+    pub(super) fn pointer_of(&self, reference: &str) -> Option<String> {
+        let (base, fragment) = reference.split_once('#').unwrap_or((reference, ""));
+        let base = match base {
+            "" => "",
+            base => self.only(base)?,
+        };
+        let decoded = percent_decoded(fragment);
+        let mut candidates = [decoded.as_str(), fragment].into_iter();
+        candidates.find_map(|fragment| {
+            let pointer = if fragment.is_empty() || fragment.starts_with('/') {
+                format!("{base}{fragment}")
+            } else {
+                self.only(&format!("#{fragment}"))?.to_owned()
+            };
+            self.written.pointer(&pointer).map(|_| pointer)
+        })
+    }
+
+    /// The JSON pointer of the only schema with `identifier`.
+    fn only(&self, identifier: &str) -> Option<&str> {
+        match &self.identifiers.get(identifier)?[..] {
+            [single] => Some(single),
+            _ => None,
+        }
+    }
+
+    /// A name that needs no escapes in a reference.
+    fn new_name(&mut self, pointer: &str) -> String {
+        let last = pointer.rsplit('/').next().unwrap_or_default();
+        let plain = |character: char| {
+            if character.is_ascii_alphanumeric() || "_.-".contains(character) {
+                character
+            } else {
+                '_'
+            }
+        };
+        let base: String = match last {
+            "" => "root".into(),
+            last => last.chars().map(plain).collect(),
+        };
+        let mut name = base.clone();
+        while !self.taken.insert(name.clone()) {
+            let count = self.counts.entry(base.clone()).or_insert(1);
+            *count += 1;
+            name = format!("{base}_{count}");
+        }
+        name
+    }
+}
+
+/// Identifier → the JSON pointers of the schemas that have it.
+type Identifiers = BTreeMap<String, Vec<String>>;
+
+/// Collects `$id`, `id` and `$anchor` of `schema` and of the schemas below it. Values are not schemas, whatever they look like.
+fn collect_identifiers(schema: &Value, pointer: &str, found: &mut Identifiers) {
+    let below = |key: &str| format!("{pointer}/{}", escaped(key));
+    for (key, value) in schema.as_object().into_iter().flatten() {
+        match (key.as_str(), value) {
+            ("$id" | "id", Value::String(id)) => {
+                let id = id.trim_end_matches('#').to_owned();
+                found.entry(id).or_default().push(pointer.to_owned());
+            }
+            ("$anchor" | "$dynamicAnchor", Value::String(anchor)) => {
+                let anchor = format!("#{anchor}");
+                found.entry(anchor).or_default().push(pointer.to_owned());
+            }
+            (_, Value::Object(schemas))
+                if keywords::of(key).is_map()
+                    || ["$defs", "definitions"].contains(&key.as_str()) =>
+            {
+                for (name, schema) in schemas {
+                    let pointer = format!("{}/{}", below(key), escaped(name));
+                    collect_identifiers(schema, &pointer, found);
+                }
+            }
+            (_, Value::Array(schemas)) if keywords::of(key).is_schema() => {
+                for (at, schema) in schemas.iter().enumerate() {
+                    collect_identifiers(schema, &format!("{}/{at}", below(key)), found);
+                }
+            }
+            (_, schema) if keywords::of(key).is_schema() => {
+                collect_identifiers(schema, &below(key), found);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// `text` with its `%XX` decoded, as far as they are UTF-8.
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('%') {
+        bytes.extend_from_slice(&rest.as_bytes()[..at]);
+        let code = rest
+            .get(at + 1..at + 3)
+            .and_then(|code| u8::from_str_radix(code, 16).ok());
+        let (byte, length) = code.map_or((b'%', 1), |code| (code, 3));
+        bytes.push(byte);
+        rest = &rest[at + length..];
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
+}
