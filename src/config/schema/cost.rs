@@ -3,7 +3,7 @@
 //! A validator follows every `$ref`, `allOf`, `anyOf`, `oneOf` and `not` for the same value, as often as it is referred to: 40 levels
 //! that refer to the next one twice are 2^40 steps for one number. A reference that leads back to itself at the same value never ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Map, Value};
 
@@ -14,6 +14,9 @@ use super::{SchemaFault, fault};
 
 /// Most schemas that one value is checked by, and for each property or item most of its own.
 const MAX_COST: u64 = 1_000_000;
+
+/// Most schemas that are looked at to find the cost: definitions that contain each other have many situations.
+const MAX_STEPS: usize = 1_000_000;
 
 /// Checks that a finished answer can be checked by `canonical`.
 ///
@@ -26,26 +29,47 @@ pub(super) fn check(canonical: &Canonical) -> Result<(), SchemaFault> {
             .map(|definition| (definition.name.as_str(), &definition.schema))
             .collect(),
         open: BTreeMap::new(),
-        known: BTreeMap::new(),
+        outermost: BTreeMap::new(),
+        known: HashMap::new(),
+        steps: 0,
     };
     let cost = costs.of(&canonical.root, 0)?;
     if cost > MAX_COST {
-        let reason = "definitions refer to each other too often: checking an answer would take too long; write them fewer times";
-        return Err(fault("#", reason));
+        return Err(too_long());
     }
     Ok(())
+}
+
+fn too_long() -> SchemaFault {
+    fault(
+        "#",
+        "definitions refer to each other too often: checking an answer would take too long; write them fewer times",
+    )
 }
 
 struct Costs<'c> {
     definitions: BTreeMap<&'c str, &'c Value>,
     /// Definitions whose cost is being found, with how many values deep that began.
     open: BTreeMap<&'c str, Vec<usize>>,
-    known: BTreeMap<&'c str, u64>,
+    /// The costs of definitions that were found outside of all others.
+    outermost: BTreeMap<&'c str, u64>,
+    /// The costs of definitions that were found inside of others.
+    known: HashMap<Situation<'c>, u64>,
+    /// Schemas that were looked at.
+    steps: usize,
 }
+
+/// What the cost of a definition depends on: its name, and the definitions around it with their number of levels and whether they
+/// are for the same value.
+type Situation<'c> = (&'c str, Vec<(&'c str, usize, bool)>);
 
 impl<'c> Costs<'c> {
     /// The cost of `schema` for a value that is `depth` properties and items deep.
     fn of(&mut self, schema: &'c Value, depth: usize) -> Result<u64, SchemaFault> {
+        self.steps += 1;
+        if self.steps > MAX_STEPS {
+            return Err(too_long());
+        }
         let Some(table) = schema.as_object() else {
             return Ok(1);
         };
@@ -78,7 +102,15 @@ impl<'c> Costs<'c> {
             return Ok(1);
         };
         let (name, schema) = (*name, *schema);
-        if let Some(cost) = self.known.get(name) {
+        if let Some(cost) = self.outermost.get(name) {
+            return Ok(*cost);
+        }
+        let around = self.open.iter().filter_map(|(name, depths)| {
+            let last = depths.last()?;
+            Some((*name, depths.len(), *last == depth))
+        });
+        let situation = (name, around.collect());
+        if let Some(cost) = self.known.get(&situation) {
             return Ok(*cost);
         }
         let open = self.open.entry(name).or_default();
@@ -90,15 +122,15 @@ impl<'c> Costs<'c> {
             return Ok(1);
         }
         open.push(depth);
-        let is_outermost = open.len() == 1;
         let cost = self.of(schema, depth);
         if let Some(open) = self.open.get_mut(name) {
             open.pop();
         }
         let cost = cost?;
-        if is_outermost {
-            self.known.insert(name, cost);
+        if situation.1.iter().all(|(around, ..)| *around != name) {
+            self.outermost.insert(name, cost);
         }
+        self.known.insert(situation, cost);
         Ok(cost)
     }
 }
