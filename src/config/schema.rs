@@ -16,6 +16,7 @@ mod canonical;
 mod conjunction;
 mod cost;
 mod cut;
+mod drafts;
 mod enforced;
 mod formats;
 mod keywords;
@@ -45,7 +46,7 @@ pub use self::enforced::Limits;
 pub use self::number::MAX_FRACTION;
 pub use self::recursion::MAX_LEVEL;
 use canonical::Canonical;
-use lower::Lowered;
+use lower::{Author, Lowered};
 use node::Kind;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use validator::Validator;
@@ -61,6 +62,9 @@ const MAX_REPORTS: usize = 50;
 
 /// Levels of the schema for the grammar: `serde_json` reads 128 of the message that has it.
 const MAX_LEVELS: usize = 100;
+
+/// Levels of arrays and objects that `serde_json` reads of a text.
+const MAX_TEXT_LEVELS: usize = 127;
 
 /// The stack of the thread that reads a schema: 40 KiB for each of the conjunctions that may be inside each other (`lower`).
 const STACK: usize = 16 * 1024 * 1024;
@@ -95,6 +99,25 @@ impl From<SchemaFault> for SchemaFaults {
     fn from(fault: SchemaFault) -> Self {
         Self(vec![fault])
     }
+}
+
+/// A reason why a text is not a schema that can be enforced.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaTextError {
+    /// The text is not JSON.
+    #[error("invalid JSON: {0}")]
+    Json(serde_json::Error),
+    /// The text has more levels of arrays and objects than are read.
+    #[error(
+        "the JSON nests more than {MAX_TEXT_LEVELS} levels deep, at line {line}; write fewer levels, for example with `$ref`"
+    )]
+    TooDeep {
+        /// The line on which the limit is exceeded.
+        line: usize,
+    },
+    /// The schema has faults.
+    #[error(transparent)]
+    Faults(#[from] SchemaFaults),
 }
 
 fn fault(pointer: &str, reason: impl Into<String>) -> SchemaFault {
@@ -149,6 +172,23 @@ impl AnswerSchema {
         Self::of(schema, limits, true)
     }
 
+    /// Reads the JSON Schema of an object from `text`, which may begin with a byte order mark, as files of some editors do.
+    ///
+    /// # Errors
+    /// The text is not JSON, or all faults of the schema.
+    pub fn from_text(text: &str, limits: Limits) -> Result<Self, SchemaTextError> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let schema: Value = serde_json::from_str(text).map_err(|error| {
+            // serde_json tells no kind of its own for it.
+            if error.to_string().starts_with("recursion limit exceeded") {
+                SchemaTextError::TooDeep { line: error.line() }
+            } else {
+                SchemaTextError::Json(error)
+            }
+        })?;
+        Ok(Self::json(&schema, limits)?)
+    }
+
     /// Makes the schema of an answer that is one of `choices`.
     ///
     /// # Errors
@@ -182,15 +222,18 @@ impl AnswerSchema {
         }
         let canonical = Canonical::of(schema);
         cost::check(&canonical)?;
-        let mut lowered = lower::lower(&canonical);
+        let mut lowered = lower::lower(&canonical, Author::Model);
         if is_object && lowered.faults.is_empty() && !has_object_root(&lowered) {
             let reason = "the root must be an object: `\"type\": \"object\"`";
             lowered.faults.push(fault("#", reason));
         }
         if !lowered.faults.is_empty() {
+            for fault in &mut lowered.faults {
+                fault.pointer = drafts::as_written(schema, &fault.pointer);
+            }
             return Err(SchemaFaults(lowered.faults));
         }
-        let enforced = enforced::enforced(&lowered, limits);
+        let mut enforced = enforced::enforced(&lowered, limits);
         if enforced.schema.to_string().len() > MAX_BYTES {
             return Err(too_long().into());
         }
@@ -199,7 +242,11 @@ impl AnswerSchema {
         }
         let (advertised, left_out) = advertised::rendered(&lowered);
         let mut notes = std::mem::take(&mut lowered.notes);
+        notes.extend(std::mem::take(&mut enforced.notes));
         notes.extend(left_out);
+        for note in &mut notes {
+            note.pointer = drafts::as_written(schema, &note.pointer);
+        }
         Ok(Self {
             written: schema.clone(),
             advertised,

@@ -10,7 +10,7 @@ use super::file::{ArgumentSettings, ArgumentType, ConfigFile, ItemType, ToolSett
 use super::load::Layers;
 use super::model::{Defaults, ModelConfig};
 use super::ranges;
-use super::schema::{AnswerSchema, Limits};
+use super::schema::{AnswerSchema, Limits, SchemaTextError};
 use super::shape::suggestion;
 use super::template_arguments;
 use super::whole::whole;
@@ -152,10 +152,11 @@ fn answer_of(
         }
         (None, None) => return None,
         (None, Some(choices)) => AnswerSchema::choice(choices),
-        (Some(Value::String(text)), None) => match serde_json::from_str(text) {
-            Ok(schema) => AnswerSchema::json(&schema, limits),
+        (Some(Value::String(text)), None) => match AnswerSchema::from_text(text, limits) {
+            Ok(answer) => Ok(answer),
+            Err(SchemaTextError::Faults(faults)) => Err(faults),
             Err(error) => {
-                layers.problem_at(&at("output"), format!("invalid JSON: {error}"), None);
+                layers.problem_at(&at("output"), error.to_string(), None);
                 return None;
             }
         },

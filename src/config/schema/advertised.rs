@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 
 use super::canonical::Canonical;
-use super::lower::{Lowered, lower};
+use super::lower::{Author, Lowered, lower};
 use super::node::{ArrayNode, DefinitionKey, Kind, Node, NumberNode, ObjectNode, TextNode};
-use super::{SchemaNote, Table, portable, types};
+use super::{MAX_REPORTS, SchemaNote, Table, portable, types};
 
 /// Formats that validators of JavaScript and Python know, and read alike.
 const FORMATS: [&str; 10] = [
@@ -38,7 +38,7 @@ const FORMATS: [&str; 10] = [
 ///
 /// Leaves out the parts that cannot be read or have no value.
 pub fn advertised(schema: &Value) -> Value {
-    rendered(&lower(&Canonical::of(schema))).0
+    rendered(&lower(&Canonical::of(schema), Author::Client)).0
 }
 
 /// Renders `lowered`; the notes say what is left out.
@@ -83,7 +83,7 @@ impl<'l> Renderer<'l> {
             pointer: pointer.to_owned(),
             text: text.into(),
         };
-        if !self.notes.contains(&note) {
+        if self.notes.len() < MAX_REPORTS && !self.notes.contains(&note) {
             self.notes.push(note);
         }
     }
@@ -258,8 +258,18 @@ impl<'l> Renderer<'l> {
         if let Some(max) = text.max {
             made.insert("maxLength".into(), max.into());
         }
-        if let Some(format) = text.format.filter(|format| FORMATS.contains(&format.name)) {
-            made.insert("format".into(), format.name.into());
+        if let Some(format) = text.format {
+            if FORMATS.contains(&format.name) {
+                made.insert("format".into(), format.name.into());
+            } else {
+                self.note(
+                    &text.pointer,
+                    format!(
+                        "clients do not see the format `{}`: not all of their validators have it",
+                        format.name
+                    ),
+                );
+            }
         }
         for pattern in &text.patterns {
             match portable::portable(&pattern.written) {
@@ -276,6 +286,12 @@ impl<'l> Renderer<'l> {
         made.insert("type".into(), "array".into());
         let kinds = array.prefix.iter().chain(array.items.as_deref());
         let items = Node::union(kinds.cloned().collect());
+        if array.prefix.iter().any(|item| *item != items) {
+            self.note(
+                &array.pointer,
+                "clients see every item as one of all kinds: drafts write tuples differently",
+            );
+        }
         let items = match items.kind {
             Kind::Never | Kind::Any => Value::Object(items.annotations),
             _ => self.node(&items),
@@ -291,6 +307,18 @@ impl<'l> Renderer<'l> {
 
     fn object(&mut self, object: &ObjectNode, made: &mut Table) {
         if let Some(entries) = &object.entries {
+            if !entries.keys.is_empty() {
+                self.note(
+                    &object.pointer,
+                    "clients do not see the pattern of the property names",
+                );
+            }
+            if object.min > 0 || object.max.is_some() {
+                self.note(
+                    &object.pointer,
+                    "clients do not see `minProperties` and `maxProperties`",
+                );
+            }
             if entries.value.kind != Kind::Any {
                 let value = self.node(&entries.value);
                 made.insert("additionalProperties".into(), value);

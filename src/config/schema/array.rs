@@ -64,6 +64,7 @@ impl<'c> Lowering<'c> {
             items,
             min,
             max,
+            pointer: place_of(parts, "prefixItems"),
         }))
     }
 

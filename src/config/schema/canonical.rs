@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use super::drafts::modernise;
 use super::formats;
 use super::keywords::{self, Keyword};
 use super::references::References;
@@ -95,17 +96,20 @@ struct Reader<'schema> {
 
 impl Reader<'_> {
     fn fault(&mut self, pointer: impl AsRef<str>, reason: impl Into<String>) {
-        if self.made.faults.len() < MAX_REPORTS {
-            self.made.faults.push(fault(pointer.as_ref(), reason));
+        let fault = fault(pointer.as_ref(), reason);
+        // A schema that a reference names is read there, too.
+        if self.made.faults.len() < MAX_REPORTS && !self.made.faults.contains(&fault) {
+            self.made.faults.push(fault);
         }
     }
 
     fn note(&mut self, pointer: impl Into<String>, text: impl Into<String>) {
-        if self.made.notes.len() < MAX_REPORTS {
-            self.made.notes.push(SchemaNote {
-                pointer: pointer.into(),
-                text: text.into(),
-            });
+        let note = SchemaNote {
+            pointer: pointer.into(),
+            text: text.into(),
+        };
+        if self.made.notes.len() < MAX_REPORTS && !self.made.notes.contains(&note) {
+            self.made.notes.push(note);
         }
     }
 
@@ -146,6 +150,10 @@ impl Reader<'_> {
     fn keyword(&mut self, key: &str, value: &Value, at: &str, depth: usize, made: &mut Table) {
         let read = match keywords::of(key) {
             Keyword::Dropped => None,
+            Keyword::Content => {
+                self.note(at, "the content of a string is not enforced; ignored");
+                None
+            }
             Keyword::Annotation => (key == "default" || value.is_string()).then(|| value.clone()),
             Keyword::Const => Some(value.clone()),
             Keyword::Items if value.is_array() => {
@@ -333,7 +341,10 @@ impl Reader<'_> {
             return None;
         };
         let is_known = formats::of_text(format).is_some() || formats::of_number(format).is_some();
-        if !is_known && !formats::ANNOTATIONS.contains(&format) {
+        if formats::ANNOTATIONS.contains(&format) {
+            let text = format!("the format `{format}` does not constrain JSON values; ignored");
+            self.note(at, text);
+        } else if !is_known {
             self.note(
                 at,
                 format!("the format `{format}` is not enforced; use `pattern` to enforce one"),
@@ -384,25 +395,4 @@ fn wrapped_schema(table: &Table) -> Option<&'static str> {
         });
         says_nothing && table.get(*key).is_some_and(Value::is_object)
     })
-}
-
-/// Turns what older drafts wrote in another way into keywords of 2020-12.
-fn modernise(written: &Table, made: &mut Table) {
-    for (exclusive, inclusive) in [
-        ("exclusiveMinimum", "minimum"),
-        ("exclusiveMaximum", "maximum"),
-    ] {
-        if let Some(Value::Bool(is_exclusive)) = made.get(exclusive) {
-            let bound = made.get(inclusive).cloned().filter(|_| *is_exclusive);
-            made.remove(exclusive);
-            if let Some(bound) = bound {
-                made.remove(inclusive);
-                made.insert(exclusive.into(), bound);
-            }
-        }
-    }
-    let more = made.remove("additionalItems");
-    if let Some(more) = more.filter(|_| written.get("items").is_some_and(Value::is_array)) {
-        made.insert("items".into(), more);
-    }
 }

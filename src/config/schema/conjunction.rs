@@ -110,6 +110,7 @@ impl<'c> Lowering<'c> {
     fn conjunction_within(&mut self, mut conjunction: Conjunction<'c>) -> Node {
         let is_deeper = std::mem::take(&mut conjunction.is_cyclic);
         self.level += usize::from(is_deeper);
+        let references = conjunction.references.clone();
         let node = if self.level > MAX_LEVEL {
             let at = conjunction
                 .parts
@@ -127,6 +128,9 @@ impl<'c> Lowering<'c> {
                 None => self.merged(&conjunction.parts),
             }
         };
+        if is_deeper && self.level == MAX_LEVEL && !node.is_never() {
+            self.note_recursion(&references);
+        }
         self.level -= usize::from(is_deeper);
         node
     }

@@ -9,6 +9,7 @@ use super::formats::Source;
 use super::lower::Lowered;
 use super::node::{ArrayNode, DefinitionKey, Entries, Kind, Node, ObjectNode, TextNode};
 use super::number::number;
+use super::{MAX_REPORTS, SchemaNote};
 
 /// Levels of arrays and objects in a value that the schema does not constrain.
 const ANY_LEVELS: usize = 3;
@@ -38,7 +39,8 @@ impl Default for Limits {
 
 impl Limits {
     /// Returns the most that is written of a part with the limit `limit`, and whether this limit, not the schema's own `max`, ends
-    /// the part. If the schema demands more than half of the limit, twice what it demands is allowed.
+    /// the part. If the schema requires more than half of the limit, the limit is twice what it requires: with a limit of 100 items
+    /// and `minItems` 80, at most 160 items are written.
     pub(super) fn most(limit: u64, max: Option<u64>, min: u64) -> (u64, bool) {
         let limit = limit.max(min.saturating_mul(2));
         match max {
@@ -56,6 +58,8 @@ pub(super) struct Enforced {
     pub(super) doubtful: Vec<(String, Value)>,
     /// Whether a limit of the configuration bounds a string, an array or a map.
     pub(super) is_limited: bool,
+    /// Notes on the parts whose limit is raised, because the schema requires more than half of it.
+    pub(super) notes: Vec<SchemaNote>,
 }
 
 /// Renders `lowered`.
@@ -63,6 +67,7 @@ pub(super) fn enforced(lowered: &Lowered, limits: Limits) -> Enforced {
     let mut renderer = Renderer {
         limits,
         doubtful: Vec::new(),
+        notes: Vec::new(),
         is_limited: false,
         has_any: false,
         used: BTreeSet::new(),
@@ -90,6 +95,7 @@ pub(super) fn enforced(lowered: &Lowered, limits: Limits) -> Enforced {
         schema,
         doubtful: renderer.doubtful,
         is_limited: renderer.is_limited,
+        notes: renderer.notes,
     }
 }
 
@@ -109,6 +115,7 @@ struct Renderer {
     limits: Limits,
     doubtful: Vec<(String, Value)>,
     is_limited: bool,
+    notes: Vec<SchemaNote>,
     has_any: bool,
     used: BTreeSet<DefinitionKey>,
     /// Definitions that are referred to and not rendered yet.
@@ -143,10 +150,27 @@ impl Renderer {
         }
     }
 
-    /// The most that is written, see [`Limits::most`].
-    fn most(&mut self, max: Option<u64>, min: u64, limit: u64) -> u64 {
+    /// The most that is written of the part at `pointer`, see [`Limits::most`].
+    fn most(
+        &mut self,
+        max: Option<u64>,
+        min: u64,
+        (key, limit): (&str, u64),
+        pointer: &str,
+    ) -> u64 {
         let (most, is_ours) = Limits::most(limit, max, min);
         self.is_limited |= is_ours;
+        if most > limit {
+            let note = SchemaNote {
+                pointer: pointer.to_owned(),
+                text: format!(
+                    "requires {min}, more than half of `{key}`, {limit}: at most {most} are written"
+                ),
+            };
+            if self.notes.len() < MAX_REPORTS && !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
         most
     }
 
@@ -167,7 +191,14 @@ impl Renderer {
             made["minLength"] = text.min.into();
             made["maxLength"] = match text.format {
                 Some(_) => text.max.unwrap_or(self.limits.string.max(text.min)).into(),
-                None => self.most(text.max, text.min, self.limits.string).into(),
+                None => self
+                    .most(
+                        text.max,
+                        text.min,
+                        ("json_max_string", self.limits.string),
+                        &text.pointer,
+                    )
+                    .into(),
             };
         }
         match patterns.len() {
@@ -194,7 +225,12 @@ impl Renderer {
             .map_or(Value::Bool(false), |items| self.node(items));
         let max = match (&array.items, array.max) {
             (None, Some(max)) => max,
-            (_, max) => self.most(max, array.min, self.limits.items),
+            (_, max) => self.most(
+                max,
+                array.min,
+                ("json_max_items", self.limits.items),
+                &array.pointer,
+            ),
         };
         let mut made =
             json!({"type": "array", "items": items, "minItems": array.min, "maxItems": max});
@@ -229,7 +265,12 @@ impl Renderer {
     fn map(&mut self, object: &ObjectNode, entries: &Entries) -> Value {
         let key = entries.keys.first().map_or(KEY, String::as_str);
         let value = self.node(&entries.value);
-        let max = self.most(object.max, object.min, self.limits.items);
+        let max = self.most(
+            object.max,
+            object.min,
+            ("json_max_items", self.limits.items),
+            &object.pointer,
+        );
         json!({
             "type": "object",
             "patternProperties": {key: value},

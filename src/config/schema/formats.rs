@@ -1,5 +1,7 @@
 //! The formats of strings and numbers that can be enforced.
 
+use serde_json::Value;
+
 /// A format of strings.
 #[derive(Debug)]
 pub(super) struct TextFormat {
@@ -179,4 +181,13 @@ pub(super) fn of_number(name: &str) -> Option<(i128, i128)> {
         "uint64" | "uint" => (0, u64::MAX.into()),
         _ => return None,
     })
+}
+
+/// The types of the values that `format` constrains; `None` if the format is unknown.
+pub(super) fn types_of(format: &Value) -> Option<&'static [&'static str]> {
+    let name = format.as_str()?;
+    if of_text(name).is_some() {
+        return Some(&["string"]);
+    }
+    of_number(name).map(|_| &["integer", "number"][..])
 }

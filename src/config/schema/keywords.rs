@@ -5,6 +5,8 @@
 pub(super) enum Keyword {
     /// A keyword that does not constrain values and that nothing reads.
     Dropped,
+    /// A description of what a string contains, which nothing enforces.
+    Content,
     /// An annotation that clients see.
     Annotation,
     /// `const`.
@@ -50,7 +52,7 @@ pub(super) enum Keyword {
 impl Keyword {
     /// Returns whether the keyword does not constrain values.
     pub(super) fn is_annotation(self) -> bool {
-        matches!(self, Self::Dropped | Self::Annotation)
+        matches!(self, Self::Dropped | Self::Content | Self::Annotation)
     }
 
     /// Returns whether its value is a schema, or an array of them.
@@ -83,9 +85,9 @@ const KEYWORDS: &[(&str, Keyword)] = &[
     ("deprecated", Keyword::Dropped),
     ("readOnly", Keyword::Dropped),
     ("writeOnly", Keyword::Dropped),
-    ("contentMediaType", Keyword::Dropped),
-    ("contentEncoding", Keyword::Dropped),
-    ("contentSchema", Keyword::Dropped),
+    ("contentMediaType", Keyword::Content),
+    ("contentEncoding", Keyword::Content),
+    ("contentSchema", Keyword::Content),
     ("title", Keyword::Annotation),
     ("description", Keyword::Annotation),
     ("default", Keyword::Annotation),

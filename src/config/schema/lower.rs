@@ -37,8 +37,17 @@ pub(super) struct Lowered {
     pub(super) faults: Vec<SchemaFault>,
 }
 
-/// Lowers `canonical`.
-pub(super) fn lower(canonical: &Canonical) -> Lowered {
+/// Who makes the values of a schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Author {
+    /// A model, by a grammar: its numbers have an end.
+    Model,
+    /// A client, which may give any number.
+    Client,
+}
+
+/// Lowers `canonical`, a schema of values that `author` makes.
+pub(super) fn lower(canonical: &Canonical, author: Author) -> Lowered {
     let mut faults = canonical.faults.clone();
     let root = without_negations(&canonical.root, "#", &mut faults);
     let definitions: Vec<(&str, String, Value)> = canonical
@@ -66,6 +75,7 @@ pub(super) fn lower(canonical: &Canonical) -> Lowered {
                 )
             })
             .collect(),
+        author,
         level: 0,
         branches: 0,
         nodes: 0,
@@ -103,6 +113,8 @@ pub(super) struct Definition<'c> {
 /// Lowers one schema.
 pub(super) struct Lowering<'c> {
     pub(super) definitions: BTreeMap<&'c str, Definition<'c>>,
+    /// Who makes the values.
+    pub(super) author: Author,
     /// Number of recursive schemas around the current one.
     pub(super) level: usize,
     /// Number of alternatives around the current schema that were combined with other keywords: there, a contradiction is not a

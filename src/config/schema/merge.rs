@@ -8,7 +8,7 @@ use super::negation::{ABSENT, EXCLUDED};
 use super::node::{Kind, Node};
 use super::types::{self, is_of};
 use super::values::listed;
-use super::{SchemaFault, Table, fault};
+use super::{SchemaFault, Table, fault, formats};
 
 impl<'c> Lowering<'c> {
     /// Merges tables without alternatives.
@@ -71,7 +71,16 @@ impl<'c> Lowering<'c> {
                 let applies = |kind: &&str| types::keywords_of(kind).contains(&key.as_str());
                 types::TYPES.iter().any(applies) && !types.iter().any(applies)
             };
-            let idle: Vec<&String> = part.table.keys().filter(of_other).collect();
+            let is_idle_format = |key: &&String| {
+                *key == "format"
+                    && formats::types_of(&part.table[*key])
+                        .is_some_and(|of| !types.iter().any(|kind| of.contains(kind)))
+            };
+            let idle: Vec<&String> = part
+                .table
+                .keys()
+                .filter(|key| of_other(key) || is_idle_format(key))
+                .collect();
             for key in idle {
                 self.note(
                     &format!("{}/{key}", part.at),

@@ -65,10 +65,11 @@ fn alternatives(table: &Table, at: &str, faults: &mut Vec<SchemaFault>) -> Vec<V
     if let Some(schema) = table.get("not") {
         match negated(schema) {
             Some(options) => all.push(any_of(&options)),
-            None => faults.push(fault(
+            None => report(
+                faults,
                 &format!("{at}/not"),
                 "unsupported `not`; say what is allowed instead, or remove it",
-            )),
+            ),
         }
     }
     if let Some(condition) = table.get("if")
@@ -84,10 +85,11 @@ fn alternatives(table: &Table, at: &str, faults: &mut Vec<SchemaFault>) -> Vec<V
                 {"allOf": [sub(condition, "if", faults), branch("then", faults)]},
                 {"allOf": [any_of(&options), branch("else", faults)]},
             ]})),
-            None => faults.push(fault(
+            None => report(
+                faults,
                 &format!("{at}/if"),
                 "unsupported `if`; write the cases as `anyOf`",
-            )),
+            ),
         }
     }
     for (name, names) in entries(table, "dependentRequired") {
@@ -109,6 +111,14 @@ fn alternatives(table: &Table, at: &str, faults: &mut Vec<SchemaFault>) -> Vec<V
         all.push(any_of(&[json!({ABSENT: [name]}), with]));
     }
     all
+}
+
+/// Adds a fault. A schema that a reference names is read there, too: its faults are listed once.
+fn report(faults: &mut Vec<SchemaFault>, at: &str, reason: &str) {
+    let fault = fault(at, reason);
+    if !faults.contains(&fault) {
+        faults.push(fault);
+    }
 }
 
 fn entries<'table>(

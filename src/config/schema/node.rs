@@ -104,7 +104,7 @@ impl PartialEq for TextNode {
 }
 
 /// Arrays.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(super) struct ArrayNode {
     /// The first items.
     pub(super) prefix: Vec<Node>,
@@ -114,10 +114,19 @@ pub(super) struct ArrayNode {
     pub(super) min: u64,
     /// Most items.
     pub(super) max: Option<u64>,
+    /// JSON pointer of the schema, or of its tuple.
+    pub(super) pointer: String,
+}
+
+impl PartialEq for ArrayNode {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.prefix, &self.items, self.min, self.max)
+            == (&other.prefix, &other.items, other.min, other.max)
+    }
 }
 
 /// Objects.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(super) struct ObjectNode {
     /// The properties that have a name, in order.
     pub(super) properties: Vec<Property>,
@@ -129,6 +138,26 @@ pub(super) struct ObjectNode {
     pub(super) max: Option<u64>,
     /// Whether the schema forbids other properties. An answer never has any.
     pub(super) is_closed: bool,
+    /// JSON pointer of the schema.
+    pub(super) pointer: String,
+}
+
+impl PartialEq for ObjectNode {
+    fn eq(&self, other: &Self) -> bool {
+        (
+            &self.properties,
+            &self.entries,
+            self.min,
+            self.max,
+            self.is_closed,
+        ) == (
+            &other.properties,
+            &other.entries,
+            other.min,
+            other.max,
+            other.is_closed,
+        )
+    }
 }
 
 /// A property with a name.

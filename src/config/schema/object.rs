@@ -29,6 +29,9 @@ impl<'c> Lowering<'c> {
             min,
             max,
             is_closed,
+            pointer: parts
+                .first()
+                .map_or_else(|| "#".into(), |part| part.at.clone()),
         };
         if names.is_empty() && listed.is_none() {
             match self.entries(parts) {

@@ -14,6 +14,22 @@ use super::{Table, fault, keywords};
 pub const MAX_LEVEL: usize = 5;
 
 impl Lowering<'_> {
+    /// Notes that those of the definitions called `names` that contain themselves end at the last level.
+    pub(super) fn note_recursion(&mut self, names: &BTreeSet<&str>) {
+        let places: Vec<&str> = names
+            .iter()
+            .filter_map(|name| self.definitions.get(name))
+            .filter(|definition| definition.is_cyclic)
+            .map(|definition| definition.at)
+            .collect();
+        for place in places {
+            self.note(
+                place,
+                format!("contains itself: at most {MAX_LEVEL} levels are written"),
+            );
+        }
+    }
+
     pub(super) fn reference(&mut self, name: &str, beside: &Table, at: &str) -> Node {
         let Some((name, definition)) = self.definitions.get_key_value(name) else {
             return self.fault(fault(at, "refers to nothing"));
@@ -38,10 +54,7 @@ impl Lowering<'_> {
             };
             self.level = outer;
             if definition_ends_early(&node, level) {
-                self.note(
-                    place,
-                    format!("contains itself: at most {MAX_LEVEL} levels are written"),
-                );
+                self.note_recursion(&[name].into());
             }
             self.made.definitions.insert(key.clone(), node);
         }

@@ -2,6 +2,8 @@
 
 mod advertising;
 mod enforcing;
+mod noting;
+mod properties;
 
 use super::*;
 
@@ -237,7 +239,7 @@ fn schemas_that_multiply_neither_take_long_nor_overflow_the_stack() {
     }
     let unions = json!({"$ref": "#/$defs/u0", "$defs": unions});
     assert!(reason(&unions).contains("checking an answer would take too long"));
-    let faults = json!({"type": "object", "properties": (0..9000).map(|n| (format!("p{n}"), json!({"minimun": 1}))).collect::<serde_json::Map<_, _>>()});
+    let faults = json!({"type": "object", "properties": (0..9000).map(|n| (format!("p{n}"), json!({"minimun": 1}))).collect::<Map<_, _>>()});
     assert_eq!(of(&faults).unwrap_err().0.len(), MAX_REPORTS);
 }
 

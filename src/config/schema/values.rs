@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::conjunction::Part;
-use super::lower::Lowering;
+use super::lower::{Author, Lowering};
 use super::negation::EXCLUDED;
 use super::node::{Kind, Node, NumberNode, Pattern, TextNode};
 use super::number::number;
@@ -131,7 +131,11 @@ impl<'c> Lowering<'c> {
             Ok(merged) => merged,
             Err(fault) => return self.fault(fault),
         };
-        match number(is_integer, &merged, at) {
+        let enforced = match (number(is_integer, &merged, at), self.author) {
+            (Err(_), Author::Client) => Ok(Value::Bool(false)),
+            (enforced, _) => enforced,
+        };
+        match enforced {
             Ok(enforced) => Node::of(Kind::Number(NumberNode {
                 is_integer,
                 keywords: merged,
