@@ -13,6 +13,7 @@ use llama_mcp_server::check;
 use llama_mcp_server::config::diff::ConfigDiff;
 use llama_mcp_server::config::http::{HttpConfig, HttpLimits};
 use llama_mcp_server::config::reference;
+use llama_mcp_server::config::schema::{AnswerSchema, Limits, advertised};
 use llama_mcp_server::config::token::{BearerToken, TokenConfig};
 use llama_mcp_server::config::{FILE_NAME, Overrides, Surroundings};
 use llama_mcp_server::engine::template;
@@ -40,12 +41,13 @@ use tokio_util::task::TaskTracker;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     ("message", message),
     ("http", http),
     ("config", config),
     ("header", header),
     ("worker", worker),
+    ("schema", schema),
 ];
 
 /// Longer than any time of [`HttpConfig`] below; the clock is made to run ahead.
@@ -309,5 +311,36 @@ pub fn worker(bytes: &[u8]) {
     for (_, mut result) in waiting {
         // An end, or none: at most one came.
         drop(result.try_recv());
+    }
+}
+
+/// A JSON Schema on the first line, and JSON values on the others. A value that the enforced schema allows must follow the schema as
+/// it was written, except for what the notes leave to the check of the finished answer.
+pub fn schema(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let mut lines = text.lines();
+    let written = lines.next().unwrap_or_default();
+    if let Ok(written) = serde_json::from_str(written) {
+        drop(advertised(&written));
+    }
+    let limits = Limits {
+        string: 100,
+        items: 10,
+    };
+    let answer = match AnswerSchema::from_text(written, limits) {
+        Ok(answer) => answer,
+        Err(error) => return drop(error.to_string()),
+    };
+    let enforced = jsonschema::draft202012::options()
+        .should_validate_formats(true)
+        .build(&answer.enforced)
+        .expect("the enforced schema is a schema");
+    let mut notes = answer.notes.iter();
+    let is_exact = !notes.any(|note| note.text.contains("finished answer"));
+    for value in lines.filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+        drop(answer.cut_at(&value));
+        if is_exact && enforced.is_valid(&value) {
+            assert_eq!(answer.check(&value), Ok(()), "{value} is written");
+        }
     }
 }
