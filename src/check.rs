@@ -9,7 +9,7 @@ use crate::config::problem::Problem;
 use crate::config::tool::address;
 use crate::config::units::human;
 use crate::config::{Config, ConfigError, ModelConfig, Overrides, Surroundings, ToolConfig};
-use crate::engine::template::{self, SystemPrompt};
+use crate::engine::template::{self, SystemPrompt, Variables};
 use crate::engine::thinking::families::{markers_of, unknown_marker};
 use crate::process;
 use crate::registry::budget::{Occupant, Room, room_for};
@@ -61,7 +61,7 @@ pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigE
         ));
     }
     check_embedded_templates(&config.models, &mut layers);
-    check_system_prompts(&config, &mut layers);
+    check_rendering(&config, &mut layers);
     check_reasoning(&config.models, &mut layers);
     check_memory(&config, budget, &needs, &mut layers);
     check_log(config.log.file.as_deref(), &mut layers);
@@ -112,28 +112,88 @@ fn check_embedded_templates(models: &[ModelConfig], layers: &mut Layers) {
     }
 }
 
-/// Notes the system prompts that chat templates do not print as such. One that they cannot print at all is a problem.
-fn check_system_prompts(config: &Config, layers: &mut Layers) {
+/// Renders conversations with the chat template of every model, as its tools would: one that cannot be rendered is a problem.
+fn check_rendering(config: &Config, layers: &mut Layers) {
     for model in &config.models {
         let own = model.load.chat_template.as_ref();
         let Some(source) = own.or(model.header.chat_template.as_ref()) else {
             continue;
         };
+        // Such a template has its problem already.
         if template::check(source).is_err() {
             continue;
         }
-        let systems = system_prompts(model, &config.tools);
-        for (address, system) in systems.filter(|(_, system)| !system.trim().is_empty()) {
-            match template::check_system(source, system) {
-                Ok(SystemPrompt::Printed) => {}
-                Ok(SystemPrompt::Merged) => layers.notes.push(format!(
-                    "{address}: the chat template of `{}` does not print a system prompt; its text is merged into the first user message",
-                    model.name
-                )),
-                Err(error) => {
-                    let hint = "give the model a `chat_template` that prints all messages";
-                    layers.problem_at(&address, error.text, Some(hint.into()));
-                }
+        if check_questions(model, source, &config.tools, layers) {
+            check_system_prompts(model, source, &config.tools, layers);
+        }
+    }
+}
+
+/// Checks that the chat template `source` of `model` prints a question, and notes if it does not print earlier turns. Returns whether
+/// it prints a question.
+fn check_questions(
+    model: &ModelConfig,
+    source: &str,
+    tools: &[ToolConfig],
+    layers: &mut Layers,
+) -> bool {
+    let tools = tools.iter().filter(|tool| tool.model == model.name);
+    let of_tools = tools.map(|tool| &tool.defaults.template_arguments);
+    let mut variables = vec![&model.defaults.template_arguments];
+    for more in of_tools {
+        if !variables.contains(&more) {
+            variables.push(more);
+        }
+    }
+    let mut faults = Vec::new();
+    for variables in &variables {
+        faults.extend(template::check_question(source, variables).err());
+    }
+    let every = faults.len() == variables.len();
+    // What some tool can use is not a fault of the template.
+    if let Some(error) = faults.into_iter().next().filter(|_| every) {
+        let (key, hint) = match model.load.chat_template {
+            Some(_) => ("chat_template", "change it so that it prints all messages"),
+            None => ("path", "give a `chat_template` that prints all messages"),
+        };
+        layers.problem_at(&model.address(key), error.text, Some(hint.into()));
+        return false;
+    }
+    let variables = &model.defaults.template_arguments;
+    if model.tool_name.is_some()
+        && template::check_question(source, variables).is_ok()
+        && let Err(error) = template::check_turns(source, variables)
+    {
+        layers.notes.push(format!(
+            "model `{}`: calls with earlier turns in `messages` fail: {}",
+            model.name, error.text
+        ));
+    }
+    true
+}
+
+/// Notes the system prompts that the chat template `source` of `model` does not print as such. One that it cannot print at all is a
+/// problem.
+fn check_system_prompts(
+    model: &ModelConfig,
+    source: &str,
+    tools: &[ToolConfig],
+    layers: &mut Layers,
+) {
+    for (address, system, variables) in system_prompts(model, tools) {
+        // Without a system prompt, the fault is another one.
+        if system.trim().is_empty() || template::check_question(source, variables).is_err() {
+            continue;
+        }
+        match template::check_system(source, system, variables) {
+            Ok(SystemPrompt::Printed) => {}
+            Ok(SystemPrompt::Merged) => layers.notes.push(format!(
+                "{address}: the chat template of `{}` does not print a system prompt; its text is merged into the first user message",
+                model.name
+            )),
+            Err(error) => {
+                let hint = "give the model a `chat_template` that prints all messages";
+                layers.problem_at(&address, error.text, Some(hint.into()));
             }
         }
     }
@@ -159,19 +219,23 @@ fn check_reasoning(models: &[ModelConfig], layers: &mut Layers) {
     }
 }
 
-/// Returns the system prompt of `model`, and those of its tools that replace it.
+/// Returns the system prompt of `model` and those of its tools that replace it, each with the variables that the template gets.
 fn system_prompts<'a>(
     model: &'a ModelConfig,
     tools: &'a [ToolConfig],
-) -> impl Iterator<Item = (Address, &'a str)> {
+) -> impl Iterator<Item = (Address, &'a str, &'a Variables)> {
     let own = model.defaults.system.as_deref();
     let tools = tools.iter().filter(|tool| tool.model == model.name);
     let of_tools = tools.filter_map(move |tool| {
         let system = tool.defaults.system.as_deref();
         let system = system.filter(|system| Some(*system) != own)?;
-        Some((address(&tool.name, "system"), system))
+        let address = address(&tool.name, "system");
+        Some((address, system, &tool.defaults.template_arguments))
     });
-    let own = own.map(|system| (model.address("system"), system));
+    let own = own.map(|system| {
+        let address = model.address("system");
+        (address, system, &model.defaults.template_arguments)
+    });
     own.into_iter().chain(of_tools)
 }
 

@@ -60,11 +60,7 @@ pub fn stack_size(template: &str) -> usize {
 pub fn check(source: &str) -> Result<(), EngineError> {
     let compile = || {
         let template = ChatTemplate::new(source, String::new(), String::new())?;
-        let question = Message {
-            role: Role::User,
-            content: "?".into(),
-        };
-        let question = [question];
+        let question = [message(Role::User, "?")];
         let fuel = Fuel::of(&question);
         match template.render_once(&turns_of(&question), &Variables::new(), &fuel) {
             Err(error) if is_missing(error.kind()) => Err(template_error(
@@ -88,27 +84,64 @@ pub enum SystemPrompt {
     Merged,
 }
 
+/// Renders a question with the chat template `source`, to which `variables` are given, as a call without a system prompt would. Runs
+/// on a thread of its own, see [`stack_size`].
+///
+/// # Errors
+/// As [`ChatTemplate::new`] and [`ChatTemplate::render`].
+pub fn check_question(source: &str, variables: &Variables) -> Result<(), EngineError> {
+    complete_on_stack(source, &[message(Role::User, "Hi")], variables).map(|_| ())
+}
+
+/// Renders a question after an earlier question and its answer, as [`check_question`] renders one alone.
+///
+/// # Errors
+/// As [`check_question`].
+pub fn check_turns(source: &str, variables: &Variables) -> Result<(), EngineError> {
+    let messages = [
+        message(Role::User, "Hi"),
+        message(Role::Assistant, "Hello!"),
+        message(Role::User, "Why?"),
+    ];
+    complete_on_stack(source, &messages, variables).map(|_| ())
+}
+
 /// Returns how the chat template `source` handles the prompt `system` before a question. Runs on a thread of its own, see
 /// [`stack_size`].
 ///
 /// # Errors
-/// As [`ChatTemplate::new`] and [`ChatTemplate::render`].
-pub fn check_system(source: &str, system: &str) -> Result<SystemPrompt, EngineError> {
-    let message = |role, content: &str| Message {
+/// As [`check_question`].
+pub fn check_system(
+    source: &str,
+    system: &str,
+    variables: &Variables,
+) -> Result<SystemPrompt, EngineError> {
+    let messages = [message(Role::System, system), message(Role::User, "Hi")];
+    let complete = complete_on_stack(source, &messages, variables)?;
+    Ok(match complete {
+        Some(complete) if complete.has_moved => SystemPrompt::Merged,
+        _ => SystemPrompt::Printed,
+    })
+}
+
+fn message(role: Role, content: &str) -> Message {
+    Message {
         role,
         content: content.into(),
-    };
-    let messages = [message(Role::System, system), message(Role::User, "Hi")];
+    }
+}
+
+/// Renders `messages` on a thread of its own. Returns `None` if there is no such thread.
+fn complete_on_stack(
+    source: &str,
+    messages: &[Message],
+    variables: &Variables,
+) -> Result<Option<Complete>, EngineError> {
     let render = || {
         let template = ChatTemplate::new(source, String::new(), String::new())?;
-        let complete = template.complete(&messages, &Variables::new())?;
-        Ok(if complete.has_moved {
-            SystemPrompt::Merged
-        } else {
-            SystemPrompt::Printed
-        })
+        template.complete(messages, variables)
     };
-    on_stack(stack_size(source), render).unwrap_or(Ok(SystemPrompt::Printed))
+    on_stack(stack_size(source), render).transpose()
 }
 
 /// Does `work` on a thread of its own with `bytes` of stack, see [`stack_size`]; none where there is no such thread, or `work`

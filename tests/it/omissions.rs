@@ -99,3 +99,78 @@ fn config_check_tries_system_prompts() {
     let problem = "`models.a.system`: the chat template leaves out message 2 (user)";
     assert!(told.contains(problem), "{told}");
 }
+
+/// Checks a configuration with the chat template `template`, given by the configuration or by the model's file.
+fn check(name: &str, template: &str, is_own: bool, more: &str) -> (Option<i32>, String) {
+    let model = tiny_with_template(&format!("{name}.gguf"), template);
+    let own = if is_own {
+        format!("chat_template = {}\n", json!(template))
+    } else {
+        String::new()
+    };
+    let path = model.0.display();
+    let folder = Folder::new(name, &format!("[models.a]\npath = \"{path}\"\n{own}{more}"));
+    let output = folder.run(&["config", "check"], &[]);
+    (
+        output.status.code(),
+        text(output.stdout) + &text(output.stderr),
+    )
+}
+
+const TOOL: &str = "[tools.t]\nprompt = \"Hi\"\n";
+
+const WANTS_LANGUAGE: &str = "{% if not lang %}{{ raise_exception('no lang') }}{% endif %}{% for m in messages %}{{ m.content }}{% endfor %}";
+
+#[test]
+fn config_check_finds_a_template_that_cannot_print_a_question_and_names_where_it_comes_from() {
+    for (template, cause) in [
+        (
+            "{{ 'Hello' }}",
+            "the chat template leaves out message 1 (user)",
+        ),
+        (
+            WANTS_LANGUAGE,
+            "the model's chat template refused the messages: no lang",
+        ),
+    ] {
+        for (is_own, key) in [(false, "path"), (true, "chat_template")] {
+            for more in ["", "system = \"Be brief.\"\n"] {
+                let (code, told) = check("cannot-print", template, is_own, more);
+                assert_eq!(code, Some(2), "{told}");
+                let problem = format!("`models.a.{key}`: {cause}");
+                assert!(told.contains(&problem), "{told}");
+                assert!(!told.contains("models.a.system"), "{told}");
+            }
+        }
+    }
+}
+
+#[test]
+fn config_check_tries_templates_with_the_variables_of_the_model_and_its_tools() {
+    let given = "template_arguments = { lang = \"es\" }\n";
+    for more in [
+        given.to_owned(),
+        format!("tool = false\n{TOOL}{given}"),
+        format!("{given}system = \"Be brief.\"\n"),
+    ] {
+        let (code, told) = check("wants-language", WANTS_LANGUAGE, false, &more);
+        assert_eq!(code, Some(0), "{told}");
+        assert!(!told.contains("lang"), "{told}");
+    }
+}
+
+#[test]
+fn config_check_notes_a_template_that_does_not_print_earlier_turns() {
+    let note = "note: model `a`: calls with earlier turns in `messages` fail: the chat template leaves out message 2 (assistant)\n";
+    let (code, told) = check("no-turns", NO_ANSWERS, false, "");
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains(note), "{told}");
+    // Calls of typed tools have no earlier turns.
+    let (_, told) = check(
+        "no-turns",
+        NO_ANSWERS,
+        false,
+        &format!("tool = false\n{TOOL}"),
+    );
+    assert!(!told.contains("earlier turns"), "{told}");
+}

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::thread;
 
-use llama_mcp_server::engine::template::{ChatTemplate, Variables, stack_size};
+use llama_mcp_server::engine::template::{
+    ChatTemplate, Variables, check_question, check_turns, stack_size,
+};
 use llama_mcp_server::engine::thinking::families::{markers_of, unknown_marker};
 use llama_mcp_server::engine::{EngineError, Message, Role};
 use serde::Deserialize;
@@ -161,6 +163,18 @@ fn real_templates_render_as_in_python_and_lose_nothing() {
     assert!(faults.is_empty(), "{count} faults:\n{}", faults.join("\n"));
     assert!(same >= 900, "only {same} comparisons");
     assert!(repaired >= 80, "only {repaired} repaired");
+}
+
+#[test]
+fn real_templates_print_questions_and_conversations() {
+    let none = Variables::new();
+    for template in expected().templates {
+        let Template { name, source, .. } = &template;
+        let fault = check_question(source, &none).and_then(|()| check_turns(source, &none));
+        // A template that Python cannot render either requires variables of its own.
+        let is_rendered = template.cases.iter().any(|case| case.rendered.is_some());
+        assert_eq!(fault.is_ok(), is_rendered, "{name}: {fault:?}");
+    }
 }
 
 /// A conversation whose turns grow, with system messages at the beginning and in the middle.

@@ -2,13 +2,6 @@
 
 use super::*;
 
-fn message(role: Role, content: &str) -> Message {
-    Message {
-        role,
-        content: content.into(),
-    }
-}
-
 fn render(source: &str, messages: &[Message]) -> Result<String, EngineError> {
     ChatTemplate::new(source, "<s>".into(), "</s>".into())?.render(messages, &Variables::new())
 }
@@ -67,7 +60,7 @@ fn a_system_message_that_is_left_out_goes_before_the_user_message_behind_it() {
 
 #[test]
 fn a_system_prompt_is_tried_before_any_call() {
-    let fate = |source| check_system(source, "Be brief.");
+    let fate = |source| check_system(source, "Be brief.", &Variables::new());
     let all = "{% for m in messages %}{{ m.content }}{% endfor %}";
     assert_eq!(fate(all).unwrap(), SystemPrompt::Printed);
     assert_eq!(fate(NO_SYSTEM).unwrap(), SystemPrompt::Merged);
@@ -75,6 +68,28 @@ fn a_system_prompt_is_tried_before_any_call() {
         fate("{{ messages[0].content }}").unwrap_err().text,
         "the chat template leaves out message 2 (user)"
     );
+}
+
+#[test]
+fn a_question_and_a_conversation_are_tried_with_the_variables_of_the_configuration() {
+    let none = Variables::new();
+    let fixed = "{{ 'Hello' }}";
+    assert_eq!(
+        check_question(fixed, &none).unwrap_err().text,
+        "the chat template leaves out message 1 (user)"
+    );
+    let first = "{{ messages[0].content }}";
+    assert!(check_question(first, &none).is_ok());
+    assert_eq!(
+        check_turns(first, &none).unwrap_err().text,
+        "the chat template leaves out message 2 (assistant) and message 3 (user)"
+    );
+    let wants = "{% if not lang %}{{ raise_exception('no lang') }}{% endif %}{% for m in messages %}{{ m.content }}{% endfor %}";
+    let given = Variables::from_iter([("lang".to_owned(), "es".into())]);
+    let refused = "the model's chat template refused the messages: no lang";
+    assert_eq!(check_question(wants, &none).unwrap_err().text, refused);
+    assert!(check_question(wants, &given).is_ok());
+    assert!(check_system(wants, "Be brief.", &given).is_ok());
 }
 
 #[test]
