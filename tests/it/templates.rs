@@ -6,7 +6,7 @@ use std::thread;
 use llama_mcp_server::engine::template::{
     ChatTemplate, Variables, check_question, check_turns, stack_size,
 };
-use llama_mcp_server::engine::thinking::families::{markers_of, unknown_marker};
+use llama_mcp_server::engine::thinking::families::{after_reasoning, markers_of, unknown_marker};
 use llama_mcp_server::engine::{EngineError, Message, Role};
 use serde::Deserialize;
 
@@ -116,10 +116,10 @@ fn real_templates_show_how_their_models_mark_reasoning() {
 /// The text of a message that a prompt must have.
 fn text_of(message: &Message) -> &str {
     let text = match message.role {
-        Role::Assistant => message.content.rsplit("</think>").next(),
-        Role::System | Role::User => None,
+        Role::Assistant => after_reasoning(&message.content),
+        Role::System | Role::User => &message.content,
     };
-    text.unwrap_or(&message.content).trim()
+    text.trim()
 }
 
 /// Returns the fault of a prompt of `case`, if there is one.

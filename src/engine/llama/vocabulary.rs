@@ -48,10 +48,7 @@ impl<'model> ModelVocabulary<'model> {
     /// Returns the control tokens that are a marker of reasoning or a part of one, in order. Other control tokens have no text in an
     /// answer.
     pub(super) fn marker_tokens(&self, markers: &[Markers]) -> Vec<Token> {
-        let is_marker = |text: &str| {
-            let mut texts = markers.iter().flat_map(Markers::texts);
-            !text.is_empty() && texts.any(|marker| marker.contains(text) || text.contains(marker))
-        };
+        let is_marker = |text: &str| markers.iter().any(|markers| markers.has_part(text));
         let controls = self
             .tokens()
             .filter(|token| self.vocab.attr(*token).contains(LlamaTokenAttr::Control));

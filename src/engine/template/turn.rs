@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
+use crate::engine::thinking::families::after_reasoning;
 use crate::engine::{Message, Role};
 
 /// One message of the conversation that a template renders.
@@ -51,7 +52,7 @@ impl<'a> Turn<'a> {
     /// Returns the text that a prompt must contain: of an answer, the part after its reasoning.
     pub(super) fn answer(&self) -> &str {
         match self.role {
-            Role::Assistant => self.text.rsplit("</think>").next().unwrap_or_default(),
+            Role::Assistant => after_reasoning(&self.text),
             Role::System | Role::User => &self.text,
         }
     }

@@ -1,7 +1,8 @@
 //! The markers of reasoning of each model family: a table, and pairs of tags that are found in templates.
 
-use super::table::{FAMILIES, Family};
+use super::table::{FAMILIES, Family, THINK_END};
 use super::tags::{Tag, tags_of};
+use crate::engine::prompt::Vocabulary;
 
 /// The markers of one way to write reasoning.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -91,6 +92,34 @@ impl Markers {
             .chain(around)
             .filter(|text| !text.trim().is_empty())
     }
+
+    /// Returns whether `text` is a marker text, a part of one, or contains one.
+    pub fn has_part(&self, text: &str) -> bool {
+        let mut texts = self.texts();
+        !text.is_empty() && texts.any(|marker| marker.contains(text) || text.contains(marker))
+    }
+}
+
+/// Returns the markers of a model: those that its chat `template` and its `vocabulary` show, after the `tags` of its configuration.
+pub fn markers_of_model(
+    template: &str,
+    vocabulary: &impl Vocabulary,
+    tags: Option<&[String; 2]>,
+) -> Vec<Markers> {
+    markers_of(template, &vocabulary.special_texts(), tags)
+}
+
+/// Returns the part of an earlier `answer` after its reasoning, which chat templates print.
+///
+/// ```
+/// use llama_mcp_server::engine::thinking::families::after_reasoning;
+///
+/// assert_eq!(after_reasoning("<think>hm</think>Lima."), "Lima.");
+/// ```
+pub fn after_reasoning(answer: &str) -> &str {
+    answer
+        .rsplit_once(THINK_END)
+        .map_or(answer, |(_, rest)| rest)
 }
 
 /// Returns the markers of a model with this chat `template` and these texts of special tokens. `tags` is a pair from the
@@ -205,5 +234,16 @@ mod tests {
         assert_eq!(unknown_marker("{{ '<|ponder|>' }}"), Some("<|ponder|>"));
         assert_eq!(unknown_marker("{{ '[SCRATCHPAD]' }}"), Some("[SCRATCHPAD]"));
         assert_eq!(unknown_marker("message[reasoning]<tool_call>"), None);
+    }
+
+    #[test]
+    fn an_earlier_answer_begins_after_its_last_block() {
+        for (text, answer) in [
+            ("<think>a</think><think>b</think>Lima.", "Lima."),
+            ("Lima.", "Lima."),
+            ("<think>a</think>", ""),
+        ] {
+            assert_eq!(after_reasoning(text), answer);
+        }
     }
 }

@@ -27,6 +27,9 @@ const NONE: Family = Family {
     direct: "",
 };
 
+/// The tag that closes a block of the most common family, behind which chat templates cut earlier answers.
+pub(super) const THINK_END: &str = "</think>";
+
 /// More specific rows come first: of two with the same `open` the first is used.
 pub(super) const FAMILIES: &[Family] = &[
     Family {
@@ -212,9 +215,9 @@ pub(super) const FAMILIES: &[Family] = &[
     Family {
         name: "<think>",
         // Some templates only cut an earlier answer behind the tag that closes.
-        shown_by: &[&["<think>"], &["</think>"]],
+        shown_by: &[&["<think>"], &[THINK_END]],
         open: "<think>",
-        close: "</think>",
+        close: THINK_END,
         closing: "\n</think>\n\n",
         ..NONE
     },
