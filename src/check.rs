@@ -10,7 +10,7 @@ use crate::config::tool::address;
 use crate::config::units::human;
 use crate::config::{Config, ConfigError, ModelConfig, Overrides, Surroundings, ToolConfig};
 use crate::engine::template::{self, SystemPrompt, Variables};
-use crate::engine::thinking::families::{markers_of, unknown_marker};
+use crate::engine::thinking::families::{UnknownMarkers, markers_of, unknown_markers};
 use crate::process;
 use crate::registry::budget::{Occupant, Room, room_for};
 use crate::registry::memory::{Need, needs_of};
@@ -206,13 +206,20 @@ fn check_reasoning(models: &[ModelConfig], layers: &mut Layers) {
         let Some(template) = own.or(model.header.chat_template.as_ref()) else {
             continue;
         };
-        let tags = model.load.thinking_tags.as_ref();
-        if !markers_of(template, &[], tags).is_empty() {
-            continue;
-        }
-        if let Some(marker) = unknown_marker(template) {
+        let known = markers_of(template, &[], model.load.thinking_tags.as_ref());
+        for UnknownMarkers { open, close } in unknown_markers(template, &known) {
+            let (look, close) = match close {
+                Some(close) => (
+                    format!("`{open}` and `{close}`, which look like markers"),
+                    close,
+                ),
+                None => (
+                    format!("`{open}`, which looks like a marker"),
+                    "…".to_owned(),
+                ),
+            };
             layers.notes.push(format!(
-                "model `{}`: its chat template has `{marker}`, which looks like a marker of reasoning; the reasoning stays in answers unless you set `thinking_tags = [\"{marker}\", \"…\"]`",
+                "model `{}`: its chat template has {look} of reasoning; the reasoning stays in answers unless you set `thinking_tags = [\"{open}\", \"{close}\"]`",
                 model.name
             ));
         }

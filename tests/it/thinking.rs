@@ -273,3 +273,20 @@ fn markers_that_nothing_shows_are_noted_and_can_be_named() {
     assert_eq!(answer.text, "The capital of Peru is Lima.");
     assert!(thinking_tokens(&answer) > 10);
 }
+
+#[test]
+fn markers_that_are_not_removed_are_noted_next_to_others_that_are() {
+    let template =
+        "{% for m in messages %}{{ m.content.split('</think>')[-1] }}{% endfor %}<ponder></ponder>";
+    let model = tiny_with_template("think-and-ponder.gguf", template);
+    let path = model.0.display();
+    let folder = Folder::new(
+        "think-and-ponder",
+        &format!("[models.a]\npath = \"{path}\"\n"),
+    );
+    let checked = folder.run(&["config", "check"], &[]);
+    let printed = text(checked.stdout) + &text(checked.stderr);
+    let note = "model `a`: its chat template has `<ponder>` and `</ponder>`, which look like markers of reasoning; the reasoning stays in answers unless you set `thinking_tags = [\"<ponder>\", \"</ponder>\"]`";
+    assert!(printed.contains(note), "{printed}");
+    assert!(!printed.contains("`<think>`"), "{printed}");
+}

@@ -159,10 +159,43 @@ pub fn markers_of(template: &str, specials: &[String], tags: Option<&[String; 2]
     all
 }
 
-/// Returns the first text of `template` that looks like a marker of reasoning, for a model without known markers.
-pub fn unknown_marker(template: &str) -> Option<&str> {
-    let mut tags = tags_of(template);
-    tags.find(Tag::looks_like_reasoning).map(|tag| tag.text)
+/// Texts of a template that look like markers of reasoning, which is not removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownMarkers {
+    /// Text that may open a block.
+    pub open: String,
+    /// Text that may close it, if the template has one.
+    pub close: Option<String>,
+}
+
+/// Returns the texts of `template` that look like markers of reasoning and are not among the `known` ones: every pair of tags. A
+/// single tag may be a switch, so only the first one is returned, and only if no markers are known.
+pub fn unknown_markers(template: &str, known: &[Markers]) -> Vec<UnknownMarkers> {
+    let found: Vec<Tag<'_>> = tags_of(template).collect();
+    let is_known = |text: &str| known.iter().any(|markers| markers.has_part(text));
+    let mut unknown: Vec<UnknownMarkers> = Vec::new();
+    for tag in found.iter().filter(|tag| tag.looks_like_reasoning()) {
+        let mut partners = tag.partners().into_iter();
+        let Some(close) = partners.find(|close| found.iter().any(|tag| tag.text == *close)) else {
+            continue;
+        };
+        let is_new = unknown.iter().all(|other| other.open != tag.text);
+        if is_new && !is_known(tag.text) && !is_known(&close) {
+            unknown.push(UnknownMarkers {
+                open: tag.text.into(),
+                close: Some(close),
+            });
+        }
+    }
+    if unknown.is_empty() && known.is_empty() {
+        let mut found = found.iter();
+        let single = found.find(|tag| tag.looks_like_reasoning());
+        unknown.extend(single.map(|tag| UnknownMarkers {
+            open: tag.text.into(),
+            close: None,
+        }));
+    }
+    unknown
 }
 
 #[cfg(test)]
@@ -229,11 +262,45 @@ mod tests {
         assert_eq!(markers[1].open, "<think>");
     }
 
+    /// The unknown markers of `template`, each as its text that opens and its text that closes.
+    fn unknown(template: &str, tags: Option<&[String; 2]>) -> Vec<(String, Option<String>)> {
+        unknown_markers(template, &markers_of(template, &[], tags))
+            .into_iter()
+            .map(|markers| (markers.open, markers.close))
+            .collect()
+    }
+
     #[test]
     fn a_marker_without_a_known_end_is_noticed() {
-        assert_eq!(unknown_marker("{{ '<|ponder|>' }}"), Some("<|ponder|>"));
-        assert_eq!(unknown_marker("{{ '[SCRATCHPAD]' }}"), Some("[SCRATCHPAD]"));
-        assert_eq!(unknown_marker("message[reasoning]<tool_call>"), None);
+        assert_eq!(
+            unknown("{{ '<|ponder|>' }}", None),
+            [("<|ponder|>".into(), None)]
+        );
+        assert_eq!(
+            unknown("{{ '[SCRATCHPAD]' }}", None),
+            [("[SCRATCHPAD]".into(), None)]
+        );
+        assert_eq!(unknown("message[reasoning]<tool_call>", None), []);
+        // A switch of Gemma 4.
+        assert_eq!(unknown("<|think|><|channel><channel|>", None), []);
+    }
+
+    #[test]
+    fn every_pair_that_is_not_removed_is_noticed_next_to_markers_that_are() {
+        let template = "<think></think><ponder></ponder><analysis>x</analysis><ponder></ponder>";
+        let pair = |open: &str, close: &str| (open.to_owned(), Some(close.to_owned()));
+        assert_eq!(
+            unknown(template, None),
+            [
+                pair("<ponder>", "</ponder>"),
+                pair("<analysis>", "</analysis>")
+            ]
+        );
+        let tags = ["<ponder>".to_owned(), "</ponder>".to_owned()];
+        assert_eq!(
+            unknown(template, Some(&tags)),
+            [pair("<analysis>", "</analysis>")]
+        );
     }
 
     #[test]
