@@ -20,7 +20,7 @@ pub(super) fn add_to(environment: &mut Environment<'_>) {
 }
 
 /// Returns the arguments by their `names`: positional ones from `args`, keyword ones from `named`.
-fn by_name(names: &[&str], args: &[Value], named: &Kwargs) -> Result<Kwargs, Error> {
+pub(super) fn by_name(names: &[&str], args: &[Value], named: &Kwargs) -> Result<Kwargs, Error> {
     if args.len() > names.len() {
         return Err(Error::from(ErrorKind::TooManyArguments));
     }

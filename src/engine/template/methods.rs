@@ -1,9 +1,13 @@
-//! Methods of Python's strings that `minijinja_contrib` does not have.
+//! Methods of Python's strings that `minijinja_contrib` does not have, or not with all their arguments.
 
-use minijinja::value::from_args;
+use minijinja::value::{Kwargs, Rest, from_args};
 use minijinja::{Error, ErrorKind, Value};
 
+use super::filters::by_name;
 use super::python::{centered, checked_width};
+
+/// The largest distance of tab stops: a text of tabs grows by it.
+const MAX_TAB: usize = 64;
 
 /// Returns what `text.method(args)` gives, or `None` if the method is not one of these.
 pub(super) fn call(text: &str, method: &str, args: &[Value]) -> Result<Option<Value>, Error> {
@@ -33,9 +37,25 @@ pub(super) fn call(text: &str, method: &str, args: &[Value]) -> Result<Option<Va
                 None => ["", "", text].into_iter().collect(),
             }
         }
+        "split" => {
+            let (separator, most) = split_arguments(args)?;
+            split(text, separator.as_deref(), most)?
+        }
         "rsplit" => {
-            let (separator, most): (Option<&str>, Option<i64>) = from_args(args)?;
-            rsplit(text, separator, most)?
+            let (separator, most) = split_arguments(args)?;
+            rsplit(text, separator.as_deref(), most)?
+        }
+        "splitlines" => {
+            let options = options(&["keepends"], args)?;
+            let keeps_ends = options.get::<Option<Value>>("keepends")?;
+            options.assert_all_used()?;
+            split_lines(text, keeps_ends.is_some_and(|keeps| keeps.is_true()))
+        }
+        "expandtabs" => {
+            let options = options(&["tabsize"], args)?;
+            let size = options.get::<Option<i64>>("tabsize")?.unwrap_or(8);
+            options.assert_all_used()?;
+            expand_tabs(text, usize::try_from(size).unwrap_or(0))?.into()
         }
         "index" => position(text.find(needle(args)?), text)?,
         "rindex" => position(text.rfind(needle(args)?), text)?,
@@ -106,10 +126,97 @@ fn position(byte: Option<usize>, text: &str) -> Result<Value, Error> {
     Ok(text[..byte].chars().count().into())
 }
 
-fn rsplit(text: &str, separator: Option<&str>, most: Option<i64>) -> Result<Value, Error> {
+/// Returns the arguments of a method by their `names`.
+fn options(names: &[&str], args: &[Value]) -> Result<Kwargs, Error> {
+    let (args, named): (Rest<Value>, Kwargs) = from_args(args)?;
+    by_name(names, &args, &named)
+}
+
+/// Returns the separator and the largest number of pieces.
+fn split_arguments(args: &[Value]) -> Result<(Option<String>, usize), Error> {
+    let options = options(&["sep", "maxsplit"], args)?;
+    let separator = options.get::<Option<String>>("sep")?;
+    let most = options.get::<Option<i64>>("maxsplit")?;
+    options.assert_all_used()?;
     // As in Python, a negative number means no limit.
     let most = most.and_then(|most| usize::try_from(most).ok());
-    let most = most.unwrap_or(usize::MAX - 1) + 1;
+    Ok((separator, most.unwrap_or(usize::MAX).saturating_add(1)))
+}
+
+fn split(text: &str, separator: Option<&str>, most: usize) -> Result<Value, Error> {
+    let pieces: Vec<&str> = match separator {
+        Some("") => return Err(invalid("empty separator")),
+        Some(separator) => text.splitn(most, separator).collect(),
+        None => {
+            let mut pieces = Vec::new();
+            let mut rest = text.trim_start();
+            while pieces.len() + 1 < most
+                && let Some((piece, behind)) = rest.split_once(char::is_whitespace)
+            {
+                pieces.push(piece);
+                rest = behind.trim_start();
+            }
+            pieces.extend((!rest.is_empty()).then_some(rest));
+            pieces
+        }
+    };
+    Ok(pieces.into_iter().collect())
+}
+
+/// Splits `text` at all line ends that Python knows, not only at line feeds.
+fn split_lines(text: &str, keeps_ends: bool) -> Value {
+    let mut lines = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let length = rest.find(is_line_end).unwrap_or(rest.len());
+        let behind = &rest[length..];
+        let end = if behind.starts_with("\r\n") {
+            2
+        } else {
+            behind.chars().next().map_or(0, char::len_utf8)
+        };
+        lines.push(&rest[..length + if keeps_ends { end } else { 0 }]);
+        rest = &behind[end..];
+    }
+    lines.into_iter().collect()
+}
+
+fn is_line_end(c: char) -> bool {
+    matches!(
+        c,
+        '\n'..='\r' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}'
+    )
+}
+
+/// Replaces every tab by spaces up to the next of the columns that are `size` apart.
+fn expand_tabs(text: &str, size: usize) -> Result<String, Error> {
+    if size > MAX_TAB {
+        let text = format!("expandtabs: the tab size must be at most {MAX_TAB}");
+        return Err(Error::new(ErrorKind::InvalidOperation, text));
+    }
+    let mut expanded = String::with_capacity(text.len());
+    let mut column = 0;
+    for c in text.chars() {
+        match c {
+            '\t' => {
+                let spaces = if size == 0 { 0 } else { size - column % size };
+                expanded.extend(std::iter::repeat_n(' ', spaces));
+                column += spaces;
+            }
+            '\n' | '\r' => {
+                expanded.push(c);
+                column = 0;
+            }
+            _ => {
+                expanded.push(c);
+                column += 1;
+            }
+        }
+    }
+    Ok(expanded)
+}
+
+fn rsplit(text: &str, separator: Option<&str>, most: usize) -> Result<Value, Error> {
     let mut pieces: Vec<&str> = match separator {
         Some("") => return Err(invalid("empty separator")),
         Some(separator) => text.rsplitn(most, separator).collect(),

@@ -64,7 +64,7 @@ impl PromptTemplate {
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment
-            .add_template_owned(NAME, source.to_owned())
+            .add_template_owned(NAME, template::with_percent(source))
             .map_err(|error| told(&error))?;
         let template = environment
             .get_template(NAME)

@@ -99,6 +99,34 @@ fn methods_of_strings_give_what_those_of_python_give() {
         ("t.swapcase() ~ t.casefold()", "aBc", "AbCabc"),
         ("t.index('c') ~ t.rindex('é')", "éécé", "23"),
         ("', '.join(t.split())", "a b", "a, b"),
+        ("t.split(sep=',', maxsplit=1) | join('|')", "a,b,c", "a|b,c"),
+        ("t.split(',', maxsplit=1) | join('|')", "a,b,c", "a|b,c"),
+        ("t.split(',', -1) | join('|')", "a,b,c", "a|b|c"),
+        ("t.split(maxsplit=1) | join('|')", " a  b  c ", "a|b  c "),
+        ("t.split(none, 0) | join('|')", " a  b  c ", "a  b  c "),
+        ("t.split() | join('|')", " a  b  c ", "a|b|c"),
+        ("t.split() | length ~ t.split(',') | length", "", "01"),
+        (
+            "t.rsplit(sep=',', maxsplit=1) | join('|')",
+            "a,b,c",
+            "a,b|c",
+        ),
+        ("t.rsplit(maxsplit=1) | join('|')", " a  b  c ", " a  b|c"),
+        (
+            "t.splitlines() | join('|')",
+            "a\r\nb\rc\u{2028}d\n",
+            "a|b|c|d",
+        ),
+        (
+            "t.splitlines(keepends=true) | join('|')",
+            "a\n\r\nb\n",
+            "a\n|\r\n|b\n",
+        ),
+        ("t.splitlines(true) | join('|')", "a\n\nb", "a\n|\n|b"),
+        ("t.expandtabs()", "a\tbc\td", "a       bc      d"),
+        ("t.expandtabs(4)", "a\tb\n\tc", "a   b\n    c"),
+        ("t.expandtabs(tabsize=0)", "a\tb", "ab"),
+        ("t.expandtabs(3)", "é\tb", "é  b"),
     ] {
         assert_eq!(
             rendered(expression, text).unwrap(),
@@ -111,8 +139,70 @@ fn methods_of_strings_give_what_those_of_python_give() {
         "t.ljust(100000)",
         "t.rjust(9, 'ab')",
         "t.partition('')",
+        "t.split('')",
+        "t.split(by=',')",
+        "t.expandtabs(1000)",
         "t.gone()",
     ] {
         assert!(rendered(wrong, "a").is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn percent_formats_texts_as_in_python() {
+    let printed = |source: &str| {
+        let mut environment = Environment::new();
+        environment.set_auto_escape_callback(|_| AutoEscape::None);
+        crate::engine::template::add_python(&mut environment);
+        let source = crate::engine::template::with_percent(source);
+        environment.render_str(&source, context! { x => context! { y => ["p", "q"] } })
+    };
+    for (source, expected) in [
+        ("{{ '%s and %s' % ('a', 1) }}", "a and 1"),
+        (
+            "{{ '%s' % 'x' }} {{ '%s' % none }} {{ '%s' % true }}",
+            "x None True",
+        ),
+        (
+            "{{ '%s' % 1.5 }} {{ '%s' % [1, 'a'] }} {{ '%s' % {'a': 1} }} {{ '%s' % ((1, 2),) }}",
+            "1.5 [1, 'a'] {'a': 1} (1, 2)",
+        ),
+        (
+            "{{ '%d%%' % 12.7 }} {{ '%.2f' % 3.14159 }} {{ '%5.1f|' % 2 }} {{ '%-5s|' % 'ab' }}",
+            "12% 3.14   2.0| ab   |",
+        ),
+        (
+            "{{ '%05d' % 42 }} {{ '%x' % 255 }} {{ '%+d' % 3 }} {{ '%e' % 12345.678 }} {{ '%c' % 'x' }}",
+            "00042 ff +3 1.234568e+04 x",
+        ),
+        ("{{ '%(a)s-%(b)d' % {'a': 'x', 'b': 2} }}", "x-2"),
+        (
+            "{{ 'a' ~ '%s' % 'b' ~ 'c' }} {{ '%s' % [1, 2] | length }} {{ '%s' % x.y[0].upper() }}",
+            "abc 2 P",
+        ),
+        (
+            "{% set t = '%s: %s' % ('k', x.y | join(',')) %}{{ t }} {{ '%d' % -3 }}",
+            "k: p,q -3",
+        ),
+        (
+            "{% if '%d' % 3 == '3' %}yes{% endif %} {{ 7 % 3 }} {{ '%%s' % () % 'twice' }}",
+            "yes 1 twice",
+        ),
+        (
+            "{{ '%s' % 1.5e3 }} {{ '%s' % 5 * 2 }} {{ 'x' % [1] }}",
+            "1500.0 55 x",
+        ),
+    ] {
+        let text = printed(source).unwrap_or_else(|error| panic!("{source}: {error}"));
+        assert_eq!(text, expected, "{source}");
+    }
+    for wrong in [
+        "{{ '%s %s' % 'a' }}",
+        "{{ '%s' % ('a', 'b') }}",
+        "{{ 'x' % 1 }}",
+        "{{ '%d' % 'a' }}",
+        "{{ '%q' % 1 }}",
+    ] {
+        assert!(printed(wrong).is_err(), "{wrong}");
     }
 }
