@@ -1,11 +1,15 @@
 //! The template of a tool's prompt: Jinja over its arguments, which are data and never part of it.
 
+mod trials;
+
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use super::sample::{self, Which};
 use crate::config::ToolConfig;
 use crate::config::shape::suggestion;
+use crate::config::tool::Argument;
 use crate::engine::template::{self, MAX_TEMPLATE_BYTES, is_missing, stack_size};
 
 /// The work, in minijinja's measure, that one rendering may take, whatever the arguments are.
@@ -28,11 +32,13 @@ impl PromptTemplate {
     /// The template of `tool`.
     ///
     /// # Errors
-    /// As [`Self::new`].
+    /// As [`Self::new`]; a filter, function, method or operator that does not exist for the values of its arguments.
     pub fn of(tool: &ToolConfig) -> Result<Self, String> {
         let arguments = tool.arguments.iter();
         let names: Vec<&str> = arguments.map(|argument| argument.name.as_str()).collect();
-        Self::new(&tool.prompt, &names)
+        let made = Self::new(&tool.prompt, &names)?;
+        made.check_samples(&tool.prompt, &tool.arguments)?;
+        Ok(made)
     }
 
     /// Compiles `source`, which may use the `arguments`.
@@ -47,15 +53,41 @@ impl PromptTemplate {
         let made = on_stack(stack, || {
             Ok::<_, Error>(Self::compile(source, arguments, stack))
         });
-        let made = made.map_err(|error| told(&error))??;
-        // Filters and functions are looked up when they are used: so it is tried once.
-        let sample = arguments
-            .iter()
-            .map(|name| ((*name).to_owned(), "x".into()));
-        match made.rendered(&sample.collect()) {
-            Err(error) if is_missing(error.kind()) => Err(told(&error)),
-            _ => Ok(made),
+        made.map_err(|error| told(&error))?
+    }
+
+    /// Renders the template with samples of values that `arguments` allow.
+    ///
+    /// # Errors
+    /// What does not exist for any value: a filter, a function, a method of texts. What the types of the values do not have, if no
+    /// sample works. Other faults may come from the values themselves: `text.split(':')[1]` works only for texts with a colon.
+    fn check_samples(&self, source: &str, arguments: &[Argument]) -> Result<(), String> {
+        let mut fault = None;
+        let mut works = false;
+        for which in [Which::One, Which::Other] {
+            match self.rendered(&sample::values(arguments, which)) {
+                Err(error) if is_of_types(&error) => {
+                    fault.get_or_insert(error);
+                }
+                Err(error) if is_missing(error.kind()) => return Err(told(&error)),
+                _ => works = true,
+            }
         }
+        let Some(error) = fault.filter(|_| !works) else {
+            return Ok(());
+        };
+        let fails = |sample: Map<String, Value>| {
+            // An item of an empty array is undefined, whatever its type.
+            let has_empty = sample
+                .values()
+                .any(|value| *value == "" || *value == json!([]));
+            self.rendered(&sample)
+                .is_err_and(|error| has_empty || is_of_types(&error) || is_missing(error.kind()))
+        };
+        if trials::samples(source, arguments).all(fails) {
+            return Err(told(&error));
+        }
+        Ok(())
     }
 
     fn compile(source: &str, arguments: &[&str], stack: usize) -> Result<Self, String> {
@@ -106,6 +138,19 @@ impl PromptTemplate {
     }
 }
 
+/// Returns whether `error` comes from the types of values: a method of numbers that only texts have, or a text plus a number.
+fn is_of_types(error: &Error) -> bool {
+    let detail = error.detail().unwrap_or_default();
+    match error.kind() {
+        ErrorKind::UnknownMethod => !detail.starts_with("string has no method"),
+        // What is undefined depends on the values.
+        ErrorKind::InvalidOperation => {
+            detail.starts_with("tried to use ") && !detail.contains("undefined")
+        }
+        _ => false,
+    }
+}
+
 /// Long flat chains in a template recurse.
 fn on_stack<T: Send>(
     bytes: usize,
@@ -134,8 +179,6 @@ fn told(error: &Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn rendered(source: &str, arguments: &Value) -> Result<String, String> {
@@ -213,12 +256,86 @@ mod tests {
             error,
             "uses `txet`, which is no argument; did you mean `text`?"
         );
-        let error = PromptTemplate::new("{{ text | upcase }}", &["text"]).unwrap_err();
+        let text = json!({"text": {"type": "string"}});
+        let error = checked("{{ text | upcase }}", &text).unwrap_err();
         assert!(error.contains("upcase"), "{error}");
         let chain = format!("{{{{ {}text }}}}", "not ".repeat(15_000));
         drop(PromptTemplate::new(&chain, &["text"]));
         let error = PromptTemplate::new("a\n{% if %}", &[]).unwrap_err();
         assert!(error.ends_with("(line 2 of the template)"), "{error}");
+    }
+
+    /// Checks `source` with arguments of these schemas.
+    fn checked(source: &str, schemas: &Value) -> Result<(), String> {
+        let arguments: Vec<Argument> = schemas
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(|(name, schema)| Argument {
+                name: name.clone(),
+                schema: schema.clone(),
+                default: None,
+            })
+            .collect();
+        let names: Vec<&str> = arguments.iter().map(Argument::name).collect();
+        PromptTemplate::new(source, &names)?.check_samples(source, &arguments)
+    }
+
+    #[test]
+    fn a_method_or_operator_that_no_value_of_an_argument_has_is_refused_before_any_call() {
+        let schemas = json!({
+            "count": {"type": "integer"},
+            "text": {"type": "string"},
+            "list": {"type": "array", "items": {"type": "number"}},
+            "flag": {"type": "boolean"},
+        });
+        for (source, fault) in [
+            ("{{ count.upper() }}", "number has no method named upper"),
+            ("{{ list.strip() }}", "sequence has no method named strip"),
+            ("{{ list[0].strip() }}", "number has no method named strip"),
+            ("{{ text.uper() }}", "string has no method named uper"),
+            (
+                "{% if flag %}{{ text.uper() }}{% endif %}",
+                "string has no method named uper",
+            ),
+            ("{{ 'Count: ' + count }}", "tried to use + operator"),
+            (
+                "{% if flag %}{{ count.upper() }}{% else %}{{ list.strip() }}{% endif %}",
+                "has no method named",
+            ),
+        ] {
+            let error = checked(source, &schemas);
+            let error = error.expect_err(source);
+            assert!(error.contains(fault), "{source}: {error}");
+            assert!(error.ends_with("(line 1 of the template)"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_prompt_that_works_for_some_values_passes() {
+        let schemas = json!({
+            "count": {"type": "integer", "minimum": 0},
+            "text": {"type": "string"},
+            "list": {"type": "array", "items": {"type": "string"}},
+            "flag": {"type": "boolean"},
+            "mode": {"type": "string", "enum": ["a", "b", "c", "d"]},
+        });
+        for source in [
+            "{{ text.split('|')[1].strip() }}",
+            "{{ text | int + count }}",
+            "{{ list[0].upper() }}{{ list | join(', ') }}",
+            "{% if count is string %}{{ count.upper() }}{% endif %}",
+            "{% if flag %}{{ count.upper() }}{% endif %}",
+            "{% if list %}{{ list[0] + 1 }}{% endif %}",
+            "{% if text | length < 100 %}{{ count.upper() }}{% endif %}",
+            "{% if mode != 'c' %}{{ count.upper() }}{% endif %}",
+            "{% if text != 'yes' %}{{ count.upper() }}{% endif %}",
+            "{% if count < 1000 %}{{ count.upper() }}{% endif %}",
+            "{% if count > 0 %}{{ count.upper() }}{% endif %}",
+            "{{ raise_exception('no') }}",
+        ] {
+            assert_eq!(checked(source, &schemas), Ok(()), "{source}");
+        }
     }
 
     #[test]
