@@ -205,6 +205,18 @@ fn reasoning_that_is_kept_is_counted_and_is_never_a_part_of_json() {
 }
 
 #[test]
+fn reasoning_that_is_kept_and_truncated_is_an_answer_that_says_so() {
+    let mut server = Server::start(&tiny(), &["--set=models.default.thinking=keep"]);
+    let answer = server.chat(with("max_tokens", json!(12)));
+    assert!(!answer.is_error, "{}", answer.text);
+    assert!(answer.text.starts_with("<think>\n"), "{}", answer.text);
+    let note = "\n\n[cut after 12 tokens, its `max_tokens`; allow more of them]";
+    assert!(answer.text.ends_with(note), "{}", answer.text);
+    assert_eq!(answer.generation["finish_reason"], "length");
+    assert_eq!(thinking_tokens(&answer), 12);
+}
+
+#[test]
 fn variables_of_the_template_come_from_the_model_the_tool_and_the_call() {
     let text = r#"
 [models.small]
