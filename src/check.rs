@@ -181,7 +181,7 @@ fn check_system_prompts(
     layers: &mut Layers,
 ) {
     for (address, system, variables) in system_prompts(model, tools) {
-        // Without a system prompt, the fault is another one.
+        // A template that fails without a system prompt, too, is no fault of the prompt.
         if system.trim().is_empty() || template::check_question(source, variables).is_err() {
             continue;
         }

@@ -2,70 +2,13 @@
 //!
 //! minijinja offers no hook for operators on texts. So `"%s!" % name` becomes `"%s!" | percent_format(name)` before the source is
 //! compiled. Only an operator after a literal text can be told from a remainder of numbers. The numbers of lines stay the same.
-
-use std::sync::LazyLock;
-
-use minijinja::value::{Tuple, ValueKind};
-use minijinja::{Error, ErrorKind, State, Value};
-use regex::Regex;
+//! Pure; the filter is in [`super::filters`].
 
 /// The name of the filter.
 pub(super) const FILTER: &str = "percent_format";
 
 /// Most operators after literal texts that are looked at: each one is searched for its right side, which may be the rest of the source.
 const MOST: usize = 500;
-
-/// Formats `text` with the items of `values`, if it is a tuple, or else with the single value.
-pub(super) fn percent_format(
-    state: &mut State<'_, '_>,
-    text: &Value,
-    values: &Value,
-) -> Result<Value, Error> {
-    let is_tuple = values.downcast_object_ref::<Tuple>().is_some();
-    let mut args = vec![text.clone()];
-    if is_tuple {
-        args.extend(values.try_iter()?);
-    } else {
-        args.push(values.clone());
-    }
-    let conversions = text.as_str().map(conversions).unwrap_or_default();
-    // Python lets maps and lists pass: their items can be used by name.
-    let is_checked = is_tuple || !matches!(values.kind(), ValueKind::Map | ValueKind::Seq);
-    if is_checked && args.len() - 1 > conversions.len() {
-        let text = "not all arguments converted during string formatting";
-        return Err(Error::new(ErrorKind::InvalidOperation, text));
-    }
-    for (value, conversion) in args[1..].iter_mut().zip(conversions) {
-        if value.is_none() {
-            *value = "None".into();
-        } else if matches!(conversion, 'd' | 'i') {
-            *value = truncated(value);
-        }
-    }
-    // minijinja's own filter, whose widths count as fuel.
-    state.apply_filter("format", &args)
-}
-
-/// Returns the letters with which the fields of `text` end, such as `d` for `%5d`.
-fn conversions(text: &str) -> Vec<char> {
-    static FIELD: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"(?s)%%|%(?:\([^)]*\))?[-#0 +]*[0-9]*(?:\.[0-9]*)?[hlL]?(.)")
-            .expect("the pattern is a constant and valid")
-    });
-    let fields = FIELD.captures_iter(text);
-    let letters = fields.filter_map(|field| field.get(1)?.as_str().chars().next());
-    letters.collect()
-}
-
-/// Returns `value` without its decimals, if it is a number.
-fn truncated(value: &Value) -> Value {
-    if !value.is_number() || value.is_integer() {
-        return value.clone();
-    }
-    let whole = f64::try_from(value.clone()).map(|number| format!("{:.0}", number.trunc()));
-    let whole = whole.ok().and_then(|whole| whole.parse::<i128>().ok());
-    whole.map_or_else(|| value.clone(), Value::from)
-}
 
 /// Returns `source` with `%` after literal texts rewritten to the filter.
 ///
@@ -102,7 +45,7 @@ impl Rewriter {
             "{{" => end_of_code(code, "}}"),
             _ => end_of_code(code, "%}"),
         };
-        // The compiler tells what is wrong with code that does not end.
+        // Code that does not end is left to the compiler.
         let (code, rest) = code.split_at(end.unwrap_or(code.len()));
         self.out.push_str(open);
         if open == "{#" {

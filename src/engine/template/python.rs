@@ -3,7 +3,7 @@
 
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
-use super::{filters, methods, percent, tojson};
+use super::{filters, methods, tojson};
 
 /// Adds these methods, filters and functions to `environment`.
 pub(super) fn add_to(environment: &mut Environment<'_>) {
@@ -11,7 +11,6 @@ pub(super) fn add_to(environment: &mut Environment<'_>) {
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
     environment.add_filter("tojson", tojson::tojson);
-    environment.add_filter(percent::FILTER, percent::percent_format);
     filters::add_to(environment);
 }
 

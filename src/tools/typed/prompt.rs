@@ -59,8 +59,8 @@ impl PromptTemplate {
     /// Renders the template with samples of values that `arguments` allow.
     ///
     /// # Errors
-    /// What does not exist for any value: a filter, a function, a method of texts. What the types of the values do not have, if no
-    /// sample works. Other faults may come from the values themselves: `text.split(':')[1]` works only for texts with a colon.
+    /// A filter, a function or a method of texts that does not exist. A method or an operator that does not exist for the types of the
+    /// values, if no sample works. Other faults may come from the values themselves: `text.split(':')[1]` requires a colon.
     fn check_samples(&self, source: &str, arguments: &[Argument]) -> Result<(), String> {
         let mut fault = None;
         let mut works = false;
