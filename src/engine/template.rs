@@ -10,7 +10,6 @@
 mod filters;
 mod methods;
 mod omission;
-mod percent;
 mod python;
 mod repair;
 mod tojson;
@@ -169,17 +168,6 @@ pub fn add_python(environment: &mut Environment<'_>) {
     python::add_to(environment);
 }
 
-/// Returns `source` with Python's `"%s" % value` in a form that an environment with [`add_python`] can compile.
-///
-/// ```
-/// use llama_mcp_server::engine::template::with_percent;
-///
-/// assert_eq!(with_percent("{{ '%s' % x }}"), "{{ '%s' | percent_format(x) }}");
-/// ```
-pub fn with_percent(source: &str) -> String {
-    percent::rewrite(source)
-}
-
 /// A compiled chat template.
 #[derive(Debug)]
 pub struct ChatTemplate {
@@ -216,7 +204,7 @@ impl ChatTemplate {
         environment.set_fuel(Some(FUEL));
         python::add_to(&mut environment);
         environment
-            .add_template_owned(NAME, with_percent(&without_generation_blocks(source)))
+            .add_template_owned(NAME, without_generation_blocks(source))
             .map_err(|error| template_error("the model's chat template is not valid", &error))?;
         Ok(Self {
             environment,

@@ -72,6 +72,7 @@ pub(super) fn allowed(schema: &Value) -> String {
 fn count(schema: &Value, min: &str, max: &str) -> Option<String> {
     let bound = |key: &str| schema.get(key).filter(|bound| **bound != 0);
     match (bound(min), schema.get(max)) {
+        (Some(min), Some(max)) if min == max => Some(format!("exactly {min}")),
         (Some(min), Some(max)) => Some(format!("{min} to {max}")),
         (None, Some(max)) => Some(format!("at most {max}")),
         (Some(min), None) => Some(format!("at least {min}")),
@@ -185,4 +186,18 @@ pub fn shown(value: &Value) -> String {
     let cut: String = text.chars().take(SHOWN_CHARS).collect();
     let more = if cut.len() < text.len() { "…" } else { "" };
     format!("{kind}{cut}{more}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::allowed;
+
+    #[test]
+    fn a_number_of_items_that_is_fixed_is_told_once() {
+        let tags =
+            json!({"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2});
+        assert_eq!(allowed(&tags), "an array of strings, exactly 2");
+    }
 }

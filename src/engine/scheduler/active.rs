@@ -137,7 +137,8 @@ impl<S> Active<S> {
             } else {
                 Phase::Prefill
             },
-            still_thinking: self.output.is_thinking(),
+            // A stop string also ends reasoning that is kept in the text.
+            still_thinking: self.output.is_thinking() && !self.output.is_stopped(),
             seed: self.seed,
             usage: self.usage,
             text: self.output.into_text(),

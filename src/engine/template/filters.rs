@@ -2,21 +2,16 @@
 
 mod wrap;
 
-use std::sync::LazyLock;
-
-use minijinja::value::{Kwargs, Rest, Tuple, ValueKind};
+use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 use minijinja_contrib::filters as contrib;
-use regex::Regex;
 
-use super::percent;
 use super::python::{centered, checked_width};
 
 /// Adds the filters to `environment`.
 pub(super) fn add_to(environment: &mut Environment<'_>) {
     environment.add_filter("center", center);
     environment.add_filter("filesizeformat", contrib::filesizeformat);
-    environment.add_filter(percent::FILTER, percent_format);
     environment.add_filter("striptags", contrib::striptags);
     environment.add_filter("truncate", truncate);
     environment.add_filter("urlencode", urlencode);
@@ -146,54 +141,6 @@ fn wordwrap(value: &Value, args: Rest<Value>, named: Kwargs) -> Result<String, E
         .lines()
         .map(|line| wrap::lines(line, width, breaks).join(&newline));
     Ok(wrapped.collect::<Vec<_>>().join(&newline))
-}
-
-/// Formats `text` with the items of `values`, if it is a tuple, or else with the single value.
-fn percent_format(state: &mut State<'_, '_>, text: &Value, values: &Value) -> Result<Value, Error> {
-    let is_tuple = values.downcast_object_ref::<Tuple>().is_some();
-    let mut args = vec![text.clone()];
-    if is_tuple {
-        args.extend(values.try_iter()?);
-    } else {
-        args.push(values.clone());
-    }
-    let conversions = text.as_str().map(conversions).unwrap_or_default();
-    // Python lets maps and lists pass: their items can be used by name.
-    let is_checked = is_tuple || !matches!(values.kind(), ValueKind::Map | ValueKind::Seq);
-    if is_checked && args.len() - 1 > conversions.len() {
-        let text = "not all arguments converted during string formatting";
-        return Err(Error::new(ErrorKind::InvalidOperation, text));
-    }
-    for (value, conversion) in args[1..].iter_mut().zip(conversions) {
-        if value.is_none() {
-            *value = "None".into();
-        } else if matches!(conversion, 'd' | 'i') {
-            *value = truncated(value);
-        }
-    }
-    // minijinja's own filter, whose widths count as fuel.
-    state.apply_filter("format", &args)
-}
-
-/// Returns the letters with which the fields of `text` end, such as `d` for `%5d`.
-fn conversions(text: &str) -> Vec<char> {
-    static FIELD: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"(?s)%%|%(?:\([^)]*\))?[-#0 +]*[0-9]*(?:\.[0-9]*)?[hlL]?(.)")
-            .expect("the pattern is a constant and valid")
-    });
-    let fields = FIELD.captures_iter(text);
-    let letters = fields.filter_map(|field| field.get(1)?.as_str().chars().next());
-    letters.collect()
-}
-
-/// Returns `value` without its decimals, if it is a number.
-fn truncated(value: &Value) -> Value {
-    if !value.is_number() || value.is_integer() {
-        return value.clone();
-    }
-    let whole = f64::try_from(value.clone()).map(|number| format!("{:.0}", number.trunc()));
-    let whole = whole.ok().and_then(|whole| whole.parse::<i128>().ok());
-    whole.map_or_else(|| value.clone(), Value::from)
 }
 
 #[cfg(test)]

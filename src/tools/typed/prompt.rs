@@ -96,7 +96,7 @@ impl PromptTemplate {
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment
-            .add_template_owned(NAME, template::with_percent(source))
+            .add_template_owned(NAME, source.to_owned())
             .map_err(|error| told(&error))?;
         let template = environment
             .get_template(NAME)
