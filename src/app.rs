@@ -38,6 +38,7 @@ pub fn run(
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(SERVER_THREADS)
+        .thread_stack_size(THREAD_STACK)
         .enable_all()
         .build()
         .context("could not start the runtime")?;
@@ -67,6 +68,10 @@ pub fn log_output(log: &LogSettings) -> LogOutput {
 
 /// How long the models' processes may take to end: one that does not is killed after two seconds.
 const CLOSE_LIMIT: Duration = Duration::from_secs(3);
+
+/// The stack of each thread. The check of an answer calls itself for every level of the value and of its schema: 100 schemas for each
+/// of 127 levels at most.
+const THREAD_STACK: usize = 32 * 1024 * 1024;
 
 /// The server only moves messages; the CPUs are the worker's.
 const SERVER_THREADS: usize = 2;

@@ -119,7 +119,7 @@ fn check_rendering(config: &Config, layers: &mut Layers) {
         let Some(source) = own.or(model.header.chat_template.as_ref()) else {
             continue;
         };
-        // Such a template has its problem already.
+        // The problem of such a template is reported already.
         if template::check(source).is_err() {
             continue;
         }
@@ -150,7 +150,7 @@ fn check_questions(
         faults.extend(template::check_question(source, variables).err());
     }
     let every = faults.len() == variables.len();
-    // What some tool can use is not a fault of the template.
+    // If it works for one tool, the template has no fault.
     if let Some(error) = faults.into_iter().next().filter(|_| every) {
         let (key, hint) = match model.load.chat_template {
             Some(_) => ("chat_template", "change it so that it prints all messages"),
@@ -172,8 +172,8 @@ fn check_questions(
     true
 }
 
-/// Notes the system prompts that the chat template `source` of `model` does not print as such. One that it cannot print at all is a
-/// problem.
+/// Adds a note for each system prompt that the chat template `source` of `model` does not print as such. A system prompt that it cannot
+/// print at all is a problem.
 fn check_system_prompts(
     model: &ModelConfig,
     source: &str,
@@ -181,7 +181,7 @@ fn check_system_prompts(
     layers: &mut Layers,
 ) {
     for (address, system, variables) in system_prompts(model, tools) {
-        // A template that fails without a system prompt, too, is no fault of the prompt.
+        // If the template also fails without a system prompt, the prompt is not the cause.
         if system.trim().is_empty() || template::check_question(source, variables).is_err() {
             continue;
         }

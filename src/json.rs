@@ -4,12 +4,14 @@
 //! `JSON.stringify`, so that both can be compared.
 
 mod stringify;
+mod unique;
 
 use std::borrow::Cow;
 
 use serde_json::Value;
 
 pub use stringify::stringify;
+pub use unique::parse_unique;
 
 /// The UTF-8 byte order mark. RFC 8259, 8.1 lets a reader skip it.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";

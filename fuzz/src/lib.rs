@@ -13,7 +13,7 @@ use llama_mcp_server::check;
 use llama_mcp_server::config::diff::ConfigDiff;
 use llama_mcp_server::config::http::{HttpConfig, HttpLimits};
 use llama_mcp_server::config::reference;
-use llama_mcp_server::config::schema::{AnswerSchema, Limits, advertised};
+use llama_mcp_server::config::schema::{AnswerSchema, Limits};
 use llama_mcp_server::config::token::{BearerToken, TokenConfig};
 use llama_mcp_server::config::{FILE_NAME, Overrides, Surroundings};
 use llama_mcp_server::engine::template;
@@ -320,9 +320,6 @@ pub fn schema(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let mut lines = text.lines();
     let written = lines.next().unwrap_or_default();
-    if let Ok(written) = serde_json::from_str(written) {
-        drop(advertised(&written));
-    }
     let limits = Limits {
         string: 100,
         items: 10,

@@ -21,8 +21,8 @@ LIMIT = 600
 
 @dataclasses.dataclass
 class Client:
-    """A client: its name and version, its program in tests/clients, what that takes beyond server and model, and the packages
-    of PyPI or npm that it needs beyond those of scripts/test."""
+    """A client: its name and version, its program in tests/clients, the program's arguments after server and model, and the
+    packages of PyPI or npm that it requires in addition to those of scripts/test."""
 
     name: str
     version: str
@@ -33,7 +33,7 @@ class Client:
     path: str = python
 
 
-# opencode's own package only chooses one of these, with a script that is not run here.
+# opencode's main package only chooses one of these platform packages, with an install script that is not run here.
 opencode = f"opencode-{sys.platform}-{'arm64' if platform.machine() in ('arm64', 'aarch64') else 'x64'}"
 opencode_program = root / "models/.clients/opencode/node_modules" / opencode / "bin/opencode"
 langchain = ("langchain-mcp-adapters==0.3.2", "langchain-google-genai==4.4.3")
@@ -57,7 +57,7 @@ CLIENTS = [
 
 
 def install(client):
-    """Installs what the client needs into a folder of its own, and returns the value of PYTHONPATH."""
+    """Installs the packages of the client into a folder of its own. Returns the value of PYTHONPATH."""
     if not (client.pip or client.npm):
         return client.path
     name = pathlib.Path(client.program).stem
@@ -79,7 +79,7 @@ def install(client):
 
 
 def tapped(folder):
-    """Returns a program that is the server, and keeps what clients write to its standard input in the file `sent`."""
+    """Returns a program that runs the server and copies its standard input to a file, and the path of that file."""
     program, sent = folder / "llama-mcp-server", folder / "sent"
     sent.touch()
     program.write_text(f'#!/usr/bin/env bash\nexec {shlex.quote(os.path.abspath(server))} "$@" < <(exec tee -a {shlex.quote(str(sent))})\n')
@@ -94,7 +94,7 @@ def revisions(sent):
 
 
 def run(client):
-    """Runs the client's program. Returns whether all is right, and the revisions."""
+    """Runs the client's program. Returns whether it succeeded, and the revisions."""
     environment = {**os.environ, "PYTHONPATH": install(client), "NODE_PATH": f"{node}/node_modules"}
     runtime = f"{node}/node" if client.program.endswith(".js") else sys.executable
     with tempfile.TemporaryDirectory() as folder:

@@ -46,6 +46,7 @@ pub use self::enforced::Limits;
 pub use self::number::MAX_FRACTION;
 pub use self::recursion::MAX_LEVEL;
 use canonical::Canonical;
+use cost::Uncheckable;
 use lower::{Author, Lowered};
 use node::Kind;
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -60,13 +61,16 @@ const MAX_BYTES: usize = 512 * 1024;
 /// Most faults and notes of a schema that are kept.
 const MAX_REPORTS: usize = 50;
 
-/// Levels of the schema for the grammar: `serde_json` reads 128 of the message that has it.
+/// Most schemas that all values of an answer are checked by: some seconds.
+const MAX_CHECKS: u64 = 100_000_000;
+
+/// Most levels of the schema for the grammar: `serde_json` reads 128 levels of the message that contains it.
 const MAX_LEVELS: usize = 100;
 
-/// Levels of arrays and objects that `serde_json` reads of a text.
+/// Most levels of arrays and objects that `serde_json` reads.
 const MAX_TEXT_LEVELS: usize = 127;
 
-/// The stack of the thread that reads a schema: 40 KiB for each of the conjunctions that may be inside each other (`lower`).
+/// Bytes of the stack of the thread that reads a schema: 40 KiB for each of the conjunctions that may nest (`lower`).
 const STACK: usize = 16 * 1024 * 1024;
 
 /// A reason why a schema cannot be enforced, and its place.
@@ -107,7 +111,7 @@ pub enum SchemaTextError {
     /// The text is not JSON.
     #[error("invalid JSON: {0}")]
     Json(serde_json::Error),
-    /// The text has more levels of arrays and objects than are read.
+    /// The text has too many levels of arrays and objects.
     #[error(
         "the JSON nests more than {MAX_TEXT_LEVELS} levels deep, at line {line}; write fewer levels, for example with `$ref`"
     )]
@@ -120,10 +124,39 @@ pub enum SchemaTextError {
     Faults(#[from] SchemaFaults),
 }
 
+/// Faults or notes, each once, and at most [`MAX_REPORTS`] of them. A schema that a reference names is read there, too.
+#[derive(Debug, Clone)]
+struct Reports<T>(Vec<T>);
+
+impl<T> Default for Reports<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T: PartialEq> Reports<T> {
+    fn add(&mut self, report: T) {
+        if !self.are_full() && !self.0.contains(&report) {
+            self.0.push(report);
+        }
+    }
+
+    fn are_full(&self) -> bool {
+        self.0.len() >= MAX_REPORTS
+    }
+}
+
 fn fault(pointer: &str, reason: impl Into<String>) -> SchemaFault {
     SchemaFault {
         pointer: pointer.into(),
         reason: reason.into(),
+    }
+}
+
+fn note(pointer: &str, text: impl Into<String>) -> SchemaNote {
+    SchemaNote {
+        pointer: pointer.into(),
+        text: text.into(),
     }
 }
 
@@ -160,6 +193,8 @@ pub struct AnswerSchema {
     /// The limits of what the schema leaves open; `None` if it leaves nothing open.
     limits: Option<Limits>,
     lowered: Lowered,
+    /// Most schemas that one value of an answer is checked by.
+    cost: u64,
     validator: Validator,
 }
 
@@ -179,7 +214,7 @@ impl AnswerSchema {
     pub fn from_text(text: &str, limits: Limits) -> Result<Self, SchemaTextError> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let schema: Value = serde_json::from_str(text).map_err(|error| {
-            // serde_json tells no kind of its own for it.
+            // `serde_json` has no error category for this limit.
             if error.to_string().starts_with("recursion limit exceeded") {
                 SchemaTextError::TooDeep { line: error.line() }
             } else {
@@ -203,7 +238,7 @@ impl AnswerSchema {
         })
     }
 
-    /// Reads `schema` on a thread of its own: how deeply schemas refer to each other is not bounded by how deeply they nest.
+    /// Reads `schema` on a thread with a large stack: schemas may refer to each other more deeply than they nest.
     fn of(schema: &Value, limits: Limits, is_object: bool) -> Result<Self, SchemaFaults> {
         let read = || Self::read_schema(schema, limits, is_object);
         let made = thread::scope(|scope| {
@@ -216,32 +251,48 @@ impl AnswerSchema {
     }
 
     fn read_schema(schema: &Value, limits: Limits, is_object: bool) -> Result<Self, SchemaFaults> {
-        let too_long = || fault("#", format!("the schema is longer than {MAX_BYTES} bytes"));
         if schema.to_string().len() > MAX_BYTES {
-            return Err(too_long().into());
+            return Err(fault("#", format!("the schema is longer than {MAX_BYTES} bytes")).into());
         }
-        let canonical = Canonical::of(schema);
-        cost::check(&canonical)?;
-        let mut lowered = lower::lower(&canonical, Author::Model);
-        if is_object && lowered.faults.is_empty() && !has_object_root(&lowered) {
-            let reason = "the root must be an object: `\"type\": \"object\"`";
-            lowered.faults.push(fault("#", reason));
-        }
-        if !lowered.faults.is_empty() {
-            for fault in &mut lowered.faults {
+        let as_written = |mut faults: Vec<SchemaFault>| {
+            for fault in &mut faults {
                 fault.pointer = drafts::as_written(schema, &fault.pointer);
             }
-            return Err(SchemaFaults(lowered.faults));
+            SchemaFaults(faults)
+        };
+        let mut canonical = Canonical::of(schema);
+        let cost = match cost::of(&canonical) {
+            Ok(cost) => cost,
+            Err(Uncheckable::Endless(fault)) => {
+                // The other faults are told, too.
+                canonical.faults.add(fault);
+                0
+            }
+            Err(Uncheckable::TooMuch(fault)) => {
+                canonical.faults.add(fault);
+                return Err(as_written(canonical.faults.0));
+            }
+        };
+        let mut lowered = lower::lower(&canonical, Author::Model);
+        if is_object && lowered.faults.0.is_empty() && !has_object_root(&lowered) {
+            let reason = "the root must be an object: `\"type\": \"object\"`";
+            lowered.faults.add(fault("#", reason));
+        }
+        if !lowered.faults.0.is_empty() {
+            return Err(as_written(lowered.faults.0));
         }
         let mut enforced = enforced::enforced(&lowered, limits);
         if enforced.schema.to_string().len() > MAX_BYTES {
-            return Err(too_long().into());
+            let reason = format!(
+                "the form that is enforced is longer than {MAX_BYTES} bytes: it has the limits of each part, and each level of what contains itself; write fewer properties"
+            );
+            return Err(fault("#", reason).into());
         }
         if levels(&enforced.schema) > MAX_LEVELS {
             return Err(fault("#", "schemas nest too deeply; write fewer levels").into());
         }
         let (advertised, left_out) = advertised::rendered(&lowered);
-        let mut notes = std::mem::take(&mut lowered.notes);
+        let mut notes = std::mem::take(&mut lowered.notes.0);
         notes.extend(std::mem::take(&mut enforced.notes));
         notes.extend(left_out);
         for note in &mut notes {
@@ -256,6 +307,7 @@ impl AnswerSchema {
             is_choice: false,
             limits: enforced.is_limited.then_some(limits),
             lowered,
+            cost,
             validator: Validator::of(&canonical.document())?,
         })
     }
@@ -265,6 +317,9 @@ impl AnswerSchema {
     /// # Errors
     /// What is wrong with it, and where.
     pub fn check(&self, value: &Value) -> Result<(), String> {
+        if self.cost.saturating_mul(values(value)) > MAX_CHECKS {
+            return Err("the schema has too many parts to check an answer of this size".into());
+        }
         self.validator.check(value)
     }
 
@@ -274,7 +329,7 @@ impl AnswerSchema {
         cut::find(&self.lowered, self.limits?, value)
     }
 
-    /// The key of a tool that says it.
+    /// Returns the key of a tool that declares the schema.
     pub fn key(&self) -> &'static str {
         if self.is_choice { "choices" } else { "output" }
     }
@@ -297,6 +352,15 @@ fn has_object_root(lowered: &Lowered) -> bool {
         }
     }
     true
+}
+
+/// Number of values in `value`.
+fn values(value: &Value) -> u64 {
+    1 + match value {
+        Value::Array(items) => items.iter().map(values).sum(),
+        Value::Object(table) => table.values().map(values).sum(),
+        _ => 0,
+    }
 }
 
 /// Levels of arrays and objects in `value`.

@@ -30,13 +30,13 @@ enum State {
     AfterBlock,
     /// In a block at the beginning, of the markers of this number.
     Leading(usize),
-    /// In the header behind a marker that ends a block or begins an answer.
+    /// In the header after a marker that ends a block or begins an answer.
     Head(usize),
     /// In the answer.
     Answer,
-    /// Behind a marker in the middle of the answer; all since then is held.
+    /// After a marker in the middle of the answer; all text since the marker is held.
     Inner(usize),
-    /// Behind the answer.
+    /// After the answer.
     Ended,
 }
 
@@ -82,7 +82,7 @@ impl Thinking {
         }
     }
 
-    /// For a model that does not think.
+    /// Makes a filter for a model without reasoning.
     pub fn never() -> Self {
         Self::new(Arc::from([]))
     }
@@ -153,7 +153,7 @@ impl Thinking {
         self.state = State::Off;
     }
 
-    /// Appends what of the answer is decided to `out`.
+    /// Adds `text`, and appends the part of the answer that is decided to `out`.
     pub fn push(&mut self, text: &str, out: &mut String) {
         if self.state == State::Off {
             out.push_str(text);
@@ -165,7 +165,7 @@ impl Thinking {
         out.push_str(if self.keeps { text } else { &visible });
     }
 
-    /// One transition; false when more text is needed.
+    /// Makes one transition. Returns `false` if more text is needed.
     fn step(&mut self, out: &mut String) -> bool {
         match self.state {
             State::Off => {
@@ -234,7 +234,7 @@ impl Thinking {
         };
     }
 
-    /// One transition at the beginning of an answer. `is_end` if no more text follows.
+    /// Makes one transition at the beginning of an answer. `is_end`: no more text follows.
     fn step_at_start(&mut self, is_end: bool) -> bool {
         let begun = self.held.trim_start();
         let blank = self.held.len() - begun.len();
@@ -253,7 +253,7 @@ impl Thinking {
         let mut met: Option<(&str, Step)> = None;
         for (text, step) in steps {
             if !is_end && text.len() > begun.len() && text.starts_with(begun) {
-                // The rest of it may be to come.
+                // The rest of the marker may follow.
                 return false;
             }
             let is_longer = met.is_none_or(|(other, _)| text.len() > other.len());
@@ -279,7 +279,7 @@ impl Thinking {
         self.held.drain(..length);
         match step {
             Step::Open(at) => self.state = State::Leading(at),
-            // The block was opened where nobody saw it.
+            // The opening marker was not visible to the filter.
             Step::Close(at) => self.close(at),
             Step::Begin(at) => {
                 let mut around = self.markers[at].around.iter();
@@ -307,7 +307,7 @@ impl Thinking {
         let found = marks
             .iter()
             .filter_map(|(text, state)| Some((self.held.find(text)?, text.len(), *state)));
-        // The one that is complete first counts, so that the split of the text over pieces does not.
+        // The marker that is complete first wins, so the result does not depend on how the text is split into pieces.
         if let Some((at, length, state)) = found.min_by_key(|(at, length, _)| (at + length, *at)) {
             out.push_str(&self.held[..at]);
             self.held.drain(..at);
@@ -323,7 +323,7 @@ impl Thinking {
         false
     }
 
-    /// No text will follow: what was held for a marker that did not come is text.
+    /// Ends the filter. Text that was held for a marker that did not come belongs to the answer.
     pub fn finish(&mut self, out: &mut String) {
         let mut visible = String::new();
         if matches!(self.state, State::Start | State::AfterBlock) && self.step_at_start(true) {

@@ -12,19 +12,19 @@ use serde_json::{Map, Value, json};
 
 pub use recover::IdFinder;
 
-/// Not JSON.
+/// The message is not JSON.
 pub const PARSE_ERROR: i64 = -32700;
-/// JSON, but no request.
+/// The message is JSON, but not a request.
 pub const INVALID_REQUEST: i64 = -32600;
 /// An unknown method.
 pub const METHOD_NOT_FOUND: i64 = -32601;
 /// Wrong parameters.
 pub const INVALID_PARAMS: i64 = -32602;
-/// A fault of ours.
+/// An internal error.
 pub const INTERNAL_ERROR: i64 = -32603;
-/// Headers that do not say what the body says (2026-07-28 `basic/index`, Error Codes).
+/// Headers that contradict the body (2026-07-28 `basic/index`, Error Codes).
 pub const HEADER_MISMATCH: i64 = -32020;
-/// A revision that is not served.
+/// An unsupported protocol revision.
 pub const UNSUPPORTED_PROTOCOL_VERSION: i64 = -32022;
 /// A request that was cancelled, where its client still waits (the number is that of the Language Server Protocol, which
 /// the official Python server sends too).
@@ -111,18 +111,18 @@ pub type ProgressToken = RequestId;
 /// One message of a client.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {
-    /// Wants a response.
+    /// A request, which requires a response.
     Request(Request),
-    /// Wants none.
+    /// A notification, which has no response.
     Notification(Notification),
-    /// An answer to something that we never ask.
+    /// A response, though the server sends no requests.
     Response,
 }
 
 /// A call of a method.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
-    /// What the response carries.
+    /// The id of the response.
     pub id: RequestId,
     /// Which method.
     pub method: String,
@@ -150,7 +150,7 @@ pub struct ErrorObject {
     pub code: i64,
     /// One sentence.
     pub message: String,
-    /// What a program can act on.
+    /// Details for programs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<Box<Value>>,
 }
@@ -166,23 +166,23 @@ impl ErrorObject {
     }
 }
 
-/// A message that is none: what to answer, and to which id.
+/// A message that is invalid, with the error to send back.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Invalid {
-    /// Null where it could not be read.
+    /// The id of the message; `None` if it could not be found.
     pub id: Option<RequestId>,
-    /// What to answer.
+    /// The error to send.
     pub error: ErrorObject,
 }
 
-/// What goes back to a client.
+/// A message to a client.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outgoing {
     /// The result of a request.
     Result(RequestId, Json),
     /// The error of a request, or of something that could not be read.
     Error(Option<RequestId>, ErrorObject),
-    /// News.
+    /// A notification.
     Notification(&'static str, Json),
 }
 

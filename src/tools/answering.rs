@@ -19,6 +19,7 @@ use crate::registry::residency::Refusal;
 use crate::registry::{CallContext, Edition, Registry, RegistryError};
 use crate::telemetry::call::Outcome;
 use crate::telemetry::metrics::{self, Answered};
+pub use words::TokenLimit;
 use words::{CallLimits, empty_answer, failure, with_cut_note};
 
 /// A token of ordinary text, of whatever language or programming language, is 2 to 5 characters long; 8 leaves room for runs of
@@ -171,8 +172,8 @@ impl Answering {
             (None, None) if cut_note => Ok((with_cut_note(generation, limits), None)),
             (None, None) => Ok((generation.text, None)),
             (None, Some(answer)) => {
-                let were_most = limits.is_most(&generation);
-                let read = structured::read(answer, generation, were_most).await;
+                let limit = limits.token_limit(&generation);
+                let read = structured::read(answer, generation, limit).await;
                 read.map(|read| (read.text, Some(read.value)))
             }
         };

@@ -49,7 +49,7 @@ impl ArgumentReader {
         Self { arguments }
     }
 
-    /// Drops an empty one of two alternative arguments, a `text` and an `array`, if both are given: some clients fill in every
+    /// Removes the empty one of two alternative arguments, `text` (a string) and `array`, if both are given: some clients send every
     /// argument.
     pub fn leave_out_empty(&mut self, text: &str, array: &str) {
         if !self.arguments.contains_key(text) || !self.arguments.contains_key(array) {
@@ -66,7 +66,7 @@ impl ArgumentReader {
         }
     }
 
-    /// Takes the argument `name`, whose type is `kind`, which is not a string. An empty string is absent.
+    /// Takes the argument `name` of the type `kind`, any type except a string. An empty string is absent.
     fn take(&mut self, name: &str, kind: &str) -> Option<Value> {
         let value = from_text(self.arguments.remove(name)?, kind);
         let is_blank = value.as_str().is_some_and(|text| text.trim().is_empty());
@@ -118,8 +118,8 @@ impl ArgumentReader {
         }
     }
 
-    /// Takes one string, or an array of at most `most` strings, each of at most `longest` characters. Drops empty strings; `None` if
-    /// none is left. A string is one item, unless it is a JSON array of strings.
+    /// Takes one string, or an array of at most `most` strings, each of at most `longest` characters. Removes empty strings, and returns
+    /// `None` if no string is left. A string is one item, unless it is a JSON array of strings.
     ///
     /// # Errors
     /// Anything else.
@@ -165,7 +165,7 @@ impl ArgumentReader {
     }
 }
 
-/// Returns the items of a JSON array of strings that is given as text.
+/// Returns the items of `text` if it is a JSON array of strings.
 fn strings_of(text: &str) -> Option<Vec<Value>> {
     match json::parse(text) {
         Ok(Value::Array(items)) if items.iter().all(Value::is_string) => Some(items),

@@ -37,7 +37,7 @@ const ARGUMENTS: [&str; 15] = [
 const NEITHER: &str =
     "give `text` (a string) or `messages` (an array of messages): neither was given";
 
-/// Trials of schemas at a time: each may take a second of a CPU.
+/// Permits for trials of schemas: each may take a second of a CPU.
 static TRIALS: Semaphore = Semaphore::const_new(2);
 
 /// A model as a tool that answers text, or JSON by a schema that the call gives.
@@ -154,7 +154,7 @@ impl ChatTool {
         Ok((question, schema))
     }
 
-    /// How the tokens of a call are chosen; `is_constrained` if its answer follows a schema.
+    /// Returns the sampling parameters of a call. `is_constrained`: its answer follows a schema.
     fn sampling(
         &self,
         arguments: &mut ArgumentReader,
@@ -174,7 +174,7 @@ impl ChatTool {
                 arguments.number("repeat_penalty", ranges::REPEAT_PENALTY)?,
                 defaults.repeat_penalty,
             ),
-            // -1 draws one, whatever the configuration says.
+            // -1 draws a random seed, even if the configuration sets one.
             seed: match arguments.integer("seed", ranges::SEED)? {
                 Some(seed) => narrow(Some(seed)).unwrap_or_else(draw_seed),
                 None => defaults.seed,
@@ -269,7 +269,7 @@ fn answer_by(schema: Arguments, limits: Limits) -> Result<AnswerSchema, SchemaFa
 async fn tried<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, SchemaFaults> + Send + 'static,
 ) -> Result<T, ArgumentError> {
-    // A trial goes on when its call is cancelled, so many calls must not start many.
+    // A trial continues after its call is cancelled, so the number of trials is limited.
     let permit = TRIALS.acquire().await.ok();
     let tried = tokio::task::spawn_blocking(move || {
         let _permit = permit;

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::answering::TokenLimit;
 use crate::config::schema::{AnswerSchema, SchemaFault, SchemaFaults};
 use crate::engine::grammar::Grammars;
 use crate::engine::{FinishReason, Generation};
 use crate::error_code::{Coded, ErrorCode};
-use crate::json::stringify;
+use crate::json::{parse_unique, stringify};
 
-/// What a caller gets of an answer.
+/// A structured answer, as text and as a value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Structured {
     /// `value` as `JSON.stringify` writes it. Some clients pass the text to their model in addition to `value` unless both are equal.
@@ -29,7 +30,7 @@ pub fn enforce(answer: &AnswerSchema) -> Result<(), SchemaFaults> {
         reason,
     };
     let grammars = Grammars::of_bytes().map_err(|error| at("#", error.to_string()))?;
-    // All parts first: the grammar just leaves out what may be missing.
+    // The parts first: for an optional part that fails, the grammar of the whole schema would omit the part without an error.
     let parts = answer.doubtful.iter();
     let faults: Vec<SchemaFault> = parts
         .filter_map(|(pointer, part)| Some(at(pointer, grammars.check(part).err()?)))
@@ -42,16 +43,16 @@ pub fn enforce(answer: &AnswerSchema) -> Result<(), SchemaFaults> {
 }
 
 /// Reads the answer of `generation` by [`AnswerSchema::read`] on a blocking thread: an answer of many tokens may take a second to check.
-/// If the future is dropped, the check goes on, and nobody learns its result.
+/// If the future is dropped, the check continues and its result is discarded.
 ///
 /// # Errors
 /// As of [`AnswerSchema::read`], and if the check panics.
 pub async fn read(
     answer: Arc<AnswerSchema>,
     generation: Generation,
-    were_most: bool,
+    limit: TokenLimit,
 ) -> Result<Structured, Coded> {
-    let read = tokio::task::spawn_blocking(move || answer.read(&generation, were_most));
+    let read = tokio::task::spawn_blocking(move || answer.read(&generation, limit));
     read.await.unwrap_or_else(|failed| {
         tracing::error!("an answer could not be checked: {failed}");
         Err(ErrorCode::AnswerWrong.says(
@@ -61,27 +62,23 @@ pub async fn read(
 }
 
 impl AnswerSchema {
-    /// The answer of `generation`, whose `max_tokens` may have been the most that any call may have.
+    /// Reads the answer of `generation`, which `limit` ended if its length did.
     ///
     /// # Errors
-    /// A sentence for the caller: it was cut, or does not follow the schema.
-    pub fn read(&self, generation: &Generation, were_most: bool) -> Result<Structured, Coded> {
+    /// The answer was truncated, or does not follow the schema.
+    pub fn read(&self, generation: &Generation, limit: TokenLimit) -> Result<Structured, Coded> {
         let tokens = generation.usage.completion_tokens;
         match generation.finish_reason {
             FinishReason::Stop => {}
-            FinishReason::Length if self.is_choice => {
+            FinishReason::Length if self.is_choice && limit == TokenLimit::Call => {
                 return Err(ErrorCode::AnswerCut.says(format!(
                     "no answer: it was cut after {tokens} tokens, before the choice was complete; give the tool more `max_tokens`, or shorter `choices`"
                 )));
             }
             FinishReason::Length => {
-                let more = if were_most {
-                    "ask for a shorter one (`max_tokens_limit` allows no more tokens)"
-                } else {
-                    "allow more `max_tokens`"
-                };
+                let way_out = limit.way_out();
                 return Err(ErrorCode::AnswerCut.says(format!(
-                    "no answer: it was cut after {tokens} tokens, before its JSON was complete; {more}, or bound the schema's strings and arrays"
+                    "no answer: it was cut after {tokens} tokens, before its JSON was complete; {way_out}, or bound the schema's strings and arrays"
                 )));
             }
             FinishReason::Deadline => {
@@ -94,8 +91,11 @@ impl AnswerSchema {
             }
         }
         let wrong = |text| ErrorCode::AnswerWrong.says(text);
-        let value: Value = serde_json::from_str(&generation.text)
-            .map_err(|error| wrong(format!("no answer: the model wrote no JSON ({error})")))?;
+        let value = parse_unique(&generation.text).map_err(|error| {
+            wrong(format!(
+                "no answer: the model wrote no valid JSON ({error})"
+            ))
+        })?;
         if let Some((pointer, what)) = self.cut_at(&value) {
             return Err(ErrorCode::AnswerCut.says(format!(
                 "no answer: it was cut at `#{pointer}`, at the limit of {what}; give the schema a `maxLength`, `maxItems` or `maxProperties`, or raise `json_max_string` or `json_max_items` in the configuration"

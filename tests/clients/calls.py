@@ -27,7 +27,7 @@ class Call:
 
 
 def every_call():
-    """Returns all calls. An entry with `count_to` is called as often, with another `number` each time."""
+    """Returns all calls. An entry with `count_to` N stands for N calls, with the numbers from 1 to N as `number`."""
     calls = []
     for entry in json.loads(pathlib.Path(__file__).with_name("calls.json").read_text()):
         numbers = [{"number": number + 1} for number in range(entry.get("count_to", 0))]
@@ -36,8 +36,8 @@ def every_call():
 
 
 async def make_every_call(names, call):
-    """Makes all calls and returns what went wrong. `call` takes a tool's name and arguments; it returns the text and the
-    structured value of the answer, and raises if the client does."""
+    """Makes all calls and returns the faults. `call` takes a tool's name and arguments, and returns the text and the structured
+    value of the answer. It raises if the client does."""
     wanted = sorted({each.tool for each in every_call()})
     faults = [] if sorted(names) == wanted else [f"lists {sorted(names)} instead of {wanted}"]
     for each in every_call():
@@ -49,12 +49,12 @@ async def make_every_call(names, call):
 
 
 def brief(error):
-    """Returns what an exception says in one line."""
+    """Returns the type and the first line of an exception."""
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 def report(client, faults):
-    """Prints the result of a client, and ends the program if something went wrong."""
+    """Prints the result of a client, and exits with 1 if there are faults."""
     if faults:
         print(f"{client}: {len(faults)} faults", *faults, sep="\n  ", file=sys.stderr)
         sys.exit(1)

@@ -1,7 +1,7 @@
 """conformance.py SERVER MODEL NODE: the official conformance suite over HTTP, in every revision that it knows.
 
-What is expected to fail stands in tests/conformance/baseline-*.yml, each with its reason; another failure is an error, and
-so is an entry that passes. NODE is what scripts/get-node-packages prints.
+Expected failures are listed in tests/conformance/baseline-*.yml, each with its reason. Any other failure is an error, and so is a
+listed test that passes. NODE is the folder that scripts/get-node-packages prints.
 """
 
 import pathlib
@@ -14,10 +14,10 @@ data = pathlib.Path(__file__).parent.parent / "conformance"
 server, model, node = sys.argv[1:]
 suite = [f"{node}/node", f"{node}/node_modules/@modelcontextprotocol/conformance/dist/index.js", "server"]
 runs = [
-    # What the revision required when it was released, and no other failure counts.
+    # The requirements of the revision when it was released; no other failure counts.
     ("--requirements 2025-11-25", "2025-11-25"),
     ("--requirements 2026-07-28", "2026-07-28"),
-    # All that was added since, such as header validation.
+    # All tests, also those added later, such as header validation.
     ("--suite all --spec-version 2025-03-26", "2025-11-25"),
     ("--suite all --spec-version 2025-06-18", "2025-11-25"),
     ("--suite all --spec-version 2025-11-25", "2025-11-25"),
@@ -28,7 +28,7 @@ failed = []
 with editable(data / "server.toml") as config:
 
     def on_log(line):
-        # This tool is to change the list of tools: the edit is what changes it.
+        # The test expects that this tool changes the list of tools; the edit of the configuration does.
         if "asked" in line and "test_trigger_tool_change" in line:
             edit(config)
 

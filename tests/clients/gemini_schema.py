@@ -1,4 +1,4 @@
-"""Checks the schemas of declared functions as the Gemini API does, which answers a request with an invalid one with 400."""
+"""Checks the schemas of declared functions as the Gemini API does, which refuses a request with an invalid schema (400)."""
 
 FIELDS = {
     "anyOf", "default", "description", "enum", "example", "format", "items", "maxItems", "maxLength", "maxProperties", "maximum",
@@ -34,5 +34,5 @@ def faults(schema, place=""):
 
 
 def faults_of_all(declarations):
-    """Returns the faults of all declared functions. One without parameters has no schema."""
+    """Returns the faults of all declared functions. A function without parameters has no schema."""
     return [f"{name}: {fault}" for name, schema in declarations.items() for fault in faults(schema or {"type": "object"})]

@@ -18,7 +18,7 @@ server, model = sys.argv[1:]
 
 
 def convert(tools):
-    """Returns the converted tools, and what went wrong: the SDK loses the whole list by one tool."""
+    """Returns the converted tools, and the faults. One tool that cannot be converted would lose the SDK the whole list."""
     converted, faults = [], []
     for tool in tools:
         try:

@@ -1,4 +1,4 @@
-"""python_mcp.py SERVER MODEL: the official Python client over stdio and HTTP, in the modes in which it opens a server."""
+"""python_mcp.py SERVER MODEL: the official Python client over stdio and HTTP, in each of its connection modes."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from calls import TOOLS, make_every_call, report
 from serving import edit, editable, flags, restartable, serving
 
 server, model = sys.argv[1:]
-# The mode, and the revision that it must come to.
+# Each mode, and the revision that it must negotiate.
 modes = {"auto": "2026-07-28", "legacy": "2025-11-25", "2026-07-28": "2026-07-28"}
 # Ten abandoned songs, one at a time, would take longer.
 SOON = 10

@@ -1,9 +1,9 @@
-"""restart.py SERVER MODEL [CLIENT ...]: clients whose server is restarted must go on without noticing.
+"""restart.py SERVER MODEL [CLIENT ...]: clients must continue to work when their server is restarted.
 
-Each client gets a virtual environment of its own in models/.restart, since they need different versions of the MCP library;
-the first run needs PyPI. The server is ended once in order, with SIGTERM, and once without a warning, with SIGKILL; it starts
-again on the same port, and the client, which is still the same process, must get its next answer. The official clients for
-Python and TypeScript do the same in python_mcp.py and checks.js. Without CLIENT all of them run.
+Each client has its own virtual environment in models/.restart, since the clients require different versions of the MCP library;
+the first run requires PyPI. The server is stopped once with SIGTERM and once with SIGKILL, and starts again on the same port. The
+client process keeps running and must get its next answer. The official clients for Python and TypeScript do the same in
+python_mcp.py and checks.js. Without CLIENT, all clients of this file run.
 """
 
 import contextlib
@@ -26,12 +26,12 @@ server, model, *wanted = sys.argv[1:]
 TOKEN = "secret"
 LIMIT = 60
 
-# The packages of each client, and the program of the folder `restart` that uses it; mcpo is a program itself.
+# The packages of each client, and the program in the folder `restart` that uses them; mcpo is a program itself.
 clients = {
     "mcp_1": ("mcp==1.30.0", "mcp_1.py"),
     "fastmcp_3": ("fastmcp==3.4.11", "fastmcp_legacy.py"),
     "fastmcp_4": ("fastmcp==4.2.3", "fastmcp_legacy.py"),
-    # Newer versions of what it uses are not excluded, but it does not start with them.
+    # mcpo allows newer versions of these packages, but does not start with them.
     "mcpo": ("mcpo==0.0.20 mcp==1.30.0 fastapi==0.115.12", None),
 }
 
@@ -54,7 +54,7 @@ def environment(client):
 
 @contextlib.contextmanager
 def asking(client, url):
-    """Runs the client's program, which reads questions line by line and writes the answers. Gives a function that asks it."""
+    """Runs the client's program, which reads questions line by line and writes the answers. Gives a function that asks a question."""
     _, program = clients[client]
     command = [environment(client) / "python", here / "restart" / program, url, TOKEN]
     process = subprocess.Popen(command, env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -75,7 +75,7 @@ def asking(client, url):
 
 @contextlib.contextmanager
 def mcpo(client, url):
-    """Runs mcpo, which serves the tools as a REST API. Gives a function that asks it."""
+    """Runs mcpo, which serves the tools as a REST API. Gives a function that asks a question."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     headers = json.dumps({"Authorization": f"Bearer {TOKEN}"})

@@ -1,5 +1,5 @@
-"""A model behind an HTTP API that is played by a script: it asks an agent to make every call of calls.json at once, and then
-says that it is done. It speaks Google's Gemini API and OpenAI's chat completions, and keeps the requests."""
+"""A scripted model behind an HTTP API: it asks an agent to make every call of calls.json at once, and then answers that it is done.
+It implements Google's Gemini API and OpenAI's chat completions, and records the requests."""
 
 import contextlib
 import http.server
@@ -20,7 +20,7 @@ class Gemini:
 
     @staticmethod
     def results(request):
-        """Returns what the agent answers to the calls, in their order."""
+        """Returns the results that the agent sends for the calls, in their order."""
         parts = [part for content in request["contents"] for part in content["parts"]]
         return [part["functionResponse"]["response"] for part in parts if "functionResponse" in part]
 
@@ -56,7 +56,7 @@ class OpenAi:
 
 
 def own(declared):
-    """Returns the declared name of each tool of tools.toml. Some agents put the server's name in front, and have other tools."""
+    """Returns the declared name of each tool of tools.toml. Some agents prefix it with the server's name, and declare other tools, too."""
     tools = {call.tool for call in every_call()}
     return {tool: name for name in declared for tool in tools if name == tool or name.endswith(f"_{tool}")}
 
@@ -69,7 +69,7 @@ class ScriptedModel:
         self.url = ""
 
     def answer(self, path, request):
-        """Returns the answer to a request: all calls if the agent has tools and made none yet, else the end."""
+        """Returns the answer to a request: all calls if the agent has tools and has made no calls yet, otherwise the final text."""
         api = Gemini if "enerateContent" in path else OpenAi
         self.requests.append((api, request))
         names = own(api.declarations(request))
@@ -77,12 +77,12 @@ class ScriptedModel:
         return api.answer([] if api.results(request) else calls)
 
     def declarations(self):
-        """Returns the schemas that the agent declared of the tools of tools.toml."""
+        """Returns the schemas that the agent declared for the tools of tools.toml."""
         all_declared = [api.declarations(request) for api, request in self.requests]
         return next(({tool: declared[name] for tool, name in own(declared).items()} for declared in all_declared if own(declared)), {})
 
     def faults(self):
-        """Returns what was wrong with the answers of the tools as the agent passed them on."""
+        """Returns the faults of the tools' answers as the agent passed them on."""
         results = max((api.results(request) for api, request in self.requests), key=len, default=[])
         if len(results) != len(every_call()):
             return [f"{len(results)} answers instead of {len(every_call())}; declared are {sorted(self.declarations())}"]
@@ -96,7 +96,7 @@ class ScriptedModel:
 
 
 def text_of(result):
-    """Returns the tool's text in what an agent made of it: the text alone, or some object around it."""
+    """Returns the tool's text from an agent's result, which is the text itself or an object that contains it."""
     if isinstance(result, str):
         with contextlib.suppress(ValueError):
             inner = json.loads(result)

@@ -1,4 +1,4 @@
-"""What the Python programs here share: a configuration that can be edited, and a server over HTTP."""
+"""Code shared by the Python programs in this folder: a configuration that can be edited, and a server over HTTP."""
 
 import contextlib
 import pathlib
@@ -12,7 +12,7 @@ import urllib.parse
 
 @contextlib.contextmanager
 def editable(original):
-    """A copy of a configuration. Its `Edition 0` becomes another one by `edit`."""
+    """Gives a copy of a configuration. `edit` raises the number in its `Edition 0`."""
     with tempfile.TemporaryDirectory() as folder:
         copy = pathlib.Path(folder, "server.toml")
         copy.write_text(pathlib.Path(original).read_text())
@@ -43,7 +43,7 @@ def start(command, port=0, on_log=lambda line: None):
 
 @contextlib.contextmanager
 def serving(command, on_log=lambda line: None):
-    """Runs a server over HTTP on a free port, gives its URL, and ends it; it must end in order."""
+    """Runs a server over HTTP on a free port, gives its URL, and stops it with SIGTERM. The server must exit with 0."""
     process, url = start(command, on_log=on_log)
     try:
         yield url
@@ -55,8 +55,8 @@ def serving(command, on_log=lambda line: None):
 
 @contextlib.contextmanager
 def restartable(command):
-    """Runs a server over HTTP on a free port. Gives its URL, and a function that starts it anew on the same port after
-    ending it with a signal."""
+    """Runs a server over HTTP on a free port. Gives its URL, and a function that stops it with a signal and starts it again on
+    the same port."""
     process, url = start(command)
     port = urllib.parse.urlsplit(url).port
 

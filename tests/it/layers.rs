@@ -90,6 +90,8 @@ const WALLS: [(&str, &[&str]); 23] = [
         "jsonschema",
         &[
             "config/schema/tests/advertising.rs",
+            "config/schema/tests/properties.rs",
+            "config/schema/tests/reading.rs",
             "config/schema/validator.rs",
             "config/shape.rs",
         ],

@@ -1,14 +1,14 @@
 """Measures how many schemas of real programs a typed tool accepts, and whether the answers are valid.
 
-The sets are JSONSchemaBench (schemas of function calls, GitHub, Kubernetes and others) and what generators write for ordinary
+The sets are JSONSchemaBench (schemas of function calls, GitHub, Kubernetes and others) and the output of generators for ordinary
 models: pydantic, zod, TypeBox, Valibot, schemars, ts-json-schema-generator. The JSON Schema Test Suite and the combinations of
-keywords are there for their answers: they have every keyword, in ways that nobody would write.
+keywords serve to check answers: they use every keyword, in ways that nobody would write.
 
-A schema is accepted if `config check` accepts a tool with it as `output`. With --answers, a model answers by the accepted schemas,
+A schema is accepted if `config check` accepts a tool with it as `output`. With --answers, a model answers with the accepted schemas,
 and python-jsonschema and Ajv check each complete answer against the schema as it was written.
 
-They are fetched into models/.schema-bench. A clone of https://github.com/guidance-ai/jsonschemabench that is already on the
-machine, or its git directory, can be named by the variable SCHEMA_BENCH_DATA.
+The sets are fetched into models/.schema-bench. To use a clone of https://github.com/guidance-ai/jsonschemabench that is already on
+the machine, or its git directory, set SCHEMA_BENCH_DATA to its path.
 """
 
 import argparse
@@ -28,23 +28,24 @@ from roots import with_object_root
 def parse():
     parser = argparse.ArgumentParser(prog="schema-bench", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--server", required=True, metavar="PATH", help="the program to measure (default: builds it)")
+    parser.add_argument("--server", required=True, metavar="PATH", help="the server to measure; scripts/schema-bench builds it by default")
     parser.add_argument("--model", default="tests/models/tiny-crab-chat.Q8_0.gguf", metavar="PATH",
                         help="the GGUF that answers (default: tests/models/tiny-crab-chat.Q8_0.gguf)")
-    parser.add_argument("--cache", default="models/.schema-bench", metavar="FOLDER", help="where the sets are kept")
-    parser.add_argument("--sets", default="", metavar="PATTERN", help="only sets whose name this regular expression finds")
+    parser.add_argument("--cache", default="models/.schema-bench", metavar="FOLDER",
+                        help="folder in which the sets are cached (default: models/.schema-bench)")
+    parser.add_argument("--sets", default="", metavar="PATTERN", help="only sets whose name this regular expression matches")
     parser.add_argument("--refusals", nargs="?", type=int, const=40, default=0, metavar="N",
                         help="print the N most frequent kinds of refusals with examples (default of N: 40)")
     parser.add_argument("--per-set", action="store_true", help="print refusals for each set, not for groups of sets")
     parser.add_argument("--names", action="store_true", help="print the names of the generators' schemas that are refused")
-    parser.add_argument("--answers", type=int, default=0, metavar="N", help="check N answers to each schema")
+    parser.add_argument("--answers", type=int, default=0, metavar="N", help="check N answers for each schema")
     parser.add_argument("--sample", type=int, default=50, metavar="N",
                         help="with --answers: at most N accepted schemas of each set (default: 50; 0: all)")
-    parser.add_argument("--seed", type=int, default=1, help="of the sample (default: 1)")
-    parser.add_argument("--temperature", type=float, default=1.5, help="of the answers (default: 1.5)")
-    parser.add_argument("--max-tokens", type=int, default=1000, help="of an answer (default: 1000)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the sample (default: 1)")
+    parser.add_argument("--temperature", type=float, default=1.5, help="temperature of the answers (default: 1.5)")
+    parser.add_argument("--max-tokens", type=int, default=1000, help="most tokens of an answer (default: 1000)")
     parser.add_argument("--markdown", action="store_true", help="print the table of docs/tools.md")
-    parser.add_argument("--json", metavar="FILE", help="write all results there")
+    parser.add_argument("--json", metavar="FILE", help="write all results to FILE")
     options = parser.parse_args()
     try:
         re.compile(options.sets)

@@ -9,21 +9,21 @@ import tempfile
 
 # Tools in one configuration.
 BATCH = 100
-# Seconds for one `config check`: of a batch, of one schema.
+# Time limits of one `config check` in seconds: for a batch, and for one schema.
 LIMIT = 120
 LIMIT_OF_ONE = 30
 TOOL = re.compile(r"\btools\.t(\d+)\b")
 
 
 def toml(model, count, keys=""):
-    """A configuration with one tool for each of the files 0.json, 1.json … beside it."""
+    """Returns a configuration with one tool for each of the files 0.json, 1.json … in the same folder."""
     tools = "".join(f'[tools.t{number}]\nprompt = "x"\noutput = "${{file:{number}.json}}"\n{keys}\n' for number in range(count))
     return f"[models.m]\npath = {json.dumps(os.path.abspath(model))}\ntool = false\n\n{tools}"
 
 
 def check(server, model, schemas):
-    """Returns the problems of each schema by its number, and the notes of those that are accepted. Problems of the
-    grammar come out once those of the text are gone, so what was refused is left out of the next round."""
+    """Returns the problems of refused schemas and the notes of accepted schemas, by the number of the schema. `config check`
+    reports problems of the grammar only if no schema has another problem, so each round leaves out the schemas refused before."""
     left, refused, notes = dict(enumerate(schemas)), {}, {}
     while left:
         numbers = list(left)
@@ -42,7 +42,7 @@ def check(server, model, schemas):
                 if len(numbers) == 1:
                     refused[numbers[0]] = [{"message": f"`config check` gave no answer: {type(error).__name__}", "hint": ""}]
                     break
-                # One of them does it: each by itself.
+                # One of them is the cause, so each schema is checked alone.
                 for number in numbers:
                     of_one, notes_of_one = check(server, model, [left[number]])
                     refused |= {number: problems for problems in of_one.values()}
@@ -65,7 +65,7 @@ def check(server, model, schemas):
 
 
 def accept(server, model, schemas):
-    """`check` in batches, with a line of progress."""
+    """Runs `check` in batches, with a line of progress."""
     refused, notes = {}, {}
     for start in range(0, len(schemas), BATCH):
         if sys.stderr.isatty():

@@ -1,4 +1,4 @@
-"""Answers of a real model to accepted schemas, and what python-jsonschema and Ajv say about them."""
+"""Has a real model answer with accepted schemas, and checks the answers with python-jsonschema and Ajv."""
 
 import contextlib
 import json
@@ -16,18 +16,18 @@ import generators
 from acceptance import toml
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-# Tools of one server, and calls that are in flight.
+# Tools of one server, slots of its model, and calls in flight.
 BATCH = 100
 PARALLEL = 8
 IN_FLIGHT = 16
-# Seconds after which a server that says nothing is ended.
+# Seconds without a message after which a server is killed.
 SILENCE = 300
 PROTOCOL = "2025-11-25"
 LISTED = 20
 
 
 class Server:
-    """A server over its standard input, with a tool for each schema."""
+    """A server over stdio, with a tool for each schema."""
 
     def __init__(self, options, schemas):
         self.folder = tempfile.TemporaryDirectory()
@@ -65,7 +65,7 @@ class Server:
         self.process.stdin.flush()
 
     def read(self):
-        """Returns the next response, or `None` if the server ended or said nothing for long, which ends it."""
+        """Returns the next response, or `None` if the server ended. A server that sends nothing for `SILENCE` seconds is killed."""
         alarm = threading.Timer(SILENCE, self.process.kill)
         alarm.start()
         try:
@@ -78,7 +78,7 @@ class Server:
             alarm.cancel()
 
     def answers(self, tools, times):
-        """Calls each tool so many times, and returns a pair of tool and message for each call."""
+        """Calls each tool `times` times. Returns a pair of tool and response for each call."""
         calls = [tool for tool in range(tools) for _ in range(times)]
         asked, found, open_calls = 0, [], set()
         while len(found) < len(calls):
@@ -121,7 +121,7 @@ def is_decimal_multiple(fault, answer):
 
 
 class Validator:
-    """A program that reads a line with a schema and answers, and writes a line with what is wrong with each."""
+    """A program that reads lines with a schema and answers, and writes a line with the fault of each answer."""
 
     def __init__(self, command, **options):
         self.process = subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options)
@@ -138,7 +138,7 @@ class Validator:
 
 def validators(cache):
     environment = {**os.environ, "PYTHONPATH": generators.python(cache)}
-    # Node looks for packages beside the program.
+    # Node looks for packages in the folder of the program.
     program = os.path.join(generators.node(cache), "validate.mjs")
     with open(os.path.join(HERE, "validate.mjs")) as source, open(program, "w") as copy:
         copy.write(source.read())
@@ -147,7 +147,7 @@ def validators(cache):
 
 
 def check_set(options, name, accepted, checkers, unchecked, refused):
-    """Answers by a sample of a set. Returns its counts, and the answers that a validator refused."""
+    """Has the model answer with a sample of a set. Returns the counts, the answers that a validator refused, and the calls that failed."""
     chosen = accepted
     if 0 < options.sample < len(accepted):
         chosen = random.Random(f"{options.seed} {name}").sample(accepted, options.sample)
@@ -219,7 +219,7 @@ def listed(title, entries, text):
 
 
 def check(options, accepted):
-    """Answers by samples of all sets; prints a table, then what is wrong."""
+    """Has the model answer with samples of all sets. Prints a table, then the faults."""
     checkers = validators(options.cache)
     rows, wrong, failed, unchecked, refused = [], [], [], [], []
     for name, schemas in accepted.items():

@@ -1,5 +1,5 @@
-"""The sets of schemas: JSONSchemaBench, and what generators write for ordinary models. Each set is a folder of JSON files,
-which are made once and kept in the cache."""
+"""The sets of schemas: JSONSchemaBench, and the output of schema generators for ordinary models. Each set is a folder of JSON files,
+which is made once and cached."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 PUBLIC = "https://github.com/guidance-ai/jsonschemabench"
-# Folders of JSONSchemaBench, with the names of the table.
+# Folders of JSONSchemaBench, with their names in the table.
 PUBLIC_SETS = {
     "Glaiveai2K": "Glaive function calls", "Github_trivial": "GitHub trivial", "Github_easy": "GitHub easy",
     "Github_medium": "GitHub medium", "Github_hard": "GitHub hard", "Github_ultra": "GitHub ultra",
@@ -25,7 +25,7 @@ def run(*command, **options):
 
 
 def once(folder, wanted, make):
-    """Has `make` fill the folder unless it already did for what is wanted."""
+    """Has `make` fill the folder, unless the folder was filled for the same `wanted` before. Returns the folder."""
     mark = f"{folder}/.stamp"
     if not os.path.exists(mark) or open(mark).read() != wanted:
         shutil.rmtree(folder, ignore_errors=True)
@@ -37,7 +37,7 @@ def once(folder, wanted, make):
 
 
 def from_git(repository, out):
-    """Takes `data` out of a git directory, whose blobs need no work tree."""
+    """Copies `data` from a git directory, which requires no work tree, to `out`."""
     listed = run("git", "-C", repository, "ls-tree", "-r", "-z", "HEAD", "data").decode().split("\0")
     files = [line.split("\t") for line in listed if line.endswith(".json")]
     asked = "".join(about.split()[2] + "\n" for about, _ in files)
@@ -58,7 +58,7 @@ def from_git(repository, out):
 
 
 def public(out, cache):
-    """JSONSchemaBench: from `SCHEMA_BENCH_DATA`, a clone or only its git directory, else cloned."""
+    """Copies JSONSchemaBench to `out`: from `SCHEMA_BENCH_DATA`, a clone or its git directory, or from a new clone."""
     source = os.environ.get("SCHEMA_BENCH_DATA")
     if not source:
         source = f"{cache}/jsonschemabench"
@@ -72,7 +72,7 @@ def public(out, cache):
 
 
 def of_folder(folder):
-    """Returns the schemas of a folder by the names of their files."""
+    """Returns the schemas of a folder by file name."""
     schemas = {}
     for file in sorted(os.listdir(folder)):
         if file.endswith(".json"):

@@ -1,4 +1,4 @@
-"""The output of schema generators for ordinary models: each generator is a small program that prints its schemas by their models' names."""
+"""Runs schema generators for ordinary models: each is a small program that prints its schemas by the names of the models."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ def stamp(*parts):
 
 
 def python(cache):
-    """The folder of the Python packages, for `PYTHONPATH`."""
+    """Returns the folder of the Python packages, for `PYTHONPATH`."""
     def install(folder):
         print("Getting pydantic and jsonschema ...", file=sys.stderr)
         run(sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--target", folder, *PACKAGES)
@@ -37,7 +37,7 @@ def python(cache):
 
 
 def node(cache):
-    """The folder of the Node packages."""
+    """Returns the folder of the Node packages."""
     lock = text("package.json", "package-lock.json")
 
     def install(folder):
@@ -49,7 +49,7 @@ def node(cache):
 
 
 def generated(cache, files):
-    """Runs the generator of these files."""
+    """Runs the generator that consists of these files."""
     program = files[0]
     if program.endswith(".py"):
         return run(sys.executable, "-B", "-W", "ignore", os.path.join(HERE, program), env={**os.environ, "PYTHONPATH": python(cache)})
@@ -57,7 +57,7 @@ def generated(cache, files):
         manifest = os.path.join(HERE, "schemars", "Cargo.toml")
         return run("cargo", "run", "-q", "--locked", "--manifest-path", manifest,
                    env={**os.environ, "CARGO_TARGET_DIR": os.path.abspath(f"{cache}/target")})
-    # Node looks for packages beside the program.
+    # Node looks for packages in the folder of the program.
     folder = node(cache)
     for file in files:
         shutil.copy(os.path.join(HERE, file), folder)

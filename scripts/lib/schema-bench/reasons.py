@@ -1,4 +1,4 @@
-"""Groups refusals by what they say, whatever names, places and numbers are in them."""
+"""Groups refusals by message, without the names, places and numbers in it."""
 
 import re
 from collections import Counter, defaultdict
@@ -21,7 +21,7 @@ def without_tool(message):
 
 
 def kind(message):
-    """Returns the message without what belongs to one schema."""
+    """Returns the message without the parts that belong to one schema."""
     message = re.sub(r"; known here: .*", "", without_tool(message))
     message = re.sub(r"`tools\.t\d+[^`]*`", "`…`", message)
     formats = re.search(r"\bformat `([\w-]+)`", message)
@@ -33,8 +33,8 @@ def kind(message):
 
 
 def grouped(refusals):
-    """Of pairs of a schema's name and its problems: kinds with the number of schemas that have them, of those that have no other
-    one, and examples."""
+    """Returns the kinds of problems in `refusals`, pairs of a schema's name and its problems. Each kind has the number of schemas
+    that have it, the number of schemas that have no other kind, and examples."""
     schemas, alone, examples = Counter(), Counter(), defaultdict(list)
     for name, problems in refusals:
         kinds = {}

@@ -1,4 +1,4 @@
-"""Formats the output: the table of sets, refusals by kind, and the same for programs."""
+"""Formats the output: the table of sets and the refusals by kind, for people and for programs."""
 
 import json
 
@@ -25,7 +25,7 @@ def line(one):
 
 
 def totals(sets):
-    """One line for each group of sets."""
+    """Prints a line for each group of sets."""
     groups = {}
     for one in sets:
         groups.setdefault(one["group"], []).append(one)
@@ -37,7 +37,7 @@ def totals(sets):
 
 
 def markdown(sets):
-    """The table of docs/tools.md."""
+    """Prints the table of docs/tools.md."""
     print("| schemas | number | accepted |\n| --- | ---: | ---: |")
     groups = {}
     for one in (one for one in sets if one["group"] != "tests"):

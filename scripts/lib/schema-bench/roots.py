@@ -6,7 +6,7 @@ OBJECT_KEYWORDS = {"properties", "required", "additionalProperties", "patternPro
                    "maxProperties", "dependencies", "dependentRequired", "dependentSchemas"}
 MAPS_OF_SCHEMAS = {"properties", "patternProperties", "definitions", "$defs", "dependentSchemas", "dependencies"}
 DATA = {"enum", "const", "default", "examples", "example"}
-# Where a schema that is not an object is put.
+# The property that contains a schema that is not an object.
 PROPERTY = "value"
 
 
@@ -27,7 +27,7 @@ def target(root, reference):
 
 
 def is_object(schema, root, depth=0):
-    """Returns whether only objects are meant: a `type`, else keywords of objects, else all branches say so."""
+    """Returns whether the schema describes objects only, by its `type`, its keywords, or its branches."""
     if not isinstance(schema, dict) or depth > 10:
         return False
     if "type" in schema:
@@ -44,7 +44,7 @@ def is_object(schema, root, depth=0):
 
 
 def moved(schema, ids):
-    """Returns the schema with its local references pointing into the property."""
+    """Returns the schema with its local references changed to point into the property."""
     if isinstance(schema, list):
         return [moved(item, ids) for item in schema]
     if not isinstance(schema, dict):
@@ -65,8 +65,8 @@ def moved(schema, ids):
 
 
 def with_object_root(schema):
-    """Returns the schema as it is if its root is an object, else an object with the schema as its only property; and
-    whether it was put there."""
+    """Returns the schema itself if its root is an object, otherwise the schema of an object that has `schema` as its only property.
+    Also returns whether it was wrapped in this way."""
     if is_object(schema, schema):
         return schema, False
     head, ids = {}, []

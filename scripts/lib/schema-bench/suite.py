@@ -1,5 +1,5 @@
-"""Schemas whose answers show what is enforced wrongly: the JSON Schema Test Suite, which has one for each meaning of each
-keyword, and combinations of keywords. The suite comes out of the source archive of the PyPI package jsonschema."""
+"""Schemas that test whether keywords are enforced correctly: the JSON Schema Test Suite, which has a schema for each meaning of each
+keyword, and combinations of keywords. The suite is in the source archive of the PyPI package jsonschema."""
 
 import glob
 import json
@@ -14,7 +14,7 @@ from corpora import of_folder, once, run
 ARCHIVE = "jsonschema==4.26.0"
 DRAFTS = {"2020-12": "draft2020-12", "draft 7": "draft7", "draft 4": "draft4"}
 COMBINATIONS = "combinations of keywords"
-# Older drafts' schemas do not name their draft.
+# The suite's schemas of older drafts do not name their draft.
 NAMED = {"draft7": "http://json-schema.org/draft-07/schema#", "draft4": "http://json-schema.org/draft-04/schema#"}
 
 
@@ -23,7 +23,7 @@ def name_of(draft):
 
 
 def write(archive, draft, folder):
-    """One file for each group of tests, named after its file and number."""
+    """Writes one file for each group of tests, named after the file of the group and its number."""
     for member in archive.getmembers():
         found = re.search(rf"/json/tests/{draft}/((?:optional/)?(?:format/)?[\w-]+)\.json$", member.name)
         if found:

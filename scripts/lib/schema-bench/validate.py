@@ -1,5 +1,5 @@
-"""Validates answers with python-jsonschema. Reads lines with `schema` and `answers`; writes lines with what is wrong with each
-answer without and with formats, or why the schema cannot be checked."""
+"""Validates answers with python-jsonschema. Reads lines with `schema` and `answers`. For each, writes a line with the faults of the
+answers without and with checks of `format`, or the reason why the schema cannot be used."""
 
 import json
 import sys
@@ -14,11 +14,11 @@ DRAFTS = [Draft202012Validator, Draft201909Validator, Draft7Validator, Draft6Val
 
 
 def draft_of(schema):
-    """Returns the draft that the schema names, or the newest one that it is valid by."""
+    """Returns the draft that the schema names, or the newest draft in which it is valid."""
     named = validator_for(schema, default=None)
     for draft in ([named] if named else []) + DRAFTS:
         try:
-            # Patterns that only other engines know are no reason to read it by another draft.
+            # A pattern that only other engines support does not make the draft wrong.
             draft.check_schema(schema, format_checker=FormatChecker(formats=()))
             return draft
         except SchemaError:
@@ -42,6 +42,6 @@ for line in sys.stdin:
         try:
             options = {"format_checker": draft_of(asked["schema"]).FORMAT_CHECKER} if mode == "formats" else {}
             said[mode] = faults(asked["schema"], asked["answers"], **options)
-        except Exception as error:  # Whatever it is, this validator has no opinion.
+        except Exception as error:  # This validator cannot check the schema, whatever the reason.
             said[mode] = f"{type(error).__name__}: {str(error)[:200]}"
     print(json.dumps(said), flush=True)

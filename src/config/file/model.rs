@@ -200,10 +200,10 @@ pub struct ModelSettings {
     pub deadline: Option<Time>,
     /// An answer that `max_tokens`, the context or `deadline` cuts ends with a line that says so. Those of `[tools.NAME]` never do.
     pub cut_note: bool,
-    /// Longest string in a JSON answer, in characters, if the schema sets no `maxLength`; twice its `minLength` if that is more. An answer that reaches this limit is an error.
+    /// Longest string in a JSON answer, in characters, unless the schema sets a lower `maxLength`; twice its `minLength` if that is more. An answer that reaches this limit is an error.
     #[schemars(range(min = ranges::JSON_MAX_STRING.min, max = ranges::JSON_MAX_STRING.max))]
     pub json_max_string: u64,
-    /// Most items of an array, and most properties of a map, in a JSON answer, if the schema sets no maximum; twice its minimum if that is more. An answer that reaches this limit is an error.
+    /// Most items of an array, and most properties of a map, in a JSON answer, unless the schema sets a lower maximum; twice its minimum if that is more. An answer that reaches this limit is an error.
     #[schemars(range(min = ranges::JSON_MAX_ITEMS.min, max = ranges::JSON_MAX_ITEMS.max))]
     pub json_max_items: u64,
     /// Randomness; 0 takes the likeliest token.

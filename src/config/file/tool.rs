@@ -116,10 +116,10 @@ pub struct ToolSettings {
     /// Variables of the chat template, such as `{ reasoning_effort = "low" }`, in addition to the model's.
     #[schemars(example = json!({"reasoning_effort": "low"}))]
     pub template_arguments: Option<BTreeMap<String, Value>>,
-    /// Longest string in a JSON answer, in characters, if the schema sets no `maxLength`; twice its `minLength` if that is more. An answer that reaches this limit is an error.
+    /// Longest string in a JSON answer, in characters, unless the schema sets a lower `maxLength`; twice its `minLength` if that is more. An answer that reaches this limit is an error.
     #[schemars(range(min = ranges::JSON_MAX_STRING.min, max = ranges::JSON_MAX_STRING.max), example = json!(100_000))]
     pub json_max_string: Option<u64>,
-    /// Most items of an array, and most properties of a map, in a JSON answer, if the schema sets no maximum; twice its minimum if that is more. An answer that reaches this limit is an error.
+    /// Most items of an array, and most properties of a map, in a JSON answer, unless the schema sets a lower maximum; twice its minimum if that is more. An answer that reaches this limit is an error.
     #[schemars(range(min = ranges::JSON_MAX_ITEMS.min, max = ranges::JSON_MAX_ITEMS.max), example = json!(1000))]
     pub json_max_items: Option<u64>,
     /// Randomness; 0 takes the likeliest token.

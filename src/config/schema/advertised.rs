@@ -1,9 +1,9 @@
 //! The schema that clients see.
 //!
-//! Clients check answers with validators of several languages and drafts, and give inputs to model APIs that read a part of JSON
-//! Schema. So what is advertised says less than what is enforced, and never more: a root of type `object`, one `type` a node, no
-//! `pattern` that JavaScript and Python do not read alike, no `multipleOf` with a fraction, which division of doubles gets wrong, no
-//! tuples, which drafts write differently, and nothing that closes an object.
+//! Clients check answers with validators of several languages and drafts, and pass input schemas to model APIs that support a part of
+//! JSON Schema. So the advertised schema is never stricter than the enforced one: its root has the type `object`, each node has one
+//! `type`, and it has no `pattern` that JavaScript and Python do not read alike, no `multipleOf` with a fraction (dividing doubles gets
+//! it wrong), no tuples (drafts write them differently), and no `additionalProperties: false`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,9 +12,9 @@ use serde_json::{Map, Value, json};
 use super::canonical::Canonical;
 use super::lower::{Author, Lowered, lower};
 use super::node::{ArrayNode, DefinitionKey, Kind, Node, NumberNode, ObjectNode, TextNode};
-use super::{MAX_REPORTS, SchemaNote, Table, portable, types};
+use super::{Reports, SchemaNote, Table, note, portable, types};
 
-/// Formats that validators of JavaScript and Python know, and read alike.
+/// Formats that validators of JavaScript and Python support and read alike.
 const FORMATS: [&str; 10] = [
     "date",
     "time",
@@ -28,7 +28,7 @@ const FORMATS: [&str; 10] = [
     "uri",
 ];
 
-/// `schema` in the form that every client can read.
+/// Returns `schema` in the form that every client can read.
 ///
 /// ```text
 /// {"type": ["object"], "additionalProperties": false, "properties": {"price": {"type": "number", "multipleOf": 0.01}}}
@@ -41,10 +41,10 @@ pub fn advertised(schema: &Value) -> Value {
     rendered(&lower(&Canonical::of(schema), Author::Client)).0
 }
 
-/// Renders `lowered`; the notes say what is left out.
+/// Renders `lowered`. The notes report the parts that are left out.
 pub(super) fn rendered(lowered: &Lowered) -> (Value, Vec<SchemaNote>) {
     let mut names: BTreeMap<&str, &DefinitionKey> = BTreeMap::new();
-    // The least level holds what all others do.
+    // The definition at the least level allows the values of all deeper levels.
     for key in lowered.definitions.keys().rev() {
         names.insert(&key.name, key);
     }
@@ -53,7 +53,7 @@ pub(super) fn rendered(lowered: &Lowered) -> (Value, Vec<SchemaNote>) {
         names,
         used: BTreeSet::new(),
         open: Vec::new(),
-        notes: Vec::new(),
+        notes: Reports::default(),
     };
     let mut schema = renderer.root(&lowered.root);
     let mut definitions = Map::new();
@@ -65,7 +65,7 @@ pub(super) fn rendered(lowered: &Lowered) -> (Value, Vec<SchemaNote>) {
     if !definitions.is_empty() {
         schema.insert("$defs".into(), definitions.into());
     }
-    (Value::Object(schema), renderer.notes)
+    (Value::Object(schema), renderer.notes.0)
 }
 
 struct Renderer<'l> {
@@ -74,18 +74,12 @@ struct Renderer<'l> {
     names: BTreeMap<&'l str, &'l DefinitionKey>,
     used: BTreeSet<String>,
     open: Vec<String>,
-    notes: Vec<SchemaNote>,
+    notes: Reports<SchemaNote>,
 }
 
 impl<'l> Renderer<'l> {
     fn note(&mut self, pointer: &str, text: impl Into<String>) {
-        let note = SchemaNote {
-            pointer: pointer.to_owned(),
-            text: text.into(),
-        };
-        if self.notes.len() < MAX_REPORTS && !self.notes.contains(&note) {
-            self.notes.push(note);
-        }
+        self.notes.add(note(pointer, text));
     }
 
     fn definition(&self, name: &str) -> Option<&'l Node> {
@@ -103,7 +97,7 @@ impl<'l> Renderer<'l> {
         node
     }
 
-    /// The root, an object with properties of its own.
+    /// Returns the root, always an object with its own `properties`.
     fn root(&mut self, node: &'l Node) -> Table {
         let mut made = Table::new();
         made.insert("type".into(), "object".into());
@@ -129,7 +123,7 @@ impl<'l> Renderer<'l> {
         made
     }
 
-    /// The options of `node` that are objects.
+    /// Returns the options of `node` that are objects.
     fn objects(&self, node: &'l Node) -> Vec<&'l ObjectNode> {
         let mut found = Vec::new();
         let mut seen = BTreeSet::new();
@@ -148,7 +142,7 @@ impl<'l> Renderer<'l> {
         found
     }
 
-    /// One object that allows what any of `objects` does.
+    /// Writes one object that allows the values of all `objects`.
     fn merged(&mut self, objects: &[&'l ObjectNode], made: &mut Table) {
         if objects.iter().any(|object| object.entries.is_some()) {
             return;
@@ -206,7 +200,7 @@ impl<'l> Renderer<'l> {
                 let options: Vec<Value> = options.iter().map(|option| self.node(option)).collect();
                 made.insert("anyOf".into(), options.into());
             }
-            // Some clients follow references without an end, so a schema is cut where it contains itself.
+            // Some clients follow references endlessly, so a schema ends at the place where it contains itself.
             Kind::Reference(key)
                 if self
                     .names
@@ -281,7 +275,7 @@ impl<'l> Renderer<'l> {
         }
     }
 
-    /// Draft 7 and 2020-12 write tuples differently, so each item is one of all kinds.
+    /// Writes an array. Draft 7 and 2020-12 write tuples differently, so the schema of each item allows the items at all positions.
     fn array(&mut self, array: &ArrayNode, made: &mut Table) {
         made.insert("type".into(), "array".into());
         let kinds = array.prefix.iter().chain(array.items.as_deref());
@@ -325,6 +319,9 @@ impl<'l> Renderer<'l> {
             }
             return;
         }
+        if object.min > 0 {
+            self.note(&object.pointer, "clients do not see `minProperties`");
+        }
         let properties: Table = object
             .properties
             .iter()
@@ -342,7 +339,7 @@ impl<'l> Renderer<'l> {
     }
 }
 
-/// Values of one type have that type; others are an option for each type.
+/// Writes the schema of listed `values`: one `type` if all values have it, otherwise an option for each type.
 fn values_of(values: &[Value], made: &mut Table) {
     let mut by_type: Vec<(&str, Vec<&Value>)> = Vec::new();
     for value in values {

@@ -8,7 +8,7 @@ use super::lower::{Lowering, NoValue};
 use super::node::{ArrayNode, Kind, Node};
 use super::values::{counts, place_of};
 
-/// Items that are written for `contains`.
+/// Most items that are written for one `contains`.
 const MAX_CONTAINED: u64 = 16;
 
 impl<'c> Lowering<'c> {
@@ -19,6 +19,9 @@ impl<'c> Lowering<'c> {
             .map(|part| prefix(part).len())
             .max()
             .unwrap_or(0);
+        if self.is_too_much(length * parts.len()) {
+            return Node::never();
+        }
         let mut made: Vec<Node> = Vec::new();
         for at in 0..length {
             let item = match schemas_at(parts, at) {
@@ -68,7 +71,7 @@ impl<'c> Lowering<'c> {
         }))
     }
 
-    /// The items behind the prefix; `None` if there are none. Without a schema they are written only if they are `needed`.
+    /// Returns the items after the prefix, or `None` if there are none. Items without a schema are written only if they are `needed`.
     fn items(&mut self, parts: &[Part<'c>], needed: bool) -> Option<Box<Node>> {
         let said: Vec<(&Value, String)> = parts
             .iter()
@@ -91,7 +94,7 @@ impl<'c> Lowering<'c> {
         (!items.is_never()).then(|| Box::new(items))
     }
 
-    /// The items with those that `contains` demands before all others.
+    /// Returns `made` with the items that `contains` requires appended, and `items`.
     fn contained(
         &mut self,
         parts: &[Part<'c>],

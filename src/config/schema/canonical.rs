@@ -13,7 +13,7 @@ use super::formats;
 use super::keywords::{self, Keyword};
 use super::references::References;
 use super::types::TYPES;
-use super::{MAX_REPORTS, SchemaFault, SchemaNote, Table, fault};
+use super::{Reports, SchemaFault, SchemaNote, Table, fault, note};
 use crate::config::whole::whole_value;
 
 /// Most levels of nested schemas.
@@ -27,9 +27,9 @@ pub(super) struct Canonical {
     /// The schemas that references name.
     pub(super) definitions: Vec<Definition>,
     /// Notes on the parts that are ignored.
-    pub(super) notes: Vec<SchemaNote>,
+    pub(super) notes: Reports<SchemaNote>,
     /// The parts that are invalid or unsupported.
-    pub(super) faults: Vec<SchemaFault>,
+    pub(super) faults: Reports<SchemaFault>,
 }
 
 /// A schema that references name.
@@ -63,7 +63,7 @@ impl Canonical {
         reader.made
     }
 
-    /// The whole schema as one document.
+    /// Returns the whole schema as one document.
     pub(super) fn document(&self) -> Value {
         let definitions: Table = self
             .definitions
@@ -96,21 +96,11 @@ struct Reader<'schema> {
 
 impl Reader<'_> {
     fn fault(&mut self, pointer: impl AsRef<str>, reason: impl Into<String>) {
-        let fault = fault(pointer.as_ref(), reason);
-        // A schema that a reference names is read there, too.
-        if self.made.faults.len() < MAX_REPORTS && !self.made.faults.contains(&fault) {
-            self.made.faults.push(fault);
-        }
+        self.made.faults.add(fault(pointer.as_ref(), reason));
     }
 
-    fn note(&mut self, pointer: impl Into<String>, text: impl Into<String>) {
-        let note = SchemaNote {
-            pointer: pointer.into(),
-            text: text.into(),
-        };
-        if self.made.notes.len() < MAX_REPORTS && !self.made.notes.contains(&note) {
-            self.made.notes.push(note);
-        }
+    fn note(&mut self, pointer: &str, text: impl Into<String>) {
+        self.made.notes.add(note(pointer, text));
     }
 
     fn schema(&mut self, schema: &Value, at: &str, depth: usize) -> Value {
@@ -144,6 +134,13 @@ impl Reader<'_> {
             self.keyword(key, value, &place, depth + 1, &mut made);
         }
         modernise(table, &mut made);
+        if formats::is_without_zone(&made) {
+            self.note(
+                &format!("{at}/format"),
+                "not enforced: `pattern` allows only times without an offset from UTC, which this format requires",
+            );
+            made.remove("format");
+        }
         Value::Object(made)
     }
 
@@ -190,7 +187,7 @@ impl Reader<'_> {
             }
         };
         match (read, made.get_mut(key)) {
-            // `dependencies` has made one before.
+            // `dependencies` may have added entries before.
             (Some(Value::Object(read)), Some(Value::Object(made))) => {
                 for (name, needed) in read {
                     add_needed(made, name, needed);
@@ -248,7 +245,7 @@ impl Reader<'_> {
         Some(schemas.iter().map(read).collect())
     }
 
-    /// `dependencies` of draft 7 and before: names, or a schema.
+    /// Reads `dependencies` of draft 7 and earlier: each value is an array of names, or a schema.
     fn dependencies(&mut self, value: &Value, at: &str, depth: usize, made: &mut Table) {
         let Some(dependencies) = value.as_object() else {
             return self.fault(at, "must be an object");
@@ -322,7 +319,7 @@ impl Reader<'_> {
 
     fn count(&mut self, value: &Value, at: &str) -> Option<Value> {
         let count = whole_value(value).and_then(|count| u64::try_from(count).ok());
-        // Above the whole numbers of 64 bits it limits nothing.
+        // A count above 64 bits limits nothing.
         let count = count.or_else(|| {
             value
                 .as_f64()
@@ -358,7 +355,7 @@ impl Reader<'_> {
             self.fault(at, "must be a string");
             return None;
         };
-        let Some(pointer) = self.references.pointer_of(written) else {
+        let Some(pointer) = self.references.pointer_of(written, at) else {
             let reason = if written.starts_with('#') {
                 format!("`{written}` is not in the schema")
             } else {
@@ -372,7 +369,7 @@ impl Reader<'_> {
     }
 }
 
-/// Adds what the property `name` needs to what it needs already.
+/// Adds `needed`, the names or the schema that the property `name` requires, to those in `made`.
 fn add_needed(made: &mut Table, name: String, needed: Value) {
     let both = match (made.remove(&name), needed) {
         (Some(Value::Array(mut former)), Value::Array(new)) => {
@@ -385,7 +382,7 @@ fn add_needed(made: &mut Table, name: String, needed: Value) {
     made.insert(name, both);
 }
 
-/// The key below which `table`, as APIs of language models take it, has the schema itself.
+/// Returns the key under which `table`, a wrapper that some model APIs use, has the schema itself.
 fn wrapped_schema(table: &Table) -> Option<&'static str> {
     ["schema", "json_schema"].into_iter().find(|key| {
         let is_kept = |key: &String| keywords::of(key) != Keyword::Unknown;

@@ -10,10 +10,10 @@ use super::node::Node;
 use super::recursion::{MAX_LEVEL, name_of};
 use super::{Table, fault, keywords};
 
-/// Most alternatives beside each other in one place.
+/// Most alternatives in one place.
 const MAX_CHOICES: usize = 64;
 
-/// Most conjunctions inside each other.
+/// Most nested conjunctions.
 const MAX_DEPTH: usize = 300;
 
 /// A table of a conjunction.
@@ -21,6 +21,32 @@ const MAX_DEPTH: usize = 300;
 pub(super) struct Part<'c> {
     pub(super) table: &'c Table,
     pub(super) at: String,
+}
+
+impl Part<'_> {
+    /// Number of entries that a merge looks at or copies. Annotations and listed values are copied.
+    pub(super) fn entries(&self) -> usize {
+        let entries = self.table.iter().map(|(key, value)| {
+            let keyword = keywords::of(key);
+            match value {
+                Value::Object(schemas) if keyword.is_map() => 1 + schemas.len(),
+                Value::Array(schemas) if keyword.is_schema() => 1 + schemas.len(),
+                _ if keyword.is_schema() => 1,
+                value => entries_of(value),
+            }
+        });
+        entries.sum()
+    }
+}
+
+/// Number of values in `value`; long texts count more than once.
+fn entries_of(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(entries_of).sum::<usize>(),
+        Value::Object(table) => 1 + table.values().map(entries_of).sum::<usize>(),
+        Value::String(text) => 1 + text.len() / 64,
+        _ => 1,
+    }
 }
 
 #[derive(Clone, Default)]
@@ -144,12 +170,16 @@ impl<'c> Lowering<'c> {
             let at = format!("{}/{n}", choice.at);
             options.push(if is_plain {
                 self.schema(option, &at)
+            } else if self.is_too_much(conjunction.parts.len() + conjunction.choices.len()) {
+                Node::never()
             } else {
                 let mut with = conjunction.clone();
                 self.add(option, &at, &mut with);
-                self.branches += 1;
+                // A single option must hold.
+                let is_branch = choice.options.len() > 1;
+                self.branches += usize::from(is_branch);
                 let node = self.conjunction(with);
-                self.branches -= 1;
+                self.branches -= usize::from(is_branch);
                 node
             });
         }

@@ -7,104 +7,160 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Map, Value};
 
-use super::canonical::Canonical;
+use super::canonical::{Canonical, Definition};
 use super::keywords::{self, Keyword};
-use super::recursion::MAX_LEVEL;
+use super::recursion::{MAX_LEVEL, name_of};
 use super::{SchemaFault, fault};
 
-/// Most schemas that one value is checked by, and for each property or item most of its own.
+/// Most schemas that one value may be checked against. Each property and item has its own limit.
 const MAX_COST: u64 = 1_000_000;
 
-/// Most schemas that are looked at to find the cost: definitions that contain each other have many situations.
+/// Most schemas that are visited to compute the cost: the same definition may be visited many times within others.
 const MAX_STEPS: usize = 1_000_000;
 
-/// Checks that a finished answer can be checked by `canonical`.
+/// Most schemas inside each other for one value: the validator calls itself so often for each level of an answer.
+const MAX_SAME: usize = 100;
+
+/// Most schemas inside each other for all levels of a value: so often this and the lowering call themselves.
+const MAX_NESTED: usize = 2000;
+
+/// A reason why finished answers cannot be checked.
+pub(super) enum Uncheckable {
+    /// A schema refers to itself for the same value.
+    Endless(SchemaFault),
+    /// The check takes too long or nests too deeply.
+    TooMuch(SchemaFault),
+}
+
+/// Returns how many schemas of `canonical` one value of an answer is checked by at most.
 ///
 /// # Errors
-/// The schema refers to itself at the same value, or the check takes too long.
-pub(super) fn check(canonical: &Canonical) -> Result<(), SchemaFault> {
+/// Finished answers cannot be checked.
+pub(super) fn of(canonical: &Canonical) -> Result<u64, Uncheckable> {
     let definitions = canonical.definitions.iter();
     let mut costs = Costs {
         definitions: definitions
-            .map(|definition| (definition.name.as_str(), &definition.schema))
+            .map(|definition| (definition.name.as_str(), definition))
             .collect(),
         open: BTreeMap::new(),
         outermost: BTreeMap::new(),
         known: HashMap::new(),
         steps: 0,
+        nested: 0,
     };
     let cost = costs.of(&canonical.root, 0)?;
-    if cost > MAX_COST {
+    if cost.schemas > MAX_COST {
         return Err(too_long());
     }
-    Ok(())
+    Ok(cost.schemas)
 }
 
-fn too_long() -> SchemaFault {
-    fault(
+fn too_long() -> Uncheckable {
+    Uncheckable::TooMuch(fault(
         "#",
         "definitions refer to each other too often: checking an answer would take too long; write them fewer times",
-    )
+    ))
+}
+
+fn too_deep() -> Uncheckable {
+    Uncheckable::TooMuch(fault(
+        "#",
+        "references and combined schemas nest too deeply; write fewer of them inside each other",
+    ))
+}
+
+/// What the check of one value costs.
+#[derive(Debug, Clone, Copy)]
+struct Cost {
+    /// Schemas that it is checked by.
+    schemas: u64,
+    /// Most of them inside each other.
+    nested: usize,
+}
+
+impl Cost {
+    const LEAST: Self = Self {
+        schemas: 1,
+        nested: 1,
+    };
 }
 
 struct Costs<'c> {
-    definitions: BTreeMap<&'c str, &'c Value>,
+    definitions: BTreeMap<&'c str, &'c Definition>,
     /// Definitions whose cost is being found, with how many values deep that began.
     open: BTreeMap<&'c str, Vec<usize>>,
     /// The costs of definitions that were found outside of all others.
-    outermost: BTreeMap<&'c str, u64>,
+    outermost: BTreeMap<&'c str, Cost>,
     /// The costs of definitions that were found inside of others.
-    known: HashMap<Situation<'c>, u64>,
-    /// Schemas that were looked at.
+    known: HashMap<Situation<'c>, Cost>,
+    /// Schemas that were looked at, and definitions around them that were compared.
     steps: usize,
+    /// Schemas around the current one.
+    nested: usize,
 }
 
-/// What the cost of a definition depends on: its name, and the definitions around it with their number of levels and whether they
-/// are for the same value.
+/// Key of a definition's cost: its name, and the definitions around it with their number of levels and whether they apply to the
+/// same value.
 type Situation<'c> = (&'c str, Vec<(&'c str, usize, bool)>);
 
 impl<'c> Costs<'c> {
     /// The cost of `schema` for a value that is `depth` properties and items deep.
-    fn of(&mut self, schema: &'c Value, depth: usize) -> Result<u64, SchemaFault> {
-        self.steps += 1;
-        if self.steps > MAX_STEPS {
-            return Err(too_long());
-        }
+    fn of(&mut self, schema: &'c Value, depth: usize) -> Result<Cost, Uncheckable> {
+        self.step(1)?;
         let Some(table) = schema.as_object() else {
-            return Ok(1);
+            return Ok(Cost::LEAST);
         };
-        let (mut same, mut below) = (1_u64, 0);
+        self.nested += 1;
+        if self.nested > MAX_NESTED {
+            return Err(too_deep());
+        }
+        let (mut same, mut below) = (Cost::LEAST, 0);
+        let mut add = |cost: Cost| {
+            same.schemas = same.schemas.saturating_add(cost.schemas);
+            same.nested = same.nested.max(cost.nested + 1);
+        };
         for (key, value) in table {
             let is_same = matches!(
                 key.as_str(),
                 "allOf" | "anyOf" | "oneOf" | "not" | "if" | "then" | "else" | "dependentSchemas"
             );
             for schema in schemas_of(key, value) {
-                let depth = if is_same { depth } else { depth + 1 };
-                let cost = self.of(schema, depth)?;
                 if is_same {
-                    same = same.saturating_add(cost);
+                    add(self.of(schema, depth)?);
                 } else {
-                    below = below.max(cost);
+                    below = below.max(self.of(schema, depth + 1)?.schemas);
                 }
             }
             if keywords::of(key) == Keyword::Reference {
-                same = same.saturating_add(self.of_reference(value, depth)?);
+                add(self.of_reference(value, depth)?);
             }
         }
-        Ok(same.saturating_add(below))
+        self.nested -= 1;
+        if same.nested > MAX_SAME {
+            return Err(too_deep());
+        }
+        same.schemas = same.schemas.saturating_add(below);
+        Ok(same)
     }
 
-    fn of_reference(&mut self, reference: &'c Value, depth: usize) -> Result<u64, SchemaFault> {
-        let name = reference.as_str().unwrap_or_default();
-        let name = name.strip_prefix("#/$defs/").unwrap_or_default();
-        let Some((name, schema)) = self.definitions.get_key_value(name) else {
-            return Ok(1);
+    fn step(&mut self, steps: usize) -> Result<(), Uncheckable> {
+        self.steps += steps;
+        if self.steps > MAX_STEPS {
+            return Err(too_long());
+        }
+        Ok(())
+    }
+
+    fn of_reference(&mut self, reference: &'c Value, depth: usize) -> Result<Cost, Uncheckable> {
+        let definition = name_of(reference).and_then(|name| self.definitions.get(name));
+        let Some(definition) = definition.copied() else {
+            return Ok(Cost::LEAST);
         };
-        let (name, schema) = (*name, *schema);
+        let name = definition.name.as_str();
         if let Some(cost) = self.outermost.get(name) {
             return Ok(*cost);
         }
+        self.step(self.open.len())?;
         let around = self.open.iter().filter_map(|(name, depths)| {
             let last = depths.last()?;
             Some((*name, depths.len(), *last == depth))
@@ -116,13 +172,14 @@ impl<'c> Costs<'c> {
         let open = self.open.entry(name).or_default();
         if open.last() == Some(&depth) {
             let reason = "refers to itself for the same value, which never ends; refer to it from a property or an item";
-            return Err(fault(&format!("#/$defs/{name}"), reason));
+            let fault = fault(&format!("#{}", definition.pointer), reason);
+            return Err(Uncheckable::Endless(fault));
         }
         if open.len() >= MAX_LEVEL {
-            return Ok(1);
+            return Ok(Cost::LEAST);
         }
         open.push(depth);
-        let cost = self.of(schema, depth);
+        let cost = self.of(&definition.schema, depth);
         if let Some(open) = self.open.get_mut(name) {
             open.pop();
         }

@@ -1,4 +1,4 @@
-//! Finds the part of a finished answer that a limit of ours has ended, not its schema.
+//! Finds the part of a finished answer that was truncated by a limit of the configuration, not by the schema.
 
 use std::cell::Cell;
 
@@ -9,13 +9,13 @@ use super::enforced::Limits;
 use super::lower::Lowered;
 use super::node::{ArrayNode, Kind, Node, ObjectNode};
 
-/// Most nodes that are compared with an answer: options of options multiply.
+/// Most nodes that are compared with an answer: nested options multiply.
 const MAX_STEPS: usize = 100_000;
 
-/// A part of an answer that was cut: its JSON pointer, and the limit in words.
+/// A truncated part of an answer: its JSON pointer, and the limit in words.
 pub(super) type Cut = (String, String);
 
-/// Finds the first part of `value`, an answer that follows `lowered`, which is as long as one of `limits`.
+/// Returns the first part of `value` that is as long as one of `limits`. `value` is an answer that follows `lowered`.
 pub(super) fn find(lowered: &Lowered, limits: Limits, value: &Value) -> Option<Cut> {
     let finder = Finder {
         lowered,
@@ -118,7 +118,7 @@ impl Finder<'_> {
         }
     }
 
-    /// Returns whether `value` may be one of `node`, as far as a look at it tells.
+    /// Returns whether `value` may follow `node`. The check is shallow.
     fn fits(&self, node: &Node, value: &Value) -> bool {
         match (&node.kind, value) {
             (Kind::Any | Kind::Union(_), _)

@@ -1,10 +1,10 @@
-//! Older drafts of JSON Schema: their keywords as those of 2020-12, and back for pointers that people read.
+//! Older drafts of JSON Schema: converts their keywords to those of 2020-12, and pointers back for messages.
 
 use serde_json::Value;
 
 use super::Table;
 
-/// Turns what older drafts wrote in another way into keywords of 2020-12.
+/// Converts keywords of older drafts in `made` to keywords of 2020-12.
 pub(super) fn modernise(written: &Table, made: &mut Table) {
     for (exclusive, inclusive) in [
         ("exclusiveMinimum", "minimum"),
@@ -25,7 +25,8 @@ pub(super) fn modernise(written: &Table, made: &mut Table) {
     }
 }
 
-/// Returns `pointer`, into the canonical form of `written`, with the keywords that the author wrote.
+/// Returns `pointer`, into the canonical form of `written`, with the keywords that the author wrote. It ends where the author wrote
+/// nothing that it could mean.
 ///
 /// ```text
 /// {"items": [{"type": "null"}], "additionalItems": {"type": "boolean"}}
@@ -49,13 +50,17 @@ pub(super) fn as_written(written: &Value, pointer: &str) -> String {
             Some(Value::Object(table)) => table.get(&name),
             _ => None,
         };
+        let is_last = segments.peek().is_none();
+        if at.is_none() && !is_last {
+            return made;
+        }
         made.push('/');
         made.push_str(key);
     }
     made
 }
 
-/// The keyword of `table` that `key` was written as. `has_position`: the pointer goes on with the position of an item.
+/// Returns the keyword of `table` that `key` was written as. `has_position`: the next segment of the pointer is the position of an item.
 fn written_key<'k>(table: &Table, key: &'k str, has_position: bool) -> &'k str {
     let is_tuple = table.get("items").is_some_and(Value::is_array);
     match key {

@@ -9,21 +9,21 @@ use super::formats::Source;
 use super::lower::Lowered;
 use super::node::{ArrayNode, DefinitionKey, Entries, Kind, Node, ObjectNode, TextNode};
 use super::number::number;
-use super::{MAX_REPORTS, SchemaNote};
+use super::{Reports, SchemaNote, note};
 
-/// Levels of arrays and objects in a value that the schema does not constrain.
+/// Most levels of arrays and objects in a value that the schema does not constrain.
 const ANY_LEVELS: usize = 3;
 
 /// Pattern of the names of properties that the schema does not name.
 const KEY: &str = r#"^[^"\\\x00-\x1F\x7F]{1,100}$"#;
 
-/// Limits of the parts of an answer that the schema leaves unbounded, or bounds higher.
+/// Limits of the parts of an answer for which the schema sets no maximum, or a greater one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Limits {
-    /// Characters of a string.
+    /// Most characters of a string.
     #[serde(rename = "json_max_string")]
     pub string: u64,
-    /// Items of an array, and properties of a map.
+    /// Most items of an array, and most properties of a map.
     #[serde(rename = "json_max_items")]
     pub items: u64,
 }
@@ -67,7 +67,7 @@ pub(super) fn enforced(lowered: &Lowered, limits: Limits) -> Enforced {
     let mut renderer = Renderer {
         limits,
         doubtful: Vec::new(),
-        notes: Vec::new(),
+        notes: Reports::default(),
         is_limited: false,
         has_any: false,
         used: BTreeSet::new(),
@@ -95,7 +95,7 @@ pub(super) fn enforced(lowered: &Lowered, limits: Limits) -> Enforced {
         schema,
         doubtful: renderer.doubtful,
         is_limited: renderer.is_limited,
-        notes: renderer.notes,
+        notes: renderer.notes.0,
     }
 }
 
@@ -115,7 +115,7 @@ struct Renderer {
     limits: Limits,
     doubtful: Vec<(String, Value)>,
     is_limited: bool,
-    notes: Vec<SchemaNote>,
+    notes: Reports<SchemaNote>,
     has_any: bool,
     used: BTreeSet<DefinitionKey>,
     /// Definitions that are referred to and not rendered yet.
@@ -160,16 +160,11 @@ impl Renderer {
     ) -> u64 {
         let (most, is_ours) = Limits::most(limit, max, min);
         self.is_limited |= is_ours;
-        if most > limit {
-            let note = SchemaNote {
-                pointer: pointer.to_owned(),
-                text: format!(
-                    "requires {min}, more than half of `{key}`, {limit}: at most {most} are written"
-                ),
-            };
-            if self.notes.len() < MAX_REPORTS && !self.notes.contains(&note) {
-                self.notes.push(note);
-            }
+        if is_ours && most > limit {
+            let text = format!(
+                "requires {min}, more than half of `{key}`, {limit}: at most {most} are written"
+            );
+            self.notes.add(note(pointer, text));
         }
         most
     }
@@ -186,7 +181,7 @@ impl Renderer {
             Some((name, Source::Grammar)) => made["format"] = name.into(),
             None => {}
         }
-        // The texts of a format end by themselves.
+        // The pattern of a format already bounds its strings.
         if text.format.is_none() || text.min > 0 || text.max.is_some() {
             made["minLength"] = text.min.into();
             made["maxLength"] = match text.format {
@@ -280,7 +275,7 @@ impl Renderer {
         })
     }
 
-    /// Any value of so many levels of arrays and objects.
+    /// Returns the schema of any value with at most `level` levels of arrays and objects.
     fn any(&self, level: usize) -> Value {
         let number = number(false, &Map::new(), "#").unwrap_or(Value::Bool(false));
         let mut options = vec![

@@ -2,23 +2,25 @@
 
 use serde_json::Value;
 
+use super::{Table, pattern};
+
 /// A format of strings.
 #[derive(Debug)]
 pub(super) struct TextFormat {
     /// Its name.
     pub(super) name: &'static str,
-    /// The texts that are written: a bounded part of those that the format allows.
+    /// The strings that are generated: a bounded part of those that the format allows.
     pub(super) pattern: Source,
-    /// Texts that the pattern allows. A pattern beside the format that no grammar can follow is accepted if it matches them all.
+    /// Strings that the pattern allows. A `pattern` that no grammar can follow is accepted next to this format if it matches all of them.
     pub(super) samples: &'static [&'static str],
 }
 
-/// Where the texts of a format come from.
+/// How the strings of a format are enforced.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Source {
     /// A regular expression in Rust's dialect, without anchors.
     Pattern(&'static str),
-    /// The grammar has the format itself.
+    /// The grammar supports the format itself.
     Grammar,
 }
 
@@ -54,8 +56,8 @@ macro_rules! path {
     };
 }
 
-/// The formats that can be enforced. Some allow more than is written here; ajv-formats and the check of finished answers accept all
-/// of these texts.
+/// The formats that can be enforced. Some formats allow more strings than their pattern; ajv-formats and the check of finished
+/// answers accept all strings of these patterns.
 const TEXT_FORMATS: &[TextFormat] = &[
     TextFormat {
         name: "date",
@@ -158,10 +160,50 @@ const TEXT_FORMATS: &[TextFormat] = &[
     },
 ];
 
+/// Returns whether `schema` has a format of times with an offset from UTC, and a pattern of times without one. zod writes this for
+/// `z.iso.time()`, where the pattern is meant.
+pub(super) fn is_without_zone(schema: &Table) -> bool {
+    let text = |key: &str| schema.get(key).and_then(Value::as_str);
+    let (Some(pattern), Some(format)) = (text("pattern"), text("format")) else {
+        return false;
+    };
+    let date = match format {
+        "time" => "",
+        "date-time" => "2024-02-29T",
+        _ => return false,
+    };
+    let matches = |time: &str| pattern::matches_all(pattern, &[&format!("{date}{time}")]);
+    let times = [
+        "12:30",
+        "12:30:45",
+        "12:30:45.5",
+        "12:30:45.123",
+        "12:30:45.123456",
+    ];
+    let zones = ["Z", "+01:00"];
+    times
+        .iter()
+        .any(|time| matches(time) && !zones.iter().any(|zone| matches(&format!("{time}{zone}"))))
+}
+
 /// Formats that describe how to show or store a value and do not constrain it.
 pub(super) const ANNOTATIONS: [&str; 8] = [
     "float", "double", "binary", "byte", "password", "textarea", "markdown", "color",
 ];
+
+impl TextFormat {
+    /// A pattern of names of properties that have the format, which no grammar has for them.
+    pub(super) fn of_names(&self) -> &'static str {
+        match (self.pattern, self.name) {
+            (Source::Pattern(pattern), _) => pattern,
+            (Source::Grammar, "ipv4") => {
+                r"(?:(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])\.){3}(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
+            }
+            (Source::Grammar, "ipv6") => "(?:[0-9a-f]{1,4}:){7}[0-9a-f]{1,4}",
+            (Source::Grammar, _) => "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
+        }
+    }
+}
 
 /// The format of strings called `name`.
 pub(super) fn of_text(name: &str) -> Option<&'static TextFormat> {

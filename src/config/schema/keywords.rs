@@ -33,7 +33,7 @@ pub(super) enum Keyword {
     Values,
     /// `$ref`.
     Reference,
-    /// A whole number from 0.
+    /// A whole number of at least 0.
     Count,
     /// A number.
     Number,
@@ -157,13 +157,13 @@ const ANNOTATIONS: [&str; 17] = [
     "meta:enum",
 ];
 
-/// How the value of `key` is read.
+/// Returns how the value of `key` is read.
 pub(super) fn of(key: &str) -> Keyword {
     let known = KEYWORDS.iter().find(|(known, _)| *known == key);
     known.map_or(Keyword::Unknown, |(_, keyword)| *keyword)
 }
 
-/// The keywords that constrain values.
+/// Returns the keywords that constrain values.
 pub(super) fn constraints() -> Vec<&'static str> {
     KEYWORDS
         .iter()
@@ -180,7 +180,7 @@ pub(super) fn is_annotation(key: &str) -> bool {
 /// Returns the constraining keyword of which `key` is probably a misspelling: it differs in case or separators, or by one edit, or
 /// by two edits in a long word.
 pub(super) fn slip_of(key: &str) -> Option<&'static str> {
-    // `_minimum` is how people switch a keyword off.
+    // People rename a keyword to `_minimum` to disable it.
     if is_annotation(key)
         || of(key) != Keyword::Unknown
         || key.starts_with("x-")

@@ -4,12 +4,13 @@
 //! `oneOf`. Alternatives are multiplied out, the tables of each combination are merged keyword by keyword, and so a `$ref`, an
 //! `allOf` or an `anyOf` may have any other keyword beside it.
 //!
-//! The result never allows more than the schema, except for what is checked on the finished answer: `uniqueItems`, and options of a
-//! `oneOf` that overlap. It allows less if a model needs an end or an order: objects have only properties with a name, tuples are
-//! whole, and a schema that contains itself ends after [`MAX_LEVEL`](super::MAX_LEVEL) levels. Notes report this.
+//! The result never allows more than the schema, except for keywords that are checked on the finished answer only: `uniqueItems`,
+//! options of a `oneOf` that overlap, a second constraint on property names, and a `pattern` that a `format` implies. It allows less
+//! if a model needs an end or an order: objects have only properties with a name, tuples are complete, and a schema that contains
+//! itself ends after [`MAX_LEVEL`](super::MAX_LEVEL) levels. Notes report this.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
@@ -19,10 +20,16 @@ use super::negation::without_negations;
 use super::node::{DefinitionKey, Node};
 use super::recursion::{cyclic, only_reference};
 use super::validator::Validator;
-use super::{MAX_REPORTS, SchemaFault, SchemaNote, Table, fault};
+use super::{Reports, SchemaFault, SchemaNote, Table, fault, note};
 
 /// Most schemas that are read; alternatives count once for each combination.
 const MAX_NODES: usize = 50_000;
+
+/// Most entries of tables that are merged; alternatives count once for each combination.
+const MAX_ENTRIES: usize = 1_000_000;
+
+/// Bytes of a schema for a validator that count as one entry.
+const ENTRY_BYTES: usize = 16;
 
 /// A schema as the values that it allows.
 #[derive(Debug)]
@@ -32,21 +39,21 @@ pub(super) struct Lowered {
     /// The definitions that nodes refer to.
     pub(super) definitions: BTreeMap<DefinitionKey, Node>,
     /// Notes on parts that are ignored, narrowed, or checked afterwards.
-    pub(super) notes: Vec<SchemaNote>,
+    pub(super) notes: Reports<SchemaNote>,
     /// All faults of the schema.
-    pub(super) faults: Vec<SchemaFault>,
+    pub(super) faults: Reports<SchemaFault>,
 }
 
-/// Who makes the values of a schema.
+/// The producer of the values of a schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Author {
-    /// A model, by a grammar: its numbers have an end.
+    /// A model that follows a grammar: its numbers are bounded.
     Model,
-    /// A client, which may give any number.
+    /// A client: it may send any number.
     Client,
 }
 
-/// Lowers `canonical`, a schema of values that `author` makes.
+/// Lowers `canonical`, a schema of values that `author` produces.
 pub(super) fn lower(canonical: &Canonical, author: Author) -> Lowered {
     let mut faults = canonical.faults.clone();
     let root = without_negations(&canonical.root, "#", &mut faults);
@@ -79,9 +86,13 @@ pub(super) fn lower(canonical: &Canonical, author: Author) -> Lowered {
         level: 0,
         branches: 0,
         nodes: 0,
+        bytes: definitions
+            .iter()
+            .map(|(_, _, schema)| schema.to_string().len())
+            .sum(),
         patterns: 0,
         dead_end: None,
-        noted: HashSet::new(),
+        entries: 0,
         comparisons: Cell::new(0),
         name_patterns: HashMap::new(),
         depth: 0,
@@ -96,9 +107,9 @@ pub(super) fn lower(canonical: &Canonical, author: Author) -> Lowered {
     let Lowering {
         mut made, dead_end, ..
     } = lowering;
-    if made.root.is_never() && made.faults.is_empty() {
+    if made.root.is_never() && made.faults.0.is_empty() {
         let fault = dead_end.unwrap_or_else(|| fault("#", "no value satisfies the schema"));
-        made.faults.push(fault);
+        made.faults.add(fault);
     }
     made
 }
@@ -113,7 +124,7 @@ pub(super) struct Definition<'c> {
 /// Lowers one schema.
 pub(super) struct Lowering<'c> {
     pub(super) definitions: BTreeMap<&'c str, Definition<'c>>,
-    /// Who makes the values.
+    /// The producer of the values.
     pub(super) author: Author,
     /// Number of recursive schemas around the current one.
     pub(super) level: usize,
@@ -121,16 +132,19 @@ pub(super) struct Lowering<'c> {
     /// mistake.
     pub(super) branches: usize,
     nodes: usize,
-    /// Patterns so far.
+    /// Bytes of all definitions.
+    bytes: usize,
+    /// Number of patterns so far.
     pub(super) patterns: usize,
     /// The first contradiction in an alternative.
     pub(super) dead_end: Option<SchemaFault>,
-    noted: HashSet<SchemaNote>,
-    /// Comparisons of options so far.
+    /// Entries of tables that were merged so far.
+    entries: usize,
+    /// Number of comparisons of options so far.
     pub(super) comparisons: Cell<usize>,
     /// Patterns of properties' names, compiled; `None` if one is invalid.
     pub(super) name_patterns: HashMap<String, Option<Validator>>,
-    /// Conjunctions that it is inside of.
+    /// Number of conjunctions around the current one.
     pub(super) depth: usize,
     pub(super) made: Lowered,
 }
@@ -140,26 +154,19 @@ pub(super) struct NoValue;
 
 impl<'c> Lowering<'c> {
     pub(super) fn note(&mut self, pointer: &str, text: impl Into<String>) {
-        let note = SchemaNote {
-            pointer: pointer.to_owned(),
-            text: text.into(),
-        };
-        if self.made.notes.len() < MAX_REPORTS && self.noted.insert(note.clone()) {
-            self.made.notes.push(note);
-        }
+        self.made.notes.add(note(pointer, text));
     }
 
     pub(super) fn fault(&mut self, fault: SchemaFault) -> Node {
-        if self.made.faults.len() >= MAX_REPORTS {
-            // Enough to correct; more would take time for nothing.
+        self.made.faults.add(fault);
+        if self.made.faults.are_full() {
+            // Further faults are not reported, so reading on would waste time.
             self.nodes = MAX_NODES;
-        } else if !self.made.faults.contains(&fault) {
-            self.made.faults.push(fault);
         }
         Node::never()
     }
 
-    /// A contradiction: a mistake if it was written in one place, and otherwise the end of an alternative.
+    /// Reports a contradiction: as a fault if it was written in one place, otherwise only as the end of an alternative.
     pub(super) fn contradiction(&mut self, fault: SchemaFault) -> Node {
         if self.branches == 0 {
             return self.fault(fault);
@@ -178,7 +185,7 @@ impl<'c> Lowering<'c> {
         self.all(&[(schema, at.to_owned())])
     }
 
-    /// The values that follow all of `schemas`.
+    /// Returns the values that follow all of `schemas`.
     pub(super) fn all(&mut self, schemas: &[(&'c Value, String)]) -> Node {
         if let [(Value::Object(table), at)] = schemas
             && let Some(name) = only_reference(table)
@@ -195,27 +202,46 @@ impl<'c> Lowering<'c> {
         node
     }
 
-    /// Returns whether the schema has become too large; that is a fault then.
+    /// Counts one more part. Returns whether there are too many, and reports that as a fault.
     pub(super) fn is_exhausted(&mut self) -> bool {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
-            let reason = format!(
-                "the schema has more than {MAX_NODES} parts with its alternatives multiplied out; write fewer of them"
-            );
-            self.fault(fault("#", reason));
+            self.too_large();
         }
         self.nodes > MAX_NODES
     }
 
-    /// Checks values that are at hand by what all `tables` say.
-    pub(super) fn validator(&self, tables: &[Table]) -> Option<Validator> {
+    /// Counts `entries` that are about to be merged. Returns whether they are too many; that is a fault then.
+    pub(super) fn is_too_much(&mut self, entries: usize) -> bool {
+        self.entries = self.entries.saturating_add(entries);
+        if self.entries > MAX_ENTRIES {
+            self.too_large();
+        }
+        self.entries > MAX_ENTRIES
+    }
+
+    fn too_large(&mut self) {
+        let reason = format!(
+            "the schema has more than {MAX_NODES} parts with its alternatives multiplied out; write fewer of them"
+        );
+        self.fault(fault("#", reason));
+    }
+
+    /// Returns a validator of values against all `tables`. Returns `None` if they cannot be compiled.
+    pub(super) fn validator(&mut self, tables: &[Table]) -> Option<Validator> {
         let mut document = serde_json::json!({"allOf": tables});
         // Definitions may be large.
-        if document.to_string().contains("$ref\"") {
+        let text = document.to_string();
+        let mut bytes = text.len();
+        if text.contains("$ref\"") {
+            bytes += self.bytes;
             let definitions = self.definitions.iter();
             let definitions = definitions
                 .map(|(name, definition)| ((*name).to_owned(), definition.schema.clone()));
             document = with_definitions(document, definitions.collect());
+        }
+        if self.is_too_much(bytes / ENTRY_BYTES) {
+            return None;
         }
         Validator::of(&document).ok()
     }

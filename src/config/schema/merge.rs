@@ -13,6 +13,9 @@ use super::{SchemaFault, Table, fault, formats};
 impl<'c> Lowering<'c> {
     /// Merges tables without alternatives.
     pub(super) fn merged(&mut self, parts: &[Part<'c>]) -> Node {
+        if self.is_too_much(parts.iter().map(Part::entries).sum()) {
+            return Node::never();
+        }
         let declared = declared_types(parts);
         let mut node = if let Some(values) = listed(parts) {
             self.values(parts, &values, declared.as_deref())

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::canonical::escaped;
 use super::keywords::{self, Keyword};
 use super::types::TYPES;
-use super::{SchemaFault, Table, fault};
+use super::{Reports, SchemaFault, Table, fault};
 
 /// Internal keyword: names of properties that an object must not have.
 pub(super) const ABSENT: &str = "x-absent";
@@ -17,7 +17,11 @@ pub(super) const ABSENT: &str = "x-absent";
 pub(super) const EXCLUDED: &str = "x-excluded";
 
 /// Rewrites `schema`, which is at `at`.
-pub(super) fn without_negations(schema: &Value, at: &str, faults: &mut Vec<SchemaFault>) -> Value {
+pub(super) fn without_negations(
+    schema: &Value,
+    at: &str,
+    faults: &mut Reports<SchemaFault>,
+) -> Value {
     let Some(table) = schema.as_object() else {
         return schema.clone();
     };
@@ -57,25 +61,24 @@ pub(super) fn without_negations(schema: &Value, at: &str, faults: &mut Vec<Schem
 }
 
 /// Returns the conditions and negations of `table`, each as an `anyOf`.
-fn alternatives(table: &Table, at: &str, faults: &mut Vec<SchemaFault>) -> Vec<Value> {
+fn alternatives(table: &Table, at: &str, faults: &mut Reports<SchemaFault>) -> Vec<Value> {
     let mut all = Vec::new();
-    let sub = |schema: &Value, key: &str, faults: &mut Vec<SchemaFault>| {
+    let sub = |schema: &Value, key: &str, faults: &mut Reports<SchemaFault>| {
         without_negations(schema, &format!("{at}/{key}"), faults)
     };
     if let Some(schema) = table.get("not") {
         match negated(schema) {
             Some(options) => all.push(any_of(&options)),
-            None => report(
-                faults,
+            None => faults.add(fault(
                 &format!("{at}/not"),
                 "unsupported `not`; say what is allowed instead, or remove it",
-            ),
+            )),
         }
     }
     if let Some(condition) = table.get("if")
         && (table.contains_key("then") || table.contains_key("else"))
     {
-        let branch = |key: &str, faults: &mut Vec<SchemaFault>| {
+        let branch = |key: &str, faults: &mut Reports<SchemaFault>| {
             table
                 .get(key)
                 .map_or(Value::Bool(true), |schema| sub(schema, key, faults))
@@ -85,11 +88,10 @@ fn alternatives(table: &Table, at: &str, faults: &mut Vec<SchemaFault>) -> Vec<V
                 {"allOf": [sub(condition, "if", faults), branch("then", faults)]},
                 {"allOf": [any_of(&options), branch("else", faults)]},
             ]})),
-            None => report(
-                faults,
+            None => faults.add(fault(
                 &format!("{at}/if"),
                 "unsupported `if`; write the cases as `anyOf`",
-            ),
+            )),
         }
     }
     for (name, names) in entries(table, "dependentRequired") {
@@ -111,14 +113,6 @@ fn alternatives(table: &Table, at: &str, faults: &mut Vec<SchemaFault>) -> Vec<V
         all.push(any_of(&[json!({ABSENT: [name]}), with]));
     }
     all
-}
-
-/// Adds a fault. A schema that a reference names is read there, too: its faults are listed once.
-fn report(faults: &mut Vec<SchemaFault>, at: &str, reason: &str) {
-    let fault = fault(at, reason);
-    if !faults.contains(&fault) {
-        faults.push(fault);
-    }
 }
 
 fn entries<'table>(
@@ -152,7 +146,9 @@ fn negated(schema: &Value) -> Option<Vec<Value>> {
             ("title" | "description" | "default", _) => {}
             ("const", value) => options.push(json!({EXCLUDED: [value]})),
             ("enum", values) => options.push(json!({EXCLUDED: values})),
-            ("not", schema) => options.push(without_negations(schema, "#", &mut Vec::new())),
+            ("not", schema) => {
+                options.push(without_negations(schema, "#", &mut Reports::default()));
+            }
             ("type", Value::String(kind)) => options.push(other_types(&[kind])?),
             ("type", Value::Array(kinds)) => {
                 let kinds: Vec<&str> = kinds.iter().filter_map(Value::as_str).collect();

@@ -1,15 +1,22 @@
 //! Objects: properties with a name, or maps.
 
-use serde_json::Value;
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
+use serde_json::{Value, json};
 
 use super::canonical::escaped;
 use super::conjunction::Part;
+use super::formats::TextFormat;
 use super::lower::{Lowering, NoValue};
 use super::negation::ABSENT;
 use super::node::{Entries, Kind, Node, ObjectNode, Property};
 use super::validator::Validator;
 use super::values::{counts, place_of};
 use super::{Table, fault, pattern};
+
+/// The schema of texts.
+static STRING: LazyLock<Value> = LazyLock::new(|| json!({"type": "string"}));
 
 impl<'c> Lowering<'c> {
     pub(super) fn object(&mut self, parts: &[Part<'c>]) -> Node {
@@ -47,32 +54,41 @@ impl<'c> Lowering<'c> {
             return Node::of(Kind::Object(object));
         }
         let names = listed.unwrap_or(names);
+        if self.is_too_much(names.len() * parts.len()) {
+            return Node::never();
+        }
         let check = self.names_check(parts);
+        let (required, absent) = (names_in(parts, "required"), names_in(parts, ABSENT));
+        let mut is_dead = false;
         for name in names {
-            let is_name = check.as_ref().is_ok_and(|check| {
-                let check = check.as_ref();
-                check.is_none_or(|check| check.is_valid(&Value::from(name.as_str())))
-            });
-            match self.property(parts, &name, is_name) {
+            let may_be_there = !absent.contains(name.as_str())
+                && check.as_ref().is_ok_and(|check| {
+                    let check = check.as_ref();
+                    check.is_none_or(|check| check.is_valid(&Value::from(name.as_str())))
+                });
+            let is_required = required.contains(name.as_str());
+            match self.property(parts, &name, is_required, may_be_there) {
                 Ok(Some(property)) => object.properties.push(property),
                 Ok(None) => {}
-                Err(NoValue) => return Node::never(),
+                // The others may have faults, too.
+                Err(NoValue) => is_dead = true,
             }
+        }
+        if is_dead {
+            return Node::never();
         }
         self.note_other_properties(parts);
         self.bounded(object, parts)
     }
 
-    /// The property called `name`, `None` if it cannot be there. `is_name`: `propertyNames` allows it.
+    /// The property called `name`, `None` if it cannot be there.
     fn property(
         &mut self,
         parts: &[Part<'c>],
         name: &str,
-        is_name: bool,
+        is_required: bool,
+        may_be_there: bool,
     ) -> Result<Option<Property>, NoValue> {
-        let is_required = parts
-            .iter()
-            .any(|part| strings(part.table, "required").any(|required| required == name));
         let missing = |lowering: &mut Self| {
             let reason = format!("`{name}` is required and not allowed");
             if is_required {
@@ -82,10 +98,7 @@ impl<'c> Lowering<'c> {
                 Ok(None)
             }
         };
-        let is_absent = parts
-            .iter()
-            .any(|part| strings(part.table, ABSENT).any(|absent| absent == name));
-        if is_absent || !is_name {
+        if !may_be_there {
             return missing(self);
         }
         let Some(schemas) = self.schemas_of(parts, name) else {
@@ -109,7 +122,7 @@ impl<'c> Lowering<'c> {
         }))
     }
 
-    /// The schemas that the value of property `name` follows; `None` if a part forbids it.
+    /// Returns the schemas that the value of property `name` must follow, or `None` if a part forbids the property.
     fn schemas_of(&mut self, parts: &[Part<'c>], name: &str) -> Option<Vec<(&'c Value, String)>> {
         let mut schemas = Vec::new();
         for Part { table, at } in parts {
@@ -155,7 +168,7 @@ impl<'c> Lowering<'c> {
     }
 
     /// The check of names by `propertyNames`, if there is one. `Err` if no name is allowed.
-    fn names_check(&self, parts: &[Part<'c>]) -> Result<Option<Validator>, ()> {
+    fn names_check(&mut self, parts: &[Part<'c>]) -> Result<Option<Validator>, ()> {
         let schemas = parts
             .iter()
             .filter_map(|part| part.table.get("propertyNames"));
@@ -172,7 +185,7 @@ impl<'c> Lowering<'c> {
         })
     }
 
-    /// The names that `propertyNames` lists.
+    /// Returns the names that `propertyNames` lists.
     fn listed_names(&mut self, parts: &[Part<'c>]) -> Option<Vec<String>> {
         let mut names = None;
         for part in parts {
@@ -190,7 +203,7 @@ impl<'c> Lowering<'c> {
         names
     }
 
-    /// Properties of any name.
+    /// Returns the properties of a map, or `None` if no property is allowed.
     fn entries(&mut self, parts: &[Part<'c>]) -> Result<Option<Entries>, NoValue> {
         let mut keys = Vec::new();
         let mut values = Vec::new();
@@ -198,7 +211,10 @@ impl<'c> Lowering<'c> {
             let mut patterns = map(table, "patternProperties");
             if let Some((written, schema)) = patterns.next() {
                 let place = format!("{at}/patternProperties/{}", escaped(written));
-                if patterns.next().is_some() {
+                let others = table.get("additionalProperties");
+                if patterns.next().is_some()
+                    || others.is_some_and(|others| *others != Value::Bool(false))
+                {
                     self.note(
                         &place,
                         "only properties that match this pattern are written",
@@ -240,14 +256,15 @@ impl<'c> Lowering<'c> {
         }))
     }
 
-    /// Adds what `propertyNames` demands to `keys`; `false` if no name is allowed.
+    /// Adds the patterns that `propertyNames` requires to `keys`. Returns `false` if no name is allowed.
     fn names_as_pattern(
         &mut self,
         schema: &'c Value,
         at: &str,
         keys: &mut Vec<String>,
     ) -> Result<bool, NoValue> {
-        let node = self.schema(schema, at);
+        // Names are texts, whether or not the schema says so.
+        let node = self.all(&[(schema, at.to_owned()), (&STRING, at.to_owned())]);
         match node.kind {
             Kind::Never => return Ok(false),
             Kind::Any => {}
@@ -257,6 +274,8 @@ impl<'c> Lowering<'c> {
                         .iter()
                         .filter_map(|pattern| pattern.enforced.clone()),
                 );
+                let format = text.format.map(TextFormat::of_names);
+                keys.extend(format.map(|pattern| format!("^(?:{pattern})$")));
                 if text.min > 0 || text.max.is_some() {
                     let most = text.max.map(|most| most.to_string()).unwrap_or_default();
                     keys.push(format!("^(?s:.){{{},{most}}}$", text.min));
@@ -308,13 +327,12 @@ impl<'c> Lowering<'c> {
                     "must be at least the number of required properties",
                 ));
             }
-            while count(&object) > max {
-                let last = object
-                    .properties
-                    .iter()
-                    .rposition(|property| !property.is_required);
-                last.map(|at| object.properties.remove(at));
-            }
+            let mut optional = max - required(&object);
+            object.properties.retain(|property| {
+                let stays = property.is_required || optional > 0;
+                optional -= u64::from(stays && !property.is_required);
+                stays
+            });
             self.note(&at, format!("only the first {max} properties are written"));
         }
         object.max = None;
@@ -324,18 +342,15 @@ impl<'c> Lowering<'c> {
                 "must be at most the number of properties",
             ));
         }
-        if object.min > required(&object) + 1 {
+        let lacking = object.min.saturating_sub(required(&object) + 1);
+        if lacking > 0 {
             self.note(
                 &place_of(parts, "minProperties"),
                 "the first properties are never left out",
             );
-        }
-        while object.min > required(&object) + 1 {
-            let first = object
-                .properties
-                .iter_mut()
-                .find(|property| !property.is_required);
-            if let Some(first) = first {
+            let optional = object.properties.iter_mut();
+            let optional = optional.filter(|property| !property.is_required);
+            for first in optional.take(usize::try_from(lacking).unwrap_or(usize::MAX)) {
                 first.is_required = true;
             }
         }
@@ -354,13 +369,15 @@ fn names(parts: &[Part<'_>]) -> Vec<String> {
     let required = parts
         .iter()
         .flat_map(|part| strings(part.table, "required"));
-    let mut names: Vec<String> = Vec::new();
-    for name in declared.chain(required) {
-        if !names.iter().any(|known| known == name) {
-            names.push(name.to_owned());
-        }
-    }
-    names
+    let mut seen = HashSet::new();
+    let names = declared.chain(required).filter(|name| seen.insert(*name));
+    names.map(str::to_owned).collect()
+}
+
+/// The names that `key` lists in any part.
+fn names_in<'c>(parts: &[Part<'c>], key: &str) -> HashSet<&'c str> {
+    let names = parts.iter().flat_map(|part| strings(part.table, key));
+    names.collect()
 }
 
 fn map<'t>(table: &'t Table, key: &str) -> impl Iterator<Item = (&'t String, &'t Value)> + use<'t> {

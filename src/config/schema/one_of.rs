@@ -1,8 +1,8 @@
 //! `oneOf`: options that exclude each other.
 //!
 //! A value of one option must not satisfy another option. Two options exclude each other if a property has different values in them, or
-//! if one option requires a property that the other lacks. Sometimes they do only after an optional property is removed. In all other
-//! cases the finished answer is checked.
+//! if one option requires a property that the other lacks. Sometimes they exclude each other only after an optional property is removed.
+//! In all other cases the finished answer is checked.
 
 use serde_json::Value;
 
@@ -12,25 +12,29 @@ use super::types;
 
 /// How two options relate.
 enum Relation {
-    /// No value of the one satisfies the other.
+    /// No value of one option satisfies the other.
     Apart,
-    /// No value of the one satisfies the other once this property is removed from the one.
+    /// No value of the first option satisfies the second once this property is removed from the first.
     ApartWithout(String),
     /// They may overlap.
     Overlapping,
 }
 
-/// Most comparisons of values for one schema: definitions that share others multiply.
+/// Most comparisons of values for one schema: shared definitions multiply.
 const MAX_COMPARISONS: usize = 1_000_000;
 
 impl Lowering<'_> {
     /// Makes `options` exclude each other as far as possible.
     pub(super) fn separate(&mut self, options: &mut [Node], at: &str) {
         let mut overlap = false;
-        for one in 0..options.len() {
+        'pairs: for one in 0..options.len() {
             for other in 0..options.len() {
                 if one == other {
                     continue;
+                }
+                if !self.may_compare(1) {
+                    overlap = true;
+                    break 'pairs;
                 }
                 match self.relation(&options[one], &options[other]) {
                     Relation::Apart => {}
@@ -69,6 +73,7 @@ impl Lowering<'_> {
         }
         if let (Kind::Object(values), Kind::Object(schema)) =
             (&self.resolved(values).kind, &self.resolved(schema).kind)
+            && self.may_compare(values.properties.len() * schema.properties.len())
         {
             let optional = |name: &&String| {
                 values
@@ -123,6 +128,9 @@ impl Lowering<'_> {
 
     fn are_objects_apart(&self, values: &ObjectNode, schema: &ObjectNode) -> bool {
         if values.entries.is_some() {
+            return false;
+        }
+        if !self.may_compare(values.properties.len() * schema.properties.len()) {
             return false;
         }
         let differs = values

@@ -1,7 +1,7 @@
 //! Patterns that JavaScript (ECMA-262 with the flag `u`) and Python (`re`) read alike.
 //!
-//! A pattern is written again from its syntax tree: without escapes that need none, and with `\d`, `\w` and `\s` as the characters
-//! that they match in ECMA-262. Only JavaScript supports Unicode classes.
+//! A pattern is rewritten from its syntax tree: without unnecessary escapes, and with `\d`, `\w` and `\s` as the characters that they
+//! match in ECMA-262. A pattern with Unicode classes has no such form: only JavaScript supports them.
 
 use regex_syntax::ast::parse::Parser;
 use regex_syntax::ast::{

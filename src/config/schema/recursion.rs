@@ -1,4 +1,4 @@
-//! References: each definition is lowered once for each level of recursion, and a schema that contains itself ends.
+//! References: each definition is lowered once for each level of recursion, up to a limit.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,14 +46,9 @@ impl Lowering<'_> {
             self.add(schema, place, &mut conjunction);
             conjunction.is_cyclic = false;
             let outer = std::mem::replace(&mut self.level, level);
-            let node = if level > MAX_LEVEL {
-                conjunction.is_cyclic = true;
-                self.conjunction(conjunction)
-            } else {
-                self.conjunction(conjunction)
-            };
+            let node = self.conjunction(conjunction);
             self.level = outer;
-            if definition_ends_early(&node, level) {
+            if level == MAX_LEVEL && !node.is_never() {
                 self.note_recursion(&[name].into());
             }
             self.made.definitions.insert(key.clone(), node);
@@ -70,7 +65,8 @@ impl Lowering<'_> {
     }
 }
 
-/// The names of definitions that contain themselves.
+/// The names of definitions that contain themselves. Of those that contain each other it is one for each circle, so that a level is
+/// once around the circle.
 pub(super) fn cyclic<'d>(definitions: &[(&'d str, String, Value)]) -> BTreeSet<&'d str> {
     fn collect<'v>(value: &'v Value, found: &mut BTreeSet<&'v str>) {
         match value {
@@ -88,29 +84,53 @@ pub(super) fn cyclic<'d>(definitions: &[(&'d str, String, Value)]) -> BTreeSet<&
             _ => {}
         }
     }
-    let direct: BTreeMap<&str, BTreeSet<&str>> = definitions
+    let numbers: BTreeMap<&str, usize> = (0..)
+        .zip(definitions)
+        .map(|(number, (name, _, _))| (*name, number))
+        .collect();
+    let direct: Vec<Vec<usize>> = definitions
         .iter()
-        .map(|(name, _, schema)| {
+        .map(|(_, _, schema)| {
             let mut found = BTreeSet::new();
             collect(schema, &mut found);
-            (*name, found)
+            found
+                .iter()
+                .filter_map(|name| numbers.get(name).copied())
+                .collect()
         })
         .collect();
-    let reaches_itself = |start: &str| {
-        let mut seen = BTreeSet::new();
-        let mut open: Vec<&str> = direct[start].iter().copied().collect();
-        while let Some(name) = open.pop() {
-            if name == start {
-                return true;
+    // A reference to a definition that is being walked through closes a circle.
+    let mut states = vec![State::New; direct.len()];
+    let mut closing = BTreeSet::new();
+    for start in 0..direct.len() {
+        let mut path = vec![(start, 0)];
+        while let Some((number, next)) = path.last_mut() {
+            if *next == 0 && states[*number] != State::New {
+                path.pop();
+                continue;
             }
-            if seen.insert(name) {
-                open.extend(direct.get(name).into_iter().flatten());
+            states[*number] = State::Open;
+            let Some(&to) = direct[*number].get(*next) else {
+                states[*number] = State::Done;
+                path.pop();
+                continue;
+            };
+            *next += 1;
+            match states[to] {
+                State::New => path.push((to, 0)),
+                State::Open => drop(closing.insert(definitions[to].0)),
+                State::Done => {}
             }
         }
-        false
-    };
-    let names = definitions.iter().map(|(name, _, _)| *name);
-    names.filter(|name| reaches_itself(name)).collect()
+    }
+    closing
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    New,
+    Open,
+    Done,
 }
 
 /// The name that a canonical reference means.
@@ -118,12 +138,7 @@ pub(super) fn name_of(reference: &Value) -> Option<&str> {
     reference.as_str()?.strip_prefix("#/$defs/")
 }
 
-/// Returns whether `node`, a definition at the last level, lacks what deeper levels would have.
-fn definition_ends_early(node: &Node, level: usize) -> bool {
-    level == MAX_LEVEL && !node.is_never()
-}
-
-/// The name in a table that says nothing but `$ref`.
+/// Returns the name in a table that has only a `$ref`.
 pub(super) fn only_reference(table: &Table) -> Option<&str> {
     let is_only = table
         .keys()

@@ -1,4 +1,4 @@
-//! References of a schema: what each of them names, and the name of that below `$defs`.
+//! References of a schema: the schema that each of them points to, and its name below `$defs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,11 +11,13 @@ use super::keywords;
 pub(super) struct References<'schema> {
     written: &'schema Value,
     identifiers: Identifiers,
+    /// JSON pointers of the schemas inside that have an `$id`: references in them begin there.
+    resources: Vec<String>,
     /// JSON pointer → name below `$defs`.
     names: BTreeMap<String, String>,
     /// Names below `$defs` that are in use.
     taken: BTreeSet<String>,
-    /// How often a name was asked for.
+    /// How often each name was requested.
     counts: BTreeMap<String, usize>,
     /// Definitions that are still to be read, as JSON pointer and name.
     pending: Vec<(String, String)>,
@@ -26,9 +28,18 @@ impl<'schema> References<'schema> {
     pub(super) fn of(schema: &'schema Value) -> Self {
         let mut identifiers = BTreeMap::new();
         collect_identifiers(schema, "", &mut identifiers);
+        let key = identifier_key(schema);
+        let mut resources: Vec<String> = identifiers.values().flatten().cloned().collect();
+        resources.retain(|pointer| {
+            let id = schema
+                .pointer(pointer)
+                .and_then(|schema| schema.get(key)?.as_str());
+            !pointer.is_empty() && id.is_some_and(|id| !id.starts_with('#'))
+        });
         Self {
             written: schema,
             identifiers,
+            resources,
             names: BTreeMap::new(),
             taken: BTreeSet::new(),
             counts: BTreeMap::new(),
@@ -52,12 +63,15 @@ impl<'schema> References<'schema> {
         name
     }
 
-    /// Returns the JSON pointer that `reference` means; `None` if nothing in the schema is there.
-    pub(super) fn pointer_of(&self, reference: &str) -> Option<String> {
+    /// Returns the JSON pointer that `reference`, which is at `at`, means; `None` if nothing in the schema is there.
+    pub(super) fn pointer_of(&self, reference: &str, at: &str) -> Option<String> {
         let (base, fragment) = reference.split_once('#').unwrap_or((reference, ""));
         let base = match base {
-            "" => "",
-            base => self.only(base)?,
+            "" => self.resource_of(at),
+            base => match &self.identifiers.get(base)?[..] {
+                [single] => single,
+                _ => return None,
+            },
         };
         let decoded = percent_decoded(fragment);
         let mut candidates = [decoded.as_str(), fragment].into_iter();
@@ -65,18 +79,30 @@ impl<'schema> References<'schema> {
             let pointer = if fragment.is_empty() || fragment.starts_with('/') {
                 format!("{base}{fragment}")
             } else {
-                self.only(&format!("#{fragment}"))?.to_owned()
+                self.anchor(fragment, base)?.to_owned()
             };
             self.written.pointer(&pointer).map(|_| pointer)
         })
     }
 
-    /// The JSON pointer of the only schema with `identifier`.
-    fn only(&self, identifier: &str) -> Option<&str> {
-        match &self.identifiers.get(identifier)?[..] {
-            [single] => Some(single),
-            _ => None,
-        }
+    /// The JSON pointer of the only schema with the anchor `name` in `resource`.
+    fn anchor(&self, name: &str, resource: &str) -> Option<&str> {
+        let pointers = self.identifiers.get(&format!("#{name}"))?.iter();
+        let mut inside = pointers.filter(|pointer| self.resource_of(pointer) == resource);
+        let single = inside.next()?;
+        inside.next().is_none().then_some(single)
+    }
+
+    /// The JSON pointer of the innermost schema with an `$id` around `pointer`; the root has the empty pointer.
+    fn resource_of(&self, pointer: &str) -> &str {
+        let pointer = pointer.strip_prefix('#').unwrap_or(pointer);
+        let around = self.resources.iter().filter(|resource| {
+            let rest = pointer.strip_prefix(resource.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        });
+        around
+            .max_by_key(|resource| resource.len())
+            .map_or("", String::as_str)
     }
 
     /// A name that needs no escapes in a reference.
@@ -101,6 +127,18 @@ impl<'schema> References<'schema> {
         }
         name
     }
+}
+
+/// The keyword that identifies schemas inside of `schema`: `id` in drafts 3 and 4. Later, `id` has no meaning.
+fn identifier_key(schema: &Value) -> &'static str {
+    let draft = schema
+        .get("$schema")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let is_old = ["draft-03", "draft-04"]
+        .iter()
+        .any(|old| draft.contains(old));
+    if is_old { "id" } else { "$id" }
 }
 
 /// Identifier → the JSON pointers of the schemas that have it.
@@ -141,7 +179,7 @@ fn collect_identifiers(schema: &Value, pointer: &str, found: &mut Identifiers) {
     }
 }
 
-/// `text` with its `%XX` decoded, as far as they are UTF-8.
+/// Returns `text` with its `%XX` decoded, or `text` itself if the result is not UTF-8.
 fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;

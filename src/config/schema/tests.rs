@@ -2,8 +2,10 @@
 
 mod advertising;
 mod enforcing;
+mod hostile;
 mod noting;
 mod properties;
+mod reading;
 
 use super::*;
 
@@ -105,7 +107,7 @@ fn what_cannot_be_enforced_is_refused_with_its_place() {
         ),
         (json!({"not": string()}), ""),
         (json!({"not": {"type": "string", "minLength": 3}}), "#/not"),
-        (json!({"type": "string", "not": {"const": "a"}}), "#/allOf"),
+        (json!({"type": "string", "not": {"const": "a"}}), "#"),
         (
             json!({"if": {"type": "object", "minProperties": 2}, "then": string()}),
             "#/if",

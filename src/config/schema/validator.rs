@@ -1,16 +1,16 @@
-//! Checks of values that are at hand: finished answers, values that a schema lists, and samples of formats.
+//! Checks of existing values: finished answers, values that a schema lists, and samples of formats.
 
 use serde_json::{Value, json};
 
 use super::{SchemaFault, fault};
 
-/// Bytes of a compiled pattern.
+/// Most bytes of a compiled pattern.
 pub(super) const PATTERN_BYTES: usize = 1 << 20;
 
-/// Steps that a pattern with lookarounds may take.
+/// Most steps that a pattern with lookarounds may take.
 const BACKTRACKS: usize = 100_000;
 
-/// A schema that values are checked by.
+/// A compiled schema that checks values.
 #[derive(Debug)]
 pub(super) struct Validator(jsonschema::Validator);
 

@@ -14,14 +14,17 @@ use super::validator::Validator;
 use super::{SchemaFault, Table, fault, formats, pattern};
 use crate::config::whole::{whole, whole_value};
 
-/// Levels of values in a value that is listed.
+/// Most levels of arrays and objects in a listed value.
 const MAX_DEPTH: usize = 64;
 
-/// Patterns in a schema: each is compiled, here and for the grammar.
+/// Values that a note shows.
+const MAX_SHOWN: usize = 10;
+
+/// Most patterns in a schema: each is compiled, here and for the grammar.
 const MAX_PATTERNS: usize = 100;
 
 impl<'c> Lowering<'c> {
-    /// Those of `values` that the other keywords of `parts` allow.
+    /// Returns those of `values` that the other keywords of `parts` allow.
     pub(super) fn values(
         &mut self,
         parts: &[Part<'c>],
@@ -44,49 +47,44 @@ impl<'c> Lowering<'c> {
                 ));
             }
             if let Some(number) = inexact(value) {
-                // The value is what it is: clients see it.
+                // A listed value cannot be rounded: clients see it.
                 self.fault(fault(at, format!("programs that read {number} as a double get a different number; write it as a string")));
             }
         }
         let more = self.keywords_of(parts, values);
-        let excluded: Vec<&Value> = parts
+        let excluded: HashSet<String> = parts
             .iter()
             .filter_map(|part| part.table.get(EXCLUDED)?.as_array())
             .flatten()
+            .map(Value::to_string)
             .collect();
         let is_allowed = |value: &&Value| {
             types.is_none_or(|types| types.iter().any(|kind| is_of(value, kind)))
-                && !excluded.contains(value)
+                && (excluded.is_empty() || !excluded.contains(&value.to_string()))
                 && more.as_ref().is_none_or(|more| more.is_valid(value))
         };
-        let allowed: Vec<Value> = values
-            .iter()
-            .map(|(_, value)| *value)
-            .filter(is_allowed)
-            .cloned()
-            .collect();
+        let values = values.iter().map(|(_, value)| *value);
+        let (allowed, left): (Vec<&Value>, Vec<&Value>) = values.partition(is_allowed);
+        let allowed: Vec<Value> = allowed.into_iter().cloned().collect();
         if allowed.is_empty() {
             return self.contradiction(fault(&at, "the other keywords allow none of its values"));
         }
-        if allowed.len() < values.len() {
-            let left: Vec<String> = values
-                .iter()
-                .filter(|(_, value)| !is_allowed(value))
-                .map(|(_, value)| value.to_string())
-                .collect();
+        // In an alternative it may still be allowed by another one.
+        if !left.is_empty() && self.branches == 0 {
             self.note(
                 &at,
-                format!(
-                    "{} cannot occur: another keyword forbids it",
-                    left.join(", ")
-                ),
+                format!("{} cannot occur: another keyword forbids it", few(&left)),
             );
         }
         Node::of(Kind::Values(allowed))
     }
 
     /// Returns the check of `values` by the keywords of `parts`, or `None` if no keyword applies to one of them.
-    fn keywords_of(&self, parts: &[Part<'c>], values: &[(String, &'c Value)]) -> Option<Validator> {
+    fn keywords_of(
+        &mut self,
+        parts: &[Part<'c>],
+        values: &[(String, &'c Value)],
+    ) -> Option<Validator> {
         let applies = |key: &str| {
             let types = types::TYPES.iter();
             let mut types = types.filter(|kind| types::keywords_of(kind).contains(&key));
@@ -241,6 +239,16 @@ pub(super) fn listed<'c>(parts: &[Part<'c>]) -> Option<Vec<(String, &'c Value)>>
     )
 }
 
+/// `values` in words; of many only the first.
+fn few(values: &[&Value]) -> String {
+    let shown = values.iter().take(MAX_SHOWN).map(ToString::to_string);
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    match values.len().saturating_sub(MAX_SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
 /// The place of the first `key`.
 pub(super) fn place_of(parts: &[Part<'_>], key: &str) -> String {
     let part = parts.iter().find(|part| part.table.contains_key(key));
@@ -252,7 +260,7 @@ pub(super) fn place_of(parts: &[Part<'_>], key: &str) -> String {
     }
 }
 
-/// The least and the most that all parts allow.
+/// Returns the least and the greatest count that all parts allow.
 pub(super) fn counts(parts: &[Part<'_>], min: &str, max: &str) -> (u64, Option<u64>) {
     let of = |key: &str| {
         parts
@@ -266,7 +274,7 @@ pub(super) fn counts(parts: &[Part<'_>], min: &str, max: &str) -> (u64, Option<u
     )
 }
 
-/// The keywords of numbers that say what all parts say.
+/// Merges the keywords of numbers of all parts.
 fn merged_numbers(parts: &[Part<'_>]) -> Result<Table, SchemaFault> {
     let mut merged = Table::new();
     for part in parts {
@@ -300,7 +308,7 @@ fn merged_numbers(parts: &[Part<'_>]) -> Result<Table, SchemaFault> {
     Ok(merged)
 }
 
-/// Makes the bound `key` as tight as `value` is.
+/// Replaces the bound `key` by `value` if `value` is tighter.
 fn tighten(merged: &mut Table, key: &str, value: &Value) {
     let bounds = merged.get(key).and_then(Value::as_f64).zip(value.as_f64());
     let is_tighter = bounds.is_none_or(|(former, new)| {
@@ -315,7 +323,7 @@ fn tighten(merged: &mut Table, key: &str, value: &Value) {
     }
 }
 
-/// The least number that both divide, if they are whole or one divides the other.
+/// Returns the least number that both divide, if both are whole or one divides the other.
 fn common_multiple(one: &Value, other: &Value) -> Option<Value> {
     let (a, b) = (one.as_f64()?, other.as_f64()?);
     if whole(a / b).is_some() {
@@ -340,7 +348,7 @@ fn depth(value: &Value) -> usize {
     }
 }
 
-/// A number in `value` that a double does not tell from its neighbours.
+/// Returns a number in `value` that a double cannot represent exactly.
 fn inexact(value: &Value) -> Option<&Value> {
     match value {
         Value::Array(items) => items.iter().find_map(inexact),

@@ -62,7 +62,7 @@ impl Tag<'_> {
             "inner_",
             "channel",
         ];
-        // An index of Jinja such as `message['thinking']` has quotes; one by a variable is no tag.
+        // A Jinja index such as `message['thinking']` has quotes; an index with a variable is not a tag.
         let is_index = self.left == "[" && self.name.chars().any(char::is_lowercase);
         !is_index && self.has_word(&words)
     }

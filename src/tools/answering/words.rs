@@ -40,7 +40,42 @@ pub(super) fn with_cut_note(generation: Generation, limits: CallLimits) -> Strin
     )
 }
 
+/// What ended an answer that has as many tokens as it may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenLimit {
+    /// `max_tokens` of the call.
+    Call,
+    /// `max_tokens_limit`, above which no call may ask.
+    Model,
+    /// The model's context is full.
+    Context,
+}
+
+impl TokenLimit {
+    /// The way out.
+    pub fn way_out(self) -> &'static str {
+        match self {
+            Self::Call => "allow more `max_tokens`",
+            Self::Model => "ask for a shorter one (`max_tokens_limit` allows no more tokens)",
+            Self::Context => {
+                "the model's context is full: shorten the text or give the model a larger `n_ctx`"
+            }
+        }
+    }
+}
+
 impl CallLimits {
+    /// What ends `generation` if its length does.
+    pub(super) fn token_limit(self, generation: &Generation) -> TokenLimit {
+        if generation.usage.completion_tokens < self.max_tokens {
+            TokenLimit::Context
+        } else if self.is_most {
+            TokenLimit::Model
+        } else {
+            TokenLimit::Call
+        }
+    }
+
     /// Whether `generation` has all the tokens that any call may have.
     pub(super) fn is_most(self, generation: &Generation) -> bool {
         self.is_most && generation.usage.completion_tokens >= self.max_tokens

@@ -14,8 +14,8 @@ pub struct Missing<'name> {
     pub message: String,
 }
 
-/// Checks that all `given` names are `known`. An error names `missing` arguments first: a caller that invents a name means the
-/// argument that it leaves out.
+/// Checks that all `given` names are `known`. An error names `missing` arguments first: an unknown name usually stands for an
+/// argument that is missing.
 ///
 /// # Errors
 /// A name that is not known.

@@ -1,5 +1,5 @@
-//! What may still be done over HTTP: messages at once, the streams of a client, and the calls of a token, at once and in a minute. Pure: time comes in
-//! as an argument.
+//! Limits of HTTP: messages in flight, streams of a client, and the concurrency and rate limits of a token. Pure: time comes in as
+//! an argument.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -10,43 +10,43 @@ use crate::config::token::TokenConfig;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// Who does how much.
+/// The current use of all limits.
 #[derive(Debug, Default)]
 pub struct Allowances {
     messages: usize,
-    /// By client; one that has none is not there.
+    /// Open streams by client, without clients that have none.
     streams: HashMap<String, usize>,
     tokens: HashMap<String, Used>,
 }
 
-/// What a token did.
+/// The use of one token.
 #[derive(Debug, Default)]
 struct Used {
-    /// Calls under way.
+    /// Calls in flight.
     calls: usize,
-    /// When the calls of the last minute began, where these are counted.
+    /// Start times of the calls of the last minute, if the token has a rate limit.
     begun: VecDeque<Instant>,
 }
 
-/// Why something may not be done now.
+/// A limit that is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Denied {
-    /// As many are under way as may be.
+    /// The concurrency limit, with its value.
     Busy(usize),
-    /// As many began in the last minute as may.
+    /// The rate limit.
     TooOften {
-        /// How many may.
+        /// The limit.
         calls_per_minute: u32,
-        /// After which time one more may, in whole seconds: who comes back a moment too early would be refused again.
+        /// Time until the next call is allowed, rounded up to whole seconds so that a retry is not refused again.
         wait: Duration,
     },
 }
 
 impl Allowances {
-    /// A message begins; `max` may be under way. To be followed by [`Self::end_message`].
+    /// Begins a message if fewer than `max` are in flight. [`Self::end_message`] must follow.
     ///
     /// # Errors
-    /// There are.
+    /// `max` messages are in flight.
     pub fn begin_message(&mut self, max: usize) -> Result<(), Denied> {
         if self.messages >= max {
             return Err(Denied::Busy(max));
@@ -55,15 +55,15 @@ impl Allowances {
         Ok(())
     }
 
-    /// It is done.
+    /// Ends a message.
     pub fn end_message(&mut self) {
         self.messages -= 1;
     }
 
-    /// A stream of `client` is opened, of at most `max`. To be followed by [`Self::end_stream`].
+    /// Opens a stream of `client`, which may have at most `max`. [`Self::end_stream`] must follow.
     ///
     /// # Errors
-    /// There are as many.
+    /// The client has `max` open streams.
     pub fn begin_stream(&mut self, client: &str, max: usize) -> Result<(), Denied> {
         let open = self.streams.entry(client.to_owned()).or_default();
         if *open >= max {
@@ -73,7 +73,7 @@ impl Allowances {
         Ok(())
     }
 
-    /// It is closed.
+    /// Closes a stream of `client`.
     pub fn end_stream(&mut self, client: &str) {
         if let Some(open) = self.streams.get_mut(client) {
             *open -= 1;
@@ -83,10 +83,10 @@ impl Allowances {
         }
     }
 
-    /// A call with `token` begins. To be followed by [`Self::end_call`].
+    /// Begins a call with `token`. [`Self::end_call`] must follow.
     ///
     /// # Errors
-    /// The token allows no more.
+    /// A limit of the token is reached.
     pub fn begin_call(&mut self, token: &TokenConfig, now: Instant) -> Result<(), Denied> {
         let used = self.tokens.entry(token.name.clone()).or_default();
         if let Some(max) = token.max_calls.filter(|max| used.calls >= *max) {
@@ -101,7 +101,7 @@ impl Allowances {
                 }
                 let max = usize::try_from(calls_per_minute).unwrap_or(usize::MAX);
                 if used.begun.len() >= max {
-                    // An edit may have lowered the number: one may begin when only so many are left.
+                    // An edit may have lowered the limit, so the call must wait until fewer than `max` calls are left in the window.
                     let last = used.begun[used.begun.len() - max];
                     let wait = (last + MINUTE).saturating_duration_since(now);
                     let rounded = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
@@ -117,7 +117,7 @@ impl Allowances {
         Ok(())
     }
 
-    /// A call with the token called `name` is done.
+    /// Ends a call with the token called `name`.
     pub fn end_call(&mut self, name: &str) {
         if let Some(used) = self.tokens.get_mut(name) {
             used.calls -= 1;

@@ -1,5 +1,5 @@
-//! What a request holds until it is answered, and gives back when it is dropped: a session in use, a place among the messages
-//! under way, an open stream, a call of its token.
+//! Permits that a request holds until it is answered, and releases when they are dropped: a session in use, a message in flight, an
+//! open stream, a call of its token.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,10 +16,10 @@ use super::sessions::{Begun, Named, Now, Sessions, Unusable, Use};
 use crate::mcp::caller::{Access, Caller, ConnectionId};
 use crate::transport::guard::{Live, Principal, Refusal};
 
-/// What a client is told to wait where nobody knows when a call ends.
+/// `Retry-After` if the end of the running calls is unknown.
 const WAIT_FOR_CALLS: Duration = Duration::from_secs(5);
 
-/// The sessions, and what is under way. Clones share them.
+/// The sessions and the permits in use. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Holdings {
     keys: SessionKeys,
@@ -111,10 +111,10 @@ impl Holdings {
         })
     }
 
-    /// A place for a message, of `max`.
+    /// Takes one of `max` permits for messages in flight.
     ///
     /// # Errors
-    /// 503.
+    /// 503 if all permits are taken.
     pub fn begin_message(&self, max: usize) -> Result<Place, Refusal> {
         let begun = lock(&self.allowances).begin_message(max);
         begun.map_err(|_busy| {
@@ -123,10 +123,10 @@ impl Holdings {
         Ok(Place(Arc::clone(&self.allowances)))
     }
 
-    /// A stream of `client`, of `max`.
+    /// Takes one of `max` permits for streams of `client`.
     ///
     /// # Errors
-    /// 429.
+    /// 429 if all permits are taken.
     pub fn begin_stream(&self, client: &str, max: usize) -> Result<Stream, Refusal> {
         let begun = lock(&self.allowances).begin_stream(client, max);
         begun.map_err(|_busy| {
@@ -139,10 +139,10 @@ impl Holdings {
         })
     }
 
-    /// What the token of `principal` allows, for a call of a tool.
+    /// Takes a permit for a tool call from the token of `principal`. Returns `None` if the request has no token.
     ///
     /// # Errors
-    /// 429.
+    /// 429 if the concurrency limit or the rate limit of the token is reached.
     pub fn begin_call(&self, principal: &Principal) -> Result<Option<TokenCall>, Refusal> {
         let Some(token) = &principal.0 else {
             return Ok(None);
@@ -176,14 +176,14 @@ impl Holdings {
     }
 }
 
-/// What a request holds until it is answered.
+/// The permits that a request holds until it is answered.
 #[derive(Debug)]
 pub struct Held {
-    /// What its token allowed.
+    /// The permit of its token.
     pub call: Option<TokenCall>,
-    /// Its place among the messages under way.
+    /// The permit for a message in flight.
     pub place: Option<Place>,
-    /// Its place among the streams, where it is one.
+    /// The permit for a stream, if it is one.
     pub stream: Option<Stream>,
     /// Its session, in the era of sessions.
     pub session: Option<InUse>,
@@ -199,7 +199,7 @@ pub struct InUse {
 }
 
 impl InUse {
-    /// Who sends what comes in the session: with a token it takes turns by that, however many sessions it opens.
+    /// Returns the caller of requests in this session. With a token, fairness is per token, however many sessions it opens.
     pub fn caller(&self, principal: &Principal) -> Caller {
         Caller {
             connection: ConnectionId(self.id.clone()),
@@ -226,7 +226,7 @@ impl Drop for InUse {
     }
 }
 
-/// A message under way.
+/// The permit of a message in flight.
 #[derive(Debug)]
 pub struct Place(Arc<Mutex<Allowances>>);
 
@@ -236,7 +236,7 @@ impl Drop for Place {
     }
 }
 
-/// A call that a token allowed.
+/// The permit of a call with a token.
 #[derive(Debug)]
 pub struct TokenCall {
     allowances: Arc<Mutex<Allowances>>,
@@ -249,7 +249,7 @@ impl Drop for TokenCall {
     }
 }
 
-/// A stream that is open.
+/// The permit of an open stream.
 #[derive(Debug)]
 pub struct Stream {
     allowances: Arc<Mutex<Allowances>>,
@@ -262,7 +262,7 @@ impl Drop for Stream {
     }
 }
 
-/// What `principal` may use.
+/// Returns the tools that `principal` may use.
 pub fn access_of(principal: &Principal) -> Access {
     let token = principal.0.as_ref();
     Access {

@@ -103,8 +103,8 @@ impl Session {
     }
 }
 
-/// The sessions that were ended most recently by `DELETE`. If there are too many, the owner with the most loses its oldest one, so
-/// that no token makes the table forget the sessions of others.
+/// The sessions that were ended most recently by `DELETE`. If there are too many, the owner with the most loses its oldest one: no
+/// token makes the table forget the sessions of others that have ended fewer.
 #[derive(Debug, Default)]
 struct Ended {
     ids: HashSet<SessionId>,
@@ -138,7 +138,7 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// A table of at most `max`. Each is an entry of about 200 bytes, so the limit is against floods, not for memory.
+    /// Makes a table of at most `max` sessions. An entry takes about 200 bytes, so the limit is against floods, not to save memory.
     pub fn new(max: usize) -> Self {
         Self {
             sessions: HashMap::new(),
@@ -191,7 +191,7 @@ impl Sessions {
 
     /// Ends one use of a session.
     pub fn release(&mut self, begun: &Begun, now: Instant) {
-        // It may have ended meanwhile, or was evicted and came back.
+        // The session may have ended meanwhile, or may have been evicted and adopted again.
         let session = self.sessions.get_mut(&begun.id);
         if let Some(session) = session.filter(|session| session.serial == begun.serial) {
             *session.count(begun.kind) -= 1;

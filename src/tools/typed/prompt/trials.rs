@@ -1,4 +1,4 @@
-//! Samples of values with which a prompt is tried when none of the plain ones works: it may compare its arguments with something. Pure.
+//! Further samples of values for a prompt that fails with the plain ones: it may compare its arguments with some value. Pure.
 
 use std::sync::LazyLock;
 
@@ -12,7 +12,7 @@ use crate::tools::typed::sample::{self, Which};
 /// Most samples.
 const MOST_SAMPLES: usize = 200;
 
-/// Most literal texts and numbers of a template that are tried as values.
+/// Most literal strings and numbers of a template that are tried as values.
 const MOST_LITERALS: usize = 20;
 
 /// The length of a long text or array.
@@ -31,7 +31,7 @@ pub(super) fn samples(
         .collect();
     let numbers = candidates.iter().map(|(_, values)| values.len());
     let all = numbers.fold(1_usize, usize::saturating_mul);
-    // Of too many combinations some are taken, in which every value of every argument occurs.
+    // If there are too many combinations, a selection is tried in which every value of every argument occurs.
     let most = all.min(MOST_SAMPLES);
     (0..most).map(move |at| {
         let mut rest = at;
