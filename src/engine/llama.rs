@@ -21,8 +21,9 @@ use llama_cpp_2::model::params::{LlamaModelParams, LlamaSplitMode};
 use llama_cpp_2::model::{LlamaLoraAdapter, LlamaModel};
 
 use super::limits::{Facts, Limits};
+use super::prompt::Vocabulary;
 use super::spent::Spent;
-use super::thinking::families::{Markers, markers_of_model};
+use super::thinking::families::{Markers, markers_of};
 pub use cpu::{CpuBackend, cpu_backend};
 pub use decoder::LlamaDecoder;
 pub use device::{Device, devices};
@@ -181,7 +182,8 @@ impl Model {
     fn markers(&self, load: &LoadSettings) -> Vec<Markers> {
         let own = || self.chat_template().unwrap_or_default();
         let template = load.chat_template.clone().unwrap_or_else(own);
-        markers_of_model(&template, &self.vocabulary(), load.thinking_tags.as_ref())
+        let specials = self.vocabulary().special_texts();
+        markers_of(&template, &specials, load.thinking_tags.as_ref())
     }
 
     /// The vocabulary.

@@ -16,7 +16,7 @@ use super::grammar::Grammar;
 use super::template::{ChatTemplate, Variables, join_contents};
 use super::thinking::Thinking;
 use super::thinking::blocks::{Blocks, MarkerTokens, Start};
-use super::thinking::families::{Markers, markers_of_model};
+use super::thinking::families::{Markers, markers_of};
 use super::thinking::switches::switches;
 use super::{Conversation, EngineError, EngineErrorKind, Message, ThinkingOutput};
 
@@ -95,7 +95,7 @@ impl<V: Vocabulary> PromptBuilder<V> {
         n_ctx: u32,
     ) -> Result<Self, EngineError> {
         let source = template.as_ref().map_or("", |(_, source)| *source);
-        let markers = markers_of_model(source, &vocabulary, tags);
+        let markers = markers_of(source, &vocabulary.special_texts(), tags);
         let controls = ControlTexts::new(vocabulary.control_texts(source), &markers)?;
         Ok(Self {
             longest_token: vocabulary.longest_token().max(1),

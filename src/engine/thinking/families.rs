@@ -1,8 +1,9 @@
 //! The markers of reasoning of each model family: a table, and pairs of tags that are found in templates.
 
+use std::collections::HashSet;
+
 use super::table::{FAMILIES, Family, THINK_END};
 use super::tags::{Tag, tags_of};
-use crate::engine::prompt::Vocabulary;
 
 /// The markers of one way to write reasoning.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -100,15 +101,6 @@ impl Markers {
     }
 }
 
-/// Returns the markers of a model: those that its chat `template` and its `vocabulary` show, after the `tags` of its configuration.
-pub fn markers_of_model(
-    template: &str,
-    vocabulary: &impl Vocabulary,
-    tags: Option<&[String; 2]>,
-) -> Vec<Markers> {
-    markers_of(template, &vocabulary.special_texts(), tags)
-}
-
 /// Returns the part of an earlier `answer` after its reasoning, which chat templates print.
 ///
 /// ```
@@ -141,22 +133,47 @@ pub fn markers_of(template: &str, specials: &[String], tags: Option<&[String; 2]
         .iter()
         .filter(|family| family.shown_by.iter().any(|texts| texts.iter().all(has)))
         .map(Family::markers);
-    let found = tags_of(template).chain(specials.iter().flat_map(|text| tags_of(text)));
-    let found: Vec<Tag<'_>> = found.collect();
-    let pairs = found.iter().filter_map(|tag| {
-        let close = tag
-            .partners()
-            .into_iter()
-            .find(|close| found.iter().any(|tag| tag.text == *close))?;
-        tag.is_reasoning().then(|| Markers::pair(tag.text, &close))
-    });
-    for markers in shown.chain(pairs) {
+    let specials = specials.iter().flat_map(|text| tags_of(text));
+    let found = Tags::from_tags(tags_of(template).chain(specials));
+    let pairs = found.pairs(Tag::is_reasoning);
+    let pairs = pairs.map(|(tag, close)| Markers::pair(tag.text, &close));
+    for markers in shown.chain(pairs.take(MOST_PAIRS)) {
         let is_known = |known: &Markers| !markers.open.is_empty() && known.open == markers.open;
         if !all.iter().any(is_known) && !all.contains(&markers) {
             all.push(markers);
         }
     }
     all
+}
+
+/// Most pairs of tags that one model may add to the table of families. Known models have one or two.
+const MOST_PAIRS: usize = 32;
+
+/// Distinct tags, in the order of their first occurrence.
+struct Tags<'text> {
+    all: Vec<Tag<'text>>,
+    texts: HashSet<&'text str>,
+}
+
+impl<'text> Tags<'text> {
+    fn from_tags(tags: impl Iterator<Item = Tag<'text>>) -> Self {
+        let mut texts = HashSet::new();
+        let all = tags.filter(|tag| texts.insert(tag.text)).collect();
+        Self { all, texts }
+    }
+
+    /// Returns the tags that are `chosen` and have a tag that closes them, each with the text of that tag.
+    fn pairs(
+        &self,
+        chosen: impl Fn(&Tag<'text>) -> bool,
+    ) -> impl Iterator<Item = (&Tag<'text>, String)> {
+        let chosen = self.all.iter().filter(move |tag| chosen(tag));
+        chosen.filter_map(|tag| {
+            let mut partners = tag.partners().into_iter();
+            let close = partners.find(|close| self.texts.contains(close.as_str()))?;
+            Some((tag, close))
+        })
+    }
 }
 
 /// Texts of a template that look like markers of reasoning, which is not removed.
@@ -168,27 +185,21 @@ pub struct UnknownMarkers {
     pub close: Option<String>,
 }
 
-/// Returns the texts of `template` that look like markers of reasoning and are not among the `known` ones: every pair of tags. A
-/// single tag may be a switch, so only the first one is returned, and only if no markers are known.
+/// Returns the texts of `template` that look like markers of reasoning and are not among the `known` ones: pairs of tags, 32 at most.
+/// A single tag may be a switch, so only the first one is returned, and only if no markers are known.
 pub fn unknown_markers(template: &str, known: &[Markers]) -> Vec<UnknownMarkers> {
-    let found: Vec<Tag<'_>> = tags_of(template).collect();
+    let found = Tags::from_tags(tags_of(template));
     let is_known = |text: &str| known.iter().any(|markers| markers.has_part(text));
-    let mut unknown: Vec<UnknownMarkers> = Vec::new();
-    for tag in found.iter().filter(|tag| tag.looks_like_reasoning()) {
-        let mut partners = tag.partners().into_iter();
-        let Some(close) = partners.find(|close| found.iter().any(|tag| tag.text == *close)) else {
-            continue;
-        };
-        let is_new = unknown.iter().all(|other| other.open != tag.text);
-        if is_new && !is_known(tag.text) && !is_known(&close) {
-            unknown.push(UnknownMarkers {
-                open: tag.text.into(),
-                close: Some(close),
-            });
-        }
-    }
+    let pairs = found
+        .pairs(Tag::looks_like_reasoning)
+        .filter(|(tag, close)| !is_known(tag.text) && !is_known(close))
+        .map(|(tag, close)| UnknownMarkers {
+            open: tag.text.into(),
+            close: Some(close),
+        });
+    let mut unknown: Vec<UnknownMarkers> = pairs.take(MOST_PAIRS).collect();
     if unknown.is_empty() && known.is_empty() {
-        let mut found = found.iter();
+        let mut found = found.all.iter();
         let single = found.find(|tag| tag.looks_like_reasoning());
         unknown.extend(single.map(|tag| UnknownMarkers {
             open: tag.text.into(),
@@ -301,6 +312,18 @@ mod tests {
             unknown(template, Some(&tags)),
             [pair("<analysis>", "</analysis>")]
         );
+    }
+
+    #[test]
+    fn a_template_of_many_thousand_tags_is_read_in_one_pass_and_adds_32_pairs_at_most() {
+        let tag = |mark: &str, at: usize| format!("<{mark}think{at}><{mark}ponder{at}>");
+        let opens: String = (0..90_000).map(|at| tag("", at)).collect();
+        assert_eq!(pairs(&opens, &[]), []);
+        assert_eq!(unknown(&opens, None).len(), 1);
+        let closes: String = (0..90_000).map(|at| tag("/", at)).collect();
+        let both = opens + &closes;
+        assert_eq!(pairs(&both, &[]).len(), MOST_PAIRS);
+        assert_eq!(unknown(&both, None).len(), MOST_PAIRS);
     }
 
     #[test]
