@@ -7,6 +7,7 @@
 //! A template is untrusted input. Its work is bounded by fuel and its length by [`MAX_TEMPLATE_BYTES`]; long flat
 //! chains can overflow the stack, so it is compiled and rendered on a thread of [`stack_size`].
 
+mod budget;
 mod filters;
 mod methods;
 mod omission;

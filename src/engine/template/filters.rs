@@ -2,10 +2,11 @@
 
 mod wrap;
 
-use minijinja::value::{Kwargs, Rest, ValueKind};
-use minijinja::{Environment, Error, ErrorKind, State, Value};
+use minijinja::value::{Kwargs, Rest, ValueKind, ValueOrKwargs};
+use minijinja::{Environment, Error, ErrorKind, State, Value, filters as builtin};
 use minijinja_contrib::filters as contrib;
 
+use super::budget;
 use super::python::{centered, checked_width};
 
 /// Adds the filters to `environment`.
@@ -17,6 +18,82 @@ pub(super) fn add_to(environment: &mut Environment<'_>) {
     environment.add_filter("urlencode", urlencode);
     environment.add_filter("wordcount", wordcount);
     environment.add_filter("wordwrap", wordwrap);
+    add_checked(
+        environment,
+        "format",
+        Value::from_function(builtin::format),
+        check_format,
+    );
+    add_checked(
+        environment,
+        "join",
+        Value::from_function(builtin::join),
+        check_join,
+    );
+    add_checked(
+        environment,
+        "string",
+        Value::from_function(builtin::string),
+        check_string,
+    );
+    add_checked(
+        environment,
+        "sum",
+        Value::from_function(builtin::sum),
+        check_sum,
+    );
+}
+
+/// Adds minijinja's `filter` by its `name`, called only with arguments that `check` accepts.
+fn add_checked(
+    environment: &mut Environment<'_>,
+    name: &'static str,
+    filter: Value,
+    check: fn(&State<'_, '_>, &[Value]) -> Result<(), Error>,
+) {
+    let checked = move |state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>| {
+        let args = args.into_values();
+        check(state, &args)?;
+        filter.call(state, &args)
+    };
+    environment.add_filter(name, checked);
+}
+
+fn check_format(state: &State<'_, '_>, args: &[Value]) -> Result<(), Error> {
+    match args {
+        [text, args @ ..] if let Some(text) = text.as_str() => {
+            budget::check_formatted(state, text, '%', args)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_join(state: &State<'_, '_>, args: &[Value]) -> Result<(), Error> {
+    let [values, options @ ..] = args else {
+        return Ok(());
+    };
+    let mut joiner = 0;
+    for option in options {
+        joiner = joiner.max(budget::printed_bytes(state, option)?);
+    }
+    budget::check_joined(state, values, joiner)
+}
+
+fn check_string(state: &State<'_, '_>, args: &[Value]) -> Result<(), Error> {
+    args.iter()
+        .try_for_each(|value| budget::printed_bytes(state, value).map(|_| ()))
+}
+
+/// Refuses a text as the start of a sum, as Python does: every addition would copy it.
+fn check_sum(_: &State<'_, '_>, args: &[Value]) -> Result<(), Error> {
+    let options = args.get(1..).unwrap_or_default();
+    let named = options.last().and_then(|last| last.get_attr("start").ok());
+    let starts = options.get(1).into_iter().chain(&named);
+    if starts.into_iter().any(|start| start.as_str().is_some()) {
+        let text = "sum: cannot add texts; use `join`";
+        return Err(Error::new(ErrorKind::InvalidOperation, text));
+    }
+    Ok(())
 }
 
 /// Returns the arguments by their `names`: positional ones from `args`, keyword ones from `named`.
@@ -72,7 +149,8 @@ fn wordcount(text: String) -> usize {
 }
 
 /// Encodes a text for the path of a URL, or pairs (of a map, for example) for its query.
-fn urlencode(value: &Value) -> Result<String, Error> {
+fn urlencode(state: &State<'_, '_>, value: &Value) -> Result<String, Error> {
+    budget::printed_bytes(state, value)?;
     if value.kind() == ValueKind::String || value.is_number() {
         return Ok(quoted(&value.to_string(), "/", "%20"));
     }
@@ -111,7 +189,12 @@ fn quoted(text: &str, safe: &str, space: &str) -> String {
     clippy::needless_pass_by_value,
     reason = "minijinja hands arguments over"
 )]
-fn wordwrap(value: &Value, args: Rest<Value>, named: Kwargs) -> Result<String, Error> {
+fn wordwrap(
+    state: &State<'_, '_>,
+    value: &Value,
+    args: Rest<Value>,
+    named: Kwargs,
+) -> Result<String, Error> {
     let names = [
         "width",
         "break_long_words",
@@ -136,7 +219,11 @@ fn wordwrap(value: &Value, args: Rest<Value>, named: Kwargs) -> Result<String, E
         let text = "wordwrap: the width must be at least 1";
         return Err(Error::new(ErrorKind::InvalidOperation, text));
     }
+    budget::printed_bytes(state, value)?;
     let text = value.to_string();
+    // A line has at least one character.
+    let most = text.len().saturating_mul(newline.len().saturating_add(1));
+    budget::check_bytes(state, most)?;
     let wrapped = text
         .lines()
         .map(|line| wrap::lines(line, width, breaks).join(&newline));

@@ -1,8 +1,9 @@
 //! Methods of Python's strings that `minijinja_contrib` does not have, or not with all their arguments.
 
 use minijinja::value::{Kwargs, Rest, from_args};
-use minijinja::{Error, ErrorKind, Value};
+use minijinja::{Error, ErrorKind, State, Value};
 
+use super::budget::check_bytes;
 use super::filters::by_name;
 use super::python::{centered, checked_width};
 
@@ -10,7 +11,12 @@ use super::python::{centered, checked_width};
 const MAX_TAB: usize = 64;
 
 /// Returns what `text.method(args)` gives, or `None` if the method is not one of these.
-pub(super) fn call(text: &str, method: &str, args: &[Value]) -> Result<Option<Value>, Error> {
+pub(super) fn call(
+    state: &State<'_, '_>,
+    text: &str,
+    method: &str,
+    args: &[Value],
+) -> Result<Option<Value>, Error> {
     let value = match method {
         "casefold" => without_arguments(args, text.to_lowercase())?,
         "title" => without_arguments(args, title(text))?,
@@ -55,7 +61,10 @@ pub(super) fn call(text: &str, method: &str, args: &[Value]) -> Result<Option<Va
             let options = options(&["tabsize"], args)?;
             let size = options.get::<Option<i64>>("tabsize")?.unwrap_or(8);
             options.assert_all_used()?;
-            expand_tabs(text, usize::try_from(size).unwrap_or(0))?.into()
+            let size = usize::try_from(size).unwrap_or(0);
+            let tabs = text.matches('\t').count();
+            check_bytes(state, tabs.saturating_mul(size).saturating_add(text.len()))?;
+            expand_tabs(text, size)?.into()
         }
         "index" => position(text.find(needle(args)?), text)?,
         "rindex" => position(text.rfind(needle(args)?), text)?,

@@ -1,20 +1,30 @@
 //! The environment that templates for Python's Jinja2 expect: Python's methods of strings, lists and maps, the filters that minijinja
 //! lacks, and the functions that `transformers` adds.
 
-use minijinja::{Environment, Error, ErrorKind, State, Value};
+use minijinja::value::from_args;
+use minijinja::{Environment, Error, ErrorKind, Output, State, Value, escape_formatter};
 
-use super::{filters, methods, tojson};
+use super::{budget, filters, methods, tojson};
 
 /// Adds these methods, filters and functions to `environment`.
 pub(super) fn add_to(environment: &mut Environment<'_>) {
     environment.set_unknown_method_callback(method);
+    environment.set_formatter(print);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
     environment.add_filter("tojson", tojson::tojson);
     filters::add_to(environment);
 }
 
-/// Calls Python's `method` of `value`. Refuses large widths in `format`, which fuel does not bound.
+/// Prints `value` if fuel can pay for it. A list may contain one long text many times.
+fn print(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
+    if value.as_object().is_some() {
+        budget::printed_bytes(state, value)?;
+    }
+    escape_formatter(out, state, value)
+}
+
+/// Calls Python's `method` of `value`. Refuses large widths in `format`.
 fn method(
     state: &mut State<'_, '_>,
     value: &Value,
@@ -37,7 +47,26 @@ fn method(
         let text = format!("`{method}` was called on an undefined value");
         return Err(Error::new(ErrorKind::UndefinedError, text));
     }
-    match value.as_str().map(|text| methods::call(text, method, args)) {
+    if let Some(text) = value.as_str() {
+        match method {
+            // The filters of these names check first that fuel can pay for the result.
+            "replace" => {
+                let (_, _, _): (&str, &str, Option<i32>) = from_args(args)?;
+                let args = [std::slice::from_ref(value), args].concat();
+                return state.apply_filter("replace", &args);
+            }
+            "join" => {
+                let (values,): (&Value,) = from_args(args)?;
+                return state.apply_filter("join", &[values.clone(), value.clone()]);
+            }
+            "format" => budget::check_formatted(state, text, '{', args)?,
+            _ => {}
+        }
+    }
+    match value
+        .as_str()
+        .map(|text| methods::call(state, text, method, args))
+    {
         Some(Ok(Some(result))) => Ok(result),
         Some(Err(error)) => Err(error),
         Some(Ok(None)) | None => {

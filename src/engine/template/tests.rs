@@ -155,6 +155,57 @@ fn an_endless_template_ends_with_an_error() {
 }
 
 #[test]
+fn a_template_cannot_make_a_text_for_which_its_fuel_cannot_pay() {
+    let values = "{% set a = 'a' * 100000 %}{% set list = [a] * 100000 %}";
+    for expression in [
+        "a.replace('a', a)",
+        "a.join(list)",
+        "''.join(list)",
+        "list",
+        "list | join",
+        "list | string",
+        "list | tojson",
+        "([1] * 10000) | tojson(separators=[a, a])",
+        "('{0}' * 20000).format(a)",
+        "('%s' * 20000) | format(*([a] * 20000))",
+        "('\\t' * 10000000).expandtabs(64)",
+        "a | wordwrap(1, wrapstring=a)",
+    ] {
+        let source = format!("{values}{{{{ {expression} }}}}");
+        let error = render(&source, &[message(Role::User, "")]).expect_err(expression);
+        let is_stopped = error.text.ends_with("it takes too many steps");
+        assert!(is_stopped, "{expression}: {error}");
+    }
+    for sum in ["sum(start='')", "sum(none, '')"] {
+        let source = format!("{values}{{{{ list | {sum} }}}}");
+        let error = render(&source, &[message(Role::User, "")]).unwrap_err();
+        assert!(error.text.ends_with("use `join`"), "{error}");
+    }
+}
+
+#[test]
+fn texts_and_lists_of_usual_sizes_are_replaced_joined_and_printed() {
+    for (expression, expected) in [
+        ("'a-b-c'.replace('-', '+')", "a+b+c"),
+        ("'a-b-c'.replace('-', '+', 1)", "a+b-c"),
+        ("'aba'.replace('a', '', -1)", "b"),
+        ("'-'.join(['a', 1])", "a-1"),
+        ("'-'.join('abc')", "a-b-c"),
+        ("[{'k': 'a'}, {'k': 'b'}] | join('+', attribute='k')", "a+b"),
+        ("'{} {:>3}'.format('a', 'b')", "a   b"),
+        ("'%s: %03d' | format('a', 7)", "a: 007"),
+        ("[1, 2] | sum(start=3)", "6"),
+        ("[[1], [2]] | sum(start=[])", "[1, 2]"),
+        ("[1, 'a'] | string | length", "8"),
+        ("['a', none, 1.5]", "['a', None, 1.5]"),
+    ] {
+        let source = format!("{{{{ {expression} }}}}");
+        let rendered = render(&source, &[message(Role::User, "")]).unwrap();
+        assert_eq!(rendered, expected, "{expression}");
+    }
+}
+
+#[test]
 fn a_template_that_does_as_much_as_it_may_each_time_ends_with_an_error() {
     // Each rendering takes a part of what it may, and leaves everything out.
     let source =

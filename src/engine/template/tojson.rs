@@ -3,9 +3,11 @@
 use std::io::{self, Write};
 
 use minijinja::value::Kwargs;
-use minijinja::{Error, ErrorKind, Value};
+use minijinja::{Error, ErrorKind, State, Value};
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
+
+use super::budget;
 
 /// More would only be a way to fill memory.
 const MAX_INDENT: usize = 16;
@@ -16,6 +18,7 @@ const MAX_INDENT: usize = 16;
     reason = "minijinja hands keyword arguments over"
 )]
 pub(super) fn tojson(
+    state: &State<'_, '_>,
     value: &Value,
     indent: Option<usize>,
     options: Kwargs,
@@ -32,6 +35,7 @@ pub(super) fn tojson(
     let separators = options.get::<Option<Vec<String>>>("separators")?;
     options.assert_all_used()?;
 
+    budget::check_json(state, value)?;
     let mut json = serde_json::to_value(value).map_err(bad_json)?;
     if sort_keys {
         json.sort_all_objects();
@@ -48,7 +52,7 @@ pub(super) fn tojson(
         None if indent.is_some() => (",".to_owned(), ": ".to_owned()),
         None => (", ".to_owned(), ": ".to_owned()),
     };
-    let mut out = Vec::new();
+    let mut out = budget::limited_buffer(state);
     let format = PythonFormat {
         item,
         key,
@@ -58,8 +62,14 @@ pub(super) fn tojson(
         has_value: false,
     };
     json.serialize(&mut Serializer::with_formatter(&mut out, format))
-        .map_err(bad_json)?;
-    String::from_utf8(out)
+        .map_err(|error| {
+            if error.is_io() {
+                Error::from(ErrorKind::OutOfFuel)
+            } else {
+                bad_json(error)
+            }
+        })?;
+    String::from_utf8(out.into_inner())
         .map_err(|error| Error::new(ErrorKind::InvalidOperation, error.to_string()))
 }
 
