@@ -72,8 +72,7 @@ pub fn check(source: &str) -> Result<(), EngineError> {
             _ => Ok(()),
         }
     };
-    // A system without a thread to spare has other troubles, which are told where they hurt.
-    on_stack(stack_size(source), compile).unwrap_or(Ok(()))
+    try_on_stack(source, compile).map(|_| ())
 }
 
 /// How a chat template handles a system prompt.
@@ -132,7 +131,7 @@ fn message(role: Role, content: &str) -> Message {
     }
 }
 
-/// Renders `messages` on a thread of its own. Returns `None` if there is no such thread.
+/// Renders `messages` on a thread of its own. Returns `None` if the system has no thread to spare.
 fn complete_on_stack(
     source: &str,
     messages: &[Message],
@@ -142,15 +141,44 @@ fn complete_on_stack(
         let template = ChatTemplate::new(source, String::new(), String::new())?;
         template.complete(messages, variables)
     };
-    on_stack(stack_size(source), render).transpose()
+    try_on_stack(source, render)
 }
 
-/// Does `work` on a thread of its own with `bytes` of stack, see [`stack_size`]; none where there is no such thread, or `work`
-/// panicked.
-pub fn on_stack<T: Send>(bytes: usize, work: impl FnOnce() -> T + Send) -> Option<T> {
+/// Does `work` with the chat template `source` on a thread of its own. Returns `None` if the system has no thread to spare: such a system
+/// has other problems, which are reported elsewhere. A panic is an error of the template.
+fn try_on_stack<T: Send>(
+    source: &str,
+    work: impl FnOnce() -> Result<T, EngineError> + Send,
+) -> Result<Option<T>, EngineError> {
+    match on_stack(stack_size(source), work) {
+        Ok(done) => done.map(Some),
+        Err(NotDone::NoThread) => Ok(None),
+        Err(NotDone::Panicked) => Err(EngineError::new(
+            EngineErrorKind::Template,
+            "the model's chat template made its renderer panic".to_owned(),
+        )),
+    }
+}
+
+/// The reason why work on a thread of its own has no result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotDone {
+    /// The system has no thread to spare.
+    NoThread,
+    /// The work panicked.
+    Panicked,
+}
+
+/// Does `work` on a thread of its own with `bytes` of stack, see [`stack_size`].
+///
+/// # Errors
+/// The reason why `work` has no result.
+pub fn on_stack<T: Send>(bytes: usize, work: impl FnOnce() -> T + Send) -> Result<T, NotDone> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().stack_size(bytes);
-        thread.spawn_scoped(scope, work).ok()?.join().ok()
+        let thread = thread.spawn_scoped(scope, work);
+        let thread = thread.or(Err(NotDone::NoThread))?;
+        thread.join().or(Err(NotDone::Panicked))
     })
 }
 

@@ -93,6 +93,14 @@ fn a_question_and_a_conversation_are_tried_with_the_variables_of_the_configurati
 }
 
 #[test]
+fn a_template_that_panics_does_not_pass_as_one_that_prints_a_question() {
+    assert_eq!(try_on_stack("", || Ok(7)).unwrap(), Some(7));
+    let error = try_on_stack("", || -> Result<(), _> { panic!("as a bug would") }).unwrap_err();
+    assert_eq!(error.kind, EngineErrorKind::Template);
+    assert!(error.text.ends_with("panic"), "{error}");
+}
+
+#[test]
 fn text_that_a_template_reads_from_parts_is_given_in_parts() {
     // SmolVLM's.
     let source = "<|im_start|>{% for message in messages %}{{message['role'] | capitalize}}{% if message['content'][0]['type'] == 'image' %}{{':'}}{% else %}{{': '}}{% endif %}{% for line in message['content'] %}{% if line['type'] == 'text' %}{{line['text']}}{% elif line['type'] == 'image' %}{{ '<image>' }}{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}";

@@ -157,7 +157,7 @@ fn on_stack<T: Send>(
     work: impl FnOnce() -> Result<T, Error> + Send,
 ) -> Result<T, Error> {
     let failed = || Error::new(ErrorKind::InvalidOperation, "it could not be rendered");
-    template::on_stack(bytes, work).unwrap_or_else(|| Err(failed()))
+    template::on_stack(bytes, work).unwrap_or_else(|_| Err(failed()))
 }
 
 fn is_function(environment: &Environment<'_>, name: &str) -> bool {
