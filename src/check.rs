@@ -86,7 +86,7 @@ pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigE
 /// Prompts and schemas of typed tools, tried as a call would use them.
 fn check_tools(config: &Config, layers: &mut Layers) {
     for tool in &config.tools {
-        if let Err(cause) = PromptTemplate::of(tool) {
+        if let Err(cause) = PromptTemplate::check(tool) {
             layers.problem_at(&address(&tool.name, "prompt"), cause, None);
         }
         if let Some(answer) = &tool.answer

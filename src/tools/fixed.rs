@@ -27,7 +27,7 @@ fn of_model(model: &ModelConfig, tools: &[ToolConfig]) -> FixedPrompts {
     let chat = model.tool_name.as_ref().map(|_| of_chat(&model.defaults));
     let tools = tools.iter().filter(|tool| tool.model == model.name);
     let typed = tools.filter_map(|tool| {
-        // What its template refuses are samples: a call may give other values.
+        // Its template refuses the samples: a call may give other values.
         let made = of_typed(tool).inspect_err(|cause| {
             tracing::debug!(tool = tool.name, "its prompt is not kept ready: {cause}");
         });

@@ -18,6 +18,10 @@ const FUEL: u64 = 1_000_000;
 /// The work that each byte of the arguments adds, enough to loop over long lists.
 const FUEL_PER_BYTE: u64 = 16;
 
+/// The work that one trial with a sample may take. The trials of one tool together may take 200 times as much, which is the work of ten
+/// renderings.
+const TRIAL_FUEL: u64 = 50_000;
+
 /// A compiled template.
 #[derive(Debug)]
 pub struct PromptTemplate {
@@ -29,16 +33,23 @@ pub struct PromptTemplate {
 const NAME: &str = "prompt";
 
 impl PromptTemplate {
-    /// The template of `tool`.
+    /// Compiles the template of `tool`.
     ///
     /// # Errors
-    /// As [`Self::new`]; a filter, function, method or operator that does not exist for the values of its arguments.
+    /// As [`Self::new`].
     pub fn of(tool: &ToolConfig) -> Result<Self, String> {
         let arguments = tool.arguments.iter();
         let names: Vec<&str> = arguments.map(|argument| argument.name.as_str()).collect();
-        let made = Self::new(&tool.prompt, &names)?;
-        made.check_samples(&tool.prompt, &tool.arguments)?;
-        Ok(made)
+        Self::new(&tool.prompt, &names)
+    }
+
+    /// Compiles the template of `tool` and renders it with samples of the values of its arguments. A check for a new configuration: it
+    /// may take some 200 renderings.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; a filter, function, method or operator that does not exist for the values of its arguments.
+    pub fn check(tool: &ToolConfig) -> Result<(), String> {
+        Self::of(tool)?.check_samples(&tool.prompt, &tool.arguments)
     }
 
     /// Compiles `source`, which may use the `arguments`.
@@ -62,10 +73,15 @@ impl PromptTemplate {
     /// A filter, a function or a method of texts that does not exist. A method or an operator that does not exist for the types of the
     /// values, if no sample works. Other faults may come from the values themselves: `text.split(':')[1]` requires a colon.
     fn check_samples(&self, source: &str, arguments: &[Argument]) -> Result<(), String> {
+        let check = || Ok(self.try_samples(source, arguments));
+        on_stack(self.stack, check).map_err(|error| told(&error))?
+    }
+
+    fn try_samples(&self, source: &str, arguments: &[Argument]) -> Result<(), String> {
         let mut fault = None;
         let mut works = false;
         for which in [Which::One, Which::Other] {
-            match self.rendered(&sample::values(arguments, which)) {
+            match self.render_here(&sample::values(arguments, which), FUEL) {
                 Err(error) if is_of_types(&error) => {
                     fault.get_or_insert(error);
                 }
@@ -81,8 +97,12 @@ impl PromptTemplate {
             let has_empty = sample
                 .values()
                 .any(|value| *value == "" || *value == json!([]));
-            self.rendered(&sample)
-                .is_err_and(|error| has_empty || is_of_types(&error) || is_missing(error.kind()))
+            let rendered = self.render_here(&sample, TRIAL_FUEL);
+            // The fault of a prompt that takes long may lie behind the part that was rendered, or not: a call will tell.
+            rendered.is_err_and(|error| {
+                let is_fault = has_empty || is_of_types(&error) || is_missing(error.kind());
+                is_fault && error.kind() != ErrorKind::OutOfFuel
+            })
         };
         if trials::samples(source, arguments).all(fails) {
             return Err(told(&error));
@@ -121,20 +141,21 @@ impl PromptTemplate {
     /// # Errors
     /// What the template cannot do with these values.
     pub fn render(&self, arguments: &Map<String, Value>) -> Result<String, String> {
-        self.rendered(arguments).map_err(|error| told(&error))
+        let render = || self.render_here(arguments, FUEL);
+        on_stack(self.stack, render).map_err(|error| told(&error))
     }
 
-    fn rendered(&self, arguments: &Map<String, Value>) -> Result<String, Error> {
+    /// Renders the template on this thread, which needs a stack of [`stack_size`]. `fuel` is the work that is allowed in addition to
+    /// that for the `arguments`.
+    fn render_here(&self, arguments: &Map<String, Value>, fuel: u64) -> Result<String, Error> {
         let mut environment = self.environment.clone();
         let bytes: usize = arguments
             .values()
             .map(|value| value.to_string().len())
             .sum();
-        environment.set_fuel(Some(FUEL + FUEL_PER_BYTE * bytes as u64));
-        on_stack(self.stack, || {
-            let template = environment.get_template(NAME)?;
-            template.render(Serde(arguments))
-        })
+        environment.set_fuel(Some(fuel + FUEL_PER_BYTE * bytes as u64));
+        let template = environment.get_template(NAME)?;
+        template.render(Serde(arguments))
     }
 }
 
@@ -179,7 +200,11 @@ fn told(error: &Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::config::{Config, Overrides, Surroundings};
+    use crate::process::Cpus;
 
     fn rendered(source: &str, arguments: &Value) -> Result<String, String> {
         let arguments = arguments.as_object().unwrap().clone();
@@ -336,6 +361,43 @@ mod tests {
         ] {
             assert_eq!(checked(source, &schemas), Ok(()), "{source}");
         }
+    }
+
+    #[test]
+    fn a_prompt_that_takes_long_is_tried_a_few_times_only_and_left_to_its_calls() {
+        let schemas = json!({
+            "count": {"type": "integer"},
+            "mode": {"type": "string", "enum": ["a", "b", "c", "d"]},
+        });
+        let fault = "{{ count.upper() }}";
+        assert!(checked(fault, &schemas).is_err());
+        let short = format!("{{% for i in range(1000) %}}{{% endfor %}}{fault}");
+        assert!(checked(&short, &schemas).is_err());
+        let long = format!("{{% for i in range(300000) %}}{{% endfor %}}{fault}");
+        assert_eq!(checked(&long, &schemas), Ok(()));
+    }
+
+    #[test]
+    fn the_prompt_of_a_tool_is_compiled_without_trials_and_checked_with_them() {
+        let set = [
+            "models.a.path=tests/models/tiny-crab-chat.Q8_0.gguf",
+            "tools.t.prompt={{ count.upper() }}",
+            "tools.t.arguments.count.type=integer",
+        ];
+        let typed = Overrides {
+            set: set.map(str::to_owned).into(),
+            ..Overrides::default()
+        };
+        let around = Surroundings {
+            cpus: Cpus::single(1),
+            variables: BTreeMap::new(),
+            folders: Vec::new(),
+        };
+        let (config, _) = Config::load(&typed, &around).unwrap();
+        let tool = &config.tools[0];
+        assert!(PromptTemplate::of(tool).is_ok());
+        let error = PromptTemplate::check(tool).unwrap_err();
+        assert!(error.contains("no method named upper"), "{error}");
     }
 
     #[test]
