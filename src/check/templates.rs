@@ -1,0 +1,172 @@
+//! Checks of chat templates: whether they print what the tools of a model say, and whether reasoning is recognised.
+
+use crate::config::address::Address;
+use crate::config::load::Layers;
+use crate::config::tool::address;
+use crate::config::{Config, ModelConfig, ToolConfig};
+use crate::engine::EngineError;
+use crate::engine::template::{self, SystemPrompt, Variables};
+use crate::engine::thinking::families::{UnknownMarkers, markers_of, unknown_markers};
+
+/// Checks the chat templates of all models. Those of the configuration can be compiled: other ones are refused before.
+pub(super) fn check_templates(config: &Config, layers: &mut Layers) {
+    for model in &config.models {
+        let own = model.load.chat_template.as_ref();
+        let Some(source) = own.or(model.header.chat_template.as_ref()) else {
+            continue;
+        };
+        if own.is_none()
+            && let Err(error) = template::check(source)
+        {
+            let hint = "give a `chat_template` of your own";
+            layers.problem_at(&model.address("path"), error.to_string(), Some(hint.into()));
+            continue;
+        }
+        check_rendering(model, source, &config.tools, layers);
+        check_reasoning(model, source, layers);
+    }
+}
+
+/// One way in which the chat template of a model is used: by the model's own tool or by a typed tool.
+struct Use<'a> {
+    /// The typed tool; `None` for the model's own tool.
+    tool: Option<&'a ToolConfig>,
+    variables: &'a Variables,
+    /// The system prompt and where it comes from.
+    system: Option<(Address, &'a str)>,
+    /// The error of a question.
+    question: Option<EngineError>,
+}
+
+/// Returns how the chat template `source` of `model` is used, with a question tried once for the same variables.
+fn uses_of<'a>(model: &'a ModelConfig, source: &str, tools: &'a [ToolConfig]) -> Vec<Use<'a>> {
+    let own = model.tool_name.is_some().then_some((None, &model.defaults));
+    let tools = tools.iter().filter(|tool| tool.model == model.name);
+    let tools = tools.map(|tool| (Some(tool), &tool.defaults));
+    let mut uses: Vec<Use<'a>> = Vec::new();
+    for (tool, defaults) in own.into_iter().chain(tools) {
+        let variables = &defaults.template_arguments;
+        let tried = uses.iter().find(|tried| tried.variables == variables);
+        let question = match tried {
+            Some(tried) => tried.question.clone(),
+            None => template::check_question(source, variables).err(),
+        };
+        let system = defaults.system.as_deref();
+        let system = system.filter(|system| !system.trim().is_empty());
+        let address = match tool {
+            Some(tool) if system != model.defaults.system.as_deref() => {
+                address(&tool.name, "system")
+            }
+            _ => model.address("system"),
+        };
+        uses.push(Use {
+            tool,
+            variables,
+            system: system.map(|system| (address, system)),
+            question,
+        });
+    }
+    uses
+}
+
+/// Renders conversations with the chat template `source` of `model`, as its tools would: one that cannot be rendered is a problem.
+fn check_rendering(model: &ModelConfig, source: &str, tools: &[ToolConfig], layers: &mut Layers) {
+    let uses = uses_of(model, source, tools);
+    check_questions(model, &uses, layers);
+    let works = |used: &&Use<'_>| used.question.is_none();
+    let chat = uses.iter().find(|used| used.tool.is_none());
+    if let Some(chat) = chat.filter(works)
+        && let Err(error) = template::check_turns(source, chat.variables)
+    {
+        layers.notes.push(format!(
+            "model `{}`: calls with earlier turns in `messages` fail: {}",
+            model.name, error.text
+        ));
+    }
+    // A template that fails without a system prompt, too, is no fault of the prompt.
+    let uses: Vec<&Use<'_>> = uses.iter().filter(works).collect();
+    check_system_prompts(model, source, &uses, layers);
+}
+
+/// Reports questions that the chat template of `model` does not print: as a problem of the template if no tool can use it, else as a
+/// problem of each typed tool that cannot.
+fn check_questions(model: &ModelConfig, uses: &[Use<'_>], layers: &mut Layers) {
+    let faults = || {
+        uses.iter()
+            .filter_map(|used| Some((used, used.question.as_ref()?)))
+    };
+    if faults().count() == uses.len() {
+        if let Some((_, error)) = faults().next() {
+            let (key, hint) = match model.load.chat_template {
+                Some(_) => ("chat_template", "change it so that it prints all messages"),
+                None => ("path", "give a `chat_template` that prints all messages"),
+            };
+            layers.problem_at(&model.address(key), error.text.clone(), Some(hint.into()));
+        }
+        return;
+    }
+    for (used, error) in faults() {
+        // Calls of the model's own tool may give other variables; calls of a typed tool cannot.
+        let Some(tool) = used.tool else { continue };
+        let message = format!("every call fails: {}", error.text);
+        let hint = format!(
+            "set the variables that the chat template of `{}` requires",
+            model.name
+        );
+        let address = address(&tool.name, "template_arguments");
+        layers.problem_at(&address, message, Some(hint));
+    }
+}
+
+/// Notes the system prompts that the chat template `source` of `model` does not print as such. One that it cannot print at all is a
+/// problem.
+fn check_system_prompts(model: &ModelConfig, source: &str, uses: &[&Use<'_>], layers: &mut Layers) {
+    let mut tried: Vec<(&Address, &str, &Variables)> = Vec::new();
+    let mut reported: Vec<&Address> = Vec::new();
+    for used in uses {
+        let Some((address, system)) = &used.system else {
+            continue;
+        };
+        let trial = (address, *system, used.variables);
+        if tried.contains(&trial) || reported.contains(&address) {
+            continue;
+        }
+        tried.push(trial);
+        match template::check_system(source, system, used.variables) {
+            Ok(SystemPrompt::Printed) => continue,
+            Ok(SystemPrompt::Merged) => layers.notes.push(format!(
+                "{address}: the chat template of `{}` does not print a system prompt; its text is merged into the first user message",
+                model.name
+            )),
+            Err(error) => {
+                let hint = "give the model a `chat_template` that prints all messages";
+                layers.problem_at(address, error.text, Some(hint.into()));
+            }
+        }
+        reported.push(address);
+    }
+}
+
+/// Notes markers of the chat template `source` of `model` that look like reasoning and would be left in answers.
+fn check_reasoning(model: &ModelConfig, source: &str, layers: &mut Layers) {
+    let known = markers_of(source, &[], model.load.thinking_tags.as_ref());
+    for UnknownMarkers { open, close } in unknown_markers(source, &known) {
+        let (look, close) = match close {
+            Some(close) => (
+                format!("`{open}` and `{close}`, which look like markers"),
+                close,
+            ),
+            None => (
+                format!("`{open}`, which looks like a marker"),
+                "…".to_owned(),
+            ),
+        };
+        layers.notes.push(format!(
+            "model `{}`: its chat template has {look} of reasoning; the reasoning stays in answers unless you set `thinking_tags = [\"{open}\", \"{close}\"]`",
+            model.name
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests;
