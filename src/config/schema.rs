@@ -245,9 +245,7 @@ impl AnswerSchema {
             let thread = thread::Builder::new().stack_size(STACK);
             thread.spawn_scoped(scope, read).ok()?.join().ok()
         });
-        made.unwrap_or_else(|| {
-            Err(fault("#", "the schema could not be read; write it more simply").into())
-        })
+        made.unwrap_or_else(|| Err(fault("#", "the schema could not be read; simplify it").into()))
     }
 
     fn read_schema(schema: &Value, limits: Limits, is_object: bool) -> Result<Self, SchemaFaults> {

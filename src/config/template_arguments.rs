@@ -47,7 +47,7 @@ pub fn check(arguments: &Map<String, Value>) -> Result<(), (Option<&str>, String
     for (name, value) in arguments {
         let at = Some(name.as_str());
         if RESERVED.contains(&name.as_str()) {
-            let message = format!("`{name}` is reserved: the chat template gets its own");
+            let message = format!("`{name}` is reserved: the server sets it; use another name");
             return Err((at, message));
         }
         if !is_name(name) {
@@ -157,7 +157,7 @@ mod tests {
     fn what_templates_always_have_and_names_they_cannot_have_are_refused() {
         assert_eq!(
             fault(&json!({"messages": []})),
-            Some("`messages` is reserved: the chat template gets its own".into())
+            Some("`messages` is reserved: the server sets it; use another name".into())
         );
         assert!(fault(&json!({"a b": 1})).is_some() && fault(&json!({"": 1})).is_some());
     }

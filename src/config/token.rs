@@ -212,7 +212,7 @@ impl fmt::Debug for BearerToken {
 #[derive(Clone, PartialEq, Eq)]
 pub struct SessionSecret(String);
 
-/// Bytes of the shortest secret: the length of the keys that are derived from it.
+/// Characters of the shortest secret: at least the length of the keys that are derived from it.
 const MIN_SECRET: usize = 32;
 
 impl SessionSecret {
@@ -221,7 +221,7 @@ impl SessionSecret {
     /// # Errors
     /// The secret is too short; it is not shown.
     pub fn parse(text: &str) -> Result<Self, String> {
-        if text.len() < MIN_SECRET {
+        if text.chars().count() < MIN_SECRET {
             return Err(format!("must have at least {MIN_SECRET} characters"));
         }
         Ok(Self(text.to_owned()))

@@ -56,7 +56,7 @@ pub async fn read(
     read.await.unwrap_or_else(|failed| {
         tracing::error!("an answer could not be checked: {failed}");
         Err(ErrorCode::AnswerWrong.says(
-            "no answer: the model's JSON could not be checked by its schema; write the schema more simply",
+            "no answer: the model's JSON could not be checked against its schema; simplify the schema",
         ))
     })
 }

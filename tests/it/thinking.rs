@@ -257,7 +257,7 @@ fn a_variable_that_every_template_gets_is_refused() {
     let refusal = server.refusal(with("template_arguments", json!({"messages": []})));
     assert_eq!(
         refusal,
-        "`template_arguments.messages`: `messages` is reserved: the chat template gets its own"
+        "`template_arguments.messages`: `messages` is reserved: the server sets it; use another name"
     );
     let refusal = server.refusal(with("thinking_budget", json!(-1)));
     assert_eq!(

@@ -129,7 +129,7 @@ impl<'c> Lowering<'c> {
                 made.push(item);
             }
             if least > 0 {
-                self.note(&at, "the first items satisfy it");
+                self.note(&at, "the first items of the array satisfy it");
                 *min = (*min).max(u64::try_from(made.len()).unwrap_or(u64::MAX));
             }
         }

@@ -58,7 +58,7 @@ pub(super) fn of(canonical: &Canonical) -> Result<u64, Uncheckable> {
 fn too_long() -> Uncheckable {
     Uncheckable::TooMuch(fault(
         "#",
-        "definitions refer to each other too often: checking an answer would take too long; write them fewer times",
+        "references multiply, so checking an answer would take too long; use fewer references between definitions",
     ))
 }
 
@@ -171,7 +171,7 @@ impl<'c> Costs<'c> {
         }
         let open = self.open.entry(name).or_default();
         if open.last() == Some(&depth) {
-            let reason = "refers to itself for the same value, which never ends; refer to it from a property or an item";
+            let reason = "refers to itself for the same value, so checking never ends; move the reference below a property or an item";
             let fault = fault(&format!("#{}", definition.pointer), reason);
             return Err(Uncheckable::Endless(fault));
         }

@@ -67,7 +67,7 @@ impl<'c> Lowering<'c> {
         let (allowed, left): (Vec<&Value>, Vec<&Value>) = values.partition(is_allowed);
         let allowed: Vec<Value> = allowed.into_iter().cloned().collect();
         if allowed.is_empty() {
-            return self.contradiction(fault(&at, "the other keywords allow none of its values"));
+            return self.contradiction(fault(&at, "no listed value satisfies the other keywords"));
         }
         // In an alternative it may still be allowed by another one.
         if !left.is_empty() && self.branches == 0 {

@@ -116,7 +116,7 @@ pub(super) fn empty_answer(generation: &Generation, limits: CallLimits) -> Optio
         FinishReason::Length if thinking => {
             format!("no answer: the model was still thinking after {tokens} tokens, {}", limits.tokens_were_all())
         }
-        FinishReason::Stop if thinking => "no answer: the model ended while it was still thinking; ask again, or with another seed".into(),
+        FinishReason::Stop if thinking => "no answer: the model ended its output during the reasoning; call again with another seed".into(),
         FinishReason::Stop => {
             "no answer: the model ended without writing any text; rephrase the question or change `stop`".into()
         }
