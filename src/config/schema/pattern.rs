@@ -17,6 +17,9 @@ use super::validator::{PATTERN_BYTES, Validator};
 /// Characters of a pattern; that of zod for a date with a time has 400.
 const MAX_CHARS: usize = 2000;
 
+/// Digits of a `Decimal`.
+const MAX_DIGITS: u32 = 100;
+
 /// `pattern` as the grammar is given it.
 ///
 /// # Errors
@@ -24,6 +27,9 @@ const MAX_CHARS: usize = 2000;
 pub(super) fn enforced(pattern: &str) -> Result<String, String> {
     if pattern.chars().count() > MAX_CHARS {
         return Err(format!("is longer than {MAX_CHARS} characters"));
+    }
+    if let Some(decimals) = decimals(pattern) {
+        return Ok(decimals);
     }
     let ast = Parser::new()
         .parse(pattern)
@@ -50,6 +56,44 @@ pub(super) fn enforced(pattern: &str) -> Result<String, String> {
             error => format!("invalid or unsupported pattern: {error}"),
         })?;
     Ok(without_every_control(made))
+}
+
+/// Returns a pattern of numbers that `pattern` matches, if it is one of those that pydantic before 2.14 writes for `Decimal`. They have
+/// lookarounds: something besides signs and points must be there, and only so many digits.
+fn decimals(pattern: &str) -> Option<String> {
+    let number = |text: &str| {
+        text.parse::<u32>()
+            .ok()
+            .filter(|number| *number <= MAX_DIGITS)
+    };
+    let rest = pattern.strip_prefix(r"^(?!^[-+.]*$)[+-]?0*")?;
+    if rest == r"\d*\.?\d*$" {
+        return Some(r"^-?[0-9]+(?:\.[0-9]+)?$".to_owned());
+    }
+    let of_places = |whole: &str, places: u32| match places {
+        0 => format!("^-?{whole}$"),
+        places => format!(r"^-?{whole}(?:\.[0-9]{{1,{places}}})?$"),
+    };
+    if let Some(places) = rest.strip_prefix(r"\d*\.?\d{0,") {
+        return Some(of_places("[0-9]+", number(places.strip_suffix("}0*$")?)?));
+    }
+    let (digits, rest) = rest
+        .strip_prefix(r"(?:\d{0,")?
+        .split_once(r"}|(?=[\d.]{1,")?;
+    let (digits, (_, rest)) = (number(digits)?, rest.split_once("}0*$)")?);
+    if rest == r"\d*\.\d*0*$)" {
+        let whole = format!("[0-9]{{1,{digits}}}");
+        return Some(match digits / 2 {
+            0 => format!("^-?{whole}$"),
+            half => format!(r"^-?(?:{whole}|[0-9]{{1,{half}}}\.[0-9]{{1,{half}}})$"),
+        });
+    }
+    let (_, places) = rest.strip_prefix(r"\d{0,")?.split_once(r"}\.\d{0,")?;
+    let places = number(places.strip_suffix("}0*$)")?)?;
+    Some(match digits {
+        0 => of_places("0", places),
+        digits => of_places(&format!("[0-9]{{1,{digits}}}"), places),
+    })
 }
 
 /// Returns whether `pattern`, of ECMA-262, occurs in each of `texts`; `false` if it cannot be read.

@@ -140,3 +140,54 @@ fn a_map_of_names_by_pattern_notes_that_others_are_not_written() {
         "{told:?}"
     );
 }
+
+#[test]
+fn decimals_of_pydantic_are_written_as_numbers() {
+    let start = "^(?!^[-+.]*$)[+-]?0*";
+    for (rest, written, not_written) in [
+        (
+            r"\d*\.?\d*$",
+            vec!["0", "-12.50", "1234567.891"],
+            vec![".", "", "1e5", "+."],
+        ),
+        (
+            r"\d*\.?\d{0,2}0*$",
+            vec!["0", "-12.50", "1234567"],
+            vec!["1.234", "."],
+        ),
+        (
+            r"(?:\d{0,6}|(?=[\d.]{1,9}0*$)\d{0,6}\.\d{0,2}0*$)",
+            vec!["0", "-123456.78", "123456"],
+            vec!["1.234", "1234567"],
+        ),
+        (
+            r"(?:\d{0,0}|(?=[\d.]{1,3}0*$)\d{0,0}\.\d{0,2}0*$)",
+            vec!["0.25", "-0.5"],
+            vec!["1.25"],
+        ),
+        (
+            r"(?:\d{0,8}|(?=[\d.]{1,9}0*$)\d*\.\d*0*$)",
+            vec!["12345678", "-1234.5678"],
+            vec!["123456789", "."],
+        ),
+    ] {
+        let schema = json!({"type": "string", "pattern": format!("{start}{rest}")});
+        let answer = of(&schema).unwrap();
+        let enforced = jsonschema::draft202012::new(&answer.enforced).unwrap();
+        for text in written {
+            assert!(
+                enforced.is_valid(&json!(text)),
+                "{text} {}",
+                answer.enforced
+            );
+            assert_eq!(answer.check(&json!(text)), Ok(()), "{text}");
+        }
+        for text in not_written {
+            assert!(
+                !enforced.is_valid(&json!(text)),
+                "{text} {}",
+                answer.enforced
+            );
+        }
+    }
+}
