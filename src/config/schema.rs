@@ -262,7 +262,7 @@ impl AnswerSchema {
         let cost = match cost::of(&canonical) {
             Ok(cost) => cost,
             Err(Uncheckable::Endless(fault)) => {
-                // The other faults are told, too.
+                // Its other faults are found, too.
                 canonical.faults.add(fault);
                 0
             }

@@ -69,7 +69,7 @@ fn too_deep() -> Uncheckable {
     ))
 }
 
-/// What the check of one value costs.
+/// The cost of checking one value.
 #[derive(Debug, Clone, Copy)]
 struct Cost {
     /// Schemas that it is checked by.

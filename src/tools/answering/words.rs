@@ -40,7 +40,7 @@ pub(super) fn with_cut_note(generation: Generation, limits: CallLimits) -> Strin
     )
 }
 
-/// What ended an answer that has as many tokens as it may have.
+/// The limit that ended an answer by its length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenLimit {
     /// `max_tokens` of the call.
@@ -65,7 +65,7 @@ impl TokenLimit {
 }
 
 impl CallLimits {
-    /// What ends `generation` if its length does.
+    /// Returns the limit that ends `generation` if its length does.
     pub(super) fn token_limit(self, generation: &Generation) -> TokenLimit {
         if generation.usage.completion_tokens < self.max_tokens {
             TokenLimit::Context
