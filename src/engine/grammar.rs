@@ -89,6 +89,19 @@ impl Grammars {
     /// # Errors
     /// `Grammar` where it cannot be enforced.
     pub fn json(&self, schema: &Value) -> Result<Grammar, EngineError> {
+        self.grammar(schema).map_err(|reason| error(&reason))
+    }
+
+    /// Whether a grammar can be made of `schema`.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self, schema: &Value) -> Result<(), String> {
+        let made = self.grammar(schema).map(drop);
+        made.map_err(|cause| reason_of(&cause).to_owned())
+    }
+
+    fn grammar(&self, schema: &Value) -> Result<Grammar, String> {
         let mut schema = schema.clone();
         if let Some(table) = schema.as_object_mut() {
             table.insert(
@@ -103,41 +116,43 @@ impl Grammars {
                 matcher: Box::new(matcher),
                 tokens: Arc::clone(&self.tokens),
             }),
-            Some(cause) => Err(error(&cause)),
+            Some(cause) => Err(cause),
         }
-    }
-
-    /// Whether a grammar can be made of `schema`.
-    ///
-    /// # Errors
-    /// Why not.
-    pub fn check(&self, schema: &Value) -> Result<(), String> {
-        self.json(schema).map(drop).map_err(|error| {
-            let cause = error.to_string();
-            // llguidance's words for what our own look at a schema lets through.
-            let known = [
-                (
-                    "too big (limit for this grammar",
-                    "the schema is too large for the grammar; name fewer properties and values",
-                ),
-                ("Regex is empty", "no text follows it: pattern and lengths contradict each other"),
-                (
-                    "Unable to determine if regex is empty",
-                    "is too complex together with its lengths; give a smaller `maxLength`, or a simpler pattern",
-                ),
-            ];
-            let known = known.iter().find(|(words, _)| cause.contains(words));
-            known.map_or(cause, |(_, reason)| (*reason).to_owned())
-        })
     }
 }
 
-fn error(cause: &str) -> EngineError {
+/// Returns the reason of llguidance's error `cause`: in the words of a schema, if schemas that passed our own checks can have it.
+fn reason_of(cause: &str) -> &str {
+    let known = [
+        (
+            "too big (limit for this grammar",
+            "the schema is too large for the grammar; name fewer properties and values",
+        ),
+        (
+            "Regex is empty",
+            "no text follows it: pattern and lengths contradict each other",
+        ),
+        (
+            "Unable to determine if regex is empty",
+            "is too complex together with its lengths; give a smaller `maxLength`, or a simpler pattern",
+        ),
+        // Known only when a text has been begun.
+        (
+            "too many expressions",
+            "a pattern is too complex for a long text; give a smaller `maxLength`, or a simpler pattern",
+        ),
+    ];
+    let known = known.iter().find(|(words, _)| cause.contains(words));
     // What follows the first line is llguidance's own state.
-    let cause = cause.lines().next().unwrap_or_default();
+    let first = cause.lines().next().unwrap_or_default();
+    known.map_or(first, |(_, reason)| reason)
+}
+
+fn error(cause: &str) -> EngineError {
+    let reason = reason_of(cause);
     EngineError::new(
         EngineErrorKind::Grammar,
-        format!("the schema cannot be enforced: {cause}"),
+        format!("the schema cannot be enforced: {reason}"),
     )
 }
 
