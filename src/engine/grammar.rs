@@ -92,10 +92,10 @@ impl Grammars {
         self.grammar(schema).map_err(|reason| error(&reason))
     }
 
-    /// Whether a grammar can be made of `schema`.
+    /// Checks that a grammar can be made of `schema`.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason why it cannot.
     pub fn check(&self, schema: &Value) -> Result<(), String> {
         let made = self.grammar(schema).map(drop);
         made.map_err(|cause| reason_of(&cause).to_owned())

@@ -50,7 +50,7 @@ pub(super) fn whole(schema: &Value) -> Value {
     }})
 }
 
-/// Makes values that follow an enforced schema, guided by drawn bytes. Without any more bytes, the values are as short as possible.
+/// Makes values that follow an enforced schema, guided by drawn bytes. Once the bytes are used up, the values are as short as possible.
 struct Sampler<'s> {
     enforced: &'s Value,
     bytes: std::vec::IntoIter<u8>,

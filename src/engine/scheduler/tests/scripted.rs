@@ -19,7 +19,7 @@ pub(super) const END: Token = 0;
 /// Every sequence writes the script's text again and again, or to its end.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Script {
-    /// What is written, from its beginning in every sequence.
+    /// The text that every sequence writes, from its beginning.
     pub(super) text: &'static str,
     /// Whether it ends.
     pub(super) ends: bool,
@@ -32,7 +32,7 @@ pub(super) struct Script {
 }
 
 impl Script {
-    /// What a sequence says that has said so many tokens.
+    /// Returns the next token of a sequence that has `written` so many.
     fn token(&self, written: &mut usize) -> Sampled {
         let bytes = self.text.as_bytes();
         *written += 1;
@@ -68,7 +68,7 @@ pub(super) struct Scripted {
     script: Script,
     seen: Rc<RefCell<Seen>>,
     limits: Limits,
-    /// What each sequence holds: tokens and the cells that they lie in; none where that is undefined.
+    /// The tokens that each sequence holds, with their cells; `None` if they are undefined.
     held: Vec<Option<Vec<(Token, u64)>>>,
     /// Whether each sequence has forgotten its first tokens.
     forgot: Vec<bool>,
