@@ -15,7 +15,7 @@ use crate::config::http::HttpConfig;
 use crate::config::{Config, Transport};
 use crate::error_code::{Coded, ErrorCode};
 use crate::mcp::dispatcher::Dispatcher;
-use crate::process::ProtocolOutput;
+use crate::process::{self, ProtocolOutput};
 use crate::registry::{Edition, Registry};
 use crate::reload::{Reloader, Sources};
 use crate::status::Board;
@@ -156,7 +156,7 @@ pub struct Live {
 impl Live {
     /// Starts what `config` says, and begins to load what is to be ready.
     fn start(config: &Config, http: Option<Arc<HttpConfig>>) -> anyhow::Result<Self> {
-        let program = Launcher::this_program().context("could not find this program's file")?;
+        let program = process::this_program().context("could not find this program's file")?;
         let launcher = Launcher::new(program).context("could not start a thread")?;
         let registry = Arc::new(Registry::new(launcher.clone()));
         let mut live = Self {

@@ -11,7 +11,6 @@ use crate::config::problem::Problem;
 use crate::config::tool::address;
 use crate::config::units::human;
 use crate::config::{Config, ConfigError, Overrides, Surroundings};
-use crate::engine::template;
 use crate::process;
 use crate::registry::budget::{Occupant, Room, room_for};
 use crate::registry::memory::{Need, needs_of};
@@ -19,7 +18,7 @@ use crate::registry::residency::Shared;
 use crate::tools::fixed::fixed_prompts;
 use crate::tools::structured;
 use crate::tools::typed::prompt::PromptTemplate;
-use templates::check_templates;
+use templates::{check_own_templates, check_templates};
 
 /// A configuration that can be run.
 #[derive(Debug)]
@@ -43,13 +42,8 @@ pub struct Checked {
 /// All that is wrong.
 pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigError> {
     let (config, mut layers) = Config::load(typed, around)?;
-    for model in &config.models {
-        if let Some(source) = &model.load.chat_template
-            && let Err(error) = template::check(source)
-        {
-            layers.problem_at(&model.address("chat_template"), error.to_string(), None);
-        }
-    }
+    let program = around.program.as_deref();
+    check_own_templates(&config, program, &mut layers);
     check_tools(&config, &mut layers);
     if !layers.problems.is_empty() {
         return Err(ConfigError::of(layers.problems));
@@ -62,7 +56,7 @@ pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigE
             human(process::total_memory())
         ));
     }
-    check_templates(&config, &mut layers);
+    check_templates(&config, program, &mut layers);
     check_memory(&config, budget, &needs, &mut layers);
     check_log(config.log.file.as_deref(), &mut layers);
     let has_chat = config.models.iter().any(|model| model.tool_name.is_some());

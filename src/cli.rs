@@ -162,13 +162,10 @@ pub struct WorkerCli {
     /// Only tells what llama.cpp finds on this machine
     #[arg(long)]
     pub describe: bool,
+    /// Only tries chat templates that stdin names
+    #[arg(long)]
+    pub try_templates: bool,
 }
-
-/// The first argument of a worker.
-pub const WORKER: &str = "worker";
-
-/// The flag of a worker that only tells what llama.cpp finds.
-pub const DESCRIBE: &str = "--describe";
 
 /// What the server is run by.
 #[derive(Debug, Args)]

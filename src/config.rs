@@ -65,6 +65,8 @@ pub struct Overrides {
 /// What the surroundings say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Surroundings {
+    /// This program's file, of which processes for untrusted work are started; `None` where it is not known.
+    pub program: Option<PathBuf>,
     /// CPUs that this process may use.
     pub cpus: Cpus,
     /// The environment.

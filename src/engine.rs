@@ -62,6 +62,16 @@ pub struct Message {
     pub content: String,
 }
 
+impl Message {
+    /// A message of `role`.
+    pub fn new(role: Role, content: impl Into<String>) -> Self {
+        Self {
+            role,
+            content: content.into(),
+        }
+    }
+}
+
 /// How the next token is chosen. Ranges are checked where the values are parsed ([`crate::tools::arguments`]).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -9,11 +9,12 @@ use std::time::SystemTime;
 use anyhow::Context;
 use clap::Parser;
 use llama_mcp_server::check;
-use llama_mcp_server::cli::{Cli, WORKER, WorkerCli};
+use llama_mcp_server::cli::{Cli, WorkerCli};
 use llama_mcp_server::config::{ConfigError, Surroundings};
 use llama_mcp_server::error_code::Coded;
 use llama_mcp_server::process::ProtocolOutput;
 use llama_mcp_server::reload::Sources;
+use llama_mcp_server::worker::WORKER;
 use llama_mcp_server::{app, commands, process, telemetry, worker};
 
 /// How the program ends when it does not end in order.
@@ -40,6 +41,12 @@ fn work(cli: &WorkerCli) -> Result<ExitCode, Failure> {
     telemetry::init_worker();
     if cli.describe {
         worker::machine::describe(&mut output)
+            .context("could not write to standard output")
+            .map_err(Failure::Run)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if cli.try_templates {
+        worker::trials::serve(io::stdin().lock(), &mut output)
             .context("could not write to standard output")
             .map_err(Failure::Run)?;
         return Ok(ExitCode::SUCCESS);
@@ -78,6 +85,7 @@ fn serve(cli: Cli) -> Result<ExitCode, Failure> {
 fn surroundings() -> Surroundings {
     let text = |text: OsString| text.to_string_lossy().into_owned();
     Surroundings {
+        program: process::this_program().ok(),
         cpus: process::available_cpus(),
         // What is no text is no token either, which is told with its name.
         variables: env::vars_os()

@@ -72,6 +72,18 @@ pub fn wait_until_unread(output: &std::os::fd::OwnedFd) {
     }
 }
 
+/// Returns the file of this program: on Linux also if an upgrade replaced it meanwhile.
+///
+/// # Errors
+/// Its path is not known.
+pub fn this_program() -> io::Result<PathBuf> {
+    if cfg!(target_os = "linux") {
+        Ok("/proc/self/exe".into())
+    } else {
+        std::env::current_exe()
+    }
+}
+
 /// Asks the kernel to kill this process when the thread that started it ends, and tells whether `parent` is still there.
 ///
 /// A parent that ended before the signal was set is noticed by its number.

@@ -8,6 +8,7 @@ pub mod client;
 pub mod machine;
 mod sandbox;
 pub mod serve;
+pub mod trials;
 pub mod turns;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,15 @@ use serde::{Deserialize, Serialize};
 use crate::config::LoadSettings;
 use crate::engine::fixed::FixedPrompt;
 use crate::engine::{CancelReason, EngineError, GenerateRequest, Stats, Update};
+
+/// The first argument of every process that this program starts of itself.
+pub const WORKER: &str = "worker";
+
+/// The flag of a process that only tells what llama.cpp finds.
+pub const DESCRIBE: &str = "--describe";
+
+/// The flag of a process that only tries chat templates.
+pub const TRY_TEMPLATES: &str = "--try-templates";
 
 /// The wire's version: a server and a worker of different builds notice each other.
 pub const WIRE_VERSION: u32 = 3;

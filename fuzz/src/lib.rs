@@ -236,6 +236,7 @@ pub fn config(bytes: &[u8]) {
         ..Overrides::default()
     };
     let around = Surroundings {
+        program: None,
         cpus: Cpus::single(2),
         variables: [("NAME", "crab"), ("EMPTY", "")]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))

@@ -1,30 +1,91 @@
-//! Checks of chat templates: whether they print what the tools of a model say, and whether reasoning is recognised.
+//! Checks of chat templates: whether they print what the tools of a model say, and whether reasoning is recognised. They are tried in a
+//! process of their own.
+
+use std::path::Path;
 
 use crate::config::address::Address;
 use crate::config::load::Layers;
 use crate::config::tool::address;
 use crate::config::{Config, ModelConfig, ToolConfig};
-use crate::engine::EngineError;
-use crate::engine::template::{self, SystemPrompt, Variables};
+use crate::engine::template::{SystemPrompt, Variables};
 use crate::engine::thinking::families::{UnknownMarkers, markers_of, unknown_markers};
+use crate::engine::{EngineError, Message, Role};
+use crate::worker::trials::{Trial, TrialProcess};
 
-/// Checks the chat templates of all models. Those of the configuration can be compiled: other ones are refused before.
-pub(super) fn check_templates(config: &Config, layers: &mut Layers) {
+/// Checks the chat templates that the configuration itself gives: whether they can be compiled. Processes are started of `program`.
+pub(super) fn check_own_templates(config: &Config, program: Option<&Path>, layers: &mut Layers) {
+    for model in &config.models {
+        if let Some(source) = &model.load.chat_template
+            && let Some(mut trials) = start(program, source, model, layers)
+            && let Err(error) = trials.run(Trial::Validity)
+        {
+            layers.problem_at(&model.address("chat_template"), error.text, None);
+        }
+    }
+}
+
+/// Checks the chat templates of all models. Those of the configuration can be compiled: other ones are refused before. Processes are
+/// started of `program`.
+pub(super) fn check_templates(config: &Config, program: Option<&Path>, layers: &mut Layers) {
     for model in &config.models {
         let own = model.load.chat_template.as_ref();
         let Some(source) = own.or(model.header.chat_template.as_ref()) else {
             continue;
         };
+        let Some(mut trials) = start(program, source, model, layers) else {
+            continue;
+        };
         if own.is_none()
-            && let Err(error) = template::check(source)
+            && let Err(error) = trials.run(Trial::Validity)
         {
             let hint = "give a `chat_template` of your own";
-            layers.problem_at(&model.address("path"), error.to_string(), Some(hint.into()));
+            layers.problem_at(&model.address("path"), error.text, Some(hint.into()));
             continue;
         }
-        check_rendering(model, source, &config.tools, layers);
+        check_rendering(model, &mut trials, &config.tools, layers);
         check_reasoning(model, source, layers);
     }
+}
+
+/// Starts the process in which the chat template `source` of `model` is tried. Returns `None`, with a note, if the system starts none.
+fn start(
+    program: Option<&Path>,
+    source: &str,
+    model: &ModelConfig,
+    layers: &mut Layers,
+) -> Option<TrialProcess> {
+    let started = TrialProcess::start(program?, source);
+    let noted = started.inspect_err(|error| {
+        let name = &model.name;
+        let note = format!("model `{name}`: its chat template was not tried: {error}");
+        layers.notes.push(note);
+    });
+    noted.ok()
+}
+
+/// A question as a call without a system prompt asks it.
+fn question(variables: &Variables) -> Trial {
+    Trial::Messages(vec![Message::new(Role::User, "Hi")], variables.clone())
+}
+
+/// A question after an earlier question and its answer.
+fn turns(variables: &Variables) -> Trial {
+    let messages = [
+        (Role::User, "Hi"),
+        (Role::Assistant, "Hello!"),
+        (Role::User, "Why?"),
+    ];
+    let messages = messages.map(|(role, content)| Message::new(role, content));
+    Trial::Messages(messages.into(), variables.clone())
+}
+
+/// A question after the system prompt `system`.
+fn system_prompt(system: &str, variables: &Variables) -> Trial {
+    let messages = vec![
+        Message::new(Role::System, system),
+        Message::new(Role::User, "Hi"),
+    ];
+    Trial::Messages(messages, variables.clone())
 }
 
 /// One way in which the chat template of a model is used: by the model's own tool or by a typed tool.
@@ -38,8 +99,12 @@ struct Use<'a> {
     question: Option<EngineError>,
 }
 
-/// Returns how the chat template `source` of `model` is used, with a question tried once for the same variables.
-fn uses_of<'a>(model: &'a ModelConfig, source: &str, tools: &'a [ToolConfig]) -> Vec<Use<'a>> {
+/// Returns how the chat template of `model` is used, with a question tried once for the same variables.
+fn uses_of<'a>(
+    model: &'a ModelConfig,
+    trials: &mut TrialProcess,
+    tools: &'a [ToolConfig],
+) -> Vec<Use<'a>> {
     let own = model.tool_name.is_some().then_some((None, &model.defaults));
     let tools = tools.iter().filter(|tool| tool.model == model.name);
     let tools = tools.map(|tool| (Some(tool), &tool.defaults));
@@ -49,7 +114,7 @@ fn uses_of<'a>(model: &'a ModelConfig, source: &str, tools: &'a [ToolConfig]) ->
         let tried = uses.iter().find(|tried| tried.variables == variables);
         let question = match tried {
             Some(tried) => tried.question.clone(),
-            None => template::check_question(source, variables).err(),
+            None => trials.run(question(variables)).err(),
         };
         let system = defaults.system.as_deref();
         let system = system.filter(|system| !system.trim().is_empty());
@@ -69,14 +134,19 @@ fn uses_of<'a>(model: &'a ModelConfig, source: &str, tools: &'a [ToolConfig]) ->
     uses
 }
 
-/// Renders conversations with the chat template `source` of `model`, as its tools would: one that cannot be rendered is a problem.
-fn check_rendering(model: &ModelConfig, source: &str, tools: &[ToolConfig], layers: &mut Layers) {
-    let uses = uses_of(model, source, tools);
+/// Renders conversations with the chat template of `model`, as its tools would: one that cannot be rendered is a problem.
+fn check_rendering(
+    model: &ModelConfig,
+    trials: &mut TrialProcess,
+    tools: &[ToolConfig],
+    layers: &mut Layers,
+) {
+    let uses = uses_of(model, trials, tools);
     check_questions(model, &uses, layers);
     let works = |used: &&Use<'_>| used.question.is_none();
     let chat = uses.iter().find(|used| used.tool.is_none());
     if let Some(chat) = chat.filter(works)
-        && let Err(error) = template::check_turns(source, chat.variables)
+        && let Err(error) = trials.run(turns(chat.variables))
     {
         layers.notes.push(format!(
             "model `{}`: calls with earlier turns in `messages` fail: {}",
@@ -85,7 +155,7 @@ fn check_rendering(model: &ModelConfig, source: &str, tools: &[ToolConfig], laye
     }
     // A template that fails without a system prompt, too, is no fault of the prompt.
     let uses: Vec<&Use<'_>> = uses.iter().filter(works).collect();
-    check_system_prompts(model, source, &uses, layers);
+    check_system_prompts(model, trials, &uses, layers);
 }
 
 /// Reports questions that the chat template of `model` does not print: as a problem of the template if no tool can use it, else as a
@@ -118,9 +188,13 @@ fn check_questions(model: &ModelConfig, uses: &[Use<'_>], layers: &mut Layers) {
     }
 }
 
-/// Notes the system prompts that the chat template `source` of `model` does not print as such. One that it cannot print at all is a
-/// problem.
-fn check_system_prompts(model: &ModelConfig, source: &str, uses: &[&Use<'_>], layers: &mut Layers) {
+/// Notes the system prompts that the chat template of `model` does not print as such. One that it cannot print at all is a problem.
+fn check_system_prompts(
+    model: &ModelConfig,
+    trials: &mut TrialProcess,
+    uses: &[&Use<'_>],
+    layers: &mut Layers,
+) {
     let mut tried: Vec<(&Address, &str, &Variables)> = Vec::new();
     let mut reported: Vec<&Address> = Vec::new();
     for used in uses {
@@ -132,7 +206,7 @@ fn check_system_prompts(model: &ModelConfig, source: &str, uses: &[&Use<'_>], la
             continue;
         }
         tried.push(trial);
-        match template::check_system(source, system, used.variables) {
+        match trials.run(system_prompt(system, used.variables)) {
             Ok(SystemPrompt::Printed) => continue,
             Ok(SystemPrompt::Merged) => layers.notes.push(format!(
                 "{address}: the chat template of `{}` does not print a system prompt; its text is merged into the first user message",
@@ -167,6 +241,3 @@ fn check_reasoning(model: &ModelConfig, source: &str, layers: &mut Layers) {
         ));
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -273,6 +273,7 @@ mod tests {
             ..Overrides::default()
         };
         let around = Surroundings {
+            program: None,
             cpus: Cpus::single(1),
             variables: token
                 .map(|token| (AUTH_VARIABLE.to_owned(), token.to_owned()))

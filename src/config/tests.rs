@@ -12,6 +12,7 @@ fn around(variables: &[(&str, &str)]) -> Surroundings {
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     Surroundings {
+        program: None,
         cpus: Cpus::single(8),
         variables: variables.collect(),
         folders: Vec::new(),

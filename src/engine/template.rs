@@ -23,6 +23,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Captured, Environment, Error, ErrorKind, Value, context};
 use regex::Regex;
+use serde::{Deserialize, Serialize};
 
 use self::repair::{Complete, Fault, LeftOut, render_all};
 use self::turn::{Turn, turns_of};
@@ -61,7 +62,7 @@ pub fn stack_size(template: &str) -> usize {
 pub fn check(source: &str) -> Result<(), EngineError> {
     let compile = || {
         let template = ChatTemplate::new(source, String::new(), String::new())?;
-        let question = [message(Role::User, "?")];
+        let question = [Message::new(Role::User, "?")];
         let fuel = Fuel::of(&question);
         match template.render_once(&turns_of(&question), &Variables::new(), &fuel) {
             Err(error) if is_missing(error.kind()) => Err(template_error(
@@ -76,7 +77,8 @@ pub fn check(source: &str) -> Result<(), EngineError> {
 }
 
 /// How a chat template handles a system prompt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum SystemPrompt {
     /// The template prints it.
     Printed,
@@ -84,64 +86,23 @@ pub enum SystemPrompt {
     Merged,
 }
 
-/// Renders a question with the chat template `source`, to which `variables` are given, as a call without a system prompt would. Runs
-/// on a thread of its own, see [`stack_size`].
+/// Renders `messages` with the chat template `source`, to which `variables` are given. Runs on a thread of its own, see [`stack_size`].
 ///
 /// # Errors
 /// As [`ChatTemplate::new`] and [`ChatTemplate::render`].
-pub fn check_question(source: &str, variables: &Variables) -> Result<(), EngineError> {
-    complete_on_stack(source, &[message(Role::User, "Hi")], variables).map(|_| ())
-}
-
-/// Renders a question after an earlier question and its answer, as [`check_question`] renders one alone.
-///
-/// # Errors
-/// As [`check_question`].
-pub fn check_turns(source: &str, variables: &Variables) -> Result<(), EngineError> {
-    let messages = [
-        message(Role::User, "Hi"),
-        message(Role::Assistant, "Hello!"),
-        message(Role::User, "Why?"),
-    ];
-    complete_on_stack(source, &messages, variables).map(|_| ())
-}
-
-/// Returns how the chat template `source` handles the prompt `system` before a question. Runs on a thread of its own, see
-/// [`stack_size`].
-///
-/// # Errors
-/// As [`check_question`].
-pub fn check_system(
-    source: &str,
-    system: &str,
-    variables: &Variables,
-) -> Result<SystemPrompt, EngineError> {
-    let messages = [message(Role::System, system), message(Role::User, "Hi")];
-    let complete = complete_on_stack(source, &messages, variables)?;
-    Ok(match complete {
-        Some(complete) if complete.has_moved => SystemPrompt::Merged,
-        _ => SystemPrompt::Printed,
-    })
-}
-
-fn message(role: Role, content: &str) -> Message {
-    Message {
-        role,
-        content: content.into(),
-    }
-}
-
-/// Renders `messages` on a thread of its own. Returns `None` if the system has no thread to spare.
-fn complete_on_stack(
+pub fn check_messages(
     source: &str,
     messages: &[Message],
     variables: &Variables,
-) -> Result<Option<Complete>, EngineError> {
+) -> Result<SystemPrompt, EngineError> {
     let render = || {
         let template = ChatTemplate::new(source, String::new(), String::new())?;
         template.complete(messages, variables)
     };
-    try_on_stack(source, render)
+    Ok(match try_on_stack(source, render)? {
+        Some(complete) if complete.has_moved => SystemPrompt::Merged,
+        _ => SystemPrompt::Printed,
+    })
 }
 
 /// Does `work` with the chat template `source` on a thread of its own. Returns `None` if the system has no thread to spare: such a system

@@ -86,6 +86,7 @@ mod tests {
     /// Of the model `a`, with what is `set`.
     fn prompts(set: &[&str]) -> Vec<FixedPrompt> {
         let around = Surroundings {
+            program: None,
             cpus: Cpus::single(1),
             variables: BTreeMap::new(),
             folders: Vec::new(),

@@ -8,6 +8,7 @@
 
 mod arguments; // what a call may ask, and how it is refused
 mod chat; // answers of a tiny model that are known to the letter
+mod chat_templates; // whether chat templates print what tools say, tried in a process of their own
 mod cli; // flags, help, exit codes
 mod config; // the file: layers, texts, tools, reference
 mod config_problems; // what is wrong with it, and how that is told

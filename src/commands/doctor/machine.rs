@@ -10,11 +10,11 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use super::{Finding, Verdict};
-use crate::cli::{DESCRIBE, WORKER};
 use crate::config::Surroundings;
 use crate::config::units::human;
 use crate::process::{self, MemoryLimits};
 use crate::worker::machine::Machine;
+use crate::worker::{DESCRIBE, WORKER};
 
 /// How long llama.cpp may look for devices: a driver that wakes up takes seconds.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -101,7 +101,7 @@ fn features() -> impl IntoIterator<Item = (&'static str, bool)> {
 
 /// What llama.cpp finds, in a process of its own.
 fn machine() -> anyhow::Result<Machine> {
-    let program = env::current_exe().context("could not find this program's file")?;
+    let program = process::this_program().context("could not find this program's file")?;
     let mut child = Command::new(program)
         .args([WORKER, DESCRIBE])
         .stdin(Stdio::null())

@@ -19,6 +19,7 @@ fn base() -> Config {
         ..Overrides::default()
     };
     let around = Surroundings {
+        program: None,
         cpus: Cpus::single(4),
         variables: BTreeMap::new(),
         folders: Vec::new(),

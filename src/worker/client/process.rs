@@ -79,18 +79,6 @@ impl Launcher {
             .unwrap_or_else(PoisonError::into_inner) = environment;
     }
 
-    /// This very binary: on Linux also when the file was replaced by an upgrade meanwhile.
-    ///
-    /// # Errors
-    /// Where its path cannot be had.
-    pub fn this_program() -> io::Result<PathBuf> {
-        if cfg!(target_os = "linux") {
-            Ok("/proc/self/exe".into())
-        } else {
-            std::env::current_exe()
-        }
-    }
-
     /// Starts a worker; its stderr is logged under `name`.
     pub(super) async fn spawn(&self, name: &str) -> io::Result<(Process, ChildStdout)> {
         let environment = {
@@ -102,7 +90,7 @@ impl Launcher {
         // A group of its own: Ctrl-C in a terminal is the server's, which lets calls end.
         command.arg0("llama-mcp-server").process_group(0);
         command
-            .args(["worker", "--parent", &std::process::id().to_string()])
+            .args([worker::WORKER, "--parent", &std::process::id().to_string()])
             // Else an abort of llama.cpp starts a debugger, which writes into the pipe of the events.
             .env("GGML_NO_BACKTRACE", "1")
             .envs(telemetry::worker_level(&environment.log_level))

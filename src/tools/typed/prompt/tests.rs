@@ -188,6 +188,7 @@ fn the_prompt_of_a_tool_is_compiled_without_trials_and_checked_with_them() {
         ..Overrides::default()
     };
     let around = Surroundings {
+        program: None,
         cpus: Cpus::single(1),
         variables: BTreeMap::new(),
         folders: Vec::new(),

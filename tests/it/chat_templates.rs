@@ -1,21 +1,21 @@
 //! Checks of chat templates by whole configurations.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use crate::check::load;
-use crate::config::problem::Problem;
-use crate::config::{Overrides, Surroundings};
-use crate::process::Cpus;
+use serde_json::json;
+
+use llama_mcp_server::check::load;
+use llama_mcp_server::config::problem::Problem;
+use llama_mcp_server::config::{Overrides, Surroundings};
+use llama_mcp_server::process::Cpus;
+
+use crate::support::{Server, TempFile, program, tiny, tiny_with_template};
 
 const WANTS_LANGUAGE: &str = "{% if not lang %}{{ raise_exception('no lang') }}{% endif %}{% for m in messages %}{{ m.content }}{% endfor %}";
 
 /// The problems and notes of the model `a` with the chat template `template`, the typed tools `t` and `u`, and more that is `set`.
 fn told(template: &str, set: &[&str]) -> (Vec<String>, Vec<String>) {
-    let around = Surroundings {
-        cpus: Cpus::single(1),
-        variables: BTreeMap::new(),
-        folders: Vec::new(),
-    };
     let template = format!("models.a.chat_template={template}");
     let always = [
         "models.a.path=tests/models/tiny-crab-chat.Q8_0.gguf",
@@ -23,12 +23,19 @@ fn told(template: &str, set: &[&str]) -> (Vec<String>, Vec<String>) {
         "tools.t.prompt=Hi",
         "tools.u.prompt=Hello",
     ];
+    told_of([&always[..], set].concat())
+}
+
+/// The problems and notes of what is `set`.
+fn told_of(set: Vec<&str>) -> (Vec<String>, Vec<String>) {
+    let around = Surroundings {
+        program: Some(env!("CARGO_BIN_EXE_llama-mcp-server").into()),
+        cpus: Cpus::single(1),
+        variables: BTreeMap::new(),
+        folders: Vec::new(),
+    };
     let typed = Overrides {
-        set: always
-            .iter()
-            .chain(set)
-            .map(|set| (*set).to_owned())
-            .collect(),
+        set: set.into_iter().map(str::to_owned).collect(),
         ..Overrides::default()
     };
     let checked = load(&typed, &around).unwrap_or_else(|error| panic!("{error:?}"));
@@ -104,4 +111,55 @@ fn a_system_prompt_that_tools_inherit_is_noted_once_and_tried_with_their_variabl
     let (problems, _) = told(cuts, &set);
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert!(problems[0].starts_with("models.a.system: "), "{problems:?}");
+}
+
+/// Values nested 90,000 levels deep: whoever drops, prints or compares them overflows a stack.
+const NESTED: &str =
+    "{% set n=namespace(a=[]) %}{% for i in range(90000) %}{% set n.a=[n.a] %}{% endfor %}x";
+
+/// A value that looks 2⁶⁰ times as large as it is: whoever compares it does not end.
+const SHARED: &str = "{% set n=namespace(a=[1]) %}{% for i in range(60) %}{% set n.a=[n.a,n.a] %}{% endfor %}{{ {n.a: 1} }}";
+
+#[test]
+fn a_template_that_overflows_a_stack_or_does_not_end_is_a_problem_of_its_model_alone() {
+    for (template, problem) in [
+        (
+            NESTED,
+            "models.a.path: the model's chat template ended the process that rendered it: it takes too much memory, or nests values too deeply",
+        ),
+        (
+            SHARED,
+            "models.a.path: the model's chat template takes more than 5 s for a short message",
+        ),
+    ] {
+        let model = tiny_with_template("hostile.gguf", template);
+        let path = format!("models.a.path={}", model.0.display());
+        let other = "models.b.path=tests/models/tiny-crab-chat.Q8_0.gguf";
+        assert_eq!(told_of(vec![&path, other]).0, [problem]);
+    }
+}
+
+#[test]
+fn an_edit_that_brings_a_hostile_template_ends_no_call_and_no_server() {
+    let hostile = tiny_with_template("brought.gguf", NESTED);
+    let table = |name: &str, path: &Path| {
+        format!(
+            "[models.{name}]\npath = '{}'\nn_threads = 1\n",
+            path.display()
+        )
+    };
+    let before = table("a", &tiny());
+    let file = TempFile::new("brought.toml", before.as_bytes());
+    let mut command = program();
+    command.arg("--config").arg(&file.0);
+    let mut server = Server::spawn(command);
+    let id = server.request("initialize", json!({}));
+    server.response(id);
+    let song =
+        json!({"text": "Sing forever.", "temperature": 0, "max_tokens": 400, "repeat_penalty": 1});
+    let song = server.call_tool("a", song);
+    server.wait_for_progress(song, |message| message.starts_with("la la"));
+    std::fs::write(&file.0, before + &table("b", &hostile.0)).unwrap();
+    server.wait_for_log("ended the process that rendered it");
+    assert!(!server.result(song).is_error);
 }

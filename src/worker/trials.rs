@@ -1,0 +1,219 @@
+//! Trials of chat templates, each in a restricted process: a template is foreign code, and what it does must not reach the server.
+//!
+//! The process has limits of time, memory and depth, and ends with its template. A [`TrialProcess`] asks one line of JSON per trial
+//! and reads one line per result.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{TRY_TEMPLATES, WORKER, sandbox};
+use crate::config::LoadSettings;
+use crate::engine::template::{self, SystemPrompt, Variables};
+use crate::engine::{EngineError, EngineErrorKind, Message};
+
+/// How long one trial may take. The largest real templates take milliseconds.
+const TIME_LIMIT: Duration = Duration::from_secs(5);
+
+/// Seconds of CPU time that all trials of a process may take, should the server be gone.
+#[cfg(unix)]
+const CPU_LIMIT: u64 = 60;
+
+/// Bytes of address space: 30 times what the process needs for the largest template.
+#[cfg(target_os = "linux")]
+const MEMORY_LIMIT: u64 = 1 << 30;
+
+/// The longest result that is read, in bytes.
+const MAX_RESULT: u64 = 1 << 20;
+
+/// What is tried with a chat template.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trial {
+    /// Whether it can be compiled, and calls only what there is.
+    Validity,
+    /// Whether it prints these messages, with these variables.
+    Messages(Vec<Message>, Variables),
+}
+
+/// A trial as it is sent.
+#[derive(Debug, Serialize, Deserialize)]
+struct Job {
+    source: String,
+    trial: Trial,
+}
+
+type TrialResult = Result<SystemPrompt, EngineError>;
+
+/// Does the trials that `input` asks for, until it ends. Restricts this process first.
+///
+/// # Errors
+/// The pipe of results is closed.
+pub fn serve(input: impl BufRead, output: &mut dyn Write) -> io::Result<()> {
+    limit_resources();
+    sandbox::enter(&LoadSettings::default());
+    for line in input.lines() {
+        let result = match serde_json::from_str::<Job>(&line?) {
+            Ok(job) => job.run(),
+            Err(error) => Err(failure(format!("a trial could not be read: {error}"))),
+        };
+        serde_json::to_writer(&mut *output, &result)?;
+        output.write_all(b"\n")?;
+        output.flush()?;
+    }
+    Ok(())
+}
+
+impl Job {
+    fn run(&self) -> TrialResult {
+        match &self.trial {
+            Trial::Validity => template::check(&self.source).map(|()| SystemPrompt::Printed),
+            Trial::Messages(messages, variables) => {
+                template::check_messages(&self.source, messages, variables)
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+fn limit_resources() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let limit = |resource, most| {
+        let limit = Rlimit {
+            current: Some(most),
+            maximum: Some(most),
+        };
+        if let Err(error) = setrlimit(resource, limit) {
+            tracing::debug!(%error, "trials of chat templates have no limit of {resource:?}");
+        }
+    };
+    limit(Resource::Cpu, CPU_LIMIT);
+    #[cfg(target_os = "linux")]
+    limit(Resource::As, MEMORY_LIMIT);
+}
+
+#[cfg(not(unix))]
+fn limit_resources() {}
+
+/// The process in which one chat template is tried. Dropping it ends the process.
+#[derive(Debug)]
+pub struct TrialProcess {
+    child: Child,
+    jobs: ChildStdin,
+    results: Receiver<String>,
+    source: String,
+    /// Why it has ended: every further trial has the same result.
+    ended: Option<EngineError>,
+}
+
+impl TrialProcess {
+    /// Starts a process of `program`, this program, for the chat template `source`.
+    ///
+    /// # Errors
+    /// The system does not start the process.
+    pub fn start(program: &Path, source: &str) -> io::Result<Self> {
+        let mut command = Command::new(program);
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::arg0(&mut command, "llama-mcp-server");
+        let mut child = command
+            .args([WORKER, TRY_TEMPLATES])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            // An overflow of the stack or of memory writes there.
+            .stderr(Stdio::null())
+            .spawn()?;
+        let missing = || io::Error::other("a pipe of the process is missing");
+        let jobs = child.stdin.take().ok_or_else(missing)?;
+        let results = child.stdout.take().ok_or_else(missing)?;
+        Ok(Self {
+            child,
+            jobs,
+            results: read_results(results),
+            source: source.to_owned(),
+            ended: None,
+        })
+    }
+
+    /// Tries the template. Blocks for five seconds at most.
+    ///
+    /// # Errors
+    /// What is wrong with the template, or what it did to its process.
+    pub fn run(&mut self, trial: Trial) -> Result<SystemPrompt, EngineError> {
+        if let Some(ended) = &self.ended {
+            return Err(ended.clone());
+        }
+        let result = self.exchange(trial);
+        result.unwrap_or_else(|ended| {
+            self.ended = Some(ended.clone());
+            // It may have ended by itself.
+            drop(self.child.kill());
+            Err(ended)
+        })
+    }
+
+    /// Returns the result of `trial`.
+    ///
+    /// # Errors
+    /// How the process ended.
+    fn exchange(&mut self, trial: Trial) -> Result<TrialResult, EngineError> {
+        let job = Job {
+            source: self.source.clone(),
+            trial,
+        };
+        let mut line = serde_json::to_vec(&job).expect("a trial has only string keys");
+        line.push(b'\n');
+        let sent = self.jobs.write_all(&line);
+        sent.map_err(|_closed| died())?;
+        let result = self.results.recv_timeout(TIME_LIMIT);
+        let result = result.map_err(|cause| match cause {
+            RecvTimeoutError::Timeout => failure(format!(
+                "the model's chat template takes more than {} s for a short message",
+                TIME_LIMIT.as_secs()
+            )),
+            RecvTimeoutError::Disconnected => died(),
+        })?;
+        serde_json::from_str(&result).map_err(|_invalid| died())
+    }
+}
+
+impl Drop for TrialProcess {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.child.kill());
+        if let Err(error) = self.child.wait() {
+            tracing::debug!(%error, "the end of a trial of a chat template is not known");
+        }
+    }
+}
+
+/// Reads lines on a thread of its own, which ends with the process.
+fn read_results(results: ChildStdout) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        let mut results = BufReader::new(results);
+        loop {
+            let mut line = String::new();
+            let read = results.by_ref().take(MAX_RESULT).read_line(&mut line);
+            if !matches!(read, Ok(1..)) || sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+fn died() -> EngineError {
+    failure(
+        "the model's chat template ended the process that rendered it: it takes too much memory, or nests values too deeply"
+            .to_owned(),
+    )
+}
+
+fn failure(text: String) -> EngineError {
+    EngineError::new(EngineErrorKind::Template, text)
+}
