@@ -55,6 +55,44 @@ fn is_of_kind(value: &Value, kind: &str) -> bool {
     }
 }
 
+/// Memory that a value takes in a tree, in bytes: 80 for itself, and as much again while the list around it grows.
+const VALUE_BYTES: usize = 160;
+
+/// Memory that an object takes in a tree, in bytes, in addition to its values: its table and the room for its first members.
+const OBJECT_BYTES: usize = 750;
+
+/// Returns at least the memory, in bytes, that `text` takes as a tree of values. The text may be invalid.
+pub fn tree_bytes(text: &[u8]) -> usize {
+    let (mut values, mut objects) = (1_usize, 0_usize);
+    let mut rest = text;
+    while let Some((byte, behind)) = rest.split_first() {
+        rest = match byte {
+            b'"' => behind_string(behind),
+            _ => behind,
+        };
+        match byte {
+            b',' | b'[' | b':' => values += 1,
+            b'{' => objects += 1,
+            _ => {}
+        }
+    }
+    text.len() + values * VALUE_BYTES + objects * OBJECT_BYTES
+}
+
+/// Returns what follows the string whose opening quote is before `text`.
+fn behind_string(mut text: &[u8]) -> &[u8] {
+    while let Some(at) = text.iter().position(|byte| matches!(byte, b'"' | b'\\')) {
+        let is_end = text[at] == b'"';
+        text = text
+            .get(at + if is_end { 1 } else { 2 }..)
+            .unwrap_or_default();
+        if is_end {
+            return text;
+        }
+    }
+    &[]
+}
+
 /// Returns `text` without the byte order mark that some programs on Windows write first.
 pub fn without_byte_order_mark(text: &[u8]) -> &[u8] {
     text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)
@@ -152,6 +190,19 @@ mod tests {
         ] {
             assert_eq!(from_text(json!(text), kind), read, "{text} as {kind}");
         }
+    }
+
+    #[test]
+    fn the_memory_of_a_tree_counts_values_outside_of_strings() {
+        let bytes = |text: &str| tree_bytes(text.as_bytes()) - text.len();
+        assert_eq!(bytes("1"), VALUE_BYTES);
+        assert_eq!(bytes(r#""a,[{:\"\\""#), VALUE_BYTES);
+        assert_eq!(bytes(r#"[1, "\\", ","]"#), 4 * VALUE_BYTES);
+        assert_eq!(
+            bytes(r#"{"a": {"b": 1}}"#),
+            3 * VALUE_BYTES + 2 * OBJECT_BYTES
+        );
+        assert_eq!(bytes(r#"["never ends\"#), 2 * VALUE_BYTES);
     }
 
     proptest! {

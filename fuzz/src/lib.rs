@@ -91,6 +91,7 @@ fn dispatched(message: Message) -> Option<Outgoing> {
         connection: ConnectionId("fuzz".into()),
         client: "fuzz".into(),
         access: Access::default(),
+        burden: llama_mcp_server::gate::Burden::default(),
     };
     let dispatcher = Arc::new(Dispatcher::new(Catalog::default()));
     runtime().block_on(async {
@@ -192,6 +193,7 @@ fn http_config(has_token: bool) -> HttpConfig {
         cors: true,
         drain_time: Duration::from_secs(1),
         limits: HttpLimits {
+            max_held: 1 << 20,
             max_connections: 1,
             max_sessions: 2,
             max_calls: 2,

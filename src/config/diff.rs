@@ -321,6 +321,7 @@ fn transport_keys(old: &Transport, new: &Transport) -> Keys {
         ("drain_time", *drain_time != new.drain_time),
         ("max_calls", limits.max_calls != other.max_calls),
         ("max_body", limits.max_body != other.max_body),
+        ("max_held", limits.max_held != other.max_held),
         ("header_time", limits.header_time != other.header_time),
         ("body_time", limits.body_time != other.body_time),
         ("idle_time", limits.idle_time != other.idle_time),

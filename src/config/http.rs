@@ -11,6 +11,7 @@ use super::load::Layers;
 use super::ranges::{self, Range};
 use super::token::{self, AUTH_VARIABLE, SessionSecret, TokenConfig};
 use super::units::Time;
+use crate::process;
 
 /// Where and for whom the server listens.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +39,14 @@ pub struct HttpConfig {
 /// Bytes: the shortest that anybody can work with.
 const LEAST_BODY: u64 = 1024;
 
+/// How many of the longest bodies `max_held` must hold at least: a client has half of it, and each byte counts twice.
+const LEAST_HELD: u64 = 4;
+
+/// The default of `max_held`, in bytes.
+fn default_held() -> u64 {
+    (process::total_memory() / 8).clamp(64 << 20, 512 << 20)
+}
+
 /// How much may come over HTTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpLimits {
@@ -49,6 +58,8 @@ pub struct HttpLimits {
     pub max_calls: usize,
     /// Bytes of a request's body.
     pub max_body: usize,
+    /// Bytes of memory that messages may take together.
+    pub max_held: usize,
     /// For the head of a request, from its first byte.
     pub header_time: Duration,
     /// For its body.
@@ -63,7 +74,13 @@ impl HttpLimits {
             let message = format!("must be at least {LEAST_BODY} bytes, which a call takes");
             layers.problem_at(&at("max_body"), message, None);
         }
+        let max_held = server.max_held.map_or_else(default_held, |size| size.0);
+        if max_held < LEAST_HELD * server.max_body.0 {
+            let message = format!("must be at least {LEAST_HELD} times `max_body`");
+            layers.problem_at(&at("max_held"), message, None);
+        }
         Self {
+            max_held: usize::try_from(max_held).unwrap_or(usize::MAX),
             max_connections: server.max_connections,
             max_sessions: server.max_sessions,
             max_calls: server.max_calls,

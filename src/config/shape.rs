@@ -3,6 +3,7 @@
 //! Every layer is checked by it and told in words that are made of it, so an editor with the schema, the program and the
 //! reference cannot disagree.
 
+mod value;
 mod words;
 
 use jsonschema::{ValidationError, Validator, error::ValidationErrorKind};
@@ -15,6 +16,7 @@ use super::address::Address;
 use super::file::ConfigFile;
 use super::units;
 use super::whole::whole;
+pub use value::{ValueCheck, ValueFault};
 use words::{LOG_LEVEL, NAME, allowed, hint};
 pub use words::{nearest, shown, suggestion};
 
@@ -323,19 +325,6 @@ impl Shape {
                 }]
             }
         }
-    }
-}
-
-/// Whether `value` follows `schema`, one of a single value.
-///
-/// # Errors
-/// What is allowed, and what was found.
-pub fn check(schema: &Value, value: &Value) -> Result<(), String> {
-    let validator = jsonschema::draft202012::options().build(schema);
-    match validator {
-        Ok(validator) if validator.is_valid(value) => Ok(()),
-        Ok(_) => Err(format!("{}, found {}", allowed(schema), shown(value))),
-        Err(error) => Err(format!("a value of a right schema: {error}")),
     }
 }
 

@@ -11,7 +11,7 @@ use super::load::Layers;
 use super::model::{Defaults, ModelConfig};
 use super::ranges;
 use super::schema::{AnswerSchema, Limits, SchemaTextError};
-use super::shape::suggestion;
+use super::shape::{ValueCheck, suggestion};
 use super::template_arguments;
 use super::whole::whole;
 
@@ -261,11 +261,11 @@ fn argument_of(
             .iter()
             .map(|value| ("default", value, &schema)),
     ) {
-        if let Err(allowed) = super::shape::check(schema, value) {
+        if let Err(fault) = ValueCheck::new(schema).check(value) {
             let hint =
                 "the argument's `type`, `string` where it does not say, is that of its values";
             let hint = (key == "enum").then(|| hint.to_owned());
-            layers.problem_at(&at(key), format!("must be {allowed}"), hint);
+            layers.problem_at(&at(key), format!("must be {}", fault.message), hint);
         }
     }
     (layers.problems.len() == known).then(|| Argument {

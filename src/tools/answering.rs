@@ -147,7 +147,10 @@ impl Answering {
                     is_most: self.max_tokens_limit.is_some_and(|most| max_tokens >= most),
                     deadline,
                 };
-                Ok(self.output(generation, limits, answer, cut_note).await)
+                let client = &context.client;
+                Ok(self
+                    .output(client, generation, limits, answer, cut_note)
+                    .await)
             }
             Err(RegistryError::Refused(Refusal::Superseded)) => Err(Superseded),
             Err(error) => Ok(failure(&error)),
@@ -156,6 +159,7 @@ impl Answering {
 
     async fn output(
         &self,
+        client: &str,
         generation: Generation,
         limits: CallLimits,
         answer: Option<Arc<AnswerSchema>>,
@@ -173,7 +177,7 @@ impl Answering {
             (None, None) => Ok((generation.text, None)),
             (None, Some(answer)) => {
                 let limit = limits.token_limit(&generation);
-                let read = structured::read(answer, generation, limit).await;
+                let read = structured::read(client, answer, generation, limit).await;
                 read.map(|read| (read.text, Some(read.value)))
             }
         };

@@ -1,10 +1,9 @@
 //! The documented chat tool: arguments → [`Question`].
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 
 use super::answering::{Answering, Question, draw_seed};
 use super::arguments::{ArgumentError, ArgumentReader, Missing, check_names};
@@ -15,6 +14,7 @@ use crate::config::schema::{AnswerSchema, Limits, SchemaFaults, advertised};
 use crate::config::{Defaults, ModelConfig, template_arguments};
 use crate::engine::{Message, Role, SamplingParams};
 use crate::error_code::ErrorCode;
+use crate::gate::Gate;
 
 const ARGUMENTS: [&str; 15] = [
     "text",
@@ -37,8 +37,8 @@ const ARGUMENTS: [&str; 15] = [
 const NEITHER: &str =
     "give `text` (a string) or `messages` (an array of messages): neither was given";
 
-/// Permits for trials of schemas: each may take a second of a CPU.
-static TRIALS: Semaphore = Semaphore::const_new(2);
+/// The trials of schemas: each may take a second of a CPU.
+static TRIALS: LazyLock<Gate> = LazyLock::new(|| Gate::new(2));
 
 /// A model as a tool that answers text, or JSON by a schema that the call gives.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ impl ChatTool {
         arguments: Arguments,
         call: ToolCall,
     ) -> Result<ToolOutput, Superseded> {
-        let (mut question, schema) = match self.question(arguments) {
+        let (mut question, schema) = match call.burden.finish(|| self.question(arguments)) {
             Ok(question) => question,
             Err(error) => {
                 return Ok(ToolOutput::error(
@@ -90,7 +90,7 @@ impl ChatTool {
         };
         if let Some(schema) = schema {
             let limits = self.defaults.limits;
-            match tried(move || answer_by(schema, limits)).await {
+            match tried(&call.client, move || answer_by(schema, limits)).await {
                 Ok(answer) => question.answer = Some(Arc::new(answer)),
                 Err(error) => {
                     return Ok(ToolOutput::error(
@@ -265,14 +265,15 @@ fn answer_by(schema: Arguments, limits: Limits) -> Result<AnswerSchema, SchemaFa
     Ok(answer)
 }
 
-/// Tries a schema by `work`, beside the runtime: patterns may take a while. What nobody could try is not taken.
+/// Tries a schema of `client` by `work`, beside the runtime: patterns may take a while. What nobody could try is not taken.
 async fn tried<T: Send + 'static>(
+    client: &str,
     work: impl FnOnce() -> Result<T, SchemaFaults> + Send + 'static,
 ) -> Result<T, ArgumentError> {
-    // A trial continues after its call is cancelled, so the number of trials is limited.
-    let permit = TRIALS.acquire().await.ok();
+    let pass = TRIALS.enter(client).await;
     let tried = tokio::task::spawn_blocking(move || {
-        let _permit = permit;
+        // A trial that runs is finished though its call is cancelled, so it keeps its place.
+        let _pass = pass;
         work()
     });
     let tried = tried.await;
@@ -378,7 +379,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_schema_that_could_not_be_tried_is_refused() {
-        let told = tried::<()>(|| panic!("inside a library")).await;
+        let told = tried::<()>("a", || panic!("inside a library")).await;
         assert_eq!(
             told.unwrap_err().to_string(),
             "`json_schema`: the check of the schema failed; write a simpler schema"

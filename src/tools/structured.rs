@@ -1,6 +1,6 @@
 //! Structured answers: constrained while they are written, parsed and checked afterwards. Incomplete ones are errors.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde_json::{Value, json};
 
@@ -9,6 +9,7 @@ use crate::config::schema::{AnswerSchema, SchemaFault, SchemaFaults};
 use crate::engine::grammar::Grammars;
 use crate::engine::{FinishReason, Generation};
 use crate::error_code::{Coded, ErrorCode};
+use crate::gate::Gate;
 use crate::json::{parse_unique, stringify};
 
 /// A structured answer, as text and as a value.
@@ -42,17 +43,25 @@ pub fn enforce(answer: &AnswerSchema) -> Result<(), SchemaFaults> {
     whole.map_err(|reason| at("#", reason).into())
 }
 
-/// Reads the answer of `generation` by [`AnswerSchema::read`] on a blocking thread: an answer of many tokens may take a second to check.
-/// If the future is dropped, the check continues and its result is discarded.
+/// The checks of finished answers: one of many tokens may take a second of a CPU.
+static CHECKS: LazyLock<Gate> = LazyLock::new(|| Gate::new(2));
+
+/// Reads the answer of `generation` to `client` by [`AnswerSchema::read`], on a blocking thread and in turns with other clients. If the
+/// future is dropped, a check that runs is finished and its result is discarded.
 ///
 /// # Errors
 /// As of [`AnswerSchema::read`], and if the check panics.
 pub async fn read(
+    client: &str,
     answer: Arc<AnswerSchema>,
     generation: Generation,
     limit: TokenLimit,
 ) -> Result<Structured, Coded> {
-    let read = tokio::task::spawn_blocking(move || answer.read(&generation, limit));
+    let pass = CHECKS.enter(client).await;
+    let read = tokio::task::spawn_blocking(move || {
+        let _pass = pass;
+        answer.read(&generation, limit)
+    });
     read.await.unwrap_or_else(|failed| {
         tracing::error!("an answer could not be checked: {failed}");
         Err(ErrorCode::AnswerWrong.says(

@@ -8,12 +8,13 @@ use serde_json::{Map, Value, json};
 use super::answering::{Answering, Question};
 use super::arguments::{ArgumentError, Missing, check_names};
 use super::{Arguments, Superseded, ToolCall, ToolDescription, ToolOutput};
+use crate::config::ToolConfig;
 use crate::config::schema::advertised;
+use crate::config::shape::{ValueCheck, ValueFault};
 use crate::config::tool::Argument;
 use crate::config::whole::whole_value;
-use crate::config::{ToolConfig, shape};
 use crate::engine::{Message, Role};
-use crate::error_code::ErrorCode;
+use crate::error_code::{Coded, ErrorCode};
 use crate::json::from_text;
 use prompt::PromptTemplate;
 
@@ -22,6 +23,8 @@ use prompt::PromptTemplate;
 pub struct TypedTool {
     config: ToolConfig,
     template: PromptTemplate,
+    /// The checks of the arguments, in their order.
+    checks: Vec<ValueCheck>,
     answering: Answering,
 }
 
@@ -33,6 +36,9 @@ impl TypedTool {
     pub fn new(config: &ToolConfig, answering: Answering) -> Result<Self, String> {
         Ok(Self {
             template: PromptTemplate::of(config)?,
+            checks: (config.arguments.iter())
+                .map(|argument| ValueCheck::new(&argument.schema))
+                .collect(),
             config: config.clone(),
             answering,
         })
@@ -57,21 +63,9 @@ impl TypedTool {
         arguments: Arguments,
         call: ToolCall,
     ) -> Result<ToolOutput, Superseded> {
-        let values = match self.values(arguments) {
-            Ok(values) => values,
-            Err(error) => {
-                return Ok(ToolOutput::error(
-                    ErrorCode::BadArguments,
-                    error.to_string(),
-                ));
-            }
-        };
-        let content = match self.template.render(&values) {
+        let content = match call.burden.finish(|| self.prompt(arguments)) {
             Ok(content) => content,
-            Err(cause) => {
-                let text = format!("the tool's prompt could not be made: {cause}");
-                return Ok(ToolOutput::error(ErrorCode::TemplateFailed, text));
-            }
+            Err(error) => return Ok(ToolOutput::error(error.code, error.text)),
         };
         let defaults = &self.config.defaults;
         let message = Message {
@@ -88,6 +82,16 @@ impl TypedTool {
             cut_note: defaults.cut_note,
         };
         self.answering.answer(question, call).await
+    }
+
+    /// The prompt of a call with the arguments `given`.
+    fn prompt(&self, given: Arguments) -> Result<String, Coded> {
+        let values = self.values(given);
+        let values = values.map_err(|error| ErrorCode::BadArguments.says(error.to_string()))?;
+        self.template.render(&values).map_err(|cause| {
+            let text = format!("the tool's prompt could not be made: {cause}");
+            ErrorCode::TemplateFailed.says(text)
+        })
     }
 
     /// The arguments of a call, checked, with the defaults of those that it does not give.
@@ -109,19 +113,22 @@ impl TypedTool {
         if let Some(missing) = missing {
             return Err(ArgumentError::says(missing.message));
         }
-        let value = |argument: &Argument| {
-            let name = &argument.name;
-            let value = given.remove(name).unwrap_or_default();
-            let value = as_declared(value, &argument.schema);
+        let value = |(argument, check): (&Argument, &ValueCheck)| {
+            let (name, schema) = (&argument.name, &argument.schema);
+            let at = |fault| wrong(name, fault);
+            let value = from_text(given.remove(name).unwrap_or_default(), kind(schema));
+            check.check_length(&value).map_err(at)?;
+            let value = as_declared(value, schema);
             match &argument.default {
-                Some(default) if is_absent(&value, &argument.schema) => {
+                Some(default) if is_absent(&value, schema) => {
                     return Ok((name.clone(), default.clone()));
                 }
-                _ => check(name, &argument.schema, &value)?,
+                _ => check.check(&value).map_err(at)?,
             }
             Ok((name.clone(), value))
         };
-        self.config.arguments.iter().map(value).collect()
+        let arguments = self.config.arguments.iter();
+        arguments.zip(&self.checks).map(value).collect()
     }
 
     /// What clients are told of the tool.
@@ -162,15 +169,10 @@ impl TypedTool {
     }
 }
 
-/// Names the item of an array that is wrong.
-fn check(name: &str, schema: &Value, value: &Value) -> Result<(), ArgumentError> {
-    if let (Some(of_items), Value::Array(items)) = (schema.get("items"), value) {
-        for (at, item) in (0_usize..).zip(items) {
-            check(&format!("{name}[{at}]"), of_items, item)?;
-        }
-    }
-    shape::check(schema, value)
-        .map_err(|allowed| ArgumentError::says(format!("`{name}`: must be {allowed}")))
+/// Names the argument `name`, or its item that is wrong.
+fn wrong(name: &str, fault: ValueFault) -> ArgumentError {
+    let item = fault.item.map(|at| format!("[{at}]")).unwrap_or_default();
+    ArgumentError::says(format!("`{name}{item}`: must be {}", fault.message))
 }
 
 fn missing_message(names: &[&str]) -> String {
@@ -185,7 +187,7 @@ fn missing_message(names: &[&str]) -> String {
 
 /// Returns `value` in the type that `schema` declares, if it is written in another form: JSON text, or 3.0 for 3.
 fn as_declared(value: Value, schema: &Value) -> Value {
-    let kind = schema["type"].as_str().unwrap_or("string");
+    let kind = kind(schema);
     match from_text(value, kind) {
         Value::Array(items) => items
             .into_iter()
@@ -194,6 +196,11 @@ fn as_declared(value: Value, schema: &Value) -> Value {
         value if kind == "integer" => whole_value(&value).map_or(value, Value::from),
         value => value,
     }
+}
+
+/// The type of the values that `schema` declares.
+fn kind(schema: &Value) -> &str {
+    schema["type"].as_str().unwrap_or("string")
 }
 
 /// Returns whether the default applies: null is absent, and so is an empty string unless the argument is a string.

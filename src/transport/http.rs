@@ -19,6 +19,7 @@ pub mod headers;
 pub mod held;
 mod not_found;
 pub mod observe;
+pub mod receive;
 pub mod session_id;
 pub mod session_keys;
 pub mod sessions;

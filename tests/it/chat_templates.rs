@@ -156,7 +156,7 @@ fn an_edit_that_brings_a_hostile_template_ends_no_call_and_no_server() {
     let id = server.request("initialize", json!({}));
     server.response(id);
     let song =
-        json!({"text": "Sing forever.", "temperature": 0, "max_tokens": 400, "repeat_penalty": 1});
+        json!({"text": "Sing forever.", "temperature": 0, "max_tokens": 4000, "repeat_penalty": 1});
     let song = server.call_tool("a", song);
     server.wait_for_progress(song, |message| message.starts_with("la la"));
     std::fs::write(&file.0, before + &table("b", &hostile.0)).unwrap();

@@ -94,6 +94,9 @@ pub struct ServerSettings {
     pub max_sessions: usize,
     /// Longest request body.
     pub max_body: Size,
+    /// Memory that messages may take together, from their arrival to their answer; those of one client may take half of it. Default:
+    /// an eighth of the memory, from 64 MiB to 512 MiB.
+    pub max_held: Option<Size>,
 }
 
 impl Default for ServerSettings {
@@ -116,7 +119,7 @@ impl Default for ServerSettings {
             max_queue: 64,
             // Two for every session: its stream and a call.
             max_connections: 2000,
-            // With `max_body` it bounds the memory that bodies take, to 1 GiB; the models' queues are full long before.
+            // The models' queues are full long before.
             max_calls: 256,
             // A megabit and a half a second brings the longest body.
             header_time: Time::from_secs(30),
@@ -125,6 +128,7 @@ impl Default for ServerSettings {
             idle_time: Time::from_secs(75),
             max_sessions: 1000,
             max_body: Size::mebibytes(4),
+            max_held: None,
         }
     }
 }

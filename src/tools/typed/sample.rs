@@ -86,7 +86,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::config::shape;
+    use crate::config::shape::ValueCheck;
 
     fn both(schema: &Value) -> [Value; 2] {
         [Which::One, Which::Other].map(|which| value(schema, which))
@@ -152,7 +152,7 @@ mod tests {
         ] {
             assert_eq!(both(&schema), [one, other], "{schema}");
             for value in both(&schema) {
-                assert_eq!(shape::check(&schema, &value), Ok(()), "{schema}");
+                assert_eq!(ValueCheck::new(&schema).check(&value), Ok(()), "{schema}");
             }
         }
     }

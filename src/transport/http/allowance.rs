@@ -1,4 +1,4 @@
-//! Limits of HTTP: messages in flight, streams of a client, and the concurrency and rate limits of a token. Pure: time comes in as
+//! Limits of HTTP: messages in flight and their bytes, streams of a client, and the concurrency and rate limits of a token. Pure: time comes in as
 //! an argument.
 
 use std::collections::{HashMap, VecDeque};
@@ -14,9 +14,27 @@ const MINUTE: Duration = Duration::from_mins(1);
 #[derive(Debug, Default)]
 pub struct Allowances {
     messages: usize,
+    /// Bytes of all messages that are held.
+    bytes: usize,
+    /// The same by client, without clients that hold none.
+    bytes_of: HashMap<String, usize>,
     /// Open streams by client, without clients that have none.
     streams: HashMap<String, usize>,
     tokens: HashMap<String, Used>,
+}
+
+/// The share of one client in the bytes of messages that all clients may hold: one part of this many.
+const CLIENT_SHARE: usize = 2;
+
+/// Why a message may not hold more bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overfull {
+    /// It is more than one client may hold, which is this many bytes.
+    Message(usize),
+    /// The client holds as many bytes as it may.
+    Client,
+    /// All clients together hold as many bytes as they may.
+    All,
 }
 
 /// The use of one token.
@@ -58,6 +76,51 @@ impl Allowances {
     /// Ends a message.
     pub fn end_message(&mut self) {
         self.messages -= 1;
+    }
+
+    /// Lets a message of `client`, which holds `held` bytes, hold `wanted`; all messages may hold `max`, and those of one client half of
+    /// it. [`Self::release`] must follow.
+    ///
+    /// # Errors
+    /// The reason why they may not. The message holds what it held before.
+    pub fn hold(
+        &mut self,
+        client: &str,
+        held: usize,
+        wanted: usize,
+        max: usize,
+    ) -> Result<(), Overfull> {
+        let share = max / CLIENT_SHARE;
+        let others = self.bytes_of.get(client).map_or(0, |bytes| bytes - held);
+        if wanted > share {
+            return Err(Overfull::Message(share));
+        }
+        if others + wanted > share {
+            return Err(Overfull::Client);
+        }
+        if self.bytes - held + wanted > max {
+            return Err(Overfull::All);
+        }
+        self.bytes = self.bytes - held + wanted;
+        self.set_bytes(client, others + wanted);
+        Ok(())
+    }
+
+    /// Ends the hold of a message of `client` on `held` bytes.
+    pub fn release(&mut self, client: &str, held: usize) {
+        self.bytes -= held;
+        let left = self.bytes_of.get(client).map_or(0, |bytes| bytes - held);
+        self.set_bytes(client, left);
+    }
+
+    fn set_bytes(&mut self, client: &str, bytes: usize) {
+        if bytes == 0 {
+            self.bytes_of.remove(client);
+        } else if let Some(known) = self.bytes_of.get_mut(client) {
+            *known = bytes;
+        } else {
+            self.bytes_of.insert(client.to_owned(), bytes);
+        }
     }
 
     /// Opens a stream of `client`, which may have at most `max`. [`Self::end_stream`] must follow.
@@ -127,6 +190,9 @@ impl Allowances {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
     use crate::config::token::BearerToken;
 
@@ -147,6 +213,50 @@ mod tests {
         assert_eq!(allowances.begin_message(1), Err(Denied::Busy(1)));
         allowances.end_message();
         assert_eq!(allowances.begin_message(1), Ok(()));
+    }
+
+    #[test]
+    fn a_client_holds_half_of_the_bytes_and_all_hold_no_more_than_there_are() {
+        let mut allowances = Allowances::default();
+        assert_eq!(allowances.hold("a", 0, 51, 100), Err(Overfull::Message(50)));
+        assert_eq!(allowances.hold("a", 0, 30, 100), Ok(()));
+        assert_eq!(allowances.hold("a", 0, 21, 100), Err(Overfull::Client));
+        assert_eq!(allowances.hold("b", 0, 50, 100), Ok(()));
+        assert_eq!(allowances.hold("c", 0, 21, 100), Err(Overfull::All));
+        assert_eq!(allowances.hold("a", 30, 50, 100), Ok(()));
+        allowances.release("a", 50);
+        assert_eq!(allowances.hold("c", 0, 50, 100), Ok(()));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_held_is_the_sum_of_what_messages_hold(
+            steps in vec((0..3_usize, 0..5_usize, 0..60_usize), 0..60),
+        ) {
+            let (mut allowances, max) = (Allowances::default(), 100);
+            let mut held: HashMap<(usize, usize), usize> = HashMap::new();
+            for (client, message, wanted) in steps {
+                let name = client.to_string();
+                let now = held.get(&(client, message)).copied().unwrap_or(0);
+                if wanted == 0 {
+                    allowances.release(&name, now);
+                    held.remove(&(client, message));
+                } else if allowances.hold(&name, now, wanted, max).is_ok() {
+                    held.insert((client, message), wanted);
+                }
+                let of = |client| {
+                    let own = held.iter().filter(|((owner, _), _)| *owner == client);
+                    own.map(|(_, bytes)| bytes).sum::<usize>()
+                };
+                prop_assert_eq!(allowances.bytes, held.values().sum::<usize>());
+                prop_assert!(allowances.bytes <= max);
+                for client in 0..3 {
+                    let counted = allowances.bytes_of.get(&client.to_string()).copied();
+                    prop_assert_eq!(counted.unwrap_or(0), of(client));
+                    prop_assert!(of(client) <= max / CLIENT_SHARE);
+                }
+            }
+        }
     }
 
     #[test]

@@ -4,20 +4,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::Ending;
 use super::exchange::{self, Accepts, Exchange};
 use super::headers;
-use super::held::{Held, Holdings, Place, Stream, access_of};
+use super::held::{Bytes, Held, Holdings, Place, Stream, TokenCall, access_of};
+use super::receive::receive;
 use super::sessions::Use;
-use crate::config::http::HttpLimits;
+use crate::gate::Burden;
 use crate::mcp::caller::{Caller, ConnectionId};
 use crate::mcp::dispatcher::Dispatcher;
 use crate::mcp::era::{Era, Purpose};
@@ -33,6 +32,15 @@ pub struct Endpoint {
     stateless: Arc<AtomicU64>,
     live: Live,
     ending: Ending,
+}
+
+/// The permits that a message has from its arrival on.
+#[derive(Debug)]
+struct Permits {
+    place: Place,
+    bytes: Bytes,
+    /// That of a large message, which counts as a call before it is read.
+    call: Option<TokenCall>,
 }
 
 /// Serves a request of a client that [`super::super::guard`] let in.
@@ -84,17 +92,24 @@ impl Endpoint {
         let principal = principal_of(&head);
         guard::check_body(&head.headers, limits.max_body)?;
         let place = self.holdings.begin_message(limits.max_calls)?;
-        let body = read(body, &limits);
-        let body = self.ending.drain.run_until_cancelled(body).await;
-        let body = body.unwrap_or_else(|| Err(Refusal::busy("the server is ending")))?;
-        let message = match Message::parse(&body) {
+        let client = client_of(&head, &principal);
+        let received = receive(&head, body, &client, &principal, &self.holdings, &limits);
+        let received = self.ending.drain.run_until_cancelled(received).await;
+        let received = received.unwrap_or_else(|| Err(Refusal::busy("the server is ending")))?;
+        let message = match received.message {
             Ok(message) => message,
             Err(invalid) => return Ok(exchange::unreadable(invalid)),
         };
-        // The message holds what it needs of it, for as long as its answer takes.
-        drop(body);
         match message {
-            Message::Request(request) => self.answer(&head, &principal, request, place).await,
+            Message::Request(request) => {
+                let permits = Permits {
+                    place,
+                    bytes: received.bytes,
+                    call: received.call,
+                };
+                self.answer(&head, &principal, request, permits, received.burden)
+                    .await
+            }
             // It has none of its own over HTTP: a client cancels by closing the stream.
             _ if headers::are_modern(&head.headers) => Ok(StatusCode::ACCEPTED.into_response()),
             notification_or_response => {
@@ -116,13 +131,14 @@ impl Endpoint {
         }
     }
 
-    /// Answers a request, for which it holds `place`.
+    /// Answers a request, for which it holds `permits`.
     async fn answer(
         &self,
         head: &Parts,
         principal: &Principal,
         request: jsonrpc::Request,
-        place: Place,
+        permits: Permits,
+        burden: Burden,
     ) -> Result<Response, Refusal> {
         let era =
             headers::routing(&head.headers).and_then(|headers| Era::of(&request, Some(&headers)));
@@ -139,10 +155,11 @@ impl Endpoint {
             (Accepts::Json, Purpose::Listen) => Accepts::Both,
             (accepts, _) => accepts,
         };
-        let (caller, held) = self
-            .take(head, principal, era, purpose, place)
+        let (mut caller, held) = self
+            .take(head, principal, era, purpose, permits)
             .await
             .map_err(|refusal| refusal.of(request.id.clone()))?;
+        caller.burden = burden;
         let opened = held.session.as_ref().filter(|_| purpose == Purpose::Open);
         let session_header = opened
             .map(|session| HeaderValue::try_from(&session.id).expect("base64url is visible ASCII"));
@@ -164,7 +181,7 @@ impl Endpoint {
         principal: &Principal,
         era: Era,
         purpose: Purpose,
-        place: Place,
+        permits: Permits,
     ) -> Result<(Caller, Held), Refusal> {
         let session = match (era, purpose) {
             (Era::Modern, _) => None,
@@ -182,19 +199,25 @@ impl Endpoint {
             Some(session) => session.caller(principal),
             None => self.stateless_caller(head, principal),
         };
-        let (mut call, mut stream) = (None, None);
-        match purpose {
-            Purpose::Call => call = self.holdings.begin_call(principal)?,
-            Purpose::Listen => stream = Some(self.begin_stream(&caller)?),
-            Purpose::Open | Purpose::Ask => {}
-        }
-        let held = Held {
+        let Permits { place, bytes, call } = permits;
+        let mut held = Held {
             call,
-            // A stream may stay open for days, and takes nothing but its connection.
-            place: stream.is_none().then_some(place),
-            stream,
+            place: Some(place),
+            bytes: Some(bytes),
+            stream: None,
             session,
         };
+        match purpose {
+            Purpose::Call if held.call.is_none() => {
+                held.call = self.holdings.begin_call(principal)?;
+            }
+            Purpose::Listen => {
+                // It may stay open for days, and takes nothing but its connection.
+                (held.call, held.place, held.bytes) = (None, None, None);
+                held.stream = Some(self.begin_stream(&caller)?);
+            }
+            Purpose::Call | Purpose::Open | Purpose::Ask => {}
+        }
         Ok((caller, held))
     }
 
@@ -284,18 +307,11 @@ impl Endpoint {
     /// Who sends a request without a session: its ids are its own, and it takes turns by its token, or its address.
     fn stateless_caller(&self, head: &Parts, principal: &Principal) -> Caller {
         let number = self.stateless.fetch_add(1, Ordering::Relaxed);
-        let address = || {
-            let address = head.extensions.get::<SocketAddr>();
-            address.map(|address| address.ip().to_string())
-        };
         Caller {
             connection: ConnectionId(format!("request {number}")),
-            client: principal
-                .name()
-                .map(str::to_owned)
-                .or_else(address)
-                .unwrap_or_default(),
+            client: client_of(head, principal),
             access: access_of(principal),
+            burden: Burden::default(),
         }
     }
 }
@@ -308,24 +324,12 @@ fn principal_of(head: &Parts) -> Principal {
         .expect("`/mcp` is behind the guard")
 }
 
-/// The whole body.
-async fn read(body: Body, limits: &HttpLimits) -> Result<Bytes, Refusal> {
-    let collected = Limited::new(body, limits.max_body).collect();
-    match tokio::time::timeout(limits.body_time, collected).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(Refusal::too_large(limits.max_body))
-        }
-        Ok(Err(error)) => Err(Refusal::new(
-            StatusCode::BAD_REQUEST,
-            format!("the message could not be read: {error}"),
-        )),
-        Err(_elapsed) => Err(Refusal::new(
-            StatusCode::REQUEST_TIMEOUT,
-            format!(
-                "the message did not come within {} s",
-                limits.body_time.as_secs()
-            ),
-        )),
-    }
+/// Who sends a request, before it names a session: its token, or its address.
+fn client_of(head: &Parts, principal: &Principal) -> String {
+    let address = || {
+        let address = head.extensions.get::<SocketAddr>();
+        address.map(|address| address.ip().to_string())
+    };
+    let name = principal.name().map(str::to_owned);
+    name.or_else(address).unwrap_or_default()
 }

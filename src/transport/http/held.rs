@@ -1,18 +1,20 @@
-//! Permits that a request holds until it is answered, and releases when they are dropped: a session in use, a message in flight, an
-//! open stream, a call of its token.
+//! Permits that a request holds until it is answered, and releases when they are dropped: a session in use, a message in flight and its
+//! bytes, an open stream, a call of its token.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::allowance::{Allowances, Denied};
+use super::allowance::{Allowances, Denied, Overfull};
 use super::headers::{self, unknown_session};
 use super::session_id::SessionId;
 use super::session_keys::SessionKeys;
 use super::sessions::{Begun, Named, Now, Sessions, Unusable, Use};
+use crate::config::units::human;
+use crate::gate::Burden;
 use crate::mcp::caller::{Access, Caller, ConnectionId};
 use crate::transport::guard::{Live, Principal, Refusal};
 
@@ -123,6 +125,15 @@ impl Holdings {
         Ok(Place(Arc::clone(&self.allowances)))
     }
 
+    /// Makes a permit for bytes of a message of `client`, of none yet.
+    pub fn hold(&self, client: &str) -> Bytes {
+        Bytes {
+            allowances: Arc::clone(&self.allowances),
+            client: client.to_owned(),
+            held: 0,
+        }
+    }
+
     /// Takes one of `max` permits for streams of `client`.
     ///
     /// # Errors
@@ -183,6 +194,8 @@ pub struct Held {
     pub call: Option<TokenCall>,
     /// The permit for a message in flight.
     pub place: Option<Place>,
+    /// The permit for its bytes.
+    pub bytes: Option<Bytes>,
     /// The permit for a stream, if it is one.
     pub stream: Option<Stream>,
     /// Its session, in the era of sessions.
@@ -205,6 +218,7 @@ impl InUse {
             connection: ConnectionId(self.id.clone()),
             client: principal.name().unwrap_or(&self.id).to_owned(),
             access: access_of(principal),
+            burden: Burden::default(),
         }
     }
 
@@ -233,6 +247,52 @@ pub struct Place(Arc<Mutex<Allowances>>);
 impl Drop for Place {
     fn drop(&mut self) {
         lock(&self.0).end_message();
+    }
+}
+
+/// The permit of the bytes that a message holds.
+#[derive(Debug)]
+pub struct Bytes {
+    allowances: Arc<Mutex<Allowances>>,
+    client: String,
+    held: usize,
+}
+
+impl Bytes {
+    /// Makes it a permit for `bytes`, unless it is one for as many. All messages together may hold `max` bytes.
+    ///
+    /// # Errors
+    /// 413 if it is more than one client may hold, 429 if the client holds too many already, 503 if all clients together do.
+    pub fn grow_to(&mut self, bytes: usize, max: usize) -> Result<(), Refusal> {
+        if bytes <= self.held {
+            return Ok(());
+        }
+        let grown = lock(&self.allowances).hold(&self.client, self.held, bytes, max);
+        grown.map_err(|overfull| match overfull {
+            Overfull::Message(share) => Refusal::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!(
+                    "the message needs {} of memory, and those of one client may take {} together (half of `max_held`); send less",
+                    human(bytes as u64),
+                    human(share as u64)
+                ),
+            ),
+            Overfull::Client => Refusal::too_many(
+                "the messages of this client take as much memory as they may: try again when one is answered",
+                WAIT_FOR_CALLS,
+            ),
+            Overfull::All => Refusal::busy(
+                "the server is busy: the messages under way take as much memory as they may; try again later",
+            ),
+        })?;
+        self.held = bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Bytes {
+    fn drop(&mut self) {
+        lock(&self.allowances).release(&self.client, self.held);
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde_json::{Map, Value, json};
 
-use crate::config::shape;
+use crate::config::shape::ValueCheck;
 use crate::config::tool::Argument;
 use crate::tools::typed::sample::{self, Which};
 
@@ -60,8 +60,9 @@ fn candidates(argument: &Argument, literals: &[Value]) -> Vec<Value> {
     };
     let more = [json!(""), json!([]), json!(0), long];
     let more = more.into_iter().chain(argument.default.clone());
+    let check = ValueCheck::new(schema);
     for value in more.chain(literals.iter().cloned()) {
-        if !all.contains(&value) && shape::check(schema, &value).is_ok() {
+        if !all.contains(&value) && check.check(&value).is_ok() {
             all.push(value);
         }
     }
