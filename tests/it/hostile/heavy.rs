@@ -1,0 +1,162 @@
+//! Messages that are much: of bytes, of values, of calls that wait. They cost their sender, and nobody else.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::{HOST, JSON, rest, statuses};
+use crate::support::config::Folder;
+use crate::support::http::{Client, HttpServer, json_of, read_head, request};
+use crate::support::memory_of;
+
+/// One client of two holds 32 MiB: four of the longest messages.
+const SETTINGS: &str = "
+[server]
+max_held = \"64MiB\"
+[server.tokens.alice]
+token = \"alices-secret-0123\"
+[server.tokens.bob]
+token = \"bobs-secret-0123456\"
+calls_per_minute = 1
+[models.chat]
+path = \"crab.gguf\"
+n_threads = 1
+temperature = 0
+[tools.count]
+prompt = \"{{ tags | length }}\"
+max_tokens = 1
+[tools.count.arguments.tags]
+type = \"array\"
+max_items = 5
+[tools.total]
+prompt = \"{{ tags | length }}\"
+max_tokens = 1
+[tools.total.arguments.tags]
+type = \"array\"
+";
+
+const ALICE: &str = "alices-secret-0123";
+const BOB: &str = "bobs-secret-0123456";
+const LONGEST: usize = 4 << 20;
+
+fn server(name: &str) -> (Folder, HttpServer) {
+    let folder = Folder::new(name, SETTINGS);
+    let server = HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"));
+    (folder, server)
+}
+
+/// A request of `token` that announces `length` bytes and sends none of them.
+fn announce(server: &HttpServer, token: &str, length: usize) -> TcpStream {
+    let mut stream = server.connect();
+    let head = [
+        "POST /mcp HTTP/1.1",
+        HOST,
+        JSON,
+        &format!("Authorization: Bearer {token}"),
+        &format!("Content-Length: {length}"),
+    ];
+    write!(stream, "{}\r\n\r\n", head.join("\r\n")).unwrap();
+    stream
+}
+
+fn call(client: &Client, tool: &str, arguments: serde_json::Value) -> (u16, String) {
+    let message = request(
+        1,
+        "tools/call",
+        json!({"name": tool, "arguments": arguments}),
+    );
+    let mut response = client.post(&message);
+    (
+        response.status().as_u16(),
+        json_of(&mut response).to_string(),
+    )
+}
+
+#[test]
+fn bodies_that_never_come_hold_half_of_the_memory_for_messages_and_others_are_served() {
+    let (_folder, server) = server("heavy-announced");
+    let held: Vec<TcpStream> = (0..4).map(|_| announce(&server, ALICE, LONGEST)).collect();
+    // Who is refused is told before a byte of the body is sent; the others may be read later.
+    let refused = loop {
+        let answer = read_head(&mut announce(&server, ALICE, LONGEST));
+        if !answer.is_empty() {
+            break answer;
+        }
+    };
+    assert_eq!(statuses(&refused), [429], "{refused}");
+    let mut bob = server.client_with_token(BOB);
+    assert_eq!(bob.tools().len(), 3);
+    drop(held);
+}
+
+#[test]
+fn a_message_that_is_too_large_as_a_tree_is_refused_before_it_is_one() {
+    let (_folder, server) = server("heavy-tree");
+    let client = server.client_with_token(ALICE);
+    let before = memory_of(server.child.id(), "VmHWM");
+    let objects = vec![json!({"": 0}); 400_000];
+    let (status, answer) = call(&client, "chat", json!({ "x": objects }));
+    assert_eq!(status, 413, "{answer}");
+    assert!(answer.contains("half of `max_held`"), "{answer}");
+    let peak = memory_of(server.child.id(), "VmHWM");
+    assert!(peak < before + (32 << 20), "{before} {peak}");
+}
+
+#[test]
+fn a_large_message_counts_as_a_call_of_its_token_before_it_is_read() {
+    let (_folder, server) = server("heavy-rate");
+    let bob = server.client_with_token(BOB);
+    let (status, answer) = call(&bob, "chat", json!({"text": "Hi", "max_tokens": 1}));
+    assert_eq!(status, 200, "{answer}");
+    let refused = rest(&mut announce(&server, BOB, 100_000));
+    assert_eq!(statuses(&refused), [429], "{refused}");
+    assert!(refused.contains("is for 1 calls a minute"), "{refused}");
+    // What is small is read: it may be no call.
+    let mut small = announce(&server, BOB, 2);
+    small.write_all(b"{}").unwrap();
+    assert_eq!(statuses(&read_head(&mut small)), [400]);
+}
+
+#[test]
+fn the_number_of_items_is_checked_before_the_items() {
+    let (_folder, server) = server("heavy-items");
+    let client = server.client_with_token(ALICE);
+    let tags: Vec<_> = (0..100_000).map(|n| json!(n)).collect();
+    let (status, answer) = call(&client, "count", json!({ "tags": tags }));
+    assert_eq!(status, 200);
+    let expected = "`tags`: must be an array of strings, at most 5, found 100000 items";
+    assert!(answer.contains(expected), "{answer}");
+    let (_, answer) = call(&client, "total", json!({ "tags": tags }));
+    assert!(
+        answer.contains("`tags[0]`: must be a string, found 0"),
+        "{answer}"
+    );
+}
+
+#[test]
+fn after_a_burst_the_memory_goes_back_to_the_system() {
+    let (_folder, server) = server("heavy-burst");
+    let parts = vec![json!({"type": "text", "text": "a"}); 18_000];
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            let client = server.client_with_token(ALICE);
+            let messages = json!([{"role": "user", "content": &parts}]);
+            scope.spawn(move || {
+                call(
+                    &client,
+                    "chat",
+                    json!({"messages": messages, "max_tokens": 1}),
+                )
+            });
+        }
+    });
+    let peak = memory_of(server.child.id(), "VmHWM");
+    let started = Instant::now();
+    while memory_of(server.child.id(), "RssAnon") > 40 << 20 {
+        assert!(started.elapsed() < Duration::from_mins(1), "peak {peak}");
+        thread::yield_now();
+    }
+}
