@@ -36,6 +36,7 @@ mod modern; // the revision without a handshake
 mod mutated; // a hundred thousand broken messages
 mod observe; // how it is, for those that look after it
 mod omissions; // messages that a chat template leaves out
+mod poisoned; // what a stranger's model file says
 mod prefixes; // prompts start from what is in the cache, and nobody can tell
 mod protocol; // JSON-RPC and MCP over stdio
 mod refused; // who learns of a refusal, and how
