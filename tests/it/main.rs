@@ -47,6 +47,7 @@ mod secrecy; // what never reaches a log
 mod sessions; // sessions that survive a restart, and are served by every replica
 mod shipping; // what the workflows promise
 mod status; // how a server is, as the command asks it
+mod strangers; // who has no token, and who ends half a connection
 mod supervised; // by a service manager
 mod support; // a server and its client
 mod templates; // the chat templates of real models, as jinja2 renders them
