@@ -181,11 +181,11 @@ pub fn check_framing(headers: &HeaderMap) -> Result<(), Refusal> {
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .map(<[u8]>::trim_ascii)
         .collect();
-    let is_chunked = |coding: &&[u8]| coding.eq_ignore_ascii_case(b"chunked");
+    let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
     let (status, message) = match given.as_slice() {
         [] => return Ok(()),
         [coding] if is_chunked(coding) => return Ok(()),
-        codings if codings.iter().all(|coding| is_chunked(&coding)) => (
+        codings if codings.iter().all(|coding| is_chunked(coding)) => (
             StatusCode::BAD_REQUEST,
             "`Transfer-Encoding` is given more than once",
         ),

@@ -135,7 +135,9 @@ pub async fn serve(
         } else if let Ok(place) = Arc::clone(&turned_away).try_acquire_owned() {
             tracing::debug!(%client, "a connection was turned away: there are as many as may be, or as its sender may have without a token");
             connections.spawn(async move {
-                let refusal = Refusal::busy("the server has as many connections as it may");
+                let refusal = Refusal::busy(
+                    "the server has as many connections as it may, or as many from this address as it may without a token",
+                );
                 connection::turn_away(stream, &refusal.to_bytes()).await;
                 drop(place);
             });
