@@ -3,23 +3,33 @@
 //!
 //! Format: ggml's `docs/gguf.md`, versions 2 and 3, little-endian. Big arrays (the vocabulary) are skipped, not kept.
 
+mod contents;
 mod error;
 pub mod memory;
 mod reader;
+mod tensor;
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use contents::Contents;
 pub use error::GgufError;
-use reader::{Contents, Fault, Read1, Reader};
+use reader::{Fault, Read1, Reader};
+
+use crate::printable::printable;
+
+/// Longest text of a file that is shown to anybody, in characters.
+pub const MAX_SHOWN: usize = 64;
 
 /// What is known of a model without loading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
-    /// `general.architecture`.
+    /// `general.architecture`: letters, digits, `.`, `_` and `-`.
     pub architecture: String,
-    /// `general.name`.
+    /// `general.name`, as one printable line of at most [`MAX_SHOWN`] characters: it is shown to people and to clients'
+    /// models, and a file's author must not write more than a name there.
     pub name: Option<String>,
     /// The context that it was trained for.
     pub n_ctx_train: Option<u64>,
@@ -90,14 +100,14 @@ pub fn read_adapter(path: &Path, architecture: &str) -> Result<u64, GgufError> {
         Some("adapter") => match contents.text("general.architecture") {
             Some(other) if other != architecture => Err(GgufError::OtherArchitecture {
                 path: path.into(),
-                adapter: other.to_owned(),
+                adapter: printable(other, MAX_SHOWN),
                 model: architecture.to_owned(),
             }),
             _ => Ok(contents.tensor_bytes),
         },
         other => Err(GgufError::NotAnAdapter {
             path: path.into(),
-            found: other.unwrap_or("model").to_owned(),
+            found: printable(other.unwrap_or("model"), MAX_SHOWN),
         }),
     }
 }
@@ -147,6 +157,26 @@ fn told(path: &Path, fault: Fault) -> GgufError {
         },
         Fault::NotGenerative(architecture) => GgufError::NotGenerative { path, architecture },
         Fault::Malformed(cause) => GgufError::Malformed { path, cause },
+        Fault::OutOfRange { key, value, range } => GgufError::OutOfRange {
+            path,
+            key,
+            value,
+            range,
+        },
+        Fault::TensorType {
+            tensor,
+            kind,
+            is_removed,
+        } => GgufError::TensorType {
+            path,
+            tensor: printable(&tensor, MAX_SHOWN),
+            kind,
+            why: if is_removed {
+                "no longer supports"
+            } else {
+                "cannot multiply"
+            },
+        },
     }
 }
 
@@ -200,17 +230,26 @@ impl Header {
             .text("general.architecture")
             .unwrap_or_default()
             .to_owned();
-        if architecture.is_empty() {
-            return Err(Fault::Malformed("it names no architecture"));
-        }
+        check_architecture(&architecture)?;
         let key = |key: &str| format!("{architecture}.{key}");
         let number = |name: &str| contents.number(&key(name));
         let is_causal = number("attention.causal").is_none_or(|causal| causal != 0);
         if !is_causal || NOT_GENERATIVE.contains(&architecture.as_str()) {
             return Err(Fault::NotGenerative(architecture));
         }
-        let n_layer =
-            usize::try_from(number("block_count").unwrap_or(0).min(MAX_LAYERS)).unwrap_or(0);
+        for (name, range) in &RANGES {
+            let key = key(name);
+            for value in contents.numbers(&key) {
+                if !range.contains(value) {
+                    return Err(Fault::OutOfRange {
+                        value: *value,
+                        range: range.clone(),
+                        key,
+                    });
+                }
+            }
+        }
+        let n_layer = usize::try_from(number("block_count").unwrap_or(0)).unwrap_or(0);
         let of_layers = |name: &str| contents.of_layers(&key(name), n_layer);
         let n_embd = number("embedding_length").unwrap_or(0);
         let heads = of_layers("attention.head_count").unwrap_or_default();
@@ -235,7 +274,10 @@ impl Header {
             }
         };
         Ok(Self {
-            name: contents.text("general.name").map(str::to_owned),
+            name: contents
+                .text("general.name")
+                .map(|name| printable(name, MAX_SHOWN))
+                .filter(|name| !name.is_empty()),
             n_ctx_train: number("context_length"),
             chat_template: contents.text("tokenizer.chat_template").map(str::to_owned),
             weight_bytes: contents.tensor_bytes,
@@ -267,68 +309,33 @@ const FORGETTING: [&str; 5] = [
     "wkv.head_size",
 ];
 
-/// More than any model has; what a broken file says is not allocated.
-const MAX_LAYERS: u64 = 4096;
+/// Sizes are `int32_t` in llama.cpp's API.
+const SIZES: RangeInclusive<u64> = 0..=i32::MAX as u64;
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
+/// Numbers for which llama.cpp (`llama_model_base::load_hparams`) or its binding would end the process, and what they take.
+const RANGES: [(&str, RangeInclusive<u64>); 9] = [
+    ("block_count", 1..=512),
+    ("expert_count", 0..=1024),
+    ("context_length", SIZES),
+    ("embedding_length", SIZES),
+    ("feed_forward_length", SIZES),
+    ("attention.head_count", SIZES),
+    ("attention.head_count_kv", SIZES),
+    ("attention.key_length", SIZES),
+    ("attention.value_length", SIZES),
+];
 
-    use super::*;
-
-    const TINY: &[u8] = include_bytes!("../tests/models/tiny-crab-chat.Q8_0.gguf");
-
-    fn header_of(bytes: &[u8]) -> Read1<Header> {
-        let mut reader = Reader::new(io::Cursor::new(bytes), bytes.len() as u64);
-        reader.contents().and_then(|contents| Header::of(&contents))
-    }
-
-    #[test]
-    fn the_header_of_a_real_model_is_read() {
-        let Ok(header) = header_of(TINY) else {
-            panic!("a good file was refused")
-        };
-        assert_eq!(
-            (
-                header.architecture.as_str(),
-                header.n_ctx_train,
-                header.chat_template.is_some()
-            ),
-            ("llama", Some(4096), true)
-        );
-        assert_eq!(
-            (
-                header.n_head_kv.as_slice(),
-                header.key_length,
-                header.n_vocab
-            ),
-            ([2, 2, 2].as_slice(), 24, 512)
-        );
-    }
-
-    #[test]
-    fn a_file_cut_anywhere_is_refused() {
-        for length in [5, 23, 24, 100, 5000, TINY.len() / 2, TINY.len() - 1] {
-            assert!(
-                matches!(header_of(&TINY[..length]), Err(Fault::Truncated(_))),
-                "at {length}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_length_beyond_all_memory_allocates_nothing() {
-        let mut bytes = TINY.to_vec();
-        bytes[24..32].copy_from_slice(&u64::MAX.to_le_bytes());
-        assert!(matches!(header_of(&bytes), Err(Fault::Malformed(_))));
-    }
-
-    proptest! {
-        #[test]
-        fn a_damaged_header_never_panics(at in 4_usize..8000, byte: u8) {
-            let mut bytes = TINY.to_vec();
-            bytes[at] = byte;
-            drop(header_of(&bytes));
-        }
+/// An architecture is part of keys and of messages.
+fn check_architecture(name: &str) -> Read1<()> {
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    match name.len() {
+        0 => Err(Fault::Malformed("it names no architecture")),
+        1..=MAX_SHOWN if name.bytes().all(is_letter) => Ok(()),
+        _ => Err(Fault::Malformed(
+            "its architecture is not a name of up to 64 letters, digits, `.`, `_` and `-`",
+        )),
     }
 }
+
+#[cfg(test)]
+mod tests;

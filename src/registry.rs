@@ -115,6 +115,7 @@ impl Registry {
             Err(RegistryError::Call(CallError::Died {
                 begun: false,
                 reason,
+                ..
             })) => {
                 tracing::debug!(reason, "a call that had not begun is made again");
                 self.generate_once(model, request, context).await

@@ -26,6 +26,7 @@ use llama_mcp_server::mcp::jsonrpc::{Message, Outgoing};
 use llama_mcp_server::process::Cpus;
 use llama_mcp_server::telemetry;
 use llama_mcp_server::tools::Catalog;
+use llama_mcp_server::transport::http::connection::Origin;
 use llama_mcp_server::transport::http::{Ending, connection, service};
 use llama_mcp_server::worker::client::Progress;
 use llama_mcp_server::worker::client::calls::{Call, Calls, News};
@@ -145,7 +146,10 @@ async fn answer(sent: &[u8], chosen: u8) -> Vec<u8> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
     let served = connection::converse(
         ours,
-        address,
+        Origin {
+            address,
+            place: None,
+        },
         service,
         TaskTracker::new(),
         live,

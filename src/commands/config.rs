@@ -13,7 +13,7 @@ use crate::cli::{ConfigCommand, Format};
 use crate::config::diff::ConfigDiff;
 use crate::config::reference::View;
 use crate::config::units::human;
-use crate::config::{Config, ConfigError, Overrides, Surroundings, reference, shape};
+use crate::config::{Config, ConfigError, Overrides, Surroundings, Transport, reference, shape};
 
 /// Runs `command`.
 ///
@@ -136,7 +136,13 @@ fn notes(checked: &Checked) -> impl Iterator<Item = String> + '_ {
             notes.map(move |note| format!("`tools.{}.{key}` {note}", tool.name))
         })
     });
-    checked.layers.notes.iter().cloned().chain(of_schemas)
+    let http = match &checked.config.transport {
+        Transport::Http(http) => Some(http),
+        Transport::Stdio => None,
+    };
+    let of_tokens = http.into_iter().flat_map(|http| http.token_notes());
+    let notes = checked.layers.notes.iter().cloned();
+    notes.chain(of_tokens).chain(of_schemas)
 }
 
 fn as_json(checked: &Checked) -> Value {

@@ -93,6 +93,18 @@ impl HttpLimits {
 }
 
 impl HttpConfig {
+    /// Returns a note for each token that is too short to be safe from guessing. The tokens are not shown.
+    pub fn token_notes(&self) -> impl Iterator<Item = String> + '_ {
+        let short = self.tokens.iter().filter(|token| token.token.is_short());
+        short.map(|token| {
+            format!(
+                "the token `{}` has fewer than {} characters, so it may be found by trying; `openssl rand -hex 32` prints a strong one",
+                token.name,
+                token::SHORT
+            )
+        })
+    }
+
     /// Of the `[server]` of `settings`. None where something is wrong, which is told to `layers`.
     pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Option<Self> {
         let server = &settings.server;

@@ -169,6 +169,9 @@ impl Source<'_> {
     }
 }
 
+/// A token with fewer characters is noted as weak.
+pub const SHORT: usize = 16;
+
 /// A secret. It is shown nowhere.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BearerToken(String);
@@ -194,6 +197,11 @@ impl BearerToken {
     /// The token itself, to derive keys from. It must not be shown.
     pub fn reveal(&self) -> &str {
         &self.0
+    }
+
+    /// Returns whether the token is so short that guessing it is feasible.
+    pub fn is_short(&self) -> bool {
+        self.0.len() < SHORT
     }
 
     /// Whether `given` is this token; how long that takes tells the length alone.

@@ -1,6 +1,7 @@
 //! What can be wrong with a model's file, and the way out.
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 /// A file that cannot be served.
@@ -84,6 +85,30 @@ pub enum GgufError {
         /// What the model says.
         model: String,
     },
+    /// A number that llama.cpp does not take.
+    #[error("the model file `{}` says that `{key}` is {value}; llama.cpp takes {} to {}", path.display(), range.start(), range.end())]
+    OutOfRange {
+        /// The file.
+        path: PathBuf,
+        /// Its key.
+        key: String,
+        /// What it is there.
+        value: u64,
+        /// What it may be.
+        range: RangeInclusive<u64>,
+    },
+    /// A tensor with which llama.cpp cannot compute.
+    #[error("the tensor `{tensor}` of the file `{}` is of type {kind}, which llama.cpp {why}", path.display())]
+    TensorType {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's name.
+        tensor: String,
+        /// Its type's name.
+        kind: &'static str,
+        /// What is the matter with the type: the end of a sentence.
+        why: &'static str,
+    },
     /// The header contradicts itself.
     #[error("the header of the model file `{}` is broken: {cause}", path.display())]
     Malformed {
@@ -118,7 +143,10 @@ impl GgufError {
             }
             Self::OtherArchitecture { .. } => "choose the adapter's own model".into(),
             Self::NotGenerative { .. } => "choose a chat or base model".into(),
-            Self::Malformed { .. } => "download the file again, or convert it again".into(),
+            Self::TensorType { .. } => {
+                "choose a file in another quantization, Q4_K_M, Q8_0 or F16 for example".into()
+            }
+            Self::OutOfRange { .. } | Self::Malformed { .. } => "download the file again, or convert it again".into(),
         }
     }
 }

@@ -1,8 +1,11 @@
 //! The bytes of a GGUF file: magic, metadata, tensors. Nothing is trusted: no length is allocated before the file is known
-//! to be that long, and only what is of use is kept.
+//! to be that long, only what is of use is kept, and both that and the way through the header have a bound.
 
-use std::collections::HashMap;
 use std::io::{self, BufReader, Read, Seek};
+use std::ops::RangeInclusive;
+
+use super::contents::{Contents, MAX_NUMBERS, Value, is_kept};
+use super::tensor::Tensor;
 
 /// Why a file was not read to its end.
 #[derive(Debug)]
@@ -13,6 +16,18 @@ pub(super) enum Fault {
     Truncated(String),
     NotGenerative(String),
     Malformed(&'static str),
+    /// A number that llama.cpp does not take.
+    OutOfRange {
+        key: String,
+        value: u64,
+        range: RangeInclusive<u64>,
+    },
+    /// A tensor with which llama.cpp cannot compute.
+    TensorType {
+        tensor: String,
+        kind: &'static str,
+        is_removed: bool,
+    },
 }
 
 pub(super) type Read1<T> = Result<T, Fault>;
@@ -24,110 +39,20 @@ pub(super) struct Reader<R> {
     size: u64,
 }
 
-/// What a file holds, as far as it is of use.
-#[derive(Debug, Default)]
-pub(super) struct Contents {
-    values: HashMap<String, Value>,
-    /// Bytes of the tensors' data.
-    pub(super) tensor_bytes: u64,
-}
-
-/// A metadata value, as far as it is of use here.
-#[derive(Debug)]
-pub(super) enum Value {
-    Number(u64),
-    Text(String),
-    /// A short array of whole numbers.
-    Numbers(Vec<u64>),
-    /// The length of any other array.
-    Length(u64),
-    Other,
-}
-
-/// Keys that are kept; `*` stands for the architecture.
-const KEPT: [&str; 20] = [
-    "general.architecture",
-    "general.name",
-    "general.type",
-    "general.alignment",
-    "split.count",
-    "split.no",
-    "tokenizer.chat_template",
-    "tokenizer.ggml.tokens",
-    "*.attention.causal",
-    "*.attention.head_count",
-    "*.attention.head_count_kv",
-    "*.attention.key_length",
-    "*.attention.value_length",
-    "*.attention.sliding_window",
-    "*.attention.sliding_window_pattern",
-    "*.attention.chunk_size",
-    "*.ssm.conv_kernel",
-    "*.shortconv.l_cache",
-    "*.wkv.head_size",
-    "*.block_count",
-];
-
-/// The same, widths and lengths.
-const KEPT_SIZES: [&str; 3] = [
-    "*.context_length",
-    "*.embedding_length",
-    "*.feed_forward_length",
-];
-
-fn is_kept(key: &str) -> bool {
-    KEPT.iter()
-        .chain(&KEPT_SIZES)
-        .any(|kept| match kept.strip_prefix('*') {
-            Some(suffix) => key.ends_with(suffix),
-            None => key == *kept,
-        })
-}
-
-/// More layers than any model has.
-const MAX_NUMBERS: u64 = 4096;
-
 /// Longer keys and names than llama.cpp makes are a broken file.
 const MAX_NAME: u64 = 1 << 16;
 
 /// The longest text that is kept: a chat template has up to 64 KiB.
 const MAX_TEXT: u64 = 1 << 20;
 
+/// Most keys, and most tensors: real files have some dozen and some thousand.
+const MAX_ENTRIES: u64 = 1 << 16;
+
+/// Longest header, in bytes, which bounds the time to read it: that of a vocabulary of a quarter million tokens has 15 MiB.
+const MAX_HEADER: u64 = 256 << 20;
+
 /// `ggml.h: GGML_MAX_DIMS`.
 const MAX_DIMENSIONS: u32 = 4;
-
-impl Contents {
-    pub(super) fn text(&self, key: &str) -> Option<&str> {
-        match self.values.get(key) {
-            Some(Value::Text(text)) => Some(text),
-            _ => None,
-        }
-    }
-
-    pub(super) fn number(&self, key: &str) -> Option<u64> {
-        match self.values.get(key) {
-            Some(Value::Number(number)) => Some(*number),
-            _ => None,
-        }
-    }
-
-    /// A number for each of `count` layers; one that is told once counts for all.
-    pub(super) fn of_layers(&self, key: &str, count: usize) -> Option<Vec<u64>> {
-        match self.values.get(key)? {
-            Value::Number(number) => Some(vec![*number; count]),
-            Value::Numbers(numbers) => Some(numbers.clone()),
-            _ => None,
-        }
-    }
-
-    pub(super) fn length(&self, key: &str) -> Option<u64> {
-        match self.values.get(key)? {
-            Value::Length(length) => Some(*length),
-            Value::Numbers(numbers) => Some(numbers.len() as u64),
-            _ => None,
-        }
-    }
-}
 
 impl<R: Read + Seek> Reader<R> {
     /// Over a file of `size` bytes.
@@ -147,20 +72,36 @@ impl<R: Read + Seek> Reader<R> {
             return Err(Fault::Version(version));
         }
         let (tensors, pairs) = (self.u64()?, self.u64()?);
+        if pairs > MAX_ENTRIES {
+            return Err(Fault::Malformed("it has more keys than any model"));
+        }
+        if tensors > MAX_ENTRIES {
+            return Err(Fault::Malformed("it has more tensors than any model"));
+        }
         let mut contents = Contents::default();
         for _ in 0..pairs {
             let key = self.name()?;
             let kind = self.u32()?;
-            let value = self.value(kind)?;
             if is_kept(&key) {
-                contents.values.insert(key, value);
+                let value = self.value(kind)?;
+                contents.keep(key, value)?;
+            } else {
+                self.skip_value(kind)?;
             }
         }
         let alignment = contents.number("general.alignment").unwrap_or(32);
         if alignment == 0 || !alignment.is_power_of_two() {
             return Err(Fault::Malformed("its alignment is not a power of two"));
         }
-        contents.tensor_bytes = self.check_tensors(tensors, alignment)?;
+        let is_adapter = contents.text("general.type") == Some("adapter");
+        let mut end = 0_u64;
+        for _ in 0..tensors {
+            let tensor = self.tensor()?;
+            tensor.check(is_adapter)?;
+            end = end.max(tensor.end()?);
+        }
+        self.check_end(end, alignment)?;
+        contents.tensor_bytes = end;
         Ok(contents)
     }
 
@@ -181,31 +122,26 @@ impl<R: Read + Seek> Reader<R> {
         }
     }
 
-    /// The data of every tensor must lie inside the file; gives where it ends, counted from its beginning.
-    fn check_tensors(&mut self, tensors: u64, alignment: u64) -> Read1<u64> {
-        let mut end = 0_u64;
-        for _ in 0..tensors {
-            self.name()?;
-            let dimensions = self.u32()?;
-            if dimensions > MAX_DIMENSIONS {
-                return Err(Fault::Malformed("a tensor has more than 4 dimensions"));
-            }
-            let mut elements = 1_u64;
-            for _ in 0..dimensions {
-                elements = elements
-                    .checked_mul(self.u64()?)
-                    .ok_or(Fault::Malformed("a tensor is too large"))?;
-            }
-            let kind = self.u32()?;
-            let offset = self.u64()?;
-            let (block, bytes) = block_size(kind);
-            let length = (elements / block).checked_mul(bytes);
-            let tensor_end = length.and_then(|length| offset.checked_add(length));
-            end = end.max(tensor_end.ok_or(Fault::Malformed("a tensor is too large"))?);
+    fn tensor(&mut self) -> Read1<Tensor> {
+        let name = self.name()?;
+        let dimensions = self.u32()?;
+        if dimensions > MAX_DIMENSIONS {
+            return Err(Fault::Malformed("a tensor has more than 4 dimensions"));
         }
+        let shape = (0..dimensions).map(|_| self.u64());
+        Ok(Tensor {
+            name,
+            shape: shape.collect::<Read1<_>>()?,
+            kind: self.u32()?,
+            offset: self.u64()?,
+        })
+    }
+
+    /// The data of all tensors, which ends `end` bytes behind the header, must lie inside the file.
+    fn check_end(&self, end: u64, alignment: u64) -> Read1<()> {
         let data = self.position.next_multiple_of(alignment);
         match data.checked_add(end) {
-            Some(needed) if needed <= self.size => Ok(end),
+            Some(needed) if needed <= self.size => Ok(()),
             Some(needed) => Err(Fault::Truncated(format!("its tensors need {needed}"))),
             None => Err(Fault::Malformed("a tensor is too large")),
         }
@@ -221,14 +157,27 @@ impl<R: Read + Seek> Reader<R> {
             2 => Value::Number(u16::from_le_bytes(self.bytes()?).into()),
             6 => self.skip(4)?,
             8 => self.text()?,
-            9 => self.array()?,
+            9 => self.array(MAX_NUMBERS)?,
             10 => Value::Number(self.u64()?),
             11 | 12 => self.skip(8)?,
             _ => return Err(Fault::Malformed("a value has an unknown type")),
         })
     }
 
-    fn array(&mut self) -> Read1<Value> {
+    /// A value that is of no use.
+    fn skip_value(&mut self, kind: u32) -> Read1<()> {
+        match kind {
+            8 => {
+                let length = self.u64()?;
+                self.skip(length).map(drop)
+            }
+            9 => self.array(0).map(drop),
+            kind => self.value(kind).map(drop),
+        }
+    }
+
+    /// An array; of one that has up to `kept` whole numbers, these.
+    fn array(&mut self, kept: u64) -> Read1<Value> {
         let (kind, length) = (self.u32()?, self.u64()?);
         let width = match kind {
             0 | 1 | 7 => 1,
@@ -244,7 +193,7 @@ impl<R: Read + Seek> Reader<R> {
             }
             _ => return Err(Fault::Malformed("an array has an unknown type")),
         };
-        if length <= MAX_NUMBERS && matches!(kind, 4 | 5 | 7) {
+        if length <= kept && matches!(kind, 4 | 5 | 7) {
             let number = |reader: &mut Self| match kind {
                 7 => reader.bytes::<1>().map(|[byte]| byte.into()),
                 _ => reader.u32().map(u64::from),
@@ -322,41 +271,9 @@ impl<R: Read + Seek> Reader<R> {
     /// Refuses to go beyond the file's end, before anything is allocated for it.
     fn expect(&self, bytes: u64) -> Read1<()> {
         match self.position.checked_add(bytes) {
-            Some(end) if end <= self.size => Ok(()),
+            Some(end) if end <= self.size.min(MAX_HEADER) => Ok(()),
+            Some(end) if end <= self.size => Err(Fault::Malformed("it is longer than any model's")),
             _ => Err(Fault::Truncated("its header is longer".into())),
         }
-    }
-}
-
-/// Elements and bytes of a block of a tensor type (`ggml.c: type_traits`); no bytes for one that is not known here, so
-/// that a new type is left to llama.cpp.
-fn block_size(kind: u32) -> (u64, u64) {
-    match kind {
-        0 | 26 => (1, 4),
-        1 | 25 | 30 => (1, 2),
-        24 => (1, 1),
-        27 | 28 => (1, 8),
-        2 | 20 => (32, 18),
-        3 => (32, 20),
-        6 => (32, 22),
-        7 => (32, 24),
-        8 => (32, 34),
-        9 => (32, 36),
-        39 => (32, 17),
-        10 => (256, 84),
-        11 | 21 => (256, 110),
-        12 => (256, 144),
-        13 => (256, 176),
-        14 => (256, 210),
-        15 => (256, 292),
-        16 | 35 => (256, 66),
-        17 => (256, 74),
-        18 => (256, 98),
-        19 => (256, 50),
-        22 => (256, 82),
-        23 => (256, 136),
-        29 => (256, 56),
-        34 => (256, 54),
-        _ => (1, 0),
     }
 }

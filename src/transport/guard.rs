@@ -4,6 +4,9 @@
 //! DNS rebinding its own host: both are checked on all requests (2025-11-25 `basic/transports`, Security Warning). The
 //! demand for `Content-Type: application/json` stops the POSTs that browsers send without asking.
 
+pub mod admission;
+pub mod backoff;
+pub mod network;
 mod refusal;
 
 use std::net::SocketAddr;
@@ -11,7 +14,7 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::header::{
-    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN,
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN, TRANSFER_ENCODING,
 };
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
@@ -22,6 +25,8 @@ use tokio::sync::watch;
 use crate::config::http::{self, Host, HttpConfig};
 use crate::config::token::TokenConfig;
 use crate::transport::refusal_log::{Cause, RefusalLog};
+use admission::Place;
+use backoff::Backoff;
 pub use refusal::Refusal;
 
 /// Who sent a request: whose token it brought; none where none is demanded.
@@ -164,6 +169,34 @@ fn host_of(authority: &Authority) -> Option<Host> {
     is_port.then(|| Host::parse(host)).flatten()
 }
 
+/// Checks that the length of a request can be read in one way only: some proxy may read `Transfer-Encoding` in another way than
+/// hyper does, which takes each of these for `chunked`.
+///
+/// # Errors
+/// 400 if `chunked` is there twice, 501 for other codings; the connection is closed then.
+pub fn check_framing(headers: &HeaderMap) -> Result<(), Refusal> {
+    let given: Vec<&[u8]> = headers
+        .get_all(TRANSFER_ENCODING)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .collect();
+    let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
+    let (status, message) = match given.as_slice() {
+        [] => return Ok(()),
+        [coding] if is_chunked(coding) => return Ok(()),
+        codings if codings.iter().all(|coding| is_chunked(coding)) => (
+            StatusCode::BAD_REQUEST,
+            "`Transfer-Encoding` is given more than once",
+        ),
+        _ => (
+            StatusCode::NOT_IMPLEMENTED,
+            "`Transfer-Encoding` must be `chunked`",
+        ),
+    };
+    Err(Refusal::new(status, message).and_close())
+}
+
 /// Whether the body of a POST may be read.
 ///
 /// # Errors
@@ -204,11 +237,12 @@ pub fn check_body(headers: &HeaderMap, max_body: usize) -> Result<(), Refusal> {
 /// The rules in force, which an edit of the configuration may change.
 pub type Live = watch::Receiver<Arc<HttpConfig>>;
 
-/// The state of the guard: the rules, which edits may change, and the refusals that were logged.
+/// The state of the guard: the rules, which edits may change, the refusals that were logged, and the wrong tokens.
 #[derive(Debug, Clone)]
 pub struct Gate {
     live: Live,
     log: Arc<RefusalLog>,
+    backoff: Arc<Backoff>,
 }
 
 impl Gate {
@@ -217,6 +251,7 @@ impl Gate {
         Self {
             live,
             log: Arc::default(),
+            backoff: Arc::default(),
         }
     }
 
@@ -238,22 +273,33 @@ impl Gate {
 
 /// Checks where a request comes from.
 pub async fn check_source(State(gate): State<Gate>, request: Request, next: Next) -> Response {
-    let checked = Guard(&gate.live.borrow()).check_source(request.uri(), request.headers());
+    let checked = check_framing(request.headers())
+        .and_then(|()| Guard(&gate.live.borrow()).check_source(request.uri(), request.headers()));
     match checked {
         Ok(()) => next.run(request).await,
         Err(refusal) => gate.refuse(refusal, request.extensions().get()),
     }
 }
 
-/// Finds out whose token a request brings; the [`Principal`] is among its extensions then.
+/// Finds out whose token a request brings; the [`Principal`] is among its extensions then. The refusal of a wrong token is delayed
+/// if its sender has sent several.
 pub async fn authenticate(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     let found = Guard(&gate.live.borrow()).authenticate(request.headers());
     match found {
         Ok(principal) => {
+            if let Some(place) = request.extensions().get::<Arc<Place>>() {
+                place.authenticated();
+            }
             request.extensions_mut().insert(principal);
             next.run(request).await
         }
-        Err(refusal) => gate.refuse(refusal, request.extensions().get()),
+        Err(refusal) => {
+            let address = request.extensions().get::<SocketAddr>();
+            if let (Some(address), Some(Cause::WrongToken)) = (address, refusal.cause()) {
+                tokio::time::sleep(gate.backoff.wrong_token(address.ip())).await;
+            }
+            gate.refuse(refusal, address)
+        }
     }
 }
 

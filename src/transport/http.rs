@@ -41,11 +41,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
+use super::guard::admission::Admission;
 use super::guard::{self, Gate, Live, Refusal};
 use crate::config::http::HttpConfig;
 use crate::mcp::dispatcher::Dispatcher;
 use crate::process;
 use crate::status::Board;
+use connection::Origin;
 use endpoint::Endpoint;
 use not_found::not_found;
 
@@ -96,6 +98,9 @@ pub async fn serve(
     ending: Ending,
 ) -> io::Result<()> {
     let config = Arc::clone(&live.borrow());
+    for note in config.token_notes() {
+        tracing::warn!("{note}");
+    }
     tracing::info!(
         authentication = !config.tokens.is_empty(),
         "listening on http://{}/mcp",
@@ -110,24 +115,30 @@ pub async fn serve(
     );
     let connections = TaskTracker::new();
     let requests = TaskTracker::new();
-    let places = Arc::new(Semaphore::new(config.limits.max_connections));
+    let admission = Admission::new(config.limits.max_connections);
     let turned_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
     let drained = ending.drain.clone();
     while let Some((stream, client)) = drained.run_until_cancelled(accept(&listener)).await {
-        if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+        let has_authentication = !live.borrow().tokens.is_empty();
+        if let Some(place) = admission.admit(client.ip(), has_authentication) {
+            let from = Origin {
+                address: client,
+                place: Some(Arc::new(place)),
+            };
             let (service, requests) = (service.clone(), requests.clone());
             let (live, drain) = (live.clone(), ending.drain.clone());
             connections.spawn(async move {
                 if let Err(error) = connection::set_options(&stream) {
                     tracing::debug!(%client, %error, "a connection has no options");
                 }
-                connection::converse(stream, client, service, requests, live, drain).await;
-                drop(place);
+                connection::converse(stream, from, service, requests, live, drain).await;
             });
         } else if let Ok(place) = Arc::clone(&turned_away).try_acquire_owned() {
-            tracing::debug!(%client, "a connection was turned away: there are as many as may be");
+            tracing::debug!(%client, "a connection was turned away: there are as many as may be, or as its sender may have without a token");
             connections.spawn(async move {
-                let refusal = Refusal::busy("the server has as many connections as it may");
+                let refusal = Refusal::busy(
+                    "the server has as many connections as it may, or as many from this address as it may without a token",
+                );
                 connection::turn_away(stream, &refusal.to_bytes()).await;
                 drop(place);
             });

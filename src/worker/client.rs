@@ -48,6 +48,8 @@ pub enum CallError {
         reason: String,
         /// The call had begun, or was just being prepared; one that only waited can be sent again.
         begun: bool,
+        /// No call had got a token from the process yet: its file or the machine may be what it died of, and so will the next.
+        is_first: bool,
     },
 }
 
@@ -166,6 +168,7 @@ impl RunningCall {
             Err(CallError::Died {
                 reason: "it was about to end".into(),
                 begun: false,
+                is_first: false,
             })
         })
     }

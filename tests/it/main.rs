@@ -37,6 +37,7 @@ mod modern; // the revision without a handshake
 mod mutated; // a hundred thousand broken messages
 mod observe; // how it is, for those that look after it
 mod omissions; // messages that a chat template leaves out
+mod poisoned; // what a stranger's model file says
 mod prefixes; // prompts start from what is in the cache, and nobody can tell
 mod protocol; // JSON-RPC and MCP over stdio
 mod refused; // who learns of a refusal, and how
@@ -47,6 +48,7 @@ mod secrecy; // what never reaches a log
 mod sessions; // sessions that survive a restart, and are served by every replica
 mod shipping; // what the workflows promise
 mod status; // how a server is, as the command asks it
+mod strangers; // who has no token, and who ends half a connection
 mod supervised; // by a service manager
 mod support; // a server and its client
 mod templates; // the chat templates of real models, as jinja2 renders them

@@ -63,7 +63,8 @@ fn outside_the_endpoint_an_error_has_the_form_of_oauth_and_says_what_to_do() {
 #[test]
 fn refusals_leave_one_line_for_each_cause_and_name_and_are_counted_by_status() {
     let mut server = HttpServer::tiny(&["--auth", "secret123"]);
-    for _ in 0..20 {
+    // More wrong tokens would be answered late.
+    for _ in 0..2 {
         for headers in [
             &[("host", "llama.example:8080")][..],
             &[("host", "LLAMA.example")],
@@ -83,7 +84,7 @@ fn refusals_leave_one_line_for_each_cause_and_name_and_are_counted_by_status() {
         "/metrics",
         &[("authorization", "Bearer secret123")],
     );
-    for (status, count) in [(401, 60), (403, 80), (404, 1)] {
+    for (status, count) in [(401, 6), (403, 8), (404, 1)] {
         let series = format!("llama_mcp_http_refusals_total{{status=\"{status}\"}} {count}\n");
         assert!(metrics.contains(&series), "{series}{metrics}");
     }

@@ -9,6 +9,7 @@ use crate::config::load::Layers;
 use crate::config::problem::Origin;
 use crate::config::{Surroundings, ranges, template_arguments};
 use crate::gguf::{self, Header};
+use crate::printable::printable;
 
 /// The model called `name`, as `settings` say. What is wrong is told to `layers`.
 pub(in crate::config) fn resolve(
@@ -86,18 +87,12 @@ pub(in crate::config) fn resolve(
     })
 }
 
+/// What people call the model: a line from its header, else the name of its file, which is as foreign.
 fn title_of(header: &Header, path: &Path) -> String {
-    let stem = || {
-        path.file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned()
-    };
-    header
-        .name
-        .clone()
-        .filter(|name| !name.trim().is_empty())
-        .unwrap_or_else(stem)
+    header.name.clone().unwrap_or_else(|| {
+        let stem = path.file_stem().unwrap_or_default();
+        printable(&stem.to_string_lossy(), gguf::MAX_SHOWN)
+    })
 }
 
 /// What no schema says: keys that contradict each other.

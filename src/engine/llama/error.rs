@@ -5,7 +5,11 @@ use std::path::Path;
 
 use crate::engine::{EngineError, EngineErrorKind};
 use crate::gguf;
+use crate::printable::printable;
 use crate::telemetry;
+
+/// Longest text of llama.cpp that is quoted, in characters.
+const MAX_REASON: usize = 1000;
 
 /// Of the model at `path`, which llama.cpp refused with `error`. What is wrong with the file tells its header, in better words:
 /// it may have become another since the server looked at it.
@@ -40,6 +44,10 @@ pub(super) fn adapter_error(path: &Path, error: &str) -> EngineError {
 pub(super) fn reason(error: &str) -> String {
     match telemetry::last_llama_errors()[..] {
         [] => format!("llama.cpp refused it ({error})"),
-        ref lines => format!("llama.cpp says: {}", lines.join("; ")),
+        // It quotes texts of the file.
+        ref lines => format!(
+            "llama.cpp says: {}",
+            printable(&lines.join("; "), MAX_REASON)
+        ),
     }
 }

@@ -154,6 +154,9 @@ pub(super) fn failure(error: &RegistryError) -> ToolOutput {
         CallError::NotStarted(_) | CallError::Stuck | CallError::Stopped => {
             Some("try again; the server's log may say more".into())
         }
+        CallError::Died { begun: true, is_first: true, .. } => {
+            Some("it was its first call since it was loaded: if this happens again, the model's file or the machine is at fault; see the server's log".into())
+        }
         CallError::Died { begun: true, .. } => Some("try again, the model is started anew".into()),
         CallError::Died { begun: false, .. } => {
             Some("check that memory suffices and that the model's file is whole; the server's log may say more".into())

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
@@ -48,6 +48,16 @@ impl Refusal {
         let name = name.map(str::to_owned);
         self.blame = Some(Box::new(Blame { cause, name }));
         self
+    }
+
+    /// Returns why the request was refused, if that is logged.
+    pub(super) fn cause(&self) -> Option<Cause> {
+        self.blame.as_deref().map(|blame| blame.cause)
+    }
+
+    /// Closes the connection behind the response.
+    pub(super) fn and_close(self) -> Self {
+        self.with(CONNECTION, HeaderValue::from_static("close"))
     }
 
     /// Adds a header to the response.

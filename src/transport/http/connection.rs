@@ -22,13 +22,14 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::config::http::HttpLimits;
 use crate::transport::guard::Live;
+use crate::transport::guard::admission::Place;
 
 /// The longest head; a few hundred bytes are usual.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
@@ -46,6 +47,19 @@ const UNANSWERED: Duration = Duration::from_mins(1);
 
 /// How long a client that is turned away may take to read that.
 const TURN_AWAY_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long a request may still be answered after its client has ended its side of the connection. Some clients do that behind their
+/// request and read on (`nc -N`); but a client that goes away looks the same until something is sent to it, and its call must end.
+const HALF_CLOSED: Duration = Duration::from_millis(500);
+
+/// Where the requests of a connection are from.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// The client.
+    pub address: SocketAddr,
+    /// Its place among all connections; `None` if there is no limit.
+    pub place: Option<Arc<Place>>,
+}
 
 /// What serves the requests of all connections.
 pub type Service = TowerToHyperService<Router>;
@@ -91,6 +105,10 @@ impl Timing {
         });
     }
 
+    fn is_in_request(&self) -> bool {
+        self.0.borrow().0 == Phase::Request
+    }
+
     /// A response may still be on its way when its body is at its end: a client that reads it does not idle.
     fn wrote(&self) {
         self.0.send_if_modified(|(phase, since)| {
@@ -123,8 +141,35 @@ impl Timing {
     }
 }
 
-/// A stream whose reads are noticed.
-struct Watched<S>(S, Timing);
+/// A stream whose reads are noticed. While a request is answered, its end is passed on after [`HALF_CLOSED`].
+struct Watched<S> {
+    stream: S,
+    timing: Timing,
+    /// Since the stream ended under the request that is answered.
+    grace: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Watched<S> {
+    fn new(stream: S, timing: Timing) -> Self {
+        Self {
+            stream,
+            timing,
+            grace: None,
+        }
+    }
+
+    /// Whether the end of the stream is passed on.
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if !self.timing.is_in_request() {
+            self.grace = None;
+            return Poll::Ready(());
+        }
+        let grace = self
+            .grace
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(HALF_CLOSED)));
+        grace.as_mut().poll(context)
+    }
+}
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(
@@ -133,9 +178,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.0).poll_read(context, buffer);
+        let has_room = buffer.remaining() > 0;
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
         if buffer.filled().len() > before {
-            self.1.begin_head();
+            self.timing.begin_head();
+        } else if has_room && matches!(polled, Poll::Ready(Ok(()))) {
+            return self.poll_end(context).map(Ok);
         }
         polled
     }
@@ -147,19 +195,19 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.0).poll_write(context, bytes);
+        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
         if matches!(polled, Poll::Ready(Ok(written)) if written > 0) {
-            self.1.wrote();
+            self.timing.wrote();
         }
         polled
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
+        Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 
     fn poll_write_vectored(
@@ -167,27 +215,28 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.0).poll_write_vectored(context, slices);
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
         if matches!(polled, Poll::Ready(Ok(written)) if written > 0) {
-            self.1.wrote();
+            self.timing.wrote();
         }
         polled
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 }
 
 /// Serves the requests of one connection, one after the other, each among `requests` until its response is written.
 pub async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    client: SocketAddr,
+    from: Origin,
     service: Service,
     requests: TaskTracker,
     live: Live,
     drain: CancellationToken,
 ) {
+    let client = from.address;
     // Who connects is about to ask.
     let progress = Timing(Arc::new(watch::Sender::new((Phase::Head, Instant::now()))));
     let connection = http1::Builder::new()
@@ -197,8 +246,8 @@ pub async fn converse(
         // The buffer's size alone lets one through that comes at once.
         .max_header_size(MAX_HEADER_BYTES)
         .serve_connection(
-            TokioIo::new(Watched(stream, progress.clone())),
-            counted(service, client, requests, progress.clone()),
+            TokioIo::new(Watched::new(stream, progress.clone())),
+            counted(service, from, requests, progress.clone()),
         );
     let mut connection = pin!(connection);
     let result = tokio::select! {
@@ -234,10 +283,10 @@ pub(super) fn set_options(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// `service`, told the `client`'s address, each request counted until its response is written.
+/// `service`, told where a request is `from`, each request counted until its response is written.
 fn counted(
     service: Service,
-    client: SocketAddr,
+    from: Origin,
     requests: TaskTracker,
     progress: Timing,
 ) -> impl hyper::service::Service<
@@ -247,7 +296,11 @@ fn counted(
     Future: Send,
 > {
     service_fn(move |mut request| {
-        request.extensions_mut().insert(client);
+        let extensions = request.extensions_mut();
+        extensions.insert(from.address);
+        if let Some(place) = &from.place {
+            extensions.insert(Arc::clone(place));
+        }
         progress.enter(Phase::Request);
         let request_guard = Request {
             progress: progress.clone(),

@@ -44,6 +44,8 @@ pub struct Calls {
     calls: HashMap<u64, Call>,
     /// The last percent; none once the model is loaded.
     loading: Option<u8>,
+    /// Whether a call got a token.
+    has_decoded: bool,
 }
 
 impl Default for Calls {
@@ -51,6 +53,7 @@ impl Default for Calls {
         Self {
             calls: HashMap::new(),
             loading: Some(0),
+            has_decoded: false,
         }
     }
 }
@@ -117,6 +120,10 @@ impl Calls {
     }
 
     fn update(&mut self, id: u64, update: Update) -> News {
+        self.has_decoded |= matches!(
+            update,
+            Update::Delta(_) | Update::Thinking(_) | Update::Done(_)
+        );
         match update {
             Update::Done(generation) => self.finish(id, Ok(generation)),
             Update::Failed(error) => self.finish(id, Err(CallError::Engine(error))),
@@ -151,6 +158,7 @@ impl Calls {
                 CallError::Died { reason, .. } => CallError::Died {
                     reason: reason.clone(),
                     begun: call.begun,
+                    is_first: !self.has_decoded,
                 },
                 other => other.clone(),
             };

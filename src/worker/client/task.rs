@@ -108,6 +108,7 @@ impl Task {
                 CallError::Died {
                     reason,
                     begun: false,
+                    is_first: false,
                 }
             }
         };

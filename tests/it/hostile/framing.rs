@@ -39,6 +39,16 @@ fn a_length_that_can_be_read_in_two_ways_ends_the_connection_and_nothing_behind_
             400,
         ),
         (&["Transfer-Encoding : chunked"], 400),
+        (
+            &["Transfer-Encoding: chunked", "Transfer-Encoding: chunked"],
+            400,
+        ),
+        (&["Transfer-Encoding: chunked, chunked"], 400),
+        (&["Transfer-Encoding: gzip, chunked"], 501),
+        (
+            &["Transfer-Encoding: gzip", "Transfer-Encoding: chunked"],
+            501,
+        ),
     ] {
         let sent = post(&[&[session.as_str()], lengths].concat(), five);
         let answer = answers(&server, sent.as_bytes());

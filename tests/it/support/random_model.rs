@@ -31,6 +31,25 @@ const ARRAY: u32 = 9;
 
 /// A recurrent model: `mamba` of llama.cpp's `models/mamba.cpp`.
 pub(crate) fn recurrent() -> TempFile {
+    mamba(|file| file.ones("output_norm.weight", WIDTH)).save("recurrent.gguf")
+}
+
+/// The same with a norm in F16, of which llama.cpp's code for the CPU aborts in the first decode: it loads, and no call is
+/// answered.
+pub(crate) fn with_norm_in_f16() -> TempFile {
+    const F16: u32 = 1;
+    let one = 0x3c00_u16.to_le_bytes();
+    let norm = |file: &mut File| {
+        file.described("output_norm.weight", &[WIDTH], F16);
+        for _ in 0..WIDTH {
+            file.data.extend(one);
+        }
+        file.align();
+    };
+    mamba(norm).save("f16-norm.gguf")
+}
+
+fn mamba(output_norm: impl Fn(&mut File)) -> File {
     let mut file = File::new("mamba", 2);
     for (key, value) in [
         ("ssm.conv_kernel", KERNEL),
@@ -40,7 +59,7 @@ pub(crate) fn recurrent() -> TempFile {
     ] {
         file.number(key, value);
     }
-    file.ones("output_norm.weight", WIDTH);
+    output_norm(&mut file);
     for layer in 0..2 {
         let name = |part: &str| format!("blk.{layer}.{part}");
         file.ones(&name("attn_norm.weight"), WIDTH);
@@ -55,7 +74,7 @@ pub(crate) fn recurrent() -> TempFile {
         file.vector(&name("ssm_d"), INNER, |_| 0.2);
         file.matrix(&name("ssm_out.weight"), INNER, WIDTH, 4.0);
     }
-    file.save("recurrent.gguf")
+    file
 }
 
 /// A hybrid model, of short convolutions and attention: `lfm2` of llama.cpp's `models/lfm2.cpp`.
@@ -162,21 +181,31 @@ impl File {
 
     /// Each number is made of a random one, of mean 0 and variance 1.
     fn tensor(&mut self, name: &str, shape: &[u64], mut make: impl FnMut(f32) -> f32) {
-        const ALIGNMENT: usize = 32;
+        // Of type 0, which is F32.
+        self.described(name, shape, 0);
+        for _ in 0..shape.iter().product() {
+            let random = self.random();
+            self.data.extend(make(random).to_le_bytes());
+        }
+        self.align();
+    }
+
+    /// Writes what the header says of a tensor of type `kind` whose data comes next.
+    fn described(&mut self, name: &str, shape: &[u64], kind: u32) {
         string(&mut self.tensors, name);
         self.tensors
             .extend(u32::try_from(shape.len()).unwrap().to_le_bytes());
         for length in shape {
             self.tensors.extend(length.to_le_bytes());
         }
-        // Of type 0, which is F32.
-        self.tensors.extend(0_u32.to_le_bytes());
+        self.tensors.extend(kind.to_le_bytes());
         self.tensors.extend((self.data.len() as u64).to_le_bytes());
         self.tensor_count += 1;
-        for _ in 0..shape.iter().product() {
-            let random = self.random();
-            self.data.extend(make(random).to_le_bytes());
-        }
+    }
+
+    /// Fills up the data to where the next tensor's may begin.
+    fn align(&mut self) {
+        const ALIGNMENT: usize = 32;
         self.data
             .resize(self.data.len().next_multiple_of(ALIGNMENT), 0);
     }

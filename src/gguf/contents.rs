@@ -1,0 +1,141 @@
+//! What is kept of a file's metadata, and how much of it.
+
+use std::collections::HashMap;
+
+use super::reader::{Fault, Read1};
+
+/// What a file holds, as far as it is of use.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    values: HashMap<String, Value>,
+    /// Bytes that `values` take, about.
+    kept: usize,
+    /// Bytes of the tensors' data.
+    pub(super) tensor_bytes: u64,
+}
+
+/// A metadata value, as far as it is of use here.
+#[derive(Debug)]
+pub(super) enum Value {
+    Number(u64),
+    Text(String),
+    /// A short array of whole numbers.
+    Numbers(Vec<u64>),
+    /// The length of any other array.
+    Length(u64),
+    Other,
+}
+
+/// Keys that are kept; `*` stands for the architecture.
+const KEPT: [&str; 21] = [
+    "general.architecture",
+    "general.name",
+    "general.type",
+    "general.alignment",
+    "split.count",
+    "split.no",
+    "tokenizer.chat_template",
+    "tokenizer.ggml.tokens",
+    "*.attention.causal",
+    "*.attention.head_count",
+    "*.attention.head_count_kv",
+    "*.attention.key_length",
+    "*.attention.value_length",
+    "*.attention.sliding_window",
+    "*.attention.sliding_window_pattern",
+    "*.attention.chunk_size",
+    "*.ssm.conv_kernel",
+    "*.shortconv.l_cache",
+    "*.wkv.head_size",
+    "*.block_count",
+    "*.expert_count",
+];
+
+/// The same, widths and lengths.
+const KEPT_SIZES: [&str; 3] = [
+    "*.context_length",
+    "*.embedding_length",
+    "*.feed_forward_length",
+];
+
+/// Whether the value of `key` is of use.
+pub(super) fn is_kept(key: &str) -> bool {
+    KEPT.iter()
+        .chain(&KEPT_SIZES)
+        .any(|kept| match kept.strip_prefix('*') {
+            Some(suffix) => key.ends_with(suffix),
+            None => key == *kept,
+        })
+}
+
+/// More layers than llama.cpp takes: the longest array that is kept.
+pub(super) const MAX_NUMBERS: u64 = 1024;
+
+/// Most bytes that are kept. What a `*` stands for is not known while the file is read, so any number of keys may match.
+const MAX_KEPT: usize = 2 << 20;
+
+impl Value {
+    /// Bytes of memory that it takes.
+    fn bytes(&self) -> usize {
+        let outside = match self {
+            Self::Text(text) => text.len(),
+            Self::Numbers(numbers) => size_of_val(numbers.as_slice()),
+            Self::Number(_) | Self::Length(_) | Self::Other => 0,
+        };
+        size_of::<Self>() + outside
+    }
+}
+
+impl Contents {
+    /// Takes in a value. Errors: there is too much, or the key is there already.
+    pub(super) fn keep(&mut self, key: String, value: Value) -> Read1<()> {
+        self.kept += size_of::<String>() + key.len() + value.bytes();
+        if self.kept > MAX_KEPT {
+            return Err(Fault::Malformed("it holds more metadata than any model"));
+        }
+        match self.values.insert(key, value) {
+            None => Ok(()),
+            Some(_) => Err(Fault::Malformed("a key is in it twice")),
+        }
+    }
+
+    pub(super) fn text(&self, key: &str) -> Option<&str> {
+        match self.values.get(key) {
+            Some(Value::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(super) fn number(&self, key: &str) -> Option<u64> {
+        match self.values.get(key) {
+            Some(Value::Number(number)) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// A number for each of `count` layers; one that is told once counts for all.
+    pub(super) fn of_layers(&self, key: &str, count: usize) -> Option<Vec<u64>> {
+        match self.values.get(key)? {
+            Value::Number(number) => Some(vec![*number; count]),
+            Value::Numbers(numbers) => Some(numbers.clone()),
+            _ => None,
+        }
+    }
+
+    /// The number at `key`, or all of them.
+    pub(super) fn numbers(&self, key: &str) -> &[u64] {
+        match self.values.get(key) {
+            Some(Value::Number(number)) => std::slice::from_ref(number),
+            Some(Value::Numbers(numbers)) => numbers,
+            _ => &[],
+        }
+    }
+
+    pub(super) fn length(&self, key: &str) -> Option<u64> {
+        match self.values.get(key)? {
+            Value::Length(length) => Some(*length),
+            Value::Numbers(numbers) => Some(numbers.len() as u64),
+            _ => None,
+        }
+    }
+}

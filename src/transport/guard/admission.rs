@@ -1,0 +1,188 @@
+//! Which connections are accepted: as many as may be, and of those that have not shown a token yet, no more from one sender than
+//! its share. Otherwise anybody who reaches the server could take all connections, without a token, by opening them.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::network::Network;
+
+/// The connections of a server. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Admission(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// Most connections at once.
+    max: usize,
+    open: Mutex<Open>,
+}
+
+impl Admission {
+    /// Makes an admission of at most `max` connections at once.
+    pub fn new(max: usize) -> Self {
+        Self(Arc::new(Shared {
+            max,
+            open: Mutex::default(),
+        }))
+    }
+
+    /// Admits a connection from `address`, or returns `None` if there are too many. Without authentication all are equal, and none
+    /// has a share.
+    pub fn admit(&self, address: IpAddr, has_authentication: bool) -> Option<Place> {
+        let max = self.0.max;
+        let share = if has_authentication { share(max) } else { max };
+        let network = Network::from(address);
+        self.0.lock().enter(network, max, share).then(|| Place {
+            admission: self.clone(),
+            network: Mutex::new(Some(network)),
+        })
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Connections of one sender without a token, of `max` in all.
+fn share(max: usize) -> usize {
+    (max / 4).max(1)
+}
+
+/// The place of a connection, which is free again when this is dropped.
+#[derive(Debug)]
+pub struct Place {
+    admission: Admission,
+    /// The sender to whose share the connection counts; `None` once a request was authenticated.
+    network: Mutex<Option<Network>>,
+}
+
+impl Place {
+    /// A request on the connection was authenticated: from now on it does not count to the share of its sender.
+    pub fn authenticated(&self) {
+        if let Some(network) = self.take_network() {
+            self.admission.0.lock().known(network);
+        }
+    }
+
+    fn take_network(&self) -> Option<Network> {
+        let mut network = self.network.lock().unwrap_or_else(PoisonError::into_inner);
+        network.take()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let network = self.take_network();
+        self.admission.0.lock().leave(network);
+    }
+}
+
+/// The count of open connections; pure.
+#[derive(Debug, Default)]
+struct Open {
+    all: usize,
+    /// Those of each sender on which no request was authenticated; never 0.
+    unauthenticated: HashMap<Network, usize>,
+}
+
+impl Open {
+    /// Counts one more, if there are fewer than `max`, and fewer than `share` of its sender.
+    fn enter(&mut self, network: Network, max: usize, share: usize) -> bool {
+        let of_sender = self.unauthenticated.get(&network).copied().unwrap_or(0);
+        if self.all >= max || of_sender >= share {
+            return false;
+        }
+        self.all += 1;
+        self.unauthenticated.insert(network, of_sender + 1);
+        true
+    }
+
+    /// One of `network` was authenticated.
+    fn known(&mut self, network: Network) {
+        if let Some(count) = self.unauthenticated.get_mut(&network) {
+            *count -= 1;
+            if *count == 0 {
+                self.unauthenticated.remove(&network);
+            }
+        }
+    }
+
+    /// One has ended; of `network` if no request on it was authenticated.
+    fn leave(&mut self, network: Option<Network>) {
+        self.all -= 1;
+        if let Some(network) = network {
+            self.known(network);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn address(last: u8) -> IpAddr {
+        [192, 0, 2, last].into()
+    }
+
+    #[test]
+    fn one_sender_without_a_token_holds_a_quarter_and_others_are_admitted() {
+        let admission = Admission::new(8);
+        let held: Vec<_> = (0..9)
+            .map_while(|_| admission.admit(address(1), true))
+            .collect();
+        assert_eq!(held.len(), 2);
+        assert!(admission.admit(address(2), true).is_some());
+        drop(held);
+        assert!(admission.admit(address(1), true).is_some());
+    }
+
+    #[test]
+    fn a_connection_that_was_authenticated_counts_to_no_share() {
+        let admission = Admission::new(8);
+        let held: Vec<_> = (0..8)
+            .map_while(|_| {
+                let place = admission.admit(address(1), true)?;
+                place.authenticated();
+                place.authenticated();
+                Some(place)
+            })
+            .collect();
+        assert_eq!(held.len(), 8);
+        assert!(admission.admit(address(2), true).is_none());
+    }
+
+    #[test]
+    fn without_authentication_there_are_no_shares() {
+        let admission = Admission::new(8);
+        let held: Vec<_> = (0..9)
+            .map_while(|_| admission.admit(address(1), false))
+            .collect();
+        assert_eq!(held.len(), 8);
+    }
+
+    proptest! {
+        #[test]
+        fn when_all_have_left_nothing_is_counted(steps in proptest::collection::vec((0_u8..4, 0_u8..3), 0..200)) {
+            let admission = Admission::new(16);
+            let mut held = Vec::new();
+            for (sender, step) in steps {
+                match step {
+                    0 => held.extend(admission.admit(address(sender), true)),
+                    1 => held.iter().take(1).for_each(Place::authenticated),
+                    _ => drop(held.pop()),
+                }
+                let open = admission.0.lock();
+                prop_assert_eq!(open.all, held.len());
+                prop_assert!(open.unauthenticated.values().all(|count| (1..=4).contains(count)));
+            }
+            drop(held);
+            let open = admission.0.lock();
+            prop_assert!(open.all == 0 && open.unauthenticated.is_empty());
+        }
+    }
+}

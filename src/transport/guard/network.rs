@@ -1,0 +1,42 @@
+//! What counts as one sender before a token says whose client it is.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+/// An IPv4 address, or the 64 bits of an IPv6 address that name its network: one machine has all addresses behind them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Network(IpAddr);
+
+impl From<IpAddr> for Network {
+    fn from(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V6(address) => {
+                let [a, b, c, d, ..] = address.segments();
+                Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+            }
+            address @ IpAddr::V4(_) => address,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn are_one(a: &str, b: &str) -> bool {
+        let network = |text: &str| Network::from(text.parse::<IpAddr>().unwrap());
+        network(a) == network(b)
+    }
+
+    #[test]
+    fn each_ipv4_address_is_one_sender_however_it_is_written() {
+        assert!(are_one("127.0.0.1", "::ffff:127.0.0.1"));
+        assert!(!are_one("127.0.0.1", "127.0.0.2"));
+        assert!(!are_one("::ffff:10.0.0.1", "::ffff:10.0.0.2"));
+    }
+
+    #[test]
+    fn the_addresses_of_an_ipv6_network_are_one_sender() {
+        assert!(are_one("2001:db8:1:2::1", "2001:db8:1:2:ffff::9"));
+        assert!(!are_one("2001:db8:1:2::1", "2001:db8:1:3::1"));
+    }
+}

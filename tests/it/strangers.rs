@@ -1,0 +1,190 @@
+//! Clients that have no token take nothing from those that have one, and clients that end their side of a connection behind their
+//! request are answered.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::config::Folder;
+use crate::support::http::{HttpServer, read_head, request};
+use crate::support::{LIMIT, program, tiny};
+
+const TOKEN: &str = "a-token-of-many-characters";
+
+/// A server with a token, and few connections.
+#[cfg(target_os = "linux")]
+fn server_with_connections(max: usize) -> (Folder, HttpServer) {
+    let file = format!(
+        "[server]\nauth = '{TOKEN}'\nmax_connections = {max}\n[models.chat]\npath = 'crab.gguf'\n"
+    );
+    let folder = Folder::new("connections", &file);
+    let server = HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"));
+    (folder, server)
+}
+
+/// Connects from `address`, which is one of loopback.
+#[cfg(target_os = "linux")]
+fn connect_from(address: [u8; 4], server: &HttpServer) -> TcpStream {
+    use std::net::SocketAddr;
+
+    use socket2::{Domain, Socket, Type};
+
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((address, 0)).into()).unwrap();
+    socket.connect(&server.address.into()).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    stream
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_address_without_a_token_does_not_take_the_connections_of_others() {
+    let (_folder, server) = server_with_connections(16);
+    let silent: Vec<_> = (0..40)
+        .map(|_| connect_from([127, 0, 0, 2], &server))
+        .collect();
+    // It is told so once its share is used up.
+    let mut told = String::new();
+    let mut late = connect_from([127, 0, 0, 2], &server);
+    late.read_to_string(&mut told).unwrap();
+    assert!(told.starts_with("HTTP/1.1 503"), "{told}");
+    let mut client = server.client_with_token(TOKEN);
+    assert_eq!(client.tools(), ["chat"]);
+    drop(silent);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_address_with_a_token_may_hold_more_than_the_share_of_strangers() {
+    let (_folder, server) = server_with_connections(16);
+    let list = request(1, "server/discover", json!({})).to_string();
+    let ask = format!(
+        "POST /mcp HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{list}",
+        list.len()
+    );
+    let held: Vec<_> = (0..12)
+        .map(|_| {
+            let mut stream = connect_from([127, 0, 0, 2], &server);
+            stream.write_all(ask.as_bytes()).unwrap();
+            let head = read_head(&mut stream);
+            assert!(!head.contains(" 503 "), "{head}");
+            stream
+        })
+        .collect();
+    drop(held);
+}
+
+/// Sends a request with `token` on a connection of its own; gives the status and how long it took.
+fn ask_with(server: &HttpServer, token: &str) -> (String, Duration) {
+    let started = Instant::now();
+    let answer = server.raw(&format!(
+        "GET /status HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+    ));
+    let status = answer.split(' ').nth(1).unwrap_or_default().to_owned();
+    (status, started.elapsed())
+}
+
+#[test]
+fn wrong_tokens_are_answered_ever_later_and_the_right_one_at_once() {
+    let mut server = HttpServer::tiny(&["--auth", TOKEN]);
+    let guesses: Vec<_> = (0..11)
+        .map(|_| ask_with(&server, "a-wrong-token"))
+        .collect();
+    assert!(
+        guesses.iter().all(|(status, _)| status == "401"),
+        "{guesses:?}"
+    );
+    let last = guesses[10].1;
+    assert!(last >= Duration::from_secs(1), "{last:?}");
+    let (status, elapsed) = ask_with(&server, TOKEN);
+    assert_eq!(status, "200");
+    assert!(elapsed < last, "{elapsed:?}");
+    let log = server.log();
+    assert!(
+        log.contains("127.0.0.1 sent an invalid bearer token"),
+        "{log}"
+    );
+    assert!(!log.contains("a-wrong-token"), "{log}");
+}
+
+#[test]
+fn a_short_token_is_noted_by_the_check_and_at_the_start_and_not_shown() {
+    let file = |token: &str| {
+        format!(
+            "[server]\ntransport = 'http'\nport = 0\nauth = '{token}'\n[models.small]\npath = 'crab.gguf'\n"
+        )
+    };
+    let check = |token: &str| {
+        let output = Folder::new("short", &file(token)).run(&["config", "check"], &[]);
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let short = "x7";
+    let told = check(short);
+    assert!(
+        told.contains("the token `auth` has fewer than 16 characters"),
+        "{told}"
+    );
+    assert!(!told.contains(short), "{told}");
+    assert!(!check(TOKEN).contains("characters"));
+    let mut server = HttpServer::tiny(&["--auth", short]);
+    let log = server.log();
+    let line = log
+        .lines()
+        .find(|line| line.contains("fewer than 16"))
+        .unwrap_or(&log);
+    assert!(line.contains("WARN") && !line.contains(short), "{line}");
+}
+
+/// Sends `sent` and then nothing more; gives all that is answered.
+fn answer_to_half(server: &HttpServer, sent: &str) -> String {
+    let mut stream = server.connect();
+    stream.write_all(sent.as_bytes()).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn post(message: &serde_json::Value) -> String {
+    let body = message.to_string();
+    format!(
+        "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: application/json\r\n{}Content-Length: {}\r\n\r\n{body}",
+        "Mcp-Session-Id: SESSION\r\n",
+        body.len()
+    )
+}
+
+#[test]
+fn a_client_that_ends_its_side_behind_a_request_gets_the_answer() {
+    let server = HttpServer::tiny(&[]);
+    let client = server.client();
+    let health = "GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let list = post(&request(7, "tools/list", json!({}))).replace("SESSION", client.session());
+    for _ in 0..20 {
+        let answer = answer_to_half(&server, health);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
+        let answer = answer_to_half(&server, &list);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
+        assert!(answer.contains("\"chat\""), "{answer}");
+        // One behind the other.
+        let answer = answer_to_half(&server, &format!("{list}{health}"));
+        assert_eq!(answer.matches("HTTP/1.1 200").count(), 2, "{answer}");
+    }
+}
+
+#[test]
+fn a_call_whose_client_has_ended_its_side_is_cancelled_before_long() {
+    let mut command = program();
+    command.arg("--model").arg(tiny()).args(["--parallel", "1"]);
+    let server = HttpServer::of(command);
+    let mut client = server.client();
+    let song = json!({"name": "chat", "arguments": {"text": "Sing forever.", "temperature": 0, "repeat_penalty": 1, "max_tokens": 4000}});
+    let call = post(&request(8, "tools/call", song)).replace("SESSION", client.session());
+    assert_eq!(answer_to_half(&server, &call), "");
+    // The only sequence is free.
+    let answer = client.chat(json!({"text": "What is the capital of Peru?", "temperature": 0}));
+    assert_eq!(answer, "The capital of Peru is Lima.");
+}
