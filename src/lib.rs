@@ -28,7 +28,7 @@
 //! | 3 | [`worker`] | the wire, and its two sides |
 //! | 2 | [`engine`] | the seam's data types; scheduler, template, text, llama.cpp |
 //! | 1 | [`config`] | file, variables and flags → validated settings |
-//! | 0 | [`error_code`], [`gguf`], [`json`], [`process`], [`supervisor`], [`telemetry`] | what can go wrong, the file, JSON, the system, who started it, the log |
+//! | 0 | [`error_code`], [`gguf`], [`json`], [`printable`], [`process`], [`supervisor`], [`telemetry`] | what can go wrong, the file, JSON, foreign text, the system, who started it, the log |
 //!
 //! Beside them `cpu.c` checks the CPU before any code of Rust runs. Foreign crates stay behind walls, checked by the same
 //! test: `llama_cpp_2` in `engine/llama.rs`, below it and in `engine/sampling.rs`, `clap` in `cli.rs`, below it and in `main.rs`,
@@ -143,6 +143,7 @@ pub mod error_code;
 pub mod gguf;
 pub mod json;
 pub mod mcp;
+pub mod printable;
 pub mod process;
 pub mod registry;
 pub mod reload;

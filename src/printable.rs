@@ -1,0 +1,96 @@
+//! Text of foreign origin, made fit for one line of a log, an error message or a terminal.
+//!
+//! Model files and the processes that compute with them are untrusted. Their strings end up where people, terminals and the models
+//! of clients read them: escape sequences, forged lines and invisible characters must not get there.
+
+/// Marks a text that was truncated.
+const ELLIPSIS: char = '…';
+
+/// Returns `text` as one printable line of at most `max_chars` characters.
+///
+/// Every run of control characters or line ends becomes one space. Controls of the writing direction and invisible tag characters,
+/// which make a text look different from what it says, are removed. Blanks at both ends are trimmed. A text that is too long is
+/// truncated, and its last character is `…` then.
+///
+/// ```text
+/// printable("two\r\nlines\x1b[31m", 64) == "two lines [31m"
+/// printable("too long", 4) == "too…"
+/// ```
+pub fn printable(text: &str, max_chars: usize) -> String {
+    let text = text.trim_matches(|c: char| c.is_whitespace() || is_break(c) || is_hidden(c));
+    let mut line = String::new();
+    let mut length = 0;
+    for c in text.chars().filter(|c| !is_hidden(*c)) {
+        if is_break(c) && line.ends_with(' ') {
+            continue;
+        }
+        if length == max_chars {
+            if line.pop().is_some() {
+                line.push(ELLIPSIS);
+            }
+            break;
+        }
+        line.push(if is_break(c) { ' ' } else { c });
+        length += 1;
+    }
+    line
+}
+
+/// Returns whether `c` is a control character, or ends a line or a paragraph.
+fn is_break(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
+}
+
+/// Returns whether `c` changes the direction of text, or is an invisible tag character.
+fn is_hidden(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{e0000}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn ordinary_text_stays_as_it_is() {
+        for text in ["", "tiny crab 0.5B", "grüße, 世界 👩‍🔬", "two  spaces"] {
+            assert_eq!(printable(text, 64), text);
+        }
+    }
+
+    #[test]
+    fn a_run_of_controls_or_line_ends_becomes_one_space() {
+        assert_eq!(printable("a\r\n\u{85}\u{2028}b \n\tc\0", 64), "a b c");
+        assert_eq!(
+            printable("\u{1b}]0;title\u{7}\u{1b}[31mred", 64),
+            "]0;title [31mred"
+        );
+    }
+
+    #[test]
+    fn what_hides_or_reorders_text_is_removed() {
+        assert_eq!(
+            printable("safe\u{202e}gpj.\u{2066}\u{200f}exe\u{e0041}", 64),
+            "safegpj.exe"
+        );
+    }
+
+    #[test]
+    fn a_long_text_is_truncated_and_says_so() {
+        assert_eq!(printable("grüße", 5), "grüße");
+        assert_eq!(printable("grüße\n\n", 5), "grüße");
+        assert_eq!(printable("grüße!", 5), "grüß…");
+        assert_eq!(printable("text", 0), "");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_one_short_line_and_stays_it(text in any::<String>(), max in 0_usize..20) {
+            let line = printable(&text, max);
+            prop_assert!(line.chars().count() <= max);
+            prop_assert!(!line.chars().any(|c| is_break(c) || is_hidden(c)));
+            prop_assert_eq!(printable(&line, max), line);
+        }
+    }
+}
