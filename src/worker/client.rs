@@ -5,6 +5,8 @@
 //! replaces the older one.
 
 pub mod calls;
+mod lines;
+mod model_log;
 mod process;
 mod progress;
 mod task;
@@ -134,7 +136,7 @@ impl Worker {
     ) -> RunningCall {
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         let (done, result) = oneshot::channel();
-        let call = Call::new(progress, done);
+        let call = Call::new(progress, done, request.max_tokens);
         // A task that has ended drops `done`, which the receiver takes for the worker's end.
         drop(
             self.to_task
