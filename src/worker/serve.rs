@@ -114,7 +114,10 @@ pub fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>) -> boo
         tracing::debug!("llama.cpp's code for the CPU: {backend}");
     }
     // Every thread that is started from here on is restricted likewise.
-    sandbox::enter(&load);
+    if let Err(error) = sandbox::enter(&load) {
+        events.send(&Event::LoadFailed(error));
+        return false;
+    }
     let (inputs_tx, inputs) = channel();
     let reader_tx = inputs_tx.clone();
     let ends_at_once = parent.is_some();
