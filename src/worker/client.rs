@@ -5,6 +5,7 @@
 //! replaces the older one.
 
 pub mod calls;
+mod environment;
 mod lines;
 mod model_log;
 mod process;
@@ -17,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use calls::Call;
-pub use process::{Launcher, WorkerEnvironment};
+pub use process::Launcher;
 pub use progress::Progress;
 use task::Task;
 

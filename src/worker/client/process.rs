@@ -1,6 +1,5 @@
 //! A worker's process: how it is started, its pipes, and how it ended.
 
-use std::ffi::OsString;
 use std::io;
 #[cfg(unix)]
 use std::os::unix::process::ExitStatusExt;
@@ -17,9 +16,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::environment::{NEEDS, is_passed_on};
 use super::lines::Lines;
 use super::model_log::{self, LastWords, ModelLog};
-use crate::config::VARIABLE_PREFIX;
 use crate::telemetry;
 use crate::worker;
 
@@ -31,18 +30,9 @@ const END_LIMIT: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub struct Launcher {
     program: PathBuf,
-    environment: Arc<Mutex<WorkerEnvironment>>,
+    /// What workers log: a level, or levels by module.
+    log_level: Arc<Mutex<String>>,
     spawner: mpsc::Sender<Job>,
-}
-
-/// What of the server's environment a worker gets.
-#[derive(Debug, Clone, Default)]
-pub struct WorkerEnvironment {
-    /// Variables that it must not see, beside those of this program: a model's file is untrusted input, and its process needs
-    /// no secret.
-    pub hidden: Vec<String>,
-    /// What is logged: a level, or levels by module.
-    pub log_level: String,
 }
 
 type Job = (Command, oneshot::Sender<io::Result<Child>>);
@@ -66,17 +56,17 @@ impl Launcher {
             })?;
         Ok(Self {
             program,
-            environment: Arc::default(),
+            log_level: Arc::default(),
             spawner,
         })
     }
 
-    /// What the workers get that are started from now on.
-    pub fn set_environment(&self, environment: WorkerEnvironment) {
+    /// Sets what the workers log that are started from now on: a level, or levels by module.
+    pub fn set_log_level(&self, level: String) {
         *self
-            .environment
+            .log_level
             .lock()
-            .unwrap_or_else(PoisonError::into_inner) = environment;
+            .unwrap_or_else(PoisonError::into_inner) = level;
     }
 
     /// This very binary: on Linux also when the file was replaced by an upgrade meanwhile.
@@ -93,32 +83,28 @@ impl Launcher {
 
     /// Starts a worker; its stderr is logged under `name`.
     pub(super) async fn spawn(&self, name: &str) -> io::Result<(Process, ChildStdout)> {
-        let environment = {
-            let environment = self.environment.lock();
-            environment.unwrap_or_else(PoisonError::into_inner).clone()
+        let log_level = {
+            let level = self.log_level.lock();
+            level.unwrap_or_else(PoisonError::into_inner).clone()
         };
+        let passed_on = std::env::vars_os().filter(|(name, _)| is_passed_on(name, NEEDS));
         let mut command = Command::new(&self.program);
         #[cfg(unix)]
         // A group of its own: Ctrl-C in a terminal is the server's, which lets calls end.
         command.arg0("llama-mcp-server").process_group(0);
         command
             .args(["worker", "--parent", &std::process::id().to_string()])
+            .env_clear()
+            .envs(passed_on)
             // Else an abort of llama.cpp starts a debugger, which writes into the pipe of the events.
             .env("GGML_NO_BACKTRACE", "1")
-            .envs(telemetry::worker_level(&environment.log_level))
+            .envs(telemetry::worker_level(&log_level))
             .envs(spin_count())
             .envs(trim_threshold())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
-        let own = std::env::vars_os()
-            .map(|(name, _)| name)
-            .filter(|name| name.to_string_lossy().starts_with(VARIABLE_PREFIX));
-        let hidden = environment.hidden.iter().map(OsString::from);
-        for name in own.chain(hidden) {
-            command.env_remove(name);
-        }
         let (reply, child) = oneshot::channel();
         self.spawner
             .send((command, reply))

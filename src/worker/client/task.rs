@@ -187,7 +187,7 @@ impl Task {
     /// Takes a line of the process; returns why it is not served any more, if that is so.
     fn hear(&mut self, line: &Line) -> Option<End> {
         if line.is_cut {
-            return Some(End::Broken("it wrote a line without end"));
+            return Some(End::Broken("it wrote a line without end".into()));
         }
         match self.calls.take(&line.text) {
             News::Nothing => {}
@@ -199,9 +199,12 @@ impl Task {
                     answer_to.send(stats).ok();
                 }
             }
-            News::LoadFailed(error) => return Some(End::LoadFailed(error)),
+            News::LoadFailed(error) if self.calls.is_loading() => {
+                return Some(End::LoadFailed(error));
+            }
+            News::LoadFailed(error) => return Some(End::Broken(error.to_string())),
             News::OtherVersion(version) => return Some(End::OtherVersion(version)),
-            News::Broken(reason) => return Some(End::Broken(reason)),
+            News::Broken(reason) => return Some(End::Broken(reason.into())),
             News::NoEvent => self.log.relay(line),
         }
         None
@@ -269,8 +272,8 @@ enum End {
     OtherVersion(u32),
     /// It ended by itself.
     Died,
-    /// It wrote what no worker writes; says what.
-    Broken(&'static str),
+    /// It wrote what no sound worker writes; says what.
+    Broken(String),
 }
 
 async fn refuse_all(mut inbox: mpsc::UnboundedReceiver<ToTask>, failure: &CallError) {
