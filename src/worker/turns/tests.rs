@@ -39,8 +39,8 @@ fn who_waits_comes_before_who_has_just_had_a_turn() {
             other_took.send("other").unwrap();
             drop(turn);
         });
-        // It waits as soon as it holds the queue.
-        while is_free(&busy.locks.queue) {
+        // It waits as soon as its request holds the queue.
+        while !other.waiter.is_wanted() || is_free(&busy.locks.queue) {
             thread::yield_now();
         }
         drop(mine);

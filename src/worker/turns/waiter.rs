@@ -54,6 +54,12 @@ impl Waiter {
         matches!(*self.shared.request(), Request::GivenUp)
     }
 
+    /// Returns whether a turn is waited for that is still wanted.
+    #[cfg(test)]
+    pub(super) fn is_wanted(&self) -> bool {
+        matches!(*self.shared.request(), Request::Waiting)
+    }
+
     /// Waits for a turn, at most as long as `limit`. Returns the place, or `None` if it took longer.
     ///
     /// # Errors
