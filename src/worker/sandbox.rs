@@ -50,6 +50,12 @@ pub(super) fn enter(load: &LoadSettings) -> Result<(), EngineError> {
 /// Restricts by all that there is; gives what is missing, in words.
 #[cfg(target_os = "linux")]
 fn restrict(load: &LoadSettings) -> Result<(), String> {
+    if files::driver_starts_a_program() {
+        return Err(
+            "the model's process is not restricted this time: NVIDIA's driver has yet to make `/dev/nvidia-uvm`, by a program"
+                .into(),
+        );
+    }
     let files = files::restrict(load);
     // It is worth having without the other, too.
     let calls = refuse_system_calls();

@@ -118,22 +118,21 @@ impl Locks {
     fn try_take(&self) -> Option<usize> {
         self.queue.try_lock().ok()?;
         let place = self.try_place();
-        self.unlock(&self.queue);
+        unlock(&self.queue);
         place
     }
 
     /// Waits for a place behind those that wait already; blocks.
     fn take(&self) -> io::Result<usize> {
         self.queue.lock()?;
-        let taken = match self.try_place() {
-            Some(place) => Ok(place),
-            None => {
-                // Any will do: all are taken for one step.
-                let place = std::process::id() as usize % self.places.len();
-                self.places[place].lock().map(|()| place)
-            }
+        let taken = if let Some(place) = self.try_place() {
+            Ok(place)
+        } else {
+            // Any will do: all are taken for one step.
+            let place = std::process::id() as usize % self.places.len();
+            self.places[place].lock().map(|()| place)
         };
-        self.unlock(&self.queue);
+        unlock(&self.queue);
         taken
     }
 
@@ -144,13 +143,13 @@ impl Locks {
     }
 
     fn give_back(&self, place: usize) {
-        self.unlock(&self.places[place]);
+        unlock(&self.places[place]);
     }
+}
 
-    fn unlock(&self, file: &File) {
-        if let Err(error) = file.unlock() {
-            tracing::error!(%error, "a turn at the CPUs could not be given back");
-        }
+fn unlock(file: &File) {
+    if let Err(error) = file.unlock() {
+        tracing::error!(%error, "a turn at the CPUs could not be given back");
     }
 }
 

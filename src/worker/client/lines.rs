@@ -73,9 +73,9 @@ mod tests {
 
     use super::*;
 
-    fn line(text: &str, is_cut: bool) -> Option<Line> {
+    fn line(text: &str, is_cut: bool) -> Line {
         let text = text.to_owned();
-        Some(Line { text, is_cut })
+        Line { text, is_cut }
     }
 
     async fn all(bytes: &[u8], max: usize) -> Vec<(String, bool)> {
@@ -105,7 +105,7 @@ mod tests {
     #[tokio::test]
     async fn a_line_without_end_is_known_to_be_too_long_while_it_is_written() {
         let mut lines = Lines::new(BufReader::new(repeat(b'x')), 5);
-        assert_eq!(lines.next().await, line("xxxxx", true));
+        assert_eq!(lines.next().await, Some(line("xxxxx", true)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -118,6 +118,6 @@ mod tests {
             assert!(next.is_err());
         }
         writer.write_all(b"5\n").await.unwrap();
-        assert_eq!(lines.next().await, line("12345", false));
+        assert_eq!(lines.next().await, Some(line("12345", false)));
     }
 }

@@ -103,7 +103,9 @@ mod tests {
 
     fn text_of(lines: &[&str]) -> Option<String> {
         let mut words = LastWords::default();
-        lines.iter().for_each(|line| words.push(line));
+        for line in lines {
+            words.push(line);
+        }
         words.text()
     }
 

@@ -88,12 +88,6 @@ const HAS_GPU: bool = cfg!(any(feature = "cuda", feature = "vulkan"));
 /// # Errors
 /// What is not restricted, and why, in words.
 pub(super) fn restrict(load: &LoadSettings) -> Result<RestrictionStatus, String> {
-    if cfg!(feature = "cuda") && cuda_starts_a_program() {
-        return Err(
-            "the model's process is not restricted this time: NVIDIA's driver has yet to make `/dev/nvidia-uvm`, by a program"
-                .into(),
-        );
-    }
     if let Err(error) = drop_rights_of_root() {
         tracing::debug!(%error, "the rights of root stay");
     }
@@ -106,9 +100,12 @@ pub(super) fn restrict(load: &LoadSettings) -> Result<RestrictionStatus, String>
     }
 }
 
-/// At the first use after a boot, a program with the rights of root loads a module of the kernel and makes the device.
-fn cuda_starts_a_program() -> bool {
-    Path::new("/proc/driver/nvidia").exists() && !Path::new("/dev/nvidia-uvm").exists()
+/// Returns whether NVIDIA's driver needs a program: at the first use after a boot, one with the rights of root loads a module of the
+/// kernel and makes the device.
+pub(super) fn driver_starts_a_program() -> bool {
+    cfg!(feature = "cuda")
+        && Path::new("/proc/driver/nvidia").exists()
+        && !Path::new("/dev/nvidia-uvm").exists()
 }
 
 fn drop_rights_of_root() -> rustix::io::Result<()> {

@@ -129,7 +129,7 @@ fn conditional() -> Result<Vec<(i64, Vec<SeccompRule>)>, Error> {
         ]);
     }
     let binds = |name: &&str| env::var_os(name).is_some();
-    if !lists::HAS_GPU && !BINDING_VARIABLES.iter().any(|name| binds(&name)) {
+    if !lists::HAS_GPU && !BINDING_VARIABLES.iter().any(binds) {
         rules.push((libc::SYS_sched_setaffinity, vec![when(0, Ne, 0)?]));
     }
     Ok(rules)

@@ -74,13 +74,11 @@ impl Waiter {
         let (mut request, _) = changed
             .wait_timeout_while(request, limit, is_waiting)
             .unwrap_or_else(PoisonError::into_inner);
-        match std::mem::replace(&mut *request, Request::None) {
-            Request::Done(place) => place.map(Some),
-            _ => {
-                *request = Request::GivenUp;
-                Ok(None)
-            }
+        if let Request::Done(place) = std::mem::replace(&mut *request, Request::None) {
+            return place.map(Some);
         }
+        *request = Request::GivenUp;
+        Ok(None)
     }
 
     fn start(&self) -> io::Result<()> {

@@ -72,16 +72,13 @@ impl LogRate {
     fn refill(&mut self, now: Instant) {
         let elapsed = now.saturating_duration_since(self.filled_at);
         let new = elapsed.as_nanos() / PER_LINE.as_nanos();
-        match u32::try_from(new) {
-            Ok(new @ 0..BURST) => {
-                self.tokens = (self.tokens + new).min(BURST);
-                // The rest of the time counts towards the next line.
-                self.filled_at += PER_LINE * new;
-            }
-            _ => {
-                self.tokens = BURST;
-                self.filled_at = now;
-            }
+        if let Ok(new @ 0..BURST) = u32::try_from(new) {
+            self.tokens = (self.tokens + new).min(BURST);
+            // The rest of the time counts towards the next line.
+            self.filled_at += PER_LINE * new;
+        } else {
+            self.tokens = BURST;
+            self.filled_at = now;
         }
     }
 }

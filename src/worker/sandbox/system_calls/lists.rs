@@ -1,5 +1,12 @@
 //! The calls that are refused whatever their arguments are, by reason, and commands of calls that have many.
 
+#[cfg_attr(
+    not(test),
+    expect(
+        clippy::wildcard_imports,
+        reason = "a hundred and thirty names, each written below once"
+    )
+)]
 use libc::*;
 
 /// Whether the build has a backend whose driver is more than llama.cpp's own code. Drivers talk to daemons, pin and prioritise their
