@@ -25,7 +25,7 @@ use crate::tools::Catalog;
 use crate::tools::fixed::fixed_prompts;
 use crate::transport;
 use crate::transport::http::Ending;
-use crate::worker::client::{Launcher, WorkerEnvironment};
+use crate::worker::client::Launcher;
 
 /// Serves what was `checked` until the client or a signal ends it; edits of the files that it came from are taken over.
 ///
@@ -173,10 +173,7 @@ impl Live {
     /// Puts `config` in force. What it leaves as it was runs on untouched; what is changed or removed serves its calls to the
     /// end.
     pub fn apply(&mut self, config: &Config) {
-        self.launcher.set_environment(WorkerEnvironment {
-            hidden: config.secret_variables.clone(),
-            log_level: config.log.level.clone(),
-        });
+        self.launcher.set_log_level(config.log.level.clone());
         let has_other_tokens = match (&self.http, &config.transport) {
             (Some(rules), Transport::Http(new)) => {
                 let changed = Arc::new(rules.borrow().with_live_keys_of(new));

@@ -29,7 +29,7 @@ use serde_json::Value;
 
 use address::Address;
 pub use error::ConfigError;
-use file::{ConfigFile, LogSettings, ModelSettings, TransportMode, WatchMode};
+use file::{ConfigFile, LogSettings, ModelSettings, SandboxMode, TransportMode, WatchMode};
 use http::HttpConfig;
 use load::Layers;
 pub use model::{Defaults, LoadSettings, ModelConfig};
@@ -92,8 +92,6 @@ pub struct Config {
     pub log: LogSettings,
     /// Whether the file is watched.
     pub watch: WatchMode,
-    /// Variables of which secrets are made.
-    pub secret_variables: Vec<String>,
 }
 
 /// How clients connect.
@@ -180,6 +178,7 @@ impl Config {
             }
         };
         check_tool_names(settings, layers);
+        check_sandbox(settings.registry.sandbox, cfg!(target_os = "linux"), layers);
         let model = |(name, model): (&String, &ModelSettings)| {
             model::resolve(name, model, settings, around, layers)
         };
@@ -195,7 +194,6 @@ impl Config {
             result_meta: server.result_meta,
             log: settings.log.clone(),
             watch: server.watch,
-            secret_variables: layers.secret_variables.clone(),
         }
     }
 }
@@ -242,6 +240,16 @@ fn check_tool_names(settings: &ConfigFile, layers: &mut Layers) {
             let hint = "give one of them another name, or the model `tool = false`";
             layers.problem_at(&Address::of(["tools", name]), message, Some(hint.into()));
         }
+    }
+}
+
+/// A sandbox that is required where no system restricts a process: no model could be loaded.
+fn check_sandbox(mode: SandboxMode, is_linux: bool, layers: &mut Layers) {
+    if mode == SandboxMode::Required && !is_linux {
+        let message = "this system cannot restrict models' processes: that needs Linux".into();
+        let hint = "use `auto`, or run the server on Linux, in a container for example";
+        let address = Address::of(["registry", "sandbox"]);
+        layers.problem_at(&address, message, Some(hint.into()));
     }
 }
 

@@ -97,6 +97,34 @@ pub fn die_with_parent(parent: u32) -> bool {
     getppid().is_some_and(|now| now.as_raw_nonzero().get().unsigned_abs() == parent)
 }
 
+/// Returns whether the child `id` of this process runs. One that has ended is not reaped.
+#[cfg(unix)]
+pub fn is_running(id: u32) -> bool {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    pid(id).is_some_and(|pid| matches!(waitid(WaitId::Pid(pid), options), Ok(None)))
+}
+
+/// Kills every process of the group that the process `id` leads.
+#[cfg(unix)]
+pub fn kill_group(id: u32) {
+    use rustix::process::{Signal, kill_process_group};
+    if let Some(pid) = pid(id)
+        && let Err(error) = kill_process_group(pid, Signal::KILL)
+    {
+        tracing::debug!(%error, "a group of processes could not be killed");
+    }
+}
+
+/// Elsewhere there are no groups.
+#[cfg(not(unix))]
+pub fn kill_group(_: u32) {}
+
+#[cfg(unix)]
+fn pid(id: u32) -> Option<rustix::process::Pid> {
+    rustix::process::Pid::from_raw(id.try_into().ok()?)
+}
+
 /// A service manager signals all processes at once: the server's workers go on until the server ends them, so that running
 /// calls end in order.
 ///

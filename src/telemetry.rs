@@ -230,18 +230,16 @@ pub fn init_worker() {
 
 /// Logs a line that a worker wrote to its standard error, with the level and the kind of target that it was written with.
 ///
-/// What is not a log line was printed by llama.cpp itself, the message of an abort for example. Such lines and errors may
-/// be the reason of a crash: true for them.
-pub fn relay(model: &str, line: &str) -> bool {
+/// What is not a log line was printed by llama.cpp itself.
+pub fn relay(model: &str, line: &str) {
     let line = line.trim();
     if line.is_empty() {
-        return false;
+        return;
     }
     let (level, rest) = line.split_once(' ').unwrap_or((line, ""));
     let (target, message) = rest.trim_start().split_once(": ").unwrap_or(("", rest));
     let Ok(level) = level.parse::<Level>() else {
-        tracing::warn!(target: "llama-cpp-2", model, "{line}");
-        return true;
+        return tracing::warn!(target: "llama-cpp-2", model, "{line}");
     };
     // A target must be a constant, and so must a level.
     macro_rules! log {
@@ -260,7 +258,13 @@ pub fn relay(model: &str, line: &str) -> bool {
     } else {
         log!("llama_mcp_server::worker");
     }
-    level == Level::ERROR
+}
+
+/// Returns whether `line` of a worker's standard error may be the reason of a crash: an error, or what llama.cpp printed itself,
+/// for example the message of an abort.
+pub fn may_explain_crash(line: &str) -> bool {
+    let level = line.split_whitespace().next().map(str::parse);
+    level.is_some_and(|level| matches!(level, Ok(Level::ERROR) | Err(_)))
 }
 
 /// How many of llama.cpp's last error lines are kept: a failed load logs two or three.

@@ -5,6 +5,7 @@
 //! worker logs goes to its stderr ([`crate::telemetry`]).
 
 pub mod client;
+mod environment;
 pub mod machine;
 mod sandbox;
 pub mod serve;

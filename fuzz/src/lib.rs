@@ -299,7 +299,7 @@ pub fn worker(bytes: &[u8]) {
         .map(|id| {
             let (progress, news) = watch::channel(Progress::default());
             let (done, result) = oneshot::channel();
-            calls.insert(id, Call::new(progress, done));
+            calls.insert(id, Call::new(progress, done, 8));
             (news, result)
         })
         .collect();

@@ -31,8 +31,6 @@ pub struct ConfigDiff {
     pub log: Option<Part<LogSettings>>,
     /// Whether the file is watched.
     pub watch: Option<Part<super::file::WatchMode>>,
-    /// Variables of which secrets are made.
-    pub secret_variables: Option<Vec<String>>,
 }
 
 /// What becomes of a model or a tool.
@@ -66,7 +64,6 @@ impl ConfigDiff {
                 .map(|model| (model.name.clone(), model.clone()))
                 .collect()
         };
-        let secret_variables = &new.secret_variables;
         Self {
             models: changes(&by_name(old), &by_name(new), model_keys),
             tools: {
@@ -94,8 +91,6 @@ impl ConfigDiff {
             watch: part(&old.watch, &new.watch, |_, _| {
                 (BTreeSet::new(), BTreeSet::from(["watch".into()]))
             }),
-            secret_variables: (old.secret_variables != *secret_variables)
-                .then(|| secret_variables.clone()),
         }
     }
 
@@ -122,10 +117,6 @@ impl ConfigDiff {
             result_meta: value(self.result_meta.as_ref(), &old.result_meta),
             log: value(self.log.as_ref(), &old.log),
             watch: value(self.watch.as_ref(), &old.watch),
-            secret_variables: self
-                .secret_variables
-                .clone()
-                .unwrap_or_else(|| old.secret_variables.clone()),
         }
     }
 

@@ -108,6 +108,7 @@ impl Default for LogSettings {
 pub enum SandboxMode {
     #[default]
     Auto,
+    Required,
     Off,
 }
 
@@ -122,7 +123,7 @@ pub struct RegistrySettings {
     pub memory_budget: Budget,
     /// A model that nobody called for so long is unloaded; `"never"` keeps it.
     pub idle_ttl: IdleTime,
-    /// What models' processes may do: read their files and the system's libraries, and nothing else (`auto`, on Linux, where the kernel has Landlock), or what the server may (`off`), for a GPU driver that needs more.
+    /// What models' processes may do: read their files and the system's libraries, and nothing else (`auto`, on Linux, where the kernel has Landlock); the same, and no model is loaded where the system cannot restrict it (`required`); or what the server may (`off`), for a GPU driver that needs more.
     pub sandbox: SandboxMode,
 }
 

@@ -110,13 +110,13 @@ pub struct LoadSettings {
     pub cpu_turns: Option<CpuTurns>,
 }
 
-/// Turns at the CPUs: the beginning of the files' path, and how many may be taken at once.
+/// Turns at the CPUs: the files whose locks they are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CpuTurns {
-    /// Numbers are added to it.
-    pub path: PathBuf,
-    /// At least 1.
-    pub places: usize,
+    /// Locked by who waits for a turn.
+    pub queue: PathBuf,
+    /// Locked by those who have one; at least one.
+    pub places: Vec<PathBuf>,
 }
 
 impl Default for LoadSettings {

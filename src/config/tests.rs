@@ -151,3 +151,19 @@ fn no_value_of_any_key_panics() {
         }
     }
 }
+
+#[test]
+fn a_required_sandbox_is_a_problem_where_no_system_has_one() {
+    let typed = Overrides {
+        set: vec!["registry.sandbox=required".into()],
+        ..typed(&[])
+    };
+    let problems = |is_linux| {
+        let mut layers = Layers::read(&typed, &around(&[]).variables, None);
+        let mode = layers.merged().registry.sandbox;
+        check_sandbox(mode, is_linux, &mut layers);
+        ConfigError::of(layers.problems).to_string()
+    };
+    assert!(problems(false).contains("that needs Linux"));
+    assert!(!problems(true).contains("that needs Linux"));
+}

@@ -5,6 +5,8 @@
 //! replaces the older one.
 
 pub mod calls;
+mod lines;
+mod model_log;
 mod process;
 mod progress;
 mod task;
@@ -15,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use calls::Call;
-pub use process::{Launcher, WorkerEnvironment};
+pub use process::Launcher;
 pub use progress::Progress;
 use task::Task;
 
@@ -136,7 +138,7 @@ impl Worker {
     ) -> RunningCall {
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         let (done, result) = oneshot::channel();
-        let call = Call::new(progress, done);
+        let call = Call::new(progress, done, request.max_tokens);
         // A task that has ended drops `done`, which the receiver takes for the worker's end.
         drop(
             self.to_task

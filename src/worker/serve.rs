@@ -14,7 +14,8 @@ mod prompts;
 mod warming;
 
 use std::io::{self, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -100,6 +101,7 @@ pub fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>) -> boo
         tracing::warn!(%error, "signals are not left to the server");
     }
     let events = Events(Arc::new(Mutex::new(output)));
+    log_panics();
     events.send(&Event::Hello {
         version: WIRE_VERSION,
     });
@@ -114,7 +116,10 @@ pub fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>) -> boo
         tracing::debug!("llama.cpp's code for the CPU: {backend}");
     }
     // Every thread that is started from here on is restricted likewise.
-    sandbox::enter(&load);
+    if let Err(error) = sandbox::enter(&load) {
+        events.send(&Event::LoadFailed(error));
+        return false;
+    }
     let (inputs_tx, inputs) = channel();
     let reader_tx = inputs_tx.clone();
     let ends_at_once = parent.is_some();
@@ -194,7 +199,12 @@ impl Worker {
             }
             None => return true,
         };
-        match self.serve_model(&model, load, turns, queue, started) {
+        let served = caught(
+            EngineErrorKind::Load,
+            "the model could not be served",
+            || self.serve_model(&model, load, turns, queue, started),
+        );
+        match served {
             Ok(()) => true,
             Err(error) => {
                 self.events.send(&Event::LoadFailed(error));
@@ -249,6 +259,18 @@ fn turns_of(load: &LoadSettings) -> Option<Turns> {
             }
         })
         .ok()
+}
+
+/// Makes a panic one line of the log that names no folder of the machine that built the program.
+fn log_panics() {
+    panic::set_hook(Box::new(|panic| {
+        let message = panic.payload_as_str().unwrap_or("no message");
+        let place = panic.location().map(|location| {
+            let file = Path::new(location.file()).file_name().unwrap_or_default();
+            format!("{}:{}", file.display(), location.line())
+        });
+        tracing::error!("internal error: {message} ({})", place.unwrap_or_default());
+    }));
 }
 
 /// A file or a template is untrusted input: should it make the code over it panic, that is an error of `kind` like others.

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::environment::passed_on;
 use super::{TRY_TEMPLATES, WORKER, sandbox};
 use crate::config::LoadSettings;
 use crate::engine::template::{self, SystemPrompt, Variables};
@@ -56,7 +57,9 @@ type TrialResult = Result<SystemPrompt, EngineError>;
 /// The pipe of results is closed.
 pub fn serve(input: impl BufRead, output: &mut dyn Write) -> io::Result<()> {
     limit_resources();
-    sandbox::enter(&LoadSettings::default());
+    if let Err(error) = sandbox::enter(&LoadSettings::default()) {
+        tracing::debug!(%error, "trials of chat templates are limited, but not restricted");
+    }
     for line in input.lines() {
         let result = match serde_json::from_str::<Job>(&line?) {
             Ok(job) => job.run(),
@@ -122,6 +125,8 @@ impl TrialProcess {
         std::os::unix::process::CommandExt::arg0(&mut command, "llama-mcp-server");
         let mut child = command
             .args([WORKER, TRY_TEMPLATES])
+            .env_clear()
+            .envs(passed_on())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             // An overflow of the stack or of memory writes there.

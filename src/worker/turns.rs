@@ -4,164 +4,163 @@
 //! their speed each. A worker therefore takes a turn for every step, by a lock on a file that all workers share; the
 //! kernel gives a dead worker's turn back. Whoever waits for a turn holds the queue, so a worker that is busy without
 //! pause cannot take the next turn before it.
+//!
+//! A worker may be hostile, and hold a turn or the queue for ever. So nobody waits without bound ([`Patience`]): a model whose
+//! patience is used up computes without turns, slower, until its request for one comes through.
 
-use std::fs::{File, OpenOptions};
+mod files;
+mod patience;
+mod waiter;
+
+use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::config::model::CpuTurns;
+pub use files::TurnFiles;
+use patience::Patience;
+use waiter::Waiter;
+
+/// How long a turn is waited for at most. A step takes a second as a rule, and nearly six where a tile of a prompt takes three.
+const MAX_WAIT: Duration = Duration::from_secs(10);
 
 /// A worker's view of the turns.
 #[derive(Debug)]
 pub struct Turns {
+    locks: Arc<Locks>,
+    waiter: Waiter,
+    patience: Mutex<Patience>,
+}
+
+/// The files, each a lock.
+#[derive(Debug)]
+struct Locks {
     queue: File,
+    /// At least one.
     places: Vec<File>,
 }
 
-/// A turn, given back when it is dropped.
+/// The time in which a model computes: a turn, or none where its patience was used up. Given back when it is dropped.
 #[derive(Debug)]
-pub struct Turn<'turns>(&'turns File);
+pub struct Turn<'turns> {
+    turns: &'turns Turns,
+    place: Option<usize>,
+    began: Instant,
+}
 
 impl Turns {
     /// Opens what the server has made.
     ///
     /// # Errors
-    /// Where the files cannot be opened.
+    /// If the files cannot be opened.
     pub fn open(turns: &CpuTurns) -> io::Result<Self> {
-        let mut files =
-            paths(turns).map(|path| OpenOptions::new().read(true).write(true).open(path));
-        let queue = files.next().ok_or(io::ErrorKind::NotFound)??;
+        Self::with_patience(turns, MAX_WAIT)
+    }
+
+    fn with_patience(turns: &CpuTurns, max_wait: Duration) -> io::Result<Self> {
+        let places = turns.places.iter();
+        let places: Vec<File> = places
+            .map(|path| files::open(path))
+            .collect::<Result<_, _>>()?;
+        if places.is_empty() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let locks = Arc::new(Locks {
+            queue: files::open(&turns.queue)?,
+            places,
+        });
         Ok(Self {
-            queue,
-            places: files.collect::<io::Result<_>>()?,
+            waiter: Waiter::new(Arc::clone(&locks)),
+            locks,
+            patience: Mutex::new(Patience::new(max_wait)),
         })
     }
 
-    /// Waits for a turn; blocks.
+    /// Waits for a turn, as long as patience lasts; blocks.
     ///
     /// # Errors
-    /// Where the system cannot lock files there.
+    /// If the system cannot lock files there.
     pub fn take(&self) -> io::Result<Turn<'_>> {
+        let place = self.place()?;
+        Ok(Turn {
+            turns: self,
+            place,
+            began: Instant::now(),
+        })
+    }
+
+    /// The place that was locked; none if that took too long.
+    fn place(&self) -> io::Result<Option<usize>> {
+        if self.waiter.is_waiting() {
+            return Ok(None);
+        }
+        if let Some(place) = self.locks.try_take() {
+            return Ok(Some(place));
+        }
+        let began = Instant::now();
+        let limit = self.patience().left();
+        let place = self.waiter.wait(limit);
+        self.patience().waited(began.elapsed());
+        if matches!(place, Ok(None)) {
+            tracing::debug!("no turn at the CPUs came in {limit:?}: computing without one");
+        }
+        place
+    }
+
+    fn patience(&self) -> std::sync::MutexGuard<'_, Patience> {
+        self.patience.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Locks {
+    /// Takes a free place if nobody waits for one.
+    fn try_take(&self) -> Option<usize> {
+        self.queue.try_lock().ok()?;
+        let place = self.try_place();
+        unlock(&self.queue);
+        place
+    }
+
+    /// Waits for a place behind those that wait already; blocks.
+    fn take(&self) -> io::Result<usize> {
         self.queue.lock()?;
-        let free = self.places.iter().find(|place| place.try_lock().is_ok());
-        let taken = if let Some(place) = free {
+        let taken = if let Some(place) = self.try_place() {
             Ok(place)
         } else {
             // Any will do: all are taken for one step.
-            let place = &self.places[std::process::id() as usize % self.places.len()];
-            place.lock().map(|()| place)
+            let place = std::process::id() as usize % self.places.len();
+            self.places[place].lock().map(|()| place)
         };
-        self.queue.unlock()?;
-        taken.map(Turn)
+        unlock(&self.queue);
+        taken
+    }
+
+    fn try_place(&self) -> Option<usize> {
+        self.places
+            .iter()
+            .position(|place| place.try_lock().is_ok())
+    }
+
+    fn give_back(&self, place: usize) {
+        unlock(&self.places[place]);
+    }
+}
+
+fn unlock(file: &File) {
+    if let Err(error) = file.unlock() {
+        tracing::error!(%error, "a turn at the CPUs could not be given back");
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        if let Err(error) = self.0.unlock() {
-            tracing::error!(%error, "a turn at the CPUs could not be given back");
+        if let Some(place) = self.place {
+            self.turns.locks.give_back(place);
         }
+        self.turns.patience().computed(self.began.elapsed());
     }
-}
-
-/// The server's side: the files, as long as it is there.
-#[derive(Debug)]
-pub struct TurnFiles(CpuTurns);
-
-impl TurnFiles {
-    /// Turns for models of which the widest computes with `n_threads`, on `cpus`.
-    ///
-    /// # Errors
-    /// Where no files can be made in the folder for temporary ones.
-    pub fn create(n_threads: usize, cpus: usize) -> io::Result<Self> {
-        let name = format!("llama-mcp-server-{}", uuid::Uuid::new_v4());
-        let turns = CpuTurns {
-            path: std::env::temp_dir().join(name),
-            places: Self::places(n_threads, cpus),
-        };
-        for path in paths(&turns) {
-            File::create_new(path)?;
-        }
-        Ok(Self(turns))
-    }
-
-    /// How many models of `n_threads` may compute at once on `cpus`.
-    pub fn places(n_threads: usize, cpus: usize) -> usize {
-        (cpus / n_threads.max(1)).max(1)
-    }
-
-    /// What a worker is told.
-    pub fn turns(&self) -> CpuTurns {
-        self.0.clone()
-    }
-}
-
-impl Drop for TurnFiles {
-    fn drop(&mut self) {
-        for path in paths(&self.0) {
-            if let Err(error) = std::fs::remove_file(path) {
-                tracing::debug!(%error, "a file of turns stays");
-            }
-        }
-    }
-}
-
-/// The queue's file and the places'.
-fn paths(turns: &CpuTurns) -> impl Iterator<Item = PathBuf> + use<> {
-    let path = turns.path.clone();
-    (0..=turns.places).map(move |n| path.with_added_extension(n.to_string()))
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::mpsc::channel;
-    use std::thread;
-
-    use super::*;
-
-    #[test]
-    fn there_are_as_many_turns_as_threads_fit_the_cpus() {
-        let places = [(4, 2), (2, 2), (1, 2), (4, 16)].map(|(n_threads, cpus)| {
-            let files = TurnFiles::create(n_threads, cpus).unwrap();
-            files.turns().places
-        });
-        assert_eq!(places, [1, 1, 2, 4]);
-    }
-
-    #[test]
-    fn who_waits_comes_before_who_has_just_had_a_turn() {
-        let files = TurnFiles::create(1, 1).unwrap();
-        let (busy, other) = (
-            Turns::open(&files.turns()).unwrap(),
-            Turns::open(&files.turns()).unwrap(),
-        );
-        let mine = busy.take().unwrap();
-        let (took, order) = channel();
-        thread::scope(|scope| {
-            let other_took = took.clone();
-            let other = &other;
-            scope.spawn(move || {
-                let turn = other.take().unwrap();
-                other_took.send("other").unwrap();
-                drop(turn);
-            });
-            // It waits as soon as it holds the queue.
-            while other_is_not_waiting(&busy) {
-                thread::yield_now();
-            }
-            drop(mine);
-            let again = busy.take().unwrap();
-            took.send("busy").unwrap();
-            drop(again);
-        });
-        assert_eq!(order.try_iter().collect::<Vec<_>>(), ["other", "busy"]);
-    }
-
-    fn other_is_not_waiting(turns: &Turns) -> bool {
-        let is_free = turns.queue.try_lock().is_ok();
-        if is_free {
-            turns.queue.unlock().unwrap();
-        }
-        is_free
-    }
-}
+mod tests;

@@ -80,10 +80,17 @@ const WALLS: [(&str, &[&str]); 23] = [
     ("figment", &["config/load/effective.rs"]),
     (
         "landlock",
-        &["worker/sandbox.rs", "worker/sandbox/tests.rs"],
+        &["worker/sandbox/files.rs", "worker/sandbox/tests.rs"],
     ),
-    ("libc", &["worker/sandbox/sockets.rs"]),
-    ("seccompiler", &["worker/sandbox/sockets.rs"]),
+    (
+        "libc",
+        &[
+            "worker/sandbox/system_calls.rs",
+            "worker/sandbox/system_calls/lists.rs",
+            "worker/sandbox/tests.rs",
+        ],
+    ),
+    ("seccompiler", &["worker/sandbox/system_calls.rs"]),
     ("sd_notify", &["supervisor.rs"]),
     ("llguidance", &["engine/grammar.rs"]),
     ("notify", &["reload/watch.rs"]),

@@ -44,6 +44,8 @@ mod refused; // who learns of a refusal, and how
 mod registry; // several models: room, idleness, leases
 mod reload; // edits while the server runs
 mod result_meta; // how an answer came about, where it is wanted
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod sandbox; // hostile code in a model's process
 mod secrecy; // what never reaches a log
 mod sessions; // sessions that survive a restart, and are served by every replica
 mod shipping; // what the workflows promise
@@ -56,4 +58,6 @@ mod thinking; // reasoning of every family, before free answers and before JSON
 mod tokens; // who may do what over HTTP, and how much
 mod tools; // what clients are told of the tools
 mod typed; // tools without code
+#[cfg(target_os = "linux")]
+mod untrusted; // foreign code in a model's process
 mod worker; // the worker by hand, without MCP

@@ -243,14 +243,15 @@ fn a_models_process_sees_no_secret() {
         .arg(&file.0)
         .env("MY_TOKEN", "hidden-word")
         .env("LLAMA_MCP_AUTH", "hidden-word")
-        .env("HARMLESS", "shown");
+        .env("OTHER_SECRET", "hidden-word")
+        .env("OMP_DYNAMIC", "false");
     let mut server = Server::spawn(command);
     let id = server.call_tool("a", json!({"text": FRANCE}));
     assert!(!server.result(id).is_error);
     let worker = children_of(server.child.id())[0];
     let environment = std::fs::read(format!("/proc/{worker}/environ")).unwrap();
     let environment = String::from_utf8_lossy(&environment);
-    assert!(environment.contains("HARMLESS=shown"));
+    assert!(environment.contains("OMP_DYNAMIC=false"));
     assert!(!environment.contains("hidden-word") && !environment.contains("LLAMA_MCP"));
 }
 

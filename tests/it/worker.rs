@@ -156,6 +156,31 @@ fn a_file_that_llama_cpp_refuses_is_told_with_its_reason() {
 }
 
 #[test]
+fn a_header_that_makes_a_library_panic_is_told_without_the_folders_of_the_build() {
+    let mut bytes = std::fs::read(tiny()).unwrap();
+    let key = b"llama.context_length";
+    let mut windows = bytes.windows(key.len());
+    // Behind it stand the type and the value, 4 bytes each.
+    let at = windows.position(|window| window == key).unwrap() + key.len() + 4;
+    bytes[at..at + 4].copy_from_slice(&(1_u32 << 31).to_le_bytes());
+    let file = crate::support::TempFile::new("context-length.gguf", &bytes);
+    let output = run(&[load(&file.0), generate(1, "Hi")]);
+    assert_eq!(output.status.code(), Some(1));
+    let events = events(&output);
+    let failed = &events.last().unwrap()["load_failed"];
+    assert_eq!(
+        failed["text"], "the model could not be served",
+        "{events:?}"
+    );
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(log.contains("internal error: "), "{log}");
+    assert!(
+        !log.contains(".cargo") && !log.contains("panicked at"),
+        "{log}"
+    );
+}
+
+#[test]
 fn the_limits_of_a_small_context_hold() {
     let output = run(&[load(&tiny()), generate(1, &"word ".repeat(600))]);
     let events = events(&output);

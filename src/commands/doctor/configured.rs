@@ -111,7 +111,7 @@ fn model(model: &ModelConfig, need: &Need, budget: u64) -> Finding {
     Finding::ok(subject, text)
 }
 
-/// Where the server writes: the log, and small files of turns.
+/// Where the server writes: the log, and on systems other than Linux small files of turns.
 fn disks(checked: &Checked) -> Vec<Finding> {
     let temporary = std::env::temp_dir();
     let log = checked.config.log.file.as_deref().and_then(Path::parent);

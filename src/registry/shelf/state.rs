@@ -74,7 +74,7 @@ impl State {
         if self
             .turns
             .as_ref()
-            .is_some_and(|turns| turns.turns().places == places)
+            .is_some_and(|turns| turns.turns().places.len() == places)
         {
             return;
         }

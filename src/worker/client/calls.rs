@@ -6,9 +6,15 @@ use std::collections::HashMap;
 
 use tokio::sync::{oneshot, watch};
 
+use super::model_log::MAX_TOLD;
 use super::{CallError, Progress};
 use crate::engine::{EngineError, Generation, Stats, Update};
+use crate::printable::printable;
 use crate::worker::{Event, Ready, WIRE_VERSION};
+
+/// Most bytes of an answer for each token that it may have. The longest tokens of real vocabularies, runs of blanks or of one
+/// character, have 128 to 256 bytes.
+const BYTES_PER_TOKEN: usize = 512;
 
 /// A call that waits for its end.
 #[derive(Debug)]
@@ -17,18 +23,23 @@ pub struct Call {
     done: oneshot::Sender<Result<Generation, CallError>>,
     /// Its sequence or its prompt may be what the worker dies of.
     begun: bool,
+    /// Most bytes that its answer can have.
+    max_bytes: usize,
 }
 
 impl Call {
-    /// A call that tells its news to `progress` and its end to `done`.
+    /// A call that tells its news to `progress` and its end to `done`. Its answer has at most `max_tokens` tokens.
     pub fn new(
         progress: watch::Sender<Progress>,
         done: oneshot::Sender<Result<Generation, CallError>>,
+        max_tokens: u32,
     ) -> Self {
+        let max_tokens = usize::try_from(max_tokens).unwrap_or(usize::MAX);
         Self {
             progress,
             done,
             begun: false,
+            max_bytes: max_tokens.saturating_mul(BYTES_PER_TOKEN),
         }
     }
 
@@ -75,6 +86,8 @@ pub enum News {
     OtherVersion(u32),
     /// The line is no event: llama.cpp or a driver printed it.
     NoEvent,
+    /// The worker is not to be trusted any more, and why.
+    Broken(&'static str),
 }
 
 impl Calls {
@@ -101,7 +114,7 @@ impl Calls {
         match serde_json::from_str(line) {
             Ok(Event::Hello { version }) if version != WIRE_VERSION => News::OtherVersion(version),
             Ok(Event::Hello { .. }) => News::Nothing,
-            Ok(Event::LoadFailed(error)) => News::LoadFailed(error),
+            Ok(Event::LoadFailed(error)) => News::LoadFailed(cleaned(error)),
             Ok(Event::Loading(percent)) => {
                 self.loading = Some(percent);
                 for call in self.calls.values() {
@@ -125,8 +138,11 @@ impl Calls {
             Update::Delta(_) | Update::Thinking(_) | Update::Done(_)
         );
         match update {
+            Update::Done(generation) if self.is_too_long(id, &generation.text) => {
+                News::Broken("an answer was longer than its tokens allow")
+            }
             Update::Done(generation) => self.finish(id, Ok(generation)),
-            Update::Failed(error) => self.finish(id, Err(CallError::Engine(error))),
+            Update::Failed(error) => self.finish(id, Err(CallError::Engine(cleaned(error)))),
             news => {
                 // A call that was cancelled is not in the table any more.
                 if let Some(call) = self.calls.get_mut(&id) {
@@ -140,6 +156,11 @@ impl Calls {
                 News::Nothing
             }
         }
+    }
+
+    fn is_too_long(&self, id: u64, answer: &str) -> bool {
+        let call = self.calls.get(&id);
+        call.is_some_and(|call| answer.len() > call.max_bytes)
     }
 
     fn finish(&mut self, id: u64, result: Result<Generation, CallError>) -> News {
@@ -164,5 +185,83 @@ impl Calls {
             };
             call.fail(failure);
         }
+    }
+}
+
+/// Returns `error` fit for people and their terminals: a worker wrote it.
+fn cleaned(error: EngineError) -> EngineError {
+    EngineError {
+        kind: error.kind,
+        text: printable(&error.text, MAX_TOLD),
+        hint: error.hint.map(|hint| printable(&hint, MAX_TOLD)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{EngineErrorKind, FinishReason, Phase, Usage};
+
+    fn event(event: &Event) -> String {
+        serde_json::to_string(event).unwrap()
+    }
+
+    fn answer(text: String) -> String {
+        let update = Update::Done(Generation {
+            text,
+            finish_reason: FinishReason::Stop,
+            phase: Phase::Generate,
+            still_thinking: false,
+            seed: 1,
+            usage: Usage::default(),
+        });
+        event(&Event::Call { id: 1, update })
+    }
+
+    /// A worker's one call of at most two tokens, and what comes of it.
+    fn calls() -> (
+        Calls,
+        oneshot::Receiver<Result<Generation, CallError>>,
+        watch::Receiver<Progress>,
+    ) {
+        let (progress, seen) = watch::channel(Progress::default());
+        let (done, result) = oneshot::channel();
+        let mut calls = Calls::default();
+        calls.insert(1, Call::new(progress, done, 2));
+        (calls, result, seen)
+    }
+
+    #[test]
+    fn an_answer_longer_than_its_tokens_allow_is_none() {
+        let (mut calls, mut result, _seen) = calls();
+        let news = calls.take(&answer("x".repeat(2 * BYTES_PER_TOKEN + 1)));
+        assert!(matches!(news, News::Broken(_)));
+        assert!(result.try_recv().is_err());
+        let longest = "x".repeat(2 * BYTES_PER_TOKEN);
+        assert_eq!(calls.take(&answer(longest.clone())), News::Ended);
+        assert_eq!(result.try_recv().unwrap().unwrap().text, longest);
+    }
+
+    #[test]
+    fn error_texts_of_a_worker_are_short_and_printable() {
+        let hostile = format!("why\u{1b}[31m\n\u{202e}{}", "x".repeat(9 * MAX_TOLD));
+        let error = EngineError::new(EngineErrorKind::Decode, &hostile).hint(&hostile);
+        let is_clean = |error: &EngineError| {
+            let texts = [&error.text, error.hint.as_ref().unwrap()];
+            texts
+                .iter()
+                .all(|text| text.starts_with("why [31m xx") && text.chars().count() == MAX_TOLD)
+        };
+        let (mut calls, mut result, _seen) = calls();
+        let News::LoadFailed(told) = calls.take(&event(&Event::LoadFailed(error.clone()))) else {
+            panic!("it is not told")
+        };
+        assert!(is_clean(&told), "{told:?}");
+        let update = Update::Failed(error);
+        calls.take(&event(&Event::Call { id: 1, update }));
+        let Err(CallError::Engine(told)) = result.try_recv().unwrap() else {
+            panic!("it did not fail")
+        };
+        assert!(is_clean(&told), "{told:?}");
     }
 }

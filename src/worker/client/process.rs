@@ -1,7 +1,5 @@
 //! A worker's process: how it is started, its pipes, and how it ended.
 
-use std::collections::VecDeque;
-use std::ffi::OsString;
 use std::io;
 #[cfg(unix)]
 use std::os::unix::process::ExitStatusExt;
@@ -11,38 +9,30 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+#[cfg(unix)]
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::config::VARIABLE_PREFIX;
+use super::lines::Lines;
+use super::model_log::{self, LastWords, ModelLog};
 use crate::telemetry;
 use crate::worker;
+use crate::worker::environment::passed_on;
 
 /// How long a worker may take to end in order before it is killed: it only has to free its memory.
 const END_LIMIT: Duration = Duration::from_secs(2);
-
-/// Lines of stderr that are kept as the reason of a crash; llama.cpp's abort message is one.
-const KEPT_LINES: usize = 8;
 
 /// Starts workers, all from one thread that lives as long as the server: the kernel's parent-death signal follows the
 /// parent *thread*.
 #[derive(Debug, Clone)]
 pub struct Launcher {
     program: PathBuf,
-    environment: Arc<Mutex<WorkerEnvironment>>,
+    /// What workers log: a level, or levels by module.
+    log_level: Arc<Mutex<String>>,
     spawner: mpsc::Sender<Job>,
-}
-
-/// What of the server's environment a worker gets.
-#[derive(Debug, Clone, Default)]
-pub struct WorkerEnvironment {
-    /// Variables that it must not see, beside those of this program: a model's file is untrusted input, and its process needs
-    /// no secret.
-    pub hidden: Vec<String>,
-    /// What is logged: a level, or levels by module.
-    pub log_level: String,
 }
 
 type Job = (Command, oneshot::Sender<io::Result<Child>>);
@@ -66,24 +56,24 @@ impl Launcher {
             })?;
         Ok(Self {
             program,
-            environment: Arc::default(),
+            log_level: Arc::default(),
             spawner,
         })
     }
 
-    /// What the workers get that are started from now on.
-    pub fn set_environment(&self, environment: WorkerEnvironment) {
+    /// Sets what the workers log that are started from now on: a level, or levels by module.
+    pub fn set_log_level(&self, level: String) {
         *self
-            .environment
+            .log_level
             .lock()
-            .unwrap_or_else(PoisonError::into_inner) = environment;
+            .unwrap_or_else(PoisonError::into_inner) = level;
     }
 
     /// Starts a worker; its stderr is logged under `name`.
     pub(super) async fn spawn(&self, name: &str) -> io::Result<(Process, ChildStdout)> {
-        let environment = {
-            let environment = self.environment.lock();
-            environment.unwrap_or_else(PoisonError::into_inner).clone()
+        let log_level = {
+            let level = self.log_level.lock();
+            level.unwrap_or_else(PoisonError::into_inner).clone()
         };
         let mut command = Command::new(&self.program);
         #[cfg(unix)]
@@ -91,22 +81,17 @@ impl Launcher {
         command.arg0("llama-mcp-server").process_group(0);
         command
             .args([worker::WORKER, "--parent", &std::process::id().to_string()])
+            .env_clear()
+            .envs(passed_on())
             // Else an abort of llama.cpp starts a debugger, which writes into the pipe of the events.
             .env("GGML_NO_BACKTRACE", "1")
-            .envs(telemetry::worker_level(&environment.log_level))
+            .envs(telemetry::worker_level(&log_level))
             .envs(spin_count())
             .envs(trim_threshold())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
-        let own = std::env::vars_os()
-            .map(|(name, _)| name)
-            .filter(|name| name.to_string_lossy().starts_with(VARIABLE_PREFIX));
-        let hidden = environment.hidden.iter().map(OsString::from);
-        for name in own.chain(hidden) {
-            command.env_remove(name);
-        }
         let (reply, child) = oneshot::channel();
         self.spawner
             .send((command, reply))
@@ -122,6 +107,8 @@ impl Launcher {
             child,
             commands,
             stderr: tokio::spawn(drain(name.to_owned(), stderr)),
+            #[cfg(unix)]
+            children_end: signal(SignalKind::child())?,
         };
         Ok((process, stdout))
     }
@@ -151,58 +138,92 @@ fn trim_threshold() -> Option<(&'static str, &'static str)> {
     (!chosen).then_some(("MALLOC_TRIM_THRESHOLD_", "1048576"))
 }
 
-/// A started worker. Dropping it kills it.
+/// A started worker. Dropping it kills it, and with it every process of its group.
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
     commands: tokio::sync::mpsc::UnboundedSender<Vec<u8>>,
-    stderr: JoinHandle<VecDeque<String>>,
+    stderr: JoinHandle<LastWords>,
+    #[cfg(unix)]
+    children_end: Signal,
 }
 
 impl Process {
-    /// Bytes of memory that it takes.
+    /// Returns the bytes of memory that it takes.
     pub(super) fn memory(&self) -> Option<u64> {
         crate::process::memory_of(self.child.id()?)
     }
 
-    /// Sends a command; never waits, and is lost when the worker has ended, which its events tell.
+    /// Sends a command. Never waits; what is sent after the worker's end is lost.
     pub(super) fn send(&self, command: &worker::Command) {
         let mut line = serde_json::to_vec(command).expect("a command has only string keys");
         line.push(b'\n');
         drop(self.commands.send(line));
     }
 
+    /// Waits until the process has ended, whoever else holds its pipes. Cancel safe.
+    #[cfg(unix)]
+    pub(super) async fn ended(&mut self) {
+        // It is not reaped here: until then nobody else gets its number, which is its group's, too.
+        while self.child.id().is_some_and(crate::process::is_running) {
+            self.children_end.recv().await;
+        }
+    }
+
+    /// Waits until the process has ended. Cancel safe.
+    #[cfg(not(unix))]
+    pub(super) async fn ended(&mut self) {
+        self.child.wait().await.ok();
+    }
+
+    /// Kills the process and every process of its group. Does nothing once the process is reaped.
+    pub(super) fn kill(&mut self) {
+        if let Some(id) = self.child.id() {
+            crate::process::kill_group(id);
+            // A process can leave its group.
+            self.child.start_kill().ok();
+        }
+    }
+
     /// Ends the worker, in order if it can.
     pub(super) async fn end(&mut self) {
         self.send(&worker::Command::Shutdown);
-        if tokio::time::timeout(END_LIMIT, self.child.wait())
-            .await
-            .is_err()
-            && let Err(error) = self.child.kill().await
-        {
+        // After that it is killed.
+        tokio::time::timeout(END_LIMIT, self.ended()).await.ok();
+        if let Err(error) = self.reap().await {
             tracing::warn!(%error, "a worker could not be killed");
         }
     }
 
-    /// How a worker that ended by itself did: its status and what it said last. One that has only closed its output is
+    /// Returns how a worker that ended by itself did: its status, and what it said last. One that has only closed its output is
     /// killed.
     pub(super) async fn reason(&mut self) -> String {
-        let status = match tokio::time::timeout(END_LIMIT, self.child.wait()).await {
-            Ok(Ok(status)) => in_words(status),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => {
-                drop(self.child.start_kill());
-                "it closed its output".to_owned()
-            }
+        let has_ended = tokio::time::timeout(END_LIMIT, self.ended()).await.is_ok();
+        let status = match self.reap().await {
+            Ok(status) if has_ended => in_words(status),
+            Ok(_) => "it closed its output".to_owned(),
+            Err(error) => error.to_string(),
         };
         let said = tokio::time::timeout(END_LIMIT, &mut self.stderr).await;
         match said {
-            Ok(Ok(lines)) if !lines.is_empty() => {
-                let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-                format!("{status}; its last words: {}", lines.join(" | "))
-            }
+            Ok(Ok(last_words)) => match last_words.text() {
+                Some(text) => format!("{status}; its last words: {text}"),
+                None => status,
+            },
             _ => status,
         }
+    }
+
+    /// Kills what is left of the group, and takes the process's status.
+    pub(super) async fn reap(&mut self) -> io::Result<ExitStatus> {
+        self.kill();
+        self.child.wait().await
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 
@@ -228,44 +249,15 @@ async fn feed(mut stdin: ChildStdin, mut lines: tokio::sync::mpsc::UnboundedRece
     }
 }
 
-/// Logs what a worker writes to its stderr, always, so that it never blocks; gives the last lines that are no log.
-async fn drain(name: String, stderr: ChildStderr) -> VecDeque<String> {
-    let mut kept = VecDeque::new();
-    let mut lines = Lines::new(BufReader::new(stderr));
+/// Logs what a worker writes to its stderr, always, so that it never blocks. Returns the last lines that are no log.
+async fn drain(name: String, stderr: ChildStderr) -> LastWords {
+    let mut last_words = LastWords::default();
+    let mut log = ModelLog::new(name);
+    let mut lines = Lines::new(BufReader::new(stderr), model_log::MAX_LINE);
     while let Some(line) = lines.next().await {
-        if telemetry::relay(&name, &line) {
-            if kept.len() == KEPT_LINES {
-                kept.pop_front();
-            }
-            kept.push_back(line);
-        }
+        log.relay(&line);
+        last_words.push(&line.text);
     }
-    kept
-}
-
-/// Lines of a pipe, whatever their bytes are: what llama.cpp or a driver prints need not be UTF-8.
-#[derive(Debug)]
-pub(super) struct Lines<R> {
-    inner: R,
-    line: Vec<u8>,
-}
-
-impl<R: AsyncBufRead + Unpin> Lines<R> {
-    pub(super) fn new(inner: R) -> Self {
-        Self {
-            inner,
-            line: Vec::new(),
-        }
-    }
-
-    /// The next line; none at the end. Cancel safe: what was read of a line is kept.
-    pub(super) async fn next(&mut self) -> Option<String> {
-        let read = self.inner.read_until(b'\n', &mut self.line).await;
-        if self.line.is_empty() || read.is_err() {
-            return None;
-        }
-        let text = String::from_utf8_lossy(self.line.trim_ascii_end()).into_owned();
-        self.line.clear();
-        Some(text)
-    }
+    log.end();
+    last_words
 }

@@ -7,7 +7,9 @@ use tokio::process::ChildStdout;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::calls::{Calls, News};
-use super::process::{Lines, Process};
+use super::lines::{Line, Lines};
+use super::model_log::ModelLog;
+use super::process::Process;
 use super::{CallError, FixedPrompts, Launcher, Life, ToTask};
 use crate::config::LoadSettings;
 use crate::config::units::human;
@@ -16,10 +18,19 @@ use crate::engine::{CancelReason, EngineError, Stats};
 use crate::telemetry::metrics::{self, ProcessEnd};
 use crate::worker::{Command, Ready, WIRE_VERSION};
 
+/// Most bytes of an event. An answer is the longest, and 100,000 tokens of text have half a megabyte.
+const MAX_EVENT: usize = 8 * 1024 * 1024;
+
+/// How long the events of a process that has ended are read: what it wrote is in the pipe, but another process may hold the pipe
+/// open.
+const DRAIN_LIMIT: Duration = Duration::from_millis(500);
+
 /// The owner of one worker process.
 pub(super) struct Task {
     name: String,
     process: Process,
+    /// For what the process prints beside its events.
+    log: ModelLog,
     fixed: watch::Receiver<FixedPrompts>,
     calls: Calls,
     /// Who asked what it holds.
@@ -55,6 +66,7 @@ impl Task {
             process.send(&Command::Warm(prompts));
         }
         let mut task = Self {
+            log: ModelLog::new(name.clone()),
             name,
             process,
             fixed,
@@ -99,17 +111,13 @@ impl Task {
             }
             End::Died => {
                 let reason = task.process.reason().await;
-                if task.calls.is_loading() {
-                    metrics::load_failed(&task.name);
-                }
-                (task.life)(Life::Ending(
-                    task.calls.is_loading().then(|| (reason.clone(), true)),
-                ));
-                CallError::Died {
-                    reason,
-                    begun: false,
-                    is_first: false,
-                }
+                task.died(reason)
+            }
+            End::Broken(reason) => {
+                task.process.kill();
+                let failure = task.died(format!("the server ended it: {reason}"));
+                task.process.end().await;
+                failure
             }
         };
         task.gone(match failure {
@@ -126,7 +134,7 @@ impl Task {
         inbox: &mut mpsc::UnboundedReceiver<ToTask>,
         events: BufReader<ChildStdout>,
     ) -> End {
-        let mut lines = Lines::new(events);
+        let mut lines = Lines::new(events, MAX_EVENT);
         loop {
             tokio::select! {
                 message = inbox.recv() => match message {
@@ -152,25 +160,67 @@ impl Task {
                 },
                 prompts = changed(&mut self.fixed) => self.process.send(&Command::Warm(prompts)),
                 line = lines.next() => match line {
-                    Some(line) => match self.calls.take(&line) {
-                        News::Nothing => {}
-                        News::Ready(ready) => self.loaded(&ready),
-                        News::Ended => self.measure(),
-                        News::Stats(stats) => {
-                            for answer_to in self.asking.drain(..) {
-                                // Who asked may not wait any more.
-                                answer_to.send(stats).ok();
-                            }
-                        }
-                        News::LoadFailed(error) => return End::LoadFailed(error),
-                        News::OtherVersion(version) => return End::OtherVersion(version),
-                        News::NoEvent => {
-                            crate::telemetry::relay(&self.name, &line);
-                        }
-                    },
+                    Some(line) => if let Some(end) = self.hear(&line) { return end },
                     None => return End::Died,
                 },
+                () = self.process.ended() => return self.hear_rest(lines).await,
             }
+        }
+    }
+
+    /// Takes what a process that has ended still wrote.
+    async fn hear_rest(&mut self, mut lines: Lines<BufReader<ChildStdout>>) -> End {
+        // Whoever else of its group holds the pipe goes, too.
+        self.process.kill();
+        let rest = async {
+            while let Some(line) = lines.next().await {
+                if let Some(end) = self.hear(&line) {
+                    return end;
+                }
+            }
+            End::Died
+        };
+        let rest = tokio::time::timeout(DRAIN_LIMIT, rest).await;
+        rest.unwrap_or(End::Died)
+    }
+
+    /// Takes a line of the process; returns why it is not served any more, if that is so.
+    fn hear(&mut self, line: &Line) -> Option<End> {
+        if line.is_cut {
+            return Some(End::Broken("it wrote a line without end".into()));
+        }
+        match self.calls.take(&line.text) {
+            News::Nothing => {}
+            News::Ready(ready) => self.loaded(&ready),
+            News::Ended => self.measure(),
+            News::Stats(stats) => {
+                for answer_to in self.asking.drain(..) {
+                    // Who asked may not wait any more.
+                    answer_to.send(stats).ok();
+                }
+            }
+            News::LoadFailed(error) if self.calls.is_loading() => {
+                return Some(End::LoadFailed(error));
+            }
+            News::LoadFailed(error) => return Some(End::Broken(error.to_string())),
+            News::OtherVersion(version) => return Some(End::OtherVersion(version)),
+            News::Broken(reason) => return Some(End::Broken(reason.into())),
+            News::NoEvent => self.log.relay(line),
+        }
+        None
+    }
+
+    /// Tells that the process died, and returns what its calls get.
+    fn died(&self, reason: String) -> CallError {
+        let is_loading = self.calls.is_loading();
+        if is_loading {
+            metrics::load_failed(&self.name);
+        }
+        (self.life)(Life::Ending(is_loading.then(|| (reason.clone(), true))));
+        CallError::Died {
+            reason,
+            begun: false,
+            is_first: false,
         }
     }
 
@@ -223,6 +273,8 @@ enum End {
     OtherVersion(u32),
     /// It ended by itself.
     Died,
+    /// It wrote what no sound worker writes; says what.
+    Broken(String),
 }
 
 async fn refuse_all(mut inbox: mpsc::UnboundedReceiver<ToTask>, failure: &CallError) {

@@ -47,7 +47,7 @@ fn kernel_guards_files() -> bool {
 fn restricted<T: Send>(load: &LoadSettings, attempt: impl Fn() -> T + Send + Sync) -> T {
     thread::scope(|scope| {
         let inner = scope.spawn(|| {
-            enter(load);
+            enter(load).unwrap();
             thread::scope(|scope| scope.spawn(&attempt).join().unwrap())
         });
         inner.join().unwrap()
@@ -177,6 +177,39 @@ fn what_tells_of_the_machine_and_of_itself_stays_readable() {
         assert!(!read.unwrap().is_empty());
     }
     assert!(found.1.is_some());
+}
+
+/// What entering the sandbox gives where the kernel fails `call` with `error`, in each mode but `off`.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn entered_without(call: i64, error: i32) -> [Result<(), EngineError>; 2] {
+    [SandboxMode::Auto, SandboxMode::Required].map(|sandbox| {
+        let settings = LoadSettings {
+            sandbox,
+            ..load("tiny-crab-chat.Q8_0.gguf")
+        };
+        thread::scope(|scope| {
+            let inner = scope.spawn(|| {
+                system_calls::refuse_one(call, error).unwrap();
+                enter(&settings)
+            });
+            inner.join().unwrap()
+        })
+    })
+}
+
+#[test]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn a_required_sandbox_that_the_kernel_does_not_have_is_an_error_that_says_so() {
+    let [auto, required] = entered_without(libc::SYS_landlock_create_ruleset, libc::ENOSYS);
+    assert_eq!(auto, Ok(()));
+    let error = required.unwrap_err();
+    assert_eq!(error.kind, EngineErrorKind::Load);
+    assert!(error.text.contains("the kernel has no Landlock"), "{error}");
+    assert!(error.hint.unwrap().contains("sandbox"));
+    let [auto, required] = entered_without(libc::SYS_seccomp, libc::EINVAL);
+    assert_eq!(auto, Ok(()));
+    let text = required.unwrap_err().text;
+    assert!(text.contains("every system call"), "{text}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A worker that is driven by hand: its pipe is the whole of it.
 
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin};
+use std::process::{Child, ChildStdin, Command};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
@@ -39,7 +39,11 @@ pub(crate) fn generate(id: u64, messages: &Value, max_tokens: u32) -> Value {
 impl Worker {
     /// With a model, as a `load` command says.
     pub(crate) fn load(load: &Value) -> Self {
-        let mut command = program();
+        Self::start(program(), load)
+    }
+
+    /// The same, of the program that `command` starts.
+    pub(crate) fn start(mut command: Command, load: &Value) -> Self {
         command.arg("worker").env("RUST_LOG", "info");
         let mut child = spawn_piped(&mut command);
         let stdout = child.stdout.take().unwrap();

@@ -1,0 +1,147 @@
+//! What of a worker's own log reaches the server's: bounded in length and in rate, whatever the worker writes.
+
+mod rate;
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::lines::Line;
+use crate::printable::printable;
+use crate::telemetry;
+use rate::{LogRate, Passage};
+
+/// Most bytes of a line that are logged.
+pub(super) const MAX_LINE: usize = 16 * 1024;
+
+/// Lines that are kept as the reason of a crash; llama.cpp's abort message is one.
+const KEPT_LINES: usize = 8;
+
+/// Most characters of a text that comes from a worker and is told to clients.
+pub(super) const MAX_TOLD: usize = 1024;
+
+/// Writes one pipe's lines of a model's process into the server's log.
+#[derive(Debug)]
+pub(super) struct ModelLog {
+    model: String,
+    rate: LogRate,
+}
+
+impl ModelLog {
+    /// Logs under the name `model`.
+    pub(super) fn new(model: String) -> Self {
+        Self {
+            model,
+            rate: LogRate::new(Instant::now()),
+        }
+    }
+
+    /// Logs `line`, unless there are too many.
+    pub(super) fn relay(&mut self, line: &Line) {
+        match self.rate.admit(Instant::now()) {
+            Passage::Free => {}
+            Passage::After(left_out) => self.tell(left_out),
+            Passage::LeftOut => return,
+        }
+        telemetry::relay(&self.model, &shortened(line));
+    }
+
+    /// Logs what was left out; the pipe has ended.
+    pub(super) fn end(mut self) {
+        let left_out = self.rate.take_left_out();
+        if left_out > 0 {
+            self.tell(left_out);
+        }
+    }
+
+    fn tell(&self, left_out: u64) {
+        tracing::warn!(
+            model = self.model,
+            "{left_out} lines of the model's log were left out: it writes too many"
+        );
+    }
+}
+
+/// Returns what is logged of `line`: the beginning of a long one.
+fn shortened(line: &Line) -> Cow<'_, str> {
+    if !line.is_cut && line.text.len() <= MAX_LINE {
+        return Cow::Borrowed(&line.text);
+    }
+    let beginning = &line.text[..line.text.floor_char_boundary(MAX_LINE)];
+    Cow::Owned(format!("{beginning} … (the line is longer)"))
+}
+
+/// The newest lines that may be the reason of a crash, cleaned and bounded.
+#[derive(Debug, Default)]
+pub(super) struct LastWords(VecDeque<String>);
+
+impl LastWords {
+    /// Adds a line if it may be the reason of a crash, and drops the oldest ones if there are too many.
+    pub(super) fn push(&mut self, line: &str) {
+        if !telemetry::may_explain_crash(line) {
+            return;
+        }
+        self.0.push_back(printable(line, MAX_TOLD));
+        let length = |lines: &VecDeque<String>| -> usize {
+            lines.iter().map(|line| line.chars().count()).sum()
+        };
+        while self.0.len() > KEPT_LINES || length(&self.0) > MAX_TOLD {
+            self.0.pop_front();
+        }
+    }
+
+    /// Returns the lines as one, or `None` if there are none.
+    pub(super) fn text(self) -> Option<String> {
+        let lines: Vec<String> = self.0.into();
+        (!lines.is_empty()).then(|| lines.join(" | "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text_of(lines: &[&str]) -> Option<String> {
+        let mut words = LastWords::default();
+        for line in lines {
+            words.push(line);
+        }
+        words.text()
+    }
+
+    #[test]
+    fn last_words_are_the_newest_lines_without_control_characters() {
+        assert_eq!(text_of(&["", "DEBUG llama-cpp-2: loaded"]), None);
+        assert_eq!(
+            text_of(&["a\u{1b}[31m", "b\u{202e}"]).unwrap(),
+            "a [31m | b"
+        );
+        let lines: Vec<String> = (0..20).map(|n| n.to_string()).collect();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        assert_eq!(
+            text_of(&lines).unwrap(),
+            "12 | 13 | 14 | 15 | 16 | 17 | 18 | 19"
+        );
+    }
+
+    #[test]
+    fn last_words_are_short_and_keep_the_end() {
+        let long = "x".repeat(MAX_TOLD * 2);
+        let text = text_of(&[&long, "abort: why"]).unwrap();
+        assert_eq!(text, "abort: why");
+        assert_eq!(text_of(&[&long]).unwrap().chars().count(), MAX_TOLD);
+    }
+
+    #[test]
+    fn a_long_line_is_cut_and_says_so() {
+        let line = |text: &str, is_cut| Line {
+            text: text.to_owned(),
+            is_cut,
+        };
+        assert_eq!(shortened(&line("whole", false)), "whole");
+        let told = shortened(&line("é", true)).into_owned();
+        assert_eq!(told, "é … (the line is longer)");
+        let long = line(&"é".repeat(MAX_LINE), false);
+        assert!(shortened(&long).len() < MAX_LINE + 40);
+    }
+}

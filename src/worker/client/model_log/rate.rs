@@ -1,0 +1,129 @@
+//! How many lines a model may log: a token bucket over time that is given. Pure.
+
+use std::time::{Duration, Instant};
+
+/// One more line may pass after this time: 200 a second in the long run.
+const PER_LINE: Duration = Duration::from_millis(5);
+
+/// Lines at once. At `debug` a load writes several hundred.
+const BURST: u32 = 1000;
+
+/// How long nothing passes once the bucket is empty, so that a flood is told of once a second and not at every line.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Decides which lines of a model are logged.
+#[derive(Debug)]
+pub(super) struct LogRate {
+    /// Lines that may pass at `filled_at`.
+    tokens: u32,
+    filled_at: Instant,
+    /// Nothing passes before.
+    closed_until: Option<Instant>,
+    left_out: u64,
+}
+
+/// What happens to a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Passage {
+    /// It is logged.
+    Free,
+    /// It is logged after a note on the lines that were left out before it; the number of them.
+    After(u64),
+    /// It is left out.
+    LeftOut,
+}
+
+impl LogRate {
+    /// Starts with a full bucket.
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            tokens: BURST,
+            filled_at: now,
+            closed_until: None,
+            left_out: 0,
+        }
+    }
+
+    /// Decides about a line that came at `now`.
+    pub(super) fn admit(&mut self, now: Instant) -> Passage {
+        if self.closed_until.is_some_and(|until| now < until) {
+            self.left_out += 1;
+            return Passage::LeftOut;
+        }
+        self.closed_until = None;
+        self.refill(now);
+        let Some(left) = self.tokens.checked_sub(1) else {
+            self.closed_until = Some(now + PAUSE);
+            self.left_out += 1;
+            return Passage::LeftOut;
+        };
+        self.tokens = left;
+        match self.take_left_out() {
+            0 => Passage::Free,
+            left_out => Passage::After(left_out),
+        }
+    }
+
+    /// Returns how many lines were left out since that was asked last.
+    pub(super) fn take_left_out(&mut self) -> u64 {
+        std::mem::take(&mut self.left_out)
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.filled_at);
+        let new = elapsed.as_nanos() / PER_LINE.as_nanos();
+        if let Ok(new @ 0..BURST) = u32::try_from(new) {
+            self.tokens = (self.tokens + new).min(BURST);
+            // The rest of the time counts towards the next line.
+            self.filled_at += PER_LINE * new;
+        } else {
+            self.tokens = BURST;
+            self.filled_at = now;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lines that pass of `lines` that come evenly within `time`, and the sum of those that notes tell as left out.
+    fn flood(rate: &mut LogRate, start: Instant, lines: u32, time: Duration) -> (u32, u64, u32) {
+        let (mut passed, mut told, mut notes) = (0, 0, 0);
+        for line in 0..lines {
+            match rate.admit(start + time * line / lines) {
+                Passage::Free => passed += 1,
+                Passage::After(left_out) => {
+                    passed += 1;
+                    told += left_out;
+                    notes += 1;
+                }
+                Passage::LeftOut => {}
+            }
+        }
+        (passed, told + rate.take_left_out(), notes)
+    }
+
+    #[test]
+    fn a_flood_passes_at_the_rate_and_every_line_is_counted() {
+        let start = Instant::now();
+        let lines = 1_000_000;
+        let mut rate = LogRate::new(start);
+        let (passed, told, notes) = flood(&mut rate, start, lines, Duration::from_secs(10));
+        let most = BURST + 10 * 200;
+        assert!(passed <= most && passed > most - 2 * 200, "{passed}");
+        assert_eq!(u64::from(passed) + told, u64::from(lines));
+        assert!(notes <= 10, "{notes}");
+    }
+
+    #[test]
+    fn an_ordinary_log_passes_whole() {
+        let start = Instant::now();
+        let mut rate = LogRate::new(start);
+        let load = flood(&mut rate, start, BURST, Duration::from_millis(100));
+        assert_eq!(load, (BURST, 0, 0));
+        let later = start + Duration::from_mins(1);
+        let steady = flood(&mut rate, later, 60 * 190, Duration::from_mins(1));
+        assert_eq!(steady, (60 * 190, 0, 0));
+    }
+}

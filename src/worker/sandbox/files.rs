@@ -1,0 +1,172 @@
+//! The files, TCP connections and signals of a model's process, by Landlock, as far as the kernel has it.
+
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use std::{env, fs, iter};
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, PathFd, RestrictionStatus, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, make_bitflags, path_beneath_rules,
+};
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+
+use crate::config::LoadSettings;
+use crate::gguf;
+
+/// The newest one that was tried: files, TCP, signals and abstract sockets. An older kernel enforces what it knows.
+const TRIED: ABI = ABI::V6;
+
+/// Where libraries, their settings and time zones are, and what tells of CPUs and cgroups. llama.cpp, OpenMP and
+/// drivers read some of it late.
+const SYSTEM: &[&str] = &[
+    "/usr",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/nix/store",
+    "/gnu/store",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/sys",
+    "/dev/null",
+    "/dev/urandom",
+    "/dev/zero",
+];
+
+/// What of `/proc` tells of the machine and of this process. Not of others: their command lines, which may hold secrets, are
+/// open to everybody. Drivers of GPUs read all over it.
+const PROC: &[&str] = if HAS_GPU {
+    &["/proc"]
+} else {
+    &[
+        "/proc/self",
+        "/proc/cpuinfo",
+        "/proc/meminfo",
+        "/proc/stat",
+        "/proc/sys",
+    ]
+};
+
+/// Open for as long as the process lives: the kernel makes nodes of `/proc` anew where it has forgotten them, and a rule holds
+/// for a node, not for its name.
+static KNOWN_PROC: LazyLock<Vec<PathFd>> = LazyLock::new(|| {
+    let nodes = PROC.iter().map(PathFd::new);
+    nodes.filter_map(Result::ok).collect()
+});
+
+/// What GPU drivers read beside that: where some distributions keep them, the loaders' lists of drivers, settings.
+const DRIVERS: &[&str] = &[
+    "/opt/cuda",
+    "/opt/rocm",
+    "/run/opengl-driver",
+    "/etc/vulkan",
+    "/etc/glvnd",
+    "/etc/drirc",
+    "/etc/nvidia",
+    "/etc/alternatives",
+];
+
+/// Lists of paths in which users name more of it: folders of libraries, Vulkan's drivers.
+const DRIVER_VARIABLES: &[&str] = &[
+    "LD_LIBRARY_PATH",
+    "VK_DRIVER_FILES",
+    "VK_ICD_FILENAMES",
+    "VK_ADD_DRIVER_FILES",
+];
+
+/// How the device nodes of GPUs begin: NVIDIA's on PCs and on Tegra, the direct rendering manager, AMD's, WSL's.
+const DEVICES: &[&str] = &["nvidia", "nvhost", "nvmap", "dri", "kfd", "dxg"];
+
+/// CUDA names its threads there, and fails where it cannot.
+const THREAD_NAMES: &str = "/proc/self/task";
+
+/// Metal is not for Linux.
+const HAS_GPU: bool = cfg!(any(feature = "cuda", feature = "vulkan"));
+
+/// Restricts this thread and those that it starts from now on to the files of `load`. Returns what it is restricted by, for the log.
+///
+/// # Errors
+/// What is not restricted, and why, in words.
+pub(super) fn restrict(load: &LoadSettings) -> Result<RestrictionStatus, String> {
+    if let Err(error) = drop_rights_of_root() {
+        tracing::debug!(%error, "the rights of root stay");
+    }
+    match enforce(load) {
+        Ok(status) if status.ruleset == RulesetStatus::NotEnforced => Err(
+            "the model's process is not restricted: the kernel has no Landlock, or does not enable it".into(),
+        ),
+        Ok(status) => Ok(status),
+        Err(error) => Err(format!("the model's process is not restricted: {error}")),
+    }
+}
+
+/// Returns whether NVIDIA's driver needs a program: at the first use after a boot, one with the rights of root loads a module of the
+/// kernel and makes the device.
+pub(super) fn driver_starts_a_program() -> bool {
+    cfg!(feature = "cuda")
+        && Path::new("/proc/driver/nvidia").exists()
+        && !Path::new("/dev/nvidia-uvm").exists()
+}
+
+fn drop_rights_of_root() -> rustix::io::Result<()> {
+    let kept =
+        CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH | CapabilitySet::IPC_LOCK;
+    let all = capabilities(None)?;
+    let some = CapabilitySets {
+        effective: all.effective & kept,
+        permitted: all.permitted & kept,
+        inheritable: CapabilitySet::empty(),
+    };
+    set_capabilities(None, some)
+}
+
+fn enforce(load: &LoadSettings) -> Result<RestrictionStatus, RulesetError> {
+    LazyLock::force(&KNOWN_PROC);
+    let read = make_bitflags!(AccessFs::{ReadFile | ReadDir});
+    let write = make_bitflags!(AccessFs::{WriteFile | Truncate});
+    let rules = Ruleset::default()
+        .handle_access(AccessFs::from_all(TRIED))?
+        .handle_access(AccessNet::from_all(TRIED))?
+        .scope(Scope::from_all(TRIED))?
+        .create()?
+        .add_rules(path_beneath_rules(SYSTEM, read))?
+        .add_rules(path_beneath_rules(PROC, read))?
+        .add_rules(path_beneath_rules(["/dev/null"], write))?
+        .add_rules(path_beneath_rules(files_of(load), read))?;
+    let rules = if HAS_GPU {
+        let device: BitFlags<AccessFs> = read | write | AccessFs::IoctlDev;
+        rules
+            .add_rules(path_beneath_rules(DRIVERS, read))?
+            .add_rules(path_beneath_rules(named_by_variables(), read))?
+            .add_rules(path_beneath_rules(devices(), device))?
+            .add_rules(path_beneath_rules([THREAD_NAMES], write))?
+    } else {
+        rules
+    };
+    rules.restrict_self()
+}
+
+/// All parts of the model, and its adapter. A header that cannot be read, or a missing part, is told by the load.
+fn files_of(load: &LoadSettings) -> impl Iterator<Item = PathBuf> {
+    let header = gguf::read_header(&load.path);
+    let parts = header.map(|header| header.other_parts).unwrap_or_default();
+    let adapter = load.lora.iter().map(|lora| lora.path.clone());
+    iter::once(load.path.clone()).chain(parts).chain(adapter)
+}
+
+fn named_by_variables() -> impl Iterator<Item = PathBuf> {
+    let lists = DRIVER_VARIABLES.iter().filter_map(env::var_os);
+    let paths = lists.flat_map(|list| env::split_paths(&list).collect::<Vec<_>>());
+    paths.filter(|path| path.is_absolute())
+}
+
+fn devices() -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir("/dev").into_iter().flatten();
+    let is_gpu = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        DEVICES.iter().any(|device| name.starts_with(device))
+    };
+    entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(is_gpu)
+}

@@ -1,0 +1,154 @@
+//! The system calls that a model's process is refused, by seccomp filters: what Landlock knows nothing of.
+//!
+//! A refused call fails and does not end the process, since libraries try some of them and do without. Everything else is allowed:
+//! a list of what is allowed would have to know every C library, allocator and driver.
+
+mod lists;
+
+use std::env::consts::ARCH;
+use std::{env, process};
+
+use libc::c_int;
+use seccompiler::{
+    BpfProgram, Error, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+    SeccompFilter, SeccompRule, apply_filter, sock_filter,
+};
+
+use lists::{FCNTLS, IOCTLS, NAMESPACES, REFUSED};
+
+/// Variables by which users bind OpenMP's threads to CPUs. OpenMP does that with the threads' numbers, which a filter cannot tell
+/// from those of other processes.
+const BINDING_VARIABLES: [&str; 4] = [
+    "OMP_PROC_BIND",
+    "OMP_PLACES",
+    "GOMP_CPU_AFFINITY",
+    "KMP_AFFINITY",
+];
+
+/// Refuses the calls to this thread and to those that it starts from now on. Calls of the 32-bit ABI end the process.
+///
+/// # Errors
+/// If the kernel takes no filter.
+pub(super) fn refuse() -> Result<(), Error> {
+    for program in [second_abi(), clone3()?, listed()?] {
+        if !program.is_empty() {
+            apply_filter(&program)?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses what is listed.
+fn listed() -> Result<BpfProgram, Error> {
+    let whole = REFUSED.iter().copied().flatten();
+    let whole = whole.map(|call| (*call, Vec::new()));
+    let rules = whole.chain(conditional()?).collect();
+    compile(rules, libc::EPERM)
+}
+
+/// Fails one call with `error`, as an older kernel does.
+#[cfg(test)]
+pub(super) fn refuse_one(call: i64, error: c_int) -> Result<(), Error> {
+    apply_filter(&compile([(call, Vec::new())].into(), error)?)
+}
+
+/// Refuses `clone3`, whose flags are in memory where no filter sees them. C libraries use `clone` instead if the kernel does not
+/// know it.
+fn clone3() -> Result<BpfProgram, Error> {
+    compile([(libc::SYS_clone3, Vec::new())].into(), libc::ENOSYS)
+}
+
+type Rules = std::collections::BTreeMap<i64, Vec<SeccompRule>>;
+
+fn compile(rules: Rules, error: c_int) -> Result<BpfProgram, Error> {
+    let refusal = SeccompAction::Errno(error.unsigned_abs());
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refusal, ARCH.try_into()?)?;
+    Ok(filter.try_into()?)
+}
+
+/// Refuses all of x32, the ABI by which a kernel may know every call of `x86_64` a second time, under another number.
+fn second_abi() -> BpfProgram {
+    const BIT: u32 = 0x4000_0000;
+    let step = |code: u32, jf: u8, k: u32| sock_filter {
+        code: u16::try_from(code).expect("codes have 16 bits"),
+        jt: 0,
+        jf,
+        k,
+    };
+    if ARCH != "x86_64" {
+        return Vec::new();
+    }
+    vec![
+        // The call's number is the first word of what a filter is given.
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 1, BIT),
+        step(
+            libc::BPF_RET | libc::BPF_K,
+            0,
+            libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs(),
+        ),
+        step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW),
+    ]
+}
+
+/// The calls that are refused with some arguments only.
+fn conditional() -> Result<Vec<(i64, Vec<SeccompRule>)>, Error> {
+    use SeccompCmpOp::{Eq, MaskedEq, Ne};
+    let own_process = u64::from(process::id());
+    let thread = flag(libc::CLONE_THREAD);
+    let mut clones = vec![when(0, MaskedEq(thread), 0)?];
+    for namespace in NAMESPACES {
+        let namespace = flag(*namespace);
+        clones.push(when(0, MaskedEq(namespace), namespace)?);
+    }
+    let mut rules = vec![
+        // A process of its own would outlive this one, outside every budget. Threads are fine.
+        (libc::SYS_clone, clones),
+        // `abort` sends a signal to the own process.
+        (libc::SYS_tgkill, vec![when(0, Ne, own_process)?]),
+        (libc::SYS_prlimit64, vec![when(0, Ne, 0)?]),
+        // The kernel ends this process with the server, until it is told not to.
+        (
+            libc::SYS_prctl,
+            vec![when(0, Eq, flag(libc::PR_SET_PDEATHSIG))?],
+        ),
+        (libc::SYS_ioctl, any_of(IOCTLS)?),
+        (libc::SYS_fcntl, any_of(FCNTLS)?),
+    ];
+    if !lists::HAS_GPU {
+        let write_and_run = flag(libc::PROT_WRITE | libc::PROT_EXEC);
+        let run = flag(libc::PROT_EXEC);
+        // Code comes from files. Drivers of GPUs write some.
+        rules.extend([
+            (
+                libc::SYS_mmap,
+                vec![when(2, MaskedEq(write_and_run), write_and_run)?],
+            ),
+            (libc::SYS_mprotect, vec![when(2, MaskedEq(run), run)?]),
+            (libc::SYS_pkey_mprotect, vec![when(2, MaskedEq(run), run)?]),
+        ]);
+    }
+    let binds = |name: &&str| env::var_os(name).is_some();
+    if !lists::HAS_GPU && !BINDING_VARIABLES.iter().any(binds) {
+        rules.push((libc::SYS_sched_setaffinity, vec![when(0, Ne, 0)?]));
+    }
+    Ok(rules)
+}
+
+/// Rules for a call whose second argument is one of `commands`.
+fn any_of(commands: &[u32]) -> Result<Vec<SeccompRule>, Error> {
+    let commands = commands.iter();
+    commands
+        .map(|command| when(1, SeccompCmpOp::Eq, u64::from(*command)))
+        .collect()
+}
+
+/// A rule for a call whose `argument`, counted from 0, is so. The kernel reads 32 bits of all of these.
+fn when(argument: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompRule, Error> {
+    let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)?;
+    Ok(SeccompRule::new(vec![condition])?)
+}
+
+fn flag(bits: c_int) -> u64 {
+    u64::from(bits.cast_unsigned())
+}

@@ -1,0 +1,258 @@
+//! The calls that are refused whatever their arguments are, by reason, and commands of calls that have many.
+
+#[cfg_attr(
+    not(test),
+    expect(
+        clippy::wildcard_imports,
+        reason = "a hundred and thirty names, each written below once"
+    )
+)]
+use libc::*;
+
+/// Whether the build has a backend whose driver is more than llama.cpp's own code. Drivers talk to daemons, pin and prioritise their
+/// threads, share memory and compile code: that stays allowed to them.
+pub(super) const HAS_GPU: bool = cfg!(any(feature = "cuda", feature = "vulkan"));
+
+/// All of them.
+pub(super) const REFUSED: &[&[i64]] = &[
+    ATTRIBUTES,
+    NAMES,
+    PROGRAMS,
+    PROCESSES,
+    SIGNALS,
+    KEYS,
+    MOUNTS,
+    WATCHES,
+    KERNEL,
+    MACHINE,
+    ONLY_X86_64,
+    if HAS_GPU { &[] } else { SOCKETS },
+    if HAS_GPU { &[] } else { SCHEDULING },
+    if HAS_GPU { &[] } else { SHARED_MEMORY },
+    if HAS_GPU { &[] } else { DESCRIPTORS },
+];
+
+/// Modes, owners, times and other attributes of any file of the same user: Landlock restricts none of them.
+const ATTRIBUTES: &[i64] = &[
+    SYS_fchmod,
+    SYS_fchmodat,
+    FCHMODAT2,
+    SYS_fchown,
+    SYS_fchownat,
+    SYS_setxattr,
+    SYS_lsetxattr,
+    SYS_fsetxattr,
+    SETXATTRAT,
+    SYS_removexattr,
+    SYS_lremovexattr,
+    SYS_fremovexattr,
+    REMOVEXATTRAT,
+    SYS_utimensat,
+    FILE_SETATTR,
+];
+
+/// Making, removing, renaming and truncating files, which kernels without Landlock, or with an old one, leave open.
+const NAMES: &[i64] = &[
+    SYS_mkdirat,
+    SYS_mknodat,
+    SYS_unlinkat,
+    RENAMEAT,
+    SYS_renameat2,
+    SYS_linkat,
+    SYS_symlinkat,
+    SYS_truncate,
+];
+
+/// Other programs, and leaving the process's group, with which the server ends it.
+const PROGRAMS: &[i64] = &[SYS_execve, SYS_execveat, SYS_setpgid, SYS_setsid];
+
+/// The memory of other processes, and hold of it.
+const PROCESSES: &[i64] = &[
+    SYS_ptrace,
+    SYS_process_vm_readv,
+    SYS_process_vm_writev,
+    SYS_process_madvise,
+    SYS_process_mrelease,
+    SYS_migrate_pages,
+    SYS_move_pages,
+];
+
+/// Signals to other processes. Those to the own one go by `tgkill`.
+const SIGNALS: &[i64] = &[
+    SYS_kill,
+    SYS_tkill,
+    SYS_rt_sigqueueinfo,
+    SYS_rt_tgsigqueueinfo,
+    SYS_pidfd_send_signal,
+];
+
+/// Keyrings of the user and of the session, with the keys of others.
+const KEYS: &[i64] = &[SYS_add_key, SYS_keyctl, SYS_request_key];
+
+/// Namespaces and mounts, in which a process is root.
+const MOUNTS: &[i64] = &[
+    SYS_unshare,
+    SYS_setns,
+    SYS_mount,
+    SYS_umount2,
+    SYS_pivot_root,
+    SYS_chroot,
+    SYS_open_tree,
+    OPEN_TREE_ATTR,
+    SYS_move_mount,
+    SYS_mount_setattr,
+    SYS_fsopen,
+    SYS_fsconfig,
+    SYS_fsmount,
+    SYS_fspick,
+];
+
+/// Names and changes of files anywhere, whoever may read them.
+const WATCHES: &[i64] = &[
+    SYS_inotify_init1,
+    SYS_inotify_add_watch,
+    SYS_fanotify_init,
+    SYS_fanotify_mark,
+    SYS_name_to_handle_at,
+    SYS_open_by_handle_at,
+];
+
+/// Parts of the kernel that no model needs, and that had many faults.
+const KERNEL: &[i64] = &[
+    SYS_bpf,
+    SYS_io_uring_setup,
+    SYS_io_uring_enter,
+    SYS_io_uring_register,
+    SYS_perf_event_open,
+    SYS_personality,
+    SYS_userfaultfd,
+];
+
+/// What is for administrators, should the process be root's.
+const MACHINE: &[i64] = &[
+    SYS_acct,
+    SYS_adjtimex,
+    SYS_clock_adjtime,
+    SYS_clock_settime,
+    SYS_delete_module,
+    SYS_finit_module,
+    SYS_init_module,
+    KEXEC_FILE_LOAD,
+    SYS_kexec_load,
+    SYS_quotactl,
+    SYS_quotactl_fd,
+    SYS_reboot,
+    SYS_setdomainname,
+    SYS_sethostname,
+    SYS_settimeofday,
+    SYS_swapoff,
+    SYS_swapon,
+    SYS_syslog,
+    SYS_vhangup,
+];
+
+/// What makes a socket, or joins one that was handed down: behind one with a path a container engine, D-Bus or an agent of keys
+/// may listen. A pair of datagrams can be turned to any other.
+const SOCKETS: &[i64] = &[SYS_socket, SYS_socketpair, SYS_connect];
+
+/// Priorities of every process of the same user.
+const SCHEDULING: &[i64] = &[
+    SYS_ioprio_set,
+    SYS_sched_setattr,
+    SYS_sched_setparam,
+    SYS_sched_setscheduler,
+    SYS_setpriority,
+];
+
+/// Memory, queues and semaphores of System V and POSIX, which have names for every process of the user.
+const SHARED_MEMORY: &[i64] = &[
+    SYS_mq_open,
+    SYS_mq_unlink,
+    SYS_msgctl,
+    SYS_msgget,
+    SYS_msgrcv,
+    SYS_msgsnd,
+    SYS_semctl,
+    SYS_semget,
+    SYS_semop,
+    SYS_semtimedop,
+    SYS_shmat,
+    SYS_shmctl,
+    SYS_shmdt,
+    SYS_shmget,
+];
+
+/// Open files of other processes.
+const DESCRIPTORS: &[i64] = &[SYS_kcmp, SYS_pidfd_getfd, SYS_pidfd_open];
+
+/// Older forms of the same, and what else only this architecture has.
+#[cfg(target_arch = "x86_64")]
+const ONLY_X86_64: &[i64] = &[
+    SYS_chmod,
+    SYS_chown,
+    SYS_lchown,
+    SYS_utime,
+    SYS_utimes,
+    SYS_futimesat,
+    SYS_mkdir,
+    SYS_mknod,
+    SYS_unlink,
+    SYS_rmdir,
+    SYS_rename,
+    SYS_link,
+    SYS_symlink,
+    SYS_fork,
+    SYS_vfork,
+    SYS_inotify_init,
+    SYS_iopl,
+    SYS_ioperm,
+    SYS_modify_ldt,
+];
+#[cfg(target_arch = "aarch64")]
+const ONLY_X86_64: &[i64] = &[];
+
+// Calls that have the same number on every architecture, and no name in `libc` yet.
+const FCHMODAT2: i64 = 452;
+const SETXATTRAT: i64 = 463;
+const REMOVEXATTRAT: i64 = 466;
+const OPEN_TREE_ATTR: i64 = 467;
+const FILE_SETATTR: i64 = 469;
+
+// These have one in `libc`, but not for every C library of aarch64.
+const IS_X86_64: bool = cfg!(target_arch = "x86_64");
+const KEXEC_FILE_LOAD: i64 = if IS_X86_64 { 320 } else { 294 };
+const RENAMEAT: i64 = if IS_X86_64 { 264 } else { 38 };
+
+/// Flags of `clone` that put a thread into a namespace of its own.
+pub(super) const NAMESPACES: &[c_int] = &[
+    CLONE_NEWNS,
+    CLONE_NEWCGROUP,
+    CLONE_NEWUTS,
+    CLONE_NEWIPC,
+    CLONE_NEWUSER,
+    CLONE_NEWPID,
+    CLONE_NEWNET,
+];
+
+/// Commands of `ioctl`: signals for another process when something can be read, attributes of files (one makes a file immutable
+/// for ever), input for a terminal.
+pub(super) const IOCTLS: &[u32] = &[
+    0x8901,      // FIOSETOWN
+    0x8902,      // SIOCSPGRP
+    0x4008_6602, // FS_IOC_SETFLAGS
+    0x4004_6602, // FS_IOC32_SETFLAGS
+    0x401c_5820, // FS_IOC_FSSETXATTR
+    0x4080_6685, // FS_IOC_ENABLE_VERITY
+    0x5412,      // TIOCSTI
+    0x541c,      // TIOCLINUX
+];
+
+/// Commands of `fcntl`: signals for another process when something can be read, leases that hold up whoever writes, watches of
+/// folders.
+pub(super) const FCNTLS: &[u32] = &[
+    8,    // F_SETOWN
+    10,   // F_SETSIG
+    15,   // F_SETOWN_EX
+    1024, // F_SETLEASE
+    1026, // F_NOTIFY
+];

@@ -1,0 +1,142 @@
+//! The files whose locks are turns, of no other user and gone with the server.
+//!
+//! On Linux they are in memory and have no name; workers open them anew by the server's descriptors, before they restrict
+//! themselves, since a lock belongs to what was opened once. Elsewhere, and where there is no `/proc`, they are in the folder for
+//! temporary files.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::config::model::CpuTurns;
+
+/// The server's side: the files, as long as it is there.
+#[derive(Debug)]
+pub struct TurnFiles {
+    turns: CpuTurns,
+    /// Those in memory live as long as they are open.
+    _files: Vec<File>,
+    /// Whether they have names.
+    is_on_disk: bool,
+}
+
+impl TurnFiles {
+    /// Makes turns for models of which the widest computes with `n_threads`, on `cpus`.
+    ///
+    /// # Errors
+    /// If no files can be made.
+    pub fn create(n_threads: usize, cpus: usize) -> io::Result<Self> {
+        let count = 1 + Self::places(n_threads, cpus);
+        #[cfg(target_os = "linux")]
+        match memory::create(count) {
+            Ok((paths, files)) => return Ok(Self::new(paths, files, false)),
+            Err(error) => tracing::debug!(%error, "turns at the CPUs are files on a disk"),
+        }
+        Self::on_disk(count)
+    }
+
+    pub(super) fn on_disk(count: usize) -> io::Result<Self> {
+        let (paths, files) = create_on_disk(count)?;
+        Ok(Self::new(paths, files, true))
+    }
+
+    fn new(mut paths: Vec<PathBuf>, files: Vec<File>, is_on_disk: bool) -> Self {
+        let places = paths.split_off(1);
+        let queue = paths.remove(0);
+        Self {
+            turns: CpuTurns { queue, places },
+            _files: files,
+            is_on_disk,
+        }
+    }
+
+    /// Returns how many models of `n_threads` may compute at once on `cpus`.
+    pub fn places(n_threads: usize, cpus: usize) -> usize {
+        (cpus / n_threads.max(1)).max(1)
+    }
+
+    /// Returns what a worker is told.
+    pub fn turns(&self) -> CpuTurns {
+        self.turns.clone()
+    }
+}
+
+impl Drop for TurnFiles {
+    fn drop(&mut self) {
+        if !self.is_on_disk {
+            return;
+        }
+        for path in self.turns.places.iter().chain([&self.turns.queue]) {
+            if let Err(error) = std::fs::remove_file(path) {
+                tracing::debug!(%error, "a file of turns stays");
+            }
+        }
+    }
+}
+
+/// Makes files that no other user can open: whoever opens one can lock it.
+fn create_on_disk(count: usize) -> io::Result<(Vec<PathBuf>, Vec<File>)> {
+    let name = format!("llama-mcp-server-{}", uuid::Uuid::new_v4());
+    let path = std::env::temp_dir().join(name);
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let create = |n: usize| {
+        let path = path.with_added_extension(n.to_string());
+        let file = options.open(&path)?;
+        Ok((path, file))
+    };
+    let made: Vec<_> = (0..count).map(create).collect::<io::Result<_>>()?;
+    Ok(made.into_iter().unzip())
+}
+
+/// Opens a file of turns for a worker.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    #[cfg(target_os = "linux")]
+    if path.starts_with("/proc") {
+        return memory::open(path);
+    }
+    OpenOptions::new().read(true).write(true).open(path)
+}
+
+#[cfg(target_os = "linux")]
+mod memory {
+    use std::fs::File;
+    use std::io;
+    use std::os::fd::AsRawFd;
+    use std::path::{Path, PathBuf};
+
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
+
+    /// Nobody can write to such a file: it would keep the memory.
+    const SEALS: SealFlags = SealFlags::SEAL
+        .union(SealFlags::GROW)
+        .union(SealFlags::SHRINK)
+        .union(SealFlags::WRITE);
+
+    /// Makes files without a name, and the paths by which children open them.
+    pub(super) fn create(count: usize) -> io::Result<(Vec<PathBuf>, Vec<File>)> {
+        let create = |_| {
+            let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+            let file = memfd_create("llama-mcp-server-turns", flags)?;
+            fcntl_add_seals(&file, SEALS)?;
+            let file = File::from(file);
+            let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+            let path = PathBuf::from(path);
+            open(&path)?;
+            Ok((path, file))
+        };
+        let made: Vec<_> = (0..count).map(create).collect::<io::Result<_>>()?;
+        Ok(made.into_iter().unzip())
+    }
+
+    /// Opens one. The server may have closed it, and have something else open by that number: that has no seals.
+    pub(super) fn open(path: &Path) -> io::Result<File> {
+        let file = File::open(path)?;
+        match fcntl_get_seals(&file) {
+            Ok(seals) if seals.contains(SEALS) => Ok(file),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+}

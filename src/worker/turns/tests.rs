@@ -1,0 +1,122 @@
+use std::sync::mpsc::channel;
+use std::thread;
+
+use super::*;
+
+/// Longer than any test waits for what is to come.
+const LONG: Duration = Duration::from_mins(1);
+
+fn opened(files: &TurnFiles) -> Turns {
+    Turns::with_patience(&files.turns(), LONG).unwrap()
+}
+
+/// One that waits for no turn.
+fn impatient(files: &TurnFiles) -> Turns {
+    Turns::with_patience(&files.turns(), Duration::ZERO).unwrap()
+}
+
+#[test]
+fn there_are_as_many_turns_as_threads_fit_the_cpus() {
+    let places = [(4, 2), (2, 2), (1, 2), (4, 16)].map(|(n_threads, cpus)| {
+        let files = TurnFiles::create(n_threads, cpus).unwrap();
+        files.turns().places.len()
+    });
+    assert_eq!(places, [1, 1, 2, 4]);
+}
+
+#[test]
+fn who_waits_comes_before_who_has_just_had_a_turn() {
+    let files = TurnFiles::create(1, 1).unwrap();
+    let (busy, other) = (opened(&files), opened(&files));
+    let mine = busy.take().unwrap();
+    let (took, order) = channel();
+    thread::scope(|scope| {
+        let other_took = took.clone();
+        let other = &other;
+        scope.spawn(move || {
+            let turn = other.take().unwrap();
+            assert!(turn.place.is_some());
+            other_took.send("other").unwrap();
+            drop(turn);
+        });
+        // It waits as soon as its request holds the queue.
+        while !other.waiter.is_wanted() || is_free(&busy.locks.queue) {
+            thread::yield_now();
+        }
+        drop(mine);
+        let again = busy.take().unwrap();
+        assert!(again.place.is_some());
+        took.send("busy").unwrap();
+        drop(again);
+    });
+    assert_eq!(order.try_iter().collect::<Vec<_>>(), ["other", "busy"]);
+}
+
+#[test]
+fn a_turn_that_is_never_given_back_stops_nobody() {
+    let files = TurnFiles::create(1, 1).unwrap();
+    let (hostile, honest) = (opened(&files), impatient(&files));
+    let held = hostile.take().unwrap();
+    assert!(held.place.is_some());
+    for _ in 0..3 {
+        assert_eq!(honest.take().unwrap().place, None);
+    }
+    assert!(honest.waiter.is_waiting());
+    // Once it is given back there are turns again, and nobody keeps the one that was waited for.
+    drop(held);
+    while honest.waiter.is_waiting() {
+        thread::yield_now();
+    }
+    assert!(honest.take().unwrap().place.is_some());
+    assert!(hostile.take().unwrap().place.is_some());
+}
+
+#[test]
+fn a_queue_that_is_never_left_stops_nobody() {
+    let files = TurnFiles::create(1, 2).unwrap();
+    let (hostile, honest) = (opened(&files), impatient(&files));
+    hostile.locks.queue.lock().unwrap();
+    assert_eq!(honest.take().unwrap().place, None);
+    drop(hostile);
+    while honest.waiter.is_waiting() {
+        thread::yield_now();
+    }
+    assert!(honest.take().unwrap().place.is_some());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn on_linux_turns_have_no_names_and_cannot_be_written_to() {
+    use std::io::Write;
+    let files = TurnFiles::create(1, 1).unwrap();
+    let CpuTurns { queue, places } = files.turns();
+    assert!(queue.starts_with("/proc") && places[0].starts_with("/proc"));
+    let mut writable = File::options().write(true).open(&queue).unwrap();
+    assert!(writable.write_all(b"x").is_err());
+    // A descriptor that is something else by now is none of them.
+    let other = File::open("Cargo.toml").unwrap();
+    let number = std::os::fd::AsRawFd::as_raw_fd(&other);
+    let path = format!("/proc/{}/fd/{number}", std::process::id());
+    let error = files::open(path.as_ref()).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+}
+
+#[test]
+#[cfg(unix)]
+fn on_a_disk_no_other_user_can_open_them_and_none_is_left() {
+    use std::os::unix::fs::MetadataExt;
+    let files = TurnFiles::on_disk(2).unwrap();
+    let path = files.turns().queue;
+    assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
+    assert!(opened(&files).take().unwrap().place.is_some());
+    drop(files);
+    assert!(!path.exists());
+}
+
+fn is_free(queue: &File) -> bool {
+    let is_free = queue.try_lock().is_ok();
+    if is_free {
+        queue.unlock().unwrap();
+    }
+    is_free
+}

@@ -1,0 +1,134 @@
+//! A thread that waits for a turn, so that the one which computes can stop waiting: a lock on a file cannot be given up.
+
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use super::Locks;
+
+/// The thread's place of work. Started when it is needed first, so that it is restricted like all others.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    shared: Arc<Shared>,
+    is_started: Mutex<bool>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    locks: Arc<Locks>,
+    request: Mutex<Request>,
+    changed: Condvar,
+}
+
+/// How it stands with the one request.
+#[derive(Debug)]
+enum Request {
+    /// There is none.
+    None,
+    /// A turn is waited for.
+    Waiting,
+    /// Nobody wants it any more; the thread still waits.
+    GivenUp,
+    /// This place is taken, or why it could not be.
+    Done(io::Result<usize>),
+    /// None will come.
+    Closed,
+}
+
+impl Waiter {
+    /// Takes turns by `locks`.
+    pub(super) fn new(locks: Arc<Locks>) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                locks,
+                request: Mutex::new(Request::None),
+                changed: Condvar::new(),
+            }),
+            is_started: Mutex::new(false),
+        }
+    }
+
+    /// Returns whether a request that was given up still waits.
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(*self.shared.request(), Request::GivenUp)
+    }
+
+    /// Returns whether a turn is waited for that is still wanted.
+    #[cfg(test)]
+    pub(super) fn is_wanted(&self) -> bool {
+        matches!(*self.shared.request(), Request::Waiting)
+    }
+
+    /// Waits for a turn, at most as long as `limit`. Returns the place, or `None` if it took longer.
+    ///
+    /// # Errors
+    /// If the system cannot lock files there, or gives no thread.
+    pub(super) fn wait(&self, limit: Duration) -> io::Result<Option<usize>> {
+        self.start()?;
+        let mut request = self.shared.request();
+        *request = Request::Waiting;
+        self.shared.changed.notify_all();
+        let is_waiting = |request: &mut Request| matches!(request, Request::Waiting);
+        let changed = &self.shared.changed;
+        let (mut request, _) = changed
+            .wait_timeout_while(request, limit, is_waiting)
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Request::Done(place) = std::mem::replace(&mut *request, Request::None) {
+            return place.map(Some);
+        }
+        *request = Request::GivenUp;
+        Ok(None)
+    }
+
+    fn start(&self) -> io::Result<()> {
+        let started = self.is_started.lock();
+        let mut is_started = started.unwrap_or_else(PoisonError::into_inner);
+        if !*is_started {
+            let shared = Arc::clone(&self.shared);
+            let builder = thread::Builder::new().name("turns".into());
+            builder.spawn(move || while shared.serve_one() {})?;
+            *is_started = true;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        *self.shared.request() = Request::Closed;
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Shared {
+    fn request(&self) -> MutexGuard<'_, Request> {
+        self.request.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a request, and then for its turn. Returns `false` when none will come any more.
+    fn serve_one(&self) -> bool {
+        let is_idle = |request: &mut Request| matches!(request, Request::None | Request::Done(_));
+        let request = self.changed.wait_while(self.request(), is_idle);
+        let request = request.unwrap_or_else(PoisonError::into_inner);
+        if matches!(*request, Request::Closed) {
+            return false;
+        }
+        drop(request);
+        let taken = self.locks.take();
+        let mut request = self.request();
+        if matches!(*request, Request::Waiting) {
+            *request = Request::Done(taken);
+            self.changed.notify_all();
+            return true;
+        }
+        if let Ok(place) = taken {
+            self.locks.give_back(place);
+        }
+        let is_closed = matches!(*request, Request::Closed);
+        if !is_closed {
+            *request = Request::None;
+        }
+        !is_closed
+    }
+}

@@ -1,0 +1,124 @@
+//! A model's process in which foreign code runs: whatever it writes or leaves behind, its calls end with an error that says why,
+//! and the server's memory stays bounded.
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use llama_mcp_server::config::LoadSettings;
+use llama_mcp_server::engine::{
+    Conversation, GenerateRequest, Message, Role, SamplingParams, ThinkingOutput,
+};
+use llama_mcp_server::worker::client::{Launcher, Progress, Worker};
+use tokio::sync::watch;
+
+use crate::support::config::Folder;
+use crate::support::{LIMIT, memory_of, wait_for_end_of};
+
+/// Most bytes that a test's own process may grow by.
+const MAX_GROWTH: u64 = 100 * 1024 * 1024;
+
+/// A call of at most ten tokens.
+fn request() -> GenerateRequest {
+    GenerateRequest {
+        conversation: Conversation {
+            messages: vec![Message {
+                role: Role::User,
+                content: "Hi".to_owned(),
+            }],
+            thinking: ThinkingOutput::Strip,
+            json_schema: None,
+            thinking_budget: None,
+            template_arguments: serde_json::Map::new(),
+        },
+        max_tokens: 10,
+        sampling: SamplingParams::default(),
+        stop: Vec::new(),
+    }
+}
+
+/// Calls a model whose process behaves as `name` says, and returns the error of the call.
+fn error_of(name: &str) -> String {
+    let folder = Folder::new(&format!("untrusted-{name}"), "");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/untrusted/worker.sh");
+    let program = folder.0.join(name);
+    symlink(script, &program).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let before = memory_of(std::process::id(), "VmHWM");
+    let result = runtime.block_on(async {
+        let launcher = Launcher::new(program).unwrap();
+        let (_fixed, no_fixed) = watch::channel(Arc::default());
+        let worker = Worker::start(
+            &launcher,
+            name.to_owned(),
+            LoadSettings::default(),
+            no_fixed,
+            drop,
+        );
+        let (progress, _seen) = watch::channel(Progress::default());
+        let mut call = worker.call("test".to_owned(), request(), progress);
+        tokio::time::timeout(LIMIT, call.result()).await.unwrap()
+    });
+    runtime.shutdown_timeout(Duration::ZERO);
+    let growth = memory_of(std::process::id(), "VmHWM") - before;
+    assert!(growth < MAX_GROWTH, "{growth} bytes more");
+    result.unwrap_err().to_string()
+}
+
+const STOPPED: &str = "the model's process stopped unexpectedly";
+
+#[test]
+fn a_line_without_end_ends_the_process() {
+    let expected = format!("{STOPPED} (the server ended it: it wrote a line without end)");
+    assert_eq!(error_of("endless-line"), expected);
+    assert_eq!(error_of("huge-answer"), expected);
+}
+
+#[test]
+fn an_answer_longer_than_its_tokens_allow_ends_the_process() {
+    assert_eq!(
+        error_of("long-answer"),
+        format!("{STOPPED} (the server ended it: an answer was longer than its tokens allow)")
+    );
+}
+
+#[test]
+fn a_long_line_of_the_log_is_cut() {
+    let error = error_of("long-line-of-errors");
+    let beginning = format!("{STOPPED} (exit status: 3; its last words: xxx");
+    assert!(
+        error.starts_with(&beginning) || error.ends_with("words: the end)"),
+        "{error}"
+    );
+    assert!(error.len() < 1200, "{error}");
+}
+
+#[test]
+fn a_flood_of_errors_is_left_out_of_the_log_and_holds_nothing_up() {
+    let error = error_of("flood");
+    let again = "ERROR llama-cpp-2: again | ".repeat(7);
+    assert_eq!(
+        error,
+        format!("{STOPPED} (exit status: 3; its last words: {again}the end)")
+    );
+}
+
+#[test]
+fn a_process_whose_child_keeps_its_pipes_counts_as_ended_and_the_child_goes_with_it() {
+    let error = error_of("child");
+    let words = error.strip_prefix(&format!(
+        "{STOPPED} (exit status: 3; its last words: child "
+    ));
+    let child = words
+        .unwrap_or_else(|| panic!("{error}"))
+        .trim_end_matches(')');
+    wait_for_end_of(child.parse().unwrap());
+}
+
+#[test]
+fn what_a_process_tells_of_its_failure_is_one_short_printable_line() {
+    let error = error_of("escape");
+    assert!(error.starts_with("why [31m xxx"), "{error}");
+    assert_eq!(error.chars().count(), 1024);
+}
