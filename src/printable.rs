@@ -3,6 +3,10 @@
 //! Model files and the processes that compute with them are untrusted. Their strings end up where people, terminals and the models
 //! of clients read them: escape sequences, forged lines and invisible characters must not get there.
 
+use std::sync::LazyLock;
+
+use regex::Regex;
+
 /// Marks a text that was truncated.
 const ELLIPSIS: char = '…';
 
@@ -36,18 +40,62 @@ pub fn printable(text: &str, max_chars: usize) -> String {
     line
 }
 
+/// Returns `text` with its paths cut to the names of their files: where a server keeps its files is not for its clients.
+///
+/// A path is what begins with a slash or a drive; within backticks also with spaces in it, or what names a model by a relative path.
+///
+/// ```text
+/// without_folders("`/srv/my models/crab.gguf` is truncated") == "`crab.gguf` is truncated"
+/// without_folders("/root/.cargo/ggml.c:1234: failed") == "ggml.c:1234: failed"
+/// ```
+pub fn without_folders(text: &str) -> String {
+    static QUOTED: LazyLock<Regex> =
+        LazyLock::new(|| pattern(r"`(?:[A-Za-z]:)?[/\\][^`]*[/\\]|`[^`]*[/\\]([^`/\\]+\.gguf`)"));
+    static PLAIN: LazyLock<Regex> =
+        LazyLock::new(|| pattern(r#"(^|[\s('"=:|\[])(?:[A-Za-z]:)?[/\\](?:[^/\\\s`'"|]+[/\\])+"#));
+    let text = QUOTED.replace_all(text, "`$1");
+    PLAIN.replace_all(&text, "$1").into_owned()
+}
+
+fn pattern(pattern: &str) -> Regex {
+    Regex::new(pattern).expect("the pattern is a constant and valid")
+}
+
 /// Returns whether `c` is a control character, or ends a line or a paragraph.
 fn is_break(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
-/// Returns whether `c` changes the direction of text, or is an invisible tag character.
+/// Returns whether `c` changes the direction of text, or is invisible and no part of a writing.
 fn is_hidden(c: char) -> bool {
-    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{e0000}'..='\u{e007f}')
+    matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn paths_are_cut_to_the_names_of_their_files() {
+        for (text, told) in [
+            (
+                "the model file `/srv/my models/crab.gguf` is truncated",
+                "the model file `crab.gguf` is truncated",
+            ),
+            ("`models/a/crab.gguf`: broken", "`crab.gguf`: broken"),
+            (r"`C:\Users\me\crab.gguf` is gone", "`crab.gguf` is gone"),
+            (
+                "signal 6; its last words: /root/.cargo/src/ggml.c:12: GGML_ASSERT(a/b) failed",
+                "signal 6; its last words: ggml.c:12: GGML_ASSERT(a/b) failed",
+            ),
+            ("a | /x/y/z.cpp:1 | at /a/b", "a | z.cpp:1 | at b"),
+            (
+                "`allow` and/or `image/png`, 3 / 4, https://a.example/b/c",
+                "`allow` and/or `image/png`, 3 / 4, https://a.example/b/c",
+            ),
+        ] {
+            assert_eq!(without_folders(text), told);
+        }
+    }
+
     use proptest::prelude::*;
 
     use super::*;

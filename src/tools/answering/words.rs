@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::engine::{EngineErrorKind, FinishReason, Generation, Phase};
 use crate::error_code::{Coded, ErrorCode};
+use crate::printable::without_folders;
 use crate::registry::RegistryError;
 use crate::registry::residency::Refusal;
 use crate::tools::ToolOutput;
@@ -145,7 +146,8 @@ pub(super) fn empty_answer(generation: &Generation, limits: CallLimits) -> Optio
 pub(super) fn failure(error: &RegistryError) -> ToolOutput {
     let error = match error {
         RegistryError::Refused(refusal) => {
-            return ToolOutput::error(code_of_refusal(refusal), refusal.to_string());
+            let text = without_folders(&refusal.to_string());
+            return ToolOutput::error(code_of_refusal(refusal), text);
         }
         RegistryError::Call(error) => error,
     };
@@ -166,7 +168,7 @@ pub(super) fn failure(error: &RegistryError) -> ToolOutput {
         Some(hint) => format!("{error}; {hint}"),
         None => error.to_string(),
     };
-    ToolOutput::error(code_of(error), text)
+    ToolOutput::error(code_of(error), without_folders(&text))
 }
 
 fn code_of_refusal(refusal: &Refusal) -> ErrorCode {
