@@ -1,10 +1,26 @@
-//! Work of clients that keeps a CPU busy: a few pieces at a time, one for each client, and clients take turns.
+//! Work of clients that keeps a CPU busy: a few pieces at a time, one for each client, in turns and at low priority.
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::panic::resume_unwind;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 use tokio::sync::oneshot;
+
+use crate::process;
+
+/// Large messages that are parsed, and schemas that are tried.
+pub static HEAVY: LazyLock<Gate> = LazyLock::new(|| {
+    let cpus = thread::available_parallelism().map_or(1, usize::from);
+    Gate::new((cpus / 2).clamp(1, MAX_HEAVY))
+});
+
+/// More is of little use: the models want the CPUs.
+const MAX_HEAVY: usize = 4;
+
+/// The stack of a thread for heavy work, in bytes.
+const STACK: usize = 32 * 1024 * 1024;
 
 /// A door to work that keeps a CPU busy. At most as many are inside as there are places, and no client is inside twice.
 #[derive(Debug)]
@@ -117,7 +133,7 @@ impl Burden {
     }
 
     /// Does `work` on the tree, beside the runtime for a large message.
-    pub fn run<T>(&self, work: impl FnOnce() -> T) -> T {
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         match &self.0 {
             None => work(),
             Some(_) => beside_runtime(work),
@@ -126,7 +142,7 @@ impl Burden {
 
     /// Does `work`, which turns the tree into something smaller, and gives back what it held. For a large message the work is done beside
     /// the runtime.
-    pub fn finish<T>(&self, work: impl FnOnce() -> T) -> T {
+    pub fn finish<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let done = self.run(work);
         if let Some(holds) = &self.0 {
             drop(holds.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -143,13 +159,35 @@ impl fmt::Debug for Burden {
     }
 }
 
-/// Does `work` on this thread, while other threads serve what else this thread of the runtime would serve.
-pub fn beside_runtime<T>(work: impl FnOnce() -> T) -> T {
+/// Does `work` at low priority and waits for it, while other threads serve what this thread of the runtime would serve.
+pub fn beside_runtime<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     use tokio::runtime::{Handle, RuntimeFlavor};
     match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
-        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
-        _ => work(),
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(|| at_low_priority(work)),
+        _ => at_low_priority(work),
     }
+}
+
+/// Does `work` on a thread of its own, to which others are preferred, and waits for it. A thread cannot raise its priority again.
+pub fn at_low_priority<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let work = Mutex::new(Some(work));
+    let take = || work.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let done = thread::scope(|scope| {
+        let thread = thread::Builder::new()
+            .name("heavy".into())
+            .stack_size(STACK);
+        let thread = thread.spawn_scoped(scope, || {
+            process::lower_priority();
+            take().map(|work| work())
+        });
+        let done = thread.map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        done.ok().flatten()
+    });
+    done.unwrap_or_else(|| {
+        // The system has no thread to spare.
+        let work = take().expect("no thread has taken it");
+        work()
+    })
 }
 
 #[cfg(test)]

@@ -148,6 +148,22 @@ pub fn leave_signals_to_parent() -> io::Result<()> {
     Ok(())
 }
 
+/// From here on the system prefers other threads to this one. Only root can take it back.
+#[cfg(target_os = "linux")]
+pub fn lower_priority() {
+    /// The lowest there is: a tenth of a percent beside a thread that wants the CPU.
+    const LOWEST: i32 = 19;
+    // On Linux the id of a thread stands for that thread alone.
+    let thread = rustix::thread::gettid();
+    if let Err(error) = rustix::process::setpriority_process(Some(thread), LOWEST) {
+        tracing::debug!(%error, "a thread keeps its priority");
+    }
+}
+
+/// Elsewhere a thread has the priority of its process.
+#[cfg(not(target_os = "linux"))]
+pub fn lower_priority() {}
+
 /// From here on SIGHUP does not end this process: it asks for its configuration to be read again, also while it starts.
 ///
 /// # Errors

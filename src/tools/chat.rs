@@ -1,6 +1,6 @@
 //! The documented chat tool: arguments → [`Question`].
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use crate::config::schema::{AnswerSchema, Limits, SchemaFaults, advertised};
 use crate::config::{Defaults, ModelConfig, template_arguments};
 use crate::engine::{Message, Role, SamplingParams};
 use crate::error_code::ErrorCode;
-use crate::gate::Gate;
+use crate::gate::{HEAVY, at_low_priority};
 
 const ARGUMENTS: [&str; 15] = [
     "text",
@@ -36,9 +36,6 @@ const ARGUMENTS: [&str; 15] = [
 
 const NEITHER: &str =
     "give `text` (a string) or `messages` (an array of messages): neither was given";
-
-/// The trials of schemas: each may take a second of a CPU.
-static TRIALS: LazyLock<Gate> = LazyLock::new(|| Gate::new(2));
 
 /// A model as a tool that answers text, or JSON by a schema that the call gives.
 #[derive(Debug)]
@@ -265,16 +262,16 @@ fn answer_by(schema: Arguments, limits: Limits) -> Result<AnswerSchema, SchemaFa
     Ok(answer)
 }
 
-/// Tries a schema of `client` by `work`, beside the runtime: patterns may take a while. What nobody could try is not taken.
+/// Tries a schema of `client` by `work`, beside the runtime: it may take a second of a CPU. What nobody could try is not taken.
 async fn tried<T: Send + 'static>(
     client: &str,
     work: impl FnOnce() -> Result<T, SchemaFaults> + Send + 'static,
 ) -> Result<T, ArgumentError> {
-    let pass = TRIALS.enter(client).await;
+    let pass = HEAVY.enter(client).await;
     let tried = tokio::task::spawn_blocking(move || {
         // A trial that runs is finished though its call is cancelled, so it keeps its place.
         let _pass = pass;
-        work()
+        at_low_priority(work)
     });
     let tried = tried.await;
     let tried = tried.map_err(|failed| {

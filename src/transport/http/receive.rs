@@ -1,7 +1,5 @@
 //! From a body to a message. The bytes of a body are counted before they are read, and a large one is parsed beside the runtime.
 
-use std::sync::LazyLock;
-
 use axum::body::Body;
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::request::Parts;
@@ -10,7 +8,7 @@ use http_body_util::BodyExt;
 
 use super::held::{Bytes, Holdings, TokenCall};
 use crate::config::http::HttpLimits;
-use crate::gate::{Burden, Gate, beside_runtime};
+use crate::gate::{Burden, HEAVY, beside_runtime};
 use crate::json;
 use crate::mcp::jsonrpc::{Invalid, Message};
 use crate::transport::guard::{Principal, Refusal};
@@ -20,9 +18,6 @@ const LARGE: usize = 64 * 1024;
 
 /// How often each byte counts: as it came, and in what a model is asked.
 const COPIES: usize = 2;
-
-/// Large messages that are parsed at once: one for each client, in turns.
-static PARSING: LazyLock<Gate> = LazyLock::new(|| Gate::new(2));
 
 /// A message that was read.
 #[derive(Debug)]
@@ -67,7 +62,7 @@ pub async fn receive(
     })?;
     let Reader { bytes, call, .. } = reader;
     let (message, burden) = if body.len() > LARGE {
-        let pass = PARSING.enter(client).await;
+        let pass = HEAVY.enter(client).await;
         let mut tree = holdings.hold(client);
         tree.grow_to(json::tree_bytes(&body), limits.max_held)?;
         let message = beside_runtime(|| Message::parse(&body));
