@@ -1,10 +1,10 @@
-//! What is kept of a file's metadata, and how much of it.
+//! The metadata of a file, as far as it is kept: the keys, and a bound on their sum.
 
 use std::collections::HashMap;
 
 use super::reader::{Fault, Read1};
 
-/// What a file holds, as far as it is of use.
+/// The contents of a file, as far as they are of use.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     values: HashMap<String, Value>,

@@ -92,9 +92,9 @@ pub enum GgufError {
         path: PathBuf,
         /// Its key.
         key: String,
-        /// What it is there.
+        /// The value in the file.
         value: u64,
-        /// What it may be.
+        /// The values that llama.cpp takes.
         range: RangeInclusive<u64>,
     },
     /// A tensor with which llama.cpp cannot compute.
@@ -106,7 +106,7 @@ pub enum GgufError {
         tensor: String,
         /// Its type's name.
         kind: &'static str,
-        /// What is the matter with the type: the end of a sentence.
+        /// The fault of the type, as the end of a sentence.
         why: &'static str,
     },
     /// The header contradicts itself.

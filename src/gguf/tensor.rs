@@ -25,7 +25,7 @@ struct Kind {
     role: Role,
 }
 
-/// What llama.cpp does with tensors of a type.
+/// The use that llama.cpp has for tensors of a type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
     /// Multiplies with them: `ggml-cpu.c: type_traits_cpu` has a `vec_dot`.
@@ -34,7 +34,7 @@ enum Role {
     Indices,
     /// Nothing: llama.cpp dies of them in the first decode.
     Unused,
-    /// Nothing any more.
+    /// Nothing: llama.cpp no longer supports the type.
     Removed,
 }
 
@@ -78,14 +78,14 @@ impl Tensor {
         })
     }
 
-    /// Whether its name is `name`, but for the number of its layer.
+    /// Returns whether the name is `name`, perhaps with the number of a layer before it.
     fn is_called(&self, name: &str) -> bool {
         self.name
             .strip_suffix(name)
             .is_some_and(|before| before.is_empty() || before.ends_with('.'))
     }
 
-    /// llama.cpp multiplies an adapter's matrices as they are, and aborts if they do not fit (`ggml_can_mul_mat`).
+    /// Checks the shape. llama.cpp multiplies an adapter's matrices as they are, and aborts if they do not fit (`ggml_can_mul_mat`).
     fn check_adapter_shape(&self) -> Read1<()> {
         let layers = |dimension: usize| self.shape.get(dimension).copied().unwrap_or(1);
         let is_stacked = STACKED.iter().any(|part| self.name.contains(part));
@@ -97,7 +97,7 @@ impl Tensor {
 }
 
 impl Kind {
-    /// The type of that number (`ggml.c: type_traits`); `None` if it is not known here.
+    /// Returns the type of that number (`ggml.c: type_traits`); `None` if it is not known here.
     fn of(number: u32) -> Option<Self> {
         use Role::{Indices, Removed, Unused, Weights};
         let (name, elements, bytes, role) = match number {

@@ -95,7 +95,7 @@ fn crafted(pairs: &[Pair<'_>]) -> Vec<u8> {
     bytes
 }
 
-/// What is said of a file of the architecture `llama` with `pairs`.
+/// Returns the error for a file of the architecture `llama` with `pairs`.
 fn refusal(pairs: &[Pair<'_>]) -> Option<String> {
     let mut all = vec![text("general.architecture", "llama")];
     all.extend_from_slice(pairs);

@@ -134,7 +134,7 @@ pub async fn serve(
                 connection::converse(stream, from, service, requests, live, drain).await;
             });
         } else if let Ok(place) = Arc::clone(&turned_away).try_acquire_owned() {
-            tracing::debug!(%client, "a connection was turned away: there are as many as may be, or as its sender may have without a token");
+            tracing::debug!(%client, "a connection was turned away: the limit of all, or of its sender without a token, is reached");
             connections.spawn(async move {
                 let refusal = Refusal::busy(
                     "the server has as many connections as it may, or as many from this address as it may without a token",

@@ -150,6 +150,7 @@ fn status(name: &str) -> &'static str {
         "UNSUPPORTED_MEDIA_TYPE" => "415",
         "TOO_MANY_REQUESTS" => "429",
         "INTERNAL_SERVER_ERROR" => "500",
+        "NOT_IMPLEMENTED" => "501",
         "SERVICE_UNAVAILABLE" => "503",
         other => panic!("which number is `{other}`?"),
     }

@@ -46,7 +46,7 @@ fn an_address_without_a_token_does_not_take_the_connections_of_others() {
     let silent: Vec<_> = (0..40)
         .map(|_| connect_from([127, 0, 0, 2], &server))
         .collect();
-    // It is told so once its share is used up.
+    // The next one gets 503: the share is used up.
     let mut told = String::new();
     let mut late = connect_from([127, 0, 0, 2], &server);
     late.read_to_string(&mut told).unwrap();

@@ -1,6 +1,7 @@
 //! A server process and its client.
 
 pub(crate) mod config;
+mod edited_model;
 pub(crate) mod example;
 pub(crate) mod http;
 pub(crate) mod log;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+pub(crate) use edited_model::{tiny_saying, tiny_with, tiny_with_template, with_tensor_type};
 use log::Log;
 pub(crate) use process::{
     children_of, memory_of, signal_process, spawn_piped, wait_for_child_of, wait_for_end_of,
@@ -90,63 +92,6 @@ impl Drop for TempFile {
     fn drop(&mut self) {
         drop(std::fs::remove_file(&self.0));
     }
-}
-
-/// The tiny model with `from` replaced by `to` in its header; both are equally long.
-pub(crate) fn tiny_with(name: &str, from: &str, to: &str) -> TempFile {
-    assert_eq!(from.len(), to.len());
-    let mut bytes = std::fs::read(tiny()).unwrap();
-    let at = bytes
-        .windows(from.len())
-        .position(|window| window == from.as_bytes())
-        .unwrap();
-    bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
-    TempFile::new(name, &bytes)
-}
-
-/// The tiny model with `text` at the key `key` of its header, and blanks behind it: the length of a header is a multiple of 32,
-/// and what follows stays where it is.
-pub(crate) fn tiny_saying(name: &str, key: &str, text: &str) -> TempFile {
-    let mut bytes = std::fs::read(tiny()).unwrap();
-    let mut places = bytes.windows(key.len());
-    let at = places.position(|place| place == key.as_bytes()).unwrap() + key.len() + 4;
-    let length = u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
-    let length = usize::try_from(length).unwrap();
-    let mut text = text.to_owned();
-    while text.len() % 32 != length % 32 {
-        text.push(' ');
-    }
-    let new = [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
-    bytes.splice(at..at + 8 + length, new);
-    TempFile::new(name, &bytes)
-}
-
-/// The file at `model` with the type of its tensor `tensor` changed to `kind`; gives the whole file.
-pub(crate) fn with_tensor_type(model: &Path, tensor: &str, kind: u32) -> Vec<u8> {
-    let mut bytes = std::fs::read(model).unwrap();
-    let mut places = bytes.windows(tensor.len());
-    let at = places.position(|place| place == tensor.as_bytes()).unwrap() + tensor.len();
-    let dimensions = u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
-    let at = at + 4 + 8 * usize::try_from(dimensions).unwrap();
-    bytes[at..at + 4].copy_from_slice(&kind.to_le_bytes());
-    bytes
-}
-
-/// The tiny model with another chat template, not longer than its own.
-pub(crate) fn tiny_with_template(name: &str, template: &str) -> TempFile {
-    let mut bytes = std::fs::read(tiny()).unwrap();
-    let key = b"tokenizer.chat_template";
-    let length_at = bytes
-        .windows(key.len())
-        .position(|window| window == key)
-        .unwrap()
-        + key.len()
-        + 4;
-    let length = u64::from_le_bytes(bytes[length_at..length_at + 8].try_into().unwrap());
-    let place = &mut bytes[length_at + 8..][..usize::try_from(length).unwrap()];
-    place.fill(b' ');
-    place[..template.len()].copy_from_slice(template.as_bytes());
-    TempFile::new(name, &bytes)
 }
 
 /// A running server, spoken to over stdio. Killed with its test.

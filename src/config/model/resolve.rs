@@ -87,7 +87,7 @@ pub(in crate::config) fn resolve(
     })
 }
 
-/// What people call the model: a line from its header, else the name of its file, which is as foreign.
+/// Returns the title of the model: the name in its header, else the name of its file. Both are foreign text.
 fn title_of(header: &Header, path: &Path) -> String {
     header.name.clone().unwrap_or_else(|| {
         let stem = path.file_stem().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Which connections are accepted: as many as may be, and of those that have not shown a token yet, no more from one sender than
-//! its share. Otherwise anybody who reaches the server could take all connections, without a token, by opening them.
+//! Admission of connections: a limit on all, and a smaller limit on those of one sender over which no token has come. Without the
+//! second, anybody who reaches the server could take all connections by opening them.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -19,7 +19,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(1);
 /// A sender that sent no wrong token for so long is forgotten.
 const FORGET_AFTER: Duration = Duration::from_mins(1);
 
-/// Most senders that are told apart; all further ones count as one.
+/// Most senders that are counted separately; all further ones share one count.
 const MAX_SENDERS: usize = 1024;
 
 /// The wrong tokens of the last minute.
@@ -40,7 +40,7 @@ struct Failures {
     last: Instant,
 }
 
-/// The senders of wrong tokens; those that are not told apart are `None`.
+/// The senders of wrong tokens; those without a count of their own are `None`.
 #[derive(Debug, Default)]
 struct Recent(HashMap<Option<Network>, Failures>);
 

@@ -1,4 +1,4 @@
-//! What counts as one sender before a token says whose client it is.
+//! Senders: the unit of limits that apply before a token says whose client it is.
 
 use std::net::{IpAddr, Ipv6Addr};
 
