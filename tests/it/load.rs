@@ -1,6 +1,8 @@
 //! Two hundred connections at once: honest clients between those that are slow, stop in the middle, or go away. Each honest call
 //! is answered, and afterwards all is as it was. `scripts/load` runs it for longer.
 
+mod heavy;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Mutex;
