@@ -12,7 +12,8 @@
 //! `worker`, because llama.cpp ends its process where it meets an assertion, a GPU out of memory or a broken file: only
 //! that model's calls fail then, and the next call starts it again. Unloading is the end of a process, so all memory goes
 //! back. A worker gives up what its model does not need before llama.cpp reads the file, since a GGUF is untrusted input:
-//! `worker/sandbox.rs`. `doctor` asks llama.cpp in such a process, too, what it finds on the machine ([`worker::machine`]).
+//! `worker/sandbox.rs`. `doctor` asks llama.cpp in such a process, too, what it finds on the machine ([`worker::machine`]),
+//! and chat templates are tried in one of their own ([`worker::trials`]).
 //!
 //! # Layers
 //!
@@ -43,8 +44,9 @@
 //!
 //! In the server: the runtime's two; for stdio one that reads stdin, one that writes stdout (a blocked read cannot be cancelled),
 //! and one that watches whether stdout has a reader; one that starts workers (the kernel's parent-death signal follows the
-//! parent *thread*); and blocking threads of the runtime, which try the schemas of calls (two at a time, each on a stack of its
-//! own), check finished answers, and derive keys of sessions. In a worker: the main thread reads what to load, restricts itself
+//! parent *thread*); a short-lived one, of low priority, for every piece of heavy work: a large message that is parsed, a schema
+//! that is tried ([`gate`] lets few of them run at once, in turns among clients); and blocking threads of the runtime, which check
+//! finished answers and derive keys of sessions. In a worker: the main thread reads what to load, restricts itself
 //! and with it all threads to come, and then owns queue, scheduler, model and context; one reads stdin; one loads the model and
 //! ends; one renders and tokenises prompts, on a stack that a hostile template cannot exhaust, with a short-lived thread for every
 //! text that is tokenised, on a stack as large as the text needs.

@@ -96,6 +96,7 @@ pub struct ServerSettings {
     pub max_body: Size,
     /// Memory that messages may take together, from their arrival to their answer; those of one client may take half of it. Default:
     /// an eighth of the memory, from 64 MiB to 512 MiB.
+    #[schemars(extend("examples" = ["256MiB", "1GiB"]))]
     pub max_held: Option<Size>,
 }
 
