@@ -69,6 +69,15 @@ pub struct Prompt {
     pub grammar: Option<Grammar>,
 }
 
+/// A conversation that a template has rendered.
+#[derive(Debug)]
+pub struct Rendered {
+    /// Texts, and whether control tokens are recognised in them.
+    pieces: Vec<(String, bool)>,
+    thinking: Thinking,
+    blocks: Blocks,
+}
+
 /// Turns conversations into prompts.
 #[derive(Debug)]
 pub struct PromptBuilder<V> {
@@ -122,11 +131,19 @@ impl<V: Vocabulary> PromptBuilder<V> {
         self.n_ctx
     }
 
-    /// The prompt of `conversation`, without a grammar.
+    /// Makes the prompt of `conversation`, without a grammar.
     ///
     /// # Errors
-    /// `Template` where the template refuses the messages or gives nothing.
+    /// As [`Self::render`] and [`Self::finish`].
     pub fn build(&self, conversation: &Conversation) -> Result<Prompt, EngineError> {
+        self.finish(self.render(conversation)?)
+    }
+
+    /// Renders `conversation`, the first of two steps.
+    ///
+    /// # Errors
+    /// `Template` if the template refuses the messages, `ContextOverflow` if they cannot fit.
+    pub fn render(&self, conversation: &Conversation) -> Result<Rendered, EngineError> {
         let messages = &conversation.messages;
         self.refuse_hopeless(messages)?;
         let (mut pieces, rendered) = match &self.template {
@@ -139,7 +156,19 @@ impl<V: Vocabulary> PromptBuilder<V> {
             _ if direct.is_empty() => {}
             _ => pieces.push((direct, true)),
         }
-        let mut tokens = self.tokenize(&pieces)?;
+        Ok(Rendered {
+            pieces,
+            thinking,
+            blocks,
+        })
+    }
+
+    /// Tokenises a rendered conversation, the second step.
+    ///
+    /// # Errors
+    /// `ContextOverflow` if a long text cannot fit, `Template` if there is no text.
+    pub fn finish(&self, rendered: Rendered) -> Result<Prompt, EngineError> {
+        let mut tokens = self.tokenize(&rendered.pieces)?;
         // The template may write the token itself; twice would spoil the answer.
         if let Some(bos) = self.vocabulary.bos()
             && self.vocabulary.adds_bos()
@@ -156,8 +185,8 @@ impl<V: Vocabulary> PromptBuilder<V> {
         }
         Ok(Prompt {
             tokens,
-            thinking,
-            blocks,
+            thinking: rendered.thinking,
+            blocks: rendered.blocks,
             grammar: None,
         })
     }
