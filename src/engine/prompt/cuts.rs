@@ -37,7 +37,22 @@ pub(super) struct Cuts {
     plain: Option<AhoCorasick>,
     /// Special tokens in the text of a template.
     template: Option<AhoCorasick>,
+    /// Control tokens alone.
+    controls: Option<AhoCorasick>,
     neighbours: Option<Neighbours>,
+}
+
+/// What is left of a text to be cut.
+struct Rest<'cuts, 'text> {
+    cuts: &'cuts Cuts,
+    finder: Option<&'cuts AhoCorasick>,
+    text: &'text str,
+    /// Where the next piece starts.
+    start: usize,
+    /// No special token that is taken begins before this place and ends behind it.
+    clean: usize,
+    /// The first special token behind that place.
+    found: Option<Match>,
 }
 
 /// Special tokens that overlap each other.
@@ -57,70 +72,56 @@ impl Cuts {
         specials: Option<&[Special]>,
         neighbours: Option<Neighbours>,
     ) -> Result<Self, EngineError> {
-        let finder = |has_controls: bool| {
-            let recognised = |special: &&Special| has_controls || !special.is_control;
+        let finder = |is_meant: fn(&Special) -> bool| {
             let texts = |specials: &[Special]| {
-                let specials = specials.iter().filter(recognised);
+                let specials = specials.iter().filter(|special| is_meant(special));
                 finder(specials.map(|special| special.text.clone()).collect())
             };
             specials.map(texts).transpose()
         };
         Ok(Self {
-            plain: finder(false)?,
-            template: finder(true)?,
+            plain: finder(|special| !special.is_control)?,
+            template: finder(|_| true)?,
+            controls: finder(|special| special.is_control)?,
             neighbours,
         })
     }
 
-    /// Cuts `text` into pieces that are tokenised one after the other. A piece is long if there is no place to cut it.
+    /// Cuts `text` into pieces that are tokenised one after the other, and says in which of them control tokens are to be recognised:
+    /// looking for thousands of them takes most of the time. A piece is long if there is no place to cut it.
     pub(super) fn pieces<'text>(
         &self,
         text: &'text str,
         is_template: bool,
-    ) -> impl Iterator<Item = &'text str> {
-        let mut rest = text;
-        std::iter::from_fn(move || {
-            let length = self.first_piece(rest, is_template);
-            let (piece, behind) = rest.split_at(length);
-            rest = behind;
-            (!piece.is_empty()).then_some(piece)
-        })
-    }
-
-    fn first_piece(&self, text: &str, is_template: bool) -> usize {
+    ) -> impl Iterator<Item = (&'text str, bool)> {
         let finder = if is_template {
-            &self.template
+            self.template.as_ref()
         } else {
-            &self.plain
+            self.plain.as_ref()
         };
-        let Some(finder) = finder else {
-            return text.len();
+        let mut rest = Rest {
+            cuts: self,
+            finder,
+            text,
+            start: 0,
+            clean: 0,
+            found: finder.and_then(|finder| finder.find(text)),
         };
-        // No special token that is taken begins before this place and ends behind it.
-        let mut from = 0;
-        while from < text.len() && text.len() > PIECE {
-            let found = finder.find(Input::new(text).range(from..));
-            let raw = from..found.map_or(text.len(), |found| found.start());
-            if let Some(cut) = self.between_characters(text, raw.start.max(PIECE), raw.end) {
-                return cut;
-            }
-            let Some(found) = found else { break };
-            let cluster = cluster(finder, text, found);
-            if cluster.is_certain && cluster.end >= PIECE {
-                return cluster.end;
-            }
-            from = cluster.end;
-        }
-        text.len()
+        let controls = self.controls.as_ref().filter(|_| is_template);
+        std::iter::from_fn(move || {
+            let piece = rest.next_piece()?;
+            let has_controls = controls.map_or(is_template, |controls| controls.is_match(piece));
+            Some((piece, has_controls))
+        })
     }
 
     /// Returns the first place between `from` and `to` where no token can go across.
     fn between_characters(&self, text: &str, from: usize, to: usize) -> Option<usize> {
         let neighbours = self.neighbours.as_ref()?;
         let from = text.ceil_char_boundary(from);
+        let behind = text.get(from..to)?;
         let escaped = |c: char| if c == ' ' { '\u{2581}' } else { c };
         let mut before = escaped(text[..from].chars().next_back()?);
-        let behind = text.get(from..to)?;
         for (at, c) in behind.char_indices() {
             let c = escaped(c);
             if !neighbours.contains(&[before, c]) {
@@ -129,6 +130,36 @@ impl Cuts {
             before = c;
         }
         None
+    }
+}
+
+impl<'text> Rest<'_, 'text> {
+    fn next_piece(&mut self) -> Option<&'text str> {
+        let piece = &self.text[self.start..self.end()];
+        self.start += piece.len();
+        (!piece.is_empty()).then_some(piece)
+    }
+
+    /// Returns where the next piece ends. Every special token is looked at once.
+    fn end(&mut self) -> usize {
+        let least = self.start + PIECE;
+        while least < self.text.len()
+            && let Some(finder) = self.finder
+        {
+            let to = self.found.map_or(self.text.len(), |found| found.start());
+            let from = self.clean.max(least);
+            if let Some(cut) = self.cuts.between_characters(self.text, from, to) {
+                return cut;
+            }
+            let Some(found) = self.found else { break };
+            let cluster = cluster(finder, self.text, found);
+            self.clean = cluster.end;
+            self.found = finder.find(Input::new(self.text).range(cluster.end..));
+            if cluster.is_certain && cluster.end >= least {
+                return cluster.end;
+            }
+        }
+        self.text.len()
     }
 }
 

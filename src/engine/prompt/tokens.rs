@@ -31,8 +31,7 @@ impl<V: Vocabulary> PromptBuilder<V> {
         let all: usize = pieces.iter().map(|(text, _)| text.len()).sum();
         let mut cut = Vec::new();
         for (text, is_template) in pieces {
-            let pieces = self.cuts.pieces(text, *is_template);
-            cut.extend(pieces.map(|piece| (piece, *is_template)));
+            cut.extend(self.cuts.pieces(text, *is_template));
         }
         let bytes = cut.iter().map(|(text, _)| text.len()).max().unwrap_or(0);
         let failed = |cause: &dyn std::fmt::Display| {
@@ -68,18 +67,18 @@ impl<V: Vocabulary> PromptBuilder<V> {
             )),
         };
         let mut tokens = Vec::new();
-        for (text, is_template) in pieces {
+        for (text, has_controls) in pieces {
             let mut bytes = most
                 .saturating_sub(tokens.len())
                 .saturating_mul(BYTES_PER_TOKEN)
                 .max(EXACT);
             while bytes < text.len() {
                 let beginning = &text[..text.floor_char_boundary(bytes)];
-                let count = self.vocabulary.tokenize(beginning, *is_template).len();
+                let count = self.vocabulary.tokenize(beginning, *has_controls).len();
                 check(tokens.len() + count - count / UNCERTAIN)?;
                 bytes = bytes.saturating_mul(2);
             }
-            tokens.extend(self.vocabulary.tokenize(text, *is_template));
+            tokens.extend(self.vocabulary.tokenize(text, *has_controls));
             check(tokens.len())?;
         }
         Ok(tokens)
