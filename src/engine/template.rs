@@ -14,6 +14,7 @@ mod methods;
 mod omission;
 mod python;
 mod repair;
+mod stack;
 mod tojson;
 mod turn;
 
@@ -26,6 +27,7 @@ use minijinja::{Captured, Environment, Error, ErrorKind, Value, context};
 use regex::Regex;
 
 use self::repair::{Complete, Fault, LeftOut, render_all};
+use self::stack::on_deep_stack;
 use self::turn::{Turn, turns_of};
 use super::{EngineError, EngineErrorKind, Message, Role};
 
@@ -49,16 +51,6 @@ const RENDERINGS: u64 = 8;
 
 /// The work of a rendering that fails is unknown. It is charged as this fraction of the most that one rendering may take.
 const FAILURES: u64 = 8;
-
-/// The stack for one level of a nested value, which costs one fuel at least. Measured: 63 bytes to drop it, 383 to compare or sort it, 447
-/// to print it.
-const LEVEL_STACK: usize = 1024;
-
-/// The most levels for which there is stack: longer conversations have more fuel, and no use for such values.
-const MAX_LEVELS: usize = 8_000_000;
-
-/// The smallest stack on which a template is rendered.
-const MIN_STACK: usize = 4 * 1024 * 1024;
 
 /// The stack that compiling and rendering `template` may need: 512 bytes for each of its bytes, and a common stack.
 pub fn stack_size(template: &str) -> usize {
@@ -191,33 +183,6 @@ pub fn on_stack<T: Send>(bytes: usize, work: impl FnOnce() -> T + Send) -> Resul
         let thread = thread.or(Err(NotDone::NoThread))?;
         thread.join().or(Err(NotDone::Panicked))
     })
-}
-
-/// Does `render`, which may take as much work as `fuel`, on a stack that the deepest value cannot exhaust which a template can make of
-/// it. Only address space is reserved. If the system refuses so much, the stack is smaller.
-fn on_deep_stack<T: Send>(
-    fuel: u64,
-    render: impl Fn() -> Result<T, EngineError> + Sync,
-) -> Result<T, EngineError> {
-    let levels = usize::try_from(fuel).unwrap_or(usize::MAX).min(MAX_LEVELS);
-    let mut stack = LEVEL_STACK * levels;
-    loop {
-        match on_stack(stack, &render) {
-            Ok(rendered) => return rendered,
-            Err(NotDone::NoThread) if stack > MIN_STACK => stack /= 2,
-            Err(reason) => {
-                let cause = match reason {
-                    NotDone::NoThread => "the system has no thread to spare",
-                    NotDone::Panicked => "its renderer failed",
-                };
-                return Err(EngineError::new(
-                    EngineErrorKind::Template,
-                    format!("the model's chat template could not be rendered: {cause}"),
-                )
-                .hint("the server's log holds the details"));
-            }
-        }
-    }
 }
 
 /// Whether a template calls what there is not.

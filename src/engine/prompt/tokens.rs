@@ -59,12 +59,12 @@ impl<V: Vocabulary> PromptBuilder<V> {
         pieces: &[(&str, bool)],
         most: usize,
     ) -> Result<Vec<Token>, EngineError> {
-        let check = |least: usize| match least < most {
-            true => Ok(()),
-            false => Err(EngineError::overflow(
-                &format!("at least {least}"),
-                self.n_ctx,
-            )),
+        let check = |least: usize| {
+            if least < most {
+                return Ok(());
+            }
+            let least = format!("at least {least}");
+            Err(EngineError::overflow(&least, self.n_ctx))
         };
         let mut tokens = Vec::new();
         for (text, has_controls) in pieces {

@@ -33,6 +33,10 @@ impl Job {
 }
 
 /// A job that has ended.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "few are made, and each is moved at once"
+)]
 pub(super) enum Prepared {
     /// The prompt of the call of this number.
     Call(u64, Result<Prompt, EngineError>),
