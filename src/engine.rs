@@ -138,6 +138,32 @@ impl Conversation {
     pub fn may_think(&self) -> bool {
         self.thinking != ThinkingOutput::Off && self.thinking_budget != Some(0)
     }
+
+    /// Returns the bytes of its texts, its schema and its variables: a measure of the work that they are.
+    pub fn bytes(&self) -> usize {
+        let messages = self.messages.iter().map(|message| message.content.len());
+        let schema = self.json_schema.as_ref().map_or(0, bytes_of);
+        let arguments = self.template_arguments.iter();
+        let arguments = arguments.map(|(name, value)| name.len() + bytes_of(value));
+        messages.chain([schema]).chain(arguments).sum()
+    }
+}
+
+/// Returns about as many bytes as `value` has as JSON.
+fn bytes_of(value: &Value) -> usize {
+    const OTHER: usize = 4;
+    match value {
+        Value::String(text) => OTHER + text.len(),
+        Value::Array(items) => OTHER + items.iter().map(bytes_of).sum::<usize>(),
+        Value::Object(members) => {
+            let members = members.iter();
+            OTHER
+                + members
+                    .map(|(name, value)| name.len() + bytes_of(value))
+                    .sum::<usize>()
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => OTHER,
+    }
 }
 
 /// One call of a model.

@@ -48,8 +48,8 @@
 //! that is tried ([`gate`] lets few of them run at once, in turns among clients); and blocking threads of the runtime, which check
 //! finished answers and derive keys of sessions. In a worker: the main thread reads what to load, restricts itself
 //! and with it all threads to come, and then owns queue, scheduler, model and context; one reads stdin; one loads the model and
-//! ends; one renders and tokenises prompts, on a stack that a hostile template cannot exhaust, with a short-lived thread for every
-//! text that is tokenised, on a stack as large as the text needs.
+//! ends; two prepare prompts, one those of up to 8 KiB and one longer ones, at a lower priority on Linux. Each rendering, and each
+//! prompt that is tokenised, has a short-lived thread with the stack that it may need.
 //!
 //! # What is counted
 //!
@@ -91,7 +91,7 @@
 //! 5. [`worker::client`] sends the request down the pipe. News come back as [`engine::Update`]s and end in a
 //!    `watch` channel, of which [`mcp::progress`] tells the client by time. Dropping the call's future, for whatever
 //!    reason, cancels it: the worker frees the sequence before its next decode.
-//! 6. In the worker, [`engine::prompt`] renders and tokenises, [`engine::grammar`] makes a grammar of a schema,
+//! 6. In the worker, [`engine::prompt`] renders and tokenises, clients by turns and short prompts beside long ones, [`engine::grammar`] makes a grammar of a schema,
 //!    [`engine::queue`] holds the call until it is its client's turn and a sequence and its cells are free, and each turn of
 //!    [`engine::scheduler`] decodes a token for every generating sequence and as much of the prompts as fits the time
 //!    ([`engine::pace`]). [`engine::thinking`] separates a model's reasoning from its answer; a grammar applies from the answer on.

@@ -213,6 +213,20 @@ pub fn name_worker() {
 #[cfg(not(target_os = "linux"))]
 pub fn name_worker() {}
 
+/// Lets other threads go before the calling one, and before those that it starts, while they want the CPU.
+#[cfg(target_os = "linux")]
+pub fn yield_to_other_threads() {
+    // On Linux each thread has a priority of its own.
+    const NICE: i32 = 10;
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::debug!(%error, "long prompts are prepared at the usual priority");
+    }
+}
+
+/// Elsewhere that priority is the whole process's.
+#[cfg(not(target_os = "linux"))]
+pub fn yield_to_other_threads() {}
+
 /// Elsewhere the end of stdin ends the worker.
 #[cfg(not(target_os = "linux"))]
 pub fn die_with_parent(_: u32) -> bool {

@@ -31,6 +31,8 @@ use error::{adapter_error, load_error, reason};
 pub use sampler::Sampler;
 use sampler::Scratch;
 pub use vocabulary::ModelVocabulary;
+#[cfg(test)]
+pub(crate) use vocabulary::with_vocabulary;
 
 use super::{EngineError, EngineErrorKind};
 use crate::config::file::{CacheType, FlashAttention, SplitMode};

@@ -6,11 +6,15 @@
 //! as plain text, and the rest, which is the template's, with control tokens.
 
 mod controls;
+mod cuts;
+mod tokens;
 
 use std::sync::Arc;
-use std::thread;
 
 use controls::{ControlTexts, Marks};
+use cuts::Cuts;
+pub use cuts::{Neighbours, Special};
+use tokens::EXACT;
 
 use super::grammar::Grammar;
 use super::template::{ChatTemplate, Variables, join_contents};
@@ -23,7 +27,7 @@ use super::{Conversation, EngineError, EngineErrorKind, Message, ThinkingOutput}
 /// A token's number in the vocabulary of the model.
 pub type Token = i32;
 
-/// What preparing a prompt needs of a vocabulary; called from one thread beside the model's.
+/// What preparing a prompt needs of a vocabulary; called from threads beside the model's.
 pub trait Vocabulary: Sync {
     /// The tokens of `text`, nothing added; control tokens are recognised only where `parse_special` says so.
     fn tokenize(&self, text: &str, parse_special: bool) -> Vec<Token>;
@@ -40,6 +44,14 @@ pub trait Vocabulary: Sync {
     fn blanks(&self) -> Vec<Token>;
     /// Returns the texts of all special tokens. No text is empty.
     fn special_texts(&self) -> Vec<String>;
+    /// Returns the tokens that are taken out of a text before all others. `None` if a text cannot be cut behind them.
+    fn specials(&self) -> Option<Vec<Special>> {
+        None
+    }
+    /// Returns the pairs of characters that are side by side in a token. `None` if a text cannot be cut between others.
+    fn neighbours(&self) -> Option<Neighbours> {
+        None
+    }
     /// Returns the tokens with which `text` may begin, ignoring a space before it, and the number of its bytes that each covers.
     fn begins(&self, text: &str) -> Vec<(Token, usize)>;
 }
@@ -57,6 +69,15 @@ pub struct Prompt {
     pub grammar: Option<Grammar>,
 }
 
+/// A conversation that a template has rendered.
+#[derive(Debug)]
+pub struct Rendered {
+    /// Texts, and whether control tokens are recognised in them.
+    pieces: Vec<(String, bool)>,
+    thinking: Thinking,
+    blocks: Blocks,
+}
+
 /// Turns conversations into prompts.
 #[derive(Debug)]
 pub struct PromptBuilder<V> {
@@ -67,27 +88,17 @@ pub struct PromptBuilder<V> {
     /// Variables of the template that switch reasoning off and on, in this order.
     switches: [Variables; 2],
     controls: ControlTexts,
+    cuts: Cuts,
     n_ctx: u32,
     longest_token: usize,
 }
-
-/// llama.cpp splits a text by regular expressions that recurse for every character (`std::wregex` in `unicode.cpp`):
-/// measured 0.3 to 0.55 KiB a character, and an overflow ends the process.
-const STACK_PER_BYTE: usize = 1024;
-
-/// From here on a text that cannot fit is refused by its length; a shorter one is tokenised, so that its exact number of
-/// tokens can be told.
-const LARGE_TEXT: usize = 1 << 20;
-
-/// The stack of a short text.
-const STACK_BASE: usize = 1024 * 1024;
 
 impl<V: Vocabulary> PromptBuilder<V> {
     /// Makes a builder for calls of `n_ctx` tokens. `template` is the model's chat template and its source, `None` for a base model.
     /// `tags` are markers of reasoning from the configuration.
     ///
     /// # Errors
-    /// `Template` where the control tokens are too many for a search automaton.
+    /// `Load` if the special tokens are too many for a search automaton.
     pub fn new(
         vocabulary: V,
         template: Option<(ChatTemplate, &str)>,
@@ -98,6 +109,7 @@ impl<V: Vocabulary> PromptBuilder<V> {
         let markers = markers_of(source, &vocabulary.special_texts(), tags);
         let controls = ControlTexts::new(vocabulary.control_texts(source), &markers)?;
         Ok(Self {
+            cuts: Cuts::new(vocabulary.specials().as_deref(), vocabulary.neighbours())?,
             longest_token: vocabulary.longest_token().max(1),
             marker_tokens: MarkerTokens::new(&markers, &vocabulary),
             markers: markers.into(),
@@ -119,11 +131,19 @@ impl<V: Vocabulary> PromptBuilder<V> {
         self.n_ctx
     }
 
-    /// The prompt of `conversation`, without a grammar.
+    /// Makes the prompt of `conversation`, without a grammar.
     ///
     /// # Errors
-    /// `Template` where the template refuses the messages or gives nothing.
+    /// As [`Self::render`] and [`Self::finish`].
     pub fn build(&self, conversation: &Conversation) -> Result<Prompt, EngineError> {
+        self.finish(self.render(conversation)?)
+    }
+
+    /// Renders `conversation`, the first of two steps.
+    ///
+    /// # Errors
+    /// `Template` if the template refuses the messages, `ContextOverflow` if they cannot fit.
+    pub fn render(&self, conversation: &Conversation) -> Result<Rendered, EngineError> {
         let messages = &conversation.messages;
         self.refuse_hopeless(messages)?;
         let (mut pieces, rendered) = match &self.template {
@@ -136,7 +156,19 @@ impl<V: Vocabulary> PromptBuilder<V> {
             _ if direct.is_empty() => {}
             _ => pieces.push((direct, true)),
         }
-        let mut tokens = self.tokenize(&pieces)?;
+        Ok(Rendered {
+            pieces,
+            thinking,
+            blocks,
+        })
+    }
+
+    /// Tokenises a rendered conversation, the second step.
+    ///
+    /// # Errors
+    /// `ContextOverflow` if a long text cannot fit, `Template` if there is no text.
+    pub fn finish(&self, rendered: Rendered) -> Result<Prompt, EngineError> {
+        let mut tokens = self.tokenize(&rendered.pieces)?;
         // The template may write the token itself; twice would spoil the answer.
         if let Some(bos) = self.vocabulary.bos()
             && self.vocabulary.adds_bos()
@@ -153,8 +185,8 @@ impl<V: Vocabulary> PromptBuilder<V> {
         }
         Ok(Prompt {
             tokens,
-            thinking,
-            blocks,
+            thinking: rendered.thinking,
+            blocks: rendered.blocks,
             grammar: None,
         })
     }
@@ -163,37 +195,13 @@ impl<V: Vocabulary> PromptBuilder<V> {
     fn refuse_hopeless(&self, messages: &[Message]) -> Result<(), EngineError> {
         let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
         let least = u32::try_from(bytes / self.longest_token).unwrap_or(u32::MAX);
-        if bytes < LARGE_TEXT || least < self.n_ctx {
+        if bytes < EXACT || least < self.n_ctx {
             return Ok(());
         }
         Err(EngineError::overflow(
             &format!("at least {least}"),
             self.n_ctx,
         ))
-    }
-
-    /// On a thread of its own, with the stack that the text may need.
-    fn tokenize(&self, pieces: &[(String, bool)]) -> Result<Vec<Token>, EngineError> {
-        let bytes = pieces.iter().map(|(text, _)| text.len()).max().unwrap_or(0);
-        let failed = |cause: &dyn std::fmt::Display| {
-            let text = format!("a text of {bytes} bytes could not be tokenised: {cause}");
-            EngineError::new(EngineErrorKind::Template, text).hint("shorten it")
-        };
-        thread::scope(|scope| {
-            let work = || -> Vec<Token> {
-                let tokens = |(text, is_template): &(String, bool)| {
-                    self.vocabulary.tokenize(text, *is_template)
-                };
-                pieces.iter().flat_map(tokens).collect()
-            };
-            let thread = thread::Builder::new().stack_size(STACK_BASE + STACK_PER_BYTE * bytes);
-            let thread = thread
-                .spawn_scoped(scope, work)
-                .map_err(|error| failed(&error))?;
-            thread
-                .join()
-                .map_err(|_panic| failed(&"the tokeniser failed"))
-        })
     }
 
     fn chat(

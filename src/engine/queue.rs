@@ -1,7 +1,8 @@
 //! Calls that wait for a sequence: clients by turns, each one's first come, first served; and bounded.
 //!
-//! A call enters when its command is read, so it has its place while its prompt is still being rendered. The head is
-//! never overtaken, also where it waits for cells and a shorter one would fit: a long prompt is not starved.
+//! A call enters when its command is read, so it has its place while its prompt is still being rendered. The head, the first
+//! whose prompt is ready, is not overtaken by calls that come later, also if it waits for cells and a shorter one would fit: a long
+//! prompt is not starved. A prompt that is not ready yet holds up the calls of its own client only.
 //!
 //! One client cannot fill it ([`super::places`]), and a call that was taken in is never put out.
 
@@ -31,6 +32,8 @@ pub struct Waiting {
     pub prompt: Option<Prompt>,
     /// When it was read.
     pub received: Instant,
+    /// Bytes of its conversation.
+    bytes: usize,
     /// The place that its caller was told last; 0 for none.
     place: usize,
 }
@@ -41,6 +44,7 @@ impl Waiting {
         Self {
             id,
             client,
+            bytes: request.conversation.bytes(),
             request,
             prompt: None,
             received,
@@ -129,12 +133,16 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes out the messages of the first call that has none of its prompt yet, to be prepared.
-    pub fn next_to_prepare(&mut self) -> Option<(u64, Conversation)> {
+    /// Takes out the conversation of the next call to be prepared, if `has_room` for its bytes. Clients take turns, and each one's
+    /// calls stay in order. Calls for which there is no room hold up their own client only.
+    pub fn next_to_prepare(
+        &mut self,
+        has_room: impl Fn(usize) -> bool,
+    ) -> Option<(u64, Conversation)> {
+        let is_waiting = |call: &Waiting| !call.request.conversation.messages.is_empty();
         let call = self
             .waiting
-            .in_order()
-            .find(|call| !call.request.conversation.messages.is_empty())?;
+            .next_to_prepare(is_waiting, |call| has_room(call.bytes))?;
         let conversation = &mut call.request.conversation;
         let prepared = Conversation {
             messages: std::mem::take(&mut conversation.messages),
@@ -158,15 +166,15 @@ impl Queue {
         self.waiting.remove(|call| call.id == id)
     }
 
-    /// The head and its prompt, once it is ready.
+    /// Returns the first call whose prompt is ready, and its prompt.
     pub fn head(&self) -> Option<(&Waiting, &Prompt)> {
-        let head = self.waiting.head()?;
+        let head = self.waiting.head(|call| call.prompt.is_some())?;
         Some((head, head.prompt.as_ref()?))
     }
 
     /// Takes the head out.
     pub fn pop(&mut self) -> Option<Waiting> {
-        self.waiting.pop()
+        self.waiting.pop(|call| call.prompt.is_some())
     }
 
     /// The ids and places, 1 for the head, of the calls that have another place than when this was asked last.

@@ -81,10 +81,13 @@ impl<D: Decoder> Scheduler<D> {
         }
     }
 
-    /// The next call whose prompt is to be prepared and handed to [`Self::prepared`], one at a time: what is cancelled
-    /// until then costs nothing.
-    pub fn next_to_prepare(&mut self) -> Option<(u64, Conversation)> {
-        self.queue.next_to_prepare()
+    /// The next call whose prompt is to be prepared and handed to [`Self::prepared`], see [`Queue::next_to_prepare`]. What is
+    /// cancelled until then costs nothing.
+    pub fn next_to_prepare(
+        &mut self,
+        has_room: impl Fn(usize) -> bool,
+    ) -> Option<(u64, Conversation)> {
+        self.queue.next_to_prepare(has_room)
     }
 
     /// The prompt of a submitted call is ready, or cannot be had.

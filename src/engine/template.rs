@@ -5,7 +5,8 @@
 //! `strftime_now`, `tojson`, Python's string methods, `{% generation %}`).
 //!
 //! A template is untrusted input. Its work is bounded by fuel and its length by [`MAX_TEMPLATE_BYTES`]; long flat
-//! chains can overflow the stack, so it is compiled and rendered on a thread of [`stack_size`].
+//! chains can overflow the stack, so it is compiled on a thread of [`stack_size`]. Values can be nested as deep as fuel allows, so it
+//! is rendered on a thread with stack for all of these levels.
 
 mod budget;
 mod filters;
@@ -13,6 +14,7 @@ mod methods;
 mod omission;
 mod python;
 mod repair;
+mod stack;
 mod tojson;
 mod turn;
 
@@ -26,6 +28,7 @@ use regex::Regex;
 use serde::{Deserialize, Serialize};
 
 use self::repair::{Complete, Fault, LeftOut, render_all};
+use self::stack::on_deep_stack;
 use self::turn::{Turn, turns_of};
 use super::{EngineError, EngineErrorKind, Message, Role};
 
@@ -224,13 +227,15 @@ impl ChatTemplate {
         messages: &[Message],
         variables: &Variables,
     ) -> Result<Complete, EngineError> {
-        let fuel = Fuel::of(messages);
-        let render = |turns: &[Turn<'_>]| self.render_once(turns, variables, &fuel);
-        render_all(messages, render).map_err(|fault| match fault {
-            Fault::Refused(error) => {
-                template_error("the model's chat template refused the messages", &error)
-            }
-            Fault::LeftOut(left_out) => left_out_error(messages, &left_out),
+        on_deep_stack(Fuel::of(messages).of_one, || {
+            let fuel = Fuel::of(messages);
+            let render = |turns: &[Turn<'_>]| self.render_once(turns, variables, &fuel);
+            render_all(messages, render).map_err(|fault| match fault {
+                Fault::Refused(error) => {
+                    template_error("the model's chat template refused the messages", &error)
+                }
+                Fault::LeftOut(left_out) => left_out_error(messages, &left_out),
+            })
         })
     }
 

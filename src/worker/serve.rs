@@ -2,12 +2,13 @@
 //!
 //! The main thread reads the first command itself, and restricts itself by it before it starts another (`sandbox::enter`).
 //!
-//! Threads: the main one owns queue, scheduler, model and context; one reads stdin; one loads the model and ends; one
-//! renders and tokenises prompts, so that a long text never holds up a running stream. All speak to the main thread
+//! Threads: the main one owns queue, scheduler, model and context; one reads stdin; one loads the model and ends; two
+//! render and tokenise prompts, so that a long text holds up neither a running stream nor a short text. All speak to the main thread
 //! through one channel of `Input`s, whose end is the end of stdin. The channel has no bound: a bound would hide a
 //! cancel behind long prompts, and the queue behind it refuses what is too much.
 
 mod commands;
+mod lanes;
 mod loaded;
 mod loading;
 mod prompts;
@@ -22,13 +23,14 @@ use std::thread;
 use std::time::Instant;
 
 use commands::Commands;
+use lanes::Lane;
+use prompts::Prepared;
 use warming::Warming;
 
 use super::turns::Turns;
 use super::{Command, Event, WIRE_VERSION, sandbox};
 use crate::config::LoadSettings;
 use crate::engine::llama::{Model, cpu_backend};
-use crate::engine::prompt::{Prompt, Token};
 use crate::engine::queue::{Queue, Waiting};
 use crate::engine::{CancelReason, EngineError, EngineErrorKind, Stats, Update};
 use crate::process;
@@ -41,9 +43,8 @@ use crate::process;
 enum Input {
     Command(Command, Instant),
     Loaded(Box<Result<Model, EngineError>>),
-    Prepared(u64, Result<Prompt, EngineError>),
-    /// Of the set of this number; none where it is not to be kept.
-    PreparedFixed(u64, Option<Vec<Token>>),
+    /// A job of this lane has ended.
+    Prepared(Lane, Prepared),
     /// Stdin has ended.
     End,
 }
@@ -172,8 +173,7 @@ trait Calls {
 )]
 enum News {
     Loaded(Box<Result<Model, EngineError>>),
-    Prepared(u64, Result<Prompt, EngineError>),
-    PreparedFixed(u64, Option<Vec<Token>>),
+    Prepared(Lane, Prepared),
     Shutdown,
 }
 
@@ -218,8 +218,7 @@ impl Worker {
         let (command, received) = match input {
             Input::Command(command, received) => (command, received),
             Input::Loaded(model) => return Some(News::Loaded(model)),
-            Input::Prepared(id, prompt) => return Some(News::Prepared(id, prompt)),
-            Input::PreparedFixed(set, tokens) => return Some(News::PreparedFixed(set, tokens)),
+            Input::Prepared(lane, prepared) => return Some(News::Prepared(lane, prepared)),
             Input::End => {
                 self.ended = true;
                 return None;

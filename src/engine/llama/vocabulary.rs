@@ -2,10 +2,10 @@
 
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token_type::LlamaTokenAttr;
-use llama_cpp_2::vocab::LlamaVocab;
+use llama_cpp_2::vocab::{LlamaVocab, VocabType};
 
 use crate::engine::grammar::GrammarVocabulary;
-use crate::engine::prompt::{Token, Vocabulary};
+use crate::engine::prompt::{Neighbours, Special, Token, Vocabulary};
 use crate::engine::thinking::families::Markers;
 
 /// The model's vocabulary; may be used beside the decoder, from another thread.
@@ -37,6 +37,18 @@ impl<'model> ModelVocabulary<'model> {
 
     fn tokens(&self) -> impl Iterator<Item = LlamaToken> {
         (0..self.vocab.n_tokens()).map(LlamaToken)
+    }
+
+    /// Returns the text of `token` as the file has it, in which a space may be another character.
+    fn raw_text(&self, token: LlamaToken) -> Option<&str> {
+        self.vocab.text(token)?.to_str().ok()
+    }
+
+    /// Returns whether a text gets a space before its first character.
+    fn adds_space(&self) -> bool {
+        let tokens = self.vocab.tokenize(b"a", false, false);
+        let first = tokens.first().and_then(|token| self.raw_text(*token));
+        !matches!(first, Some("a" | "<0x61>"))
     }
 
     /// All tokens that end an answer, in order.
@@ -79,7 +91,10 @@ impl GrammarVocabulary for ModelVocabulary<'_> {
 
 impl Vocabulary for ModelVocabulary<'_> {
     fn tokenize(&self, text: &str, parse_special: bool) -> Vec<Token> {
-        let tokens = self.vocab.tokenize(text.as_bytes(), false, parse_special);
+        // A token for each byte, and for those of a space before them: llama.cpp does the work twice where there is too little room.
+        let mut tokens = Vec::with_capacity(text.len() + '\u{2581}'.len_utf8());
+        self.vocab
+            .tokenize_into(text.as_bytes(), &mut tokens, false, parse_special);
         tokens.into_iter().map(|token| token.0).collect()
     }
 
@@ -141,6 +156,36 @@ impl Vocabulary for ModelVocabulary<'_> {
         texts.filter(|text| !text.is_empty()).collect()
     }
 
+    fn specials(&self) -> Option<Vec<Special>> {
+        use LlamaTokenAttr::{Control, LStrip, RStrip, Unknown, UserDefined};
+        let mut specials = Vec::new();
+        for token in self.tokens() {
+            let attributes = self.vocab.attr(token);
+            if !attributes.intersects(Control | UserDefined | Unknown) {
+                continue;
+            }
+            // Such a token takes blanks from the text around it.
+            if attributes.intersects(LStrip | RStrip) {
+                return None;
+            }
+            specials.push(Special {
+                text: self.raw_text(token)?.to_owned(),
+                is_control: attributes.intersects(Control | Unknown),
+            });
+        }
+        specials.retain(|special| !special.text.is_empty());
+        Some(specials)
+    }
+
+    fn neighbours(&self) -> Option<Neighbours> {
+        if self.vocab.vocab_type() != VocabType::SPM || self.adds_space() {
+            return None;
+        }
+        let texts = self.tokens().filter_map(|token| self.raw_text(token));
+        let pairs = texts.flat_map(|text| text.chars().zip(text.chars().skip(1)));
+        Some(pairs.map(|(one, other)| [one, other]).collect())
+    }
+
     fn begins(&self, text: &str) -> Vec<(Token, usize)> {
         let length = |token: LlamaToken| {
             let piece = self.special_text(token);
@@ -150,4 +195,27 @@ impl Vocabulary for ModelVocabulary<'_> {
         };
         self.tokens().filter_map(length).collect()
     }
+}
+
+/// Calls `work` with the vocabulary of the model in the file `path`. Does nothing if there is no such file: large models are not part of
+/// the repository.
+#[cfg(test)]
+pub(crate) fn with_vocabulary(path: &str, work: impl FnOnce(&ModelVocabulary<'_>)) {
+    use std::sync::LazyLock;
+
+    use llama_cpp_2::llama_backend::LlamaBackend;
+    use llama_cpp_2::model::LlamaModel;
+    use llama_cpp_2::model::params::LlamaModelParams;
+
+    // One at a time in a process.
+    static BACKEND: LazyLock<LlamaBackend> = LazyLock::new(|| {
+        super::Model::capture_logs();
+        LlamaBackend::init().unwrap()
+    });
+    if !std::path::Path::new(path).exists() {
+        return;
+    }
+    let params = LlamaModelParams::default().with_vocab_only(true);
+    let model = LlamaModel::load_from_file(&BACKEND, path, &params).unwrap();
+    work(&ModelVocabulary::new(model.vocab()));
 }

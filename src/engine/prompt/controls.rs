@@ -3,12 +3,13 @@
 //! A text with such a token is tokenised in pieces; vocabularies that begin every text with a space (SPM) then put one
 //! before each piece, a blemish of texts that hold control tokens only.
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::AhoCorasick;
 use serde_json::Value;
 
+use super::cuts::finder;
 use crate::engine::template::Variables;
 use crate::engine::thinking::families::Markers;
-use crate::engine::{EngineError, EngineErrorKind, Message, Role};
+use crate::engine::{EngineError, Message, Role};
 
 /// The texts of control tokens, and where they occur.
 #[derive(Debug)]
@@ -62,16 +63,10 @@ impl ControlTexts {
             .filter(|markers| markers.direct.is_empty())
             .flat_map(|markers| [markers.open.clone(), markers.close.clone()])
             .collect();
-        let finder = AhoCorasick::builder()
-            .match_kind(MatchKind::LeftmostLongest)
-            .build(texts)
-            .map_err(|error| {
-                EngineError::new(
-                    EngineErrorKind::Load,
-                    format!("the model's control tokens could not be indexed: {error}"),
-                )
-            })?;
-        Ok(Self { finder, bare })
+        Ok(Self {
+            finder: finder(texts)?,
+            bare,
+        })
     }
 
     /// `message` with its control tokens between marks. An earlier answer's thinking tags stay bare: templates look for

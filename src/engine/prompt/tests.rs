@@ -49,6 +49,13 @@ impl Vocabulary for Bytes {
     fn special_texts(&self) -> Vec<String> {
         CONTROLS.map(str::to_owned).into()
     }
+    fn specials(&self) -> Option<Vec<Special>> {
+        let special = |text: &str| Special {
+            text: text.to_owned(),
+            is_control: true,
+        };
+        Some(CONTROLS.map(special).into())
+    }
     fn begins(&self, text: &str) -> Vec<(Token, usize)> {
         let whole = CONTROLS.iter().zip(256..).filter(|(own, _)| **own == text);
         whole.map(|(own, token)| (token, own.len())).collect()

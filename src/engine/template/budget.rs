@@ -43,6 +43,22 @@ pub(super) fn check_bytes(state: &State<'_, '_>, bytes: usize) -> Result<(), Err
     }
 }
 
+/// Charges for looking at `bytes` of text, whatever is made of it.
+///
+/// # Errors
+/// `OutOfFuel` if fuel cannot pay for it.
+pub(super) fn charge(state: &State<'_, '_>, bytes: usize) -> Result<(), Error> {
+    state.consume_fuel(bytes as u64 / BYTES_PER_FUEL)
+}
+
+/// Checks that fuel can pay for a list of `items`.
+///
+/// # Errors
+/// `OutOfFuel` if it cannot.
+pub(super) fn check_items(state: &State<'_, '_>, items: usize) -> Result<(), Error> {
+    check_bytes(state, items.saturating_mul(ITEM_BYTES))
+}
+
 /// Checks that fuel can pay for `values` joined with a text of `joiner` bytes. A value that has no items passes.
 ///
 /// # Errors
@@ -103,13 +119,24 @@ pub(super) fn printed_bytes(state: &State<'_, '_>, value: &Value) -> Result<usiz
     if let Some(text) = value.as_str() {
         return Ok(text.len());
     }
+    charge_printed(state, format_args!("{value}"))
+}
+
+/// Returns the length of `text`, the text of a list or a map, and charges for it.
+///
+/// # Errors
+/// `OutOfFuel` if fuel cannot pay for it.
+pub(super) fn charge_printed(
+    state: &State<'_, '_>,
+    text: fmt::Arguments<'_>,
+) -> Result<usize, Error> {
     let most = bytes_left(state) / CONTAINER_COST;
     let mut counter = Limited::new(io::sink(), most);
-    if fmt::write(&mut counter, format_args!("{value}")).is_err() {
+    if fmt::write(&mut counter, text).is_err() {
         return Err(out_of_fuel());
     }
     let bytes = most - counter.left;
-    state.consume_fuel(bytes as u64 / BYTES_PER_FUEL)?;
+    charge(state, bytes)?;
     Ok(bytes)
 }
 

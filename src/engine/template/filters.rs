@@ -32,6 +32,12 @@ pub(super) fn add_to(environment: &mut Environment<'_>) {
     );
     add_checked(
         environment,
+        "pprint",
+        Value::from_function(builtin::pprint),
+        check_pprint,
+    );
+    add_checked(
+        environment,
         "string",
         Value::from_function(builtin::string),
         check_string,
@@ -77,6 +83,12 @@ fn check_join(state: &State<'_, '_>, args: &[Value]) -> Result<(), Error> {
         joiner = joiner.max(budget::printed_bytes(state, option)?);
     }
     budget::check_joined(state, values, joiner)
+}
+
+/// Checks the length of the text, which has the indent of each level in each line.
+fn check_pprint(state: &State<'_, '_>, args: &[Value]) -> Result<(), Error> {
+    args.iter()
+        .try_for_each(|value| budget::charge_printed(state, format_args!("{value:#?}")).map(|_| ()))
 }
 
 fn check_string(state: &State<'_, '_>, args: &[Value]) -> Result<(), Error> {
@@ -143,14 +155,16 @@ fn center(text: String, args: Rest<Value>, named: Kwargs) -> Result<String, Erro
     clippy::needless_pass_by_value,
     reason = "minijinja hands a filter its text"
 )]
-fn wordcount(text: String) -> usize {
+fn wordcount(state: &State<'_, '_>, text: String) -> Result<usize, Error> {
+    budget::charge(state, text.len())?;
     let words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
-    words.filter(|word| !word.is_empty()).count()
+    Ok(words.filter(|word| !word.is_empty()).count())
 }
 
 /// Encodes a text for the path of a URL, or pairs (of a map, for example) for its query.
 fn urlencode(state: &State<'_, '_>, value: &Value) -> Result<String, Error> {
-    budget::printed_bytes(state, value)?;
+    let bytes = budget::printed_bytes(state, value)?;
+    budget::charge(state, bytes)?;
     if value.kind() == ValueKind::String || value.is_number() {
         return Ok(quoted(&value.to_string(), "/", "%20"));
     }
@@ -221,6 +235,7 @@ fn wordwrap(
     }
     budget::printed_bytes(state, value)?;
     let text = value.to_string();
+    budget::charge(state, text.len())?;
     // A line has at least one character.
     let most = text.len().saturating_mul(newline.len().saturating_add(1));
     budget::check_bytes(state, most)?;

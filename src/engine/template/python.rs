@@ -10,6 +10,8 @@ use super::{budget, filters, methods, tojson};
 pub(super) fn add_to(environment: &mut Environment<'_>) {
     environment.set_unknown_method_callback(method);
     environment.set_formatter(print);
+    // Not part of Jinja2, and it prints all that a template has.
+    environment.add_global("debug", Value::UNDEFINED);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
     environment.add_filter("tojson", tojson::tojson);
@@ -48,7 +50,10 @@ fn method(
         return Err(Error::new(ErrorKind::UndefinedError, text));
     }
     if let Some(text) = value.as_str() {
+        budget::charge(state, text.len())?;
         match method {
+            // Half of the characters may be separators.
+            "split" | "rsplit" | "splitlines" => budget::check_items(state, text.len() / 2)?,
             // The filters of these names check first that fuel can pay for the result.
             "replace" => {
                 let (_, _, _): (&str, &str, Option<i32>) = from_args(args)?;

@@ -191,6 +191,9 @@ fn a_template_cannot_make_a_text_for_which_its_fuel_cannot_pay() {
         "('%s' * 20000) | format(*([a] * 20000))",
         "('\\t' * 10000000).expandtabs(64)",
         "a | wordwrap(1, wrapstring=a)",
+        "('a ' * 10000000).split()",
+        "('\\n' * 10000000).splitlines()",
+        "list | pprint",
     ] {
         let source = format!("{values}{{{{ {expression} }}}}");
         let error = render(&source, &[message(Role::User, "")]).expect_err(expression);
@@ -259,4 +262,69 @@ fn a_template_that_is_no_jinja_is_named() {
             .starts_with("the model's chat template is not valid"),
         "{error}"
     );
+}
+
+/// Renders `source` behind a loop that nests lists in each other `times` times, `levels` at a time.
+fn nested(levels: usize, times: usize, source: &str) -> Result<String, EngineError> {
+    let (open, close) = ("[".repeat(levels), "]".repeat(levels));
+    let set = |name: &str| format!("{{% set ns.{name} = {open}ns.{name}{close} %}}");
+    let sets = ["a", "b"].map(set).concat();
+    let source = format!(
+        "{{% set ns = namespace(a=[], b=[]) %}}{{% for i in range({times}) %}}{sets}{{% endfor %}}{{{{ messages[0].content }}}}{source}"
+    );
+    render(&source, &[message(Role::User, "Hi")])
+}
+
+#[test]
+fn deeply_nested_values_are_dropped_printed_compared_and_sorted() {
+    for (expression, expected) in [
+        ("''", Ok("Hi".to_owned())),
+        ("ns.a == ns.b", Ok("HiTrue".to_owned())),
+        ("[ns.a, ns.b] | sort | length", Ok("Hi2".to_owned())),
+        (
+            "[ns.a, ns.b] | unique | list | length",
+            Ok("Hi1".to_owned()),
+        ),
+        ("ns.a | string | length", Ok("Hi100002".to_owned())),
+        ("ns.a | tojson | length", Ok("Hi100002".to_owned())),
+    ] {
+        let rendered = nested(1, 50_000, &format!("{{{{ {expression} }}}}"));
+        assert_eq!(rendered, expected, "{expression}");
+    }
+}
+
+#[test]
+fn values_nested_as_deep_as_fuel_allows_do_not_exhaust_the_stack() {
+    for expression in [
+        "''",
+        "ns.a == ns.b",
+        "ns.a",
+        "ns.a | tojson",
+        "ns.a | pprint",
+    ] {
+        let rendered = nested(30, 30_000, &format!("{{{{ {expression} }}}}"));
+        if let Err(error) = rendered {
+            assert!(
+                error.text.ends_with("it takes too many steps"),
+                "{error:.200}"
+            );
+        }
+    }
+}
+
+#[test]
+fn looking_at_a_long_text_again_and_again_ends_with_an_error() {
+    for expression in [
+        "a.partition('b')",
+        "a.find('b')",
+        "a | wordcount",
+        "a.isalpha()",
+    ] {
+        let source = format!(
+            "{{% set a = 'a' * 1000000 %}}{{% for i in range(100000) %}}{{% set b = {expression} %}}{{% endfor %}}"
+        );
+        let error = render(&source, &[message(Role::User, "")]).expect_err(expression);
+        let is_stopped = error.text.ends_with("it takes too many steps");
+        assert!(is_stopped, "{expression}: {error}");
+    }
 }

@@ -1,10 +1,10 @@
 //! From a loaded model on: plans its context, then decodes until nobody asks any more.
 
-use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::prompts::{Job, prepare_prompts};
+use super::lanes::Lanes;
+use super::prompts::{Job, Prepared, Preparer};
 use super::{Calls, Event, Input, News, Worker};
 use crate::config::LoadSettings;
 use crate::engine::decoder::Decoder;
@@ -13,38 +13,10 @@ use crate::engine::llama::Model;
 use crate::engine::queue::{Queue, Waiting};
 use crate::engine::scheduler::Scheduler;
 use crate::engine::spent::Spent;
-use crate::engine::template::stack_size;
-use crate::engine::{CancelReason, EngineError, EngineErrorKind, Stats};
+use crate::engine::{CancelReason, EngineError, Stats};
 use crate::process;
 use crate::worker::Ready;
 use crate::worker::turns::Turns;
-
-/// How long rendering and tokenising one prompt may take: a megabyte of text takes seconds on a slow machine.
-const PREPARE_LIMIT: Duration = Duration::from_mins(1);
-
-/// Prompts that are handed out to be prepared before one is ready: the next ones need not wait for a step, and one that is
-/// cancelled meanwhile costs little.
-const MAX_PREPARING: usize = 8;
-
-/// What the prompts' thread has to do.
-#[derive(Default)]
-struct Preparing {
-    jobs: usize,
-    /// Since when it has had the one that it is at.
-    since: Option<Instant>,
-}
-
-impl Preparing {
-    fn began(&mut self) {
-        self.jobs += 1;
-        self.since.get_or_insert_with(Instant::now);
-    }
-
-    fn ended(&mut self) {
-        self.jobs = self.jobs.saturating_sub(1);
-        self.since = (self.jobs > 0).then(Instant::now);
-    }
-}
 
 impl Worker {
     pub(super) fn serve_model(
@@ -66,32 +38,17 @@ impl Worker {
                 "the model has no chat template: it is used as a base model, the contents joined by blank lines"
             );
         }
-        let stack = stack_size(template.as_deref().unwrap_or_default());
-        let (jobs_tx, jobs) = channel();
-        let (prepared, events) = (self.inputs_tx.clone(), self.events.clone());
-        let vocabulary = model.vocabulary();
+        let (mut lanes, inboxes) = Lanes::new();
+        let preparer = Preparer::new(
+            model.vocabulary(),
+            template.as_deref(),
+            load.thinking_tags.as_ref(),
+            limits.n_ctx,
+            self.inputs_tx.clone(),
+            self.events.clone(),
+        );
         thread::scope(|scope| {
-            let builder = thread::Builder::new()
-                .name("prompts".into())
-                .stack_size(stack);
-            builder
-                .spawn_scoped(scope, || {
-                    prepare_prompts(
-                        vocabulary,
-                        template.as_deref(),
-                        load.thinking_tags.as_ref(),
-                        limits.n_ctx,
-                        jobs,
-                        &prepared,
-                        &events,
-                    );
-                })
-                .map_err(|error| {
-                    EngineError::new(
-                        EngineErrorKind::Load,
-                        format!("could not start a thread: {error}"),
-                    )
-                })?;
+            preparer.start(scope, inboxes)?;
             self.events.send(&Event::Ready(Ready {
                 n_ctx: limits.n_ctx,
                 kv_cells: limits.kv_cells,
@@ -101,12 +58,13 @@ impl Worker {
             let spent = decoder.spent();
             self.run(
                 Scheduler::new(decoder, limits, queue, Instant::now()),
-                &jobs_tx,
+                &mut lanes,
                 turns,
                 &spent,
             );
             spent.log();
-            drop(jobs_tx);
+            // That ends the threads.
+            drop(lanes);
             Ok(())
         })
     }
@@ -115,32 +73,27 @@ impl Worker {
     fn run(
         &mut self,
         mut scheduler: Scheduler<impl Decoder>,
-        jobs: &Sender<Job>,
+        lanes: &mut Lanes,
         turns: Option<&Turns>,
         spent: &Spent,
     ) {
-        let mut preparing = Preparing::default();
         loop {
             self.tell(&mut scheduler, spent);
             if self.ended && scheduler.is_empty() && self.warming.is_done() {
                 return;
             }
-            while preparing.jobs < MAX_PREPARING
-                && let Some(job) = self.next_job(&mut scheduler, preparing.jobs)
-            {
-                drop(jobs.send(job));
-                preparing.began();
+            while let Some(job) = self.next_job(&mut scheduler, lanes) {
+                lanes.begin(job);
             }
-            let mut next = self.next_input(scheduler.is_idle(), preparing.since);
+            let mut next = self.next_input(scheduler.is_idle(), lanes);
             while let Some(input) = next {
                 match self.take(input, &mut scheduler) {
-                    Some(News::Prepared(id, prompt)) => {
-                        preparing.ended();
-                        scheduler.prepared(id, prompt);
-                    }
-                    Some(News::PreparedFixed(set, tokens)) => {
-                        preparing.ended();
-                        self.warming.prepared(set, tokens);
+                    Some(News::Prepared(lane, prepared)) => {
+                        lanes.end(lane);
+                        match prepared {
+                            Prepared::Call(id, prompt) => scheduler.prepared(id, prompt),
+                            Prepared::Fixed(set, tokens) => self.warming.prepared(set, tokens),
+                        }
                     }
                     Some(News::Shutdown) => return,
                     // The one model is here.
@@ -165,12 +118,13 @@ impl Worker {
         }
     }
 
-    /// What is prepared next, behind `before` others: no fixed prompt while a call's waits, or where one would have to wait for it.
-    fn next_job(&mut self, scheduler: &mut Scheduler<impl Decoder>, before: usize) -> Option<Job> {
-        if let Some((id, conversation)) = scheduler.next_to_prepare() {
+    /// Returns what to prepare next: a call's prompt, or a fixed prompt while no call's waits or is being prepared.
+    fn next_job(&mut self, scheduler: &mut Scheduler<impl Decoder>, lanes: &Lanes) -> Option<Job> {
+        let call = scheduler.next_to_prepare(|bytes| lanes.has_room(bytes));
+        if let Some((id, conversation)) = call {
             return Some(Job::Call(id, conversation));
         }
-        if before > 0 {
+        if !lanes.are_idle() {
             return None;
         }
         let (set, prompt) = self.warming.next()?;
@@ -187,18 +141,16 @@ impl Worker {
     }
 
     /// What came; waits for it only when there is nothing else to do. A prompt that is never ready ends the process: its
-    /// thread cannot be stopped, and no other call would ever be prepared.
-    fn next_input(&self, is_idle: bool, preparing_since: Option<Instant>) -> Option<Input> {
-        let left = preparing_since.map(|since| PREPARE_LIMIT.saturating_sub(since.elapsed()));
+    /// thread cannot be stopped, and no other call of its lane would ever be prepared.
+    fn next_input(&self, is_idle: bool, lanes: &Lanes) -> Option<Input> {
+        let left = lanes.time_left();
         let input = match left {
             _ if !is_idle => self.inputs.try_recv().ok(),
             None => self.inputs.recv().ok(),
             Some(left) => self.inputs.recv_timeout(left).ok(),
         };
         if input.is_none() && left == Some(Duration::ZERO) {
-            tracing::error!(
-                "a prompt was not ready after {PREPARE_LIMIT:?}: the model's chat template does not end"
-            );
+            tracing::error!("{}", lanes.overdue());
             std::process::exit(1);
         }
         input

@@ -45,7 +45,7 @@ impl Worker {
                 Some(News::Loaded(model)) => return Some(*model),
                 Some(News::Shutdown) => return None,
                 // No prompt is prepared yet.
-                Some(News::Prepared(..) | News::PreparedFixed(..)) | None => {}
+                Some(News::Prepared(..)) | None => {}
             }
         }
     }

@@ -1,14 +1,18 @@
-//! The thread that renders and tokenises prompts, of calls, and those that are the same in all calls of a tool.
+//! The threads that render and tokenise prompts, of calls, and those that are the same in all calls of a tool.
 
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::Sender;
+use std::sync::{LazyLock, OnceLock};
+use std::thread;
 
+use super::lanes::{Inbox, Lane, Progress, Stage};
 use super::{Events, Input, caught};
 use crate::engine::fixed::FixedPrompt;
 use crate::engine::grammar::Grammars;
 use crate::engine::llama::ModelVocabulary;
 use crate::engine::prompt::{Prompt, PromptBuilder, Token};
-use crate::engine::template::ChatTemplate;
+use crate::engine::template::{ChatTemplate, stack_size};
 use crate::engine::{Conversation, EngineError, EngineErrorKind, Update};
+use crate::process;
 
 /// What is to be prepared.
 pub(super) enum Job {
@@ -18,87 +22,165 @@ pub(super) enum Job {
     Fixed(u64, FixedPrompt),
 }
 
-type Builder<'model> = PromptBuilder<ModelVocabulary<'model>>;
-
-/// What makes grammars, once it was needed: it costs time and memory.
-#[derive(Default)]
-struct KnownGrammars(Option<Grammars>);
-
-impl KnownGrammars {
-    fn get(&mut self, vocabulary: &ModelVocabulary<'_>) -> Result<&Grammars, EngineError> {
-        if self.0.is_none() {
-            self.0 = Some(Grammars::new(vocabulary)?);
+impl Job {
+    /// Returns the bytes of its conversation.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Call(_, conversation) => conversation.bytes(),
+            Self::Fixed(_, prompt) => prompt.samples.iter().map(Conversation::bytes).sum(),
         }
-        Ok(self.0.as_ref().expect("just made"))
     }
+}
+
+/// A job that has ended.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "few are made, and each is moved at once"
+)]
+pub(super) enum Prepared {
+    /// The prompt of the call of this number.
+    Call(u64, Result<Prompt, EngineError>),
+    /// What is fixed, of the set of this number. `None` if it is not to be kept.
+    Fixed(u64, Option<Vec<Token>>),
 }
 
 const UNRENDERABLE: &str = "the model's chat template could not be rendered";
 
-/// Renders and tokenises, in order, until the sender is gone.
-pub(super) fn prepare_prompts(
-    vocabulary: ModelVocabulary<'_>,
-    template: Option<&str>,
-    tags: Option<&[String; 2]>,
-    n_ctx: u32,
-    jobs: Receiver<Job>,
-    prepared: &Sender<Input>,
-    events: &Events,
-) {
-    let builder = caught(EngineErrorKind::Template, UNRENDERABLE, || {
-        let (bos, eos) = vocabulary.bos_and_eos();
-        let template = match template {
-            Some(source) => Some((ChatTemplate::new(source, bos, eos)?, source)),
-            None => None,
+type Builder<'model> = PromptBuilder<ModelVocabulary<'model>>;
+
+/// Makes the builder: `Err` is what is wrong with the template, and each call is told.
+type Make<'model> = Box<dyn FnOnce() -> Result<Builder<'model>, EngineError> + Send + 'model>;
+
+/// What all threads that prepare prompts share.
+pub(super) struct Preparer<'model> {
+    /// Made by the thread that is the first to need it.
+    builder: LazyLock<Result<Builder<'model>, EngineError>, Make<'model>>,
+    /// What makes grammars, once it was needed: it costs time and memory.
+    grammars: OnceLock<Result<Grammars, EngineError>>,
+    /// Bytes of a thread's stack that compiling and rendering the template cannot exhaust.
+    stack: usize,
+    prepared: Sender<Input>,
+    events: Events,
+}
+
+impl<'model> Preparer<'model> {
+    /// A preparer for calls of `n_ctx` tokens. `template` is the model's chat template, `None` for a base model. `tags` are markers
+    /// of reasoning from the configuration. Prompts go to `prepared`.
+    pub(super) fn new(
+        vocabulary: ModelVocabulary<'model>,
+        template: Option<&'model str>,
+        tags: Option<&'model [String; 2]>,
+        n_ctx: u32,
+        prepared: Sender<Input>,
+        events: Events,
+    ) -> Self {
+        let make = move || {
+            caught(EngineErrorKind::Template, UNRENDERABLE, || {
+                let (bos, eos) = vocabulary.bos_and_eos();
+                let template = match template {
+                    Some(source) => Some((ChatTemplate::new(source, bos, eos)?, source)),
+                    None => None,
+                };
+                PromptBuilder::new(vocabulary, template, tags, n_ctx)
+            })
         };
-        PromptBuilder::new(vocabulary, template, tags, n_ctx)
-    });
-    let mut grammars = KnownGrammars::default();
-    for job in jobs {
-        let builder = builder.as_ref();
-        let input = match job {
-            Job::Call(id, conversation) => {
-                // Should this end the process, the server must not send the same call again.
-                events.call(id, Update::Preparing(true));
-                let builder = builder.map_err(Clone::clone);
-                let prompt =
-                    builder.and_then(|builder| call(builder, &conversation, &mut grammars));
-                events.call(id, Update::Preparing(false));
-                Input::Prepared(id, prompt)
-            }
-            Job::Fixed(set, prompt) => {
-                let builder = builder.map_err(Clone::clone);
-                let tokens = builder.and_then(|builder| fixed(builder, &prompt));
-                // A call will tell it to who can do something about it.
-                let tokens = tokens.inspect_err(|error| {
-                    tracing::debug!(%error, "a fixed prompt is not kept ready");
-                });
-                Input::PreparedFixed(set, tokens.ok().flatten())
-            }
-        };
-        if prepared.send(input).is_err() {
-            return;
+        Self {
+            builder: LazyLock::new(Box::new(make)),
+            grammars: OnceLock::new(),
+            stack: stack_size(template.unwrap_or_default()),
+            prepared,
+            events,
         }
     }
-}
 
-fn call(
-    builder: &Builder<'_>,
-    conversation: &Conversation,
-    grammars: &mut KnownGrammars,
-) -> Result<Prompt, EngineError> {
-    caught(EngineErrorKind::Template, UNRENDERABLE, || {
-        let schema = conversation.json_schema.as_ref();
-        let grammar = schema
-            .map(|schema| grammars.get(builder.vocabulary())?.json(schema))
-            .transpose()?;
-        let prompt = builder.build(conversation)?;
-        Ok(Prompt { grammar, ..prompt })
-    })
-}
+    /// Starts the thread of each of `inboxes`, on a stack that compiling and rendering the template cannot exhaust.
+    ///
+    /// # Errors
+    /// `Load` if the system has no thread to spare.
+    pub(super) fn start<'scope>(
+        &'scope self,
+        scope: &'scope thread::Scope<'scope, '_>,
+        inboxes: [Inbox; 2],
+    ) -> Result<(), EngineError> {
+        for inbox in inboxes {
+            let thread = thread::Builder::new()
+                .name(inbox.lane.name().into())
+                .stack_size(self.stack);
+            let started = thread.spawn_scoped(scope, || self.work(inbox));
+            started.map_err(|error| {
+                EngineError::new(
+                    EngineErrorKind::Load,
+                    format!("could not start a thread: {error}"),
+                )
+            })?;
+        }
+        Ok(())
+    }
 
-fn fixed(builder: &Builder<'_>, prompt: &FixedPrompt) -> Result<Option<Vec<Token>>, EngineError> {
-    caught(EngineErrorKind::Template, UNRENDERABLE, || {
-        builder.fixed(prompt)
-    })
+    /// Renders and tokenises what comes, in order, until the sender is gone.
+    pub(super) fn work(&self, inbox: Inbox) {
+        // The first prompt need not wait for it.
+        LazyLock::force(&self.builder);
+        if inbox.lane == Lane::Long {
+            process::yield_to_other_threads();
+        }
+        for job in inbox.jobs {
+            let prepared = match job {
+                Job::Call(id, conversation) => {
+                    // Should this end the process, the server must not send the same call again.
+                    self.events.call(id, Update::Preparing(true));
+                    let prompt = self.call(&conversation, &inbox.progress);
+                    self.events.call(id, Update::Preparing(false));
+                    Prepared::Call(id, prompt)
+                }
+                Job::Fixed(set, prompt) => {
+                    inbox.progress.begin(Stage::Rendering);
+                    // A call will tell it to who can do something about it.
+                    let tokens = self.fixed(&prompt).inspect_err(|error| {
+                        tracing::debug!(%error, "a fixed prompt is not kept ready");
+                    });
+                    Prepared::Fixed(set, tokens.ok().flatten())
+                }
+            };
+            if self
+                .prepared
+                .send(Input::Prepared(inbox.lane, prepared))
+                .is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    fn call(
+        &self,
+        conversation: &Conversation,
+        progress: &Progress,
+    ) -> Result<Prompt, EngineError> {
+        let builder = self.builder.as_ref().map_err(Clone::clone)?;
+        caught(EngineErrorKind::Template, UNRENDERABLE, || {
+            progress.begin(Stage::Grammar);
+            let schema = conversation.json_schema.as_ref();
+            let grammars = || {
+                let made = || Grammars::new(builder.vocabulary());
+                self.grammars
+                    .get_or_init(made)
+                    .as_ref()
+                    .map_err(Clone::clone)
+            };
+            let grammar = schema.map(|schema| grammars()?.json(schema)).transpose()?;
+            progress.begin(Stage::Rendering);
+            let rendered = builder.render(conversation)?;
+            progress.begin(Stage::Tokenizing);
+            let prompt = builder.finish(rendered)?;
+            Ok(Prompt { grammar, ..prompt })
+        })
+    }
+
+    fn fixed(&self, prompt: &FixedPrompt) -> Result<Option<Vec<Token>>, EngineError> {
+        let builder = self.builder.as_ref().map_err(Clone::clone)?;
+        caught(EngineErrorKind::Template, UNRENDERABLE, || {
+            builder.fixed(prompt)
+        })
+    }
 }

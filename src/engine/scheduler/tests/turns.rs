@@ -75,7 +75,8 @@ fn prompts_are_prepared_in_the_order_in_which_their_calls_will_be_admitted() {
     for (client, id) in [("many", 1), ("many", 2), ("many", 3), ("few", 4)] {
         assert!(bench.enter_of(client, id, question(id)));
     }
-    let prepared = std::iter::from_fn(|| bench.scheduler.next_to_prepare().map(|(id, _)| id));
+    let prepared =
+        std::iter::from_fn(|| bench.scheduler.next_to_prepare(|_| true).map(|(id, _)| id));
     assert_eq!(prepared.collect::<Vec<_>>(), [1, 4, 2, 3]);
 }
 
@@ -85,7 +86,7 @@ fn prompts_are_prepared_in_order_and_not_for_calls_that_are_gone() {
     for id in 1..=3 {
         assert!(bench.enter_of("one", id, question(id)));
     }
-    let (first, conversation) = bench.scheduler.next_to_prepare().unwrap();
+    let (first, conversation) = bench.scheduler.next_to_prepare(|_| true).unwrap();
     assert_eq!(
         (first, conversation.messages[0].content.as_str()),
         (1, "question 1")
@@ -93,6 +94,9 @@ fn prompts_are_prepared_in_order_and_not_for_calls_that_are_gone() {
     bench
         .scheduler
         .cancel(2, CancelReason::Cancelled, bench.start);
-    assert_eq!(bench.scheduler.next_to_prepare().map(|(id, _)| id), Some(3));
-    assert_eq!(bench.scheduler.next_to_prepare(), None);
+    assert_eq!(
+        bench.scheduler.next_to_prepare(|_| true).map(|(id, _)| id),
+        Some(3)
+    );
+    assert_eq!(bench.scheduler.next_to_prepare(|_| true), None);
 }

@@ -1,0 +1,128 @@
+//! The pieces of a text have llama.cpp's tokens of the whole text, in real vocabularies.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::{Config, TestRunner};
+
+use super::*;
+use crate::engine::llama::with_vocabulary;
+use crate::engine::prompt::{Token, Vocabulary};
+
+const CRAB: &str = "tests/models/tiny-crab-chat.Q8_0.gguf";
+const GEMMA: &str = "models/gemma-3-270m-q4_k_m.gguf";
+const SMOL: &str = "models/SmolLM2-135M-Instruct.Q4_1.gguf";
+
+fn cuts(vocabulary: &impl Vocabulary) -> Cuts {
+    Cuts::new(vocabulary.specials().as_deref(), vocabulary.neighbours()).unwrap()
+}
+
+/// Tokenises the pieces of `text` one by one. Returns the number of pieces, too.
+fn in_pieces(vocabulary: &impl Vocabulary, cuts: &Cuts, text: &str) -> (Vec<Token>, usize) {
+    let mut count = 0;
+    let pieces = cuts.pieces(text, true).inspect(|_| count += 1);
+    let tokens = pieces.flat_map(|(piece, has_controls)| vocabulary.tokenize(piece, has_controls));
+    (tokens.collect(), count)
+}
+
+/// Parts that texts are made of: special tokens, the beginnings and ends of special tokens, runs, and characters of many kinds.
+fn part(specials: Vec<Special>) -> impl Strategy<Value = String> {
+    let texts: Vec<String> = specials.into_iter().map(|special| special.text).collect();
+    let cut_off = |(text, at): (String, prop::sample::Index)| {
+        let at = text.floor_char_boundary(at.index(text.len()));
+        let (beginning, end) = text.split_at(at);
+        if at % 2 == 0 { beginning } else { end }.to_owned()
+    };
+    let run = |(c, length): (char, usize)| c.to_string().repeat(length);
+    let single = [
+        '\n', '\t', ' ', 'a', '\u{2581}', '\u{fdd0}', '😀', '中', '\u{301}', '<',
+    ];
+    prop_oneof![
+        3 => select(texts.clone()),
+        1 => (select(texts), any::<prop::sample::Index>()).prop_map(cut_off),
+        3 => (select(single.to_vec()), 1_usize..100).prop_map(run),
+        2 => "[a-z ]{1,20}",
+        1 => any::<char>().prop_map(String::from),
+    ]
+}
+
+fn check_random_texts(model: &str) {
+    with_vocabulary(model, |vocabulary| {
+        let cuts = cuts(vocabulary);
+        let part = part(vocabulary.specials().unwrap());
+        let mut runner = TestRunner::new(Config::with_cases(64));
+        let texts = vec(part, 1..400).prop_map(|parts| parts.concat());
+        let outcome = runner.run(&texts, |text| {
+            let (tokens, _) = in_pieces(vocabulary, &cuts, &text);
+            prop_assert_eq!(tokens, vocabulary.tokenize(&text, true));
+            let plain = cuts.pieces(&text, false);
+            let plain: Vec<Token> = plain
+                .flat_map(|(piece, has_controls)| vocabulary.tokenize(piece, has_controls))
+                .collect();
+            prop_assert_eq!(plain, vocabulary.tokenize(&text, false));
+            Ok(())
+        });
+        outcome.unwrap();
+    });
+}
+
+#[test]
+fn the_pieces_of_a_text_have_the_tokens_of_the_whole_in_gemmas_vocabulary() {
+    check_random_texts(GEMMA);
+}
+
+#[test]
+fn the_pieces_of_a_text_have_the_tokens_of_the_whole_in_smollm2s_vocabulary() {
+    check_random_texts(SMOL);
+}
+
+#[test]
+fn the_pieces_of_a_text_have_the_tokens_of_the_whole_in_the_test_models_vocabulary() {
+    check_random_texts(CRAB);
+}
+
+#[test]
+fn texts_that_llama_cpp_tokenises_in_quadratic_time_are_cut_into_short_pieces() {
+    with_vocabulary(GEMMA, |vocabulary| {
+        let cuts = cuts(vocabulary);
+        let texts = [
+            "\nx",
+            "1\t2\t3\n",
+            "<td>cell</td>",
+            "\u{fdd0}",
+            "\n",
+            "\t\n",
+            "x\n\n",
+            "😀\n",
+        ];
+        for text in texts {
+            let text = text.repeat(20_000 / text.len());
+            let longest = cuts.pieces(&text, true).map(|(piece, _)| piece.len()).max();
+            assert!(longest <= Some(2 * PIECE), "{longest:?} of {text:.20}");
+            let (tokens, _) = in_pieces(vocabulary, &cuts, &text);
+            assert_eq!(tokens, vocabulary.tokenize(&text, true));
+        }
+    });
+}
+
+/// Returns the pieces of `text` if `specials` are the special tokens.
+fn pieces<'text>(specials: &[&str], text: &'text str) -> Vec<&'text str> {
+    let special = |text: &&str| Special {
+        text: (*text).to_owned(),
+        is_control: false,
+    };
+    let specials: Vec<Special> = specials.iter().map(special).collect();
+    let cuts = Cuts::new(Some(&specials), None).unwrap();
+    cuts.pieces(text, false).map(|(piece, _)| piece).collect()
+}
+
+#[test]
+fn a_text_is_not_cut_behind_a_token_that_a_longer_one_may_take_the_place_of() {
+    let text = format!("{}abcd{}", "x".repeat(PIECE), "y".repeat(PIECE));
+    let behind = |end: usize| vec![&text[..PIECE + end], &text[PIECE + end..]];
+    assert_eq!(pieces(&["ab"], &text), behind(2));
+    assert_eq!(pieces(&["ab", "abc"], &text), behind(3));
+    assert_eq!(pieces(&["ab", "bcd"], &text), behind(4));
+    // Of the same length: llama.cpp's order is unknown.
+    assert_eq!(pieces(&["ab", "bc"], &text), [text.as_str()]);
+}
