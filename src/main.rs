@@ -64,6 +64,19 @@ fn work(cli: &WorkerCli) -> Result<ExitCode, Failure> {
     })
 }
 
+/// Has the allocator give memory back also while the server idles, by a thread of its own. A model's process must have no thread before it
+/// restricts itself.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn give_memory_back() {
+    if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
+        tracing::debug!(%error, "memory is given back only while the server works");
+    }
+}
+
+/// Elsewhere the allocators do.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn give_memory_back() {}
+
 fn serve(cli: Cli) -> Result<ExitCode, Failure> {
     let around = surroundings();
     if let Some(command) = cli.command {
@@ -83,6 +96,7 @@ fn serve(cli: Cli) -> Result<ExitCode, Failure> {
         around,
         read_at,
     };
+    give_memory_back();
     app::run(checked, sources, output).map_err(Failure::Run)?;
     Ok(ExitCode::SUCCESS)
 }
