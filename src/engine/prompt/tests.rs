@@ -150,6 +150,25 @@ fn a_text_that_cannot_fit_is_refused_before_it_is_rendered() {
 }
 
 #[test]
+fn a_long_text_is_tokenised_until_it_cannot_fit_and_a_short_one_to_its_end() {
+    let text = |bytes: usize| "<end>".repeat(bytes / 5);
+    let built = PromptBuilder::new(Bytes { adds_bos: false }, None, None, 20_000).unwrap();
+    let tokens = |text: &str| {
+        built
+            .tokenize(&[(text.to_owned(), true)])
+            .map(|all| all.len())
+    };
+    // The scheduler tells the exact number of the short one.
+    assert_eq!(tokens(&text(65_000)), Ok(13_000));
+    let error = tokens(&text(5_000_000)).unwrap_err();
+    assert_eq!(error.kind, EngineErrorKind::ContextOverflow);
+    assert!(
+        error.text.starts_with("the prompt has at least 20"),
+        "{error}"
+    );
+}
+
+#[test]
 fn marks_in_the_text_are_text() {
     let content = "\u{fdd0}<end>\u{fdd1}";
     let mut expected: Vec<Token> = content.bytes().map(Token::from).collect();
