@@ -148,22 +148,6 @@ pub fn leave_signals_to_parent() -> io::Result<()> {
     Ok(())
 }
 
-/// From here on the system prefers other threads to this one. Only root can take it back.
-#[cfg(target_os = "linux")]
-pub fn lower_priority() {
-    /// The lowest there is: a tenth of a percent beside a thread that wants the CPU.
-    const LOWEST: i32 = 19;
-    // On Linux the id of a thread stands for that thread alone.
-    let thread = rustix::thread::gettid();
-    if let Err(error) = rustix::process::setpriority_process(Some(thread), LOWEST) {
-        tracing::debug!(%error, "a thread keeps its priority");
-    }
-}
-
-/// Elsewhere a thread has the priority of its process.
-#[cfg(not(target_os = "linux"))]
-pub fn lower_priority() {}
-
 /// From here on SIGHUP does not end this process: it asks for its configuration to be read again, also while it starts.
 ///
 /// # Errors
@@ -213,19 +197,19 @@ pub fn name_worker() {
 #[cfg(not(target_os = "linux"))]
 pub fn name_worker() {}
 
-/// Lets other threads go before the calling one, and before those that it starts, while they want the CPU.
+/// Lets other threads go before the calling one, and before those that it starts, while they want the CPU. Only root can take it back.
 #[cfg(target_os = "linux")]
-pub fn yield_to_other_threads() {
+pub fn lower_priority() {
     // On Linux each thread has a priority of its own.
     const NICE: i32 = 10;
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-        tracing::debug!(%error, "long prompts are prepared at the usual priority");
+        tracing::debug!(%error, "a thread keeps its priority");
     }
 }
 
 /// Elsewhere that priority is the whole process's.
 #[cfg(not(target_os = "linux"))]
-pub fn yield_to_other_threads() {}
+pub fn lower_priority() {}
 
 /// Elsewhere the end of stdin ends the worker.
 #[cfg(not(target_os = "linux"))]

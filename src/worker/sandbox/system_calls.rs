@@ -128,6 +128,11 @@ fn conditional() -> Result<Vec<(i64, Vec<SeccompRule>)>, Error> {
             (libc::SYS_pkey_mprotect, vec![when(2, MaskedEq(run), run)?]),
         ]);
     }
+    if !lists::HAS_GPU {
+        // The own thread may yield to others: its kind is 0 (`PRIO_PROCESS`), and its id 0.
+        let others = vec![when(0, Ne, 0)?, when(1, Ne, 0)?];
+        rules.push((libc::SYS_setpriority, others));
+    }
     let binds = |name: &&str| env::var_os(name).is_some();
     if !lists::HAS_GPU && !BINDING_VARIABLES.iter().any(binds) {
         rules.push((libc::SYS_sched_setaffinity, vec![when(0, Ne, 0)?]));

@@ -122,7 +122,7 @@ impl<'model> Preparer<'model> {
         // The first prompt need not wait for it.
         LazyLock::force(&self.builder);
         if inbox.lane == Lane::Long {
-            process::yield_to_other_threads();
+            process::lower_priority();
         }
         for job in inbox.jobs {
             let prepared = match job {

@@ -161,7 +161,6 @@ const SCHEDULING: &[i64] = &[
     SYS_sched_setattr,
     SYS_sched_setparam,
     SYS_sched_setscheduler,
-    SYS_setpriority,
 ];
 
 /// Memory, queues and semaphores of System V and POSIX, which have names for every process of the user.
