@@ -238,10 +238,9 @@ mod tests {
         let mut order = Vec::new();
         while !waiting.is_empty() {
             drop(inside);
-            let served = waiting.iter_mut().enumerate();
+            let mut served = waiting.iter_mut().enumerate();
             let (at, pass) = served
-                .filter_map(|(at, (_, one))| Some((at, poll(one)?)))
-                .next()
+                .find_map(|(at, (_, one))| Some((at, poll(one)?)))
                 .unwrap();
             order.push(waiting.remove(at).0);
             inside = pass;

@@ -115,7 +115,7 @@ impl TypedTool {
         }
         let value = |(argument, check): (&Argument, &ValueCheck)| {
             let (name, schema) = (&argument.name, &argument.schema);
-            let at = |fault| wrong(name, fault);
+            let at = |fault| wrong(name, &fault);
             let value = from_text(given.remove(name).unwrap_or_default(), kind(schema));
             check.check_length(&value).map_err(at)?;
             let value = as_declared(value, schema);
@@ -170,7 +170,7 @@ impl TypedTool {
 }
 
 /// Names the argument `name`, or its item that is wrong.
-fn wrong(name: &str, fault: ValueFault) -> ArgumentError {
+fn wrong(name: &str, fault: &ValueFault) -> ArgumentError {
     let item = fault.item.map(|at| format!("[{at}]")).unwrap_or_default();
     ArgumentError::says(format!("`{name}{item}`: must be {}", fault.message))
 }

@@ -5,7 +5,7 @@
 //! kernel gives a dead worker's turn back. Whoever waits for a turn holds the queue, so a worker that is busy without
 //! pause cannot take the next turn before it.
 //!
-//! A worker may be hostile, and hold a turn or the queue for ever. So nobody waits without bound ([`Patience`]): a model whose
+//! A worker may be hostile, and hold a turn or the queue for ever. So nobody waits without bound (`Patience`): a model whose
 //! patience is used up computes without turns, slower, until its request for one comes through.
 
 mod files;

@@ -39,6 +39,7 @@ struct Times {
 }
 
 impl Times {
+    #[expect(clippy::print_stdout, reason = "the times are for people")]
     fn print(&self, when: &str) {
         let at = |times: &[Duration], share: usize| times[(times.len() - 1) * share / 100];
         let [lists, calls] = [&self.lists, &self.calls].map(|times| {
