@@ -38,7 +38,7 @@ struct State {
 #[derive(Debug)]
 pub struct Pass {
     gate: &'static Gate,
-    /// Empty once the place was handed on.
+    /// `None` once it has left.
     client: Option<String>,
 }
 
@@ -69,8 +69,12 @@ impl Gate {
                 gate: self,
                 client: Some(client),
             };
-            // One that does not wait any more hands the pass back, and its drop lets the next one in.
-            drop(sender.send(pass));
+            if let Err(mut pass) = sender.send(pass)
+                && let Some(client) = pass.client.take()
+            {
+                // It has just ceased to wait. Its drop must not let the next one in: that would recurse.
+                self.lock().leave(&client);
+            }
         }
     }
 
@@ -82,7 +86,10 @@ impl Gate {
 impl State {
     fn push(&mut self, client: &str, sender: oneshot::Sender<Pass>) {
         match self.waiting.iter_mut().find(|(known, _)| known == client) {
-            Some((_, senders)) => senders.push_back(sender),
+            Some((_, senders)) => {
+                senders.retain(|sender| !sender.is_closed());
+                senders.push_back(sender);
+            }
             None => self.waiting.push_back((client.to_owned(), [sender].into())),
         }
     }
@@ -105,15 +112,17 @@ impl State {
         self.inside.insert(client.clone());
         Some((client, sender))
     }
+
+    fn leave(&mut self, client: &str) {
+        self.free += 1;
+        self.inside.remove(client);
+    }
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
         if let Some(client) = self.client.take() {
-            let mut state = self.gate.lock();
-            state.free += 1;
-            state.inside.remove(&client);
-            drop(state);
+            self.gate.lock().leave(&client);
             self.gate.admit();
         }
     }
@@ -246,6 +255,25 @@ mod tests {
             inside = pass;
         }
         assert_eq!(order, ["a", "b", "c", "a", "b", "a"]);
+    }
+
+    #[test]
+    fn any_number_of_clients_may_cease_to_wait() {
+        let gate = gate(1);
+        let mut inside = pin!(gate.enter("a"));
+        let inside = poll(&mut inside).unwrap();
+        for number in 0..100_000 {
+            let client = if number % 2 == 0 {
+                "a".to_owned()
+            } else {
+                format!("b{number}")
+            };
+            assert!(poll(&mut Box::pin(gate.enter(&client))).is_none());
+        }
+        assert!(gate.lock().waiting[0].1.len() < 2);
+        drop(inside);
+        let mut last = pin!(gate.enter("c"));
+        assert!(poll(&mut last).is_some());
     }
 
     #[test]

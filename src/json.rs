@@ -29,12 +29,14 @@ pub fn parse(text: &str) -> serde_json::Result<Value> {
 
 /// Returns `value`, parsed if it is JSON text where JSON of type `kind` is expected: `"3"` is 3 for an `integer`.
 ///
-/// A `string` is never parsed. Text that holds JSON of another type stays as it is, except that `null` is null.
+/// A `string` is never parsed. Text that holds JSON of another type stays as it is, except that `null` is null, and so does text that
+/// would take more than 32 MiB as a tree of values.
 pub fn from_text(value: Value, kind: &str) -> Value {
     let Value::String(text) = &value else {
         return value;
     };
-    if kind == "string" {
+    if kind == "string" || (text.len() > SMALL_TEXT && tree_bytes(text.as_bytes()) > MAX_TEXT_TREE)
+    {
         return value;
     }
     match parse(text) {
@@ -54,6 +56,12 @@ fn is_of_kind(value: &Value, kind: &str) -> bool {
         _ => false,
     }
 }
+
+/// The most memory, in bytes, that JSON text within a value may take as a tree. Nobody has counted it when the message came.
+const MAX_TEXT_TREE: usize = 32 * 1024 * 1024;
+
+/// Bytes of text that cannot take so much.
+const SMALL_TEXT: usize = 16 * 1024;
 
 /// Memory that a value takes in a tree, in bytes: 80 for itself, and as much again while the list around it grows.
 const VALUE_BYTES: usize = 160;
@@ -190,6 +198,15 @@ mod tests {
         ] {
             assert_eq!(from_text(json!(text), kind), read, "{text} as {kind}");
         }
+    }
+
+    #[test]
+    fn text_that_would_be_a_large_tree_stays_text() {
+        let objects = |count: usize| json!(format!("[{}0]", "{\"\":0},".repeat(count)));
+        assert!(from_text(objects(1000), "array").is_array());
+        assert!(from_text(objects(50_000), "array").is_string());
+        let words = json!(format!("[\"{}\"]", "word ".repeat(200_000)));
+        assert!(from_text(words, "array").is_array());
     }
 
     #[test]

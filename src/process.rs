@@ -197,6 +197,17 @@ pub fn name_worker() {
 #[cfg(not(target_os = "linux"))]
 pub fn name_worker() {}
 
+/// Returns the bytes of address space that this process has.
+#[cfg(target_os = "linux")]
+pub fn address_space() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmSize:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
 /// Lets other threads go before the calling one, and before those that it starts, while they want the CPU. Only root can take it back.
 #[cfg(target_os = "linux")]
 pub fn lower_priority() {

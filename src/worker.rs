@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::LoadSettings;
 use crate::engine::fixed::FixedPrompt;
 use crate::engine::{CancelReason, EngineError, GenerateRequest, Stats, Update};
+use crate::printable::printable;
 
 /// The first argument of every process that this program starts of itself.
 pub const WORKER: &str = "worker";
@@ -72,6 +73,18 @@ impl Command {
             Self::Stats => "stats",
             Self::Shutdown => "shutdown",
         }
+    }
+}
+
+/// The longest error text that is taken over from another process, in characters.
+const MAX_TOLD: usize = 1024;
+
+/// Returns `error` fit for people and their terminals: a process that foreign code can reach wrote it.
+fn cleaned(error: EngineError) -> EngineError {
+    EngineError {
+        kind: error.kind,
+        text: printable(&error.text, MAX_TOLD),
+        hint: error.hint.map(|hint| printable(&hint, MAX_TOLD)),
     }
 }
 

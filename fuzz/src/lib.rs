@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use llama_mcp_server::check;
 use llama_mcp_server::config::diff::ConfigDiff;
+use llama_mcp_server::config::file::SandboxMode;
 use llama_mcp_server::config::http::{HttpConfig, HttpLimits};
 use llama_mcp_server::config::reference;
 use llama_mcp_server::config::schema::{AnswerSchema, Limits};
@@ -74,7 +75,9 @@ pub fn template(bytes: &[u8]) {
     ];
     let variables = Variables::new();
     if let Some(program) = option_env!("CARGO_BIN_EXE_llama-mcp-server") {
-        let mut trials = TrialProcess::start(Path::new(program), source).expect("a process");
+        let sandbox = SandboxMode::Auto;
+        let trials = TrialProcess::start(Path::new(program), source, sandbox);
+        let mut trials = trials.expect("a process");
         for trial in [Trial::Validity, Trial::Messages(messages, variables)] {
             drop(trials.run(trial));
         }

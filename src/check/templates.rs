@@ -32,6 +32,7 @@ pub(super) fn check_templates(config: &Config, program: Option<&Path>, layers: &
         let Some(source) = own.or(model.header.chat_template.as_ref()) else {
             continue;
         };
+        check_reasoning(model, source, layers);
         let Some(mut trials) = start(program, source, model, layers) else {
             continue;
         };
@@ -43,7 +44,6 @@ pub(super) fn check_templates(config: &Config, program: Option<&Path>, layers: &
             continue;
         }
         check_rendering(model, &mut trials, &config.tools, layers);
-        check_reasoning(model, source, layers);
     }
 }
 
@@ -54,7 +54,7 @@ fn start(
     model: &ModelConfig,
     layers: &mut Layers,
 ) -> Option<TrialProcess> {
-    let started = TrialProcess::start(program?, source);
+    let started = TrialProcess::start(program?, source, model.load.sandbox);
     let noted = started.inspect_err(|error| {
         let name = &model.name;
         let note = format!("model `{name}`: its chat template was not tried: {error}");

@@ -66,8 +66,11 @@ pub fn check(source: &str) -> Result<(), EngineError> {
     let compile = || {
         let template = ChatTemplate::new(source, String::new(), String::new())?;
         let question = [Message::new(Role::User, "?")];
-        let fuel = Fuel::of(&question);
-        match template.render_once(&turns_of(&question), &Variables::new(), &fuel) {
+        let render = || {
+            let fuel = Fuel::of(&question);
+            Ok(template.render_once(&turns_of(&question), &Variables::new(), &fuel))
+        };
+        match on_deep_stack(FUEL, render)? {
             Err(error) if is_missing(error.kind()) => Err(template_error(
                 "the model's chat template is not valid",
                 &error,

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -221,9 +221,12 @@ impl Dispatcher {
                 cache: access.cache_scope().into(),
             }),
             (Era::Modern, "subscriptions/listen") => {
-                let filter = Filter::parse(&request.params)?;
+                let Request { id, params, .. } = request;
+                // It may listen for days, and needs no more than the filter for it.
+                let filter = caller.burden.finish(|| Filter::parse(&params))?;
+                drop(params);
                 let (changes, closing) = (self.changes(), self.closing.clone());
-                let heard = subscription::listen(&request.id, filter, peer, changes, closing);
+                let heard = subscription::listen(&id, filter, peer, changes, closing);
                 return Ok(heard.await);
             }
             (_, "tools/list") => {
@@ -274,25 +277,8 @@ impl Dispatcher {
         peer: Arc<dyn Peer>,
         received: Instant,
     ) -> Result<CallToolResult, ErrorObject> {
-        let mut params = request.params;
-        let Some(Value::String(name)) = params.remove("name") else {
-            return Err(ErrorObject::new(
-                INVALID_PARAMS,
-                "`name` must be the name of a tool",
-            ));
-        };
-        let arguments = params.remove("arguments").unwrap_or_default();
-        let arguments = match json::from_text(arguments, "object") {
-            Value::Null => Arguments::new(),
-            Value::Object(arguments) => arguments,
-            Value::String(text) if text.trim().is_empty() => Arguments::new(),
-            _ => {
-                return Err(ErrorObject::new(
-                    INVALID_PARAMS,
-                    "`arguments` must be an object",
-                ));
-            }
-        };
+        let params = request.params;
+        let (name, arguments) = caller.burden.run(|| name_and_arguments(params))?;
         let (progress, news) = watch::channel(Progress::default());
         let call = ToolCall {
             client: caller.client,
@@ -334,6 +320,21 @@ impl Dispatcher {
                 return Ok(output);
             }
         }
+    }
+}
+
+/// Takes the name of the tool and its arguments out of the parameters of a call. The rest of them is of no use.
+fn name_and_arguments(mut params: Map<String, Value>) -> Result<(String, Arguments), ErrorObject> {
+    let invalid = |message| Err(ErrorObject::new(INVALID_PARAMS, message));
+    let Some(Value::String(name)) = params.remove("name") else {
+        return invalid("`name` must be the name of a tool");
+    };
+    let arguments = params.remove("arguments").unwrap_or_default();
+    match json::from_text(arguments, "object") {
+        Value::Null => Ok((name, Arguments::new())),
+        Value::Object(arguments) => Ok((name, arguments)),
+        Value::String(text) if text.trim().is_empty() => Ok((name, Arguments::new())),
+        _ => invalid("`arguments` must be an object"),
     }
 }
 

@@ -87,7 +87,7 @@ impl ChatTool {
         };
         if let Some(schema) = schema {
             let limits = self.defaults.limits;
-            match tried(&call.client, move || answer_by(schema, limits)).await {
+            match tried(&call.client, move || answer_by(&schema, limits)).await {
                 Ok(answer) => question.answer = Some(Arc::new(answer)),
                 Err(error) => {
                     return Ok(ToolOutput::error(
@@ -100,11 +100,8 @@ impl ChatTool {
         self.answering.answer(question, call).await
     }
 
-    /// What is asked, and the schema that its answer is to follow, which is still to be tried.
-    fn question(
-        &self,
-        arguments: Arguments,
-    ) -> Result<(Question, Option<Arguments>), ArgumentError> {
+    /// What is asked, and the schema that its answer is to follow, which is still to be tried: as JSON text, since it may wait for that.
+    fn question(&self, arguments: Arguments) -> Result<(Question, Option<String>), ArgumentError> {
         let defaults = &self.defaults;
         let is_given = |name: &str| arguments.get(name).is_some_and(|value| !value.is_null());
         let missing = Missing {
@@ -148,7 +145,10 @@ impl ChatTool {
             answer: None,
             cut_note: defaults.cut_note,
         };
-        Ok((question, schema))
+        Ok((
+            question,
+            schema.map(|schema| Value::Object(schema).to_string()),
+        ))
     }
 
     /// Returns the sampling parameters of a call. `is_constrained`: its answer follows a schema.
@@ -255,9 +255,10 @@ impl ChatTool {
     }
 }
 
-/// What an answer by `schema` is, where it can be enforced.
-fn answer_by(schema: Arguments, limits: Limits) -> Result<AnswerSchema, SchemaFaults> {
-    let answer = AnswerSchema::json(&Value::Object(schema), limits)?;
+/// What an answer by the JSON text `schema` is, where it can be enforced.
+fn answer_by(schema: &str, limits: Limits) -> Result<AnswerSchema, SchemaFaults> {
+    let schema = serde_json::from_str(schema).expect("it was written by the same library");
+    let answer = AnswerSchema::json(&schema, limits)?;
     structured::enforce(&answer)?;
     Ok(answer)
 }

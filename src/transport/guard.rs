@@ -11,6 +11,7 @@ mod refusal;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::header::{
@@ -295,10 +296,14 @@ pub async fn authenticate(State(gate): State<Gate>, mut request: Request, next: 
         }
         Err(refusal) => {
             let address = request.extensions().get::<SocketAddr>();
-            if let (Some(address), Some(Cause::WrongToken)) = (address, refusal.cause()) {
-                tokio::time::sleep(gate.backoff.wrong_token(address.ip())).await;
-            }
-            gate.refuse(refusal, address)
+            let delay = match (address, refusal.cause()) {
+                (Some(address), Some(Cause::WrongToken)) => gate.backoff.wrong_token(address.ip()),
+                _ => Duration::ZERO,
+            };
+            // It is logged and counted whether or not its sender waits for the answer.
+            let response = gate.refuse(refusal, address);
+            tokio::time::sleep(delay).await;
+            response
         }
     }
 }

@@ -32,7 +32,7 @@ const NAMES: &[&str] = &[
 const PREFIXES: &[&str] = &[
     "GGML_",
     "GOMP_",
-    "JEMALLOC_",
+    "_RJEM_MALLOC_CONF",
     "KMP_",
     "MALLOC_",
     "MIMALLOC_",

@@ -5,27 +5,27 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::environment::passed_on;
-use super::{TRY_TEMPLATES, WORKER, sandbox};
+use super::{TRY_TEMPLATES, WORKER, cleaned, sandbox};
 use crate::config::LoadSettings;
+use crate::config::file::SandboxMode;
 use crate::engine::template::{self, SystemPrompt, Variables};
 use crate::engine::{EngineError, EngineErrorKind, Message};
 
-/// How long one trial may take. The largest real templates take milliseconds.
-const TIME_LIMIT: Duration = Duration::from_secs(5);
+/// Seconds of CPU time that all trials of a template may take. The largest real templates take milliseconds.
+const CPU_LIMIT: u64 = 5;
 
-/// Seconds of CPU time that all trials of a process may take, should the server be gone.
-#[cfg(unix)]
-const CPU_LIMIT: u64 = 60;
+/// How long one trial may take, however busy the machine is.
+const TIME_LIMIT: Duration = Duration::from_secs(30);
 
-/// Bytes of address space: 30 times what the process needs for the largest template.
+/// Bytes of address space beside what the program itself has: 30 times what the largest template needs.
 #[cfg(target_os = "linux")]
 const MEMORY_LIMIT: u64 = 1 << 30;
 
@@ -46,23 +46,26 @@ pub enum Trial {
 #[derive(Debug, Serialize, Deserialize)]
 struct Job {
     source: String,
+    sandbox: SandboxMode,
     trial: Trial,
 }
 
 type TrialResult = Result<SystemPrompt, EngineError>;
 
-/// Does the trials that `input` asks for, until it ends. Restricts this process first.
+/// Does the trials that `input` asks for, until it ends. Restricts this process before it looks at a template.
 ///
 /// # Errors
 /// The pipe of results is closed.
 pub fn serve(input: impl BufRead, output: &mut dyn Write) -> io::Result<()> {
     limit_resources();
-    if let Err(error) = sandbox::enter(&LoadSettings::default()) {
-        tracing::debug!(%error, "trials of chat templates are limited, but not restricted");
-    }
+    let mut entered = None;
     for line in input.lines() {
         let result = match serde_json::from_str::<Job>(&line?) {
-            Ok(job) => job.run(),
+            Ok(job) => {
+                let entered: &Result<(), EngineError> =
+                    entered.get_or_insert_with(|| sandbox::enter(&job.load_settings()));
+                entered.clone().and_then(|()| job.run())
+            }
             Err(error) => Err(failure(format!("a trial could not be read: {error}"))),
         };
         serde_json::to_writer(&mut *output, &result)?;
@@ -73,6 +76,14 @@ pub fn serve(input: impl BufRead, output: &mut dyn Write) -> io::Result<()> {
 }
 
 impl Job {
+    /// The settings of a model without files.
+    fn load_settings(&self) -> LoadSettings {
+        LoadSettings {
+            sandbox: self.sandbox,
+            ..LoadSettings::default()
+        }
+    }
+
     fn run(&self) -> TrialResult {
         match &self.trial {
             Trial::Validity => template::check(&self.source).map(|()| SystemPrompt::Printed),
@@ -97,7 +108,9 @@ fn limit_resources() {
     };
     limit(Resource::Cpu, CPU_LIMIT);
     #[cfg(target_os = "linux")]
-    limit(Resource::As, MEMORY_LIMIT);
+    if let Some(own) = crate::process::address_space() {
+        limit(Resource::As, own + MEMORY_LIMIT);
+    }
 }
 
 #[cfg(not(unix))]
@@ -110,16 +123,17 @@ pub struct TrialProcess {
     jobs: ChildStdin,
     results: Receiver<String>,
     source: String,
+    sandbox: SandboxMode,
     /// Why it has ended: every further trial has the same result.
     ended: Option<EngineError>,
 }
 
 impl TrialProcess {
-    /// Starts a process of `program`, this program, for the chat template `source`.
+    /// Starts a process of `program`, this program, for the chat template `source`, to be restricted as `sandbox` says.
     ///
     /// # Errors
     /// The system does not start the process.
-    pub fn start(program: &Path, source: &str) -> io::Result<Self> {
+    pub fn start(program: &Path, source: &str, sandbox: SandboxMode) -> io::Result<Self> {
         let mut command = Command::new(program);
         #[cfg(unix)]
         std::os::unix::process::CommandExt::arg0(&mut command, "llama-mcp-server");
@@ -140,11 +154,12 @@ impl TrialProcess {
             jobs,
             results: read_results(results),
             source: source.to_owned(),
+            sandbox,
             ended: None,
         })
     }
 
-    /// Tries the template. Blocks for five seconds at most.
+    /// Tries the template. Blocks for five seconds of CPU time at most, which a busy machine may stretch to thirty.
     ///
     /// # Errors
     /// What is wrong with the template, or what it did to its process.
@@ -152,38 +167,53 @@ impl TrialProcess {
         if let Some(ended) = &self.ended {
             return Err(ended.clone());
         }
-        let result = self.exchange(trial);
-        result.unwrap_or_else(|ended| {
+        let Some(result) = self.exchange(trial) else {
+            let ended = failure(self.end().to_owned());
             self.ended = Some(ended.clone());
-            // It may have ended by itself.
-            drop(self.child.kill());
-            Err(ended)
-        })
+            return Err(ended);
+        };
+        result.map_err(cleaned)
     }
 
-    /// Returns the result of `trial`.
-    ///
-    /// # Errors
-    /// How the process ended.
-    fn exchange(&mut self, trial: Trial) -> Result<TrialResult, EngineError> {
+    /// Returns the result of `trial`, `None` if the process has ended, or takes too long.
+    fn exchange(&mut self, trial: Trial) -> Option<TrialResult> {
         let job = Job {
             source: self.source.clone(),
+            sandbox: self.sandbox,
             trial,
         };
         let mut line = serde_json::to_vec(&job).expect("a trial has only string keys");
         line.push(b'\n');
-        let sent = self.jobs.write_all(&line);
-        sent.map_err(|_closed| died())?;
-        let result = self.results.recv_timeout(TIME_LIMIT);
-        let result = result.map_err(|cause| match cause {
-            RecvTimeoutError::Timeout => failure(format!(
-                "the model's chat template takes more than {} s for a short message",
-                TIME_LIMIT.as_secs()
-            )),
-            RecvTimeoutError::Disconnected => died(),
-        })?;
-        serde_json::from_str(&result).map_err(|_invalid| died())
+        self.jobs.write_all(&line).ok()?;
+        let result = self.results.recv_timeout(TIME_LIMIT).ok()?;
+        serde_json::from_str(&result).ok()
     }
+
+    /// Ends the process, and says why.
+    fn end(&mut self) -> &'static str {
+        let has_ended = self.child.try_wait().is_ok_and(|status| status.is_some());
+        // It may be about to end by itself.
+        drop(self.child.kill());
+        let status = self.child.wait().ok();
+        if !has_ended || status.is_some_and(took_too_long) {
+            "the model's chat template takes more than 5 s to render a short message"
+        } else {
+            "the model's chat template crashed the process that rendered it: it uses too much memory or nests values too deeply"
+        }
+    }
+}
+
+/// Returns whether a process ended by its limit of CPU time.
+#[cfg(unix)]
+fn took_too_long(status: ExitStatus) -> bool {
+    use std::os::unix::process::ExitStatusExt;
+    status.signal() == Some(signal_hook::consts::SIGXCPU)
+}
+
+/// Does nothing: this system has no such limit.
+#[cfg(not(unix))]
+fn took_too_long(_: ExitStatus) -> bool {
+    false
 }
 
 impl Drop for TrialProcess {
@@ -210,13 +240,6 @@ fn read_results(results: ChildStdout) -> Receiver<String> {
         }
     });
     receiver
-}
-
-fn died() -> EngineError {
-    failure(
-        "the model's chat template ended the process that rendered it: it takes too much memory, or nests values too deeply"
-            .to_owned(),
-    )
 }
 
 fn failure(text: String) -> EngineError {

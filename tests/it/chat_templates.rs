@@ -113,35 +113,30 @@ fn a_system_prompt_that_tools_inherit_is_noted_once_and_tried_with_their_variabl
     assert!(problems[0].starts_with("models.a.system: "), "{problems:?}");
 }
 
-/// Values nested 90,000 levels deep: whoever drops, prints or compares them overflows a stack.
-const NESTED: &str =
-    "{% set n=namespace(a=[]) %}{% for i in range(90000) %}{% set n.a=[n.a] %}{% endfor %}x";
-
 /// A value that looks 2⁶⁰ times as large as it is: whoever compares it does not end.
 const SHARED: &str = "{% set n=namespace(a=[1]) %}{% for i in range(60) %}{% set n.a=[n.a,n.a] %}{% endfor %}{{ {n.a: 1} }}";
 
 #[test]
-fn a_template_that_overflows_a_stack_or_does_not_end_is_a_problem_of_its_model_alone() {
-    for (template, problem) in [
-        (
-            NESTED,
-            "models.a.path: the model's chat template ended the process that rendered it: it takes too much memory, or nests values too deeply",
-        ),
-        (
-            SHARED,
-            "models.a.path: the model's chat template takes more than 5 s for a short message",
-        ),
-    ] {
-        let model = tiny_with_template("hostile.gguf", template);
-        let path = format!("models.a.path={}", model.0.display());
-        let other = "models.b.path=tests/models/tiny-crab-chat.Q8_0.gguf";
-        assert_eq!(told_of(vec![&path, other]).0, [problem]);
-    }
+fn a_template_that_does_not_end_is_a_problem_of_its_model_alone() {
+    let model = tiny_with_template("hostile.gguf", SHARED);
+    let path = format!("models.a.path={}", model.0.display());
+    let other = "models.b.path=tests/models/tiny-crab-chat.Q8_0.gguf";
+    let problem = "models.a.path: the model's chat template takes more than 5 s to render a short message";
+    assert_eq!(told_of(vec![&path, other]).0, [problem]);
+}
+
+#[test]
+fn what_a_template_says_is_one_printable_line() {
+    let template = "{{ raise_exception('no\x1b[31m\nwarning: \u202e') }}";
+    let model = tiny_with_template("speaking.gguf", template);
+    let path = format!("models.a.path={}", model.0.display());
+    let problem = "models.a.path: the model's chat template refused the messages: no [31m warning:";
+    assert_eq!(told_of(vec![&path]).0, [problem]);
 }
 
 #[test]
 fn an_edit_that_brings_a_hostile_template_ends_no_call_and_no_server() {
-    let hostile = tiny_with_template("brought.gguf", NESTED);
+    let hostile = tiny_with_template("brought.gguf", SHARED);
     let table = |name: &str, path: &Path| {
         format!(
             "[models.{name}]\npath = '{}'\nn_threads = 1\n",
@@ -160,6 +155,6 @@ fn an_edit_that_brings_a_hostile_template_ends_no_call_and_no_server() {
     let song = server.call_tool("a", song);
     server.wait_for_progress(song, |message| message.starts_with("la la"));
     std::fs::write(&file.0, before + &table("b", &hostile.0)).unwrap();
-    server.wait_for_log("ended the process that rendered it");
+    server.wait_for_log("takes more than 5 s to render");
     assert!(!server.result(song).is_error);
 }

@@ -193,6 +193,12 @@ fn a_worker_that_is_killed_in_any_phase_of_a_call_a_hundred_times_costs_that_cal
     assert!(kills >= 100);
 }
 
+/// How clients are told of the model: without its folder.
+fn file_name(at: &Fixture) -> String {
+    let name = at.model().file_name().unwrap().to_owned();
+    name.into_string().unwrap()
+}
+
 #[test]
 fn a_model_whose_file_vanishes_answers_until_it_is_loaded_anew() {
     let mut at = Fixture::new("vanished", &[]);
@@ -201,7 +207,7 @@ fn a_model_whose_file_vanishes_answers_until_it_is_loaded_anew() {
     assert_eq!(at.ask().unwrap(), PARIS);
     idle(&mut at);
     let told = at.ask().unwrap_err();
-    let name = at.model().display().to_string();
+    let name = file_name(&at);
     assert!(
         told.starts_with(&format!("the model file `{name}` does not exist; ")),
         "{told}"
@@ -226,7 +232,7 @@ fn a_model_whose_file_is_cut_while_it_is_mapped_ends_its_call_and_the_next_one_s
         at.ask().unwrap_err(),
         "the model's process stopped unexpectedly (signal: 7 (SIGBUS): a part of its file could not be read, since it was cut while it was loaded or its disk fails); try again, the model is started anew"
     );
-    let name = at.model().display().to_string();
+    let name = file_name(&at);
     let truncated = format!("the model file `{name}` is truncated: it has 4096 bytes");
     let told = at.ask().unwrap_err();
     assert!(told.starts_with(&truncated), "{told}");

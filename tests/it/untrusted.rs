@@ -17,7 +17,7 @@ use crate::support::config::Folder;
 use crate::support::{LIMIT, memory_of, wait_for_end_of};
 
 /// Most bytes that a test's own process may grow by.
-const MAX_GROWTH: u64 = 100 * 1024 * 1024;
+const MAX_GROWTH: u64 = 500 * 1024 * 1024;
 
 /// A call of at most ten tokens.
 fn request() -> GenerateRequest {

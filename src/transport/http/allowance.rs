@@ -24,7 +24,7 @@ pub struct Allowances {
 }
 
 /// The share of one client in the bytes of messages that all clients may hold: one part of this many.
-const CLIENT_SHARE: usize = 2;
+pub const CLIENT_SHARE: usize = 2;
 
 /// Why a message may not hold more bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::allowance::{Allowances, Denied, Overfull};
+use super::allowance::{Allowances, CLIENT_SHARE, Denied, Overfull};
 use super::headers::{self, unknown_session};
 use super::session_id::SessionId;
 use super::session_keys::SessionKeys;
@@ -264,16 +264,41 @@ impl Bytes {
     /// # Errors
     /// 413 if it is more than one client may hold, 429 if the client holds too many already, 503 if all clients together do.
     pub fn grow_to(&mut self, bytes: usize, max: usize) -> Result<(), Refusal> {
+        self.grow_beside(0, bytes, max)
+    }
+
+    /// Makes a permit for further `bytes` of the same message.
+    ///
+    /// # Errors
+    /// As [`Self::grow_to`].
+    pub fn another(&self, bytes: usize, max: usize) -> Result<Self, Refusal> {
+        let mut another = Self {
+            allowances: Arc::clone(&self.allowances),
+            client: self.client.clone(),
+            held: 0,
+        };
+        another.grow_beside(self.held, bytes, max)?;
+        Ok(another)
+    }
+
+    /// Grows to `bytes`; the message holds `others` beside them.
+    fn grow_beside(&mut self, others: usize, bytes: usize, max: usize) -> Result<(), Refusal> {
         if bytes <= self.held {
             return Ok(());
         }
-        let grown = lock(&self.allowances).hold(&self.client, self.held, bytes, max);
+        let whole = bytes.saturating_add(others);
+        let share = max / CLIENT_SHARE;
+        let grown = if whole > share {
+            Err(Overfull::Message(share))
+        } else {
+            lock(&self.allowances).hold(&self.client, self.held, bytes, max)
+        };
         grown.map_err(|overfull| match overfull {
             Overfull::Message(share) => Refusal::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 format!(
                     "the message needs {} of memory, and those of one client may take {} together (half of `max_held`); send less",
-                    human(bytes as u64),
+                    human(whole as u64),
                     human(share as u64)
                 ),
             ),

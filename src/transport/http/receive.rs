@@ -63,8 +63,7 @@ pub async fn receive(
     let Reader { bytes, call, .. } = reader;
     let (message, burden) = if body.len() > LARGE {
         let pass = HEAVY.enter(client).await;
-        let mut tree = holdings.hold(client);
-        tree.grow_to(json::tree_bytes(&body), limits.max_held)?;
+        let tree = bytes.another(json::tree_bytes(&body), limits.max_held)?;
         let message = beside_runtime(|| Message::parse(&body));
         (message, Burden::new((pass, tree)))
     } else {

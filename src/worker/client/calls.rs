@@ -6,11 +6,9 @@ use std::collections::HashMap;
 
 use tokio::sync::{oneshot, watch};
 
-use super::model_log::MAX_TOLD;
 use super::{CallError, Progress};
 use crate::engine::{EngineError, Generation, Stats, Update};
-use crate::printable::printable;
-use crate::worker::{Event, Ready, WIRE_VERSION};
+use crate::worker::{Event, Ready, WIRE_VERSION, cleaned};
 
 /// Most bytes of an answer for each token that it may have. The longest tokens of real vocabularies, runs of blanks or of one
 /// character, have 128 to 256 bytes.
@@ -115,6 +113,9 @@ impl Calls {
             Ok(Event::Hello { version }) if version != WIRE_VERSION => News::OtherVersion(version),
             Ok(Event::Hello { .. }) => News::Nothing,
             Ok(Event::LoadFailed(error)) => News::LoadFailed(cleaned(error)),
+            Ok(Event::Loading(_) | Event::Ready(_)) if !self.is_loading() => {
+                News::Broken("it loaded its model twice")
+            }
             Ok(Event::Loading(percent)) => {
                 self.loading = Some(percent);
                 for call in self.calls.values() {
@@ -188,19 +189,11 @@ impl Calls {
     }
 }
 
-/// Returns `error` fit for people and their terminals: a worker wrote it.
-fn cleaned(error: EngineError) -> EngineError {
-    EngineError {
-        kind: error.kind,
-        text: printable(&error.text, MAX_TOLD),
-        hint: error.hint.map(|hint| printable(&hint, MAX_TOLD)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::{EngineErrorKind, FinishReason, Phase, Usage};
+    use crate::worker::MAX_TOLD;
 
     fn event(event: &Event) -> String {
         serde_json::to_string(event).unwrap()

@@ -9,6 +9,7 @@ use std::time::Instant;
 use super::lines::Line;
 use crate::printable::printable;
 use crate::telemetry;
+use crate::worker::MAX_TOLD;
 use rate::{LogRate, Passage};
 
 /// Most bytes of a line that are logged.
@@ -16,9 +17,6 @@ pub(super) const MAX_LINE: usize = 16 * 1024;
 
 /// Lines that are kept as the reason of a crash; llama.cpp's abort message is one.
 const KEPT_LINES: usize = 8;
-
-/// Most characters of a text that comes from a worker and is told to clients.
-pub(super) const MAX_TOLD: usize = 1024;
 
 /// Writes one pipe's lines of a model's process into the server's log.
 #[derive(Debug)]

@@ -20,8 +20,12 @@ const AHEAD: usize = 64 * 1024;
 /// Most jobs in a lane.
 const MAX_JOBS: usize = 8;
 
-/// How long rendering and tokenising one prompt may take.
-const LIMIT: Duration = Duration::from_mins(1);
+/// How long rendering and tokenising one prompt may take. A long one has a low priority: beside models that want all CPUs it may get a
+/// tenth of one.
+const LIMIT_OF_SHORT: Duration = Duration::from_mins(1);
+
+/// See [`LIMIT_OF_SHORT`].
+const LIMIT_OF_LONG: Duration = Duration::from_mins(5);
 
 /// A lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +73,8 @@ struct Jobs {
     bytes: VecDeque<usize>,
     /// When the one in work began.
     since: Option<Instant>,
+    /// How long it may take.
+    limit: Duration,
 }
 
 /// Both lanes.
@@ -118,14 +124,13 @@ impl Lanes {
 
     /// Returns the time until a job has taken too long, `None` if nothing is prepared.
     pub(super) fn time_left(&self) -> Option<Duration> {
-        let since = [&self.short, &self.long].map(|lane| lane.since);
-        let first = since.into_iter().flatten().min()?;
-        Some(LIMIT.saturating_sub(first.elapsed()))
+        let lanes = [&self.short, &self.long].into_iter();
+        lanes.filter_map(Jobs::time_left).min()
     }
 
     /// Returns why the job that has taken too long is not ready, and what to do.
     pub(super) fn overdue(&self) -> String {
-        let is_overdue = |lane: &&Jobs| lane.since.is_some_and(|since| since.elapsed() >= LIMIT);
+        let is_overdue = |lane: &&Jobs| lane.time_left() == Some(Duration::ZERO);
         let lane = [&self.short, &self.long].into_iter().find(is_overdue);
         let lane = lane.unwrap_or(&self.long);
         let bytes = lane.bytes.front().copied().unwrap_or_default();
@@ -136,7 +141,10 @@ impl Lanes {
             }
             Stage::Tokenizing => "tokenising its text takes too long; shorten the text",
         };
-        format!("a prompt of {bytes} bytes was not ready after {LIMIT:?}: {cause}")
+        format!(
+            "a prompt of {bytes} bytes was not ready after {:?}: {cause}",
+            lane.limit
+        )
     }
 
     fn jobs(&mut self, lane: Lane) -> &mut Jobs {
@@ -166,6 +174,10 @@ impl Lane {
 }
 
 impl Jobs {
+    fn time_left(&self) -> Option<Duration> {
+        Some(self.limit.saturating_sub(self.since?.elapsed()))
+    }
+
     fn new(lane: Lane) -> (Self, Inbox) {
         let (sender, jobs) = channel();
         let progress = Progress::default();
@@ -179,6 +191,10 @@ impl Jobs {
             progress,
             bytes: VecDeque::new(),
             since: None,
+            limit: match lane {
+                Lane::Short => LIMIT_OF_SHORT,
+                Lane::Long => LIMIT_OF_LONG,
+            },
         };
         (jobs, inbox)
     }
@@ -246,7 +262,7 @@ mod tests {
         let (mut lanes, [_, long]) = Lanes::new();
         lanes.begin(job(20_000));
         long.progress.begin(Stage::Tokenizing);
-        let expected = "a prompt of 20000 bytes was not ready after 60s: tokenising its text takes too long; shorten the text";
+        let expected = "a prompt of 20000 bytes was not ready after 300s: tokenising its text takes too long; shorten the text";
         assert_eq!(lanes.overdue(), expected);
         long.progress.begin(Stage::Rendering);
         assert!(lanes.overdue().contains("chat template"));

@@ -30,7 +30,9 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#define VICTIM "/tmp/llama-mcp-server-victim" /* the test makes it */
+#ifndef VICTIM
+#error "the test names a file that it makes: -DVICTIM"
+#endif
 
 static long reaped(pid_t child) {
     if (child == 0) _exit(0);

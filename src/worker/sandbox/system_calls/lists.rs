@@ -165,6 +165,7 @@ const SCHEDULING: &[i64] = &[
 
 /// Memory, queues and semaphores of System V and POSIX, which have names for every process of the user.
 const SHARED_MEMORY: &[i64] = &[
+    SYS_memfd_create,
     SYS_mq_open,
     SYS_mq_unlink,
     SYS_msgctl,
