@@ -121,13 +121,14 @@ fn a_template_that_does_not_end_is_a_problem_of_its_model_alone() {
     let model = tiny_with_template("hostile.gguf", SHARED);
     let path = format!("models.a.path={}", model.0.display());
     let other = "models.b.path=tests/models/tiny-crab-chat.Q8_0.gguf";
-    let problem = "models.a.path: the model's chat template takes more than 5 s to render a short message";
+    let problem =
+        "models.a.path: the model's chat template takes more than 5 s to render a short message";
     assert_eq!(told_of(vec![&path, other]).0, [problem]);
 }
 
 #[test]
 fn what_a_template_says_is_one_printable_line() {
-    let template = "{{ raise_exception('no\x1b[31m\nwarning: \u202e') }}";
+    let template = "{{ raise_exception('no\x1b[31m\nwarning: \u{202e}') }}";
     let model = tiny_with_template("speaking.gguf", template);
     let path = format!("models.a.path={}", model.0.display());
     let problem = "models.a.path: the model's chat template refused the messages: no [31m warning:";
