@@ -10,7 +10,7 @@ use super::file::{ConfigFile, ServerSettings};
 use super::load::Layers;
 use super::ranges::{self, Range};
 use super::token::{self, AUTH_VARIABLE, SessionSecret, TokenConfig};
-use super::units::Time;
+use super::units::{Time, human};
 use crate::process;
 
 /// Where and for whom the server listens.
@@ -75,9 +75,8 @@ impl HttpLimits {
             layers.problem_at(&at("max_body"), message, None);
         }
         let max_held = server.max_held.map_or_else(default_held, |size| size.0);
-        if max_held < LEAST_HELD * server.max_body.0 {
-            let message = format!("must be at least {LEAST_HELD} times `max_body`");
-            layers.problem_at(&at("max_held"), message, None);
+        if let Some((key, message)) = held_fault(server, max_held) {
+            layers.problem_at(&at(key), message, None);
         }
         Self {
             max_held: usize::try_from(max_held).unwrap_or(usize::MAX),
@@ -92,13 +91,31 @@ impl HttpLimits {
     }
 }
 
+/// Returns the key and the fault if `max_held` does not suffice for messages of the length `max_body`.
+fn held_fault(server: &ServerSettings, max_held: u64) -> Option<(&'static str, String)> {
+    let least = server.max_body.0.saturating_mul(LEAST_HELD);
+    if max_held >= least {
+        return None;
+    }
+    let (least, found) = (human(least), human(max_held));
+    Some(if server.max_held.is_some() {
+        let message = format!("must be at least {least} (four times `max_body`), found {found}");
+        ("max_held", message)
+    } else {
+        let message = format!(
+            "requires `max_held` of at least {least}, the default here is {found}; set `max_held`"
+        );
+        ("max_body", message)
+    })
+}
+
 impl HttpConfig {
     /// Returns a note for each token that is too short to be safe from guessing. The tokens are not shown.
     pub fn token_notes(&self) -> impl Iterator<Item = String> + '_ {
         let short = self.tokens.iter().filter(|token| token.token.is_short());
         short.map(|token| {
             format!(
-                "the token `{}` has fewer than {} characters, so it may be found by trying; `openssl rand -hex 32` prints a strong one",
+                "the token `{}` has fewer than {} characters, and can be guessed; generate a strong one with `openssl rand -hex 32`",
                 token.name,
                 token::SHORT
             )
@@ -363,6 +380,19 @@ mod tests {
         for host in ["127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost"] {
             assert!(!exposed(&[("host", host)]), "{host}");
         }
+    }
+
+    #[test]
+    fn memory_for_messages_holds_four_of_the_longest() {
+        let told = |flags| resolve(flags, None).unwrap_err().to_string();
+        let small = told(&[("max_held", "15MiB")]);
+        let expected =
+            "`max_held`: must be at least 16.0 MiB (four times `max_body`), found 15.0 MiB";
+        assert!(small.contains(expected), "{small}");
+        assert!(resolve(&[("max_held", "16MiB")], None).is_ok());
+        let large = told(&[("max_body", "9223372036854775807")]);
+        let expected = "requires `max_held` of at least 16.0 EiB, the default here is ";
+        assert!(large.contains(expected), "{large}");
     }
 
     #[test]

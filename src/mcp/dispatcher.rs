@@ -298,7 +298,7 @@ impl Dispatcher {
             client: caller.client,
             received,
             progress,
-            burden: caller.burden,
+            permits: caller.permits,
         };
         let request_id = Uuid::new_v4().to_string();
         let span = tracing::info_span!("call", request_id, tool = name);
@@ -317,7 +317,7 @@ impl Dispatcher {
         call: ToolCall,
     ) -> Result<ToolOutput, ErrorObject> {
         // As text, for the case that it must be made again: as a tree it would take many times as much for as long as it waits.
-        let kept = call.burden.run(|| serde_json::to_vec(&arguments));
+        let kept = call.permits.on_tree(|| serde_json::to_vec(&arguments));
         let kept = kept.expect("the keys of arguments are strings");
         let mut arguments = Some(arguments);
         loop {
@@ -327,7 +327,7 @@ impl Dispatcher {
                 return not_found(&catalog, access, name);
             };
             let given = arguments.take().unwrap_or_else(|| {
-                let read = call.burden.run(|| serde_json::from_slice(&kept));
+                let read = call.permits.on_tree(|| serde_json::from_slice(&kept));
                 read.expect("it was written by the same library")
             });
             if let Ok(output) = tool.call(given, call.clone()).await {

@@ -24,8 +24,8 @@ pub(super) const REFUSED: &[&[i64]] = &[
     MOUNTS,
     WATCHES,
     KERNEL,
-    MACHINE,
-    ONLY_X86_64,
+    ADMINISTRATION,
+    LEGACY_X86_64,
     if HAS_GPU { &[] } else { SOCKETS },
     if HAS_GPU { &[] } else { SCHEDULING },
     if HAS_GPU { &[] } else { SHARED_MEMORY },
@@ -129,7 +129,7 @@ const KERNEL: &[i64] = &[
 ];
 
 /// What is for administrators, should the process be root's.
-const MACHINE: &[i64] = &[
+const ADMINISTRATION: &[i64] = &[
     SYS_acct,
     SYS_adjtimex,
     SYS_clock_adjtime,
@@ -186,7 +186,7 @@ const DESCRIPTORS: &[i64] = &[SYS_kcmp, SYS_pidfd_getfd, SYS_pidfd_open];
 
 /// Older forms of the same, and what else only this architecture has.
 #[cfg(target_arch = "x86_64")]
-const ONLY_X86_64: &[i64] = &[
+const LEGACY_X86_64: &[i64] = &[
     SYS_chmod,
     SYS_chown,
     SYS_lchown,
@@ -208,7 +208,7 @@ const ONLY_X86_64: &[i64] = &[
     SYS_modify_ldt,
 ];
 #[cfg(target_arch = "aarch64")]
-const ONLY_X86_64: &[i64] = &[];
+const LEGACY_X86_64: &[i64] = &[];
 
 // Calls that have the same number on every architecture, and no name in `libc` yet.
 const FCHMODAT2: i64 = 452;
