@@ -170,7 +170,7 @@ fn watch_reader(output: &dyn ProtocolOutput, stop: &CancellationToken) -> io::Re
     Ok(())
 }
 
-/// Elsewhere a failing write tells.
+/// Does nothing: on this system a failing write shows that nobody reads.
 #[cfg(not(unix))]
 #[expect(clippy::unnecessary_wraps, reason = "Unix may refuse")]
 fn watch_reader(_: &dyn ProtocolOutput, _: &CancellationToken) -> io::Result<()> {

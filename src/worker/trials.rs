@@ -1,7 +1,7 @@
-//! Trials of chat templates, each in a restricted process: a template is foreign code, and what it does must not reach the server.
+//! Trials of chat templates in a sandboxed process. A template is untrusted code, and must not harm the server.
 //!
-//! The process has limits of time, memory and depth, and ends with its template. A [`TrialProcess`] asks one line of JSON per trial
-//! and reads one line per result.
+//! The process serves one template, with limits on time, memory and depth. A [`TrialProcess`] writes each trial as a line of JSON and
+//! reads each result as a line.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
@@ -21,7 +21,7 @@ use crate::engine::{EngineError, EngineErrorKind, Message};
 /// How long one trial may take. The largest real templates take milliseconds.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
-/// Seconds of CPU time that all trials of a process may take, should the server be gone.
+/// CPU time limit of the process in seconds, in case that the server is gone.
 #[cfg(unix)]
 const CPU_LIMIT: u64 = 60;
 
@@ -32,17 +32,17 @@ const MEMORY_LIMIT: u64 = 1 << 30;
 /// The longest result that is read, in bytes.
 const MAX_RESULT: u64 = 1 << 20;
 
-/// What is tried with a chat template.
+/// A trial of a chat template.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Trial {
-    /// Whether it can be compiled, and calls only what there is.
+    /// Tests whether the template compiles, and calls only known functions, filters and methods.
     Validity,
-    /// Whether it prints these messages, with these variables.
+    /// Tests whether the template prints these messages, with these variables.
     Messages(Vec<Message>, Variables),
 }
 
-/// A trial as it is sent.
+/// A trial and its template, as sent to the process.
 #[derive(Debug, Serialize, Deserialize)]
 struct Job {
     source: String,
@@ -51,10 +51,10 @@ struct Job {
 
 type TrialResult = Result<SystemPrompt, EngineError>;
 
-/// Does the trials that `input` asks for, until it ends. Restricts this process first.
+/// Runs the trials that it reads from `input`, until `input` ends. Restricts this process first.
 ///
 /// # Errors
-/// The pipe of results is closed.
+/// If `output` is closed.
 pub fn serve(input: impl BufRead, output: &mut dyn Write) -> io::Result<()> {
     limit_resources();
     if let Err(error) = sandbox::enter(&LoadSettings::default()) {
@@ -177,7 +177,7 @@ impl TrialProcess {
         let result = self.results.recv_timeout(TIME_LIMIT);
         let result = result.map_err(|cause| match cause {
             RecvTimeoutError::Timeout => failure(format!(
-                "the model's chat template takes more than {} s for a short message",
+                "the model's chat template takes more than {} s to render a short message",
                 TIME_LIMIT.as_secs()
             )),
             RecvTimeoutError::Disconnected => died(),
@@ -214,7 +214,7 @@ fn read_results(results: ChildStdout) -> Receiver<String> {
 
 fn died() -> EngineError {
     failure(
-        "the model's chat template ended the process that rendered it: it takes too much memory, or nests values too deeply"
+        "the model's chat template crashed the process that rendered it: it uses too much memory or nests values too deeply"
             .to_owned(),
     )
 }

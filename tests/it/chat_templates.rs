@@ -125,11 +125,11 @@ fn a_template_that_overflows_a_stack_or_does_not_end_is_a_problem_of_its_model_a
     for (template, problem) in [
         (
             NESTED,
-            "models.a.path: the model's chat template ended the process that rendered it: it takes too much memory, or nests values too deeply",
+            "models.a.path: the model's chat template crashed the process that rendered it: it uses too much memory or nests values too deeply",
         ),
         (
             SHARED,
-            "models.a.path: the model's chat template takes more than 5 s for a short message",
+            "models.a.path: the model's chat template takes more than 5 s to render a short message",
         ),
     ] {
         let model = tiny_with_template("hostile.gguf", template);
@@ -160,6 +160,6 @@ fn an_edit_that_brings_a_hostile_template_ends_no_call_and_no_server() {
     let song = server.call_tool("a", song);
     server.wait_for_progress(song, |message| message.starts_with("la la"));
     std::fs::write(&file.0, before + &table("b", &hostile.0)).unwrap();
-    server.wait_for_log("ended the process that rendered it");
+    server.wait_for_log("crashed the process that rendered it");
     assert!(!server.result(song).is_error);
 }

@@ -21,7 +21,7 @@ const KILLED: &str = "the model's process stopped unexpectedly (signal: 9 (SIGKI
 const KILLED_TWICE: &str = "the model's process stopped unexpectedly (signal: 9 (SIGKILL)); check that memory suffices and that the model's file is whole; the server's log may say more";
 
 /// The same where the process had not answered any call yet.
-const KILLED_FIRST: &str = "the model's process stopped unexpectedly (signal: 9 (SIGKILL)); it was its first call since it was loaded: if this happens again, the model's file or the machine is at fault; see the server's log";
+const KILLED_FIRST: &str = "the model's process stopped unexpectedly (signal: 9 (SIGKILL)); no call has succeeded since the model was loaded; if this happens again, check the model's file and the free memory; see the server's log";
 
 /// The same where the load had not ended, once the next one may not come yet.
 const KILLED_LOADING: &str = "the model could not be loaded: signal: 9 (SIGKILL); try again in 1 s";

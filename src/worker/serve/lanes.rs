@@ -23,14 +23,14 @@ const MAX_JOBS: usize = 8;
 /// How long rendering and tokenising one prompt may take.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// A lane.
+/// A lane: a thread that prepares prompts, and its jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lane {
     Short,
     Long,
 }
 
-/// What a thread does with the prompt that it prepares.
+/// The step in which a prompt is being prepared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Stage {
@@ -39,7 +39,7 @@ pub(super) enum Stage {
     Tokenizing,
 }
 
-/// Where a thread tells its stage.
+/// The stage of a lane's thread, shared with the main thread.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Progress(Arc<AtomicU8>);
 
@@ -65,9 +65,9 @@ pub(super) struct Inbox {
 struct Jobs {
     jobs: Sender<Job>,
     progress: Progress,
-    /// Bytes of each job that has not ended, the one in work first.
+    /// Lengths of the unfinished jobs in bytes, that of the running job first.
     bytes: VecDeque<usize>,
-    /// When the one in work began.
+    /// Start of the running job.
     since: Option<Instant>,
 }
 
@@ -132,11 +132,12 @@ impl Lanes {
         let cause = match lane.progress.stage() {
             Stage::Grammar => "the grammar of its JSON Schema takes too long; simplify the schema",
             Stage::Rendering => {
-                "the model's chat template does not end; give the model another `chat_template`"
+                "the model's chat template does not finish; configure another `chat_template`"
             }
             Stage::Tokenizing => "tokenising its text takes too long; shorten the text",
         };
-        format!("a prompt of {bytes} bytes was not ready after {LIMIT:?}: {cause}")
+        let seconds = LIMIT.as_secs();
+        format!("preparing a prompt of {bytes} bytes took more than {seconds} s: {cause}")
     }
 
     fn jobs(&mut self, lane: Lane) -> &mut Jobs {
@@ -246,7 +247,7 @@ mod tests {
         let (mut lanes, [_, long]) = Lanes::new();
         lanes.begin(job(20_000));
         long.progress.begin(Stage::Tokenizing);
-        let expected = "a prompt of 20000 bytes was not ready after 60s: tokenising its text takes too long; shorten the text";
+        let expected = "preparing a prompt of 20000 bytes took more than 60 s: tokenising its text takes too long; shorten the text";
         assert_eq!(lanes.overdue(), expected);
         long.progress.begin(Stage::Rendering);
         assert!(lanes.overdue().contains("chat template"));

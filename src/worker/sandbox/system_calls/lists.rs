@@ -13,7 +13,7 @@ use libc::*;
 /// threads, share memory and compile code: that stays allowed to them.
 pub(super) const HAS_GPU: bool = cfg!(any(feature = "cuda", feature = "vulkan"));
 
-/// All of them.
+/// All calls that are refused.
 pub(super) const REFUSED: &[&[i64]] = &[
     ATTRIBUTES,
     NAMES,
@@ -128,7 +128,7 @@ const KERNEL: &[i64] = &[
     SYS_userfaultfd,
 ];
 
-/// What is for administrators, should the process be root's.
+/// Calls for administrators, in case that the process runs as root.
 const ADMINISTRATION: &[i64] = &[
     SYS_acct,
     SYS_adjtimex,
@@ -184,7 +184,7 @@ const SHARED_MEMORY: &[i64] = &[
 /// Open files of other processes.
 const DESCRIPTORS: &[i64] = &[SYS_kcmp, SYS_pidfd_getfd, SYS_pidfd_open];
 
-/// Older forms of the same, and what else only this architecture has.
+/// Older forms of the calls above, and other calls that only this architecture has.
 #[cfg(target_arch = "x86_64")]
 const LEGACY_X86_64: &[i64] = &[
     SYS_chmod,
