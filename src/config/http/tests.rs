@@ -82,7 +82,8 @@ fn beyond_loopback_a_token_is_needed_or_the_word_that_it_is_not() {
 fn memory_for_messages_holds_four_of_the_longest() {
     let told = |flags| resolve(flags, None).unwrap_err().to_string();
     let small = told(&[("max_held", "15MiB")]);
-    let expected = "`max_held`: must be at least 16.0 MiB (four times `max_body`), found 15.0 MiB";
+    let expected =
+        "`--max_held`: must be at least 16.0 MiB (four times `max_body`), found 15.0 MiB";
     assert!(small.contains(expected), "{small}");
     assert!(resolve(&[("max_held", "16MiB")], None).is_ok());
     let large = told(&[("max_body", "9223372036854775807")]);
