@@ -31,7 +31,7 @@ impl TurnFiles {
         match memory::create(count) {
             Ok((paths, files)) => return Ok(Self::new(paths, files, false)),
             Err(error) => {
-                tracing::debug!(%error, "could not create lock files in memory; using files on disk")
+                tracing::debug!(%error, "could not create lock files in memory; using files on disk");
             }
         }
         Self::on_disk(count)
