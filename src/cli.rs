@@ -159,10 +159,10 @@ pub struct WorkerCli {
     /// The server's process; without it a worker finishes what it read when stdin ends
     #[arg(long)]
     pub parent: Option<u32>,
-    /// Only tells what llama.cpp finds on this machine
+    /// Print what llama.cpp finds on this machine, then exit
     #[arg(long)]
     pub describe: bool,
-    /// Only tries chat templates that stdin names
+    /// Check the chat templates on stdin, then exit
     #[arg(long)]
     pub try_templates: bool,
 }

@@ -65,7 +65,7 @@ pub struct Overrides {
 /// What the surroundings say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Surroundings {
-    /// This program's file, of which processes for untrusted work are started; `None` where it is not known.
+    /// Path of this program, to start processes for untrusted work; `None` if it is unknown.
     pub program: Option<PathBuf>,
     /// CPUs that this process may use.
     pub cpus: Cpus,
@@ -243,11 +243,12 @@ fn check_tool_names(settings: &ConfigFile, layers: &mut Layers) {
     }
 }
 
-/// A sandbox that is required where no system restricts a process: no model could be loaded.
+/// Reports a sandbox that is required on a system that has none: no model could be loaded.
 fn check_sandbox(mode: SandboxMode, is_linux: bool, layers: &mut Layers) {
     if mode == SandboxMode::Required && !is_linux {
-        let message = "this system cannot restrict models' processes: that needs Linux".into();
-        let hint = "use `auto`, or run the server on Linux, in a container for example";
+        let message = "`required` is supported on Linux only".into();
+        let hint =
+            "set `sandbox = \"auto\"`, or run the server on Linux, for example in a container";
         let address = Address::of(["registry", "sandbox"]);
         layers.problem_at(&address, message, Some(hint.into()));
     }

@@ -174,7 +174,7 @@ fn told(path: &Path, fault: Fault) -> GgufError {
             why: if is_removed {
                 "no longer supports"
             } else {
-                "cannot multiply"
+                "does not support for weights"
             },
         },
     }

@@ -29,7 +29,7 @@
 //! | 3 | [`worker`] | the wire, and its two sides |
 //! | 2 | [`engine`] | the seam's data types; scheduler, template, text, llama.cpp |
 //! | 1 | [`config`] | file, variables and flags → validated settings |
-//! | 0 | [`error_code`], [`gate`], [`gguf`], [`json`], [`printable`], [`process`], [`supervisor`], [`telemetry`] | what can go wrong, turns at heavy work, the file, JSON, foreign text, the system, who started it, the log |
+//! | 0 | [`error_code`], [`fair`], [`gguf`], [`json`], [`printable`], [`process`], [`supervisor`], [`telemetry`] | what can go wrong, fairness of heavy work, the file, JSON, foreign text, the system, who started it, the log |
 //!
 //! Beside them `cpu.c` checks the CPU before any code of Rust runs. Foreign crates stay behind walls, checked by the same
 //! test: `llama_cpp_2` in `engine/llama.rs`, below it and in `engine/sampling.rs`, `clap` in `cli.rs`, below it and in `main.rs`,
@@ -45,7 +45,7 @@
 //! In the server: the runtime's two; for stdio one that reads stdin, one that writes stdout (a blocked read cannot be cancelled),
 //! and one that watches whether stdout has a reader; one that starts workers (the kernel's parent-death signal follows the
 //! parent *thread*); a short-lived one, of low priority, for every piece of heavy work: a large message that is parsed, a schema
-//! that is tried ([`gate`] lets few of them run at once, in turns among clients); and blocking threads of the runtime, which check
+//! that is tried ([`fair`] lets few of them run at once, in turns among clients); and blocking threads of the runtime, which check
 //! finished answers and derive keys of sessions. In a worker: the main thread reads what to load, restricts itself
 //! and with it all threads to come, and then owns queue, scheduler, model and context; one reads stdin; one loads the model and
 //! ends; two prepare prompts, one those of up to 8 KiB and one longer ones, at a lower priority on Linux. Each rendering, and each
@@ -142,7 +142,7 @@ pub mod commands;
 pub mod config;
 pub mod engine;
 pub mod error_code;
-pub mod gate;
+pub mod fair;
 pub mod gguf;
 pub mod json;
 pub mod mcp;

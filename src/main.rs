@@ -64,16 +64,16 @@ fn work(cli: &WorkerCli) -> Result<ExitCode, Failure> {
     })
 }
 
-/// Has the allocator give memory back also while the server idles, by a thread of its own. A model's process must have no thread before it
-/// restricts itself.
+/// Starts jemalloc's background thread, so that an idle server returns memory, too. Not for models' processes, which must be
+/// single-threaded when they restrict themselves.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn give_memory_back() {
     if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
-        tracing::debug!(%error, "memory is given back only while the server works");
+        tracing::debug!(%error, "could not start the allocator's background thread; an idle server keeps memory");
     }
 }
 
-/// Elsewhere the allocators do.
+/// Does nothing: other allocators return memory by themselves.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn give_memory_back() {}
 

@@ -40,9 +40,9 @@ pub fn printable(text: &str, max_chars: usize) -> String {
     line
 }
 
-/// Returns `text` with its paths cut to the names of their files: where a server keeps its files is not for its clients.
+/// Returns `text` with every path shortened to its file name. Clients must not learn where the server keeps its files.
 ///
-/// A path is what begins with a slash or a drive; within backticks also with spaces in it, or what names a model by a relative path.
+/// A path begins with a slash or a drive. In backticks it may contain spaces, and may be the relative path of a `.gguf` file.
 ///
 /// ```text
 /// without_folders("`/srv/my models/crab.gguf` is truncated") == "`crab.gguf` is truncated"

@@ -112,11 +112,11 @@ pub fn kill_group(id: u32) {
     if let Some(pid) = pid(id)
         && let Err(error) = kill_process_group(pid, Signal::KILL)
     {
-        tracing::debug!(%error, "a group of processes could not be killed");
+        tracing::debug!(%error, "could not kill a process group");
     }
 }
 
-/// Elsewhere there are no groups.
+/// Does nothing: this system has no process groups.
 #[cfg(not(unix))]
 pub fn kill_group(_: u32) {}
 
@@ -139,7 +139,7 @@ pub fn leave_signals_to_parent() -> io::Result<()> {
     Ok(())
 }
 
-/// Elsewhere there are none.
+/// Does nothing: this system has no signals.
 ///
 /// # Errors
 /// None.
@@ -158,7 +158,7 @@ pub fn survive_hangup() -> io::Result<()> {
     signal_hook::flag::register(SIGHUP, std::sync::Arc::default()).map(drop)
 }
 
-/// Elsewhere there is none.
+/// Does nothing: this system has no SIGHUP.
 ///
 /// # Errors
 /// None.
@@ -181,7 +181,7 @@ pub fn raise_file_limit() {
     }
 }
 
-/// Elsewhere there is none.
+/// Does nothing: this system has no limit of open files.
 #[cfg(not(unix))]
 pub fn raise_file_limit() {}
 
@@ -193,7 +193,7 @@ pub fn name_worker() {
     }
 }
 
-/// Elsewhere a process is named by its program.
+/// Does nothing: this system names a process after its program.
 #[cfg(not(target_os = "linux"))]
 pub fn name_worker() {}
 
@@ -208,21 +208,21 @@ pub fn address_space() -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
-/// Lets other threads go before the calling one, and before those that it starts, while they want the CPU. Only root can take it back.
+/// Lowers the scheduling priority of the calling thread and of threads that it starts. Only root can raise it again.
 #[cfg(target_os = "linux")]
 pub fn lower_priority() {
     // On Linux each thread has a priority of its own.
     const NICE: i32 = 10;
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-        tracing::debug!(%error, "a thread keeps its priority");
+        tracing::debug!(%error, "could not lower a thread's priority");
     }
 }
 
-/// Elsewhere that priority is the whole process's.
+/// Does nothing: a priority applies to the whole process here.
 #[cfg(not(target_os = "linux"))]
 pub fn lower_priority() {}
 
-/// Elsewhere the end of stdin ends the worker.
+/// Does nothing and returns `true`: on this system the end of stdin ends the worker.
 #[cfg(not(target_os = "linux"))]
 pub fn die_with_parent(_: u32) -> bool {
     true

@@ -28,6 +28,6 @@ pub fn tell(phase: Phase) {
     }
 }
 
-/// Elsewhere there is none.
+/// Does nothing: this system has no systemd.
 #[cfg(not(target_os = "linux"))]
 pub fn tell(_: Phase) {}

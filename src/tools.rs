@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use crate::config::{Config, ModelConfig};
 use crate::error_code::ErrorCode;
-use crate::gate::Burden;
+use crate::fair::MessagePermits;
 use crate::registry::{Edition, Registry};
 use crate::telemetry::call::{CallEnd, CallMeter, Outcome};
 pub use crate::worker::client::Progress;
@@ -95,8 +95,8 @@ pub struct ToolCall {
     pub received: tokio::time::Instant,
     /// Its progress.
     pub progress: watch::Sender<Progress>,
-    /// What its message holds until its arguments have been read.
-    pub burden: Burden,
+    /// Permits that its message holds until its arguments have been read.
+    pub permits: MessagePermits,
 }
 
 /// A tool.

@@ -19,13 +19,13 @@ use crate::engine::fixed::FixedPrompt;
 use crate::engine::{CancelReason, EngineError, GenerateRequest, Stats, Update};
 use crate::printable::printable;
 
-/// The first argument of every process that this program starts of itself.
+/// First argument of every process that the server starts from its own program.
 pub const WORKER: &str = "worker";
 
-/// The flag of a process that only tells what llama.cpp finds.
+/// Flag of a process that prints the devices that llama.cpp finds, and exits.
 pub const DESCRIBE: &str = "--describe";
 
-/// The flag of a process that only tries chat templates.
+/// Flag of a process that checks chat templates, and exits.
 pub const TRY_TEMPLATES: &str = "--try-templates";
 
 /// The wire's version: a server and a worker of different builds notice each other.

@@ -20,7 +20,7 @@ use llama_mcp_server::config::token::{BearerToken, TokenConfig};
 use llama_mcp_server::config::{FILE_NAME, Overrides, Surroundings};
 use llama_mcp_server::engine::template::{self, Variables, check_messages};
 use llama_mcp_server::engine::{Message, Role};
-use llama_mcp_server::gate::Burden;
+use llama_mcp_server::fair::MessagePermits;
 use llama_mcp_server::gguf::memory::Run;
 use llama_mcp_server::gguf::parse_header;
 use llama_mcp_server::json;
@@ -170,7 +170,7 @@ fn dispatched(message: jsonrpc::Message) -> Option<Outgoing> {
         connection: ConnectionId("fuzz".into()),
         client: "fuzz".into(),
         access: Access::default(),
-        burden: Burden::default(),
+        permits: MessagePermits::default(),
     };
     let dispatcher = Arc::new(Dispatcher::new(Catalog::default()));
     runtime().block_on(async {
@@ -226,7 +226,7 @@ async fn answer(sent: &[u8], chosen: u8) -> Vec<u8> {
         ours,
         Origin {
             address,
-            place: None,
+            permit: None,
         },
         service,
         TaskTracker::new(),

@@ -12,7 +12,7 @@ use crate::engine::thinking::families::{UnknownMarkers, markers_of, unknown_mark
 use crate::engine::{EngineError, Message, Role};
 use crate::worker::trials::{Trial, TrialProcess};
 
-/// Checks the chat templates that the configuration itself gives: whether they can be compiled. Processes are started of `program`.
+/// Checks that the chat templates in the configuration compile. Starts processes from `program`.
 pub(super) fn check_own_templates(config: &Config, program: Option<&Path>, layers: &mut Layers) {
     for model in &config.models {
         if let Some(source) = &model.load.chat_template
@@ -24,8 +24,7 @@ pub(super) fn check_own_templates(config: &Config, program: Option<&Path>, layer
     }
 }
 
-/// Checks the chat templates of all models. Those of the configuration can be compiled: other ones are refused before. Processes are
-/// started of `program`.
+/// Checks the chat templates of all models; those of the configuration are known to compile. Starts processes from `program`.
 pub(super) fn check_templates(config: &Config, program: Option<&Path>, layers: &mut Layers) {
     for model in &config.models {
         let own = model.load.chat_template.as_ref();
@@ -57,7 +56,7 @@ fn start(
     let started = TrialProcess::start(program?, source, model.load.sandbox);
     let noted = started.inspect_err(|error| {
         let name = &model.name;
-        let note = format!("model `{name}`: its chat template was not tried: {error}");
+        let note = format!("model `{name}`: the chat template was not checked, since no process could be started: {error}");
         layers.notes.push(note);
     });
     noted.ok()

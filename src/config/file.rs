@@ -123,7 +123,7 @@ pub struct RegistrySettings {
     pub memory_budget: Budget,
     /// A model that nobody called for so long is unloaded; `"never"` keeps it.
     pub idle_ttl: IdleTime,
-    /// What models' processes may do: read their files and the system's libraries, and nothing else (`auto`, on Linux, where the kernel has Landlock); the same, and no model is loaded where the system cannot restrict it (`required`); or what the server may (`off`), for a GPU driver that needs more.
+    /// Sandbox of models' processes on Linux, by Landlock and seccomp: `auto` applies what the kernel supports, `required` loads no model if the kernel does not support both, `off` applies nothing, for a GPU driver that needs more. Elsewhere `required` is an error.
     pub sandbox: SandboxMode,
 }
 

@@ -10,7 +10,7 @@ use super::file::{ConfigFile, ServerSettings};
 use super::load::Layers;
 use super::ranges::{self, Range};
 use super::token::{self, AUTH_VARIABLE, SessionSecret, TokenConfig};
-use super::units::Time;
+use super::units::{Time, human};
 use crate::process;
 
 /// Where and for whom the server listens.
@@ -75,9 +75,8 @@ impl HttpLimits {
             layers.problem_at(&at("max_body"), message, None);
         }
         let max_held = server.max_held.map_or_else(default_held, |size| size.0);
-        if max_held < LEAST_HELD * server.max_body.0 {
-            let message = format!("must be at least {LEAST_HELD} times `max_body`");
-            layers.problem_at(&at("max_held"), message, None);
+        if let Some((key, message)) = held_fault(server, max_held) {
+            layers.problem_at(&at(key), message, None);
         }
         Self {
             max_held: usize::try_from(max_held).unwrap_or(usize::MAX),
@@ -92,13 +91,31 @@ impl HttpLimits {
     }
 }
 
+/// Returns the key and the fault if `max_held` does not suffice for messages of the length `max_body`.
+fn held_fault(server: &ServerSettings, max_held: u64) -> Option<(&'static str, String)> {
+    let least = server.max_body.0.saturating_mul(LEAST_HELD);
+    if max_held >= least {
+        return None;
+    }
+    let (least, found) = (human(least), human(max_held));
+    Some(if server.max_held.is_some() {
+        let message = format!("must be at least {least} (four times `max_body`), found {found}");
+        ("max_held", message)
+    } else {
+        let message = format!(
+            "requires `max_held` of at least {least}, the default here is {found}; set `max_held`"
+        );
+        ("max_body", message)
+    })
+}
+
 impl HttpConfig {
     /// Returns a note for each token that is too short to be safe from guessing. The tokens are not shown.
     pub fn token_notes(&self) -> impl Iterator<Item = String> + '_ {
         let short = self.tokens.iter().filter(|token| token.token.is_short());
         short.map(|token| {
             format!(
-                "the token `{}` has fewer than {} characters, so it may be found by trying; `openssl rand -hex 32` prints a strong one",
+                "the token `{}` has fewer than {} characters, and can be guessed; generate a strong one with `openssl rand -hex 32`",
                 token.name,
                 token::SHORT
             )
@@ -286,94 +303,4 @@ fn addresses_of(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{Config, ConfigError, Overrides, Surroundings, Transport};
-    use crate::process::Cpus;
-
-    fn resolve(flags: &[(&str, &str)], token: Option<&str>) -> Result<HttpConfig, ConfigError> {
-        let flags = [&[("transport", "http")], flags].concat();
-        let typed = Overrides {
-            models: vec!["tests/models/tiny-crab-chat.Q8_0.gguf".into()],
-            flags: flags
-                .iter()
-                .map(|(key, value)| ((*key).to_owned(), (*value).into()))
-                .collect(),
-            ..Overrides::default()
-        };
-        let around = Surroundings {
-            program: None,
-            cpus: Cpus::single(1),
-            variables: token
-                .map(|token| (AUTH_VARIABLE.to_owned(), token.to_owned()))
-                .into_iter()
-                .collect(),
-            folders: Vec::new(),
-        };
-        Config::load(&typed, &around).map(|(config, _)| match config.transport {
-            Transport::Http(http) => *http,
-            Transport::Stdio => panic!("http was asked for"),
-        })
-    }
-
-    #[test]
-    fn an_edit_never_takes_the_token_of_a_server_that_others_reach() {
-        let open = [("host", "0.0.0.0"), ("auth", "token")];
-        let running = resolve(&open, None).unwrap();
-        let local = resolve(&[], None).unwrap();
-        let after = running.with_live_keys_of(&local);
-        assert_eq!((after.tokens, after.host), (running.tokens, running.host));
-        let other = resolve(&[("auth", "other")], None).unwrap();
-        assert_eq!(other.with_live_keys_of(&local).tokens, []);
-    }
-
-    #[test]
-    fn the_documented_address_is_the_default() {
-        let config = resolve(&[], None).unwrap();
-        assert_eq!(config.addresses, ["127.0.0.1:8080".parse().unwrap()]);
-        assert_eq!(config.tokens, []);
-    }
-
-    #[test]
-    fn a_flag_counts_before_the_variable() {
-        for (flags, token) in [([("auth", "flag")].as_slice(), "flag"), (&[], "variable")] {
-            let config = resolve(flags, Some("variable")).unwrap();
-            let [auth] = &config.tokens[..] else {
-                panic!("there is one token")
-            };
-            assert!(auth.token.matches(token.as_bytes()) && !auth.token.matches(b"other"));
-            assert_eq!(format!("{:?}", auth.token), "***");
-        }
-    }
-
-    #[test]
-    fn beyond_loopback_a_token_is_needed_or_the_word_that_it_is_not() {
-        let exposed = |flags: &[(&str, &str)]| {
-            let error = resolve(flags, None).err().map(|error| error.to_string());
-            error.is_some_and(|error| error.contains("is reached from other machines"))
-        };
-        for host in ["0.0.0.0", "::", "[::]", "192.0.2.1"] {
-            assert!(exposed(&[("host", host)]), "{host}");
-            assert!(!exposed(&[("host", host), ("auth", "token")]), "{host}");
-            assert!(
-                !exposed(&[("host", host), ("allow_unauthenticated", "true")]),
-                "{host}"
-            );
-        }
-        for host in ["127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost"] {
-            assert!(!exposed(&[("host", host)]), "{host}");
-        }
-    }
-
-    #[test]
-    fn a_token_that_no_header_can_carry_is_refused_without_being_shown() {
-        for token in ["", "two words", "schlüssel", "a\nb"] {
-            let text = resolve(&[], Some(token)).unwrap_err().to_string();
-            assert!(
-                text.starts_with("error[config_token]: `LLAMA_MCP_AUTH`: the token must"),
-                "{text}"
-            );
-            assert!(token.is_empty() || !text.contains(token), "{text}");
-        }
-    }
-}
+mod tests;

@@ -164,6 +164,6 @@ fn a_required_sandbox_is_a_problem_where_no_system_has_one() {
         check_sandbox(mode, is_linux, &mut layers);
         ConfigError::of(layers.problems).to_string()
     };
-    assert!(problems(false).contains("that needs Linux"));
-    assert!(!problems(true).contains("that needs Linux"));
+    assert!(problems(false).contains("supported on Linux only"));
+    assert!(!problems(true).contains("supported on Linux only"));
 }

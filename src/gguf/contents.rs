@@ -91,11 +91,11 @@ impl Contents {
     pub(super) fn keep(&mut self, key: String, value: Value) -> Read1<()> {
         self.kept += size_of::<String>() + key.len() + value.bytes();
         if self.kept > MAX_KEPT {
-            return Err(Fault::Malformed("it holds more metadata than any model"));
+            return Err(Fault::Malformed("it has more than 2 MiB of metadata"));
         }
         match self.values.insert(key, value) {
             None => Ok(()),
-            Some(_) => Err(Fault::Malformed("a key is in it twice")),
+            Some(_) => Err(Fault::Malformed("a key occurs twice")),
         }
     }
 

@@ -85,8 +85,8 @@ pub enum GgufError {
         /// What the model says.
         model: String,
     },
-    /// A number that llama.cpp does not take.
-    #[error("the model file `{}` says that `{key}` is {value}; llama.cpp takes {} to {}", path.display(), range.start(), range.end())]
+    /// A number outside the range that llama.cpp supports.
+    #[error("the model file `{}`: `{key}` is out of range: {value}; llama.cpp supports {} to {}", path.display(), range.start(), range.end())]
     OutOfRange {
         /// The file.
         path: PathBuf,
@@ -94,11 +94,11 @@ pub enum GgufError {
         key: String,
         /// The value in the file.
         value: u64,
-        /// The values that llama.cpp takes.
+        /// The values that llama.cpp supports.
         range: RangeInclusive<u64>,
     },
     /// A tensor with which llama.cpp cannot compute.
-    #[error("the tensor `{tensor}` of the file `{}` is of type {kind}, which llama.cpp {why}", path.display())]
+    #[error("the tensor `{tensor}` of the file `{}` has type {kind}, which llama.cpp {why}", path.display())]
     TensorType {
         /// The file.
         path: PathBuf,
@@ -144,7 +144,7 @@ impl GgufError {
             Self::OtherArchitecture { .. } => "choose the adapter's own model".into(),
             Self::NotGenerative { .. } => "choose a chat or base model".into(),
             Self::TensorType { .. } => {
-                "choose a file in another quantization, Q4_K_M, Q8_0 or F16 for example".into()
+                "choose a file in another quantization, for example Q4_K_M, Q8_0 or F16".into()
             }
             Self::OutOfRange { .. } | Self::Malformed { .. } => "download the file again, or convert it again".into(),
         }

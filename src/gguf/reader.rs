@@ -73,10 +73,10 @@ impl<R: Read + Seek> Reader<R> {
         }
         let (tensors, pairs) = (self.u64()?, self.u64()?);
         if pairs > MAX_ENTRIES {
-            return Err(Fault::Malformed("it has more keys than any model"));
+            return Err(Fault::Malformed("it has more than 65,536 keys"));
         }
         if tensors > MAX_ENTRIES {
-            return Err(Fault::Malformed("it has more tensors than any model"));
+            return Err(Fault::Malformed("it has more than 65,536 tensors"));
         }
         let mut contents = Contents::default();
         for _ in 0..pairs {
@@ -272,7 +272,7 @@ impl<R: Read + Seek> Reader<R> {
     fn expect(&self, bytes: u64) -> Read1<()> {
         match self.position.checked_add(bytes) {
             Some(end) if end <= self.size.min(MAX_HEADER) => Ok(()),
-            Some(end) if end <= self.size => Err(Fault::Malformed("it is longer than any model's")),
+            Some(end) if end <= self.size => Err(Fault::Malformed("it is longer than 256 MiB")),
             _ => Err(Fault::Truncated("its header is longer".into())),
         }
     }

@@ -90,7 +90,7 @@ impl Tensor {
         let layers = |dimension: usize| self.shape.get(dimension).copied().unwrap_or(1);
         let is_stacked = STACKED.iter().any(|part| self.name.contains(part));
         if layers(3) > 1 || (layers(2) > 1 && !is_stacked) {
-            return Err(Fault::Malformed("a tensor of the adapter is no matrix"));
+            return Err(Fault::Malformed("a tensor of the adapter is not a matrix"));
         }
         Ok(())
     }

@@ -146,11 +146,11 @@ fn an_architecture_is_a_name() {
 }
 
 #[test]
-fn numbers_of_which_llama_cpp_would_die_are_refused_with_their_bounds() {
+fn numbers_that_would_crash_llama_cpp_are_refused_with_their_range() {
     let told = refusal(&[number("llama.context_length", 1 << 31)]).unwrap();
     assert_eq!(
         told,
-        "the model file `m.gguf` says that `llama.context_length` is 2147483648; llama.cpp takes 0 to 2147483647"
+        "the model file `m.gguf`: `llama.context_length` is out of range: 2147483648; llama.cpp supports 0 to 2147483647"
     );
     for (key, value) in [
         ("llama.block_count", 0),
@@ -182,11 +182,11 @@ fn what_is_kept_of_a_file_has_a_bound_however_many_keys_match() {
         .map(|at| format!("{at}{}.block_count", "x".repeat(60_000)))
         .collect();
     let pairs: Vec<Pair<'_>> = keys.iter().map(|key| number(key, 1)).collect();
-    assert!(refusal(&pairs).is_some_and(|told| told.contains("more metadata")));
+    assert!(refusal(&pairs).is_some_and(|told| told.contains("2 MiB of metadata")));
     let texts: Vec<String> = (0..4).map(|at| format!("{at}.context_length")).collect();
     let long = "x".repeat(1 << 20);
     let pairs: Vec<Pair<'_>> = texts.iter().map(|key| text(key, &long)).collect();
-    assert!(refusal(&pairs).is_some_and(|told| told.contains("more metadata")));
+    assert!(refusal(&pairs).is_some_and(|told| told.contains("2 MiB of metadata")));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::jsonrpc::Outgoing;
 use super::schema::CacheScope;
-use crate::gate::Burden;
+use crate::fair::MessagePermits;
 
 /// Within which the ids of requests differ: stdio, a session of HTTP, or one request of HTTP without a session.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -20,8 +20,8 @@ pub struct Caller {
     pub client: String,
     /// What it may use.
     pub access: Access,
-    /// What the message holds while it is a tree of values.
-    pub burden: Burden,
+    /// Permits that its message holds while it exists as a tree of JSON values.
+    pub permits: MessagePermits,
 }
 
 /// What a caller may use.

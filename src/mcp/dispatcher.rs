@@ -223,7 +223,7 @@ impl Dispatcher {
             (Era::Modern, "subscriptions/listen") => {
                 let Request { id, params, .. } = request;
                 // It may listen for days, and needs no more than the filter for it.
-                let filter = caller.burden.finish(|| Filter::parse(&params))?;
+                let filter = caller.permits.last_on_tree(|| Filter::parse(&params))?;
                 drop(params);
                 let (changes, closing) = (self.changes(), self.closing.clone());
                 let heard = subscription::listen(&id, filter, peer, changes, closing);
@@ -278,13 +278,13 @@ impl Dispatcher {
         received: Instant,
     ) -> Result<CallToolResult, ErrorObject> {
         let params = request.params;
-        let (name, arguments) = caller.burden.run(|| name_and_arguments(params))?;
+        let (name, arguments) = caller.permits.on_tree(|| name_and_arguments(params))?;
         let (progress, news) = watch::channel(Progress::default());
         let call = ToolCall {
             client: caller.client,
             received,
             progress,
-            burden: caller.burden,
+            permits: caller.permits,
         };
         let request_id = Uuid::new_v4().to_string();
         let span = tracing::info_span!("call", request_id, tool = name);
@@ -303,7 +303,7 @@ impl Dispatcher {
         call: ToolCall,
     ) -> Result<ToolOutput, ErrorObject> {
         // As text, for the case that it must be made again: as a tree it would take many times as much for as long as it waits.
-        let kept = call.burden.run(|| serde_json::to_vec(&arguments));
+        let kept = call.permits.on_tree(|| serde_json::to_vec(&arguments));
         let kept = kept.expect("the keys of arguments are strings");
         let mut arguments = Some(arguments);
         loop {
@@ -313,7 +313,7 @@ impl Dispatcher {
                 return not_found(&catalog, access, name);
             };
             let given = arguments.take().unwrap_or_else(|| {
-                let read = call.burden.run(|| serde_json::from_slice(&kept));
+                let read = call.permits.on_tree(|| serde_json::from_slice(&kept));
                 read.expect("it was written by the same library")
             });
             if let Ok(output) = tool.call(given, call.clone()).await {

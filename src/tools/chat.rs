@@ -14,7 +14,7 @@ use crate::config::schema::{AnswerSchema, Limits, SchemaFaults, advertised};
 use crate::config::{Defaults, ModelConfig, template_arguments};
 use crate::engine::{Message, Role, SamplingParams};
 use crate::error_code::ErrorCode;
-use crate::gate::{HEAVY, at_low_priority};
+use crate::fair::{HEAVY, at_low_priority};
 
 const ARGUMENTS: [&str; 15] = [
     "text",
@@ -76,7 +76,7 @@ impl ChatTool {
         arguments: Arguments,
         call: ToolCall,
     ) -> Result<ToolOutput, Superseded> {
-        let (mut question, schema) = match call.burden.finish(|| self.question(arguments)) {
+        let (mut question, schema) = match call.permits.last_on_tree(|| self.question(arguments)) {
             Ok(question) => question,
             Err(error) => {
                 return Ok(ToolOutput::error(
@@ -268,10 +268,10 @@ async fn tried<T: Send + 'static>(
     client: &str,
     work: impl FnOnce() -> Result<T, SchemaFaults> + Send + 'static,
 ) -> Result<T, ArgumentError> {
-    let pass = HEAVY.enter(client).await;
+    let permit = HEAVY.acquire(client).await;
     let tried = tokio::task::spawn_blocking(move || {
-        // A trial that runs is finished though its call is cancelled, so it keeps its place.
-        let _pass = pass;
+        // A trial that runs is finished though its call is cancelled, so it keeps its permit.
+        let _permit = permit;
         at_low_priority(work)
     });
     let tried = tried.await;

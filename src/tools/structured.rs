@@ -9,7 +9,7 @@ use crate::config::schema::{AnswerSchema, SchemaFault, SchemaFaults};
 use crate::engine::grammar::Grammars;
 use crate::engine::{FinishReason, Generation};
 use crate::error_code::{Coded, ErrorCode};
-use crate::gate::Gate;
+use crate::fair::FairSemaphore;
 use crate::json::{parse_unique, stringify};
 
 /// A structured answer, as text and as a value.
@@ -44,7 +44,7 @@ pub fn enforce(answer: &AnswerSchema) -> Result<(), SchemaFaults> {
 }
 
 /// The checks of finished answers: one of many tokens may take a second of a CPU.
-static CHECKS: LazyLock<Gate> = LazyLock::new(|| Gate::new(2));
+static CHECKS: LazyLock<FairSemaphore> = LazyLock::new(|| FairSemaphore::new(2));
 
 /// Reads the answer of `generation` to `client` by [`AnswerSchema::read`], on a blocking thread and in turns with other clients. If the
 /// future is dropped, a check that runs is finished and its result is discarded.
@@ -57,9 +57,9 @@ pub async fn read(
     generation: Generation,
     limit: TokenLimit,
 ) -> Result<Structured, Coded> {
-    let pass = CHECKS.enter(client).await;
+    let permit = CHECKS.acquire(client).await;
     let read = tokio::task::spawn_blocking(move || {
-        let _pass = pass;
+        let _permit = permit;
         answer.read(&generation, limit)
     });
     read.await.unwrap_or_else(|failed| {

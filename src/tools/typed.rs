@@ -63,7 +63,7 @@ impl TypedTool {
         arguments: Arguments,
         call: ToolCall,
     ) -> Result<ToolOutput, Superseded> {
-        let content = match call.burden.finish(|| self.prompt(arguments)) {
+        let content = match call.permits.last_on_tree(|| self.prompt(arguments)) {
             Ok(content) => content,
             Err(error) => return Ok(ToolOutput::error(error.code, error.text)),
         };

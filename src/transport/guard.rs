@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use crate::config::http::{self, Host, HttpConfig};
 use crate::config::token::TokenConfig;
 use crate::transport::refusal_log::{Cause, RefusalLog};
-use admission::Place;
+use admission::ConnectionPermit;
 use backoff::Backoff;
 pub use refusal::Refusal;
 
@@ -170,11 +170,11 @@ fn host_of(authority: &Authority) -> Option<Host> {
     is_port.then(|| Host::parse(host)).flatten()
 }
 
-/// Checks that the length of a request can be read in one way only: some proxy may read `Transfer-Encoding` in another way than
-/// hyper does, which takes each of these for `chunked`.
+/// Checks `Transfer-Encoding`. hyper treats each refused value as `chunked`, and a proxy may treat it differently, which would allow
+/// request smuggling.
 ///
 /// # Errors
-/// 400 if `chunked` is there twice, 501 for other codings; the connection is closed then.
+/// 400 if `chunked` occurs more than once, 501 for other codings. The connection is closed.
 pub fn check_framing(headers: &HeaderMap) -> Result<(), Refusal> {
     let given: Vec<&[u8]> = headers
         .get_all(TRANSFER_ENCODING)
@@ -188,11 +188,11 @@ pub fn check_framing(headers: &HeaderMap) -> Result<(), Refusal> {
         [coding] if is_chunked(coding) => return Ok(()),
         codings if codings.iter().all(|coding| is_chunked(coding)) => (
             StatusCode::BAD_REQUEST,
-            "`Transfer-Encoding` is given more than once",
+            "`Transfer-Encoding` has `chunked` more than once; send it once",
         ),
         _ => (
             StatusCode::NOT_IMPLEMENTED,
-            "`Transfer-Encoding` must be `chunked`",
+            "unsupported `Transfer-Encoding`; send `chunked`, or `Content-Length` instead",
         ),
     };
     Err(Refusal::new(status, message).and_close())
@@ -288,8 +288,8 @@ pub async fn authenticate(State(gate): State<Gate>, mut request: Request, next: 
     let found = Guard(&gate.live.borrow()).authenticate(request.headers());
     match found {
         Ok(principal) => {
-            if let Some(place) = request.extensions().get::<Arc<Place>>() {
-                place.authenticated();
+            if let Some(permit) = request.extensions().get::<Arc<ConnectionPermit>>() {
+                permit.authenticated();
             }
             request.extensions_mut().insert(principal);
             next.run(request).await

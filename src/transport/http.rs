@@ -120,10 +120,10 @@ pub async fn serve(
     let drained = ending.drain.clone();
     while let Some((stream, client)) = drained.run_until_cancelled(accept(&listener)).await {
         let has_authentication = !live.borrow().tokens.is_empty();
-        if let Some(place) = admission.admit(client.ip(), has_authentication) {
+        if let Some(permit) = admission.admit(client.ip(), has_authentication) {
             let from = Origin {
                 address: client,
-                place: Some(Arc::new(place)),
+                permit: Some(Arc::new(permit)),
             };
             let (service, requests) = (service.clone(), requests.clone());
             let (live, drain) = (live.clone(), ending.drain.clone());
@@ -133,14 +133,14 @@ pub async fn serve(
                 }
                 connection::converse(stream, from, service, requests, live, drain).await;
             });
-        } else if let Ok(place) = Arc::clone(&turned_away).try_acquire_owned() {
+        } else if let Ok(permit) = Arc::clone(&turned_away).try_acquire_owned() {
             tracing::debug!(%client, "a connection was turned away: the limit of all, or of its sender without a token, is reached");
             connections.spawn(async move {
                 let refusal = Refusal::busy(
-                    "the server has as many connections as it may, or as many from this address as it may without a token",
+                    "the server is busy: too many connections (`max_connections`), or too many from this address without a valid token; try again later",
                 );
                 connection::turn_away(stream, &refusal.to_bytes()).await;
-                drop(place);
+                drop(permit);
             });
         }
     }

@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::gate::Burden;
+use crate::fair::MessagePermits;
 use crate::json::without_byte_order_mark;
 use crate::mcp::caller::{Access, Caller, ConnectionId, Peer};
 use crate::mcp::dispatcher::Dispatcher;
@@ -61,7 +61,7 @@ pub async fn serve(
         connection: ConnectionId("stdio".into()),
         client: "stdio".into(),
         access: Access::default(),
-        burden: Burden::default(),
+        permits: MessagePermits::default(),
     };
     let requests = TaskTracker::new();
     let places = Arc::new(Semaphore::new(MAX_REQUESTS));
@@ -170,7 +170,7 @@ fn watch_reader(output: &dyn ProtocolOutput, stop: &CancellationToken) -> io::Re
     Ok(())
 }
 
-/// Elsewhere a failing write tells.
+/// Does nothing: on this system a failing write shows that nobody reads.
 #[cfg(not(unix))]
 #[expect(clippy::unnecessary_wraps, reason = "Unix may refuse")]
 fn watch_reader(_: &dyn ProtocolOutput, _: &CancellationToken) -> io::Result<()> {

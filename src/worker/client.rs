@@ -46,11 +46,11 @@ pub enum CallError {
     /// The process ended before the call was done.
     #[error("the model's process stopped unexpectedly ({reason})")]
     Died {
-        /// How it ended, and what it said last.
+        /// Exit status or signal, and the last lines of its log.
         reason: String,
-        /// The call had begun, or was just being prepared; one that only waited can be sent again.
+        /// Whether the call had begun or was being prepared. A call that was only queued can be sent again.
         begun: bool,
-        /// No call had got a token from the process yet: its file or the machine may be what it died of, and so will the next.
+        /// Whether no call had received a token from the process yet. Its file or the machine may be the cause then, and a retry useless.
         is_first: bool,
     },
 }

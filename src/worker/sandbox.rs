@@ -1,5 +1,5 @@
-//! What a worker may do, once it knows its model: a GGUF is untrusted input, and llama.cpp reads it in C++. So the worker counts as
-//! hostile from then on, whatever code runs in it.
+//! The sandbox of a worker, which the worker enters once it knows its model. A GGUF is untrusted input, and llama.cpp reads it in C++, so
+//! from then on the worker counts as hostile.
 //!
 //! On Linux by Landlock ([`files`]), as far as the kernel has it: the worker may read the model's files and what the system's
 //! libraries are made of, use the GPU where the build has a backend for one, and no other file, write only by descriptors that are
@@ -24,11 +24,11 @@ use crate::config::LoadSettings;
 use crate::config::file::SandboxMode;
 use crate::engine::{EngineError, EngineErrorKind};
 
-/// Restricts this thread and those that it starts from now on to what the model of `load` needs. What the system cannot restrict is
-/// a line of the log.
+/// Restricts this thread and the threads that it starts later to what the model of `load` needs. Logs a warning about what the system
+/// cannot restrict.
 ///
 /// # Errors
-/// What the system cannot restrict, if the configuration requires that it does.
+/// If the configuration requires the sandbox and the system cannot apply all of it.
 pub(super) fn enter(load: &LoadSettings) -> Result<(), EngineError> {
     if load.sandbox == SandboxMode::Off {
         return Ok(());
@@ -39,25 +39,27 @@ pub(super) fn enter(load: &LoadSettings) -> Result<(), EngineError> {
         return Ok(());
     };
     if load.sandbox == SandboxMode::Required {
-        let hint =
-            "run it on Linux with Landlock enabled, or set `sandbox = \"auto\"` under `[registry]`";
-        return Err(EngineError::new(EngineErrorKind::Load, gap).hint(hint));
+        let text = format!("`sandbox = \"required\"`: {gap}");
+        let hint = "run the server on a kernel with Landlock and seccomp, or set `sandbox = \"auto\"` under `[registry]`";
+        return Err(EngineError::new(EngineErrorKind::Load, text).hint(hint));
     }
-    tracing::warn!("{gap}; `sandbox = \"off\"` under `[registry]` keeps this line away");
+    tracing::warn!(
+        "{gap}; set `sandbox = \"required\"` under `[registry]` to refuse to load models in this case"
+    );
     Ok(())
 }
 
-/// Restricts by all that there is; gives what is missing, in words.
+/// Applies every restriction that the system supports. Returns in words what is missing.
 #[cfg(target_os = "linux")]
 fn restrict(load: &LoadSettings) -> Result<(), String> {
     if files::driver_starts_a_program() {
         return Err(
-            "the model's process is not restricted this time: NVIDIA's driver has yet to make `/dev/nvidia-uvm`, by a program"
+            "the model's process cannot be restricted: NVIDIA's driver has not created `/dev/nvidia-uvm` yet and must start a program to do so"
                 .into(),
         );
     }
     let files = files::restrict(load);
-    // It is worth having without the other, too.
+    // Also if Landlock failed: each restriction is useful without the other.
     let calls = refuse_system_calls();
     let status = files?;
     tracing::debug!(?status, "the model's process is restricted");
@@ -70,7 +72,9 @@ fn restrict(load: &LoadSettings) -> Result<(), String> {
 ))]
 fn refuse_system_calls() -> Result<(), String> {
     let refused = system_calls::refuse();
-    refused.map_err(|error| format!("the model's process may make every system call: {error}"))
+    refused.map_err(|error| {
+        format!("system calls of the model's process cannot be restricted (seccomp): {error}")
+    })
 }
 
 #[cfg(all(
@@ -78,10 +82,10 @@ fn refuse_system_calls() -> Result<(), String> {
     not(any(target_arch = "x86_64", target_arch = "aarch64"))
 ))]
 fn refuse_system_calls() -> Result<(), String> {
-    Err("the model's process may make every system call: there is no filter for this CPU".into())
+    Err("system calls of the model's process cannot be restricted (seccomp): seccomp filters are not supported on this CPU".into())
 }
 
-/// Elsewhere there is nothing more, and no line of the log about it.
+/// Does nothing: this system has no sandbox for processes.
 #[cfg(not(target_os = "linux"))]
 fn restrict(load: &LoadSettings) -> Result<(), String> {
     match load.sandbox {

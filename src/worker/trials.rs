@@ -1,7 +1,7 @@
-//! Trials of chat templates, each in a restricted process: a template is foreign code, and what it does must not reach the server.
+//! Trials of chat templates in a sandboxed process. A template is untrusted code, and must not harm the server.
 //!
-//! The process has limits of time, memory and depth, and ends with its template. A [`TrialProcess`] asks one line of JSON per trial
-//! and reads one line per result.
+//! The process serves one template, with limits on time, memory and depth. A [`TrialProcess`] writes each trial as a line of JSON and
+//! reads each result as a line.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
@@ -32,17 +32,17 @@ const MEMORY_LIMIT: u64 = 1 << 30;
 /// The longest result that is read, in bytes.
 const MAX_RESULT: u64 = 1 << 20;
 
-/// What is tried with a chat template.
+/// A trial of a chat template.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Trial {
-    /// Whether it can be compiled, and calls only what there is.
+    /// Tests whether the template compiles, and calls only known functions, filters and methods.
     Validity,
-    /// Whether it prints these messages, with these variables.
+    /// Tests whether the template prints these messages, with these variables.
     Messages(Vec<Message>, Variables),
 }
 
-/// A trial as it is sent.
+/// A trial and its template, as sent to the process.
 #[derive(Debug, Serialize, Deserialize)]
 struct Job {
     source: String,
@@ -52,10 +52,10 @@ struct Job {
 
 type TrialResult = Result<SystemPrompt, EngineError>;
 
-/// Does the trials that `input` asks for, until it ends. Restricts this process before it looks at a template.
+/// Runs the trials that it reads from `input`, until `input` ends. Restricts this process before it looks at a template.
 ///
 /// # Errors
-/// The pipe of results is closed.
+/// If `output` is closed.
 pub fn serve(input: impl BufRead, output: &mut dyn Write) -> io::Result<()> {
     limit_resources();
     let mut entered = None;

@@ -33,7 +33,7 @@ pub struct Turns {
     patience: Mutex<Patience>,
 }
 
-/// The files, each a lock.
+/// The lock files: one for the queue, one for each place.
 #[derive(Debug)]
 struct Locks {
     queue: File,
@@ -41,7 +41,7 @@ struct Locks {
     places: Vec<File>,
 }
 
-/// The time in which a model computes: a turn, or none where its patience was used up. Given back when it is dropped.
+/// A turn to compute. It has no place if patience was used up. Dropping it frees the place.
 #[derive(Debug)]
 pub struct Turn<'turns> {
     turns: &'turns Turns,
@@ -90,7 +90,7 @@ impl Turns {
         })
     }
 
-    /// The place that was locked; none if that took too long.
+    /// Locks a place. Returns `None` if that takes too long.
     fn place(&self) -> io::Result<Option<usize>> {
         if self.waiter.is_waiting() {
             return Ok(None);
@@ -103,7 +103,7 @@ impl Turns {
         let place = self.waiter.wait(limit);
         self.patience().waited(began.elapsed());
         if matches!(place, Ok(None)) {
-            tracing::debug!("no turn at the CPUs came in {limit:?}: computing without one");
+            tracing::debug!("no CPU turn within {limit:?}; computing without one");
         }
         place
     }

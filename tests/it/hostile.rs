@@ -1,7 +1,7 @@
 //! Requests that are meant to confuse or to be too much: each is refused with the status of its table.
 //!
 //! Here are those whose host, token or session is wrong or can be read in two ways; [`framing`] has those whose form is, and [`heavy`]
-//! those that are much.
+//! those that are large.
 
 mod framing;
 mod heavy;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 8] = [
     &[
         "error_code",
-        "gate",
+        "fair",
         "gguf",
         "json",
         "printable",

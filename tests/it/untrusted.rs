@@ -70,7 +70,7 @@ const STOPPED: &str = "the model's process stopped unexpectedly";
 
 #[test]
 fn a_line_without_end_ends_the_process() {
-    let expected = format!("{STOPPED} (the server ended it: it wrote a line without end)");
+    let expected = format!("{STOPPED} (the server killed it: it wrote a line longer than 8 MiB)");
     assert_eq!(error_of("endless-line"), expected);
     assert_eq!(error_of("huge-answer"), expected);
 }
@@ -79,7 +79,9 @@ fn a_line_without_end_ends_the_process() {
 fn an_answer_longer_than_its_tokens_allow_ends_the_process() {
     assert_eq!(
         error_of("long-answer"),
-        format!("{STOPPED} (the server ended it: an answer was longer than its tokens allow)")
+        format!(
+            "{STOPPED} (the server killed it: an answer was longer than 512 bytes per token of `max_tokens`)"
+        )
     );
 }
 

@@ -74,7 +74,7 @@ pub struct ServerSettings {
     /// Calls of one client that may wait for a free sequence of a model, and four times as many of all clients; more are told that it is busy.
     #[schemars(range(min = ranges::MAX_QUEUE.min, max = ranges::MAX_QUEUE.max))]
     pub max_queue: usize,
-    /// Connections at once; one more gets 503. If tokens are required, connections of one sender on which none was sent are at most a quarter of them.
+    /// Connections at once; one more gets 503. If a token is required, connections of one sender that have not sent a valid token may take at most a quarter.
     #[schemars(range(min = ranges::MAX_CONNECTIONS.min, max = ranges::MAX_CONNECTIONS.max))]
     pub max_connections: usize,
     /// Messages that are read or answered at once, over all clients; one more gets 503.
@@ -94,8 +94,7 @@ pub struct ServerSettings {
     pub max_sessions: usize,
     /// Longest request body.
     pub max_body: Size,
-    /// Memory that messages may take together, from their arrival to their answer; those of one client may take half of it. Default:
-    /// an eighth of the memory, from 64 MiB to 512 MiB.
+    /// Memory for all messages in flight, at least four times `max_body`; the messages of one client may take half of it. If not set: an eighth of the memory of the machine or container, but at least 64 MiB and at most 512 MiB.
     #[schemars(extend("examples" = ["256MiB", "1GiB"]))]
     pub max_held: Option<Size>,
 }

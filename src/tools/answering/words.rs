@@ -157,7 +157,7 @@ pub(super) fn failure(error: &RegistryError) -> ToolOutput {
             Some("try again; the server's log may say more".into())
         }
         CallError::Died { begun: true, is_first: true, .. } => {
-            Some("it was its first call since it was loaded: if this happens again, the model's file or the machine is at fault; see the server's log".into())
+            Some("no call has succeeded since the model was loaded; if this happens again, check the model's file and the free memory; see the server's log".into())
         }
         CallError::Died { begun: true, .. } => Some("try again, the model is started anew".into()),
         CallError::Died { begun: false, .. } => {

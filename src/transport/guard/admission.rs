@@ -1,5 +1,5 @@
-//! Admission of connections: a limit on all, and a smaller limit on those of one sender over which no token has come. Without the
-//! second, anybody who reaches the server could take all connections by opening them.
+//! Admission of connections. There is a limit for all connections, and a lower limit for connections of one sender without a valid
+//! token: otherwise anybody who reaches the server could take all connections by opening them.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -27,16 +27,19 @@ impl Admission {
         }))
     }
 
-    /// Admits a connection from `address`, or returns `None` if there are too many. Without authentication all are equal, and none
-    /// has a share.
-    pub fn admit(&self, address: IpAddr, has_authentication: bool) -> Option<Place> {
+    /// Admits a connection from `address`, or returns `None` if a limit is reached. Without authentication only the limit for all
+    /// connections applies.
+    pub fn admit(&self, address: IpAddr, has_authentication: bool) -> Option<ConnectionPermit> {
         let max = self.0.max;
         let share = if has_authentication { share(max) } else { max };
         let network = Network::from(address);
-        self.0.lock().enter(network, max, share).then(|| Place {
-            admission: self.clone(),
-            network: Mutex::new(Some(network)),
-        })
+        self.0
+            .lock()
+            .enter(network, max, share)
+            .then(|| ConnectionPermit {
+                admission: self.clone(),
+                network: Mutex::new(Some(network)),
+            })
     }
 }
 
@@ -46,21 +49,21 @@ impl Shared {
     }
 }
 
-/// Connections of one sender without a token, of `max` in all.
+/// Returns how many of `max` connections one sender may have without a valid token.
 fn share(max: usize) -> usize {
     (max / 4).max(1)
 }
 
-/// The place of a connection, which is free again when this is dropped.
+/// The permit of a connection. Dropping it makes room for another connection.
 #[derive(Debug)]
-pub struct Place {
+pub struct ConnectionPermit {
     admission: Admission,
-    /// The sender to whose share the connection counts; `None` once a request was authenticated.
+    /// The sender towards whose share the connection counts; `None` once a request was authenticated.
     network: Mutex<Option<Network>>,
 }
 
-impl Place {
-    /// A request on the connection was authenticated: from now on it does not count to the share of its sender.
+impl ConnectionPermit {
+    /// Ends the counting of the connection towards the share of its sender, since a request on it was authenticated.
     pub fn authenticated(&self) {
         if let Some(network) = self.take_network() {
             self.admission.0.lock().known(network);
@@ -73,7 +76,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let network = self.take_network();
         self.admission.0.lock().leave(network);
@@ -84,7 +87,7 @@ impl Drop for Place {
 #[derive(Debug, Default)]
 struct Open {
     all: usize,
-    /// Those of each sender on which no request was authenticated; never 0.
+    /// Connections of each sender on which no request was authenticated; no entry is 0.
     unauthenticated: HashMap<Network, usize>,
 }
 
@@ -146,10 +149,10 @@ mod tests {
         let admission = Admission::new(8);
         let held: Vec<_> = (0..8)
             .map_while(|_| {
-                let place = admission.admit(address(1), true)?;
-                place.authenticated();
-                place.authenticated();
-                Some(place)
+                let permit = admission.admit(address(1), true)?;
+                permit.authenticated();
+                permit.authenticated();
+                Some(permit)
             })
             .collect();
         assert_eq!(held.len(), 8);
@@ -173,7 +176,7 @@ mod tests {
             for (sender, step) in steps {
                 match step {
                     0 => held.extend(admission.admit(address(sender), true)),
-                    1 => held.iter().take(1).for_each(Place::authenticated),
+                    1 => held.iter().take(1).for_each(ConnectionPermit::authenticated),
                     _ => drop(held.pop()),
                 }
                 let open = admission.0.lock();

@@ -1,4 +1,5 @@
-//! Senders that guess tokens are answered later with every guess, up to a second. Right tokens are never delayed.
+//! Delays answers to wrong tokens, so that tokens cannot be guessed quickly. Each further wrong token of a sender is answered later, up
+//! to a second. Valid tokens are never delayed.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::network::Network;
 
-/// Wrong tokens that are answered at once: a client with an old token tries a few times.
+/// Number of wrong tokens that are answered without delay: a client with an old token retries a few times.
 const FREE: u32 = 5;
 
 /// The first delay; each further one is twice as long.
@@ -16,7 +17,7 @@ const FIRST_DELAY: Duration = Duration::from_millis(50);
 /// The longest delay.
 const LONGEST_DELAY: Duration = Duration::from_secs(1);
 
-/// A sender that sent no wrong token for so long is forgotten.
+/// Time without a wrong token after which a sender's count ends.
 const FORGET_AFTER: Duration = Duration::from_mins(1);
 
 /// Most senders that are counted separately; all further ones share one count.

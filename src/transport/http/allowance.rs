@@ -14,26 +14,26 @@ const MINUTE: Duration = Duration::from_mins(1);
 #[derive(Debug, Default)]
 pub struct Allowances {
     messages: usize,
-    /// Bytes of all messages that are held.
+    /// Bytes that all messages hold.
     bytes: usize,
-    /// The same by client, without clients that hold none.
+    /// Bytes that the messages of each client hold; no entry is 0.
     bytes_of: HashMap<String, usize>,
-    /// Open streams by client, without clients that have none.
+    /// Open streams of each client; no entry is 0.
     streams: HashMap<String, usize>,
     tokens: HashMap<String, Used>,
 }
 
-/// The share of one client in the bytes of messages that all clients may hold: one part of this many.
+/// One client may hold this fraction, one part of so many, of the bytes of all messages.
 pub const CLIENT_SHARE: usize = 2;
 
-/// Why a message may not hold more bytes.
+/// The memory limit that a message would exceed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Overfull {
-    /// It is more than one client may hold, which is this many bytes.
+pub enum MemoryDenied {
+    /// The message alone exceeds the share of one client, which is so many bytes.
     Message(usize),
-    /// The client holds as many bytes as it may.
+    /// The client's messages would exceed its share.
     Client,
-    /// All clients together hold as many bytes as they may.
+    /// All messages together would exceed the limit.
     All,
 }
 
@@ -78,28 +78,28 @@ impl Allowances {
         self.messages -= 1;
     }
 
-    /// Lets a message of `client`, which holds `held` bytes, hold `wanted`; all messages may hold `max`, and those of one client half of
-    /// it. [`Self::release`] must follow.
+    /// Changes the bytes that a message of `client` holds from `held` to `wanted`. All messages may hold `max` bytes, those of one client
+    /// half as many. [`Self::release`] must follow.
     ///
     /// # Errors
-    /// The reason why they may not. The message holds what it held before.
+    /// Returns the limit that would be exceeded. The message still holds `held` bytes then.
     pub fn hold(
         &mut self,
         client: &str,
         held: usize,
         wanted: usize,
         max: usize,
-    ) -> Result<(), Overfull> {
+    ) -> Result<(), MemoryDenied> {
         let share = max / CLIENT_SHARE;
         let others = self.bytes_of.get(client).map_or(0, |bytes| bytes - held);
         if wanted > share {
-            return Err(Overfull::Message(share));
+            return Err(MemoryDenied::Message(share));
         }
         if others + wanted > share {
-            return Err(Overfull::Client);
+            return Err(MemoryDenied::Client);
         }
         if self.bytes - held + wanted > max {
-            return Err(Overfull::All);
+            return Err(MemoryDenied::All);
         }
         self.bytes = self.bytes - held + wanted;
         self.set_bytes(client, others + wanted);
@@ -218,11 +218,14 @@ mod tests {
     #[test]
     fn a_client_holds_half_of_the_bytes_and_all_hold_no_more_than_there_are() {
         let mut allowances = Allowances::default();
-        assert_eq!(allowances.hold("a", 0, 51, 100), Err(Overfull::Message(50)));
+        assert_eq!(
+            allowances.hold("a", 0, 51, 100),
+            Err(MemoryDenied::Message(50))
+        );
         assert_eq!(allowances.hold("a", 0, 30, 100), Ok(()));
-        assert_eq!(allowances.hold("a", 0, 21, 100), Err(Overfull::Client));
+        assert_eq!(allowances.hold("a", 0, 21, 100), Err(MemoryDenied::Client));
         assert_eq!(allowances.hold("b", 0, 50, 100), Ok(()));
-        assert_eq!(allowances.hold("c", 0, 21, 100), Err(Overfull::All));
+        assert_eq!(allowances.hold("c", 0, 21, 100), Err(MemoryDenied::All));
         assert_eq!(allowances.hold("a", 30, 50, 100), Ok(()));
         allowances.release("a", 50);
         assert_eq!(allowances.hold("c", 0, 50, 100), Ok(()));

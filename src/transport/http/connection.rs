@@ -29,7 +29,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::config::http::HttpLimits;
 use crate::transport::guard::Live;
-use crate::transport::guard::admission::Place;
+use crate::transport::guard::admission::ConnectionPermit;
 
 /// The longest head; a few hundred bytes are usual.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
@@ -57,8 +57,8 @@ const HALF_CLOSED: Duration = Duration::from_millis(500);
 pub struct Origin {
     /// The client.
     pub address: SocketAddr,
-    /// Its place among all connections; `None` if there is no limit.
-    pub place: Option<Arc<Place>>,
+    /// The permit of the connection; `None` if there is no limit.
+    pub permit: Option<Arc<ConnectionPermit>>,
 }
 
 /// What serves the requests of all connections.
@@ -298,8 +298,8 @@ fn counted(
     service_fn(move |mut request| {
         let extensions = request.extensions_mut();
         extensions.insert(from.address);
-        if let Some(place) = &from.place {
-            extensions.insert(Arc::clone(place));
+        if let Some(permit) = &from.permit {
+            extensions.insert(Arc::clone(permit));
         }
         progress.enter(Phase::Request);
         let request_guard = Request {

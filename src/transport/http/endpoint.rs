@@ -13,10 +13,10 @@ use futures_util::stream;
 use super::Ending;
 use super::exchange::{self, Accepts, Exchange};
 use super::headers;
-use super::held::{Bytes, Held, Holdings, Place, Stream, TokenCall, access_of};
+use super::held::{Held, Holdings, MemoryPermit, MessagePermit, Stream, TokenCall, access_of};
 use super::receive::receive;
 use super::sessions::Use;
-use crate::gate::Burden;
+use crate::fair::MessagePermits;
 use crate::mcp::caller::{Caller, ConnectionId};
 use crate::mcp::dispatcher::Dispatcher;
 use crate::mcp::era::{Era, Purpose};
@@ -37,8 +37,8 @@ pub struct Endpoint {
 /// The permits that a message has from its arrival on.
 #[derive(Debug)]
 struct Permits {
-    place: Place,
-    bytes: Bytes,
+    message: MessagePermit,
+    memory: MemoryPermit,
     /// That of a large message, which counts as a call before it is read.
     call: Option<TokenCall>,
 }
@@ -91,7 +91,7 @@ impl Endpoint {
         let (head, body) = request.into_parts();
         let principal = principal_of(&head);
         guard::check_body(&head.headers, limits.max_body)?;
-        let place = self.holdings.begin_message(limits.max_calls)?;
+        let permit = self.holdings.begin_message(limits.max_calls)?;
         let client = client_of(&head, &principal);
         let received = receive(&head, body, &client, &principal, &self.holdings, &limits);
         let received = self.ending.drain.run_until_cancelled(received).await;
@@ -103,11 +103,11 @@ impl Endpoint {
         match message {
             Message::Request(request) => {
                 let permits = Permits {
-                    place,
-                    bytes: received.bytes,
+                    message: permit,
+                    memory: received.memory,
                     call: received.call,
                 };
-                self.answer(&head, &principal, request, permits, received.burden)
+                self.answer(&head, &principal, request, permits, received.tree)
                     .await
             }
             // It has none of its own over HTTP: a client cancels by closing the stream.
@@ -131,14 +131,14 @@ impl Endpoint {
         }
     }
 
-    /// Answers a request, for which it holds `permits`.
+    /// Answers a request, for which it holds `permits`, and `tree` until its arguments have been read.
     async fn answer(
         &self,
         head: &Parts,
         principal: &Principal,
         request: jsonrpc::Request,
         permits: Permits,
-        burden: Burden,
+        tree: MessagePermits,
     ) -> Result<Response, Refusal> {
         let era =
             headers::routing(&head.headers).and_then(|headers| Era::of(&request, Some(&headers)));
@@ -159,7 +159,7 @@ impl Endpoint {
             .take(head, principal, era, purpose, permits)
             .await
             .map_err(|refusal| refusal.of(request.id.clone()))?;
-        caller.burden = burden;
+        caller.permits = tree;
         let opened = held.session.as_ref().filter(|_| purpose == Purpose::Open);
         let session_header = opened
             .map(|session| HeaderValue::try_from(&session.id).expect("base64url is visible ASCII"));
@@ -199,11 +199,15 @@ impl Endpoint {
             Some(session) => session.caller(principal),
             None => self.stateless_caller(head, principal),
         };
-        let Permits { place, bytes, call } = permits;
+        let Permits {
+            message,
+            memory,
+            call,
+        } = permits;
         let mut held = Held {
             call,
-            place: Some(place),
-            bytes: Some(bytes),
+            message: Some(message),
+            memory: Some(memory),
             stream: None,
             session,
         };
@@ -213,7 +217,7 @@ impl Endpoint {
             }
             Purpose::Listen => {
                 // It may stay open for days, and takes nothing but its connection.
-                (held.call, held.place, held.bytes) = (None, None, None);
+                (held.call, held.message, held.memory) = (None, None, None);
                 held.stream = Some(self.begin_stream(&caller)?);
             }
             Purpose::Call | Purpose::Open | Purpose::Ask => {}
@@ -311,7 +315,7 @@ impl Endpoint {
             connection: ConnectionId(format!("request {number}")),
             client: client_of(head, principal),
             access: access_of(principal),
-            burden: Burden::default(),
+            permits: MessagePermits::default(),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Permits that a request holds until it is answered, and releases when they are dropped: a session in use, a message in flight and its
-//! bytes, an open stream, a call of its token.
+//! memory, an open stream, a call of its token.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,13 +8,13 @@ use axum::http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::allowance::{Allowances, CLIENT_SHARE, Denied, Overfull};
+use super::allowance::{Allowances, CLIENT_SHARE, Denied, MemoryDenied};
 use super::headers::{self, unknown_session};
 use super::session_id::SessionId;
 use super::session_keys::SessionKeys;
 use super::sessions::{Begun, Named, Now, Sessions, Unusable, Use};
 use crate::config::units::human;
-use crate::gate::Burden;
+use crate::fair::MessagePermits;
 use crate::mcp::caller::{Access, Caller, ConnectionId};
 use crate::transport::guard::{Live, Principal, Refusal};
 
@@ -117,17 +117,17 @@ impl Holdings {
     ///
     /// # Errors
     /// 503 if all permits are taken.
-    pub fn begin_message(&self, max: usize) -> Result<Place, Refusal> {
+    pub fn begin_message(&self, max: usize) -> Result<MessagePermit, Refusal> {
         let begun = lock(&self.allowances).begin_message(max);
         begun.map_err(|_busy| {
             Refusal::busy(format!("the server is busy: {max} messages are under way"))
         })?;
-        Ok(Place(Arc::clone(&self.allowances)))
+        Ok(MessagePermit(Arc::clone(&self.allowances)))
     }
 
-    /// Makes a permit for bytes of a message of `client`, of none yet.
-    pub fn hold(&self, client: &str) -> Bytes {
-        Bytes {
+    /// Makes a permit for the memory of a message of `client`, of 0 bytes at first.
+    pub fn hold(&self, client: &str) -> MemoryPermit {
+        MemoryPermit {
             allowances: Arc::clone(&self.allowances),
             client: client.to_owned(),
             held: 0,
@@ -193,9 +193,9 @@ pub struct Held {
     /// The permit of its token.
     pub call: Option<TokenCall>,
     /// The permit for a message in flight.
-    pub place: Option<Place>,
-    /// The permit for its bytes.
-    pub bytes: Option<Bytes>,
+    pub message: Option<MessagePermit>,
+    /// The permit for its memory.
+    pub memory: Option<MemoryPermit>,
     /// The permit for a stream, if it is one.
     pub stream: Option<Stream>,
     /// Its session, in the era of sessions.
@@ -218,7 +218,7 @@ impl InUse {
             connection: ConnectionId(self.id.clone()),
             client: principal.name().unwrap_or(&self.id).to_owned(),
             access: access_of(principal),
-            burden: Burden::default(),
+            permits: MessagePermits::default(),
         }
     }
 
@@ -242,27 +242,27 @@ impl Drop for InUse {
 
 /// The permit of a message in flight.
 #[derive(Debug)]
-pub struct Place(Arc<Mutex<Allowances>>);
+pub struct MessagePermit(Arc<Mutex<Allowances>>);
 
-impl Drop for Place {
+impl Drop for MessagePermit {
     fn drop(&mut self) {
         lock(&self.0).end_message();
     }
 }
 
-/// The permit of the bytes that a message holds.
+/// The permit for the memory of a message.
 #[derive(Debug)]
-pub struct Bytes {
+pub struct MemoryPermit {
     allowances: Arc<Mutex<Allowances>>,
     client: String,
     held: usize,
 }
 
-impl Bytes {
-    /// Makes it a permit for `bytes`, unless it is one for as many. All messages together may hold `max` bytes.
+impl MemoryPermit {
+    /// Grows the permit to `bytes`; does nothing if it is that large already. All messages together may hold `max` bytes.
     ///
     /// # Errors
-    /// 413 if it is more than one client may hold, 429 if the client holds too many already, 503 if all clients together do.
+    /// 413 if `bytes` is more than one client may hold, 429 if the client's messages hold too much, 503 if all messages do.
     pub fn grow_to(&mut self, bytes: usize, max: usize) -> Result<(), Refusal> {
         self.grow_beside(0, bytes, max)
     }
@@ -289,25 +289,25 @@ impl Bytes {
         let whole = bytes.saturating_add(others);
         let share = max / CLIENT_SHARE;
         let grown = if whole > share {
-            Err(Overfull::Message(share))
+            Err(MemoryDenied::Message(share))
         } else {
             lock(&self.allowances).hold(&self.client, self.held, bytes, max)
         };
-        grown.map_err(|overfull| match overfull {
-            Overfull::Message(share) => Refusal::new(
+        grown.map_err(|denied| match denied {
+            MemoryDenied::Message(share) => Refusal::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 format!(
-                    "the message needs {} of memory, and those of one client may take {} together (half of `max_held`); send less",
+                    "the message needs {} of memory, and all messages of one client may take {} (half of `max_held`); send a smaller message or raise `max_held`",
                     human(whole as u64),
                     human(share as u64)
                 ),
             ),
-            Overfull::Client => Refusal::too_many(
-                "the messages of this client take as much memory as they may: try again when one is answered",
+            MemoryDenied::Client => Refusal::too_many(
+                "the messages of this client use all the memory that one client may use (half of `max_held`); try again when one has been answered",
                 WAIT_FOR_CALLS,
             ),
-            Overfull::All => Refusal::busy(
-                "the server is busy: the messages under way take as much memory as they may; try again later",
+            MemoryDenied::All => Refusal::busy(
+                "the server is busy: messages in flight use all memory for messages (`max_held`); try again later",
             ),
         })?;
         self.held = bytes;
@@ -315,7 +315,7 @@ impl Bytes {
     }
 }
 
-impl Drop for Bytes {
+impl Drop for MemoryPermit {
     fn drop(&mut self) {
         lock(&self.allowances).release(&self.client, self.held);
     }

@@ -1,4 +1,5 @@
-//! From a body to a message. The bytes of a body are counted before they are read, and a large one is parsed beside the runtime.
+//! Reads and parses request bodies within the memory limits. The bytes of a body are counted before they are read, and a large body is
+//! parsed beside the runtime.
 
 use axum::body::Body;
 use axum::http::header::CONTENT_LENGTH;
@@ -6,33 +7,33 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 
-use super::held::{Bytes, Holdings, TokenCall};
+use super::held::{Holdings, MemoryPermit, TokenCall};
 use crate::config::http::HttpLimits;
-use crate::gate::{Burden, HEAVY, beside_runtime};
+use crate::fair::{HEAVY, MessagePermits, beside_runtime};
 use crate::json;
 use crate::mcp::jsonrpc::{Invalid, Message};
 use crate::transport::guard::{Principal, Refusal};
 
-/// Bytes from which on a message is large. It counts as a call of its token before it is read, and is parsed beside the runtime.
+/// Longest small message, in bytes. A longer one counts as a call of its token before it is read, and is parsed beside the runtime.
 const LARGE: usize = 64 * 1024;
 
-/// How often each byte counts: as it came, and in what a model is asked.
+/// Number of times that each byte counts: once in the body, once in the request to a model.
 const COPIES: usize = 2;
 
-/// A message that was read.
+/// A parsed message and its permits.
 #[derive(Debug)]
 pub struct Received {
-    /// The message, or why it is none.
+    /// The message, or the reason why it is invalid.
     pub message: Result<Message, Invalid>,
-    /// The permit of its bytes.
-    pub bytes: Bytes,
-    /// The permit of its token, if it is large.
+    /// The permit for its memory.
+    pub memory: MemoryPermit,
+    /// The permit from its token if the message is large.
     pub call: Option<TokenCall>,
-    /// What it holds while it is a tree of values.
-    pub burden: Burden,
+    /// The permits that it holds while it exists as a tree of JSON values.
+    pub tree: MessagePermits,
 }
 
-/// Reads the message of `client` from `body`. Cancel safe: what it holds is given back.
+/// Reads the message of `client` from `body`. Cancel safe: dropping the future releases the permits.
 ///
 /// # Errors
 /// 400 or 408 if the body does not come, 413 if it is too long or has too many values, 429 or 503 if too many bytes are held, 429 if a
@@ -49,7 +50,7 @@ pub async fn receive(
         principal,
         holdings,
         limits,
-        bytes: holdings.hold(client),
+        memory: holdings.hold(client),
         call: None,
     };
     let declared = head.headers.get(CONTENT_LENGTH);
@@ -60,29 +61,29 @@ pub async fn receive(
         let message = format!("the message did not come within {seconds} s");
         Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, message))
     })?;
-    let Reader { bytes, call, .. } = reader;
-    let (message, burden) = if body.len() > LARGE {
-        let pass = HEAVY.enter(client).await;
-        let tree = bytes.another(json::tree_bytes(&body), limits.max_held)?;
+    let Reader { memory, call, .. } = reader;
+    let (message, tree) = if body.len() > LARGE {
+        let turn = HEAVY.acquire(client).await;
+        let held = memory.another(json::tree_bytes(&body), limits.max_held)?;
         let message = beside_runtime(|| Message::parse(&body));
-        (message, Burden::new((pass, tree)))
+        (message, MessagePermits::new((turn, held)))
     } else {
-        (Message::parse(&body), Burden::default())
+        (Message::parse(&body), MessagePermits::default())
     };
     Ok(Received {
         message,
-        bytes,
+        memory,
         call,
-        burden,
+        tree,
     })
 }
 
-/// A body that is being read.
+/// Reads a body.
 struct Reader<'request> {
     principal: &'request Principal,
     holdings: &'request Holdings,
     limits: &'request HttpLimits,
-    bytes: Bytes,
+    memory: MemoryPermit,
     call: Option<TokenCall>,
 }
 
@@ -96,7 +97,7 @@ impl Reader<'_> {
             self.call = self.holdings.begin_call(self.principal)?;
         }
         let held = length.saturating_mul(COPIES);
-        self.bytes.grow_to(held, self.limits.max_held)
+        self.memory.grow_to(held, self.limits.max_held)
     }
 
     async fn read(&mut self, mut body: Body) -> Result<Vec<u8>, Refusal> {

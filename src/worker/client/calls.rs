@@ -84,7 +84,7 @@ pub enum News {
     OtherVersion(u32),
     /// The line is no event: llama.cpp or a driver printed it.
     NoEvent,
-    /// The worker is not to be trusted any more, and why.
+    /// The worker broke the protocol and must be killed; the reason.
     Broken(&'static str),
 }
 
@@ -140,7 +140,7 @@ impl Calls {
         );
         match update {
             Update::Done(generation) if self.is_too_long(id, &generation.text) => {
-                News::Broken("an answer was longer than its tokens allow")
+                News::Broken("an answer was longer than 512 bytes per token of `max_tokens`")
             }
             Update::Done(generation) => self.finish(id, Ok(generation)),
             Update::Failed(error) => self.finish(id, Err(CallError::Engine(cleaned(error)))),

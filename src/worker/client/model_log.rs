@@ -55,7 +55,7 @@ impl ModelLog {
     fn tell(&self, left_out: u64) {
         tracing::warn!(
             model = self.model,
-            "{left_out} lines of the model's log were left out: it writes too many"
+            "dropped {left_out} lines of the model's log: more than 200 a second"
         );
     }
 }
@@ -66,7 +66,7 @@ fn shortened(line: &Line) -> Cow<'_, str> {
         return Cow::Borrowed(&line.text);
     }
     let beginning = &line.text[..line.text.floor_char_boundary(MAX_LINE)];
-    Cow::Owned(format!("{beginning} … (the line is longer)"))
+    Cow::Owned(format!("{beginning} … (line truncated)"))
 }
 
 /// The newest lines that may be the reason of a crash, cleaned and bounded.
@@ -138,7 +138,7 @@ mod tests {
         };
         assert_eq!(shortened(&line("whole", false)), "whole");
         let told = shortened(&line("é", true)).into_owned();
-        assert_eq!(told, "é … (the line is longer)");
+        assert_eq!(told, "é … (line truncated)");
         let long = line(&"é".repeat(MAX_LINE), false);
         assert!(shortened(&long).len() < MAX_LINE + 40);
     }

@@ -115,7 +115,7 @@ impl Task {
             }
             End::Broken(reason) => {
                 task.process.kill();
-                let failure = task.died(format!("the server ended it: {reason}"));
+                let failure = task.died(format!("the server killed it: {reason}"));
                 task.process.end().await;
                 failure
             }
@@ -187,7 +187,7 @@ impl Task {
     /// Takes a line of the process; returns why it is not served any more, if that is so.
     fn hear(&mut self, line: &Line) -> Option<End> {
         if line.is_cut {
-            return Some(End::Broken("it wrote a line without end".into()));
+            return Some(End::Broken("it wrote a line longer than 8 MiB".into()));
         }
         match self.calls.take(&line.text) {
             News::Nothing => {}

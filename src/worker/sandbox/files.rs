@@ -93,7 +93,7 @@ pub(super) fn restrict(load: &LoadSettings) -> Result<RestrictionStatus, String>
     }
     match enforce(load) {
         Ok(status) if status.ruleset == RulesetStatus::NotEnforced => Err(
-            "the model's process is not restricted: the kernel has no Landlock, or does not enable it".into(),
+            "the model's process is not restricted: the kernel has no Landlock, or Landlock is disabled".into(),
         ),
         Ok(status) => Ok(status),
         Err(error) => Err(format!("the model's process is not restricted: {error}")),

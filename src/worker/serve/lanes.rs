@@ -27,14 +27,14 @@ const LIMIT_OF_SHORT: Duration = Duration::from_mins(1);
 /// See [`LIMIT_OF_SHORT`].
 const LIMIT_OF_LONG: Duration = Duration::from_mins(5);
 
-/// A lane.
+/// A lane: a thread that prepares prompts, and its jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lane {
     Short,
     Long,
 }
 
-/// What a thread does with the prompt that it prepares.
+/// The step in which a prompt is being prepared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Stage {
@@ -43,7 +43,7 @@ pub(super) enum Stage {
     Tokenizing,
 }
 
-/// Where a thread tells its stage.
+/// The stage of a lane's thread, shared with the main thread.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Progress(Arc<AtomicU8>);
 
@@ -69,9 +69,9 @@ pub(super) struct Inbox {
 struct Jobs {
     jobs: Sender<Job>,
     progress: Progress,
-    /// Bytes of each job that has not ended, the one in work first.
+    /// Lengths of the unfinished jobs in bytes, that of the running job first.
     bytes: VecDeque<usize>,
-    /// When the one in work began.
+    /// Start of the running job.
     since: Option<Instant>,
     /// How long it may take.
     limit: Duration,
@@ -137,14 +137,12 @@ impl Lanes {
         let cause = match lane.progress.stage() {
             Stage::Grammar => "the grammar of its JSON Schema takes too long; simplify the schema",
             Stage::Rendering => {
-                "the model's chat template does not end; give the model another `chat_template`"
+                "the model's chat template does not finish; configure another `chat_template`"
             }
             Stage::Tokenizing => "tokenising its text takes too long; shorten the text",
         };
-        format!(
-            "a prompt of {bytes} bytes was not ready after {:?}: {cause}",
-            lane.limit
-        )
+        let seconds = lane.limit.as_secs();
+        format!("preparing a prompt of {bytes} bytes took more than {seconds} s: {cause}")
     }
 
     fn jobs(&mut self, lane: Lane) -> &mut Jobs {
@@ -262,7 +260,7 @@ mod tests {
         let (mut lanes, [_, long]) = Lanes::new();
         lanes.begin(job(20_000));
         long.progress.begin(Stage::Tokenizing);
-        let expected = "a prompt of 20000 bytes was not ready after 300s: tokenising its text takes too long; shorten the text";
+        let expected = "preparing a prompt of 20000 bytes took more than 300 s: tokenising its text takes too long; shorten the text";
         assert_eq!(lanes.overdue(), expected);
         long.progress.begin(Stage::Rendering);
         assert!(lanes.overdue().contains("chat template"));

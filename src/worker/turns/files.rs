@@ -30,7 +30,9 @@ impl TurnFiles {
         #[cfg(target_os = "linux")]
         match memory::create(count) {
             Ok((paths, files)) => return Ok(Self::new(paths, files, false)),
-            Err(error) => tracing::debug!(%error, "turns at the CPUs are files on a disk"),
+            Err(error) => {
+                tracing::debug!(%error, "could not create lock files in memory; using files on disk");
+            }
         }
         Self::on_disk(count)
     }
@@ -68,7 +70,7 @@ impl Drop for TurnFiles {
         }
         for path in self.turns.places.iter().chain([&self.turns.queue]) {
             if let Err(error) = std::fs::remove_file(path) {
-                tracing::debug!(%error, "a file of turns stays");
+                tracing::debug!(%error, "could not remove a lock file");
             }
         }
     }

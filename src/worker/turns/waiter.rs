@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Locks;
 
-/// The thread's place of work. Started when it is needed first, so that it is restricted like all others.
+/// A handle of the waiting thread, which starts with the first wait, so that the sandbox applies to it.
 #[derive(Debug)]
 pub(super) struct Waiter {
     shared: Arc<Shared>,
@@ -21,23 +21,23 @@ struct Shared {
     changed: Condvar,
 }
 
-/// How it stands with the one request.
+/// The state of the only request.
 #[derive(Debug)]
 enum Request {
-    /// There is none.
+    /// No request was made.
     None,
-    /// A turn is waited for.
+    /// The thread waits for a turn.
     Waiting,
-    /// Nobody wants it any more; the thread still waits.
+    /// The caller gave up; the thread still waits.
     GivenUp,
-    /// This place is taken, or why it could not be.
+    /// The thread took this place, or failed.
     Done(io::Result<usize>),
-    /// None will come.
+    /// The waiter was dropped: no further request will come.
     Closed,
 }
 
 impl Waiter {
-    /// Takes turns by `locks`.
+    /// Makes a waiter for `locks`.
     pub(super) fn new(locks: Arc<Locks>) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -49,12 +49,12 @@ impl Waiter {
         }
     }
 
-    /// Returns whether a request that was given up still waits.
+    /// Returns whether the thread still waits for a turn that the caller gave up.
     pub(super) fn is_waiting(&self) -> bool {
         matches!(*self.shared.request(), Request::GivenUp)
     }
 
-    /// Returns whether a turn is waited for that is still wanted.
+    /// Returns whether the thread waits for a turn that the caller still needs.
     #[cfg(test)]
     pub(super) fn is_wanted(&self) -> bool {
         matches!(*self.shared.request(), Request::Waiting)
@@ -106,7 +106,7 @@ impl Shared {
         self.request.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a request, and then for its turn. Returns `false` when none will come any more.
+    /// Waits for a request, and then for its turn. Returns `false` once the waiter was dropped.
     fn serve_one(&self) -> bool {
         let is_idle = |request: &mut Request| matches!(request, Request::None | Request::Done(_));
         let request = self.changed.wait_while(self.request(), is_idle);

@@ -79,7 +79,7 @@ fn call(client: &Client, tool: &str, arguments: serde_json::Value) -> (u16, Stri
 fn bodies_that_never_come_hold_half_of_the_memory_for_messages_and_others_are_served() {
     let (_folder, server) = server("heavy-announced");
     let held: Vec<TcpStream> = (0..4).map(|_| announce(&server, ALICE, LONGEST)).collect();
-    // Who is refused is told before a byte of the body is sent; the others may be read later.
+    // A refused client gets the answer before it sends the body.
     let refused = loop {
         let answer = read_head(&mut announce(&server, ALICE, LONGEST));
         if !answer.is_empty() {

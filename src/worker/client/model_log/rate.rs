@@ -1,14 +1,14 @@
-//! How many lines a model may log: a token bucket over time that is given. Pure.
+//! The rate limit of a model's log: a token bucket. Pure: time comes in as an argument.
 
 use std::time::{Duration, Instant};
 
-/// One more line may pass after this time: 200 a second in the long run.
+/// Time in which one token is added: 200 lines a second.
 const PER_LINE: Duration = Duration::from_millis(5);
 
-/// Lines at once. At `debug` a load writes several hundred.
+/// Size of the bucket, in lines. At `debug` a load writes several hundred.
 const BURST: u32 = 1000;
 
-/// How long nothing passes once the bucket is empty, so that a flood is told of once a second and not at every line.
+/// How long all lines are dropped once the bucket is empty, so that dropped lines are reported once a second at most.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Decides which lines of a model are logged.
@@ -17,19 +17,20 @@ pub(super) struct LogRate {
     /// Lines that may pass at `filled_at`.
     tokens: u32,
     filled_at: Instant,
-    /// Nothing passes before.
+    /// Until then all lines are dropped.
     closed_until: Option<Instant>,
+    /// Lines dropped since the last report.
     left_out: u64,
 }
 
-/// What happens to a line.
+/// The decision about a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Passage {
-    /// It is logged.
+    /// The line is logged.
     Free,
-    /// It is logged after a note on the lines that were left out before it; the number of them.
+    /// The line is logged after a note that so many lines before it were dropped.
     After(u64),
-    /// It is left out.
+    /// The line is dropped.
     LeftOut,
 }
 

@@ -13,7 +13,7 @@ use libc::*;
 /// threads, share memory and compile code: that stays allowed to them.
 pub(super) const HAS_GPU: bool = cfg!(any(feature = "cuda", feature = "vulkan"));
 
-/// All of them.
+/// All calls that are refused.
 pub(super) const REFUSED: &[&[i64]] = &[
     ATTRIBUTES,
     NAMES,
@@ -24,8 +24,8 @@ pub(super) const REFUSED: &[&[i64]] = &[
     MOUNTS,
     WATCHES,
     KERNEL,
-    MACHINE,
-    ONLY_X86_64,
+    ADMINISTRATION,
+    LEGACY_X86_64,
     if HAS_GPU { &[] } else { SOCKETS },
     if HAS_GPU { &[] } else { SCHEDULING },
     if HAS_GPU { &[] } else { SHARED_MEMORY },
@@ -128,8 +128,8 @@ const KERNEL: &[i64] = &[
     SYS_userfaultfd,
 ];
 
-/// What is for administrators, should the process be root's.
-const MACHINE: &[i64] = &[
+/// Calls for administrators, in case that the process runs as root.
+const ADMINISTRATION: &[i64] = &[
     SYS_acct,
     SYS_adjtimex,
     SYS_clock_adjtime,
@@ -185,9 +185,9 @@ const SHARED_MEMORY: &[i64] = &[
 /// Open files of other processes.
 const DESCRIPTORS: &[i64] = &[SYS_kcmp, SYS_pidfd_getfd, SYS_pidfd_open];
 
-/// Older forms of the same, and what else only this architecture has.
+/// Older forms of the calls above, and other calls that only this architecture has.
 #[cfg(target_arch = "x86_64")]
-const ONLY_X86_64: &[i64] = &[
+const LEGACY_X86_64: &[i64] = &[
     SYS_chmod,
     SYS_chown,
     SYS_lchown,
@@ -209,7 +209,7 @@ const ONLY_X86_64: &[i64] = &[
     SYS_modify_ldt,
 ];
 #[cfg(target_arch = "aarch64")]
-const ONLY_X86_64: &[i64] = &[];
+const LEGACY_X86_64: &[i64] = &[];
 
 // Calls that have the same number on every architecture, and no name in `libc` yet.
 const FCHMODAT2: i64 = 452;

@@ -1,0 +1,104 @@
+//! Tests of the settings for HTTP.
+
+use super::*;
+use crate::config::{Config, ConfigError, Overrides, Surroundings, Transport};
+use crate::process::Cpus;
+
+fn resolve(flags: &[(&str, &str)], token: Option<&str>) -> Result<HttpConfig, ConfigError> {
+    let flags = [&[("transport", "http")], flags].concat();
+    let typed = Overrides {
+        models: vec!["tests/models/tiny-crab-chat.Q8_0.gguf".into()],
+        flags: flags
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).into()))
+            .collect(),
+        ..Overrides::default()
+    };
+    let around = Surroundings {
+        program: None,
+        cpus: Cpus::single(1),
+        variables: token
+            .map(|token| (AUTH_VARIABLE.to_owned(), token.to_owned()))
+            .into_iter()
+            .collect(),
+        folders: Vec::new(),
+    };
+    Config::load(&typed, &around).map(|(config, _)| match config.transport {
+        Transport::Http(http) => *http,
+        Transport::Stdio => panic!("http was asked for"),
+    })
+}
+
+#[test]
+fn an_edit_never_takes_the_token_of_a_server_that_others_reach() {
+    let open = [("host", "0.0.0.0"), ("auth", "token")];
+    let running = resolve(&open, None).unwrap();
+    let local = resolve(&[], None).unwrap();
+    let after = running.with_live_keys_of(&local);
+    assert_eq!((after.tokens, after.host), (running.tokens, running.host));
+    let other = resolve(&[("auth", "other")], None).unwrap();
+    assert_eq!(other.with_live_keys_of(&local).tokens, []);
+}
+
+#[test]
+fn the_documented_address_is_the_default() {
+    let config = resolve(&[], None).unwrap();
+    assert_eq!(config.addresses, ["127.0.0.1:8080".parse().unwrap()]);
+    assert_eq!(config.tokens, []);
+}
+
+#[test]
+fn a_flag_counts_before_the_variable() {
+    for (flags, token) in [([("auth", "flag")].as_slice(), "flag"), (&[], "variable")] {
+        let config = resolve(flags, Some("variable")).unwrap();
+        let [auth] = &config.tokens[..] else {
+            panic!("there is one token")
+        };
+        assert!(auth.token.matches(token.as_bytes()) && !auth.token.matches(b"other"));
+        assert_eq!(format!("{:?}", auth.token), "***");
+    }
+}
+
+#[test]
+fn beyond_loopback_a_token_is_needed_or_the_word_that_it_is_not() {
+    let exposed = |flags: &[(&str, &str)]| {
+        let error = resolve(flags, None).err().map(|error| error.to_string());
+        error.is_some_and(|error| error.contains("is reached from other machines"))
+    };
+    for host in ["0.0.0.0", "::", "[::]", "192.0.2.1"] {
+        assert!(exposed(&[("host", host)]), "{host}");
+        assert!(!exposed(&[("host", host), ("auth", "token")]), "{host}");
+        assert!(
+            !exposed(&[("host", host), ("allow_unauthenticated", "true")]),
+            "{host}"
+        );
+    }
+    for host in ["127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost"] {
+        assert!(!exposed(&[("host", host)]), "{host}");
+    }
+}
+
+#[test]
+fn memory_for_messages_holds_four_of_the_longest() {
+    let told = |flags| resolve(flags, None).unwrap_err().to_string();
+    let small = told(&[("max_held", "15MiB")]);
+    let expected =
+        "`--max_held`: must be at least 16.0 MiB (four times `max_body`), found 15.0 MiB";
+    assert!(small.contains(expected), "{small}");
+    assert!(resolve(&[("max_held", "16MiB")], None).is_ok());
+    let large = told(&[("max_body", "9223372036854775807")]);
+    let expected = "requires `max_held` of at least 16.0 EiB, the default here is ";
+    assert!(large.contains(expected), "{large}");
+}
+
+#[test]
+fn a_token_that_no_header_can_carry_is_refused_without_being_shown() {
+    for token in ["", "two words", "schlüssel", "a\nb"] {
+        let text = resolve(&[], Some(token)).unwrap_err().to_string();
+        assert!(
+            text.starts_with("error[config_token]: `LLAMA_MCP_AUTH`: the token must"),
+            "{text}"
+        );
+        assert!(token.is_empty() || !text.contains(token), "{text}");
+    }
+}
