@@ -3,7 +3,8 @@
 //!
 //! None may panic, hang or take memory without end, whatever the bytes are; what else holds of every input is asserted.
 
-use std::collections::HashMap;
+pub mod heavy;
+
 use std::io::Cursor;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -12,14 +13,12 @@ use std::time::Duration;
 
 use llama_mcp_server::check;
 use llama_mcp_server::config::diff::ConfigDiff;
-use llama_mcp_server::config::file::SandboxMode;
 use llama_mcp_server::config::http::{HttpConfig, HttpLimits};
 use llama_mcp_server::config::reference;
 use llama_mcp_server::config::schema::{AnswerSchema, Limits};
 use llama_mcp_server::config::token::{BearerToken, TokenConfig};
 use llama_mcp_server::config::{FILE_NAME, Overrides, Surroundings};
-use llama_mcp_server::engine::template::{self, Variables, check_messages};
-use llama_mcp_server::engine::{Message, Role};
+use llama_mcp_server::engine::template;
 use llama_mcp_server::fair::MessagePermits;
 use llama_mcp_server::gguf::memory::Run;
 use llama_mcp_server::gguf::parse_header;
@@ -31,12 +30,10 @@ use llama_mcp_server::mcp::jsonrpc::{self, Outgoing};
 use llama_mcp_server::process::Cpus;
 use llama_mcp_server::telemetry;
 use llama_mcp_server::tools::Catalog;
-use llama_mcp_server::transport::http::allowance::Allowances;
 use llama_mcp_server::transport::http::connection::Origin;
 use llama_mcp_server::transport::http::{Ending, connection, service};
 use llama_mcp_server::worker::client::Progress;
 use llama_mcp_server::worker::client::calls::{Call, Calls, News};
-use llama_mcp_server::worker::trials::{Trial, TrialProcess};
 use llama_mcp_server::worker::{Command, Event};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -56,65 +53,12 @@ pub const TARGETS: [Target; 8] = [
     ("header", header),
     ("worker", worker),
     ("schema", schema),
-    ("template", template),
-    ("budget", budget),
+    ("template", heavy::template),
+    ("budget", heavy::budget),
 ];
 
 /// Longer than any time of [`HttpConfig`] below; the clock is made to run ahead.
 const END: Duration = Duration::from_mins(2);
-
-/// A chat template, tried in a restricted process where the program is at hand, as in the tests, else here on a stack as in a model's
-/// process. Whatever it does, it has a result within its limits.
-pub fn template(bytes: &[u8]) {
-    let Ok(source) = std::str::from_utf8(bytes) else {
-        return;
-    };
-    let messages = vec![
-        Message::new(Role::System, "Be brief."),
-        Message::new(Role::User, "Hi"),
-    ];
-    let variables = Variables::new();
-    if let Some(program) = option_env!("CARGO_BIN_EXE_llama-mcp-server") {
-        let sandbox = SandboxMode::Auto;
-        let trials = TrialProcess::start(Path::new(program), source, sandbox);
-        let mut trials = trials.expect("a process");
-        for trial in [Trial::Validity, Trial::Messages(messages, variables)] {
-            drop(trials.run(trial));
-        }
-    } else {
-        drop(check_messages(source, &messages, &variables));
-    }
-}
-
-/// Messages that hold bytes, three bytes of input each: a client, one of its messages, and how much that is to hold. What all hold, and
-/// what one client holds, stays within its limits, and in the end nothing is held.
-pub fn budget(bytes: &[u8]) {
-    const MAX: usize = 1000;
-    let mut allowances = Allowances::default();
-    let mut held: HashMap<(u8, u8), usize> = HashMap::new();
-    for step in bytes.chunks_exact(3) {
-        let (client, key) = ((step[0] % 4).to_string(), (step[0] % 4, step[1] % 8));
-        let now = held.get(&key).copied().unwrap_or(0);
-        let wanted = usize::from(step[2]) * 4;
-        if wanted == 0 {
-            allowances.release(&client, now);
-            held.remove(&key);
-        } else if allowances.hold(&client, now, wanted, MAX).is_ok() {
-            held.insert(key, wanted);
-        }
-        let of = |wanted: &dyn Fn(u8) -> bool| {
-            let messages = held.iter().filter(|((client, _), _)| wanted(*client));
-            messages.map(|(_, bytes)| bytes).sum::<usize>()
-        };
-        assert!(of(&|_| true) <= MAX);
-        assert!((0..4).all(|one| of(&|client| client == one) <= MAX / 2));
-    }
-    for ((client, _), bytes) in held {
-        allowances.release(&client.to_string(), bytes);
-    }
-    assert!(allowances.hold("4", 0, MAX / 2, MAX).is_ok());
-    assert!(allowances.hold("5", 0, MAX / 2, MAX).is_ok());
-}
 
 /// A line of stdin, or the body of a request: read, told apart by era, and answered by a server without tools.
 pub fn message(bytes: &[u8]) {

@@ -42,9 +42,11 @@ const LEAST_BODY: u64 = 1024;
 /// How many of the longest bodies `max_held` must hold at least: a client has half of it, and each byte counts twice.
 const LEAST_HELD: u64 = 4;
 
-/// The default of `max_held`, in bytes.
-fn default_held() -> u64 {
-    (process::total_memory() / 8).clamp(64 << 20, 512 << 20)
+/// The default of `max_held`, in bytes, if it must be at least `least`.
+fn default_held(least: u64) -> u64 {
+    (process::total_memory() / 8)
+        .clamp(64 << 20, 512 << 20)
+        .max(least)
 }
 
 /// How much may come over HTTP.
@@ -74,9 +76,15 @@ impl HttpLimits {
             let message = format!("must be at least {LEAST_BODY} bytes, which a call takes");
             layers.problem_at(&at("max_body"), message, None);
         }
-        let max_held = server.max_held.map_or_else(default_held, |size| size.0);
-        if let Some((key, message)) = held_fault(server, max_held) {
-            layers.problem_at(&at(key), message, None);
+        let least = server.max_body.0.saturating_mul(LEAST_HELD);
+        let max_held = server
+            .max_held
+            .map_or_else(|| default_held(least), |size| size.0);
+        if max_held < least {
+            let (least, found) = (human(least), human(max_held));
+            let message =
+                format!("must be at least {least} (four times `max_body`), found {found}");
+            layers.problem_at(&at("max_held"), message, None);
         }
         Self {
             max_held: usize::try_from(max_held).unwrap_or(usize::MAX),
@@ -89,24 +97,6 @@ impl HttpLimits {
             idle_time: time(server.idle_time, "idle_time", ranges::HTTP_TIME, layers),
         }
     }
-}
-
-/// Returns the key and the fault if `max_held` does not suffice for messages of the length `max_body`.
-fn held_fault(server: &ServerSettings, max_held: u64) -> Option<(&'static str, String)> {
-    let least = server.max_body.0.saturating_mul(LEAST_HELD);
-    if max_held >= least {
-        return None;
-    }
-    let (least, found) = (human(least), human(max_held));
-    Some(if server.max_held.is_some() {
-        let message = format!("must be at least {least} (four times `max_body`), found {found}");
-        ("max_held", message)
-    } else {
-        let message = format!(
-            "requires `max_held` of at least {least}, the default here is {found}; set `max_held`"
-        );
-        ("max_body", message)
-    })
 }
 
 impl HttpConfig {

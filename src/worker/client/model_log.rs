@@ -44,19 +44,20 @@ impl ModelLog {
         telemetry::relay(&self.model, &shortened(line));
     }
 
-    /// Logs what was left out; the pipe has ended.
-    pub(super) fn end(mut self) {
-        let left_out = self.rate.take_left_out();
-        if left_out > 0 {
-            self.tell(left_out);
-        }
-    }
-
     fn tell(&self, left_out: u64) {
         tracing::warn!(
             model = self.model,
             "dropped {left_out} lines of the model's log: more than 200 a second"
         );
+    }
+}
+
+impl Drop for ModelLog {
+    fn drop(&mut self) {
+        let left_out = self.rate.take_left_out();
+        if left_out > 0 {
+            self.tell(left_out);
+        }
     }
 }
 

@@ -258,6 +258,5 @@ async fn drain(name: String, stderr: ChildStderr) -> LastWords {
         log.relay(&line);
         last_words.push(&line.text);
     }
-    log.end();
     last_words
 }

@@ -1,0 +1,63 @@
+//! What is bounded in time and memory, whatever comes: chat templates, and the memory that messages hold.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use llama_mcp_server::config::file::SandboxMode;
+use llama_mcp_server::engine::template::{Variables, check_messages};
+use llama_mcp_server::engine::{Message, Role};
+use llama_mcp_server::transport::http::allowance::Allowances;
+use llama_mcp_server::worker::trials::{Trial, TrialProcess};
+
+/// A chat template, tried in a restricted process where the program is at hand, as in the tests, else here on a stack as in a model's
+/// process. Whatever it does, it has a result within its limits.
+pub fn template(bytes: &[u8]) {
+    let Ok(source) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let messages = vec![
+        Message::new(Role::System, "Be brief."),
+        Message::new(Role::User, "Hi"),
+    ];
+    let variables = Variables::new();
+    if let Some(program) = option_env!("CARGO_BIN_EXE_llama-mcp-server") {
+        let sandbox = SandboxMode::Auto;
+        let trials = TrialProcess::start(Path::new(program), source, sandbox);
+        let mut trials = trials.expect("a process");
+        for trial in [Trial::Validity, Trial::Messages(messages, variables)] {
+            drop(trials.run(trial));
+        }
+    } else {
+        drop(check_messages(source, &messages, &variables));
+    }
+}
+
+/// Messages that hold bytes, three bytes of input each: a client, one of its messages, and how much that is to hold. What all hold, and
+/// what one client holds, stays within its limits, and in the end nothing is held.
+pub fn budget(bytes: &[u8]) {
+    const MAX: usize = 1000;
+    let mut allowances = Allowances::default();
+    let mut held: HashMap<(u8, u8), usize> = HashMap::new();
+    for step in bytes.chunks_exact(3) {
+        let (client, key) = ((step[0] % 4).to_string(), (step[0] % 4, step[1] % 8));
+        let now = held.get(&key).copied().unwrap_or(0);
+        let wanted = usize::from(step[2]) * 4;
+        if wanted == 0 {
+            allowances.release(&client, now);
+            held.remove(&key);
+        } else if allowances.hold(&client, now, wanted, MAX).is_ok() {
+            held.insert(key, wanted);
+        }
+        let of = |wanted: &dyn Fn(u8) -> bool| {
+            let messages = held.iter().filter(|((client, _), _)| wanted(*client));
+            messages.map(|(_, bytes)| bytes).sum::<usize>()
+        };
+        assert!(of(&|_| true) <= MAX);
+        assert!((0..4).all(|one| of(&|client| client == one) <= MAX / 2));
+    }
+    for ((client, _), bytes) in held {
+        allowances.release(&client.to_string(), bytes);
+    }
+    assert!(allowances.hold("4", 0, MAX / 2, MAX).is_ok());
+    assert!(allowances.hold("5", 0, MAX / 2, MAX).is_ok());
+}
