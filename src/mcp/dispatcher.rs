@@ -28,9 +28,13 @@ use super::subscription::{self, Filter};
 use crate::config::shape::suggestion;
 use crate::error_code::ErrorCode;
 use crate::json;
+use crate::printable::printable;
 use crate::telemetry::call;
 use crate::tools::instructions::instructions;
 use crate::tools::{Arguments, Catalog, Progress, ToolCall, ToolDescription, ToolOutput};
+
+/// The longest name that is repeated in an error, in characters.
+const MAX_NAME: usize = 64;
 
 /// The one dispatcher of the server.
 #[derive(Debug)]
@@ -253,7 +257,7 @@ impl Dispatcher {
             }
             (_, other) => Err(ErrorObject::new(
                 METHOD_NOT_FOUND,
-                format!("unknown method `{other}`"),
+                format!("unknown method `{}`", printable(other, MAX_NAME)),
             )),
         };
         let result = match era {
@@ -341,13 +345,15 @@ fn name_and_arguments(mut params: Map<String, Value>) -> Result<(String, Argumen
 /// What is said of a tool that is not there, or not for this caller. A client that was told of it before an edit may read
 /// that.
 fn not_found(catalog: &Catalog, access: &Access, name: &str) -> Result<ToolOutput, ErrorObject> {
+    let is_removed = catalog.was_removed(name) && access.allows(name);
+    let name = &*printable(name, MAX_NAME);
     let mut names = catalog.names();
     names.retain(|name| access.allows(name));
     let meant = match &names[..] {
         [] => "there are no tools".into(),
         names => suggestion(name, names),
     };
-    if catalog.was_removed(name) && access.allows(name) {
+    if is_removed {
         let text =
             format!("the tool `{name}` was removed by a reload of the configuration; {meant}");
         call::refused(ErrorCode::ToolRemoved);

@@ -20,7 +20,7 @@ use crate::engine::template::{self, SystemPrompt, Variables};
 use crate::engine::{EngineError, EngineErrorKind, Message};
 
 /// Seconds of CPU time that all trials of a template may take. The largest real templates take milliseconds.
-const CPU_LIMIT: u64 = 5;
+const CPU_LIMIT: u64 = 2;
 
 /// How long one trial may take, however busy the machine is.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
@@ -159,7 +159,7 @@ impl TrialProcess {
         })
     }
 
-    /// Tries the template. Blocks for five seconds of CPU time at most, which a busy machine may stretch to thirty.
+    /// Tries the template. Blocks for two seconds of CPU time at most, which a busy machine may stretch to thirty.
     ///
     /// # Errors
     /// What is wrong with the template, or what it did to its process.
@@ -196,7 +196,7 @@ impl TrialProcess {
         drop(self.child.kill());
         let status = self.child.wait().ok();
         if !has_ended || status.is_some_and(took_too_long) {
-            "the model's chat template takes more than 5 s to render a short message"
+            "the model's chat template takes more than 2 s to render a short message"
         } else {
             "the model's chat template crashed the process that rendered it: it uses too much memory or nests values too deeply"
         }

@@ -122,7 +122,7 @@ fn a_template_that_does_not_end_is_a_problem_of_its_model_alone() {
     let path = format!("models.a.path={}", model.0.display());
     let other = "models.b.path=tests/models/tiny-crab-chat.Q8_0.gguf";
     let problem =
-        "models.a.path: the model's chat template takes more than 5 s to render a short message";
+        "models.a.path: the model's chat template takes more than 2 s to render a short message";
     assert_eq!(told_of(vec![&path, other]).0, [problem]);
 }
 
@@ -156,6 +156,6 @@ fn an_edit_that_brings_a_hostile_template_ends_no_call_and_no_server() {
     let song = server.call_tool("a", song);
     server.wait_for_progress(song, |message| message.starts_with("la la"));
     std::fs::write(&file.0, before + &table("b", &hostile.0)).unwrap();
-    server.wait_for_log("takes more than 5 s to render");
+    server.wait_for_log("takes more than 2 s to render");
     assert!(!server.result(song).is_error);
 }

@@ -77,7 +77,7 @@ pub struct ServerSettings {
     /// Connections at once; one more gets 503. If a token is required, connections of one sender that have not sent a valid token may take at most a quarter.
     #[schemars(range(min = ranges::MAX_CONNECTIONS.min, max = ranges::MAX_CONNECTIONS.max))]
     pub max_connections: usize,
-    /// Messages that are read or answered at once, over all clients; one more gets 503.
+    /// Messages that are answered at once, over all clients; one more gets 503.
     #[schemars(range(min = ranges::MAX_CALLS.min, max = ranges::MAX_CALLS.max))]
     pub max_calls: usize,
     /// How long the head of a request may take.

@@ -76,11 +76,7 @@ impl Step {
     /// llguidance reads `multipleOf` as `coefficient / 10^digits`, by multiplying a double with 10 until it is whole, and
     /// computes with both in 32 bits, unchecked (derivre's `RemainderIs`).
     fn new(units: i128) -> Option<Self> {
-        let (mut coefficient, mut digits) = (units, MAX_FRACTION);
-        while digits > 0 && coefficient % 10 == 0 {
-            coefficient /= 10;
-            digits -= 1;
-        }
+        let (coefficient, digits) = in_decimal(units);
         let fits = 10 * coefficient + 9 * 10_i128.pow(digits) <= i128::from(u32::MAX);
         let near: f64 = decimal(units).parse().ok().filter(|_| fits)?;
         // 0.07 · 10 · 10 is more than 7, but that of its neighbour is 7.
@@ -132,6 +128,25 @@ impl Step {
         };
         Self::new(units).ok_or_else(|| fault(&at, "has too many digits to be enforced"))
     }
+}
+
+/// `units` as a coefficient and the number of its digits after the point.
+fn in_decimal(units: i128) -> (i128, u32) {
+    let (mut coefficient, mut digits) = (units, MAX_FRACTION);
+    while digits > 0 && coefficient % 10 == 0 {
+        coefficient /= 10;
+        digits -= 1;
+    }
+    (coefficient, digits)
+}
+
+/// Returns how many remainders the grammar distinguishes for the numbers of `table`: 25 for a `multipleOf` of 0.25.
+pub(super) fn remainders(table: &Map<String, Value>) -> usize {
+    let units = match table.get("multipleOf") {
+        Some(Value::Number(number)) => Units::of(number).floor,
+        _ => 0,
+    };
+    usize::try_from(in_decimal(units).0).unwrap_or(usize::MAX)
 }
 
 fn greatest_common_divisor(a: i128, b: i128) -> i128 {

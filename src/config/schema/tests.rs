@@ -290,6 +290,10 @@ fn numbers_without_any_value_are_refused() {
             "at `#/multipleOf`: must have at most 8 digits after the point".into(),
         ),
         (
+            json!({"type": "integer", "multipleOf": 100_001}),
+            "at `#/multipleOf`: is too large to be enforced: all `multipleOf` of a schema may add up to 100000, without decimal points; use smaller ones".into(),
+        ),
+        (
             json!({"type": "integer", "multipleOf": 5_000_000_001_i64}),
             "at `#/multipleOf`: has too many digits to be enforced".into(),
         ),

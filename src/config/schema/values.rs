@@ -8,7 +8,7 @@ use super::conjunction::Part;
 use super::lower::{Author, Lowering};
 use super::negation::EXCLUDED;
 use super::node::{Kind, Node, NumberNode, Pattern, TextNode};
-use super::number::number;
+use super::number::{number, remainders};
 use super::types::{self, is_of};
 use super::validator::Validator;
 use super::{SchemaFault, Table, fault, formats, pattern};
@@ -133,6 +133,14 @@ impl<'c> Lowering<'c> {
             (Err(_), Author::Client) => Ok(Value::Bool(false)),
             (enforced, _) => enforced,
         };
+        if enforced.is_ok()
+            && self.author == Author::Model
+            && self.has_too_many_remainders(remainders(&merged))
+        {
+            let at = format!("{at}/multipleOf");
+            let reason = "is too large to be enforced: all `multipleOf` of a schema may add up to 100000, without decimal points; use smaller ones";
+            return self.fault(fault(&at, reason));
+        }
         match enforced {
             Ok(enforced) => Node::of(Kind::Number(NumberNode {
                 is_integer,

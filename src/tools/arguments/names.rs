@@ -4,6 +4,10 @@ use serde_json::{Map, Value};
 
 use super::ArgumentError;
 use crate::config::shape::{nearest, suggestion};
+use crate::printable::printable;
+
+/// The longest name that is repeated in an error, in characters.
+const MAX_NAME: usize = 64;
 
 /// Required arguments that a call does not give.
 #[derive(Debug)]
@@ -27,6 +31,8 @@ pub fn check_names(
     let Some(unknown) = given.keys().find(|key| !known.contains(&key.as_str())) else {
         return Ok(());
     };
+    // A client may send a name of megabytes.
+    let unknown = &*printable(unknown, MAX_NAME);
     let refusal = format!("`{unknown}` is not an argument of this tool");
     let Some(Missing { names, message }) = missing else {
         let hint = suggestion(unknown, known);

@@ -91,11 +91,12 @@ impl Endpoint {
         let (head, body) = request.into_parts();
         let principal = principal_of(&head);
         guard::check_body(&head.headers, limits.max_body)?;
-        let permit = self.holdings.begin_message(limits.max_calls)?;
         let client = client_of(&head, &principal);
         let received = receive(&head, body, &client, &principal, &self.holdings, &limits);
         let received = self.ending.drain.run_until_cancelled(received).await;
         let received = received.unwrap_or_else(|| Err(Refusal::busy("the server is ending")))?;
+        // Not before: bodies that never come would take all permits of others, and cost next to nothing.
+        let permit = self.holdings.begin_message(limits.max_calls)?;
         let message = match received.message {
             Ok(message) => message,
             Err(invalid) => return Ok(exchange::unreadable(invalid)),

@@ -41,7 +41,7 @@ impl ModelLog {
             Passage::After(left_out) => self.tell(left_out),
             Passage::LeftOut => return,
         }
-        telemetry::relay(&self.model, &shortened(line));
+        telemetry::relay(&self.model, &printable(&shortened(line), usize::MAX));
     }
 
     fn tell(&self, left_out: u64) {
