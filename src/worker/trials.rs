@@ -6,9 +6,9 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,9 @@ const CPU_LIMIT: u64 = 2;
 
 /// How long one trial may take, however busy the machine is.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long a process that closes its output may take to end: its status tells why.
+const END_LIMIT: Duration = Duration::from_secs(1);
 
 /// Bytes of address space beside what the program itself has: 30 times what the largest template needs.
 #[cfg(target_os = "linux")]
@@ -100,7 +103,8 @@ fn limit_resources() {
     let limit = |resource, most| {
         let limit = Rlimit {
             current: Some(most),
-            maximum: Some(most),
+            // Beyond this one, a process that takes too much time is killed without saying so.
+            maximum: Some(most + 1),
         };
         if let Err(error) = setrlimit(resource, limit) {
             tracing::debug!(%error, "trials of chat templates have no limit of {resource:?}");
@@ -167,16 +171,19 @@ impl TrialProcess {
         if let Some(ended) = &self.ended {
             return Err(ended.clone());
         }
-        let Some(result) = self.exchange(trial) else {
-            let ended = failure(self.end().to_owned());
+        let result = self.exchange(trial).unwrap_or_else(|cause| {
+            let ended = failure(self.end(cause).to_owned());
             self.ended = Some(ended.clone());
-            return Err(ended);
-        };
+            Err(ended)
+        });
         result.map_err(cleaned)
     }
 
-    /// Returns the result of `trial`, `None` if the process has ended, or takes too long.
-    fn exchange(&mut self, trial: Trial) -> Option<TrialResult> {
+    /// Returns the result of `trial`.
+    ///
+    /// # Errors
+    /// The process has ended, or takes too long.
+    fn exchange(&mut self, trial: Trial) -> Result<TrialResult, RecvTimeoutError> {
         let job = Job {
             source: self.source.clone(),
             sandbox: self.sandbox,
@@ -184,18 +191,25 @@ impl TrialProcess {
         };
         let mut line = serde_json::to_vec(&job).expect("a trial has only string keys");
         line.push(b'\n');
-        self.jobs.write_all(&line).ok()?;
-        let result = self.results.recv_timeout(TIME_LIMIT).ok()?;
-        serde_json::from_str(&result).ok()
+        // If the process has ended, there is no result either.
+        drop(self.jobs.write_all(&line));
+        let result = self.results.recv_timeout(TIME_LIMIT)?;
+        serde_json::from_str(&result).map_err(|_invalid| RecvTimeoutError::Disconnected)
     }
 
-    /// Ends the process, and says why.
-    fn end(&mut self) -> &'static str {
-        let has_ended = self.child.try_wait().is_ok_and(|status| status.is_some());
-        // It may be about to end by itself.
+    /// Ends the process, from which no result came for `cause`, and says why.
+    fn end(&mut self, cause: RecvTimeoutError) -> &'static str {
+        let until = Instant::now() + END_LIMIT;
+        while cause == RecvTimeoutError::Disconnected
+            && Instant::now() < until
+            && self.child.try_wait().is_ok_and(|status| status.is_none())
+        {
+            thread::sleep(Duration::from_millis(1));
+        }
+        // It may have ended by itself.
         drop(self.child.kill());
         let status = self.child.wait().ok();
-        if !has_ended || status.is_some_and(took_too_long) {
+        if cause == RecvTimeoutError::Timeout || status.is_some_and(took_too_long) {
             "the model's chat template takes more than 2 s to render a short message"
         } else {
             "the model's chat template crashed the process that rendered it: it uses too much memory or nests values too deeply"
