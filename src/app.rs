@@ -9,7 +9,7 @@ use anyhow::Context;
 use tokio::sync::watch;
 use tracing_appender::rolling::Rotation;
 
-use crate::check::{self, Checked};
+use crate::check::Checked;
 use crate::config::file::{LogFormat, LogRotation, LogSettings};
 use crate::config::http::HttpConfig;
 use crate::config::{Config, Transport};
@@ -105,7 +105,6 @@ async fn serve(
     let live = Live::start(&checked.config, config)?;
     let (dispatcher, registry) = (Arc::clone(&live.dispatcher), Arc::clone(&live.registry));
     let rules = live.http.as_ref().map(watch::Sender::subscribe);
-    check::late::start(&checked, &sources.typed, &sources.around);
     let reloader = Reloader::new(sources, checked, live);
     let board = Board::new(
         Arc::clone(&registry),

@@ -1,7 +1,6 @@
 //! A configuration, looked at with what all layers know: memory, templates, the log's folder. What `config check` tells, and
 //! what a server is started by.
 
-pub mod late;
 mod templates;
 
 use std::path::Path;
@@ -42,29 +41,6 @@ pub struct Checked {
 /// # Errors
 /// All that is wrong.
 pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigError> {
-    load_with(typed, around, FileTemplates::Tried)
-}
-
-/// Does the same without trying the chat templates of model files, which may take seconds for each: [`late`] does.
-///
-/// # Errors
-/// As [`load`].
-pub fn load_quickly(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigError> {
-    load_with(typed, around, FileTemplates::NotTried)
-}
-
-/// What is done with the chat templates of model files. Those of the configuration are always tried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum FileTemplates {
-    Tried,
-    NotTried,
-}
-
-fn load_with(
-    typed: &Overrides,
-    around: &Surroundings,
-    file_templates: FileTemplates,
-) -> Result<Checked, ConfigError> {
     let (config, mut layers) = Config::load(typed, around)?;
     let program = around.program.as_deref();
     check_own_templates(&config, program, &mut layers);
@@ -80,7 +56,7 @@ fn load_with(
             human(process::total_memory())
         ));
     }
-    check_templates(&config, program, file_templates, &mut layers);
+    check_templates(&config, program, &mut layers);
     check_memory(&config, budget, &needs, &mut layers);
     check_log(config.log.file.as_deref(), &mut layers);
     let has_chat = config.models.iter().any(|model| model.tool_name.is_some());

@@ -88,7 +88,7 @@ fn serve(cli: Cli) -> Result<ExitCode, Failure> {
     let output = take_stdout()?;
     let read_at = SystemTime::now();
     let typed = cli.source.into_overrides(cli.models);
-    let checked = check::load_quickly(&typed, &around).map_err(Failure::Config)?;
+    let checked = check::load(&typed, &around).map_err(Failure::Config)?;
     let _log =
         telemetry::init_server(&app::log_output(&checked.config.log)).map_err(Failure::Run)?;
     let sources = Sources {

@@ -108,10 +108,8 @@ impl Reloader {
 
     async fn reload(&mut self, content: u64, is_asked: bool) {
         let sources = self.sources.clone();
-        let loaded = tokio::task::spawn_blocking(move || {
-            check::load_quickly(&sources.typed, &sources.around)
-        })
-        .await;
+        let loaded =
+            tokio::task::spawn_blocking(move || check::load(&sources.typed, &sources.around)).await;
         self.content = content;
         match loaded {
             Ok(Ok(checked)) => self.apply(checked),
@@ -131,7 +129,6 @@ impl Reloader {
         for doubt in &checked.doubts {
             tracing::warn!("what follows does not work, the server runs without it\n{doubt}");
         }
-        check::late::start(&checked, &self.sources.typed, &self.sources.around);
         let file = self.files[0].clone();
         self.files = files_of(file, &checked);
         self.config = self.config.with_live_keys_of(checked.config);

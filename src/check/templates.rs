@@ -3,7 +3,6 @@
 
 use std::path::Path;
 
-use super::FileTemplates;
 use crate::config::address::Address;
 use crate::config::load::Layers;
 use crate::config::tool::address;
@@ -26,21 +25,13 @@ pub(super) fn check_own_templates(config: &Config, program: Option<&Path>, layer
 }
 
 /// Checks the chat templates of all models; those of the configuration are known to compile. Starts processes from `program`.
-pub(super) fn check_templates(
-    config: &Config,
-    program: Option<&Path>,
-    file_templates: FileTemplates,
-    layers: &mut Layers,
-) {
+pub(super) fn check_templates(config: &Config, program: Option<&Path>, layers: &mut Layers) {
     for model in &config.models {
         let own = model.load.chat_template.as_ref();
         let Some(source) = own.or(model.header.chat_template.as_ref()) else {
             continue;
         };
         check_reasoning(model, source, layers);
-        if own.is_none() && file_templates == FileTemplates::NotTried {
-            continue;
-        }
         let Some(mut trials) = start(program, source, model, layers) else {
             continue;
         };

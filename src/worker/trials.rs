@@ -217,11 +217,12 @@ impl TrialProcess {
     }
 }
 
-/// Returns whether a process ended by its limit of CPU time.
+/// Returns whether a process ended by its limit of CPU time. The kernel may kill it without the signal that says so.
 #[cfg(unix)]
 fn took_too_long(status: ExitStatus) -> bool {
+    use signal_hook::consts::{SIGKILL, SIGXCPU};
     use std::os::unix::process::ExitStatusExt;
-    status.signal() == Some(signal_hook::consts::SIGXCPU)
+    matches!(status.signal(), Some(SIGXCPU | SIGKILL))
 }
 
 /// Does nothing: this system has no such limit.
