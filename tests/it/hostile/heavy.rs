@@ -57,6 +57,7 @@ fn announce(server: &HttpServer, token: &str, length: usize) -> TcpStream {
         JSON,
         &format!("Authorization: Bearer {token}"),
         &format!("Content-Length: {length}"),
+        "Expect: 100-continue",
     ];
     write!(stream, "{}\r\n\r\n", head.join("\r\n")).unwrap();
     stream
@@ -78,14 +79,15 @@ fn call(client: &Client, tool: &str, arguments: serde_json::Value) -> (u16, Stri
 #[test]
 fn bodies_that_never_come_hold_half_of_the_memory_for_messages_and_others_are_served() {
     let (_folder, server) = server("heavy-announced");
-    let held: Vec<TcpStream> = (0..4).map(|_| announce(&server, ALICE, LONGEST)).collect();
-    // A refused client gets the answer before it sends the body.
-    let refused = loop {
-        let answer = read_head(&mut announce(&server, ALICE, LONGEST));
-        if !answer.is_empty() {
-            break answer;
-        }
+    let held = || {
+        let mut stream = announce(&server, ALICE, LONGEST);
+        // The server wants the body: its bytes are counted.
+        assert_eq!(statuses(&read_head(&mut stream)), [100]);
+        stream
     };
+    let held: Vec<TcpStream> = (0..4).map(|_| held()).collect();
+    // A refused client gets the answer before it sends the body.
+    let refused = read_head(&mut announce(&server, ALICE, LONGEST));
     assert_eq!(statuses(&refused), [429], "{refused}");
     let mut bob = server.client_with_token(BOB);
     assert_eq!(bob.tools().len(), 3);
@@ -116,6 +118,7 @@ fn a_large_message_counts_as_a_call_of_its_token_before_it_is_read() {
     assert!(refused.contains("is for 1 calls a minute"), "{refused}");
     // What is small is read: it may be no call.
     let mut small = announce(&server, BOB, 2);
+    assert_eq!(statuses(&read_head(&mut small)), [100]);
     small.write_all(b"{}").unwrap();
     assert_eq!(statuses(&read_head(&mut small)), [400]);
 }
