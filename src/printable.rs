@@ -46,7 +46,7 @@ pub fn printable(text: &str, max_chars: usize) -> String {
 ///
 /// ```text
 /// without_folders("`/srv/my models/crab.gguf` is truncated") == "`crab.gguf` is truncated"
-/// without_folders("/root/.cargo/ggml.c:1234: failed") == "ggml.c:1234: failed"
+/// without_folders("/build/src/ggml.c:1234: failed") == "ggml.c:1234: failed"
 /// ```
 pub fn without_folders(text: &str) -> String {
     static QUOTED: LazyLock<Regex> =
@@ -83,7 +83,7 @@ mod tests {
             ("`models/a/crab.gguf`: broken", "`crab.gguf`: broken"),
             (r"`C:\Users\me\crab.gguf` is gone", "`crab.gguf` is gone"),
             (
-                "signal 6; its last words: /root/.cargo/src/ggml.c:12: GGML_ASSERT(a/b) failed",
+                "signal 6; its last words: /build/src/ggml.c:12: GGML_ASSERT(a/b) failed",
                 "signal 6; its last words: ggml.c:12: GGML_ASSERT(a/b) failed",
             ),
             ("a | /x/y/z.cpp:1 | at /a/b", "a | z.cpp:1 | at b"),

@@ -1,4 +1,4 @@
-//! What is bounded in time and memory, whatever comes: chat templates, and the memory that messages hold.
+//! Targets with bounds on time and memory: chat templates, and the memory permits of messages.
 
 use std::collections::HashMap;
 use std::path::Path;

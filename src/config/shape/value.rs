@@ -16,12 +16,12 @@ pub struct ValueCheck {
     items: Option<Box<ValueCheck>>,
 }
 
-/// What is wrong with a value.
+/// A fault of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ValueFault {
     /// The number of the item that is wrong; `None` for the value itself.
     pub item: Option<usize>,
-    /// What is allowed, and what was found.
+    /// The values that are allowed, and the value that was found.
     pub message: String,
 }
 
@@ -40,7 +40,7 @@ impl ValueCheck {
     /// Checks that `value`, if it is an array, has no more items than are allowed: that costs nothing.
     ///
     /// # Errors
-    /// What is allowed.
+    /// The number of items that is allowed.
     pub fn check_length(&self, value: &Value) -> Result<(), ValueFault> {
         match (value, self.max_items) {
             (Value::Array(items), Some(max)) if items.len() as u64 > max => {

@@ -5,7 +5,7 @@ use std::thread;
 use super::{PromptBuilder, Token, Vocabulary};
 use crate::engine::{EngineError, EngineErrorKind};
 
-/// Bytes of a text up to which its exact number of tokens is told even if it cannot fit.
+/// Longest text, in bytes, whose exact number of tokens an error has even if the text cannot fit.
 pub(super) const EXACT: usize = 64 * 1024;
 
 /// llama.cpp splits a text by regular expressions that recurse for every character (`std::wregex` in `unicode.cpp`):
