@@ -155,7 +155,7 @@ default = 0
         ),
         (
             json!({"text": "a", "list": [1, 2, 3, 4]}),
-            "`list`: must be an array of whole numbers, 2 to 3, found an array of 4",
+            "`list`: must be an array of whole numbers, 2 to 3, found 4 items",
         ),
         (
             json!({"text": "a", "word": "x"}),
