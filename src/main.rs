@@ -15,7 +15,7 @@ use llama_mcp_server::error_code::Coded;
 use llama_mcp_server::process::ProtocolOutput;
 use llama_mcp_server::reload::Sources;
 use llama_mcp_server::worker::WORKER;
-use llama_mcp_server::{app, commands, process, telemetry, worker};
+use llama_mcp_server::{app, commands, heap, process, telemetry, worker};
 
 /// glibc's allocator keeps what a burst of large messages took: 860 MB in an idle server. This one gives it back within seconds.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -64,19 +64,6 @@ fn work(cli: &WorkerCli) -> Result<ExitCode, Failure> {
     })
 }
 
-/// Starts jemalloc's background thread, so that an idle server returns memory, too. Not for models' processes, which must be
-/// single-threaded when they restrict themselves.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn give_memory_back() {
-    if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
-        tracing::debug!(%error, "could not start the allocator's background thread; an idle server keeps memory");
-    }
-}
-
-/// Does nothing: other allocators return memory by themselves.
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn give_memory_back() {}
-
 fn serve(cli: Cli) -> Result<ExitCode, Failure> {
     let around = surroundings();
     if let Some(command) = cli.command {
@@ -96,7 +83,7 @@ fn serve(cli: Cli) -> Result<ExitCode, Failure> {
         around,
         read_at,
     };
-    give_memory_back();
+    heap::give_back();
     app::run(checked, sources, output).map_err(Failure::Run)?;
     Ok(ExitCode::SUCCESS)
 }

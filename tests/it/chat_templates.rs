@@ -159,3 +159,37 @@ fn an_edit_that_brings_a_hostile_template_ends_no_call_and_no_server() {
     server.wait_for_log("takes more than 2 s to render");
     assert!(!server.result(song).is_error);
 }
+
+/// A chat template of a file that behaves when it is checked, and does `harm` in a call whose text begins with `!`.
+fn hidden(name: &str, harm: &str) -> TempFile {
+    let text = "{% for m in messages %}{{ m.content }}{% endfor %}";
+    let template = format!("{{% if messages[-1].content[0] == '!' %}}{harm}{{% endif %}}{text}");
+    tiny_with_template(name, &template)
+}
+
+/// The error of a call that does harm, and whether the next call is answered.
+fn told_by_call(model: &TempFile) -> String {
+    let mut server = Server::start(&model.0, &[]);
+    assert!(!server.chat(json!({"text": "Hi", "max_tokens": 1})).is_error);
+    let told = server.refusal(json!({"text": "!"}));
+    assert!(!server.chat(json!({"text": "Hi", "max_tokens": 1})).is_error);
+    told
+}
+
+#[test]
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn a_hidden_template_that_takes_memory_without_end_ends_its_process() {
+    let prints = SHARED.replace("{{ {n.a: 1} }}", "{{ n.a ~ '' }}");
+    let told = told_by_call(&hidden("grows.gguf", &prints));
+    let cause =
+        "the model's chat template takes more than 263 MiB of memory to render; configure another";
+    assert!(told.contains(cause), "{told}");
+}
+
+#[test]
+fn a_hidden_template_that_does_not_end_ends_its_process_after_ten_seconds() {
+    let compares = SHARED.replace("{{ {n.a: 1} }}", "{% set b=namespace(a=[1]) %}{% for i in range(60) %}{% set b.a=[b.a,b.a] %}{% endfor %}{{ n.a == b.a }}");
+    let told = told_by_call(&hidden("endless-compare.gguf", &compares));
+    let cause = "the model's chat template takes more than 10 s to render; configure another";
+    assert!(told.contains(cause), "{told}");
+}

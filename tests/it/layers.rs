@@ -8,6 +8,7 @@ const LAYERS: [&[&str]; 8] = [
         "error_code",
         "fair",
         "gguf",
+        "heap",
         "json",
         "printable",
         "process",
@@ -38,7 +39,7 @@ const HTTP: &[&str] = &[
 ];
 
 /// Crates that only these files may name.
-const WALLS: [(&str, &[&str]); 23] = [
+const WALLS: [(&str, &[&str]); 24] = [
     (
         "llama_cpp_2",
         &[
@@ -57,6 +58,7 @@ const WALLS: [(&str, &[&str]); 23] = [
     ("axum", HTTP),
     ("blake2", &["transport/http/session_id.rs"]),
     ("hyper", HTTP),
+    ("tikv_jemalloc_ctl", &["heap.rs"]),
     ("tower_http", HTTP),
     (
         "clap",

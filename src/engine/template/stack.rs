@@ -1,8 +1,15 @@
-//! The stack on which a template is rendered: values can be nested as deep as fuel allows, and each level takes stack where they are
-//! dropped, printed, compared or sorted.
+//! The thread on which a template is rendered, and its limits of stack, time and memory.
+//!
+//! Values can be nested as deep as fuel allows, and each level takes stack where they are dropped, printed, compared or sorted. Some
+//! operators cost no fuel, such as `list + list`: what they take is bounded by time and memory.
 
-use super::{NotDone, on_stack};
+use std::sync::LazyLock;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
 use crate::engine::{EngineError, EngineErrorKind};
+use crate::heap::Heap;
 
 /// The stack for one level of a nested value, which costs one fuel at least. Measured: 63 bytes to drop it, 383 to compare or sort it, 447
 /// to print it.
@@ -14,22 +21,40 @@ const MAX_LEVELS: usize = 8_000_000;
 /// The smallest stack on which a template is rendered.
 const MIN_STACK: usize = 4 * 1024 * 1024;
 
+/// How long one rendering may take, a hundred times what the longest conversations take.
+const TIME_LIMIT: Duration = Duration::from_secs(10);
+
+/// Bytes of memory that all renderings may take together for short conversations, eight times what the largest template takes.
+const MEMORY_LIMIT: usize = 256 << 20;
+
+/// Bytes of memory that each fuel adds, 64 for each byte of a conversation.
+const MEMORY_PER_FUEL: usize = 4;
+
+/// How often a rendering is looked at.
+const PERIOD: Duration = Duration::from_millis(20);
+
+/// The heap of all renderings.
+static HEAP: LazyLock<Heap> = LazyLock::new(Heap::new);
+
 /// Does `render`, which may take as much work as `fuel`, on a stack that the deepest value cannot exhaust which a template can make of
 /// it. Only address space is reserved. If the system refuses so much, the stack is smaller.
+///
+/// Ends this process if `render` takes too much time or memory: its thread cannot be stopped.
 pub(super) fn on_deep_stack<T: Send>(
     fuel: u64,
     render: impl Fn() -> Result<T, EngineError> + Sync,
 ) -> Result<T, EngineError> {
-    let levels = usize::try_from(fuel).unwrap_or(usize::MAX).min(MAX_LEVELS);
-    let mut stack = LEVEL_STACK * levels;
+    let fuel = usize::try_from(fuel).unwrap_or(usize::MAX);
+    let memory = MEMORY_LIMIT.saturating_add(MEMORY_PER_FUEL.saturating_mul(fuel));
+    let mut stack = LEVEL_STACK * fuel.min(MAX_LEVELS);
     loop {
-        match on_stack(stack, &render) {
-            Ok(rendered) => return rendered,
-            Err(NotDone::NoThread) if stack > MIN_STACK => stack /= 2,
-            Err(reason) => {
-                let cause = match reason {
-                    NotDone::NoThread => "the system has no thread to spare",
-                    NotDone::Panicked => "its renderer failed",
+        match watched(stack, memory, &render) {
+            Ok(Some(rendered)) => return rendered,
+            Err(_) if stack > MIN_STACK => stack /= 2,
+            failed => {
+                let cause = match failed {
+                    Ok(_) => "its renderer failed".into(),
+                    Err(error) => format!("the system started no thread: {error}"),
                 };
                 return Err(EngineError::new(
                     EngineErrorKind::Template,
@@ -39,4 +64,52 @@ pub(super) fn on_deep_stack<T: Send>(
             }
         }
     }
+}
+
+/// Does `render` on a thread with `stack` bytes of stack. Returns `None` if it panics. Ends this process if it takes too long, or
+/// if all renderings take more than `memory` bytes.
+///
+/// # Errors
+/// The system starts no such thread.
+fn watched<T: Send>(
+    stack: usize,
+    memory: usize,
+    render: &(impl Fn() -> T + Sync),
+) -> std::io::Result<Option<T>> {
+    thread::scope(|scope| {
+        let (sender, rendered) = channel();
+        let work = move || {
+            HEAP.enter();
+            // The other end waits for it.
+            drop(sender.send(render()));
+        };
+        let thread = thread::Builder::new().stack_size(stack);
+        let thread = thread.spawn_scoped(scope, work)?;
+        let started = Instant::now();
+        let result = loop {
+            match rendered.recv_timeout(PERIOD) {
+                Ok(rendered) => break Some(rendered),
+                Err(RecvTimeoutError::Disconnected) => break None,
+                Err(RecvTimeoutError::Timeout) => end_if_excessive(started, memory),
+            }
+        };
+        // Its panic has been logged, and has no result.
+        drop(thread.join());
+        Ok(result)
+    })
+}
+
+/// Ends this process if the rendering that began at `started` takes too long, or all renderings take more than `memory` bytes.
+fn end_if_excessive(started: Instant, memory: usize) {
+    let limit = if started.elapsed() > TIME_LIMIT {
+        format!("{} s", TIME_LIMIT.as_secs())
+    } else if HEAP.bytes().is_some_and(|bytes| bytes > memory) {
+        format!("{} MiB of memory", memory >> 20)
+    } else {
+        return;
+    };
+    tracing::error!(
+        "the model's chat template takes more than {limit} to render; configure another `chat_template`"
+    );
+    std::process::exit(1)
 }

@@ -1,0 +1,84 @@
+//! The heap: memory that goes back to the system, and heaps of their own for untrusted work.
+//!
+//! Both need jemalloc, which is the allocator on Linux with glibc only.
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub use jemalloc::{Heap, give_back};
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub use other::{Heap, give_back};
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod jemalloc {
+    use std::num::NonZero;
+
+    use tikv_jemalloc_ctl::{Access, AsName, Result, background_thread, epoch};
+
+    /// Starts jemalloc's background thread, so that an idle server returns memory, too. Not for models' processes, which must be
+    /// single-threaded when they restrict themselves.
+    pub fn give_back() {
+        if let Err(error) = background_thread::write(true) {
+            tracing::debug!(%error, "could not start the allocator's background thread; an idle server keeps memory");
+        }
+    }
+
+    /// A heap of its own, an arena of jemalloc.
+    #[derive(Debug)]
+    pub struct Heap {
+        /// The number of the arena. `None` if jemalloc has no more arenas.
+        arena: Option<NonZero<u32>>,
+    }
+
+    impl Heap {
+        /// Makes an empty heap, which lives as long as the process.
+        pub fn new() -> Self {
+            let created: Result<u32> = b"arenas.create\0"[..].name().read();
+            Self {
+                // Arena 0 is the first of the program's own.
+                arena: created.ok().and_then(NonZero::new),
+            }
+        }
+
+        /// Makes this thread allocate from this heap until the thread ends.
+        pub fn enter(&self) {
+            if let Some(arena) = self.arena
+                && let Err(error) = b"thread.arena\0"[..].name().write(arena.get())
+            {
+                tracing::debug!(%error, "a thread does not use its own heap");
+            }
+        }
+
+        /// Returns the bytes in use. `None` if they are not known.
+        pub fn bytes(&self) -> Option<usize> {
+            epoch::advance().ok()?;
+            let name = format!("stats.arenas.{}.pactive\0", self.arena?);
+            let pages: usize = name.name().read().ok()?;
+            let page: usize = b"arenas.page\0"[..].name().read().ok()?;
+            pages.checked_mul(page)
+        }
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+mod other {
+    /// Does nothing: other allocators return memory by themselves.
+    pub fn give_back() {}
+
+    /// The one heap of the process, whose size is not known.
+    #[derive(Debug)]
+    pub struct Heap;
+
+    impl Heap {
+        /// Makes a heap.
+        pub fn new() -> Self {
+            Self
+        }
+
+        /// Does nothing.
+        pub fn enter(&self) {}
+
+        /// Returns `None`.
+        pub fn bytes(&self) -> Option<usize> {
+            None
+        }
+    }
+}
