@@ -235,6 +235,9 @@ pub fn check_body(headers: &HeaderMap, max_body: usize) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// When a token that has too many connections may try again.
+const WAIT_FOR_CONNECTION: Duration = Duration::from_secs(1);
+
 /// The rules in force, which an edit of the configuration may change.
 pub type Live = watch::Receiver<Arc<HttpConfig>>;
 
@@ -261,6 +264,25 @@ impl Gate {
         self.live.clone()
     }
 
+    /// Returns whose token `request` brings, and counts its connection towards the share of that token.
+    ///
+    /// # Errors
+    /// 401 without a valid token, 429 if the token has too many connections.
+    fn authenticate(&self, request: &Request) -> Result<Principal, Refusal> {
+        let rules = self.live.borrow();
+        let principal = Guard(&rules).authenticate(request.headers())?;
+        let permit = request.extensions().get::<Arc<ConnectionPermit>>();
+        let has_room = match (permit, principal.name()) {
+            (Some(permit), Some(token)) => permit.authenticated(token, rules.tokens.len()),
+            _ => true,
+        };
+        if has_room {
+            return Ok(principal);
+        }
+        let message = "this token has too many connections; close some, or raise `max_connections`";
+        Err(Refusal::too_many(message, WAIT_FOR_CONNECTION).and_close())
+    }
+
     /// Logs the refusal of a request from `address` and returns the response.
     fn refuse(&self, refusal: Refusal, address: Option<&SocketAddr>) -> Response {
         if let Some(blame) = &refusal.blame {
@@ -282,15 +304,12 @@ pub async fn check_source(State(gate): State<Gate>, request: Request, next: Next
     }
 }
 
-/// Finds out whose token a request brings; the [`Principal`] is among its extensions then. The refusal of a wrong token is delayed
+/// Finds out whose token a request brings: the [`Principal`] is among its extensions then. The refusal of a wrong token is delayed
 /// if its sender has sent several.
 pub async fn authenticate(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
-    let found = Guard(&gate.live.borrow()).authenticate(request.headers());
+    let found = gate.authenticate(&request);
     match found {
         Ok(principal) => {
-            if let Some(permit) = request.extensions().get::<Arc<ConnectionPermit>>() {
-                permit.authenticated();
-            }
             request.extensions_mut().insert(principal);
             next.run(request).await
         }

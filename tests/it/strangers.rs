@@ -77,6 +77,31 @@ fn an_address_with_a_token_may_hold_more_than_the_share_of_strangers() {
     drop(held);
 }
 
+#[test]
+fn one_of_several_tokens_does_not_take_the_connections_of_others() {
+    let file = format!(
+        "[server]\nauth = '{TOKEN}'\nmax_connections = 8\n[server.tokens.other]\ntoken = 'another-{TOKEN}'\n\
+         [models.chat]\npath = 'crab.gguf'\n"
+    );
+    let folder = Folder::new("connections-of-tokens", &file);
+    let server = HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"));
+    let ask =
+        format!("GET /status HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
+    let heads: Vec<_> = (0..8)
+        .map(|_| {
+            let mut stream = server.connect();
+            stream.write_all(ask.as_bytes()).unwrap();
+            (read_head(&mut stream), stream)
+        })
+        .collect();
+    let is_answered = |head: &str| head.starts_with("HTTP/1.1 200");
+    assert!(heads[..6].iter().all(|(head, _)| is_answered(head)));
+    let refused =
+        |head: &str| head.starts_with("HTTP/1.1 429") && head.contains("connection: close");
+    assert!(heads[6..].iter().all(|(head, _)| refused(head)));
+    assert_eq!(ask_with(&server, &format!("another-{TOKEN}")).0, "200");
+}
+
 /// Sends a request with `token` on a connection of its own; gives the status and how long it took.
 fn ask_with(server: &HttpServer, token: &str) -> (String, Duration) {
     let started = Instant::now();

@@ -1,7 +1,8 @@
-//! Admission of connections. There is a limit for all connections, and a lower limit for connections of one sender without a valid
-//! token: otherwise anybody who reaches the server could take all connections by opening them.
+//! Admission of connections. There is a limit for all connections, and lower limits for those of one sender without a valid token and
+//! for those of one token among several: otherwise one party could take all connections by opening them.
 
 use std::collections::HashMap;
+use std::mem;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -38,7 +39,7 @@ impl Admission {
             .enter(network, max, share)
             .then(|| ConnectionPermit {
                 admission: self.clone(),
-                network: Mutex::new(Some(network)),
+                party: Mutex::new(Party::Sender(network)),
             })
     }
 }
@@ -54,32 +55,46 @@ fn share(max: usize) -> usize {
     (max / 4).max(1)
 }
 
+/// Returns how many of `max` connections one of several tokens may have.
+fn share_of_token(max: usize) -> usize {
+    (max - max / 4).max(1)
+}
+
+/// Whose share a connection counts towards.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Party {
+    /// A sender, as long as no request on the connection was authenticated.
+    Sender(Network),
+    /// The name of the token of the last request.
+    Token(String),
+}
+
 /// The permit of a connection. Dropping it makes room for another connection.
 #[derive(Debug)]
 pub struct ConnectionPermit {
     admission: Admission,
-    /// The sender towards whose share the connection counts; `None` once a request was authenticated.
-    network: Mutex<Option<Network>>,
+    party: Mutex<Party>,
 }
 
 impl ConnectionPermit {
-    /// Ends the counting of the connection towards the share of its sender, since a request on it was authenticated.
-    pub fn authenticated(&self) {
-        if let Some(network) = self.take_network() {
-            self.admission.0.lock().known(network);
+    /// Counts the connection towards the share of `token`, the name of one of `tokens` tokens, since a request on it was authenticated.
+    /// A single token may have all connections. Returns whether the share has room.
+    pub fn authenticated(&self, token: &str, tokens: usize) -> bool {
+        let max = self.admission.0.max;
+        let share = if tokens > 1 { share_of_token(max) } else { max };
+        let mut party = self.party.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(&*party, Party::Token(name) if name == token) {
+            return true;
         }
-    }
-
-    fn take_network(&self) -> Option<Network> {
-        let mut network = self.network.lock().unwrap_or_else(PoisonError::into_inner);
-        network.take()
+        let to = Party::Token(token.to_owned());
+        self.admission.0.lock().change(&mut party, to, share)
     }
 }
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let network = self.take_network();
-        self.admission.0.lock().leave(network);
+        let party = self.party.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.admission.0.lock().leave(party);
     }
 }
 
@@ -87,37 +102,47 @@ impl Drop for ConnectionPermit {
 #[derive(Debug, Default)]
 struct Open {
     all: usize,
-    /// Connections of each sender on which no request was authenticated; no entry is 0.
-    unauthenticated: HashMap<Network, usize>,
+    /// Connections of each party; no entry is 0.
+    of: HashMap<Party, usize>,
 }
 
 impl Open {
     /// Counts one more, if there are fewer than `max`, and fewer than `share` of its sender.
     fn enter(&mut self, network: Network, max: usize, share: usize) -> bool {
-        let of_sender = self.unauthenticated.get(&network).copied().unwrap_or(0);
-        if self.all >= max || of_sender >= share {
-            return false;
-        }
-        self.all += 1;
-        self.unauthenticated.insert(network, of_sender + 1);
-        true
+        let is_admitted = self.all < max && self.count(Party::Sender(network), share);
+        self.all += usize::from(is_admitted);
+        is_admitted
     }
 
-    /// One of `network` was authenticated.
-    fn known(&mut self, network: Network) {
-        if let Some(count) = self.unauthenticated.get_mut(&network) {
+    /// Counts a connection towards `to`, no longer towards `party`, if there are fewer than `share` of `to`.
+    fn change(&mut self, party: &mut Party, to: Party, share: usize) -> bool {
+        let has_room = self.count(to.clone(), share);
+        if has_room {
+            self.uncount(&mem::replace(party, to));
+        }
+        has_room
+    }
+
+    /// A connection of `party` has ended.
+    fn leave(&mut self, party: &Party) {
+        self.all -= 1;
+        self.uncount(party);
+    }
+
+    fn count(&mut self, party: Party, share: usize) -> bool {
+        let count = self.of.get(&party).copied().unwrap_or(0);
+        if count < share {
+            self.of.insert(party, count + 1);
+        }
+        count < share
+    }
+
+    fn uncount(&mut self, party: &Party) {
+        if let Some(count) = self.of.get_mut(party) {
             *count -= 1;
             if *count == 0 {
-                self.unauthenticated.remove(&network);
+                self.of.remove(party);
             }
-        }
-    }
-
-    /// One has ended; of `network` if no request on it was authenticated.
-    fn leave(&mut self, network: Option<Network>) {
-        self.all -= 1;
-        if let Some(network) = network {
-            self.known(network);
         }
     }
 }
@@ -144,19 +169,34 @@ mod tests {
         assert!(admission.admit(address(1), true).is_some());
     }
 
+    /// Opens connections of `token`, one of `tokens`, until one is refused.
+    fn open(admission: &Admission, token: &str, tokens: usize) -> Vec<ConnectionPermit> {
+        let authenticated = || {
+            let permit = admission.admit(address(1), true)?;
+            let is_admitted = permit.authenticated(token, tokens);
+            is_admitted.then_some(permit)
+        };
+        std::iter::from_fn(authenticated).collect()
+    }
+
     #[test]
-    fn a_connection_that_was_authenticated_counts_to_no_share() {
+    fn a_single_token_may_have_all_connections() {
         let admission = Admission::new(8);
-        let held: Vec<_> = (0..8)
-            .map_while(|_| {
-                let permit = admission.admit(address(1), true)?;
-                permit.authenticated();
-                permit.authenticated();
-                Some(permit)
-            })
-            .collect();
+        let held = open(&admission, "one", 1);
+        assert!(held.iter().all(|permit| permit.authenticated("one", 1)));
         assert_eq!(held.len(), 8);
         assert!(admission.admit(address(2), true).is_none());
+    }
+
+    #[test]
+    fn one_of_several_tokens_leaves_a_quarter_to_the_others() {
+        let admission = Admission::new(8);
+        let held = open(&admission, "one", 2);
+        assert_eq!(held.len(), 6);
+        assert_eq!(open(&admission, "other", 2).len(), 2);
+        let moved = &held[0];
+        assert!(moved.authenticated("other", 2));
+        assert_eq!(open(&admission, "one", 2).len(), 1);
     }
 
     #[test]
@@ -176,16 +216,16 @@ mod tests {
             for (sender, step) in steps {
                 match step {
                     0 => held.extend(admission.admit(address(sender), true)),
-                    1 => held.iter().take(1).for_each(ConnectionPermit::authenticated),
+                    1 => held.iter().take(1).for_each(|permit| { permit.authenticated(&sender.to_string(), 3); }),
                     _ => drop(held.pop()),
                 }
                 let open = admission.0.lock();
                 prop_assert_eq!(open.all, held.len());
-                prop_assert!(open.unauthenticated.values().all(|count| (1..=4).contains(count)));
+                prop_assert_eq!(open.of.values().sum::<usize>(), held.len());
             }
             drop(held);
             let open = admission.0.lock();
-            prop_assert!(open.all == 0 && open.unauthenticated.is_empty());
+            prop_assert!(open.all == 0 && open.of.is_empty());
         }
     }
 }
