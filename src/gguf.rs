@@ -279,7 +279,7 @@ impl Header {
                 .map(|name| printable(name, MAX_SHOWN))
                 .filter(|name| !name.is_empty()),
             n_ctx_train: number("context_length"),
-            chat_template: contents.text("tokenizer.chat_template").map(str::to_owned),
+            chat_template: contents.chat_template()?.map(str::to_owned),
             weight_bytes: contents.tensor_bytes,
             other_parts: Vec::new(),
             n_vocab: contents.length("tokenizer.ggml.tokens").unwrap_or(0),

@@ -19,12 +19,16 @@ pub(super) struct Contents {
 pub(super) enum Value {
     Number(u64),
     Text(String),
+    /// A text that is too long to be kept.
+    LongText,
     /// A short array of whole numbers.
     Numbers(Vec<u64>),
     /// The length of any other array.
     Length(u64),
     Other,
 }
+
+const CHAT_TEMPLATE: &str = "tokenizer.chat_template";
 
 /// Keys that are kept; `*` stands for the architecture.
 const KEPT: [&str; 21] = [
@@ -34,7 +38,7 @@ const KEPT: [&str; 21] = [
     "general.alignment",
     "split.count",
     "split.no",
-    "tokenizer.chat_template",
+    CHAT_TEMPLATE,
     "tokenizer.ggml.tokens",
     "*.attention.causal",
     "*.attention.head_count",
@@ -80,7 +84,7 @@ impl Value {
         let outside = match self {
             Self::Text(text) => text.len(),
             Self::Numbers(numbers) => size_of_val(numbers.as_slice()),
-            Self::Number(_) | Self::Length(_) | Self::Other => 0,
+            Self::Number(_) | Self::LongText | Self::Length(_) | Self::Other => 0,
         };
         size_of::<Self>() + outside
     }
@@ -103,6 +107,17 @@ impl Contents {
         match self.values.get(key) {
             Some(Value::Text(text)) => Some(text),
             _ => None,
+        }
+    }
+
+    /// Returns the chat template as llama.cpp reads it, which ends at a NUL.
+    pub(super) fn chat_template(&self) -> Read1<Option<&str>> {
+        match self.values.get(CHAT_TEMPLATE) {
+            Some(Value::Text(text)) => Ok(text.split('\0').next()),
+            Some(Value::LongText) => {
+                Err(Fault::Malformed("its chat template is longer than 1 MiB"))
+            }
+            _ => Ok(None),
         }
     }
 

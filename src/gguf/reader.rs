@@ -219,11 +219,11 @@ impl<R: Read + Seek> Reader<R> {
         Ok(String::from_utf8_lossy(&self.raw(length)?).into_owned())
     }
 
-    /// A text value; one longer than anything of use here is skipped.
+    /// Reads a text value. One longer than [`MAX_TEXT`] is skipped.
     fn text(&mut self) -> Read1<Value> {
         let length = self.u64()?;
         if length > MAX_TEXT {
-            return self.skip(length);
+            return self.skip(length).map(|_| Value::LongText);
         }
         Ok(Value::Text(
             String::from_utf8_lossy(&self.raw(length)?).into_owned(),

@@ -190,6 +190,26 @@ fn what_is_kept_of_a_file_has_a_bound_however_many_keys_match() {
 }
 
 #[test]
+fn a_chat_template_is_what_llama_cpp_reads_or_too_long() {
+    let template = |source: &str| {
+        let pairs = [
+            text("general.architecture", "llama"),
+            text("tokenizer.chat_template", source),
+        ];
+        header_of(&crafted(&pairs)).map(|header| header.chat_template)
+    };
+    assert_eq!(
+        template("{{ a }}\0{{ b }}").ok().flatten().as_deref(),
+        Some("{{ a }}")
+    );
+    assert!(template(&"x".repeat(1 << 20)).is_ok());
+    let long = text("tokenizer.chat_template", &"x".repeat((1 << 20) + 1));
+    let told =
+        "the header of the model file `m.gguf` is broken: its chat template is longer than 1 MiB";
+    assert_eq!(refusal(&[long]).as_deref(), Some(told));
+}
+
+#[test]
 fn a_key_that_is_there_twice_is_refused() {
     let twice = [
         number("llama.block_count", 1),
