@@ -28,6 +28,7 @@ use regex::Regex;
 use serde::{Deserialize, Serialize};
 
 use self::repair::{Complete, Fault, LeftOut, render_all};
+pub use self::stack::limit_renderings;
 use self::stack::on_deep_stack;
 use self::turn::{Turn, turns_of};
 use super::{EngineError, EngineErrorKind, Message, Role};

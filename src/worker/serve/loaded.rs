@@ -13,6 +13,7 @@ use crate::engine::llama::Model;
 use crate::engine::queue::{Queue, Waiting};
 use crate::engine::scheduler::Scheduler;
 use crate::engine::spent::Spent;
+use crate::engine::template;
 use crate::engine::{CancelReason, EngineError, Stats};
 use crate::process;
 use crate::worker::Ready;
@@ -38,6 +39,7 @@ impl Worker {
                 "the model has no chat template: it is used as a base model, the contents joined by blank lines"
             );
         }
+        template::limit_renderings();
         let (mut lanes, inboxes) = Lanes::new();
         let preparer = Preparer::new(
             model.vocabulary(),
