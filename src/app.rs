@@ -18,6 +18,7 @@ use crate::mcp::dispatcher::Dispatcher;
 use crate::process::{self, ProtocolOutput};
 use crate::registry::{Edition, Registry};
 use crate::reload::{Reloader, Sources};
+use crate::signals::{EndSignals, Signals};
 use crate::status::Board;
 use crate::supervisor::{self, Phase};
 use crate::telemetry::{LogFile, LogOutput, metrics};
@@ -34,6 +35,7 @@ use crate::worker::client::Launcher;
 pub fn run(
     checked: Checked,
     sources: Sources,
+    signals: Signals,
     output: Box<dyn ProtocolOutput>,
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -42,7 +44,7 @@ pub fn run(
         .enable_all()
         .build()
         .context("could not start the runtime")?;
-    let result = runtime.block_on(serve(checked, sources, output));
+    let result = runtime.block_on(serve(checked, sources, signals, output));
     // A thread that is blocked on stdin is not waited for.
     runtime.shutdown_background();
     result
@@ -79,6 +81,7 @@ const SERVER_THREADS: usize = 2;
 async fn serve(
     checked: Checked,
     sources: Sources,
+    signals: Signals,
     output: Box<dyn ProtocolOutput>,
 ) -> anyhow::Result<()> {
     for note in &checked.layers.notes {
@@ -89,7 +92,9 @@ async fn serve(
     }
     let ending = Ending::default();
     let has_file = checked.layers.file.is_some();
-    end_on_signal(ending.clone(), has_file).context("could not listen to signals")?;
+    let signals = signals.listen(has_file);
+    let signals = signals.context("could not listen to signals")?;
+    tokio::spawn(end_on_signal(signals, ending.clone()));
     // Before a model is loaded: a port that is in use is told at once.
     let http = match &checked.config.transport {
         Transport::Stdio => None,
@@ -211,40 +216,12 @@ fn could_not_listen(http: &HttpConfig) -> Coded {
     ))
 }
 
-/// SIGTERM and SIGINT (Ctrl-C elsewhere); without a file that could be read again also SIGHUP, as when a terminal is closed.
-#[cfg_attr(
-    not(unix),
-    expect(clippy::unnecessary_wraps, reason = "Unix may refuse")
-)]
-fn end_on_signal(ending: Ending, has_file: bool) -> std::io::Result<()> {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
-        tokio::spawn(async move {
-            for token in [ending.drain, ending.stop] {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                    _ = hangup.recv(), if !has_file => {}
-                }
-                tracing::info!("ending by a signal");
-                supervisor::tell(Phase::Stopping);
-                token.cancel();
-            }
-        });
+/// The first signal lets the server end in order, the second ends it at once.
+async fn end_on_signal(mut signals: EndSignals, ending: Ending) {
+    for token in [ending.drain, ending.stop] {
+        signals.next().await;
+        tracing::info!("ending by a signal");
+        supervisor::tell(Phase::Stopping);
+        token.cancel();
     }
-    #[cfg(not(unix))]
-    let _ = has_file;
-    #[cfg(not(unix))]
-    tokio::spawn(async move {
-        for token in [ending.drain, ending.stop] {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                token.cancel();
-            }
-        }
-    });
-    Ok(())
 }

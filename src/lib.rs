@@ -29,7 +29,7 @@
 //! | 3 | [`worker`] | the wire, and its two sides |
 //! | 2 | [`engine`] | the seam's data types; scheduler, template, text, llama.cpp |
 //! | 1 | [`config`] | file, variables and flags → validated settings |
-//! | 0 | [`error_code`], [`fair`], [`gguf`], [`heap`], [`json`], [`printable`], [`process`], [`supervisor`], [`telemetry`] | what can go wrong, fairness of heavy work, the file, the allocator, JSON, foreign text, the system, who started it, the log |
+//! | 0 | [`error_code`], [`fair`], [`gguf`], [`heap`], [`json`], [`printable`], [`process`], [`signals`], [`supervisor`], [`telemetry`] | what can go wrong, fairness of heavy work, the file, the allocator, JSON, foreign text, the system, its signals, who started it, the log |
 //!
 //! Beside them `cpu.c` checks the CPU before any code of Rust runs. Foreign crates stay behind walls, checked by the same
 //! test: `llama_cpp_2` in `engine/llama.rs`, below it and in `engine/sampling.rs`, `clap` in `cli.rs`, below it and in `main.rs`,
@@ -151,6 +151,7 @@ pub mod printable;
 pub mod process;
 pub mod registry;
 pub mod reload;
+pub mod signals;
 pub mod status;
 pub mod supervisor;
 pub mod telemetry;

@@ -14,6 +14,7 @@ use llama_mcp_server::config::{ConfigError, Surroundings};
 use llama_mcp_server::error_code::Coded;
 use llama_mcp_server::process::ProtocolOutput;
 use llama_mcp_server::reload::Sources;
+use llama_mcp_server::signals::Signals;
 use llama_mcp_server::worker::WORKER;
 use llama_mcp_server::{app, commands, heap, process, telemetry, worker};
 
@@ -69,9 +70,7 @@ fn serve(cli: Cli) -> Result<ExitCode, Failure> {
     if let Some(command) = cli.command {
         return commands::run(command, &around).map_err(Failure::Run);
     }
-    if let Err(error) = process::survive_hangup() {
-        return Err(Failure::Run(error.into()));
-    }
+    let signals = Signals::prepare().map_err(|error| Failure::Run(error.into()))?;
     let output = take_stdout()?;
     let read_at = SystemTime::now();
     let typed = cli.source.into_overrides(cli.models);
@@ -84,7 +83,7 @@ fn serve(cli: Cli) -> Result<ExitCode, Failure> {
         read_at,
     };
     heap::give_back();
-    app::run(checked, sources, output).map_err(Failure::Run)?;
+    app::run(checked, sources, signals, output).map_err(Failure::Run)?;
     Ok(ExitCode::SUCCESS)
 }
 

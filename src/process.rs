@@ -148,25 +148,6 @@ pub fn leave_signals_to_parent() -> io::Result<()> {
     Ok(())
 }
 
-/// From here on SIGHUP does not end this process: it asks for its configuration to be read again, also while it starts.
-///
-/// # Errors
-/// Where the system refuses.
-#[cfg(unix)]
-pub fn survive_hangup() -> io::Result<()> {
-    use signal_hook::consts::SIGHUP;
-    signal_hook::flag::register(SIGHUP, std::sync::Arc::default()).map(drop)
-}
-
-/// Does nothing: this system has no SIGHUP.
-///
-/// # Errors
-/// None.
-#[cfg(not(unix))]
-pub fn survive_hangup() -> io::Result<()> {
-    Ok(())
-}
-
 /// Allows this process as many open files as the system lets it: a connection is one, and 1,024 are a usual soft limit.
 #[cfg(unix)]
 pub fn raise_file_limit() {

@@ -27,7 +27,7 @@ pub mod sessions;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
@@ -59,6 +59,9 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How long what was answered may take from here to the system's buffers.
 const LAST_BYTES: Duration = Duration::from_millis(200);
+
+/// How often the log says that connections cannot be accepted.
+const WARNING_PERIOD: Duration = Duration::from_secs(10);
 
 /// When the server ends.
 #[derive(Debug, Clone, Default)]
@@ -118,7 +121,11 @@ pub async fn serve(
     let admission = Admission::new(config.limits.max_connections);
     let turned_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
     let drained = ending.drain.clone();
-    while let Some((stream, client)) = drained.run_until_cancelled(accept(&listener)).await {
+    let mut warned = None;
+    while let Some((stream, client)) = drained
+        .run_until_cancelled(accept(&listener, &mut warned))
+        .await
+    {
         let has_authentication = !live.borrow().tokens.is_empty();
         if let Some(permit) = admission.admit(client.ip(), has_authentication) {
             let from = Origin {
@@ -222,13 +229,16 @@ fn cors() -> CorsLayer {
         .max_age(Duration::from_mins(10))
 }
 
-/// The next connection. A failure, the lack of descriptors for example, passes.
-async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+/// Returns the next connection. A failure such as a lack of file descriptors passes; `warned` is when it was last logged.
+async fn accept(listener: &TcpListener, warned: &mut Option<Instant>) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok(accepted) => return accepted,
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                if warned.is_none_or(|at| at.elapsed() >= WARNING_PERIOD) {
+                    *warned = Some(Instant::now());
+                    tracing::warn!(%error, "connections could not be accepted");
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }

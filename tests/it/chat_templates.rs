@@ -114,7 +114,7 @@ fn a_system_prompt_that_tools_inherit_is_noted_once_and_tried_with_their_variabl
 }
 
 /// A value that looks 2⁶⁰ times as large as it is: whoever compares it does not end.
-const SHARED: &str = "{% set n=namespace(a=[1]) %}{% for i in range(60) %}{% set n.a=[n.a,n.a] %}{% endfor %}{{ {n.a: 1} }}";
+pub(crate) const SHARED: &str = "{% set n=namespace(a=[1]) %}{% for i in range(60) %}{% set n.a=[n.a,n.a] %}{% endfor %}{{ {n.a: 1} }}";
 
 #[test]
 fn a_template_that_does_not_end_is_a_problem_of_its_model_alone() {

@@ -12,6 +12,7 @@ const LAYERS: [&[&str]; 8] = [
         "json",
         "printable",
         "process",
+        "signals",
         "supervisor",
         "telemetry",
     ],

@@ -49,6 +49,8 @@ mod sandbox; // hostile code in a model's process
 mod secrecy; // what never reaches a log
 mod sessions; // sessions that survive a restart, and are served by every replica
 mod shipping; // what the workflows promise
+#[cfg(target_os = "linux")]
+mod signals; // which of them end the server
 mod status; // how a server is, as the command asks it
 mod strangers; // who has no token, and who ends half a connection
 mod supervised; // by a service manager

@@ -68,7 +68,7 @@ pub struct ServerSettings {
     pub result_meta: bool,
     /// Saved edits of this file, and of those that its texts name, are live: noticed at once (`auto`), by a look every two seconds where the file system tells nothing (`poll`), or by SIGHUP alone (`off`).
     pub watch: WatchMode,
-    /// How long running calls may go on after SIGTERM.
+    /// How long running calls may go on after SIGTERM. Docker kills a container 10 seconds after it.
     #[schemars(range(min = ranges::DRAIN_TIME.min, max = ranges::DRAIN_TIME.max))]
     pub drain_time: Time,
     /// Calls of one client that may wait for a free sequence of a model, and four times as many of all clients; more are told that it is busy.
@@ -115,7 +115,7 @@ impl Default for ServerSettings {
             cors: false,
             result_meta: true,
             watch: WatchMode::Auto,
-            drain_time: Time::from_secs(10),
+            drain_time: Time::from_secs(8),
             max_queue: 64,
             // Two for every session: its stream and a call.
             max_connections: 2000,

@@ -1,0 +1,182 @@
+//! Signals that end the server.
+//!
+//! A signal that was ignored when the program was started ends nothing: `nohup` ignores SIGHUP, and a shell without job control ignores
+//! SIGINT for what it starts in the background.
+
+#[cfg(not(unix))]
+pub use other::{EndSignals, Signals};
+#[cfg(unix)]
+pub use unix::{EndSignals, Signals};
+
+#[cfg(unix)]
+mod unix {
+    use std::fs::{self, File};
+    use std::io;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    use signal_hook::flag;
+    use tokio::signal::unix::{Signal, SignalKind, signal};
+
+    /// How this process was started, as far as signals are concerned.
+    #[derive(Debug)]
+    pub struct Signals {
+        /// The signals that were ignored, a bit each: bit 0 is signal 1.
+        ignored: u64,
+        /// Whether there was a controlling terminal.
+        has_terminal: bool,
+        /// Whether a signal ends this process as it would end any other. For PID 1 only, which the kernel ends by none.
+        ends_at_once: Arc<AtomicBool>,
+    }
+
+    impl Signals {
+        /// Prepares for signals while the server starts: SIGTERM and SIGINT end it, SIGHUP does not.
+        ///
+        /// # Errors
+        /// The system refuses.
+        pub fn prepare() -> io::Result<Self> {
+            let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+            let signals = Self {
+                ignored: ignored_in(&status),
+                has_terminal: has_terminal(),
+                ends_at_once: Arc::new(AtomicBool::new(true)),
+            };
+            // It asks for the configuration to be read again, which the start does anyway.
+            flag::register(SIGHUP, Arc::default())?;
+            if std::process::id() == 1 {
+                for signal in [SIGTERM, SIGINT] {
+                    let status = 128 + signal;
+                    let condition = Arc::clone(&signals.ends_at_once);
+                    flag::register_conditional_shutdown(signal, status, condition)?;
+                }
+            }
+            Ok(signals)
+        }
+
+        /// Listens to the signals that end the server. `has_file` tells whether SIGHUP means that a configuration is to be read again.
+        ///
+        /// # Errors
+        /// The system refuses.
+        pub fn listen(self, has_file: bool) -> io::Result<EndSignals> {
+            let listen = |number: i32| {
+                let is_ignored = self.ignored & (1 << (number - 1)) != 0;
+                let listen = || signal(SignalKind::from_raw(number));
+                (!is_ignored).then(listen).transpose()
+            };
+            let signals = EndSignals {
+                terminate: listen(SIGTERM)?,
+                interrupt: listen(SIGINT)?,
+                hangup: listen(SIGHUP)?,
+                has_file,
+                has_terminal: self.has_terminal,
+            };
+            self.ends_at_once.store(false, Ordering::Relaxed);
+            Ok(signals)
+        }
+    }
+
+    /// The signals that end the server, as they come.
+    #[derive(Debug)]
+    pub struct EndSignals {
+        terminate: Option<Signal>,
+        interrupt: Option<Signal>,
+        hangup: Option<Signal>,
+        has_file: bool,
+        has_terminal: bool,
+    }
+
+    impl EndSignals {
+        /// Waits for the next one. Cancel safe.
+        pub async fn next(&mut self) {
+            loop {
+                tokio::select! {
+                    () = received(&mut self.terminate) => return,
+                    () = received(&mut self.interrupt) => return,
+                    () = received(&mut self.hangup) => {
+                        let is_closed = self.has_terminal && !has_terminal();
+                        if is_closed || !self.has_file {
+                            return;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn received(signal: &mut Option<Signal>) {
+        let received = match signal {
+            Some(signal) => signal.recv().await,
+            None => None,
+        };
+        if received.is_none() {
+            std::future::pending().await
+        }
+    }
+
+    /// Returns whether this process has a controlling terminal: a closed one is none.
+    fn has_terminal() -> bool {
+        File::open("/dev/tty").is_ok()
+    }
+
+    /// Returns the ignored signals in `status`, the text of `/proc/PID/status`. Other systems have no such text.
+    fn ignored_in(status: &str) -> u64 {
+        let mut lines = status.lines();
+        let mask = lines.find_map(|line| line.strip_prefix("SigIgn:"));
+        mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+            .unwrap_or(0)
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn ignored_signals_are_bits_of_a_number() {
+            let status = "Name:\tsh\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001003\n";
+            let bits = [SIGHUP, SIGINT, 13].map(|signal| 1_u64 << (signal - 1));
+            assert_eq!(ignored_in(status), bits.iter().sum());
+            assert_eq!(ignored_in(""), 0);
+        }
+    }
+}
+
+#[cfg(not(unix))]
+mod other {
+    use std::io;
+
+    /// How this process was started; nothing is of use on this system.
+    #[derive(Debug)]
+    pub struct Signals;
+
+    impl Signals {
+        /// Does nothing.
+        ///
+        /// # Errors
+        /// None.
+        pub fn prepare() -> io::Result<Self> {
+            Ok(Self)
+        }
+
+        /// Listens to Ctrl-C.
+        ///
+        /// # Errors
+        /// None.
+        pub fn listen(self, _: bool) -> io::Result<EndSignals> {
+            Ok(EndSignals)
+        }
+    }
+
+    /// Ctrl-C, as it comes.
+    #[derive(Debug)]
+    pub struct EndSignals;
+
+    impl EndSignals {
+        /// Waits for the next Ctrl-C. Cancel safe.
+        pub async fn next(&mut self) {
+            if tokio::signal::ctrl_c().await.is_err() {
+                std::future::pending().await
+            }
+        }
+    }
+}

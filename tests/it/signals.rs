@@ -1,0 +1,81 @@
+//! Signals that end the server, and those that do not.
+
+use std::process::{Command, Stdio};
+
+use crate::chat_templates::SHARED;
+use crate::support::config::{Folder, ONE};
+use crate::support::http::HttpServer;
+use crate::support::log::Log;
+use crate::support::{
+    program, signal_process, tiny, tiny_with_template, wait_for_child_of, wait_for_end_of,
+};
+
+#[test]
+fn a_signal_that_is_ignored_at_the_start_ends_nothing() {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "trap '' HUP INT; exec \"$0\" \"$@\""])
+        .arg(program().get_program())
+        .arg("--model")
+        .arg(tiny());
+    let mut server = HttpServer::of(command);
+    server.signal("HUP");
+    server.signal("INT");
+    assert_eq!(server.log().matches("ending by a signal").count(), 1);
+}
+
+#[test]
+fn a_closed_terminal_ends_the_server_though_it_has_a_file_to_read_again() {
+    let folder = Folder::new("terminal", ONE);
+    let file = folder.0.join("llama-mcp-server.toml");
+    let command = format!(
+        "exec {:?} --config {file:?} --transport http --port 0",
+        program().get_program()
+    );
+    let mut terminal = Command::new("script")
+        .args(["--quiet", "--flush", "--command", &command, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = Log::follow(terminal.stdout.take().unwrap());
+    log.wait_for("listening on");
+    let server = wait_for_child_of(terminal.id());
+    terminal.kill().unwrap();
+    terminal.wait().unwrap();
+    wait_for_end_of(server);
+}
+
+#[test]
+fn a_signal_during_the_start_ends_a_server_that_is_the_first_process_of_a_container() {
+    // Its check takes two seconds.
+    let model = tiny_with_template("slow-start.gguf", SHARED);
+    let container = || {
+        let mut command = Command::new("unshare");
+        command.args([
+            "--user",
+            "--map-root-user",
+            "--pid",
+            "--fork",
+            "--kill-child",
+        ]);
+        command
+    };
+    if !container().arg("true").status().unwrap().success() {
+        // The system has no namespaces for its users.
+        return;
+    }
+    let mut command = container();
+    command
+        .arg(program().get_program())
+        .arg("--model")
+        .arg(&model.0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null());
+    let mut container = command.spawn().unwrap();
+    let server = wait_for_child_of(container.id());
+    // The process in which the template is tried.
+    wait_for_child_of(server);
+    signal_process(server, "TERM");
+    assert_eq!(container.wait().unwrap().code(), Some(128 + 15));
+}
