@@ -21,7 +21,8 @@ use crate::reload::{Reloader, Sources};
 use crate::signals::{EndSignals, Signals};
 use crate::status::Board;
 use crate::supervisor::{self, Phase};
-use crate::telemetry::{LogFile, LogOutput, metrics};
+use crate::telemetry::log_file::LogFile;
+use crate::telemetry::{LogOutput, metrics};
 use crate::tools::Catalog;
 use crate::tools::fixed::fixed_prompts;
 use crate::transport;
@@ -59,6 +60,7 @@ pub fn log_output(log: &LogSettings) -> LogOutput {
             LogRotation::Hourly => Rotation::HOURLY,
             LogRotation::Never => Rotation::NEVER,
         },
+        max_size: log.max_size.0,
         keep: log.keep,
     };
     LogOutput {

@@ -3,13 +3,12 @@
 
 mod templates;
 
-use std::path::Path;
-
 use crate::config::address::Address;
+use crate::config::file::LogSettings;
 use crate::config::load::Layers;
 use crate::config::problem::Problem;
 use crate::config::tool::address;
-use crate::config::units::human;
+use crate::config::units::{Size, human};
 use crate::config::{Config, ConfigError, Overrides, Surroundings};
 use crate::process;
 use crate::registry::budget::{Occupant, Room, room_for};
@@ -58,7 +57,7 @@ pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigE
     }
     check_templates(&config, program, &mut layers);
     check_memory(&config, budget, &needs, &mut layers);
-    check_log(config.log.file.as_deref(), &mut layers);
+    check_log(&config.log, &mut layers);
     let has_chat = config.models.iter().any(|model| model.tool_name.is_some());
     if !has_chat && config.tools.is_empty() {
         layers.problem_at(
@@ -143,8 +142,18 @@ fn check_preloads(config: &Config, budget: u64, needs: &[Need], layers: &mut Lay
     }
 }
 
-fn check_log(file: Option<&Path>, layers: &mut Layers) {
-    let Some(file) = file else { return };
+/// The smallest `max_size` of a log file: a smaller one would be a file for every few lines.
+const MIN_LOG: Size = Size::mebibytes(1);
+
+fn check_log(log: &LogSettings, layers: &mut Layers) {
+    if log.max_size.0 < MIN_LOG.0 {
+        let (least, found) = (human(MIN_LOG.0), human(log.max_size.0));
+        let message = format!("must be at least {least}, found {found}");
+        layers.problem_at(&Address::of(["log", "max_size"]), message, None);
+    }
+    let Some(file) = log.file.as_deref() else {
+        return;
+    };
     let fault = if file.is_dir() {
         Some(format!("`{}` is a folder", file.display()))
     } else {

@@ -1,27 +1,22 @@
 //! Logs: tracing to standard error, and the way of a worker's log lines into the server's.
 
 pub mod call;
+pub mod log_file;
 pub mod metrics;
 
 use std::collections::VecDeque;
 use std::env;
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
-use anyhow::Context as _;
-use jiff::Timestamp;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_appender::rolling::{RollingFileAppender, Rotation};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
-use crate::error_code::ErrorCode;
+use log_file::{LogFile, LogWriter};
 
 /// llama.cpp tells a hundred lines about every load, and warns of what is no fault here (a cache for several calls is
 /// larger than the trained context), so it is quiet where nobody asks. The watcher of files tells what becomes of its own
@@ -50,17 +45,6 @@ pub struct LogOutput {
     pub is_json: bool,
     /// Instead of standard error.
     pub file: Option<LogFile>,
-}
-
-/// A log file.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LogFile {
-    /// Its path; where it rotates, its time is put into the name.
-    pub path: PathBuf,
-    /// When a new one begins.
-    pub rotation: Rotation,
-    /// How many are kept.
-    pub keep: usize,
 }
 
 /// Whether `text` says what to log.
@@ -101,11 +85,7 @@ fn filter(level: &str) -> (EnvFilter, Option<String>) {
 pub fn init_server(output: &LogOutput) -> anyhow::Result<WorkerGuard> {
     let builder = NonBlockingBuilder::default().buffered_lines_limit(MAX_UNWRITTEN);
     let (writer, guard) = match &output.file {
-        Some(file) => {
-            let appender = appender(file)?;
-            delete_old_files(file.clone());
-            builder.finish(appender)
-        }
+        Some(file) => builder.finish(LogWriter::open(file.clone())?),
         None => builder.finish(std::io::stderr()),
     };
     let is_terminal = output.file.is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
@@ -123,96 +103,6 @@ pub fn init_server(output: &LogOutput) -> anyhow::Result<WorkerGuard> {
         tracing::warn!("{problem}");
     }
     Ok(guard)
-}
-
-/// Deletes log files beyond those that are kept, now and every hour. The appender's own way takes every file of a like name
-/// for a log.
-fn delete_old_files(file: LogFile) {
-    if file.rotation == Rotation::NEVER {
-        return;
-    }
-    // The appender never goes back to an earlier file, so where the clock is set back while it runs its file stays the latest.
-    let mut current = String::new();
-    std::thread::spawn(move || {
-        loop {
-            current = current.max(period(&file.rotation, Timestamp::now()));
-            if let Err(error) = delete_beyond(&file, &current) {
-                tracing::warn!(%error, "old log files stay");
-            }
-            std::thread::sleep(Duration::from_hours(1));
-        }
-    });
-}
-
-/// What the appender puts into the name of a file that it begins at `now`.
-fn period(rotation: &Rotation, now: Timestamp) -> String {
-    let format = if *rotation == Rotation::HOURLY {
-        "%Y-%m-%d-%H"
-    } else {
-        "%Y-%m-%d"
-    };
-    now.strftime(format).to_string()
-}
-
-/// `current` is the time in the name of the file that is written.
-fn delete_beyond(file: &LogFile, current: &str) -> std::io::Result<()> {
-    let folder = file
-        .path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let logs = std::fs::read_dir(folder)?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter_map(|path| Some((date_of(&path, &file.path)?, path)));
-    beyond(logs.collect(), current, file.keep)
-        .iter()
-        .try_for_each(std::fs::remove_file)
-}
-
-/// Which of the log files with these dates go: the oldest, and never the current one, though the clock was set back and others
-/// are from times to come.
-fn beyond(mut logs: Vec<(String, PathBuf)>, current: &str, keep: usize) -> Vec<PathBuf> {
-    logs.sort();
-    let beyond = logs.len().saturating_sub(keep);
-    let others = logs.into_iter().filter(|(date, _)| date != current);
-    others.take(beyond).map(|(_, path)| path).collect()
-}
-
-/// The date in the name of `path` if it is called as the appender calls the files of `log`: `STEM.DATE.EXTENSION`.
-fn date_of(path: &Path, log: &Path) -> Option<String> {
-    let text = |part: Option<&OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
-    let name = text(path.file_name());
-    let suffix = log
-        .extension()
-        .map(|extension| format!(".{}", extension.to_string_lossy()))
-        .unwrap_or_default();
-    let date = name
-        .strip_prefix(&text(log.file_stem()))
-        .and_then(|rest| rest.strip_prefix('.')?.strip_suffix(&suffix))?;
-    let is_date = {
-        let parts: Vec<&str> = date.split('-').collect();
-        let is_number = |(part, digits): (&&str, usize)| {
-            part.len() == digits && part.bytes().all(|byte| byte.is_ascii_digit())
-        };
-        matches!(parts.len(), 3 | 4) && parts.iter().zip([4, 2, 2, 2]).all(is_number)
-    };
-    is_date.then(|| date.to_owned())
-}
-
-fn appender(file: &LogFile) -> anyhow::Result<RollingFileAppender> {
-    let folder = file.path.parent().unwrap_or(Path::new("")).to_path_buf();
-    let part = |part: Option<&OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
-    let builder = RollingFileAppender::builder()
-        .rotation(file.rotation.clone())
-        .filename_prefix(part(file.path.file_stem()));
-    let builder = match file.path.extension() {
-        Some(extension) => builder.filename_suffix(part(Some(extension))),
-        None => builder,
-    };
-    builder.build(folder).with_context(|| {
-        let path = file.path.display();
-        ErrorCode::LogUnwritable.says(format!("could not write the log file `{path}`"))
-    })
 }
 
 /// Logs of a worker: `LEVEL target: message` a line, which [`relay`] reads in the server. llama.cpp's errors are kept
@@ -318,44 +208,6 @@ impl Visit for Message {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_files_that_are_named_by_a_date_are_logs() {
-        let is_log = |name: &str| date_of(Path::new(name), Path::new("x/app.log")).is_some();
-        for log in ["app.2026-11-24.log", "app.2026-11-24-05.log"] {
-            assert!(is_log(log), "{log}");
-        }
-        for other in [
-            "app.log",
-            "app.important.log",
-            "app.2025.backup.log",
-            "app-2026-11-24.log",
-            "app.2026-11-24.log.gz",
-            "app.20-11-24.log",
-        ] {
-            assert!(!is_log(other), "{other}");
-        }
-    }
-
-    #[test]
-    fn the_current_log_stays_though_the_clock_was_set_back() {
-        let file = |day: u8| (format!("2026-11-0{day}"), PathBuf::from(day.to_string()));
-        let days = |days: &[u8]| days.iter().copied().map(file).collect::<Vec<_>>();
-        let gone = |logs: &[u8], current: u8, keep| beyond(days(logs), &file(current).0, keep);
-        let paths = |logs: &[u8]| days(logs).into_iter().map(|(_, path)| path);
-        let check = |found: Vec<PathBuf>, logs: &[u8]| assert!(found.into_iter().eq(paths(logs)));
-        check(gone(&[3, 1, 2, 4], 4, 2), &[1, 2]);
-        check(gone(&[3, 1, 2, 4], 1, 2), &[2, 3]);
-        check(gone(&[3, 1], 1, 1), &[3]);
-        check(gone(&[3, 1], 1, 2), &[]);
-    }
-
-    #[test]
-    fn the_current_log_is_told_by_the_name_that_the_appender_gives() {
-        let now: Timestamp = "2026-11-24T05:59:59Z".parse().unwrap();
-        assert_eq!(period(&Rotation::DAILY, now), "2026-11-24");
-        assert_eq!(period(&Rotation::HOURLY, now), "2026-11-24-05");
-    }
 
     #[test]
     fn a_misspelled_level_is_no_filter() {

@@ -18,7 +18,7 @@ pub use model::{CacheType, FlashAttention, Lora, ModelSettings, SplitMode, Think
 pub use server::{ServerSettings, TokenSettings, TransportMode, WatchMode};
 pub use tool::{ArgumentSettings, ArgumentType, ItemType, ToolSettings};
 
-use super::units::{Budget, IdleTime};
+use super::units::{Budget, IdleTime, Size};
 
 /// Letters, digits, `_` and `-`: what every client accepts as a tool's name, and what variables can spell.
 pub const NAME_PATTERN: &str = "^[a-zA-Z0-9_-]{1,64}$";
@@ -78,8 +78,10 @@ pub struct LogSettings {
     /// File to log to, instead of stderr; its name gets the time of its beginning where it rotates.
     #[schemars(extend("format" = "path"))]
     pub file: Option<PathBuf>,
-    /// When a new file begins.
+    /// When a new file begins: `daily`, `hourly` or `never`. A file that another program moved or deleted is opened again within a second.
     pub rotation: LogRotation,
+    /// Size at which a new file begins, too. The full one gets a number: `server.2026-11-25.1.log`.
+    pub max_size: Size,
     /// Files that are kept; older ones are deleted.
     #[schemars(range(min = 1, max = 10_000))]
     pub keep: usize,
@@ -94,6 +96,7 @@ impl Default for LogSettings {
             format: LogFormat::Text,
             file: None,
             rotation: LogRotation::Daily,
+            max_size: Size::mebibytes(100),
             keep: 7,
             log_prompts: false,
         }

@@ -29,6 +29,8 @@ mod layers; // who may import whom
 mod lenient; // what is slightly off, and taken all the same
 mod lifecycle; // processes, signals, ends
 mod load; // two hundred connections, honest and not
+#[cfg(unix)]
+mod log_file; // moved while it is written
 mod manual; // completions, and the page for man
 mod meaning; // a real model: facts, seeds, eight calls at once
 mod message_text; // messages whose text is slightly off

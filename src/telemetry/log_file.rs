@@ -1,0 +1,374 @@
+//! The log file: a new one begins by time and by size, old ones are deleted, and one that another program moved is opened again.
+
+use std::ffi::OsStr;
+use std::fs::{self, Metadata};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use tracing_appender::rolling::{RollingFileAppender, Rotation};
+
+use crate::error_code::ErrorCode;
+
+/// Where and how to log to a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogFile {
+    /// Its path. If it rotates, its time is put into the name: `STEM.DATE.EXTENSION`.
+    pub path: PathBuf,
+    /// How often a new file begins.
+    pub rotation: Rotation,
+    /// Bytes after which a new file begins. The full one gets a number: `STEM.DATE.NUMBER.EXTENSION`.
+    pub max_size: u64,
+    /// Number of files that are kept.
+    pub keep: usize,
+}
+
+/// How often the writer looks whether the file is still there, and how long it is.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Bytes after which the writer looks earlier.
+const LOOK_AFTER: u64 = 1 << 18;
+
+/// Writes a log file. What is written in the second after another program moved the file goes to the moved one.
+#[derive(Debug)]
+pub(super) struct LogWriter {
+    file: LogFile,
+    appender: RollingFileAppender,
+    path: PathBuf,
+    id: Option<FileId>,
+    looked: Instant,
+    /// Bytes since the last look.
+    written: u64,
+}
+
+impl LogWriter {
+    /// Opens `file`, and deletes old ones.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(super) fn open(file: LogFile) -> anyhow::Result<Self> {
+        let appender = appender(&file).with_context(|| {
+            let path = file.path.display();
+            ErrorCode::LogUnwritable.says(format!("could not write the log file `{path}`"))
+        })?;
+        let mut writer = Self {
+            path: file.path_at(Timestamp::now()),
+            file,
+            appender,
+            id: None,
+            looked: Instant::now(),
+            written: 0,
+        };
+        writer.note();
+        Ok(writer)
+    }
+
+    /// Takes note of the file that is written now, and deletes old ones.
+    fn note(&mut self) {
+        self.path = self.file.path_at(Timestamp::now());
+        self.id = fs::metadata(&self.path).ok().map(|found| id_of(&found));
+        if let Err(error) = self.file.delete_old(&self.path) {
+            tracing::warn!(%error, "old log files stay");
+        }
+    }
+
+    /// Begins a new file if the current one is full or gone.
+    fn look(&mut self) -> io::Result<()> {
+        self.looked = Instant::now();
+        self.written = 0;
+        let path = self.file.path_at(Timestamp::now());
+        let found = fs::metadata(&path).ok();
+        let is_there = found
+            .as_ref()
+            .is_some_and(|found| path != self.path || self.id == Some(id_of(found)));
+        let is_full = found.is_some_and(|found| found.len() >= self.file.max_size);
+        if is_there && is_full {
+            fs::rename(&path, self.file.full_name(&path)?)?;
+        }
+        if !is_there || is_full {
+            self.appender = appender(&self.file).map_err(io::Error::other)?;
+        } else if path == self.path {
+            return Ok(());
+        }
+        self.note();
+        Ok(())
+    }
+}
+
+impl Write for LogWriter {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let written = self.appender.write(line)?;
+        self.written += written as u64;
+        if self.written >= LOOK_AFTER || self.looked.elapsed() >= LOOK_EVERY {
+            // The line is written, whatever becomes of the next one; the next look tries again.
+            drop(self.look());
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.appender.flush()
+    }
+}
+
+fn appender(file: &LogFile) -> Result<RollingFileAppender, tracing_appender::rolling::InitError> {
+    let builder = RollingFileAppender::builder()
+        .rotation(file.rotation.clone())
+        .filename_prefix(text(file.path.file_stem()));
+    let builder = match file.path.extension() {
+        Some(extension) => builder.filename_suffix(text(Some(extension))),
+        None => builder,
+    };
+    builder.build(file.path.parent().unwrap_or(Path::new("")))
+}
+
+/// When a log file was begun, and its number if it is full: the order of log files.
+type Age = (String, u32);
+
+/// The number of the file that is written. Full ones have lower numbers.
+const CURRENT: u32 = u32::MAX;
+
+impl LogFile {
+    /// Returns the path of the file that the appender begins at `now`.
+    fn path_at(&self, now: Timestamp) -> PathBuf {
+        let format = match self.rotation {
+            Rotation::NEVER => return self.path.clone(),
+            Rotation::HOURLY => "%Y-%m-%d-%H",
+            _ => "%Y-%m-%d",
+        };
+        self.named(&now.strftime(format).to_string())
+    }
+
+    /// Returns the path with `part` before the extension.
+    fn named(&self, part: &str) -> PathBuf {
+        let stem = text(self.path.file_stem());
+        self.path
+            .with_file_name(format!("{stem}.{part}{}", self.suffix()))
+    }
+
+    fn suffix(&self) -> String {
+        let extension = self.path.extension();
+        extension.map_or_else(String::new, |extension| {
+            format!(".{}", extension.to_string_lossy())
+        })
+    }
+
+    /// Returns the name for the full file at `path`: with the next number.
+    fn full_name(&self, path: &Path) -> io::Result<PathBuf> {
+        let (date, _) = self.age_of(path).unwrap_or_default();
+        let logs = self.logs()?;
+        let full = logs
+            .iter()
+            .filter(|((of, number), _)| *of == date && *number != CURRENT);
+        let last = full.map(|((_, number), _)| *number).max().unwrap_or(0);
+        let next = last.saturating_add(1);
+        Ok(if date.is_empty() {
+            self.named(&next.to_string())
+        } else {
+            self.named(&format!("{date}.{next}"))
+        })
+    }
+
+    /// Deletes the oldest files beyond those that are kept, but not `current`.
+    fn delete_old(&self, current: &Path) -> io::Result<()> {
+        beyond(self.logs()?, current, self.keep)
+            .iter()
+            .try_for_each(fs::remove_file)
+    }
+
+    /// Returns the log files in the folder, with their ages.
+    fn logs(&self) -> io::Result<Vec<(Age, PathBuf)>> {
+        let folder = self.path.parent();
+        let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
+        let entries = fs::read_dir(folder.unwrap_or(Path::new(".")))?;
+        let paths =
+            entries.filter_map(|entry| Some(self.path.with_file_name(entry.ok()?.file_name())));
+        Ok(paths
+            .filter_map(|path| Some((self.age_of(&path)?, path)))
+            .collect())
+    }
+
+    /// Returns the age of the log file at `path`. `None` if its name is not that of a log file.
+    fn age_of(&self, path: &Path) -> Option<Age> {
+        let name = text(path.file_name());
+        let rest = name.strip_prefix(&text(self.path.file_stem()))?;
+        let rest = rest.strip_suffix(&self.suffix())?;
+        let (date, number) = if self.rotation == Rotation::NEVER {
+            ("", rest)
+        } else {
+            let rest = rest.strip_prefix('.')?;
+            let end = rest.find('.').unwrap_or(rest.len());
+            rest.split_at(end)
+        };
+        if !date.is_empty() && !is_date(date) {
+            return None;
+        }
+        let number = match number {
+            "" => CURRENT,
+            number => number
+                .strip_prefix('.')
+                .filter(|text| is_number(text))?
+                .parse()
+                .ok()?,
+        };
+        Some((date.to_owned(), number))
+    }
+}
+
+/// Returns which of `logs` to delete: the oldest, and never the current one, though the clock was set back and others are from times to
+/// come.
+fn beyond(mut logs: Vec<(Age, PathBuf)>, current: &Path, keep: usize) -> Vec<PathBuf> {
+    logs.sort();
+    let beyond = logs.len().saturating_sub(keep);
+    let others = logs.into_iter().filter(|(_, path)| path != current);
+    others.take(beyond).map(|(_, path)| path).collect()
+}
+
+/// Returns whether `text` is a date, perhaps with an hour, as the appender writes it.
+fn is_date(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let fits = |(part, digits): (&&str, usize)| part.len() == digits && is_number(part);
+    matches!(parts.len(), 3 | 4) && parts.iter().zip([4, 2, 2, 2]).all(fits)
+}
+
+fn is_number(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn text(part: Option<&OsStr>) -> String {
+    part.unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// What tells a file from another one of the same name: device and inode. Nothing does on other systems, which do not move open files.
+#[cfg(unix)]
+type FileId = (u64, u64);
+
+#[cfg(unix)]
+fn id_of(file: &Metadata) -> FileId {
+    use std::os::unix::fs::MetadataExt;
+    (file.dev(), file.ino())
+}
+
+#[cfg(not(unix))]
+type FileId = ();
+
+#[cfg(not(unix))]
+fn id_of(_: &Metadata) -> FileId {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn daily() -> LogFile {
+        LogFile {
+            path: "x/app.log".into(),
+            rotation: Rotation::DAILY,
+            max_size: 1 << 20,
+            keep: 2,
+        }
+    }
+
+    fn never() -> LogFile {
+        LogFile {
+            rotation: Rotation::NEVER,
+            ..daily()
+        }
+    }
+
+    #[test]
+    fn only_files_that_are_named_by_a_date_are_logs_of_a_day() {
+        let is_log = |name: &str| daily().age_of(&Path::new("x").join(name)).is_some();
+        for log in [
+            "app.2026-11-24.log",
+            "app.2026-11-24-05.log",
+            "app.2026-11-24.3.log",
+        ] {
+            assert!(is_log(log), "{log}");
+        }
+        for other in [
+            "app.log",
+            "app.1.log",
+            "app.important.log",
+            "app.2025.backup.log",
+            "app-2026-11-24.log",
+            "app.2026-11-24.log.gz",
+            "app.2026-11-24.x.log",
+            "app.2026-11-24..log",
+            "app.20-11-24.log",
+        ] {
+            assert!(!is_log(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_log_that_does_not_rotate_by_time_has_full_files_with_numbers() {
+        let age_of = |name: &str| never().age_of(&Path::new("x").join(name));
+        assert_eq!(age_of("app.log"), Some((String::new(), CURRENT)));
+        assert_eq!(age_of("app.12.log"), Some((String::new(), 12)));
+        assert_eq!(age_of("app.2026-11-24.log"), None);
+        assert_eq!(age_of("app.old.log"), None);
+    }
+
+    #[test]
+    fn the_oldest_logs_are_deleted_and_never_the_current_one() {
+        let names = |logs: &[&str], current: &str| {
+            let age = |name: &&str| {
+                let path = PathBuf::from(format!("x/{name}"));
+                (daily().age_of(&path).unwrap(), path)
+            };
+            let current = PathBuf::from(format!("x/{current}"));
+            let gone = beyond(logs.iter().map(age).collect(), &current, 2);
+            let name = |path: PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+            gone.into_iter().map(name).collect::<Vec<_>>()
+        };
+        let [first, full, second, third] = [
+            "app.2026-11-01.log",
+            "app.2026-11-02.9.log",
+            "app.2026-11-02.log",
+            "app.2026-11-03.log",
+        ];
+        assert_eq!(names(&[third, first, second, full], third), [first, full]);
+        // The clock was set back.
+        assert_eq!(names(&[third, first, second], first), [second]);
+        assert_eq!(names(&[third, first], first), [""; 0]);
+    }
+
+    #[test]
+    fn a_full_log_gets_a_number_and_the_oldest_are_deleted() {
+        let folder =
+            std::env::temp_dir().join(format!("llama-mcp-server-log-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let mut writer = LogWriter::open(LogFile {
+            path: folder.join("app.log"),
+            ..never()
+        })
+        .unwrap();
+        let line = [b'x'; 1 << 18];
+        for _ in 0..20 {
+            writer.write_all(&line).unwrap();
+        }
+        let mut names: Vec<_> = fs::read_dir(&folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        let length = fs::metadata(folder.join("app.5.log")).unwrap().len();
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(names, ["app.5.log", "app.log"]);
+        assert_eq!(length, 1 << 20);
+    }
+
+    #[test]
+    fn the_current_log_has_the_name_that_the_appender_gives() {
+        let now: Timestamp = "2026-11-24T05:59:59Z".parse().unwrap();
+        let hourly = LogFile {
+            rotation: Rotation::HOURLY,
+            ..daily()
+        };
+        assert_eq!(daily().path_at(now), Path::new("x/app.2026-11-24.log"));
+        assert_eq!(hourly.path_at(now), Path::new("x/app.2026-11-24-05.log"));
+        assert_eq!(never().path_at(now), Path::new("x/app.log"));
+    }
+}
