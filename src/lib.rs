@@ -11,7 +11,7 @@
 //! The server never touches llama.cpp. A loaded model runs in a child process of the same binary, the hidden sub-command
 //! `worker`, because llama.cpp ends its process where it meets an assertion, a GPU out of memory or a broken file: only
 //! that model's calls fail then, and the next call starts it again. Unloading is the end of a process, so all memory goes
-//! back. A worker gives up what its model does not need before llama.cpp reads the file, since a GGUF is untrusted input:
+//! back. A worker sandboxes itself before llama.cpp reads the file, since a GGUF is untrusted input:
 //! `worker/sandbox.rs`. `doctor` asks llama.cpp in such a process, too, what it finds on the machine ([`worker::machine`]),
 //! and chat templates are tried in one of their own ([`worker::trials`]).
 //!
@@ -42,14 +42,26 @@
 //!
 //! # Threads
 //!
-//! In the server: the runtime's two; for stdio one that reads stdin, one that writes stdout (a blocked read cannot be cancelled),
-//! and one that watches whether stdout has a reader; one that starts workers (the kernel's parent-death signal follows the
-//! parent *thread*); a short-lived one, of low priority, for every piece of heavy work: a large message that is parsed, a schema
-//! that is tried ([`fair`] lets few of them run at once, in turns among clients); and blocking threads of the runtime, which check
-//! finished answers and derive keys of sessions. In a worker: the main thread reads what to load, restricts itself
-//! and with it all threads to come, and then owns queue, scheduler, model and context; one reads stdin; one loads the model and
-//! ends; two prepare prompts, one those of up to 8 KiB and one longer ones, at a lower priority on Linux. Each rendering, and each
-//! prompt that is tokenised, has a short-lived thread with the stack that it may need.
+//! Of the server:
+//!
+//! | thread | does |
+//! | --- | --- |
+//! | the runtime's two | move messages; its blocking threads check finished answers and derive keys of sessions |
+//! | stdin, stdout | over stdio: one reads, one writes, one watches whether stdout has a reader (a blocked read cannot be cancelled) |
+//! | `spawner` | starts workers: the kernel's parent-death signal follows the parent *thread* |
+//! | `heavy`, short-lived | parses a large message or tries a schema, at a low priority; [`fair`] lets few run at once, in turns among clients |
+//! | one for each process of [`worker::trials`] | reads its results |
+//! | the log's, the file watcher's, jemalloc's | write the log, watch the configuration, return memory to the system |
+//!
+//! Of a worker:
+//!
+//! | thread | does |
+//! | --- | --- |
+//! | main | reads what to load, restricts itself and with it all threads to come, then owns queue, scheduler, model and context |
+//! | stdin, load | one reads commands; one loads the model and ends |
+//! | `short prompts`, `long prompts` | prepare prompts of up to 8 KiB, and longer ones at a low priority (Linux) |
+//! | `turns` | waits for the CPUs ([`worker::turns`]) |
+//! | short-lived | each rendering and each tokenisation, with the stack that it may need |
 //!
 //! # What is counted
 //!
@@ -91,7 +103,7 @@
 //! 5. [`worker::client`] sends the request down the pipe. News come back as [`engine::Update`]s and end in a
 //!    `watch` channel, of which [`mcp::progress`] tells the client by time. Dropping the call's future, for whatever
 //!    reason, cancels it: the worker frees the sequence before its next decode.
-//! 6. In the worker, [`engine::prompt`] renders and tokenises, clients by turns and short prompts beside long ones, [`engine::grammar`] makes a grammar of a schema,
+//! 6. In the worker, [`engine::prompt`] renders and tokenises prompts, in turns among clients; short and long prompts have separate threads. [`engine::grammar`] makes a grammar of a schema,
 //!    [`engine::queue`] holds the call until it is its client's turn and a sequence and its cells are free, and each turn of
 //!    [`engine::scheduler`] decodes a token for every generating sequence and as much of the prompts as fits the time
 //!    ([`engine::pace`]). [`engine::thinking`] separates a model's reasoning from its answer; a grammar applies from the answer on.

@@ -189,12 +189,11 @@ pub fn address_space() -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
-/// Lowers the scheduling priority of the calling thread and of threads that it starts. Only root can raise it again.
+/// Lowers the scheduling priority of the calling thread by 10 steps, and that of threads that it starts. Only root can raise it again.
 #[cfg(target_os = "linux")]
 pub fn lower_priority() {
     // On Linux each thread has a priority of its own.
-    const NICE: i32 = 10;
-    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+    if let Err(error) = rustix::process::nice(10) {
         tracing::debug!(%error, "could not lower a thread's priority");
     }
 }

@@ -152,7 +152,8 @@ impl Registry {
             .call(context.client.clone(), request, context.progress.clone());
         let mut generation = answer(&mut call, context.deadline).await?;
         self.0.learn_speed(model, &generation.usage);
-        generation.usage.queue_ms += millis(waited);
+        let queue_ms = &mut generation.usage.queue_ms;
+        *queue_ms = queue_ms.saturating_add(millis(waited));
         Ok(generation)
     }
 

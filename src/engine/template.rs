@@ -59,7 +59,7 @@ pub fn stack_size(template: &str) -> usize {
     2 * 1024 * 1024 + 512 * template.len()
 }
 
-/// Whether `source` can be compiled, and calls only what there is, for a user's question at least; on a thread of its own, see [`stack_size`].
+/// Checks that `source` compiles and calls only known functions, filters and methods, for a user's question at least; on a thread of its own, see [`stack_size`].
 ///
 /// # Errors
 /// As [`ChatTemplate::new`].
@@ -150,7 +150,7 @@ pub fn on_stack<T: Send>(bytes: usize, work: impl FnOnce() -> T + Send) -> Resul
     })
 }
 
-/// Whether a template calls what there is not.
+/// Returns whether the error is a call of an unknown function, filter, method or test.
 pub fn is_missing(kind: ErrorKind) -> bool {
     use ErrorKind::{UnknownFilter, UnknownFunction, UnknownMethod, UnknownTest};
     matches!(

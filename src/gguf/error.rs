@@ -64,8 +64,8 @@ pub enum GgufError {
         /// How the first part's name ends.
         expected: String,
     },
-    /// A file that is no adapter.
-    #[error("`{}` is no adapter: it holds a {found}", path.display())]
+    /// A file that is not an adapter.
+    #[error("`{}` is not an adapter: it holds a {found}", path.display())]
     NotAnAdapter {
         /// The file.
         path: PathBuf,

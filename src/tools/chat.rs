@@ -263,7 +263,7 @@ fn answer_by(schema: &str, limits: Limits) -> Result<AnswerSchema, SchemaFaults>
     Ok(answer)
 }
 
-/// Tries a schema of `client` by `work`, beside the runtime: it may take a second of a CPU. What nobody could try is not taken.
+/// Tries a schema of `client` by `work`, beside the runtime: it may take a second of a CPU. A schema whose check panics is refused.
 async fn tried<T: Send + 'static>(
     client: &str,
     work: impl FnOnce() -> Result<T, SchemaFaults> + Send + 'static,

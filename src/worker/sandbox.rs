@@ -1,14 +1,16 @@
 //! The sandbox of a worker, which the worker enters once it knows its model. A GGUF is untrusted input, and llama.cpp reads it in C++, so
 //! from then on the worker counts as hostile.
 //!
-//! On Linux by Landlock ([`files`]), as far as the kernel has it: the worker may read the model's files and what the system's
-//! libraries are made of, use the GPU where the build has a backend for one, and no other file, write only by descriptors that are
-//! open already, start no program, make no TCP connection, send no signal to a process that is not its own. Other processes'
-//! memory and environment are shut by that, and in builds for the CPU all that `/proc` tells of them. GPU drivers read all over
-//! `/proc`: with them the worker can read other processes' command lines. Of the rights of root, which would open more, it keeps
-//! those by which a model that is another user's can be read, and locked into memory. What Landlock does not know (`stat`; before
-//! ABI 4 TCP, before ABI 6 signals) stays as it was, but for the system calls that seccomp refuses ([`system_calls`]): among them
-//! attributes of files, other processes, keys, namespaces, and in builds for the CPU sockets, priorities and shared memory.
+//! On Linux, Landlock ([`files`]) limits the worker, as far as the kernel supports it:
+//!
+//! - It may read the model's files and system libraries, use the GPU in builds with a GPU backend, and write to open descriptors.
+//! - It cannot open other files, start programs, open TCP connections (ABI 4) or signal other processes (ABI 6).
+//! - Other processes' memory and environment are out of reach and, in builds for the CPU, their entries in `/proc`. GPU drivers read all
+//!   over `/proc`: with them the worker can read other processes' command lines.
+//!
+//! Of the capabilities of root, it keeps those required to read a model of another user and to lock it into memory. seccomp
+//! ([`system_calls`]) refuses what Landlock does not restrict: among other things attributes of files, other processes, keys, namespaces,
+//! and in builds for the CPU sockets, priorities and shared memory. `stat` stays allowed.
 //!
 //! Everywhere on Unix it leaves no core dump: that would hold the prompts.
 
@@ -28,7 +30,7 @@ use crate::engine::{EngineError, EngineErrorKind};
 /// cannot restrict.
 ///
 /// # Errors
-/// If the configuration requires the sandbox and the system cannot apply all of it.
+/// `Load` if the configuration requires the sandbox, and Landlock or seccomp is not available.
 pub(super) fn enter(load: &LoadSettings) -> Result<(), EngineError> {
     if load.sandbox == SandboxMode::Off {
         return Ok(());
@@ -85,7 +87,7 @@ fn refuse_system_calls() -> Result<(), String> {
     Err("system calls of the model's process cannot be restricted (seccomp): seccomp filters are not supported on this CPU".into())
 }
 
-/// Does nothing: this system has no sandbox for processes.
+/// Returns an error if the sandbox is required: this system has none.
 #[cfg(not(target_os = "linux"))]
 fn restrict(load: &LoadSettings) -> Result<(), String> {
     match load.sandbox {

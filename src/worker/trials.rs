@@ -6,7 +6,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,8 +19,11 @@ use crate::config::file::SandboxMode;
 use crate::engine::template::{self, SystemPrompt, Variables};
 use crate::engine::{EngineError, EngineErrorKind, Message};
 
-/// Seconds of CPU time that all trials of a template may take. The largest real templates take milliseconds.
+/// Seconds of CPU time that a trial may take. The largest real templates take milliseconds.
 const CPU_LIMIT: u64 = 2;
+
+/// Seconds of CPU time after which the system kills the process without saying so.
+const MAX_CPU: u64 = 60;
 
 /// How long one trial may take, however busy the machine is.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
@@ -60,11 +63,12 @@ type TrialResult = Result<SystemPrompt, EngineError>;
 /// # Errors
 /// If `output` is closed.
 pub fn serve(input: impl BufRead, output: &mut dyn Write) -> io::Result<()> {
-    limit_resources();
+    limit_memory();
     let mut entered = None;
     for line in input.lines() {
         let result = match serde_json::from_str::<Job>(&line?) {
             Ok(job) => {
+                limit_cpu();
                 let entered: &Result<(), EngineError> =
                     entered.get_or_insert_with(|| sandbox::enter(&job.load_settings()));
                 entered.clone().and_then(|()| job.run())
@@ -97,28 +101,42 @@ impl Job {
     }
 }
 
+/// Lets the system end this process after two more seconds of CPU time.
 #[cfg(unix)]
-fn limit_resources() {
+fn limit_cpu() {
     use rustix::process::{Resource, Rlimit, setrlimit};
-    let limit = |resource, most| {
-        let limit = Rlimit {
-            current: Some(most),
-            // Beyond this one, a process that takes too much time is killed without saying so.
-            maximum: Some(most + 1),
-        };
-        if let Err(error) = setrlimit(resource, limit) {
-            tracing::debug!(%error, "trials of chat templates have no limit of {resource:?}");
-        }
+    use rustix::time::{ClockId, clock_gettime};
+    let used = u64::try_from(clock_gettime(ClockId::ProcessCPUTime).tv_sec).unwrap_or(0);
+    let limit = Rlimit {
+        // The second that has begun is not used up.
+        current: Some(used + 1 + CPU_LIMIT),
+        maximum: Some(MAX_CPU),
     };
-    limit(Resource::Cpu, CPU_LIMIT);
-    #[cfg(target_os = "linux")]
-    if let Some(own) = crate::process::address_space() {
-        limit(Resource::As, own + MEMORY_LIMIT);
+    if let Err(error) = setrlimit(Resource::Cpu, limit) {
+        tracing::debug!(%error, "trials of chat templates have no limit of CPU time");
     }
 }
 
 #[cfg(not(unix))]
-fn limit_resources() {}
+fn limit_cpu() {}
+
+#[cfg(target_os = "linux")]
+fn limit_memory() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let Some(own) = crate::process::address_space() else {
+        return;
+    };
+    let limit = Rlimit {
+        current: Some(own + MEMORY_LIMIT),
+        maximum: Some(own + MEMORY_LIMIT),
+    };
+    if let Err(error) = setrlimit(Resource::As, limit) {
+        tracing::debug!(%error, "trials of chat templates have no limit of memory");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn limit_memory() {}
 
 /// The process in which one chat template is tried. Dropping it ends the process.
 #[derive(Debug)]
@@ -156,7 +174,7 @@ impl TrialProcess {
         Ok(Self {
             child,
             jobs,
-            results: read_results(results),
+            results: read_results(results)?,
             source: source.to_owned(),
             sandbox,
             ended: None,
@@ -172,7 +190,7 @@ impl TrialProcess {
             return Err(ended.clone());
         }
         let result = self.exchange(trial).unwrap_or_else(|cause| {
-            let ended = failure(self.end(cause).to_owned());
+            let ended = failure(cause.to_owned());
             self.ended = Some(ended.clone());
             Err(ended)
         });
@@ -182,8 +200,8 @@ impl TrialProcess {
     /// Returns the result of `trial`.
     ///
     /// # Errors
-    /// The process has ended, or takes too long.
-    fn exchange(&mut self, trial: Trial) -> Result<TrialResult, RecvTimeoutError> {
+    /// What the template did to its process, which is ended.
+    fn exchange(&mut self, trial: Trial) -> Result<TrialResult, &'static str> {
         let job = Job {
             source: self.source.clone(),
             sandbox: self.sandbox,
@@ -193,36 +211,48 @@ impl TrialProcess {
         line.push(b'\n');
         // If the process has ended, there is no result either.
         drop(self.jobs.write_all(&line));
-        let result = self.results.recv_timeout(TIME_LIMIT)?;
-        serde_json::from_str(&result).map_err(|_invalid| RecvTimeoutError::Disconnected)
+        match self.results.recv_timeout(TIME_LIMIT) {
+            Ok(result) => serde_json::from_str(&result).or(Err(
+                "the error message of the model's chat template is longer than 1 MiB",
+            )),
+            Err(RecvTimeoutError::Timeout) => {
+                Err("the model's chat template did not render a short message within 30 s")
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(self.cause_of_death()),
+        }
+        .inspect_err(|_| self.end())
     }
 
-    /// Ends the process, from which no result came for `cause`, and says why.
-    fn end(&mut self, cause: RecvTimeoutError) -> &'static str {
+    /// Returns what ended the process, which has closed its output.
+    fn cause_of_death(&mut self) -> &'static str {
         let until = Instant::now() + END_LIMIT;
-        while cause == RecvTimeoutError::Disconnected
-            && Instant::now() < until
-            && self.child.try_wait().is_ok_and(|status| status.is_none())
-        {
-            thread::sleep(Duration::from_millis(1));
-        }
-        // It may have ended by itself.
-        drop(self.child.kill());
-        let status = self.child.wait().ok();
-        if cause == RecvTimeoutError::Timeout || status.is_some_and(took_too_long) {
+        let status = loop {
+            match self.child.try_wait() {
+                Ok(None) if Instant::now() < until => thread::sleep(Duration::from_millis(1)),
+                status => break status.ok().flatten(),
+            }
+        };
+        if status.is_some_and(took_too_long) {
             "the model's chat template takes more than 2 s to render a short message"
         } else {
             "the model's chat template crashed the process that rendered it: it uses too much memory or nests values too deeply"
         }
     }
+
+    fn end(&mut self) {
+        // It may have ended by itself.
+        drop(self.child.kill());
+        if let Err(error) = self.child.wait() {
+            tracing::debug!(%error, "the end of a trial of a chat template is not known");
+        }
+    }
 }
 
-/// Returns whether a process ended by its limit of CPU time. The kernel may kill it without the signal that says so.
+/// Returns whether a process ended by its limit of CPU time.
 #[cfg(unix)]
 fn took_too_long(status: ExitStatus) -> bool {
-    use signal_hook::consts::{SIGKILL, SIGXCPU};
     use std::os::unix::process::ExitStatusExt;
-    matches!(status.signal(), Some(SIGXCPU | SIGKILL))
+    status.signal() == Some(signal_hook::consts::SIGXCPU)
 }
 
 /// Does nothing: this system has no such limit.
@@ -233,18 +263,17 @@ fn took_too_long(_: ExitStatus) -> bool {
 
 impl Drop for TrialProcess {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        drop(self.child.kill());
-        if let Err(error) = self.child.wait() {
-            tracing::debug!(%error, "the end of a trial of a chat template is not known");
-        }
+        self.end();
     }
 }
 
-/// Reads lines on a thread of its own, which ends with the process.
-fn read_results(results: ChildStdout) -> Receiver<String> {
-    let (sender, receiver) = channel();
-    thread::spawn(move || {
+/// Reads lines on a thread of its own, which ends with the process, or once nobody receives them.
+///
+/// # Errors
+/// The system starts no thread.
+fn read_results(results: ChildStdout) -> io::Result<Receiver<String>> {
+    let (sender, receiver) = sync_channel(1);
+    let read = move || {
         let mut results = BufReader::new(results);
         loop {
             let mut line = String::new();
@@ -253,8 +282,9 @@ fn read_results(results: ChildStdout) -> Receiver<String> {
                 return;
             }
         }
-    });
-    receiver
+    };
+    thread::Builder::new().spawn(read)?;
+    Ok(receiver)
 }
 
 fn failure(text: String) -> EngineError {

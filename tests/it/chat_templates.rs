@@ -160,36 +160,20 @@ fn an_edit_that_brings_a_hostile_template_ends_no_call_and_no_server() {
     assert!(!server.result(song).is_error);
 }
 
-/// A chat template of a file that behaves when it is checked, and does `harm` in a call whose text begins with `!`.
-fn hidden(name: &str, harm: &str) -> TempFile {
-    let text = "{% for m in messages %}{{ m.content }}{% endfor %}";
-    let template = format!("{{% if messages[-1].content[0] == '!' %}}{harm}{{% endif %}}{text}");
-    tiny_with_template(name, &template)
-}
-
-/// The error of a call that does harm, and whether the next call is answered.
-fn told_by_call(model: &TempFile) -> String {
-    let mut server = Server::start(&model.0, &[]);
-    assert!(!server.chat(json!({"text": "Hi", "max_tokens": 1})).is_error);
-    let told = server.refusal(json!({"text": "!"}));
-    assert!(!server.chat(json!({"text": "Hi", "max_tokens": 1})).is_error);
-    told
-}
-
 #[test]
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn a_hidden_template_that_takes_memory_without_end_ends_its_process() {
-    let prints = SHARED.replace("{{ {n.a: 1} }}", "{{ n.a ~ '' }}");
-    let told = told_by_call(&hidden("grows.gguf", &prints));
+    let prints = SHARED.replace("{{ {n.a: 1} }}", "{% set text = n.a ~ '' %}");
+    let text = "{% for m in messages %}{{ m.content }}{% endfor %}";
+    let hidden = format!("{{% if messages[-1].content[0] == '!' %}}{prints}{{% endif %}}{text}");
+    let model = tiny_with_template("grows.gguf", &hidden);
+    let mut server = Server::start(&model.0, &[]);
+    assert!(!server.chat(json!({"text": "Hi", "max_tokens": 1})).is_error);
+    // Messages allow more time: on a busy machine memory grows slowly.
+    let messages = vec![json!({"role": "user", "content": "!"}); 1000];
+    let told = server.refusal(json!({"messages": messages}));
     let cause =
-        "the model's chat template takes more than 135 MiB of memory to render; configure another";
+        "the model's chat template takes more than 212 MiB of memory to render; configure another";
     assert!(told.contains(cause), "{told}");
-}
-
-#[test]
-fn a_hidden_template_that_does_not_end_ends_its_process_after_twelve_seconds() {
-    let compares = SHARED.replace("{{ {n.a: 1} }}", "{% set b=namespace(a=[1]) %}{% for i in range(60) %}{% set b.a=[b.a,b.a] %}{% endfor %}{{ n.a == b.a }}");
-    let told = told_by_call(&hidden("endless-compare.gguf", &compares));
-    let cause = "the model's chat template takes more than 12 s to render; configure another";
-    assert!(told.contains(cause), "{told}");
+    assert!(!server.chat(json!({"text": "Hi", "max_tokens": 1})).is_error);
 }

@@ -96,8 +96,10 @@ fn one_of_several_tokens_does_not_take_the_connections_of_others() {
         .collect();
     let is_answered = |head: &str| head.starts_with("HTTP/1.1 200");
     assert!(heads[..6].iter().all(|(head, _)| is_answered(head)));
-    let refused =
-        |head: &str| head.starts_with("HTTP/1.1 429") && head.contains("connection: close");
+    let refused = |head: &str| {
+        let headers = ["HTTP/1.1 429", "connection: close", "retry-after: 1"];
+        headers.iter().all(|header| head.contains(header))
+    };
     assert!(heads[6..].iter().all(|(head, _)| refused(head)));
     assert_eq!(ask_with(&server, &format!("another-{TOKEN}")).0, "200");
 }
@@ -124,9 +126,15 @@ fn wrong_tokens_are_answered_ever_later_and_the_right_one_at_once() {
     );
     let last = guesses[10].1;
     assert!(last >= Duration::from_secs(1), "{last:?}");
-    let (status, elapsed) = ask_with(&server, TOKEN);
-    assert_eq!(status, "200");
-    assert!(elapsed < last, "{elapsed:?}");
+    let rights: Vec<_> = (0..5).map(|_| ask_with(&server, TOKEN)).collect();
+    assert!(
+        rights.iter().all(|(status, _)| status == "200"),
+        "{rights:?}"
+    );
+    assert!(
+        rights.iter().any(|(_, elapsed)| *elapsed < last),
+        "{rights:?}"
+    );
     let log = server.log();
     assert!(
         log.contains("127.0.0.1 sent an invalid bearer token"),
@@ -163,8 +171,16 @@ fn a_short_token_is_noted_by_the_check_and_at_the_start_and_not_shown() {
     assert!(line.contains("WARN") && !line.contains(short), "{line}");
 }
 
-/// Sends `sent` and then nothing more; gives all that is answered.
+/// Sends `sent` and then nothing more, and gives the answer. A busy machine may need several tries: the server waits half a second.
 fn answer_to_half(server: &HttpServer, sent: &str) -> String {
+    let mut answers = (0..10).map(|_| answer_once_to_half(server, sent));
+    answers
+        .find(|answer| !answer.is_empty())
+        .unwrap_or_default()
+}
+
+/// Sends `sent` and then nothing more, and gives all that is answered.
+fn answer_once_to_half(server: &HttpServer, sent: &str) -> String {
     let mut stream = server.connect();
     stream.write_all(sent.as_bytes()).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
@@ -208,7 +224,7 @@ fn a_call_whose_client_has_ended_its_side_is_cancelled_before_long() {
     let mut client = server.client();
     let song = json!({"name": "chat", "arguments": {"text": "Sing forever.", "temperature": 0, "repeat_penalty": 1, "max_tokens": 4000}});
     let call = post(&request(8, "tools/call", song)).replace("SESSION", client.session());
-    assert_eq!(answer_to_half(&server, &call), "");
+    assert_eq!(answer_once_to_half(&server, &call), "");
     // The only sequence is free.
     let answer = client.chat(json!({"text": "What is the capital of Peru?", "temperature": 0}));
     assert_eq!(answer, "The capital of Peru is Lima.");

@@ -1,5 +1,4 @@
-//! A model's process in which foreign code runs: whatever it writes or leaves behind, its calls end with an error that says why,
-//! and the server's memory stays bounded.
+//! A model's process in which foreign code runs: whatever it writes or leaves behind, its calls end with an error that says why.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -14,10 +13,7 @@ use llama_mcp_server::worker::client::{Launcher, Progress, Worker};
 use tokio::sync::watch;
 
 use crate::support::config::Folder;
-use crate::support::{LIMIT, memory_of, wait_for_end_of};
-
-/// Most bytes that a test's own process may grow by.
-const MAX_GROWTH: u64 = 500 * 1024 * 1024;
+use crate::support::{LIMIT, wait_for_end_of};
 
 /// A call of at most ten tokens.
 fn request() -> GenerateRequest {
@@ -45,7 +41,6 @@ fn error_of(name: &str) -> String {
     let program = folder.0.join(name);
     symlink(script, &program).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let before = memory_of(std::process::id(), "VmHWM");
     let result = runtime.block_on(async {
         let launcher = Launcher::new(program).unwrap();
         let (_fixed, no_fixed) = watch::channel(Arc::default());
@@ -61,8 +56,6 @@ fn error_of(name: &str) -> String {
         tokio::time::timeout(LIMIT, call.result()).await.unwrap()
     });
     runtime.shutdown_timeout(Duration::ZERO);
-    let growth = memory_of(std::process::id(), "VmHWM") - before;
-    assert!(growth < MAX_GROWTH, "{growth} bytes more");
     result.unwrap_err().to_string()
 }
 

@@ -291,7 +291,7 @@ fn numbers_without_any_value_are_refused() {
         ),
         (
             json!({"type": "integer", "multipleOf": 100_001}),
-            "at `#/multipleOf`: is too large to be enforced: all `multipleOf` of a schema may add up to 100000, without decimal points; use smaller ones".into(),
+            "at `#/multipleOf`: is too large: the sum of all `multipleOf` in a schema, decimal points ignored (0.25 counts 25), must be at most 100000; use smaller ones".into(),
         ),
         (
             json!({"type": "integer", "multipleOf": 5_000_000_001_i64}),

@@ -138,7 +138,7 @@ impl<'c> Lowering<'c> {
             && self.has_too_many_remainders(remainders(&merged))
         {
             let at = format!("{at}/multipleOf");
-            let reason = "is too large to be enforced: all `multipleOf` of a schema may add up to 100000, without decimal points; use smaller ones";
+            let reason = "is too large: the sum of all `multipleOf` in a schema, decimal points ignored (0.25 counts 25), must be at most 100000; use smaller ones";
             return self.fault(fault(&at, reason));
         }
         match enforced {

@@ -4,7 +4,7 @@
 //! operators cost no fuel, such as `list + list`: what they take is bounded by time and memory.
 
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(10);
 /// The time that each fuel adds: 16 µs for each byte of a conversation. The slowest template takes half a microsecond.
 const TIME_PER_FUEL: Duration = Duration::from_micros(1);
 
-/// Bytes of memory that all renderings may take together for short conversations, four times what the largest template takes.
+/// Bytes of memory that the rendering of a short conversation may take, four times what the largest template takes.
 const MEMORY_LIMIT: usize = 128 << 20;
 
 /// Bytes of memory that each fuel adds, 64 for each byte of a conversation.
@@ -41,9 +41,12 @@ const PERIOD: Duration = Duration::from_millis(20);
 #[derive(Clone, Copy)]
 struct Limits {
     time: Duration,
-    /// Bytes of all renderings together.
+    /// Bytes.
     memory: usize,
 }
+
+/// Bytes that the renderings in progress may take together.
+static ALLOWED: AtomicUsize = AtomicUsize::new(0);
 
 /// Whether this process ends if a rendering takes too much.
 static IS_EXPENDABLE: AtomicBool = AtomicBool::new(false);
@@ -56,8 +59,8 @@ pub fn limit_renderings() {
 /// The heap of all renderings.
 static HEAP: LazyLock<Heap> = LazyLock::new(Heap::new);
 
-/// Does `render`, which may take as much work as `fuel`, on a stack that the deepest value cannot exhaust which a template can make of
-/// it. Only address space is reserved. If the system refuses so much, the stack is smaller.
+/// Runs `render`, which may take as much work as `fuel`, on a stack large enough for the deepest value that `fuel` allows. Only address
+/// space is reserved. If the system refuses so much, the stack is smaller.
 ///
 /// Ends this process after [`limit_renderings`], if `render` takes too much time or memory.
 pub(super) fn on_deep_stack<T: Send>(
@@ -65,31 +68,29 @@ pub(super) fn on_deep_stack<T: Send>(
     render: impl Fn() -> Result<T, EngineError> + Sync,
 ) -> Result<T, EngineError> {
     let fuel = u32::try_from(fuel).unwrap_or(u32::MAX);
-    let limits = Limits {
-        time: TIME_LIMIT + TIME_PER_FUEL * fuel,
-        memory: MEMORY_LIMIT.saturating_add(MEMORY_PER_FUEL.saturating_mul(fuel as usize)),
-    };
+    let limits = Limits::of(fuel);
     let mut stack = LEVEL_STACK * MAX_LEVELS.min(fuel as usize);
-    loop {
+    ALLOWED.fetch_add(limits.memory, Ordering::Relaxed);
+    let rendered = loop {
         match watched(stack, limits, &render) {
-            Ok(Some(rendered)) => return rendered,
             Err(_) if stack > MIN_STACK => stack /= 2,
-            failed => {
-                let cause = match failed {
-                    Ok(_) => "its renderer failed".into(),
-                    Err(error) => format!("the system started no thread: {error}"),
-                };
-                return Err(EngineError::new(
-                    EngineErrorKind::Template,
-                    format!("the model's chat template could not be rendered: {cause}"),
-                )
-                .hint("the server's log holds the details"));
-            }
+            rendered => break rendered,
         }
-    }
+    };
+    ALLOWED.fetch_sub(limits.memory, Ordering::Relaxed);
+    let cause = match rendered {
+        Ok(Some(rendered)) => return rendered,
+        Ok(None) => "the renderer panicked".into(),
+        Err(error) => format!("could not start a thread: {error}"),
+    };
+    Err(EngineError::new(
+        EngineErrorKind::Template,
+        format!("the model's chat template could not be rendered: {cause}"),
+    )
+    .hint("the server's log holds the details"))
 }
 
-/// Does `render` on a thread with `stack` bytes of stack. Returns `None` if it panics. Checks the `limits` meanwhile.
+/// Runs `render` on a thread with `stack` bytes of stack, and checks `limits` meanwhile. Returns `None` if it panics.
 ///
 /// # Errors
 /// The system starts no such thread.
@@ -121,20 +122,67 @@ fn watched<T: Send>(
     })
 }
 
-/// Ends this process, if it may end, when the rendering that began at `started` takes more than `limits`.
+/// Ends this process, if it may end, when the rendering that began at `started` takes too long, or all renderings take too much memory.
 fn end_if_excessive(started: Instant, limits: Limits) {
     if !IS_EXPENDABLE.load(Ordering::Relaxed) {
         return;
     }
-    let limit = if started.elapsed() > limits.time {
-        format!("{} s", limits.time.as_secs())
-    } else if HEAP.bytes().is_some_and(|bytes| bytes > limits.memory) {
-        format!("{} MiB of memory", limits.memory >> 20)
-    } else {
-        return;
-    };
-    tracing::error!(
-        "the model's chat template takes more than {limit} to render; configure another `chat_template`"
-    );
-    std::process::exit(1)
+    let allowed = ALLOWED.load(Ordering::Relaxed);
+    let taken = HEAP.bytes().unwrap_or(0);
+    if let Some(exceeded) = limits.exceeded(started.elapsed(), taken, allowed) {
+        tracing::error!(
+            "the model's chat template takes more than {exceeded} to render; configure another `chat_template`"
+        );
+        std::process::exit(1)
+    }
+}
+
+impl Limits {
+    /// Returns the limits of a rendering that may take as much work as `fuel`.
+    fn of(fuel: u32) -> Self {
+        Self {
+            time: TIME_LIMIT + TIME_PER_FUEL * fuel,
+            memory: MEMORY_LIMIT.saturating_add(MEMORY_PER_FUEL.saturating_mul(fuel as usize)),
+        }
+    }
+
+    /// Returns the limit that a rendering exceeds after `elapsed`, if all renderings take `taken` of `allowed` bytes.
+    fn exceeded(self, elapsed: Duration, taken: usize, allowed: usize) -> Option<String> {
+        if elapsed > self.time {
+            Some(format!("{} s", self.time.as_secs()))
+        } else if taken > allowed {
+            Some(format!("{} MiB of memory", allowed >> 20))
+        } else {
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rendering_may_take_more_for_a_longer_conversation() {
+        let short = Limits::of(2_000_000);
+        let seconds = Duration::from_secs;
+        assert_eq!(short.exceeded(seconds(12), 0, short.memory), None);
+        assert_eq!(
+            short.exceeded(seconds(13), 0, short.memory).as_deref(),
+            Some("12 s")
+        );
+        let long = Limits::of(66_000_000);
+        assert_eq!(long.exceeded(seconds(76), 300 << 20, long.memory), None);
+    }
+
+    #[test]
+    fn renderings_together_may_take_what_each_of_them_may_take() {
+        let limits = Limits::of(2_000_000);
+        let both = 2 * limits.memory;
+        assert_eq!(limits.exceeded(Duration::ZERO, both, both), None);
+        assert_eq!(
+            limits.exceeded(Duration::ZERO, both + 1, both).as_deref(),
+            Some("271 MiB of memory")
+        );
+    }
 }

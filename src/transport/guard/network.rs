@@ -1,5 +1,6 @@
 //! Senders: the unit of limits that apply before a token says whose client it is.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
 /// An IPv4 address, or the 64 bits of an IPv6 address that name its network: one machine has all addresses behind them.
@@ -15,6 +16,12 @@ impl From<IpAddr> for Network {
             }
             address @ IpAddr::V4(_) => address,
         })
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
     }
 }
 

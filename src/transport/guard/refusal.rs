@@ -17,6 +17,7 @@ pub struct Refusal {
     pub status: StatusCode,
     message: String,
     header: Option<Box<(HeaderName, HeaderValue)>>,
+    closes: bool,
     /// The id of the request, if its body was read.
     id: Option<RequestId>,
     /// The line for the log; `None` if the refusal is not logged.
@@ -38,6 +39,7 @@ impl Refusal {
             status,
             message: message.into(),
             header: None,
+            closes: false,
             id: None,
             blame: None,
         }
@@ -56,8 +58,9 @@ impl Refusal {
     }
 
     /// Closes the connection behind the response.
-    pub(super) fn and_close(self) -> Self {
-        self.with(CONNECTION, HeaderValue::from_static("close"))
+    pub(super) fn and_close(mut self) -> Self {
+        self.closes = true;
+        self
     }
 
     /// Adds a header to the response.
@@ -144,9 +147,11 @@ impl IntoResponse for Refusal {
         metrics::http_refused(self.status.as_u16());
         let content_type = [(CONTENT_TYPE, "application/json")];
         let mut response = (self.status, content_type, self.body()).into_response();
-        response
-            .headers_mut()
-            .extend(self.header.map(|header| *header));
+        let headers = response.headers_mut();
+        headers.extend(self.header.map(|header| *header));
+        if self.closes {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         response
     }
 }

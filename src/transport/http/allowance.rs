@@ -23,7 +23,7 @@ pub struct Allowances {
     tokens: HashMap<String, Used>,
 }
 
-/// One client may hold this fraction, one part of so many, of the bytes of all messages.
+/// Share of `max_held` per client: 1/`CLIENT_SHARE`.
 pub const CLIENT_SHARE: usize = 2;
 
 /// The memory limit that a message would exceed.

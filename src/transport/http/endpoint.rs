@@ -21,6 +21,7 @@ use crate::mcp::caller::{Caller, ConnectionId};
 use crate::mcp::dispatcher::Dispatcher;
 use crate::mcp::era::{Era, Purpose};
 use crate::mcp::jsonrpc::{self, ErrorObject, Message, Outgoing, REQUEST_CANCELLED};
+use crate::transport::guard::network::Network;
 use crate::transport::guard::{self, Live, Principal, Refusal};
 
 /// What serves `/mcp`.
@@ -329,11 +330,11 @@ fn principal_of(head: &Parts) -> Principal {
         .expect("`/mcp` is behind the guard")
 }
 
-/// Who sends a request, before it names a session: its token, or its address.
+/// Returns the client's name for limits: its token's name, else its network address.
 fn client_of(head: &Parts, principal: &Principal) -> String {
     let address = || {
         let address = head.extensions.get::<SocketAddr>();
-        address.map(|address| address.ip().to_string())
+        address.map(|address| Network::from(address.ip()).to_string())
     };
     let name = principal.name().map(str::to_owned);
     name.or_else(address).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! Lines of a worker's pipe, none of them longer than memory for one is set aside.
+//! Reads lines of bounded length from a worker's pipe.
 
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 

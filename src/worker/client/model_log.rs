@@ -1,4 +1,4 @@
-//! What of a worker's own log reaches the server's: bounded in length and in rate, whatever the worker writes.
+//! Relays a worker's log to the server's log, limited in line length and rate.
 
 mod rate;
 

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -24,6 +25,9 @@ use crate::worker::environment::passed_on;
 
 /// How long a worker may take to end in order before it is killed: it only has to free its memory.
 const END_LIMIT: Duration = Duration::from_secs(2);
+
+/// Most bytes of commands that a worker may leave unread: those of calls that were cancelled stay there.
+const MAX_UNREAD: usize = 256 * 1024 * 1024;
 
 /// Starts workers, all from one thread that lives as long as the server: the kernel's parent-death signal follows the
 /// parent *thread*.
@@ -102,10 +106,12 @@ impl Launcher {
         let stdout = child.stdout.take().ok_or_else(piped)?;
         let stderr = child.stderr.take().ok_or_else(piped)?;
         let (commands, lines) = tokio::sync::mpsc::unbounded_channel();
-        tokio::spawn(feed(stdin, lines));
+        let unread = Arc::new(AtomicUsize::new(0));
+        tokio::spawn(feed(stdin, lines, Arc::clone(&unread)));
         let process = Process {
             child,
             commands,
+            unread,
             stderr: tokio::spawn(drain(name.to_owned(), stderr)),
             #[cfg(unix)]
             children_end: signal(SignalKind::child())?,
@@ -143,6 +149,8 @@ fn trim_threshold() -> Option<(&'static str, &'static str)> {
 pub(super) struct Process {
     child: Child,
     commands: tokio::sync::mpsc::UnboundedSender<Vec<u8>>,
+    /// Bytes of commands that the worker has not read.
+    unread: Arc<AtomicUsize>,
     stderr: JoinHandle<LastWords>,
     #[cfg(unix)]
     children_end: Signal,
@@ -158,7 +166,13 @@ impl Process {
     pub(super) fn send(&self, command: &worker::Command) {
         let mut line = serde_json::to_vec(command).expect("a command has only string keys");
         line.push(b'\n');
+        self.unread.fetch_add(line.len(), Ordering::Relaxed);
         drop(self.commands.send(line));
+    }
+
+    /// Returns whether the worker leaves more commands unread than [`MAX_UNREAD`]. A thread of it does nothing but read them.
+    pub(super) fn is_deaf(&self) -> bool {
+        self.unread.load(Ordering::Relaxed) > MAX_UNREAD
     }
 
     /// Waits until the process has ended, whoever else holds its pipes. Cancel safe.
@@ -240,12 +254,17 @@ fn in_words(status: ExitStatus) -> String {
 }
 
 /// Writes commands in order, however slowly the worker reads.
-async fn feed(mut stdin: ChildStdin, mut lines: tokio::sync::mpsc::UnboundedReceiver<Vec<u8>>) {
+async fn feed(
+    mut stdin: ChildStdin,
+    mut lines: tokio::sync::mpsc::UnboundedReceiver<Vec<u8>>,
+    unread: Arc<AtomicUsize>,
+) {
     while let Some(line) = lines.recv().await {
         if stdin.write_all(&line).await.is_err() {
             // The worker has ended; its events tell.
             return;
         }
+        unread.fetch_sub(line.len(), Ordering::Relaxed);
     }
 }
 

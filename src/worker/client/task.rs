@@ -33,7 +33,7 @@ pub(super) struct Task {
     log: ModelLog,
     fixed: watch::Receiver<FixedPrompts>,
     calls: Calls,
-    /// Who asked what it holds.
+    /// Pending requests for statistics.
     asking: Vec<oneshot::Sender<Stats>>,
     /// The most bytes that the process was seen to take.
     memory: u64,
@@ -136,6 +136,9 @@ impl Task {
     ) -> End {
         let mut lines = Lines::new(events, MAX_EVENT);
         loop {
+            if self.process.is_deaf() {
+                return End::Broken("it does not read its commands".into());
+            }
             tokio::select! {
                 message = inbox.recv() => match message {
                     Some(ToTask::Generate(id, call, client, request)) => {
@@ -152,8 +155,12 @@ impl Task {
                     // One that loads does not answer.
                     Some(ToTask::Stats(_)) if self.calls.is_loading() => {}
                     Some(ToTask::Stats(answer_to)) => {
+                        // Of those that gave up waiting nothing is kept.
+                        self.asking.retain(|asking| !asking.is_closed());
+                        if self.asking.is_empty() {
+                            self.process.send(&Command::Stats);
+                        }
                         self.asking.push(answer_to);
-                        self.process.send(&Command::Stats);
                     }
                     Some(ToTask::Stop) => return End::Stopped,
                     None => return End::Unused,
@@ -184,7 +191,7 @@ impl Task {
         rest.unwrap_or(End::Died)
     }
 
-    /// Takes a line of the process; returns why it is not served any more, if that is so.
+    /// Handles a line of the process. Returns the reason if the worker must end.
     fn hear(&mut self, line: &Line) -> Option<End> {
         if line.is_cut {
             return Some(End::Broken("it wrote a line longer than 8 MiB".into()));
@@ -273,7 +280,7 @@ enum End {
     OtherVersion(u32),
     /// It ended by itself.
     Died,
-    /// It wrote what no sound worker writes; says what.
+    /// It violated the protocol; the reason.
     Broken(String),
 }
 

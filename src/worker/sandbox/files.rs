@@ -13,11 +13,11 @@ use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabiliti
 use crate::config::LoadSettings;
 use crate::gguf;
 
-/// The newest one that was tried: files, TCP, signals and abstract sockets. An older kernel enforces what it knows.
+/// The newest Landlock ABI that was tested: files, TCP, signals, abstract sockets. Older kernels enforce a part.
 const TRIED: ABI = ABI::V6;
 
-/// Where libraries, their settings and time zones are, and what tells of CPUs and cgroups. llama.cpp, OpenMP and
-/// drivers read some of it late.
+/// Paths of libraries, their settings, time zones, and information about CPUs and cgroups. llama.cpp, OpenMP and drivers read some of it
+/// late.
 const SYSTEM: &[&str] = &[
     "/usr",
     "/lib",
@@ -33,8 +33,8 @@ const SYSTEM: &[&str] = &[
     "/dev/zero",
 ];
 
-/// What of `/proc` tells of the machine and of this process. Not of others: their command lines, which may hold secrets, are
-/// open to everybody. Drivers of GPUs read all over it.
+/// Readable entries of `/proc`: those of the machine and of this process. Entries of other processes are excluded, since their command
+/// lines may hold secrets. GPU drivers read all over it.
 const PROC: &[&str] = if HAS_GPU {
     &["/proc"]
 } else {
@@ -47,14 +47,13 @@ const PROC: &[&str] = if HAS_GPU {
     ]
 };
 
-/// Open for as long as the process lives: the kernel makes nodes of `/proc` anew where it has forgotten them, and a rule holds
-/// for a node, not for its name.
+/// Descriptors that stay open, since a rule applies to an inode, and the kernel recreates forgotten inodes of `/proc`.
 static KNOWN_PROC: LazyLock<Vec<PathFd>> = LazyLock::new(|| {
     let nodes = PROC.iter().map(PathFd::new);
     nodes.filter_map(Result::ok).collect()
 });
 
-/// What GPU drivers read beside that: where some distributions keep them, the loaders' lists of drivers, settings.
+/// Additional paths that GPU drivers read: the drivers on some distributions, lists of drivers, settings.
 const DRIVERS: &[&str] = &[
     "/opt/cuda",
     "/opt/rocm",
@@ -146,7 +145,7 @@ fn enforce(load: &LoadSettings) -> Result<RestrictionStatus, RulesetError> {
     rules.restrict_self()
 }
 
-/// All parts of the model, and its adapter. A header that cannot be read, or a missing part, is told by the load.
+/// All parts of the model, and its adapter. The load reports an unreadable header or a missing part.
 fn files_of(load: &LoadSettings) -> impl Iterator<Item = PathBuf> {
     let header = gguf::read_header(&load.path);
     let parts = header.map(|header| header.other_parts).unwrap_or_default();

@@ -28,7 +28,7 @@ const BINDING_VARIABLES: [&str; 4] = [
 /// Refuses the calls to this thread and to those that it starts from now on. Calls of the 32-bit ABI end the process.
 ///
 /// # Errors
-/// If the kernel takes no filter.
+/// The kernel does not support seccomp filters.
 pub(super) fn refuse() -> Result<(), Error> {
     for program in [second_abi(), clone3()?, listed()?] {
         if !program.is_empty() {

@@ -18,7 +18,7 @@ use crate::process;
 pub(super) enum Job {
     /// The prompt of the call of this number.
     Call(u64, Conversation),
-    /// What is fixed, of the set of this number.
+    /// A shared prefix, and the number of its set.
     Fixed(u64, FixedPrompt),
 }
 
@@ -40,7 +40,7 @@ impl Job {
 pub(super) enum Prepared {
     /// The prompt of the call of this number.
     Call(u64, Result<Prompt, EngineError>),
-    /// What is fixed, of the set of this number. `None` if it is not to be kept.
+    /// The tokens of a shared prefix, `None` if it is not to be kept, and the number of its set.
     Fixed(u64, Option<Vec<Token>>),
 }
 
@@ -51,11 +51,11 @@ type Builder<'model> = PromptBuilder<ModelVocabulary<'model>>;
 /// Makes the builder: `Err` is what is wrong with the template, and each call is told.
 type Make<'model> = Box<dyn FnOnce() -> Result<Builder<'model>, EngineError> + Send + 'model>;
 
-/// What all threads that prepare prompts share.
+/// State shared by the threads that prepare prompts.
 pub(super) struct Preparer<'model> {
     /// Made by the thread that is the first to need it.
     builder: LazyLock<Result<Builder<'model>, EngineError>, Make<'model>>,
-    /// What makes grammars, once it was needed: it costs time and memory.
+    /// Grammar tables of the vocabulary, built at first use: they cost time and memory.
     grammars: OnceLock<Result<Grammars, EngineError>>,
     /// Bytes of a thread's stack that compiling and rendering the template cannot exhaust.
     stack: usize,

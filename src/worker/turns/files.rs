@@ -1,4 +1,4 @@
-//! The files whose locks are turns, of no other user and gone with the server.
+//! Lock files of the CPU turns, private to this user and removed with the server.
 //!
 //! On Linux they are in memory and have no name; workers open them anew by the server's descriptors, before they restrict
 //! themselves, since a lock belongs to what was opened once. Elsewhere, and where there is no `/proc`, they are in the folder for
@@ -57,7 +57,7 @@ impl TurnFiles {
         (cpus / n_threads.max(1)).max(1)
     }
 
-    /// Returns what a worker is told.
+    /// Returns the paths of the lock files, for workers.
     pub fn turns(&self) -> CpuTurns {
         self.turns.clone()
     }
@@ -133,7 +133,7 @@ mod memory {
         Ok(made.into_iter().unzip())
     }
 
-    /// Opens one. The server may have closed it, and have something else open by that number: that has no seals.
+    /// Opens a lock file. Checks its seals, since the server may have closed it and reused its number.
     pub(super) fn open(path: &Path) -> io::Result<File> {
         let file = File::open(path)?;
         match fcntl_get_seals(&file) {

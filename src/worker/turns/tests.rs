@@ -1,5 +1,6 @@
 use std::sync::mpsc::channel;
 use std::thread;
+use std::time::Instant;
 
 use super::*;
 
@@ -8,6 +9,15 @@ const LONG: Duration = Duration::from_mins(1);
 
 fn opened(files: &TurnFiles) -> Turns {
     Turns::with_patience(&files.turns(), LONG).unwrap()
+}
+
+/// Waits until `condition` holds.
+fn wait_until(condition: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < LONG);
+        thread::park_timeout(Duration::from_millis(1));
+    }
 }
 
 /// One that waits for no turn.
@@ -40,9 +50,7 @@ fn who_waits_comes_before_who_has_just_had_a_turn() {
             drop(turn);
         });
         // It waits as soon as its request holds the queue.
-        while !other.waiter.is_wanted() || is_free(&busy.locks.queue) {
-            thread::yield_now();
-        }
+        wait_until(|| other.waiter.is_wanted() && !is_free(&busy.locks.queue));
         drop(mine);
         let again = busy.take().unwrap();
         assert!(again.place.is_some());
@@ -64,9 +72,7 @@ fn a_turn_that_is_never_given_back_stops_nobody() {
     assert!(honest.waiter.is_waiting());
     // Once it is given back there are turns again, and nobody keeps the one that was waited for.
     drop(held);
-    while honest.waiter.is_waiting() {
-        thread::yield_now();
-    }
+    wait_until(|| !honest.waiter.is_waiting());
     assert!(honest.take().unwrap().place.is_some());
     assert!(hostile.take().unwrap().place.is_some());
 }
@@ -78,9 +84,7 @@ fn a_queue_that_is_never_left_stops_nobody() {
     hostile.locks.queue.lock().unwrap();
     assert_eq!(honest.take().unwrap().place, None);
     drop(hostile);
-    while honest.waiter.is_waiting() {
-        thread::yield_now();
-    }
+    wait_until(|| !honest.waiter.is_waiting());
     assert!(honest.take().unwrap().place.is_some());
 }
 

@@ -143,20 +143,18 @@ fn the_number_of_items_is_checked_before_the_items() {
 fn after_a_burst_the_memory_goes_back_to_the_system() {
     let (_folder, server) = server("heavy-burst");
     let parts = vec![json!({"type": "text", "text": "a"}); 18_000];
-    thread::scope(|scope| {
-        for _ in 0..8 {
-            let client = server.client_with_token(ALICE);
-            let messages = json!([{"role": "user", "content": &parts}]);
-            scope.spawn(move || {
-                call(
-                    &client,
-                    "chat",
-                    json!({"messages": messages, "max_tokens": 1}),
-                )
-            });
-        }
+    let arguments = json!({"messages": [{"role": "user", "content": &parts}], "max_tokens": 1});
+    let clients: Vec<_> = (0..8).map(|_| server.client_with_token(ALICE)).collect();
+    let statuses: Vec<_> = thread::scope(|scope| {
+        let calls: Vec<_> = clients
+            .iter()
+            .map(|client| scope.spawn(|| call(client, "chat", arguments.clone()).0))
+            .collect();
+        calls.into_iter().map(|call| call.join().unwrap()).collect()
     });
-    let peak = memory_of(server.child.id(), "VmHWM");
+    assert!(statuses.contains(&200), "{statuses:?}");
+    let peak = memory_of(server.child.id(), "VmHWM") - memory_of(server.child.id(), "RssFile");
+    assert!(peak > 48 << 20, "{peak}");
     let started = Instant::now();
     while memory_of(server.child.id(), "RssAnon") > 40 << 20 {
         assert!(started.elapsed() < Duration::from_mins(1), "peak {peak}");

@@ -30,7 +30,7 @@ type = \"array\"
 ";
 
 /// Connections of each heavy client.
-const EACH: usize = 8;
+const EACH: usize = 4;
 
 /// How long the lists and the calls of an honest client took, each sorted.
 struct Times {
@@ -74,10 +74,10 @@ fn honest(server: &HttpServer, until: Until) -> Times {
     Times { lists, calls }
 }
 
-/// Sends `message` over and over; any answer will do.
+/// Sends `message` over and over. Any answer will do, and none, since a busy machine may take longer than the client waits.
 fn heavy(client: &Client, message: &Value, until: Until) {
     while until.goes_on() {
-        drop(json_of(&mut client.post(message)));
+        drop(client.try_post(message));
     }
 }
 

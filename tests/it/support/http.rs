@@ -204,6 +204,10 @@ impl Client {
     }
 
     pub(crate) fn send(&self, method: &str, body: Option<&str>) -> Response<Body> {
+        self.try_send(method, body).unwrap()
+    }
+
+    fn try_send(&self, method: &str, body: Option<&str>) -> Result<Response<Body>, ureq::Error> {
         let mut request = Request::builder().method(method).uri(&self.url);
         for (name, value) in &self.headers {
             request = request.header(name, value);
@@ -213,16 +217,21 @@ impl Client {
             Some(body) => {
                 conversation.sends(body);
                 let request = request.header("content-type", "application/json");
-                self.agent.run(request.body(body).unwrap()).unwrap()
+                self.agent.run(request.body(body).unwrap())?
             }
-            None => self.agent.run(request.body(()).unwrap()).unwrap(),
+            None => self.agent.run(request.body(()).unwrap())?,
         };
         response.extensions_mut().insert(conversation);
-        response
+        Ok(response)
     }
 
     pub(crate) fn post(&self, message: &Value) -> Response<Body> {
         self.send("POST", Some(&message.to_string()))
+    }
+
+    /// Sends a message whose answer may not come in time.
+    pub(crate) fn try_post(&self, message: &Value) -> Result<Response<Body>, ureq::Error> {
+        self.try_send("POST", Some(&message.to_string()))
     }
 
     /// Sends a request and gives its answer.

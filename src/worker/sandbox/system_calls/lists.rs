@@ -66,7 +66,7 @@ const NAMES: &[i64] = &[
 /// Other programs, and leaving the process's group, with which the server ends it.
 const PROGRAMS: &[i64] = &[SYS_execve, SYS_execveat, SYS_setpgid, SYS_setsid];
 
-/// The memory of other processes, and hold of it.
+/// Access to other processes and their memory.
 const PROCESSES: &[i64] = &[
     SYS_ptrace,
     SYS_process_vm_readv,
@@ -128,7 +128,7 @@ const KERNEL: &[i64] = &[
     SYS_userfaultfd,
 ];
 
-/// Calls for administrators, in case that the process runs as root.
+/// Calls for administrators, in case the process runs as root.
 const ADMINISTRATION: &[i64] = &[
     SYS_acct,
     SYS_adjtimex,
@@ -151,8 +151,8 @@ const ADMINISTRATION: &[i64] = &[
     SYS_vhangup,
 ];
 
-/// What makes a socket, or joins one that was handed down: behind one with a path a container engine, D-Bus or an agent of keys
-/// may listen. A pair of datagrams can be turned to any other.
+/// Creating and connecting sockets. Container engines, D-Bus and key agents listen on Unix sockets, and one of a pair of datagram sockets
+/// can be connected to any other.
 const SOCKETS: &[i64] = &[SYS_socket, SYS_socketpair, SYS_connect];
 
 /// Priorities of every process of the same user.
