@@ -135,7 +135,7 @@ mod unix {
         fn ignored_signals_are_bits_of_a_number() {
             let status = "Name:\tsh\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001003\n";
             let bits = [SIGHUP, SIGINT, 13].map(|signal| 1_u64 << (signal - 1));
-            assert_eq!(ignored_in(status), bits.iter().sum());
+            assert_eq!(ignored_in(status), bits.iter().sum::<u64>());
             assert_eq!(ignored_in(""), 0);
         }
     }

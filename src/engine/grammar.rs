@@ -97,8 +97,9 @@ impl Grammars {
     /// # Errors
     /// The reason why it cannot.
     pub fn check(&self, schema: &Value) -> Result<(), String> {
-        let made = self.grammar(schema).map(drop);
-        made.map_err(|cause| reason_of(&cause).to_owned())
+        let made = self.grammar(schema);
+        let begun = made.and_then(|mut grammar| grammar.begin());
+        begun.map_err(|cause| reason_of(&cause).to_owned())
     }
 
     fn grammar(&self, schema: &Value) -> Result<Grammar, String> {
@@ -138,6 +139,10 @@ fn reason_of(cause: &str) -> &str {
         ),
         // Known only when a text has been begun.
         (
+            "Current row has",
+            "too many properties or texts may come next; name fewer optional properties, or require some",
+        ),
+        (
             "too many expressions",
             "a pattern is too complex for a long text; give a smaller `maxLength`, or a simpler pattern",
         ),
@@ -157,6 +162,17 @@ fn error(cause: &str) -> EngineError {
 }
 
 impl Grammar {
+    /// Begins an object, if the grammar allows one: some limits are met only then.
+    fn begin(&mut self) -> Result<(), String> {
+        let mut begin = || {
+            let tokens = self.tokens.tokenize("{\"");
+            let valid = self.matcher.validate_tokens(&tokens)?;
+            self.matcher.consume_tokens(&tokens[..valid])?;
+            self.matcher.compute_mask().map(drop)
+        };
+        begin().map_err(|cause| cause.to_string())
+    }
+
     /// Whether `token` may come next.
     ///
     /// # Errors

@@ -337,8 +337,7 @@ mod tests {
 
     #[test]
     fn a_full_log_gets_a_number_and_the_oldest_are_deleted() {
-        let folder =
-            std::env::temp_dir().join(format!("llama-mcp-server-log-{}", std::process::id()));
+        let folder = std::env::temp_dir().join(format!("llama-mcp-log-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let mut writer = LogWriter::open(LogFile {
             path: folder.join("app.log"),

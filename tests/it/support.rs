@@ -31,10 +31,12 @@ pub(crate) use process::{
 use schema::Conversation;
 
 /// How long a state may take to come: a loaded machine is slow, and a test that waits longer has failed.
-pub(crate) const LIMIT: Duration = Duration::from_mins(1);
+pub(crate) const LIMIT: Duration = Duration::from_mins(3);
 
 /// The program under test.
 pub(crate) fn program() -> Command {
+    #[cfg(unix)]
+    process::stop_ignoring_signals();
     let mut command = Command::new(env!("CARGO_BIN_EXE_llama-mcp-server"));
     command.env_remove("RUST_LOG").env_remove("LLAMA_MCP_AUTH");
     command

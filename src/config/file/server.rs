@@ -74,10 +74,10 @@ pub struct ServerSettings {
     /// Calls of one client that may wait for a free sequence of a model, and four times as many of all clients; more are told that it is busy.
     #[schemars(range(min = ranges::MAX_QUEUE.min, max = ranges::MAX_QUEUE.max))]
     pub max_queue: usize,
-    /// Connections at once; one more gets 503. If a token is required, connections of one sender that have not sent a valid token may take at most a quarter, and those of one of several tokens three quarters.
+    /// Connections at once; one more gets 503. If a token is required, connections of one sender that have not sent a valid token may take at most a quarter, and those of one of several tokens half.
     #[schemars(range(min = ranges::MAX_CONNECTIONS.min, max = ranges::MAX_CONNECTIONS.max))]
     pub max_connections: usize,
-    /// Messages that are answered at once, over all clients; one more gets 503.
+    /// Messages that are answered at once, over all clients; one more gets 503. One of several tokens may have three quarters of them.
     #[schemars(range(min = ranges::MAX_CALLS.min, max = ranges::MAX_CALLS.max))]
     pub max_calls: usize,
     /// How long the head of a request may take.

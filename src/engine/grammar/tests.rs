@@ -19,6 +19,17 @@ fn check(schema: &Value) -> Result<(), String> {
     GRAMMARS.with(|grammars| grammars.check(schema))
 }
 
+#[test]
+fn a_schema_with_more_optional_properties_than_may_come_next_is_refused_before_a_call() {
+    let properties = |count: usize| {
+        let named = (0..count).map(|at| (format!("p{at}"), json!({"type": "string"})));
+        json!({"type": "object", "properties": named.collect::<serde_json::Map<_, _>>()})
+    };
+    assert_eq!(check(&properties(100)), Ok(()));
+    let reason = check(&properties(3000)).unwrap_err();
+    assert!(reason.contains("name fewer"), "{reason}");
+}
+
 /// What `grammar` says of a text, byte by byte: whether it may be written, and whether it is whole then.
 fn reads(schema: &Value, text: &str) -> (bool, bool) {
     // As it comes through the pipe.

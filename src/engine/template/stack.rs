@@ -16,8 +16,9 @@ use crate::heap::Heap;
 /// to print it.
 const LEVEL_STACK: usize = 1024;
 
-/// The most levels for which there is stack: longer conversations have more fuel, and no use for such values.
-const MAX_LEVELS: usize = 8_000_000;
+/// The largest stack, and so the most memory that a rendering can take there. Longer conversations have more fuel, and no use for deeper
+/// values: one that exhausts the stack ends the process.
+const MAX_STACK: usize = 256 * 1024 * 1024;
 
 /// The smallest stack on which a template is rendered.
 const MIN_STACK: usize = 4 * 1024 * 1024;
@@ -69,7 +70,7 @@ pub(super) fn on_deep_stack<T: Send>(
 ) -> Result<T, EngineError> {
     let fuel = u32::try_from(fuel).unwrap_or(u32::MAX);
     let limits = Limits::of(fuel);
-    let mut stack = LEVEL_STACK * MAX_LEVELS.min(fuel as usize);
+    let mut stack = MAX_STACK.min(LEVEL_STACK.saturating_mul(fuel as usize));
     ALLOWED.fetch_add(limits.memory, Ordering::Relaxed);
     let rendered = loop {
         match watched(stack, limits, &render) {

@@ -1,12 +1,12 @@
 //! Admission of connections. There is a limit for all connections, and lower limits for those of one sender without a valid token and
 //! for those of one token among several: otherwise one party could take all connections by opening them.
 
-use std::collections::HashMap;
 use std::mem;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::network::Network;
+use crate::transport::counts::Counts;
 
 /// The connections of a server. Clones share it.
 #[derive(Debug, Clone)]
@@ -55,9 +55,9 @@ fn share(max: usize) -> usize {
     (max / 4).max(1)
 }
 
-/// Returns how many of `max` connections one of several tokens may have.
+/// Returns how many of `max` connections one of several tokens may have. With the share of its sender a quarter is left to others.
 fn share_of_token(max: usize) -> usize {
-    (max - max / 4).max(1)
+    (max / 2).max(1)
 }
 
 /// Whose share a connection counts towards.
@@ -102,23 +102,22 @@ impl Drop for ConnectionPermit {
 #[derive(Debug, Default)]
 struct Open {
     all: usize,
-    /// Connections of each party; no entry is 0.
-    of: HashMap<Party, usize>,
+    of: Counts<Party>,
 }
 
 impl Open {
     /// Counts one more, if there are fewer than `max`, and fewer than `share` of its sender.
     fn enter(&mut self, network: Network, max: usize, share: usize) -> bool {
-        let is_admitted = self.all < max && self.count(Party::Sender(network), share);
+        let is_admitted = self.all < max && self.of.enter(Party::Sender(network), share);
         self.all += usize::from(is_admitted);
         is_admitted
     }
 
     /// Counts a connection towards `to`, no longer towards `party`, if there are fewer than `share` of `to`.
     fn change(&mut self, party: &mut Party, to: Party, share: usize) -> bool {
-        let has_room = self.count(to.clone(), share);
+        let has_room = self.of.enter(to.clone(), share);
         if has_room {
-            self.uncount(&mem::replace(party, to));
+            self.of.leave(&mem::replace(party, to));
         }
         has_room
     }
@@ -126,24 +125,7 @@ impl Open {
     /// A connection of `party` has ended.
     fn leave(&mut self, party: &Party) {
         self.all -= 1;
-        self.uncount(party);
-    }
-
-    fn count(&mut self, party: Party, share: usize) -> bool {
-        let count = self.of.get(&party).copied().unwrap_or(0);
-        if count < share {
-            self.of.insert(party, count + 1);
-        }
-        count < share
-    }
-
-    fn uncount(&mut self, party: &Party) {
-        if let Some(count) = self.of.get_mut(party) {
-            *count -= 1;
-            if *count == 0 {
-                self.of.remove(party);
-            }
-        }
+        self.of.leave(party);
     }
 }
 
@@ -189,13 +171,21 @@ mod tests {
     }
 
     #[test]
-    fn one_of_several_tokens_leaves_a_quarter_to_the_others() {
+    fn one_of_several_tokens_leaves_a_quarter_to_others_with_what_its_sender_opens() {
         let admission = Admission::new(8);
         let held = open(&admission, "one", 2);
-        assert_eq!(held.len(), 6);
-        assert_eq!(open(&admission, "other", 2).len(), 2);
-        let moved = &held[0];
-        assert!(moved.authenticated("other", 2));
+        assert_eq!(held.len(), 4);
+        let opened = || admission.admit(address(1), true);
+        let silent: Vec<_> = std::iter::from_fn(opened).collect();
+        assert_eq!(silent.len(), 2);
+        let others = || {
+            let permit = admission.admit(address(2), true)?;
+            permit.authenticated("other", 2).then_some(permit)
+        };
+        let others: Vec<_> = std::iter::from_fn(others).collect();
+        assert_eq!(others.len(), 2);
+        assert!(held[0].authenticated("other", 2));
+        drop(silent);
         assert_eq!(open(&admission, "one", 2).len(), 1);
     }
 
@@ -221,11 +211,11 @@ mod tests {
                 }
                 let open = admission.0.lock();
                 prop_assert_eq!(open.all, held.len());
-                prop_assert_eq!(open.of.values().sum::<usize>(), held.len());
+                prop_assert_eq!(open.of.sum(), held.len());
             }
             drop(held);
             let open = admission.0.lock();
-            prop_assert!(open.all == 0 && open.of.is_empty());
+            prop_assert!(open.all == 0 && open.of.sum() == 0);
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::token::TokenConfig;
+use crate::transport::counts::Counts;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -14,17 +15,26 @@ const MINUTE: Duration = Duration::from_mins(1);
 #[derive(Debug, Default)]
 pub struct Allowances {
     messages: usize,
+    messages_of: Counts<String>,
     /// Bytes that all messages hold.
     bytes: usize,
     /// Bytes that the messages of each client hold; no entry is 0.
     bytes_of: HashMap<String, usize>,
-    /// Open streams of each client; no entry is 0.
-    streams: HashMap<String, usize>,
+    streams_of: Counts<String>,
     tokens: HashMap<String, Used>,
 }
 
 /// Share of `max_held` per client: 1/`CLIENT_SHARE`.
 pub const CLIENT_SHARE: usize = 2;
+
+/// The limit on messages in flight that is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageDenied {
+    /// That of the client.
+    Client,
+    /// That of all clients together.
+    All,
+}
 
 /// The memory limit that a message would exceed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,21 +71,31 @@ pub enum Denied {
 }
 
 impl Allowances {
-    /// Begins a message if fewer than `max` are in flight. [`Self::end_message`] must follow.
+    /// Begins a message of `client` if fewer than `max` are in flight, and fewer than `share` of the client. [`Self::end_message`] must
+    /// follow.
     ///
     /// # Errors
-    /// `max` messages are in flight.
-    pub fn begin_message(&mut self, max: usize) -> Result<(), Denied> {
+    /// Returns the limit that is reached.
+    pub fn begin_message(
+        &mut self,
+        client: &str,
+        share: usize,
+        max: usize,
+    ) -> Result<(), MessageDenied> {
         if self.messages >= max {
-            return Err(Denied::Busy(max));
+            return Err(MessageDenied::All);
+        }
+        if !self.messages_of.enter(client.to_owned(), share) {
+            return Err(MessageDenied::Client);
         }
         self.messages += 1;
         Ok(())
     }
 
-    /// Ends a message.
-    pub fn end_message(&mut self) {
+    /// Ends a message of `client`.
+    pub fn end_message(&mut self, client: &str) {
         self.messages -= 1;
+        self.messages_of.leave(client);
     }
 
     /// Changes the bytes that a message of `client` holds from `held` to `wanted`. All messages may hold `max` bytes, those of one client
@@ -128,22 +148,13 @@ impl Allowances {
     /// # Errors
     /// The client has `max` open streams.
     pub fn begin_stream(&mut self, client: &str, max: usize) -> Result<(), Denied> {
-        let open = self.streams.entry(client.to_owned()).or_default();
-        if *open >= max {
-            return Err(Denied::Busy(max));
-        }
-        *open += 1;
-        Ok(())
+        let is_open = self.streams_of.enter(client.to_owned(), max);
+        is_open.then_some(()).ok_or(Denied::Busy(max))
     }
 
     /// Closes a stream of `client`.
     pub fn end_stream(&mut self, client: &str) {
-        if let Some(open) = self.streams.get_mut(client) {
-            *open -= 1;
-            if *open == 0 {
-                self.streams.remove(client);
-            }
-        }
+        self.streams_of.leave(client);
     }
 
     /// Begins a call with `token`. [`Self::end_call`] must follow.
@@ -207,12 +218,16 @@ mod tests {
     }
 
     #[test]
-    fn as_many_messages_are_under_way_as_may_be() {
+    fn messages_in_flight_are_limited_for_each_client_and_in_total() {
         let mut allowances = Allowances::default();
-        assert_eq!(allowances.begin_message(1), Ok(()));
-        assert_eq!(allowances.begin_message(1), Err(Denied::Busy(1)));
-        allowances.end_message();
-        assert_eq!(allowances.begin_message(1), Ok(()));
+        let begin = |allowances: &mut Allowances, client| allowances.begin_message(client, 2, 3);
+        assert_eq!(begin(&mut allowances, "a"), Ok(()));
+        assert_eq!(begin(&mut allowances, "a"), Ok(()));
+        assert_eq!(begin(&mut allowances, "a"), Err(MessageDenied::Client));
+        assert_eq!(begin(&mut allowances, "b"), Ok(()));
+        assert_eq!(begin(&mut allowances, "b"), Err(MessageDenied::All));
+        allowances.end_message("a");
+        assert_eq!(begin(&mut allowances, "b"), Ok(()));
     }
 
     #[test]

@@ -88,7 +88,10 @@ impl Endpoint {
     }
 
     async fn post(&self, request: Request) -> Result<Response, Refusal> {
-        let limits = self.live.borrow().limits.clone();
+        let (limits, tokens) = {
+            let rules = self.live.borrow();
+            (rules.limits.clone(), rules.tokens.len())
+        };
         let (head, body) = request.into_parts();
         let principal = principal_of(&head);
         guard::check_body(&head.headers, limits.max_body)?;
@@ -97,7 +100,9 @@ impl Endpoint {
         let received = self.ending.drain.run_until_cancelled(received).await;
         let received = received.unwrap_or_else(|| Err(Refusal::busy("the server is ending")))?;
         // Not before: bodies that never come would take all permits of others, and cost next to nothing.
-        let permit = self.holdings.begin_message(limits.max_calls)?;
+        let share = share_of_client(limits.max_calls, tokens);
+        let holdings = &self.holdings;
+        let permit = holdings.begin_message(&client, share, limits.max_calls)?;
         let message = match received.message {
             Ok(message) => message,
             Err(invalid) => return Ok(exchange::unreadable(invalid)),
@@ -319,6 +324,15 @@ impl Endpoint {
             access: access_of(principal),
             permits: MessagePermits::default(),
         }
+    }
+}
+
+/// Returns how many of `max` messages in flight one client may have. One of several tokens leaves a quarter to the others.
+fn share_of_client(max: usize, tokens: usize) -> usize {
+    if tokens > 1 {
+        (max - max / 4).max(1)
+    } else {
+        max
     }
 }
 

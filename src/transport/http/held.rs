@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::allowance::{Allowances, CLIENT_SHARE, Denied, MemoryDenied};
+use super::allowance::{Allowances, CLIENT_SHARE, Denied, MemoryDenied, MessageDenied};
 use super::headers::{self, unknown_session};
 use super::session_id::SessionId;
 use super::session_keys::SessionKeys;
@@ -113,16 +113,30 @@ impl Holdings {
         })
     }
 
-    /// Takes one of `max` permits for messages in flight.
+    /// Takes one of `max` permits for messages in flight, of which `client` may have `share`.
     ///
     /// # Errors
-    /// 503 if all permits are taken.
-    pub fn begin_message(&self, max: usize) -> Result<MessagePermit, Refusal> {
-        let begun = lock(&self.allowances).begin_message(max);
-        begun.map_err(|_busy| {
-            Refusal::busy(format!("the server is busy: {max} messages are under way"))
+    /// 429 if the client has its share, 503 if all permits are taken.
+    pub fn begin_message(
+        &self,
+        client: &str,
+        share: usize,
+        max: usize,
+    ) -> Result<MessagePermit, Refusal> {
+        let begun = lock(&self.allowances).begin_message(client, share, max);
+        begun.map_err(|denied| match denied {
+            MessageDenied::Client => Refusal::too_many(
+                format!("{share} messages of this client are under way; try again when one has been answered"),
+                WAIT_FOR_CALLS,
+            ),
+            MessageDenied::All => {
+                Refusal::busy(format!("the server is busy: {max} messages are under way"))
+            }
         })?;
-        Ok(MessagePermit(Arc::clone(&self.allowances)))
+        Ok(MessagePermit {
+            allowances: Arc::clone(&self.allowances),
+            client: client.to_owned(),
+        })
     }
 
     /// Makes a permit for the memory of a message of `client`, of 0 bytes at first.
@@ -242,11 +256,14 @@ impl Drop for InUse {
 
 /// The permit of a message in flight.
 #[derive(Debug)]
-pub struct MessagePermit(Arc<Mutex<Allowances>>);
+pub struct MessagePermit {
+    allowances: Arc<Mutex<Allowances>>,
+    client: String,
+}
 
 impl Drop for MessagePermit {
     fn drop(&mut self) {
-        lock(&self.0).end_message();
+        lock(&self.allowances).end_message(&self.client);
     }
 }
 

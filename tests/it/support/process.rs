@@ -25,6 +25,23 @@ pub(crate) fn signal_process(pid: u32, signal: &str) {
     assert!(status.success());
 }
 
+/// Handles signals that this process was started to ignore, as in the background of a shell: the programs that it starts would ignore
+/// them, too.
+pub(crate) fn stop_ignoring_signals() {
+    use signal_hook::consts::{SIGHUP, SIGINT};
+    static DONE: std::sync::Once = std::sync::Once::new();
+    DONE.call_once(|| {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let ignored = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        for signal in [SIGHUP, SIGINT] {
+            if ignored.is_some_and(|ignored| ignored & (1 << (signal - 1)) != 0) {
+                signal_hook::flag::register(signal, std::sync::Arc::default()).unwrap();
+            }
+        }
+    });
+}
+
 /// The processes whose parent is `pid`.
 pub(crate) fn children_of(pid: u32) -> Vec<u32> {
     let processes = std::fs::read_dir("/proc")
