@@ -37,6 +37,8 @@ pub(super) struct Reader<R> {
     inner: BufReader<R>,
     position: u64,
     size: u64,
+    /// Texts in all arrays so far.
+    texts: u64,
 }
 
 /// Longer keys and names than llama.cpp makes are a broken file.
@@ -44,6 +46,9 @@ const MAX_NAME: u64 = 1 << 16;
 
 /// The longest text that is kept: a chat template has up to 64 KiB.
 const MAX_TEXT: u64 = 1 << 20;
+
+/// Most texts in all arrays, ten times what the largest vocabularies have: each takes time to skip.
+const MAX_TEXTS: u64 = 1 << 22;
 
 /// Most keys, and most tensors: real files have some dozen and some thousand.
 const MAX_ENTRIES: u64 = 1 << 16;
@@ -61,6 +66,7 @@ impl<R: Read + Seek> Reader<R> {
             inner: BufReader::with_capacity(1 << 16, file),
             position: 0,
             size,
+            texts: 0,
         }
     }
 
@@ -185,6 +191,10 @@ impl<R: Read + Seek> Reader<R> {
             4..=6 => 4,
             10..=12 => 8,
             8 => {
+                self.texts = self.texts.saturating_add(length);
+                if self.texts > MAX_TEXTS {
+                    return Err(Fault::Malformed("it has more than 4 million texts"));
+                }
                 for _ in 0..length {
                     let bytes = self.u64()?;
                     self.skip(bytes)?;

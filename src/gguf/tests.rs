@@ -190,6 +190,17 @@ fn what_is_kept_of_a_file_has_a_bound_however_many_keys_match() {
 }
 
 #[test]
+fn arrays_of_more_texts_than_any_vocabulary_has_are_refused_before_they_are_skipped() {
+    let texts = [
+        STRING.to_le_bytes().to_vec(),
+        (1_u64 << 23).to_le_bytes().to_vec(),
+    ]
+    .concat();
+    let told = refusal(&[("x.texts", ARRAY, texts)]).unwrap();
+    assert!(told.contains("more than 4 million texts"), "{told}");
+}
+
+#[test]
 fn a_chat_template_is_what_llama_cpp_reads_or_too_long() {
     let template = |source: &str| {
         let pairs = [

@@ -4,7 +4,7 @@
     not(test),
     expect(
         clippy::wildcard_imports,
-        reason = "a hundred and thirty names, each written below once"
+        reason = "a hundred and forty names, each written below once"
     )
 )]
 use libc::*;
@@ -24,8 +24,9 @@ pub(super) const REFUSED: &[&[i64]] = &[
     MOUNTS,
     WATCHES,
     KERNEL,
+    DISKS,
     ADMINISTRATION,
-    LEGACY_X86_64,
+    LEGACY,
     if HAS_GPU { &[] } else { SOCKETS },
     if HAS_GPU { &[] } else { SCHEDULING },
     if HAS_GPU { &[] } else { SHARED_MEMORY },
@@ -120,6 +121,7 @@ const WATCHES: &[i64] = &[
 /// Parts of the kernel that no model needs, and that had many faults.
 const KERNEL: &[i64] = &[
     SYS_bpf,
+    SYS_memfd_secret,
     SYS_io_uring_setup,
     SYS_io_uring_enter,
     SYS_io_uring_register,
@@ -127,6 +129,9 @@ const KERNEL: &[i64] = &[
     SYS_personality,
     SYS_userfaultfd,
 ];
+
+/// Waiting until the disks of all programs have written, which holds them up.
+const DISKS: &[i64] = &[SYS_sync, SYS_syncfs];
 
 /// Calls for administrators, in case the process runs as root.
 const ADMINISTRATION: &[i64] = &[
@@ -187,7 +192,7 @@ const DESCRIPTORS: &[i64] = &[SYS_kcmp, SYS_pidfd_getfd, SYS_pidfd_open];
 
 /// Older forms of the calls above, and other calls that only this architecture has.
 #[cfg(target_arch = "x86_64")]
-const LEGACY_X86_64: &[i64] = &[
+const LEGACY: &[i64] = &[
     SYS_chmod,
     SYS_chown,
     SYS_lchown,
@@ -209,7 +214,7 @@ const LEGACY_X86_64: &[i64] = &[
     SYS_modify_ldt,
 ];
 #[cfg(target_arch = "aarch64")]
-const LEGACY_X86_64: &[i64] = &[];
+const LEGACY: &[i64] = &[];
 
 // Calls that have the same number on every architecture, and no name in `libc` yet.
 const FCHMODAT2: i64 = 452;
