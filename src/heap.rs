@@ -29,8 +29,8 @@ mod jemalloc {
     }
 
     impl Heap {
-        /// Makes an empty heap, which lives as long as the process.
-        pub fn new() -> Self {
+        /// Creates an empty heap, which lives as long as the process.
+        pub fn create() -> Self {
             let created: Result<u32> = b"arenas.create\0"[..].name().read();
             Self {
                 // Arena 0 is the first of the program's own.
@@ -68,8 +68,8 @@ mod other {
     pub struct Heap;
 
     impl Heap {
-        /// Makes a heap.
-        pub fn new() -> Self {
+        /// Creates a heap.
+        pub fn create() -> Self {
             Self
         }
 

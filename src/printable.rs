@@ -73,6 +73,10 @@ fn is_hidden(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
     #[test]
     fn paths_are_cut_to_the_names_of_their_files() {
         for (text, told) in [
@@ -95,10 +99,6 @@ mod tests {
             assert_eq!(without_folders(text), told);
         }
     }
-
-    use proptest::prelude::*;
-
-    use super::*;
 
     #[test]
     fn ordinary_text_stays_as_it_is() {

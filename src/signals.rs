@@ -110,7 +110,7 @@ mod unix {
             None => None,
         };
         if received.is_none() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 
@@ -175,7 +175,7 @@ mod other {
         /// Waits for the next Ctrl-C. Cancel safe.
         pub async fn next(&mut self) {
             if tokio::signal::ctrl_c().await.is_err() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
     }

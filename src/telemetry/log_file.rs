@@ -344,7 +344,7 @@ mod tests {
             ..never()
         })
         .unwrap();
-        let line = [b'x'; 1 << 18];
+        let line = vec![b'x'; 1 << 18];
         for _ in 0..20 {
             writer.write_all(&line).unwrap();
         }

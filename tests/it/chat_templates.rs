@@ -173,7 +173,7 @@ fn a_hidden_template_that_takes_memory_without_end_ends_its_process() {
     let messages = vec![json!({"role": "user", "content": "!"}); 1000];
     let told = server.refusal(json!({"messages": messages}));
     let cause =
-        "the model's chat template takes more than 212 MiB of memory to render; configure another";
+        "the model's chat template takes more than 211 MiB of memory to render; configure another";
     assert!(told.contains(cause), "{told}");
     assert!(!server.chat(json!({"text": "Hi", "max_tokens": 1})).is_error);
 }

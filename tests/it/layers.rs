@@ -139,7 +139,7 @@ const TELL_THE_TIME: [&str; 6] = [
     "main.rs",
     "reload.rs",
     "engine/template/python.rs",
-    "telemetry.rs",
+    "telemetry/log_file.rs",
     "telemetry/metrics/meters.rs",
     "transport/http/held.rs",
 ];

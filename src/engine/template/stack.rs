@@ -58,7 +58,7 @@ pub fn limit_renderings() {
 }
 
 /// The heap of all renderings.
-static HEAP: LazyLock<Heap> = LazyLock::new(Heap::new);
+static HEAP: LazyLock<Heap> = LazyLock::new(Heap::create);
 
 /// Runs `render`, which may take as much work as `fuel`, on a stack large enough for the deepest value that `fuel` allows. Only address
 /// space is reserved. If the system refuses so much, the stack is smaller.
@@ -134,6 +134,7 @@ fn end_if_excessive(started: Instant, limits: Limits) {
         tracing::error!(
             "the model's chat template takes more than {exceeded} to render; configure another `chat_template`"
         );
+        #[expect(clippy::exit, reason = "the renderer's thread cannot be stopped")]
         std::process::exit(1)
     }
 }
