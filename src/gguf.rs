@@ -93,7 +93,7 @@ pub fn parse_header(source: impl Read + Seek, size: u64, path: &Path) -> Result<
 /// Looks at the adapter at `path`, for a model of `architecture`; gives the bytes of its tensors.
 ///
 /// # Errors
-/// What is wrong with the file; that it is not an adapter, or is one for other models.
+/// The file is broken, is not an adapter, or is an adapter for other models.
 pub fn read_adapter(path: &Path, architecture: &str) -> Result<u64, GgufError> {
     let contents = read_contents(path)?;
     match contents.text("general.type") {

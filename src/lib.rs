@@ -42,7 +42,7 @@
 //!
 //! # Threads
 //!
-//! Of the server:
+//! Threads of the server:
 //!
 //! | thread | does |
 //! | --- | --- |
@@ -53,7 +53,7 @@
 //! | one for each process of [`worker::trials`] | reads its results |
 //! | the log's, the file watcher's, jemalloc's | write the log, watch the configuration, return memory to the system |
 //!
-//! Of a worker:
+//! Threads of a worker:
 //!
 //! | thread | does |
 //! | --- | --- |

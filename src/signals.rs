@@ -54,7 +54,7 @@ mod unix {
             Ok(signals)
         }
 
-        /// Listens to the signals that end the server. `has_file` tells whether SIGHUP means that a configuration is to be read again.
+        /// Listens to the signals that end the server. With `has_file`, SIGHUP asks for the configuration to be read again instead.
         ///
         /// # Errors
         /// The system refuses.
@@ -153,7 +153,7 @@ mod other {
         /// Does nothing.
         ///
         /// # Errors
-        /// None.
+        /// Never fails on this system.
         pub fn prepare() -> io::Result<Self> {
             Ok(Self)
         }
@@ -161,7 +161,7 @@ mod other {
         /// Listens to Ctrl-C.
         ///
         /// # Errors
-        /// None.
+        /// Never fails on this system.
         pub fn listen(self, _: bool) -> io::Result<EndSignals> {
             Ok(EndSignals)
         }

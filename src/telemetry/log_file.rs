@@ -241,7 +241,7 @@ fn text(part: Option<&OsStr>) -> String {
     part.unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// What tells a file from another one of the same name: device and inode. Nothing does on other systems, which do not move open files.
+/// Identifies a file whatever its name is: device and inode. Other systems do not move open files, so nothing identifies them there.
 #[cfg(unix)]
 type FileId = (u64, u64);
 

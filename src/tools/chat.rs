@@ -100,7 +100,7 @@ impl ChatTool {
         self.answering.answer(question, call).await
     }
 
-    /// What is asked, and the schema that its answer is to follow, which is still to be tried: as JSON text, since it may wait for that.
+    /// Returns the question and the unchecked schema of its answer. The schema is JSON text to save memory while it is queued.
     fn question(&self, arguments: Arguments) -> Result<(Question, Option<String>), ArgumentError> {
         let defaults = &self.defaults;
         let is_given = |name: &str| arguments.get(name).is_some_and(|value| !value.is_null());
@@ -255,7 +255,7 @@ impl ChatTool {
     }
 }
 
-/// What an answer by the JSON text `schema` is, where it can be enforced.
+/// Returns the answer schema of the JSON text `schema`, if it can be enforced.
 fn answer_by(schema: &str, limits: Limits) -> Result<AnswerSchema, SchemaFaults> {
     let schema = serde_json::from_str(schema).expect("it was written by the same library");
     let answer = AnswerSchema::json(&schema, limits)?;

@@ -8,7 +8,7 @@
 //! - Other processes' memory and environment are out of reach and, in builds for the CPU, their entries in `/proc`. GPU drivers read all
 //!   over `/proc`: with them the worker can read other processes' command lines.
 //!
-//! Of the capabilities of root, it keeps those required to read a model of another user and to lock it into memory. seccomp
+//! The worker drops all capabilities of root but those required to read a model of another user and to lock it into memory. seccomp
 //! ([`system_calls`]) refuses what Landlock does not restrict: among other things attributes of files, other processes, keys, namespaces,
 //! and in builds for the CPU sockets, priorities and shared memory. `stat` stays allowed.
 //!

@@ -200,7 +200,7 @@ impl TrialProcess {
     /// Returns the result of `trial`.
     ///
     /// # Errors
-    /// What the template did to its process, which is ended.
+    /// The template ended its process, or the process was ended for it: the cause.
     fn exchange(&mut self, trial: Trial) -> Result<TrialResult, &'static str> {
         let job = Job {
             source: self.source.clone(),

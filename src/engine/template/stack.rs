@@ -38,7 +38,7 @@ const MEMORY_PER_FUEL: usize = 4;
 /// How often a rendering is looked at.
 const PERIOD: Duration = Duration::from_millis(20);
 
-/// What a rendering may take.
+/// Limits of one rendering.
 #[derive(Clone, Copy)]
 struct Limits {
     time: Duration,

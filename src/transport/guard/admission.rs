@@ -60,7 +60,7 @@ fn share_of_token(max: usize) -> usize {
     (max / 2).max(1)
 }
 
-/// Whose share a connection counts towards.
+/// The party whose share a connection counts towards.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Party {
     /// A sender, as long as no request on the connection was authenticated.

@@ -280,7 +280,7 @@ enum End {
     OtherVersion(u32),
     /// It ended by itself.
     Died,
-    /// It violated the protocol; the reason.
+    /// The process violated the protocol for this reason.
     Broken(String),
 }
 
