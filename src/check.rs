@@ -11,6 +11,7 @@ use crate::config::problem::Problem;
 use crate::config::tool::address;
 use crate::config::units::human;
 use crate::config::{Config, ConfigError, Overrides, Surroundings};
+use crate::memory;
 use crate::process;
 use crate::registry::budget::{Occupant, Room, room_for};
 use crate::registry::memory::{Need, needs_of};
@@ -48,12 +49,12 @@ pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigE
     if !layers.problems.is_empty() {
         return Err(ConfigError::of(layers.problems));
     }
-    let budget = config.registry.memory_budget.of(process::total_memory());
+    let budget = config.registry.memory_budget.of(memory::total());
     let needs = needs_of(&config.models, &fixed_prompts(&config), budget);
-    if budget > process::total_memory() {
+    if budget > memory::total() {
         layers.notes.push(format!(
             "`memory_budget` is more than the {} that there are",
-            human(process::total_memory())
+            human(memory::total())
         ));
     }
     check_templates(&config, program, &mut layers);

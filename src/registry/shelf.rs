@@ -22,7 +22,7 @@ use crate::config::units::{Size, human};
 use crate::config::{ModelConfig, RegistryConfig};
 use crate::engine::Usage;
 use crate::engine::fixed::longest;
-use crate::process;
+use crate::memory;
 use crate::worker::client::{FixedPrompts, Launcher, Life, Worker};
 use crate::worker::turns::TurnFiles;
 
@@ -106,7 +106,7 @@ impl Shelf {
         fixed: &BTreeMap<&str, FixedPrompts>,
         shared: &RegistryConfig,
     ) -> Vec<Edition> {
-        let budget = shared.memory_budget.of(process::total_memory());
+        let budget = shared.memory_budget.of(memory::total());
         // The disk is not waited for under the lock.
         let models: Vec<(Model, ModelTerms)> = models
             .iter()
@@ -129,7 +129,7 @@ impl Shelf {
                 (model, terms)
             })
             .collect();
-        let (free, now) = (process::available_memory(), Instant::now());
+        let (free, now) = (memory::free(), Instant::now());
         self.change(|state| {
             state.budget = budget;
             state.share_cpus(models.iter().map(|(model, _)| &*model.config));
@@ -160,7 +160,7 @@ impl Shelf {
 
     /// No call gets a model any more that is not among `kept`.
     pub(super) fn retire_all_but(self: &Arc<Self>, kept: &[Edition]) {
-        let (free, now) = (process::available_memory(), Instant::now());
+        let (free, now) = (memory::free(), Instant::now());
         self.change(|state| {
             let former: Vec<Edition> = state
                 .models

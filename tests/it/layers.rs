@@ -9,6 +9,7 @@ const LAYERS: [&[&str]; 8] = [
         "fair",
         "gguf",
         "json",
+        "memory",
         "printable",
         "process",
         "supervisor",
@@ -38,7 +39,7 @@ const HTTP: &[&str] = &[
 ];
 
 /// Crates that only these files may name.
-const WALLS: [(&str, &[&str]); 23] = [
+const WALLS: [(&str, &[&str]); 24] = [
     (
         "llama_cpp_2",
         &[
@@ -94,6 +95,7 @@ const WALLS: [(&str, &[&str]); 23] = [
     ),
     ("seccompiler", &["worker/sandbox/system_calls.rs"]),
     ("sd_notify", &["supervisor.rs"]),
+    ("sysinfo", &["memory.rs", "process.rs"]),
     ("llguidance", &["engine/grammar.rs"]),
     ("notify", &["reload/watch.rs"]),
     (

@@ -13,6 +13,7 @@ use crate::config::http::HttpConfig;
 use crate::config::load::Layers;
 use crate::config::units::human;
 use crate::config::{ConfigError, ModelConfig, Overrides, Surroundings, Transport};
+use crate::memory;
 use crate::process;
 use crate::registry::memory::Need;
 use crate::transport;
@@ -96,7 +97,7 @@ fn model(model: &ModelConfig, need: &Need, budget: u64) -> Finding {
         need.n_ctx,
     );
     let subject = format!("model {}", model.name);
-    let free = process::available_memory().unwrap_or(u64::MAX);
+    let free = memory::free().unwrap_or(u64::MAX);
     if total > budget {
         let text = format!("{text}\nall models together may take {}", human(budget));
         return Finding::new(Verdict::Warning, subject, text);

@@ -4,6 +4,7 @@ use tokio::time::Instant;
 
 use super::{Look, Model, Observed, State};
 use crate::config::ModelConfig;
+use crate::memory;
 use crate::process;
 use crate::registry::memory::is_on_gpu;
 use crate::registry::residency::{Edition, Ended, Stamp, Standing};
@@ -99,9 +100,6 @@ impl State {
 
     /// Bytes that the machine has left, where somebody waits for them.
     pub(in crate::registry) fn free(&self) -> Option<u64> {
-        self.residency
-            .has_waiting()
-            .then(process::available_memory)
-            .flatten()
+        self.residency.has_waiting().then(memory::free).flatten()
     }
 }

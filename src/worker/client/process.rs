@@ -151,7 +151,7 @@ pub(super) struct Process {
 impl Process {
     /// Returns the bytes of memory that it takes.
     pub(super) fn memory(&self) -> Option<u64> {
-        crate::process::memory_of(self.child.id()?)
+        crate::memory::of_process(self.child.id()?)
     }
 
     /// Sends a command. Never waits; what is sent after the worker's end is lost.

@@ -171,7 +171,7 @@ fn what_tells_of_the_machine_and_of_itself_stays_readable() {
         let read = |path: &str| fs::read(path).map_err(|error| format!("{path}: {error}"));
         let proc = ["self/status", "thread-self/stat", "cpuinfo", "meminfo"];
         let proc = proc.map(|name| read(&format!("/proc/{name}")));
-        (proc, crate::process::available_memory())
+        (proc, crate::memory::free())
     });
     for read in found.0 {
         assert!(!read.unwrap().is_empty());

@@ -14,7 +14,7 @@ use crate::engine::queue::{Queue, Waiting};
 use crate::engine::scheduler::Scheduler;
 use crate::engine::spent::Spent;
 use crate::engine::{CancelReason, EngineError, Stats};
-use crate::process;
+use crate::memory;
 use crate::worker::Ready;
 use crate::worker::turns::Turns;
 
@@ -27,7 +27,7 @@ impl Worker {
         queue: Queue,
         started: Instant,
     ) -> Result<(), EngineError> {
-        let free = process::available_memory();
+        let free = memory::free();
         let memory = [free, load.memory_limit].into_iter().flatten().min();
         let limits = Limits::plan(load, model.facts(load, memory));
         log_limits(load, &limits);
