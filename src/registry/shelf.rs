@@ -77,6 +77,7 @@ impl Shelf {
     pub(super) fn open(launcher: Launcher) -> Arc<Self> {
         let nothing = Shared {
             budget: 0,
+            machine: 0,
             max_loaded: None,
         };
         let shelf = Arc::new(Self {
@@ -106,14 +107,15 @@ impl Shelf {
         fixed: &BTreeMap<&str, FixedPrompts>,
         shared: &RegistryConfig,
     ) -> Vec<Edition> {
-        let budget = shared.memory_budget.of(memory::total());
+        let machine = memory::total();
+        let budget = shared.memory_budget.of(machine);
         // The disk is not waited for under the lock.
         let models: Vec<(Model, ModelTerms)> = models
             .iter()
             .zip(needs_of(models, fixed, budget))
             .map(|(config, need)| {
                 let terms = ModelTerms {
-                    need: need.estimate.total(),
+                    need: need.demand(),
                     pin: config.pin,
                     idle_ttl: config.idle_ttl,
                     max_waiting: config.load.max_queue.max(1),
@@ -151,6 +153,7 @@ impl Shelf {
             }
             let shared = Shared {
                 budget,
+                machine,
                 max_loaded: shared.max_loaded,
             };
             state.residency.set_shared(shared, free, now);

@@ -35,6 +35,8 @@ pub(super) fn look(typed: &Overrides, around: &Surroundings) -> (Vec<Finding>, O
     let mut findings = vec![configuration(&checked)];
     let models = checked.config.models.iter().zip(&checked.needs);
     findings.extend(models.map(|(model, need)| self::model(model, need, checked.budget)));
+    let warnings = checked.warnings.iter();
+    findings.extend(warnings.map(|text| Finding::new(Verdict::Warning, "configuration", text)));
     findings.extend(disks(&checked));
     match &checked.config.transport {
         Transport::Stdio => findings.push(Finding::ok("transport", "stdio: no port")),
@@ -83,7 +85,7 @@ fn model(model: &ModelConfig, need: &Need, budget: u64) -> Finding {
     let template = if header.chat_template.is_some() || model.load.chat_template.is_some() {
         "a chat template"
     } else {
-        "no chat template (a base model)"
+        "no chat template"
     };
     let trained = header.n_ctx_train.map_or(String::new(), |tokens| {
         format!(", trained for {tokens} tokens")

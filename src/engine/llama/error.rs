@@ -11,15 +11,25 @@ use crate::telemetry;
 /// Longest text of llama.cpp that is quoted, in characters.
 const MAX_REASON: usize = 1000;
 
-/// Of the model at `path`, which llama.cpp refused with `error`. What is wrong with the file tells its header, in better words:
-/// it may have become another since the server looked at it.
-pub(super) fn load_error(path: &Path, error: &str) -> EngineError {
-    let kind = EngineErrorKind::Load;
-    if let Err(fault) = gguf::read_header(path) {
+/// Checks that the header of the file at `path` is that of a model which writes text.
+///
+/// # Errors
+/// `Load`, with the fault of the file.
+pub(super) fn check_header(path: &Path) -> Result<(), EngineError> {
+    gguf::read_header(path).map(drop).map_err(|fault| {
         let cause = fault.source();
         let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
-        return EngineError::new(kind, format!("{fault}{cause}")).hint(fault.hint());
+        EngineError::new(EngineErrorKind::Load, format!("{fault}{cause}")).hint(fault.hint())
+    })
+}
+
+/// Of the model at `path`, which llama.cpp refused with `error`. If the header of the file has a fault, that fault is the cause:
+/// the file may have changed since it was checked.
+pub(super) fn load_error(path: &Path, error: &str) -> EngineError {
+    if let Err(fault) = check_header(path) {
+        return fault;
     }
+    let kind = EngineErrorKind::Load;
     let text = format!(
         "could not load the model `{}`: {}",
         path.display(),

@@ -93,7 +93,7 @@ impl State {
         known.stamp = look.stamp;
         if let Some(need) = look.need {
             known.need = need;
-            self.residency.set_need(model, need.estimate.total());
+            self.residency.set_need(model, need.demand());
         }
         look.stamp
     }

@@ -236,6 +236,10 @@ fn in_words(status: ExitStatus) -> String {
             "{status}: a part of its file could not be read, since it was cut while it was loaded or its disk fails"
         );
     }
+    #[cfg(unix)]
+    if status.signal() == Some(signal_hook::consts::SIGKILL) {
+        return format!("{status}: the system probably had no memory left");
+    }
     status.to_string()
 }
 

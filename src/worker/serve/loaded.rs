@@ -43,7 +43,7 @@ impl Worker {
             model.vocabulary(),
             template.as_deref(),
             load.thinking_tags.as_ref(),
-            limits.n_ctx,
+            limits.context(),
             self.inputs_tx.clone(),
             self.events.clone(),
         );
