@@ -84,9 +84,6 @@ async fn serve(
     for note in &checked.layers.notes {
         tracing::info!("{note}");
     }
-    for warning in &checked.warnings {
-        tracing::warn!("{warning}");
-    }
     for doubt in &checked.doubts {
         tracing::warn!("what follows does not work, the server runs without it\n{doubt}");
     }

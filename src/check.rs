@@ -34,7 +34,7 @@ pub struct Checked {
     pub budget: u64,
     /// What each model needs, in their order.
     pub needs: Vec<Need>,
-    /// What works, and is probably not what was meant.
+    /// Settings that work and are probably a mistake.
     pub warnings: Vec<String>,
     /// What does not work though the server runs: to `config check` an error, to a start a warning, since the other models
     /// work, and machines differ in their memory.
@@ -157,7 +157,7 @@ fn check_preloads(config: &Config, shared: Shared, needs: &[Need], layers: &mut 
     }
 }
 
-/// Returns the warning that `model` was not trained to answer, or that nothing tells how it is asked.
+/// Returns a warning if `model` is a base model or has no chat template.
 fn base_model(model: &ModelConfig) -> Option<String> {
     let has_template = model.header.chat_template.is_some() || model.load.chat_template.is_some();
     let fault = match (model.header.tuning, has_template) {

@@ -41,7 +41,7 @@ pub struct Header {
     pub n_ctx_train: Option<u64>,
     /// The chat template, where there is one.
     pub chat_template: Option<String>,
-    /// What its name says of its training.
+    /// Kind of training, as far as its name tells.
     pub tuning: Tuning,
     /// Bytes of all tensors, those of the other parts of a split file included.
     pub weight_bytes: u64,

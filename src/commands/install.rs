@@ -32,7 +32,7 @@ struct Start {
     arguments: Vec<String>,
     /// What its configuration reads of the environment.
     variables: Vec<String>,
-    /// What works, and is probably not what was meant.
+    /// Settings that work and are probably a mistake.
     warnings: Vec<String>,
 }
 

@@ -27,7 +27,7 @@ use super::thinking::families::{Markers, markers_of};
 pub use cpu::{CpuBackend, cpu_backend};
 pub use decoder::LlamaDecoder;
 pub use device::{Device, devices};
-use error::{adapter_error, check_header, load_error, reason};
+use error::{adapter_error, check_kind, load_error, reason};
 pub use sampler::Sampler;
 use sampler::Scratch;
 pub use vocabulary::ModelVocabulary;
@@ -71,8 +71,11 @@ impl Model {
         mut progress: impl FnMut(u8) + 'static,
     ) -> Result<Self, EngineError> {
         let path = &load.path;
-        // The file may be another since the server read its header, and llama.cpp serves an embedding model as if it wrote text.
-        check_header(path)?;
+        // llama-cpp-2 asserts this in debug builds.
+        if !path.exists() {
+            return Err(load_error(path, "the file does not exist"));
+        }
+        check_kind(path)?;
         cpu_backend()?;
         let backend = LlamaBackend::init().map_err(|error| load_error(path, &error.to_string()))?;
         let mut last = None;

@@ -55,7 +55,7 @@ pub enum GgufError {
     OtherKind {
         /// The file.
         path: PathBuf,
-        /// What it holds.
+        /// Kind of its content.
         kind: FileKind,
         /// The architecture that it names.
         architecture: Option<String>,

@@ -21,7 +21,7 @@ impl FileId {
         Some(Self(metadata.dev(), metadata.ino()))
     }
 
-    /// Returns a number for the path with its links resolved; `None` if there is no file.
+    /// Returns a number for the path with its links resolved; `None` if the file is missing.
     #[cfg(not(unix))]
     pub(super) fn of(path: &Path) -> Option<Self> {
         use std::hash::{DefaultHasher, Hash, Hasher};

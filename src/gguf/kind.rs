@@ -1,4 +1,4 @@
-//! What a GGUF file holds, if it is not a model that writes text: told from its metadata. Pure.
+//! Kinds of GGUF files that are not models which write text, recognised from their metadata. Pure.
 //!
 //! Many kinds of files share the format and often lie in the same folder as a model. llama.cpp refuses most of them with "unknown
 //! model architecture", and serves some (embedding models) as if they wrote text.
@@ -32,7 +32,7 @@ pub enum FileKind {
     TextDiffusion,
     /// A vocabulary without weights.
     Vocabulary,
-    /// Anything else that is no language model.
+    /// Anything else that is not a language model.
     Other,
 }
 

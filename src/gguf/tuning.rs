@@ -1,13 +1,13 @@
-//! What a model's names say of its training. Pure.
+//! The kind of a model's training, read off its names. Pure.
 
-/// What a model's name says of its training.
+/// Kind of training, as far as a model's name tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tuning {
-    /// Nothing.
+    /// Not told by the name.
     Unstated,
-    /// It was trained to follow instructions.
+    /// Trained to follow instructions.
     Instruct,
-    /// It is a base model.
+    /// Base model: trained to continue text.
     Base,
 }
 

@@ -1,8 +1,8 @@
 //! The memory limits of the cgroups around this process, versions 1 and 2.
 //!
-//! `/proc/self/cgroup` names the process's cgroup in each hierarchy, and `/proc/self/mountinfo` tells where the hierarchies are
-//! mounted and which cgroup is the root of each mount. From the two follows the folder of the process's own cgroup; its parents
-//! are the folders above it, up to the mount point. Every limit on that way applies.
+//! `/proc/self/cgroup` has the path of the process's cgroup in each hierarchy. `/proc/self/mountinfo` has the mount points of the
+//! hierarchies, and the cgroup at the root of each mount. Together they give the folder of the process's own cgroup. Its parents are
+//! the folders above it, up to the mount point, and all their limits apply.
 //!
 //! Formats: `cgroups(7)`, `proc_pid_mountinfo(5)`, the kernel's `admin-guide/cgroup-v2.rst` and `cgroup-v1/memory.rst`.
 

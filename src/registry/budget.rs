@@ -11,7 +11,7 @@ use crate::config::units::human;
 pub struct Occupant {
     /// Which it is.
     pub model: Edition,
-    /// What it takes.
+    /// Memory that it takes.
     pub memory: Footprint,
     /// Since when nobody holds it, if it may go for that.
     pub idle_since: Option<Instant>,
@@ -57,7 +57,7 @@ pub fn room_for(need: Demand, occupants: &[Occupant], shared: Shared, free: Opti
     let pinned = occupants.iter().filter(|occupant| occupant.is_pinned);
     let with_pinned = together(pinned.clone(), Some(need.footprint));
     if with_pinned > shared.budget {
-        return never(need.footprint.total, with_pinned, need, shared);
+        return never(need, with_pinned, shared);
     }
     if pinned.count() >= max_loaded {
         let cause = format!("as many models as may be loaded, {max_loaded}, are pinned");
@@ -139,8 +139,9 @@ fn together<'a>(
     sum(occupants.chain(newcomer))
 }
 
-/// A model that can never be loaded: it needs `need`, and `with_pinned` together with the models that are pinned.
-fn never(total: u64, with_pinned: u64, need: Demand, shared: Shared) -> Room {
+/// Refuses a model that needs `need`, and `with_pinned` bytes together with the models that are pinned.
+fn never(need: Demand, with_pinned: u64, shared: Shared) -> Room {
+    let total = need.footprint.total;
     let held = with_pinned.saturating_sub(total);
     let pinned = match held {
         0 => String::new(),
@@ -154,7 +155,7 @@ fn never(total: u64, with_pinned: u64, need: Demand, shared: Shared) -> Room {
     Room::Never(cause, way_out(need, held, shared))
 }
 
-/// Returns what makes room for a model that needs `need` where pinned models hold `held` bytes: only what can help.
+/// Returns the advice for a model that needs `need` while pinned models hold `held` bytes. Only what can help is advised.
 pub(super) fn way_out(need: Demand, held: u64, shared: Shared) -> String {
     let Demand { footprint, least } = need;
     let left = shared.budget.saturating_sub(held);
@@ -166,10 +167,17 @@ pub(super) fn way_out(need: Demand, held: u64, shared: Shared) -> String {
     if held > 0 && footprint.total <= shared.budget {
         ways.push_str(", or pin fewer models");
     }
-    if footprint.total.saturating_add(held) <= shared.machine {
-        ways.push_str(", or raise `memory_budget` in `[registry]`");
-    }
+    ways.push_str(raised_budget(footprint.total.saturating_add(held), shared));
     ways
+}
+
+/// Returns the advice to raise the budget if `bytes` fit the machine, as the end of a sentence.
+pub(super) fn raised_budget(bytes: u64, shared: Shared) -> &'static str {
+    if bytes <= shared.machine {
+        ", or raise `memory_budget` in `[registry]`"
+    } else {
+        ""
+    }
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ pub struct Mapped {
 /// Memory that a model needs before it can be loaded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Demand {
-    /// What it takes as it is configured.
+    /// Memory that it takes as it is configured.
     pub footprint: Footprint,
     /// Bytes that it would take with the smallest context.
     pub least: u64,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::budget::way_out;
+use super::budget::{raised_budget, way_out};
 use super::footprint::{Demand, Footprint, Mapped, sum};
 use super::residency::Shared;
 use crate::config::units::human;
@@ -178,16 +178,16 @@ impl Need {
             return None;
         }
         // What takes most of it is what to change.
-        let is_cache = self.least <= budget && cache >= weights && cache >= compute;
-        let (key, what, bytes, hint) = if is_cache {
-            let hint = "choose a smaller `n_ctx`, or `cache_type_k` and `cache_type_v` of `q8_0`";
-            ("n_ctx", "cache is", cache, hint.to_owned())
-        } else if weights >= compute {
+        let (key, what, bytes, hint) = if weights >= budget || weights >= cache.max(compute) {
             let hint = way_out(self.demand(), 0, shared);
             ("path", "weights are", weights, hint)
+        } else if cache >= compute {
+            let hint = "choose a smaller `n_ctx`, or `cache_type_k` and `cache_type_v` of `q8_0`";
+            ("n_ctx", "cache is", cache, hint.to_owned())
         } else {
-            let hint = "choose a smaller `n_batch`";
-            ("n_batch", "buffers are", compute, hint.to_owned())
+            let mut hint = "choose a smaller `n_batch`".to_owned();
+            hint.push_str(raised_budget(total, shared));
+            ("n_batch", "buffers are", compute, hint)
         };
         let message = format!(
             "the model `{name}` needs {}, and all models together may take {}; its {what} {} of that",

@@ -37,7 +37,7 @@ pub type Edition = u64;
 /// What the machine knows of a model beforehand.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelTerms {
-    /// What it will take.
+    /// Memory that it will take.
     pub need: Demand,
     /// Never ended for room.
     pub pin: bool,

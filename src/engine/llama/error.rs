@@ -4,30 +4,37 @@ use std::error::Error;
 use std::path::Path;
 
 use crate::engine::{EngineError, EngineErrorKind};
-use crate::gguf;
+use crate::gguf::{self, GgufError};
 use crate::printable::printable;
 use crate::telemetry;
 
 /// Longest text of llama.cpp that is quoted, in characters.
 const MAX_REASON: usize = 1000;
 
-/// Checks that the header of the file at `path` is that of a model which writes text.
+/// Checks that the file at `path` is not of a kind that llama.cpp loads and that writes no text, an embedding model for example:
+/// the file may have been replaced since the server checked it.
 ///
 /// # Errors
-/// `Load`, with the fault of the file.
-pub(super) fn check_header(path: &Path) -> Result<(), EngineError> {
-    gguf::read_header(path).map(drop).map_err(|fault| {
-        let cause = fault.source();
-        let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
-        EngineError::new(EngineErrorKind::Load, format!("{fault}{cause}")).hint(fault.hint())
-    })
+/// `Load`, with what the file is.
+pub(super) fn check_kind(path: &Path) -> Result<(), EngineError> {
+    match gguf::read_header(path) {
+        Err(fault @ GgufError::OtherKind { .. }) => Err(of_file(&fault)),
+        // llama.cpp tells other faults, or ends the process, which is there for that.
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
-/// Of the model at `path`, which llama.cpp refused with `error`. If the header of the file has a fault, that fault is the cause:
-/// the file may have changed since it was checked.
+fn of_file(fault: &GgufError) -> EngineError {
+    let cause = fault.source();
+    let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
+    EngineError::new(EngineErrorKind::Load, format!("{fault}{cause}")).hint(fault.hint())
+}
+
+/// Of the model at `path`, which llama.cpp refused with `error`. What is wrong with the file tells its header, in better words:
+/// it may have become another since the server looked at it.
 pub(super) fn load_error(path: &Path, error: &str) -> EngineError {
-    if let Err(fault) = check_header(path) {
-        return fault;
+    if let Err(fault) = gguf::read_header(path) {
+        return of_file(&fault);
     }
     let kind = EngineErrorKind::Load;
     let text = format!(

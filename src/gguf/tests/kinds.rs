@@ -1,4 +1,4 @@
-//! Files that are no chat model.
+//! Files that are not chat models.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -1,5 +1,4 @@
-//! What the reader tells of systems as they are: each file of `tests/cgroups` has what `/proc` and `/sys` show on one, and
-//! a last test asks this kernel.
+//! Each file of `tests/cgroups` holds what `/proc` and `/sys` show on one system. The last test reads those of this machine.
 
 use std::fs;
 use std::path::{Path, PathBuf};

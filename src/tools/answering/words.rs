@@ -93,7 +93,7 @@ impl CallLimits {
     /// Returns the size of the context that `generation` filled.
     fn context_of(self, generation: &Generation) -> ContextSize {
         let usage = &generation.usage;
-        // The last token of an answer is not decoded any more.
+        // The last token of an answer is never decoded.
         let used = usage.prompt_tokens.saturating_add(usage.completion_tokens);
         ContextSize {
             n_ctx: used.saturating_add(1),
