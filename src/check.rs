@@ -161,7 +161,7 @@ fn check_preloads(config: &Config, shared: Shared, needs: &[Need], layers: &mut 
 fn base_model(model: &ModelConfig) -> Option<String> {
     let has_template = model.header.chat_template.is_some() || model.load.chat_template.is_some();
     let fault = match (model.header.tuning, has_template) {
-        (Tuning::Instruct, true) | (Tuning::Unstated, true) => return None,
+        (Tuning::Instruct | Tuning::Unstated, true) => return None,
         (Tuning::Instruct, false) => {
             "its file has no chat template, so messages are joined without roles; set `chat_template` to the template of its family"
         }

@@ -14,15 +14,11 @@ impl Cgroup {
     /// Makes a cgroup of at most `mebibytes`; `None` if this system does not let the test do that.
     pub(crate) fn limited(name: &str, mebibytes: u64) -> Option<Self> {
         let name = format!("llama-mcp-{}-{name}", std::process::id());
-        let made = [("/sys/fs/cgroup/memory", true), ("/sys/fs/cgroup", false)]
-            .into_iter()
-            .find_map(|(root, is_v1)| {
-                Self::make(&Path::new(root).join(&name), is_v1, mebibytes).ok()
-            });
-        if made.is_none() {
-            eprintln!("skipped: no cgroup can be made here");
-        }
-        made
+        let roots = [("/sys/fs/cgroup/memory", true), ("/sys/fs/cgroup", false)];
+        let mut made = roots
+            .iter()
+            .map(|(root, is_v1)| Self::make(&Path::new(root).join(&name), *is_v1, mebibytes));
+        made.find_map(Result::ok)
     }
 
     /// A cgroup inside of this one, without a limit of its own.
