@@ -105,8 +105,13 @@ fn model(model: &ModelConfig, need: &Need, budget: u64) -> Finding {
         return Finding::new(Verdict::Warning, subject, text);
     }
     if total > free {
+        let smaller = if need.least <= free {
+            "lower `n_ctx` or `parallel`"
+        } else {
+            "choose a smaller model or quantization"
+        };
         let text = format!(
-            "{text}\n{} are free now\nhint: end what takes the memory, or lower `n_ctx` or `parallel`",
+            "{text}\n{} are free now\nhint: stop programs that use the memory, or {smaller}",
             human(free)
         );
         return Finding::new(Verdict::Warning, subject, text);

@@ -21,7 +21,7 @@ use crate::worker::{DESCRIBE, WORKER};
 const LIMIT: Duration = Duration::from_mins(1);
 
 /// Less than this lets no useful model in.
-const LITTLE_MEMORY: u64 = 1 << 30;
+const LITTLE_MEMORY: u64 = 512 << 20;
 
 /// What the kernels of llama.cpp make use of, by the names of `/proc/cpuinfo` and Rust.
 macro_rules! detected {
@@ -233,12 +233,12 @@ mod tests {
     fn little_memory_is_a_warning_whose_hint_names_what_limits_it() {
         let machine = Some(Capacity {
             total: 8 << 30,
-            free: 1 << 29,
+            free: 300 << 20,
         });
         let found = |cgroup| memory(&Memory { machine, cgroup }).to_string();
         assert_eq!(
             found(CgroupLimit::None),
-            "warning  memory: 512.0 MiB free of 8.0 GiB; no cgroup limit\n         hint: stop programs that use it"
+            "warning  memory: 300.0 MiB free of 8.0 GiB; no cgroup limit\n         hint: stop programs that use it"
         );
         let limit = Capacity {
             total: 1 << 30,

@@ -37,13 +37,14 @@ pub(super) fn load_error(path: &Path, error: &str) -> EngineError {
         return of_file(&fault);
     }
     let kind = EngineErrorKind::Load;
-    let text = format!(
-        "could not load the model `{}`: {}",
-        path.display(),
-        reason(error)
-    );
-    EngineError::new(kind, text)
-        .hint("check that the file is a complete GGUF of an architecture that this build knows, and that memory suffices")
+    let reason = reason(error);
+    let hint = if reason.contains("unknown model architecture") {
+        "use a newer version of this server, or another model"
+    } else {
+        "check that the file is complete and that memory suffices"
+    };
+    let text = format!("could not load the model `{}`: {reason}", path.display());
+    EngineError::new(kind, text).hint(hint)
 }
 
 /// The same of the adapter at `path`.
