@@ -29,7 +29,7 @@
 //! | 3 | [`worker`] | the wire, and its two sides |
 //! | 2 | [`engine`] | the seam's data types; scheduler, template, text, llama.cpp |
 //! | 1 | [`config`] | file, variables and flags → validated settings |
-//! | 0 | [`error_code`], [`fair`], [`gguf`], [`heap`], [`json`], [`printable`], [`process`], [`signals`], [`supervisor`], [`telemetry`] | what can go wrong, fairness of heavy work, the file, the allocator, JSON, foreign text, the system, its signals, who started it, the log |
+//! | 0 | [`error_code`], [`fair`], [`gguf`], [`heap`], [`json`], [`mod@memory`], [`printable`], [`process`], [`signals`], [`supervisor`], [`telemetry`] | what can go wrong, fairness of heavy work, the file, the allocator, JSON, how much memory there is, foreign text, the system, its signals, who started it, the log |
 //!
 //! Beside them `cpu.c` checks the CPU before any code of Rust runs. Foreign crates stay behind walls, checked by the same
 //! test: `llama_cpp_2` in `engine/llama.rs`, below it and in `engine/sampling.rs`, `clap` in `cli.rs`, below it and in `main.rs`,
@@ -38,7 +38,8 @@
 //! in `engine/grammar.rs`, `landlock` in `worker/sandbox/files.rs`, `seccompiler` and `libc` in `worker/sandbox/system_calls.rs` and below it, `toml`, `schemars` and `jsonschema` in
 //! `config`, `jsonschema_regex` in `config/schema/pattern.rs`, `regex_syntax` there and in `config/schema/portable.rs`, `axum`, `hyper`
 //! and `tower_http` in `transport/guard.rs`, `transport/http.rs` and below it, `argon2` and `blake2` in `transport/http/session_id.rs`,
-//! `prometheus_client` in `telemetry/metrics.rs` and below it, `ureq` in `commands/server.rs`, `sd_notify` in `supervisor.rs`, `tikv_jemalloc_ctl` in `heap.rs`.
+//! `prometheus_client` in `telemetry/metrics.rs` and below it, `ureq` in `commands/server.rs`, `sd_notify` in `supervisor.rs`, `sysinfo` in `memory.rs` and `process.rs`,
+//! `tikv_jemalloc_ctl` in `heap.rs`.
 //!
 //! # Threads
 //!
@@ -159,6 +160,7 @@ pub mod gguf;
 pub mod heap;
 pub mod json;
 pub mod mcp;
+pub mod memory;
 pub mod printable;
 pub mod process;
 pub mod registry;

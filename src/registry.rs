@@ -4,6 +4,7 @@
 //! A call holds a lease: while there is one, its model stays.
 
 pub mod budget;
+pub mod footprint;
 mod lease;
 pub mod memory;
 pub mod residency;

@@ -14,6 +14,8 @@ use crate::config::diff::ConfigDiff;
 use crate::config::reference::View;
 use crate::config::units::human;
 use crate::config::{Config, ConfigError, Overrides, Surroundings, Transport, reference, shape};
+use crate::registry::footprint::sum;
+use crate::registry::memory::Need;
 
 /// Runs `command`.
 ///
@@ -112,19 +114,37 @@ fn told(checked: &Checked) -> String {
         }
     }
     if needs.len() > 1 {
-        let all = needs
-            .iter()
-            .map(|need| need.estimate.total())
-            .fold(0, u64::saturating_add);
-        let together = if all <= *budget {
-            "all fit together"
-        } else {
-            "not all fit together: models that idle make room"
-        };
-        lines.push(format!("\ntogether: {} ({together})", human(all)));
+        lines.push(format!("\ntogether: {}", together(needs, *budget)));
     }
+    lines.extend(
+        checked
+            .warnings
+            .iter()
+            .map(|warning| format!("warning: {warning}")),
+    );
     lines.extend(notes(checked).map(|note| format!("note: {note}")));
     lines.join("\n") + "\n"
+}
+
+/// Returns what all models take, and whether that fits.
+fn together(needs: &[Need], budget: u64) -> String {
+    let footprints = || needs.iter().map(|need| need.demand().footprint);
+    let all = sum(footprints());
+    let fit = if all <= budget {
+        "all fit together"
+    } else {
+        "not all fit together: models that idle make room"
+    };
+    let alone = footprints().map(|footprint| footprint.total);
+    let shared = alone.fold(0, u64::saturating_add).saturating_sub(all);
+    let once = match shared {
+        0 => String::new(),
+        bytes => format!(
+            "; weights of a common file count once, which saves {}",
+            human(bytes)
+        ),
+    };
+    format!("{} ({fit}{once})", human(all))
 }
 
 /// Returns the notes on a valid configuration, including those on its schemas.
@@ -164,7 +184,8 @@ fn as_json(checked: &Checked) -> Value {
             "total_bytes": need.estimate.total(),
         })
     });
-    json!({"ok": true, "memory_budget_bytes": checked.budget, "models": models.collect::<Vec<_>>(), "notes": notes(checked).collect::<Vec<_>>()})
+    let footprints = checked.needs.iter().map(|need| need.demand().footprint);
+    json!({"ok": true, "memory_budget_bytes": checked.budget, "together_bytes": sum(footprints), "warnings": checked.warnings, "models": models.collect::<Vec<_>>(), "notes": notes(checked).collect::<Vec<_>>()})
 }
 
 fn show(typed: &Overrides, around: &Surroundings, with_origin: bool) -> anyhow::Result<ExitCode> {

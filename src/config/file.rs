@@ -122,7 +122,7 @@ pub struct RegistrySettings {
     /// Models that may be loaded at once; no limit by default.
     #[schemars(range(min = 1, max = 10_000))]
     pub max_loaded: Option<usize>,
-    /// Memory that all loaded models may take together: `"24GiB"`, or a share of what the machine, or the container, has.
+    /// Memory that all loaded models may take together: `"24GiB"`, or a share of what the machine has, or the smallest limit of its container, service or slice. Weights of a file that several models map count once.
     pub memory_budget: Budget,
     /// A model that nobody called for so long is unloaded; `"never"` keeps it.
     pub idle_ttl: IdleTime,

@@ -11,7 +11,7 @@ use super::load::Layers;
 use super::ranges::{self, Range};
 use super::token::{self, AUTH_VARIABLE, SessionSecret, TokenConfig};
 use super::units::{Time, human};
-use crate::process;
+use crate::memory;
 
 /// Where and for whom the server listens.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,9 +44,7 @@ const LEAST_HELD: u64 = 4;
 
 /// The default of `max_held`, in bytes, if it must be at least `least`.
 fn default_held(least: u64) -> u64 {
-    (process::total_memory() / 8)
-        .clamp(64 << 20, 512 << 20)
-        .max(least)
+    (memory::total() / 8).clamp(64 << 20, 512 << 20).max(least)
 }
 
 /// How much may come over HTTP.

@@ -190,12 +190,16 @@ impl ModelConfig {
 
     /// Tokens of one call, prompt and answer; where memory is short it is less.
     pub fn context(&self) -> u32 {
-        let trained = self.header.n_ctx_train.unwrap_or(u64::MAX);
-        let trained = u32::try_from(trained).unwrap_or(u32::MAX);
         match self.load.n_ctx {
-            0 => trained,
-            asked => asked.min(trained),
+            0 => self.trained_context(),
+            asked => asked.min(self.trained_context()),
         }
+    }
+
+    /// Returns the tokens that the model was trained for; `u32::MAX` if its file does not say.
+    pub fn trained_context(&self) -> u32 {
+        let trained = self.header.n_ctx_train.unwrap_or(u64::MAX);
+        u32::try_from(trained).unwrap_or(u32::MAX)
     }
 
     /// The files that are loaded: all parts, and the adapter.

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use super::budget::{raised_budget, way_out};
+use super::footprint::{Demand, Footprint, Mapped, sum};
+use super::residency::Shared;
 use crate::config::units::human;
 use crate::config::{LoadSettings, ModelConfig};
 use crate::engine::fixed::{FixedPrompt, longest};
-use crate::engine::limits::{Facts, Limits};
+use crate::engine::limits::{CELL_STEP, Facts, Limits};
 use crate::gguf::memory::{Estimate, Run};
 use crate::worker::client::FixedPrompts;
 
@@ -14,6 +17,10 @@ use crate::worker::client::FixedPrompts;
 pub struct Need {
     /// Memory.
     pub estimate: Estimate,
+    /// Its weights in the mapped file, which other models may share; `None` if each has its own copy.
+    pub mapped: Option<Mapped>,
+    /// Bytes that it would take with the smallest context.
+    pub least: u64,
     /// Bytes that it was planned for: what pinned models leave of the budget.
     pub allowance: u64,
     /// Tokens of one call.
@@ -35,21 +42,41 @@ pub fn needs_of(
         let fixed = fixed.get(model.name.as_str());
         need_of(model, fixed.map_or(&[], |fixed| fixed), budget)
     };
-    let mut left = budget;
-    let mut pinned = Vec::new();
+    let mut pinned = Vec::<Need>::new();
     for model in models.iter().filter(|model| model.pin) {
-        let need = need_of(model, left);
-        left = left.saturating_sub(need.estimate.total());
-        pinned.push(need);
+        pinned.push(need_of(model, left_for(model, &pinned, budget)));
     }
-    let mut pinned = pinned.into_iter();
+    let mut known = pinned.iter();
     models
         .iter()
         .map(|model| {
-            let known = model.pin.then(|| pinned.next()).flatten();
-            known.unwrap_or_else(|| need_of(model, left))
+            let known = model.pin.then(|| known.next()).flatten();
+            known.map_or_else(
+                || need_of(model, left_for(model, &pinned, budget)),
+                Clone::clone,
+            )
         })
         .collect()
+}
+
+/// Returns the bytes of `budget` that `pinned` models leave to `model`, weights that it shares with them included.
+fn left_for(model: &ModelConfig, pinned: &[Need], budget: u64) -> u64 {
+    let mapped = mapped_by(model);
+    let own = Footprint {
+        total: mapped.map_or(0, |mapped| mapped.bytes),
+        mapped,
+    };
+    let pinned = pinned.iter().map(|need| need.demand().footprint);
+    let held = sum(pinned.chain([own])).saturating_sub(own.total);
+    budget.saturating_sub(held)
+}
+
+/// Returns the weights of `model` that its process maps.
+fn mapped_by(model: &ModelConfig) -> Option<Mapped> {
+    let is_mapped = model.load.mmap && !is_on_gpu(&model.load);
+    let file = model.header.file.filter(|_| is_mapped)?;
+    let bytes = model.header.mapped_bytes;
+    Some(Mapped { file, bytes })
 }
 
 /// What `model` needs where it may take `budget` bytes and its tools have the prompts `fixed`.
@@ -96,6 +123,8 @@ pub fn need_of(model: &ModelConfig, fixed: &[FixedPrompt], budget: u64) -> Need 
     let limits = planned(planned(wanted));
     Need {
         estimate: estimate(limits, limits.kv_cells),
+        mapped: mapped_by(model),
+        least: estimate(limits, CELL_STEP).total(),
         allowance: budget,
         n_ctx: limits.n_ctx,
         kv_cells: limits.kv_cells,
@@ -125,9 +154,20 @@ impl Need {
         self.allowance.saturating_sub(self.estimate.total())
     }
 
-    /// Why the model `name`, which needs this, can never be loaded within `budget`: the key to change, what is wrong, and the
-    /// way out.
-    pub fn refusal(&self, name: &str, budget: u64) -> Option<(&'static str, String, &'static str)> {
+    /// Returns what the registry counts.
+    pub fn demand(&self) -> Demand {
+        Demand {
+            footprint: Footprint {
+                total: self.estimate.total(),
+                mapped: self.mapped,
+            },
+            least: self.least,
+        }
+    }
+
+    /// Why the model `name`, which needs this, can never be loaded: the key to change, what is wrong, and the way out.
+    pub fn refusal(&self, name: &str, shared: Shared) -> Option<(&'static str, String, String)> {
+        let budget = shared.budget;
         let Estimate {
             weights,
             cache,
@@ -138,14 +178,15 @@ impl Need {
             return None;
         }
         // What takes most of it is what to change.
-        let (key, what, bytes, hint) = if cache >= weights && cache >= compute {
-            let hint = "choose a smaller `n_ctx`, or `cache_type_k` and `cache_type_v` of `q8_0`";
-            ("n_ctx", "cache is", cache, hint)
-        } else if weights >= compute {
-            let hint = "choose a smaller quantization, or raise `memory_budget` in `[registry]`";
+        let (key, what, bytes, hint) = if weights >= budget || weights >= cache.max(compute) {
+            let hint = way_out(self.demand(), 0, shared);
             ("path", "weights are", weights, hint)
+        } else if cache >= compute {
+            let hint = "choose a smaller `n_ctx`, or `cache_type_k` and `cache_type_v` of `q8_0`";
+            ("n_ctx", "cache is", cache, hint.to_owned())
         } else {
-            let hint = "choose a smaller `n_batch`, or raise `memory_budget` in `[registry]`";
+            let mut hint = "choose a smaller `n_batch`".to_owned();
+            hint.push_str(raised_budget(total, shared));
             ("n_batch", "buffers are", compute, hint)
         };
         let message = format!(

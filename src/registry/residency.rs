@@ -19,6 +19,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::budget::overrun;
+use super::footprint::Demand;
 use crate::engine::places::may_wait;
 pub use slot::{Ended, Refusal};
 use slot::{Slot, State};
@@ -36,8 +37,8 @@ pub type Edition = u64;
 /// What the machine knows of a model beforehand.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelTerms {
-    /// Bytes that it will take.
-    pub need: u64,
+    /// Memory that it will take.
+    pub need: Demand,
     /// Never ended for room.
     pub pin: bool,
     /// Ended when it idled for so long.
@@ -54,6 +55,8 @@ pub type Stamp = u64;
 pub struct Shared {
     /// Bytes of all together.
     pub budget: u64,
+    /// Bytes that the machine, or the container, has: the most that `budget` can be raised to.
+    pub machine: u64,
     /// Models at once.
     pub max_loaded: Option<usize>,
 }
@@ -188,7 +191,7 @@ impl Residency {
     }
 
     /// The model's file has changed, and with it what it needs.
-    pub fn set_need(&mut self, model: Edition, need: u64) {
+    pub fn set_need(&mut self, model: Edition, need: Demand) {
         if let Some(slot) = self.slots.get_mut(&model) {
             slot.terms.need = need;
         }
@@ -306,7 +309,8 @@ impl Residency {
         }
         *known = memory;
         // Alone it ran, so alone it runs again.
-        slot.terms.need = slot.terms.need.max(memory.min(budget));
+        let total = &mut slot.terms.need.footprint.total;
+        *total = (*total).max(memory.min(budget));
         self.shrink();
     }
 

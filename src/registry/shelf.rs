@@ -22,7 +22,7 @@ use crate::config::units::{Size, human};
 use crate::config::{ModelConfig, RegistryConfig};
 use crate::engine::Usage;
 use crate::engine::fixed::longest;
-use crate::process;
+use crate::memory;
 use crate::worker::client::{FixedPrompts, Launcher, Life, Worker};
 use crate::worker::turns::TurnFiles;
 
@@ -77,6 +77,7 @@ impl Shelf {
     pub(super) fn open(launcher: Launcher) -> Arc<Self> {
         let nothing = Shared {
             budget: 0,
+            machine: 0,
             max_loaded: None,
         };
         let shelf = Arc::new(Self {
@@ -106,14 +107,15 @@ impl Shelf {
         fixed: &BTreeMap<&str, FixedPrompts>,
         shared: &RegistryConfig,
     ) -> Vec<Edition> {
-        let budget = shared.memory_budget.of(process::total_memory());
+        let machine = memory::total();
+        let budget = shared.memory_budget.of(machine);
         // The disk is not waited for under the lock.
         let models: Vec<(Model, ModelTerms)> = models
             .iter()
             .zip(needs_of(models, fixed, budget))
             .map(|(config, need)| {
                 let terms = ModelTerms {
-                    need: need.estimate.total(),
+                    need: need.demand(),
                     pin: config.pin,
                     idle_ttl: config.idle_ttl,
                     max_waiting: config.load.max_queue.max(1),
@@ -129,7 +131,7 @@ impl Shelf {
                 (model, terms)
             })
             .collect();
-        let (free, now) = (process::available_memory(), Instant::now());
+        let (free, now) = (memory::free(), Instant::now());
         self.change(|state| {
             state.budget = budget;
             state.share_cpus(models.iter().map(|(model, _)| &*model.config));
@@ -151,6 +153,7 @@ impl Shelf {
             }
             let shared = Shared {
                 budget,
+                machine,
                 max_loaded: shared.max_loaded,
             };
             state.residency.set_shared(shared, free, now);
@@ -160,7 +163,7 @@ impl Shelf {
 
     /// No call gets a model any more that is not among `kept`.
     pub(super) fn retire_all_but(self: &Arc<Self>, kept: &[Edition]) {
-        let (free, now) = (process::available_memory(), Instant::now());
+        let (free, now) = (memory::free(), Instant::now());
         self.change(|state| {
             let former: Vec<Edition> = state
                 .models

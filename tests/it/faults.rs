@@ -15,16 +15,16 @@ use crate::support::{
 const PARIS: &str = "The capital of France is Paris.";
 
 /// How a call ends whose process is killed under it.
-const KILLED: &str = "the model's process stopped unexpectedly (signal: 9 (SIGKILL)); try again, the model is started anew";
+const KILLED: &str = "the model's process stopped unexpectedly (signal: 9 (SIGKILL): the system probably had no memory left); try again, the model is started anew";
 
 /// The same where it had been sent once more, and had not begun again.
-const KILLED_TWICE: &str = "the model's process stopped unexpectedly (signal: 9 (SIGKILL)); check that memory suffices and that the model's file is whole; the server's log may say more";
+const KILLED_TWICE: &str = "the model's process stopped unexpectedly (signal: 9 (SIGKILL): the system probably had no memory left); check that memory suffices and that the model's file is whole; the server's log may say more";
 
 /// The same where the process had not answered any call yet.
-const KILLED_FIRST: &str = "the model's process stopped unexpectedly (signal: 9 (SIGKILL)); no call has succeeded since the model was loaded; if this happens again, check the model's file and the free memory; see the server's log";
+const KILLED_FIRST: &str = "the model's process stopped unexpectedly (signal: 9 (SIGKILL): the system probably had no memory left); no call has succeeded since the model was loaded; if this happens again, check the model's file and the free memory; see the server's log";
 
 /// The same where the load had not ended, once the next one may not come yet.
-const KILLED_LOADING: &str = "the model could not be loaded: signal: 9 (SIGKILL); try again in 1 s";
+const KILLED_LOADING: &str = "the model could not be loaded: signal: 9 (SIGKILL): the system probably had no memory left; try again in 1 s";
 
 fn france() -> Value {
     json!({"text": "What is the capital of France?", "temperature": 0})

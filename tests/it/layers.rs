@@ -10,6 +10,7 @@ const LAYERS: [&[&str]; 8] = [
         "gguf",
         "heap",
         "json",
+        "memory",
         "printable",
         "process",
         "signals",
@@ -97,6 +98,7 @@ const WALLS: [(&str, &[&str]); 24] = [
     ),
     ("seccompiler", &["worker/sandbox/system_calls.rs"]),
     ("sd_notify", &["supervisor.rs"]),
+    ("sysinfo", &["memory.rs", "process.rs"]),
     ("llguidance", &["engine/grammar.rs"]),
     ("notify", &["reload/watch.rs"]),
     (

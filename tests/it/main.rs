@@ -19,6 +19,7 @@ mod examples; // each folder, as its README starts it
 mod fairness; // one client beside another
 #[cfg(target_os = "linux")]
 mod faults; // killed processes, changed files, a full disk
+mod file_kinds; // files that are not chat models
 mod fixed; // what begins all calls of a tool
 mod guard; // what HTTP refuses
 mod hostile; // requests that are meant to confuse
@@ -33,6 +34,8 @@ mod load; // two hundred connections, honest and not
 mod log_file; // moved while it is written
 mod manual; // completions, and the page for man
 mod meaning; // a real model: facts, seeds, eight calls at once
+#[cfg(target_os = "linux")]
+mod memory; // limits, page cache, shared weights
 mod message_text; // messages whose text is slightly off
 mod messages; // that wrong messages of the server are noticed
 mod modern; // the revision without a handshake

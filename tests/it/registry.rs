@@ -94,7 +94,7 @@ fn a_model_that_can_never_fit_is_refused_with_the_numbers() {
     let id = server.call_tool("a", json!({"text": FRANCE}));
     let result = server.result(id);
     assert!(result.is_error);
-    insta::assert_snapshot!(result.text, @"the model needs 54.0 MiB, and all models together may take 40.0 MiB; choose a smaller `n_ctx` or quantization, or raise `memory_budget`");
+    insta::assert_snapshot!(result.text, @"the model needs 54.0 MiB, and all models together may take 40.0 MiB; choose a smaller model or quantization, or raise `memory_budget` in `[registry]`");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! A server process and its client.
 
+#[cfg(target_os = "linux")]
+pub(crate) mod cgroup;
 pub(crate) mod config;
 mod edited_model;
 pub(crate) mod example;

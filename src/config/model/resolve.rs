@@ -70,6 +70,12 @@ pub(in crate::config) fn resolve(
             load.n_threads, model.n_threads
         ));
     }
+    if let Some(trained) = header.n_ctx_train.filter(|n| *n < load.n_ctx.into()) {
+        layers.notes.push(format!(
+            "`models.{name}`: `n_ctx` is {trained}, the context that the model was trained for, not {}",
+            load.n_ctx
+        ));
+    }
     Some(ModelConfig {
         name: name.to_owned(),
         title: title_of(&header, path),

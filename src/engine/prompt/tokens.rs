@@ -39,7 +39,7 @@ impl<V: Vocabulary> PromptBuilder<V> {
             EngineError::new(EngineErrorKind::Template, text).hint("shorten it")
         };
         let most = if all > EXACT {
-            self.n_ctx as usize
+            self.context.n_ctx as usize
         } else {
             usize::MAX
         };
@@ -64,7 +64,7 @@ impl<V: Vocabulary> PromptBuilder<V> {
                 return Ok(());
             }
             let least = format!("at least {least}");
-            Err(EngineError::overflow(&least, self.n_ctx))
+            Err(EngineError::overflow(&least, self.context))
         };
         let mut tokens = Vec::new();
         for (text, has_controls) in pieces {

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::{Edition, ModelTerms, Stamp, WorkerId};
 use crate::registry::budget::Occupant;
+use crate::registry::footprint::Footprint;
 
 /// After a failed load the next one comes no sooner than this, then twice that, and so on.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -25,7 +26,7 @@ pub enum Refusal {
         /// What it needs, and what there is.
         cause: String,
         /// The way out.
-        hint: &'static str,
+        hint: String,
     },
     /// An edit of the configuration changed the model, or removed it: the tool's name may mean something else now.
     #[error("the model was changed by an edit of the configuration; try again")]
@@ -194,6 +195,10 @@ impl Slot {
     }
 
     pub(super) fn occupant(&self, model: Edition) -> Option<Occupant> {
+        let footprint = |total| Footprint {
+            total,
+            ..self.terms.need.footprint
+        };
         let occupant = match self.state {
             State::Unloaded => return None,
             State::Running {
@@ -204,7 +209,7 @@ impl Slot {
                 ..
             } => Occupant {
                 model,
-                memory,
+                memory: footprint(memory),
                 // A load that was begun is ended.
                 idle_since: (leases == 0 && is_loaded && !self.terms.pin).then_some(idle_since),
                 is_pinned: self.terms.pin,
@@ -213,7 +218,7 @@ impl Slot {
             },
             State::Ending { memory, .. } => Occupant {
                 model,
-                memory,
+                memory: footprint(memory),
                 idle_since: None,
                 is_pinned: false,
                 is_ending: true,

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::Model;
 use crate::config::ModelConfig;
-use crate::process;
+use crate::memory;
 use crate::registry::memory::{Need, need_of};
 use crate::registry::residency::Stamp;
 
@@ -31,7 +31,7 @@ pub(super) fn look(model: &Model) -> Look {
     Look {
         stamp,
         need: if model.stamp == stamp { None } else { read() },
-        free: process::available_memory(),
+        free: memory::free(),
     }
 }
 

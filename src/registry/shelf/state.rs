@@ -4,6 +4,7 @@ use tokio::time::Instant;
 
 use super::{Look, Model, Observed, State};
 use crate::config::ModelConfig;
+use crate::memory;
 use crate::process;
 use crate::registry::memory::is_on_gpu;
 use crate::registry::residency::{Edition, Ended, Stamp, Standing};
@@ -92,16 +93,13 @@ impl State {
         known.stamp = look.stamp;
         if let Some(need) = look.need {
             known.need = need;
-            self.residency.set_need(model, need.estimate.total());
+            self.residency.set_need(model, need.demand());
         }
         look.stamp
     }
 
     /// Bytes that the machine has left, where somebody waits for them.
     pub(in crate::registry) fn free(&self) -> Option<u64> {
-        self.residency
-            .has_waiting()
-            .then(process::available_memory)
-            .flatten()
+        self.residency.has_waiting().then(memory::free).flatten()
     }
 }

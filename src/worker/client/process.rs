@@ -159,7 +159,7 @@ pub(super) struct Process {
 impl Process {
     /// Returns the bytes of memory that it takes.
     pub(super) fn memory(&self) -> Option<u64> {
-        crate::process::memory_of(self.child.id()?)
+        crate::memory::of_process(self.child.id()?)
     }
 
     /// Sends a command. Never waits; what is sent after the worker's end is lost.
@@ -249,6 +249,10 @@ fn in_words(status: ExitStatus) -> String {
         return format!(
             "{status}: a part of its file could not be read, since it was cut while it was loaded or its disk fails"
         );
+    }
+    #[cfg(unix)]
+    if status.signal() == Some(signal_hook::consts::SIGKILL) {
+        return format!("{status}: the system probably had no memory left");
     }
     status.to_string()
 }

@@ -8,6 +8,7 @@ use super::lanes::{Inbox, Lane, Progress, Stage};
 use super::{Events, Input, caught};
 use crate::engine::fixed::FixedPrompt;
 use crate::engine::grammar::Grammars;
+use crate::engine::limits::ContextSize;
 use crate::engine::llama::ModelVocabulary;
 use crate::engine::prompt::{Prompt, PromptBuilder, Token};
 use crate::engine::template::{ChatTemplate, stack_size};
@@ -64,13 +65,13 @@ pub(super) struct Preparer<'model> {
 }
 
 impl<'model> Preparer<'model> {
-    /// A preparer for calls of `n_ctx` tokens. `template` is the model's chat template, `None` for a base model. `tags` are markers
+    /// A preparer for calls within `context`. `template` is the model's chat template, `None` for a base model. `tags` are markers
     /// of reasoning from the configuration. Prompts go to `prepared`.
     pub(super) fn new(
         vocabulary: ModelVocabulary<'model>,
         template: Option<&'model str>,
         tags: Option<&'model [String; 2]>,
-        n_ctx: u32,
+        context: ContextSize,
         prepared: Sender<Input>,
         events: Events,
     ) -> Self {
@@ -81,7 +82,7 @@ impl<'model> Preparer<'model> {
                     Some(source) => Some((ChatTemplate::new(source, bos, eos)?, source)),
                     None => None,
                 };
-                PromptBuilder::new(vocabulary, template, tags, n_ctx)
+                PromptBuilder::new(vocabulary, template, tags, context)
             })
         };
         Self {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tokio::time::Instant;
 
+use crate::registry::footprint::Demand;
 use crate::registry::residency::{
     Action, CallId, Edition, Ended, ModelTerms, Residency, Shared, WorkerId,
 };
@@ -88,6 +89,7 @@ impl World {
     pub(super) fn with_pin(max_loaded: Option<usize>, pinned: Option<usize>) -> Self {
         let shared = Shared {
             budget: BUDGET,
+            machine: BUDGET,
             max_loaded,
         };
         let mut world = Self {
@@ -116,12 +118,12 @@ impl World {
         let edition = self.next_edition;
         self.next_edition += 1;
         let terms = ModelTerms {
-            need: MODELS[at],
+            need: Demand::alone(MODELS[at]),
             pin: self.pinned == Some(at),
             idle_ttl: Some(TTL),
             max_waiting: 100,
         };
-        self.needs.insert(edition, terms.need);
+        self.needs.insert(edition, MODELS[at]);
         self.machine.set_terms(edition, terms);
         edition
     }
