@@ -159,6 +159,9 @@ pub struct WorkerCli {
     /// The server's process; without it a worker finishes what it read when stdin ends
     #[arg(long)]
     pub parent: Option<u32>,
+    /// The model's name, for `ps`; it has no other use
+    #[arg(long)]
+    pub name: Option<String>,
     /// Print what llama.cpp finds on this machine, then exit
     #[arg(long)]
     pub describe: bool,

@@ -82,7 +82,7 @@ fn serve(cli: Cli) -> Result<ExitCode, Failure> {
     if let Some(command) = cli.command {
         return commands::run(command, &around).map_err(Failure::Run);
     }
-    if let Err(error) = process::survive_hangup() {
+    if let Err(error) = process::signals::survive_hangup() {
         return Err(Failure::Run(error.into()));
     }
     let output = take_stdout()?;

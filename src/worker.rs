@@ -110,8 +110,12 @@ pub enum Event {
     },
     /// The model could not be loaded; the worker ends.
     LoadFailed(EngineError),
-    /// The answer to [`Command::Stats`].
+    /// The answer to [`Command::Stats`]: the thread that decodes sends it between two steps.
     Stats(Stats),
+    /// The thread that decodes waits for a turn at the CPUs.
+    Alive,
+    /// The worker received SIGTERM, and leaves it to the server whether it ends.
+    Terminated,
 }
 
 /// What a loaded model came to.

@@ -9,6 +9,7 @@
 //!   first, and only if that suffices; else it waits for leases to end.
 
 mod admission;
+mod breaker;
 mod slot;
 mod standing;
 
@@ -20,9 +21,11 @@ use tokio::time::Instant;
 
 use super::budget::overrun;
 use crate::engine::places::may_wait;
-pub use slot::{Ended, Refusal};
+pub use slot::Refusal;
 use slot::{Slot, State};
 pub use standing::{ModelState, Standing};
+
+pub use crate::worker::client::Ended;
 
 /// A worker's number; never used twice.
 pub type WorkerId = u64;
@@ -308,6 +311,19 @@ impl Residency {
         // Alone it ran, so alone it runs again.
         slot.terms.need = slot.terms.need.max(memory.min(budget));
         self.shrink();
+    }
+
+    /// A call of `model` was answered.
+    pub fn finished(&mut self, model: Edition) {
+        if let Some(slot) = self.slots.get_mut(&model) {
+            slot.breaker.close();
+        }
+    }
+
+    /// Returns the refusal of `model` if its process died so often that it is not started again.
+    pub fn given_up(&self, model: Edition) -> Option<Refusal> {
+        let cause = self.slots.get(&model)?.breaker.open()?.to_owned();
+        Some(Refusal::GivenUp { cause })
     }
 
     fn slot_of(&mut self, worker: WorkerId) -> Option<&mut Slot> {

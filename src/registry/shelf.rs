@@ -14,8 +14,7 @@ use look::{Look, look, stamp_of};
 use super::lease::Lease;
 use super::memory::{Need, is_on_gpu, needs_of};
 use super::residency::{
-    Action, CallId, Edition, Ended, ModelTerms, Refusal, Residency, Shared, Stamp, Standing,
-    WorkerId,
+    Action, CallId, Edition, ModelTerms, Refusal, Residency, Shared, Stamp, Standing, WorkerId,
 };
 use super::standing::Speed;
 use crate::config::units::{Size, human};
@@ -220,6 +219,16 @@ impl Shelf {
         }
     }
 
+    /// Notes that `model` answered a call.
+    pub(super) fn finished(&self, model: Edition) {
+        self.lock().residency.finished(model);
+    }
+
+    /// Returns the refusal of `model` if its process died so often that it is not started again.
+    pub(super) fn given_up(&self, model: Edition) -> Option<Refusal> {
+        self.lock().residency.given_up(model)
+    }
+
     /// The model, where it is not running.
     fn unloaded(&self, model: Edition) -> Option<Model> {
         let state = self.lock();
@@ -324,12 +333,7 @@ impl Shelf {
                 // The process does not show what it takes of a GPU's: there the estimate stands.
                 Life::Measured(_) if is_on_gpu => {}
                 Life::Measured(memory) => state.residency.measured(id, memory),
-                Life::Ending(failure) => {
-                    let ended = match failure {
-                        None => Ended::Done,
-                        Some((cause, true)) => Ended::DiedLoading(cause),
-                        Some((cause, false)) => Ended::LoadFailed(cause),
-                    };
+                Life::Ending(ended) => {
                     state.residency.ending(id, ended, now);
                     state.workers.remove(&id);
                 }

@@ -149,6 +149,8 @@ pub enum ProcessEnd {
     Unloaded,
     /// By itself.
     Died,
+    /// It finished no step for too long and was killed.
+    Stalled,
 }
 
 /// A process of `model` is gone that took so much memory, and had it loaded or not. There may be another one already.
@@ -161,6 +163,7 @@ pub fn gone(model: &str, end: ProcessEnd, was_loaded: bool, bytes: u64) {
     }
     match end {
         ProcessEnd::Died => drop(meters.deaths.get_or_create(&model).inc()),
+        ProcessEnd::Stalled => drop(meters.stalls.get_or_create(&model).inc()),
         ProcessEnd::Unloaded if was_loaded => drop(meters.unloads.get_or_create(&model).inc()),
         ProcessEnd::Unloaded => {}
     }

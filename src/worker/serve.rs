@@ -96,11 +96,7 @@ pub fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>) -> boo
         return true;
     }
     process::name_worker();
-    if parent.is_some()
-        && let Err(error) = process::leave_signals_to_parent()
-    {
-        tracing::warn!(%error, "signals are not left to the server");
-    }
+    let signals = parent.map(|_| process::signals::leave_to_parent());
     let events = Events(Arc::new(Mutex::new(output)));
     log_panics();
     events.send(&Event::Hello {
@@ -120,6 +116,9 @@ pub fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>) -> boo
     if let Err(error) = sandbox::enter(&load) {
         events.send(&Event::LoadFailed(error));
         return false;
+    }
+    if let Some(signals) = signals {
+        report_termination(signals, events.clone());
     }
     let (inputs_tx, inputs) = channel();
     let reader_tx = inputs_tx.clone();
@@ -143,6 +142,18 @@ pub fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>) -> boo
         ended: false,
     };
     worker.serve(&load, turns.as_ref())
+}
+
+/// Starts a thread that tells the server of every SIGTERM.
+fn report_termination(signals: io::Result<process::signals::Termination>, events: Events) {
+    match signals {
+        Ok(mut termination) => drop(thread::spawn(move || {
+            while termination.wait() {
+                events.send(&Event::Terminated);
+            }
+        })),
+        Err(error) => tracing::warn!(%error, "signals are not left to the server"),
+    }
 }
 
 fn read_commands(commands: Commands, inputs: &Sender<Input>) {

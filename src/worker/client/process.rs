@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -15,9 +15,11 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::lines::Lines;
 use super::model_log::{self, LastWords, ModelLog};
+use crate::process::activity::{Activity, Part, activity_of};
 use crate::telemetry;
 use crate::worker;
 use crate::worker::environment::passed_on;
@@ -30,9 +32,19 @@ const END_LIMIT: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub struct Launcher {
     program: PathBuf,
-    /// What workers log: a level, or levels by module.
-    log_level: Arc<Mutex<String>>,
+    settings: Arc<Mutex<Settings>>,
+    /// Cancelled when the server is about to end.
+    drain: CancellationToken,
     spawner: mpsc::Sender<Job>,
+}
+
+/// What edits of the configuration change.
+#[derive(Debug, Default)]
+struct Settings {
+    /// What workers log: a level, or levels by module.
+    log_level: String,
+    /// See [`Launcher::set_stall_timeout`].
+    stall_timeout: Option<Duration>,
 }
 
 type Job = (Command, oneshot::Sender<io::Result<Child>>);
@@ -56,31 +68,54 @@ impl Launcher {
             })?;
         Ok(Self {
             program,
-            log_level: Arc::default(),
+            settings: Arc::default(),
+            drain: CancellationToken::new(),
             spawner,
         })
     }
 
+    /// Sets what is cancelled when the server is about to end: from then on workers ignore SIGTERM, so that calls can finish.
+    #[must_use]
+    pub fn with_drain(self, drain: CancellationToken) -> Self {
+        Self { drain, ..self }
+    }
+
+    /// Returns whether the server is about to end.
+    pub(super) fn is_draining(&self) -> bool {
+        self.drain.is_cancelled()
+    }
+
     /// Sets what the workers log that are started from now on: a level, or levels by module.
     pub fn set_log_level(&self, level: String) {
-        *self
-            .log_level
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = level;
+        self.settings().log_level = level;
+    }
+
+    /// Sets how long a worker that has work may finish no step before it is killed; `None`, the initial value, is no limit. Applies
+    /// to running workers, too.
+    pub fn set_stall_timeout(&self, limit: Option<Duration>) {
+        self.settings().stall_timeout = limit;
+    }
+
+    /// Returns what [`Self::set_stall_timeout`] set.
+    pub(super) fn stall_timeout(&self) -> Option<Duration> {
+        self.settings().stall_timeout
+    }
+
+    fn settings(&self) -> MutexGuard<'_, Settings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts a worker; its stderr is logged under `name`.
     pub(super) async fn spawn(&self, name: &str) -> io::Result<(Process, ChildStdout)> {
-        let log_level = {
-            let level = self.log_level.lock();
-            level.unwrap_or_else(PoisonError::into_inner).clone()
-        };
+        let log_level = self.settings().log_level.clone();
         let mut command = Command::new(&self.program);
         #[cfg(unix)]
         // A group of its own: Ctrl-C in a terminal is the server's, which lets calls end.
         command.arg0("llama-mcp-server").process_group(0);
         command
             .args([worker::WORKER, "--parent", &std::process::id().to_string()])
+            // One argument: a name may begin with `-`.
+            .arg(format!("--name={name}"))
             .env_clear()
             .envs(passed_on())
             // Else an abort of llama.cpp starts a debugger, which writes into the pipe of the events.
@@ -104,6 +139,7 @@ impl Launcher {
         let (commands, lines) = tokio::sync::mpsc::unbounded_channel();
         tokio::spawn(feed(stdin, lines));
         let process = Process {
+            id: child.id().unwrap_or_default(),
             child,
             commands,
             stderr: tokio::spawn(drain(name.to_owned(), stderr)),
@@ -141,6 +177,7 @@ fn trim_threshold() -> Option<(&'static str, &'static str)> {
 /// A started worker. Dropping it kills it, and with it every process of its group.
 #[derive(Debug)]
 pub(super) struct Process {
+    id: u32,
     child: Child,
     commands: tokio::sync::mpsc::UnboundedSender<Vec<u8>>,
     stderr: JoinHandle<LastWords>,
@@ -149,6 +186,16 @@ pub(super) struct Process {
 }
 
 impl Process {
+    /// Returns the number by which the system knows it, also after its end.
+    pub(super) fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Returns what `part` of it has done so far; `None` if that is unknown.
+    pub(super) fn activity(&self, part: Part) -> Option<Activity> {
+        activity_of(self.child.id()?, part)
+    }
+
     /// Returns the bytes of memory that it takes.
     pub(super) fn memory(&self) -> Option<u64> {
         crate::process::memory_of(self.child.id()?)
