@@ -12,7 +12,7 @@ mod standing;
 mod suspects;
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use crate::config::{ModelConfig, RegistryConfig};
 use crate::engine::{FinishReason, GenerateRequest, Generation, Phase, Usage};
 use crate::telemetry::metrics::{self, Occupancy};
-use crate::worker::client::{CallError, FixedPrompts, Launcher, Progress, RunningCall};
+use crate::worker::client::{CallError, FixedPrompts, Launcher, Progress, RunningCall, Worker};
 use residency::Refusal;
 pub use residency::{Edition, ModelState};
 use shelf::Shelf;
@@ -177,9 +177,10 @@ impl Registry {
         }
     }
 
+    /// Returns the hash of a prompt for `model` as it is now: an edit or another file may be another matter.
     fn hash(&self, model: Edition, request: &GenerateRequest) -> PromptHash {
         let mut hasher = self.hasher.build_hasher();
-        hasher.write_u64(model);
+        self.shelf.version(model).hash(&mut hasher);
         let written = serde_json::to_writer(HashWriter(&mut hasher), &request.conversation);
         written.expect("a conversation has only string keys");
         hasher.finish()
@@ -221,8 +222,9 @@ impl Registry {
     /// not say.
     pub async fn observe(&self) -> Vec<ModelStatus> {
         let models = self.shelf.standings().into_iter().map(async |model| {
-            let look = async { model.worker?.stats().await };
+            let look = async { model.worker.as_ref()?.stats().await };
             let stats = tokio::time::timeout(LOOK_LIMIT, look).await.ok().flatten();
+            let vitals = model.worker.as_ref().map(Worker::vitals);
             if let Some(stats) = stats {
                 let now = Occupancy {
                     waiting: stats.waiting,
@@ -235,6 +237,7 @@ impl Registry {
                 model.name,
                 model.standing,
                 model.speed,
+                vitals.unwrap_or_default(),
                 stats,
                 Instant::now(),
             )

@@ -19,6 +19,9 @@ use crate::status::{ConfigStatus, ServerStatus};
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(2);
 
+/// Seconds; a step that takes longer is worth a line.
+const LONG_STEP: u64 = 10;
+
 /// The cursor to the upper left, and all below it empty.
 const CLEAR: &str = "\x1b[H\x1b[J";
 
@@ -99,10 +102,24 @@ fn told(server: &ServerStatus) -> String {
     lines.extend(table(&server.models));
     let failed = server.models.iter().filter_map(|model| {
         let error = model.error.as_ref()?;
-        Some(format!("\n{}: the last load failed: {error}", model.name))
+        Some(format!("\n{}: {error}", model.name))
     });
     lines.extend(failed);
+    lines.extend(server.models.iter().filter_map(silent));
     lines.join("\n") + "\n"
+}
+
+/// A line about a process that has work and has finished no step for long.
+fn silent(model: &ModelStatus) -> Option<String> {
+    let silence = model
+        .last_step_seconds
+        .filter(|seconds| *seconds >= LONG_STEP)?;
+    let pid = model.pid.map_or_else(|| "-".into(), |pid| pid.to_string());
+    Some(format!(
+        "\n{}: process {pid} has finished no step for {}",
+        model.name,
+        time(silence)
+    ))
 }
 
 fn config(config: &ConfigStatus) -> String {
@@ -120,9 +137,10 @@ fn config(config: &ConfigStatus) -> String {
     }
 }
 
-const HEAD: [&str; 9] = [
+const HEAD: [&str; 10] = [
     "MODEL",
     "STATE",
+    "PID",
     "MEMORY",
     "RUNNING",
     "WAITING",
@@ -163,6 +181,7 @@ fn row(model: &ModelStatus) -> [String; HEAD.len()] {
     [
         model.name.clone(),
         state.into(),
+        or_none(model.pid.map(|pid| pid.to_string())),
         or_none(model.memory_bytes.map(human)),
         model.running.to_string(),
         model.waiting.to_string(),
@@ -189,6 +208,8 @@ mod tests {
         let unloaded = ModelStatus {
             name: "coder".into(),
             state: ModelState::Failed,
+            pid: None,
+            last_step_seconds: None,
             memory_bytes: None,
             running: 0,
             waiting: 0,
@@ -202,6 +223,8 @@ mod tests {
         let loaded = ModelStatus {
             name: "small".into(),
             state: ModelState::Loaded,
+            pid: Some(4711),
+            last_step_seconds: Some(42),
             memory_bytes: Some(3 << 29),
             running: 2,
             waiting: 13,
@@ -229,11 +252,13 @@ mod tests {
         the edit of 2026-01-02T03:04:05Z is refused, what was in force stays:
         error: no
 
-        MODEL  STATE   MEMORY   RUNNING  WAITING  CACHE  TOKENS/S  PROMPT TOKENS/S  IDLE
-        coder  failed  -        0        0        -      -         -                -
-        small  loaded  1.5 GiB  2        13       50 %   52.0      411.2            1m 15s
+        MODEL  STATE   PID   MEMORY   RUNNING  WAITING  CACHE  TOKENS/S  PROMPT TOKENS/S  IDLE
+        coder  failed  -     -        0        0        -      -         -                -
+        small  loaded  4711  1.5 GiB  2        13       50 %   52.0      411.2            1m 15s
 
-        coder: the last load failed: the file is cut
+        coder: the file is cut
+
+        small: process 4711 has finished no step for 42s
         ");
     }
 }

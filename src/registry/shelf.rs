@@ -229,6 +229,18 @@ impl Shelf {
         self.lock().residency.given_up(model)
     }
 
+    /// Returns what tells `model` apart from what it was before an edit, a restart or a change of its file.
+    pub(super) fn version(&self, model: Edition) -> (Edition, Option<Stamp>) {
+        let config = {
+            let state = self.lock();
+            state
+                .models
+                .get(&model)
+                .map(|known| Arc::clone(&known.config))
+        };
+        (model, config.as_deref().map(stamp_of))
+    }
+
     /// The model, where it is not running.
     fn unloaded(&self, model: Edition) -> Option<Model> {
         let state = self.lock();

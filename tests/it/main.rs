@@ -51,6 +51,8 @@ mod sessions; // sessions that survive a restart, and are served by every replic
 mod shipping; // what the workflows promise
 mod status; // how a server is, as the command asks it
 mod strangers; // who has no token, and who ends half a connection
+#[cfg(target_os = "linux")]
+mod stuck; // processes that hang, and that die again and again
 mod supervised; // by a service manager
 mod support; // a server and its client
 mod templates; // the chat templates of real models, as jinja2 renders them
