@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::config::Overrides;
-pub use asked::{ServerArgs, StatusArgs};
+pub use asked::{ModelArgs, RemoteArgs, ServerArgs, StatusArgs};
 use install::InstallArgs;
 
 const MODEL: &str = "Model";
@@ -58,6 +58,10 @@ pub enum Command {
     Doctor(Box<DoctorArgs>),
     /// Show a server's models at work, over HTTP, and how the last edit of its file went
     Status(StatusArgs),
+    /// End a model's process, over HTTP, once it has answered its calls; the next call starts a new one
+    Unload(ModelArgs),
+    /// Start a new process for a model at once, over HTTP; the old one answers its calls and ends
+    Restart(ModelArgs),
     /// Tell a client of this server, in the client's own file
     Install(InstallArgs),
     /// Print a script by which a shell completes commands and flags

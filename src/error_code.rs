@@ -81,6 +81,10 @@ pub enum ErrorCode {
     CannotListen,
     /// No server answers, or it takes no calls.
     NoServer,
+    /// The server has no model of this name.
+    UnknownModel,
+    /// The server does not let this token, or this sender, unload and restart models.
+    NotAllowed,
     /// A client's own configuration could not be edited.
     InstallFailed,
     /// The log cannot be written.

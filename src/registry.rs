@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -27,7 +28,7 @@ use crate::telemetry::metrics::{self, Occupancy};
 use crate::worker::client::{CallError, FixedPrompts, Launcher, Progress, RunningCall, Worker};
 use residency::Refusal;
 pub use residency::{Edition, ModelState};
-use shelf::Shelf;
+use shelf::{Replaced, Shelf};
 pub use standing::ModelStatus;
 use suspects::{PromptHash, Suspects};
 
@@ -48,6 +49,27 @@ pub struct Registry {
     suspects: Mutex<Suspects>,
     /// Hashes prompts. Its keys are random, so that nobody can make two prompts of one hash.
     hasher: RandomState,
+}
+
+/// A model whose process was let go by hand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unloaded {
+    /// Its name in the configuration.
+    pub model: String,
+    /// Its state before.
+    pub was: ModelState,
+    /// Calls that its process still answers before it ends.
+    pub running: usize,
+}
+
+impl Unloaded {
+    fn new(model: &str, replaced: Replaced) -> Self {
+        Self {
+            model: model.to_owned(),
+            was: replaced.was,
+            running: replaced.running,
+        }
+    }
 }
 
 /// Who calls, and what a call may take.
@@ -100,12 +122,35 @@ impl Registry {
         self.shelf.retire_all_but(kept);
     }
 
+    /// Lets go of the process of the model called `name`. It answers the calls that it has, and the next call starts another one. Loads
+    /// that failed, deaths and refused prompts are forgotten. Returns `None` if there is no such model.
+    pub fn unload(&self, name: &str) -> Option<Unloaded> {
+        let replaced = self.shelf.replace(name)?;
+        tracing::info!(model = name, running = replaced.running, "unloaded by hand");
+        Some(Unloaded::new(name, replaced))
+    }
+
+    /// Does what [`Self::unload`] does, and starts another process at once.
+    pub fn restart(&self, name: &str) -> Option<Unloaded> {
+        let replaced = self.shelf.replace(name)?;
+        tracing::info!(
+            model = name,
+            running = replaced.running,
+            "restarted by hand"
+        );
+        self.preload(name, replaced.edition);
+        Some(Unloaded::new(name, replaced))
+    }
+
     /// Starts loading `model`, called `name`, so that it is ready for the first call.
     pub fn preload(&self, name: &str, model: Edition) {
         let lease = self.shelf.lease(model, NO_CLIENT);
         let name = name.to_owned();
         tokio::spawn(async move {
-            if let Err(refusal) = lease.worker().await {
+            if let Err(refusal) = lease.worker().await
+                // Another edition is loaded in its place.
+                && refusal != Refusal::Superseded
+            {
                 tracing::error!(model = name, "not loaded: {refusal}");
             }
         });

@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::Context;
 use jiff::SignedDuration;
 
-use super::server::{Server, authority_of, no_server};
-use super::{WRONG, print, refused};
+use super::print;
+use super::server::{Server, no_server};
 use crate::cli::{Format, StatusArgs};
 use crate::config::Surroundings;
 use crate::config::units::human;
@@ -29,22 +29,10 @@ const CLEAR: &str = "\x1b[H\x1b[J";
 ///
 /// # Errors
 /// Where the server does not answer, or does not know the token.
-pub fn run(mut asked: StatusArgs, around: &Surroundings) -> anyhow::Result<ExitCode> {
-    let (url, typed) = asked.take_server();
-    let server = match url {
-        Some(url) => match authority_of(&url) {
-            Ok(authority) => Server::named(&authority, &typed, around),
-            Err(wrong) => {
-                let written = writeln!(io::stderr(), "error[{}]: {wrong}", wrong.code);
-                written.context("could not write to standard error")?;
-                return Ok(ExitCode::from(WRONG));
-            }
-        },
-        None => Server::configured(&typed, around),
-    };
-    let server = match server {
+pub fn run(asked: StatusArgs, around: &Surroundings) -> anyhow::Result<ExitCode> {
+    let server = match Server::asked(asked.remote, around)? {
         Ok(server) => server,
-        Err(error) => return refused(&error),
+        Err(code) => return Ok(code),
     };
     if !asked.watch {
         return print(&look(&server, asked.format)?);
@@ -67,9 +55,7 @@ fn look(server: &Server, format: Format) -> anyhow::Result<String> {
     let (status, said) = server.get_with_token("/status")?;
     let problem = match status {
         200 => None,
-        401 => Some(format!(
-            "the server at {url} wants a bearer token that it knows: `--auth_file`, `--auth` or LLAMA_MCP_AUTH gives one"
-        )),
+        401 => Some(server.wants_token()),
         404 => Some(format!(
             "what answers at {url} tells no status: another program, or an older version"
         )),

@@ -179,6 +179,15 @@ impl Residency {
         self.admit(free, now);
     }
 
+    /// Has `new` take the place of `old`, whose process serves the calls that it has to the end: new calls start another process.
+    pub fn replace(&mut self, old: Edition, new: Edition, free: Option<u64>, now: Instant) {
+        if let Some(slot) = self.slots.get(&old) {
+            let terms = slot.terms.clone();
+            self.set_terms(new, terms);
+            self.retire(old, free, now);
+        }
+    }
+
     /// What is to be done since the last time, in order.
     pub fn take_actions(&mut self) -> Vec<Action> {
         std::mem::take(&mut self.actions)

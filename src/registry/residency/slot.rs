@@ -27,8 +27,9 @@ pub enum Refusal {
         /// The way out.
         hint: &'static str,
     },
-    /// An edit of the configuration changed the model, or removed it: the tool's name may mean something else now.
-    #[error("the model was changed by an edit of the configuration; try again")]
+    /// An edit of the configuration changed the model, or removed it: the tool's name may mean something else now. Or the model was
+    /// unloaded by hand.
+    #[error("the model was edited, unloaded or restarted; try again")]
     Superseded,
     /// As many calls wait for the model's room as may.
     #[error("the model is busy: {0} calls wait for other models to make room; try again later")]

@@ -163,3 +163,17 @@ fn an_answered_call_starts_the_count_of_deaths_again() {
         assert_eq!(world.machine.given_up(world.current[0]), None);
     }
 }
+
+#[test]
+fn a_model_that_was_given_up_starts_again_once_it_is_replaced_by_hand() {
+    let mut world = World::new(None);
+    for _ in 0..3 {
+        die_serving(&mut world);
+    }
+    let new = 1000;
+    let former = std::mem::replace(&mut world.current[0], new);
+    world.needs.insert(new, MODELS[0]);
+    world.machine.replace(former, new, None, world.now);
+    world.happen(&Event::Call(0));
+    assert_eq!((world.held.len(), world.processes.len()), (1, 1));
+}
