@@ -1,6 +1,6 @@
 //! Whether another process does anything: what the system counts of its work.
 
-/// What a process, or its main thread, has done so far. A process that stands still keeps its value.
+/// What a process has done so far. A process that stands still keeps its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Activity {
     /// CPU time, in a unit of the system.
@@ -20,28 +20,28 @@ impl Activity {
     }
 }
 
-/// Whose work counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
-    /// The main thread alone.
-    MainThread,
-    /// All threads.
-    Process,
-}
-
-/// Returns what process `id` has done so far; `None` if the system does not tell.
+/// Returns what process `id` has done so far, `None` if the system does not tell. On Linux, threads called by a name of `aside` do not
+/// count.
 #[cfg(target_os = "linux")]
-pub fn activity_of(id: u32, part: Part) -> Option<Activity> {
-    let file = match part {
-        Part::MainThread => format!("/proc/{id}/task/{id}/stat"),
-        Part::Process => format!("/proc/{id}/stat"),
-    };
-    parse(&std::fs::read_to_string(file).ok()?)
+pub fn activity_of(id: u32, aside: &[&str]) -> Option<Activity> {
+    let threads = std::fs::read_dir(format!("/proc/{id}/task")).ok()?;
+    // A thread that ends meanwhile has no line any more.
+    let lines = threads.filter_map(|thread| {
+        let file = thread.ok()?.path().join("stat");
+        std::fs::read_to_string(file).ok()
+    });
+    lines
+        .filter_map(|line| parse(&line, aside))
+        .reduce(|all, one| Activity {
+            cpu_time: all.cpu_time + one.cpu_time,
+            major_faults: all.major_faults + one.major_faults,
+        })
 }
 
-/// Returns what process `id` has done so far; `None` if the system does not tell. Counts all threads on this system.
+/// Returns what process `id` has done so far, `None` if the system does not tell. On Linux, threads called by a name of `aside` do not
+/// count.
 #[cfg(not(target_os = "linux"))]
-pub fn activity_of(id: u32, _part: Part) -> Option<Activity> {
+pub fn activity_of(id: u32, _aside: &[&str]) -> Option<Activity> {
     let id = sysinfo::Pid::from_u32(id);
     let mut system = sysinfo::System::new().ok()?;
     let only_it = sysinfo::ProcessesToUpdate::Some(&[id]);
@@ -53,14 +53,18 @@ pub fn activity_of(id: u32, _part: Part) -> Option<Activity> {
     })
 }
 
-/// Reads a line of `/proc/PID/stat` (proc_pid_stat(5)).
+/// Reads a line of `/proc/PID/task/TID/stat` (proc_pid_stat(5)); `None` for a thread called by a name of `aside`.
 #[cfg(target_os = "linux")]
-fn parse(stat: &str) -> Option<Activity> {
-    // The name of the program is in parentheses and may contain anything.
-    let (_, fields) = stat.rsplit_once(") ")?;
+fn parse(stat: &str, aside: &[&str]) -> Option<Activity> {
+    // The name is in parentheses and may contain anything.
+    let (head, fields) = stat.rsplit_once(") ")?;
+    let (_, name) = head.split_once(" (")?;
     // The first of these is the third of the line.
     let fields: Vec<&str> = fields.split(' ').collect();
     let number = |at: usize| fields.get(at - 3)?.parse::<u64>().ok();
+    if aside.contains(&name) {
+        return None;
+    }
     Some(Activity {
         cpu_time: number(14)? + number(15)?,
         major_faults: number(12)?,
@@ -72,21 +76,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_work_of_a_process_is_read_behind_any_name() {
+    fn the_work_of_a_thread_is_read_behind_any_name_and_left_aside_by_name() {
         let line = "7 (a) b (c) R 1 7 7 0 -1 4194304 100 0 12 0 30 4 0 0 20 0 1 0 5 6 7";
         let expected = Activity {
             cpu_time: 34,
             major_faults: 12,
         };
-        assert_eq!(parse(line), Some(expected));
-        assert_eq!(parse("7 (a) R 1"), None);
+        assert_eq!(parse(line, &["a"]), Some(expected));
+        assert_eq!(parse(line, &["a) b (c"]), None);
+        assert_eq!(parse("7 (a) R 1", &[]), None);
     }
 
     #[test]
-    fn this_process_and_its_main_thread_are_seen_and_no_process_is_not() {
-        let own = std::process::id();
-        assert!(activity_of(own, Part::Process).is_some());
-        assert!(activity_of(own, Part::MainThread).is_some());
-        assert_eq!(activity_of(u32::MAX, Part::Process), None);
+    fn this_process_is_seen_and_no_process_is_not() {
+        assert!(activity_of(std::process::id(), &[]).is_some());
+        assert_eq!(activity_of(u32::MAX, &[]), None);
     }
 }

@@ -19,9 +19,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::lines::Lines;
 use super::model_log::{self, LastWords, ModelLog};
-use crate::process::activity::{Activity, Part, activity_of};
+use crate::process::activity::{Activity, activity_of};
 use crate::telemetry;
 use crate::worker;
+use crate::worker::HELPER_THREADS;
 use crate::worker::environment::passed_on;
 
 /// How long a worker may take to end in order before it is killed: it only has to free its memory.
@@ -191,9 +192,9 @@ impl Process {
         self.id
     }
 
-    /// Returns what `part` of it has done so far; `None` if that is unknown.
-    pub(super) fn activity(&self, part: Part) -> Option<Activity> {
-        activity_of(self.child.id()?, part)
+    /// Returns what its threads that load the model and decode have done so far; `None` if that is unknown.
+    pub(super) fn activity(&self) -> Option<Activity> {
+        activity_of(self.child.id()?, &HELPER_THREADS)
     }
 
     /// Returns the bytes of memory that it takes.

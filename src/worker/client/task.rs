@@ -21,7 +21,6 @@ use crate::config::LoadSettings;
 use crate::config::units::{human, human_time};
 use crate::engine::fixed::FixedPrompt;
 use crate::engine::{CancelReason, Stats};
-use crate::process::activity::Part;
 use crate::telemetry::metrics;
 use crate::worker::{Command, Ready};
 
@@ -182,19 +181,12 @@ impl Task {
         if self.liveness.is_terminated() && !self.launcher.is_draining() {
             return Some(End::Terminated);
         }
-        let is_loading = self.calls.is_loading();
-        // A thread of its own loads the model; the main thread decodes.
-        let part = if is_loading {
-            Part::Process
-        } else {
-            Part::MainThread
-        };
         let limit = self.launcher.stall_timeout();
-        self.liveness.look(limit, self.process.activity(part));
+        self.liveness.look(limit, self.process.activity());
         if self.liveness.has_stalled(limit) {
             return Some(End::Stalled(self.liveness.silence()));
         }
-        if !is_loading && self.liveness.is_to_be_asked() {
+        if !self.calls.is_loading() && self.liveness.is_to_be_asked() {
             self.ask();
         }
         None

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Locks;
+use crate::worker::TURNS;
 
 /// How often a thread that waits gives a sign of life: more often than the shortest `stall_timeout`.
 const SIGN_EVERY: Duration = Duration::from_millis(250);
@@ -98,7 +99,7 @@ impl Waiter {
         let mut is_started = started.unwrap_or_else(PoisonError::into_inner);
         if !*is_started {
             let shared = Arc::clone(&self.shared);
-            let builder = thread::Builder::new().name("turns".into());
+            let builder = thread::Builder::new().name(TURNS.into());
             builder.spawn(move || while shared.serve_one() {})?;
             *is_started = true;
         }
