@@ -48,7 +48,7 @@
 //! that is tried ([`fair`] lets few of them run at once, in turns among clients); and blocking threads of the runtime, which check
 //! finished answers and derive keys of sessions. In a worker: the main thread reads what to load, restricts itself
 //! and with it all threads to come, and then owns queue, scheduler, model and context; one reads stdin; one loads the model and
-//! ends; two prepare prompts, one those of up to 8 KiB and one longer ones, at a lower priority on Linux. Each rendering, and each
+//! ends; one waits for SIGTERM; two prepare prompts, one those of up to 8 KiB and one longer ones, at a lower priority on Linux. Each rendering, and each
 //! prompt that is tokenised, has a short-lived thread with the stack that it may need.
 //!
 //! # What is counted
@@ -129,6 +129,11 @@
 //! whenever it runs out of work ([`engine::spent`]).
 //!
 //! Loaded models share the CPUs by turns, a step each ([`worker::turns`]).
+//!
+//! A worker that has work is watched (`worker/client/watchdog.rs`): one that finishes no step for too long is killed. SIGTERM it leaves to
+//! the server, which may be ending itself and then lets calls finish. A model whose process dies three times in a row without an answer
+//! is not started again (`registry/residency/breaker.rs`), and a prompt that killed it twice is refused for a while
+//! (`registry/suspects.rs`). A model that is unloaded or restarted by hand gets another edition, like one that was edited.
 //!
 //! A worker that dies ends the calls that had begun with an error; those that still waited are sent once more, to the
 //! next worker. A call whose prompt was just being prepared counts as begun: it may be what the worker died of.
