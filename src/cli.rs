@@ -58,9 +58,9 @@ pub enum Command {
     Doctor(Box<DoctorArgs>),
     /// Show a server's models at work, over HTTP, and how the last edit of its file went
     Status(StatusArgs),
-    /// End a model's process, over HTTP, once it has answered its calls; the next call starts a new one
+    /// Unload a server's model, over HTTP, once its running calls are answered
     Unload(ModelArgs),
-    /// Start a new process for a model at once, over HTTP; the old one answers its calls and ends
+    /// Restart a server's model, over HTTP; its running calls are still answered
     Restart(ModelArgs),
     /// Tell a client of this server, in the client's own file
     Install(InstallArgs),

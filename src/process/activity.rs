@@ -53,7 +53,7 @@ pub fn activity_of(id: u32, _aside: &[&str]) -> Option<Activity> {
     })
 }
 
-/// Reads a line of `/proc/PID/task/TID/stat` (proc_pid_stat(5)); `None` for a thread called by a name of `aside`.
+/// Reads a line of `/proc/PID/task/TID/stat` (`proc_pid_stat(5)`); `None` for a thread called by a name of `aside`.
 #[cfg(target_os = "linux")]
 fn parse(stat: &str, aside: &[&str]) -> Option<Activity> {
     // The name is in parentheses and may contain anything.

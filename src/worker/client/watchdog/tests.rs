@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::process::activity::Activity;
 
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A watchdog, its clock, and the work of its process so far.
