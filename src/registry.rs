@@ -270,6 +270,9 @@ impl Registry {
             let look = async { model.worker.as_ref()?.stats().await };
             let stats = tokio::time::timeout(LOOK_LIMIT, look).await.ok().flatten();
             let vitals = model.worker.as_ref().map(Worker::vitals);
+            if let Some(vitals) = vitals {
+                metrics::last_step(&model.name, vitals.silence.unwrap_or_default());
+            }
             if let Some(stats) = stats {
                 let now = Occupancy {
                     waiting: stats.waiting,

@@ -38,7 +38,7 @@ pub struct Termination(io::PipeReader);
 pub struct Termination;
 
 impl Termination {
-    /// Blocks until this process receives SIGTERM. Returns `false` if that cannot happen any more.
+    /// Blocks until this process receives SIGTERM. Returns `false` if that can no longer happen.
     #[cfg(unix)]
     pub fn wait(&mut self) -> bool {
         use std::io::Read;

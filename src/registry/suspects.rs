@@ -15,7 +15,7 @@ const DEATHS_TO_REFUSE: u32 = 2;
 /// How long after the last death a prompt is a suspect.
 const SUSPECTED_FOR: Duration = Duration::from_mins(10);
 
-/// Most suspects; the oldest one makes room for a new one.
+/// Most suspects; a new one evicts the oldest one.
 const MAX_SUSPECTS: usize = 256;
 
 /// A prompt, by its hash.

@@ -167,8 +167,21 @@ pub fn gone(model: &str, end: ProcessEnd, was_loaded: bool, bytes: u64) {
         ProcessEnd::Unloaded if was_loaded => drop(meters.unloads.get_or_create(&model).inc()),
         ProcessEnd::Unloaded => {}
     }
-    for gauge in [&meters.waiting, &meters.cells, &meters.reserved_cells] {
+    for gauge in [
+        &meters.waiting,
+        &meters.cells,
+        &meters.reserved_cells,
+        &meters.last_step,
+    ] {
         gauge.remove(&model);
+    }
+}
+
+/// Sets how long ago the process of `model` finished a step; zero if it has nothing to do.
+pub fn last_step(model: &str, ago: Duration) {
+    if let Some(meters) = METERS.get() {
+        let gauge = meters.last_step.get_or_create(&of(model));
+        gauge.set(whole(ago.as_secs()));
     }
 }
 

@@ -91,7 +91,7 @@ pub struct Worker {
     ids: Arc<AtomicU64>,
 }
 
-/// What is known of a worker's process.
+/// Facts about a worker's process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Vitals {
     /// The number by which the system knows it; `None` until it is started.
@@ -113,7 +113,7 @@ pub enum Life {
     Gone,
 }
 
-/// Why a worker takes no more calls.
+/// The cause for which a worker takes no more calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
     /// It is not needed any more.
@@ -242,7 +242,7 @@ impl RunningCall {
         );
     }
 
-    /// Has the log tell that the process did not answer in time.
+    /// Logs that the process did not answer in time.
     pub fn report_overdue(&self) {
         drop(self.to_task.send(ToTask::Overdue));
     }

@@ -164,7 +164,7 @@ impl Slot {
         Some(Refusal::Paused { cause, pause })
     }
 
-    /// Returns why the last load failed, or why the model is not started any more.
+    /// Returns why the last load failed, or why the model is no longer started.
     pub(super) fn failure(&self) -> Option<String> {
         match self.breaker.open() {
             Some(cause) => {

@@ -1,4 +1,4 @@
-//! What is known of models: how they stand, and what their calls told of them.
+//! Facts about models: their state, and what their calls showed.
 
 use std::sync::Arc;
 

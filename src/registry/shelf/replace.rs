@@ -8,10 +8,10 @@ use super::{Shelf, State};
 use crate::process;
 use crate::registry::residency::{Edition, ModelState};
 
-/// What was let go.
+/// A model that was let go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::registry) struct Replaced {
-    /// The edition that is in force now.
+    /// The edition that new calls get.
     pub(in crate::registry) edition: Edition,
     /// The state of the former one, before.
     pub(in crate::registry) was: ModelState,
@@ -47,7 +47,7 @@ impl Shelf {
 }
 
 impl State {
-    /// Returns the edition of the model called `name` that is in force.
+    /// Returns the edition of the model called `name` that new calls get.
     fn edition_called(&self, name: &str) -> Option<Edition> {
         let models = self.models.iter();
         let called = models.filter(|(_, model)| model.config.name == name);

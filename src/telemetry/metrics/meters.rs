@@ -86,6 +86,7 @@ pub(super) struct Meters {
     pub(super) unloads: Family<OfModel, Counter>,
     pub(super) deaths: Family<OfModel, Counter>,
     pub(super) stalls: Family<OfModel, Counter>,
+    pub(super) last_step: Family<OfModel, Gauge>,
     pub(super) loaded: Family<OfModel, Gauge>,
     pub(super) memory: Family<OfModel, Gauge>,
     pub(super) waiting: Family<OfModel, Gauge>,
@@ -149,6 +150,10 @@ impl Meters {
             stalls: names.add(
                 "model_stalls",
                 "Models' processes that were killed because they finished no step",
+            ),
+            last_step: names.add(
+                "model_last_step_seconds",
+                "Time since the model's process finished a step, 0 if it has nothing to do",
             ),
             loaded: names.add("model_loaded", "Processes that have the model loaded"),
             memory: names.add(

@@ -1,4 +1,4 @@
-//! Who may unload and restart models.
+//! Permission to unload and restart models.
 //!
 //! With tokens, those that have `admin = true`. Without tokens, programs of this machine: pages in a browser must not be able to,
 //! though pages on loopback may call tools, and neither must clients of a proxy on this machine.

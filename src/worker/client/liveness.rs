@@ -13,7 +13,7 @@ use crate::process::activity::Activity;
 /// once, and the server may be late to notice.
 const TERMINATION_GRACE: Duration = Duration::from_millis(500);
 
-/// What is known of whether one worker goes on.
+/// Signs of life of one worker.
 pub(super) struct Liveness {
     dog: Watchdog,
     /// Whether the process owes an answer to [`crate::worker::Command::Stats`].

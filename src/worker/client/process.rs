@@ -39,10 +39,10 @@ pub struct Launcher {
     spawner: mpsc::Sender<Job>,
 }
 
-/// What edits of the configuration change.
+/// Settings that edits of the configuration change.
 #[derive(Debug, Default)]
 struct Settings {
-    /// What workers log: a level, or levels by module.
+    /// Log level of workers, or levels by module.
     log_level: String,
     /// See [`Launcher::set_stall_timeout`].
     stall_timeout: Option<Duration>,

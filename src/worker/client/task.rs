@@ -122,7 +122,7 @@ impl Task {
         }
     }
 
-    /// Does what is asked; returns why the process is not served any more, if that is so.
+    /// Does what is asked; returns the cause if the process is no longer served.
     fn take(&mut self, message: ToTask) -> Option<End> {
         match message {
             ToTask::Generate(id, call, client, request) => {

@@ -11,7 +11,7 @@ use crate::telemetry::metrics::{self, ProcessEnd};
 use crate::worker::WIRE_VERSION;
 use crate::worker::client::{CallError, Ended, Life, ToTask};
 
-/// Why a worker is not served any more.
+/// The cause for which a worker is no longer served.
 pub(super) enum End {
     /// Nobody holds a handle.
     Unused,
