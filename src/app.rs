@@ -109,7 +109,7 @@ async fn serve(
         }
     };
     let config = http.as_ref().map(|(_, config)| Arc::clone(config));
-    let live = Live::start(&checked.config, config)?;
+    let live = Live::start(&checked.config, config, &ending)?;
     let (dispatcher, registry) = (Arc::clone(&live.dispatcher), Arc::clone(&live.registry));
     let rules = live.http.as_ref().map(watch::Sender::subscribe);
     let reloader = Reloader::new(sources, checked, live);
@@ -162,9 +162,15 @@ pub struct Live {
 
 impl Live {
     /// Starts what `config` says, and begins to load what is to be ready.
-    fn start(config: &Config, http: Option<Arc<HttpConfig>>) -> anyhow::Result<Self> {
+    fn start(
+        config: &Config,
+        http: Option<Arc<HttpConfig>>,
+        ending: &Ending,
+    ) -> anyhow::Result<Self> {
         let program = process::this_program().context("could not find this program's file")?;
-        let launcher = Launcher::new(program).context("could not start a thread")?;
+        let launcher = Launcher::new(program)
+            .context("could not start a thread")?
+            .with_drain(ending.drain.clone());
         let registry = Arc::new(Registry::new(launcher.clone()));
         let mut live = Self {
             launcher,
@@ -181,6 +187,8 @@ impl Live {
     /// end.
     pub fn apply(&mut self, config: &Config) {
         self.launcher.set_log_level(config.log.level.clone());
+        self.launcher
+            .set_stall_timeout(config.registry.stall_timeout.0);
         let has_other_tokens = match (&self.http, &config.transport) {
             (Some(rules), Transport::Http(new)) => {
                 let changed = Arc::new(rules.borrow().with_live_keys_of(new));

@@ -34,6 +34,7 @@ use http::HttpConfig;
 use load::Layers;
 pub use model::{Defaults, LoadSettings, ModelConfig};
 pub use tool::ToolConfig;
+use units::{IdleTime, Time};
 
 use crate::process::Cpus;
 
@@ -110,6 +111,8 @@ pub struct RegistryConfig {
     pub max_loaded: Option<usize>,
     /// Memory of all of them.
     pub memory_budget: units::Budget,
+    /// Longest time without a finished step before a model's process counts as stalled.
+    pub stall_timeout: IdleTime,
 }
 
 /// The file to read; none where one model is named instead, or there is no file.
@@ -179,6 +182,7 @@ impl Config {
         };
         check_tool_names(settings, layers);
         check_sandbox(settings.registry.sandbox, cfg!(target_os = "linux"), layers);
+        check_stall_timeout(settings.registry.stall_timeout, layers);
         let model = |(name, model): (&String, &ModelSettings)| {
             model::resolve(name, model, settings, around, layers)
         };
@@ -190,6 +194,7 @@ impl Config {
             registry: RegistryConfig {
                 max_loaded: settings.registry.max_loaded,
                 memory_budget: settings.registry.memory_budget,
+                stall_timeout: settings.registry.stall_timeout,
             },
             result_meta: server.result_meta,
             log: settings.log.clone(),
@@ -250,6 +255,16 @@ fn check_sandbox(mode: SandboxMode, is_linux: bool, layers: &mut Layers) {
         let hint =
             "set `sandbox = \"auto\"`, or run the server on Linux, for example in a container";
         let address = Address::of(["registry", "sandbox"]);
+        layers.problem_at(&address, message, Some(hint.into()));
+    }
+}
+
+/// Reports a stall timeout that would kill models at work.
+fn check_stall_timeout(timeout: IdleTime, layers: &mut Layers) {
+    let fault = |span| Time(span).fault(ranges::STALL_TIMEOUT);
+    if let Some(message) = timeout.0.and_then(fault) {
+        let hint = "`\"never\"` switches it off";
+        let address = Address::of(["registry", "stall_timeout"]);
         layers.problem_at(&address, message, Some(hint.into()));
     }
 }

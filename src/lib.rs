@@ -61,7 +61,7 @@
 //! | main | reads what to load, restricts itself and with it all threads to come, then owns queue, scheduler, model and context |
 //! | stdin, load | one reads commands; one loads the model and ends |
 //! | `short prompts`, `long prompts` | prepare prompts of up to 8 KiB, and longer ones at a low priority (Linux) |
-//! | `turns` | waits for the CPUs ([`worker::turns`]) |
+//! | `turns`, SIGTERM | one waits for the CPUs ([`worker::turns`]), one for SIGTERM |
 //! | short-lived | each rendering and each tokenisation, with the stack that it may need |
 //!
 //! # What is counted
@@ -142,6 +142,11 @@
 //! whenever it runs out of work ([`engine::spent`]).
 //!
 //! Loaded models share the CPUs by turns, a step each ([`worker::turns`]).
+//!
+//! A worker that has work is watched (`worker/client/watchdog.rs`): one that finishes no step for too long is killed. SIGTERM it leaves to
+//! the server, which may be ending itself and then lets calls finish. A model whose process dies three times in a row without an answer
+//! is not started again (`registry/residency/breaker.rs`), and a prompt that killed it twice is refused for a while
+//! (`registry/suspects.rs`). A model that is unloaded or restarted by hand gets another edition, like one that was edited.
 //!
 //! A worker that dies ends the calls that had begun with an error; those that still waited are sent once more, to the
 //! next worker. A call whose prompt was just being prepared counts as begun: it may be what the worker died of.

@@ -1,6 +1,8 @@
 //! What both processes need of the operating system: a standard output that is theirs alone, an end when the parent
 //! ends, and the number of CPUs they may use.
 
+pub mod activity;
+
 #[cfg(target_os = "linux")]
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -123,29 +125,6 @@ pub fn kill_group(_: u32) {}
 #[cfg(unix)]
 fn pid(id: u32) -> Option<rustix::process::Pid> {
     rustix::process::Pid::from_raw(id.try_into().ok()?)
-}
-
-/// A service manager signals all processes at once: the server's workers go on until the server ends them, so that running
-/// calls end in order.
-///
-/// # Errors
-/// Where the system refuses.
-#[cfg(unix)]
-pub fn leave_signals_to_parent() -> io::Result<()> {
-    use signal_hook::consts::{SIGINT, SIGTERM};
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, std::sync::Arc::default())?;
-    }
-    Ok(())
-}
-
-/// Does nothing: this system has no signals.
-///
-/// # Errors
-/// None.
-#[cfg(not(unix))]
-pub fn leave_signals_to_parent() -> io::Result<()> {
-    Ok(())
 }
 
 /// Allows this process as many open files as the system lets it: a connection is one, and 1,024 are a usual soft limit.

@@ -26,6 +26,8 @@ pub struct TokenConfig {
     pub name: String,
     /// The secret.
     pub token: BearerToken,
+    /// Whether it may unload and restart models.
+    pub admin: bool,
     /// Tools that it is for; none where it is for all.
     pub tools: Option<Arc<BTreeSet<String>>>,
     /// Calls at once.
@@ -44,6 +46,8 @@ pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Vec<Arc<Tok
     let of_auth = source.read(layers).map(|token| TokenConfig {
         name: AUTH.into(),
         token,
+        // It is the only token of its server, or the owner's.
+        admin: true,
         tools: None,
         max_calls: None,
         calls_per_minute: None,
@@ -68,11 +72,14 @@ pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Vec<Arc<Tok
     tokens
 }
 
-/// A token that the server of these layers knows: that of `auth` before others. What is wrong with tokens is passed over: the server
+/// A token that the server of these layers knows: the first that may unload models, that of `auth` before others. What is wrong with tokens is passed over: the server
 /// that is asked says whether it knows this one.
 pub fn for_asking(layers: &mut Layers) -> Option<BearerToken> {
     let tokens = resolve(&layers.merged(), layers);
-    let token = tokens.first()?;
+    let token = tokens
+        .iter()
+        .find(|token| token.admin)
+        .or_else(|| tokens.first())?;
     Some(token.token.clone())
 }
 
@@ -109,6 +116,7 @@ fn one(
     Some(TokenConfig {
         name: name.to_owned(),
         token: source.read(layers)?,
+        admin: settings.admin,
         tools: tools.map(|tools| Arc::new(tools.iter().cloned().collect())),
         max_calls: settings.max_calls,
         calls_per_minute: settings.calls_per_minute,

@@ -9,6 +9,7 @@
 //!   first, and only if that suffices; else it waits for leases to end.
 
 mod admission;
+mod breaker;
 mod slot;
 mod standing;
 
@@ -21,9 +22,11 @@ use tokio::time::Instant;
 use super::budget::overrun;
 use super::footprint::Demand;
 use crate::engine::places::may_wait;
-pub use slot::{Ended, Refusal};
+pub use slot::Refusal;
 use slot::{Slot, State};
 pub use standing::{ModelState, Standing};
+
+pub use crate::worker::client::Ended;
 
 /// A worker's number; never used twice.
 pub type WorkerId = u64;
@@ -179,6 +182,15 @@ impl Residency {
         self.admit(free, now);
     }
 
+    /// Has `new` take the place of `old`, whose process serves the calls that it has to the end: new calls start another process.
+    pub fn replace(&mut self, old: Edition, new: Edition, free: Option<u64>, now: Instant) {
+        if let Some(slot) = self.slots.get(&old) {
+            let terms = slot.terms.clone();
+            self.set_terms(new, terms);
+            self.retire(old, free, now);
+        }
+    }
+
     /// What is to be done since the last time, in order.
     pub fn take_actions(&mut self) -> Vec<Action> {
         std::mem::take(&mut self.actions)
@@ -312,6 +324,19 @@ impl Residency {
         let total = &mut slot.terms.need.footprint.total;
         *total = (*total).max(memory.min(budget));
         self.shrink();
+    }
+
+    /// A call of `model` was answered.
+    pub fn finished(&mut self, model: Edition) {
+        if let Some(slot) = self.slots.get_mut(&model) {
+            slot.breaker.close();
+        }
+    }
+
+    /// Returns the refusal of `model` if its process died so often that it is not started again.
+    pub fn given_up(&self, model: Edition) -> Option<Refusal> {
+        let cause = self.slots.get(&model)?.breaker.open()?.to_owned();
+        Some(Refusal::GivenUp { cause })
     }
 
     fn slot_of(&mut self, worker: WorkerId) -> Option<&mut Slot> {

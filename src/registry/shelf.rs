@@ -1,6 +1,8 @@
 //! The state of the registry: what [`super::residency`] decides is carried out here, and what becomes of workers is told to it.
 
+mod facts;
 mod look;
+mod replace;
 mod state;
 
 use std::collections::{BTreeMap, HashMap};
@@ -10,17 +12,16 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
 use look::{Look, look, stamp_of};
+pub(super) use replace::Replaced;
 
 use super::lease::Lease;
 use super::memory::{Need, is_on_gpu, needs_of};
 use super::residency::{
-    Action, CallId, Edition, Ended, ModelTerms, Refusal, Residency, Shared, Stamp, Standing,
-    WorkerId,
+    Action, CallId, Edition, ModelTerms, Refusal, Residency, Shared, Stamp, Standing, WorkerId,
 };
 use super::standing::Speed;
 use crate::config::units::{Size, human};
 use crate::config::{ModelConfig, RegistryConfig};
-use crate::engine::Usage;
 use crate::engine::fixed::longest;
 use crate::memory;
 use crate::worker::client::{FixedPrompts, Launcher, Life, Worker};
@@ -44,6 +45,8 @@ pub(super) struct State {
     pub(super) waiting: HashMap<CallId, oneshot::Sender<Result<Worker, Refusal>>>,
     next_call: CallId,
     next_edition: Edition,
+    /// The current editions of models that were unloaded or restarted, by the editions that tools know.
+    successors: HashMap<Edition, Edition>,
     /// Those that new calls may ask for, and those before them that tools may still ask for.
     models: HashMap<Edition, Model>,
     budget: u64,
@@ -88,6 +91,7 @@ impl Shelf {
                 waiting: HashMap::new(),
                 next_call: 1,
                 next_edition: 1,
+                successors: HashMap::new(),
                 models: HashMap::new(),
                 budget: 0,
                 turns: None,
@@ -165,6 +169,8 @@ impl Shelf {
     pub(super) fn retire_all_but(self: &Arc<Self>, kept: &[Edition]) {
         let (free, now) = (memory::free(), Instant::now());
         self.change(|state| {
+            state.successors.retain(|edition, _| kept.contains(edition));
+            let kept: Vec<Edition> = kept.iter().map(|edition| state.current(*edition)).collect();
             let former: Vec<Edition> = state
                 .models
                 .keys()
@@ -186,6 +192,7 @@ impl Shelf {
         let look = self.unloaded(model).map(|model| look(&model));
         let call = self.change(|state| {
             state.forget_ended(now);
+            let model = state.current(model);
             let call = state.next_call;
             state.next_call += 1;
             state.waiting.insert(call, answer_to);
@@ -204,28 +211,10 @@ impl Shelf {
         }
     }
 
-    /// How each model stands, by their names.
-    pub(super) fn standings(&self) -> Vec<Observed> {
-        let state = self.lock();
-        let standings = state.residency.standings().into_iter();
-        let mut models: Vec<Observed> = standings
-            .filter_map(|(edition, standing)| state.observed(edition, standing))
-            .collect();
-        models.sort_by(|one, other| one.name.cmp(&other.name));
-        models
-    }
-
-    /// What an answer of `model` tells of its speed.
-    pub(super) fn learn_speed(&self, model: Edition, usage: &Usage) {
-        let mut state = self.lock();
-        if let Some(model) = state.models.get_mut(&model) {
-            model.speed = model.speed.after(usage);
-        }
-    }
-
     /// The model, where it is not running.
     fn unloaded(&self, model: Edition) -> Option<Model> {
         let state = self.lock();
+        let model = state.current(model);
         if state.residency.is_running(model) {
             return None;
         }
@@ -257,7 +246,7 @@ impl Shelf {
                     if let Some(worker) = state.workers.remove(&id) {
                         tracing::info!(
                             model = worker.name(),
-                            "the load is stopped: an edit changed it"
+                            "the load is stopped: the model was edited, unloaded or restarted"
                         );
                         worker.stop();
                     }
@@ -327,12 +316,7 @@ impl Shelf {
                 // The process does not show what it takes of a GPU's: there the estimate stands.
                 Life::Measured(_) if is_on_gpu => {}
                 Life::Measured(memory) => state.residency.measured(id, memory),
-                Life::Ending(failure) => {
-                    let ended = match failure {
-                        None => Ended::Done,
-                        Some((cause, true)) => Ended::DiedLoading(cause),
-                        Some((cause, false)) => Ended::LoadFailed(cause),
-                    };
+                Life::Ending(ended) => {
                     state.residency.ending(id, ended, now);
                     state.workers.remove(&id);
                 }

@@ -4,6 +4,7 @@
 //! DNS rebinding its own host: both are checked on all requests (2025-11-25 `basic/transports`, Security Warning). The
 //! demand for `Content-Type: application/json` stops the POSTs that browsers send without asking.
 
+pub mod admin;
 pub mod admission;
 pub mod backoff;
 pub mod network;

@@ -28,7 +28,7 @@ use prompts::Prepared;
 use warming::Warming;
 
 use super::turns::Turns;
-use super::{Command, Event, WIRE_VERSION, sandbox};
+use super::{COMMANDS, Command, Event, SIGNALS, WIRE_VERSION, sandbox};
 use crate::config::LoadSettings;
 use crate::engine::llama::{Model, cpu_backend};
 use crate::engine::queue::{Queue, Waiting};
@@ -96,11 +96,7 @@ pub fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>) -> boo
         return true;
     }
     process::name_worker();
-    if parent.is_some()
-        && let Err(error) = process::leave_signals_to_parent()
-    {
-        tracing::warn!(%error, "signals are not left to the server");
-    }
+    let signals = parent.map(|_| crate::signals::worker::leave_to_server());
     let events = Events(Arc::new(Mutex::new(output)));
     log_panics();
     events.send(&Event::Hello {
@@ -121,10 +117,13 @@ pub fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>) -> boo
         events.send(&Event::LoadFailed(error));
         return false;
     }
+    if let Some(signals) = signals {
+        report_termination(signals, events.clone());
+    }
     let (inputs_tx, inputs) = channel();
     let reader_tx = inputs_tx.clone();
     let ends_at_once = parent.is_some();
-    thread::spawn(move || {
+    start(COMMANDS, move || {
         read_commands(commands, &reader_tx);
         if ends_at_once {
             // The server is gone: nobody wants the rest, and a load or a decode cannot be interrupted otherwise.
@@ -143,6 +142,24 @@ pub fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>) -> boo
         ended: false,
     };
     worker.serve(&load, turns.as_ref())
+}
+
+/// Starts a thread called `name`, which is never waited for.
+fn start(name: &str, work: impl FnOnce() + Send + 'static) {
+    let thread = thread::Builder::new().name(name.into()).spawn(work);
+    thread.expect("the system gives the few threads of a worker");
+}
+
+/// Starts a thread that tells the server of every SIGTERM.
+fn report_termination(signals: io::Result<crate::signals::worker::Termination>, events: Events) {
+    match signals {
+        Ok(mut termination) => start(SIGNALS, move || {
+            while termination.wait() {
+                events.send(&Event::Terminated);
+            }
+        }),
+        Err(error) => tracing::warn!(%error, "signals are not left to the server"),
+    }
 }
 
 fn read_commands(commands: Commands, inputs: &Sender<Input>) {

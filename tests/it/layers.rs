@@ -28,8 +28,10 @@ const LAYERS: [&[&str]; 8] = [
 
 const HTTP: &[&str] = &[
     "transport/guard.rs",
+    "transport/guard/admin.rs",
     "transport/guard/refusal.rs",
     "transport/http.rs",
+    "transport/http/admin.rs",
     "transport/http/connection.rs",
     "transport/http/endpoint.rs",
     "transport/http/exchange.rs",

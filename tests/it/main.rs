@@ -58,6 +58,8 @@ mod shipping; // what the workflows promise
 mod signals; // which of them end the server
 mod status; // how a server is, as the command asks it
 mod strangers; // who has no token, and who ends half a connection
+#[cfg(target_os = "linux")]
+mod stuck; // processes that hang, and that die again and again
 mod supervised; // by a service manager
 mod support; // a server and its client
 mod templates; // the chat templates of real models, as jinja2 renders them
@@ -65,6 +67,8 @@ mod thinking; // reasoning of every family, before free answers and before JSON
 mod tokens; // who may do what over HTTP, and how much
 mod tools; // what clients are told of the tools
 mod typed; // tools without code
+#[cfg(target_os = "linux")]
+mod unload; // models that are unloaded and restarted by hand
 #[cfg(target_os = "linux")]
 mod untrusted; // foreign code in a model's process
 mod worker; // the worker by hand, without MCP

@@ -56,7 +56,7 @@ impl Residency {
         let slot = self.slots.get(&model)?;
         let waiting = self.waiting.iter().filter(|call| call.model == model);
         let unloaded = Standing {
-            state: match slot.failures {
+            state: match slot.failure() {
                 None => ModelState::Unloaded,
                 Some(_) => ModelState::Failed,
             },

@@ -31,6 +31,11 @@ impl State {
         if let Some((edition, _)) = same {
             return *edition;
         }
+        self.next_edition()
+    }
+
+    /// Returns a number that no edition has had.
+    pub(super) fn next_edition(&mut self) -> Edition {
         self.next_edition += 1;
         self.next_edition
     }

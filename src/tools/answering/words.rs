@@ -185,6 +185,7 @@ pub(super) fn failure(error: &RegistryError) -> ToolOutput {
         CallError::NotStarted(_) | CallError::Stuck | CallError::Stopped => {
             Some("try again; the server's log may say more".into())
         }
+        CallError::Stalled { .. } => Some("try again, the next call starts a new process".into()),
         CallError::Died { begun: true, is_first: true, .. } => {
             Some("no call has succeeded since the model was loaded; if this happens again, check the model's file and the free memory; see the server's log".into())
         }
@@ -206,6 +207,7 @@ fn code_of_refusal(refusal: &Refusal) -> ErrorCode {
         Refusal::Busy(_) | Refusal::Superseded => ErrorCode::Busy,
         Refusal::Paused { .. } => ErrorCode::LoadFailed,
         Refusal::GivenUp { .. } => ErrorCode::LoadGivenUp,
+        Refusal::PromptRefused { .. } => ErrorCode::PromptRefused,
     }
 }
 
@@ -220,7 +222,7 @@ fn code_of(error: &CallError) -> ErrorCode {
             EngineErrorKind::Decode => ErrorCode::DecodeFailed,
         },
         CallError::NotStarted(_) => ErrorCode::ProcessNotStarted,
-        CallError::Stuck => ErrorCode::ModelStuck,
+        CallError::Stuck | CallError::Stalled { .. } => ErrorCode::ModelStuck,
         CallError::Died { .. } | CallError::Stopped => ErrorCode::ModelDied,
     }
 }

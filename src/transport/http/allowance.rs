@@ -211,6 +211,7 @@ mod tests {
         TokenConfig {
             name: "alice".into(),
             token: BearerToken::parse("secret").unwrap(),
+            admin: false,
             tools: None,
             max_calls,
             calls_per_minute,

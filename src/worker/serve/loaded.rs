@@ -112,7 +112,9 @@ impl Worker {
             // Should the step end the process, the server must not send the same calls again.
             self.tell(&mut scheduler, spent);
             let turn = match turns {
-                Some(turns) if !scheduler.is_idle() => turns.take().ok(),
+                Some(turns) if !scheduler.is_idle() => {
+                    turns.take(|| self.events.send(&Event::Alive)).ok()
+                }
                 _ => None,
             };
             scheduler.turn(Instant::now());
