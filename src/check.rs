@@ -10,7 +10,9 @@ use crate::config::load::Layers;
 use crate::config::problem::Problem;
 use crate::config::tool::address;
 use crate::config::units::human;
-use crate::config::{Config, ConfigError, Overrides, Surroundings};
+use crate::config::{
+    Config, ConfigError, FileFault, ModelConfig, ModelFiles, Overrides, Surroundings,
+};
 use crate::process;
 use crate::registry::budget::{Occupant, Room, room_for};
 use crate::registry::memory::{Need, needs_of};
@@ -29,11 +31,30 @@ pub struct Checked {
     pub layers: Layers,
     /// Bytes that all models together may take.
     pub budget: u64,
-    /// What each model needs, in their order.
-    pub needs: Vec<Need>,
+    /// What each model needs, in their order; unknown if it cannot be loaded from its files.
+    pub needs: Vec<Result<Need, FileFault>>,
     /// What does not work though the server runs: to `config check` an error, to a start a warning, since the other models
-    /// work, and machines differ in their memory.
+    /// work, files may come later, and machines differ in their memory.
     pub doubts: Vec<Problem>,
+}
+
+impl Checked {
+    /// Returns the models that can be loaded from their files, with the facts from the files and the memory that they need.
+    pub fn loadable(&self) -> impl Iterator<Item = (&ModelConfig, &ModelFiles, &Need)> {
+        let models = self.config.models.iter().zip(&self.needs);
+        models.filter_map(|(model, need)| {
+            Some((model, model.files.as_ref().ok()?, need.as_ref().ok()?))
+        })
+    }
+}
+
+/// Pairs the models whose need is known with what they need.
+fn known_needs<'a>(
+    config: &'a Config,
+    needs: &'a [Result<Need, FileFault>],
+) -> impl Iterator<Item = (&'a ModelConfig, &'a Need)> {
+    let models = config.models.iter().zip(needs);
+    models.filter_map(|(model, need)| Some((model, need.as_ref().ok()?)))
 }
 
 /// Reads and checks what was typed and what it names.
@@ -45,8 +66,8 @@ pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigE
     let program = around.program.as_deref();
     check_own_templates(&config, program, &mut layers);
     check_tools(&config, &mut layers);
-    if !layers.problems.is_empty() {
-        return Err(ConfigError::of(layers.problems));
+    if let Some(error) = ConfigError::take(&mut layers) {
+        return Err(error);
     }
     let budget = config.registry.memory_budget.of(process::total_memory());
     let needs = needs_of(&config.models, &fixed_prompts(&config), budget);
@@ -67,7 +88,8 @@ pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigE
             Some("remove `tool = false` from one of them".into()),
         );
     }
-    let doubts = std::mem::take(&mut layers.problems);
+    let mut doubts = std::mem::take(&mut layers.doubts);
+    doubts.append(&mut layers.problems);
     Ok(Checked {
         config,
         layers,
@@ -95,12 +117,17 @@ fn check_tools(config: &Config, layers: &mut Layers) {
 }
 
 /// Models that can never be loaded, by themselves or beside those that are pinned.
-fn check_memory(config: &Config, budget: u64, needs: &[Need], layers: &mut Layers) {
+fn check_memory(
+    config: &Config,
+    budget: u64,
+    needs: &[Result<Need, FileFault>],
+    layers: &mut Layers,
+) {
     let shared = Shared {
         budget,
         max_loaded: config.registry.max_loaded,
     };
-    let models = || config.models.iter().zip(needs);
+    let models = || known_needs(config, needs);
     for (model, need) in models() {
         if let Some((key, message, hint)) = need.refusal(&model.name, budget) {
             layers.problem_at(&model.address(key), message, Some(hint.into()));
@@ -124,15 +151,15 @@ fn check_memory(config: &Config, budget: u64, needs: &[Need], layers: &mut Layer
 }
 
 /// Models that are to be ready from the start, and would only take each other's place.
-fn check_preloads(config: &Config, budget: u64, needs: &[Need], layers: &mut Layers) {
+fn check_preloads(
+    config: &Config,
+    budget: u64,
+    needs: &[Result<Need, FileFault>],
+    layers: &mut Layers,
+) {
     let max_loaded = config.registry.max_loaded.unwrap_or(usize::MAX);
     let (mut count, mut memory) = (0_usize, 0_u64);
-    for (model, need) in config
-        .models
-        .iter()
-        .zip(needs)
-        .filter(|(model, _)| model.preload)
-    {
+    for (model, need) in known_needs(config, needs).filter(|(model, _)| model.preload) {
         count += 1;
         memory = memory.saturating_add(need.estimate.total());
         if count > max_loaded || (count > 1 && memory > budget) {

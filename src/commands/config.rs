@@ -83,17 +83,12 @@ fn diff(old: PathBuf, new: PathBuf, around: &Surroundings) -> anyhow::Result<Exi
 }
 
 fn told(checked: &Checked) -> String {
-    let Checked {
-        config,
-        budget,
-        needs,
-        ..
-    } = checked;
+    let budget = &checked.budget;
     let mut lines = vec![format!(
         "The configuration is valid. Memory for models: {}.\n",
         human(*budget)
     )];
-    for (model, need) in config.models.iter().zip(needs) {
+    for (model, _, need) in checked.loadable() {
         let estimate = need.estimate;
         lines.push(format!(
             "{}: {} (weights {}, cache {} for {} cells, compute {})",
@@ -111,10 +106,10 @@ fn told(checked: &Checked) -> String {
             ));
         }
     }
-    if needs.len() > 1 {
-        let all = needs
-            .iter()
-            .map(|need| need.estimate.total())
+    if checked.needs.len() > 1 {
+        let all = checked
+            .loadable()
+            .map(|(.., need)| need.estimate.total())
             .fold(0, u64::saturating_add);
         let together = if all <= *budget {
             "all fit together"
@@ -146,15 +141,15 @@ fn notes(checked: &Checked) -> impl Iterator<Item = String> + '_ {
 }
 
 fn as_json(checked: &Checked) -> Value {
-    let config = &checked.config;
-    let models = config.models.iter().zip(&checked.needs).map(|(model, need)| {
+    let models = checked.loadable().map(|(model, files, need)| {
+        let header = &files.header;
         json!({
             "name": model.name,
             "tool": model.tool_name,
             "path": model.load.path,
-            "architecture": model.header.architecture,
-            "trained_context": model.header.n_ctx_train,
-            "has_chat_template": model.header.chat_template.is_some() || model.load.chat_template.is_some(),
+            "architecture": header.architecture,
+            "trained_context": header.n_ctx_train,
+            "has_chat_template": header.chat_template.is_some() || model.load.chat_template.is_some(),
             "n_ctx": need.n_ctx,
             "kv_cells": need.kv_cells,
             "wanted_cells": need.wanted_cells,

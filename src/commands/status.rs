@@ -99,7 +99,7 @@ fn told(server: &ServerStatus) -> String {
     lines.extend(table(&server.models));
     let failed = server.models.iter().filter_map(|model| {
         let error = model.error.as_ref()?;
-        Some(format!("\n{}: the last load failed: {error}", model.name))
+        Some(format!("\n{}: not loadable: {error}", model.name))
     });
     lines.extend(failed);
     lines.join("\n") + "\n"
@@ -233,7 +233,7 @@ mod tests {
         coder  failed  -        0        0        -      -         -                -
         small  loaded  1.5 GiB  2        13       50 %   52.0      411.2            1m 15s
 
-        coder: the last load failed: the file is cut
+        coder: not loadable: the file is cut
         ");
     }
 }

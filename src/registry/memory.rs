@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::units::human;
-use crate::config::{LoadSettings, ModelConfig};
+use crate::config::{FileFault, LoadSettings, ModelConfig, ModelFiles};
 use crate::engine::fixed::{FixedPrompt, longest};
 use crate::engine::limits::{Facts, Limits};
 use crate::gguf::memory::{Estimate, Run};
@@ -25,21 +25,24 @@ pub struct Need {
 }
 
 /// What `models` need, in their order, where all together may take `budget` bytes; `fixed` has the prompts of their tools by
-/// their names. Those that are pinned have theirs first: the others get only what these leave.
+/// their names. Those that are pinned have theirs first: the others get only what these leave. The need of a model whose files
+/// cannot be loaded is unknown.
 pub fn needs_of(
     models: &[ModelConfig],
     fixed: &BTreeMap<&str, FixedPrompts>,
     budget: u64,
-) -> Vec<Need> {
+) -> Vec<Result<Need, FileFault>> {
     let need_of = |model: &ModelConfig, budget| {
+        let files = model.files.as_ref().map_err(Clone::clone)?;
         let fixed = fixed.get(model.name.as_str());
-        need_of(model, fixed.map_or(&[], |fixed| fixed), budget)
+        let fixed: &[FixedPrompt] = fixed.map_or(&[], |fixed| fixed);
+        Ok(need_of(&model.load, files, fixed, budget))
     };
     let mut left = budget;
     let mut pinned = Vec::new();
     for model in models.iter().filter(|model| model.pin) {
         let need = need_of(model, left);
-        left = left.saturating_sub(need.estimate.total());
+        left = left.saturating_sub(need.as_ref().map_or(0, |need| need.estimate.total()));
         pinned.push(need);
     }
     let mut pinned = pinned.into_iter();
@@ -52,12 +55,18 @@ pub fn needs_of(
         .collect()
 }
 
-/// What `model` needs where it may take `budget` bytes and its tools have the prompts `fixed`.
-pub fn need_of(model: &ModelConfig, fixed: &[FixedPrompt], budget: u64) -> Need {
-    let header = &model.header;
+/// What a model needs that is loaded from `files` as `load` says, where it may take `budget` bytes and its tools have the prompts
+/// `fixed`.
+pub fn need_of(
+    load: &LoadSettings,
+    files: &ModelFiles,
+    fixed: &[FixedPrompt],
+    budget: u64,
+) -> Need {
+    let header = &files.header;
     let load = &LoadSettings {
         fixed_prompt_bytes: longest(fixed),
-        ..model.load.clone()
+        ..load.clone()
     };
     let on_gpu = is_on_gpu(load);
     let run = |limits: Limits, kv_cells: u32| Run {
@@ -72,7 +81,7 @@ pub fn need_of(model: &ModelConfig, fixed: &[FixedPrompt], budget: u64) -> Need 
     let estimate = |limits: Limits, kv_cells: u32| {
         let estimate = header.estimate(run(limits, kv_cells));
         Estimate {
-            weights: estimate.weights.saturating_add(model.adapter_bytes),
+            weights: estimate.weights.saturating_add(files.adapter_bytes),
             ..estimate
         }
     };

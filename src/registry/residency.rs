@@ -19,6 +19,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::budget::overrun;
+pub use crate::config::Stamp;
 use crate::engine::places::may_wait;
 pub use slot::{Ended, Refusal};
 use slot::{Slot, State};
@@ -45,9 +46,6 @@ pub struct ModelTerms {
     /// Calls of one client that may wait for room.
     pub max_waiting: usize,
 }
-
-/// Which files a model is loaded from: another number where any of them was replaced.
-pub type Stamp = u64;
 
 /// What all models share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -50,7 +50,7 @@ impl ChatTool {
     /// The tool that `model` is.
     pub fn new(model: &ModelConfig, answering: Answering) -> Self {
         Self {
-            title: model.title.clone(),
+            title: model.title(),
             description: model.description.clone(),
             defaults: model.defaults.clone(),
             answering,

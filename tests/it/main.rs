@@ -33,6 +33,7 @@ mod manual; // completions, and the page for man
 mod meaning; // a real model: facts, seeds, eight calls at once
 mod message_text; // messages whose text is slightly off
 mod messages; // that wrong messages of the server are noticed
+mod model_files; // model files that are missing, incomplete or replaced
 mod modern; // the revision without a handshake
 mod mutated; // a hundred thousand broken messages
 mod observe; // how it is, for those that look after it

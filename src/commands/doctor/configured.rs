@@ -12,7 +12,7 @@ use crate::commands::server::Server;
 use crate::config::http::HttpConfig;
 use crate::config::load::Layers;
 use crate::config::units::human;
-use crate::config::{ConfigError, ModelConfig, Overrides, Surroundings, Transport};
+use crate::config::{ConfigError, ModelConfig, ModelFiles, Overrides, Surroundings, Transport};
 use crate::process;
 use crate::registry::memory::Need;
 use crate::transport;
@@ -32,8 +32,10 @@ pub(super) fn look(typed: &Overrides, around: &Surroundings) -> (Vec<Finding>, O
         Err(error) => return (vec![problem(&error)], None),
     };
     let mut findings = vec![configuration(&checked)];
-    let models = checked.config.models.iter().zip(&checked.needs);
-    findings.extend(models.map(|(model, need)| self::model(model, need, checked.budget)));
+    // The others are told with what is wrong with their files.
+    let models = checked.loadable();
+    findings
+        .extend(models.map(|(model, files, need)| self::model(model, files, need, checked.budget)));
     findings.extend(disks(&checked));
     match &checked.config.transport {
         Transport::Stdio => findings.push(Finding::ok("transport", "stdio: no port")),
@@ -76,8 +78,8 @@ fn configuration(checked: &Checked) -> Finding {
     Finding::ok("configuration", told.join("\n"))
 }
 
-fn model(model: &ModelConfig, need: &Need, budget: u64) -> Finding {
-    let header = &model.header;
+fn model(model: &ModelConfig, files: &ModelFiles, need: &Need, budget: u64) -> Finding {
+    let header = &files.header;
     let total = need.estimate.total();
     let template = if header.chat_template.is_some() || model.load.chat_template.is_some() {
         "a chat template"

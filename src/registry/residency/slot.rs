@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Edition, ModelTerms, Stamp, WorkerId};
+use crate::config::FileFault;
 use crate::registry::budget::Occupant;
 
 /// After a failed load the next one comes no sooner than this, then twice that, and so on.
@@ -27,6 +28,9 @@ pub enum Refusal {
         /// The way out.
         hint: &'static str,
     },
+    /// The model's files are missing, incomplete or of the wrong kind.
+    #[error("{0}; try again once the file has changed")]
+    NotLoadable(FileFault),
     /// An edit of the configuration changed the model, or removed it: the tool's name may mean something else now.
     #[error("the model was changed by an edit of the configuration; try again")]
     Superseded,

@@ -175,7 +175,7 @@ fn code_of_refusal(refusal: &Refusal) -> ErrorCode {
     match refusal {
         Refusal::NeverFits { .. } => ErrorCode::NeverFits,
         Refusal::Busy(_) | Refusal::Superseded => ErrorCode::Busy,
-        Refusal::Paused { .. } => ErrorCode::LoadFailed,
+        Refusal::Paused { .. } | Refusal::NotLoadable(_) => ErrorCode::LoadFailed,
         Refusal::GivenUp { .. } => ErrorCode::LoadGivenUp,
     }
 }
