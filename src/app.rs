@@ -174,23 +174,14 @@ impl Live {
     /// end.
     pub fn apply(&mut self, config: &Config) {
         self.launcher.set_log_level(config.log.level.clone());
-        let has_other_tokens = match (&self.http, &config.transport) {
-            (Some(rules), Transport::Http(new)) => {
-                let changed = Arc::new(rules.borrow().with_live_keys_of(new));
-                let old = rules.send_replace(Arc::clone(&changed));
-                old.tokens != changed.tokens
-            }
-            _ => false,
-        };
+        // First of all: what is revoked is refused from here on.
+        self.set_rules(&config.transport);
         let fixed = fixed_prompts(config);
         let registry = &self.registry;
         let editions = registry.stage(&config.models, &fixed, &config.registry);
         let catalog = Catalog::new(config, &editions, &self.registry);
         // Before the former models take no more calls: a call that they refuse finds this one.
         self.dispatcher.replace(catalog);
-        if has_other_tokens {
-            self.dispatcher.announce();
-        }
         self.registry.retire_all_but(&editions);
         let models = config.models.iter().zip(editions);
         let preloaded: Vec<_> = models.filter(|(model, _)| model.preload).collect();
@@ -200,6 +191,17 @@ impl Live {
             }
         }
         self.preloaded = preloaded.into_iter().map(|(_, edition)| edition).collect();
+    }
+
+    /// Puts the rules for requests in force. Clients hear of it if tokens have changed, since each may have its own tools.
+    pub fn set_rules(&self, transport: &Transport) {
+        if let (Some(rules), Transport::Http(new)) = (&self.http, transport) {
+            let changed = Arc::new(rules.borrow().with_live_keys_of(new));
+            let old = rules.send_replace(Arc::clone(&changed));
+            if old.tokens != changed.tokens {
+                self.dispatcher.announce();
+            }
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::config::problem::Problem;
 use crate::config::tool::address;
 use crate::config::units::human;
 use crate::config::{
-    Config, ConfigError, FileFault, ModelConfig, ModelFiles, Overrides, Surroundings,
+    Config, ConfigError, FileFault, ModelConfig, ModelFiles, Overrides, Surroundings, Transport,
 };
 use crate::process;
 use crate::registry::budget::{Occupant, Room, room_for};
@@ -39,6 +39,23 @@ pub struct Checked {
 }
 
 impl Checked {
+    /// Checks that a server can start with it: one whose tokens are all unusable would refuse everybody.
+    ///
+    /// # Errors
+    /// Nobody could use the server.
+    pub fn startable(self) -> Result<Self, ConfigError> {
+        let is_closed = match &self.config.transport {
+            Transport::Http(http) => {
+                !http.tokens.is_empty() && http.tokens.iter().all(|token| token.token.is_none())
+            }
+            Transport::Stdio => false,
+        };
+        if is_closed {
+            return Err(ConfigError::of(self.doubts));
+        }
+        Ok(self)
+    }
+
     /// Returns the models that can be loaded from their files, with the facts from the files and the memory that they need.
     pub fn loadable(&self) -> impl Iterator<Item = (&ModelConfig, &ModelFiles, &Need)> {
         let models = self.config.models.iter().zip(&self.needs);

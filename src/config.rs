@@ -12,6 +12,7 @@ pub mod model;
 pub mod problem;
 pub mod ranges;
 pub mod reference;
+pub mod rights;
 pub mod schema;
 pub mod shape;
 pub mod source;

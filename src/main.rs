@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use anyhow::Context;
 use clap::Parser;
-use llama_mcp_server::check;
+use llama_mcp_server::check::{self, Checked};
 use llama_mcp_server::cli::{Cli, WorkerCli};
 use llama_mcp_server::config::{ConfigError, Surroundings};
 use llama_mcp_server::error_code::Coded;
@@ -88,7 +88,8 @@ fn serve(cli: Cli) -> Result<ExitCode, Failure> {
     let output = take_stdout()?;
     let read_at = SystemTime::now();
     let typed = cli.source.into_overrides(cli.models);
-    let checked = check::load(&typed, &around).map_err(Failure::Config)?;
+    let checked = check::load(&typed, &around).and_then(Checked::startable);
+    let checked = checked.map_err(Failure::Config)?;
     let _log =
         telemetry::init_server(&app::log_output(&checked.config.log)).map_err(Failure::Run)?;
     let sources = Sources {

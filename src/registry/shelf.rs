@@ -6,20 +6,19 @@ mod state;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use model::Model;
 
 use super::lease::Lease;
-use super::memory::{Need, is_on_gpu, needs_of};
+use super::memory::{is_on_gpu, needs_of};
 use super::residency::{
-    Action, CallId, Edition, Ended, ModelTerms, Refusal, Residency, Shared, Stamp, Standing,
-    WorkerId,
+    Action, CallId, Edition, Ended, Refusal, Residency, Shared, Standing, WorkerId,
 };
 use super::standing::Speed;
 use crate::config::units::{Size, human};
-use crate::config::{FileFault, ModelConfig, RegistryConfig};
+use crate::config::{ModelConfig, RegistryConfig};
 use crate::engine::Usage;
 use crate::engine::fixed::longest;
 use crate::process;

@@ -45,6 +45,7 @@ mod refused; // who learns of a refusal, and how
 mod registry; // several models: room, idleness, leases
 mod reload; // edits while the server runs
 mod result_meta; // how an answer came about, where it is wanted
+mod revocation; // rights that are taken away, whatever else is wrong
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod sandbox; // hostile code in a model's process
 mod secrecy; // what never reaches a log
