@@ -1,11 +1,13 @@
 //! Wiring and lifetime: config → registry → dispatcher → transport; signals, of which the first lets the server end in
 //! order, and the second ends it at once.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tracing_appender::rolling::Rotation;
 
@@ -36,16 +38,38 @@ pub fn run(
     sources: Sources,
     output: Box<dyn ProtocolOutput>,
 ) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(SERVER_THREADS)
-        .thread_stack_size(THREAD_STACK)
-        .enable_all()
-        .build()
-        .context("could not start the runtime")?;
+    let runtime = start_runtime().context("could not start the runtime")?;
     let result = runtime.block_on(serve(checked, sources, output));
     // A thread that is blocked on stdin is not waited for.
     runtime.shutdown_background();
     result
+}
+
+/// Starts the runtime, and a thread of it for work that blocks: it is kept, since such work would wait for ever if the system refused a
+/// thread later.
+fn start_runtime() -> std::io::Result<Runtime> {
+    // Where the system refuses a thread tokio panics, and its unwinding waits for the threads that it has.
+    let former = std::panic::take_hook();
+    #[expect(clippy::exit, reason = "the unwinding would not end")]
+    std::panic::set_hook(Box::new(|panic| {
+        let mut stderr = std::io::stderr().lock();
+        let cause = panic.payload_as_str().unwrap_or("it panicked");
+        drop(writeln!(
+            stderr,
+            "error: could not start the runtime: {cause}"
+        ));
+        std::process::exit(1);
+    }));
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(SERVER_THREADS)
+        .thread_stack_size(THREAD_STACK)
+        .thread_keep_alive(Duration::MAX)
+        .enable_all()
+        .build();
+    std::panic::set_hook(former);
+    let runtime = runtime?;
+    runtime.spawn_blocking(|| ());
+    Ok(runtime)
 }
 
 /// Where and what to log.
@@ -72,6 +96,10 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 /// The stack of each thread. The check of an answer calls itself for every level of the value and of its schema: 100 schemas for each
 /// of 127 levels at most.
 const THREAD_STACK: usize = 32 * 1024 * 1024;
+
+/// Threads that a server starts with, at least: its runtime's, one that starts processes, the log's, the allocator's, and those of stdin
+/// and stdout, or of connections and the file watcher.
+pub const THREADS: usize = 8;
 
 /// The server only moves messages; the CPUs are the worker's.
 const SERVER_THREADS: usize = 2;

@@ -29,7 +29,7 @@
 //! | 3 | [`worker`] | the wire, and its two sides |
 //! | 2 | [`engine`] | the seam's data types; scheduler, template, text, llama.cpp |
 //! | 1 | [`config`] | file, variables and flags → validated settings |
-//! | 0 | [`error_code`], [`fair`], [`gguf`], [`json`], [`printable`], [`process`], [`supervisor`], [`telemetry`] | what can go wrong, fairness of heavy work, the file, JSON, foreign text, the system, who started it, the log |
+//! | 0 | [`error_code`], [`fair`], [`gguf`], [`json`], [`printable`], [`process`], [`supervisor`], [`telemetry`], [`threads`] | what can go wrong, fairness of heavy work, the file, JSON, foreign text, the system, who started it, the log, short-lived threads |
 //!
 //! Beside them `cpu.c` checks the CPU before any code of Rust runs. Foreign crates stay behind walls, checked by the same
 //! test: `llama_cpp_2` in `engine/llama.rs`, below it and in `engine/sampling.rs`, `clap` in `cli.rs`, below it and in `main.rs`,
@@ -153,6 +153,7 @@ pub mod reload;
 pub mod status;
 pub mod supervisor;
 pub mod telemetry;
+pub mod threads;
 pub mod tools;
 pub mod transport;
 pub mod worker;

@@ -11,11 +11,11 @@ use clap::Parser;
 use llama_mcp_server::check::{self, Checked};
 use llama_mcp_server::cli::{Cli, WorkerCli};
 use llama_mcp_server::config::{ConfigError, Surroundings};
-use llama_mcp_server::error_code::Coded;
+use llama_mcp_server::error_code::{Coded, ErrorCode};
 use llama_mcp_server::process::ProtocolOutput;
 use llama_mcp_server::reload::Sources;
 use llama_mcp_server::worker::WORKER;
-use llama_mcp_server::{app, commands, process, telemetry, worker};
+use llama_mcp_server::{app, commands, process, telemetry, threads, worker};
 
 /// glibc's allocator keeps what a burst of large messages took: 860 MB in an idle server. This one gives it back within seconds.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -85,6 +85,8 @@ fn serve(cli: Cli) -> Result<ExitCode, Failure> {
     if let Err(error) = process::survive_hangup() {
         return Err(Failure::Run(error.into()));
     }
+    let room = threads::check_room(app::THREADS);
+    room.map_err(|limit| Failure::Run(ErrorCode::SystemLimit.says(limit.to_string()).into()))?;
     let output = take_stdout()?;
     let read_at = SystemTime::now();
     let typed = cli.source.into_overrides(cli.models);

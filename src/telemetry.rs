@@ -22,6 +22,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 use crate::error_code::ErrorCode;
+use crate::threads;
 
 /// llama.cpp tells a hundred lines about every load, and warns of what is no fault here (a cache for several calls is
 /// larger than the trained context), so it is quiet where nobody asks. The watcher of files tells what becomes of its own
@@ -133,7 +134,7 @@ fn delete_old_files(file: LogFile) {
     }
     // The appender never goes back to an earlier file, so where the clock is set back while it runs its file stays the latest.
     let mut current = String::new();
-    std::thread::spawn(move || {
+    let started = threads::start("log-cleaner", move || {
         loop {
             current = current.max(period(&file.rotation, Timestamp::now()));
             if let Err(error) = delete_beyond(&file, &current) {
@@ -142,6 +143,9 @@ fn delete_old_files(file: LogFile) {
             std::thread::sleep(Duration::from_hours(1));
         }
     });
+    if let Err(limit) = started {
+        tracing::warn!("old log files stay: {limit}");
+    }
 }
 
 /// What the appender puts into the name of a file that it begins at `now`.

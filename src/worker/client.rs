@@ -11,6 +11,7 @@ mod process;
 mod progress;
 mod task;
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -24,6 +25,7 @@ use task::Task;
 use crate::config::LoadSettings;
 use crate::engine::fixed::FixedPrompt;
 use crate::engine::{CancelReason, EngineError, GenerateRequest, Generation, Stats};
+use crate::threads::SystemLimit;
 
 /// What all calls of a tool begin with, for each tool of a model that has such.
 pub type FixedPrompts = Arc<[FixedPrompt]>;
@@ -37,6 +39,9 @@ pub enum CallError {
     /// The process could not be started.
     #[error("the model's process could not be started: {0}")]
     NotStarted(String),
+    /// The system starts no more processes.
+    #[error(transparent)]
+    SystemLimit(#[from] SystemLimit),
     /// The deadline passed and the process did not hand over what it had.
     #[error("the deadline passed, and the model's process did not answer in time")]
     Stuck,
@@ -53,6 +58,16 @@ pub enum CallError {
         /// Whether no call had received a token from the process yet. Its file or the machine may be the cause then, and a retry useless.
         is_first: bool,
     },
+}
+
+impl CallError {
+    /// The error of calls whose process could not be started.
+    fn of_start(error: &io::Error) -> Self {
+        match SystemLimit::of("the model's process", error) {
+            Some(limit) => Self::SystemLimit(limit),
+            None => Self::NotStarted(error.to_string()),
+        }
+    }
 }
 
 /// A handle of a running worker. Clones share it.

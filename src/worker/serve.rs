@@ -19,7 +19,6 @@ use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::Instant;
 
 use commands::Commands;
@@ -34,6 +33,7 @@ use crate::engine::llama::{Model, cpu_backend};
 use crate::engine::queue::{Queue, Waiting};
 use crate::engine::{CancelReason, EngineError, EngineErrorKind, Stats, Update};
 use crate::process;
+use crate::threads;
 
 /// What reaches the main thread.
 #[expect(
@@ -124,7 +124,7 @@ pub fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>) -> boo
     let (inputs_tx, inputs) = channel();
     let reader_tx = inputs_tx.clone();
     let ends_at_once = parent.is_some();
-    thread::spawn(move || {
+    let started = threads::start("reader", move || {
         read_commands(commands, &reader_tx);
         if ends_at_once {
             // The server is gone: nobody wants the rest, and a load or a decode cannot be interrupted otherwise.
@@ -135,6 +135,10 @@ pub fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>) -> boo
             std::process::exit(0);
         }
     });
+    if let Err(limit) = started {
+        events.send(&Event::LoadFailed(limit.into()));
+        return false;
+    }
     let mut worker = Worker {
         events,
         inputs,
@@ -189,7 +193,10 @@ struct Worker {
 impl Worker {
     fn serve(&mut self, load: &LoadSettings, turns: Option<&Turns>) -> bool {
         let started = Instant::now();
-        self.start_loading(load);
+        if let Err(limit) = self.start_loading(load) {
+            self.events.send(&Event::LoadFailed(limit.into()));
+            return false;
+        }
         let mut queue = Queue::new(load.max_queue);
         let model = match self.wait_for_model(&mut queue, load.parallel) {
             Some(Ok(model)) => model,

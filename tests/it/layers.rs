@@ -13,6 +13,7 @@ const LAYERS: [&[&str]; 8] = [
         "process",
         "supervisor",
         "telemetry",
+        "threads",
     ],
     &["config"],
     &["engine"],

@@ -1,8 +1,8 @@
 //! The stack on which a template is rendered: values can be nested as deep as fuel allows, and each level takes stack where they are
 //! dropped, printed, compared or sorted.
 
-use super::{NotDone, on_stack};
 use crate::engine::{EngineError, EngineErrorKind};
+use crate::threads::{NotDone, on_stack};
 
 /// The stack for one level of a nested value, which costs one fuel at least. Measured: 63 bytes to drop it, 383 to compare or sort it, 447
 /// to print it.
@@ -25,15 +25,12 @@ pub(super) fn on_deep_stack<T: Send>(
     loop {
         match on_stack(stack, &render) {
             Ok(rendered) => return rendered,
-            Err(NotDone::NoThread) if stack > MIN_STACK => stack /= 2,
-            Err(reason) => {
-                let cause = match reason {
-                    NotDone::NoThread => "the system has no thread to spare",
-                    NotDone::Panicked => "its renderer failed",
-                };
+            Err(NotDone::NoThread(_)) if stack > MIN_STACK => stack /= 2,
+            Err(NotDone::NoThread(limit)) => return Err(limit.into()),
+            Err(NotDone::Panicked) => {
                 return Err(EngineError::new(
                     EngineErrorKind::Template,
-                    format!("the model's chat template could not be rendered: {cause}"),
+                    "the model's chat template could not be rendered: its renderer failed",
                 )
                 .hint("the server's log holds the details"));
             }

@@ -153,6 +153,8 @@ pub(super) fn failure(error: &RegistryError) -> ToolOutput {
     };
     let hint = match error {
         CallError::Engine(error) => error.hint.clone(),
+        // It names the way out itself.
+        CallError::SystemLimit(_) => None,
         CallError::NotStarted(_) | CallError::Stuck | CallError::Stopped => {
             Some("try again; the server's log may say more".into())
         }
@@ -189,8 +191,10 @@ fn code_of(error: &CallError) -> ErrorCode {
             EngineErrorKind::ContextOverflow => ErrorCode::PromptTooLong,
             EngineErrorKind::Grammar => ErrorCode::SchemaRefused,
             EngineErrorKind::Decode => ErrorCode::DecodeFailed,
+            EngineErrorKind::SystemLimit => ErrorCode::SystemLimit,
         },
         CallError::NotStarted(_) => ErrorCode::ProcessNotStarted,
+        CallError::SystemLimit(_) => ErrorCode::SystemLimit,
         CallError::Stuck => ErrorCode::ModelStuck,
         CallError::Died { .. } | CallError::Stopped => ErrorCode::ModelDied,
     }

@@ -53,11 +53,12 @@ impl Task {
         let (process, stdout) = match launcher.spawn(&name).await {
             Ok(started) => started,
             Err(error) => {
+                let failure = CallError::of_start(&error);
                 metrics::load_failed(&name);
                 inbox.close();
-                life(Life::Ending(Some((error.to_string(), false))));
+                life(Life::Ending(Some((failure.to_string(), false))));
                 life(Life::Gone);
-                return refuse_all(inbox, &CallError::NotStarted(error.to_string())).await;
+                return refuse_all(inbox, &failure).await;
             }
         };
         process.send(&Command::Load(Box::new(model)));
