@@ -1,7 +1,6 @@
 //! Wiring and lifetime: config → registry → dispatcher → transport; signals, of which the first lets the server end in
 //! order, and the second ends it at once.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,10 +22,12 @@ use crate::reload::{Reloader, Sources};
 use crate::status::Board;
 use crate::supervisor::{self, Phase};
 use crate::telemetry::{LogFile, LogOutput, metrics};
+use crate::threads::{self, SystemLimit};
 use crate::tools::Catalog;
 use crate::tools::fixed::fixed_prompts;
 use crate::transport;
 use crate::transport::http::Ending;
+use crate::transport::stdio::Stdio;
 use crate::worker::client::Launcher;
 
 /// Serves what was `checked` until the client or a signal ends it; edits of the files that it came from are taken over.
@@ -48,28 +49,16 @@ pub fn run(
 /// Starts the runtime, and a thread of it for work that blocks: it is kept, since such work would wait for ever if the system refused a
 /// thread later.
 fn start_runtime() -> std::io::Result<Runtime> {
-    // Where the system refuses a thread tokio panics, and its unwinding waits for the threads that it has.
-    let former = std::panic::take_hook();
-    #[expect(clippy::exit, reason = "the unwinding would not end")]
-    std::panic::set_hook(Box::new(|panic| {
-        let mut stderr = std::io::stderr().lock();
-        let cause = panic.payload_as_str().unwrap_or("it panicked");
-        drop(writeln!(
-            stderr,
-            "error: could not start the runtime: {cause}"
-        ));
-        std::process::exit(1);
-    }));
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(SERVER_THREADS)
-        .thread_stack_size(THREAD_STACK)
-        .thread_keep_alive(Duration::MAX)
-        .enable_all()
-        .build();
-    std::panic::set_hook(former);
-    let runtime = runtime?;
-    runtime.spawn_blocking(|| ());
-    Ok(runtime)
+    threads::or_exit(|| {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(SERVER_THREADS)
+            .thread_stack_size(THREAD_STACK)
+            .thread_keep_alive(Duration::MAX)
+            .enable_all()
+            .build()?;
+        runtime.spawn_blocking(|| ());
+        Ok(runtime)
+    })
 }
 
 /// Where and what to log.
@@ -99,7 +88,7 @@ const THREAD_STACK: usize = 32 * 1024 * 1024;
 
 /// Threads that a server starts with, at least: its runtime's, one that starts processes, the log's, the allocator's, and those of stdin
 /// and stdout, or of connections and the file watcher.
-pub const THREADS: usize = 8;
+pub const THREADS: usize = 9;
 
 /// The server only moves messages; the CPUs are the worker's.
 const SERVER_THREADS: usize = 2;
@@ -129,6 +118,10 @@ async fn serve(
             Some((listener, Arc::new((**http).clone())))
         }
     };
+    let stdio = match http {
+        None => Some(Stdio::open(output, &ending.drain).map_err(stdio_failed)?),
+        Some(_) => None,
+    };
     let config = http.as_ref().map(|(_, config)| Arc::clone(config));
     let live = Live::start(&checked.config, config)?;
     let (dispatcher, registry) = (Arc::clone(&live.dispatcher), Arc::clone(&live.registry));
@@ -151,15 +144,14 @@ async fn serve(
     } else {
         supervisor::tell(Phase::Ready);
     }
-    let served = match http.zip(rules) {
-        None => transport::stdio::serve(dispatcher, output, ending.drain)
-            .await
-            .context("stdio failed"),
-        Some(((listener, _), rules)) => {
-            transport::http::serve(dispatcher, board, rules, listener, ending)
-                .await
-                .context("HTTP failed")
-        }
+    let served = if let Some(stdio) = stdio {
+        let served = transport::stdio::serve(stdio, dispatcher).await;
+        served.context("stdio failed")
+    } else if let Some(((listener, _), rules)) = http.zip(rules) {
+        let served = transport::http::serve(dispatcher, board, rules, listener, ending).await;
+        served.context("HTTP failed")
+    } else {
+        Ok(())
     };
     if tokio::time::timeout(CLOSE_LIMIT, registry.close())
         .await
@@ -185,7 +177,10 @@ impl Live {
     /// Starts what `config` says, and begins to load what is to be ready.
     fn start(config: &Config, http: Option<Arc<HttpConfig>>) -> anyhow::Result<Self> {
         let program = process::this_program().context("could not find this program's file")?;
-        let launcher = Launcher::new(program).context("could not start a thread")?;
+        let launcher = Launcher::new(program).map_err(|error| {
+            let limit = SystemLimit::of_thread("a thread", &error);
+            ErrorCode::SystemLimit.says(limit.to_string())
+        })?;
         let registry = Arc::new(Registry::new(launcher.clone()));
         let mut live = Self {
             launcher,
@@ -230,6 +225,15 @@ impl Live {
                 self.dispatcher.announce();
             }
         }
+    }
+}
+
+/// Tells a limit of the system as such.
+fn stdio_failed(error: std::io::Error) -> anyhow::Error {
+    let cause = error.get_ref();
+    match cause.and_then(|cause| cause.downcast_ref::<SystemLimit>()) {
+        Some(limit) => ErrorCode::SystemLimit.says(limit.to_string()).into(),
+        None => anyhow::Error::new(error).context("stdio failed"),
     }
 }
 

@@ -68,7 +68,10 @@ fn work(cli: &WorkerCli) -> Result<ExitCode, Failure> {
 /// single-threaded when they restrict themselves.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn give_memory_back() {
-    if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
+    // One for all arenas: where the system refuses a further one jemalloc complains again and again.
+    let started = tikv_jemalloc_ctl::max_background_threads::write(1)
+        .and_then(|()| tikv_jemalloc_ctl::background_thread::write(true));
+    if let Err(error) = started {
         tracing::debug!(%error, "could not start the allocator's background thread; an idle server keeps memory");
     }
 }
@@ -92,8 +95,8 @@ fn serve(cli: Cli) -> Result<ExitCode, Failure> {
     let typed = cli.source.into_overrides(cli.models);
     let checked = check::load(&typed, &around).and_then(Checked::startable);
     let checked = checked.map_err(Failure::Config)?;
-    let _log =
-        telemetry::init_server(&app::log_output(&checked.config.log)).map_err(Failure::Run)?;
+    let log = app::log_output(&checked.config.log);
+    let _log = threads::or_exit(|| telemetry::init_server(&log)).map_err(Failure::Run)?;
     let sources = Sources {
         typed,
         around,

@@ -1,9 +1,12 @@
 //! Short-lived threads, and what it means if the system starts none: its limit on processes and threads is reached, or it lacks memory
 //! for a stack. No request is to blame for that, and no request is told to change.
 
-use std::io;
+use std::io::{self, Write as _};
+use std::panic::{set_hook, take_hook};
 use std::sync::Mutex;
 use std::thread::{Builder, scope};
+
+use crate::error_code::ErrorCode;
 
 /// A process or a thread that the system did not start for lack of resources: what was to be started, what the system said, and the way
 /// out.
@@ -86,6 +89,30 @@ pub fn check_room(count: usize) -> Result<(), SystemLimit> {
         }
         Ok(())
     })
+}
+
+/// Does `work` of a library that panics if the system starts no thread for it: such a panic ends the process with a message. To unwind
+/// would be no help, since tokio then waits for ever for the threads that it has.
+pub fn or_exit<T>(work: impl FnOnce() -> T) -> T {
+    let former = take_hook();
+    #[expect(clippy::exit, reason = "the unwinding may never end")]
+    set_hook(Box::new(|panic| {
+        let limit = SystemLimit {
+            what: "a thread",
+            cause: panic.payload_as_str().unwrap_or("unknown").to_owned(),
+        };
+        let mut stderr = io::stderr().lock();
+        // Nobody is left to tell if stderr is closed.
+        drop(writeln!(
+            stderr,
+            "error[{}]: {limit}",
+            ErrorCode::SystemLimit
+        ));
+        std::process::exit(1);
+    }));
+    let done = work();
+    set_hook(former);
+    done
 }
 
 #[cfg(test)]

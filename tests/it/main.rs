@@ -55,6 +55,8 @@ mod status; // how a server is, as the command asks it
 mod strangers; // who has no token, and who ends half a connection
 mod supervised; // by a service manager
 mod support; // a server and its client
+#[cfg(target_os = "linux")]
+mod system_limits; // a system that starts no more processes and threads
 mod templates; // the chat templates of real models, as jinja2 renders them
 mod thinking; // reasoning of every family, before free answers and before JSON
 mod tokens; // who may do what over HTTP, and how much

@@ -4,7 +4,6 @@ use std::env;
 use std::io::Read;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -13,6 +12,7 @@ use super::{Finding, Verdict};
 use crate::config::Surroundings;
 use crate::config::units::human;
 use crate::process::{self, MemoryLimits};
+use crate::threads::{self, SystemLimit};
 use crate::worker::machine::Machine;
 use crate::worker::{DESCRIBE, WORKER};
 
@@ -109,8 +109,8 @@ fn machine() -> anyhow::Result<Machine> {
         .stderr(Stdio::piped())
         .spawn()
         .context("could not start a process for llama.cpp")?;
-    let said = read_aside(child.stdout.take());
-    let log = read_aside(child.stderr.take());
+    let said = read_aside(child.stdout.take())?;
+    let log = read_aside(child.stderr.take())?;
     // The end of its output is the end of the process, which hangs in a driver at times.
     let Ok(said) = said.recv_timeout(LIMIT) else {
         child.kill().context("could not end llama.cpp's process")?;
@@ -129,15 +129,17 @@ fn machine() -> anyhow::Result<Machine> {
 }
 
 /// All of `source`, as soon as it has ended.
-fn read_aside(source: Option<impl Read + Send + 'static>) -> mpsc::Receiver<String> {
+fn read_aside(
+    source: Option<impl Read + Send + 'static>,
+) -> Result<mpsc::Receiver<String>, SystemLimit> {
     let (tx, rx) = mpsc::channel();
-    thread::spawn(move || {
+    threads::start("output", move || {
         let mut bytes = Vec::new();
         // What was read before a failure is told.
         drop(source.map(|mut source| source.read_to_end(&mut bytes)));
         drop(tx.send(String::from_utf8_lossy(&bytes).into_owned()));
-    });
-    rx
+    })?;
+    Ok(rx)
 }
 
 fn computing(machine: &Machine) -> Vec<Finding> {
