@@ -110,14 +110,16 @@ impl Reloader {
     async fn reload(&mut self, content: u64, is_asked: bool) {
         let sources = self.sources.clone();
         let load = move || {
-            check::load(&sources.typed, &sources.around)
-                .map_err(|error| (error, Rights::read(&sources.typed, &sources.around)))
+            let loaded = check::load(&sources.typed, &sources.around);
+            let is_rejected = loaded.is_err();
+            let rights = is_rejected.then(|| Rights::read(&sources.typed, &sources.around));
+            (loaded, rights.flatten())
         };
         let loaded = tokio::task::spawn_blocking(load).await;
         self.content = content;
         match loaded {
-            Ok(Ok(checked)) => self.apply(checked),
-            Ok(Err((error, rights))) => {
+            Ok((Ok(checked), _)) => self.apply(checked),
+            Ok((Err(error), rights)) => {
                 self.narrow(rights.as_ref());
                 self.refuse(&error, is_asked);
             }

@@ -52,9 +52,9 @@ pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Vec<Arc<Tok
         token: (at(AUTH), server.auth.as_ref()),
         file: (at("auth_file"), server.auth_file.as_ref()),
     };
-    let of_auth = source.read(layers).map(|token| TokenConfig {
+    let of_auth = source.is_given(layers).then(|| TokenConfig {
         name: AUTH.into(),
-        token,
+        token: source.read(layers),
         tools: None,
         max_calls: None,
         calls_per_minute: None,
@@ -140,7 +140,7 @@ fn one(
     let tools = settings.tools.as_ref();
     Some(TokenConfig {
         name: name.to_owned(),
-        token: source.read(layers)?,
+        token: source.read(layers),
         tools: tools.map(|tools| Arc::new(tools.iter().cloned().collect())),
         max_calls: settings.max_calls,
         calls_per_minute: settings.calls_per_minute,
@@ -179,12 +179,8 @@ impl Source<'_> {
         token.is_some() || file.is_some() || is_doubted(token_at) || is_doubted(file_at)
     }
 
-    /// Reads the token; of two that are given, the one of the higher layer. Returns `None` if none is named, and `Some(None)`, with a
-    /// doubt, if it cannot be used.
-    fn read(&self, layers: &mut Layers) -> Option<Option<BearerToken>> {
-        if !self.is_given(layers) {
-            return None;
-        }
+    /// Reads the token; of two that are given, the one of the higher layer. Returns `None`, with a doubt, if it cannot be used.
+    fn read(&self, layers: &mut Layers) -> Option<BearerToken> {
         let ((token_at, token), (file_at, file)) = (&self.token, &self.file);
         if token.is_some()
             && file.is_some()
@@ -197,7 +193,7 @@ impl Source<'_> {
         }
         let (place, token) = match (*token, *file) {
             // What the text names is told already.
-            (None, None) => return Some(None),
+            (None, None) => return None,
             (token, Some(file)) if token.is_none() || layers.is_above(file_at, token_at) => {
                 layers.files.push(file.clone());
                 let token = read_text(file).map_err(|error| {
@@ -209,10 +205,10 @@ impl Source<'_> {
             (token, _) => (token_at, Ok(token.cloned().unwrap_or_default())),
         };
         match token.and_then(|token| BearerToken::parse(&token)) {
-            Ok(token) => Some(Some(token)),
+            Ok(token) => Some(token),
             Err(message) => {
                 layers.doubt_at(place, message, None);
-                Some(None)
+                None
             }
         }
     }

@@ -128,7 +128,7 @@ fn a_folder_and_a_file_that_nobody_may_read_are_told_and_passed_over() {
     assert!(error.contains("`late.gguf` is not a file"), "{error}");
     fs::remove_dir(&path).unwrap();
     fs::copy(tiny(), &path).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
     if fs::File::open(&path).is_err() {
         let error = ask(&mut server, "late").unwrap_err();
         assert!(error.contains("permission denied"), "{error}");

@@ -34,10 +34,8 @@ fn status(server: &HttpServer, token: &str) -> u16 {
 }
 
 fn tokens(entries: &[(&str, &str)]) -> String {
-    let entries = entries.iter();
-    entries
-        .map(|(name, keys)| format!("[server.tokens.{name}]\n{keys}\n"))
-        .collect()
+    let table = |(name, keys): &(&str, &str)| format!("[server.tokens.{name}]\n{keys}\n");
+    entries.iter().map(table).collect::<Vec<_>>().concat()
 }
 
 #[test]
@@ -64,6 +62,9 @@ fn a_token_whose_file_is_empty_or_gone_ends_and_the_others_stay() {
     fs::remove_file(folder.0.join("carol.token")).unwrap();
     server.wait_for_logs("live (tokens)", 4);
     assert_eq!(status(&server, "carols"), 401);
+    folder.write("carol.token", "carols");
+    server.wait_for_logs("live (tokens)", 5);
+    assert_eq!(status(&server, "carols"), 400);
     // The rest of the configuration goes on.
     assert_eq!(
         server.client_with_token("alices").tools(),

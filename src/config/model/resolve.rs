@@ -1,5 +1,7 @@
 //! Settings of a model, and its files' headers → [`ModelConfig`].
 
+use std::ffi::OsStr;
+
 use super::{Defaults, LoadSettings, ModelConfig, ModelFiles};
 use crate::config::address::Address;
 use crate::config::file::{ConfigFile, FlashAttention, ModelSettings};
@@ -108,7 +110,7 @@ fn check_settings(name: &str, model: &ModelSettings, layers: &mut Layers) {
     }
     // Each layer may give a part of the table, so only here it is seen whether it is complete.
     let adapter = model.lora.as_ref().map(|lora| lora.path.as_os_str());
-    if adapter.is_some_and(|path| path.is_empty()) {
+    if adapter.is_some_and(OsStr::is_empty) {
         let message = "is missing: the adapter has no file".to_owned();
         layers.problem_at(&at("lora").join("path"), message, None);
     }
