@@ -64,7 +64,8 @@
 //! what texts name, and lays variables and flags over it, each layer checked by the schema ([`config::shape`]) that is
 //! made of the structures in [`config::file`]. What no schema says is checked in [`config`], models' headers among it, and
 //! what only upper layers know (memory, templates) in [`check`].
-//! Every problem is kept, and all are told at once.
+//! Every problem is kept, and all are told at once. A fault of a model's files, or of a token's, is a doubt instead: the rest is served
+//! ([`config::ModelFiles`], [`check::Checked::doubts`]).
 //!
 //! # Life of an edit
 //!
@@ -73,6 +74,7 @@
 //! before keeps its edition and with it its process; the dispatcher gets the new catalog; and only then the former editions
 //! take no more calls, so that a call which they refuse ([`registry::residency::Refusal::Superseded`]) finds the new catalog
 //! and is made again by it. A call that a model answers keeps the settings and the process with which it began.
+//! An edit that is rejected still takes away the rights over HTTP that it does not state any more ([`config::rights`]).
 //!
 //! # Life of a call
 //!

@@ -179,7 +179,7 @@ impl Source<'_> {
         token.is_some() || file.is_some() || is_doubted(token_at) || is_doubted(file_at)
     }
 
-    /// Reads the token; of two that are given, the one of the higher layer. Returns `None`, with a doubt, if it cannot be used.
+    /// Reads the token; of two that are given, the one of the higher layer. Returns `None`, with a doubt or a problem, if it cannot be used.
     fn read(&self, layers: &mut Layers) -> Option<BearerToken> {
         let ((token_at, token), (file_at, file)) = (&self.token, &self.file);
         if token.is_some()
@@ -207,7 +207,13 @@ impl Source<'_> {
         match token.and_then(|token| BearerToken::parse(&token)) {
             Ok(token) => Some(token),
             Err(message) => {
-                layers.doubt_at(place, message, None);
+                // A flag or a variable stays wrong until the next start, which it ends.
+                let is_of_file = matches!(layers.origin_of(place).0, Origin::File(_));
+                if place == file_at || is_of_file {
+                    layers.doubt_at(place, message, None);
+                } else {
+                    layers.problem_at(place, message, None);
+                }
                 None
             }
         }
