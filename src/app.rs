@@ -216,7 +216,7 @@ impl Live {
         self.preloaded = preloaded.into_iter().map(|(_, edition)| edition).collect();
     }
 
-    /// Puts the rules for requests in force. Clients hear of it if tokens have changed, since each may have its own tools.
+    /// Puts the rules for requests in force. Announces a change of tools if tokens have changed, since each may have its own.
     pub fn set_rules(&self, transport: &Transport) {
         if let (Some(rules), Transport::Http(new)) = (&self.http, transport) {
             let changed = Arc::new(rules.borrow().with_live_keys_of(new));

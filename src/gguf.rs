@@ -206,8 +206,8 @@ fn other_parts(path: &Path, contents: &Contents) -> Result<Vec<PathBuf>, GgufErr
     Ok(part_paths(path, prefix, count).collect())
 }
 
-/// Returns the paths of the parts behind the first part `path` of a split model, told from its name alone; none if the name is not
-/// that of a first part.
+/// Returns the paths of the parts behind the first part `path` of a split model, judged by its name; an empty list if the
+/// name is not that of a first part.
 pub fn other_parts_of(path: &Path) -> Vec<PathBuf> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let split = || {

@@ -74,7 +74,7 @@
 //! before keeps its edition and with it its process; the dispatcher gets the new catalog; and only then the former editions
 //! take no more calls, so that a call which they refuse ([`registry::residency::Refusal::Superseded`]) finds the new catalog
 //! and is made again by it. A call that a model answers keeps the settings and the process with which it began.
-//! An edit that is rejected still takes away the rights over HTTP that it does not state any more ([`config::rights`]).
+//! An edit that is rejected still takes away the rights over HTTP that it no longer states ([`config::rights`]).
 //!
 //! # Life of a call
 //!

@@ -1,5 +1,5 @@
 //! Short-lived threads, and what it means if the system starts none: its limit on processes and threads is reached, or it lacks memory
-//! for a stack. No request is to blame for that, and no request is told to change.
+//! for a stack. No request is to blame for that, and no change of it helps.
 
 use std::io::{self, Write as _};
 use std::panic::{set_hook, take_hook};
@@ -20,7 +20,7 @@ pub struct SystemLimit {
 }
 
 impl SystemLimit {
-    /// Returns the limit that `error` tells of, which the system gave when `what` was to be started; `None` if the error is another one.
+    /// Returns the limit that kept `what` from being started, if `error` is of one; `None` for other errors.
     pub fn of(what: &'static str, error: &io::Error) -> Option<Self> {
         let is_limit = matches!(
             error.kind(),

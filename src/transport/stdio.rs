@@ -45,7 +45,7 @@ pub struct Stdio {
     lines: mpsc::Receiver<Line>,
     outgoing: mpsc::Sender<Outgoing>,
     writer: thread::JoinHandle<()>,
-    /// Cancelled if nobody reads stdout any more.
+    /// Cancelled once nobody reads stdout.
     stop: CancellationToken,
 }
 

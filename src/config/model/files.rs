@@ -32,7 +32,7 @@ pub struct FileFault {
     key: &'static [&'static str],
     /// Whether the fault may pass without a change of the files, such as an error of a network drive.
     pub is_passing: bool,
-    /// What is wrong.
+    /// Description of the fault.
     pub message: String,
     /// The way out.
     pub hint: String,
