@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::support::config::{Folder, text};
+use crate::support::http::HttpServer;
 use crate::support::{Server, children_of, program, smollm2, tiny, wait_for_end_of};
 
 const PERU: &str = "What is the capital of Peru?";
@@ -105,13 +106,12 @@ fn a_model_whose_file_is_missing_or_incomplete_takes_nothing_from_the_others_and
 }
 
 #[test]
-fn a_split_model_works_once_its_last_part_is_there() {
+fn a_whole_file_with_the_name_of_a_part_needs_no_other_part() {
     let name = "late-00001-of-00002.gguf";
     let file = two_models("").replace("late.gguf", name);
-    let folder = Folder::new("split", &file);
+    let folder = Folder::new("part", &file);
     let mut server = serve(&folder);
     let whole = fs::read(tiny()).unwrap();
-    // Without a header that says so it is one file, whatever its name.
     fs::write(folder.0.join(name), &whole).unwrap();
     assert_eq!(ask(&mut server, "late").unwrap(), LIMA);
 }
@@ -215,4 +215,19 @@ fn a_replaced_file_is_served_after_the_next_reload_and_running_calls_end_in_the_
     let id = server.call_tool("late", json!({"text": "Hi", "max_tokens": 5}));
     assert!(!server.result(id).is_error);
     assert_eq!(children_of(server.child.id()), worker);
+}
+
+#[test]
+fn the_status_tells_what_is_wrong_with_a_file_before_any_call_and_that_it_is_right_again() {
+    let folder = Folder::new("file-status", &two_models(""));
+    let server = HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"));
+    let url = format!("http://{}", server.address);
+    let status = || text(folder.run(&["status", "--url", &url], &[]).stdout);
+    let told = status();
+    let fault = "late: not loadable: the model file";
+    assert!(told.contains(fault) && told.contains("failed"), "{told}");
+    fs::copy(tiny(), folder.0.join("late.gguf")).unwrap();
+    assert!(!status().contains(fault));
+    fs::remove_file(folder.0.join("late.gguf")).unwrap();
+    assert!(status().contains(fault));
 }
