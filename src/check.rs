@@ -9,7 +9,9 @@ use crate::config::load::Layers;
 use crate::config::problem::Problem;
 use crate::config::tool::address;
 use crate::config::units::{Size, human};
-use crate::config::{Config, ConfigError, ModelConfig, Overrides, Surroundings};
+use crate::config::{
+    Config, ConfigError, FileFault, ModelConfig, ModelFiles, Overrides, Surroundings, Transport,
+};
 use crate::gguf::Tuning;
 use crate::memory;
 use crate::process;
@@ -31,13 +33,49 @@ pub struct Checked {
     pub layers: Layers,
     /// Bytes that all models together may take.
     pub budget: u64,
-    /// What each model needs, in their order.
-    pub needs: Vec<Need>,
+    /// What each model needs, in their order; unknown if it cannot be loaded from its files.
+    pub needs: Vec<Result<Need, FileFault>>,
     /// Settings that work and are probably a mistake.
     pub warnings: Vec<String>,
     /// What does not work though the server runs: to `config check` an error, to a start a warning, since the other models
-    /// work, and machines differ in their memory.
+    /// work, files may come later, and machines differ in their memory.
     pub doubts: Vec<Problem>,
+}
+
+impl Checked {
+    /// Checks that a server can start with it: one whose tokens are all unusable would refuse everybody.
+    ///
+    /// # Errors
+    /// Nobody could use the server.
+    pub fn startable(self) -> Result<Self, ConfigError> {
+        let is_closed = match &self.config.transport {
+            Transport::Http(http) => {
+                !http.tokens.is_empty() && http.tokens.iter().all(|token| token.token.is_none())
+            }
+            Transport::Stdio => false,
+        };
+        if is_closed {
+            return Err(ConfigError::of(self.doubts));
+        }
+        Ok(self)
+    }
+
+    /// Returns the models that can be loaded from their files, with the facts from the files and the memory that they need.
+    pub fn loadable(&self) -> impl Iterator<Item = (&ModelConfig, &ModelFiles, &Need)> {
+        let models = self.config.models.iter().zip(&self.needs);
+        models.filter_map(|(model, need)| {
+            Some((model, model.files.as_ref().ok()?, need.as_ref().ok()?))
+        })
+    }
+}
+
+/// Pairs the models whose need is known with what they need.
+fn known_needs<'a>(
+    config: &'a Config,
+    needs: &'a [Result<Need, FileFault>],
+) -> impl Iterator<Item = (&'a ModelConfig, &'a Need)> {
+    let models = config.models.iter().zip(needs);
+    models.filter_map(|(model, need)| Some((model, need.as_ref().ok()?)))
 }
 
 /// Reads and checks what was typed and what it names.
@@ -49,8 +87,8 @@ pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigE
     let program = around.program.as_deref();
     check_own_templates(&config, program, &mut layers);
     check_tools(&config, &mut layers);
-    if !layers.problems.is_empty() {
-        return Err(ConfigError::of(layers.problems));
+    if let Some(error) = ConfigError::take(&mut layers) {
+        return Err(error);
     }
     let machine = memory::total();
     let budget = config.registry.memory_budget.of(machine);
@@ -77,7 +115,8 @@ pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigE
             Some("remove `tool = false` from one of them".into()),
         );
     }
-    let doubts = std::mem::take(&mut layers.problems);
+    let mut doubts = std::mem::take(&mut layers.doubts);
+    doubts.append(&mut layers.problems);
     Ok(Checked {
         warnings: config.models.iter().filter_map(base_model).collect(),
         config,
@@ -106,8 +145,13 @@ fn check_tools(config: &Config, layers: &mut Layers) {
 }
 
 /// Models that can never be loaded, by themselves or beside those that are pinned.
-fn check_memory(config: &Config, shared: Shared, needs: &[Need], layers: &mut Layers) {
-    let models = || config.models.iter().zip(needs);
+fn check_memory(
+    config: &Config,
+    shared: Shared,
+    needs: &[Result<Need, FileFault>],
+    layers: &mut Layers,
+) {
+    let models = || known_needs(config, needs);
     for (model, need) in models() {
         if let Some((key, message, hint)) = need.refusal(&model.name, shared) {
             layers.problem_at(&model.address(key), message, Some(hint));
@@ -131,15 +175,15 @@ fn check_memory(config: &Config, shared: Shared, needs: &[Need], layers: &mut La
 }
 
 /// Models that are to be ready from the start, and would only take each other's place.
-fn check_preloads(config: &Config, shared: Shared, needs: &[Need], layers: &mut Layers) {
+fn check_preloads(
+    config: &Config,
+    shared: Shared,
+    needs: &[Result<Need, FileFault>],
+    layers: &mut Layers,
+) {
     let max_loaded = shared.max_loaded.unwrap_or(usize::MAX);
     let mut preloaded = Vec::new();
-    for (model, need) in config
-        .models
-        .iter()
-        .zip(needs)
-        .filter(|(model, _)| model.preload)
-    {
+    for (model, need) in known_needs(config, needs).filter(|(model, _)| model.preload) {
         preloaded.push(need.demand().footprint);
         let (count, memory) = (preloaded.len(), sum(preloaded.iter().copied()));
         let hint = if count > max_loaded {
@@ -156,10 +200,11 @@ fn check_preloads(config: &Config, shared: Shared, needs: &[Need], layers: &mut 
     }
 }
 
-/// Returns a warning if `model` is a base model or has no chat template.
+/// Returns a warning if `model` is a base model or has no chat template. `None` also if its files cannot be read.
 fn base_model(model: &ModelConfig) -> Option<String> {
-    let has_template = model.header.chat_template.is_some() || model.load.chat_template.is_some();
-    let fault = match (model.header.tuning, has_template) {
+    let header = &model.files.as_ref().ok()?.header;
+    let has_template = header.chat_template.is_some() || model.load.chat_template.is_some();
+    let fault = match (header.tuning, has_template) {
         (Tuning::Instruct | Tuning::Unstated, true) => return None,
         (Tuning::Instruct, false) => {
             "its file has no chat template, so messages are joined without roles; set `chat_template` to the template of its family"

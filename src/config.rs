@@ -12,6 +12,7 @@ pub mod model;
 pub mod problem;
 pub mod ranges;
 pub mod reference;
+pub mod rights;
 pub mod schema;
 pub mod shape;
 pub mod source;
@@ -32,7 +33,7 @@ pub use error::ConfigError;
 use file::{ConfigFile, LogSettings, ModelSettings, SandboxMode, TransportMode, WatchMode};
 use http::HttpConfig;
 use load::Layers;
-pub use model::{Defaults, LoadSettings, ModelConfig};
+pub use model::{Defaults, FileFault, LoadSettings, ModelConfig, ModelFiles, Stamp};
 pub use tool::ToolConfig;
 use units::{IdleTime, Time};
 
@@ -161,8 +162,8 @@ impl Config {
         }
         let settings = layers.merged();
         let config = Self::of(&settings, around, &mut layers);
-        if !layers.problems.is_empty() {
-            return Err(ConfigError::of(layers.problems));
+        if let Some(error) = ConfigError::take(&mut layers) {
+            return Err(error);
         }
         if config.models.is_empty() {
             return Err(ConfigError::NoModel(

@@ -30,6 +30,8 @@ use serde_json::{Map, Value};
 
 use limits::ContextSize;
 
+use crate::threads::SystemLimit;
+
 pub use crate::config::file::ThinkingOutput;
 
 /// Who speaks in a [`Message`].
@@ -341,6 +343,14 @@ pub enum EngineErrorKind {
     Grammar,
     /// llama.cpp failed in the middle of the work.
     Decode,
+    /// The system starts no more threads.
+    SystemLimit,
+}
+
+impl From<SystemLimit> for EngineError {
+    fn from(limit: SystemLimit) -> Self {
+        Self::new(EngineErrorKind::SystemLimit, limit.to_string())
+    }
 }
 
 /// An error of the engine as people read it; it crosses the pipe as it is.

@@ -33,6 +33,8 @@ pub enum ErrorCode {
     ModelStuck,
     /// Its process could not be started.
     ProcessNotStarted,
+    /// The system starts no more processes or threads.
+    SystemLimit,
     /// Its chat template refused the messages, or a tool's prompt could not be made.
     TemplateFailed,
     /// A schema that cannot be enforced.

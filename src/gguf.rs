@@ -236,9 +236,26 @@ fn other_parts(path: &Path, contents: &Contents) -> Result<Vec<PathBuf>, GgufErr
             expected: first,
         });
     };
-    Ok((2..=count)
-        .map(|part| path.with_file_name(format!("{prefix}-{part:05}-of-{count:05}.gguf")))
-        .collect())
+    Ok(part_paths(path, prefix, count).collect())
+}
+
+/// Returns the paths of the parts behind the first part `path` of a split model, judged by its name; an empty list if the
+/// name is not that of a first part.
+pub fn other_parts_of(path: &Path) -> Vec<PathBuf> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let split = || {
+        let (first, count) = name.strip_suffix(".gguf")?.rsplit_once("-of-")?;
+        let count = count.parse::<u16>().ok().filter(|_| count.len() == 5)?;
+        Some((first.strip_suffix("-00001")?, count))
+    };
+    split().map_or_else(Vec::new, |(prefix, count)| {
+        part_paths(path, prefix, count.into()).collect()
+    })
+}
+
+fn part_paths(first: &Path, prefix: &str, count: u64) -> impl Iterator<Item = PathBuf> {
+    (2..=count)
+        .map(move |part| first.with_file_name(format!("{prefix}-{part:05}-of-{count:05}.gguf")))
 }
 
 /// Architectures with sliding windows whose files do not say which layers have one: every how-many-eth has none

@@ -29,7 +29,7 @@
 //! | 3 | [`worker`] | the wire, and its two sides |
 //! | 2 | [`engine`] | the seam's data types; scheduler, template, text, llama.cpp |
 //! | 1 | [`config`] | file, variables and flags → validated settings |
-//! | 0 | [`error_code`], [`fair`], [`gguf`], [`heap`], [`json`], [`mod@memory`], [`printable`], [`process`], [`signals`], [`supervisor`], [`telemetry`] | what can go wrong, fairness of heavy work, the file, the allocator, JSON, how much memory there is, foreign text, the system, its signals, who started it, the log |
+//! | 0 | [`error_code`], [`fair`], [`gguf`], [`heap`], [`json`], [`mod@memory`], [`printable`], [`process`], [`signals`], [`supervisor`], [`telemetry`], [`threads`] | what can go wrong, fairness of heavy work, the file, the allocator, JSON, how much memory there is, foreign text, the system, its signals, who started it, the log, short-lived threads |
 //!
 //! Beside them `cpu.c` checks the CPU before any code of Rust runs. Foreign crates stay behind walls, checked by the same
 //! test: `llama_cpp_2` in `engine/llama.rs`, below it and in `engine/sampling.rs`, `clap` in `cli.rs`, below it and in `main.rs`,
@@ -77,7 +77,8 @@
 //! what texts name, and lays variables and flags over it, each layer checked by the schema ([`config::shape`]) that is
 //! made of the structures in [`config::file`]. What no schema says is checked in [`config`], models' headers among it, and
 //! what only upper layers know (memory, templates) in [`check`].
-//! Every problem is kept, and all are told at once.
+//! Every problem is kept, and all are told at once. A fault of a model's files, or of a token's, is a doubt instead: the rest is served
+//! ([`config::ModelFiles`], [`check::Checked::doubts`]).
 //!
 //! # Life of an edit
 //!
@@ -86,6 +87,7 @@
 //! before keeps its edition and with it its process; the dispatcher gets the new catalog; and only then the former editions
 //! take no more calls, so that a call which they refuse ([`registry::residency::Refusal::Superseded`]) finds the new catalog
 //! and is made again by it. A call that a model answers keeps the settings and the process with which it began.
+//! An edit that is rejected still takes away the rights over HTTP that it no longer states ([`config::rights`]).
 //!
 //! # Life of a call
 //!
@@ -174,6 +176,7 @@ pub mod signals;
 pub mod status;
 pub mod supervisor;
 pub mod telemetry;
+pub mod threads;
 pub mod tools;
 pub mod transport;
 pub mod worker;

@@ -268,6 +268,10 @@ impl Registry {
     /// How the models stand. Asks their processes what they hold, and counts that; one that is in the middle of a longer step does
     /// not say.
     pub async fn observe(&self) -> Vec<ModelStatus> {
+        let shelf = Arc::clone(&self.shelf);
+        let looked = tokio::task::spawn_blocking(move || shelf.look_at_files());
+        // A drive that does not answer holds nobody up.
+        drop(tokio::time::timeout(LOOK_LIMIT, looked).await);
         let models = self.shelf.standings().into_iter().map(async |model| {
             let look = async { model.worker.as_ref()?.stats().await };
             let stats = tokio::time::timeout(LOOK_LIMIT, look).await.ok().flatten();

@@ -28,7 +28,9 @@ pub(super) fn check_own_templates(config: &Config, program: Option<&Path>, layer
 pub(super) fn check_templates(config: &Config, program: Option<&Path>, layers: &mut Layers) {
     for model in &config.models {
         let own = model.load.chat_template.as_ref();
-        let Some(source) = own.or(model.header.chat_template.as_ref()) else {
+        let files = model.files.as_ref().ok();
+        let of_file = files.and_then(|files| files.header.chat_template.as_ref());
+        let Some(source) = own.or(of_file) else {
             continue;
         };
         check_reasoning(model, source, layers);

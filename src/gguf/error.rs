@@ -141,7 +141,7 @@ impl GgufError {
                 "models are files in GGUF format, as llama.cpp uses it (often named *.gguf)".into()
             }
             Self::Version { .. } => "convert the model again with a current llama.cpp".into(),
-            Self::Truncated { .. } => "download the file again, its end is missing".into(),
+            Self::Truncated { .. } => "the download is incomplete: wait until it has ended, or download the file again".into(),
             Self::NotTheFirstPart { expected, .. } => format!("name the part that ends in `{expected}`"),
             Self::NotAnAdapter { .. } => "name a LoRA adapter in GGUF format".into(),
             Self::OtherArchitecture { .. } => "choose the adapter's own model".into(),

@@ -209,7 +209,7 @@ fn a_chat_template_is_what_llama_cpp_reads_or_too_long() {
             text("general.architecture", "llama"),
             text("tokenizer.chat_template", source),
         ];
-        header_of(&crafted(&pairs)).map(|header| header.chat_template)
+        contents_header(&crafted(&pairs)).map(|header| header.chat_template)
     };
     assert_eq!(
         template("{{ a }}\0{{ b }}").ok().flatten().as_deref(),

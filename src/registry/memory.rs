@@ -6,9 +6,10 @@ use super::budget::{raised_budget, way_out};
 use super::footprint::{Demand, Footprint, Mapped, sum};
 use super::residency::Shared;
 use crate::config::units::human;
-use crate::config::{LoadSettings, ModelConfig};
+use crate::config::{FileFault, LoadSettings, ModelConfig, ModelFiles};
 use crate::engine::fixed::{FixedPrompt, longest};
 use crate::engine::limits::{CELL_STEP, Facts, Limits};
+use crate::gguf::Header;
 use crate::gguf::memory::{Estimate, Run};
 use crate::worker::client::FixedPrompts;
 
@@ -32,59 +33,68 @@ pub struct Need {
 }
 
 /// What `models` need, in their order, where all together may take `budget` bytes; `fixed` has the prompts of their tools by
-/// their names. Those that are pinned have theirs first: the others get only what these leave.
+/// their names. Those that are pinned have theirs first: the others get only what these leave. The need of a model whose files
+/// cannot be loaded is unknown.
 pub fn needs_of(
     models: &[ModelConfig],
     fixed: &BTreeMap<&str, FixedPrompts>,
     budget: u64,
-) -> Vec<Need> {
-    let need_of = |model: &ModelConfig, budget| {
+) -> Vec<Result<Need, FileFault>> {
+    let need_of = |model: &ModelConfig, pinned: &[Footprint]| {
+        let files = model.files.as_ref().map_err(Clone::clone)?;
         let fixed = fixed.get(model.name.as_str());
-        need_of(model, fixed.map_or(&[], |fixed| fixed), budget)
+        let fixed: &[FixedPrompt] = fixed.map_or(&[], |fixed| fixed);
+        let left = left_for(&model.load, files, pinned, budget);
+        Ok(need_of(&model.load, files, fixed, left))
     };
-    let mut pinned = Vec::<Need>::new();
+    let (mut pinned, mut known) = (Vec::new(), Vec::new());
     for model in models.iter().filter(|model| model.pin) {
-        pinned.push(need_of(model, left_for(model, &pinned, budget)));
+        let need = need_of(model, &pinned);
+        pinned.extend(need.as_ref().map(|need: &Need| need.demand().footprint));
+        known.push(need);
     }
-    let mut known = pinned.iter();
+    let mut known = known.into_iter();
     models
         .iter()
         .map(|model| {
             let known = model.pin.then(|| known.next()).flatten();
-            known.map_or_else(
-                || need_of(model, left_for(model, &pinned, budget)),
-                Clone::clone,
-            )
+            known.unwrap_or_else(|| need_of(model, &pinned))
         })
         .collect()
 }
 
-/// Returns the bytes of `budget` that `pinned` models leave to `model`, weights that it shares with them included.
-fn left_for(model: &ModelConfig, pinned: &[Need], budget: u64) -> u64 {
-    let mapped = mapped_by(model);
+/// Returns the bytes of `budget` that `pinned` models leave to a model that is loaded from `files` as `load` says, weights that it
+/// shares with them included.
+fn left_for(load: &LoadSettings, files: &ModelFiles, pinned: &[Footprint], budget: u64) -> u64 {
+    let mapped = mapped_by(load, &files.header);
     let own = Footprint {
         total: mapped.map_or(0, |mapped| mapped.bytes),
         mapped,
     };
-    let pinned = pinned.iter().map(|need| need.demand().footprint);
-    let held = sum(pinned.chain([own])).saturating_sub(own.total);
+    let held = sum(pinned.iter().copied().chain([own])).saturating_sub(own.total);
     budget.saturating_sub(held)
 }
 
-/// Returns the weights of `model` that its process maps.
-fn mapped_by(model: &ModelConfig) -> Option<Mapped> {
-    let is_mapped = model.load.mmap && !is_on_gpu(&model.load);
-    let file = model.header.file.filter(|_| is_mapped)?;
-    let bytes = model.header.mapped_bytes;
+/// Returns the weights in the file of `header` that the process of a model maps that is loaded as `load` says.
+fn mapped_by(load: &LoadSettings, header: &Header) -> Option<Mapped> {
+    let is_mapped = load.mmap && !is_on_gpu(load);
+    let file = header.file.filter(|_| is_mapped)?;
+    let bytes = header.mapped_bytes;
     Some(Mapped { file, bytes })
 }
 
-/// What `model` needs where it may take `budget` bytes and its tools have the prompts `fixed`.
-pub fn need_of(model: &ModelConfig, fixed: &[FixedPrompt], budget: u64) -> Need {
-    let header = &model.header;
+/// What a model needs that is loaded from `files` as `load` says, where it may take `budget` bytes and its tools have the prompts
+/// `fixed`.
+pub fn need_of(
+    load: &LoadSettings,
+    files: &ModelFiles,
+    fixed: &[FixedPrompt],
+    budget: u64,
+) -> Need {
+    let header = &files.header;
     let load = &LoadSettings {
         fixed_prompt_bytes: longest(fixed),
-        ..model.load.clone()
+        ..load.clone()
     };
     let on_gpu = is_on_gpu(load);
     let run = |limits: Limits, kv_cells: u32| Run {
@@ -99,7 +109,7 @@ pub fn need_of(model: &ModelConfig, fixed: &[FixedPrompt], budget: u64) -> Need 
     let estimate = |limits: Limits, kv_cells: u32| {
         let estimate = header.estimate(run(limits, kv_cells));
         Estimate {
-            weights: estimate.weights.saturating_add(model.adapter_bytes),
+            weights: estimate.weights.saturating_add(files.adapter_bytes),
             ..estimate
         }
     };
@@ -123,7 +133,7 @@ pub fn need_of(model: &ModelConfig, fixed: &[FixedPrompt], budget: u64) -> Need 
     let limits = planned(planned(wanted));
     Need {
         estimate: estimate(limits, limits.kv_cells),
-        mapped: mapped_by(model),
+        mapped: mapped_by(load, header),
         least: estimate(limits, CELL_STEP).total(),
         allowance: budget,
         n_ctx: limits.n_ctx,

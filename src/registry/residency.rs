@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::budget::overrun;
 use super::footprint::Demand;
+pub use crate::config::Stamp;
 use crate::engine::places::may_wait;
 pub use slot::Refusal;
 use slot::{Slot, State};
@@ -49,9 +50,6 @@ pub struct ModelTerms {
     /// Calls of one client that may wait for room.
     pub max_waiting: usize,
 }
-
-/// Which files a model is loaded from: another number where any of them was replaced.
-pub type Stamp = u64;
 
 /// What all models share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

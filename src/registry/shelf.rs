@@ -1,24 +1,23 @@
 //! The state of the registry: what [`super::residency`] decides is carried out here, and what becomes of workers is told to it.
 
 mod facts;
-mod look;
+mod model;
 mod replace;
 mod state;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use look::{Look, look, stamp_of};
+use model::Model;
 pub(super) use replace::Replaced;
 
+use super::footprint::sum;
 use super::lease::Lease;
-use super::memory::{Need, is_on_gpu, needs_of};
-use super::residency::{
-    Action, CallId, Edition, ModelTerms, Refusal, Residency, Shared, Stamp, Standing, WorkerId,
-};
+use super::memory::{is_on_gpu, needs_of};
+use super::residency::{Action, CallId, Edition, Refusal, Residency, Shared, Standing, WorkerId};
 use super::standing::Speed;
 use crate::config::units::{Size, human};
 use crate::config::{ModelConfig, RegistryConfig};
@@ -52,17 +51,6 @@ pub(super) struct State {
     budget: u64,
     /// Where several models share the CPUs.
     turns: Option<TurnFiles>,
-}
-
-/// A model, and what is known of its files.
-#[derive(Debug, Clone)]
-struct Model {
-    config: Arc<ModelConfig>,
-    stamp: Stamp,
-    need: Need,
-    /// What its workers keep ready.
-    fixed: watch::Sender<FixedPrompts>,
-    speed: Speed,
 }
 
 /// What is known of a model at the moment.
@@ -113,37 +101,27 @@ impl Shelf {
     ) -> Vec<Edition> {
         let machine = memory::total();
         let budget = shared.memory_budget.of(machine);
-        // The disk is not waited for under the lock.
-        let models: Vec<(Model, ModelTerms)> = models
+        let needs = needs_of(models, fixed, budget);
+        let pinned = models.iter().zip(&needs).filter(|(model, _)| model.pin);
+        let pinned = pinned.filter_map(|(_, need)| Some(need.as_ref().ok()?.demand().footprint));
+        let left = budget.saturating_sub(sum(pinned));
+        let models: Vec<Model> = models
             .iter()
-            .zip(needs_of(models, fixed, budget))
+            .zip(needs)
             .map(|(config, need)| {
-                let terms = ModelTerms {
-                    need: need.demand(),
-                    pin: config.pin,
-                    idle_ttl: config.idle_ttl,
-                    max_waiting: config.load.max_queue.max(1),
-                };
                 let fixed = fixed.get(config.name.as_str()).cloned();
-                let model = Model {
-                    config: Arc::new(config.clone()),
-                    stamp: stamp_of(config),
-                    need,
-                    fixed: watch::Sender::new(fixed.unwrap_or_default()),
-                    speed: Speed::default(),
-                };
-                (model, terms)
+                Model::new(config, need, left, fixed.unwrap_or_default())
             })
             .collect();
         let (free, now) = (memory::free(), Instant::now());
         self.change(|state| {
             state.budget = budget;
-            state.share_cpus(models.iter().map(|(model, _)| &*model.config));
+            state.share_cpus(models.iter().map(|model| &*model.config));
             let editions: Vec<Edition> = models
                 .into_iter()
-                .map(|(model, terms)| {
+                .map(|model| {
                     let edition = state.edition_of(&model.config);
-                    state.residency.set_terms(edition, terms);
+                    state.residency.set_terms(edition, model.terms());
                     state.put(edition, model);
                     edition
                 })
@@ -189,7 +167,7 @@ impl Shelf {
         let (answer_to, answer) = oneshot::channel();
         let now = Instant::now();
         // Most calls join a running worker. The disk is not waited for under the lock.
-        let look = self.unloaded(model).map(|model| look(&model));
+        let look = self.unloaded(model).map(|model| model.look());
         let call = self.change(|state| {
             state.forget_ended(now);
             let model = state.current(model);
@@ -201,7 +179,10 @@ impl Shelf {
                 None => state.free(),
             };
             let stamp = state.learn(model, look);
-            state.residency.call(call, client, model, stamp, free, now);
+            match state.fault_of(model) {
+                Some(fault) => state.refuse(call, Refusal::NotLoadable(fault)),
+                None => state.residency.call(call, client, model, stamp, free, now),
+            }
             call
         });
         Lease {
@@ -265,11 +246,7 @@ impl Shelf {
                         drop(answer_to.send(Ok(worker.clone())));
                     }
                 }
-                Action::Refuse(call, refusal) => {
-                    if let Some(answer_to) = state.waiting.remove(&call) {
-                        drop(answer_to.send(Err(refusal)));
-                    }
-                }
+                Action::Refuse(call, refusal) => state.refuse(call, refusal),
                 Action::OverBudget(bytes) => tracing::warn!(
                     taken = human(bytes),
                     memory_budget = human(state.budget),
@@ -284,14 +261,16 @@ impl Shelf {
         let name = model.config.name.clone();
         let mut load = model.config.load.clone();
         load.memory_limit = Some(state.budget);
-        // What the estimate counts.
-        if load.kv_cells == 0 {
-            load.kv_cells = model.need.kv_cells;
+        // What the estimate counts. Files that were found unusable while the call waited are told by the load.
+        if let Ok(need) = &model.need {
+            if load.kv_cells == 0 {
+                load.kv_cells = need.kv_cells;
+            }
+            if load.n_ctx == 0 {
+                load.n_ctx = need.n_ctx;
+            }
+            load.cache_ram = Size(load.cache_ram.0.min(need.spare()));
         }
-        if load.n_ctx == 0 {
-            load.n_ctx = model.need.n_ctx;
-        }
-        load.cache_ram = Size(load.cache_ram.0.min(model.need.spare()));
         let fixed = model.fixed.subscribe();
         load.fixed_prompt_bytes = longest(&fixed.borrow());
         let is_on_gpu = is_on_gpu(&load);

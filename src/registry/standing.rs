@@ -35,7 +35,7 @@ pub struct ModelStatus {
     pub generation_tokens_per_second: Option<f64>,
     /// Since when nobody called it, where it is loaded.
     pub idle_seconds: Option<u64>,
-    /// Why its last load failed.
+    /// Why its last load failed, or why it cannot be loaded from its files.
     pub error: Option<String>,
 }
 

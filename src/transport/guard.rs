@@ -138,7 +138,7 @@ impl Guard<'_> {
         let given = bearer(value).filter(|_| more.is_none());
         // All are compared, so that the time tells nothing of which it is.
         let found = self.0.tokens.iter().fold(None, |found, known| {
-            let is_it = given.is_some_and(|given| known.token.matches(given));
+            let is_it = given.is_some_and(|given| known.matches(given));
             if is_it { Some(known) } else { found }
         });
         if let Some(token) = found {

@@ -13,6 +13,7 @@ mod progress;
 mod task;
 mod watchdog;
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -28,6 +29,7 @@ use crate::config::LoadSettings;
 use crate::config::units::human_time;
 use crate::engine::fixed::FixedPrompt;
 use crate::engine::{CancelReason, EngineError, GenerateRequest, Generation, Stats};
+use crate::threads::SystemLimit;
 
 /// What all calls of a tool begin with, for each tool of a model that has such.
 pub type FixedPrompts = Arc<[FixedPrompt]>;
@@ -41,6 +43,9 @@ pub enum CallError {
     /// The process could not be started.
     #[error("the model's process could not be started: {0}")]
     NotStarted(String),
+    /// The system starts no more processes.
+    #[error(transparent)]
+    SystemLimit(#[from] SystemLimit),
     /// The deadline passed and the process did not hand over what it had.
     #[error("the deadline passed, and the model's process did not answer in time")]
     Stuck,
@@ -68,6 +73,14 @@ pub enum CallError {
 }
 
 impl CallError {
+    /// The error of calls whose process could not be started.
+    fn of_start(error: &io::Error) -> Self {
+        match SystemLimit::of("the model's process", error) {
+            Some(limit) => Self::SystemLimit(limit),
+            None => Self::NotStarted(error.to_string()),
+        }
+    }
+
     /// Returns whether the process ended before the call was done.
     pub fn is_end_of_process(&self) -> bool {
         matches!(self, Self::Died { .. } | Self::Stalled { .. })

@@ -18,6 +18,7 @@ use crate::config::LoadSettings;
 use crate::config::file::SandboxMode;
 use crate::engine::template::{self, SystemPrompt, Variables};
 use crate::engine::{EngineError, EngineErrorKind, Message};
+use crate::threads;
 
 /// Seconds of CPU time that a trial may take. The largest real templates take milliseconds.
 const CPU_LIMIT: u64 = 2;
@@ -171,10 +172,14 @@ impl TrialProcess {
         let missing = || io::Error::other("a pipe of the process is missing");
         let jobs = child.stdin.take().ok_or_else(missing)?;
         let results = child.stdout.take().ok_or_else(missing)?;
+        let results = read_results(results).inspect_err(|_| {
+            drop(child.kill());
+            drop(child.wait());
+        })?;
         Ok(Self {
             child,
             jobs,
-            results: read_results(results)?,
+            results,
             source: source.to_owned(),
             sandbox,
             ended: None,
@@ -273,7 +278,7 @@ impl Drop for TrialProcess {
 /// The system starts no thread.
 fn read_results(results: ChildStdout) -> io::Result<Receiver<String>> {
     let (sender, receiver) = sync_channel(1);
-    let read = move || {
+    let started = threads::start("results", move || {
         let mut results = BufReader::new(results);
         loop {
             let mut line = String::new();
@@ -282,9 +287,8 @@ fn read_results(results: ChildStdout) -> io::Result<Receiver<String>> {
                 return;
             }
         }
-    };
-    thread::Builder::new().spawn(read)?;
-    Ok(receiver)
+    });
+    started.map(|()| receiver).map_err(io::Error::other)
 }
 
 fn failure(text: String) -> EngineError {

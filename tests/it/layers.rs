@@ -16,6 +16,7 @@ const LAYERS: [&[&str]; 8] = [
         "signals",
         "supervisor",
         "telemetry",
+        "threads",
     ],
     &["config"],
     &["engine"],
@@ -43,7 +44,7 @@ const HTTP: &[&str] = &[
 ];
 
 /// Crates that only these files may name.
-const WALLS: [(&str, &[&str]); 24] = [
+const WALLS: [(&str, &[&str]); 25] = [
     (
         "llama_cpp_2",
         &[

@@ -38,6 +38,7 @@ mod meaning; // a real model: facts, seeds, eight calls at once
 mod memory; // limits, page cache, shared weights
 mod message_text; // messages whose text is slightly off
 mod messages; // that wrong messages of the server are noticed
+mod model_files; // model files that are missing, incomplete or replaced
 mod modern; // the revision without a handshake
 mod mutated; // a hundred thousand broken messages
 mod observe; // how it is, for those that look after it
@@ -49,6 +50,7 @@ mod refused; // who learns of a refusal, and how
 mod registry; // several models: room, idleness, leases
 mod reload; // edits while the server runs
 mod result_meta; // how an answer came about, where it is wanted
+mod revocation; // rights that are taken away, whatever else is wrong
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod sandbox; // hostile code in a model's process
 mod secrecy; // what never reaches a log
@@ -62,6 +64,8 @@ mod strangers; // who has no token, and who ends half a connection
 mod stuck; // processes that hang, and that die again and again
 mod supervised; // by a service manager
 mod support; // a server and its client
+#[cfg(target_os = "linux")]
+mod system_limits; // a system that starts no more processes and threads
 mod templates; // the chat templates of real models, as jinja2 renders them
 mod thinking; // reasoning of every family, before free answers and before JSON
 mod tokens; // who may do what over HTTP, and how much

@@ -12,7 +12,7 @@ use crate::commands::server::Server;
 use crate::config::http::HttpConfig;
 use crate::config::load::Layers;
 use crate::config::units::human;
-use crate::config::{ConfigError, ModelConfig, Overrides, Surroundings, Transport};
+use crate::config::{ConfigError, ModelConfig, ModelFiles, Overrides, Surroundings, Transport};
 use crate::memory;
 use crate::process;
 use crate::registry::memory::Need;
@@ -33,8 +33,10 @@ pub(super) fn look(typed: &Overrides, around: &Surroundings) -> (Vec<Finding>, O
         Err(error) => return (vec![problem(&error)], None),
     };
     let mut findings = vec![configuration(&checked)];
-    let models = checked.config.models.iter().zip(&checked.needs);
-    findings.extend(models.map(|(model, need)| self::model(model, need, checked.budget)));
+    // The others are told with what is wrong with their files.
+    let models = checked.loadable();
+    findings
+        .extend(models.map(|(model, files, need)| self::model(model, files, need, checked.budget)));
     let warnings = checked.warnings.iter();
     findings.extend(warnings.map(|text| Finding::new(Verdict::Warning, "configuration", text)));
     findings.extend(disks(&checked));
@@ -79,8 +81,8 @@ fn configuration(checked: &Checked) -> Finding {
     Finding::ok("configuration", told.join("\n"))
 }
 
-fn model(model: &ModelConfig, need: &Need, budget: u64) -> Finding {
-    let header = &model.header;
+fn model(model: &ModelConfig, files: &ModelFiles, need: &Need, budget: u64) -> Finding {
+    let header = &files.header;
     let total = need.estimate.total();
     let template = if header.chat_template.is_some() || model.load.chat_template.is_some() {
         "a chat template"

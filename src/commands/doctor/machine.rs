@@ -4,7 +4,6 @@ use std::env;
 use std::io::Read;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -14,6 +13,7 @@ use crate::config::Surroundings;
 use crate::config::units::human;
 use crate::memory::{CgroupLimit, Memory};
 use crate::process;
+use crate::threads::{self, SystemLimit};
 use crate::worker::machine::Machine;
 use crate::worker::{DESCRIBE, WORKER};
 
@@ -107,8 +107,8 @@ fn machine() -> anyhow::Result<Machine> {
         .stderr(Stdio::piped())
         .spawn()
         .context("could not start a process for llama.cpp")?;
-    let said = read_aside(child.stdout.take());
-    let log = read_aside(child.stderr.take());
+    let said = read_aside(child.stdout.take())?;
+    let log = read_aside(child.stderr.take())?;
     // The end of its output is the end of the process, which hangs in a driver at times.
     let Ok(said) = said.recv_timeout(LIMIT) else {
         child.kill().context("could not end llama.cpp's process")?;
@@ -127,15 +127,17 @@ fn machine() -> anyhow::Result<Machine> {
 }
 
 /// All of `source`, as soon as it has ended.
-fn read_aside(source: Option<impl Read + Send + 'static>) -> mpsc::Receiver<String> {
+fn read_aside(
+    source: Option<impl Read + Send + 'static>,
+) -> Result<mpsc::Receiver<String>, SystemLimit> {
     let (tx, rx) = mpsc::channel();
-    thread::spawn(move || {
+    threads::start("output", move || {
         let mut bytes = Vec::new();
         // What was read before a failure is told.
         drop(source.map(|mut source| source.read_to_end(&mut bytes)));
         drop(tx.send(String::from_utf8_lossy(&bytes).into_owned()));
-    });
-    rx
+    })?;
+    Ok(rx)
 }
 
 fn computing(machine: &Machine) -> Vec<Finding> {

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::breaker::{Breaker, DEATHS_TO_OPEN};
 use super::{Edition, ModelTerms, Stamp, WorkerId};
+use crate::config::FileFault;
 use crate::config::units::human_time;
 use crate::registry::budget::Occupant;
 use crate::registry::footprint::Footprint;
@@ -28,6 +29,9 @@ pub enum Refusal {
         /// The way out.
         hint: String,
     },
+    /// The model's files are missing, incomplete or of the wrong kind.
+    #[error("{0}; try again once the file has changed")]
+    NotLoadable(FileFault),
     /// An edit of the configuration changed the model, or removed it: the tool's name may mean something else now. Or the model was
     /// unloaded by hand.
     #[error("the model was edited, unloaded or restarted; try again")]

@@ -12,7 +12,7 @@ use super::{Edition, Residency, WorkerId};
 pub enum ModelState {
     /// It takes no memory; its next call loads it.
     Unloaded,
-    /// The same, and its last load failed.
+    /// Not loaded, since its last load failed or its files cannot be loaded.
     Failed,
     /// Its process reads its file.
     Loading,

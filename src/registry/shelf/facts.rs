@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::look::stamp_of;
+use super::model::Model;
 use super::{Observed, Shelf};
 use crate::engine::Usage;
 use crate::registry::residency::{Edition, Refusal, Stamp};
@@ -17,6 +17,27 @@ impl Shelf {
             .collect();
         models.sort_by(|one, other| one.name.cmp(&other.name));
         models
+    }
+
+    /// Looks at the files of all models that are not running, so that [`Self::standings`] tells what a call would find.
+    pub(in crate::registry) fn look_at_files(&self) {
+        let unloaded: Vec<(Edition, Model)> = {
+            let state = self.lock();
+            let models = state.models.iter();
+            let unloaded = models.filter(|(edition, _)| !state.residency.is_running(**edition));
+            unloaded
+                .map(|(edition, model)| (*edition, model.clone()))
+                .collect()
+        };
+        // The disk is not waited for under the lock.
+        for (edition, model) in unloaded {
+            let look = model.look();
+            let mut state = self.lock();
+            // One that was started meanwhile has looked itself.
+            if !state.residency.is_running(edition) {
+                state.learn(edition, Some(look));
+            }
+        }
     }
 
     /// What an answer of `model` tells of its speed.
@@ -50,6 +71,6 @@ impl Shelf {
             (model, known.map(|known| Arc::clone(&known.config)))
         };
         // The disk is not waited for under the lock.
-        (model, config.as_deref().map(stamp_of))
+        (model, config.map(|config| config.load.stamp()))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{Shelf, State};
-use crate::process;
+use crate::memory;
 use crate::registry::residency::{Edition, ModelState};
 
 /// A model that was let go.
@@ -23,7 +23,7 @@ impl Shelf {
     /// Lets go of the process of the model called `name`: it answers the calls that it has, and new calls start another one. Forgets
     /// loads that failed and deaths. Returns `None` if there is no such model.
     pub(in crate::registry) fn replace(self: &Arc<Self>, name: &str) -> Option<Replaced> {
-        let (free, now) = (process::available_memory(), Instant::now());
+        let (free, now) = (memory::free(), Instant::now());
         self.change(|state| {
             let old = state.edition_called(name)?;
             let mut standings = state.residency.standings().into_iter();

@@ -182,6 +182,8 @@ pub(super) fn failure(error: &RegistryError) -> ToolOutput {
     };
     let hint = match error {
         CallError::Engine(error) => error.hint.clone(),
+        // It names the way out itself.
+        CallError::SystemLimit(_) => None,
         CallError::NotStarted(_) | CallError::Stuck | CallError::Stopped => {
             Some("try again; the server's log may say more".into())
         }
@@ -205,7 +207,7 @@ fn code_of_refusal(refusal: &Refusal) -> ErrorCode {
     match refusal {
         Refusal::NeverFits { .. } => ErrorCode::NeverFits,
         Refusal::Busy(_) | Refusal::Superseded => ErrorCode::Busy,
-        Refusal::Paused { .. } => ErrorCode::LoadFailed,
+        Refusal::Paused { .. } | Refusal::NotLoadable(_) => ErrorCode::LoadFailed,
         Refusal::GivenUp { .. } => ErrorCode::LoadGivenUp,
         Refusal::PromptRefused { .. } => ErrorCode::PromptRefused,
     }
@@ -220,8 +222,10 @@ fn code_of(error: &CallError) -> ErrorCode {
             EngineErrorKind::ContextOverflow => ErrorCode::PromptTooLong,
             EngineErrorKind::Grammar => ErrorCode::SchemaRefused,
             EngineErrorKind::Decode => ErrorCode::DecodeFailed,
+            EngineErrorKind::SystemLimit => ErrorCode::SystemLimit,
         },
         CallError::NotStarted(_) => ErrorCode::ProcessNotStarted,
+        CallError::SystemLimit(_) => ErrorCode::SystemLimit,
         CallError::Stuck | CallError::Stalled { .. } => ErrorCode::ModelStuck,
         CallError::Died { .. } | CallError::Stopped => ErrorCode::ModelDied,
     }

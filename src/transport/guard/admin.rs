@@ -68,7 +68,7 @@ mod tests {
     fn with_token(admin: bool) -> Principal {
         Principal(Some(Arc::new(TokenConfig {
             name: "ops".into(),
-            token: BearerToken::parse("secret").unwrap(),
+            token: Some(BearerToken::parse("secret").unwrap()),
             admin,
             tools: None,
             max_calls: None,

@@ -61,12 +61,13 @@ impl Task {
         let (process, stdout) = match launcher.spawn(&name).await {
             Ok(started) => started,
             Err(error) => {
-                tracing::error!(model = name, path = %model.path.display(), %error, "no process could be started");
+                let failure = CallError::of_start(&error);
+                tracing::error!(model = name, path = %model.path.display(), "{failure}");
                 metrics::load_failed(&name);
                 inbox.close();
-                life(Life::Ending(Ended::LoadFailed(error.to_string())));
+                life(Life::Ending(Ended::LoadFailed(failure.to_string())));
                 life(Life::Gone);
-                return refuse_all(inbox, &CallError::NotStarted(error.to_string())).await;
+                return refuse_all(inbox, &failure).await;
             }
         };
         tracing::info!(

@@ -14,6 +14,7 @@ use crate::engine::prompt::{Prompt, PromptBuilder, Token};
 use crate::engine::template::{ChatTemplate, stack_size};
 use crate::engine::{Conversation, EngineError, EngineErrorKind, Update};
 use crate::process;
+use crate::threads::SystemLimit;
 
 /// What is to be prepared.
 pub(super) enum Job {
@@ -108,12 +109,7 @@ impl<'model> Preparer<'model> {
                 .name(inbox.lane.name().into())
                 .stack_size(self.stack);
             let started = thread.spawn_scoped(scope, || self.work(inbox));
-            started.map_err(|error| {
-                EngineError::new(
-                    EngineErrorKind::Load,
-                    format!("could not start a thread: {error}"),
-                )
-            })?;
+            started.map_err(|error| SystemLimit::of_thread("a thread", &error))?;
         }
         Ok(())
     }
