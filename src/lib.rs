@@ -38,7 +38,7 @@
 //! in `engine/grammar.rs`, `landlock` in `worker/sandbox/files.rs`, `seccompiler` and `libc` in `worker/sandbox/system_calls.rs` and below it, `toml`, `schemars` and `jsonschema` in
 //! `config`, `jsonschema_regex` in `config/schema/pattern.rs`, `regex_syntax` there and in `config/schema/portable.rs`, `axum`, `hyper`
 //! and `tower_http` in `transport/guard.rs`, `transport/http.rs` and below it, `argon2` and `blake2` in `transport/http/session_id.rs`,
-//! `prometheus_client` in `telemetry/metrics.rs` and below it, `ureq` in `commands/server.rs`, `sd_notify` in `supervisor.rs`, `sysinfo` in `memory.rs` and `process.rs`,
+//! `prometheus_client` in `telemetry/metrics.rs` and below it, `ureq` in `commands/server.rs`, `sd_notify` in `supervisor.rs`, `sysinfo` in `memory.rs`, `process.rs` and below it,
 //! `tikv_jemalloc_ctl` in `heap.rs`.
 //!
 //! # Threads

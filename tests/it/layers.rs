@@ -101,7 +101,10 @@ const WALLS: [(&str, &[&str]); 25] = [
     ),
     ("seccompiler", &["worker/sandbox/system_calls.rs"]),
     ("sd_notify", &["supervisor.rs"]),
-    ("sysinfo", &["memory.rs", "process.rs"]),
+    (
+        "sysinfo",
+        &["memory.rs", "process.rs", "process/activity.rs"],
+    ),
     ("llguidance", &["engine/grammar.rs"]),
     ("notify", &["reload/watch.rs"]),
     (
