@@ -17,6 +17,7 @@ use crate::registry::residency::Shared;
 use crate::tools::fixed::fixed_prompts;
 use crate::tools::structured;
 use crate::tools::typed::prompt::PromptTemplate;
+use crate::worker::trials::Trials;
 use templates::{check_own_templates, check_templates};
 
 /// A configuration that can be run.
@@ -40,9 +41,10 @@ pub struct Checked {
 /// # Errors
 /// All that is wrong.
 pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigError> {
+    // The process gets ready while the headers of models are read.
+    let mut trials = around.program.as_deref().map(Trials::start);
     let (config, mut layers) = Config::load(typed, around)?;
-    let program = around.program.as_deref();
-    check_own_templates(&config, program, &mut layers);
+    check_own_templates(&config, trials.as_mut(), &mut layers);
     check_tools(&config, &mut layers);
     if !layers.problems.is_empty() {
         return Err(ConfigError::of(layers.problems));
@@ -55,7 +57,7 @@ pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigE
             human(process::total_memory())
         ));
     }
-    check_templates(&config, program, &mut layers);
+    check_templates(&config, trials.as_mut(), &mut layers);
     check_memory(&config, budget, &needs, &mut layers);
     check_log(&config.log, &mut layers);
     let has_chat = config.models.iter().any(|model| model.tool_name.is_some());
