@@ -22,6 +22,7 @@ use crate::registry::residency::Shared;
 use crate::tools::fixed::fixed_prompts;
 use crate::tools::structured;
 use crate::tools::typed::prompt::PromptTemplate;
+use crate::worker::trials::Trials;
 use templates::{check_own_templates, check_templates};
 
 /// A configuration that can be run.
@@ -83,9 +84,10 @@ fn known_needs<'a>(
 /// # Errors
 /// All that is wrong.
 pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigError> {
+    // The process gets ready while the headers of models are read.
+    let mut trials = around.program.as_deref().map(Trials::start);
     let (config, mut layers) = Config::load(typed, around)?;
-    let program = around.program.as_deref();
-    check_own_templates(&config, program, &mut layers);
+    check_own_templates(&config, trials.as_mut(), &mut layers);
     check_tools(&config, &mut layers);
     if let Some(error) = ConfigError::take(&mut layers) {
         return Err(error);
@@ -104,7 +106,7 @@ pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigE
         machine,
         max_loaded: config.registry.max_loaded,
     };
-    check_templates(&config, program, &mut layers);
+    check_templates(&config, trials.as_mut(), &mut layers);
     check_memory(&config, shared, &needs, &mut layers);
     check_log(&config.log, &mut layers);
     let has_chat = config.models.iter().any(|model| model.tool_name.is_some());
