@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tracing_appender::rolling::Rotation;
 
@@ -23,10 +24,12 @@ use crate::status::Board;
 use crate::supervisor::{self, Phase};
 use crate::telemetry::log_file::LogFile;
 use crate::telemetry::{LogOutput, metrics};
+use crate::threads::{self, SystemLimit};
 use crate::tools::Catalog;
 use crate::tools::fixed::fixed_prompts;
 use crate::transport;
 use crate::transport::http::Ending;
+use crate::transport::stdio::Stdio;
 use crate::worker::client::Launcher;
 
 /// Serves what was `checked` until the client or a signal ends it; edits of the files that it came from are taken over.
@@ -39,16 +42,26 @@ pub fn run(
     signals: Signals,
     output: Box<dyn ProtocolOutput>,
 ) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(SERVER_THREADS)
-        .thread_stack_size(THREAD_STACK)
-        .enable_all()
-        .build()
-        .context("could not start the runtime")?;
+    let runtime = start_runtime().context("could not start the runtime")?;
     let result = runtime.block_on(serve(checked, sources, signals, output));
     // A thread that is blocked on stdin is not waited for.
     runtime.shutdown_background();
     result
+}
+
+/// Starts the runtime, and a thread of it for work that blocks: it is kept, since such work would wait for ever if the system refused a
+/// thread later.
+fn start_runtime() -> std::io::Result<Runtime> {
+    threads::or_exit(|| {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(SERVER_THREADS)
+            .thread_stack_size(THREAD_STACK)
+            .thread_keep_alive(Duration::MAX)
+            .enable_all()
+            .build()?;
+        runtime.spawn_blocking(|| ());
+        Ok(runtime)
+    })
 }
 
 /// Where and what to log.
@@ -76,6 +89,10 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 /// The stack of each thread. The check of an answer calls itself for every level of the value and of its schema: 100 schemas for each
 /// of 127 levels at most.
 const THREAD_STACK: usize = 32 * 1024 * 1024;
+
+/// Threads that a server starts with, at least: its runtime's, one that starts processes, the log's, the allocator's, and those of stdin
+/// and stdout, or of connections and the file watcher.
+pub const THREADS: usize = 9;
 
 /// The server only moves messages; the CPUs are the worker's.
 const SERVER_THREADS: usize = 2;
@@ -108,8 +125,12 @@ async fn serve(
             Some((listener, Arc::new((**http).clone())))
         }
     };
+    let stdio = match http {
+        None => Some(Stdio::open(output, &ending.drain).map_err(stdio_failed)?),
+        Some(_) => None,
+    };
     let config = http.as_ref().map(|(_, config)| Arc::clone(config));
-    let live = Live::start(&checked.config, config)?;
+    let live = Live::start(&checked.config, config, &ending)?;
     let (dispatcher, registry) = (Arc::clone(&live.dispatcher), Arc::clone(&live.registry));
     let rules = live.http.as_ref().map(watch::Sender::subscribe);
     let reloader = Reloader::new(sources, checked, live);
@@ -130,15 +151,14 @@ async fn serve(
     } else {
         supervisor::tell(Phase::Ready);
     }
-    let served = match http.zip(rules) {
-        None => transport::stdio::serve(dispatcher, output, ending.drain)
-            .await
-            .context("stdio failed"),
-        Some(((listener, _), rules)) => {
-            transport::http::serve(dispatcher, board, rules, listener, ending)
-                .await
-                .context("HTTP failed")
-        }
+    let served = if let Some(stdio) = stdio {
+        let served = transport::stdio::serve(stdio, dispatcher).await;
+        served.context("stdio failed")
+    } else if let Some(((listener, _), rules)) = http.zip(rules) {
+        let served = transport::http::serve(dispatcher, board, rules, listener, ending).await;
+        served.context("HTTP failed")
+    } else {
+        Ok(())
     };
     if tokio::time::timeout(CLOSE_LIMIT, registry.close())
         .await
@@ -162,9 +182,17 @@ pub struct Live {
 
 impl Live {
     /// Starts what `config` says, and begins to load what is to be ready.
-    fn start(config: &Config, http: Option<Arc<HttpConfig>>) -> anyhow::Result<Self> {
+    fn start(
+        config: &Config,
+        http: Option<Arc<HttpConfig>>,
+        ending: &Ending,
+    ) -> anyhow::Result<Self> {
         let program = process::this_program().context("could not find this program's file")?;
-        let launcher = Launcher::new(program).context("could not start a thread")?;
+        let launcher = Launcher::new(program).map_err(|error| {
+            let limit = SystemLimit::of_thread("a thread", &error);
+            ErrorCode::SystemLimit.says(limit.to_string())
+        })?;
+        let launcher = launcher.with_drain(ending.drain.clone());
         let registry = Arc::new(Registry::new(launcher.clone()));
         let mut live = Self {
             launcher,
@@ -181,23 +209,16 @@ impl Live {
     /// end.
     pub fn apply(&mut self, config: &Config) {
         self.launcher.set_log_level(config.log.level.clone());
-        let has_other_tokens = match (&self.http, &config.transport) {
-            (Some(rules), Transport::Http(new)) => {
-                let changed = Arc::new(rules.borrow().with_live_keys_of(new));
-                let old = rules.send_replace(Arc::clone(&changed));
-                old.tokens != changed.tokens
-            }
-            _ => false,
-        };
+        self.launcher
+            .set_stall_timeout(config.registry.stall_timeout.0);
+        // Before models are staged: what is revoked is refused from here on.
+        self.set_rules(&config.transport);
         let fixed = fixed_prompts(config);
         let registry = &self.registry;
         let editions = registry.stage(&config.models, &fixed, &config.registry);
         let catalog = Catalog::new(config, &editions, &self.registry);
         // Before the former models take no more calls: a call that they refuse finds this one.
         self.dispatcher.replace(catalog);
-        if has_other_tokens {
-            self.dispatcher.announce();
-        }
         self.registry.retire_all_but(&editions);
         let models = config.models.iter().zip(editions);
         let preloaded: Vec<_> = models.filter(|(model, _)| model.preload).collect();
@@ -207,6 +228,26 @@ impl Live {
             }
         }
         self.preloaded = preloaded.into_iter().map(|(_, edition)| edition).collect();
+    }
+
+    /// Puts the rules for requests in force. Announces a change of tools if tokens have changed, since each may have its own.
+    pub fn set_rules(&self, transport: &Transport) {
+        if let (Some(rules), Transport::Http(new)) = (&self.http, transport) {
+            let changed = Arc::new(rules.borrow().with_live_keys_of(new));
+            let old = rules.send_replace(Arc::clone(&changed));
+            if old.tokens != changed.tokens {
+                self.dispatcher.announce();
+            }
+        }
+    }
+}
+
+/// Tells a limit of the system as such.
+fn stdio_failed(error: std::io::Error) -> anyhow::Error {
+    let cause = error.get_ref();
+    match cause.and_then(|cause| cause.downcast_ref::<SystemLimit>()) {
+        Some(limit) => ErrorCode::SystemLimit.says(limit.to_string()).into(),
+        None => anyhow::Error::new(error).context("stdio failed"),
     }
 }
 

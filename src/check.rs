@@ -9,14 +9,20 @@ use crate::config::load::Layers;
 use crate::config::problem::Problem;
 use crate::config::tool::address;
 use crate::config::units::{Size, human};
-use crate::config::{Config, ConfigError, Overrides, Surroundings};
+use crate::config::{
+    Config, ConfigError, FileFault, ModelConfig, ModelFiles, Overrides, Surroundings, Transport,
+};
+use crate::gguf::Tuning;
+use crate::memory;
 use crate::process;
 use crate::registry::budget::{Occupant, Room, room_for};
+use crate::registry::footprint::sum;
 use crate::registry::memory::{Need, needs_of};
 use crate::registry::residency::Shared;
 use crate::tools::fixed::fixed_prompts;
 use crate::tools::structured;
 use crate::tools::typed::prompt::PromptTemplate;
+use crate::worker::trials::Trials;
 use templates::{check_own_templates, check_templates};
 
 /// A configuration that can be run.
@@ -28,11 +34,49 @@ pub struct Checked {
     pub layers: Layers,
     /// Bytes that all models together may take.
     pub budget: u64,
-    /// What each model needs, in their order.
-    pub needs: Vec<Need>,
+    /// What each model needs, in their order; unknown if it cannot be loaded from its files.
+    pub needs: Vec<Result<Need, FileFault>>,
+    /// Settings that work and are probably a mistake.
+    pub warnings: Vec<String>,
     /// What does not work though the server runs: to `config check` an error, to a start a warning, since the other models
-    /// work, and machines differ in their memory.
+    /// work, files may come later, and machines differ in their memory.
     pub doubts: Vec<Problem>,
+}
+
+impl Checked {
+    /// Checks that a server can start with it: one whose tokens are all unusable would refuse everybody.
+    ///
+    /// # Errors
+    /// Nobody could use the server.
+    pub fn startable(self) -> Result<Self, ConfigError> {
+        let is_closed = match &self.config.transport {
+            Transport::Http(http) => {
+                !http.tokens.is_empty() && http.tokens.iter().all(|token| token.token.is_none())
+            }
+            Transport::Stdio => false,
+        };
+        if is_closed {
+            return Err(ConfigError::of(self.doubts));
+        }
+        Ok(self)
+    }
+
+    /// Returns the models that can be loaded from their files, with the facts from the files and the memory that they need.
+    pub fn loadable(&self) -> impl Iterator<Item = (&ModelConfig, &ModelFiles, &Need)> {
+        let models = self.config.models.iter().zip(&self.needs);
+        models.filter_map(|(model, need)| {
+            Some((model, model.files.as_ref().ok()?, need.as_ref().ok()?))
+        })
+    }
+}
+
+/// Pairs the models whose need is known with what they need.
+fn known_needs<'a>(
+    config: &'a Config,
+    needs: &'a [Result<Need, FileFault>],
+) -> impl Iterator<Item = (&'a ModelConfig, &'a Need)> {
+    let models = config.models.iter().zip(needs);
+    models.filter_map(|(model, need)| Some((model, need.as_ref().ok()?)))
 }
 
 /// Reads and checks what was typed and what it names.
@@ -40,23 +84,30 @@ pub struct Checked {
 /// # Errors
 /// All that is wrong.
 pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigError> {
+    // The process gets ready while the headers of models are read.
+    let mut trials = around.program.as_deref().map(Trials::start);
     let (config, mut layers) = Config::load(typed, around)?;
-    let program = around.program.as_deref();
-    check_own_templates(&config, program, &mut layers);
+    check_own_templates(&config, trials.as_mut(), &mut layers);
     check_tools(&config, &mut layers);
-    if !layers.problems.is_empty() {
-        return Err(ConfigError::of(layers.problems));
+    if let Some(error) = ConfigError::take(&mut layers) {
+        return Err(error);
     }
-    let budget = config.registry.memory_budget.of(process::total_memory());
+    let machine = memory::total();
+    let budget = config.registry.memory_budget.of(machine);
     let needs = needs_of(&config.models, &fixed_prompts(&config), budget);
-    if budget > process::total_memory() {
+    if budget > machine {
         layers.notes.push(format!(
             "`memory_budget` is more than the {} that there are",
-            human(process::total_memory())
+            human(machine)
         ));
     }
-    check_templates(&config, program, &mut layers);
-    check_memory(&config, budget, &needs, &mut layers);
+    let shared = Shared {
+        budget,
+        machine,
+        max_loaded: config.registry.max_loaded,
+    };
+    check_templates(&config, trials.as_mut(), &mut layers);
+    check_memory(&config, shared, &needs, &mut layers);
     check_log(&config.log, &mut layers);
     let has_chat = config.models.iter().any(|model| model.tool_name.is_some());
     if !has_chat && config.tools.is_empty() {
@@ -66,8 +117,10 @@ pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigE
             Some("remove `tool = false` from one of them".into()),
         );
     }
-    let doubts = std::mem::take(&mut layers.problems);
+    let mut doubts = std::mem::take(&mut layers.doubts);
+    doubts.append(&mut layers.problems);
     Ok(Checked {
+        warnings: config.models.iter().filter_map(base_model).collect(),
         config,
         layers,
         budget,
@@ -94,52 +147,78 @@ fn check_tools(config: &Config, layers: &mut Layers) {
 }
 
 /// Models that can never be loaded, by themselves or beside those that are pinned.
-fn check_memory(config: &Config, budget: u64, needs: &[Need], layers: &mut Layers) {
-    let shared = Shared {
-        budget,
-        max_loaded: config.registry.max_loaded,
-    };
-    let models = || config.models.iter().zip(needs);
+fn check_memory(
+    config: &Config,
+    shared: Shared,
+    needs: &[Result<Need, FileFault>],
+    layers: &mut Layers,
+) {
+    let models = || known_needs(config, needs);
     for (model, need) in models() {
-        if let Some((key, message, hint)) = need.refusal(&model.name, budget) {
-            layers.problem_at(&model.address(key), message, Some(hint.into()));
+        if let Some((key, message, hint)) = need.refusal(&model.name, shared) {
+            layers.problem_at(&model.address(key), message, Some(hint));
             continue;
         }
         let others = models().filter(|(other, _)| other.pin && other.name != model.name);
         let pinned: Vec<Occupant> = (0..)
             .zip(others)
-            .map(|(number, (_, need))| Occupant::pinned(number, need.estimate.total()))
+            .map(|(number, (_, need))| Occupant::pinned(number, need.demand().footprint))
             .collect();
-        if let Room::Never(cause, hint) = room_for(need.estimate.total(), &pinned, shared, None) {
+        if let Room::Never(cause, hint) = room_for(need.demand(), &pinned, shared, None) {
             let key = if model.pin { "pin" } else { "path" };
             let message = format!(
                 "`{}` finds no room beside pinned models: {cause}",
                 model.name
             );
-            layers.problem_at(&model.address(key), message, Some(hint.into()));
+            layers.problem_at(&model.address(key), message, Some(hint));
         }
     }
-    check_preloads(config, budget, needs, layers);
+    check_preloads(config, shared, needs, layers);
 }
 
 /// Models that are to be ready from the start, and would only take each other's place.
-fn check_preloads(config: &Config, budget: u64, needs: &[Need], layers: &mut Layers) {
-    let max_loaded = config.registry.max_loaded.unwrap_or(usize::MAX);
-    let (mut count, mut memory) = (0_usize, 0_u64);
-    for (model, need) in config
-        .models
-        .iter()
-        .zip(needs)
-        .filter(|(model, _)| model.preload)
-    {
-        count += 1;
-        memory = memory.saturating_add(need.estimate.total());
-        if count > max_loaded || (count > 1 && memory > budget) {
-            let message = "the models that are preloaded do not fit together".to_owned();
-            let hint = "preload fewer, or raise `memory_budget` or `max_loaded`";
-            return layers.problem_at(&model.address("preload"), message, Some(hint.into()));
-        }
+fn check_preloads(
+    config: &Config,
+    shared: Shared,
+    needs: &[Result<Need, FileFault>],
+    layers: &mut Layers,
+) {
+    let max_loaded = shared.max_loaded.unwrap_or(usize::MAX);
+    let mut preloaded = Vec::new();
+    for (model, need) in known_needs(config, needs).filter(|(model, _)| model.preload) {
+        preloaded.push(need.demand().footprint);
+        let (count, memory) = (preloaded.len(), sum(preloaded.iter().copied()));
+        let hint = if count > max_loaded {
+            "preload fewer, or raise `max_loaded`"
+        } else if count == 1 || memory <= shared.budget {
+            continue;
+        } else if memory <= shared.machine {
+            "preload fewer, or raise `memory_budget` in `[registry]`"
+        } else {
+            "preload fewer, or choose smaller models, `n_ctx` or `parallel`"
+        };
+        let message = "the models that are preloaded do not fit together".to_owned();
+        return layers.problem_at(&model.address("preload"), message, Some(hint.into()));
     }
+}
+
+/// Returns a warning if `model` is a base model or has no chat template. `None` also if its files cannot be read.
+fn base_model(model: &ModelConfig) -> Option<String> {
+    let header = &model.files.as_ref().ok()?.header;
+    let has_template = header.chat_template.is_some() || model.load.chat_template.is_some();
+    let fault = match (header.tuning, has_template) {
+        (Tuning::Instruct | Tuning::Unstated, true) => return None,
+        (Tuning::Instruct, false) => {
+            "its file has no chat template, so messages are joined without roles; set `chat_template` to the template of its family"
+        }
+        (Tuning::Unstated, false) => {
+            "a base model (its file has no chat template): it continues text instead of answering; choose the file of the instruct or chat model (often named `-Instruct`, `-it` or `-chat`)"
+        }
+        (Tuning::Base, _) => {
+            "a base model, by its name: it continues text instead of answering; choose the file of the instruct or chat model (often named `-Instruct`, `-it` or `-chat`)"
+        }
+    };
+    Some(format!("`models.{}`: {fault}", model.name))
 }
 
 /// The smallest `max_size` of a log file: a smaller one would be a file for every few lines.

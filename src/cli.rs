@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::config::Overrides;
-pub use asked::{ServerArgs, StatusArgs};
+pub use asked::{ModelArgs, RemoteArgs, ServerArgs, StatusArgs};
 use install::InstallArgs;
 
 const MODEL: &str = "Model";
@@ -58,6 +58,10 @@ pub enum Command {
     Doctor(Box<DoctorArgs>),
     /// Show a server's models at work, over HTTP, and how the last edit of its file went
     Status(StatusArgs),
+    /// Unload a server's model, over HTTP, once its running calls are answered
+    Unload(ModelArgs),
+    /// Restart a server's model, over HTTP; its running calls are still answered
+    Restart(ModelArgs),
     /// Tell a client of this server, in the client's own file
     Install(InstallArgs),
     /// Print a script by which a shell completes commands and flags
@@ -159,6 +163,9 @@ pub struct WorkerCli {
     /// The server's process; without it a worker finishes what it read when stdin ends
     #[arg(long)]
     pub parent: Option<u32>,
+    /// The model's name, for `ps`; it has no other use
+    #[arg(long)]
+    pub name: Option<String>,
     /// Print what llama.cpp finds on this machine, then exit
     #[arg(long)]
     pub describe: bool,

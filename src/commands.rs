@@ -6,6 +6,7 @@ pub mod health;
 pub mod install;
 mod server;
 pub mod status;
+pub mod unload;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -14,6 +15,7 @@ use anyhow::Context;
 
 use crate::cli::{Command, manual};
 use crate::config::{ConfigError, Surroundings};
+use crate::status::Action;
 
 /// What is wrong is the usage or the configuration.
 const WRONG: u8 = 2;
@@ -31,6 +33,8 @@ pub fn run(command: Command, around: &Surroundings) -> anyhow::Result<ExitCode> 
         Command::Completions { shell } => print(&manual::completions(shell)),
         Command::Man => print(&manual::manual().context("could not write the manual")?),
         Command::Status(asked) => status::run(asked, around),
+        Command::Unload(asked) => unload::run(asked, Action::Unload, around),
+        Command::Restart(asked) => unload::run(asked, Action::Restart, around),
     }
 }
 

@@ -12,6 +12,7 @@ pub mod model;
 pub mod problem;
 pub mod ranges;
 pub mod reference;
+pub mod rights;
 pub mod schema;
 pub mod shape;
 pub mod source;
@@ -32,8 +33,9 @@ pub use error::ConfigError;
 use file::{ConfigFile, LogSettings, ModelSettings, SandboxMode, TransportMode, WatchMode};
 use http::HttpConfig;
 use load::Layers;
-pub use model::{Defaults, LoadSettings, ModelConfig};
+pub use model::{Defaults, FileFault, LoadSettings, ModelConfig, ModelFiles, Stamp};
 pub use tool::ToolConfig;
+use units::{IdleTime, Time};
 
 use crate::process::Cpus;
 
@@ -110,6 +112,8 @@ pub struct RegistryConfig {
     pub max_loaded: Option<usize>,
     /// Memory of all of them.
     pub memory_budget: units::Budget,
+    /// Longest time without a finished step before a model's process counts as stalled.
+    pub stall_timeout: IdleTime,
 }
 
 /// The file to read; none where one model is named instead, or there is no file.
@@ -158,8 +162,8 @@ impl Config {
         }
         let settings = layers.merged();
         let config = Self::of(&settings, around, &mut layers);
-        if !layers.problems.is_empty() {
-            return Err(ConfigError::of(layers.problems));
+        if let Some(error) = ConfigError::take(&mut layers) {
+            return Err(error);
         }
         if config.models.is_empty() {
             return Err(ConfigError::NoModel(
@@ -179,6 +183,7 @@ impl Config {
         };
         check_tool_names(settings, layers);
         check_sandbox(settings.registry.sandbox, cfg!(target_os = "linux"), layers);
+        check_stall_timeout(settings.registry.stall_timeout, layers);
         let model = |(name, model): (&String, &ModelSettings)| {
             model::resolve(name, model, settings, around, layers)
         };
@@ -190,6 +195,7 @@ impl Config {
             registry: RegistryConfig {
                 max_loaded: settings.registry.max_loaded,
                 memory_budget: settings.registry.memory_budget,
+                stall_timeout: settings.registry.stall_timeout,
             },
             result_meta: server.result_meta,
             log: settings.log.clone(),
@@ -250,6 +256,16 @@ fn check_sandbox(mode: SandboxMode, is_linux: bool, layers: &mut Layers) {
         let hint =
             "set `sandbox = \"auto\"`, or run the server on Linux, for example in a container";
         let address = Address::of(["registry", "sandbox"]);
+        layers.problem_at(&address, message, Some(hint.into()));
+    }
+}
+
+/// Reports a stall timeout that would kill models at work.
+fn check_stall_timeout(timeout: IdleTime, layers: &mut Layers) {
+    let fault = |span| Time(span).fault(ranges::STALL_TIMEOUT);
+    if let Some(message) = timeout.0.and_then(fault) {
+        let hint = "`\"never\"` switches it off";
+        let address = Address::of(["registry", "stall_timeout"]);
         layers.problem_at(&address, message, Some(hint.into()));
     }
 }

@@ -28,6 +28,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use limits::ContextSize;
+
+use crate::threads::SystemLimit;
+
 pub use crate::config::file::ThinkingOutput;
 
 /// Who speaks in a [`Message`].
@@ -339,6 +343,14 @@ pub enum EngineErrorKind {
     Grammar,
     /// llama.cpp failed in the middle of the work.
     Decode,
+    /// The system starts no more threads.
+    SystemLimit,
+}
+
+impl From<SystemLimit> for EngineError {
+    fn from(limit: SystemLimit) -> Self {
+        Self::new(EngineErrorKind::SystemLimit, limit.to_string())
+    }
 }
 
 /// An error of the engine as people read it; it crosses the pipe as it is.
@@ -364,13 +376,14 @@ impl EngineError {
         }
     }
 
-    /// A prompt of `tokens` tokens, in words, that does not fit a context of `n_ctx`.
-    pub fn overflow(tokens: &str, n_ctx: u32) -> Self {
+    /// A prompt of `tokens` tokens, in words, that does not fit `context`.
+    pub fn overflow(tokens: &str, context: ContextSize) -> Self {
         let text = format!(
-            "the prompt has {tokens} tokens, the model's context holds {n_ctx}, the answer included"
+            "the prompt has {tokens} tokens, the model's context holds {}, the answer included",
+            context.n_ctx
         );
         Self::new(EngineErrorKind::ContextOverflow, text)
-            .hint("shorten the text, or give the model a larger `n_ctx`")
+            .hint(format!("shorten the text, or {}", context.way_out()))
     }
 
     /// The same with the way out.

@@ -21,8 +21,10 @@ pub enum ErrorCode {
     Busy,
     /// The model could not be loaded.
     LoadFailed,
-    /// It died so often while it was loaded that it is not tried again.
+    /// Its process died so often in a row that it is not started again.
     LoadGivenUp,
+    /// Its process died twice of the same prompt.
+    PromptRefused,
     /// It can never have its memory.
     NeverFits,
     /// Its process ended in the midst of the call.
@@ -31,6 +33,8 @@ pub enum ErrorCode {
     ModelStuck,
     /// Its process could not be started.
     ProcessNotStarted,
+    /// The system starts no more processes or threads.
+    SystemLimit,
     /// Its chat template refused the messages, or a tool's prompt could not be made.
     TemplateFailed,
     /// A schema that cannot be enforced.
@@ -79,6 +83,10 @@ pub enum ErrorCode {
     CannotListen,
     /// No server answers, or it takes no calls.
     NoServer,
+    /// The server has no model of this name.
+    UnknownModel,
+    /// The server does not let this token, or this sender, unload and restart models.
+    NotAllowed,
     /// A client's own configuration could not be edited.
     InstallFailed,
     /// The log cannot be written.

@@ -5,9 +5,12 @@
 
 mod contents;
 mod error;
+mod file_id;
+mod kind;
 pub mod memory;
 mod reader;
 mod tensor;
+mod tuning;
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -16,7 +19,10 @@ use std::path::{Path, PathBuf};
 
 use contents::Contents;
 pub use error::GgufError;
+pub use file_id::FileId;
+pub use kind::FileKind;
 use reader::{Fault, Read1, Reader};
+pub use tuning::Tuning;
 
 use crate::printable::printable;
 
@@ -35,8 +41,14 @@ pub struct Header {
     pub n_ctx_train: Option<u64>,
     /// The chat template, where there is one.
     pub chat_template: Option<String>,
+    /// Kind of training, as far as its name tells.
+    pub tuning: Tuning,
     /// Bytes of all tensors, those of the other parts of a split file included.
     pub weight_bytes: u64,
+    /// Bytes of `weight_bytes` that llama.cpp uses as they lie in the mapped file: all processes that load it share them.
+    pub mapped_bytes: u64,
+    /// Which file it is; `None` if it was not read from a file.
+    pub file: Option<FileId>,
     /// The parts behind the first, where the file is split.
     pub other_parts: Vec<PathBuf>,
     /// Tokens of the vocabulary.
@@ -64,12 +76,17 @@ pub struct Header {
 /// # Errors
 /// What is wrong with the file, see [`GgufError`].
 pub fn read_header(path: &Path) -> Result<Header, GgufError> {
-    let (file, size) = open(path)?;
-    let mut header = parse_header(file, size, path)?;
-    for part in &header.other_parts {
-        let bytes = read_contents(part)?.tensor_bytes;
-        header.weight_bytes = header.weight_bytes.saturating_add(bytes);
+    let contents = read_contents(path)?;
+    let mut header = header_of(&contents, path)?;
+    if let Some(kind) = FileKind::of_incomplete(&contents) {
+        return Err(other_kind(path, kind, &contents));
     }
+    for part in &header.other_parts {
+        let part = read_contents(part)?;
+        header.weight_bytes = header.weight_bytes.saturating_add(part.tensor_bytes);
+        header.mapped_bytes = header.mapped_bytes.saturating_add(part.mapped_bytes);
+    }
+    header.file = FileId::of(path);
     Ok(header)
 }
 
@@ -79,15 +96,32 @@ pub fn read_header(path: &Path) -> Result<Header, GgufError> {
 /// # Errors
 /// As [`read_header`].
 pub fn parse_header(source: impl Read + Seek, size: u64, path: &Path) -> Result<Header, GgufError> {
-    let contents = parse_contents(source, size, path)?;
+    header_of(&parse_contents(source, size, path)?, path)
+}
+
+fn header_of(contents: &Contents, path: &Path) -> Result<Header, GgufError> {
     // Later parts of a split file have no header of a model.
-    let other_parts = other_parts(path, &contents)?;
-    if contents.text("general.type") == Some("adapter") {
-        return Err(GgufError::IsAdapter(path.into()));
+    let other_parts = other_parts(path, contents)?;
+    if let Some(kind) = FileKind::of(contents) {
+        return Err(other_kind(path, kind, contents));
     }
-    let mut header = Header::of(&contents).map_err(|fault| told(path, fault))?;
+    let mut header = Header::of(contents).map_err(|fault| told(path, fault))?;
     header.other_parts = other_parts;
+    header.tuning = Tuning::of([
+        contents.text("general.finetune").unwrap_or_default(),
+        contents.text("general.name").unwrap_or_default(),
+        &path.file_stem().unwrap_or_default().to_string_lossy(),
+    ]);
     Ok(header)
+}
+
+fn other_kind(path: &Path, kind: FileKind, contents: &Contents) -> GgufError {
+    let architecture = contents.text("general.architecture");
+    GgufError::OtherKind {
+        path: path.into(),
+        kind,
+        architecture: architecture.map(|name| printable(name, MAX_SHOWN)),
+    }
 }
 
 /// Looks at the adapter at `path`, for a model of `architecture`; gives the bytes of its tensors.
@@ -155,7 +189,6 @@ fn told(path: &Path, fault: Fault) -> GgufError {
             found: 0,
             needed,
         },
-        Fault::NotGenerative(architecture) => GgufError::NotGenerative { path, architecture },
         Fault::Malformed(cause) => GgufError::Malformed { path, cause },
         Fault::OutOfRange { key, value, range } => GgufError::OutOfRange {
             path,
@@ -203,13 +236,27 @@ fn other_parts(path: &Path, contents: &Contents) -> Result<Vec<PathBuf>, GgufErr
             expected: first,
         });
     };
-    Ok((2..=count)
-        .map(|part| path.with_file_name(format!("{prefix}-{part:05}-of-{count:05}.gguf")))
-        .collect())
+    Ok(part_paths(path, prefix, count).collect())
 }
 
-/// Architectures that have no causal decoder of their own and do not say so: encoders, and projectors of images.
-const NOT_GENERATIVE: [&str; 3] = ["t5", "t5encoder", "clip"];
+/// Returns the paths of the parts behind the first part `path` of a split model, judged by its name; an empty list if the
+/// name is not that of a first part.
+pub fn other_parts_of(path: &Path) -> Vec<PathBuf> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let split = || {
+        let (first, count) = name.strip_suffix(".gguf")?.rsplit_once("-of-")?;
+        let count = count.parse::<u16>().ok().filter(|_| count.len() == 5)?;
+        Some((first.strip_suffix("-00001")?, count))
+    };
+    split().map_or_else(Vec::new, |(prefix, count)| {
+        part_paths(path, prefix, count.into()).collect()
+    })
+}
+
+fn part_paths(first: &Path, prefix: &str, count: u64) -> impl Iterator<Item = PathBuf> {
+    (2..=count)
+        .map(move |part| first.with_file_name(format!("{prefix}-{part:05}-of-{count:05}.gguf")))
+}
 
 /// Architectures with sliding windows whose files do not say which layers have one: every how-many-eth has none
 /// (llama.cpp's `load_swa_pattern`).
@@ -233,10 +280,6 @@ impl Header {
         check_architecture(&architecture)?;
         let key = |key: &str| format!("{architecture}.{key}");
         let number = |name: &str| contents.number(&key(name));
-        let is_causal = number("attention.causal").is_none_or(|causal| causal != 0);
-        if !is_causal || NOT_GENERATIVE.contains(&architecture.as_str()) {
-            return Err(Fault::NotGenerative(architecture));
-        }
         for (name, range) in &RANGES {
             let key = key(name);
             for value in contents.numbers(&key) {
@@ -280,7 +323,10 @@ impl Header {
                 .filter(|name| !name.is_empty()),
             n_ctx_train: number("context_length"),
             chat_template: contents.chat_template()?.map(str::to_owned),
+            tuning: Tuning::Unstated,
             weight_bytes: contents.tensor_bytes,
+            mapped_bytes: contents.mapped_bytes,
+            file: None,
             other_parts: Vec::new(),
             n_vocab: contents.length("tokenizer.ggml.tokens").unwrap_or(0),
             n_embd,

@@ -11,12 +11,17 @@ pub use other::{Heap, give_back};
 mod jemalloc {
     use std::num::NonZero;
 
-    use tikv_jemalloc_ctl::{Access, AsName, Result, background_thread, epoch};
+    use tikv_jemalloc_ctl::{
+        Access, AsName, Result, background_thread, epoch, max_background_threads,
+    };
 
     /// Starts jemalloc's background thread, so that an idle server returns memory, too. Not for models' processes, which must be
     /// single-threaded when they restrict themselves.
     pub fn give_back() {
-        if let Err(error) = background_thread::write(true) {
+        // One for all arenas: where the system refuses a further one jemalloc complains again and again.
+        let started =
+            max_background_threads::write(1).and_then(|()| background_thread::write(true));
+        if let Err(error) = started {
             tracing::debug!(%error, "could not start the allocator's background thread; an idle server keeps memory");
         }
     }

@@ -29,7 +29,7 @@
 //! | 3 | [`worker`] | the wire, and its two sides |
 //! | 2 | [`engine`] | the seam's data types; scheduler, template, text, llama.cpp |
 //! | 1 | [`config`] | file, variables and flags → validated settings |
-//! | 0 | [`error_code`], [`fair`], [`gguf`], [`heap`], [`json`], [`printable`], [`process`], [`signals`], [`supervisor`], [`telemetry`] | what can go wrong, fairness of heavy work, the file, the allocator, JSON, foreign text, the system, its signals, who started it, the log |
+//! | 0 | [`error_code`], [`fair`], [`gguf`], [`heap`], [`json`], [`mod@memory`], [`printable`], [`process`], [`signals`], [`supervisor`], [`telemetry`], [`threads`] | what can go wrong, fairness of heavy work, the file, the allocator, JSON, how much memory there is, foreign text, the system, its signals, who started it, the log, short-lived threads |
 //!
 //! Beside them `cpu.c` checks the CPU before any code of Rust runs. Foreign crates stay behind walls, checked by the same
 //! test: `llama_cpp_2` in `engine/llama.rs`, below it and in `engine/sampling.rs`, `clap` in `cli.rs`, below it and in `main.rs`,
@@ -38,7 +38,8 @@
 //! in `engine/grammar.rs`, `landlock` in `worker/sandbox/files.rs`, `seccompiler` and `libc` in `worker/sandbox/system_calls.rs` and below it, `toml`, `schemars` and `jsonschema` in
 //! `config`, `jsonschema_regex` in `config/schema/pattern.rs`, `regex_syntax` there and in `config/schema/portable.rs`, `axum`, `hyper`
 //! and `tower_http` in `transport/guard.rs`, `transport/http.rs` and below it, `argon2` and `blake2` in `transport/http/session_id.rs`,
-//! `prometheus_client` in `telemetry/metrics.rs` and below it, `ureq` in `commands/server.rs`, `sd_notify` in `supervisor.rs`, `tikv_jemalloc_ctl` in `heap.rs`.
+//! `prometheus_client` in `telemetry/metrics.rs` and below it, `ureq` in `commands/server.rs`, `sd_notify` in `supervisor.rs`, `sysinfo` in `memory.rs`, `process.rs` and below it,
+//! `tikv_jemalloc_ctl` in `heap.rs`.
 //!
 //! # Threads
 //!
@@ -60,7 +61,7 @@
 //! | main | reads what to load, restricts itself and with it all threads to come, then owns queue, scheduler, model and context |
 //! | stdin, load | one reads commands; one loads the model and ends |
 //! | `short prompts`, `long prompts` | prepare prompts of up to 8 KiB, and longer ones at a low priority (Linux) |
-//! | `turns` | waits for the CPUs ([`worker::turns`]) |
+//! | `turns`, SIGTERM | one waits for the CPUs ([`worker::turns`]), one for SIGTERM |
 //! | short-lived | each rendering and each tokenisation, with the stack that it may need |
 //!
 //! # What is counted
@@ -76,7 +77,8 @@
 //! what texts name, and lays variables and flags over it, each layer checked by the schema ([`config::shape`]) that is
 //! made of the structures in [`config::file`]. What no schema says is checked in [`config`], models' headers among it, and
 //! what only upper layers know (memory, templates) in [`check`].
-//! Every problem is kept, and all are told at once.
+//! Every problem is kept, and all are told at once. A fault of a model's files, or of a token's, is a doubt instead: the rest is served
+//! ([`config::ModelFiles`], [`check::Checked::doubts`]).
 //!
 //! # Life of an edit
 //!
@@ -85,6 +87,7 @@
 //! before keeps its edition and with it its process; the dispatcher gets the new catalog; and only then the former editions
 //! take no more calls, so that a call which they refuse ([`registry::residency::Refusal::Superseded`]) finds the new catalog
 //! and is made again by it. A call that a model answers keeps the settings and the process with which it began.
+//! An edit that is rejected still takes away the rights over HTTP that it no longer states ([`config::rights`]).
 //!
 //! # Life of a call
 //!
@@ -142,6 +145,11 @@
 //!
 //! Loaded models share the CPUs by turns, a step each ([`worker::turns`]).
 //!
+//! A worker that has work is watched (`worker/client/watchdog.rs`): one that finishes no step for too long is killed. SIGTERM it leaves to
+//! the server, which may be ending itself and then lets calls finish. A model whose process dies three times in a row without an answer
+//! is not started again (`registry/residency/breaker.rs`), and a prompt that killed it twice is refused for a while
+//! (`registry/suspects.rs`). A model that is unloaded or restarted by hand gets another edition, like one that was edited.
+//!
 //! A worker that dies ends the calls that had begun with an error; those that still waited are sent once more, to the
 //! next worker. A call whose prompt was just being prepared counts as begun: it may be what the worker died of.
 
@@ -159,6 +167,7 @@ pub mod gguf;
 pub mod heap;
 pub mod json;
 pub mod mcp;
+pub mod memory;
 pub mod printable;
 pub mod process;
 pub mod registry;
@@ -167,6 +176,7 @@ pub mod signals;
 pub mod status;
 pub mod supervisor;
 pub mod telemetry;
+pub mod threads;
 pub mod tools;
 pub mod transport;
 pub mod worker;

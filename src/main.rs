@@ -8,15 +8,15 @@ use std::time::SystemTime;
 
 use anyhow::Context;
 use clap::Parser;
-use llama_mcp_server::check;
+use llama_mcp_server::check::{self, Checked};
 use llama_mcp_server::cli::{Cli, WorkerCli};
 use llama_mcp_server::config::{ConfigError, Surroundings};
-use llama_mcp_server::error_code::Coded;
+use llama_mcp_server::error_code::{Coded, ErrorCode};
 use llama_mcp_server::process::ProtocolOutput;
 use llama_mcp_server::reload::Sources;
 use llama_mcp_server::signals::Signals;
 use llama_mcp_server::worker::WORKER;
-use llama_mcp_server::{app, commands, heap, process, telemetry, worker};
+use llama_mcp_server::{app, commands, heap, process, telemetry, threads, worker};
 
 /// glibc's allocator keeps what a burst of large messages took: 860 MB in an idle server. This one gives it back within seconds.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -71,12 +71,15 @@ fn serve(cli: Cli) -> Result<ExitCode, Failure> {
         return commands::run(command, &around).map_err(Failure::Run);
     }
     let signals = Signals::prepare().map_err(|error| Failure::Run(error.into()))?;
+    let room = threads::check_room(app::THREADS);
+    room.map_err(|limit| Failure::Run(ErrorCode::SystemLimit.says(limit.to_string()).into()))?;
     let output = take_stdout()?;
     let read_at = SystemTime::now();
     let typed = cli.source.into_overrides(cli.models);
-    let checked = check::load(&typed, &around).map_err(Failure::Config)?;
-    let _log =
-        telemetry::init_server(&app::log_output(&checked.config.log)).map_err(Failure::Run)?;
+    let checked = check::load(&typed, &around).and_then(Checked::startable);
+    let checked = checked.map_err(Failure::Config)?;
+    let log = app::log_output(&checked.config.log);
+    let _log = threads::or_exit(|| telemetry::init_server(&log)).map_err(Failure::Run)?;
     let sources = Sources {
         typed,
         around,

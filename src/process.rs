@@ -1,6 +1,8 @@
 //! What both processes need of the operating system: a standard output that is theirs alone, an end when the parent
 //! ends, and the number of CPUs they may use.
 
+pub mod activity;
+
 #[cfg(target_os = "linux")]
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -125,29 +127,6 @@ fn pid(id: u32) -> Option<rustix::process::Pid> {
     rustix::process::Pid::from_raw(id.try_into().ok()?)
 }
 
-/// A service manager signals all processes at once: the server's workers go on until the server ends them, so that running
-/// calls end in order.
-///
-/// # Errors
-/// Where the system refuses.
-#[cfg(unix)]
-pub fn leave_signals_to_parent() -> io::Result<()> {
-    use signal_hook::consts::{SIGINT, SIGTERM};
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, std::sync::Arc::default())?;
-    }
-    Ok(())
-}
-
-/// Does nothing: this system has no signals.
-///
-/// # Errors
-/// None.
-#[cfg(not(unix))]
-pub fn leave_signals_to_parent() -> io::Result<()> {
-    Ok(())
-}
-
 /// Allows this process as many open files as the system lets it: a connection is one, and 1,024 are a usual soft limit.
 #[cfg(unix)]
 pub fn raise_file_limit() {
@@ -254,49 +233,6 @@ fn cores() -> Option<usize> {
     sysinfo::System::physical_core_count().ok()
 }
 
-/// Bytes of memory that this process can still take, the limit of its cgroup counted; none where that is unknown.
-pub fn available_memory() -> Option<u64> {
-    let mut system = sysinfo::System::new().ok()?;
-    system.refresh_memory();
-    let machine = Some(system.available_memory()).filter(|bytes| *bytes > 0);
-    let cgroup = system.cgroup_limits().map(|limits| limits.free_memory);
-    match (machine, cgroup) {
-        (Some(machine), Some(cgroup)) => Some(machine.min(cgroup)),
-        (machine, cgroup) => machine.or(cgroup),
-    }
-}
-
-/// Bytes of memory that this machine, or the container around this process, has; the most there is where that is unknown.
-pub fn total_memory() -> u64 {
-    let MemoryLimits { machine, container } = memory_limits();
-    let limits = [machine, container].into_iter().flatten();
-    limits.min().unwrap_or(u64::MAX)
-}
-
-/// What bounds memory, in bytes; none where that is unknown.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct MemoryLimits {
-    /// What the machine has.
-    pub machine: Option<u64>,
-    /// What the container around this process may have, where that is less.
-    pub container: Option<u64>,
-}
-
-/// What bounds the memory of this process.
-pub fn memory_limits() -> MemoryLimits {
-    let Ok(mut system) = sysinfo::System::new() else {
-        return MemoryLimits::default();
-    };
-    system.refresh_memory();
-    let machine = Some(system.total_memory()).filter(|bytes| *bytes > 0);
-    let is_limit = |bytes: &u64| *bytes > 0 && machine.is_none_or(|machine| *bytes < machine);
-    let container = system.cgroup_limits().map(|limits| limits.total_memory);
-    MemoryLimits {
-        machine,
-        container: container.filter(is_limit),
-    }
-}
-
 /// Bytes that `folder`'s file system has left for this user; none where that is unknown.
 pub fn free_disk(folder: &Path) -> Option<u64> {
     #[cfg(unix)]
@@ -329,17 +265,4 @@ pub fn unwritable(file: &Path) -> Option<(PathBuf, io::Error)> {
         Ok(())
     });
     checked.err().map(|error| (folder.to_owned(), error))
-}
-
-/// Bytes of memory that process `id` has in use now.
-pub fn memory_of(id: u32) -> Option<u64> {
-    let id = sysinfo::Pid::from_u32(id);
-    let mut system = sysinfo::System::new().ok()?;
-    let only_it = sysinfo::ProcessesToUpdate::Some(&[id]);
-    let memory = sysinfo::ProcessRefreshKind::nothing().with_memory();
-    system.refresh_processes_specifics(only_it, false, memory);
-    system
-        .process(id)
-        .map(sysinfo::Process::memory)
-        .filter(|bytes| *bytes > 0)
 }

@@ -4,28 +4,34 @@
 //! A call holds a lease: while there is one, its model stays.
 
 pub mod budget;
+pub mod footprint;
 mod lease;
 pub mod memory;
 pub mod residency;
 mod shelf;
 mod standing;
+mod suspects;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::config::{ModelConfig, RegistryConfig};
 use crate::engine::{FinishReason, GenerateRequest, Generation, Phase, Usage};
 use crate::telemetry::metrics::{self, Occupancy};
-use crate::worker::client::{CallError, FixedPrompts, Launcher, Progress, RunningCall};
+use crate::worker::client::{CallError, FixedPrompts, Launcher, Progress, RunningCall, Worker};
 use residency::Refusal;
 pub use residency::{Edition, ModelState};
-use shelf::Shelf;
+use shelf::{Replaced, Shelf};
 pub use standing::ModelStatus;
+use suspects::{PromptHash, Suspects};
 
 /// How long after a deadline the worker may take to hand over what it has: a step takes a second as a rule, a load
 /// step longer.
@@ -39,7 +45,33 @@ const NO_CLIENT: &str = "";
 
 /// See the module.
 #[derive(Debug)]
-pub struct Registry(Arc<Shelf>);
+pub struct Registry {
+    shelf: Arc<Shelf>,
+    suspects: Mutex<Suspects>,
+    /// Hashes prompts. Its keys are random, so that nobody can make two prompts of one hash.
+    hasher: RandomState,
+}
+
+/// A model whose process was let go by hand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unloaded {
+    /// Its name in the configuration.
+    pub model: String,
+    /// Its state before.
+    pub was: ModelState,
+    /// Calls that its process still answers before it ends.
+    pub running: usize,
+}
+
+impl Unloaded {
+    fn new(model: &str, replaced: Replaced) -> Self {
+        Self {
+            model: model.to_owned(),
+            was: replaced.was,
+            running: replaced.running,
+        }
+    }
+}
 
 /// Who calls, and what a call may take.
 #[derive(Debug)]
@@ -66,7 +98,11 @@ pub enum RegistryError {
 impl Registry {
     /// A registry without models. To be called inside the runtime.
     pub fn new(launcher: Launcher) -> Self {
-        Self(Shelf::open(launcher))
+        Self {
+            shelf: Shelf::open(launcher),
+            suspects: Mutex::default(),
+            hasher: RandomState::new(),
+        }
     }
 
     /// Takes in what is configured now, and gives the editions of `models` in their order: those that are loaded as before keep
@@ -78,21 +114,44 @@ impl Registry {
         fixed: &BTreeMap<&str, FixedPrompts>,
         shared: &RegistryConfig,
     ) -> Vec<Edition> {
-        self.0.stage(models, fixed, shared)
+        self.shelf.stage(models, fixed, shared)
     }
 
     /// Lets go of all editions but `kept`: what they answer is answered, the calls that wait for them get
     /// [`Refusal::Superseded`].
     pub fn retire_all_but(&self, kept: &[Edition]) {
-        self.0.retire_all_but(kept);
+        self.shelf.retire_all_but(kept);
+    }
+
+    /// Lets go of the process of the model called `name`. It answers the calls that it has, and the next call starts another one. Loads
+    /// that failed, deaths and refused prompts are forgotten. Returns `None` if there is no such model.
+    pub fn unload(&self, name: &str) -> Option<Unloaded> {
+        let replaced = self.shelf.replace(name)?;
+        tracing::info!(model = name, running = replaced.running, "unloaded by hand");
+        Some(Unloaded::new(name, replaced))
+    }
+
+    /// Does what [`Self::unload`] does, and starts another process at once.
+    pub fn restart(&self, name: &str) -> Option<Unloaded> {
+        let replaced = self.shelf.replace(name)?;
+        tracing::info!(
+            model = name,
+            running = replaced.running,
+            "restarted by hand"
+        );
+        self.preload(name, replaced.edition);
+        Some(Unloaded::new(name, replaced))
     }
 
     /// Starts loading `model`, called `name`, so that it is ready for the first call.
     pub fn preload(&self, name: &str, model: Edition) {
-        let lease = self.0.lease(model, NO_CLIENT);
+        let lease = self.shelf.lease(model, NO_CLIENT);
         let name = name.to_owned();
         tokio::spawn(async move {
-            if let Err(refusal) = lease.worker().await {
+            if let Err(refusal) = lease.worker().await
+                // Another edition is loaded in its place.
+                && refusal != Refusal::Superseded
+            {
                 tracing::error!(model = name, "not loaded: {refusal}");
             }
         });
@@ -110,6 +169,10 @@ impl Registry {
         request: GenerateRequest,
         context: &CallContext,
     ) -> Result<Generation, RegistryError> {
+        let suspect = self.suspect(model, &request);
+        if let Some(pause) = suspect.and_then(|prompt| self.refused_for(prompt)) {
+            return Err(Refusal::PromptRefused { pause }.into());
+        }
         let first = self.generate_once(model, request.clone(), context).await;
         let result = match first {
             Err(RegistryError::Call(CallError::Died {
@@ -118,14 +181,59 @@ impl Registry {
                 ..
             })) => {
                 tracing::debug!(reason, "a call that had not begun is made again");
-                self.generate_once(model, request, context).await
+                self.generate_once(model, request.clone(), context).await
             }
             result => result,
         };
         match result {
+            Ok(generation) => {
+                if generation.phase == Phase::Generate {
+                    self.finished(model, suspect);
+                }
+                Ok(generation)
+            }
             Err(RegistryError::Call(CallError::Stopped)) => Err(Refusal::Superseded.into()),
+            Err(RegistryError::Call(error)) if error.is_end_of_process() => {
+                if error.has_begun() {
+                    let prompt = self.hash(model, &request);
+                    self.suspects().blame(prompt, Instant::now());
+                }
+                let given_up = self.shelf.given_up(model);
+                Err(given_up.map_or(error.into(), RegistryError::Refused))
+            }
             result => result,
         }
+    }
+
+    /// Returns the hash of the prompt of `request`, if any prompt is suspected to kill processes.
+    fn suspect(&self, model: Edition, request: &GenerateRequest) -> Option<PromptHash> {
+        let is_needed = !self.suspects().is_empty();
+        is_needed.then(|| self.hash(model, request))
+    }
+
+    fn refused_for(&self, prompt: PromptHash) -> Option<Duration> {
+        self.suspects().refused_for(prompt, Instant::now())
+    }
+
+    /// Notes that `model` answered a call; `suspect` is the hash of its prompt, if any prompt is suspected.
+    fn finished(&self, model: Edition, suspect: Option<PromptHash>) {
+        self.shelf.finished(model);
+        if let Some(prompt) = suspect {
+            self.suspects().clear(prompt);
+        }
+    }
+
+    /// Returns the hash of a prompt for `model` as it is now: an edit or another file may be another matter.
+    fn hash(&self, model: Edition, request: &GenerateRequest) -> PromptHash {
+        let mut hasher = self.hasher.build_hasher();
+        self.shelf.version(model).hash(&mut hasher);
+        let written = serde_json::to_writer(HashWriter(&mut hasher), &request.conversation);
+        written.expect("a conversation has only string keys");
+        hasher.finish()
+    }
+
+    fn suspects(&self) -> MutexGuard<'_, Suspects> {
+        self.suspects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn generate_once(
@@ -135,7 +243,7 @@ impl Registry {
         context: &CallContext,
     ) -> Result<Generation, RegistryError> {
         let arrived = Instant::now();
-        let lease = self.0.lease(model, &context.client);
+        let lease = self.shelf.lease(model, &context.client);
         if lease.waits() {
             context.progress.send_replace(Progress::WaitingForRoom);
         }
@@ -151,7 +259,7 @@ impl Registry {
             .worker
             .call(context.client.clone(), request, context.progress.clone());
         let mut generation = answer(&mut call, context.deadline).await?;
-        self.0.learn_speed(model, &generation.usage);
+        self.shelf.learn_speed(model, &generation.usage);
         let queue_ms = &mut generation.usage.queue_ms;
         *queue_ms = queue_ms.saturating_add(millis(waited));
         Ok(generation)
@@ -160,9 +268,17 @@ impl Registry {
     /// How the models stand. Asks their processes what they hold, and counts that; one that is in the middle of a longer step does
     /// not say.
     pub async fn observe(&self) -> Vec<ModelStatus> {
-        let models = self.0.standings().into_iter().map(async |model| {
-            let look = async { model.worker?.stats().await };
+        let shelf = Arc::clone(&self.shelf);
+        let looked = tokio::task::spawn_blocking(move || shelf.look_at_files());
+        // A drive that does not answer holds nobody up.
+        drop(tokio::time::timeout(LOOK_LIMIT, looked).await);
+        let models = self.shelf.standings().into_iter().map(async |model| {
+            let look = async { model.worker.as_ref()?.stats().await };
             let stats = tokio::time::timeout(LOOK_LIMIT, look).await.ok().flatten();
+            let vitals = model.worker.as_ref().map(Worker::vitals);
+            if let Some(vitals) = vitals {
+                metrics::last_step(&model.name, vitals.silence.unwrap_or_default());
+            }
             if let Some(stats) = stats {
                 let now = Occupancy {
                     waiting: stats.waiting,
@@ -175,6 +291,7 @@ impl Registry {
                 model.name,
                 model.standing,
                 model.speed,
+                vitals.unwrap_or_default(),
                 stats,
                 Instant::now(),
             )
@@ -184,7 +301,21 @@ impl Registry {
 
     /// Ends the workers; comes back when their processes are gone. No call may be under way or come any more.
     pub async fn close(&self) {
-        self.0.close().await;
+        self.shelf.close().await;
+    }
+}
+
+/// Hashes what is written to it.
+struct HashWriter<'hasher, H>(&'hasher mut H);
+
+impl<H: Hasher> Write for HashWriter<'_, H> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -201,7 +332,10 @@ async fn answer(
     }
     call.end_by_deadline();
     let result = tokio::time::timeout(DEADLINE_GRACE, call.result()).await;
-    result.unwrap_or(Err(CallError::Stuck))
+    result.unwrap_or_else(|_elapsed| {
+        call.report_overdue();
+        Err(CallError::Stuck)
+    })
 }
 
 fn millis(time: Duration) -> u64 {

@@ -18,7 +18,8 @@ use crate::app::Live;
 use crate::check::{self, Checked};
 use crate::config::diff::ConfigDiff;
 use crate::config::interpolate::read_text;
-use crate::config::{Config, ConfigError, Overrides, Surroundings};
+use crate::config::rights::Rights;
+use crate::config::{Config, ConfigError, Overrides, Surroundings, Transport};
 use crate::status::ConfigStatus;
 use crate::supervisor::{self, Phase};
 use crate::telemetry::metrics;
@@ -108,12 +109,20 @@ impl Reloader {
 
     async fn reload(&mut self, content: u64, is_asked: bool) {
         let sources = self.sources.clone();
-        let loaded =
-            tokio::task::spawn_blocking(move || check::load(&sources.typed, &sources.around)).await;
+        let load = move || {
+            let loaded = check::load(&sources.typed, &sources.around);
+            let is_rejected = loaded.is_err();
+            let rights = is_rejected.then(|| Rights::read(&sources.typed, &sources.around));
+            (loaded, rights.flatten())
+        };
+        let loaded = tokio::task::spawn_blocking(load).await;
         self.content = content;
         match loaded {
-            Ok(Ok(checked)) => self.apply(checked),
-            Ok(Err(error)) => self.refuse(&error, is_asked),
+            Ok((Ok(checked), _)) => self.apply(checked),
+            Ok((Err(error), rights)) => {
+                self.narrow(rights.as_ref());
+                self.refuse(&error, is_asked);
+            }
             Err(panic) => tracing::error!(%panic, "the configuration could not be checked"),
         }
     }
@@ -135,6 +144,27 @@ impl Reloader {
         metrics::reloaded(true);
         self.status
             .send_modify(|status| status.applied(Timestamp::now()));
+    }
+
+    /// Takes away the rights that a rejected configuration no longer states.
+    fn narrow(&mut self, rights: Option<&Rights>) {
+        let (Some(rights), Transport::Http(http)) = (rights, &self.config.transport) else {
+            return;
+        };
+        let narrowed = Transport::Http(Box::new(rights.narrow(http)));
+        if narrowed == self.config.transport {
+            return;
+        }
+        let config = Config {
+            transport: narrowed,
+            ..self.config.clone()
+        };
+        let diff = ConfigDiff::between(&self.config, &config);
+        self.live.set_rules(&config.transport);
+        self.config = config;
+        tracing::warn!(
+            "rights that the rejected configuration takes away have ended; what it grants waits for a valid configuration\n{diff}"
+        );
     }
 
     /// Tells it once, and to whoever asks.

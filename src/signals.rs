@@ -3,6 +3,8 @@
 //! A signal that was ignored when the program was started ends nothing: `nohup` ignores SIGHUP, and a shell without job control ignores
 //! SIGINT for what it starts in the background.
 
+pub mod worker;
+
 #[cfg(not(unix))]
 pub use other::{EndSignals, Signals};
 #[cfg(unix)]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::registry::{ModelStatus, Registry};
+use crate::registry::{ModelStatus, Registry, Unloaded};
 
 /// In the place of an error that is not for everybody.
 const IN_THE_LOG: &str = "the server's log tells it";
@@ -89,6 +89,25 @@ fn whole_second(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
+/// An action on one model by hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// End its process; the next call starts another one.
+    Unload,
+    /// Start another process, and end the former one.
+    Restart,
+}
+
+impl Action {
+    /// Returns the name of the command, which also ends the path over HTTP.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unload => "unload",
+            Self::Restart => "restart",
+        }
+    }
+}
+
 /// Where the server's parts are asked.
 #[derive(Debug, Clone)]
 pub struct Board {
@@ -104,6 +123,14 @@ impl Board {
             registry,
             config,
             started: Instant::now(),
+        }
+    }
+
+    /// Lets go of the process of a model, see [`Registry::unload`] and [`Registry::restart`]. Returns `None` if there is no such model.
+    pub fn let_go(&self, model: &str, action: Action) -> Option<Unloaded> {
+        match action {
+            Action::Unload => self.registry.unload(model),
+            Action::Restart => self.registry.restart(model),
         }
     }
 

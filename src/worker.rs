@@ -28,6 +28,20 @@ pub const DESCRIBE: &str = "--describe";
 /// Flag of a process that checks chat templates, and exits.
 pub const TRY_TEMPLATES: &str = "--try-templates";
 
+/// Names of a worker's threads that neither load nor decode: that they work does not show that the model goes on.
+const HELPER_THREADS: [&str; 5] = [COMMANDS, SIGNALS, SHORT_PROMPTS, LONG_PROMPTS, TURNS];
+
+/// Name of the thread that reads commands.
+const COMMANDS: &str = "commands";
+/// Name of the thread that waits for signals.
+const SIGNALS: &str = "signals";
+/// Name of the thread that prepares short prompts.
+const SHORT_PROMPTS: &str = "short prompts";
+/// Name of the thread that prepares long prompts.
+const LONG_PROMPTS: &str = "long prompts";
+/// Name of the thread that waits for a turn at the CPUs.
+const TURNS: &str = "turns";
+
 /// The wire's version: a server and a worker of different builds notice each other.
 pub const WIRE_VERSION: u32 = 3;
 
@@ -110,8 +124,12 @@ pub enum Event {
     },
     /// The model could not be loaded; the worker ends.
     LoadFailed(EngineError),
-    /// The answer to [`Command::Stats`].
+    /// The answer to [`Command::Stats`]: the thread that decodes sends it between two steps.
     Stats(Stats),
+    /// The thread that decodes waits for a turn at the CPUs.
+    Alive,
+    /// The worker received SIGTERM, and leaves it to the server whether it ends.
+    Terminated,
 }
 
 /// What a loaded model came to.

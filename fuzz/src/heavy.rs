@@ -7,7 +7,7 @@ use llama_mcp_server::config::file::SandboxMode;
 use llama_mcp_server::engine::template::{Variables, check_messages};
 use llama_mcp_server::engine::{Message, Role};
 use llama_mcp_server::transport::http::allowance::Allowances;
-use llama_mcp_server::worker::trials::{Trial, TrialProcess};
+use llama_mcp_server::worker::trials::{Trial, Trials};
 
 /// A chat template, tried in a restricted process where the program is at hand, as in the tests, else here on a stack as in a model's
 /// process. Whatever it does, it has a result within its limits.
@@ -22,8 +22,8 @@ pub fn template(bytes: &[u8]) {
     let variables = Variables::new();
     if let Some(program) = option_env!("CARGO_BIN_EXE_llama-mcp-server") {
         let sandbox = SandboxMode::Auto;
-        let trials = TrialProcess::start(Path::new(program), source, sandbox);
-        let mut trials = trials.expect("a process");
+        let mut trials = Trials::start(Path::new(program));
+        let mut trials = trials.of(source, sandbox).expect("a process");
         for trial in [Trial::Validity, Trial::Messages(messages, variables)] {
             drop(trials.run(trial));
         }

@@ -204,7 +204,8 @@ async fn answer(sent: &[u8], chosen: u8) -> Vec<u8> {
 fn http_config(has_token: bool) -> HttpConfig {
     let token = TokenConfig {
         name: "fuzz".into(),
-        token: BearerToken::parse("secret").expect("it is printable"),
+        token: Some(BearerToken::parse("secret").expect("it is printable")),
+        admin: false,
         tools: None,
         max_calls: Some(1),
         calls_per_minute: Some(2),

@@ -1,8 +1,6 @@
 //! Checks of chat templates: whether they print what the tools of a model say, and whether reasoning is recognised. They are tried in a
 //! process of their own.
 
-use std::path::Path;
-
 use crate::config::address::Address;
 use crate::config::load::Layers;
 use crate::config::tool::address;
@@ -10,13 +8,17 @@ use crate::config::{Config, ModelConfig, ToolConfig};
 use crate::engine::template::{SystemPrompt, Variables};
 use crate::engine::thinking::families::{UnknownMarkers, markers_of, unknown_markers};
 use crate::engine::{EngineError, Message, Role};
-use crate::worker::trials::{Trial, TrialProcess};
+use crate::worker::trials::{TemplateTrials, Trial, Trials};
 
-/// Checks that the chat templates in the configuration compile. Starts processes from `program`.
-pub(super) fn check_own_templates(config: &Config, program: Option<&Path>, layers: &mut Layers) {
+/// Checks that the chat templates in the configuration compile.
+pub(super) fn check_own_templates(
+    config: &Config,
+    mut trials: Option<&mut Trials>,
+    layers: &mut Layers,
+) {
     for model in &config.models {
         if let Some(source) = &model.load.chat_template
-            && let Some(mut trials) = start(program, source, model, layers)
+            && let Some(mut trials) = trials_of(model, source, trials.as_deref_mut(), layers)
             && let Err(error) = trials.run(Trial::Validity)
         {
             layers.problem_at(&model.address("chat_template"), error.text, None);
@@ -24,15 +26,21 @@ pub(super) fn check_own_templates(config: &Config, program: Option<&Path>, layer
     }
 }
 
-/// Checks the chat templates of all models; those of the configuration are known to compile. Starts processes from `program`.
-pub(super) fn check_templates(config: &Config, program: Option<&Path>, layers: &mut Layers) {
+/// Checks the chat templates of all models; those of the configuration are known to compile.
+pub(super) fn check_templates(
+    config: &Config,
+    mut trials: Option<&mut Trials>,
+    layers: &mut Layers,
+) {
     for model in &config.models {
         let own = model.load.chat_template.as_ref();
-        let Some(source) = own.or(model.header.chat_template.as_ref()) else {
+        let files = model.files.as_ref().ok();
+        let of_file = files.and_then(|files| files.header.chat_template.as_ref());
+        let Some(source) = own.or(of_file) else {
             continue;
         };
         check_reasoning(model, source, layers);
-        let Some(mut trials) = start(program, source, model, layers) else {
+        let Some(mut trials) = trials_of(model, source, trials.as_deref_mut(), layers) else {
             continue;
         };
         if own.is_none()
@@ -46,14 +54,14 @@ pub(super) fn check_templates(config: &Config, program: Option<&Path>, layers: &
     }
 }
 
-/// Starts the process in which the chat template `source` of `model` is tried. Returns `None`, with a note, if the system starts none.
-fn start(
-    program: Option<&Path>,
-    source: &str,
+/// Returns the trials of the chat template `source` of `model`. Returns `None`, with a note, if the system starts no process for them.
+fn trials_of<'trials>(
     model: &ModelConfig,
+    source: &'trials str,
+    trials: Option<&'trials mut Trials>,
     layers: &mut Layers,
-) -> Option<TrialProcess> {
-    let started = TrialProcess::start(program?, source, model.load.sandbox);
+) -> Option<TemplateTrials<'trials>> {
+    let started = trials?.of(source, model.load.sandbox);
     let noted = started.inspect_err(|error| {
         let name = &model.name;
         let note = format!("model `{name}`: the chat template was not checked, since no process could be started: {error}");
@@ -101,7 +109,7 @@ struct Use<'a> {
 /// Returns how the chat template of `model` is used, with a question tried once for the same variables.
 fn uses_of<'a>(
     model: &'a ModelConfig,
-    trials: &mut TrialProcess,
+    trials: &mut TemplateTrials<'_>,
     tools: &'a [ToolConfig],
 ) -> Vec<Use<'a>> {
     let own = model.tool_name.is_some().then_some((None, &model.defaults));
@@ -136,7 +144,7 @@ fn uses_of<'a>(
 /// Renders conversations with the chat template of `model`, as its tools would: one that cannot be rendered is a problem.
 fn check_rendering(
     model: &ModelConfig,
-    trials: &mut TrialProcess,
+    trials: &mut TemplateTrials<'_>,
     tools: &[ToolConfig],
     layers: &mut Layers,
 ) {
@@ -190,7 +198,7 @@ fn check_questions(model: &ModelConfig, uses: &[Use<'_>], layers: &mut Layers) {
 /// Notes the system prompts that the chat template of `model` does not print as such. One that it cannot print at all is a problem.
 fn check_system_prompts(
     model: &ModelConfig,
-    trials: &mut TrialProcess,
+    trials: &mut TemplateTrials<'_>,
     uses: &[&Use<'_>],
     layers: &mut Layers,
 ) {

@@ -31,9 +31,9 @@ impl ServerArgs {
     }
 }
 
-/// `llama-mcp-server status`.
+/// Which server is asked, by whom.
 #[derive(Debug, Args)]
-pub struct StatusArgs {
+pub struct RemoteArgs {
     #[command(flatten)]
     server: ServerArgs,
     /// Another server, for example `http://10.0.0.5:8080`
@@ -50,6 +50,33 @@ pub struct StatusArgs {
         conflicts_with = "auth"
     )]
     auth_file: Option<PathBuf>,
+}
+
+impl RemoteArgs {
+    /// The address that was typed, and for [`crate::config::load::Layers::read`] the rest.
+    pub fn into_server(self) -> (Option<String>, Overrides) {
+        let ServerArgs { config, host, port } = self.server;
+        let auth_file = self.auth_file;
+        let auth_file = auth_file.map(|file| file.to_string_lossy().into_owned());
+        let typed = Overrides {
+            config,
+            ..said([
+                ("host", host),
+                ("port", port),
+                ("auth", self.auth),
+                ("auth_file", auth_file),
+            ])
+        };
+        (self.url, typed)
+    }
+}
+
+/// `llama-mcp-server status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Which server
+    #[command(flatten)]
+    pub remote: RemoteArgs,
     /// Print it again every two seconds
     #[arg(long)]
     pub watch: bool,
@@ -63,23 +90,14 @@ pub struct StatusArgs {
     pub format: Format,
 }
 
-impl StatusArgs {
-    /// The address that was typed, and for [`crate::config::load::Layers::read`] the rest.
-    pub fn take_server(&mut self) -> (Option<String>, Overrides) {
-        let ServerArgs { config, host, port } = &mut self.server;
-        let auth_file = self.auth_file.take();
-        let auth_file = auth_file.map(|file| file.to_string_lossy().into_owned());
-        let typed = Overrides {
-            config: config.take(),
-            ..said([
-                ("host", host.take()),
-                ("port", port.take()),
-                ("auth", self.auth.take()),
-                ("auth_file", auth_file),
-            ])
-        };
-        (self.url.take(), typed)
-    }
+/// `llama-mcp-server unload` and `restart`.
+#[derive(Debug, Args)]
+pub struct ModelArgs {
+    /// The model's name in the configuration; that of --model is `default`
+    pub model: String,
+    /// Which server
+    #[command(flatten)]
+    pub remote: RemoteArgs,
 }
 
 fn said<const N: usize>(flags: [(&str, Option<String>); N]) -> Overrides {

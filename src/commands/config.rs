@@ -14,6 +14,7 @@ use crate::config::diff::ConfigDiff;
 use crate::config::reference::View;
 use crate::config::units::human;
 use crate::config::{Config, ConfigError, Overrides, Surroundings, Transport, reference, shape};
+use crate::registry::footprint::{Footprint, sum};
 
 /// Runs `command`.
 ///
@@ -83,17 +84,12 @@ fn diff(old: PathBuf, new: PathBuf, around: &Surroundings) -> anyhow::Result<Exi
 }
 
 fn told(checked: &Checked) -> String {
-    let Checked {
-        config,
-        budget,
-        needs,
-        ..
-    } = checked;
+    let budget = &checked.budget;
     let mut lines = vec![format!(
         "The configuration is valid. Memory for models: {}.\n",
         human(*budget)
     )];
-    for (model, need) in config.models.iter().zip(needs) {
+    for (model, _, need) in checked.loadable() {
         let estimate = need.estimate;
         lines.push(format!(
             "{}: {} (weights {}, cache {} for {} cells, compute {})",
@@ -111,20 +107,43 @@ fn told(checked: &Checked) -> String {
             ));
         }
     }
-    if needs.len() > 1 {
-        let all = needs
-            .iter()
-            .map(|need| need.estimate.total())
-            .fold(0, u64::saturating_add);
-        let together = if all <= *budget {
-            "all fit together"
-        } else {
-            "not all fit together: models that idle make room"
-        };
-        lines.push(format!("\ntogether: {} ({together})", human(all)));
+    if checked.needs.len() > 1 {
+        lines.push(format!("\ntogether: {}", together(checked)));
     }
+    lines.extend(
+        checked
+            .warnings
+            .iter()
+            .map(|warning| format!("warning: {warning}")),
+    );
     lines.extend(notes(checked).map(|note| format!("note: {note}")));
     lines.join("\n") + "\n"
+}
+
+/// Returns what each model takes that can be loaded from its files.
+fn footprints(checked: &Checked) -> impl Iterator<Item = Footprint> + '_ {
+    let models = checked.loadable();
+    models.map(|(.., need)| need.demand().footprint)
+}
+
+/// Returns what all models take, and whether that fits.
+fn together(checked: &Checked) -> String {
+    let all = sum(footprints(checked));
+    let fit = if all <= checked.budget {
+        "all fit together"
+    } else {
+        "not all fit together: models that idle make room"
+    };
+    let alone = footprints(checked).map(|footprint| footprint.total);
+    let shared = alone.fold(0, u64::saturating_add).saturating_sub(all);
+    let once = match shared {
+        0 => String::new(),
+        bytes => format!(
+            "; weights of a common file count once, which saves {}",
+            human(bytes)
+        ),
+    };
+    format!("{} ({fit}{once})", human(all))
 }
 
 /// Returns the notes on a valid configuration, including those on its schemas.
@@ -146,15 +165,15 @@ fn notes(checked: &Checked) -> impl Iterator<Item = String> + '_ {
 }
 
 fn as_json(checked: &Checked) -> Value {
-    let config = &checked.config;
-    let models = config.models.iter().zip(&checked.needs).map(|(model, need)| {
+    let models = checked.loadable().map(|(model, files, need)| {
+        let header = &files.header;
         json!({
             "name": model.name,
             "tool": model.tool_name,
             "path": model.load.path,
-            "architecture": model.header.architecture,
-            "trained_context": model.header.n_ctx_train,
-            "has_chat_template": model.header.chat_template.is_some() || model.load.chat_template.is_some(),
+            "architecture": header.architecture,
+            "trained_context": header.n_ctx_train,
+            "has_chat_template": header.chat_template.is_some() || model.load.chat_template.is_some(),
             "n_ctx": need.n_ctx,
             "kv_cells": need.kv_cells,
             "wanted_cells": need.wanted_cells,
@@ -164,7 +183,7 @@ fn as_json(checked: &Checked) -> Value {
             "total_bytes": need.estimate.total(),
         })
     });
-    json!({"ok": true, "memory_budget_bytes": checked.budget, "models": models.collect::<Vec<_>>(), "notes": notes(checked).collect::<Vec<_>>()})
+    json!({"ok": true, "memory_budget_bytes": checked.budget, "together_bytes": sum(footprints(checked)), "warnings": checked.warnings, "models": models.collect::<Vec<_>>(), "notes": notes(checked).collect::<Vec<_>>()})
 }
 
 fn show(typed: &Overrides, around: &Surroundings, with_origin: bool) -> anyhow::Result<ExitCode> {

@@ -32,6 +32,8 @@ struct Start {
     arguments: Vec<String>,
     /// What its configuration reads of the environment.
     variables: Vec<String>,
+    /// Settings that work and are probably a mistake.
+    warnings: Vec<String>,
 }
 
 /// Why it would not start.
@@ -74,6 +76,10 @@ fn install(asked: &InstallArgs, around: &Surroundings) -> anyhow::Result<Result<
         Ok(start) => start,
         Err(refused) => return Ok(Err(refused)),
     };
+    for warning in &start.warnings {
+        writeln!(io::stderr(), "warning: {warning}")
+            .context("could not write to standard error")?;
+    }
     let entry = Entry {
         has_type: client.is_some_and(|client| client.has_type),
         command: text(&program(&around.variables)?)?,
@@ -173,7 +179,11 @@ fn start(
     let over_stdio = ("transport".to_owned(), "stdio".into());
     typed_over_stdio.flags.push(over_stdio);
     let checked = match check::load(&typed_over_stdio, around) {
-        Ok(checked) => checked,
+        Ok(checked) if checked.doubts.is_empty() => checked,
+        Ok(checked) => {
+            let error = ConfigError::of(checked.doubts);
+            return Ok(Err(Refused::Config(error)));
+        }
         Err(error) => return Ok(Err(Refused::Config(error))),
     };
     if asked.wanted.config.is_some() {
@@ -190,6 +200,7 @@ fn start(
     Ok(Ok(Start {
         arguments,
         variables: checked.layers.secret_variables,
+        warnings: checked.warnings,
     }))
 }
 

@@ -3,13 +3,17 @@
 //! Of the configuration address and token alone are read, and what is wrong elsewhere does not matter: a broken edit leaves the server
 //! as it was.
 
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use ureq::Agent;
-use ureq::http::Uri;
+use ureq::http::{Response, Uri};
+use ureq::{Agent, Body, RequestBuilder};
 
+use super::{WRONG, refused};
+use crate::cli::RemoteArgs;
 use crate::config::address::Address;
 use crate::config::load::Layers;
 use crate::config::problem::{Origin, Problem};
@@ -29,6 +33,29 @@ pub(super) struct Server {
 }
 
 impl Server {
+    /// The one that was asked for; or the exit code, after it was told what is wrong.
+    pub(super) fn asked(
+        asked: RemoteArgs,
+        around: &Surroundings,
+    ) -> anyhow::Result<Result<Self, ExitCode>> {
+        let (url, typed) = asked.into_server();
+        let server = match url {
+            None => Self::configured(&typed, around),
+            Some(url) => match authority_of(&url) {
+                Ok(authority) => Self::named(&authority, &typed, around),
+                Err(wrong) => {
+                    let written = writeln!(io::stderr(), "error[{}]: {wrong}", wrong.code);
+                    written.context("could not write to standard error")?;
+                    return Ok(Err(ExitCode::from(WRONG)));
+                }
+            },
+        };
+        match server {
+            Ok(server) => Ok(Ok(server)),
+            Err(error) => refused(&error).map(Err),
+        }
+    }
+
     /// The one that is configured. Another host that was typed is told no token that the file holds.
     pub(super) fn configured(
         typed: &Overrides,
@@ -53,7 +80,7 @@ impl Server {
     }
 
     /// The one at `authority`, `HOST:PORT`. It is told no token that a file holds for another one.
-    pub(super) fn named(
+    fn named(
         authority: &str,
         typed: &Overrides,
         around: &Surroundings,
@@ -81,31 +108,53 @@ impl Server {
 
     /// The status and the body of `path`, which wants no token: who listens there may be another program.
     pub(super) fn get(&self, path: &str) -> anyhow::Result<(u16, String)> {
-        self.ask(path, None)
+        let url = self.url_of(path);
+        said(&url, self.agent.get(&url).call())
     }
 
     /// The same with the token, where there is one.
     pub(super) fn get_with_token(&self, path: &str) -> anyhow::Result<(u16, String)> {
-        self.ask(path, self.token.as_ref())
+        let url = self.url_of(path);
+        said(&url, self.with_token(self.agent.get(&url)).call())
     }
 
-    fn ask(&self, path: &str, token: Option<&BearerToken>) -> anyhow::Result<(u16, String)> {
-        let url = format!("{}{path}", self.url);
-        let mut request = self.agent.get(&url);
-        if let Some(token) = token {
-            request = request.header("Authorization", token.to_header());
+    /// Returns the status and the body of an empty POST to `path`, with the token if there is one.
+    pub(super) fn post_with_token(&self, path: &str) -> anyhow::Result<(u16, String)> {
+        let url = self.url_of(path);
+        said(&url, self.with_token(self.agent.post(&url)).send_empty())
+    }
+
+    /// Returns what is wrong if the server refuses the token.
+    pub(super) fn wants_token(&self) -> String {
+        format!(
+            "the server at {} wants a bearer token that it knows: `--auth_file`, `--auth` or LLAMA_MCP_AUTH gives one",
+            self.url
+        )
+    }
+
+    fn url_of(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
+    fn with_token<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match &self.token {
+            Some(token) => request.header("Authorization", token.to_header()),
+            None => request,
         }
-        let response = request.call();
-        let mut response =
-            response.with_context(|| no_server(format!("no server answers at {url}")))?;
-        let said = response.body_mut().read_to_string();
-        let said = said.with_context(|| no_server(format!("no answer could be read at {url}")))?;
-        Ok((response.status().as_u16(), said))
     }
 }
 
+/// Returns the status and the body that came from `url`.
+fn said(url: &str, response: Result<Response<Body>, ureq::Error>) -> anyhow::Result<(u16, String)> {
+    let mut response =
+        response.with_context(|| no_server(format!("no server answers at {url}")))?;
+    let said = response.body_mut().read_to_string();
+    let said = said.with_context(|| no_server(format!("no answer could be read at {url}")))?;
+    Ok((response.status().as_u16(), said))
+}
+
 /// `HOST:PORT` of an address that was typed.
-pub(super) fn authority_of(url: &str) -> Result<String, Coded> {
+fn authority_of(url: &str) -> Result<String, Coded> {
     let uri: Option<Uri> = url.parse().ok();
     let scheme = uri.as_ref().and_then(Uri::scheme_str);
     match (scheme, uri.as_ref().and_then(Uri::authority)) {

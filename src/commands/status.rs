@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::Context;
 use jiff::SignedDuration;
 
-use super::server::{Server, authority_of, no_server};
-use super::{WRONG, print, refused};
+use super::print;
+use super::server::{Server, no_server};
 use crate::cli::{Format, StatusArgs};
 use crate::config::Surroundings;
 use crate::config::units::human;
@@ -19,6 +19,9 @@ use crate::status::{ConfigStatus, ServerStatus};
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(2);
 
+/// Seconds; a step that takes longer is worth a line.
+const LONG_STEP: u64 = 10;
+
 /// The cursor to the upper left, and all below it empty.
 const CLEAR: &str = "\x1b[H\x1b[J";
 
@@ -26,22 +29,10 @@ const CLEAR: &str = "\x1b[H\x1b[J";
 ///
 /// # Errors
 /// Where the server does not answer, or does not know the token.
-pub fn run(mut asked: StatusArgs, around: &Surroundings) -> anyhow::Result<ExitCode> {
-    let (url, typed) = asked.take_server();
-    let server = match url {
-        Some(url) => match authority_of(&url) {
-            Ok(authority) => Server::named(&authority, &typed, around),
-            Err(wrong) => {
-                let written = writeln!(io::stderr(), "error[{}]: {wrong}", wrong.code);
-                written.context("could not write to standard error")?;
-                return Ok(ExitCode::from(WRONG));
-            }
-        },
-        None => Server::configured(&typed, around),
-    };
-    let server = match server {
+pub fn run(asked: StatusArgs, around: &Surroundings) -> anyhow::Result<ExitCode> {
+    let server = match Server::asked(asked.remote, around)? {
         Ok(server) => server,
-        Err(error) => return refused(&error),
+        Err(code) => return Ok(code),
     };
     if !asked.watch {
         return print(&look(&server, asked.format)?);
@@ -64,9 +55,7 @@ fn look(server: &Server, format: Format) -> anyhow::Result<String> {
     let (status, said) = server.get_with_token("/status")?;
     let problem = match status {
         200 => None,
-        401 => Some(format!(
-            "the server at {url} wants a bearer token that it knows: `--auth_file`, `--auth` or LLAMA_MCP_AUTH gives one"
-        )),
+        401 => Some(server.wants_token()),
         404 => Some(format!(
             "what answers at {url} tells no status: another program, or an older version"
         )),
@@ -99,10 +88,24 @@ fn told(server: &ServerStatus) -> String {
     lines.extend(table(&server.models));
     let failed = server.models.iter().filter_map(|model| {
         let error = model.error.as_ref()?;
-        Some(format!("\n{}: the last load failed: {error}", model.name))
+        Some(format!("\n{}: {error}", model.name))
     });
     lines.extend(failed);
+    lines.extend(server.models.iter().filter_map(silent));
     lines.join("\n") + "\n"
+}
+
+/// A line about a process that has work and has finished no step for long.
+fn silent(model: &ModelStatus) -> Option<String> {
+    let silence = model
+        .last_step_seconds
+        .filter(|seconds| *seconds >= LONG_STEP)?;
+    let pid = model.pid.map_or_else(|| "-".into(), |pid| pid.to_string());
+    Some(format!(
+        "\n{}: process {pid} has finished no step for {}",
+        model.name,
+        time(silence)
+    ))
 }
 
 fn config(config: &ConfigStatus) -> String {
@@ -120,9 +123,10 @@ fn config(config: &ConfigStatus) -> String {
     }
 }
 
-const HEAD: [&str; 9] = [
+const HEAD: [&str; 10] = [
     "MODEL",
     "STATE",
+    "PID",
     "MEMORY",
     "RUNNING",
     "WAITING",
@@ -163,6 +167,7 @@ fn row(model: &ModelStatus) -> [String; HEAD.len()] {
     [
         model.name.clone(),
         state.into(),
+        or_none(model.pid.map(|pid| pid.to_string())),
         or_none(model.memory_bytes.map(human)),
         model.running.to_string(),
         model.waiting.to_string(),
@@ -189,6 +194,8 @@ mod tests {
         let unloaded = ModelStatus {
             name: "coder".into(),
             state: ModelState::Failed,
+            pid: None,
+            last_step_seconds: None,
             memory_bytes: None,
             running: 0,
             waiting: 0,
@@ -202,6 +209,8 @@ mod tests {
         let loaded = ModelStatus {
             name: "small".into(),
             state: ModelState::Loaded,
+            pid: Some(4711),
+            last_step_seconds: Some(42),
             memory_bytes: Some(3 << 29),
             running: 2,
             waiting: 13,
@@ -229,11 +238,13 @@ mod tests {
         the edit of 2026-01-02T03:04:05Z is refused, what was in force stays:
         error: no
 
-        MODEL  STATE   MEMORY   RUNNING  WAITING  CACHE  TOKENS/S  PROMPT TOKENS/S  IDLE
-        coder  failed  -        0        0        -      -         -                -
-        small  loaded  1.5 GiB  2        13       50 %   52.0      411.2            1m 15s
+        MODEL  STATE   PID   MEMORY   RUNNING  WAITING  CACHE  TOKENS/S  PROMPT TOKENS/S  IDLE
+        coder  failed  -     -        0        0        -      -         -                -
+        small  loaded  4711  1.5 GiB  2        13       50 %   52.0      411.2            1m 15s
 
-        coder: the last load failed: the file is cut
+        coder: the file is cut
+
+        small: process 4711 has finished no step for 42s
         ");
     }
 }

@@ -264,12 +264,13 @@ fn apply<T: Clone>(values: &mut BTreeMap<String, T>, changes: &BTreeMap<String, 
 /// What changes how a model is loaded starts its process anew, and nothing else does: the rule of
 /// [`ModelConfig::is_loaded_like`].
 fn model_keys(old: &ModelConfig, new: &ModelConfig) -> Keys {
-    let restart = differing(&old.load, &new.load);
+    let mut restart = differing(&old.load, &new.load);
     let mut live = differing(old, new);
     live.retain(|key| !restart.contains(key));
-    if live.is_empty() && restart.is_empty() {
-        // No key: the file was replaced, which counts from the next load on.
-        live.insert("the file".into());
+    // Another path names other files anyway.
+    let has_changed = old.stamp != new.stamp || old.files != new.files;
+    if has_changed && !restart.contains("path") && !restart.contains("lora") {
+        restart.insert("the file".into());
     }
     (live, restart)
 }

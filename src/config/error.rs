@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::FILE_NAME;
+use super::load::Layers;
 use super::problem::Problem;
 use crate::error_code::ErrorCode;
 
@@ -49,6 +50,16 @@ impl ConfigError {
     pub fn of(mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|problem| problem.place.as_ref().map(|place| place.start));
         Self::Problems(problems)
+    }
+
+    /// Takes all that is wrong out of `layers`, doubts included. Returns `None` if there are doubts only.
+    pub fn take(layers: &mut Layers) -> Option<Self> {
+        if layers.problems.is_empty() {
+            return None;
+        }
+        let mut problems = std::mem::take(&mut layers.problems);
+        problems.append(&mut layers.doubts);
+        Some(Self::of(problems))
     }
 
     /// Tells it to people, with its causes and the way out.

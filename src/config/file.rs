@@ -18,6 +18,7 @@ pub use model::{CacheType, FlashAttention, Lora, ModelSettings, SplitMode, Think
 pub use server::{ServerSettings, TokenSettings, TransportMode, WatchMode};
 pub use tool::{ArgumentSettings, ArgumentType, ItemType, ToolSettings};
 
+use super::ranges;
 use super::units::{Budget, IdleTime, Size};
 
 /// Letters, digits, `_` and `-`: what every client accepts as a tool's name, and what variables can spell.
@@ -122,10 +123,13 @@ pub struct RegistrySettings {
     /// Models that may be loaded at once; no limit by default.
     #[schemars(range(min = 1, max = 10_000))]
     pub max_loaded: Option<usize>,
-    /// Memory that all loaded models may take together: `"24GiB"`, or a share of what the machine, or the container, has.
+    /// Memory that all loaded models may take together: `"24GiB"`, or a share of what the machine has, or the smallest limit of its container, service or slice. Weights of a file that several models map count once.
     pub memory_budget: Budget,
     /// A model that nobody called for so long is unloaded; `"never"` keeps it.
     pub idle_ttl: IdleTime,
+    /// A model's process that has work but finishes no step for this long is killed, and the next call starts a new one; its calls end with `model_stuck`. A process that still computes or reads its file gets ten times as long. `"never"` switches this off.
+    #[schemars(range(min = ranges::STALL_TIMEOUT.min), extend("examples" = ["2m", "never"]))]
+    pub stall_timeout: IdleTime,
     /// Sandbox of models' processes on Linux, by Landlock and seccomp: `auto` applies what the kernel supports, `required` loads no model if the kernel does not support both, `off` applies nothing, for a GPU driver that needs more. Elsewhere `required` is an error.
     pub sandbox: SandboxMode,
 }
@@ -136,6 +140,8 @@ impl Default for RegistrySettings {
             max_loaded: None,
             memory_budget: Budget::Percent(90),
             idle_ttl: IdleTime::after_secs(15 * 60),
+            // A step takes six seconds at most where the machine keeps up, and a turn at the CPUs is waited for ten.
+            stall_timeout: IdleTime::after_secs(2 * 60),
             sandbox: SandboxMode::Auto,
         }
     }

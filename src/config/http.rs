@@ -9,9 +9,9 @@ use super::address::Address;
 use super::file::{ConfigFile, ServerSettings};
 use super::load::Layers;
 use super::ranges::{self, Range};
-use super::token::{self, AUTH_VARIABLE, SessionSecret, TokenConfig};
+use super::token::{self, AUTH_VARIABLE, BearerToken, SessionSecret, TokenConfig};
 use super::units::{Time, human};
-use crate::process;
+use crate::memory;
 
 /// Where and for whom the server listens.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,9 +44,7 @@ const LEAST_HELD: u64 = 4;
 
 /// The default of `max_held`, in bytes, if it must be at least `least`.
 fn default_held(least: u64) -> u64 {
-    (process::total_memory() / 8)
-        .clamp(64 << 20, 512 << 20)
-        .max(least)
+    (memory::total() / 8).clamp(64 << 20, 512 << 20).max(least)
 }
 
 /// How much may come over HTTP.
@@ -102,7 +100,10 @@ impl HttpLimits {
 impl HttpConfig {
     /// Returns a note for each token that is too short to be safe from guessing. The tokens are not shown.
     pub fn token_notes(&self) -> impl Iterator<Item = String> + '_ {
-        let short = self.tokens.iter().filter(|token| token.token.is_short());
+        let short = self.tokens.iter().filter(|token| {
+            let secret = token.token.as_ref();
+            secret.is_some_and(BearerToken::is_short)
+        });
         short.map(|token| {
             format!(
                 "the token `{}` has fewer than {} characters, and can be guessed; generate a strong one with `openssl rand -hex 32`",
@@ -115,6 +116,7 @@ impl HttpConfig {
     /// Of the `[server]` of `settings`. None where something is wrong, which is told to `layers`.
     pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Option<Self> {
         let server = &settings.server;
+        token::set_aside(layers);
         let known = layers.problems.len();
         let tokens = token::resolve(settings, layers);
         let session_secret = SessionSecret::resolve(settings, layers);

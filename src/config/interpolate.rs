@@ -27,7 +27,7 @@ pub struct Names<'around> {
     pub variables: &'around BTreeMap<String, String>,
     /// Where relative paths start.
     pub folder: &'around Path,
-    /// The files that were read, in order.
+    /// The files that are named, in order, whether or not they could be read.
     pub files: Vec<PathBuf>,
     /// The variables that were read, in order.
     pub read: Vec<String>,
@@ -113,11 +113,12 @@ fn value_of(name: &str, names: &mut Names<'_>) -> Result<String, Unresolved> {
         }
         Some(("file", path)) => {
             let path = names.folder.join(path);
+            // One that is missing may come.
+            names.files.push(path.clone());
             let text = read_text(&path).map_err(|error| Unresolved {
                 message: format!("could not read `{}`: {error}", path.display()),
                 hint: None,
             })?;
-            names.files.push(path);
             // Editors end files by a line break, which is not part of a token or a template.
             let trimmed = text.strip_suffix('\n').unwrap_or(&text);
             Ok(trimmed.strip_suffix('\r').unwrap_or(trimmed).to_owned())

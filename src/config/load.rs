@@ -34,6 +34,8 @@ pub struct Layers {
     pub secret_variables: Vec<String>,
     /// What was wrong; those values were left out.
     pub problems: Vec<Problem>,
+    /// Parts that do not work now, such as a model whose file is missing; the rest of the configuration can be used.
+    pub doubts: Vec<Problem>,
     /// What is worth a line in the log.
     pub notes: Vec<String>,
     /// Texts that something was put into, as they were written.
@@ -61,6 +63,7 @@ impl Layers {
             files: Vec::new(),
             secret_variables: Vec::new(),
             problems: Vec::new(),
+            doubts: Vec::new(),
             notes: Vec::new(),
             made: BTreeMap::new(),
             layers: Vec::new(),
@@ -245,6 +248,12 @@ impl Layers {
             _ => (origin, at),
         };
         self.problem(origin, Some(&at), false, message, hint);
+    }
+
+    /// Adds a doubt about the value at `address`, located as [`Self::problem_at`] locates a problem.
+    pub fn doubt_at(&mut self, address: &Address, message: String, hint: Option<String>) {
+        self.problem_at(address, message, hint);
+        self.doubts.extend(self.problems.pop());
     }
 
     /// Who said the value at `address`, in the highest layer that has it; the program's own does not count.

@@ -1,9 +1,9 @@
 //! A model as the program runs it.
 
+mod files;
 mod resolve;
 
-use std::iter;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -18,8 +18,10 @@ use super::ranges;
 use super::schema::Limits;
 use super::template_arguments;
 use super::units::Size;
-use crate::gguf::{self, GgufError, Header};
+use crate::gguf;
+use crate::printable::printable;
 use crate::process::Cpus;
+pub use files::{FileFault, ModelFiles, Stamp};
 pub(super) use resolve::resolve;
 
 /// A model and the tool that it is. Serialised, it is its keys.
@@ -28,9 +30,6 @@ pub struct ModelConfig {
     /// Its name in the file; what logs and errors call it.
     #[serde(skip)]
     pub name: String,
-    /// What people call the model: the name in its header, else the file's.
-    #[serde(skip)]
-    pub title: String,
     /// The MCP tool; none where only typed tools use the model.
     pub tool_name: Option<String>,
     /// What clients are told of the tool.
@@ -47,12 +46,12 @@ pub struct ModelConfig {
     pub pin: bool,
     /// Unloaded when it idled for so long.
     pub idle_ttl: Option<Duration>,
-    /// What its file says.
+    /// Facts from its files, or why it cannot be loaded from them now.
     #[serde(skip)]
-    pub header: Header,
-    /// Bytes of its adapter's tensors.
+    pub files: Result<ModelFiles, FileFault>,
+    /// State of the files just before they were read.
     #[serde(skip)]
-    pub adapter_bytes: u64,
+    pub stamp: Stamp,
 }
 
 /// How to load a model and to run its context: what a worker is told.
@@ -183,45 +182,35 @@ impl ModelConfig {
         Address::of_model(&self.name, key)
     }
 
-    /// Whether a process that serves `other` can serve this model, too.
-    pub fn is_loaded_like(&self, other: &Self) -> bool {
-        self.name == other.name && self.load == other.load
+    /// Returns whether a process that was started for `other` and loaded files with the stamp `loaded` can serve this model, too.
+    pub fn is_loaded_like(&self, other: &Self, loaded: Stamp) -> bool {
+        self.name == other.name && self.load == other.load && self.stamp == loaded
+    }
+
+    /// Returns the title of the model: the name in its header, else the name of its file. Both are foreign text.
+    pub fn title(&self) -> String {
+        let named = self.files.as_ref().ok();
+        let named = named.and_then(|files| files.header.name.clone());
+        named.unwrap_or_else(|| {
+            let stem = self.load.path.file_stem().unwrap_or_default();
+            printable(&stem.to_string_lossy(), gguf::MAX_SHOWN)
+        })
     }
 
     /// Tokens of one call, prompt and answer; where memory is short it is less.
     pub fn context(&self) -> u32 {
-        let trained = self.header.n_ctx_train.unwrap_or(u64::MAX);
-        let trained = u32::try_from(trained).unwrap_or(u32::MAX);
         match self.load.n_ctx {
-            0 => trained,
-            asked => asked.min(trained),
+            0 => self.trained_context(),
+            asked => asked.min(self.trained_context()),
         }
     }
 
-    /// The files that are loaded: all parts, and the adapter.
-    pub fn files(&self) -> impl Iterator<Item = &Path> {
-        let parts = self.header.other_parts.iter().map(PathBuf::as_path);
-        let adapter = self.load.lora.iter().map(|lora| lora.path.as_path());
-        iter::once(self.load.path.as_path())
-            .chain(parts)
-            .chain(adapter)
-    }
-
-    /// The same model, with what its files say now.
-    ///
-    /// # Errors
-    /// Files that are no model any more.
-    pub fn read_again(&self) -> Result<Self, GgufError> {
-        let header = gguf::read_header(&self.load.path)?;
-        let adapter = self.load.lora.as_ref();
-        let adapter_bytes = adapter.map_or(Ok(0), |lora| {
-            gguf::read_adapter(&lora.path, &header.architecture)
-        })?;
-        Ok(Self {
-            header,
-            adapter_bytes,
-            ..self.clone()
-        })
+    /// Returns the tokens that the model was trained for; `u32::MAX` if its file does not say, or cannot be read.
+    pub fn trained_context(&self) -> u32 {
+        let files = self.files.as_ref().ok();
+        let trained = files.and_then(|files| files.header.n_ctx_train);
+        let trained = trained.unwrap_or(u64::MAX);
+        u32::try_from(trained).unwrap_or(u32::MAX)
     }
 }
 

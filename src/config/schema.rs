@@ -37,7 +37,6 @@ mod values;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::thread;
 
 use serde_json::{Map, Value, json};
 
@@ -51,6 +50,8 @@ use lower::{Author, Lowered};
 use node::Kind;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use validator::Validator;
+
+use crate::threads::{NotDone, on_stack};
 
 /// The members of a JSON object.
 type Table = Map<String, Value>;
@@ -81,6 +82,8 @@ pub struct SchemaFault {
     pub pointer: String,
     /// What is wrong, and the way out.
     pub reason: String,
+    /// Whether the schema could not be read for a limit of the system; nothing is known of the schema then.
+    pub is_of_system: bool,
 }
 
 /// All faults of a schema, at least one.
@@ -150,6 +153,7 @@ fn fault(pointer: &str, reason: impl Into<String>) -> SchemaFault {
     SchemaFault {
         pointer: pointer.into(),
         reason: reason.into(),
+        is_of_system: false,
     }
 }
 
@@ -241,11 +245,18 @@ impl AnswerSchema {
     /// Reads `schema` on a thread with a large stack: schemas may refer to each other more deeply than they nest.
     fn of(schema: &Value, limits: Limits, is_object: bool) -> Result<Self, SchemaFaults> {
         let read = || Self::read_schema(schema, limits, is_object);
-        let made = thread::scope(|scope| {
-            let thread = thread::Builder::new().stack_size(STACK);
-            thread.spawn_scoped(scope, read).ok()?.join().ok()
-        });
-        made.unwrap_or_else(|| Err(fault("#", "the schema could not be read; simplify it").into()))
+        on_stack(STACK, read).unwrap_or_else(|reason| match reason {
+            NotDone::NoThread(limit) => {
+                let fault = SchemaFault {
+                    is_of_system: true,
+                    ..fault("#", limit.to_string())
+                };
+                Err(fault.into())
+            }
+            NotDone::Panicked => {
+                Err(fault("#", "the schema could not be read; simplify it").into())
+            }
+        })
     }
 
     fn read_schema(schema: &Value, limits: Limits, is_object: bool) -> Result<Self, SchemaFaults> {

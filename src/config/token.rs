@@ -11,6 +11,7 @@ use super::address::Address;
 use super::file::{ConfigFile, TokenSettings};
 use super::interpolate::read_text;
 use super::load::Layers;
+use super::problem::{Origin, Problem};
 use super::shape::suggestion;
 
 /// The environment variable that holds the token of `auth`.
@@ -24,8 +25,11 @@ pub const AUTH: &str = "auth";
 pub struct TokenConfig {
     /// What logs call it.
     pub name: String,
-    /// The secret.
-    pub token: BearerToken,
+    /// The secret. `None`: its file is empty or gone, or its text cannot be a token; no request carries it then, and requests without
+    /// a token are refused all the same.
+    pub token: Option<BearerToken>,
+    /// Whether it may unload and restart models.
+    pub admin: bool,
     /// Tools that it is for; none where it is for all.
     pub tools: Option<Arc<BTreeSet<String>>>,
     /// Calls at once.
@@ -34,16 +38,27 @@ pub struct TokenConfig {
     pub calls_per_minute: Option<u32>,
 }
 
-/// The tokens of `settings`. What is wrong is told to `layers`.
+impl TokenConfig {
+    /// Returns whether `given` is the secret of this token.
+    pub fn matches(&self, given: &[u8]) -> bool {
+        self.token
+            .as_ref()
+            .is_some_and(|token| token.matches(given))
+    }
+}
+
+/// Resolves the tokens of `settings`. Problems go to `layers`; a token that cannot be used now is a doubt.
 pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Vec<Arc<TokenConfig>> {
     let server = &settings.server;
     let source = Source {
         token: (at(AUTH), server.auth.as_ref()),
         file: (at("auth_file"), server.auth_file.as_ref()),
     };
-    let of_auth = source.read(layers).map(|token| TokenConfig {
+    let of_auth = source.is_given(layers).then(|| TokenConfig {
         name: AUTH.into(),
-        token,
+        token: source.read(layers),
+        // It is the only token of its server, or the owner's.
+        admin: true,
         tools: None,
         max_calls: None,
         calls_per_minute: None,
@@ -56,7 +71,10 @@ pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Vec<Arc<Tok
     let named: Vec<TokenConfig> = named.collect();
     let mut tokens: Vec<Arc<TokenConfig>> = of_auth.into_iter().map(Arc::new).collect();
     for token in named {
-        if let Some(other) = tokens.iter().find(|other| other.token == token.token) {
+        if let Some(other) = tokens
+            .iter()
+            .find(|other| token.token.is_some() && other.token == token.token)
+        {
             let message = format!(
                 "has the token of `{}`, too: nobody could tell them apart",
                 other.name
@@ -68,12 +86,34 @@ pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Vec<Arc<Tok
     tokens
 }
 
-/// A token that the server of these layers knows: that of `auth` before others. What is wrong with tokens is passed over: the server
+/// Makes doubts of the problems of the file that concern the text of one token: that token is refused, and the rest of the
+/// configuration goes on.
+pub(super) fn set_aside(layers: &mut Layers) {
+    let concerns_token = |problem: &Problem| {
+        let parts = problem.address.as_ref().map_or(&[][..], Address::parts);
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        let is_token = matches!(
+            parts[..],
+            ["server", "auth" | "auth_file"] | ["server", "tokens", _, "token" | "token_file"]
+        );
+        is_token && matches!(problem.origin, Origin::File(_))
+    };
+    let problems = std::mem::take(&mut layers.problems);
+    let (doubts, problems): (Vec<_>, Vec<_>) = problems.into_iter().partition(concerns_token);
+    layers.problems = problems;
+    layers.doubts.extend(doubts);
+}
+
+/// A token that the server of these layers knows: the first that may unload models, that of `auth` before others. What is wrong with tokens is passed over: the server
 /// that is asked says whether it knows this one.
 pub fn for_asking(layers: &mut Layers) -> Option<BearerToken> {
+    set_aside(layers);
     let tokens = resolve(&layers.merged(), layers);
-    let token = tokens.first()?;
-    Some(token.token.clone())
+    let known = || tokens.iter().filter(|token| token.token.is_some());
+    let token = known()
+        .find(|token| token.admin)
+        .or_else(|| known().next())?;
+    token.token.clone()
 }
 
 /// `[server.tokens.NAME]`.
@@ -89,7 +129,11 @@ fn one(
         layers.problem_at(&place, message, Some("give it another name".into()));
         return None;
     }
-    if settings.token.is_none() && settings.token_file.is_none() {
+    let source = Source {
+        token: (place.join("token"), settings.token.as_ref()),
+        file: (place.join("token_file"), settings.token_file.as_ref()),
+    };
+    if !source.is_given(layers) {
         let hint = "`token = \"${env:NAME}\"`, or `token_file = \"name.token\"`";
         layers.problem_at(&place, "has no token".into(), Some(hint.into()));
         return None;
@@ -101,14 +145,11 @@ fn one(
             layers.problem_at(&place, message, Some(suggestion(tool, tool_names)));
         }
     }
-    let source = Source {
-        token: (place.join("token"), settings.token.as_ref()),
-        file: (place.join("token_file"), settings.token_file.as_ref()),
-    };
     let tools = settings.tools.as_ref();
     Some(TokenConfig {
         name: name.to_owned(),
-        token: source.read(layers)?,
+        token: source.read(layers),
+        admin: settings.admin,
         tools: tools.map(|tools| Arc::new(tools.iter().cloned().collect())),
         max_calls: settings.max_calls,
         calls_per_minute: settings.calls_per_minute,
@@ -135,7 +176,19 @@ struct Source<'settings> {
 }
 
 impl Source<'_> {
-    /// The token; of two that are given, the one of the higher layer.
+    /// Returns whether a token is named, if only by a text of the file that names what is not there.
+    fn is_given(&self, layers: &Layers) -> bool {
+        let ((token_at, token), (file_at, file)) = (&self.token, &self.file);
+        let is_doubted = |at: &Address| {
+            layers
+                .doubts
+                .iter()
+                .any(|doubt| doubt.address.as_ref() == Some(at))
+        };
+        token.is_some() || file.is_some() || is_doubted(token_at) || is_doubted(file_at)
+    }
+
+    /// Reads the token; of two that are given, the one of the higher layer. Returns `None`, with a doubt or a problem, if it cannot be used.
     fn read(&self, layers: &mut Layers) -> Option<BearerToken> {
         let ((token_at, token), (file_at, file)) = (&self.token, &self.file);
         if token.is_some()
@@ -148,6 +201,7 @@ impl Source<'_> {
             layers.problem_at(file_at, message, Some("remove one".into()));
         }
         let (place, token) = match (*token, *file) {
+            // What the text names is told already.
             (None, None) => return None,
             (token, Some(file)) if token.is_none() || layers.is_above(file_at, token_at) => {
                 layers.files.push(file.clone());
@@ -162,7 +216,13 @@ impl Source<'_> {
         match token.and_then(|token| BearerToken::parse(&token)) {
             Ok(token) => Some(token),
             Err(message) => {
-                layers.problem_at(place, message, None);
+                // A flag or a variable stays wrong until the next start, which it ends.
+                let is_of_file = matches!(layers.origin_of(place).0, Origin::File(_));
+                if place == file_at || is_of_file {
+                    layers.doubt_at(place, message, None);
+                } else {
+                    layers.problem_at(place, message, None);
+                }
                 None
             }
         }

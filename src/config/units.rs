@@ -92,6 +92,19 @@ pub fn human(bytes: u64) -> String {
     ByteSize(bytes).display().iec().to_string()
 }
 
+/// Returns a time as people read it, to whole seconds from a second on: `2m 5s`.
+pub fn human_time(time: Duration) -> String {
+    let whole = if time < Duration::from_secs(1) {
+        Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or_default())
+    } else {
+        Duration::from_secs(time.as_secs())
+    };
+    SignedDuration::try_from(whole).map_or_else(
+        |_too_long| format!("{} s", whole.as_secs()),
+        |span| format!("{span:#}"),
+    )
+}
+
 /// Whether `text` is of `format`, which is one of this module's.
 pub fn is_format(format: &str, text: &str) -> bool {
     let value = || Value::String(text.to_owned());

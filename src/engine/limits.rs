@@ -5,7 +5,7 @@ use crate::config::LoadSettings;
 use crate::config::file::FlashAttention;
 
 /// llama.cpp pads a context to this many cells (`llama-context.cpp`), so fewer save nothing.
-const CELL_STEP: u32 = 256;
+pub const CELL_STEP: u32 = 256;
 
 /// Rows that a batch has for prompts, at least, beside one for every sequence.
 const MIN_PROMPT_ROWS: usize = 32;
@@ -34,6 +34,29 @@ const LONG_FIXED_PROMPT: u64 = 512;
 /// Bytes of a token, about, before anything is tokenised.
 const BYTES_PER_TOKEN: u64 = 4;
 
+/// Tokens of one call, and what they can be raised to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContextSize {
+    /// Tokens of one call, prompt and answer.
+    pub n_ctx: u32,
+    /// Tokens that the model was trained for: more give nonsense.
+    pub trained: u32,
+}
+
+impl ContextSize {
+    /// Returns what to do about a context that is too short.
+    pub fn way_out(self) -> String {
+        let Self { n_ctx, trained } = self;
+        if n_ctx < trained {
+            format!("give the model a larger `n_ctx` (at most {trained})")
+        } else {
+            format!(
+                "choose a model with a longer context (this one was trained for {trained} tokens)"
+            )
+        }
+    }
+}
+
 /// How a prompt starts from what lies in the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reuse {
@@ -52,6 +75,8 @@ pub struct Limits {
     pub parallel: usize,
     /// Tokens of one call, prompt and answer.
     pub n_ctx: u32,
+    /// Tokens that the model was trained for, at least `n_ctx`.
+    pub n_ctx_train: u32,
     /// Cells of the cache, over all calls: where there are enough each has its own, else they share them. At least `n_ctx`.
     pub kv_cells: u32,
     /// Tokens of one batch, more than `parallel`.
@@ -72,12 +97,21 @@ impl Limits {
         Self {
             parallel: load.parallel,
             n_ctx: load.n_ctx,
+            n_ctx_train: u32::MAX,
             kv_cells: u32::MAX,
             n_batch: load.n_batch,
             is_pool: false,
             has_common_prompt: false,
             reuse: Reuse::Nothing,
             cache_bytes: 0,
+        }
+    }
+
+    /// Returns the size of the context of one call.
+    pub fn context(&self) -> ContextSize {
+        ContextSize {
+            n_ctx: self.n_ctx,
+            trained: self.n_ctx_train,
         }
     }
 
@@ -183,6 +217,7 @@ impl Limits {
         Self {
             parallel,
             n_ctx,
+            n_ctx_train: trained,
             kv_cells,
             is_pool,
             has_common_prompt,

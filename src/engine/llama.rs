@@ -27,7 +27,7 @@ use super::thinking::families::{Markers, markers_of};
 pub use cpu::{CpuBackend, cpu_backend};
 pub use decoder::LlamaDecoder;
 pub use device::{Device, devices};
-use error::{adapter_error, load_error, reason};
+use error::{adapter_error, check_kind, load_error, reason};
 pub use sampler::Sampler;
 use sampler::Scratch;
 pub use vocabulary::ModelVocabulary;
@@ -75,6 +75,7 @@ impl Model {
         if !path.exists() {
             return Err(load_error(path, "the file does not exist"));
         }
+        check_kind(path)?;
         cpu_backend()?;
         let backend = LlamaBackend::init().map_err(|error| load_error(path, &error.to_string()))?;
         let mut last = None;

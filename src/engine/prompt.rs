@@ -17,6 +17,7 @@ pub use cuts::{Neighbours, Special};
 use tokens::EXACT;
 
 use super::grammar::Grammar;
+use super::limits::ContextSize;
 use super::template::{ChatTemplate, Variables, join_contents};
 use super::thinking::Thinking;
 use super::thinking::blocks::{Blocks, MarkerTokens, Start};
@@ -89,12 +90,12 @@ pub struct PromptBuilder<V> {
     switches: [Variables; 2],
     controls: ControlTexts,
     cuts: Cuts,
-    n_ctx: u32,
+    context: ContextSize,
     longest_token: usize,
 }
 
 impl<V: Vocabulary> PromptBuilder<V> {
-    /// Makes a builder for calls of `n_ctx` tokens. `template` is the model's chat template and its source, `None` for a base model.
+    /// Makes a builder for calls within `context`. `template` is the model's chat template and its source, `None` for a base model.
     /// `tags` are markers of reasoning from the configuration.
     ///
     /// # Errors
@@ -103,7 +104,7 @@ impl<V: Vocabulary> PromptBuilder<V> {
         vocabulary: V,
         template: Option<(ChatTemplate, &str)>,
         tags: Option<&[String; 2]>,
-        n_ctx: u32,
+        context: ContextSize,
     ) -> Result<Self, EngineError> {
         let source = template.as_ref().map_or("", |(_, source)| *source);
         let markers = markers_of(source, &vocabulary.special_texts(), tags);
@@ -117,7 +118,7 @@ impl<V: Vocabulary> PromptBuilder<V> {
             vocabulary,
             template: template.map(|(template, _)| template),
             controls,
-            n_ctx,
+            context,
         })
     }
 
@@ -128,7 +129,7 @@ impl<V: Vocabulary> PromptBuilder<V> {
 
     /// Tokens of one call.
     pub fn n_ctx(&self) -> u32 {
-        self.n_ctx
+        self.context.n_ctx
     }
 
     /// Makes the prompt of `conversation`, without a grammar.
@@ -195,12 +196,12 @@ impl<V: Vocabulary> PromptBuilder<V> {
     fn refuse_hopeless(&self, messages: &[Message]) -> Result<(), EngineError> {
         let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
         let least = u32::try_from(bytes / self.longest_token).unwrap_or(u32::MAX);
-        if bytes < EXACT || least < self.n_ctx {
+        if bytes < EXACT || least < self.context.n_ctx {
             return Ok(());
         }
         Err(EngineError::overflow(
             &format!("at least {least}"),
-            self.n_ctx,
+            self.context,
         ))
     }
 

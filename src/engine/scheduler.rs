@@ -107,7 +107,8 @@ impl<D: Decoder> Scheduler<D> {
         if count(length) < n_ctx {
             return Ok(prompt);
         }
-        Err(EngineError::overflow(&length.to_string(), n_ctx))
+        let context = self.limits.context();
+        Err(EngineError::overflow(&length.to_string(), context))
     }
 
     /// Ends a call wherever it is; unknown ids are ignored. Its sequence is free before the next decode.

@@ -32,6 +32,7 @@ pub use self::stack::limit_renderings;
 use self::stack::on_deep_stack;
 use self::turn::{Turn, turns_of};
 use super::{EngineError, EngineErrorKind, Message, Role};
+use crate::threads::{NotDone, on_stack};
 
 /// Variables of a template by their names.
 pub type Variables = serde_json::Map<String, serde_json::Value>;
@@ -120,34 +121,12 @@ fn try_on_stack<T: Send>(
 ) -> Result<Option<T>, EngineError> {
     match on_stack(stack_size(source), work) {
         Ok(done) => done.map(Some),
-        Err(NotDone::NoThread) => Ok(None),
+        Err(NotDone::NoThread(_)) => Ok(None),
         Err(NotDone::Panicked) => Err(EngineError::new(
             EngineErrorKind::Template,
             "the model's chat template made its renderer panic".to_owned(),
         )),
     }
-}
-
-/// The reason why work on a thread of its own has no result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotDone {
-    /// The system has no thread to spare.
-    NoThread,
-    /// The work panicked.
-    Panicked,
-}
-
-/// Does `work` on a thread of its own with `bytes` of stack, see [`stack_size`].
-///
-/// # Errors
-/// The reason why `work` has no result.
-pub fn on_stack<T: Send>(bytes: usize, work: impl FnOnce() -> T + Send) -> Result<T, NotDone> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(bytes);
-        let thread = thread.spawn_scoped(scope, work);
-        let thread = thread.or(Err(NotDone::NoThread))?;
-        thread.join().or(Err(NotDone::Panicked))
-    })
 }
 
 /// Returns whether the error is a call of an unknown function, filter, method or test.

@@ -12,6 +12,10 @@ pub(super) struct Contents {
     kept: usize,
     /// Bytes of the tensors' data.
     pub(super) tensor_bytes: u64,
+    /// Bytes of `tensor_bytes` that llama.cpp uses as they lie in the file.
+    pub(super) mapped_bytes: u64,
+    /// Number of tensors.
+    pub(super) tensors: u64,
 }
 
 /// A metadata value, as far as it is of use here.
@@ -31,15 +35,19 @@ pub(super) enum Value {
 const CHAT_TEMPLATE: &str = "tokenizer.chat_template";
 
 /// Keys that are kept; `*` stands for the architecture.
-const KEPT: [&str; 21] = [
+const KEPT: [&str; 25] = [
     "general.architecture",
     "general.name",
+    "general.finetune",
     "general.type",
     "general.alignment",
+    "imatrix.chunk_count",
     "split.count",
     "split.no",
     CHAT_TEMPLATE,
+    "tokenizer.ggml.model",
     "tokenizer.ggml.tokens",
+    "*.pooling_type",
     "*.attention.causal",
     "*.attention.head_count",
     "*.attention.head_count_kv",
@@ -101,6 +109,10 @@ impl Contents {
             None => Ok(()),
             Some(_) => Err(Fault::Malformed("a key occurs twice")),
         }
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.values.contains_key(key)
     }
 
     pub(super) fn text(&self, key: &str) -> Option<&str> {

@@ -4,6 +4,8 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use super::FileKind;
+
 /// A file that cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum GgufError {
@@ -48,13 +50,15 @@ pub enum GgufError {
         /// Bytes that the header asks for, as words.
         needed: String,
     },
-    /// A model that does not write text: one for embeddings, an encoder, a vision projector.
-    #[error("the model `{}` (architecture `{architecture}`) does not generate text", path.display())]
-    NotGenerative {
+    /// A file that is not a model that writes text.
+    #[error("`{}` is {kind}{}; it does not generate text", path.display(), in_brackets(.architecture.as_deref()))]
+    OtherKind {
         /// The file.
         path: PathBuf,
-        /// What it says it is.
-        architecture: String,
+        /// Kind of its content.
+        kind: FileKind,
+        /// The architecture that it names.
+        architecture: Option<String>,
     },
     /// A later part of a split file, or one that was renamed.
     #[error("`{}` is split, and not named as its first part", path.display())]
@@ -72,9 +76,6 @@ pub enum GgufError {
         /// What it is instead.
         found: String,
     },
-    /// An adapter where a model is wanted.
-    #[error("`{}` is an adapter, not a model", .0.display())]
-    IsAdapter(PathBuf),
     /// An adapter that was made for other models.
     #[error("the adapter `{}` is made for models of the architecture `{adapter}`, and the model's is `{model}`", path.display())]
     OtherArchitecture {
@@ -119,6 +120,11 @@ pub enum GgufError {
     },
 }
 
+/// Returns the architecture as it stands behind the kind of a file.
+fn in_brackets(architecture: Option<&str>) -> String {
+    architecture.map_or_else(String::new, |name| format!(" (architecture `{name}`)"))
+}
+
 impl GgufError {
     /// The way out.
     pub fn hint(&self) -> String {
@@ -135,14 +141,11 @@ impl GgufError {
                 "models are files in GGUF format, as llama.cpp uses it (often named *.gguf)".into()
             }
             Self::Version { .. } => "convert the model again with a current llama.cpp".into(),
-            Self::Truncated { .. } => "download the file again, its end is missing".into(),
+            Self::Truncated { .. } => "the download is incomplete: wait until it has ended, or download the file again".into(),
             Self::NotTheFirstPart { expected, .. } => format!("name the part that ends in `{expected}`"),
             Self::NotAnAdapter { .. } => "name a LoRA adapter in GGUF format".into(),
-            Self::IsAdapter(_) => {
-                "name the model that it was made for, and the adapter by `lora = { path = … }`".into()
-            }
             Self::OtherArchitecture { .. } => "choose the adapter's own model".into(),
-            Self::NotGenerative { .. } => "choose a chat or base model".into(),
+            Self::OtherKind { kind, .. } => kind.hint().into(),
             Self::TensorType { .. } => {
                 "choose a file in another quantization, for example Q4_K_M, Q8_0 or F16".into()
             }

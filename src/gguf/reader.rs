@@ -14,7 +14,6 @@ pub(super) enum Fault {
     NotGguf(String),
     Version(u32),
     Truncated(String),
-    NotGenerative(String),
     Malformed(&'static str),
     /// A number that llama.cpp does not take.
     OutOfRange {
@@ -100,14 +99,20 @@ impl<R: Read + Seek> Reader<R> {
             return Err(Fault::Malformed("its alignment is not a power of two"));
         }
         let is_adapter = contents.text("general.type") == Some("adapter");
-        let mut end = 0_u64;
+        let (mut end, mut mapped) = (0_u64, 0_u64);
         for _ in 0..tensors {
             let tensor = self.tensor()?;
             tensor.check(is_adapter)?;
             end = end.max(tensor.end()?);
+            if !tensor.is_repacked() {
+                mapped = mapped.saturating_add(tensor.bytes()?);
+            }
         }
         self.check_end(end, alignment)?;
         contents.tensor_bytes = end;
+        // Tensors of a broken file may overlap.
+        contents.mapped_bytes = mapped.min(end);
+        contents.tensors = tensors;
         Ok(contents)
     }
 

@@ -41,17 +41,38 @@ enum Role {
 /// Tensors of whole numbers that models have: tables, which are never multiplied (llama.cpp's `llama-arch.cpp`).
 const INDEX_TABLES: [&str; 3] = ["d2t", "ffn_gate_tid2eid.weight", "masked_embd_ordering"];
 
+/// Types for which llama.cpp has another layout on some CPU of this architecture.
+const REPACKED: &[&str] = if cfg!(target_arch = "x86_64") {
+    &["Q2_K", "Q4_0", "Q4_K", "IQ4_NL", "MXFP4"]
+} else {
+    &[
+        "Q1_0", "Q2_K", "Q4_0", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "IQ4_NL", "MXFP4",
+    ]
+};
+
 /// Parts of the names of weights that are matrices one upon the other, for adapters, too: those of experts, and of heads.
 const STACKED: [&str; 2] = ["_exps.", "_b.weight"];
 
 impl Tensor {
     /// Returns where its data ends, in bytes behind the header.
     pub(super) fn end(&self) -> Read1<u64> {
+        let end = self.offset.checked_add(self.bytes()?);
+        end.ok_or(Fault::Malformed("a tensor is too large"))
+    }
+
+    /// Returns whether llama.cpp may copy it into another layout when it loads it, so that it does not lie in the mapped file
+    /// (`ggml-cpu/repack.cpp: ggml_repack_get_optimal_repack_type`). Rows of the embedding are looked up as they are.
+    pub(super) fn is_repacked(&self) -> bool {
+        let kind = Kind::of(self.kind).map_or("", |kind| kind.name);
+        REPACKED.contains(&kind) && self.name != "token_embd.weight"
+    }
+
+    /// Returns the length of its data.
+    pub(super) fn bytes(&self) -> Read1<u64> {
         let elements = (self.shape.iter()).try_fold(1_u64, |product, n| product.checked_mul(*n));
         let (block, bytes) = Kind::of(self.kind).map_or((1, 0), |kind| (kind.elements, kind.bytes));
         elements
             .and_then(|elements| (elements / block).checked_mul(bytes))
-            .and_then(|length| self.offset.checked_add(length))
             .ok_or(Fault::Malformed("a tensor is too large"))
     }
 

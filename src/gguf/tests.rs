@@ -1,17 +1,19 @@
+mod kinds;
+
 use proptest::prelude::*;
 
 use super::*;
 
 const TINY: &[u8] = include_bytes!("../../tests/models/tiny-crab-chat.Q8_0.gguf");
 
-fn header_of(bytes: &[u8]) -> Read1<Header> {
+fn contents_header(bytes: &[u8]) -> Read1<Header> {
     let mut reader = Reader::new(io::Cursor::new(bytes), bytes.len() as u64);
     reader.contents().and_then(|contents| Header::of(&contents))
 }
 
 #[test]
 fn the_header_of_a_real_model_is_read() {
-    let Ok(header) = header_of(TINY) else {
+    let Ok(header) = contents_header(TINY) else {
         panic!("a good file was refused")
     };
     assert_eq!(
@@ -36,7 +38,7 @@ fn the_header_of_a_real_model_is_read() {
 fn a_file_cut_anywhere_is_refused() {
     for length in [5, 23, 24, 100, 5000, TINY.len() / 2, TINY.len() - 1] {
         assert!(
-            matches!(header_of(&TINY[..length]), Err(Fault::Truncated(_))),
+            matches!(contents_header(&TINY[..length]), Err(Fault::Truncated(_))),
             "at {length}"
         );
     }
@@ -46,7 +48,7 @@ fn a_file_cut_anywhere_is_refused() {
 fn a_length_beyond_all_memory_allocates_nothing() {
     let mut bytes = TINY.to_vec();
     bytes[24..32].copy_from_slice(&u64::MAX.to_le_bytes());
-    assert!(matches!(header_of(&bytes), Err(Fault::Malformed(_))));
+    assert!(matches!(contents_header(&bytes), Err(Fault::Malformed(_))));
 }
 
 proptest! {
@@ -54,7 +56,7 @@ proptest! {
     fn a_damaged_header_never_panics(at in 4_usize..8000, byte: u8) {
         let mut bytes = TINY.to_vec();
         bytes[at] = byte;
-        drop(header_of(&bytes));
+        drop(contents_header(&bytes));
     }
 }
 
@@ -114,7 +116,7 @@ fn named(name: &str) -> Option<String> {
         text("general.architecture", "llama"),
         text("general.name", name),
     ]);
-    header_of(&bytes).ok().unwrap().name
+    contents_header(&bytes).ok().unwrap().name
 }
 
 #[test]
@@ -136,11 +138,11 @@ fn a_name_of_nothing_printable_is_none() {
 #[test]
 fn an_architecture_is_a_name() {
     for name in ["llama", "qwen3.5-moe_x", &"x".repeat(64)] {
-        assert!(header_of(&crafted(&[text("general.architecture", name)])).is_ok());
+        assert!(contents_header(&crafted(&[text("general.architecture", name)])).is_ok());
     }
     let long = "x".repeat(65);
     for name in ["", "lla ma", "\u{1b}[31mllama", "llama\n", "ламa", &long] {
-        let found = header_of(&crafted(&[text("general.architecture", name)]));
+        let found = contents_header(&crafted(&[text("general.architecture", name)]));
         assert!(matches!(found, Err(Fault::Malformed(_))), "{name:?}");
     }
 }
@@ -207,7 +209,7 @@ fn a_chat_template_is_what_llama_cpp_reads_or_too_long() {
             text("general.architecture", "llama"),
             text("tokenizer.chat_template", source),
         ];
-        header_of(&crafted(&pairs)).map(|header| header.chat_template)
+        contents_header(&crafted(&pairs)).map(|header| header.chat_template)
     };
     assert_eq!(
         template("{{ a }}\0{{ b }}").ok().flatten().as_deref(),
@@ -234,7 +236,7 @@ fn more_keys_or_tensors_than_any_model_has_are_refused_before_they_are_read() {
     for (at, what) in [(8, "tensors"), (16, "keys")] {
         let mut bytes = crafted(&[]);
         bytes[at..at + 8].copy_from_slice(&(1_u64 << 17).to_le_bytes());
-        let Err(Fault::Malformed(told)) = header_of(&bytes) else {
+        let Err(Fault::Malformed(told)) = contents_header(&bytes) else {
             panic!("{what} were read")
         };
         assert!(told.contains(what), "{told}");
@@ -339,6 +341,6 @@ proptest! {
         bytes.extend(kind.to_le_bytes());
         bytes.extend(0_u64.to_le_bytes());
         bytes.resize(256, 0);
-        drop(header_of(&bytes));
+        drop(contents_header(&bytes));
     }
 }

@@ -2,6 +2,7 @@
 
 use tokio::time::Instant;
 
+use super::footprint::{Demand, Footprint, sum};
 use super::residency::{Edition, Shared};
 use crate::config::units::human;
 
@@ -10,8 +11,8 @@ use crate::config::units::human;
 pub struct Occupant {
     /// Which it is.
     pub model: Edition,
-    /// Bytes that it takes.
-    pub memory: u64,
+    /// Memory that it takes.
+    pub memory: Footprint,
     /// Since when nobody holds it, if it may go for that.
     pub idle_since: Option<Instant>,
     /// Never goes for room.
@@ -24,7 +25,7 @@ pub struct Occupant {
 
 impl Occupant {
     /// A loaded model that never goes.
-    pub fn pinned(model: Edition, memory: u64) -> Self {
+    pub fn pinned(model: Edition, memory: Footprint) -> Self {
         Self {
             model,
             memory,
@@ -46,53 +47,44 @@ pub enum Room {
     /// When calls have ended, or processes that are ending are gone.
     Busy,
     /// Not at all: why, and the way out.
-    Never(String, &'static str),
+    Never(String, String),
 }
 
-/// Where a model of `need` bytes finds room among `occupants`. `free` is what the machine, or the container, has left: idle
-/// models go for that too, but a model alone is loaded whatever it says, since file pages and estimates err.
-pub fn room_for(need: u64, occupants: &[Occupant], shared: Shared, free: Option<u64>) -> Room {
+/// Where a model that needs `need` finds room among `occupants`. `free` is what the machine, or the container, has left: idle
+/// models go for that too, but a model alone is loaded whatever it says, since estimates err.
+pub fn room_for(need: Demand, occupants: &[Occupant], shared: Shared, free: Option<u64>) -> Room {
     let max_loaded = shared.max_loaded.unwrap_or(usize::MAX);
     let pinned = occupants.iter().filter(|occupant| occupant.is_pinned);
-    let pinned_bytes = sum(pinned.clone());
-    if need.saturating_add(pinned_bytes) > shared.budget {
-        let held = match pinned_bytes {
-            0 => String::new(),
-            bytes => format!(", of which pinned models hold {}", human(bytes)),
-        };
-        let cause = format!(
-            "the model needs {}, and all models together may take {}{held}",
-            human(need),
-            human(shared.budget)
-        );
-        return Room::Never(
-            cause,
-            "choose a smaller `n_ctx` or quantization, or raise `memory_budget`",
-        );
+    let with_pinned = together(pinned.clone(), Some(need.footprint));
+    if with_pinned > shared.budget {
+        return never(need, with_pinned, shared);
     }
     if pinned.count() >= max_loaded {
         let cause = format!("as many models as may be loaded, {max_loaded}, are pinned");
-        return Room::Never(cause, "raise `max_loaded`");
+        return Room::Never(cause, "raise `max_loaded`".into());
     }
-    let taken_soon = sum(occupants.iter().filter(|occupant| occupant.is_loading));
+    let all = together(occupants, None);
+    let loaded = occupants.iter().filter(|occupant| !occupant.is_loading);
+    let taken_soon = all.saturating_sub(together(loaded, None));
     let free = free.map(|free| free.saturating_sub(taken_soon));
-    let fits = |memory: u64, count: usize, freed: u64| {
-        let has_memory = memory.saturating_add(need) <= shared.budget;
-        let is_free = free.is_none_or(|free| free.saturating_add(freed) >= need);
-        (has_memory && count < max_loaded, is_free)
+    let fits = |staying: &[&Occupant]| {
+        let taken = together(staying.iter().copied(), Some(need.footprint));
+        // What those that stay take already is not taken once more, nor are weights that they share with the model.
+        let is_free = free.is_none_or(|free| free.saturating_add(all) >= taken);
+        (
+            taken <= shared.budget && staying.len() < max_loaded,
+            is_free,
+        )
     };
-    let mut memory = sum(occupants);
-    let mut count = occupants.len();
-    if fits(memory, count, 0) == (true, true) {
+    let mut staying: Vec<&Occupant> = occupants.iter().collect();
+    if fits(&staying) == (true, true) {
         return Room::There;
     }
-    let (mut gone, mut freed) = (Vec::new(), 0_u64);
+    let mut gone = Vec::new();
     for occupant in longest_idle_first(occupants) {
-        memory = memory.saturating_sub(occupant.memory);
-        freed = freed.saturating_add(occupant.memory);
-        count -= 1;
+        staying.retain(|other| other.model != occupant.model);
         gone.push(occupant.model);
-        if fits(memory, count, freed) == (true, true) {
+        if fits(&staying) == (true, true) {
             return Room::After(gone);
         }
     }
@@ -101,7 +93,7 @@ pub fn room_for(need: u64, occupants: &[Occupant], shared: Shared, free: Option<
         let is_busy = occupant.idle_since.is_none() && !occupant.is_pinned;
         occupant.is_ending || occupant.is_loading || is_busy
     };
-    match fits(memory, count, freed) {
+    match fits(&staying) {
         (true, false) if occupants.iter().any(may_come) => Room::Busy,
         (true, _) if gone.is_empty() => Room::There,
         (true, _) => Room::After(gone),
@@ -112,16 +104,17 @@ pub fn room_for(need: u64, occupants: &[Occupant], shared: Shared, free: Option<
 /// Which models go because those that are loaded are more than may be, by an edit or since one took more than was estimated;
 /// and the bytes that all others take where that is still more than the budget.
 pub fn overrun(occupants: &[Occupant], shared: Shared) -> (Vec<Edition>, Option<u64>) {
-    let staying = || occupants.iter().filter(|occupant| !occupant.is_ending);
-    let (mut memory, mut count) = (sum(staying()), staying().count());
+    let staying = occupants.iter().filter(|occupant| !occupant.is_ending);
+    let mut staying: Vec<&Occupant> = staying.collect();
+    let mut memory = together(staying.iter().copied(), None);
     let max_loaded = shared.max_loaded.unwrap_or(usize::MAX);
     let mut gone = Vec::new();
     for occupant in longest_idle_first(occupants) {
-        if memory <= shared.budget && count <= max_loaded {
+        if memory <= shared.budget && staying.len() <= max_loaded {
             break;
         }
-        memory = memory.saturating_sub(occupant.memory);
-        count -= 1;
+        staying.retain(|other| other.model != occupant.model);
+        memory = together(staying.iter().copied(), None);
         gone.push(occupant.model);
     }
     (gone, Some(memory).filter(|memory| *memory > shared.budget))
@@ -137,9 +130,54 @@ fn longest_idle_first(occupants: &[Occupant]) -> Vec<&Occupant> {
     idle
 }
 
-fn sum<'a>(occupants: impl IntoIterator<Item = &'a Occupant>) -> u64 {
-    let memory = occupants.into_iter().map(|occupant| occupant.memory);
-    memory.fold(0, u64::saturating_add)
+/// Bytes that `occupants` take together, with `newcomer` if there is one.
+fn together<'a>(
+    occupants: impl IntoIterator<Item = &'a Occupant>,
+    newcomer: Option<Footprint>,
+) -> u64 {
+    let occupants = occupants.into_iter().map(|occupant| occupant.memory);
+    sum(occupants.chain(newcomer))
+}
+
+/// Refuses a model that needs `need`, and `with_pinned` bytes together with the models that are pinned.
+fn never(need: Demand, with_pinned: u64, shared: Shared) -> Room {
+    let total = need.footprint.total;
+    let held = with_pinned.saturating_sub(total);
+    let pinned = match held {
+        0 => String::new(),
+        bytes => format!(", of which pinned models hold {}", human(bytes)),
+    };
+    let cause = format!(
+        "the model needs {}, and all models together may take {}{pinned}",
+        human(total),
+        human(shared.budget)
+    );
+    Room::Never(cause, way_out(need, held, shared))
+}
+
+/// Returns the advice for a model that needs `need` while pinned models hold `held` bytes. Only what can help is advised.
+pub(super) fn way_out(need: Demand, held: u64, shared: Shared) -> String {
+    let Demand { footprint, least } = need;
+    let left = shared.budget.saturating_sub(held);
+    let mut ways = if least <= left {
+        "choose a smaller `n_ctx` or quantization".to_owned()
+    } else {
+        "choose a smaller model or quantization".to_owned()
+    };
+    if held > 0 && footprint.total <= shared.budget {
+        ways.push_str(", or pin fewer models");
+    }
+    ways.push_str(raised_budget(footprint.total.saturating_add(held), shared));
+    ways
+}
+
+/// Returns the advice to raise the budget if `bytes` fit the machine, as the end of a sentence.
+pub(super) fn raised_budget(bytes: u64, shared: Shared) -> &'static str {
+    if bytes <= shared.machine {
+        ", or raise `memory_budget` in `[registry]`"
+    } else {
+        ""
+    }
 }
 
 #[cfg(test)]
@@ -147,6 +185,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::gguf::FileId;
+    use crate::registry::footprint::Mapped;
 
     const A: Edition = 1;
     const B: Edition = 2;
@@ -155,7 +195,7 @@ mod tests {
     fn occupant(model: Edition, memory: u64, idle_for: Option<u64>, now: Instant) -> Occupant {
         Occupant {
             model,
-            memory,
+            memory: Footprint::alone(memory),
             idle_since: idle_for.map(|seconds| now - Duration::from_secs(seconds)),
             is_pinned: false,
             is_ending: false,
@@ -165,8 +205,13 @@ mod tests {
 
     const SHARED: Shared = Shared {
         budget: 100,
+        machine: 110,
         max_loaded: None,
     };
+
+    fn room_for(need: u64, occupants: &[Occupant], shared: Shared, free: Option<u64>) -> Room {
+        super::room_for(Demand::alone(need), occupants, shared, free)
+    }
 
     fn after(models: &[Edition]) -> Room {
         Room::After(models.to_vec())
@@ -192,7 +237,7 @@ mod tests {
 
     #[test]
     fn pinned_models_never_go_and_what_they_hold_is_not_to_be_had() {
-        let pinned = Occupant::pinned(A, 50);
+        let pinned = Occupant::pinned(A, Footprint::alone(50));
         assert_eq!(room_for(50, &[pinned], SHARED, None), Room::There);
         let Room::Never(cause, _) = room_for(51, &[pinned], SHARED, None) else {
             panic!("it can never fit")
@@ -201,6 +246,52 @@ mod tests {
             cause,
             "the model needs 51 B, and all models together may take 100 B, of which pinned models hold 50 B"
         );
+    }
+
+    #[test]
+    fn a_way_out_is_told_only_if_it_can_help() {
+        let of = |total, least, held| {
+            let footprint = Footprint::alone(total);
+            way_out(Demand { footprint, least }, held, SHARED)
+        };
+        assert_eq!(
+            of(105, 20, 0),
+            "choose a smaller `n_ctx` or quantization, or raise `memory_budget` in `[registry]`"
+        );
+        // More than the machine has, with any context.
+        assert_eq!(of(120, 115, 0), "choose a smaller model or quantization");
+        assert_eq!(
+            of(90, 60, 50),
+            "choose a smaller model or quantization, or pin fewer models"
+        );
+    }
+
+    #[test]
+    fn weights_of_a_file_are_counted_once_for_all_models_that_map_it() {
+        let now = Instant::now();
+        let mapped = Some(Mapped {
+            file: FileId::numbered(1),
+            bytes: 40,
+        });
+        let sharing = |total| Footprint { total, mapped };
+        let one = |idle_for| Occupant {
+            memory: sharing(60),
+            ..occupant(A, 0, idle_for, now)
+        };
+        let need = |total| Demand {
+            footprint: sharing(total),
+            least: total,
+        };
+        let room =
+            |total, idle_for, free| super::room_for(need(total), &[one(idle_for)], SHARED, free);
+        assert_eq!(room(80, None, None), Room::There);
+        assert_eq!(room(81, None, None), Room::Busy);
+        // The kernel has the file already.
+        assert_eq!(room(80, None, Some(40)), Room::There);
+        assert_eq!(room(80, None, Some(39)), Room::Busy);
+        // Of the idle one only its own part is freed.
+        assert_eq!(room(80, Some(1), Some(20)), after(&[A]));
+        assert_eq!(room_for(80, &[one(None)], SHARED, None), Room::Busy);
     }
 
     #[test]
@@ -247,7 +338,14 @@ mod tests {
             occupant(B, 30, Some(9), now),
             occupant(C, 60, None, now),
         ];
-        let beyond = |budget, max_loaded| overrun(&occupants, Shared { budget, max_loaded });
+        let beyond = |budget, max_loaded| {
+            let shared = Shared {
+                budget,
+                max_loaded,
+                ..SHARED
+            };
+            overrun(&occupants, shared)
+        };
         assert_eq!(beyond(120, None), (vec![], None));
         assert_eq!(beyond(100, None), (vec![B], None));
         assert_eq!(beyond(50, None), (vec![B, A], Some(60)));

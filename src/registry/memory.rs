@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use super::budget::{raised_budget, way_out};
+use super::footprint::{Demand, Footprint, Mapped, sum};
+use super::residency::Shared;
 use crate::config::units::human;
-use crate::config::{LoadSettings, ModelConfig};
+use crate::config::{FileFault, LoadSettings, ModelConfig, ModelFiles};
 use crate::engine::fixed::{FixedPrompt, longest};
-use crate::engine::limits::{Facts, Limits};
+use crate::engine::limits::{CELL_STEP, Facts, Limits};
+use crate::gguf::Header;
 use crate::gguf::memory::{Estimate, Run};
 use crate::worker::client::FixedPrompts;
 
@@ -14,6 +18,10 @@ use crate::worker::client::FixedPrompts;
 pub struct Need {
     /// Memory.
     pub estimate: Estimate,
+    /// Its weights in the mapped file, which other models may share; `None` if each has its own copy.
+    pub mapped: Option<Mapped>,
+    /// Bytes that it would take with the smallest context.
+    pub least: u64,
     /// Bytes that it was planned for: what pinned models leave of the budget.
     pub allowance: u64,
     /// Tokens of one call.
@@ -25,39 +33,68 @@ pub struct Need {
 }
 
 /// What `models` need, in their order, where all together may take `budget` bytes; `fixed` has the prompts of their tools by
-/// their names. Those that are pinned have theirs first: the others get only what these leave.
+/// their names. Those that are pinned have theirs first: the others get only what these leave. The need of a model whose files
+/// cannot be loaded is unknown.
 pub fn needs_of(
     models: &[ModelConfig],
     fixed: &BTreeMap<&str, FixedPrompts>,
     budget: u64,
-) -> Vec<Need> {
-    let need_of = |model: &ModelConfig, budget| {
+) -> Vec<Result<Need, FileFault>> {
+    let need_of = |model: &ModelConfig, pinned: &[Footprint]| {
+        let files = model.files.as_ref().map_err(Clone::clone)?;
         let fixed = fixed.get(model.name.as_str());
-        need_of(model, fixed.map_or(&[], |fixed| fixed), budget)
+        let fixed: &[FixedPrompt] = fixed.map_or(&[], |fixed| fixed);
+        let left = left_for(&model.load, files, pinned, budget);
+        Ok(need_of(&model.load, files, fixed, left))
     };
-    let mut left = budget;
-    let mut pinned = Vec::new();
+    let (mut pinned, mut known) = (Vec::new(), Vec::new());
     for model in models.iter().filter(|model| model.pin) {
-        let need = need_of(model, left);
-        left = left.saturating_sub(need.estimate.total());
-        pinned.push(need);
+        let need = need_of(model, &pinned);
+        pinned.extend(need.as_ref().map(|need: &Need| need.demand().footprint));
+        known.push(need);
     }
-    let mut pinned = pinned.into_iter();
+    let mut known = known.into_iter();
     models
         .iter()
         .map(|model| {
-            let known = model.pin.then(|| pinned.next()).flatten();
-            known.unwrap_or_else(|| need_of(model, left))
+            let known = model.pin.then(|| known.next()).flatten();
+            known.unwrap_or_else(|| need_of(model, &pinned))
         })
         .collect()
 }
 
-/// What `model` needs where it may take `budget` bytes and its tools have the prompts `fixed`.
-pub fn need_of(model: &ModelConfig, fixed: &[FixedPrompt], budget: u64) -> Need {
-    let header = &model.header;
+/// Returns the bytes of `budget` that `pinned` models leave to a model that is loaded from `files` as `load` says, weights that it
+/// shares with them included.
+fn left_for(load: &LoadSettings, files: &ModelFiles, pinned: &[Footprint], budget: u64) -> u64 {
+    let mapped = mapped_by(load, &files.header);
+    let own = Footprint {
+        total: mapped.map_or(0, |mapped| mapped.bytes),
+        mapped,
+    };
+    let held = sum(pinned.iter().copied().chain([own])).saturating_sub(own.total);
+    budget.saturating_sub(held)
+}
+
+/// Returns the weights in the file of `header` that the process of a model maps that is loaded as `load` says.
+fn mapped_by(load: &LoadSettings, header: &Header) -> Option<Mapped> {
+    let is_mapped = load.mmap && !is_on_gpu(load);
+    let file = header.file.filter(|_| is_mapped)?;
+    let bytes = header.mapped_bytes;
+    Some(Mapped { file, bytes })
+}
+
+/// What a model needs that is loaded from `files` as `load` says, where it may take `budget` bytes and its tools have the prompts
+/// `fixed`.
+pub fn need_of(
+    load: &LoadSettings,
+    files: &ModelFiles,
+    fixed: &[FixedPrompt],
+    budget: u64,
+) -> Need {
+    let header = &files.header;
     let load = &LoadSettings {
         fixed_prompt_bytes: longest(fixed),
-        ..model.load.clone()
+        ..load.clone()
     };
     let on_gpu = is_on_gpu(load);
     let run = |limits: Limits, kv_cells: u32| Run {
@@ -72,7 +109,7 @@ pub fn need_of(model: &ModelConfig, fixed: &[FixedPrompt], budget: u64) -> Need 
     let estimate = |limits: Limits, kv_cells: u32| {
         let estimate = header.estimate(run(limits, kv_cells));
         Estimate {
-            weights: estimate.weights.saturating_add(model.adapter_bytes),
+            weights: estimate.weights.saturating_add(files.adapter_bytes),
             ..estimate
         }
     };
@@ -96,6 +133,8 @@ pub fn need_of(model: &ModelConfig, fixed: &[FixedPrompt], budget: u64) -> Need 
     let limits = planned(planned(wanted));
     Need {
         estimate: estimate(limits, limits.kv_cells),
+        mapped: mapped_by(load, header),
+        least: estimate(limits, CELL_STEP).total(),
         allowance: budget,
         n_ctx: limits.n_ctx,
         kv_cells: limits.kv_cells,
@@ -125,9 +164,20 @@ impl Need {
         self.allowance.saturating_sub(self.estimate.total())
     }
 
-    /// Why the model `name`, which needs this, can never be loaded within `budget`: the key to change, what is wrong, and the
-    /// way out.
-    pub fn refusal(&self, name: &str, budget: u64) -> Option<(&'static str, String, &'static str)> {
+    /// Returns what the registry counts.
+    pub fn demand(&self) -> Demand {
+        Demand {
+            footprint: Footprint {
+                total: self.estimate.total(),
+                mapped: self.mapped,
+            },
+            least: self.least,
+        }
+    }
+
+    /// Why the model `name`, which needs this, can never be loaded: the key to change, what is wrong, and the way out.
+    pub fn refusal(&self, name: &str, shared: Shared) -> Option<(&'static str, String, String)> {
+        let budget = shared.budget;
         let Estimate {
             weights,
             cache,
@@ -138,14 +188,15 @@ impl Need {
             return None;
         }
         // What takes most of it is what to change.
-        let (key, what, bytes, hint) = if cache >= weights && cache >= compute {
-            let hint = "choose a smaller `n_ctx`, or `cache_type_k` and `cache_type_v` of `q8_0`";
-            ("n_ctx", "cache is", cache, hint)
-        } else if weights >= compute {
-            let hint = "choose a smaller quantization, or raise `memory_budget` in `[registry]`";
+        let (key, what, bytes, hint) = if weights >= budget || weights >= cache.max(compute) {
+            let hint = way_out(self.demand(), 0, shared);
             ("path", "weights are", weights, hint)
+        } else if cache >= compute {
+            let hint = "choose a smaller `n_ctx`, or `cache_type_k` and `cache_type_v` of `q8_0`";
+            ("n_ctx", "cache is", cache, hint.to_owned())
         } else {
-            let hint = "choose a smaller `n_batch`, or raise `memory_budget` in `[registry]`";
+            let mut hint = "choose a smaller `n_batch`".to_owned();
+            hint.push_str(raised_budget(total, shared));
             ("n_batch", "buffers are", compute, hint)
         };
         let message = format!(

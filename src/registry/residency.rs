@@ -9,6 +9,7 @@
 //!   first, and only if that suffices; else it waits for leases to end.
 
 mod admission;
+mod breaker;
 mod slot;
 mod standing;
 
@@ -19,10 +20,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::budget::overrun;
+use super::footprint::Demand;
+pub use crate::config::Stamp;
 use crate::engine::places::may_wait;
-pub use slot::{Ended, Refusal};
+pub use slot::Refusal;
 use slot::{Slot, State};
 pub use standing::{ModelState, Standing};
+
+pub use crate::worker::client::Ended;
 
 /// A worker's number; never used twice.
 pub type WorkerId = u64;
@@ -36,8 +41,8 @@ pub type Edition = u64;
 /// What the machine knows of a model beforehand.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelTerms {
-    /// Bytes that it will take.
-    pub need: u64,
+    /// Memory that it will take.
+    pub need: Demand,
     /// Never ended for room.
     pub pin: bool,
     /// Ended when it idled for so long.
@@ -46,14 +51,13 @@ pub struct ModelTerms {
     pub max_waiting: usize,
 }
 
-/// Which files a model is loaded from: another number where any of them was replaced.
-pub type Stamp = u64;
-
 /// What all models share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shared {
     /// Bytes of all together.
     pub budget: u64,
+    /// Bytes that the machine, or the container, has: the most that `budget` can be raised to.
+    pub machine: u64,
     /// Models at once.
     pub max_loaded: Option<usize>,
 }
@@ -176,6 +180,15 @@ impl Residency {
         self.admit(free, now);
     }
 
+    /// Has `new` take the place of `old`, whose process serves the calls that it has to the end: new calls start another process.
+    pub fn replace(&mut self, old: Edition, new: Edition, free: Option<u64>, now: Instant) {
+        if let Some(slot) = self.slots.get(&old) {
+            let terms = slot.terms.clone();
+            self.set_terms(new, terms);
+            self.retire(old, free, now);
+        }
+    }
+
     /// What is to be done since the last time, in order.
     pub fn take_actions(&mut self) -> Vec<Action> {
         std::mem::take(&mut self.actions)
@@ -188,7 +201,7 @@ impl Residency {
     }
 
     /// The model's file has changed, and with it what it needs.
-    pub fn set_need(&mut self, model: Edition, need: u64) {
+    pub fn set_need(&mut self, model: Edition, need: Demand) {
         if let Some(slot) = self.slots.get_mut(&model) {
             slot.terms.need = need;
         }
@@ -306,8 +319,22 @@ impl Residency {
         }
         *known = memory;
         // Alone it ran, so alone it runs again.
-        slot.terms.need = slot.terms.need.max(memory.min(budget));
+        let total = &mut slot.terms.need.footprint.total;
+        *total = (*total).max(memory.min(budget));
         self.shrink();
+    }
+
+    /// A call of `model` was answered.
+    pub fn finished(&mut self, model: Edition) {
+        if let Some(slot) = self.slots.get_mut(&model) {
+            slot.breaker.close();
+        }
+    }
+
+    /// Returns the refusal of `model` if its process died so often that it is not started again.
+    pub fn given_up(&self, model: Edition) -> Option<Refusal> {
+        let cause = self.slots.get(&model)?.breaker.open()?.to_owned();
+        Some(Refusal::GivenUp { cause })
     }
 
     fn slot_of(&mut self, worker: WorkerId) -> Option<&mut Slot> {

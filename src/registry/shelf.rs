@@ -1,28 +1,28 @@
 //! The state of the registry: what [`super::residency`] decides is carried out here, and what becomes of workers is told to it.
 
-mod look;
+mod facts;
+mod model;
+mod replace;
 mod state;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use look::{Look, look, stamp_of};
+use model::Model;
+pub(super) use replace::Replaced;
 
+use super::footprint::sum;
 use super::lease::Lease;
-use super::memory::{Need, is_on_gpu, needs_of};
-use super::residency::{
-    Action, CallId, Edition, Ended, ModelTerms, Refusal, Residency, Shared, Stamp, Standing,
-    WorkerId,
-};
+use super::memory::{is_on_gpu, needs_of};
+use super::residency::{Action, CallId, Edition, Refusal, Residency, Shared, Standing, WorkerId};
 use super::standing::Speed;
 use crate::config::units::{Size, human};
 use crate::config::{ModelConfig, RegistryConfig};
-use crate::engine::Usage;
 use crate::engine::fixed::longest;
-use crate::process;
+use crate::memory;
 use crate::worker::client::{FixedPrompts, Launcher, Life, Worker};
 use crate::worker::turns::TurnFiles;
 
@@ -44,22 +44,13 @@ pub(super) struct State {
     pub(super) waiting: HashMap<CallId, oneshot::Sender<Result<Worker, Refusal>>>,
     next_call: CallId,
     next_edition: Edition,
+    /// The current editions of models that were unloaded or restarted, by the editions that tools know.
+    successors: HashMap<Edition, Edition>,
     /// Those that new calls may ask for, and those before them that tools may still ask for.
     models: HashMap<Edition, Model>,
     budget: u64,
     /// Where several models share the CPUs.
     turns: Option<TurnFiles>,
-}
-
-/// A model, and what is known of its files.
-#[derive(Debug, Clone)]
-struct Model {
-    config: Arc<ModelConfig>,
-    stamp: Stamp,
-    need: Need,
-    /// What its workers keep ready.
-    fixed: watch::Sender<FixedPrompts>,
-    speed: Speed,
 }
 
 /// What is known of a model at the moment.
@@ -77,6 +68,7 @@ impl Shelf {
     pub(super) fn open(launcher: Launcher) -> Arc<Self> {
         let nothing = Shared {
             budget: 0,
+            machine: 0,
             max_loaded: None,
         };
         let shelf = Arc::new(Self {
@@ -87,6 +79,7 @@ impl Shelf {
                 waiting: HashMap::new(),
                 next_call: 1,
                 next_edition: 1,
+                successors: HashMap::new(),
                 models: HashMap::new(),
                 budget: 0,
                 turns: None,
@@ -106,38 +99,29 @@ impl Shelf {
         fixed: &BTreeMap<&str, FixedPrompts>,
         shared: &RegistryConfig,
     ) -> Vec<Edition> {
-        let budget = shared.memory_budget.of(process::total_memory());
-        // The disk is not waited for under the lock.
-        let models: Vec<(Model, ModelTerms)> = models
+        let machine = memory::total();
+        let budget = shared.memory_budget.of(machine);
+        let needs = needs_of(models, fixed, budget);
+        let pinned = models.iter().zip(&needs).filter(|(model, _)| model.pin);
+        let pinned = pinned.filter_map(|(_, need)| Some(need.as_ref().ok()?.demand().footprint));
+        let left = budget.saturating_sub(sum(pinned));
+        let models: Vec<Model> = models
             .iter()
-            .zip(needs_of(models, fixed, budget))
+            .zip(needs)
             .map(|(config, need)| {
-                let terms = ModelTerms {
-                    need: need.estimate.total(),
-                    pin: config.pin,
-                    idle_ttl: config.idle_ttl,
-                    max_waiting: config.load.max_queue.max(1),
-                };
                 let fixed = fixed.get(config.name.as_str()).cloned();
-                let model = Model {
-                    config: Arc::new(config.clone()),
-                    stamp: stamp_of(config),
-                    need,
-                    fixed: watch::Sender::new(fixed.unwrap_or_default()),
-                    speed: Speed::default(),
-                };
-                (model, terms)
+                Model::new(config, need, left, fixed.unwrap_or_default())
             })
             .collect();
-        let (free, now) = (process::available_memory(), Instant::now());
+        let (free, now) = (memory::free(), Instant::now());
         self.change(|state| {
             state.budget = budget;
-            state.share_cpus(models.iter().map(|(model, _)| &*model.config));
+            state.share_cpus(models.iter().map(|model| &*model.config));
             let editions: Vec<Edition> = models
                 .into_iter()
-                .map(|(model, terms)| {
+                .map(|model| {
                     let edition = state.edition_of(&model.config);
-                    state.residency.set_terms(edition, terms);
+                    state.residency.set_terms(edition, model.terms());
                     state.put(edition, model);
                     edition
                 })
@@ -151,6 +135,7 @@ impl Shelf {
             }
             let shared = Shared {
                 budget,
+                machine,
                 max_loaded: shared.max_loaded,
             };
             state.residency.set_shared(shared, free, now);
@@ -160,8 +145,10 @@ impl Shelf {
 
     /// No call gets a model any more that is not among `kept`.
     pub(super) fn retire_all_but(self: &Arc<Self>, kept: &[Edition]) {
-        let (free, now) = (process::available_memory(), Instant::now());
+        let (free, now) = (memory::free(), Instant::now());
         self.change(|state| {
+            state.successors.retain(|edition, _| kept.contains(edition));
+            let kept: Vec<Edition> = kept.iter().map(|edition| state.current(*edition)).collect();
             let former: Vec<Edition> = state
                 .models
                 .keys()
@@ -180,9 +167,10 @@ impl Shelf {
         let (answer_to, answer) = oneshot::channel();
         let now = Instant::now();
         // Most calls join a running worker. The disk is not waited for under the lock.
-        let look = self.unloaded(model).map(|model| look(&model));
+        let look = self.unloaded(model).map(|model| model.look());
         let call = self.change(|state| {
             state.forget_ended(now);
+            let model = state.current(model);
             let call = state.next_call;
             state.next_call += 1;
             state.waiting.insert(call, answer_to);
@@ -191,7 +179,10 @@ impl Shelf {
                 None => state.free(),
             };
             let stamp = state.learn(model, look);
-            state.residency.call(call, client, model, stamp, free, now);
+            match state.fault_of(model) {
+                Some(fault) => state.refuse(call, Refusal::NotLoadable(fault)),
+                None => state.residency.call(call, client, model, stamp, free, now),
+            }
             call
         });
         Lease {
@@ -201,28 +192,10 @@ impl Shelf {
         }
     }
 
-    /// How each model stands, by their names.
-    pub(super) fn standings(&self) -> Vec<Observed> {
-        let state = self.lock();
-        let standings = state.residency.standings().into_iter();
-        let mut models: Vec<Observed> = standings
-            .filter_map(|(edition, standing)| state.observed(edition, standing))
-            .collect();
-        models.sort_by(|one, other| one.name.cmp(&other.name));
-        models
-    }
-
-    /// What an answer of `model` tells of its speed.
-    pub(super) fn learn_speed(&self, model: Edition, usage: &Usage) {
-        let mut state = self.lock();
-        if let Some(model) = state.models.get_mut(&model) {
-            model.speed = model.speed.after(usage);
-        }
-    }
-
     /// The model, where it is not running.
     fn unloaded(&self, model: Edition) -> Option<Model> {
         let state = self.lock();
+        let model = state.current(model);
         if state.residency.is_running(model) {
             return None;
         }
@@ -254,7 +227,7 @@ impl Shelf {
                     if let Some(worker) = state.workers.remove(&id) {
                         tracing::info!(
                             model = worker.name(),
-                            "the load is stopped: an edit changed it"
+                            "the load is stopped: the model was edited, unloaded or restarted"
                         );
                         worker.stop();
                     }
@@ -273,11 +246,7 @@ impl Shelf {
                         drop(answer_to.send(Ok(worker.clone())));
                     }
                 }
-                Action::Refuse(call, refusal) => {
-                    if let Some(answer_to) = state.waiting.remove(&call) {
-                        drop(answer_to.send(Err(refusal)));
-                    }
-                }
+                Action::Refuse(call, refusal) => state.refuse(call, refusal),
                 Action::OverBudget(bytes) => tracing::warn!(
                     taken = human(bytes),
                     memory_budget = human(state.budget),
@@ -292,14 +261,16 @@ impl Shelf {
         let name = model.config.name.clone();
         let mut load = model.config.load.clone();
         load.memory_limit = Some(state.budget);
-        // What the estimate counts.
-        if load.kv_cells == 0 {
-            load.kv_cells = model.need.kv_cells;
+        // What the estimate counts. Files that were found unusable while the call waited are told by the load.
+        if let Ok(need) = &model.need {
+            if load.kv_cells == 0 {
+                load.kv_cells = need.kv_cells;
+            }
+            if load.n_ctx == 0 {
+                load.n_ctx = need.n_ctx;
+            }
+            load.cache_ram = Size(load.cache_ram.0.min(need.spare()));
         }
-        if load.n_ctx == 0 {
-            load.n_ctx = model.need.n_ctx;
-        }
-        load.cache_ram = Size(load.cache_ram.0.min(model.need.spare()));
         let fixed = model.fixed.subscribe();
         load.fixed_prompt_bytes = longest(&fixed.borrow());
         let is_on_gpu = is_on_gpu(&load);
@@ -324,12 +295,7 @@ impl Shelf {
                 // The process does not show what it takes of a GPU's: there the estimate stands.
                 Life::Measured(_) if is_on_gpu => {}
                 Life::Measured(memory) => state.residency.measured(id, memory),
-                Life::Ending(failure) => {
-                    let ended = match failure {
-                        None => Ended::Done,
-                        Some((cause, true)) => Ended::DiedLoading(cause),
-                        Some((cause, false)) => Ended::LoadFailed(cause),
-                    };
+                Life::Ending(ended) => {
                     state.residency.ending(id, ended, now);
                     state.workers.remove(&id);
                 }

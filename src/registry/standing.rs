@@ -5,6 +5,7 @@ use tokio::time::Instant;
 
 use super::residency::{ModelState, Standing};
 use crate::engine::{Stats, Usage};
+use crate::worker::client::Vitals;
 
 /// A model at the moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -13,6 +14,10 @@ pub struct ModelStatus {
     pub name: String,
     /// What it does.
     pub state: ModelState,
+    /// The number by which the system knows its process.
+    pub pid: Option<u32>,
+    /// Seconds since its process finished a step, or the load got further; `None` if the process has nothing to do.
+    pub last_step_seconds: Option<u64>,
     /// Bytes that are counted for it: the estimate, or what its process was seen to take where that is more. None where it has
     /// no process.
     pub memory_bytes: Option<u64>,
@@ -30,7 +35,7 @@ pub struct ModelStatus {
     pub generation_tokens_per_second: Option<f64>,
     /// Since when nobody called it, where it is loaded.
     pub idle_seconds: Option<u64>,
-    /// Why its last load failed.
+    /// Why its last load failed, or why it cannot be loaded from its files.
     pub error: Option<String>,
 }
 
@@ -56,6 +61,7 @@ pub(super) fn status(
     name: String,
     standing: Standing,
     speed: Speed,
+    vitals: Vitals,
     stats: Option<Stats>,
     now: Instant,
 ) -> ModelStatus {
@@ -71,6 +77,8 @@ pub(super) fn status(
     ModelStatus {
         name,
         state: standing.state,
+        pid: vitals.pid,
+        last_step_seconds: vitals.silence.map(|silence| silence.as_secs()),
         memory_bytes: standing.memory,
         running,
         waiting: waiting + standing.waiting,
@@ -108,6 +116,7 @@ mod tests {
             "m".into(),
             standing,
             Speed::default(),
+            Vitals::default(),
             stats,
             Instant::now(),
         );

@@ -149,6 +149,8 @@ pub enum ProcessEnd {
     Unloaded,
     /// By itself.
     Died,
+    /// It finished no step for too long and was killed.
+    Stalled,
 }
 
 /// A process of `model` is gone that took so much memory, and had it loaded or not. There may be another one already.
@@ -161,11 +163,25 @@ pub fn gone(model: &str, end: ProcessEnd, was_loaded: bool, bytes: u64) {
     }
     match end {
         ProcessEnd::Died => drop(meters.deaths.get_or_create(&model).inc()),
+        ProcessEnd::Stalled => drop(meters.stalls.get_or_create(&model).inc()),
         ProcessEnd::Unloaded if was_loaded => drop(meters.unloads.get_or_create(&model).inc()),
         ProcessEnd::Unloaded => {}
     }
-    for gauge in [&meters.waiting, &meters.cells, &meters.reserved_cells] {
+    for gauge in [
+        &meters.waiting,
+        &meters.cells,
+        &meters.reserved_cells,
+        &meters.last_step,
+    ] {
         gauge.remove(&model);
+    }
+}
+
+/// Sets how long ago the process of `model` finished a step; zero if it has nothing to do.
+pub fn last_step(model: &str, ago: Duration) {
+    if let Some(meters) = METERS.get() {
+        let gauge = meters.last_step.get_or_create(&of(model));
+        gauge.set(whole(ago.as_secs()));
     }
 }
 

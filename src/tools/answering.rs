@@ -44,6 +44,8 @@ pub struct Answering {
     file: String,
     /// Tokens of one call at most.
     context: u32,
+    /// Tokens that the model was trained for.
+    trained: u32,
     /// Tokens that a call may ask for at most.
     max_tokens_limit: Option<u32>,
     edition: Edition,
@@ -86,6 +88,7 @@ impl Answering {
             model: model.name.clone(),
             file: file.to_string_lossy().into_owned(),
             context: model.context(),
+            trained: model.trained_context(),
             max_tokens_limit: model.defaults.max_tokens_limit,
             edition,
             log_prompts,
@@ -146,6 +149,7 @@ impl Answering {
                     max_tokens,
                     is_most: self.max_tokens_limit.is_some_and(|most| max_tokens >= most),
                     deadline,
+                    trained: self.trained,
                 };
                 let client = &context.client;
                 Ok(self

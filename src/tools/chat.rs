@@ -13,7 +13,7 @@ use crate::config::ranges::{self, MAX_STOP_CHARS, MAX_STOPS, Range};
 use crate::config::schema::{AnswerSchema, Limits, SchemaFaults, advertised};
 use crate::config::{Defaults, ModelConfig, template_arguments};
 use crate::engine::{Message, Role, SamplingParams};
-use crate::error_code::ErrorCode;
+use crate::error_code::{Coded, ErrorCode};
 use crate::fair::{HEAVY, at_low_priority};
 
 const ARGUMENTS: [&str; 15] = [
@@ -50,7 +50,7 @@ impl ChatTool {
     /// The tool that `model` is.
     pub fn new(model: &ModelConfig, answering: Answering) -> Self {
         Self {
-            title: model.title.clone(),
+            title: model.title(),
             description: model.description.clone(),
             defaults: model.defaults.clone(),
             answering,
@@ -89,12 +89,7 @@ impl ChatTool {
             let limits = self.defaults.limits;
             match tried(&call.client, move || answer_by(&schema, limits)).await {
                 Ok(answer) => question.answer = Some(Arc::new(answer)),
-                Err(error) => {
-                    return Ok(ToolOutput::error(
-                        ErrorCode::SchemaRefused,
-                        error.to_string(),
-                    ));
-                }
+                Err(error) => return Ok(ToolOutput::error(error.code, error.text)),
             }
         }
         self.answering.answer(question, call).await
@@ -267,7 +262,7 @@ fn answer_by(schema: &str, limits: Limits) -> Result<AnswerSchema, SchemaFaults>
 async fn tried<T: Send + 'static>(
     client: &str,
     work: impl FnOnce() -> Result<T, SchemaFaults> + Send + 'static,
-) -> Result<T, ArgumentError> {
+) -> Result<T, Coded> {
     let permit = HEAVY.acquire(client).await;
     let tried = tokio::task::spawn_blocking(move || {
         // A trial that runs is finished though its call is cancelled, so it keeps its permit.
@@ -277,12 +272,17 @@ async fn tried<T: Send + 'static>(
     let tried = tried.await;
     let tried = tried.map_err(|failed| {
         tracing::error!("a `json_schema` could not be tried: {failed}");
-        ArgumentError::says("`json_schema`: the check of the schema failed; write a simpler schema")
+        ErrorCode::SchemaRefused
+            .says("`json_schema`: the check of the schema failed; write a simpler schema")
     })?;
     tried.map_err(|faults| {
-        ArgumentError::says(format!(
-            "`json_schema`: the schema cannot be enforced {faults}"
-        ))
+        let limit = faults.0.iter().find(|fault| fault.is_of_system);
+        match limit {
+            Some(limit) => ErrorCode::SystemLimit.says(limit.reason.clone()),
+            None => ErrorCode::SchemaRefused.says(format!(
+                "`json_schema`: the schema cannot be enforced {faults}"
+            )),
+        }
     })
 }
 

@@ -55,7 +55,8 @@ fn of_chat(defaults: &Defaults) -> FixedPrompt {
 fn of_typed(tool: &ToolConfig) -> Result<FixedPrompt, String> {
     let template = PromptTemplate::of(tool)?;
     let sample = |which| -> Result<Conversation, String> {
-        let content = template.render(&values(&tool.arguments, which))?;
+        let content = template.render(&values(&tool.arguments, which));
+        let content = content.map_err(|error| error.to_string())?;
         Ok(Conversation {
             // A prompt may end differently before a structured answer.
             json_schema: tool.answer.as_ref().map(|answer| answer.enforced.clone()),

@@ -29,6 +29,7 @@ pub fn enforce(answer: &AnswerSchema) -> Result<(), SchemaFaults> {
     let at = |pointer: &str, reason: String| SchemaFault {
         pointer: pointer.to_owned(),
         reason,
+        is_of_system: false,
     };
     let grammars = Grammars::of_bytes().map_err(|error| at("#", error.to_string()))?;
     // The parts first: for an optional part that fails, the grammar of the whole schema would omit the part without an error.

@@ -16,7 +16,7 @@ use crate::config::whole::whole_value;
 use crate::engine::{Message, Role};
 use crate::error_code::{Coded, ErrorCode};
 use crate::json::from_text;
-use prompt::PromptTemplate;
+use prompt::{PromptError, PromptTemplate};
 
 /// A tool of `[tools.NAME]`.
 #[derive(Debug)]
@@ -88,9 +88,10 @@ impl TypedTool {
     fn prompt(&self, given: Arguments) -> Result<String, Coded> {
         let values = self.values(given);
         let values = values.map_err(|error| ErrorCode::BadArguments.says(error.to_string()))?;
-        self.template.render(&values).map_err(|cause| {
-            let text = format!("the tool's prompt could not be made: {cause}");
-            ErrorCode::TemplateFailed.says(text)
+        self.template.render(&values).map_err(|error| match error {
+            PromptError::Template(cause) => ErrorCode::TemplateFailed
+                .says(format!("the tool's prompt could not be made: {cause}")),
+            PromptError::SystemLimit(limit) => ErrorCode::SystemLimit.says(limit.to_string()),
         })
     }
 

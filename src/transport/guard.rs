@@ -4,6 +4,7 @@
 //! DNS rebinding its own host: both are checked on all requests (2025-11-25 `basic/transports`, Security Warning). The
 //! demand for `Content-Type: application/json` stops the POSTs that browsers send without asking.
 
+pub mod admin;
 pub mod admission;
 pub mod backoff;
 pub mod network;
@@ -137,7 +138,7 @@ impl Guard<'_> {
         let given = bearer(value).filter(|_| more.is_none());
         // All are compared, so that the time tells nothing of which it is.
         let found = self.0.tokens.iter().fold(None, |found, known| {
-            let is_it = given.is_some_and(|given| known.token.matches(given));
+            let is_it = given.is_some_and(|given| known.matches(given));
             if is_it { Some(known) } else { found }
         });
         if let Some(token) = found {

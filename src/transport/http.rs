@@ -2,7 +2,7 @@
 //! (2026-07-28 `basic/transports/streamable-http`).
 //!
 //! Here are the listener and its end; [`connection`] is one client's, [`endpoint`] serves a request, [`exchange`] answers one,
-//! [`sessions`] is the table, [`session_id`] and [`session_keys`] sign session ids, [`allowance`] enforces limits,
+//! [`admin`] lets go of models by hand, [`sessions`] is the table, [`session_id`] and [`session_keys`] sign session ids, [`allowance`] enforces limits,
 //! [`headers`] reads headers, [`held`] has the permits of requests, and [`super::guard`] checks hosts, origins and tokens.
 //! A request lives in the task of its connection, so a client that goes away drops it, which cancels the call. One that sends
 //! bytes behind its request, and then goes, is only noticed when an event is written to it: hyper does not read on before it
@@ -11,6 +11,7 @@
 //! At the end no connection is accepted, running requests get [`HttpConfig::drain_time`], what then still runs is cancelled
 //! with an answer, and what asks for nothing, or has not finished asking, is closed.
 
+pub mod admin;
 pub mod allowance;
 pub mod connection;
 pub mod endpoint;
@@ -33,7 +34,7 @@ use axum::Router;
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, Method};
 use axum::middleware::from_fn_with_state;
-use axum::routing::{any, get};
+use axum::routing::{any, get, post};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -194,6 +195,8 @@ pub fn service(
         .with_state(endpoint)
         .route("/metrics", get(observe::metrics))
         .route("/status", get(observe::status))
+        .route("/admin/models/{name}/unload", post(admin::unload))
+        .route("/admin/models/{name}/restart", post(admin::restart))
         .with_state(board)
         .route_layer(from_fn_with_state(gate.clone(), guard::authenticate))
         .merge(health);

@@ -24,6 +24,7 @@ use crate::mcp::jsonrpc::{
     ErrorObject, INVALID_REQUEST, IdFinder, Invalid, Message, Outgoing, Request, RequestId,
 };
 use crate::process::ProtocolOutput;
+use crate::threads::SystemLimit;
 
 /// The longest line: as in other MCP servers, room for a prompt of millions of words.
 const MAX_LINE_BYTES: u64 = 16 * 1024 * 1024;
@@ -38,25 +39,52 @@ const MAX_REQUESTS: usize = 1024;
 /// Messages that wait for the client to read; progress beyond it is dropped, answers wait.
 const OUTGOING_AHEAD: usize = 1024;
 
-/// Serves one client until stdin has ended and all is answered, nobody reads stdout, or `shutdown` is cancelled.
+/// Standard input and output, whose threads run.
+#[derive(Debug)]
+pub struct Stdio {
+    lines: mpsc::Receiver<Line>,
+    outgoing: mpsc::Sender<Outgoing>,
+    writer: thread::JoinHandle<()>,
+    /// Cancelled once nobody reads stdout.
+    stop: CancellationToken,
+}
+
+impl Stdio {
+    /// Starts the threads that read and write, until `shutdown` is cancelled. Models are loaded after that, since their processes count
+    /// for the same limit.
+    ///
+    /// # Errors
+    /// The system starts no thread, or stdout cannot be watched.
+    pub fn open(output: Box<dyn ProtocolOutput>, shutdown: &CancellationToken) -> io::Result<Self> {
+        let stop = shutdown.child_token();
+        watch_reader(output.as_ref(), &stop)?;
+        let (outgoing, lines_out) = mpsc::channel(OUTGOING_AHEAD);
+        let unread = stop.clone();
+        let writer = start("writer", move || write_lines(output, lines_out, &unread))?;
+        let (lines_tx, lines) = mpsc::channel(LINES_AHEAD);
+        start("reader", move || {
+            read_lines(BufReader::new(io::stdin()), &lines_tx);
+        })?;
+        Ok(Self {
+            lines,
+            outgoing,
+            writer,
+            stop,
+        })
+    }
+}
+
+/// Serves one client until stdin has ended and all is answered, nobody reads stdout, or the server shuts down.
 ///
 /// # Errors
-/// Where the system gives no thread, stdout cannot be watched, or its writer fails in a way of ours.
-pub async fn serve(
-    dispatcher: Arc<Dispatcher>,
-    output: Box<dyn ProtocolOutput>,
-    shutdown: CancellationToken,
-) -> io::Result<()> {
-    let stop = shutdown.child_token();
-    watch_reader(output.as_ref(), &stop)?;
-    let (outgoing, lines_out) = mpsc::channel(OUTGOING_AHEAD);
-    let unread = stop.clone();
-    let writer = start("writer", move || write_lines(output, lines_out, &unread))?;
-    let (lines_tx, mut lines) = mpsc::channel(LINES_AHEAD);
-    start("reader", move || {
-        read_lines(BufReader::new(io::stdin()), &lines_tx);
-    })?;
-
+/// The writer of stdout fails in a way of ours.
+pub async fn serve(stdio: Stdio, dispatcher: Arc<Dispatcher>) -> io::Result<()> {
+    let Stdio {
+        mut lines,
+        outgoing,
+        writer,
+        stop,
+    } = stdio;
     let caller = Caller {
         connection: ConnectionId("stdio".into()),
         client: "stdio".into(),
@@ -155,7 +183,9 @@ pub async fn serve(
 }
 
 fn start(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle<()>> {
-    thread::Builder::new().name(name.into()).spawn(work)
+    let started = thread::Builder::new().name(name.into()).spawn(work);
+    started
+        .map_err(|error| io::Error::new(error.kind(), SystemLimit::of_thread("a thread", &error)))
 }
 
 /// Cancels `stop` when nobody reads the output any more.

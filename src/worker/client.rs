@@ -6,13 +6,17 @@
 
 pub mod calls;
 mod lines;
+mod liveness;
 mod model_log;
 mod process;
 mod progress;
 mod task;
+mod watchdog;
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -22,8 +26,10 @@ pub use progress::Progress;
 use task::Task;
 
 use crate::config::LoadSettings;
+use crate::config::units::human_time;
 use crate::engine::fixed::FixedPrompt;
 use crate::engine::{CancelReason, EngineError, GenerateRequest, Generation, Stats};
+use crate::threads::SystemLimit;
 
 /// What all calls of a tool begin with, for each tool of a model that has such.
 pub type FixedPrompts = Arc<[FixedPrompt]>;
@@ -37,9 +43,20 @@ pub enum CallError {
     /// The process could not be started.
     #[error("the model's process could not be started: {0}")]
     NotStarted(String),
+    /// The system starts no more processes.
+    #[error(transparent)]
+    SystemLimit(#[from] SystemLimit),
     /// The deadline passed and the process did not hand over what it had.
     #[error("the deadline passed, and the model's process did not answer in time")]
     Stuck,
+    /// The process finished no step for too long, and was killed.
+    #[error("the model's process finished no step for {} and was killed", human_time(*silence))]
+    Stalled {
+        /// Time since its last step.
+        silence: Duration,
+        /// Whether the call had begun or was being prepared.
+        begun: bool,
+    },
     /// The process was ended before it had loaded its model, which is not wanted any more.
     #[error("the model is not wanted any more")]
     Stopped,
@@ -55,12 +72,45 @@ pub enum CallError {
     },
 }
 
+impl CallError {
+    /// The error of calls whose process could not be started.
+    fn of_start(error: &io::Error) -> Self {
+        match SystemLimit::of("the model's process", error) {
+            Some(limit) => Self::SystemLimit(limit),
+            None => Self::NotStarted(error.to_string()),
+        }
+    }
+
+    /// Returns whether the process ended before the call was done.
+    pub fn is_end_of_process(&self) -> bool {
+        matches!(self, Self::Died { .. } | Self::Stalled { .. })
+    }
+
+    /// Returns whether the process ended after it had begun the call, or while it prepared it.
+    pub fn has_begun(&self) -> bool {
+        matches!(
+            self,
+            Self::Died { begun: true, .. } | Self::Stalled { begun: true, .. }
+        )
+    }
+}
+
 /// A handle of a running worker. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Worker {
     name: Arc<str>,
+    vitals: watch::Receiver<Vitals>,
     to_task: mpsc::UnboundedSender<ToTask>,
     ids: Arc<AtomicU64>,
+}
+
+/// Facts about a worker's process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Vitals {
+    /// The number by which the system knows it; `None` until it is started.
+    pub pid: Option<u32>,
+    /// Time since its last finished step; `None` if it has no work.
+    pub silence: Option<Duration>,
 }
 
 /// What becomes of a worker, in this order, its measures at any time between.
@@ -70,17 +120,31 @@ pub enum Life {
     Loaded,
     /// Bytes of memory that its process takes: after the load, and after calls where it is more than before.
     Measured(u64),
-    /// It takes no more calls: none where it was not needed any more or died after it had served, else why it could not load,
-    /// and whether it died of that.
-    Ending(Option<(String, bool)>),
+    /// It takes no more calls.
+    Ending(Ended),
     /// Its process is gone, and its memory is free.
     Gone,
+}
+
+/// The cause for which a worker takes no more calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// It is not needed any more.
+    Done,
+    /// It could not load its model, for this cause.
+    LoadFailed(String),
+    /// Its process died of this cause while it loaded.
+    DiedLoading(String),
+    /// Its process died of this cause after it had loaded.
+    Died(String),
 }
 
 enum ToTask {
     Generate(u64, Call, String, Box<GenerateRequest>),
     Cancel(u64, CancelReason),
     Stats(oneshot::Sender<Stats>),
+    /// A call got no answer though its deadline passed.
+    Overdue,
     Stop,
 }
 
@@ -97,11 +161,14 @@ impl Worker {
         let (to_task, inbox) = mpsc::unbounded_channel();
         let launcher = launcher.clone();
         let log_name = name.as_str().into();
+        let (to_vitals, vitals) = watch::channel(Vitals::default());
         tokio::spawn(async move {
-            Task::run(&launcher, name, model, fixed, inbox, Box::new(life)).await;
+            let life = Box::new(life);
+            Task::run(launcher, name, model, fixed, inbox, to_vitals, life).await;
         });
         Self {
             name: log_name,
+            vitals,
             to_task,
             ids: Arc::new(AtomicU64::new(1)),
         }
@@ -110,6 +177,11 @@ impl Worker {
     /// What logs call its model.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Returns what is known of its process.
+    pub fn vitals(&self) -> Vitals {
+        *self.vitals.borrow()
     }
 
     /// Whether its process has ended, or is about to: a new call would not be answered.
@@ -181,6 +253,11 @@ impl RunningCall {
             self.to_task
                 .send(ToTask::Cancel(self.id, CancelReason::Deadline)),
         );
+    }
+
+    /// Logs that the process did not answer in time.
+    pub fn report_overdue(&self) {
+        drop(self.to_task.send(ToTask::Overdue));
     }
 }
 

@@ -19,7 +19,6 @@ use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::Instant;
 
 use commands::Commands;
@@ -28,12 +27,13 @@ use prompts::Prepared;
 use warming::Warming;
 
 use super::turns::Turns;
-use super::{Command, Event, WIRE_VERSION, sandbox};
+use super::{COMMANDS, Command, Event, SIGNALS, WIRE_VERSION, sandbox};
 use crate::config::LoadSettings;
 use crate::engine::llama::{Model, cpu_backend};
 use crate::engine::queue::{Queue, Waiting};
 use crate::engine::{CancelReason, EngineError, EngineErrorKind, Stats, Update};
 use crate::process;
+use crate::threads::{self, SystemLimit};
 
 /// What reaches the main thread.
 #[expect(
@@ -96,11 +96,7 @@ pub fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>) -> boo
         return true;
     }
     process::name_worker();
-    if parent.is_some()
-        && let Err(error) = process::leave_signals_to_parent()
-    {
-        tracing::warn!(%error, "signals are not left to the server");
-    }
+    let signals = parent.map(|_| crate::signals::worker::leave_to_server());
     let events = Events(Arc::new(Mutex::new(output)));
     log_panics();
     events.send(&Event::Hello {
@@ -121,10 +117,16 @@ pub fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>) -> boo
         events.send(&Event::LoadFailed(error));
         return false;
     }
+    if let Some(signals) = signals
+        && let Err(limit) = report_termination(signals, events.clone())
+    {
+        events.send(&Event::LoadFailed(limit.into()));
+        return false;
+    }
     let (inputs_tx, inputs) = channel();
     let reader_tx = inputs_tx.clone();
     let ends_at_once = parent.is_some();
-    thread::spawn(move || {
+    let started = threads::start(COMMANDS, move || {
         read_commands(commands, &reader_tx);
         if ends_at_once {
             // The server is gone: nobody wants the rest, and a load or a decode cannot be interrupted otherwise.
@@ -135,6 +137,10 @@ pub fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>) -> boo
             std::process::exit(0);
         }
     });
+    if let Err(limit) = started {
+        events.send(&Event::LoadFailed(limit.into()));
+        return false;
+    }
     let mut worker = Worker {
         events,
         inputs,
@@ -143,6 +149,27 @@ pub fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>) -> boo
         ended: false,
     };
     worker.serve(&load, turns.as_ref())
+}
+
+/// Starts a thread that tells the server of every SIGTERM.
+///
+/// # Errors
+/// The system starts none.
+fn report_termination(
+    signals: io::Result<crate::signals::worker::Termination>,
+    events: Events,
+) -> Result<(), SystemLimit> {
+    match signals {
+        Ok(mut termination) => threads::start(SIGNALS, move || {
+            while termination.wait() {
+                events.send(&Event::Terminated);
+            }
+        }),
+        Err(error) => {
+            tracing::warn!(%error, "signals are not left to the server");
+            Ok(())
+        }
+    }
 }
 
 fn read_commands(commands: Commands, inputs: &Sender<Input>) {
@@ -189,7 +216,10 @@ struct Worker {
 impl Worker {
     fn serve(&mut self, load: &LoadSettings, turns: Option<&Turns>) -> bool {
         let started = Instant::now();
-        self.start_loading(load);
+        if let Err(limit) = self.start_loading(load) {
+            self.events.send(&Event::LoadFailed(limit.into()));
+            return false;
+        }
         let mut queue = Queue::new(load.max_queue);
         let model = match self.wait_for_model(&mut queue, load.parallel) {
             Some(Ok(model)) => model,

@@ -1,10 +1,10 @@
 //! Trials of chat templates in a sandboxed process. A template is untrusted code, and must not harm the server.
 //!
-//! The process serves one template, with limits on time, memory and depth. A [`TrialProcess`] writes each trial as a line of JSON and
-//! reads each result as a line.
+//! A process serves all templates, one trial after the other, with limits on time, memory and depth. [`Trials`] writes each trial as a line
+//! of JSON, reads each result as a line, and starts another process after a template has ended one.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
@@ -18,12 +18,10 @@ use crate::config::LoadSettings;
 use crate::config::file::SandboxMode;
 use crate::engine::template::{self, SystemPrompt, Variables};
 use crate::engine::{EngineError, EngineErrorKind, Message};
+use crate::threads;
 
 /// Seconds of CPU time that a trial may take. The largest real templates take milliseconds.
 const CPU_LIMIT: u64 = 2;
-
-/// Seconds of CPU time after which the system kills the process without saying so.
-const MAX_CPU: u64 = 60;
 
 /// How long one trial may take, however busy the machine is.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
@@ -104,13 +102,13 @@ impl Job {
 /// Lets the system end this process after two more seconds of CPU time.
 #[cfg(unix)]
 fn limit_cpu() {
-    use rustix::process::{Resource, Rlimit, setrlimit};
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     use rustix::time::{ClockId, clock_gettime};
     let used = u64::try_from(clock_gettime(ClockId::ProcessCPUTime).tv_sec).unwrap_or(0);
     let limit = Rlimit {
         // The second that has begun is not used up.
         current: Some(used + 1 + CPU_LIMIT),
-        maximum: Some(MAX_CPU),
+        maximum: getrlimit(Resource::Cpu).maximum,
     };
     if let Err(error) = setrlimit(Resource::Cpu, limit) {
         tracing::debug!(%error, "trials of chat templates have no limit of CPU time");
@@ -138,24 +136,93 @@ fn limit_memory() {
 #[cfg(not(target_os = "linux"))]
 fn limit_memory() {}
 
-/// The process in which one chat template is tried. Dropping it ends the process.
+/// Trials of chat templates, in one process as long as no template ends it. Dropping this ends the process.
 #[derive(Debug)]
-pub struct TrialProcess {
-    child: Child,
-    jobs: ChildStdin,
-    results: Receiver<String>,
-    source: String,
+pub struct Trials {
+    program: PathBuf,
+    process: Option<Process>,
+}
+
+impl Trials {
+    /// Starts a process of `program`, this program, which is ready while the caller does something else. If the system starts none,
+    /// [`Self::of`] says so.
+    pub fn start(program: &Path) -> Self {
+        Self {
+            program: program.to_owned(),
+            process: Process::start(program).ok(),
+        }
+    }
+
+    /// Returns the trials of the chat template `source`, in a process restricted as `sandbox` says.
+    ///
+    /// # Errors
+    /// The system starts no process.
+    pub fn of<'trials>(
+        &'trials mut self,
+        source: &'trials str,
+        sandbox: SandboxMode,
+    ) -> io::Result<TemplateTrials<'trials>> {
+        if self.process.is_none() {
+            self.process = Some(Process::start(&self.program)?);
+        }
+        Ok(TemplateTrials {
+            process: &mut self.process,
+            source,
+            sandbox,
+            ended: None,
+        })
+    }
+}
+
+/// Trials of one chat template.
+#[derive(Debug)]
+pub struct TemplateTrials<'trials> {
+    /// `None` once the template has ended it.
+    process: &'trials mut Option<Process>,
+    source: &'trials str,
     sandbox: SandboxMode,
-    /// Why it has ended: every further trial has the same result.
+    /// Why the template has ended the process: every further trial has the same result.
     ended: Option<EngineError>,
 }
 
-impl TrialProcess {
-    /// Starts a process of `program`, this program, for the chat template `source`, to be restricted as `sandbox` says.
+impl TemplateTrials<'_> {
+    /// Tries the template. Blocks for two seconds of CPU time at most, which a busy machine may stretch to thirty.
     ///
     /// # Errors
-    /// The system does not start the process.
-    pub fn start(program: &Path, source: &str, sandbox: SandboxMode) -> io::Result<Self> {
+    /// What is wrong with the template, or what it did to its process.
+    pub fn run(&mut self, trial: Trial) -> Result<SystemPrompt, EngineError> {
+        if let Some(ended) = &self.ended {
+            return Err(ended.clone());
+        }
+        let job = Job {
+            source: self.source.to_owned(),
+            sandbox: self.sandbox,
+            trial,
+        };
+        let exchanged = match self.process {
+            Some(process) => process.exchange(&job),
+            None => Err("the process that rendered the model's chat template has ended"),
+        };
+        let result = exchanged.unwrap_or_else(|cause| {
+            *self.process = None;
+            let ended = failure(cause.to_owned());
+            self.ended = Some(ended.clone());
+            Err(ended)
+        });
+        result.map_err(cleaned)
+    }
+}
+
+/// A process that tries chat templates. Dropping it ends it.
+#[derive(Debug)]
+struct Process {
+    child: Child,
+    jobs: ChildStdin,
+    results: Receiver<String>,
+}
+
+impl Process {
+    fn start(program: &Path) -> io::Result<Self> {
         let mut command = Command::new(program);
         #[cfg(unix)]
         std::os::unix::process::CommandExt::arg0(&mut command, "llama-mcp-server");
@@ -171,43 +238,23 @@ impl TrialProcess {
         let missing = || io::Error::other("a pipe of the process is missing");
         let jobs = child.stdin.take().ok_or_else(missing)?;
         let results = child.stdout.take().ok_or_else(missing)?;
+        let results = read_results(results).inspect_err(|_| {
+            drop(child.kill());
+            drop(child.wait());
+        })?;
         Ok(Self {
             child,
             jobs,
-            results: read_results(results)?,
-            source: source.to_owned(),
-            sandbox,
-            ended: None,
+            results,
         })
     }
 
-    /// Tries the template. Blocks for two seconds of CPU time at most, which a busy machine may stretch to thirty.
+    /// Returns the result of `job`.
     ///
     /// # Errors
-    /// What is wrong with the template, or what it did to its process.
-    pub fn run(&mut self, trial: Trial) -> Result<SystemPrompt, EngineError> {
-        if let Some(ended) = &self.ended {
-            return Err(ended.clone());
-        }
-        let result = self.exchange(trial).unwrap_or_else(|cause| {
-            let ended = failure(cause.to_owned());
-            self.ended = Some(ended.clone());
-            Err(ended)
-        });
-        result.map_err(cleaned)
-    }
-
-    /// Returns the result of `trial`.
-    ///
-    /// # Errors
-    /// The template ended its process, or the process was ended for it: the cause.
-    fn exchange(&mut self, trial: Trial) -> Result<TrialResult, &'static str> {
-        let job = Job {
-            source: self.source.clone(),
-            sandbox: self.sandbox,
-            trial,
-        };
-        let mut line = serde_json::to_vec(&job).expect("a trial has only string keys");
+    /// The template ended this process, or the process was ended for it: the cause. The process is of no use any more.
+    fn exchange(&mut self, job: &Job) -> Result<TrialResult, &'static str> {
+        let mut line = serde_json::to_vec(job).expect("a trial has only string keys");
         line.push(b'\n');
         // If the process has ended, there is no result either.
         drop(self.jobs.write_all(&line));
@@ -220,7 +267,6 @@ impl TrialProcess {
             }
             Err(RecvTimeoutError::Disconnected) => Err(self.cause_of_death()),
         }
-        .inspect_err(|_| self.end())
     }
 
     /// Returns what ended the process, which has closed its output.
@@ -238,14 +284,6 @@ impl TrialProcess {
             "the model's chat template crashed the process that rendered it: it uses too much memory or nests values too deeply"
         }
     }
-
-    fn end(&mut self) {
-        // It may have ended by itself.
-        drop(self.child.kill());
-        if let Err(error) = self.child.wait() {
-            tracing::debug!(%error, "the end of a trial of a chat template is not known");
-        }
-    }
 }
 
 /// Returns whether a process ended by its limit of CPU time.
@@ -261,9 +299,13 @@ fn took_too_long(_: ExitStatus) -> bool {
     false
 }
 
-impl Drop for TrialProcess {
+impl Drop for Process {
     fn drop(&mut self) {
-        self.end();
+        // It may have ended by itself.
+        drop(self.child.kill());
+        if let Err(error) = self.child.wait() {
+            tracing::debug!(%error, "the end of a trial of a chat template is not known");
+        }
     }
 }
 
@@ -273,7 +315,7 @@ impl Drop for TrialProcess {
 /// The system starts no thread.
 fn read_results(results: ChildStdout) -> io::Result<Receiver<String>> {
     let (sender, receiver) = sync_channel(1);
-    let read = move || {
+    let started = threads::start("results", move || {
         let mut results = BufReader::new(results);
         loop {
             let mut line = String::new();
@@ -282,9 +324,8 @@ fn read_results(results: ChildStdout) -> io::Result<Receiver<String>> {
                 return;
             }
         }
-    };
-    thread::Builder::new().spawn(read)?;
-    Ok(receiver)
+    });
+    started.map(|()| receiver).map_err(io::Error::other)
 }
 
 fn failure(text: String) -> EngineError {

@@ -77,12 +77,12 @@ impl Turns {
         })
     }
 
-    /// Waits for a turn, as long as patience lasts; blocks.
+    /// Waits for a turn, as long as patience lasts; blocks, and calls `sign_of_life` several times a second meanwhile.
     ///
     /// # Errors
     /// If the system cannot lock files there.
-    pub fn take(&self) -> io::Result<Turn<'_>> {
-        let place = self.place()?;
+    pub fn take(&self, sign_of_life: impl Fn()) -> io::Result<Turn<'_>> {
+        let place = self.place(&sign_of_life)?;
         Ok(Turn {
             turns: self,
             place,
@@ -91,7 +91,7 @@ impl Turns {
     }
 
     /// Locks a place. Returns `None` if that takes too long.
-    fn place(&self) -> io::Result<Option<usize>> {
+    fn place(&self, sign_of_life: &dyn Fn()) -> io::Result<Option<usize>> {
         if self.waiter.is_waiting() {
             return Ok(None);
         }
@@ -100,7 +100,7 @@ impl Turns {
         }
         let began = Instant::now();
         let limit = self.patience().left();
-        let place = self.waiter.wait(limit);
+        let place = self.waiter.wait(limit, sign_of_life);
         self.patience().waited(began.elapsed());
         if matches!(place, Ok(None)) {
             tracing::debug!("no CPU turn within {limit:?}; computing without one");

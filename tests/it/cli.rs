@@ -82,11 +82,11 @@ fn a_file_that_is_no_model_is_told_before_anything_starts() {
     ");
     insta::assert_snapshot!(told(&cut.0), @r"
     error[config_model]: `--model`: the model file `FILE` is truncated: it has 334008 bytes, its tensors need 335008
-      hint: download the file again, its end is missing
+      hint: the download is incomplete: wait until it has ended, or download the file again
     ");
     insta::assert_snapshot!(told(&head.0), @r"
     error[config_model]: `--model`: the model file `FILE` is truncated: it has 1000 bytes, its header is longer
-      hint: download the file again, its end is missing
+      hint: the download is incomplete: wait until it has ended, or download the file again
     ");
 }
 

@@ -207,7 +207,7 @@ tool = false
         tools[1]["inputSchema"]["properties"]["max_tokens"]["maximum"],
         5
     );
-    assert!(crate::support::children_of(server.child.id()).is_empty());
+    assert!(crate::support::workers_of(server.child.id()).is_empty());
     let call = |server: &mut Server, tool: &str, arguments: Value| {
         let id = server.call_tool(tool, arguments);
         server.result(id).text
@@ -217,9 +217,9 @@ tool = false
         call(&mut server, "capitals", france.clone()),
         "The capital of France is Paris."
     );
-    assert_eq!(crate::support::children_of(server.child.id()).len(), 1);
+    assert_eq!(crate::support::workers_of(server.child.id()).len(), 1);
     assert!("The capital of France".starts_with(&call(&mut server, "shout", france)));
-    assert_eq!(crate::support::children_of(server.child.id()).len(), 2);
+    assert_eq!(crate::support::workers_of(server.child.id()).len(), 2);
     let refusal = call(&mut server, "shout", json!({"text": "Hi", "max_tokens": 6}));
     assert_eq!(
         refusal,

@@ -264,21 +264,21 @@ tool = false
       |
       = hint: remove `tool = false` from one of them
 
-    error[config_model]: `models.first.pin`: `first` finds no room beside pinned models: the model needs 60.7 MiB, and all models together may take 100.0 MiB, of which pinned models hold 54.0 MiB
+    error[config_model]: `models.first.pin`: `first` finds no room beside pinned models: the model needs 60.7 MiB, and all models together may take 100.0 MiB, of which pinned models hold 53.7 MiB
       --> ./llama-mcp-server.toml:10:7
        |
     10 | pin = true
        |       ^^^^
        |
-       = hint: choose a smaller `n_ctx` or quantization, or raise `memory_budget`
+       = hint: choose a smaller model or quantization, or pin fewer models, or raise `memory_budget` in `[registry]`
 
-    error[config_model]: `models.second.pin`: `second` finds no room beside pinned models: the model needs 54.0 MiB, and all models together may take 100.0 MiB, of which pinned models hold 60.7 MiB
+    error[config_model]: `models.second.pin`: `second` finds no room beside pinned models: the model needs 54.0 MiB, and all models together may take 100.0 MiB, of which pinned models hold 60.4 MiB
       --> ./llama-mcp-server.toml:15:7
        |
     15 | pin = true
        |       ^^^^
        |
-       = hint: choose a smaller `n_ctx` or quantization, or raise `memory_budget`
+       = hint: choose a smaller model or quantization, or pin fewer models, or raise `memory_budget` in `[registry]`
     "#);
 }
 

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::support::config::Folder;
-use crate::support::{Server, children_of, program, wait_for_end_of};
+use crate::support::{Server, program, wait_for_end_of, workers_of};
 
 /// Where a process of a model says so.
 const READY: &str = "fixed prompts are kept ready";
@@ -33,7 +33,7 @@ fn a_model_that_is_loaded_again_is_told_again_and_idles_as_if_it_had_not_been() 
     for times in 1..=2 {
         ask(&mut server);
         server.wait_for_log_times(READY, times);
-        for worker in children_of(server.child.id()) {
+        for worker in workers_of(server.child.id()) {
             wait_for_end_of(worker);
         }
     }
@@ -45,7 +45,7 @@ fn an_edit_of_a_fixed_prompt_is_told_to_the_process_that_runs() {
     let mut server = serve(&folder);
     ask(&mut server);
     server.wait_for_log_times(READY, 1);
-    let worker = children_of(server.child.id());
+    let worker = workers_of(server.child.id());
     let path = folder.0.join("llama-mcp-server.toml");
     std::fs::write(&path, file("never", &"Be a lobster. ".repeat(20))).unwrap();
     server.wait_for_log_times(READY, 2);
@@ -56,6 +56,6 @@ fn an_edit_of_a_fixed_prompt_is_told_to_the_process_that_runs() {
     std::fs::write(&path, file("never", "")).unwrap();
     server.wait_for_log("tokens=[]");
     ask(&mut server);
-    assert_eq!(children_of(server.child.id()), worker);
+    assert_eq!(workers_of(server.child.id()), worker);
     assert_eq!(server.log().matches(READY).count(), 3);
 }

@@ -290,7 +290,7 @@ fn at_its_end_the_server_lets_running_calls_end_and_takes_no_more() {
     let mut half = server.connect();
     half.write_all(b"POST /mcp HTTP/1.1\r\n").unwrap();
     // As a terminal's Ctrl-C and a service manager do it: the workers are told, too.
-    for worker in crate::support::children_of(server.child.id()) {
+    for worker in crate::support::workers_of(server.child.id()) {
         crate::support::signal_process(worker, "TERM");
         crate::support::signal_process(worker, "INT");
     }
@@ -329,7 +329,7 @@ fn a_dead_worker_is_an_error_of_its_calls_and_the_session_goes_on() {
     let server = HttpServer::tiny(&[]);
     let mut client = server.client();
     let song = client.sing(1);
-    for worker in crate::support::children_of(server.child.id()) {
+    for worker in crate::support::workers_of(server.child.id()) {
         crate::support::signal_process(worker, "KILL");
     }
     let answer = song.last().unwrap();

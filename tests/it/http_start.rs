@@ -87,7 +87,7 @@ fn the_token_comes_from_a_file_or_the_environment_too_and_is_shown_nowhere() {
             &[("authorization", &authorization("another-token"))],
         );
         assert_eq!(wrong.send("POST", Some("{}")).status(), 401);
-        let workers = crate::support::children_of(server.child.id());
+        let workers = crate::support::workers_of(server.child.id());
         for worker in workers {
             let environment = std::fs::read(format!("/proc/{worker}/environ")).unwrap();
             assert!(!String::from_utf8_lossy(&environment).contains(token));

@@ -10,11 +10,13 @@ const LAYERS: [&[&str]; 8] = [
         "gguf",
         "heap",
         "json",
+        "memory",
         "printable",
         "process",
         "signals",
         "supervisor",
         "telemetry",
+        "threads",
     ],
     &["config"],
     &["engine"],
@@ -27,8 +29,10 @@ const LAYERS: [&[&str]; 8] = [
 
 const HTTP: &[&str] = &[
     "transport/guard.rs",
+    "transport/guard/admin.rs",
     "transport/guard/refusal.rs",
     "transport/http.rs",
+    "transport/http/admin.rs",
     "transport/http/connection.rs",
     "transport/http/endpoint.rs",
     "transport/http/exchange.rs",
@@ -40,7 +44,7 @@ const HTTP: &[&str] = &[
 ];
 
 /// Crates that only these files may name.
-const WALLS: [(&str, &[&str]); 24] = [
+const WALLS: [(&str, &[&str]); 25] = [
     (
         "llama_cpp_2",
         &[
@@ -97,6 +101,10 @@ const WALLS: [(&str, &[&str]); 24] = [
     ),
     ("seccompiler", &["worker/sandbox/system_calls.rs"]),
     ("sd_notify", &["supervisor.rs"]),
+    (
+        "sysinfo",
+        &["memory.rs", "process.rs", "process/activity.rs"],
+    ),
     ("llguidance", &["engine/grammar.rs"]),
     ("notify", &["reload/watch.rs"]),
     (

@@ -6,7 +6,8 @@ use std::process::Stdio;
 use serde_json::json;
 
 use crate::support::{
-    Server, children_of, program, signal_process, smollm2, spawn_piped, tiny, wait_for_end_of,
+    Server, program, signal_process, smollm2, spawn_piped, tiny, wait_for_end_of,
+    wait_for_worker_of,
 };
 
 const SING: &str = "Sing forever.";
@@ -30,7 +31,7 @@ fn a_worker_that_dies_ends_its_calls_with_an_error_and_the_next_call_works() {
     assert!(result.is_error);
     assert_eq!(
         result.text,
-        "the model's process stopped unexpectedly (signal: 9 (SIGKILL)); try again, the model is started anew"
+        "the model's process stopped unexpectedly (signal: 9 (SIGKILL): the system probably had no memory left); try again, the model is started anew"
     );
     // The one that had not begun is sent to the next worker.
     assert_eq!(
@@ -68,11 +69,10 @@ fn a_worker_that_is_loading_ends_when_its_server_is_killed() {
     let mut server = Server::start(&smollm2(), &[]);
     let id = server.request("ping", json!({}));
     server.response(id);
-    let worker = std::iter::repeat_with(|| children_of(server.child.id()))
-        .find_map(|children| children.first().copied());
+    let worker = wait_for_worker_of(server.child.id());
     server.signal("KILL");
     server.wait();
-    wait_for_end_of(worker.unwrap());
+    wait_for_end_of(worker);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::support::http::{Client, Events, HttpServer, request};
 use crate::support::modern;
-use crate::support::{CAPITALS, LIMIT, children_of, memory_of, program, tiny};
+use crate::support::{CAPITALS, LIMIT, memory_of, program, tiny, workers_of};
 
 /// Seconds of load, where the environment does not say.
 const SECONDS: u64 = 6;
@@ -167,7 +167,7 @@ fn descriptors(process: u32) -> usize {
 /// Bytes of the server and its worker.
 fn memory(server: &HttpServer) -> [u64; 2] {
     let id = server.child.id();
-    let [worker] = children_of(id)[..] else {
+    let [worker] = workers_of(id)[..] else {
         panic!("it has one worker")
     };
     [id, worker].map(|process| memory_of(process, "VmRSS"))

@@ -19,6 +19,7 @@ mod examples; // each folder, as its README starts it
 mod fairness; // one client beside another
 #[cfg(target_os = "linux")]
 mod faults; // killed processes, changed files, a full disk
+mod file_kinds; // files that are not chat models
 mod fixed; // what begins all calls of a tool
 mod guard; // what HTTP refuses
 mod hostile; // requests that are meant to confuse
@@ -33,8 +34,11 @@ mod load; // two hundred connections, honest and not
 mod log_file; // moved while it is written
 mod manual; // completions, and the page for man
 mod meaning; // a real model: facts, seeds, eight calls at once
+#[cfg(target_os = "linux")]
+mod memory; // limits, page cache, shared weights
 mod message_text; // messages whose text is slightly off
 mod messages; // that wrong messages of the server are noticed
+mod model_files; // model files that are missing, incomplete or replaced
 mod modern; // the revision without a handshake
 mod mutated; // a hundred thousand broken messages
 mod observe; // how it is, for those that look after it
@@ -46,6 +50,7 @@ mod refused; // who learns of a refusal, and how
 mod registry; // several models: room, idleness, leases
 mod reload; // edits while the server runs
 mod result_meta; // how an answer came about, where it is wanted
+mod revocation; // rights that are taken away, whatever else is wrong
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod sandbox; // hostile code in a model's process
 mod secrecy; // what never reaches a log
@@ -55,13 +60,19 @@ mod shipping; // what the workflows promise
 mod signals; // which of them end the server
 mod status; // how a server is, as the command asks it
 mod strangers; // who has no token, and who ends half a connection
+#[cfg(target_os = "linux")]
+mod stuck; // processes that hang, and that die again and again
 mod supervised; // by a service manager
 mod support; // a server and its client
+#[cfg(target_os = "linux")]
+mod system_limits; // a system that starts no more processes and threads
 mod templates; // the chat templates of real models, as jinja2 renders them
 mod thinking; // reasoning of every family, before free answers and before JSON
 mod tokens; // who may do what over HTTP, and how much
 mod tools; // what clients are told of the tools
 mod typed; // tools without code
+#[cfg(target_os = "linux")]
+mod unload; // models that are unloaded and restarted by hand
 #[cfg(target_os = "linux")]
 mod untrusted; // foreign code in a model's process
 mod worker; // the worker by hand, without MCP

@@ -14,7 +14,7 @@ use crate::support::http::{Client, HttpServer};
 use crate::support::log::Log;
 use llama_mcp_server::mcp::jsonrpc::{Message, RequestId};
 
-use crate::support::{LIMIT, children_of, memory_of, program, spawn_piped, tiny};
+use crate::support::{LIMIT, memory_of, program, spawn_piped, tiny, workers_of};
 
 mod mutation;
 
@@ -155,7 +155,7 @@ impl Conversation {
         self.stdin.flush().unwrap();
         self.answers.wait_for(&json!(id).to_string());
         let server = self.child.id();
-        let [worker] = children_of(server)[..] else {
+        let [worker] = workers_of(server)[..] else {
             panic!("it has one worker")
         };
         [server, worker].map(|process| memory_of(process, "VmRSS"))

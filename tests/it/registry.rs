@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::support::http::HttpServer;
 use crate::support::{
-    Server, TempFile, children_of, gemma, memory_of, program, smollm2, tiny, wait_for_end_of,
+    Server, TempFile, gemma, memory_of, program, smollm2, tiny, wait_for_end_of, workers_of,
 };
 
 const FRANCE: &str = "What is the capital of France?";
@@ -50,7 +50,7 @@ fn models_that_do_not_fit_together_take_turns() {
     let mut server = serve(&file);
     for model in ["a", "b", "a", "c", "b", "a"] {
         assert_eq!(ask(&mut server, model), PARIS);
-        assert_eq!(children_of(server.child.id()).len(), 1);
+        assert_eq!(workers_of(server.child.id()).len(), 1);
     }
 }
 
@@ -60,12 +60,12 @@ fn a_busy_model_is_not_unloaded_and_who_waits_for_its_memory_is_told() {
     let mut server = serve(&file);
     let song = server.call_tool("a", json!({"text": "Sing forever.", "max_tokens": 4000}));
     server.wait_for_progress(song, |message| message.starts_with("la la"));
-    let worker = children_of(server.child.id());
+    let worker = workers_of(server.child.id());
     let waiting = server.call_tool("b", json!({"text": FRANCE}));
     server.wait_for_progress(waiting, |message| {
         message == "waiting for room: other models are loaded and busy"
     });
-    assert_eq!(children_of(server.child.id()), worker);
+    assert_eq!(workers_of(server.child.id()), worker);
     server.cancel(song);
     assert_eq!(server.result(waiting).text, PARIS);
 }
@@ -94,7 +94,7 @@ fn a_model_that_can_never_fit_is_refused_with_the_numbers() {
     let id = server.call_tool("a", json!({"text": FRANCE}));
     let result = server.result(id);
     assert!(result.is_error);
-    insta::assert_snapshot!(result.text, @"the model needs 54.0 MiB, and all models together may take 40.0 MiB; choose a smaller `n_ctx` or quantization, or raise `memory_budget`");
+    insta::assert_snapshot!(result.text, @"the model needs 54.0 MiB, and all models together may take 40.0 MiB; choose a smaller model or quantization, or raise `memory_budget` in `[registry]`");
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_model_that_idles_is_unloaded_and_loaded_again_when_it_is_called() {
     let file = file_of("idle", "[registry]\nidle_ttl = \"300ms\"", 1);
     let mut server = serve(&file);
     assert_eq!(ask(&mut server, "a"), PARIS);
-    for worker in children_of(server.child.id()) {
+    for worker in workers_of(server.child.id()) {
         wait_for_end_of(worker);
     }
     assert_eq!(ask(&mut server, "a"), PARIS);
@@ -118,7 +118,7 @@ fn a_model_file_that_was_replaced_is_picked_up_at_the_next_load() {
     let file = TempFile::new("replaced.toml", text.as_bytes());
     let mut server = serve(&file);
     assert_eq!(ask(&mut server, "a"), PARIS);
-    for worker in children_of(server.child.id()) {
+    for worker in workers_of(server.child.id()) {
         wait_for_end_of(worker);
     }
     std::fs::write(&model.0, b"GGUF").unwrap();
@@ -158,7 +158,7 @@ fn two_hundred_calls_from_eight_clients_over_four_models_of_which_two_fit() {
             });
         }
     });
-    assert!(children_of(server.child.id()).len() <= 2);
+    assert!(workers_of(server.child.id()).len() <= 2);
     let of_server = |field| memory_of(server.child.id(), field);
     // Without the pages of the program itself, which the system can drop and read again.
     let memory = of_server("VmHWM") - of_server("RssFile");
@@ -203,7 +203,7 @@ fn real_models_share_a_budget() {
                 result.text
             );
             if model == "gemma" {
-                let loaded = children_of(server.child.id()).len();
+                let loaded = workers_of(server.child.id()).len();
                 assert!(loaded <= beside_gemma, "{loaded} in {budget}");
             }
         }
@@ -248,7 +248,7 @@ fn a_models_process_sees_no_secret() {
     let mut server = Server::spawn(command);
     let id = server.call_tool("a", json!({"text": FRANCE}));
     assert!(!server.result(id).is_error);
-    let worker = children_of(server.child.id())[0];
+    let worker = workers_of(server.child.id())[0];
     let environment = std::fs::read(format!("/proc/{worker}/environ")).unwrap();
     let environment = String::from_utf8_lossy(&environment);
     assert!(environment.contains("OMP_DYNAMIC=false"));
@@ -274,7 +274,7 @@ fn at_the_end_no_process_is_left() {
     let mut server = serve(&file);
     ask(&mut server, "a");
     ask(&mut server, "b");
-    let workers = children_of(server.child.id());
+    let workers = workers_of(server.child.id());
     assert_eq!(workers.len(), 2);
     server.close_stdin();
     assert!(server.wait().success());

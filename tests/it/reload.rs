@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::support::config::Folder;
 use crate::support::http::{Client, Events, HttpServer};
-use crate::support::{Server, children_of, program, wait_for_end_of};
+use crate::support::{Server, program, wait_for_end_of, workers_of};
 
 const FRANCE: &str = "What is the capital of France?";
 const PARIS: &str = "The capital of France is Paris.";
@@ -159,7 +159,7 @@ fn a_model_that_is_loaded_another_way_serves_its_calls_to_the_end_and_new_ones_g
     let mut server = serve(&folder);
     let song = server.call_tool("a", json!({"text": "Sing forever.", "max_tokens": 4000}));
     server.wait_for_progress(song, |message| message.starts_with("la la"));
-    let former = children_of(server.child.id())[0];
+    let former = workers_of(server.child.id())[0];
     let path = folder.0.join("llama-mcp-server.toml");
     fs::write(
         &path,
@@ -170,11 +170,11 @@ fn a_model_that_is_loaded_another_way_serves_its_calls_to_the_end_and_new_ones_g
     let id = server.call_tool("a", json!({"text": FRANCE}));
     // The new settings, by the new process, beside the old one.
     assert_eq!(server.result(id).text, "The capital of");
-    assert_eq!(children_of(server.child.id()).len(), 2);
+    assert_eq!(workers_of(server.child.id()).len(), 2);
     assert!(!server.has_answered(song));
     server.cancel(song);
     wait_for_end_of(former);
-    assert_eq!(children_of(server.child.id()).len(), 1);
+    assert_eq!(workers_of(server.child.id()).len(), 1);
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn what_is_live_does_not_touch_the_models_process() {
     let mut server = serve(&folder);
     let id = server.call_tool("a", json!({"text": FRANCE}));
     assert_eq!(server.result(id).text, PARIS);
-    let worker = children_of(server.child.id());
+    let worker = workers_of(server.child.id());
     let path = folder.0.join("llama-mcp-server.toml");
     fs::write(
         &path,
@@ -193,7 +193,7 @@ fn what_is_live_does_not_touch_the_models_process() {
     server.wait_for_log("model a: live (cut_note, max_tokens, pin)");
     let id = server.call_tool("a", json!({"text": FRANCE}));
     assert_eq!(server.result(id).text, "The capital of");
-    assert_eq!(children_of(server.child.id()), worker);
+    assert_eq!(workers_of(server.child.id()), worker);
 }
 
 #[test]
@@ -264,12 +264,12 @@ fn more_or_less_room_counts_at_once() {
     assert_eq!(server.result(waiting).text, PARIS);
     assert!(!server.has_answered(song));
     server.cancel(song);
-    let workers = children_of(server.child.id());
+    let workers = workers_of(server.child.id());
     assert_eq!(workers.len(), 2);
     fs::write(&path, head(1) + &models).unwrap();
     // The one that idled longest goes.
     wait_for_end_of(workers[1]);
-    assert_eq!(children_of(server.child.id()), workers[..1]);
+    assert_eq!(workers_of(server.child.id()), workers[..1]);
 }
 
 #[test]

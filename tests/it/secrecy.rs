@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::config::Folder;
 use crate::support::http::{HttpServer, request};
-use crate::support::{Server, children_of, program, signal_process, wait_for_end_of};
+use crate::support::{Server, program, signal_process, wait_for_end_of, workers_of};
 
 /// Stands in what is asked, in names and in values.
 const ASKED: &str = "qwxmarker";
@@ -138,7 +138,7 @@ fn over_stdio_no_log_tells_what_was_asked_or_answered() {
     // One dies under its call.
     let dying = server.call(song());
     server.wait_for_progress(dying, |message| message.contains("la la"));
-    signal_process(children_of(server.child.id())[0], "ABRT");
+    signal_process(workers_of(server.child.id())[0], "ABRT");
     assert!(server.result(dying).is_error);
     assert!(server.chat(secret()).text.contains(ANSWERED));
     assert_silent(&server.log());
@@ -156,7 +156,7 @@ fn over_http_no_log_tells_what_was_asked_or_answered() {
     client.post(&json!([request(1, ASKED, json!({"text": ASKED}))]));
     assert!(client.chat(secret()).contains(ANSWERED));
     let singing = client.sing(1000);
-    let worker = children_of(server.child.id())[0];
+    let worker = workers_of(server.child.id())[0];
     signal_process(worker, "ABRT");
     assert_eq!(singing.last().unwrap()["result"]["isError"], true);
     wait_for_end_of(worker);

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::support::config::Folder;
 use crate::support::http::HttpServer;
-use crate::support::{LIMIT, program};
+use crate::support::{LIMIT, program, workers_of};
 
 /// What `status` prints with these arguments, as soon as `is_it`.
 fn status_when(arguments: &[&str], is_it: impl Fn(&str) -> bool) -> String {
@@ -35,7 +35,7 @@ fn the_status_command_shows_models_at_work_and_a_refused_edit() {
         told.contains(&format!("configuration {config}\n")),
         "{told}"
     );
-    assert!(told.contains("small  unloaded  -"), "{told}");
+    assert!(told.contains("small  unloaded  -    -"), "{told}");
     let mut client = server.client();
     let arguments = json!({"text": "What is the capital of Cuba?", "temperature": 0});
     let call = json!({"name": "small", "arguments": arguments});
@@ -56,6 +56,13 @@ fn the_status_command_shows_models_at_work_and_a_refused_edit() {
     );
     assert!(small["kv_cells"].as_u64().unwrap() >= 4096, "{small}");
     assert!(small["idle_seconds"].is_u64(), "{small}");
+    let workers = workers_of(server.child.id());
+    assert_eq!(small["pid"].as_u64().unwrap(), u64::from(workers[0]));
+    let told = status_when(&at, |_| true);
+    assert!(
+        told.contains(&format!("small  loaded    {}  ", workers[0])),
+        "{told}"
+    );
     folder.write("llama-mcp-server.toml", &models.replace("path", "pfad"));
     let told = status_when(&at, |told| told.contains("is refused"));
     assert!(told.contains("unknown key `pfad`"), "{told}");

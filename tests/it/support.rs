@@ -1,5 +1,7 @@
 //! A server process and its client.
 
+#[cfg(target_os = "linux")]
+pub(crate) mod cgroup;
 pub(crate) mod config;
 mod edited_model;
 pub(crate) mod example;
@@ -26,7 +28,8 @@ use serde_json::{Value, json};
 pub(crate) use edited_model::{tiny_saying, tiny_with, tiny_with_template, with_tensor_type};
 use log::Log;
 pub(crate) use process::{
-    children_of, memory_of, signal_process, spawn_piped, wait_for_child_of, wait_for_end_of,
+    memory_of, signal_process, spawn_piped, wait_for_child_of, wait_for_end_of, wait_for_worker_of,
+    workers_of,
 };
 use schema::Conversation;
 
@@ -313,7 +316,7 @@ impl Server {
     pub(crate) fn worker_pid(&mut self) -> u32 {
         // Any answer of a model shows that its worker runs.
         self.chat(json!({"text": "Hi", "temperature": 0}));
-        children_of(self.child.id())[0]
+        workers_of(self.child.id())[0]
     }
 
     pub(crate) fn close_stdin(&mut self) {

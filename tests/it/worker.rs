@@ -153,6 +153,8 @@ fn a_file_that_llama_cpp_refuses_is_told_with_its_reason() {
         .as_str()
         .unwrap();
     assert!(text.contains("unknown model architecture"), "{text}");
+    let hint = &events.last().unwrap()["load_failed"]["hint"];
+    assert_eq!(hint, "use a newer version of this server, or another model");
 }
 
 #[test]

@@ -12,7 +12,8 @@ use crate::commands::server::Server;
 use crate::config::http::HttpConfig;
 use crate::config::load::Layers;
 use crate::config::units::human;
-use crate::config::{ConfigError, ModelConfig, Overrides, Surroundings, Transport};
+use crate::config::{ConfigError, ModelConfig, ModelFiles, Overrides, Surroundings, Transport};
+use crate::memory;
 use crate::process;
 use crate::registry::memory::Need;
 use crate::transport;
@@ -32,8 +33,12 @@ pub(super) fn look(typed: &Overrides, around: &Surroundings) -> (Vec<Finding>, O
         Err(error) => return (vec![problem(&error)], None),
     };
     let mut findings = vec![configuration(&checked)];
-    let models = checked.config.models.iter().zip(&checked.needs);
-    findings.extend(models.map(|(model, need)| self::model(model, need, checked.budget)));
+    // The others are told with what is wrong with their files.
+    let models = checked.loadable();
+    findings
+        .extend(models.map(|(model, files, need)| self::model(model, files, need, checked.budget)));
+    let warnings = checked.warnings.iter();
+    findings.extend(warnings.map(|text| Finding::new(Verdict::Warning, "configuration", text)));
     findings.extend(disks(&checked));
     match &checked.config.transport {
         Transport::Stdio => findings.push(Finding::ok("transport", "stdio: no port")),
@@ -76,13 +81,13 @@ fn configuration(checked: &Checked) -> Finding {
     Finding::ok("configuration", told.join("\n"))
 }
 
-fn model(model: &ModelConfig, need: &Need, budget: u64) -> Finding {
-    let header = &model.header;
+fn model(model: &ModelConfig, files: &ModelFiles, need: &Need, budget: u64) -> Finding {
+    let header = &files.header;
     let total = need.estimate.total();
     let template = if header.chat_template.is_some() || model.load.chat_template.is_some() {
         "a chat template"
     } else {
-        "no chat template (a base model)"
+        "no chat template"
     };
     let trained = header.n_ctx_train.map_or(String::new(), |tokens| {
         format!(", trained for {tokens} tokens")
@@ -96,14 +101,19 @@ fn model(model: &ModelConfig, need: &Need, budget: u64) -> Finding {
         need.n_ctx,
     );
     let subject = format!("model {}", model.name);
-    let free = process::available_memory().unwrap_or(u64::MAX);
+    let free = memory::free().unwrap_or(u64::MAX);
     if total > budget {
         let text = format!("{text}\nall models together may take {}", human(budget));
         return Finding::new(Verdict::Warning, subject, text);
     }
     if total > free {
+        let smaller = if need.least <= free {
+            "lower `n_ctx` or `parallel`"
+        } else {
+            "choose a smaller model or quantization"
+        };
         let text = format!(
-            "{text}\n{} are free now\nhint: end what takes the memory, or lower `n_ctx` or `parallel`",
+            "{text}\n{} are free now\nhint: stop programs that use the memory, or {smaller}",
             human(free)
         );
         return Finding::new(Verdict::Warning, subject, text);

@@ -4,7 +4,6 @@ use std::env;
 use std::io::Read;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -12,7 +11,9 @@ use anyhow::{Context, bail};
 use super::{Finding, Verdict};
 use crate::config::Surroundings;
 use crate::config::units::human;
-use crate::process::{self, MemoryLimits};
+use crate::memory::{CgroupLimit, Memory};
+use crate::process;
+use crate::threads::{self, SystemLimit};
 use crate::worker::machine::Machine;
 use crate::worker::{DESCRIBE, WORKER};
 
@@ -20,7 +21,7 @@ use crate::worker::{DESCRIBE, WORKER};
 const LIMIT: Duration = Duration::from_mins(1);
 
 /// Less than this lets no useful model in.
-const LITTLE_MEMORY: u64 = 1 << 30;
+const LITTLE_MEMORY: u64 = 512 << 20;
 
 /// What the kernels of llama.cpp make use of, by the names of `/proc/cpuinfo` and Rust.
 macro_rules! detected {
@@ -51,10 +52,7 @@ pub(super) fn look(around: &Surroundings) -> Vec<Finding> {
             ),
         )),
     }
-    findings.push(memory(
-        process::memory_limits(),
-        process::available_memory(),
-    ));
+    findings.push(memory(&Memory::now()));
     findings
 }
 
@@ -109,8 +107,8 @@ fn machine() -> anyhow::Result<Machine> {
         .stderr(Stdio::piped())
         .spawn()
         .context("could not start a process for llama.cpp")?;
-    let said = read_aside(child.stdout.take());
-    let log = read_aside(child.stderr.take());
+    let said = read_aside(child.stdout.take())?;
+    let log = read_aside(child.stderr.take())?;
     // The end of its output is the end of the process, which hangs in a driver at times.
     let Ok(said) = said.recv_timeout(LIMIT) else {
         child.kill().context("could not end llama.cpp's process")?;
@@ -129,15 +127,17 @@ fn machine() -> anyhow::Result<Machine> {
 }
 
 /// All of `source`, as soon as it has ended.
-fn read_aside(source: Option<impl Read + Send + 'static>) -> mpsc::Receiver<String> {
+fn read_aside(
+    source: Option<impl Read + Send + 'static>,
+) -> Result<mpsc::Receiver<String>, SystemLimit> {
     let (tx, rx) = mpsc::channel();
-    thread::spawn(move || {
+    threads::start("output", move || {
         let mut bytes = Vec::new();
         // What was read before a failure is told.
         drop(source.map(|mut source| source.read_to_end(&mut bytes)));
         drop(tx.send(String::from_utf8_lossy(&bytes).into_owned()));
-    });
-    rx
+    })?;
+    Ok(rx)
 }
 
 fn computing(machine: &Machine) -> Vec<Finding> {
@@ -173,21 +173,29 @@ fn computing(machine: &Machine) -> Vec<Finding> {
     findings
 }
 
-fn memory(limits: MemoryLimits, free: Option<u64>) -> Finding {
+fn memory(memory: &Memory) -> Finding {
+    let free = memory.free();
     let told = free.map_or("unknown".into(), human);
-    let machine = limits.machine.map_or("unknown".into(), human);
-    let container = limits
-        .container
-        .map_or("no limit of a container".into(), |limit| {
-            format!("the container's limit is {}", human(limit))
-        });
-    let text = format!("{told} free of {machine}; {container}");
-    match free {
-        Some(free) if free < LITTLE_MEMORY => Finding::new(
-            Verdict::Warning,
-            "memory",
-            format!("{text}\nhint: end what takes it, or give the container more"),
+    let machine = memory.machine.map(|machine| human(machine.total));
+    let machine = machine.unwrap_or("unknown".into());
+    let (limit, hint) = match memory.cgroup {
+        CgroupLimit::None => ("no cgroup limit".into(), "stop programs that use it"),
+        CgroupLimit::Hidden => (
+            "the files of this process's cgroup are not mounted, so a limit of a container or service is not known\nhint: set `memory_budget` below that limit".into(),
+            "stop programs that use it",
         ),
+        CgroupLimit::Bytes(limit) => (
+            format!("the cgroup limit of the container or service is {}", human(limit.total)),
+            "raise the limit (`docker run --memory`, `resources.limits.memory`, `MemoryMax=`), or stop programs that use it",
+        ),
+    };
+    let text = format!("{told} free of {machine}; {limit}");
+    match free {
+        Some(free) if free < LITTLE_MEMORY => {
+            let text = format!("{text}\nhint: {hint}");
+            Finding::new(Verdict::Warning, "memory", text)
+        }
+        _ if memory.cgroup == CgroupLimit::Hidden => Finding::new(Verdict::Warning, "memory", text),
         _ => Finding::ok("memory", text),
     }
 }
@@ -196,9 +204,10 @@ fn memory(limits: MemoryLimits, free: Option<u64>) -> Finding {
 mod tests {
     use super::*;
     use crate::engine::llama::Device;
+    use crate::memory::Capacity;
 
     #[test]
-    fn a_gpu_that_is_there_is_told_and_little_memory_is_a_warning() {
+    fn a_gpu_that_is_there_is_told() {
         let machine = Machine {
             cpu_backend: Ok("libggml-cpu-zen4.so".into()),
             devices: vec![Device {
@@ -220,13 +229,27 @@ mod tests {
                 "ok       gpu: CUDA0 (NVIDIA H100), 79.0 GiB free of 80.0 GiB",
             ]
         );
-        let limits = MemoryLimits {
-            machine: Some(8 << 30),
-            container: Some(1 << 30),
+    }
+
+    #[test]
+    fn little_memory_is_a_warning_whose_hint_names_what_limits_it() {
+        let machine = Some(Capacity {
+            total: 8 << 30,
+            free: 300 << 20,
+        });
+        let found = |cgroup| memory(&Memory { machine, cgroup }).to_string();
+        assert_eq!(
+            found(CgroupLimit::None),
+            "warning  memory: 300.0 MiB free of 8.0 GiB; no cgroup limit\n         hint: stop programs that use it"
+        );
+        let limit = Capacity {
+            total: 1 << 30,
+            free: 1 << 28,
         };
         assert_eq!(
-            memory(limits, Some(1 << 29)).to_string(),
-            "warning  memory: 512.0 MiB free of 8.0 GiB; the container's limit is 1.0 GiB\n         hint: end what takes it, or give the container more"
+            found(CgroupLimit::Bytes(limit)),
+            "warning  memory: 256.0 MiB free of 8.0 GiB; the cgroup limit of the container or service is 1.0 GiB\n         hint: raise the limit (`docker run --memory`, `resources.limits.memory`, `MemoryMax=`), or stop programs that use it"
         );
+        assert!(found(CgroupLimit::Hidden).contains("set `memory_budget`"));
     }
 }

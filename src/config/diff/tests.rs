@@ -128,7 +128,7 @@ proptest! {
                 config.models.iter().find(|model| model.name == *name).cloned()
             };
             if let (Change::Changed(part), Some(old), Some(new)) = (change, model(&old), model(&new)) {
-                prop_assert_eq!(part.restart.is_empty(), new.is_loaded_like(&old));
+                prop_assert_eq!(part.restart.is_empty(), new.is_loaded_like(&old, old.stamp));
             }
         }
     }

@@ -143,6 +143,8 @@ pub struct TokenSettings {
     /// File that holds the token.
     #[schemars(extend("format" = "path"))]
     pub token_file: Option<PathBuf>,
+    /// Whether it may unload and restart models. The token of `auth` always may.
+    pub admin: bool,
     /// Tools that it is for; all, where it does not say.
     #[schemars(example = json!(["small", "summarise"]))]
     pub tools: Option<Vec<String>>,

@@ -1,15 +1,13 @@
 //! Settings of a model, and its files' headers → [`ModelConfig`].
 
-use std::path::Path;
+use std::ffi::OsStr;
 
-use super::{Defaults, LoadSettings, ModelConfig};
+use super::{Defaults, LoadSettings, ModelConfig, ModelFiles};
 use crate::config::address::Address;
 use crate::config::file::{ConfigFile, FlashAttention, ModelSettings};
 use crate::config::load::Layers;
 use crate::config::problem::Origin;
 use crate::config::{Surroundings, ranges, template_arguments};
-use crate::gguf::{self, Header};
-use crate::printable::printable;
 
 /// The model called `name`, as `settings` say. What is wrong is told to `layers`.
 pub(in crate::config) fn resolve(
@@ -40,28 +38,6 @@ pub(in crate::config) fn resolve(
         }
         return None;
     };
-    let header = match gguf::read_header(path) {
-        Ok(header) => header,
-        Err(error) => {
-            let cause = std::error::Error::source(&error)
-                .map(|cause| format!(": {cause}"))
-                .unwrap_or_default();
-            layers.problem_at(&at("path"), format!("{error}{cause}"), Some(error.hint()));
-            return None;
-        }
-    };
-    let adapter_bytes = check_adapter(name, model, &header, layers);
-    for (key, kind, length) in [
-        ("cache_type_k", model.cache_type_k, header.key_length),
-        ("cache_type_v", model.cache_type_v, header.value_length),
-    ] {
-        if kind.is_quantized() && !length.is_multiple_of(32) {
-            let message = format!(
-                "the model's heads have {length} numbers, and quantized types take 32 at a time"
-            );
-            layers.problem_at(&at(key), message, Some("choose `f16`".into()));
-        }
-    }
     let load = LoadSettings::of(model, path.clone(), settings, around.cpus);
     let is_said = layers.origin_of(&at("n_threads")).0 != Origin::BuiltIn;
     if model.n_threads > load.n_threads && is_said {
@@ -70,9 +46,22 @@ pub(in crate::config) fn resolve(
             load.n_threads, model.n_threads
         ));
     }
+    let stamp = load.stamp();
+    let files = ModelFiles::read(&load);
+    match &files {
+        Ok(files) => note_context(name, &load, files, layers),
+        Err(fault) => {
+            let (message, hint) = (fault.message.clone(), Some(fault.hint.clone()));
+            // A file may come, or come back, while others of the same configuration are served.
+            if layers.file.is_some() {
+                layers.doubt_at(&fault.address(name), message, hint);
+            } else {
+                layers.problem_at(&fault.address(name), message, hint);
+            }
+        }
+    }
     Some(ModelConfig {
         name: name.to_owned(),
-        title: title_of(&header, path),
         tool_name: model
             .tool
             .then(|| model.tool_name.clone().unwrap_or_else(|| name.to_owned())),
@@ -82,17 +71,20 @@ pub(in crate::config) fn resolve(
         preload: model.preload,
         pin: model.pin,
         idle_ttl: model.idle_ttl.unwrap_or(settings.registry.idle_ttl).0,
-        header,
-        adapter_bytes,
+        files,
+        stamp,
     })
 }
 
-/// Returns the title of the model: the name in its header, else the name of its file. Both are foreign text.
-fn title_of(header: &Header, path: &Path) -> String {
-    header.name.clone().unwrap_or_else(|| {
-        let stem = path.file_stem().unwrap_or_default();
-        printable(&stem.to_string_lossy(), gguf::MAX_SHOWN)
-    })
+/// Notes an `n_ctx` above the context that the model called `name` was trained for.
+fn note_context(name: &str, load: &LoadSettings, files: &ModelFiles, layers: &mut Layers) {
+    let trained = files.header.n_ctx_train;
+    if let Some(trained) = trained.filter(|trained| *trained < load.n_ctx.into()) {
+        layers.notes.push(format!(
+            "`models.{name}`: `n_ctx` is {trained}, the context that the model was trained for, not {}",
+            load.n_ctx
+        ));
+    }
 }
 
 /// What no schema says: keys that contradict each other.
@@ -130,23 +122,14 @@ fn check_settings(name: &str, model: &ModelSettings, layers: &mut Layers) {
         let message = "must be two different texts that are not blank".to_owned();
         layers.problem_at(&at("thinking_tags"), message, None);
     }
+    // Each layer may give a part of the table, so only here it is seen whether it is complete.
+    let adapter = model.lora.as_ref().map(|lora| lora.path.as_os_str());
+    if adapter.is_some_and(OsStr::is_empty) {
+        let message = "is missing: the adapter has no file".to_owned();
+        layers.problem_at(&at("lora").join("path"), message, None);
+    }
     let deadline = model.deadline;
     if let Some(message) = deadline.and_then(|deadline| deadline.fault(ranges::DEADLINE)) {
         layers.problem_at(&at("deadline"), message, None);
     }
-}
-
-/// Looks at the adapter, where there is one; gives the bytes of its tensors.
-fn check_adapter(name: &str, model: &ModelSettings, header: &Header, layers: &mut Layers) -> u64 {
-    let Some(lora) = &model.lora else { return 0 };
-    let place = Address::of_model(name, "lora").join("path");
-    // Each layer may say a part of it, so that it is whole is seen here.
-    if lora.path.as_os_str().is_empty() {
-        layers.problem_at(&place, "is missing: the adapter has no file".into(), None);
-        return 0;
-    }
-    gguf::read_adapter(&lora.path, &header.architecture).unwrap_or_else(|error| {
-        layers.problem_at(&place, error.to_string(), Some(error.hint()));
-        0
-    })
 }

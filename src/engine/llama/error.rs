@@ -4,29 +4,47 @@ use std::error::Error;
 use std::path::Path;
 
 use crate::engine::{EngineError, EngineErrorKind};
-use crate::gguf;
+use crate::gguf::{self, GgufError};
 use crate::printable::printable;
 use crate::telemetry;
 
 /// Longest text of llama.cpp that is quoted, in characters.
 const MAX_REASON: usize = 1000;
 
+/// Checks that the file at `path` is not of a kind that llama.cpp loads and that writes no text, an embedding model for example:
+/// the file may have been replaced since the server checked it.
+///
+/// # Errors
+/// `Load`, with what the file is.
+pub(super) fn check_kind(path: &Path) -> Result<(), EngineError> {
+    match gguf::read_header(path) {
+        Err(fault @ GgufError::OtherKind { .. }) => Err(of_file(&fault)),
+        // llama.cpp tells other faults, or ends the process, which is there for that.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+fn of_file(fault: &GgufError) -> EngineError {
+    let cause = fault.source();
+    let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
+    EngineError::new(EngineErrorKind::Load, format!("{fault}{cause}")).hint(fault.hint())
+}
+
 /// Of the model at `path`, which llama.cpp refused with `error`. What is wrong with the file tells its header, in better words:
 /// it may have become another since the server looked at it.
 pub(super) fn load_error(path: &Path, error: &str) -> EngineError {
-    let kind = EngineErrorKind::Load;
     if let Err(fault) = gguf::read_header(path) {
-        let cause = fault.source();
-        let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
-        return EngineError::new(kind, format!("{fault}{cause}")).hint(fault.hint());
+        return of_file(&fault);
     }
-    let text = format!(
-        "could not load the model `{}`: {}",
-        path.display(),
-        reason(error)
-    );
-    EngineError::new(kind, text)
-        .hint("check that the file is a complete GGUF of an architecture that this build knows, and that memory suffices")
+    let kind = EngineErrorKind::Load;
+    let reason = reason(error);
+    let hint = if reason.contains("unknown model architecture") {
+        "use a newer version of this server, or another model"
+    } else {
+        "check that the file is complete and that memory suffices"
+    };
+    let text = format!("could not load the model `{}`: {reason}", path.display());
+    EngineError::new(kind, text).hint(hint)
 }
 
 /// The same of the adapter at `path`.

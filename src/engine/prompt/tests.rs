@@ -6,6 +6,13 @@ use super::*;
 use crate::engine::Role;
 use crate::engine::fixed::FixedPrompt;
 
+fn context(n_ctx: u32) -> ContextSize {
+    ContextSize {
+        n_ctx,
+        trained: n_ctx,
+    }
+}
+
 /// A vocabulary of bytes, where `<s>` (256), `<end>` (257) and `<think>` (258) are control tokens.
 struct Bytes {
     adds_bos: bool,
@@ -69,7 +76,7 @@ fn builder(source: Option<&str>, adds_bos: bool) -> PromptBuilder<Bytes> {
             source,
         )
     });
-    PromptBuilder::new(Bytes { adds_bos }, template, None, 100).unwrap()
+    PromptBuilder::new(Bytes { adds_bos }, template, None, context(100)).unwrap()
 }
 
 fn user(content: &str) -> Conversation {
@@ -152,7 +159,7 @@ fn a_text_that_cannot_fit_is_refused_before_it_is_rendered() {
 #[test]
 fn a_long_text_is_tokenised_until_it_cannot_fit_and_a_short_one_to_its_end() {
     let text = |bytes: usize| "<end>".repeat(bytes / 5);
-    let built = PromptBuilder::new(Bytes { adds_bos: false }, None, None, 20_000).unwrap();
+    let built = PromptBuilder::new(Bytes { adds_bos: false }, None, None, context(20_000)).unwrap();
     let tokens = |text: &str| {
         built
             .tokenize(&[(text.to_owned(), true)])

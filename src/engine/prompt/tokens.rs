@@ -1,9 +1,8 @@
 //! Tokenising the pieces of a prompt: in time that grows with the context, not with a text that cannot fit it.
 
-use std::thread;
-
 use super::{PromptBuilder, Token, Vocabulary};
 use crate::engine::{EngineError, EngineErrorKind};
+use crate::threads::{NotDone, on_stack};
 
 /// Longest text, in bytes, whose exact number of tokens an error has even if the text cannot fit.
 pub(super) const EXACT: usize = 64 * 1024;
@@ -34,24 +33,21 @@ impl<V: Vocabulary> PromptBuilder<V> {
             cut.extend(self.cuts.pieces(text, *is_template));
         }
         let bytes = cut.iter().map(|(text, _)| text.len()).max().unwrap_or(0);
-        let failed = |cause: &dyn std::fmt::Display| {
-            let text = format!("a text of {bytes} bytes could not be tokenised: {cause}");
-            EngineError::new(EngineErrorKind::Template, text).hint("shorten it")
-        };
         let most = if all > EXACT {
-            self.n_ctx as usize
+            self.context.n_ctx as usize
         } else {
             usize::MAX
         };
-        thread::scope(|scope| {
-            let thread = thread::Builder::new().stack_size(STACK_BASE + STACK_PER_BYTE * bytes);
-            let thread = thread
-                .spawn_scoped(scope, || self.tokenize_pieces(&cut, most))
-                .map_err(|error| failed(&error))?;
-            thread
-                .join()
-                .map_err(|_panic| failed(&"the tokeniser failed"))?
-        })
+        let stack = STACK_BASE + STACK_PER_BYTE * bytes;
+        match on_stack(stack, || self.tokenize_pieces(&cut, most)) {
+            Ok(tokens) => tokens,
+            Err(NotDone::NoThread(limit)) => Err(limit.into()),
+            Err(NotDone::Panicked) => {
+                let text =
+                    format!("a text of {bytes} bytes could not be tokenised: the tokeniser failed");
+                Err(EngineError::new(EngineErrorKind::Template, text).hint("shorten it"))
+            }
+        }
     }
 
     fn tokenize_pieces(
@@ -64,7 +60,7 @@ impl<V: Vocabulary> PromptBuilder<V> {
                 return Ok(());
             }
             let least = format!("at least {least}");
-            Err(EngineError::overflow(&least, self.n_ctx))
+            Err(EngineError::overflow(&least, self.context))
         };
         let mut tokens = Vec::new();
         for (text, has_controls) in pieces {

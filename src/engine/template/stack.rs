@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::{EngineError, EngineErrorKind};
 use crate::heap::Heap;
+use crate::threads::SystemLimit;
 
 /// The stack for one level of a nested value, which costs one fuel at least. Measured: 63 bytes to drop it, 383 to compare or sort it, 447
 /// to print it.
@@ -79,16 +80,13 @@ pub(super) fn on_deep_stack<T: Send>(
         }
     };
     ALLOWED.fetch_sub(limits.memory, Ordering::Relaxed);
-    let cause = match rendered {
-        Ok(Some(rendered)) => return rendered,
-        Ok(None) => "the renderer panicked".into(),
-        Err(error) => format!("could not start a thread: {error}"),
-    };
-    Err(EngineError::new(
-        EngineErrorKind::Template,
-        format!("the model's chat template could not be rendered: {cause}"),
-    )
-    .hint("the server's log holds the details"))
+    rendered?.unwrap_or_else(|| {
+        Err(EngineError::new(
+            EngineErrorKind::Template,
+            "the model's chat template could not be rendered: its renderer panicked",
+        )
+        .hint("the server's log holds the details"))
+    })
 }
 
 /// Runs `render` on a thread with `stack` bytes of stack, and checks `limits` meanwhile. Returns `None` if it panics.
@@ -99,7 +97,7 @@ fn watched<T: Send>(
     stack: usize,
     limits: Limits,
     render: &(impl Fn() -> T + Sync),
-) -> std::io::Result<Option<T>> {
+) -> Result<Option<T>, SystemLimit> {
     thread::scope(|scope| {
         let (sender, rendered) = channel();
         let work = move || {
@@ -108,7 +106,8 @@ fn watched<T: Send>(
             drop(sender.send(render()));
         };
         let thread = thread::Builder::new().stack_size(stack);
-        let thread = thread.spawn_scoped(scope, work)?;
+        let thread = thread.spawn_scoped(scope, work);
+        let thread = thread.map_err(|error| SystemLimit::of_thread("a thread", &error))?;
         let started = Instant::now();
         let result = loop {
             match rendered.recv_timeout(PERIOD) {

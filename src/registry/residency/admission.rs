@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::slot::{Slot, State};
 use super::{Action, Edition, Refusal, Residency, Stamp, Waiting};
 use crate::registry::budget::{Occupant, Room, room_for};
+use crate::registry::footprint::Demand;
 
 /// Who has waited for room so long is not overtaken any more by calls of a model that alone is in the way: they wait behind, so
 /// that it comes to rest and can go.
@@ -101,7 +102,7 @@ impl Residency {
         if let Some(slot) = self.slots.get_mut(&model) {
             slot.state = State::Running {
                 worker,
-                memory: slot.terms.need,
+                memory: slot.terms.need.footprint.total,
                 leases: 0,
                 idle_since: now,
                 is_loaded: false,
@@ -111,8 +112,9 @@ impl Residency {
         }
     }
 
-    fn need(&self, model: Edition) -> u64 {
-        self.slots.get(&model).map_or(0, |slot| slot.terms.need)
+    fn need(&self, model: Edition) -> Demand {
+        let slot = self.slots.get(&model);
+        slot.map_or_else(Demand::default, |slot| slot.terms.need)
     }
 
     fn room(&self, model: Edition, free: Option<u64>) -> Room {

@@ -4,17 +4,19 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::breaker::{Breaker, DEATHS_TO_OPEN};
 use super::{Edition, ModelTerms, Stamp, WorkerId};
+use crate::config::FileFault;
+use crate::config::units::human_time;
 use crate::registry::budget::Occupant;
+use crate::registry::footprint::Footprint;
+use crate::worker::client::Ended;
 
 /// After a failed load the next one comes no sooner than this, then twice that, and so on.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The longest of these pauses.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
-
-/// A model whose process died in so many loads on end is not tried again until its file changes.
-const DEATHS_TO_GIVE_UP: u32 = 3;
 
 /// Why a call is not served.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,10 +27,14 @@ pub enum Refusal {
         /// What it needs, and what there is.
         cause: String,
         /// The way out.
-        hint: &'static str,
+        hint: String,
     },
-    /// An edit of the configuration changed the model, or removed it: the tool's name may mean something else now.
-    #[error("the model was changed by an edit of the configuration; try again")]
+    /// The model's files are missing, incomplete or of the wrong kind.
+    #[error("{0}; try again once the file has changed")]
+    NotLoadable(FileFault),
+    /// An edit of the configuration changed the model, or removed it: the tool's name may mean something else now. Or the model was
+    /// unloaded by hand.
+    #[error("the model was edited, unloaded or restarted; try again")]
     Superseded,
     /// As many calls wait for the model's room as may.
     #[error("the model is busy: {0} calls wait for other models to make room; try again later")]
@@ -41,25 +47,23 @@ pub enum Refusal {
         /// Until the next try.
         pause: Duration,
     },
-    /// Its process died in every load.
+    /// Its process died several times in a row.
     #[error(
-        "the model's process died in {DEATHS_TO_GIVE_UP} loads on end ({cause}); it is tried again when its file or its configuration changes, by `touch` for example"
+        "the model's process died {DEATHS_TO_OPEN} times in a row without finishing a call ({cause}); to start it again, change its file (`touch` suffices) or its configuration, or run `llama-mcp-server restart`"
     )]
     GivenUp {
         /// How it died last.
         cause: String,
     },
-}
-
-/// How a worker ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
-    /// As it was told, or after it had served.
-    Done,
-    /// It could not load its model.
-    LoadFailed(String),
-    /// It died while it loaded.
-    DiedLoading(String),
+    /// The model's process died twice while it worked on the same prompt.
+    #[error(
+        "the model's process died twice while it worked on this prompt; the prompt is refused for {} so that other calls are answered; change the prompt",
+        human_time(*pause)
+    )]
+    PromptRefused {
+        /// Until it is accepted again.
+        pause: Duration,
+    },
 }
 
 #[derive(Debug)]
@@ -68,6 +72,8 @@ pub(super) struct Slot {
     pub(super) state: State,
     /// Loads that failed on end; why the last did, when the next may come, and of which file.
     pub(super) failures: Option<Failures>,
+    /// Deaths of its process.
+    pub(super) breaker: Breaker,
     /// An edit made another edition of the model: gone with its last call.
     pub(super) is_retired: bool,
 }
@@ -75,7 +81,6 @@ pub(super) struct Slot {
 #[derive(Debug)]
 pub(super) struct Failures {
     count: u32,
-    deaths: u32,
     cause: String,
     retry_at: Instant,
     stamp: Stamp,
@@ -116,6 +121,7 @@ impl Slot {
             terms,
             state: State::Unloaded,
             failures: None,
+            breaker: Breaker::default(),
             is_retired: false,
         }
     }
@@ -146,15 +152,16 @@ impl Slot {
 
     /// Why the model is not loaded for the asking.
     pub(super) fn refusal(&self, stamp: Stamp, now: Instant) -> Option<Refusal> {
+        if let Some(cause) = self.breaker.open_for(stamp) {
+            let cause = cause.to_owned();
+            return Some(Refusal::GivenUp { cause });
+        }
         // Another file may be another matter.
         let failures = self
             .failures
             .as_ref()
             .filter(|failures| failures.stamp == stamp)?;
         let cause = failures.cause.clone();
-        if failures.deaths >= DEATHS_TO_GIVE_UP {
-            return Some(Refusal::GivenUp { cause });
-        }
         let pause = failures
             .retry_at
             .checked_duration_since(now)
@@ -162,31 +169,38 @@ impl Slot {
         Some(Refusal::Paused { cause, pause })
     }
 
-    /// Why the last load failed, and that it is not tried again where it is not.
+    /// Returns why the last load failed, or why the model is no longer started.
     pub(super) fn failure(&self) -> Option<String> {
-        let Failures { cause, deaths, .. } = self.failures.as_ref()?;
-        let cause = cause.clone();
-        Some(if *deaths >= DEATHS_TO_GIVE_UP {
-            Refusal::GivenUp { cause }.to_string()
-        } else {
-            cause
-        })
+        match self.breaker.open() {
+            Some(cause) => {
+                let cause = cause.to_owned();
+                Some(Refusal::GivenUp { cause }.to_string())
+            }
+            None => Some(self.failures.as_ref()?.cause.clone()),
+        }
     }
 
+    /// Notes that its worker, which had loaded the file `stamp`, ended.
     pub(super) fn fail(&mut self, ended: Ended, stamp: Stamp, now: Instant) {
-        let (cause, is_death) = match ended {
+        let cause = match ended {
             Ended::Done => return,
-            Ended::LoadFailed(cause) => (cause, false),
-            Ended::DiedLoading(cause) => (cause, true),
+            Ended::Died(cause) => return self.breaker.died(&cause, stamp),
+            Ended::DiedLoading(cause) => {
+                self.breaker.died(&cause, stamp);
+                cause
+            }
+            Ended::LoadFailed(cause) => {
+                self.breaker.close();
+                cause
+            }
         };
         let last = self.failures.take().filter(|last| last.stamp == stamp);
-        let (count, deaths) = last.map_or((0, 0), |last| (last.count, last.deaths));
+        let count = last.map_or(0, |last| last.count);
         let pause = FIRST_PAUSE
             .saturating_mul(2_u32.saturating_pow(count))
             .min(LONGEST_PAUSE);
         self.failures = Some(Failures {
             count: count + 1,
-            deaths: if is_death { deaths + 1 } else { 0 },
             cause,
             retry_at: now + pause,
             stamp,
@@ -194,6 +208,10 @@ impl Slot {
     }
 
     pub(super) fn occupant(&self, model: Edition) -> Option<Occupant> {
+        let footprint = |total| Footprint {
+            total,
+            ..self.terms.need.footprint
+        };
         let occupant = match self.state {
             State::Unloaded => return None,
             State::Running {
@@ -204,7 +222,7 @@ impl Slot {
                 ..
             } => Occupant {
                 model,
-                memory,
+                memory: footprint(memory),
                 // A load that was begun is ended.
                 idle_since: (leases == 0 && is_loaded && !self.terms.pin).then_some(idle_since),
                 is_pinned: self.terms.pin,
@@ -213,7 +231,7 @@ impl Slot {
             },
             State::Ending { memory, .. } => Occupant {
                 model,
-                memory,
+                memory: footprint(memory),
                 idle_since: None,
                 is_pinned: false,
                 is_ending: true,

@@ -12,7 +12,7 @@ use super::{Edition, Residency, WorkerId};
 pub enum ModelState {
     /// It takes no memory; its next call loads it.
     Unloaded,
-    /// The same, and its last load failed.
+    /// Not loaded, since its last load failed or its files cannot be loaded.
     Failed,
     /// Its process reads its file.
     Loading,
@@ -56,7 +56,7 @@ impl Residency {
         let slot = self.slots.get(&model)?;
         let waiting = self.waiting.iter().filter(|call| call.model == model);
         let unloaded = Standing {
-            state: match slot.failures {
+            state: match slot.failure() {
                 None => ModelState::Unloaded,
                 Some(_) => ModelState::Failed,
             },

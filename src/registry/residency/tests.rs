@@ -115,7 +115,7 @@ fn a_failed_load_is_not_tried_again_at_once_and_after_three_deaths_not_until_the
     let told = refusal(&mut world, 0);
     assert_eq!(
         told,
-        "the model's process died in 3 loads on end (it is broken); it is tried again when its file or its configuration changes, by `touch` for example"
+        "the model's process died 3 times in a row without finishing a call (it is broken); to start it again, change its file (`touch` suffices) or its configuration, or run `llama-mcp-server restart`"
     );
     let changed = 1;
     world
@@ -125,4 +125,55 @@ fn a_failed_load_is_not_tried_again_at_once_and_after_three_deaths_not_until_the
         world.machine.take_actions()[..],
         [Action::Start(..), Action::Grant(1000, _)]
     ));
+}
+
+/// Has the first model load, and its process die while it serves.
+fn die_serving(world: &mut World) {
+    world.happen(&Event::Call(0));
+    world.happen(&Event::Loaded(0));
+    world.happen(&Event::Dies(0));
+    world.happen(&Event::Gone(0));
+}
+
+#[test]
+fn a_model_that_dies_three_times_while_it_serves_is_given_up_and_shown_as_failed() {
+    let mut world = World::new(None);
+    let model = world.current[0];
+    for _ in 0..2 {
+        die_serving(&mut world);
+        assert_eq!(world.machine.given_up(model), None);
+    }
+    die_serving(&mut world);
+    assert!(world.machine.given_up(model).is_some());
+    let standings = world.machine.standings();
+    assert_eq!(standings[0].1.state, ModelState::Failed);
+    world.happen(&Event::Call(0));
+    assert_eq!((world.waiting.len(), world.processes.len()), (0, 0));
+}
+
+#[test]
+fn an_answered_call_starts_the_count_of_deaths_again() {
+    let mut world = World::new(None);
+    for _ in 0..3 {
+        die_serving(&mut world);
+        die_serving(&mut world);
+        world.happen(&Event::Call(0));
+        world.happen(&Event::Loaded(0));
+        world.happen(&Event::Finish(0));
+        assert_eq!(world.machine.given_up(world.current[0]), None);
+    }
+}
+
+#[test]
+fn a_model_that_was_given_up_starts_again_once_it_is_replaced_by_hand() {
+    let mut world = World::new(None);
+    for _ in 0..3 {
+        die_serving(&mut world);
+    }
+    let new = 1000;
+    let former = std::mem::replace(&mut world.current[0], new);
+    world.needs.insert(new, MODELS[0]);
+    world.machine.replace(former, new, None, world.now);
+    world.happen(&Event::Call(0));
+    assert_eq!((world.held.len(), world.processes.len()), (1, 1));
 }

@@ -2,11 +2,13 @@
 
 use tokio::time::Instant;
 
-use super::{Look, Model, Observed, State};
-use crate::config::ModelConfig;
+use super::model::{Look, Model};
+use super::{Observed, State};
+use crate::config::{FileFault, ModelConfig};
+use crate::memory;
 use crate::process;
 use crate::registry::memory::is_on_gpu;
-use crate::registry::residency::{Edition, Ended, Stamp, Standing};
+use crate::registry::residency::{CallId, Edition, Ended, ModelState, Refusal, Stamp, Standing};
 use crate::worker::client::Worker;
 use crate::worker::turns::TurnFiles;
 
@@ -23,13 +25,25 @@ impl State {
         }
     }
 
-    /// The edition of the model that is loaded like `config`, else the next one.
+    /// Returns the edition whose process can serve `config`, else the next one. A process that loaded former files cannot.
     pub(super) fn edition_of(&mut self, config: &ModelConfig) -> Edition {
         let mut models = self.models.iter();
-        let same = models.find(|(_, model)| config.is_loaded_like(&model.config));
+        let same = models.find(|(edition, model)| {
+            let loaded = if self.residency.is_running(**edition) {
+                model.stamp
+            } else {
+                config.stamp
+            };
+            config.is_loaded_like(&model.config, loaded)
+        });
         if let Some((edition, _)) = same {
             return *edition;
         }
+        self.next_edition()
+    }
+
+    /// Returns a number that no edition has had.
+    pub(super) fn next_edition(&mut self) -> Edition {
         self.next_edition += 1;
         self.next_edition
     }
@@ -49,10 +63,28 @@ impl State {
         self.models.insert(edition, model);
     }
 
+    /// Returns why `model` cannot be loaded, if no process of it runs and its files are known to be unusable.
+    pub(super) fn fault_of(&self, model: Edition) -> Option<FileFault> {
+        let fault = self.models.get(&model)?.need.as_ref().err()?;
+        (!self.residency.is_running(model)).then(|| fault.clone())
+    }
+
+    /// Refuses `call`, which waits for its worker.
+    pub(super) fn refuse(&mut self, call: CallId, refusal: Refusal) {
+        if let Some(answer_to) = self.waiting.remove(&call) {
+            // A call that was dropped meanwhile needs no answer.
+            drop(answer_to.send(Err(refusal)));
+        }
+    }
+
     /// What is known of `model`; none of one that no configuration names any more and whose process is about to be gone.
-    pub(super) fn observed(&self, model: Edition, standing: Standing) -> Option<Observed> {
+    pub(super) fn observed(&self, model: Edition, mut standing: Standing) -> Option<Observed> {
         let worker = standing.worker.and_then(|worker| self.workers.get(&worker));
         let known = self.models.get(&model);
+        if let Some(fault) = self.fault_of(model).filter(|_| worker.is_none()) {
+            standing.state = ModelState::Failed;
+            standing.failure = Some(fault.to_string());
+        }
         let name = known.map(|known| known.config.name.as_str());
         Some(Observed {
             name: name.or(worker.map(Worker::name))?.to_owned(),
@@ -89,19 +121,24 @@ impl State {
             return 0;
         };
         let Some(look) = look else { return known.stamp };
-        known.stamp = look.stamp;
-        if let Some(need) = look.need {
-            known.need = need;
-            self.residency.set_need(model, need.estimate.total());
+        let Some(need) = look.need else {
+            return look.stamp;
+        };
+        let name = &known.config.name;
+        match (&need, &known.need) {
+            (Err(fault), Err(known)) if fault == known => {}
+            (Err(fault), _) => tracing::warn!(model = name, "the model cannot be loaded: {fault}"),
+            (Ok(_), Err(_)) => tracing::info!(model = name, "the model can be loaded now"),
+            (Ok(_), Ok(_)) => {}
         }
+        known.stamp = look.stamp;
+        known.need = need;
+        self.residency.set_need(model, known.demand());
         look.stamp
     }
 
     /// Bytes that the machine has left, where somebody waits for them.
     pub(in crate::registry) fn free(&self) -> Option<u64> {
-        self.residency
-            .has_waiting()
-            .then(process::available_memory)
-            .flatten()
+        self.residency.has_waiting().then(memory::free).flatten()
     }
 }

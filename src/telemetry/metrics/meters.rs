@@ -85,6 +85,8 @@ pub(super) struct Meters {
     pub(super) load_time: Histograms<OfModel>,
     pub(super) unloads: Family<OfModel, Counter>,
     pub(super) deaths: Family<OfModel, Counter>,
+    pub(super) stalls: Family<OfModel, Counter>,
+    pub(super) last_step: Family<OfModel, Gauge>,
     pub(super) loaded: Family<OfModel, Gauge>,
     pub(super) memory: Family<OfModel, Gauge>,
     pub(super) waiting: Family<OfModel, Gauge>,
@@ -144,6 +146,14 @@ impl Meters {
             deaths: names.add(
                 "model_process_deaths",
                 "Models' processes that ended by themselves",
+            ),
+            stalls: names.add(
+                "model_stalls",
+                "Models' processes that were killed because they finished no step",
+            ),
+            last_step: names.add(
+                "model_last_step_seconds",
+                "Time since the model's process finished a step, 0 if it has nothing to do",
             ),
             loaded: names.add("model_loaded", "Processes that have the model loaded"),
             memory: names.add(

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::engine::limits::ContextSize;
 use crate::engine::{EngineErrorKind, FinishReason, Generation, Phase};
 use crate::error_code::{Coded, ErrorCode};
 use crate::printable::without_folders;
@@ -19,6 +20,8 @@ pub(super) struct CallLimits {
     pub(super) is_most: bool,
     /// Its time, from the call's arrival.
     pub(super) deadline: Option<Duration>,
+    /// Tokens that the model was trained for.
+    pub(super) trained: u32,
 }
 
 /// The text, and below it, where it was cut, a line for whoever reads it: it may look complete.
@@ -26,8 +29,8 @@ pub(super) fn with_cut_note(generation: Generation, limits: CallLimits) -> Strin
     let tokens = generation.usage.completion_tokens;
     let cause = match generation.finish_reason {
         FinishReason::Length if tokens < limits.max_tokens => {
-            "when the model's context was full; shorten the text or give the model a larger `n_ctx`"
-                .into()
+            let way_out = limits.longer_context(&generation);
+            format!("when the model's context was full; shorten the text or {way_out}")
         }
         FinishReason::Length => limits.tokens_were_all().into(),
         FinishReason::Deadline => {
@@ -48,8 +51,10 @@ pub enum TokenLimit {
     Call,
     /// `max_tokens_limit`, above which no call may ask.
     Model,
-    /// The model's context is full.
+    /// The model's context is full, and a longer one can be configured.
     Context,
+    /// The model's context is full, and it was trained for no longer one.
+    TrainedContext,
 }
 
 impl TokenLimit {
@@ -61,6 +66,9 @@ impl TokenLimit {
             Self::Context => {
                 "the model's context is full: shorten the text or give the model a larger `n_ctx`"
             }
+            Self::TrainedContext => {
+                "the model's context is full, and it was trained for no longer one: shorten the text or choose a model with a longer context"
+            }
         }
     }
 }
@@ -69,12 +77,32 @@ impl CallLimits {
     /// Returns the limit that ends `generation` if its length does.
     pub(super) fn token_limit(self, generation: &Generation) -> TokenLimit {
         if generation.usage.completion_tokens < self.max_tokens {
-            TokenLimit::Context
+            let context = self.context_of(generation);
+            if context.n_ctx < context.trained {
+                TokenLimit::Context
+            } else {
+                TokenLimit::TrainedContext
+            }
         } else if self.is_most {
             TokenLimit::Model
         } else {
             TokenLimit::Call
         }
+    }
+
+    /// Returns the size of the context that `generation` filled.
+    fn context_of(self, generation: &Generation) -> ContextSize {
+        let usage = &generation.usage;
+        // The last token of an answer is never decoded.
+        let used = usage.prompt_tokens.saturating_add(usage.completion_tokens);
+        ContextSize {
+            n_ctx: used.saturating_add(1),
+            trained: self.trained,
+        }
+    }
+
+    fn longer_context(self, generation: &Generation) -> String {
+        self.context_of(generation).way_out()
     }
 
     /// Whether `generation` has all the tokens that any call may have.
@@ -112,7 +140,8 @@ pub(super) fn empty_answer(generation: &Generation, limits: CallLimits) -> Optio
     };
     Some(code.says(match generation.finish_reason {
         FinishReason::Length if thinking && tokens < max_tokens => {
-            format!("no answer: the model was still thinking after {tokens} tokens, when its context was full; shorten the text or give the model a larger `n_ctx`")
+            let way_out = limits.longer_context(generation);
+            format!("no answer: the model was still thinking after {tokens} tokens, when its context was full; shorten the text or {way_out}")
         }
         FinishReason::Length if thinking => {
             format!("no answer: the model was still thinking after {tokens} tokens, {}", limits.tokens_were_all())
@@ -153,9 +182,12 @@ pub(super) fn failure(error: &RegistryError) -> ToolOutput {
     };
     let hint = match error {
         CallError::Engine(error) => error.hint.clone(),
+        // It names the way out itself.
+        CallError::SystemLimit(_) => None,
         CallError::NotStarted(_) | CallError::Stuck | CallError::Stopped => {
             Some("try again; the server's log may say more".into())
         }
+        CallError::Stalled { .. } => Some("try again, the next call starts a new process".into()),
         CallError::Died { begun: true, is_first: true, .. } => {
             Some("no call has succeeded since the model was loaded; if this happens again, check the model's file and the free memory; see the server's log".into())
         }
@@ -175,8 +207,9 @@ fn code_of_refusal(refusal: &Refusal) -> ErrorCode {
     match refusal {
         Refusal::NeverFits { .. } => ErrorCode::NeverFits,
         Refusal::Busy(_) | Refusal::Superseded => ErrorCode::Busy,
-        Refusal::Paused { .. } => ErrorCode::LoadFailed,
+        Refusal::Paused { .. } | Refusal::NotLoadable(_) => ErrorCode::LoadFailed,
         Refusal::GivenUp { .. } => ErrorCode::LoadGivenUp,
+        Refusal::PromptRefused { .. } => ErrorCode::PromptRefused,
     }
 }
 
@@ -189,9 +222,11 @@ fn code_of(error: &CallError) -> ErrorCode {
             EngineErrorKind::ContextOverflow => ErrorCode::PromptTooLong,
             EngineErrorKind::Grammar => ErrorCode::SchemaRefused,
             EngineErrorKind::Decode => ErrorCode::DecodeFailed,
+            EngineErrorKind::SystemLimit => ErrorCode::SystemLimit,
         },
         CallError::NotStarted(_) => ErrorCode::ProcessNotStarted,
-        CallError::Stuck => ErrorCode::ModelStuck,
+        CallError::SystemLimit(_) => ErrorCode::SystemLimit,
+        CallError::Stuck | CallError::Stalled { .. } => ErrorCode::ModelStuck,
         CallError::Died { .. } | CallError::Stopped => ErrorCode::ModelDied,
     }
 }
@@ -207,6 +242,7 @@ mod tests {
             max_tokens: 128,
             is_most: false,
             deadline: Some(Duration::from_millis(1500)),
+            trained: 4096,
         };
         let cut = |limits, finish_reason, completion_tokens| {
             let generation = Generation {
@@ -237,7 +273,15 @@ mod tests {
         );
         assert_eq!(
             noted(FinishReason::Length, 95),
-            "It was a dark\n\n[cut after 95 tokens, when the model's context was full; shorten the text or give the model a larger `n_ctx`]"
+            "It was a dark\n\n[cut after 95 tokens, when the model's context was full; shorten the text or give the model a larger `n_ctx` (at most 4096)]"
+        );
+        let trained = CallLimits {
+            trained: 96,
+            ..limits
+        };
+        assert_eq!(
+            cut(trained, FinishReason::Length, 95),
+            "It was a dark\n\n[cut after 95 tokens, when the model's context was full; shorten the text or choose a model with a longer context (this one was trained for 96 tokens)]"
         );
         assert_eq!(
             noted(FinishReason::Deadline, 7),

@@ -11,6 +11,7 @@ use crate::config::ToolConfig;
 use crate::config::shape::suggestion;
 use crate::config::tool::Argument;
 use crate::engine::template::{self, MAX_TEMPLATE_BYTES, is_missing, stack_size};
+use crate::threads::{self, NotDone, SystemLimit};
 
 /// The work, in minijinja's measure, that one rendering may take, whatever the arguments are.
 const FUEL: u64 = 1_000_000;
@@ -61,10 +62,8 @@ impl PromptTemplate {
             return Err(format!("is longer than {MAX_TEMPLATE_BYTES} bytes"));
         }
         let stack = stack_size(source);
-        let made = on_stack(stack, || {
-            Ok::<_, Error>(Self::compile(source, arguments, stack))
-        });
-        made.map_err(|error| told(&error))?
+        on_stack(stack, || Self::compile(source, arguments, stack))
+            .map_err(|error| error.to_string())?
     }
 
     /// Renders the template with samples of values that `arguments` allow.
@@ -73,8 +72,8 @@ impl PromptTemplate {
     /// A filter, a function or a method of texts that does not exist. A method or an operator that does not exist for the types of the
     /// values, if no sample works. Other faults may come from the values themselves: `text.split(':')[1]` requires a colon.
     fn check_samples(&self, source: &str, arguments: &[Argument]) -> Result<(), String> {
-        let check = || Ok(self.try_samples(source, arguments));
-        on_stack(self.stack, check).map_err(|error| told(&error))?
+        let check = || self.try_samples(source, arguments);
+        on_stack(self.stack, check).map_err(|error| error.to_string())?
     }
 
     fn try_samples(&self, source: &str, arguments: &[Argument]) -> Result<(), String> {
@@ -140,9 +139,10 @@ impl PromptTemplate {
     ///
     /// # Errors
     /// What the template cannot do with these values.
-    pub fn render(&self, arguments: &Map<String, Value>) -> Result<String, String> {
+    pub fn render(&self, arguments: &Map<String, Value>) -> Result<String, PromptError> {
         let render = || self.render_here(arguments, FUEL);
-        on_stack(self.stack, render).map_err(|error| told(&error))
+        let rendered = on_stack(self.stack, render)?;
+        rendered.map_err(|error| PromptError::Template(told(&error)))
     }
 
     /// Renders the template on this thread, which needs a stack of [`stack_size`]. `fuel` is the work that is allowed in addition to
@@ -172,13 +172,23 @@ fn is_of_types(error: &Error) -> bool {
     }
 }
 
-/// Long flat chains in a template recurse.
-fn on_stack<T: Send>(
-    bytes: usize,
-    work: impl FnOnce() -> Result<T, Error> + Send,
-) -> Result<T, Error> {
-    let failed = || Error::new(ErrorKind::InvalidOperation, "it could not be rendered");
-    template::on_stack(bytes, work).unwrap_or_else(|_| Err(failed()))
+/// A prompt that could not be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PromptError {
+    /// The template cannot do something with the values.
+    #[error("{0}")]
+    Template(String),
+    /// The system starts no more threads.
+    #[error(transparent)]
+    SystemLimit(#[from] SystemLimit),
+}
+
+/// Does `work` on a large stack: long flat chains in a template recurse.
+fn on_stack<T: Send>(bytes: usize, work: impl FnOnce() -> T + Send) -> Result<T, PromptError> {
+    threads::on_stack(bytes, work).map_err(|reason| match reason {
+        NotDone::NoThread(limit) => limit.into(),
+        NotDone::Panicked => PromptError::Template("it could not be rendered".into()),
+    })
 }
 
 fn is_function(environment: &Environment<'_>, name: &str) -> bool {

@@ -210,7 +210,8 @@ mod tests {
     fn token(max_calls: Option<usize>, calls_per_minute: Option<u32>) -> TokenConfig {
         TokenConfig {
             name: "alice".into(),
-            token: BearerToken::parse("secret").unwrap(),
+            token: Some(BearerToken::parse("secret").unwrap()),
+            admin: false,
             tools: None,
             max_calls,
             calls_per_minute,

@@ -69,7 +69,8 @@ impl SessionKeys {
     fn secret_of(&self, principal: &Principal) -> String {
         let rules = self.live.borrow();
         let secret = rules.session_secret.as_ref().map(SessionSecret::reveal);
-        let token = principal.0.as_ref().map(|token| token.token.reveal());
+        let token = principal.0.as_ref();
+        let token = token.and_then(|token| Some(token.token.as_ref()?.reveal()));
         secret.or(token).unwrap_or_default().to_owned()
     }
 

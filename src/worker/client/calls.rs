@@ -76,6 +76,10 @@ pub enum News {
     Ready(Ready),
     /// A call has ended.
     Ended,
+    /// The worker goes on: the load got further, or the thread that decodes said so.
+    Alive,
+    /// The worker received SIGTERM.
+    Terminated,
     /// What was counted.
     Stats(Stats),
     /// The model could not be loaded.
@@ -89,6 +93,11 @@ pub enum News {
 }
 
 impl Calls {
+    /// Returns whether no call waits for its end.
+    pub fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
     /// Whether the model is still being loaded.
     pub fn is_loading(&self) -> bool {
         self.loading.is_some()
@@ -117,17 +126,23 @@ impl Calls {
                 News::Broken("it loaded its model twice")
             }
             Ok(Event::Loading(percent)) => {
-                self.loading = Some(percent);
+                let former = self.loading.replace(percent);
                 for call in self.calls.values() {
                     call.progress.send_replace(Progress::Loading(percent));
                 }
-                News::Nothing
+                if former == Some(percent) {
+                    News::Nothing
+                } else {
+                    News::Alive
+                }
             }
             Ok(Event::Ready(ready)) => {
                 self.loading = None;
                 News::Ready(ready)
             }
             Ok(Event::Stats(stats)) => News::Stats(stats),
+            Ok(Event::Alive) => News::Alive,
+            Ok(Event::Terminated) => News::Terminated,
             Ok(Event::Call { id, update }) => self.update(id, update),
             Err(_) => News::NoEvent,
         }
@@ -181,6 +196,10 @@ impl Calls {
                     reason: reason.clone(),
                     begun: call.begun,
                     is_first: !self.has_decoded,
+                },
+                CallError::Stalled { silence, .. } => CallError::Stalled {
+                    silence: *silence,
+                    begun: call.begun,
                 },
                 other => other.clone(),
             };

@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -16,11 +16,14 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::lines::Lines;
 use super::model_log::{self, LastWords, ModelLog};
+use crate::process::activity::{Activity, activity_of};
 use crate::telemetry;
 use crate::worker;
+use crate::worker::HELPER_THREADS;
 use crate::worker::environment::passed_on;
 
 /// How long a worker may take to end in order before it is killed: it only has to free its memory.
@@ -34,9 +37,19 @@ const MAX_UNREAD: usize = 256 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct Launcher {
     program: PathBuf,
-    /// What workers log: a level, or levels by module.
-    log_level: Arc<Mutex<String>>,
+    settings: Arc<Mutex<Settings>>,
+    /// Cancelled when the server is about to end.
+    drain: CancellationToken,
     spawner: mpsc::Sender<Job>,
+}
+
+/// Settings that edits of the configuration change.
+#[derive(Debug, Default)]
+struct Settings {
+    /// Log level of workers, or levels by module.
+    log_level: String,
+    /// See [`Launcher::set_stall_timeout`].
+    stall_timeout: Option<Duration>,
 }
 
 type Job = (Command, oneshot::Sender<io::Result<Child>>);
@@ -60,31 +73,54 @@ impl Launcher {
             })?;
         Ok(Self {
             program,
-            log_level: Arc::default(),
+            settings: Arc::default(),
+            drain: CancellationToken::new(),
             spawner,
         })
     }
 
+    /// Sets what is cancelled when the server is about to end: from then on workers ignore SIGTERM, so that calls can finish.
+    #[must_use]
+    pub fn with_drain(self, drain: CancellationToken) -> Self {
+        Self { drain, ..self }
+    }
+
+    /// Returns whether the server is about to end.
+    pub(super) fn is_draining(&self) -> bool {
+        self.drain.is_cancelled()
+    }
+
     /// Sets what the workers log that are started from now on: a level, or levels by module.
     pub fn set_log_level(&self, level: String) {
-        *self
-            .log_level
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = level;
+        self.settings().log_level = level;
+    }
+
+    /// Sets how long a worker that has work may finish no step before it is killed; `None`, the initial value, is no limit. Applies
+    /// to running workers, too.
+    pub fn set_stall_timeout(&self, limit: Option<Duration>) {
+        self.settings().stall_timeout = limit;
+    }
+
+    /// Returns what [`Self::set_stall_timeout`] set.
+    pub(super) fn stall_timeout(&self) -> Option<Duration> {
+        self.settings().stall_timeout
+    }
+
+    fn settings(&self) -> MutexGuard<'_, Settings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts a worker; its stderr is logged under `name`.
     pub(super) async fn spawn(&self, name: &str) -> io::Result<(Process, ChildStdout)> {
-        let log_level = {
-            let level = self.log_level.lock();
-            level.unwrap_or_else(PoisonError::into_inner).clone()
-        };
+        let log_level = self.settings().log_level.clone();
         let mut command = Command::new(&self.program);
         #[cfg(unix)]
         // A group of its own: Ctrl-C in a terminal is the server's, which lets calls end.
         command.arg0("llama-mcp-server").process_group(0);
         command
             .args([worker::WORKER, "--parent", &std::process::id().to_string()])
+            // One argument: a name may begin with `-`.
+            .arg(format!("--name={name}"))
             .env_clear()
             .envs(passed_on())
             // Else an abort of llama.cpp starts a debugger, which writes into the pipe of the events.
@@ -109,6 +145,7 @@ impl Launcher {
         let unread = Arc::new(AtomicUsize::new(0));
         tokio::spawn(feed(stdin, lines, Arc::clone(&unread)));
         let process = Process {
+            id: child.id().unwrap_or_default(),
             child,
             commands,
             unread,
@@ -147,6 +184,7 @@ fn trim_threshold() -> Option<(&'static str, &'static str)> {
 /// A started worker. Dropping it kills it, and with it every process of its group.
 #[derive(Debug)]
 pub(super) struct Process {
+    id: u32,
     child: Child,
     commands: tokio::sync::mpsc::UnboundedSender<Vec<u8>>,
     /// Bytes of commands that the worker has not read.
@@ -157,9 +195,19 @@ pub(super) struct Process {
 }
 
 impl Process {
+    /// Returns the number by which the system knows it, also after its end.
+    pub(super) fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Returns what its threads that load the model and decode have done so far; `None` if that is unknown.
+    pub(super) fn activity(&self) -> Option<Activity> {
+        activity_of(self.child.id()?, &HELPER_THREADS)
+    }
+
     /// Returns the bytes of memory that it takes.
     pub(super) fn memory(&self) -> Option<u64> {
-        crate::process::memory_of(self.child.id()?)
+        crate::memory::of_process(self.child.id()?)
     }
 
     /// Sends a command. Never waits; what is sent after the worker's end is lost.
@@ -249,6 +297,10 @@ fn in_words(status: ExitStatus) -> String {
         return format!(
             "{status}: a part of its file could not be read, since it was cut while it was loaded or its disk fails"
         );
+    }
+    #[cfg(unix)]
+    if status.signal() == Some(signal_hook::consts::SIGKILL) {
+        return format!("{status}: the system probably had no memory left");
     }
     status.to_string()
 }

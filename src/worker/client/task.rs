@@ -1,22 +1,28 @@
 //! The task that owns a worker's process: starts it, hands calls over, hears it, ends it.
 
+mod ending;
+
 use std::time::Duration;
 
 use tokio::io::BufReader;
 use tokio::process::ChildStdout;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use ending::{End, refuse_all};
 
 use super::calls::{Calls, News};
 use super::lines::{Line, Lines};
+use super::liveness::Liveness;
 use super::model_log::ModelLog;
 use super::process::Process;
-use super::{CallError, FixedPrompts, Launcher, Life, ToTask};
+use super::{CallError, Ended, FixedPrompts, Launcher, Life, ToTask, Vitals};
 use crate::config::LoadSettings;
-use crate::config::units::human;
+use crate::config::units::{human, human_time};
 use crate::engine::fixed::FixedPrompt;
-use crate::engine::{CancelReason, EngineError, Stats};
-use crate::telemetry::metrics::{self, ProcessEnd};
-use crate::worker::{Command, Ready, WIRE_VERSION};
+use crate::engine::{CancelReason, Stats};
+use crate::telemetry::metrics;
+use crate::worker::{Command, Ready};
 
 /// Most bytes of an event. An answer is the longest, and 100,000 tokens of text have half a megabyte.
 const MAX_EVENT: usize = 8 * 1024 * 1024;
@@ -28,6 +34,7 @@ const DRAIN_LIMIT: Duration = Duration::from_millis(500);
 /// The owner of one worker process.
 pub(super) struct Task {
     name: String,
+    launcher: Launcher,
     process: Process,
     /// For what the process prints beside its events.
     log: ModelLog,
@@ -35,6 +42,7 @@ pub(super) struct Task {
     calls: Calls,
     /// Pending requests for statistics.
     asking: Vec<oneshot::Sender<Stats>>,
+    liveness: Liveness,
     /// The most bytes that the process was seen to take.
     memory: u64,
     life: Box<dyn Fn(Life) + Send>,
@@ -42,24 +50,32 @@ pub(super) struct Task {
 
 impl Task {
     pub(super) async fn run(
-        launcher: &Launcher,
+        launcher: Launcher,
         name: String,
         model: LoadSettings,
         mut fixed: watch::Receiver<FixedPrompts>,
         mut inbox: mpsc::UnboundedReceiver<ToTask>,
+        vitals: watch::Sender<Vitals>,
         life: Box<dyn Fn(Life) + Send>,
     ) {
-        tracing::info!(model = name, path = %model.path.display(), "loading");
         let (process, stdout) = match launcher.spawn(&name).await {
             Ok(started) => started,
             Err(error) => {
+                let failure = CallError::of_start(&error);
+                tracing::error!(model = name, path = %model.path.display(), "{failure}");
                 metrics::load_failed(&name);
                 inbox.close();
-                life(Life::Ending(Some((error.to_string(), false))));
+                life(Life::Ending(Ended::LoadFailed(failure.to_string())));
                 life(Life::Gone);
-                return refuse_all(inbox, &CallError::NotStarted(error.to_string())).await;
+                return refuse_all(inbox, &failure).await;
             }
         };
+        tracing::info!(
+            model = name,
+            pid = process.id(),
+            path = %model.path.display(),
+            "loading"
+        );
         process.send(&Command::Load(Box::new(model)));
         let prompts = fixed.borrow_and_update().to_vec();
         if !prompts.is_empty() {
@@ -68,6 +84,8 @@ impl Task {
         let mut task = Self {
             log: ModelLog::new(name.clone()),
             name,
+            launcher,
+            liveness: Liveness::new(process.id(), vitals),
             process,
             fixed,
             calls: Calls::default(),
@@ -75,58 +93,10 @@ impl Task {
             memory: 0,
             life,
         };
-        let failure = task.serve(&mut inbox, BufReader::new(stdout)).await;
+        let end = task.serve(&mut inbox, BufReader::new(stdout)).await;
         // From here on new calls go to a new worker; those that are still in the channel get the same error.
         inbox.close();
-        let failure = match failure {
-            End::Unused => {
-                (task.life)(Life::Ending(None));
-                task.process.end().await;
-                return task.gone(ProcessEnd::Unloaded);
-            }
-            End::Stopped => {
-                task.calls.fail_all(&CallError::Stopped);
-                refuse_all(inbox, &CallError::Stopped).await;
-                (task.life)(Life::Ending(None));
-                task.process.end().await;
-                return task.gone(ProcessEnd::Unloaded);
-            }
-            End::LoadFailed(error) => {
-                metrics::load_failed(&task.name);
-                (task.life)(Life::Ending(Some((error.to_string(), false))));
-                task.process.end().await;
-                CallError::Engine(error)
-            }
-            End::OtherVersion(version) => {
-                metrics::load_failed(&task.name);
-                (task.life)(Life::Ending(Some((
-                    "it is of another version".into(),
-                    false,
-                ))));
-                task.process.end().await;
-                let text = format!(
-                    "its wire has version {version}, the server's {WIRE_VERSION}; restart the server"
-                );
-                CallError::NotStarted(text)
-            }
-            End::Died => {
-                let reason = task.process.reason().await;
-                task.died(reason)
-            }
-            End::Broken(reason) => {
-                task.process.kill();
-                let failure = task.died(format!("the server killed it: {reason}"));
-                task.process.end().await;
-                failure
-            }
-        };
-        task.gone(match failure {
-            CallError::Died { .. } => ProcessEnd::Died,
-            _ => ProcessEnd::Unloaded,
-        });
-        tracing::error!(model = task.name, "{failure}");
-        task.calls.fail_all(&failure);
-        refuse_all(inbox, &failure).await;
+        task.end(end, inbox).await;
     }
 
     async fn serve(
@@ -139,30 +109,10 @@ impl Task {
             if self.process.is_deaf() {
                 return End::Broken("it does not read its commands".into());
             }
+            let next_look = self.liveness.next_look(self.launcher.stall_timeout());
             tokio::select! {
                 message = inbox.recv() => match message {
-                    Some(ToTask::Generate(id, call, client, request)) => {
-                        self.calls.insert(id, call);
-                        let request = *request;
-                        self.process.send(&Command::Generate { id, client, request: Box::new(request) });
-                    }
-                    Some(ToTask::Cancel(id, reason)) => {
-                        if reason == CancelReason::Cancelled && !self.calls.forget(id) {
-                            continue;
-                        }
-                        self.process.send(&Command::Cancel { id, reason });
-                    }
-                    // One that loads does not answer.
-                    Some(ToTask::Stats(_)) if self.calls.is_loading() => {}
-                    Some(ToTask::Stats(answer_to)) => {
-                        // Of those that gave up waiting nothing is kept.
-                        self.asking.retain(|asking| !asking.is_closed());
-                        if self.asking.is_empty() {
-                            self.process.send(&Command::Stats);
-                        }
-                        self.asking.push(answer_to);
-                    }
-                    Some(ToTask::Stop) => return End::Stopped,
+                    Some(message) => if let Some(end) = self.take(message) { return end },
                     None => return End::Unused,
                 },
                 prompts = changed(&mut self.fixed) => self.process.send(&Command::Warm(prompts)),
@@ -171,8 +121,81 @@ impl Task {
                     None => return End::Died,
                 },
                 () = self.process.ended() => return self.hear_rest(lines).await,
+                () = sleep_until(next_look) => if let Some(end) = self.look() { return end },
             }
         }
+    }
+
+    /// Does what is asked; returns the cause if the process is no longer served.
+    fn take(&mut self, message: ToTask) -> Option<End> {
+        match message {
+            ToTask::Generate(id, call, client, request) => {
+                self.calls.insert(id, call);
+                self.liveness.expect();
+                self.process.send(&Command::Generate {
+                    id,
+                    client,
+                    request,
+                });
+            }
+            ToTask::Cancel(id, reason) => {
+                if reason == CancelReason::Cancelled && !self.calls.forget(id) {
+                    return None;
+                }
+                self.process.send(&Command::Cancel { id, reason });
+            }
+            // One that loads does not answer.
+            ToTask::Stats(_) if self.calls.is_loading() => {}
+            ToTask::Stats(answer_to) => {
+                // Of those that gave up waiting nothing is kept.
+                self.asking.retain(|asking| !asking.is_closed());
+                self.asking.push(answer_to);
+                self.ask();
+            }
+            ToTask::Overdue => {
+                if let Some(silence) = self.liveness.first_overdue() {
+                    self.warn_overdue(silence);
+                }
+            }
+            ToTask::Stop => return Some(End::Stopped),
+        }
+        None
+    }
+
+    fn warn_overdue(&self, silence: Duration) {
+        let pid = self.process.id();
+        let way_out = match self.launcher.stall_timeout() {
+            Some(limit) => format!("it is killed after {} (`stall_timeout`)", human_time(limit)),
+            None => format!("end it with `kill -9 {pid}`"),
+        };
+        tracing::warn!(
+            model = self.name,
+            pid,
+            "the model's process is stuck: a call got no answer though its deadline passed, and no step was finished for {}; {way_out}",
+            human_time(silence)
+        );
+    }
+
+    /// Asks the process what it holds, which is also how it shows that it goes on: the thread that decodes answers between two steps.
+    fn ask(&mut self) {
+        self.process.send(&Command::Stats);
+        self.liveness.asked();
+    }
+
+    /// Looks whether the process goes on; returns why it is not served any more, if that is so.
+    fn look(&mut self) -> Option<End> {
+        if self.liveness.is_terminated() && !self.launcher.is_draining() {
+            return Some(End::Terminated);
+        }
+        let limit = self.launcher.stall_timeout();
+        self.liveness.look(limit, self.process.activity());
+        if self.liveness.has_stalled(limit) {
+            return Some(End::Stalled(self.liveness.silence()));
+        }
+        if !self.calls.is_loading() && self.liveness.is_to_be_asked() {
+            self.ask();
+        }
+        None
     }
 
     /// Takes what a process that has ended still wrote.
@@ -198,9 +221,18 @@ impl Task {
         }
         match self.calls.take(&line.text) {
             News::Nothing => {}
-            News::Ready(ready) => self.loaded(&ready),
-            News::Ended => self.measure(),
+            News::Ready(ready) => {
+                self.liveness.heard(self.calls.is_empty());
+                self.loaded(&ready);
+            }
+            News::Ended => {
+                self.liveness.heard(self.calls.is_empty());
+                self.measure();
+            }
+            News::Alive => self.liveness.heard(false),
+            News::Terminated => self.liveness.terminated(),
             News::Stats(stats) => {
+                self.liveness.answered(self.calls.is_empty());
                 for answer_to in self.asking.drain(..) {
                     // Who asked may not wait any more.
                     answer_to.send(stats).ok();
@@ -217,37 +249,19 @@ impl Task {
         None
     }
 
-    /// Tells that the process died, and returns what its calls get.
-    fn died(&self, reason: String) -> CallError {
-        let is_loading = self.calls.is_loading();
-        if is_loading {
-            metrics::load_failed(&self.name);
-        }
-        (self.life)(Life::Ending(is_loading.then(|| (reason.clone(), true))));
-        CallError::Died {
-            reason,
-            begun: false,
-            is_first: false,
-        }
-    }
-
     fn loaded(&mut self, ready: &Ready) {
         (self.life)(Life::Loaded);
         metrics::loaded(&self.name, Duration::from_millis(ready.load_ms));
         self.measure();
         tracing::info!(
             model = self.name,
+            pid = self.process.id(),
             load_ms = ready.load_ms,
             n_ctx = ready.n_ctx,
             kv_cells = ready.kv_cells,
             memory = human(self.memory),
             "model loaded"
         );
-    }
-
-    fn gone(&self, end: ProcessEnd) {
-        metrics::gone(&self.name, end, !self.calls.is_loading(), self.memory);
-        (self.life)(Life::Gone);
     }
 
     fn measure(&mut self) {
@@ -268,27 +282,10 @@ async fn changed(fixed: &mut watch::Receiver<FixedPrompts>) -> Vec<FixedPrompt> 
     fixed.borrow_and_update().to_vec()
 }
 
-/// Why a worker is not served any more.
-enum End {
-    /// Nobody holds a handle.
-    Unused,
-    /// It was told to.
-    Stopped,
-    /// It could not load the model.
-    LoadFailed(EngineError),
-    /// It is of another build than the server.
-    OtherVersion(u32),
-    /// It ended by itself.
-    Died,
-    /// The process violated the protocol for this reason.
-    Broken(String),
-}
-
-async fn refuse_all(mut inbox: mpsc::UnboundedReceiver<ToTask>, failure: &CallError) {
-    inbox.close();
-    while let Some(message) = inbox.recv().await {
-        if let ToTask::Generate(_, call, ..) = message {
-            call.fail(failure.clone());
-        }
+/// Waits until `time`; for ever if there is none. Cancel safe.
+async fn sleep_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }

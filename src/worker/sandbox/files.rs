@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
-use std::{env, fs, iter};
+use std::{env, fs};
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, PathFd, RestrictionStatus, Ruleset, RulesetAttr,
@@ -11,7 +11,6 @@ use landlock::{
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
 use crate::config::LoadSettings;
-use crate::gguf;
 
 /// The newest Landlock ABI that was tested: files, TCP, signals, abstract sockets. Older kernels enforce a part.
 const TRIED: ABI = ABI::V6;
@@ -131,7 +130,7 @@ fn enforce(load: &LoadSettings) -> Result<RestrictionStatus, RulesetError> {
         .add_rules(path_beneath_rules(SYSTEM, read))?
         .add_rules(path_beneath_rules(PROC, read))?
         .add_rules(path_beneath_rules(["/dev/null"], write))?
-        .add_rules(path_beneath_rules(files_of(load), read))?;
+        .add_rules(path_beneath_rules(load.files(), read))?;
     let rules = if HAS_GPU {
         let device: BitFlags<AccessFs> = read | write | AccessFs::IoctlDev;
         rules
@@ -143,14 +142,6 @@ fn enforce(load: &LoadSettings) -> Result<RestrictionStatus, RulesetError> {
         rules
     };
     rules.restrict_self()
-}
-
-/// All parts of the model, and its adapter. The load reports an unreadable header or a missing part.
-fn files_of(load: &LoadSettings) -> impl Iterator<Item = PathBuf> {
-    let header = gguf::read_header(&load.path);
-    let parts = header.map(|header| header.other_parts).unwrap_or_default();
-    let adapter = load.lora.iter().map(|lora| lora.path.clone());
-    iter::once(load.path.clone()).chain(parts).chain(adapter)
 }
 
 fn named_by_variables() -> impl Iterator<Item = PathBuf> {

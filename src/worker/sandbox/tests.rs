@@ -15,6 +15,7 @@ use rustix::process::{getppid, test_kill_process};
 
 use super::*;
 use crate::config::file::Lora;
+use crate::memory::{CgroupLimit, Memory};
 
 fn models(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
@@ -171,12 +172,15 @@ fn what_tells_of_the_machine_and_of_itself_stays_readable() {
         let read = |path: &str| fs::read(path).map_err(|error| format!("{path}: {error}"));
         let proc = ["self/status", "thread-self/stat", "cpuinfo", "meminfo"];
         let proc = proc.map(|name| read(&format!("/proc/{name}")));
-        (proc, crate::process::available_memory())
+        (proc, Memory::now())
     });
     for read in found.0 {
         assert!(!read.unwrap().is_empty());
     }
-    assert!(found.1.is_some());
+    let outside = Memory::now();
+    assert_eq!(found.1.total(), outside.total());
+    let is_hidden = |memory: Memory| memory.cgroup == CgroupLimit::Hidden;
+    assert_eq!(is_hidden(found.1), is_hidden(outside));
 }
 
 /// What entering the sandbox gives where the kernel fails `call` with `error`, in each mode but `off`.

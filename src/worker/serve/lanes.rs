@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::prompts::Job;
+use crate::worker::{LONG_PROMPTS, SHORT_PROMPTS};
 
 /// Most bytes of a conversation in the lane of short prompts: milliseconds of work.
 const SHORT: usize = 8 * 1024;
@@ -157,8 +158,8 @@ impl Lane {
     /// Returns the name of its thread.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Short => "short prompts",
-            Self::Long => "long prompts",
+            Self::Short => SHORT_PROMPTS,
+            Self::Long => LONG_PROMPTS,
         }
     }
 

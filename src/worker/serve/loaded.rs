@@ -15,7 +15,7 @@ use crate::engine::scheduler::Scheduler;
 use crate::engine::spent::Spent;
 use crate::engine::template;
 use crate::engine::{CancelReason, EngineError, Stats};
-use crate::process;
+use crate::memory;
 use crate::worker::Ready;
 use crate::worker::turns::Turns;
 
@@ -28,7 +28,7 @@ impl Worker {
         queue: Queue,
         started: Instant,
     ) -> Result<(), EngineError> {
-        let free = process::available_memory();
+        let free = memory::free();
         let memory = [free, load.memory_limit].into_iter().flatten().min();
         let limits = Limits::plan(load, model.facts(load, memory));
         log_limits(load, &limits);
@@ -45,7 +45,7 @@ impl Worker {
             model.vocabulary(),
             template.as_deref(),
             load.thinking_tags.as_ref(),
-            limits.n_ctx,
+            limits.context(),
             self.inputs_tx.clone(),
             self.events.clone(),
         );
@@ -112,7 +112,9 @@ impl Worker {
             // Should the step end the process, the server must not send the same calls again.
             self.tell(&mut scheduler, spent);
             let turn = match turns {
-                Some(turns) if !scheduler.is_idle() => turns.take().ok(),
+                Some(turns) if !scheduler.is_idle() => {
+                    turns.take(|| self.events.send(&Event::Alive)).ok()
+                }
                 _ => None,
             };
             scheduler.turn(Instant::now());

@@ -1,6 +1,5 @@
 //! While the model is loaded: calls are queued and cancelled.
 
-use std::thread;
 use std::time::Instant;
 
 use super::{Calls, Event, Events, Input, News, Worker, caught};
@@ -8,13 +7,22 @@ use crate::config::LoadSettings;
 use crate::engine::llama::Model;
 use crate::engine::queue::{Queue, Waiting};
 use crate::engine::{CancelReason, EngineError, EngineErrorKind, Phase, Stats, Update};
+use crate::threads::{self, SystemLimit};
+
+/// Threads beside those that compute: two that prepare prompts, one that tokenises, and one that waits for the CPUs.
+const OTHER_THREADS: usize = 4;
 
 impl Worker {
     /// On a thread of its own, so that calls can be queued and cancelled meanwhile, and the end of stdin ends the load.
-    pub(super) fn start_loading(&self, load: &LoadSettings) {
+    ///
+    /// # Errors
+    /// The system has no room for the threads of a model.
+    pub(super) fn start_loading(&self, load: &LoadSettings) -> Result<(), SystemLimit> {
+        // OpenMP ends the process if it lacks a thread, in the middle of a call.
+        threads::check_room(load.n_threads + OTHER_THREADS)?;
         let load = load.clone();
         let (events, inputs) = (self.events.clone(), self.inputs_tx.clone());
-        thread::spawn(move || {
+        threads::start("loader", move || {
             let model = caught(
                 EngineErrorKind::Load,
                 "the model could not be loaded",
@@ -25,7 +33,7 @@ impl Worker {
                 },
             );
             drop(inputs.send(Input::Loaded(Box::new(model))));
-        });
+        })
     }
 
     /// None when the worker is to end before the model is there.

@@ -8,11 +8,13 @@ use super::lanes::{Inbox, Lane, Progress, Stage};
 use super::{Events, Input, caught};
 use crate::engine::fixed::FixedPrompt;
 use crate::engine::grammar::Grammars;
+use crate::engine::limits::ContextSize;
 use crate::engine::llama::ModelVocabulary;
 use crate::engine::prompt::{Prompt, PromptBuilder, Token};
 use crate::engine::template::{ChatTemplate, stack_size};
 use crate::engine::{Conversation, EngineError, EngineErrorKind, Update};
 use crate::process;
+use crate::threads::SystemLimit;
 
 /// What is to be prepared.
 pub(super) enum Job {
@@ -64,13 +66,13 @@ pub(super) struct Preparer<'model> {
 }
 
 impl<'model> Preparer<'model> {
-    /// A preparer for calls of `n_ctx` tokens. `template` is the model's chat template, `None` for a base model. `tags` are markers
+    /// A preparer for calls within `context`. `template` is the model's chat template, `None` for a base model. `tags` are markers
     /// of reasoning from the configuration. Prompts go to `prepared`.
     pub(super) fn new(
         vocabulary: ModelVocabulary<'model>,
         template: Option<&'model str>,
         tags: Option<&'model [String; 2]>,
-        n_ctx: u32,
+        context: ContextSize,
         prepared: Sender<Input>,
         events: Events,
     ) -> Self {
@@ -81,7 +83,7 @@ impl<'model> Preparer<'model> {
                     Some(source) => Some((ChatTemplate::new(source, bos, eos)?, source)),
                     None => None,
                 };
-                PromptBuilder::new(vocabulary, template, tags, n_ctx)
+                PromptBuilder::new(vocabulary, template, tags, context)
             })
         };
         Self {
@@ -107,12 +109,7 @@ impl<'model> Preparer<'model> {
                 .name(inbox.lane.name().into())
                 .stack_size(self.stack);
             let started = thread.spawn_scoped(scope, || self.work(inbox));
-            started.map_err(|error| {
-                EngineError::new(
-                    EngineErrorKind::Load,
-                    format!("could not start a thread: {error}"),
-                )
-            })?;
+            started.map_err(|error| SystemLimit::of_thread("a thread", &error))?;
         }
         Ok(())
     }

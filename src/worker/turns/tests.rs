@@ -38,13 +38,13 @@ fn there_are_as_many_turns_as_threads_fit_the_cpus() {
 fn who_waits_comes_before_who_has_just_had_a_turn() {
     let files = TurnFiles::create(1, 1).unwrap();
     let (busy, other) = (opened(&files), opened(&files));
-    let mine = busy.take().unwrap();
+    let mine = busy.take(|| {}).unwrap();
     let (took, order) = channel();
     thread::scope(|scope| {
         let other_took = took.clone();
         let other = &other;
         scope.spawn(move || {
-            let turn = other.take().unwrap();
+            let turn = other.take(|| {}).unwrap();
             assert!(turn.place.is_some());
             other_took.send("other").unwrap();
             drop(turn);
@@ -52,7 +52,7 @@ fn who_waits_comes_before_who_has_just_had_a_turn() {
         // It waits as soon as its request holds the queue.
         wait_until(|| other.waiter.is_wanted() && !is_free(&busy.locks.queue));
         drop(mine);
-        let again = busy.take().unwrap();
+        let again = busy.take(|| {}).unwrap();
         assert!(again.place.is_some());
         took.send("busy").unwrap();
         drop(again);
@@ -64,17 +64,17 @@ fn who_waits_comes_before_who_has_just_had_a_turn() {
 fn a_turn_that_is_never_given_back_stops_nobody() {
     let files = TurnFiles::create(1, 1).unwrap();
     let (hostile, honest) = (opened(&files), impatient(&files));
-    let held = hostile.take().unwrap();
+    let held = hostile.take(|| {}).unwrap();
     assert!(held.place.is_some());
     for _ in 0..3 {
-        assert_eq!(honest.take().unwrap().place, None);
+        assert_eq!(honest.take(|| {}).unwrap().place, None);
     }
     assert!(honest.waiter.is_waiting());
     // Once it is given back there are turns again, and nobody keeps the one that was waited for.
     drop(held);
     wait_until(|| !honest.waiter.is_waiting());
-    assert!(honest.take().unwrap().place.is_some());
-    assert!(hostile.take().unwrap().place.is_some());
+    assert!(honest.take(|| {}).unwrap().place.is_some());
+    assert!(hostile.take(|| {}).unwrap().place.is_some());
 }
 
 #[test]
@@ -82,10 +82,10 @@ fn a_queue_that_is_never_left_stops_nobody() {
     let files = TurnFiles::create(1, 2).unwrap();
     let (hostile, honest) = (opened(&files), impatient(&files));
     hostile.locks.queue.lock().unwrap();
-    assert_eq!(honest.take().unwrap().place, None);
+    assert_eq!(honest.take(|| {}).unwrap().place, None);
     drop(hostile);
     wait_until(|| !honest.waiter.is_waiting());
-    assert!(honest.take().unwrap().place.is_some());
+    assert!(honest.take(|| {}).unwrap().place.is_some());
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn on_a_disk_no_other_user_can_open_them_and_none_is_left() {
     let files = TurnFiles::on_disk(2).unwrap();
     let path = files.turns().queue;
     assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
-    assert!(opened(&files).take().unwrap().place.is_some());
+    assert!(opened(&files).take(|| {}).unwrap().place.is_some());
     drop(files);
     assert!(!path.exists());
 }

@@ -3,9 +3,13 @@
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Locks;
+use crate::worker::TURNS;
+
+/// How often a thread that waits gives a sign of life: more often than the shortest `stall_timeout`.
+const SIGN_EVERY: Duration = Duration::from_millis(250);
 
 /// A handle of the waiting thread, which starts with the first wait, so that the sandbox applies to it.
 #[derive(Debug)]
@@ -60,20 +64,29 @@ impl Waiter {
         matches!(*self.shared.request(), Request::Waiting)
     }
 
-    /// Waits for a turn, at most as long as `limit`. Returns the place, or `None` if it took longer.
+    /// Waits for a turn, at most as long as `limit`, and calls `sign_of_life` several times a second meanwhile. Returns the place, or
+    /// `None` if it took longer.
     ///
     /// # Errors
     /// If the system cannot lock files there, or gives no thread.
-    pub(super) fn wait(&self, limit: Duration) -> io::Result<Option<usize>> {
+    pub(super) fn wait(
+        &self,
+        limit: Duration,
+        sign_of_life: &dyn Fn(),
+    ) -> io::Result<Option<usize>> {
         self.start()?;
-        let mut request = self.shared.request();
-        *request = Request::Waiting;
+        *self.shared.request() = Request::Waiting;
         self.shared.changed.notify_all();
-        let is_waiting = |request: &mut Request| matches!(request, Request::Waiting);
-        let changed = &self.shared.changed;
-        let (mut request, _) = changed
-            .wait_timeout_while(request, limit, is_waiting)
-            .unwrap_or_else(PoisonError::into_inner);
+        let until = Instant::now() + limit;
+        let mut request = loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let request = self.shared.wait_for_end(left.min(SIGN_EVERY));
+            if !matches!(*request, Request::Waiting) || left.is_zero() {
+                break request;
+            }
+            drop(request);
+            sign_of_life();
+        };
         if let Request::Done(place) = std::mem::replace(&mut *request, Request::None) {
             return place.map(Some);
         }
@@ -86,7 +99,7 @@ impl Waiter {
         let mut is_started = started.unwrap_or_else(PoisonError::into_inner);
         if !*is_started {
             let shared = Arc::clone(&self.shared);
-            let builder = thread::Builder::new().name("turns".into());
+            let builder = thread::Builder::new().name(TURNS.into());
             builder.spawn(move || while shared.serve_one() {})?;
             *is_started = true;
         }
@@ -104,6 +117,15 @@ impl Drop for Waiter {
 impl Shared {
     fn request(&self) -> MutexGuard<'_, Request> {
         self.request.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the request is done, at most as long as `limit`.
+    fn wait_for_end(&self, limit: Duration) -> MutexGuard<'_, Request> {
+        let is_waiting = |request: &mut Request| matches!(request, Request::Waiting);
+        let waited = self
+            .changed
+            .wait_timeout_while(self.request(), limit, is_waiting);
+        waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// Waits for a request, and then for its turn. Returns `false` once the waiter was dropped.

@@ -16,13 +16,17 @@ pub(crate) fn spawn_piped(command: &mut Command) -> Child {
         .unwrap()
 }
 
-/// Sends a signal, `TERM` for example.
+/// Sends a signal, `TERM` for example. A process that has ended meanwhile needs none.
 pub(crate) fn signal_process(pid: u32, signal: &str) {
-    let status = Command::new("kill")
+    let sent = Command::new("kill")
         .args([&format!("-{signal}"), &pid.to_string()])
-        .status()
+        .output()
         .unwrap();
-    assert!(status.success());
+    let message = String::from_utf8_lossy(&sent.stderr);
+    assert!(
+        sent.status.success() || message.contains("No such process"),
+        "{message}"
+    );
 }
 
 /// Handles signals that this process was started to ignore, as in the background of a shell: the programs that it starts would ignore
@@ -42,8 +46,25 @@ pub(crate) fn stop_ignoring_signals() {
     });
 }
 
+/// The processes that serve the models of server `pid`.
+pub(crate) fn workers_of(pid: u32) -> Vec<u32> {
+    let is_worker = |child: &u32| {
+        let arguments = std::fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        // A process in which templates are tried has no name.
+        arguments
+            .split(|byte| *byte == 0)
+            .any(|argument| argument.starts_with(b"--name="))
+    };
+    children_of(pid).into_iter().filter(is_worker).collect()
+}
+
+/// Waits until server `pid` has started a process for a model, and gives it.
+pub(crate) fn wait_for_worker_of(pid: u32) -> u32 {
+    wait_for_first_of(workers_of, pid)
+}
+
 /// The processes whose parent is `pid`.
-pub(crate) fn children_of(pid: u32) -> Vec<u32> {
+fn children_of(pid: u32) -> Vec<u32> {
     let processes = std::fs::read_dir("/proc")
         .unwrap()
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
@@ -54,11 +75,15 @@ pub(crate) fn children_of(pid: u32) -> Vec<u32> {
 
 /// Waits until process `pid` has a child, and gives it.
 pub(crate) fn wait_for_child_of(pid: u32) -> u32 {
+    wait_for_first_of(children_of, pid)
+}
+
+fn wait_for_first_of(processes_of: fn(u32) -> Vec<u32>, pid: u32) -> u32 {
     // The kernel tells nobody of a child of another process.
     let started = Instant::now();
     loop {
-        if let Some(child) = children_of(pid).first() {
-            return *child;
+        if let Some(process) = processes_of(pid).first() {
+            return *process;
         }
         assert!(started.elapsed() < LIMIT, "{pid} starts no process");
         thread::yield_now();

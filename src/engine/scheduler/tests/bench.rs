@@ -29,6 +29,7 @@ pub(super) struct Bench {
 pub(super) const LIMITS: Limits = Limits {
     parallel: 2,
     n_ctx: 100,
+    n_ctx_train: u32::MAX,
     kv_cells: 200,
     n_batch: 64,
     is_pool: true,

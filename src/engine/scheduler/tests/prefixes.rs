@@ -12,6 +12,7 @@ use crate::engine::prompt::Token;
 const COPIES: Limits = Limits {
     parallel: 4,
     n_ctx: 1000,
+    n_ctx_train: u32::MAX,
     kv_cells: 4000,
     n_batch: 512,
     is_pool: false,

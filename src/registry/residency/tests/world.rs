@@ -6,6 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tokio::time::Instant;
 
+use crate::registry::footprint::Demand;
 use crate::registry::residency::{
     Action, CallId, Edition, Ended, ModelTerms, Residency, Shared, WorkerId,
 };
@@ -23,6 +24,8 @@ pub(super) enum Event {
     Loaded(usize),
     LoadFails(usize, bool),
     Dies(usize),
+    /// A call is answered.
+    Finish(usize),
     Gone(usize),
     Time(u64),
     /// What the machine says that it has left.
@@ -41,6 +44,7 @@ pub(super) fn events() -> impl Strategy<Value = Vec<Event>> {
         4 => at.clone().prop_map(Event::Loaded),
         1 => (at.clone(), any::<bool>()).prop_map(|(at, died)| Event::LoadFails(at, died)),
         1 => at.clone().prop_map(Event::Dies),
+        2 => at.clone().prop_map(Event::Finish),
         4 => at.clone().prop_map(Event::Gone),
         2 => (1..400_u64).prop_map(Event::Time),
         1 => proptest::option::of(0..120_u64).prop_map(Event::Free),
@@ -78,6 +82,8 @@ pub(super) struct World {
     pub(super) needs: BTreeMap<Edition, u64>,
     /// It was told that more than the budget is taken.
     pub(super) is_over: bool,
+    /// How often in a row the process of each edition died without an answered call.
+    pub(super) deaths: BTreeMap<Edition, u32>,
 }
 
 impl World {
@@ -88,6 +94,7 @@ impl World {
     pub(super) fn with_pin(max_loaded: Option<usize>, pinned: Option<usize>) -> Self {
         let shared = Shared {
             budget: BUDGET,
+            machine: BUDGET,
             max_loaded,
         };
         let mut world = Self {
@@ -103,6 +110,7 @@ impl World {
             pinned,
             needs: BTreeMap::new(),
             is_over: false,
+            deaths: BTreeMap::new(),
         };
         for at in 0..MODELS.len() {
             let edition = world.add(at);
@@ -116,12 +124,12 @@ impl World {
         let edition = self.next_edition;
         self.next_edition += 1;
         let terms = ModelTerms {
-            need: MODELS[at],
+            need: Demand::alone(MODELS[at]),
             pin: self.pinned == Some(at),
             idle_ttl: Some(TTL),
             max_waiting: 100,
         };
-        self.needs.insert(edition, terms.need);
+        self.needs.insert(edition, MODELS[at]);
         self.machine.set_terms(edition, terms);
         edition
     }
@@ -187,7 +195,20 @@ impl World {
                 if let Some(id) =
                     self.process(at, |process| process.is_loaded && !process.is_ending)
                 {
-                    self.fail(id, Ended::Done);
+                    self.fail(id, Ended::Died("it is broken".to_owned()));
+                }
+            }
+            Event::Finish(at) => {
+                let calls: Vec<CallId> = self.held.keys().copied().collect();
+                if let Some(call) = chosen(&calls, at)
+                    && let process = &self.processes[&self.held[&call]]
+                    && process.is_loaded
+                {
+                    let model = process.model;
+                    self.machine.finished(model);
+                    self.deaths.remove(&model);
+                    self.held.remove(&call);
+                    self.machine.release(call, self.free, self.now);
                 }
             }
             Event::Gone(at) => {
@@ -225,7 +246,15 @@ impl World {
 
     /// A worker ends by itself, and its calls with it.
     pub(super) fn fail(&mut self, id: WorkerId, ended: Ended) {
-        self.processes.get_mut(&id).unwrap().is_ending = true;
+        let process = self.processes.get_mut(&id).unwrap();
+        process.is_ending = true;
+        match ended {
+            Ended::Died(_) | Ended::DiedLoading(_) => {
+                *self.deaths.entry(process.model).or_default() += 1;
+            }
+            Ended::LoadFailed(_) => drop(self.deaths.remove(&process.model)),
+            Ended::Done => {}
+        }
         let calls: Vec<CallId> = self
             .held
             .iter()
@@ -244,6 +273,8 @@ impl World {
             match action {
                 Action::Start(model, id) => {
                     assert!(self.current.contains(&model), "a former edition is loaded");
+                    let deaths = self.deaths.get(&model);
+                    assert!(deaths.is_none_or(|deaths| *deaths < 3), "started again");
                     let mut others = self.processes.values();
                     assert!(
                         others.all(|process| process.model != model),

@@ -9,7 +9,8 @@ use crate::process::Cpus;
 fn rendered(source: &str, arguments: &Value) -> Result<String, String> {
     let arguments = arguments.as_object().unwrap().clone();
     let names: Vec<&str> = arguments.keys().map(String::as_str).collect();
-    PromptTemplate::new(source, &names)?.render(&arguments)
+    let rendered = PromptTemplate::new(source, &names)?.render(&arguments);
+    rendered.map_err(|error| error.to_string())
 }
 
 #[test]

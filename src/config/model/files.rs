@@ -1,0 +1,153 @@
+//! The files of a model as they are on disk: what their headers say, or why the model cannot be loaded from them.
+//!
+//! A file may be missing for a while (a network drive, a download), so a fault of a file is data here, no error of the
+//! configuration. [`LoadSettings::stamp`] tells when a look at the files is worth it again.
+
+use std::fs::Metadata;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::iter;
+use std::path::{Path, PathBuf};
+
+use super::LoadSettings;
+use crate::config::address::Address;
+use crate::gguf::{self, GgufError, Header};
+
+/// State of a model's files on disk; another number once any of them is replaced, changed or removed.
+pub type Stamp = u64;
+
+/// Facts from the headers of a model's files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelFiles {
+    /// Header of the GGUF file.
+    pub header: Header,
+    /// Size of the adapter's tensors, in bytes; 0 without an adapter.
+    pub adapter_bytes: u64,
+}
+
+/// Fault of a model's files: the model cannot be loaded until they change.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}; {hint}")]
+pub struct FileFault {
+    /// Key of the model to which the fault belongs, by its parts.
+    key: &'static [&'static str],
+    /// Whether the fault may pass without a change of the files, such as an error of a network drive.
+    pub is_passing: bool,
+    /// Description of the fault.
+    pub message: String,
+    /// The way out.
+    pub hint: String,
+}
+
+impl FileFault {
+    fn of(key: &'static [&'static str], error: &GgufError) -> Self {
+        let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+        Self {
+            key,
+            is_passing: matches!(error, GgufError::Unreadable { .. }),
+            message: format!("{error}{}", cause.unwrap_or_default()),
+            hint: error.hint(),
+        }
+    }
+
+    /// Returns the address of the key that the fault belongs to, for the model called `name`.
+    pub fn address(&self, name: &str) -> Address {
+        let model = Address::of(["models", name]);
+        self.key
+            .iter()
+            .fold(model, |address, key| address.join(*key))
+    }
+}
+
+impl ModelFiles {
+    /// Reads the headers of the files that `load` names, and checks that its settings fit them.
+    ///
+    /// # Errors
+    /// A file that is missing, truncated, unreadable or of the wrong kind, or that the settings do not fit.
+    pub fn read(load: &LoadSettings) -> Result<Self, FileFault> {
+        let header =
+            gguf::read_header(&load.path).map_err(|error| FileFault::of(&["path"], &error))?;
+        let adapter_bytes = load.adapter().map_or(Ok(0), |adapter| {
+            gguf::read_adapter(adapter, &header.architecture)
+                .map_err(|error| FileFault::of(&["lora", "path"], &error))
+        })?;
+        let files = Self {
+            header,
+            adapter_bytes,
+        };
+        files.check_cache_types(load)?;
+        Ok(files)
+    }
+
+    /// Checks that heads can be quantized as `load` says: 32 numbers at a time.
+    fn check_cache_types(&self, load: &LoadSettings) -> Result<(), FileFault> {
+        let keys: [(&[&str], _, _); 2] = [
+            (&["cache_type_k"], load.cache_type_k, self.header.key_length),
+            (
+                &["cache_type_v"],
+                load.cache_type_v,
+                self.header.value_length,
+            ),
+        ];
+        for (key, kind, length) in keys {
+            if kind.is_quantized() && !length.is_multiple_of(32) {
+                return Err(FileFault {
+                    key,
+                    is_passing: false,
+                    message: format!(
+                        "the model's heads have {length} numbers, and quantized types take 32 at a time"
+                    ),
+                    hint: "choose `f16`".into(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl LoadSettings {
+    /// Path of the adapter.
+    fn adapter(&self) -> Option<&Path> {
+        let adapter = self.lora.as_ref().map(|lora| lora.path.as_path());
+        // A path that is missing is a problem of the settings.
+        adapter.filter(|path| !path.as_os_str().is_empty())
+    }
+
+    /// Returns the files that are loaded: all parts of the GGUF file, and the adapter.
+    pub fn files(&self) -> impl Iterator<Item = PathBuf> {
+        let adapter = self.adapter().map(Path::to_path_buf);
+        iter::once(self.path.clone())
+            .chain(gguf::other_parts_of(&self.path))
+            .chain(adapter)
+    }
+
+    /// Returns the state of the files on disk: their lengths, modification times and, on Unix, inodes and permissions.
+    ///
+    /// Take it before you read the files: a change in between then shows as another stamp later.
+    pub fn stamp(&self) -> Stamp {
+        let mut hasher = DefaultHasher::new();
+        for path in self.files() {
+            let metadata = std::fs::metadata(path).ok();
+            let state = metadata.map(|metadata| {
+                (
+                    metadata.len(),
+                    metadata.modified().ok(),
+                    identity(&metadata),
+                )
+            });
+            state.hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+}
+
+/// Returns which file it is and who may read it.
+#[cfg(unix)]
+fn identity(metadata: &Metadata) -> impl Hash + use<> {
+    use std::os::unix::fs::MetadataExt as _;
+    let owner = (metadata.uid(), metadata.gid());
+    (metadata.ino(), metadata.mode(), owner)
+}
+
+/// Returns nothing: other systems are told apart by lengths and times alone.
+#[cfg(not(unix))]
+fn identity(_: &Metadata) -> impl Hash + use<> {}

@@ -1,0 +1,168 @@
+//! Rights over HTTP as a configuration states them that is rejected for other reasons: what it takes away is taken away all the same.
+//!
+//! Revocation must not wait until the rest of a file is right. So rights only shrink here: a token that is taken out, renamed or replaced
+//! ends, and lists and limits are narrowed. What the rejected configuration would grant waits with the rest of it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::address::Address;
+use super::file::ConfigFile;
+use super::http::{Host, HttpConfig, HttpLimits, origin};
+use super::load::Layers;
+use super::source::Source;
+use super::token::{self, TokenConfig};
+use super::{Overrides, Surroundings, find_file};
+
+/// The rights that a configuration states, as far as they can be read.
+#[derive(Debug)]
+pub struct Rights {
+    tokens: Vec<Arc<TokenConfig>>,
+    /// The file.
+    source: Arc<Source>,
+    /// `None`: unknown.
+    allowed_hosts: Option<Vec<Host>>,
+    /// `None`: unknown.
+    allowed_origins: Option<Vec<String>>,
+    /// `None`: unknown.
+    max_calls: Option<usize>,
+}
+
+impl Rights {
+    /// Reads the rights from the configuration that was `typed`. Returns `None` if they are unknown: the file cannot be read, is empty, or
+    /// its table of tokens is none.
+    pub fn read(typed: &Overrides, around: &Surroundings) -> Option<Self> {
+        let file = find_file(typed, around).ok()??;
+        let mut layers = Layers::read(typed, &around.variables, Some(&file));
+        let source = Arc::clone(layers.file.as_ref()?);
+        let is_empty = source
+            .tree
+            .as_object()
+            .is_none_or(serde_json::Map::is_empty);
+        let tables = [Address::of(["server"]), Address::of(["server", "tokens"])];
+        let has_problem = |layers: &Layers, at: &Address| {
+            let mut problems = layers.problems.iter();
+            problems.any(|problem| problem.address.as_ref() == Some(at))
+        };
+        if is_empty || tables.iter().any(|table| has_problem(&layers, table)) {
+            return None;
+        }
+        let is_known = |key| {
+            let parts = ["server", key];
+            let concerns = |address: &Address| {
+                address
+                    .parts()
+                    .iter()
+                    .zip(parts)
+                    .all(|(one, other)| one == other)
+            };
+            let mut addresses = layers
+                .problems
+                .iter()
+                .filter_map(|problem| problem.address.as_ref());
+            source.syntax.is_empty() && !addresses.any(concerns)
+        };
+        let ConfigFile { server, .. } = &layers.merged();
+        let hosts = || {
+            server
+                .allowed_hosts
+                .iter()
+                .filter_map(|host| Host::parse(host.trim()))
+        };
+        let origins = || {
+            server
+                .allowed_origins
+                .iter()
+                .filter_map(|text| origin(text.trim()))
+        };
+        let allowed_hosts = is_known("allowed_hosts").then(|| hosts().collect());
+        let allowed_origins = is_known("allowed_origins").then(|| origins().collect());
+        let max_calls = is_known("max_calls").then_some(server.max_calls);
+        token::set_aside(&mut layers);
+        Some(Self {
+            tokens: token::resolve(&layers.merged(), &mut layers),
+            source,
+            allowed_hosts,
+            allowed_origins,
+            max_calls,
+        })
+    }
+
+    /// Returns `current` without the rights that are not stated here.
+    #[must_use]
+    pub fn narrow(&self, current: &HttpConfig) -> HttpConfig {
+        let tokens = current
+            .tokens
+            .iter()
+            .map(|token| Arc::new(self.narrow_token(token)));
+        HttpConfig {
+            tokens: if current.tokens.is_empty() {
+                // Everybody had all rights.
+                self.tokens.clone()
+            } else {
+                tokens.collect()
+            },
+            allowed_hosts: common(&current.allowed_hosts, self.allowed_hosts.as_deref()),
+            allowed_origins: common(&current.allowed_origins, self.allowed_origins.as_deref()),
+            limits: HttpLimits {
+                max_calls: self.max_calls.map_or(current.limits.max_calls, |max| {
+                    max.min(current.limits.max_calls)
+                }),
+                ..current.limits.clone()
+            },
+            ..current.clone()
+        }
+    }
+
+    /// A token that has ended stays in the list, without its secret: a list without tokens would let everybody in.
+    fn narrow_token(&self, current: &TokenConfig) -> TokenConfig {
+        let Some(new) = self.tokens.iter().find(|new| new.name == current.name) else {
+            let secret = current.token.clone();
+            return TokenConfig {
+                token: secret.filter(|_| !self.is_absent(&current.name)),
+                ..current.clone()
+            };
+        };
+        TokenConfig {
+            name: current.name.clone(),
+            token: current
+                .token
+                .clone()
+                .filter(|token| new.token.as_ref() == Some(token)),
+            admin: current.admin && new.admin,
+            tools: common_tools(current.tools.as_ref(), new.tools.as_ref()),
+            max_calls: least(current.max_calls, new.max_calls),
+            calls_per_minute: least(current.calls_per_minute, new.calls_per_minute),
+        }
+    }
+
+    /// Returns whether a token that was not found is certainly not in the file: a syntax error may hide one whose name is there.
+    fn is_absent(&self, token: &str) -> bool {
+        self.source.syntax.is_empty() || !self.source.text.contains(token)
+    }
+}
+
+/// Returns the items of `current` that `stated` has, too; all of them if that is unknown.
+fn common<T: Clone + PartialEq>(current: &[T], stated: Option<&[T]>) -> Vec<T> {
+    let items = current.iter();
+    items
+        .filter(|item| stated.is_none_or(|stated| stated.contains(item)))
+        .cloned()
+        .collect()
+}
+
+/// Returns the tools that both lists allow; `None` allows all tools.
+fn common_tools(
+    one: Option<&Arc<BTreeSet<String>>>,
+    other: Option<&Arc<BTreeSet<String>>>,
+) -> Option<Arc<BTreeSet<String>>> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(Arc::new(one.intersection(other).cloned().collect())),
+        (one, other) => one.or(other).cloned(),
+    }
+}
+
+/// Returns the smaller of two limits; `None` is no limit.
+fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+    [one, other].into_iter().flatten().min()
+}

@@ -1,0 +1,200 @@
+//! Kinds of GGUF files that are not models which write text, recognised from their metadata. Pure.
+//!
+//! Many kinds of files share the format and often lie in the same folder as a model. llama.cpp refuses most of them with "unknown
+//! model architecture", and serves some (embedding models) as if they wrote text.
+
+use std::fmt;
+
+use super::contents::Contents;
+
+/// A kind of file that cannot answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    /// A `LoRA` adapter.
+    Adapter,
+    /// A vector that steers another model.
+    ControlVector,
+    /// Diffusion models write no text, but images or video.
+    Diffusion,
+    /// A model whose vectors stand for texts.
+    Embedding,
+    /// An encoder of texts, for other models.
+    Encoder,
+    /// Statistics of activations for quantizing a model.
+    Imatrix,
+    /// The vision or audio part of another model.
+    Projector,
+    /// A model that scores how well texts fit a question.
+    Reranker,
+    /// A model that hears or speaks.
+    Speech,
+    /// A model that fills in all tokens of a text in several passes.
+    TextDiffusion,
+    /// A vocabulary without weights.
+    Vocabulary,
+    /// Anything else that is not a language model.
+    Other,
+}
+
+/// Kinds by their architecture, as converters name it: llama.cpp's, those of `ComfyUI-GGUF` and `stable-diffusion.cpp`, of
+/// `whisper.cpp` and of speech programs. An encoder may also say so by `attention.causal`.
+const ARCHITECTURES: &[(FileKind, &[&str])] = &[
+    (FileKind::ControlVector, &["controlvector"]),
+    (
+        FileKind::Diffusion,
+        &[
+            "aura",
+            "auraflow",
+            "chroma",
+            "cosmos",
+            "flux",
+            "flux2",
+            "hidream",
+            "hunyuan_video",
+            "hyvid",
+            "ltxv",
+            "lumina2",
+            "mochi",
+            "omnigen",
+            "pig",
+            "pixart",
+            "qwen_image",
+            "sana",
+            "sd1",
+            "sd2",
+            "sd3",
+            "sdxl",
+            "svd",
+            "vae",
+            "wan",
+            "z_image",
+        ],
+    ),
+    (
+        FileKind::Embedding,
+        &[
+            "bert",
+            "eurobert",
+            "gemma-embedding",
+            "jina-bert-v2",
+            "jina-bert-v3",
+            "modern-bert",
+            "neo-bert",
+            "nomic-bert",
+            "nomic-bert-moe",
+        ],
+    ),
+    // T5 answers by its decoder, which reads what the encoder made: the server runs decoders alone.
+    (FileKind::Encoder, &["clip_l", "clip_g", "t5", "t5encoder"]),
+    (FileKind::Projector, &["clip", "mmproj"]),
+    (
+        FileKind::Speech,
+        &[
+            "canary",
+            "dia",
+            "kokoro",
+            "moonshine",
+            "parakeet",
+            "parler-tts",
+            "wav2vec2",
+            "wavtokenizer-dec",
+            "whisper",
+        ],
+    ),
+    (
+        FileKind::TextDiffusion,
+        &["dream", "llada", "llada-moe", "rnd1"],
+    ),
+];
+
+/// `pooling_type` of models that make one vector of a text (`llama.h: llama_pooling_type`): mean, first and last token.
+const POOLED: std::ops::RangeInclusive<u64> = 1..=3;
+
+/// `pooling_type` of models that score.
+const RANK: u64 = 4;
+
+impl FileKind {
+    /// Returns the kind of a file with `contents`; `None` if it may be a model that writes text.
+    pub(super) fn of(contents: &Contents) -> Option<Self> {
+        let by_type = match contents.text("general.type") {
+            Some("adapter") => Some(Self::Adapter),
+            Some("mmproj") => Some(Self::Projector),
+            Some("imatrix") => Some(Self::Imatrix),
+            _ if contents.has("imatrix.chunk_count") => Some(Self::Imatrix),
+            _ => None,
+        };
+        if by_type.is_some() {
+            return by_type;
+        }
+        let Some(architecture) = contents.text("general.architecture") else {
+            return Some(Self::Other);
+        };
+        let known = ARCHITECTURES
+            .iter()
+            .find(|(_, names)| names.contains(&architecture));
+        let number = |name: &str| contents.number(&format!("{architecture}.{name}"));
+        match (known, number("pooling_type")) {
+            (Some((kind, _)), _) if *kind != Self::Embedding => Some(*kind),
+            (_, Some(RANK)) => Some(Self::Reranker),
+            (Some((kind, _)), _) => Some(*kind),
+            (None, Some(pooling)) if POOLED.contains(&pooling) => Some(Self::Embedding),
+            (None, _) => (number("attention.causal") == Some(0)).then_some(Self::Embedding),
+        }
+    }
+
+    /// Returns the kind of a whole file that lacks what llama.cpp needs of every model.
+    pub(super) fn of_incomplete(contents: &Contents) -> Option<Self> {
+        let is_split = contents.number("split.count").unwrap_or(0) > 1;
+        if !contents.has("tokenizer.ggml.model") {
+            Some(Self::Other)
+        } else if contents.tensors == 0 && !is_split {
+            Some(Self::Vocabulary)
+        } else {
+            None
+        }
+    }
+
+    /// The way out.
+    pub fn hint(self) -> &'static str {
+        match self {
+            Self::Adapter => {
+                "name the model that it was made for, and the adapter with `lora = { path = … }`"
+            }
+            Self::Projector => {
+                "name the file of the language model that it belongs to; images and audio are not supported"
+            }
+            Self::Imatrix | Self::ControlVector => {
+                "name the file of the model that it was made for"
+            }
+            Self::Vocabulary => "download the model with its weights",
+            Self::Diffusion
+            | Self::Embedding
+            | Self::Encoder
+            | Self::Other
+            | Self::Reranker
+            | Self::Speech
+            | Self::TextDiffusion => {
+                "choose a chat model (often named `-Instruct`, `-it` or `-chat`)"
+            }
+        }
+    }
+}
+
+impl fmt::Display for FileKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Adapter => "a LoRA adapter",
+            Self::ControlVector => "a control vector for another model",
+            Self::Diffusion => "a diffusion model for images or video",
+            Self::Embedding => "an embedding model",
+            Self::Encoder => "a text encoder",
+            Self::Imatrix => "an importance matrix (imatrix) for quantizing another model",
+            Self::Projector => "a projector (mmproj), the vision or audio part of another model",
+            Self::Reranker => "a rerank model",
+            Self::Speech => "a speech model",
+            Self::TextDiffusion => "a text diffusion model",
+            Self::Vocabulary => "a vocabulary without weights",
+            Self::Other => "a GGUF file without a language model",
+        })
+    }
+}

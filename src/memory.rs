@@ -1,0 +1,157 @@
+//! How much memory there is, and how much of it is free: of the machine, and of the cgroups around this process.
+//!
+//! The page cache counts as free in both. The kernel gives it back when a process asks for memory, and models' files, which are
+//! mapped, fill it in normal operation.
+
+#[cfg(target_os = "linux")]
+mod cgroup;
+
+/// A quantity of memory, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capacity {
+    /// Bytes that there are, or the limit.
+    pub total: u64,
+    /// Bytes of `total` that can still be taken.
+    pub free: u64,
+}
+
+/// Limits of the cgroups around this process: its own and all its parents (a container, a systemd service, a slice).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CgroupLimit {
+    /// No cgroup has a limit, or this system has no cgroups.
+    #[default]
+    None,
+    /// The cgroup of this process is not visible to it: its files are not mounted. A limit may exist.
+    Hidden,
+    /// The smallest limit, and the smallest free amount.
+    Bytes(Capacity),
+}
+
+/// The memory of the machine and its limits, at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// The machine's memory; `None` if it is unknown.
+    pub machine: Option<Capacity>,
+    /// The limit on this process.
+    pub cgroup: CgroupLimit,
+}
+
+impl Memory {
+    /// Reads the current state.
+    pub fn now() -> Self {
+        Self {
+            machine: machine(),
+            cgroup: cgroup_limit(),
+        }
+        .without_idle_limit()
+    }
+
+    /// Returns the bytes that this process and its children may take at most; `None` if they are unknown.
+    pub fn total(&self) -> Option<u64> {
+        self.smallest(|capacity| capacity.total)
+    }
+
+    /// Returns the bytes that can still be taken; `None` if they are unknown.
+    pub fn free(&self) -> Option<u64> {
+        self.smallest(|capacity| capacity.free)
+    }
+
+    fn smallest(&self, bytes: impl Fn(Capacity) -> u64) -> Option<u64> {
+        let cgroup = match self.cgroup {
+            CgroupLimit::Bytes(capacity) => Some(capacity),
+            CgroupLimit::None | CgroupLimit::Hidden => None,
+        };
+        let both = [self.machine, cgroup].into_iter().flatten();
+        both.map(bytes).min()
+    }
+
+    /// Drops a limit that is not below the machine's memory: cgroup v1 writes "unlimited" as a huge number.
+    fn without_idle_limit(self) -> Self {
+        match (self.machine, self.cgroup) {
+            (Some(machine), CgroupLimit::Bytes(limit)) if limit.total >= machine.total => Self {
+                cgroup: CgroupLimit::None,
+                ..self
+            },
+            _ => self,
+        }
+    }
+}
+
+/// Returns the bytes that this process and its children may take at most; `u64::MAX` if they are unknown.
+pub fn total() -> u64 {
+    Memory::now().total().unwrap_or(u64::MAX)
+}
+
+/// Returns the bytes that can still be taken; `None` if they are unknown.
+pub fn free() -> Option<u64> {
+    Memory::now().free()
+}
+
+/// Returns the resident bytes of process `id`; `None` if it has ended.
+pub fn of_process(id: u32) -> Option<u64> {
+    let id = sysinfo::Pid::from_u32(id);
+    let mut system = sysinfo::System::new().ok()?;
+    let only_it = sysinfo::ProcessesToUpdate::Some(&[id]);
+    let memory = sysinfo::ProcessRefreshKind::nothing().with_memory();
+    system.refresh_processes_specifics(only_it, false, memory);
+    system
+        .process(id)
+        .map(sysinfo::Process::memory)
+        .filter(|bytes| *bytes > 0)
+}
+
+fn machine() -> Option<Capacity> {
+    let mut system = sysinfo::System::new().ok()?;
+    system.refresh_memory();
+    let total = Some(system.total_memory()).filter(|bytes| *bytes > 0)?;
+    // Some systems tell the total alone.
+    let free = Some(system.available_memory()).filter(|bytes| *bytes > 0);
+    Some(Capacity {
+        total,
+        free: free.unwrap_or(total),
+    })
+}
+
+#[cfg(target_os = "linux")]
+fn cgroup_limit() -> CgroupLimit {
+    cgroup::limit(std::path::Path::new("/"))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn cgroup_limit() -> CgroupLimit {
+    CgroupLimit::None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn bytes(total: u64, free: u64) -> Capacity {
+        Capacity { total, free }
+    }
+
+    #[test]
+    fn the_smaller_of_machine_and_cgroup_counts_for_each_quantity() {
+        let memory = Memory {
+            machine: Some(bytes(100, 10)),
+            cgroup: CgroupLimit::Bytes(bytes(40, 30)),
+        };
+        assert_eq!((memory.total(), memory.free()), (Some(40), Some(10)));
+    }
+
+    #[test]
+    fn a_limit_that_is_not_below_the_machine_is_none() {
+        let memory = Memory {
+            machine: Some(bytes(100, 10)),
+            cgroup: CgroupLimit::Bytes(bytes(100, 0)),
+        };
+        assert_eq!(memory.without_idle_limit().free(), Some(10));
+    }
+
+    #[test]
+    fn this_machine_has_memory_and_this_process_takes_some_of_it() {
+        let memory = Memory::now();
+        assert!(memory.free().unwrap() <= memory.total().unwrap());
+        assert!(of_process(std::process::id()).unwrap() < total());
+    }
+}

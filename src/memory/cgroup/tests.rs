@@ -1,0 +1,122 @@
+//! Each file of `tests/cgroups` holds what `/proc` and `/sys` show on one system. The last test reads those of this machine.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::*;
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// A root folder with the files of one system; removed at the end.
+struct System(PathBuf);
+
+impl System {
+    /// Unpacks `tests/cgroups/NAME.txt`: a line `== PATH`, then the content of the file.
+    fn unpack(name: &str) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cgroups");
+        let text = fs::read_to_string(folder.join(format!("{name}.txt"))).unwrap();
+        let root = std::env::temp_dir().join(format!("cgroups-{}-{name}", std::process::id()));
+        for file in text.split("\n== ").skip(1) {
+            let (path, content) = file.split_once('\n').unwrap_or((file, ""));
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, format!("{content}\n")).unwrap();
+        }
+        Self(root)
+    }
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+fn limit_of(name: &str) -> CgroupLimit {
+    limit(&System::unpack(name).0)
+}
+
+/// Limit and free bytes of a system, in MiB.
+fn mebibytes(name: &str) -> (u64, u64) {
+    match limit_of(name) {
+        CgroupLimit::Bytes(Capacity { total, free }) => (total / MIB, free / MIB),
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+#[test]
+fn page_cache_in_a_container_is_free_memory() {
+    // 998 MiB are used, of which 888 and 977 are files.
+    assert_eq!(mebibytes("docker-v2"), (1000, 890));
+    assert_eq!(mebibytes("docker-v1"), (1000, 979));
+    assert_eq!(mebibytes("kubernetes-v2").1, 1843 - (1500 - 1080));
+}
+
+#[test]
+fn a_container_sees_its_limit_with_and_without_a_namespace() {
+    assert_eq!(mebibytes("docker-v2-host-namespace"), (512, 392));
+    assert_eq!(mebibytes("docker-v1-namespace"), (256, 204));
+    assert_eq!(mebibytes("podman-rootless"), (1024, 624));
+    assert_eq!(mebibytes("lxc"), (4096, 2560));
+}
+
+#[test]
+fn a_service_sees_its_own_limit() {
+    assert_eq!(mebibytes("systemd-v2-service"), (1000, 790));
+    assert_eq!(mebibytes("systemd-v1-service"), (500, 390));
+    assert_eq!(mebibytes("systemd-v2-memory-high"), (600, 530));
+    assert_eq!(mebibytes("hybrid"), (3072, 1792));
+    assert_eq!(mebibytes("odd-mount-point"), (128, 102));
+}
+
+#[test]
+fn the_limit_of_a_parent_applies_and_what_others_take_of_it() {
+    assert_eq!(mebibytes("systemd-v2-slice"), (2048, 2048 - 1840));
+    // Its parent is not visible, but its limit is.
+    assert_eq!(mebibytes("kubernetes-v1"), (768, 558));
+    assert_eq!(mebibytes("v1-without-hierarchy"), (300, 230));
+}
+
+#[test]
+fn a_huge_number_is_no_limit() {
+    for name in ["docker-v1-unlimited", "docker-v1-unlimited-64k-pages"] {
+        assert_eq!(limit_of(name), CgroupLimit::None, "{name}");
+    }
+}
+
+#[test]
+fn a_cgroup_that_cannot_be_seen_is_told_and_nothing_outside_of_the_mount_is_read() {
+    for name in [
+        "outside-namespace",
+        "host-mount-in-namespace",
+        "not-mounted",
+    ] {
+        assert_eq!(limit_of(name), CgroupLimit::Hidden, "{name}");
+    }
+}
+
+#[test]
+fn without_cgroups_and_with_nonsense_there_is_no_limit() {
+    for name in ["no-cgroups", "broken"] {
+        assert_eq!(limit_of(name), CgroupLimit::None, "{name}");
+    }
+}
+
+#[test]
+fn every_system_is_used() {
+    let source = include_str!("tests.rs");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cgroups");
+    for entry in fs::read_dir(folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let name = name.trim_end_matches(".txt");
+        assert!(source.contains(&format!("\"{name}\"")), "{name}");
+    }
+}
+
+#[test]
+fn this_kernel_is_understood() {
+    if let CgroupLimit::Bytes(Capacity { total, free }) = limit(Path::new("/")) {
+        assert!(free <= total && total < 1024 * 1024 * GIB);
+    }
+}

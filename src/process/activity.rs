@@ -1,0 +1,95 @@
+//! Whether another process does anything: what the system counts of its work.
+
+/// What a process has done so far. A process that stands still keeps its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Activity {
+    /// CPU time, in a unit of the system.
+    cpu_time: u64,
+    /// Pages that were read from a disk: a model that does not fit in memory computes little beside that.
+    major_faults: u64,
+}
+
+#[cfg(test)]
+impl Activity {
+    /// Makes a value by hand.
+    pub(crate) fn new(cpu_time: u64, major_faults: u64) -> Self {
+        Self {
+            cpu_time,
+            major_faults,
+        }
+    }
+}
+
+/// Returns what process `id` has done so far, `None` if the system does not tell. On Linux, threads called by a name of `aside` do not
+/// count.
+#[cfg(target_os = "linux")]
+pub fn activity_of(id: u32, aside: &[&str]) -> Option<Activity> {
+    let threads = std::fs::read_dir(format!("/proc/{id}/task")).ok()?;
+    // A thread that ends meanwhile has no line any more.
+    let lines = threads.filter_map(|thread| {
+        let file = thread.ok()?.path().join("stat");
+        std::fs::read_to_string(file).ok()
+    });
+    lines
+        .filter_map(|line| parse(&line, aside))
+        .reduce(|all, one| Activity {
+            cpu_time: all.cpu_time + one.cpu_time,
+            major_faults: all.major_faults + one.major_faults,
+        })
+}
+
+/// Returns what process `id` has done so far, `None` if the system does not tell. On Linux, threads called by a name of `aside` do not
+/// count.
+#[cfg(not(target_os = "linux"))]
+pub fn activity_of(id: u32, _aside: &[&str]) -> Option<Activity> {
+    let id = sysinfo::Pid::from_u32(id);
+    let mut system = sysinfo::System::new().ok()?;
+    let only_it = sysinfo::ProcessesToUpdate::Some(&[id]);
+    let cpu = sysinfo::ProcessRefreshKind::nothing().with_cpu();
+    system.refresh_processes_specifics(only_it, false, cpu);
+    Some(Activity {
+        cpu_time: system.process(id)?.accumulated_cpu_time(),
+        major_faults: 0,
+    })
+}
+
+/// Reads a line of `/proc/PID/task/TID/stat` (`proc_pid_stat(5)`); `None` for a thread called by a name of `aside`.
+#[cfg(target_os = "linux")]
+fn parse(stat: &str, aside: &[&str]) -> Option<Activity> {
+    // The name is in parentheses and may contain anything.
+    let (head, fields) = stat.rsplit_once(") ")?;
+    let (_, name) = head.split_once(" (")?;
+    // The first of these is the third of the line.
+    let fields: Vec<&str> = fields.split(' ').collect();
+    let number = |at: usize| fields.get(at - 3)?.parse::<u64>().ok();
+    if aside.contains(&name) {
+        return None;
+    }
+    Some(Activity {
+        cpu_time: number(14)? + number(15)?,
+        major_faults: number(12)?,
+    })
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_work_of_a_thread_is_read_behind_any_name_and_left_aside_by_name() {
+        let line = "7 (a) b (c) R 1 7 7 0 -1 4194304 100 0 12 0 30 4 0 0 20 0 1 0 5 6 7";
+        let expected = Activity {
+            cpu_time: 34,
+            major_faults: 12,
+        };
+        assert_eq!(parse(line, &["a"]), Some(expected));
+        assert_eq!(parse(line, &["a) b (c"]), None);
+        assert_eq!(parse("7 (a) R 1", &[]), None);
+    }
+
+    #[test]
+    fn this_process_is_seen_and_no_process_is_not() {
+        assert!(activity_of(std::process::id(), &[]).is_some());
+        assert_eq!(activity_of(u32::MAX, &[]), None);
+    }
+}

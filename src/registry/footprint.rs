@@ -1,0 +1,91 @@
+//! Memory that models take, alone and together: pure.
+
+use std::collections::BTreeMap;
+
+use crate::gguf::FileId;
+
+/// Memory that a model takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Footprint {
+    /// All of it, in bytes.
+    pub total: u64,
+    /// The part of `total` that other models may share; `None` if there is none.
+    pub mapped: Option<Mapped>,
+}
+
+/// Weights that lie in memory as a mapped file. The kernel keeps one copy for all processes that map it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mapped {
+    /// The file.
+    pub file: FileId,
+    /// Bytes of it.
+    pub bytes: u64,
+}
+
+/// Memory that a model needs before it can be loaded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// Memory that it takes as it is configured.
+    pub footprint: Footprint,
+    /// Bytes that it would take with the smallest context.
+    pub least: u64,
+}
+
+impl Footprint {
+    /// `total` bytes of which nothing is shared.
+    pub fn alone(total: u64) -> Self {
+        Self {
+            total,
+            mapped: None,
+        }
+    }
+
+    fn private(self) -> u64 {
+        let mapped = self.mapped.map_or(0, |mapped| mapped.bytes);
+        self.total.saturating_sub(mapped)
+    }
+}
+
+impl Demand {
+    /// `total` bytes of which nothing is shared, and which no smaller context reduces.
+    pub fn alone(total: u64) -> Self {
+        Self {
+            footprint: Footprint::alone(total),
+            least: total,
+        }
+    }
+}
+
+/// Returns the bytes that `footprints` take together. A file that several of them map counts once.
+pub fn sum(footprints: impl IntoIterator<Item = Footprint>) -> u64 {
+    let mut files = BTreeMap::<FileId, u64>::new();
+    let mut private = 0_u64;
+    for footprint in footprints {
+        private = private.saturating_add(footprint.private());
+        if let Some(Mapped { file, bytes }) = footprint.mapped {
+            let known = files.entry(file).or_default();
+            *known = bytes.min(footprint.total).max(*known);
+        }
+    }
+    files.into_values().fold(private, u64::saturating_add)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_several_models_map_counts_once() {
+        let of = |number, total| Footprint {
+            total,
+            mapped: Some(Mapped {
+                file: FileId::numbered(number),
+                bytes: 30,
+            }),
+        };
+        assert_eq!(sum([of(1, 40), of(1, 50)]), 60);
+        assert_eq!(sum([of(1, 40), of(2, 50), Footprint::alone(7)]), 97);
+        assert_eq!(sum([]), 0);
+        assert_eq!(sum([Footprint::alone(u64::MAX), of(1, 40)]), u64::MAX);
+    }
+}

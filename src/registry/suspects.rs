@@ -1,0 +1,117 @@
+//! Prompts that a model's process died of: a prompt that killed it twice is refused for a while, so that it does not take the model
+//! from everybody else. Pure.
+//!
+//! When a process dies, all calls that it had begun are suspects, since nobody knows which of them was the cause. A call that is
+//! answered later clears its prompt.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Deaths after which a prompt is refused.
+const DEATHS_TO_REFUSE: u32 = 2;
+
+/// How long after the last death a prompt is a suspect.
+const SUSPECTED_FOR: Duration = Duration::from_mins(10);
+
+/// Most suspects; a new one evicts the oldest one.
+const MAX_SUSPECTS: usize = 256;
+
+/// A prompt, by its hash.
+pub(super) type PromptHash = u64;
+
+/// The suspects. Only hashes are kept.
+#[derive(Debug, Default)]
+pub(super) struct Suspects(HashMap<PromptHash, Suspect>);
+
+#[derive(Debug)]
+struct Suspect {
+    deaths: u32,
+    last: Instant,
+}
+
+impl Suspects {
+    /// Returns whether no prompt is a suspect, so that no hash is needed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Notes that a process died while it worked on `prompt`.
+    pub(super) fn blame(&mut self, prompt: PromptHash, now: Instant) {
+        self.0
+            .retain(|_, suspect| now < suspect.last + SUSPECTED_FOR);
+        if !self.0.contains_key(&prompt) && self.0.len() >= MAX_SUSPECTS {
+            let oldest = self.0.iter().min_by_key(|(_, suspect)| suspect.last);
+            if let Some(oldest) = oldest.map(|(oldest, _)| *oldest) {
+                self.0.remove(&oldest);
+            }
+        }
+        let suspect = self.0.entry(prompt).or_insert(Suspect {
+            deaths: 0,
+            last: now,
+        });
+        suspect.deaths += 1;
+        suspect.last = now;
+    }
+
+    /// Notes that `prompt` was answered.
+    pub(super) fn clear(&mut self, prompt: PromptHash) {
+        self.0.remove(&prompt);
+    }
+
+    /// Returns for how long `prompt` is still refused; `None` if it is not.
+    pub(super) fn refused_for(&self, prompt: PromptHash, now: Instant) -> Option<Duration> {
+        let suspect = self.0.get(&prompt)?;
+        let left = (suspect.last + SUSPECTED_FOR).checked_duration_since(now)?;
+        (suspect.deaths >= DEATHS_TO_REFUSE && !left.is_zero()).then_some(left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prompt_is_refused_after_two_deaths_for_ten_minutes_and_others_are_not() {
+        let (mut suspects, now) = (Suspects::default(), Instant::now());
+        suspects.blame(1, now);
+        assert_eq!(suspects.refused_for(1, now), None);
+        suspects.blame(1, now);
+        assert_eq!(suspects.refused_for(1, now), Some(SUSPECTED_FOR));
+        assert_eq!(suspects.refused_for(2, now), None);
+        assert_eq!(suspects.refused_for(1, now + SUSPECTED_FOR), None);
+    }
+
+    #[test]
+    fn an_answer_clears_its_prompt_alone() {
+        let (mut suspects, now) = (Suspects::default(), Instant::now());
+        for prompt in [1, 2] {
+            suspects.blame(prompt, now);
+        }
+        suspects.clear(1);
+        for prompt in [1, 2] {
+            suspects.blame(prompt, now);
+        }
+        assert_eq!(suspects.refused_for(1, now), None);
+        assert!(suspects.refused_for(2, now).is_some());
+    }
+
+    #[test]
+    fn a_death_that_is_long_ago_does_not_count() {
+        let (mut suspects, now) = (Suspects::default(), Instant::now());
+        suspects.blame(1, now);
+        suspects.blame(1, now + SUSPECTED_FOR);
+        assert_eq!(suspects.refused_for(1, now + SUSPECTED_FOR), None);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_the_oldest_suspect_goes_first() {
+        let (mut suspects, now) = (Suspects::default(), Instant::now());
+        for prompt in 0..10_000 {
+            suspects.blame(prompt, now + Duration::from_millis(prompt));
+        }
+        assert_eq!(suspects.0.len(), MAX_SUSPECTS);
+        assert!(suspects.0.contains_key(&9_999) && !suspects.0.contains_key(&0));
+    }
+}

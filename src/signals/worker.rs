@@ -1,0 +1,53 @@
+//! Signals to a model's process.
+
+use std::io;
+
+/// Leaves SIGINT and SIGTERM to the server, and returns what waits for a SIGTERM.
+///
+/// A service manager signals all processes at once, the server and its workers: running calls must end in order then, so a worker
+/// cannot end by itself. It tells the server, which knows whether it is ending, too.
+///
+/// # Errors
+/// The system refuses.
+#[cfg(unix)]
+pub fn leave_to_server() -> io::Result<Termination> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    signal_hook::flag::register(SIGINT, std::sync::Arc::default())?;
+    let (received, signal) = io::pipe()?;
+    signal_hook::low_level::pipe::register(SIGTERM, signal)?;
+    Ok(Termination(received))
+}
+
+/// Does nothing: this system has no signals.
+///
+/// # Errors
+/// None.
+#[cfg(not(unix))]
+pub fn leave_to_server() -> io::Result<Termination> {
+    Ok(Termination)
+}
+
+/// Waits for SIGTERM.
+#[cfg(unix)]
+#[derive(Debug)]
+pub struct Termination(io::PipeReader);
+
+/// Waits for nothing: this system has no signals.
+#[cfg(not(unix))]
+#[derive(Debug)]
+pub struct Termination;
+
+impl Termination {
+    /// Blocks until this process receives SIGTERM. Returns `false` if that can no longer happen.
+    #[cfg(unix)]
+    pub fn wait(&mut self) -> bool {
+        use std::io::Read;
+        self.0.read_exact(&mut [0]).is_ok()
+    }
+
+    /// Returns `false`: this system has no signals.
+    #[cfg(not(unix))]
+    pub fn wait(&mut self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,61 @@
+//! `POST /admin/models/NAME/unload` and `…/restart`: models are let go by hand.
+
+use std::net::SocketAddr;
+
+use axum::Extension;
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+
+use super::super::guard::{self, Principal, Refusal};
+use crate::printable::printable;
+use crate::status::{Action, Board};
+
+/// Most characters of an unknown name in an error.
+const MAX_NAME: usize = 64;
+
+/// Unloads a model.
+///
+/// # Errors
+/// 403 for a sender that is not allowed to, 404 for an unknown model.
+pub async fn unload(
+    State(board): State<Option<Board>>,
+    Extension(principal): Extension<Principal>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<impl IntoResponse, Refusal> {
+    let_go(board.as_ref(), &principal, &name, &request, Action::Unload)
+}
+
+/// Restarts a model.
+///
+/// # Errors
+/// Those of [`unload`].
+pub async fn restart(
+    State(board): State<Option<Board>>,
+    Extension(principal): Extension<Principal>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<impl IntoResponse, Refusal> {
+    let_go(board.as_ref(), &principal, &name, &request, Action::Restart)
+}
+
+fn let_go(
+    board: Option<&Board>,
+    principal: &Principal,
+    name: &str,
+    request: &Request,
+    action: Action,
+) -> Result<impl IntoResponse + use<>, Refusal> {
+    let address = request.extensions().get::<SocketAddr>();
+    guard::admin::check(principal, address, request.headers())?;
+    let done = board.and_then(|board| board.let_go(name, action));
+    let done = done.ok_or_else(|| {
+        let name = printable(name, MAX_NAME);
+        let message = format!("unknown model `{name}`; `status` lists the models");
+        Refusal::new(StatusCode::NOT_FOUND, message)
+    })?;
+    let body = serde_json::to_string(&done).expect("the keys are strings");
+    Ok(([(CONTENT_TYPE, "application/json")], body))
+}

@@ -1,0 +1,118 @@
+//! The liveness of one worker: its [`Watchdog`], by the system's clock, and what must be remembered between two looks.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::Vitals;
+use super::watchdog::{Watchdog, look_interval};
+use crate::process::activity::Activity;
+
+/// How long a worker that received SIGTERM is kept until the server is seen to end, too: a service manager signals all processes at
+/// once, and the server may be late to notice.
+const TERMINATION_GRACE: Duration = Duration::from_millis(500);
+
+/// Signs of life of one worker.
+pub(super) struct Liveness {
+    dog: Watchdog,
+    /// Whether the process owes an answer to [`crate::worker::Command::Stats`].
+    is_asked: bool,
+    /// Whether it was logged that the process is stuck.
+    is_reported: bool,
+    /// When the process received SIGTERM.
+    terminated: Option<Instant>,
+    vitals: watch::Sender<Vitals>,
+}
+
+impl Liveness {
+    /// Watches process `pid`, which has just been started, and tells `vitals` of it.
+    pub(super) fn new(pid: u32, vitals: watch::Sender<Vitals>) -> Self {
+        vitals.send_modify(|vitals| vitals.pid = Some(pid));
+        Self {
+            dog: Watchdog::new(Instant::now()),
+            is_asked: false,
+            is_reported: false,
+            terminated: None,
+            vitals,
+        }
+    }
+
+    /// Notes that the process was given work.
+    pub(super) fn expect(&mut self) {
+        self.dog.expect(Instant::now());
+    }
+
+    /// Notes that the process was asked to answer.
+    pub(super) fn asked(&mut self) {
+        self.is_asked = true;
+        self.expect();
+    }
+
+    /// Returns whether the process has to be asked for the next sign of life.
+    pub(super) fn is_to_be_asked(&self) -> bool {
+        !self.is_asked && self.dog.silence().is_some()
+    }
+
+    /// Notes the answer; `is_idle` if the process has no call.
+    pub(super) fn answered(&mut self, is_idle: bool) {
+        self.is_asked = false;
+        self.heard(is_idle);
+    }
+
+    /// Notes a sign of life; `is_idle` if the process has no call.
+    pub(super) fn heard(&mut self, is_idle: bool) {
+        self.dog.heard();
+        self.is_reported = false;
+        if is_idle && !self.is_asked {
+            self.dog.rest();
+        }
+        self.publish();
+    }
+
+    /// Notes that the process received SIGTERM.
+    pub(super) fn terminated(&mut self) {
+        self.terminated = Some(Instant::now());
+    }
+
+    /// Returns whether the process received SIGTERM and has been kept long enough; once for every signal.
+    pub(super) fn is_terminated(&mut self) -> bool {
+        let is_over = |since: &mut Instant| since.elapsed() >= TERMINATION_GRACE;
+        self.terminated.take_if(is_over).is_some()
+    }
+
+    /// Returns the time since the last step, if the process has not been reported as stuck since.
+    pub(super) fn first_overdue(&mut self) -> Option<Duration> {
+        (!std::mem::replace(&mut self.is_reported, true)).then(|| self.silence())
+    }
+
+    /// Returns when to look next, if the process may go `limit` without a step; `None` if nothing is to be seen.
+    pub(super) fn next_look(&self, limit: Option<Duration>) -> Option<Instant> {
+        let termination = self.terminated.map(|since| since + TERMINATION_GRACE);
+        let look = self.dog.next_look(look_interval(limit));
+        termination.into_iter().chain(look).min()
+    }
+
+    /// Takes a look at a process that may go `limit` without a step and has done `activity` so far.
+    pub(super) fn look(&mut self, limit: Option<Duration>, activity: Option<Activity>) {
+        self.dog
+            .look(Instant::now(), look_interval(limit), activity);
+        self.publish();
+    }
+
+    /// Returns whether the process has stalled.
+    pub(super) fn has_stalled(&self, limit: Option<Duration>) -> bool {
+        self.dog.has_stalled(limit)
+    }
+
+    /// Returns the time since the last step, zero if the process has no work.
+    pub(super) fn silence(&self) -> Duration {
+        self.dog.silence().unwrap_or_default()
+    }
+
+    fn publish(&self) {
+        let silence = self.dog.silence();
+        self.vitals
+            .send_if_modified(|vitals| std::mem::replace(&mut vitals.silence, silence) != silence);
+    }
+}

@@ -1,0 +1,107 @@
+//! Decides when a model's process has stalled. Pure: time and what the process did come in as arguments.
+//!
+//! A step of llama.cpp cannot be looked into, and on a slow machine one may take minutes: a prompt of 64 tokens on half a core, or
+//! 30 GB that are read from a disk for each token. So two times count, both since the last finished step: how long the process did
+//! nothing at all (stopped, deadlocked, a dead network drive), and how long it worked (an endless loop, a driver that spins). The
+//! latter may be [`PATIENCE`] times as long.
+//!
+//! Only time in which the server itself ran counts. A container that is paused, a laptop that sleeps, or a debugger stops both
+//! processes, and the clock goes on.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::process::activity::Activity;
+
+/// How many times the limit a process gets that works, but finishes no step.
+const PATIENCE: u32 = 10;
+
+/// Longest time between two looks.
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
+
+/// Returns the time between two looks at a process that may go `limit` without a step.
+pub(super) fn look_interval(limit: Option<Duration>) -> Duration {
+    let tenth = limit.map_or(LONGEST_LOOK, |limit| limit / 10);
+    tenth.min(LONGEST_LOOK)
+}
+
+/// Measures the time since the last finished step of a process that has work.
+#[derive(Debug)]
+pub(super) struct Watchdog {
+    /// Whether the process has work.
+    is_watching: bool,
+    last_look: Instant,
+    /// Time since the last step.
+    silent: Duration,
+    /// Time since the process last did anything.
+    inactive: Duration,
+    activity: Option<Activity>,
+}
+
+impl Watchdog {
+    /// Watches a process that has just been started and loads its model.
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            is_watching: true,
+            last_look: now,
+            silent: Duration::ZERO,
+            inactive: Duration::ZERO,
+            activity: None,
+        }
+    }
+
+    /// Notes that the process was given work: watches it from now on, if it had none before.
+    pub(super) fn expect(&mut self, now: Instant) {
+        if !self.is_watching {
+            *self = Self::new(now);
+        }
+    }
+
+    /// Notes a finished step, or another sign of life.
+    pub(super) fn heard(&mut self) {
+        self.silent = Duration::ZERO;
+        self.inactive = Duration::ZERO;
+    }
+
+    /// Notes that the process has no more work.
+    pub(super) fn rest(&mut self) {
+        self.is_watching = false;
+    }
+
+    /// Returns when to look next, `interval` after the last look; `None` if the process has no work.
+    pub(super) fn next_look(&self, interval: Duration) -> Option<Instant> {
+        self.is_watching.then(|| self.last_look + interval)
+    }
+
+    /// Takes a look: `activity` is what the process has done so far, `None` if that is unknown, which counts as work. Looks are
+    /// `interval` apart; time beyond twice that does not count.
+    pub(super) fn look(&mut self, now: Instant, interval: Duration, activity: Option<Activity>) {
+        let passed = (now - self.last_look).min(interval * 2);
+        self.last_look = now;
+        self.silent += passed;
+        let stands_still = activity.is_some() && activity == self.activity;
+        self.inactive = if stands_still {
+            self.inactive + passed
+        } else {
+            Duration::ZERO
+        };
+        self.activity = activity;
+    }
+
+    /// Returns the time since the last step; `None` if the process has no work.
+    pub(super) fn silence(&self) -> Option<Duration> {
+        self.is_watching.then_some(self.silent)
+    }
+
+    /// Returns whether the process has stalled, if it may go `limit` without a step; `None` is no limit.
+    pub(super) fn has_stalled(&self, limit: Option<Duration>) -> bool {
+        let Some(limit) = limit.filter(|_| self.is_watching) else {
+            return false;
+        };
+        self.inactive >= limit || self.silent >= limit.saturating_mul(PATIENCE)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+//! The watchdog by a clock of its own.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::process::activity::Activity;
+
+const LIMIT: Duration = Duration::from_mins(2);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A watchdog, its clock, and the work of its process so far.
+struct World {
+    dog: Watchdog,
+    now: Instant,
+    work: u64,
+}
+
+impl World {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            dog: Watchdog::new(now),
+            now,
+            work: 0,
+        }
+    }
+
+    /// Looks once, `after` the last time.
+    fn look(&mut self, after: Duration) {
+        self.now += after;
+        let activity = Activity::new(self.work, 0);
+        self.dog.look(self.now, SECOND, Some(activity));
+    }
+
+    /// Looks every second until the process has stalled; gives the seconds.
+    fn seconds_to_stall(&mut self, is_working: bool) -> u32 {
+        for second in 1..100_000 {
+            self.work += u64::from(is_working);
+            self.look(SECOND);
+            if self.dog.has_stalled(Some(LIMIT)) {
+                return second;
+            }
+        }
+        panic!("it never stalls")
+    }
+}
+
+#[test]
+fn a_process_that_stands_still_stalls_after_the_limit() {
+    // The first look sees only how much was done before.
+    assert_eq!(World::new().seconds_to_stall(false), 121);
+}
+
+#[test]
+fn a_process_that_works_on_a_step_gets_ten_times_as_long() {
+    assert_eq!(World::new().seconds_to_stall(true), 1200);
+}
+
+#[test]
+fn a_finished_step_starts_the_time_again() {
+    let mut world = World::new();
+    for _ in 0..1000 {
+        for _ in 0..100 {
+            world.look(SECOND);
+        }
+        assert!(!world.dog.has_stalled(Some(LIMIT)));
+        world.dog.heard();
+    }
+}
+
+#[test]
+fn an_idle_process_never_stalls_and_one_that_gets_work_later_has_the_whole_time() {
+    let mut world = World::new();
+    world.dog.rest();
+    assert_eq!(world.dog.next_look(SECOND), None);
+    world.look(LIMIT * 100);
+    assert!(!world.dog.has_stalled(Some(LIMIT)));
+    world.now += LIMIT * 100;
+    world.dog.expect(world.now);
+    assert_eq!(world.seconds_to_stall(false), 121);
+}
+
+#[test]
+fn more_work_for_a_process_that_has_some_does_not_start_the_time_again() {
+    let mut world = World::new();
+    for _ in 0..100 {
+        world.look(SECOND);
+        world.dog.expect(world.now);
+    }
+    assert_eq!(world.seconds_to_stall(false), 21);
+}
+
+#[test]
+fn the_time_in_which_the_server_itself_stood_still_does_not_count() {
+    let mut world = World::new();
+    world.look(SECOND);
+    world.look(Duration::from_hours(10));
+    assert!(!world.dog.has_stalled(Some(LIMIT)));
+    assert_eq!(world.dog.silence(), Some(SECOND * 3));
+}
+
+#[test]
+fn a_process_of_which_nothing_is_known_counts_as_working() {
+    let mut world = World::new();
+    for _ in 0..1000 {
+        world.now += SECOND;
+        world.dog.look(world.now, SECOND, None);
+    }
+    assert!(!world.dog.has_stalled(Some(LIMIT)));
+}
+
+#[test]
+fn without_a_limit_nothing_stalls_and_the_silence_is_known() {
+    let mut world = World::new();
+    for _ in 0..100_000 {
+        world.look(SECOND);
+    }
+    assert!(!world.dog.has_stalled(None));
+    assert_eq!(world.dog.silence(), Some(SECOND * 100_000));
+}
+
+#[derive(Debug, Clone)]
+enum Event {
+    Look(u64, bool),
+    Heard,
+    Expect,
+    Rest,
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let event = prop_oneof![
+        8 => (1..5_000_u64, any::<bool>()).prop_map(|(millis, works)| Event::Look(millis, works)),
+        1 => Just(Event::Heard),
+        1 => Just(Event::Expect),
+        1 => Just(Event::Rest),
+    ];
+    proptest::collection::vec(event, 1..400)
+}
+
+proptest! {
+    #[test]
+    fn only_a_process_that_had_work_and_gave_no_sign_for_the_limit_stalls(events in events()) {
+        let mut world = World::new();
+        let (mut has_work, mut silent) = (true, Duration::ZERO);
+        for event in events {
+            match event {
+                Event::Look(millis, works) => {
+                    let passed = Duration::from_millis(millis);
+                    world.work += u64::from(works);
+                    world.look(passed);
+                    silent += passed;
+                }
+                Event::Heard => {
+                    world.dog.heard();
+                    silent = Duration::ZERO;
+                }
+                Event::Expect => {
+                    world.dog.expect(world.now);
+                    silent = if has_work { silent } else { Duration::ZERO };
+                    has_work = true;
+                }
+                Event::Rest => {
+                    world.dog.rest();
+                    has_work = false;
+                }
+            }
+            if world.dog.has_stalled(Some(SECOND * 10)) {
+                prop_assert!(has_work && silent >= SECOND * 10);
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Files that look like models and cannot answer: told by every command, and at the load.
+
+use serde_json::json;
+
+use crate::support::config::{Folder, text};
+use crate::support::{Server, gemma, program};
+
+/// A GGUF file of the architecture `architecture`, without tensors.
+fn gguf(architecture: &str) -> Vec<u8> {
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
+    let mut bytes = b"GGUF\x03\0\0\0".to_vec();
+    bytes.extend(0_u64.to_le_bytes());
+    bytes.extend(1_u64.to_le_bytes());
+    bytes.extend(text("general.architecture"));
+    bytes.extend(8_u32.to_le_bytes());
+    bytes.extend(text(architecture));
+    bytes.resize(bytes.len().next_multiple_of(32), 0);
+    bytes
+}
+
+#[test]
+fn a_file_that_is_no_chat_model_is_named_by_check_doctor_and_install() {
+    let folder = Folder::new("kinds", "[models.a]\npath = 'a.gguf'\n");
+    for (architecture, kind) in [
+        (
+            "flux",
+            "a diffusion model for images or video (architecture `flux`)",
+        ),
+        ("whisper", "a speech model (architecture `whisper`)"),
+        (
+            "clip",
+            "a projector (mmproj), the vision or audio part of another model",
+        ),
+        (
+            "gemma-embedding",
+            "an embedding model (architecture `gemma-embedding`)",
+        ),
+        ("llama", "a GGUF file without a language model"),
+    ] {
+        std::fs::write(folder.0.join("a.gguf"), gguf(architecture)).unwrap();
+        for (arguments, code) in [
+            (&["config", "check"][..], 2),
+            (&["doctor"], 1),
+            (&["install", "print", "--model", "a.gguf"], 2),
+        ] {
+            let output = folder.run(arguments, &[]);
+            assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+            let told = text(output.stdout) + &text(output.stderr);
+            assert!(told.contains(kind), "{arguments:?}: {told}");
+        }
+    }
+}
+
+#[test]
+fn a_model_that_becomes_another_kind_of_file_is_named_at_its_load() {
+    let folder = Folder::new("kind-at-load", "[models.a]\npath = 'crab.gguf'\n");
+    let mut command = program();
+    command.current_dir(&folder.0);
+    let mut server = Server::spawn(command);
+    let tools = server.request("tools/list", json!({}));
+    server.response(tools);
+    std::fs::write(folder.0.join("crab.gguf"), gguf("gemma-embedding")).unwrap();
+    let id = server.call_tool("a", json!({"text": "Hello"}));
+    let result = server.result(id);
+    assert!(
+        result.is_error && result.text.contains("is an embedding model"),
+        "{}",
+        result.text
+    );
+}
+
+#[test]
+fn a_base_model_is_a_warning_everywhere() {
+    let model = gemma();
+    let file = format!("[models.a]\npath = '{}'\n", model.display());
+    let folder = Folder::new("base", &file);
+    let model = model.to_str().unwrap();
+    for (arguments, prefix) in [
+        (&["config", "check"][..], "warning: `models.a`"),
+        (&["doctor"], "warning  configuration: `models.a`"),
+        (
+            &["install", "print", "--model", model],
+            "warning: `models.default`",
+        ),
+    ] {
+        let output = folder.run(arguments, &[]);
+        assert!(output.status.success(), "{arguments:?}");
+        let told = text(output.stdout) + &text(output.stderr);
+        let warning = format!("{prefix}: a base model (its file has no chat template)");
+        assert!(told.contains(&warning), "{arguments:?}: {told}");
+    }
+}
+
+#[test]
+fn what_the_check_refuses_is_not_installed() {
+    let file = "[registry]\nmemory_budget = '16MiB'\n[models.a]\npath = 'crab.gguf'\n";
+    let folder = Folder::new("install-tight", file);
+    let check = folder.run(&["config", "check"], &[]);
+    let install = folder.run(
+        &["install", "print", "--config", "llama-mcp-server.toml"],
+        &[],
+    );
+    assert_eq!(install.status.code(), check.status.code());
+    assert_eq!(text(install.stdout), "");
+    assert!(text(install.stderr).contains("all models together may take 16.0 MiB"));
+}

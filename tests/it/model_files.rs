@@ -1,0 +1,233 @@
+//! Model files that are missing, incomplete, unreadable or replaced, beside others that work.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::support::config::{Folder, text};
+use crate::support::http::HttpServer;
+use crate::support::{Server, program, smollm2, tiny, wait_for_end_of, workers_of};
+
+const PERU: &str = "What is the capital of Peru?";
+const LIMA: &str = "The capital of Peru is Lima.";
+
+/// A model that works and one in a file that tests change; a tool of each.
+fn two_models(more: &str) -> String {
+    format!(
+        "
+[models.works]
+path = \"crab.gguf\"
+n_threads = 1
+temperature = 0
+{more}
+[models.late]
+path = \"late.gguf\"
+n_threads = 1
+temperature = 0
+idle_ttl = \"never\"
+[tools.capital]
+model = \"late\"
+prompt = \"{PERU}\"
+"
+    )
+}
+
+fn serve(folder: &Folder) -> Server {
+    let mut command = program();
+    command.current_dir(&folder.0);
+    let mut server = Server::spawn(command);
+    let id = server.request("initialize", json!({}));
+    server.response(id);
+    server.notify("notifications/initialized", json!({}));
+    server
+}
+
+fn tools(server: &mut Server) -> Value {
+    let id = server.request("tools/list", json!({}));
+    server.response(id)["result"]["tools"].take()
+}
+
+fn names(server: &mut Server) -> Vec<String> {
+    let tools = tools(server);
+    let names = tools.as_array().unwrap().iter();
+    names
+        .map(|tool| tool["name"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// The answer of the tool called `name`, or its error.
+fn ask(server: &mut Server, name: &str) -> Result<String, String> {
+    let arguments = match name {
+        "capital" => json!({}),
+        _ => json!({"text": PERU}),
+    };
+    let id = server.call_tool(name, arguments);
+    let result = server.result(id);
+    if result.is_error {
+        Err(result.text)
+    } else {
+        Ok(result.text)
+    }
+}
+
+#[test]
+fn a_model_whose_file_is_missing_or_incomplete_takes_nothing_from_the_others_and_works_once_it_is_there()
+ {
+    let folder = Folder::new("late", &two_models(""));
+    let mut server = serve(&folder);
+    server.wait_for_log("the model file `./late.gguf` does not exist");
+    assert_eq!(names(&mut server), ["late", "works", "capital"]);
+    assert_eq!(ask(&mut server, "works").unwrap(), LIMA);
+    for tool in ["late", "capital"] {
+        let error = ask(&mut server, tool).unwrap_err();
+        assert!(
+            error.starts_with("the model file `late.gguf` does not exist; check the path"),
+            "{error}"
+        );
+    }
+    let whole = fs::read(tiny()).unwrap();
+    let path = folder.0.join("late.gguf");
+    for (state, content, expected) in [
+        ("begun", &whole[..100], "is truncated"),
+        ("half there", &whole[..whole.len() / 2], "is truncated"),
+        (
+            "reserved",
+            &vec![0; whole.len()],
+            "is not a GGUF model file",
+        ),
+    ] {
+        fs::write(&path, content).unwrap();
+        let error = ask(&mut server, "late").unwrap_err();
+        assert!(error.contains(expected), "{state}: {error}");
+    }
+    fs::write(&path, &whole).unwrap();
+    assert_eq!(ask(&mut server, "late").unwrap(), LIMA);
+    assert_eq!(ask(&mut server, "capital").unwrap(), LIMA);
+}
+
+#[test]
+fn a_whole_file_with_the_name_of_a_part_needs_no_other_part() {
+    let name = "late-00001-of-00002.gguf";
+    let file = two_models("").replace("late.gguf", name);
+    let folder = Folder::new("part", &file);
+    let mut server = serve(&folder);
+    let whole = fs::read(tiny()).unwrap();
+    fs::write(folder.0.join(name), &whole).unwrap();
+    assert_eq!(ask(&mut server, "late").unwrap(), LIMA);
+}
+
+#[test]
+fn a_folder_and_a_file_that_nobody_may_read_are_told_and_passed_over() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = Folder::new("unreadable", &two_models(""));
+    let path = folder.0.join("late.gguf");
+    // As Docker makes one where a mounted file is missing.
+    fs::create_dir(&path).unwrap();
+    let mut server = serve(&folder);
+    let error = ask(&mut server, "late").unwrap_err();
+    assert!(error.contains("`late.gguf` is not a file"), "{error}");
+    fs::remove_dir(&path).unwrap();
+    fs::copy(tiny(), &path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
+    if fs::File::open(&path).is_err() {
+        let error = ask(&mut server, "late").unwrap_err();
+        assert!(error.contains("permission denied"), "{error}");
+    }
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(ask(&mut server, "late").unwrap(), LIMA);
+}
+
+#[test]
+fn edits_go_on_while_a_model_has_no_file() {
+    let folder = Folder::new("edits-go-on", &two_models(""));
+    fs::copy(tiny(), folder.0.join("late.gguf")).unwrap();
+    let mut server = serve(&folder);
+    assert_eq!(ask(&mut server, "late").unwrap(), LIMA);
+    fs::remove_file(folder.0.join("late.gguf")).unwrap();
+    fs::write(
+        folder.0.join("llama-mcp-server.toml"),
+        two_models("max_tokens = 3\ncut_note = false"),
+    )
+    .unwrap();
+    server.wait_for_log("model works: live (cut_note, max_tokens)");
+    assert_eq!(ask(&mut server, "works").unwrap(), "The capital of");
+    assert!(
+        ask(&mut server, "late")
+            .unwrap_err()
+            .contains("does not exist")
+    );
+    fs::copy(tiny(), folder.0.join("late.gguf")).unwrap();
+    assert_eq!(ask(&mut server, "late").unwrap(), LIMA);
+}
+
+#[test]
+fn the_check_tells_a_missing_file_as_an_error_and_one_model_alone_does_not_start_without_it() {
+    let folder = Folder::new("checked", &two_models(""));
+    let output = folder.run(&["config", "check"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    insta::assert_snapshot!(text(output.stderr), @r#"
+    error[config_model]: `models.late.path`: the model file `./late.gguf` does not exist
+     --> ./llama-mcp-server.toml:8:8
+      |
+    8 | path = "late.gguf"
+      |        ^^^^^^^^^^^
+      |
+      = hint: check the path; a relative one starts at the folder of the file that names it, on the command line at the current one
+    "#);
+    let output = folder.run(&["--model", "late.gguf"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    let told = text(output.stderr);
+    assert!(
+        told.contains("the model file `late.gguf` does not exist"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_replaced_file_is_served_after_the_next_reload_and_running_calls_end_in_the_old_process() {
+    let folder = Folder::new(
+        "replaced",
+        &two_models("").replace("[tools", "pin = true\n[tools"),
+    );
+    let path = folder.0.join("late.gguf");
+    fs::copy(tiny(), &path).unwrap();
+    let mut server = serve(&folder);
+    let song = server.call_tool("late", json!({"text": "Sing forever.", "max_tokens": 4000}));
+    server.wait_for_progress(song, |message| message.starts_with("la la"));
+    let former = workers_of(server.child.id())[0];
+    let new = folder.0.join("new");
+    fs::copy(smollm2(), &new).unwrap();
+    fs::rename(new, &path).unwrap();
+    server.signal("HUP");
+    server.wait_for_log("model late: restart (the file)");
+    let titles = tools(&mut server);
+    assert_ne!(titles[0]["title"], "Chat with Late");
+    let id = server.call_tool("late", json!({"text": "Hi", "max_tokens": 5}));
+    assert!(!server.result(id).is_error);
+    assert_eq!(workers_of(server.child.id()).len(), 2);
+    assert!(!server.has_answered(song));
+    server.cancel(song);
+    wait_for_end_of(former);
+    // Nothing changed since: the process stays.
+    let worker = workers_of(server.child.id());
+    server.signal("HUP");
+    server.wait_for_log("nothing changes");
+    let id = server.call_tool("late", json!({"text": "Hi", "max_tokens": 5}));
+    assert!(!server.result(id).is_error);
+    assert_eq!(workers_of(server.child.id()), worker);
+}
+
+#[test]
+fn the_status_tells_what_is_wrong_with_a_file_before_any_call_and_that_it_is_right_again() {
+    let folder = Folder::new("file-status", &two_models(""));
+    let server = HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"));
+    let url = format!("http://{}", server.address);
+    let status = || text(folder.run(&["status", "--url", &url], &[]).stdout);
+    let told = status();
+    let fault = "late: the model file";
+    assert!(told.contains(fault) && told.contains("failed"), "{told}");
+    fs::copy(tiny(), folder.0.join("late.gguf")).unwrap();
+    assert!(!status().contains(fault));
+    fs::remove_file(folder.0.join("late.gguf")).unwrap();
+    assert!(status().contains(fault));
+}

@@ -1,0 +1,201 @@
+//! Rights over HTTP that an edit takes away: they end at once, whatever else is wrong.
+
+use std::fs;
+
+use crate::support::config::{Folder, text};
+use crate::support::http::{Client, HttpServer};
+
+const MODEL: &str = "
+[models.chat]
+path = \"crab.gguf\"
+n_threads = 1
+[tools.shout]
+prompt = \"Sing forever.\"
+";
+
+/// Errors of an edit that do not concern tokens.
+const ERRORS: [(&str, &str); 4] = [
+    (
+        "an unknown key",
+        "[models.other]\npath = \"crab.gguf\"\ntemprature = 1\n",
+    ),
+    ("a tool without a prompt", "[tools.broken]\n"),
+    ("a broken line", "[models.other]\npath = = \"crab.gguf\"\n"),
+    ("a port out of its range", "[registry]\nmax_loaded = -3\n"),
+];
+
+fn serve(folder: &Folder) -> HttpServer {
+    HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"))
+}
+
+/// The status of a request with `token`: 401 if it is not valid, 400 otherwise, since the request has no session.
+fn status(server: &HttpServer, token: &str) -> u16 {
+    server.with_token(token).send("GET", None).status().into()
+}
+
+fn tokens(entries: &[(&str, &str)]) -> String {
+    let table = |(name, keys): &(&str, &str)| format!("[server.tokens.{name}]\n{keys}\n");
+    entries.iter().map(table).collect::<Vec<_>>().concat()
+}
+
+#[test]
+fn a_token_whose_file_is_empty_or_gone_ends_and_the_others_stay() {
+    let keys = tokens(&[
+        ("alice", "token = \"alices\""),
+        ("bob", "token_file = \"bob.token\""),
+        ("carol", "token = \"${file:carol.token}\""),
+    ]);
+    let folder = Folder::new("token-gone", &format!("{keys}{MODEL}"));
+    folder.write("bob.token", "bobs");
+    folder.write("carol.token", "carols");
+    let server = serve(&folder);
+    assert_eq!(status(&server, "bobs"), 400);
+    folder.write("bob.token", "");
+    server.wait_for_log("`server.tokens.bob.token_file`: the token must not be empty");
+    assert_eq!(status(&server, "bobs"), 401);
+    folder.write("bob.token", "again");
+    server.wait_for_logs("live (tokens)", 2);
+    assert_eq!(status(&server, "again"), 400);
+    fs::remove_file(folder.0.join("bob.token")).unwrap();
+    server.wait_for_log("bob.token`: No such file or directory");
+    assert_eq!(status(&server, "again"), 401);
+    fs::remove_file(folder.0.join("carol.token")).unwrap();
+    server.wait_for_logs("live (tokens)", 4);
+    assert_eq!(status(&server, "carols"), 401);
+    folder.write("carol.token", "carols");
+    server.wait_for_logs("live (tokens)", 5);
+    assert_eq!(status(&server, "carols"), 400);
+    // The rest of the configuration goes on.
+    assert_eq!(
+        server.client_with_token("alices").tools(),
+        ["chat", "shout"]
+    );
+    folder.write(
+        "llama-mcp-server.toml",
+        &format!("{keys}{MODEL}max_tokens = 3\n"),
+    );
+    server.wait_for_log("tool shout: live (max_tokens)");
+}
+
+#[test]
+fn a_token_that_is_taken_out_ends_though_the_edit_has_errors() {
+    for (error, wrong) in ERRORS {
+        let both = tokens(&[("alice", "token = \"alices\""), ("bob", "token = \"bobs\"")]);
+        let folder = Folder::new("taken-out", &format!("{both}{MODEL}"));
+        let server = serve(&folder);
+        assert_eq!(status(&server, "alices"), 400);
+        let less = tokens(&[("bob", "token = \"bobs\"")]);
+        folder.write("llama-mcp-server.toml", &format!("{less}{MODEL}{wrong}"));
+        server.wait_for_log("rights that the rejected configuration takes away have ended");
+        assert_eq!(status(&server, "alices"), 401, "{error}");
+        assert_eq!(status(&server, "bobs"), 400, "{error}");
+        // Without any token in the file nobody may come, instead of everybody.
+        folder.write("llama-mcp-server.toml", &format!("{MODEL}{wrong}"));
+        server.wait_for_logs(
+            "rights that the rejected configuration takes away have ended",
+            2,
+        );
+        assert_eq!(status(&server, "bobs"), 401, "{error}");
+        assert_eq!(status(&server, ""), 401, "{error}");
+        folder.write("llama-mcp-server.toml", &format!("{both}{MODEL}"));
+        server.wait_for_log("is in force");
+        assert_eq!(status(&server, "alices"), 400, "{error}");
+    }
+}
+
+#[test]
+fn an_edit_with_errors_narrows_tools_and_limits_and_grants_nothing() {
+    let before = tokens(&[
+        ("alice", "token = \"alices\""),
+        ("bob", "token = \"bobs\"\ntools = [\"chat\"]"),
+        ("carol", "token = \"carols\""),
+    ]);
+    let folder = Folder::new("narrowed", &format!("{before}{MODEL}"));
+    let server = serve(&folder);
+    let mut alice = server.client_with_token("alices");
+    let mut bob = server.client_with_token("bobs");
+    assert_eq!(alice.tools(), ["chat", "shout"]);
+    let after = tokens(&[
+        (
+            "alice",
+            "token = \"alices\"\ntools = [\"shout\"]\ncalls_per_minute = 1",
+        ),
+        ("bob", "token = \"bobs\""),
+        ("carol", "token = \"rotated\""),
+        ("dora", "token = \"doras\""),
+    ]);
+    let (_, wrong) = ERRORS[0];
+    folder.write("llama-mcp-server.toml", &format!("{after}{MODEL}{wrong}"));
+    server.wait_for_log("rights that the rejected configuration takes away have ended");
+    assert_eq!(alice.tools(), ["shout"]);
+    assert_eq!(
+        bob.tools(),
+        ["chat"],
+        "more rights wait for a valid configuration"
+    );
+    assert_eq!(status(&server, "carols"), 401);
+    assert_eq!(status(&server, "rotated"), 401);
+    assert_eq!(status(&server, "doras"), 401);
+    folder.write("llama-mcp-server.toml", &format!("{after}{MODEL}"));
+    server.wait_for_log("is in force");
+    assert_eq!(bob.tools(), ["chat", "shout"]);
+    assert_eq!(status(&server, "rotated"), 400);
+    assert_eq!(status(&server, "doras"), 400);
+}
+
+#[test]
+fn an_edit_with_errors_takes_the_right_to_unload_away_and_does_not_grant_it() {
+    let keys = |admin: &str| {
+        let key = |name: &str| format!("token = \"{name}\"\nadmin = {}", name == admin);
+        tokens(&[("ops", &key("ops")), ("user", &key("user"))])
+    };
+    let folder = Folder::new("narrowed-admin", &format!("{}{MODEL}", keys("ops")));
+    let server = serve(&folder);
+    let unload = |token: &str| -> u16 {
+        let url = format!("http://{}/admin/models/chat/unload", server.address);
+        let authorization = format!("Bearer {token}");
+        let client = Client::new(url, &[("authorization", &authorization)]);
+        client.send("POST", Some("{}")).status().into()
+    };
+    assert_eq!((unload("ops"), unload("user")), (200, 403));
+    let (_, wrong) = ERRORS[0];
+    let edit = |wrong: &str| {
+        let text = format!("{}{MODEL}{wrong}", keys("user"));
+        folder.write("llama-mcp-server.toml", &text);
+    };
+    edit(wrong);
+    server.wait_for_log("rights that the rejected configuration takes away have ended");
+    assert_eq!((unload("ops"), unload("user")), (403, 403));
+    edit("");
+    server.wait_for_log("is in force");
+    assert_eq!((unload("ops"), unload("user")), (403, 200));
+}
+
+#[test]
+fn a_file_that_is_empty_or_gone_takes_no_rights_away() {
+    let keys = tokens(&[("alice", "token = \"alices\"")]);
+    let folder = Folder::new("no-file", &format!("{keys}{MODEL}"));
+    let server = serve(&folder);
+    folder.write("llama-mcp-server.toml", "");
+    server.wait_for_log("no model is given");
+    assert_eq!(status(&server, "alices"), 400);
+    fs::remove_file(folder.0.join("llama-mcp-server.toml")).unwrap();
+    server.wait_for_log("could not read the configuration");
+    assert_eq!(status(&server, "alices"), 400);
+}
+
+#[test]
+fn a_server_whose_tokens_are_all_unusable_does_not_start() {
+    let keys = tokens(&[
+        ("alice", "token_file = \"missing\""),
+        ("bob", "token = \"${file:gone}\""),
+    ]);
+    let head = "[server]\ntransport = \"http\"\nport = 0\n";
+    let folder = Folder::new("all-unusable", &format!("{head}{keys}{MODEL}"));
+    let output = folder.run(&[], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    let told = text(output.stderr);
+    for token in ["alice.token_file", "bob.token"] {
+        assert!(told.contains(token), "{told}");
+    }
+}

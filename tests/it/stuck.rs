@@ -1,0 +1,237 @@
+//! Models' processes that hang, are ended from outside, or die again and again.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+
+use crate::support::config::Folder;
+use crate::support::{
+    Server, signal_process, smollm2, wait_for_end_of, wait_for_worker_of, workers_of,
+};
+
+const PARIS: &str = "The capital of France is Paris.";
+
+fn france() -> Value {
+    json!({"text": "What is the capital of France?", "temperature": 0})
+}
+
+/// A song that does not end by itself.
+fn song() -> Value {
+    json!({"text": "Sing forever.", "temperature": 0, "repeat_penalty": 1, "max_tokens": 4000})
+}
+
+/// A prompt that takes seconds to read in small batches, and that no other number gives.
+fn long_text(number: u32) -> Value {
+    let text = format!("{number} {}", "word ".repeat(3500));
+    json!({"text": text, "max_tokens": 1})
+}
+
+/// A server whose model's process may finish no step for `limit`.
+fn impatient(limit: &str) -> Server {
+    Server::tiny(&["--set", &format!("registry.stall_timeout={limit}")])
+}
+
+fn worker_of(server: &Server) -> u32 {
+    workers_of(server.child.id())[0]
+}
+
+/// The name that `ps` shows for process `pid`, if a model runs in it.
+fn name_of(pid: u32) -> Option<String> {
+    let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+    let mut parts = line.split('\0');
+    parts.find_map(|part| Some(part.strip_prefix("--name=")?.to_owned()))
+}
+
+/// The text of the error with which call `id` ends, and its code.
+fn error_of(server: &mut Server, id: u64) -> (String, String) {
+    let result = server.response(id)["result"].clone();
+    assert_eq!(result["isError"], true, "{result}");
+    let text = result["content"][0]["text"].as_str().unwrap().to_owned();
+    let code = &result["_meta"]["llama-mcp-server/error"]["code"];
+    (text, code.as_str().unwrap().to_owned())
+}
+
+/// Begins a song and returns its call once it is under way.
+fn begin(server: &mut Server) -> u64 {
+    let call = server.call(song());
+    server.wait_for_progress(call, |message| message.contains("la la"));
+    call
+}
+
+/// Checks that call `id` ends since process `stopped` stalled, and that a new process answers the next call.
+fn assert_replaced(server: &mut Server, id: u64, stopped: u32) {
+    let (text, code) = error_of(server, id);
+    assert_eq!(code, "model_stuck", "{text}");
+    let beginning = "the model's process finished no step for ";
+    assert!(text.starts_with(beginning), "{text}");
+    server.wait_for_log(&format!("pid={stopped}"));
+    server.wait_for_log("(`stall_timeout`); it is killed");
+    assert_eq!(server.chat(france()).text, PARIS);
+    wait_for_end_of(stopped);
+    assert_ne!(worker_of(server), stopped);
+}
+
+#[test]
+fn a_call_to_a_process_that_was_stopped_while_idle_ends_and_the_next_one_has_a_new_process() {
+    let mut server = impatient("1s");
+    let worker = server.worker_pid();
+    signal_process(worker, "STOP");
+    let call = server.call(france());
+    assert_replaced(&mut server, call, worker);
+}
+
+#[test]
+fn a_call_to_a_process_that_is_stopped_while_it_answers_ends_and_the_next_one_has_a_new_process() {
+    let mut server = impatient("1s");
+    let call = begin(&mut server);
+    let worker = worker_of(&server);
+    signal_process(worker, "STOP");
+    assert_replaced(&mut server, call, worker);
+}
+
+#[test]
+fn a_call_to_a_process_that_is_stopped_while_it_loads_ends_and_the_next_one_has_a_new_process() {
+    let limit = ["--set", "registry.stall_timeout=1s"];
+    let mut server = Server::start(&smollm2(), &limit);
+    let call = server.call(json!({"text": "Hi", "max_tokens": 1}));
+    let worker = wait_for_worker_of(server.child.id());
+    signal_process(worker, "STOP");
+    let (text, code) = error_of(&mut server, call);
+    assert_eq!(code, "model_stuck", "{text}");
+    wait_for_end_of(worker);
+    loop {
+        let call = server.call(json!({"text": "Hi", "max_tokens": 1}));
+        let result = server.result(call);
+        if !result.is_error {
+            return;
+        }
+        // A failed load is not tried again for a second.
+        let text = result.text;
+        assert!(
+            text.contains("finished no step") && text.ends_with("try again in 1 s"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn calls_that_end_at_their_deadlines_do_not_keep_a_stopped_process() {
+    let mut server = impatient("5s");
+    let worker = server.worker_pid();
+    signal_process(worker, "STOP");
+    let call = server.call(json!({"text": "Hi", "deadline": 0.1}));
+    let (text, code) = error_of(&mut server, call);
+    assert_eq!(code, "model_stuck", "{text}");
+    server.wait_for_log(&format!("pid={worker}"));
+    server.wait_for_log("the model's process is stuck");
+    wait_for_end_of(worker);
+    assert_eq!(server.chat(france()).text, PARIS);
+}
+
+#[test]
+fn without_a_limit_the_log_names_the_process_to_end_once() {
+    let mut server = impatient("never");
+    let worker = server.worker_pid();
+    signal_process(worker, "STOP");
+    for _ in 0..2 {
+        let call = server.call(json!({"text": "Hi", "deadline": 0.1}));
+        assert_eq!(error_of(&mut server, call).1, "model_stuck");
+    }
+    server.wait_for_log(&format!("end it with `kill -9 {worker}`"));
+    signal_process(worker, "KILL");
+    assert_eq!(server.chat(france()).text, PARIS);
+    assert_eq!(
+        server.log().matches("the model's process is stuck").count(),
+        1
+    );
+}
+
+#[test]
+fn a_long_prompt_in_short_steps_is_no_stall() {
+    let mut server = Server::tiny(&["--set", "registry.stall_timeout=1s", "--n_batch", "8"]);
+    let call = server.call(long_text(1));
+    assert!(!server.result(call).is_error);
+    assert_eq!(server.chat(france()).text, PARIS);
+}
+
+#[test]
+fn sigterm_ends_a_models_process_and_its_calls_while_the_server_goes_on() {
+    let mut server = Server::tiny(&[]);
+    let call = begin(&mut server);
+    let worker = worker_of(&server);
+    signal_process(worker, "TERM");
+    wait_for_end_of(worker);
+    let (text, code) = error_of(&mut server, call);
+    assert_eq!(code, "model_died");
+    assert!(text.contains("it was ended by SIGTERM"), "{text}");
+    assert_eq!(server.chat(france()).text, PARIS);
+}
+
+#[test]
+fn ps_and_the_log_tell_models_processes_apart() {
+    let folder = Folder::new("names", "");
+    let models = "[models.-s]\npath = 'crab.gguf'\n[models.other]\npath = 'crab.gguf'\n";
+    folder.write("llama-mcp-server.toml", models);
+    let mut command = crate::support::program();
+    let file = folder.0.join("llama-mcp-server.toml");
+    command.arg("--config").arg(file);
+    let mut server = Server::spawn(command);
+    for model in ["-s", "other"] {
+        let call = server.call_tool(model, france());
+        assert!(!server.result(call).is_error);
+    }
+    let mut names = BTreeSet::new();
+    for worker in workers_of(server.child.id()) {
+        let name = name_of(worker).unwrap();
+        server.wait_for_log(&format!("loading model=\"{name}\" pid={worker} "));
+        server.wait_for_log(&format!("model loaded model=\"{name}\" pid={worker} "));
+        names.insert(name);
+    }
+    assert_eq!(names, BTreeSet::from(["-s".to_owned(), "other".to_owned()]));
+}
+
+#[test]
+fn a_prompt_that_killed_its_process_twice_is_refused_and_others_are_answered() {
+    let mut server = Server::tiny(&[]);
+    assert_eq!(server.chat(france()).text, PARIS);
+    for _ in 0..2 {
+        let call = begin(&mut server);
+        signal_process(worker_of(&server), "KILL");
+        assert_eq!(error_of(&mut server, call).1, "model_died");
+    }
+    let call = server.call(song());
+    let (text, code) = error_of(&mut server, call);
+    assert_eq!(code, "prompt_refused", "{text}");
+    assert!(text.contains("the prompt is refused for "), "{text}");
+    assert_eq!(server.chat(france()).text, PARIS);
+}
+
+#[test]
+fn a_model_that_dies_three_times_without_an_answer_is_not_started_until_its_file_changes() {
+    let folder = Folder::new("given-up", "");
+    let model = folder.0.join("crab.gguf");
+    let mut server = Server::start(&model, &["--n_batch", "8"]);
+    for death in 1..=3 {
+        let call = server.call(long_text(death));
+        server.wait_for_progress(call, |message| message.starts_with("reading the prompt"));
+        signal_process(worker_of(&server), "KILL");
+        let (text, code) = error_of(&mut server, call);
+        let expected = if death < 3 {
+            "model_died"
+        } else {
+            "load_given_up"
+        };
+        assert_eq!(code, expected, "{text}");
+        assert!(!text.contains("try again"), "{text}");
+    }
+    let call = server.call(france());
+    let (text, code) = error_of(&mut server, call);
+    assert_eq!(code, "load_given_up");
+    let beginning = "the model's process died 3 times in a row without finishing a call (signal: 9 (SIGKILL): the system probably had no memory left); to start it again, change its file";
+    assert!(text.starts_with(beginning), "{text}");
+    let file = File::options().append(true).open(model).unwrap();
+    file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    assert_eq!(server.chat(france()).text, PARIS);
+}

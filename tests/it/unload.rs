@@ -1,0 +1,191 @@
+//! Models that are unloaded and restarted by hand.
+
+use std::process::Output;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use crate::support::config::{Folder, text};
+use crate::support::http::{Client, HttpServer};
+use crate::support::{LIMIT, program, wait_for_end_of, workers_of};
+
+const MODELS: &str = "[models.small]\npath = 'crab.gguf'\nn_threads = 1\n[models.chat]\npath = 'crab.gguf'\nn_threads = 1\n";
+
+fn server(name: &str, keys: &str) -> (Folder, HttpServer) {
+    let folder = Folder::new(name, &format!("{keys}{MODELS}"));
+    let server = HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"));
+    (folder, server)
+}
+
+/// Runs `llama-mcp-server` for `server` with these arguments.
+fn run(server: &HttpServer, arguments: &[&str]) -> Output {
+    let mut program = program();
+    let url = format!("http://{}", server.address);
+    let output = program.args(arguments).args(["--url", &url]).output();
+    output.unwrap()
+}
+
+/// What a command that succeeds prints.
+fn printed(server: &HttpServer, arguments: &[&str]) -> String {
+    let output = run(server, arguments);
+    assert_eq!(text(output.stderr), "");
+    text(output.stdout)
+}
+
+/// The exit code of a command that fails, and what it says.
+fn failed(server: &HttpServer, arguments: &[&str]) -> (i32, String) {
+    let output = run(server, arguments);
+    (output.status.code().unwrap(), text(output.stderr))
+}
+
+/// What `status` says of the models, as soon as `is_it`.
+fn models_when(server: &HttpServer, is_it: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    let started = Instant::now();
+    loop {
+        let told: Value =
+            serde_json::from_str(&printed(server, &["status", "--format", "json"])).unwrap();
+        let models = told["models"].as_array().unwrap().clone();
+        if is_it(&models) {
+            return models;
+        }
+        assert!(started.elapsed() < LIMIT, "{models:?}");
+    }
+}
+
+fn has(models: &[Value], name: &str, state: &str) -> bool {
+    let is_it = |model: &Value| model["name"] == name && model["state"] == state;
+    models.iter().any(is_it)
+}
+
+fn capital(client: &mut Client, model: &str) -> String {
+    let arguments = json!({"text": "What is the capital of Peru?", "temperature": 0});
+    let call = json!({"name": model, "arguments": arguments});
+    let answer = client.request("tools/call", call);
+    let answer = &answer["result"]["content"][0]["text"];
+    answer.as_str().unwrap().to_owned()
+}
+
+const LIMA: &str = "The capital of Peru is Lima.";
+
+#[test]
+fn an_unloaded_model_has_no_process_until_its_next_call_and_others_keep_theirs() {
+    let (_folder, server) = server("unload", "");
+    let mut client = server.client();
+    let mut workers = Vec::new();
+    for model in ["small", "chat"] {
+        assert_eq!(capital(&mut client, model), LIMA);
+        let all = workers_of(server.child.id());
+        workers.extend(all.into_iter().find(|worker| !workers.contains(worker)));
+    }
+    assert_eq!(
+        printed(&server, &["unload", "small"]),
+        "small: unloaded; the next call starts a new process\n"
+    );
+    wait_for_end_of(workers[0]);
+    models_when(&server, |models| {
+        has(models, "small", "unloaded") && has(models, "chat", "loaded")
+    });
+    assert_eq!(
+        printed(&server, &["unload", "small"]),
+        "small: no process was running; the next call starts one\n"
+    );
+    assert_eq!(workers_of(server.child.id()), [workers[1]]);
+    assert_eq!(capital(&mut client, "small"), LIMA);
+}
+
+#[test]
+fn running_calls_of_a_model_that_is_restarted_are_answered_and_new_ones_have_a_new_process() {
+    let (folder, server) = server("restart", "");
+    let mut client = server.client();
+    let song = client.sing_for(3000, 7);
+    let former = workers_of(server.child.id())[0];
+    assert_eq!(
+        printed(&server, &["restart", "chat"]),
+        "chat: a new process is starting; the old one ends after the call that it answers\n"
+    );
+    // Without a call.
+    let models = models_when(&server, |models| {
+        has(models, "chat", "loaded") && has(models, "chat", "replaced")
+    });
+    let pid = |state: &str| {
+        let mut models = models.iter();
+        let model = models.find(|model| model["name"] == "chat" && model["state"] == state);
+        model.unwrap()["pid"].as_u64().unwrap()
+    };
+    assert_eq!(pid("replaced"), u64::from(former));
+    assert_ne!(pid("loaded"), u64::from(former));
+    assert_eq!(capital(&mut client, "chat"), LIMA);
+    let answer = song.last().unwrap();
+    let text = answer["result"]["content"][0]["text"].as_str().unwrap();
+    assert!(text.starts_with("la la"), "{answer}");
+    wait_for_end_of(former);
+    // An edit keeps the new process.
+    folder.write(
+        "llama-mcp-server.toml",
+        &format!("{MODELS}temperature = 0.1\n"),
+    );
+    server.wait_for_log("model chat: live (temperature)");
+    assert_eq!(capital(&mut client, "chat"), LIMA);
+    assert_eq!(
+        workers_of(server.child.id()),
+        [u32::try_from(pid("loaded")).unwrap()]
+    );
+}
+
+#[test]
+fn calls_that_wait_for_a_load_are_answered_though_the_model_is_restarted_meanwhile() {
+    let (_folder, server) = server("restart-load", "");
+    let mut client = server.client();
+    let asking = std::thread::spawn(move || capital(&mut client, "small"));
+    models_when(&server, |models| !has(models, "small", "unloaded"));
+    printed(&server, &["restart", "small"]);
+    assert_eq!(asking.join().unwrap(), LIMA);
+}
+
+#[test]
+fn a_model_that_there_is_not_is_told() {
+    let (_folder, server) = server("unload-unknown", "");
+    for name in ["smal", "../x"] {
+        let (code, told) = failed(&server, &["unload", name]);
+        assert_eq!(code, 1);
+        let expected = format!(
+            "error[unknown_model]: the server at http://{} has no model `{name}`; `llama-mcp-server status` lists its models\n",
+            server.address
+        );
+        assert_eq!(told, expected);
+    }
+}
+
+#[test]
+fn only_tokens_for_it_unload_models() {
+    let keys = "[server]\nauth = 'everything'\n[server.tokens.ops]\ntoken = 'ops'\nadmin = true\n[server.tokens.user]\ntoken = 'user'\n";
+    let (_folder, server) = server("unload-tokens", keys);
+    for token in ["everything", "ops"] {
+        let told = printed(&server, &["unload", "small", "--auth", token]);
+        assert!(told.starts_with("small: "), "{told}");
+    }
+    let (code, told) = failed(&server, &["unload", "small", "--auth", "user"]);
+    assert_eq!(code, 1);
+    assert!(
+        told.starts_with("error[not_allowed]: this token cannot unload"),
+        "{told}"
+    );
+    let (_, told) = failed(&server, &["unload", "small", "--auth", "wrong"]);
+    assert!(told.contains("wants a bearer token"), "{told}");
+}
+
+#[test]
+fn a_page_cannot_unload_a_model_of_a_server_without_tokens() {
+    let (_folder, server) = server("unload-page", "");
+    let url = format!("http://{}/admin/models/small/unload", server.address);
+    let status = |method: &str, headers: &[(&str, &str)]| {
+        let body = (method == "POST").then_some("{}");
+        let response = Client::new(url.clone(), headers).send(method, body);
+        response.status().as_u16()
+    };
+    let origin = [("origin", "http://localhost:3000")];
+    assert_eq!(status("POST", &origin), 403);
+    assert_eq!(status("POST", &[("host", "rebound.example")]), 403);
+    assert_eq!(status("GET", &[]), 405);
+    assert_eq!(status("POST", &[]), 200);
+}
