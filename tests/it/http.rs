@@ -7,9 +7,9 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::support::CAPITALS;
 use crate::support::http::{Client, Events, HttpServer, json_of, message_of, read_head, request};
 use crate::support::schema::Conversation;
+use crate::support::{CAPITALS, signal_processes, workers_of};
 
 const FRANCE: &str = "What is the capital of France?";
 const PARIS: &str = "The capital of France is Paris.";
@@ -289,12 +289,10 @@ fn at_its_end_the_server_lets_running_calls_end_and_takes_no_more() {
     // Half a head asks for nothing, so nothing waits for it.
     let mut half = server.connect();
     half.write_all(b"POST /mcp HTTP/1.1\r\n").unwrap();
-    // As a terminal's Ctrl-C and a service manager do it: the workers are told, too.
-    for worker in crate::support::workers_of(server.child.id()) {
-        crate::support::signal_process(worker, "TERM");
-        crate::support::signal_process(worker, "INT");
-    }
-    server.signal("TERM");
+    let workers = workers_of(server.child.id());
+    signal_processes(&[&workers[..], &[server.child.id()]].concat(), "TERM");
+    // As a terminal's Ctrl-C does.
+    signal_processes(&workers, "INT");
     assert_eq!(stream.body_mut().read_to_string().unwrap(), "");
     // The listener goes a moment after the signal; the songs go on.
     server.wait_until_refused();
@@ -329,9 +327,7 @@ fn a_dead_worker_is_an_error_of_its_calls_and_the_session_goes_on() {
     let server = HttpServer::tiny(&[]);
     let mut client = server.client();
     let song = client.sing(1);
-    for worker in crate::support::workers_of(server.child.id()) {
-        crate::support::signal_process(worker, "KILL");
-    }
+    signal_processes(&workers_of(server.child.id()), "KILL");
     let answer = song.last().unwrap();
     assert_eq!(answer["result"]["isError"], true, "{answer}");
     assert_eq!(france(&mut client), PARIS);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::config::{Folder, text};
 use crate::support::http::HttpServer;
-use crate::support::{Server, program, smollm2, tiny, wait_for_end_of, workers_of};
+use crate::support::{Server, program, signal_process, smollm2, tiny, wait_for_end_of, workers_of};
 
 const PERU: &str = "What is the capital of Peru?";
 const LIMA: &str = "The capital of Peru is Lima.";
@@ -100,7 +100,10 @@ fn a_model_whose_file_is_missing_or_incomplete_takes_nothing_from_the_others_and
         let error = ask(&mut server, "late").unwrap_err();
         assert!(error.contains(expected), "{state}: {error}");
     }
-    fs::write(&path, &whole).unwrap();
+    // Within one tick of the file system's clock, a write of the same length would be no change.
+    let new = folder.0.join("new");
+    fs::write(&new, &whole).unwrap();
+    fs::rename(new, &path).unwrap();
     assert_eq!(ask(&mut server, "late").unwrap(), LIMA);
     assert_eq!(ask(&mut server, "capital").unwrap(), LIMA);
 }
@@ -195,6 +198,8 @@ fn a_replaced_file_is_served_after_the_next_reload_and_running_calls_end_in_the_
     let song = server.call_tool("late", json!({"text": "Sing forever.", "max_tokens": 4000}));
     server.wait_for_progress(song, |message| message.starts_with("la la"));
     let former = workers_of(server.child.id())[0];
+    // The song goes on for as long as it takes to look.
+    signal_process(former, "STOP");
     let new = folder.0.join("new");
     fs::copy(smollm2(), &new).unwrap();
     fs::rename(new, &path).unwrap();
@@ -206,6 +211,7 @@ fn a_replaced_file_is_served_after_the_next_reload_and_running_calls_end_in_the_
     assert!(!server.result(id).is_error);
     assert_eq!(workers_of(server.child.id()).len(), 2);
     assert!(!server.has_answered(song));
+    signal_process(former, "CONT");
     server.cancel(song);
     wait_for_end_of(former);
     // Nothing changed since: the process stays.

@@ -28,8 +28,8 @@ use serde_json::{Value, json};
 pub(crate) use edited_model::{tiny_saying, tiny_with, tiny_with_template, with_tensor_type};
 use log::Log;
 pub(crate) use process::{
-    memory_of, signal_process, spawn_piped, wait_for_child_of, wait_for_end_of, wait_for_worker_of,
-    workers_of,
+    memory_of, signal_process, signal_processes, spawn_piped, wait_for_child_of, wait_for_end_of,
+    wait_for_worker_of, workers_of,
 };
 use schema::Conversation;
 

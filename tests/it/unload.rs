@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::config::{Folder, text};
 use crate::support::http::{Client, HttpServer};
-use crate::support::{LIMIT, program, wait_for_end_of, workers_of};
+use crate::support::{LIMIT, program, signal_process, wait_for_end_of, workers_of};
 
 const MODELS: &str = "[models.small]\npath = 'crab.gguf'\nn_threads = 1\n[models.chat]\npath = 'crab.gguf'\nn_threads = 1\n";
 
@@ -99,6 +99,8 @@ fn running_calls_of_a_model_that_is_restarted_are_answered_and_new_ones_have_a_n
     let mut client = server.client();
     let song = client.sing_for(3000, 7);
     let former = workers_of(server.child.id())[0];
+    // The song goes on for as long as it takes to look.
+    signal_process(former, "STOP");
     assert_eq!(
         printed(&server, &["restart", "chat"]),
         "chat: a new process is starting; the old one ends after the call that it answers\n"
@@ -115,6 +117,7 @@ fn running_calls_of_a_model_that_is_restarted_are_answered_and_new_ones_have_a_n
     assert_eq!(pid("replaced"), u64::from(former));
     assert_ne!(pid("loaded"), u64::from(former));
     assert_eq!(capital(&mut client, "chat"), LIMA);
+    signal_process(former, "CONT");
     let answer = song.last().unwrap();
     let text = answer["result"]["content"][0]["text"].as_str().unwrap();
     assert!(text.starts_with("la la"), "{answer}");

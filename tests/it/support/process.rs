@@ -18,8 +18,14 @@ pub(crate) fn spawn_piped(command: &mut Command) -> Child {
 
 /// Sends a signal, `TERM` for example. A process that has ended meanwhile needs none.
 pub(crate) fn signal_process(pid: u32, signal: &str) {
+    signal_processes(&[pid], signal);
+}
+
+/// Sends a signal to all of `pids` at once, as terminals and service managers do.
+pub(crate) fn signal_processes(pids: &[u32], signal: &str) {
     let sent = Command::new("kill")
-        .args([&format!("-{signal}"), &pid.to_string()])
+        .arg(format!("-{signal}"))
+        .args(pids.iter().map(u32::to_string))
         .output()
         .unwrap();
     let message = String::from_utf8_lossy(&sent.stderr);
