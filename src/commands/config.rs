@@ -132,14 +132,14 @@ fn together(checked: &Checked) -> String {
     let fit = if all <= checked.budget {
         "all fit together"
     } else {
-        "not all fit together: models that idle make room"
+        "not all fit together; idle models are evicted to make room"
     };
     let alone = footprints(checked).map(|footprint| footprint.total);
     let shared = alone.fold(0, u64::saturating_add).saturating_sub(all);
     let once = match shared {
         0 => String::new(),
         bytes => format!(
-            "; weights of a common file count once, which saves {}",
+            "; weights of a shared file count once, which saves {}",
             human(bytes)
         ),
     };

@@ -127,7 +127,7 @@ impl Server {
     /// Returns what is wrong if the server refuses the token.
     pub(super) fn wants_token(&self) -> String {
         format!(
-            "the server at {} wants a bearer token that it knows: `--auth_file`, `--auth` or LLAMA_MCP_AUTH gives one",
+            "the server at {} requires a valid bearer token; set it with `--auth_file`, `--auth` or LLAMA_MCP_AUTH",
             self.url
         )
     }

@@ -166,7 +166,7 @@ fn report_termination(
             }
         }),
         Err(error) => {
-            tracing::warn!(%error, "signals are not left to the server");
+            tracing::warn!(%error, "could not leave signals to the server");
             Ok(())
         }
     }

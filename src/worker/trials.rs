@@ -304,7 +304,7 @@ impl Drop for Process {
         // It may have ended by itself.
         drop(self.child.kill());
         if let Err(error) = self.child.wait() {
-            tracing::debug!(%error, "the end of a trial of a chat template is not known");
+            tracing::debug!(%error, "could not wait for the process that tries chat templates");
         }
     }
 }

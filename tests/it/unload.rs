@@ -171,7 +171,7 @@ fn only_tokens_for_it_unload_models() {
         "{told}"
     );
     let (_, told) = failed(&server, &["unload", "small", "--auth", "wrong"]);
-    assert!(told.contains("wants a bearer token"), "{told}");
+    assert!(told.contains("requires a valid bearer token"), "{told}");
 }
 
 #[test]

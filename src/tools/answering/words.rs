@@ -67,7 +67,7 @@ impl TokenLimit {
                 "the model's context is full: shorten the text or give the model a larger `n_ctx`"
             }
             Self::TrainedContext => {
-                "the model's context is full, and it was trained for no longer one: shorten the text or choose a model with a longer context"
+                "the model's context is full, and the model was not trained for a longer one: shorten the text or choose a model with a longer context"
             }
         }
     }
@@ -187,11 +187,12 @@ pub(super) fn failure(error: &RegistryError) -> ToolOutput {
         CallError::NotStarted(_) | CallError::Stuck | CallError::Stopped => {
             Some("try again; the server's log may say more".into())
         }
-        CallError::Stalled { .. } => Some("try again, the next call starts a new process".into()),
         CallError::Died { begun: true, is_first: true, .. } => {
             Some("no call has succeeded since the model was loaded; if this happens again, check the model's file and the free memory; see the server's log".into())
         }
-        CallError::Died { begun: true, .. } => Some("try again, the model is started anew".into()),
+        CallError::Stalled { .. } | CallError::Died { begun: true, .. } => {
+            Some("try again, the next call starts a new process".into())
+        }
         CallError::Died { begun: false, .. } => {
             Some("check that memory suffices and that the model's file is whole; the server's log may say more".into())
         }

@@ -171,7 +171,7 @@ impl Task {
         tracing::warn!(
             model = self.name,
             pid,
-            "the model's process is stuck: a call got no answer though its deadline passed, and no step was finished for {}; {way_out}",
+            "the model's process is stuck: a call got no answer although its deadline passed, and no step was finished for {}; {way_out}",
             human_time(silence)
         );
     }
