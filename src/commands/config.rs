@@ -120,13 +120,13 @@ fn told(checked: &Checked) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Returns what each model takes that can be loaded from its files.
+/// Returns the footprint of each model that can be loaded.
 fn footprints(checked: &Checked) -> impl Iterator<Item = Footprint> + '_ {
     let models = checked.loadable();
     models.map(|(.., need)| need.demand().footprint)
 }
 
-/// Returns what all models take, and whether that fits.
+/// Returns the memory that all models take together, and whether it fits the budget.
 fn together(checked: &Checked) -> String {
     let all = sum(footprints(checked));
     let fit = if all <= checked.budget {

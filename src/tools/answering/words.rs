@@ -20,7 +20,7 @@ pub(super) struct CallLimits {
     pub(super) is_most: bool,
     /// Its time, from the call's arrival.
     pub(super) deadline: Option<Duration>,
-    /// Tokens that the model was trained for.
+    /// Trained context, in tokens.
     pub(super) trained: u32,
 }
 
@@ -53,7 +53,7 @@ pub enum TokenLimit {
     Model,
     /// The model's context is full, and a longer one can be configured.
     Context,
-    /// The model's context is full, and it was trained for no longer one.
+    /// The model's context is full, and the model was not trained for a longer one.
     TrainedContext,
 }
 
@@ -182,7 +182,7 @@ pub(super) fn failure(error: &RegistryError) -> ToolOutput {
     };
     let hint = match error {
         CallError::Engine(error) => error.hint.clone(),
-        // It names the way out itself.
+        // The error contains the way out.
         CallError::SystemLimit(_) => None,
         CallError::NotStarted(_) | CallError::Stuck | CallError::Stopped => {
             Some("try again; the server's log may say more".into())
