@@ -49,8 +49,8 @@ pub fn run(
     result
 }
 
-/// Starts the runtime, and a thread of it for work that blocks: it is kept, since such work would wait for ever if the system refused a
-/// thread later.
+/// Starts the runtime and one of its threads for blocking work. The thread is kept: if the system refused one later, blocking work would
+/// wait forever.
 fn start_runtime() -> std::io::Result<Runtime> {
     threads::or_exit(|| {
         let runtime = Builder::new_multi_thread()
@@ -90,8 +90,8 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 /// of 127 levels at most.
 const THREAD_STACK: usize = 32 * 1024 * 1024;
 
-/// Threads that a server starts with, at least: its runtime's, one that starts processes, the log's, the allocator's, and those of stdin
-/// and stdout, or of connections and the file watcher.
+/// Smallest number of threads that a server starts with: the runtime's, one that starts processes, the log's, the allocator's, and those of
+/// stdin and stdout, or of connections and the file watcher.
 pub const THREADS: usize = 9;
 
 /// The server only moves messages; the CPUs are the worker's.
@@ -211,7 +211,7 @@ impl Live {
         self.launcher.set_log_level(config.log.level.clone());
         self.launcher
             .set_stall_timeout(config.registry.stall_timeout.0);
-        // Before models are staged: what is revoked is refused from here on.
+        // Before models are staged, so that revoked tokens are refused from here on.
         self.set_rules(&config.transport);
         let fixed = fixed_prompts(config);
         let registry = &self.registry;
@@ -230,7 +230,7 @@ impl Live {
         self.preloaded = preloaded.into_iter().map(|(_, edition)| edition).collect();
     }
 
-    /// Puts the rules for requests in force. Announces a change of tools if tokens have changed, since each may have its own.
+    /// Applies the rules for requests. Announces a change of tools if tokens have changed, since each token may have its own tools.
     pub fn set_rules(&self, transport: &Transport) {
         if let (Some(rules), Transport::Http(new)) = (&self.http, transport) {
             let changed = Arc::new(rules.borrow().with_live_keys_of(new));
@@ -242,7 +242,7 @@ impl Live {
     }
 }
 
-/// Tells a limit of the system as such.
+/// Returns the error of a failed stdio transport: `system_limit` if the system refused a thread.
 fn stdio_failed(error: std::io::Error) -> anyhow::Error {
     let cause = error.get_ref();
     match cause.and_then(|cause| cause.downcast_ref::<SystemLimit>()) {

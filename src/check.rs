@@ -34,20 +34,20 @@ pub struct Checked {
     pub layers: Layers,
     /// Bytes that all models together may take.
     pub budget: u64,
-    /// What each model needs, in their order; unknown if it cannot be loaded from its files.
+    /// Memory needs of the models, in their order; `Err` for a model whose files cannot be loaded.
     pub needs: Vec<Result<Need, FileFault>>,
-    /// Settings that work and are probably a mistake.
+    /// Warnings about settings that work but are probably a mistake.
     pub warnings: Vec<String>,
-    /// What does not work though the server runs: to `config check` an error, to a start a warning, since the other models
-    /// work, files may come later, and machines differ in their memory.
+    /// Faults that do not keep the server from running. They are errors in `config check` and warnings at the start, since the other
+    /// models work, files may come later, and machines differ in their memory.
     pub doubts: Vec<Problem>,
 }
 
 impl Checked {
-    /// Checks that a server can start with it: one whose tokens are all unusable would refuse everybody.
+    /// Checks that a server can start with this configuration. If no token is usable, the server would refuse everybody.
     ///
     /// # Errors
-    /// Nobody could use the server.
+    /// All tokens are unusable.
     pub fn startable(self) -> Result<Self, ConfigError> {
         let is_closed = match &self.config.transport {
             Transport::Http(http) => {
@@ -61,7 +61,7 @@ impl Checked {
         Ok(self)
     }
 
-    /// Returns the models that can be loaded from their files, with the facts from the files and the memory that they need.
+    /// Returns the models that can be loaded, with the facts from their files and the memory that they need.
     pub fn loadable(&self) -> impl Iterator<Item = (&ModelConfig, &ModelFiles, &Need)> {
         let models = self.config.models.iter().zip(&self.needs);
         models.filter_map(|(model, need)| {
@@ -84,7 +84,7 @@ fn known_needs<'a>(
 /// # Errors
 /// All that is wrong.
 pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigError> {
-    // The process gets ready while the headers of models are read.
+    // The process starts while the models' headers are read.
     let mut trials = around.program.as_deref().map(Trials::start);
     let (config, mut layers) = Config::load(typed, around)?;
     check_own_templates(&config, trials.as_mut(), &mut layers);
@@ -202,7 +202,7 @@ fn check_preloads(
     }
 }
 
-/// Returns a warning if `model` is a base model or has no chat template. `None` also if its files cannot be read.
+/// Returns a warning if `model` is a base model or has no chat template. Returns `None` also if its files cannot be read.
 fn base_model(model: &ModelConfig) -> Option<String> {
     let header = &model.files.as_ref().ok()?.header;
     let has_template = header.chat_template.is_some() || model.load.chat_template.is_some();

@@ -260,7 +260,7 @@ fn check_sandbox(mode: SandboxMode, is_linux: bool, layers: &mut Layers) {
     }
 }
 
-/// Reports a stall timeout that would kill models at work.
+/// Reports a stall timeout that is too short or too long.
 fn check_stall_timeout(timeout: IdleTime, layers: &mut Layers) {
     let fault = |span| Time(span).fault(ranges::STALL_TIMEOUT);
     if let Some(message) = timeout.0.and_then(fault) {

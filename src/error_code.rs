@@ -21,9 +21,9 @@ pub enum ErrorCode {
     Busy,
     /// The model could not be loaded.
     LoadFailed,
-    /// Its process died so often in a row that it is not started again.
+    /// The model's process died several times in a row and is not started again.
     LoadGivenUp,
-    /// Its process died twice of the same prompt.
+    /// The model's process died twice while it worked on the same prompt.
     PromptRefused,
     /// It can never have its memory.
     NeverFits,
@@ -33,7 +33,7 @@ pub enum ErrorCode {
     ModelStuck,
     /// Its process could not be started.
     ProcessNotStarted,
-    /// The system starts no more processes or threads.
+    /// The system refuses to start processes or threads.
     SystemLimit,
     /// Its chat template refused the messages, or a tool's prompt could not be made.
     TemplateFailed,

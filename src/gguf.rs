@@ -41,13 +41,13 @@ pub struct Header {
     pub n_ctx_train: Option<u64>,
     /// The chat template, where there is one.
     pub chat_template: Option<String>,
-    /// Kind of training, as far as its name tells.
+    /// Kind of training, guessed from the model's name.
     pub tuning: Tuning,
     /// Bytes of all tensors, those of the other parts of a split file included.
     pub weight_bytes: u64,
-    /// Bytes of `weight_bytes` that llama.cpp uses as they lie in the mapped file: all processes that load it share them.
+    /// Bytes of `weight_bytes` that llama.cpp uses directly from the mapped file. All processes that load the file share them.
     pub mapped_bytes: u64,
-    /// Which file it is; `None` if it was not read from a file.
+    /// Identity of the file; `None` if the header was not read from a file.
     pub file: Option<FileId>,
     /// The parts behind the first, where the file is split.
     pub other_parts: Vec<PathBuf>,
@@ -239,8 +239,8 @@ fn other_parts(path: &Path, contents: &Contents) -> Result<Vec<PathBuf>, GgufErr
     Ok(part_paths(path, prefix, count).collect())
 }
 
-/// Returns the paths of the parts behind the first part `path` of a split model, judged by its name; an empty list if the
-/// name is not that of a first part.
+/// Returns the paths of the parts after the first part `path` of a split model, derived from its name. The list is empty if the name
+/// is not that of a first part.
 pub fn other_parts_of(path: &Path) -> Vec<PathBuf> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let split = || {

@@ -61,7 +61,7 @@
 //! | main | reads what to load, restricts itself and with it all threads to come, then owns queue, scheduler, model and context |
 //! | stdin, load | one reads commands; one loads the model and ends |
 //! | `short prompts`, `long prompts` | prepare prompts of up to 8 KiB, and longer ones at a low priority (Linux) |
-//! | `turns`, SIGTERM | one waits for the CPUs ([`worker::turns`]), one for SIGTERM |
+//! | `turns`, `signals` | one waits for the CPUs ([`worker::turns`]), one for SIGTERM |
 //! | short-lived | each rendering and each tokenisation, with the stack that it may need |
 //!
 //! # What is counted
@@ -77,7 +77,7 @@
 //! what texts name, and lays variables and flags over it, each layer checked by the schema ([`config::shape`]) that is
 //! made of the structures in [`config::file`]. What no schema says is checked in [`config`], models' headers among it, and
 //! what only upper layers know (memory, templates) in [`check`].
-//! Every problem is kept, and all are told at once. A fault of a model's files, or of a token's, is a doubt instead: the rest is served
+//! Every problem is kept, and all are reported at once. A fault of a model's or a token's file is a doubt instead: the rest is served
 //! ([`config::ModelFiles`], [`check::Checked::doubts`]).
 //!
 //! # Life of an edit
@@ -87,7 +87,7 @@
 //! before keeps its edition and with it its process; the dispatcher gets the new catalog; and only then the former editions
 //! take no more calls, so that a call which they refuse ([`registry::residency::Refusal::Superseded`]) finds the new catalog
 //! and is made again by it. A call that a model answers keeps the settings and the process with which it began.
-//! An edit that is rejected still takes away the rights over HTTP that it no longer states ([`config::rights`]).
+//! A rejected edit still revokes the rights over HTTP that it no longer grants ([`config::rights`]).
 //!
 //! # Life of a call
 //!
@@ -145,10 +145,10 @@
 //!
 //! Loaded models share the CPUs by turns, a step each ([`worker::turns`]).
 //!
-//! A worker that has work is watched (`worker/client/watchdog.rs`): one that finishes no step for too long is killed. SIGTERM it leaves to
+//! A watchdog kills a worker that has work but finishes no step for too long (`worker/client/watchdog.rs`). A worker leaves SIGTERM to
 //! the server, which may be ending itself and then lets calls finish. A model whose process dies three times in a row without an answer
 //! is not started again (`registry/residency/breaker.rs`), and a prompt that killed it twice is refused for a while
-//! (`registry/suspects.rs`). A model that is unloaded or restarted by hand gets another edition, like one that was edited.
+//! (`registry/suspects.rs`). A model that is unloaded or restarted by hand gets another edition, like an edited model.
 //!
 //! A worker that dies ends the calls that had begun with an error; those that still waited are sent once more, to the
 //! next worker. A call whose prompt was just being prepared counts as begun: it may be what the worker died of.

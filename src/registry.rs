@@ -48,16 +48,16 @@ const NO_CLIENT: &str = "";
 pub struct Registry {
     shelf: Arc<Shelf>,
     suspects: Mutex<Suspects>,
-    /// Hashes prompts. Its keys are random, so that nobody can make two prompts of one hash.
+    /// Hasher of prompts. Its keys are random, so that nobody can craft two prompts with the same hash.
     hasher: RandomState,
 }
 
-/// A model whose process was let go by hand.
+/// Result of unloading or restarting a model by hand.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unloaded {
-    /// Its name in the configuration.
+    /// The model's name in the configuration.
     pub model: String,
-    /// Its state before.
+    /// The model's state before.
     pub was: ModelState,
     /// Calls that its process still answers before it ends.
     pub running: usize,
@@ -123,15 +123,15 @@ impl Registry {
         self.shelf.retire_all_but(kept);
     }
 
-    /// Lets go of the process of the model called `name`. It answers the calls that it has, and the next call starts another one. Loads
-    /// that failed, deaths and refused prompts are forgotten. Returns `None` if there is no such model.
+    /// Unloads the model called `name`: its process answers the calls that it has and ends, and the next call starts another process.
+    /// Failed loads, deaths and refused prompts are forgotten. Returns `None` if there is no such model.
     pub fn unload(&self, name: &str) -> Option<Unloaded> {
         let replaced = self.shelf.replace(name)?;
         tracing::info!(model = name, running = replaced.running, "unloaded by hand");
         Some(Unloaded::new(name, replaced))
     }
 
-    /// Does what [`Self::unload`] does, and starts another process at once.
+    /// Unloads the model called `name` as [`Self::unload`] does, and starts another process at once.
     pub fn restart(&self, name: &str) -> Option<Unloaded> {
         let replaced = self.shelf.replace(name)?;
         tracing::info!(
@@ -149,7 +149,7 @@ impl Registry {
         let name = name.to_owned();
         tokio::spawn(async move {
             if let Err(refusal) = lease.worker().await
-                // Another edition is loaded in its place.
+                // A superseded model needs no error: another edition is loaded instead.
                 && refusal != Refusal::Superseded
             {
                 tracing::error!(model = name, "not loaded: {refusal}");
@@ -223,7 +223,7 @@ impl Registry {
         }
     }
 
-    /// Returns the hash of a prompt for `model` as it is now: an edit or another file may be another matter.
+    /// Returns the hash of a prompt for `model` in its current version: after an edit or with another file the prompt may be harmless.
     fn hash(&self, model: Edition, request: &GenerateRequest) -> PromptHash {
         let mut hasher = self.hasher.build_hasher();
         self.shelf.version(model).hash(&mut hasher);
@@ -270,7 +270,7 @@ impl Registry {
     pub async fn observe(&self) -> Vec<ModelStatus> {
         let shelf = Arc::clone(&self.shelf);
         let looked = tokio::task::spawn_blocking(move || shelf.look_at_files());
-        // A drive that does not answer holds nobody up.
+        // A drive that does not answer must not block `status`.
         drop(tokio::time::timeout(LOOK_LIMIT, looked).await);
         let models = self.shelf.standings().into_iter().map(async |model| {
             let look = async { model.worker.as_ref()?.stats().await };
@@ -305,7 +305,7 @@ impl Registry {
     }
 }
 
-/// Hashes what is written to it.
+/// A writer that hashes the written bytes.
 struct HashWriter<'hasher, H>(&'hasher mut H);
 
 impl<H: Hasher> Write for HashWriter<'_, H> {

@@ -146,7 +146,7 @@ impl Reloader {
             .send_modify(|status| status.applied(Timestamp::now()));
     }
 
-    /// Takes away the rights that a rejected configuration no longer states.
+    /// Revokes the rights that a rejected configuration no longer grants.
     fn narrow(&mut self, rights: Option<&Rights>) {
         let (Some(rights), Transport::Http(http)) = (rights, &self.config.transport) else {
             return;

@@ -89,7 +89,7 @@ fn whole_second(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
-/// An action on one model by hand.
+/// An action on one model, by hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// End its process; the next call starts another one.
@@ -99,7 +99,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// Returns the name of the command, which also ends the path over HTTP.
+    /// Returns the name of the command, which is also the last part of the HTTP path.
     pub fn name(self) -> &'static str {
         match self {
             Self::Unload => "unload",
@@ -126,7 +126,7 @@ impl Board {
         }
     }
 
-    /// Lets go of the process of a model, see [`Registry::unload`] and [`Registry::restart`]. Returns `None` if there is no such model.
+    /// Unloads or restarts a model, see [`Registry::unload`] and [`Registry::restart`]. Returns `None` if there is no such model.
     pub fn let_go(&self, model: &str, action: Action) -> Option<Unloaded> {
         match action {
             Action::Unload => self.registry.unload(model),

@@ -26,7 +26,7 @@ pub(super) fn check_own_templates(
     }
 }
 
-/// Checks the chat templates of all models; those of the configuration are known to compile.
+/// Checks the chat templates of all models. Templates in the configuration are already known to compile.
 pub(super) fn check_templates(
     config: &Config,
     mut trials: Option<&mut Trials>,

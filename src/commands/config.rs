@@ -120,26 +120,26 @@ fn told(checked: &Checked) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Returns what each model takes that can be loaded from its files.
+/// Returns the footprint of each model that can be loaded.
 fn footprints(checked: &Checked) -> impl Iterator<Item = Footprint> + '_ {
     let models = checked.loadable();
     models.map(|(.., need)| need.demand().footprint)
 }
 
-/// Returns what all models take, and whether that fits.
+/// Returns the memory that all models take together, and whether it fits the budget.
 fn together(checked: &Checked) -> String {
     let all = sum(footprints(checked));
     let fit = if all <= checked.budget {
         "all fit together"
     } else {
-        "not all fit together: models that idle make room"
+        "not all fit together; idle models are evicted to make room"
     };
     let alone = footprints(checked).map(|footprint| footprint.total);
     let shared = alone.fold(0, u64::saturating_add).saturating_sub(all);
     let once = match shared {
         0 => String::new(),
         bytes => format!(
-            "; weights of a common file count once, which saves {}",
+            "; weights of a shared file count once, which saves {}",
             human(bytes)
         ),
     };

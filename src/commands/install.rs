@@ -32,7 +32,7 @@ struct Start {
     arguments: Vec<String>,
     /// What its configuration reads of the environment.
     variables: Vec<String>,
-    /// Settings that work and are probably a mistake.
+    /// Warnings about settings that work but are probably a mistake.
     warnings: Vec<String>,
 }
 

@@ -33,7 +33,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// The one that was asked for; or the exit code, after it was told what is wrong.
+    /// Returns the server that `asked` names. If it is invalid, prints the error and returns the exit code.
     pub(super) fn asked(
         asked: RemoteArgs,
         around: &Surroundings,
@@ -124,10 +124,10 @@ impl Server {
         said(&url, self.with_token(self.agent.post(&url)).send_empty())
     }
 
-    /// Returns what is wrong if the server refuses the token.
+    /// Returns the error message for a server that refuses the token.
     pub(super) fn wants_token(&self) -> String {
         format!(
-            "the server at {} wants a bearer token that it knows: `--auth_file`, `--auth` or LLAMA_MCP_AUTH gives one",
+            "the server at {} requires a valid bearer token; set it with `--auth_file`, `--auth` or LLAMA_MCP_AUTH",
             self.url
         )
     }
@@ -144,7 +144,7 @@ impl Server {
     }
 }
 
-/// Returns the status and the body that came from `url`.
+/// Returns the status and the body of the response from `url`.
 fn said(url: &str, response: Result<Response<Body>, ureq::Error>) -> anyhow::Result<(u16, String)> {
     let mut response =
         response.with_context(|| no_server(format!("no server answers at {url}")))?;

@@ -19,7 +19,7 @@ use crate::status::{ConfigStatus, ServerStatus};
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Seconds; a step that takes longer is worth a line.
+/// Seconds without a finished step from which on a line names the process.
 const LONG_STEP: u64 = 10;
 
 /// The cursor to the upper left, and all below it empty.
@@ -95,7 +95,7 @@ fn told(server: &ServerStatus) -> String {
     lines.join("\n") + "\n"
 }
 
-/// A line about a process that has work and has finished no step for long.
+/// Returns a line about a process that has work and has finished no step for a long time.
 fn silent(model: &ModelStatus) -> Option<String> {
     let silence = model
         .last_step_seconds

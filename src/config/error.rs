@@ -52,7 +52,7 @@ impl ConfigError {
         Self::Problems(problems)
     }
 
-    /// Takes all that is wrong out of `layers`, doubts included. Returns `None` if there are doubts only.
+    /// Takes all problems and doubts out of `layers`. Takes nothing and returns `None` if there are only doubts.
     pub fn take(layers: &mut Layers) -> Option<Self> {
         if layers.problems.is_empty() {
             return None;

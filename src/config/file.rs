@@ -140,7 +140,7 @@ impl Default for RegistrySettings {
             max_loaded: None,
             memory_budget: Budget::Percent(90),
             idle_ttl: IdleTime::after_secs(15 * 60),
-            // A step takes six seconds at most where the machine keeps up, and a turn at the CPUs is waited for ten.
+            // A step takes at most six seconds on a machine that keeps up, and the wait for a turn at the CPUs at most ten.
             stall_timeout: IdleTime::after_secs(2 * 60),
             sandbox: SandboxMode::Auto,
         }

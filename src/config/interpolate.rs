@@ -27,7 +27,7 @@ pub struct Names<'around> {
     pub variables: &'around BTreeMap<String, String>,
     /// Where relative paths start.
     pub folder: &'around Path,
-    /// The files that are named, in order, whether or not they could be read.
+    /// The named files, in order, whether or not they could be read.
     pub files: Vec<PathBuf>,
     /// The variables that were read, in order.
     pub read: Vec<String>,
@@ -113,7 +113,7 @@ fn value_of(name: &str, names: &mut Names<'_>) -> Result<String, Unresolved> {
         }
         Some(("file", path)) => {
             let path = names.folder.join(path);
-            // One that is missing may come.
+            // A missing file may appear later.
             names.files.push(path.clone());
             let text = read_text(&path).map_err(|error| Unresolved {
                 message: format!("could not read `{}`: {error}", path.display()),

@@ -82,7 +82,7 @@ pub struct SchemaFault {
     pub pointer: String,
     /// What is wrong, and the way out.
     pub reason: String,
-    /// Whether the schema could not be read for a limit of the system; nothing is known of the schema then.
+    /// Whether a limit of the system kept the schema from being read; the schema itself may be valid then.
     pub is_of_system: bool,
 }
 

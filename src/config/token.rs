@@ -25,8 +25,8 @@ pub const AUTH: &str = "auth";
 pub struct TokenConfig {
     /// What logs call it.
     pub name: String,
-    /// The secret. `None`: its file is empty or gone, or its text cannot be a token; no request carries it then, and requests without
-    /// a token are refused all the same.
+    /// The secret; `None` if its file is empty or missing, or its text cannot be a token. No request matches it then, and requests
+    /// without a token are still refused.
     pub token: Option<BearerToken>,
     /// Whether it may unload and restart models.
     pub admin: bool,
@@ -47,7 +47,7 @@ impl TokenConfig {
     }
 }
 
-/// Resolves the tokens of `settings`. Problems go to `layers`; a token that cannot be used now is a doubt.
+/// Resolves the tokens of `settings`. Problems go to `layers`; a token that is unusable for now is a doubt.
 pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Vec<Arc<TokenConfig>> {
     let server = &settings.server;
     let source = Source {
@@ -57,7 +57,7 @@ pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Vec<Arc<Tok
     let of_auth = source.is_given(layers).then(|| TokenConfig {
         name: AUTH.into(),
         token: source.read(layers),
-        // It is the only token of its server, or the owner's.
+        // It is the server's only token, or the owner's.
         admin: true,
         tools: None,
         max_calls: None,
@@ -86,8 +86,8 @@ pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Vec<Arc<Tok
     tokens
 }
 
-/// Makes doubts of the problems of the file that concern the text of one token: that token is refused, and the rest of the
-/// configuration goes on.
+/// Turns the file's problems with the text of a single token into doubts: that token is refused, and the rest of the configuration
+/// is used.
 pub(super) fn set_aside(layers: &mut Layers) {
     let concerns_token = |problem: &Problem| {
         let parts = problem.address.as_ref().map_or(&[][..], Address::parts);
@@ -104,8 +104,8 @@ pub(super) fn set_aside(layers: &mut Layers) {
     layers.doubts.extend(doubts);
 }
 
-/// A token that the server of these layers knows: the first that may unload models, that of `auth` before others. What is wrong with tokens is passed over: the server
-/// that is asked says whether it knows this one.
+/// Returns a token that the server of these layers accepts: the first with `admin`, else the first of all. The token of `auth` comes before
+/// the others. Faults of tokens are ignored, since the server checks the token itself.
 pub fn for_asking(layers: &mut Layers) -> Option<BearerToken> {
     set_aside(layers);
     let tokens = resolve(&layers.merged(), layers);
@@ -176,7 +176,7 @@ struct Source<'settings> {
 }
 
 impl Source<'_> {
-    /// Returns whether a token is named, if only by a text of the file that names what is not there.
+    /// Returns whether a token is given, even if its text refers to a file or variable that does not exist.
     fn is_given(&self, layers: &Layers) -> bool {
         let ((token_at, token), (file_at, file)) = (&self.token, &self.file);
         let is_doubted = |at: &Address| {
@@ -188,7 +188,7 @@ impl Source<'_> {
         token.is_some() || file.is_some() || is_doubted(token_at) || is_doubted(file_at)
     }
 
-    /// Reads the token; of two that are given, the one of the higher layer. Returns `None`, with a doubt or a problem, if it cannot be used.
+    /// Reads the token; if two are given, the one in the higher layer. Returns `None`, with a doubt or a problem, if it cannot be used.
     fn read(&self, layers: &mut Layers) -> Option<BearerToken> {
         let ((token_at, token), (file_at, file)) = (&self.token, &self.file);
         if token.is_some()
@@ -201,7 +201,7 @@ impl Source<'_> {
             layers.problem_at(file_at, message, Some("remove one".into()));
         }
         let (place, token) = match (*token, *file) {
-            // What the text names is told already.
+            // The fault of its text is reported already.
             (None, None) => return None,
             (token, Some(file)) if token.is_none() || layers.is_above(file_at, token_at) => {
                 layers.files.push(file.clone());
@@ -216,7 +216,7 @@ impl Source<'_> {
         match token.and_then(|token| BearerToken::parse(&token)) {
             Ok(token) => Some(token),
             Err(message) => {
-                // A flag or a variable stays wrong until the next start, which it ends.
+                // A flag or a variable cannot change until the next start, so it is a problem, not a doubt.
                 let is_of_file = matches!(layers.origin_of(place).0, Origin::File(_));
                 if place == file_at || is_of_file {
                     layers.doubt_at(place, message, None);

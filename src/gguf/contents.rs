@@ -12,7 +12,7 @@ pub(super) struct Contents {
     kept: usize,
     /// Bytes of the tensors' data.
     pub(super) tensor_bytes: u64,
-    /// Bytes of `tensor_bytes` that llama.cpp uses as they lie in the file.
+    /// Bytes of `tensor_bytes` that llama.cpp uses directly from the mapped file.
     pub(super) mapped_bytes: u64,
     /// Number of tensors.
     pub(super) tensors: u64,

@@ -1,17 +1,17 @@
-//! Whether another process does anything: what the system counts of its work.
+//! Activity of another process, from the system's counters.
 
-/// What a process has done so far. A process that stands still keeps its value.
+/// Work that a process has done so far. The value stays the same while the process is inactive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Activity {
     /// CPU time, in a unit of the system.
     cpu_time: u64,
-    /// Pages that were read from a disk: a model that does not fit in memory computes little beside that.
+    /// Pages read from a disk. A model that does not fit in memory reads much and computes little.
     major_faults: u64,
 }
 
 #[cfg(test)]
 impl Activity {
-    /// Makes a value by hand.
+    /// Makes a value for tests.
     pub(crate) fn new(cpu_time: u64, major_faults: u64) -> Self {
         Self {
             cpu_time,
@@ -20,12 +20,12 @@ impl Activity {
     }
 }
 
-/// Returns what process `id` has done so far, `None` if the system does not tell. On Linux, threads called by a name of `aside` do not
+/// Returns the work that process `id` has done so far; `None` if it is unknown. On Linux, threads whose names are in `aside` do not
 /// count.
 #[cfg(target_os = "linux")]
 pub fn activity_of(id: u32, aside: &[&str]) -> Option<Activity> {
     let threads = std::fs::read_dir(format!("/proc/{id}/task")).ok()?;
-    // A thread that ends meanwhile has no line any more.
+    // A thread that has just ended has no line.
     let lines = threads.filter_map(|thread| {
         let file = thread.ok()?.path().join("stat");
         std::fs::read_to_string(file).ok()
@@ -38,7 +38,7 @@ pub fn activity_of(id: u32, aside: &[&str]) -> Option<Activity> {
         })
 }
 
-/// Returns what process `id` has done so far, `None` if the system does not tell. On Linux, threads called by a name of `aside` do not
+/// Returns the work that process `id` has done so far; `None` if it is unknown. On Linux, threads whose names are in `aside` do not
 /// count.
 #[cfg(not(target_os = "linux"))]
 pub fn activity_of(id: u32, _aside: &[&str]) -> Option<Activity> {
@@ -53,13 +53,13 @@ pub fn activity_of(id: u32, _aside: &[&str]) -> Option<Activity> {
     })
 }
 
-/// Reads a line of `/proc/PID/task/TID/stat` (`proc_pid_stat(5)`); `None` for a thread called by a name of `aside`.
+/// Reads a line of `/proc/PID/task/TID/stat` (`proc_pid_stat(5)`); `None` for a thread whose name is in `aside`.
 #[cfg(target_os = "linux")]
 fn parse(stat: &str, aside: &[&str]) -> Option<Activity> {
     // The name is in parentheses and may contain anything.
     let (head, fields) = stat.rsplit_once(") ")?;
     let (_, name) = head.split_once(" (")?;
-    // The first of these is the third of the line.
+    // `fields[0]` is the third field of the line.
     let fields: Vec<&str> = fields.split(' ').collect();
     let number = |at: usize| fields.get(at - 3)?.parse::<u64>().ok();
     if aside.contains(&name) {

@@ -11,7 +11,7 @@ use crate::config::units::human;
 pub struct Occupant {
     /// Which it is.
     pub model: Edition,
-    /// Memory that it takes.
+    /// Memory that the model takes.
     pub memory: Footprint,
     /// Since when nobody holds it, if it may go for that.
     pub idle_since: Option<Instant>,
@@ -50,8 +50,8 @@ pub enum Room {
     Never(String, String),
 }
 
-/// Where a model that needs `need` finds room among `occupants`. `free` is what the machine, or the container, has left: idle
-/// models go for that too, but a model alone is loaded whatever it says, since estimates err.
+/// Finds room for a model that needs `need` among `occupants`. `free` is the free memory of the machine or container. Idle models are
+/// unloaded if it is short, but a single model is loaded regardless of `free`, since estimates err.
 pub fn room_for(need: Demand, occupants: &[Occupant], shared: Shared, free: Option<u64>) -> Room {
     let max_loaded = shared.max_loaded.unwrap_or(usize::MAX);
     let pinned = occupants.iter().filter(|occupant| occupant.is_pinned);
@@ -69,7 +69,7 @@ pub fn room_for(need: Demand, occupants: &[Occupant], shared: Shared, free: Opti
     let free = free.map(|free| free.saturating_sub(taken_soon));
     let fits = |staying: &[&Occupant]| {
         let taken = together(staying.iter().copied(), Some(need.footprint));
-        // What those that stay take already is not taken once more, nor are weights that they share with the model.
+        // Memory of models that stay is already in use, and so are weights that they share with the model.
         let is_free = free.is_none_or(|free| free.saturating_add(all) >= taken);
         (
             taken <= shared.budget && staying.len() < max_loaded,
@@ -130,7 +130,7 @@ fn longest_idle_first(occupants: &[Occupant]) -> Vec<&Occupant> {
     idle
 }
 
-/// Bytes that `occupants` take together, with `newcomer` if there is one.
+/// Returns the bytes that `occupants` and `newcomer` take together.
 fn together<'a>(
     occupants: impl IntoIterator<Item = &'a Occupant>,
     newcomer: Option<Footprint>,
@@ -139,7 +139,7 @@ fn together<'a>(
     sum(occupants.chain(newcomer))
 }
 
-/// Refuses a model that needs `need`, and `with_pinned` bytes together with the models that are pinned.
+/// Refuses a model that needs `need`; together with the pinned models it would take `with_pinned` bytes.
 fn never(need: Demand, with_pinned: u64, shared: Shared) -> Room {
     let total = need.footprint.total;
     let held = with_pinned.saturating_sub(total);
@@ -155,7 +155,7 @@ fn never(need: Demand, with_pinned: u64, shared: Shared) -> Room {
     Room::Never(cause, way_out(need, held, shared))
 }
 
-/// Returns the advice for a model that needs `need` while pinned models hold `held` bytes. Only what can help is advised.
+/// Returns the advice for a model that needs `need` while pinned models hold `held` bytes. It names only what can help.
 pub(super) fn way_out(need: Demand, held: u64, shared: Shared) -> String {
     let Demand { footprint, least } = need;
     let left = shared.budget.saturating_sub(held);
@@ -171,7 +171,7 @@ pub(super) fn way_out(need: Demand, held: u64, shared: Shared) -> String {
     ways
 }
 
-/// Returns the advice to raise the budget if `bytes` fit the machine, as the end of a sentence.
+/// Returns the advice to raise the budget, as the end of a sentence; empty if the machine has less than `bytes`.
 pub(super) fn raised_budget(bytes: u64, shared: Shared) -> &'static str {
     if bytes <= shared.machine {
         ", or raise `memory_budget` in `[registry]`"
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_way_out_is_told_only_if_it_can_help() {
+    fn a_hint_names_only_what_can_help() {
         let of = |total, least, held| {
             let footprint = Footprint::alone(total);
             way_out(Demand { footprint, least }, held, SHARED)
@@ -286,10 +286,10 @@ mod tests {
             |total, idle_for, free| super::room_for(need(total), &[one(idle_for)], SHARED, free);
         assert_eq!(room(80, None, None), Room::There);
         assert_eq!(room(81, None, None), Room::Busy);
-        // The kernel has the file already.
+        // The file is already in memory.
         assert_eq!(room(80, None, Some(40)), Room::There);
         assert_eq!(room(80, None, Some(39)), Room::Busy);
-        // Of the idle one only its own part is freed.
+        // Unloading the idle model frees only the memory that it does not share.
         assert_eq!(room(80, Some(1), Some(20)), after(&[A]));
         assert_eq!(room_for(80, &[one(None)], SHARED, None), Room::Busy);
     }

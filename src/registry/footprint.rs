@@ -1,4 +1,4 @@
-//! Memory that models take, alone and together: pure.
+//! Memory of single models and of several together. Pure.
 
 use std::collections::BTreeMap;
 
@@ -7,32 +7,32 @@ use crate::gguf::FileId;
 /// Memory that a model takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Footprint {
-    /// All of it, in bytes.
+    /// All memory of the model, in bytes.
     pub total: u64,
-    /// The part of `total` that other models may share; `None` if there is none.
+    /// The part of `total` that other models can share; `None` if there is none.
     pub mapped: Option<Mapped>,
 }
 
-/// Weights that lie in memory as a mapped file. The kernel keeps one copy for all processes that map it.
+/// Weights in a mapped file. The kernel keeps one copy for all processes that map it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mapped {
-    /// The file.
+    /// Identity of the mapped file.
     pub file: FileId,
-    /// Bytes of it.
+    /// Mapped bytes of the file.
     pub bytes: u64,
 }
 
 /// Memory that a model needs before it can be loaded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Demand {
-    /// Memory that it takes as it is configured.
+    /// Memory that the model takes as configured.
     pub footprint: Footprint,
-    /// Bytes that it would take with the smallest context.
+    /// Bytes that the model would take with the smallest context.
     pub least: u64,
 }
 
 impl Footprint {
-    /// `total` bytes of which nothing is shared.
+    /// Returns a footprint of `total` bytes without a shared part.
     pub fn alone(total: u64) -> Self {
         Self {
             total,
@@ -47,7 +47,7 @@ impl Footprint {
 }
 
 impl Demand {
-    /// `total` bytes of which nothing is shared, and which no smaller context reduces.
+    /// Returns a demand of `total` bytes without a shared part, which no smaller context reduces.
     pub fn alone(total: u64) -> Self {
         Self {
             footprint: Footprint::alone(total),

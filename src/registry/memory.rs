@@ -18,9 +18,9 @@ use crate::worker::client::FixedPrompts;
 pub struct Need {
     /// Memory.
     pub estimate: Estimate,
-    /// Its weights in the mapped file, which other models may share; `None` if each has its own copy.
+    /// Weights in the mapped file, which other models can share; `None` if each model has its own copy.
     pub mapped: Option<Mapped>,
-    /// Bytes that it would take with the smallest context.
+    /// Bytes that the model would take with the smallest context.
     pub least: u64,
     /// Bytes that it was planned for: what pinned models leave of the budget.
     pub allowance: u64,
@@ -32,9 +32,9 @@ pub struct Need {
     pub wanted_cells: u32,
 }
 
-/// What `models` need, in their order, where all together may take `budget` bytes; `fixed` has the prompts of their tools by
-/// their names. Those that are pinned have theirs first: the others get only what these leave. The need of a model whose files
-/// cannot be loaded is unknown.
+/// Returns the memory needs of `models`, in their order, if all together may take `budget` bytes; `fixed` has the prompts of their
+/// tools by model name. Pinned models come first, and the others get only what they leave. A model whose files cannot be loaded has
+/// an `Err`.
 pub fn needs_of(
     models: &[ModelConfig],
     fixed: &BTreeMap<&str, FixedPrompts>,
@@ -63,8 +63,8 @@ pub fn needs_of(
         .collect()
 }
 
-/// Returns the bytes of `budget` that `pinned` models leave to a model that is loaded from `files` as `load` says, weights that it
-/// shares with them included.
+/// Returns the bytes of `budget` that `pinned` models leave to a model with `files` and the settings `load`. Weights that the model
+/// shares with them are included.
 fn left_for(load: &LoadSettings, files: &ModelFiles, pinned: &[Footprint], budget: u64) -> u64 {
     let mapped = mapped_by(load, &files.header);
     let own = Footprint {
@@ -75,7 +75,7 @@ fn left_for(load: &LoadSettings, files: &ModelFiles, pinned: &[Footprint], budge
     budget.saturating_sub(held)
 }
 
-/// Returns the weights in the file of `header` that the process of a model maps that is loaded as `load` says.
+/// Returns the weights that a model with the settings `load` maps from the file of `header`.
 fn mapped_by(load: &LoadSettings, header: &Header) -> Option<Mapped> {
     let is_mapped = load.mmap && !is_on_gpu(load);
     let file = header.file.filter(|_| is_mapped)?;
@@ -83,7 +83,7 @@ fn mapped_by(load: &LoadSettings, header: &Header) -> Option<Mapped> {
     Some(Mapped { file, bytes })
 }
 
-/// What a model needs that is loaded from `files` as `load` says, where it may take `budget` bytes and its tools have the prompts
+/// Returns the memory need of a model with `files` and the settings `load`. It may take `budget` bytes, and its tools have the prompts
 /// `fixed`.
 pub fn need_of(
     load: &LoadSettings,
@@ -164,7 +164,7 @@ impl Need {
         self.allowance.saturating_sub(self.estimate.total())
     }
 
-    /// Returns what the registry counts.
+    /// Returns the model's demand, for the registry.
     pub fn demand(&self) -> Demand {
         Demand {
             footprint: Footprint {
@@ -175,7 +175,8 @@ impl Need {
         }
     }
 
-    /// Why the model `name`, which needs this, can never be loaded: the key to change, what is wrong, and the way out.
+    /// Returns why the model `name` with this need can never be loaded: the key to change, the fault, and the way out. Returns `None` if it
+    /// can be loaded.
     pub fn refusal(&self, name: &str, shared: Shared) -> Option<(&'static str, String, String)> {
         let budget = shared.budget;
         let Estimate {

@@ -41,7 +41,7 @@ pub type Edition = u64;
 /// What the machine knows of a model beforehand.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelTerms {
-    /// Memory that it will take.
+    /// Memory that the model will take.
     pub need: Demand,
     /// Never ended for room.
     pub pin: bool,
@@ -56,7 +56,7 @@ pub struct ModelTerms {
 pub struct Shared {
     /// Bytes of all together.
     pub budget: u64,
-    /// Bytes that the machine, or the container, has: the most that `budget` can be raised to.
+    /// Bytes of memory of the machine or container: `budget` cannot be raised above this.
     pub machine: u64,
     /// Models at once.
     pub max_loaded: Option<usize>,
@@ -180,7 +180,7 @@ impl Residency {
         self.admit(free, now);
     }
 
-    /// Has `new` take the place of `old`, whose process serves the calls that it has to the end: new calls start another process.
+    /// Replaces `old` by `new`. The process of `old` finishes the calls that it has, and new calls start another process.
     pub fn replace(&mut self, old: Edition, new: Edition, free: Option<u64>, now: Instant) {
         if let Some(slot) = self.slots.get(&old) {
             let terms = slot.terms.clone();
@@ -324,14 +324,14 @@ impl Residency {
         self.shrink();
     }
 
-    /// A call of `model` was answered.
+    /// Notes that a call of `model` was answered.
     pub fn finished(&mut self, model: Edition) {
         if let Some(slot) = self.slots.get_mut(&model) {
             slot.breaker.close();
         }
     }
 
-    /// Returns the refusal of `model` if its process died so often that it is not started again.
+    /// Returns the refusal of `model` if its process died several times in a row and is not started again.
     pub fn given_up(&self, model: Edition) -> Option<Refusal> {
         let cause = self.slots.get(&model)?.breaker.open()?.to_owned();
         Some(Refusal::GivenUp { cause })

@@ -261,7 +261,7 @@ impl Shelf {
         let name = model.config.name.clone();
         let mut load = model.config.load.clone();
         load.memory_limit = Some(state.budget);
-        // What the estimate counts. Files that were found unusable while the call waited are told by the load.
+        // Use the values of the estimate. If the files became unusable while the call waited, the load reports it.
         if let Ok(need) = &model.need {
             if load.kv_cells == 0 {
                 load.kv_cells = need.kv_cells;

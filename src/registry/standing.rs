@@ -14,9 +14,9 @@ pub struct ModelStatus {
     pub name: String,
     /// What it does.
     pub state: ModelState,
-    /// The number by which the system knows its process.
+    /// Process id of the model's process.
     pub pid: Option<u32>,
-    /// Seconds since its process finished a step, or the load got further; `None` if the process has nothing to do.
+    /// Seconds since the process last finished a step or made progress with the load; `None` if it has nothing to do.
     pub last_step_seconds: Option<u64>,
     /// Bytes that are counted for it: the estimate, or what its process was seen to take where that is more. None where it has
     /// no process.
@@ -35,7 +35,7 @@ pub struct ModelStatus {
     pub generation_tokens_per_second: Option<f64>,
     /// Since when nobody called it, where it is loaded.
     pub idle_seconds: Option<u64>,
-    /// Why its last load failed, or why it cannot be loaded from its files.
+    /// Reason why the last load failed, or why the model cannot be loaded.
     pub error: Option<String>,
 }
 

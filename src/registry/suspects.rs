@@ -1,8 +1,8 @@
-//! Prompts that a model's process died of: a prompt that killed it twice is refused for a while, so that it does not take the model
-//! from everybody else. Pure.
+//! Prompts that may have killed a model's process. A prompt that killed it twice is refused for a while, so that the model stays
+//! available to everybody else. Pure.
 //!
-//! When a process dies, all calls that it had begun are suspects, since nobody knows which of them was the cause. A call that is
-//! answered later clears its prompt.
+//! When a process dies, the prompts of all calls that it had begun are suspects, since nobody knows which one was the cause. A later
+//! answer clears its prompt.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,16 +12,16 @@ use tokio::time::Instant;
 /// Deaths after which a prompt is refused.
 const DEATHS_TO_REFUSE: u32 = 2;
 
-/// How long after the last death a prompt is a suspect.
+/// How long a prompt stays a suspect after the last death.
 const SUSPECTED_FOR: Duration = Duration::from_mins(10);
 
-/// Most suspects; a new one evicts the oldest one.
+/// Largest number of suspects; a new one evicts the oldest one.
 const MAX_SUSPECTS: usize = 256;
 
-/// A prompt, by its hash.
+/// Hash of a prompt.
 pub(super) type PromptHash = u64;
 
-/// The suspects. Only hashes are kept.
+/// The suspects, as hashes.
 #[derive(Debug, Default)]
 pub(super) struct Suspects(HashMap<PromptHash, Suspect>);
 

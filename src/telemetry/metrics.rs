@@ -149,7 +149,7 @@ pub enum ProcessEnd {
     Unloaded,
     /// By itself.
     Died,
-    /// It finished no step for too long and was killed.
+    /// Killed, since it finished no step for too long.
     Stalled,
 }
 

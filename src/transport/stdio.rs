@@ -39,7 +39,7 @@ const MAX_REQUESTS: usize = 1024;
 /// Messages that wait for the client to read; progress beyond it is dropped, answers wait.
 const OUTGOING_AHEAD: usize = 1024;
 
-/// Standard input and output, whose threads run.
+/// Standard input and output with their running threads.
 #[derive(Debug)]
 pub struct Stdio {
     lines: mpsc::Receiver<Line>,
@@ -50,8 +50,8 @@ pub struct Stdio {
 }
 
 impl Stdio {
-    /// Starts the threads that read and write, until `shutdown` is cancelled. Models are loaded after that, since their processes count
-    /// for the same limit.
+    /// Starts the threads that read and write until `shutdown` is cancelled. Call this before models are loaded, since their processes
+    /// count towards the same limit.
     ///
     /// # Errors
     /// The system starts no thread, or stdout cannot be watched.
@@ -74,7 +74,7 @@ impl Stdio {
     }
 }
 
-/// Serves one client until stdin has ended and all is answered, nobody reads stdout, or the server shuts down.
+/// Serves one client until stdin has ended and all requests are answered, nobody reads stdout, or the server shuts down.
 ///
 /// # Errors
 /// The writer of stdout fails in a way of ours.

@@ -43,7 +43,7 @@ pub enum CallError {
     /// The process could not be started.
     #[error("the model's process could not be started: {0}")]
     NotStarted(String),
-    /// The system starts no more processes.
+    /// The system refuses to start processes.
     #[error(transparent)]
     SystemLimit(#[from] SystemLimit),
     /// The deadline passed and the process did not hand over what it had.
@@ -52,7 +52,7 @@ pub enum CallError {
     /// The process finished no step for too long, and was killed.
     #[error("the model's process finished no step for {} and was killed", human_time(*silence))]
     Stalled {
-        /// Time since its last step.
+        /// Time since the process's last step.
         silence: Duration,
         /// Whether the call had begun or was being prepared.
         begun: bool,
@@ -73,7 +73,7 @@ pub enum CallError {
 }
 
 impl CallError {
-    /// The error of calls whose process could not be started.
+    /// Returns the error of calls whose process could not be started.
     fn of_start(error: &io::Error) -> Self {
         match SystemLimit::of("the model's process", error) {
             Some(limit) => Self::SystemLimit(limit),
@@ -86,7 +86,7 @@ impl CallError {
         matches!(self, Self::Died { .. } | Self::Stalled { .. })
     }
 
-    /// Returns whether the process ended after it had begun the call, or while it prepared it.
+    /// Returns whether the process ended while it prepared the call or after it had begun it.
     pub fn has_begun(&self) -> bool {
         matches!(
             self,
@@ -107,9 +107,9 @@ pub struct Worker {
 /// Facts about a worker's process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Vitals {
-    /// The number by which the system knows it; `None` until it is started.
+    /// Process id; `None` until the process is started.
     pub pid: Option<u32>,
-    /// Time since its last finished step; `None` if it has no work.
+    /// Time since the last finished step; `None` if the process has no work.
     pub silence: Option<Duration>,
 }
 
@@ -120,22 +120,22 @@ pub enum Life {
     Loaded,
     /// Bytes of memory that its process takes: after the load, and after calls where it is more than before.
     Measured(u64),
-    /// It takes no more calls.
+    /// The worker takes no more calls.
     Ending(Ended),
     /// Its process is gone, and its memory is free.
     Gone,
 }
 
-/// The cause for which a worker takes no more calls.
+/// Reason why a worker takes no more calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// It is not needed any more.
+    /// Nobody needs the worker any longer.
     Done,
-    /// It could not load its model, for this cause.
+    /// The model could not be loaded, for this cause.
     LoadFailed(String),
-    /// Its process died of this cause while it loaded.
+    /// The process died of this cause while loading.
     DiedLoading(String),
-    /// Its process died of this cause after it had loaded.
+    /// The process died of this cause after loading.
     Died(String),
 }
 
@@ -143,7 +143,7 @@ enum ToTask {
     Generate(u64, Call, String, Box<GenerateRequest>),
     Cancel(u64, CancelReason),
     Stats(oneshot::Sender<Stats>),
-    /// A call got no answer though its deadline passed.
+    /// A call got no answer although its deadline passed.
     Overdue,
     Stop,
 }
@@ -179,7 +179,7 @@ impl Worker {
         &self.name
     }
 
-    /// Returns what is known of its process.
+    /// Returns facts about the worker's process.
     pub fn vitals(&self) -> Vitals {
         *self.vitals.borrow()
     }

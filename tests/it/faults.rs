@@ -15,7 +15,7 @@ use crate::support::{
 const PARIS: &str = "The capital of France is Paris.";
 
 /// How a call ends whose process is killed under it.
-const KILLED: &str = "the model's process stopped unexpectedly (signal: 9 (SIGKILL): the system probably had no memory left); try again, the model is started anew";
+const KILLED: &str = "the model's process stopped unexpectedly (signal: 9 (SIGKILL): the system probably had no memory left); try again, the next call starts a new process";
 
 /// The same where it had been sent once more, and had not begun again.
 const KILLED_TWICE: &str = "the model's process stopped unexpectedly (signal: 9 (SIGKILL): the system probably had no memory left); check that memory suffices and that the model's file is whole; the server's log may say more";
@@ -223,7 +223,7 @@ fn a_model_whose_file_is_cut_while_it_is_mapped_ends_its_call_and_the_next_one_s
         .unwrap();
     assert_eq!(
         at.ask().unwrap_err(),
-        "the model's process stopped unexpectedly (signal: 7 (SIGBUS): a part of its file could not be read, since it was cut while it was loaded or its disk fails); try again, the model is started anew"
+        "the model's process stopped unexpectedly (signal: 7 (SIGBUS): a part of its file could not be read, since it was cut while it was loaded or its disk fails); try again, the next call starts a new process"
     );
     let truncated = "the model file `crab.gguf` is truncated: it has 4096 bytes";
     for _ in 0..2 {

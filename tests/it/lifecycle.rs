@@ -31,7 +31,7 @@ fn a_worker_that_dies_ends_its_calls_with_an_error_and_the_next_call_works() {
     assert!(result.is_error);
     assert_eq!(
         result.text,
-        "the model's process stopped unexpectedly (signal: 9 (SIGKILL): the system probably had no memory left); try again, the model is started anew"
+        "the model's process stopped unexpectedly (signal: 9 (SIGKILL): the system probably had no memory left); try again, the next call starts a new process"
     );
     // The one that had not begun is sent to the next worker.
     assert_eq!(

@@ -50,7 +50,7 @@ mod refused; // who learns of a refusal, and how
 mod registry; // several models: room, idleness, leases
 mod reload; // edits while the server runs
 mod result_meta; // how an answer came about, where it is wanted
-mod revocation; // rights that are taken away, whatever else is wrong
+mod revocation; // revoked rights, whatever else is wrong
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod sandbox; // hostile code in a model's process
 mod secrecy; // what never reaches a log
@@ -61,11 +61,11 @@ mod signals; // which of them end the server
 mod status; // how a server is, as the command asks it
 mod strangers; // who has no token, and who ends half a connection
 #[cfg(target_os = "linux")]
-mod stuck; // processes that hang, and that die again and again
+mod stuck; // processes that hang or keep dying
 mod supervised; // by a service manager
 mod support; // a server and its client
 #[cfg(target_os = "linux")]
-mod system_limits; // a system that starts no more processes and threads
+mod system_limits; // a system that refuses to start processes and threads
 mod templates; // the chat templates of real models, as jinja2 renders them
 mod thinking; // reasoning of every family, before free answers and before JSON
 mod tokens; // who may do what over HTTP, and how much

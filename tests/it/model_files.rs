@@ -1,4 +1,4 @@
-//! Model files that are missing, incomplete, unreadable or replaced, beside others that work.
+//! Model files that are missing, incomplete, unreadable or replaced, next to models that work.
 
 use std::fs;
 
@@ -55,7 +55,7 @@ fn names(server: &mut Server) -> Vec<String> {
         .collect()
 }
 
-/// The answer of the tool called `name`, or its error.
+/// Returns the answer of the tool called `name`, or its error.
 fn ask(server: &mut Server, name: &str) -> Result<String, String> {
     let arguments = match name {
         "capital" => json!({}),
@@ -71,8 +71,7 @@ fn ask(server: &mut Server, name: &str) -> Result<String, String> {
 }
 
 #[test]
-fn a_model_whose_file_is_missing_or_incomplete_takes_nothing_from_the_others_and_works_once_it_is_there()
- {
+fn a_missing_or_incomplete_file_does_not_affect_other_models_and_works_once_it_is_there() {
     let folder = Folder::new("late", &two_models(""));
     let mut server = serve(&folder);
     server.wait_for_log("the model file `./late.gguf` does not exist");
@@ -120,11 +119,11 @@ fn a_whole_file_with_the_name_of_a_part_needs_no_other_part() {
 }
 
 #[test]
-fn a_folder_and_a_file_that_nobody_may_read_are_told_and_passed_over() {
+fn a_folder_and_an_unreadable_file_are_reported_and_work_once_replaced() {
     use std::os::unix::fs::PermissionsExt;
     let folder = Folder::new("unreadable", &two_models(""));
     let path = folder.0.join("late.gguf");
-    // As Docker makes one where a mounted file is missing.
+    // Docker makes a folder if a mounted file is missing.
     fs::create_dir(&path).unwrap();
     let mut server = serve(&folder);
     let error = ask(&mut server, "late").unwrap_err();
@@ -141,7 +140,7 @@ fn a_folder_and_a_file_that_nobody_may_read_are_told_and_passed_over() {
 }
 
 #[test]
-fn edits_go_on_while_a_model_has_no_file() {
+fn edits_apply_while_the_file_of_a_model_is_missing() {
     let folder = Folder::new("edits-go-on", &two_models(""));
     fs::copy(tiny(), folder.0.join("late.gguf")).unwrap();
     let mut server = serve(&folder);
@@ -164,7 +163,7 @@ fn edits_go_on_while_a_model_has_no_file() {
 }
 
 #[test]
-fn the_check_tells_a_missing_file_as_an_error_and_one_model_alone_does_not_start_without_it() {
+fn a_missing_file_is_an_error_in_the_check_and_for_the_model_flag() {
     let folder = Folder::new("checked", &two_models(""));
     let output = folder.run(&["config", "check"], &[]);
     assert_eq!(output.status.code(), Some(2));
@@ -214,7 +213,7 @@ fn a_replaced_file_is_served_after_the_next_reload_and_running_calls_end_in_the_
     signal_process(former, "CONT");
     server.cancel(song);
     wait_for_end_of(former);
-    // Nothing changed since: the process stays.
+    // Nothing has changed since, so the process stays.
     let worker = workers_of(server.child.id());
     server.signal("HUP");
     server.wait_for_log("nothing changes");
@@ -224,7 +223,7 @@ fn a_replaced_file_is_served_after_the_next_reload_and_running_calls_end_in_the_
 }
 
 #[test]
-fn the_status_tells_what_is_wrong_with_a_file_before_any_call_and_that_it_is_right_again() {
+fn the_status_shows_the_fault_of_a_file_before_any_call_until_it_is_fixed() {
     let folder = Folder::new("file-status", &two_models(""));
     let server = HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"));
     let url = format!("http://{}", server.address);

@@ -105,7 +105,7 @@ fn the_status_command_takes_the_token_from_the_file_the_variable_or_a_flag() {
     assert_eq!(asked(&["--url", &at], "secret123").0, 0);
     let (code, told) = asked(&["--url", &at], "other");
     assert_eq!(code, 1);
-    assert!(told.contains("wants a bearer token"), "{told}");
+    assert!(told.contains("requires a valid bearer token"), "{told}");
     assert!(
         !told.contains("other") && !told.contains("secret123"),
         "{told}"

@@ -1,4 +1,4 @@
-//! Models' processes that hang, are ended from outside, or die again and again.
+//! Models' processes that hang, are ended from outside, or keep dying.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -28,7 +28,7 @@ fn long_text(number: u32) -> Value {
     json!({"text": text, "max_tokens": 1})
 }
 
-/// A server whose model's process may finish no step for `limit`.
+/// Starts a server with `limit` as `stall_timeout`.
 fn impatient(limit: &str) -> Server {
     Server::tiny(&["--set", &format!("registry.stall_timeout={limit}")])
 }
@@ -37,14 +37,14 @@ fn worker_of(server: &Server) -> u32 {
     workers_of(server.child.id())[0]
 }
 
-/// The name that `ps` shows for process `pid`, if a model runs in it.
+/// Returns the name that `ps` shows for process `pid`; `None` if no model runs in it.
 fn name_of(pid: u32) -> Option<String> {
     let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
     let mut parts = line.split('\0');
     parts.find_map(|part| Some(part.strip_prefix("--name=")?.to_owned()))
 }
 
-/// The text of the error with which call `id` ends, and its code.
+/// Returns the text and the code of the error with which call `id` ends.
 fn error_of(server: &mut Server, id: u64) -> (String, String) {
     let result = server.response(id)["result"].clone();
     assert_eq!(result["isError"], true, "{result}");
@@ -60,7 +60,7 @@ fn begin(server: &mut Server) -> u64 {
     call
 }
 
-/// Checks that call `id` ends since process `stopped` stalled, and that a new process answers the next call.
+/// Asserts that call `id` fails because process `stopped` stalled, and that a new process answers the next call.
 fn assert_replaced(server: &mut Server, id: u64, stopped: u32) {
     let (text, code) = error_of(server, id);
     assert_eq!(code, "model_stuck", "{text}");
@@ -114,7 +114,7 @@ fn a_call_to_a_process_that_is_stopped_while_it_loads_ends_and_the_next_one_has_
         if !result.is_error {
             return;
         }
-        // A failed load is not tried again for a second.
+        // A failed load is retried only after a second.
         let text = result.text;
         assert!(
             text.contains("finished no step") && text.ends_with("try again in 1 s"),
@@ -156,7 +156,7 @@ fn without_a_limit_the_log_names_the_process_to_end_once() {
 }
 
 #[test]
-fn a_long_prompt_in_short_steps_is_no_stall() {
+fn a_long_prompt_in_short_steps_is_not_a_stall() {
     let mut server = Server::tiny(&["--set", "registry.stall_timeout=1s", "--n_batch", "8"]);
     let call = server.call(long_text(1));
     assert!(!server.result(call).is_error);

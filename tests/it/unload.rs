@@ -17,7 +17,7 @@ fn server(name: &str, keys: &str) -> (Folder, HttpServer) {
     (folder, server)
 }
 
-/// Runs `llama-mcp-server` for `server` with these arguments.
+/// Runs `llama-mcp-server` with `arguments` and the URL of `server`.
 fn run(server: &HttpServer, arguments: &[&str]) -> Output {
     let mut program = program();
     let url = format!("http://{}", server.address);
@@ -25,20 +25,20 @@ fn run(server: &HttpServer, arguments: &[&str]) -> Output {
     output.unwrap()
 }
 
-/// What a command that succeeds prints.
+/// Runs a command that must succeed. Returns its output.
 fn printed(server: &HttpServer, arguments: &[&str]) -> String {
     let output = run(server, arguments);
     assert_eq!(text(output.stderr), "");
     text(output.stdout)
 }
 
-/// The exit code of a command that fails, and what it says.
+/// Runs a command that must fail. Returns its exit code and its errors.
 fn failed(server: &HttpServer, arguments: &[&str]) -> (i32, String) {
     let output = run(server, arguments);
     (output.status.code().unwrap(), text(output.stderr))
 }
 
-/// What `status` says of the models, as soon as `is_it`.
+/// Waits until `is_it` holds for the models in `status`, and returns them.
 fn models_when(server: &HttpServer, is_it: impl Fn(&[Value]) -> bool) -> Vec<Value> {
     let started = Instant::now();
     loop {
@@ -105,7 +105,7 @@ fn running_calls_of_a_model_that_is_restarted_are_answered_and_new_ones_have_a_n
         printed(&server, &["restart", "chat"]),
         "chat: a new process is starting; the old one ends after the call that it answers\n"
     );
-    // Without a call.
+    // The new process loads without a call.
     let models = models_when(&server, |models| {
         has(models, "chat", "loaded") && has(models, "chat", "replaced")
     });
@@ -136,7 +136,7 @@ fn running_calls_of_a_model_that_is_restarted_are_answered_and_new_ones_have_a_n
 }
 
 #[test]
-fn calls_that_wait_for_a_load_are_answered_though_the_model_is_restarted_meanwhile() {
+fn calls_that_wait_for_a_load_are_answered_although_the_model_is_restarted_meanwhile() {
     let (_folder, server) = server("restart-load", "");
     let mut client = server.client();
     let asking = std::thread::spawn(move || capital(&mut client, "small"));
@@ -146,7 +146,7 @@ fn calls_that_wait_for_a_load_are_answered_though_the_model_is_restarted_meanwhi
 }
 
 #[test]
-fn a_model_that_there_is_not_is_told() {
+fn an_unknown_model_is_an_error() {
     let (_folder, server) = server("unload-unknown", "");
     for name in ["smal", "../x"] {
         let (code, told) = failed(&server, &["unload", name]);
@@ -160,7 +160,7 @@ fn a_model_that_there_is_not_is_told() {
 }
 
 #[test]
-fn only_tokens_for_it_unload_models() {
+fn only_admin_tokens_can_unload_models() {
     let keys = "[server]\nauth = 'everything'\n[server.tokens.ops]\ntoken = 'ops'\nadmin = true\n[server.tokens.user]\ntoken = 'user'\n";
     let (_folder, server) = server("unload-tokens", keys);
     for token in ["everything", "ops"] {
@@ -174,7 +174,7 @@ fn only_tokens_for_it_unload_models() {
         "{told}"
     );
     let (_, told) = failed(&server, &["unload", "small", "--auth", "wrong"]);
-    assert!(told.contains("wants a bearer token"), "{told}");
+    assert!(told.contains("requires a valid bearer token"), "{told}");
 }
 
 #[test]

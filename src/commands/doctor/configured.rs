@@ -33,7 +33,7 @@ pub(super) fn look(typed: &Overrides, around: &Surroundings) -> (Vec<Finding>, O
         Err(error) => return (vec![problem(&error)], None),
     };
     let mut findings = vec![configuration(&checked)];
-    // The others are told with what is wrong with their files.
+    // Models whose files are unusable appear among the problems of the configuration.
     let models = checked.loadable();
     findings
         .extend(models.map(|(model, files, need)| self::model(model, files, need, checked.budget)));

@@ -52,7 +52,7 @@ pub(in crate::config) fn resolve(
         Ok(files) => note_context(name, &load, files, layers),
         Err(fault) => {
             let (message, hint) = (fault.message.clone(), Some(fault.hint.clone()));
-            // A file may come, or come back, while others of the same configuration are served.
+            // A file may appear, or come back, while other models of the configuration are served.
             if layers.file.is_some() {
                 layers.doubt_at(&fault.address(name), message, hint);
             } else {
@@ -122,7 +122,7 @@ fn check_settings(name: &str, model: &ModelSettings, layers: &mut Layers) {
         let message = "must be two different texts that are not blank".to_owned();
         layers.problem_at(&at("thinking_tags"), message, None);
     }
-    // Each layer may give a part of the table, so only here it is seen whether it is complete.
+    // Each layer may give a part of the table, so only the merged table can be checked for completeness.
     let adapter = model.lora.as_ref().map(|lora| lora.path.as_os_str());
     if adapter.is_some_and(OsStr::is_empty) {
         let message = "is missing: the adapter has no file".to_owned();

@@ -32,8 +32,8 @@ pub enum Refusal {
     /// The model's files are missing, incomplete or of the wrong kind.
     #[error("{0}; try again once the file has changed")]
     NotLoadable(FileFault),
-    /// An edit of the configuration changed the model, or removed it: the tool's name may mean something else now. Or the model was
-    /// unloaded by hand.
+    /// An edit of the configuration changed or removed the model, so the tool's name may mean something else now, or the model was
+    /// unloaded or restarted by hand.
     #[error("the model was edited, unloaded or restarted; try again")]
     Superseded,
     /// As many calls wait for the model's room as may.
@@ -47,7 +47,7 @@ pub enum Refusal {
         /// Until the next try.
         pause: Duration,
     },
-    /// Its process died several times in a row.
+    /// The model's process died several times in a row.
     #[error(
         "the model's process died {DEATHS_TO_OPEN} times in a row without finishing a call ({cause}); to start it again, change its file (`touch` suffices) or its configuration, or run `llama-mcp-server restart`"
     )]
@@ -61,7 +61,7 @@ pub enum Refusal {
         human_time(*pause)
     )]
     PromptRefused {
-        /// Until it is accepted again.
+        /// Time until the prompt is accepted again.
         pause: Duration,
     },
 }
@@ -72,7 +72,7 @@ pub(super) struct Slot {
     pub(super) state: State,
     /// Loads that failed on end; why the last did, when the next may come, and of which file.
     pub(super) failures: Option<Failures>,
-    /// Deaths of its process.
+    /// Circuit breaker for deaths of the process.
     pub(super) breaker: Breaker,
     /// An edit made another edition of the model: gone with its last call.
     pub(super) is_retired: bool,
@@ -180,7 +180,7 @@ impl Slot {
         }
     }
 
-    /// Notes that its worker, which had loaded the file `stamp`, ended.
+    /// Notes that the worker, which had loaded the file `stamp`, has ended.
     pub(super) fn fail(&mut self, ended: Ended, stamp: Stamp, now: Instant) {
         let cause = match ended {
             Ended::Done => return,

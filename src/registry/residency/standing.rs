@@ -12,7 +12,7 @@ use super::{Edition, Residency, WorkerId};
 pub enum ModelState {
     /// It takes no memory; its next call loads it.
     Unloaded,
-    /// Not loaded, since its last load failed or its files cannot be loaded.
+    /// Not loaded: the last load failed, the process died several times in a row, or the files are unusable.
     Failed,
     /// Its process reads its file.
     Loading,

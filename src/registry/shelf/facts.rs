@@ -1,4 +1,4 @@
-//! Facts about models: their state, and what their calls showed.
+//! Facts about models: their state, and observations from their calls.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::engine::Usage;
 use crate::registry::residency::{Edition, Refusal, Stamp};
 
 impl Shelf {
-    /// How each model stands, by their names.
+    /// Returns the status of each model, sorted by name.
     pub(in crate::registry) fn standings(&self) -> Vec<Observed> {
         let state = self.lock();
         let standings = state.residency.standings().into_iter();
@@ -19,7 +19,7 @@ impl Shelf {
         models
     }
 
-    /// Looks at the files of all models that are not running, so that [`Self::standings`] tells what a call would find.
+    /// Checks the files of all models that are not running, so that [`Self::standings`] reports what a call would find.
     pub(in crate::registry) fn look_at_files(&self) {
         let unloaded: Vec<(Edition, Model)> = {
             let state = self.lock();
@@ -29,18 +29,18 @@ impl Shelf {
                 .map(|(edition, model)| (*edition, model.clone()))
                 .collect()
         };
-        // The disk is not waited for under the lock.
+        // Do not wait for the disk under the lock.
         for (edition, model) in unloaded {
             let look = model.look();
             let mut state = self.lock();
-            // One that was started meanwhile has looked itself.
+            // A model that was started meanwhile has checked its files itself.
             if !state.residency.is_running(edition) {
                 state.learn(edition, Some(look));
             }
         }
     }
 
-    /// What an answer of `model` tells of its speed.
+    /// Updates the speed of `model` from the usage of an answer.
     pub(in crate::registry) fn learn_speed(&self, model: Edition, usage: &Usage) {
         let mut state = self.lock();
         let model = state.current(model);
@@ -56,13 +56,13 @@ impl Shelf {
         state.residency.finished(model);
     }
 
-    /// Returns the refusal of `model` if its process died so often that it is not started again.
+    /// Returns the refusal of `model` if its process died several times in a row and is not started again.
     pub(in crate::registry) fn given_up(&self, model: Edition) -> Option<Refusal> {
         let state = self.lock();
         state.residency.given_up(state.current(model))
     }
 
-    /// Returns what tells `model` apart from what it was before an edit, a restart or a change of its file.
+    /// Returns the version of `model`, which changes with an edit, a restart or a change of its file.
     pub(in crate::registry) fn version(&self, model: Edition) -> (Edition, Option<Stamp>) {
         let (model, config) = {
             let state = self.lock();
@@ -70,7 +70,7 @@ impl Shelf {
             let known = state.models.get(&model);
             (model, known.map(|known| Arc::clone(&known.config)))
         };
-        // The disk is not waited for under the lock.
+        // Do not wait for the disk under the lock.
         (model, config.map(|config| config.load.stamp()))
     }
 }

@@ -1,4 +1,4 @@
-//! A model of the registry, and what the disk tells of it before it is loaded.
+//! A model of the registry, and the check of its files before it is loaded.
 
 use std::sync::Arc;
 
@@ -12,32 +12,32 @@ use crate::registry::residency::{ModelTerms, Stamp};
 use crate::registry::standing::Speed;
 use crate::worker::client::FixedPrompts;
 
-/// A model, and what is known of its files.
+/// A model and the known facts about its files.
 #[derive(Debug, Clone)]
 pub(super) struct Model {
     pub(super) config: Arc<ModelConfig>,
-    /// Stamp of the files that `need` is of.
+    /// Stamp of the files from which `need` was computed.
     pub(super) stamp: Stamp,
-    /// What it needs, or why it cannot be loaded.
+    /// Memory need, or the fault that keeps the model from being loaded.
     pub(super) need: Result<Need, FileFault>,
-    /// Memory that it may take, in bytes: what pinned models leave of the budget.
+    /// Memory that the model may take, in bytes: the part of the budget that pinned models leave.
     allowance: u64,
-    /// Prompts that its workers keep ready.
+    /// Prompts that the model's workers keep ready.
     pub(super) fixed: watch::Sender<FixedPrompts>,
     pub(super) speed: Speed,
 }
 
-/// What a load is decided by.
+/// State of the files and of the machine's memory before a load.
 pub(super) struct Look {
     pub(super) stamp: Stamp,
-    /// What the model needs, or why it cannot be loaded; `None` if its files are those that are known.
+    /// Memory need, or the fault that keeps the model from being loaded; `None` if the files have not changed.
     pub(super) need: Option<Result<Need, FileFault>>,
     /// Memory that the machine has left, in bytes.
     pub(super) free: Option<u64>,
 }
 
 impl Model {
-    /// The model of `config`; pinned models leave `left` bytes of the budget.
+    /// Makes the model of `config`. Pinned models leave it `left` bytes of the budget.
     pub(super) fn new(
         config: &ModelConfig,
         need: Result<Need, FileFault>,
@@ -54,13 +54,13 @@ impl Model {
         }
     }
 
-    /// Returns what the registry counts for it; nothing if that is unknown.
+    /// Returns the model's demand; zero if it is unknown.
     pub(super) fn demand(&self) -> Demand {
         let need = self.need.as_ref();
         need.map(Need::demand).unwrap_or_default()
     }
 
-    /// Returns the terms by which it is loaded and unloaded.
+    /// Returns the settings for loading and unloading the model.
     pub(super) fn terms(&self) -> ModelTerms {
         ModelTerms {
             need: self.demand(),
@@ -70,7 +70,7 @@ impl Model {
         }
     }
 
-    /// Looks at the files, and reads them if they have changed or could not be read.
+    /// Checks the stamp of the files, and reads the files if they have changed or could not be read.
     pub(super) fn look(&self) -> Look {
         let load = &self.config.load;
         let stamp = load.stamp();

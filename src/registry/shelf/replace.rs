@@ -1,4 +1,4 @@
-//! A model's process is let go by hand: another edition of the same model takes its place.
+//! Unloads a model by hand: another edition of the same model replaces it.
 
 use std::sync::Arc;
 
@@ -8,20 +8,20 @@ use super::{Shelf, State};
 use crate::memory;
 use crate::registry::residency::{Edition, ModelState};
 
-/// A model that was let go.
+/// Result of replacing a model's edition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::registry) struct Replaced {
     /// The edition that new calls get.
     pub(in crate::registry) edition: Edition,
-    /// The state of the former one, before.
+    /// State of the former edition before the replacement.
     pub(in crate::registry) was: ModelState,
-    /// Calls that its process still answers.
+    /// Calls that the former process still answers.
     pub(in crate::registry) running: usize,
 }
 
 impl Shelf {
-    /// Lets go of the process of the model called `name`: it answers the calls that it has, and new calls start another one. Forgets
-    /// loads that failed and deaths. Returns `None` if there is no such model.
+    /// Replaces the edition of the model called `name`. The process answers the calls that it has, and new calls start another process.
+    /// Failed loads and deaths are forgotten. Returns `None` if there is no such model.
     pub(in crate::registry) fn replace(self: &Arc<Self>, name: &str) -> Option<Replaced> {
         let (free, now) = (memory::free(), Instant::now());
         self.change(|state| {
@@ -37,7 +37,7 @@ impl Shelf {
                 edition: new,
                 was: standing.state,
                 running: match standing.state {
-                    // Its calls are made again.
+                    // Calls that wait for the load are repeated with the new edition.
                     ModelState::Loading => 0,
                     _ => standing.calls,
                 },
@@ -54,12 +54,12 @@ impl State {
         called.map(|(edition, _)| *edition).max()
     }
 
-    /// Returns the edition that took the place of `edition`, which a tool knows.
+    /// Returns the edition that replaced `edition`, which is the one that a tool knows.
     pub(super) fn current(&self, edition: Edition) -> Edition {
         self.successors.get(&edition).copied().unwrap_or(edition)
     }
 
-    /// Has `new` take the place of `old`.
+    /// Records that `new` replaces `old`.
     fn succeed(&mut self, old: Edition, new: Edition) {
         let mut is_known = false;
         for current in self.successors.values_mut() {

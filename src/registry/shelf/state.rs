@@ -25,7 +25,7 @@ impl State {
         }
     }
 
-    /// Returns the edition whose process can serve `config`, else the next one. A process that loaded former files cannot.
+    /// Returns the edition whose process can serve `config`, else a new one. A process that loaded files which have changed since cannot.
     pub(super) fn edition_of(&mut self, config: &ModelConfig) -> Edition {
         let mut models = self.models.iter();
         let same = models.find(|(edition, model)| {
@@ -42,7 +42,7 @@ impl State {
         self.next_edition()
     }
 
-    /// Returns a number that no edition has had.
+    /// Returns an unused edition number.
     pub(super) fn next_edition(&mut self) -> Edition {
         self.next_edition += 1;
         self.next_edition
@@ -63,7 +63,7 @@ impl State {
         self.models.insert(edition, model);
     }
 
-    /// Returns why `model` cannot be loaded, if no process of it runs and its files are known to be unusable.
+    /// Returns why `model` cannot be loaded, if it has no running process and its files are known to be unusable.
     pub(super) fn fault_of(&self, model: Edition) -> Option<FileFault> {
         let fault = self.models.get(&model)?.need.as_ref().err()?;
         (!self.residency.is_running(model)).then(|| fault.clone())

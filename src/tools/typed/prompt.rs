@@ -172,13 +172,13 @@ fn is_of_types(error: &Error) -> bool {
     }
 }
 
-/// A prompt that could not be made.
+/// Reason why a prompt could not be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PromptError {
-    /// The template cannot do something with the values.
+    /// The template cannot be rendered with the values.
     #[error("{0}")]
     Template(String),
-    /// The system starts no more threads.
+    /// The system refuses to start a thread.
     #[error(transparent)]
     SystemLimit(#[from] SystemLimit),
 }

@@ -48,7 +48,7 @@ pub struct Launcher {
 struct Settings {
     /// Log level of workers, or levels by module.
     log_level: String,
-    /// See [`Launcher::set_stall_timeout`].
+    /// Longest time without a finished step, see [`Launcher::set_stall_timeout`].
     stall_timeout: Option<Duration>,
 }
 
@@ -79,7 +79,7 @@ impl Launcher {
         })
     }
 
-    /// Sets what is cancelled when the server is about to end: from then on workers ignore SIGTERM, so that calls can finish.
+    /// Sets the token that is cancelled when the server is about to end. From then on workers ignore SIGTERM, so that calls can finish.
     #[must_use]
     pub fn with_drain(self, drain: CancellationToken) -> Self {
         Self { drain, ..self }
@@ -95,13 +95,13 @@ impl Launcher {
         self.settings().log_level = level;
     }
 
-    /// Sets how long a worker that has work may finish no step before it is killed; `None`, the initial value, is no limit. Applies
-    /// to running workers, too.
+    /// Sets how long a worker that has work may go without finishing a step before it is killed. `None`, the initial value, means no limit.
+    /// Running workers are included.
     pub fn set_stall_timeout(&self, limit: Option<Duration>) {
         self.settings().stall_timeout = limit;
     }
 
-    /// Returns what [`Self::set_stall_timeout`] set.
+    /// Returns the limit of [`Self::set_stall_timeout`].
     pub(super) fn stall_timeout(&self) -> Option<Duration> {
         self.settings().stall_timeout
     }
@@ -195,12 +195,12 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Returns the number by which the system knows it, also after its end.
+    /// Returns the process id, even after the process has ended.
     pub(super) fn id(&self) -> u32 {
         self.id
     }
 
-    /// Returns what its threads that load the model and decode have done so far; `None` if that is unknown.
+    /// Returns the work of the threads that load the model and decode; `None` if it is unknown.
     pub(super) fn activity(&self) -> Option<Activity> {
         activity_of(self.child.id()?, &HELPER_THREADS)
     }

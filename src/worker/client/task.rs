@@ -126,7 +126,7 @@ impl Task {
         }
     }
 
-    /// Does what is asked; returns the cause if the process is no longer served.
+    /// Handles `message`; returns the cause if the process is no longer served.
     fn take(&mut self, message: ToTask) -> Option<End> {
         match message {
             ToTask::Generate(id, call, client, request) => {
@@ -144,10 +144,10 @@ impl Task {
                 }
                 self.process.send(&Command::Cancel { id, reason });
             }
-            // One that loads does not answer.
+            // A process that is loading does not answer.
             ToTask::Stats(_) if self.calls.is_loading() => {}
             ToTask::Stats(answer_to) => {
-                // Of those that gave up waiting nothing is kept.
+                // Forget those that gave up waiting.
                 self.asking.retain(|asking| !asking.is_closed());
                 self.asking.push(answer_to);
                 self.ask();
@@ -171,18 +171,18 @@ impl Task {
         tracing::warn!(
             model = self.name,
             pid,
-            "the model's process is stuck: a call got no answer though its deadline passed, and no step was finished for {}; {way_out}",
+            "the model's process is stuck: a call got no answer although its deadline passed, and no step was finished for {}; {way_out}",
             human_time(silence)
         );
     }
 
-    /// Asks the process what it holds, which is also how it shows that it goes on: the thread that decodes answers between two steps.
+    /// Asks the process for its stats. The answer is also a sign of life, since the thread that decodes sends it between two steps.
     fn ask(&mut self) {
         self.process.send(&Command::Stats);
         self.liveness.asked();
     }
 
-    /// Looks whether the process goes on; returns why it is not served any more, if that is so.
+    /// Checks whether the process makes progress; returns the cause if it is no longer served.
     fn look(&mut self) -> Option<End> {
         if self.liveness.is_terminated() && !self.launcher.is_draining() {
             return Some(End::Terminated);
@@ -282,7 +282,7 @@ async fn changed(fixed: &mut watch::Receiver<FixedPrompts>) -> Vec<FixedPrompt> 
     fixed.borrow_and_update().to_vec()
 }
 
-/// Waits until `time`; for ever if there is none. Cancel safe.
+/// Waits until `time`; forever if it is `None`. Cancel safe.
 async fn sleep_until(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,

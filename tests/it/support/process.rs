@@ -16,7 +16,7 @@ pub(crate) fn spawn_piped(command: &mut Command) -> Child {
         .unwrap()
 }
 
-/// Sends a signal, `TERM` for example. A process that has ended meanwhile needs none.
+/// Sends a signal, such as `TERM`. Ignores a process that has already ended.
 pub(crate) fn signal_process(pid: u32, signal: &str) {
     signal_processes(&[pid], signal);
 }
@@ -52,11 +52,11 @@ pub(crate) fn stop_ignoring_signals() {
     });
 }
 
-/// The processes that serve the models of server `pid`.
+/// Returns the processes that serve the models of server `pid`.
 pub(crate) fn workers_of(pid: u32) -> Vec<u32> {
     let is_worker = |child: &u32| {
         let arguments = std::fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
-        // A process in which templates are tried has no name.
+        // A process that tries templates has no name.
         arguments
             .split(|byte| *byte == 0)
             .any(|argument| argument.starts_with(b"--name="))
@@ -64,7 +64,7 @@ pub(crate) fn workers_of(pid: u32) -> Vec<u32> {
     children_of(pid).into_iter().filter(is_worker).collect()
 }
 
-/// Waits until server `pid` has started a process for a model, and gives it.
+/// Waits until server `pid` has started a process for a model, and returns its id.
 pub(crate) fn wait_for_worker_of(pid: u32) -> u32 {
     wait_for_first_of(workers_of, pid)
 }

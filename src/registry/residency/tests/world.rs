@@ -82,7 +82,7 @@ pub(super) struct World {
     pub(super) needs: BTreeMap<Edition, u64>,
     /// It was told that more than the budget is taken.
     pub(super) is_over: bool,
-    /// How often in a row the process of each edition died without an answered call.
+    /// Deaths in a row, without an answered call in between, of each edition's process.
     pub(super) deaths: BTreeMap<Edition, u32>,
 }
 

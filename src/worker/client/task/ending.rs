@@ -1,4 +1,4 @@
-//! How the task of a worker ends: the process goes, and every call gets its error.
+//! The end of a worker's task: the process ends, and every call gets its error.
 
 use std::time::Duration;
 
@@ -11,28 +11,28 @@ use crate::telemetry::metrics::{self, ProcessEnd};
 use crate::worker::WIRE_VERSION;
 use crate::worker::client::{CallError, Ended, Life, ToTask};
 
-/// The cause for which a worker is no longer served.
+/// Reason why a worker is no longer served.
 pub(super) enum End {
     /// Nobody holds a handle.
     Unused,
-    /// It was told to.
+    /// The server stopped the worker.
     Stopped,
-    /// It could not load the model.
+    /// The worker could not load the model.
     LoadFailed(EngineError),
-    /// It is of another build than the server.
+    /// The worker's wire protocol has this version, which is not the server's.
     OtherVersion(u32),
-    /// It ended by itself.
+    /// The process ended by itself.
     Died,
-    /// It received SIGTERM, and the server goes on.
+    /// The process received SIGTERM, and the server is not ending.
     Terminated,
-    /// It finished no step for so long.
+    /// The process finished no step for this long.
     Stalled(Duration),
-    /// It wrote what no sound worker writes; says what.
+    /// The process violated the wire protocol in this way.
     Broken(String),
 }
 
 impl Task {
-    /// Ends the process for the cause `end`, and all calls with it.
+    /// Ends the process, and all its calls, for the reason `end`.
     pub(super) async fn end(mut self, end: End, inbox: mpsc::UnboundedReceiver<ToTask>) {
         let failure = match end {
             End::Unused => {
@@ -104,14 +104,14 @@ impl Task {
             begun: false,
         };
         self.died(failure.to_string());
-        // Before its end is waited for, which may not come: a process that waits for a dead disk cannot even be killed.
+        // Before waiting for the end of the process, which may never come: a process blocked on a dead disk cannot be killed.
         self.calls.fail_all(&failure);
         refuse_all(inbox, &failure).await;
         self.process.end().await;
         self.gone(ProcessEnd::Stalled);
     }
 
-    /// Tells that the process died, and returns what its calls get.
+    /// Reports that the process died, and returns the error of its calls.
     fn died(&self, reason: String) -> CallError {
         let ended = if self.calls.is_loading() {
             metrics::load_failed(&self.name);
@@ -133,7 +133,7 @@ impl Task {
     }
 }
 
-/// Tells all calls that are still in the channel that they failed.
+/// Fails all calls that are still in the channel.
 pub(super) async fn refuse_all(mut inbox: mpsc::UnboundedReceiver<ToTask>, failure: &CallError) {
     inbox.close();
     while let Some(message) = inbox.recv().await {
