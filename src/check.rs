@@ -212,7 +212,7 @@ fn base_model(model: &ModelConfig) -> Option<String> {
             "its file has no chat template, so messages are joined without roles; set `chat_template` to the template of its family"
         }
         (Tuning::Unstated, false) => {
-            "a base model (its file has no chat template): it continues text instead of answering; choose the file of the instruct or chat model (often named `-Instruct`, `-it` or `-chat`)"
+            "probably a base model (its file has no chat template): it continues text instead of answering; choose the file of the instruct or chat model (often named `-Instruct`, `-it` or `-chat`)"
         }
         (Tuning::Base, _) => {
             "a base model, by its name: it continues text instead of answering; choose the file of the instruct or chat model (often named `-Instruct`, `-it` or `-chat`)"

@@ -58,7 +58,7 @@ pub enum CallError {
         begun: bool,
     },
     /// The process was ended before it had loaded its model, which is not wanted any more.
-    #[error("the model is not wanted any more")]
+    #[error("the model was unloaded while it was loading")]
     Stopped,
     /// The process ended before the call was done.
     #[error("the model's process stopped unexpectedly ({reason})")]

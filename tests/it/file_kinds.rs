@@ -86,7 +86,7 @@ fn every_command_warns_about_a_base_model() {
         let output = folder.run(arguments, &[]);
         assert!(output.status.success(), "{arguments:?}");
         let told = text(output.stdout) + &text(output.stderr);
-        let warning = format!("{prefix}: a base model (its file has no chat template)");
+        let warning = format!("{prefix}: probably a base model (its file has no chat template)");
         assert!(told.contains(&warning), "{arguments:?}: {told}");
     }
 }

@@ -30,7 +30,7 @@ pub enum Refusal {
         hint: String,
     },
     /// The model's files are missing, incomplete or of the wrong kind.
-    #[error("{0}; try again once the file has changed")]
+    #[error("{0}; try again{when}", when = if .0.is_passing { "" } else { " once the file has changed" })]
     NotLoadable(FileFault),
     /// An edit of the configuration changed or removed the model, so the tool's name may mean something else now, or the model was
     /// unloaded or restarted by hand.

@@ -56,12 +56,11 @@ impl Task {
             }
             End::OtherVersion(version) => {
                 metrics::load_failed(&self.name);
-                let cause = "it is of another version".into();
-                (self.life)(Life::Ending(Ended::LoadFailed(cause)));
-                self.process.end().await;
                 let text = format!(
                     "its wire has version {version}, the server's {WIRE_VERSION}; restart the server"
                 );
+                (self.life)(Life::Ending(Ended::LoadFailed(text.clone())));
+                self.process.end().await;
                 CallError::NotStarted(text)
             }
             End::Died => {
