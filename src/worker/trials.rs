@@ -27,7 +27,7 @@ const CPU_LIMIT: u64 = 2;
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long a process that closes its output may take to end: its status tells why.
-const END_LIMIT: Duration = Duration::from_secs(1);
+const END_LIMIT: Duration = Duration::from_secs(10);
 
 /// Bytes of address space beside what the program itself has: 30 times what the largest template needs.
 #[cfg(target_os = "linux")]
@@ -272,8 +272,10 @@ impl Process {
     fn cause_of_death(&mut self) -> &'static str {
         let until = Instant::now() + END_LIMIT;
         let status = loop {
+            // Taken first, so that the last look comes after the limit.
+            let is_over = Instant::now() >= until;
             match self.child.try_wait() {
-                Ok(None) if Instant::now() < until => thread::sleep(Duration::from_millis(1)),
+                Ok(None) if !is_over => thread::sleep(Duration::from_millis(1)),
                 status => break status.ok().flatten(),
             }
         };

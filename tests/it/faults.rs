@@ -2,13 +2,13 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
 use crate::support::config::Folder;
 use crate::support::{
-    Server, ToolResult, program, signal_process, tiny, tiny_with_template, wait_for_end_of,
+    LIMIT, Server, ToolResult, program, signal_process, tiny, tiny_with_template, wait_for_end_of,
     wait_for_worker_of, workers_of,
 };
 
@@ -130,7 +130,7 @@ fn loading(at: &mut Fixture) {
     signal_process(wait_for_worker_of(at.server.child.id()), "KILL");
     let result = at.server.result(call);
     // The load may have been over.
-    let ends = [KILLED_FIRST, KILLED_TWICE, KILLED_LOADING, PARIS];
+    let ends = [KILLED, KILLED_FIRST, KILLED_TWICE, KILLED_LOADING, PARIS];
     assert!(ends.contains(&result.text.as_str()), "{}", result.text);
 }
 
@@ -184,11 +184,14 @@ fn a_worker_that_is_killed_in_any_phase_of_a_call_a_hundred_times_costs_that_cal
         assert_eq!(workers_of(at.server.child.id()).len(), 1);
         assert_eq!(at.zombies(), 0);
         // After the first round nothing is opened for the first time.
-        let now = at.open_files();
-        assert!(
-            now <= *open.get_or_insert(now),
-            "{now} files are open after {kills} kills"
-        );
+        let most = *open.get_or_insert_with(|| at.open_files());
+        let started = Instant::now();
+        // The answer may come before the last file of the former process is closed.
+        while at.open_files() > most {
+            let is_over = started.elapsed() >= LIMIT;
+            assert!(!is_over, "more files are open after {kills} kills");
+            std::thread::yield_now();
+        }
     }
     assert!(kills >= 100);
 }

@@ -24,6 +24,7 @@ pub(crate) fn signal_process(pid: u32, signal: &str) {
 /// Sends a signal to all of `pids` at once, as terminals and service managers do.
 pub(crate) fn signal_processes(pids: &[u32], signal: &str) {
     let sent = Command::new("kill")
+        .env("LC_ALL", "C")
         .arg(format!("-{signal}"))
         .args(pids.iter().map(u32::to_string))
         .output()
@@ -112,8 +113,10 @@ pub(crate) fn wait_for_end_of(pid: u32) {
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     // One that is gone already cannot be opened.
-    let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
-        return;
+    let process = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(process) => process,
+        Err(rustix::io::Errno::SRCH) => return,
+        Err(error) => panic!("{pid:?} cannot be watched: {error}"),
     };
     let limit = Timespec::try_from(LIMIT).unwrap();
     let ended = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&limit)).unwrap();
