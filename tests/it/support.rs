@@ -319,6 +319,18 @@ impl Server {
         workers_of(self.child.id())[0]
     }
 
+    /// Begins a call of `tool`, whose model is loaded, and stops the model's process: the call runs until it is cancelled. Returns the
+    /// call and the process.
+    pub(crate) fn hold(&mut self, tool: &str) -> (u64, u32) {
+        let id = self.call_tool(tool, json!({"text": "Hi", "max_tokens": 1}));
+        assert!(!self.result(id).is_error);
+        let worker = workers_of(self.child.id())[0];
+        signal_process(worker, "STOP");
+        let call = self.call_tool(tool, json!({"text": "Hi", "max_tokens": 1}));
+        self.wait_for_progress(call, |_| true);
+        (call, worker)
+    }
+
     pub(crate) fn close_stdin(&mut self) {
         self.stdin = None;
     }
