@@ -156,7 +156,8 @@ fn an_edit_that_brings_a_hostile_template_ends_no_call_and_no_server() {
     let song = server.call_tool("a", song);
     server.wait_for_progress(song, |message| message.starts_with("la la"));
     std::fs::write(&file.0, before + &table("b", &hostile.0)).unwrap();
-    server.wait_for_log("takes more than 2 s to render");
+    // It takes too long: in CPU time or, on a busy machine, by the clock.
+    server.wait_for_log("render a short message");
     assert!(!server.result(song).is_error);
 }
 
@@ -169,11 +170,12 @@ fn a_hidden_template_that_takes_memory_without_end_ends_its_process() {
     let model = tiny_with_template("grows.gguf", &hidden);
     let mut server = Server::start(&model.0, &[]);
     assert!(!server.chat(json!({"text": "Hi", "max_tokens": 1})).is_error);
-    // Messages allow more time: on a busy machine memory grows slowly.
+    // Messages allow more time: on a busy machine memory grows slowly. If it grows too slowly, time is the limit that ends it.
     let messages = vec![json!({"role": "user", "content": "!"}); 1000];
     let told = server.refusal(json!({"messages": messages}));
     let cause =
         "the model's chat template takes more than 211 MiB of memory to render; configure another";
-    assert!(told.contains(cause), "{told}");
+    let is_too_slow = told.contains("the model's chat template does not finish");
+    assert!(told.contains(cause) || is_too_slow, "{told}");
     assert!(!server.chat(json!({"text": "Hi", "max_tokens": 1})).is_error);
 }

@@ -16,6 +16,7 @@ path = '{}'
 tool = false
 max_tokens = 100
 seed = 7
+n_threads = 1
 [tools.choice]
 prompt = "{{{{ text }}}}"
 choices = ["yes", "no", "perhaps; who knows?", "ü\"{{}}"]
