@@ -1,19 +1,27 @@
 //! What the server counts: names, labels and units of all that `/metrics` tells.
 //!
 //! Counted in one place for the whole process, as logs are written. Where nobody can ask (stdio) nothing is installed, and counting
-//! does nothing. Labels are names of the configuration and words of this file, never what a client sends: so there are no
-//! more series than tools and models.
+//! does nothing. Labels are names of the configuration and words of this program, never what a client sends. [`expect`] creates
+//! each series at 0 before its first event: a rate over a series that begins at 1 would miss that event.
 
+mod known;
 mod meters;
+mod of_process;
 
+use std::fmt;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use prometheus_client::encoding::text;
+use prometheus_client::encoding::{prometheus_text, text};
+use strum::{EnumIter, IntoStaticStr};
 
-use super::call::Outcome;
+use super::call::{CallEnd, Outcome};
+use crate::process::usage::Usage;
 
-use meters::{Histograms, Meters, OfCall, OfLoad, OfModel, OfRefusal, OfReload, OfTool};
+pub use known::Names;
+use meters::{
+    Histograms, Meters, OfCall, OfLoad, OfModel, OfRefusal, OfReload, OfToken, OfTool, OfUnload,
+};
 
 static METERS: OnceLock<Meters> = OnceLock::new();
 
@@ -22,17 +30,44 @@ pub fn install() {
     METERS.get_or_init(Meters::new).in_force();
 }
 
-/// All that was counted, in the text format of `OpenMetrics` 1.0, which Prometheus reads; empty where nothing is.
-pub fn render() -> String {
+/// Creates, at 0, the series of `names`. Series of former names stay until the server ends.
+pub fn expect(names: &Names<'_>) {
+    if let Some(meters) = METERS.get() {
+        meters.expect(names);
+    }
+}
+
+/// A text format for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Prometheus' text format 0.0.4.
+    Text,
+    /// `OpenMetrics` 1.0.
+    OpenMetrics,
+}
+
+impl Format {
+    /// Returns the value of `Content-Type`.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Text => prometheus_text::CONTENT_TYPE,
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+/// Returns all that was counted, in `format`; an empty text if nothing is counted.
+pub fn render(format: Format) -> String {
     let mut rendered = String::new();
     if let Some(meters) = METERS.get() {
-        text::encode(&mut rendered, &meters.registry).expect("a text takes all");
+        let encoded: fmt::Result = match format {
+            Format::Text => prometheus_text::encode(&mut rendered, &meters.registry),
+            Format::OpenMetrics => text::encode(&mut rendered, &meters.registry),
+        };
+        encoded.expect("a text takes all");
     }
     rendered
 }
-
-/// Of what [`render`] gives.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 fn of(model: &str) -> OfModel {
     OfModel {
@@ -47,18 +82,33 @@ pub(super) fn call_begins(model: &str) {
     }
 }
 
-/// A call of `tool` has ended after so long; without an outcome it is made again, and counts then.
-pub(super) fn call_ended(tool: &str, model: &str, outcome: Option<Outcome>, took: Duration) {
+/// A call, by the names that label it.
+#[derive(Debug)]
+pub(super) struct CallOf<'call> {
+    pub(super) tool: &'call str,
+    pub(super) model: &'call str,
+    /// Name of the token that it brought.
+    pub(super) token: Option<&'call str>,
+}
+
+/// Counts a call that took so long. `None` for its end: it is made again and counted then.
+pub(super) fn call_ended(call: &CallOf<'_>, end: Option<&CallEnd>, took: Duration) {
     let Some(meters) = METERS.get() else { return };
-    meters.calls_running.get_or_create(&of(model)).dec();
-    let Some(outcome) = outcome else { return };
-    let (tool, model) = (tool.to_owned(), model.to_owned());
-    let call = OfCall {
+    meters.calls_running.get_or_create(&of(call.model)).dec();
+    let Some(end) = end else { return };
+    let (tool, model) = (call.tool.to_owned(), call.model.to_owned());
+    let outcome = end.outcome.name();
+    let ended = OfCall {
         tool: tool.clone(),
         model: model.clone(),
-        outcome: outcome.name(),
+        outcome,
+        code: end.code(),
     };
-    meters.calls.get_or_create(&call).inc();
+    meters.calls.get_or_create(&ended).inc();
+    if let Some(token) = call.token.map(str::to_owned) {
+        let of_token = OfToken { token, outcome };
+        meters.token_calls.get_or_create(&of_token).inc();
+    }
     let call_time = meters.call_time.get_or_create(&OfTool { tool, model });
     call_time.observe(took.as_secs_f64());
 }
@@ -142,11 +192,45 @@ pub fn takes_more(model: &str, bytes: u64) {
     }
 }
 
+/// Counts what a process of `model` takes `now`; `known` is the last measurement of the same process.
+pub fn used(model: &str, known: Usage, now: Usage) {
+    let Some(meters) = METERS.get() else { return };
+    let model = of(model);
+    let cpu_time = now.cpu_time.saturating_sub(known.cpu_time);
+    let counter = meters.cpu_time.get_or_create(&model);
+    counter.inc_by(cpu_time.as_secs_f64());
+    let gauge = meters.resident.get_or_create(&model);
+    gauge.inc_by(whole(now.resident) - whole(known.resident));
+}
+
+/// The reason for which a model was unloaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumIter, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum UnloadReason {
+    /// Nobody called it for its `idle_ttl`.
+    Idle,
+    /// Another model needed its room.
+    Evicted,
+    /// An edit of the configuration, or another file, took its place.
+    Edited,
+    /// Somebody asked for it with `unload` or `restart`.
+    Requested,
+    /// The server ends.
+    Shutdown,
+}
+
+impl UnloadReason {
+    /// Returns the value of the label `reason`.
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+}
+
 /// How a model's process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProcessEnd {
     /// It was told to.
-    Unloaded,
+    Unloaded(UnloadReason),
     /// By itself.
     Died,
     /// It finished no step for too long and was killed.
@@ -164,8 +248,13 @@ pub fn gone(model: &str, end: ProcessEnd, was_loaded: bool, bytes: u64) {
     match end {
         ProcessEnd::Died => drop(meters.deaths.get_or_create(&model).inc()),
         ProcessEnd::Stalled => drop(meters.stalls.get_or_create(&model).inc()),
-        ProcessEnd::Unloaded if was_loaded => drop(meters.unloads.get_or_create(&model).inc()),
-        ProcessEnd::Unloaded => {}
+        ProcessEnd::Unloaded(reason) if was_loaded => {
+            let model = model.model.clone();
+            let reason = reason.name();
+            let unloads = meters.unloads.get_or_create(&OfUnload { model, reason });
+            unloads.inc();
+        }
+        ProcessEnd::Unloaded(_) => {}
     }
     for gauge in [
         &meters.waiting,
@@ -173,7 +262,7 @@ pub fn gone(model: &str, end: ProcessEnd, was_loaded: bool, bytes: u64) {
         &meters.reserved_cells,
         &meters.last_step,
     ] {
-        gauge.remove(&model);
+        gauge.get_or_create(&model).set(0);
     }
 }
 
@@ -214,6 +303,13 @@ pub fn http_refused(status: u16) {
             status: status.into(),
         };
         meters.http_refusals.get_or_create(&refusal).inc();
+    }
+}
+
+/// Sets whether an edit of the configuration waits for a restart of the server.
+pub fn restart_required(is_required: bool) {
+    if let Some(meters) = METERS.get() {
+        meters.restart_required.set(is_required.into());
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Here are the listener and its end; [`connection`] is one client's, [`endpoint`] serves a request, [`exchange`] answers one,
 //! [`admin`] lets go of models by hand, [`sessions`] is the table, [`session_id`] and [`session_keys`] sign session ids, [`allowance`] enforces limits,
-//! [`headers`] reads headers, [`held`] has the permits of requests, and [`super::guard`] checks hosts, origins and tokens.
+//! [`headers`] reads headers, [`exposition`] writes metrics, [`held`] has the permits of requests, and [`super::guard`] checks hosts, origins and tokens.
 //! A request lives in the task of its connection, so a client that goes away drops it, which cancels the call. One that sends
 //! bytes behind its request, and then goes, is only noticed when an event is written to it: hyper does not read on before it
 //! has answered.
@@ -16,6 +16,7 @@ pub mod allowance;
 pub mod connection;
 pub mod endpoint;
 pub mod exchange;
+pub mod exposition;
 pub mod headers;
 pub mod held;
 mod not_found;

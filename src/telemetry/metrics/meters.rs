@@ -8,8 +8,9 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
+
+use super::of_process::OwnProcess;
 
 /// Bounds of durations, in seconds: a cached answer takes hundredths, a long one on a CPU minutes.
 const SECONDS: [f64; 14] = [
@@ -37,6 +38,25 @@ pub(super) struct OfCall {
     pub(super) tool: String,
     pub(super) model: String,
     pub(super) outcome: &'static str,
+    /// Code of the error, empty for other outcomes.
+    pub(super) code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OfToken {
+    pub(super) token: String,
+    pub(super) outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OfUnload {
+    pub(super) model: String,
+    pub(super) reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfBuild {
+    version: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -57,6 +77,7 @@ pub(super) struct OfRefusal {
 
 pub(super) type Histograms<L> = Family<L, Histogram, Bounds>;
 type Float = Gauge<f64, AtomicU64>;
+type FloatCounter = Counter<f64, AtomicU64>;
 
 /// Makes the histogram of a series, with these bounds.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +93,7 @@ impl MetricConstructor<Histogram> for Bounds {
 pub(super) struct Meters {
     pub(super) registry: Registry,
     pub(super) calls: Family<OfCall, Counter>,
+    pub(super) token_calls: Family<OfToken, Counter>,
     pub(super) calls_running: Family<OfModel, Gauge>,
     pub(super) call_time: Histograms<OfTool>,
     pub(super) queue_time: Histograms<OfModel>,
@@ -83,33 +105,40 @@ pub(super) struct Meters {
     pub(super) completion_tokens: Family<OfModel, Counter>,
     pub(super) loads: Family<OfLoad, Counter>,
     pub(super) load_time: Histograms<OfModel>,
-    pub(super) unloads: Family<OfModel, Counter>,
+    pub(super) unloads: Family<OfUnload, Counter>,
     pub(super) deaths: Family<OfModel, Counter>,
     pub(super) stalls: Family<OfModel, Counter>,
     pub(super) last_step: Family<OfModel, Gauge>,
     pub(super) loaded: Family<OfModel, Gauge>,
     pub(super) memory: Family<OfModel, Gauge>,
+    pub(super) resident: Family<OfModel, Gauge>,
+    pub(super) cpu_time: Family<OfModel, FloatCounter>,
     pub(super) waiting: Family<OfModel, Gauge>,
     pub(super) cells: Family<OfModel, Gauge>,
     pub(super) reserved_cells: Family<OfModel, Gauge>,
     pub(super) http_refusals: Family<OfRefusal, Counter>,
     pub(super) reloads: Family<OfReload, Counter>,
+    pub(super) restart_required: Gauge,
     pub(super) reload_ok: Gauge,
     pub(super) reload_time: Float,
 }
 
 impl Meters {
     pub(super) fn new() -> Self {
-        let mut registry = Registry::with_prefix("llama_mcp");
-        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "This program", build);
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(OwnProcess));
         // A counter's name gets `_total`, a text its full stop.
-        let mut names = Names(&mut registry);
-        Self {
+        let mut names = Names(registry.sub_registry_with_prefix("llama_mcp"));
+        let build: Family<OfBuild, Gauge> =
+            names.add("build_info", "The program, by its version; the value is 1");
+        let version = env!("CARGO_PKG_VERSION");
+        build.get_or_create(&OfBuild { version }).set(1);
+        let meters = Self {
             calls: names.add(
                 "calls",
-                "Calls of tools by their ends: stop, length, deadline, error, busy, cancelled",
+                "Calls of tools by outcome (stop, length, deadline, error, busy, cancelled) and code of the error",
             ),
+            token_calls: names.add("token_calls", "Calls by name of the token and outcome"),
             calls_running: names.add("calls_running", "Calls that have no answer yet"),
             call_time: names.seconds("call_duration_seconds", "From a call's arrival to its end"),
             queue_time: names.seconds(
@@ -141,7 +170,7 @@ impl Meters {
             load_time: names.seconds("model_load_duration_seconds", "Loads of models"),
             unloads: names.add(
                 "model_unloads",
-                "Models that were let go: idle, for room, or by an edit",
+                "Unloads of models by reason: idle, evicted, edited, requested, shutdown",
             ),
             deaths: names.add(
                 "model_process_deaths",
@@ -160,6 +189,14 @@ impl Meters {
                 "model_memory_bytes",
                 "The most memory that the model's process was seen to take; a GPU's is not seen",
             ),
+            resident: names.add(
+                "model_process_resident_memory_bytes",
+                "Resident memory of the model's process, when it was last measured",
+            ),
+            cpu_time: names.add(
+                "model_process_cpu_seconds",
+                "CPU time of the model's processes, in user and kernel mode",
+            ),
             waiting: names.add("calls_waiting", "Calls that wait for a sequence of the model"),
             cells: names.add("kv_cells", "Cells of the model's cache, a token each"),
             reserved_cells: names.add(
@@ -174,6 +211,10 @@ impl Meters {
                 "config_reloads",
                 "Edits of the configuration by their ends: ok, refused",
             ),
+            restart_required: names.add(
+                "config_restart_required",
+                "Whether an edit of the configuration waits for a restart of the server",
+            ),
             reload_ok: names.add(
                 "config_last_reload_successful",
                 "Whether the last edit of the configuration came into force",
@@ -183,7 +224,9 @@ impl Meters {
                 "When what is in force was read",
             ),
             registry,
-        }
+        };
+        meters.expect_fixed();
+        meters
     }
 
     /// What was read last is in force.
