@@ -41,6 +41,7 @@ mod messages; // that wrong messages of the server are noticed
 mod metrics; // which series there are, in which format, and for whom
 mod model_files; // model files that are missing, incomplete or replaced
 mod modern; // the revision without a handshake
+mod monitoring; // alert rules and dashboards
 mod mutated; // a hundred thousand broken messages
 mod observe; // how it is, for those that look after it
 mod omissions; // messages that a chat template leaves out
