@@ -51,7 +51,7 @@ use crate::process;
 use crate::status::Board;
 use connection::Origin;
 use endpoint::Endpoint;
-use not_found::not_found;
+use not_found::{not_found, wrong_method};
 
 /// Clients at once that are told that there are too many; further ones are not told.
 const MAX_TURNED_AWAY: usize = 64;
@@ -208,7 +208,8 @@ fn guarded(router: Router, gate: Gate) -> Router {
     let live = gate.live();
     let router = router
         // Also for the pages under /.well-known: a client that got 401 there would look for a login for ever.
-        .fallback(async move || not_found(!live.borrow().tokens.is_empty()));
+        .fallback(async move || not_found(!live.borrow().tokens.is_empty()))
+        .method_not_allowed_fallback(wrong_method);
     let router = if gate.live().borrow().cors {
         router.layer(cors())
     } else {

@@ -38,10 +38,10 @@ impl Meters {
     /// Creates the series whose labels no edit of the configuration changes.
     pub(super) fn expect_fixed(&self) {
         for outcome in ["ok", "refused"] {
-            create(&self.reloads, &OfReload { outcome });
+            create(&self.server.reloads, &OfReload { outcome });
         }
         for status in REFUSALS {
-            create(&self.http_refusals, &OfRefusal { status });
+            create(&self.server.http_refusals, &OfRefusal { status });
         }
     }
 
@@ -56,7 +56,7 @@ impl Meters {
         for token in &names.tokens {
             for outcome in Outcome::iter().map(Outcome::name) {
                 let token = (*token).to_owned();
-                create(&self.token_calls, &OfToken { token, outcome });
+                create(&self.calls.by_token, &OfToken { token, outcome });
             }
         }
     }
@@ -64,43 +64,43 @@ impl Meters {
     fn expect_model(&self, name: &str) {
         let model = of(name);
         let counters = [
-            &self.prompt_tokens,
-            &self.cached_tokens,
-            &self.completion_tokens,
-            &self.deaths,
-            &self.stalls,
+            &self.calls.prompt_tokens,
+            &self.calls.cached_tokens,
+            &self.calls.completion_tokens,
+            &self.models.deaths,
+            &self.models.stalls,
         ];
         for counter in counters {
             create(counter, &model);
         }
-        create(&self.cpu_time, &model);
+        create(&self.models.cpu_time, &model);
         for outcome in ["ok", "failed"] {
             let OfModel { model } = model.clone();
-            create(&self.loads, &OfLoad { model, outcome });
+            create(&self.models.loads, &OfLoad { model, outcome });
         }
         for reason in UnloadReason::iter().map(UnloadReason::name) {
             let OfModel { model } = model.clone();
-            create(&self.unloads, &OfUnload { model, reason });
+            create(&self.models.unloads, &OfUnload { model, reason });
         }
         let gauges = [
-            &self.calls_running,
-            &self.waiting,
-            &self.cells,
-            &self.reserved_cells,
-            &self.last_step,
-            &self.loaded,
-            &self.memory,
-            &self.resident,
+            &self.calls.running,
+            &self.calls.waiting,
+            &self.models.cells,
+            &self.models.reserved_cells,
+            &self.models.last_step,
+            &self.models.loaded,
+            &self.models.memory,
+            &self.models.resident,
         ];
         for gauge in gauges {
             create(gauge, &model);
         }
         let histograms = [
-            &self.queue_time,
-            &self.first_token_time,
-            &self.prompt_speed,
-            &self.generation_speed,
-            &self.load_time,
+            &self.calls.queue_time,
+            &self.calls.first_token_time,
+            &self.calls.prompt_speed,
+            &self.calls.generation_speed,
+            &self.models.load_time,
         ];
         for histogram in histograms {
             create(histogram, &model);
@@ -119,8 +119,8 @@ impl Meters {
                 outcome: outcome.name(),
                 code,
             };
-            create(&self.calls, &ended);
+            create(&self.calls.ended, &ended);
         }
-        create(&self.call_time, &OfTool { tool, model });
+        create(&self.calls.duration, &OfTool { tool, model });
     }
 }

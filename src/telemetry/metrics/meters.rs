@@ -89,13 +89,23 @@ impl MetricConstructor<Histogram> for Bounds {
     }
 }
 
+/// All meters, and the registry that writes them.
 #[derive(Debug)]
 pub(super) struct Meters {
     pub(super) registry: Registry,
-    pub(super) calls: Family<OfCall, Counter>,
-    pub(super) token_calls: Family<OfToken, Counter>,
-    pub(super) calls_running: Family<OfModel, Gauge>,
-    pub(super) call_time: Histograms<OfTool>,
+    pub(super) calls: CallMeters,
+    pub(super) models: ModelMeters,
+    pub(super) server: ServerMeters,
+}
+
+/// Meters of calls and their answers.
+#[derive(Debug)]
+pub(super) struct CallMeters {
+    pub(super) ended: Family<OfCall, Counter>,
+    pub(super) by_token: Family<OfToken, Counter>,
+    pub(super) running: Family<OfModel, Gauge>,
+    pub(super) waiting: Family<OfModel, Gauge>,
+    pub(super) duration: Histograms<OfTool>,
     pub(super) queue_time: Histograms<OfModel>,
     pub(super) first_token_time: Histograms<OfModel>,
     pub(super) prompt_speed: Histograms<OfModel>,
@@ -103,6 +113,11 @@ pub(super) struct Meters {
     pub(super) prompt_tokens: Family<OfModel, Counter>,
     pub(super) cached_tokens: Family<OfModel, Counter>,
     pub(super) completion_tokens: Family<OfModel, Counter>,
+}
+
+/// Meters of models and their processes.
+#[derive(Debug)]
+pub(super) struct ModelMeters {
     pub(super) loads: Family<OfLoad, Counter>,
     pub(super) load_time: Histograms<OfModel>,
     pub(super) unloads: Family<OfUnload, Counter>,
@@ -113,9 +128,13 @@ pub(super) struct Meters {
     pub(super) memory: Family<OfModel, Gauge>,
     pub(super) resident: Family<OfModel, Gauge>,
     pub(super) cpu_time: Family<OfModel, FloatCounter>,
-    pub(super) waiting: Family<OfModel, Gauge>,
     pub(super) cells: Family<OfModel, Gauge>,
     pub(super) reserved_cells: Family<OfModel, Gauge>,
+}
+
+/// Meters of HTTP and the configuration.
+#[derive(Debug)]
+pub(super) struct ServerMeters {
     pub(super) http_refusals: Family<OfRefusal, Counter>,
     pub(super) reloads: Family<OfReload, Counter>,
     pub(super) restart_required: Gauge,
@@ -134,16 +153,30 @@ impl Meters {
         let version = env!("CARGO_PKG_VERSION");
         build.get_or_create(&OfBuild { version }).set(1);
         let meters = Self {
-            calls: names.add(
+            calls: CallMeters::register(&mut names),
+            models: ModelMeters::register(&mut names),
+            server: ServerMeters::register(&mut names),
+            registry,
+        };
+        meters.expect_fixed();
+        meters
+    }
+}
+
+impl CallMeters {
+    fn register(names: &mut Names<'_>) -> Self {
+        Self {
+            ended: names.add(
                 "calls",
                 "Calls of tools by outcome (stop, length, deadline, error, busy, cancelled) and code of the error",
             ),
-            token_calls: names.add("token_calls", "Calls by name of the token and outcome"),
-            calls_running: names.add("calls_running", "Calls that have no answer yet"),
-            call_time: names.seconds("call_duration_seconds", "From a call's arrival to its end"),
+            by_token: names.add("token_calls", "Calls by name of the token and outcome"),
+            running: names.add("calls_running", "Calls that have no answer yet"),
+            waiting: names.add("calls_waiting", "Calls that wait for a sequence of the model"),
+            duration: names.seconds("call_duration_seconds", "From a call's arrival to its end"),
             queue_time: names.seconds(
                 "queue_duration_seconds",
-                "What answered calls waited for room, for the load of their model and for a sequence",
+                "Time that answered calls waited: for room, for the load of their model and for a sequence",
             ),
             first_token_time: names.seconds(
                 "time_to_first_token_seconds",
@@ -151,7 +184,7 @@ impl Meters {
             ),
             prompt_speed: names.speeds(
                 "prompt_tokens_per_second",
-                "Speed at which what did not come from the cache was read of a prompt",
+                "Speed at which prompts were read, cached tokens not counted",
             ),
             generation_speed: names.speeds(
                 "generation_tokens_per_second",
@@ -160,14 +193,21 @@ impl Meters {
             prompt_tokens: names.add("prompt_tokens", "Tokens of the prompts of answered calls"),
             cached_tokens: names.add(
                 "cached_prompt_tokens",
-                "Those of them that came from the cache",
+                "Prompt tokens that came from the cache, of answered calls",
             ),
             completion_tokens: names.add(
                 "completion_tokens",
-                "Tokens that were written, thinking included",
+                "Tokens that were generated, thinking included",
             ),
+        }
+    }
+}
+
+impl ModelMeters {
+    fn register(names: &mut Names<'_>) -> Self {
+        Self {
             loads: names.add("model_loads", "Loads of models by their ends: ok, failed"),
-            load_time: names.seconds("model_load_duration_seconds", "Loads of models"),
+            load_time: names.seconds("model_load_duration_seconds", "Duration of loads of models"),
             unloads: names.add(
                 "model_unloads",
                 "Unloads of models by reason: idle, evicted, edited, requested, shutdown",
@@ -197,12 +237,18 @@ impl Meters {
                 "model_process_cpu_seconds",
                 "CPU time of the model's processes, in user and kernel mode",
             ),
-            waiting: names.add("calls_waiting", "Calls that wait for a sequence of the model"),
-            cells: names.add("kv_cells", "Cells of the model's cache, a token each"),
+            cells: names.add("kv_cells", "Cells of the model's KV cache, a token each"),
             reserved_cells: names.add(
                 "kv_cells_reserved",
-                "Those of them that the calls at work may come to use",
+                "Cells of the model's KV cache that the calls at work may come to use",
             ),
+        }
+    }
+}
+
+impl ServerMeters {
+    fn register(names: &mut Names<'_>) -> Self {
+        Self {
             http_refusals: names.add(
                 "http_refusals",
                 "Requests over HTTP that were refused, by status",
@@ -221,12 +267,9 @@ impl Meters {
             ),
             reload_time: names.add(
                 "config_last_reload_success_timestamp_seconds",
-                "When what is in force was read",
+                "When the configuration in force was read",
             ),
-            registry,
-        };
-        meters.expect_fixed();
-        meters
+        }
     }
 
     /// What was read last is in force.
