@@ -20,7 +20,7 @@ use crate::process::{self, ProtocolOutput};
 use crate::registry::{Edition, Registry};
 use crate::reload::{Reloader, Sources};
 use crate::signals::{EndSignals, Signals};
-use crate::status::Board;
+use crate::status::{Board, ToolStatus};
 use crate::supervisor::{self, Phase};
 use crate::telemetry::log_file::LogFile;
 use crate::telemetry::{LogOutput, metrics};
@@ -132,10 +132,14 @@ async fn serve(
     let config = http.as_ref().map(|(_, config)| Arc::clone(config));
     let live = Live::start(&checked.config, config, &ending)?;
     let (dispatcher, registry) = (Arc::clone(&live.dispatcher), Arc::clone(&live.registry));
-    let rules = live.http.as_ref().map(watch::Sender::subscribe);
+    let (rules, tools) = (
+        live.http.as_ref().map(watch::Sender::subscribe),
+        live.tools.subscribe(),
+    );
     let reloader = Reloader::new(sources, checked, live);
     let board = Board::new(
         Arc::clone(&registry),
+        tools,
         reloader.as_ref().map(Reloader::status),
     );
     if let Some(reloader) = reloader {
@@ -175,6 +179,8 @@ pub struct Live {
     launcher: Launcher,
     registry: Arc<Registry>,
     dispatcher: Arc<Dispatcher>,
+    /// The tools, for `status`.
+    tools: watch::Sender<Vec<ToolStatus>>,
     /// Those that were loaded without a call.
     preloaded: Vec<Edition>,
     http: Option<watch::Sender<Arc<HttpConfig>>>,
@@ -198,6 +204,7 @@ impl Live {
             launcher,
             registry,
             dispatcher: Arc::new(Dispatcher::new(Catalog::default())),
+            tools: watch::Sender::default(),
             preloaded: Vec::new(),
             http: http.map(watch::Sender::new),
         };
@@ -217,6 +224,7 @@ impl Live {
         let registry = &self.registry;
         let editions = registry.stage(&config.models, &fixed, &config.registry);
         let catalog = Catalog::new(config, &editions, &self.registry);
+        self.show(config, &catalog);
         // Before the former models take no more calls: a call that they refuse finds this one.
         self.dispatcher.replace(catalog);
         self.registry.retire_all_but(&editions);
@@ -228,6 +236,25 @@ impl Live {
             }
         }
         self.preloaded = preloaded.into_iter().map(|(_, edition)| edition).collect();
+    }
+
+    /// Shows the tools of `catalog` to those that look after the server, and creates the metrics of all names.
+    fn show(&self, config: &Config, catalog: &Catalog) {
+        let tools = catalog.with_models();
+        let shown = tools.iter().map(|(name, model)| ToolStatus {
+            name: (*name).to_owned(),
+            model: (*model).to_owned(),
+        });
+        self.tools.send_replace(shown.collect());
+        let tokens = match &config.transport {
+            Transport::Http(http) => &http.tokens[..],
+            Transport::Stdio => &[],
+        };
+        metrics::expect(&metrics::Names {
+            models: config.models.iter().map(|model| &*model.name).collect(),
+            tools,
+            tokens: tokens.iter().map(|token| &*token.name).collect(),
+        });
     }
 
     /// Applies the rules for requests. Announces a change of tools if tokens have changed, since each token may have its own tools.

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use strum::{EnumIter, IntoStaticStr};
 
 /// A code: its variant in snake case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumIter, IntoStaticStr)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, EnumIter, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum ErrorCode {
     // Of calls.
@@ -100,6 +100,12 @@ impl ErrorCode {
             code: self,
             text: text.into(),
         }
+    }
+
+    /// Returns whether a call of a tool can fail with it. Calls that wait in vain (`busy`), are cancelled, or reach their deadline are
+    /// counted as such, not as failed.
+    pub fn ends_calls(self) -> bool {
+        self <= Self::AnswerWrong && !matches!(self, Self::Busy | Self::DeadlinePassed)
     }
 
     /// As programs read it.

@@ -66,7 +66,8 @@
 //!
 //! # What is counted
 //!
-//! [`telemetry::metrics`] counts for the whole process, as logs are written: where something happens, a function of it is called. A
+//! [`telemetry::metrics`] counts for the whole process, as logs are written: where something happens, a function of it is called. What
+//! the configuration names is counted from 0 on: each edit tells it the names of models, tools and tokens. A
 //! call's end is counted and logged by [`telemetry::call`], under the id that its answer names; what went wrong has an [`error_code`].
 //! `/metrics` renders that, after it asked the models' processes what they hold; nothing is sent around where nobody asks. `/status`
 //! ([`status`]) asks the same of them, the registry how the models stand, and the reloader how the last edit went.

@@ -141,9 +141,11 @@ impl Reloader {
         let file = self.files[0].clone();
         self.files = files_of(file, &checked);
         self.config = self.config.with_live_keys_of(checked.config);
+        let restart_required = diff.needs_restart();
         metrics::reloaded(true);
+        metrics::restart_required(!restart_required.is_empty());
         self.status
-            .send_modify(|status| status.applied(Timestamp::now()));
+            .send_modify(|status| status.applied(Timestamp::now(), restart_required));
     }
 
     /// Revokes the rights that a rejected configuration no longer grants.

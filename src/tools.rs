@@ -91,6 +91,8 @@ impl ToolOutput {
 pub struct ToolCall {
     /// Whose call it is.
     pub client: String,
+    /// Name of the token that it brought.
+    pub token: Option<String>,
     /// When it arrived.
     pub received: tokio::time::Instant,
     /// Its progress.
@@ -134,7 +136,7 @@ impl Tool {
         arguments: Arguments,
         call: ToolCall,
     ) -> Result<ToolOutput, Superseded> {
-        let meter = CallMeter::begin(self.name(), self.model());
+        let meter = CallMeter::begin(self.name(), self.model(), call.token.as_deref());
         let output = match self {
             Self::Chat(tool) => tool.call(arguments, call).await,
             Self::Typed(tool) => tool.call(arguments, call).await,
@@ -219,6 +221,12 @@ impl Catalog {
     /// What clients are told, in a fixed order.
     pub fn descriptions(&self) -> Vec<ToolDescription> {
         self.tools.iter().map(|tool| tool.description()).collect()
+    }
+
+    /// Returns the names of the tools, each with its model's.
+    pub fn with_models(&self) -> Vec<(&str, &str)> {
+        let tools = self.tools.iter();
+        tools.map(|tool| (tool.name(), tool.model())).collect()
     }
 
     /// The names of the tools.

@@ -72,7 +72,7 @@ fn unknown(model: &str, server: &Server) -> Coded {
 }
 
 fn other_program(server: &Server) -> Coded {
-    no_server(format!(
+    server.missing(format!(
         "what answers at {} cannot unload models: another program, or an older version",
         server.url
     ))

@@ -45,6 +45,12 @@ impl TokenConfig {
             .as_ref()
             .is_some_and(|token| token.matches(given))
     }
+
+    /// Returns the tools that it is limited to when it looks at the server; `None` if it may see all: it is for all tools, or may unload
+    /// and restart every model.
+    pub fn visible_tools(&self) -> Option<&BTreeSet<String>> {
+        self.tools.as_deref().filter(|_| !self.admin)
+    }
 }
 
 /// Resolves the tokens of `settings`. Problems go to `layers`; a token that is unusable for now is a doubt.
@@ -104,16 +110,18 @@ pub(super) fn set_aside(layers: &mut Layers) {
     layers.doubts.extend(doubts);
 }
 
-/// Returns a token that the server of these layers accepts: the first with `admin`, else the first of all. The token of `auth` comes before
-/// the others. Faults of tokens are ignored, since the server checks the token itself.
+/// Returns the token of these layers that may see and do most: one with `admin` before others, that of `auth` first; then one for all tools,
+/// then the one for most tools. Faults of tokens are ignored, since the server checks the token itself.
 pub fn for_asking(layers: &mut Layers) -> Option<BearerToken> {
     set_aside(layers);
     let tokens = resolve(&layers.merged(), layers);
-    let known = || tokens.iter().filter(|token| token.token.is_some());
-    let token = known()
-        .find(|token| token.admin)
-        .or_else(|| known().next())?;
-    token.token.clone()
+    let usable = tokens.iter().filter(|token| token.token.is_some());
+    // The first of equal ones.
+    let most = usable.rev().max_by_key(|token| {
+        let tools = token.tools.as_ref().map_or(usize::MAX, |tools| tools.len());
+        (token.admin, tools)
+    });
+    most?.token.clone()
 }
 
 /// `[server.tokens.NAME]`.

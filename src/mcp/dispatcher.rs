@@ -286,6 +286,7 @@ impl Dispatcher {
         let (progress, news) = watch::channel(Progress::default());
         let call = ToolCall {
             client: caller.client,
+            token: caller.access.token.clone(),
             received,
             progress,
             permits: caller.permits,

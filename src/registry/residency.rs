@@ -10,6 +10,7 @@
 
 mod admission;
 mod breaker;
+mod replacement;
 mod slot;
 mod standing;
 
@@ -23,6 +24,7 @@ use super::budget::overrun;
 use super::footprint::Demand;
 pub use crate::config::Stamp;
 use crate::engine::places::may_wait;
+use crate::telemetry::metrics::UnloadReason;
 pub use slot::Refusal;
 use slot::{Slot, State};
 pub use standing::{ModelState, Standing};
@@ -67,8 +69,8 @@ pub struct Shared {
 pub enum Action {
     /// Start a worker for the model.
     Start(Edition, WorkerId),
-    /// End the worker: nobody holds it.
-    End(WorkerId),
+    /// End the worker, which nobody holds, for this reason.
+    End(WorkerId, UnloadReason),
     /// End the worker, which still loads, though calls wait for it: they are to be told [`Refusal::Superseded`].
     Stop(WorkerId),
     /// Give the call this worker.
@@ -122,13 +124,6 @@ impl Residency {
         }
     }
 
-    /// A former edition, which goes with its last call: nothing waits for it as for one that never goes.
-    pub fn unpin(&mut self, model: Edition) {
-        if let Some(slot) = self.slots.get_mut(&model) {
-            slot.terms.pin = false;
-        }
-    }
-
     /// All models share something else now: what waits may have room, what idles may have to go.
     pub fn set_shared(&mut self, shared: Shared, free: Option<u64>, now: Instant) {
         self.shared = shared;
@@ -141,52 +136,6 @@ impl Residency {
         let (models, over) = overrun(&self.occupants(), self.shared);
         self.end_all(&models);
         self.actions.extend(over.map(Action::OverBudget));
-    }
-
-    /// No new call gets `model`. Calls that hold it are served to the end; where it still loads, they and those that wait are
-    /// refused.
-    pub fn retire(&mut self, model: Edition, free: Option<u64>, now: Instant) {
-        let waiting = std::mem::take(&mut self.waiting);
-        let (refused, rest): (VecDeque<_>, VecDeque<_>) = waiting
-            .into_iter()
-            .partition(|waiting| waiting.model == model);
-        self.waiting = rest;
-        let refuse = |waiting: &Waiting| Action::Refuse(waiting.call, Refusal::Superseded);
-        self.actions.extend(refused.iter().map(refuse));
-        let Some(slot) = self.slots.get_mut(&model) else {
-            return;
-        };
-        slot.is_retired = true;
-        slot.terms.pin = false;
-        match slot.state {
-            State::Unloaded => drop(self.slots.remove(&model)),
-            State::Running {
-                worker,
-                is_loaded: false,
-                ..
-            } => {
-                slot.end();
-                self.leases.retain(|_, held| *held != model);
-                self.actions.push(Action::Stop(worker));
-            }
-            State::Running {
-                worker, leases: 0, ..
-            } => {
-                slot.end();
-                self.actions.push(Action::End(worker));
-            }
-            State::Running { .. } | State::Ending { .. } => {}
-        }
-        self.admit(free, now);
-    }
-
-    /// Replaces `old` by `new`. The process of `old` finishes the calls that it has, and new calls start another process.
-    pub fn replace(&mut self, old: Edition, new: Edition, free: Option<u64>, now: Instant) {
-        if let Some(slot) = self.slots.get(&old) {
-            let terms = slot.terms.clone();
-            self.set_terms(new, terms);
-            self.retire(old, free, now);
-        }
     }
 
     /// What is to be done since the last time, in order.
@@ -235,7 +184,10 @@ impl Residency {
         now: Instant,
     ) {
         let is_overtaking = self.is_overtaking(model, free, now);
-        let slot = self.slots.get_mut(&model).filter(|slot| !slot.is_retired);
+        let slot = self
+            .slots
+            .get_mut(&model)
+            .filter(|slot| slot.retired.is_none());
         let Some(slot) = slot else {
             return self.actions.push(Action::Refuse(call, Refusal::Superseded));
         };
@@ -279,8 +231,10 @@ impl Residency {
         {
             *leases -= 1;
             *idle_since = now;
-            if *leases == 0 && slot.is_retired {
-                self.actions.push(Action::End(*worker));
+            if *leases == 0
+                && let Some(reason) = slot.retired
+            {
+                self.actions.push(Action::End(*worker, reason));
                 slot.end();
             }
         }
@@ -364,7 +318,7 @@ impl Residency {
             }
         }
         self.slots
-            .retain(|_, slot| !slot.is_retired || slot.state.worker().is_some());
+            .retain(|_, slot| slot.retired.is_none() || slot.state.worker().is_some());
         self.admit(free, now);
     }
 
@@ -387,7 +341,7 @@ impl Residency {
             };
             if due <= now {
                 slot.end();
-                self.actions.push(Action::End(worker));
+                self.actions.push(Action::End(worker, UnloadReason::Idle));
             } else {
                 next = Some(next.map_or(due, |next| next.min(due)));
             }

@@ -232,10 +232,11 @@ impl Shelf {
                         worker.stop();
                     }
                 }
-                Action::End(id) => {
+                Action::End(id, reason) => {
                     // Its last handle: the process ends in order.
                     if let Some(worker) = state.workers.remove(&id) {
-                        tracing::info!(model = worker.name(), "unloaded");
+                        tracing::info!(model = worker.name(), reason = reason.name(), "unloaded");
+                        worker.unload(reason);
                     }
                 }
                 Action::Grant(call, id) => {

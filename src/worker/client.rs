@@ -29,6 +29,7 @@ use crate::config::LoadSettings;
 use crate::config::units::human_time;
 use crate::engine::fixed::FixedPrompt;
 use crate::engine::{CancelReason, EngineError, GenerateRequest, Generation, Stats};
+use crate::telemetry::metrics::UnloadReason;
 use crate::threads::SystemLimit;
 
 /// What all calls of a tool begin with, for each tool of a model that has such.
@@ -145,6 +146,8 @@ enum ToTask {
     Stats(oneshot::Sender<Stats>),
     /// A call got no answer although its deadline passed.
     Overdue,
+    /// Its process ends, for this reason, once nobody holds a handle.
+    Unload(UnloadReason),
     Stop,
 }
 
@@ -187,6 +190,11 @@ impl Worker {
     /// Whether its process has ended, or is about to: a new call would not be answered.
     pub fn has_ended(&self) -> bool {
         self.to_task.is_closed()
+    }
+
+    /// Gives this handle back; the process ends when it was the last one. The `reason` is counted.
+    pub fn unload(self, reason: UnloadReason) {
+        drop(self.to_task.send(ToTask::Unload(reason)));
     }
 
     /// Ends the process though calls wait for it, which get [`CallError::Stopped`].

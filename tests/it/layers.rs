@@ -36,6 +36,7 @@ const HTTP: &[&str] = &[
     "transport/http/connection.rs",
     "transport/http/endpoint.rs",
     "transport/http/exchange.rs",
+    "transport/http/exposition.rs",
     "transport/http/headers.rs",
     "transport/http/held.rs",
     "transport/http/not_found.rs",
@@ -83,7 +84,12 @@ const WALLS: [(&str, &[&str]); 25] = [
     ),
     (
         "prometheus_client",
-        &["telemetry/metrics.rs", "telemetry/metrics/meters.rs"],
+        &[
+            "telemetry/metrics.rs",
+            "telemetry/metrics/known.rs",
+            "telemetry/metrics/meters.rs",
+            "telemetry/metrics/of_process.rs",
+        ],
     ),
     ("ureq", &["commands/server.rs"]),
     ("figment", &["config/load/effective.rs"]),
@@ -103,7 +109,12 @@ const WALLS: [(&str, &[&str]); 25] = [
     ("sd_notify", &["supervisor.rs"]),
     (
         "sysinfo",
-        &["memory.rs", "process.rs", "process/activity.rs"],
+        &[
+            "memory.rs",
+            "process.rs",
+            "process/activity.rs",
+            "process/usage.rs",
+        ],
     ),
     ("llguidance", &["engine/grammar.rs"]),
     ("notify", &["reload/watch.rs"]),

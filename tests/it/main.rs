@@ -38,8 +38,10 @@ mod meaning; // a real model: facts, seeds, eight calls at once
 mod memory; // limits, page cache, shared weights
 mod message_text; // messages whose text is slightly off
 mod messages; // that wrong messages of the server are noticed
+mod metrics; // which series there are, in which format, and for whom
 mod model_files; // model files that are missing, incomplete or replaced
 mod modern; // the revision without a handshake
+mod monitoring; // alert rules and dashboards
 mod mutated; // a hundred thousand broken messages
 mod observe; // how it is, for those that look after it
 mod omissions; // messages that a chat template leaves out

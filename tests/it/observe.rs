@@ -1,6 +1,5 @@
 //! How the server is, for those that look after it: health and metrics.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::TcpListener;
 use std::process::Output;
@@ -10,50 +9,13 @@ use serde_json::json;
 
 use crate::support::config::Folder;
 use crate::support::http::{Client, HttpServer, read_head};
-use crate::support::{LIMIT, program};
+use crate::support::metrics::{self, metrics, metrics_when, whole};
+use crate::support::program;
 
 /// What a GET of `path` gives: the status and the body.
 fn get(server: &HttpServer, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
-    let url = format!("http://{}{path}", server.address);
-    let mut response = Client::new(url, headers).send("GET", None);
-    let status = response.status().as_u16();
-    (status, response.body_mut().read_to_string().unwrap())
-}
-
-/// All series and their values.
-fn metrics(server: &HttpServer) -> BTreeMap<String, String> {
-    let (status, text) = get(server, "/metrics", &[]);
-    assert_eq!(status, 200, "{text}");
-    assert!(text.ends_with("# EOF\n"), "{text}");
-    let series = text.lines().filter(|line| !line.starts_with('#'));
-    let series = series.map(|line| line.rsplit_once(' ').unwrap());
-    series
-        .map(|(name, value)| {
-            let name = name.strip_prefix("llama_mcp_").unwrap();
-            (name.to_owned(), value.to_owned())
-        })
-        .collect()
-}
-
-/// The same again until `is_it`, as what comes with the end of a process.
-fn metrics_when(
-    server: &HttpServer,
-    is_it: impl Fn(&BTreeMap<String, String>) -> bool,
-) -> BTreeMap<String, String> {
-    let started = std::time::Instant::now();
-    loop {
-        let metrics = metrics(server);
-        if is_it(&metrics) {
-            return metrics;
-        }
-        assert!(started.elapsed() < LIMIT, "{metrics:#?}");
-    }
-}
-
-fn whole(metrics: &BTreeMap<String, String>, name: &str) -> u64 {
-    let value = metrics.get(name);
-    let value = value.unwrap_or_else(|| panic!("{name}: {metrics:#?}"));
-    value.parse().unwrap()
+    let answer = metrics::get(server, path, headers);
+    (answer.status, answer.body)
 }
 
 fn health(arguments: &[&str]) -> Output {
@@ -85,12 +47,19 @@ fn calls_are_counted_by_tool_model_and_outcome_with_their_tokens_and_times() {
     let wrong = client.request("tools/call", json!({"name": "chat", "arguments": {}}));
     assert_eq!(wrong["result"]["isError"], true);
     drop(client.sing(99));
-    let cancelled = r#"calls_total{tool="chat",model="default",outcome="cancelled"}"#;
-    let metrics = metrics_when(&server, |metrics| metrics.contains_key(cancelled));
+    let calls = |outcome: &str, code: &str| {
+        format!(r#"calls_total{{tool="chat",model="default",outcome="{outcome}",code="{code}"}}"#)
+    };
+    let cancelled = calls("cancelled", "");
+    let metrics = metrics_when(&server, |metrics| whole(metrics, &cancelled) == 1);
     let of = |name: &str| whole(&metrics, name);
-    for (outcome, calls) in [("stop", 2), ("length", 1), ("error", 1), ("cancelled", 1)] {
-        let name = format!(r#"calls_total{{tool="chat",model="default",outcome="{outcome}"}}"#);
-        assert_eq!(of(&name), calls, "{outcome}");
+    for (outcome, code, count) in [
+        ("stop", "", 2),
+        ("length", "", 1),
+        ("error", "bad_arguments", 1),
+        ("cancelled", "", 1),
+    ] {
+        assert_eq!(of(&calls(outcome, code)), count, "{outcome}");
     }
     assert_eq!(of(r#"calls_running{model="default"}"#), 0);
     assert_eq!(
@@ -132,8 +101,9 @@ fn loads_ends_and_deaths_of_models_and_edits_of_the_file_are_counted() {
     let model = |key: &str| format!("[models.small]\npath = 'crab.gguf'\n{key}\n");
     folder.write("llama-mcp-server.toml", &model("n_threads = 1"));
     let server = HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"));
-    assert!(
-        !metrics(&server).contains_key(r#"model_loaded{model="small"}"#),
+    assert_eq!(
+        whole(&metrics(&server), r#"model_loaded{model="small"}"#),
+        0,
         "nothing is loaded for it"
     );
     let mut client = server.client();
@@ -146,14 +116,14 @@ fn loads_ends_and_deaths_of_models_and_edits_of_the_file_are_counted() {
     };
     ask(&mut client);
     folder.write("llama-mcp-server.toml", &model("n_threads = 2"));
-    let unloaded = r#"model_unloads_total{model="small"}"#;
-    let metrics = metrics_when(&server, |metrics| metrics.contains_key(unloaded));
+    let unloaded = r#"model_unloads_total{model="small",reason="edited"}"#;
+    let metrics = metrics_when(&server, |metrics| whole(metrics, unloaded) == 1);
     assert_eq!(whole(&metrics, r#"config_reloads_total{outcome="ok"}"#), 1);
     assert_eq!(whole(&metrics, r#"model_loaded{model="small"}"#), 0);
     assert_eq!(whole(&metrics, r#"model_memory_bytes{model="small"}"#), 0);
     folder.write("llama-mcp-server.toml", &model("n_threads = 'many'"));
     let refused = r#"config_reloads_total{outcome="refused"}"#;
-    let metrics = metrics_when(&server, |metrics| metrics.contains_key(refused));
+    let metrics = metrics_when(&server, |metrics| whole(metrics, refused) == 1);
     assert_eq!(whole(&metrics, "config_last_reload_successful"), 0);
     let port = server.address.port().to_string();
     let file = folder.0.join("llama-mcp-server.toml");

@@ -7,6 +7,7 @@ mod edited_model;
 pub(crate) mod example;
 pub(crate) mod http;
 pub(crate) mod log;
+pub(crate) mod metrics;
 pub(crate) mod modern;
 pub(crate) mod process;
 pub(crate) mod random_model;

@@ -10,6 +10,7 @@ use crate::config::FileFault;
 use crate::config::units::human_time;
 use crate::registry::budget::Occupant;
 use crate::registry::footprint::Footprint;
+use crate::telemetry::metrics::UnloadReason;
 use crate::worker::client::Ended;
 
 /// After a failed load the next one comes no sooner than this, then twice that, and so on.
@@ -74,8 +75,8 @@ pub(super) struct Slot {
     pub(super) failures: Option<Failures>,
     /// Circuit breaker for deaths of the process.
     pub(super) breaker: Breaker,
-    /// An edit made another edition of the model: gone with its last call.
-    pub(super) is_retired: bool,
+    /// Set once another edition has taken its place: the reason. It ends with its last call.
+    pub(super) retired: Option<UnloadReason>,
 }
 
 #[derive(Debug)]
@@ -122,7 +123,7 @@ impl Slot {
             state: State::Unloaded,
             failures: None,
             breaker: Breaker::default(),
-            is_retired: false,
+            retired: None,
         }
     }
 

@@ -76,7 +76,7 @@ impl Residency {
                 is_loaded,
                 ..
             } => Standing {
-                state: match (is_loaded, slot.is_retired) {
+                state: match (is_loaded, slot.retired.is_some()) {
                     (false, _) => ModelState::Loading,
                     (true, false) => ModelState::Loaded,
                     (true, true) => ModelState::Replaced,

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::lines::Lines;
 use super::model_log::{self, LastWords, ModelLog};
 use crate::process::activity::{Activity, activity_of};
+use crate::process::usage::{Usage, usage_of};
 use crate::telemetry;
 use crate::worker;
 use crate::worker::HELPER_THREADS;
@@ -205,9 +206,9 @@ impl Process {
         activity_of(self.child.id()?, &HELPER_THREADS)
     }
 
-    /// Returns the bytes of memory that it takes.
-    pub(super) fn memory(&self) -> Option<u64> {
-        crate::memory::of_process(self.child.id()?)
+    /// Returns the CPU time and the memory that it takes.
+    pub(super) fn usage(&self) -> Option<Usage> {
+        usage_of(self.child.id()?)
     }
 
     /// Sends a command. Never waits; what is sent after the worker's end is lost.

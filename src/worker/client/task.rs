@@ -21,7 +21,8 @@ use crate::config::LoadSettings;
 use crate::config::units::{human, human_time};
 use crate::engine::fixed::FixedPrompt;
 use crate::engine::{CancelReason, Stats};
-use crate::telemetry::metrics;
+use crate::process::usage::Usage;
+use crate::telemetry::metrics::{self, UnloadReason};
 use crate::worker::{Command, Ready};
 
 /// Most bytes of an event. An answer is the longest, and 100,000 tokens of text have half a megabyte.
@@ -45,6 +46,10 @@ pub(super) struct Task {
     liveness: Liveness,
     /// The most bytes that the process was seen to take.
     memory: u64,
+    /// The last measurement of the process.
+    usage: Usage,
+    /// The reason for which the process ends once nobody holds it.
+    unload_reason: UnloadReason,
     life: Box<dyn Fn(Life) + Send>,
 }
 
@@ -91,6 +96,8 @@ impl Task {
             calls: Calls::default(),
             asking: Vec::new(),
             memory: 0,
+            usage: Usage::default(),
+            unload_reason: UnloadReason::Shutdown,
             life,
         };
         let end = task.serve(&mut inbox, BufReader::new(stdout)).await;
@@ -145,8 +152,9 @@ impl Task {
                 self.process.send(&Command::Cancel { id, reason });
             }
             // A process that is loading does not answer.
-            ToTask::Stats(_) if self.calls.is_loading() => {}
+            ToTask::Stats(_) if self.calls.is_loading() => self.count_usage(),
             ToTask::Stats(answer_to) => {
+                self.count_usage();
                 // Forget those that gave up waiting.
                 self.asking.retain(|asking| !asking.is_closed());
                 self.asking.push(answer_to);
@@ -157,6 +165,7 @@ impl Task {
                     self.warn_overdue(silence);
                 }
             }
+            ToTask::Unload(reason) => self.unload_reason = reason,
             ToTask::Stop => return Some(End::Stopped),
         }
         None
@@ -265,10 +274,20 @@ impl Task {
     }
 
     fn measure(&mut self) {
-        if let Some(memory) = self.process.memory().filter(|memory| *memory > self.memory) {
+        self.count_usage();
+        let memory = self.usage.resident;
+        if memory > self.memory {
             metrics::takes_more(&self.name, memory - self.memory);
             self.memory = memory;
             (self.life)(Life::Measured(memory));
+        }
+    }
+
+    /// Counts the CPU time that the process has used since the last time, and its memory.
+    fn count_usage(&mut self) {
+        if let Some(usage) = self.process.usage() {
+            metrics::used(&self.name, self.usage, usage);
+            self.usage = usage;
         }
     }
 }

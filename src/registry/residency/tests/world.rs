@@ -10,6 +10,7 @@ use crate::registry::footprint::Demand;
 use crate::registry::residency::{
     Action, CallId, Edition, Ended, ModelTerms, Residency, Shared, WorkerId,
 };
+use crate::telemetry::metrics::UnloadReason;
 
 /// What they need.
 pub(super) const MODELS: [u64; 4] = [40, 40, 60, 100];
@@ -289,12 +290,17 @@ impl World {
                     self.check_room_for(&process);
                     self.processes.insert(id, process);
                 }
-                Action::End(id) => {
+                Action::End(id, reason) => {
                     assert!(
                         !self.held.values().any(|worker| *worker == id),
                         "ended under a lease"
                     );
                     let process = &self.processes[&id];
+                    let is_former = !self.current.contains(&process.model);
+                    let is_replaced =
+                        matches!(reason, UnloadReason::Edited | UnloadReason::Requested);
+                    assert!(is_former || !is_replaced, "{reason:?} of a current edition");
+                    assert!(is_time || reason != UnloadReason::Idle);
                     assert!(
                         is_time || !self.is_pinned(process),
                         "a pinned model made room"

@@ -38,14 +38,14 @@ impl Task {
             End::Unused => {
                 (self.life)(Life::Ending(Ended::Done));
                 self.process.end().await;
-                return self.gone(ProcessEnd::Unloaded);
+                return self.gone(ProcessEnd::Unloaded(self.unload_reason));
             }
             End::Stopped => {
                 self.calls.fail_all(&CallError::Stopped);
                 refuse_all(inbox, &CallError::Stopped).await;
                 (self.life)(Life::Ending(Ended::Done));
                 self.process.end().await;
-                return self.gone(ProcessEnd::Unloaded);
+                return self.gone(ProcessEnd::Unloaded(self.unload_reason));
             }
             End::Stalled(silence) => return self.kill_stalled(silence, inbox).await,
             End::LoadFailed(error) => {
@@ -82,7 +82,7 @@ impl Task {
         };
         self.gone(match failure {
             CallError::Died { .. } => ProcessEnd::Died,
-            _ => ProcessEnd::Unloaded,
+            _ => ProcessEnd::Unloaded(self.unload_reason),
         });
         tracing::error!(model = self.name, pid = self.process.id(), "{failure}");
         self.calls.fail_all(&failure);
@@ -127,6 +127,7 @@ impl Task {
     }
 
     fn gone(&self, end: ProcessEnd) {
+        metrics::used(&self.name, self.usage, self.usage.without_memory());
         metrics::gone(&self.name, end, !self.calls.is_loading(), self.memory);
         (self.life)(Life::Gone);
     }
