@@ -76,11 +76,14 @@ fn a_base_model_is_a_warning_everywhere() {
     let folder = Folder::new("base", &file);
     let model = model.to_str().unwrap();
     for (arguments, prefix) in [
-        (&["config", "check"][..], "warning: `models.a`"),
-        (&["doctor"], "warning  configuration: `models.a`"),
+        (
+            &["config", "check"][..],
+            "warning[base_model]: `models.a.path`",
+        ),
+        (&["doctor"], "warning  configuration: `models.a.path`"),
         (
             &["install", "print", "--model", model],
-            "warning: `models.default`",
+            "warning: `--model`",
         ),
     ] {
         let output = folder.run(arguments, &[]);

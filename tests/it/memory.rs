@@ -167,7 +167,7 @@ fn a_prompt_that_is_too_long_for_the_trained_context_is_not_told_to_raise_it() {
     let folder = Folder::new("capped", "[models.a]\npath = 'crab.gguf'\nn_ctx = 65536\n");
     let told = text(folder.run(&["config", "check"], &[]).stdout);
     assert!(
-        told.contains("note: `models.a`: `n_ctx` is 4096, the context that the model was trained for, not 65536"),
+        told.contains("warning[context_capped]: `models.a.n_ctx`: is 65536, and the model was trained for 4096 tokens: its context is 4096"),
         "{told}"
     );
 }
