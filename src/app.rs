@@ -106,6 +106,9 @@ async fn serve(
     for note in &checked.layers.notes {
         tracing::info!("{note}");
     }
+    for warning in &checked.layers.warnings {
+        tracing::warn!(kind = warning.code, "{}", warning.line());
+    }
     for doubt in &checked.doubts {
         tracing::warn!("what follows does not work, the server runs without it\n{doubt}");
     }

@@ -2,6 +2,7 @@
 //! what a server is started by.
 
 mod templates;
+mod warnings;
 
 use crate::config::address::Address;
 use crate::config::file::LogSettings;
@@ -10,9 +11,9 @@ use crate::config::problem::Problem;
 use crate::config::tool::address;
 use crate::config::units::{Size, human};
 use crate::config::{
-    Config, ConfigError, FileFault, ModelConfig, ModelFiles, Overrides, Surroundings, Transport,
+    Config, ConfigError, FileFault, ModelConfig, ModelFiles, Overrides, Surroundings, ToolConfig,
+    Transport,
 };
-use crate::gguf::Tuning;
 use crate::memory;
 use crate::process;
 use crate::registry::budget::{Occupant, Room, room_for};
@@ -21,7 +22,7 @@ use crate::registry::memory::{Need, needs_of};
 use crate::registry::residency::Shared;
 use crate::tools::fixed::fixed_prompts;
 use crate::tools::structured;
-use crate::tools::typed::prompt::PromptTemplate;
+use crate::tools::typed::prompt::{Known, PromptTemplate};
 use crate::worker::trials::Trials;
 use templates::{check_own_templates, check_templates};
 
@@ -36,8 +37,6 @@ pub struct Checked {
     pub budget: u64,
     /// Memory needs of the models, in their order; `Err` for a model whose files cannot be loaded.
     pub needs: Vec<Result<Need, FileFault>>,
-    /// Warnings about settings that work but are probably a mistake.
-    pub warnings: Vec<String>,
     /// Faults that do not keep the server from running. They are errors in `config check` and warnings at the start, since the other
     /// models work, files may come later, and machines differ in their memory.
     pub doubts: Vec<Problem>,
@@ -79,70 +78,135 @@ fn known_needs<'a>(
     models.filter_map(|(model, need)| Some((model, need.as_ref().ok()?)))
 }
 
+/// A configuration that cannot be run.
+#[derive(Debug)]
+pub struct Rejected {
+    /// All that is wrong with it.
+    pub error: ConfigError,
+    /// Settings that work and are probably a mistake.
+    pub warnings: Vec<Problem>,
+}
+
+impl From<ConfigError> for Rejected {
+    fn from(error: ConfigError) -> Self {
+        Self {
+            error,
+            warnings: Vec::new(),
+        }
+    }
+}
+
 /// Reads and checks what was typed and what it names.
 ///
 /// # Errors
 /// All that is wrong.
 pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigError> {
+    examine(typed, around).map_err(|rejected| rejected.error)
+}
+
+/// Like [`load`], but also returns the warnings about a configuration that cannot be run.
+///
+/// Every check runs on the parts that are right, so all problems are found in one run, and none that only follows from another one.
+///
+/// # Errors
+/// All that is wrong.
+pub fn examine(typed: &Overrides, around: &Surroundings) -> Result<Checked, Rejected> {
     // The process starts while the models' headers are read.
     let mut trials = around.program.as_deref().map(Trials::start);
-    let (config, mut layers) = Config::load(typed, around)?;
+    let (config, mut layers) = Config::resolve(typed, around)?;
     check_own_templates(&config, trials.as_mut(), &mut layers);
     check_tools(&config, &mut layers);
-    if let Some(error) = ConfigError::take(&mut layers) {
-        return Err(error);
-    }
+    // From here on, a problem is one of a part without which the server can run.
+    let fatal = layers.problems.len();
+    check_templates(&config, trials.as_mut(), &mut layers);
+    check_log(&config.log, &mut layers);
     let machine = memory::total();
     let budget = config.registry.memory_budget.of(machine);
     let needs = needs_of(&config.models, &fixed_prompts(&config), budget);
-    if budget > machine {
-        layers.notes.push(format!(
-            "`memory_budget` is more than the {} that there are",
-            human(machine)
-        ));
+    // A default in the place of a wrong value may need more memory than the right value will.
+    let tables = ["models", "defaults", "registry"].map(|table| Address::of([table]));
+    if !tables.iter().any(|table| layers.has_problem_at(table)) {
+        let shared = Shared {
+            budget,
+            machine,
+            max_loaded: config.registry.max_loaded,
+        };
+        check_memory(&config, shared, &needs, &mut layers);
+        check_callable(&config, &mut layers);
     }
-    let shared = Shared {
+    warnings::find(&config, machine, &mut layers);
+    let mut doubts = layers.problems.split_off(fatal);
+    if let Some(error) = config.error(&mut layers) {
+        let error = match error {
+            ConfigError::Problems(mut problems) => {
+                problems.append(&mut doubts);
+                ConfigError::of(problems)
+            }
+            other => other,
+        };
+        return Err(Rejected {
+            error,
+            warnings: layers.warnings,
+        });
+    }
+    let mut all = std::mem::take(&mut layers.doubts);
+    all.append(&mut doubts);
+    Ok(Checked {
+        config,
+        layers,
         budget,
-        machine,
-        max_loaded: config.registry.max_loaded,
-    };
-    check_templates(&config, trials.as_mut(), &mut layers);
-    check_memory(&config, shared, &needs, &mut layers);
-    check_log(&config.log, &mut layers);
+        needs,
+        doubts: all,
+    })
+}
+
+/// Reports that there is nothing to call: every model is hidden, and there is no other tool.
+fn check_callable(config: &Config, layers: &mut Layers) {
     let has_chat = config.models.iter().any(|model| model.tool_name.is_some());
-    if !has_chat && config.tools.is_empty() {
+    let has_tools = layers.has_problem_at(&Address::of(["tools"])) || !config.tools.is_empty();
+    if !has_chat && !has_tools && !config.models.is_empty() {
         layers.problem_at(
             &Address::of(["models"]),
             "no model is a tool: there is nothing to call".into(),
             Some("remove `tool = false` from one of them".into()),
         );
     }
-    let mut doubts = std::mem::take(&mut layers.doubts);
-    doubts.append(&mut layers.problems);
-    Ok(Checked {
-        warnings: config.models.iter().filter_map(base_model).collect(),
-        config,
-        layers,
-        budget,
-        needs,
-        doubts,
-    })
 }
 
-/// Prompts and schemas of typed tools, tried as a call would use them.
+/// Tries prompts and schemas of typed tools as a call would use them.
 fn check_tools(config: &Config, layers: &mut Layers) {
     for tool in &config.tools {
-        if let Err(cause) = PromptTemplate::check(tool) {
-            layers.problem_at(&address(&tool.name, "prompt"), cause, None);
-        }
+        check_prompt(tool, layers);
         if let Some(answer) = &tool.answer
             && let Err(faults) = structured::enforce(answer)
         {
+            let at = address(&tool.name, answer.key());
             for fault in faults.0 {
                 let message = format!("the schema cannot be enforced {fault}");
-                layers.problem_at(&address(&tool.name, answer.key()), message, None);
+                layers.schema_problem_at(&at, &fault.pointer, message);
             }
         }
+    }
+}
+
+/// Reports all faults of the prompt of `tool`, as far as its arguments are known.
+fn check_prompt(tool: &ToolConfig, layers: &mut Layers) {
+    let at = |key: &str| address(&tool.name, key);
+    if layers.has_problem_at(&at("prompt")) {
+        return;
+    }
+    let is_wrong = |key: &str| layers.has_problem_at(&at(key));
+    let has_unknown_variable = (is_wrong("choices") && tool.prompt.contains("choices"))
+        || (is_wrong("output") && tool.prompt.contains("output_schema"));
+    let known = if layers.is_refused(&at("arguments")) || has_unknown_variable {
+        Known::Nothing
+    } else if is_wrong("arguments") {
+        Known::Names
+    } else {
+        Known::All
+    };
+    for fault in PromptTemplate::faults(tool, known) {
+        layers.problem_at(&at("prompt"), fault.to_string(), fault.hint);
     }
 }
 
@@ -202,25 +266,6 @@ fn check_preloads(
     }
 }
 
-/// Returns a warning if `model` is a base model or has no chat template. Returns `None` also if its files cannot be read.
-fn base_model(model: &ModelConfig) -> Option<String> {
-    let header = &model.files.as_ref().ok()?.header;
-    let has_template = header.chat_template.is_some() || model.load.chat_template.is_some();
-    let fault = match (header.tuning, has_template) {
-        (Tuning::Instruct | Tuning::Unstated, true) => return None,
-        (Tuning::Instruct, false) => {
-            "its file has no chat template, so messages are joined without roles; set `chat_template` to the template of its family"
-        }
-        (Tuning::Unstated, false) => {
-            "probably a base model (its file has no chat template): it continues text instead of answering; choose the file of the instruct or chat model (often named `-Instruct`, `-it` or `-chat`)"
-        }
-        (Tuning::Base, _) => {
-            "a base model, by its name: it continues text instead of answering; choose the file of the instruct or chat model (often named `-Instruct`, `-it` or `-chat`)"
-        }
-    };
-    Some(format!("`models.{}`: {fault}", model.name))
-}
-
 /// The smallest `max_size` of a log file: a smaller one would be a file for every few lines.
 const MIN_LOG: Size = Size::mebibytes(1);
 
@@ -228,7 +273,7 @@ fn check_log(log: &LogSettings, layers: &mut Layers) {
     if log.max_size.0 < MIN_LOG.0 {
         let (least, found) = (human(MIN_LOG.0), human(log.max_size.0));
         let message = format!("must be at least {least}, found {found}");
-        layers.problem_at(&Address::of(["log", "max_size"]), message, None);
+        layers.range_problem_at(&Address::of(["log", "max_size"]), message, None);
     }
     let Some(file) = log.file.as_deref() else {
         return;

@@ -20,6 +20,7 @@ pub mod template_arguments;
 pub mod token;
 pub mod tool;
 pub mod units;
+pub mod warning;
 pub mod whole;
 
 use std::collections::{BTreeMap, HashMap};
@@ -56,6 +57,8 @@ pub const FILE_NAME: &str = "llama-mcp-server.toml";
 pub struct Overrides {
     /// `--config`.
     pub config: Option<PathBuf>,
+    /// The text of `config`, if it was read from a pipe, which cannot be read twice.
+    pub config_text: Option<String>,
     /// `--model`, and bare paths.
     pub models: Vec<PathBuf>,
     /// The other flags, by the key that each stands for.
@@ -151,6 +154,29 @@ impl Config {
     /// # Errors
     /// All that is wrong with values and files, at once.
     pub fn load(typed: &Overrides, around: &Surroundings) -> Result<(Self, Layers), ConfigError> {
+        let (config, mut layers) = Self::resolve(typed, around)?;
+        match config.error(&mut layers) {
+            Some(error) => Err(error),
+            None => Ok((config, layers)),
+        }
+    }
+
+    /// Returns what keeps the configuration, made of `layers`, from being run; its problems are taken out of them.
+    pub fn error(&self, layers: &mut Layers) -> Option<ConfigError> {
+        let file = layers.file.as_ref().map(|source| source.path.clone());
+        let no_model = || self.models.is_empty().then(|| ConfigError::NoModel(file));
+        ConfigError::take(layers).or_else(no_model)
+    }
+
+    /// Like [`Self::load`], but also returns a configuration with problems, which `layers` hold. Such a configuration lacks the parts that
+    /// are wrong, or has defaults in their places: it serves to find further problems, and must not be run.
+    ///
+    /// # Errors
+    /// The command line contradicts itself, or the file cannot be read as TOML: nothing is known of what it lacks.
+    pub fn resolve(
+        typed: &Overrides,
+        around: &Surroundings,
+    ) -> Result<(Self, Layers), ConfigError> {
         let mut file = find_file(typed, around)?;
         let ignored = file.take_if(|_| !typed.models.is_empty());
         let mut layers = Layers::read(typed, &around.variables, file.as_deref());
@@ -160,16 +186,13 @@ impl Config {
                 file.display()
             ));
         }
-        let settings = layers.merged();
-        let config = Self::of(&settings, around, &mut layers);
-        if let Some(error) = ConfigError::take(&mut layers) {
+        if layers.is_incomplete()
+            && let Some(error) = ConfigError::take(&mut layers)
+        {
             return Err(error);
         }
-        if config.models.is_empty() {
-            return Err(ConfigError::NoModel(
-                layers.file.map(|source| source.path.clone()),
-            ));
-        }
+        let settings = layers.merged();
+        let config = Self::of(&settings, around, &mut layers);
         Ok((config, layers))
     }
 
@@ -266,7 +289,7 @@ fn check_stall_timeout(timeout: IdleTime, layers: &mut Layers) {
     if let Some(message) = timeout.0.and_then(fault) {
         let hint = "`\"never\"` switches it off";
         let address = Address::of(["registry", "stall_timeout"]);
-        layers.problem_at(&address, message, Some(hint.into()));
+        layers.range_problem_at(&address, message, Some(hint.into()));
     }
 }
 

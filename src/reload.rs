@@ -18,6 +18,7 @@ use crate::app::Live;
 use crate::check::{self, Checked};
 use crate::config::diff::ConfigDiff;
 use crate::config::interpolate::read_text;
+use crate::config::problem::Problem;
 use crate::config::rights::Rights;
 use crate::config::{Config, ConfigError, Overrides, Surroundings, Transport};
 use crate::status::ConfigStatus;
@@ -45,6 +46,8 @@ pub struct Reloader {
     files: Vec<PathBuf>,
     /// Of what is in force, or was refused last.
     content: u64,
+    /// Warnings about the active configuration, which are logged already.
+    warnings: Vec<Problem>,
     status: sync::watch::Sender<ConfigStatus>,
     live: Live,
 }
@@ -65,6 +68,7 @@ impl Reloader {
             content: if is_as_read { content_of(&files) } else { 0 },
             sources,
             files,
+            warnings: checked.layers.warnings,
             config: checked.config,
             status: sync::watch::Sender::new(ConfigStatus::of(file)),
             live,
@@ -138,8 +142,18 @@ impl Reloader {
         for doubt in &checked.doubts {
             tracing::warn!("what follows does not work, the server runs without it\n{doubt}");
         }
+        let is_known = |warning: &Problem| {
+            let mut known = self.warnings.iter();
+            known.any(|known| (known.code, &known.address) == (warning.code, &warning.address))
+        };
+        for warning in &checked.layers.warnings {
+            if !is_known(warning) {
+                tracing::warn!(kind = warning.code, "{}", warning.line());
+            }
+        }
         let file = self.files[0].clone();
         self.files = files_of(file, &checked);
+        self.warnings = checked.layers.warnings;
         self.config = self.config.with_live_keys_of(checked.config);
         let restart_required = diff.needs_restart();
         metrics::reloaded(true);

@@ -1,19 +1,20 @@
 //! `llama-mcp-server config`: check, show and explain the configuration.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::{WRONG, print, refused};
+use super::{WRONG, overrides, print, refused};
 use crate::check::{self, Checked};
 use crate::cli::{ConfigCommand, Format};
 use crate::config::diff::ConfigDiff;
+use crate::config::problem::Problem;
 use crate::config::reference::View;
 use crate::config::units::human;
-use crate::config::{Config, ConfigError, Overrides, Surroundings, Transport, reference, shape};
+use crate::config::{Config, ConfigError, Overrides, Surroundings, reference, shape};
 use crate::registry::footprint::{Footprint, sum};
 
 /// Runs `command`.
@@ -22,8 +23,12 @@ use crate::registry::footprint::{Footprint, sum};
 /// Where standard output cannot be written.
 pub fn run(command: ConfigCommand, around: &Surroundings) -> anyhow::Result<ExitCode> {
     match command {
-        ConfigCommand::Check { source, format } => check(&source.into_overrides(), around, format),
-        ConfigCommand::Show { source, origin } => show(&source.into_overrides(), around, origin),
+        ConfigCommand::Check {
+            source,
+            format,
+            strict,
+        } => check(&overrides(source)?, around, format, strict),
+        ConfigCommand::Show { source, origin } => show(&overrides(source)?, around, origin),
         ConfigCommand::Diff { old, new } => diff(old, new, around),
         ConfigCommand::Schema => {
             let schema = serde_json::to_string_pretty(&shape::schema())
@@ -35,34 +40,58 @@ pub fn run(command: ConfigCommand, around: &Surroundings) -> anyhow::Result<Exit
     }
 }
 
-fn check(typed: &Overrides, around: &Surroundings, format: Format) -> anyhow::Result<ExitCode> {
-    let checked = check::load(typed, around).and_then(|checked| {
-        if checked.doubts.is_empty() {
-            Ok(checked)
-        } else {
-            Err(ConfigError::of(checked.doubts))
+fn check(
+    typed: &Overrides,
+    around: &Surroundings,
+    format: Format,
+    is_strict: bool,
+) -> anyhow::Result<ExitCode> {
+    let (error, mut warnings, checked) = match check::examine(typed, around) {
+        Ok(mut checked) => {
+            let doubts = std::mem::take(&mut checked.doubts);
+            let error = (!doubts.is_empty()).then(|| ConfigError::of(doubts));
+            let warnings = std::mem::take(&mut checked.layers.warnings);
+            (error, warnings, Some(checked))
         }
-    });
-    let is_right = checked.is_ok();
-    let text = match (checked, format) {
-        (Ok(checked), Format::Text) => told(&checked),
-        (Ok(checked), Format::Json) => format!("{:#}\n", as_json(&checked)),
-        (Err(error), Format::Text) => {
-            error
-                .report(&mut io::stderr().lock())
-                .context("could not write to standard error")?;
-            String::new()
-        }
-        (Err(error), Format::Json) => {
-            format!("{:#}\n", json!({"ok": false, "problems": error.to_json()}))
-        }
+        Err(rejected) => (Some(rejected.error), rejected.warnings, None),
     };
-    print(&text)?;
-    Ok(if is_right {
-        ExitCode::SUCCESS
+    let error = if is_strict {
+        ConfigError::with(error, &mut warnings)
     } else {
-        ExitCode::from(WRONG)
-    })
+        error
+    };
+    let code = error
+        .as_ref()
+        .map_or(ExitCode::SUCCESS, |_| ExitCode::from(WRONG));
+    match (error, checked, format) {
+        (None, Some(checked), Format::Text) => print(&told(&checked, &warnings))?,
+        (None, Some(checked), Format::Json) => {
+            print(&format!("{:#}\n", as_json(&checked, &warnings)))?
+        }
+        (Some(error), _, Format::Text) => tell(&error, &warnings)?,
+        (error, _, Format::Json) => {
+            let problems = error.map(|error| error.to_json());
+            let json = json!({"ok": false, "problems": problems, "warnings": in_json(&warnings)});
+            print(&format!("{json:#}\n"))?
+        }
+        (None, None, Format::Text) => ExitCode::SUCCESS,
+    };
+    Ok(code)
+}
+
+/// Writes `error`, and behind it `warnings`, to standard error.
+fn tell(error: &ConfigError, warnings: &[Problem]) -> anyhow::Result<ExitCode> {
+    let mut stderr = io::stderr().lock();
+    let told = error.report(&mut stderr).and_then(|()| {
+        let mut warnings = warnings.iter();
+        warnings.try_for_each(|warning| writeln!(stderr, "\n{warning}"))
+    });
+    told.context("could not write to standard error")?;
+    Ok(ExitCode::from(WRONG))
+}
+
+fn in_json(problems: &[Problem]) -> Vec<Value> {
+    problems.iter().map(Problem::to_json).collect()
 }
 
 fn diff(old: PathBuf, new: PathBuf, around: &Surroundings) -> anyhow::Result<ExitCode> {
@@ -83,7 +112,7 @@ fn diff(old: PathBuf, new: PathBuf, around: &Surroundings) -> anyhow::Result<Exi
     }
 }
 
-fn told(checked: &Checked) -> String {
+fn told(checked: &Checked, warnings: &[Problem]) -> String {
     let budget = &checked.budget;
     let mut lines = vec![format!(
         "The configuration is valid. Memory for models: {}.\n",
@@ -110,13 +139,8 @@ fn told(checked: &Checked) -> String {
     if checked.needs.len() > 1 {
         lines.push(format!("\ntogether: {}", together(checked)));
     }
-    lines.extend(
-        checked
-            .warnings
-            .iter()
-            .map(|warning| format!("warning: {warning}")),
-    );
     lines.extend(notes(checked).map(|note| format!("note: {note}")));
+    lines.extend(warnings.iter().map(|warning| format!("\n{warning}")));
     lines.join("\n") + "\n"
 }
 
@@ -151,20 +175,15 @@ fn notes(checked: &Checked) -> impl Iterator<Item = String> + '_ {
     let of_schemas = checked.config.tools.iter().flat_map(|tool| {
         tool.answer.iter().flat_map(move |answer| {
             let key = answer.key();
-            let notes = answer.notes.iter();
+            // What is ignored is a warning.
+            let notes = answer.notes.iter().filter(|note| !note.is_ignored);
             notes.map(move |note| format!("`tools.{}.{key}` {note}", tool.name))
         })
     });
-    let http = match &checked.config.transport {
-        Transport::Http(http) => Some(http),
-        Transport::Stdio => None,
-    };
-    let of_tokens = http.into_iter().flat_map(|http| http.token_notes());
-    let notes = checked.layers.notes.iter().cloned();
-    notes.chain(of_tokens).chain(of_schemas)
+    checked.layers.notes.iter().cloned().chain(of_schemas)
 }
 
-fn as_json(checked: &Checked) -> Value {
+fn as_json(checked: &Checked, warnings: &[Problem]) -> Value {
     let models = checked.loadable().map(|(model, files, need)| {
         let header = &files.header;
         json!({
@@ -183,7 +202,7 @@ fn as_json(checked: &Checked) -> Value {
             "total_bytes": need.estimate.total(),
         })
     });
-    json!({"ok": true, "memory_budget_bytes": checked.budget, "together_bytes": sum(footprints(checked)), "warnings": checked.warnings, "models": models.collect::<Vec<_>>(), "notes": notes(checked).collect::<Vec<_>>()})
+    json!({"ok": true, "memory_budget_bytes": checked.budget, "together_bytes": sum(footprints(checked)), "warnings": in_json(warnings), "models": models.collect::<Vec<_>>(), "notes": notes(checked).collect::<Vec<_>>()})
 }
 
 fn show(typed: &Overrides, around: &Surroundings, with_origin: bool) -> anyhow::Result<ExitCode> {

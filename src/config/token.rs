@@ -13,6 +13,7 @@ use super::interpolate::read_text;
 use super::load::Layers;
 use super::problem::{Origin, Problem};
 use super::shape::suggestion;
+use super::warning::WarningKind;
 
 /// The environment variable that holds the token of `auth`.
 pub const AUTH_VARIABLE: &str = "LLAMA_MCP_AUTH";
@@ -69,7 +70,13 @@ pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Vec<Arc<Tok
         max_calls: None,
         calls_per_minute: None,
     });
-    let tool_names = tool_names(settings);
+    let refused: Vec<String> = [Address::of(["models"]), Address::of(["tools"])]
+        .iter()
+        .flat_map(|table| layers.refused_names(table))
+        .map(str::to_owned)
+        .collect();
+    let mut tool_names = tool_names(settings);
+    tool_names.extend(refused.iter().map(String::as_str));
     let named = server
         .tokens
         .iter()
@@ -90,6 +97,28 @@ pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Vec<Arc<Tok
         tokens.push(Arc::new(token));
     }
     tokens
+}
+
+/// Adds a warning for each of `tokens` that is short enough to be guessed. The tokens are not shown.
+pub(super) fn warn_of_short(tokens: &[Arc<TokenConfig>], layers: &mut Layers) {
+    let is_short = |token: &&Arc<TokenConfig>| {
+        let secret = token.token.as_ref();
+        secret.is_some_and(BearerToken::is_short)
+    };
+    for token in tokens.iter().filter(is_short) {
+        let keys = match token.name.as_str() {
+            AUTH => [at(AUTH), at("auth_file")],
+            name => ["token", "token_file"].map(|key| at("tokens").join(name).join(key)),
+        };
+        let is_said = |key: &&Address| layers.origin_of(key).0 != Origin::BuiltIn;
+        let key = keys.iter().find(is_said).unwrap_or(&keys[0]).clone();
+        let message = format!(
+            "the token `{}` has fewer than {SHORT} characters, and can be guessed",
+            token.name
+        );
+        let hint = "generate a strong one with `openssl rand -hex 32`";
+        layers.warn_at(WarningKind::ShortToken, &key, message, hint);
+    }
 }
 
 /// Turns the file's problems with the text of a single token into doubts: that token is refused, and the rest of the configuration

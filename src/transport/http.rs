@@ -103,9 +103,6 @@ pub async fn serve(
     ending: Ending,
 ) -> io::Result<()> {
     let config = Arc::clone(&live.borrow());
-    for note in config.token_notes() {
-        tracing::warn!("{note}");
-    }
     tracing::info!(
         authentication = !config.tokens.is_empty(),
         "listening on http://{}/mcp",

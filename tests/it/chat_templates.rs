@@ -44,7 +44,10 @@ fn told_of(set: Vec<&str>) -> (Vec<String>, Vec<String>) {
         format!("{address}: {}", problem.message)
     };
     let problems = checked.doubts.iter().map(problem).collect();
-    (problems, checked.layers.notes)
+    (
+        problems,
+        checked.layers.warnings.iter().map(Problem::line).collect(),
+    )
 }
 
 const REFUSED: &str = "the model's chat template refused the messages: no lang";
@@ -102,7 +105,10 @@ fn a_system_prompt_that_tools_inherit_is_noted_once_and_tried_with_their_variabl
         .filter(|note| note.contains("does not print a system prompt"))
         .collect();
     assert_eq!(of_system.len(), 1, "{notes:?}");
-    assert!(of_system[0].starts_with("models.a.system: "), "{notes:?}");
+    assert!(
+        of_system[0].starts_with("`--set models.a.system`: "),
+        "{notes:?}"
+    );
     let cuts = "{% for m in messages %}{{ m.content[:5] if lang else m.content }}{% endfor %}";
     let set = [
         "models.a.system=Be brief.",

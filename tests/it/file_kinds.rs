@@ -76,11 +76,14 @@ fn every_command_warns_about_a_base_model() {
     let folder = Folder::new("base", &file);
     let model = model.to_str().unwrap();
     for (arguments, prefix) in [
-        (&["config", "check"][..], "warning: `models.a`"),
-        (&["doctor"], "warning  configuration: `models.a`"),
+        (
+            &["config", "check"][..],
+            "warning[base_model]: `models.a.path`",
+        ),
+        (&["doctor"], "warning  configuration: `models.a.path`"),
         (
             &["install", "print", "--model", model],
-            "warning: `models.default`",
+            "warning: `--model`",
         ),
     ] {
         let output = folder.run(arguments, &[]);

@@ -280,7 +280,7 @@ fn a_pipe_in_the_place_of_the_file_does_not_hold_up_anything() {
     fs::remove_file(&path).unwrap();
     let made = std::process::Command::new("mkfifo").arg(&path).status();
     assert!(made.unwrap().success());
-    server.wait_for_log("it is no file of at most");
+    server.wait_for_log("it is a pipe or a device; save its text to a file");
     fs::remove_file(&path).unwrap();
     fs::write(&path, file("b", "")).unwrap();
     server.wait_for_notification("notifications/tools/list_changed");

@@ -37,8 +37,11 @@ pub(super) fn look(typed: &Overrides, around: &Surroundings) -> (Vec<Finding>, O
     let models = checked.loadable();
     findings
         .extend(models.map(|(model, files, need)| self::model(model, files, need, checked.budget)));
-    let warnings = checked.warnings.iter();
-    findings.extend(warnings.map(|text| Finding::new(Verdict::Warning, "configuration", text)));
+    let warnings = checked.layers.warnings.iter();
+    findings.extend(warnings.map(|warning| Finding {
+        outline: Some(warning.outlined()),
+        ..Finding::new(Verdict::Warning, "configuration", warning.line())
+    }));
     findings.extend(disks(&checked));
     match &checked.config.transport {
         Transport::Stdio => findings.push(Finding::ok("transport", "stdio: no port")),

@@ -6,8 +6,9 @@ use serde_json::Value;
 
 use super::Layers;
 use crate::config::address::Address;
-use crate::config::problem::Origin;
+use crate::config::problem::{Origin, Problem};
 use crate::config::shape::nearest;
+use crate::config::warning::WarningKind;
 use crate::config::{CONFIG_VARIABLE, DEFAULT_MODEL, Overrides, VARIABLE_PREFIX};
 
 /// Keys that are one model's own: a flag for all makes no sense.
@@ -61,13 +62,14 @@ impl Layers {
                 _ => Some(Target::One(Address::of(parts.clone()))),
             };
             let Some(target) = target.filter(|target| self.shape.knows(&target.example())) else {
-                let meant = self
-                    .meant_variable(name)
-                    .map(|meant| format!(": did you mean {meant}?"))
-                    .unwrap_or_default();
-                self.notes.push(format!(
-                    "the environment variable {variable} is not known{meant}"
-                ));
+                let meant = self.meant_variable(name).map_or_else(
+                    || "unset it, or rename it".into(),
+                    |meant| format!("did you mean {meant}?"),
+                );
+                let origin = Origin::Variable(variable.clone());
+                let message = "this environment variable is not a key, and is ignored".into();
+                let kind = WarningKind::UnknownVariable;
+                self.warn(Problem::warning(origin, None, kind, message, &meant));
                 continue;
             };
             said.push(Said {
@@ -123,10 +125,12 @@ impl Layers {
             return name.to_owned();
         };
         if names.len() > 1 {
-            self.notes.push(format!(
-                "{VARIABLE_PREFIX}MODELS__{}__… means the model `{meant}`; --set names the others of a like name",
-                name.to_uppercase()
-            ));
+            let name = format!("{VARIABLE_PREFIX}MODELS__{}__…", name.to_uppercase());
+            let message = format!("sets the model `{meant}`, and fits others, too");
+            let hint = "`--set models.NAME.KEY=VALUE` names any model";
+            let kind = WarningKind::AmbiguousVariable;
+            let origin = Origin::Variable(name);
+            self.warn(Problem::warning(origin, None, kind, message, hint));
         }
         meant
     }
@@ -146,7 +150,7 @@ impl Layers {
                     let hint = format!(
                         "set `{key}` of the model in the file, or by `--set models.NAME.{key}=…`"
                     );
-                    self.problem(origin, None, false, message, Some(hint));
+                    self.problem(origin, None, message, Some(hint));
                     continue;
                 }
             };
@@ -163,13 +167,8 @@ impl Layers {
         for setting in &typed.set {
             let Some((name, text)) = setting.split_once('=') else {
                 let hint = Some("for example `--set models.small.n_ctx=8192`".into());
-                self.problem(
-                    Origin::Flag("--set".into()),
-                    None,
-                    false,
-                    "must be KEY=VALUE, with an equals sign".into(),
-                    hint,
-                );
+                let message = "must be KEY=VALUE, with an equals sign".into();
+                self.problem(Origin::Flag("--set".into()), None, message, hint);
                 continue;
             };
             let address = Address::of(name.trim().split('.'));
