@@ -11,6 +11,7 @@ use crate::engine::fixed::{FixedPrompt, longest};
 use crate::engine::limits::{CELL_STEP, Facts, Limits};
 use crate::gguf::Header;
 use crate::gguf::memory::{Estimate, Run};
+use crate::gpu;
 use crate::worker::client::FixedPrompts;
 
 /// What a model takes when it is loaded.
@@ -144,16 +145,8 @@ pub fn need_of(
 
 /// Whether a GPU computes, as far as the build tells.
 pub fn is_on_gpu(load: &LoadSettings) -> bool {
-    load.n_gpu_layers > 0 && HAS_GPU
+    load.n_gpu_layers > 0 && gpu::IN_BUILD
 }
-
-/// Whether this build can use a GPU at all.
-const HAS_GPU: bool = cfg!(any(
-    feature = "cuda",
-    feature = "vulkan",
-    feature = "metal",
-    all(target_os = "macos", target_arch = "aarch64")
-));
 
 impl Need {
     /// Bytes that the estimate leaves of what the model may take.

@@ -8,6 +8,7 @@ const LAYERS: [&[&str]; 8] = [
         "error_code",
         "fair",
         "gguf",
+        "gpu",
         "heap",
         "json",
         "memory",

@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use super::{Finding, Verdict};
 use crate::config::Surroundings;
 use crate::config::units::human;
+use crate::gpu;
 use crate::memory::{CgroupLimit, Memory};
 use crate::process;
 use crate::threads::{self, SystemLimit};
@@ -38,7 +39,7 @@ pub(super) fn look(around: &Surroundings) -> Vec<Finding> {
             env!("CARGO_PKG_VERSION"),
             env::consts::OS,
             env::consts::ARCH,
-            gpu_backends()
+            gpu::BACKEND.unwrap_or("none")
         ),
     )];
     findings.push(cpus(around));
@@ -54,15 +55,6 @@ pub(super) fn look(around: &Surroundings) -> Vec<Finding> {
     }
     findings.push(memory(&Memory::now()));
     findings
-}
-
-fn gpu_backends() -> &'static str {
-    match () {
-        () if cfg!(feature = "cuda") => "CUDA",
-        () if cfg!(feature = "vulkan") => "Vulkan",
-        () if cfg!(feature = "metal") => "Metal",
-        () => "none",
-    }
 }
 
 fn cpus(around: &Surroundings) -> Finding {
@@ -159,9 +151,9 @@ fn computing(machine: &Machine) -> Vec<Finding> {
         )
     }));
     if !machine.devices.iter().any(|device| device.is_gpu) {
-        findings.push(match gpu_backends() {
-            "none" => Finding::ok("gpu", "this build computes on the CPU alone"),
-            backend => Finding::new(
+        findings.push(match gpu::BACKEND {
+            None => Finding::ok("gpu", "this build computes on the CPU alone"),
+            Some(backend) => Finding::new(
                 Verdict::Warning,
                 "gpu",
                 format!(
