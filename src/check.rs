@@ -13,6 +13,7 @@ use crate::config::{
     Config, ConfigError, FileFault, ModelConfig, ModelFiles, Overrides, Surroundings, Transport,
 };
 use crate::gguf::Tuning;
+use crate::gpu;
 use crate::memory;
 use crate::process;
 use crate::registry::budget::{Occupant, Room, room_for};
@@ -22,6 +23,7 @@ use crate::registry::residency::Shared;
 use crate::tools::fixed::fixed_prompts;
 use crate::tools::structured;
 use crate::tools::typed::prompt::PromptTemplate;
+use crate::worker::machine;
 use crate::worker::trials::Trials;
 use templates::{check_own_templates, check_templates};
 
@@ -86,15 +88,21 @@ fn known_needs<'a>(
 pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigError> {
     // The process gets ready while the headers of models are read.
     let mut trials = around.program.as_deref().map(Trials::start);
-    let (config, mut layers) = Config::load(typed, around)?;
+    let (mut config, mut layers) = Config::load(typed, around)?;
     check_own_templates(&config, trials.as_mut(), &mut layers);
     check_tools(&config, &mut layers);
     if let Some(error) = ConfigError::take(&mut layers) {
         return Err(error);
     }
+    look_for_gpus(&mut config, around, &mut layers);
     let machine = memory::total();
     let budget = config.registry.memory_budget.of(machine);
-    let needs = needs_of(&config.models, &fixed_prompts(&config), budget);
+    let needs = needs_of(
+        &config.models,
+        &fixed_prompts(&config),
+        budget,
+        &config.registry,
+    );
     if budget > machine {
         layers.notes.push(format!(
             "`memory_budget` is more than the {} that there are",
@@ -105,6 +113,7 @@ pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigE
         budget,
         machine,
         max_loaded: config.registry.max_loaded,
+        gpu: config.registry.all_gpu_memory(),
     };
     check_templates(&config, trials.as_mut(), &mut layers);
     check_memory(&config, shared, &needs, &mut layers);
@@ -127,6 +136,36 @@ pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigE
         needs,
         doubts,
     })
+}
+
+/// Asks llama.cpp, in a process of its own, which GPUs there are, if a model would use one. Without any, all layers are the CPU's.
+fn look_for_gpus(config: &mut Config, around: &Surroundings, layers: &mut Layers) {
+    let uses_gpu = config
+        .models
+        .iter()
+        .any(|model| model.load.n_gpu_layers > 0);
+    let Some(program) = around.program.as_deref() else {
+        return;
+    };
+    if !gpu::MAY_HAVE_MEMORY || !uses_gpu {
+        return;
+    }
+    match machine::ask(program) {
+        Ok(machine) if machine.has_gpu() => config.registry.gpu_memory = machine.gpu_memory(),
+        Ok(_) => {
+            let backend = gpu::BACKEND.unwrap_or_default();
+            let note = format!(
+                "{backend} finds no GPU, so models run on the CPU; `doctor` helps to find out why"
+            );
+            layers.notes.push(note);
+            for model in &mut config.models {
+                model.load.n_gpu_layers = 0;
+            }
+        }
+        Err(error) => layers
+            .notes
+            .push(format!("the memory of GPUs is unknown: {error}")),
+    }
 }
 
 /// Prompts and schemas of typed tools, tried as a call would use them.

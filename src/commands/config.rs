@@ -14,7 +14,9 @@ use crate::config::diff::ConfigDiff;
 use crate::config::reference::View;
 use crate::config::units::human;
 use crate::config::{Config, ConfigError, Overrides, Surroundings, Transport, reference, shape};
+use crate::gguf::memory::Estimate;
 use crate::registry::footprint::{Footprint, sum};
+use crate::registry::memory::Need;
 
 /// Runs `command`.
 ///
@@ -100,6 +102,7 @@ fn told(checked: &Checked) -> String {
             need.kv_cells,
             human(estimate.compute)
         ));
+        lines.extend(on_gpu(need));
         if need.kv_cells < need.wanted_cells {
             lines.push(format!(
                 "  note: all calls at full length would need {} cells, which do not fit; calls wait for cells",
@@ -118,6 +121,28 @@ fn told(checked: &Checked) -> String {
     );
     lines.extend(notes(checked).map(|note| format!("note: {note}")));
     lines.join("\n") + "\n"
+}
+
+/// Returns a line about what GPUs do for a model of `need`; `None` if they do nothing.
+fn on_gpu(need: &Need) -> Option<String> {
+    let layers = (need.gpu_layers > 0)
+        .then(|| format!("  GPU: {} of {} layers", need.gpu_layers, need.layers))?;
+    let Some(there) = need.allowance.gpu else {
+        return Some(layers + " in the machine's memory");
+    };
+    let Estimate {
+        weights,
+        cache,
+        compute,
+    } = need.gpu;
+    Some(format!(
+        "{layers}, {} of {} (weights {}, cache {}, compute {})",
+        human(need.gpu.total()),
+        human(there),
+        human(weights),
+        human(cache),
+        human(compute)
+    ))
 }
 
 /// Returns what each model takes that can be loaded from its files.
@@ -181,6 +206,10 @@ fn as_json(checked: &Checked) -> Value {
             "cache_bytes": need.estimate.cache,
             "compute_bytes": need.estimate.compute,
             "total_bytes": need.estimate.total(),
+            "gpu_layers": need.gpu_layers,
+            "layers": need.layers,
+            "gpu_memory_bytes": need.gpu.total(),
+            "gpu_memory_available_bytes": need.allowance.gpu,
         })
     });
     json!({"ok": true, "memory_budget_bytes": checked.budget, "together_bytes": sum(footprints(checked)), "warnings": checked.warnings, "models": models.collect::<Vec<_>>(), "notes": notes(checked).collect::<Vec<_>>()})

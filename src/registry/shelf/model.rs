@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use crate::config::{FileFault, ModelConfig, ModelFiles};
 use crate::memory;
 use crate::registry::footprint::Demand;
-use crate::registry::memory::{Need, need_of};
+use crate::registry::memory::{Allowance, Need, is_on_gpu, need_of};
 use crate::registry::residency::{ModelTerms, Stamp};
 use crate::registry::standing::Speed;
 use crate::worker::client::FixedPrompts;
@@ -20,8 +20,8 @@ pub(super) struct Model {
     pub(super) stamp: Stamp,
     /// What it needs, or why it cannot be loaded.
     pub(super) need: Result<Need, FileFault>,
-    /// Memory that it may take, in bytes: what pinned models leave of the budget.
-    allowance: u64,
+    /// Memory that it may take: what pinned models leave.
+    allowance: Allowance,
     /// Prompts that its workers keep ready.
     pub(super) fixed: watch::Sender<FixedPrompts>,
     pub(super) speed: Speed,
@@ -37,11 +37,11 @@ pub(super) struct Look {
 }
 
 impl Model {
-    /// The model of `config`; pinned models leave `left` bytes of the budget.
+    /// The model of `config`; pinned models leave it `left`.
     pub(super) fn new(
         config: &ModelConfig,
         need: Result<Need, FileFault>,
-        left: u64,
+        left: Allowance,
         fixed: FixedPrompts,
     ) -> Self {
         Self {
@@ -58,6 +58,12 @@ impl Model {
     pub(super) fn demand(&self) -> Demand {
         let need = self.need.as_ref();
         need.map(Need::demand).unwrap_or_default()
+    }
+
+    /// Returns whether the memory of its process is what is counted for it. Of a GPU that shares the machine's memory a process does not
+    /// show what it takes: there the estimate stands.
+    pub(super) fn is_measured(&self) -> bool {
+        !is_on_gpu(&self.config.load) || self.allowance.gpu.is_some()
     }
 
     /// Returns the terms by which it is loaded and unloaded.

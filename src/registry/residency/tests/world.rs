@@ -96,6 +96,7 @@ impl World {
             budget: BUDGET,
             machine: BUDGET,
             max_loaded,
+            gpu: None,
         };
         let mut world = Self {
             machine: Residency::new(shared),
