@@ -50,9 +50,9 @@ pub struct Need {
     pub wanted_cells: u32,
 }
 
-/// Returns what `models` need, in their order, where all together may take `budget` bytes and GPUs are as in `registry`; `fixed` has the
-/// prompts of their tools by their names. Those that are pinned have theirs first: the others get only what these leave. The need of a model whose files
-/// cannot be loaded is unknown.
+/// Returns what `models` need, in their order, where all together may take `budget` bytes and GPUs are as in `registry`; `fixed` has
+/// the prompts of their tools by their names. Those that are pinned have theirs first: the others get only what these leave. The need
+/// of a model whose files cannot be loaded is unknown.
 pub fn needs_of(
     models: &[ModelConfig],
     fixed: &BTreeMap<&str, FixedPrompts>,
@@ -131,9 +131,10 @@ pub fn need_of(
         load,
         files,
         allowance,
-        gpu_layers: match is_on_gpu(load) {
-            true => load.n_gpu_layers.into(),
-            false => 0,
+        gpu_layers: if is_on_gpu(load) {
+            load.n_gpu_layers.into()
+        } else {
+            0
         },
     };
     planner.need()
