@@ -14,6 +14,7 @@ use crate::config::{
     Config, ConfigError, FileFault, ModelConfig, ModelFiles, Overrides, Surroundings, ToolConfig,
     Transport,
 };
+use crate::gpu;
 use crate::memory;
 use crate::process;
 use crate::registry::budget::{Occupant, Room, room_for};
@@ -23,6 +24,7 @@ use crate::registry::residency::Shared;
 use crate::tools::fixed::fixed_prompts;
 use crate::tools::structured;
 use crate::tools::typed::prompt::{Known, PromptTemplate};
+use crate::worker::machine;
 use crate::worker::trials::Trials;
 use templates::{check_own_templates, check_templates};
 
@@ -113,16 +115,22 @@ pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigE
 pub fn examine(typed: &Overrides, around: &Surroundings) -> Result<Checked, Rejected> {
     // The process starts while the models' headers are read.
     let mut trials = around.program.as_deref().map(Trials::start);
-    let (config, mut layers) = Config::resolve(typed, around)?;
+    let (mut config, mut layers) = Config::resolve(typed, around)?;
     check_own_templates(&config, trials.as_mut(), &mut layers);
     check_tools(&config, &mut layers);
     // From here on, a problem is one of a part without which the server can run.
     let fatal = layers.problems.len();
     check_templates(&config, trials.as_mut(), &mut layers);
     check_log(&config.log, &mut layers);
+    look_for_gpus(&mut config, around, &mut layers);
     let machine = memory::total();
     let budget = config.registry.memory_budget.of(machine);
-    let needs = needs_of(&config.models, &fixed_prompts(&config), budget);
+    let needs = needs_of(
+        &config.models,
+        &fixed_prompts(&config),
+        budget,
+        &config.registry,
+    );
     // A default in the place of a wrong value may need more memory than the right value will.
     let tables = ["models", "defaults", "registry"].map(|table| Address::of([table]));
     if !tables.iter().any(|table| layers.has_problem_at(table)) {
@@ -130,6 +138,7 @@ pub fn examine(typed: &Overrides, around: &Surroundings) -> Result<Checked, Reje
             budget,
             machine,
             max_loaded: config.registry.max_loaded,
+            gpu: config.registry.all_gpu_memory(),
         };
         check_memory(&config, shared, &needs, &mut layers);
         check_callable(&config, &mut layers);
@@ -170,6 +179,36 @@ fn check_callable(config: &Config, layers: &mut Layers) {
             "no model is a tool: there is nothing to call".into(),
             Some("remove `tool = false` from one of them".into()),
         );
+    }
+}
+
+/// Asks llama.cpp, in a process of its own, which GPUs there are, if a model would use one. Without any, all layers are the CPU's.
+fn look_for_gpus(config: &mut Config, around: &Surroundings, layers: &mut Layers) {
+    let uses_gpu = config
+        .models
+        .iter()
+        .any(|model| model.load.n_gpu_layers > 0);
+    let Some(program) = around.program.as_deref() else {
+        return;
+    };
+    if !gpu::MAY_HAVE_MEMORY || !uses_gpu {
+        return;
+    }
+    match machine::ask(program) {
+        Ok(machine) if machine.has_gpu() => config.registry.gpu_memory = machine.gpu_memory(),
+        Ok(_) => {
+            let backend = gpu::BACKEND.unwrap_or_default();
+            let note = format!(
+                "{backend} finds no GPU, so models run on the CPU; `doctor` helps to find out why"
+            );
+            layers.notes.push(note);
+            for model in &mut config.models {
+                model.load.n_gpu_layers = 0;
+            }
+        }
+        Err(error) => layers
+            .notes
+            .push(format!("the memory of GPUs is unknown: {error}")),
     }
 }
 

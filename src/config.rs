@@ -31,7 +31,9 @@ use serde_json::Value;
 
 use address::Address;
 pub use error::ConfigError;
-use file::{ConfigFile, LogSettings, ModelSettings, SandboxMode, TransportMode, WatchMode};
+use file::{
+    ConfigFile, LogSettings, ModelSettings, SandboxMode, SplitMode, TransportMode, WatchMode,
+};
 use http::HttpConfig;
 use load::Layers;
 pub use model::{Defaults, FileFault, LoadSettings, ModelConfig, ModelFiles, Stamp};
@@ -117,6 +119,26 @@ pub struct RegistryConfig {
     pub memory_budget: units::Budget,
     /// Longest time without a finished step before a model's process counts as stalled.
     pub stall_timeout: IdleTime,
+    /// Bytes of each GPU with memory of its own, as found on the machine; empty if there is none or it is unknown.
+    #[serde(skip)]
+    pub gpu_memory: Vec<u64>,
+}
+
+impl RegistryConfig {
+    /// Returns the bytes of GPU memory that all models share; `None` if no GPU has memory of its own.
+    pub fn all_gpu_memory(&self) -> Option<u64> {
+        let all = self.gpu_memory.iter().copied();
+        (!self.gpu_memory.is_empty()).then(|| all.fold(0, u64::saturating_add))
+    }
+
+    /// Returns the bytes of GPU memory that a model can use which is loaded as `load` says.
+    pub fn gpu_memory_for(&self, load: &LoadSettings) -> Option<u64> {
+        if load.split_mode == SplitMode::None {
+            let main = usize::try_from(load.main_gpu).ok();
+            return main.and_then(|main| self.gpu_memory.get(main)).copied();
+        }
+        self.all_gpu_memory()
+    }
 }
 
 /// The file to read; none where one model is named instead, or there is no file.
@@ -219,6 +241,7 @@ impl Config {
                 max_loaded: settings.registry.max_loaded,
                 memory_budget: settings.registry.memory_budget,
                 stall_timeout: settings.registry.stall_timeout,
+                gpu_memory: Vec::new(),
             },
             result_meta: server.result_meta,
             log: settings.log.clone(),

@@ -11,6 +11,7 @@ pub mod memory;
 mod reader;
 mod tensor;
 mod tuning;
+mod weights;
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -23,6 +24,7 @@ pub use file_id::FileId;
 pub use kind::FileKind;
 use reader::{Fault, Read1, Reader};
 pub use tuning::Tuning;
+pub use weights::Weights;
 
 use crate::printable::printable;
 
@@ -47,6 +49,8 @@ pub struct Header {
     pub weight_bytes: u64,
     /// Bytes of `weight_bytes` that llama.cpp uses directly from the mapped file. All processes that load the file share them.
     pub mapped_bytes: u64,
+    /// Bytes of the tensors, by layer.
+    pub weights: Weights,
     /// Identity of the file; `None` if the header was not read from a file.
     pub file: Option<FileId>,
     /// The parts behind the first, where the file is split.
@@ -85,6 +89,7 @@ pub fn read_header(path: &Path) -> Result<Header, GgufError> {
         let part = read_contents(part)?;
         header.weight_bytes = header.weight_bytes.saturating_add(part.tensor_bytes);
         header.mapped_bytes = header.mapped_bytes.saturating_add(part.mapped_bytes);
+        header.weights.merge(&part.weights);
     }
     header.file = FileId::of(path);
     Ok(header)
@@ -326,6 +331,7 @@ impl Header {
             tuning: Tuning::Unstated,
             weight_bytes: contents.tensor_bytes,
             mapped_bytes: contents.mapped_bytes,
+            weights: contents.weights.clone(),
             file: None,
             other_parts: Vec::new(),
             n_vocab: contents.length("tokenizer.ggml.tokens").unwrap_or(0),

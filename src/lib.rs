@@ -29,7 +29,7 @@
 //! | 3 | [`worker`] | the wire, and its two sides |
 //! | 2 | [`engine`] | the seam's data types; scheduler, template, text, llama.cpp |
 //! | 1 | [`config`] | file, variables and flags → validated settings |
-//! | 0 | [`error_code`], [`fair`], [`gguf`], [`heap`], [`json`], [`mod@memory`], [`printable`], [`process`], [`signals`], [`supervisor`], [`telemetry`], [`threads`] | what can go wrong, fairness of heavy work, the file, the allocator, JSON, how much memory there is, foreign text, the system, its signals, who started it, the log, short-lived threads |
+//! | 0 | [`error_code`], [`fair`], [`gguf`], [`gpu`], [`heap`], [`json`], [`mod@memory`], [`printable`], [`process`], [`signals`], [`supervisor`], [`telemetry`], [`threads`] | what can go wrong, fairness of heavy work, the file, GPU support of the build, the allocator, JSON, how much memory there is, foreign text, the system, its signals, who started it, the log, short-lived threads |
 //!
 //! Beside them `cpu.c` checks the CPU before any code of Rust runs. Foreign crates stay behind walls, checked by the same
 //! test: `llama_cpp_2` in `engine/llama.rs`, below it and in `engine/sampling.rs`, `clap` in `cli.rs`, below it and in `main.rs`,
@@ -166,6 +166,7 @@ pub mod engine;
 pub mod error_code;
 pub mod fair;
 pub mod gguf;
+pub mod gpu;
 pub mod heap;
 pub mod json;
 pub mod mcp;

@@ -291,6 +291,7 @@ impl Registry {
                 model.name,
                 model.standing,
                 model.speed,
+                model.offload,
                 vitals.unwrap_or_default(),
                 stats,
                 Instant::now(),

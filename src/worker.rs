@@ -5,6 +5,7 @@
 //! worker logs goes to its stderr ([`crate::telemetry`]).
 
 pub mod client;
+mod driver_cache;
 mod environment;
 pub mod machine;
 mod sandbox;

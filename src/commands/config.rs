@@ -15,7 +15,9 @@ use crate::config::problem::Problem;
 use crate::config::reference::View;
 use crate::config::units::human;
 use crate::config::{Config, ConfigError, Overrides, Surroundings, reference, shape};
+use crate::gguf::memory::Estimate;
 use crate::registry::footprint::{Footprint, sum};
+use crate::registry::memory::Need;
 
 /// Runs `command`.
 ///
@@ -129,6 +131,7 @@ fn told(checked: &Checked, warnings: &[Problem]) -> String {
             need.kv_cells,
             human(estimate.compute)
         ));
+        lines.extend(on_gpu(need));
         if need.kv_cells < need.wanted_cells {
             lines.push(format!(
                 "  note: all calls at full length would need {} cells, which do not fit; calls wait for cells",
@@ -142,6 +145,28 @@ fn told(checked: &Checked, warnings: &[Problem]) -> String {
     lines.extend(notes(checked).map(|note| format!("note: {note}")));
     lines.extend(warnings.iter().map(|warning| format!("\n{warning}")));
     lines.join("\n") + "\n"
+}
+
+/// Returns a line about what GPUs do for a model of `need`; `None` if they do nothing.
+fn on_gpu(need: &Need) -> Option<String> {
+    let layers = (need.gpu_layers > 0)
+        .then(|| format!("  GPU: {} of {} layers", need.gpu_layers, need.layers))?;
+    let Some(there) = need.allowance.gpu else {
+        return Some(layers + " in the machine's memory");
+    };
+    let Estimate {
+        weights,
+        cache,
+        compute,
+    } = need.gpu;
+    Some(format!(
+        "{layers}, {} of {} (weights {}, cache {}, compute {})",
+        human(need.gpu.total()),
+        human(there),
+        human(weights),
+        human(cache),
+        human(compute)
+    ))
 }
 
 /// Returns the footprint of each model that can be loaded.
@@ -200,6 +225,10 @@ fn as_json(checked: &Checked, warnings: &[Problem]) -> Value {
             "cache_bytes": need.estimate.cache,
             "compute_bytes": need.estimate.compute,
             "total_bytes": need.estimate.total(),
+            "gpu_layers": need.gpu_layers,
+            "layers": need.layers,
+            "gpu_memory_bytes": need.gpu.total(),
+            "gpu_memory_available_bytes": need.allowance.gpu,
         })
     });
     json!({"ok": true, "memory_budget_bytes": checked.budget, "together_bytes": sum(footprints(checked)), "warnings": in_json(warnings), "models": models.collect::<Vec<_>>(), "notes": notes(checked).collect::<Vec<_>>()})

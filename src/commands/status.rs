@@ -103,8 +103,22 @@ fn told(server: &ServerStatus) -> String {
         Some(format!("\n{}: {error}", model.name))
     });
     lines.extend(failed);
+    lines.extend(server.models.iter().filter_map(offloaded));
     lines.extend(server.models.iter().filter_map(silent));
     lines.join("\n") + "\n"
+}
+
+/// Returns a line about a model that has layers on a GPU; `None` if it has none.
+fn offloaded(model: &ModelStatus) -> Option<String> {
+    let (gpu_layers, layers) = model.gpu_layers.zip(model.layers)?;
+    let memory = model.gpu_memory_bytes;
+    let memory = memory.map_or_else(String::new, |bytes| {
+        format!(", {} of its memory", human(bytes))
+    });
+    Some(format!(
+        "\n{}: {gpu_layers} of {layers} layers on the GPU{memory}",
+        model.name
+    ))
 }
 
 /// Returns a line about a process that has work and has finished no step for a long time.
@@ -214,6 +228,9 @@ mod tests {
             pid: None,
             last_step_seconds: None,
             memory_bytes: None,
+            gpu_layers: None,
+            layers: None,
+            gpu_memory_bytes: None,
             running: 0,
             waiting: 0,
             kv_cells: None,
@@ -229,6 +246,9 @@ mod tests {
             pid: Some(4711),
             last_step_seconds: Some(42),
             memory_bytes: Some(3 << 29),
+            gpu_layers: Some(12),
+            layers: Some(33),
+            gpu_memory_bytes: Some(3 << 30),
             running: 2,
             waiting: 13,
             kv_cells: Some(4096),
@@ -274,6 +294,8 @@ mod tests {
         summarise_text  coder
 
         coder: the file is cut
+
+        small: 12 of 33 layers on the GPU, 3.0 GiB of its memory
 
         small: process 4711 has finished no step for 42s
         ");

@@ -107,6 +107,8 @@ pub struct LoadSettings {
     pub memory_limit: Option<u64>,
     /// Where turns at the CPUs are taken; none where there is one model.
     pub cpu_turns: Option<CpuTurns>,
+    /// Directory in which GPU drivers cache compiled shaders; `None` if they use their own.
+    pub driver_cache: Option<PathBuf>,
 }
 
 /// Turns at the CPUs: the files whose locks they are.
@@ -250,6 +252,7 @@ impl LoadSettings {
             sandbox: settings.registry.sandbox,
             memory_limit: None,
             cpu_turns: None,
+            driver_cache: None,
         }
     }
 }

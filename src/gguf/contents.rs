@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::reader::{Fault, Read1};
+use super::weights::Weights;
 
 /// The contents of a file, as far as they are of use.
 #[derive(Debug, Default)]
@@ -14,6 +15,8 @@ pub(super) struct Contents {
     pub(super) tensor_bytes: u64,
     /// Bytes of `tensor_bytes` that llama.cpp uses directly from the mapped file.
     pub(super) mapped_bytes: u64,
+    /// Bytes of the tensors, by layer.
+    pub(super) weights: Weights,
     /// Number of tensors.
     pub(super) tensors: u64,
 }

@@ -2,9 +2,22 @@
 
 use tokio::time::Instant;
 
-use super::footprint::{Demand, Footprint, sum};
-use super::residency::{Edition, Shared};
+use super::footprint::{Demand, Footprint, sum, sum_on_gpu};
+use super::residency::Edition;
 use crate::config::units::human;
+
+/// What all models share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shared {
+    /// Bytes of all together.
+    pub budget: u64,
+    /// Bytes that the machine, or the container, has: the most that `budget` can be raised to.
+    pub machine: u64,
+    /// Models at once.
+    pub max_loaded: Option<usize>,
+    /// Bytes of all GPUs' own memory; `None` if there is none or it is unknown.
+    pub gpu: Option<u64>,
+}
 
 /// A model that takes memory.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +72,10 @@ pub fn room_for(need: Demand, occupants: &[Occupant], shared: Shared, free: Opti
     if with_pinned > shared.budget {
         return never(need, with_pinned, shared);
     }
+    let with_pinned = together_on_gpu(pinned.clone(), need.footprint);
+    if let Some(gpu) = shared.gpu.filter(|gpu| with_pinned > *gpu) {
+        return never_on_gpu(need.footprint.gpu, with_pinned, gpu);
+    }
     if pinned.count() >= max_loaded {
         let cause = format!("as many models as may be loaded, {max_loaded}, are pinned");
         return Room::Never(cause, "raise `max_loaded`".into());
@@ -71,10 +88,9 @@ pub fn room_for(need: Demand, occupants: &[Occupant], shared: Shared, free: Opti
         let taken = together(staying.iter().copied(), Some(need.footprint));
         // Memory of models that stay is already in use, and so are weights that they share with the model.
         let is_free = free.is_none_or(|free| free.saturating_add(all) >= taken);
-        (
-            taken <= shared.budget && staying.len() < max_loaded,
-            is_free,
-        )
+        let on_gpu = together_on_gpu(staying.iter().copied(), need.footprint);
+        let is_allowed = taken <= shared.budget && shared.gpu.is_none_or(|gpu| on_gpu <= gpu);
+        (is_allowed && staying.len() < max_loaded, is_free)
     };
     let mut staying: Vec<&Occupant> = occupants.iter().collect();
     if fits(&staying) == (true, true) {
@@ -139,6 +155,33 @@ fn together<'a>(
     sum(occupants.chain(newcomer))
 }
 
+/// Bytes of GPU memory that `occupants` take together, with `newcomer`.
+fn together_on_gpu<'a>(
+    occupants: impl IntoIterator<Item = &'a Occupant>,
+    newcomer: Footprint,
+) -> u64 {
+    let occupants = occupants.into_iter().map(|occupant| occupant.memory);
+    sum_on_gpu(occupants.chain([newcomer]))
+}
+
+/// Refuses a model that needs `need` bytes of GPU memory, and `with_pinned` bytes together with the models that are pinned.
+fn never_on_gpu(need: u64, with_pinned: u64, gpu: u64) -> Room {
+    let (pinned, hint) = match with_pinned.saturating_sub(need) {
+        0 => (String::new(), ""),
+        bytes => (
+            format!(", of which pinned models hold {}", human(bytes)),
+            ", or pin fewer models",
+        ),
+    };
+    let cause = format!(
+        "the model needs {} of GPU memory, and there are {}{pinned}",
+        human(need),
+        human(gpu)
+    );
+    let hint = format!("choose a smaller `n_gpu_layers`, `n_ctx` or quantization{hint}");
+    Room::Never(cause, hint)
+}
+
 /// Refuses a model that needs `need`; together with the pinned models it would take `with_pinned` bytes.
 fn never(need: Demand, with_pinned: u64, shared: Shared) -> Room {
     let total = need.footprint.total;
@@ -181,174 +224,4 @@ pub(super) fn raised_budget(bytes: u64, shared: Shared) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::gguf::FileId;
-    use crate::registry::footprint::Mapped;
-
-    const A: Edition = 1;
-    const B: Edition = 2;
-    const C: Edition = 3;
-
-    fn occupant(model: Edition, memory: u64, idle_for: Option<u64>, now: Instant) -> Occupant {
-        Occupant {
-            model,
-            memory: Footprint::alone(memory),
-            idle_since: idle_for.map(|seconds| now - Duration::from_secs(seconds)),
-            is_pinned: false,
-            is_ending: false,
-            is_loading: false,
-        }
-    }
-
-    const SHARED: Shared = Shared {
-        budget: 100,
-        machine: 110,
-        max_loaded: None,
-    };
-
-    fn room_for(need: u64, occupants: &[Occupant], shared: Shared, free: Option<u64>) -> Room {
-        super::room_for(Demand::alone(need), occupants, shared, free)
-    }
-
-    fn after(models: &[Edition]) -> Room {
-        Room::After(models.to_vec())
-    }
-
-    #[test]
-    fn the_one_that_idled_longest_goes_first_and_no_more_than_needed() {
-        let now = Instant::now();
-        let occupants = [
-            occupant(A, 30, Some(5), now),
-            occupant(B, 30, Some(9), now),
-            occupant(C, 30, None, now),
-        ];
-        assert_eq!(room_for(10, &occupants, SHARED, None), Room::There);
-        assert_eq!(room_for(30, &occupants, SHARED, None), after(&[B]));
-        assert_eq!(room_for(60, &occupants, SHARED, None), after(&[B, A]));
-        assert_eq!(room_for(80, &occupants, SHARED, None), Room::Busy);
-        assert!(matches!(
-            room_for(101, &occupants, SHARED, None),
-            Room::Never(..)
-        ));
-    }
-
-    #[test]
-    fn pinned_models_never_go_and_what_they_hold_is_not_to_be_had() {
-        let pinned = Occupant::pinned(A, Footprint::alone(50));
-        assert_eq!(room_for(50, &[pinned], SHARED, None), Room::There);
-        let Room::Never(cause, _) = room_for(51, &[pinned], SHARED, None) else {
-            panic!("it can never fit")
-        };
-        assert_eq!(
-            cause,
-            "the model needs 51 B, and all models together may take 100 B, of which pinned models hold 50 B"
-        );
-    }
-
-    #[test]
-    fn a_hint_names_only_what_can_help() {
-        let of = |total, least, held| {
-            let footprint = Footprint::alone(total);
-            way_out(Demand { footprint, least }, held, SHARED)
-        };
-        assert_eq!(
-            of(105, 20, 0),
-            "choose a smaller `n_ctx` or quantization, or raise `memory_budget` in `[registry]`"
-        );
-        // More than the machine has, with any context.
-        assert_eq!(of(120, 115, 0), "choose a smaller model or quantization");
-        assert_eq!(
-            of(90, 60, 50),
-            "choose a smaller model or quantization, or pin fewer models"
-        );
-    }
-
-    #[test]
-    fn weights_of_a_file_are_counted_once_for_all_models_that_map_it() {
-        let now = Instant::now();
-        let mapped = Some(Mapped {
-            file: FileId::numbered(1),
-            bytes: 40,
-        });
-        let sharing = |total| Footprint { total, mapped };
-        let one = |idle_for| Occupant {
-            memory: sharing(60),
-            ..occupant(A, 0, idle_for, now)
-        };
-        let need = |total| Demand {
-            footprint: sharing(total),
-            least: total,
-        };
-        let room =
-            |total, idle_for, free| super::room_for(need(total), &[one(idle_for)], SHARED, free);
-        assert_eq!(room(80, None, None), Room::There);
-        assert_eq!(room(81, None, None), Room::Busy);
-        // The file is already in memory.
-        assert_eq!(room(80, None, Some(40)), Room::There);
-        assert_eq!(room(80, None, Some(39)), Room::Busy);
-        // Unloading the idle model frees only the memory that it does not share.
-        assert_eq!(room(80, Some(1), Some(20)), after(&[A]));
-        assert_eq!(room_for(80, &[one(None)], SHARED, None), Room::Busy);
-    }
-
-    #[test]
-    fn only_so_many_are_loaded_at_once() {
-        let now = Instant::now();
-        let shared = Shared {
-            max_loaded: Some(1),
-            ..SHARED
-        };
-        assert_eq!(
-            room_for(1, &[occupant(A, 1, Some(1), now)], shared, None),
-            after(&[A])
-        );
-        assert_eq!(
-            room_for(1, &[occupant(A, 1, None, now)], shared, None),
-            Room::Busy
-        );
-    }
-
-    #[test]
-    fn idle_models_go_for_memory_that_others_took_but_one_alone_is_loaded_anyway() {
-        let now = Instant::now();
-        let occupants = [occupant(A, 10, Some(1), now)];
-        assert_eq!(room_for(20, &occupants, SHARED, Some(15)), after(&[A]));
-        assert_eq!(room_for(20, &[], SHARED, Some(15)), Room::There);
-    }
-
-    #[test]
-    fn what_a_loading_model_will_take_is_not_free() {
-        let now = Instant::now();
-        let loading = Occupant {
-            is_loading: true,
-            ..occupant(A, 30, None, now)
-        };
-        assert_eq!(room_for(20, &[loading], SHARED, Some(50)), Room::There);
-        assert_eq!(room_for(20, &[loading], SHARED, Some(49)), Room::Busy);
-    }
-
-    #[test]
-    fn idle_models_go_where_one_took_more_than_was_estimated() {
-        let now = Instant::now();
-        let occupants = [
-            occupant(A, 30, Some(1), now),
-            occupant(B, 30, Some(9), now),
-            occupant(C, 60, None, now),
-        ];
-        let beyond = |budget, max_loaded| {
-            let shared = Shared {
-                budget,
-                max_loaded,
-                ..SHARED
-            };
-            overrun(&occupants, shared)
-        };
-        assert_eq!(beyond(120, None), (vec![], None));
-        assert_eq!(beyond(100, None), (vec![B], None));
-        assert_eq!(beyond(50, None), (vec![B, A], Some(60)));
-        assert_eq!(beyond(120, Some(2)), (vec![B], None));
-    }
-}
+mod tests;

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use crate::gguf::FileId;
 
-/// Memory that a model takes.
+/// Memory that a model takes, of the machine and of GPUs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Footprint {
-    /// All memory of the model, in bytes.
+    /// All of the machine's memory that the model takes, in bytes.
     pub total: u64,
     /// The part of `total` that other models can share; `None` if there is none.
     pub mapped: Option<Mapped>,
+    /// Bytes of GPUs' own memory, beside `total`.
+    pub gpu: u64,
 }
 
 /// Weights in a mapped file. The kernel keeps one copy for all processes that map it.
@@ -37,6 +39,7 @@ impl Footprint {
         Self {
             total,
             mapped: None,
+            gpu: 0,
         }
     }
 
@@ -70,6 +73,12 @@ pub fn sum(footprints: impl IntoIterator<Item = Footprint>) -> u64 {
     files.into_values().fold(private, u64::saturating_add)
 }
 
+/// Returns the bytes of GPU memory that `footprints` take together. Each process has its own copy there.
+pub fn sum_on_gpu(footprints: impl IntoIterator<Item = Footprint>) -> u64 {
+    let bytes = footprints.into_iter().map(|footprint| footprint.gpu);
+    bytes.fold(0, u64::saturating_add)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +91,7 @@ mod tests {
                 file: FileId::numbered(number),
                 bytes: 30,
             }),
+            gpu: 0,
         };
         assert_eq!(sum([of(1, 40), of(1, 50)]), 60);
         assert_eq!(sum([of(1, 40), of(2, 50), Footprint::alone(7)]), 97);

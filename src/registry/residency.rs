@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub use super::budget::Shared;
 use super::budget::overrun;
 use super::footprint::Demand;
 pub use crate::config::Stamp;
@@ -51,17 +52,6 @@ pub struct ModelTerms {
     pub idle_ttl: Option<Duration>,
     /// Calls of one client that may wait for room.
     pub max_waiting: usize,
-}
-
-/// What all models share.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shared {
-    /// Bytes of all together.
-    pub budget: u64,
-    /// Bytes of memory of the machine or container: `budget` cannot be raised above this.
-    pub machine: u64,
-    /// Models at once.
-    pub max_loaded: Option<usize>,
 }
 
 /// What is to be done.

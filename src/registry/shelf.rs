@@ -14,11 +14,11 @@ use tokio::time::Instant;
 use model::Model;
 pub(super) use replace::Replaced;
 
-use super::footprint::sum;
+use super::footprint::{Footprint, sum};
 use super::lease::Lease;
-use super::memory::{is_on_gpu, needs_of};
+use super::memory::{Allowance, gpu_left_for, is_on_gpu, needs_of};
 use super::residency::{Action, CallId, Edition, Refusal, Residency, Shared, Standing, WorkerId};
-use super::standing::Speed;
+use super::standing::{Offload, Speed};
 use crate::config::units::{Size, human};
 use crate::config::{ModelConfig, RegistryConfig};
 use crate::engine::fixed::longest;
@@ -59,6 +59,8 @@ pub(super) struct Observed {
     pub(super) name: String,
     pub(super) standing: Standing,
     pub(super) speed: Speed,
+    /// Its layers on GPUs; `None` if there are none, or no process.
+    pub(super) offload: Option<Offload>,
     /// Whoever holds it keeps it from being ended.
     pub(super) worker: Option<Worker>,
 }
@@ -70,6 +72,7 @@ impl Shelf {
             budget: 0,
             machine: 0,
             max_loaded: None,
+            gpu: None,
         };
         let shelf = Arc::new(Self {
             launcher,
@@ -101,16 +104,20 @@ impl Shelf {
     ) -> Vec<Edition> {
         let machine = memory::total();
         let budget = shared.memory_budget.of(machine);
-        let needs = needs_of(models, fixed, budget);
+        let needs = needs_of(models, fixed, budget, shared);
         let pinned = models.iter().zip(&needs).filter(|(model, _)| model.pin);
         let pinned = pinned.filter_map(|(_, need)| Some(need.as_ref().ok()?.demand().footprint));
-        let left = budget.saturating_sub(sum(pinned));
+        let pinned: Vec<Footprint> = pinned.collect();
+        let left_for = |config: &ModelConfig| Allowance {
+            machine: budget.saturating_sub(sum(pinned.iter().copied())),
+            gpu: gpu_left_for(&config.load, &pinned, shared),
+        };
         let models: Vec<Model> = models
             .iter()
             .zip(needs)
             .map(|(config, need)| {
                 let fixed = fixed.get(config.name.as_str()).cloned();
-                Model::new(config, need, left, fixed.unwrap_or_default())
+                Model::new(config, need, left_for(config), fixed.unwrap_or_default())
             })
             .collect();
         let (free, now) = (memory::free(), Instant::now());
@@ -137,6 +144,7 @@ impl Shelf {
                 budget,
                 machine,
                 max_loaded: shared.max_loaded,
+                gpu: shared.all_gpu_memory(),
             };
             state.residency.set_shared(shared, free, now);
             editions
@@ -271,7 +279,17 @@ impl Shelf {
                 load.n_ctx = need.n_ctx;
             }
             load.cache_ram = Size(load.cache_ram.0.min(need.spare()));
+            if need.gpu_layers > 0 {
+                tracing::info!(
+                    model = name,
+                    layers = need.layers,
+                    gpu_layers = need.gpu_layers,
+                    gpu_memory = human(need.gpu.total()),
+                    "offloading to the GPU"
+                );
+            }
         }
+        let is_measured = model.is_measured();
         let fixed = model.fixed.subscribe();
         load.fixed_prompt_bytes = longest(&fixed.borrow());
         let is_on_gpu = is_on_gpu(&load);
@@ -280,21 +298,20 @@ impl Shelf {
         let shelf = Arc::downgrade(self);
         Worker::start(&self.launcher, name, load, fixed, move |life| {
             if let Some(shelf) = shelf.upgrade() {
-                shelf.heard(id, life, is_on_gpu);
+                shelf.heard(id, life, is_measured);
             }
         })
     }
 
     /// News of a worker.
-    fn heard(self: &Arc<Self>, id: WorkerId, life: Life, is_on_gpu: bool) {
+    fn heard(self: &Arc<Self>, id: WorkerId, life: Life, is_measured: bool) {
         let now = Instant::now();
         let is_gone = life == Life::Gone;
         self.change(|state| {
             let free = state.free();
             match life {
                 Life::Loaded => state.residency.loaded(id, free, now),
-                // The process does not show what it takes of a GPU's: there the estimate stands.
-                Life::Measured(_) if is_on_gpu => {}
+                Life::Measured(_) if !is_measured => {}
                 Life::Measured(memory) => state.residency.measured(id, memory),
                 Life::Ending(ended) => {
                     state.residency.ending(id, ended, now);

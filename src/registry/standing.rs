@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::memory::Need;
 use super::residency::{ModelState, Standing};
 use crate::engine::{Stats, Usage};
 use crate::worker::client::Vitals;
@@ -21,6 +22,12 @@ pub struct ModelStatus {
     /// Bytes that are counted for it: the estimate, or what its process was seen to take where that is more. None where it has
     /// no process.
     pub memory_bytes: Option<u64>,
+    /// Layers that GPUs compute, the output as one of them; `None` where they compute none.
+    pub gpu_layers: Option<u64>,
+    /// Layers that GPUs could compute at most; `None` as `gpu_layers`.
+    pub layers: Option<u64>,
+    /// Bytes that are estimated for it of GPUs' own memory; `None` where it has no process, or takes none.
+    pub gpu_memory_bytes: Option<u64>,
     /// Calls that are answered.
     pub running: usize,
     /// Calls that wait: for room, for its load, for a sequence.
@@ -37,6 +44,28 @@ pub struct ModelStatus {
     pub idle_seconds: Option<u64>,
     /// Reason why the last load failed, or why the model cannot be loaded.
     pub error: Option<String>,
+}
+
+/// Layers of a model on GPUs, and their memory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Offload {
+    /// Layers that they compute, at least one.
+    pub(super) gpu_layers: u64,
+    /// Layers that they could compute.
+    pub(super) layers: u64,
+    /// Bytes of their own memory.
+    pub(super) memory: u64,
+}
+
+impl Offload {
+    /// Returns that of a model of `need`; `None` if GPUs compute no layer.
+    pub(super) fn of(need: &Need) -> Option<Self> {
+        (need.gpu_layers > 0).then(|| Self {
+            gpu_layers: need.gpu_layers,
+            layers: need.layers,
+            memory: need.gpu.total(),
+        })
+    }
 }
 
 /// How fast a model was.
@@ -61,6 +90,7 @@ pub(super) fn status(
     name: String,
     standing: Standing,
     speed: Speed,
+    offload: Option<Offload>,
     vitals: Vitals,
     stats: Option<Stats>,
     now: Instant,
@@ -80,6 +110,11 @@ pub(super) fn status(
         pid: vitals.pid,
         last_step_seconds: vitals.silence.map(|silence| silence.as_secs()),
         memory_bytes: standing.memory,
+        gpu_layers: offload.map(|offload| offload.gpu_layers),
+        layers: offload.map(|offload| offload.layers),
+        gpu_memory_bytes: offload
+            .map(|offload| offload.memory)
+            .filter(|bytes| *bytes > 0),
         running,
         waiting: waiting + standing.waiting,
         kv_cells: stats.map(|stats| stats.kv_cells),
@@ -116,6 +151,7 @@ mod tests {
             "m".into(),
             standing,
             Speed::default(),
+            None,
             Vitals::default(),
             stats,
             Instant::now(),

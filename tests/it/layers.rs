@@ -8,6 +8,7 @@ const LAYERS: [&[&str]; 8] = [
         "error_code",
         "fair",
         "gguf",
+        "gpu",
         "heap",
         "json",
         "memory",
@@ -155,14 +156,15 @@ const WALLS: [(&str, &[&str]); 25] = [
 const WALL_CLOCKS: [&str; 4] = ["SystemTime", "Zoned::now", "Timestamp::now", "UNIX_EPOCH"];
 
 /// Files that may read it: lines and file names of the log, metrics and people need it, chat templates print it, a file's time is
-/// compared with the start of the server, and a session id holds when it was made.
-const TELL_THE_TIME: [&str; 6] = [
+/// compared with the start of the server, a session id holds when it was made, and a directory's time tells whether it is still used.
+const TELL_THE_TIME: [&str; 7] = [
     "main.rs",
     "reload.rs",
     "engine/template/python.rs",
     "telemetry/log_file.rs",
     "telemetry/metrics/meters.rs",
     "transport/http/held.rs",
+    "worker/driver_cache.rs",
 ];
 
 fn sources() -> Vec<(String, String)> {

@@ -95,8 +95,12 @@ fn model(model: &ModelConfig, files: &ModelFiles, need: &Need, budget: u64) -> F
     let trained = header.n_ctx_train.map_or(String::new(), |tokens| {
         format!(", trained for {tokens} tokens")
     });
+    let gpu = match need.gpu.total() {
+        0 => String::new(),
+        bytes => format!(" and {} of GPU memory", human(bytes)),
+    };
     let text = format!(
-        "`{}`, {}{trained}, {template}; {} of tensors, {} in all for calls of {} tokens",
+        "`{}`, {}{trained}, {template}; {} of tensors, {} in all{gpu} for calls of {} tokens",
         model.load.path.display(),
         header.architecture,
         human(header.weight_bytes),

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use crate::config::{FileFault, ModelConfig, ModelFiles};
 use crate::memory;
 use crate::registry::footprint::Demand;
-use crate::registry::memory::{Need, need_of};
+use crate::registry::memory::{Allowance, Need, is_on_gpu, need_of};
 use crate::registry::residency::{ModelTerms, Stamp};
 use crate::registry::standing::Speed;
 use crate::worker::client::FixedPrompts;
@@ -20,8 +20,8 @@ pub(super) struct Model {
     pub(super) stamp: Stamp,
     /// Memory need, or the fault that keeps the model from being loaded.
     pub(super) need: Result<Need, FileFault>,
-    /// Memory that the model may take, in bytes: the part of the budget that pinned models leave.
-    allowance: u64,
+    /// Memory that the model may take: what pinned models leave.
+    allowance: Allowance,
     /// Prompts that the model's workers keep ready.
     pub(super) fixed: watch::Sender<FixedPrompts>,
     pub(super) speed: Speed,
@@ -37,11 +37,11 @@ pub(super) struct Look {
 }
 
 impl Model {
-    /// Makes the model of `config`. Pinned models leave it `left` bytes of the budget.
+    /// Makes the model of `config`. Pinned models leave it `left`.
     pub(super) fn new(
         config: &ModelConfig,
         need: Result<Need, FileFault>,
-        left: u64,
+        left: Allowance,
         fixed: FixedPrompts,
     ) -> Self {
         Self {
@@ -58,6 +58,12 @@ impl Model {
     pub(super) fn demand(&self) -> Demand {
         let need = self.need.as_ref();
         need.map(Need::demand).unwrap_or_default()
+    }
+
+    /// Returns whether the model is counted by the measured memory of its process. A process does not show what it takes of a GPU that
+    /// shares the machine's memory: there the estimate counts.
+    pub(super) fn is_measured(&self) -> bool {
+        !is_on_gpu(&self.config.load) || self.allowance.gpu.is_some()
     }
 
     /// Returns the settings for loading and unloading the model.

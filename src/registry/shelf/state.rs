@@ -9,6 +9,7 @@ use crate::memory;
 use crate::process;
 use crate::registry::memory::is_on_gpu;
 use crate::registry::residency::{CallId, Edition, Ended, ModelState, Refusal, Stamp, Standing};
+use crate::registry::standing::Offload;
 use crate::worker::client::Worker;
 use crate::worker::turns::TurnFiles;
 
@@ -89,6 +90,9 @@ impl State {
         Some(Observed {
             name: name.or(worker.map(Worker::name))?.to_owned(),
             speed: known.map(|known| known.speed).unwrap_or_default(),
+            offload: known
+                .filter(|_| worker.is_some())
+                .and_then(|known| Offload::of(known.need.as_ref().ok()?)),
             worker: worker.cloned(),
             standing,
         })

@@ -20,11 +20,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::lines::Lines;
 use super::model_log::{self, LastWords, ModelLog};
+use crate::config::LoadSettings;
 use crate::process::activity::{Activity, activity_of};
 use crate::process::usage::{Usage, usage_of};
 use crate::telemetry;
 use crate::worker;
 use crate::worker::HELPER_THREADS;
+use crate::worker::driver_cache::{self, DriverCaches};
 use crate::worker::environment::passed_on;
 
 /// How long a worker may take to end in order before it is killed: it only has to free its memory.
@@ -39,6 +41,7 @@ const MAX_UNREAD: usize = 256 * 1024 * 1024;
 pub struct Launcher {
     program: PathBuf,
     settings: Arc<Mutex<Settings>>,
+    driver_caches: Arc<DriverCaches>,
     /// Cancelled when the server is about to end.
     drain: CancellationToken,
     spawner: mpsc::Sender<Job>,
@@ -75,6 +78,7 @@ impl Launcher {
         Ok(Self {
             program,
             settings: Arc::default(),
+            driver_caches: Arc::default(),
             drain: CancellationToken::new(),
             spawner,
         })
@@ -111,8 +115,21 @@ impl Launcher {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts a worker; its stderr is logged under `name`.
-    pub(super) async fn spawn(&self, name: &str) -> io::Result<(Process, ChildStdout)> {
+    /// Returns `load` with the directory in which GPU drivers may cache.
+    pub(super) async fn with_driver_cache(&self, mut load: LoadSettings) -> LoadSettings {
+        let caches = Arc::clone(&self.driver_caches);
+        let known = load.clone();
+        let found = tokio::task::spawn_blocking(move || caches.directory_for(&known)).await;
+        load.driver_cache = found.ok().flatten();
+        load
+    }
+
+    /// Starts a worker for `load`; its stderr is logged under `name`.
+    pub(super) async fn spawn(
+        &self,
+        name: &str,
+        load: &LoadSettings,
+    ) -> io::Result<(Process, ChildStdout)> {
         let log_level = self.settings().log_level.clone();
         let mut command = Command::new(&self.program);
         #[cfg(unix)]
@@ -124,6 +141,11 @@ impl Launcher {
             .arg(format!("--name={name}"))
             .env_clear()
             .envs(passed_on())
+            .envs(
+                load.driver_cache
+                    .iter()
+                    .flat_map(|path| driver_cache::variables(path)),
+            )
             // Else an abort of llama.cpp starts a debugger, which writes into the pipe of the events.
             .env("GGML_NO_BACKTRACE", "1")
             .envs(telemetry::worker_level(&log_level))

@@ -63,7 +63,8 @@ impl Task {
         vitals: watch::Sender<Vitals>,
         life: Box<dyn Fn(Life) + Send>,
     ) {
-        let (process, stdout) = match launcher.spawn(&name).await {
+        let model = launcher.with_driver_cache(model).await;
+        let (process, stdout) = match launcher.spawn(&name, &model).await {
             Ok(started) => started,
             Err(error) => {
                 let failure = CallError::of_start(&error);

@@ -29,7 +29,10 @@ impl Worker {
         started: Instant,
     ) -> Result<(), EngineError> {
         let free = memory::free();
+        // What a GPU holds was planned by the server, with the GPU's memory.
+        let is_planned = load.kv_cells > 0 && model.is_on_gpu(load);
         let memory = [free, load.memory_limit].into_iter().flatten().min();
+        let memory = memory.filter(|_| !is_planned);
         let limits = Limits::plan(load, model.facts(load, memory));
         log_limits(load, &limits);
         let decoder = model.decoder(limits, load)?;

@@ -97,6 +97,7 @@ impl World {
             budget: BUDGET,
             machine: BUDGET,
             max_loaded,
+            gpu: None,
         };
         let mut world = Self {
             machine: Residency::new(shared),
