@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::footprint::{Demand, Footprint, sum};
+use super::footprint::{Demand, Footprint, counted_as_free, sum};
 use super::residency::{Edition, Shared};
 use crate::config::units::human;
 
@@ -65,8 +65,10 @@ pub fn room_for(need: Demand, occupants: &[Occupant], shared: Shared, free: Opti
     }
     let all = together(occupants, None);
     let loaded = occupants.iter().filter(|occupant| !occupant.is_loading);
-    let taken_soon = all.saturating_sub(together(loaded, None));
-    let free = free.map(|free| free.saturating_sub(taken_soon));
+    let taken_soon = all.saturating_sub(together(loaded.clone(), None));
+    // The system counts mapped weights as free, but without them the models that use them are slow.
+    let in_use = counted_as_free(loaded.map(|occupant| occupant.memory));
+    let free = free.map(|free| free.saturating_sub(taken_soon.saturating_add(in_use)));
     let fits = |staying: &[&Occupant]| {
         let taken = together(staying.iter().copied(), Some(need.footprint));
         // Memory of models that stay is already in use, and so are weights that they share with the model.
@@ -272,6 +274,7 @@ mod tests {
         let mapped = Some(Mapped {
             file: FileId::numbered(1),
             bytes: 40,
+            is_locked: false,
         });
         let sharing = |total| Footprint { total, mapped };
         let one = |idle_for| Occupant {
@@ -286,12 +289,35 @@ mod tests {
             |total, idle_for, free| super::room_for(need(total), &[one(idle_for)], SHARED, free);
         assert_eq!(room(80, None, None), Room::There);
         assert_eq!(room(81, None, None), Room::Busy);
-        // The file is already in memory.
-        assert_eq!(room(80, None, Some(40)), Room::There);
-        assert_eq!(room(80, None, Some(39)), Room::Busy);
+        // The file is already in memory: 40 more are needed beside the 40 of the file, which count as free.
+        assert_eq!(room(80, None, Some(80)), Room::There);
+        assert_eq!(room(80, None, Some(79)), Room::Busy);
         // Unloading the idle model frees only the memory that it does not share.
-        assert_eq!(room(80, Some(1), Some(20)), after(&[A]));
+        assert_eq!(room(80, Some(1), Some(60)), after(&[A]));
         assert_eq!(room_for(80, &[one(None)], SHARED, None), Room::Busy);
+    }
+
+    #[test]
+    fn mapped_weights_in_use_are_not_free_unless_they_are_locked() {
+        let now = Instant::now();
+        let room = |is_locked, free| {
+            let mapped = Some(Mapped {
+                file: FileId::numbered(1),
+                bytes: 40,
+                is_locked,
+            });
+            let memory = Footprint { total: 40, mapped };
+            let busy = Occupant {
+                memory,
+                ..occupant(A, 0, None, now)
+            };
+            room_for(40, &[busy], SHARED, Some(free))
+        };
+        // Other programs take 30 of 100 bytes, and the file counts as free.
+        assert_eq!(room(false, 70), Room::Busy);
+        assert_eq!(room(false, 80), Room::There);
+        assert_eq!(room(true, 40), Room::There);
+        assert_eq!(room(true, 39), Room::Busy);
     }
 
     #[test]
