@@ -24,12 +24,12 @@ use crate::status::Board;
 use crate::supervisor::{self, Phase};
 use crate::telemetry::log_file::LogFile;
 use crate::telemetry::{LogOutput, metrics};
-use crate::threads::{self, SystemLimit};
+use crate::threads;
 use crate::tools::Catalog;
 use crate::tools::fixed::fixed_prompts;
 use crate::transport;
 use crate::transport::http::Ending;
-use crate::transport::stdio::Stdio;
+use crate::transport::stdio::{OpenError, Stdio};
 use crate::worker::client::Launcher;
 
 /// Serves what was `checked` until the client or a signal ends it; edits of the files that it came from are taken over.
@@ -188,10 +188,7 @@ impl Live {
         ending: &Ending,
     ) -> anyhow::Result<Self> {
         let program = process::this_program().context("could not find this program's file")?;
-        let launcher = Launcher::new(program).map_err(|error| {
-            let limit = SystemLimit::of_thread("a thread", &error);
-            ErrorCode::SystemLimit.says(limit.to_string())
-        })?;
+        let launcher = Launcher::new(program).map_err(Coded::from)?;
         let launcher = launcher.with_drain(ending.drain.clone());
         let registry = Arc::new(Registry::new(launcher.clone()));
         let mut live = Self {
@@ -242,12 +239,11 @@ impl Live {
     }
 }
 
-/// Returns the error of a failed stdio transport: `system_limit` if the system refused a thread.
-fn stdio_failed(error: std::io::Error) -> anyhow::Error {
-    let cause = error.get_ref();
-    match cause.and_then(|cause| cause.downcast_ref::<SystemLimit>()) {
-        Some(limit) => ErrorCode::SystemLimit.says(limit.to_string()).into(),
-        None => anyhow::Error::new(error).context("stdio failed"),
+/// Returns the error of a stdio transport that could not be opened.
+fn stdio_failed(error: OpenError) -> anyhow::Error {
+    match error {
+        OpenError::NoThread(limit) => Coded::from(limit).into(),
+        OpenError::NotWatched(error) => anyhow::Error::new(error).context("stdio failed"),
     }
 }
 

@@ -324,7 +324,7 @@ fn read_results(results: ChildStdout) -> io::Result<Receiver<String>> {
             }
         }
     });
-    started.map(|()| receiver).map_err(io::Error::other)
+    started.map(|_thread| receiver).map_err(io::Error::other)
 }
 
 fn failure(text: String) -> EngineError {

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread;
 use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt, BufReader};
@@ -22,6 +21,7 @@ use super::lines::Lines;
 use super::model_log::{self, LastWords, ModelLog};
 use crate::process::activity::{Activity, activity_of};
 use crate::telemetry;
+use crate::threads::{self, SystemLimit};
 use crate::worker;
 use crate::worker::HELPER_THREADS;
 use crate::worker::environment::passed_on;
@@ -58,19 +58,17 @@ impl Launcher {
     /// Workers are `program worker`. To be called inside the runtime that will serve them.
     ///
     /// # Errors
-    /// Where the system gives no thread.
-    pub fn new(program: PathBuf) -> io::Result<Self> {
+    /// The system starts no thread.
+    pub fn new(program: PathBuf) -> Result<Self, SystemLimit> {
         let (spawner, jobs) = mpsc::channel::<Job>();
         let runtime = tokio::runtime::Handle::current();
-        thread::Builder::new()
-            .name("spawner".into())
-            .spawn(move || {
-                let _runtime = runtime.enter();
-                for (mut command, reply) in jobs {
-                    // A worker that nobody waits for is killed on drop.
-                    drop(reply.send(command.spawn()));
-                }
-            })?;
+        threads::start("spawner", move || {
+            let _runtime = runtime.enter();
+            for (mut command, reply) in jobs {
+                // A worker that nobody waits for is killed on drop.
+                drop(reply.send(command.spawn()));
+            }
+        })?;
         Ok(Self {
             program,
             settings: Arc::default(),
