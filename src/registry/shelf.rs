@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use model::Model;
 pub(super) use replace::Replaced;
+use replace::Successors;
 
 use super::footprint::sum;
 use super::lease::Lease;
@@ -44,8 +45,7 @@ pub(super) struct State {
     pub(super) waiting: HashMap<CallId, oneshot::Sender<Result<Worker, Refusal>>>,
     next_call: CallId,
     next_edition: Edition,
-    /// The current editions of models that were unloaded or restarted, by the editions that tools know.
-    successors: HashMap<Edition, Edition>,
+    successors: Successors,
     /// Those that new calls may ask for, and those before them that tools may still ask for.
     models: HashMap<Edition, Model>,
     budget: u64,
@@ -79,7 +79,7 @@ impl Shelf {
                 waiting: HashMap::new(),
                 next_call: 1,
                 next_edition: 1,
-                successors: HashMap::new(),
+                successors: Successors::default(),
                 models: HashMap::new(),
                 budget: 0,
                 turns: None,
@@ -147,7 +147,7 @@ impl Shelf {
     pub(super) fn retire_all_but(self: &Arc<Self>, kept: &[Edition]) {
         let (free, now) = (memory::free(), Instant::now());
         self.change(|state| {
-            state.successors.retain(|edition, _| kept.contains(edition));
+            state.successors.retain(kept);
             let kept: Vec<Edition> = kept.iter().map(|edition| state.current(*edition)).collect();
             let former: Vec<Edition> = state
                 .models
