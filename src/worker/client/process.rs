@@ -29,6 +29,9 @@ use crate::worker::environment::passed_on;
 /// How long a worker may take to end in order before it is killed: it only has to free its memory.
 const END_LIMIT: Duration = Duration::from_secs(2);
 
+/// How long a killed worker may take to end: the system frees its memory, which may be hundreds of gigabytes or a GPU's.
+const KILL_LIMIT: Duration = Duration::from_secs(20);
+
 /// Most bytes of commands that a worker may leave unread: those of calls that were cancelled stay there.
 const MAX_UNREAD: usize = 256 * 1024 * 1024;
 
@@ -245,13 +248,13 @@ impl Process {
         }
     }
 
-    /// Ends the worker, in order if it can.
+    /// Ends the worker, in order if it can. Returns after [`END_LIMIT`] and [`KILL_LIMIT`] at the latest.
     pub(super) async fn end(&mut self) {
         self.send(&worker::Command::Shutdown);
         // After that it is killed.
         tokio::time::timeout(END_LIMIT, self.ended()).await.ok();
         if let Err(error) = self.reap().await {
-            tracing::warn!(%error, "a worker could not be killed");
+            tracing::error!(%error, "a model's process cannot be ended");
         }
     }
 
@@ -275,9 +278,18 @@ impl Process {
     }
 
     /// Kills what is left of the group, and takes the process's status.
-    pub(super) async fn reap(&mut self) -> io::Result<ExitStatus> {
+    ///
+    /// # Errors
+    /// The process does not end within [`KILL_LIMIT`]: a signal cannot end a process that the kernel blocks, as on a dead drive.
+    async fn reap(&mut self) -> io::Result<ExitStatus> {
         self.kill();
-        self.child.wait().await
+        let status = tokio::time::timeout(KILL_LIMIT, self.child.wait()).await;
+        status.unwrap_or_else(|_elapsed| {
+            Err(io::Error::other(format!(
+                "process {} was killed but does not end; a drive or a GPU driver may hang; its memory stays taken",
+                self.id
+            )))
+        })
     }
 }
 
