@@ -106,9 +106,7 @@ async fn serve(
     for note in &checked.layers.notes {
         tracing::info!("{note}");
     }
-    for doubt in &checked.doubts {
-        tracing::warn!("what follows does not work, the server runs without it\n{doubt}");
-    }
+    checked.warn_of_doubts();
     let ending = Ending::default();
     let has_file = checked.layers.file.is_some();
     let signals = signals.listen(has_file);

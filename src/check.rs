@@ -61,6 +61,13 @@ impl Checked {
         Ok(self)
     }
 
+    /// Logs what does not work, and the server runs without.
+    pub fn warn_of_doubts(&self) {
+        for doubt in &self.doubts {
+            tracing::warn!("what follows does not work, the server runs without it\n{doubt}");
+        }
+    }
+
     /// Returns the models that can be loaded, with the facts from their files and the memory that they need.
     pub fn loadable(&self) -> impl Iterator<Item = (&ModelConfig, &ModelFiles, &Need)> {
         let models = self.config.models.iter().zip(&self.needs);
@@ -79,13 +86,30 @@ fn known_needs<'a>(
     models.filter_map(|(model, need)| Some((model, need.as_ref().ok()?)))
 }
 
-/// Reads and checks what was typed and what it names.
+/// Reads and checks what was typed and what it names. The process that tries chat templates starts at once, while the models' headers are
+/// read.
 ///
 /// # Errors
 /// All that is wrong.
 pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigError> {
-    // The process starts while the models' headers are read.
-    let mut trials = around.program.as_deref().map(Trials::start);
+    let trials = around.program.as_deref().map(Trials::start);
+    load_with(trials, typed, around)
+}
+
+/// Does what [`load`] does, but starts the process only if templates are tried: a configuration that was rejected is checked again and again.
+///
+/// # Errors
+/// All that is wrong.
+pub fn load_again(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigError> {
+    let trials = around.program.as_deref().map(Trials::new);
+    load_with(trials, typed, around)
+}
+
+fn load_with(
+    mut trials: Option<Trials>,
+    typed: &Overrides,
+    around: &Surroundings,
+) -> Result<Checked, ConfigError> {
     let (config, mut layers) = Config::load(typed, around)?;
     check_own_templates(&config, trials.as_mut(), &mut layers);
     check_tools(&config, &mut layers);
