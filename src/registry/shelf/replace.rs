@@ -47,6 +47,13 @@ impl Shelf {
     }
 }
 
+impl Shelf {
+    /// Returns the edition that replaced `edition`, or `edition` itself.
+    pub(in crate::registry) fn current(&self, edition: Edition) -> Edition {
+        self.lock().current(edition)
+    }
+}
+
 impl State {
     /// Returns the edition of the model called `name` that new calls get.
     fn edition_called(&self, name: &str) -> Option<Edition> {
