@@ -11,7 +11,7 @@ use clap::Parser;
 use llama_mcp_server::check::{self, Checked};
 use llama_mcp_server::cli::{Cli, WorkerCli};
 use llama_mcp_server::config::{ConfigError, Surroundings};
-use llama_mcp_server::error_code::{Coded, ErrorCode};
+use llama_mcp_server::error_code::Coded;
 use llama_mcp_server::process::ProtocolOutput;
 use llama_mcp_server::reload::Sources;
 use llama_mcp_server::signals::Signals;
