@@ -210,6 +210,10 @@ impl Live {
         self.set_rules(&config.transport);
         let fixed = fixed_prompts(config);
         let registry = &self.registry;
+        // A model that was unloaded by hand stays unloaded.
+        for edition in &mut self.preloaded {
+            *edition = registry.current(*edition);
+        }
         let editions = registry.stage(&config.models, &fixed, &config.registry);
         let catalog = Catalog::new(config, &editions, &self.registry);
         // Before the former models take no more calls: a call that they refuse finds this one.
