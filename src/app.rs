@@ -24,12 +24,12 @@ use crate::status::{Board, ToolStatus};
 use crate::supervisor::{self, Phase};
 use crate::telemetry::log_file::LogFile;
 use crate::telemetry::{LogOutput, metrics};
-use crate::threads::{self, SystemLimit};
+use crate::threads;
 use crate::tools::Catalog;
 use crate::tools::fixed::fixed_prompts;
 use crate::transport;
 use crate::transport::http::Ending;
-use crate::transport::stdio::Stdio;
+use crate::transport::stdio::{OpenError, Stdio};
 use crate::worker::client::Launcher;
 
 /// Serves what was `checked` until the client or a signal ends it; edits of the files that it came from are taken over.
@@ -109,9 +109,7 @@ async fn serve(
     for warning in &checked.layers.warnings {
         tracing::warn!(kind = warning.code, "{}", warning.line());
     }
-    for doubt in &checked.doubts {
-        tracing::warn!("what follows does not work, the server runs without it\n{doubt}");
-    }
+    checked.warn_of_doubts();
     let ending = Ending::default();
     let has_file = checked.layers.file.is_some();
     let signals = signals.listen(has_file);
@@ -197,10 +195,7 @@ impl Live {
         ending: &Ending,
     ) -> anyhow::Result<Self> {
         let program = process::this_program().context("could not find this program's file")?;
-        let launcher = Launcher::new(program).map_err(|error| {
-            let limit = SystemLimit::of_thread("a thread", &error);
-            ErrorCode::SystemLimit.says(limit.to_string())
-        })?;
+        let launcher = Launcher::new(program).map_err(Coded::from)?;
         let launcher = launcher.with_drain(ending.drain.clone());
         let registry = Arc::new(Registry::new(launcher.clone()));
         let mut live = Self {
@@ -225,6 +220,10 @@ impl Live {
         self.set_rules(&config.transport);
         let fixed = fixed_prompts(config);
         let registry = &self.registry;
+        // A model that was unloaded by hand stays unloaded.
+        for edition in &mut self.preloaded {
+            *edition = registry.current(*edition);
+        }
         let editions = registry.stage(&config.models, &fixed, &config.registry);
         let catalog = Catalog::new(config, &editions, &self.registry);
         self.show(config, &catalog);
@@ -272,12 +271,11 @@ impl Live {
     }
 }
 
-/// Returns the error of a failed stdio transport: `system_limit` if the system refused a thread.
-fn stdio_failed(error: std::io::Error) -> anyhow::Error {
-    let cause = error.get_ref();
-    match cause.and_then(|cause| cause.downcast_ref::<SystemLimit>()) {
-        Some(limit) => ErrorCode::SystemLimit.says(limit.to_string()).into(),
-        None => anyhow::Error::new(error).context("stdio failed"),
+/// Returns the error of a stdio transport that could not be opened.
+fn stdio_failed(error: OpenError) -> anyhow::Error {
+    match error {
+        OpenError::NoThread(limit) => Coded::from(limit).into(),
+        OpenError::NotWatched(error) => anyhow::Error::new(error).context("stdio failed"),
     }
 }
 

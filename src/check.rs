@@ -62,6 +62,13 @@ impl Checked {
         Ok(self)
     }
 
+    /// Logs what does not work, and the server runs without.
+    pub fn warn_of_doubts(&self) {
+        for doubt in &self.doubts {
+            tracing::warn!("what follows does not work, the server runs without it\n{doubt}");
+        }
+    }
+
     /// Returns the models that can be loaded, with the facts from their files and the memory that they need.
     pub fn loadable(&self) -> impl Iterator<Item = (&ModelConfig, &ModelFiles, &Need)> {
         let models = self.config.models.iter().zip(&self.needs);
@@ -106,6 +113,16 @@ pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigE
     examine(typed, around).map_err(|rejected| rejected.error)
 }
 
+/// Does what [`load`] does, but starts the process that tries chat templates only if one is tried: a configuration that was rejected is
+/// checked again and again.
+///
+/// # Errors
+/// All that is wrong.
+pub fn load_again(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigError> {
+    let trials = around.program.as_deref().map(Trials::new);
+    examine_with(trials, typed, around).map_err(|rejected| rejected.error)
+}
+
 /// Like [`load`], but also returns the warnings about a configuration that cannot be run.
 ///
 /// Every check runs on the parts that are right, so all problems are found in one run, and none that only follows from another one.
@@ -114,7 +131,15 @@ pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigE
 /// All that is wrong.
 pub fn examine(typed: &Overrides, around: &Surroundings) -> Result<Checked, Rejected> {
     // The process starts while the models' headers are read.
-    let mut trials = around.program.as_deref().map(Trials::start);
+    let trials = around.program.as_deref().map(Trials::start);
+    examine_with(trials, typed, around)
+}
+
+fn examine_with(
+    mut trials: Option<Trials>,
+    typed: &Overrides,
+    around: &Surroundings,
+) -> Result<Checked, Rejected> {
     let (mut config, mut layers) = Config::resolve(typed, around)?;
     check_own_templates(&config, trials.as_mut(), &mut layers);
     check_tools(&config, &mut layers);

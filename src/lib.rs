@@ -47,7 +47,7 @@
 //!
 //! | thread | does |
 //! | --- | --- |
-//! | the runtime's two | move messages; its blocking threads check finished answers and derive keys of sessions |
+//! | the runtime's two | move messages; its blocking threads check finished answers, derive keys of sessions, read an edited configuration, and look at models' files, one model at a time |
 //! | stdin, stdout | over stdio: one reads, one writes, one watches whether stdout has a reader (a blocked read cannot be cancelled) |
 //! | `spawner` | starts workers: the kernel's parent-death signal follows the parent *thread* |
 //! | `heavy`, short-lived | parses a large message or tries a schema, at a low priority; [`fair`] lets few run at once, in turns among clients |
@@ -149,11 +149,11 @@
 //!
 //! A watchdog kills a worker that has work but finishes no step for too long (`worker/client/watchdog.rs`). A worker leaves SIGTERM to
 //! the server, which may be ending itself and then lets calls finish. A model whose process dies three times in a row without an answer
-//! is not started again (`registry/residency/breaker.rs`), and a prompt that killed it twice is refused for a while
+//! is not started again (`registry/residency/breaker.rs`), and a prompt that killed two processes is refused for a while
 //! (`registry/suspects.rs`). A model that is unloaded or restarted by hand gets another edition, like an edited model.
 //!
-//! A worker that dies ends the calls that had begun with an error; those that still waited are sent once more, to the
-//! next worker. A call whose prompt was just being prepared counts as begun: it may be what the worker died of.
+//! A worker that dies or is killed by the watchdog ends the calls that had begun with an error; those that still waited are sent once
+//! more, to the next worker. A call whose prompt was just being prepared counts as begun: it may be what the worker died of.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests fail loudly"))]
 

@@ -27,6 +27,7 @@ use crate::config::{ModelConfig, RegistryConfig};
 use crate::engine::{FinishReason, GenerateRequest, Generation, Phase, Usage};
 use crate::telemetry::metrics::{self, Occupancy};
 use crate::worker::client::{CallError, FixedPrompts, Launcher, Progress, RunningCall, Worker};
+use lease::Lease;
 use residency::Refusal;
 pub use residency::{Edition, ModelState};
 use shelf::{Replaced, Shelf};
@@ -37,7 +38,7 @@ use suspects::{PromptHash, Suspects};
 /// step longer.
 const DEADLINE_GRACE: Duration = Duration::from_secs(3);
 
-/// How long [`Registry::observe`] waits for a process: twice as long as a step that reads prompts.
+/// How long [`Registry::observe`] waits for the check of files, and then for a process: twice as long as a step that reads prompts.
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
 
 /// Whose call a preload is: nobody's.
@@ -139,27 +140,31 @@ impl Registry {
             running = replaced.running,
             "restarted by hand"
         );
-        self.preload(name, replaced.edition);
-        Some(Unloaded::new(name, replaced))
+        let (shelf, edition, name) = (Arc::clone(&self.shelf), replaced.edition, name.to_owned());
+        let unloaded = Unloaded::new(&name, replaced);
+        tokio::spawn(async move {
+            let turn = shelf.check_files(edition).await;
+            let lease = shelf.lease(edition, NO_CLIENT);
+            drop(turn);
+            load(lease, name).await;
+        });
+        Some(unloaded)
     }
 
     /// Starts loading `model`, called `name`, so that it is ready for the first call.
     pub fn preload(&self, name: &str, model: Edition) {
         let lease = self.shelf.lease(model, NO_CLIENT);
-        let name = name.to_owned();
-        tokio::spawn(async move {
-            if let Err(refusal) = lease.worker().await
-                // A superseded model needs no error: another edition is loaded instead.
-                && refusal != Refusal::Superseded
-            {
-                tracing::error!(model = name, "not loaded: {refusal}");
-            }
-        });
+        tokio::spawn(load(lease, name.to_owned()));
+    }
+
+    /// Returns the edition that replaced `model` when it was unloaded or restarted by hand, or `model` itself.
+    pub fn current(&self, model: Edition) -> Edition {
+        self.shelf.current(model)
     }
 
     /// Has `model` answer `request`. Dropping the future cancels the call.
     ///
-    /// A call that had not begun when its worker died is sent once more, to the next one.
+    /// A call that had not begun when its worker ended is sent once more, to the next one.
     ///
     /// # Errors
     /// See [`RegistryError`]. A deadline is no error here: it ends the generation with what there is, or with nothing.
@@ -169,35 +174,17 @@ impl Registry {
         request: GenerateRequest,
         context: &CallContext,
     ) -> Result<Generation, RegistryError> {
-        let suspect = self.suspect(model, &request);
-        if let Some(pause) = suspect.and_then(|prompt| self.refused_for(prompt)) {
-            return Err(Refusal::PromptRefused { pause }.into());
-        }
-        let first = self.generate_once(model, request.clone(), context).await;
+        let first = self.generate_once(model, &request, context).await;
         let result = match first {
-            Err(RegistryError::Call(CallError::Died {
-                begun: false,
-                reason,
-                ..
-            })) => {
-                tracing::debug!(reason, "a call that had not begun is made again");
-                self.generate_once(model, request.clone(), context).await
+            Err(RegistryError::Call(error)) if error.is_end_of_process() && !error.has_begun() => {
+                tracing::debug!(%error, "a call that had not begun is made again");
+                self.generate_once(model, &request, context).await
             }
             result => result,
         };
         match result {
-            Ok(generation) => {
-                if generation.phase == Phase::Generate {
-                    self.finished(model, suspect);
-                }
-                Ok(generation)
-            }
             Err(RegistryError::Call(CallError::Stopped)) => Err(Refusal::Superseded.into()),
             Err(RegistryError::Call(error)) if error.is_end_of_process() => {
-                if error.has_begun() {
-                    let prompt = self.hash(model, &request);
-                    self.suspects().blame(prompt, Instant::now());
-                }
                 let given_up = self.shelf.given_up(model);
                 Err(given_up.map_or(error.into(), RegistryError::Refused))
             }
@@ -239,11 +226,17 @@ impl Registry {
     async fn generate_once(
         &self,
         model: Edition,
-        request: GenerateRequest,
+        request: &GenerateRequest,
         context: &CallContext,
     ) -> Result<Generation, RegistryError> {
         let arrived = Instant::now();
+        let turn = self.shelf.check_files(model).await;
+        let suspect = self.suspect(model, request);
+        if let Some(pause) = suspect.and_then(|prompt| self.refused_for(prompt)) {
+            return Err(Refusal::PromptRefused { pause }.into());
+        }
         let lease = self.shelf.lease(model, &context.client);
+        drop(turn);
         if lease.waits() {
             context.progress.send_replace(Progress::WaitingForRoom);
         }
@@ -251,14 +244,24 @@ impl Registry {
             None => lease.worker().await?,
             Some(deadline) => match tokio::time::timeout_at(deadline, lease.worker()).await {
                 Ok(worker) => worker?,
-                Err(_elapsed) => return Ok(never_begun(&request, arrived.elapsed())),
+                Err(_elapsed) => return Ok(never_begun(request, arrived.elapsed())),
             },
         };
         let waited = arrived.elapsed();
-        let mut call = held
-            .worker
-            .call(context.client.clone(), request, context.progress.clone());
-        let mut generation = answer(&mut call, context.deadline).await?;
+        let (client, progress) = (context.client.clone(), context.progress.clone());
+        let mut call = held.worker.call(client, request.clone(), progress);
+        let answered = answer(&mut call, context.deadline).await;
+        if let Err(error) = &answered
+            && error.is_crash()
+            && error.has_begun()
+        {
+            let prompt = self.hash(model, request);
+            self.suspects().blame(prompt, held.id, Instant::now());
+        }
+        let mut generation = answered?;
+        if generation.phase == Phase::Generate {
+            self.finished(model, suspect);
+        }
         self.shelf.learn_speed(model, &generation.usage);
         let queue_ms = &mut generation.usage.queue_ms;
         *queue_ms = queue_ms.saturating_add(millis(waited));
@@ -268,10 +271,8 @@ impl Registry {
     /// How the models stand. Asks their processes what they hold, and counts that; one that is in the middle of a longer step does
     /// not say.
     pub async fn observe(&self) -> Vec<ModelStatus> {
-        let shelf = Arc::clone(&self.shelf);
-        let looked = tokio::task::spawn_blocking(move || shelf.look_at_files());
         // A drive that does not answer must not block `status`.
-        drop(tokio::time::timeout(LOOK_LIMIT, looked).await);
+        drop(tokio::time::timeout(LOOK_LIMIT, self.shelf.check_all_files()).await);
         let models = self.shelf.standings().into_iter().map(async |model| {
             let look = async { model.worker.as_ref()?.stats().await };
             let stats = tokio::time::timeout(LOOK_LIMIT, look).await.ok().flatten();
@@ -317,6 +318,16 @@ impl<H: Hasher> Write for HashWriter<'_, H> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// Waits until the model called `name` is loaded for `lease`, and logs an error.
+async fn load(lease: Lease, name: String) {
+    if let Err(refusal) = lease.worker().await
+        // A superseded model needs no error: another edition is loaded instead.
+        && refusal != Refusal::Superseded
+    {
+        tracing::error!(model = name, "not loaded: {refusal}");
     }
 }
 

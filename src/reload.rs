@@ -1,18 +1,22 @@
-//! Edits of the configuration become live: causes → load → plan → apply, or keep what is in force.
+//! Edits of the configuration become live: causes → revoke rights → load → plan → apply, or keep what is in force.
 //!
 //! One task does it, one edit after the other. A cause (a change in a folder, the time for a look, SIGHUP) says only
 //! that something may be different; what counts is the content of the files. It is read before they are loaded, so an edit
 //! that is saved meanwhile differs from it and is loaded next.
+//!
+//! A drive that hangs blocks the reading of models' files for as long as it hangs. So rights are revoked before, and a load has a time limit.
+//! A load that exceeds it goes on, no second one begins, and its result is applied if the content is still the same.
 
 mod watch;
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use tokio::sync;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::app::Live;
 use crate::check::{self, Checked};
@@ -20,11 +24,37 @@ use crate::config::diff::ConfigDiff;
 use crate::config::interpolate::read_text;
 use crate::config::problem::Problem;
 use crate::config::rights::Rights;
+use crate::config::units::human_time;
 use crate::config::{Config, ConfigError, Overrides, Surroundings, Transport};
 use crate::status::ConfigStatus;
 use crate::supervisor::{self, Phase};
 use crate::telemetry::metrics;
 use watch::{Causes, steady};
+
+/// Longest time that an edit is checked before it is refused for the time being. Each chat template has 30 seconds on a busy machine.
+const LOAD_LIMIT: Duration = Duration::from_secs(30);
+
+/// Reason why an edit is not applied.
+#[derive(Debug, thiserror::Error)]
+enum Rejection {
+    /// The configuration is invalid.
+    #[error("{}", .0.told())]
+    Invalid(ConfigError),
+    /// The check takes longer than [`LOAD_LIMIT`].
+    #[error(
+        "error: the check of the configuration takes more than {}; a drive with a file that it names may hang; the edit applies once the check has ended",
+        human_time(LOAD_LIMIT)
+    )]
+    Slow,
+    /// The check panicked.
+    #[error(
+        "error: the configuration could not be checked because of a fault in the program; see the log"
+    )]
+    Panicked,
+}
+
+/// The check of a configuration on a blocking thread.
+type Load = JoinHandle<Result<Checked, ConfigError>>;
 
 /// What a configuration is made of.
 #[derive(Debug, Clone)]
@@ -48,6 +78,8 @@ pub struct Reloader {
     content: u64,
     /// Warnings about the active configuration, which are logged already.
     warnings: Vec<Problem>,
+    /// A load that exceeded its limit, and the content that it loads.
+    slow: Option<(u64, Load)>,
     status: sync::watch::Sender<ConfigStatus>,
     live: Live,
 }
@@ -69,6 +101,7 @@ impl Reloader {
             sources,
             files,
             warnings: checked.layers.warnings,
+            slow: None,
             config: checked.config,
             status: sync::watch::Sender::new(ConfigStatus::of(file)),
             live,
@@ -112,36 +145,51 @@ impl Reloader {
     }
 
     async fn reload(&mut self, content: u64, is_asked: bool) {
-        let sources = self.sources.clone();
-        let load = move || {
-            let loaded = check::load(&sources.typed, &sources.around);
-            let is_rejected = loaded.is_err();
-            let rights = is_rejected.then(|| Rights::read(&sources.typed, &sources.around));
-            (loaded, rights.flatten())
-        };
-        let loaded = tokio::task::spawn_blocking(load).await;
+        let former = self.config.clone();
         self.content = content;
-        match loaded {
-            Ok((Ok(checked), _)) => self.apply(checked),
-            Ok((Err(error), rights)) => {
-                self.narrow(rights.as_ref());
-                self.refuse(&error, is_asked);
+        self.narrow().await;
+        match self.load(content).await {
+            Ok(checked) => self.apply(&former, checked),
+            Err(rejection) => {
+                self.warn_of_narrowing(&former);
+                self.refuse(&rejection, is_asked);
             }
-            Err(panic) => tracing::error!(%panic, "the configuration could not be checked"),
         }
     }
 
-    fn apply(&mut self, checked: Checked) {
-        let diff = ConfigDiff::between(&self.config, &checked.config);
+    /// Loads the configuration with this `content`.
+    async fn load(&mut self, content: u64) -> Result<Checked, Rejection> {
+        loop {
+            let slow = self.slow.take();
+            let (loaded, mut load) = slow.unwrap_or_else(|| {
+                let sources = self.sources.clone();
+                let load = move || check::load_again(&sources.typed, &sources.around);
+                (content, spawn_blocking(load))
+            });
+            match tokio::time::timeout(LOAD_LIMIT, &mut load).await {
+                Ok(done) if loaded == content => {
+                    let checked = done.map_err(|_panic| Rejection::Panicked)?;
+                    return checked.map_err(Rejection::Invalid);
+                }
+                // It loaded what has been edited since.
+                Ok(_) => {}
+                Err(_elapsed) => {
+                    self.slow = Some((loaded, load));
+                    return Err(Rejection::Slow);
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, former: &Config, checked: Checked) {
+        let diff = ConfigDiff::between(former, &checked.config);
         self.live.apply(&checked.config);
         if diff == ConfigDiff::default() {
             tracing::info!("the configuration was read again: nothing changes");
         } else {
             tracing::info!("an edit of the configuration is in force\n{diff}");
         }
-        for doubt in &checked.doubts {
-            tracing::warn!("what follows does not work, the server runs without it\n{doubt}");
-        }
+        checked.warn_of_doubts();
         let is_known = |warning: &Problem| {
             let mut known = self.warnings.iter();
             known.any(|known| (known.code, &known.address) == (warning.code, &warning.address))
@@ -162,30 +210,37 @@ impl Reloader {
             .send_modify(|status| status.applied(Timestamp::now(), restart_required));
     }
 
-    /// Revokes the rights that a rejected configuration no longer grants.
-    fn narrow(&mut self, rights: Option<&Rights>) {
-        let (Some(rights), Transport::Http(http)) = (rights, &self.config.transport) else {
+    /// Revokes the rights that the edited configuration no longer grants, whether or not it is valid. Needs no file of a model.
+    async fn narrow(&mut self) {
+        let Transport::Http(http) = &self.config.transport else {
+            return;
+        };
+        let sources = self.sources.clone();
+        let read = spawn_blocking(move || Rights::read(&sources.typed, &sources.around));
+        // If it panics, the check of the configuration fails, too.
+        let Ok(Some(rights)) = read.await else {
             return;
         };
         let narrowed = Transport::Http(Box::new(rights.narrow(http)));
-        if narrowed == self.config.transport {
-            return;
+        if narrowed != self.config.transport {
+            self.live.set_rules(&narrowed);
+            self.config.transport = narrowed;
         }
-        let config = Config {
-            transport: narrowed,
-            ..self.config.clone()
-        };
-        let diff = ConfigDiff::between(&self.config, &config);
-        self.live.set_rules(&config.transport);
-        self.config = config;
-        tracing::warn!(
-            "rights that the rejected configuration takes away have ended; what it grants waits for a valid configuration\n{diff}"
-        );
+    }
+
+    /// Logs which rights a rejected edit has revoked since `former`.
+    fn warn_of_narrowing(&self, former: &Config) {
+        if self.config.transport != former.transport {
+            let diff = ConfigDiff::between(former, &self.config);
+            tracing::warn!(
+                "rights that the rejected configuration takes away have ended; what it grants waits for a valid configuration\n{diff}"
+            );
+        }
     }
 
     /// Tells it once, and to whoever asks.
-    fn refuse(&self, error: &ConfigError, is_asked: bool) {
-        let text = error.told();
+    fn refuse(&self, rejection: &Rejection, is_asked: bool) {
+        let text = rejection.to_string();
         let known = self.status.borrow().refused.clone();
         if !is_asked && known.is_some_and(|known| known.error == text) {
             return;

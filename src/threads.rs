@@ -4,9 +4,9 @@
 use std::io::{self, Write as _};
 use std::panic::{set_hook, take_hook};
 use std::sync::Mutex;
-use std::thread::{Builder, scope};
+use std::thread::{Builder, JoinHandle, scope};
 
-use crate::error_code::ErrorCode;
+use crate::error_code::{Coded, ErrorCode};
 
 /// The error of a process or thread that the system did not start for lack of resources.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,15 +26,25 @@ impl SystemLimit {
             // EAGAIN and ENOMEM.
             io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory
         );
-        is_limit.then(|| Self::of_thread(what, error))
-    }
-
-    /// Returns the limit that kept the thread `what` from being started. Threads have no other cause of failure.
-    pub fn of_thread(what: &'static str, error: &io::Error) -> Self {
-        Self {
+        is_limit.then(|| Self {
             what,
             cause: error.to_string(),
+        })
+    }
+
+    /// Returns the limit that kept a thread from being started. Threads have no other cause of failure.
+    #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+    pub fn of_thread(error: io::Error) -> Self {
+        Self {
+            what: "a thread",
+            cause: error.to_string(),
         }
+    }
+}
+
+impl From<SystemLimit> for Coded {
+    fn from(limit: SystemLimit) -> Self {
+        ErrorCode::SystemLimit.says(limit.to_string())
     }
 }
 
@@ -55,21 +65,21 @@ pub fn on_stack<T: Send>(bytes: usize, work: impl FnOnce() -> T + Send) -> Resul
     scope(|scope| {
         let thread = Builder::new().stack_size(bytes);
         let thread = thread.spawn_scoped(scope, work);
-        let thread = thread
-            .map_err(|error| NotDone::NoThread(SystemLimit::of_thread("a thread", &error)))?;
+        let thread = thread.map_err(|error| NotDone::NoThread(SystemLimit::of_thread(error)))?;
         thread.join().or(Err(NotDone::Panicked))
     })
 }
 
-/// Starts a detached thread called `name`.
+/// Starts a thread called `name`.
 ///
 /// # Errors
 /// The system starts no thread.
-pub fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), SystemLimit> {
+pub fn start(
+    name: &str,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, SystemLimit> {
     let started = Builder::new().name(name.into()).spawn(work);
-    started
-        .map(drop)
-        .map_err(|error| SystemLimit::of_thread("a thread", &error))
+    started.map_err(SystemLimit::of_thread)
 }
 
 /// Checks that the system allows `count` more threads at once: starts them and lets them end. Libraries that lack a thread end the process
@@ -84,7 +94,7 @@ pub fn check_room(count: usize) -> Result<(), SystemLimit> {
         let _closed = gate.lock();
         for _ in 0..count {
             let thread = Builder::new().spawn_scoped(scope, || drop(gate.lock()));
-            thread.map_err(|error| SystemLimit::of_thread("a thread", &error))?;
+            thread.map_err(SystemLimit::of_thread)?;
         }
         Ok(())
     })

@@ -20,8 +20,9 @@ use tokio::sync::watch;
 use crate::config::{Config, ModelConfig};
 use crate::error_code::ErrorCode;
 use crate::fair::MessagePermits;
+use crate::registry::residency::Refusal;
 use crate::registry::{Edition, Registry};
-use crate::telemetry::call::{CallEnd, CallMeter, Outcome};
+use crate::telemetry::call::{self, CallEnd, CallMeter, Outcome};
 pub use crate::worker::client::Progress;
 use answering::{Answering, GenerationMeta};
 use chat::ChatTool;
@@ -170,6 +171,14 @@ pub struct Catalog {
 /// call is to be made again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Superseded;
+
+impl Superseded {
+    /// Returns the answer of a call that is not made again.
+    pub fn refused(self) -> ToolOutput {
+        call::refused(ErrorCode::Busy);
+        ToolOutput::error(ErrorCode::Busy, Refusal::Superseded.to_string())
+    }
+}
 
 impl Catalog {
     /// The tools of `config` over the models of `registry`, whose `editions` are in the order of the models.

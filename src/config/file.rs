@@ -128,7 +128,7 @@ pub struct RegistrySettings {
     pub memory_budget: Budget,
     /// A model that nobody called for so long is unloaded; `"never"` keeps it, and 0 unloads it after each call.
     pub idle_ttl: IdleTime,
-    /// A model's process that has work but finishes no step for this long is killed, and the next call starts a new one; its calls end with `model_stuck`. A process that still computes or reads its file gets ten times as long. `"never"` switches this off.
+    /// A model's process that has work but finishes no step for this long is killed, and the next call starts a new one; its calls end with `model_stuck`. A process that still computes gets ten times as long, and time in which it reads from a disk does not count. `"never"` switches this off.
     #[schemars(range(min = ranges::STALL_TIMEOUT.min), extend("examples" = ["2m", "never"]))]
     pub stall_timeout: IdleTime,
     /// Sandbox of models' processes on Linux, by Landlock and seccomp: `auto` applies what the kernel supports, `required` loads no model if the kernel does not support both, `off` applies nothing, for a GPU driver that needs more. Elsewhere `required` is an error.

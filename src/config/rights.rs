@@ -138,8 +138,23 @@ impl Rights {
 
     /// Returns whether a token that was not found is certainly not in the file. A syntax error may hide a token, but not its name.
     fn is_absent(&self, token: &str) -> bool {
-        self.source.syntax.is_empty() || !self.source.text.contains(token)
+        self.source.syntax.is_empty() || !mentions(&self.source.text, token)
     }
+}
+
+/// Returns whether the TOML text `text` contains `name` as a whole word outside lines that are comments.
+fn mentions(text: &str, name: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+    let is_whole = |line: &str, at: usize| {
+        let (before, after) = (&line[..at], &line[at + name.len()..]);
+        !before.ends_with(is_part) && !after.starts_with(is_part)
+    };
+    text.lines()
+        .filter(|line| !line.trim_start().starts_with('#'))
+        .any(|line| {
+            let mut places = line.match_indices(name);
+            places.any(|(at, _)| is_whole(line, at))
+        })
 }
 
 /// Returns the items of `current` that are also in `stated`; all of them if `stated` is `None`.
@@ -165,4 +180,32 @@ fn common_tools(
 /// Returns the smaller of two limits; `None` is no limit.
 fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
     [one, other].into_iter().flatten().min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_in_a_comment_or_in_another_word_is_no_mention() {
+        for absent in [
+            "# [server.tokens.alice]",
+            "  \t#[server.tokens.alice]\n",
+            "[server.tokens.malice]",
+            "[server.tokens.alice-2]",
+            "prompt = \"Alices_alice\"",
+            "",
+        ] {
+            assert!(!mentions(absent, "alice"), "{absent}");
+        }
+        for present in [
+            "[server.tokens.alice]",
+            "[server.tokens.\"alice\"",
+            "server = { tokens = { alice = { token = ",
+            "# alice\n  alice.token = = 1",
+            "malice = 1 alice",
+        ] {
+            assert!(mentions(present, "alice"), "{present}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::footprint::{Demand, Footprint, sum, sum_on_gpu};
+use super::footprint::{Demand, Footprint, counted_as_free, sum, sum_on_gpu};
 use super::residency::Edition;
 use crate::config::units::human;
 
@@ -82,8 +82,10 @@ pub fn room_for(need: Demand, occupants: &[Occupant], shared: Shared, free: Opti
     }
     let all = together(occupants, None);
     let loaded = occupants.iter().filter(|occupant| !occupant.is_loading);
-    let taken_soon = all.saturating_sub(together(loaded, None));
-    let free = free.map(|free| free.saturating_sub(taken_soon));
+    let taken_soon = all.saturating_sub(together(loaded.clone(), None));
+    // The system counts mapped weights as free, but without them the models that use them are slow.
+    let in_use = counted_as_free(loaded.map(|occupant| occupant.memory));
+    let free = free.map(|free| free.saturating_sub(taken_soon.saturating_add(in_use)));
     let fits = |staying: &[&Occupant]| {
         let taken = together(staying.iter().copied(), Some(need.footprint));
         // Memory of models that stay is already in use, and so are weights that they share with the model.

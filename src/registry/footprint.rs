@@ -22,6 +22,8 @@ pub struct Mapped {
     pub file: FileId,
     /// Mapped bytes of the file.
     pub bytes: u64,
+    /// Whether the pages are locked (`mlock`). The system counts locked pages as taken, and other pages of files as free.
+    pub is_locked: bool,
 }
 
 /// Memory that a model needs before it can be loaded.
@@ -61,16 +63,31 @@ impl Demand {
 
 /// Returns the bytes that `footprints` take together. A file that several of them map counts once.
 pub fn sum(footprints: impl IntoIterator<Item = Footprint>) -> u64 {
-    let mut files = BTreeMap::<FileId, u64>::new();
     let mut private = 0_u64;
+    let footprints = footprints.into_iter();
+    let counted = footprints.inspect(|one| private = private.saturating_add(one.private()));
+    files_of(counted, |_| true).saturating_add(private)
+}
+
+/// Returns the bytes of `footprints` that the system counts as free although they are in use: those of mapped files. A file that several
+/// of them map counts once.
+pub fn counted_as_free(footprints: impl IntoIterator<Item = Footprint>) -> u64 {
+    files_of(footprints, |mapped| !mapped.is_locked)
+}
+
+/// Returns the mapped bytes of `footprints` that `counts` selects; each file counts once.
+fn files_of(
+    footprints: impl IntoIterator<Item = Footprint>,
+    counts: impl Fn(&Mapped) -> bool,
+) -> u64 {
+    let mut files = BTreeMap::<FileId, u64>::new();
     for footprint in footprints {
-        private = private.saturating_add(footprint.private());
-        if let Some(Mapped { file, bytes }) = footprint.mapped {
+        if let Some(Mapped { file, bytes, .. }) = footprint.mapped.filter(&counts) {
             let known = files.entry(file).or_default();
             *known = bytes.min(footprint.total).max(*known);
         }
     }
-    files.into_values().fold(private, u64::saturating_add)
+    files.into_values().fold(0, u64::saturating_add)
 }
 
 /// Returns the bytes of GPU memory that `footprints` take together. Each process has its own copy there.
@@ -90,6 +107,7 @@ mod tests {
             mapped: Some(Mapped {
                 file: FileId::numbered(number),
                 bytes: 30,
+                is_locked: false,
             }),
             gpu: 0,
         };

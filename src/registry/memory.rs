@@ -111,8 +111,11 @@ pub fn gpu_left_for(
 fn mapped_by(load: &LoadSettings, header: &Header) -> Option<Mapped> {
     let is_mapped = load.mmap && !is_on_gpu(load);
     let file = header.file.filter(|_| is_mapped)?;
-    let bytes = header.mapped_bytes;
-    Some(Mapped { file, bytes })
+    Some(Mapped {
+        file,
+        bytes: header.mapped_bytes,
+        is_locked: load.mlock,
+    })
 }
 
 /// Returns the memory need of a model with `files` and the settings `load`. It may take `allowance`, and its tools have the prompts

@@ -133,12 +133,6 @@ impl Residency {
         std::mem::take(&mut self.actions)
     }
 
-    /// Whether `model` has a worker that takes calls.
-    pub fn is_running(&self, model: Edition) -> bool {
-        let slot = self.slots.get(&model);
-        slot.is_some_and(|slot| matches!(slot.state, State::Running { .. }))
-    }
-
     /// The model's file has changed, and with it what it needs.
     pub fn set_need(&mut self, model: Edition, need: Demand) {
         if let Some(slot) = self.slots.get_mut(&model) {

@@ -13,9 +13,10 @@ use tokio::time::Instant;
 
 use model::Model;
 pub(super) use replace::Replaced;
+use replace::Successors;
 
 use super::footprint::{Footprint, sum};
-use super::lease::Lease;
+use super::lease::{Granted, Lease};
 use super::memory::{Allowance, gpu_left_for, is_on_gpu, needs_of};
 use super::residency::{Action, CallId, Edition, Refusal, Residency, Shared, Standing, WorkerId};
 use super::standing::{Offload, Speed};
@@ -35,17 +36,18 @@ pub(super) struct Shelf {
     changed: Arc<Notify>,
     /// A worker's process is gone.
     gone: Notify,
+    /// Held while files are checked. A check keeps a blocking thread for as long as a drive hangs, so only one may run.
+    checking: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) residency: Residency,
     workers: HashMap<WorkerId, Worker>,
-    pub(super) waiting: HashMap<CallId, oneshot::Sender<Result<Worker, Refusal>>>,
+    pub(super) waiting: HashMap<CallId, oneshot::Sender<Granted>>,
     next_call: CallId,
     next_edition: Edition,
-    /// The current editions of models that were unloaded or restarted, by the editions that tools know.
-    successors: HashMap<Edition, Edition>,
+    successors: Successors,
     /// Those that new calls may ask for, and those before them that tools may still ask for.
     models: HashMap<Edition, Model>,
     budget: u64,
@@ -82,13 +84,14 @@ impl Shelf {
                 waiting: HashMap::new(),
                 next_call: 1,
                 next_edition: 1,
-                successors: HashMap::new(),
+                successors: Successors::default(),
                 models: HashMap::new(),
                 budget: 0,
                 turns: None,
             }),
             changed: Arc::default(),
             gone: Notify::new(),
+            checking: Arc::default(),
         });
         tokio::spawn(end_idle(Arc::downgrade(&shelf), Arc::clone(&shelf.changed)));
         shelf
@@ -155,7 +158,7 @@ impl Shelf {
     pub(super) fn retire_all_but(self: &Arc<Self>, kept: &[Edition]) {
         let (free, now) = (memory::free(), Instant::now());
         self.change(|state| {
-            state.successors.retain(|edition, _| kept.contains(edition));
+            state.successors.retain(kept);
             let kept: Vec<Edition> = kept.iter().map(|edition| state.current(*edition)).collect();
             let former: Vec<Edition> = state
                 .models
@@ -170,23 +173,22 @@ impl Shelf {
         });
     }
 
-    /// A call of `client` for `model` takes its place.
+    /// A call of `client` for `model` takes its place. [`Self::check_files`] comes before.
     pub(super) fn lease(self: &Arc<Self>, model: Edition, client: &str) -> Lease {
         let (answer_to, answer) = oneshot::channel();
         let now = Instant::now();
-        // Most calls join a running worker. The disk is not waited for under the lock.
-        let look = self.unloaded(model).map(|model| model.look());
         let call = self.change(|state| {
             state.forget_ended(now);
             let model = state.current(model);
             let call = state.next_call;
             state.next_call += 1;
             state.waiting.insert(call, answer_to);
-            let free = match &look {
-                Some(look) => look.free,
-                None => state.free(),
+            let free = if state.residency.is_running(model) {
+                state.free()
+            } else {
+                memory::free()
             };
-            let stamp = state.learn(model, look);
+            let stamp = state.models.get(&model).map_or(0, |known| known.stamp);
             match state.fault_of(model) {
                 Some(fault) => state.refuse(call, Refusal::NotLoadable(fault)),
                 None => state.residency.call(call, client, model, stamp, free, now),
@@ -198,16 +200,6 @@ impl Shelf {
             call,
             answer,
         }
-    }
-
-    /// The model, where it is not running.
-    fn unloaded(&self, model: Edition) -> Option<Model> {
-        let state = self.lock();
-        let model = state.current(model);
-        if state.residency.is_running(model) {
-            return None;
-        }
-        state.models.get(&model).cloned()
     }
 
     /// Changes the state and carries out what that asks for.
@@ -252,7 +244,7 @@ impl Shelf {
                         (state.waiting.remove(&call), state.workers.get(&id))
                     {
                         // A call that has left meanwhile gives its lease back when it is dropped.
-                        drop(answer_to.send(Ok(worker.clone())));
+                        drop(answer_to.send(Ok((id, worker.clone()))));
                     }
                 }
                 Action::Refuse(call, refusal) => state.refuse(call, refusal),

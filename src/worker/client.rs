@@ -58,6 +58,12 @@ pub enum CallError {
         /// Whether the call had begun or was being prepared.
         begun: bool,
     },
+    /// The process was ended by SIGTERM, which is no crash.
+    #[error("the model's process was ended by SIGTERM")]
+    Terminated {
+        /// Whether the call had begun or was being prepared.
+        begun: bool,
+    },
     /// The process was ended before it had loaded its model, which is not wanted any more.
     #[error("the model was unloaded while it was loading")]
     Stopped,
@@ -84,6 +90,11 @@ impl CallError {
 
     /// Returns whether the process ended before the call was done.
     pub fn is_end_of_process(&self) -> bool {
+        self.is_crash() || matches!(self, Self::Terminated { .. })
+    }
+
+    /// Returns whether the process crashed or hung, for which a prompt may be the cause.
+    pub fn is_crash(&self) -> bool {
         matches!(self, Self::Died { .. } | Self::Stalled { .. })
     }
 
@@ -91,7 +102,9 @@ impl CallError {
     pub fn has_begun(&self) -> bool {
         matches!(
             self,
-            Self::Died { begun: true, .. } | Self::Stalled { begun: true, .. }
+            Self::Died { begun: true, .. }
+                | Self::Stalled { begun: true, .. }
+                | Self::Terminated { begun: true }
         )
     }
 }
@@ -132,6 +145,8 @@ pub enum Life {
 pub enum Ended {
     /// Nobody needs the worker any longer.
     Done,
+    /// The process received SIGTERM, which is no failure of the model.
+    Terminated,
     /// The model could not be loaded, for this cause.
     LoadFailed(String),
     /// The process died of this cause while loading.

@@ -164,7 +164,8 @@ fn report_termination(
             while termination.wait() {
                 events.send(&Event::Terminated);
             }
-        }),
+        })
+        .map(drop),
         Err(error) => {
             tracing::warn!(%error, "could not leave signals to the server");
             Ok(())

@@ -144,15 +144,24 @@ pub struct Trials {
 }
 
 impl Trials {
-    /// Starts a process of `program`, which is this program, in the background. If the system starts none, [`Self::of`] returns the error.
-    pub fn start(program: &Path) -> Self {
+    /// Makes trials in a process of `program`, which is this program. The first trial starts the process.
+    pub fn new(program: &Path) -> Self {
         Self {
             program: program.to_owned(),
-            process: Process::start(program).ok(),
+            process: None,
         }
     }
 
-    /// Returns the trials of the chat template `source` in a process with the restrictions of `sandbox`.
+    /// Starts the process at once, in the background. If the system starts none, [`Self::of`] returns the error.
+    pub fn start(program: &Path) -> Self {
+        Self {
+            process: Process::start(program).ok(),
+            ..Self::new(program)
+        }
+    }
+
+    /// Returns the trials of the chat template `source`. The first trial of a process restricts the process as its `sandbox` says; later
+    /// ones are restricted in the same way.
     ///
     /// # Errors
     /// The system starts no process.
@@ -326,7 +335,7 @@ fn read_results(results: ChildStdout) -> io::Result<Receiver<String>> {
             }
         }
     });
-    started.map(|()| receiver).map_err(io::Error::other)
+    started.map(|_thread| receiver).map_err(io::Error::other)
 }
 
 fn failure(text: String) -> EngineError {

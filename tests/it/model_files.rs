@@ -1,12 +1,15 @@
 //! Model files that are missing, incomplete, unreadable or replaced, next to models that work.
 
 use std::fs;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use crate::support::config::{Folder, text};
 use crate::support::http::HttpServer;
-use crate::support::{Server, program, signal_process, smollm2, tiny, wait_for_end_of, workers_of};
+use crate::support::{
+    LIMIT, Server, program, signal_process, smollm2, tiny, wait_for_end_of, workers_of,
+};
 
 const PERU: &str = "What is the capital of Peru?";
 const LIMA: &str = "The capital of Peru is Lima.";
@@ -227,12 +230,21 @@ fn the_status_shows_the_fault_of_a_file_before_any_call_until_it_is_fixed() {
     let folder = Folder::new("file-status", &two_models(""));
     let server = HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"));
     let url = format!("http://{}", server.address);
-    let status = || text(folder.run(&["status", "--url", &url], &[]).stdout);
-    let told = status();
-    let fault = "late: the model file";
-    assert!(told.contains(fault) && told.contains("failed"), "{told}");
+    // On a busy machine the check of the files may take longer than the status waits for it.
+    let wait_for_fault = |expected: bool| {
+        let started = Instant::now();
+        loop {
+            let told = text(folder.run(&["status", "--url", &url], &[]).stdout);
+            let has_fault = told.contains("late: the model file") && told.contains("failed");
+            if has_fault == expected {
+                return;
+            }
+            assert!(started.elapsed() < LIMIT, "{told}");
+        }
+    };
+    wait_for_fault(true);
     fs::copy(tiny(), folder.0.join("late.gguf")).unwrap();
-    assert!(!status().contains(fault));
+    wait_for_fault(false);
     fs::remove_file(folder.0.join("late.gguf")).unwrap();
-    assert!(status().contains(fault));
+    wait_for_fault(true);
 }

@@ -104,6 +104,37 @@ fn a_token_that_is_removed_ends_although_the_edit_has_errors() {
 }
 
 #[test]
+fn a_token_that_is_commented_out_ends_although_the_file_has_a_syntax_error() {
+    let both = tokens(&[("alice", "token = \"alices\""), ("bob", "token = \"bobs\"")]);
+    let folder = Folder::new("commented-out", &format!("{both}{MODEL}"));
+    let server = serve(&folder);
+    assert_eq!(status(&server, "alices"), 400);
+    let less = tokens(&[("bob", "token = \"bobs\"")]);
+    let comment = "# [server.tokens.alice]\n# token = \"alices\"\n";
+    let edited = format!("{comment}{less}{MODEL}[models.malice]\npath = = \"crab.gguf\"\n");
+    folder.write("llama-mcp-server.toml", &edited);
+    server.wait_for_log("rights that the rejected configuration takes away have ended");
+    assert_eq!(status(&server, "alices"), 401);
+    assert_eq!(status(&server, "bobs"), 400);
+}
+
+#[test]
+fn a_valid_edit_that_removes_a_token_is_logged_once_and_not_as_rejected() {
+    let both = tokens(&[("alice", "token = \"alices\""), ("bob", "token = \"bobs\"")]);
+    let folder = Folder::new("removed-token", &format!("{both}{MODEL}"));
+    let mut server = serve(&folder);
+    assert_eq!(status(&server, "alices"), 400);
+    let less = tokens(&[("bob", "token = \"bobs\"")]);
+    folder.write("llama-mcp-server.toml", &format!("{less}{MODEL}"));
+    server.wait_for_log("is in force");
+    assert_eq!(status(&server, "alices"), 401);
+    assert_eq!(status(&server, "bobs"), 400);
+    let log = server.log();
+    assert!(!log.contains("rejected"), "{log}");
+    assert_eq!(log.matches("live (tokens)").count(), 1, "{log}");
+}
+
+#[test]
 fn an_edit_with_errors_narrows_tools_and_limits_and_grants_nothing() {
     let before = tokens(&[
         ("alice", "token = \"alices\""),

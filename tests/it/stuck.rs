@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::thread;
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
@@ -35,6 +36,24 @@ fn impatient(limit: &str) -> Server {
 
 fn worker_of(server: &Server) -> u32 {
     workers_of(server.child.id())[0]
+}
+
+/// Stops process `pid`, and waits until all its threads stand still.
+fn stop(pid: u32) {
+    signal_process(pid, "STOP");
+    let is_running = || {
+        let threads = fs::read_dir(format!("/proc/{pid}/task"))
+            .into_iter()
+            .flatten();
+        let mut states = threads.filter_map(|thread| {
+            let stat = fs::read_to_string(thread.ok()?.path().join("stat")).ok()?;
+            Some(stat.rsplit_once(") ")?.1.starts_with('T'))
+        });
+        states.any(|is_stopped| !is_stopped)
+    };
+    while is_running() {
+        thread::yield_now();
+    }
 }
 
 /// Returns the name that `ps` shows for process `pid`; `None` if no model runs in it.
@@ -74,12 +93,15 @@ fn assert_replaced(server: &mut Server, id: u64, stopped: u32) {
 }
 
 #[test]
-fn a_call_to_a_process_that_was_stopped_while_idle_ends_and_the_next_one_has_a_new_process() {
+fn a_call_to_a_process_that_was_stopped_while_idle_is_answered_by_a_new_one() {
     let mut server = impatient("1s");
     let worker = server.worker_pid();
-    signal_process(worker, "STOP");
-    let call = server.call(france());
-    assert_replaced(&mut server, call, worker);
+    stop(worker);
+    assert_eq!(server.chat(france()).text, PARIS);
+    server.wait_for_log(&format!("pid={worker}"));
+    server.wait_for_log("(`stall_timeout`); it is killed");
+    wait_for_end_of(worker);
+    assert_ne!(worker_of(&server), worker);
 }
 
 #[test]
@@ -103,7 +125,8 @@ fn a_call_to_a_process_that_is_stopped_while_it_loads_ends_and_the_next_one_has_
         let result = server.response(call)["result"].clone();
         if result["isError"] == true {
             let code = &result["_meta"]["llama-mcp-server/error"]["code"];
-            assert_eq!(code, "model_stuck", "{result}");
+            assert_eq!(code, "load_failed", "{result}");
+            assert!(result.to_string().contains("finished no step"), "{result}");
             break (server, worker);
         }
     };
@@ -172,8 +195,42 @@ fn sigterm_ends_a_models_process_and_its_calls_while_the_server_goes_on() {
     wait_for_end_of(worker);
     let (text, code) = error_of(&mut server, call);
     assert_eq!(code, "model_died");
-    assert!(text.contains("it was ended by SIGTERM"), "{text}");
+    assert!(text.contains("was ended by SIGTERM"), "{text}");
     assert_eq!(server.chat(france()).text, PARIS);
+}
+
+#[test]
+fn sigterm_counts_as_no_crash_of_the_model_or_of_the_prompt() {
+    let mut server = Server::tiny(&[]);
+    for _ in 0..4 {
+        let call = begin(&mut server);
+        signal_process(worker_of(&server), "TERM");
+        assert_eq!(error_of(&mut server, call).1, "model_died");
+    }
+    let call = begin(&mut server);
+    server.cancel(call);
+}
+
+#[test]
+fn calls_that_waited_for_a_process_that_stalls_go_to_the_next_one() {
+    for _ in 0..20 {
+        let arguments = ["--set", "registry.stall_timeout=1s", "--parallel", "1"];
+        let mut server = Server::tiny(&arguments);
+        let song = begin(&mut server);
+        let waiting = server.call(france());
+        server.wait_for_progress(waiting, |message| message.starts_with("queued"));
+        signal_process(worker_of(&server), "STOP");
+        assert_eq!(error_of(&mut server, song).1, "model_stuck");
+        let result = server.response(waiting)["result"].clone();
+        if result["isError"] != true {
+            assert_eq!(result["content"][0]["text"], PARIS);
+            return;
+        }
+        // Its prompt was just being prepared when the signal came.
+        let code = &result["_meta"]["llama-mcp-server/error"]["code"];
+        assert_eq!(code, "model_stuck", "{result}");
+    }
+    panic!("no call is sent to the next process");
 }
 
 #[test]
@@ -213,6 +270,18 @@ fn a_prompt_that_killed_its_process_twice_is_refused_and_others_are_answered() {
     assert_eq!(code, "prompt_refused", "{text}");
     assert!(text.contains("the prompt is refused for "), "{text}");
     assert_eq!(server.chat(france()).text, PARIS);
+}
+
+#[test]
+fn one_death_during_several_calls_with_the_same_prompt_counts_once() {
+    let mut server = Server::tiny(&["--parallel", "2"]);
+    let calls = [begin(&mut server), begin(&mut server)];
+    signal_process(worker_of(&server), "KILL");
+    for call in calls {
+        assert_eq!(error_of(&mut server, call).1, "model_died");
+    }
+    let call = begin(&mut server);
+    server.cancel(call);
 }
 
 #[test]

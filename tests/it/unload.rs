@@ -146,6 +146,25 @@ fn calls_that_wait_for_a_load_are_answered_although_the_model_is_restarted_meanw
 }
 
 #[test]
+fn a_preloaded_model_that_was_unloaded_stays_so_after_an_edit_that_does_not_concern_its_load() {
+    let file = format!("{MODELS}preload = true\n");
+    let folder = Folder::new("unload-preload", &file);
+    let server = HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"));
+    models_when(&server, |models| has(models, "chat", "loaded"));
+    printed(&server, &["unload", "chat"]);
+    models_when(&server, |models| has(models, "chat", "unloaded"));
+    folder.write(
+        "llama-mcp-server.toml",
+        &format!("{file}temperature = 0.1\n"),
+    );
+    server.wait_for_log("model chat: live (temperature)");
+    models_when(&server, |models| has(models, "chat", "unloaded"));
+    assert_eq!(workers_of(server.child.id()), [0_u32; 0]);
+    folder.write("llama-mcp-server.toml", &format!("{file}n_ctx = 2048\n"));
+    models_when(&server, |models| has(models, "chat", "loaded"));
+}
+
+#[test]
 fn an_unknown_model_is_an_error() {
     let (_folder, server) = server("unload-unknown", "");
     for name in ["smal", "../x"] {

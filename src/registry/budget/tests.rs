@@ -130,6 +130,7 @@ fn weights_of_a_file_are_counted_once_for_all_models_that_map_it() {
     let mapped = Some(Mapped {
         file: FileId::numbered(1),
         bytes: 40,
+        is_locked: false,
     });
     let sharing = |total| Footprint {
         mapped,
@@ -146,12 +147,37 @@ fn weights_of_a_file_are_counted_once_for_all_models_that_map_it() {
     let room = |total, idle_for, free| super::room_for(need(total), &[one(idle_for)], SHARED, free);
     assert_eq!(room(80, None, None), Room::There);
     assert_eq!(room(81, None, None), Room::Busy);
-    // The kernel has the file already.
-    assert_eq!(room(80, None, Some(40)), Room::There);
-    assert_eq!(room(80, None, Some(39)), Room::Busy);
-    // Of the idle one only its own part is freed.
-    assert_eq!(room(80, Some(1), Some(20)), after(&[A]));
+    // The file is already in memory: 40 more are needed beside the 40 of the file, which count as free.
+    assert_eq!(room(80, None, Some(80)), Room::There);
+    assert_eq!(room(80, None, Some(79)), Room::Busy);
+    // Unloading the idle model frees only the memory that it does not share.
+    assert_eq!(room(80, Some(1), Some(60)), after(&[A]));
     assert_eq!(room_for(80, &[one(None)], SHARED, None), Room::Busy);
+}
+
+#[test]
+fn mapped_weights_in_use_are_not_free_unless_they_are_locked() {
+    let now = Instant::now();
+    let room = |is_locked, free| {
+        let mapped = Some(Mapped {
+            file: FileId::numbered(1),
+            bytes: 40,
+            is_locked,
+        });
+        let busy = Occupant {
+            memory: Footprint {
+                mapped,
+                ..Footprint::alone(40)
+            },
+            ..occupant(A, 0, None, now)
+        };
+        room_for(40, &[busy], SHARED, Some(free))
+    };
+    // Other programs take 30 of 100 bytes, and the file counts as free.
+    assert_eq!(room(false, 70), Room::Busy);
+    assert_eq!(room(false, 80), Room::There);
+    assert_eq!(room(true, 40), Room::There);
+    assert_eq!(room(true, 39), Room::Busy);
 }
 
 #[test]

@@ -27,7 +27,7 @@ impl Breaker {
         };
     }
 
-    /// Closes the breaker and resets the count, since the process finished a call or ended without a crash.
+    /// Closes the breaker and resets the count, since the process finished a call, or told why it could not load the model.
     pub(super) fn close(&mut self) {
         *self = Self::default();
     }

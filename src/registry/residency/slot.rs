@@ -184,7 +184,7 @@ impl Slot {
     /// Notes that the worker, which had loaded the file `stamp`, has ended.
     pub(super) fn fail(&mut self, ended: Ended, stamp: Stamp, now: Instant) {
         let cause = match ended {
-            Ended::Done => return,
+            Ended::Done | Ended::Terminated => return,
             Ended::Died(cause) => return self.breaker.died(&cause, stamp),
             Ended::DiedLoading(cause) => {
                 self.breaker.died(&cause, stamp);

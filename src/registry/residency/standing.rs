@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::slot::State;
-use super::{Edition, Residency, WorkerId};
+use super::{Edition, Residency, Stamp, WorkerId};
 
 /// What a model does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +50,19 @@ impl Residency {
         editions
             .filter_map(|edition| Some((edition, self.standing(edition)?)))
             .collect()
+    }
+
+    /// Returns whether `model` has a worker that takes calls.
+    pub fn is_running(&self, model: Edition) -> bool {
+        self.running_stamp(model).is_some()
+    }
+
+    /// Returns the stamp of the files that the running process of `model` loaded; `None` if no process runs.
+    pub fn running_stamp(&self, model: Edition) -> Option<Stamp> {
+        match self.slots.get(&model)?.state {
+            State::Running { stamp, .. } => Some(stamp),
+            State::Unloaded | State::Ending { .. } => None,
+        }
     }
 
     fn standing(&self, model: Edition) -> Option<Standing> {

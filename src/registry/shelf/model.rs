@@ -5,7 +5,6 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::config::{FileFault, ModelConfig, ModelFiles};
-use crate::memory;
 use crate::registry::footprint::Demand;
 use crate::registry::memory::{Allowance, Need, is_on_gpu, need_of};
 use crate::registry::residency::{ModelTerms, Stamp};
@@ -27,13 +26,11 @@ pub(super) struct Model {
     pub(super) speed: Speed,
 }
 
-/// State of the files and of the machine's memory before a load.
+/// State of the files before a load.
 pub(super) struct Look {
     pub(super) stamp: Stamp,
     /// Memory need, or the fault that keeps the model from being loaded; `None` if the files have not changed.
     pub(super) need: Option<Result<Need, FileFault>>,
-    /// Memory that the machine has left, in bytes.
-    pub(super) free: Option<u64>,
 }
 
 impl Model {
@@ -89,7 +86,6 @@ impl Model {
         Look {
             stamp,
             need: (self.stamp != stamp || is_passing).then(read),
-            free: memory::free(),
         }
     }
 }

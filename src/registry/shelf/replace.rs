@@ -1,5 +1,6 @@
 //! Unloads a model by hand: another edition of the same model replaces it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -32,7 +33,7 @@ impl Shelf {
             let model = state.models.remove(&old)?;
             state.models.insert(new, model);
             state.residency.replace(old, new, free, now);
-            state.succeed(old, new);
+            state.successors.replace(old, new);
             Some(Replaced {
                 edition: new,
                 was: standing.state,
@@ -46,6 +47,13 @@ impl Shelf {
     }
 }
 
+impl Shelf {
+    /// Returns the edition that replaced `edition`, or `edition` itself.
+    pub(in crate::registry) fn current(&self, edition: Edition) -> Edition {
+        self.lock().current(edition)
+    }
+}
+
 impl State {
     /// Returns the edition of the model called `name` that new calls get.
     fn edition_called(&self, name: &str) -> Option<Edition> {
@@ -56,20 +64,50 @@ impl State {
 
     /// Returns the edition that replaced `edition`, which is the one that a tool knows.
     pub(super) fn current(&self, edition: Edition) -> Edition {
-        self.successors.get(&edition).copied().unwrap_or(edition)
+        self.successors.current(edition)
+    }
+}
+
+/// The current editions of models that were unloaded or restarted by hand, by each edition that they had before.
+#[derive(Debug, Default)]
+pub(super) struct Successors(HashMap<Edition, Edition>);
+
+impl Successors {
+    /// Returns the edition that replaced `edition`, or `edition` itself.
+    fn current(&self, edition: Edition) -> Edition {
+        self.0.get(&edition).copied().unwrap_or(edition)
     }
 
-    /// Records that `new` replaces `old`.
-    fn succeed(&mut self, old: Edition, new: Edition) {
-        let mut is_known = false;
-        for current in self.successors.values_mut() {
+    /// Records that `new` replaces `old`. A reload may have told a tool any earlier edition, so all of them lead to `new`.
+    fn replace(&mut self, old: Edition, new: Edition) {
+        for current in self.0.values_mut() {
             if *current == old {
                 *current = new;
-                is_known = true;
             }
         }
-        if !is_known {
-            self.successors.insert(old, new);
-        }
+        self.0.insert(old, new);
+    }
+
+    /// Forgets the successors of all editions but `kept`, which are those that tools know.
+    pub(super) fn retain(&mut self, kept: &[Edition]) {
+        self.0.retain(|edition, _| kept.contains(edition));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_edition_that_a_tool_may_know_leads_to_the_current_one() {
+        let mut successors = Successors::default();
+        successors.replace(1, 2);
+        // A reload tells its tools edition 2, and the model is restarted before the former editions are retired.
+        successors.replace(2, 3);
+        successors.retain(&[2]);
+        assert_eq!(successors.current(2), 3);
+        successors.replace(3, 4);
+        assert_eq!(successors.current(2), 4);
+        assert_eq!(successors.current(5), 5);
     }
 }

@@ -8,7 +8,7 @@ use crate::config::{FileFault, ModelConfig};
 use crate::memory;
 use crate::process;
 use crate::registry::memory::is_on_gpu;
-use crate::registry::residency::{CallId, Edition, Ended, ModelState, Refusal, Stamp, Standing};
+use crate::registry::residency::{CallId, Edition, Ended, ModelState, Refusal, Standing};
 use crate::registry::standing::Offload;
 use crate::worker::client::Worker;
 use crate::worker::turns::TurnFiles;
@@ -30,12 +30,8 @@ impl State {
     pub(super) fn edition_of(&mut self, config: &ModelConfig) -> Edition {
         let mut models = self.models.iter();
         let same = models.find(|(edition, model)| {
-            let loaded = if self.residency.is_running(**edition) {
-                model.stamp
-            } else {
-                config.stamp
-            };
-            config.is_loaded_like(&model.config, loaded)
+            let loaded = self.residency.running_stamp(**edition);
+            config.is_loaded_like(&model.config, loaded.unwrap_or(config.stamp))
         });
         if let Some((edition, _)) = same {
             return *edition;
@@ -119,14 +115,10 @@ impl State {
             .ok();
     }
 
-    /// Takes over what was seen of the model's files; gives their stamp.
-    pub(super) fn learn(&mut self, model: Edition, look: Option<Look>) -> Stamp {
-        let Some(known) = self.models.get_mut(&model) else {
-            return 0;
-        };
-        let Some(look) = look else { return known.stamp };
-        let Some(need) = look.need else {
-            return look.stamp;
+    /// Applies what a check of the model's files found.
+    pub(super) fn learn(&mut self, model: Edition, look: Look) {
+        let (Some(known), Some(need)) = (self.models.get_mut(&model), look.need) else {
+            return;
         };
         let name = &known.config.name;
         match (&need, &known.need) {
@@ -138,7 +130,6 @@ impl State {
         known.stamp = look.stamp;
         known.need = need;
         self.residency.set_need(model, known.demand());
-        look.stamp
     }
 
     /// Bytes that the machine has left, where somebody waits for them.

@@ -190,7 +190,9 @@ pub(super) fn failure(error: &RegistryError) -> ToolOutput {
         CallError::Died { begun: true, is_first: true, .. } => {
             Some("no call has succeeded since the model was loaded; if this happens again, check the model's file and the free memory; see the server's log".into())
         }
-        CallError::Stalled { .. } | CallError::Died { begun: true, .. } => {
+        CallError::Stalled { .. }
+        | CallError::Terminated { .. }
+        | CallError::Died { begun: true, .. } => {
             Some("try again, the next call starts a new process".into())
         }
         CallError::Died { begun: false, .. } => {
@@ -228,7 +230,9 @@ fn code_of(error: &CallError) -> ErrorCode {
         CallError::NotStarted(_) => ErrorCode::ProcessNotStarted,
         CallError::SystemLimit(_) => ErrorCode::SystemLimit,
         CallError::Stuck | CallError::Stalled { .. } => ErrorCode::ModelStuck,
-        CallError::Died { .. } | CallError::Stopped => ErrorCode::ModelDied,
+        CallError::Died { .. } | CallError::Terminated { .. } | CallError::Stopped => {
+            ErrorCode::ModelDied
+        }
     }
 }
 

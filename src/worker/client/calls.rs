@@ -201,6 +201,7 @@ impl Calls {
                     silence: *silence,
                     begun: call.begun,
                 },
+                CallError::Terminated { .. } => CallError::Terminated { begun: call.begun },
                 other => other.clone(),
             };
             call.fail(failure);

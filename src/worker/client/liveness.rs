@@ -75,14 +75,14 @@ impl Liveness {
         self.terminated = Some(Instant::now());
     }
 
-    /// Returns whether the grace period after SIGTERM has passed; `true` once for every signal.
-    pub(super) fn is_terminated(&mut self) -> bool {
+    /// Returns whether the grace period after SIGTERM has passed, and forgets the signal if so.
+    pub(super) fn take_termination(&mut self) -> bool {
         let is_over = |since: &mut Instant| since.elapsed() >= TERMINATION_GRACE;
         self.terminated.take_if(is_over).is_some()
     }
 
-    /// Returns the time since the last step; `None` if the process has been reported as stuck since then.
-    pub(super) fn first_overdue(&mut self) -> Option<Duration> {
+    /// Notes that the process is reported as stuck. Returns the time since its last step; `None` if it was reported before in that time.
+    pub(super) fn report_overdue(&mut self) -> Option<Duration> {
         (!std::mem::replace(&mut self.is_reported, true)).then(|| self.silence())
     }
 

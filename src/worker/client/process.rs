@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread;
 use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt, BufReader};
@@ -24,6 +23,7 @@ use crate::config::LoadSettings;
 use crate::process::activity::{Activity, activity_of};
 use crate::process::usage::{Usage, usage_of};
 use crate::telemetry;
+use crate::threads::{self, SystemLimit};
 use crate::worker;
 use crate::worker::HELPER_THREADS;
 use crate::worker::driver_cache::{self, DriverCaches};
@@ -31,6 +31,9 @@ use crate::worker::environment::passed_on;
 
 /// How long a worker may take to end in order before it is killed: it only has to free its memory.
 const END_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long a killed worker may take to end: the system frees its memory, which may be hundreds of gigabytes or a GPU's.
+const KILL_LIMIT: Duration = Duration::from_secs(20);
 
 /// Most bytes of commands that a worker may leave unread: those of calls that were cancelled stay there.
 const MAX_UNREAD: usize = 256 * 1024 * 1024;
@@ -62,19 +65,17 @@ impl Launcher {
     /// Workers are `program worker`. To be called inside the runtime that will serve them.
     ///
     /// # Errors
-    /// Where the system gives no thread.
-    pub fn new(program: PathBuf) -> io::Result<Self> {
+    /// The system starts no thread.
+    pub fn new(program: PathBuf) -> Result<Self, SystemLimit> {
         let (spawner, jobs) = mpsc::channel::<Job>();
         let runtime = tokio::runtime::Handle::current();
-        thread::Builder::new()
-            .name("spawner".into())
-            .spawn(move || {
-                let _runtime = runtime.enter();
-                for (mut command, reply) in jobs {
-                    // A worker that nobody waits for is killed on drop.
-                    drop(reply.send(command.spawn()));
-                }
-            })?;
+        threads::start("spawner", move || {
+            let _runtime = runtime.enter();
+            for (mut command, reply) in jobs {
+                // A worker that nobody waits for is killed on drop.
+                drop(reply.send(command.spawn()));
+            }
+        })?;
         Ok(Self {
             program,
             settings: Arc::default(),
@@ -270,13 +271,13 @@ impl Process {
         }
     }
 
-    /// Ends the worker, in order if it can.
+    /// Ends the worker, in order if it can. Returns after [`END_LIMIT`] and [`KILL_LIMIT`] at the latest.
     pub(super) async fn end(&mut self) {
         self.send(&worker::Command::Shutdown);
         // After that it is killed.
         tokio::time::timeout(END_LIMIT, self.ended()).await.ok();
         if let Err(error) = self.reap().await {
-            tracing::warn!(%error, "a worker could not be killed");
+            tracing::error!(%error, "a model's process cannot be ended");
         }
     }
 
@@ -300,9 +301,18 @@ impl Process {
     }
 
     /// Kills what is left of the group, and takes the process's status.
-    pub(super) async fn reap(&mut self) -> io::Result<ExitStatus> {
+    ///
+    /// # Errors
+    /// The process does not end within [`KILL_LIMIT`]: a signal cannot end a process that the kernel blocks, as on a dead drive.
+    async fn reap(&mut self) -> io::Result<ExitStatus> {
         self.kill();
-        self.child.wait().await
+        let status = tokio::time::timeout(KILL_LIMIT, self.child.wait()).await;
+        status.unwrap_or_else(|_elapsed| {
+            Err(io::Error::other(format!(
+                "process {} was killed but does not end; a drive or a GPU driver may hang; its memory stays taken",
+                self.id
+            )))
+        })
     }
 }
 

@@ -16,6 +16,7 @@ use super::lines::{Line, Lines};
 use super::liveness::Liveness;
 use super::model_log::ModelLog;
 use super::process::Process;
+use super::watchdog::PATIENCE;
 use super::{CallError, Ended, FixedPrompts, Launcher, Life, ToTask, Vitals};
 use crate::config::LoadSettings;
 use crate::config::units::{human, human_time};
@@ -162,7 +163,7 @@ impl Task {
                 self.ask();
             }
             ToTask::Overdue => {
-                if let Some(silence) = self.liveness.first_overdue() {
+                if let Some(silence) = self.liveness.report_overdue() {
                     self.warn_overdue(silence);
                 }
             }
@@ -175,7 +176,11 @@ impl Task {
     fn warn_overdue(&self, silence: Duration) {
         let pid = self.process.id();
         let way_out = match self.launcher.stall_timeout() {
-            Some(limit) => format!("it is killed after {} (`stall_timeout`)", human_time(limit)),
+            Some(limit) => format!(
+                "it is killed after {} without any work, or {} without a finished step (`stall_timeout`)",
+                human_time(limit),
+                human_time(limit.saturating_mul(PATIENCE))
+            ),
             None => format!("end it with `kill -9 {pid}`"),
         };
         tracing::warn!(
@@ -194,7 +199,7 @@ impl Task {
 
     /// Checks whether the process makes progress; returns the cause if it is no longer served.
     fn look(&mut self) -> Option<End> {
-        if self.liveness.is_terminated() && !self.launcher.is_draining() {
+        if self.liveness.take_termination() && !self.launcher.is_draining() {
             return Some(End::Terminated);
         }
         let limit = self.launcher.stall_timeout();

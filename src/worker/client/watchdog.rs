@@ -1,9 +1,9 @@
 //! Decides when a model's process has stalled. Pure: the time and the process's activity are arguments.
 //!
 //! A step of llama.cpp is opaque, and on a slow machine one may take minutes: a prompt of 64 tokens on half a core, or 30 GB that are
-//! read from a disk for each token. So the watchdog measures two times since the last finished step: how long the process was inactive
-//! (stopped, deadlocked, a dead network drive), and how long the step took in all (an endless loop, a driver that spins). The latter
-//! may be [`PATIENCE`] times as long.
+//! read from a disk for one token or, without any progress, for a mapped file. So the watchdog measures two times since the last finished
+//! step: how long the process was inactive (stopped, deadlocked, a dead network drive), and how long it did not read from a disk (an
+//! endless loop, a driver that spins). The latter may be [`PATIENCE`] times as long.
 //!
 //! Only time in which the server itself ran counts: a paused container, a sleeping laptop or a debugger stops both processes, while the
 //! clock goes on.
@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 use crate::process::activity::Activity;
 
-/// Factor of the limit for a process that is active but finishes no step.
-const PATIENCE: u32 = 10;
+/// Factor of the limit for a process that computes but finishes no step.
+pub(super) const PATIENCE: u32 = 10;
 
 /// Longest time between two checks.
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
@@ -34,6 +34,8 @@ pub(super) struct Watchdog {
     last_look: Instant,
     /// Time since the last step.
     silent: Duration,
+    /// The part of `silent` in which the process read nothing from a disk.
+    without_reads: Duration,
     /// Time since the process last did anything.
     inactive: Duration,
     activity: Option<Activity>,
@@ -46,6 +48,7 @@ impl Watchdog {
             is_watching: true,
             last_look: now,
             silent: Duration::ZERO,
+            without_reads: Duration::ZERO,
             inactive: Duration::ZERO,
             activity: None,
         }
@@ -61,6 +64,7 @@ impl Watchdog {
     /// Notes a finished step, or another sign of life.
     pub(super) fn heard(&mut self) {
         self.silent = Duration::ZERO;
+        self.without_reads = Duration::ZERO;
         self.inactive = Duration::ZERO;
     }
 
@@ -80,7 +84,11 @@ impl Watchdog {
         let passed = (now - self.last_look).min(interval * 2);
         self.last_look = now;
         self.silent += passed;
-        let stands_still = activity.is_some() && activity == self.activity;
+        let both = activity.zip(self.activity);
+        if !both.is_some_and(|(now, before)| now.has_read_since(&before)) {
+            self.without_reads += passed;
+        }
+        let stands_still = both.is_some_and(|(now, before)| now == before);
         self.inactive = if stands_still {
             self.inactive + passed
         } else {
@@ -99,7 +107,7 @@ impl Watchdog {
         let Some(limit) = limit.filter(|_| self.is_watching) else {
             return false;
         };
-        self.inactive >= limit || self.silent >= limit.saturating_mul(PATIENCE)
+        self.inactive >= limit || self.without_reads >= limit.saturating_mul(PATIENCE)
     }
 }
 

@@ -34,6 +34,7 @@ impl Worker {
             );
             drop(inputs.send(Input::Loaded(Box::new(model))));
         })
+        .map(drop)
     }
 
     /// None when the worker is to end before the model is there.

@@ -109,7 +109,7 @@ impl<'model> Preparer<'model> {
                 .name(inbox.lane.name().into())
                 .stack_size(self.stack);
             let started = thread.spawn_scoped(scope, || self.work(inbox));
-            started.map_err(|error| SystemLimit::of_thread("a thread", &error))?;
+            started.map_err(SystemLimit::of_thread)?;
         }
         Ok(())
     }

@@ -255,7 +255,7 @@ impl World {
                 *self.deaths.entry(process.model).or_default() += 1;
             }
             Ended::LoadFailed(_) => drop(self.deaths.remove(&process.model)),
-            Ended::Done => {}
+            Ended::Done | Ended::Terminated => {}
         }
         let calls: Vec<CallId> = self
             .held

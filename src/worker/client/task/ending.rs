@@ -47,7 +47,6 @@ impl Task {
                 self.process.end().await;
                 return self.gone(ProcessEnd::Unloaded(self.unload_reason));
             }
-            End::Stalled(silence) => return self.kill_stalled(silence, inbox).await,
             End::LoadFailed(error) => {
                 metrics::load_failed(&self.name);
                 (self.life)(Life::Ending(Ended::LoadFailed(error.to_string())));
@@ -68,16 +67,21 @@ impl Task {
                 self.died(reason)
             }
             End::Broken(reason) => {
-                self.process.kill();
                 let failure = self.died(format!("the server killed it: {reason}"));
-                self.process.end().await;
-                failure
+                return self.kill(&failure, ProcessEnd::Died, inbox).await;
             }
             End::Terminated => {
-                self.process.kill();
-                let failure = self.died("it was ended by SIGTERM".into());
-                self.process.end().await;
-                failure
+                (self.life)(Life::Ending(Ended::Terminated));
+                let failure = CallError::Terminated { begun: false };
+                return self.kill(&failure, ProcessEnd::Died, inbox).await;
+            }
+            End::Stalled(silence) => {
+                let failure = CallError::Stalled {
+                    silence,
+                    begun: false,
+                };
+                self.died(failure.to_string());
+                return self.kill(&failure, ProcessEnd::Stalled, inbox).await;
             }
         };
         self.gone(match failure {
@@ -89,25 +93,29 @@ impl Task {
         refuse_all(inbox, &failure).await;
     }
 
-    /// Kills a process that finished no step for `silence`.
-    async fn kill_stalled(mut self, silence: Duration, inbox: mpsc::UnboundedReceiver<ToTask>) {
-        tracing::warn!(
-            model = self.name,
-            pid = self.process.id(),
-            "the model's process finished no step for {} (`stall_timeout`); it is killed, and the next call starts a new one",
-            human_time(silence)
-        );
+    /// Kills the process, whose calls end with `failure`. They do not wait for its end, which never comes if the kernel blocks the
+    /// process, as on a dead drive.
+    async fn kill(
+        mut self,
+        failure: &CallError,
+        end: ProcessEnd,
+        inbox: mpsc::UnboundedReceiver<ToTask>,
+    ) {
         self.process.kill();
-        let failure = CallError::Stalled {
-            silence,
-            begun: false,
-        };
-        self.died(failure.to_string());
-        // Before waiting for the end of the process, which may never come: a process blocked on a dead disk cannot be killed.
-        self.calls.fail_all(&failure);
-        refuse_all(inbox, &failure).await;
+        let (model, pid) = (&self.name, self.process.id());
+        match failure {
+            CallError::Stalled { silence, .. } => tracing::warn!(
+                model,
+                pid,
+                "the model's process finished no step for {} (`stall_timeout`); it is killed, and the next call starts a new one",
+                human_time(*silence)
+            ),
+            failure => tracing::error!(model, pid, "{failure}"),
+        }
+        self.calls.fail_all(failure);
+        refuse_all(inbox, failure).await;
         self.process.end().await;
-        self.gone(ProcessEnd::Stalled);
+        self.gone(end);
     }
 
     /// Reports that the process died, and returns the error of its calls.

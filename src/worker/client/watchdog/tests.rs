@@ -13,6 +13,7 @@ struct World {
     dog: Watchdog,
     now: Instant,
     work: u64,
+    reads: u64,
 }
 
 impl World {
@@ -22,13 +23,14 @@ impl World {
             dog: Watchdog::new(now),
             now,
             work: 0,
+            reads: 0,
         }
     }
 
     /// Checks once, `after` the last check.
     fn look(&mut self, after: Duration) {
         self.now += after;
-        let activity = Activity::new(self.work, 0);
+        let activity = Activity::new(self.work, self.reads);
         self.dog.look(self.now, SECOND, Some(activity));
     }
 
@@ -54,6 +56,29 @@ fn a_process_that_stands_still_stalls_after_the_limit() {
 #[test]
 fn a_process_that_works_on_a_step_gets_ten_times_as_long() {
     assert_eq!(World::new().seconds_to_stall(true), 1200);
+}
+
+#[test]
+fn a_process_that_reads_from_a_slow_disk_never_stalls() {
+    let mut world = World::new();
+    for _ in 0..100_000 {
+        world.reads += 1;
+        world.look(SECOND);
+        assert!(!world.dog.has_stalled(Some(LIMIT)));
+    }
+    // Then it hangs.
+    assert_eq!(world.seconds_to_stall(false), 120);
+}
+
+#[test]
+fn time_without_reads_counts_together() {
+    let mut world = World::new();
+    for second in 0..2400 {
+        world.work += 1;
+        world.reads += u64::from(second % 2 == 0);
+        world.look(SECOND);
+    }
+    assert!(world.dog.has_stalled(Some(LIMIT)));
 }
 
 #[test]
