@@ -12,8 +12,9 @@
 //! `worker`, because llama.cpp ends its process where it meets an assertion, a GPU out of memory or a broken file: only
 //! that model's calls fail then, and the next call starts it again. Unloading is the end of a process, so all memory goes
 //! back. A worker sandboxes itself before llama.cpp reads the file, since a GGUF is untrusted input:
-//! `worker/sandbox.rs`. `doctor` asks llama.cpp in such a process, too, what it finds on the machine ([`worker::machine`]),
-//! and chat templates are tried in one of their own ([`worker::trials`]).
+//! `worker/sandbox.rs`. It may write what a GPU's driver caches (`worker/driver_cache.rs`), and nothing else. `doctor` and
+//! builds for GPUs ask llama.cpp in such a process, too, what it finds on the machine ([`worker::machine`]), and chat templates
+//! are tried in one of their own ([`worker::trials`]).
 //!
 //! # Layers
 //!
@@ -104,7 +105,7 @@
 //!    [`tools::structured`] has tried its grammar.
 //! 4. [`registry`] gives a lease: [`registry::residency`] decides, under one short lock, to join the running worker, to start
 //!    one, or to wait until models that idle or calls that end have made room. While there is a lease, the model stays.
-//!    What every model needs is told from its header ([`gguf::memory`]) until its process can be measured.
+//!    What every model needs, of the machine and of GPUs, is told from its header ([`gguf::memory`]) until its process can be measured.
 //! 5. [`worker::client`] sends the request down the pipe. News come back as [`engine::Update`]s and end in a
 //!    `watch` channel, of which [`mcp::progress`] tells the client by time. Dropping the call's future, for whatever
 //!    reason, cancels it: the worker frees the sequence before its next decode.
