@@ -198,7 +198,7 @@ impl AnswerSchema {
             }
         };
         let mut lowered = lower::lower(&canonical, Author::Model);
-        if is_object && !has_object_root(&lowered) {
+        if is_object && lowered.faults.0.is_empty() && !has_object_root(&lowered) {
             let reason = "the root must be an object: `\"type\": \"object\"`";
             lowered.faults.add(fault("#", reason));
         }
@@ -271,8 +271,7 @@ fn has_object_root(lowered: &Lowered) -> bool {
     let mut open = vec![&lowered.root];
     while let Some(node) = open.pop() {
         match &node.kind {
-            // A place without values has a fault of its own.
-            Kind::Object(_) | Kind::Never => {}
+            Kind::Object(_) => {}
             Kind::Values(values) if values.iter().all(Value::is_object) => {}
             Kind::Union(options) => open.extend(options),
             Kind::Reference(key) => {

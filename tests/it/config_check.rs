@@ -149,7 +149,6 @@ fn a_fault_in_the_defaults_is_reported_once() {
         "lora = { path = \"nothing.gguf\" }",
         "system = \"${file:nothing}\"",
         "max_tokens = 100\nmax_tokens_limit = 50",
-        "cache_type_v = \"q4_0\"\nflash_attn = \"off\"",
     ] {
         let found = problems(&format!("[defaults]\n{fault}\n{models}"));
         assert_eq!(found.len(), 1, "{fault}: {found:#?}");

@@ -224,6 +224,12 @@ chat_template = "{% if %}"
 "#;
     let folder = Folder::new("template", file);
     insta::assert_snapshot!(text(folder.run(&["config", "check"], &[]).stderr), @r#"
+    error[config_value]: `log.file`: `./crab.gguf` cannot be written: not a directory
+     --> ./llama-mcp-server.toml:3:8
+      |
+    3 | file = "crab.gguf/server.log"
+      |        ^^^^^^^^^^^^^^^^^^^^^^
+
     error[config_model]: `models.broken.chat_template`: the model's chat template is not valid: unexpected end of block
       --> ./llama-mcp-server.toml:10:17
        |

@@ -124,11 +124,14 @@ pub(super) fn unknown(
 
 /// Returns whether `environment` has the filter or the test `name`.
 pub(super) fn is_known(environment: &Environment<'_>, name: &str, kind: &str) -> bool {
-    let asked = environment.render_str(
-        &format!("{{{{ name is {kind} }}}}"),
-        context! { name => name },
-    );
-    asked.is_ok_and(|answer| answer == "true")
+    let question = if kind == "filter" {
+        "name is filter"
+    } else {
+        "name is test"
+    };
+    let asked = environment.compile_expression(question);
+    let answer = asked.and_then(|asked| asked.eval(context! { name => name }));
+    answer.is_ok_and(|answer| answer.is_true())
 }
 
 fn near(name: &str, known: &str) -> String {

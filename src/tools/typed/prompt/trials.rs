@@ -46,7 +46,7 @@ impl Trials {
         environment.set_unknown_method_callback(move |state, value, method, args| {
             match template::call_method(state, value, method, args) {
                 Err(error) if error.kind() == ErrorKind::UnknownMethod => {
-                    let what = error.detail().unwrap_or(method).to_owned();
+                    let what = format!("{} has no method named {method}", value.kind());
                     let mut noted = note.lock().unwrap_or_else(PoisonError::into_inner);
                     if !noted.contains(&what) {
                         noted.push(what);
