@@ -192,7 +192,10 @@ fn a_missing_file_is_an_error_in_the_check_and_for_the_model_flag() {
 fn a_replaced_file_is_served_after_the_next_reload_and_running_calls_end_in_the_old_process() {
     let folder = Folder::new(
         "replaced",
-        &two_models("").replace("[tools", "pin = true\n[tools"),
+        &two_models("").replace(
+            "[tools",
+            "pin = true\n[registry]\nstall_timeout = \"never\"\n[tools",
+        ),
     );
     let path = folder.0.join("late.gguf");
     fs::copy(tiny(), &path).unwrap();

@@ -95,7 +95,8 @@ fn an_unloaded_model_has_no_process_until_its_next_call_and_others_keep_theirs()
 
 #[test]
 fn running_calls_of_a_model_that_is_restarted_are_answered_and_new_ones_have_a_new_process() {
-    let (folder, server) = server("restart", "");
+    let registry = "[registry]\nstall_timeout = 'never'\n";
+    let (folder, server) = server("restart", registry);
     let mut client = server.client();
     let song = client.sing_for(3000, 7);
     let former = workers_of(server.child.id())[0];
@@ -125,7 +126,7 @@ fn running_calls_of_a_model_that_is_restarted_are_answered_and_new_ones_have_a_n
     // An edit keeps the new process.
     folder.write(
         "llama-mcp-server.toml",
-        &format!("{MODELS}temperature = 0.1\n"),
+        &format!("{registry}{MODELS}temperature = 0.1\n"),
     );
     server.wait_for_log("model chat: live (temperature)");
     assert_eq!(capital(&mut client, "chat"), LIMA);
