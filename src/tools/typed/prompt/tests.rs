@@ -161,7 +161,7 @@ fn a_prompt_can_name_the_choices_and_the_schema_of_its_answer() {
         "tools.t.choices=[\"good\", \"bad\"]",
     ]);
     let rendered = PromptTemplate::of(&choices).unwrap().render(&Map::new());
-    assert_eq!(rendered.unwrap(), r#"good, bad ["good", "bad"]"#);
+    assert_eq!(rendered.unwrap(), "good, bad ['good', 'bad']");
     let schema = r#"{"type":"object","properties":{"city":{"type":"string"}}}"#;
     let output = format!("tools.t.output={schema}");
     let with_schema = tool(&["tools.t.prompt={{ output_schema }}", &output]);
