@@ -62,7 +62,7 @@ impl Checked {
         Ok(self)
     }
 
-    /// Logs what does not work, and the server runs without.
+    /// Logs the faults that the server can run with.
     pub fn warn_of_doubts(&self) {
         for doubt in &self.doubts {
             tracing::warn!("what follows does not work, the server runs without it\n{doubt}");
@@ -90,7 +90,7 @@ fn known_needs<'a>(
 /// A configuration that cannot be run.
 #[derive(Debug)]
 pub struct Rejected {
-    /// All that is wrong with it.
+    /// All faults of the configuration.
     pub error: ConfigError,
     /// Settings that work and are probably a mistake.
     pub warnings: Vec<Problem>,
@@ -108,16 +108,16 @@ impl From<ConfigError> for Rejected {
 /// Reads and checks what was typed and what it names.
 ///
 /// # Errors
-/// All that is wrong.
+/// The configuration cannot be run. The error lists all faults.
 pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigError> {
     examine(typed, around).map_err(|rejected| rejected.error)
 }
 
-/// Does what [`load`] does, but starts the process that tries chat templates only if one is tried: a configuration that was rejected is
+/// Does what [`load`] does, but starts the process that tries chat templates only if it has to try one. A rejected configuration is
 /// checked again and again.
 ///
 /// # Errors
-/// All that is wrong.
+/// The configuration cannot be run. The error lists all faults.
 pub fn load_again(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigError> {
     let trials = around.program.as_deref().map(Trials::new);
     examine_with(trials, typed, around).map_err(|rejected| rejected.error)
@@ -125,10 +125,10 @@ pub fn load_again(typed: &Overrides, around: &Surroundings) -> Result<Checked, C
 
 /// Like [`load`], but also returns the warnings about a configuration that cannot be run.
 ///
-/// Every check runs on the parts that are right, so all problems are found in one run, and none that only follows from another one.
+/// Every check runs on the valid parts. So one run finds all problems, without those that only follow from others.
 ///
 /// # Errors
-/// All that is wrong.
+/// The configuration cannot be run. The error lists all faults.
 pub fn examine(typed: &Overrides, around: &Surroundings) -> Result<Checked, Rejected> {
     // The process starts while the models' headers are read.
     let trials = around.program.as_deref().map(Trials::start);
@@ -143,7 +143,7 @@ fn examine_with(
     let (mut config, mut layers) = Config::resolve(typed, around)?;
     check_own_templates(&config, trials.as_mut(), &mut layers);
     check_tools(&config, &mut layers);
-    // From here on, a problem is one of a part without which the server can run.
+    // The server can run without the parts that the checks below find faults in.
     let fatal = layers.problems.len();
     check_templates(&config, trials.as_mut(), &mut layers);
     check_log(&config.log, &mut layers);
@@ -207,7 +207,7 @@ fn check_callable(config: &Config, layers: &mut Layers) {
     }
 }
 
-/// Asks llama.cpp, in a process of its own, which GPUs there are, if a model would use one. Without any, all layers are the CPU's.
+/// If a model would use a GPU, asks llama.cpp in a separate process which GPUs exist. Without a GPU, all layers run on the CPU.
 fn look_for_gpus(config: &mut Config, around: &Surroundings, layers: &mut Layers) {
     let uses_gpu = config
         .models

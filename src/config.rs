@@ -183,7 +183,7 @@ impl Config {
         }
     }
 
-    /// Returns what keeps the configuration, made of `layers`, from being run; its problems are taken out of them.
+    /// Returns the error that keeps the configuration made of `layers` from being run. Its problems are removed from `layers`.
     pub fn error(&self, layers: &mut Layers) -> Option<ConfigError> {
         let file = layers.file.as_ref().map(|source| source.path.clone());
         let no_model = || self.models.is_empty().then(|| ConfigError::NoModel(file));
@@ -194,7 +194,7 @@ impl Config {
     /// are wrong, or has defaults in their places: it serves to find further problems, and must not be run.
     ///
     /// # Errors
-    /// The command line contradicts itself, or the file cannot be read as TOML: nothing is known of what it lacks.
+    /// The command line contradicts itself, or the file is not TOML, so that some of its values are unknown.
     pub fn resolve(
         typed: &Overrides,
         around: &Surroundings,

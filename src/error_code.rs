@@ -102,8 +102,8 @@ impl ErrorCode {
         }
     }
 
-    /// Returns whether a call of a tool can fail with it. Calls that wait in vain (`busy`), are cancelled, or reach their deadline are
-    /// counted as such, not as failed.
+    /// Returns whether a call of a tool can fail with this code. Calls that are refused as `busy`, are cancelled, or reach their deadline
+    /// have outcomes of their own in the metrics.
     pub fn ends_calls(self) -> bool {
         self <= Self::AnswerWrong && !matches!(self, Self::Busy | Self::DeadlinePassed)
     }

@@ -15,7 +15,7 @@ pub const BACKEND: Option<&str> = if cfg!(feature = "cuda") {
     None
 };
 
-/// Whether GPUs of this build may have memory of their own. Apple's share the machine's.
+/// Whether GPUs of this build may have memory of their own. Apple's GPUs share the machine's.
 pub const MAY_HAVE_MEMORY: bool = cfg!(any(feature = "cuda", feature = "vulkan"));
 
 /// Whether this build can use a GPU.

@@ -67,9 +67,9 @@
 //!
 //! # What is counted
 //!
-//! [`telemetry::metrics`] counts for the whole process, as logs are written: where something happens, a function of it is called. What
-//! the configuration names is counted from 0 on: each edit tells it the names of models, tools and tokens. A
-//! call's end is counted and logged by [`telemetry::call`], under the id that its answer names; what went wrong has an [`error_code`].
+//! [`telemetry::metrics`] counts for the whole process, as logs are written: code that does something calls one of its functions. Each
+//! edit gives it the names of models, tools and tokens, whose series start at 0. A call's end is counted and logged by
+//! [`telemetry::call`], under the id that its answer names; what went wrong has an [`error_code`].
 //! `/metrics` renders that, after it asked the models' processes what they hold; nothing is sent around where nobody asks. `/status`
 //! ([`status`]) asks the same of them, the registry how the models stand, and the reloader how the last edit went.
 //!
@@ -79,7 +79,7 @@
 //! what texts name, and lays variables and flags over it, each layer checked by the schema ([`config::shape`]) that is
 //! made of the structures in [`config::file`]. What no schema says is checked in [`config`], models' headers among it, and
 //! what only upper layers know (memory, templates) in [`check`].
-//! Every check runs on the parts that are right, and all problems are reported at once. A fault of a model's or a token's file is a doubt
+//! Every check runs on the valid parts, and all problems are reported at once. A fault of a model's or a token's file is a doubt
 //! instead: the rest is served ([`config::ModelFiles`], [`check::Checked::doubts`]). A setting that works and is probably a mistake is a
 //! warning ([`config::warning`], `check/warnings.rs`).
 //!
@@ -105,7 +105,8 @@
 //!    [`tools::structured`] has tried its grammar.
 //! 4. [`registry`] gives a lease: [`registry::residency`] decides, under one short lock, to join the running worker, to start
 //!    one, or to wait until models that idle or calls that end have made room. While there is a lease, the model stays.
-//!    What every model needs, of the machine and of GPUs, is told from its header ([`gguf::memory`]) until its process can be measured.
+//!    The memory that a model needs, of the machine and of GPUs, is estimated from its header ([`gguf::memory`]) until its process can
+//!    be measured.
 //! 5. [`worker::client`] sends the request down the pipe. News come back as [`engine::Update`]s and end in a
 //!    `watch` channel, of which [`mcp::progress`] tells the client by time. Dropping the call's future, for whatever
 //!    reason, cancels it: the worker frees the sequence before its next decode.

@@ -38,7 +38,7 @@ use suspects::{PromptHash, Suspects};
 /// step longer.
 const DEADLINE_GRACE: Duration = Duration::from_secs(3);
 
-/// How long [`Registry::observe`] waits for the check of files, and then for a process: twice as long as a step that reads prompts.
+/// How long [`Registry::observe`] waits for the check of files, and then for a process: twice as long as a prefill step.
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
 
 /// Whose call a preload is: nobody's.
@@ -164,7 +164,7 @@ impl Registry {
 
     /// Has `model` answer `request`. Dropping the future cancels the call.
     ///
-    /// A call that had not begun when its worker ended is sent once more, to the next one.
+    /// A call that had not begun when its worker ended is sent once more, to the next worker.
     ///
     /// # Errors
     /// See [`RegistryError`]. A deadline is no error here: it ends the generation with what there is, or with nothing.

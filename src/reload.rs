@@ -1,11 +1,11 @@
-//! Edits of the configuration become live: causes → revoke rights → load → plan → apply, or keep what is in force.
+//! Hot reload of the configuration: causes → revoke rights → load → plan → apply, or keep the active configuration.
 //!
 //! One task does it, one edit after the other. A cause (a change in a folder, the time for a look, SIGHUP) says only
 //! that something may be different; what counts is the content of the files. It is read before they are loaded, so an edit
 //! that is saved meanwhile differs from it and is loaded next.
 //!
-//! A drive that hangs blocks the reading of models' files for as long as it hangs. So rights are revoked before, and a load has a time limit.
-//! A load that exceeds it goes on, no second one begins, and its result is applied if the content is still the same.
+//! A drive that hangs blocks the reading of models' files for as long as it hangs. So rights are revoked first, and a load has a time
+//! limit. A load that exceeds the limit goes on, and no second load begins. Its result is applied if the content is still the same.
 
 mod watch;
 
@@ -171,7 +171,7 @@ impl Reloader {
                     let checked = done.map_err(|_panic| Rejection::Panicked)?;
                     return checked.map_err(Rejection::Invalid);
                 }
-                // It loaded what has been edited since.
+                // The content was edited after this load began.
                 Ok(_) => {}
                 Err(_elapsed) => {
                     self.slow = Some((loaded, load));

@@ -51,7 +51,7 @@ impl ServerStatus {
     }
 }
 
-/// A tool.
+/// A tool, as the status shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolStatus {
     /// Its name, as clients know it.

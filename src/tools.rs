@@ -92,7 +92,7 @@ impl ToolOutput {
 pub struct ToolCall {
     /// Whose call it is.
     pub client: String,
-    /// Name of the token that it brought.
+    /// Name of the caller's token.
     pub token: Option<String>,
     /// When it arrived.
     pub received: tokio::time::Instant,

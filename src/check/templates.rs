@@ -27,7 +27,7 @@ pub(super) fn check_own_templates(
     }
 }
 
-/// Keys that decide what a chat template prints. If one of them is wrong, so may be the prompt.
+/// Keys that decide what a chat template prints. If one of them is wrong, the prompt may be wrong, too.
 const KEYS: [&str; 4] = [
     "chat_template",
     "system",

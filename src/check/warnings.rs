@@ -12,7 +12,7 @@ use crate::config::load::Layers;
 use crate::config::units::human;
 use crate::config::warning::WarningKind;
 
-/// Adds the warnings about `config`, for a machine with `machine` bytes of memory, to `layers`. Values that are wrong have none.
+/// Adds the warnings about `config`, for a machine with `machine` bytes of memory, to `layers`. Invalid values get no warning.
 pub(super) fn find(config: &Config, machine: u64, layers: &mut Layers) {
     let settings = layers.merged();
     for model in &config.models {
@@ -39,7 +39,7 @@ fn budget(config: &Config, machine: u64, layers: &mut Layers) {
 /// Keys of `[server]` that apply to stdio, too.
 const NOT_OF_HTTP: [&str; 4] = ["transport", "result_meta", "watch", "max_queue"];
 
-/// Warns of keys for HTTP in a file that does not say how clients connect. A file that says it may be meant for both.
+/// Warns of keys for HTTP in a file that does not say how clients connect. A file that sets `transport` may be meant for both.
 fn http_keys(settings: &ConfigFile, layers: &mut Layers) {
     let transport = Address::of(["server", "transport"]);
     let is_stdio = settings.server.transport == TransportMode::Stdio;

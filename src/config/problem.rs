@@ -72,7 +72,8 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// Makes an error about the value at `address`, or about what `origin` names. Without a `code` it is that of the part of the file.
+    /// Makes an error about the value at `address`, or about what `origin` names. Without `code`, the error has the code of its part of the
+    /// file.
     pub fn error(
         origin: Origin,
         address: Option<&Address>,
@@ -228,7 +229,7 @@ impl fmt::Display for Problem {
         let (Origin::File(source), Some(place)) = (&self.origin, &self.place) else {
             return write!(f, "{}: {title}{}", self.label(), hint_line(hint));
         };
-        // In a broken file a line may be the midst of a longer text.
+        // In a broken file, a line may be inside a longer text.
         let is_broken = self.address.is_none() || self.is_key;
         if self.is_secret || source.may_show_secret(place, is_broken) {
             let position = source.position(place);

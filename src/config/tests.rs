@@ -177,7 +177,7 @@ fn every_key_of_the_annotated_file_has_a_value_that_somebody_might_write() {
             Some((key, value)) if !key.contains([' ', '`', ':']) => {
                 let is_invented = ["null", "\"…\"", "\"file\""].contains(&value);
                 assert!(!is_invented, "{line}");
-                // The greatest number that is allowed is no example.
+                // The largest allowed number is not an example.
                 let bound = format!("to {value}. No default");
                 assert!(!comment.contains(&bound), "{line}");
                 comment.clear();

@@ -47,8 +47,8 @@ impl TokenConfig {
             .is_some_and(|token| token.matches(given))
     }
 
-    /// Returns the tools that it is limited to when it looks at the server; `None` if it may see all: it is for all tools, or may unload
-    /// and restart every model.
+    /// Returns the tools that the token may see in status and metrics. Returns `None` if it may see all: it is for all tools, or may
+    /// unload and restart every model.
     pub fn visible_tools(&self) -> Option<&BTreeSet<String>> {
         self.tools.as_deref().filter(|_| !self.admin)
     }
@@ -145,7 +145,7 @@ pub fn for_asking(layers: &mut Layers) -> Option<BearerToken> {
     set_aside(layers);
     let tokens = resolve(&layers.merged(), layers);
     let usable = tokens.iter().filter(|token| token.token.is_some());
-    // The first of equal ones.
+    // The first of equal tokens.
     let most = usable.rev().max_by_key(|token| {
         let tools = token.tools.as_ref().map_or(usize::MAX, |tools| tools.len());
         (token.admin, tools)

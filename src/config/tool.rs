@@ -101,7 +101,7 @@ pub(super) fn resolve(
             .map(|(argument, settings)| argument_of(name, argument, settings, layers))
             .collect();
         let refused = at("arguments");
-        // The prompt may use an argument that is declared in a wrong way.
+        // The prompt may use an argument whose declaration is invalid.
         arguments.extend(layers.refused_names(&refused).map(|name| Argument {
             name: name.to_owned(),
             schema: json!({"type": "string"}),

@@ -7,13 +7,13 @@ use strum::{EnumIter, IntoStaticStr};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumIter, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum WarningKind {
-    // Of variables.
+    // Environment variables.
     /// An environment variable begins with `LLAMA_MCP_` and is not a key.
     UnknownVariable,
     /// An environment variable fits several models, since variables have neither case nor hyphens.
     AmbiguousVariable,
 
-    // Of models.
+    // Models.
     /// The file holds a base model, which continues text instead of answering.
     BaseModel,
     /// The file of a chat model has no chat template.
@@ -32,7 +32,7 @@ pub enum WarningKind {
     PenaltiesUnused,
     /// `idle_ttl` unloads a model after each call.
     UnloadedAfterEachCall,
-    /// A size of a few bytes: a number without a unit.
+    /// A size is a few bytes, because its number has no unit.
     TinySize,
     /// No tool uses the model.
     UnusedModel,
@@ -45,7 +45,7 @@ pub enum WarningKind {
     /// The chat template seems to have markers of reasoning that are not recognised.
     UnknownThinkingTags,
 
-    // Of tools.
+    // Tools.
     /// The prompt does not use an argument.
     UnusedArgument,
     /// The prompt does not name the choices.
@@ -54,19 +54,19 @@ pub enum WarningKind {
     OutputNotShown,
     /// A tool or an argument has no description.
     NoDescription,
-    /// Template syntax in a text that is not rendered.
+    /// A text that is not rendered has template syntax.
     NotRendered,
-    /// A part of a schema that is not enforced.
+    /// A part of a schema is not enforced.
     SchemaNotEnforced,
 
-    // Of the server.
+    // The server.
     /// `memory_budget` is above the memory of the machine.
     BudgetAboveMemory,
-    /// Keys for HTTP in a server that speaks stdio.
+    /// Keys for HTTP are set, and the server speaks stdio.
     HttpKeysUnused,
-    /// Keys for the log file, without a log file.
+    /// Keys for the log file are set, and there is no log file.
     LogKeysUnused,
-    /// A bearer token that can be guessed.
+    /// A bearer token can be guessed.
     ShortToken,
 }
 

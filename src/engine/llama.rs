@@ -116,7 +116,7 @@ impl Model {
         })
     }
 
-    /// Returns whether a GPU computes layers of it.
+    /// Returns whether a GPU computes layers of the model.
     pub fn is_on_gpu(&self, load: &LoadSettings) -> bool {
         load.n_gpu_layers > 0 && self.backend.supports_gpu_offload()
     }

@@ -30,11 +30,11 @@ pub struct Run {
     pub is_pool: bool,
     /// Whether attention is computed in one pass, without keeping its scores.
     pub has_flash_attention: bool,
-    /// Layers in a GPU's own memory, the last ones, and the output as one of them; 0 if there is no such memory.
+    /// Number of last layers in a GPU's own memory, with the output counted as one; 0 if no GPU has its own memory.
     pub gpu_layers: u64,
 }
 
-/// One quantity in the memory of the machine, and in that of GPUs.
+/// A quantity for the machine's memory, and the same for the GPUs' memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Split<T> {
     /// In the machine's memory.
@@ -76,7 +76,7 @@ impl Estimate {
 }
 
 impl Header {
-    /// Returns how many layers can be offloaded, the output as one of them.
+    /// Returns how many layers can be offloaded, with the output counted as one.
     pub fn offloadable(&self) -> u64 {
         self.n_head_kv.len() as u64 + 1
     }

@@ -21,9 +21,9 @@ const OUTPUT: &str = "output";
 /// Bytes of a model's tensors.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Weights {
-    /// Each layer's.
+    /// Bytes of each layer.
     layers: Vec<u64>,
-    /// Those behind the last layer.
+    /// Bytes of the tensors after the last layer.
     output: u64,
     /// The embedding of tokens.
     embedding: u64,
@@ -52,7 +52,7 @@ impl Weights {
         }
     }
 
-    /// Adds those of another part of a split file.
+    /// Adds the tensors of another part of a split file.
     pub(super) fn merge(&mut self, part: &Self) {
         if self.layers.len() < part.layers.len() {
             self.layers.resize(part.layers.len(), 0);

@@ -38,7 +38,7 @@ use crate::tools::{
 /// The longest name that is repeated in an error, in characters.
 const MAX_NAME: usize = 64;
 
-/// How often a call is made whose model is edited, unloaded or restarted before the model takes the call.
+/// Most attempts at a call, if its model is edited, unloaded or restarted before it takes the call.
 const MAX_TRIES: u32 = 10;
 
 /// The one dispatcher of the server.

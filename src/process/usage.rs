@@ -1,42 +1,42 @@
-//! What processes take of the machine: CPU time, memory, files, threads.
+//! Resource usage of processes: CPU time, memory, files, threads.
 
 use std::time::Duration;
 
 use sysinfo::{Pid, Process, ProcessRefreshKind, ProcessesToUpdate, System};
 
-/// What a process takes.
+/// Resource usage of a process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// CPU time since its start, in user and kernel mode.
     pub cpu_time: Duration,
-    /// Resident bytes.
+    /// Resident memory, in bytes.
     pub resident: u64,
 }
 
-/// Returns what process `id` takes; `None` if it has ended.
+/// Returns the resource usage of process `id`; `None` if it has ended.
 pub fn usage_of(id: u32) -> Option<Usage> {
     look(id, ProcessRefreshKind::nothing(), Usage::of).filter(|usage| usage.resident > 0)
 }
 
-/// What this process takes. `None` stands for what the system does not tell.
+/// Resource usage of this process. A field is `None` if the system does not report the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OwnUsage {
     /// CPU time and memory.
     pub usage: Usage,
-    /// When it was started, in seconds since 1970.
+    /// Start time, in seconds since 1970.
     pub start_time: u64,
-    /// Bytes of address space.
+    /// Size of the address space, in bytes.
     pub virtual_memory: u64,
-    /// Open files.
+    /// Number of open files.
     pub open_files: Option<u64>,
-    /// Files that may be open.
+    /// Most files that may be open.
     pub max_open_files: Option<u64>,
-    /// Threads.
+    /// Number of threads.
     pub threads: Option<u64>,
 }
 
 impl OwnUsage {
-    /// Returns the values of this moment; `None` if the system tells nothing.
+    /// Returns the current values; `None` if the system reports none.
     pub fn now() -> Option<Self> {
         let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         look(
@@ -55,7 +55,7 @@ impl OwnUsage {
 }
 
 impl Usage {
-    /// Returns what is left of it after the end of the process: the CPU time.
+    /// Returns the part that remains after the end of the process: the CPU time.
     #[must_use]
     pub fn without_memory(self) -> Self {
         Self {

@@ -6,14 +6,14 @@ use super::footprint::{Demand, Footprint, counted_as_free, sum, sum_on_gpu};
 use super::residency::Edition;
 use crate::config::units::human;
 
-/// What all models share.
+/// Limits that all models share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shared {
-    /// Bytes of all together.
+    /// Bytes that all models together may take.
     pub budget: u64,
     /// Bytes that the machine, or the container, has: the most that `budget` can be raised to.
     pub machine: u64,
-    /// Models at once.
+    /// Models that may be loaded at once.
     pub max_loaded: Option<usize>,
     /// Bytes of all GPUs' own memory; `None` if there is none or it is unknown.
     pub gpu: Option<u64>,

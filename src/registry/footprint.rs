@@ -11,7 +11,7 @@ pub struct Footprint {
     pub total: u64,
     /// The part of `total` that other models can share; `None` if there is none.
     pub mapped: Option<Mapped>,
-    /// Bytes of GPUs' own memory, beside `total`.
+    /// Bytes of GPUs' own memory, in addition to `total`.
     pub gpu: u64,
 }
 

@@ -9,7 +9,7 @@ use super::residency::{CallId, Refusal, WorkerId};
 use super::shelf::Shelf;
 use crate::worker::client::Worker;
 
-/// The worker that a call gets, or why it gets none.
+/// The worker that a call gets, or the reason why it gets none.
 pub(super) type Granted = Result<(WorkerId, Worker), Refusal>;
 
 /// A call's hold on its model, or its place in the line for one; gone when it is dropped.

@@ -17,9 +17,9 @@ use crate::worker::client::FixedPrompts;
 /// Memory that a model may take, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allowance {
-    /// The machine's.
+    /// The machine's memory.
     pub machine: u64,
-    /// The GPUs' own; `None` if no GPU has memory of its own, or it is unknown.
+    /// The GPUs' own memory; `None` if no GPU has its own memory, or its size is unknown.
     pub gpu: Option<u64>,
 }
 
@@ -28,19 +28,19 @@ pub struct Allowance {
 pub struct Need {
     /// Memory of the machine.
     pub estimate: Estimate,
-    /// Memory of GPUs, as far as it is their own.
+    /// The GPUs' own memory.
     pub gpu: Estimate,
-    /// Layers that GPUs compute, the output as one of them.
+    /// Layers that GPUs compute, with the output counted as one.
     pub gpu_layers: u64,
-    /// Layers that GPUs can compute at most.
+    /// Most layers that GPUs can compute.
     pub layers: u64,
-    /// Layers whose memory the GPUs have.
+    /// Most layers that GPUs have memory for.
     pub fitting_layers: u64,
     /// Weights in the mapped file, which other models can share; `None` if each model has its own copy.
     pub mapped: Option<Mapped>,
     /// Bytes that the model would take with the smallest context.
     pub least: u64,
-    /// Memory that it was planned for: what pinned models leave.
+    /// Memory that the plan may use: the part that pinned models leave.
     pub allowance: Allowance,
     /// Tokens of one call.
     pub n_ctx: u32,
@@ -143,13 +143,13 @@ pub fn need_of(
     planner.need()
 }
 
-/// Plans a model's context, and what it takes.
+/// Plans a model's context and memory.
 #[derive(Debug, Clone, Copy)]
 struct Planner<'a> {
     load: &'a LoadSettings,
     files: &'a ModelFiles,
     allowance: Allowance,
-    /// Layers that GPUs are to compute; more than there are means all.
+    /// Layers that GPUs are to compute; a number above the model's layers means all.
     gpu_layers: u64,
 }
 
@@ -157,7 +157,7 @@ impl Planner<'_> {
     fn need(self) -> Need {
         let layers = self.files.header.offloadable();
         let wanted = self.plan(Limits::asked(self.load), None);
-        // A pool of cells may cost more each than a cache for each sequence: planned again as what it came out to be.
+        // A cell of a pool may cost more than a cell of a sequence's own cache. The second plan uses the layout that the first one chose.
         let limits = self.plan_to_fit(self.plan_to_fit(wanted));
         let Split { machine, gpu } = self.estimate(limits, limits.kv_cells);
         Need {
@@ -194,7 +194,7 @@ impl Planner<'_> {
     fn estimate(self, limits: Limits, kv_cells: u32) -> Split<Estimate> {
         let run = self.run(limits, kv_cells);
         let mut estimate = self.files.header.estimate(run);
-        // An adapter lies beside the weights that it changes.
+        // An adapter is in the same memory as the weights that it changes.
         let side = match run.gpu_layers {
             0 => &mut estimate.machine,
             _ => &mut estimate.gpu,
@@ -203,7 +203,7 @@ impl Planner<'_> {
         estimate
     }
 
-    /// Plans for `left` bytes of cache; `None` is as many as are wanted.
+    /// Plans for a cache of `left` bytes; `None` sets no limit.
     fn plan(self, limits: Limits, left: Option<Split<u64>>) -> Limits {
         let header = &self.files.header;
         let run = self.run(limits, 0);
@@ -247,7 +247,7 @@ impl Planner<'_> {
         self.plan(limits, Some(left))
     }
 
-    /// Returns the most layers, up to those that are asked for, that GPUs have memory for.
+    /// Returns the most layers, up to the number asked for, that GPUs have memory for.
     fn fitting_layers(self, limits: Limits) -> u64 {
         let fits = |gpu_layers: &u64| {
             let fewer = Self {
@@ -332,7 +332,7 @@ impl Need {
         Some((key, message, hint))
     }
 
-    /// Returns why GPUs can never hold the model `name`, as [`Self::refusal`]; `None` if they can.
+    /// Returns why GPUs can never hold the model `name`, in the form of [`Self::refusal`]; `None` if they can.
     fn gpu_refusal(&self, name: &str) -> Option<(&'static str, String, String)> {
         let total = self.gpu.total();
         let there = self.allowance.gpu.filter(|there| total > *there)?;

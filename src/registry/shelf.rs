@@ -173,7 +173,7 @@ impl Shelf {
         });
     }
 
-    /// A call of `client` for `model` takes its place. [`Self::check_files`] comes before.
+    /// Queues a call of `client` for `model`. Run [`Self::check_files`] before, unless the files were just read.
     pub(super) fn lease(self: &Arc<Self>, model: Edition, client: &str) -> Lease {
         let (answer_to, answer) = oneshot::channel();
         let now = Instant::now();

@@ -22,11 +22,11 @@ pub struct ModelStatus {
     /// Bytes that are counted for it: the estimate, or what its process was seen to take where that is more. None where it has
     /// no process.
     pub memory_bytes: Option<u64>,
-    /// Layers that GPUs compute, the output as one of them; `None` where they compute none.
+    /// Layers that GPUs compute, with the output counted as one; `None` if they compute none.
     pub gpu_layers: Option<u64>,
-    /// Layers that GPUs could compute at most; `None` as `gpu_layers`.
+    /// Most layers that GPUs could compute; `None` if `gpu_layers` is `None`.
     pub layers: Option<u64>,
-    /// Bytes that are estimated for it of GPUs' own memory; `None` where it has no process, or takes none.
+    /// Estimate of the bytes that it takes of GPUs' own memory; `None` if it has no process, or takes none.
     pub gpu_memory_bytes: Option<u64>,
     /// Calls that are answered.
     pub running: usize,
@@ -49,16 +49,16 @@ pub struct ModelStatus {
 /// Layers of a model on GPUs, and their memory.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Offload {
-    /// Layers that they compute, at least one.
+    /// Layers that GPUs compute, at least one.
     pub(super) gpu_layers: u64,
-    /// Layers that they could compute.
+    /// Layers that GPUs could compute.
     pub(super) layers: u64,
-    /// Bytes of their own memory.
+    /// Bytes of GPUs' own memory.
     pub(super) memory: u64,
 }
 
 impl Offload {
-    /// Returns that of a model of `need`; `None` if GPUs compute no layer.
+    /// Returns the offload of a model with this `need`; `None` if GPUs compute no layer.
     pub(super) fn of(need: &Need) -> Option<Self> {
         (need.gpu_layers > 0).then(|| Self {
             gpu_layers: need.gpu_layers,

@@ -66,14 +66,14 @@ pub fn refused(code: ErrorCode) {
 pub struct CallMeter {
     tool: String,
     model: String,
-    /// Name of the token that it brought.
+    /// Name of the caller's token.
     token: Option<String>,
     began: Instant,
     end: Option<CallEnd>,
 }
 
 impl CallMeter {
-    /// A call of `tool`, to be answered by `model`, begins; it brought the token of this name, if any.
+    /// A call of `tool`, to be answered by `model`, begins. `token` is the name of the caller's token, if any.
     pub fn begin(tool: &str, model: &str, token: Option<&str>) -> Self {
         metrics::call_begins(model);
         Self {

@@ -87,11 +87,11 @@ pub(super) fn call_begins(model: &str) {
 pub(super) struct CallOf<'call> {
     pub(super) tool: &'call str,
     pub(super) model: &'call str,
-    /// Name of the token that it brought.
+    /// Name of the caller's token.
     pub(super) token: Option<&'call str>,
 }
 
-/// Counts a call that took so long. `None` for its end: it is made again and counted then.
+/// Counts a call that took the time `took`. If `end` is `None`, the call is made again, and only the last attempt is counted.
 pub(super) fn call_ended(call: &CallOf<'_>, end: Option<&CallEnd>, took: Duration) {
     let Some(meters) = METERS.get() else { return };
     meters.calls.running.get_or_create(&of(call.model)).dec();
@@ -200,7 +200,7 @@ pub fn takes_more(model: &str, bytes: u64) {
     }
 }
 
-/// Counts what a process of `model` takes `now`; `known` is the last measurement of the same process.
+/// Counts the resources that a process of `model` uses `now`. `known` is the last measurement of the same process.
 pub fn used(model: &str, known: Usage, now: Usage) {
     let Some(meters) = METERS.get() else { return };
     let model = of(model);
@@ -217,13 +217,13 @@ pub fn used(model: &str, known: Usage, now: Usage) {
 pub enum UnloadReason {
     /// Nobody called it for its `idle_ttl`.
     Idle,
-    /// Another model needed its room.
+    /// Another model needed its memory, or its place under `max_loaded`.
     Evicted,
     /// An edit of the configuration, or another file, took its place.
     Edited,
     /// Somebody asked for it with `unload` or `restart`.
     Requested,
-    /// The server ends.
+    /// The server shuts down.
     Shutdown,
 }
 

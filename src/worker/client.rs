@@ -58,7 +58,7 @@ pub enum CallError {
         /// Whether the call had begun or was being prepared.
         begun: bool,
     },
-    /// The process was ended by SIGTERM, which is no crash.
+    /// The process was ended by SIGTERM, which does not count as a crash.
     #[error("the model's process was ended by SIGTERM")]
     Terminated {
         /// Whether the call had begun or was being prepared.
@@ -161,7 +161,7 @@ enum ToTask {
     Stats(oneshot::Sender<Stats>),
     /// A call got no answer although its deadline passed.
     Overdue,
-    /// Its process ends, for this reason, once nobody holds a handle.
+    /// The process ends for this reason once nobody holds a handle.
     Unload(UnloadReason),
     Stop,
 }

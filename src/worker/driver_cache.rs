@@ -43,7 +43,7 @@ const PATHS: [&str; 5] = [
 /// The directories of a server's models.
 #[derive(Debug, Default)]
 pub(super) struct DriverCaches {
-    /// The directory above them; `None` if there is none. Found and cleaned up at the first use.
+    /// The directory above them; `None` if there is none. The first use finds it and cleans it up.
     root: OnceLock<Option<PathBuf>>,
 }
 
@@ -76,8 +76,8 @@ impl DriverCaches {
     }
 }
 
-/// Returns the variables by which drivers cache in `directory`. It replaces a cache that the user named, which the sandbox denies;
-/// sizes that the user set stay.
+/// Returns the variables that make drivers cache in `directory`. It replaces a cache that the user named, since the sandbox denies that
+/// one. Sizes that the user set stay.
 pub(super) fn variables(directory: &Path) -> impl Iterator<Item = (&'static str, OsString)> {
     let paths = PATHS.map(|name| (name, directory.into()));
     let sizes = SIZES.map(|(name, size)| (name, size.into()));

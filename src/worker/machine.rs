@@ -15,7 +15,7 @@ use crate::threads::{self, SystemLimit};
 /// How long llama.cpp may look for devices: a driver that wakes up takes seconds.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// What llama.cpp finds.
+/// CPU backend and devices that llama.cpp finds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     /// Its code for the CPU, in words; or why there is none.
@@ -51,7 +51,7 @@ pub fn ask(program: &Path) -> Result<Machine, String> {
         .map_err(|error| format!("could not start a process for llama.cpp: {error}"))?;
     let said = read_aside(child.stdout.take()).map_err(|limit| limit.to_string())?;
     let log = read_aside(child.stderr.take()).map_err(|limit| limit.to_string())?;
-    // The end of its output is the end of the process, which hangs in a driver at times.
+    // The output ends with the process. The process sometimes hangs in a driver.
     let said = said.recv_timeout(LIMIT).inspect_err(|_| {
         drop(child.kill());
     });
@@ -77,7 +77,7 @@ fn read_aside(
     let (tx, rx) = mpsc::channel();
     threads::start("output", move || {
         let mut bytes = Vec::new();
-        // What was read before a failure is told.
+        // The output before a failed read is still sent.
         drop(source.map(|mut source| source.read_to_end(&mut bytes)));
         drop(tx.send(String::from_utf8_lossy(&bytes).into_owned()));
     })?;

@@ -1,4 +1,4 @@
-//! `config check`: everything that is wrong in one run, and each fault once.
+//! `config check`: one run reports all faults, each once.
 
 use std::io::Write as _;
 use std::process::{Output, Stdio};
@@ -11,7 +11,7 @@ use crate::support::program;
 
 pub(crate) const MODEL: &str = "[models.a]\npath = \"crab.gguf\"\n";
 
-/// What the check of `file` writes as JSON, with more `arguments`.
+/// Returns the exit code and the JSON output of `config check` in `folder`, with more `arguments`.
 pub(crate) fn checked(folder: &Folder, arguments: &[&str]) -> (Option<i32>, Value) {
     let arguments = [&["config", "check", "--format", "json"], arguments].concat();
     let output = folder.run(&arguments, &[]);
@@ -19,7 +19,7 @@ pub(crate) fn checked(folder: &Folder, arguments: &[&str]) -> (Option<i32>, Valu
     (output.status.code(), json.unwrap())
 }
 
-/// The messages of the problems of `file`.
+/// Returns the messages of the problems of `file`.
 fn problems(file: &str) -> Vec<String> {
     let folder = Folder::new("check", file);
     let (_, told) = checked(&folder, &[]);

@@ -156,7 +156,7 @@ const WALLS: [(&str, &[&str]); 25] = [
 const WALL_CLOCKS: [&str; 4] = ["SystemTime", "Zoned::now", "Timestamp::now", "UNIX_EPOCH"];
 
 /// Files that may read it: lines and file names of the log, metrics and people need it, chat templates print it, a file's time is
-/// compared with the start of the server, a session id holds when it was made, and a directory's time tells whether it is still used.
+/// compared with the start of the server, a session id holds when it was made, and a directory's time shows whether it is still used.
 const TELL_THE_TIME: [&str; 7] = [
     "main.rs",
     "reload.rs",

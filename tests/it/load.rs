@@ -134,7 +134,7 @@ fn stalled(server: &HttpServer, number: usize, until: Until) {
         };
         let sent = stream.write_all(half.as_bytes());
         if connected.elapsed() > Duration::from_secs(2) {
-            // On a busy machine the server may have given up before.
+            // On a busy machine the server's time limit may have passed before.
             continue;
         }
         sent.unwrap();

@@ -11,7 +11,7 @@ mod chat; // answers of a tiny model that are known to the letter
 mod chat_templates; // whether chat templates print what tools say, tried in a process of their own
 mod cli; // flags, help, exit codes
 mod config; // the file: layers, texts, tools, reference
-mod config_check; // everything that is wrong in one run, and each fault once
+mod config_check; // one run reports all faults, each once
 mod config_problems; // what is wrong with it, and how that is told
 mod config_warnings; // settings that work and are probably a mistake
 mod corpus; // what the fuzzer found

@@ -281,13 +281,13 @@ fn a_scrape_has_the_format_that_accept_asks_for() {
     }
 }
 
-/// Runs `promtool` with `arguments` and `input`; gives what it prints where it fails. Returns `None` if it is not installed.
+/// Runs `promtool` with `arguments` and `input`. Returns its output as an error if it fails, and `None` if it is not installed.
 pub(crate) fn promtool(arguments: &[&str], input: &str) -> Option<Result<(), String>> {
     let mut promtool = Command::new("promtool");
     promtool.args(arguments).stdin(Stdio::piped());
     promtool.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = promtool.spawn().ok()?;
-    // One that does not read its input has printed why.
+    // If it does not read its input, it prints the reason.
     drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
     let output = child.wait_with_output().unwrap();
     let told = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();

@@ -82,7 +82,7 @@ fn every_metric_and_label_of_rules_and_dashboard_is_in_a_scrape() {
             let short = name.strip_prefix("llama_mcp_").unwrap_or(name);
             let labels = found.get(short);
             let labels = labels.unwrap_or_else(|| panic!("{file}: no series of {name}"));
-            // Of the tests' own series the names of tools and models are others.
+            // The series of the rules' tests have other names of tools and models.
             let wanted = if file == TESTS {
                 Vec::new()
             } else {

@@ -99,7 +99,7 @@ fn base_model(model: &ModelConfig, layers: &mut Layers) {
     layers.warn_at(kind, &model.address("path"), message.into(), hint);
 }
 
-/// Warns of an `n_ctx` that the model does not have, and of a `max_tokens` that does not fit the context.
+/// Warns of an `n_ctx` above the trained context, and of a `max_tokens` that does not fit the context.
 fn context(model: &ModelConfig, layers: &mut Layers) {
     let trained = model.trained_context();
     if model.load.n_ctx > trained {
@@ -135,7 +135,7 @@ pub(super) fn max_tokens_above(
     }
 }
 
-/// Warns of values that have no effect beside others.
+/// Warns of values that have no effect because of other values.
 fn unused_settings(model: &ModelConfig, layers: &mut Layers) {
     let defaults = &model.defaults;
     if let Some(budget) = defaults.thinking_budget
@@ -181,7 +181,7 @@ pub(super) fn thinking_budget_above(
     layers.warn_at(WarningKind::ThinkingBudgetUnused, address, message, hint);
 }
 
-/// Idle times below this are as good as none.
+/// Idle times below this have the effect of 0.
 const SHORTEST_IDLE: Duration = Duration::from_secs(1);
 
 fn idle_time(model: &ModelConfig, settings: &ConfigFile, layers: &mut Layers) {

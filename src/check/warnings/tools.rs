@@ -33,7 +33,7 @@ pub(super) fn find(
         beside_model(tool, model, said, layers);
     }
     schema_notes(tool, layers);
-    // A template that has faults is known in part only.
+    // Only a part of a faulty template is known.
     if !layers.has_problem_at(&address(&tool.name, "prompt"))
         && let Ok(template) = PromptTemplate::of(tool)
     {
@@ -45,7 +45,7 @@ pub(super) fn find(
     }
 }
 
-/// Warns of a tool and of arguments that clients must guess the use of.
+/// Warns of a tool and of arguments without a description.
 fn descriptions(tool: &ToolConfig, layers: &mut Layers) {
     let kind = WarningKind::NoDescription;
     let is_blank = |text: Option<&str>| text.is_none_or(|text| text.trim().is_empty());
@@ -67,7 +67,7 @@ fn descriptions(tool: &ToolConfig, layers: &mut Layers) {
     }
 }
 
-/// Warns of settings of the tool that those of its model make pointless.
+/// Warns of settings of the tool that have no effect because of its model's settings.
 fn beside_model(tool: &ToolConfig, model: &ModelConfig, said: &ToolSettings, layers: &mut Layers) {
     let variables = said.template_arguments.iter().flatten();
     let variables = variables.map(|(name, _)| name);
@@ -159,7 +159,7 @@ fn hidden_answer(
     }
 }
 
-/// Returns the texts that the model sees of `tool` and that its configuration says, in lower case and with spaces for `_` and `-`.
+/// Returns the configured texts of `tool` that the model sees, in lower case and with spaces for `_` and `-`.
 fn shown(tool: &ToolConfig) -> String {
     let defaults = &tool.defaults;
     let texts = [

@@ -1,4 +1,4 @@
-//! Reports of what is wrong with values, each with the place where the value was said, and each once.
+//! Reports of faults in values, each once and with the place where the value was said.
 
 use super::Layers;
 use crate::config::address::Address;
@@ -89,7 +89,7 @@ impl Layers {
 
     /// Adds a warning about the value at `address`, located like [`Self::problem_at`].
     pub fn warn_at(&mut self, kind: WarningKind, address: &Address, message: String, hint: &str) {
-        // What is said of a value that was left out is said of the built-in one.
+        // A refused value was left out, so the warning would concern the built-in value.
         if !self.is_refused(address) {
             let (origin, at) = self.location(address);
             self.warn(Problem::warning(origin, Some(&at), kind, message, hint));
@@ -121,7 +121,7 @@ impl Layers {
         }
     }
 
-    /// Where the value at `address` was said; if nobody said it, where the table is in which it is missing.
+    /// Returns the place where the value at `address` was said. If nobody said it, returns the place of the table that lacks it.
     fn location(&self, address: &Address) -> (Origin, Address) {
         let (origin, at) = self.origin_of(address);
         let table = || {

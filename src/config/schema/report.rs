@@ -11,7 +11,7 @@ pub(super) const MAX_REPORTS: usize = 50;
 pub struct SchemaFault {
     /// JSON pointer of the schema or keyword; `#` is the whole schema.
     pub pointer: String,
-    /// What is wrong, and the way out.
+    /// Text that says what is wrong and how to correct it.
     pub reason: String,
     /// Whether a limit of the system kept the schema from being read; the schema itself may be valid then.
     pub is_of_system: bool,
@@ -39,7 +39,7 @@ impl From<SchemaFault> for SchemaFaults {
     }
 }
 
-/// Faults or notes, each once, and at most [`MAX_REPORTS`] of them. A schema that a reference names is read there, too.
+/// Faults or notes, each once, and at most [`MAX_REPORTS`] of them. A schema is read once more for each reference to it.
 #[derive(Debug, Clone)]
 pub(super) struct Reports<T>(pub(super) Vec<T>);
 

@@ -15,7 +15,7 @@ pub struct Device {
     pub description: String,
     /// Whether it is a GPU.
     pub is_gpu: bool,
-    /// Whether it has memory of its own, not a part of the machine's.
+    /// Whether the device has its own memory, separate from the machine's.
     pub has_memory: bool,
     /// Bytes of its memory.
     pub memory_total: u64,

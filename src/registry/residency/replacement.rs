@@ -9,15 +9,15 @@ use super::{Action, Edition, Refusal, Residency, Waiting};
 use crate::telemetry::metrics::UnloadReason;
 
 impl Residency {
-    /// A former edition, which goes with its last call: nothing waits for it as for one that never goes.
+    /// Unpins `model`, a former edition. It ends with its last call, so it no longer counts as one that is never unloaded.
     pub fn unpin(&mut self, model: Edition) {
         if let Some(slot) = self.slots.get_mut(&model) {
             slot.terms.pin = false;
         }
     }
 
-    /// No new call gets `model`. Calls that hold it are served to the end; where it still loads, they and those that wait are
-    /// refused.
+    /// Gives `model` to no new call, and refuses the calls that wait for it. Calls that hold it run to their end, unless it is still
+    /// loading.
     pub fn retire(&mut self, model: Edition, free: Option<u64>, now: Instant) {
         self.retire_for(UnloadReason::Edited, model, free, now);
     }

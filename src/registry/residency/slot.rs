@@ -75,7 +75,7 @@ pub(super) struct Slot {
     pub(super) failures: Option<Failures>,
     /// Circuit breaker for deaths of the process.
     pub(super) breaker: Breaker,
-    /// Set once another edition has taken its place: the reason. It ends with its last call.
+    /// Reason for the replacement, once another edition has taken its place. The model then ends with its last call.
     pub(super) retired: Option<UnloadReason>,
 }
 

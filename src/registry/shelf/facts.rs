@@ -10,8 +10,8 @@ use super::{Observed, Shelf};
 use crate::engine::Usage;
 use crate::registry::residency::{Edition, Refusal, Stamp};
 
-/// Longest time that a call waits for the check of its model's files. After that it goes on with what was known, and the model's
-/// process finds out.
+/// Longest time that a call waits for the check of its model's files. After that the call uses the last known state, and the model's
+/// process finds any fault.
 const FILE_LIMIT: Duration = Duration::from_secs(10);
 
 impl Shelf {
@@ -27,7 +27,7 @@ impl Shelf {
     }
 
     /// Checks the files of `model` if it is not running, so that [`Self::lease`] and [`Self::standings`] know them. Waits at most
-    /// [`FILE_LIMIT`]. Later checks wait until the returned guard is dropped, so that calls take their places in the order in which
+    /// [`FILE_LIMIT`]. Later checks wait until the returned guard is dropped, so that calls queue in the order in which
     /// they came.
     pub(in crate::registry) async fn check_files(
         self: &Arc<Self>,

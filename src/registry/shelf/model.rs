@@ -34,7 +34,7 @@ pub(super) struct Look {
 }
 
 impl Model {
-    /// Makes the model of `config`. Pinned models leave it `left`.
+    /// Makes the model of `config`. Pinned models leave `left` to it.
     pub(super) fn new(
         config: &ModelConfig,
         need: Result<Need, FileFault>,

@@ -88,7 +88,7 @@ impl Successors {
         self.0.insert(old, new);
     }
 
-    /// Forgets the successors of all editions but `kept`, which are those that tools know.
+    /// Forgets the successors of all editions except `kept`, the editions that tools know.
     pub(super) fn retain(&mut self, kept: &[Edition]) {
         self.0.retain(|edition, _| kept.contains(edition));
     }

@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::process::usage::OwnUsage;
 
-/// Reads `process_*`. A value that the system does not tell is left out.
+/// Reads `process_*`. A value that the system does not report is left out.
 #[derive(Debug)]
 pub(super) struct OwnProcess;
 

@@ -37,11 +37,11 @@ const NAME: &str = "prompt";
 /// A fault of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// What is wrong.
+    /// Text that says what is wrong.
     what: String,
     /// The line of the template, from 1.
     line: Option<usize>,
-    /// The way out.
+    /// Text that says how to correct it.
     pub hint: Option<String>,
 }
 
@@ -80,7 +80,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// The knowledge of a tool's arguments, which may be declared in a wrong way.
+/// The part of a tool's arguments that is known. Their declarations may be invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Known {
     /// Names and types.
@@ -103,8 +103,8 @@ impl PromptTemplate {
     }
 
     /// Returns all faults of the template of `tool`: names that do not exist, and methods and operators that do not exist for the
-    /// values of its arguments, found with samples of such values. A check for a new configuration: it may take some 200 renderings. An
-    /// error of syntax is the only fault, since nothing is known of the rest of such a template.
+    /// values of its arguments, found with samples of such values. It may take some 200 renderings, so only new configurations are checked.
+    /// A syntax error is returned alone, since the rest of such a template is unknown.
     pub fn faults(tool: &ToolConfig, known: Known) -> Vec<Fault> {
         let arguments = tool.arguments.iter();
         let names: Vec<&str> = arguments.map(|argument| argument.name.as_str()).collect();
@@ -130,7 +130,7 @@ impl PromptTemplate {
     /// Compiles `source`, which may use the `arguments`.
     ///
     /// # Errors
-    /// What is wrong with it, with its line; a filter, a test or a name that does not exist.
+    /// The template has a syntax error, or a filter, a test or another name that does not exist. The text gives the line.
     pub fn new(source: &str, arguments: &[&str]) -> Result<Self, String> {
         Self::compile(source, arguments, Map::new()).map_err(|faults| joined(&faults))
     }
@@ -149,7 +149,7 @@ impl PromptTemplate {
         }
     }
 
-    /// Compiles `source` without a look at the names in it.
+    /// Compiles `source` without checking the names in it.
     fn prepare(source: &str, own: Map<String, Value>) -> Result<Self, Fault> {
         if source.len() > MAX_TEMPLATE_BYTES {
             let what = format!("is longer than {MAX_TEMPLATE_BYTES} bytes");
@@ -185,7 +185,7 @@ impl PromptTemplate {
         on_stack(self.stack, || self.undeclared()).unwrap_or_default()
     }
 
-    /// The same, on this thread, which needs a stack of [`stack_size`].
+    /// Does what [`Self::variables`] does on this thread, which needs a stack of [`stack_size`].
     fn undeclared(&self) -> HashSet<String> {
         let template = self.environment.get_template(NAME);
         let found = template.map(|template| template.undeclared_variables(false));

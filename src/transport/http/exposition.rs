@@ -1,4 +1,4 @@
-//! Metrics as a response: in which text format, and what a token may see of them.
+//! Metrics as a response: the text format, and the part that a token may see.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::config::token::TokenConfig;
 use crate::status::ToolStatus;
 use crate::telemetry::metrics::Format;
 
-/// Returns the format that a client prefers by its `Accept`, the first of equal ones. Without a preference, and for `*/*`, it is
+/// Returns the format that a client's `Accept` prefers, the first of equal ones. Without a preference, and for `*/*`, it is
 /// Prometheus' text format, as in Prometheus' own libraries.
 pub fn format_of(headers: &HeaderMap) -> Format {
     let values = headers.get_all(ACCEPT).iter();

@@ -49,7 +49,8 @@ pub async fn metrics(
     (headers, text)
 }
 
-/// How the server is, as JSON. What is wrong with a file or an edit is for tokens that may see all: it shows what was written.
+/// Responds with the server's status as JSON. Only tokens that may see all get the errors of files and edits, since these errors show
+/// what was written.
 ///
 /// # Errors
 /// 404 where there is none to tell of.

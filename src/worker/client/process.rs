@@ -271,7 +271,7 @@ impl Process {
         }
     }
 
-    /// Ends the worker, in order if it can. Returns after [`END_LIMIT`] and [`KILL_LIMIT`] at the latest.
+    /// Ends the worker, gracefully if it can. Returns after [`END_LIMIT`] and [`KILL_LIMIT`] at the latest.
     pub(super) async fn end(&mut self) {
         self.send(&worker::Command::Shutdown);
         // After that it is killed.

@@ -26,8 +26,8 @@ const BINDING_VARIABLES: [&str; 4] = [
     "KMP_AFFINITY",
 ];
 
-/// Refuses the calls to this thread and to those that it starts from now on, but those that create, rename and remove files if
-/// `may_create`. Calls of the 32-bit ABI end the process.
+/// Refuses the calls to this thread and to those that it starts from now on. If `may_create`, calls that create, rename and remove files
+/// stay allowed. Calls of the 32-bit ABI end the process.
 ///
 /// # Errors
 /// The kernel does not support seccomp filters.

@@ -1,4 +1,4 @@
-//! What a server tells of itself over HTTP.
+//! Metrics that a server exports over HTTP.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -13,7 +13,7 @@ pub(crate) struct Answer {
     pub body: String,
 }
 
-/// What a GET of `path` gives.
+/// Returns the answer to a GET of `path`.
 pub(crate) fn get(server: &HttpServer, path: &str, headers: &[(&str, &str)]) -> Answer {
     let url = format!("http://{}{path}", server.address);
     let mut response = Client::new(url, headers).send("GET", None);
@@ -26,7 +26,7 @@ pub(crate) fn get(server: &HttpServer, path: &str, headers: &[(&str, &str)]) -> 
     }
 }
 
-/// The text of `/metrics` for a client that brings `headers`.
+/// Returns the text of `/metrics` for a client that sends `headers`.
 pub(crate) fn scraped(server: &HttpServer, headers: &[(&str, &str)]) -> String {
     let answer = get(server, "/metrics", headers);
     assert_eq!(answer.status, 200, "{}", answer.body);
@@ -51,7 +51,7 @@ pub(crate) fn metrics(server: &HttpServer) -> Series {
     series(&scraped(server, &[]))
 }
 
-/// The same again until `is_it`, as what comes with the end of a process.
+/// Reads the metrics again and again until `is_it` holds: some change only when a process ends.
 pub(crate) fn metrics_when(server: &HttpServer, is_it: impl Fn(&Series) -> bool) -> Series {
     let started = Instant::now();
     loop {

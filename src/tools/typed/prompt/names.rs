@@ -1,5 +1,5 @@
-//! Names in a template that do not exist: filters, tests, functions and variables. All of them are found, also those in branches that no
-//! value takes.
+//! Names in a template that do not exist: filters, tests, functions and variables. All of them are found, including those in branches
+//! that no value reaches.
 
 use minijinja::machinery::{Token, tokenize};
 use minijinja::syntax::SyntaxConfig;

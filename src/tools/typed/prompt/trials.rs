@@ -27,11 +27,11 @@ const MOST_LITERALS: usize = 20;
 /// The length of a long text or array.
 const LONG: usize = 1000;
 
-/// A template that is rendered for its faults: filters and tests that do not exist let everything pass, and methods that do not exist are
-/// noted and return an empty text, so that a rendering finds all of them.
+/// A template that is rendered to find its faults. Missing filters and tests let every value pass. Missing methods are recorded and return
+/// an empty text, so one rendering finds all of them.
 pub(super) struct Trials {
     template: PromptTemplate,
-    /// Messages of minijinja about the methods that the last rendering missed.
+    /// Messages of minijinja about methods that were missing in the last rendering.
     missed: Arc<Mutex<Vec<String>>>,
     /// The line of each method.
     lines: Vec<(String, usize)>,
@@ -65,7 +65,7 @@ impl Trials {
                 && !globals.any(|(known, _)| known == name)
         };
         if undeclared.iter().any(|name| is_unknown(name)) {
-            // Behind a name that does not exist there may be further faults.
+            // There may be further faults after a name that does not exist.
             environment.set_undefined_behavior(UndefinedBehavior::Chainable);
         }
         let mut lines = Vec::new();
@@ -149,7 +149,7 @@ impl Trials {
                 .values()
                 .any(|value| *value == "" || *value == json!([]));
             let (sure, of_types, error) = self.render(&sample, TRIAL_FUEL);
-            // The fault of a prompt that takes long may lie behind the part that was rendered, or not: a call will tell.
+            // A slow prompt may have a fault after the part that was rendered. Only a call can show it.
             let is_cut = error
                 .as_ref()
                 .is_some_and(|error| error.kind() == ErrorKind::OutOfFuel);
