@@ -65,7 +65,9 @@ impl Checked {
     /// Logs the faults that the server can run with.
     pub fn warn_of_doubts(&self) {
         for doubt in &self.doubts {
-            tracing::warn!("what follows does not work, the server runs without it\n{doubt}");
+            tracing::warn!(
+                "part of the configuration does not work; the server runs without it\n{doubt}"
+            );
         }
     }
 

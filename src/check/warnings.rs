@@ -29,7 +29,10 @@ pub(super) fn find(config: &Config, machine: u64, layers: &mut Layers) {
 
 fn budget(config: &Config, machine: u64, layers: &mut Layers) {
     if config.registry.memory_budget.of(machine) > machine {
-        let message = format!("is more than the {} that there are", human(machine));
+        let message = format!(
+            "exceeds the {} of memory that this machine has",
+            human(machine)
+        );
         let hint = "lower it, or write a share of the memory such as `\"80%\"`";
         let address = Address::of(["registry", "memory_budget"]);
         layers.warn_at(WarningKind::BudgetAboveMemory, &address, message, hint);

@@ -38,8 +38,8 @@ impl Worker {
         let decoder = model.decoder(limits, load)?;
         let template = load.chat_template.clone().or_else(|| model.chat_template());
         if template.is_none() {
-            tracing::warn!(
-                "the model has no chat template: it is used as a base model, the contents joined by blank lines"
+            tracing::info!(
+                "the model has no chat template: its messages are joined with blank lines, without roles"
             );
         }
         template::limit_renderings();
