@@ -30,6 +30,7 @@ temperature = 0
 idle_ttl = \"never\"
 [tools.capital]
 model = \"late\"
+description = \"Names the capital of Peru.\"
 prompt = \"{PERU}\"
 "
     )
