@@ -4,6 +4,9 @@
 mod templates;
 mod warnings;
 
+use std::path::Path;
+use std::sync::OnceLock;
+
 use crate::config::address::Address;
 use crate::config::file::LogSettings;
 use crate::config::load::Layers;
@@ -24,7 +27,7 @@ use crate::registry::residency::Shared;
 use crate::tools::fixed::fixed_prompts;
 use crate::tools::structured;
 use crate::tools::typed::prompt::{Known, PromptTemplate};
-use crate::worker::machine;
+use crate::worker::machine::{self, Machine};
 use crate::worker::trials::Trials;
 use templates::{check_own_templates, check_templates};
 
@@ -143,6 +146,9 @@ fn examine_with(
     around: &Surroundings,
 ) -> Result<Checked, Rejected> {
     let (mut config, mut layers) = Config::resolve(typed, around)?;
+    // A default in the place of a wrong value may need more memory than the right value will.
+    let tables = ["models", "defaults", "registry"].map(|table| Address::of([table]));
+    let are_settings_right = !tables.iter().any(|table| layers.has_problem_at(table));
     check_own_templates(&config, trials.as_mut(), &mut layers);
     check_tools(&config, &mut layers);
     // The server can run without the parts that the checks below find faults in.
@@ -158,9 +164,7 @@ fn examine_with(
         budget,
         &config.registry,
     );
-    // A default in the place of a wrong value may need more memory than the right value will.
-    let tables = ["models", "defaults", "registry"].map(|table| Address::of([table]));
-    if !tables.iter().any(|table| layers.has_problem_at(table)) {
+    if are_settings_right {
         let shared = Shared {
             budget,
             machine,
@@ -221,7 +225,7 @@ fn look_for_gpus(config: &mut Config, around: &Surroundings, layers: &mut Layers
     if !gpu::MAY_HAVE_MEMORY || !uses_gpu {
         return;
     }
-    match machine::ask(program) {
+    match known_machine(program) {
         Ok(machine) if machine.has_gpu() => config.registry.gpu_memory = machine.gpu_memory(),
         Ok(_) => {
             let backend = gpu::BACKEND.unwrap_or_default();
@@ -237,6 +241,16 @@ fn look_for_gpus(config: &mut Config, around: &Surroundings, layers: &mut Layers
             .notes
             .push(format!("the memory of GPUs is unknown: {error}")),
     }
+}
+
+/// Returns the devices of this machine. They are looked for until they are found once: an edit must not depend on a driver that is busy.
+fn known_machine(program: &Path) -> Result<Machine, String> {
+    static FOUND: OnceLock<Machine> = OnceLock::new();
+    if let Some(found) = FOUND.get() {
+        return Ok(found.clone());
+    }
+    let found = machine::ask(program)?;
+    Ok(FOUND.get_or_init(|| found).clone())
 }
 
 /// Tries prompts and schemas of typed tools as a call would use them.

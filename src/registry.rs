@@ -230,7 +230,14 @@ impl Registry {
         context: &CallContext,
     ) -> Result<Generation, RegistryError> {
         let arrived = Instant::now();
-        let turn = self.shelf.check_files(model).await;
+        let check = self.shelf.check_files(model);
+        let turn = match context.deadline {
+            None => check.await,
+            Some(deadline) => tokio::time::timeout_at(deadline, check)
+                .await
+                .ok()
+                .flatten(),
+        };
         let suspect = self.suspect(model, request);
         if let Some(pause) = suspect.and_then(|prompt| self.refused_for(prompt)) {
             return Err(Refusal::PromptRefused { pause }.into());
@@ -276,7 +283,10 @@ impl Registry {
         let models = self.shelf.standings().into_iter().map(async |model| {
             let look = async { model.worker.as_ref()?.stats().await };
             let stats = tokio::time::timeout(LOOK_LIMIT, look).await.ok().flatten();
-            let vitals = model.worker.as_ref().map(Worker::vitals);
+            // The metrics of a process that has ended are 0 already.
+            let worker = model.worker.as_ref().filter(|worker| !worker.has_ended());
+            let vitals = worker.map(Worker::vitals);
+            let stats = stats.filter(|_| worker.is_some());
             if let Some(vitals) = vitals {
                 metrics::last_step(&model.name, vitals.silence.unwrap_or_default());
             }

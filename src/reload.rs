@@ -42,7 +42,7 @@ enum Rejection {
     Invalid(ConfigError),
     /// The check takes longer than [`LOAD_LIMIT`].
     #[error(
-        "error: the check of the configuration takes more than {}; a drive with a file that it names may hang; the edit applies once the check has ended",
+        "error: the check of the configuration takes more than {}; a drive with a file that it names may hang; the edit applies once the check has ended; if it never ends, restart the server",
         human_time(LOAD_LIMIT)
     )]
     Slow,
@@ -126,7 +126,10 @@ impl Reloader {
             if self.content == 0 {
                 self.reload(content_of(&self.files), false).await;
             }
-            let is_asked = causes.next().await;
+            let is_asked = tokio::select! {
+                is_asked = causes.next() => is_asked,
+                () = self.end_of_slow_load() => false,
+            };
             let mut content = content_of(&self.files);
             if content != self.content && !is_asked && !causes.are_told() {
                 content = steady(content, || content_of(&self.files)).await;
@@ -141,6 +144,16 @@ impl Reloader {
             } else if has_failed {
                 self.reload(content, is_asked).await;
             }
+        }
+    }
+
+    /// Waits for the end of the load that exceeded its limit; for ever if there is none. Cancel safe.
+    async fn end_of_slow_load(&self) {
+        let Some((_, load)) = &self.slow else {
+            return std::future::pending().await;
+        };
+        while !load.is_finished() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
 

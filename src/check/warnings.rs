@@ -55,9 +55,9 @@ fn http_keys(settings: &ConfigFile, layers: &mut Layers) {
         .and_then(|file| file.tree.get("server"));
     let keys = table.and_then(Value::as_object).into_iter().flatten();
     let mut keys = keys.map(|(key, _)| key.clone());
-    let known = layers.shape.keys(&Address::of(["server"])).join(" ");
+    let known = layers.shape.keys(&Address::of(["server"]));
     let first = keys.find(|key| {
-        let is_key = known.split(' ').any(|known| known == key);
+        let is_key = known.iter().any(|known| known == key);
         is_key && !NOT_OF_HTTP.contains(&key.as_str())
     });
     if let Some(key) = first {

@@ -13,7 +13,7 @@ use super::warning::WarningKind;
 use crate::error_code::ErrorCode;
 
 /// Who said a value.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub enum Origin {
     /// Nobody: the program.
     BuiltIn,
@@ -23,6 +23,20 @@ pub enum Origin {
     Variable(String),
     /// A flag.
     Flag(String),
+}
+
+impl PartialEq for Origin {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::BuiltIn, Self::BuiltIn) => true,
+            // Each new problem is compared with all others, and a file is large.
+            (Self::File(one), Self::File(other)) => Arc::ptr_eq(one, other) || one == other,
+            (Self::Variable(one), Self::Variable(other)) | (Self::Flag(one), Self::Flag(other)) => {
+                one == other
+            }
+            _ => false,
+        }
+    }
 }
 
 impl Origin {

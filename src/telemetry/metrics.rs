@@ -241,6 +241,8 @@ pub enum ProcessEnd {
     Unloaded(UnloadReason),
     /// By itself.
     Died,
+    /// Ended from outside, with SIGTERM.
+    Terminated,
     /// Killed, since it finished no step for too long.
     Stalled,
 }
@@ -257,6 +259,14 @@ pub fn gone(model: &str, end: ProcessEnd, was_loaded: bool, bytes: u64) {
     if was_loaded {
         meters.models.loaded.get_or_create(&model).dec();
     }
+    for gauge in [
+        &meters.calls.waiting,
+        &meters.models.cells,
+        &meters.models.reserved_cells,
+        &meters.models.last_step,
+    ] {
+        gauge.get_or_create(&model).set(0);
+    }
     match end {
         ProcessEnd::Died => drop(meters.models.deaths.get_or_create(&model).inc()),
         ProcessEnd::Stalled => drop(meters.models.stalls.get_or_create(&model).inc()),
@@ -269,15 +279,7 @@ pub fn gone(model: &str, end: ProcessEnd, was_loaded: bool, bytes: u64) {
                 .get_or_create(&OfUnload { model, reason });
             unloads.inc();
         }
-        ProcessEnd::Unloaded(_) => {}
-    }
-    for gauge in [
-        &meters.calls.waiting,
-        &meters.models.cells,
-        &meters.models.reserved_cells,
-        &meters.models.last_step,
-    ] {
-        gauge.get_or_create(&model).set(0);
+        ProcessEnd::Unloaded(_) | ProcessEnd::Terminated => {}
     }
 }
 

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf, absolute};
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
-use crate::config::LoadSettings;
+use crate::config::{LoadSettings, Stamp};
+
 use crate::config::file::SandboxMode;
 use crate::gpu;
 
@@ -65,7 +66,7 @@ impl DriverCaches {
                 })
                 .ok()
         });
-        let directory = directory_in(root.as_deref()?, &load.path);
+        let directory = directory_in(root.as_deref()?, &load.path, load.stamp());
         create(&directory)
             .and_then(|()| File::open(&directory)?.set_modified(SystemTime::now()))
             .inspect_err(|error| {
@@ -112,13 +113,15 @@ fn open(root: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns the directory in `root` for the model file at `model`.
-fn directory_in(root: &Path, model: &Path) -> PathBuf {
+/// Returns the directory in `root` for the model file at `model` with this `stamp`: another file at the same path must not get shaders that a
+/// process of the former one wrote.
+fn directory_in(root: &Path, model: &Path, stamp: Stamp) -> PathBuf {
     let mut hasher = DefaultHasher::new();
     absolute(model)
         .as_deref()
         .unwrap_or(model)
         .hash(&mut hasher);
+    stamp.hash(&mut hasher);
     root.join(format!("{:016x}", hasher.finish()))
 }
 
@@ -222,7 +225,10 @@ mod tests {
 
     #[test]
     fn each_model_file_has_a_directory_of_its_own_whatever_path_leads_there() {
-        let of = |model: &str| directory_in(Path::new("/cache"), Path::new(model));
+        let of_stamp =
+            |model: &str, stamp| directory_in(Path::new("/cache"), Path::new(model), stamp);
+        let of = |model: &str| of_stamp(model, 1);
+        assert_ne!(of_stamp("a.gguf", 1), of_stamp("a.gguf", 2));
         assert_ne!(of("/models/a.gguf"), of("/models/b.gguf"));
         let here = env::current_dir().unwrap().join("a.gguf");
         assert_eq!(of("a.gguf"), of(here.to_str().unwrap()));
@@ -242,7 +248,8 @@ mod tests {
     #[test]
     fn the_size_of_a_directory_counts_what_is_below_it() {
         let root = env::temp_dir().join(format!("llama-mcp-shaders-{}", std::process::id()));
-        let model = directory_in(&root, Path::new("a.gguf"));
+        drop(fs::remove_dir_all(&root));
+        let model = directory_in(&root, Path::new("a.gguf"), 1);
         create(&model.join("inner")).unwrap();
         fs::write(model.join("one"), [0; 10]).unwrap();
         fs::write(model.join("inner/two"), [0; 32]).unwrap();

@@ -52,18 +52,18 @@ pub fn ask(program: &Path) -> Result<Machine, String> {
     let said = read_aside(child.stdout.take()).map_err(|limit| limit.to_string())?;
     let log = read_aside(child.stderr.take()).map_err(|limit| limit.to_string())?;
     // The output ends with the process. The process sometimes hangs in a driver.
-    let said = said.recv_timeout(LIMIT).inspect_err(|_| {
+    let Ok(said) = said.recv_timeout(LIMIT) else {
         drop(child.kill());
-    });
-    let status = child.wait();
-    let status =
-        status.map_err(|error| format!("could not wait for llama.cpp's process: {error}"))?;
-    let Ok(said) = said else {
+        // A process that the kernel blocks ends later, or never.
+        drop(threads::start("reaper", move || drop(child.wait())));
         let seconds = LIMIT.as_secs();
         return Err(format!(
             "llama.cpp did not find its devices within {seconds} s"
         ));
     };
+    let status = child.wait();
+    let status =
+        status.map_err(|error| format!("could not wait for llama.cpp's process: {error}"))?;
     let log = log.recv().unwrap_or_default();
     let last = log.lines().last().unwrap_or_default();
     serde_json::from_str(said.trim())

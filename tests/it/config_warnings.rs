@@ -1,6 +1,7 @@
 //! Warnings: settings that work and are probably a mistake.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 use strum::IntoEnumIterator as _;
@@ -208,7 +209,34 @@ fn a_server_logs_each_warning_once() {
 }
 
 #[test]
+fn a_thousand_warnings_are_found_in_one_run() {
+    let mut text = String::from("[models.a]\npath = 'crab.gguf'\n");
+    for tool in 0..200 {
+        writeln!(
+            text,
+            "[tools.t{tool}]\nprompt = '{{{{ a }}}}{{{{ b }}}}{{{{ c }}}}{{{{ d }}}}'"
+        )
+        .unwrap();
+        for argument in ["a", "b", "c", "d"] {
+            writeln!(text, "[tools.t{tool}.arguments.{argument}]").unwrap();
+        }
+    }
+    let folder = Folder::new("thousand", &text);
+    let (_, told) = checked(&folder, &[]);
+    assert_eq!(told["warnings"].as_array().unwrap().len(), 1000);
+}
+
+#[test]
 fn the_examples_have_no_warning() {
+    let folder = Folder::new("deploy", "");
+    let deployed = std::fs::read_to_string(repository("deploy/config/llama-mcp-server.toml"));
+    let model = folder.0.join("crab.gguf").display().to_string();
+    let deployed = deployed
+        .unwrap()
+        .replace("/models/SmolLM2-135M-Instruct.Q4_1.gguf", &model);
+    folder.write("llama-mcp-server.toml", &deployed);
+    let (_, told) = checked(&folder, &[]);
+    assert_eq!(told["warnings"], json!([]), "{told:#}");
     for name in ["typed-tools", "team"] {
         let folder = Folder::new("example", "");
         let example = repository("examples").join(name);

@@ -107,7 +107,7 @@ fn the_answer_is_json_unless_the_client_lists_a_stream_and_there_are_news() {
     // Long enough for news: for the first client they cannot be told, for the second they are.
     let answer = json_of(&mut client.post(&call(1, "Sing forever.", 1500)));
     assert_eq!(answer["id"], 1);
-    let messages: Vec<Value> = both.sing_for(1500, 2).collect();
+    let messages: Vec<Value> = both.sing_for(2500, 2).collect();
     assert_eq!(messages.last().unwrap()["id"], 2);
     assert!(
         messages[..messages.len() - 1]

@@ -8,7 +8,6 @@ use serde_json::json;
 use crate::support::config::Folder;
 use crate::support::http::{Client, HttpServer};
 use crate::support::metrics::{Series, get, metrics, metrics_when, scraped, series, whole};
-use crate::support::program;
 
 const TWO: &str = "[models.small]\npath = 'crab.gguf'\nn_threads = 1\n\
                    [tools.shout]\nmodel = 'small'\nprompt = 'Sing forever.'\nmax_tokens = 20\n";
@@ -214,8 +213,8 @@ fn unloads_are_counted_by_reason() {
     counted("two", "idle");
     ask(&mut client, "one");
     let url = format!("http://{}", server.address);
-    let unload = program().args(["unload", "one", "--url", &url]).output();
-    assert!(unload.unwrap().status.success());
+    let unload = Client::new(format!("{url}/admin/models/one/unload"), &[]);
+    assert_eq!(unload.send("POST", Some("{}")).status(), 200);
     let metrics = counted("one", "requested");
     assert_eq!(whole(&metrics, &unloads("one", "evicted")), 1);
     assert_eq!(whole(&metrics, &unloads("one", "idle")), 0);

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::thread;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use serde_json::{Value, json};
 
 use crate::support::config::Folder;
 use crate::support::{
-    Server, signal_process, smollm2, wait_for_end_of, wait_for_worker_of, workers_of,
+    LIMIT, Server, signal_process, smollm2, wait_for_end_of, wait_for_worker_of, workers_of,
 };
 
 const PARIS: &str = "The capital of France is Paris.";
@@ -51,7 +51,9 @@ fn stop(pid: u32) {
         });
         states.any(|is_stopped| !is_stopped)
     };
+    let started = Instant::now();
     while is_running() {
+        assert!(started.elapsed() < LIMIT, "{pid} does not stop");
         thread::yield_now();
     }
 }
@@ -79,6 +81,16 @@ fn begin(server: &mut Server) -> u64 {
     call
 }
 
+/// Returns the first answer of a server with a short `stall_timeout`: on a busy machine a new process may stall, too.
+fn answer(server: &mut Server) -> String {
+    let mut answers = (0..20).map(|_| {
+        let id = server.call(france());
+        server.result(id)
+    });
+    let answer = answers.find(|answer| !answer.is_error);
+    answer.expect("one of twenty calls is answered").text
+}
+
 /// Asserts that call `id` fails because process `stopped` stalled, and that a new process answers the next call.
 fn assert_replaced(server: &mut Server, id: u64, stopped: u32) {
     let (text, code) = error_of(server, id);
@@ -87,7 +99,7 @@ fn assert_replaced(server: &mut Server, id: u64, stopped: u32) {
     assert!(text.starts_with(beginning), "{text}");
     server.wait_for_log(&format!("pid={stopped}"));
     server.wait_for_log("(`stall_timeout`); it is killed");
-    assert_eq!(server.chat(france()).text, PARIS);
+    assert_eq!(answer(server), PARIS);
     wait_for_end_of(stopped);
     assert_ne!(worker_of(server), stopped);
 }
@@ -97,7 +109,7 @@ fn a_call_to_a_process_that_was_stopped_while_idle_is_answered_by_a_new_one() {
     let mut server = impatient("1s");
     let worker = server.worker_pid();
     stop(worker);
-    assert_eq!(server.chat(france()).text, PARIS);
+    assert_eq!(answer(&mut server), PARIS);
     server.wait_for_log(&format!("pid={worker}"));
     server.wait_for_log("(`stall_timeout`); it is killed");
     wait_for_end_of(worker);

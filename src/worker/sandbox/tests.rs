@@ -124,6 +124,7 @@ fn a_driver_keeps_its_cache_and_creates_no_file_beside_it() {
         return;
     }
     let folder = std::env::temp_dir().join(format!("llama-mcp-driver-{}", std::process::id()));
+    drop(fs::remove_dir_all(&folder));
     let cache = folder.join("cache");
     fs::create_dir_all(&cache).unwrap();
     let settings = LoadSettings {

@@ -73,7 +73,7 @@ impl Task {
             End::Terminated => {
                 (self.life)(Life::Ending(Ended::Terminated));
                 let failure = CallError::Terminated { begun: false };
-                return self.kill(&failure, ProcessEnd::Died, inbox).await;
+                return self.kill(&failure, ProcessEnd::Terminated, inbox).await;
             }
             End::Stalled(silence) => {
                 let failure = CallError::Stalled {
