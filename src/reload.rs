@@ -34,6 +34,9 @@ use watch::{Causes, steady};
 /// Longest time that an edit is checked before it is refused for the time being. Each chat template has 30 seconds on a busy machine.
 const LOAD_LIMIT: Duration = Duration::from_secs(30);
 
+/// Longest time that a revocation waits for the check of the rest of an edit, so that clients see one change and not two.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Reason why an edit is not applied.
 #[derive(Debug, thiserror::Error)]
 enum Rejection {
@@ -160,17 +163,17 @@ impl Reloader {
     async fn reload(&mut self, content: u64, is_asked: bool) {
         let former = self.config.clone();
         self.content = content;
-        self.narrow().await;
         match self.load(content).await {
             Ok(checked) => self.apply(&former, checked),
             Err(rejection) => {
+                self.narrow().await;
                 self.warn_of_narrowing(&former);
                 self.refuse(&rejection, is_asked);
             }
         }
     }
 
-    /// Loads the configuration with this `content`.
+    /// Loads the configuration with this `content`. If that takes long, the rights that it no longer grants are revoked meanwhile.
     async fn load(&mut self, content: u64) -> Result<Checked, Rejection> {
         loop {
             let slow = self.slow.take();
@@ -179,7 +182,12 @@ impl Reloader {
                 let load = move || check::load_again(&sources.typed, &sources.around);
                 (content, spawn_blocking(load))
             });
-            match tokio::time::timeout(LOAD_LIMIT, &mut load).await {
+            let mut done = tokio::time::timeout(PATIENCE, &mut load).await;
+            if done.is_err() {
+                self.narrow().await;
+                done = tokio::time::timeout(LOAD_LIMIT, &mut load).await;
+            }
+            match done {
                 Ok(done) if loaded == content => {
                     let checked = done.map_err(|_panic| Rejection::Panicked)?;
                     return checked.map_err(Rejection::Invalid);
