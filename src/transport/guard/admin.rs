@@ -1,7 +1,7 @@
 //! Permission to unload and restart models.
 //!
 //! With tokens, those with `admin = true` have it. Without tokens, programs on this machine have it. Pages in a browser do not, although
-//! pages on loopback may call tools. Clients of a proxy on this machine do not if the proxy adds a header of [`NOT_FROM_HERE`] or forwards the
+//! pages on loopback may call tools. Clients of a proxy on this machine do not if the proxy adds a header such as `Forwarded` or forwards the
 //! client's `Host`.
 
 use std::net::SocketAddr;
