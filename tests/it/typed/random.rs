@@ -6,6 +6,15 @@ use crate::support::config::Folder;
 use crate::support::http::HttpServer;
 use crate::support::{program, smollm2};
 
+/// Clients that call at once.
+const CLIENTS: usize = 8;
+
+/// Calls of each client.
+const TURNS: usize = 13;
+
+/// Calls at each temperature.
+const CALLS: usize = CLIENTS * TURNS;
+
 #[test]
 #[expect(clippy::print_stdout, reason = "the rate of errors is for people")]
 fn over_two_hundred_random_prompts_forced_answers_are_right_or_an_error() {
@@ -53,15 +62,15 @@ output = {{ type = "object", properties = {{ name = {{ type = "string", maxLengt
             .args(["--set", &set[0], "--set", &set[1]]);
         let server = HttpServer::of(command);
         let errors: usize = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..8_usize)
+            let threads: Vec<_> = (0..CLIENTS)
                 .map(|n| {
                     let mut client = server.client();
                     scope.spawn(move || {
                         let mut errors = 0;
-                        for turn in 0..25 {
+                        for turn in 0..TURNS {
                             // Other words for every call, and the same in every run (splitmix64).
                             let pick = |k: usize| {
-                                let mut drawn = ((n * 25 + turn) * 8 + k) as u64;
+                                let mut drawn = ((n * TURNS + turn) * 8 + k) as u64;
                                 drawn = drawn.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
                                 drawn = (drawn ^ (drawn >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
                                 words[usize::try_from(drawn >> 33).unwrap() % words.len()]
@@ -81,8 +90,8 @@ output = {{ type = "object", properties = {{ name = {{ type = "string", maxLengt
                 .map(|thread| thread.join().unwrap())
                 .sum()
         });
-        println!("temperature {temperature}: {errors} of 200 forced answers were errors");
-        assert!(errors < 20, "{errors} errors at {temperature}");
+        println!("temperature {temperature}: {errors} of {CALLS} forced answers were errors");
+        assert!(errors < CALLS / 8, "{errors} errors at {temperature}");
     }
 }
 
