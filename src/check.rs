@@ -131,11 +131,12 @@ pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigE
 
 /// Prompts and schemas of typed tools, tried as a call would use them.
 fn check_tools(config: &Config, layers: &mut Layers) {
-    for tool in &config.tools {
-        if let Err(cause) = PromptTemplate::check(tool) {
+    let tools = config.tools.iter();
+    for (tool, prepared) in tools.filter_map(|tool| Some((tool, tool.prepared()?))) {
+        if let Err(cause) = PromptTemplate::check(prepared) {
             layers.problem_at(&address(&tool.name, "prompt"), cause, None);
         }
-        if let Some(answer) = &tool.answer
+        if let Some(answer) = &prepared.answer
             && let Err(faults) = structured::enforce(answer)
         {
             for fault in faults.0 {

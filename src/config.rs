@@ -9,6 +9,7 @@ pub mod http;
 pub mod interpolate;
 pub mod load;
 pub mod model;
+mod naming;
 pub mod problem;
 pub mod ranges;
 pub mod reference;
@@ -22,7 +23,7 @@ pub mod tool;
 pub mod units;
 pub mod whole;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -181,7 +182,7 @@ impl Config {
                 HttpConfig::resolve(settings, layers).map(|http| Transport::Http(Box::new(http)))
             }
         };
-        check_tool_names(settings, layers);
+        naming::check(settings, layers);
         check_sandbox(settings.registry.sandbox, cfg!(target_os = "linux"), layers);
         check_stall_timeout(settings.registry.stall_timeout, layers);
         let model = |(name, model): (&String, &ModelSettings)| {
@@ -222,29 +223,6 @@ impl Config {
             },
             watch: self.watch,
             ..new
-        }
-    }
-}
-
-/// Two tools of one name: clients could not tell them apart.
-fn check_tool_names(settings: &ConfigFile, layers: &mut Layers) {
-    let mut owners: HashMap<&str, &str> = HashMap::new();
-    for (name, model) in settings.models.iter().filter(|(_, model)| model.tool) {
-        let tool = model.tool_name.as_deref().unwrap_or(name);
-        if let Some(other) = owners.insert(tool, name) {
-            let message = format!("the model `{other}` has a tool called `{tool}`, too");
-            layers.problem_at(
-                &Address::of_model(name, "tool_name"),
-                message,
-                Some("give one of them another `tool_name`".into()),
-            );
-        }
-    }
-    for name in settings.tools.keys() {
-        if let Some(other) = owners.get(name.as_str()) {
-            let message = format!("the model `{other}` is a tool of this name, too");
-            let hint = "give one of them another name, or the model `tool = false`";
-            layers.problem_at(&Address::of(["tools", name]), message, Some(hint.into()));
         }
     }
 }

@@ -64,9 +64,9 @@ pub struct Unloaded {
 }
 
 impl Unloaded {
-    fn new(model: &str, replaced: Replaced) -> Self {
+    fn new(replaced: Replaced) -> Self {
         Self {
-            model: model.to_owned(),
+            model: replaced.name,
             was: replaced.was,
             running: replaced.running,
         }
@@ -127,20 +127,18 @@ impl Registry {
     /// that failed, deaths and refused prompts are forgotten. Returns `None` if there is no such model.
     pub fn unload(&self, name: &str) -> Option<Unloaded> {
         let replaced = self.shelf.replace(name)?;
-        tracing::info!(model = name, running = replaced.running, "unloaded by hand");
-        Some(Unloaded::new(name, replaced))
+        let Replaced { name, running, .. } = &replaced;
+        tracing::info!(model = name, running, "unloaded by hand");
+        Some(Unloaded::new(replaced))
     }
 
     /// Does what [`Self::unload`] does, and starts another process at once.
     pub fn restart(&self, name: &str) -> Option<Unloaded> {
         let replaced = self.shelf.replace(name)?;
-        tracing::info!(
-            model = name,
-            running = replaced.running,
-            "restarted by hand"
-        );
+        let Replaced { name, running, .. } = &replaced;
+        tracing::info!(model = name, running, "restarted by hand");
         self.preload(name, replaced.edition);
-        Some(Unloaded::new(name, replaced))
+        Some(Unloaded::new(replaced))
     }
 
     /// Starts loading `model`, called `name`, so that it is ready for the first call.

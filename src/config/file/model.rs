@@ -120,6 +120,12 @@ pub struct ModelSettings {
     pub path: Option<PathBuf>,
     /// What clients are told of the tool: what it is good for.
     pub description: Option<String>,
+    /// Title of the tool, for people; by default `Chat with` and the name in the file's header.
+    #[schemars(length(min = 1, max = 200), example = json!("Quick answers"))]
+    pub title: Option<String>,
+    /// Further names of the model, such as the one that it had in another program: for `model` of a tool, for `tools` of a token, for the commands `unload` and `restart`, and for calls of its tool, which is listed by its name only.
+    #[schemars(length(max = 16), inner(length(min = 1, max = 128)), example = json!(["qwen2.5:7b"]))]
+    pub aliases: Vec<String>,
     /// Name of the tool; the model's own by default.
     #[schemars(regex(pattern = NAME_PATTERN))]
     pub tool_name: Option<String>,
@@ -243,6 +249,8 @@ impl Default for ModelSettings {
         Self {
             path: None,
             description: None,
+            title: None,
+            aliases: Vec::new(),
             tool_name: None,
             tool: true,
             preload: false,

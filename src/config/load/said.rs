@@ -11,7 +11,7 @@ use crate::config::shape::nearest;
 use crate::config::{CONFIG_VARIABLE, DEFAULT_MODEL, Overrides, VARIABLE_PREFIX};
 
 /// Keys that are one model's own: a flag for all makes no sense.
-const OF_ONE_MODEL: [&str; 3] = ["path", "tool_name", "description"];
+const OF_ONE_MODEL: [&str; 5] = ["path", "title", "aliases", "tool_name", "description"];
 
 /// One value outside the file.
 pub(super) struct Said {

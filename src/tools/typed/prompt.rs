@@ -7,9 +7,8 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
 use serde_json::{Map, Value, json};
 
 use super::sample::{self, Which};
-use crate::config::ToolConfig;
 use crate::config::shape::suggestion;
-use crate::config::tool::Argument;
+use crate::config::tool::{Argument, PreparedPrompt};
 use crate::engine::template::{self, MAX_TEMPLATE_BYTES, is_missing, stack_size};
 use crate::threads::{self, NotDone, SystemLimit};
 
@@ -34,22 +33,22 @@ pub struct PromptTemplate {
 const NAME: &str = "prompt";
 
 impl PromptTemplate {
-    /// Compiles the template of `tool`.
+    /// Compiles the template of a tool.
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn of(tool: &ToolConfig) -> Result<Self, String> {
+    pub fn of(tool: &PreparedPrompt) -> Result<Self, String> {
         let arguments = tool.arguments.iter();
         let names: Vec<&str> = arguments.map(|argument| argument.name.as_str()).collect();
         Self::new(&tool.prompt, &names)
     }
 
-    /// Compiles the template of `tool` and renders it with samples of the values of its arguments. A check for a new configuration: it
+    /// Compiles the template of a tool and renders it with samples of the values of its arguments. A check for a new configuration: it
     /// may take some 200 renderings.
     ///
     /// # Errors
     /// As [`Self::new`]; a filter, function, method or operator that does not exist for the values of its arguments.
-    pub fn check(tool: &ToolConfig) -> Result<(), String> {
+    pub fn check(tool: &PreparedPrompt) -> Result<(), String> {
         Self::of(tool)?.check_samples(&tool.prompt, &tool.arguments)
     }
 

@@ -195,7 +195,7 @@ fn the_prompt_of_a_tool_is_compiled_without_trials_and_checked_with_them() {
         folders: Vec::new(),
     };
     let (config, _) = Config::load(&typed, &around).unwrap();
-    let tool = &config.tools[0];
+    let tool = config.tools[0].prepared().unwrap();
     assert!(PromptTemplate::of(tool).is_ok());
     let error = PromptTemplate::check(tool).unwrap_err();
     assert!(error.contains("no method named upper"), "{error}");
