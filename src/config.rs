@@ -5,11 +5,13 @@ pub mod address;
 pub mod diff;
 pub mod error;
 pub mod file;
+pub mod foreign;
 pub mod http;
 pub mod interpolate;
 pub mod load;
 pub mod model;
 mod naming;
+pub mod paths;
 pub mod problem;
 pub mod ranges;
 pub mod reference;
@@ -24,7 +26,7 @@ pub mod units;
 pub mod whole;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -128,7 +130,7 @@ pub fn find_file(typed: &Overrides, around: &Surroundings) -> Result<Option<Path
             return Err(ConfigError::PathNotUtf8(model.clone()));
         }
         ([_], Some(_)) => return Err(ConfigError::ModelAndConfig),
-        ([], Some(file)) => return Ok(Some(file.clone())),
+        ([], Some(file)) => return Ok(Some(at_home(file, around))),
         _ => {}
     }
     let variable = around
@@ -142,7 +144,17 @@ pub fn find_file(typed: &Overrides, around: &Surroundings) -> Result<Option<Path
             .map(|folder| folder.join(FILE_NAME))
             .find(|file| file.is_file())
     };
-    Ok(variable.map(PathBuf::from).or_else(found))
+    let named = variable.map(|file| at_home(Path::new(file), around));
+    Ok(named.or_else(found))
+}
+
+/// Returns `path` with the home folder in the place of `~`: a client that starts the server has no shell that does it.
+pub fn at_home(path: &Path, around: &Surroundings) -> PathBuf {
+    let home = paths::home(&around.variables);
+    path.to_str().map_or_else(
+        || path.to_path_buf(),
+        |text| PathBuf::from(&*paths::at_home(text, home)),
+    )
 }
 
 impl Config {

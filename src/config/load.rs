@@ -3,6 +3,7 @@
 //! A variable or a flag without a model's name (`LLAMA_MCP_N_CTX`, `--n_ctx`) counts for all models, whatever the file says
 //! of them; within its layer one that names a model goes before. What no layer says of a model comes from `[defaults]`.
 
+mod complete;
 mod effective;
 mod said;
 
@@ -14,7 +15,8 @@ use serde_json::{Value, json};
 
 use super::address::Address;
 use super::file::ConfigFile;
-use super::interpolate::{Names, interpolate, read_text};
+use super::interpolate::{Names, read_text};
+use super::paths;
 use super::problem::{Origin, Problem};
 use super::shape::{Fault, Shape, nearest};
 use super::source::Source;
@@ -38,6 +40,8 @@ pub struct Layers {
     pub doubts: Vec<Problem>,
     /// What is worth a line in the log.
     pub notes: Vec<String>,
+    /// Folder that `~` stands for.
+    home: Option<String>,
     /// Texts that something was put into, as they were written.
     made: BTreeMap<Address, String>,
     /// Lowest first.
@@ -65,6 +69,7 @@ impl Layers {
             problems: Vec::new(),
             doubts: Vec::new(),
             notes: Vec::new(),
+            home: paths::home(variables).map(str::to_owned),
             made: BTreeMap::new(),
             layers: Vec::new(),
         };
@@ -137,66 +142,9 @@ impl Layers {
         self.add(Origin::File(source), tree);
     }
 
-    /// Puts into texts what they name, and relative paths under the file's folder. Gives the places of those texts that name
-    /// what is not there.
-    fn complete(
-        &mut self,
-        address: &Address,
-        value: &mut Value,
-        source: &Arc<Source>,
-        names: &mut Names<'_>,
-        unresolved: &mut Vec<Address>,
-    ) {
-        match value {
-            Value::Object(table) => {
-                for (key, value) in table {
-                    self.complete(&address.join(key), value, source, names, unresolved);
-                }
-            }
-            Value::Array(items) => {
-                for (at, item) in items.iter_mut().enumerate() {
-                    let address = address.join(at.to_string());
-                    self.complete(&address, item, source, names, unresolved);
-                }
-            }
-            Value::String(text) => {
-                let read = names.read.len();
-                let made = interpolate(text, names);
-                if !self.shape.is_secret(address) {
-                    names.read.truncate(read);
-                }
-                match made {
-                    Ok(None) => {}
-                    Ok(Some(made)) => {
-                        let written = if self.shape.is_path(address) {
-                            under(names.folder, &made, text)
-                        } else {
-                            text.clone()
-                        };
-                        self.made.insert(address.clone(), written);
-                        *value = self.shape.typed(address, &made);
-                    }
-                    Err(error) => {
-                        self.problem(
-                            Origin::File(Arc::clone(source)),
-                            Some(address),
-                            false,
-                            error.message,
-                            error.hint,
-                        );
-                        unresolved.push(address.clone());
-                    }
-                }
-                if let (Value::String(path), true) = (&*value, self.shape.is_path(address)) {
-                    *value = names.folder.join(path).to_string_lossy().into();
-                }
-            }
-            _ => {}
-        }
-    }
-
     /// Checks what one source says and keeps what is right.
     fn add(&mut self, origin: Origin, mut tree: Value) {
+        self.lead_home(&Address::default(), &mut tree);
         self.shape.make_whole(&Address::default(), &mut tree);
         // Again until nothing is wrong: what was taken away may be missing to what is left.
         loop {
@@ -217,6 +165,12 @@ impl Layers {
                 let hint = hint.clone().filter(|_| !is_hidden || *is_key);
                 self.problem(origin.clone(), Some(address), *is_key, message, hint);
                 address.remove(&mut tree);
+                // A model that only a dot made is not there.
+                if let Some(table) = address.parent().filter(|_| fault.is_nested)
+                    && table.get(&tree) == Some(&json!({}))
+                {
+                    table.remove(&mut tree);
+                }
             }
         }
         self.layers.push(Layer { origin, tree });
@@ -366,16 +320,6 @@ impl Layers {
         };
         height(address) > height(other)
     }
-}
-
-/// The path `made`, as `text` writes it, for a file in another folder: a relative one starts at `folder`.
-fn under(folder: &Path, made: &str, text: &str) -> String {
-    if Path::new(made).is_absolute() {
-        return text.to_owned();
-    }
-    let folder = std::path::absolute(folder.join(".")).unwrap_or_else(|_| folder.into());
-    let folder = folder.to_string_lossy().replace("${", "$${");
-    Path::new(&folder).join(text).to_string_lossy().into()
 }
 
 /// What counts where nobody says; keys without a default are not there.

@@ -22,6 +22,7 @@ mod fairness; // one client beside another
 mod faults; // killed processes, changed files, a full disk
 mod file_kinds; // files that are not chat models
 mod fixed; // what begins all calls of a tool
+mod foreign; // what people bring along from other programs
 mod guard; // what HTTP refuses
 mod hostile; // requests that are meant to confuse
 mod http; // MCP over HTTP: sessions, streams, disconnects, the end

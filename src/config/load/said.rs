@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::Layers;
 use crate::config::address::Address;
+use crate::config::foreign;
 use crate::config::problem::Origin;
 use crate::config::shape::nearest;
 use crate::config::{CONFIG_VARIABLE, DEFAULT_MODEL, Overrides, VARIABLE_PREFIX};
@@ -93,7 +94,21 @@ impl Layers {
             known.extend(keys(table).iter().map(|key| format!("{table}__{key}")));
         }
         let (table, key) = name.rsplit_once("__").unwrap_or(("", name));
-        if table.to_lowercase().starts_with("models__") {
+        let is_of_model = table.to_lowercase().starts_with("models__");
+        let foreign = foreign::find(key);
+        if let Some(here) = foreign.and_then(|meaning| meaning.key) {
+            let here = match here.split_once('.') {
+                None if is_of_model => format!("{table}__{here}"),
+                None if OF_ONE_MODEL.contains(&here) => format!("models__NAME__{here}"),
+                None => here.to_owned(),
+                Some((table, key)) => format!("{table}__{key}"),
+            };
+            return Some(format!("{VARIABLE_PREFIX}{}", here.to_uppercase()));
+        }
+        if foreign.is_some() {
+            return None;
+        }
+        if is_of_model {
             let meant = nearest(key, &keys("defaults"))?.to_uppercase();
             return Some(format!("{VARIABLE_PREFIX}{table}__{meant}"));
         }
