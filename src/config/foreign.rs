@@ -10,19 +10,10 @@ use table::TABLE;
 pub(super) use value::{hint as value_hint, switch};
 
 /// Names of one thing in other programs, and what it is here.
-#[derive(Debug, Clone, Copy)]
-struct Row {
-    /// The names; spelling with `-`, with `_` and in camel case is the same.
-    names: &'static [&'static str],
-    /// The key here, with its table unless that is a model's; `None` if there is none.
-    key: Option<&'static str>,
-    /// What differs, or why there is no key.
-    note: &'static str,
-}
-
-/// What a name of another program is here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Meaning {
+    /// The names; spelling with `-`, with `_` and in camel case is the same.
+    names: &'static [&'static str],
     /// The key here, with its table unless that is a model's; `None` if there is none.
     pub key: Option<&'static str>,
     /// What differs, or why there is no key.
@@ -30,16 +21,15 @@ pub struct Meaning {
 }
 
 /// Returns what `name`, which another program knows, is here.
-pub fn find(name: &str) -> Option<Meaning> {
+pub fn find(name: &str) -> Option<&'static Meaning> {
     let name = plain(name);
-    let called = |row: &&Row| row.names.iter().any(|known| plain(known) == name);
-    let Row { key, note, .. } = *TABLE.iter().find(called)?;
-    Some(Meaning { key, note })
+    let called = |meaning: &&Meaning| meaning.names.iter().any(|known| plain(known) == name);
+    TABLE.iter().find(called)
 }
 
 impl Meaning {
     /// Returns the hint for the unknown key of a table that has the `keys`.
-    pub(super) fn hint(self, keys: &[&str]) -> String {
+    pub(super) fn hint(&self, keys: &[&str]) -> String {
         let Some(key) = self.key else {
             return self.note.to_owned();
         };
@@ -53,7 +43,7 @@ impl Meaning {
     }
 
     /// Returns the address of the key, for a model's in `[defaults]`; `None` if there is no key.
-    pub fn address(self) -> Option<Address> {
+    pub fn address(&self) -> Option<Address> {
         let key = self.key?;
         let (table, key) = key.split_once('.').unwrap_or(("defaults", key));
         Some(Address::of([table, key]))

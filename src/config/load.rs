@@ -144,7 +144,7 @@ impl Layers {
 
     /// Checks what one source says and keeps what is right.
     fn add(&mut self, origin: Origin, mut tree: Value) {
-        self.lead_home(&Address::default(), &mut tree);
+        self.expand_home(&Address::default(), &mut tree);
         self.shape.make_whole(&Address::default(), &mut tree);
         // Again until nothing is wrong: what was taken away may be missing to what is left.
         loop {

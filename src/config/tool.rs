@@ -135,28 +135,16 @@ fn check_kind(name: &str, tool: &ToolSettings, layers: &mut Layers) {
         // Which keys it may have is unknown.
         return;
     }
-    let (kind, keys, hint) = match tool.kind {
-        ToolKind::Chat => (
-            "chat",
-            vec![
-                ("prompt", tool.prompt.is_some()),
-                ("arguments", !tool.arguments.is_empty()),
-                ("output", tool.output.is_some()),
-                ("choices", tool.choices.is_some()),
-            ],
-            "remove it: calls of a chat tool give `text` or `messages`, and `json_schema`",
-        ),
-        ToolKind::Prompt => (
-            "prompt",
-            vec![
-                ("max_tokens_limit", tool.max_tokens_limit.is_some()),
-                ("cut_note", tool.cut_note.is_some()),
-            ],
-            "remove it, or set `kind = \"chat\"`",
-        ),
-    };
-    for (key, _) in keys.into_iter().filter(|(_, is_set)| *is_set) {
-        let message = format!("cannot be combined with `kind = \"{kind}\"`");
+    let of_prompts = [
+        ("prompt", tool.prompt.is_some()),
+        ("arguments", !tool.arguments.is_empty()),
+        ("output", tool.output.is_some()),
+        ("choices", tool.choices.is_some()),
+    ];
+    let is_wrong = |(_, is_set): &(&str, bool)| tool.kind == ToolKind::Chat && *is_set;
+    for (key, _) in of_prompts.into_iter().filter(is_wrong) {
+        let message = "cannot be combined with `kind = \"chat\"`".to_owned();
+        let hint = "remove it: calls of a chat tool give `text` or `messages`, and `json_schema`";
         layers.problem_at(&at(key), message, Some(hint.into()));
     }
     if tool.kind == ToolKind::Prompt && tool.prompt.is_none() {

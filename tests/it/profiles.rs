@@ -143,13 +143,19 @@ fn a_profile_takes_all_that_a_models_own_tool_takes() {
 
 #[test]
 fn a_profile_says_whether_an_answer_was_cut() {
-    let folder = Folder::new("profile-cut", CRAB);
+    let prompts = "[tools.plain]\nprompt = \"Sing forever.\"\ntemperature = 0\nmax_tokens = 3\n\
+                   [tools.noted]\nprompt = \"Sing forever.\"\ntemperature = 0\nmax_tokens = 3\ncut_note = true\n";
+    let folder = Folder::new("profile-cut", &format!("{CRAB}{prompts}"));
     let mut server = serve(&folder);
     let long = json!({"text": "Sing forever.", "temperature": 0, "max_tokens": 3});
     let exact = call(&mut server, "exact", long.clone());
     assert!(text_of(&exact).contains("[cut after 3 tokens"), "{exact}");
     let loose = call(&mut server, "loose", long);
     assert!(!text_of(&loose).contains("[cut"), "{loose}");
+    // With a prompt the default is another one.
+    let [plain, noted] = ["plain", "noted"].map(|tool| call(&mut server, tool, json!({})));
+    assert!(!text_of(&plain).contains("[cut"), "{plain}");
+    assert!(text_of(&noted).contains("[cut after 3 tokens"), "{noted}");
 }
 
 #[test]
@@ -238,7 +244,6 @@ kind = "completion"
     error[config_tool]: `tools.talk.max_tokens`: must be at most `max_tokens_limit`, which is 8, found 9
     error[config_tool]: `tools.talk.arguments`: cannot be combined with `kind = "chat"`
     error[config_tool]: `tools.ask.prompt`: is missing
-    error[config_tool]: `tools.ask.cut_note`: cannot be combined with `kind = "prompt"`
     error[config_tool]: `tools.other.kind`: must be `prompt` or `chat`, found the string "completion"
     "#);
 }

@@ -204,7 +204,7 @@ pub struct ModelSettings {
     /// When a call ends with what it has, from its arrival.
     #[schemars(range(min = ranges::DEADLINE.min, max = ranges::DEADLINE.max))]
     pub deadline: Option<Time>,
-    /// An answer that `max_tokens`, the context or `deadline` cuts ends with a line that says so. Those of `[tools.NAME]` never do.
+    /// An answer that `max_tokens`, the context or `deadline` cuts ends with a line that says so. Those of a tool with a prompt do only if the tool sets it.
     pub cut_note: bool,
     /// Longest string in a JSON answer, in characters, unless the schema sets a lower `maxLength`; twice its `minLength` if that is more. An answer that reaches this limit is an error.
     #[schemars(range(min = ranges::JSON_MAX_STRING.min, max = ranges::JSON_MAX_STRING.max))]

@@ -121,10 +121,10 @@ pub struct ToolSettings {
     /// Longest answer in tokens. By default, as with the keys below, the model's own counts.
     #[schemars(range(min = ranges::MAX_TOKENS.min, max = ranges::MAX_TOKENS.max), example = json!(500))]
     pub max_tokens: Option<u32>,
-    /// Longest answer that a call may ask for, with `kind = "chat"`.
+    /// Longest answer that a call may ask for.
     #[schemars(range(min = ranges::MAX_TOKENS.min, max = ranges::MAX_TOKENS.max), example = json!(1000))]
     pub max_tokens_limit: Option<u32>,
-    /// Whether a truncated answer ends with a line that says so, with `kind = "chat"`.
+    /// Whether a truncated free answer ends with a line that says so. By default as the model's with `kind = "chat"`, and `false` with a prompt.
     #[schemars(example = json!(false))]
     pub cut_note: Option<bool>,
     /// When a call ends with what it has, from its arrival.

@@ -1,15 +1,15 @@
 //! The table itself. The page `docs/coming-from.md` has the same rows, which a test checks.
 
-use super::Row;
+use super::Meaning;
 
 /// A row for a key.
-const fn key(names: &'static [&'static str], key: &'static str) -> Row {
+const fn key(names: &'static [&'static str], key: &'static str) -> Meaning {
     noted(names, key, "")
 }
 
 /// A row for a key that differs.
-const fn noted(names: &'static [&'static str], key: &'static str, note: &'static str) -> Row {
-    Row {
+const fn noted(names: &'static [&'static str], key: &'static str, note: &'static str) -> Meaning {
+    Meaning {
         names,
         key: Some(key),
         note,
@@ -17,8 +17,8 @@ const fn noted(names: &'static [&'static str], key: &'static str, note: &'static
 }
 
 /// A row for what has no key.
-const fn none(names: &'static [&'static str], note: &'static str) -> Row {
-    Row {
+const fn none(names: &'static [&'static str], note: &'static str) -> Meaning {
+    Meaning {
         names,
         key: None,
         note,
@@ -27,7 +27,7 @@ const fn none(names: &'static [&'static str], note: &'static str) -> Row {
 
 /// All rows. Names are those of flags without hyphens, of keys and of variables.
 #[rustfmt::skip]
-pub(super) const TABLE: &[Row] = &[
+pub(super) const TABLE: &[Meaning] = &[
     // Files.
     key(&["m", "model", "model-path", "gguf", "file", "filename", "LLAMA_ARG_MODEL"], "path"),
     none(&["hf", "hfr", "hf-repo", "hff", "hf-file", "hf-token", "dr", "docker-repo", "mu", "model-url", "repo", "repo-id", "url"], "not supported: models are files on this machine; download the file and give its path"),
@@ -83,7 +83,7 @@ pub(super) const TABLE: &[Row] = &[
     key(&["s", "rng-seed"], "seed"),
     key(&["r", "reverse-prompt", "stop-sequence", "stop-sequences", "stop-strings"], "stop"),
     noted(&["timeout", "to", "request-timeout", "read-timeout"], "deadline", "a call ends there with what it has"),
-    none(&["typical", "typical-p", "tfs-z", "mirostat", "mirostat-ent", "mirostat-lr", "mirostat-eta", "mirostat-tau", "xtc-probability", "xtc-threshold", "dry-multiplier", "dry-base", "dry-allowed-length", "dry-penalty-last-n", "dry-sequence-breaker", "dynatemp-range", "dynatemp-exp", "top-nsigma", "top-n-sigma", "adaptive-target", "samplers", "sampler-seq", "sampling-seq", "logit-bias", "ignore-eos", "min-keep", "n-probs", "logprobs", "penalize-nl"], "not supported: sampling has `temperature`, `top_p`, `top_k`, `min_p` and the penalties"),
+    none(&["typical", "typical-p", "tfs-z", "mirostat", "mirostat-ent", "mirostat-lr", "mirostat-eta", "mirostat-tau", "xtc-probability", "xtc-threshold", "dry-multiplier", "dry-base", "dry-allowed-length", "dry-penalty-last-n", "dry-sequence-breaker", "dynatemp-range", "dynatemp-exp", "top-n-sigma", "adaptive-target", "samplers", "sampler-seq", "sampling-seq", "logit-bias", "ignore-eos", "min-keep", "n-probs", "logprobs", "penalize-nl"], "not supported: sampling has `temperature`, `top_p`, `top_k`, `min_p` and the penalties"),
     none(&["grammar", "grammar-file", "j", "jf", "json-schema", "json-schema-file", "format", "response-format", "structured-output"], "answers are forced by `output` or `choices` of `[tools.NAME]`, or by `json_schema` of a call"),
     // Which models are loaded.
     noted(&["ttl", "global-ttl", "keep-alive", "jit-ttl", "idle-timeout", "unload-after", "sleep-idle-seconds", "OLLAMA_KEEP_ALIVE"], "idle_ttl", "`\"15m\"`, or `\"never\"`"),

@@ -1,4 +1,4 @@
-//! Texts of a file become values: what they name is put in, and paths are led from where they start.
+//! Completes the texts of a file: puts in what they name, and makes paths start at the right folder.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -79,11 +79,11 @@ impl Layers {
     }
 
     /// Puts the home folder in the place of `~` in all paths of `value`, which is at `address`.
-    pub(super) fn lead_home(&self, address: &Address, value: &mut Value) {
+    pub(super) fn expand_home(&self, address: &Address, value: &mut Value) {
         match value {
             Value::Object(table) => {
                 for (key, value) in table {
-                    self.lead_home(&address.join(key), value);
+                    self.expand_home(&address.join(key), value);
                 }
             }
             Value::String(path) if self.shape.is_path(address) => {

@@ -48,11 +48,11 @@ impl Defaults {
             deadline: tool
                 .deadline
                 .map_or(self.deadline, |deadline| Some(deadline.0)),
-            cut_note: match tool.kind {
-                ToolKind::Chat => tool.cut_note.unwrap_or(self.cut_note),
+            cut_note: tool.cut_note.unwrap_or(match tool.kind {
+                ToolKind::Chat => self.cut_note,
                 // Programs read the answer of a prepared prompt, too: nothing else belongs into it.
                 ToolKind::Prompt => false,
-            },
+            }),
         }
     }
 }
