@@ -8,13 +8,16 @@ mod server;
 pub mod status;
 pub mod unload;
 
+use std::fs::{self, File};
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
 
-use crate::cli::{Command, manual};
-use crate::config::{ConfigError, Surroundings};
+use crate::cli::{Command, ConfigSource, manual};
+use crate::config::interpolate::read_pipe;
+use crate::config::{ConfigError, Overrides, Surroundings};
 use crate::status::Action;
 
 /// What is wrong is the usage or the configuration.
@@ -36,6 +39,26 @@ pub fn run(command: Command, around: &Surroundings) -> anyhow::Result<ExitCode> 
         Command::Unload(asked) => unload::run(asked, Action::Unload, around),
         Command::Restart(asked) => unload::run(asked, Action::Restart, around),
     }
+}
+
+/// Returns what was typed, with the text of a configuration that can be read only once: standard input (`-`), or a pipe such as `<(…)` of a
+/// shell.
+fn overrides(source: ConfigSource) -> anyhow::Result<Overrides> {
+    let mut typed = source.into_overrides();
+    let Some(path) = typed.config.clone() else {
+        return Ok(typed);
+    };
+    let is_pipe = fs::metadata(&path).is_ok_and(|found| !found.is_file() && !found.is_dir());
+    let text = if path == Path::new("-") {
+        typed.config = Some("<stdin>".into());
+        Some(read_pipe(io::stdin().lock()))
+    } else {
+        is_pipe.then(|| read_pipe(File::open(&path)?))
+    };
+    typed.config_text = text
+        .transpose()
+        .with_context(|| format!("could not read the configuration `{}`", path.display()))?;
+    Ok(typed)
 }
 
 /// Prints a result.

@@ -11,7 +11,7 @@ use clap::Parser;
 use llama_mcp_server::check::{self, Checked};
 use llama_mcp_server::cli::{Cli, WorkerCli, foreign};
 use llama_mcp_server::config::{ConfigError, Surroundings};
-use llama_mcp_server::error_code::{Coded, ErrorCode};
+use llama_mcp_server::error_code::Coded;
 use llama_mcp_server::process::ProtocolOutput;
 use llama_mcp_server::reload::Sources;
 use llama_mcp_server::signals::Signals;
@@ -78,7 +78,7 @@ fn serve(cli: Cli) -> Result<ExitCode, Failure> {
     }
     let signals = Signals::prepare().map_err(|error| Failure::Run(error.into()))?;
     let room = threads::check_room(app::THREADS);
-    room.map_err(|limit| Failure::Run(ErrorCode::SystemLimit.says(limit.to_string()).into()))?;
+    room.map_err(|limit| Failure::Run(Coded::from(limit).into()))?;
     let output = take_stdout()?;
     let read_at = SystemTime::now();
     let typed = cli.source.into_overrides(cli.models);

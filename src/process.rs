@@ -2,6 +2,7 @@
 //! ends, and the number of CPUs they may use.
 
 pub mod activity;
+pub mod usage;
 
 #[cfg(target_os = "linux")]
 use std::collections::BTreeSet;

@@ -1,29 +1,60 @@
-//! Edits of the configuration become live: causes → load → plan → apply, or keep what is in force.
+//! Hot reload of the configuration: causes → revoke rights → load → plan → apply, or keep the active configuration.
 //!
 //! One task does it, one edit after the other. A cause (a change in a folder, the time for a look, SIGHUP) says only
 //! that something may be different; what counts is the content of the files. It is read before they are loaded, so an edit
 //! that is saved meanwhile differs from it and is loaded next.
+//!
+//! A drive that hangs blocks the reading of models' files for as long as it hangs. So rights are revoked first, and a load has a time
+//! limit. A load that exceeds the limit goes on, and no second load begins. Its result is applied if the content is still the same.
 
 mod watch;
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use tokio::sync;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::app::Live;
 use crate::check::{self, Checked};
 use crate::config::diff::ConfigDiff;
 use crate::config::interpolate::read_text;
+use crate::config::problem::Problem;
 use crate::config::rights::Rights;
+use crate::config::units::human_time;
 use crate::config::{Config, ConfigError, Overrides, Surroundings, Transport};
 use crate::status::ConfigStatus;
 use crate::supervisor::{self, Phase};
 use crate::telemetry::metrics;
 use watch::{Causes, steady};
+
+/// Longest time that an edit is checked before it is refused for the time being. Each chat template has 30 seconds on a busy machine.
+const LOAD_LIMIT: Duration = Duration::from_secs(30);
+
+/// Reason why an edit is not applied.
+#[derive(Debug, thiserror::Error)]
+enum Rejection {
+    /// The configuration is invalid.
+    #[error("{}", .0.told())]
+    Invalid(ConfigError),
+    /// The check takes longer than [`LOAD_LIMIT`].
+    #[error(
+        "error: the check of the configuration takes more than {}; a drive with a file that it names may hang; the edit applies once the check has ended; if it never ends, restart the server",
+        human_time(LOAD_LIMIT)
+    )]
+    Slow,
+    /// The check panicked.
+    #[error(
+        "error: the configuration could not be checked because of a fault in the program; see the log"
+    )]
+    Panicked,
+}
+
+/// The check of a configuration on a blocking thread.
+type Load = JoinHandle<Result<Checked, ConfigError>>;
 
 /// What a configuration is made of.
 #[derive(Debug, Clone)]
@@ -45,6 +76,10 @@ pub struct Reloader {
     files: Vec<PathBuf>,
     /// Of what is in force, or was refused last.
     content: u64,
+    /// Warnings about the active configuration, which are logged already.
+    warnings: Vec<Problem>,
+    /// A load that exceeded its limit, and the content that it loads.
+    slow: Option<(u64, Load)>,
     status: sync::watch::Sender<ConfigStatus>,
     live: Live,
 }
@@ -65,6 +100,8 @@ impl Reloader {
             content: if is_as_read { content_of(&files) } else { 0 },
             sources,
             files,
+            warnings: checked.layers.warnings,
+            slow: None,
             config: checked.config,
             status: sync::watch::Sender::new(ConfigStatus::of(file)),
             live,
@@ -89,7 +126,10 @@ impl Reloader {
             if self.content == 0 {
                 self.reload(content_of(&self.files), false).await;
             }
-            let is_asked = causes.next().await;
+            let is_asked = tokio::select! {
+                is_asked = causes.next() => is_asked,
+                () = self.end_of_slow_load() => false,
+            };
             let mut content = content_of(&self.files);
             if content != self.content && !is_asked && !causes.are_told() {
                 content = steady(content, || content_of(&self.files)).await;
@@ -107,69 +147,113 @@ impl Reloader {
         }
     }
 
-    async fn reload(&mut self, content: u64, is_asked: bool) {
-        let sources = self.sources.clone();
-        let load = move || {
-            let loaded = check::load(&sources.typed, &sources.around);
-            let is_rejected = loaded.is_err();
-            let rights = is_rejected.then(|| Rights::read(&sources.typed, &sources.around));
-            (loaded, rights.flatten())
+    /// Waits for the end of the load that exceeded its limit; for ever if there is none. Cancel safe.
+    async fn end_of_slow_load(&self) {
+        let Some((_, load)) = &self.slow else {
+            return std::future::pending().await;
         };
-        let loaded = tokio::task::spawn_blocking(load).await;
-        self.content = content;
-        match loaded {
-            Ok((Ok(checked), _)) => self.apply(checked),
-            Ok((Err(error), rights)) => {
-                self.narrow(rights.as_ref());
-                self.refuse(&error, is_asked);
-            }
-            Err(panic) => tracing::error!(%panic, "the configuration could not be checked"),
+        while !load.is_finished() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
 
-    fn apply(&mut self, checked: Checked) {
-        let diff = ConfigDiff::between(&self.config, &checked.config);
+    async fn reload(&mut self, content: u64, is_asked: bool) {
+        let former = self.config.clone();
+        self.content = content;
+        self.narrow().await;
+        match self.load(content).await {
+            Ok(checked) => self.apply(&former, checked),
+            Err(rejection) => {
+                self.warn_of_narrowing(&former);
+                self.refuse(&rejection, is_asked);
+            }
+        }
+    }
+
+    /// Loads the configuration with this `content`.
+    async fn load(&mut self, content: u64) -> Result<Checked, Rejection> {
+        loop {
+            let slow = self.slow.take();
+            let (loaded, mut load) = slow.unwrap_or_else(|| {
+                let sources = self.sources.clone();
+                let load = move || check::load_again(&sources.typed, &sources.around);
+                (content, spawn_blocking(load))
+            });
+            match tokio::time::timeout(LOAD_LIMIT, &mut load).await {
+                Ok(done) if loaded == content => {
+                    let checked = done.map_err(|_panic| Rejection::Panicked)?;
+                    return checked.map_err(Rejection::Invalid);
+                }
+                // The content was edited after this load began.
+                Ok(_) => {}
+                Err(_elapsed) => {
+                    self.slow = Some((loaded, load));
+                    return Err(Rejection::Slow);
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, former: &Config, checked: Checked) {
+        let diff = ConfigDiff::between(former, &checked.config);
         self.live.apply(&checked.config);
         if diff == ConfigDiff::default() {
             tracing::info!("the configuration was read again: nothing changes");
         } else {
             tracing::info!("an edit of the configuration is in force\n{diff}");
         }
-        for doubt in &checked.doubts {
-            tracing::warn!("what follows does not work, the server runs without it\n{doubt}");
+        checked.warn_of_doubts();
+        let is_known = |warning: &Problem| {
+            let mut known = self.warnings.iter();
+            known.any(|known| (known.code, &known.address) == (warning.code, &warning.address))
+        };
+        for warning in &checked.layers.warnings {
+            if !is_known(warning) {
+                tracing::warn!(kind = warning.code, "{}", warning.line());
+            }
         }
         let file = self.files[0].clone();
         self.files = files_of(file, &checked);
+        self.warnings = checked.layers.warnings;
         self.config = self.config.with_live_keys_of(checked.config);
+        let restart_required = diff.needs_restart();
         metrics::reloaded(true);
+        metrics::restart_required(!restart_required.is_empty());
         self.status
-            .send_modify(|status| status.applied(Timestamp::now()));
+            .send_modify(|status| status.applied(Timestamp::now(), restart_required));
     }
 
-    /// Takes away the rights that a rejected configuration no longer states.
-    fn narrow(&mut self, rights: Option<&Rights>) {
-        let (Some(rights), Transport::Http(http)) = (rights, &self.config.transport) else {
+    /// Revokes the rights that the edited configuration no longer grants, whether or not it is valid. Needs no file of a model.
+    async fn narrow(&mut self) {
+        let Transport::Http(http) = &self.config.transport else {
+            return;
+        };
+        let sources = self.sources.clone();
+        let read = spawn_blocking(move || Rights::read(&sources.typed, &sources.around));
+        // If it panics, the check of the configuration fails, too.
+        let Ok(Some(rights)) = read.await else {
             return;
         };
         let narrowed = Transport::Http(Box::new(rights.narrow(http)));
-        if narrowed == self.config.transport {
-            return;
+        if narrowed != self.config.transport {
+            self.live.set_rules(&narrowed);
+            self.config.transport = narrowed;
         }
-        let config = Config {
-            transport: narrowed,
-            ..self.config.clone()
-        };
-        let diff = ConfigDiff::between(&self.config, &config);
-        self.live.set_rules(&config.transport);
-        self.config = config;
-        tracing::warn!(
-            "rights that the rejected configuration takes away have ended; what it grants waits for a valid configuration\n{diff}"
-        );
+    }
+
+    /// Logs which rights a rejected edit has revoked since `former`.
+    fn warn_of_narrowing(&self, former: &Config) {
+        if self.config.transport != former.transport {
+            let diff = ConfigDiff::between(former, &self.config);
+            tracing::warn!(
+                "rights that the rejected configuration takes away have ended; what it grants waits for a valid configuration\n{diff}"
+            );
+        }
     }
 
     /// Tells it once, and to whoever asks.
-    fn refuse(&self, error: &ConfigError, is_asked: bool) {
-        let text = error.told();
+    fn refuse(&self, rejection: &Rejection, is_asked: bool) {
+        let text = rejection.to_string();
         let known = self.status.borrow().refused.clone();
         if !is_asked && known.is_some_and(|known| known.error == text) {
             return;

@@ -11,7 +11,7 @@ use jsonschema::{ValidationError, Validator, error::ValidationErrorKind};
 use schemars::Schema;
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::address::Address;
 use super::file::ConfigFile;
@@ -39,8 +39,8 @@ pub struct Fault {
     pub address: Address,
     /// The key itself is wrong, not its value.
     pub is_key: bool,
-    /// The key is a table of its own, made by a dot in a name.
-    pub is_nested: bool,
+    /// The table that was meant, if the key is a table that a dot in a name made.
+    pub meant: Option<Address>,
     /// What is wrong, or allowed.
     pub allowed: String,
     /// What was found, where that tells more.
@@ -168,7 +168,7 @@ impl Shape {
         words::range(self.at(address)?)
     }
 
-    /// A value for the key at `address`: its default, else what it might be.
+    /// Returns a value for the key at `address`: its default, else an example. `Null` if the key has neither.
     pub fn example(&self, address: &Address) -> Value {
         let Some(schema) = self.at(address) else {
             return Value::Null;
@@ -178,21 +178,7 @@ impl Shape {
             .or_else(|| schema.get("examples")?.get(0))
             .or_else(|| schema.get("enum")?.get(0))
             .cloned();
-        example.unwrap_or_else(
-            || match (schema["type"].as_str(), schema["format"].as_str()) {
-                (Some("object"), _) => json!({"path": "adapter.gguf", "scale": 1.0}),
-                (Some("integer"), _) => schema.get("maximum").cloned().unwrap_or_default(),
-                (_, Some(PATH)) => address
-                    .parts()
-                    .last()
-                    .map_or(
-                        "file",
-                        |key| if key == "path" { "model.gguf" } else { "file" },
-                    )
-                    .into(),
-                _ => "…".into(),
-            },
-        )
+        example.unwrap_or_default()
     }
 
     /// Whether the value at `address` names a file.
@@ -304,7 +290,7 @@ impl Shape {
                     hint: None,
                     address,
                     is_key: false,
-                    is_nested: false,
+                    meant: None,
                 }]
             }
             _ => {
@@ -316,7 +302,7 @@ impl Shape {
                         .or_else(|| hint(schema, error.instance())),
                     address,
                     is_key: false,
-                    is_nested: false,
+                    meant: None,
                 }]
             }
         }

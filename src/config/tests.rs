@@ -167,3 +167,22 @@ fn a_required_sandbox_is_a_problem_where_no_system_has_one() {
     assert!(problems(false).contains("supported on Linux only"));
     assert!(!problems(true).contains("supported on Linux only"));
 }
+
+#[test]
+fn every_key_of_the_annotated_file_has_a_value_that_somebody_might_write() {
+    let text = reference::text();
+    let mut comment = String::new();
+    for line in text.lines() {
+        match line.trim_start_matches("# ").split_once(" = ") {
+            Some((key, value)) if !key.contains([' ', '`', ':']) => {
+                let is_invented = ["null", "\"…\"", "\"file\""].contains(&value);
+                assert!(!is_invented, "{line}");
+                // The largest allowed number is not an example.
+                let bound = format!("to {value}. No default");
+                assert!(!comment.contains(&bound), "{line}");
+                comment.clear();
+            }
+            _ => comment += line.trim_start_matches('#'),
+        }
+    }
+}

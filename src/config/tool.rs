@@ -9,11 +9,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::address::Address;
-use super::file::{ConfigFile, ToolKind, ToolSettings};
+use super::file::{ConfigFile, ModelSettings, ToolKind, ToolSettings};
 use super::load::Layers;
 use super::model::{Defaults, ModelConfig};
 use super::naming;
-use super::problem::Problem;
 use super::ranges;
 use super::schema::{AnswerSchema, Limits, SchemaTextError};
 use super::shape::suggestion;
@@ -77,20 +76,19 @@ pub fn address(tool: &str, key: &str) -> Address {
     Address::of(["tools", tool, key])
 }
 
-/// The tools of `settings` over `models`. What is wrong is told to `layers`.
+/// Resolves the tools of `settings` over `models`. Problems go to `layers`; a tool that has any is incomplete.
 pub(super) fn resolve(
     settings: &ConfigFile,
     models: &[ModelConfig],
     layers: &mut Layers,
 ) -> Vec<ToolConfig> {
     let tool = |(name, tool): (&String, &ToolSettings)| {
-        let known = layers.problems.len();
-        let model = model_of(name, tool, settings, layers)?;
+        let model = model_of(name, tool, settings, layers);
         let at = |key: &str| address(name, key);
         check_kind(name, tool, layers);
         let deadline = tool.deadline;
         if let Some(message) = deadline.and_then(|deadline| deadline.fault(ranges::DEADLINE)) {
-            layers.problem_at(&at("deadline"), message, None);
+            layers.range_problem_at(&at("deadline"), message, None);
         }
         template_arguments::tell(
             tool.template_arguments.as_ref(),
@@ -98,40 +96,49 @@ pub(super) fn resolve(
             layers,
         );
         // A model whose file is wrong is reported where it is read.
-        let answering = models.iter().find(|known| known.name == model);
-        let limits =
-            answering.map_or_else(Limits::default, |model| model.defaults.limits.with(tool));
-        let body = match tool.kind {
-            ToolKind::Chat => ToolBody::Chat,
-            ToolKind::Prompt => ToolBody::Prompt(PreparedPrompt {
-                prompt: tool.prompt.clone().unwrap_or_default(),
-                answer: answer_of(name, tool, limits, layers),
-                arguments: (tool.arguments.iter())
-                    .filter_map(|(key, argument)| argument::resolve(name, key, argument, layers))
-                    .collect(),
-            }),
-        };
-        if layers.problems.len() > known {
-            return None;
-        }
-        let model = answering?;
-        Some(ToolConfig {
+        let answering = models
+            .iter()
+            .find(|known| Some(&known.name) == model.as_ref());
+        let built_in = || Defaults::of(&ModelSettings::default());
+        let defaults = answering.map_or_else(built_in, |model| model.defaults.clone());
+        let defaults = defaults.with(tool);
+        ToolConfig {
             name: name.clone(),
             title: tool.title.clone(),
             description: tool.description.clone(),
-            model: model.name.clone(),
-            body,
-            defaults: model.defaults.with(tool),
-        })
+            model: model.unwrap_or_default(),
+            body: body_of(name, tool, defaults.limits, layers),
+            defaults,
+        }
     };
-    settings.tools.iter().filter_map(tool).collect()
+    settings.tools.iter().map(tool).collect()
+}
+
+fn body_of(name: &str, tool: &ToolSettings, limits: Limits, layers: &mut Layers) -> ToolBody {
+    let is_unknown = layers.is_refused(&address(name, "kind")) && tool.prompt.is_none();
+    if tool.kind == ToolKind::Chat || is_unknown {
+        return ToolBody::Chat;
+    }
+    let answer = answer_of(name, tool, limits, layers);
+    let mut arguments: Vec<Argument> = tool
+        .arguments
+        .iter()
+        .map(|(key, settings)| argument::resolve(name, key, settings, layers))
+        .collect();
+    let refused = address(name, "arguments");
+    // The prompt may use an argument whose declaration is invalid.
+    arguments.extend(layers.refused_names(&refused).map(Argument::unknown));
+    ToolBody::Prompt(PreparedPrompt {
+        prompt: tool.prompt.clone().unwrap_or_default(),
+        arguments,
+        answer,
+    })
 }
 
 /// Checks that the keys of `tool` fit its kind, and each other.
 fn check_kind(name: &str, tool: &ToolSettings, layers: &mut Layers) {
     let at = |key: &str| address(name, key);
-    let is_at = |problem: &Problem| problem.address.as_ref() == Some(&at("kind"));
-    if layers.problems.iter().any(is_at) {
+    if layers.is_refused(&at("kind")) {
         // Which keys it may have is unknown.
         return;
     }
@@ -166,12 +173,18 @@ fn model_of(
     settings: &ConfigFile,
     layers: &mut Layers,
 ) -> Option<String> {
-    let names: Vec<&str> = settings.models.keys().map(String::as_str).collect();
     let named = tool.model.as_deref();
     if let Some(model) = named.and_then(|model| naming::model(settings, model)) {
         return Some(model.to_owned());
     }
+    let models = Address::of(["models"]);
+    let mut names: Vec<&str> = settings.models.keys().map(String::as_str).collect();
+    names.extend(layers.refused_names(&models));
+    if layers.is_refused(&models) {
+        return None;
+    }
     let (message, hint) = match (named, &names[..]) {
+        (Some(model), names) if names.contains(&model) => return Some(model.to_owned()),
         (Some(model), names) => (
             format!("there is no model `{model}`"),
             suggestion(model, names),
@@ -228,7 +241,7 @@ fn answer_of(
             };
             for fault in faults.0 {
                 let message = format!("the schema cannot be enforced {fault}");
-                layers.problem_at(&at(key), message, None);
+                layers.schema_problem_at(&at(key), &fault.pointer, message);
             }
             None
         }

@@ -13,7 +13,9 @@ fn problems(config: &str) -> String {
     let output = folder.run(&["config", "check"], &[]);
     assert_eq!(output.status.code(), Some(2));
     let told = text(output.stderr);
-    let lines = told
+    // Warnings come behind the errors.
+    let errors = told.split("\nwarning[").next().unwrap();
+    let lines = errors
         .lines()
         .filter(|line| line.starts_with("error") || line.contains("hint: "));
     let lines: Vec<&str> = lines
@@ -106,9 +108,9 @@ fn values_of_other_programs_are_translated() {
     hint: write `"never"`
     error[config_value]: `models.a.thinking`: must be `strip`, `keep`, `before` or `off`, found false
     hint: write `"off"`
-    error[config_model]: `models.a.preload`: must be true or false, found the string "yes"
+    error[config_value]: `models.a.preload`: must be true or false, found the string "yes"
     hint: write `true`
-    error[config_model]: `models.a.lora`: must be a table, found the string "adapter.gguf"
+    error[config_value]: `models.a.lora`: must be a table, found the string "adapter.gguf"
     hint: write a table: `{ path = "adapter.gguf" }`
     error[config_value]: `models.b.n_gpu_layers`: must be a whole number from 0 to 1000000, found the string "all"
     hint: `99` puts all layers on the GPU
@@ -125,7 +127,8 @@ fn names_that_are_not_allowed_come_with_one_that_is() {
          [models.\"org/repo:7b (new)\"]\npath = \"crab.gguf\"\n\
          [models.ok]\npath = \"crab.gguf\"\n\
          [tools.\"a b\"]\nprompt = \"x\"\nmodel = \"ok\"\n\
-         [server.tokens.\"a@b.c\"]\ntoken = \"x\"\n",
+         [server.tokens.\"a@b.c\"]\ntoken = \"x\"\n\
+         [tools.t]\nprompt = \"x\"\nmodel = \"qwen2.5\"\n",
     );
     insta::assert_snapshot!(told, @r##"
     error[config_unknown_key]: TOML reads the dot as a table `5` inside `[models.qwen2]`, so nothing is called `qwen2.5`
@@ -191,12 +194,17 @@ fn flags_of_other_programs_are_translated() {
 }
 
 #[test]
-fn a_variable_of_another_program_is_translated_in_its_note() {
+fn a_variable_of_another_program_is_translated_in_its_warning() {
     let folder = Folder::new("foreign-variable", MODEL);
-    let output = folder.run(&["config", "check"], &[("LLAMA_MCP_CTX_SIZE", "1")]);
-    let told = text([output.stdout, output.stderr].concat());
-    let note = "LLAMA_MCP_CTX_SIZE is not known: did you mean LLAMA_MCP_N_CTX?";
-    assert!(told.contains(note), "{told}");
+    let variables = [("LLAMA_MCP_CTX_SIZE", "1"), ("LLAMA_MCP_MMPROJ", "x")];
+    let output = folder.run(&["config", "check"], &variables);
+    let told = text(output.stdout);
+    for warning in [
+        "warning[unknown_variable]: `LLAMA_MCP_CTX_SIZE`: this environment variable is not a key, and is ignored\n  hint: did you mean LLAMA_MCP_N_CTX?",
+        "`LLAMA_MCP_MMPROJ`: this environment variable is not a key, and is ignored\n  hint: not supported: models read text only",
+    ] {
+        assert!(told.contains(warning), "{told}");
+    }
 }
 
 #[cfg(unix)]

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::support::config::{Folder, text};
-use crate::support::http::{Client, HttpServer};
+use crate::support::http::HttpServer;
+use crate::support::metrics::{get, scraped, series, whole};
 use crate::support::{Server, program, smollm2, workers_of};
 
 const PERU: &str = "What is the capital of Peru?";
@@ -159,21 +160,49 @@ fn a_profile_says_whether_an_answer_was_cut() {
 }
 
 #[test]
-fn tokens_and_metrics_know_profiles_by_their_names() {
-    let tokens = "[server.tokens.alice]\ntoken = \"alices\"\ntools = [\"exact\"]\n";
+fn tokens_metrics_and_status_know_profiles_by_their_names() {
+    let tokens = "[server.tokens.alice]\ntoken = \"alices-long-token-here\"\ntools = [\"exact\"]\n";
     let folder = Folder::new("profile-tokens", &format!("{tokens}{CRAB}"));
     let server = HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"));
-    let mut alice = server.client_with_token("alices");
+    let bearer = [("authorization", "Bearer alices-long-token-here")];
+    let answered = r#"calls_total{tool="exact",model="crab",outcome="stop",code=""}"#;
+    let counted = || series(&scraped(&server, &bearer));
+    assert_eq!(whole(&counted(), answered), 0);
+    let mut alice = server.client_with_token("alices-long-token-here");
     assert_eq!(alice.tools(), ["exact"]);
     let call = json!({"name": "exact", "arguments": {"text": PERU}});
     let answer = alice.request("tools/call", call);
     assert_eq!(text_of(&answer["result"]), LIMA);
-    let url = format!("http://{}/metrics", server.address);
-    let headers = [("authorization", "Bearer alices")];
-    let mut metrics = Client::new(url, &headers).send("GET", None);
-    let metrics = metrics.body_mut().read_to_string().unwrap();
-    let counted = metrics.contains(r#"calls_total{tool="exact",model="crab",outcome="stop"} 1"#);
-    assert!(counted, "{metrics}");
+    let counted = counted();
+    assert_eq!(whole(&counted, answered), 1);
+    assert_eq!(counted.keys().find(|series| series.contains("loose")), None);
+    let status: Value = serde_json::from_str(&get(&server, "/status", &bearer).body).unwrap();
+    assert_eq!(status["tools"], json!([{"name": "exact", "model": "crab"}]));
+}
+
+#[test]
+fn probable_mistakes_in_profiles_are_warnings() {
+    let profile = "[tools.mistaken]\nkind = \"chat\"\nsystem = \"Today is {{ date }}.\"\n\
+                   prompt_suffix = \"{{ x }}\"\nmax_tokens = 100000000\nthinking_budget = 100000000\n\
+                   template_arguments = { mood = \"good\" }\n";
+    let folder = Folder::new("profile-warnings", &format!("{CRAB}{profile}"));
+    let output = folder.run(&["config", "check", "--format", "json"], &[]);
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let warnings = told["warnings"].as_array().unwrap().iter();
+    let mut warnings: Vec<String> = warnings
+        .filter(|warning| warning["key"].as_str().unwrap().contains("mistaken"))
+        .map(|warning| format!("{} {}", warning["code"], warning["key"]).replace('"', ""))
+        .collect();
+    warnings.sort();
+    let expected = [
+        "max_tokens_above_context tools.mistaken.max_tokens",
+        "no_description tools.mistaken.description",
+        "not_rendered tools.mistaken.prompt_suffix",
+        "not_rendered tools.mistaken.system",
+        "thinking_budget_unused tools.mistaken.thinking_budget",
+        "unused_template_argument tools.mistaken.template_arguments.mood",
+    ];
+    assert_eq!(warnings, expected);
 }
 
 #[test]
@@ -244,6 +273,6 @@ kind = "completion"
     error[config_tool]: `tools.talk.max_tokens`: must be at most `max_tokens_limit`, which is 8, found 9
     error[config_tool]: `tools.talk.arguments`: cannot be combined with `kind = "chat"`
     error[config_tool]: `tools.ask.prompt`: is missing
-    error[config_tool]: `tools.other.kind`: must be `prompt` or `chat`, found the string "completion"
+    error[config_value]: `tools.other.kind`: must be `prompt` or `chat`, found the string "completion"
     "#);
 }

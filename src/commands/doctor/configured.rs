@@ -33,12 +33,15 @@ pub(super) fn look(typed: &Overrides, around: &Surroundings) -> (Vec<Finding>, O
         Err(error) => return (vec![problem(&error)], None),
     };
     let mut findings = vec![configuration(&checked)];
-    // The others are told with what is wrong with their files.
+    // Models whose files are unusable appear among the problems of the configuration.
     let models = checked.loadable();
     findings
         .extend(models.map(|(model, files, need)| self::model(model, files, need, checked.budget)));
-    let warnings = checked.warnings.iter();
-    findings.extend(warnings.map(|text| Finding::new(Verdict::Warning, "configuration", text)));
+    let warnings = checked.layers.warnings.iter();
+    findings.extend(warnings.map(|warning| Finding {
+        outline: Some(warning.outlined()),
+        ..Finding::new(Verdict::Warning, "configuration", warning.line())
+    }));
     findings.extend(disks(&checked));
     match &checked.config.transport {
         Transport::Stdio => findings.push(Finding::ok("transport", "stdio: no port")),
@@ -92,8 +95,12 @@ fn model(model: &ModelConfig, files: &ModelFiles, need: &Need, budget: u64) -> F
     let trained = header.n_ctx_train.map_or(String::new(), |tokens| {
         format!(", trained for {tokens} tokens")
     });
+    let gpu = match need.gpu.total() {
+        0 => String::new(),
+        bytes => format!(" and {} of GPU memory", human(bytes)),
+    };
     let text = format!(
-        "`{}`, {}{trained}, {template}; {} of tensors, {} in all for calls of {} tokens",
+        "`{}`, {}{trained}, {template}; {} of tensors, {} in all{gpu} for calls of {} tokens",
         model.load.path.display(),
         header.architecture,
         human(header.weight_bytes),

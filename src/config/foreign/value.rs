@@ -27,14 +27,11 @@ pub(in crate::config) fn hint(key: &str, found: &Value) -> Option<String> {
         }
         "repeat_last_n" if is_negative => "write the number of `n_ctx` for the whole context",
         "top_k" if is_negative => "`0` is off",
-        "flash_attn" => match switch? {
-            true => "write `\"on\"`",
-            false => "write `\"off\"`",
-        },
-        "thinking" => match switch? {
-            true => "write `\"before\"`, which asks for reasoning and leaves it out of the answer",
-            false => "write `\"off\"`",
-        },
+        "flash_attn" | "thinking" if switch == Some(false) => "write `\"off\"`",
+        "flash_attn" if switch == Some(true) => "write `\"on\"`",
+        "thinking" if switch == Some(true) => {
+            "write `\"before\"`, which asks for reasoning and leaves it out of the answer"
+        }
         "cache_ram" if is_negative || is_all => {
             "the cache always has a limit: write a size such as `\"8GiB\"`"
         }
@@ -48,7 +45,7 @@ pub(in crate::config) fn hint(key: &str, found: &Value) -> Option<String> {
         "lora" if found.is_string() => {
             return Some(format!("write a table: `{{ path = {found} }}`"));
         }
-        _ => return in_hours(text?),
+        _ => return None,
     };
     Some(told.to_owned())
 }
@@ -69,17 +66,4 @@ pub(in crate::config) fn switch(found: &Value) -> Option<bool> {
         },
         _ => None,
     }
-}
-
-/// Returns a time in days or weeks as hours, which are the largest unit.
-fn in_hours(text: &str) -> Option<String> {
-    let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, unit) = text.split_at(unit_at);
-    let hours: u64 = match unit.trim() {
-        "d" | "day" | "days" => 24,
-        "w" | "week" | "weeks" => 24 * 7,
-        _ => return None,
-    };
-    let hours = number.parse::<u64>().ok()?.checked_mul(hours)?;
-    Some(format!("hours are the largest unit: write `\"{hours}h\"`"))
 }

@@ -53,13 +53,8 @@ impl Layers {
                         *value = self.shape.typed(address, &made);
                     }
                     Err(error) => {
-                        self.problem(
-                            Origin::File(Arc::clone(source)),
-                            Some(address),
-                            false,
-                            error.message,
-                            error.hint,
-                        );
+                        let origin = Origin::File(Arc::clone(source));
+                        self.problem(origin, Some(address), error.message, error.hint);
                         unresolved.push(address.clone());
                     }
                 }
@@ -67,7 +62,7 @@ impl Layers {
                     if let Some(hint) = variable_hint(address, path, names.folder) {
                         let message = format!("`{path}` does not exist");
                         let origin = Origin::File(Arc::clone(source));
-                        self.problem(origin, Some(address), false, message, Some(hint));
+                        self.problem(origin, Some(address), message, Some(hint));
                         unresolved.push(address.clone());
                     }
                     let path = paths::at_home(path, self.home.as_deref());

@@ -7,8 +7,9 @@ use serde_json::Value;
 use super::Layers;
 use crate::config::address::Address;
 use crate::config::foreign;
-use crate::config::problem::Origin;
+use crate::config::problem::{Origin, Problem};
 use crate::config::shape::nearest;
+use crate::config::warning::WarningKind;
 use crate::config::{CONFIG_VARIABLE, DEFAULT_MODEL, Overrides, VARIABLE_PREFIX};
 
 /// Keys that are one model's own: a flag for all makes no sense.
@@ -62,13 +63,11 @@ impl Layers {
                 _ => Some(Target::One(Address::of(parts.clone()))),
             };
             let Some(target) = target.filter(|target| self.shape.knows(&target.example())) else {
-                let meant = self
-                    .meant_variable(name)
-                    .map(|meant| format!(": did you mean {meant}?"))
-                    .unwrap_or_default();
-                self.notes.push(format!(
-                    "the environment variable {variable} is not known{meant}"
-                ));
+                let hint = self.variable_hint(name);
+                let origin = Origin::Variable(variable.clone());
+                let message = "this environment variable is not a key, and is ignored".into();
+                let kind = WarningKind::UnknownVariable;
+                self.warn(Problem::warning(origin, None, kind, message, &hint));
                 continue;
             };
             said.push(Said {
@@ -78,6 +77,19 @@ impl Layers {
             });
         }
         said
+    }
+
+    /// Returns what to do about the unknown variable that ends in `name`.
+    fn variable_hint(&self, name: &str) -> String {
+        let (_, key) = name.rsplit_once("__").unwrap_or(("", name));
+        let note = foreign::find(key).filter(|meaning| meaning.key.is_none());
+        if let Some(meaning) = note {
+            return meaning.note.to_owned();
+        }
+        self.meant_variable(name).map_or_else(
+            || "unset it, or rename it".into(),
+            |meant| format!("did you mean {meant}?"),
+        )
     }
 
     /// What was probably meant by the variable that ends in `name`.
@@ -95,8 +107,7 @@ impl Layers {
         }
         let (table, key) = name.rsplit_once("__").unwrap_or(("", name));
         let is_of_model = table.to_lowercase().starts_with("models__");
-        let foreign = foreign::find(key);
-        if let Some(here) = foreign.and_then(|meaning| meaning.key) {
+        if let Some(here) = foreign::find(key).and_then(|meaning| meaning.key) {
             let here = match here.split_once('.') {
                 None if is_of_model => format!("{table}__{here}"),
                 None if OF_ONE_MODEL.contains(&here) => format!("models__NAME__{here}"),
@@ -104,9 +115,6 @@ impl Layers {
                 Some((table, key)) => format!("{table}__{key}"),
             };
             return Some(format!("{VARIABLE_PREFIX}{}", here.to_uppercase()));
-        }
-        if foreign.is_some() {
-            return None;
         }
         if is_of_model {
             let meant = nearest(key, &keys("defaults"))?.to_uppercase();
@@ -138,10 +146,12 @@ impl Layers {
             return name.to_owned();
         };
         if names.len() > 1 {
-            self.notes.push(format!(
-                "{VARIABLE_PREFIX}MODELS__{}__… means the model `{meant}`; --set names the others of a like name",
-                name.to_uppercase()
-            ));
+            let name = format!("{VARIABLE_PREFIX}MODELS__{}__…", name.to_uppercase());
+            let message = format!("sets the model `{meant}`, and fits others, too");
+            let hint = "`--set models.NAME.KEY=VALUE` names any model";
+            let kind = WarningKind::AmbiguousVariable;
+            let origin = Origin::Variable(name);
+            self.warn(Problem::warning(origin, None, kind, message, hint));
         }
         meant
     }
@@ -161,7 +171,7 @@ impl Layers {
                     let hint = format!(
                         "set `{key}` of the model in the file, or by `--set models.NAME.{key}=…`"
                     );
-                    self.problem(origin, None, false, message, Some(hint));
+                    self.problem(origin, None, message, Some(hint));
                     continue;
                 }
             };
@@ -178,13 +188,8 @@ impl Layers {
         for setting in &typed.set {
             let Some((name, text)) = setting.split_once('=') else {
                 let hint = Some("for example `--set models.small.n_ctx=8192`".into());
-                self.problem(
-                    Origin::Flag("--set".into()),
-                    None,
-                    false,
-                    "must be KEY=VALUE, with an equals sign".into(),
-                    hint,
-                );
+                let message = "must be KEY=VALUE, with an equals sign".into();
+                self.problem(Origin::Flag("--set".into()), None, message, hint);
                 continue;
             };
             let address = Address::of(name.trim().split('.'));

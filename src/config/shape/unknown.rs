@@ -16,15 +16,15 @@ impl Shape {
         let keys = self.keys(address);
         let known = foreign::key_hint(self, address, key)
             .or_else(|| nearest(key, &keys).map(|name| format!("did you mean `{name}`?")));
-        let fault = |allowed, is_nested, hint| Fault {
+        let fault = |allowed, meant, hint| Fault {
             address: address.join(key),
             is_key: true,
-            is_nested,
+            meant,
             allowed,
             found: None,
             hint: Some(hint),
         };
-        let unknown = |hint| fault(format!("unknown key `{key}`"), false, hint);
+        let unknown = |hint| fault(format!("unknown key `{key}`"), None, hint);
         if let Some(hint) = known {
             return unknown(hint);
         }
@@ -34,7 +34,8 @@ impl Shape {
         let message = format!(
             "TOML reads the dot as a table `{key}` inside `[{address}]`, so nothing is called `{name}`"
         );
-        fault(message, true, rename(address, &name))
+        let meant = address.parent().map(|tables| tables.join(&name));
+        fault(message, meant, rename(address, &name))
     }
 
     /// Returns the fault of the `name` of a table in the table of tables at `address`.
@@ -45,7 +46,7 @@ impl Shape {
             hint: Some(rename(&address.join(name), name)),
             address: address.join(name),
             is_key: true,
-            is_nested: false,
+            meant: None,
         }
     }
 }

@@ -115,7 +115,16 @@ fn one_of(options: &[String]) -> String {
 /// The commonest slips.
 pub(super) fn hint(schema: &Value, found: &Value) -> Option<String> {
     let wants = schema["type"].as_str();
+    let format = schema["format"].as_str();
+    if let (Value::String(text), Some(units::TIME | units::IDLE_TIME)) = (found, format)
+        && let Some(hours) = in_hours(text)
+    {
+        return Some(format!("hours are the largest unit: write `\"{hours}h\"`"));
+    }
     match (wants, found) {
+        (_, Value::Number(_)) if format == Some(units::IDLE_TIME) => {
+            Some("write `\"never\"` to keep a model loaded".into())
+        }
         (Some("integer" | "number"), Value::String(text))
             if text.parse::<f64>().is_ok_and(f64::is_finite) =>
         {
@@ -137,6 +146,19 @@ pub(super) fn hint(schema: &Value, found: &Value) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// Returns the hours, rounded up, of a time in days or weeks.
+fn in_hours(text: &str) -> Option<f64> {
+    let text = text.trim();
+    let number = text.trim_end_matches(char::is_alphabetic);
+    let days = match &text[number.len()..] {
+        "d" | "day" | "days" => 1.0,
+        "w" | "week" | "weeks" => 7.0,
+        _ => return None,
+    };
+    let number: f64 = number.trim().parse().ok()?;
+    Some((number * days * 24.0).ceil()).filter(|hours| (0.0..1e6).contains(hours))
 }
 
 /// What was probably meant by `found`.
@@ -220,7 +242,7 @@ pub fn shown(value: &Value) -> String {
 mod tests {
     use serde_json::json;
 
-    use super::{allowed, similar};
+    use super::{allowed, in_hours, similar};
 
     #[test]
     fn at_most_three_keys_are_like_an_unknown_one() {
@@ -229,6 +251,15 @@ mod tests {
         assert_eq!(told.matches("`alpha_").count(), 3, "{told}");
         assert!(told.ends_with("; `llama-mcp-server config reference` lists all keys"));
         assert!(!similar("qqq", &known).contains("similar"));
+    }
+
+    #[test]
+    fn days_and_weeks_are_proposed_as_hours() {
+        let hours = ["1d", "2 weeks", "0.1 day", "1h", "d", "-1d"].map(in_hours);
+        assert_eq!(
+            hours,
+            [Some(24.0), Some(336.0), Some(3.0), None, None, None]
+        );
     }
 
     #[test]

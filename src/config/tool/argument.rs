@@ -21,25 +21,33 @@ pub struct Argument {
 }
 
 impl Argument {
+    /// Makes an argument whose declaration is invalid, so that only its `name` is known.
+    pub(super) fn unknown(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            schema: json!({"type": "string"}),
+            default: None,
+        }
+    }
+
     /// Returns its name in the template and in calls.
     pub fn name(&self) -> &str {
         &self.name
     }
 }
 
-/// Resolves the argument `name` of `tool`. Problems go to `layers`; `None` if there are any.
+/// Resolves the argument `name` of `tool`. Problems go to `layers`.
 pub(super) fn resolve(
     tool: &str,
     name: &str,
     settings: &ArgumentSettings,
     layers: &mut Layers,
-) -> Option<Argument> {
+) -> Argument {
     let at = |key: &str| address(tool, "arguments").join(name).join(key);
     let kind = settings.r#type;
     let is_array = kind == ArgumentType::Array;
     let is_number = matches!(kind, ArgumentType::Integer | ArgumentType::Number);
     let is_text = kind == ArgumentType::String;
-    let known = layers.problems.len();
     // Words of Jinja: a template that names them means something else.
     if [
         "true", "false", "none", "not", "and", "or", "in", "is", "if", "else", "self", "loop",
@@ -110,11 +118,11 @@ pub(super) fn resolve(
             layers.problem_at(&at(key), format!("must be {}", fault.message), hint);
         }
     }
-    (layers.problems.len() == known).then(|| Argument {
+    Argument {
         name: name.to_owned(),
         schema,
         default: settings.default.clone(),
-    })
+    }
 }
 
 fn schema_of(settings: &ArgumentSettings) -> Value {
