@@ -11,11 +11,10 @@ use crate::config::address::Address;
 use crate::config::file::LogSettings;
 use crate::config::load::Layers;
 use crate::config::problem::Problem;
-use crate::config::tool::address;
+use crate::config::tool::{PreparedPrompt, address};
 use crate::config::units::{Size, human};
 use crate::config::{
-    Config, ConfigError, FileFault, ModelConfig, ModelFiles, Overrides, Surroundings, ToolConfig,
-    Transport,
+    Config, ConfigError, FileFault, ModelConfig, ModelFiles, Overrides, Surroundings, Transport,
 };
 use crate::gpu;
 use crate::memory;
@@ -255,9 +254,10 @@ fn known_machine(program: &Path) -> Result<Machine, String> {
 
 /// Tries prompts and schemas of typed tools as a call would use them.
 fn check_tools(config: &Config, layers: &mut Layers) {
-    for tool in &config.tools {
-        check_prompt(tool, layers);
-        if let Some(answer) = &tool.answer
+    let tools = config.tools.iter();
+    for (tool, prepared) in tools.filter_map(|tool| Some((tool, tool.prepared()?))) {
+        check_prompt(&tool.name, prepared, layers);
+        if let Some(answer) = &prepared.answer
             && let Err(faults) = structured::enforce(answer)
         {
             let at = address(&tool.name, answer.key());
@@ -269,9 +269,9 @@ fn check_tools(config: &Config, layers: &mut Layers) {
     }
 }
 
-/// Reports all faults of the prompt of `tool`, as far as its arguments are known.
-fn check_prompt(tool: &ToolConfig, layers: &mut Layers) {
-    let at = |key: &str| address(&tool.name, key);
+/// Reports all faults of the prompt of the tool `name`, as far as its arguments are known.
+fn check_prompt(name: &str, tool: &PreparedPrompt, layers: &mut Layers) {
+    let at = |key: &str| address(name, key);
     if layers.has_problem_at(&at("prompt")) {
         return;
     }

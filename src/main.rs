@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use anyhow::Context;
 use clap::Parser;
 use llama_mcp_server::check::{self, Checked};
-use llama_mcp_server::cli::{Cli, WorkerCli};
+use llama_mcp_server::cli::{Cli, WorkerCli, foreign};
 use llama_mcp_server::config::{ConfigError, Surroundings};
 use llama_mcp_server::error_code::Coded;
 use llama_mcp_server::process::ProtocolOutput;
@@ -37,9 +37,15 @@ fn main() -> ExitCode {
         arguments.remove(1);
         work(&WorkerCli::parse_from(arguments))
     } else {
-        serve(Cli::parse_from(arguments))
+        serve(parse(&arguments))
     };
     result.unwrap_or_else(|failure| failure.report())
+}
+
+/// Reads the command line. Ends the program with help, or with what is wrong.
+fn parse(arguments: &[OsString]) -> Cli {
+    Cli::try_parse_from(arguments)
+        .unwrap_or_else(|error| foreign::error(arguments).unwrap_or(error).exit())
 }
 
 fn work(cli: &WorkerCli) -> Result<ExitCode, Failure> {

@@ -198,7 +198,10 @@ fn together(checked: &Checked) -> String {
 /// Returns the notes on a valid configuration, including those on its schemas.
 fn notes(checked: &Checked) -> impl Iterator<Item = String> + '_ {
     let of_schemas = checked.config.tools.iter().flat_map(|tool| {
-        tool.answer.iter().flat_map(move |answer| {
+        let answer = tool
+            .prepared()
+            .and_then(|prepared| prepared.answer.as_ref());
+        answer.into_iter().flat_map(move |answer| {
             let key = answer.key();
             // What is ignored is a warning.
             let notes = answer.notes.iter().filter(|note| !note.is_ignored);

@@ -3,6 +3,7 @@
 //! Every layer is checked by it and told in words that are made of it, so an editor with the schema, the program and the
 //! reference cannot disagree.
 
+mod unknown;
 mod value;
 mod words;
 
@@ -14,10 +15,11 @@ use serde_json::Value;
 
 use super::address::Address;
 use super::file::ConfigFile;
+use super::foreign::value_hint;
 use super::units;
 use super::whole::whole;
 pub use value::{ValueCheck, ValueFault};
-use words::{LOG_LEVEL, NAME, allowed, hint};
+use words::{LOG_LEVEL, allowed, hint};
 pub use words::{nearest, shown, suggestion};
 
 /// The format of paths in the schema: relative ones start at the file's folder.
@@ -37,6 +39,8 @@ pub struct Fault {
     pub address: Address,
     /// The key itself is wrong, not its value.
     pub is_key: bool,
+    /// The table that was meant, if the key is a table that a dot in a name made.
+    pub meant: Option<Address>,
     /// What is wrong, or allowed.
     pub allowed: String,
     /// What was found, where that tells more.
@@ -270,25 +274,13 @@ impl Shape {
         let address = Address::of(pointer.split('/').skip(1).map(part));
         match error.kind() {
             ValidationErrorKind::AdditionalProperties { unexpected } => {
-                let keys = self.keys(&address);
-                let unknown = |key: &String| Fault {
-                    address: address.join(key),
-                    is_key: true,
-                    allowed: format!("unknown key `{key}`"),
-                    found: None,
-                    hint: Some(suggestion(key, &keys)),
-                };
+                let written = error.instance();
+                let unknown = |key: &String| self.unknown_key(&address, key, written);
                 unexpected.iter().map(unknown).collect()
             }
             ValidationErrorKind::PropertyNames { error } => {
                 let name = error.instance().as_str().unwrap_or_default();
-                vec![Fault {
-                    address: address.join(name),
-                    is_key: true,
-                    allowed: format!("the name must be {NAME}, without `__`"),
-                    found: Some(format!("`{name}`")),
-                    hint: None,
-                }]
+                vec![Self::wrong_name(&address, name)]
             }
             ValidationErrorKind::Required { property } => {
                 let key = property.as_str().unwrap_or_default();
@@ -298,6 +290,7 @@ impl Shape {
                     hint: None,
                     address,
                     is_key: false,
+                    meant: None,
                 }]
             }
             _ => {
@@ -305,12 +298,22 @@ impl Shape {
                 vec![Fault {
                     allowed: format!("must be {}", allowed(schema)),
                     found: Some(shown(error.instance())),
-                    hint: hint(schema, error.instance()),
+                    hint: meant_value(&address, error.instance())
+                        .or_else(|| hint(schema, error.instance())),
                     address,
                     is_key: false,
+                    meant: None,
                 }]
             }
         }
+    }
+}
+
+/// Returns what to write for the value `found` at `address`, which another program takes for such a key.
+fn meant_value(address: &Address, found: &Value) -> Option<String> {
+    match address.parts() {
+        [_, key] | [_, _, key] => value_hint(key, found),
+        _ => None,
     }
 }
 

@@ -6,6 +6,7 @@
     reason = "tests fail loudly"
 )]
 
+mod aliases; // further names of models
 mod arguments; // what a call may ask, and how it is refused
 mod chat; // answers of a tiny model that are known to the letter
 mod chat_templates; // whether chat templates print what tools say, tried in a process of their own
@@ -23,6 +24,7 @@ mod fairness; // one client beside another
 mod faults; // killed processes, changed files, a full disk
 mod file_kinds; // files that are not chat models
 mod fixed; // what begins all calls of a tool
+mod foreign; // what people bring along from other programs
 mod guard; // what HTTP refuses
 mod hostile; // requests that are meant to confuse
 mod http; // MCP over HTTP: sessions, streams, disconnects, the end
@@ -49,6 +51,7 @@ mod observe; // how it is, for those that look after it
 mod omissions; // messages that a chat template leaves out
 mod poisoned; // what a stranger's model file says
 mod prefixes; // prompts start from what is in the cache, and nobody can tell
+mod profiles; // several chat tools over one loaded model
 mod protocol; // JSON-RPC and MCP over stdio
 mod refused; // who learns of a refusal, and how
 mod registry; // several models: room, idleness, leases

@@ -6,13 +6,14 @@ use serde_json::Value;
 
 use super::Layers;
 use crate::config::address::Address;
+use crate::config::foreign;
 use crate::config::problem::{Origin, Problem};
 use crate::config::shape::nearest;
 use crate::config::warning::WarningKind;
 use crate::config::{CONFIG_VARIABLE, DEFAULT_MODEL, Overrides, VARIABLE_PREFIX};
 
 /// Keys that are one model's own: a flag for all makes no sense.
-const OF_ONE_MODEL: [&str; 3] = ["path", "tool_name", "description"];
+const OF_ONE_MODEL: [&str; 5] = ["path", "title", "aliases", "tool_name", "description"];
 
 /// One value outside the file.
 pub(super) struct Said {
@@ -62,14 +63,11 @@ impl Layers {
                 _ => Some(Target::One(Address::of(parts.clone()))),
             };
             let Some(target) = target.filter(|target| self.shape.knows(&target.example())) else {
-                let meant = self.meant_variable(name).map_or_else(
-                    || "unset it, or rename it".into(),
-                    |meant| format!("did you mean {meant}?"),
-                );
+                let hint = self.variable_hint(name);
                 let origin = Origin::Variable(variable.clone());
                 let message = "this environment variable is not a key, and is ignored".into();
                 let kind = WarningKind::UnknownVariable;
-                self.warn(Problem::warning(origin, None, kind, message, &meant));
+                self.warn(Problem::warning(origin, None, kind, message, &hint));
                 continue;
             };
             said.push(Said {
@@ -79,6 +77,19 @@ impl Layers {
             });
         }
         said
+    }
+
+    /// Returns what to do about the unknown variable that ends in `name`.
+    fn variable_hint(&self, name: &str) -> String {
+        let (_, key) = name.rsplit_once("__").unwrap_or(("", name));
+        let note = foreign::find(key).filter(|meaning| meaning.key.is_none());
+        if let Some(meaning) = note {
+            return meaning.note.to_owned();
+        }
+        self.meant_variable(name).map_or_else(
+            || "unset it, or rename it".into(),
+            |meant| format!("did you mean {meant}?"),
+        )
     }
 
     /// What was probably meant by the variable that ends in `name`.
@@ -95,7 +106,17 @@ impl Layers {
             known.extend(keys(table).iter().map(|key| format!("{table}__{key}")));
         }
         let (table, key) = name.rsplit_once("__").unwrap_or(("", name));
-        if table.to_lowercase().starts_with("models__") {
+        let is_of_model = table.to_lowercase().starts_with("models__");
+        if let Some(here) = foreign::find(key).and_then(|meaning| meaning.key) {
+            let here = match here.split_once('.') {
+                None if is_of_model => format!("{table}__{here}"),
+                None if OF_ONE_MODEL.contains(&here) => format!("models__NAME__{here}"),
+                None => here.to_owned(),
+                Some((table, key)) => format!("{table}__{key}"),
+            };
+            return Some(format!("{VARIABLE_PREFIX}{}", here.to_uppercase()));
+        }
+        if is_of_model {
             let meant = nearest(key, &keys("defaults"))?.to_uppercase();
             return Some(format!("{VARIABLE_PREFIX}{table}__{meant}"));
         }
