@@ -15,6 +15,7 @@ use crate::config::{
 use crate::gguf::Tuning;
 use crate::memory;
 use crate::process;
+use crate::process::mounted::{self, Mounted};
 use crate::registry::budget::{Occupant, Room, room_for};
 use crate::registry::footprint::sum;
 use crate::registry::memory::{Need, needs_of};
@@ -120,7 +121,12 @@ pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigE
     let mut doubts = std::mem::take(&mut layers.doubts);
     doubts.append(&mut layers.problems);
     Ok(Checked {
-        warnings: config.models.iter().filter_map(base_model).collect(),
+        warnings: config
+            .models
+            .iter()
+            .filter_map(base_model)
+            .chain(stale_mounts(&config, &layers))
+            .collect(),
         config,
         layers,
         budget,
@@ -200,6 +206,15 @@ fn check_preloads(
         let message = "the models that are preloaded do not fit together".to_owned();
         return layers.problem_at(&model.address("preload"), message, Some(hint.into()));
     }
+}
+
+/// Returns a warning for each file of the configuration and of its models that was replaced outside of its mount.
+fn stale_mounts(config: &Config, layers: &Layers) -> Vec<String> {
+    let file = layers.file.iter().map(|source| &source.path);
+    let models = config.models.iter().map(|model| &model.load.path);
+    let files = file.chain(&layers.files).chain(models);
+    let stale = files.filter(|file| Mounted::of(file).is_stale);
+    stale.map(|file| mounted::stale(file)).collect()
 }
 
 /// Returns a warning if `model` is a base model or has no chat template. `None` also if its files cannot be read.

@@ -2,6 +2,7 @@
 //! ends, and the number of CPUs they may use.
 
 pub mod activity;
+pub mod mounted;
 
 #[cfg(target_os = "linux")]
 use std::collections::BTreeSet;

@@ -13,6 +13,7 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 use tokio::sync;
+use tokio::task::JoinError;
 
 use crate::app::Live;
 use crate::check::{self, Checked};
@@ -20,10 +21,11 @@ use crate::config::diff::ConfigDiff;
 use crate::config::interpolate::read_text;
 use crate::config::rights::Rights;
 use crate::config::{Config, ConfigError, Overrides, Surroundings, Transport};
+use crate::process::mounted::{self, Mounted};
 use crate::status::ConfigStatus;
 use crate::supervisor::{self, Phase};
 use crate::telemetry::metrics;
-use watch::{Causes, steady};
+use watch::{Cause, Causes};
 
 /// What a configuration is made of.
 #[derive(Debug, Clone)]
@@ -35,6 +37,9 @@ pub struct Sources {
     /// When they were first read: what was saved since is read again.
     pub read_at: SystemTime,
 }
+
+/// A configuration that was checked, or else the rights that it states. An error if the check panicked.
+type Loaded = Result<(Result<Checked, ConfigError>, Option<Rights>), JoinError>;
 
 /// The owner of the configuration in force.
 #[derive(Debug)]
@@ -86,28 +91,41 @@ impl Reloader {
         supervisor::tell(Phase::Ready);
         loop {
             causes.observe(&self.files);
+            self.note_stale_mounts();
             if self.content == 0 {
-                self.reload(content_of(&self.files), false).await;
+                let content = content_of(&self.files);
+                let loaded = self.load().await;
+                self.take(loaded, content, false);
             }
-            let is_asked = causes.next().await;
+            let mut cause = causes.next().await;
             let mut content = content_of(&self.files);
-            if content != self.content && !is_asked && !causes.are_told() {
-                content = steady(content, || content_of(&self.files)).await;
+            if content != self.content && cause == Cause::Time {
+                (content, cause) = causes.steady(content, || content_of(&self.files)).await;
             }
+            let is_asked = cause == Cause::Asked;
             // A file that is missing to an edit may come without any change of those that are known.
             let has_failed = self.status.borrow().refused.is_some();
             // Whoever asked waits for the end of it; another look at what was refused is nobody's business.
-            if is_asked || content != self.content {
+            let is_told = is_asked || content != self.content;
+            if !is_told && !has_failed {
+                continue;
+            }
+            if is_told {
                 supervisor::tell(Phase::Reloading);
-                self.reload(content, is_asked).await;
+            }
+            let loaded = self.load().await;
+            // A program that began to write meanwhile may have left half a file; its close is the next cause.
+            if is_asked || !causes.is_written() {
+                self.take(loaded, content, is_asked);
+            }
+            if is_told {
                 supervisor::tell(Phase::Ready);
-            } else if has_failed {
-                self.reload(content, is_asked).await;
             }
         }
     }
 
-    async fn reload(&mut self, content: u64, is_asked: bool) {
+    /// Loads and checks the configuration, and reads its rights if it is rejected.
+    async fn load(&self) -> Loaded {
         let sources = self.sources.clone();
         let load = move || {
             let loaded = check::load(&sources.typed, &sources.around);
@@ -115,7 +133,11 @@ impl Reloader {
             let rights = is_rejected.then(|| Rights::read(&sources.typed, &sources.around));
             (loaded, rights.flatten())
         };
-        let loaded = tokio::task::spawn_blocking(load).await;
+        tokio::task::spawn_blocking(load).await
+    }
+
+    /// Applies what was loaded from files of this `content`, or rejects it.
+    fn take(&mut self, loaded: Loaded, content: u64, is_asked: bool) {
         self.content = content;
         match loaded {
             Ok((Ok(checked), _)) => self.apply(checked),
@@ -124,6 +146,25 @@ impl Reloader {
                 self.refuse(&error, is_asked);
             }
             Err(panic) => tracing::error!(%panic, "the configuration could not be checked"),
+        }
+    }
+
+    /// Notes for `status` which files were replaced outside of their mount, and warns once of each.
+    fn note_stale_mounts(&self) {
+        let files = self.files.iter();
+        let stale: Vec<PathBuf> = files
+            .filter(|file| Mounted::of(file).is_stale)
+            .cloned()
+            .collect();
+        let known = self.status.borrow().stale_mounts.clone();
+        if stale == known {
+            return;
+        }
+        let noted = stale.clone();
+        self.status
+            .send_modify(|status| status.stale_mounts = noted);
+        for file in stale.iter().filter(|file| !known.contains(file)) {
+            tracing::warn!("{}", mounted::stale(file));
         }
     }
 

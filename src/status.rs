@@ -33,6 +33,10 @@ impl ServerStatus {
             .models
             .iter_mut()
             .filter_map(|model| model.error.as_mut());
+        if let Some(config) = &mut self.config {
+            let file = &config.file;
+            config.stale_mounts.retain(|stale| stale == file);
+        }
         let config = self.config.as_mut();
         let of_edit = config.and_then(|config| Some(&mut config.refused.as_mut()?.error));
         for error in of_models.chain(of_edit) {
@@ -50,6 +54,9 @@ pub struct ConfigStatus {
     pub reloaded_at: Option<Timestamp>,
     /// The last edit that did not, where none did since.
     pub refused: Option<RefusedEdit>,
+    /// The file and files that it names, as far as they were replaced outside of their mount: edits of the new ones are not seen.
+    #[serde(default)]
+    pub stale_mounts: Vec<PathBuf>,
 }
 
 /// An edit that is not in force.
@@ -68,6 +75,7 @@ impl ConfigStatus {
             file,
             reloaded_at: None,
             refused: None,
+            stale_mounts: Vec::new(),
         }
     }
 

@@ -13,6 +13,7 @@ use super::server::{Server, no_server};
 use crate::cli::{Format, StatusArgs};
 use crate::config::Surroundings;
 use crate::config::units::human;
+use crate::process::mounted;
 use crate::registry::{ModelState, ModelStatus};
 use crate::status::{ConfigStatus, ServerStatus};
 
@@ -114,13 +115,15 @@ fn config(config: &ConfigStatus) -> String {
         Some(at) => format!("configuration {file}, last edit in force since {at}"),
         None => format!("configuration {file}"),
     };
-    match &config.refused {
-        None => edited,
-        Some(edit) => format!(
-            "{edited}\nthe edit of {} is refused, what was in force stays:\n{}",
+    let mut lines = vec![edited];
+    lines.extend(config.stale_mounts.iter().map(|file| mounted::stale(file)));
+    lines.extend(config.refused.as_ref().map(|edit| {
+        format!(
+            "the edit of {} is refused, what was in force stays:\n{}",
             edit.at, edit.error
-        ),
-    }
+        )
+    }));
+    lines.join("\n")
 }
 
 const HEAD: [&str; 10] = [

@@ -62,8 +62,9 @@ mod status; // how a server is, as the command asks it
 mod strangers; // who has no token, and who ends half a connection
 #[cfg(target_os = "linux")]
 mod stuck; // processes that hang, and that die again and again
-mod supervised; // by a service manager
+mod supervised;
 mod support; // a server and its client
+mod surroundings; // by a service manager
 #[cfg(target_os = "linux")]
 mod system_limits; // a system that starts no more processes and threads
 mod templates; // the chat templates of real models, as jinja2 renders them

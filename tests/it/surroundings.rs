@@ -1,0 +1,105 @@
+//! What a server finds around it: single mounted files.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::support::config::{Folder, text};
+use crate::support::http::HttpServer;
+use crate::support::program;
+
+/// A configuration of one model, called `name`.
+fn file(name: &str) -> String {
+    format!("[models.{name}]\npath = \"crab.gguf\"\nn_threads = 1\ntemperature = 0\n")
+}
+
+/// A command that runs `script` as the root of namespaces of its own, with `arguments`. `None` if the system allows no such thing.
+fn isolated<T: AsRef<OsStr>>(script: &str, arguments: &[T]) -> Option<Command> {
+    let unshared = |script: &str| {
+        let mut command = Command::new("unshare");
+        command
+            .args([
+                "--user",
+                "--map-root-user",
+                "--mount",
+                "sh",
+                "-c",
+                script,
+                "sh",
+            ])
+            .env_remove("RUST_LOG")
+            .env_remove("LLAMA_MCP_AUTH");
+        command
+    };
+    let mut trial = unshared("mount -t tmpfs none /proc && ulimit -l 64");
+    let tried = trial.stderr(Stdio::null()).status();
+    if !tried.is_ok_and(|status| status.success()) {
+        return None;
+    }
+    let mut command = unshared(script);
+    command.args(arguments);
+    Some(command)
+}
+
+/// Saves `text` as a new file in the place of `path`.
+fn replace(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    fs::write(&new, text).unwrap();
+    fs::rename(new, path).unwrap();
+}
+
+#[test]
+fn a_file_that_is_mounted_by_itself_is_followed_until_it_is_replaced_which_is_told() {
+    let inside = Folder::new("mounted-inside", "");
+    let outside = Folder::empty("mounted-outside");
+    outside.write("host.toml", &file("one"));
+    let host = outside.0.join("host.toml");
+    let mounted = inside.0.join("llama-mcp-server.toml");
+    let script =
+        "mount --bind \"$1\" \"$2\" && exec \"$3\" --config \"$2\" --transport http --port 0";
+    let program_file = program().get_program().to_owned();
+    let arguments = [host.as_os_str(), mounted.as_os_str(), &program_file];
+    let Some(command) = isolated(script, &arguments) else {
+        return;
+    };
+    let server = HttpServer::of(command);
+    fs::write(&host, file("two")).unwrap();
+    server.wait_for_log("model two: added");
+    replace(&host, &file("three"));
+    let told = "the file was replaced outside of this mount; mount its folder";
+    server.wait_for_log(told);
+    let url = format!("http://{}", server.address);
+    let status = program().args(["status", "--url", &url]).output().unwrap();
+    let status = text(status.stdout);
+    assert!(status.contains(told), "{status}");
+}
+
+#[test]
+fn doctor_and_the_check_tell_of_a_mounted_file_that_was_replaced() {
+    let inside = Folder::new("doctor-inside", "");
+    let outside = Folder::empty("doctor-outside");
+    outside.write("host.toml", &file("one"));
+    outside.write("new.toml", &file("two"));
+    let [host, new] = ["host.toml", "new.toml"].map(|name| outside.0.join(name));
+    let mounted = inside.0.join("llama-mcp-server.toml");
+    let program_file = program().get_program().to_owned();
+    let script = "mount --bind \"$1\" \"$2\" && mv \"$3\" \"$1\" && \"$4\" doctor --config \"$2\" && exec \"$4\" config check \"$2\"";
+    let arguments = [
+        host.as_os_str(),
+        mounted.as_os_str(),
+        new.as_os_str(),
+        &program_file,
+    ];
+    let Some(mut command) = isolated(script, &arguments) else {
+        return;
+    };
+    let told = text(command.output().unwrap().stdout);
+    let warning = format!(
+        "`{}`: the file was replaced outside of this mount",
+        mounted.display()
+    );
+    let doctor = format!("warning  configuration: {warning}");
+    let check = format!("\nwarning: {warning}");
+    assert!(told.contains(&doctor) && told.contains(&check), "{told}");
+}
