@@ -50,8 +50,13 @@ fn print(text: &str) -> anyhow::Result<ExitCode> {
 
 /// Tells what is wrong with the configuration.
 fn refused(error: &ConfigError) -> anyhow::Result<ExitCode> {
+    refused_with(error, &[])
+}
+
+/// Tells what is wrong with the configuration, and `notes` on it.
+fn refused_with(error: &ConfigError, notes: &[String]) -> anyhow::Result<ExitCode> {
     error
-        .report(&mut io::stderr().lock())
+        .report_with(notes, &mut io::stderr().lock())
         .context("could not write to standard error")?;
     Ok(ExitCode::from(WRONG))
 }

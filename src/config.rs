@@ -144,6 +144,13 @@ pub fn find_file(typed: &Overrides, around: &Surroundings) -> Result<Option<Path
     Ok(variable.map(PathBuf::from).or_else(found))
 }
 
+/// Returns the notes on a configuration that cannot be run: the one variable that would help may have an unknown name.
+pub fn notes(typed: &Overrides, around: &Surroundings) -> Vec<String> {
+    let file = find_file(typed, around).ok().flatten();
+    let file = file.filter(|_| typed.models.is_empty());
+    Layers::read(typed, &around.variables, file.as_deref()).notes
+}
+
 impl Config {
     /// Resolves what was typed, and gives what each layer said. Reads the file, the models' headers and, for HTTP, the token's
     /// file and the host's addresses.

@@ -16,7 +16,7 @@ use llama_mcp_server::process::ProtocolOutput;
 use llama_mcp_server::reload::Sources;
 use llama_mcp_server::signals::Signals;
 use llama_mcp_server::worker::WORKER;
-use llama_mcp_server::{app, commands, heap, process, telemetry, threads, worker};
+use llama_mcp_server::{app, commands, config, heap, process, telemetry, threads, worker};
 
 /// glibc's allocator keeps what a burst of large messages took: 860 MB in an idle server. This one gives it back within seconds.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -27,8 +27,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 enum Failure {
     /// 1: it failed while it ran.
     Run(anyhow::Error),
-    /// 2: usage or configuration.
-    Config(ConfigError),
+    /// 2: usage or configuration, with notes on it.
+    Config(ConfigError, Vec<String>),
 }
 
 fn main() -> ExitCode {
@@ -77,7 +77,8 @@ fn serve(cli: Cli) -> Result<ExitCode, Failure> {
     let read_at = SystemTime::now();
     let typed = cli.source.into_overrides(cli.models);
     let checked = check::load(&typed, &around).and_then(Checked::startable);
-    let checked = checked.map_err(Failure::Config)?;
+    let checked =
+        checked.map_err(|error| Failure::Config(error, config::notes(&typed, &around)))?;
     let log = app::log_output(&checked.config.log);
     let _log = threads::or_exit(|| telemetry::init_server(&log)).map_err(Failure::Run)?;
     let sources = Sources {
@@ -121,7 +122,7 @@ impl Failure {
         let mut stderr = io::stderr().lock();
         let (told, code) = match self {
             Self::Run(error) => (print(error, &mut stderr), 1),
-            Self::Config(error) => (error.report(&mut stderr), 2),
+            Self::Config(error, notes) => (error.report_with(notes, &mut stderr), 2),
         };
         // Nobody is left to tell if stderr is closed.
         drop(told);

@@ -1,19 +1,20 @@
 //! `llama-mcp-server config`: check, show and explain the configuration.
 
-use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::{WRONG, print, refused};
+use super::{WRONG, print, refused, refused_with};
 use crate::check::{self, Checked};
 use crate::cli::{ConfigCommand, Format};
 use crate::config::diff::ConfigDiff;
 use crate::config::reference::View;
 use crate::config::units::human;
-use crate::config::{Config, ConfigError, Overrides, Surroundings, Transport, reference, shape};
+use crate::config::{
+    self, Config, ConfigError, Overrides, Surroundings, Transport, reference, shape,
+};
 use crate::registry::footprint::{Footprint, sum};
 
 /// Runs `command`.
@@ -43,26 +44,18 @@ fn check(typed: &Overrides, around: &Surroundings, format: Format) -> anyhow::Re
             Err(ConfigError::of(checked.doubts))
         }
     });
-    let is_right = checked.is_ok();
-    let text = match (checked, format) {
-        (Ok(checked), Format::Text) => told(&checked),
-        (Ok(checked), Format::Json) => format!("{:#}\n", as_json(&checked)),
-        (Err(error), Format::Text) => {
-            error
-                .report(&mut io::stderr().lock())
-                .context("could not write to standard error")?;
-            String::new()
-        }
-        (Err(error), Format::Json) => {
-            format!("{:#}\n", json!({"ok": false, "problems": error.to_json()}))
-        }
+    let error = match (checked, format) {
+        (Ok(checked), Format::Text) => return print(&told(&checked)),
+        (Ok(checked), Format::Json) => return print(&format!("{:#}\n", as_json(&checked))),
+        (Err(error), _) => error,
     };
-    print(&text)?;
-    Ok(if is_right {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(WRONG)
-    })
+    let notes = config::notes(typed, around);
+    if format == Format::Text {
+        return refused_with(&error, &notes);
+    }
+    let json = json!({"ok": false, "problems": error.to_json(), "notes": notes});
+    print(&format!("{json:#}\n"))?;
+    Ok(ExitCode::from(WRONG))
 }
 
 fn diff(old: PathBuf, new: PathBuf, around: &Surroundings) -> anyhow::Result<ExitCode> {
@@ -196,6 +189,6 @@ fn show(typed: &Overrides, around: &Surroundings, with_origin: bool) -> anyhow::
             };
             print(&reference::effective(&layers, view))
         }
-        Err(error) => refused(&error),
+        Err(error) => refused_with(&error, &config::notes(typed, around)),
     }
 }

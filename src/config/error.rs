@@ -76,6 +76,19 @@ impl ConfigError {
             .map_or(Ok(()), |hint| writeln!(output, "\nhint: {hint}"))
     }
 
+    /// Does the same, and prints `notes` below it.
+    ///
+    /// # Errors
+    /// Nobody reads.
+    pub fn report_with(&self, notes: &[String], output: &mut dyn io::Write) -> io::Result<()> {
+        self.report(output)?;
+        for (at, note) in notes.iter().enumerate() {
+            let blank = if at == 0 { "\n" } else { "" };
+            writeln!(output, "{blank}note: {note}")?;
+        }
+        Ok(())
+    }
+
     /// The same as a text.
     pub fn told(&self) -> String {
         let mut told = Vec::new();

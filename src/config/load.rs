@@ -4,6 +4,7 @@
 //! of them; within its layer one that names a model goes before. What no layer says of a model comes from `[defaults]`.
 
 mod effective;
+mod meant;
 mod said;
 
 use std::collections::{BTreeMap, BTreeSet};

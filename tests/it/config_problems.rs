@@ -157,7 +157,7 @@ fn problems_are_told_to_programs_too() {
     let expected = json!({"ok": false, "problems": [
         {"code": "config_server", "message": "`LLAMA_MCP_PORT`: must be a whole number from 0 to 65535, found the string \"x\"", "variable": "LLAMA_MCP_PORT"},
         {"code": "config_value", "message": "`models.a.n_batch`: must be a whole number from 1 to 65536, found 0", "file": "./llama-mcp-server.toml", "line": 5, "column": 11},
-    ]});
+    ], "notes": []});
     assert_eq!(told, expected);
 }
 

@@ -76,4 +76,5 @@ mod typed; // tools without code
 mod unload; // models that are unloaded and restarted by hand
 #[cfg(target_os = "linux")]
 mod untrusted; // foreign code in a model's process
+mod variables;
 mod worker; // the worker by hand, without MCP

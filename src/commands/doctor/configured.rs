@@ -12,7 +12,9 @@ use crate::commands::server::Server;
 use crate::config::http::HttpConfig;
 use crate::config::load::Layers;
 use crate::config::units::human;
-use crate::config::{ConfigError, ModelConfig, ModelFiles, Overrides, Surroundings, Transport};
+use crate::config::{
+    self, ConfigError, ModelConfig, ModelFiles, Overrides, Surroundings, Transport,
+};
 use crate::memory;
 use crate::process;
 use crate::registry::memory::Need;
@@ -28,9 +30,14 @@ pub(super) fn look(typed: &Overrides, around: &Surroundings) -> (Vec<Finding>, O
         Ok(checked) => checked,
         Err(ConfigError::NoModel(None)) => {
             let text = "none: `--model FILE` or `--config FILE` has one looked at";
-            return (vec![Finding::ok("configuration", text)], None);
+            let told = with_notes(text.into(), &config::notes(typed, around));
+            return (vec![Finding::ok("configuration", told)], None);
         }
-        Err(error) => return (vec![problem(&error)], None),
+        Err(error) => {
+            let mut found = problem(&error);
+            found.text = with_notes(found.text, &config::notes(typed, around));
+            return (vec![found], None);
+        }
     };
     let mut findings = vec![configuration(&checked)];
     // The others are told with what is wrong with their files.
@@ -67,18 +74,17 @@ fn configuration(checked: &Checked) -> Finding {
     } else {
         "read, with what is told below"
     };
-    let mut told = vec![format!(
-        "{from}, {state}; {} for models",
-        human(checked.budget)
-    )];
-    told.extend(
-        checked
-            .layers
-            .notes
-            .iter()
-            .map(|note| format!("note: {note}")),
-    );
-    Finding::ok("configuration", told.join("\n"))
+    let told = format!("{from}, {state}; {} for models", human(checked.budget));
+    Finding::ok("configuration", with_notes(told, &checked.layers.notes))
+}
+
+/// Appends `notes` to `text`, a line each.
+fn with_notes(mut text: String, notes: &[String]) -> String {
+    for note in notes {
+        text.push_str("\nnote: ");
+        text.push_str(note);
+    }
+    text
 }
 
 fn model(model: &ModelConfig, files: &ModelFiles, need: &Need, budget: u64) -> Finding {
