@@ -2,6 +2,7 @@
 //! ends, and the number of CPUs they may use.
 
 pub mod activity;
+pub mod memory_lock;
 pub mod mounted;
 
 #[cfg(target_os = "linux")]
@@ -128,9 +129,10 @@ fn pid(id: u32) -> Option<rustix::process::Pid> {
     rustix::process::Pid::from_raw(id.try_into().ok()?)
 }
 
-/// Allows this process as many open files as the system lets it: a connection is one, and 1,024 are a usual soft limit.
+/// Allows this process as many open files as the system lets it: a connection is one, and 1,024 are a usual soft limit. Returns the limit;
+/// `None` if there is none.
 #[cfg(unix)]
-pub fn raise_file_limit() {
+pub fn raise_file_limit() -> Option<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -139,12 +141,24 @@ pub fn raise_file_limit() {
     };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::debug!(%error, "the limit of open files stays");
+        return limit.current;
     }
+    limit.maximum
 }
 
-/// Does nothing: this system has no limit of open files.
+/// Does nothing and returns `None`: this system has no limit of open files.
 #[cfg(not(unix))]
-pub fn raise_file_limit() {}
+pub fn raise_file_limit() -> Option<u64> {
+    None
+}
+
+/// Returns what to say if so many `connections` need more open files than the `limit` that [`raise_file_limit`] returned.
+pub fn too_few_files(connections: usize, limit: Option<u64>) -> Option<String> {
+    let limit = limit.filter(|limit| *limit <= connections as u64)?;
+    Some(format!(
+        "`max_connections` is {connections}, but the system lets this process open {limit} files (RLIMIT_NOFILE); raise that with `docker run --ulimit nofile=65536`, with `LimitNOFILE=65536` in the systemd unit or with `ulimit -n 65536`, or lower `max_connections`"
+    ))
+}
 
 /// Names this process for `ps` and `top`, where it would be called `exe` as it was started.
 #[cfg(target_os = "linux")]

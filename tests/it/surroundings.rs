@@ -1,13 +1,15 @@
-//! What a server finds around it: single mounted files.
+//! What a server finds around it: single mounted files, limits.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use serde_json::json;
+
 use crate::support::config::{Folder, text};
 use crate::support::http::HttpServer;
-use crate::support::program;
+use crate::support::{Server, program, tiny};
 
 /// A configuration of one model, called `name`.
 fn file(name: &str) -> String {
@@ -102,4 +104,40 @@ fn doctor_and_the_check_tell_of_a_mounted_file_that_was_replaced() {
     let doctor = format!("warning  configuration: {warning}");
     let check = format!("\nwarning: {warning}");
     assert!(told.contains(&doctor) && told.contains(&check), "{told}");
+}
+
+#[test]
+fn weights_that_the_system_does_not_lock_are_told_once_and_by_doctor_before() {
+    let folder = Folder::new("unlocked", &(file("a") + "mlock = true\n"));
+    let script = "ulimit -l 64 && cd \"$1\" && shift && exec \"$@\"";
+    let program_file = program().get_program().to_owned();
+    let server = [folder.0.as_os_str(), &program_file];
+    let Some(command) = isolated(script, &server) else {
+        return;
+    };
+    let doctor = [&server[..], &[OsStr::new("doctor")]].concat();
+    let told = text(isolated(script, &doctor).unwrap().output().unwrap().stdout);
+    assert!(
+        told.contains("warning  model a: `mlock` will have no effect: "),
+        "{told}"
+    );
+    assert!(told.contains("`docker run --ulimit memlock=-1`"), "{told}");
+    let mut server = Server::spawn(command);
+    let call = server.call_tool("a", json!({"text": "Hi", "max_tokens": 1}));
+    server.result(call);
+    let log = server.log();
+    let told = "`mlock` has no effect, the weights can be swapped out: the system lets a process lock 64 KiB";
+    assert_eq!(log.matches(told).count(), 1, "{log}");
+}
+
+#[test]
+fn more_connections_than_the_system_allows_files_are_told_at_the_start() {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -n 100 && exec \"$0\" \"$@\""])
+        .arg(program().get_program())
+        .arg("--model")
+        .arg(tiny());
+    let server = HttpServer::of(command);
+    server.wait_for_log("but the system lets this process open 100 files");
 }

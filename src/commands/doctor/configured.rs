@@ -16,7 +16,7 @@ use crate::config::{
     self, ConfigError, ModelConfig, ModelFiles, Overrides, Surroundings, Transport,
 };
 use crate::memory;
-use crate::process;
+use crate::process::{self, memory_lock};
 use crate::registry::memory::Need;
 use crate::transport;
 use crate::transport::http::observe::READY;
@@ -44,12 +44,19 @@ pub(super) fn look(typed: &Overrides, around: &Surroundings) -> (Vec<Finding>, O
     let models = checked.loadable();
     findings
         .extend(models.map(|(model, files, need)| self::model(model, files, need, checked.budget)));
+    let models = checked.loadable();
+    findings.extend(models.filter_map(|(model, files, _)| locked(model, files)));
     let warnings = checked.warnings.iter();
     findings.extend(warnings.map(|text| Finding::new(Verdict::Warning, "configuration", text)));
     findings.extend(disks(&checked));
     match &checked.config.transport {
         Transport::Stdio => findings.push(Finding::ok("transport", "stdio: no port")),
-        Transport::Http(http) => findings.push(port(http, typed, around)),
+        Transport::Http(http) => {
+            findings.push(port(http, typed, around));
+            let limit = process::raise_file_limit();
+            let problem = process::too_few_files(http.limits.max_connections, limit);
+            findings.extend(problem.map(|text| Finding::new(Verdict::Warning, "files", text)));
+        }
     }
     if !checked.doubts.is_empty() {
         findings.push(problem(&ConfigError::of(checked.doubts)));
@@ -85,6 +92,20 @@ fn with_notes(mut text: String, notes: &[String]) -> String {
         text.push_str(note);
     }
     text
+}
+
+/// Returns a warning if the system does not let the process of `model` lock its weights into memory.
+fn locked(model: &ModelConfig, files: &ModelFiles) -> Option<Finding> {
+    let limit = memory_lock::limit()?;
+    let is_refused = model.load.mlock && files.header.weight_bytes > limit;
+    is_refused.then(|| {
+        let text = format!(
+            "`mlock` will have no effect: {} of weights\nhint: {}",
+            human(files.header.weight_bytes),
+            memory_lock::way_out(limit)
+        );
+        Finding::new(Verdict::Warning, format!("model {}", model.name), text)
+    })
 }
 
 fn model(model: &ModelConfig, files: &ModelFiles, need: &Need, budget: u64) -> Finding {
