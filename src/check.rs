@@ -96,6 +96,11 @@ pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigE
     let machine = memory::total();
     let budget = config.registry.memory_budget.of(machine);
     let needs = needs_of(&config.models, &fixed_prompts(&config), budget);
+    if machine == u64::MAX {
+        layers.notes.push(
+            "the memory of this machine is unknown, so only a size as `memory_budget` limits the models; mount `/proc`".into(),
+        );
+    }
     if budget > machine {
         layers.notes.push(format!(
             "`memory_budget` is more than the {} that there are",

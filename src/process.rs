@@ -81,11 +81,38 @@ pub fn wait_until_unread(output: &std::os::fd::OwnedFd) {
 /// # Errors
 /// Its path is not known.
 pub fn this_program() -> io::Result<PathBuf> {
-    if cfg!(target_os = "linux") {
-        Ok("/proc/self/exe".into())
-    } else {
+    let link = Path::new("/proc/self/exe");
+    if !cfg!(target_os = "linux") {
         std::env::current_exe()
+    } else if link.symlink_metadata().is_ok() {
+        Ok(link.into())
+    } else {
+        program_as_typed()
     }
+}
+
+/// Returns the file that the first argument names, for a system without `/proc`.
+///
+/// # Errors
+/// The argument names no file.
+fn program_as_typed() -> io::Result<PathBuf> {
+    let typed = PathBuf::from(std::env::args_os().next().unwrap_or_default());
+    let found = if typed.components().count() > 1 {
+        typed.canonicalize().ok()
+    } else {
+        let folders = std::env::var_os("PATH").unwrap_or_default();
+        let files = std::env::split_paths(&folders).map(|folder| folder.join(&typed));
+        files
+            .filter_map(|file| file.canonicalize().ok())
+            .find(|file| file.is_file())
+    };
+    found.ok_or_else(|| {
+        let text = format!(
+            "`/proc` is not mounted, and `{}` leads to no file; mount `/proc` (`mount -t proc proc /proc`, `bwrap --proc /proc`), or start the program by its full path",
+            typed.display()
+        );
+        io::Error::new(io::ErrorKind::NotFound, text)
+    })
 }
 
 /// Asks the kernel to kill this process when the thread that started it ends, and tells whether `parent` is still there.

@@ -1,4 +1,4 @@
-//! What a server finds around it: single mounted files, limits.
+//! What a server finds around it: single mounted files, no `/proc`, limits.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -104,6 +104,20 @@ fn doctor_and_the_check_tell_of_a_mounted_file_that_was_replaced() {
     let doctor = format!("warning  configuration: {warning}");
     let check = format!("\nwarning: {warning}");
     assert!(told.contains(&doctor) && told.contains(&check), "{told}");
+}
+
+#[test]
+fn without_proc_models_are_loaded_all_the_same() {
+    let script = "mount -t tmpfs none /proc && exec \"$1\" --model \"$2\" --n_threads 1";
+    let program_file = program().get_program().to_owned();
+    let model = tiny();
+    let Some(command) = isolated(script, &[&program_file, model.as_os_str()]) else {
+        return;
+    };
+    let mut server = Server::spawn(command);
+    server.wait_for_log("the memory of this machine is unknown");
+    let answer = server.chat(json!({"text": "What is the capital of Peru?", "temperature": 0}));
+    assert_eq!(answer.text, "The capital of Peru is Lima.");
 }
 
 #[test]
