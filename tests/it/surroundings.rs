@@ -1,4 +1,4 @@
-//! What a server finds around it: single mounted files, no `/proc`, limits.
+//! What a server finds around it: single mounted files, no `/proc`, limits, a cleaned folder for temporary files.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -154,4 +154,27 @@ fn more_connections_than_the_system_allows_files_are_told_at_the_start() {
         .arg(tiny());
     let server = HttpServer::of(command);
     server.wait_for_log("but the system lets this process open 100 files");
+}
+
+#[test]
+fn turns_at_the_cpus_outlive_a_cleaned_folder_for_temporary_files() {
+    let folder = Folder::new("cleaned", &(file("a") + &file("b")));
+    let temporary = folder.0.join("tmp");
+    fs::create_dir(&temporary).unwrap();
+    let mut command = program();
+    command
+        .current_dir(&folder.0)
+        .env("TMPDIR", &temporary)
+        .env("RUST_LOG", "llama_mcp_server=debug");
+    let mut server = Server::spawn(command);
+    let id = server.request("tools/list", json!({}));
+    server.response(id);
+    fs::remove_dir_all(&temporary).unwrap();
+    let calls =
+        ["a", "b"].map(|name| server.call_tool(name, json!({"text": "Hi", "max_tokens": 1})));
+    for call in calls {
+        assert!(!server.result(call).is_error);
+    }
+    let log = server.log();
+    assert!(!log.contains("turns at the CPUs"), "{log}");
 }
