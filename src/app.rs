@@ -22,16 +22,16 @@ use crate::process::{self, ProtocolOutput};
 use crate::registry::{Edition, Registry};
 use crate::reload::{Reloader, Sources};
 use crate::signals::{EndSignals, Signals};
-use crate::status::Board;
+use crate::status::{Board, ToolStatus};
 use crate::supervisor::{self, Phase};
 use crate::telemetry::log_file::LogFile;
 use crate::telemetry::{LogOutput, metrics};
-use crate::threads::{self, SystemLimit};
+use crate::threads;
 use crate::tools::Catalog;
 use crate::tools::fixed::fixed_prompts;
 use crate::transport;
 use crate::transport::http::Ending;
-use crate::transport::stdio::Stdio;
+use crate::transport::stdio::{OpenError, Stdio};
 use crate::worker::client::Launcher;
 
 /// Serves what was `checked` until the client or a signal ends it; edits of the files that it came from are taken over.
@@ -51,8 +51,8 @@ pub fn run(
     result
 }
 
-/// Starts the runtime, and a thread of it for work that blocks: it is kept, since such work would wait for ever if the system refused a
-/// thread later.
+/// Starts the runtime and one of its threads for blocking work. The thread is kept: if the system refused one later, blocking work would
+/// wait forever.
 fn start_runtime() -> std::io::Result<Runtime> {
     threads::or_exit(|| {
         let runtime = Builder::new_multi_thread()
@@ -92,8 +92,8 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 /// of 127 levels at most.
 const THREAD_STACK: usize = 32 * 1024 * 1024;
 
-/// Threads that a server starts with, at least: its runtime's, one that starts processes, the log's, the allocator's, and those of stdin
-/// and stdout, or of connections and the file watcher.
+/// Smallest number of threads that a server starts with: the runtime's, one that starts processes, the log's, the allocator's, and those of
+/// stdin and stdout, or of connections and the file watcher.
 pub const THREADS: usize = 9;
 
 /// The server only moves messages; the CPUs are the worker's.
@@ -108,9 +108,10 @@ async fn serve(
     for note in &checked.layers.notes {
         tracing::info!("{note}");
     }
-    for doubt in &checked.doubts {
-        tracing::warn!("what follows does not work, the server runs without it\n{doubt}");
+    for warning in &checked.layers.warnings {
+        tracing::warn!(kind = warning.code, "{}", warning.line());
     }
+    checked.warn_of_doubts();
     let ending = Ending::default();
     let has_file = checked.layers.file.is_some();
     let signals = signals.listen(has_file);
@@ -139,10 +140,14 @@ async fn serve(
     let config = http.as_ref().map(|(_, config)| Arc::clone(config));
     let live = Live::start(&checked.config, config, &ending)?;
     let (dispatcher, registry) = (Arc::clone(&live.dispatcher), Arc::clone(&live.registry));
-    let rules = live.http.as_ref().map(watch::Sender::subscribe);
+    let (rules, tools) = (
+        live.http.as_ref().map(watch::Sender::subscribe),
+        live.tools.subscribe(),
+    );
     let reloader = Reloader::new(sources, checked, live);
     let board = Board::new(
         Arc::clone(&registry),
+        tools,
         reloader.as_ref().map(Reloader::status),
     );
     if let Some(reloader) = reloader {
@@ -200,6 +205,8 @@ pub struct Live {
     launcher: Launcher,
     registry: Arc<Registry>,
     dispatcher: Arc<Dispatcher>,
+    /// The tools, for `status`.
+    tools: watch::Sender<Vec<ToolStatus>>,
     /// Those that were loaded without a call.
     preloaded: Vec<Edition>,
     http: Option<watch::Sender<Arc<HttpConfig>>>,
@@ -213,16 +220,14 @@ impl Live {
         ending: &Ending,
     ) -> anyhow::Result<Self> {
         let program = process::this_program().context("could not find this program's file")?;
-        let launcher = Launcher::new(program).map_err(|error| {
-            let limit = SystemLimit::of_thread("a thread", &error);
-            ErrorCode::SystemLimit.says(limit.to_string())
-        })?;
+        let launcher = Launcher::new(program).map_err(Coded::from)?;
         let launcher = launcher.with_drain(ending.drain.clone());
         let registry = Arc::new(Registry::new(launcher.clone()));
         let mut live = Self {
             launcher,
             registry,
             dispatcher: Arc::new(Dispatcher::new(Catalog::default())),
+            tools: watch::Sender::default(),
             preloaded: Vec::new(),
             http: http.map(watch::Sender::new),
         };
@@ -236,12 +241,17 @@ impl Live {
         self.launcher.set_log_level(config.log.level.clone());
         self.launcher
             .set_stall_timeout(config.registry.stall_timeout.0);
-        // Before models are staged: what is revoked is refused from here on.
+        // Before models are staged, so that revoked tokens are refused from here on.
         self.set_rules(&config.transport);
         let fixed = fixed_prompts(config);
         let registry = &self.registry;
+        // A model that was unloaded by hand stays unloaded.
+        for edition in &mut self.preloaded {
+            *edition = registry.current(*edition);
+        }
         let editions = registry.stage(&config.models, &fixed, &config.registry);
         let catalog = Catalog::new(config, &editions, &self.registry);
+        self.show(config, &catalog);
         // Before the former models take no more calls: a call that they refuse finds this one.
         self.dispatcher.replace(catalog);
         self.registry.retire_all_but(&editions);
@@ -255,7 +265,26 @@ impl Live {
         self.preloaded = preloaded.into_iter().map(|(_, edition)| edition).collect();
     }
 
-    /// Puts the rules for requests in force. Announces a change of tools if tokens have changed, since each may have its own.
+    /// Shows the tools of `catalog` to those that look after the server, and creates the metrics of all names.
+    fn show(&self, config: &Config, catalog: &Catalog) {
+        let tools = catalog.with_models();
+        let shown = tools.iter().map(|(name, model)| ToolStatus {
+            name: (*name).to_owned(),
+            model: (*model).to_owned(),
+        });
+        self.tools.send_replace(shown.collect());
+        let tokens = match &config.transport {
+            Transport::Http(http) => &http.tokens[..],
+            Transport::Stdio => &[],
+        };
+        metrics::expect(&metrics::Names {
+            models: config.models.iter().map(|model| &*model.name).collect(),
+            tools,
+            tokens: tokens.iter().map(|token| &*token.name).collect(),
+        });
+    }
+
+    /// Applies the rules for requests. Announces a change of tools if tokens have changed, since each token may have its own tools.
     pub fn set_rules(&self, transport: &Transport) {
         if let (Some(rules), Transport::Http(new)) = (&self.http, transport) {
             let changed = Arc::new(rules.borrow().with_live_keys_of(new));
@@ -267,12 +296,11 @@ impl Live {
     }
 }
 
-/// Tells a limit of the system as such.
-fn stdio_failed(error: std::io::Error) -> anyhow::Error {
-    let cause = error.get_ref();
-    match cause.and_then(|cause| cause.downcast_ref::<SystemLimit>()) {
-        Some(limit) => ErrorCode::SystemLimit.says(limit.to_string()).into(),
-        None => anyhow::Error::new(error).context("stdio failed"),
+/// Returns the error of a stdio transport that could not be opened.
+fn stdio_failed(error: OpenError) -> anyhow::Error {
+    match error {
+        OpenError::NoThread(limit) => Coded::from(limit).into(),
+        OpenError::NotWatched(error) => anyhow::Error::new(error).context("stdio failed"),
     }
 }
 

@@ -2,17 +2,23 @@
 //! what a server is started by.
 
 mod templates;
+mod warnings;
+
+use std::path::Path;
+use std::sync::OnceLock;
 
 use crate::config::address::Address;
 use crate::config::file::LogSettings;
 use crate::config::load::Layers;
-use crate::config::problem::Problem;
+use crate::config::problem::{Origin, Problem};
 use crate::config::tool::address;
 use crate::config::units::{Size, human};
+use crate::config::warning::WarningKind;
 use crate::config::{
-    Config, ConfigError, FileFault, ModelConfig, ModelFiles, Overrides, Surroundings, Transport,
+    Config, ConfigError, FileFault, ModelConfig, ModelFiles, Overrides, Rejected, Surroundings,
+    ToolConfig, Transport,
 };
-use crate::gguf::Tuning;
+use crate::gpu;
 use crate::memory;
 use crate::process;
 use crate::process::mounted::{self, Mounted};
@@ -22,7 +28,8 @@ use crate::registry::memory::{Need, needs_of};
 use crate::registry::residency::Shared;
 use crate::tools::fixed::fixed_prompts;
 use crate::tools::structured;
-use crate::tools::typed::prompt::PromptTemplate;
+use crate::tools::typed::prompt::{Known, PromptTemplate};
+use crate::worker::machine::{self, Machine};
 use crate::worker::trials::Trials;
 use templates::{check_own_templates, check_templates};
 
@@ -35,21 +42,19 @@ pub struct Checked {
     pub layers: Layers,
     /// Bytes that all models together may take.
     pub budget: u64,
-    /// What each model needs, in their order; unknown if it cannot be loaded from its files.
+    /// Memory needs of the models, in their order; `Err` for a model whose files cannot be loaded.
     pub needs: Vec<Result<Need, FileFault>>,
-    /// Settings that work and are probably a mistake.
-    pub warnings: Vec<String>,
-    /// What does not work though the server runs: to `config check` an error, to a start a warning, since the other models
-    /// work, files may come later, and machines differ in their memory.
+    /// Faults that do not keep the server from running. They are errors in `config check` and warnings at the start, since the other
+    /// models work, files may come later, and machines differ in their memory.
     pub doubts: Vec<Problem>,
 }
 
 impl Checked {
-    /// Checks that a server can start with it: one whose tokens are all unusable would refuse everybody.
+    /// Checks that a server can start with this configuration. If no token is usable, the server would refuse everybody.
     ///
     /// # Errors
-    /// Nobody could use the server.
-    pub fn startable(self) -> Result<Self, ConfigError> {
+    /// All tokens are unusable.
+    pub fn startable(self) -> Result<Self, Rejected> {
         let is_closed = match &self.config.transport {
             Transport::Http(http) => {
                 !http.tokens.is_empty() && http.tokens.iter().all(|token| token.token.is_none())
@@ -57,12 +62,24 @@ impl Checked {
             Transport::Stdio => false,
         };
         if is_closed {
-            return Err(ConfigError::of(self.doubts));
+            return Err(Rejected {
+                error: ConfigError::of(self.doubts),
+                warnings: self.layers.warnings,
+            });
         }
         Ok(self)
     }
 
-    /// Returns the models that can be loaded from their files, with the facts from the files and the memory that they need.
+    /// Logs the faults that the server can run with.
+    pub fn warn_of_doubts(&self) {
+        for doubt in &self.doubts {
+            tracing::warn!(
+                "part of the configuration does not work; the server runs without it\n{doubt}"
+            );
+        }
+    }
+
+    /// Returns the models that can be loaded, with the facts from their files and the memory that they need.
     pub fn loadable(&self) -> impl Iterator<Item = (&ModelConfig, &ModelFiles, &Need)> {
         let models = self.config.models.iter().zip(&self.needs);
         models.filter_map(|(model, need)| {
@@ -83,77 +100,186 @@ fn known_needs<'a>(
 /// Reads and checks what was typed and what it names.
 ///
 /// # Errors
-/// All that is wrong.
+/// The configuration cannot be run. The error lists all faults.
 pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigError> {
-    // The process gets ready while the headers of models are read.
-    let mut trials = around.program.as_deref().map(Trials::start);
-    let (config, mut layers) = Config::load(typed, around)?;
+    examine(typed, around).map_err(|rejected| rejected.error)
+}
+
+/// Does what [`load`] does, but starts the process that tries chat templates only if it has to try one. A rejected configuration is
+/// checked again and again.
+///
+/// # Errors
+/// The configuration cannot be run. The error lists all faults.
+pub fn load_again(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigError> {
+    let trials = around.program.as_deref().map(Trials::new);
+    examine_with(trials, typed, around).map_err(|rejected| rejected.error)
+}
+
+/// Like [`load`], but also returns the warnings about a configuration that cannot be run.
+///
+/// Every check runs on the valid parts. So one run finds all problems, without those that only follow from others.
+///
+/// # Errors
+/// The configuration cannot be run. The error lists all faults.
+pub fn examine(typed: &Overrides, around: &Surroundings) -> Result<Checked, Rejected> {
+    // The process starts while the models' headers are read.
+    let trials = around.program.as_deref().map(Trials::start);
+    examine_with(trials, typed, around)
+}
+
+fn examine_with(
+    mut trials: Option<Trials>,
+    typed: &Overrides,
+    around: &Surroundings,
+) -> Result<Checked, Rejected> {
+    let (mut config, mut layers) = Config::resolve(typed, around)?;
+    // A default in the place of a wrong value may need more memory than the right value will.
+    let tables = ["models", "defaults", "registry"].map(|table| Address::of([table]));
+    let are_settings_right = !tables.iter().any(|table| layers.has_problem_at(table));
     check_own_templates(&config, trials.as_mut(), &mut layers);
     check_tools(&config, &mut layers);
-    if let Some(error) = ConfigError::take(&mut layers) {
-        return Err(error);
-    }
+    // The server can run without the parts that the checks below find faults in.
+    let fatal = layers.problems.len();
+    check_templates(&config, trials.as_mut(), &mut layers);
+    check_log(&config.log, &mut layers);
+    look_for_gpus(&mut config, around, &mut layers);
     let machine = memory::total();
     let budget = config.registry.memory_budget.of(machine);
-    let needs = needs_of(&config.models, &fixed_prompts(&config), budget);
     if machine == u64::MAX {
         layers.notes.push(
             "the memory of this machine is unknown, so only a size as `memory_budget` limits the models; mount `/proc`".into(),
         );
     }
-    if budget > machine {
-        layers.notes.push(format!(
-            "`memory_budget` is more than the {} that there are",
-            human(machine)
-        ));
-    }
-    let shared = Shared {
+    let needs = needs_of(
+        &config.models,
+        &fixed_prompts(&config),
         budget,
-        machine,
-        max_loaded: config.registry.max_loaded,
-    };
-    check_templates(&config, trials.as_mut(), &mut layers);
-    check_memory(&config, shared, &needs, &mut layers);
-    check_log(&config.log, &mut layers);
+        &config.registry,
+    );
+    if are_settings_right {
+        let shared = Shared {
+            budget,
+            machine,
+            max_loaded: config.registry.max_loaded,
+            gpu: config.registry.all_gpu_memory(),
+        };
+        check_memory(&config, shared, &needs, &mut layers);
+        check_callable(&config, &mut layers);
+    }
+    warnings::find(&config, machine, &mut layers);
+    warn_of_stale_mounts(&config, &mut layers);
+    let mut doubts = layers.problems.split_off(fatal);
+    if let Some(error) = config.error(&mut layers) {
+        let error = match error {
+            ConfigError::Problems(mut problems) => {
+                problems.append(&mut doubts);
+                ConfigError::of(problems)
+            }
+            other => other,
+        };
+        return Err(Rejected {
+            error,
+            warnings: layers.warnings,
+        });
+    }
+    let mut all = std::mem::take(&mut layers.doubts);
+    all.append(&mut doubts);
+    Ok(Checked {
+        config,
+        layers,
+        budget,
+        needs,
+        doubts: all,
+    })
+}
+
+/// Reports that there is nothing to call: every model is hidden, and there is no other tool.
+fn check_callable(config: &Config, layers: &mut Layers) {
     let has_chat = config.models.iter().any(|model| model.tool_name.is_some());
-    if !has_chat && config.tools.is_empty() {
+    let has_tools = layers.has_problem_at(&Address::of(["tools"])) || !config.tools.is_empty();
+    if !has_chat && !has_tools && !config.models.is_empty() {
         layers.problem_at(
             &Address::of(["models"]),
             "no model is a tool: there is nothing to call".into(),
             Some("remove `tool = false` from one of them".into()),
         );
     }
-    let mut doubts = std::mem::take(&mut layers.doubts);
-    doubts.append(&mut layers.problems);
-    Ok(Checked {
-        warnings: config
-            .models
-            .iter()
-            .filter_map(base_model)
-            .chain(stale_mounts(&config, &layers))
-            .collect(),
-        config,
-        layers,
-        budget,
-        needs,
-        doubts,
-    })
 }
 
-/// Prompts and schemas of typed tools, tried as a call would use them.
+/// If a model would use a GPU, asks llama.cpp in a separate process which GPUs exist. Without a GPU, all layers run on the CPU.
+fn look_for_gpus(config: &mut Config, around: &Surroundings, layers: &mut Layers) {
+    let uses_gpu = config
+        .models
+        .iter()
+        .any(|model| model.load.n_gpu_layers > 0);
+    let Some(program) = around.program.as_deref() else {
+        return;
+    };
+    if !gpu::MAY_HAVE_MEMORY || !uses_gpu {
+        return;
+    }
+    match known_machine(program) {
+        Ok(machine) if machine.has_gpu() => config.registry.gpu_memory = machine.gpu_memory(),
+        Ok(_) => {
+            let backend = gpu::BACKEND.unwrap_or_default();
+            let note = format!(
+                "{backend} finds no GPU, so models run on the CPU; `doctor` helps to find out why"
+            );
+            layers.notes.push(note);
+            for model in &mut config.models {
+                model.load.n_gpu_layers = 0;
+            }
+        }
+        Err(error) => layers
+            .notes
+            .push(format!("the memory of GPUs is unknown: {error}")),
+    }
+}
+
+/// Returns the devices of this machine. They are looked for until they are found once: an edit must not depend on a driver that is busy.
+fn known_machine(program: &Path) -> Result<Machine, String> {
+    static FOUND: OnceLock<Machine> = OnceLock::new();
+    if let Some(found) = FOUND.get() {
+        return Ok(found.clone());
+    }
+    let found = machine::ask(program)?;
+    Ok(FOUND.get_or_init(|| found).clone())
+}
+
+/// Tries prompts and schemas of typed tools as a call would use them.
 fn check_tools(config: &Config, layers: &mut Layers) {
     for tool in &config.tools {
-        if let Err(cause) = PromptTemplate::check(tool) {
-            layers.problem_at(&address(&tool.name, "prompt"), cause, None);
-        }
+        check_prompt(tool, layers);
         if let Some(answer) = &tool.answer
             && let Err(faults) = structured::enforce(answer)
         {
+            let at = address(&tool.name, answer.key());
             for fault in faults.0 {
                 let message = format!("the schema cannot be enforced {fault}");
-                layers.problem_at(&address(&tool.name, answer.key()), message, None);
+                layers.schema_problem_at(&at, &fault.pointer, message);
             }
         }
+    }
+}
+
+/// Reports all faults of the prompt of `tool`, as far as its arguments are known.
+fn check_prompt(tool: &ToolConfig, layers: &mut Layers) {
+    let at = |key: &str| address(&tool.name, key);
+    if layers.has_problem_at(&at("prompt")) {
+        return;
+    }
+    let is_wrong = |key: &str| layers.has_problem_at(&at(key));
+    let has_unknown_variable = (is_wrong("choices") && tool.prompt.contains("choices"))
+        || (is_wrong("output") && tool.prompt.contains("output_schema"));
+    let known = if layers.is_refused(&at("arguments")) || has_unknown_variable {
+        Known::Nothing
+    } else if is_wrong("arguments") {
+        Known::Names
+    } else {
+        Known::All
+    };
+    for fault in PromptTemplate::faults(tool, known) {
+        layers.problem_at(&at("prompt"), fault.to_string(), fault.hint);
     }
 }
 
@@ -213,32 +339,24 @@ fn check_preloads(
     }
 }
 
-/// Returns a warning for each file of the configuration and of its models that was replaced outside of its mount.
-fn stale_mounts(config: &Config, layers: &Layers) -> Vec<String> {
+/// Adds a warning for each file of the configuration and of its models that was replaced outside of its mount.
+fn warn_of_stale_mounts(config: &Config, layers: &mut Layers) {
     let file = layers.file.iter().map(|source| &source.path);
     let models = config.models.iter().map(|model| &model.load.path);
     let files = file.chain(&layers.files).chain(models);
-    let stale = files.filter(|file| Mounted::of(file).is_stale);
-    stale.map(|file| mounted::stale(file)).collect()
+    let warnings: Vec<Problem> = files.filter_map(|file| stale_mount(file)).collect();
+    for warning in warnings {
+        layers.warn(warning);
+    }
 }
 
-/// Returns a warning if `model` is a base model or has no chat template. `None` also if its files cannot be read.
-fn base_model(model: &ModelConfig) -> Option<String> {
-    let header = &model.files.as_ref().ok()?.header;
-    let has_template = header.chat_template.is_some() || model.load.chat_template.is_some();
-    let fault = match (header.tuning, has_template) {
-        (Tuning::Instruct | Tuning::Unstated, true) => return None,
-        (Tuning::Instruct, false) => {
-            "its file has no chat template, so messages are joined without roles; set `chat_template` to the template of its family"
-        }
-        (Tuning::Unstated, false) => {
-            "a base model (its file has no chat template): it continues text instead of answering; choose the file of the instruct or chat model (often named `-Instruct`, `-it` or `-chat`)"
-        }
-        (Tuning::Base, _) => {
-            "a base model, by its name: it continues text instead of answering; choose the file of the instruct or chat model (often named `-Instruct`, `-it` or `-chat`)"
-        }
-    };
-    Some(format!("`models.{}`: {fault}", model.name))
+/// Returns a warning if `file` was replaced outside of its mount.
+pub fn stale_mount(file: &Path) -> Option<Problem> {
+    Mounted::of(file).is_stale.then(|| {
+        let kind = WarningKind::StaleMount;
+        let message = mounted::stale(file);
+        Problem::warning(Origin::BuiltIn, None, kind, message, mounted::WAY_OUT)
+    })
 }
 
 /// The smallest `max_size` of a log file: a smaller one would be a file for every few lines.
@@ -248,7 +366,7 @@ fn check_log(log: &LogSettings, layers: &mut Layers) {
     if log.max_size.0 < MIN_LOG.0 {
         let (least, found) = (human(MIN_LOG.0), human(log.max_size.0));
         let message = format!("must be at least {least}, found {found}");
-        layers.problem_at(&Address::of(["log", "max_size"]), message, None);
+        layers.range_problem_at(&Address::of(["log", "max_size"]), message, None);
     }
     let Some(file) = log.file.as_deref() else {
         return;

@@ -89,6 +89,9 @@ pub enum ConfigCommand {
             hide_possible_values = true
         )]
         format: Format,
+        /// Treat warnings as errors
+        #[arg(long)]
+        strict: bool,
     },
     /// Print the effective configuration as TOML, secrets left out
     Show {
@@ -117,7 +120,7 @@ pub enum ConfigCommand {
 /// What a command looks at: the same that would be served.
 #[derive(Debug, Args)]
 pub struct ConfigSource {
-    /// The file, as by --config
+    /// The file, as by --config; `-` is standard input
     #[arg(value_name = "FILE", conflicts_with = "config")]
     file: Option<PathBuf>,
 
@@ -314,6 +317,7 @@ impl Source {
         };
         Overrides {
             config: self.config,
+            config_text: None,
             models: [self.model, bare_models].concat(),
             flags: flags
                 .as_object()

@@ -8,13 +8,16 @@ mod server;
 pub mod status;
 pub mod unload;
 
+use std::fs::{self, File};
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
 
-use crate::cli::{Command, manual};
-use crate::config::{ConfigError, Surroundings};
+use crate::cli::{Command, ConfigSource, manual};
+use crate::config::interpolate::read_pipe;
+use crate::config::{ConfigError, Overrides, Rejected, Surroundings};
 use crate::status::Action;
 
 /// What is wrong is the usage or the configuration.
@@ -38,6 +41,26 @@ pub fn run(command: Command, around: &Surroundings) -> anyhow::Result<ExitCode> 
     }
 }
 
+/// Returns what was typed, with the text of a configuration that can be read only once: standard input (`-`), or a pipe such as `<(…)` of a
+/// shell.
+fn overrides(source: ConfigSource) -> anyhow::Result<Overrides> {
+    let mut typed = source.into_overrides();
+    let Some(path) = typed.config.clone() else {
+        return Ok(typed);
+    };
+    let is_pipe = fs::metadata(&path).is_ok_and(|found| !found.is_file() && !found.is_dir());
+    let text = if path == Path::new("-") {
+        typed.config = Some("<stdin>".into());
+        Some(read_pipe(io::stdin().lock()))
+    } else {
+        is_pipe.then(|| read_pipe(File::open(&path)?))
+    };
+    typed.config_text = text
+        .transpose()
+        .with_context(|| format!("could not read the configuration `{}`", path.display()))?;
+    Ok(typed)
+}
+
 /// Prints a result.
 fn print(text: &str) -> anyhow::Result<ExitCode> {
     let mut stdout = io::stdout().lock();
@@ -50,13 +73,16 @@ fn print(text: &str) -> anyhow::Result<ExitCode> {
 
 /// Tells what is wrong with the configuration.
 fn refused(error: &ConfigError) -> anyhow::Result<ExitCode> {
-    refused_with(error, &[])
+    error
+        .report(&mut io::stderr().lock())
+        .context("could not write to standard error")?;
+    Ok(ExitCode::from(WRONG))
 }
 
-/// Tells what is wrong with the configuration, and `notes` on it.
-fn refused_with(error: &ConfigError, notes: &[String]) -> anyhow::Result<ExitCode> {
-    error
-        .report_with(notes, &mut io::stderr().lock())
+/// Tells what is wrong with the configuration, and what may have caused that.
+fn rejected(rejected: &Rejected) -> anyhow::Result<ExitCode> {
+    rejected
+        .report(&mut io::stderr().lock())
         .context("could not write to standard error")?;
     Ok(ExitCode::from(WRONG))
 }

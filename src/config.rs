@@ -20,6 +20,7 @@ pub mod template_arguments;
 pub mod token;
 pub mod tool;
 pub mod units;
+pub mod warning;
 pub mod whole;
 
 use std::collections::{BTreeMap, HashMap};
@@ -29,8 +30,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use address::Address;
-pub use error::ConfigError;
-use file::{ConfigFile, LogSettings, ModelSettings, SandboxMode, TransportMode, WatchMode};
+pub use error::{ConfigError, Rejected};
+use file::{
+    ConfigFile, LogSettings, ModelSettings, SandboxMode, SplitMode, TransportMode, WatchMode,
+};
 use http::HttpConfig;
 use load::Layers;
 pub use model::{Defaults, FileFault, LoadSettings, ModelConfig, ModelFiles, Stamp};
@@ -56,6 +59,8 @@ pub const FILE_NAME: &str = "llama-mcp-server.toml";
 pub struct Overrides {
     /// `--config`.
     pub config: Option<PathBuf>,
+    /// The text of `config`, if it was read from a pipe, which cannot be read twice.
+    pub config_text: Option<String>,
     /// `--model`, and bare paths.
     pub models: Vec<PathBuf>,
     /// The other flags, by the key that each stands for.
@@ -114,6 +119,26 @@ pub struct RegistryConfig {
     pub memory_budget: units::Budget,
     /// Longest time without a finished step before a model's process counts as stalled.
     pub stall_timeout: IdleTime,
+    /// Bytes of each GPU with memory of its own, as found on the machine; empty if there is none or it is unknown.
+    #[serde(skip)]
+    pub gpu_memory: Vec<u64>,
+}
+
+impl RegistryConfig {
+    /// Returns the bytes of GPU memory that all models share; `None` if no GPU has memory of its own.
+    pub fn all_gpu_memory(&self) -> Option<u64> {
+        let all = self.gpu_memory.iter().copied();
+        (!self.gpu_memory.is_empty()).then(|| all.fold(0, u64::saturating_add))
+    }
+
+    /// Returns the bytes of GPU memory that a model can use which is loaded as `load` says.
+    pub fn gpu_memory_for(&self, load: &LoadSettings) -> Option<u64> {
+        if load.split_mode == SplitMode::None {
+            let main = usize::try_from(load.main_gpu).ok();
+            return main.and_then(|main| self.gpu_memory.get(main)).copied();
+        }
+        self.all_gpu_memory()
+    }
 }
 
 /// The file to read; none where one model is named instead, or there is no file.
@@ -144,21 +169,40 @@ pub fn find_file(typed: &Overrides, around: &Surroundings) -> Result<Option<Path
     Ok(variable.map(PathBuf::from).or_else(found))
 }
 
-/// Returns the notes on a configuration that cannot be run: the one variable that would help may have an unknown name.
-pub fn notes(typed: &Overrides, around: &Surroundings) -> Vec<String> {
-    let file = find_file(typed, around).ok().flatten();
-    let file = file.filter(|_| typed.models.is_empty());
-    Layers::read(typed, &around.variables, file.as_deref()).notes
-}
-
 impl Config {
     /// Resolves what was typed, and gives what each layer said. Reads the file, the models' headers and, for HTTP, the token's
     /// file and the host's addresses.
     ///
     /// # Errors
     /// All that is wrong with values and files, at once.
-    pub fn load(typed: &Overrides, around: &Surroundings) -> Result<(Self, Layers), ConfigError> {
-        let mut file = find_file(typed, around)?;
+    pub fn load(typed: &Overrides, around: &Surroundings) -> Result<(Self, Layers), Rejected> {
+        let (config, mut layers) = Self::resolve(typed, around)?;
+        match config.error(&mut layers) {
+            Some(error) => Err(Rejected {
+                error,
+                warnings: layers.warnings,
+            }),
+            None => Ok((config, layers)),
+        }
+    }
+
+    /// Returns the error that keeps the configuration made of `layers` from being run. Its problems are removed from `layers`.
+    pub fn error(&self, layers: &mut Layers) -> Option<ConfigError> {
+        let file = layers.file.as_ref().map(|source| source.path.clone());
+        let no_model = || self.models.is_empty().then(|| ConfigError::NoModel(file));
+        ConfigError::take(layers).or_else(no_model)
+    }
+
+    /// Like [`Self::load`], but also returns a configuration with problems, which `layers` hold. Such a configuration lacks the parts that
+    /// are wrong, or has defaults in their places: it serves to find further problems, and must not be run.
+    ///
+    /// # Errors
+    /// The command line contradicts itself, or the file is not TOML, so that some of its values are unknown.
+    pub fn resolve(typed: &Overrides, around: &Surroundings) -> Result<(Self, Layers), Rejected> {
+        let mut file = find_file(typed, around).map_err(|error| Rejected {
+            error,
+            warnings: Layers::read(&Overrides::default(), &around.variables, None).warnings,
+        })?;
         let ignored = file.take_if(|_| !typed.models.is_empty());
         let mut layers = Layers::read(typed, &around.variables, file.as_deref());
         if let Some(file) = ignored {
@@ -167,16 +211,16 @@ impl Config {
                 file.display()
             ));
         }
+        if layers.is_incomplete()
+            && let Some(error) = ConfigError::take(&mut layers)
+        {
+            return Err(Rejected {
+                error,
+                warnings: layers.warnings,
+            });
+        }
         let settings = layers.merged();
         let config = Self::of(&settings, around, &mut layers);
-        if let Some(error) = ConfigError::take(&mut layers) {
-            return Err(error);
-        }
-        if config.models.is_empty() {
-            return Err(ConfigError::NoModel(
-                layers.file.map(|source| source.path.clone()),
-            ));
-        }
         Ok((config, layers))
     }
 
@@ -203,6 +247,7 @@ impl Config {
                 max_loaded: settings.registry.max_loaded,
                 memory_budget: settings.registry.memory_budget,
                 stall_timeout: settings.registry.stall_timeout,
+                gpu_memory: Vec::new(),
             },
             result_meta: server.result_meta,
             log: settings.log.clone(),
@@ -267,13 +312,13 @@ fn check_sandbox(mode: SandboxMode, is_linux: bool, layers: &mut Layers) {
     }
 }
 
-/// Reports a stall timeout that would kill models at work.
+/// Reports a stall timeout that is too short or too long.
 fn check_stall_timeout(timeout: IdleTime, layers: &mut Layers) {
     let fault = |span| Time(span).fault(ranges::STALL_TIMEOUT);
     if let Some(message) = timeout.0.and_then(fault) {
         let hint = "`\"never\"` switches it off";
         let address = Address::of(["registry", "stall_timeout"]);
-        layers.problem_at(&address, message, Some(hint.into()));
+        layers.range_problem_at(&address, message, Some(hint.into()));
     }
 }
 

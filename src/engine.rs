@@ -343,7 +343,7 @@ pub enum EngineErrorKind {
     Grammar,
     /// llama.cpp failed in the middle of the work.
     Decode,
-    /// The system starts no more threads.
+    /// The system refuses to start threads.
     SystemLimit,
 }
 
@@ -376,7 +376,7 @@ impl EngineError {
         }
     }
 
-    /// A prompt of `tokens` tokens, in words, that does not fit `context`.
+    /// Returns the error of a prompt that does not fit `context`; `tokens` is its length in words.
     pub fn overflow(tokens: &str, context: ContextSize) -> Self {
         let text = format!(
             "the prompt has {tokens} tokens, the model's context holds {}, the answer included",

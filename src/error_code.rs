@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use strum::{EnumIter, IntoStaticStr};
 
 /// A code: its variant in snake case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumIter, IntoStaticStr)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, EnumIter, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum ErrorCode {
     // Of calls.
@@ -21,9 +21,9 @@ pub enum ErrorCode {
     Busy,
     /// The model could not be loaded.
     LoadFailed,
-    /// Its process died so often in a row that it is not started again.
+    /// The model's process died several times in a row and is not started again.
     LoadGivenUp,
-    /// Its process died twice of the same prompt.
+    /// The model's process died twice while it worked on the same prompt.
     PromptRefused,
     /// It can never have its memory.
     NeverFits,
@@ -33,7 +33,7 @@ pub enum ErrorCode {
     ModelStuck,
     /// Its process could not be started.
     ProcessNotStarted,
-    /// The system starts no more processes or threads.
+    /// The system refuses to start processes or threads.
     SystemLimit,
     /// Its chat template refused the messages, or a tool's prompt could not be made.
     TemplateFailed,
@@ -100,6 +100,12 @@ impl ErrorCode {
             code: self,
             text: text.into(),
         }
+    }
+
+    /// Returns whether a call of a tool can fail with this code. Calls that are refused as `busy`, are cancelled, or reach their deadline
+    /// have outcomes of their own in the metrics.
+    pub fn ends_calls(self) -> bool {
+        self <= Self::AnswerWrong && !matches!(self, Self::Busy | Self::DeadlinePassed)
     }
 
     /// As programs read it.

@@ -11,6 +11,7 @@ pub mod memory;
 mod reader;
 mod tensor;
 mod tuning;
+mod weights;
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -23,6 +24,7 @@ pub use file_id::FileId;
 pub use kind::FileKind;
 use reader::{Fault, Read1, Reader};
 pub use tuning::Tuning;
+pub use weights::Weights;
 
 use crate::printable::printable;
 
@@ -41,13 +43,15 @@ pub struct Header {
     pub n_ctx_train: Option<u64>,
     /// The chat template, where there is one.
     pub chat_template: Option<String>,
-    /// Kind of training, as far as its name tells.
+    /// Kind of training, guessed from the model's name.
     pub tuning: Tuning,
     /// Bytes of all tensors, those of the other parts of a split file included.
     pub weight_bytes: u64,
-    /// Bytes of `weight_bytes` that llama.cpp uses as they lie in the mapped file: all processes that load it share them.
+    /// Bytes of `weight_bytes` that llama.cpp uses directly from the mapped file. All processes that load the file share them.
     pub mapped_bytes: u64,
-    /// Which file it is; `None` if it was not read from a file.
+    /// Bytes of the tensors, by layer.
+    pub weights: Weights,
+    /// Identity of the file; `None` if the header was not read from a file.
     pub file: Option<FileId>,
     /// The parts behind the first, where the file is split.
     pub other_parts: Vec<PathBuf>,
@@ -85,6 +89,7 @@ pub fn read_header(path: &Path) -> Result<Header, GgufError> {
         let part = read_contents(part)?;
         header.weight_bytes = header.weight_bytes.saturating_add(part.tensor_bytes);
         header.mapped_bytes = header.mapped_bytes.saturating_add(part.mapped_bytes);
+        header.weights.merge(&part.weights);
     }
     header.file = FileId::of(path);
     Ok(header)
@@ -239,8 +244,8 @@ fn other_parts(path: &Path, contents: &Contents) -> Result<Vec<PathBuf>, GgufErr
     Ok(part_paths(path, prefix, count).collect())
 }
 
-/// Returns the paths of the parts behind the first part `path` of a split model, judged by its name; an empty list if the
-/// name is not that of a first part.
+/// Returns the paths of the parts after the first part `path` of a split model, derived from its name. The list is empty if the name
+/// is not that of a first part.
 pub fn other_parts_of(path: &Path) -> Vec<PathBuf> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let split = || {
@@ -326,6 +331,7 @@ impl Header {
             tuning: Tuning::Unstated,
             weight_bytes: contents.tensor_bytes,
             mapped_bytes: contents.mapped_bytes,
+            weights: contents.weights.clone(),
             file: None,
             other_parts: Vec::new(),
             n_vocab: contents.length("tokenizer.ggml.tokens").unwrap_or(0),

@@ -18,7 +18,7 @@ mod jemalloc {
     /// Starts jemalloc's background thread, so that an idle server returns memory, too. Not for models' processes, which must be
     /// single-threaded when they restrict themselves.
     pub fn give_back() {
-        // One for all arenas: where the system refuses a further one jemalloc complains again and again.
+        // One thread for all arenas: if the system refuses another one, jemalloc keeps writing errors.
         let started =
             max_background_threads::write(1).and_then(|()| background_thread::write(true));
         if let Err(error) = started {

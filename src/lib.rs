@@ -12,8 +12,9 @@
 //! `worker`, because llama.cpp ends its process where it meets an assertion, a GPU out of memory or a broken file: only
 //! that model's calls fail then, and the next call starts it again. Unloading is the end of a process, so all memory goes
 //! back. A worker sandboxes itself before llama.cpp reads the file, since a GGUF is untrusted input:
-//! `worker/sandbox.rs`. `doctor` asks llama.cpp in such a process, too, what it finds on the machine ([`worker::machine`]),
-//! and chat templates are tried in one of their own ([`worker::trials`]).
+//! `worker/sandbox.rs`. It may write what a GPU's driver caches (`worker/driver_cache.rs`), and nothing else. `doctor` and
+//! builds for GPUs ask llama.cpp in such a process, too, what it finds on the machine ([`worker::machine`]), and chat templates
+//! are tried in one of their own ([`worker::trials`]).
 //!
 //! # Layers
 //!
@@ -29,12 +30,12 @@
 //! | 3 | [`worker`] | the wire, and its two sides |
 //! | 2 | [`engine`] | the seam's data types; scheduler, template, text, llama.cpp |
 //! | 1 | [`config`] | file, variables and flags → validated settings |
-//! | 0 | [`error_code`], [`fair`], [`gguf`], [`heap`], [`json`], [`mod@memory`], [`printable`], [`process`], [`signals`], [`supervisor`], [`telemetry`], [`threads`] | what can go wrong, fairness of heavy work, the file, the allocator, JSON, how much memory there is, foreign text, the system, its signals, who started it, the log, short-lived threads |
+//! | 0 | [`error_code`], [`fair`], [`gguf`], [`gpu`], [`heap`], [`json`], [`mod@memory`], [`printable`], [`process`], [`signals`], [`supervisor`], [`telemetry`], [`threads`] | what can go wrong, fairness of heavy work, the file, GPU support of the build, the allocator, JSON, how much memory there is, foreign text, the system, its signals, who started it, the log, short-lived threads |
 //!
 //! Beside them `cpu.c` checks the CPU before any code of Rust runs. Foreign crates stay behind walls, checked by the same
 //! test: `llama_cpp_2` in `engine/llama.rs`, below it and in `engine/sampling.rs`, `clap` in `cli.rs`, below it and in `main.rs`,
 //! `clap_complete` and `clap_mangen` in `cli/manual.rs`, `jsonc_parser` in `commands/install/edit.rs`, `minijinja` in
-//! `engine/template.rs`, below it and in `tools/typed/prompt.rs`, `figment` in `config/load/effective.rs`, `notify` in `reload/watch.rs`, `llguidance`
+//! `engine/template.rs`, in `tools/typed/prompt.rs` and below both, `figment` in `config/load/effective.rs`, `notify` in `reload/watch.rs`, `llguidance`
 //! in `engine/grammar.rs`, `landlock` in `worker/sandbox/files.rs`, `seccompiler` and `libc` in `worker/sandbox/system_calls.rs` and below it, `toml`, `schemars` and `jsonschema` in
 //! `config`, `jsonschema_regex` in `config/schema/pattern.rs`, `regex_syntax` there and in `config/schema/portable.rs`, `axum`, `hyper`
 //! and `tower_http` in `transport/guard.rs`, `transport/http.rs` and below it, `argon2` and `blake2` in `transport/http/session_id.rs`,
@@ -47,7 +48,7 @@
 //!
 //! | thread | does |
 //! | --- | --- |
-//! | the runtime's two | move messages; its blocking threads check finished answers and derive keys of sessions |
+//! | the runtime's two | move messages; its blocking threads check finished answers, derive keys of sessions, read an edited configuration, and look at models' files, one model at a time |
 //! | stdin, stdout | over stdio: one reads, one writes, one watches whether stdout has a reader (a blocked read cannot be cancelled) |
 //! | `spawner` | starts workers: the kernel's parent-death signal follows the parent *thread* |
 //! | `heavy`, short-lived | parses a large message or tries a schema, at a low priority; [`fair`] lets few run at once, in turns among clients |
@@ -61,13 +62,14 @@
 //! | main | reads what to load, restricts itself and with it all threads to come, then owns queue, scheduler, model and context |
 //! | stdin, load | one reads commands; one loads the model and ends |
 //! | `short prompts`, `long prompts` | prepare prompts of up to 8 KiB, and longer ones at a low priority (Linux) |
-//! | `turns`, SIGTERM | one waits for the CPUs ([`worker::turns`]), one for SIGTERM |
+//! | `turns`, `signals` | one waits for the CPUs ([`worker::turns`]), one for SIGTERM |
 //! | short-lived | each rendering and each tokenisation, with the stack that it may need |
 //!
 //! # What is counted
 //!
-//! [`telemetry::metrics`] counts for the whole process, as logs are written: where something happens, a function of it is called. A
-//! call's end is counted and logged by [`telemetry::call`], under the id that its answer names; what went wrong has an [`error_code`].
+//! [`telemetry::metrics`] counts for the whole process, as logs are written: code that does something calls one of its functions. Each
+//! edit gives it the names of models, tools and tokens, whose series start at 0. A call's end is counted and logged by
+//! [`telemetry::call`], under the id that its answer names; what went wrong has an [`error_code`].
 //! `/metrics` renders that, after it asked the models' processes what they hold; nothing is sent around where nobody asks. `/status`
 //! ([`status`]) asks the same of them, the registry how the models stand, and the reloader how the last edit went.
 //!
@@ -77,8 +79,9 @@
 //! what texts name, and lays variables and flags over it, each layer checked by the schema ([`config::shape`]) that is
 //! made of the structures in [`config::file`]. What no schema says is checked in [`config`], models' headers among it, and
 //! what only upper layers know (memory, templates) in [`check`].
-//! Every problem is kept, and all are told at once. A fault of a model's files, or of a token's, is a doubt instead: the rest is served
-//! ([`config::ModelFiles`], [`check::Checked::doubts`]).
+//! Every check runs on the valid parts, and all problems are reported at once. A fault of a model's or a token's file is a doubt
+//! instead: the rest is served ([`config::ModelFiles`], [`check::Checked::doubts`]). A setting that works and is probably a mistake is a
+//! warning ([`config::warning`], `check/warnings.rs`).
 //!
 //! # Life of an edit
 //!
@@ -87,7 +90,7 @@
 //! before keeps its edition and with it its process; the dispatcher gets the new catalog; and only then the former editions
 //! take no more calls, so that a call which they refuse ([`registry::residency::Refusal::Superseded`]) finds the new catalog
 //! and is made again by it. A call that a model answers keeps the settings and the process with which it began.
-//! An edit that is rejected still takes away the rights over HTTP that it no longer states ([`config::rights`]).
+//! A rejected edit still revokes the rights over HTTP that it no longer grants ([`config::rights`]).
 //!
 //! # Life of a call
 //!
@@ -102,7 +105,8 @@
 //!    [`tools::structured`] has tried its grammar.
 //! 4. [`registry`] gives a lease: [`registry::residency`] decides, under one short lock, to join the running worker, to start
 //!    one, or to wait until models that idle or calls that end have made room. While there is a lease, the model stays.
-//!    What every model needs is told from its header ([`gguf::memory`]) until its process can be measured.
+//!    The memory that a model needs, of the machine and of GPUs, is estimated from its header ([`gguf::memory`]) until its process can
+//!    be measured.
 //! 5. [`worker::client`] sends the request down the pipe. News come back as [`engine::Update`]s and end in a
 //!    `watch` channel, of which [`mcp::progress`] tells the client by time. Dropping the call's future, for whatever
 //!    reason, cancels it: the worker frees the sequence before its next decode.
@@ -145,13 +149,13 @@
 //!
 //! Loaded models share the CPUs by turns, a step each ([`worker::turns`]).
 //!
-//! A worker that has work is watched (`worker/client/watchdog.rs`): one that finishes no step for too long is killed. SIGTERM it leaves to
+//! A watchdog kills a worker that has work but finishes no step for too long (`worker/client/watchdog.rs`). A worker leaves SIGTERM to
 //! the server, which may be ending itself and then lets calls finish. A model whose process dies three times in a row without an answer
-//! is not started again (`registry/residency/breaker.rs`), and a prompt that killed it twice is refused for a while
-//! (`registry/suspects.rs`). A model that is unloaded or restarted by hand gets another edition, like one that was edited.
+//! is not started again (`registry/residency/breaker.rs`), and a prompt that killed two processes is refused for a while
+//! (`registry/suspects.rs`). A model that is unloaded or restarted by hand gets another edition, like an edited model.
 //!
-//! A worker that dies ends the calls that had begun with an error; those that still waited are sent once more, to the
-//! next worker. A call whose prompt was just being prepared counts as begun: it may be what the worker died of.
+//! A worker that dies or is killed by the watchdog ends the calls that had begun with an error; those that still waited are sent once
+//! more, to the next worker. A call whose prompt was just being prepared counts as begun: it may be what the worker died of.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests fail loudly"))]
 
@@ -164,6 +168,7 @@ pub mod engine;
 pub mod error_code;
 pub mod fair;
 pub mod gguf;
+pub mod gpu;
 pub mod heap;
 pub mod json;
 pub mod mcp;

@@ -10,13 +10,13 @@ use anyhow::Context;
 use clap::Parser;
 use llama_mcp_server::check::{self, Checked};
 use llama_mcp_server::cli::{Cli, WorkerCli};
-use llama_mcp_server::config::{ConfigError, Surroundings};
-use llama_mcp_server::error_code::{Coded, ErrorCode};
+use llama_mcp_server::config::{Rejected, Surroundings};
+use llama_mcp_server::error_code::Coded;
 use llama_mcp_server::process::ProtocolOutput;
 use llama_mcp_server::reload::Sources;
 use llama_mcp_server::signals::Signals;
 use llama_mcp_server::worker::WORKER;
-use llama_mcp_server::{app, commands, config, heap, process, telemetry, threads, worker};
+use llama_mcp_server::{app, commands, heap, process, telemetry, threads, worker};
 
 /// glibc's allocator keeps what a burst of large messages took: 860 MB in an idle server. This one gives it back within seconds.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -27,8 +27,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 enum Failure {
     /// 1: it failed while it ran.
     Run(anyhow::Error),
-    /// 2: usage or configuration, with notes on it.
-    Config(ConfigError, Vec<String>),
+    /// 2: usage or configuration.
+    Config(Rejected),
 }
 
 fn main() -> ExitCode {
@@ -72,13 +72,12 @@ fn serve(cli: Cli) -> Result<ExitCode, Failure> {
     }
     let signals = Signals::prepare().map_err(|error| Failure::Run(error.into()))?;
     let room = threads::check_room(app::THREADS);
-    room.map_err(|limit| Failure::Run(ErrorCode::SystemLimit.says(limit.to_string()).into()))?;
+    room.map_err(|limit| Failure::Run(Coded::from(limit).into()))?;
     let output = take_stdout()?;
     let read_at = SystemTime::now();
     let typed = cli.source.into_overrides(cli.models);
-    let checked = check::load(&typed, &around).and_then(Checked::startable);
-    let checked =
-        checked.map_err(|error| Failure::Config(error, config::notes(&typed, &around)))?;
+    let checked = check::examine(&typed, &around).and_then(Checked::startable);
+    let checked = checked.map_err(Failure::Config)?;
     let log = app::log_output(&checked.config.log);
     let _log = threads::or_exit(|| telemetry::init_server(&log)).map_err(Failure::Run)?;
     let sources = Sources {
@@ -122,7 +121,7 @@ impl Failure {
         let mut stderr = io::stderr().lock();
         let (told, code) = match self {
             Self::Run(error) => (print(error, &mut stderr), 1),
-            Self::Config(error, notes) => (error.report_with(notes, &mut stderr), 2),
+            Self::Config(rejected) => (rejected.report(&mut stderr), 2),
         };
         // Nobody is left to tell if stderr is closed.
         drop(told);

@@ -1,15 +1,15 @@
-//! How much memory there is, and how much of it is free: of the machine, and of the cgroups around this process.
+//! Total and free memory of the machine and of the cgroups around this process.
 //!
-//! The page cache counts as free in both. The kernel gives it back when a process asks for memory, and models' files, which are
-//! mapped, fill it in normal operation.
+//! The page cache counts as free in both. The kernel reclaims it when a process asks for memory, and models' mapped files fill it in
+//! normal operation.
 
 #[cfg(target_os = "linux")]
 mod cgroup;
 
-/// A quantity of memory, in bytes.
+/// Total and free memory, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capacity {
-    /// Bytes that there are, or the limit.
+    /// All bytes, or the limit.
     pub total: u64,
     /// Bytes of `total` that can still be taken.
     pub free: u64,
@@ -27,7 +27,7 @@ pub enum CgroupLimit {
     Bytes(Capacity),
 }
 
-/// The memory of the machine and its limits, at one moment.
+/// The memory of the machine and the limit on this process, at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Memory {
     /// The machine's memory; `None` if it is unknown.
@@ -87,24 +87,11 @@ pub fn free() -> Option<u64> {
     Memory::now().free()
 }
 
-/// Returns the resident bytes of process `id`; `None` if it has ended.
-pub fn of_process(id: u32) -> Option<u64> {
-    let id = sysinfo::Pid::from_u32(id);
-    let mut system = sysinfo::System::new().ok()?;
-    let only_it = sysinfo::ProcessesToUpdate::Some(&[id]);
-    let memory = sysinfo::ProcessRefreshKind::nothing().with_memory();
-    system.refresh_processes_specifics(only_it, false, memory);
-    system
-        .process(id)
-        .map(sysinfo::Process::memory)
-        .filter(|bytes| *bytes > 0)
-}
-
 fn machine() -> Option<Capacity> {
     let mut system = sysinfo::System::new().ok()?;
     system.refresh_memory();
     let total = Some(system.total_memory()).filter(|bytes| *bytes > 0)?;
-    // Some systems tell the total alone.
+    // Some systems report only the total.
     let free = Some(system.available_memory()).filter(|bytes| *bytes > 0);
     Some(Capacity {
         total,
@@ -149,9 +136,8 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_has_memory_and_this_process_takes_some_of_it() {
+    fn this_machine_has_memory() {
         let memory = Memory::now();
         assert!(memory.free().unwrap() <= memory.total().unwrap());
-        assert!(of_process(std::process::id()).unwrap() < total());
     }
 }

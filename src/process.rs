@@ -4,6 +4,7 @@
 pub mod activity;
 pub mod memory_lock;
 pub mod mounted;
+pub mod usage;
 
 #[cfg(target_os = "linux")]
 use std::collections::BTreeSet;

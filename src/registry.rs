@@ -27,6 +27,7 @@ use crate::config::{ModelConfig, RegistryConfig};
 use crate::engine::{FinishReason, GenerateRequest, Generation, Phase, Usage};
 use crate::telemetry::metrics::{self, Occupancy};
 use crate::worker::client::{CallError, FixedPrompts, Launcher, Progress, RunningCall, Worker};
+use lease::Lease;
 use residency::Refusal;
 pub use residency::{Edition, ModelState};
 use shelf::{Replaced, Shelf};
@@ -37,7 +38,7 @@ use suspects::{PromptHash, Suspects};
 /// step longer.
 const DEADLINE_GRACE: Duration = Duration::from_secs(3);
 
-/// How long [`Registry::observe`] waits for a process: twice as long as a step that reads prompts.
+/// How long [`Registry::observe`] waits for the check of files, and then for a process: twice as long as a prefill step.
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
 
 /// Whose call a preload is: nobody's.
@@ -48,16 +49,16 @@ const NO_CLIENT: &str = "";
 pub struct Registry {
     shelf: Arc<Shelf>,
     suspects: Mutex<Suspects>,
-    /// Hashes prompts. Its keys are random, so that nobody can make two prompts of one hash.
+    /// Hasher of prompts. Its keys are random, so that nobody can craft two prompts with the same hash.
     hasher: RandomState,
 }
 
-/// A model whose process was let go by hand.
+/// Result of unloading or restarting a model by hand.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unloaded {
-    /// Its name in the configuration.
+    /// The model's name in the configuration.
     pub model: String,
-    /// Its state before.
+    /// The model's state before.
     pub was: ModelState,
     /// Calls that its process still answers before it ends.
     pub running: usize,
@@ -123,15 +124,15 @@ impl Registry {
         self.shelf.retire_all_but(kept);
     }
 
-    /// Lets go of the process of the model called `name`. It answers the calls that it has, and the next call starts another one. Loads
-    /// that failed, deaths and refused prompts are forgotten. Returns `None` if there is no such model.
+    /// Unloads the model called `name`: its process answers the calls that it has and ends, and the next call starts another process.
+    /// Failed loads, deaths and refused prompts are forgotten. Returns `None` if there is no such model.
     pub fn unload(&self, name: &str) -> Option<Unloaded> {
         let replaced = self.shelf.replace(name)?;
         tracing::info!(model = name, running = replaced.running, "unloaded by hand");
         Some(Unloaded::new(name, replaced))
     }
 
-    /// Does what [`Self::unload`] does, and starts another process at once.
+    /// Unloads the model called `name` as [`Self::unload`] does, and starts another process at once.
     pub fn restart(&self, name: &str) -> Option<Unloaded> {
         let replaced = self.shelf.replace(name)?;
         tracing::info!(
@@ -139,27 +140,31 @@ impl Registry {
             running = replaced.running,
             "restarted by hand"
         );
-        self.preload(name, replaced.edition);
-        Some(Unloaded::new(name, replaced))
+        let (shelf, edition, name) = (Arc::clone(&self.shelf), replaced.edition, name.to_owned());
+        let unloaded = Unloaded::new(&name, replaced);
+        tokio::spawn(async move {
+            let turn = shelf.check_files(edition).await;
+            let lease = shelf.lease(edition, NO_CLIENT);
+            drop(turn);
+            load(lease, name).await;
+        });
+        Some(unloaded)
     }
 
     /// Starts loading `model`, called `name`, so that it is ready for the first call.
     pub fn preload(&self, name: &str, model: Edition) {
         let lease = self.shelf.lease(model, NO_CLIENT);
-        let name = name.to_owned();
-        tokio::spawn(async move {
-            if let Err(refusal) = lease.worker().await
-                // Another edition is loaded in its place.
-                && refusal != Refusal::Superseded
-            {
-                tracing::error!(model = name, "not loaded: {refusal}");
-            }
-        });
+        tokio::spawn(load(lease, name.to_owned()));
+    }
+
+    /// Returns the edition that replaced `model` when it was unloaded or restarted by hand, or `model` itself.
+    pub fn current(&self, model: Edition) -> Edition {
+        self.shelf.current(model)
     }
 
     /// Has `model` answer `request`. Dropping the future cancels the call.
     ///
-    /// A call that had not begun when its worker died is sent once more, to the next one.
+    /// A call that had not begun when its worker ended is sent once more, to the next worker.
     ///
     /// # Errors
     /// See [`RegistryError`]. A deadline is no error here: it ends the generation with what there is, or with nothing.
@@ -169,35 +174,17 @@ impl Registry {
         request: GenerateRequest,
         context: &CallContext,
     ) -> Result<Generation, RegistryError> {
-        let suspect = self.suspect(model, &request);
-        if let Some(pause) = suspect.and_then(|prompt| self.refused_for(prompt)) {
-            return Err(Refusal::PromptRefused { pause }.into());
-        }
-        let first = self.generate_once(model, request.clone(), context).await;
+        let first = self.generate_once(model, &request, context).await;
         let result = match first {
-            Err(RegistryError::Call(CallError::Died {
-                begun: false,
-                reason,
-                ..
-            })) => {
-                tracing::debug!(reason, "a call that had not begun is made again");
-                self.generate_once(model, request.clone(), context).await
+            Err(RegistryError::Call(error)) if error.is_end_of_process() && !error.has_begun() => {
+                tracing::debug!(%error, "a call that had not begun is made again");
+                self.generate_once(model, &request, context).await
             }
             result => result,
         };
         match result {
-            Ok(generation) => {
-                if generation.phase == Phase::Generate {
-                    self.finished(model, suspect);
-                }
-                Ok(generation)
-            }
             Err(RegistryError::Call(CallError::Stopped)) => Err(Refusal::Superseded.into()),
             Err(RegistryError::Call(error)) if error.is_end_of_process() => {
-                if error.has_begun() {
-                    let prompt = self.hash(model, &request);
-                    self.suspects().blame(prompt, Instant::now());
-                }
                 let given_up = self.shelf.given_up(model);
                 Err(given_up.map_or(error.into(), RegistryError::Refused))
             }
@@ -223,7 +210,7 @@ impl Registry {
         }
     }
 
-    /// Returns the hash of a prompt for `model` as it is now: an edit or another file may be another matter.
+    /// Returns the hash of a prompt for `model` in its current version: after an edit or with another file the prompt may be harmless.
     fn hash(&self, model: Edition, request: &GenerateRequest) -> PromptHash {
         let mut hasher = self.hasher.build_hasher();
         self.shelf.version(model).hash(&mut hasher);
@@ -239,11 +226,24 @@ impl Registry {
     async fn generate_once(
         &self,
         model: Edition,
-        request: GenerateRequest,
+        request: &GenerateRequest,
         context: &CallContext,
     ) -> Result<Generation, RegistryError> {
         let arrived = Instant::now();
+        let check = self.shelf.check_files(model);
+        let turn = match context.deadline {
+            None => check.await,
+            Some(deadline) => tokio::time::timeout_at(deadline, check)
+                .await
+                .ok()
+                .flatten(),
+        };
+        let suspect = self.suspect(model, request);
+        if let Some(pause) = suspect.and_then(|prompt| self.refused_for(prompt)) {
+            return Err(Refusal::PromptRefused { pause }.into());
+        }
         let lease = self.shelf.lease(model, &context.client);
+        drop(turn);
         if lease.waits() {
             context.progress.send_replace(Progress::WaitingForRoom);
         }
@@ -251,14 +251,24 @@ impl Registry {
             None => lease.worker().await?,
             Some(deadline) => match tokio::time::timeout_at(deadline, lease.worker()).await {
                 Ok(worker) => worker?,
-                Err(_elapsed) => return Ok(never_begun(&request, arrived.elapsed())),
+                Err(_elapsed) => return Ok(never_begun(request, arrived.elapsed())),
             },
         };
         let waited = arrived.elapsed();
-        let mut call = held
-            .worker
-            .call(context.client.clone(), request, context.progress.clone());
-        let mut generation = answer(&mut call, context.deadline).await?;
+        let (client, progress) = (context.client.clone(), context.progress.clone());
+        let mut call = held.worker.call(client, request.clone(), progress);
+        let answered = answer(&mut call, context.deadline).await;
+        if let Err(error) = &answered
+            && error.is_crash()
+            && error.has_begun()
+        {
+            let prompt = self.hash(model, request);
+            self.suspects().blame(prompt, held.id, Instant::now());
+        }
+        let mut generation = answered?;
+        if generation.phase == Phase::Generate {
+            self.finished(model, suspect);
+        }
         self.shelf.learn_speed(model, &generation.usage);
         let queue_ms = &mut generation.usage.queue_ms;
         *queue_ms = queue_ms.saturating_add(millis(waited));
@@ -268,14 +278,15 @@ impl Registry {
     /// How the models stand. Asks their processes what they hold, and counts that; one that is in the middle of a longer step does
     /// not say.
     pub async fn observe(&self) -> Vec<ModelStatus> {
-        let shelf = Arc::clone(&self.shelf);
-        let looked = tokio::task::spawn_blocking(move || shelf.look_at_files());
-        // A drive that does not answer holds nobody up.
-        drop(tokio::time::timeout(LOOK_LIMIT, looked).await);
+        // A drive that does not answer must not block `status`.
+        drop(tokio::time::timeout(LOOK_LIMIT, self.shelf.check_all_files()).await);
         let models = self.shelf.standings().into_iter().map(async |model| {
             let look = async { model.worker.as_ref()?.stats().await };
             let stats = tokio::time::timeout(LOOK_LIMIT, look).await.ok().flatten();
-            let vitals = model.worker.as_ref().map(Worker::vitals);
+            // The metrics of a process that has ended are 0 already.
+            let worker = model.worker.as_ref().filter(|worker| !worker.has_ended());
+            let vitals = worker.map(Worker::vitals);
+            let stats = stats.filter(|_| worker.is_some());
             if let Some(vitals) = vitals {
                 metrics::last_step(&model.name, vitals.silence.unwrap_or_default());
             }
@@ -291,6 +302,7 @@ impl Registry {
                 model.name,
                 model.standing,
                 model.speed,
+                model.offload,
                 vitals.unwrap_or_default(),
                 stats,
                 Instant::now(),
@@ -305,7 +317,7 @@ impl Registry {
     }
 }
 
-/// Hashes what is written to it.
+/// A writer that hashes the written bytes.
 struct HashWriter<'hasher, H>(&'hasher mut H);
 
 impl<H: Hasher> Write for HashWriter<'_, H> {
@@ -316,6 +328,16 @@ impl<H: Hasher> Write for HashWriter<'_, H> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// Waits until the model called `name` is loaded for `lease`, and logs an error.
+async fn load(lease: Lease, name: String) {
+    if let Err(refusal) = lease.worker().await
+        // A superseded model needs no error: another edition is loaded instead.
+        && refusal != Refusal::Superseded
+    {
+        tracing::error!(model = name, "not loaded: {refusal}");
     }
 }
 

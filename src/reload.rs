@@ -1,31 +1,60 @@
-//! Edits of the configuration become live: causes → load → plan → apply, or keep what is in force.
+//! Hot reload of the configuration: causes → revoke rights → load → plan → apply, or keep the active configuration.
 //!
 //! One task does it, one edit after the other. A cause (a change in a folder, the time for a look, SIGHUP) says only
 //! that something may be different; what counts is the content of the files. It is read before they are loaded, so an edit
 //! that is saved meanwhile differs from it and is loaded next.
+//!
+//! A drive that hangs blocks the reading of models' files for as long as it hangs. So rights are revoked first, and a load has a time
+//! limit. A load that exceeds the limit goes on, and no second load begins. Its result is applied if the content is still the same.
 
 mod watch;
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use tokio::sync;
-use tokio::task::JoinError;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::app::Live;
 use crate::check::{self, Checked};
 use crate::config::diff::ConfigDiff;
 use crate::config::interpolate::read_text;
+use crate::config::problem::Problem;
 use crate::config::rights::Rights;
+use crate::config::units::human_time;
 use crate::config::{Config, ConfigError, Overrides, Surroundings, Transport};
-use crate::process::mounted::{self, Mounted};
 use crate::status::ConfigStatus;
 use crate::supervisor::{self, Phase};
 use crate::telemetry::metrics;
-use watch::{Cause, Causes};
+use watch::{Cause, Causes, Heard};
+
+/// Longest time that an edit is checked before it is refused for the time being. Each chat template has 30 seconds on a busy machine.
+const LOAD_LIMIT: Duration = Duration::from_secs(30);
+
+/// Reason why an edit is not applied.
+#[derive(Debug, thiserror::Error)]
+enum Rejection {
+    /// The configuration is invalid.
+    #[error("{}", .0.told())]
+    Invalid(ConfigError),
+    /// The check takes longer than [`LOAD_LIMIT`].
+    #[error(
+        "error: the check of the configuration takes more than {}; a drive with a file that it names may hang; the edit applies once the check has ended; if it never ends, restart the server",
+        human_time(LOAD_LIMIT)
+    )]
+    Slow,
+    /// The check panicked.
+    #[error(
+        "error: the configuration could not be checked because of a fault in the program; see the log"
+    )]
+    Panicked,
+}
+
+/// The check of a configuration on a blocking thread.
+type Load = JoinHandle<Result<Checked, ConfigError>>;
 
 /// What a configuration is made of.
 #[derive(Debug, Clone)]
@@ -38,9 +67,6 @@ pub struct Sources {
     pub read_at: SystemTime,
 }
 
-/// A configuration that was checked, or else the rights that it states. An error if the check panicked.
-type Loaded = Result<(Result<Checked, ConfigError>, Option<Rights>), JoinError>;
-
 /// The owner of the configuration in force.
 #[derive(Debug)]
 pub struct Reloader {
@@ -50,6 +76,10 @@ pub struct Reloader {
     files: Vec<PathBuf>,
     /// Of what is in force, or was refused last.
     content: u64,
+    /// Warnings about the active configuration, which are logged already.
+    warnings: Vec<Problem>,
+    /// A load that exceeded its limit, and the content that it loads.
+    slow: Option<(u64, Load)>,
     status: sync::watch::Sender<ConfigStatus>,
     live: Live,
 }
@@ -70,6 +100,8 @@ impl Reloader {
             content: if is_as_read { content_of(&files) } else { 0 },
             sources,
             files,
+            warnings: checked.layers.warnings,
+            slow: None,
             config: checked.config,
             status: sync::watch::Sender::new(ConfigStatus::of(file)),
             live,
@@ -87,17 +119,20 @@ impl Reloader {
     /// Where the system gives no signals.
     pub async fn run(mut self) -> std::io::Result<()> {
         let mut causes = Causes::new(self.config.watch)?;
+        let heard = causes.heard();
         // From here on it is heard when it is asked to read again.
         supervisor::tell(Phase::Ready);
         loop {
             causes.observe(&self.files);
             self.note_stale_mounts();
             if self.content == 0 {
-                let content = content_of(&self.files);
-                let loaded = self.load().await;
-                self.take(loaded, content, false);
+                self.reload(content_of(&self.files), false, &heard).await;
             }
-            let mut cause = causes.next().await;
+            let mut cause = tokio::select! {
+                cause = causes.next() => cause,
+                // Not while a file is written: its close is the next cause.
+                () = self.end_of_slow_load(), if !heard.is_written() => Cause::Time,
+            };
             let mut content = content_of(&self.files);
             if content != self.content && cause == Cause::Time {
                 (content, cause) = causes.steady(content, || content_of(&self.files)).await;
@@ -106,111 +141,161 @@ impl Reloader {
             // A file that is missing to an edit may come without any change of those that are known.
             let has_failed = self.status.borrow().refused.is_some();
             // Whoever asked waits for the end of it; another look at what was refused is nobody's business.
-            let is_told = is_asked || content != self.content;
-            if !is_told && !has_failed {
-                continue;
-            }
-            if is_told {
+            if is_asked || content != self.content {
                 supervisor::tell(Phase::Reloading);
-            }
-            let loaded = self.load().await;
-            // A program that began to write meanwhile may have left half a file; its close is the next cause.
-            if is_asked || !causes.is_written() {
-                self.take(loaded, content, is_asked);
-            }
-            if is_told {
+                self.reload(content, is_asked, &heard).await;
                 supervisor::tell(Phase::Ready);
+            } else if has_failed || self.slow.is_some() {
+                self.reload(content, is_asked, &heard).await;
             }
         }
     }
 
-    /// Loads and checks the configuration, and reads its rights if it is rejected.
-    async fn load(&self) -> Loaded {
-        let sources = self.sources.clone();
-        let load = move || {
-            let loaded = check::load(&sources.typed, &sources.around);
-            let is_rejected = loaded.is_err();
-            let rights = is_rejected.then(|| Rights::read(&sources.typed, &sources.around));
-            (loaded, rights.flatten())
+    /// Waits for the end of the load that exceeded its limit; for ever if there is none. Cancel safe.
+    async fn end_of_slow_load(&self) {
+        let Some((_, load)) = &self.slow else {
+            return std::future::pending().await;
         };
-        tokio::task::spawn_blocking(load).await
+        while !load.is_finished() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
     }
 
-    /// Applies what was loaded from files of this `content`, or rejects it.
-    fn take(&mut self, loaded: Loaded, content: u64, is_asked: bool) {
+    /// Applies the configuration with this `content`, or rejects it.
+    ///
+    /// If a program has begun to write a file meanwhile, what was read may be half of it: unless this reload `is_asked`, it ends without
+    /// effect, and the close of the file is the next cause. Rights that were revoked before stay revoked.
+    async fn reload(&mut self, content: u64, is_asked: bool, heard: &Heard) {
+        let is_half = || !is_asked && heard.is_written();
+        let former = self.config.clone();
+        let rights = self.rights().await;
+        if is_half() {
+            return;
+        }
+        self.narrow(rights.as_ref());
+        let loaded = self.load(content).await;
+        if is_half() {
+            return self.warn_of_narrowing(&former);
+        }
         self.content = content;
         match loaded {
-            Ok((Ok(checked), _)) => self.apply(checked),
-            Ok((Err(error), rights)) => {
-                self.narrow(rights.as_ref());
-                self.refuse(&error, is_asked);
+            Ok(checked) => self.apply(&former, checked),
+            Err(rejection) => {
+                self.warn_of_narrowing(&former);
+                self.refuse(&rejection, is_asked);
             }
-            Err(panic) => tracing::error!(%panic, "the configuration could not be checked"),
         }
     }
 
     /// Notes for `status` which files were replaced outside of their mount, and warns once of each.
-    fn note_stale_mounts(&self) {
-        let files = self.files.iter();
-        let stale: Vec<PathBuf> = files
-            .filter(|file| Mounted::of(file).is_stale)
-            .cloned()
-            .collect();
-        let known = self.status.borrow().stale_mounts.clone();
-        if stale == known {
-            return;
-        }
-        let noted = stale.clone();
+    fn note_stale_mounts(&mut self) {
+        let warned = self
+            .files
+            .iter()
+            .map(|file| (file, check::stale_mount(file)));
+        let stale = warned.filter_map(|(file, warning)| Some((file.clone(), warning?)));
+        let (files, warnings): (Vec<_>, Vec<_>) = stale.unzip();
         self.status
-            .send_modify(|status| status.stale_mounts = noted);
-        for file in stale.iter().filter(|file| !known.contains(file)) {
-            tracing::warn!("{}", mounted::stale(file));
+            .send_modify(|status| status.stale_mounts = files);
+        self.warn_of(warnings);
+    }
+
+    /// Logs those of `warnings` that are not logged already.
+    fn warn_of(&mut self, warnings: Vec<Problem>) {
+        for warning in warnings {
+            // Numbers in a message may change with the file.
+            let is_same = |known: &Problem| {
+                (known.code, &known.address) == (warning.code, &warning.address)
+                    && (known.address.is_some() || known.message == warning.message)
+            };
+            if !self.warnings.iter().any(is_same) {
+                tracing::warn!(kind = warning.code, "{}", warning.line());
+                self.warnings.push(warning);
+            }
         }
     }
 
-    fn apply(&mut self, checked: Checked) {
-        let diff = ConfigDiff::between(&self.config, &checked.config);
+    /// Loads the configuration with this `content`.
+    async fn load(&mut self, content: u64) -> Result<Checked, Rejection> {
+        loop {
+            let slow = self.slow.take();
+            let (loaded, mut load) = slow.unwrap_or_else(|| {
+                let sources = self.sources.clone();
+                let load = move || check::load_again(&sources.typed, &sources.around);
+                (content, spawn_blocking(load))
+            });
+            match tokio::time::timeout(LOAD_LIMIT, &mut load).await {
+                Ok(done) if loaded == content => {
+                    let checked = done.map_err(|_panic| Rejection::Panicked)?;
+                    return checked.map_err(Rejection::Invalid);
+                }
+                // The content was edited after this load began.
+                Ok(_) => {}
+                Err(_elapsed) => {
+                    self.slow = Some((loaded, load));
+                    return Err(Rejection::Slow);
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, former: &Config, checked: Checked) {
+        let diff = ConfigDiff::between(former, &checked.config);
         self.live.apply(&checked.config);
         if diff == ConfigDiff::default() {
             tracing::info!("the configuration was read again: nothing changes");
         } else {
             tracing::info!("an edit of the configuration is in force\n{diff}");
         }
-        for doubt in &checked.doubts {
-            tracing::warn!("what follows does not work, the server runs without it\n{doubt}");
-        }
+        checked.warn_of_doubts();
+        self.warn_of(checked.layers.warnings.clone());
         let file = self.files[0].clone();
         self.files = files_of(file, &checked);
+        self.warnings = checked.layers.warnings;
         self.config = self.config.with_live_keys_of(checked.config);
+        let restart_required = diff.needs_restart();
         metrics::reloaded(true);
+        metrics::restart_required(!restart_required.is_empty());
         self.status
-            .send_modify(|status| status.applied(Timestamp::now()));
+            .send_modify(|status| status.applied(Timestamp::now(), restart_required));
     }
 
-    /// Takes away the rights that a rejected configuration no longer states.
+    /// Reads the rights over HTTP that the edited configuration grants, valid or not. `None` if they are unknown. Needs no file of a model.
+    async fn rights(&self) -> Option<Rights> {
+        if matches!(self.config.transport, Transport::Stdio) {
+            return None;
+        }
+        let sources = self.sources.clone();
+        let read = spawn_blocking(move || Rights::read(&sources.typed, &sources.around));
+        // If it panics, the check of the configuration fails, too.
+        read.await.ok().flatten()
+    }
+
+    /// Revokes the rights that are not among `rights`, which the edited configuration grants.
     fn narrow(&mut self, rights: Option<&Rights>) {
         let (Some(rights), Transport::Http(http)) = (rights, &self.config.transport) else {
             return;
         };
         let narrowed = Transport::Http(Box::new(rights.narrow(http)));
-        if narrowed == self.config.transport {
-            return;
+        if narrowed != self.config.transport {
+            self.live.set_rules(&narrowed);
+            self.config.transport = narrowed;
         }
-        let config = Config {
-            transport: narrowed,
-            ..self.config.clone()
-        };
-        let diff = ConfigDiff::between(&self.config, &config);
-        self.live.set_rules(&config.transport);
-        self.config = config;
-        tracing::warn!(
-            "rights that the rejected configuration takes away have ended; what it grants waits for a valid configuration\n{diff}"
-        );
+    }
+
+    /// Logs which rights a rejected edit has revoked since `former`.
+    fn warn_of_narrowing(&self, former: &Config) {
+        if self.config.transport != former.transport {
+            let diff = ConfigDiff::between(former, &self.config);
+            tracing::warn!(
+                "rights that the rejected configuration takes away have ended; what it grants waits for a valid configuration\n{diff}"
+            );
+        }
     }
 
     /// Tells it once, and to whoever asks.
-    fn refuse(&self, error: &ConfigError, is_asked: bool) {
-        let text = error.told();
+    fn refuse(&self, rejection: &Rejection, is_asked: bool) {
+        let text = rejection.to_string();
         let known = self.status.borrow().refused.clone();
         if !is_asked && known.is_some_and(|known| known.error == text) {
             return;

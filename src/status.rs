@@ -1,5 +1,6 @@
 //! How the server is, in one object: what `/status` tells and `llama-mcp-server status` prints.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -22,13 +23,22 @@ pub struct ServerStatus {
     pub uptime_seconds: u64,
     /// By their names.
     pub models: Vec<ModelStatus>,
+    /// In the order in which clients list them.
+    #[serde(default)]
+    pub tools: Vec<ToolStatus>,
     /// None where it came from no file, which could be edited.
     pub config: Option<ConfigStatus>,
 }
 
 impl ServerStatus {
-    /// That there are errors is told, and no more.
-    pub fn leave_out_errors(&mut self) {
+    /// Restricts it to what a token for `tools` may see: these tools and their models, and that there are errors, but not which.
+    pub fn restrict_to(&mut self, tools: &BTreeSet<String>) {
+        self.tools.retain(|tool| tools.contains(&tool.name));
+        let is_of_tool = |model: &ModelStatus| {
+            let mut tools = self.tools.iter();
+            tools.any(|tool| tool.model == model.name)
+        };
+        self.models.retain(is_of_tool);
         let of_models = self
             .models
             .iter_mut()
@@ -45,6 +55,15 @@ impl ServerStatus {
     }
 }
 
+/// A tool, as the status shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolStatus {
+    /// Its name, as clients know it.
+    pub name: String,
+    /// The model that answers its calls.
+    pub model: String,
+}
+
 /// The file that the configuration came from, and how its edits went.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ConfigStatus {
@@ -54,6 +73,9 @@ pub struct ConfigStatus {
     pub reloaded_at: Option<Timestamp>,
     /// The last edit that did not, where none did since.
     pub refused: Option<RefusedEdit>,
+    /// Keys such as `server.port` whose edits wait for a restart of the server.
+    #[serde(default)]
+    pub restart_required: Vec<String>,
     /// The file and files that it names, as far as they were replaced outside of their mount: edits of the new ones are not seen.
     #[serde(default)]
     pub stale_mounts: Vec<PathBuf>,
@@ -75,14 +97,16 @@ impl ConfigStatus {
             file,
             reloaded_at: None,
             refused: None,
+            restart_required: Vec::new(),
             stale_mounts: Vec::new(),
         }
     }
 
-    /// An edit is in force.
-    pub fn applied(&mut self, at: Timestamp) {
+    /// Records an edit that was applied, except for the keys in `restart_required`.
+    pub fn applied(&mut self, at: Timestamp, restart_required: Vec<String>) {
         self.reloaded_at = Some(whole_second(at));
         self.refused = None;
+        self.restart_required = restart_required;
     }
 
     /// One is not, for `error`.
@@ -97,7 +121,7 @@ fn whole_second(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
-/// An action on one model by hand.
+/// An action on one model, by hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// End its process; the next call starts another one.
@@ -107,7 +131,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// Returns the name of the command, which also ends the path over HTTP.
+    /// Returns the name of the command, which is also the last part of the HTTP path.
     pub fn name(self) -> &'static str {
         match self {
             Self::Unload => "unload",
@@ -120,21 +144,32 @@ impl Action {
 #[derive(Debug, Clone)]
 pub struct Board {
     registry: Arc<Registry>,
+    tools: watch::Receiver<Vec<ToolStatus>>,
     config: Option<watch::Receiver<ConfigStatus>>,
     started: Instant,
 }
 
 impl Board {
     /// The server starts.
-    pub fn new(registry: Arc<Registry>, config: Option<watch::Receiver<ConfigStatus>>) -> Self {
+    pub fn new(
+        registry: Arc<Registry>,
+        tools: watch::Receiver<Vec<ToolStatus>>,
+        config: Option<watch::Receiver<ConfigStatus>>,
+    ) -> Self {
         Self {
             registry,
+            tools,
             config,
             started: Instant::now(),
         }
     }
 
-    /// Lets go of the process of a model, see [`Registry::unload`] and [`Registry::restart`]. Returns `None` if there is no such model.
+    /// Returns the configured tools.
+    pub fn tools(&self) -> Vec<ToolStatus> {
+        self.tools.borrow().clone()
+    }
+
+    /// Unloads or restarts a model, see [`Registry::unload`] and [`Registry::restart`]. Returns `None` if there is no such model.
     pub fn let_go(&self, model: &str, action: Action) -> Option<Unloaded> {
         match action {
             Action::Unload => self.registry.unload(model),
@@ -148,6 +183,7 @@ impl Board {
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_seconds: self.started.elapsed().as_secs(),
             models: self.registry.observe().await,
+            tools: self.tools(),
             config: self.config.as_ref().map(|config| config.borrow().clone()),
         }
     }

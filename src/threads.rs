@@ -1,15 +1,14 @@
-//! Short-lived threads, and what it means if the system starts none: its limit on processes and threads is reached, or it lacks memory
-//! for a stack. No request is to blame for that, and no change of it helps.
+//! Short-lived threads, and the error if the system refuses one: its limit on processes and threads is reached, or it lacks memory for a
+//! stack. The request is not the cause, and changing it does not help.
 
 use std::io::{self, Write as _};
 use std::panic::{set_hook, take_hook};
 use std::sync::Mutex;
-use std::thread::{Builder, scope};
+use std::thread::{Builder, JoinHandle, scope};
 
-use crate::error_code::ErrorCode;
+use crate::error_code::{Coded, ErrorCode};
 
-/// A process or a thread that the system did not start for lack of resources: what was to be started, what the system said, and the way
-/// out.
+/// The error of a process or thread that the system did not start for lack of resources.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{what} could not be started: {cause}; the system's limit on processes and threads is reached, or memory is short: raise `--pids-limit` of the container, `TasksMax` of the systemd unit or `ulimit -u`, or free memory"
@@ -20,26 +19,36 @@ pub struct SystemLimit {
 }
 
 impl SystemLimit {
-    /// Returns the limit that kept `what` from being started, if `error` is of one; `None` for other errors.
+    /// Returns the limit that kept `what` from being started; `None` if `error` has another cause.
     pub fn of(what: &'static str, error: &io::Error) -> Option<Self> {
         let is_limit = matches!(
             error.kind(),
             // EAGAIN and ENOMEM.
             io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory
         );
-        is_limit.then(|| Self::of_thread(what, error))
+        is_limit.then(|| Self {
+            what,
+            cause: error.to_string(),
+        })
     }
 
-    /// Returns the limit that kept the thread `what` from being started: there is no other reason.
-    pub fn of_thread(what: &'static str, error: &io::Error) -> Self {
+    /// Returns the limit that kept a thread from being started. Threads have no other cause of failure.
+    #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+    pub fn of_thread(error: io::Error) -> Self {
         Self {
-            what,
+            what: "a thread",
             cause: error.to_string(),
         }
     }
 }
 
-/// The reason why work on a thread of its own has no result.
+impl From<SystemLimit> for Coded {
+    fn from(limit: SystemLimit) -> Self {
+        ErrorCode::SystemLimit.says(limit.to_string())
+    }
+}
+
+/// Reason why work on a separate thread has no result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotDone {
     /// The system started no thread.
@@ -48,51 +57,51 @@ pub enum NotDone {
     Panicked,
 }
 
-/// Does `work` on a thread of its own with `bytes` of stack, and waits for it.
+/// Does `work` on a separate thread with `bytes` of stack, and waits for it.
 ///
 /// # Errors
-/// The reason why `work` has no result.
+/// The system starts no thread, or `work` panics.
 pub fn on_stack<T: Send>(bytes: usize, work: impl FnOnce() -> T + Send) -> Result<T, NotDone> {
     scope(|scope| {
         let thread = Builder::new().stack_size(bytes);
         let thread = thread.spawn_scoped(scope, work);
-        let thread = thread
-            .map_err(|error| NotDone::NoThread(SystemLimit::of_thread("a thread", &error)))?;
+        let thread = thread.map_err(|error| NotDone::NoThread(SystemLimit::of_thread(error)))?;
         thread.join().or(Err(NotDone::Panicked))
     })
 }
 
-/// Starts a thread called `name` that runs on by itself.
+/// Starts a thread called `name`.
 ///
 /// # Errors
-/// The system starts none.
-pub fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), SystemLimit> {
+/// The system starts no thread.
+pub fn start(
+    name: &str,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, SystemLimit> {
     let started = Builder::new().name(name.into()).spawn(work);
-    started
-        .map(drop)
-        .map_err(|error| SystemLimit::of_thread("a thread", &error))
+    started.map_err(SystemLimit::of_thread)
 }
 
-/// Checks that the system allows `count` more threads at once, by starting so many that end again. Libraries end the process, or hang,
-/// if they lack one, so a start asks beforehand.
+/// Checks that the system allows `count` more threads at once: starts them and lets them end. Libraries that lack a thread end the process
+/// or hang, so this is checked before they start.
 ///
 /// # Errors
 /// The system allows fewer.
 pub fn check_room(count: usize) -> Result<(), SystemLimit> {
     let gate = Mutex::new(());
     scope(|scope| {
-        // They wait here until all are there, or one could not be started.
+        // The threads wait for this lock until all are started, or one could not be.
         let _closed = gate.lock();
         for _ in 0..count {
             let thread = Builder::new().spawn_scoped(scope, || drop(gate.lock()));
-            thread.map_err(|error| SystemLimit::of_thread("a thread", &error))?;
+            thread.map_err(SystemLimit::of_thread)?;
         }
         Ok(())
     })
 }
 
-/// Does `work` of a library that panics if the system starts no thread for it: such a panic ends the process with a message. To unwind
-/// would be no help, since tokio then waits for ever for the threads that it has.
+/// Does `work` of a library that panics if the system starts no thread. Such a panic ends the process with a message, since unwinding would
+/// make tokio wait forever for its other threads.
 pub fn or_exit<T>(work: impl FnOnce() -> T) -> T {
     let former = take_hook();
     #[expect(clippy::exit, reason = "the unwinding may never end")]
@@ -102,7 +111,7 @@ pub fn or_exit<T>(work: impl FnOnce() -> T) -> T {
             cause: panic.payload_as_str().unwrap_or("unknown").to_owned(),
         };
         let mut stderr = io::stderr().lock();
-        // Nobody is left to tell if stderr is closed.
+        // If stderr is closed, nobody reads the message.
         drop(writeln!(
             stderr,
             "error[{}]: {limit}",
@@ -120,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_system_refuses_is_told_with_the_limits_to_raise() {
+    fn the_error_names_the_limits_to_raise() {
         let of = |code| SystemLimit::of("the process", &io::Error::from(code));
         let told = of(io::ErrorKind::WouldBlock).unwrap().to_string();
         for part in [

@@ -20,8 +20,9 @@ use tokio::sync::watch;
 use crate::config::{Config, ModelConfig};
 use crate::error_code::ErrorCode;
 use crate::fair::MessagePermits;
+use crate::registry::residency::Refusal;
 use crate::registry::{Edition, Registry};
-use crate::telemetry::call::{CallEnd, CallMeter, Outcome};
+use crate::telemetry::call::{self, CallEnd, CallMeter, Outcome};
 pub use crate::worker::client::Progress;
 use answering::{Answering, GenerationMeta};
 use chat::ChatTool;
@@ -91,6 +92,8 @@ impl ToolOutput {
 pub struct ToolCall {
     /// Whose call it is.
     pub client: String,
+    /// Name of the caller's token.
+    pub token: Option<String>,
     /// When it arrived.
     pub received: tokio::time::Instant,
     /// Its progress.
@@ -134,7 +137,7 @@ impl Tool {
         arguments: Arguments,
         call: ToolCall,
     ) -> Result<ToolOutput, Superseded> {
-        let meter = CallMeter::begin(self.name(), self.model());
+        let meter = CallMeter::begin(self.name(), self.model(), call.token.as_deref());
         let output = match self {
             Self::Chat(tool) => tool.call(arguments, call).await,
             Self::Typed(tool) => tool.call(arguments, call).await,
@@ -168,6 +171,14 @@ pub struct Catalog {
 /// call is to be made again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Superseded;
+
+impl Superseded {
+    /// Returns the answer of a call that is not made again.
+    pub fn refused(self) -> ToolOutput {
+        call::refused(ErrorCode::Busy);
+        ToolOutput::error(ErrorCode::Busy, Refusal::Superseded.to_string())
+    }
+}
 
 impl Catalog {
     /// The tools of `config` over the models of `registry`, whose `editions` are in the order of the models.
@@ -219,6 +230,12 @@ impl Catalog {
     /// What clients are told, in a fixed order.
     pub fn descriptions(&self) -> Vec<ToolDescription> {
         self.tools.iter().map(|tool| tool.description()).collect()
+    }
+
+    /// Returns the names of the tools, each with its model's.
+    pub fn with_models(&self) -> Vec<(&str, &str)> {
+        let tools = self.tools.iter();
+        tools.map(|tool| (tool.name(), tool.model())).collect()
     }
 
     /// The names of the tools.

@@ -5,6 +5,7 @@
 //! worker logs goes to its stderr ([`crate::telemetry`]).
 
 pub mod client;
+mod driver_cache;
 mod environment;
 pub mod machine;
 mod sandbox;
@@ -28,7 +29,7 @@ pub const DESCRIBE: &str = "--describe";
 /// Flag of a process that checks chat templates, and exits.
 pub const TRY_TEMPLATES: &str = "--try-templates";
 
-/// Names of a worker's threads that neither load nor decode: that they work does not show that the model goes on.
+/// Names of a worker's threads that neither load nor decode. Their activity does not count as progress of the model.
 const HELPER_THREADS: [&str; 5] = [COMMANDS, SIGNALS, SHORT_PROMPTS, LONG_PROMPTS, TURNS];
 
 /// Name of the thread that reads commands.
@@ -124,11 +125,11 @@ pub enum Event {
     },
     /// The model could not be loaded; the worker ends.
     LoadFailed(EngineError),
-    /// The answer to [`Command::Stats`]: the thread that decodes sends it between two steps.
+    /// The answer to [`Command::Stats`]. The thread that decodes sends it between two steps.
     Stats(Stats),
-    /// The thread that decodes waits for a turn at the CPUs.
+    /// A sign of life of the thread that decodes while it waits for a turn at the CPUs.
     Alive,
-    /// The worker received SIGTERM, and leaves it to the server whether it ends.
+    /// The worker received SIGTERM. The server decides whether the worker ends.
     Terminated,
 }
 

@@ -304,8 +304,9 @@ pub fn header(bytes: &[u8]) {
             value_bytes_of_32: 34,
             is_pool,
             has_flash_attention,
+            gpu_layers: 7,
         };
-        let estimate = header.estimate(run);
+        let estimate = header.estimate(run).gpu;
         assert!(estimate.total() >= estimate.weights);
         header.bytes_per_cell(run);
         header.score_bytes_per_cell(run);

@@ -4,6 +4,7 @@
 use crate::config::address::Address;
 use crate::config::load::Layers;
 use crate::config::tool::address;
+use crate::config::warning::WarningKind;
 use crate::config::{Config, ModelConfig, ToolConfig};
 use crate::engine::template::{SystemPrompt, Variables};
 use crate::engine::thinking::families::{UnknownMarkers, markers_of, unknown_markers};
@@ -26,13 +27,33 @@ pub(super) fn check_own_templates(
     }
 }
 
-/// Checks the chat templates of all models; those of the configuration are known to compile.
+/// Keys that decide what a chat template prints. If one of them is wrong, the prompt may be wrong, too.
+const KEYS: [&str; 4] = [
+    "chat_template",
+    "system",
+    "template_arguments",
+    "thinking_tags",
+];
+
+/// Checks the chat templates of all models. Templates in the configuration are already known to compile.
 pub(super) fn check_templates(
     config: &Config,
     mut trials: Option<&mut Trials>,
     layers: &mut Layers,
 ) {
+    let is_wrong = |table: &Address, layers: &Layers| {
+        KEYS.iter()
+            .any(|key| layers.has_problem_at(&table.join(*key)))
+    };
+    let tools = config.tools.iter().filter(|tool| {
+        let table = Address::of(["tools", &tool.name]);
+        !is_wrong(&table, layers)
+    });
+    let tools: Vec<ToolConfig> = tools.cloned().collect();
     for model in &config.models {
+        if is_wrong(&Address::of(["models", &model.name]), layers) {
+            continue;
+        }
         let own = model.load.chat_template.as_ref();
         let files = model.files.as_ref().ok();
         let of_file = files.and_then(|files| files.header.chat_template.as_ref());
@@ -50,7 +71,7 @@ pub(super) fn check_templates(
             layers.problem_at(&model.address("path"), error.text, Some(hint.into()));
             continue;
         }
-        check_rendering(model, &mut trials, &config.tools, layers);
+        check_rendering(model, &mut trials, &tools, layers);
     }
 }
 
@@ -155,10 +176,13 @@ fn check_rendering(
     if let Some(chat) = chat.filter(works)
         && let Err(error) = trials.run(turns(chat.variables))
     {
-        layers.notes.push(format!(
-            "model `{}`: calls with earlier turns in `messages` fail: {}",
-            model.name, error.text
-        ));
+        let message = format!(
+            "calls with earlier turns in `messages` fail: {}",
+            error.text
+        );
+        let hint = "give the model a `chat_template` that prints all messages";
+        let kind = WarningKind::EarlierTurnsRefused;
+        layers.warn_at(kind, &template_address(model), message, hint);
     }
     // A template that fails without a system prompt, too, is no fault of the prompt.
     let uses: Vec<&Use<'_>> = uses.iter().filter(works).collect();
@@ -195,7 +219,7 @@ fn check_questions(model: &ModelConfig, uses: &[Use<'_>], layers: &mut Layers) {
     }
 }
 
-/// Notes the system prompts that the chat template of `model` does not print as such. One that it cannot print at all is a problem.
+/// Warns of the system prompts that the chat template of `model` does not print as such. One that it cannot print at all is a problem.
 fn check_system_prompts(
     model: &ModelConfig,
     trials: &mut TemplateTrials<'_>,
@@ -215,10 +239,14 @@ fn check_system_prompts(
         tried.push(trial);
         match trials.run(system_prompt(system, used.variables)) {
             Ok(SystemPrompt::Printed) => continue,
-            Ok(SystemPrompt::Merged) => layers.notes.push(format!(
-                "{address}: the chat template of `{}` does not print a system prompt; its text is merged into the first user message",
-                model.name
-            )),
+            Ok(SystemPrompt::Merged) => {
+                let message = format!(
+                    "the chat template of `{}` does not print a system prompt; its text is merged into the first user message",
+                    model.name
+                );
+                let hint = "move the text into the prompt, or give the model a `chat_template` that prints it";
+                layers.warn_at(WarningKind::SystemPromptMerged, address, message, hint);
+            }
             Err(error) => {
                 let hint = "give the model a `chat_template` that prints all messages";
                 layers.problem_at(address, error.text, Some(hint.into()));
@@ -228,7 +256,15 @@ fn check_system_prompts(
     }
 }
 
-/// Notes markers of the chat template `source` of `model` that look like reasoning and would be left in answers.
+/// Returns the address of the key that gives the chat template of `model`.
+fn template_address(model: &ModelConfig) -> Address {
+    model.address(match model.load.chat_template {
+        Some(_) => "chat_template",
+        None => "path",
+    })
+}
+
+/// Warns of markers of the chat template `source` of `model` that look like reasoning and would be left in answers.
 fn check_reasoning(model: &ModelConfig, source: &str, layers: &mut Layers) {
     let known = markers_of(source, &[], model.load.thinking_tags.as_ref());
     for UnknownMarkers { open, close } in unknown_markers(source, &known) {
@@ -242,9 +278,9 @@ fn check_reasoning(model: &ModelConfig, source: &str, layers: &mut Layers) {
                 "…".to_owned(),
             ),
         };
-        layers.notes.push(format!(
-            "model `{}`: its chat template has {look} of reasoning; the reasoning stays in answers unless you set `thinking_tags = [\"{open}\", \"{close}\"]`",
-            model.name
-        ));
+        let message = format!("the chat template has {look} of reasoning: it stays in answers");
+        let hint = format!("set `thinking_tags = [\"{open}\", \"{close}\"]` to remove it");
+        let kind = WarningKind::UnknownThinkingTags;
+        layers.warn_at(kind, &template_address(model), message, &hint);
     }
 }

@@ -31,7 +31,7 @@ impl ServerArgs {
     }
 }
 
-/// Which server is asked, by whom.
+/// The server to ask, and the token to ask it with.
 #[derive(Debug, Args)]
 pub struct RemoteArgs {
     #[command(flatten)]
@@ -53,7 +53,7 @@ pub struct RemoteArgs {
 }
 
 impl RemoteArgs {
-    /// The address that was typed, and for [`crate::config::load::Layers::read`] the rest.
+    /// Returns the URL that was typed, and the other flags for [`crate::config::load::Layers::read`].
     pub fn into_server(self) -> (Option<String>, Overrides) {
         let ServerArgs { config, host, port } = self.server;
         let auth_file = self.auth_file;

@@ -6,16 +6,17 @@ use std::process::ExitCode;
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::{WRONG, print, refused, refused_with};
+use super::{WRONG, overrides, print, refused, rejected};
 use crate::check::{self, Checked};
 use crate::cli::{ConfigCommand, Format};
 use crate::config::diff::ConfigDiff;
+use crate::config::problem::Problem;
 use crate::config::reference::View;
 use crate::config::units::human;
-use crate::config::{
-    self, Config, ConfigError, Overrides, Surroundings, Transport, reference, shape,
-};
+use crate::config::{Config, ConfigError, Overrides, Rejected, Surroundings, reference, shape};
+use crate::gguf::memory::Estimate;
 use crate::registry::footprint::{Footprint, sum};
+use crate::registry::memory::Need;
 
 /// Runs `command`.
 ///
@@ -23,8 +24,12 @@ use crate::registry::footprint::{Footprint, sum};
 /// Where standard output cannot be written.
 pub fn run(command: ConfigCommand, around: &Surroundings) -> anyhow::Result<ExitCode> {
     match command {
-        ConfigCommand::Check { source, format } => check(&source.into_overrides(), around, format),
-        ConfigCommand::Show { source, origin } => show(&source.into_overrides(), around, origin),
+        ConfigCommand::Check {
+            source,
+            format,
+            strict,
+        } => check(&overrides(source)?, around, format, strict),
+        ConfigCommand::Show { source, origin } => show(&overrides(source)?, around, origin),
         ConfigCommand::Diff { old, new } => diff(old, new, around),
         ConfigCommand::Schema => {
             let schema = serde_json::to_string_pretty(&shape::schema())
@@ -36,26 +41,47 @@ pub fn run(command: ConfigCommand, around: &Surroundings) -> anyhow::Result<Exit
     }
 }
 
-fn check(typed: &Overrides, around: &Surroundings, format: Format) -> anyhow::Result<ExitCode> {
-    let checked = check::load(typed, around).and_then(|checked| {
-        if checked.doubts.is_empty() {
-            Ok(checked)
-        } else {
-            Err(ConfigError::of(checked.doubts))
+fn check(
+    typed: &Overrides,
+    around: &Surroundings,
+    format: Format,
+    is_strict: bool,
+) -> anyhow::Result<ExitCode> {
+    let (error, mut warnings, checked) = match check::examine(typed, around) {
+        Ok(mut checked) => {
+            let doubts = std::mem::take(&mut checked.doubts);
+            let error = (!doubts.is_empty()).then(|| ConfigError::of(doubts));
+            let warnings = std::mem::take(&mut checked.layers.warnings);
+            (error, warnings, Some(checked))
         }
-    });
-    let error = match (checked, format) {
-        (Ok(checked), Format::Text) => return print(&told(&checked)),
-        (Ok(checked), Format::Json) => return print(&format!("{:#}\n", as_json(&checked))),
-        (Err(error), _) => error,
+        Err(rejected) => (Some(rejected.error), rejected.warnings, None),
     };
-    let notes = config::notes(typed, around);
-    if format == Format::Text {
-        return refused_with(&error, &notes);
-    }
-    let json = json!({"ok": false, "problems": error.to_json(), "notes": notes});
-    print(&format!("{json:#}\n"))?;
-    Ok(ExitCode::from(WRONG))
+    let error = if is_strict {
+        ConfigError::with(error, &mut warnings)
+    } else {
+        error
+    };
+    let code = error
+        .as_ref()
+        .map_or(ExitCode::SUCCESS, |_| ExitCode::from(WRONG));
+    match (error, checked, format) {
+        (None, Some(checked), Format::Text) => print(&told(&checked, &warnings))?,
+        (None, Some(checked), Format::Json) => {
+            print(&format!("{:#}\n", as_json(&checked, &warnings)))?
+        }
+        (Some(error), _, Format::Text) => rejected(&Rejected { error, warnings })?,
+        (error, _, Format::Json) => {
+            let problems = error.map(|error| error.to_json());
+            let json = json!({"ok": false, "problems": problems, "warnings": in_json(&warnings)});
+            print(&format!("{json:#}\n"))?
+        }
+        (None, None, Format::Text) => ExitCode::SUCCESS,
+    };
+    Ok(code)
+}
+
+fn in_json(problems: &[Problem]) -> Vec<Value> {
+    problems.iter().map(Problem::to_json).collect()
 }
 
 fn diff(old: PathBuf, new: PathBuf, around: &Surroundings) -> anyhow::Result<ExitCode> {
@@ -76,7 +102,7 @@ fn diff(old: PathBuf, new: PathBuf, around: &Surroundings) -> anyhow::Result<Exi
     }
 }
 
-fn told(checked: &Checked) -> String {
+fn told(checked: &Checked, warnings: &[Problem]) -> String {
     let budget = &checked.budget;
     let mut lines = vec![format!(
         "The configuration is valid. Memory for models: {}.\n",
@@ -93,6 +119,7 @@ fn told(checked: &Checked) -> String {
             need.kv_cells,
             human(estimate.compute)
         ));
+        lines.extend(on_gpu(need));
         if need.kv_cells < need.wanted_cells {
             lines.push(format!(
                 "  note: all calls at full length would need {} cells, which do not fit; calls wait for cells",
@@ -103,36 +130,53 @@ fn told(checked: &Checked) -> String {
     if checked.needs.len() > 1 {
         lines.push(format!("\ntogether: {}", together(checked)));
     }
-    lines.extend(
-        checked
-            .warnings
-            .iter()
-            .map(|warning| format!("warning: {warning}")),
-    );
     lines.extend(notes(checked).map(|note| format!("note: {note}")));
+    lines.extend(warnings.iter().map(|warning| format!("\n{warning}")));
     lines.join("\n") + "\n"
 }
 
-/// Returns what each model takes that can be loaded from its files.
+/// Returns a line about what GPUs do for a model of `need`; `None` if they do nothing.
+fn on_gpu(need: &Need) -> Option<String> {
+    let layers = (need.gpu_layers > 0)
+        .then(|| format!("  GPU: {} of {} layers", need.gpu_layers, need.layers))?;
+    let Some(there) = need.allowance.gpu else {
+        return Some(layers + " in the machine's memory");
+    };
+    let Estimate {
+        weights,
+        cache,
+        compute,
+    } = need.gpu;
+    Some(format!(
+        "{layers}, {} of {} (weights {}, cache {}, compute {})",
+        human(need.gpu.total()),
+        human(there),
+        human(weights),
+        human(cache),
+        human(compute)
+    ))
+}
+
+/// Returns the footprint of each model that can be loaded.
 fn footprints(checked: &Checked) -> impl Iterator<Item = Footprint> + '_ {
     let models = checked.loadable();
     models.map(|(.., need)| need.demand().footprint)
 }
 
-/// Returns what all models take, and whether that fits.
+/// Returns the memory that all models take together, and whether it fits the budget.
 fn together(checked: &Checked) -> String {
     let all = sum(footprints(checked));
     let fit = if all <= checked.budget {
         "all fit together"
     } else {
-        "not all fit together: models that idle make room"
+        "not all fit together; idle models are evicted to make room"
     };
     let alone = footprints(checked).map(|footprint| footprint.total);
     let shared = alone.fold(0, u64::saturating_add).saturating_sub(all);
     let once = match shared {
         0 => String::new(),
         bytes => format!(
-            "; weights of a common file count once, which saves {}",
+            "; weights of a shared file count once, which saves {}",
             human(bytes)
         ),
     };
@@ -144,20 +188,15 @@ fn notes(checked: &Checked) -> impl Iterator<Item = String> + '_ {
     let of_schemas = checked.config.tools.iter().flat_map(|tool| {
         tool.answer.iter().flat_map(move |answer| {
             let key = answer.key();
-            let notes = answer.notes.iter();
+            // What is ignored is a warning.
+            let notes = answer.notes.iter().filter(|note| !note.is_ignored);
             notes.map(move |note| format!("`tools.{}.{key}` {note}", tool.name))
         })
     });
-    let http = match &checked.config.transport {
-        Transport::Http(http) => Some(http),
-        Transport::Stdio => None,
-    };
-    let of_tokens = http.into_iter().flat_map(|http| http.token_notes());
-    let notes = checked.layers.notes.iter().cloned();
-    notes.chain(of_tokens).chain(of_schemas)
+    checked.layers.notes.iter().cloned().chain(of_schemas)
 }
 
-fn as_json(checked: &Checked) -> Value {
+fn as_json(checked: &Checked, warnings: &[Problem]) -> Value {
     let models = checked.loadable().map(|(model, files, need)| {
         let header = &files.header;
         json!({
@@ -174,9 +213,13 @@ fn as_json(checked: &Checked) -> Value {
             "cache_bytes": need.estimate.cache,
             "compute_bytes": need.estimate.compute,
             "total_bytes": need.estimate.total(),
+            "gpu_layers": need.gpu_layers,
+            "layers": need.layers,
+            "gpu_memory_bytes": need.gpu.total(),
+            "gpu_memory_available_bytes": need.allowance.gpu,
         })
     });
-    json!({"ok": true, "memory_budget_bytes": checked.budget, "together_bytes": sum(footprints(checked)), "warnings": checked.warnings, "models": models.collect::<Vec<_>>(), "notes": notes(checked).collect::<Vec<_>>()})
+    json!({"ok": true, "memory_budget_bytes": checked.budget, "together_bytes": sum(footprints(checked)), "warnings": in_json(warnings), "models": models.collect::<Vec<_>>(), "notes": notes(checked).collect::<Vec<_>>()})
 }
 
 fn show(typed: &Overrides, around: &Surroundings, with_origin: bool) -> anyhow::Result<ExitCode> {
@@ -189,6 +232,6 @@ fn show(typed: &Overrides, around: &Surroundings, with_origin: bool) -> anyhow::
             };
             print(&reference::effective(&layers, view))
         }
-        Err(error) => refused_with(&error, &config::notes(typed, around)),
+        Err(error) => rejected(&error),
     }
 }

@@ -10,7 +10,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::print;
+use super::{overrides, print};
 use crate::cli::DoctorArgs;
 use crate::config::Surroundings;
 
@@ -85,7 +85,7 @@ const BUNDLE: &str = "llama-mcp-server-report.txt";
 /// Where nothing can be written.
 pub fn run(asked: DoctorArgs, around: &Surroundings) -> anyhow::Result<ExitCode> {
     let DoctorArgs { source, bundle } = asked;
-    let typed = source.into_overrides();
+    let typed = overrides(source)?;
     let mut findings = machine::look(around);
     let (of_configuration, layers) = configured::look(&typed, around);
     findings.extend(of_configuration);

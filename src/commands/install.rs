@@ -17,6 +17,7 @@ use anyhow::{Context, anyhow, bail};
 use super::{WRONG, print, refused};
 use crate::check;
 use crate::cli::install::{InstallArgs, Wanted, overrides};
+use crate::config::problem::Problem;
 use crate::config::{ConfigError, Surroundings};
 use crate::error_code::ErrorCode;
 use clients::{CLIENTS, Client};
@@ -32,7 +33,7 @@ struct Start {
     arguments: Vec<String>,
     /// What its configuration reads of the environment.
     variables: Vec<String>,
-    /// Settings that work and are probably a mistake.
+    /// Warnings about settings that work but are probably a mistake.
     warnings: Vec<String>,
 }
 
@@ -200,7 +201,7 @@ fn start(
     Ok(Ok(Start {
         arguments,
         variables: checked.layers.secret_variables,
-        warnings: checked.warnings,
+        warnings: checked.layers.warnings.iter().map(Problem::line).collect(),
     }))
 }
 

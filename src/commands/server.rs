@@ -15,6 +15,7 @@ use ureq::{Agent, Body, RequestBuilder};
 use super::{WRONG, refused};
 use crate::cli::RemoteArgs;
 use crate::config::address::Address;
+use crate::config::file::{ServerSettings, TransportMode};
 use crate::config::load::Layers;
 use crate::config::problem::{Origin, Problem};
 use crate::config::token::{self, BearerToken};
@@ -30,10 +31,12 @@ pub(super) struct Server {
     pub(super) url: String,
     token: Option<BearerToken>,
     agent: Agent,
+    /// The likely cause if no server is there; `None` if the configuration shows none.
+    hint: Option<&'static str>,
 }
 
 impl Server {
-    /// The one that was asked for; or the exit code, after it was told what is wrong.
+    /// Returns the server that `asked` names. If it is invalid, prints the error and returns the exit code.
     pub(super) fn asked(
         asked: RemoteArgs,
         around: &Surroundings,
@@ -73,7 +76,11 @@ impl Server {
         };
         layers.problems.retain(hides_the_server);
         if layers.problems.is_empty() {
-            Ok(Self::at(url, token))
+            let hint = hint(&server, typed);
+            Ok(Self {
+                hint,
+                ..Self::at(url, token)
+            })
         } else {
             Err(ConfigError::of(layers.problems))
         }
@@ -103,33 +110,59 @@ impl Server {
             .proxy(None)
             .build()
             .into();
-        Self { url, token, agent }
+        Self {
+            url,
+            token,
+            agent,
+            hint: None,
+        }
     }
 
     /// The status and the body of `path`, which wants no token: who listens there may be another program.
     pub(super) fn get(&self, path: &str) -> anyhow::Result<(u16, String)> {
         let url = self.url_of(path);
-        said(&url, self.agent.get(&url).call())
+        self.said(&url, self.agent.get(&url).call())
     }
 
     /// The same with the token, where there is one.
     pub(super) fn get_with_token(&self, path: &str) -> anyhow::Result<(u16, String)> {
         let url = self.url_of(path);
-        said(&url, self.with_token(self.agent.get(&url)).call())
+        self.said(&url, self.with_token(self.agent.get(&url)).call())
     }
 
     /// Returns the status and the body of an empty POST to `path`, with the token if there is one.
     pub(super) fn post_with_token(&self, path: &str) -> anyhow::Result<(u16, String)> {
         let url = self.url_of(path);
-        said(&url, self.with_token(self.agent.post(&url)).send_empty())
+        self.said(&url, self.with_token(self.agent.post(&url)).send_empty())
     }
 
-    /// Returns what is wrong if the server refuses the token.
+    /// Returns the error message for a server that refuses the token.
     pub(super) fn wants_token(&self) -> String {
         format!(
-            "the server at {} wants a bearer token that it knows: `--auth_file`, `--auth` or LLAMA_MCP_AUTH gives one",
+            "the server at {} requires a valid bearer token; set it with `--auth_file`, `--auth` or LLAMA_MCP_AUTH",
             self.url
         )
+    }
+
+    /// Returns the error for a server that does not answer as expected, with the likely cause.
+    pub(super) fn missing(&self, problem: String) -> Coded {
+        no_server(match self.hint {
+            Some(hint) => format!("{problem}; {hint}"),
+            None => problem,
+        })
+    }
+
+    /// Returns the status and the body that came from `url`.
+    fn said(
+        &self,
+        url: &str,
+        response: Result<Response<Body>, ureq::Error>,
+    ) -> anyhow::Result<(u16, String)> {
+        let mut response =
+            response.with_context(|| self.missing(format!("no server answers at {url}")))?;
+        let said = response.body_mut().read_to_string();
+        let said = said.with_context(|| no_server(format!("no answer could be read at {url}")))?;
+        Ok((response.status().as_u16(), said))
     }
 
     fn url_of(&self, path: &str) -> String {
@@ -144,15 +177,6 @@ impl Server {
     }
 }
 
-/// Returns the status and the body that came from `url`.
-fn said(url: &str, response: Result<Response<Body>, ureq::Error>) -> anyhow::Result<(u16, String)> {
-    let mut response =
-        response.with_context(|| no_server(format!("no server answers at {url}")))?;
-    let said = response.body_mut().read_to_string();
-    let said = said.with_context(|| no_server(format!("no answer could be read at {url}")))?;
-    Ok((response.status().as_u16(), said))
-}
-
 /// `HOST:PORT` of an address that was typed.
 fn authority_of(url: &str) -> Result<String, Coded> {
     let uri: Option<Uri> = url.parse().ok();
@@ -164,6 +188,27 @@ fn authority_of(url: &str) -> Result<String, Coded> {
         ))),
         _ => Err(ErrorCode::CommandLine
             .says(format!("`{url}` is no address, as http://10.0.0.5:8080 is"))),
+    }
+}
+
+/// Returns the likely cause if no server answers at the configured address; `None` if the address was `typed`.
+fn hint(server: &ServerSettings, typed: &Overrides) -> Option<&'static str> {
+    if typed
+        .flags
+        .iter()
+        .any(|(key, _)| key == "host" || key == "port")
+    {
+        None
+    } else if server.transport == TransportMode::Stdio {
+        Some(
+            "this configuration serves stdio, which only its client can ask; `--port` or `--url` names a server over HTTP",
+        )
+    } else if server.port == 0 {
+        Some(
+            "the configured port is 0, so each start takes another one; the server's log has its address, and `--port` or `--url` names it",
+        )
+    } else {
+        None
     }
 }
 

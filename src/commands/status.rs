@@ -20,7 +20,7 @@ use crate::status::{ConfigStatus, ServerStatus};
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Seconds; a step that takes longer is worth a line.
+/// Seconds without a finished step from which on a line names the process.
 const LONG_STEP: u64 = 10;
 
 /// The cursor to the upper left, and all below it empty.
@@ -57,9 +57,12 @@ fn look(server: &Server, format: Format) -> anyhow::Result<String> {
     let problem = match status {
         200 => None,
         401 => Some(server.wants_token()),
-        404 => Some(format!(
-            "what answers at {url} tells no status: another program, or an older version"
-        )),
+        404 => {
+            let problem = format!(
+                "what answers at {url} tells no status: another program, or an older version"
+            );
+            return Err(server.missing(problem).into());
+        }
         status => Some(format!(
             "the server at {url} tells no status: {status} {said}"
         )),
@@ -67,14 +70,14 @@ fn look(server: &Server, format: Format) -> anyhow::Result<String> {
     if let Some(problem) = problem {
         return Err(no_server(problem).into());
     }
-    let server: ServerStatus = serde_json::from_str(&said).with_context(|| {
-        no_server(format!(
+    let status: ServerStatus = serde_json::from_str(&said).with_context(|| {
+        server.missing(format!(
             "what answers at {url} is another program, or another version than this one"
         ))
     })?;
     Ok(match format {
         Format::Json => said + "\n",
-        Format::Text => told(&server),
+        Format::Text => told(&status),
     })
 }
 
@@ -86,17 +89,40 @@ fn told(server: &ServerStatus) -> String {
     )];
     lines.extend(server.config.as_ref().map(config));
     lines.push(String::new());
-    lines.extend(table(&server.models));
+    let models = server.models.iter().map(row);
+    lines.extend(table([HEAD.map(str::to_owned)].into_iter().chain(models)));
+    let tools = server.tools.iter();
+    let tools = tools.map(|tool| [tool.name.clone(), tool.model.clone()]);
+    lines.push(String::new());
+    lines.extend(table(
+        [["TOOL", "MODEL"].map(str::to_owned)]
+            .into_iter()
+            .chain(tools),
+    ));
     let failed = server.models.iter().filter_map(|model| {
         let error = model.error.as_ref()?;
         Some(format!("\n{}: {error}", model.name))
     });
     lines.extend(failed);
+    lines.extend(server.models.iter().filter_map(offloaded));
     lines.extend(server.models.iter().filter_map(silent));
     lines.join("\n") + "\n"
 }
 
-/// A line about a process that has work and has finished no step for long.
+/// Returns a line about a model that has layers on a GPU; `None` if it has none.
+fn offloaded(model: &ModelStatus) -> Option<String> {
+    let (gpu_layers, layers) = model.gpu_layers.zip(model.layers)?;
+    let memory = model.gpu_memory_bytes;
+    let memory = memory.map_or_else(String::new, |bytes| {
+        format!(", {} of its memory", human(bytes))
+    });
+    Some(format!(
+        "\n{}: {gpu_layers} of {layers} layers on the GPU{memory}",
+        model.name
+    ))
+}
+
+/// Returns a line about a process that has work and has finished no step for a long time.
 fn silent(model: &ModelStatus) -> Option<String> {
     let silence = model
         .last_step_seconds
@@ -116,7 +142,12 @@ fn config(config: &ConfigStatus) -> String {
         None => format!("configuration {file}"),
     };
     let mut lines = vec![edited];
-    lines.extend(config.stale_mounts.iter().map(|file| mounted::stale(file)));
+    let stale = config.stale_mounts.iter();
+    lines.extend(stale.map(|file| format!("{}; {}", mounted::stale(file), mounted::WAY_OUT)));
+    if !config.restart_required.is_empty() {
+        let keys = config.restart_required.join(", ");
+        lines.push(format!("restart needed: {keys}"));
+    }
     lines.extend(config.refused.as_ref().map(|edit| {
         format!(
             "the edit of {} is refused, what was in force stays:\n{}",
@@ -139,13 +170,12 @@ const HEAD: [&str; 10] = [
     "IDLE",
 ];
 
-/// A line of each model, below their heads; a column is as wide as what is in it.
-fn table(models: &[ModelStatus]) -> Vec<String> {
-    let mut rows = vec![HEAD.map(str::to_owned)];
-    rows.extend(models.iter().map(row));
+/// Lines of `rows`, of which the first has the heads; a column is as wide as what is in it.
+fn table<const COLUMNS: usize>(rows: impl Iterator<Item = [String; COLUMNS]>) -> Vec<String> {
+    let rows: Vec<_> = rows.collect();
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: [usize; HEAD.len()] = std::array::from_fn(width);
-    let padded = |row: &[String; HEAD.len()]| {
+    let widths: [usize; COLUMNS] = std::array::from_fn(width);
+    let padded = |row: &[String; COLUMNS]| {
         let cells = row.iter().zip(widths);
         let cells: Vec<String> = cells
             .map(|(cell, width)| format!("{cell:<width$}"))
@@ -191,6 +221,7 @@ fn time(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::ToolStatus;
 
     #[test]
     fn the_table_shows_what_is_known_and_what_failed() {
@@ -200,6 +231,9 @@ mod tests {
             pid: None,
             last_step_seconds: None,
             memory_bytes: None,
+            gpu_layers: None,
+            layers: None,
+            gpu_memory_bytes: None,
             running: 0,
             waiting: 0,
             kv_cells: None,
@@ -215,6 +249,9 @@ mod tests {
             pid: Some(4711),
             last_step_seconds: Some(42),
             memory_bytes: Some(3 << 29),
+            gpu_layers: Some(12),
+            layers: Some(33),
+            gpu_memory_bytes: Some(3 << 30),
             running: 2,
             waiting: 13,
             kv_cells: Some(4096),
@@ -224,7 +261,15 @@ mod tests {
             idle_seconds: Some(75),
             error: None,
         };
+        let tool = |name: &str, model: &str| ToolStatus {
+            name: name.into(),
+            model: model.into(),
+        };
         let mut file = ConfigStatus::of("/config/llama-mcp-server.toml".into());
+        file.applied(
+            "2026-01-02T03:00:00Z".parse().unwrap(),
+            vec!["server.port".into(), "log.level".into()],
+        );
         file.refused(
             "2026-01-02T03:04:05.6Z".parse().unwrap(),
             "error: no".into(),
@@ -233,11 +278,13 @@ mod tests {
             version: "1.2.3".into(),
             uptime_seconds: 7384,
             models: vec![unloaded, loaded],
+            tools: vec![tool("small", "small"), tool("summarise_text", "coder")],
             config: Some(file),
         };
         insta::assert_snapshot!(told(&server), @r"
         llama-mcp-server 1.2.3, up 2h 3m 4s
-        configuration /config/llama-mcp-server.toml
+        configuration /config/llama-mcp-server.toml, last edit in force since 2026-01-02T03:00:00Z
+        restart needed: server.port, log.level
         the edit of 2026-01-02T03:04:05Z is refused, what was in force stays:
         error: no
 
@@ -245,7 +292,13 @@ mod tests {
         coder  failed  -     -        0        0        -      -         -                -
         small  loaded  4711  1.5 GiB  2        13       50 %   52.0      411.2            1m 15s
 
+        TOOL            MODEL
+        small           small
+        summarise_text  coder
+
         coder: the file is cut
+
+        small: 12 of 33 layers on the GPU, 3.0 GiB of its memory
 
         small: process 4711 has finished no step for 42s
         ");

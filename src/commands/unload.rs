@@ -1,4 +1,4 @@
-//! `llama-mcp-server unload MODEL` and `restart MODEL`: a hand on one model of a running server.
+//! `llama-mcp-server unload MODEL` and `restart MODEL`: unload or restart one model of a running server.
 
 use std::process::ExitCode;
 
@@ -14,10 +14,10 @@ use crate::printable::printable;
 use crate::registry::{ModelState, Unloaded};
 use crate::status::Action;
 
-/// Most characters of a server's refusal that are shown.
+/// Largest number of characters of a server's refusal that are shown.
 const MAX_REFUSAL: usize = 512;
 
-/// Has a server let go of the model's process, and prints what comes of it.
+/// Asks a server to unload or restart the model, and prints the result.
 ///
 /// # Errors
 /// The server does not answer, has no such model, or does not allow it.
@@ -27,7 +27,7 @@ pub fn run(asked: ModelArgs, action: Action, around: &Surroundings) -> anyhow::R
         Ok(server) => server,
         Err(code) => return Ok(code),
     };
-    // Anything else would be another path.
+    // Other characters could change the path of the URL.
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     if model.is_empty() || !model.bytes().all(is_name) {
         return Err(unknown(&model, &server).into());
@@ -41,7 +41,7 @@ pub fn run(asked: ModelArgs, action: Action, around: &Surroundings) -> anyhow::R
     print(&in_words(&done, action))
 }
 
-/// Returns what is wrong if the server answers with `status` and `said`.
+/// Returns the error for a response with `status` and the body `said`.
 fn refusal(status: u16, said: &str, model: &str, server: &Server) -> Coded {
     let url = &server.url;
     let message = message_of(said);
@@ -72,13 +72,13 @@ fn unknown(model: &str, server: &Server) -> Coded {
 }
 
 fn other_program(server: &Server) -> Coded {
-    no_server(format!(
+    server.missing(format!(
         "what answers at {} cannot unload models: another program, or an older version",
         server.url
     ))
 }
 
-/// Returns what was done, as a line.
+/// Returns a line that describes what was done.
 fn in_words(done: &Unloaded, action: Action) -> String {
     let Unloaded {
         model,
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_becomes_of_the_process_and_its_calls_is_told() {
+    fn the_output_names_the_process_and_its_calls() {
         let unloaded = |was, running| told(was, running, Action::Unload);
         assert_eq!(
             unloaded(ModelState::Loaded, 0),

@@ -267,7 +267,7 @@ fn model_keys(old: &ModelConfig, new: &ModelConfig) -> Keys {
     let mut restart = differing(&old.load, &new.load);
     let mut live = differing(old, new);
     live.retain(|key| !restart.contains(key));
-    // Another path names other files anyway.
+    // If the path changed, the files differ anyway.
     let has_changed = old.stamp != new.stamp || old.files != new.files;
     if has_changed && !restart.contains("path") && !restart.contains("lora") {
         restart.insert("the file".into());

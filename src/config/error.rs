@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::FILE_NAME;
 use super::load::Layers;
-use super::problem::Problem;
+use super::problem::{Problem, Severity};
 use crate::error_code::ErrorCode;
 
 /// A configuration that cannot be run.
@@ -46,19 +46,37 @@ fn shown(problems: &[Problem]) -> String {
 }
 
 impl ConfigError {
-    /// Of `problems`, in the order of the file.
+    /// Makes an error of `problems`, in the order of the file, warnings last.
     pub fn of(mut problems: Vec<Problem>) -> Self {
-        problems.sort_by_key(|problem| problem.place.as_ref().map(|place| place.start));
+        problems.sort_by_key(|problem| {
+            let place = problem.place.as_ref().map(|place| place.start);
+            (problem.severity, place)
+        });
         Self::Problems(problems)
     }
 
-    /// Takes all that is wrong out of `layers`, doubts included. Returns `None` if there are doubts only.
+    /// Takes all problems and doubts out of `layers`. Takes nothing and returns `None` if there are only doubts.
     pub fn take(layers: &mut Layers) -> Option<Self> {
         if layers.problems.is_empty() {
             return None;
         }
         let mut problems = std::mem::take(&mut layers.problems);
         problems.append(&mut layers.doubts);
+        Some(Self::of(problems))
+    }
+
+    /// Makes errors of `warnings`, in addition to `error`. An error that is not a list of problems leaves them as they are.
+    pub fn with(error: Option<Self>, warnings: &mut Vec<Problem>) -> Option<Self> {
+        let mut problems = match error {
+            None if warnings.is_empty() => return None,
+            None => Vec::new(),
+            Some(Self::Problems(problems)) => problems,
+            Some(other) => return Some(other),
+        };
+        problems.extend(warnings.drain(..).map(|warning| Problem {
+            severity: Severity::Error,
+            ..warning
+        }));
         Some(Self::of(problems))
     }
 
@@ -74,19 +92,6 @@ impl ConfigError {
         writeln!(output, "error[{}]: {self}", self.code())?;
         self.hint()
             .map_or(Ok(()), |hint| writeln!(output, "\nhint: {hint}"))
-    }
-
-    /// Does the same, and prints `notes` below it.
-    ///
-    /// # Errors
-    /// Nobody reads.
-    pub fn report_with(&self, notes: &[String], output: &mut dyn io::Write) -> io::Result<()> {
-        self.report(output)?;
-        for (at, note) in notes.iter().enumerate() {
-            let blank = if at == 0 { "\n" } else { "" };
-            writeln!(output, "{blank}note: {note}")?;
-        }
-        Ok(())
     }
 
     /// The same as a text.
@@ -147,5 +152,26 @@ impl ConfigError {
             // Each has its own.
             Self::Problems(_) => None,
         }
+    }
+}
+
+/// A configuration that was rejected, and what may have caused that.
+#[derive(Debug)]
+pub struct Rejected {
+    /// All faults of the configuration.
+    pub error: ConfigError,
+    /// Settings that work and are probably a mistake.
+    pub warnings: Vec<Problem>,
+}
+
+impl Rejected {
+    /// Tells people the error, and below it the warnings: the one variable that would help may have an unknown name.
+    ///
+    /// # Errors
+    /// `output` cannot be written.
+    pub fn report(&self, output: &mut dyn io::Write) -> io::Result<()> {
+        self.error.report(output)?;
+        let mut warnings = self.warnings.iter();
+        warnings.try_for_each(|warning| writeln!(output, "\n{warning}"))
     }
 }

@@ -78,6 +78,7 @@ pub struct LogSettings {
     pub format: LogFormat,
     /// File to log to, instead of stderr; its name gets the time of its beginning where it rotates.
     #[schemars(extend("format" = "path"))]
+    #[schemars(example = json!("server.log"))]
     pub file: Option<PathBuf>,
     /// When a new file begins: `daily`, `hourly` or `never`. A file that another program moved or deleted is opened again within a second.
     pub rotation: LogRotation,
@@ -121,13 +122,13 @@ pub enum SandboxMode {
 #[serde(default, deny_unknown_fields)]
 pub struct RegistrySettings {
     /// Models that may be loaded at once; no limit by default.
-    #[schemars(range(min = 1, max = 10_000))]
+    #[schemars(range(min = 1, max = 10_000), example = json!(2))]
     pub max_loaded: Option<usize>,
     /// Memory that all loaded models may take together: `"24GiB"`, or a share of what the machine has, or the smallest limit of its container, service or slice. Weights of a file that several models map count once.
     pub memory_budget: Budget,
-    /// A model that nobody called for so long is unloaded; `"never"` keeps it.
+    /// A model that nobody called for so long is unloaded; `"never"` keeps it, and 0 unloads it after each call.
     pub idle_ttl: IdleTime,
-    /// A model's process that has work but finishes no step for this long is killed, and the next call starts a new one; its calls end with `model_stuck`. A process that still computes or reads its file gets ten times as long. `"never"` switches this off.
+    /// A model's process that has work but finishes no step for this long is killed, and the next call starts a new one; its calls end with `model_stuck`. A process that still computes gets ten times as long, and time in which it reads from a disk does not count. `"never"` switches this off.
     #[schemars(range(min = ranges::STALL_TIMEOUT.min), extend("examples" = ["2m", "never"]))]
     pub stall_timeout: IdleTime,
     /// Sandbox of models' processes on Linux, by Landlock and seccomp: `auto` applies what the kernel supports, `required` loads no model if the kernel does not support both, `off` applies nothing, for a GPU driver that needs more. Elsewhere `required` is an error.
@@ -140,7 +141,7 @@ impl Default for RegistrySettings {
             max_loaded: None,
             memory_budget: Budget::Percent(90),
             idle_ttl: IdleTime::after_secs(15 * 60),
-            // A step takes six seconds at most where the machine keeps up, and a turn at the CPUs is waited for ten.
+            // A step takes at most six seconds on a machine that keeps up, and the wait for a turn at the CPUs at most ten.
             stall_timeout: IdleTime::after_secs(2 * 60),
             sandbox: SandboxMode::Auto,
         }

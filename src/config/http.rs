@@ -9,7 +9,7 @@ use super::address::Address;
 use super::file::{ConfigFile, ServerSettings};
 use super::load::Layers;
 use super::ranges::{self, Range};
-use super::token::{self, AUTH_VARIABLE, BearerToken, SessionSecret, TokenConfig};
+use super::token::{self, AUTH_VARIABLE, SessionSecret, TokenConfig};
 use super::units::{Time, human};
 use crate::memory;
 
@@ -72,7 +72,7 @@ impl HttpLimits {
     fn resolve(server: &ServerSettings, layers: &mut Layers) -> Self {
         if server.max_body.0 < LEAST_BODY {
             let message = format!("must be at least {LEAST_BODY} bytes, which a call takes");
-            layers.problem_at(&at("max_body"), message, None);
+            layers.range_problem_at(&at("max_body"), message, None);
         }
         let least = server.max_body.0.saturating_mul(LEAST_HELD);
         let max_held = server
@@ -98,27 +98,13 @@ impl HttpLimits {
 }
 
 impl HttpConfig {
-    /// Returns a note for each token that is too short to be safe from guessing. The tokens are not shown.
-    pub fn token_notes(&self) -> impl Iterator<Item = String> + '_ {
-        let short = self.tokens.iter().filter(|token| {
-            let secret = token.token.as_ref();
-            secret.is_some_and(BearerToken::is_short)
-        });
-        short.map(|token| {
-            format!(
-                "the token `{}` has fewer than {} characters, and can be guessed; generate a strong one with `openssl rand -hex 32`",
-                token.name,
-                token::SHORT
-            )
-        })
-    }
-
     /// Of the `[server]` of `settings`. None where something is wrong, which is told to `layers`.
     pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Option<Self> {
         let server = &settings.server;
         token::set_aside(layers);
         let known = layers.problems.len();
         let tokens = token::resolve(settings, layers);
+        token::warn_of_short(&tokens, layers);
         let session_secret = SessionSecret::resolve(settings, layers);
         let host = server.host.as_str();
         let addresses = addresses_of(host, server.port).unwrap_or_else(|error| {
@@ -275,7 +261,7 @@ pub fn origin(text: &str) -> Option<String> {
 /// `time`, which stands at `key`, in seconds of `range`.
 fn time(time: Time, key: &str, range: Range<f64>, layers: &mut Layers) -> Duration {
     if let Some(message) = time.fault(range) {
-        layers.problem_at(&at(key), message, None);
+        layers.range_problem_at(&at(key), message, None);
     }
     time.0
 }

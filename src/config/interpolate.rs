@@ -1,23 +1,49 @@
 //! `${env:NAME}`, `${env:NAME:-default}` and `${file:PATH}` in the texts of a file; `$${` is `${` itself.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// The longest file that is put into a text: templates and prompts have some kilobytes.
 const MAX_FILE: u64 = 1 << 20;
 
-/// The text of a file of the configuration.
+/// Reads the text of a file of the configuration.
 ///
 /// # Errors
-/// One that is missing, too long, or no file at all: a pipe would be read for ever.
+/// The file is missing or too long, or is a folder, or a pipe, which might never end.
 pub fn read_text(path: &Path) -> io::Result<String> {
     let metadata = std::fs::metadata(path)?;
-    if !metadata.is_file() || metadata.len() > MAX_FILE {
-        let text = format!("it is no file of at most {MAX_FILE} bytes");
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    let wrong = |text: String| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    if metadata.is_dir() {
+        return wrong("it is a folder; name a file in it".into());
+    }
+    if !metadata.is_file() {
+        return wrong("it is a pipe or a device; save its text to a file".into());
+    }
+    if metadata.len() > MAX_FILE {
+        return wrong(too_long(metadata.len()));
     }
     std::fs::read_to_string(path)
+}
+
+/// Reads the text of a configuration from a pipe, up to its end.
+///
+/// # Errors
+/// The text is too long or not UTF-8, or the pipe fails.
+pub fn read_pipe(pipe: impl Read) -> io::Result<String> {
+    let mut text = String::new();
+    pipe.take(MAX_FILE + 1).read_to_string(&mut text)?;
+    match text.len() as u64 {
+        ..=MAX_FILE => Ok(text),
+        length => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            too_long(length),
+        )),
+    }
+}
+
+fn too_long(bytes: u64) -> String {
+    format!("it has {bytes} bytes or more, and at most {MAX_FILE} are read")
 }
 
 /// What texts may name.
@@ -27,7 +53,7 @@ pub struct Names<'around> {
     pub variables: &'around BTreeMap<String, String>,
     /// Where relative paths start.
     pub folder: &'around Path,
-    /// The files that are named, in order, whether or not they could be read.
+    /// The named files, in order, whether or not they could be read.
     pub files: Vec<PathBuf>,
     /// The variables that were read, in order.
     pub read: Vec<String>,
@@ -113,7 +139,7 @@ fn value_of(name: &str, names: &mut Names<'_>) -> Result<String, Unresolved> {
         }
         Some(("file", path)) => {
             let path = names.folder.join(path);
-            // One that is missing may come.
+            // A missing file may appear later.
             names.files.push(path.clone());
             let text = read_text(&path).map_err(|error| Unresolved {
                 message: format!("could not read `{}`: {error}", path.display()),

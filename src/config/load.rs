@@ -5,6 +5,7 @@
 
 mod effective;
 mod meant;
+mod report;
 mod said;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,9 +18,10 @@ use super::address::Address;
 use super::file::ConfigFile;
 use super::interpolate::{Names, interpolate, read_text};
 use super::problem::{Origin, Problem};
-use super::shape::{Fault, Shape, nearest};
+use super::shape::{Shape, nearest};
 use super::source::Source;
 use super::{DEFAULT_MODEL, Overrides};
+use crate::error_code::ErrorCode;
 use said::{Said, Target};
 
 /// All layers; every value that is kept is of the right type and in its range.
@@ -37,8 +39,12 @@ pub struct Layers {
     pub problems: Vec<Problem>,
     /// Parts that do not work now, such as a model whose file is missing; the rest of the configuration can be used.
     pub doubts: Vec<Problem>,
+    /// Settings that work and are probably a mistake.
+    pub warnings: Vec<Problem>,
     /// What is worth a line in the log.
     pub notes: Vec<String>,
+    /// Values that were left out, because they are wrong or name what is not there.
+    refused: Vec<Address>,
     /// Texts that something was put into, as they were written.
     made: BTreeMap<Address, String>,
     /// Lowest first.
@@ -65,13 +71,15 @@ impl Layers {
             secret_variables: Vec::new(),
             problems: Vec::new(),
             doubts: Vec::new(),
+            warnings: Vec::new(),
             notes: Vec::new(),
+            refused: Vec::new(),
             made: BTreeMap::new(),
             layers: Vec::new(),
         };
         layers.add(Origin::BuiltIn, built_in());
         if let Some(path) = file {
-            layers.add_file(path, variables);
+            layers.add_file(path, typed.config_text.as_deref(), variables);
         }
         if let Some(model) = typed.models.first() {
             // One model, for whoever starts the server: it is loaded before the first call.
@@ -95,15 +103,23 @@ impl Layers {
         layers
     }
 
-    fn add_file(&mut self, path: &Path, variables: &BTreeMap<String, String>) {
-        let text = match read_text(path) {
+    /// Adds the file at `path`, or the `text` that was read from there: relative paths in it start at the current folder.
+    fn add_file(&mut self, path: &Path, text: Option<&str>, variables: &BTreeMap<String, String>) {
+        let folder = match text {
+            Some(_) => Path::new(""),
+            None => path.parent().unwrap_or(Path::new("")),
+        };
+        let text = match text.map_or_else(|| read_text(path), |text| Ok(text.to_owned())) {
             Ok(text) => text,
             Err(error) => {
                 let message = format!(
                     "could not read the configuration `{}`: {error}",
                     path.display()
                 );
-                return self.problem(Origin::BuiltIn, None, false, message, None);
+                let hint = (path == Path::new("-")).then(|| {
+                    "only `config check`, `config show` and `doctor` read standard input".into()
+                });
+                return self.problem(Origin::BuiltIn, None, message, hint);
             }
         };
         let source = Source::parse(path, text);
@@ -114,7 +130,6 @@ impl Layers {
             self.problems
                 .push(Problem::of_syntax(&source, message, place.clone()));
         }
-        let folder = path.parent().unwrap_or(Path::new(""));
         let mut names = Names {
             variables,
             folder,
@@ -130,9 +145,10 @@ impl Layers {
             &mut unresolved,
         );
         // What is wrong with them is told.
-        for address in unresolved {
+        for address in &unresolved {
             address.remove(&mut tree);
         }
+        self.refused.extend(unresolved);
         self.files = names.files;
         self.secret_variables = names.read;
         self.add(Origin::File(source), tree);
@@ -178,13 +194,8 @@ impl Layers {
                         *value = self.shape.typed(address, &made);
                     }
                     Err(error) => {
-                        self.problem(
-                            Origin::File(Arc::clone(source)),
-                            Some(address),
-                            false,
-                            error.message,
-                            error.hint,
-                        );
+                        let origin = Origin::File(Arc::clone(source));
+                        self.problem(origin, Some(address), error.message, error.hint);
                         unresolved.push(address.clone());
                     }
                 }
@@ -206,55 +217,11 @@ impl Layers {
                 break;
             }
             for fault in faults {
-                let Fault {
-                    address,
-                    is_key,
-                    hint,
-                    ..
-                } = &fault;
-                // What a text took from elsewhere may be a secret; a hint may repeat it.
-                let is_hidden = self.shape.is_secret(address) || self.made.contains_key(address);
-                let message = fault.message(is_hidden);
-                let hint = hint.clone().filter(|_| !is_hidden || *is_key);
-                self.problem(origin.clone(), Some(address), *is_key, message, hint);
-                address.remove(&mut tree);
+                self.refuse(&origin, &fault);
+                fault.address.remove(&mut tree);
             }
         }
         self.layers.push(Layer { origin, tree });
-    }
-
-    fn problem(
-        &mut self,
-        origin: Origin,
-        address: Option<&Address>,
-        is_key: bool,
-        message: String,
-        hint: Option<String>,
-    ) {
-        let is_secret = address.is_some_and(|address| self.shape.is_secret(address));
-        self.problems.push(Problem::at(
-            origin, address, is_key, message, hint, is_secret,
-        ));
-    }
-
-    /// A problem of the value at `address`, wherever it was said; where nobody said it, of the table that it is missing in.
-    pub fn problem_at(&mut self, address: &Address, message: String, hint: Option<String>) {
-        let (origin, at) = self.origin_of(address);
-        let table = || {
-            self.said_highest(&address.parent()?)
-                .map(|origin| (origin, address.clone()))
-        };
-        let (origin, at) = match origin {
-            Origin::BuiltIn => table().unwrap_or((origin, at)),
-            _ => (origin, at),
-        };
-        self.problem(origin, Some(&at), false, message, hint);
-    }
-
-    /// Adds a doubt about the value at `address`, located as [`Self::problem_at`] locates a problem.
-    pub fn doubt_at(&mut self, address: &Address, message: String, hint: Option<String>) {
-        self.problem_at(address, message, hint);
-        self.doubts.extend(self.problems.pop());
     }
 
     /// Who said the value at `address`, in the highest layer that has it; the program's own does not count.
@@ -262,6 +229,15 @@ impl Layers {
         let mut layers = self.layers.iter().rev();
         let layer = layers.find(|layer| address.get(&layer.tree).is_some())?;
         Some(layer.origin.clone()).filter(|origin| *origin != Origin::BuiltIn)
+    }
+
+    /// Returns whether parts of the file are unknown: it could not be read, or is not TOML.
+    pub fn is_incomplete(&self) -> bool {
+        let mut problems = self.problems.iter();
+        let is_of_file = |code| {
+            code == ErrorCode::ConfigUnreadable.name() || code == ErrorCode::ConfigSyntax.name()
+        };
+        problems.any(|problem| is_of_file(problem.code))
     }
 
     /// Whether the file has the model.

@@ -46,7 +46,7 @@ pub struct ModelConfig {
     pub pin: bool,
     /// Unloaded when it idled for so long.
     pub idle_ttl: Option<Duration>,
-    /// Facts from its files, or why it cannot be loaded from them now.
+    /// Facts from its files, or the fault that keeps it from being loaded.
     #[serde(skip)]
     pub files: Result<ModelFiles, FileFault>,
     /// State of the files just before they were read.
@@ -107,6 +107,8 @@ pub struct LoadSettings {
     pub memory_limit: Option<u64>,
     /// Where turns at the CPUs are taken; none where there is one model.
     pub cpu_turns: Option<CpuTurns>,
+    /// Directory in which GPU drivers cache compiled shaders; `None` if they use their own.
+    pub driver_cache: Option<PathBuf>,
 }
 
 /// Turns at the CPUs: the files whose locks they are.
@@ -182,12 +184,12 @@ impl ModelConfig {
         Address::of_model(&self.name, key)
     }
 
-    /// Returns whether a process that was started for `other` and loaded files with the stamp `loaded` can serve this model, too.
+    /// Returns whether a process that was started for `other` and loaded files with the stamp `loaded` can also serve this model.
     pub fn is_loaded_like(&self, other: &Self, loaded: Stamp) -> bool {
         self.name == other.name && self.load == other.load && self.stamp == loaded
     }
 
-    /// Returns the title of the model: the name in its header, else the name of its file. Both are foreign text.
+    /// Returns the title of the model: the name in its header, else the name of its file. Both are untrusted text.
     pub fn title(&self) -> String {
         let named = self.files.as_ref().ok();
         let named = named.and_then(|files| files.header.name.clone());
@@ -205,7 +207,7 @@ impl ModelConfig {
         }
     }
 
-    /// Returns the tokens that the model was trained for; `u32::MAX` if its file does not say, or cannot be read.
+    /// Returns the model's trained context, in tokens; `u32::MAX` if its file does not contain it or cannot be read.
     pub fn trained_context(&self) -> u32 {
         let files = self.files.as_ref().ok();
         let trained = files.and_then(|files| files.header.n_ctx_train);
@@ -250,6 +252,7 @@ impl LoadSettings {
             sandbox: settings.registry.sandbox,
             memory_limit: None,
             cpu_turns: None,
+            driver_cache: None,
         }
     }
 }

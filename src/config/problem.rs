@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 
 use super::address::Address;
 use super::source::Source;
+use super::warning::WarningKind;
 use crate::error_code::ErrorCode;
 
 /// Who said a value.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub enum Origin {
     /// Nobody: the program.
     BuiltIn,
@@ -22,6 +23,20 @@ pub enum Origin {
     Variable(String),
     /// A flag.
     Flag(String),
+}
+
+impl PartialEq for Origin {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::BuiltIn, Self::BuiltIn) => true,
+            // Each new problem is compared with all others, and a file is large.
+            (Self::File(one), Self::File(other)) => Arc::ptr_eq(one, other) || one == other,
+            (Self::Variable(one), Self::Variable(other)) | (Self::Flag(one), Self::Flag(other)) => {
+                one == other
+            }
+            _ => false,
+        }
+    }
 }
 
 impl Origin {
@@ -38,17 +53,30 @@ impl Origin {
     }
 }
 
+/// How serious a problem is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// A part of the configuration cannot be used.
+    Error,
+    /// A setting works, and is probably a mistake.
+    Warning,
+}
+
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Problem {
+    /// How serious it is.
+    pub severity: Severity,
     /// Who said it.
     pub origin: Origin,
     /// Where in the file.
     pub place: Option<Range<usize>>,
-    /// Which value; none where it is the file.
+    /// Which value or table; `None` if it is the file.
     pub address: Option<Address>,
-    /// What kind of thing is wrong.
-    pub code: ErrorCode,
+    /// The key itself is wrong, not its value.
+    pub is_key: bool,
+    /// Stable name of its kind: of an [`ErrorCode`], or of a [`WarningKind`].
+    pub code: &'static str,
     /// What is wrong.
     pub message: String,
     /// The way out.
@@ -58,46 +86,77 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// Of the value at `address`, or of its key, as `origin` said it.
-    pub fn at(
+    /// Makes an error about the value at `address`, or about what `origin` names. Without `code`, the error has the code of its part of the
+    /// file.
+    pub fn error(
         origin: Origin,
         address: Option<&Address>,
-        is_key: bool,
+        code: Option<ErrorCode>,
         message: String,
         hint: Option<String>,
-        is_secret: bool,
     ) -> Self {
-        let place = match (&origin, address) {
-            (Origin::File(source), Some(address)) if is_key => source.place_of_key(address),
-            (Origin::File(source), Some(address)) => source.place_of(address),
-            _ => None,
-        };
+        let code = code.unwrap_or_else(|| match address {
+            Some(address) => code_of(address),
+            None if origin == Origin::BuiltIn => ErrorCode::ConfigUnreadable,
+            None => ErrorCode::ConfigUnknownKey,
+        });
         Self {
-            place,
-            code: match address {
-                Some(_) if is_key => ErrorCode::ConfigUnknownKey,
-                Some(address) => code_of(address),
-                None if origin == Origin::BuiltIn => ErrorCode::ConfigUnreadable,
-                None => ErrorCode::ConfigUnknownKey,
+            severity: Severity::Error,
+            place: match (&origin, address) {
+                (Origin::File(source), Some(address)) => source.place_of(address),
+                _ => None,
             },
-            address: address.filter(|_| !is_key).cloned(),
+            address: address.cloned(),
+            is_key: false,
+            code: code.name(),
             origin,
             message,
             hint,
-            is_secret,
+            is_secret: false,
+        }
+    }
+
+    /// Makes an error about the key at `address`, which `origin` has.
+    pub fn of_key(
+        origin: Origin,
+        address: &Address,
+        message: String,
+        hint: Option<String>,
+    ) -> Self {
+        let place = match &origin {
+            Origin::File(source) => source.place_of_key(address),
+            _ => None,
+        };
+        let code = Some(ErrorCode::ConfigUnknownKey);
+        Self {
+            place,
+            is_key: true,
+            ..Self::error(origin, Some(address), code, message, hint)
+        }
+    }
+
+    /// Makes a warning of this `kind`, located like an error.
+    pub fn warning(
+        origin: Origin,
+        address: Option<&Address>,
+        kind: WarningKind,
+        message: String,
+        hint: &str,
+    ) -> Self {
+        Self {
+            severity: Severity::Warning,
+            code: kind.name(),
+            ..Self::error(origin, address, None, message, Some(hint.to_owned()))
         }
     }
 
     /// Of the file's text.
     pub fn of_syntax(source: &Arc<Source>, message: &str, place: Option<Range<usize>>) -> Self {
+        let origin = Origin::File(Arc::clone(source));
+        let code = Some(ErrorCode::ConfigSyntax);
         Self {
-            origin: Origin::File(Arc::clone(source)),
             place,
-            address: None,
-            code: ErrorCode::ConfigSyntax,
-            message: message.to_owned(),
-            hint: None,
-            is_secret: false,
+            ..Self::error(origin, None, code, message.to_owned(), None)
         }
     }
 
@@ -107,20 +166,47 @@ impl Problem {
             (Origin::Variable(name) | Origin::Flag(name), _) => {
                 format!("`{name}`: {}", self.message)
             }
-            (_, Some(address)) => format!("`{address}`: {}", self.message),
-            (_, None) => self.message.clone(),
+            (_, Some(address)) if !self.is_key => format!("`{address}`: {}", self.message),
+            _ => self.message.clone(),
         }
+    }
+
+    /// Where it is: `server.toml:7:9`, `LLAMA_MCP_N_CTX`, `--n_ctx`; `None` if nobody said the value.
+    fn position(&self) -> Option<String> {
+        match (&self.origin, &self.place) {
+            (Origin::File(source), Some(place)) => Some(source.position(place)),
+            (Origin::File(source), None) => Some(source.path.display().to_string()),
+            (Origin::Variable(name) | Origin::Flag(name), _) => Some(name.clone()),
+            (Origin::BuiltIn, _) => None,
+        }
+    }
+
+    /// `error[code]` or `warning[code]`.
+    fn label(&self) -> String {
+        let severity = match self.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        format!("{severity}[{}]", self.code)
+    }
+
+    /// The problem on one line, for a log: what is wrong, the way out, and where.
+    pub fn line(&self) -> String {
+        let hint = self.hint.iter().map(|hint| format!("; {hint}"));
+        let position = match &self.origin {
+            Origin::File(_) => self.position().map(|at| format!(" ({at})")),
+            _ => None,
+        };
+        let hint: String = hint.collect();
+        format!("{}{hint}{}", self.title(), position.unwrap_or_default())
     }
 
     /// Its kind and its place, and nothing of what was written there.
     pub fn outlined(&self) -> String {
-        let place = match (&self.origin, &self.place) {
-            (Origin::File(source), Some(place)) => source.position(place),
-            (Origin::File(source), None) => source.path.display().to_string(),
-            (Origin::Variable(name) | Origin::Flag(name), _) => name.clone(),
-            (Origin::BuiltIn, _) => return format!("error[{}]", self.code),
-        };
-        format!("error[{}] at {place}", self.code)
+        match self.position() {
+            Some(position) => format!("{} at {position}", self.label()),
+            None => self.label(),
+        }
     }
 
     /// For programs.
@@ -128,6 +214,9 @@ impl Problem {
         let mut json = json!({"code": self.code, "message": self.title()});
         if let Some(hint) = &self.hint {
             json["hint"] = hint.as_str().into();
+        }
+        if let Some(address) = &self.address {
+            json["key"] = address.to_string().into();
         }
         match (&self.origin, &self.place) {
             (Origin::File(source), place) => {
@@ -150,38 +239,30 @@ impl fmt::Display for Problem {
     /// `error[code]: …`, the line with a caret, and the hint, each on lines of their own.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let title = self.title();
-        let group = Level::ERROR
-            .primary_title(title.as_str())
-            .id(self.code.name());
-        if let (Origin::File(source), Some(place)) = (&self.origin, &self.place) {
-            let path = source.path.display().to_string();
-            // In a broken file a line may be the midst of a longer text.
-            let is_syntax = self.address.is_none();
-            if self.is_secret || source.may_show_secret(place, is_syntax) {
-                let title = format!("{title} ({})", source.position(place));
-                return write!(
-                    f,
-                    "error[{}]: {title}{}",
-                    self.code,
-                    hint_line(self.hint.as_deref())
-                );
-            }
-            let annotation = AnnotationKind::Primary.span(place.clone());
-            let snippet = Snippet::source(source.text.as_str())
-                .path(path)
-                .annotation(annotation);
-            let mut group = group.element(snippet);
-            if let Some(hint) = &self.hint {
-                group = group.element(Level::HELP.with_name("hint").message(hint.as_str()));
-            }
-            return f.write_str(&Renderer::plain().render(&[group]));
+        let hint = self.hint.as_deref();
+        let (Origin::File(source), Some(place)) = (&self.origin, &self.place) else {
+            return write!(f, "{}: {title}{}", self.label(), hint_line(hint));
+        };
+        // In a broken file, a line may be inside a longer text.
+        let is_broken = self.address.is_none() || self.is_key;
+        if self.is_secret || source.may_show_secret(place, is_broken) {
+            let position = source.position(place);
+            let (label, hint) = (self.label(), hint_line(hint));
+            return write!(f, "{label}: {title} ({position}){hint}");
         }
-        write!(
-            f,
-            "error[{}]: {title}{}",
-            self.code,
-            hint_line(self.hint.as_deref())
-        )
+        let level = match self.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let snippet = Snippet::source(source.text.as_str())
+            .path(source.path.display().to_string())
+            .annotation(AnnotationKind::Primary.span(place.clone()));
+        let group = level.primary_title(title.as_str()).id(self.code);
+        let mut group = group.element(snippet);
+        if let Some(hint) = hint {
+            group = group.element(Level::HELP.with_name("hint").message(hint));
+        }
+        f.write_str(&Renderer::plain().render(&[group]))
     }
 }
 

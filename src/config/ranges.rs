@@ -56,7 +56,7 @@ pub const DEADLINE: Range<f64> = range(0.001, 604_800.0);
 pub const DRAIN_TIME: Range<f64> = range(0.0, 3600.0);
 /// Seconds: less would cut clients on slow networks, more holds a place for who is gone.
 pub const HTTP_TIME: Range<f64> = range(1.0, 3600.0);
-/// Seconds: shorter pauses are common on a busy machine, and the longest time is a year.
+/// Range of `stall_timeout`, in seconds: pauses under a second are common on a busy machine, and the maximum is a year.
 pub const STALL_TIMEOUT: Range<f64> = range(1.0, 31_536_000.0);
 /// More descriptors than systems give.
 pub const MAX_CONNECTIONS: Range<usize> = range(1, 1_000_000);

@@ -1,7 +1,7 @@
-//! Rights over HTTP as a configuration states them that is rejected for other reasons: what it takes away is taken away all the same.
+//! Rights over HTTP in a configuration that is rejected for other reasons: the rights that it takes away end nevertheless.
 //!
-//! Revocation must not wait until the rest of a file is right. So rights only shrink here: a token that is taken out, renamed or replaced
-//! ends, and lists and limits are narrowed. What the rejected configuration would grant waits with the rest of it.
+//! Revocation must not wait until the rest of a file is valid. So rights only shrink here: a token that is removed, renamed or replaced
+//! ends, and lists and limits are narrowed. Rights that the rejected configuration would grant wait until the file is valid.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,19 +18,19 @@ use super::{Overrides, Surroundings, find_file};
 #[derive(Debug)]
 pub struct Rights {
     tokens: Vec<Arc<TokenConfig>>,
-    /// The file.
+    /// The configuration file.
     source: Arc<Source>,
-    /// `None`: unknown.
+    /// Allowed hosts; `None` if they are unknown.
     allowed_hosts: Option<Vec<Host>>,
-    /// `None`: unknown.
+    /// Allowed origins; `None` if they are unknown.
     allowed_origins: Option<Vec<String>>,
-    /// `None`: unknown.
+    /// `max_calls` of `[server]`; `None` if it is unknown.
     max_calls: Option<usize>,
 }
 
 impl Rights {
-    /// Reads the rights from the configuration that was `typed`. Returns `None` if they are unknown: the file cannot be read, is empty, or
-    /// its table of tokens is none.
+    /// Reads the rights from the configuration that `typed` names. Returns `None` if they are unknown: the file cannot be read, is empty,
+    /// or `server` or `server.tokens` is not a valid table.
     pub fn read(typed: &Overrides, around: &Surroundings) -> Option<Self> {
         let file = find_file(typed, around).ok()??;
         let mut layers = Layers::read(typed, &around.variables, Some(&file));
@@ -88,7 +88,7 @@ impl Rights {
         })
     }
 
-    /// Returns `current` without the rights that are not stated here.
+    /// Returns `current` without the rights that this configuration does not grant.
     #[must_use]
     pub fn narrow(&self, current: &HttpConfig) -> HttpConfig {
         let tokens = current
@@ -97,7 +97,7 @@ impl Rights {
             .map(|token| Arc::new(self.narrow_token(token)));
         HttpConfig {
             tokens: if current.tokens.is_empty() {
-                // Everybody had all rights.
+                // Without tokens, everybody had all rights.
                 self.tokens.clone()
             } else {
                 tokens.collect()
@@ -114,7 +114,7 @@ impl Rights {
         }
     }
 
-    /// A token that has ended stays in the list, without its secret: a list without tokens would let everybody in.
+    /// Narrows one token. A token that has ended stays in the list without its secret, since an empty list would let everybody in.
     fn narrow_token(&self, current: &TokenConfig) -> TokenConfig {
         let Some(new) = self.tokens.iter().find(|new| new.name == current.name) else {
             let secret = current.token.clone();
@@ -136,13 +136,28 @@ impl Rights {
         }
     }
 
-    /// Returns whether a token that was not found is certainly not in the file: a syntax error may hide one whose name is there.
+    /// Returns whether a token that was not found is certainly not in the file. A syntax error may hide a token, but not its name.
     fn is_absent(&self, token: &str) -> bool {
-        self.source.syntax.is_empty() || !self.source.text.contains(token)
+        self.source.syntax.is_empty() || !mentions(&self.source.text, token)
     }
 }
 
-/// Returns the items of `current` that `stated` has, too; all of them if that is unknown.
+/// Returns whether the TOML text `text` contains `name` as a whole word outside lines that are comments.
+fn mentions(text: &str, name: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+    let is_whole = |line: &str, at: usize| {
+        let (before, after) = (&line[..at], &line[at + name.len()..]);
+        !before.ends_with(is_part) && !after.starts_with(is_part)
+    };
+    text.lines()
+        .filter(|line| !line.trim_start().starts_with('#'))
+        .any(|line| {
+            let mut places = line.match_indices(name);
+            places.any(|(at, _)| is_whole(line, at))
+        })
+}
+
+/// Returns the items of `current` that are also in `stated`; all of them if `stated` is `None`.
 fn common<T: Clone + PartialEq>(current: &[T], stated: Option<&[T]>) -> Vec<T> {
     let items = current.iter();
     items
@@ -165,4 +180,32 @@ fn common_tools(
 /// Returns the smaller of two limits; `None` is no limit.
 fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
     [one, other].into_iter().flatten().min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_in_a_comment_or_in_another_word_is_no_mention() {
+        for absent in [
+            "# [server.tokens.alice]",
+            "  \t#[server.tokens.alice]\n",
+            "[server.tokens.malice]",
+            "[server.tokens.alice-2]",
+            "prompt = \"Alices_alice\"",
+            "",
+        ] {
+            assert!(!mentions(absent, "alice"), "{absent}");
+        }
+        for present in [
+            "[server.tokens.alice]",
+            "[server.tokens.\"alice\"",
+            "server = { tokens = { alice = { token = ",
+            "# alice\n  alice.token = = 1",
+            "malice = 1 alice",
+        ] {
+            assert!(mentions(present, "alice"), "{present}");
+        }
+    }
 }

@@ -31,12 +31,12 @@ mod pattern;
 mod portable;
 mod recursion;
 mod references;
+mod report;
 mod types;
 mod validator;
 mod values;
 
 use std::collections::BTreeSet;
-use std::fmt;
 
 use serde_json::{Map, Value, json};
 
@@ -44,10 +44,14 @@ pub use self::advertised::advertised;
 pub use self::enforced::Limits;
 pub use self::number::MAX_FRACTION;
 pub use self::recursion::MAX_LEVEL;
+pub use self::report::{SchemaFault, SchemaFaults, SchemaNote};
 use canonical::Canonical;
 use cost::Uncheckable;
 use lower::{Author, Lowered};
 use node::Kind;
+#[cfg(test)]
+use report::MAX_REPORTS;
+use report::{Reports, fault, note};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use validator::Validator;
 
@@ -58,9 +62,6 @@ type Table = Map<String, Value>;
 
 /// Bytes of a schema, as it is written and as it is enforced.
 const MAX_BYTES: usize = 512 * 1024;
-
-/// Most faults and notes of a schema that are kept.
-const MAX_REPORTS: usize = 50;
 
 /// Most schemas that all values of an answer are checked by: some seconds.
 const MAX_CHECKS: u64 = 100_000_000;
@@ -73,40 +74,6 @@ const MAX_TEXT_LEVELS: usize = 127;
 
 /// Bytes of the stack of the thread that reads a schema: 40 KiB for each of the conjunctions that may nest (`lower`).
 const STACK: usize = 16 * 1024 * 1024;
-
-/// A reason why a schema cannot be enforced, and its place.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("at `{pointer}`: {reason}")]
-pub struct SchemaFault {
-    /// JSON pointer of the schema or keyword; `#` is the whole schema.
-    pub pointer: String,
-    /// What is wrong, and the way out.
-    pub reason: String,
-    /// Whether the schema could not be read for a limit of the system; nothing is known of the schema then.
-    pub is_of_system: bool,
-}
-
-/// All faults of a schema, at least one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SchemaFaults(pub Vec<SchemaFault>);
-
-impl fmt::Display for SchemaFaults {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, fault) in self.0.iter().enumerate() {
-            let separator = if at == 0 { "" } else { "; " };
-            write!(f, "{separator}{fault}")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for SchemaFaults {}
-
-impl From<SchemaFault> for SchemaFaults {
-    fn from(fault: SchemaFault) -> Self {
-        Self(vec![fault])
-    }
-}
 
 /// A reason why a text is not a schema that can be enforced.
 #[derive(Debug, thiserror::Error)]
@@ -125,58 +92,6 @@ pub enum SchemaTextError {
     /// The schema has faults.
     #[error(transparent)]
     Faults(#[from] SchemaFaults),
-}
-
-/// Faults or notes, each once, and at most [`MAX_REPORTS`] of them. A schema that a reference names is read there, too.
-#[derive(Debug, Clone)]
-struct Reports<T>(Vec<T>);
-
-impl<T> Default for Reports<T> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
-
-impl<T: PartialEq> Reports<T> {
-    fn add(&mut self, report: T) {
-        if !self.are_full() && !self.0.contains(&report) {
-            self.0.push(report);
-        }
-    }
-
-    fn are_full(&self) -> bool {
-        self.0.len() >= MAX_REPORTS
-    }
-}
-
-fn fault(pointer: &str, reason: impl Into<String>) -> SchemaFault {
-    SchemaFault {
-        pointer: pointer.into(),
-        reason: reason.into(),
-        is_of_system: false,
-    }
-}
-
-fn note(pointer: &str, text: impl Into<String>) -> SchemaNote {
-    SchemaNote {
-        pointer: pointer.into(),
-        text: text.into(),
-    }
-}
-
-/// Something in a schema that is ignored, narrowed, checked later or not advertised.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct SchemaNote {
-    /// JSON pointer of the schema or keyword; `#` is the whole schema.
-    pub pointer: String,
-    /// How the schema or keyword is handled.
-    pub text: String,
-}
-
-impl fmt::Display for SchemaNote {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "at `{}`: {}", self.pointer, self.text)
-    }
 }
 
 /// The schema of an answer. It serialises as the key that declares it, `output` or `choices`.
@@ -338,12 +253,19 @@ impl AnswerSchema {
         cut::find(&self.lowered, self.limits?, value)
     }
 
+    /// Returns the array of choices; `None` if the answer is not one of several texts.
+    pub fn choices(&self) -> Option<&Value> {
+        let choices = self.written.pointer("/properties/choice/enum");
+        choices.filter(|_| self.is_choice)
+    }
+
     /// Returns the key of a tool that declares the schema.
     pub fn key(&self) -> &'static str {
         if self.is_choice { "choices" } else { "output" }
     }
 }
 
+/// Returns whether all values are objects.
 fn has_object_root(lowered: &Lowered) -> bool {
     let mut seen = BTreeSet::new();
     let mut open = vec![&lowered.root];

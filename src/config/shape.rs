@@ -10,7 +10,7 @@ use jsonschema::{ValidationError, Validator, error::ValidationErrorKind};
 use schemars::Schema;
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::address::Address;
 use super::file::ConfigFile;
@@ -177,7 +177,7 @@ impl Shape {
         words::range(self.at(address)?)
     }
 
-    /// A value for the key at `address`: its default, else what it might be.
+    /// Returns a value for the key at `address`: its default, else an example. `Null` if the key has neither.
     pub fn example(&self, address: &Address) -> Value {
         let Some(schema) = self.at(address) else {
             return Value::Null;
@@ -187,21 +187,7 @@ impl Shape {
             .or_else(|| schema.get("examples")?.get(0))
             .or_else(|| schema.get("enum")?.get(0))
             .cloned();
-        example.unwrap_or_else(
-            || match (schema["type"].as_str(), schema["format"].as_str()) {
-                (Some("object"), _) => json!({"path": "adapter.gguf", "scale": 1.0}),
-                (Some("integer"), _) => schema.get("maximum").cloned().unwrap_or_default(),
-                (_, Some(PATH)) => address
-                    .parts()
-                    .last()
-                    .map_or(
-                        "file",
-                        |key| if key == "path" { "model.gguf" } else { "file" },
-                    )
-                    .into(),
-                _ => "…".into(),
-            },
-        )
+        example.unwrap_or_default()
     }
 
     /// Whether the value at `address` names a file.

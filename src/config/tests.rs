@@ -33,7 +33,7 @@ fn typed(flags: &[(&str, Value)]) -> Overrides {
 fn resolve(typed: &Overrides, variables: &[(&str, &str)]) -> Config {
     match Config::load(typed, &around(variables)) {
         Ok((config, _)) => config,
-        Err(error) => panic!("{error}"),
+        Err(rejected) => panic!("{rejected:?}"),
     }
 }
 
@@ -100,7 +100,8 @@ fn all_values_out_of_range_are_told_at_once() {
         ("tool_name", json!("a b")),
         ("n_ctx", json!("many")),
     ]);
-    let error = Config::load(&wrong, &around(&[("LLAMA_MCP_SEED", "-7")])).unwrap_err();
+    let error = Config::load(&wrong, &around(&[("LLAMA_MCP_SEED", "-7")]));
+    let error = error.unwrap_err().error;
     insta::assert_snapshot!(error, @r#"
     error[config_value]: `LLAMA_MCP_SEED`: must be a whole number from -1 to 4294967294, found -7
 
@@ -166,4 +167,23 @@ fn a_required_sandbox_is_a_problem_where_no_system_has_one() {
     };
     assert!(problems(false).contains("supported on Linux only"));
     assert!(!problems(true).contains("supported on Linux only"));
+}
+
+#[test]
+fn every_key_of_the_annotated_file_has_a_value_that_somebody_might_write() {
+    let text = reference::text();
+    let mut comment = String::new();
+    for line in text.lines() {
+        match line.trim_start_matches("# ").split_once(" = ") {
+            Some((key, value)) if !key.contains([' ', '`', ':']) => {
+                let is_invented = ["null", "\"…\"", "\"file\""].contains(&value);
+                assert!(!is_invented, "{line}");
+                // The largest allowed number is not an example.
+                let bound = format!("to {value}. No default");
+                assert!(!comment.contains(&bound), "{line}");
+                comment.clear();
+            }
+            _ => comment += line.trim_start_matches('#'),
+        }
+    }
 }

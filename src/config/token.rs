@@ -13,6 +13,7 @@ use super::interpolate::read_text;
 use super::load::Layers;
 use super::problem::{Origin, Problem};
 use super::shape::suggestion;
+use super::warning::WarningKind;
 
 /// The environment variable that holds the token of `auth`.
 pub const AUTH_VARIABLE: &str = "LLAMA_MCP_AUTH";
@@ -25,8 +26,8 @@ pub const AUTH: &str = "auth";
 pub struct TokenConfig {
     /// What logs call it.
     pub name: String,
-    /// The secret. `None`: its file is empty or gone, or its text cannot be a token; no request carries it then, and requests without
-    /// a token are refused all the same.
+    /// The secret; `None` if its file is empty or missing, or its text cannot be a token. No request matches it then, and requests
+    /// without a token are still refused.
     pub token: Option<BearerToken>,
     /// Whether it may unload and restart models.
     pub admin: bool,
@@ -45,9 +46,15 @@ impl TokenConfig {
             .as_ref()
             .is_some_and(|token| token.matches(given))
     }
+
+    /// Returns the tools that the token may see in status and metrics. Returns `None` if it may see all: it is for all tools, or may
+    /// unload and restart every model.
+    pub fn visible_tools(&self) -> Option<&BTreeSet<String>> {
+        self.tools.as_deref().filter(|_| !self.admin)
+    }
 }
 
-/// Resolves the tokens of `settings`. Problems go to `layers`; a token that cannot be used now is a doubt.
+/// Resolves the tokens of `settings`. Problems go to `layers`; a token that is unusable for now is a doubt.
 pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Vec<Arc<TokenConfig>> {
     let server = &settings.server;
     let source = Source {
@@ -57,13 +64,19 @@ pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Vec<Arc<Tok
     let of_auth = source.is_given(layers).then(|| TokenConfig {
         name: AUTH.into(),
         token: source.read(layers),
-        // It is the only token of its server, or the owner's.
+        // It is the server's only token, or the owner's.
         admin: true,
         tools: None,
         max_calls: None,
         calls_per_minute: None,
     });
-    let tool_names = tool_names(settings);
+    let refused: Vec<String> = [Address::of(["models"]), Address::of(["tools"])]
+        .iter()
+        .flat_map(|table| layers.refused_names(table))
+        .map(str::to_owned)
+        .collect();
+    let mut tool_names = tool_names(settings);
+    tool_names.extend(refused.iter().map(String::as_str));
     let named = server
         .tokens
         .iter()
@@ -86,8 +99,30 @@ pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Vec<Arc<Tok
     tokens
 }
 
-/// Makes doubts of the problems of the file that concern the text of one token: that token is refused, and the rest of the
-/// configuration goes on.
+/// Adds a warning for each of `tokens` that is short enough to be guessed. The tokens are not shown.
+pub(super) fn warn_of_short(tokens: &[Arc<TokenConfig>], layers: &mut Layers) {
+    let is_short = |token: &&Arc<TokenConfig>| {
+        let secret = token.token.as_ref();
+        secret.is_some_and(BearerToken::is_short)
+    };
+    for token in tokens.iter().filter(is_short) {
+        let keys = match token.name.as_str() {
+            AUTH => [at(AUTH), at("auth_file")],
+            name => ["token", "token_file"].map(|key| at("tokens").join(name).join(key)),
+        };
+        let is_said = |key: &&Address| layers.origin_of(key).0 != Origin::BuiltIn;
+        let key = keys.iter().find(is_said).unwrap_or(&keys[0]).clone();
+        let message = format!(
+            "the token `{}` has fewer than {SHORT} characters, and can be guessed",
+            token.name
+        );
+        let hint = "generate a strong one with `openssl rand -hex 32`";
+        layers.warn_at(WarningKind::ShortToken, &key, message, hint);
+    }
+}
+
+/// Turns the file's problems with the text of a single token into doubts: that token is refused, and the rest of the configuration
+/// is used.
 pub(super) fn set_aside(layers: &mut Layers) {
     let concerns_token = |problem: &Problem| {
         let parts = problem.address.as_ref().map_or(&[][..], Address::parts);
@@ -104,16 +139,18 @@ pub(super) fn set_aside(layers: &mut Layers) {
     layers.doubts.extend(doubts);
 }
 
-/// A token that the server of these layers knows: the first that may unload models, that of `auth` before others. What is wrong with tokens is passed over: the server
-/// that is asked says whether it knows this one.
+/// Returns the token of these layers that may see and do most: one with `admin` before others, that of `auth` first; then one for all tools,
+/// then the one for most tools. Faults of tokens are ignored, since the server checks the token itself.
 pub fn for_asking(layers: &mut Layers) -> Option<BearerToken> {
     set_aside(layers);
     let tokens = resolve(&layers.merged(), layers);
-    let known = || tokens.iter().filter(|token| token.token.is_some());
-    let token = known()
-        .find(|token| token.admin)
-        .or_else(|| known().next())?;
-    token.token.clone()
+    let usable = tokens.iter().filter(|token| token.token.is_some());
+    // The first of equal tokens.
+    let most = usable.rev().max_by_key(|token| {
+        let tools = token.tools.as_ref().map_or(usize::MAX, |tools| tools.len());
+        (token.admin, tools)
+    });
+    most?.token.clone()
 }
 
 /// `[server.tokens.NAME]`.
@@ -176,7 +213,7 @@ struct Source<'settings> {
 }
 
 impl Source<'_> {
-    /// Returns whether a token is named, if only by a text of the file that names what is not there.
+    /// Returns whether a token is given, even if its text refers to a file or variable that does not exist.
     fn is_given(&self, layers: &Layers) -> bool {
         let ((token_at, token), (file_at, file)) = (&self.token, &self.file);
         let is_doubted = |at: &Address| {
@@ -188,7 +225,7 @@ impl Source<'_> {
         token.is_some() || file.is_some() || is_doubted(token_at) || is_doubted(file_at)
     }
 
-    /// Reads the token; of two that are given, the one of the higher layer. Returns `None`, with a doubt or a problem, if it cannot be used.
+    /// Reads the token; if two are given, the one in the higher layer. Returns `None`, with a doubt or a problem, if it cannot be used.
     fn read(&self, layers: &mut Layers) -> Option<BearerToken> {
         let ((token_at, token), (file_at, file)) = (&self.token, &self.file);
         if token.is_some()
@@ -201,7 +238,7 @@ impl Source<'_> {
             layers.problem_at(file_at, message, Some("remove one".into()));
         }
         let (place, token) = match (*token, *file) {
-            // What the text names is told already.
+            // The fault of its text is reported already.
             (None, None) => return None,
             (None, Some(file)) if file.as_os_str().is_empty() => {
                 (file_at, Err("the file's name must not be empty".into()))
@@ -219,7 +256,7 @@ impl Source<'_> {
         match token.and_then(|token| BearerToken::parse(&token)) {
             Ok(token) => Some(token),
             Err(message) => {
-                // A flag or a variable stays wrong until the next start, which it ends.
+                // A flag or a variable cannot change until the next start, so it is a problem, not a doubt.
                 let is_of_file = matches!(layers.origin_of(place).0, Origin::File(_));
                 if place == file_at || is_of_file {
                     layers.doubt_at(place, message, None);

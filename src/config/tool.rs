@@ -6,7 +6,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::address::Address;
-use super::file::{ArgumentSettings, ArgumentType, ConfigFile, ItemType, ToolSettings};
+use super::file::{
+    ArgumentSettings, ArgumentType, ConfigFile, ItemType, ModelSettings, ToolSettings,
+};
 use super::load::Layers;
 use super::model::{Defaults, ModelConfig};
 use super::ranges;
@@ -62,15 +64,14 @@ pub fn address(tool: &str, key: &str) -> Address {
     Address::of(["tools", tool, key])
 }
 
-/// The tools of `settings` over `models`. What is wrong is told to `layers`.
+/// Resolves the tools of `settings` over `models`. Problems go to `layers`; a tool that has any is incomplete.
 pub(super) fn resolve(
     settings: &ConfigFile,
     models: &[ModelConfig],
     layers: &mut Layers,
 ) -> Vec<ToolConfig> {
     let tool = |(name, tool): (&String, &ToolSettings)| {
-        let known = layers.problems.len();
-        let model = model_of(name, tool, settings, layers)?;
+        let model = model_of(name, tool, settings, layers);
         let at = |key: &str| address(name, key);
         if tool.prompt.is_none() {
             let hint =
@@ -79,7 +80,7 @@ pub(super) fn resolve(
         }
         let deadline = tool.deadline;
         if let Some(message) = deadline.and_then(|deadline| deadline.fault(ranges::DEADLINE)) {
-            layers.problem_at(&at("deadline"), message, None);
+            layers.range_problem_at(&at("deadline"), message, None);
         }
         template_arguments::tell(
             tool.template_arguments.as_ref(),
@@ -87,31 +88,37 @@ pub(super) fn resolve(
             layers,
         );
         // A model whose file is wrong is reported where it is read.
-        let answering = models.iter().find(|known| known.name == model);
-        let limits =
-            answering.map_or_else(Limits::default, |model| model.defaults.limits.with(tool));
-        let answer = answer_of(name, tool, limits, layers);
-        let arguments: Vec<Argument> = tool
+        let answering = models
+            .iter()
+            .find(|known| Some(&known.name) == model.as_ref());
+        let built_in = || Defaults::of(&ModelSettings::default());
+        let defaults = answering.map_or_else(built_in, |model| model.defaults.clone());
+        let defaults = defaults.with(tool);
+        let answer = answer_of(name, tool, defaults.limits, layers);
+        let mut arguments: Vec<Argument> = tool
             .arguments
             .iter()
-            .filter_map(|(argument, settings)| argument_of(name, argument, settings, layers))
+            .map(|(argument, settings)| argument_of(name, argument, settings, layers))
             .collect();
-        if layers.problems.len() > known {
-            return None;
-        }
-        let model = answering?;
-        Some(ToolConfig {
+        let refused = at("arguments");
+        // The prompt may use an argument whose declaration is invalid.
+        arguments.extend(layers.refused_names(&refused).map(|name| Argument {
+            name: name.to_owned(),
+            schema: json!({"type": "string"}),
+            default: None,
+        }));
+        ToolConfig {
             name: name.clone(),
             title: tool.title.clone(),
             description: tool.description.clone(),
-            model: model.name.clone(),
+            model: model.unwrap_or_default(),
             prompt: tool.prompt.clone().unwrap_or_default(),
             arguments,
             answer,
-            defaults: model.defaults.with(tool),
-        })
+            defaults,
+        }
     };
-    settings.tools.iter().filter_map(tool).collect()
+    settings.tools.iter().map(tool).collect()
 }
 
 fn model_of(
@@ -120,9 +127,14 @@ fn model_of(
     settings: &ConfigFile,
     layers: &mut Layers,
 ) -> Option<String> {
-    let names: Vec<&str> = settings.models.keys().map(String::as_str).collect();
+    let models = Address::of(["models"]);
+    let mut names: Vec<&str> = settings.models.keys().map(String::as_str).collect();
+    names.extend(layers.refused_names(&models));
+    if layers.is_refused(&models) {
+        return None;
+    }
     let (message, hint) = match (&tool.model, &names[..]) {
-        (Some(model), _) if settings.models.contains_key(model) => return Some(model.clone()),
+        (Some(model), names) if names.contains(&model.as_str()) => return Some(model.clone()),
         (Some(model), names) => (
             format!("there is no model `{model}`"),
             suggestion(model, names),
@@ -179,7 +191,7 @@ fn answer_of(
             };
             for fault in faults.0 {
                 let message = format!("the schema cannot be enforced {fault}");
-                layers.problem_at(&at(key), message, None);
+                layers.schema_problem_at(&at(key), &fault.pointer, message);
             }
             None
         }
@@ -191,13 +203,12 @@ fn argument_of(
     name: &str,
     settings: &ArgumentSettings,
     layers: &mut Layers,
-) -> Option<Argument> {
+) -> Argument {
     let at = |key: &str| address(tool, "arguments").join(name).join(key);
     let kind = settings.r#type;
     let is_array = kind == ArgumentType::Array;
     let is_number = matches!(kind, ArgumentType::Integer | ArgumentType::Number);
     let is_text = kind == ArgumentType::String;
-    let known = layers.problems.len();
     // Words of Jinja: a template that names them means something else.
     if [
         "true", "false", "none", "not", "and", "or", "in", "is", "if", "else", "self", "loop",
@@ -268,11 +279,11 @@ fn argument_of(
             layers.problem_at(&at(key), format!("must be {}", fault.message), hint);
         }
     }
-    (layers.problems.len() == known).then(|| Argument {
+    Argument {
         name: name.to_owned(),
         schema,
         default: settings.default.clone(),
-    })
+    }
 }
 
 fn schema_of(settings: &ArgumentSettings) -> Value {

@@ -92,7 +92,7 @@ pub fn human(bytes: u64) -> String {
     ByteSize(bytes).display().iec().to_string()
 }
 
-/// Returns a time as people read it, to whole seconds from a second on: `2m 5s`.
+/// Formats a time for people, such as `2m 5s`; from a second on it is rounded to whole seconds.
 pub fn human_time(time: Duration) -> String {
     let whole = if time < Duration::from_secs(1) {
         Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or_default())

@@ -34,17 +34,17 @@ const LONG_FIXED_PROMPT: u64 = 512;
 /// Bytes of a token, about, before anything is tokenised.
 const BYTES_PER_TOKEN: u64 = 4;
 
-/// Tokens of one call, and what they can be raised to.
+/// Context of one call, and the context that the model was trained for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ContextSize {
     /// Tokens of one call, prompt and answer.
     pub n_ctx: u32,
-    /// Tokens that the model was trained for: more give nonsense.
+    /// Trained context, in tokens; beyond it the model writes nonsense.
     pub trained: u32,
 }
 
 impl ContextSize {
-    /// Returns what to do about a context that is too short.
+    /// Returns the advice for a context that is too short.
     pub fn way_out(self) -> String {
         let Self { n_ctx, trained } = self;
         if n_ctx < trained {
@@ -75,7 +75,7 @@ pub struct Limits {
     pub parallel: usize,
     /// Tokens of one call, prompt and answer.
     pub n_ctx: u32,
-    /// Tokens that the model was trained for, at least `n_ctx`.
+    /// Trained context, in tokens; at least `n_ctx`.
     pub n_ctx_train: u32,
     /// Cells of the cache, over all calls: where there are enough each has its own, else they share them. At least `n_ctx`.
     pub kv_cells: u32,
@@ -107,7 +107,7 @@ impl Limits {
         }
     }
 
-    /// Returns the size of the context of one call.
+    /// Returns the context size of one call.
     pub fn context(&self) -> ContextSize {
         ContextSize {
             n_ctx: self.n_ctx,

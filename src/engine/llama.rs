@@ -116,6 +116,11 @@ impl Model {
         })
     }
 
+    /// Returns whether a GPU computes layers of the model.
+    pub fn is_on_gpu(&self, load: &LoadSettings) -> bool {
+        load.n_gpu_layers > 0 && self.backend.supports_gpu_offload()
+    }
+
     /// What [`Limits`] are planned from.
     pub fn facts(&self, load: &LoadSettings, available_memory: Option<u64>) -> Facts {
         Facts {
@@ -218,7 +223,7 @@ impl Model {
             u32::try_from(limits.sequences()).map_err(|error| refused(error.to_string()))?;
         let n_threads =
             i32::try_from(load.n_threads).map_err(|error| refused(error.to_string()))?;
-        let on_gpu = load.n_gpu_layers > 0 && self.backend.supports_gpu_offload();
+        let on_gpu = self.is_on_gpu(load);
         let n_ubatch = u32::try_from(limits.n_ubatch(load, on_gpu));
         let n_ubatch = n_ubatch.map_err(|error| refused(error.to_string()))?;
         let flash_attention = match load.flash_attn {

@@ -95,7 +95,7 @@ pub struct PromptBuilder<V> {
 }
 
 impl<V: Vocabulary> PromptBuilder<V> {
-    /// Makes a builder for calls within `context`. `template` is the model's chat template and its source, `None` for a base model.
+    /// Makes a builder for calls within `context`. `template` is the model's chat template and its source; `None` for a base model.
     /// `tags` are markers of reasoning from the configuration.
     ///
     /// # Errors

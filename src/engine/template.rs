@@ -23,7 +23,7 @@ use std::sync::LazyLock;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
-use minijinja::{Captured, Environment, Error, ErrorKind, Value, context};
+use minijinja::{Captured, Environment, Error, ErrorKind, State, Value, context};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
@@ -142,6 +142,19 @@ pub fn is_missing(kind: ErrorKind) -> bool {
 /// `truncate`, and functions such as `strftime_now`.
 pub fn add_python(environment: &mut Environment<'_>) {
     python::add_to(environment);
+}
+
+/// Calls the Python method `method` of `value`, as templates do with [`add_python`].
+///
+/// # Errors
+/// `UnknownMethod` if there is no such method, or the error of the method.
+pub fn call_method(
+    state: &mut State<'_, '_>,
+    value: &Value,
+    method: &str,
+    args: &[Value],
+) -> Result<Value, Error> {
+    python::method(state, value, method, args)
 }
 
 /// A compiled chat template.

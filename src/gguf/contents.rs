@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::reader::{Fault, Read1};
+use super::weights::Weights;
 
 /// The contents of a file, as far as they are of use.
 #[derive(Debug, Default)]
@@ -12,8 +13,10 @@ pub(super) struct Contents {
     kept: usize,
     /// Bytes of the tensors' data.
     pub(super) tensor_bytes: u64,
-    /// Bytes of `tensor_bytes` that llama.cpp uses as they lie in the file.
+    /// Bytes of `tensor_bytes` that llama.cpp uses directly from the mapped file.
     pub(super) mapped_bytes: u64,
+    /// Bytes of the tensors, by layer.
+    pub(super) weights: Weights,
     /// Number of tensors.
     pub(super) tensors: u64,
 }

@@ -50,7 +50,7 @@ pub enum GgufError {
         /// Bytes that the header asks for, as words.
         needed: String,
     },
-    /// A file that is not a model that writes text.
+    /// The file is not a model that writes text.
     #[error("`{}` is {kind}{}; it does not generate text", path.display(), in_brackets(.architecture.as_deref()))]
     OtherKind {
         /// The file.
@@ -120,7 +120,7 @@ pub enum GgufError {
     },
 }
 
-/// Returns the architecture as it stands behind the kind of a file.
+/// Formats the architecture for the text after the kind of a file.
 fn in_brackets(architecture: Option<&str>) -> String {
     architecture.map_or_else(String::new, |name| format!(" (architecture `{name}`)"))
 }

@@ -1,19 +1,19 @@
-//! Which file a model is, whatever its path.
+//! Identity of a model's file, independent of its path.
 
 use std::path::Path;
 
-/// Number of a file: the same for all paths and links to it.
+/// Identity of a file. It is the same for all paths and links to the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileId(u64, u64);
 
 impl FileId {
-    /// A file of its own for each `number`.
+    /// Makes the identity of a different file for each `number`.
     #[cfg(test)]
     pub(crate) fn numbered(number: u64) -> Self {
         Self(0, number)
     }
 
-    /// Returns the number of the file at `path`; `None` if there is none.
+    /// Returns the identity of the file at `path`; `None` if the file is missing.
     #[cfg(unix)]
     pub(super) fn of(path: &Path) -> Option<Self> {
         use std::os::unix::fs::MetadataExt;
@@ -21,7 +21,7 @@ impl FileId {
         Some(Self(metadata.dev(), metadata.ino()))
     }
 
-    /// Returns a number for the path with its links resolved; `None` if the file is missing.
+    /// Returns the identity of the file at `path`, a hash of the path with its links resolved; `None` if the file is missing.
     #[cfg(not(unix))]
     pub(super) fn of(path: &Path) -> Option<Self> {
         use std::hash::{DefaultHasher, Hash, Hasher};

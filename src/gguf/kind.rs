@@ -1,4 +1,4 @@
-//! Kinds of GGUF files that are not models which write text, recognised from their metadata. Pure.
+//! Kinds of GGUF files that are not text-generating models, recognised from their metadata. Pure.
 //!
 //! Many kinds of files share the format and often lie in the same folder as a model. llama.cpp refuses most of them with "unknown
 //! model architecture", and serves some (embedding models) as if they wrote text.
@@ -14,19 +14,19 @@ pub enum FileKind {
     Adapter,
     /// A vector that steers another model.
     ControlVector,
-    /// Diffusion models write no text, but images or video.
+    /// A diffusion model, which makes images or video.
     Diffusion,
-    /// A model whose vectors stand for texts.
+    /// A model that turns texts into vectors.
     Embedding,
-    /// An encoder of texts, for other models.
+    /// A text encoder for other models.
     Encoder,
     /// Statistics of activations for quantizing a model.
     Imatrix,
     /// The vision or audio part of another model.
     Projector,
-    /// A model that scores how well texts fit a question.
+    /// A model that scores how well texts fit a query.
     Reranker,
-    /// A model that hears or speaks.
+    /// A model for speech recognition or synthesis.
     Speech,
     /// A model that fills in all tokens of a text in several passes.
     TextDiffusion,
@@ -36,8 +36,8 @@ pub enum FileKind {
     Other,
 }
 
-/// Kinds by their architecture, as converters name it: llama.cpp's, those of `ComfyUI-GGUF` and `stable-diffusion.cpp`, of
-/// `whisper.cpp` and of speech programs. An encoder may also say so by `attention.causal`.
+/// Kinds of files by architecture name. The names come from the converters of llama.cpp, `ComfyUI-GGUF`, `stable-diffusion.cpp`,
+/// `whisper.cpp` and speech programs. `attention.causal` also marks encoders.
 const ARCHITECTURES: &[(FileKind, &[&str])] = &[
     (FileKind::ControlVector, &["controlvector"]),
     (
@@ -84,7 +84,7 @@ const ARCHITECTURES: &[(FileKind, &[&str])] = &[
             "nomic-bert-moe",
         ],
     ),
-    // T5 answers by its decoder, which reads what the encoder made: the server runs decoders alone.
+    // T5 answers with a decoder that reads the encoder's output; the server runs only decoder models.
     (FileKind::Encoder, &["clip_l", "clip_g", "t5", "t5encoder"]),
     (FileKind::Projector, &["clip", "mmproj"]),
     (
@@ -107,14 +107,14 @@ const ARCHITECTURES: &[(FileKind, &[&str])] = &[
     ),
 ];
 
-/// `pooling_type` of models that make one vector of a text (`llama.h: llama_pooling_type`): mean, first and last token.
+/// `pooling_type` of models that turn a text into one vector (`llama.h: llama_pooling_type`): mean, first and last token.
 const POOLED: std::ops::RangeInclusive<u64> = 1..=3;
 
 /// `pooling_type` of models that score.
 const RANK: u64 = 4;
 
 impl FileKind {
-    /// Returns the kind of a file with `contents`; `None` if it may be a model that writes text.
+    /// Returns the kind of a file with `contents`; `None` if it may be a text-generating model.
     pub(super) fn of(contents: &Contents) -> Option<Self> {
         let by_type = match contents.text("general.type") {
             Some("adapter") => Some(Self::Adapter),
@@ -142,7 +142,7 @@ impl FileKind {
         }
     }
 
-    /// Returns the kind of a whole file that lacks what llama.cpp needs of every model.
+    /// Returns the kind of a complete file that lacks data which llama.cpp requires of every model.
     pub(super) fn of_incomplete(contents: &Contents) -> Option<Self> {
         let is_split = contents.number("split.count").unwrap_or(0) > 1;
         if !contents.has("tokenizer.ggml.model") {
@@ -154,7 +154,7 @@ impl FileKind {
         }
     }
 
-    /// The way out.
+    /// Returns the advice for a file of this kind.
     pub fn hint(self) -> &'static str {
         match self {
             Self::Adapter => {

@@ -3,6 +3,8 @@
 //! The formulas are those by which llama.cpp allocates (`llama-kv-cache.cpp`, `llama-context.cpp`); after a load the
 //! worker's measured memory takes the place of the estimate.
 
+use std::ops::Range;
+
 use super::Header;
 
 /// llama.cpp pads a context to this many cells.
@@ -28,6 +30,17 @@ pub struct Run {
     pub is_pool: bool,
     /// Whether attention is computed in one pass, without keeping its scores.
     pub has_flash_attention: bool,
+    /// Number of last layers in a GPU's own memory, with the output counted as one; 0 if no GPU has its own memory.
+    pub gpu_layers: u64,
+}
+
+/// A quantity for the machine's memory, and the same for the GPUs' memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Split<T> {
+    /// In the machine's memory.
+    pub machine: T,
+    /// In the GPUs' own memory.
+    pub gpu: T,
 }
 
 impl Run {
@@ -43,7 +56,7 @@ impl Run {
 }
 
 /// Bytes that a loaded model takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Estimate {
     /// Its tensors.
     pub weights: u64,
@@ -63,21 +76,65 @@ impl Estimate {
 }
 
 impl Header {
+    /// Returns how many layers can be offloaded, with the output counted as one.
+    pub fn offloadable(&self) -> u64 {
+        self.n_head_kv.len() as u64 + 1
+    }
+
+    /// Returns the first layer that a GPU holds; `None` if it holds nothing. The output is offloaded first, then the last layer
+    /// (`llama-model.cpp: i_gpu_start`).
+    fn first_on_gpu(&self, run: Run) -> Option<usize> {
+        let layers = run.gpu_layers.min(self.offloadable());
+        let first = self.offloadable() - layers;
+        usize::try_from(first).ok().filter(|_| layers > 0)
+    }
+
     /// What the model takes when it is run so.
-    pub fn estimate(&self, run: Run) -> Estimate {
-        Estimate {
-            weights: self.weight_bytes,
-            cache: self.cache_bytes(run),
-            compute: self.compute_bytes(run),
+    pub fn estimate(&self, run: Run) -> Split<Estimate> {
+        let cache = self.per_side(run, |layer| self.cache_of_layer(layer, run));
+        let buffers = self.buffer_bytes(run);
+        let Some(first) = self.first_on_gpu(run) else {
+            let machine = Estimate {
+                weights: self.weight_bytes,
+                cache: cache.machine,
+                compute: buffers.saturating_add(BASE_BYTES),
+            };
+            return Split {
+                machine,
+                gpu: Estimate::default(),
+            };
+        };
+        let held = self.weights.on_gpu_from(first);
+        let moved = held.saturating_sub(self.weights.copied());
+        Split {
+            machine: Estimate {
+                weights: self.weight_bytes.saturating_sub(moved),
+                cache: cache.machine,
+                // Layers that stay are computed there.
+                compute: BASE_BYTES.saturating_add(if first > 0 { buffers } else { 0 }),
+            },
+            gpu: Estimate {
+                weights: held,
+                cache: cache.gpu,
+                compute: buffers,
+            },
         }
     }
 
-    /// Bytes of one cell over all layers, where no window slides.
-    pub fn bytes_per_cell(&self, run: Run) -> u64 {
-        self.n_head_kv
-            .iter()
-            .map(|heads| self.layer_bytes(*heads, run))
-            .fold(0, u64::saturating_add)
+    /// Bytes of one cell, where no window slides.
+    pub fn bytes_per_cell(&self, run: Run) -> Split<u64> {
+        self.per_side(run, |layer| self.layer_bytes(self.n_head_kv[layer], run))
+    }
+
+    /// Returns the sums of `bytes` over the layers on each side.
+    fn per_side(&self, run: Run, bytes: impl Fn(usize) -> u64) -> Split<u64> {
+        let layers = self.n_head_kv.len();
+        let first = self.first_on_gpu(run).unwrap_or(layers);
+        let sum = |layers: Range<usize>| layers.map(&bytes).fold(0, u64::saturating_add);
+        Split {
+            machine: sum(0..first),
+            gpu: sum(first..layers),
+        }
     }
 
     fn layer_bytes(&self, heads: u64, run: Run) -> u64 {
@@ -90,34 +147,29 @@ impl Header {
         keys.saturating_add(values) / 32
     }
 
-    fn cache_bytes(&self, run: Run) -> u64 {
-        let layers = self.n_head_kv.iter().enumerate().map(|(layer, heads)| {
-            let cells = match &self.sliding_window {
-                // Each sequence keeps its window, and each stream room for what is just being read.
-                Some((window, sliding)) if sliding.get(layer) == Some(&true) => {
-                    let (streams, cells) = run.streams();
-                    let windows = window
-                        .saturating_mul(run.parallel / streams)
-                        .saturating_add(run.n_ubatch);
-                    windows.min(cells).next_multiple_of(CELL_STEP) * streams
-                }
-                _ => run.kv_cells,
-            };
-            cells.saturating_mul(self.layer_bytes(*heads, run))
-        });
-        layers.fold(0, u64::saturating_add)
+    fn cache_of_layer(&self, layer: usize, run: Run) -> u64 {
+        let cells = match &self.sliding_window {
+            // Each sequence keeps its window, and each stream room for what is just being read.
+            Some((window, sliding)) if sliding.get(layer) == Some(&true) => {
+                let (streams, cells) = run.streams();
+                let windows = window
+                    .saturating_mul(run.parallel / streams)
+                    .saturating_add(run.n_ubatch);
+                windows.min(cells).next_multiple_of(CELL_STEP) * streams
+            }
+            _ => run.kv_cells,
+        };
+        cells.saturating_mul(self.layer_bytes(self.n_head_kv[layer], run))
     }
 
     /// Logits and activations of `n_ubatch` rows, and the scores of attention where they are kept; 4 bytes a number.
-    fn compute_bytes(&self, run: Run) -> u64 {
+    fn buffer_bytes(&self, run: Run) -> u64 {
         let numbers = self.scores_of_row(run).saturating_add(
             self.n_vocab
                 .saturating_add(6 * self.n_embd.min(1 << 32))
                 .saturating_add(2 * self.n_ff.min(1 << 32)),
         );
-        numbers
-            .saturating_mul(4 * run.n_ubatch)
-            .saturating_add(BASE_BYTES)
+        numbers.saturating_mul(4 * run.n_ubatch)
     }
 
     /// Of one layer, which are computed one after the other.
@@ -142,6 +194,8 @@ impl Header {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Gemma 3 270M: 18 layers, of which every sixth looks back over everything.
@@ -154,6 +208,7 @@ mod tests {
             tuning: crate::gguf::Tuning::Base,
             weight_bytes: 235 << 20,
             mapped_bytes: 235 << 20,
+            weights: crate::gguf::Weights::default(),
             file: None,
             other_parts: Vec::new(),
             n_vocab: 262_144,
@@ -176,13 +231,14 @@ mod tests {
         value_bytes_of_32: 64,
         is_pool: true,
         has_flash_attention: true,
+        gpu_layers: 0,
     };
 
     #[test]
     fn the_cache_is_what_llama_cpp_allocates() {
         // Its log: 24.00 MiB for 3 full layers, 67.50 MiB for 15 with windows.
         assert_eq!(
-            gemma().estimate(RUN).cache,
+            gemma().estimate(RUN).machine.cache,
             (24 << 20) + (67 << 20) + (1 << 19)
         );
     }
@@ -198,7 +254,7 @@ mod tests {
         };
         // 3 full layers, and 15 of 4 x (512 + 256) cells; 1 KiB a cell and layer.
         let cells = 3 * 4 * 4096 + 15 * 4 * 768;
-        assert_eq!(gemma().estimate(own).cache, cells * 1024);
+        assert_eq!(gemma().estimate(own).machine.cache, cells * 1024);
     }
 
     #[test]
@@ -207,14 +263,14 @@ mod tests {
             has_flash_attention: false,
             ..RUN
         };
-        let more = gemma().estimate(kept).compute - gemma().estimate(RUN).compute;
+        let more = gemma().estimate(kept).machine.compute - gemma().estimate(RUN).machine.compute;
         assert_eq!(more, 4 * 8192 * 512 * 4);
         assert_eq!(more, 8192 * gemma().score_bytes_per_cell(kept));
     }
 
     #[test]
     fn the_compute_buffer_is_what_llama_cpp_allocates_and_the_base() {
-        let buffer = gemma().estimate(RUN).compute - BASE_BYTES;
+        let buffer = gemma().estimate(RUN).machine.compute - BASE_BYTES;
         // Its log: 530.78 MiB.
         assert!((520 << 20..545 << 20).contains(&buffer), "{buffer}");
     }
@@ -226,6 +282,60 @@ mod tests {
             n_vocab: u64::MAX,
             ..gemma()
         };
-        assert_eq!(broken.estimate(RUN).total(), u64::MAX);
+        assert_eq!(broken.estimate(RUN).machine.total(), u64::MAX);
+    }
+
+    /// Runs of a model on a GPU that holds so many layers.
+    fn offloaded(gpu_layers: u64) -> Split<Estimate> {
+        let mut header = gemma();
+        for layer in 0..18 {
+            header
+                .weights
+                .add(&format!("blk.{layer}.ffn_up.weight"), 5 << 20);
+        }
+        header.weights.add("token_embd.weight", 145 << 20);
+        header.estimate(Run { gpu_layers, ..RUN })
+    }
+
+    #[test]
+    fn a_gpu_takes_the_output_first_and_all_but_the_embedding_last() {
+        let weights = |gpu_layers| {
+            let Split { machine, gpu } = offloaded(gpu_layers);
+            (machine.weights >> 20, gpu.weights >> 20)
+        };
+        // The embedding is the matrix for the output, too, and then on both sides.
+        assert_eq!(weights(0), (235, 0));
+        assert_eq!(weights(1), (235, 145));
+        assert_eq!(weights(2), (230, 150));
+        assert_eq!(weights(19), (145, 235));
+        assert_eq!(weights(99), weights(19));
+    }
+
+    #[test]
+    fn buffers_are_on_each_side_that_computes() {
+        let none = offloaded(0).machine.compute;
+        let some = offloaded(7);
+        assert_eq!(
+            (some.machine.compute, some.gpu.compute),
+            (none, none - BASE_BYTES)
+        );
+        let all = offloaded(19);
+        assert_eq!(
+            (all.machine.compute, all.gpu.compute),
+            (BASE_BYTES, none - BASE_BYTES)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn the_cache_of_both_sides_is_the_whole_and_a_gpu_takes_more_with_each_layer(layers in 0_u64..25) {
+            let (one, more) = (offloaded(layers), offloaded(layers + 1));
+            prop_assert_eq!(one.machine.cache + one.gpu.cache, offloaded(0).machine.cache);
+            prop_assert!(one.gpu.total() <= more.gpu.total());
+            prop_assert!(one.gpu.cache <= more.gpu.cache);
+            let run = Run { gpu_layers: layers, ..RUN };
+            let Split { machine, gpu } = gemma().bytes_per_cell(run);
+            prop_assert_eq!(machine + gpu, gemma().bytes_per_cell(RUN).machine);
+        }
     }
 }

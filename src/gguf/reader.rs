@@ -104,6 +104,7 @@ impl<R: Read + Seek> Reader<R> {
             let tensor = self.tensor()?;
             tensor.check(is_adapter)?;
             end = end.max(tensor.end()?);
+            contents.weights.add(&tensor.name, tensor.bytes()?);
             if !tensor.is_repacked() {
                 mapped = mapped.saturating_add(tensor.bytes()?);
             }

@@ -41,7 +41,7 @@ enum Role {
 /// Tensors of whole numbers that models have: tables, which are never multiplied (llama.cpp's `llama-arch.cpp`).
 const INDEX_TABLES: [&str; 3] = ["d2t", "ffn_gate_tid2eid.weight", "masked_embd_ordering"];
 
-/// Types for which llama.cpp has another layout on some CPU of this architecture.
+/// Types that llama.cpp rearranges on some CPUs of this architecture.
 const REPACKED: &[&str] = if cfg!(target_arch = "x86_64") {
     &["Q2_K", "Q4_0", "Q4_K", "IQ4_NL", "MXFP4"]
 } else {
@@ -60,8 +60,8 @@ impl Tensor {
         end.ok_or(Fault::Malformed("a tensor is too large"))
     }
 
-    /// Returns whether llama.cpp may copy it into another layout when it loads it, so that it does not lie in the mapped file
-    /// (`ggml-cpu/repack.cpp: ggml_repack_get_optimal_repack_type`). Rows of the embedding are looked up as they are.
+    /// Returns whether llama.cpp may copy the tensor into another layout while loading, so that the mapped file is not used
+    /// (`ggml-cpu/repack.cpp: ggml_repack_get_optimal_repack_type`). The token embedding is never rearranged.
     pub(super) fn is_repacked(&self) -> bool {
         let kind = Kind::of(self.kind).map_or("", |kind| kind.name);
         REPACKED.contains(&kind) && self.name != "token_embd.weight"

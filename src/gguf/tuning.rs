@@ -1,9 +1,9 @@
-//! The kind of a model's training, read off its names. Pure.
+//! The kind of a model's training, guessed from its names. Pure.
 
-/// Kind of training, as far as a model's name tells.
+/// Kind of training, guessed from a model's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tuning {
-    /// Not told by the name.
+    /// Unknown: the name does not contain it.
     Unstated,
     /// Trained to follow instructions.
     Instruct,
@@ -12,10 +12,10 @@ pub enum Tuning {
 }
 
 impl Tuning {
-    /// Words of names that say a model follows instructions.
+    /// Words in the names of models that follow instructions.
     const INSTRUCT: [&str; 4] = ["instruct", "chat", "it", "assistant"];
 
-    /// Reads it off `names`, which may be in any style: `gemma-3-270m-it`, `SmolLM2 135M Instruct`.
+    /// Guesses the tuning from `names`, in any style: `gemma-3-270m-it`, `SmolLM2 135M Instruct`.
     pub(super) fn of(names: [&str; 3]) -> Self {
         let has = |wanted: &[&str]| {
             let mut words = names
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_instruct_model_and_a_base_model_say_so_in_any_style() {
+    fn instruct_and_base_models_are_recognised_in_any_style_of_name() {
         for (name, tuning) in [
             ("SmolLM2 135M Instruct", Tuning::Instruct),
             ("gemma-3-270m-it.Q8_0", Tuning::Instruct),

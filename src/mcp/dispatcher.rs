@@ -4,7 +4,7 @@
 //! and gives a future that the transport runs beside others. Dropping that future cancels the request.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
@@ -31,10 +31,15 @@ use crate::json;
 use crate::printable::printable;
 use crate::telemetry::call;
 use crate::tools::instructions::instructions;
-use crate::tools::{Arguments, Catalog, Progress, ToolCall, ToolDescription, ToolOutput};
+use crate::tools::{
+    Arguments, Catalog, Progress, Superseded, ToolCall, ToolDescription, ToolOutput,
+};
 
 /// The longest name that is repeated in an error, in characters.
 const MAX_NAME: usize = 64;
+
+/// Most attempts at a call, if its model is edited, unloaded or restarted before it takes the call.
+const MAX_TRIES: u32 = 10;
 
 /// The one dispatcher of the server.
 #[derive(Debug)]
@@ -143,15 +148,18 @@ impl Dispatcher {
 
     /// Cancels all requests of a connection.
     pub fn cancel_all(&self, connection: &ConnectionId) {
-        let in_flight = self
-            .in_flight
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let in_flight = self.in_flight();
         for ((owner, _), ends) in in_flight.iter() {
             if connection == owner {
                 ends.cancelled.cancel();
             }
         }
+    }
+
+    fn in_flight(&self) -> MutexGuard<'_, HashMap<(ConnectionId, RequestId), Ends>> {
+        self.in_flight
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn enter(
@@ -160,10 +168,7 @@ impl Dispatcher {
         id: &RequestId,
     ) -> Result<InFlight, ErrorObject> {
         let key = (connection.clone(), id.clone());
-        let mut in_flight = self
-            .in_flight
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut in_flight = self.in_flight();
         if in_flight.contains_key(&key) {
             return Err(ErrorObject::new(
                 INVALID_REQUEST,
@@ -185,10 +190,7 @@ impl Dispatcher {
             return None;
         }
         let id = notification.request_id.clone()?;
-        let in_flight = self
-            .in_flight
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let in_flight = self.in_flight();
         // One that has ended is not there any more, and nothing happens.
         let ends = in_flight.get(&(connection.clone(), id))?;
         ends.cancelled.cancel();
@@ -286,6 +288,7 @@ impl Dispatcher {
         let (progress, news) = watch::channel(Progress::default());
         let call = ToolCall {
             client: caller.client,
+            token: caller.access.token.clone(),
             received,
             progress,
             permits: caller.permits,
@@ -298,7 +301,8 @@ impl Dispatcher {
         Ok(CallToolResult::of(output, &request_id))
     }
 
-    /// Calls the tool; again, by the catalog that is then in force, where an edit changed it before its model was there.
+    /// Calls the tool. If the model is edited, unloaded or restarted before it takes the call, the tool of the current catalog is called,
+    /// at most [`MAX_TRIES`] times.
     async fn answer(
         &self,
         access: &Access,
@@ -310,7 +314,7 @@ impl Dispatcher {
         let kept = call.permits.on_tree(|| serde_json::to_vec(&arguments));
         let kept = kept.expect("the keys of arguments are strings");
         let mut arguments = Some(arguments);
-        loop {
+        for _ in 0..MAX_TRIES {
             let catalog = self.catalog();
             let tool = catalog.find(name).filter(|_| access.allows(name));
             let Some(tool) = tool else {
@@ -324,6 +328,7 @@ impl Dispatcher {
                 return Ok(output);
             }
         }
+        Ok(Superseded.refused())
     }
 }
 
@@ -386,11 +391,7 @@ struct InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let mut in_flight = self
-            .dispatcher
-            .in_flight
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut in_flight = self.dispatcher.in_flight();
         in_flight.remove(&self.key);
         self.ends.gone.cancel();
     }

@@ -16,7 +16,7 @@ use super::{Capacity, CgroupLimit};
 /// Limits from here on mean "unlimited" in version 1 (`PAGE_COUNTER_MAX`, rounded down to whole pages).
 const UNLIMITED: u64 = 1 << 62;
 
-/// Version of a hierarchy, and with it the names of its files.
+/// Version of a hierarchy. It decides the names of the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Version {
     V1,
@@ -45,7 +45,7 @@ pub(super) fn limit(system: &Path) -> CgroupLimit {
     for (version, path) in &memberships {
         let of_version = || mounts.iter().filter(|mount| mount.version == *version);
         let own: Vec<PathBuf> = of_version().flat_map(|mount| mount.folders(path)).collect();
-        // A unified hierarchy without controllers beside version 1 shows nothing of memory.
+        // Next to version 1, a unified hierarchy without controllers has no files about memory.
         is_hidden &= own.is_empty();
         let folders = if own.is_empty() {
             // The best guess is the root of the mount: in a container that is the container's own cgroup.
@@ -126,7 +126,7 @@ fn has_memory(list: &[u8]) -> bool {
         .any(|word| word == b"memory")
 }
 
-/// Returns the path that `field` of `mountinfo` means: spaces and the like stand there as `\040`.
+/// Decodes a path in `mountinfo`, where spaces and the like are written as `\040`.
 fn unescaped(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
@@ -147,8 +147,8 @@ fn unescaped(field: &[u8]) -> PathBuf {
 }
 
 impl Mount {
-    /// Returns the folders of the cgroup `path` and of its parents as far as this mount shows them, the own first. None if
-    /// `path` is not below the root of the mount.
+    /// Returns the folders of the cgroup `path` and of its parents, as far as this mount shows them; its own folder comes first. The
+    /// list is empty if `path` is not below the root of the mount.
     fn folders(&self, path: &Path) -> Vec<PathBuf> {
         let Ok(below) = path.strip_prefix(&self.root) else {
             return Vec::new();
@@ -168,13 +168,13 @@ impl Mount {
 }
 
 impl Version {
-    /// Returns whether the limit of the cgroup at `folder` applies to its children. In version 1 that was a choice.
+    /// Returns whether the limit of the cgroup at `folder` applies to its children. In version 1 this is configurable.
     fn counts_children(self, folder: &Path) -> bool {
         let choice = fs::read_to_string(folder.join("memory.use_hierarchy"));
         self == Self::V2 || choice.map_or(true, |choice| choice.trim() != "0")
     }
 
-    /// Returns the limit of the cgroup at `folder` and what is free of it; `None` if the cgroup has no limit.
+    /// Returns the limit of the cgroup at `folder` and its free part; `None` if the cgroup has no limit.
     fn capacity(self, folder: &Path) -> Option<Capacity> {
         let number = |name: &str| {
             let text = fs::read_to_string(folder.join(name)).ok()?;
@@ -183,12 +183,12 @@ impl Version {
         let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
         let (limits, used) = match self {
             Self::V1 => {
-                // Also counts parents that the mount does not show.
+                // Includes the limits of parents that the mount does not show.
                 let of_all = value(&stat, "hierarchical_memory_limit");
                 let limits = [number("memory.limit_in_bytes"), of_all];
                 (limits, number("memory.usage_in_bytes"))
             }
-            // `max` is not a number. Above `memory.high` the kernel slows the processes down and takes their memory away.
+            // `max` is not a number. Above `memory.high` the kernel slows the processes down and reclaims their memory.
             Self::V2 => {
                 let limits = [number("memory.max"), number("memory.high")];
                 (limits, number("memory.current"))
@@ -203,8 +203,8 @@ impl Version {
         })
     }
 
-    /// Returns the bytes that count as used and that the kernel takes back when they are needed: file pages and caches of file
-    /// names, of the cgroup and its children. As `MemAvailable` does for the machine.
+    /// Returns the used bytes that the kernel can reclaim: file pages and caches of file names, of the cgroup and its children.
+    /// `MemAvailable` counts the same for the machine.
     fn reclaimable(self, stat: &str) -> u64 {
         let keys: &[&str] = match self {
             Self::V1 => &["total_inactive_file", "total_active_file"],
@@ -215,7 +215,7 @@ impl Version {
     }
 }
 
-/// Returns the number behind `key` in the lines of a `memory.stat`.
+/// Returns the number after `key` in the lines of a `memory.stat`.
 fn value(stat: &str, key: &str) -> Option<u64> {
     let mut lines = stat.lines();
     lines.find_map(|line| {

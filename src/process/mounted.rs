@@ -10,7 +10,7 @@ use std::path::Path;
 pub struct Mounted {
     /// Whether it is mounted by itself. `false` also on Linux before 5.8, which does not tell.
     pub is_single: bool,
-    /// Whether it was replaced or removed outside of its mount: the file that the mount shows has no name any more.
+    /// Whether it was replaced or removed outside of its mount: the file that the mount shows no longer has a name.
     pub is_stale: bool,
 }
 
@@ -40,12 +40,13 @@ impl Mounted {
     }
 }
 
-/// Returns what to say of `file` if it [is stale](Mounted::is_stale).
+/// The way out if a file [is stale](Mounted::is_stale).
+pub const WAY_OUT: &str = "mount its folder instead of the file, or restart the container";
+
+/// Returns what is wrong with `file` if it [is stale](Mounted::is_stale).
 pub fn stale(file: &Path) -> String {
-    format!(
-        "`{}`: the file was replaced outside of this mount; mount its folder instead of the file, or restart the container",
-        file.display()
-    )
+    let file = file.display();
+    format!("`{file}`: the file was replaced outside of this mount")
 }
 
 #[cfg(test)]

@@ -2,16 +2,29 @@
 
 use tokio::time::Instant;
 
-use super::footprint::{Demand, Footprint, sum};
-use super::residency::{Edition, Shared};
+use super::footprint::{Demand, Footprint, counted_as_free, sum, sum_on_gpu};
+use super::residency::Edition;
 use crate::config::units::human;
+
+/// Limits that all models share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shared {
+    /// Bytes that all models together may take.
+    pub budget: u64,
+    /// Bytes that the machine, or the container, has: the most that `budget` can be raised to.
+    pub machine: u64,
+    /// Models that may be loaded at once.
+    pub max_loaded: Option<usize>,
+    /// Bytes of all GPUs' own memory; `None` if there is none or it is unknown.
+    pub gpu: Option<u64>,
+}
 
 /// A model that takes memory.
 #[derive(Debug, Clone, Copy)]
 pub struct Occupant {
     /// Which it is.
     pub model: Edition,
-    /// Memory that it takes.
+    /// Memory that the model takes.
     pub memory: Footprint,
     /// Since when nobody holds it, if it may go for that.
     pub idle_since: Option<Instant>,
@@ -50,8 +63,8 @@ pub enum Room {
     Never(String, String),
 }
 
-/// Where a model that needs `need` finds room among `occupants`. `free` is what the machine, or the container, has left: idle
-/// models go for that too, but a model alone is loaded whatever it says, since estimates err.
+/// Finds room for a model that needs `need` among `occupants`. `free` is the free memory of the machine or container. Idle models are
+/// unloaded if it is short, but a single model is loaded regardless of `free`, since estimates err.
 pub fn room_for(need: Demand, occupants: &[Occupant], shared: Shared, free: Option<u64>) -> Room {
     let max_loaded = shared.max_loaded.unwrap_or(usize::MAX);
     let pinned = occupants.iter().filter(|occupant| occupant.is_pinned);
@@ -59,22 +72,27 @@ pub fn room_for(need: Demand, occupants: &[Occupant], shared: Shared, free: Opti
     if with_pinned > shared.budget {
         return never(need, with_pinned, shared);
     }
+    let with_pinned = together_on_gpu(pinned.clone(), need.footprint);
+    if let Some(gpu) = shared.gpu.filter(|gpu| with_pinned > *gpu) {
+        return never_on_gpu(need.footprint.gpu, with_pinned, gpu);
+    }
     if pinned.count() >= max_loaded {
         let cause = format!("as many models as may be loaded, {max_loaded}, are pinned");
         return Room::Never(cause, "raise `max_loaded`".into());
     }
     let all = together(occupants, None);
     let loaded = occupants.iter().filter(|occupant| !occupant.is_loading);
-    let taken_soon = all.saturating_sub(together(loaded, None));
-    let free = free.map(|free| free.saturating_sub(taken_soon));
+    let taken_soon = all.saturating_sub(together(loaded.clone(), None));
+    // The system counts mapped weights as free, but without them the models that use them are slow.
+    let in_use = counted_as_free(loaded.map(|occupant| occupant.memory));
+    let free = free.map(|free| free.saturating_sub(taken_soon.saturating_add(in_use)));
     let fits = |staying: &[&Occupant]| {
         let taken = together(staying.iter().copied(), Some(need.footprint));
-        // What those that stay take already is not taken once more, nor are weights that they share with the model.
+        // Memory of models that stay is already in use, and so are weights that they share with the model.
         let is_free = free.is_none_or(|free| free.saturating_add(all) >= taken);
-        (
-            taken <= shared.budget && staying.len() < max_loaded,
-            is_free,
-        )
+        let on_gpu = together_on_gpu(staying.iter().copied(), need.footprint);
+        let is_allowed = taken <= shared.budget && shared.gpu.is_none_or(|gpu| on_gpu <= gpu);
+        (is_allowed && staying.len() < max_loaded, is_free)
     };
     let mut staying: Vec<&Occupant> = occupants.iter().collect();
     if fits(&staying) == (true, true) {
@@ -130,7 +148,7 @@ fn longest_idle_first(occupants: &[Occupant]) -> Vec<&Occupant> {
     idle
 }
 
-/// Bytes that `occupants` take together, with `newcomer` if there is one.
+/// Returns the bytes that `occupants` and `newcomer` take together.
 fn together<'a>(
     occupants: impl IntoIterator<Item = &'a Occupant>,
     newcomer: Option<Footprint>,
@@ -139,7 +157,34 @@ fn together<'a>(
     sum(occupants.chain(newcomer))
 }
 
-/// Refuses a model that needs `need`, and `with_pinned` bytes together with the models that are pinned.
+/// Bytes of GPU memory that `occupants` take together, with `newcomer`.
+fn together_on_gpu<'a>(
+    occupants: impl IntoIterator<Item = &'a Occupant>,
+    newcomer: Footprint,
+) -> u64 {
+    let occupants = occupants.into_iter().map(|occupant| occupant.memory);
+    sum_on_gpu(occupants.chain([newcomer]))
+}
+
+/// Refuses a model that needs `need` bytes of GPU memory, and `with_pinned` bytes together with the models that are pinned.
+fn never_on_gpu(need: u64, with_pinned: u64, gpu: u64) -> Room {
+    let (pinned, hint) = match with_pinned.saturating_sub(need) {
+        0 => (String::new(), ""),
+        bytes => (
+            format!(", of which pinned models hold {}", human(bytes)),
+            ", or pin fewer models",
+        ),
+    };
+    let cause = format!(
+        "the model needs {} of GPU memory, and there are {}{pinned}",
+        human(need),
+        human(gpu)
+    );
+    let hint = format!("choose a smaller `n_gpu_layers`, `n_ctx` or quantization{hint}");
+    Room::Never(cause, hint)
+}
+
+/// Refuses a model that needs `need`; together with the pinned models it would take `with_pinned` bytes.
 fn never(need: Demand, with_pinned: u64, shared: Shared) -> Room {
     let total = need.footprint.total;
     let held = with_pinned.saturating_sub(total);
@@ -155,7 +200,7 @@ fn never(need: Demand, with_pinned: u64, shared: Shared) -> Room {
     Room::Never(cause, way_out(need, held, shared))
 }
 
-/// Returns the advice for a model that needs `need` while pinned models hold `held` bytes. Only what can help is advised.
+/// Returns the advice for a model that needs `need` while pinned models hold `held` bytes. It names only what can help.
 pub(super) fn way_out(need: Demand, held: u64, shared: Shared) -> String {
     let Demand { footprint, least } = need;
     let left = shared.budget.saturating_sub(held);
@@ -171,7 +216,7 @@ pub(super) fn way_out(need: Demand, held: u64, shared: Shared) -> String {
     ways
 }
 
-/// Returns the advice to raise the budget if `bytes` fit the machine, as the end of a sentence.
+/// Returns the advice to raise the budget, as the end of a sentence; empty if the machine has less than `bytes`.
 pub(super) fn raised_budget(bytes: u64, shared: Shared) -> &'static str {
     if bytes <= shared.machine {
         ", or raise `memory_budget` in `[registry]`"
@@ -181,174 +226,4 @@ pub(super) fn raised_budget(bytes: u64, shared: Shared) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::gguf::FileId;
-    use crate::registry::footprint::Mapped;
-
-    const A: Edition = 1;
-    const B: Edition = 2;
-    const C: Edition = 3;
-
-    fn occupant(model: Edition, memory: u64, idle_for: Option<u64>, now: Instant) -> Occupant {
-        Occupant {
-            model,
-            memory: Footprint::alone(memory),
-            idle_since: idle_for.map(|seconds| now - Duration::from_secs(seconds)),
-            is_pinned: false,
-            is_ending: false,
-            is_loading: false,
-        }
-    }
-
-    const SHARED: Shared = Shared {
-        budget: 100,
-        machine: 110,
-        max_loaded: None,
-    };
-
-    fn room_for(need: u64, occupants: &[Occupant], shared: Shared, free: Option<u64>) -> Room {
-        super::room_for(Demand::alone(need), occupants, shared, free)
-    }
-
-    fn after(models: &[Edition]) -> Room {
-        Room::After(models.to_vec())
-    }
-
-    #[test]
-    fn the_one_that_idled_longest_goes_first_and_no_more_than_needed() {
-        let now = Instant::now();
-        let occupants = [
-            occupant(A, 30, Some(5), now),
-            occupant(B, 30, Some(9), now),
-            occupant(C, 30, None, now),
-        ];
-        assert_eq!(room_for(10, &occupants, SHARED, None), Room::There);
-        assert_eq!(room_for(30, &occupants, SHARED, None), after(&[B]));
-        assert_eq!(room_for(60, &occupants, SHARED, None), after(&[B, A]));
-        assert_eq!(room_for(80, &occupants, SHARED, None), Room::Busy);
-        assert!(matches!(
-            room_for(101, &occupants, SHARED, None),
-            Room::Never(..)
-        ));
-    }
-
-    #[test]
-    fn pinned_models_never_go_and_what_they_hold_is_not_to_be_had() {
-        let pinned = Occupant::pinned(A, Footprint::alone(50));
-        assert_eq!(room_for(50, &[pinned], SHARED, None), Room::There);
-        let Room::Never(cause, _) = room_for(51, &[pinned], SHARED, None) else {
-            panic!("it can never fit")
-        };
-        assert_eq!(
-            cause,
-            "the model needs 51 B, and all models together may take 100 B, of which pinned models hold 50 B"
-        );
-    }
-
-    #[test]
-    fn a_way_out_is_told_only_if_it_can_help() {
-        let of = |total, least, held| {
-            let footprint = Footprint::alone(total);
-            way_out(Demand { footprint, least }, held, SHARED)
-        };
-        assert_eq!(
-            of(105, 20, 0),
-            "choose a smaller `n_ctx` or quantization, or raise `memory_budget` in `[registry]`"
-        );
-        // More than the machine has, with any context.
-        assert_eq!(of(120, 115, 0), "choose a smaller model or quantization");
-        assert_eq!(
-            of(90, 60, 50),
-            "choose a smaller model or quantization, or pin fewer models"
-        );
-    }
-
-    #[test]
-    fn weights_of_a_file_are_counted_once_for_all_models_that_map_it() {
-        let now = Instant::now();
-        let mapped = Some(Mapped {
-            file: FileId::numbered(1),
-            bytes: 40,
-        });
-        let sharing = |total| Footprint { total, mapped };
-        let one = |idle_for| Occupant {
-            memory: sharing(60),
-            ..occupant(A, 0, idle_for, now)
-        };
-        let need = |total| Demand {
-            footprint: sharing(total),
-            least: total,
-        };
-        let room =
-            |total, idle_for, free| super::room_for(need(total), &[one(idle_for)], SHARED, free);
-        assert_eq!(room(80, None, None), Room::There);
-        assert_eq!(room(81, None, None), Room::Busy);
-        // The kernel has the file already.
-        assert_eq!(room(80, None, Some(40)), Room::There);
-        assert_eq!(room(80, None, Some(39)), Room::Busy);
-        // Of the idle one only its own part is freed.
-        assert_eq!(room(80, Some(1), Some(20)), after(&[A]));
-        assert_eq!(room_for(80, &[one(None)], SHARED, None), Room::Busy);
-    }
-
-    #[test]
-    fn only_so_many_are_loaded_at_once() {
-        let now = Instant::now();
-        let shared = Shared {
-            max_loaded: Some(1),
-            ..SHARED
-        };
-        assert_eq!(
-            room_for(1, &[occupant(A, 1, Some(1), now)], shared, None),
-            after(&[A])
-        );
-        assert_eq!(
-            room_for(1, &[occupant(A, 1, None, now)], shared, None),
-            Room::Busy
-        );
-    }
-
-    #[test]
-    fn idle_models_go_for_memory_that_others_took_but_one_alone_is_loaded_anyway() {
-        let now = Instant::now();
-        let occupants = [occupant(A, 10, Some(1), now)];
-        assert_eq!(room_for(20, &occupants, SHARED, Some(15)), after(&[A]));
-        assert_eq!(room_for(20, &[], SHARED, Some(15)), Room::There);
-    }
-
-    #[test]
-    fn what_a_loading_model_will_take_is_not_free() {
-        let now = Instant::now();
-        let loading = Occupant {
-            is_loading: true,
-            ..occupant(A, 30, None, now)
-        };
-        assert_eq!(room_for(20, &[loading], SHARED, Some(50)), Room::There);
-        assert_eq!(room_for(20, &[loading], SHARED, Some(49)), Room::Busy);
-    }
-
-    #[test]
-    fn idle_models_go_where_one_took_more_than_was_estimated() {
-        let now = Instant::now();
-        let occupants = [
-            occupant(A, 30, Some(1), now),
-            occupant(B, 30, Some(9), now),
-            occupant(C, 60, None, now),
-        ];
-        let beyond = |budget, max_loaded| {
-            let shared = Shared {
-                budget,
-                max_loaded,
-                ..SHARED
-            };
-            overrun(&occupants, shared)
-        };
-        assert_eq!(beyond(120, None), (vec![], None));
-        assert_eq!(beyond(100, None), (vec![B], None));
-        assert_eq!(beyond(50, None), (vec![B, A], Some(60)));
-        assert_eq!(beyond(120, Some(2)), (vec![B], None));
-    }
-}
+mod tests;

@@ -5,21 +5,25 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::residency::{CallId, Refusal};
+use super::residency::{CallId, Refusal, WorkerId};
 use super::shelf::Shelf;
 use crate::worker::client::Worker;
+
+/// The worker that a call gets, or the reason why it gets none.
+pub(super) type Granted = Result<(WorkerId, Worker), Refusal>;
 
 /// A call's hold on its model, or its place in the line for one; gone when it is dropped.
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) shelf: Arc<Shelf>,
     pub(super) call: CallId,
-    pub(super) answer: oneshot::Receiver<Result<Worker, Refusal>>,
+    pub(super) answer: oneshot::Receiver<Granted>,
 }
 
 /// A lease that has its worker.
 #[derive(Debug)]
 pub(super) struct Held {
+    pub(super) id: WorkerId,
     pub(super) worker: Worker,
     _lease: Lease,
 }
@@ -33,8 +37,9 @@ impl Lease {
     /// Waits for the worker. Dropping the future gives the place up.
     pub(super) async fn worker(mut self) -> Result<Held, Refusal> {
         let answer = (&mut self.answer).await;
-        let worker = answer.expect("every call in the line is answered")?;
+        let (id, worker) = answer.expect("every call in the line is answered")?;
         Ok(Held {
+            id,
             worker,
             _lease: self,
         })

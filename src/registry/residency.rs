@@ -10,6 +10,7 @@
 
 mod admission;
 mod breaker;
+mod replacement;
 mod slot;
 mod standing;
 
@@ -19,10 +20,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub use super::budget::Shared;
 use super::budget::overrun;
 use super::footprint::Demand;
 pub use crate::config::Stamp;
 use crate::engine::places::may_wait;
+use crate::telemetry::metrics::UnloadReason;
 pub use slot::Refusal;
 use slot::{Slot, State};
 pub use standing::{ModelState, Standing};
@@ -41,7 +44,7 @@ pub type Edition = u64;
 /// What the machine knows of a model beforehand.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelTerms {
-    /// Memory that it will take.
+    /// Memory that the model will take.
     pub need: Demand,
     /// Never ended for room.
     pub pin: bool,
@@ -51,24 +54,13 @@ pub struct ModelTerms {
     pub max_waiting: usize,
 }
 
-/// What all models share.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shared {
-    /// Bytes of all together.
-    pub budget: u64,
-    /// Bytes that the machine, or the container, has: the most that `budget` can be raised to.
-    pub machine: u64,
-    /// Models at once.
-    pub max_loaded: Option<usize>,
-}
-
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Start a worker for the model.
     Start(Edition, WorkerId),
-    /// End the worker: nobody holds it.
-    End(WorkerId),
+    /// End the worker, which nobody holds, for this reason.
+    End(WorkerId, UnloadReason),
     /// End the worker, which still loads, though calls wait for it: they are to be told [`Refusal::Superseded`].
     Stop(WorkerId),
     /// Give the call this worker.
@@ -122,13 +114,6 @@ impl Residency {
         }
     }
 
-    /// A former edition, which goes with its last call: nothing waits for it as for one that never goes.
-    pub fn unpin(&mut self, model: Edition) {
-        if let Some(slot) = self.slots.get_mut(&model) {
-            slot.terms.pin = false;
-        }
-    }
-
     /// All models share something else now: what waits may have room, what idles may have to go.
     pub fn set_shared(&mut self, shared: Shared, free: Option<u64>, now: Instant) {
         self.shared = shared;
@@ -143,61 +128,9 @@ impl Residency {
         self.actions.extend(over.map(Action::OverBudget));
     }
 
-    /// No new call gets `model`. Calls that hold it are served to the end; where it still loads, they and those that wait are
-    /// refused.
-    pub fn retire(&mut self, model: Edition, free: Option<u64>, now: Instant) {
-        let waiting = std::mem::take(&mut self.waiting);
-        let (refused, rest): (VecDeque<_>, VecDeque<_>) = waiting
-            .into_iter()
-            .partition(|waiting| waiting.model == model);
-        self.waiting = rest;
-        let refuse = |waiting: &Waiting| Action::Refuse(waiting.call, Refusal::Superseded);
-        self.actions.extend(refused.iter().map(refuse));
-        let Some(slot) = self.slots.get_mut(&model) else {
-            return;
-        };
-        slot.is_retired = true;
-        slot.terms.pin = false;
-        match slot.state {
-            State::Unloaded => drop(self.slots.remove(&model)),
-            State::Running {
-                worker,
-                is_loaded: false,
-                ..
-            } => {
-                slot.end();
-                self.leases.retain(|_, held| *held != model);
-                self.actions.push(Action::Stop(worker));
-            }
-            State::Running {
-                worker, leases: 0, ..
-            } => {
-                slot.end();
-                self.actions.push(Action::End(worker));
-            }
-            State::Running { .. } | State::Ending { .. } => {}
-        }
-        self.admit(free, now);
-    }
-
-    /// Has `new` take the place of `old`, whose process serves the calls that it has to the end: new calls start another process.
-    pub fn replace(&mut self, old: Edition, new: Edition, free: Option<u64>, now: Instant) {
-        if let Some(slot) = self.slots.get(&old) {
-            let terms = slot.terms.clone();
-            self.set_terms(new, terms);
-            self.retire(old, free, now);
-        }
-    }
-
     /// What is to be done since the last time, in order.
     pub fn take_actions(&mut self) -> Vec<Action> {
         std::mem::take(&mut self.actions)
-    }
-
-    /// Whether `model` has a worker that takes calls.
-    pub fn is_running(&self, model: Edition) -> bool {
-        let slot = self.slots.get(&model);
-        slot.is_some_and(|slot| matches!(slot.state, State::Running { .. }))
     }
 
     /// The model's file has changed, and with it what it needs.
@@ -235,7 +168,10 @@ impl Residency {
         now: Instant,
     ) {
         let is_overtaking = self.is_overtaking(model, free, now);
-        let slot = self.slots.get_mut(&model).filter(|slot| !slot.is_retired);
+        let slot = self
+            .slots
+            .get_mut(&model)
+            .filter(|slot| slot.retired.is_none());
         let Some(slot) = slot else {
             return self.actions.push(Action::Refuse(call, Refusal::Superseded));
         };
@@ -279,8 +215,10 @@ impl Residency {
         {
             *leases -= 1;
             *idle_since = now;
-            if *leases == 0 && slot.is_retired {
-                self.actions.push(Action::End(*worker));
+            if *leases == 0
+                && let Some(reason) = slot.retired
+            {
+                self.actions.push(Action::End(*worker, reason));
                 slot.end();
             }
         }
@@ -324,14 +262,14 @@ impl Residency {
         self.shrink();
     }
 
-    /// A call of `model` was answered.
+    /// Notes that a call of `model` was answered.
     pub fn finished(&mut self, model: Edition) {
         if let Some(slot) = self.slots.get_mut(&model) {
             slot.breaker.close();
         }
     }
 
-    /// Returns the refusal of `model` if its process died so often that it is not started again.
+    /// Returns the refusal of `model` if its process died several times in a row and is not started again.
     pub fn given_up(&self, model: Edition) -> Option<Refusal> {
         let cause = self.slots.get(&model)?.breaker.open()?.to_owned();
         Some(Refusal::GivenUp { cause })
@@ -364,7 +302,7 @@ impl Residency {
             }
         }
         self.slots
-            .retain(|_, slot| !slot.is_retired || slot.state.worker().is_some());
+            .retain(|_, slot| slot.retired.is_none() || slot.state.worker().is_some());
         self.admit(free, now);
     }
 
@@ -387,7 +325,7 @@ impl Residency {
             };
             if due <= now {
                 slot.end();
-                self.actions.push(Action::End(worker));
+                self.actions.push(Action::End(worker, UnloadReason::Idle));
             } else {
                 next = Some(next.map_or(due, |next| next.min(due)));
             }

@@ -13,12 +13,13 @@ use tokio::time::Instant;
 
 use model::Model;
 pub(super) use replace::Replaced;
+use replace::Successors;
 
-use super::footprint::sum;
-use super::lease::Lease;
-use super::memory::{is_on_gpu, needs_of};
+use super::footprint::{Footprint, sum};
+use super::lease::{Granted, Lease};
+use super::memory::{Allowance, gpu_left_for, is_on_gpu, needs_of};
 use super::residency::{Action, CallId, Edition, Refusal, Residency, Shared, Standing, WorkerId};
-use super::standing::Speed;
+use super::standing::{Offload, Speed};
 use crate::config::units::{Size, human};
 use crate::config::{ModelConfig, RegistryConfig};
 use crate::engine::fixed::longest;
@@ -35,17 +36,18 @@ pub(super) struct Shelf {
     changed: Arc<Notify>,
     /// A worker's process is gone.
     gone: Notify,
+    /// Held while files are checked. A check keeps a blocking thread for as long as a drive hangs, so only one may run.
+    checking: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) residency: Residency,
     workers: HashMap<WorkerId, Worker>,
-    pub(super) waiting: HashMap<CallId, oneshot::Sender<Result<Worker, Refusal>>>,
+    pub(super) waiting: HashMap<CallId, oneshot::Sender<Granted>>,
     next_call: CallId,
     next_edition: Edition,
-    /// The current editions of models that were unloaded or restarted, by the editions that tools know.
-    successors: HashMap<Edition, Edition>,
+    successors: Successors,
     /// Those that new calls may ask for, and those before them that tools may still ask for.
     models: HashMap<Edition, Model>,
     budget: u64,
@@ -59,6 +61,8 @@ pub(super) struct Observed {
     pub(super) name: String,
     pub(super) standing: Standing,
     pub(super) speed: Speed,
+    /// Its layers on GPUs; `None` if there are none, or no process.
+    pub(super) offload: Option<Offload>,
     /// Whoever holds it keeps it from being ended.
     pub(super) worker: Option<Worker>,
 }
@@ -70,6 +74,7 @@ impl Shelf {
             budget: 0,
             machine: 0,
             max_loaded: None,
+            gpu: None,
         };
         let shelf = Arc::new(Self {
             launcher,
@@ -79,13 +84,14 @@ impl Shelf {
                 waiting: HashMap::new(),
                 next_call: 1,
                 next_edition: 1,
-                successors: HashMap::new(),
+                successors: Successors::default(),
                 models: HashMap::new(),
                 budget: 0,
                 turns: None,
             }),
             changed: Arc::default(),
             gone: Notify::new(),
+            checking: Arc::default(),
         });
         tokio::spawn(end_idle(Arc::downgrade(&shelf), Arc::clone(&shelf.changed)));
         shelf
@@ -101,16 +107,20 @@ impl Shelf {
     ) -> Vec<Edition> {
         let machine = memory::total();
         let budget = shared.memory_budget.of(machine);
-        let needs = needs_of(models, fixed, budget);
+        let needs = needs_of(models, fixed, budget, shared);
         let pinned = models.iter().zip(&needs).filter(|(model, _)| model.pin);
         let pinned = pinned.filter_map(|(_, need)| Some(need.as_ref().ok()?.demand().footprint));
-        let left = budget.saturating_sub(sum(pinned));
+        let pinned: Vec<Footprint> = pinned.collect();
+        let left_for = |config: &ModelConfig| Allowance {
+            machine: budget.saturating_sub(sum(pinned.iter().copied())),
+            gpu: gpu_left_for(&config.load, &pinned, shared),
+        };
         let models: Vec<Model> = models
             .iter()
             .zip(needs)
             .map(|(config, need)| {
                 let fixed = fixed.get(config.name.as_str()).cloned();
-                Model::new(config, need, left, fixed.unwrap_or_default())
+                Model::new(config, need, left_for(config), fixed.unwrap_or_default())
             })
             .collect();
         let (free, now) = (memory::free(), Instant::now());
@@ -137,6 +147,7 @@ impl Shelf {
                 budget,
                 machine,
                 max_loaded: shared.max_loaded,
+                gpu: shared.all_gpu_memory(),
             };
             state.residency.set_shared(shared, free, now);
             editions
@@ -147,7 +158,7 @@ impl Shelf {
     pub(super) fn retire_all_but(self: &Arc<Self>, kept: &[Edition]) {
         let (free, now) = (memory::free(), Instant::now());
         self.change(|state| {
-            state.successors.retain(|edition, _| kept.contains(edition));
+            state.successors.retain(kept);
             let kept: Vec<Edition> = kept.iter().map(|edition| state.current(*edition)).collect();
             let former: Vec<Edition> = state
                 .models
@@ -162,23 +173,22 @@ impl Shelf {
         });
     }
 
-    /// A call of `client` for `model` takes its place.
+    /// Queues a call of `client` for `model`. Run [`Self::check_files`] before, unless the files were just read.
     pub(super) fn lease(self: &Arc<Self>, model: Edition, client: &str) -> Lease {
         let (answer_to, answer) = oneshot::channel();
         let now = Instant::now();
-        // Most calls join a running worker. The disk is not waited for under the lock.
-        let look = self.unloaded(model).map(|model| model.look());
         let call = self.change(|state| {
             state.forget_ended(now);
             let model = state.current(model);
             let call = state.next_call;
             state.next_call += 1;
             state.waiting.insert(call, answer_to);
-            let free = match &look {
-                Some(look) => look.free,
-                None => state.free(),
+            let free = if state.residency.is_running(model) {
+                state.free()
+            } else {
+                memory::free()
             };
-            let stamp = state.learn(model, look);
+            let stamp = state.models.get(&model).map_or(0, |known| known.stamp);
             match state.fault_of(model) {
                 Some(fault) => state.refuse(call, Refusal::NotLoadable(fault)),
                 None => state.residency.call(call, client, model, stamp, free, now),
@@ -190,16 +200,6 @@ impl Shelf {
             call,
             answer,
         }
-    }
-
-    /// The model, where it is not running.
-    fn unloaded(&self, model: Edition) -> Option<Model> {
-        let state = self.lock();
-        let model = state.current(model);
-        if state.residency.is_running(model) {
-            return None;
-        }
-        state.models.get(&model).cloned()
     }
 
     /// Changes the state and carries out what that asks for.
@@ -232,10 +232,11 @@ impl Shelf {
                         worker.stop();
                     }
                 }
-                Action::End(id) => {
+                Action::End(id, reason) => {
                     // Its last handle: the process ends in order.
                     if let Some(worker) = state.workers.remove(&id) {
-                        tracing::info!(model = worker.name(), "unloaded");
+                        tracing::info!(model = worker.name(), reason = reason.name(), "unloaded");
+                        worker.unload(reason);
                     }
                 }
                 Action::Grant(call, id) => {
@@ -243,7 +244,7 @@ impl Shelf {
                         (state.waiting.remove(&call), state.workers.get(&id))
                     {
                         // A call that has left meanwhile gives its lease back when it is dropped.
-                        drop(answer_to.send(Ok(worker.clone())));
+                        drop(answer_to.send(Ok((id, worker.clone()))));
                     }
                 }
                 Action::Refuse(call, refusal) => state.refuse(call, refusal),
@@ -261,7 +262,7 @@ impl Shelf {
         let name = model.config.name.clone();
         let mut load = model.config.load.clone();
         load.memory_limit = Some(state.budget);
-        // What the estimate counts. Files that were found unusable while the call waited are told by the load.
+        // Use the values of the estimate. If the files became unusable while the call waited, the load reports it.
         if let Ok(need) = &model.need {
             if load.kv_cells == 0 {
                 load.kv_cells = need.kv_cells;
@@ -270,7 +271,17 @@ impl Shelf {
                 load.n_ctx = need.n_ctx;
             }
             load.cache_ram = Size(load.cache_ram.0.min(need.spare()));
+            if need.gpu_layers > 0 {
+                tracing::info!(
+                    model = name,
+                    layers = need.layers,
+                    gpu_layers = need.gpu_layers,
+                    gpu_memory = human(need.gpu.total()),
+                    "offloading to the GPU"
+                );
+            }
         }
+        let is_measured = model.is_measured();
         let fixed = model.fixed.subscribe();
         load.fixed_prompt_bytes = longest(&fixed.borrow());
         let is_on_gpu = is_on_gpu(&load);
@@ -279,21 +290,20 @@ impl Shelf {
         let shelf = Arc::downgrade(self);
         Worker::start(&self.launcher, name, load, fixed, move |life| {
             if let Some(shelf) = shelf.upgrade() {
-                shelf.heard(id, life, is_on_gpu);
+                shelf.heard(id, life, is_measured);
             }
         })
     }
 
     /// News of a worker.
-    fn heard(self: &Arc<Self>, id: WorkerId, life: Life, is_on_gpu: bool) {
+    fn heard(self: &Arc<Self>, id: WorkerId, life: Life, is_measured: bool) {
         let now = Instant::now();
         let is_gone = life == Life::Gone;
         self.change(|state| {
             let free = state.free();
             match life {
                 Life::Loaded => state.residency.loaded(id, free, now),
-                // The process does not show what it takes of a GPU's: there the estimate stands.
-                Life::Measured(_) if is_on_gpu => {}
+                Life::Measured(_) if !is_measured => {}
                 Life::Measured(memory) => state.residency.measured(id, memory),
                 Life::Ending(ended) => {
                     state.residency.ending(id, ended, now);

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::memory::Need;
 use super::residency::{ModelState, Standing};
 use crate::engine::{Stats, Usage};
 use crate::worker::client::Vitals;
@@ -14,13 +15,19 @@ pub struct ModelStatus {
     pub name: String,
     /// What it does.
     pub state: ModelState,
-    /// The number by which the system knows its process.
+    /// Process id of the model's process.
     pub pid: Option<u32>,
-    /// Seconds since its process finished a step, or the load got further; `None` if the process has nothing to do.
+    /// Seconds since the process last finished a step or made progress with the load; `None` if it has nothing to do.
     pub last_step_seconds: Option<u64>,
     /// Bytes that are counted for it: the estimate, or what its process was seen to take where that is more. None where it has
     /// no process.
     pub memory_bytes: Option<u64>,
+    /// Layers that GPUs compute, with the output counted as one; `None` if they compute none.
+    pub gpu_layers: Option<u64>,
+    /// Most layers that GPUs could compute; `None` if `gpu_layers` is `None`.
+    pub layers: Option<u64>,
+    /// Estimate of the bytes that it takes of GPUs' own memory; `None` if it has no process, or takes none.
+    pub gpu_memory_bytes: Option<u64>,
     /// Calls that are answered.
     pub running: usize,
     /// Calls that wait: for room, for its load, for a sequence.
@@ -35,8 +42,30 @@ pub struct ModelStatus {
     pub generation_tokens_per_second: Option<f64>,
     /// Since when nobody called it, where it is loaded.
     pub idle_seconds: Option<u64>,
-    /// Why its last load failed, or why it cannot be loaded from its files.
+    /// Reason why the last load failed, or why the model cannot be loaded.
     pub error: Option<String>,
+}
+
+/// Layers of a model on GPUs, and their memory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Offload {
+    /// Layers that GPUs compute, at least one.
+    pub(super) gpu_layers: u64,
+    /// Layers that GPUs could compute.
+    pub(super) layers: u64,
+    /// Bytes of GPUs' own memory.
+    pub(super) memory: u64,
+}
+
+impl Offload {
+    /// Returns the offload of a model with this `need`; `None` if GPUs compute no layer.
+    pub(super) fn of(need: &Need) -> Option<Self> {
+        (need.gpu_layers > 0).then(|| Self {
+            gpu_layers: need.gpu_layers,
+            layers: need.layers,
+            memory: need.gpu.total(),
+        })
+    }
 }
 
 /// How fast a model was.
@@ -61,6 +90,7 @@ pub(super) fn status(
     name: String,
     standing: Standing,
     speed: Speed,
+    offload: Option<Offload>,
     vitals: Vitals,
     stats: Option<Stats>,
     now: Instant,
@@ -80,6 +110,11 @@ pub(super) fn status(
         pid: vitals.pid,
         last_step_seconds: vitals.silence.map(|silence| silence.as_secs()),
         memory_bytes: standing.memory,
+        gpu_layers: offload.map(|offload| offload.gpu_layers),
+        layers: offload.map(|offload| offload.layers),
+        gpu_memory_bytes: offload
+            .map(|offload| offload.memory)
+            .filter(|bytes| *bytes > 0),
         running,
         waiting: waiting + standing.waiting,
         kv_cells: stats.map(|stats| stats.kv_cells),
@@ -116,6 +151,7 @@ mod tests {
             "m".into(),
             standing,
             Speed::default(),
+            None,
             Vitals::default(),
             stats,
             Instant::now(),

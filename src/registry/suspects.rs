@@ -1,33 +1,38 @@
-//! Prompts that a model's process died of: a prompt that killed it twice is refused for a while, so that it does not take the model
-//! from everybody else. Pure.
+//! Prompts that may have killed a model's process. A prompt that killed it twice is refused for a while, so that the model stays
+//! available to everybody else. Pure.
 //!
-//! When a process dies, all calls that it had begun are suspects, since nobody knows which of them was the cause. A call that is
-//! answered later clears its prompt.
+//! When a process dies, the prompts of all calls that it had begun are suspects, since nobody knows which one was the cause. A later
+//! answer clears its prompt.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Deaths after which a prompt is refused.
+use super::residency::WorkerId;
+
+/// Deaths after which a prompt is refused. A process that dies counts once for each prompt, however many calls had the prompt.
 const DEATHS_TO_REFUSE: u32 = 2;
 
-/// How long after the last death a prompt is a suspect.
+/// How long a prompt stays a suspect after the last death.
 const SUSPECTED_FOR: Duration = Duration::from_mins(10);
 
-/// Most suspects; a new one evicts the oldest one.
+/// Largest number of suspects; a new one evicts the oldest one.
 const MAX_SUSPECTS: usize = 256;
 
-/// A prompt, by its hash.
+/// Hash of a prompt.
 pub(super) type PromptHash = u64;
 
-/// The suspects. Only hashes are kept.
+/// The suspects, as hashes.
 #[derive(Debug, Default)]
 pub(super) struct Suspects(HashMap<PromptHash, Suspect>);
 
 #[derive(Debug)]
 struct Suspect {
     deaths: u32,
+    /// The process that died last.
+    worker: WorkerId,
     last: Instant,
 }
 
@@ -37,8 +42,8 @@ impl Suspects {
         self.0.is_empty()
     }
 
-    /// Notes that a process died while it worked on `prompt`.
-    pub(super) fn blame(&mut self, prompt: PromptHash, now: Instant) {
+    /// Notes that the process of `worker` died while it worked on `prompt`.
+    pub(super) fn blame(&mut self, prompt: PromptHash, worker: WorkerId, now: Instant) {
         self.0
             .retain(|_, suspect| now < suspect.last + SUSPECTED_FOR);
         if !self.0.contains_key(&prompt) && self.0.len() >= MAX_SUSPECTS {
@@ -47,12 +52,23 @@ impl Suspects {
                 self.0.remove(&oldest);
             }
         }
-        let suspect = self.0.entry(prompt).or_insert(Suspect {
-            deaths: 0,
-            last: now,
-        });
-        suspect.deaths += 1;
-        suspect.last = now;
+        match self.0.entry(prompt) {
+            // Another call with the same prompt.
+            Entry::Occupied(known) if known.get().worker == worker => {}
+            Entry::Occupied(mut known) => {
+                let deaths = known.get().deaths + 1;
+                known.insert(Suspect {
+                    deaths,
+                    worker,
+                    last: now,
+                });
+            }
+            Entry::Vacant(place) => drop(place.insert(Suspect {
+                deaths: 1,
+                worker,
+                last: now,
+            })),
+        }
     }
 
     /// Notes that `prompt` was answered.
@@ -75,9 +91,9 @@ mod tests {
     #[test]
     fn a_prompt_is_refused_after_two_deaths_for_ten_minutes_and_others_are_not() {
         let (mut suspects, now) = (Suspects::default(), Instant::now());
-        suspects.blame(1, now);
+        suspects.blame(1, 1, now);
         assert_eq!(suspects.refused_for(1, now), None);
-        suspects.blame(1, now);
+        suspects.blame(1, 2, now);
         assert_eq!(suspects.refused_for(1, now), Some(SUSPECTED_FOR));
         assert_eq!(suspects.refused_for(2, now), None);
         assert_eq!(suspects.refused_for(1, now + SUSPECTED_FOR), None);
@@ -87,21 +103,32 @@ mod tests {
     fn an_answer_clears_its_prompt_alone() {
         let (mut suspects, now) = (Suspects::default(), Instant::now());
         for prompt in [1, 2] {
-            suspects.blame(prompt, now);
+            suspects.blame(prompt, 1, now);
         }
         suspects.clear(1);
         for prompt in [1, 2] {
-            suspects.blame(prompt, now);
+            suspects.blame(prompt, 2, now);
         }
         assert_eq!(suspects.refused_for(1, now), None);
         assert!(suspects.refused_for(2, now).is_some());
     }
 
     #[test]
+    fn one_death_counts_once_however_many_calls_had_the_prompt() {
+        let (mut suspects, now) = (Suspects::default(), Instant::now());
+        for _ in 0..10 {
+            suspects.blame(1, 1, now);
+        }
+        assert_eq!(suspects.refused_for(1, now), None);
+        suspects.blame(1, 2, now);
+        assert!(suspects.refused_for(1, now).is_some());
+    }
+
+    #[test]
     fn a_death_that_is_long_ago_does_not_count() {
         let (mut suspects, now) = (Suspects::default(), Instant::now());
-        suspects.blame(1, now);
-        suspects.blame(1, now + SUSPECTED_FOR);
+        suspects.blame(1, 1, now);
+        suspects.blame(1, 2, now + SUSPECTED_FOR);
         assert_eq!(suspects.refused_for(1, now + SUSPECTED_FOR), None);
     }
 
@@ -109,7 +136,7 @@ mod tests {
     fn memory_is_bounded_and_the_oldest_suspect_goes_first() {
         let (mut suspects, now) = (Suspects::default(), Instant::now());
         for prompt in 0..10_000 {
-            suspects.blame(prompt, now + Duration::from_millis(prompt));
+            suspects.blame(prompt, 1, now + Duration::from_millis(prompt));
         }
         assert_eq!(suspects.0.len(), MAX_SUSPECTS);
         assert!(suspects.0.contains_key(&9_999) && !suspects.0.contains_key(&0));

@@ -63,7 +63,7 @@ pub(super) struct Causes {
 
 /// What the watcher's thread hears.
 #[derive(Default)]
-struct Heard {
+pub(super) struct Heard {
     changed: Notify,
     files: Mutex<Files>,
 }
@@ -119,7 +119,7 @@ impl Heard {
     }
 
     /// Returns whether a program has a file open that it has changed.
-    fn is_written(&self) -> bool {
+    pub(super) fn is_written(&self) -> bool {
         !self.files().written.is_empty()
     }
 
@@ -157,7 +157,7 @@ impl Causes {
     pub(super) fn observe(&mut self, files: &[PathBuf]) {
         self.has_mounted = files.iter().any(|file| Mounted::of(file).is_single);
         // The report of a close would be lost between two watches.
-        if self.watcher.is_none() || self.is_written() {
+        if self.watcher.is_none() || self.heard.is_written() {
             return;
         }
         let name = |file: &PathBuf| file.file_name().map(OsString::from);
@@ -214,9 +214,9 @@ impl Causes {
         }
     }
 
-    /// Returns whether a program is writing one of the files.
-    pub(super) fn is_written(&self) -> bool {
-        self.heard.is_written()
+    /// Returns what the file system has reported.
+    pub(super) fn heard(&self) -> Arc<Heard> {
+        Arc::clone(&self.heard)
     }
 
     /// Waits until an edit seems to be over, or until SIGHUP.
@@ -224,7 +224,7 @@ impl Causes {
         let begun = Instant::now();
         let mut is_reported = false;
         loop {
-            let limit = if !self.is_written() {
+            let limit = if !self.heard.is_written() {
                 QUIET
             } else if is_reported {
                 Duration::MAX
@@ -235,7 +235,7 @@ impl Causes {
                 () = self.hangup.next() => return Cause::Asked,
                 changed = timeout(limit, self.heard.changed.notified()) => changed.is_err(),
             };
-            if !self.is_written() {
+            if !self.heard.is_written() {
                 if is_quiet || begun.elapsed() >= PATIENCE {
                     return Cause::Reported;
                 }

@@ -1,14 +1,14 @@
-//! Signals to a model's process.
+//! Signal handling in a model's process.
 
 use std::io;
 
-/// Leaves SIGINT and SIGTERM to the server, and returns what waits for a SIGTERM.
+/// Leaves SIGINT and SIGTERM to the server. Returns a [`Termination`] to wait for SIGTERM.
 ///
-/// A service manager signals all processes at once, the server and its workers: running calls must end in order then, so a worker
-/// cannot end by itself. It tells the server, which knows whether it is ending, too.
+/// A service manager signals the server and all its workers at once. Running calls must finish then, so a worker must not end by
+/// itself. It reports the signal to the server, which knows whether it is ending, too.
 ///
 /// # Errors
-/// The system refuses.
+/// The system refuses the signal handler.
 #[cfg(unix)]
 pub fn leave_to_server() -> io::Result<Termination> {
     use signal_hook::consts::{SIGINT, SIGTERM};
@@ -21,7 +21,7 @@ pub fn leave_to_server() -> io::Result<Termination> {
 /// Does nothing: this system has no signals.
 ///
 /// # Errors
-/// None.
+/// Never.
 #[cfg(not(unix))]
 pub fn leave_to_server() -> io::Result<Termination> {
     Ok(Termination)

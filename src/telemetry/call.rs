@@ -2,11 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use super::metrics;
+use strum::{EnumIter, IntoStaticStr};
+
+use super::metrics::{self, CallOf};
 use crate::error_code::ErrorCode;
 
 /// How a call ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumIter, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Outcome {
     /// The answer is whole.
     Stop,
@@ -24,14 +27,7 @@ pub enum Outcome {
 
 impl Outcome {
     pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Stop => "stop",
-            Self::Length => "length",
-            Self::Deadline => "deadline",
-            Self::Error => "error",
-            Self::Busy => "busy",
-            Self::Cancelled => "cancelled",
-        }
+        self.into()
     }
 }
 
@@ -48,6 +44,14 @@ pub struct CallEnd {
     pub completion_tokens: Option<u32>,
 }
 
+impl CallEnd {
+    /// Returns the code of the error if that is how the call ended, and an empty text otherwise.
+    pub(super) fn code(&self) -> &'static str {
+        let error = self.error.filter(|_| self.outcome == Outcome::Error);
+        error.map_or("", ErrorCode::name)
+    }
+}
+
 /// A call that reaches no tool ends with an error: a line of the log alone, since the counts know tools by their names.
 pub fn refused(code: ErrorCode) {
     tracing::info!(
@@ -62,17 +66,20 @@ pub fn refused(code: ErrorCode) {
 pub struct CallMeter {
     tool: String,
     model: String,
+    /// Name of the caller's token.
+    token: Option<String>,
     began: Instant,
     end: Option<CallEnd>,
 }
 
 impl CallMeter {
-    /// A call of `tool`, to be answered by `model`, begins.
-    pub fn begin(tool: &str, model: &str) -> Self {
+    /// A call of `tool`, to be answered by `model`, begins. `token` is the name of the caller's token, if any.
+    pub fn begin(tool: &str, model: &str, token: Option<&str>) -> Self {
         metrics::call_begins(model);
         Self {
             tool: tool.to_owned(),
             model: model.to_owned(),
+            token: token.map(str::to_owned),
             began: Instant::now(),
             end: Some(CallEnd {
                 outcome: Outcome::Cancelled,
@@ -112,7 +119,11 @@ impl Drop for CallMeter {
         if let Some(end) = self.end {
             self.log(end, took);
         }
-        let outcome = self.end.map(|end| end.outcome);
-        metrics::call_ended(&self.tool, &self.model, outcome, took);
+        let call = CallOf {
+            tool: &self.tool,
+            model: &self.model,
+            token: self.token.as_deref(),
+        };
+        metrics::call_ended(&call, self.end.as_ref(), took);
     }
 }

@@ -44,7 +44,7 @@ pub struct Answering {
     file: String,
     /// Tokens of one call at most.
     context: u32,
-    /// Tokens that the model was trained for.
+    /// Trained context, in tokens.
     trained: u32,
     /// Tokens that a call may ask for at most.
     max_tokens_limit: Option<u32>,

@@ -91,7 +91,7 @@ impl TypedTool {
         self.template.render(&values).map_err(|error| match error {
             PromptError::Template(cause) => ErrorCode::TemplateFailed
                 .says(format!("the tool's prompt could not be made: {cause}")),
-            PromptError::SystemLimit(limit) => ErrorCode::SystemLimit.says(limit.to_string()),
+            PromptError::SystemLimit(limit) => limit.into(),
         })
     }
 

@@ -2,8 +2,8 @@
 //! (2026-07-28 `basic/transports/streamable-http`).
 //!
 //! Here are the listener and its end; [`connection`] is one client's, [`endpoint`] serves a request, [`exchange`] answers one,
-//! [`admin`] lets go of models by hand, [`sessions`] is the table, [`session_id`] and [`session_keys`] sign session ids, [`allowance`] enforces limits,
-//! [`headers`] reads headers, [`held`] has the permits of requests, and [`super::guard`] checks hosts, origins and tokens.
+//! [`admin`] unloads and restarts models, [`sessions`] is the table, [`session_id`] and [`session_keys`] sign session ids, [`allowance`] enforces limits,
+//! [`headers`] reads headers, [`exposition`] writes metrics, [`held`] has the permits of requests, and [`super::guard`] checks hosts, origins and tokens.
 //! A request lives in the task of its connection, so a client that goes away drops it, which cancels the call. One that sends
 //! bytes behind its request, and then goes, is only noticed when an event is written to it: hyper does not read on before it
 //! has answered.
@@ -16,6 +16,7 @@ pub mod allowance;
 pub mod connection;
 pub mod endpoint;
 pub mod exchange;
+pub mod exposition;
 pub mod headers;
 pub mod held;
 mod not_found;
@@ -50,7 +51,7 @@ use crate::process;
 use crate::status::Board;
 use connection::Origin;
 use endpoint::Endpoint;
-use not_found::not_found;
+use not_found::{not_found, wrong_method};
 
 /// Clients at once that are told that there are too many; further ones are not told.
 const MAX_TURNED_AWAY: usize = 64;
@@ -102,9 +103,6 @@ pub async fn serve(
     ending: Ending,
 ) -> io::Result<()> {
     let config = Arc::clone(&live.borrow());
-    for note in config.token_notes() {
-        tracing::warn!("{note}");
-    }
     tracing::info!(
         authentication = !config.tokens.is_empty(),
         "listening on http://{}/mcp",
@@ -210,7 +208,8 @@ fn guarded(router: Router, gate: Gate) -> Router {
     let live = gate.live();
     let router = router
         // Also for the pages under /.well-known: a client that got 401 there would look for a login for ever.
-        .fallback(async move || not_found(!live.borrow().tokens.is_empty()));
+        .fallback(async move || not_found(!live.borrow().tokens.is_empty()))
+        .method_not_allowed_fallback(wrong_method);
     let router = if gate.live().borrow().cors {
         router.layer(cors())
     } else {

@@ -24,7 +24,7 @@ use crate::mcp::jsonrpc::{
     ErrorObject, INVALID_REQUEST, IdFinder, Invalid, Message, Outgoing, Request, RequestId,
 };
 use crate::process::ProtocolOutput;
-use crate::threads::SystemLimit;
+use crate::threads::{self, SystemLimit};
 
 /// The longest line: as in other MCP servers, room for a prompt of millions of words.
 const MAX_LINE_BYTES: u64 = 16 * 1024 * 1024;
@@ -39,7 +39,7 @@ const MAX_REQUESTS: usize = 1024;
 /// Messages that wait for the client to read; progress beyond it is dropped, answers wait.
 const OUTGOING_AHEAD: usize = 1024;
 
-/// Standard input and output, whose threads run.
+/// Standard input and output with their running threads.
 #[derive(Debug)]
 pub struct Stdio {
     lines: mpsc::Receiver<Line>,
@@ -49,20 +49,34 @@ pub struct Stdio {
     stop: CancellationToken,
 }
 
+/// Reason why stdin and stdout cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The system starts no thread.
+    #[error(transparent)]
+    NoThread(#[from] SystemLimit),
+    /// Stdout cannot be watched.
+    #[error(transparent)]
+    NotWatched(#[from] io::Error),
+}
+
 impl Stdio {
-    /// Starts the threads that read and write, until `shutdown` is cancelled. Models are loaded after that, since their processes count
-    /// for the same limit.
+    /// Starts the threads that read and write until `shutdown` is cancelled. Call this before models are loaded, since their processes
+    /// count towards the same limit.
     ///
     /// # Errors
-    /// The system starts no thread, or stdout cannot be watched.
-    pub fn open(output: Box<dyn ProtocolOutput>, shutdown: &CancellationToken) -> io::Result<Self> {
+    /// See [`OpenError`].
+    pub fn open(
+        output: Box<dyn ProtocolOutput>,
+        shutdown: &CancellationToken,
+    ) -> Result<Self, OpenError> {
         let stop = shutdown.child_token();
         watch_reader(output.as_ref(), &stop)?;
         let (outgoing, lines_out) = mpsc::channel(OUTGOING_AHEAD);
         let unread = stop.clone();
-        let writer = start("writer", move || write_lines(output, lines_out, &unread))?;
+        let writer = threads::start("writer", move || write_lines(output, lines_out, &unread))?;
         let (lines_tx, lines) = mpsc::channel(LINES_AHEAD);
-        start("reader", move || {
+        threads::start("reader", move || {
             read_lines(BufReader::new(io::stdin()), &lines_tx);
         })?;
         Ok(Self {
@@ -74,7 +88,7 @@ impl Stdio {
     }
 }
 
-/// Serves one client until stdin has ended and all is answered, nobody reads stdout, or the server shuts down.
+/// Serves one client until stdin has ended and all requests are answered, nobody reads stdout, or the server shuts down.
 ///
 /// # Errors
 /// The writer of stdout fails in a way of ours.
@@ -182,17 +196,11 @@ pub async fn serve(stdio: Stdio, dispatcher: Arc<Dispatcher>) -> io::Result<()> 
     }
 }
 
-fn start(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle<()>> {
-    let started = thread::Builder::new().name(name.into()).spawn(work);
-    started
-        .map_err(|error| io::Error::new(error.kind(), SystemLimit::of_thread("a thread", &error)))
-}
-
 /// Cancels `stop` when nobody reads the output any more.
 #[cfg(unix)]
-fn watch_reader(output: &dyn ProtocolOutput, stop: &CancellationToken) -> io::Result<()> {
+fn watch_reader(output: &dyn ProtocolOutput, stop: &CancellationToken) -> Result<(), OpenError> {
     let (watched, stop) = (output.watch()?, stop.clone());
-    start("watcher", move || {
+    threads::start("watcher", move || {
         crate::process::wait_until_unread(&watched);
         stop.cancel();
         tracing::info!("nobody reads the answers any more");
@@ -203,7 +211,7 @@ fn watch_reader(output: &dyn ProtocolOutput, stop: &CancellationToken) -> io::Re
 /// Does nothing: on this system a failing write shows that nobody reads.
 #[cfg(not(unix))]
 #[expect(clippy::unnecessary_wraps, reason = "Unix may refuse")]
-fn watch_reader(_: &dyn ProtocolOutput, _: &CancellationToken) -> io::Result<()> {
+fn watch_reader(_: &dyn ProtocolOutput, _: &CancellationToken) -> Result<(), OpenError> {
     Ok(())
 }
 

@@ -29,6 +29,7 @@ use crate::config::LoadSettings;
 use crate::config::units::human_time;
 use crate::engine::fixed::FixedPrompt;
 use crate::engine::{CancelReason, EngineError, GenerateRequest, Generation, Stats};
+use crate::telemetry::metrics::UnloadReason;
 use crate::threads::SystemLimit;
 
 /// What all calls of a tool begin with, for each tool of a model that has such.
@@ -43,7 +44,7 @@ pub enum CallError {
     /// The process could not be started.
     #[error("the model's process could not be started: {0}")]
     NotStarted(String),
-    /// The system starts no more processes.
+    /// The system refuses to start processes.
     #[error(transparent)]
     SystemLimit(#[from] SystemLimit),
     /// The deadline passed and the process did not hand over what it had.
@@ -52,13 +53,19 @@ pub enum CallError {
     /// The process finished no step for too long, and was killed.
     #[error("the model's process finished no step for {} and was killed", human_time(*silence))]
     Stalled {
-        /// Time since its last step.
+        /// Time since the process's last step.
         silence: Duration,
         /// Whether the call had begun or was being prepared.
         begun: bool,
     },
+    /// The process was ended by SIGTERM, which does not count as a crash.
+    #[error("the model's process was ended by SIGTERM")]
+    Terminated {
+        /// Whether the call had begun or was being prepared.
+        begun: bool,
+    },
     /// The process was ended before it had loaded its model, which is not wanted any more.
-    #[error("the model is not wanted any more")]
+    #[error("the model was unloaded while it was loading")]
     Stopped,
     /// The process ended before the call was done.
     #[error("the model's process stopped unexpectedly ({reason})")]
@@ -73,7 +80,7 @@ pub enum CallError {
 }
 
 impl CallError {
-    /// The error of calls whose process could not be started.
+    /// Returns the error of calls whose process could not be started.
     fn of_start(error: &io::Error) -> Self {
         match SystemLimit::of("the model's process", error) {
             Some(limit) => Self::SystemLimit(limit),
@@ -83,14 +90,21 @@ impl CallError {
 
     /// Returns whether the process ended before the call was done.
     pub fn is_end_of_process(&self) -> bool {
+        self.is_crash() || matches!(self, Self::Terminated { .. })
+    }
+
+    /// Returns whether the process crashed or hung, for which a prompt may be the cause.
+    pub fn is_crash(&self) -> bool {
         matches!(self, Self::Died { .. } | Self::Stalled { .. })
     }
 
-    /// Returns whether the process ended after it had begun the call, or while it prepared it.
+    /// Returns whether the process ended while it prepared the call or after it had begun it.
     pub fn has_begun(&self) -> bool {
         matches!(
             self,
-            Self::Died { begun: true, .. } | Self::Stalled { begun: true, .. }
+            Self::Died { begun: true, .. }
+                | Self::Stalled { begun: true, .. }
+                | Self::Terminated { begun: true }
         )
     }
 }
@@ -107,9 +121,9 @@ pub struct Worker {
 /// Facts about a worker's process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Vitals {
-    /// The number by which the system knows it; `None` until it is started.
+    /// Process id; `None` until the process is started.
     pub pid: Option<u32>,
-    /// Time since its last finished step; `None` if it has no work.
+    /// Time since the last finished step; `None` if the process has no work.
     pub silence: Option<Duration>,
 }
 
@@ -120,22 +134,24 @@ pub enum Life {
     Loaded,
     /// Bytes of memory that its process takes: after the load, and after calls where it is more than before.
     Measured(u64),
-    /// It takes no more calls.
+    /// The worker takes no more calls.
     Ending(Ended),
     /// Its process is gone, and its memory is free.
     Gone,
 }
 
-/// The cause for which a worker takes no more calls.
+/// Reason why a worker takes no more calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// It is not needed any more.
+    /// Nobody needs the worker any longer.
     Done,
-    /// It could not load its model, for this cause.
+    /// The process received SIGTERM, which is no failure of the model.
+    Terminated,
+    /// The model could not be loaded, for this cause.
     LoadFailed(String),
-    /// Its process died of this cause while it loaded.
+    /// The process died of this cause while loading.
     DiedLoading(String),
-    /// Its process died of this cause after it had loaded.
+    /// The process died of this cause after loading.
     Died(String),
 }
 
@@ -143,8 +159,10 @@ enum ToTask {
     Generate(u64, Call, String, Box<GenerateRequest>),
     Cancel(u64, CancelReason),
     Stats(oneshot::Sender<Stats>),
-    /// A call got no answer though its deadline passed.
+    /// A call got no answer although its deadline passed.
     Overdue,
+    /// The process ends for this reason once nobody holds a handle.
+    Unload(UnloadReason),
     Stop,
 }
 
@@ -179,7 +197,7 @@ impl Worker {
         &self.name
     }
 
-    /// Returns what is known of its process.
+    /// Returns facts about the worker's process.
     pub fn vitals(&self) -> Vitals {
         *self.vitals.borrow()
     }
@@ -187,6 +205,11 @@ impl Worker {
     /// Whether its process has ended, or is about to: a new call would not be answered.
     pub fn has_ended(&self) -> bool {
         self.to_task.is_closed()
+    }
+
+    /// Gives this handle back; the process ends when it was the last one. The `reason` is counted.
+    pub fn unload(self, reason: UnloadReason) {
+        drop(self.to_task.send(ToTask::Unload(reason)));
     }
 
     /// Ends the process though calls wait for it, which get [`CallError::Stopped`].

@@ -6,6 +6,8 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 
+use crate::gpu;
+
 /// Names of variables that are passed on.
 const NAMES: &[&str] = &[
     "DYLD_FALLBACK_LIBRARY_PATH",
@@ -78,7 +80,7 @@ struct Needs {
 
 /// What this build needs.
 const NEEDS: Needs = Needs {
-    has_gpu: cfg!(any(feature = "cuda", feature = "vulkan", feature = "metal")),
+    has_gpu: gpu::IN_BUILD,
     is_windows: cfg!(windows),
 };
 

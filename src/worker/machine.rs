@@ -1,18 +1,87 @@
 //! What llama.cpp finds on this machine, told by a process of its own: a driver or a build for another CPU may end it.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::{DESCRIBE, WORKER};
 use crate::engine::llama::{Device, Model, cpu_backend, devices};
+use crate::threads::{self, SystemLimit};
 
-/// What llama.cpp finds.
+/// How long llama.cpp may look for devices: a driver that wakes up takes seconds.
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// CPU backend and devices that llama.cpp finds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     /// Its code for the CPU, in words; or why there is none.
     pub cpu_backend: Result<String, String>,
     /// What it can compute on.
     pub devices: Vec<Device>,
+}
+
+impl Machine {
+    /// Returns whether there is a GPU.
+    pub fn has_gpu(&self) -> bool {
+        self.devices.iter().any(|device| device.is_gpu)
+    }
+
+    /// Returns the bytes of each GPU with memory of its own.
+    pub fn gpu_memory(&self) -> Vec<u64> {
+        let own = self.devices.iter().filter(|device| device.has_memory);
+        own.map(|device| device.memory_total).collect()
+    }
+}
+
+/// Returns what llama.cpp finds, in a process of `program`, which is this program.
+///
+/// # Errors
+/// A text that says why nothing was found.
+pub fn ask(program: &Path) -> Result<Machine, String> {
+    let mut child = Command::new(program)
+        .args([WORKER, DESCRIBE])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("could not start a process for llama.cpp: {error}"))?;
+    let said = read_aside(child.stdout.take()).map_err(|limit| limit.to_string())?;
+    let log = read_aside(child.stderr.take()).map_err(|limit| limit.to_string())?;
+    // The output ends with the process. The process sometimes hangs in a driver.
+    let Ok(said) = said.recv_timeout(LIMIT) else {
+        drop(child.kill());
+        // A process that the kernel blocks ends later, or never.
+        drop(threads::start("reaper", move || drop(child.wait())));
+        let seconds = LIMIT.as_secs();
+        return Err(format!(
+            "llama.cpp did not find its devices within {seconds} s"
+        ));
+    };
+    let status = child.wait();
+    let status =
+        status.map_err(|error| format!("could not wait for llama.cpp's process: {error}"))?;
+    let log = log.recv().unwrap_or_default();
+    let last = log.lines().last().unwrap_or_default();
+    serde_json::from_str(said.trim())
+        .map_err(|error| format!("llama.cpp did not start ({status}) {last}: {error}"))
+}
+
+/// Sends all of `source`, as soon as it has ended.
+fn read_aside(
+    source: Option<impl Read + Send + 'static>,
+) -> Result<mpsc::Receiver<String>, SystemLimit> {
+    let (tx, rx) = mpsc::channel();
+    threads::start("output", move || {
+        let mut bytes = Vec::new();
+        // The output before a failed read is still sent.
+        drop(source.map(|mut source| source.read_to_end(&mut bytes)));
+        drop(tx.send(String::from_utf8_lossy(&bytes).into_owned()));
+    })?;
+    Ok(rx)
 }
 
 /// Looks, and writes a [`Machine`] as one line of JSON.

@@ -3,7 +3,8 @@
 //!
 //! On Linux, Landlock ([`files`]) limits the worker, as far as the kernel supports it:
 //!
-//! - It may read the model's files and system libraries, use the GPU in builds with a GPU backend, and write to open descriptors.
+//! - It may read the model's files and system libraries, use the GPU in builds with a GPU backend, write to open descriptors, and create
+//!   files in the model's shader cache ([`super::driver_cache`]), if it has one.
 //! - It cannot open other files, start programs, open TCP connections (ABI 4) or signal other processes (ABI 6).
 //! - Other processes' memory and environment are out of reach and, in builds for the CPU, their entries in `/proc`. GPU drivers read all
 //!   over `/proc`: with them the worker can read other processes' command lines.
@@ -62,7 +63,9 @@ fn restrict(load: &LoadSettings) -> Result<(), String> {
     }
     let files = files::restrict(load);
     // Also if Landlock failed: each restriction is useful without the other.
-    let calls = refuse_system_calls();
+    // Landlock limits it to the cache. Without Landlock no file is created at all.
+    let may_create = load.driver_cache.is_some() && files.is_ok();
+    let calls = refuse_system_calls(may_create);
     let status = files?;
     tracing::debug!(?status, "the model's process is restricted");
     calls
@@ -72,8 +75,8 @@ fn restrict(load: &LoadSettings) -> Result<(), String> {
     target_os = "linux",
     any(target_arch = "x86_64", target_arch = "aarch64")
 ))]
-fn refuse_system_calls() -> Result<(), String> {
-    let refused = system_calls::refuse();
+fn refuse_system_calls(may_create: bool) -> Result<(), String> {
+    let refused = system_calls::refuse(may_create);
     refused.map_err(|error| {
         format!("system calls of the model's process cannot be restricted (seccomp): {error}")
     })
@@ -83,7 +86,7 @@ fn refuse_system_calls() -> Result<(), String> {
     target_os = "linux",
     not(any(target_arch = "x86_64", target_arch = "aarch64"))
 ))]
-fn refuse_system_calls() -> Result<(), String> {
+fn refuse_system_calls(_may_create: bool) -> Result<(), String> {
     Err("system calls of the model's process cannot be restricted (seccomp): seccomp filters are not supported on this CPU".into())
 }
 

@@ -151,10 +151,10 @@ pub fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>) -> boo
     worker.serve(&load, turns.as_ref())
 }
 
-/// Starts a thread that tells the server of every SIGTERM.
+/// Starts a thread that reports every SIGTERM to the server.
 ///
 /// # Errors
-/// The system starts none.
+/// The system starts no thread.
 fn report_termination(
     signals: io::Result<crate::signals::worker::Termination>,
     events: Events,
@@ -164,9 +164,10 @@ fn report_termination(
             while termination.wait() {
                 events.send(&Event::Terminated);
             }
-        }),
+        })
+        .map(drop),
         Err(error) => {
-            tracing::warn!(%error, "signals are not left to the server");
+            tracing::warn!(%error, "could not leave signals to the server");
             Ok(())
         }
     }

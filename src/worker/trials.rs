@@ -1,7 +1,7 @@
 //! Trials of chat templates in a sandboxed process. A template is untrusted code, and must not harm the server.
 //!
-//! A process serves all templates, one trial after the other, with limits on time, memory and depth. [`Trials`] writes each trial as a line
-//! of JSON, reads each result as a line, and starts another process after a template has ended one.
+//! One process tries all templates, one trial after the other, with limits on time, memory and depth. [`Trials`] writes each trial as
+//! a line of JSON, reads each result as a line, and starts another process after a template has ended one.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ const CPU_LIMIT: u64 = 2;
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long a process that closes its output may take to end: its status tells why.
-const END_LIMIT: Duration = Duration::from_secs(1);
+const END_LIMIT: Duration = Duration::from_secs(10);
 
 /// Bytes of address space beside what the program itself has: 30 times what the largest template needs.
 #[cfg(target_os = "linux")]
@@ -136,7 +136,7 @@ fn limit_memory() {
 #[cfg(not(target_os = "linux"))]
 fn limit_memory() {}
 
-/// Trials of chat templates, in one process as long as no template ends it. Dropping this ends the process.
+/// Trials of chat templates. They share one process until a template ends it. Dropping this ends the process.
 #[derive(Debug)]
 pub struct Trials {
     program: PathBuf,
@@ -144,16 +144,24 @@ pub struct Trials {
 }
 
 impl Trials {
-    /// Starts a process of `program`, this program, which is ready while the caller does something else. If the system starts none,
-    /// [`Self::of`] says so.
-    pub fn start(program: &Path) -> Self {
+    /// Makes trials in a process of `program`, which is this program. The first trial starts the process.
+    pub fn new(program: &Path) -> Self {
         Self {
             program: program.to_owned(),
-            process: Process::start(program).ok(),
+            process: None,
         }
     }
 
-    /// Returns the trials of the chat template `source`, in a process restricted as `sandbox` says.
+    /// Starts the process at once, in the background. If the system starts none, [`Self::of`] returns the error.
+    pub fn start(program: &Path) -> Self {
+        Self {
+            process: Process::start(program).ok(),
+            ..Self::new(program)
+        }
+    }
+
+    /// Returns the trials of the chat template `source`. The first trial of a process restricts the process as its `sandbox` says; later
+    /// ones are restricted in the same way.
     ///
     /// # Errors
     /// The system starts no process.
@@ -177,19 +185,19 @@ impl Trials {
 /// Trials of one chat template.
 #[derive(Debug)]
 pub struct TemplateTrials<'trials> {
-    /// `None` once the template has ended it.
+    /// Process of the trials; `None` once the template has ended it.
     process: &'trials mut Option<Process>,
     source: &'trials str,
     sandbox: SandboxMode,
-    /// Why the template has ended the process: every further trial has the same result.
+    /// Error of the trial that ended the process. Every further trial returns it.
     ended: Option<EngineError>,
 }
 
 impl TemplateTrials<'_> {
-    /// Tries the template. Blocks for two seconds of CPU time at most, which a busy machine may stretch to thirty.
+    /// Tries the template. Blocks for at most two seconds of CPU time, or thirty seconds on a busy machine.
     ///
     /// # Errors
-    /// What is wrong with the template, or what it did to its process.
+    /// The template is faulty, or ended its process.
     pub fn run(&mut self, trial: Trial) -> Result<SystemPrompt, EngineError> {
         if let Some(ended) = &self.ended {
             return Err(ended.clone());
@@ -252,7 +260,7 @@ impl Process {
     /// Returns the result of `job`.
     ///
     /// # Errors
-    /// The template ended this process, or the process was ended for it: the cause. The process is of no use any more.
+    /// The template ended this process or exceeded a limit. The process cannot be used again.
     fn exchange(&mut self, job: &Job) -> Result<TrialResult, &'static str> {
         let mut line = serde_json::to_vec(job).expect("a trial has only string keys");
         line.push(b'\n');
@@ -273,8 +281,10 @@ impl Process {
     fn cause_of_death(&mut self) -> &'static str {
         let until = Instant::now() + END_LIMIT;
         let status = loop {
+            // Taken first, so that the last look comes after the limit.
+            let is_over = Instant::now() >= until;
             match self.child.try_wait() {
-                Ok(None) if Instant::now() < until => thread::sleep(Duration::from_millis(1)),
+                Ok(None) if !is_over => thread::sleep(Duration::from_millis(1)),
                 status => break status.ok().flatten(),
             }
         };
@@ -301,10 +311,10 @@ fn took_too_long(_: ExitStatus) -> bool {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended by itself.
         drop(self.child.kill());
         if let Err(error) = self.child.wait() {
-            tracing::debug!(%error, "the end of a trial of a chat template is not known");
+            tracing::debug!(%error, "could not wait for the process that tries chat templates");
         }
     }
 }
@@ -325,7 +335,7 @@ fn read_results(results: ChildStdout) -> io::Result<Receiver<String>> {
             }
         }
     });
-    started.map(|()| receiver).map_err(io::Error::other)
+    started.map(|_thread| receiver).map_err(io::Error::other)
 }
 
 fn failure(text: String) -> EngineError {

@@ -77,7 +77,7 @@ impl Turns {
         })
     }
 
-    /// Waits for a turn, as long as patience lasts; blocks, and calls `sign_of_life` several times a second meanwhile.
+    /// Waits for a turn until the patience ends. Blocks, and calls `sign_of_life` several times a second meanwhile.
     ///
     /// # Errors
     /// If the system cannot lock files there.

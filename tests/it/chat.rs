@@ -144,7 +144,13 @@ fn a_deadline_ends_an_answer_with_what_there_is() {
     let mut server = Server::tiny(&["--repeat_penalty", "1", "--max_tokens", "4000"]);
     // Once the model is loaded: the load counts too.
     ask(&mut server, "Hi");
-    let answer = server.chat(json!({"text": "Sing forever.", "temperature": 0, "deadline": 0.7}));
+    let mut sing = || {
+        let id = server.call(json!({"text": "Sing forever.", "temperature": 0, "deadline": 0.7}));
+        server.result(id)
+    };
+    // On a busy machine a call may end before its first token.
+    let answer = (0..100).map(|_| sing()).find(|answer| !answer.is_error);
+    let answer = answer.expect("one of a hundred calls has an answer");
     assert!(answer.text.starts_with("la la la"));
     let tokens = &answer.generation["completion_tokens"];
     let note =
@@ -199,7 +205,9 @@ fn a_model_without_a_template_continues_the_text_and_warns_once() {
     assert!(
         (2 * bare..=2 * bare + 2).contains(&answer.generation["prompt_tokens"].as_u64().unwrap())
     );
-    assert_eq!(server.log().matches("no chat template").count(), 1);
+    let log = server.log();
+    let is_warning = |line: &&str| line.contains(" WARN ") && line.contains("no chat template");
+    assert_eq!(log.lines().filter(is_warning).count(), 1, "{log}");
 }
 
 #[test]
@@ -324,10 +332,6 @@ fn a_thinking_model_tells_that_it_thinks() {
     let opened = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n<think>\n";
     let model = tiny_with_template("opened.gguf", opened);
     let mut server = Server::start(&model.0, &["--repeat_penalty", "1"]);
-    let id = server.call(
-        json!({"text": "Sing forever.", "temperature": 0, "max_tokens": 4000, "deadline": 5}),
-    );
+    let id = server.call(json!({"text": "Sing forever.", "temperature": 0, "max_tokens": 4000}));
     server.wait_for_progress(id, |message| message.starts_with("thinking, "));
-    let result = server.result(id);
-    assert!(result.is_error || result.generation["thinking_tokens"].as_u64().unwrap() > 0);
 }

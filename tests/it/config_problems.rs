@@ -155,9 +155,9 @@ fn problems_are_told_to_programs_too() {
     assert_eq!(output.status.code(), Some(2));
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();
     let expected = json!({"ok": false, "problems": [
-        {"code": "config_server", "message": "`LLAMA_MCP_PORT`: must be a whole number from 0 to 65535, found the string \"x\"", "variable": "LLAMA_MCP_PORT"},
-        {"code": "config_value", "message": "`models.a.n_batch`: must be a whole number from 1 to 65536, found 0", "file": "./llama-mcp-server.toml", "line": 5, "column": 11},
-    ], "notes": []});
+        {"code": "config_value", "message": "`LLAMA_MCP_PORT`: must be a whole number from 0 to 65535, found the string \"x\"", "key": "server.port", "variable": "LLAMA_MCP_PORT"},
+        {"code": "config_value", "message": "`models.a.n_batch`: must be a whole number from 1 to 65536, found 0", "key": "models.a.n_batch", "file": "./llama-mcp-server.toml", "line": 5, "column": 11},
+    ], "warnings": []});
     assert_eq!(told, expected);
 }
 
@@ -224,6 +224,12 @@ chat_template = "{% if %}"
 "#;
     let folder = Folder::new("template", file);
     insta::assert_snapshot!(text(folder.run(&["config", "check"], &[]).stderr), @r#"
+    error[config_value]: `log.file`: `./crab.gguf` cannot be written: not a directory
+     --> ./llama-mcp-server.toml:3:8
+      |
+    3 | file = "crab.gguf/server.log"
+      |        ^^^^^^^^^^^^^^^^^^^^^^
+
     error[config_model]: `models.broken.chat_template`: the model's chat template is not valid: unexpected end of block
       --> ./llama-mcp-server.toml:10:17
        |

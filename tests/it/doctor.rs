@@ -65,9 +65,10 @@ fn a_port_of_another_program_is_a_problem_and_one_of_this_server_is_not() {
     let told = text(&output.stdout);
     assert!(told.contains("PROBLEM  port: "), "{told}");
     let server = HttpServer::tiny(&[]);
-    let output = at(server.address.port());
-    let told = text(&output.stdout);
-    assert!(output.status.success(), "{told}");
+    // On a busy machine the server may take longer to answer than `doctor` waits.
+    let mut outputs = (0..10).map(|_| at(server.address.port()));
+    let output = outputs.find(|output| output.status.success());
+    let told = text(&output.expect("one of ten finds nothing wrong").stdout);
     assert!(
         told.contains("a server of this program answers there"),
         "{told}"

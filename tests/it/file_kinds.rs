@@ -1,4 +1,4 @@
-//! Files that look like models and cannot answer: told by every command, and at the load.
+//! Files that look like models but cannot answer: every command and the load name their kind.
 
 use serde_json::json;
 
@@ -19,7 +19,7 @@ fn gguf(architecture: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_file_that_is_no_chat_model_is_named_by_check_doctor_and_install() {
+fn check_doctor_and_install_name_the_kind_of_a_file_that_is_not_a_chat_model() {
     let folder = Folder::new("kinds", "[models.a]\npath = 'a.gguf'\n");
     for (architecture, kind) in [
         (
@@ -52,7 +52,7 @@ fn a_file_that_is_no_chat_model_is_named_by_check_doctor_and_install() {
 }
 
 #[test]
-fn a_model_that_becomes_another_kind_of_file_is_named_at_its_load() {
+fn the_load_names_the_kind_of_a_file_that_replaced_a_model() {
     let folder = Folder::new("kind-at-load", "[models.a]\npath = 'crab.gguf'\n");
     let mut command = program();
     command.current_dir(&folder.0);
@@ -70,29 +70,32 @@ fn a_model_that_becomes_another_kind_of_file_is_named_at_its_load() {
 }
 
 #[test]
-fn a_base_model_is_a_warning_everywhere() {
+fn every_command_warns_about_a_base_model() {
     let model = gemma();
     let file = format!("[models.a]\npath = '{}'\n", model.display());
     let folder = Folder::new("base", &file);
     let model = model.to_str().unwrap();
     for (arguments, prefix) in [
-        (&["config", "check"][..], "warning: `models.a`"),
-        (&["doctor"], "warning  configuration: `models.a`"),
+        (
+            &["config", "check"][..],
+            "warning[base_model]: `models.a.path`",
+        ),
+        (&["doctor"], "warning  configuration: `models.a.path`"),
         (
             &["install", "print", "--model", model],
-            "warning: `models.default`",
+            "warning: `--model`",
         ),
     ] {
         let output = folder.run(arguments, &[]);
         assert!(output.status.success(), "{arguments:?}");
         let told = text(output.stdout) + &text(output.stderr);
-        let warning = format!("{prefix}: a base model (its file has no chat template)");
+        let warning = format!("{prefix}: probably a base model (its file has no chat template)");
         assert!(told.contains(&warning), "{arguments:?}: {told}");
     }
 }
 
 #[test]
-fn what_the_check_refuses_is_not_installed() {
+fn install_refuses_what_the_check_refuses() {
     let file = "[registry]\nmemory_budget = '16MiB'\n[models.a]\npath = 'crab.gguf'\n";
     let folder = Folder::new("install-tight", file);
     let check = folder.run(&["config", "check"], &[]);

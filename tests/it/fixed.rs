@@ -28,7 +28,7 @@ fn ask(server: &mut Server) {
 
 #[test]
 fn a_model_that_is_loaded_again_is_told_again_and_idles_as_if_it_had_not_been() {
-    let folder = Folder::new("told", &file("1s", &"Be a crab. ".repeat(20)));
+    let folder = Folder::new("told", &file("5s", &"Be a crab. ".repeat(20)));
     let mut server = serve(&folder);
     for times in 1..=2 {
         ask(&mut server);

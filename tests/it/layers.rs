@@ -8,6 +8,7 @@ const LAYERS: [&[&str]; 8] = [
         "error_code",
         "fair",
         "gguf",
+        "gpu",
         "heap",
         "json",
         "memory",
@@ -36,6 +37,7 @@ const HTTP: &[&str] = &[
     "transport/http/connection.rs",
     "transport/http/endpoint.rs",
     "transport/http/exchange.rs",
+    "transport/http/exposition.rs",
     "transport/http/headers.rs",
     "transport/http/held.rs",
     "transport/http/not_found.rs",
@@ -83,7 +85,12 @@ const WALLS: [(&str, &[&str]); 25] = [
     ),
     (
         "prometheus_client",
-        &["telemetry/metrics.rs", "telemetry/metrics/meters.rs"],
+        &[
+            "telemetry/metrics.rs",
+            "telemetry/metrics/known.rs",
+            "telemetry/metrics/meters.rs",
+            "telemetry/metrics/of_process.rs",
+        ],
     ),
     ("ureq", &["commands/server.rs"]),
     ("figment", &["config/load/effective.rs"]),
@@ -103,7 +110,12 @@ const WALLS: [(&str, &[&str]); 25] = [
     ("sd_notify", &["supervisor.rs"]),
     (
         "sysinfo",
-        &["memory.rs", "process.rs", "process/activity.rs"],
+        &[
+            "memory.rs",
+            "process.rs",
+            "process/activity.rs",
+            "process/usage.rs",
+        ],
     ),
     ("llguidance", &["engine/grammar.rs"]),
     ("notify", &["reload/watch.rs"]),
@@ -134,6 +146,8 @@ const WALLS: [(&str, &[&str]); 25] = [
             "engine/template/python.rs",
             "engine/template/tojson.rs",
             "tools/typed/prompt.rs",
+            "tools/typed/prompt/names.rs",
+            "tools/typed/prompt/trials.rs",
         ],
     ),
 ];
@@ -142,14 +156,15 @@ const WALLS: [(&str, &[&str]); 25] = [
 const WALL_CLOCKS: [&str; 4] = ["SystemTime", "Zoned::now", "Timestamp::now", "UNIX_EPOCH"];
 
 /// Files that may read it: lines and file names of the log, metrics and people need it, chat templates print it, a file's time is
-/// compared with the start of the server, and a session id holds when it was made.
-const TELL_THE_TIME: [&str; 6] = [
+/// compared with the start of the server, a session id holds when it was made, and a directory's time shows whether it is still used.
+const TELL_THE_TIME: [&str; 7] = [
     "main.rs",
     "reload.rs",
     "engine/template/python.rs",
     "telemetry/log_file.rs",
     "telemetry/metrics/meters.rs",
     "transport/http/held.rs",
+    "worker/driver_cache.rs",
 ];
 
 fn sources() -> Vec<(String, String)> {

@@ -31,7 +31,7 @@ fn a_worker_that_dies_ends_its_calls_with_an_error_and_the_next_call_works() {
     assert!(result.is_error);
     assert_eq!(
         result.text,
-        "the model's process stopped unexpectedly (signal: 9 (SIGKILL): the system probably had no memory left); try again, the model is started anew"
+        "the model's process stopped unexpectedly (signal: 9 (SIGKILL): the system probably had no memory left); try again, the next call starts a new process"
     );
     // The one that had not begun is sent to the next worker.
     assert_eq!(
@@ -129,10 +129,13 @@ fn the_handshake_does_not_wait_for_the_model_and_an_early_call_does_with_progres
     // A context that takes a while to be made.
     let mut server = Server::start(&smollm2(), &["--n_ctx", "8192", "--parallel", "16"]);
     let call = server.call(json!({"text": "Name the capital of France.", "temperature": 0}));
+    let worker = wait_for_worker_of(server.child.id());
+    signal_process(worker, "STOP");
     let list = server.request("tools/list", json!({}));
     server.response(list);
     assert!(!server.has_answered(call));
     server.wait_for_progress(call, |message| message.starts_with("loading "));
+    signal_process(worker, "CONT");
     let result = server.result(call);
     assert_eq!(result.text, "The capital of France is Paris.");
     assert!(result.generation["load_ms"].as_u64().unwrap() > 0);

@@ -6,6 +6,7 @@ mod heavy;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::support::http::{Client, Events, HttpServer, request};
 use crate::support::modern;
-use crate::support::{CAPITALS, LIMIT, memory_of, program, tiny, workers_of};
+use crate::support::{CAPITALS, LIMIT, memory_of, program, signal_process, tiny, workers_of};
 
 /// Seconds of load, where the environment does not say.
 const SECONDS: u64 = 6;
@@ -40,8 +41,8 @@ fn server() -> HttpServer {
         ("max_sessions", &allowed),
         ("max_queue", &allowed),
         // Stalled clients are to meet their end, not only wait for it.
-        ("header_time", "2s"),
-        ("body_time", "2s"),
+        ("header_time", "5s"),
+        ("body_time", "5s"),
     ] {
         command.args(["--set", &format!("server.{key}={value}")]);
     }
@@ -69,7 +70,7 @@ fn call(id: u64, country: &str) -> Value {
 }
 
 /// Calls over and over, in a session of its own; gives how long each took.
-fn honest(server: &HttpServer, number: usize, until: Until) -> Vec<Duration> {
+fn honest(server: &HttpServer, number: usize, until: Until, served: &AtomicUsize) -> Vec<Duration> {
     let mut client = server.client();
     let mut times = Vec::new();
     while times.is_empty() || until.goes_on() {
@@ -77,6 +78,9 @@ fn honest(server: &HttpServer, number: usize, until: Until) -> Vec<Duration> {
         let text = format!("What is the capital of {country}?");
         let started = Instant::now();
         let answer = client.chat(json!({"text": text, "temperature": 0}));
+        if times.is_empty() {
+            served.fetch_add(1, Ordering::Relaxed);
+        }
         times.push(started.elapsed());
         assert_eq!(answer, format!("The capital of {country} is {capital}."));
     }
@@ -122,12 +126,18 @@ fn stalled(server: &HttpServer, number: usize, until: Until) {
     let head = head_of(&body, None);
     while until.goes_on() {
         let mut stream = server.connect();
+        let connected = Instant::now();
         let half = if number.is_multiple_of(2) {
             head[..head.len() / 2].to_owned()
         } else {
             format!("{head}{}", &body[..body.len() / 2])
         };
-        stream.write_all(half.as_bytes()).unwrap();
+        let sent = stream.write_all(half.as_bytes());
+        if connected.elapsed() > Duration::from_secs(2) {
+            // On a busy machine the server's time limit may have passed before.
+            continue;
+        }
+        sent.unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
         let expected: &[u8] = if number.is_multiple_of(2) {
@@ -179,6 +189,9 @@ fn assert_nothing_is_lost(server: &HttpServer) {
     let (singing, asking) = clients.split_at(PARALLEL);
     // Each sings when it is given back, so all sequences are taken at once.
     let songs: Vec<Events> = singing.iter().map(|client| client.sing(1)).collect();
+    // They go on for as long as it takes the others to come.
+    let worker = workers_of(server.child.id())[0];
+    signal_process(worker, "STOP");
     thread::scope(|scope| {
         let calls: Vec<_> = asking
             .iter()
@@ -197,6 +210,7 @@ fn assert_nothing_is_lost(server: &HttpServer) {
             "there are {ALLOWED} places and no more"
         );
         drop(songs);
+        signal_process(worker, "CONT");
         for events in &mut waiting {
             let answer = events.last().unwrap();
             assert_eq!(
@@ -231,12 +245,13 @@ fn every_honest_call_is_answered_among_clients_that_are_not_and_nothing_is_left_
     let started = Instant::now();
     let until = Until(started + Duration::from_secs(seconds));
     let times = Mutex::new(Vec::new());
-    let (times, server) = (&times, &server);
+    let served = AtomicUsize::new(0);
+    let (times, server, served) = (&times, &server, &served);
     let mut early = [0; 2];
     thread::scope(|scope| {
         for number in 0..EACH {
             scope.spawn(move || {
-                let taken = honest(server, number, until);
+                let taken = honest(server, number, until, served);
                 times.lock().unwrap().extend(taken);
             });
             scope.spawn(move || slow(server, number, until));
@@ -245,13 +260,16 @@ fn every_honest_call_is_answered_among_clients_that_are_not_and_nothing_is_left_
         }
         // All connections have been there by then, several times.
         thread::sleep(Duration::from_secs(seconds) / 2);
+        while served.load(Ordering::Relaxed) < EACH && started.elapsed() < LIMIT {
+            thread::sleep(Duration::from_millis(10));
+        }
         early = memory(server);
     });
     let late = memory(server);
     let elapsed = started.elapsed();
     assert_nothing_is_lost(server);
     let after = settled_descriptors(process, before);
-    assert_eq!(after, before, "open files");
+    assert!(after <= before, "{before} open files, then {after}");
     let mut times = std::mem::take(&mut *times.lock().unwrap());
     times.sort_unstable();
     let at = |share: usize| times[(times.len() * share / 100).min(times.len() - 1)];

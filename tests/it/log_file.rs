@@ -19,8 +19,13 @@ fn a_log_that_another_program_moved_is_begun_again() {
     let [log, moved] = ["server.log", "moved.log"].map(|name| folder.0.join(name));
     let mut call = || server.chat(json!({"text": "Hi", "max_tokens": 1}));
     call();
-    fs::rename(&log, &moved).unwrap();
     let started = Instant::now();
+    // A thread of its own writes the line.
+    while !fs::read_to_string(&log).is_ok_and(|text| text.contains("call ended")) {
+        assert!(started.elapsed() < LIMIT, "no line");
+        std::thread::yield_now();
+    }
+    fs::rename(&log, &moved).unwrap();
     // Each call is a line.
     while !fs::read_to_string(&log).is_ok_and(|text| text.contains("call ended")) {
         assert!(started.elapsed() < LIMIT, "no new file");

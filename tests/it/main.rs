@@ -11,7 +11,9 @@ mod chat; // answers of a tiny model that are known to the letter
 mod chat_templates; // whether chat templates print what tools say, tried in a process of their own
 mod cli; // flags, help, exit codes
 mod config; // the file: layers, texts, tools, reference
+mod config_check; // one run reports all faults, each once
 mod config_problems; // what is wrong with it, and how that is told
+mod config_warnings; // settings that work and are probably a mistake
 mod corpus; // what the fuzzer found
 mod docs; // what the documentation says is so
 mod doctor; // what it finds, and its report
@@ -38,8 +40,10 @@ mod meaning; // a real model: facts, seeds, eight calls at once
 mod memory; // limits, page cache, shared weights
 mod message_text; // messages whose text is slightly off
 mod messages; // that wrong messages of the server are noticed
+mod metrics; // which series there are, in which format, and for whom
 mod model_files; // model files that are missing, incomplete or replaced
 mod modern; // the revision without a handshake
+mod monitoring; // alert rules and dashboards
 mod mutated; // a hundred thousand broken messages
 mod observe; // how it is, for those that look after it
 mod omissions; // messages that a chat template leaves out
@@ -50,7 +54,7 @@ mod refused; // who learns of a refusal, and how
 mod registry; // several models: room, idleness, leases
 mod reload; // edits while the server runs
 mod result_meta; // how an answer came about, where it is wanted
-mod revocation; // rights that are taken away, whatever else is wrong
+mod revocation; // revoked rights, whatever else is wrong
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod sandbox; // hostile code in a model's process
 mod secrecy; // what never reaches a log
@@ -61,12 +65,12 @@ mod signals; // which of them end the server
 mod status; // how a server is, as the command asks it
 mod strangers; // who has no token, and who ends half a connection
 #[cfg(target_os = "linux")]
-mod stuck; // processes that hang, and that die again and again
-mod supervised;
+mod stuck; // processes that hang or keep dying
+mod supervised; // by a service manager
 mod support; // a server and its client
-mod surroundings; // by a service manager
+mod surroundings; // of a server: mounts, limits, no `/proc`
 #[cfg(target_os = "linux")]
-mod system_limits; // a system that starts no more processes and threads
+mod system_limits; // a system that refuses to start processes and threads
 mod templates; // the chat templates of real models, as jinja2 renders them
 mod thinking; // reasoning of every family, before free answers and before JSON
 mod tokens; // who may do what over HTTP, and how much
@@ -76,5 +80,5 @@ mod typed; // tools without code
 mod unload; // models that are unloaded and restarted by hand
 #[cfg(target_os = "linux")]
 mod untrusted; // foreign code in a model's process
-mod variables;
+mod variables; // of the environment
 mod worker; // the worker by hand, without MCP

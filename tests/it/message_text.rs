@@ -20,10 +20,10 @@ fn answers(lines: &[&[u8]]) -> Vec<String> {
         .spawn()
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    for line in lines {
-        stdin.write_all(line).unwrap();
-        stdin.write_all(b"\n").unwrap();
-    }
+    // In one piece: nothing of it is answered before the rest is there.
+    let mut all = lines.join(&b'\n');
+    all.push(b'\n');
+    stdin.write_all(&all).unwrap();
     drop(stdin);
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -139,7 +139,7 @@ fn ids_of_any_size_come_back_unchanged_and_can_be_cancelled() {
 
 #[test]
 fn a_progress_token_and_a_subscription_of_any_size_come_back_unchanged() {
-    let call = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"chat","arguments":{"text":"Sing forever.","repeat_penalty":1,"max_tokens":4000,"deadline":2},"_meta":{"progressToken":18446744073709551616}}}"#;
+    let call = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"chat","arguments":{"text":"Sing forever.","repeat_penalty":1,"max_tokens":4000,"deadline":10},"_meta":{"progressToken":18446744073709551616}}}"#;
     let listen = modern::request("@", "subscriptions/listen", json!({"notifications": {}}));
     let listen = listen.to_string().replace("\"@\"", "36893488147419103232");
     let heard = answers(&[call, listen.as_bytes()]);

@@ -88,7 +88,7 @@ fn config_check_tries_system_prompts() {
     let told = text(output.stdout);
     for place in ["models.a.system", "tools.t.system"] {
         let note = format!(
-            "note: {place}: the chat template of `a` does not print a system prompt; its text is merged into the first user message\n"
+            "warning[system_prompt_merged]: `{place}`: the chat template of `a` does not print a system prompt; its text is merged into the first user message\n"
         );
         assert!(told.contains(&note), "{told}");
     }
@@ -161,7 +161,7 @@ fn config_check_tries_templates_with_the_variables_of_the_model_and_its_tools() 
 
 #[test]
 fn config_check_notes_a_template_that_does_not_print_earlier_turns() {
-    let note = "note: model `a`: calls with earlier turns in `messages` fail: the chat template leaves out message 2 (assistant)\n";
+    let note = "warning[earlier_turns_refused]: `models.a.path`: calls with earlier turns in `messages` fail: the chat template leaves out message 2 (assistant)\n";
     let (code, told) = check("no-turns", NO_ANSWERS, false, "");
     assert_eq!(code, Some(0), "{told}");
     assert!(told.contains(note), "{told}");

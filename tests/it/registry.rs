@@ -8,7 +8,8 @@ use serde_json::json;
 
 use crate::support::http::HttpServer;
 use crate::support::{
-    Server, TempFile, gemma, memory_of, program, smollm2, tiny, wait_for_end_of, workers_of,
+    Server, TempFile, gemma, memory_of, program, signal_process, smollm2, tiny, wait_for_end_of,
+    workers_of,
 };
 
 const FRANCE: &str = "What is the capital of France?";
@@ -58,15 +59,14 @@ fn models_that_do_not_fit_together_take_turns() {
 fn a_busy_model_is_not_unloaded_and_who_waits_for_its_memory_is_told() {
     let file = file_of("busy", ROOM_FOR_ONE, 2);
     let mut server = serve(&file);
-    let song = server.call_tool("a", json!({"text": "Sing forever.", "max_tokens": 4000}));
-    server.wait_for_progress(song, |message| message.starts_with("la la"));
-    let worker = workers_of(server.child.id());
+    let (running, worker) = server.hold("a");
     let waiting = server.call_tool("b", json!({"text": FRANCE}));
     server.wait_for_progress(waiting, |message| {
         message == "waiting for room: other models are loaded and busy"
     });
-    assert_eq!(workers_of(server.child.id()), worker);
-    server.cancel(song);
+    assert_eq!(workers_of(server.child.id()), [worker]);
+    signal_process(worker, "CONT");
+    assert!(!server.result(running).is_error);
     assert_eq!(server.result(waiting).text, PARIS);
 }
 
@@ -74,8 +74,7 @@ fn a_busy_model_is_not_unloaded_and_who_waits_for_its_memory_is_told() {
 fn a_deadline_counts_while_a_call_waits_for_memory() {
     let file = file_of("deadline", ROOM_FOR_ONE, 2);
     let mut server = serve(&file);
-    let song = server.call_tool("a", json!({"text": "Sing forever.", "max_tokens": 4000}));
-    server.wait_for_progress(song, |message| message.starts_with("la la"));
+    server.hold("a");
     let id = server.call_tool("b", json!({"text": FRANCE, "deadline": 0.2}));
     let result = server.result(id);
     assert_eq!(
@@ -279,6 +278,6 @@ fn at_the_end_no_process_is_left() {
     server.close_stdin();
     assert!(server.wait().success());
     for worker in workers {
-        assert!(!Path::new(&format!("/proc/{worker}")).exists());
+        wait_for_end_of(worker);
     }
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::support::config::Folder;
 use crate::support::http::{Client, Events, HttpServer};
-use crate::support::{Server, program, wait_for_end_of, workers_of};
+use crate::support::{Server, program, signal_process, wait_for_end_of, workers_of};
 
 const FRANCE: &str = "What is the capital of France?";
 const PARIS: &str = "The capital of France is Paris.";
@@ -177,9 +177,7 @@ fn a_broken_edit_changes_nothing_and_is_told_as_by_the_check() {
 fn a_model_that_is_loaded_another_way_serves_its_calls_to_the_end_and_new_ones_go_to_the_next() {
     let folder = Folder::new("restart", &file("a", ""));
     let mut server = serve(&folder);
-    let song = server.call_tool("a", json!({"text": "Sing forever.", "max_tokens": 4000}));
-    server.wait_for_progress(song, |message| message.starts_with("la la"));
-    let former = workers_of(server.child.id())[0];
+    let (running, former) = server.hold("a");
     let path = folder.0.join("llama-mcp-server.toml");
     fs::write(
         &path,
@@ -191,8 +189,9 @@ fn a_model_that_is_loaded_another_way_serves_its_calls_to_the_end_and_new_ones_g
     // The new settings, by the new process, beside the old one.
     assert_eq!(server.result(id).text, "The capital of");
     assert_eq!(workers_of(server.child.id()).len(), 2);
-    assert!(!server.has_answered(song));
-    server.cancel(song);
+    assert!(!server.has_answered(running));
+    signal_process(former, "CONT");
+    assert!(!server.result(running).is_error);
     wait_for_end_of(former);
     assert_eq!(workers_of(server.child.id()).len(), 1);
 }
@@ -276,20 +275,21 @@ fn more_or_less_room_counts_at_once() {
     let folder = Folder::new("room", &(head(1) + &models));
     let mut server = serve(&folder);
     let path = folder.0.join("llama-mcp-server.toml");
-    let song = server.call_tool("a", json!({"text": "Sing forever.", "max_tokens": 4000}));
-    server.wait_for_progress(song, |message| message.starts_with("la la"));
+    let (running, busy) = server.hold("a");
     let waiting = server.call_tool("b", json!({"text": FRANCE}));
     server.wait_for_progress(waiting, |message| message.starts_with("waiting for room"));
     fs::write(&path, head(2) + &models).unwrap();
     assert_eq!(server.result(waiting).text, PARIS);
-    assert!(!server.has_answered(song));
-    server.cancel(song);
-    let workers = workers_of(server.child.id());
+    let mut workers = workers_of(server.child.id());
     assert_eq!(workers.len(), 2);
+    assert!(!server.has_answered(running));
+    signal_process(busy, "CONT");
+    assert!(!server.result(running).is_error);
+    workers.retain(|worker| *worker != busy);
     fs::write(&path, head(1) + &models).unwrap();
-    // The one that idled longest goes.
-    wait_for_end_of(workers[1]);
-    assert_eq!(workers_of(server.child.id()), workers[..1]);
+    // The model that has been idle for longer is evicted.
+    wait_for_end_of(workers[0]);
+    assert_eq!(workers_of(server.child.id()), [busy]);
 }
 
 #[test]
@@ -300,7 +300,7 @@ fn a_pipe_in_the_place_of_the_file_does_not_hold_up_anything() {
     fs::remove_file(&path).unwrap();
     let made = std::process::Command::new("mkfifo").arg(&path).status();
     assert!(made.unwrap().success());
-    server.wait_for_log("it is no file of at most");
+    server.wait_for_log("it is a pipe or a device; save its text to a file");
     fs::remove_file(&path).unwrap();
     fs::write(&path, file("b", "")).unwrap();
     server.wait_for_notification("notifications/tools/list_changed");

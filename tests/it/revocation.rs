@@ -28,7 +28,7 @@ fn serve(folder: &Folder) -> HttpServer {
     HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"))
 }
 
-/// The status of a request with `token`: 401 if it is not valid, 400 otherwise, since the request has no session.
+/// Returns the status of a request with `token`: 401 if it is not valid, 400 otherwise, since the request has no session.
 fn status(server: &HttpServer, token: &str) -> u16 {
     server.with_token(token).send("GET", None).status().into()
 }
@@ -65,7 +65,7 @@ fn a_token_whose_file_is_empty_or_gone_ends_and_the_others_stay() {
     folder.write("carol.token", "carols");
     server.wait_for_logs("live (tokens)", 5);
     assert_eq!(status(&server, "carols"), 400);
-    // The rest of the configuration goes on.
+    // The rest of the configuration keeps working.
     assert_eq!(
         server.client_with_token("alices").tools(),
         ["chat", "shout"]
@@ -78,7 +78,7 @@ fn a_token_whose_file_is_empty_or_gone_ends_and_the_others_stay() {
 }
 
 #[test]
-fn a_token_that_is_taken_out_ends_though_the_edit_has_errors() {
+fn a_token_that_is_removed_ends_although_the_edit_has_errors() {
     for (error, wrong) in ERRORS {
         let both = tokens(&[("alice", "token = \"alices\""), ("bob", "token = \"bobs\"")]);
         let folder = Folder::new("taken-out", &format!("{both}{MODEL}"));
@@ -89,7 +89,7 @@ fn a_token_that_is_taken_out_ends_though_the_edit_has_errors() {
         server.wait_for_log("rights that the rejected configuration takes away have ended");
         assert_eq!(status(&server, "alices"), 401, "{error}");
         assert_eq!(status(&server, "bobs"), 400, "{error}");
-        // Without any token in the file nobody may come, instead of everybody.
+        // Without any token in the file, nobody is let in, instead of everybody.
         folder.write("llama-mcp-server.toml", &format!("{MODEL}{wrong}"));
         server.wait_for_logs(
             "rights that the rejected configuration takes away have ended",
@@ -101,6 +101,37 @@ fn a_token_that_is_taken_out_ends_though_the_edit_has_errors() {
         server.wait_for_log("is in force");
         assert_eq!(status(&server, "alices"), 400, "{error}");
     }
+}
+
+#[test]
+fn a_token_that_is_commented_out_ends_although_the_file_has_a_syntax_error() {
+    let both = tokens(&[("alice", "token = \"alices\""), ("bob", "token = \"bobs\"")]);
+    let folder = Folder::new("commented-out", &format!("{both}{MODEL}"));
+    let server = serve(&folder);
+    assert_eq!(status(&server, "alices"), 400);
+    let less = tokens(&[("bob", "token = \"bobs\"")]);
+    let comment = "# [server.tokens.alice]\n# token = \"alices\"\n";
+    let edited = format!("{comment}{less}{MODEL}[models.malice]\npath = = \"crab.gguf\"\n");
+    folder.write("llama-mcp-server.toml", &edited);
+    server.wait_for_log("rights that the rejected configuration takes away have ended");
+    assert_eq!(status(&server, "alices"), 401);
+    assert_eq!(status(&server, "bobs"), 400);
+}
+
+#[test]
+fn a_valid_edit_that_removes_a_token_is_logged_once_and_not_as_rejected() {
+    let both = tokens(&[("alice", "token = \"alices\""), ("bob", "token = \"bobs\"")]);
+    let folder = Folder::new("removed-token", &format!("{both}{MODEL}"));
+    let mut server = serve(&folder);
+    assert_eq!(status(&server, "alices"), 400);
+    let less = tokens(&[("bob", "token = \"bobs\"")]);
+    folder.write("llama-mcp-server.toml", &format!("{less}{MODEL}"));
+    server.wait_for_log("is in force");
+    assert_eq!(status(&server, "alices"), 401);
+    assert_eq!(status(&server, "bobs"), 400);
+    let log = server.log();
+    assert!(!log.contains("rejected"), "{log}");
+    assert_eq!(log.matches("live (tokens)").count(), 1, "{log}");
 }
 
 #[test]

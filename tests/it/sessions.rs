@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use crate::support::CAPITALS;
 use crate::support::config::{Folder, text};
 use crate::support::http::{Client, Events, HttpServer, json_of, request};
 use crate::support::modern;
+use crate::support::{CAPITALS, signal_process, workers_of};
 
 const MODEL: &str = "
 [models.chat]
@@ -87,10 +87,13 @@ fn a_restarted_server_goes_on_with_the_sessions_that_it_had() {
         assert_eq!(client.tools(), ["chat"], "{name}");
         asks(&mut client, 1);
         // Progress and cancels know the session, too.
-        let song = client.sing(7);
+        let worker = workers_of(server.child.id())[0];
+        signal_process(worker, "STOP");
+        let running = client.hold(7);
         let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}});
         assert_eq!(client.post(&cancel).status(), 202);
-        assert_eq!(song.last().unwrap()["error"]["code"], -32800);
+        assert_eq!(running.last().unwrap()["error"]["code"], -32800);
+        signal_process(worker, "CONT");
         assert_eq!(statuses(&client), THERE, "{name}");
         assert_eq!(statuses(&client), NOT_THERE, "{name}");
     }
@@ -289,15 +292,17 @@ fn more_clients_than_sessions_are_kept_are_served_in_turns() {
         }
     }
     // All sessions in memory have calls: one more gets 503, and retries.
-    let mut songs: Vec<Events> = clients[..2].iter().map(|client| client.sing(1)).collect();
+    let worker = workers_of(server.child.id())[0];
+    signal_process(worker, "STOP");
+    let mut running: Vec<Events> = clients[..2].iter().map(|client| client.hold(1)).collect();
     let refused = clients[2].post(&request(2, "ping", json!({})));
     assert_eq!(refused.status(), 503);
     assert_eq!(refused.headers()["retry-after"], "10");
-    assert!(songs[0].next().is_some(), "it is not disturbed");
+    assert!(running[0].next().is_some(), "it is not disturbed");
     let cancel =
         json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}});
     assert_eq!(clients[1].post(&cancel).status(), 202);
-    assert!(songs.pop().unwrap().last().is_some());
+    assert!(running.pop().unwrap().last().is_some());
     assert_eq!(
         clients[2].post(&request(3, "ping", json!({}))).status(),
         200

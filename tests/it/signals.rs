@@ -65,17 +65,21 @@ fn a_signal_during_the_start_ends_a_server_that_is_the_first_process_of_a_contai
         // The system has no namespaces for its users.
         return;
     }
-    let mut command = container();
-    command
-        .arg(program().get_program())
-        .arg("--model")
-        .arg(&model.0)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null());
-    let mut container = command.spawn().unwrap();
-    let server = wait_for_child_of(container.id());
-    // The process in which the template is tried.
-    wait_for_child_of(server);
-    signal_process(server, "TERM");
-    assert_eq!(container.wait().unwrap().code(), Some(128 + 15));
+    let ends_at_once = || {
+        let mut command = container();
+        command
+            .arg(program().get_program())
+            .arg("--model")
+            .arg(&model.0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null());
+        let mut container = command.spawn().unwrap();
+        let server = wait_for_child_of(container.id());
+        // The process in which the template is tried.
+        wait_for_child_of(server);
+        signal_process(server, "TERM");
+        container.wait().unwrap().code() == Some(128 + 15)
+    };
+    // On a busy machine the start may be over before the signal comes.
+    assert!((0..5).any(|_| ends_at_once()));
 }

@@ -1,14 +1,15 @@
-//! Models' processes that hang, are ended from outside, or die again and again.
+//! Models' processes that hang, are ended from outside, or keep dying.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::time::SystemTime;
+use std::thread;
+use std::time::{Instant, SystemTime};
 
 use serde_json::{Value, json};
 
 use crate::support::config::Folder;
 use crate::support::{
-    Server, signal_process, smollm2, wait_for_end_of, wait_for_worker_of, workers_of,
+    LIMIT, Server, signal_process, smollm2, wait_for_end_of, wait_for_worker_of, workers_of,
 };
 
 const PARIS: &str = "The capital of France is Paris.";
@@ -28,7 +29,7 @@ fn long_text(number: u32) -> Value {
     json!({"text": text, "max_tokens": 1})
 }
 
-/// A server whose model's process may finish no step for `limit`.
+/// Starts a server with `limit` as `stall_timeout`.
 fn impatient(limit: &str) -> Server {
     Server::tiny(&["--set", &format!("registry.stall_timeout={limit}")])
 }
@@ -37,14 +38,34 @@ fn worker_of(server: &Server) -> u32 {
     workers_of(server.child.id())[0]
 }
 
-/// The name that `ps` shows for process `pid`, if a model runs in it.
+/// Stops process `pid`, and waits until all its threads stand still.
+fn stop(pid: u32) {
+    signal_process(pid, "STOP");
+    let is_running = || {
+        let threads = fs::read_dir(format!("/proc/{pid}/task"))
+            .into_iter()
+            .flatten();
+        let mut states = threads.filter_map(|thread| {
+            let stat = fs::read_to_string(thread.ok()?.path().join("stat")).ok()?;
+            Some(stat.rsplit_once(") ")?.1.starts_with('T'))
+        });
+        states.any(|is_stopped| !is_stopped)
+    };
+    let started = Instant::now();
+    while is_running() {
+        assert!(started.elapsed() < LIMIT, "{pid} does not stop");
+        thread::yield_now();
+    }
+}
+
+/// Returns the name that `ps` shows for process `pid`; `None` if no model runs in it.
 fn name_of(pid: u32) -> Option<String> {
     let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
     let mut parts = line.split('\0');
     parts.find_map(|part| Some(part.strip_prefix("--name=")?.to_owned()))
 }
 
-/// The text of the error with which call `id` ends, and its code.
+/// Returns the text and the code of the error with which call `id` ends.
 fn error_of(server: &mut Server, id: u64) -> (String, String) {
     let result = server.response(id)["result"].clone();
     assert_eq!(result["isError"], true, "{result}");
@@ -60,7 +81,17 @@ fn begin(server: &mut Server) -> u64 {
     call
 }
 
-/// Checks that call `id` ends since process `stopped` stalled, and that a new process answers the next call.
+/// Returns the first answer of a server with a short `stall_timeout`: on a busy machine a new process may stall, too.
+fn answer(server: &mut Server) -> String {
+    let mut answers = (0..20).map(|_| {
+        let id = server.call(france());
+        server.result(id)
+    });
+    let answer = answers.find(|answer| !answer.is_error);
+    answer.expect("one of twenty calls is answered").text
+}
+
+/// Asserts that call `id` fails because process `stopped` stalled, and that a new process answers the next call.
 fn assert_replaced(server: &mut Server, id: u64, stopped: u32) {
     let (text, code) = error_of(server, id);
     assert_eq!(code, "model_stuck", "{text}");
@@ -68,18 +99,21 @@ fn assert_replaced(server: &mut Server, id: u64, stopped: u32) {
     assert!(text.starts_with(beginning), "{text}");
     server.wait_for_log(&format!("pid={stopped}"));
     server.wait_for_log("(`stall_timeout`); it is killed");
-    assert_eq!(server.chat(france()).text, PARIS);
+    assert_eq!(answer(server), PARIS);
     wait_for_end_of(stopped);
     assert_ne!(worker_of(server), stopped);
 }
 
 #[test]
-fn a_call_to_a_process_that_was_stopped_while_idle_ends_and_the_next_one_has_a_new_process() {
+fn a_call_to_a_process_that_was_stopped_while_idle_is_answered_by_a_new_one() {
     let mut server = impatient("1s");
     let worker = server.worker_pid();
-    signal_process(worker, "STOP");
-    let call = server.call(france());
-    assert_replaced(&mut server, call, worker);
+    stop(worker);
+    assert_eq!(answer(&mut server), PARIS);
+    server.wait_for_log(&format!("pid={worker}"));
+    server.wait_for_log("(`stall_timeout`); it is killed");
+    wait_for_end_of(worker);
+    assert_ne!(worker_of(&server), worker);
 }
 
 #[test]
@@ -94,12 +128,19 @@ fn a_call_to_a_process_that_is_stopped_while_it_answers_ends_and_the_next_one_ha
 #[test]
 fn a_call_to_a_process_that_is_stopped_while_it_loads_ends_and_the_next_one_has_a_new_process() {
     let limit = ["--set", "registry.stall_timeout=1s"];
-    let mut server = Server::start(&smollm2(), &limit);
-    let call = server.call(json!({"text": "Hi", "max_tokens": 1}));
-    let worker = wait_for_worker_of(server.child.id());
-    signal_process(worker, "STOP");
-    let (text, code) = error_of(&mut server, call);
-    assert_eq!(code, "model_stuck", "{text}");
+    // On a busy machine the load may be over before the signal comes: once more then.
+    let (mut server, worker) = loop {
+        let mut server = Server::start(&smollm2(), &limit);
+        let call = server.call(json!({"text": "Hi", "max_tokens": 1}));
+        let worker = wait_for_worker_of(server.child.id());
+        signal_process(worker, "STOP");
+        let result = server.response(call)["result"].clone();
+        if result["isError"] == true {
+            // The call is sent again: it is refused since the load failed, or the next load stalls on a busy machine, too.
+            assert!(result.to_string().contains("finished no step"), "{result}");
+            break (server, worker);
+        }
+    };
     wait_for_end_of(worker);
     loop {
         let call = server.call(json!({"text": "Hi", "max_tokens": 1}));
@@ -107,12 +148,10 @@ fn a_call_to_a_process_that_is_stopped_while_it_loads_ends_and_the_next_one_has_
         if !result.is_error {
             return;
         }
-        // A failed load is not tried again for a second.
+        // A failed load is retried only after a pause.
         let text = result.text;
-        assert!(
-            text.contains("finished no step") && text.ends_with("try again in 1 s"),
-            "{text}"
-        );
+        let is_paused = text.contains("finished no step") && !text.contains("in a row");
+        assert!(is_paused, "{text}");
     }
 }
 
@@ -149,7 +188,7 @@ fn without_a_limit_the_log_names_the_process_to_end_once() {
 }
 
 #[test]
-fn a_long_prompt_in_short_steps_is_no_stall() {
+fn a_long_prompt_in_short_steps_is_not_a_stall() {
     let mut server = Server::tiny(&["--set", "registry.stall_timeout=1s", "--n_batch", "8"]);
     let call = server.call(long_text(1));
     assert!(!server.result(call).is_error);
@@ -165,8 +204,42 @@ fn sigterm_ends_a_models_process_and_its_calls_while_the_server_goes_on() {
     wait_for_end_of(worker);
     let (text, code) = error_of(&mut server, call);
     assert_eq!(code, "model_died");
-    assert!(text.contains("it was ended by SIGTERM"), "{text}");
+    assert!(text.contains("was ended by SIGTERM"), "{text}");
     assert_eq!(server.chat(france()).text, PARIS);
+}
+
+#[test]
+fn sigterm_counts_as_no_crash_of_the_model_or_of_the_prompt() {
+    let mut server = Server::tiny(&[]);
+    for _ in 0..4 {
+        let call = begin(&mut server);
+        signal_process(worker_of(&server), "TERM");
+        assert_eq!(error_of(&mut server, call).1, "model_died");
+    }
+    let call = begin(&mut server);
+    server.cancel(call);
+}
+
+#[test]
+fn calls_that_waited_for_a_process_that_stalls_go_to_the_next_one() {
+    for _ in 0..20 {
+        let arguments = ["--set", "registry.stall_timeout=1s", "--parallel", "1"];
+        let mut server = Server::tiny(&arguments);
+        let song = begin(&mut server);
+        let waiting = server.call(france());
+        server.wait_for_progress(waiting, |message| message.starts_with("queued"));
+        signal_process(worker_of(&server), "STOP");
+        assert_eq!(error_of(&mut server, song).1, "model_stuck");
+        let result = server.response(waiting)["result"].clone();
+        if result["isError"] != true {
+            assert_eq!(result["content"][0]["text"], PARIS);
+            return;
+        }
+        // Its prompt was just being prepared when the signal came.
+        let code = &result["_meta"]["llama-mcp-server/error"]["code"];
+        assert_eq!(code, "model_stuck", "{result}");
+    }
+    panic!("no call is sent to the next process");
 }
 
 #[test]
@@ -206,6 +279,18 @@ fn a_prompt_that_killed_its_process_twice_is_refused_and_others_are_answered() {
     assert_eq!(code, "prompt_refused", "{text}");
     assert!(text.contains("the prompt is refused for "), "{text}");
     assert_eq!(server.chat(france()).text, PARIS);
+}
+
+#[test]
+fn one_death_during_several_calls_with_the_same_prompt_counts_once() {
+    let mut server = Server::tiny(&["--parallel", "2"]);
+    let calls = [begin(&mut server), begin(&mut server)];
+    signal_process(worker_of(&server), "KILL");
+    for call in calls {
+        assert_eq!(error_of(&mut server, call).1, "model_died");
+    }
+    let call = begin(&mut server);
+    server.cancel(call);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod edited_model;
 pub(crate) mod example;
 pub(crate) mod http;
 pub(crate) mod log;
+pub(crate) mod metrics;
 pub(crate) mod modern;
 pub(crate) mod process;
 pub(crate) mod random_model;
@@ -28,8 +29,8 @@ use serde_json::{Value, json};
 pub(crate) use edited_model::{tiny_saying, tiny_with, tiny_with_template, with_tensor_type};
 use log::Log;
 pub(crate) use process::{
-    memory_of, signal_process, spawn_piped, wait_for_child_of, wait_for_end_of, wait_for_worker_of,
-    workers_of,
+    memory_of, signal_process, signal_processes, spawn_piped, wait_for_child_of, wait_for_end_of,
+    wait_for_worker_of, workers_of,
 };
 use schema::Conversation;
 
@@ -317,6 +318,18 @@ impl Server {
         // Any answer of a model shows that its worker runs.
         self.chat(json!({"text": "Hi", "temperature": 0}));
         workers_of(self.child.id())[0]
+    }
+
+    /// Begins a call of `tool`, whose model is loaded, and stops the model's process: the call runs until it is cancelled. Returns the
+    /// call and the process.
+    pub(crate) fn hold(&mut self, tool: &str) -> (u64, u32) {
+        let id = self.call_tool(tool, json!({"text": "Hi", "max_tokens": 1}));
+        assert!(!self.result(id).is_error);
+        let worker = workers_of(self.child.id())[0];
+        signal_process(worker, "STOP");
+        let call = self.call_tool(tool, json!({"text": "Hi", "max_tokens": 1}));
+        self.wait_for_progress(call, |_| true);
+        (call, worker)
     }
 
     pub(crate) fn close_stdin(&mut self) {

@@ -1,4 +1,4 @@
-//! What a server finds around it: single mounted files, no `/proc`, limits, a cleaned folder for temporary files.
+//! The surroundings of a server: single mounted files, no `/proc`, limits, a cleaned folder for temporary files.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -102,7 +102,7 @@ fn doctor_and_the_check_tell_of_a_mounted_file_that_was_replaced() {
         mounted.display()
     );
     let doctor = format!("warning  configuration: {warning}");
-    let check = format!("\nwarning: {warning}");
+    let check = format!("\nwarning[stale_mount]: {warning}");
     assert!(told.contains(&doctor) && told.contains(&check), "{told}");
 }
 

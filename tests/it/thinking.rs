@@ -274,7 +274,7 @@ fn markers_that_nothing_shows_are_noted_and_can_be_named() {
     let checked = folder.run(&["config", "check"], &[]);
     let printed = text(checked.stdout) + &text(checked.stderr);
     assert!(
-        printed.contains("model `small`: its chat template has `<ponder>`, which looks like a marker of reasoning; the reasoning stays in answers unless you set"),
+        printed.contains("warning[unknown_thinking_tags]: `models.small.path`: the chat template has `<ponder>`, which looks like a marker of reasoning: it stays in answers"),
         "{printed}"
     );
     folder.write(
@@ -305,7 +305,7 @@ fn markers_that_are_not_removed_are_noted_next_to_others_that_are() {
     );
     let checked = folder.run(&["config", "check"], &[]);
     let printed = text(checked.stdout) + &text(checked.stderr);
-    let note = "model `a`: its chat template has `<ponder>` and `</ponder>`, which look like markers of reasoning; the reasoning stays in answers unless you set `thinking_tags = [\"<ponder>\", \"</ponder>\"]`";
+    let note = "hint: set `thinking_tags = [\"<ponder>\", \"</ponder>\"]` to remove it";
     assert!(printed.contains(note), "{printed}");
     assert!(!printed.contains("`<think>`"), "{printed}");
 }

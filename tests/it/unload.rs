@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::config::{Folder, text};
 use crate::support::http::{Client, HttpServer};
-use crate::support::{LIMIT, program, wait_for_end_of, workers_of};
+use crate::support::{LIMIT, program, signal_process, wait_for_end_of, workers_of};
 
 const MODELS: &str = "[models.small]\npath = 'crab.gguf'\nn_threads = 1\n[models.chat]\npath = 'crab.gguf'\nn_threads = 1\n";
 
@@ -17,7 +17,7 @@ fn server(name: &str, keys: &str) -> (Folder, HttpServer) {
     (folder, server)
 }
 
-/// Runs `llama-mcp-server` for `server` with these arguments.
+/// Runs `llama-mcp-server` with `arguments` and the URL of `server`.
 fn run(server: &HttpServer, arguments: &[&str]) -> Output {
     let mut program = program();
     let url = format!("http://{}", server.address);
@@ -25,20 +25,20 @@ fn run(server: &HttpServer, arguments: &[&str]) -> Output {
     output.unwrap()
 }
 
-/// What a command that succeeds prints.
+/// Runs a command that must succeed. Returns its output.
 fn printed(server: &HttpServer, arguments: &[&str]) -> String {
     let output = run(server, arguments);
     assert_eq!(text(output.stderr), "");
     text(output.stdout)
 }
 
-/// The exit code of a command that fails, and what it says.
+/// Runs a command that must fail. Returns its exit code and its errors.
 fn failed(server: &HttpServer, arguments: &[&str]) -> (i32, String) {
     let output = run(server, arguments);
     (output.status.code().unwrap(), text(output.stderr))
 }
 
-/// What `status` says of the models, as soon as `is_it`.
+/// Waits until `is_it` holds for the models in `status`, and returns them.
 fn models_when(server: &HttpServer, is_it: impl Fn(&[Value]) -> bool) -> Vec<Value> {
     let started = Instant::now();
     loop {
@@ -95,15 +95,18 @@ fn an_unloaded_model_has_no_process_until_its_next_call_and_others_keep_theirs()
 
 #[test]
 fn running_calls_of_a_model_that_is_restarted_are_answered_and_new_ones_have_a_new_process() {
-    let (folder, server) = server("restart", "");
+    let registry = "[registry]\nstall_timeout = 'never'\n";
+    let (folder, server) = server("restart", registry);
     let mut client = server.client();
     let song = client.sing_for(3000, 7);
     let former = workers_of(server.child.id())[0];
+    // The song goes on for as long as it takes to look.
+    signal_process(former, "STOP");
     assert_eq!(
         printed(&server, &["restart", "chat"]),
         "chat: a new process is starting; the old one ends after the call that it answers\n"
     );
-    // Without a call.
+    // The new process loads without a call.
     let models = models_when(&server, |models| {
         has(models, "chat", "loaded") && has(models, "chat", "replaced")
     });
@@ -115,6 +118,7 @@ fn running_calls_of_a_model_that_is_restarted_are_answered_and_new_ones_have_a_n
     assert_eq!(pid("replaced"), u64::from(former));
     assert_ne!(pid("loaded"), u64::from(former));
     assert_eq!(capital(&mut client, "chat"), LIMA);
+    signal_process(former, "CONT");
     let answer = song.last().unwrap();
     let text = answer["result"]["content"][0]["text"].as_str().unwrap();
     assert!(text.starts_with("la la"), "{answer}");
@@ -122,7 +126,7 @@ fn running_calls_of_a_model_that_is_restarted_are_answered_and_new_ones_have_a_n
     // An edit keeps the new process.
     folder.write(
         "llama-mcp-server.toml",
-        &format!("{MODELS}temperature = 0.1\n"),
+        &format!("{registry}{MODELS}temperature = 0.1\n"),
     );
     server.wait_for_log("model chat: live (temperature)");
     assert_eq!(capital(&mut client, "chat"), LIMA);
@@ -133,7 +137,7 @@ fn running_calls_of_a_model_that_is_restarted_are_answered_and_new_ones_have_a_n
 }
 
 #[test]
-fn calls_that_wait_for_a_load_are_answered_though_the_model_is_restarted_meanwhile() {
+fn calls_that_wait_for_a_load_are_answered_although_the_model_is_restarted_meanwhile() {
     let (_folder, server) = server("restart-load", "");
     let mut client = server.client();
     let asking = std::thread::spawn(move || capital(&mut client, "small"));
@@ -143,7 +147,26 @@ fn calls_that_wait_for_a_load_are_answered_though_the_model_is_restarted_meanwhi
 }
 
 #[test]
-fn a_model_that_there_is_not_is_told() {
+fn a_preloaded_model_that_was_unloaded_stays_so_after_an_edit_that_does_not_concern_its_load() {
+    let file = format!("{MODELS}preload = true\n");
+    let folder = Folder::new("unload-preload", &file);
+    let server = HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"));
+    models_when(&server, |models| has(models, "chat", "loaded"));
+    printed(&server, &["unload", "chat"]);
+    models_when(&server, |models| has(models, "chat", "unloaded"));
+    folder.write(
+        "llama-mcp-server.toml",
+        &format!("{file}temperature = 0.1\n"),
+    );
+    server.wait_for_log("model chat: live (temperature)");
+    models_when(&server, |models| has(models, "chat", "unloaded"));
+    assert_eq!(workers_of(server.child.id()), [0_u32; 0]);
+    folder.write("llama-mcp-server.toml", &format!("{file}n_ctx = 2048\n"));
+    models_when(&server, |models| has(models, "chat", "loaded"));
+}
+
+#[test]
+fn an_unknown_model_is_an_error() {
     let (_folder, server) = server("unload-unknown", "");
     for name in ["smal", "../x"] {
         let (code, told) = failed(&server, &["unload", name]);
@@ -157,7 +180,7 @@ fn a_model_that_there_is_not_is_told() {
 }
 
 #[test]
-fn only_tokens_for_it_unload_models() {
+fn only_admin_tokens_can_unload_models() {
     let keys = "[server]\nauth = 'everything'\n[server.tokens.ops]\ntoken = 'ops'\nadmin = true\n[server.tokens.user]\ntoken = 'user'\n";
     let (_folder, server) = server("unload-tokens", keys);
     for token in ["everything", "ops"] {
@@ -171,7 +194,7 @@ fn only_tokens_for_it_unload_models() {
         "{told}"
     );
     let (_, told) = failed(&server, &["unload", "small", "--auth", "wrong"]);
-    assert!(told.contains("wants a bearer token"), "{told}");
+    assert!(told.contains("requires a valid bearer token"), "{told}");
 }
 
 #[test]

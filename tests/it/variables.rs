@@ -1,9 +1,9 @@
-//! Environment variables: what they may say, and what is told of those that are not known.
+//! Environment variables: their values, and warnings about unknown names.
 
 use crate::support::config::{Folder, ONE, text};
 
 #[test]
-fn a_start_that_fails_tells_of_variables_that_are_not_known() {
+fn a_start_that_fails_warns_of_variables_that_are_not_known() {
     let folder = Folder::empty("unknown-variables");
     let commands: [&[&str]; 3] = [&[], &["config", "check"], &["config", "show"]];
     for (variable, meant) in [
@@ -18,10 +18,9 @@ fn a_start_that_fails_tells_of_variables_that_are_not_known() {
             assert_eq!(output.status.code(), Some(2));
             let told = text(output.stderr);
             assert!(told.starts_with("error[no_model]: "), "{told}");
-            let note = format!(
-                "\nnote: the environment variable {variable} is not known: did you mean {meant}?\n"
-            );
-            assert!(told.contains(&note), "{told}");
+            let warning = format!("\nwarning[unknown_variable]: `{variable}`: ");
+            let hint = format!("\n  hint: did you mean {meant}?\n");
+            assert!(told.contains(&warning) && told.contains(&hint), "{told}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a configuration asks of the machine: models, disk, port.
 
 use std::io::ErrorKind;
+use std::iter;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -11,10 +12,9 @@ use crate::check::{self, Checked};
 use crate::commands::server::Server;
 use crate::config::http::HttpConfig;
 use crate::config::load::Layers;
+use crate::config::problem::Problem;
 use crate::config::units::human;
-use crate::config::{
-    self, ConfigError, ModelConfig, ModelFiles, Overrides, Surroundings, Transport,
-};
+use crate::config::{ConfigError, ModelConfig, ModelFiles, Overrides, Surroundings, Transport};
 use crate::memory;
 use crate::process::{self, memory_lock};
 use crate::registry::memory::Need;
@@ -26,28 +26,28 @@ const LITTLE_DISK: u64 = 1 << 30;
 
 /// What is found, and what was said, where it could be run.
 pub(super) fn look(typed: &Overrides, around: &Surroundings) -> (Vec<Finding>, Option<Layers>) {
-    let checked = match check::load(typed, around) {
+    let checked = match check::examine(typed, around) {
         Ok(checked) => checked,
-        Err(ConfigError::NoModel(None)) => {
-            let text = "none: `--model FILE` or `--config FILE` has one looked at";
-            let told = with_notes(text.into(), &config::notes(typed, around));
-            return (vec![Finding::ok("configuration", told)], None);
-        }
-        Err(error) => {
-            let mut found = problem(&error);
-            found.text = with_notes(found.text, &config::notes(typed, around));
-            return (vec![found], None);
+        Err(rejected) => {
+            let found = match &rejected.error {
+                ConfigError::NoModel(None) => {
+                    let text = "none: `--model FILE` or `--config FILE` has one looked at";
+                    Finding::ok("configuration", text)
+                }
+                error => problem(error),
+            };
+            let warnings = rejected.warnings.iter().map(warning);
+            return (iter::once(found).chain(warnings).collect(), None);
         }
     };
     let mut findings = vec![configuration(&checked)];
-    // The others are told with what is wrong with their files.
+    // Models whose files are unusable appear among the problems of the configuration.
     let models = checked.loadable();
     findings
         .extend(models.map(|(model, files, need)| self::model(model, files, need, checked.budget)));
     let models = checked.loadable();
     findings.extend(models.filter_map(|(model, files, _)| locked(model, files)));
-    let warnings = checked.warnings.iter();
-    findings.extend(warnings.map(|text| Finding::new(Verdict::Warning, "configuration", text)));
+    findings.extend(checked.layers.warnings.iter().map(warning));
     findings.extend(disks(&checked));
     match &checked.config.transport {
         Transport::Stdio => findings.push(Finding::ok("transport", "stdio: no port")),
@@ -71,6 +71,13 @@ fn problem(error: &ConfigError) -> Finding {
     }
 }
 
+fn warning(warning: &Problem) -> Finding {
+    Finding {
+        outline: Some(warning.outlined()),
+        ..Finding::new(Verdict::Warning, "configuration", warning.line())
+    }
+}
+
 fn configuration(checked: &Checked) -> Finding {
     let from = checked.layers.file.as_ref();
     let from = from.map_or("no file".into(), |file| {
@@ -81,17 +88,18 @@ fn configuration(checked: &Checked) -> Finding {
     } else {
         "read, with what is told below"
     };
-    let told = format!("{from}, {state}; {} for models", human(checked.budget));
-    Finding::ok("configuration", with_notes(told, &checked.layers.notes))
-}
-
-/// Appends `notes` to `text`, a line each.
-fn with_notes(mut text: String, notes: &[String]) -> String {
-    for note in notes {
-        text.push_str("\nnote: ");
-        text.push_str(note);
-    }
-    text
+    let mut told = vec![format!(
+        "{from}, {state}; {} for models",
+        human(checked.budget)
+    )];
+    told.extend(
+        checked
+            .layers
+            .notes
+            .iter()
+            .map(|note| format!("note: {note}")),
+    );
+    Finding::ok("configuration", told.join("\n"))
 }
 
 /// Returns a warning if the system does not let the process of `model` lock its weights into memory.
@@ -119,8 +127,12 @@ fn model(model: &ModelConfig, files: &ModelFiles, need: &Need, budget: u64) -> F
     let trained = header.n_ctx_train.map_or(String::new(), |tokens| {
         format!(", trained for {tokens} tokens")
     });
+    let gpu = match need.gpu.total() {
+        0 => String::new(),
+        bytes => format!(" and {} of GPU memory", human(bytes)),
+    };
     let text = format!(
-        "`{}`, {}{trained}, {template}; {} of tensors, {} in all for calls of {} tokens",
+        "`{}`, {}{trained}, {template}; {} of tensors, {} in all{gpu} for calls of {} tokens",
         model.load.path.display(),
         header.architecture,
         human(header.weight_bytes),

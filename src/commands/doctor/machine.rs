@@ -1,24 +1,16 @@
 //! The machine and the build: CPU and its code, GPUs, memory.
 
 use std::env;
-use std::io::Read;
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
-
-use anyhow::{Context, bail};
 
 use super::{Finding, Verdict};
 use crate::config::Surroundings;
 use crate::config::units::human;
+use crate::gpu;
 use crate::memory::{CgroupLimit, Memory};
-use crate::process;
-use crate::threads::{self, SystemLimit};
-use crate::worker::machine::Machine;
-use crate::worker::{DESCRIBE, WORKER};
+use crate::worker::machine::{self, Machine};
 
-/// How long llama.cpp may look for devices: a driver that wakes up takes seconds.
-const LIMIT: Duration = Duration::from_mins(1);
+/// Drivers that compute on the CPU.
+const SOFTWARE: [&str; 2] = ["llvmpipe", "SwiftShader"];
 
 /// Less than this lets no useful model in.
 const LITTLE_MEMORY: u64 = 512 << 20;
@@ -38,17 +30,17 @@ pub(super) fn look(around: &Surroundings) -> Vec<Finding> {
             env!("CARGO_PKG_VERSION"),
             env::consts::OS,
             env::consts::ARCH,
-            gpu_backends()
+            gpu::BACKEND.unwrap_or("none")
         ),
     )];
     findings.push(cpus(around));
-    match machine() {
+    match asked(around) {
         Ok(machine) => findings.extend(computing(&machine)),
         Err(error) => findings.push(Finding::new(
             Verdict::Problem,
             "llama.cpp",
             format!(
-                "{error:#}\nhint: take a build for this machine; a GPU's driver may need an update"
+                "{error}\nhint: take a build for this machine; a GPU's driver may need an update"
             ),
         )),
     }
@@ -56,13 +48,10 @@ pub(super) fn look(around: &Surroundings) -> Vec<Finding> {
     findings
 }
 
-fn gpu_backends() -> &'static str {
-    match () {
-        () if cfg!(feature = "cuda") => "CUDA",
-        () if cfg!(feature = "vulkan") => "Vulkan",
-        () if cfg!(feature = "metal") => "Metal",
-        () => "none",
-    }
+/// Returns what llama.cpp finds, in a process of its own.
+fn asked(around: &Surroundings) -> Result<Machine, String> {
+    let program = around.program.as_deref();
+    machine::ask(program.ok_or("could not find this program's file")?)
 }
 
 fn cpus(around: &Surroundings) -> Finding {
@@ -97,49 +86,6 @@ fn features() -> impl IntoIterator<Item = (&'static str, bool)> {
     []
 }
 
-/// What llama.cpp finds, in a process of its own.
-fn machine() -> anyhow::Result<Machine> {
-    let program = process::this_program().context("could not find this program's file")?;
-    let mut child = Command::new(program)
-        .args([WORKER, DESCRIBE])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("could not start a process for llama.cpp")?;
-    let said = read_aside(child.stdout.take())?;
-    let log = read_aside(child.stderr.take())?;
-    // The end of its output is the end of the process, which hangs in a driver at times.
-    let Ok(said) = said.recv_timeout(LIMIT) else {
-        child.kill().context("could not end llama.cpp's process")?;
-        bail!(
-            "llama.cpp did not find its devices within {} s",
-            LIMIT.as_secs()
-        );
-    };
-    let status = child
-        .wait()
-        .context("could not wait for llama.cpp's process")?;
-    let log = log.recv().unwrap_or_default();
-    let last = log.lines().last().unwrap_or_default();
-    serde_json::from_str(said.trim())
-        .with_context(|| format!("llama.cpp did not start ({status}) {last}"))
-}
-
-/// All of `source`, as soon as it has ended.
-fn read_aside(
-    source: Option<impl Read + Send + 'static>,
-) -> Result<mpsc::Receiver<String>, SystemLimit> {
-    let (tx, rx) = mpsc::channel();
-    threads::start("output", move || {
-        let mut bytes = Vec::new();
-        // What was read before a failure is told.
-        drop(source.map(|mut source| source.read_to_end(&mut bytes)));
-        drop(tx.send(String::from_utf8_lossy(&bytes).into_owned()));
-    })?;
-    Ok(rx)
-}
-
 fn computing(machine: &Machine) -> Vec<Finding> {
     let mut findings = vec![match &machine.cpu_backend {
         Ok(backend) => Finding::ok("kernel", format!("llama.cpp's code for the CPU: {backend}")),
@@ -147,21 +93,28 @@ fn computing(machine: &Machine) -> Vec<Finding> {
     }];
     let gpus = machine.devices.iter().filter(|device| device.is_gpu);
     findings.extend(gpus.map(|gpu| {
-        Finding::ok(
-            "gpu",
-            format!(
-                "{} ({}), {} free of {}",
-                gpu.name,
-                gpu.description,
-                human(gpu.memory_free),
-                human(gpu.memory_total)
-            ),
-        )
+        let memory = if gpu.has_memory {
+            "memory of its own"
+        } else {
+            "the machine's memory"
+        };
+        let text = format!(
+            "{} ({}), {memory}: {} free of {}",
+            gpu.name,
+            gpu.description,
+            human(gpu.memory_free),
+            human(gpu.memory_total)
+        );
+        if SOFTWARE.iter().any(|name| gpu.description.contains(name)) {
+            let text = format!("{text}\nhint: this is the CPU, slower than without a GPU backend; install the GPU's driver, or set `n_gpu_layers = 0`");
+            return Finding::new(Verdict::Warning, "gpu", text);
+        }
+        Finding::ok("gpu", text)
     }));
-    if !machine.devices.iter().any(|device| device.is_gpu) {
-        findings.push(match gpu_backends() {
-            "none" => Finding::ok("gpu", "this build computes on the CPU alone"),
-            backend => Finding::new(
+    if !machine.has_gpu() {
+        findings.push(match gpu::BACKEND {
+            None => Finding::ok("gpu", "this build computes on the CPU alone"),
+            Some(backend) => Finding::new(
                 Verdict::Warning,
                 "gpu",
                 format!(
@@ -218,6 +171,7 @@ mod tests {
                 name: "CUDA0".into(),
                 description: "NVIDIA H100".into(),
                 is_gpu: true,
+                has_memory: true,
                 memory_total: 80 << 30,
                 memory_free: 79 << 30,
             }],
@@ -230,7 +184,7 @@ mod tests {
             told,
             [
                 "ok       kernel: llama.cpp's code for the CPU: libggml-cpu-zen4.so",
-                "ok       gpu: CUDA0 (NVIDIA H100), 79.0 GiB free of 80.0 GiB",
+                "ok       gpu: CUDA0 (NVIDIA H100), memory of its own: 79.0 GiB free of 80.0 GiB",
             ]
         );
     }

@@ -116,12 +116,13 @@ fn full_scale() -> f64 {
 #[expect(clippy::struct_excessive_bools, reason = "each is a key of its own")]
 pub struct ModelSettings {
     /// The GGUF file; of a split one the first part.
-    #[schemars(extend("format" = "path"))]
+    #[schemars(extend("format" = "path"), example = json!("model.gguf"))]
     pub path: Option<PathBuf>,
     /// What clients are told of the tool: what it is good for.
+    #[schemars(example = json!("Fast, for simple questions."))]
     pub description: Option<String>,
     /// Name of the tool; the model's own by default.
-    #[schemars(regex(pattern = NAME_PATTERN))]
+    #[schemars(regex(pattern = NAME_PATTERN), example = json!("ask_small"))]
     pub tool_name: Option<String>,
     /// Whether the model is a chat tool itself.
     pub tool: bool,
@@ -129,7 +130,7 @@ pub struct ModelSettings {
     pub preload: bool,
     /// Never unload it to make room for another model. When it idles it goes all the same: see `idle_ttl`.
     pub pin: bool,
-    /// A model that nobody called for so long is unloaded; `"never"` keeps it. By default `[registry]` decides.
+    /// A model that nobody called for so long is unloaded; `"never"` keeps it, and 0 unloads it after each call. By default `[registry]` decides.
     pub idle_ttl: Option<IdleTime>,
 
     /// Layers on the GPU: 0 is none, 99 all. Builds without a GPU backend ignore it.
@@ -149,9 +150,9 @@ pub struct ModelSettings {
     /// Cells of the cache, one a token, over all calls; 0 is `n_ctx` for each of `parallel`, as far as memory allows.
     #[schemars(range(min = ranges::N_CTX.min, max = ranges::N_CTX.max))]
     pub kv_cells: u32,
-    /// How keys are kept in the cache; smaller types save memory and some quality.
+    /// Type of the keys in the KV cache: `f32`, `f16`, `bf16`, `q8_0`, `q5_1`, `q5_0`, `q4_1` or `q4_0`. Smaller types save memory and cost some quality.
     pub cache_type_k: CacheType,
-    /// How values are kept in the cache; quantized ones want flash attention.
+    /// Type of the values in the KV cache, one of the same; quantized types require flash attention.
     pub cache_type_v: CacheType,
     /// Keep what was read of prompts, so that one which begins like an earlier one, or like a tool's fixed text, is read from where they differ. `false` reads every prompt whole.
     pub cache_prompt: bool,
@@ -170,13 +171,17 @@ pub struct ModelSettings {
     /// Keep the weights in memory, never swapped out. The system must allow it (`ulimit -l`); if it does not, the log and `doctor` say so.
     pub mlock: bool,
     /// An adapter: `{ path = "adapter.gguf", scale = 1.0 }`.
+    #[schemars(example = json!({"path": "adapter.gguf", "scale": 1.0}))]
     pub lora: Option<Lora>,
     /// Jinja template that makes a prompt of messages, instead of the file's own; `${file:template.jinja}` reads one.
+    #[schemars(example = json!("${file:template.jinja}"))]
     pub chat_template: Option<String>,
 
     /// A system prompt before every conversation.
+    #[schemars(example = json!("Answer briefly."))]
     pub system: Option<String>,
     /// Appended to the system prompt, for example `/no_think`.
+    #[schemars(example = json!("/no_think"))]
     pub prompt_suffix: Option<String>,
     /// Handling of the model's reasoning: `strip` removes it from the answer, `keep` leaves it in a free answer, `before` asks for it and removes it, `off` switches it off in the template and closes a block that opens anyway. An answer that must be JSON or one of several choices comes after the reasoning, unless this is `off`.
     pub thinking: ThinkingOutput,
@@ -193,7 +198,7 @@ pub struct ModelSettings {
     #[schemars(range(min = ranges::MAX_TOKENS.min, max = ranges::MAX_TOKENS.max))]
     pub max_tokens: u32,
     /// Longest answer that a call may ask for.
-    #[schemars(range(min = ranges::MAX_TOKENS.min, max = ranges::MAX_TOKENS.max))]
+    #[schemars(range(min = ranges::MAX_TOKENS.min, max = ranges::MAX_TOKENS.max), example = json!(4096))]
     pub max_tokens_limit: Option<u32>,
     /// When a call ends with what it has, from its arrival.
     #[schemars(range(min = ranges::DEADLINE.min, max = ranges::DEADLINE.max))]

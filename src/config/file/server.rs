@@ -46,15 +46,18 @@ pub struct ServerSettings {
     pub port: u16,
     /// Bearer token that every request must bring. Better in `auth_file`, `${file:…}`, `${env:…}` or `LLAMA_MCP_AUTH` than here.
     #[schemars(extend("writeOnly" = true))]
+    #[schemars(example = json!("${env:MCP_TOKEN}"))]
     pub auth: Option<String>,
     /// File that holds the bearer token.
     #[schemars(extend("format" = "path"))]
+    #[schemars(example = json!("auth.token"))]
     pub auth_file: Option<PathBuf>,
     /// Tokens by name, one for each client or team, beside `auth`: `[server.tokens.NAME]`.
     #[schemars(extend("propertyNames" = json!({"pattern": NAME_PATTERN, "not": {"pattern": "__"}})))]
     pub tokens: BTreeMap<String, TokenSettings>,
     /// Secret for signing session ids: at least 32 characters, and the same for all replicas. Without it, the token that opened a session signs its id. Set it with `${file:…}` or `${env:…}`, not as plain text.
     #[schemars(extend("writeOnly" = true))]
+    #[schemars(example = json!("${env:SESSION_SECRET}"))]
     pub session_secret: Option<String>,
     /// Serve other machines without a token.
     pub allow_unauthenticated: bool,
@@ -139,9 +142,11 @@ impl Default for ServerSettings {
 pub struct TokenSettings {
     /// The token. Better in `token_file`, `${file:…}` or `${env:…}` than here.
     #[schemars(extend("writeOnly" = true))]
+    #[schemars(example = json!("${env:ALICE_TOKEN}"))]
     pub token: Option<String>,
     /// File that holds the token.
     #[schemars(extend("format" = "path"))]
+    #[schemars(example = json!("alice.token"))]
     pub token_file: Option<PathBuf>,
     /// Whether it may unload and restart models. The token of `auth` always may.
     pub admin: bool,

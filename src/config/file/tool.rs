@@ -49,6 +49,7 @@ pub struct ArgumentSettings {
     /// What an array holds: `string`, `integer`, `number` or `boolean`.
     pub items: Option<ItemType>,
     /// What clients are told of it.
+    #[schemars(example = json!("The text to summarise."))]
     pub description: Option<String>,
     /// The values that it may have.
     #[schemars(example = json!(["short", "long"]))]
@@ -84,12 +85,15 @@ pub struct ToolSettings {
     #[schemars(example = json!("small"))]
     pub model: Option<String>,
     /// What people call the tool.
+    #[schemars(example = json!("Summarise a text"))]
     pub title: Option<String>,
     /// What clients are told of the tool: what it is good for.
+    #[schemars(example = json!("Summarises a text in a few sentences."))]
     pub description: Option<String>,
-    /// A system prompt, instead of the model's.
+    /// A system prompt, instead of the model's; not a template.
+    #[schemars(example = json!("Write plain English."))]
     pub system: Option<String>,
-    /// What the model is asked: a Jinja template over the arguments.
+    /// What the model is asked: a Jinja template over the arguments. The model does not see `choices` and `output`: name them, or use `{{ choices }}` and `{{ output_schema }}`.
     #[schemars(example = json!("Summarise:\n\n{{ text }}"))]
     pub prompt: Option<String>,
     /// What a call gives, by name.

@@ -5,7 +5,7 @@ use crate::config::VARIABLE_PREFIX;
 use crate::config::address::Address;
 use crate::config::shape::{Shape, nearest};
 
-/// Names by which other programs are told their model.
+/// Names of variables that give other programs their model.
 const MODEL_NAMES: [&str; 7] = [
     "model",
     "models",

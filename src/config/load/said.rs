@@ -7,8 +7,9 @@ use serde_json::Value;
 use super::Layers;
 use super::meant::meant_variable;
 use crate::config::address::Address;
-use crate::config::problem::Origin;
+use crate::config::problem::{Origin, Problem};
 use crate::config::shape::Shape;
+use crate::config::warning::WarningKind;
 use crate::config::{CONFIG_VARIABLE, DEFAULT_MODEL, Overrides, VARIABLE_PREFIX};
 
 /// Keys that are one model's own: a flag for all makes no sense.
@@ -20,11 +21,15 @@ fn is_service(value: &str) -> bool {
     schemes.iter().any(|scheme| value.starts_with(scheme))
 }
 
-/// Returns whether the key at `address` guards the server. An empty variable counts as unset, but not for these: a token that got lost on
-/// the way must not open the server.
-fn guards(shape: &Shape, address: &Address) -> bool {
+/// Returns whether the variable of these `parts` guards the server. An empty variable counts as unset, but not one of these: a token that
+/// got lost on the way must not open the server.
+fn guards(shape: &Shape, parts: &[String]) -> bool {
+    let address = match parts {
+        [key] => Address::of(["server", key.as_str()]),
+        _ => Address::of(parts),
+    };
     let names_token = |key: &String| key == "auth_file" || key == "token_file";
-    shape.is_secret(address) || address.parts().last().is_some_and(names_token)
+    shape.is_secret(&address) || parts.last().is_some_and(names_token)
 }
 
 /// One value outside the file.
@@ -63,6 +68,9 @@ impl Layers {
                 continue;
             }
             let parts: Vec<String> = name.to_lowercase().split("__").map(str::to_owned).collect();
+            if value.is_empty() && !guards(&self.shape, &parts) {
+                continue;
+            }
             let target = match &parts[..] {
                 [key] => self.target_of(key),
                 [table, name, rest @ ..] if table == "models" && !rest.is_empty() => {
@@ -74,20 +82,16 @@ impl Layers {
                 _ => Some(Target::One(Address::of(parts.clone()))),
             };
             let Some(target) = target.filter(|target| self.shape.knows(&target.example())) else {
-                if value.is_empty() {
-                    continue;
-                }
-                let meant = meant_variable(&self.shape, name)
-                    .map(|meant| format!(": did you mean {meant}?"))
-                    .unwrap_or_default();
-                self.notes.push(format!(
-                    "the environment variable {variable} is not known{meant}"
-                ));
+                let meant = meant_variable(&self.shape, name).map_or_else(
+                    || "unset it, or rename it".into(),
+                    |meant| format!("did you mean {meant}?"),
+                );
+                let origin = Origin::Variable(variable.clone());
+                let message = "this environment variable is not a key, and is ignored".into();
+                let kind = WarningKind::UnknownVariable;
+                self.warn(Problem::warning(origin, None, kind, message, &meant));
                 continue;
             };
-            if value.is_empty() && !guards(&self.shape, &target.example()) {
-                continue;
-            }
             said.push(Said {
                 origin: Origin::Variable(variable.clone()),
                 value: self.shape.typed(&target.example(), value),
@@ -116,10 +120,12 @@ impl Layers {
             return name.to_owned();
         };
         if names.len() > 1 {
-            self.notes.push(format!(
-                "{VARIABLE_PREFIX}MODELS__{}__… means the model `{meant}`; --set names the others of a like name",
-                name.to_uppercase()
-            ));
+            let name = format!("{VARIABLE_PREFIX}MODELS__{}__…", name.to_uppercase());
+            let message = format!("sets the model `{meant}`, and fits others, too");
+            let hint = "`--set models.NAME.KEY=VALUE` names any model";
+            let kind = WarningKind::AmbiguousVariable;
+            let origin = Origin::Variable(name);
+            self.warn(Problem::warning(origin, None, kind, message, hint));
         }
         meant
     }
@@ -139,7 +145,7 @@ impl Layers {
                     let hint = format!(
                         "set `{key}` of the model in the file, or by `--set models.NAME.{key}=…`"
                     );
-                    self.problem(origin, None, false, message, Some(hint));
+                    self.problem(origin, None, message, Some(hint));
                     continue;
                 }
             };
@@ -156,13 +162,8 @@ impl Layers {
         for setting in &typed.set {
             let Some((name, text)) = setting.split_once('=') else {
                 let hint = Some("for example `--set models.small.n_ctx=8192`".into());
-                self.problem(
-                    Origin::Flag("--set".into()),
-                    None,
-                    false,
-                    "must be KEY=VALUE, with an equals sign".into(),
-                    hint,
-                );
+                let message = "must be KEY=VALUE, with an equals sign".into();
+                self.problem(Origin::Flag("--set".into()), None, message, hint);
                 continue;
             };
             let address = Address::of(name.trim().split('.'));

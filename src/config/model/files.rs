@@ -1,7 +1,7 @@
-//! The files of a model as they are on disk: what their headers say, or why the model cannot be loaded from them.
+//! The files of a model on disk: facts from their headers, or the fault that keeps the model from being loaded.
 //!
-//! A file may be missing for a while (a network drive, a download), so a fault of a file is data here, no error of the
-//! configuration. [`LoadSettings::stamp`] tells when a look at the files is worth it again.
+//! A file may be missing for a while (a network drive, a download), so a fault of a file is data here, not an error of the
+//! configuration. A new [`LoadSettings::stamp`] shows that the files must be read again.
 
 use std::fs::Metadata;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,7 +12,7 @@ use super::LoadSettings;
 use crate::config::address::Address;
 use crate::gguf::{self, GgufError, Header};
 
-/// State of a model's files on disk; another number once any of them is replaced, changed or removed.
+/// State of a model's files on disk. The number changes once any of the files is replaced, changed or removed.
 pub type Stamp = u64;
 
 /// Facts from the headers of a model's files.
@@ -28,9 +28,9 @@ pub struct ModelFiles {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}; {hint}")]
 pub struct FileFault {
-    /// Key of the model to which the fault belongs, by its parts.
+    /// Parts of the model's key that the fault belongs to.
     key: &'static [&'static str],
-    /// Whether the fault may pass without a change of the files, such as an error of a network drive.
+    /// Whether the fault may disappear without a change of the files, such as an error of a network drive.
     pub is_passing: bool,
     /// Description of the fault.
     pub message: String,
@@ -62,7 +62,7 @@ impl ModelFiles {
     /// Reads the headers of the files that `load` names, and checks that its settings fit them.
     ///
     /// # Errors
-    /// A file that is missing, truncated, unreadable or of the wrong kind, or that the settings do not fit.
+    /// A file is missing, truncated, unreadable or of the wrong kind, or the settings do not fit it.
     pub fn read(load: &LoadSettings) -> Result<Self, FileFault> {
         let header =
             gguf::read_header(&load.path).map_err(|error| FileFault::of(&["path"], &error))?;
@@ -78,7 +78,7 @@ impl ModelFiles {
         Ok(files)
     }
 
-    /// Checks that heads can be quantized as `load` says: 32 numbers at a time.
+    /// Checks that the cache can be quantized as `load` says: a head's length must be a multiple of 32.
     fn check_cache_types(&self, load: &LoadSettings) -> Result<(), FileFault> {
         let keys: [(&[&str], _, _); 2] = [
             (&["cache_type_k"], load.cache_type_k, self.header.key_length),
@@ -108,11 +108,11 @@ impl LoadSettings {
     /// Path of the adapter.
     fn adapter(&self) -> Option<&Path> {
         let adapter = self.lora.as_ref().map(|lora| lora.path.as_path());
-        // A path that is missing is a problem of the settings.
+        // A missing path is a problem of the settings.
         adapter.filter(|path| !path.as_os_str().is_empty())
     }
 
-    /// Returns the files that are loaded: all parts of the GGUF file, and the adapter.
+    /// Returns the files to load: all parts of the GGUF file, and the adapter.
     pub fn files(&self) -> impl Iterator<Item = PathBuf> {
         let adapter = self.adapter().map(Path::to_path_buf);
         iter::once(self.path.clone())
@@ -122,7 +122,7 @@ impl LoadSettings {
 
     /// Returns the state of the files on disk: their lengths, modification times and, on Unix, inodes and permissions.
     ///
-    /// Take it before you read the files: a change in between then shows as another stamp later.
+    /// Take the stamp before you read the files, so that a change in between shows as another stamp later.
     pub fn stamp(&self) -> Stamp {
         let mut hasher = DefaultHasher::new();
         for path in self.files() {
@@ -140,7 +140,7 @@ impl LoadSettings {
     }
 }
 
-/// Returns which file it is and who may read it.
+/// Returns the identity of the file and its permissions.
 #[cfg(unix)]
 fn identity(metadata: &Metadata) -> impl Hash + use<> {
     use std::os::unix::fs::MetadataExt as _;
@@ -148,6 +148,6 @@ fn identity(metadata: &Metadata) -> impl Hash + use<> {
     (metadata.ino(), metadata.mode(), owner)
 }
 
-/// Returns nothing: other systems are told apart by lengths and times alone.
+/// Returns nothing: on other systems only lengths and times identify a file.
 #[cfg(not(unix))]
 fn identity(_: &Metadata) -> impl Hash + use<> {}

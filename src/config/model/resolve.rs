@@ -7,6 +7,7 @@ use crate::config::address::Address;
 use crate::config::file::{ConfigFile, FlashAttention, ModelSettings};
 use crate::config::load::Layers;
 use crate::config::problem::Origin;
+use crate::config::warning::WarningKind;
 use crate::config::{Surroundings, ranges, template_arguments};
 
 /// The model called `name`, as `settings` say. What is wrong is told to `layers`.
@@ -23,41 +24,33 @@ pub(in crate::config) fn resolve(
         let hint = layers
             .meant_model(name)
             .unwrap_or_else(|| "name its file: `path = \"model.gguf\"`".into());
-        // One whose path was refused is known to have none.
-        if !layers
-            .problems
-            .iter()
-            .any(|problem| problem.address == Some(at("path")))
-        {
-            let message = if layers.file.is_some() && !layers.file_has_model(name) {
-                format!("the file has no model `{name}`, and no `path` is given for it")
-            } else {
-                "is missing: the model has no file".into()
-            };
-            layers.problem_at(&at("path"), message, Some(hint));
-        }
+        let message = if layers.file.is_some() && !layers.file_has_model(name) {
+            format!("the file has no model `{name}`, and no `path` is given for it")
+        } else {
+            "is missing: the model has no file".into()
+        };
+        layers.problem_at(&at("path"), message, Some(hint));
         return None;
     };
     let load = LoadSettings::of(model, path.clone(), settings, around.cpus);
     let is_said = layers.origin_of(&at("n_threads")).0 != Origin::BuiltIn;
     if model.n_threads > load.n_threads && is_said {
-        layers.notes.push(format!(
-            "n_threads is {}, the CPUs that this process may use, not {}",
+        let message = format!(
+            "is {}, the CPUs that this process may use, not {}",
             load.n_threads, model.n_threads
-        ));
+        );
+        let hint = "lower it, or set 0 for one thread on each core";
+        layers.warn_at(WarningKind::ThreadsCapped, &at("n_threads"), message, hint);
     }
     let stamp = load.stamp();
     let files = ModelFiles::read(&load);
-    match &files {
-        Ok(files) => note_context(name, &load, files, layers),
-        Err(fault) => {
-            let (message, hint) = (fault.message.clone(), Some(fault.hint.clone()));
-            // A file may come, or come back, while others of the same configuration are served.
-            if layers.file.is_some() {
-                layers.doubt_at(&fault.address(name), message, hint);
-            } else {
-                layers.problem_at(&fault.address(name), message, hint);
-            }
+    if let Err(fault) = &files {
+        let (message, hint) = (fault.message.clone(), Some(fault.hint.clone()));
+        // A file may appear, or come back, while other models of the configuration are served.
+        if layers.file.is_some() {
+            layers.doubt_at(&fault.address(name), message, hint);
+        } else {
+            layers.problem_at(&fault.address(name), message, hint);
         }
     }
     Some(ModelConfig {
@@ -74,17 +67,6 @@ pub(in crate::config) fn resolve(
         files,
         stamp,
     })
-}
-
-/// Notes an `n_ctx` above the context that the model called `name` was trained for.
-fn note_context(name: &str, load: &LoadSettings, files: &ModelFiles, layers: &mut Layers) {
-    let trained = files.header.n_ctx_train;
-    if let Some(trained) = trained.filter(|trained| *trained < load.n_ctx.into()) {
-        layers.notes.push(format!(
-            "`models.{name}`: `n_ctx` is {trained}, the context that the model was trained for, not {}",
-            load.n_ctx
-        ));
-    }
 }
 
 /// What no schema says: keys that contradict each other.
@@ -122,7 +104,7 @@ fn check_settings(name: &str, model: &ModelSettings, layers: &mut Layers) {
         let message = "must be two different texts that are not blank".to_owned();
         layers.problem_at(&at("thinking_tags"), message, None);
     }
-    // Each layer may give a part of the table, so only here it is seen whether it is complete.
+    // Each layer may give a part of the table, so only the merged table can be checked for completeness.
     let adapter = model.lora.as_ref().map(|lora| lora.path.as_os_str());
     if adapter.is_some_and(OsStr::is_empty) {
         let message = "is missing: the adapter has no file".to_owned();
@@ -130,6 +112,6 @@ fn check_settings(name: &str, model: &ModelSettings, layers: &mut Layers) {
     }
     let deadline = model.deadline;
     if let Some(message) = deadline.and_then(|deadline| deadline.fault(ranges::DEADLINE)) {
-        layers.problem_at(&at("deadline"), message, None);
+        layers.range_problem_at(&at("deadline"), message, None);
     }
 }

@@ -10,8 +10,8 @@ const HEAD: &str = "\
 # Configuration: every key
 
 This page is made by `llama-mcp-server config reference`. `llama-mcp-server config init` prints the same as a file to start with,
-`llama-mcp-server config schema` as a JSON Schema for editors. How files, variables and flags come together stands in
-[Configuration](configuration.md).
+`llama-mcp-server config schema` as a JSON Schema for editors. [Configuration](configuration.md) explains how files, variables and flags
+come together, and how [sizes and times](configuration.md#sizes-and-times) are written.
 ";
 
 /// The tables, by what they are called and where one of their kind stands.

@@ -123,7 +123,7 @@ impl<'c> Lowering<'c> {
             for _ in 0..least {
                 let item = self.all(&schemas);
                 if item.is_never() || items.is_none() {
-                    self.contradiction(fault(&at, "no item satisfies it"));
+                    self.contradiction(fault(&at, "no item satisfies it; change it, or `items`"));
                     return Err(NoValue);
                 }
                 made.push(item);

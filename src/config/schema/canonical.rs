@@ -99,8 +99,12 @@ impl Reader<'_> {
         self.made.faults.add(fault(pointer.as_ref(), reason));
     }
 
+    /// Notes that the part at `pointer` is ignored.
     fn note(&mut self, pointer: &str, text: impl Into<String>) {
-        self.made.notes.add(note(pointer, text));
+        self.made.notes.add(SchemaNote {
+            is_ignored: true,
+            ..note(pointer, text)
+        });
     }
 
     fn schema(&mut self, schema: &Value, at: &str, depth: usize) -> Value {
@@ -115,7 +119,7 @@ impl Reader<'_> {
         if depth >= MAX_DEPTH {
             self.fault(
                 at,
-                format!("schemas nest more than {MAX_DEPTH} levels deep"),
+                format!("schemas nest more than {MAX_DEPTH} levels deep; write fewer levels"),
             );
             return Value::Bool(true);
         }
@@ -340,7 +344,7 @@ impl Reader<'_> {
         let is_known = formats::of_text(format).is_some() || formats::of_number(format).is_some();
         if formats::ANNOTATIONS.contains(&format) {
             let text = format!("the format `{format}` does not constrain JSON values; ignored");
-            self.note(at, text);
+            self.made.notes.add(note(at, text));
         } else if !is_known {
             self.note(
                 at,
@@ -357,7 +361,7 @@ impl Reader<'_> {
         };
         let Some(pointer) = self.references.pointer_of(written, at) else {
             let reason = if written.starts_with('#') {
-                format!("`{written}` is not in the schema")
+                format!("`{written}` is not in the schema; define it under `$defs`")
             } else {
                 "references to other documents are unsupported; copy the schema into `$defs` and refer to `#/$defs/NAME`".into()
             };

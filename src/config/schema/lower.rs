@@ -112,7 +112,12 @@ pub(super) fn lower(canonical: &Canonical, author: Author) -> Lowered {
         mut made, dead_end, ..
     } = lowering;
     if made.root.is_never() && made.faults.0.is_empty() {
-        let fault = dead_end.unwrap_or_else(|| fault("#", "no value satisfies the schema"));
+        let fault = dead_end.unwrap_or_else(|| {
+            fault(
+                "#",
+                "no value satisfies the schema; remove one of its keywords",
+            )
+        });
         made.faults.add(fault);
     }
     made

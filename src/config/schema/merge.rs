@@ -57,7 +57,7 @@ impl<'c> Lowering<'c> {
             let first = parts.first().map_or("#", |part| part.at.as_str());
             return match excluded(parts).next() {
                 _ if has_type => {
-                    self.contradiction(fault(first, "its parts have no type in common"))
+                    self.contradiction(fault(first, "its parts have no type in common; write one `type`, or alternatives as `anyOf`"))
                 }
                 Some((at, _)) => self.fault(not_values(&at)),
                 None => Node::of(Kind::Any),

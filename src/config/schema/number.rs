@@ -126,7 +126,8 @@ impl Step {
             }
             Some(_) => return Err(fault(&at, "must be a number above 0")),
         };
-        Self::new(units).ok_or_else(|| fault(&at, "has too many digits to be enforced"))
+        Self::new(units)
+            .ok_or_else(|| fault(&at, "has too many digits to be enforced; write fewer"))
     }
 }
 

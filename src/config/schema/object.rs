@@ -48,7 +48,7 @@ impl<'c> Lowering<'c> {
             if object.entries.is_none() && min > 0 {
                 return self.contradiction(fault(
                     &place_of(parts, "minProperties"),
-                    "no property is allowed",
+                    "no property is allowed; name some in `properties`",
                 ));
             }
             return Node::of(Kind::Object(object));
@@ -90,7 +90,9 @@ impl<'c> Lowering<'c> {
         may_be_there: bool,
     ) -> Result<Option<Property>, NoValue> {
         let missing = |lowering: &mut Self| {
-            let reason = format!("`{name}` is required and not allowed");
+            let reason = format!(
+                "`{name}` is required and not allowed; name it in `properties`, or remove it here"
+            );
             if is_required {
                 lowering.contradiction(fault(&place_of(parts, "required"), reason));
                 Err(NoValue)

@@ -26,7 +26,7 @@ const MAX_DIGITS: u32 = 100;
 /// What of it cannot be enforced.
 pub(super) fn enforced(pattern: &str) -> Result<String, String> {
     if pattern.chars().count() > MAX_CHARS {
-        return Err(format!("is longer than {MAX_CHARS} characters"));
+        return Err(format!("is longer than {MAX_CHARS} characters; shorten it"));
     }
     if let Some(decimals) = decimals(pattern) {
         return Ok(decimals);
@@ -35,10 +35,10 @@ pub(super) fn enforced(pattern: &str) -> Result<String, String> {
         .parse(pattern)
         .map_err(|error| match error.kind() {
             ErrorKind::UnsupportedLookAround => {
-                "lookahead and lookbehind cannot be enforced".to_owned()
+                "lookahead and lookbehind cannot be enforced; write what is allowed, or remove the pattern".to_owned()
             }
             ErrorKind::UnsupportedBackreference => {
-                "backreferences, as in `\\1`, cannot be enforced".to_owned()
+                "backreferences, as in `\\1`, cannot be enforced; write the repeated part again".to_owned()
             }
             kind => format!("invalid or unsupported pattern: {kind}"),
         })?;
@@ -231,7 +231,7 @@ impl Reader<'_> {
             _ => {
                 let span = assertion.span;
                 let text = &self.pattern[span.start.offset..span.end.offset];
-                Err(format!("`{text}` cannot be enforced"))
+                Err(format!("`{text}` cannot be enforced; remove it"))
             }
         }
     }

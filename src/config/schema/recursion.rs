@@ -32,7 +32,7 @@ impl Lowering<'_> {
 
     pub(super) fn reference(&mut self, name: &str, beside: &Table, at: &str) -> Node {
         let Some((name, definition)) = self.definitions.get_key_value(name) else {
-            return self.fault(fault(at, "refers to nothing"));
+            return self.fault(fault(at, "refers to nothing; define it under `$defs`"));
         };
         let (name, schema, place) = (*name, definition.schema, definition.at);
         let level = self.level + usize::from(definition.is_cyclic);

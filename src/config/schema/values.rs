@@ -43,7 +43,7 @@ impl<'c> Lowering<'c> {
             if depth(value) > MAX_DEPTH {
                 return self.fault(fault(
                     at,
-                    format!("values nest more than {MAX_DEPTH} levels deep"),
+                    format!("values nest more than {MAX_DEPTH} levels deep; write fewer levels"),
                 ));
             }
             if let Some(number) = inexact(value) {
@@ -67,7 +67,10 @@ impl<'c> Lowering<'c> {
         let (allowed, left): (Vec<&Value>, Vec<&Value>) = values.partition(is_allowed);
         let allowed: Vec<Value> = allowed.into_iter().cloned().collect();
         if allowed.is_empty() {
-            return self.contradiction(fault(&at, "no listed value satisfies the other keywords"));
+            return self.contradiction(fault(
+                &at,
+                "no listed value satisfies the other keywords; change the list, or remove them",
+            ));
         }
         // In an alternative it may still be allowed by another one.
         if !left.is_empty() && self.branches == 0 {
@@ -153,13 +156,14 @@ impl<'c> Lowering<'c> {
     }
 
     pub(super) fn text(&mut self, parts: &[Part<'c>]) -> Node {
+        // All faults of a place are reported.
+        let mut has_fault = false;
         let (min, max) = counts(parts, "minLength", "maxLength");
         if max.is_some_and(|max| min > max) {
             let at = place_of(parts, "minLength");
-            return self.contradiction(fault(
-                &at,
-                format!("must be at most `maxLength`, {}", max.unwrap_or_default()),
-            ));
+            let reason = format!("must be at most `maxLength`, {}", max.unwrap_or_default());
+            self.contradiction(fault(&at, reason));
+            has_fault = true;
         }
         let formats = parts
             .iter()
@@ -186,12 +190,19 @@ impl<'c> Lowering<'c> {
                     );
                     None
                 }
-                Err(reason) => return self.fault(fault(&at, reason)),
+                Err(reason) => {
+                    self.fault(fault(&at, reason));
+                    has_fault = true;
+                    continue;
+                }
             };
             patterns.push(Pattern {
                 written: written.to_owned(),
                 enforced,
             });
+        }
+        if has_fault {
+            return Node::never();
         }
         for _ in &patterns {
             if let Err(fault) = self.count_pattern(&place_of(parts, "pattern")) {

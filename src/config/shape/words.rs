@@ -114,7 +114,14 @@ fn one_of(options: &[String]) -> String {
 /// The commonest slips.
 pub(super) fn hint(schema: &Value, found: &Value) -> Option<String> {
     let wants = schema["type"].as_str();
+    let format = schema["format"].as_str();
     match (wants, found) {
+        (_, Value::String(text)) if is_in_days(format, text) => {
+            Some("hours are the largest unit: a day is `24h`".into())
+        }
+        (_, Value::Number(_)) if format == Some(units::IDLE_TIME) => {
+            Some("write `\"never\"` to keep a model loaded".into())
+        }
         (Some("integer" | "number"), Value::String(text))
             if text.parse::<f64>().is_ok_and(f64::is_finite) =>
         {
@@ -135,6 +142,16 @@ pub(super) fn hint(schema: &Value, found: &Value) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// Returns whether `text` is a time span of `format` in days or weeks.
+fn is_in_days(format: Option<&str>, text: &str) -> bool {
+    let text = text.trim();
+    let number = text.trim_end_matches(|c: char| c.is_alphabetic());
+    let unit = &text[number.len()..];
+    matches!(format, Some(units::TIME | units::IDLE_TIME))
+        && number.trim().parse::<f64>().is_ok()
+        && matches!(unit, "d" | "day" | "days" | "w" | "week" | "weeks")
 }
 
 /// What was probably meant by `found`.

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use llama_cpp_2::{LlamaBackendDeviceType, list_llama_ggml_backend_devices};
 
+use crate::gpu;
+
 /// A device of this machine that llama.cpp can use, with the backends that are in this build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
@@ -13,6 +15,8 @@ pub struct Device {
     pub description: String,
     /// Whether it is a GPU.
     pub is_gpu: bool,
+    /// Whether the device has its own memory, separate from the machine's.
+    pub has_memory: bool,
     /// Bytes of its memory.
     pub memory_total: u64,
     /// How many of them are free.
@@ -28,6 +32,7 @@ pub fn devices() -> Vec<Device> {
                 device.device_type,
                 LlamaBackendDeviceType::Gpu | LlamaBackendDeviceType::IntegratedGpu
             ),
+            has_memory: gpu::MAY_HAVE_MEMORY && device.device_type == LlamaBackendDeviceType::Gpu,
             name: device.name,
             description: device.description,
             memory_total: device.memory_total as u64,

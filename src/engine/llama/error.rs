@@ -11,15 +11,15 @@ use crate::telemetry;
 /// Longest text of llama.cpp that is quoted, in characters.
 const MAX_REASON: usize = 1000;
 
-/// Checks that the file at `path` is not of a kind that llama.cpp loads and that writes no text, an embedding model for example:
-/// the file may have been replaced since the server checked it.
+/// Checks that the file at `path` is not of a kind that llama.cpp loads but that writes no text, such as an embedding model. The file
+/// may have been replaced since the server checked it.
 ///
 /// # Errors
-/// `Load`, with what the file is.
+/// `Load`, with the kind of the file.
 pub(super) fn check_kind(path: &Path) -> Result<(), EngineError> {
     match gguf::read_header(path) {
         Err(fault @ GgufError::OtherKind { .. }) => Err(of_file(&fault)),
-        // llama.cpp tells other faults, or ends the process, which is there for that.
+        // llama.cpp reports other faults itself, or ends this process, which is isolated for that reason.
         Ok(_) | Err(_) => Ok(()),
     }
 }

@@ -27,7 +27,7 @@ fn print(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Resu
 }
 
 /// Calls Python's `method` of `value`. Refuses large widths in `format`.
-fn method(
+pub(super) fn method(
     state: &mut State<'_, '_>,
     value: &Value,
     method: &str,

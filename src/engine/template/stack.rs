@@ -107,7 +107,7 @@ fn watched<T: Send>(
         };
         let thread = thread::Builder::new().stack_size(stack);
         let thread = thread.spawn_scoped(scope, work);
-        let thread = thread.map_err(|error| SystemLimit::of_thread("a thread", &error))?;
+        let thread = thread.map_err(SystemLimit::of_thread)?;
         let started = Instant::now();
         let result = loop {
             match rendered.recv_timeout(PERIOD) {

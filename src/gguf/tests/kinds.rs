@@ -27,7 +27,7 @@ fn kind_of(pairs: &[Pair<'_>]) -> Option<FileKind> {
 }
 
 #[test]
-fn a_file_that_is_no_model_is_recognised_by_its_type_or_architecture() {
+fn a_file_that_is_not_a_model_is_recognised_by_its_type_or_architecture() {
     let architecture = |name| kind_of(&[text("general.architecture", name)]);
     for (name, kind) in [
         ("flux", FileKind::Diffusion),
@@ -55,7 +55,7 @@ fn a_file_that_is_no_model_is_recognised_by_its_type_or_architecture() {
 }
 
 #[test]
-fn a_model_that_pools_its_vectors_is_no_chat_model_whatever_its_architecture() {
+fn a_model_with_a_pooling_type_is_not_a_chat_model_whatever_its_architecture() {
     let pooled = |architecture, pooling| {
         let key = format!("{architecture}.pooling_type");
         let pairs = [
@@ -78,7 +78,7 @@ fn a_model_that_pools_its_vectors_is_no_chat_model_whatever_its_architecture() {
 }
 
 #[test]
-fn a_vocabulary_alone_is_no_model() {
+fn a_vocabulary_without_weights_is_not_a_model() {
     let pairs = [
         text("general.architecture", "llama"),
         text("tokenizer.ggml.model", "gpt2"),
@@ -87,7 +87,7 @@ fn a_vocabulary_alone_is_no_model() {
 }
 
 #[test]
-fn what_a_file_is_and_what_to_do_is_told() {
+fn the_error_names_the_kind_of_file_and_a_way_out() {
     let error = read_crafted(&[text("general.architecture", "flux")]).unwrap_err();
     let told = error.to_string();
     assert!(

@@ -71,7 +71,7 @@ fn a_service_sees_its_own_limit() {
 }
 
 #[test]
-fn the_limit_of_a_parent_applies_and_what_others_take_of_it() {
+fn the_limit_of_a_parent_and_the_usage_of_its_other_children_apply() {
     assert_eq!(mebibytes("systemd-v2-slice"), (2048, 2048 - 1840));
     // Its parent is not visible, but its limit is.
     assert_eq!(mebibytes("kubernetes-v1"), (768, 558));
@@ -79,14 +79,14 @@ fn the_limit_of_a_parent_applies_and_what_others_take_of_it() {
 }
 
 #[test]
-fn a_huge_number_is_no_limit() {
+fn a_huge_number_means_unlimited() {
     for name in ["docker-v1-unlimited", "docker-v1-unlimited-64k-pages"] {
         assert_eq!(limit_of(name), CgroupLimit::None, "{name}");
     }
 }
 
 #[test]
-fn a_cgroup_that_cannot_be_seen_is_told_and_nothing_outside_of_the_mount_is_read() {
+fn a_hidden_cgroup_is_reported_and_nothing_outside_of_the_mount_is_read() {
     for name in [
         "outside-namespace",
         "host-mount-in-namespace",
@@ -97,14 +97,14 @@ fn a_cgroup_that_cannot_be_seen_is_told_and_nothing_outside_of_the_mount_is_read
 }
 
 #[test]
-fn without_cgroups_and_with_nonsense_there_is_no_limit() {
+fn without_cgroups_or_with_malformed_files_there_is_no_limit() {
     for name in ["no-cgroups", "broken"] {
         assert_eq!(limit_of(name), CgroupLimit::None, "{name}");
     }
 }
 
 #[test]
-fn every_system_is_used() {
+fn every_file_of_a_system_has_a_test() {
     let source = include_str!("tests.rs");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cgroups");
     for entry in fs::read_dir(folder).unwrap() {

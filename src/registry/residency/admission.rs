@@ -9,6 +9,7 @@ use super::slot::{Slot, State};
 use super::{Action, Edition, Refusal, Residency, Stamp, Waiting};
 use crate::registry::budget::{Occupant, Room, room_for};
 use crate::registry::footprint::Demand;
+use crate::telemetry::metrics::UnloadReason;
 
 /// Who has waited for room so long is not overtaken any more by calls of a model that alone is in the way: they wait behind, so
 /// that it comes to rest and can go.
@@ -134,7 +135,8 @@ impl Residency {
                 && let Some(worker) = slot.state.worker()
             {
                 slot.end();
-                self.actions.push(Action::End(worker));
+                self.actions
+                    .push(Action::End(worker, UnloadReason::Evicted));
             }
         }
     }

@@ -1,18 +1,18 @@
-//! A circuit breaker for one model: a process that dies again and again is not started again. Pure.
+//! A circuit breaker for one model: a process that keeps dying is not started again. Pure.
 
 use super::Stamp;
 
 /// Deaths in a row that open the breaker.
 pub(super) const DEATHS_TO_OPEN: u32 = 3;
 
-/// Counts how often the model's process died in a row, while it loaded or served, without a finished call between. A model whose file
-/// changed starts from zero.
+/// Counts how often the model's process died in a row, while it loaded or served, without finishing a call in between. The count restarts
+/// when the file changes.
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
     deaths: u32,
     /// The cause of the last death.
     cause: String,
-    /// The file of the process that died.
+    /// Stamp of the file that the process had loaded.
     stamp: Stamp,
 }
 
@@ -27,7 +27,7 @@ impl Breaker {
         };
     }
 
-    /// Closes the breaker: the process has finished a call, or ended in order.
+    /// Closes the breaker and resets the count, since the process finished a call, or told why it could not load the model.
     pub(super) fn close(&mut self) {
         *self = Self::default();
     }

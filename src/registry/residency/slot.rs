@@ -10,6 +10,7 @@ use crate::config::FileFault;
 use crate::config::units::human_time;
 use crate::registry::budget::Occupant;
 use crate::registry::footprint::Footprint;
+use crate::telemetry::metrics::UnloadReason;
 use crate::worker::client::Ended;
 
 /// After a failed load the next one comes no sooner than this, then twice that, and so on.
@@ -30,10 +31,10 @@ pub enum Refusal {
         hint: String,
     },
     /// The model's files are missing, incomplete or of the wrong kind.
-    #[error("{0}; try again once the file has changed")]
+    #[error("{0}; try again{when}", when = if .0.is_passing { "" } else { " once the file has changed" })]
     NotLoadable(FileFault),
-    /// An edit of the configuration changed the model, or removed it: the tool's name may mean something else now. Or the model was
-    /// unloaded by hand.
+    /// An edit of the configuration changed or removed the model, so the tool's name may mean something else now, or the model was
+    /// unloaded or restarted by hand.
     #[error("the model was edited, unloaded or restarted; try again")]
     Superseded,
     /// As many calls wait for the model's room as may.
@@ -47,7 +48,7 @@ pub enum Refusal {
         /// Until the next try.
         pause: Duration,
     },
-    /// Its process died several times in a row.
+    /// The model's process died several times in a row.
     #[error(
         "the model's process died {DEATHS_TO_OPEN} times in a row without finishing a call ({cause}); to start it again, change its file (`touch` suffices) or its configuration, or run `llama-mcp-server restart`"
     )]
@@ -61,7 +62,7 @@ pub enum Refusal {
         human_time(*pause)
     )]
     PromptRefused {
-        /// Until it is accepted again.
+        /// Time until the prompt is accepted again.
         pause: Duration,
     },
 }
@@ -72,10 +73,10 @@ pub(super) struct Slot {
     pub(super) state: State,
     /// Loads that failed on end; why the last did, when the next may come, and of which file.
     pub(super) failures: Option<Failures>,
-    /// Deaths of its process.
+    /// Circuit breaker for deaths of the process.
     pub(super) breaker: Breaker,
-    /// An edit made another edition of the model: gone with its last call.
-    pub(super) is_retired: bool,
+    /// Reason for the replacement, once another edition has taken its place. The model then ends with its last call.
+    pub(super) retired: Option<UnloadReason>,
 }
 
 #[derive(Debug)]
@@ -122,7 +123,7 @@ impl Slot {
             state: State::Unloaded,
             failures: None,
             breaker: Breaker::default(),
-            is_retired: false,
+            retired: None,
         }
     }
 
@@ -180,10 +181,10 @@ impl Slot {
         }
     }
 
-    /// Notes that its worker, which had loaded the file `stamp`, ended.
+    /// Notes that the worker, which had loaded the file `stamp`, has ended.
     pub(super) fn fail(&mut self, ended: Ended, stamp: Stamp, now: Instant) {
         let cause = match ended {
-            Ended::Done => return,
+            Ended::Done | Ended::Terminated => return,
             Ended::Died(cause) => return self.breaker.died(&cause, stamp),
             Ended::DiedLoading(cause) => {
                 self.breaker.died(&cause, stamp);

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::slot::State;
-use super::{Edition, Residency, WorkerId};
+use super::{Edition, Residency, Stamp, WorkerId};
 
 /// What a model does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,7 +12,7 @@ use super::{Edition, Residency, WorkerId};
 pub enum ModelState {
     /// It takes no memory; its next call loads it.
     Unloaded,
-    /// Not loaded, since its last load failed or its files cannot be loaded.
+    /// Not loaded: the last load failed, the process died several times in a row, or the files are unusable.
     Failed,
     /// Its process reads its file.
     Loading,
@@ -52,6 +52,19 @@ impl Residency {
             .collect()
     }
 
+    /// Returns whether `model` has a worker that takes calls.
+    pub fn is_running(&self, model: Edition) -> bool {
+        self.running_stamp(model).is_some()
+    }
+
+    /// Returns the stamp of the files that the running process of `model` loaded; `None` if no process runs.
+    pub fn running_stamp(&self, model: Edition) -> Option<Stamp> {
+        match self.slots.get(&model)?.state {
+            State::Running { stamp, .. } => Some(stamp),
+            State::Unloaded | State::Ending { .. } => None,
+        }
+    }
+
     fn standing(&self, model: Edition) -> Option<Standing> {
         let slot = self.slots.get(&model)?;
         let waiting = self.waiting.iter().filter(|call| call.model == model);
@@ -76,7 +89,7 @@ impl Residency {
                 is_loaded,
                 ..
             } => Standing {
-                state: match (is_loaded, slot.is_retired) {
+                state: match (is_loaded, slot.retired.is_some()) {
                     (false, _) => ModelState::Loading,
                     (true, false) => ModelState::Loaded,
                     (true, true) => ModelState::Replaced,

@@ -127,7 +127,7 @@ fn a_failed_load_is_not_tried_again_at_once_and_after_three_deaths_not_until_the
     ));
 }
 
-/// Has the first model load, and its process die while it serves.
+/// Loads the first model and lets its process die while it serves.
 fn die_serving(world: &mut World) {
     world.happen(&Event::Call(0));
     world.happen(&Event::Loaded(0));
@@ -152,7 +152,7 @@ fn a_model_that_dies_three_times_while_it_serves_is_given_up_and_shown_as_failed
 }
 
 #[test]
-fn an_answered_call_starts_the_count_of_deaths_again() {
+fn an_answered_call_resets_the_count_of_deaths() {
     let mut world = World::new(None);
     for _ in 0..3 {
         die_serving(&mut world);

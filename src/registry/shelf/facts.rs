@@ -1,14 +1,21 @@
-//! Facts about models: their state, and what their calls showed.
+//! Facts about models: their state, and observations from their calls.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedMutexGuard;
 
 use super::model::Model;
 use super::{Observed, Shelf};
 use crate::engine::Usage;
 use crate::registry::residency::{Edition, Refusal, Stamp};
 
+/// Longest time that a call waits for the check of its model's files. After that the call uses the last known state, and the model's
+/// process finds any fault.
+const FILE_LIMIT: Duration = Duration::from_secs(10);
+
 impl Shelf {
-    /// How each model stands, by their names.
+    /// Returns the status of each model, sorted by name.
     pub(in crate::registry) fn standings(&self) -> Vec<Observed> {
         let state = self.lock();
         let standings = state.residency.standings().into_iter();
@@ -19,28 +26,57 @@ impl Shelf {
         models
     }
 
-    /// Looks at the files of all models that are not running, so that [`Self::standings`] tells what a call would find.
-    pub(in crate::registry) fn look_at_files(&self) {
-        let unloaded: Vec<(Edition, Model)> = {
-            let state = self.lock();
-            let models = state.models.iter();
-            let unloaded = models.filter(|(edition, _)| !state.residency.is_running(**edition));
-            unloaded
-                .map(|(edition, model)| (*edition, model.clone()))
-                .collect()
+    /// Checks the files of `model` if it is not running, so that [`Self::lease`] and [`Self::standings`] know them. Waits at most
+    /// [`FILE_LIMIT`]. Later checks wait until the returned guard is dropped, so that calls queue in the order in which
+    /// they came.
+    pub(in crate::registry) async fn check_files(
+        self: &Arc<Self>,
+        model: Edition,
+    ) -> Option<OwnedMutexGuard<()>> {
+        // Most calls join a running process.
+        self.unloaded(model)?;
+        let check = async {
+            let guard = Arc::clone(&self.checking).lock_owned().await;
+            let shelf = Arc::clone(self);
+            let check = move || {
+                shelf.check_files_now(model);
+                guard
+            };
+            tokio::task::spawn_blocking(check).await.ok()
         };
-        // The disk is not waited for under the lock.
-        for (edition, model) in unloaded {
-            let look = model.look();
-            let mut state = self.lock();
-            // One that was started meanwhile has looked itself.
-            if !state.residency.is_running(edition) {
-                state.learn(edition, Some(look));
-            }
+        tokio::time::timeout(FILE_LIMIT, check).await.ok()?
+    }
+
+    /// Checks the files of all models that are not running.
+    pub(in crate::registry) async fn check_all_files(self: &Arc<Self>) {
+        let models: Vec<Edition> = self.lock().models.keys().copied().collect();
+        for model in models {
+            drop(self.check_files(model).await);
         }
     }
 
-    /// What an answer of `model` tells of its speed.
+    fn check_files_now(&self, model: Edition) {
+        // Do not wait for the disk under the lock.
+        let Some((model, known)) = self.unloaded(model) else {
+            return;
+        };
+        let look = known.look();
+        let mut state = self.lock();
+        // A model that was started meanwhile keeps the stamp with which it was started.
+        if !state.residency.is_running(model) {
+            state.learn(model, look);
+        }
+    }
+
+    /// Returns the current edition of `model` if it is not running.
+    fn unloaded(&self, model: Edition) -> Option<(Edition, Model)> {
+        let state = self.lock();
+        let model = state.current(model);
+        let known = state.models.get(&model)?;
+        (!state.residency.is_running(model)).then(|| (model, known.clone()))
+    }
+
+    /// Updates the speed of `model` from the usage of an answer.
     pub(in crate::registry) fn learn_speed(&self, model: Edition, usage: &Usage) {
         let mut state = self.lock();
         let model = state.current(model);
@@ -56,21 +92,16 @@ impl Shelf {
         state.residency.finished(model);
     }
 
-    /// Returns the refusal of `model` if its process died so often that it is not started again.
+    /// Returns the refusal of `model` if its process died several times in a row and is not started again.
     pub(in crate::registry) fn given_up(&self, model: Edition) -> Option<Refusal> {
         let state = self.lock();
         state.residency.given_up(state.current(model))
     }
 
-    /// Returns what tells `model` apart from what it was before an edit, a restart or a change of its file.
+    /// Returns the version of `model`, which changes with an edit, a restart or a change of its file.
     pub(in crate::registry) fn version(&self, model: Edition) -> (Edition, Option<Stamp>) {
-        let (model, config) = {
-            let state = self.lock();
-            let model = state.current(model);
-            let known = state.models.get(&model);
-            (model, known.map(|known| Arc::clone(&known.config)))
-        };
-        // The disk is not waited for under the lock.
-        (model, config.map(|config| config.load.stamp()))
+        let state = self.lock();
+        let model = state.current(model);
+        (model, state.models.get(&model).map(|known| known.stamp))
     }
 }

@@ -1,47 +1,44 @@
-//! A model of the registry, and what the disk tells of it before it is loaded.
+//! A model of the registry, and the check of its files before it is loaded.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
 use crate::config::{FileFault, ModelConfig, ModelFiles};
-use crate::memory;
 use crate::registry::footprint::Demand;
-use crate::registry::memory::{Need, need_of};
+use crate::registry::memory::{Allowance, Need, is_on_gpu, need_of};
 use crate::registry::residency::{ModelTerms, Stamp};
 use crate::registry::standing::Speed;
 use crate::worker::client::FixedPrompts;
 
-/// A model, and what is known of its files.
+/// A model and the known facts about its files.
 #[derive(Debug, Clone)]
 pub(super) struct Model {
     pub(super) config: Arc<ModelConfig>,
-    /// Stamp of the files that `need` is of.
+    /// Stamp of the files from which `need` was computed.
     pub(super) stamp: Stamp,
-    /// What it needs, or why it cannot be loaded.
+    /// Memory need, or the fault that keeps the model from being loaded.
     pub(super) need: Result<Need, FileFault>,
-    /// Memory that it may take, in bytes: what pinned models leave of the budget.
-    allowance: u64,
-    /// Prompts that its workers keep ready.
+    /// Memory that the model may take: what pinned models leave.
+    allowance: Allowance,
+    /// Prompts that the model's workers keep ready.
     pub(super) fixed: watch::Sender<FixedPrompts>,
     pub(super) speed: Speed,
 }
 
-/// What a load is decided by.
+/// State of the files before a load.
 pub(super) struct Look {
     pub(super) stamp: Stamp,
-    /// What the model needs, or why it cannot be loaded; `None` if its files are those that are known.
+    /// Memory need, or the fault that keeps the model from being loaded; `None` if the files have not changed.
     pub(super) need: Option<Result<Need, FileFault>>,
-    /// Memory that the machine has left, in bytes.
-    pub(super) free: Option<u64>,
 }
 
 impl Model {
-    /// The model of `config`; pinned models leave `left` bytes of the budget.
+    /// Makes the model of `config`. Pinned models leave `left` to it.
     pub(super) fn new(
         config: &ModelConfig,
         need: Result<Need, FileFault>,
-        left: u64,
+        left: Allowance,
         fixed: FixedPrompts,
     ) -> Self {
         Self {
@@ -54,13 +51,19 @@ impl Model {
         }
     }
 
-    /// Returns what the registry counts for it; nothing if that is unknown.
+    /// Returns the model's demand; zero if it is unknown.
     pub(super) fn demand(&self) -> Demand {
         let need = self.need.as_ref();
         need.map(Need::demand).unwrap_or_default()
     }
 
-    /// Returns the terms by which it is loaded and unloaded.
+    /// Returns whether the model is counted by the measured memory of its process. A process does not show what it takes of a GPU that
+    /// shares the machine's memory: there the estimate counts.
+    pub(super) fn is_measured(&self) -> bool {
+        !is_on_gpu(&self.config.load) || self.allowance.gpu.is_some()
+    }
+
+    /// Returns the settings for loading and unloading the model.
     pub(super) fn terms(&self) -> ModelTerms {
         ModelTerms {
             need: self.demand(),
@@ -70,7 +73,7 @@ impl Model {
         }
     }
 
-    /// Looks at the files, and reads them if they have changed or could not be read.
+    /// Checks the stamp of the files, and reads the files if they have changed or could not be read.
     pub(super) fn look(&self) -> Look {
         let load = &self.config.load;
         let stamp = load.stamp();
@@ -83,7 +86,6 @@ impl Model {
         Look {
             stamp,
             need: (self.stamp != stamp || is_passing).then(read),
-            free: memory::free(),
         }
     }
 }

@@ -1,5 +1,6 @@
-//! A model's process is let go by hand: another edition of the same model takes its place.
+//! Unloads a model by hand: another edition of the same model replaces it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -8,20 +9,20 @@ use super::{Shelf, State};
 use crate::memory;
 use crate::registry::residency::{Edition, ModelState};
 
-/// A model that was let go.
+/// Result of replacing a model's edition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::registry) struct Replaced {
     /// The edition that new calls get.
     pub(in crate::registry) edition: Edition,
-    /// The state of the former one, before.
+    /// State of the former edition before the replacement.
     pub(in crate::registry) was: ModelState,
-    /// Calls that its process still answers.
+    /// Calls that the former process still answers.
     pub(in crate::registry) running: usize,
 }
 
 impl Shelf {
-    /// Lets go of the process of the model called `name`: it answers the calls that it has, and new calls start another one. Forgets
-    /// loads that failed and deaths. Returns `None` if there is no such model.
+    /// Replaces the edition of the model called `name`. The process answers the calls that it has, and new calls start another process.
+    /// Failed loads and deaths are forgotten. Returns `None` if there is no such model.
     pub(in crate::registry) fn replace(self: &Arc<Self>, name: &str) -> Option<Replaced> {
         let (free, now) = (memory::free(), Instant::now());
         self.change(|state| {
@@ -32,17 +33,24 @@ impl Shelf {
             let model = state.models.remove(&old)?;
             state.models.insert(new, model);
             state.residency.replace(old, new, free, now);
-            state.succeed(old, new);
+            state.successors.replace(old, new);
             Some(Replaced {
                 edition: new,
                 was: standing.state,
                 running: match standing.state {
-                    // Its calls are made again.
+                    // Calls that wait for the load are repeated with the new edition.
                     ModelState::Loading => 0,
                     _ => standing.calls,
                 },
             })
         })
+    }
+}
+
+impl Shelf {
+    /// Returns the edition that replaced `edition`, or `edition` itself.
+    pub(in crate::registry) fn current(&self, edition: Edition) -> Edition {
+        self.lock().current(edition)
     }
 }
 
@@ -54,22 +62,52 @@ impl State {
         called.map(|(edition, _)| *edition).max()
     }
 
-    /// Returns the edition that took the place of `edition`, which a tool knows.
+    /// Returns the edition that replaced `edition`, which is the one that a tool knows.
     pub(super) fn current(&self, edition: Edition) -> Edition {
-        self.successors.get(&edition).copied().unwrap_or(edition)
+        self.successors.current(edition)
+    }
+}
+
+/// The current editions of models that were unloaded or restarted by hand, by each edition that they had before.
+#[derive(Debug, Default)]
+pub(super) struct Successors(HashMap<Edition, Edition>);
+
+impl Successors {
+    /// Returns the edition that replaced `edition`, or `edition` itself.
+    fn current(&self, edition: Edition) -> Edition {
+        self.0.get(&edition).copied().unwrap_or(edition)
     }
 
-    /// Has `new` take the place of `old`.
-    fn succeed(&mut self, old: Edition, new: Edition) {
-        let mut is_known = false;
-        for current in self.successors.values_mut() {
+    /// Records that `new` replaces `old`. A reload may have told a tool any earlier edition, so all of them lead to `new`.
+    fn replace(&mut self, old: Edition, new: Edition) {
+        for current in self.0.values_mut() {
             if *current == old {
                 *current = new;
-                is_known = true;
             }
         }
-        if !is_known {
-            self.successors.insert(old, new);
-        }
+        self.0.insert(old, new);
+    }
+
+    /// Forgets the successors of all editions except `kept`, the editions that tools know.
+    pub(super) fn retain(&mut self, kept: &[Edition]) {
+        self.0.retain(|edition, _| kept.contains(edition));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_edition_that_a_tool_may_know_leads_to_the_current_one() {
+        let mut successors = Successors::default();
+        successors.replace(1, 2);
+        // A reload tells its tools edition 2, and the model is restarted before the former editions are retired.
+        successors.replace(2, 3);
+        successors.retain(&[2]);
+        assert_eq!(successors.current(2), 3);
+        successors.replace(3, 4);
+        assert_eq!(successors.current(2), 4);
+        assert_eq!(successors.current(5), 5);
     }
 }

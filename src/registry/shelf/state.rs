@@ -8,7 +8,8 @@ use crate::config::{FileFault, ModelConfig};
 use crate::memory;
 use crate::process;
 use crate::registry::memory::is_on_gpu;
-use crate::registry::residency::{CallId, Edition, Ended, ModelState, Refusal, Stamp, Standing};
+use crate::registry::residency::{CallId, Edition, Ended, ModelState, Refusal, Standing};
+use crate::registry::standing::Offload;
 use crate::worker::client::Worker;
 use crate::worker::turns::TurnFiles;
 
@@ -25,16 +26,12 @@ impl State {
         }
     }
 
-    /// Returns the edition whose process can serve `config`, else the next one. A process that loaded former files cannot.
+    /// Returns the edition whose process can serve `config`, else a new one. A process that loaded files which have changed since cannot.
     pub(super) fn edition_of(&mut self, config: &ModelConfig) -> Edition {
         let mut models = self.models.iter();
         let same = models.find(|(edition, model)| {
-            let loaded = if self.residency.is_running(**edition) {
-                model.stamp
-            } else {
-                config.stamp
-            };
-            config.is_loaded_like(&model.config, loaded)
+            let loaded = self.residency.running_stamp(**edition);
+            config.is_loaded_like(&model.config, loaded.unwrap_or(config.stamp))
         });
         if let Some((edition, _)) = same {
             return *edition;
@@ -42,7 +39,7 @@ impl State {
         self.next_edition()
     }
 
-    /// Returns a number that no edition has had.
+    /// Returns an unused edition number.
     pub(super) fn next_edition(&mut self) -> Edition {
         self.next_edition += 1;
         self.next_edition
@@ -63,7 +60,7 @@ impl State {
         self.models.insert(edition, model);
     }
 
-    /// Returns why `model` cannot be loaded, if no process of it runs and its files are known to be unusable.
+    /// Returns why `model` cannot be loaded, if it has no running process and its files are known to be unusable.
     pub(super) fn fault_of(&self, model: Edition) -> Option<FileFault> {
         let fault = self.models.get(&model)?.need.as_ref().err()?;
         (!self.residency.is_running(model)).then(|| fault.clone())
@@ -89,6 +86,9 @@ impl State {
         Some(Observed {
             name: name.or(worker.map(Worker::name))?.to_owned(),
             speed: known.map(|known| known.speed).unwrap_or_default(),
+            offload: known
+                .filter(|_| worker.is_some())
+                .and_then(|known| Offload::of(known.need.as_ref().ok()?)),
             worker: worker.cloned(),
             standing,
         })
@@ -115,14 +115,10 @@ impl State {
             .ok();
     }
 
-    /// Takes over what was seen of the model's files; gives their stamp.
-    pub(super) fn learn(&mut self, model: Edition, look: Option<Look>) -> Stamp {
-        let Some(known) = self.models.get_mut(&model) else {
-            return 0;
-        };
-        let Some(look) = look else { return known.stamp };
-        let Some(need) = look.need else {
-            return look.stamp;
+    /// Applies what a check of the model's files found.
+    pub(super) fn learn(&mut self, model: Edition, look: Look) {
+        let (Some(known), Some(need)) = (self.models.get_mut(&model), look.need) else {
+            return;
         };
         let name = &known.config.name;
         match (&need, &known.need) {
@@ -134,7 +130,6 @@ impl State {
         known.stamp = look.stamp;
         known.need = need;
         self.residency.set_need(model, known.demand());
-        look.stamp
     }
 
     /// Bytes that the machine has left, where somebody waits for them.

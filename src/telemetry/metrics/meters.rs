@@ -8,8 +8,9 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
+
+use super::of_process::OwnProcess;
 
 /// Bounds of durations, in seconds: a cached answer takes hundredths, a long one on a CPU minutes.
 const SECONDS: [f64; 14] = [
@@ -37,6 +38,25 @@ pub(super) struct OfCall {
     pub(super) tool: String,
     pub(super) model: String,
     pub(super) outcome: &'static str,
+    /// Code of the error, empty for other outcomes.
+    pub(super) code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OfToken {
+    pub(super) token: String,
+    pub(super) outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OfUnload {
+    pub(super) model: String,
+    pub(super) reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfBuild {
+    version: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -57,6 +77,7 @@ pub(super) struct OfRefusal {
 
 pub(super) type Histograms<L> = Family<L, Histogram, Bounds>;
 type Float = Gauge<f64, AtomicU64>;
+type FloatCounter = Counter<f64, AtomicU64>;
 
 /// Makes the histogram of a series, with these bounds.
 #[derive(Debug, Clone, Copy)]
@@ -68,12 +89,23 @@ impl MetricConstructor<Histogram> for Bounds {
     }
 }
 
+/// All meters, and the registry that writes them.
 #[derive(Debug)]
 pub(super) struct Meters {
     pub(super) registry: Registry,
-    pub(super) calls: Family<OfCall, Counter>,
-    pub(super) calls_running: Family<OfModel, Gauge>,
-    pub(super) call_time: Histograms<OfTool>,
+    pub(super) calls: CallMeters,
+    pub(super) models: ModelMeters,
+    pub(super) server: ServerMeters,
+}
+
+/// Meters of calls and their answers.
+#[derive(Debug)]
+pub(super) struct CallMeters {
+    pub(super) ended: Family<OfCall, Counter>,
+    pub(super) by_token: Family<OfToken, Counter>,
+    pub(super) running: Family<OfModel, Gauge>,
+    pub(super) waiting: Family<OfModel, Gauge>,
+    pub(super) duration: Histograms<OfTool>,
     pub(super) queue_time: Histograms<OfModel>,
     pub(super) first_token_time: Histograms<OfModel>,
     pub(super) prompt_speed: Histograms<OfModel>,
@@ -81,40 +113,70 @@ pub(super) struct Meters {
     pub(super) prompt_tokens: Family<OfModel, Counter>,
     pub(super) cached_tokens: Family<OfModel, Counter>,
     pub(super) completion_tokens: Family<OfModel, Counter>,
+}
+
+/// Meters of models and their processes.
+#[derive(Debug)]
+pub(super) struct ModelMeters {
     pub(super) loads: Family<OfLoad, Counter>,
     pub(super) load_time: Histograms<OfModel>,
-    pub(super) unloads: Family<OfModel, Counter>,
+    pub(super) unloads: Family<OfUnload, Counter>,
     pub(super) deaths: Family<OfModel, Counter>,
     pub(super) stalls: Family<OfModel, Counter>,
     pub(super) last_step: Family<OfModel, Gauge>,
     pub(super) loaded: Family<OfModel, Gauge>,
     pub(super) memory: Family<OfModel, Gauge>,
-    pub(super) waiting: Family<OfModel, Gauge>,
+    pub(super) resident: Family<OfModel, Gauge>,
+    pub(super) cpu_time: Family<OfModel, FloatCounter>,
     pub(super) cells: Family<OfModel, Gauge>,
     pub(super) reserved_cells: Family<OfModel, Gauge>,
+}
+
+/// Meters of HTTP and the configuration.
+#[derive(Debug)]
+pub(super) struct ServerMeters {
     pub(super) http_refusals: Family<OfRefusal, Counter>,
     pub(super) reloads: Family<OfReload, Counter>,
+    pub(super) restart_required: Gauge,
     pub(super) reload_ok: Gauge,
     pub(super) reload_time: Float,
 }
 
 impl Meters {
     pub(super) fn new() -> Self {
-        let mut registry = Registry::with_prefix("llama_mcp");
-        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "This program", build);
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(OwnProcess));
         // A counter's name gets `_total`, a text its full stop.
-        let mut names = Names(&mut registry);
+        let mut names = Names(registry.sub_registry_with_prefix("llama_mcp"));
+        let build: Family<OfBuild, Gauge> =
+            names.add("build_info", "The program, by its version; the value is 1");
+        let version = env!("CARGO_PKG_VERSION");
+        build.get_or_create(&OfBuild { version }).set(1);
+        let meters = Self {
+            calls: CallMeters::register(&mut names),
+            models: ModelMeters::register(&mut names),
+            server: ServerMeters::register(&mut names),
+            registry,
+        };
+        meters.expect_fixed();
+        meters
+    }
+}
+
+impl CallMeters {
+    fn register(names: &mut Names<'_>) -> Self {
         Self {
-            calls: names.add(
+            ended: names.add(
                 "calls",
-                "Calls of tools by their ends: stop, length, deadline, error, busy, cancelled",
+                "Calls of tools by outcome (stop, length, deadline, error, busy, cancelled) and code of the error",
             ),
-            calls_running: names.add("calls_running", "Calls that have no answer yet"),
-            call_time: names.seconds("call_duration_seconds", "From a call's arrival to its end"),
+            by_token: names.add("token_calls", "Calls by name of the token and outcome"),
+            running: names.add("calls_running", "Calls that have no answer yet"),
+            waiting: names.add("calls_waiting", "Calls that wait for a sequence of the model"),
+            duration: names.seconds("call_duration_seconds", "From a call's arrival to its end"),
             queue_time: names.seconds(
                 "queue_duration_seconds",
-                "What answered calls waited for room, for the load of their model and for a sequence",
+                "Time that answered calls waited: for room, for the load of their model and for a sequence",
             ),
             first_token_time: names.seconds(
                 "time_to_first_token_seconds",
@@ -122,7 +184,7 @@ impl Meters {
             ),
             prompt_speed: names.speeds(
                 "prompt_tokens_per_second",
-                "Speed at which what did not come from the cache was read of a prompt",
+                "Speed at which prompts were read, cached tokens not counted",
             ),
             generation_speed: names.speeds(
                 "generation_tokens_per_second",
@@ -131,17 +193,24 @@ impl Meters {
             prompt_tokens: names.add("prompt_tokens", "Tokens of the prompts of answered calls"),
             cached_tokens: names.add(
                 "cached_prompt_tokens",
-                "Those of them that came from the cache",
+                "Prompt tokens that came from the cache, of answered calls",
             ),
             completion_tokens: names.add(
                 "completion_tokens",
-                "Tokens that were written, thinking included",
+                "Tokens that were generated, thinking included",
             ),
+        }
+    }
+}
+
+impl ModelMeters {
+    fn register(names: &mut Names<'_>) -> Self {
+        Self {
             loads: names.add("model_loads", "Loads of models by their ends: ok, failed"),
-            load_time: names.seconds("model_load_duration_seconds", "Loads of models"),
+            load_time: names.seconds("model_load_duration_seconds", "Duration of loads of models"),
             unloads: names.add(
                 "model_unloads",
-                "Models that were let go: idle, for room, or by an edit",
+                "Unloads of models by reason: idle, evicted, edited, requested, shutdown",
             ),
             deaths: names.add(
                 "model_process_deaths",
@@ -160,12 +229,26 @@ impl Meters {
                 "model_memory_bytes",
                 "The most memory that the model's process was seen to take; a GPU's is not seen",
             ),
-            waiting: names.add("calls_waiting", "Calls that wait for a sequence of the model"),
-            cells: names.add("kv_cells", "Cells of the model's cache, a token each"),
+            resident: names.add(
+                "model_process_resident_memory_bytes",
+                "Resident memory of the model's process, when it was last measured",
+            ),
+            cpu_time: names.add(
+                "model_process_cpu_seconds",
+                "CPU time of the model's processes, in user and kernel mode",
+            ),
+            cells: names.add("kv_cells", "Cells of the model's KV cache, a token each"),
             reserved_cells: names.add(
                 "kv_cells_reserved",
-                "Those of them that the calls at work may come to use",
+                "Cells of the model's KV cache that the calls at work may come to use",
             ),
+        }
+    }
+}
+
+impl ServerMeters {
+    fn register(names: &mut Names<'_>) -> Self {
+        Self {
             http_refusals: names.add(
                 "http_refusals",
                 "Requests over HTTP that were refused, by status",
@@ -174,15 +257,18 @@ impl Meters {
                 "config_reloads",
                 "Edits of the configuration by their ends: ok, refused",
             ),
+            restart_required: names.add(
+                "config_restart_required",
+                "Whether an edit of the configuration waits for a restart of the server",
+            ),
             reload_ok: names.add(
                 "config_last_reload_successful",
                 "Whether the last edit of the configuration came into force",
             ),
             reload_time: names.add(
                 "config_last_reload_success_timestamp_seconds",
-                "When what is in force was read",
+                "When the configuration in force was read",
             ),
-            registry,
         }
     }
 

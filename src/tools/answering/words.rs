@@ -20,7 +20,7 @@ pub(super) struct CallLimits {
     pub(super) is_most: bool,
     /// Its time, from the call's arrival.
     pub(super) deadline: Option<Duration>,
-    /// Tokens that the model was trained for.
+    /// Trained context, in tokens.
     pub(super) trained: u32,
 }
 
@@ -53,7 +53,7 @@ pub enum TokenLimit {
     Model,
     /// The model's context is full, and a longer one can be configured.
     Context,
-    /// The model's context is full, and it was trained for no longer one.
+    /// The model's context is full, and the model was not trained for a longer one.
     TrainedContext,
 }
 
@@ -67,7 +67,7 @@ impl TokenLimit {
                 "the model's context is full: shorten the text or give the model a larger `n_ctx`"
             }
             Self::TrainedContext => {
-                "the model's context is full, and it was trained for no longer one: shorten the text or choose a model with a longer context"
+                "the model's context is full, and the model was not trained for a longer one: shorten the text or choose a model with a longer context"
             }
         }
     }
@@ -182,16 +182,19 @@ pub(super) fn failure(error: &RegistryError) -> ToolOutput {
     };
     let hint = match error {
         CallError::Engine(error) => error.hint.clone(),
-        // It names the way out itself.
+        // The error contains the way out.
         CallError::SystemLimit(_) => None,
         CallError::NotStarted(_) | CallError::Stuck | CallError::Stopped => {
             Some("try again; the server's log may say more".into())
         }
-        CallError::Stalled { .. } => Some("try again, the next call starts a new process".into()),
         CallError::Died { begun: true, is_first: true, .. } => {
             Some("no call has succeeded since the model was loaded; if this happens again, check the model's file and the free memory; see the server's log".into())
         }
-        CallError::Died { begun: true, .. } => Some("try again, the model is started anew".into()),
+        CallError::Stalled { .. }
+        | CallError::Terminated { .. }
+        | CallError::Died { begun: true, .. } => {
+            Some("try again, the next call starts a new process".into())
+        }
         CallError::Died { begun: false, .. } => {
             Some("check that memory suffices and that the model's file is whole; the server's log may say more".into())
         }
@@ -227,7 +230,9 @@ fn code_of(error: &CallError) -> ErrorCode {
         CallError::NotStarted(_) => ErrorCode::ProcessNotStarted,
         CallError::SystemLimit(_) => ErrorCode::SystemLimit,
         CallError::Stuck | CallError::Stalled { .. } => ErrorCode::ModelStuck,
-        CallError::Died { .. } | CallError::Stopped => ErrorCode::ModelDied,
+        CallError::Died { .. } | CallError::Terminated { .. } | CallError::Stopped => {
+            ErrorCode::ModelDied
+        }
     }
 }
 

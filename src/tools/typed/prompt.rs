@@ -1,17 +1,20 @@
 //! The template of a tool's prompt: Jinja over its arguments, which are data and never part of it.
 
+pub mod names;
 mod trials;
+
+use std::collections::HashSet;
+use std::fmt;
 
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::sample::{self, Which};
 use crate::config::ToolConfig;
-use crate::config::shape::suggestion;
 use crate::config::tool::Argument;
-use crate::engine::template::{self, MAX_TEMPLATE_BYTES, is_missing, stack_size};
+use crate::engine::template::{self, MAX_TEMPLATE_BYTES, stack_size};
 use crate::threads::{self, NotDone, SystemLimit};
+use trials::Trials;
 
 /// The work, in minijinja's measure, that one rendering may take, whatever the arguments are.
 const FUEL: u64 = 1_000_000;
@@ -19,19 +22,74 @@ const FUEL: u64 = 1_000_000;
 /// The work that each byte of the arguments adds, enough to loop over long lists.
 const FUEL_PER_BYTE: u64 = 16;
 
-/// The work that one trial with a sample may take. The trials of one tool together may take 200 times as much, which is the work of ten
-/// renderings.
-const TRIAL_FUEL: u64 = 50_000;
-
 /// A compiled template.
 #[derive(Debug)]
 pub struct PromptTemplate {
     environment: Environment<'static>,
     /// Bytes of stack that its rendering may need.
     stack: usize,
+    /// Variables from the tool's own configuration.
+    own: Map<String, Value>,
 }
 
 const NAME: &str = "prompt";
+
+/// A fault of a template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Text that says what is wrong.
+    what: String,
+    /// The line of the template, from 1.
+    line: Option<usize>,
+    /// Text that says how to correct it.
+    pub hint: Option<String>,
+}
+
+impl Fault {
+    fn new(what: impl Into<String>, line: Option<usize>, hint: Option<String>) -> Self {
+        Self {
+            what: what.into(),
+            line,
+            hint,
+        }
+    }
+
+    fn of(error: &Error) -> Self {
+        let what = match error.kind() {
+            ErrorKind::OutOfFuel => "it takes too many steps".to_owned(),
+            _ => error
+                .detail()
+                .map_or_else(|| error.to_string(), str::to_owned),
+        };
+        Self::new(what, error.line(), None)
+    }
+
+    /// Returns whether the faults differ in their lines at most.
+    fn is_like(&self, other: &Self) -> bool {
+        self.what == other.what
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        match self.line {
+            Some(line) => write!(f, " (line {line} of the template)"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The part of a tool's arguments that is known. Their declarations may be invalid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// Names and types.
+    All,
+    /// Names only.
+    Names,
+    /// Nothing.
+    Nothing,
+}
 
 impl PromptTemplate {
     /// Compiles the template of `tool`.
@@ -41,98 +99,105 @@ impl PromptTemplate {
     pub fn of(tool: &ToolConfig) -> Result<Self, String> {
         let arguments = tool.arguments.iter();
         let names: Vec<&str> = arguments.map(|argument| argument.name.as_str()).collect();
-        Self::new(&tool.prompt, &names)
+        Self::compile(&tool.prompt, &names, own_variables(tool)).map_err(|faults| joined(&faults))
     }
 
-    /// Compiles the template of `tool` and renders it with samples of the values of its arguments. A check for a new configuration: it
-    /// may take some 200 renderings.
-    ///
-    /// # Errors
-    /// As [`Self::new`]; a filter, function, method or operator that does not exist for the values of its arguments.
-    pub fn check(tool: &ToolConfig) -> Result<(), String> {
-        Self::of(tool)?.check_samples(&tool.prompt, &tool.arguments)
+    /// Returns all faults of the template of `tool`: names that do not exist, and methods and operators that do not exist for the
+    /// values of its arguments, found with samples of such values. It may take some 200 renderings, so only new configurations are checked.
+    /// A syntax error is returned alone, since the rest of such a template is unknown.
+    pub fn faults(tool: &ToolConfig, known: Known) -> Vec<Fault> {
+        let arguments = tool.arguments.iter();
+        let names: Vec<&str> = arguments.map(|argument| argument.name.as_str()).collect();
+        let template = match Self::prepare(&tool.prompt, own_variables(tool)) {
+            Ok(template) => template,
+            Err(fault) => return vec![fault],
+        };
+        let mut faults = match known {
+            Known::Nothing => Vec::new(),
+            Known::All | Known::Names => template.unknown_names(&tool.prompt, &names),
+        };
+        if known == Known::All {
+            for fault in template.sample_faults(&tool.prompt, &tool.arguments) {
+                if !faults.iter().any(|known| known.is_like(&fault)) {
+                    faults.push(fault);
+                }
+            }
+        }
+        faults.sort_by_key(|fault| fault.line);
+        faults
     }
 
     /// Compiles `source`, which may use the `arguments`.
     ///
     /// # Errors
-    /// What is wrong with it, with its line; a name that is no argument.
+    /// The template has a syntax error, or a filter, a test or another name that does not exist. The text gives the line.
     pub fn new(source: &str, arguments: &[&str]) -> Result<Self, String> {
+        Self::compile(source, arguments, Map::new()).map_err(|faults| joined(&faults))
+    }
+
+    fn compile(
+        source: &str,
+        arguments: &[&str],
+        own: Map<String, Value>,
+    ) -> Result<Self, Vec<Fault>> {
+        let template = Self::prepare(source, own).map_err(|fault| vec![fault])?;
+        let faults = template.unknown_names(source, arguments);
+        if faults.is_empty() {
+            Ok(template)
+        } else {
+            Err(faults)
+        }
+    }
+
+    /// Compiles `source` without checking the names in it.
+    fn prepare(source: &str, own: Map<String, Value>) -> Result<Self, Fault> {
         if source.len() > MAX_TEMPLATE_BYTES {
-            return Err(format!("is longer than {MAX_TEMPLATE_BYTES} bytes"));
+            let what = format!("is longer than {MAX_TEMPLATE_BYTES} bytes");
+            return Err(Fault::new(what, None, None));
         }
         let stack = stack_size(source);
-        on_stack(stack, || Self::compile(source, arguments, stack))
-            .map_err(|error| error.to_string())?
-    }
-
-    /// Renders the template with samples of values that `arguments` allow.
-    ///
-    /// # Errors
-    /// A filter, a function or a method of texts that does not exist. A method or an operator that does not exist for the types of the
-    /// values, if no sample works. Other faults may come from the values themselves: `text.split(':')[1]` requires a colon.
-    fn check_samples(&self, source: &str, arguments: &[Argument]) -> Result<(), String> {
-        let check = || self.try_samples(source, arguments);
-        on_stack(self.stack, check).map_err(|error| error.to_string())?
-    }
-
-    fn try_samples(&self, source: &str, arguments: &[Argument]) -> Result<(), String> {
-        let mut fault = None;
-        let mut works = false;
-        for which in [Which::One, Which::Other] {
-            match self.render_here(&sample::values(arguments, which), FUEL) {
-                Err(error) if is_of_types(&error) => {
-                    fault.get_or_insert(error);
-                }
-                Err(error) if is_missing(error.kind()) => return Err(told(&error)),
-                _ => works = true,
-            }
-        }
-        let Some(error) = fault.filter(|_| !works) else {
-            return Ok(());
+        let compile = || {
+            let mut environment = Environment::new();
+            template::add_python(&mut environment);
+            environment.set_auto_escape_callback(|_| AutoEscape::None);
+            environment.set_undefined_behavior(UndefinedBehavior::Strict);
+            let added = environment.add_template_owned(NAME, source.to_owned());
+            added.map_err(|error| Fault::of(&error))?;
+            Ok(environment)
         };
-        let fails = |sample: Map<String, Value>| {
-            // An item of an empty array is undefined, whatever its type.
-            let has_empty = sample
-                .values()
-                .any(|value| *value == "" || *value == json!([]));
-            let rendered = self.render_here(&sample, TRIAL_FUEL);
-            // The fault of a prompt that takes long may lie behind the part that was rendered, or not: a call will tell.
-            rendered.is_err_and(|error| {
-                let is_fault = has_empty || is_of_types(&error) || is_missing(error.kind());
-                is_fault && error.kind() != ErrorKind::OutOfFuel
-            })
-        };
-        if trials::samples(source, arguments).all(fails) {
-            return Err(told(&error));
-        }
-        Ok(())
+        let environment = on_stack(stack, compile).unwrap_or_else(|error| Err(not_done(&error)))?;
+        Ok(Self {
+            environment,
+            stack,
+            own,
+        })
     }
 
-    fn compile(source: &str, arguments: &[&str], stack: usize) -> Result<Self, String> {
-        let mut environment = Environment::new();
-        template::add_python(&mut environment);
-        environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment
-            .add_template_owned(NAME, source.to_owned())
-            .map_err(|error| told(&error))?;
-        let template = environment
-            .get_template(NAME)
-            .map_err(|error| told(&error))?;
-        let mut unknown: Vec<String> = template
-            .undeclared_variables(false)
-            .into_iter()
-            .filter(|name| !arguments.contains(&name.as_str()) && !is_function(&environment, name))
-            .collect();
-        unknown.sort();
-        match unknown.first() {
-            None => Ok(Self { environment, stack }),
-            Some(name) => Err(format!(
-                "uses `{name}`, which is no argument; {}",
-                suggestion(name, arguments)
-            )),
-        }
+    fn unknown_names(&self, source: &str, arguments: &[&str]) -> Vec<Fault> {
+        let own = self.own.keys().map(String::as_str);
+        let variables: Vec<&str> = arguments.iter().copied().chain(own).collect();
+        let find = || names::unknown(&self.environment, source, &variables);
+        on_stack(self.stack, find).unwrap_or_else(|error| vec![not_done(&error)])
+    }
+
+    /// Returns the variables that the template uses.
+    pub fn variables(&self) -> HashSet<String> {
+        on_stack(self.stack, || self.undeclared()).unwrap_or_default()
+    }
+
+    /// Does what [`Self::variables`] does on this thread, which needs a stack of [`stack_size`].
+    fn undeclared(&self) -> HashSet<String> {
+        let template = self.environment.get_template(NAME);
+        let found = template.map(|template| template.undeclared_variables(false));
+        found.unwrap_or_default()
+    }
+
+    /// Renders the template with samples of values that `arguments` allow, and returns the faults: a filter, a function or a method of
+    /// texts that does not exist. A method or an operator that does not exist for the types of the values is a fault if no sample works.
+    /// Other errors may come from the values themselves: `text.split(':')[1]` requires a colon.
+    fn sample_faults(&self, source: &str, arguments: &[Argument]) -> Vec<Fault> {
+        let check = || Trials::new(self, source, arguments).faults(source, arguments);
+        on_stack(self.stack, check).unwrap_or_else(|error| vec![not_done(&error)])
     }
 
     /// The prompt.
@@ -142,43 +207,58 @@ impl PromptTemplate {
     pub fn render(&self, arguments: &Map<String, Value>) -> Result<String, PromptError> {
         let render = || self.render_here(arguments, FUEL);
         let rendered = on_stack(self.stack, render)?;
-        rendered.map_err(|error| PromptError::Template(told(&error)))
+        rendered.map_err(|error| PromptError::Template(Fault::of(&error).to_string()))
     }
 
     /// Renders the template on this thread, which needs a stack of [`stack_size`]. `fuel` is the work that is allowed in addition to
     /// that for the `arguments`.
     fn render_here(&self, arguments: &Map<String, Value>, fuel: u64) -> Result<String, Error> {
         let mut environment = self.environment.clone();
-        let bytes: usize = arguments
+        let mut variables = self.own.clone();
+        variables.extend(arguments.clone());
+        let bytes: usize = variables
             .values()
             .map(|value| value.to_string().len())
             .sum();
         environment.set_fuel(Some(fuel + FUEL_PER_BYTE * bytes as u64));
         let template = environment.get_template(NAME)?;
-        template.render(Serde(arguments))
+        template.render(Serde(&variables))
     }
 }
 
-/// Returns whether `error` comes from the types of values: a method of numbers that only texts have, or a text plus a number.
-fn is_of_types(error: &Error) -> bool {
-    let detail = error.detail().unwrap_or_default();
-    match error.kind() {
-        ErrorKind::UnknownMethod => !detail.starts_with("string has no method"),
-        // What is undefined depends on the values.
-        ErrorKind::InvalidOperation => {
-            detail.starts_with("tried to use ") && !detail.contains("undefined")
-        }
-        _ => false,
-    }
+/// Returns the variables that the prompt of `tool` can use in addition to its arguments: `choices`, a list, and `output_schema`, JSON
+/// text. An argument of the same name takes precedence.
+fn own_variables(tool: &ToolConfig) -> Map<String, Value> {
+    let variable = tool.answer.as_ref().map(|answer| match answer.choices() {
+        Some(choices) => ("choices".to_owned(), choices.clone()),
+        None => (
+            "output_schema".to_owned(),
+            answer.written.to_string().into(),
+        ),
+    });
+    variable.into_iter().collect()
 }
 
-/// A prompt that could not be made.
+fn not_done(error: &PromptError) -> Fault {
+    Fault::new(error.to_string(), None, None)
+}
+
+/// Joins `faults` to one text, with the ways out.
+fn joined(faults: &[Fault]) -> String {
+    let text = |fault: &Fault| match &fault.hint {
+        Some(hint) => format!("{fault}; {hint}"),
+        None => fault.to_string(),
+    };
+    faults.iter().map(text).collect::<Vec<_>>().join("; ")
+}
+
+/// Reason why a prompt could not be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PromptError {
-    /// The template cannot do something with the values.
+    /// The template cannot be rendered with the values.
     #[error("{0}")]
     Template(String),
-    /// The system starts no more threads.
+    /// The system refuses to start a thread.
     #[error(transparent)]
     SystemLimit(#[from] SystemLimit),
 }
@@ -189,23 +269,6 @@ fn on_stack<T: Send>(bytes: usize, work: impl FnOnce() -> T + Send) -> Result<T,
         NotDone::NoThread(limit) => limit.into(),
         NotDone::Panicked => PromptError::Template("it could not be rendered".into()),
     })
-}
-
-fn is_function(environment: &Environment<'_>, name: &str) -> bool {
-    environment.globals().any(|(known, _)| known == name)
-}
-
-fn told(error: &Error) -> String {
-    let cause = match error.kind() {
-        ErrorKind::OutOfFuel => "it takes too many steps".to_owned(),
-        _ => error
-            .detail()
-            .map_or_else(|| error.to_string(), str::to_owned),
-    };
-    match error.line() {
-        Some(line) => format!("{cause} (line {line} of the template)"),
-        None => cause,
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Permission to unload and restart models.
 //!
-//! With tokens, those that have `admin = true`. Without tokens, programs of this machine: pages in a browser must not be able to,
-//! though pages on loopback may call tools, and neither must clients of a proxy on this machine.
+//! With tokens, those with `admin = true` have it. Without tokens, programs on this machine have it. Pages in a browser do not, although
+//! pages on loopback may call tools. Clients of a proxy on this machine do not if the proxy adds a header of [`NOT_FROM_HERE`] or forwards the
+//! client's `Host`.
 
 use std::net::SocketAddr;
 
@@ -11,7 +12,7 @@ use axum::http::{HeaderMap, HeaderValue};
 
 use super::{Principal, Refusal, host_of};
 
-/// Headers that browsers add to every POST, and proxies to what they pass on.
+/// Headers that browsers add to every POST, and proxies to forwarded requests.
 const NOT_FROM_HERE: [HeaderName; 6] = [
     ORIGIN,
     HeaderName::from_static("sec-fetch-site"),
@@ -21,10 +22,10 @@ const NOT_FROM_HERE: [HeaderName; 6] = [
     HeaderName::from_static("x-real-ip"),
 ];
 
-/// Checks whether the sender at `address` may change models.
+/// Checks that the sender at `address` may unload and restart models.
 ///
 /// # Errors
-/// 403.
+/// 403 if the sender may not.
 pub fn check(
     principal: &Principal,
     address: Option<&SocketAddr>,
@@ -43,7 +44,7 @@ pub fn check(
     Err(Refusal::forbidden(message))
 }
 
-/// Returns whether a program of this machine sent a request directly.
+/// Returns whether a program on this machine sent the request directly.
 fn is_from_here(address: Option<&SocketAddr>, headers: &HeaderMap) -> bool {
     let is_local = address.is_some_and(|address| address.ip().to_canonical().is_loopback());
     let is_loopback = |host: &HeaderValue| {

@@ -1,4 +1,4 @@
-//! `POST /admin/models/NAME/unload` and `…/restart`: models are let go by hand.
+//! `POST /admin/models/NAME/unload` and `…/restart`: unload and restart a model by hand.
 
 use std::net::SocketAddr;
 
@@ -12,13 +12,13 @@ use super::super::guard::{self, Principal, Refusal};
 use crate::printable::printable;
 use crate::status::{Action, Board};
 
-/// Most characters of an unknown name in an error.
+/// Largest number of characters of an unknown name in an error.
 const MAX_NAME: usize = 64;
 
 /// Unloads a model.
 ///
 /// # Errors
-/// 403 for a sender that is not allowed to, 404 for an unknown model.
+/// 403 if the sender may not unload models, 404 for an unknown model.
 pub async fn unload(
     State(board): State<Option<Board>>,
     Extension(principal): Extension<Principal>,
@@ -31,7 +31,7 @@ pub async fn unload(
 /// Restarts a model.
 ///
 /// # Errors
-/// Those of [`unload`].
+/// The same as [`unload`].
 pub async fn restart(
     State(board): State<Option<Board>>,
     Extension(principal): Extension<Principal>,

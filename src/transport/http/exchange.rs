@@ -21,6 +21,7 @@ use crate::mcp::era::Era;
 use crate::mcp::jsonrpc::{
     ErrorObject, INVALID_REQUEST, Invalid, METHOD_NOT_FOUND, Outgoing, RequestId,
 };
+use crate::telemetry::metrics;
 
 /// How long the answer may take before a stream is begun.
 const JSON_WITHIN: Duration = Duration::from_secs(2);
@@ -203,6 +204,9 @@ pub fn refusal(id: RequestId, error: ErrorObject) -> Response {
 }
 
 fn with_status(status: StatusCode, message: &Outgoing) -> Response {
+    if status.is_client_error() {
+        metrics::http_refused(status.as_u16());
+    }
     let content_type = [(CONTENT_TYPE, "application/json")];
     (status, content_type, message.to_json()).into_response()
 }

@@ -1,4 +1,4 @@
-//! The response to a path that is not served.
+//! The responses to a path, and to a method of a path, that is not served.
 //!
 //! A client that was refused for its token looks for a login: it requests `/.well-known/…`, then `/register`. It shows its user an
 //! error from there if the error has the form of OAuth (RFC 6749, 5.2). So the body has that form and says what to do.
@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::telemetry::metrics;
+use crate::transport::guard::Refusal;
 
 #[derive(Debug, Serialize)]
 struct OAuthError {
@@ -30,4 +31,11 @@ pub(super) fn not_found(is_required: bool) -> Response {
     };
     let body = serde_json::to_string(&error).expect("the names are strings");
     (status, [(CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// Refuses a method that a path outside the endpoint does not take; axum adds `Allow`.
+pub(super) async fn wrong_method() -> Refusal {
+    let message =
+        "this path does not take the method; the header `Allow` lists those that it takes";
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message)
 }

@@ -5,12 +5,13 @@
 
 use axum::Extension;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, VARY};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 
 use super::super::guard::Principal;
-use super::Ending;
+use super::{Ending, exposition};
+use crate::config::token::TokenConfig;
 use crate::status::Board;
 use crate::telemetry::metrics;
 
@@ -31,15 +32,25 @@ pub async fn ready(State(ending): State<Ending>) -> (StatusCode, &'static str) {
     }
 }
 
-/// What was counted, and what the models' processes hold now.
-pub async fn metrics(State(board): State<Option<Board>>) -> impl IntoResponse {
+/// Responds with the metrics that the token may see, in the format that the client prefers.
+pub async fn metrics(
+    State(board): State<Option<Board>>,
+    Extension(principal): Extension<Principal>,
+    headers: HeaderMap,
+) -> impl IntoResponse {
+    let mut tools = Vec::new();
     if let Some(board) = board {
         board.read().await;
+        tools = board.tools();
     }
-    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::render())
+    let format = exposition::format_of(&headers);
+    let text = exposition::restrict(metrics::render(format), principal.0.as_deref(), &tools);
+    let headers = [(CONTENT_TYPE, format.content_type()), (VARY, "Accept")];
+    (headers, text)
 }
 
-/// How the server is, as JSON. What is wrong with a file or an edit is for tokens that are for all tools: it shows what was written.
+/// Responds with the server's status as JSON. Only tokens that may see all get the errors of files and edits, since these errors show
+/// what was written.
 ///
 /// # Errors
 /// 404 where there is none to tell of.
@@ -49,8 +60,9 @@ pub async fn status(
 ) -> Result<impl IntoResponse, StatusCode> {
     let board = board.ok_or(StatusCode::NOT_FOUND)?;
     let mut status = board.read().await;
-    if principal.0.is_some_and(|token| token.tools.is_some()) {
-        status.leave_out_errors();
+    let token = principal.0.as_deref();
+    if let Some(tools) = token.and_then(TokenConfig::visible_tools) {
+        status.restrict_to(tools);
     }
     let status =
         serde_json::to_string(&status).map_err(|_never| StatusCode::INTERNAL_SERVER_ERROR)?;

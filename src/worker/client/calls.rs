@@ -76,7 +76,7 @@ pub enum News {
     Ready(Ready),
     /// A call has ended.
     Ended,
-    /// The worker goes on: the load got further, or the thread that decodes said so.
+    /// A sign of life: the load made progress, or the thread that decodes waits for the CPUs.
     Alive,
     /// The worker received SIGTERM.
     Terminated,
@@ -93,7 +93,7 @@ pub enum News {
 }
 
 impl Calls {
-    /// Returns whether no call waits for its end.
+    /// Returns whether all calls have ended.
     pub fn is_empty(&self) -> bool {
         self.calls.is_empty()
     }
@@ -201,6 +201,7 @@ impl Calls {
                     silence: *silence,
                     begun: call.begun,
                 },
+                CallError::Terminated { .. } => CallError::Terminated { begun: call.begun },
                 other => other.clone(),
             };
             call.fail(failure);

@@ -1,4 +1,4 @@
-//! The liveness of one worker: its [`Watchdog`], by the system's clock, and what must be remembered between two looks.
+//! The liveness of one worker: its [`Watchdog`] with the system's clock, and the state between two checks.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use super::Vitals;
 use super::watchdog::{Watchdog, look_interval};
 use crate::process::activity::Activity;
 
-/// How long a worker that received SIGTERM is kept until the server is seen to end, too: a service manager signals all processes at
-/// once, and the server may be late to notice.
+/// Grace period for a worker that received SIGTERM. A service manager signals all processes at once, and the server may notice its own
+/// signal later.
 const TERMINATION_GRACE: Duration = Duration::from_millis(500);
 
 /// Signs of life of one worker.
@@ -26,7 +26,7 @@ pub(super) struct Liveness {
 }
 
 impl Liveness {
-    /// Watches process `pid`, which has just been started, and tells `vitals` of it.
+    /// Watches process `pid`, which has just been started, and publishes its `vitals`.
     pub(super) fn new(pid: u32, vitals: watch::Sender<Vitals>) -> Self {
         vitals.send_modify(|vitals| vitals.pid = Some(pid));
         Self {
@@ -49,7 +49,7 @@ impl Liveness {
         self.expect();
     }
 
-    /// Returns whether the process has to be asked for the next sign of life.
+    /// Returns whether the process must be asked for the next sign of life.
     pub(super) fn is_to_be_asked(&self) -> bool {
         !self.is_asked && self.dog.silence().is_some()
     }
@@ -75,25 +75,25 @@ impl Liveness {
         self.terminated = Some(Instant::now());
     }
 
-    /// Returns whether the process received SIGTERM and has been kept long enough; once for every signal.
-    pub(super) fn is_terminated(&mut self) -> bool {
+    /// Returns whether the grace period after SIGTERM has passed, and forgets the signal if so.
+    pub(super) fn take_termination(&mut self) -> bool {
         let is_over = |since: &mut Instant| since.elapsed() >= TERMINATION_GRACE;
         self.terminated.take_if(is_over).is_some()
     }
 
-    /// Returns the time since the last step, if the process has not been reported as stuck since.
-    pub(super) fn first_overdue(&mut self) -> Option<Duration> {
+    /// Notes that the process is reported as stuck. Returns the time since its last step; `None` if it was reported before in that time.
+    pub(super) fn report_overdue(&mut self) -> Option<Duration> {
         (!std::mem::replace(&mut self.is_reported, true)).then(|| self.silence())
     }
 
-    /// Returns when to look next, if the process may go `limit` without a step; `None` if nothing is to be seen.
+    /// Returns the time of the next check if a step may take at most `limit`; `None` if no check is needed.
     pub(super) fn next_look(&self, limit: Option<Duration>) -> Option<Instant> {
         let termination = self.terminated.map(|since| since + TERMINATION_GRACE);
         let look = self.dog.next_look(look_interval(limit));
         termination.into_iter().chain(look).min()
     }
 
-    /// Takes a look at a process that may go `limit` without a step and has done `activity` so far.
+    /// Checks the process: a step may take at most `limit`, and `activity` is the work so far.
     pub(super) fn look(&mut self, limit: Option<Duration>, activity: Option<Activity>) {
         self.dog
             .look(Instant::now(), look_interval(limit), activity);
@@ -105,7 +105,7 @@ impl Liveness {
         self.dog.has_stalled(limit)
     }
 
-    /// Returns the time since the last step, zero if the process has no work.
+    /// Returns the time since the last step; zero if the process has no work.
     pub(super) fn silence(&self) -> Duration {
         self.dog.silence().unwrap_or_default()
     }

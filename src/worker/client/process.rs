@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread;
 use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt, BufReader};
@@ -20,14 +19,21 @@ use tokio_util::sync::CancellationToken;
 
 use super::lines::Lines;
 use super::model_log::{self, LastWords, ModelLog};
+use crate::config::LoadSettings;
 use crate::process::activity::{Activity, activity_of};
+use crate::process::usage::{Usage, usage_of};
 use crate::telemetry;
+use crate::threads::{self, SystemLimit};
 use crate::worker;
 use crate::worker::HELPER_THREADS;
+use crate::worker::driver_cache::{self, DriverCaches};
 use crate::worker::environment::passed_on;
 
 /// How long a worker may take to end in order before it is killed: it only has to free its memory.
 const END_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long a killed worker may take to end: the system frees its memory, which may be hundreds of gigabytes or a GPU's.
+const KILL_LIMIT: Duration = Duration::from_secs(20);
 
 /// Most bytes of commands that a worker may leave unread: those of calls that were cancelled stay there.
 const MAX_UNREAD: usize = 256 * 1024 * 1024;
@@ -38,6 +44,7 @@ const MAX_UNREAD: usize = 256 * 1024 * 1024;
 pub struct Launcher {
     program: PathBuf,
     settings: Arc<Mutex<Settings>>,
+    driver_caches: Arc<DriverCaches>,
     /// Cancelled when the server is about to end.
     drain: CancellationToken,
     spawner: mpsc::Sender<Job>,
@@ -48,7 +55,7 @@ pub struct Launcher {
 struct Settings {
     /// Log level of workers, or levels by module.
     log_level: String,
-    /// See [`Launcher::set_stall_timeout`].
+    /// Longest time without a finished step, see [`Launcher::set_stall_timeout`].
     stall_timeout: Option<Duration>,
 }
 
@@ -58,28 +65,27 @@ impl Launcher {
     /// Workers are `program worker`. To be called inside the runtime that will serve them.
     ///
     /// # Errors
-    /// Where the system gives no thread.
-    pub fn new(program: PathBuf) -> io::Result<Self> {
+    /// The system starts no thread.
+    pub fn new(program: PathBuf) -> Result<Self, SystemLimit> {
         let (spawner, jobs) = mpsc::channel::<Job>();
         let runtime = tokio::runtime::Handle::current();
-        thread::Builder::new()
-            .name("spawner".into())
-            .spawn(move || {
-                let _runtime = runtime.enter();
-                for (mut command, reply) in jobs {
-                    // A worker that nobody waits for is killed on drop.
-                    drop(reply.send(command.spawn()));
-                }
-            })?;
+        threads::start("spawner", move || {
+            let _runtime = runtime.enter();
+            for (mut command, reply) in jobs {
+                // A worker that nobody waits for is killed on drop.
+                drop(reply.send(command.spawn()));
+            }
+        })?;
         Ok(Self {
             program,
             settings: Arc::default(),
+            driver_caches: Arc::default(),
             drain: CancellationToken::new(),
             spawner,
         })
     }
 
-    /// Sets what is cancelled when the server is about to end: from then on workers ignore SIGTERM, so that calls can finish.
+    /// Sets the token that is cancelled when the server is about to end. From then on workers ignore SIGTERM, so that calls can finish.
     #[must_use]
     pub fn with_drain(self, drain: CancellationToken) -> Self {
         Self { drain, ..self }
@@ -95,13 +101,13 @@ impl Launcher {
         self.settings().log_level = level;
     }
 
-    /// Sets how long a worker that has work may finish no step before it is killed; `None`, the initial value, is no limit. Applies
-    /// to running workers, too.
+    /// Sets how long a worker that has work may go without finishing a step before it is killed. `None`, the initial value, means no limit.
+    /// Running workers are included.
     pub fn set_stall_timeout(&self, limit: Option<Duration>) {
         self.settings().stall_timeout = limit;
     }
 
-    /// Returns what [`Self::set_stall_timeout`] set.
+    /// Returns the limit of [`Self::set_stall_timeout`].
     pub(super) fn stall_timeout(&self) -> Option<Duration> {
         self.settings().stall_timeout
     }
@@ -110,8 +116,21 @@ impl Launcher {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts a worker; its stderr is logged under `name`.
-    pub(super) async fn spawn(&self, name: &str) -> io::Result<(Process, ChildStdout)> {
+    /// Returns `load` with the directory in which GPU drivers may cache.
+    pub(super) async fn with_driver_cache(&self, mut load: LoadSettings) -> LoadSettings {
+        let caches = Arc::clone(&self.driver_caches);
+        let known = load.clone();
+        let found = tokio::task::spawn_blocking(move || caches.directory_for(&known)).await;
+        load.driver_cache = found.ok().flatten();
+        load
+    }
+
+    /// Starts a worker for `load`; its stderr is logged under `name`.
+    pub(super) async fn spawn(
+        &self,
+        name: &str,
+        load: &LoadSettings,
+    ) -> io::Result<(Process, ChildStdout)> {
         let log_level = self.settings().log_level.clone();
         let mut command = Command::new(&self.program);
         #[cfg(unix)]
@@ -123,6 +142,11 @@ impl Launcher {
             .arg(format!("--name={name}"))
             .env_clear()
             .envs(passed_on())
+            .envs(
+                load.driver_cache
+                    .iter()
+                    .flat_map(|path| driver_cache::variables(path)),
+            )
             // Else an abort of llama.cpp starts a debugger, which writes into the pipe of the events.
             .env("GGML_NO_BACKTRACE", "1")
             .envs(telemetry::worker_level(&log_level))
@@ -195,19 +219,19 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Returns the number by which the system knows it, also after its end.
+    /// Returns the process id, even after the process has ended.
     pub(super) fn id(&self) -> u32 {
         self.id
     }
 
-    /// Returns what its threads that load the model and decode have done so far; `None` if that is unknown.
+    /// Returns the work of the threads that load the model and decode; `None` if it is unknown.
     pub(super) fn activity(&self) -> Option<Activity> {
         activity_of(self.child.id()?, &HELPER_THREADS)
     }
 
-    /// Returns the bytes of memory that it takes.
-    pub(super) fn memory(&self) -> Option<u64> {
-        crate::memory::of_process(self.child.id()?)
+    /// Returns the CPU time and the memory that it takes.
+    pub(super) fn usage(&self) -> Option<Usage> {
+        usage_of(self.child.id()?)
     }
 
     /// Sends a command. Never waits; what is sent after the worker's end is lost.
@@ -247,13 +271,13 @@ impl Process {
         }
     }
 
-    /// Ends the worker, in order if it can.
+    /// Ends the worker, gracefully if it can. Returns after [`END_LIMIT`] and [`KILL_LIMIT`] at the latest.
     pub(super) async fn end(&mut self) {
         self.send(&worker::Command::Shutdown);
         // After that it is killed.
         tokio::time::timeout(END_LIMIT, self.ended()).await.ok();
         if let Err(error) = self.reap().await {
-            tracing::warn!(%error, "a worker could not be killed");
+            tracing::error!(%error, "a model's process cannot be ended");
         }
     }
 
@@ -277,9 +301,18 @@ impl Process {
     }
 
     /// Kills what is left of the group, and takes the process's status.
-    pub(super) async fn reap(&mut self) -> io::Result<ExitStatus> {
+    ///
+    /// # Errors
+    /// The process does not end within [`KILL_LIMIT`]: a signal cannot end a process that the kernel blocks, as on a dead drive.
+    async fn reap(&mut self) -> io::Result<ExitStatus> {
         self.kill();
-        self.child.wait().await
+        let status = tokio::time::timeout(KILL_LIMIT, self.child.wait()).await;
+        status.unwrap_or_else(|_elapsed| {
+            Err(io::Error::other(format!(
+                "process {} was killed but does not end; a drive or a GPU driver may hang; its memory stays taken",
+                self.id
+            )))
+        })
     }
 }
 

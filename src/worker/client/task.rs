@@ -16,12 +16,14 @@ use super::lines::{Line, Lines};
 use super::liveness::Liveness;
 use super::model_log::ModelLog;
 use super::process::Process;
+use super::watchdog::PATIENCE;
 use super::{CallError, Ended, FixedPrompts, Launcher, Life, ToTask, Vitals};
 use crate::config::LoadSettings;
 use crate::config::units::{human, human_time};
 use crate::engine::fixed::FixedPrompt;
 use crate::engine::{CancelReason, Stats};
-use crate::telemetry::metrics;
+use crate::process::usage::Usage;
+use crate::telemetry::metrics::{self, UnloadReason};
 use crate::worker::{Command, Ready};
 
 /// Most bytes of an event. An answer is the longest, and 100,000 tokens of text have half a megabyte.
@@ -45,6 +47,10 @@ pub(super) struct Task {
     liveness: Liveness,
     /// The most bytes that the process was seen to take.
     memory: u64,
+    /// The last measurement of the process.
+    usage: Usage,
+    /// The reason for which the process ends once nobody holds it.
+    unload_reason: UnloadReason,
     life: Box<dyn Fn(Life) + Send>,
 }
 
@@ -58,7 +64,8 @@ impl Task {
         vitals: watch::Sender<Vitals>,
         life: Box<dyn Fn(Life) + Send>,
     ) {
-        let (process, stdout) = match launcher.spawn(&name).await {
+        let model = launcher.with_driver_cache(model).await;
+        let (process, stdout) = match launcher.spawn(&name, &model).await {
             Ok(started) => started,
             Err(error) => {
                 let failure = CallError::of_start(&error);
@@ -91,6 +98,8 @@ impl Task {
             calls: Calls::default(),
             asking: Vec::new(),
             memory: 0,
+            usage: Usage::default(),
+            unload_reason: UnloadReason::Shutdown,
             life,
         };
         let end = task.serve(&mut inbox, BufReader::new(stdout)).await;
@@ -126,7 +135,7 @@ impl Task {
         }
     }
 
-    /// Does what is asked; returns the cause if the process is no longer served.
+    /// Handles `message`; returns the cause if the process is no longer served.
     fn take(&mut self, message: ToTask) -> Option<End> {
         match message {
             ToTask::Generate(id, call, client, request) => {
@@ -144,19 +153,21 @@ impl Task {
                 }
                 self.process.send(&Command::Cancel { id, reason });
             }
-            // One that loads does not answer.
-            ToTask::Stats(_) if self.calls.is_loading() => {}
+            // A process that is loading does not answer.
+            ToTask::Stats(_) if self.calls.is_loading() => self.count_usage(),
             ToTask::Stats(answer_to) => {
-                // Of those that gave up waiting nothing is kept.
+                self.count_usage();
+                // Forget those that gave up waiting.
                 self.asking.retain(|asking| !asking.is_closed());
                 self.asking.push(answer_to);
                 self.ask();
             }
             ToTask::Overdue => {
-                if let Some(silence) = self.liveness.first_overdue() {
+                if let Some(silence) = self.liveness.report_overdue() {
                     self.warn_overdue(silence);
                 }
             }
+            ToTask::Unload(reason) => self.unload_reason = reason,
             ToTask::Stop => return Some(End::Stopped),
         }
         None
@@ -165,26 +176,30 @@ impl Task {
     fn warn_overdue(&self, silence: Duration) {
         let pid = self.process.id();
         let way_out = match self.launcher.stall_timeout() {
-            Some(limit) => format!("it is killed after {} (`stall_timeout`)", human_time(limit)),
+            Some(limit) => format!(
+                "it is killed after {} without any work, or {} without a finished step (`stall_timeout`)",
+                human_time(limit),
+                human_time(limit.saturating_mul(PATIENCE))
+            ),
             None => format!("end it with `kill -9 {pid}`"),
         };
         tracing::warn!(
             model = self.name,
             pid,
-            "the model's process is stuck: a call got no answer though its deadline passed, and no step was finished for {}; {way_out}",
+            "the model's process is stuck: a call got no answer although its deadline passed, and no step was finished for {}; {way_out}",
             human_time(silence)
         );
     }
 
-    /// Asks the process what it holds, which is also how it shows that it goes on: the thread that decodes answers between two steps.
+    /// Asks the process for its stats. The answer is also a sign of life, since the thread that decodes sends it between two steps.
     fn ask(&mut self) {
         self.process.send(&Command::Stats);
         self.liveness.asked();
     }
 
-    /// Looks whether the process goes on; returns why it is not served any more, if that is so.
+    /// Checks whether the process makes progress; returns the cause if it is no longer served.
     fn look(&mut self) -> Option<End> {
-        if self.liveness.is_terminated() && !self.launcher.is_draining() {
+        if self.liveness.take_termination() && !self.launcher.is_draining() {
             return Some(End::Terminated);
         }
         let limit = self.launcher.stall_timeout();
@@ -265,10 +280,20 @@ impl Task {
     }
 
     fn measure(&mut self) {
-        if let Some(memory) = self.process.memory().filter(|memory| *memory > self.memory) {
+        self.count_usage();
+        let memory = self.usage.resident;
+        if memory > self.memory {
             metrics::takes_more(&self.name, memory - self.memory);
             self.memory = memory;
             (self.life)(Life::Measured(memory));
+        }
+    }
+
+    /// Counts the CPU time that the process has used since the last time, and its memory.
+    fn count_usage(&mut self) {
+        if let Some(usage) = self.process.usage() {
+            metrics::used(&self.name, self.usage, usage);
+            self.usage = usage;
         }
     }
 }
@@ -282,7 +307,7 @@ async fn changed(fixed: &mut watch::Receiver<FixedPrompts>) -> Vec<FixedPrompt> 
     fixed.borrow_and_update().to_vec()
 }
 
-/// Waits until `time`; for ever if there is none. Cancel safe.
+/// Waits until `time`; forever if it is `None`. Cancel safe.
 async fn sleep_until(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,

@@ -1,12 +1,12 @@
-//! Decides when a model's process has stalled. Pure: time and what the process did come in as arguments.
+//! Decides when a model's process has stalled. Pure: the time and the process's activity are arguments.
 //!
-//! A step of llama.cpp cannot be looked into, and on a slow machine one may take minutes: a prompt of 64 tokens on half a core, or
-//! 30 GB that are read from a disk for each token. So two times count, both since the last finished step: how long the process did
-//! nothing at all (stopped, deadlocked, a dead network drive), and how long it worked (an endless loop, a driver that spins). The
-//! latter may be [`PATIENCE`] times as long.
+//! A step of llama.cpp is opaque, and on a slow machine one may take minutes: a prompt of 64 tokens on half a core, or 30 GB that are
+//! read from a disk for one token or, without any progress, for a mapped file. So the watchdog measures two times since the last finished
+//! step: how long the process was inactive (stopped, deadlocked, a dead network drive), and how long it did not read from a disk (an
+//! endless loop, a driver that spins). The latter may be [`PATIENCE`] times as long.
 //!
-//! Only time in which the server itself ran counts. A container that is paused, a laptop that sleeps, or a debugger stops both
-//! processes, and the clock goes on.
+//! Only time in which the server itself ran counts: a paused container, a sleeping laptop or a debugger stops both processes, while the
+//! clock goes on.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use tokio::time::Instant;
 
 use crate::process::activity::Activity;
 
-/// How many times the limit a process gets that works, but finishes no step.
-const PATIENCE: u32 = 10;
+/// Factor of the limit for a process that computes but finishes no step.
+pub(super) const PATIENCE: u32 = 10;
 
-/// Longest time between two looks.
+/// Longest time between two checks.
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
-/// Returns the time between two looks at a process that may go `limit` without a step.
+/// Returns the time between two checks of a process whose steps may take at most `limit`.
 pub(super) fn look_interval(limit: Option<Duration>) -> Duration {
     let tenth = limit.map_or(LONGEST_LOOK, |limit| limit / 10);
     tenth.min(LONGEST_LOOK)
@@ -34,6 +34,8 @@ pub(super) struct Watchdog {
     last_look: Instant,
     /// Time since the last step.
     silent: Duration,
+    /// The part of `silent` in which the process read nothing from a disk.
+    without_reads: Duration,
     /// Time since the process last did anything.
     inactive: Duration,
     activity: Option<Activity>,
@@ -46,12 +48,13 @@ impl Watchdog {
             is_watching: true,
             last_look: now,
             silent: Duration::ZERO,
+            without_reads: Duration::ZERO,
             inactive: Duration::ZERO,
             activity: None,
         }
     }
 
-    /// Notes that the process was given work: watches it from now on, if it had none before.
+    /// Notes that the process was given work. Watches it from now on if it had none before.
     pub(super) fn expect(&mut self, now: Instant) {
         if !self.is_watching {
             *self = Self::new(now);
@@ -61,6 +64,7 @@ impl Watchdog {
     /// Notes a finished step, or another sign of life.
     pub(super) fn heard(&mut self) {
         self.silent = Duration::ZERO;
+        self.without_reads = Duration::ZERO;
         self.inactive = Duration::ZERO;
     }
 
@@ -69,18 +73,22 @@ impl Watchdog {
         self.is_watching = false;
     }
 
-    /// Returns when to look next, `interval` after the last look; `None` if the process has no work.
+    /// Returns the time of the next check, `interval` after the last one; `None` if the process has no work.
     pub(super) fn next_look(&self, interval: Duration) -> Option<Instant> {
         self.is_watching.then(|| self.last_look + interval)
     }
 
-    /// Takes a look: `activity` is what the process has done so far, `None` if that is unknown, which counts as work. Looks are
-    /// `interval` apart; time beyond twice that does not count.
+    /// Checks the process. `activity` is its work so far; `None`, for unknown, counts as work. Checks are `interval` apart; time beyond
+    /// twice that does not count.
     pub(super) fn look(&mut self, now: Instant, interval: Duration, activity: Option<Activity>) {
         let passed = (now - self.last_look).min(interval * 2);
         self.last_look = now;
         self.silent += passed;
-        let stands_still = activity.is_some() && activity == self.activity;
+        let both = activity.zip(self.activity);
+        if !both.is_some_and(|(now, before)| now.has_read_since(&before)) {
+            self.without_reads += passed;
+        }
+        let stands_still = both.is_some_and(|(now, before)| now == before);
         self.inactive = if stands_still {
             self.inactive + passed
         } else {
@@ -94,12 +102,12 @@ impl Watchdog {
         self.is_watching.then_some(self.silent)
     }
 
-    /// Returns whether the process has stalled, if it may go `limit` without a step; `None` is no limit.
+    /// Returns whether the process has stalled if a step may take at most `limit`; `None` means no limit.
     pub(super) fn has_stalled(&self, limit: Option<Duration>) -> bool {
         let Some(limit) = limit.filter(|_| self.is_watching) else {
             return false;
         };
-        self.inactive >= limit || self.silent >= limit.saturating_mul(PATIENCE)
+        self.inactive >= limit || self.without_reads >= limit.saturating_mul(PATIENCE)
     }
 }
 

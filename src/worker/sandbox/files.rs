@@ -11,6 +11,7 @@ use landlock::{
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
 use crate::config::LoadSettings;
+use crate::gpu;
 
 /// The newest Landlock ABI that was tested: files, TCP, signals, abstract sockets. Older kernels enforce a part.
 const TRIED: ABI = ABI::V6;
@@ -34,7 +35,7 @@ const SYSTEM: &[&str] = &[
 
 /// Readable entries of `/proc`: those of the machine and of this process. Entries of other processes are excluded, since their command
 /// lines may hold secrets. GPU drivers read all over it.
-const PROC: &[&str] = if HAS_GPU {
+const PROC: &[&str] = if gpu::IN_BUILD {
     &["/proc"]
 } else {
     &[
@@ -78,9 +79,6 @@ const DEVICES: &[&str] = &["nvidia", "nvhost", "nvmap", "dri", "kfd", "dxg"];
 /// CUDA names its threads there, and fails where it cannot.
 const THREAD_NAMES: &str = "/proc/self/task";
 
-/// Metal is not for Linux.
-const HAS_GPU: bool = cfg!(any(feature = "cuda", feature = "vulkan"));
-
 /// Restricts this thread and those that it starts from now on to the files of `load`. Returns what it is restricted by, for the log.
 ///
 /// # Errors
@@ -122,6 +120,7 @@ fn enforce(load: &LoadSettings) -> Result<RestrictionStatus, RulesetError> {
     LazyLock::force(&KNOWN_PROC);
     let read = make_bitflags!(AccessFs::{ReadFile | ReadDir});
     let write = make_bitflags!(AccessFs::{WriteFile | Truncate});
+    let create = make_bitflags!(AccessFs::{MakeReg | MakeDir | RemoveFile | RemoveDir | Refer});
     let rules = Ruleset::default()
         .handle_access(AccessFs::from_all(TRIED))?
         .handle_access(AccessNet::from_all(TRIED))?
@@ -130,8 +129,12 @@ fn enforce(load: &LoadSettings) -> Result<RestrictionStatus, RulesetError> {
         .add_rules(path_beneath_rules(SYSTEM, read))?
         .add_rules(path_beneath_rules(PROC, read))?
         .add_rules(path_beneath_rules(["/dev/null"], write))?
-        .add_rules(path_beneath_rules(load.files(), read))?;
-    let rules = if HAS_GPU {
+        .add_rules(path_beneath_rules(load.files(), read))?
+        .add_rules(path_beneath_rules(
+            &load.driver_cache,
+            read | write | create,
+        ))?;
+    let rules = if gpu::IN_BUILD {
         let device: BitFlags<AccessFs> = read | write | AccessFs::IoctlDev;
         rules
             .add_rules(path_beneath_rules(DRIVERS, read))?

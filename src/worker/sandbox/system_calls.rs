@@ -14,7 +14,8 @@ use seccompiler::{
     SeccompFilter, SeccompRule, apply_filter, sock_filter,
 };
 
-use lists::{FCNTLS, IOCTLS, NAMESPACES, REFUSED};
+use crate::gpu;
+use lists::{CREATION, FCNTLS, IOCTLS, NAMESPACES, REFUSED};
 
 /// Variables by which users bind OpenMP's threads to CPUs. OpenMP does that with the threads' numbers, which a filter cannot tell
 /// from those of other processes.
@@ -25,12 +26,13 @@ const BINDING_VARIABLES: [&str; 4] = [
     "KMP_AFFINITY",
 ];
 
-/// Refuses the calls to this thread and to those that it starts from now on. Calls of the 32-bit ABI end the process.
+/// Refuses the calls to this thread and to those that it starts from now on. If `may_create`, calls that create, rename and remove files
+/// stay allowed. Calls of the 32-bit ABI end the process.
 ///
 /// # Errors
 /// The kernel does not support seccomp filters.
-pub(super) fn refuse() -> Result<(), Error> {
-    for program in [second_abi(), clone3()?, listed()?] {
+pub(super) fn refuse(may_create: bool) -> Result<(), Error> {
+    for program in [second_abi(), clone3()?, listed(may_create)?] {
         if !program.is_empty() {
             apply_filter(&program)?;
         }
@@ -39,8 +41,9 @@ pub(super) fn refuse() -> Result<(), Error> {
 }
 
 /// Refuses what is listed.
-fn listed() -> Result<BpfProgram, Error> {
+fn listed(may_create: bool) -> Result<BpfProgram, Error> {
     let whole = REFUSED.iter().copied().flatten();
+    let whole = whole.filter(|call| !may_create || !CREATION.contains(call));
     let whole = whole.map(|call| (*call, Vec::new()));
     let rules = whole.chain(conditional()?).collect();
     compile(rules, libc::EPERM)
@@ -115,7 +118,7 @@ fn conditional() -> Result<Vec<(i64, Vec<SeccompRule>)>, Error> {
         (libc::SYS_ioctl, any_of(IOCTLS)?),
         (libc::SYS_fcntl, any_of(FCNTLS)?),
     ];
-    if !lists::HAS_GPU {
+    if !gpu::IN_BUILD {
         let write_and_run = flag(libc::PROT_WRITE | libc::PROT_EXEC);
         let run = flag(libc::PROT_EXEC);
         // Code comes from files. Drivers of GPUs write some.
@@ -128,13 +131,13 @@ fn conditional() -> Result<Vec<(i64, Vec<SeccompRule>)>, Error> {
             (libc::SYS_pkey_mprotect, vec![when(2, MaskedEq(run), run)?]),
         ]);
     }
-    if !lists::HAS_GPU {
+    if !gpu::IN_BUILD {
         // The own thread may yield to others: its kind is 0 (`PRIO_PROCESS`), and its id 0.
         let others = vec![when(0, Ne, 0)?, when(1, Ne, 0)?];
         rules.push((libc::SYS_setpriority, others));
     }
     let binds = |name: &&str| env::var_os(name).is_some();
-    if !lists::HAS_GPU && !BINDING_VARIABLES.iter().any(binds) {
+    if !gpu::IN_BUILD && !BINDING_VARIABLES.iter().any(binds) {
         rules.push((libc::SYS_sched_setaffinity, vec![when(0, Ne, 0)?]));
     }
     Ok(rules)

@@ -119,6 +119,46 @@ fn nothing_is_written_removed_or_run() {
 }
 
 #[test]
+fn a_driver_keeps_its_cache_and_creates_no_file_beside_it() {
+    if !kernel_guards_files() {
+        return;
+    }
+    let folder = std::env::temp_dir().join(format!("llama-mcp-driver-{}", std::process::id()));
+    drop(fs::remove_dir_all(&folder));
+    let cache = folder.join("cache");
+    fs::create_dir_all(&cache).unwrap();
+    let settings = LoadSettings {
+        driver_cache: Some(cache.clone()),
+        ..load("tiny-crab-chat.Q8_0.gguf")
+    };
+    let (kept, beside) = restricted(&settings, || {
+        let kept = || {
+            let inner = cache.join("inner");
+            fs::create_dir(&inner)?;
+            fs::write(inner.join("new"), "shader")?;
+            fs::rename(inner.join("new"), inner.join("kept"))?;
+            let text = fs::read(inner.join("kept"))?;
+            fs::remove_file(inner.join("kept"))?;
+            fs::remove_dir(&inner).map(|()| text)
+        };
+        let link = || std::os::unix::fs::symlink("/etc/passwd", cache.join("link"));
+        let beside = [
+            fs::write(folder.join("file"), "text"),
+            fs::create_dir(folder.join("other")),
+            fs::remove_dir(&cache),
+            link(),
+        ];
+        (kept(), beside)
+    });
+    assert_eq!(kept.unwrap(), b"shader");
+    for attempt in beside {
+        let denied = attempt.unwrap_err().kind();
+        assert_eq!(denied, io::ErrorKind::PermissionDenied);
+    }
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
 fn no_connection_is_made_or_taken() {
     if !kernel_has(|rules| rules.handle_access(AccessNet::from_all(ABI::V4))) {
         return;

@@ -31,7 +31,10 @@ impl Worker {
         started: Instant,
     ) -> Result<(), EngineError> {
         let free = memory::free();
+        // What a GPU holds was planned by the server, with the GPU's memory.
+        let is_planned = load.kv_cells > 0 && model.is_on_gpu(load);
         let memory = [free, load.memory_limit].into_iter().flatten().min();
+        let memory = memory.filter(|_| !is_planned);
         let limits = Limits::plan(load, model.facts(load, memory));
         log_limits(load, &limits);
         if load.mlock && telemetry::is_lock_refused() {
@@ -40,8 +43,8 @@ impl Worker {
         let decoder = model.decoder(limits, load)?;
         let template = load.chat_template.clone().or_else(|| model.chat_template());
         if template.is_none() {
-            tracing::warn!(
-                "the model has no chat template: it is used as a base model, the contents joined by blank lines"
+            tracing::info!(
+                "the model has no chat template: its messages are joined with blank lines, without roles"
             );
         }
         template::limit_renderings();

@@ -9,7 +9,7 @@ use crate::engine::queue::{Queue, Waiting};
 use crate::engine::{CancelReason, EngineError, EngineErrorKind, Phase, Stats, Update};
 use crate::threads::{self, SystemLimit};
 
-/// Threads beside those that compute: two that prepare prompts, one that tokenises, and one that waits for the CPUs.
+/// Threads in addition to those that compute: two that prepare prompts, one that tokenises, and one that waits for the CPUs.
 const OTHER_THREADS: usize = 4;
 
 impl Worker {
@@ -18,7 +18,7 @@ impl Worker {
     /// # Errors
     /// The system has no room for the threads of a model.
     pub(super) fn start_loading(&self, load: &LoadSettings) -> Result<(), SystemLimit> {
-        // OpenMP ends the process if it lacks a thread, in the middle of a call.
+        // If OpenMP lacks a thread, it ends the process in the middle of a call.
         threads::check_room(load.n_threads + OTHER_THREADS)?;
         let load = load.clone();
         let (events, inputs) = (self.events.clone(), self.inputs_tx.clone());
@@ -34,6 +34,7 @@ impl Worker {
             );
             drop(inputs.send(Input::Loaded(Box::new(model))));
         })
+        .map(drop)
     }
 
     /// None when the worker is to end before the model is there.

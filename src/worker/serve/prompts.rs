@@ -66,7 +66,7 @@ pub(super) struct Preparer<'model> {
 }
 
 impl<'model> Preparer<'model> {
-    /// A preparer for calls within `context`. `template` is the model's chat template, `None` for a base model. `tags` are markers
+    /// Makes a preparer for calls within `context`. `template` is the model's chat template; `None` for a base model. `tags` are markers
     /// of reasoning from the configuration. Prompts go to `prepared`.
     pub(super) fn new(
         vocabulary: ModelVocabulary<'model>,
@@ -109,7 +109,7 @@ impl<'model> Preparer<'model> {
                 .name(inbox.lane.name().into())
                 .stack_size(self.stack);
             let started = thread.spawn_scoped(scope, || self.work(inbox));
-            started.map_err(|error| SystemLimit::of_thread("a thread", &error))?;
+            started.map_err(SystemLimit::of_thread)?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::Locks;
 use crate::worker::TURNS;
 
-/// How often a thread that waits gives a sign of life: more often than the shortest `stall_timeout`.
+/// Interval between signs of life of a waiting thread; shorter than the shortest `stall_timeout`.
 const SIGN_EVERY: Duration = Duration::from_millis(250);
 
 /// A handle of the waiting thread, which starts with the first wait, so that the sandbox applies to it.
@@ -64,7 +64,7 @@ impl Waiter {
         matches!(*self.shared.request(), Request::Waiting)
     }
 
-    /// Waits for a turn, at most as long as `limit`, and calls `sign_of_life` several times a second meanwhile. Returns the place, or
+    /// Waits for a turn, at most `limit` long, and calls `sign_of_life` several times a second meanwhile. Returns the place, or
     /// `None` if it took longer.
     ///
     /// # Errors
@@ -119,7 +119,7 @@ impl Shared {
         self.request.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the request is done, at most as long as `limit`.
+    /// Waits until the request is done, at most `limit` long.
     fn wait_for_end(&self, limit: Duration) -> MutexGuard<'_, Request> {
         let is_waiting = |request: &mut Request| matches!(request, Request::Waiting);
         let waited = self

@@ -12,7 +12,7 @@ use crate::support::shell::bash;
 use crate::support::{signal_process, tiny};
 
 /// Ends a block that takes longer, and what it has started.
-const TIMEOUT: [&str; 3] = ["timeout", "--kill-after=10", "120"];
+const TIMEOUT: [&str; 3] = ["timeout", "--kill-after=10", "600"];
 
 /// Runs them one after the other, in a folder that is theirs.
 ///

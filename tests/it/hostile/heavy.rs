@@ -10,12 +10,13 @@ use serde_json::json;
 use super::{HOST, JSON, rest, statuses};
 use crate::support::config::Folder;
 use crate::support::http::{Client, HttpServer, json_of, read_head, request};
-use crate::support::memory_of;
+use crate::support::{LIMIT, memory_of};
 
 /// One client of two holds 32 MiB: four of the longest messages.
 const SETTINGS: &str = "
 [server]
 max_held = \"64MiB\"
+body_time = \"10m\"
 [server.tokens.alice]
 token = \"alices-secret-0123\"
 [server.tokens.bob]
@@ -145,19 +146,29 @@ fn after_a_burst_the_memory_goes_back_to_the_system() {
     let parts = vec![json!({"type": "text", "text": "a"}); 18_000];
     let arguments = json!({"messages": [{"role": "user", "content": &parts}], "max_tokens": 1});
     let clients: Vec<_> = (0..8).map(|_| server.client_with_token(ALICE)).collect();
-    let statuses: Vec<_> = thread::scope(|scope| {
-        let calls: Vec<_> = clients
-            .iter()
-            .map(|client| scope.spawn(|| call(client, "chat", arguments.clone()).0))
-            .collect();
-        calls.into_iter().map(|call| call.join().unwrap()).collect()
-    });
-    assert!(statuses.contains(&200), "{statuses:?}");
-    let peak = memory_of(server.child.id(), "VmHWM") - memory_of(server.child.id(), "RssFile");
+    let burst = || -> Vec<u16> {
+        thread::scope(|scope| {
+            let calls: Vec<_> = clients
+                .iter()
+                .map(|client| scope.spawn(|| call(client, "chat", arguments.clone()).0))
+                .collect();
+            calls.into_iter().map(|call| call.join().unwrap()).collect()
+        })
+    };
+    let peak = || memory_of(server.child.id(), "VmHWM") - memory_of(server.child.id(), "RssFile");
+    // On a busy machine the calls may come one after the other.
+    for _ in 0..20 {
+        let statuses = burst();
+        assert!(statuses.contains(&200), "{statuses:?}");
+        if peak() > 40 << 20 {
+            break;
+        }
+    }
+    let peak = peak();
     assert!(peak > 40 << 20, "{peak}");
     let started = Instant::now();
     while memory_of(server.child.id(), "RssAnon") > 40 << 20 {
-        assert!(started.elapsed() < Duration::from_mins(1), "peak {peak}");
+        assert!(started.elapsed() < LIMIT, "peak {peak}");
         thread::park_timeout(Duration::from_millis(100));
     }
 }

@@ -1,4 +1,4 @@
-//! Cgroups of a test's own.
+//! Cgroups for single tests.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,7 +21,7 @@ impl Cgroup {
         made.find_map(Result::ok)
     }
 
-    /// A cgroup inside of this one, without a limit of its own.
+    /// Makes a cgroup inside this one, without its own limit.
     pub(crate) fn child(&self) -> Self {
         let folder = self.folder.join("child");
         fs::create_dir(&folder).unwrap();
@@ -29,7 +29,7 @@ impl Cgroup {
     }
 
     fn make(folder: &Path, is_v1: bool, mebibytes: u64) -> io::Result<Self> {
-        // Elsewhere this is an ordinary folder, or belongs to somebody else.
+        // On other systems this is an ordinary folder, or belongs to somebody else.
         fs::metadata(folder.with_file_name("cgroup.procs"))?;
         fs::create_dir(folder)?;
         let made = Self {
@@ -45,7 +45,7 @@ impl Cgroup {
         Ok(made)
     }
 
-    /// `program`, to be run in this cgroup.
+    /// Returns the command that runs `program` in this cgroup.
     pub(crate) fn run(&self, program: &Command) -> Command {
         let mut command = Command::new("sh");
         command
@@ -56,7 +56,7 @@ impl Cgroup {
         command
     }
 
-    /// Bytes of file pages that count as used.
+    /// Returns the bytes of file pages that count as used.
     pub(crate) fn page_cache(&self) -> u64 {
         let key = if self.is_v1 { "total_cache " } else { "file " };
         let stat = fs::read_to_string(self.folder.join("memory.stat")).unwrap();
@@ -68,7 +68,7 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        // Processes that have just been killed leave it at their own pace.
+        // Killed processes leave the cgroup after a moment.
         let started = std::time::Instant::now();
         while fs::remove_dir(&self.folder).is_err() && started.elapsed() < super::LIMIT {
             std::thread::yield_now();

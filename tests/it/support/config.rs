@@ -15,6 +15,8 @@ impl Folder {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("llama-mcp-{}-{number}-{name}", std::process::id());
         let folder = std::env::temp_dir().join(name);
+        // A killed run of the same process id may have left one.
+        drop(std::fs::remove_dir_all(&folder));
         std::fs::create_dir_all(&folder).unwrap();
         Self(folder)
     }

@@ -264,6 +264,17 @@ impl Client {
         self.sing_for(4000, id)
     }
 
+    /// Begins call `id` of a model whose process is stopped, and returns its events after the first: the call runs until it is cancelled.
+    pub(crate) fn hold(&self, id: u64) -> Events {
+        let arguments = json!({"text": "Hi", "max_tokens": 1});
+        let call = json!({"name": "chat", "arguments": arguments, "_meta": {"progressToken": id}});
+        let mut client = self.clone();
+        client.header("accept", "application/json, text/event-stream");
+        let mut events = Events::of(client.post(&request(id, "tools/call", call)));
+        assert!(events.next().is_some());
+        events
+    }
+
     /// Begins a call `id` of so many tokens and gives its events when it is under way.
     pub(crate) fn sing_for(&self, tokens: u64, id: u64) -> Events {
         let arguments = json!({"text": "Sing forever.", "temperature": 0, "repeat_penalty": 1, "max_tokens": tokens});

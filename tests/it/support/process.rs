@@ -16,10 +16,17 @@ pub(crate) fn spawn_piped(command: &mut Command) -> Child {
         .unwrap()
 }
 
-/// Sends a signal, `TERM` for example. A process that has ended meanwhile needs none.
+/// Sends a signal, such as `TERM`. Ignores a process that has already ended.
 pub(crate) fn signal_process(pid: u32, signal: &str) {
+    signal_processes(&[pid], signal);
+}
+
+/// Sends a signal to all of `pids` at once, as terminals and service managers do.
+pub(crate) fn signal_processes(pids: &[u32], signal: &str) {
     let sent = Command::new("kill")
-        .args([&format!("-{signal}"), &pid.to_string()])
+        .env("LC_ALL", "C")
+        .arg(format!("-{signal}"))
+        .args(pids.iter().map(u32::to_string))
         .output()
         .unwrap();
     let message = String::from_utf8_lossy(&sent.stderr);
@@ -46,11 +53,11 @@ pub(crate) fn stop_ignoring_signals() {
     });
 }
 
-/// The processes that serve the models of server `pid`.
+/// Returns the processes that serve the models of server `pid`.
 pub(crate) fn workers_of(pid: u32) -> Vec<u32> {
     let is_worker = |child: &u32| {
         let arguments = std::fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
-        // A process in which templates are tried has no name.
+        // A process that tries templates has no name.
         arguments
             .split(|byte| *byte == 0)
             .any(|argument| argument.starts_with(b"--name="))
@@ -58,7 +65,7 @@ pub(crate) fn workers_of(pid: u32) -> Vec<u32> {
     children_of(pid).into_iter().filter(is_worker).collect()
 }
 
-/// Waits until server `pid` has started a process for a model, and gives it.
+/// Waits until server `pid` has started a process for a model, and returns its id.
 pub(crate) fn wait_for_worker_of(pid: u32) -> u32 {
     wait_for_first_of(workers_of, pid)
 }
@@ -106,8 +113,10 @@ pub(crate) fn wait_for_end_of(pid: u32) {
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     // One that is gone already cannot be opened.
-    let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
-        return;
+    let process = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(process) => process,
+        Err(rustix::io::Errno::SRCH) => return,
+        Err(error) => panic!("{pid:?} cannot be watched: {error}"),
     };
     let limit = Timespec::try_from(LIMIT).unwrap();
     let ended = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&limit)).unwrap();

@@ -1,5 +1,6 @@
 //! A worker that is driven by hand: its pipe is the whole of it.
 
+use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command};
 use std::sync::mpsc::{Receiver, channel};
@@ -63,22 +64,26 @@ impl Worker {
             events,
             calls: 0,
         };
-        worker.send(&json!({"load": load}));
+        worker.send(&format!("{}\n", json!({"load": load})));
         worker
     }
 
-    fn send(&mut self, command: &Value) {
+    /// Sends commands, a line each.
+    fn send(&mut self, lines: &str) {
         let stdin = self.stdin.as_mut().unwrap();
-        stdin.write_all(format!("{command}\n").as_bytes()).unwrap();
+        stdin.write_all(lines.as_bytes()).unwrap();
     }
 
     /// Calls at once, each a conversation, and waits for all: greedy answers of `max_tokens` at most, in the calls' order.
     pub(crate) fn ask(&mut self, conversations: &[Value], max_tokens: u32) -> Vec<Answer> {
         let first = self.calls;
+        // In one piece: the worker begins none before the last one is there.
+        let mut lines = String::new();
         for messages in conversations {
-            self.send(&generate(self.calls, messages, max_tokens));
+            writeln!(lines, "{}", generate(self.calls, messages, max_tokens)).unwrap();
             self.calls += 1;
         }
+        self.send(&lines);
         let mut answers = vec![None; conversations.len()];
         while answers.contains(&None) {
             let event = self.events.recv_timeout(LIMIT);

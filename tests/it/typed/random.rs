@@ -15,7 +15,8 @@ fn over_two_hundred_random_prompts_forced_answers_are_right_or_an_error() {
 path = '{}'
 tool = false
 max_tokens = 100
-seed = -1
+seed = 7
+n_threads = 1
 [tools.choice]
 prompt = "{{{{ text }}}}"
 choices = ["yes", "no", "perhaps; who knows?", "ü\"{{}}"]

@@ -10,6 +10,7 @@ use crate::registry::footprint::Demand;
 use crate::registry::residency::{
     Action, CallId, Edition, Ended, ModelTerms, Residency, Shared, WorkerId,
 };
+use crate::telemetry::metrics::UnloadReason;
 
 /// What they need.
 pub(super) const MODELS: [u64; 4] = [40, 40, 60, 100];
@@ -82,7 +83,7 @@ pub(super) struct World {
     pub(super) needs: BTreeMap<Edition, u64>,
     /// It was told that more than the budget is taken.
     pub(super) is_over: bool,
-    /// How often in a row the process of each edition died without an answered call.
+    /// Deaths in a row, without an answered call in between, of each edition's process.
     pub(super) deaths: BTreeMap<Edition, u32>,
 }
 
@@ -96,6 +97,7 @@ impl World {
             budget: BUDGET,
             machine: BUDGET,
             max_loaded,
+            gpu: None,
         };
         let mut world = Self {
             machine: Residency::new(shared),
@@ -253,7 +255,7 @@ impl World {
                 *self.deaths.entry(process.model).or_default() += 1;
             }
             Ended::LoadFailed(_) => drop(self.deaths.remove(&process.model)),
-            Ended::Done => {}
+            Ended::Done | Ended::Terminated => {}
         }
         let calls: Vec<CallId> = self
             .held
@@ -289,12 +291,17 @@ impl World {
                     self.check_room_for(&process);
                     self.processes.insert(id, process);
                 }
-                Action::End(id) => {
+                Action::End(id, reason) => {
                     assert!(
                         !self.held.values().any(|worker| *worker == id),
                         "ended under a lease"
                     );
                     let process = &self.processes[&id];
+                    let is_former = !self.current.contains(&process.model);
+                    let is_replaced =
+                        matches!(reason, UnloadReason::Edited | UnloadReason::Requested);
+                    assert!(is_former || !is_replaced, "{reason:?} of a current edition");
+                    assert!(is_time || reason != UnloadReason::Idle);
                     assert!(
                         is_time || !self.is_pinned(process),
                         "a pinned model made room"

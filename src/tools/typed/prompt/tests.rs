@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
+
 use super::*;
 use crate::config::{Config, Overrides, Surroundings};
 use crate::process::Cpus;
@@ -79,7 +81,7 @@ fn a_name_that_is_no_argument_is_refused_before_any_call() {
     let error = PromptTemplate::new("Say: {{ txet }}", &["text"]).unwrap_err();
     assert_eq!(
         error,
-        "uses `txet`, which is no argument; did you mean `text`?"
+        "uses `txet`, which is not an argument (line 1 of the template); did you mean `text`?"
     );
     let text = json!({"text": {"type": "string"}});
     let error = checked("{{ text | upcase }}", &text).unwrap_err();
@@ -103,7 +105,86 @@ fn checked(source: &str, schemas: &Value) -> Result<(), String> {
         })
         .collect();
     let names: Vec<&str> = arguments.iter().map(Argument::name).collect();
-    PromptTemplate::new(source, &names)?.check_samples(source, &arguments)
+    let template = PromptTemplate::new(source, &names)?;
+    match &template.sample_faults(source, &arguments)[..] {
+        [] => Ok(()),
+        faults => Err(joined(faults)),
+    }
+}
+
+/// The tool `t` with this prompt, and what else is `set`.
+fn tool(set: &[&str]) -> ToolConfig {
+    let model = "models.a.path=tests/models/tiny-crab-chat.Q8_0.gguf";
+    let set = [&[model][..], set].concat();
+    let typed = Overrides {
+        set: set.into_iter().map(str::to_owned).collect(),
+        ..Overrides::default()
+    };
+    let around = Surroundings {
+        program: None,
+        cpus: Cpus::single(1),
+        variables: BTreeMap::new(),
+        folders: Vec::new(),
+    };
+    let (config, _) = Config::load(&typed, &around).unwrap();
+    config.tools[0].clone()
+}
+
+#[test]
+fn all_names_that_do_not_exist_are_found_also_where_no_value_leads() {
+    let prompt = "tools.t.prompt={{ text | upcase }}\n{% if false %}{{ text is odd_ }}{{ txet }}{{ now() }}{% endif %}{{ text.uper() }}{{ text.lwer() }}";
+    let tool = tool(&[prompt, "tools.t.arguments.text.type=string"]);
+    let faults = PromptTemplate::faults(&tool, Known::All);
+    let told: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    let expected = [
+        "there is no filter `upcase` (line 1 of the template)",
+        "there is no test `odd_` (line 2 of the template)",
+        "uses `txet`, which is not an argument (line 2 of the template)",
+        "uses `now`, which is not an argument (line 2 of the template)",
+        "string has no method named uper (line 2 of the template)",
+        "string has no method named lwer (line 2 of the template)",
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(
+        faults[0].hint.as_deref(),
+        Some("docs/tools.md lists all filters and tests")
+    );
+    let names = PromptTemplate::faults(&tool, Known::Names);
+    assert_eq!(names, faults[..4]);
+    assert_eq!(PromptTemplate::faults(&tool, Known::Nothing), []);
+}
+
+#[test]
+fn a_prompt_can_name_the_choices_and_the_schema_of_its_answer() {
+    let choices = tool(&[
+        "tools.t.prompt={{ choices | join(', ') }} {{ choices }}",
+        "tools.t.choices=[\"good\", \"bad\"]",
+    ]);
+    let rendered = PromptTemplate::of(&choices).unwrap().render(&Map::new());
+    assert_eq!(rendered.unwrap(), "good, bad ['good', 'bad']");
+    let schema = r#"{"type":"object","properties":{"city":{"type":"string"}}}"#;
+    let output = format!("tools.t.output={schema}");
+    let with_schema = tool(&["tools.t.prompt={{ output_schema }}", &output]);
+    let rendered = PromptTemplate::of(&with_schema)
+        .unwrap()
+        .render(&Map::new());
+    assert_eq!(rendered.unwrap(), schema);
+    // An argument of the same name takes precedence.
+    let own = tool(&[
+        "tools.t.prompt={{ choices }}",
+        "tools.t.choices=[\"good\", \"bad\"]",
+        "tools.t.arguments.choices.type=string",
+    ]);
+    let arguments = json!({"choices": "mine"});
+    let rendered = PromptTemplate::of(&own)
+        .unwrap()
+        .render(arguments.as_object().unwrap());
+    assert_eq!(rendered.unwrap(), "mine");
+    let free = PromptTemplate::new("{{ choices }}", &[]).unwrap_err();
+    assert!(
+        free.starts_with("uses `choices`, which is not an argument"),
+        "{free}"
+    );
 }
 
 #[test]
@@ -179,26 +260,14 @@ fn a_prompt_that_takes_long_is_tried_a_few_times_only_and_left_to_its_calls() {
 
 #[test]
 fn the_prompt_of_a_tool_is_compiled_without_trials_and_checked_with_them() {
-    let set = [
-        "models.a.path=tests/models/tiny-crab-chat.Q8_0.gguf",
+    let tool = tool(&[
         "tools.t.prompt={{ count.upper() }}",
         "tools.t.arguments.count.type=integer",
-    ];
-    let typed = Overrides {
-        set: set.map(str::to_owned).into(),
-        ..Overrides::default()
-    };
-    let around = Surroundings {
-        program: None,
-        cpus: Cpus::single(1),
-        variables: BTreeMap::new(),
-        folders: Vec::new(),
-    };
-    let (config, _) = Config::load(&typed, &around).unwrap();
-    let tool = &config.tools[0];
-    assert!(PromptTemplate::of(tool).is_ok());
-    let error = PromptTemplate::check(tool).unwrap_err();
-    assert!(error.contains("no method named upper"), "{error}");
+    ]);
+    assert!(PromptTemplate::of(&tool).is_ok());
+    let faults = PromptTemplate::faults(&tool, Known::All);
+    let told = joined(&faults);
+    assert!(told.contains("no method named upper"), "{told}");
 }
 
 #[test]

@@ -1,13 +1,22 @@
-//! Further samples of values for a prompt that fails with the plain ones: it may compare its arguments with some value. Pure.
+//! Trials of a prompt with samples of its arguments, to find what would fail in every call.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
+use minijinja::value::Rest;
+use minijinja::{Error, ErrorKind, UndefinedBehavior, Value as Jinja};
 use regex::Regex;
 use serde_json::{Map, Value, json};
 
+use super::names::{self, Kind};
+use super::{FUEL, Fault, PromptTemplate};
 use crate::config::shape::ValueCheck;
 use crate::config::tool::Argument;
+use crate::engine::template::{self, is_missing};
 use crate::tools::typed::sample::{self, Which};
+
+/// The work that one trial with a sample may take. The trials of one tool together may take 200 times as much, which is the work of ten
+/// renderings.
+const TRIAL_FUEL: u64 = 50_000;
 
 /// Most samples.
 const MOST_SAMPLES: usize = 200;
@@ -18,12 +27,154 @@ const MOST_LITERALS: usize = 20;
 /// The length of a long text or array.
 const LONG: usize = 1000;
 
+/// A template that is rendered to find its faults. Missing filters and tests let every value pass. Missing methods are recorded and return
+/// an empty text, so one rendering finds all of them.
+pub(super) struct Trials {
+    template: PromptTemplate,
+    /// Messages of minijinja about methods that were missing in the last rendering.
+    missed: Arc<Mutex<Vec<String>>>,
+    /// The line of each method.
+    lines: Vec<(String, usize)>,
+}
+
+impl Trials {
+    /// Prepares trials of `template`, which was made of `source` and may use `arguments`.
+    pub(super) fn new(template: &PromptTemplate, source: &str, arguments: &[Argument]) -> Self {
+        let mut environment = template.environment.clone();
+        let missed = Arc::<Mutex<Vec<String>>>::default();
+        let note = Arc::clone(&missed);
+        environment.set_unknown_method_callback(move |state, value, method, args| {
+            match template::call_method(state, value, method, args) {
+                Err(error) if error.kind() == ErrorKind::UnknownMethod => {
+                    let what = format!("{} has no method named {method}", value.kind());
+                    let mut noted = note.lock().unwrap_or_else(PoisonError::into_inner);
+                    if !noted.contains(&what) {
+                        noted.push(what);
+                    }
+                    Ok("".into())
+                }
+                called => called,
+            }
+        });
+        let undeclared = template.undeclared();
+        let is_unknown = |name: &str| {
+            let mut globals = template.environment.globals();
+            undeclared.contains(name)
+                && !template.own.contains_key(name)
+                && !arguments.iter().any(|argument| argument.name == name)
+                && !globals.any(|(known, _)| known == name)
+        };
+        if undeclared.iter().any(|name| is_unknown(name)) {
+            // There may be further faults after a name that does not exist.
+            environment.set_undefined_behavior(UndefinedBehavior::Chainable);
+        }
+        let mut lines = Vec::new();
+        for used in names::uses(source) {
+            match used.kind {
+                Kind::Filter if !names::is_known(&environment, used.name, "filter") => {
+                    environment.add_filter(used.name.to_owned(), |args: Rest<Jinja>| {
+                        args.first().cloned().unwrap_or_default()
+                    });
+                }
+                Kind::Test if !names::is_known(&environment, used.name, "test") => {
+                    environment.add_test(used.name.to_owned(), |_: Rest<Jinja>| true);
+                }
+                Kind::Function if is_unknown(used.name) => {
+                    environment
+                        .add_function(used.name.to_owned(), |_: Rest<Jinja>| Jinja::UNDEFINED);
+                }
+                Kind::Method => lines.push((used.name.to_owned(), used.line)),
+                _ => {}
+            }
+        }
+        let template = PromptTemplate {
+            environment,
+            stack: template.stack,
+            own: template.own.clone(),
+        };
+        Self {
+            template,
+            missed,
+            lines,
+        }
+    }
+
+    /// Renders the template with `sample`. Returns the faults of the template, those that may come from the types of the values, and the
+    /// error that ended the rendering.
+    fn render(
+        &self,
+        sample: &Map<String, Value>,
+        fuel: u64,
+    ) -> (Vec<Fault>, Vec<Fault>, Option<Error>) {
+        let rendered = self.template.render_here(sample, fuel);
+        let mut missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
+        let faults = missed.drain(..).map(|what| {
+            let name = what.rsplit(' ').next().unwrap_or_default();
+            let mut lines = self.lines.iter();
+            let line = lines
+                .find(|(known, _)| known == name)
+                .map(|(_, line)| *line);
+            Fault::new(what, line, None)
+        });
+        let (mut sure, mut of_types): (Vec<Fault>, Vec<Fault>) =
+            faults.partition(|fault| fault.what.starts_with("string has no method"));
+        let error = rendered.err();
+        match &error {
+            Some(error) if is_missing(error.kind()) => sure.push(Fault::of(error)),
+            Some(error) if is_of_types(error) => of_types.push(Fault::of(error)),
+            _ => {}
+        }
+        (sure, of_types, error)
+    }
+
+    /// Returns the faults that samples of `arguments` show, as [`PromptTemplate::faults`] says.
+    pub(super) fn faults(&self, source: &str, arguments: &[Argument]) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        let mut doubtful = Vec::new();
+        let mut works = false;
+        for which in [Which::One, Which::Other] {
+            let (sure, of_types, _) = self.render(&sample::values(arguments, which), FUEL);
+            works |= sure.is_empty() && of_types.is_empty();
+            faults.extend(sure);
+            if doubtful.is_empty() {
+                doubtful = of_types;
+            }
+        }
+        if works || doubtful.is_empty() {
+            return faults;
+        }
+        let fails = |sample: Map<String, Value>| {
+            // An item of an empty array is undefined, whatever its type.
+            let has_empty = sample
+                .values()
+                .any(|value| *value == "" || *value == json!([]));
+            let (sure, of_types, error) = self.render(&sample, TRIAL_FUEL);
+            // A slow prompt may have a fault after the part that was rendered. Only a call can show it.
+            let is_cut = error
+                .as_ref()
+                .is_some_and(|error| error.kind() == ErrorKind::OutOfFuel);
+            let has_fault = !sure.is_empty() || !of_types.is_empty();
+            !is_cut && (has_fault || has_empty && error.is_some())
+        };
+        if samples(source, arguments).all(fails) {
+            faults.extend(doubtful);
+        }
+        faults
+    }
+}
+
+/// Returns whether `error` comes from the types of values, such as a text plus a number.
+fn is_of_types(error: &Error) -> bool {
+    let detail = error.detail().unwrap_or_default();
+    // What is undefined depends on the values.
+    error.kind() == ErrorKind::InvalidOperation
+        && detail.starts_with("tried to use ")
+        && !detail.contains("undefined")
+}
+
 /// Returns samples of values for `arguments`: combinations of the values of an `enum` or a boolean, of empty, short and long values,
 /// and of the literal texts and numbers of the template `source`.
-pub(super) fn samples(
-    source: &str,
-    arguments: &[Argument],
-) -> impl Iterator<Item = Map<String, Value>> {
+fn samples(source: &str, arguments: &[Argument]) -> impl Iterator<Item = Map<String, Value>> {
     let literals = literals(source);
     let candidates: Vec<(String, Vec<Value>)> = arguments
         .iter()

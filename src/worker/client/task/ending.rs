@@ -1,4 +1,4 @@
-//! How the task of a worker ends: the process goes, and every call gets its error.
+//! The end of a worker's task: the process ends, and every call gets its error.
 
 use std::time::Duration;
 
@@ -11,43 +11,42 @@ use crate::telemetry::metrics::{self, ProcessEnd};
 use crate::worker::WIRE_VERSION;
 use crate::worker::client::{CallError, Ended, Life, ToTask};
 
-/// The cause for which a worker is no longer served.
+/// Reason why a worker is no longer served.
 pub(super) enum End {
     /// Nobody holds a handle.
     Unused,
-    /// It was told to.
+    /// The server stopped the worker.
     Stopped,
-    /// It could not load the model.
+    /// The worker could not load the model.
     LoadFailed(EngineError),
-    /// It is of another build than the server.
+    /// The worker's wire protocol has this version, which is not the server's.
     OtherVersion(u32),
-    /// It ended by itself.
+    /// The process ended by itself.
     Died,
-    /// It received SIGTERM, and the server goes on.
+    /// The process received SIGTERM, and the server is not ending.
     Terminated,
-    /// It finished no step for so long.
+    /// The process finished no step for this long.
     Stalled(Duration),
-    /// It wrote what no sound worker writes; says what.
+    /// The process violated the wire protocol in this way.
     Broken(String),
 }
 
 impl Task {
-    /// Ends the process for the cause `end`, and all calls with it.
+    /// Ends the process, and all its calls, for the reason `end`.
     pub(super) async fn end(mut self, end: End, inbox: mpsc::UnboundedReceiver<ToTask>) {
         let failure = match end {
             End::Unused => {
                 (self.life)(Life::Ending(Ended::Done));
                 self.process.end().await;
-                return self.gone(ProcessEnd::Unloaded);
+                return self.gone(ProcessEnd::Unloaded(self.unload_reason));
             }
             End::Stopped => {
                 self.calls.fail_all(&CallError::Stopped);
                 refuse_all(inbox, &CallError::Stopped).await;
                 (self.life)(Life::Ending(Ended::Done));
                 self.process.end().await;
-                return self.gone(ProcessEnd::Unloaded);
+                return self.gone(ProcessEnd::Unloaded(self.unload_reason));
             }
-            End::Stalled(silence) => return self.kill_stalled(silence, inbox).await,
             End::LoadFailed(error) => {
                 metrics::load_failed(&self.name);
                 (self.life)(Life::Ending(Ended::LoadFailed(error.to_string())));
@@ -56,12 +55,11 @@ impl Task {
             }
             End::OtherVersion(version) => {
                 metrics::load_failed(&self.name);
-                let cause = "it is of another version".into();
-                (self.life)(Life::Ending(Ended::LoadFailed(cause)));
-                self.process.end().await;
                 let text = format!(
                     "its wire has version {version}, the server's {WIRE_VERSION}; restart the server"
                 );
+                (self.life)(Life::Ending(Ended::LoadFailed(text.clone())));
+                self.process.end().await;
                 CallError::NotStarted(text)
             }
             End::Died => {
@@ -69,49 +67,58 @@ impl Task {
                 self.died(reason)
             }
             End::Broken(reason) => {
-                self.process.kill();
                 let failure = self.died(format!("the server killed it: {reason}"));
-                self.process.end().await;
-                failure
+                return self.kill(&failure, ProcessEnd::Died, inbox).await;
             }
             End::Terminated => {
-                self.process.kill();
-                let failure = self.died("it was ended by SIGTERM".into());
-                self.process.end().await;
-                failure
+                (self.life)(Life::Ending(Ended::Terminated));
+                let failure = CallError::Terminated { begun: false };
+                return self.kill(&failure, ProcessEnd::Terminated, inbox).await;
+            }
+            End::Stalled(silence) => {
+                let failure = CallError::Stalled {
+                    silence,
+                    begun: false,
+                };
+                self.died(failure.to_string());
+                return self.kill(&failure, ProcessEnd::Stalled, inbox).await;
             }
         };
         self.gone(match failure {
             CallError::Died { .. } => ProcessEnd::Died,
-            _ => ProcessEnd::Unloaded,
+            _ => ProcessEnd::Unloaded(self.unload_reason),
         });
         tracing::error!(model = self.name, pid = self.process.id(), "{failure}");
         self.calls.fail_all(&failure);
         refuse_all(inbox, &failure).await;
     }
 
-    /// Kills a process that finished no step for `silence`.
-    async fn kill_stalled(mut self, silence: Duration, inbox: mpsc::UnboundedReceiver<ToTask>) {
-        tracing::warn!(
-            model = self.name,
-            pid = self.process.id(),
-            "the model's process finished no step for {} (`stall_timeout`); it is killed, and the next call starts a new one",
-            human_time(silence)
-        );
+    /// Kills the process, whose calls end with `failure`. They do not wait for its end, which never comes if the kernel blocks the
+    /// process, as on a dead drive.
+    async fn kill(
+        mut self,
+        failure: &CallError,
+        end: ProcessEnd,
+        inbox: mpsc::UnboundedReceiver<ToTask>,
+    ) {
         self.process.kill();
-        let failure = CallError::Stalled {
-            silence,
-            begun: false,
-        };
-        self.died(failure.to_string());
-        // Before its end is waited for, which may not come: a process that waits for a dead disk cannot even be killed.
-        self.calls.fail_all(&failure);
-        refuse_all(inbox, &failure).await;
+        let (model, pid) = (&self.name, self.process.id());
+        match failure {
+            CallError::Stalled { silence, .. } => tracing::warn!(
+                model,
+                pid,
+                "the model's process finished no step for {} (`stall_timeout`); it is killed, and the next call starts a new one",
+                human_time(*silence)
+            ),
+            failure => tracing::error!(model, pid, "{failure}"),
+        }
+        self.calls.fail_all(failure);
+        refuse_all(inbox, failure).await;
         self.process.end().await;
-        self.gone(ProcessEnd::Stalled);
+        self.gone(end);
     }
 
-    /// Tells that the process died, and returns what its calls get.
+    /// Reports that the process died, and returns the error of its calls.
     fn died(&self, reason: String) -> CallError {
         let ended = if self.calls.is_loading() {
             metrics::load_failed(&self.name);
@@ -128,12 +135,13 @@ impl Task {
     }
 
     fn gone(&self, end: ProcessEnd) {
+        metrics::used(&self.name, self.usage, self.usage.without_memory());
         metrics::gone(&self.name, end, !self.calls.is_loading(), self.memory);
         (self.life)(Life::Gone);
     }
 }
 
-/// Tells all calls that are still in the channel that they failed.
+/// Fails all calls that are still in the channel.
 pub(super) async fn refuse_all(mut inbox: mpsc::UnboundedReceiver<ToTask>, failure: &CallError) {
     inbox.close();
     while let Some(message) = inbox.recv().await {

@@ -1,4 +1,4 @@
-//! The watchdog by a clock of its own.
+//! The watchdog with a simulated clock.
 
 use proptest::prelude::*;
 
@@ -8,11 +8,12 @@ use crate::process::activity::Activity;
 const LIMIT: Duration = Duration::from_mins(2);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A watchdog, its clock, and the work of its process so far.
+/// A watchdog, its clock, and the work of the watched process so far.
 struct World {
     dog: Watchdog,
     now: Instant,
     work: u64,
+    reads: u64,
 }
 
 impl World {
@@ -22,17 +23,18 @@ impl World {
             dog: Watchdog::new(now),
             now,
             work: 0,
+            reads: 0,
         }
     }
 
-    /// Looks once, `after` the last time.
+    /// Checks once, `after` the last check.
     fn look(&mut self, after: Duration) {
         self.now += after;
-        let activity = Activity::new(self.work, 0);
+        let activity = Activity::new(self.work, self.reads);
         self.dog.look(self.now, SECOND, Some(activity));
     }
 
-    /// Looks every second until the process has stalled; gives the seconds.
+    /// Checks every second until the process has stalled. Returns the seconds.
     fn seconds_to_stall(&mut self, is_working: bool) -> u32 {
         for second in 1..100_000 {
             self.work += u64::from(is_working);
@@ -47,7 +49,7 @@ impl World {
 
 #[test]
 fn a_process_that_stands_still_stalls_after_the_limit() {
-    // The first look sees only how much was done before.
+    // The first check only records the work done before it.
     assert_eq!(World::new().seconds_to_stall(false), 121);
 }
 
@@ -57,7 +59,30 @@ fn a_process_that_works_on_a_step_gets_ten_times_as_long() {
 }
 
 #[test]
-fn a_finished_step_starts_the_time_again() {
+fn a_process_that_reads_from_a_slow_disk_never_stalls() {
+    let mut world = World::new();
+    for _ in 0..100_000 {
+        world.reads += 1;
+        world.look(SECOND);
+        assert!(!world.dog.has_stalled(Some(LIMIT)));
+    }
+    // Then it hangs.
+    assert_eq!(world.seconds_to_stall(false), 120);
+}
+
+#[test]
+fn time_without_reads_counts_together() {
+    let mut world = World::new();
+    for second in 0..2400 {
+        world.work += 1;
+        world.reads += u64::from(second % 2 == 0);
+        world.look(SECOND);
+    }
+    assert!(world.dog.has_stalled(Some(LIMIT)));
+}
+
+#[test]
+fn a_finished_step_restarts_the_time() {
     let mut world = World::new();
     for _ in 0..1000 {
         for _ in 0..100 {
@@ -81,7 +106,7 @@ fn an_idle_process_never_stalls_and_one_that_gets_work_later_has_the_whole_time(
 }
 
 #[test]
-fn more_work_for_a_process_that_has_some_does_not_start_the_time_again() {
+fn more_work_for_a_busy_process_does_not_restart_the_time() {
     let mut world = World::new();
     for _ in 0..100 {
         world.look(SECOND);
@@ -100,7 +125,7 @@ fn the_time_in_which_the_server_itself_stood_still_does_not_count() {
 }
 
 #[test]
-fn a_process_of_which_nothing_is_known_counts_as_working() {
+fn a_process_of_unknown_activity_counts_as_working() {
     let mut world = World::new();
     for _ in 0..1000 {
         world.now += SECOND;

@@ -9,11 +9,10 @@
 )]
 use libc::*;
 
-/// Whether the build has a backend whose driver is more than llama.cpp's own code. Drivers talk to daemons, pin and prioritise their
-/// threads, share memory and compile code: that stays allowed to them.
-pub(super) const HAS_GPU: bool = cfg!(any(feature = "cuda", feature = "vulkan"));
+use crate::gpu;
 
-/// All calls that are refused.
+/// All calls that are refused. Drivers of GPUs talk to daemons, pin and prioritise their threads, share memory and compile code: that
+/// stays allowed to them.
 pub(super) const REFUSED: &[&[i64]] = &[
     ATTRIBUTES,
     NAMES,
@@ -27,10 +26,10 @@ pub(super) const REFUSED: &[&[i64]] = &[
     DISKS,
     ADMINISTRATION,
     LEGACY,
-    if HAS_GPU { &[] } else { SOCKETS },
-    if HAS_GPU { &[] } else { SCHEDULING },
-    if HAS_GPU { &[] } else { SHARED_MEMORY },
-    if HAS_GPU { &[] } else { DESCRIPTORS },
+    if gpu::IN_BUILD { &[] } else { SOCKETS },
+    if gpu::IN_BUILD { &[] } else { SCHEDULING },
+    if gpu::IN_BUILD { &[] } else { SHARED_MEMORY },
+    if gpu::IN_BUILD { &[] } else { DESCRIPTORS },
 ];
 
 /// Modes, owners, times and other attributes of any file of the same user: Landlock restricts none of them.
@@ -62,6 +61,22 @@ const NAMES: &[i64] = &[
     SYS_linkat,
     SYS_symlinkat,
     SYS_truncate,
+];
+
+/// The calls of [`NAMES`] and [`LEGACY`] with which a driver keeps its cache.
+pub(super) const CREATION: &[i64] = &[
+    SYS_mkdirat,
+    SYS_unlinkat,
+    RENAMEAT,
+    SYS_renameat2,
+    #[cfg(target_arch = "x86_64")]
+    SYS_mkdir,
+    #[cfg(target_arch = "x86_64")]
+    SYS_unlink,
+    #[cfg(target_arch = "x86_64")]
+    SYS_rmdir,
+    #[cfg(target_arch = "x86_64")]
+    SYS_rename,
 ];
 
 /// Other programs, and leaving the process's group, with which the server ends it.

@@ -1,0 +1,219 @@
+//! Warnings about models.
+
+use std::time::Duration;
+
+use crate::config::address::Address;
+use crate::config::file::ConfigFile;
+use crate::config::load::Layers;
+use crate::config::units::human;
+use crate::config::warning::WarningKind;
+use crate::config::{ModelConfig, ToolConfig};
+use crate::gguf::Tuning;
+
+/// Adds the warnings about `model` to `layers`.
+pub(super) fn find(
+    model: &ModelConfig,
+    tools: &[ToolConfig],
+    settings: &ConfigFile,
+    layers: &mut Layers,
+) {
+    base_model(model, layers);
+    context(model, layers);
+    unused_settings(model, layers);
+    idle_time(model, settings, layers);
+    unused_model(model, tools, layers);
+    let variables = model.defaults.template_arguments.keys();
+    let address = model.address("template_arguments");
+    unused_variables(variables, model, &address, layers);
+    for key in ["system", "prompt_suffix", "description"] {
+        let text = match key {
+            "system" => model.defaults.system.as_deref(),
+            "prompt_suffix" => model.defaults.prompt_suffix.as_deref(),
+            _ => model.description.as_deref(),
+        };
+        not_rendered(text, &model.address(key), layers);
+    }
+}
+
+/// Warns of the `variables` at `address` whose names do not occur in the chat template of `model`.
+pub(super) fn unused_variables<'a>(
+    variables: impl Iterator<Item = &'a String>,
+    model: &ModelConfig,
+    address: &Address,
+    layers: &mut Layers,
+) {
+    let files = model.files.as_ref().ok();
+    let of_file = files.and_then(|files| files.header.chat_template.as_ref());
+    let Some(template) = model.load.chat_template.as_ref().or(of_file) else {
+        return;
+    };
+    for name in variables.filter(|name| !template.contains(name.as_str())) {
+        let message = format!(
+            "the chat template of `{}` does not use this variable",
+            model.name
+        );
+        let hint = "correct the name, or remove the variable";
+        let kind = WarningKind::UnusedTemplateArgument;
+        layers.warn_at(kind, &address.join(name), message, hint);
+    }
+}
+
+/// Warns of template syntax in `text`, the value at `address`, which is not rendered.
+pub(super) fn not_rendered(text: Option<&str>, address: &Address, layers: &mut Layers) {
+    let has = |open: &str, close: &str| {
+        let rest = text.and_then(|text| text.split_once(open));
+        rest.is_some_and(|(_, rest)| rest.contains(close))
+    };
+    if has("{{", "}}") || has("{%", "%}") {
+        let message =
+            "is not a template: `{{ … }}` and `{% … %}` stay in the text as they are".into();
+        let hint = "move what depends on arguments into the `prompt` of a tool";
+        layers.warn_at(WarningKind::NotRendered, address, message, hint);
+    }
+}
+
+/// Warns of a base model, and of a model without a chat template.
+fn base_model(model: &ModelConfig, layers: &mut Layers) {
+    let Ok(files) = &model.files else { return };
+    let has_template = files.header.chat_template.is_some() || model.load.chat_template.is_some();
+    let other =
+        "choose the file of the instruct or chat model (often named `-Instruct`, `-it` or `-chat`)";
+    let (kind, message, hint) = match (files.header.tuning, has_template) {
+        (Tuning::Instruct | Tuning::Unstated, true) => return,
+        (Tuning::Instruct, false) => (
+            WarningKind::NoChatTemplate,
+            "its file has no chat template, so messages are joined without roles",
+            "set `chat_template` to the template of its family",
+        ),
+        (Tuning::Unstated, false) => (
+            WarningKind::BaseModel,
+            "probably a base model (its file has no chat template): it continues text instead of answering",
+            other,
+        ),
+        (Tuning::Base, _) => (
+            WarningKind::BaseModel,
+            "a base model, by its name: it continues text instead of answering",
+            other,
+        ),
+    };
+    layers.warn_at(kind, &model.address("path"), message.into(), hint);
+}
+
+/// Warns of an `n_ctx` above the trained context, and of a `max_tokens` that does not fit the context.
+fn context(model: &ModelConfig, layers: &mut Layers) {
+    let trained = model.trained_context();
+    if model.load.n_ctx > trained {
+        let message = format!(
+            "is {}, and the model was trained for {trained} tokens: its context is {trained}",
+            model.load.n_ctx
+        );
+        let hint = format!("lower it to {trained}, or set 0 for the trained context");
+        let kind = WarningKind::ContextCapped;
+        layers.warn_at(kind, &model.address("n_ctx"), message, &hint);
+    }
+    let max_tokens = model.address("max_tokens");
+    if layers.is_said(&max_tokens) {
+        max_tokens_above(model.defaults.max_tokens, model, &max_tokens, layers);
+    }
+}
+
+/// Warns of `max_tokens`, the value at `address`, if it leaves no room for a prompt in the context of `model`.
+pub(super) fn max_tokens_above(
+    max_tokens: u32,
+    model: &ModelConfig,
+    address: &Address,
+    layers: &mut Layers,
+) {
+    let context = model.context();
+    if max_tokens >= context && !layers.is_refused(&model.address("n_ctx")) {
+        let message = format!(
+            "is {max_tokens}, and the context of `{}` holds {context} tokens, prompt and answer together",
+            model.name
+        );
+        let hint = "lower it below `n_ctx`, or raise `n_ctx`";
+        layers.warn_at(WarningKind::MaxTokensAboveContext, address, message, hint);
+    }
+}
+
+/// Warns of values that have no effect because of other values.
+fn unused_settings(model: &ModelConfig, layers: &mut Layers) {
+    let defaults = &model.defaults;
+    if let Some(budget) = defaults.thinking_budget
+        && budget >= defaults.max_tokens
+    {
+        let address = model.address("thinking_budget");
+        thinking_budget_above(budget, defaults.max_tokens, &address, layers);
+    }
+    let has_penalty = defaults.presence_penalty != 0.0
+        || defaults.frequency_penalty != 0.0
+        || defaults
+            .repeat_penalty
+            .is_some_and(|penalty| (penalty - 1.0).abs() > f32::EPSILON);
+    if has_penalty && defaults.repeat_last_n == 0 {
+        let message = "switches off the penalties that are set".into();
+        let hint = "set the number of tokens that they look at, or remove the penalties";
+        let address = model.address("repeat_last_n");
+        layers.warn_at(WarningKind::PenaltiesUnused, &address, message, hint);
+    }
+    let cache_ram = model.load.cache_ram.0;
+    if (1..1 << 20).contains(&cache_ram) {
+        let message = format!(
+            "is {}: a number without a unit is in bytes",
+            human(cache_ram)
+        );
+        let hint = "write a unit, such as `\"256MiB\"`, or 0 to keep no prompts there";
+        let address = model.address("cache_ram");
+        layers.warn_at(WarningKind::TinySize, &address, message, hint);
+    }
+}
+
+/// Warns of `budget`, the value at `address`, which is not below `max_tokens`.
+pub(super) fn thinking_budget_above(
+    budget: u32,
+    max_tokens: u32,
+    address: &Address,
+    layers: &mut Layers,
+) {
+    let message = format!(
+        "is {budget}, and `max_tokens` ends the answer at {max_tokens} tokens, reasoning included"
+    );
+    let hint = "lower it, or raise `max_tokens`";
+    layers.warn_at(WarningKind::ThinkingBudgetUnused, address, message, hint);
+}
+
+/// Idle times below this have the effect of 0.
+const SHORTEST_IDLE: Duration = Duration::from_secs(1);
+
+fn idle_time(model: &ModelConfig, settings: &ConfigFile, layers: &mut Layers) {
+    if model.idle_ttl.is_none_or(|time| time >= SHORTEST_IDLE) {
+        return;
+    }
+    let is_own = |settings: &ConfigFile| {
+        let model = settings.models.get(&model.name);
+        model.is_some_and(|model| model.idle_ttl.is_some())
+    };
+    let address = if is_own(settings) {
+        model.address("idle_ttl")
+    } else {
+        Address::of(["registry", "idle_ttl"])
+    };
+    let message = "unloads a model after each call, and the next call loads it again".into();
+    let hint = "write a time such as `\"15m\"`, or `\"never\"` to keep it loaded";
+    let kind = WarningKind::UnloadedAfterEachCall;
+    layers.warn_at(kind, &address, message, hint);
+}
+
+fn unused_model(model: &ModelConfig, tools: &[ToolConfig], layers: &mut Layers) {
+    let is_used = tools.iter().any(|tool| tool.model == model.name);
+    let is_known = !layers.has_problem_at(&Address::of(["tools"])) && !tools.is_empty();
+    if model.tool_name.is_none() && !is_used && is_known {
+        let message = "hides the model, and no other tool uses it".into();
+        let hint = "remove `tool = false` or the model, or name the model in a tool";
+        layers.warn_at(
+            WarningKind::UnusedModel,
+            &model.address("tool"),
+            message,
+            hint,
+        );
+    }
+}

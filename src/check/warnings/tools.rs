@@ -1,0 +1,187 @@
+//! Warnings about typed tools.
+
+use serde_json::Value;
+
+use super::models::{max_tokens_above, not_rendered, thinking_budget_above, unused_variables};
+use crate::config::file::{ConfigFile, ToolSettings};
+use crate::config::load::Layers;
+use crate::config::schema::AnswerSchema;
+use crate::config::tool::address;
+use crate::config::warning::WarningKind;
+use crate::config::{ModelConfig, ToolConfig};
+use crate::tools::typed::prompt::PromptTemplate;
+
+/// Adds the warnings about `tool` of `model` to `layers`.
+pub(super) fn find(
+    tool: &ToolConfig,
+    model: Option<&ModelConfig>,
+    settings: &ConfigFile,
+    layers: &mut Layers,
+) {
+    let Some(said) = settings.tools.get(&tool.name) else {
+        return;
+    };
+    descriptions(tool, layers);
+    for (key, text) in [
+        ("system", &said.system),
+        ("description", &said.description),
+        ("title", &said.title),
+    ] {
+        not_rendered(text.as_deref(), &address(&tool.name, key), layers);
+    }
+    if let Some(model) = model {
+        beside_model(tool, model, said, layers);
+    }
+    schema_notes(tool, layers);
+    // Only a part of a faulty template is known.
+    if !layers.has_problem_at(&address(&tool.name, "prompt"))
+        && let Ok(template) = PromptTemplate::of(tool)
+    {
+        let used = template.variables();
+        unused_arguments(tool, |name| used.contains(name), layers);
+        if let Some(answer) = &tool.answer {
+            hidden_answer(tool, answer, |name| used.contains(name), layers);
+        }
+    }
+}
+
+/// Warns of a tool and of arguments without a description.
+fn descriptions(tool: &ToolConfig, layers: &mut Layers) {
+    let kind = WarningKind::NoDescription;
+    let is_blank = |text: Option<&str>| text.is_none_or(|text| text.trim().is_empty());
+    if is_blank(tool.description.as_deref()) {
+        let message = "is missing: clients choose among tools by their descriptions".into();
+        let hint = "say what the tool is good for: `description = \"…\"`";
+        layers.warn_at(kind, &address(&tool.name, "description"), message, hint);
+    }
+    for argument in &tool.arguments {
+        if is_blank(argument.schema["description"].as_str()) {
+            let message = "is missing: clients must guess what the argument is".into();
+            let hint = "say what the argument is: `description = \"…\"`";
+            let arguments = address(&tool.name, "arguments");
+            let at = arguments.join(&argument.name);
+            if !layers.is_refused(&at) {
+                layers.warn_at(kind, &at.join("description"), message, hint);
+            }
+        }
+    }
+}
+
+/// Warns of settings of the tool that have no effect because of its model's settings.
+fn beside_model(tool: &ToolConfig, model: &ModelConfig, said: &ToolSettings, layers: &mut Layers) {
+    let variables = said.template_arguments.iter().flatten();
+    let variables = variables.map(|(name, _)| name);
+    let at = address(&tool.name, "template_arguments");
+    unused_variables(variables, model, &at, layers);
+    let defaults = &tool.defaults;
+    let max_tokens = address(&tool.name, "max_tokens");
+    if let Some((asked, limit)) = said.max_tokens.zip(defaults.max_tokens_limit)
+        && asked > limit
+    {
+        let message = format!(
+            "is {asked}, and the `max_tokens_limit` of `{}` is {limit}",
+            model.name
+        );
+        let hint = "lower it, or raise `max_tokens_limit`";
+        layers.warn_at(WarningKind::MaxTokensCapped, &max_tokens, message, hint);
+    }
+    if said.max_tokens.is_some() {
+        max_tokens_above(defaults.max_tokens, model, &max_tokens, layers);
+    }
+    if let Some(budget) = said.thinking_budget
+        && budget >= defaults.max_tokens
+    {
+        let at = address(&tool.name, "thinking_budget");
+        thinking_budget_above(budget, defaults.max_tokens, &at, layers);
+    }
+}
+
+fn unused_arguments(tool: &ToolConfig, is_used: impl Fn(&str) -> bool, layers: &mut Layers) {
+    for argument in tool
+        .arguments
+        .iter()
+        .filter(|argument| !is_used(&argument.name))
+    {
+        let cost = match argument.default {
+            None => "clients must give it all the same",
+            Some(_) => "it has no effect",
+        };
+        let message = format!("the prompt does not use this argument, and {cost}");
+        let hint = format!(
+            "put `{{{{ {} }}}}` into the prompt, or remove the argument",
+            argument.name
+        );
+        let at = address(&tool.name, "arguments").join(&argument.name);
+        layers.warn_at(WarningKind::UnusedArgument, &at, message, &hint);
+    }
+}
+
+/// Warns if the model cannot know from the prompt what it may answer: it does not see choices and schemas.
+fn hidden_answer(
+    tool: &ToolConfig,
+    answer: &AnswerSchema,
+    is_used: impl Fn(&str) -> bool,
+    layers: &mut Layers,
+) {
+    let at = address(&tool.name, answer.key());
+    let prompt = shown(tool);
+    let is_hidden = |name: &str| !prompt.contains(&name.to_lowercase());
+    if let Some(choices) = answer.choices().and_then(Value::as_array) {
+        let mut hidden = choices
+            .iter()
+            .filter_map(Value::as_str)
+            .filter(|choice| is_hidden(choice));
+        if let Some(first) = hidden.next()
+            && !is_used("choices")
+        {
+            let more = match hidden.count() {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let message = format!(
+                "the prompt does not name `{first}`{more}, and the model sees nothing but the prompt"
+            );
+            let hint =
+                "name the choices in the prompt, for example by `{{ choices | join(\", \") }}`";
+            layers.warn_at(WarningKind::ChoicesNotShown, &at, message, hint);
+        }
+        return;
+    }
+    let fields = answer.written.get("properties").and_then(Value::as_object);
+    let fields = fields.into_iter().flatten().map(|(name, _)| name);
+    let mut fields = fields.map(|name| name.replace(['_', '-'], " ")).peekable();
+    if fields.peek().is_some() && fields.all(|name| is_hidden(&name)) && !is_used("output_schema") {
+        let message =
+            "the prompt names no field of the answer, and the model sees nothing but the prompt"
+                .into();
+        let hint = "name the fields in the prompt, for example by `{{ output_schema }}`";
+        layers.warn_at(WarningKind::OutputNotShown, &at, message, hint);
+    }
+}
+
+/// Returns the configured texts of `tool` that the model sees, in lower case and with spaces for `_` and `-`.
+fn shown(tool: &ToolConfig) -> String {
+    let defaults = &tool.defaults;
+    let texts = [
+        Some(&tool.prompt),
+        defaults.system.as_ref(),
+        defaults.prompt_suffix.as_ref(),
+    ];
+    let texts: Vec<&str> = texts.into_iter().flatten().map(String::as_str).collect();
+    let mut shown = texts.join("\n");
+    for argument in &tool.arguments {
+        shown += &argument.schema["enum"].to_string();
+        shown += &argument.schema["default"].to_string();
+    }
+    let plain = shown.replace(['_', '-'], " ");
+    (shown + &plain).to_lowercase()
+}
+
+/// Warns of the parts of a schema that nothing enforces.
+fn schema_notes(tool: &ToolConfig, layers: &mut Layers) {
+    let Some(answer) = &tool.answer else { return };
+    for note in answer.notes.iter().filter(|note| note.is_ignored) {
+        let at = address(&tool.name, answer.key());
+        layers.schema_warning_at(&at, &note.pointer, note.to_string());
+    }
+}

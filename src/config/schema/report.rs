@@ -1,0 +1,99 @@
+//! Faults of schemas and notes on them.
+
+use std::fmt;
+
+/// Most faults and notes of a schema that are kept.
+pub(super) const MAX_REPORTS: usize = 50;
+
+/// A reason why a schema cannot be enforced, and its place.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("at `{pointer}`: {reason}")]
+pub struct SchemaFault {
+    /// JSON pointer of the schema or keyword; `#` is the whole schema.
+    pub pointer: String,
+    /// Text that says what is wrong and how to correct it.
+    pub reason: String,
+    /// Whether a limit of the system kept the schema from being read; the schema itself may be valid then.
+    pub is_of_system: bool,
+}
+
+/// All faults of a schema, at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SchemaFaults(pub Vec<SchemaFault>);
+
+impl fmt::Display for SchemaFaults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, fault) in self.0.iter().enumerate() {
+            let separator = if at == 0 { "" } else { "; " };
+            write!(f, "{separator}{fault}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for SchemaFaults {}
+
+impl From<SchemaFault> for SchemaFaults {
+    fn from(fault: SchemaFault) -> Self {
+        Self(vec![fault])
+    }
+}
+
+/// Faults or notes, each once, and at most [`MAX_REPORTS`] of them. A schema is read once more for each reference to it.
+#[derive(Debug, Clone)]
+pub(super) struct Reports<T>(pub(super) Vec<T>);
+
+impl<T> Default for Reports<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T: PartialEq> Reports<T> {
+    /// Adds `report`, if it is new.
+    pub(super) fn add(&mut self, report: T) {
+        if !self.are_full() && !self.0.contains(&report) {
+            self.0.push(report);
+        }
+    }
+
+    /// Returns whether no more are kept.
+    pub(super) fn are_full(&self) -> bool {
+        self.0.len() >= MAX_REPORTS
+    }
+}
+
+/// Makes a fault at `pointer`.
+pub(super) fn fault(pointer: &str, reason: impl Into<String>) -> SchemaFault {
+    SchemaFault {
+        pointer: pointer.into(),
+        reason: reason.into(),
+        is_of_system: false,
+    }
+}
+
+/// Makes a note at `pointer`.
+pub(super) fn note(pointer: &str, text: impl Into<String>) -> SchemaNote {
+    SchemaNote {
+        pointer: pointer.into(),
+        text: text.into(),
+        is_ignored: false,
+    }
+}
+
+/// Something in a schema that is ignored, narrowed, checked later or not advertised.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SchemaNote {
+    /// JSON pointer of the schema or keyword; `#` is the whole schema.
+    pub pointer: String,
+    /// How the schema or keyword is handled.
+    pub text: String,
+    /// Whether it is ignored: nothing enforces it.
+    pub is_ignored: bool,
+}
+
+impl fmt::Display for SchemaNote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at `{}`: {}", self.pointer, self.text)
+    }
+}

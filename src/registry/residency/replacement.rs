@@ -1,0 +1,74 @@
+//! Former editions: another one takes their place, and they end with their last call.
+
+use std::collections::VecDeque;
+
+use tokio::time::Instant;
+
+use super::slot::State;
+use super::{Action, Edition, Refusal, Residency, Waiting};
+use crate::telemetry::metrics::UnloadReason;
+
+impl Residency {
+    /// Unpins `model`, a former edition. It ends with its last call, so it no longer counts as one that is never unloaded.
+    pub fn unpin(&mut self, model: Edition) {
+        if let Some(slot) = self.slots.get_mut(&model) {
+            slot.terms.pin = false;
+        }
+    }
+
+    /// Gives `model` to no new call, and refuses the calls that wait for it. Calls that hold it run to their end, unless it is still
+    /// loading.
+    pub fn retire(&mut self, model: Edition, free: Option<u64>, now: Instant) {
+        self.retire_for(UnloadReason::Edited, model, free, now);
+    }
+
+    fn retire_for(
+        &mut self,
+        reason: UnloadReason,
+        model: Edition,
+        free: Option<u64>,
+        now: Instant,
+    ) {
+        let waiting = std::mem::take(&mut self.waiting);
+        let (refused, rest): (VecDeque<_>, VecDeque<_>) = waiting
+            .into_iter()
+            .partition(|waiting| waiting.model == model);
+        self.waiting = rest;
+        let refuse = |waiting: &Waiting| Action::Refuse(waiting.call, Refusal::Superseded);
+        self.actions.extend(refused.iter().map(refuse));
+        let Some(slot) = self.slots.get_mut(&model) else {
+            return;
+        };
+        slot.retired.get_or_insert(reason);
+        slot.terms.pin = false;
+        match slot.state {
+            State::Unloaded => drop(self.slots.remove(&model)),
+            State::Running {
+                worker,
+                is_loaded: false,
+                ..
+            } => {
+                slot.end();
+                self.leases.retain(|_, held| *held != model);
+                self.actions.push(Action::Stop(worker));
+            }
+            State::Running {
+                worker, leases: 0, ..
+            } => {
+                slot.end();
+                self.actions.push(Action::End(worker, reason));
+            }
+            State::Running { .. } | State::Ending { .. } => {}
+        }
+        self.admit(free, now);
+    }
+
+    /// Replaces `old` by `new`. The process of `old` finishes the calls that it has, and new calls start another process.
+    pub fn replace(&mut self, old: Edition, new: Edition, free: Option<u64>, now: Instant) {
+        if let Some(slot) = self.slots.get(&old) {
+            let terms = slot.terms.clone();
+            self.set_terms(new, terms);
+            self.retire_for(UnloadReason::Requested, old, free, now);
+        }
+    }
+}
