@@ -33,7 +33,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use address::Address;
-pub use error::ConfigError;
+pub use error::{ConfigError, Rejected};
 use file::{
     ConfigFile, LogSettings, ModelSettings, SandboxMode, SplitMode, TransportMode, WatchMode,
 };
@@ -188,10 +188,13 @@ impl Config {
     ///
     /// # Errors
     /// All that is wrong with values and files, at once.
-    pub fn load(typed: &Overrides, around: &Surroundings) -> Result<(Self, Layers), ConfigError> {
+    pub fn load(typed: &Overrides, around: &Surroundings) -> Result<(Self, Layers), Rejected> {
         let (config, mut layers) = Self::resolve(typed, around)?;
         match config.error(&mut layers) {
-            Some(error) => Err(error),
+            Some(error) => Err(Rejected {
+                error,
+                warnings: layers.warnings,
+            }),
             None => Ok((config, layers)),
         }
     }
@@ -208,11 +211,11 @@ impl Config {
     ///
     /// # Errors
     /// The command line contradicts itself, or the file is not TOML, so that some of its values are unknown.
-    pub fn resolve(
-        typed: &Overrides,
-        around: &Surroundings,
-    ) -> Result<(Self, Layers), ConfigError> {
-        let mut file = find_file(typed, around)?;
+    pub fn resolve(typed: &Overrides, around: &Surroundings) -> Result<(Self, Layers), Rejected> {
+        let mut file = find_file(typed, around).map_err(|error| Rejected {
+            error,
+            warnings: Layers::read(&Overrides::default(), &around.variables, None).warnings,
+        })?;
         let ignored = file.take_if(|_| !typed.models.is_empty());
         let mut layers = Layers::read(typed, &around.variables, file.as_deref());
         if let Some(file) = ignored {
@@ -224,7 +227,10 @@ impl Config {
         if layers.is_incomplete()
             && let Some(error) = ConfigError::take(&mut layers)
         {
-            return Err(error);
+            return Err(Rejected {
+                error,
+                warnings: layers.warnings,
+            });
         }
         let settings = layers.merged();
         let config = Self::of(&settings, around, &mut layers);

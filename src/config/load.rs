@@ -5,6 +5,7 @@
 
 mod complete;
 mod effective;
+mod meant;
 mod report;
 mod said;
 

@@ -152,6 +152,19 @@ impl Shape {
         self.at(address).is_some()
     }
 
+    /// Returns whether a table is at `address`, with keys or with names.
+    pub fn is_table(&self, address: &Address) -> bool {
+        self.at(address).is_some_and(|schema| {
+            let has = |key| schema.get(key).is_some_and(Value::is_object);
+            has("properties") || has("additionalProperties")
+        })
+    }
+
+    /// Returns whether a value is at `address`, and no table.
+    pub fn is_value(&self, address: &Address) -> bool {
+        self.knows(address) && !self.is_table(address)
+    }
+
     /// What the key at `address` is for.
     pub fn description(&self, address: &Address) -> Option<&str> {
         self.written_at(address)?.get("description")?.as_str()
@@ -221,11 +234,11 @@ impl Shape {
                     .and_then(|number| Some(serde_json::Number::from_f64(number)?.into()))
             })
         };
-        let value = match text {
-            "true" | "false" if is("boolean") => Some(Value::Bool(text == "true")),
-            _ if is("integer") || is("number") => number(),
-            _ if is("array") => Some(list(text)),
-            _ => None,
+        let value = match () {
+            () if is("boolean") => boolean(text).map(Value::Bool),
+            () if is("integer") || is("number") => number(),
+            () if is("array") => Some(list(text)),
+            () => None,
         };
         value.unwrap_or_else(|| text.into())
     }
@@ -313,6 +326,15 @@ impl Shape {
 fn meant_value(address: &Address, found: &Value) -> Option<String> {
     match address.parts() {
         [_, key] | [_, _, key] => value_hint(key, found),
+        _ => None,
+    }
+}
+
+/// Reads `true` or `false` as variables say it: Compose files and scripts have many spellings.
+fn boolean(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Some(true),
+        "false" | "0" | "no" | "off" => Some(false),
         _ => None,
     }
 }

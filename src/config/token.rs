@@ -234,6 +234,9 @@ impl Source<'_> {
         let (place, token) = match (*token, *file) {
             // The fault of its text is reported already.
             (None, None) => return None,
+            (None, Some(file)) if file.as_os_str().is_empty() => {
+                (file_at, Err("the file's name must not be empty".into()))
+            }
             (token, Some(file)) if token.is_none() || layers.is_above(file_at, token_at) => {
                 layers.files.push(file.clone());
                 let token = read_text(file).map_err(|error| {

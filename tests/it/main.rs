@@ -71,6 +71,7 @@ mod strangers; // who has no token, and who ends half a connection
 mod stuck; // processes that hang or keep dying
 mod supervised; // by a service manager
 mod support; // a server and its client
+mod surroundings; // of a server: mounts, limits, no `/proc`
 #[cfg(target_os = "linux")]
 mod system_limits; // a system that refuses to start processes and threads
 mod templates; // the chat templates of real models, as jinja2 renders them
@@ -82,4 +83,5 @@ mod typed; // tools without code
 mod unload; // models that are unloaded and restarted by hand
 #[cfg(target_os = "linux")]
 mod untrusted; // foreign code in a model's process
+mod variables; // of the environment
 mod worker; // the worker by hand, without MCP

@@ -26,7 +26,7 @@ fn base() -> Config {
     };
     match Config::load(&typed, &around) {
         Ok((config, _)) => config,
-        Err(error) => panic!("{error}"),
+        Err(rejected) => panic!("{rejected:?}"),
     }
 }
 

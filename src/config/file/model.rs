@@ -174,7 +174,7 @@ pub struct ModelSettings {
     pub n_threads: usize,
     /// Map the file into memory instead of reading it.
     pub mmap: bool,
-    /// Keep the weights in memory, never swapped out.
+    /// Keep the weights in memory, never swapped out. The system must allow it (`ulimit -l`); if it does not, the log and `doctor` say so.
     pub mlock: bool,
     /// An adapter: `{ path = "adapter.gguf", scale = 1.0 }`.
     #[schemars(example = json!({"path": "adapter.gguf", "scale": 1.0}))]
