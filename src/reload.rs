@@ -34,6 +34,9 @@ use watch::{Cause, Causes, Heard};
 /// Longest time that an edit is checked before it is refused for the time being. Each chat template has 30 seconds on a busy machine.
 const LOAD_LIMIT: Duration = Duration::from_secs(30);
 
+/// Longest time that a revocation waits for the check of the rest of an edit, so that clients see one change and not two.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Reason why an edit is not applied.
 #[derive(Debug, thiserror::Error)]
 enum Rejection {
@@ -168,12 +171,7 @@ impl Reloader {
     async fn reload(&mut self, content: u64, is_asked: bool, heard: &Heard) {
         let is_half = || !is_asked && heard.is_written();
         let former = self.config.clone();
-        let rights = self.rights().await;
-        if is_half() {
-            return;
-        }
-        self.narrow(rights.as_ref());
-        let loaded = self.load(content).await;
+        let loaded = self.load(content, &is_half).await;
         if is_half() {
             return self.warn_of_narrowing(&former);
         }
@@ -181,6 +179,7 @@ impl Reloader {
         match loaded {
             Ok(checked) => self.apply(&former, checked),
             Err(rejection) => {
+                self.narrow(&is_half).await;
                 self.warn_of_narrowing(&former);
                 self.refuse(&rejection, is_asked);
             }
@@ -215,8 +214,12 @@ impl Reloader {
         }
     }
 
-    /// Loads the configuration with this `content`.
-    async fn load(&mut self, content: u64) -> Result<Checked, Rejection> {
+    /// Loads the configuration with this `content`. If that takes long, the rights that it no longer grants are revoked meanwhile.
+    async fn load(
+        &mut self,
+        content: u64,
+        is_half: &impl Fn() -> bool,
+    ) -> Result<Checked, Rejection> {
         loop {
             let slow = self.slow.take();
             let (loaded, mut load) = slow.unwrap_or_else(|| {
@@ -224,7 +227,12 @@ impl Reloader {
                 let load = move || check::load_again(&sources.typed, &sources.around);
                 (content, spawn_blocking(load))
             });
-            match tokio::time::timeout(LOAD_LIMIT, &mut load).await {
+            let mut done = tokio::time::timeout(PATIENCE, &mut load).await;
+            if done.is_err() {
+                self.narrow(is_half).await;
+                done = tokio::time::timeout(LOAD_LIMIT, &mut load).await;
+            }
+            match done {
                 Ok(done) if loaded == content => {
                     let checked = done.map_err(|_panic| Rejection::Panicked)?;
                     return checked.map_err(Rejection::Invalid);
@@ -260,22 +268,21 @@ impl Reloader {
             .send_modify(|status| status.applied(Timestamp::now(), restart_required));
     }
 
-    /// Reads the rights over HTTP that the edited configuration grants, valid or not. `None` if they are unknown. Needs no file of a model.
-    async fn rights(&self) -> Option<Rights> {
-        if matches!(self.config.transport, Transport::Stdio) {
-            return None;
-        }
+    /// Revokes the rights that the edited configuration no longer grants, whether or not it is valid, unless `is_half` says that a file is still
+    /// being written. Needs no file of a model.
+    async fn narrow(&mut self, is_half: &impl Fn() -> bool) {
+        let Transport::Http(http) = &self.config.transport else {
+            return;
+        };
         let sources = self.sources.clone();
         let read = spawn_blocking(move || Rights::read(&sources.typed, &sources.around));
         // If it panics, the check of the configuration fails, too.
-        read.await.ok().flatten()
-    }
-
-    /// Revokes the rights that are not among `rights`, which the edited configuration grants.
-    fn narrow(&mut self, rights: Option<&Rights>) {
-        let (Some(rights), Transport::Http(http)) = (rights, &self.config.transport) else {
+        let Ok(Some(rights)) = read.await else {
             return;
         };
+        if is_half() {
+            return;
+        }
         let narrowed = Transport::Http(Box::new(rights.narrow(http)));
         if narrowed != self.config.transport {
             self.live.set_rules(&narrowed);
