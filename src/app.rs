@@ -1,6 +1,8 @@
 //! Wiring and lifetime: config → registry → dispatcher → transport; signals, of which the first lets the server end in
 //! order, and the second ends it at once.
 
+use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -130,6 +132,11 @@ async fn serve(
         None => Some(Stdio::open(output, &ending.drain).map_err(stdio_failed)?),
         Some(_) => None,
     };
+    let address = match &http {
+        Some((listener, _)) => Some(listener.local_addr()?),
+        None => None,
+    };
+    tell_of_log_file(&checked.config.log, address);
     let config = http.as_ref().map(|(_, config)| Arc::clone(config));
     let live = Live::start(&checked.config, config, &ending)?;
     let (dispatcher, registry) = (Arc::clone(&live.dispatcher), Arc::clone(&live.registry));
@@ -172,6 +179,24 @@ async fn serve(
         tracing::warn!("a model's process is still there: it ends with this one");
     }
     served
+}
+
+/// Tells on standard error how the server is reached and where it logs, if it logs to a file: a terminal would show nothing at all.
+fn tell_of_log_file(log: &LogSettings, address: Option<SocketAddr>) {
+    let Some(file) = log_output(log).file else {
+        return;
+    };
+    let served = match address {
+        Some(address) => format!("listening on http://{address}/mcp"),
+        None => "serving standard input and output".into(),
+    };
+    let path = file.current();
+    let line = format!(
+        "llama-mcp-server: {served}; the log is in {}",
+        path.display()
+    );
+    // Nobody is left to tell if standard error is closed.
+    drop(writeln!(std::io::stderr(), "{line}"));
 }
 
 /// What runs by the configuration in force.

@@ -10,16 +10,18 @@ use std::sync::OnceLock;
 use crate::config::address::Address;
 use crate::config::file::LogSettings;
 use crate::config::load::Layers;
-use crate::config::problem::Problem;
-use crate::config::tool::address;
+use crate::config::problem::{Origin, Problem};
+use crate::config::tool::{PreparedPrompt, address};
 use crate::config::units::{Size, human};
+use crate::config::warning::WarningKind;
 use crate::config::{
-    Config, ConfigError, FileFault, ModelConfig, ModelFiles, Overrides, Surroundings, ToolConfig,
+    Config, ConfigError, FileFault, ModelConfig, ModelFiles, Overrides, Rejected, Surroundings,
     Transport,
 };
 use crate::gpu;
 use crate::memory;
 use crate::process;
+use crate::process::mounted::{self, Mounted};
 use crate::registry::budget::{Occupant, Room, room_for};
 use crate::registry::footprint::sum;
 use crate::registry::memory::{Need, needs_of};
@@ -52,7 +54,7 @@ impl Checked {
     ///
     /// # Errors
     /// All tokens are unusable.
-    pub fn startable(self) -> Result<Self, ConfigError> {
+    pub fn startable(self) -> Result<Self, Rejected> {
         let is_closed = match &self.config.transport {
             Transport::Http(http) => {
                 !http.tokens.is_empty() && http.tokens.iter().all(|token| token.token.is_none())
@@ -60,7 +62,10 @@ impl Checked {
             Transport::Stdio => false,
         };
         if is_closed {
-            return Err(ConfigError::of(self.doubts));
+            return Err(Rejected {
+                error: ConfigError::of(self.doubts),
+                warnings: self.layers.warnings,
+            });
         }
         Ok(self)
     }
@@ -90,24 +95,6 @@ fn known_needs<'a>(
 ) -> impl Iterator<Item = (&'a ModelConfig, &'a Need)> {
     let models = config.models.iter().zip(needs);
     models.filter_map(|(model, need)| Some((model, need.as_ref().ok()?)))
-}
-
-/// A configuration that cannot be run.
-#[derive(Debug)]
-pub struct Rejected {
-    /// All faults of the configuration.
-    pub error: ConfigError,
-    /// Settings that work and are probably a mistake.
-    pub warnings: Vec<Problem>,
-}
-
-impl From<ConfigError> for Rejected {
-    fn from(error: ConfigError) -> Self {
-        Self {
-            error,
-            warnings: Vec::new(),
-        }
-    }
 }
 
 /// Reads and checks what was typed and what it names.
@@ -158,6 +145,11 @@ fn examine_with(
     look_for_gpus(&mut config, around, &mut layers);
     let machine = memory::total();
     let budget = config.registry.memory_budget.of(machine);
+    if machine == u64::MAX {
+        layers.notes.push(
+            "the memory of this machine is unknown, so only a size as `memory_budget` limits the models; mount `/proc`".into(),
+        );
+    }
     let needs = needs_of(
         &config.models,
         &fixed_prompts(&config),
@@ -175,6 +167,7 @@ fn examine_with(
         check_callable(&config, &mut layers);
     }
     warnings::find(&config, machine, &mut layers);
+    warn_of_stale_mounts(&config, &mut layers);
     let mut doubts = layers.problems.split_off(fatal);
     if let Some(error) = config.error(&mut layers) {
         let error = match error {
@@ -255,9 +248,10 @@ fn known_machine(program: &Path) -> Result<Machine, String> {
 
 /// Tries prompts and schemas of typed tools as a call would use them.
 fn check_tools(config: &Config, layers: &mut Layers) {
-    for tool in &config.tools {
-        check_prompt(tool, layers);
-        if let Some(answer) = &tool.answer
+    let tools = config.tools.iter();
+    for (tool, prepared) in tools.filter_map(|tool| Some((tool, tool.prepared()?))) {
+        check_prompt(&tool.name, prepared, layers);
+        if let Some(answer) = &prepared.answer
             && let Err(faults) = structured::enforce(answer)
         {
             let at = address(&tool.name, answer.key());
@@ -269,9 +263,9 @@ fn check_tools(config: &Config, layers: &mut Layers) {
     }
 }
 
-/// Reports all faults of the prompt of `tool`, as far as its arguments are known.
-fn check_prompt(tool: &ToolConfig, layers: &mut Layers) {
-    let at = |key: &str| address(&tool.name, key);
+/// Reports all faults of the prompt of the tool `name`, as far as its arguments are known.
+fn check_prompt(name: &str, tool: &PreparedPrompt, layers: &mut Layers) {
+    let at = |key: &str| address(name, key);
     if layers.has_problem_at(&at("prompt")) {
         return;
     }
@@ -344,6 +338,26 @@ fn check_preloads(
         let message = "the models that are preloaded do not fit together".to_owned();
         return layers.problem_at(&model.address("preload"), message, Some(hint.into()));
     }
+}
+
+/// Adds a warning for each file of the configuration and of its models that was replaced outside of its mount.
+fn warn_of_stale_mounts(config: &Config, layers: &mut Layers) {
+    let file = layers.file.iter().map(|source| &source.path);
+    let models = config.models.iter().map(|model| &model.load.path);
+    let files = file.chain(&layers.files).chain(models);
+    let warnings: Vec<Problem> = files.filter_map(|file| stale_mount(file)).collect();
+    for warning in warnings {
+        layers.warn(warning);
+    }
+}
+
+/// Returns a warning if `file` was replaced outside of its mount.
+pub fn stale_mount(file: &Path) -> Option<Problem> {
+    Mounted::of(file).is_stale.then(|| {
+        let kind = WarningKind::StaleMount;
+        let message = mounted::stale(file);
+        Problem::warning(Origin::BuiltIn, None, kind, message, mounted::WAY_OUT)
+    })
 }
 
 /// The smallest `max_size` of a log file: a smaller one would be a file for every few lines.

@@ -3,6 +3,7 @@
 //! Flags are spelled as documented, with underscores; the spelling with hyphens is an alias.
 
 mod asked;
+pub mod foreign;
 pub mod install;
 pub mod manual;
 

@@ -17,7 +17,7 @@ use anyhow::Context;
 
 use crate::cli::{Command, ConfigSource, manual};
 use crate::config::interpolate::read_pipe;
-use crate::config::{ConfigError, Overrides, Surroundings};
+use crate::config::{ConfigError, Overrides, Rejected, Surroundings};
 use crate::status::Action;
 
 /// What is wrong is the usage or the configuration.
@@ -74,6 +74,14 @@ fn print(text: &str) -> anyhow::Result<ExitCode> {
 /// Tells what is wrong with the configuration.
 fn refused(error: &ConfigError) -> anyhow::Result<ExitCode> {
     error
+        .report(&mut io::stderr().lock())
+        .context("could not write to standard error")?;
+    Ok(ExitCode::from(WRONG))
+}
+
+/// Tells what is wrong with the configuration, and what may have caused that.
+fn rejected(rejected: &Rejected) -> anyhow::Result<ExitCode> {
+    rejected
         .report(&mut io::stderr().lock())
         .context("could not write to standard error")?;
     Ok(ExitCode::from(WRONG))

@@ -5,10 +5,13 @@ pub mod address;
 pub mod diff;
 pub mod error;
 pub mod file;
+pub mod foreign;
 pub mod http;
 pub mod interpolate;
 pub mod load;
 pub mod model;
+mod naming;
+pub mod paths;
 pub mod problem;
 pub mod ranges;
 pub mod reference;
@@ -23,14 +26,14 @@ pub mod units;
 pub mod warning;
 pub mod whole;
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::Value;
 
 use address::Address;
-pub use error::ConfigError;
+pub use error::{ConfigError, Rejected};
 use file::{
     ConfigFile, LogSettings, ModelSettings, SandboxMode, SplitMode, TransportMode, WatchMode,
 };
@@ -152,7 +155,7 @@ pub fn find_file(typed: &Overrides, around: &Surroundings) -> Result<Option<Path
             return Err(ConfigError::PathNotUtf8(model.clone()));
         }
         ([_], Some(_)) => return Err(ConfigError::ModelAndConfig),
-        ([], Some(file)) => return Ok(Some(file.clone())),
+        ([], Some(file)) => return Ok(Some(at_home(file, around))),
         _ => {}
     }
     let variable = around
@@ -166,7 +169,17 @@ pub fn find_file(typed: &Overrides, around: &Surroundings) -> Result<Option<Path
             .map(|folder| folder.join(FILE_NAME))
             .find(|file| file.is_file())
     };
-    Ok(variable.map(PathBuf::from).or_else(found))
+    let named = variable.map(|file| at_home(Path::new(file), around));
+    Ok(named.or_else(found))
+}
+
+/// Returns `path` with the home folder in the place of `~`: a client that starts the server has no shell that does it.
+pub fn at_home(path: &Path, around: &Surroundings) -> PathBuf {
+    let home = paths::home(&around.variables);
+    path.to_str().map_or_else(
+        || path.to_path_buf(),
+        |text| PathBuf::from(&*paths::at_home(text, home)),
+    )
 }
 
 impl Config {
@@ -175,10 +188,13 @@ impl Config {
     ///
     /// # Errors
     /// All that is wrong with values and files, at once.
-    pub fn load(typed: &Overrides, around: &Surroundings) -> Result<(Self, Layers), ConfigError> {
+    pub fn load(typed: &Overrides, around: &Surroundings) -> Result<(Self, Layers), Rejected> {
         let (config, mut layers) = Self::resolve(typed, around)?;
         match config.error(&mut layers) {
-            Some(error) => Err(error),
+            Some(error) => Err(Rejected {
+                error,
+                warnings: layers.warnings,
+            }),
             None => Ok((config, layers)),
         }
     }
@@ -195,11 +211,11 @@ impl Config {
     ///
     /// # Errors
     /// The command line contradicts itself, or the file is not TOML, so that some of its values are unknown.
-    pub fn resolve(
-        typed: &Overrides,
-        around: &Surroundings,
-    ) -> Result<(Self, Layers), ConfigError> {
-        let mut file = find_file(typed, around)?;
+    pub fn resolve(typed: &Overrides, around: &Surroundings) -> Result<(Self, Layers), Rejected> {
+        let mut file = find_file(typed, around).map_err(|error| Rejected {
+            error,
+            warnings: Layers::read(&Overrides::default(), &around.variables, None).warnings,
+        })?;
         let ignored = file.take_if(|_| !typed.models.is_empty());
         let mut layers = Layers::read(typed, &around.variables, file.as_deref());
         if let Some(file) = ignored {
@@ -211,7 +227,10 @@ impl Config {
         if layers.is_incomplete()
             && let Some(error) = ConfigError::take(&mut layers)
         {
-            return Err(error);
+            return Err(Rejected {
+                error,
+                warnings: layers.warnings,
+            });
         }
         let settings = layers.merged();
         let config = Self::of(&settings, around, &mut layers);
@@ -226,7 +245,7 @@ impl Config {
                 HttpConfig::resolve(settings, layers).map(|http| Transport::Http(Box::new(http)))
             }
         };
-        check_tool_names(settings, layers);
+        naming::check(settings, layers);
         check_sandbox(settings.registry.sandbox, cfg!(target_os = "linux"), layers);
         check_stall_timeout(settings.registry.stall_timeout, layers);
         let model = |(name, model): (&String, &ModelSettings)| {
@@ -268,29 +287,6 @@ impl Config {
             },
             watch: self.watch,
             ..new
-        }
-    }
-}
-
-/// Two tools of one name: clients could not tell them apart.
-fn check_tool_names(settings: &ConfigFile, layers: &mut Layers) {
-    let mut owners: HashMap<&str, &str> = HashMap::new();
-    for (name, model) in settings.models.iter().filter(|(_, model)| model.tool) {
-        let tool = model.tool_name.as_deref().unwrap_or(name);
-        if let Some(other) = owners.insert(tool, name) {
-            let message = format!("the model `{other}` has a tool called `{tool}`, too");
-            layers.problem_at(
-                &Address::of_model(name, "tool_name"),
-                message,
-                Some("give one of them another `tool_name`".into()),
-            );
-        }
-    }
-    for name in settings.tools.keys() {
-        if let Some(other) = owners.get(name.as_str()) {
-            let message = format!("the model `{other}` is a tool of this name, too");
-            let hint = "give one of them another name, or the model `tool = false`";
-            layers.problem_at(&Address::of(["tools", name]), message, Some(hint.into()));
         }
     }
 }

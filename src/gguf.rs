@@ -19,7 +19,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use contents::Contents;
-pub use error::GgufError;
+pub use error::{GgufError, Substitute};
 pub use file_id::FileId;
 pub use kind::FileKind;
 use reader::{Fault, Read1, Reader};
@@ -188,6 +188,7 @@ fn told(path: &Path, fault: Fault) -> GgufError {
     match fault {
         Fault::Io(source) => GgufError::Unreadable { path, source },
         Fault::NotGguf(found) => GgufError::NotGguf { path, found },
+        Fault::Substitute(substitute) => GgufError::Substitute { path, substitute },
         Fault::Version(version) => GgufError::Version { path, version },
         Fault::Truncated(needed) => GgufError::Truncated {
             path,

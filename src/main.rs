@@ -9,8 +9,8 @@ use std::time::SystemTime;
 use anyhow::Context;
 use clap::Parser;
 use llama_mcp_server::check::{self, Checked};
-use llama_mcp_server::cli::{Cli, WorkerCli};
-use llama_mcp_server::config::{ConfigError, Surroundings};
+use llama_mcp_server::cli::{Cli, WorkerCli, foreign};
+use llama_mcp_server::config::{Rejected, Surroundings};
 use llama_mcp_server::error_code::Coded;
 use llama_mcp_server::process::ProtocolOutput;
 use llama_mcp_server::reload::Sources;
@@ -28,7 +28,7 @@ enum Failure {
     /// 1: it failed while it ran.
     Run(anyhow::Error),
     /// 2: usage or configuration.
-    Config(ConfigError),
+    Config(Rejected),
 }
 
 fn main() -> ExitCode {
@@ -37,9 +37,15 @@ fn main() -> ExitCode {
         arguments.remove(1);
         work(&WorkerCli::parse_from(arguments))
     } else {
-        serve(Cli::parse_from(arguments))
+        serve(parse(&arguments))
     };
     result.unwrap_or_else(|failure| failure.report())
+}
+
+/// Reads the command line. Ends the program with help, or with what is wrong.
+fn parse(arguments: &[OsString]) -> Cli {
+    Cli::try_parse_from(arguments)
+        .unwrap_or_else(|error| foreign::error(arguments).unwrap_or(error).exit())
 }
 
 fn work(cli: &WorkerCli) -> Result<ExitCode, Failure> {
@@ -76,7 +82,7 @@ fn serve(cli: Cli) -> Result<ExitCode, Failure> {
     let output = take_stdout()?;
     let read_at = SystemTime::now();
     let typed = cli.source.into_overrides(cli.models);
-    let checked = check::load(&typed, &around).and_then(Checked::startable);
+    let checked = check::examine(&typed, &around).and_then(Checked::startable);
     let checked = checked.map_err(Failure::Config)?;
     let log = app::log_output(&checked.config.log);
     let _log = threads::or_exit(|| telemetry::init_server(&log)).map_err(Failure::Run)?;
@@ -121,7 +127,7 @@ impl Failure {
         let mut stderr = io::stderr().lock();
         let (told, code) = match self {
             Self::Run(error) => (print(error, &mut stderr), 1),
-            Self::Config(error) => (error.report(&mut stderr), 2),
+            Self::Config(rejected) => (rejected.report(&mut stderr), 2),
         };
         // Nobody is left to tell if stderr is closed.
         drop(told);

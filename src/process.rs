@@ -2,6 +2,8 @@
 //! ends, and the number of CPUs they may use.
 
 pub mod activity;
+pub mod memory_lock;
+pub mod mounted;
 pub mod usage;
 
 #[cfg(target_os = "linux")]
@@ -80,11 +82,38 @@ pub fn wait_until_unread(output: &std::os::fd::OwnedFd) {
 /// # Errors
 /// Its path is not known.
 pub fn this_program() -> io::Result<PathBuf> {
-    if cfg!(target_os = "linux") {
-        Ok("/proc/self/exe".into())
-    } else {
+    let link = Path::new("/proc/self/exe");
+    if !cfg!(target_os = "linux") {
         std::env::current_exe()
+    } else if link.symlink_metadata().is_ok() {
+        Ok(link.into())
+    } else {
+        program_as_typed()
     }
+}
+
+/// Returns the file that the first argument names, for a system without `/proc`.
+///
+/// # Errors
+/// The argument names no file.
+fn program_as_typed() -> io::Result<PathBuf> {
+    let typed = PathBuf::from(std::env::args_os().next().unwrap_or_default());
+    let found = if typed.components().count() > 1 {
+        typed.canonicalize().ok()
+    } else {
+        let folders = std::env::var_os("PATH").unwrap_or_default();
+        let files = std::env::split_paths(&folders).map(|folder| folder.join(&typed));
+        files
+            .filter_map(|file| file.canonicalize().ok())
+            .find(|file| file.is_file())
+    };
+    found.ok_or_else(|| {
+        let text = format!(
+            "`/proc` is not mounted, and `{}` leads to no file; mount `/proc` (`mount -t proc proc /proc`, `bwrap --proc /proc`), or start the program by its full path",
+            typed.display()
+        );
+        io::Error::new(io::ErrorKind::NotFound, text)
+    })
 }
 
 /// Asks the kernel to kill this process when the thread that started it ends, and tells whether `parent` is still there.
@@ -128,9 +157,10 @@ fn pid(id: u32) -> Option<rustix::process::Pid> {
     rustix::process::Pid::from_raw(id.try_into().ok()?)
 }
 
-/// Allows this process as many open files as the system lets it: a connection is one, and 1,024 are a usual soft limit.
+/// Allows this process as many open files as the system lets it: a connection is one, and 1,024 are a usual soft limit. Returns the limit;
+/// `None` if there is none.
 #[cfg(unix)]
-pub fn raise_file_limit() {
+pub fn raise_file_limit() -> Option<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -139,12 +169,24 @@ pub fn raise_file_limit() {
     };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::debug!(%error, "the limit of open files stays");
+        return limit.current;
     }
+    limit.maximum
 }
 
-/// Does nothing: this system has no limit of open files.
+/// Does nothing and returns `None`: this system has no limit of open files.
 #[cfg(not(unix))]
-pub fn raise_file_limit() {}
+pub fn raise_file_limit() -> Option<u64> {
+    None
+}
+
+/// Returns what to say if so many `connections` need more open files than the `limit` that [`raise_file_limit`] returned.
+pub fn too_few_files(connections: usize, limit: Option<u64>) -> Option<String> {
+    let limit = limit.filter(|limit| *limit <= connections as u64)?;
+    Some(format!(
+        "`max_connections` is {connections}, but the system lets this process open {limit} files (RLIMIT_NOFILE); raise that with `docker run --ulimit nofile=65536`, with `LimitNOFILE=65536` in the systemd unit or with `ulimit -n 65536`, or lower `max_connections`"
+    ))
+}
 
 /// Names this process for `ps` and `top`, where it would be called `exe` as it was started.
 #[cfg(target_os = "linux")]

@@ -65,9 +65,9 @@ pub struct Unloaded {
 }
 
 impl Unloaded {
-    fn new(model: &str, replaced: Replaced) -> Self {
+    fn new(replaced: Replaced) -> Self {
         Self {
-            model: model.to_owned(),
+            model: replaced.name,
             was: replaced.was,
             running: replaced.running,
         }
@@ -128,27 +128,25 @@ impl Registry {
     /// Failed loads, deaths and refused prompts are forgotten. Returns `None` if there is no such model.
     pub fn unload(&self, name: &str) -> Option<Unloaded> {
         let replaced = self.shelf.replace(name)?;
-        tracing::info!(model = name, running = replaced.running, "unloaded by hand");
-        Some(Unloaded::new(name, replaced))
+        let Replaced { name, running, .. } = &replaced;
+        tracing::info!(model = name, running, "unloaded by hand");
+        Some(Unloaded::new(replaced))
     }
 
     /// Unloads the model called `name` as [`Self::unload`] does, and starts another process at once.
     pub fn restart(&self, name: &str) -> Option<Unloaded> {
         let replaced = self.shelf.replace(name)?;
-        tracing::info!(
-            model = name,
-            running = replaced.running,
-            "restarted by hand"
-        );
-        let (shelf, edition, name) = (Arc::clone(&self.shelf), replaced.edition, name.to_owned());
-        let unloaded = Unloaded::new(&name, replaced);
+        let (shelf, edition) = (Arc::clone(&self.shelf), replaced.edition);
+        let Replaced { name, running, .. } = &replaced;
+        tracing::info!(model = name, running, "restarted by hand");
+        let name = name.clone();
         tokio::spawn(async move {
             let turn = shelf.check_files(edition).await;
             let lease = shelf.lease(edition, NO_CLIENT);
             drop(turn);
             load(lease, name).await;
         });
-        Some(unloaded)
+        Some(Unloaded::new(replaced))
     }
 
     /// Starts loading `model`, called `name`, so that it is ready for the first call.

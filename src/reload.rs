@@ -29,7 +29,7 @@ use crate::config::{Config, ConfigError, Overrides, Surroundings, Transport};
 use crate::status::ConfigStatus;
 use crate::supervisor::{self, Phase};
 use crate::telemetry::metrics;
-use watch::{Causes, steady};
+use watch::{Cause, Causes, Heard};
 
 /// Longest time that an edit is checked before it is refused for the time being. Each chat template has 30 seconds on a busy machine.
 const LOAD_LIMIT: Duration = Duration::from_secs(30);
@@ -122,30 +122,34 @@ impl Reloader {
     /// Where the system gives no signals.
     pub async fn run(mut self) -> std::io::Result<()> {
         let mut causes = Causes::new(self.config.watch)?;
+        let heard = causes.heard();
         // From here on it is heard when it is asked to read again.
         supervisor::tell(Phase::Ready);
         loop {
             causes.observe(&self.files);
+            self.note_stale_mounts();
             if self.content == 0 {
-                self.reload(content_of(&self.files), false).await;
+                self.reload(content_of(&self.files), false, &heard).await;
             }
-            let is_asked = tokio::select! {
-                is_asked = causes.next() => is_asked,
-                () = self.end_of_slow_load() => false,
+            let mut cause = tokio::select! {
+                cause = causes.next() => cause,
+                // Not while a file is written: its close is the next cause.
+                () = self.end_of_slow_load(), if !heard.is_written() => Cause::Time,
             };
             let mut content = content_of(&self.files);
-            if content != self.content && !is_asked && !causes.are_told() {
-                content = steady(content, || content_of(&self.files)).await;
+            if content != self.content && cause == Cause::Time {
+                (content, cause) = causes.steady(content, || content_of(&self.files)).await;
             }
+            let is_asked = cause == Cause::Asked;
             // A file that is missing to an edit may come without any change of those that are known.
             let has_failed = self.status.borrow().refused.is_some();
             // Whoever asked waits for the end of it; another look at what was refused is nobody's business.
             if is_asked || content != self.content {
                 supervisor::tell(Phase::Reloading);
-                self.reload(content, is_asked).await;
+                self.reload(content, is_asked, &heard).await;
                 supervisor::tell(Phase::Ready);
-            } else if has_failed {
-                self.reload(content, is_asked).await;
+            } else if has_failed || self.slow.is_some() {
+                self.reload(content, is_asked, &heard).await;
             }
         }
     }
@@ -160,21 +164,62 @@ impl Reloader {
         }
     }
 
-    async fn reload(&mut self, content: u64, is_asked: bool) {
+    /// Applies the configuration with this `content`, or rejects it.
+    ///
+    /// If a program has begun to write a file meanwhile, what was read may be half of it: unless this reload `is_asked`, it ends without
+    /// effect, and the close of the file is the next cause. Rights that were revoked before stay revoked.
+    async fn reload(&mut self, content: u64, is_asked: bool, heard: &Heard) {
+        let is_half = || !is_asked && heard.is_written();
         let former = self.config.clone();
+        let loaded = self.load(content, &is_half).await;
+        if is_half() {
+            return self.warn_of_narrowing(&former);
+        }
         self.content = content;
-        match self.load(content).await {
+        match loaded {
             Ok(checked) => self.apply(&former, checked),
             Err(rejection) => {
-                self.narrow().await;
+                self.narrow(&is_half).await;
                 self.warn_of_narrowing(&former);
                 self.refuse(&rejection, is_asked);
             }
         }
     }
 
+    /// Notes for `status` which files were replaced outside of their mount, and warns once of each.
+    fn note_stale_mounts(&mut self) {
+        let warned = self
+            .files
+            .iter()
+            .map(|file| (file, check::stale_mount(file)));
+        let stale = warned.filter_map(|(file, warning)| Some((file.clone(), warning?)));
+        let (files, warnings): (Vec<_>, Vec<_>) = stale.unzip();
+        self.status
+            .send_modify(|status| status.stale_mounts = files);
+        self.warn_of(warnings);
+    }
+
+    /// Logs those of `warnings` that are not logged already.
+    fn warn_of(&mut self, warnings: Vec<Problem>) {
+        for warning in warnings {
+            // Numbers in a message may change with the file.
+            let is_same = |known: &Problem| {
+                (known.code, &known.address) == (warning.code, &warning.address)
+                    && (known.address.is_some() || known.message == warning.message)
+            };
+            if !self.warnings.iter().any(is_same) {
+                tracing::warn!(kind = warning.code, "{}", warning.line());
+                self.warnings.push(warning);
+            }
+        }
+    }
+
     /// Loads the configuration with this `content`. If that takes long, the rights that it no longer grants are revoked meanwhile.
-    async fn load(&mut self, content: u64) -> Result<Checked, Rejection> {
+    async fn load(
+        &mut self,
+        content: u64,
+        is_half: &impl Fn() -> bool,
+    ) -> Result<Checked, Rejection> {
         loop {
             let slow = self.slow.take();
             let (loaded, mut load) = slow.unwrap_or_else(|| {
@@ -184,7 +229,7 @@ impl Reloader {
             });
             let mut done = tokio::time::timeout(PATIENCE, &mut load).await;
             if done.is_err() {
-                self.narrow().await;
+                self.narrow(is_half).await;
                 done = tokio::time::timeout(LOAD_LIMIT, &mut load).await;
             }
             match done {
@@ -211,15 +256,7 @@ impl Reloader {
             tracing::info!("an edit of the configuration is in force\n{diff}");
         }
         checked.warn_of_doubts();
-        let is_known = |warning: &Problem| {
-            let mut known = self.warnings.iter();
-            known.any(|known| (known.code, &known.address) == (warning.code, &warning.address))
-        };
-        for warning in &checked.layers.warnings {
-            if !is_known(warning) {
-                tracing::warn!(kind = warning.code, "{}", warning.line());
-            }
-        }
+        self.warn_of(checked.layers.warnings.clone());
         let file = self.files[0].clone();
         self.files = files_of(file, &checked);
         self.warnings = checked.layers.warnings;
@@ -231,8 +268,9 @@ impl Reloader {
             .send_modify(|status| status.applied(Timestamp::now(), restart_required));
     }
 
-    /// Revokes the rights that the edited configuration no longer grants, whether or not it is valid. Needs no file of a model.
-    async fn narrow(&mut self) {
+    /// Revokes the rights that the edited configuration no longer grants, whether or not it is valid, unless `is_half` says that a file is still
+    /// being written. Needs no file of a model.
+    async fn narrow(&mut self, is_half: &impl Fn() -> bool) {
         let Transport::Http(http) = &self.config.transport else {
             return;
         };
@@ -242,6 +280,9 @@ impl Reloader {
         let Ok(Some(rights)) = read.await else {
             return;
         };
+        if is_half() {
+            return;
+        }
         let narrowed = Transport::Http(Box::new(rights.narrow(http)));
         if narrowed != self.config.transport {
             self.live.set_rules(&narrowed);

@@ -43,6 +43,10 @@ impl ServerStatus {
             .models
             .iter_mut()
             .filter_map(|model| model.error.as_mut());
+        if let Some(config) = &mut self.config {
+            let file = &config.file;
+            config.stale_mounts.retain(|stale| stale == file);
+        }
         let config = self.config.as_mut();
         let of_edit = config.and_then(|config| Some(&mut config.refused.as_mut()?.error));
         for error in of_models.chain(of_edit) {
@@ -72,6 +76,9 @@ pub struct ConfigStatus {
     /// Keys such as `server.port` whose edits wait for a restart of the server.
     #[serde(default)]
     pub restart_required: Vec<String>,
+    /// The file and files that it names, as far as they were replaced outside of their mount: edits of the new ones are not seen.
+    #[serde(default)]
+    pub stale_mounts: Vec<PathBuf>,
 }
 
 /// An edit that is not in force.
@@ -91,6 +98,7 @@ impl ConfigStatus {
             reloaded_at: None,
             refused: None,
             restart_required: Vec::new(),
+            stale_mounts: Vec::new(),
         }
     }
 

@@ -6,6 +6,7 @@ pub mod metrics;
 
 use std::collections::VecDeque;
 use std::env;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use tracing::field::{Field, Visit};
@@ -114,7 +115,7 @@ pub fn init_worker() {
         .without_time();
     tracing_subscriber::registry()
         .with(lines.with_filter(filter(DEFAULT_LEVEL).0))
-        .with(LastErrors.with_filter(LevelFilter::ERROR))
+        .with(LastErrors.with_filter(LevelFilter::WARN))
         .init();
 }
 
@@ -172,6 +173,21 @@ pub fn last_llama_errors() -> Vec<String> {
         .collect()
 }
 
+/// Warnings by which llama.cpp reports that the system does not lock memory, on Unix and on Windows.
+const LOCK_REFUSALS: [&str; 3] = [
+    "failed to mlock",
+    "failed to VirtualLock",
+    "mlock not supported",
+];
+
+static LOCK_REFUSED: AtomicBool = AtomicBool::new(false);
+
+/// Returns whether llama.cpp has warned that the system does not lock memory of this process.
+pub fn is_lock_refused() -> bool {
+    LOCK_REFUSED.load(Ordering::Relaxed)
+}
+
+/// Keeps what the worker needs of llama.cpp's log.
 struct LastErrors;
 
 impl<S: Subscriber> Layer<S> for LastErrors {
@@ -181,6 +197,12 @@ impl<S: Subscriber> Layer<S> for LastErrors {
         }
         let mut line = Message(String::new());
         event.record(&mut line);
+        if *event.metadata().level() != Level::ERROR {
+            if LOCK_REFUSALS.iter().any(|refusal| line.0.contains(refusal)) {
+                LOCK_REFUSED.store(true, Ordering::Relaxed);
+            }
+            return;
+        }
         let mut errors = ERRORS.lock().unwrap_or_else(PoisonError::into_inner);
         if errors.len() == KEPT_ERRORS {
             errors.pop_front();

@@ -11,13 +11,14 @@ pub mod instructions;
 pub mod structured;
 pub mod typed;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
-use crate::config::{Config, ModelConfig};
+use crate::config::Config;
+use crate::config::tool::{ToolBody, ToolConfig};
 use crate::error_code::ErrorCode;
 use crate::fair::MessagePermits;
 use crate::registry::residency::Refusal;
@@ -105,13 +106,26 @@ pub struct ToolCall {
 /// A tool.
 #[derive(Debug)]
 pub enum Tool {
-    /// A model itself.
+    /// One that continues a conversation: a model itself, or a profile over one.
     Chat(Box<ChatTool>),
     /// One that is made of a prompt.
     Typed(Box<TypedTool>),
 }
 
 impl Tool {
+    /// Makes the tool of its configuration. Returns `None` if its template does not compile, which the check of the configuration tells.
+    fn new(config: &ToolConfig, answering: Answering) -> Option<Self> {
+        match &config.body {
+            ToolBody::Chat => Some(Self::Chat(Box::new(ChatTool::new(config, answering)))),
+            ToolBody::Prompt(prepared) => {
+                let made = TypedTool::new(config, prepared, answering);
+                made.inspect_err(|cause| tracing::error!(tool = config.name, "{cause}"))
+                    .ok()
+                    .map(|made| Self::Typed(Box::new(made)))
+            }
+        }
+    }
+
     /// The tool's name.
     pub fn name(&self) -> &str {
         match self {
@@ -161,6 +175,8 @@ impl Tool {
 #[derive(Debug, Default)]
 pub struct Catalog {
     tools: Vec<Arc<Tool>>,
+    /// Further names of tools, each with the tool's own.
+    aliases: BTreeMap<String, String>,
     /// Names of tools that were there before an edit.
     removed: BTreeSet<String>,
     /// Whether results of calls include `_meta`.
@@ -183,25 +199,26 @@ impl Superseded {
 impl Catalog {
     /// The tools of `config` over the models of `registry`, whose `editions` are in the order of the models.
     pub fn new(config: &Config, editions: &[Edition], registry: &Arc<Registry>) -> Self {
-        let answering = |tool: &str, model: &ModelConfig, edition: Edition| {
-            Answering::new(tool, model, edition, config.log.log_prompts, registry)
-        };
         let models = || config.models.iter().zip(editions.iter().copied());
-        let chat = models().filter_map(|(model, edition)| {
-            let name = model.tool_name.as_deref()?;
-            let answering = answering(name, model, edition);
-            Some(Tool::Chat(Box::new(ChatTool::new(model, answering))))
-        });
-        let typed = config.tools.iter().filter_map(|tool| {
+        let tool = |tool: &ToolConfig| {
             let (model, edition) = models().find(|(model, _)| model.name == tool.model)?;
-            let made = TypedTool::new(tool, answering(&tool.name, model, edition));
-            // Tried when the configuration was checked.
-            made.inspect_err(|cause| tracing::error!(tool = tool.name, "{cause}"))
-                .ok()
-                .map(|made| Tool::Typed(Box::new(made)))
+            let log_prompts = config.log.log_prompts;
+            let answering = Answering::new(tool, model, edition, log_prompts, registry);
+            Tool::new(tool, answering).map(Arc::new)
+        };
+        let own: Vec<ToolConfig> = models().filter_map(|(model, _)| model.own_tool()).collect();
+        let aliases = config.models.iter().flat_map(|model| {
+            let name = model.tool_name.iter();
+            name.flat_map(|name| {
+                model
+                    .aliases
+                    .iter()
+                    .map(|alias| (alias.clone(), name.clone()))
+            })
         });
         Self {
-            tools: chat.chain(typed).map(Arc::new).collect(),
+            tools: own.iter().chain(&config.tools).filter_map(tool).collect(),
+            aliases: aliases.collect(),
             removed: BTreeSet::new(),
             result_meta: config.result_meta,
         }
@@ -243,8 +260,9 @@ impl Catalog {
         self.tools.iter().map(|tool| tool.name()).collect()
     }
 
-    /// The tool called `name`.
+    /// Returns the tool called `name`, or to which `name` is an alias.
     pub fn find(&self, name: &str) -> Option<Arc<Tool>> {
+        let name = self.aliases.get(name).map_or(name, String::as_str);
         self.tools.iter().find(|tool| tool.name() == name).cloned()
     }
 }

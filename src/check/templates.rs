@@ -116,15 +116,22 @@ fn system_prompt(system: &str, variables: &Variables) -> Trial {
     Trial::Messages(messages, variables.clone())
 }
 
-/// One way in which the chat template of a model is used: by the model's own tool or by a typed tool.
+/// One way in which the chat template of a model is used: by the model's own tool or by a tool of `[tools]`.
 struct Use<'a> {
-    /// The typed tool; `None` for the model's own tool.
+    /// The tool of `[tools]`; `None` for the model's own tool.
     tool: Option<&'a ToolConfig>,
     variables: &'a Variables,
     /// The system prompt and where it comes from.
     system: Option<(Address, &'a str)>,
     /// The error of a question.
     question: Option<EngineError>,
+}
+
+impl Use<'_> {
+    /// Returns whether its calls give a conversation.
+    fn is_chat(&self) -> bool {
+        self.tool.is_none_or(|tool| tool.prepared().is_none())
+    }
 }
 
 /// Returns how the chat template of `model` is used, with a question tried once for the same variables.
@@ -172,8 +179,8 @@ fn check_rendering(
     let uses = uses_of(model, trials, tools);
     check_questions(model, &uses, layers);
     let works = |used: &&Use<'_>| used.question.is_none();
-    let chat = uses.iter().find(|used| used.tool.is_none());
-    if let Some(chat) = chat.filter(works)
+    let mut chats = uses.iter().filter(works).filter(|used| used.is_chat());
+    if let Some(chat) = chats.next()
         && let Err(error) = trials.run(turns(chat.variables))
     {
         let message = format!(
@@ -207,8 +214,10 @@ fn check_questions(model: &ModelConfig, uses: &[Use<'_>], layers: &mut Layers) {
         return;
     }
     for (used, error) in faults() {
-        // Calls of the model's own tool may give other variables; calls of a typed tool cannot.
-        let Some(tool) = used.tool else { continue };
+        // Calls of a chat tool may give other variables; calls of a typed tool cannot.
+        let Some(tool) = used.tool.filter(|_| !used.is_chat()) else {
+            continue;
+        };
         let message = format!("every call fails: {}", error.text);
         let hint = format!(
             "set the variables that the chat template of `{}` requires",

@@ -1,20 +1,19 @@
 //! `llama-mcp-server config`: check, show and explain the configuration.
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::{WRONG, overrides, print, refused};
+use super::{WRONG, overrides, print, refused, rejected};
 use crate::check::{self, Checked};
 use crate::cli::{ConfigCommand, Format};
 use crate::config::diff::ConfigDiff;
 use crate::config::problem::Problem;
 use crate::config::reference::View;
 use crate::config::units::human;
-use crate::config::{Config, ConfigError, Overrides, Surroundings, reference, shape};
+use crate::config::{Config, ConfigError, Overrides, Rejected, Surroundings, reference, shape};
 use crate::gguf::memory::Estimate;
 use crate::registry::footprint::{Footprint, sum};
 use crate::registry::memory::Need;
@@ -70,7 +69,7 @@ fn check(
         (None, Some(checked), Format::Json) => {
             print(&format!("{:#}\n", as_json(&checked, &warnings)))?
         }
-        (Some(error), _, Format::Text) => tell(&error, &warnings)?,
+        (Some(error), _, Format::Text) => rejected(&Rejected { error, warnings })?,
         (error, _, Format::Json) => {
             let problems = error.map(|error| error.to_json());
             let json = json!({"ok": false, "problems": problems, "warnings": in_json(&warnings)});
@@ -79,17 +78,6 @@ fn check(
         (None, None, Format::Text) => ExitCode::SUCCESS,
     };
     Ok(code)
-}
-
-/// Writes `error`, and behind it `warnings`, to standard error.
-fn tell(error: &ConfigError, warnings: &[Problem]) -> anyhow::Result<ExitCode> {
-    let mut stderr = io::stderr().lock();
-    let told = error.report(&mut stderr).and_then(|()| {
-        let mut warnings = warnings.iter();
-        warnings.try_for_each(|warning| writeln!(stderr, "\n{warning}"))
-    });
-    told.context("could not write to standard error")?;
-    Ok(ExitCode::from(WRONG))
 }
 
 fn in_json(problems: &[Problem]) -> Vec<Value> {
@@ -198,7 +186,10 @@ fn together(checked: &Checked) -> String {
 /// Returns the notes on a valid configuration, including those on its schemas.
 fn notes(checked: &Checked) -> impl Iterator<Item = String> + '_ {
     let of_schemas = checked.config.tools.iter().flat_map(|tool| {
-        tool.answer.iter().flat_map(move |answer| {
+        let answer = tool
+            .prepared()
+            .and_then(|prepared| prepared.answer.as_ref());
+        answer.into_iter().flat_map(move |answer| {
             let key = answer.key();
             // What is ignored is a warning.
             let notes = answer.notes.iter().filter(|note| !note.is_ignored);
@@ -244,6 +235,6 @@ fn show(typed: &Overrides, around: &Surroundings, with_origin: bool) -> anyhow::
             };
             print(&reference::effective(&layers, view))
         }
-        Err(error) => refused(&error),
+        Err(error) => rejected(&error),
     }
 }

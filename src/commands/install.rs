@@ -18,7 +18,7 @@ use super::{WRONG, print, refused};
 use crate::check;
 use crate::cli::install::{InstallArgs, Wanted, overrides};
 use crate::config::problem::Problem;
-use crate::config::{ConfigError, Surroundings};
+use crate::config::{ConfigError, Surroundings, at_home};
 use crate::error_code::ErrorCode;
 use clients::{CLIENTS, Client};
 use edit::{Entry, Slot};
@@ -164,7 +164,8 @@ fn start(
         _ => bail!("`--model` or `--config` says what is served"),
     };
     // The client starts it in a folder of its own.
-    let path = std::path::absolute(path).context("could not tell the current folder")?;
+    let path =
+        std::path::absolute(at_home(path, around)).context("could not tell the current folder")?;
     let mut arguments = vec![flag.to_owned(), text(&path)?];
     arguments.extend(asked.flags.iter().cloned());
     let typed = match overrides(&arguments) {

@@ -13,6 +13,7 @@ use super::server::{Server, no_server};
 use crate::cli::{Format, StatusArgs};
 use crate::config::Surroundings;
 use crate::config::units::human;
+use crate::process::mounted;
 use crate::registry::{ModelState, ModelStatus};
 use crate::status::{ConfigStatus, ServerStatus};
 
@@ -140,18 +141,20 @@ fn config(config: &ConfigStatus) -> String {
         Some(at) => format!("configuration {file}, last edit in force since {at}"),
         None => format!("configuration {file}"),
     };
-    let restart = (!config.restart_required.is_empty())
-        .then(|| format!("\nrestart needed: {}", config.restart_required.join(", ")));
-    let refused = config.refused.as_ref().map(|edit| {
+    let mut lines = vec![edited];
+    let stale = config.stale_mounts.iter();
+    lines.extend(stale.map(|file| format!("{}; {}", mounted::stale(file), mounted::WAY_OUT)));
+    if !config.restart_required.is_empty() {
+        let keys = config.restart_required.join(", ");
+        lines.push(format!("restart needed: {keys}"));
+    }
+    lines.extend(config.refused.as_ref().map(|edit| {
         format!(
-            "\nthe edit of {} is refused, what was in force stays:\n{}",
+            "the edit of {} is refused, what was in force stays:\n{}",
             edit.at, edit.error
         )
-    });
-    [Some(edited), restart, refused]
-        .into_iter()
-        .flatten()
-        .collect()
+    }));
+    lines.join("\n")
 }
 
 const HEAD: [&str; 10] = [

@@ -27,18 +27,27 @@ pub fn run(asked: ModelArgs, action: Action, around: &Surroundings) -> anyhow::R
         Ok(server) => server,
         Err(code) => return Ok(code),
     };
-    // Other characters could change the path of the URL.
-    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    if model.is_empty() || !model.bytes().all(is_name) {
+    if model.is_empty() {
         return Err(unknown(&model, &server).into());
     }
+    let segment = path_segment(&model);
     let (status, said) =
-        server.post_with_token(&format!("/admin/models/{model}/{}", action.name()))?;
+        server.post_with_token(&format!("/admin/models/{segment}/{}", action.name()))?;
     if status != 200 {
         return Err(refusal(status, &said, &model, &server).into());
     }
     let done: Unloaded = serde_json::from_str(&said).with_context(|| other_program(&server))?;
     print(&in_words(&done, action))
+}
+
+/// Returns `name`, which may be an alias such as `qwen2.5:7b`, as one segment of a URL's path.
+fn path_segment(name: &str) -> String {
+    let encoded = |byte: u8| match byte {
+        b'_' | b'-' => char::from(byte).to_string(),
+        byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    };
+    name.bytes().map(encoded).collect()
 }
 
 /// Returns the error for a response with `status` and the body `said`.
@@ -120,6 +129,12 @@ mod tests {
             running,
         };
         in_words(&done, action)
+    }
+
+    #[test]
+    fn a_name_is_one_segment_of_a_path_whatever_is_in_it() {
+        assert_eq!(path_segment("small-1_b"), "small-1_b");
+        assert_eq!(path_segment("../qwen2.5:7b"), "%2E%2E%2Fqwen2%2E5%3A7b");
     }
 
     #[test]

@@ -154,3 +154,24 @@ impl ConfigError {
         }
     }
 }
+
+/// A configuration that was rejected, and what may have caused that.
+#[derive(Debug)]
+pub struct Rejected {
+    /// All faults of the configuration.
+    pub error: ConfigError,
+    /// Settings that work and are probably a mistake.
+    pub warnings: Vec<Problem>,
+}
+
+impl Rejected {
+    /// Tells people the error, and below it the warnings: the one variable that would help may have an unknown name.
+    ///
+    /// # Errors
+    /// `output` cannot be written.
+    pub fn report(&self, output: &mut dyn io::Write) -> io::Result<()> {
+        self.error.report(output)?;
+        let mut warnings = self.warnings.iter();
+        warnings.try_for_each(|warning| writeln!(output, "\n{warning}"))
+    }
+}

@@ -16,7 +16,7 @@ use serde_json::json;
 
 pub use model::{CacheType, FlashAttention, Lora, ModelSettings, SplitMode, ThinkingOutput};
 pub use server::{ServerSettings, TokenSettings, TransportMode, WatchMode};
-pub use tool::{ArgumentSettings, ArgumentType, ItemType, ToolSettings};
+pub use tool::{ArgumentSettings, ArgumentType, ItemType, ToolKind, ToolSettings};
 
 use super::ranges;
 use super::units::{Budget, IdleTime, Size};
@@ -39,7 +39,7 @@ pub struct ConfigFile {
     /// The models by name. Each is an MCP tool of that name.
     #[schemars(extend("propertyNames" = json!({"pattern": NAME_PATTERN, "not": {"pattern": "__"}})))]
     pub models: BTreeMap<String, ModelSettings>,
-    /// Tools without code, by name: a prompt over declared arguments, and what the answer looks like.
+    /// Tools without code, by name: a prompt over declared arguments, and what the answer looks like; or a chat tool with its own system prompt and sampling (`kind = "chat"`).
     #[schemars(extend("propertyNames" = json!({"pattern": NAME_PATTERN, "not": {"pattern": "__"}})))]
     pub tools: BTreeMap<String, ToolSettings>,
 }

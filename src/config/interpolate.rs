@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use super::paths;
+
 /// The longest file that is put into a text: templates and prompts have some kilobytes.
 const MAX_FILE: u64 = 1 << 20;
 
@@ -138,7 +140,8 @@ fn value_of(name: &str, names: &mut Names<'_>) -> Result<String, Unresolved> {
                 })
         }
         Some(("file", path)) => {
-            let path = names.folder.join(path);
+            let path = paths::at_home(path, paths::home(names.variables));
+            let path = names.folder.join(&*path);
             // A missing file may appear later.
             names.files.push(path.clone());
             let text = read_text(&path).map_err(|error| Unresolved {
@@ -151,7 +154,9 @@ fn value_of(name: &str, names: &mut Names<'_>) -> Result<String, Unresolved> {
         }
         _ => Err(Unresolved::new(
             format!("`${{{name}}}` is neither `${{env:NAME}}` nor `${{file:PATH}}`"),
-            "write `$${` for the text `${`",
+            &format!(
+                "write `${{env:{name}}}` for the variable `{name}`, or `$${{` for the text `${{`"
+            ),
         )),
     }
 }

@@ -3,7 +3,9 @@
 //! A variable or a flag without a model's name (`LLAMA_MCP_N_CTX`, `--n_ctx`) counts for all models, whatever the file says
 //! of them; within its layer one that names a model goes before. What no layer says of a model comes from `[defaults]`.
 
+mod complete;
 mod effective;
+mod meant;
 mod report;
 mod said;
 
@@ -15,9 +17,10 @@ use serde_json::{Value, json};
 
 use super::address::Address;
 use super::file::ConfigFile;
-use super::interpolate::{Names, interpolate, read_text};
+use super::interpolate::{Names, read_text};
+use super::paths;
 use super::problem::{Origin, Problem};
-use super::shape::{Shape, nearest};
+use super::shape::{Fault, Shape, nearest};
 use super::source::Source;
 use super::{DEFAULT_MODEL, Overrides};
 use crate::error_code::ErrorCode;
@@ -42,6 +45,8 @@ pub struct Layers {
     pub warnings: Vec<Problem>,
     /// What is worth a line in the log.
     pub notes: Vec<String>,
+    /// Folder that `~` stands for.
+    home: Option<String>,
     /// Values that were left out, because they are wrong or name what is not there.
     refused: Vec<Address>,
     /// Texts that something was put into, as they were written.
@@ -72,6 +77,7 @@ impl Layers {
             doubts: Vec::new(),
             warnings: Vec::new(),
             notes: Vec::new(),
+            home: paths::home(variables).map(str::to_owned),
             refused: Vec::new(),
             made: BTreeMap::new(),
             layers: Vec::new(),
@@ -153,61 +159,9 @@ impl Layers {
         self.add(Origin::File(source), tree);
     }
 
-    /// Puts into texts what they name, and relative paths under the file's folder. Gives the places of those texts that name
-    /// what is not there.
-    fn complete(
-        &mut self,
-        address: &Address,
-        value: &mut Value,
-        source: &Arc<Source>,
-        names: &mut Names<'_>,
-        unresolved: &mut Vec<Address>,
-    ) {
-        match value {
-            Value::Object(table) => {
-                for (key, value) in table {
-                    self.complete(&address.join(key), value, source, names, unresolved);
-                }
-            }
-            Value::Array(items) => {
-                for (at, item) in items.iter_mut().enumerate() {
-                    let address = address.join(at.to_string());
-                    self.complete(&address, item, source, names, unresolved);
-                }
-            }
-            Value::String(text) => {
-                let read = names.read.len();
-                let made = interpolate(text, names);
-                if !self.shape.is_secret(address) {
-                    names.read.truncate(read);
-                }
-                match made {
-                    Ok(None) => {}
-                    Ok(Some(made)) => {
-                        let written = if self.shape.is_path(address) {
-                            under(names.folder, &made, text)
-                        } else {
-                            text.clone()
-                        };
-                        self.made.insert(address.clone(), written);
-                        *value = self.shape.typed(address, &made);
-                    }
-                    Err(error) => {
-                        let origin = Origin::File(Arc::clone(source));
-                        self.problem(origin, Some(address), error.message, error.hint);
-                        unresolved.push(address.clone());
-                    }
-                }
-                if let (Value::String(path), true) = (&*value, self.shape.is_path(address)) {
-                    *value = names.folder.join(path).to_string_lossy().into();
-                }
-            }
-            _ => {}
-        }
-    }
-
     /// Checks what one source says and keeps what is right.
     fn add(&mut self, origin: Origin, mut tree: Value) {
+        self.expand_home(&Address::default(), &mut tree);
         self.shape.make_whole(&Address::default(), &mut tree);
         // Again until nothing is wrong: what was taken away may be missing to what is left.
         loop {
@@ -218,9 +172,22 @@ impl Layers {
             for fault in faults {
                 self.refuse(&origin, &fault);
                 fault.address.remove(&mut tree);
+                self.remove_dotted(&fault, &mut tree);
             }
         }
         self.layers.push(Layer { origin, tree });
+    }
+
+    /// Removes from `tree` a table that only a dot in a name made. Neither that table nor the one that was meant has further errors.
+    fn remove_dotted(&mut self, fault: &Fault, tree: &mut Value) {
+        let Some(meant) = &fault.meant else { return };
+        self.refused.push(meant.clone());
+        if let Some(table) = fault.address.parent()
+            && table.get(tree) == Some(&json!({}))
+        {
+            table.remove(tree);
+            self.refused.push(table);
+        }
     }
 
     /// Who said the value at `address`, in the highest layer that has it; the program's own does not count.
@@ -342,16 +309,6 @@ impl Layers {
         };
         height(address) > height(other)
     }
-}
-
-/// The path `made`, as `text` writes it, for a file in another folder: a relative one starts at `folder`.
-fn under(folder: &Path, made: &str, text: &str) -> String {
-    if Path::new(made).is_absolute() {
-        return text.to_owned();
-    }
-    let folder = std::path::absolute(folder.join(".")).unwrap_or_else(|_| folder.into());
-    let folder = folder.to_string_lossy().replace("${", "$${");
-    Path::new(&folder).join(text).to_string_lossy().into()
 }
 
 /// What counts where nobody says; keys without a default are not there.

@@ -17,6 +17,7 @@ use super::file::{
 use super::ranges;
 use super::schema::Limits;
 use super::template_arguments;
+use super::tool::{ToolBody, ToolConfig};
 use super::units::Size;
 use crate::gguf;
 use crate::printable::printable;
@@ -32,6 +33,10 @@ pub struct ModelConfig {
     pub name: String,
     /// The MCP tool; none where only typed tools use the model.
     pub tool_name: Option<String>,
+    /// Title of its tool.
+    pub title: Option<String>,
+    /// Further names of the model, and of its tool.
+    pub aliases: Vec<String>,
     /// What clients are told of the tool.
     pub description: Option<String>,
     /// How it is loaded: a worker with another one is another worker.
@@ -184,13 +189,31 @@ impl ModelConfig {
         Address::of_model(&self.name, key)
     }
 
+    /// Returns whether `name` is its name or one of its aliases.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.aliases.iter().any(|alias| alias == name)
+    }
+
     /// Returns whether a process that was started for `other` and loaded files with the stamp `loaded` can also serve this model.
     pub fn is_loaded_like(&self, other: &Self, loaded: Stamp) -> bool {
         self.name == other.name && self.load == other.load && self.stamp == loaded
     }
 
-    /// Returns the title of the model: the name in its header, else the name of its file. Both are untrusted text.
-    pub fn title(&self) -> String {
+    /// Returns the chat tool that the model is itself; `None` with `tool = false`.
+    pub fn own_tool(&self) -> Option<ToolConfig> {
+        let title = self.title.clone();
+        Some(ToolConfig {
+            name: self.tool_name.clone()?,
+            title: Some(title.unwrap_or_else(|| format!("Chat with {}", self.full_name()))),
+            description: self.description.clone(),
+            model: self.name.clone(),
+            body: ToolBody::Chat,
+            defaults: self.defaults.clone(),
+        })
+    }
+
+    /// Returns the full name of the model: the name in its header, else the name of its file. Both are untrusted text.
+    pub fn full_name(&self) -> String {
         let named = self.files.as_ref().ok();
         let named = named.and_then(|files| files.header.name.clone());
         named.unwrap_or_else(|| {

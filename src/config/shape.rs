@@ -3,6 +3,7 @@
 //! Every layer is checked by it and told in words that are made of it, so an editor with the schema, the program and the
 //! reference cannot disagree.
 
+mod unknown;
 mod value;
 mod words;
 
@@ -14,10 +15,11 @@ use serde_json::Value;
 
 use super::address::Address;
 use super::file::ConfigFile;
+use super::foreign::value_hint;
 use super::units;
 use super::whole::whole;
 pub use value::{ValueCheck, ValueFault};
-use words::{LOG_LEVEL, NAME, allowed, hint};
+use words::{LOG_LEVEL, allowed, hint};
 pub use words::{nearest, shown, suggestion};
 
 /// The format of paths in the schema: relative ones start at the file's folder.
@@ -37,6 +39,8 @@ pub struct Fault {
     pub address: Address,
     /// The key itself is wrong, not its value.
     pub is_key: bool,
+    /// The table that was meant, if the key is a table that a dot in a name made.
+    pub meant: Option<Address>,
     /// What is wrong, or allowed.
     pub allowed: String,
     /// What was found, where that tells more.
@@ -148,6 +152,19 @@ impl Shape {
         self.at(address).is_some()
     }
 
+    /// Returns whether a table is at `address`, with keys or with names.
+    pub fn is_table(&self, address: &Address) -> bool {
+        self.at(address).is_some_and(|schema| {
+            let has = |key| schema.get(key).is_some_and(Value::is_object);
+            has("properties") || has("additionalProperties")
+        })
+    }
+
+    /// Returns whether a value is at `address`, and no table.
+    pub fn is_value(&self, address: &Address) -> bool {
+        self.knows(address) && !self.is_table(address)
+    }
+
     /// What the key at `address` is for.
     pub fn description(&self, address: &Address) -> Option<&str> {
         self.written_at(address)?.get("description")?.as_str()
@@ -217,11 +234,11 @@ impl Shape {
                     .and_then(|number| Some(serde_json::Number::from_f64(number)?.into()))
             })
         };
-        let value = match text {
-            "true" | "false" if is("boolean") => Some(Value::Bool(text == "true")),
-            _ if is("integer") || is("number") => number(),
-            _ if is("array") => Some(list(text)),
-            _ => None,
+        let value = match () {
+            () if is("boolean") => boolean(text).map(Value::Bool),
+            () if is("integer") || is("number") => number(),
+            () if is("array") => Some(list(text)),
+            () => None,
         };
         value.unwrap_or_else(|| text.into())
     }
@@ -270,25 +287,13 @@ impl Shape {
         let address = Address::of(pointer.split('/').skip(1).map(part));
         match error.kind() {
             ValidationErrorKind::AdditionalProperties { unexpected } => {
-                let keys = self.keys(&address);
-                let unknown = |key: &String| Fault {
-                    address: address.join(key),
-                    is_key: true,
-                    allowed: format!("unknown key `{key}`"),
-                    found: None,
-                    hint: Some(suggestion(key, &keys)),
-                };
+                let written = error.instance();
+                let unknown = |key: &String| self.unknown_key(&address, key, written);
                 unexpected.iter().map(unknown).collect()
             }
             ValidationErrorKind::PropertyNames { error } => {
                 let name = error.instance().as_str().unwrap_or_default();
-                vec![Fault {
-                    address: address.join(name),
-                    is_key: true,
-                    allowed: format!("the name must be {NAME}, without `__`"),
-                    found: Some(format!("`{name}`")),
-                    hint: None,
-                }]
+                vec![Self::wrong_name(&address, name)]
             }
             ValidationErrorKind::Required { property } => {
                 let key = property.as_str().unwrap_or_default();
@@ -298,6 +303,7 @@ impl Shape {
                     hint: None,
                     address,
                     is_key: false,
+                    meant: None,
                 }]
             }
             _ => {
@@ -305,12 +311,31 @@ impl Shape {
                 vec![Fault {
                     allowed: format!("must be {}", allowed(schema)),
                     found: Some(shown(error.instance())),
-                    hint: hint(schema, error.instance()),
+                    hint: meant_value(&address, error.instance())
+                        .or_else(|| hint(schema, error.instance())),
                     address,
                     is_key: false,
+                    meant: None,
                 }]
             }
         }
+    }
+}
+
+/// Returns what to write for the value `found` at `address`, which another program takes for such a key.
+fn meant_value(address: &Address, found: &Value) -> Option<String> {
+    match address.parts() {
+        [_, key] | [_, _, key] => value_hint(key, found),
+        _ => None,
+    }
+}
+
+/// Reads `true` or `false` as variables say it: Compose files and scripts have many spellings.
+fn boolean(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Some(true),
+        "false" | "0" | "no" | "off" => Some(false),
+        _ => None,
     }
 }
 

@@ -33,7 +33,7 @@ fn typed(flags: &[(&str, Value)]) -> Overrides {
 fn resolve(typed: &Overrides, variables: &[(&str, &str)]) -> Config {
     match Config::load(typed, &around(variables)) {
         Ok((config, _)) => config,
-        Err(error) => panic!("{error}"),
+        Err(rejected) => panic!("{rejected:?}"),
     }
 }
 
@@ -100,7 +100,8 @@ fn all_values_out_of_range_are_told_at_once() {
         ("tool_name", json!("a b")),
         ("n_ctx", json!("many")),
     ]);
-    let error = Config::load(&wrong, &around(&[("LLAMA_MCP_SEED", "-7")])).unwrap_err();
+    let error = Config::load(&wrong, &around(&[("LLAMA_MCP_SEED", "-7")]));
+    let error = error.unwrap_err().error;
     insta::assert_snapshot!(error, @r#"
     error[config_value]: `LLAMA_MCP_SEED`: must be a whole number from -1 to 4294967294, found -7
 

@@ -11,6 +11,7 @@ use super::address::Address;
 use super::file::{ConfigFile, TokenSettings};
 use super::interpolate::read_text;
 use super::load::Layers;
+use super::naming;
 use super::problem::{Origin, Problem};
 use super::shape::suggestion;
 use super::warning::WarningKind;
@@ -75,12 +76,12 @@ pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Vec<Arc<Tok
         .flat_map(|table| layers.refused_names(table))
         .map(str::to_owned)
         .collect();
-    let mut tool_names = tool_names(settings);
-    tool_names.extend(refused.iter().map(String::as_str));
+    let mut known = naming::tools(settings);
+    known.extend(refused.iter().map(String::as_str));
     let named = server
         .tokens
         .iter()
-        .filter_map(|(name, token)| one(name, token, &tool_names, layers));
+        .filter_map(|(name, token)| one(name, token, settings, &known, layers));
     let named: Vec<TokenConfig> = named.collect();
     let mut tokens: Vec<Arc<TokenConfig>> = of_auth.into_iter().map(Arc::new).collect();
     for token in named {
@@ -153,11 +154,12 @@ pub fn for_asking(layers: &mut Layers) -> Option<BearerToken> {
     most?.token.clone()
 }
 
-/// `[server.tokens.NAME]`.
+/// `[server.tokens.NAME]`. `known` are the names of all tools, and those that belong to models and tools with errors.
 fn one(
     name: &str,
-    settings: &TokenSettings,
-    tool_names: &[&str],
+    token: &TokenSettings,
+    settings: &ConfigFile,
+    known: &[&str],
     layers: &mut Layers,
 ) -> Option<TokenConfig> {
     let place = at("tokens").join(name);
@@ -167,39 +169,31 @@ fn one(
         return None;
     }
     let source = Source {
-        token: (place.join("token"), settings.token.as_ref()),
-        file: (place.join("token_file"), settings.token_file.as_ref()),
+        token: (place.join("token"), token.token.as_ref()),
+        file: (place.join("token_file"), token.token_file.as_ref()),
     };
     if !source.is_given(layers) {
         let hint = "`token = \"${env:NAME}\"`, or `token_file = \"name.token\"`";
         layers.problem_at(&place, "has no token".into(), Some(hint.into()));
         return None;
     }
-    for (at, tool) in settings.tools.iter().flatten().enumerate() {
-        if !tool_names.contains(&tool.as_str()) {
+    for (at, tool) in token.tools.iter().flatten().enumerate() {
+        if naming::tool(settings, tool).is_none() && !known.contains(&tool.as_str()) {
             let place = place.join("tools").join(at.to_string());
             let message = format!("there is no tool `{tool}`");
-            layers.problem_at(&place, message, Some(suggestion(tool, tool_names)));
+            layers.problem_at(&place, message, Some(suggestion(tool, known)));
         }
     }
-    let tools = settings.tools.as_ref();
+    let named = |tool: &String| naming::tool(settings, tool).unwrap_or(tool).to_owned();
+    let tools = token.tools.as_ref();
     Some(TokenConfig {
         name: name.to_owned(),
         token: source.read(layers),
-        admin: settings.admin,
-        tools: tools.map(|tools| Arc::new(tools.iter().cloned().collect())),
-        max_calls: settings.max_calls,
-        calls_per_minute: settings.calls_per_minute,
+        admin: token.admin,
+        tools: tools.map(|tools| Arc::new(tools.iter().map(named).collect())),
+        max_calls: token.max_calls,
+        calls_per_minute: token.calls_per_minute,
     })
-}
-
-/// What clients call the tools of `settings`.
-fn tool_names(settings: &ConfigFile) -> Vec<&str> {
-    let shown = settings.models.iter().filter(|(_, model)| model.tool);
-    shown
-        .map(|(name, model)| model.tool_name.as_deref().unwrap_or(name))
-        .chain(settings.tools.keys().map(String::as_str))
-        .collect()
 }
 
 fn at(key: &str) -> Address {
@@ -240,6 +234,9 @@ impl Source<'_> {
         let (place, token) = match (*token, *file) {
             // The fault of its text is reported already.
             (None, None) => return None,
+            (None, Some(file)) if file.as_os_str().is_empty() => {
+                (file_at, Err("the file's name must not be empty".into()))
+            }
             (token, Some(file)) if token.is_none() || layers.is_above(file_at, token_at) => {
                 layers.files.push(file.clone());
                 let token = read_text(file).map_err(|error| {

@@ -13,6 +13,10 @@ pub enum WarningKind {
     /// An environment variable fits several models, since variables have neither case nor hyphens.
     AmbiguousVariable,
 
+    // Files.
+    /// A file was replaced outside of its mount.
+    StaleMount,
+
     // Models.
     /// The file holds a base model, which continues text instead of answering.
     BaseModel,

@@ -32,6 +32,14 @@ pub enum GgufError {
         /// What stands at its beginning.
         found: String,
     },
+    /// A file that was fetched in the place of the model.
+    #[error("`{}` is {substitute}, not the model itself", path.display())]
+    Substitute {
+        /// The file.
+        path: PathBuf,
+        /// Its content.
+        substitute: Substitute,
+    },
     /// A version that is not known.
     #[error("`{}` is a GGUF file of version {version}; versions 2 and 3 are supported", path.display())]
     Version {
@@ -120,6 +128,43 @@ pub enum GgufError {
     },
 }
 
+/// A file that a download leaves if it does not fetch the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
+pub enum Substitute {
+    /// The file that Git keeps in the place of a large one.
+    #[strum(to_string = "a pointer of Git LFS")]
+    LfsPointer,
+    /// The page about a file.
+    #[strum(to_string = "a web page")]
+    WebPage,
+}
+
+impl Substitute {
+    /// Returns what a file is, from its `beginning`.
+    pub(super) fn of(beginning: &[u8]) -> Option<Self> {
+        let text = String::from_utf8_lossy(beginning).to_lowercase();
+        let text = text.trim_start();
+        if text.starts_with("version https://git-lfs") {
+            Some(Self::LfsPointer)
+        } else if text.starts_with("<!doctype html") || text.starts_with("<html") {
+            Some(Self::WebPage)
+        } else {
+            None
+        }
+    }
+
+    fn hint(self) -> &'static str {
+        match self {
+            Self::LfsPointer => {
+                "run `git lfs pull` in its repository, or download the file by itself"
+            }
+            Self::WebPage => {
+                "download the file itself: on Hugging Face its link has `/resolve/` instead of `/blob/`"
+            }
+        }
+    }
+}
+
 /// Formats the architecture for the text after the kind of a file.
 fn in_brackets(architecture: Option<&str>) -> String {
     architecture.map_or_else(String::new, |name| format!(" (architecture `{name}`)"))
@@ -140,6 +185,7 @@ impl GgufError {
             Self::NotGguf { .. } => {
                 "models are files in GGUF format, as llama.cpp uses it (often named *.gguf)".into()
             }
+            Self::Substitute { substitute, .. } => substitute.hint().into(),
             Self::Version { .. } => "convert the model again with a current llama.cpp".into(),
             Self::Truncated { .. } => "the download is incomplete: wait until it has ended, or download the file again".into(),
             Self::NotTheFirstPart { expected, .. } => format!("name the part that ends in `{expected}`"),

@@ -4,6 +4,7 @@
 use std::io::{self, BufReader, Read, Seek};
 use std::ops::RangeInclusive;
 
+use super::Substitute;
 use super::contents::{Contents, MAX_NUMBERS, Value, is_kept};
 use super::tensor::Tensor;
 
@@ -12,6 +13,8 @@ use super::tensor::Tensor;
 pub(super) enum Fault {
     Io(io::Error),
     NotGguf(String),
+    /// Another file was fetched in the place of the model.
+    Substitute(Substitute),
     Version(u32),
     Truncated(String),
     Malformed(&'static str),
@@ -39,6 +42,9 @@ pub(super) struct Reader<R> {
     /// Texts in all arrays so far.
     texts: u64,
 }
+
+/// Bytes behind the magic number that identify a file in another format.
+const SUBSTITUTE_BYTES: u64 = 60;
 
 /// Longer keys and names than llama.cpp makes are a broken file.
 const MAX_NAME: u64 = 1 << 16;
@@ -127,10 +133,18 @@ impl<R: Read + Seek> Reader<R> {
         match &magic[..start] {
             b"GGUF" => Ok(()),
             [] => Err(Fault::NotGguf("it is empty".into())),
-            other => Err(Fault::NotGguf(format!(
-                "it begins with `{}`",
-                other.escape_ascii()
-            ))),
+            other => {
+                let mut beginning = other.to_vec();
+                self.inner
+                    .by_ref()
+                    .take(SUBSTITUTE_BYTES)
+                    .read_to_end(&mut beginning)
+                    .map_err(Fault::Io)?;
+                Err(match Substitute::of(&beginning) {
+                    Some(substitute) => Fault::Substitute(substitute),
+                    None => Fault::NotGguf(format!("it begins with `{}`", other.escape_ascii())),
+                })
+            }
         }
     }
 

@@ -316,7 +316,8 @@ impl Dispatcher {
         let mut arguments = Some(arguments);
         for _ in 0..MAX_TRIES {
             let catalog = self.catalog();
-            let tool = catalog.find(name).filter(|_| access.allows(name));
+            let tool = catalog.find(name);
+            let tool = tool.filter(|tool| access.allows(tool.name()));
             let Some(tool) = tool else {
                 return not_found(&catalog, access, name);
             };

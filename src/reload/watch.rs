@@ -1,13 +1,16 @@
-//! What may mean that a file has changed: news of its folder, the time for a look, SIGHUP.
+//! The causes of a look at the files: a report of the file system, the time for a look, SIGHUP.
 //!
-//! Folders are watched, not files: editors and Kubernetes put a new file in the place of the old one, whose news end there.
+//! Folders are watched, since editors and Kubernetes put a new file in the place of the old one. The files are watched, too: if a file
+//! is mounted by itself, its folder reports nothing of what is written outside of the mount.
+//!
+//! A file that a program still writes is not read: on Linux the file system reports the first change and the close. A close goes
+//! unreported if the file lies on another machine, so there two equal looks must do.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode, ModifyKind};
@@ -16,6 +19,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use crate::config::file::WatchMode;
+use crate::process::mounted::Mounted;
 
 /// An edit is many changes; it is over when there was none for so long.
 const QUIET: Duration = Duration::from_millis(100);
@@ -23,7 +27,7 @@ const QUIET: Duration = Duration::from_millis(100);
 /// And after so long it is looked at in any case, though changes go on.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A file that is being written is waited for so long, where the file system tells that it is closed.
+/// A file that is open for writing for longer than this is reported in the log.
 const WRITING: Duration = Duration::from_secs(10);
 
 /// Between two looks where the file system tells nothing.
@@ -35,47 +39,97 @@ const STEADY: Duration = Duration::from_millis(500);
 /// And where it does: network file systems and folders that are replaced as a whole may not.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
+/// The cause of a look at the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// SIGHUP asked for it.
+    Asked,
+    /// The file system reported a change.
+    Reported,
+    /// The time for a look has come.
+    Time,
+}
+
 /// See the module.
 pub(super) struct Causes {
     mode: WatchMode,
     watcher: Option<RecommendedWatcher>,
     watched: BTreeSet<PathBuf>,
+    /// Whether a file is mounted by itself: not every such mount reports changes.
+    has_mounted: bool,
     heard: Arc<Heard>,
     hangup: Hangup,
 }
 
 /// What the watcher's thread hears.
 #[derive(Default)]
-struct Heard {
+pub(super) struct Heard {
     changed: Notify,
-    /// The names of the files, and whether one of them is being written.
-    names: Mutex<BTreeSet<OsString>>,
-    is_open: AtomicBool,
+    files: Mutex<Files>,
+}
+
+#[derive(Default)]
+struct Files {
+    /// The names of the files.
+    names: BTreeSet<OsString>,
+    /// Files that a program has changed and not closed yet. Only Linux reports the close.
+    written: BTreeSet<PathBuf>,
 }
 
 impl Heard {
     fn hear(&self, event: notify::Result<notify::Event>) {
-        // An error may hide a change.
-        let Ok(event) = event else {
-            return self.changed.notify_one();
+        // An error may hide a change, and a lost event may have been a close.
+        let event = match event {
+            Ok(event) if !event.need_rescan() => event,
+            _ => {
+                self.files().written.clear();
+                return self.changed.notify_one();
+            }
         };
         let closed = EventKind::Access(AccessKind::Close(AccessMode::Write));
-        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut paths = event.paths.iter().filter_map(|path| path.file_name());
-        if paths.any(|name| names.contains(name)) {
+        let mut files = self.files();
+        for path in &event.paths {
+            let is_ours = path
+                .file_name()
+                .is_some_and(|name| files.names.contains(name));
             match event.kind {
-                EventKind::Modify(ModifyKind::Data(_)) => {
-                    // Elsewhere the end of it is not told.
-                    self.is_open
-                        .store(cfg!(target_os = "linux"), Ordering::Relaxed);
+                EventKind::Modify(ModifyKind::Data(_)) if cfg!(target_os = "linux") && is_ours => {
+                    files.written.insert(path.clone());
                 }
-                EventKind::Access(_) if event.kind != closed => {}
-                _ => self.is_open.store(false, Ordering::Relaxed),
+                EventKind::Create(_)
+                | EventKind::Remove(_)
+                | EventKind::Modify(ModifyKind::Name(_)) => {
+                    files.written.remove(path);
+                }
+                kind if kind == closed => {
+                    files.written.remove(path);
+                }
+                _ => {}
             }
         }
+        drop(files);
         // Our own reading is told, too.
         if !event.kind.is_access() || event.kind == closed {
             self.changed.notify_one();
+        }
+    }
+
+    fn files(&self) -> MutexGuard<'_, Files> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns whether a program has a file open that it has changed.
+    pub(super) fn is_written(&self) -> bool {
+        !self.files().written.is_empty()
+    }
+
+    /// Logs which file a program keeps open.
+    fn warn_of_writer(&self) {
+        if let Some(file) = self.files().written.first() {
+            tracing::warn!(
+                "`{}` is still open for writing: it is read once the program that writes it closes it, or on SIGHUP",
+                file.display()
+            );
         }
     }
 }
@@ -86,97 +140,137 @@ impl Causes {
     pub(super) fn new(mode: WatchMode) -> io::Result<Self> {
         let heard = Arc::new(Heard::default());
         let watcher = match mode {
-            WatchMode::Auto => watcher(Arc::clone(&heard)),
-            WatchMode::Poll | WatchMode::Off => None,
+            WatchMode::Auto | WatchMode::Poll => watcher(mode, Arc::clone(&heard)),
+            WatchMode::Off => None,
         };
         Ok(Self {
             mode,
             watcher,
             watched: BTreeSet::new(),
+            has_mounted: false,
             heard,
             hangup: Hangup::new()?,
         })
     }
 
-    /// Watches the folders of `files`, and of what they are links to.
+    /// Watches `files`, their folders, and the folders of what they are links to.
     pub(super) fn observe(&mut self, files: &[PathBuf]) {
-        let Some(watcher) = &mut self.watcher else {
+        self.has_mounted = files.iter().any(|file| Mounted::of(file).is_single);
+        // The report of a close would be lost between two watches.
+        if self.watcher.is_none() || self.heard.is_written() {
             return;
-        };
+        }
         let name = |file: &PathBuf| file.file_name().map(OsString::from);
-        *self
-            .heard
-            .names
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = files.iter().filter_map(name).collect();
+        self.heard.files().names = files.iter().filter_map(name).collect();
         let folders: BTreeSet<PathBuf> = files
             .iter()
             .flat_map(|file| [Some(file.clone()), file.canonicalize().ok()])
             .flatten()
             .map(|file| folder_of(&file))
             .collect();
-        // Also those that are known: a folder may have been replaced by another one of its name.
-        for folder in &self.watched {
-            drop(watcher.unwatch(folder));
+        if let Err(error) = self.watch(&folders, files) {
+            warn_of_polling(self.mode, &error);
+            self.watcher = None;
         }
-        for folder in &folders {
-            if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
-                tracing::warn!(
-                    %error,
-                    "the folder of the configuration cannot be watched: it is looked at every {} s",
-                    POLL_EVERY.as_secs()
-                );
-                self.watcher = None;
-                return;
-            }
-        }
-        self.watched = folders;
+        self.heard.files().written.clear();
     }
 
-    /// Waits until a file may be another; whether that was asked for by a signal. Cancel safe.
-    pub(super) async fn next(&mut self) -> bool {
+    /// Watches `folders`, and those of `files` that are there, in the place of what was watched.
+    ///
+    /// # Errors
+    /// A folder cannot be watched.
+    fn watch(&mut self, folders: &BTreeSet<PathBuf>, files: &[PathBuf]) -> notify::Result<()> {
+        let Some(watcher) = &mut self.watcher else {
+            return Ok(());
+        };
+        // Also those that are known: each may have been replaced by another one of its name.
+        for path in std::mem::take(&mut self.watched) {
+            drop(watcher.unwatch(&path));
+        }
+        for folder in folders {
+            watcher.watch(folder, RecursiveMode::NonRecursive)?;
+            self.watched.insert(folder.clone());
+        }
+        // Elsewhere the folder reports it all.
+        for file in files.iter().filter(|_| cfg!(target_os = "linux")) {
+            if watcher.watch(file, RecursiveMode::NonRecursive).is_ok() {
+                self.watched.insert(file.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until a file may be another.
+    pub(super) async fn next(&mut self) -> Cause {
         let pause = match (self.mode, &self.watcher) {
             (WatchMode::Off, _) => None,
-            (_, Some(_)) => Some(LOOK_EVERY),
-            (_, None) => Some(POLL_EVERY),
+            (WatchMode::Auto, Some(_)) if !self.has_mounted => Some(LOOK_EVERY),
+            _ => Some(POLL_EVERY),
         };
         tokio::select! {
-            () = self.hangup.next() => true,
-            () = self.heard.changed.notified() => {
-                self.quiet().await;
-                false
-            }
-            () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => false,
+            () = self.hangup.next() => Cause::Asked,
+            () = self.heard.changed.notified(), if self.mode == WatchMode::Auto => self.quiet().await,
+            () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => Cause::Time,
         }
     }
 
-    /// Whether the file system tells of changes.
-    pub(super) fn are_told(&self) -> bool {
-        self.watcher.is_some()
+    /// Returns what the file system has reported.
+    pub(super) fn heard(&self) -> Arc<Heard> {
+        Arc::clone(&self.heard)
     }
 
-    /// Waits until an edit seems to be over.
-    async fn quiet(&self) {
+    /// Waits until an edit seems to be over, or until SIGHUP.
+    async fn quiet(&mut self) -> Cause {
         let begun = Instant::now();
+        let mut is_reported = false;
         loop {
-            let is_quiet = timeout(QUIET, self.heard.changed.notified()).await.is_err();
-            let is_open = self.heard.is_open.load(Ordering::Relaxed);
-            let limit = if is_open { WRITING } else { PATIENCE };
-            if (is_quiet && !is_open) || begun.elapsed() >= limit {
-                return;
+            let limit = if !self.heard.is_written() {
+                QUIET
+            } else if is_reported {
+                Duration::MAX
+            } else {
+                WRITING.saturating_sub(begun.elapsed())
+            };
+            let is_quiet = tokio::select! {
+                () = self.hangup.next() => return Cause::Asked,
+                changed = timeout(limit, self.heard.changed.notified()) => changed.is_err(),
+            };
+            if !self.heard.is_written() {
+                if is_quiet || begun.elapsed() >= PATIENCE {
+                    return Cause::Reported;
+                }
+            } else if !is_reported && begun.elapsed() >= WRITING {
+                self.heard.warn_of_writer();
+                is_reported = true;
             }
+        }
+    }
+
+    /// Returns what `look` sees once it sees the same twice and no program writes a file, or on SIGHUP; first it saw `seen`.
+    pub(super) async fn steady(&mut self, seen: u64, look: impl Fn() -> u64) -> (u64, Cause) {
+        let heard = &self.heard;
+        tokio::select! {
+            () = self.hangup.next() => (look(), Cause::Asked),
+            content = steady(seen, &look, heard) => (content, Cause::Time),
         }
     }
 }
 
-/// What `look` sees once it sees the same twice; first it saw `seen`.
-pub(super) async fn steady(mut seen: u64, look: impl Fn() -> u64) -> u64 {
+/// See [`Causes::steady`].
+async fn steady(mut seen: u64, look: impl Fn() -> u64, heard: &Heard) -> u64 {
     let begun = Instant::now();
+    let mut is_reported = false;
     loop {
         tokio::time::sleep(STEADY).await;
         let again = look();
-        if again == seen || begun.elapsed() >= WRITING {
-            return again;
+        let is_late = begun.elapsed() >= WRITING;
+        if !heard.is_written() {
+            if again == seen || is_late {
+                return again;
+            }
+        } else if is_late && !is_reported {
+            heard.warn_of_writer();
+            is_reported = true;
         }
         seen = again;
     }
@@ -189,16 +283,21 @@ fn folder_of(file: &Path) -> PathBuf {
     }
 }
 
-fn watcher(heard: Arc<Heard>) -> Option<RecommendedWatcher> {
+fn watcher(mode: WatchMode, heard: Arc<Heard>) -> Option<RecommendedWatcher> {
     notify::recommended_watcher(move |event| heard.hear(event))
-        .inspect_err(|error| {
-            tracing::warn!(
-                %error,
-                "the file system tells nothing: the configuration is looked at every {} s",
-                POLL_EVERY.as_secs()
-            );
-        })
+        .inspect_err(|error| warn_of_polling(mode, error))
         .ok()
+}
+
+/// Logs that the file system reports no changes, unless the configuration expects that.
+fn warn_of_polling(mode: WatchMode, error: &notify::Error) {
+    if mode == WatchMode::Auto {
+        tracing::warn!(
+            %error,
+            "the file system does not report changes: the configuration is polled every {} s",
+            POLL_EVERY.as_secs()
+        );
+    }
 }
 
 /// SIGHUP; elsewhere never.
@@ -243,7 +342,8 @@ mod tests {
             looks.set(looks.get() + 1);
             looks.get().min(4)
         };
-        assert_eq!(steady(1, look).await, 4);
+        let heard = Heard::default();
+        assert_eq!(steady(1, look, &heard).await, 4);
         assert_eq!(looks.get(), 5);
         // One that changes for ever does not hold everything up.
         let look = || {
@@ -251,7 +351,50 @@ mod tests {
             looks.get()
         };
         let begun = Instant::now();
-        steady(0, look).await;
+        steady(0, look, &heard).await;
         assert_eq!(begun.elapsed(), WRITING);
+    }
+
+    /// A change of the file `x.toml`.
+    fn change(kind: EventKind) -> notify::Event {
+        notify::Event::new(kind).add_path("/config/x.toml".into())
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_stays_open_is_not_read_however_long_that_takes() {
+        use notify::event::{DataChange, MetadataKind};
+
+        let heard = Arc::new(Heard::default());
+        heard.files().names.insert("x.toml".into());
+        heard.hear(Ok(change(EventKind::Modify(ModifyKind::Data(
+            DataChange::Any,
+        )))));
+        // Its rights change nothing about that.
+        let rights = ModifyKind::Metadata(MetadataKind::Any);
+        heard.hear(Ok(change(EventKind::Modify(rights))));
+        let long = Duration::from_hours(1);
+        let read = timeout(long, steady(1, || 1, &heard)).await;
+        assert!(read.is_err());
+        let closed = EventKind::Access(AccessKind::Close(AccessMode::Write));
+        heard.hear(Ok(change(closed)));
+        assert_eq!(steady(1, || 1, &heard).await, 1);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_writer_whose_close_may_be_lost_holds_nothing_up() {
+        use notify::event::{DataChange, Flag};
+
+        let heard = Heard::default();
+        heard.files().names.insert("x.toml".into());
+        heard.hear(Ok(change(EventKind::Modify(ModifyKind::Data(
+            DataChange::Any,
+        )))));
+        assert!(heard.is_written());
+        heard.hear(Ok(
+            notify::Event::new(EventKind::Other).set_flag(Flag::Rescan)
+        ));
+        assert!(!heard.is_written());
     }
 }

@@ -131,6 +131,11 @@ type Age = (String, u32);
 const CURRENT: u32 = u32::MAX;
 
 impl LogFile {
+    /// Returns the path of the file that is written now.
+    pub fn current(&self) -> PathBuf {
+        self.path_at(Timestamp::now())
+    }
+
     /// Returns the path of the file that the appender begins at `now`.
     fn path_at(&self, now: Timestamp) -> PathBuf {
         let format = match self.rotation {

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::chat::with_system;
 use super::{Superseded, ToolCall, ToolOutput, structured};
 use crate::config::schema::AnswerSchema;
-use crate::config::{Defaults, ModelConfig};
+use crate::config::{Defaults, ModelConfig, ToolConfig};
 use crate::engine::{
     Conversation, FinishReason, GenerateRequest, Generation, Message, Phase, SamplingParams, Usage,
 };
@@ -40,6 +40,8 @@ pub struct Answering {
     pub tool: String,
     /// The model's name in the configuration.
     pub model: String,
+    /// The model's name in its header.
+    pub full_name: String,
     /// The file's name, without its end: tells quantisations apart.
     file: String,
     /// Tokens of one call at most.
@@ -76,7 +78,7 @@ pub struct Question {
 impl Answering {
     /// `model` in its `edition`, for `tool`.
     pub fn new(
-        tool: &str,
+        tool: &ToolConfig,
         model: &ModelConfig,
         edition: Edition,
         log_prompts: bool,
@@ -84,12 +86,13 @@ impl Answering {
     ) -> Self {
         let file = model.load.path.file_stem().unwrap_or_default();
         Self {
-            tool: tool.to_owned(),
+            tool: tool.name.clone(),
             model: model.name.clone(),
+            full_name: model.full_name(),
             file: file.to_string_lossy().into_owned(),
             context: model.context(),
             trained: model.trained_context(),
-            max_tokens_limit: model.defaults.max_tokens_limit,
+            max_tokens_limit: tool.defaults.max_tokens_limit,
             edition,
             log_prompts,
             registry: Arc::clone(registry),

@@ -11,7 +11,7 @@ use super::structured;
 use super::{Arguments, Superseded, ToolCall, ToolDescription, ToolOutput};
 use crate::config::ranges::{self, MAX_STOP_CHARS, MAX_STOPS, Range};
 use crate::config::schema::{AnswerSchema, Limits, SchemaFaults, advertised};
-use crate::config::{Defaults, ModelConfig, template_arguments};
+use crate::config::{Defaults, ToolConfig, template_arguments};
 use crate::engine::{Message, Role, SamplingParams};
 use crate::error_code::{Coded, ErrorCode};
 use crate::fair::{HEAVY, at_low_priority};
@@ -37,7 +37,7 @@ const ARGUMENTS: [&str; 15] = [
 const NEITHER: &str =
     "give `text` (a string) or `messages` (an array of messages): neither was given";
 
-/// A model as a tool that answers text, or JSON by a schema that the call gives.
+/// A tool that continues a conversation: a model's own, or a profile over one. Its answer is text, or JSON by a schema that the call gives.
 #[derive(Debug)]
 pub struct ChatTool {
     title: String,
@@ -47,12 +47,12 @@ pub struct ChatTool {
 }
 
 impl ChatTool {
-    /// The tool that `model` is.
-    pub fn new(model: &ModelConfig, answering: Answering) -> Self {
+    /// Makes the tool of its configuration.
+    pub fn new(tool: &ToolConfig, answering: Answering) -> Self {
         Self {
-            title: model.title(),
-            description: model.description.clone(),
-            defaults: model.defaults.clone(),
+            title: tool.title.clone().unwrap_or_else(|| tool.name.clone()),
+            description: tool.description.clone(),
+            defaults: tool.defaults.clone(),
             answering,
         }
     }
@@ -191,7 +191,7 @@ impl ChatTool {
         let about = self.description.clone().unwrap_or_else(|| {
             format!(
                 "Asks the local language model {} and returns its answer as text.",
-                self.title
+                self.answering.full_name
             )
         });
         format!(
@@ -220,7 +220,7 @@ impl ChatTool {
         };
         ToolDescription {
             name: self.name().to_owned(),
-            title: format!("Chat with {}", self.title),
+            title: self.title.clone(),
             description: self.described(),
             input_schema: advertised(&json!({
                 "type": "object",

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use super::typed::prompt::PromptTemplate;
 use super::typed::sample::{Which, values};
+use crate::config::tool::{PreparedPrompt, ToolBody};
 use crate::config::{Config, Defaults, ModelConfig, ToolConfig};
 use crate::engine::fixed::FixedPrompt;
 use crate::engine::{Conversation, Message, Role};
@@ -24,17 +25,10 @@ pub fn fixed_prompts(config: &Config) -> BTreeMap<&str, FixedPrompts> {
 }
 
 fn of_model(model: &ModelConfig, tools: &[ToolConfig]) -> FixedPrompts {
-    let chat = model.tool_name.as_ref().map(|_| of_chat(&model.defaults));
+    let own = model.own_tool();
     let tools = tools.iter().filter(|tool| tool.model == model.name);
-    let typed = tools.filter_map(|tool| {
-        // Its template refuses the samples: a call may give other values.
-        let made = of_typed(tool).inspect_err(|cause| {
-            tracing::debug!(tool = tool.name, "its prompt is not kept ready: {cause}");
-        });
-        made.ok()
-    });
     let mut prompts: Vec<FixedPrompt> = Vec::new();
-    for prompt in chat.into_iter().chain(typed) {
+    for prompt in own.iter().chain(tools).filter_map(of_tool) {
         if prompt.bytes() > 0 && !prompts.contains(&prompt) {
             prompts.push(prompt);
         }
@@ -42,6 +36,19 @@ fn of_model(model: &ModelConfig, tools: &[ToolConfig]) -> FixedPrompts {
     prompts.sort_by_key(|prompt| Reverse(prompt.bytes()));
     prompts.truncate(MOST);
     prompts.into()
+}
+
+fn of_tool(tool: &ToolConfig) -> Option<FixedPrompt> {
+    match &tool.body {
+        ToolBody::Chat => Some(of_chat(&tool.defaults)),
+        ToolBody::Prompt(prepared) => {
+            // Its template refuses the samples: a call may give other values.
+            let made = of_typed(prepared, &tool.defaults).inspect_err(|cause| {
+                tracing::debug!(tool = tool.name, "its prompt is not kept ready: {cause}");
+            });
+            made.ok()
+        }
+    }
 }
 
 /// Most calls leave the suffix as it is.
@@ -52,7 +59,7 @@ fn of_chat(defaults: &Defaults) -> FixedPrompt {
     }
 }
 
-fn of_typed(tool: &ToolConfig) -> Result<FixedPrompt, String> {
+fn of_typed(tool: &PreparedPrompt, defaults: &Defaults) -> Result<FixedPrompt, String> {
     let template = PromptTemplate::of(tool)?;
     let sample = |which| -> Result<Conversation, String> {
         let content = template.render(&values(&tool.arguments, which));
@@ -60,7 +67,7 @@ fn of_typed(tool: &ToolConfig) -> Result<FixedPrompt, String> {
         Ok(Conversation {
             // A prompt may end differently before a structured answer.
             json_schema: tool.answer.as_ref().map(|answer| answer.enforced.clone()),
-            ..conversation(&tool.defaults, content)
+            ..conversation(defaults, content)
         })
     };
     Ok(FixedPrompt {

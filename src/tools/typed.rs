@@ -11,17 +11,18 @@ use super::{Arguments, Superseded, ToolCall, ToolDescription, ToolOutput};
 use crate::config::ToolConfig;
 use crate::config::schema::advertised;
 use crate::config::shape::{ValueCheck, ValueFault};
-use crate::config::tool::Argument;
+use crate::config::tool::{Argument, PreparedPrompt};
 use crate::config::whole::whole_value;
 use crate::engine::{Message, Role};
 use crate::error_code::{Coded, ErrorCode};
 use crate::json::from_text;
 use prompt::{PromptError, PromptTemplate};
 
-/// A tool of `[tools.NAME]`.
+/// A tool of `[tools.NAME]` that has a prompt.
 #[derive(Debug)]
 pub struct TypedTool {
     config: ToolConfig,
+    prepared: PreparedPrompt,
     template: PromptTemplate,
     /// The checks of the arguments, in their order.
     checks: Vec<ValueCheck>,
@@ -29,17 +30,22 @@ pub struct TypedTool {
 }
 
 impl TypedTool {
-    /// The tool of `config`.
+    /// The tool of `config`, which has the prompt `prepared`.
     ///
     /// # Errors
     /// What is wrong with its template.
-    pub fn new(config: &ToolConfig, answering: Answering) -> Result<Self, String> {
+    pub fn new(
+        config: &ToolConfig,
+        prepared: &PreparedPrompt,
+        answering: Answering,
+    ) -> Result<Self, String> {
         Ok(Self {
-            template: PromptTemplate::of(config)?,
-            checks: (config.arguments.iter())
+            template: PromptTemplate::of(prepared)?,
+            checks: (prepared.arguments.iter())
                 .map(|argument| ValueCheck::new(&argument.schema))
                 .collect(),
             config: config.clone(),
+            prepared: prepared.clone(),
             answering,
         })
     }
@@ -75,10 +81,10 @@ impl TypedTool {
         let question = Question {
             conversation: defaults.conversation(vec![message], defaults.prompt_suffix.clone()),
             max_tokens: defaults.max_tokens,
-            sampling: defaults.sampling(self.config.answer.is_some()),
+            sampling: defaults.sampling(self.prepared.answer.is_some()),
             stop: defaults.stop.clone(),
             deadline: defaults.deadline,
-            answer: self.config.answer.clone(),
+            answer: self.prepared.answer.clone(),
             cut_note: defaults.cut_note,
         };
         self.answering.answer(question, call).await
@@ -97,9 +103,9 @@ impl TypedTool {
 
     /// The arguments of a call, checked, with the defaults of those that it does not give.
     fn values(&self, mut given: Arguments) -> Result<Map<String, Value>, ArgumentError> {
-        let known: Vec<&str> = self.config.arguments.iter().map(Argument::name).collect();
+        let known: Vec<&str> = self.prepared.arguments.iter().map(Argument::name).collect();
         let missing: Vec<&str> = self
-            .config
+            .prepared
             .arguments
             .iter()
             .filter(|argument| argument.default.is_none())
@@ -128,19 +134,21 @@ impl TypedTool {
             }
             Ok((name.clone(), value))
         };
-        let arguments = self.config.arguments.iter();
+        let arguments = self.prepared.arguments.iter();
         arguments.zip(&self.checks).map(value).collect()
     }
 
     /// What clients are told of the tool.
     pub fn description(&self) -> ToolDescription {
         let config = &self.config;
-        let properties: Map<String, Value> = config
+        let properties: Map<String, Value> = self
+            .prepared
             .arguments
             .iter()
             .map(|argument| (argument.name.clone(), argument.schema.clone()))
             .collect();
-        let required: Vec<&str> = config
+        let required: Vec<&str> = self
+            .prepared
             .arguments
             .iter()
             .filter(|argument| argument.default.is_none())
@@ -162,7 +170,8 @@ impl TypedTool {
                 "required": required,
             })),
             max_chars: self.answering.max_chars(config.defaults.max_tokens),
-            output_schema: config
+            output_schema: self
+                .prepared
                 .answer
                 .as_ref()
                 .map(|answer| answer.advertised.clone()),

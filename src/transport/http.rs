@@ -108,7 +108,10 @@ pub async fn serve(
         "listening on http://{}/mcp",
         listener.local_addr()?
     );
-    process::raise_file_limit();
+    let limit = process::raise_file_limit();
+    if let Some(problem) = process::too_few_files(config.limits.max_connections, limit) {
+        tracing::warn!("{problem}");
+    }
     let service = service(
         Arc::clone(&dispatcher),
         Some(board),

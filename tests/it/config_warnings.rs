@@ -86,6 +86,7 @@ fn example(kind: WarningKind) -> String {
         // These need more than a file.
         WarningKind::UnknownVariable
         | WarningKind::AmbiguousVariable
+        | WarningKind::StaleMount
         | WarningKind::NoChatTemplate => String::new(),
     }
 }

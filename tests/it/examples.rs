@@ -5,14 +5,14 @@ use serde_json::{Value, json};
 use crate::support::config::Folder;
 use crate::support::example::{Example, repository};
 use crate::support::http::{Client, HttpServer, json_of, request};
-use crate::support::{Server, program, tiny};
+use crate::support::{Server, program, tiny, workers_of};
 
 const PERU: &str = "What is the capital of Peru?";
 const LIMA: &str = "The capital of Peru is Lima.";
 
 #[test]
 fn editors_know_the_schema_of_every_file() {
-    for name in ["typed-tools", "team"] {
+    for name in ["typed-tools", "profiles", "team"] {
         let file = repository("examples")
             .join(name)
             .join("llama-mcp-server.toml");
@@ -73,6 +73,22 @@ fn every_typed_tool_answers() {
         "translate",
         json!({"text": "Good morning", "language": "German"}),
     );
+}
+
+#[test]
+fn every_profile_answers_from_the_same_process() {
+    let example = Example::profiles();
+    let mut server = Server::spawn(example.command(&[]));
+    for tool in ["assistant", "editor", "storyteller"] {
+        let question = json!({"role": "user", "content": "The cat sat on teh mat."});
+        let answer = call(
+            &mut server,
+            tool,
+            json!({"messages": [question], "max_tokens": 8}),
+        );
+        assert_ne!(answer["content"][0]["text"], "", "{tool}");
+    }
+    assert_eq!(workers_of(server.child.id()).len(), 1);
 }
 
 fn question(tool: &str) -> Value {

@@ -72,6 +72,7 @@ const WALLS: [(&str, &[&str]); 25] = [
         &[
             "cli.rs",
             "cli/asked.rs",
+            "cli/foreign.rs",
             "cli/install.rs",
             "cli/manual.rs",
             "main.rs",

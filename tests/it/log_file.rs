@@ -6,6 +6,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use crate::support::config::Folder;
+use crate::support::http::HttpServer;
 use crate::support::{LIMIT, Server, program};
 
 #[test]
@@ -31,4 +32,27 @@ fn a_log_that_another_program_moved_is_begun_again() {
         call();
     }
     assert!(fs::read_to_string(&moved).unwrap().contains("call ended"));
+}
+
+#[test]
+fn a_server_that_logs_to_a_file_says_so_on_standard_error_and_that_it_serves() {
+    let text =
+        "[log]\nfile = \"server.log\"\nrotation = \"never\"\n[models.chat]\npath = \"crab.gguf\"\n";
+    let folder = Folder::new("log-told", text);
+    let config = folder.0.join("llama-mcp-server.toml");
+    let log = folder.0.join("server.log");
+    let mut server = HttpServer::with_config(&config);
+    let address = server.address;
+    let expected = format!(
+        "llama-mcp-server: listening on http://{address}/mcp; the log is in {}\n",
+        log.display()
+    );
+    assert_eq!(server.log(), expected);
+    let mut command = program();
+    command.arg("--config").arg(&config);
+    let expected = format!(
+        "llama-mcp-server: serving standard input and output; the log is in {}\n",
+        log.display()
+    );
+    assert_eq!(Server::spawn(command).log(), expected);
 }

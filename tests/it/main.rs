@@ -6,6 +6,7 @@
     reason = "tests fail loudly"
 )]
 
+mod aliases; // further names of models
 mod arguments; // what a call may ask, and how it is refused
 mod chat; // answers of a tiny model that are known to the letter
 mod chat_templates; // whether chat templates print what tools say, tried in a process of their own
@@ -23,6 +24,7 @@ mod fairness; // one client beside another
 mod faults; // killed processes, changed files, a full disk
 mod file_kinds; // files that are not chat models
 mod fixed; // what begins all calls of a tool
+mod foreign; // what people bring along from other programs
 mod guard; // what HTTP refuses
 mod hostile; // requests that are meant to confuse
 mod http; // MCP over HTTP: sessions, streams, disconnects, the end
@@ -49,6 +51,7 @@ mod observe; // how it is, for those that look after it
 mod omissions; // messages that a chat template leaves out
 mod poisoned; // what a stranger's model file says
 mod prefixes; // prompts start from what is in the cache, and nobody can tell
+mod profiles; // several chat tools over one loaded model
 mod protocol; // JSON-RPC and MCP over stdio
 mod refused; // who learns of a refusal, and how
 mod registry; // several models: room, idleness, leases
@@ -68,6 +71,7 @@ mod strangers; // who has no token, and who ends half a connection
 mod stuck; // processes that hang or keep dying
 mod supervised; // by a service manager
 mod support; // a server and its client
+mod surroundings; // of a server: mounts, limits, no `/proc`
 #[cfg(target_os = "linux")]
 mod system_limits; // a system that refuses to start processes and threads
 mod templates; // the chat templates of real models, as jinja2 renders them
@@ -79,4 +83,5 @@ mod typed; // tools without code
 mod unload; // models that are unloaded and restarted by hand
 #[cfg(target_os = "linux")]
 mod untrusted; // foreign code in a model's process
+mod variables; // of the environment
 mod worker; // the worker by hand, without MCP

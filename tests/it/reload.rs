@@ -82,6 +82,26 @@ fn an_edit_is_noticed_however_it_is_saved() {
 }
 
 #[test]
+fn a_file_is_not_read_while_a_program_has_it_open_unless_a_signal_asks_for_it() {
+    use std::io::Write;
+
+    let folder = Folder::new("open", &file("a", ""));
+    let mut server = serve(&folder);
+    // Valid, and only the beginning.
+    let mut writer = fs::File::create(folder.0.join("llama-mcp-server.toml")).unwrap();
+    writer.write_all(file("b", "").as_bytes()).unwrap();
+    server.wait_for_log("is still open for writing");
+    assert_eq!(tools(&mut server), ["a"]);
+    server.signal("HUP");
+    server.wait_for_notification("notifications/tools/list_changed");
+    assert_eq!(tools(&mut server), ["b"]);
+    writer.write_all(file("c", "").as_bytes()).unwrap();
+    drop(writer);
+    server.wait_for_notification("notifications/tools/list_changed");
+    assert_eq!(tools(&mut server), ["b", "c"]);
+}
+
+#[test]
 fn a_mounted_folder_whose_link_is_turned_is_noticed() {
     use std::os::unix::fs::symlink;
     // As Kubernetes mounts a ConfigMap: the file is a link through `..data`, which is replaced.

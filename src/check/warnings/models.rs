@@ -25,10 +25,11 @@ pub(super) fn find(
     let variables = model.defaults.template_arguments.keys();
     let address = model.address("template_arguments");
     unused_variables(variables, model, &address, layers);
-    for key in ["system", "prompt_suffix", "description"] {
+    for key in ["system", "prompt_suffix", "description", "title"] {
         let text = match key {
             "system" => model.defaults.system.as_deref(),
             "prompt_suffix" => model.defaults.prompt_suffix.as_deref(),
+            "title" => model.title.as_deref(),
             _ => model.description.as_deref(),
         };
         not_rendered(text, &model.address(key), layers);

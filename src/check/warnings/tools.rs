@@ -1,4 +1,4 @@
-//! Warnings about typed tools.
+//! Warnings about the tools of `[tools]`.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use super::models::{max_tokens_above, not_rendered, thinking_budget_above, unuse
 use crate::config::file::{ConfigFile, ToolSettings};
 use crate::config::load::Layers;
 use crate::config::schema::AnswerSchema;
-use crate::config::tool::address;
+use crate::config::tool::{PreparedPrompt, address};
 use crate::config::warning::WarningKind;
 use crate::config::{ModelConfig, ToolConfig};
 use crate::tools::typed::prompt::PromptTemplate;
@@ -26,21 +26,32 @@ pub(super) fn find(
         ("system", &said.system),
         ("description", &said.description),
         ("title", &said.title),
+        ("prompt_suffix", &said.prompt_suffix),
     ] {
         not_rendered(text.as_deref(), &address(&tool.name, key), layers);
     }
     if let Some(model) = model {
         beside_model(tool, model, said, layers);
     }
-    schema_notes(tool, layers);
+    let Some(prepared) = tool.prepared() else {
+        return;
+    };
+    schema_notes(&tool.name, prepared, layers);
     // Only a part of a faulty template is known.
     if !layers.has_problem_at(&address(&tool.name, "prompt"))
-        && let Ok(template) = PromptTemplate::of(tool)
+        && let Ok(template) = PromptTemplate::of(prepared)
     {
         let used = template.variables();
-        unused_arguments(tool, |name| used.contains(name), layers);
-        if let Some(answer) = &tool.answer {
-            hidden_answer(tool, answer, |name| used.contains(name), layers);
+        unused_arguments(&tool.name, prepared, |name| used.contains(name), layers);
+        if let Some(answer) = &prepared.answer {
+            let prompt = shown(tool, prepared);
+            hidden_answer(
+                &tool.name,
+                &prompt,
+                answer,
+                |name| used.contains(name),
+                layers,
+            );
         }
     }
 }
@@ -54,7 +65,8 @@ fn descriptions(tool: &ToolConfig, layers: &mut Layers) {
         let hint = "say what the tool is good for: `description = \"…\"`";
         layers.warn_at(kind, &address(&tool.name, "description"), message, hint);
     }
-    for argument in &tool.arguments {
+    let arguments = tool.prepared().map(|prepared| &prepared.arguments);
+    for argument in arguments.into_iter().flatten() {
         if is_blank(argument.schema["description"].as_str()) {
             let message = "is missing: clients must guess what the argument is".into();
             let hint = "say what the argument is: `description = \"…\"`";
@@ -77,6 +89,8 @@ fn beside_model(tool: &ToolConfig, model: &ModelConfig, said: &ToolSettings, lay
     let max_tokens = address(&tool.name, "max_tokens");
     if let Some((asked, limit)) = said.max_tokens.zip(defaults.max_tokens_limit)
         && asked > limit
+        // Above the tool's own limit it is an error.
+        && said.max_tokens_limit.is_none()
     {
         let message = format!(
             "is {asked}, and the `max_tokens_limit` of `{}` is {limit}",
@@ -96,7 +110,12 @@ fn beside_model(tool: &ToolConfig, model: &ModelConfig, said: &ToolSettings, lay
     }
 }
 
-fn unused_arguments(tool: &ToolConfig, is_used: impl Fn(&str) -> bool, layers: &mut Layers) {
+fn unused_arguments(
+    name: &str,
+    tool: &PreparedPrompt,
+    is_used: impl Fn(&str) -> bool,
+    layers: &mut Layers,
+) {
     for argument in tool
         .arguments
         .iter()
@@ -111,20 +130,20 @@ fn unused_arguments(tool: &ToolConfig, is_used: impl Fn(&str) -> bool, layers: &
             "put `{{{{ {} }}}}` into the prompt, or remove the argument",
             argument.name
         );
-        let at = address(&tool.name, "arguments").join(&argument.name);
+        let at = address(name, "arguments").join(&argument.name);
         layers.warn_at(WarningKind::UnusedArgument, &at, message, &hint);
     }
 }
 
-/// Warns if the model cannot know from the prompt what it may answer: it does not see choices and schemas.
+/// Warns if the model cannot know from `prompt`, the texts that it sees, what it may answer: it does not see choices and schemas.
 fn hidden_answer(
-    tool: &ToolConfig,
+    tool: &str,
+    prompt: &str,
     answer: &AnswerSchema,
     is_used: impl Fn(&str) -> bool,
     layers: &mut Layers,
 ) {
-    let at = address(&tool.name, answer.key());
-    let prompt = shown(tool);
+    let at = address(tool, answer.key());
     let is_hidden = |name: &str| !prompt.contains(&name.to_lowercase());
     if let Some(choices) = answer.choices().and_then(Value::as_array) {
         let mut hidden = choices
@@ -160,16 +179,16 @@ fn hidden_answer(
 }
 
 /// Returns the configured texts of `tool` that the model sees, in lower case and with spaces for `_` and `-`.
-fn shown(tool: &ToolConfig) -> String {
+fn shown(tool: &ToolConfig, prepared: &PreparedPrompt) -> String {
     let defaults = &tool.defaults;
     let texts = [
-        Some(&tool.prompt),
+        Some(&prepared.prompt),
         defaults.system.as_ref(),
         defaults.prompt_suffix.as_ref(),
     ];
     let texts: Vec<&str> = texts.into_iter().flatten().map(String::as_str).collect();
     let mut shown = texts.join("\n");
-    for argument in &tool.arguments {
+    for argument in &prepared.arguments {
         shown += &argument.schema["enum"].to_string();
         shown += &argument.schema["default"].to_string();
     }
@@ -178,10 +197,10 @@ fn shown(tool: &ToolConfig) -> String {
 }
 
 /// Warns of the parts of a schema that nothing enforces.
-fn schema_notes(tool: &ToolConfig, layers: &mut Layers) {
+fn schema_notes(name: &str, tool: &PreparedPrompt, layers: &mut Layers) {
     let Some(answer) = &tool.answer else { return };
     for note in answer.notes.iter().filter(|note| note.is_ignored) {
-        let at = address(&tool.name, answer.key());
+        let at = address(name, answer.key());
         layers.schema_warning_at(&at, &note.pointer, note.to_string());
     }
 }

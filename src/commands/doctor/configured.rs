@@ -1,6 +1,7 @@
 //! What a configuration asks of the machine: models, disk, port.
 
 use std::io::ErrorKind;
+use std::iter;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -11,10 +12,11 @@ use crate::check::{self, Checked};
 use crate::commands::server::Server;
 use crate::config::http::HttpConfig;
 use crate::config::load::Layers;
+use crate::config::problem::Problem;
 use crate::config::units::human;
 use crate::config::{ConfigError, ModelConfig, ModelFiles, Overrides, Surroundings, Transport};
 use crate::memory;
-use crate::process;
+use crate::process::{self, memory_lock};
 use crate::registry::memory::Need;
 use crate::transport;
 use crate::transport::http::observe::READY;
@@ -24,28 +26,37 @@ const LITTLE_DISK: u64 = 1 << 30;
 
 /// What is found, and what was said, where it could be run.
 pub(super) fn look(typed: &Overrides, around: &Surroundings) -> (Vec<Finding>, Option<Layers>) {
-    let checked = match check::load(typed, around) {
+    let checked = match check::examine(typed, around) {
         Ok(checked) => checked,
-        Err(ConfigError::NoModel(None)) => {
-            let text = "none: `--model FILE` or `--config FILE` has one looked at";
-            return (vec![Finding::ok("configuration", text)], None);
+        Err(rejected) => {
+            let found = match &rejected.error {
+                ConfigError::NoModel(None) => {
+                    let text = "none: `--model FILE` or `--config FILE` has one looked at";
+                    Finding::ok("configuration", text)
+                }
+                error => problem(error),
+            };
+            let warnings = rejected.warnings.iter().map(warning);
+            return (iter::once(found).chain(warnings).collect(), None);
         }
-        Err(error) => return (vec![problem(&error)], None),
     };
     let mut findings = vec![configuration(&checked)];
     // Models whose files are unusable appear among the problems of the configuration.
     let models = checked.loadable();
     findings
         .extend(models.map(|(model, files, need)| self::model(model, files, need, checked.budget)));
-    let warnings = checked.layers.warnings.iter();
-    findings.extend(warnings.map(|warning| Finding {
-        outline: Some(warning.outlined()),
-        ..Finding::new(Verdict::Warning, "configuration", warning.line())
-    }));
+    let models = checked.loadable();
+    findings.extend(models.filter_map(|(model, files, _)| locked(model, files)));
+    findings.extend(checked.layers.warnings.iter().map(warning));
     findings.extend(disks(&checked));
     match &checked.config.transport {
         Transport::Stdio => findings.push(Finding::ok("transport", "stdio: no port")),
-        Transport::Http(http) => findings.push(port(http, typed, around)),
+        Transport::Http(http) => {
+            findings.push(port(http, typed, around));
+            let limit = process::raise_file_limit();
+            let problem = process::too_few_files(http.limits.max_connections, limit);
+            findings.extend(problem.map(|text| Finding::new(Verdict::Warning, "files", text)));
+        }
     }
     if !checked.doubts.is_empty() {
         findings.push(problem(&ConfigError::of(checked.doubts)));
@@ -57,6 +68,13 @@ fn problem(error: &ConfigError) -> Finding {
     Finding {
         outline: Some(error.outlined()),
         ..Finding::new(Verdict::Problem, "configuration", error.told())
+    }
+}
+
+fn warning(warning: &Problem) -> Finding {
+    Finding {
+        outline: Some(warning.outlined()),
+        ..Finding::new(Verdict::Warning, "configuration", warning.line())
     }
 }
 
@@ -82,6 +100,20 @@ fn configuration(checked: &Checked) -> Finding {
             .map(|note| format!("note: {note}")),
     );
     Finding::ok("configuration", told.join("\n"))
+}
+
+/// Returns a warning if the system does not let the process of `model` lock its weights into memory.
+fn locked(model: &ModelConfig, files: &ModelFiles) -> Option<Finding> {
+    let limit = memory_lock::limit()?;
+    let is_refused = model.load.mlock && files.header.weight_bytes > limit;
+    is_refused.then(|| {
+        let text = format!(
+            "`mlock` will have no effect: {} of weights\nhint: {}",
+            human(files.header.weight_bytes),
+            memory_lock::way_out(limit)
+        );
+        Finding::new(Verdict::Warning, format!("model {}", model.name), text)
+    })
 }
 
 fn model(model: &ModelConfig, files: &ModelFiles, need: &Need, budget: u64) -> Finding {

@@ -148,6 +148,10 @@ fn memory(memory: &Memory) -> Finding {
             let text = format!("{text}\nhint: {hint}");
             Finding::new(Verdict::Warning, "memory", text)
         }
+        None => {
+            let text = format!("{text}\nhint: mount `/proc`, or set `memory_budget` to a size");
+            Finding::new(Verdict::Warning, "memory", text)
+        }
         _ if memory.cgroup == CgroupLimit::Hidden => Finding::new(Verdict::Warning, "memory", text),
         _ => Finding::ok("memory", text),
     }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::super::file::WatchMode;
 use super::*;
 use crate::config::schema::{AnswerSchema, Limits};
-use crate::config::tool::Argument;
+use crate::config::tool::{Argument, PreparedPrompt, ToolBody};
 use crate::config::{Overrides, Surroundings};
 use crate::process::Cpus;
 
@@ -26,7 +26,7 @@ fn base() -> Config {
     };
     match Config::load(&typed, &around) {
         Ok((config, _)) => config,
-        Err(error) => panic!("{error}"),
+        Err(rejected) => panic!("{rejected:?}"),
     }
 }
 
@@ -57,26 +57,34 @@ fn tool() -> impl Strategy<Value = ToolConfig> {
     ];
     let answers = answers.map(|answer| answer.map(Arc::new));
     let answer = proptest::sample::select(answers.to_vec());
-    let drawn = ("[xy]", answer, any::<bool>(), 0..2_u8);
-    drawn.prop_map(move |(prompt, answer, has_argument, temperature)| {
-        let mut defaults = model.defaults.clone();
-        defaults.temperature = temperature.into();
-        let argument = Argument {
-            name: "text".into(),
-            schema: json!({"type": "string"}),
-            default: None,
-        };
-        ToolConfig {
-            name: String::new(),
-            title: None,
-            description: None,
-            model: model.name.clone(),
-            prompt,
-            arguments: has_argument.then_some(argument).into_iter().collect(),
-            answer,
-            defaults,
-        }
-    })
+    let drawn = ("[xy]", answer, any::<[bool; 2]>(), 0..2_u8);
+    drawn.prop_map(
+        move |(prompt, answer, [has_argument, is_chat], temperature)| {
+            let mut defaults = model.defaults.clone();
+            defaults.temperature = temperature.into();
+            let argument = Argument {
+                name: "text".into(),
+                schema: json!({"type": "string"}),
+                default: None,
+            };
+            ToolConfig {
+                name: String::new(),
+                title: None,
+                description: None,
+                model: model.name.clone(),
+                body: if is_chat {
+                    ToolBody::Chat
+                } else {
+                    ToolBody::Prompt(PreparedPrompt {
+                        prompt,
+                        arguments: has_argument.then_some(argument).into_iter().collect(),
+                        answer,
+                    })
+                },
+                defaults,
+            }
+        },
+    )
 }
 
 fn config() -> impl Strategy<Value = Config> {

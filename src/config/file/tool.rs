@@ -13,6 +13,17 @@ use crate::config::units::Time;
 /// What templates can name.
 pub(super) const ARGUMENT_PATTERN: &str = "^[a-zA-Z_][a-zA-Z0-9_]{0,63}$";
 
+/// The values of `kind`: what the calls of a tool give.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+#[expect(missing_docs, reason = "the values are explained at their key")]
+pub enum ToolKind {
+    #[default]
+    Prompt,
+    Chat,
+}
+
 /// What an argument is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -77,13 +88,15 @@ pub struct ArgumentSettings {
     pub max_items: Option<u64>,
 }
 
-/// The keys of a tool: a prompt over declared arguments, and what the answer looks like.
+/// The keys of a tool: a prompt over declared arguments, and what the answer looks like; or a profile of a chat tool.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ToolSettings {
     /// The model that answers, by its name in this file; may be left out where there is one.
     #[schemars(example = json!("small"))]
     pub model: Option<String>,
+    /// `prompt` makes a prompt of declared arguments; `chat` takes a conversation, as a model's own tool does: several such tools, each with its own `system`, sampling and limits, share one loaded model.
+    pub kind: ToolKind,
     /// What people call the tool.
     #[schemars(example = json!("Summarise a text"))]
     pub title: Option<String>,
@@ -93,6 +106,9 @@ pub struct ToolSettings {
     /// A system prompt, instead of the model's; not a template.
     #[schemars(example = json!("Write plain English."))]
     pub system: Option<String>,
+    /// Appended to the system prompt, for example `/no_think`, instead of the model's.
+    #[schemars(example = json!("/no_think"))]
+    pub prompt_suffix: Option<String>,
     /// What the model is asked: a Jinja template over the arguments. The model does not see `choices` and `output`: name them, or use `{{ choices }}` and `{{ output_schema }}`.
     #[schemars(example = json!("Summarise:\n\n{{ text }}"))]
     pub prompt: Option<String>,
@@ -109,6 +125,12 @@ pub struct ToolSettings {
     /// Longest answer in tokens. By default, as with the keys below, the model's own counts.
     #[schemars(range(min = ranges::MAX_TOKENS.min, max = ranges::MAX_TOKENS.max), example = json!(500))]
     pub max_tokens: Option<u32>,
+    /// Longest answer that a call may ask for.
+    #[schemars(range(min = ranges::MAX_TOKENS.min, max = ranges::MAX_TOKENS.max), example = json!(1000))]
+    pub max_tokens_limit: Option<u32>,
+    /// Whether a truncated free answer ends with a line that says so. By default as the model's with `kind = "chat"`, and `false` with a prompt.
+    #[schemars(example = json!(false))]
+    pub cut_note: Option<bool>,
     /// When a call ends with what it has, from its arrival.
     #[schemars(range(min = ranges::DEADLINE.min, max = ranges::DEADLINE.max))]
     pub deadline: Option<Time>,

@@ -23,10 +23,13 @@ fn resolve(flags: &[(&str, &str)], token: Option<&str>) -> Result<HttpConfig, Co
             .collect(),
         folders: Vec::new(),
     };
-    Config::load(&typed, &around).map(|(config, _)| match config.transport {
-        Transport::Http(http) => *http,
-        Transport::Stdio => panic!("http was asked for"),
-    })
+    match Config::load(&typed, &around) {
+        Ok((config, _)) => match config.transport {
+            Transport::Http(http) => Ok(*http),
+            Transport::Stdio => panic!("http was asked for"),
+        },
+        Err(rejected) => Err(rejected.error),
+    }
 }
 
 #[test]

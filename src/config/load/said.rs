@@ -5,14 +5,34 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::Layers;
+use super::meant::meant_variable;
 use crate::config::address::Address;
+use crate::config::foreign;
 use crate::config::problem::{Origin, Problem};
-use crate::config::shape::nearest;
+use crate::config::shape::Shape;
 use crate::config::warning::WarningKind;
 use crate::config::{CONFIG_VARIABLE, DEFAULT_MODEL, Overrides, VARIABLE_PREFIX};
 
 /// Keys that are one model's own: a flag for all makes no sense.
-const OF_ONE_MODEL: [&str; 3] = ["path", "tool_name", "description"];
+pub(super) const OF_ONE_MODEL: [&str; 5] =
+    ["path", "title", "aliases", "tool_name", "description"];
+
+/// Returns whether `value` is of a variable by which Kubernetes and Docker describe a service: one called llama-mcp has `LLAMA_MCP_PORT`.
+fn is_service(value: &str) -> bool {
+    let schemes = ["tcp://", "udp://", "sctp://"];
+    schemes.iter().any(|scheme| value.starts_with(scheme))
+}
+
+/// Returns whether the variable of these `parts` guards the server. An empty variable counts as unset, but not one of these: a token that
+/// got lost on the way must not open the server.
+fn guards(shape: &Shape, parts: &[String]) -> bool {
+    let address = match parts {
+        [key] => Address::of(["server", key.as_str()]),
+        _ => Address::of(parts),
+    };
+    let names_token = |key: &String| key == "auth_file" || key == "token_file";
+    shape.is_secret(&address) || parts.last().is_some_and(names_token)
+}
 
 /// One value outside the file.
 pub(super) struct Said {
@@ -46,11 +66,13 @@ impl Layers {
             let Some(name) = variable.strip_prefix(VARIABLE_PREFIX) else {
                 continue;
             };
-            // Kubernetes describes a service called llama-mcp by such variables.
-            if variable == CONFIG_VARIABLE || value.starts_with("tcp://") {
+            if variable == CONFIG_VARIABLE || is_service(value) {
                 continue;
             }
             let parts: Vec<String> = name.to_lowercase().split("__").map(str::to_owned).collect();
+            if value.is_empty() && !guards(&self.shape, &parts) {
+                continue;
+            }
             let target = match &parts[..] {
                 [key] => self.target_of(key),
                 [table, name, rest @ ..] if table == "models" && !rest.is_empty() => {
@@ -62,14 +84,11 @@ impl Layers {
                 _ => Some(Target::One(Address::of(parts.clone()))),
             };
             let Some(target) = target.filter(|target| self.shape.knows(&target.example())) else {
-                let meant = self.meant_variable(name).map_or_else(
-                    || "unset it, or rename it".into(),
-                    |meant| format!("did you mean {meant}?"),
-                );
+                let hint = self.variable_hint(name);
                 let origin = Origin::Variable(variable.clone());
                 let message = "this environment variable is not a key, and is ignored".into();
                 let kind = WarningKind::UnknownVariable;
-                self.warn(Problem::warning(origin, None, kind, message, &meant));
+                self.warn(Problem::warning(origin, None, kind, message, &hint));
                 continue;
             };
             said.push(Said {
@@ -81,29 +100,17 @@ impl Layers {
         said
     }
 
-    /// What was probably meant by the variable that ends in `name`.
-    fn meant_variable(&self, name: &str) -> Option<String> {
-        let keys = |table: &str| self.shape.keys(&Address::of([table]));
-        let of_one = |key: &&str| !OF_ONE_MODEL.contains(key);
-        let mut known: Vec<String> = keys("defaults")
-            .into_iter()
-            .filter(of_one)
-            .chain(keys("server"))
-            .map(str::to_owned)
-            .collect();
-        for table in ["server", "log", "registry", "defaults"] {
-            known.extend(keys(table).iter().map(|key| format!("{table}__{key}")));
+    /// Returns what to do about the unknown variable that ends in `name`.
+    fn variable_hint(&self, name: &str) -> String {
+        let (_, key) = name.rsplit_once("__").unwrap_or(("", name));
+        let note = foreign::find(key).filter(|meaning| meaning.key.is_none());
+        if let Some(meaning) = note {
+            return meaning.note.to_owned();
         }
-        let (table, key) = name.rsplit_once("__").unwrap_or(("", name));
-        if table.to_lowercase().starts_with("models__") {
-            let meant = nearest(key, &keys("defaults"))?.to_uppercase();
-            return Some(format!("{VARIABLE_PREFIX}{table}__{meant}"));
-        }
-        let known: Vec<&str> = known.iter().map(String::as_str).collect();
-        Some(format!(
-            "{VARIABLE_PREFIX}{}",
-            nearest(name, &known)?.to_uppercase()
-        ))
+        meant_variable(&self.shape, name).map_or_else(
+            || "unset it, or rename it".into(),
+            |meant| format!("did you mean {meant}?"),
+        )
     }
 
     /// A key without a table: one of `[server]`, or one of every model.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::LoadSettings;
 use crate::config::address::Address;
+use crate::config::paths;
 use crate::gguf::{self, GgufError, Header};
 
 /// State of a model's files on disk. The number changes once any of the files is replaced, changed or removed.
@@ -45,7 +46,10 @@ impl FileFault {
             key,
             is_passing: matches!(error, GgufError::Unreadable { .. }),
             message: format!("{error}{}", cause.unwrap_or_default()),
-            hint: error.hint(),
+            hint: match error {
+                GgufError::Missing(path) => paths::model_hint(path).unwrap_or_else(|| error.hint()),
+                error => error.hint(),
+            },
         }
     }
 

@@ -58,6 +58,8 @@ pub(in crate::config) fn resolve(
         tool_name: model
             .tool
             .then(|| model.tool_name.clone().unwrap_or_else(|| name.to_owned())),
+        title: model.title.clone(),
+        aliases: model.aliases.clone(),
         description: model.description.clone(),
         load,
         defaults: Defaults::of(model),

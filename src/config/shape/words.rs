@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::config::file::NAME_PATTERN;
+use crate::config::foreign::switch;
 use crate::config::units;
 
 /// The format of what `tracing` filters by.
@@ -115,10 +116,12 @@ fn one_of(options: &[String]) -> String {
 pub(super) fn hint(schema: &Value, found: &Value) -> Option<String> {
     let wants = schema["type"].as_str();
     let format = schema["format"].as_str();
+    if let (Value::String(text), Some(units::TIME | units::IDLE_TIME)) = (found, format)
+        && let Some(hours) = in_hours(text)
+    {
+        return Some(format!("hours are the largest unit: write `\"{hours}h\"`"));
+    }
     match (wants, found) {
-        (_, Value::String(text)) if is_in_days(format, text) => {
-            Some("hours are the largest unit: a day is `24h`".into())
-        }
         (_, Value::Number(_)) if format == Some(units::IDLE_TIME) => {
             Some("write `\"never\"` to keep a model loaded".into())
         }
@@ -130,6 +133,7 @@ pub(super) fn hint(schema: &Value, found: &Value) -> Option<String> {
         (Some("boolean"), Value::String(text)) if text == "true" || text == "false" => {
             Some(format!("remove the quotes: `{text}`"))
         }
+        (Some("boolean"), found) => switch(found).map(|is_on| format!("write `{is_on}`")),
         (Some("string"), Value::Number(number)) => Some(format!("quote it: `\"{number}\"`")),
         (Some("array"), Value::String(text)) => Some(format!(
             "put it into brackets: `[{}]`",
@@ -144,28 +148,57 @@ pub(super) fn hint(schema: &Value, found: &Value) -> Option<String> {
     }
 }
 
-/// Returns whether `text` is a time span of `format` in days or weeks.
-fn is_in_days(format: Option<&str>, text: &str) -> bool {
+/// Returns the hours, rounded up, of a time in days or weeks.
+fn in_hours(text: &str) -> Option<f64> {
     let text = text.trim();
-    let number = text.trim_end_matches(|c: char| c.is_alphabetic());
-    let unit = &text[number.len()..];
-    matches!(format, Some(units::TIME | units::IDLE_TIME))
-        && number.trim().parse::<f64>().is_ok()
-        && matches!(unit, "d" | "day" | "days" | "w" | "week" | "weeks")
+    let number = text.trim_end_matches(char::is_alphabetic);
+    let days = match &text[number.len()..] {
+        "d" | "day" | "days" => 1.0,
+        "w" | "week" | "weeks" => 7.0,
+        _ => return None,
+    };
+    let number: f64 = number.trim().parse().ok()?;
+    Some((number * days * 24.0).ceil()).filter(|hours| (0.0..1e6).contains(hours))
 }
 
 /// What was probably meant by `found`.
 pub fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
     /// Below this the likeness is accidental (tried on all pairs of keys).
     const LIKE: f64 = 0.8;
-    let found = found.to_lowercase().replace('-', "_");
-    let likeness = |name: &str| strsim::jaro_winkler(&found, &name.to_lowercase());
     let best = known
         .iter()
-        .map(|name| (likeness(name), *name))
+        .map(|name| (likeness(found, name), *name))
         .max_by(|a, b| a.0.total_cmp(&b.0));
     best.filter(|(likeness, _)| *likeness >= LIKE)
         .map(|(_, name)| name)
+}
+
+/// Returns how like two names are, from 0 to 1.
+fn likeness(found: &str, known: &str) -> f64 {
+    let found = found.to_lowercase().replace('-', "_");
+    strsim::jaro_winkler(&found, &known.to_lowercase())
+}
+
+/// Returns the keys most like the unknown key `found`, and where all are listed.
+pub(super) fn similar(found: &str, known: &[&str]) -> String {
+    /// Most keys that are named.
+    const MOST: usize = 3;
+    /// Below this a reader sees no likeness.
+    const LIKE: f64 = 0.6;
+    let mut ranked: Vec<(f64, &str)> = known
+        .iter()
+        .map(|name| (likeness(found, name), *name))
+        .filter(|(likeness, _)| *likeness >= LIKE)
+        .collect();
+    ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let named: Vec<String> = (ranked.iter().take(MOST))
+        .map(|(_, name)| format!("`{name}`"))
+        .collect();
+    let list = "`llama-mcp-server config reference` lists all keys";
+    match &named[..] {
+        [] => list.to_owned(),
+        named => format!("similar keys: {}; {list}", named.join(", ")),
+    }
 }
 
 /// What to write instead of an unknown name.
@@ -209,7 +242,25 @@ pub fn shown(value: &Value) -> String {
 mod tests {
     use serde_json::json;
 
-    use super::allowed;
+    use super::{allowed, in_hours, similar};
+
+    #[test]
+    fn at_most_three_keys_are_like_an_unknown_one() {
+        let known = ["alpha_a", "alpha_b", "alpha_c", "alpha_d", "zzz"];
+        let told = similar("alpha", &known);
+        assert_eq!(told.matches("`alpha_").count(), 3, "{told}");
+        assert!(told.ends_with("; `llama-mcp-server config reference` lists all keys"));
+        assert!(!similar("qqq", &known).contains("similar"));
+    }
+
+    #[test]
+    fn days_and_weeks_are_proposed_as_hours() {
+        let hours = ["1d", "2 weeks", "0.1 day", "1h", "d", "-1d"].map(in_hours);
+        assert_eq!(
+            hours,
+            [Some(24.0), Some(336.0), Some(3.0), None, None, None]
+        );
+    }
 
     #[test]
     fn a_number_of_items_that_is_fixed_is_told_once() {

@@ -10,8 +10,10 @@ use crate::memory;
 use crate::registry::residency::{Edition, ModelState};
 
 /// Result of replacing a model's edition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::registry) struct Replaced {
+    /// The model's name, whatever it was called by.
+    pub(in crate::registry) name: String,
     /// The edition that new calls get.
     pub(in crate::registry) edition: Edition,
     /// State of the former edition before the replacement.
@@ -21,7 +23,7 @@ pub(in crate::registry) struct Replaced {
 }
 
 impl Shelf {
-    /// Replaces the edition of the model called `name`. The process answers the calls that it has, and new calls start another process.
+    /// Replaces the edition of the model that has `name` as its name or as an alias. The process answers the calls that it has, and new calls start another process.
     /// Failed loads and deaths are forgotten. Returns `None` if there is no such model.
     pub(in crate::registry) fn replace(self: &Arc<Self>, name: &str) -> Option<Replaced> {
         let (free, now) = (memory::free(), Instant::now());
@@ -31,10 +33,12 @@ impl Shelf {
             let (_, standing) = standings.find(|(edition, _)| *edition == old)?;
             let new = state.next_edition();
             let model = state.models.remove(&old)?;
+            let name = model.config.name.clone();
             state.models.insert(new, model);
             state.residency.replace(old, new, free, now);
             state.successors.replace(old, new);
             Some(Replaced {
+                name,
                 edition: new,
                 was: standing.state,
                 running: match standing.state {
@@ -55,10 +59,10 @@ impl Shelf {
 }
 
 impl State {
-    /// Returns the edition of the model called `name` that new calls get.
+    /// Returns the edition of the model that has `name` as its name or as an alias, for new calls.
     fn edition_called(&self, name: &str) -> Option<Edition> {
         let models = self.models.iter();
-        let called = models.filter(|(_, model)| model.config.name == name);
+        let called = models.filter(|(_, model)| model.config.is_called(name));
         called.map(|(edition, _)| *edition).max()
     }
 

@@ -10,8 +10,7 @@ use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
 use serde_json::{Map, Value};
 
-use crate::config::ToolConfig;
-use crate::config::tool::Argument;
+use crate::config::tool::{Argument, PreparedPrompt};
 use crate::engine::template::{self, MAX_TEMPLATE_BYTES, stack_size};
 use crate::threads::{self, NotDone, SystemLimit};
 use trials::Trials;
@@ -96,7 +95,7 @@ impl PromptTemplate {
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn of(tool: &ToolConfig) -> Result<Self, String> {
+    pub fn of(tool: &PreparedPrompt) -> Result<Self, String> {
         let arguments = tool.arguments.iter();
         let names: Vec<&str> = arguments.map(|argument| argument.name.as_str()).collect();
         Self::compile(&tool.prompt, &names, own_variables(tool)).map_err(|faults| joined(&faults))
@@ -105,7 +104,7 @@ impl PromptTemplate {
     /// Returns all faults of the template of `tool`: names that do not exist, and methods and operators that do not exist for the
     /// values of its arguments, found with samples of such values. It may take some 200 renderings, so only new configurations are checked.
     /// A syntax error is returned alone, since the rest of such a template is unknown.
-    pub fn faults(tool: &ToolConfig, known: Known) -> Vec<Fault> {
+    pub fn faults(tool: &PreparedPrompt, known: Known) -> Vec<Fault> {
         let arguments = tool.arguments.iter();
         let names: Vec<&str> = arguments.map(|argument| argument.name.as_str()).collect();
         let template = match Self::prepare(&tool.prompt, own_variables(tool)) {
@@ -228,7 +227,7 @@ impl PromptTemplate {
 
 /// Returns the variables that the prompt of `tool` can use in addition to its arguments: `choices`, a list, and `output_schema`, JSON
 /// text. An argument of the same name takes precedence.
-fn own_variables(tool: &ToolConfig) -> Map<String, Value> {
+fn own_variables(tool: &PreparedPrompt) -> Map<String, Value> {
     let variable = tool.answer.as_ref().map(|answer| match answer.choices() {
         Some(choices) => ("choices".to_owned(), choices.clone()),
         None => (

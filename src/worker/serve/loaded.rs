@@ -16,6 +16,8 @@ use crate::engine::spent::Spent;
 use crate::engine::template;
 use crate::engine::{CancelReason, EngineError, Stats};
 use crate::memory;
+use crate::process::memory_lock;
+use crate::telemetry;
 use crate::worker::Ready;
 use crate::worker::turns::Turns;
 
@@ -35,6 +37,9 @@ impl Worker {
         let memory = memory.filter(|_| !is_planned);
         let limits = Limits::plan(load, model.facts(load, memory));
         log_limits(load, &limits);
+        if load.mlock && telemetry::is_lock_refused() {
+            warn_of_lock();
+        }
         let decoder = model.decoder(limits, load)?;
         let template = load.chat_template.clone().or_else(|| model.chat_template());
         if template.is_none() {
@@ -176,6 +181,13 @@ impl<D: Decoder> Calls for Scheduler<D> {
     fn stats(&self) -> Option<Stats> {
         Some(self.stats())
     }
+}
+
+/// Says that the weights are not locked into memory, and the way out.
+fn warn_of_lock() {
+    let cause = memory_lock::limit()
+        .map_or_else(|| "the system refuses it".to_owned(), memory_lock::way_out);
+    tracing::warn!("`mlock` has no effect, the weights can be swapped out: {cause}");
 }
 
 /// Says where the worker gives less than was asked.

@@ -57,9 +57,25 @@ impl TurnFiles {
         (cpus / n_threads.max(1)).max(1)
     }
 
-    /// Returns the paths of the lock files, for workers.
+    /// Returns the paths of the lock files, for a worker that is about to start.
     pub fn turns(&self) -> CpuTurns {
+        if self.is_on_disk {
+            self.restore();
+        }
         self.turns.clone()
+    }
+
+    /// Makes files on disk again that are gone: systems clean the folder for temporary files.
+    fn restore(&self) {
+        for path in self.paths().filter(|path| !path.exists()) {
+            if let Err(error) = create(path) {
+                tracing::warn!(%error, "could not create a lock file again: models at work slow each other down");
+            }
+        }
+    }
+
+    fn paths(&self) -> impl Iterator<Item = &PathBuf> {
+        self.turns.places.iter().chain([&self.turns.queue])
     }
 }
 
@@ -68,7 +84,7 @@ impl Drop for TurnFiles {
         if !self.is_on_disk {
             return;
         }
-        for path in self.turns.places.iter().chain([&self.turns.queue]) {
+        for path in self.paths() {
             if let Err(error) = std::fs::remove_file(path) {
                 tracing::debug!(%error, "could not remove a lock file");
             }
@@ -80,17 +96,21 @@ impl Drop for TurnFiles {
 fn create_on_disk(count: usize) -> io::Result<(Vec<PathBuf>, Vec<File>)> {
     let name = format!("llama-mcp-server-{}", uuid::Uuid::new_v4());
     let path = std::env::temp_dir().join(name);
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let create = |n: usize| {
         let path = path.with_added_extension(n.to_string());
-        let file = options.open(&path)?;
+        let file = create(&path)?;
         Ok((path, file))
     };
     let made: Vec<_> = (0..count).map(create).collect::<io::Result<_>>()?;
     Ok(made.into_iter().unzip())
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 /// Opens a file of turns for a worker.

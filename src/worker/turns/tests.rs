@@ -35,6 +35,14 @@ fn there_are_as_many_turns_as_threads_fit_the_cpus() {
 }
 
 #[test]
+fn lock_files_that_were_cleaned_up_are_made_again_for_the_next_worker() {
+    let files = TurnFiles::on_disk(2).unwrap();
+    std::fs::remove_file(files.turns().queue).unwrap();
+    let turns = opened(&files);
+    assert!(turns.take(|| {}).unwrap().place.is_some());
+}
+
+#[test]
 fn who_waits_comes_before_who_has_just_had_a_turn() {
     let files = TurnFiles::create(1, 1).unwrap();
     let (busy, other) = (opened(&files), opened(&files));

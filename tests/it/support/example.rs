@@ -38,9 +38,17 @@ impl Example {
         Self::new("single-model", &["model.gguf"])
     }
 
-    /// By the model that it is made for, which the copy would look for elsewhere.
     pub(crate) fn typed_tools() -> Self {
-        let mut example = Self::new("typed-tools", &[]);
+        Self::with_small_model("typed-tools")
+    }
+
+    pub(crate) fn profiles() -> Self {
+        Self::with_small_model("profiles")
+    }
+
+    /// With the model that the folder is made for, which the copy would look for elsewhere.
+    fn with_small_model(name: &str) -> Self {
+        let mut example = Self::new(name, &[]);
         let model = format!("models.small.path={}", smollm2().display());
         example.flags = vec!["--set".into(), model];
         example

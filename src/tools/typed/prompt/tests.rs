@@ -113,7 +113,7 @@ fn checked(source: &str, schemas: &Value) -> Result<(), String> {
 }
 
 /// The tool `t` with this prompt, and what else is `set`.
-fn tool(set: &[&str]) -> ToolConfig {
+fn tool(set: &[&str]) -> PreparedPrompt {
     let model = "models.a.path=tests/models/tiny-crab-chat.Q8_0.gguf";
     let set = [&[model][..], set].concat();
     let typed = Overrides {
@@ -127,7 +127,7 @@ fn tool(set: &[&str]) -> ToolConfig {
         folders: Vec::new(),
     };
     let (config, _) = Config::load(&typed, &around).unwrap();
-    config.tools[0].clone()
+    config.tools[0].prepared().unwrap().clone()
 }
 
 #[test]

@@ -1,0 +1,76 @@
+//! Flags that other programs have: what each is called here.
+
+use std::ffi::OsString;
+
+use clap::error::ErrorKind;
+use clap::{Command, CommandFactory, Error};
+
+use super::Cli;
+use crate::config::address::Address;
+use crate::config::foreign;
+use crate::config::shape::Shape;
+
+/// Returns the error of the first flag in `arguments` that is none of this program's but another program's, or a key of the file. The help
+/// of such a flag's letters (`-hf` begins with `-h`) would be no answer.
+pub fn error(arguments: &[OsString]) -> Option<Error> {
+    let mut command = Cli::command();
+    let shape = Shape::default();
+    let typed = arguments
+        .iter()
+        .skip(1)
+        .filter_map(|argument| argument.to_str());
+    let mut typed = typed.take_while(|argument| *argument != "--");
+    let (flag, hint) = typed.find_map(|argument| {
+        let flag = argument.split('=').next()?;
+        let name = flag.strip_prefix('-')?.trim_start_matches('-');
+        if name.is_empty() || knows(&command, flag) {
+            return None;
+        }
+        Some((flag, hint(&command, &shape, name)?))
+    })?;
+    let message = format!("unknown flag `{flag}`: {hint}");
+    Some(command.error(ErrorKind::UnknownArgument, message))
+}
+
+/// Returns what to write instead of the flag called `name`.
+fn hint(command: &Command, shape: &Shape, name: &str) -> Option<String> {
+    if let Some(meaning) = foreign::find(name) {
+        let Some(address) = meaning.address() else {
+            return Some(meaning.note.to_owned());
+        };
+        let here = format!("here it is {}", spelled(command, &address));
+        return Some(foreign::join(&here, meaning.note));
+    }
+    let key = name.replace('-', "_");
+    let tables = ["defaults", "server", "registry", "log"];
+    let mut addresses = tables.iter().map(|table| Address::of([*table, &*key]));
+    let address = addresses.find(|address| shape.knows(address))?;
+    Some(format!("write {}", spelled(command, &address)))
+}
+
+/// Returns how the key at `address` is given on the command line.
+fn spelled(command: &Command, address: &Address) -> String {
+    let key = address.parts().last().map_or("", String::as_str);
+    let flag = match key {
+        "path" => "model",
+        key => key,
+    };
+    if knows(command, &format!("--{flag}")) {
+        format!("`--{flag}`")
+    } else {
+        format!("`--set {address}=…`")
+    }
+}
+
+/// Returns whether `command` or one of its sub-commands has `flag`.
+fn knows(command: &Command, flag: &str) -> bool {
+    let of_help = ["-h", "--help", "-V", "--version"];
+    let mut arguments = command.get_arguments();
+    let is_own = arguments.any(|argument| {
+        let longs = argument.get_long_and_visible_aliases().unwrap_or_default();
+        let hidden = argument.get_all_aliases().unwrap_or_default();
+        let mut longs = longs.into_iter().chain(hidden);
+        longs.any(|long| flag.strip_prefix("--") == Some(long))
+    });
+    is_own || of_help.contains(&flag) || command.get_subcommands().any(|inner| knows(inner, flag))
+}

@@ -1,0 +1,69 @@
+//! Values that other programs take for a key, and what is written here instead.
+
+use serde_json::Value;
+
+/// Returns what to write for the value `found` of `key`, if another program takes such a value.
+pub(in crate::config) fn hint(key: &str, found: &Value) -> Option<String> {
+    let text = found.as_str().map(str::to_lowercase);
+    let text = text.as_deref();
+    let number = found
+        .as_f64()
+        .or_else(|| text.and_then(|text| text.parse().ok()));
+    let is_negative = number.is_some_and(|number| number < 0.0);
+    let is_all = matches!(
+        text,
+        Some("all" | "max" | "auto" | "unlimited" | "infinity")
+    );
+    let switch = switch(found);
+    let told = match key {
+        "n_gpu_layers" if is_negative || is_all => "`99` puts all layers on the GPU",
+        "n_ctx" if is_negative || is_all => "`0` is the context that the model was trained for",
+        "n_threads" if is_negative || is_all => "`0` is one thread for each core",
+        "parallel" if is_negative || is_all || number == Some(0.0) => {
+            "write how many calls are answered at once; `4` is the default"
+        }
+        "max_tokens" | "max_tokens_limit" if is_negative || is_all => {
+            "an answer always has a limit: write the number of `n_ctx` for one as long as the context allows"
+        }
+        "repeat_last_n" if is_negative => "write the number of `n_ctx` for the whole context",
+        "top_k" if is_negative => "`0` is off",
+        "flash_attn" | "thinking" if switch == Some(false) => "write `\"off\"`",
+        "flash_attn" if switch == Some(true) => "write `\"on\"`",
+        "thinking" if switch == Some(true) => {
+            "write `\"before\"`, which asks for reasoning and leaves it out of the answer"
+        }
+        "cache_ram" if is_negative || is_all => {
+            "the cache always has a limit: write a size such as `\"8GiB\"`"
+        }
+        "memory_budget" if is_negative || is_all => "write `\"100%\"`",
+        "max_loaded" if is_negative || is_all || number == Some(0.0) => "leave it out for no limit",
+        "idle_ttl" | "stall_timeout" if is_negative || is_all => "write `\"never\"`",
+        "deadline" if is_negative || number == Some(0.0) => "leave it out for no deadline",
+        "split_mode" if text == Some("tensor") => {
+            "`tensor` is not supported; `layer` is the default"
+        }
+        "lora" if found.is_string() => {
+            return Some(format!("write a table: `{{ path = {found} }}`"));
+        }
+        _ => return None,
+    };
+    Some(told.to_owned())
+}
+
+/// Returns whether a value switches something on or off, in the words of any program.
+pub(in crate::config) fn switch(found: &Value) -> Option<bool> {
+    match found {
+        Value::Bool(is_on) => Some(*is_on),
+        Value::Number(number) => match number.as_i64()? {
+            1 => Some(true),
+            0 => Some(false),
+            _ => None,
+        },
+        Value::String(text) => match text.to_lowercase().as_str() {
+            "true" | "yes" | "on" | "enabled" | "1" => Some(true),
+            "false" | "no" | "off" | "disabled" | "none" | "0" => Some(false),
+            _ => None,
+        },
+        _ => None,
+    }
+}

@@ -1,0 +1,108 @@
+//! Completes the texts of a file: puts in what they name, and makes paths start at the right folder.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::Layers;
+use crate::config::address::Address;
+use crate::config::interpolate::{Names, interpolate};
+use crate::config::paths;
+use crate::config::problem::Origin;
+use crate::config::source::Source;
+
+impl Layers {
+    /// Puts into texts what they name, and relative paths under the file's folder. Gives the places of those texts that name
+    /// what is not there.
+    pub(super) fn complete(
+        &mut self,
+        address: &Address,
+        value: &mut Value,
+        source: &Arc<Source>,
+        names: &mut Names<'_>,
+        unresolved: &mut Vec<Address>,
+    ) {
+        match value {
+            Value::Object(table) => {
+                for (key, value) in table {
+                    self.complete(&address.join(key), value, source, names, unresolved);
+                }
+            }
+            Value::Array(items) => {
+                for (at, item) in items.iter_mut().enumerate() {
+                    let address = address.join(at.to_string());
+                    self.complete(&address, item, source, names, unresolved);
+                }
+            }
+            Value::String(text) => {
+                let read = names.read.len();
+                let made = interpolate(text, names);
+                if !self.shape.is_secret(address) {
+                    names.read.truncate(read);
+                }
+                match made {
+                    Ok(None) => {}
+                    Ok(Some(made)) => {
+                        let written = if self.shape.is_path(address) {
+                            under(names.folder, &made, text)
+                        } else {
+                            text.clone()
+                        };
+                        self.made.insert(address.clone(), written);
+                        *value = self.shape.typed(address, &made);
+                    }
+                    Err(error) => {
+                        let origin = Origin::File(Arc::clone(source));
+                        self.problem(origin, Some(address), error.message, error.hint);
+                        unresolved.push(address.clone());
+                    }
+                }
+                if let (Value::String(path), true) = (&*value, self.shape.is_path(address)) {
+                    if let Some(hint) = variable_hint(address, path, names.folder) {
+                        let message = format!("`{path}` does not exist");
+                        let origin = Origin::File(Arc::clone(source));
+                        self.problem(origin, Some(address), message, Some(hint));
+                        unresolved.push(address.clone());
+                    }
+                    let path = paths::at_home(path, self.home.as_deref());
+                    *value = names.folder.join(&*path).to_string_lossy().into();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Puts the home folder in the place of `~` in all paths of `value`, which is at `address`.
+    pub(super) fn expand_home(&self, address: &Address, value: &mut Value) {
+        match value {
+            Value::Object(table) => {
+                for (key, value) in table {
+                    self.expand_home(&address.join(key), value);
+                }
+            }
+            Value::String(path) if self.shape.is_path(address) => {
+                *path = paths::at_home(path, self.home.as_deref()).into_owned();
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Returns what to write instead of a variable of a shell in the `path` at `address`, unless there is such a file. Of a model's files the
+/// model says it, so that the others are served.
+fn variable_hint(address: &Address, path: &str, folder: &Path) -> Option<String> {
+    let is_of_model = address.in_defaults().is_some() || address.parts().first()? == "defaults";
+    let hint = paths::variable_hint(path).filter(|_| !is_of_model)?;
+    (!folder.join(path).exists()).then_some(hint)
+}
+
+/// The path `made`, as `text` writes it, for a file in another folder: a relative one starts at `folder`.
+fn under(folder: &Path, made: &str, text: &str) -> String {
+    if Path::new(made).is_absolute() || made.starts_with('~') {
+        return text.to_owned();
+    }
+    let folder = std::path::absolute(folder.join(".")).unwrap_or_else(|_| folder.into());
+    let folder = folder.to_string_lossy().replace("${", "$${");
+    Path::new(&folder).join(text).to_string_lossy().into()
+}

@@ -1,0 +1,126 @@
+//! Paths as people write them: `~/` is the home folder, and what a shell or another program would read otherwise gets a hint.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Returns the home folder; `None` if the environment does not name it.
+pub fn home(variables: &BTreeMap<String, String>) -> Option<&str> {
+    let variable = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
+    let home = variables.get(variable)?;
+    Some(home.as_str()).filter(|home| !home.is_empty())
+}
+
+/// Returns `path` with the folder `home` in the place of a leading `~`.
+pub fn at_home<'path>(path: &'path str, home: Option<&str>) -> Cow<'path, str> {
+    let separators: &[char] = if cfg!(windows) { &['/', '\\'] } else { &['/'] };
+    let rest = path.strip_prefix('~');
+    let rest = rest.filter(|rest| rest.is_empty() || rest.starts_with(separators));
+    match (rest, home) {
+        (Some(rest), Some(home)) => format!("{}{rest}", home.trim_end_matches(separators)).into(),
+        _ => path.into(),
+    }
+}
+
+/// Returns what to write instead of a variable in `path`, as a shell reads it.
+pub fn variable_hint(path: &str) -> Option<String> {
+    let mut parts = path.split(['/', '\\']);
+    parts.find_map(|part| {
+        let name = part
+            .strip_prefix("$env:")
+            .or_else(|| part.strip_prefix('$'))
+            .or_else(|| part.strip_prefix('%')?.strip_suffix('%'))?;
+        let is_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+        (!name.is_empty() && name.chars().all(is_name)).then(|| {
+            let home = match name {
+                "HOME" | "USERPROFILE" => ", or `~/…`",
+                _ => "",
+            };
+            format!("no shell reads this: write `${{env:{name}}}/…`{home} in the file")
+        })
+    })
+}
+
+/// Returns what was probably meant by the path of a model where there is nothing.
+pub fn model_hint(path: &Path) -> Option<String> {
+    let text = path.to_string_lossy();
+    let has_part = |is_it: fn(&str) -> bool| text.split(['/', '\\']).any(is_it);
+    if let Some(hint) = variable_hint(&text) {
+        return Some(hint);
+    }
+    if has_part(|part| part.starts_with('~')) {
+        return Some(
+            "only `~/` at the beginning stands for a home folder, and only if the environment names one; write the whole path"
+                .into(),
+        );
+    }
+    let is_remote = |part: &str| {
+        let part = part.to_lowercase();
+        let schemes = [
+            "hf:",
+            "huggingface:",
+            "https:",
+            "http:",
+            "ollama:",
+            "docker:",
+        ];
+        part == "hf.co"
+            || part == "huggingface.co"
+            || schemes.iter().any(|scheme| part.starts_with(scheme))
+    };
+    if text.split(['/', '\\']).any(is_remote) {
+        return Some(
+            "models are files on this machine, and nothing is downloaded: download the .gguf file, then name it here"
+                .into(),
+        );
+    }
+    let name = path.file_name()?.to_string_lossy();
+    let (model, tag) = name.split_once(':')?;
+    (!model.is_empty() && !tag.is_empty() && !name.ends_with(".gguf")).then(|| {
+        format!(
+            "a model's file is named here; if `{name}` is a model of Ollama, `ollama show --modelfile {name}` prints its file behind `FROM`"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leading_tilde_is_the_home_folder() {
+        let path = |path: &'static str| at_home(path, Some("/home/me/")).into_owned();
+        assert_eq!(path("~/m.gguf"), "/home/me/m.gguf");
+        assert_eq!(path("~"), "/home/me");
+        for other in ["~me/m.gguf", "a/~/m.gguf", "m~.gguf", ""] {
+            assert_eq!(path(other), other);
+        }
+        assert_eq!(at_home("~/m.gguf", None), "~/m.gguf");
+    }
+
+    #[test]
+    fn what_other_programs_take_for_a_model_gets_a_hint() {
+        let hint = |path: &str| model_hint(Path::new(path)).unwrap_or_default();
+        assert!(hint("/etc/$HOME/m.gguf").contains("`${env:HOME}/…`, or `~/…`"));
+        assert!(hint("/etc/%MODELS%/m.gguf").contains("`${env:MODELS}/…`"));
+        assert!(hint("/etc/~me/m.gguf").contains("the whole path"));
+        for remote in [
+            "/etc/hf:org/repo:Q4_K_M",
+            "/etc/https://example.com/m.gguf",
+            "hf.co/org/repo",
+            "/etc/huggingface://org/repo/m.gguf",
+        ] {
+            assert!(hint(remote).contains("download the .gguf file"), "{remote}");
+        }
+        assert!(hint("/etc/llama3.2:3b").contains("ollama show --modelfile llama3.2:3b"));
+        for plain in [
+            "/models/m.gguf",
+            "m-00001-of-00002.gguf",
+            "a:b.gguf",
+            "100%.gguf",
+            "$",
+        ] {
+            assert_eq!(model_hint(Path::new(plain)), None, "{plain}");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Further names of models, and titles of their tools.
+
+use serde_json::{Value, json};
+
+use crate::support::config::{Folder, text};
+use crate::support::http::{Client, HttpServer};
+use crate::support::program;
+
+const LIMA: &str = "The capital of Peru is Lima.";
+
+const CONFIG: &str = r#"
+[server]
+auth = "everything-is-allowed"
+[server.tokens.alice]
+token = "alices-long-token"
+tools = ["qwen2.5:7b"]
+[models.crab]
+path = "crab.gguf"
+n_threads = 1
+title = "Quick answers"
+aliases = ["qwen2.5:7b", "gpt-4o/mini"]
+[models.other]
+path = "crab.gguf"
+aliases = ["spare"]
+tool = false
+[tools.ask]
+model = "gpt-4o/mini"
+prompt = "What is the capital of {{ country }}?"
+arguments.country.description = "A country."
+"#;
+
+fn serve() -> (Folder, HttpServer) {
+    let folder = Folder::new("aliases", CONFIG);
+    let server = HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"));
+    (folder, server)
+}
+
+fn call(client: &mut Client, tool: &str) -> Value {
+    let arguments =
+        json!({"text": "What is the capital of Peru?", "temperature": 0, "repeat_penalty": 1});
+    client.request("tools/call", json!({"name": tool, "arguments": arguments}))
+}
+
+#[test]
+fn an_alias_is_called_like_the_tool_and_is_not_listed() {
+    let (_folder, server) = serve();
+    let mut owner = server.client_with_token("everything-is-allowed");
+    assert_eq!(owner.tools(), ["crab", "ask"]);
+    let listed = owner.request("tools/list", json!({}));
+    assert_eq!(listed["result"]["tools"][0]["title"], "Quick answers");
+    // Which token is for the tool is decided by the tool, whatever it is called by.
+    let mut alice = server.client_with_token("alices-long-token");
+    assert_eq!(alice.tools(), ["crab"]);
+    for client in [&mut owner, &mut alice] {
+        for name in ["crab", "qwen2.5:7b", "gpt-4o/mini"] {
+            let answer = call(client, name);
+            assert_eq!(answer["result"]["content"][0]["text"], LIMA, "{answer}");
+        }
+    }
+    let hidden = call(&mut owner, "spare");
+    let message = "unknown tool `spare`; known here: `crab`, `ask`";
+    assert_eq!(hidden["error"]["message"], message);
+}
+
+#[test]
+fn a_model_is_unloaded_and_restarted_by_an_alias() {
+    let (_folder, server) = serve();
+    let url = format!("http://{}", server.address);
+    let run = |arguments: &[&str]| {
+        let mut command = program();
+        command
+            .args(arguments)
+            .args(["--url", &url, "--auth", "everything-is-allowed"]);
+        let output = command.output().unwrap();
+        (text(output.stdout), text(output.stderr))
+    };
+    let (told, wrong) = run(&["unload", "gpt-4o/mini"]);
+    assert_eq!(wrong, "");
+    assert_eq!(
+        told,
+        "crab: no process was running; the next call starts one\n"
+    );
+    let (told, _) = run(&["restart", "spare"]);
+    assert_eq!(told, "other: a new process is starting\n");
+    let (_, wrong) = run(&["unload", "../crab"]);
+    assert!(wrong.contains("has no model `../crab`"), "{wrong}");
+}
+
+#[test]
+fn names_that_mean_two_things_are_refused() {
+    let config = r#"
+[models.a]
+path = "crab.gguf"
+tool_name = "chat"
+aliases = ["a", "b", "ask", "talk", "x", "x", "chat"]
+[models.b]
+path = "crab.gguf"
+tool_name = "talk"
+aliases = ["x"]
+[tools.ask]
+model = "x"
+prompt = "x"
+"#;
+    let folder = Folder::new("clashes", config);
+    let output = folder.run(&["config", "check"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    let told = text(output.stderr);
+    let problems: Vec<&str> = told
+        .lines()
+        .filter(|line| line.starts_with("error"))
+        .collect();
+    insta::assert_snapshot!(problems.join("\n"), @r##"
+    error[config_value]: `models.a.aliases[0]`: `a` is the model's own name
+    error[config_value]: `models.a.aliases[1]`: `b` is the name of another model
+    error[config_value]: `models.a.aliases[2]`: `ask` is the name of another tool
+    error[config_value]: `models.a.aliases[3]`: `talk` is the name of another tool
+    error[config_value]: `models.a.aliases[5]`: `x` is an alias of the model `a` already
+    error[config_value]: `models.b.aliases[0]`: `x` is an alias of the model `a` already
+    "##);
+}
+
+#[test]
+fn an_edit_of_aliases_and_titles_is_live() {
+    let folder = Folder::new("alias-diff", CONFIG);
+    let edited = CONFIG
+        .replace("Quick answers", "Answers")
+        .replace("\"qwen2.5:7b\", ", "");
+    folder.write(
+        "new.toml",
+        &edited.replace("tools = [\"qwen2.5:7b\"]", "tools = [\"crab\"]"),
+    );
+    let plan = folder.run(
+        &["config", "diff", "llama-mcp-server.toml", "new.toml"],
+        &[],
+    );
+    assert_eq!(text(plan.stdout), "model crab: live (aliases, title)\n");
+}

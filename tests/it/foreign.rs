@@ -1,0 +1,311 @@
+//! What people bring along from other programs: names of keys and flags, values, paths, names of models.
+
+use std::process::Output;
+
+use crate::support::config::{Folder, text};
+use crate::support::{program, tiny};
+
+const MODEL: &str = "[models.a]\npath = \"crab.gguf\"\n";
+
+/// What `config check` says of a file: each problem's first line, and its hint.
+fn problems(config: &str) -> String {
+    let folder = Folder::new("foreign", config);
+    let output = folder.run(&["config", "check"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    let told = text(output.stderr);
+    // Warnings come behind the errors.
+    let errors = told.split("\nwarning[").next().unwrap();
+    let lines = errors
+        .lines()
+        .filter(|line| line.starts_with("error") || line.contains("hint: "));
+    let lines: Vec<&str> = lines
+        .map(|line| line.trim_start_matches([' ', '|', '=']))
+        .collect();
+    lines.join("\n")
+}
+
+#[test]
+fn keys_of_other_programs_are_translated() {
+    let told = problems(&format!(
+        "[server]\napi-key = \"x\"\n[groups]\n{MODEL}\
+         ctx-size = 1\nttl = 300\nmmproj = \"x\"\nn_ubatch = 512\nchat_template_kwargs = {{}}\n\
+         models_max = 2\ndraft = \"x\"\njinja = true\npredict = 5\nmax_loaded = 1\nid = \"x\"\n\
+         [tools.t]\nprompt = \"x\"\nn_predict = 1\nn_ctx = 1\n"
+    ));
+    insta::assert_snapshot!(told, @r##"
+    error[config_unknown_key]: unknown key `api-key` (./llama-mcp-server.toml:2:1)
+    hint: here it is `auth`: clients send it as a bearer token
+    error[config_unknown_key]: unknown key `groups`
+    hint: not supported as such: `max_loaded` in `[registry]` limits how many models are loaded, and `pin` of a model keeps it
+    error[config_unknown_key]: unknown key `ctx-size`
+    hint: here it is `n_ctx`: the context of one call, not of all calls together
+    error[config_unknown_key]: unknown key `ttl`
+    hint: here it is `idle_ttl`: `"15m"`, or `"never"`
+    error[config_unknown_key]: unknown key `mmproj`
+    hint: not supported: models read text only, no images and no audio
+    error[config_unknown_key]: unknown key `n_ubatch`
+    hint: not needed: the physical batch size is chosen automatically
+    error[config_unknown_key]: unknown key `chat_template_kwargs`
+    hint: here it is `template_arguments`: for example `template_arguments = { reasoning_effort = "low" }`
+    error[config_unknown_key]: unknown key `models_max`
+    hint: here it is `max_loaded` in `[registry]`
+    error[config_unknown_key]: unknown key `draft`
+    hint: not supported: there is no speculative decoding
+    error[config_unknown_key]: unknown key `jinja`
+    hint: not needed: chat templates are always rendered as Jinja
+    error[config_unknown_key]: unknown key `predict`
+    hint: here it is `max_tokens`
+    error[config_unknown_key]: unknown key `max_loaded`
+    hint: `max_loaded` is a key of `[registry]`
+    error[config_unknown_key]: unknown key `id`
+    hint: here it is `aliases`: a list of further names
+    error[config_unknown_key]: unknown key `n_predict`
+    hint: here it is `max_tokens`
+    error[config_unknown_key]: unknown key `n_ctx`
+    hint: `n_ctx` is a key of `[models.NAME]` or `[defaults]`
+    "##);
+}
+
+#[test]
+fn an_unknown_key_is_told_with_the_few_that_are_like_it() {
+    let told = problems(&format!(
+        "{MODEL}temprature = 1\nthinking_stuff = 1\nzzz = 1\n"
+    ));
+    insta::assert_snapshot!(told, @r##"
+    error[config_unknown_key]: unknown key `temprature`
+    hint: did you mean `temperature`?
+    error[config_unknown_key]: unknown key `thinking_stuff`
+    hint: did you mean `thinking`?
+    error[config_unknown_key]: unknown key `zzz`
+    hint: `llama-mcp-server config reference` lists all keys
+    "##);
+}
+
+#[test]
+fn values_of_other_programs_are_translated() {
+    let told = problems(&format!(
+        "[registry]\nmax_loaded = 0\nidle_ttl = \"1d\"\n{MODEL}\
+         n_gpu_layers = -1\nn_ctx = -1\nmax_tokens = -1\nflash_attn = true\ncache_ram = -1\n\
+         idle_ttl = -1\nthinking = false\npreload = \"yes\"\nlora = \"adapter.gguf\"\n\
+         [models.b]\npath = \"crab.gguf\"\nn_gpu_layers = \"all\"\nmmap = 0\n"
+    ));
+    insta::assert_snapshot!(told, @r##"
+    error[config_value]: `registry.max_loaded`: must be a whole number from 1 to 10000, found 0
+    hint: leave it out for no limit
+    error[config_value]: `registry.idle_ttl`: must be an idle time such as `15m` or `never`, found the string "1d"
+    hint: hours are the largest unit: write `"24h"`
+    error[config_value]: `models.a.n_gpu_layers`: must be a whole number from 0 to 1000000, found -1
+    hint: `99` puts all layers on the GPU
+    error[config_value]: `models.a.n_ctx`: must be a whole number from 0 to 100000000, found -1
+    hint: `0` is the context that the model was trained for
+    error[config_value]: `models.a.max_tokens`: must be a whole number from 1 to 1000000000, found -1
+    hint: an answer always has a limit: write the number of `n_ctx` for one as long as the context allows
+    error[config_value]: `models.a.flash_attn`: must be `auto`, `on` or `off`, found true
+    hint: write `"on"`
+    error[config_value]: `models.a.cache_ram`: must be a size such as `512KiB` or `4MiB`, found -1
+    hint: the cache always has a limit: write a size such as `"8GiB"`
+    error[config_value]: `models.a.idle_ttl`: must be an idle time such as `15m` or `never`, found -1
+    hint: write `"never"`
+    error[config_value]: `models.a.thinking`: must be `strip`, `keep`, `before` or `off`, found false
+    hint: write `"off"`
+    error[config_value]: `models.a.preload`: must be true or false, found the string "yes"
+    hint: write `true`
+    error[config_value]: `models.a.lora`: must be a table, found the string "adapter.gguf"
+    hint: write a table: `{ path = "adapter.gguf" }`
+    error[config_value]: `models.b.n_gpu_layers`: must be a whole number from 0 to 1000000, found the string "all"
+    hint: `99` puts all layers on the GPU
+    error[config_value]: `models.b.mmap`: must be true or false, found 0
+    hint: write `false`
+    "##);
+}
+
+#[test]
+fn names_that_are_not_allowed_come_with_one_that_is() {
+    let told = problems(
+        "[models.qwen2.5]\npath = \"crab.gguf\"\n\
+         [models.llama3.2.1]\npath = \"crab.gguf\"\n\
+         [models.\"org/repo:7b (new)\"]\npath = \"crab.gguf\"\n\
+         [models.ok]\npath = \"crab.gguf\"\n\
+         [tools.\"a b\"]\nprompt = \"x\"\nmodel = \"ok\"\n\
+         [server.tokens.\"a@b.c\"]\ntoken = \"x\"\n\
+         [tools.t]\nprompt = \"x\"\nmodel = \"qwen2.5\"\n",
+    );
+    insta::assert_snapshot!(told, @r##"
+    error[config_unknown_key]: TOML reads the dot as a table `5` inside `[models.qwen2]`, so nothing is called `qwen2.5`
+    hint: write `[models.qwen2_5]`, and keep the other name with `aliases = ["qwen2.5"]`
+    error[config_unknown_key]: TOML reads the dot as a table `2` inside `[models.llama3]`, so nothing is called `llama3.2.1`
+    hint: write `[models.llama3_2_1]`, and keep the other name with `aliases = ["llama3.2.1"]`
+    error[config_unknown_key]: the name must be 1 to 64 letters, digits, `_` or `-`, without `__`, found `org/repo:7b (new)`
+    hint: write `[models.org_repo_7b_new]`, and keep the other name with `aliases = ["org/repo:7b (new)"]`
+    error[config_unknown_key]: the name must be 1 to 64 letters, digits, `_` or `-`, without `__`, found `a b`
+    hint: write `[tools.a_b]`
+    error[config_unknown_key]: the name must be 1 to 64 letters, digits, `_` or `-`, without `__`, found another value (./llama-mcp-server.toml:12:16)
+    hint: choose another name
+    "##);
+}
+
+/// Runs the program by itself, with these arguments.
+fn run(arguments: &[&str]) -> Output {
+    program().args(arguments).output().unwrap()
+}
+
+#[test]
+fn flags_of_other_programs_are_translated() {
+    let told = |flags: &[&str]| {
+        let output = run(&[&["--model", tiny().to_str().unwrap()], flags].concat());
+        assert_eq!(output.status.code(), Some(2), "{flags:?}");
+        assert_eq!(text(output.stdout), "");
+        let told = text(output.stderr);
+        told.lines().next().unwrap().to_owned()
+    };
+    let all: Vec<String> = [
+        &["-m", "x.gguf"][..],
+        &["-c", "4096"],
+        &["-ngl", "99"],
+        &["-t=8"],
+        &["-hf", "org/repo"],
+        &["--ctx-size", "4096"],
+        &["--flash-attn", "on"],
+        &["--idle_ttl", "5m"],
+        &["--mmproj", "x"],
+        &["--api-key", "x"],
+        &["--jinja"],
+    ]
+    .iter()
+    .map(|flags| told(flags))
+    .collect();
+    insta::assert_snapshot!(all.join("\n"), @r##"
+    error: unknown flag `-m`: here it is `--model`
+    error: unknown flag `-c`: here it is `--n_ctx`: the context of one call, not of all calls together
+    error: unknown flag `-ngl`: here it is `--n_gpu_layers`
+    error: unknown flag `-t`: here it is `--n_threads`
+    error: unknown flag `-hf`: not supported: models are files on this machine; download the file and give its path
+    error: unknown flag `--ctx-size`: here it is `--n_ctx`: the context of one call, not of all calls together
+    error: unknown flag `--flash-attn`: write `--set defaults.flash_attn=…`
+    error: unknown flag `--idle_ttl`: write `--set defaults.idle_ttl=…`
+    error: unknown flag `--mmproj`: not supported: models read text only, no images and no audio
+    error: unknown flag `--api-key`: here it is `--auth`: clients send it as a bearer token
+    error: unknown flag `--jinja`: not needed: chat templates are always rendered as Jinja
+    "##);
+    // Help and what clap says of the program's own flags stay.
+    assert_eq!(run(&["-h"]).status.code(), Some(0));
+    assert!(told(&["--port"]).contains("a value is required for '--port <PORT>'"));
+    assert!(told(&["--n_ctxx", "1"]).contains("unexpected argument '--n_ctxx'"));
+}
+
+#[test]
+fn a_variable_of_another_program_is_translated_in_its_warning() {
+    let folder = Folder::new("foreign-variable", MODEL);
+    let variables = [("LLAMA_MCP_CTX_SIZE", "1"), ("LLAMA_MCP_MMPROJ", "x")];
+    let output = folder.run(&["config", "check"], &variables);
+    let told = text(output.stdout);
+    for warning in [
+        "warning[unknown_variable]: `LLAMA_MCP_CTX_SIZE`: this environment variable is not a key, and is ignored\n  hint: did you mean LLAMA_MCP_N_CTX?",
+        "`LLAMA_MCP_MMPROJ`: this environment variable is not a key, and is ignored\n  hint: not supported: models read text only",
+    ] {
+        assert!(told.contains(warning), "{told}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_tilde_is_the_home_folder_in_every_path() {
+    let folder = Folder::new(
+        "tilde",
+        "[log]\nfile = \"~/server.log\"\n[server]\ntransport = \"http\"\nauth_file = \"~/token\"\n\
+         [models.a]\npath = \"~/crab.gguf\"\nsystem = \"${file:~/system.txt}\"\n",
+    );
+    folder.write("token", "a-token-of-some-length\n");
+    folder.write("system.txt", "Be brief.");
+    let home = folder.0.to_str().unwrap();
+    let elsewhere = Folder::empty("elsewhere");
+    let config = folder.0.join("llama-mcp-server.toml");
+    let shown = |arguments: &[&str]| {
+        let mut command = program();
+        command
+            .current_dir(&elsewhere.0)
+            .env("HOME", home)
+            .args(arguments);
+        let output = command.output().unwrap();
+        assert_eq!(text(output.stderr), "");
+        text(output.stdout)
+    };
+    for config in [
+        "--config=~/llama-mcp-server.toml",
+        &format!("--config={}", config.display()),
+    ] {
+        shown(&["config", "check", config]);
+        let shown = shown(&["config", "show", config, "--set=models.b.path=~/crab.gguf"]);
+        for line in [
+            format!("file = \"{home}/server.log\""),
+            format!("auth_file = \"{home}/token\""),
+            format!("path = \"{home}/crab.gguf\""),
+        ] {
+            assert!(shown.contains(&line), "{shown}");
+        }
+        assert_eq!(
+            shown
+                .matches(&format!("path = \"{home}/crab.gguf\""))
+                .count(),
+            2
+        );
+    }
+    shown(&["config", "check", "--model=~/crab.gguf"]);
+}
+
+#[test]
+fn what_is_no_path_of_a_model_gets_a_hint() {
+    for (path, hint) in [
+        (
+            "$HOME/m.gguf",
+            "write `${env:HOME}/…`, or `~/…` in the file",
+        ),
+        (
+            "%USERPROFILE%/m.gguf",
+            "write `${env:USERPROFILE}/…`, or `~/…` in the file",
+        ),
+        ("hf:org/repo:Q4_K_M", "download the .gguf file"),
+        ("https://example.com/m.gguf", "download the .gguf file"),
+        (
+            "llama3.2:3b",
+            "`ollama show --modelfile llama3.2:3b` prints its file",
+        ),
+        (
+            "${HOME}/m.gguf",
+            "write `${env:HOME}` for the variable `HOME`",
+        ),
+    ] {
+        let told = problems(&format!("[models.a]\npath = \"{path}\"\n"));
+        assert!(told.contains(hint), "{told}");
+    }
+}
+
+#[test]
+fn a_variable_of_a_shell_in_another_path_makes_no_folder() {
+    let told = problems(&format!("[log]\nfile = \"$HOME/server.log\"\n{MODEL}"));
+    insta::assert_snapshot!(told, @r##"
+    error[config_value]: `log.file`: `$HOME/server.log` does not exist
+    hint: no shell reads this: write `${env:HOME}/…`, or `~/…` in the file
+    "##);
+}
+
+#[test]
+fn a_file_that_was_fetched_in_the_place_of_a_model_is_named() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 135\n";
+    for (content, message) in [
+        (pointer, "is a pointer of Git LFS, not the model itself"),
+        (
+            "<!DOCTYPE html>\n<html>",
+            "is a web page, not the model itself",
+        ),
+        (
+            "version 2",
+            "is not a GGUF model file: it begins with `vers`",
+        ),
+    ] {
+        let folder = Folder::new("substitute", "[models.a]\npath = \"other.gguf\"\n");
+        folder.write("other.gguf", content);
+        let told = text(folder.run(&["config", "check"], &[]).stderr);
+        assert!(told.contains(message), "{told}");
+    }
+}

@@ -1,0 +1,109 @@
+//! Environment variables: their values, and warnings about unknown names.
+
+use crate::support::config::{Folder, ONE, text};
+
+#[test]
+fn a_start_that_fails_warns_of_variables_that_are_not_known() {
+    let folder = Folder::empty("unknown-variables");
+    let commands: [&[&str]; 3] = [&[], &["config", "check"], &["config", "show"]];
+    for (variable, meant) in [
+        ("LLAMA_MCP_MODEL", "LLAMA_MCP_MODELS__NAME__PATH"),
+        (
+            "LLAMA_MCP_MODELS_SMALL_PATH",
+            "LLAMA_MCP_MODELS__SMALL__PATH",
+        ),
+    ] {
+        for command in commands {
+            let output = folder.run(command, &[(variable, "/models/x.gguf")]);
+            assert_eq!(output.status.code(), Some(2));
+            let told = text(output.stderr);
+            assert!(told.starts_with("error[no_model]: "), "{told}");
+            let warning = format!("\nwarning[unknown_variable]: `{variable}`: ");
+            let hint = format!("\n  hint: did you mean {meant}?\n");
+            assert!(told.contains(&warning) && told.contains(&hint), "{told}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_refused_is_told_with_the_variables_that_are_not_known() {
+    let folder = Folder::new("refused-variables", "[models.a]\npath = \"none.gguf\"\n");
+    let variables = [("LLAMA_MCP_MODELS_A_PATH", "crab.gguf")];
+    let output = folder.run(&["config", "check", "--format", "json"], &variables);
+    let told = text(output.stdout);
+    assert!(
+        told.contains("did you mean LLAMA_MCP_MODELS__A__PATH?"),
+        "{told}"
+    );
+    let doctor = text(folder.run(&["doctor"], &variables).stdout);
+    assert!(
+        doctor.contains("did you mean LLAMA_MCP_MODELS__A__PATH?"),
+        "{doctor}"
+    );
+}
+
+#[test]
+fn an_empty_variable_counts_as_unset() {
+    let folder = Folder::new("empty-variables", ONE);
+    let names = [
+        "LLAMA_MCP_PORT",
+        "LLAMA_MCP_N_CTX",
+        "LLAMA_MCP_MLOCK",
+        "LLAMA_MCP_MODELS__A__PATH",
+        "LLAMA_MCP_UNKNOWN",
+    ];
+    let empty: Vec<(&str, &str)> = names.iter().map(|name| (*name, "")).collect();
+    assert_eq!(folder.show(&[], &empty), folder.show(&[], &[]));
+}
+
+#[test]
+fn an_empty_variable_does_not_take_the_token_away() {
+    let folder = Folder::new("empty-token", ONE);
+    for variable in ["LLAMA_MCP_AUTH", "LLAMA_MCP_AUTH_FILE"] {
+        let output = folder.run(
+            &["config", "check", "--transport", "http"],
+            &[(variable, "")],
+        );
+        assert_eq!(output.status.code(), Some(2), "{variable}");
+        let told = text(output.stderr);
+        assert!(told.contains(&format!("`{variable}`: ")), "{told}");
+        assert!(told.contains("must not be empty"), "{told}");
+    }
+}
+
+#[test]
+fn true_and_false_have_the_spellings_of_scripts() {
+    let folder = Folder::new("booleans", ONE);
+    for (spellings, value) in [
+        (["true", "True", "1", "yes", "ON"], "mlock = true"),
+        (["false", "FALSE", "0", "No", "off"], "mlock = false"),
+    ] {
+        for spelling in spellings {
+            let shown = folder.show(&[], &[("LLAMA_MCP_MLOCK", spelling)]);
+            assert!(shown.contains(value), "{spelling}: {shown}");
+            let shown = folder.show(&[&format!("--set=models.a.mlock={spelling}")], &[]);
+            assert!(shown.contains(value), "{spelling}: {shown}");
+        }
+    }
+    let output = folder.run(&["config", "check"], &[("LLAMA_MCP_MLOCK", "2")]);
+    let told = text(output.stderr);
+    assert!(told.contains("must be true or false, found "), "{told}");
+}
+
+#[test]
+fn variables_by_which_services_are_described_end_no_start() {
+    let folder = Folder::new("services", ONE);
+    for scheme in ["tcp", "udp", "sctp"] {
+        let address = format!("{scheme}://10.0.0.1:8080");
+        let variables = [
+            ("LLAMA_MCP_SERVICE_HOST", "10.0.0.1"),
+            ("LLAMA_MCP_SERVICE_PORT", "8080"),
+            ("LLAMA_MCP_PORT", address.as_str()),
+            ("LLAMA_MCP_PORT_8080_TCP", address.as_str()),
+            ("LLAMA_MCP_PORT_8080_TCP_PROTO", scheme),
+            ("LLAMA_MCP_PORT_8080_TCP_PORT", "8080"),
+        ];
+        let output = folder.run(&["config", "check"], &variables);
+        assert_eq!(output.status.code(), Some(0), "{}", text(output.stderr));
+    }
+}
