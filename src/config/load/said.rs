@@ -14,8 +14,7 @@ use crate::config::warning::WarningKind;
 use crate::config::{CONFIG_VARIABLE, DEFAULT_MODEL, Overrides, VARIABLE_PREFIX};
 
 /// Keys that are one model's own: a flag for all makes no sense.
-pub(super) const OF_ONE_MODEL: [&str; 5] =
-    ["path", "title", "aliases", "tool_name", "description"];
+pub(super) const OF_ONE_MODEL: [&str; 5] = ["path", "title", "aliases", "tool_name", "description"];
 
 /// Returns whether `value` is of a variable by which Kubernetes and Docker describe a service: one called llama-mcp has `LLAMA_MCP_PORT`.
 fn is_service(value: &str) -> bool {
