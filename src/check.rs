@@ -12,7 +12,7 @@ use crate::config::file::LogSettings;
 use crate::config::load::Layers;
 use crate::config::problem::{Origin, Problem};
 use crate::config::tool::{PreparedPrompt, address};
-use crate::config::units::{Size, human};
+use crate::config::units::{GpuLayers, Size, human};
 use crate::config::warning::WarningKind;
 use crate::config::{
     Config, ConfigError, FileFault, ModelConfig, ModelFiles, Overrides, Rejected, Surroundings,
@@ -211,7 +211,7 @@ fn look_for_gpus(config: &mut Config, around: &Surroundings, layers: &mut Layers
     let uses_gpu = config
         .models
         .iter()
-        .any(|model| model.load.n_gpu_layers > 0);
+        .any(|model| model.load.n_gpu_layers.is_any());
     let Some(program) = around.program.as_deref() else {
         return;
     };
@@ -227,7 +227,7 @@ fn look_for_gpus(config: &mut Config, around: &Surroundings, layers: &mut Layers
             );
             layers.notes.push(note);
             for model in &mut config.models {
-                model.load.n_gpu_layers = 0;
+                model.load.n_gpu_layers = GpuLayers::Count(0);
             }
         }
         Err(error) => layers

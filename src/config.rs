@@ -41,7 +41,7 @@ use http::HttpConfig;
 use load::Layers;
 pub use model::{Defaults, FileFault, LoadSettings, ModelConfig, ModelFiles, Stamp};
 pub use tool::ToolConfig;
-use units::{IdleTime, Time};
+use units::{GpuLayers, IdleTime, Time};
 
 use crate::process::Cpus;
 
@@ -122,26 +122,55 @@ pub struct RegistryConfig {
     pub memory_budget: units::Budget,
     /// Longest time without a finished step before a model's process counts as stalled.
     pub stall_timeout: IdleTime,
-    /// Bytes of each GPU with memory of its own, as found on the machine; empty if there is none or it is unknown.
+    /// Memory of each GPU that has its own, as found on the machine; empty if there is none or it is unknown.
     #[serde(skip)]
-    pub gpu_memory: Vec<u64>,
+    pub gpu_memory: Vec<GpuMemory>,
+}
+
+/// Memory of a GPU, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GpuMemory {
+    /// All of it.
+    pub total: u64,
+    /// What other programs left when the GPU was found, before this server loaded a model.
+    pub free: u64,
+}
+
+impl GpuMemory {
+    /// Percents of the free memory that models with `n_gpu_layers = "auto"` may take: drivers and buffers need some that no estimate has.
+    const AUTO_PERCENT: u64 = 90;
+
+    /// Returns the bytes that a model with this number of `layers` may take.
+    fn available_to(self, layers: GpuLayers) -> u64 {
+        match layers {
+            GpuLayers::Auto => self.free / 100 * Self::AUTO_PERCENT,
+            GpuLayers::Count(_) => self.total,
+        }
+    }
 }
 
 impl RegistryConfig {
     /// Returns the bytes of GPU memory that all models share; `None` if no GPU has memory of its own.
     pub fn all_gpu_memory(&self) -> Option<u64> {
-        let all = self.gpu_memory.iter().copied();
-        (!self.gpu_memory.is_empty()).then(|| all.fold(0, u64::saturating_add))
+        sum(self.gpu_memory.iter().map(|gpu| gpu.total))
     }
 
     /// Returns the bytes of GPU memory that a model can use which is loaded as `load` says.
     pub fn gpu_memory_for(&self, load: &LoadSettings) -> Option<u64> {
+        let mut available = self
+            .gpu_memory
+            .iter()
+            .map(|gpu| gpu.available_to(load.n_gpu_layers));
         if load.split_mode == SplitMode::None {
-            let main = usize::try_from(load.main_gpu).ok();
-            return main.and_then(|main| self.gpu_memory.get(main)).copied();
+            return available.nth(usize::try_from(load.main_gpu).ok()?);
         }
-        self.all_gpu_memory()
+        sum(available)
     }
+}
+
+/// Returns the sum of `all`; `None` if there is nothing to sum.
+fn sum(all: impl Iterator<Item = u64>) -> Option<u64> {
+    all.reduce(u64::saturating_add)
 }
 
 /// The file to read; none where one model is named instead, or there is no file.

@@ -135,14 +135,15 @@ def shader_cache_is_used(folder, cache):
 
 
 def text_is_the_same_with_any_layers(folder, cache, expected):
-    for layers in (99, 1, 0):
+    for layers in (99, '"auto"', 1, 0):
         with Server(folder, SANDBOX + model("chat", layers), cache) as server:
             found = server.ask()
             told = "".join(server.log)
             offloaded = re.search(r"gpu_layers=(\d+)", told)
         check(found == (expected, False), f"n_gpu_layers = {layers} gives the same text")
         count = int(offloaded[1]) if offloaded else 0
-        check(count == min(layers, LAYERS), f"{count} of {LAYERS} layers were offloaded")
+        expected_count = LAYERS if layers == '"auto"' else min(layers, LAYERS)
+        check(count == expected_count, f"{count} of {LAYERS} layers were offloaded")
 
 
 def two_models_share_it(folder, cache):

@@ -18,7 +18,7 @@ use super::ranges;
 use super::schema::Limits;
 use super::template_arguments;
 use super::tool::{ToolBody, ToolConfig};
-use super::units::Size;
+use super::units::{GpuLayers, Size};
 use crate::gguf;
 use crate::printable::printable;
 use crate::process::Cpus;
@@ -65,8 +65,8 @@ pub struct ModelConfig {
 pub struct LoadSettings {
     /// The GGUF.
     pub path: PathBuf,
-    /// Layers to offload; more than there are means all.
-    pub n_gpu_layers: u32,
+    /// Layers to offload. The registry replaces `Auto` by the number that it plans.
+    pub n_gpu_layers: GpuLayers,
     /// The GPU that is used where there is a choice.
     pub main_gpu: u32,
     /// How it is divided among several.

@@ -64,7 +64,13 @@ impl Default for Shape {
     fn default() -> Self {
         let schema = Value::from(schema());
         let mut options = jsonschema::draft202012::options().should_validate_formats(true);
-        for format in [units::TIME, units::IDLE_TIME, units::SIZE, units::BUDGET] {
+        for format in [
+            units::TIME,
+            units::IDLE_TIME,
+            units::SIZE,
+            units::BUDGET,
+            units::GPU_LAYERS,
+        ] {
             options = options.with_format(format, move |text| units::is_format(format, text));
         }
         let validator = options

@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::file::{CacheType, ThinkingOutput};
 use super::schema::Limits;
-use super::units::Size;
+use super::units::{GpuLayers, Size};
 use super::*;
 
 const CRAB: &str = "tests/models/tiny-crab-chat.Q8_0.gguf";
@@ -46,7 +46,7 @@ fn the_documented_defaults_hold() {
     let load = &model.load;
     assert_eq!(
         (load.n_gpu_layers, load.n_ctx, load.n_batch, load.n_threads),
-        (99, 4096, 2048, 4)
+        (GpuLayers::Count(99), 4096, 2048, 4)
     );
     assert_eq!(
         (model.tool_name.as_deref(), load.parallel, load.max_queue),

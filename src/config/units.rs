@@ -1,4 +1,5 @@
-//! Times and sizes as people write them: `"90s"`, `"1h 30m"`, `"24GiB"`, `"80%"`; a bare number is seconds, or bytes.
+//! Times, sizes and counts as people write them: `"90s"`, `"1h 30m"`, `"24GiB"`, `"80%"`, `"auto"`; a bare number is seconds, bytes or
+//! layers.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::ranges::Range;
+use super::ranges::{N_GPU_LAYERS, Range};
 use super::whole::whole_value;
 
 /// The format of [`Time`] in schemas.
@@ -20,6 +21,8 @@ pub const IDLE_TIME: &str = "idle time";
 pub const SIZE: &str = "size";
 /// The format of [`Budget`].
 pub const BUDGET: &str = "memory budget";
+/// The format of [`GpuLayers`].
+pub const GPU_LAYERS: &str = "number of layers";
 
 /// Longer than any use has; what is more is a slip.
 pub(super) const LONGEST: Duration = Duration::from_hours(24 * 365);
@@ -47,6 +50,16 @@ pub enum Budget {
     Percent(u8),
     /// At most so much.
     Bytes(u64),
+}
+
+/// Layers of a model that GPUs compute, with the output counted as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Value", into = "Value")]
+pub enum GpuLayers {
+    /// As many as fit into the GPUs' free memory.
+    Auto,
+    /// A number; more than the model has means all.
+    Count(u32),
 }
 
 impl Time {
@@ -87,6 +100,21 @@ impl Budget {
     }
 }
 
+impl GpuLayers {
+    /// Returns whether GPUs compute any layer, where there are GPUs with enough memory.
+    pub fn is_any(self) -> bool {
+        self != Self::Count(0)
+    }
+
+    /// Returns the most layers that GPUs may compute.
+    pub fn most(self) -> u32 {
+        match self {
+            Self::Auto => u32::MAX,
+            Self::Count(count) => count,
+        }
+    }
+}
+
 /// Bytes as people read them.
 pub fn human(bytes: u64) -> String {
     ByteSize(bytes).display().iec().to_string()
@@ -113,6 +141,7 @@ pub fn is_format(format: &str, text: &str) -> bool {
         IDLE_TIME => IdleTime::try_from(value()).is_ok(),
         SIZE => Size::try_from(value()).is_ok(),
         BUDGET => Budget::try_from(value()).is_ok(),
+        GPU_LAYERS => GpuLayers::try_from(value()).is_ok(),
         _ => true,
     }
 }
@@ -178,6 +207,27 @@ impl TryFrom<Value> for Budget {
     }
 }
 
+impl TryFrom<Value> for GpuLayers {
+    type Error = NotOfFormat;
+
+    fn try_from(value: Value) -> Result<Self, NotOfFormat> {
+        if value == "auto" {
+            return Ok(Self::Auto);
+        }
+        let count = whole_value(&value).and_then(|count| u32::try_from(count).ok());
+        count.map(Self::Count).ok_or("not a number of layers")
+    }
+}
+
+impl From<GpuLayers> for Value {
+    fn from(layers: GpuLayers) -> Self {
+        match layers {
+            GpuLayers::Auto => "auto".into(),
+            GpuLayers::Count(count) => count.into(),
+        }
+    }
+}
+
 impl From<Time> for String {
     fn from(Time(span): Time) -> Self {
         match SignedDuration::try_from(span) {
@@ -239,6 +289,7 @@ schema_of_text_or_number! {
     IdleTime: "IdleTime", IDLE_TIME, "number" to LONGEST.as_secs(), ["15m", "never"];
     Size: "Size", SIZE, "integer" to i64::MAX, ["512KiB", "4MiB"];
     Budget: "Budget", BUDGET, "integer" to i64::MAX, ["24GiB", "80%"];
+    GpuLayers: "GpuLayers", GPU_LAYERS, "integer" to N_GPU_LAYERS.max, [20, "auto"];
 }
 
 #[cfg(test)]
@@ -282,6 +333,19 @@ mod tests {
         assert_eq!(Budget::Percent(90).of(1000), 900);
         for wrong in ["0%", "101%", "all", "-1GiB", ""] {
             assert!(Budget::try_from(json!(wrong)).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn gpu_layers_are_a_number_or_auto() {
+        let layers = |value| GpuLayers::try_from(value).ok();
+        assert_eq!(layers(json!("auto")), Some(GpuLayers::Auto));
+        assert_eq!(layers(json!(20)), Some(GpuLayers::Count(20)));
+        for wrong in [json!("20"), json!("all"), json!(-1), json!(1.5), json!("")] {
+            assert_eq!(layers(wrong.clone()), None, "{wrong}");
+        }
+        for layers in [GpuLayers::Auto, GpuLayers::Count(0)] {
+            assert_eq!(GpuLayers::try_from(Value::from(layers)), Ok(layers));
         }
     }
 

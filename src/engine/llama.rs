@@ -80,7 +80,7 @@ impl Model {
         let backend = LlamaBackend::init().map_err(|error| load_error(path, &error.to_string()))?;
         let mut last = None;
         let params = LlamaModelParams::default()
-            .with_n_gpu_layers(load.n_gpu_layers)
+            .with_n_gpu_layers(load.n_gpu_layers.most())
             .with_main_gpu(i32::try_from(load.main_gpu).unwrap_or_default())
             .with_split_mode(match load.split_mode {
                 SplitMode::None => LlamaSplitMode::None,
@@ -118,7 +118,7 @@ impl Model {
 
     /// Returns whether a GPU computes layers of the model.
     pub fn is_on_gpu(&self, load: &LoadSettings) -> bool {
-        load.n_gpu_layers > 0 && self.backend.supports_gpu_offload()
+        load.n_gpu_layers.is_any() && self.backend.supports_gpu_offload()
     }
 
     /// What [`Limits`] are planned from.

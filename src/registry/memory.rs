@@ -1,18 +1,20 @@
 //! What a model needs, and whether it can ever have it: pure.
 
+mod planner;
+
 use std::collections::BTreeMap;
 
 use super::budget::{raised_budget, way_out};
 use super::footprint::{Demand, Footprint, Mapped, sum, sum_on_gpu};
 use super::residency::Shared;
-use crate::config::units::human;
+use crate::config::units::{GpuLayers, Size, human};
 use crate::config::{FileFault, LoadSettings, ModelConfig, ModelFiles, RegistryConfig};
 use crate::engine::fixed::{FixedPrompt, longest};
-use crate::engine::limits::{CELL_STEP, Facts, Limits};
 use crate::gguf::Header;
-use crate::gguf::memory::{Estimate, Run, Split};
+use crate::gguf::memory::Estimate;
 use crate::gpu;
 use crate::worker::client::FixedPrompts;
+use planner::Planner;
 
 /// Memory that a model may take, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,154 +137,43 @@ pub fn need_of(
         files,
         allowance,
         gpu_layers: if is_on_gpu(load) {
-            load.n_gpu_layers.into()
+            load.n_gpu_layers.most().into()
         } else {
             0
         },
     };
-    planner.need()
-}
-
-/// Plans a model's context and memory.
-#[derive(Debug, Clone, Copy)]
-struct Planner<'a> {
-    load: &'a LoadSettings,
-    files: &'a ModelFiles,
-    allowance: Allowance,
-    /// Layers that GPUs are to compute; a number above the model's layers means all.
-    gpu_layers: u64,
-}
-
-impl Planner<'_> {
-    fn need(self) -> Need {
-        let layers = self.files.header.offloadable();
-        let wanted = self.plan(Limits::asked(self.load), None);
-        // A cell of a pool may cost more than a cell of a sequence's own cache. The second plan uses the layout that the first one chose.
-        let limits = self.plan_to_fit(self.plan_to_fit(wanted));
-        let Split { machine, gpu } = self.estimate(limits, limits.kv_cells);
-        Need {
-            estimate: machine,
-            gpu,
-            gpu_layers: self.gpu_layers.min(layers),
-            layers,
-            fitting_layers: self.fitting_layers(limits),
-            mapped: mapped_by(self.load, &self.files.header),
-            least: self.estimate(limits, CELL_STEP).machine.total(),
-            allowance: self.allowance,
-            n_ctx: limits.n_ctx,
-            kv_cells: limits.kv_cells,
-            wanted_cells: wanted.kv_cells,
-        }
-    }
-
-    fn run(self, limits: Limits, kv_cells: u32) -> Run {
-        let Self { load, .. } = self;
-        let on_gpu = self.gpu_layers > 0;
-        Run {
-            parallel: limits.parallel as u64,
-            kv_cells: kv_cells.into(),
-            n_ubatch: limits.n_ubatch(load, on_gpu) as u64,
-            key_bytes_of_32: load.cache_type_k.bytes_of_32(),
-            value_bytes_of_32: load.cache_type_v.bytes_of_32(),
-            is_pool: limits.is_pool,
-            has_flash_attention: limits.has_flash_attention(load, on_gpu),
-            // A GPU without memory of its own takes the machine's.
-            gpu_layers: self.allowance.gpu.map_or(0, |_| self.gpu_layers),
-        }
-    }
-
-    fn estimate(self, limits: Limits, kv_cells: u32) -> Split<Estimate> {
-        let run = self.run(limits, kv_cells);
-        let mut estimate = self.files.header.estimate(run);
-        // An adapter is in the same memory as the weights that it changes.
-        let side = match run.gpu_layers {
-            0 => &mut estimate.machine,
-            _ => &mut estimate.gpu,
-        };
-        side.weights = side.weights.saturating_add(self.files.adapter_bytes);
-        estimate
-    }
-
-    /// Plans for a cache of `left` bytes; `None` sets no limit.
-    fn plan(self, limits: Limits, left: Option<Split<u64>>) -> Limits {
-        let header = &self.files.header;
-        let run = self.run(limits, 0);
-        let scores = header.score_bytes_per_cell(run);
-        let cell = header.bytes_per_cell(run);
-        let with_scores = |bytes: u64| match bytes {
-            0 => 0,
-            bytes => bytes.saturating_add(scores),
-        };
-        let cell = Split {
-            machine: with_scores(cell.machine),
-            gpu: with_scores(cell.gpu),
-        };
-        let (bytes_per_cell, available_memory) = match left {
-            Some(left) => tighter(cell, left),
-            None => (cell.machine.saturating_add(cell.gpu), u64::MAX),
-        };
-        let facts = Facts {
-            n_ctx_train: u32::try_from(header.n_ctx_train.unwrap_or(0)).unwrap_or(u32::MAX),
-            bytes_per_cell,
-            available_memory: left.map(|_| available_memory),
-            keeps_all: header.keeps_all,
-        };
-        Limits::plan(self.load, facts)
-    }
-
-    /// Plans again for what `limits` leave of the allowance.
-    fn plan_to_fit(self, limits: Limits) -> Limits {
-        let without = self.estimate(limits, 0);
-        let left = Split {
-            machine: self
-                .allowance
-                .machine
-                .saturating_sub(without.machine.total()),
-            gpu: self
-                .allowance
-                .gpu
-                .unwrap_or(0)
-                .saturating_sub(without.gpu.total()),
-        };
-        self.plan(limits, Some(left))
-    }
-
-    /// Returns the most layers, up to the number asked for, that GPUs have memory for.
-    fn fitting_layers(self, limits: Limits) -> u64 {
-        let fits = |gpu_layers: &u64| {
-            let fewer = Self {
-                gpu_layers: *gpu_layers,
-                ..self
-            };
-            let gpu = fewer.estimate(limits, limits.kv_cells).gpu.total();
-            gpu <= self.allowance.gpu.unwrap_or(u64::MAX)
-        };
-        let asked = self.gpu_layers.min(self.files.header.offloadable());
-        (0..=asked).rev().find(fits).unwrap_or(0)
-    }
-}
-
-/// Returns the side on which fewer cells fit: the bytes of a cell there, and the bytes that are left there.
-fn tighter(cell: Split<u64>, left: Split<u64>) -> (u64, u64) {
-    let cells = |cell, left: u64| left.checked_div(cell).unwrap_or(u64::MAX);
-    if cells(cell.gpu, left.gpu) < cells(cell.machine, left.machine) {
-        (cell.gpu, left.gpu)
-    } else {
-        (cell.machine, left.machine)
+    match load.n_gpu_layers {
+        GpuLayers::Auto => planner.with_fitting_layers().need(),
+        GpuLayers::Count(_) => planner.need(),
     }
 }
 
 /// Whether a GPU computes, as far as the build tells.
 pub fn is_on_gpu(load: &LoadSettings) -> bool {
-    load.n_gpu_layers > 0 && gpu::IN_BUILD
+    load.n_gpu_layers.is_any() && gpu::IN_BUILD
 }
 
 impl Need {
+    /// Replaces the values that `load` leaves open by those of the plan.
+    pub fn complete(&self, load: &mut LoadSettings) {
+        if load.kv_cells == 0 {
+            load.kv_cells = self.kv_cells;
+        }
+        if load.n_ctx == 0 {
+            load.n_ctx = self.n_ctx;
+        }
+        if load.n_gpu_layers == GpuLayers::Auto {
+            let layers = u32::try_from(self.gpu_layers).unwrap_or(u32::MAX);
+            load.n_gpu_layers = GpuLayers::Count(layers);
+        }
+        load.cache_ram = Size(load.cache_ram.0.min(self.spare()));
+    }
+
     /// Bytes that the estimate leaves of what the model may take.
     ///
     /// What `cache_ram` allows is no part of the estimate: it may never be used, and counted it would refuse models that fit.
     /// So a worker gets as much of it as there is beside its estimate, and what it took in the end is measured like the rest.
-    pub fn spare(&self) -> u64 {
+    fn spare(&self) -> u64 {
         self.allowance.machine.saturating_sub(self.estimate.total())
     }
 

@@ -20,9 +20,10 @@ use super::lease::{Granted, Lease};
 use super::memory::{Allowance, gpu_left_for, is_on_gpu, needs_of};
 use super::residency::{Action, CallId, Edition, Refusal, Residency, Shared, Standing, WorkerId};
 use super::standing::{Offload, Speed};
-use crate::config::units::{Size, human};
+use crate::config::units::{GpuLayers, human};
 use crate::config::{ModelConfig, RegistryConfig};
 use crate::engine::fixed::longest;
+use crate::gpu;
 use crate::memory;
 use crate::worker::client::{FixedPrompts, Launcher, Life, Worker};
 use crate::worker::turns::TurnFiles;
@@ -264,13 +265,16 @@ impl Shelf {
         load.memory_limit = Some(state.budget);
         // Use the values of the estimate. If the files became unusable while the call waited, the load reports it.
         if let Ok(need) = &model.need {
-            if load.kv_cells == 0 {
-                load.kv_cells = need.kv_cells;
+            need.complete(&mut load);
+            if model.config.load.n_gpu_layers == GpuLayers::Auto
+                && gpu::IN_BUILD
+                && need.gpu_layers == 0
+            {
+                tracing::warn!(
+                    model = name,
+                    "no layer fits into the GPU's free memory: the model runs on the CPU"
+                );
             }
-            if load.n_ctx == 0 {
-                load.n_ctx = need.n_ctx;
-            }
-            load.cache_ram = Size(load.cache_ram.0.min(need.spare()));
             if need.gpu_layers > 0 {
                 tracing::info!(
                     model = name,

@@ -53,7 +53,7 @@ impl DriverCaches {
     /// usual cache, or if no directory can be created.
     pub(super) fn directory_for(&self, load: &LoadSettings) -> Option<PathBuf> {
         let is_sandboxed = cfg!(target_os = "linux") && load.sandbox != SandboxMode::Off;
-        if !gpu::IN_BUILD || load.n_gpu_layers == 0 || !is_sandboxed {
+        if !gpu::IN_BUILD || !load.n_gpu_layers.is_any() || !is_sandboxed {
             return None;
         }
         let root = self.root.get_or_init(|| {

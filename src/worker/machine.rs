@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{DESCRIBE, WORKER};
+use crate::config::GpuMemory;
 use crate::engine::llama::{Device, Model, cpu_backend, devices};
 use crate::threads::{self, SystemLimit};
 
@@ -30,10 +31,14 @@ impl Machine {
         self.devices.iter().any(|device| device.is_gpu)
     }
 
-    /// Returns the bytes of each GPU with memory of its own.
-    pub fn gpu_memory(&self) -> Vec<u64> {
+    /// Returns the memory of each GPU that has its own.
+    pub fn gpu_memory(&self) -> Vec<GpuMemory> {
         let own = self.devices.iter().filter(|device| device.has_memory);
-        own.map(|device| device.memory_total).collect()
+        own.map(|device| GpuMemory {
+            total: device.memory_total,
+            free: device.memory_free,
+        })
+        .collect()
     }
 }
 

@@ -94,8 +94,8 @@ fn values_of_other_programs_are_translated() {
     hint: leave it out for no limit
     error[config_value]: `registry.idle_ttl`: must be an idle time such as `15m` or `never`, found the string "1d"
     hint: hours are the largest unit: write `"24h"`
-    error[config_value]: `models.a.n_gpu_layers`: must be a whole number from 0 to 1000000, found -1
-    hint: `99` puts all layers on the GPU
+    error[config_value]: `models.a.n_gpu_layers`: must be a number of layers such as `20` or `auto`, found -1
+    hint: `99` puts all layers on the GPU, `"auto"` as many as fit
     error[config_value]: `models.a.n_ctx`: must be a whole number from 0 to 100000000, found -1
     hint: `0` is the context that the model was trained for
     error[config_value]: `models.a.max_tokens`: must be a whole number from 1 to 1000000000, found -1
@@ -112,8 +112,8 @@ fn values_of_other_programs_are_translated() {
     hint: write `true`
     error[config_value]: `models.a.lora`: must be a table, found the string "adapter.gguf"
     hint: write a table: `{ path = "adapter.gguf" }`
-    error[config_value]: `models.b.n_gpu_layers`: must be a whole number from 0 to 1000000, found the string "all"
-    hint: `99` puts all layers on the GPU
+    error[config_value]: `models.b.n_gpu_layers`: must be a number of layers such as `20` or `auto`, found the string "all"
+    hint: `99` puts all layers on the GPU, `"auto"` as many as fit
     error[config_value]: `models.b.mmap`: must be true or false, found 0
     hint: write `false`
     "##);

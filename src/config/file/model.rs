@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::NAME_PATTERN;
 use crate::config::ranges;
 use crate::config::schema::Limits;
-use crate::config::units::{IdleTime, Size, Time};
+use crate::config::units::{GpuLayers, IdleTime, Size, Time};
 
 /// How the cache keeps its numbers (`ggml.h: ggml_type`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -139,9 +139,8 @@ pub struct ModelSettings {
     /// A model that nobody called for so long is unloaded; `"never"` keeps it, and 0 unloads it after each call. By default `[registry]` decides.
     pub idle_ttl: Option<IdleTime>,
 
-    /// Layers on the GPU: 0 is none, 99 all. Builds without a GPU backend ignore it.
-    #[schemars(range(min = ranges::N_GPU_LAYERS.min, max = ranges::N_GPU_LAYERS.max))]
-    pub n_gpu_layers: u32,
+    /// Layers on the GPU: 0 is none, 99 all, and `"auto"` as many as fit into the GPU's free memory. Builds without a GPU backend ignore it.
+    pub n_gpu_layers: GpuLayers,
     /// The GPU that is used where there is a choice.
     #[schemars(range(min = 0, max = 255))]
     pub main_gpu: u32,
@@ -261,7 +260,7 @@ impl Default for ModelSettings {
             preload: false,
             pin: false,
             idle_ttl: None,
-            n_gpu_layers: 99,
+            n_gpu_layers: GpuLayers::Count(99),
             main_gpu: 0,
             split_mode: SplitMode::Layer,
             n_ctx: 4096,

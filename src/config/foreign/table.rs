@@ -60,7 +60,7 @@ pub(super) const TABLE: &[Meaning] = &[
     noted(&["tb", "threads-batch", "n-threads-batch"], "n_threads", "prompts and answers have the same number"),
     none(&["cpu-mask", "cpu-range", "cpu-strict", "prio", "poll", "numa"], "not supported: set CPUs and priorities with the system's own means, such as `taskset` and `nice`"),
     key(&["ngl", "gpu-layers", "num-gpu", "n-gpu", "gpu", "gpu-offload", "LLAMA_ARG_N_GPU_LAYERS"], "n_gpu_layers"),
-    none(&["fit", "fitt", "fit-target", "fit-ctx", "fitc"], "not supported: set `n_gpu_layers`; `0` uses the CPU only"),
+    noted(&["fit", "fitt", "fit-target", "fit-ctx", "fitc"], "n_gpu_layers", "`\"auto\"` offloads as many layers as fit into the GPU's free memory"),
     none(&["ot", "override-tensor", "cmoe", "cpu-moe", "ncmoe", "n-cpu-moe", "nkvo", "no-kv-offload", "kv-offload", "offload-kv-cache"], "not supported: lower `n_gpu_layers` if the GPU's memory does not suffice"),
     none(&["ts", "tensor-split", "dev", "device", "rpc", "tensor-parallel-size"], "not supported: llama.cpp divides a model by the free memory of the GPUs; `CUDA_VISIBLE_DEVICES` chooses them"),
     key(&["mg", "LLAMA_ARG_MAIN_GPU"], "main_gpu"),

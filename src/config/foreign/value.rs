@@ -16,7 +16,9 @@ pub(in crate::config) fn hint(key: &str, found: &Value) -> Option<String> {
     );
     let switch = switch(found);
     let told = match key {
-        "n_gpu_layers" if is_negative || is_all => "`99` puts all layers on the GPU",
+        "n_gpu_layers" if is_negative || is_all => {
+            "`99` puts all layers on the GPU, `\"auto\"` as many as fit"
+        }
         "n_ctx" if is_negative || is_all => "`0` is the context that the model was trained for",
         "n_threads" if is_negative || is_all => "`0` is one thread for each core",
         "parallel" if is_negative || is_all || number == Some(0.0) => {

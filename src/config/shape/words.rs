@@ -37,8 +37,8 @@ pub(super) fn allowed(schema: &Value) -> String {
     match (schema["format"].as_str(), examples) {
         (Some(LOG_LEVEL), _) => return "a level such as `info`, or levels by module such as `warn,llama_mcp_server=debug`".into(),
         // Of numbers it says how wide they are.
-        (Some(format), Some(examples)) if examples.iter().all(Value::is_string) => {
-            let examples: Vec<String> = examples.iter().map(|example| format!("`{}`", example.as_str().unwrap_or_default())).collect();
+        (Some(format), Some(examples)) if examples.iter().any(Value::is_string) => {
+            let examples: Vec<String> = examples.iter().map(|example| example.as_str().map_or_else(|| format!("`{example}`"), |text| format!("`{text}`"))).collect();
             let seconds = seconds(schema).unwrap_or_default();
             return format!("a {format} such as {}{seconds}", one_of(&examples)).replace("a idle", "an idle");
         }

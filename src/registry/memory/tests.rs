@@ -3,6 +3,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
+use crate::engine::limits::Limits;
 
 const MIB: u64 = 1 << 20;
 
@@ -116,7 +117,52 @@ fn a_cache_too_large_for_a_gpu_is_what_the_refusal_names() {
     assert!(message.contains("its cache is") && hint.contains("`cache_type_k`"));
 }
 
+/// Plans the tiny model with `n_gpu_layers = "auto"`.
+fn planned_auto(load: &LoadSettings, gpu: Option<u64>) -> Need {
+    let files = ModelFiles::read(load).unwrap();
+    let planner = Planner {
+        load,
+        files: &files,
+        allowance: Allowance {
+            machine: 1 << 40,
+            gpu,
+        },
+        gpu_layers: ALL,
+    };
+    planner.with_fitting_layers().need()
+}
+
+#[test]
+fn auto_offloads_all_layers_where_they_fit_or_where_memory_is_shared() {
+    assert_eq!(planned_auto(&load(), Some(1 << 40)).gpu_layers, ALL);
+    assert_eq!(planned_auto(&load(), None).gpu_layers, ALL);
+    assert_eq!(planned_auto(&load(), Some(0)).gpu_layers, 0);
+}
+
+#[test]
+fn auto_prefers_a_layer_to_room_for_more_calls() {
+    let alone = LoadSettings {
+        parallel: 1,
+        ..load()
+    };
+    let there = planned(&alone, ALL, 1 << 40, Some(1 << 40)).gpu.total() + MIB / 2;
+    let need = planned_auto(&load(), Some(there));
+    assert_eq!(need.gpu_layers, ALL);
+    assert!(need.kv_cells < need.wanted_cells, "{need:?}");
+}
+
 proptest! {
+    #[test]
+    fn auto_offloads_what_fits_and_is_never_refused(gpu in 0..32 * MIB, n_ctx in 0_u32..4096, parallel in 1_usize..5) {
+        let load = LoadSettings { n_ctx, parallel, ..load() };
+        let need = planned_auto(&load, Some(gpu));
+        prop_assert!(need.gpu.total() <= gpu);
+        prop_assert_eq!(need.refusal("m", shared(Some(gpu))), None);
+        // More layers do not fit. A longer context may be the reason where it is left open.
+        let more = planned(&load, need.gpu_layers + 1, 1 << 40, Some(gpu));
+        prop_assert!(n_ctx == 0 || need.gpu_layers == ALL || more.gpu.total() > gpu);
+    }
+
     #[test]
     fn the_layers_that_fit_do_fit_and_one_more_does_not(gpu in 0..8 * MIB) {
         let load = LoadSettings { parallel: 1, ..load() };
