@@ -183,7 +183,7 @@ pub struct Catalog {
     result_meta: bool,
 }
 
-/// An edit of the configuration changed the tool while a call waited for its model: another catalog is in force, by which the
+/// An edit of the configuration changed the tool while a call waited for its model: another catalog is active, by which the
 /// call is to be made again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Superseded;

@@ -320,7 +320,7 @@ fn what_needs_a_restart_of_the_server_is_named() {
     // What waits is compared with what runs, not with the last edit.
     fs::write(&path, file("c", "")).unwrap();
     server.wait_for_notification("notifications/tools/list_changed");
-    let plan = "an edit of the configuration is in force\nmodel b: removed\nmodel c: added\n";
+    let plan = "the new configuration is active\nmodel b: removed\nmodel c: added\n";
     server.wait_for_log(plan);
     let log = server.log();
     assert_eq!(

@@ -38,7 +38,9 @@ pub enum Refusal {
     #[error("the model was edited, unloaded or restarted; try again")]
     Superseded,
     /// As many calls wait for the model's room as may.
-    #[error("the model is busy: {0} calls wait for other models to make room; try again later")]
+    #[error(
+        "the model is busy: {0} calls are waiting until other models are unloaded; try again later"
+    )]
     Busy(usize),
     /// The last load failed just now.
     #[error("the model could not be loaded: {cause}; try again in {} s", pause.as_secs_f64().ceil())]
