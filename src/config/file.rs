@@ -39,7 +39,7 @@ pub struct ConfigFile {
     /// The models by name. Each is an MCP tool of that name.
     #[schemars(extend("propertyNames" = json!({"pattern": NAME_PATTERN, "not": {"pattern": "__"}})))]
     pub models: BTreeMap<String, ModelSettings>,
-    /// Tools without code, by name: a prompt over declared arguments, and what the answer looks like; or a chat tool with its own system prompt and sampling (`kind = "chat"`).
+    /// Tools without code, by name: a prompt template with declared arguments and the form of the answer, or a chat tool with its own system prompt and sampling (`kind = "chat"`).
     #[schemars(extend("propertyNames" = json!({"pattern": NAME_PATTERN, "not": {"pattern": "__"}})))]
     pub tools: BTreeMap<String, ToolSettings>,
 }

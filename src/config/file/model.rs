@@ -118,13 +118,13 @@ pub struct ModelSettings {
     /// The GGUF file; of a split one the first part.
     #[schemars(extend("format" = "path"), example = json!("model.gguf"))]
     pub path: Option<PathBuf>,
-    /// What clients are told of the tool: what it is good for.
+    /// Description of the tool for clients: what it is good for.
     #[schemars(example = json!("Fast, for simple questions."))]
     pub description: Option<String>,
-    /// Title of the tool, for people; by default `Chat with` and the name in the file's header.
+    /// Title of the tool, for people. By default `Chat with`, followed by the name in the file's header.
     #[schemars(length(min = 1, max = 200), example = json!("Quick answers"))]
     pub title: Option<String>,
-    /// Further names of the model, such as the one that it had in another program: for `model` of a tool, for `tools` of a token, for the commands `unload` and `restart`, and for calls of its tool, which is listed by its name only.
+    /// Further names of the model, such as its name in another program. They are accepted as `model` of a tool, in `tools` of a token, by the commands `unload` and `restart`, and in calls of the model's tool. The list of tools has only the name of the tool.
     #[schemars(length(max = 16), inner(length(min = 1, max = 128)), example = json!(["qwen2.5:7b"]))]
     pub aliases: Vec<String>,
     /// Name of the tool; the model's own by default.
@@ -174,7 +174,7 @@ pub struct ModelSettings {
     pub n_threads: usize,
     /// Map the file into memory instead of reading it.
     pub mmap: bool,
-    /// Keep the weights in memory, never swapped out. The system must allow it (`ulimit -l`); if it does not, the log and `doctor` say so.
+    /// Lock the weights in memory, so that they are never swapped out. The system must allow it (`ulimit -l`); if it does not, the log and `doctor` say so.
     pub mlock: bool,
     /// An adapter: `{ path = "adapter.gguf", scale = 1.0 }`.
     #[schemars(example = json!({"path": "adapter.gguf", "scale": 1.0}))]
@@ -209,7 +209,7 @@ pub struct ModelSettings {
     /// When a call ends with what it has, from its arrival.
     #[schemars(range(min = ranges::DEADLINE.min, max = ranges::DEADLINE.max))]
     pub deadline: Option<Time>,
-    /// An answer that `max_tokens`, the context or `deadline` cuts ends with a line that says so. Those of a tool with a prompt do only if the tool sets it.
+    /// End an answer that `max_tokens`, the context or `deadline` truncates with a line that says so. Does not apply to tools with a prompt: they have their own `cut_note`.
     pub cut_note: bool,
     /// Longest string in a JSON answer, in characters, unless the schema sets a lower `maxLength`; twice its `minLength` if that is more. An answer that reaches this limit is an error.
     #[schemars(range(min = ranges::JSON_MAX_STRING.min, max = ranges::JSON_MAX_STRING.max))]

@@ -13,7 +13,7 @@ use crate::config::units::Time;
 /// What templates can name.
 pub(super) const ARGUMENT_PATTERN: &str = "^[a-zA-Z_][a-zA-Z0-9_]{0,63}$";
 
-/// The values of `kind`: what the calls of a tool give.
+/// The values of `kind`: what calls of a tool take.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
@@ -59,7 +59,7 @@ pub struct ArgumentSettings {
     pub r#type: ArgumentType,
     /// What an array holds: `string`, `integer`, `number` or `boolean`.
     pub items: Option<ItemType>,
-    /// What clients are told of it.
+    /// Description of the argument for clients.
     #[schemars(example = json!("The text to summarise."))]
     pub description: Option<String>,
     /// The values that it may have.
@@ -88,25 +88,25 @@ pub struct ArgumentSettings {
     pub max_items: Option<u64>,
 }
 
-/// The keys of a tool: a prompt over declared arguments, and what the answer looks like; or a profile of a chat tool.
+/// The keys of a tool: a prompt template with declared arguments and the form of the answer, or a chat profile.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ToolSettings {
-    /// The model that answers, by its name in this file; may be left out where there is one.
+    /// Name or alias of the model that answers. Not needed if there is only one model.
     #[schemars(example = json!("small"))]
     pub model: Option<String>,
-    /// `prompt` makes a prompt of declared arguments; `chat` takes a conversation, as a model's own tool does: several such tools, each with its own `system`, sampling and limits, share one loaded model.
+    /// `prompt` fills a prompt template with declared arguments. `chat` takes a conversation, as a model's own tool does; several chat tools, each with its own `system`, sampling and limits, can share one loaded model.
     pub kind: ToolKind,
     /// What people call the tool.
     #[schemars(example = json!("Summarise a text"))]
     pub title: Option<String>,
-    /// What clients are told of the tool: what it is good for.
+    /// Description of the tool for clients: what it is good for.
     #[schemars(example = json!("Summarises a text in a few sentences."))]
     pub description: Option<String>,
     /// A system prompt, instead of the model's; not a template.
     #[schemars(example = json!("Write plain English."))]
     pub system: Option<String>,
-    /// Appended to the system prompt, for example `/no_think`, instead of the model's.
+    /// Text after the system prompt, for example `/no_think`, instead of the model's `prompt_suffix`.
     #[schemars(example = json!("/no_think"))]
     pub prompt_suffix: Option<String>,
     /// What the model is asked: a Jinja template over the arguments. The model does not see `choices` and `output`: name them, or use `{{ choices }}` and `{{ output_schema }}`.
@@ -122,13 +122,13 @@ pub struct ToolSettings {
     #[schemars(length(min = 1, max = 1000), inner(length(min = 1, max = 1000)), example = json!(["positive", "negative"]))]
     pub choices: Option<Vec<String>>,
 
-    /// Longest answer in tokens. By default, as with the keys below, the model's own counts.
+    /// Longest answer, in tokens. By default, this key and the keys below have the model's values.
     #[schemars(range(min = ranges::MAX_TOKENS.min, max = ranges::MAX_TOKENS.max), example = json!(500))]
     pub max_tokens: Option<u32>,
-    /// Longest answer that a call may ask for.
+    /// Longest answer that a call may ask for, in tokens.
     #[schemars(range(min = ranges::MAX_TOKENS.min, max = ranges::MAX_TOKENS.max), example = json!(1000))]
     pub max_tokens_limit: Option<u32>,
-    /// Whether a truncated free answer ends with a line that says so. By default as the model's with `kind = "chat"`, and `false` with a prompt.
+    /// End a truncated free answer with a line that says so. By default, the model's value with `kind = "chat"`, and `false` with a prompt.
     #[schemars(example = json!(false))]
     pub cut_note: Option<bool>,
     /// When a call ends with what it has, from its arrival.
