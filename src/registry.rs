@@ -129,7 +129,7 @@ impl Registry {
     pub fn unload(&self, name: &str) -> Option<Unloaded> {
         let replaced = self.shelf.replace(name)?;
         let Replaced { name, running, .. } = &replaced;
-        tracing::info!(model = name, running, "unloaded by hand");
+        tracing::info!(model = name, running, "unloaded on request");
         Some(Unloaded::new(replaced))
     }
 
@@ -138,7 +138,7 @@ impl Registry {
         let replaced = self.shelf.replace(name)?;
         let (shelf, edition) = (Arc::clone(&self.shelf), replaced.edition);
         let Replaced { name, running, .. } = &replaced;
-        tracing::info!(model = name, running, "restarted by hand");
+        tracing::info!(model = name, running, "restarted on request");
         let name = name.clone();
         tokio::spawn(async move {
             let turn = shelf.check_files(edition).await;

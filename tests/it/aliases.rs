@@ -114,8 +114,8 @@ prompt = "x"
     error[config_value]: `models.a.aliases[1]`: `b` is the name of another model
     error[config_value]: `models.a.aliases[2]`: `ask` is the name of another tool
     error[config_value]: `models.a.aliases[3]`: `talk` is the name of another tool
-    error[config_value]: `models.a.aliases[5]`: `x` is an alias of the model `a` already
-    error[config_value]: `models.b.aliases[0]`: `x` is an alias of the model `a` already
+    error[config_value]: `models.a.aliases[5]`: `x` is already an alias of the model `a`
+    error[config_value]: `models.b.aliases[0]`: `x` is already an alias of the model `a`
     "##);
 }
 

@@ -140,7 +140,7 @@ fn weights_that_the_system_does_not_lock_are_told_once_and_by_doctor_before() {
     let call = server.call_tool("a", json!({"text": "Hi", "max_tokens": 1}));
     server.result(call);
     let log = server.log();
-    let told = "`mlock` has no effect, the weights can be swapped out: the system lets a process lock 64 KiB";
+    let told = "`mlock` has no effect, so the weights can be swapped out: the system lets a process lock 64 KiB";
     assert_eq!(log.matches(told).count(), 1, "{log}");
 }
 
