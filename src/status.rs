@@ -86,7 +86,7 @@ pub struct ConfigStatus {
 pub struct RefusedEdit {
     /// When it was read.
     pub at: Timestamp,
-    /// What is wrong with it, as `config check` reports it.
+    /// Errors of the edit, as `config check` reports them.
     pub error: String,
 }
 

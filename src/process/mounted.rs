@@ -41,7 +41,7 @@ impl Mounted {
     }
 }
 
-/// What to do if a file [is stale](Mounted::is_stale).
+/// Advice for a file that [is stale](Mounted::is_stale).
 pub const WAY_OUT: &str = "mount its folder instead of the file, or restart the container";
 
 /// Returns the message about a `file` that [is stale](Mounted::is_stale).

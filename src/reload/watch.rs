@@ -61,7 +61,7 @@ pub(super) struct Causes {
     hangup: Hangup,
 }
 
-/// What the watcher's thread has reported.
+/// State that the watcher's thread updates.
 #[derive(Default)]
 pub(super) struct Heard {
     changed: Notify,

@@ -87,7 +87,7 @@ fn a_file_is_not_read_while_a_program_has_it_open_unless_a_signal_asks_for_it() 
 
     let folder = Folder::new("open", &file("a", ""));
     let mut server = serve(&folder);
-    // Valid, and only the beginning.
+    // Only the beginning of the file, but valid.
     let mut writer = fs::File::create(folder.0.join("llama-mcp-server.toml")).unwrap();
     writer.write_all(file("b", "").as_bytes()).unwrap();
     server.wait_for_log("is still open for writing");

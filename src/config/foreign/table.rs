@@ -112,5 +112,5 @@ pub(super) const TABLE: &[Meaning] = &[
     key(&["log-verbosity", "log-level", "verbosity", "lv", "v", "verbose", "OLLAMA_DEBUG"], "log.level"),
     key(&["log-file", "log-path"], "log.file"),
     key(&["log-format"], "log.format"),
-    none(&["log-disable", "log-colors", "log-prefix", "log-timestamps", "log-to-stdout", "log-time-format"], "not supported; `[log]` has `level`, `format` and `file`"),
+    none(&["log-disable", "log-colors", "log-prefix", "log-timestamps", "log-to-stdout", "log-time-format"], "not supported: `[log]` has `level`, `format` and `file`"),
 ];
