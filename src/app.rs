@@ -245,7 +245,7 @@ impl Live {
         self.set_rules(&config.transport);
         let fixed = fixed_prompts(config);
         let registry = &self.registry;
-        // A model that was unloaded by hand stays unloaded.
+        // A model that was unloaded on request stays unloaded.
         for edition in &mut self.preloaded {
             *edition = registry.current(*edition);
         }

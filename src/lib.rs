@@ -152,7 +152,7 @@
 //! A watchdog kills a worker that has work but finishes no step for too long (`worker/client/watchdog.rs`). A worker leaves SIGTERM to
 //! the server, which may be ending itself and then lets calls finish. A model whose process dies three times in a row without an answer
 //! is not started again (`registry/residency/breaker.rs`), and a prompt that killed two processes is refused for a while
-//! (`registry/suspects.rs`). A model that is unloaded or restarted by hand gets another edition, like an edited model.
+//! (`registry/suspects.rs`). A model that is unloaded or restarted on request gets another edition, like an edited model.
 //!
 //! A worker that dies or is killed by the watchdog ends the calls that had begun with an error; those that still waited are sent once
 //! more, to the next worker. A call whose prompt was just being prepared counts as begun: it may be what the worker died of.

@@ -53,7 +53,7 @@ pub struct Registry {
     hasher: RandomState,
 }
 
-/// Result of unloading or restarting a model by hand.
+/// Result of unloading or restarting a model on request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unloaded {
     /// The model's name in the configuration.
@@ -155,7 +155,7 @@ impl Registry {
         tokio::spawn(load(lease, name.to_owned()));
     }
 
-    /// Returns the edition that replaced `model` when it was unloaded or restarted by hand, or `model` itself.
+    /// Returns the edition that replaced `model` when it was unloaded or restarted on request, or `model` itself.
     pub fn current(&self, model: Edition) -> Edition {
         self.shelf.current(model)
     }

@@ -80,7 +80,7 @@ mod tokens; // who may do what over HTTP, and how much
 mod tools; // what clients are told of the tools
 mod typed; // tools without code
 #[cfg(target_os = "linux")]
-mod unload; // models that are unloaded and restarted by hand
+mod unload; // models that are unloaded and restarted on request
 #[cfg(target_os = "linux")]
 mod untrusted; // foreign code in a model's process
 mod variables; // of the environment

@@ -34,7 +34,7 @@ pub enum Refusal {
     #[error("{0}; try again{when}", when = if .0.is_passing { "" } else { " once the file has changed" })]
     NotLoadable(FileFault),
     /// An edit of the configuration changed or removed the model, so the tool's name may mean something else now, or the model was
-    /// unloaded or restarted by hand.
+    /// unloaded or restarted on request.
     #[error("the model was edited, unloaded or restarted; try again")]
     Superseded,
     /// As many calls wait for the model's room as may.

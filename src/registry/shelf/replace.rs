@@ -1,4 +1,4 @@
-//! Unloads a model by hand: another edition of the same model replaces it.
+//! Unloads a model on request: another edition of the same model replaces it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -72,7 +72,7 @@ impl State {
     }
 }
 
-/// The current editions of models that were unloaded or restarted by hand, by each edition that they had before.
+/// The current editions of models that were unloaded or restarted on request, by each edition that they had before.
 #[derive(Debug, Default)]
 pub(super) struct Successors(HashMap<Edition, Edition>);
 
