@@ -62,10 +62,10 @@ pub struct ArgumentSettings {
     /// Description of the argument for clients.
     #[schemars(example = json!("The text to summarise."))]
     pub description: Option<String>,
-    /// The values that it may have.
+    /// The allowed values.
     #[schemars(example = json!(["short", "long"]))]
     pub r#enum: Option<Vec<Value>>,
-    /// What counts where a call does not say; without one the argument is required.
+    /// Value for calls that leave the argument out; without a default, the argument is required.
     #[schemars(example = json!("short"))]
     pub default: Option<Value>,
     /// Least number.
@@ -97,7 +97,7 @@ pub struct ToolSettings {
     pub model: Option<String>,
     /// `prompt` fills a prompt template with declared arguments. `chat` takes a conversation, as a model's own tool does; several chat tools, each with its own `system`, sampling and limits, can share one loaded model.
     pub kind: ToolKind,
-    /// What people call the tool.
+    /// Title of the tool, for people.
     #[schemars(example = json!("Summarise a text"))]
     pub title: Option<String>,
     /// Description of the tool for clients: what it is good for.
@@ -109,16 +109,16 @@ pub struct ToolSettings {
     /// Text after the system prompt, for example `/no_think`, instead of the model's `prompt_suffix`.
     #[schemars(example = json!("/no_think"))]
     pub prompt_suffix: Option<String>,
-    /// What the model is asked: a Jinja template over the arguments. The model does not see `choices` and `output`: name them, or use `{{ choices }}` and `{{ output_schema }}`.
+    /// The prompt: a Jinja template with the arguments. The model does not see `choices` and `output`: name them, or use `{{ choices }}` and `{{ output_schema }}`.
     #[schemars(example = json!("Summarise:\n\n{{ text }}"))]
     pub prompt: Option<String>,
-    /// What a call gives, by name.
+    /// Arguments of a call, by name.
     #[schemars(extend("propertyNames" = json!({"pattern": ARGUMENT_PATTERN})))]
     pub arguments: BTreeMap<String, ArgumentSettings>,
-    /// The JSON Schema of the answer, with an object at its root, which the answer is forced to follow; a table, or JSON as text such as `${file:answer.schema.json}`.
+    /// JSON Schema of the answer, with an object at its root; the answer always follows it. A table, or JSON as text such as `${file:answer.schema.json}`.
     #[schemars(with = "Option<BTreeMap<String, Value>>", extend("type" = json!(["object", "string"])), example = json!({"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}))]
     pub output: Option<Value>,
-    /// The answers that are possible; the answer is forced to be one of them.
+    /// The allowed answers; the answer is always one of them.
     #[schemars(length(min = 1, max = 1000), inner(length(min = 1, max = 1000)), example = json!(["positive", "negative"]))]
     pub choices: Option<Vec<String>>,
 
@@ -131,7 +131,7 @@ pub struct ToolSettings {
     /// End a truncated free answer with a line that says so. By default, the model's value with `kind = "chat"`, and `false` with a prompt.
     #[schemars(example = json!(false))]
     pub cut_note: Option<bool>,
-    /// When a call ends with what it has, from its arrival.
+    /// Time from a call's arrival after which it ends with the text that it has.
     #[schemars(range(min = ranges::DEADLINE.min, max = ranges::DEADLINE.max))]
     pub deadline: Option<Time>,
     /// Handling of the model's reasoning: `strip`, `keep`, `before` or `off`.
@@ -175,7 +175,7 @@ pub struct ToolSettings {
     /// Seed of the random choice; -1 draws one for every call.
     #[schemars(range(min = ranges::SEED.min, max = ranges::SEED.max), example = json!(42))]
     pub seed: Option<i64>,
-    /// Texts that end an answer and are not part of it; an error beside `output` and `choices`, where it ends by itself.
+    /// Texts that end an answer and are not part of it. Cannot be combined with `output` or `choices`, since such an answer ends by itself.
     #[schemars(length(max = ranges::MAX_STOPS), inner(length(min = 1, max = ranges::MAX_STOP_CHARS)), example = json!(["\n\n"]))]
     pub stop: Option<Vec<String>>,
 }
