@@ -52,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let is_linux = env::var("CARGO_CFG_TARGET_OS")? == "linux";
     if has_variants {
         if !is_linux {
-            return Err("the feature `cpu-variants` is for Linux alone".into());
+            return Err("the feature `cpu-variants` is supported on Linux only".into());
         }
         // The old kind of run path: it comes before LD_LIBRARY_PATH, and holds for what the libraries need as well.
         println!("cargo:rustc-link-arg-bins=-Wl,-rpath,$ORIGIN/lib,--disable-new-dtags");

@@ -34,7 +34,7 @@ use crate::transport::http::Ending;
 use crate::transport::stdio::{OpenError, Stdio};
 use crate::worker::client::Launcher;
 
-/// Serves what was `checked` until the client or a signal ends it; edits of the files that it came from are taken over.
+/// Serves what was `checked` until the client or a signal ends it; edits of the files that it came from are applied.
 ///
 /// # Errors
 /// Where the system gives no runtime, signals or pipes.
@@ -136,7 +136,7 @@ async fn serve(
         Some((listener, _)) => Some(listener.local_addr()?),
         None => None,
     };
-    tell_of_log_file(&checked.config.log, address);
+    print_log_file(&checked.config.log, address);
     let config = http.as_ref().map(|(_, config)| Arc::clone(config));
     let live = Live::start(&checked.config, config, &ending)?;
     let (dispatcher, registry) = (Arc::clone(&live.dispatcher), Arc::clone(&live.registry));
@@ -156,7 +156,7 @@ async fn serve(
             // At the end nothing begins any more.
             let ran = drain.run_until_cancelled(reloader.run()).await;
             if let Some(Err(error)) = ran {
-                tracing::warn!(%error, "edits of the configuration are not taken over");
+                tracing::warn!(%error, "the configuration cannot be reloaded; restart the server to apply edits");
                 supervisor::tell(Phase::Ready);
             }
         });
@@ -181,8 +181,8 @@ async fn serve(
     served
 }
 
-/// Tells on standard error how the server is reached and where it logs, if it logs to a file: a terminal would show nothing at all.
-fn tell_of_log_file(log: &LogSettings, address: Option<SocketAddr>) {
+/// Prints on standard error how to reach the server and where its log is, if it logs to a file: a terminal would show nothing otherwise.
+fn print_log_file(log: &LogSettings, address: Option<SocketAddr>) {
     let Some(file) = log_output(log).file else {
         return;
     };
@@ -195,11 +195,11 @@ fn tell_of_log_file(log: &LogSettings, address: Option<SocketAddr>) {
         "llama-mcp-server: {served}; the log is in {}",
         path.display()
     );
-    // Nobody is left to tell if standard error is closed.
+    // If standard error is closed, nobody can read the line.
     drop(writeln!(std::io::stderr(), "{line}"));
 }
 
-/// What runs by the configuration in force.
+/// The running parts of the server, as the active configuration describes them.
 #[derive(Debug)]
 pub struct Live {
     launcher: Launcher,
@@ -235,8 +235,8 @@ impl Live {
         Ok(live)
     }
 
-    /// Puts `config` in force. What it leaves as it was runs on untouched; what is changed or removed serves its calls to the
-    /// end.
+    /// Makes `config` the active configuration. Parts that it does not change keep running; parts that it changes or removes finish their
+    /// calls.
     pub fn apply(&mut self, config: &Config) {
         self.launcher.set_log_level(config.log.level.clone());
         self.launcher
@@ -245,7 +245,7 @@ impl Live {
         self.set_rules(&config.transport);
         let fixed = fixed_prompts(config);
         let registry = &self.registry;
-        // A model that was unloaded by hand stays unloaded.
+        // A model that was unloaded on request stays unloaded.
         for edition in &mut self.preloaded {
             *edition = registry.current(*edition);
         }

@@ -147,7 +147,7 @@ fn examine_with(
     let budget = config.registry.memory_budget.of(machine);
     if machine == u64::MAX {
         layers.notes.push(
-            "the memory of this machine is unknown, so only a size as `memory_budget` limits the models; mount `/proc`".into(),
+            "the memory of this machine is unknown, so `memory_budget` limits the models only if it is a size; mount `/proc`, or set `memory_budget` to a size".into(),
         );
     }
     let needs = needs_of(
@@ -246,7 +246,7 @@ fn known_machine(program: &Path) -> Result<Machine, String> {
     Ok(FOUND.get_or_init(|| found).clone())
 }
 
-/// Tries prompts and schemas of typed tools as a call would use them.
+/// Tests prompts and schemas of typed tools as a call would use them.
 fn check_tools(config: &Config, layers: &mut Layers) {
     let tools = config.tools.iter();
     for (tool, prepared) in tools.filter_map(|tool| Some((tool, tool.prepared()?))) {

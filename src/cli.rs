@@ -105,7 +105,7 @@ pub enum ConfigCommand {
     },
     /// Print what an edit would change while the server runs, and what would start anew
     Diff {
-        /// The file in force
+        /// The active file
         old: PathBuf,
         /// The edited one
         new: PathBuf,

@@ -79,7 +79,7 @@ fn refused(error: &ConfigError) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(WRONG))
 }
 
-/// Tells what is wrong with the configuration, and what may have caused that.
+/// Prints the errors of the configuration, and the warnings that may explain them.
 fn rejected(rejected: &Rejected) -> anyhow::Result<ExitCode> {
     rejected
         .report(&mut io::stderr().lock())

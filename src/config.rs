@@ -202,7 +202,7 @@ pub fn find_file(typed: &Overrides, around: &Surroundings) -> Result<Option<Path
     Ok(named.or_else(found))
 }
 
-/// Returns `path` with the home folder in the place of `~`: a client that starts the server has no shell that does it.
+/// Returns `path` with the home directory in place of `~`. Clients start the server without a shell, which would expand it.
 pub fn at_home(path: &Path, around: &Surroundings) -> PathBuf {
     let home = paths::home(&around.variables);
     path.to_str().map_or_else(

@@ -77,15 +77,15 @@
 //!
 //! [`cli`] gives what was typed; [`config::load`] reads the file ([`config::source`], with the place of every value), puts in
 //! what texts name, and lays variables and flags over it, each layer checked by the schema ([`config::shape`]) that is
-//! made of the structures in [`config::file`]; [`config::foreign`] translates what other programs call keys. What no schema says is checked in [`config`], models' headers among it, and
-//! what only upper layers know (memory, templates) in [`check`].
+//! made of the structures in [`config::file`]; [`config::foreign`] translates the keys of other programs. What no schema says is checked
+//! in [`config`], models' headers among it, and what only upper layers know (memory, templates) in [`check`].
 //! Every check runs on the valid parts, and all problems are reported at once. A fault of a model's or a token's file is a doubt
 //! instead: the rest is served ([`config::ModelFiles`], [`check::Checked::doubts`]). A setting that works and is probably a mistake is a
 //! warning ([`config::warning`], `check/warnings.rs`).
 //!
 //! # Life of an edit
 //!
-//! [`reload`] notices that a file's content is another, loads and checks all of it, and keeps what is in force where anything
+//! [`reload`] notices that a file's content has changed, loads and checks all of it, and keeps the active configuration if anything
 //! is wrong. [`config::diff`] is the plan. Then, in this order: the registry takes the models in, where one that is loaded as
 //! before keeps its edition and with it its process; the dispatcher gets the new catalog; and only then the former editions
 //! take no more calls, so that a call which they refuse ([`registry::residency::Refusal::Superseded`]) finds the new catalog
@@ -152,7 +152,7 @@
 //! A watchdog kills a worker that has work but finishes no step for too long (`worker/client/watchdog.rs`). A worker leaves SIGTERM to
 //! the server, which may be ending itself and then lets calls finish. A model whose process dies three times in a row without an answer
 //! is not started again (`registry/residency/breaker.rs`), and a prompt that killed two processes is refused for a while
-//! (`registry/suspects.rs`). A model that is unloaded or restarted by hand gets another edition, like an edited model.
+//! (`registry/suspects.rs`). A model that is unloaded or restarted on request gets another edition, like an edited model.
 //!
 //! A worker that dies or is killed by the watchdog ends the calls that had begun with an error; those that still waited are sent once
 //! more, to the next worker. A call whose prompt was just being prepared counts as begun: it may be what the worker died of.

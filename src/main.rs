@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     result.unwrap_or_else(|failure| failure.report())
 }
 
-/// Reads the command line. Ends the program with help, or with what is wrong.
+/// Parses the command line. Exits with the help, or with an error if the command line is wrong.
 fn parse(arguments: &[OsString]) -> Cli {
     Cli::try_parse_from(arguments)
         .unwrap_or_else(|error| foreign::error(arguments).unwrap_or(error).exit())

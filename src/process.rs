@@ -109,7 +109,7 @@ fn program_as_typed() -> io::Result<PathBuf> {
     };
     found.ok_or_else(|| {
         let text = format!(
-            "`/proc` is not mounted, and `{}` leads to no file; mount `/proc` (`mount -t proc proc /proc`, `bwrap --proc /proc`), or start the program by its full path",
+            "`/proc` is not mounted, and the program's file `{}` cannot be found; mount `/proc` (`mount -t proc proc /proc`, `bwrap --proc /proc`), or start the program by its full path",
             typed.display()
         );
         io::Error::new(io::ErrorKind::NotFound, text)
@@ -157,7 +157,7 @@ fn pid(id: u32) -> Option<rustix::process::Pid> {
     rustix::process::Pid::from_raw(id.try_into().ok()?)
 }
 
-/// Allows this process as many open files as the system lets it: a connection is one, and 1,024 are a usual soft limit. Returns the limit;
+/// Raises the limit of open files to the hard limit: each connection is an open file, and the usual soft limit is 1,024. Returns the limit;
 /// `None` if there is none.
 #[cfg(unix)]
 pub fn raise_file_limit() -> Option<u64> {
@@ -180,11 +180,11 @@ pub fn raise_file_limit() -> Option<u64> {
     None
 }
 
-/// Returns what to say if so many `connections` need more open files than the `limit` that [`raise_file_limit`] returned.
+/// Returns a warning if `connections` need more open files than the `limit` that [`raise_file_limit`] returned.
 pub fn too_few_files(connections: usize, limit: Option<u64>) -> Option<String> {
     let limit = limit.filter(|limit| *limit <= connections as u64)?;
     Some(format!(
-        "`max_connections` is {connections}, but the system lets this process open {limit} files (RLIMIT_NOFILE); raise that with `docker run --ulimit nofile=65536`, with `LimitNOFILE=65536` in the systemd unit or with `ulimit -n 65536`, or lower `max_connections`"
+        "`max_connections` is {connections}, but the system lets this process open {limit} files (RLIMIT_NOFILE); raise this limit with `docker run --ulimit nofile=65536`, `LimitNOFILE=65536` in the systemd unit or `ulimit -n 65536`, or lower `max_connections`"
     ))
 }
 

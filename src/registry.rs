@@ -53,7 +53,7 @@ pub struct Registry {
     hasher: RandomState,
 }
 
-/// Result of unloading or restarting a model by hand.
+/// Result of unloading or restarting a model on request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unloaded {
     /// The model's name in the configuration.
@@ -129,7 +129,7 @@ impl Registry {
     pub fn unload(&self, name: &str) -> Option<Unloaded> {
         let replaced = self.shelf.replace(name)?;
         let Replaced { name, running, .. } = &replaced;
-        tracing::info!(model = name, running, "unloaded by hand");
+        tracing::info!(model = name, running, "unloaded on request");
         Some(Unloaded::new(replaced))
     }
 
@@ -138,7 +138,7 @@ impl Registry {
         let replaced = self.shelf.replace(name)?;
         let (shelf, edition) = (Arc::clone(&self.shelf), replaced.edition);
         let Replaced { name, running, .. } = &replaced;
-        tracing::info!(model = name, running, "restarted by hand");
+        tracing::info!(model = name, running, "restarted on request");
         let name = name.clone();
         tokio::spawn(async move {
             let turn = shelf.check_files(edition).await;
@@ -155,7 +155,7 @@ impl Registry {
         tokio::spawn(load(lease, name.to_owned()));
     }
 
-    /// Returns the edition that replaced `model` when it was unloaded or restarted by hand, or `model` itself.
+    /// Returns the edition that replaced `model` when it was unloaded or restarted on request, or `model` itself.
     pub fn current(&self, model: Edition) -> Edition {
         self.shelf.current(model)
     }

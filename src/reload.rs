@@ -70,14 +70,14 @@ pub struct Sources {
     pub read_at: SystemTime,
 }
 
-/// The owner of the configuration in force.
+/// Owner of the active configuration.
 #[derive(Debug)]
 pub struct Reloader {
     sources: Sources,
     config: Config,
     /// The file, and those that its texts name.
     files: Vec<PathBuf>,
-    /// Of what is in force, or was refused last.
+    /// Hash of the content that is active, or that was rejected last.
     content: u64,
     /// Warnings about the active configuration, which are logged already.
     warnings: Vec<Problem>,
@@ -88,7 +88,7 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    /// Of what is in force at the start. None where that is of no file.
+    /// Creates the reloader of the configuration that the server starts with. Returns `None` if that has no file.
     pub fn new(mut sources: Sources, checked: Checked, live: Live) -> Option<Self> {
         let file = checked.layers.file.as_ref()?.path.clone();
         // The one that was found stays the one.
@@ -116,14 +116,14 @@ impl Reloader {
         self.status.subscribe()
     }
 
-    /// Takes edits over until the future is dropped.
+    /// Applies edits until the future is dropped.
     ///
     /// # Errors
-    /// Where the system gives no signals.
+    /// The system does not deliver signals.
     pub async fn run(mut self) -> std::io::Result<()> {
         let mut causes = Causes::new(self.config.watch)?;
         let heard = causes.heard();
-        // From here on it is heard when it is asked to read again.
+        // From here on, SIGHUP is handled.
         supervisor::tell(Phase::Ready);
         loop {
             causes.observe(&self.files);
@@ -133,7 +133,7 @@ impl Reloader {
             }
             let mut cause = tokio::select! {
                 cause = causes.next() => cause,
-                // Not while a file is written: its close is the next cause.
+                // Not while a file is being written: its close is the next cause.
                 () = self.end_of_slow_load(), if !heard.is_written() => Cause::Time,
             };
             let mut content = content_of(&self.files);
@@ -141,9 +141,9 @@ impl Reloader {
                 (content, cause) = causes.steady(content, || content_of(&self.files)).await;
             }
             let is_asked = cause == Cause::Asked;
-            // A file that is missing to an edit may come without any change of those that are known.
+            // A file that an edit lacks may appear without any change to the files that are known.
             let has_failed = self.status.borrow().refused.is_some();
-            // Whoever asked waits for the end of it; another look at what was refused is nobody's business.
+            // A supervisor that asked for the reload waits for its end. A retry of a rejected edit is not announced.
             if is_asked || content != self.content {
                 supervisor::tell(Phase::Reloading);
                 self.reload(content, is_asked, &heard).await;
@@ -166,8 +166,8 @@ impl Reloader {
 
     /// Applies the configuration with this `content`, or rejects it.
     ///
-    /// If a program has begun to write a file meanwhile, what was read may be half of it: unless this reload `is_asked`, it ends without
-    /// effect, and the close of the file is the next cause. Rights that were revoked before stay revoked.
+    /// If a program has begun to write a file meanwhile, the content may be incomplete. Unless this reload `is_asked`, it then has no effect,
+    /// and the close of the file triggers the next one. Rights that were revoked before stay revoked.
     async fn reload(&mut self, content: u64, is_asked: bool, heard: &Heard) {
         let is_half = || !is_asked && heard.is_written();
         let former = self.config.clone();
@@ -186,7 +186,7 @@ impl Reloader {
         }
     }
 
-    /// Notes for `status` which files were replaced outside of their mount, and warns once of each.
+    /// Reports in `status` which files were replaced outside of their mount, and logs a warning once for each.
     fn note_stale_mounts(&mut self) {
         let warned = self
             .files
@@ -214,7 +214,7 @@ impl Reloader {
         }
     }
 
-    /// Loads the configuration with this `content`. If that takes long, the rights that it no longer grants are revoked meanwhile.
+    /// Loads the configuration with this `content`. If the load takes long, revokes the rights that the edit no longer grants meanwhile.
     async fn load(
         &mut self,
         content: u64,
@@ -251,9 +251,9 @@ impl Reloader {
         let diff = ConfigDiff::between(former, &checked.config);
         self.live.apply(&checked.config);
         if diff == ConfigDiff::default() {
-            tracing::info!("the configuration was read again: nothing changes");
+            tracing::info!("the configuration was reloaded: nothing changes");
         } else {
-            tracing::info!("an edit of the configuration is in force\n{diff}");
+            tracing::info!("the new configuration is active\n{diff}");
         }
         checked.warn_of_doubts();
         self.warn_of(checked.layers.warnings.clone());
@@ -268,8 +268,8 @@ impl Reloader {
             .send_modify(|status| status.applied(Timestamp::now(), restart_required));
     }
 
-    /// Revokes the rights that the edited configuration no longer grants, whether or not it is valid, unless `is_half` says that a file is still
-    /// being written. Needs no file of a model.
+    /// Revokes the rights that the edited configuration no longer grants, even if it is invalid. Does nothing if `is_half` returns that a
+    /// file is still being written. Reads no model file.
     async fn narrow(&mut self, is_half: &impl Fn() -> bool) {
         let Transport::Http(http) = &self.config.transport else {
             return;
@@ -295,12 +295,12 @@ impl Reloader {
         if self.config.transport != former.transport {
             let diff = ConfigDiff::between(former, &self.config);
             tracing::warn!(
-                "rights that the rejected configuration takes away have ended; what it grants waits for a valid configuration\n{diff}"
+                "rights that the rejected configuration removes are revoked; rights that it adds wait for a valid configuration\n{diff}"
             );
         }
     }
 
-    /// Tells it once, and to whoever asks.
+    /// Logs the rejected edit: once for each error, and again for each reload that was asked for.
     fn refuse(&self, rejection: &Rejection, is_asked: bool) {
         let text = rejection.to_string();
         let known = self.status.borrow().refused.clone();
@@ -309,7 +309,7 @@ impl Reloader {
         }
         metrics::reloaded(false);
         tracing::error!(
-            "the edit of the configuration is not taken over, what was in force stays\n{text}"
+            "the edit of the configuration was rejected; the previous configuration stays active\n{text}"
         );
         self.status
             .send_modify(|status| status.refused(Timestamp::now(), text));

@@ -69,24 +69,24 @@ pub struct ToolStatus {
 pub struct ConfigStatus {
     /// Where it is.
     pub file: PathBuf,
-    /// When an edit came into force last; none where none did.
+    /// When an edit was last applied; `None` if none was.
     pub reloaded_at: Option<Timestamp>,
-    /// The last edit that did not, where none did since.
+    /// The last edit that was rejected, if none was applied since.
     pub refused: Option<RefusedEdit>,
     /// Keys such as `server.port` whose edits wait for a restart of the server.
     #[serde(default)]
     pub restart_required: Vec<String>,
-    /// The file and files that it names, as far as they were replaced outside of their mount: edits of the new ones are not seen.
+    /// Those of the configuration's files that were replaced outside of their mount: the server does not see edits of the new files.
     #[serde(default)]
     pub stale_mounts: Vec<PathBuf>,
 }
 
-/// An edit that is not in force.
+/// An edit that was rejected.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RefusedEdit {
     /// When it was read.
     pub at: Timestamp,
-    /// What is wrong with it, as `config check` tells it.
+    /// Errors of the edit, as `config check` reports them.
     pub error: String,
 }
 
@@ -121,7 +121,7 @@ fn whole_second(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
-/// An action on one model, by hand.
+/// An action on one model that an operator requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// End its process; the next call starts another one.

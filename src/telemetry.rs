@@ -173,7 +173,7 @@ pub fn last_llama_errors() -> Vec<String> {
         .collect()
 }
 
-/// Warnings by which llama.cpp reports that the system does not lock memory, on Unix and on Windows.
+/// Warnings of llama.cpp that the system does not lock memory, on Unix and on Windows.
 const LOCK_REFUSALS: [&str; 3] = [
     "failed to mlock",
     "failed to VirtualLock",
@@ -182,12 +182,12 @@ const LOCK_REFUSALS: [&str; 3] = [
 
 static LOCK_REFUSED: AtomicBool = AtomicBool::new(false);
 
-/// Returns whether llama.cpp has warned that the system does not lock memory of this process.
+/// Returns whether llama.cpp has warned that the system does not lock this process's memory.
 pub fn is_lock_refused() -> bool {
     LOCK_REFUSED.load(Ordering::Relaxed)
 }
 
-/// Keeps what the worker needs of llama.cpp's log.
+/// Keeps the parts of llama.cpp's log that the worker needs.
 struct LastErrors;
 
 impl<S: Subscriber> Layer<S> for LastErrors {

@@ -106,14 +106,14 @@ pub struct ToolCall {
 /// A tool.
 #[derive(Debug)]
 pub enum Tool {
-    /// One that continues a conversation: a model itself, or a profile over one.
+    /// A tool that continues a conversation: a model's own, or a profile.
     Chat(Box<ChatTool>),
     /// One that is made of a prompt.
     Typed(Box<TypedTool>),
 }
 
 impl Tool {
-    /// Makes the tool of its configuration. Returns `None` if its template does not compile, which the check of the configuration tells.
+    /// Makes a tool from its configuration. Returns `None` if its template does not compile; the check of the configuration reports that.
     fn new(config: &ToolConfig, answering: Answering) -> Option<Self> {
         match &config.body {
             ToolBody::Chat => Some(Self::Chat(Box::new(ChatTool::new(config, answering)))),
@@ -175,7 +175,7 @@ impl Tool {
 #[derive(Debug, Default)]
 pub struct Catalog {
     tools: Vec<Arc<Tool>>,
-    /// Further names of tools, each with the tool's own.
+    /// Names of the tools by their aliases.
     aliases: BTreeMap<String, String>,
     /// Names of tools that were there before an edit.
     removed: BTreeSet<String>,
@@ -183,7 +183,7 @@ pub struct Catalog {
     result_meta: bool,
 }
 
-/// An edit of the configuration changed the tool while a call waited for its model: another catalog is in force, by which the
+/// An edit of the configuration changed the tool while a call waited for its model: another catalog is active, by which the
 /// call is to be made again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Superseded;
@@ -260,7 +260,7 @@ impl Catalog {
         self.tools.iter().map(|tool| tool.name()).collect()
     }
 
-    /// Returns the tool called `name`, or to which `name` is an alias.
+    /// Returns the tool that has `name` as its name or as an alias.
     pub fn find(&self, name: &str) -> Option<Arc<Tool>> {
         let name = self.aliases.get(name).map_or(name, String::as_str);
         self.tools.iter().find(|tool| tool.name() == name).cloned()

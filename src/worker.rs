@@ -91,7 +91,7 @@ impl Command {
     }
 }
 
-/// The longest error text that is taken over from another process, in characters.
+/// The longest error text that is accepted from another process, in characters.
 const MAX_TOLD: usize = 1024;
 
 /// Returns `error` fit for people and their terminals: a process that foreign code can reach wrote it.

@@ -1,7 +1,6 @@
-//! What comes from outside, and the functions that take it: one for each target of the fuzzer. The server's own tests replay
-//! the corpus through them.
+//! Entry points for untrusted input, one for each target of the fuzzer. The server's own tests replay the corpus through them.
 //!
-//! None may panic, hang or take memory without end, whatever the bytes are; what else holds of every input is asserted.
+//! No function may panic, hang or take unlimited memory, whatever the bytes are. Other invariants are asserted.
 
 pub mod heavy;
 
@@ -141,8 +140,8 @@ fn runtime() -> tokio::runtime::Runtime {
         .expect("a runtime without input and output needs nothing of the system")
 }
 
-/// What a client sends over one connection of HTTP. The first byte chooses: 1 demands the token `secret`, 2 sends in small
-/// pieces, 4 ends what is sent, as a client does that goes away.
+/// Serves what a client sends over one HTTP connection. The first byte sets options: 1 requires the token `secret`, 2 sends in small pieces,
+/// 4 ends the input, as a client does that disconnects.
 pub fn http(bytes: &[u8]) {
     let Some((chosen, sent)) = bytes.split_first() else {
         return;

@@ -175,7 +175,7 @@ def edit_of_layers_is_applied(folder, cache):
         edited = folder / "edited.toml"
         edited.write_text(SANDBOX + model("chat", 1))
         edited.rename(server.config)
-        server.expect("an edit of the configuration is in force")
+        server.expect("the new configuration is active")
         check(server.ask() == before, "an edit of `n_gpu_layers` leaves the text as it was")
         server.expect("gpu_layers=1")
         check(True, "the edited number of layers was offloaded")

@@ -128,7 +128,7 @@ struct Use<'a> {
 }
 
 impl Use<'_> {
-    /// Returns whether its calls give a conversation.
+    /// Returns whether its calls take a conversation.
     fn is_chat(&self) -> bool {
         self.tool.is_none_or(|tool| tool.prepared().is_none())
     }
@@ -214,7 +214,7 @@ fn check_questions(model: &ModelConfig, uses: &[Use<'_>], layers: &mut Layers) {
         return;
     }
     for (used, error) in faults() {
-        // Calls of a chat tool may give other variables; calls of a typed tool cannot.
+        // Calls of a chat tool may set other variables; calls of a typed tool cannot.
         let Some(tool) = used.tool.filter(|_| !used.is_chat()) else {
             continue;
         };

@@ -93,7 +93,7 @@ pub struct StatusArgs {
 /// `llama-mcp-server unload` and `restart`.
 #[derive(Debug, Args)]
 pub struct ModelArgs {
-    /// The model's name in the configuration, or an alias; that of --model is `default`
+    /// The model's name or alias in the configuration; with --model, the name is `default`
     pub model: String,
     /// Which server
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! Flags that other programs have: what each is called here.
+//! Translates the flags of other programs.
 
 use std::ffi::OsString;
 
@@ -10,8 +10,8 @@ use crate::config::address::Address;
 use crate::config::foreign;
 use crate::config::shape::Shape;
 
-/// Returns the error of the first flag in `arguments` that is none of this program's but another program's, or a key of the file. The help
-/// of such a flag's letters (`-hf` begins with `-h`) would be no answer.
+/// Returns an error for the first flag in `arguments` that this program does not have, if it is a flag of another program or a key of the
+/// file. Without this, clap reads `-hf` as `-h` and prints the help.
 pub fn error(arguments: &[OsString]) -> Option<Error> {
     let mut command = Cli::command();
     let shape = Shape::default();
@@ -28,7 +28,7 @@ pub fn error(arguments: &[OsString]) -> Option<Error> {
         }
         Some((flag, hint(&command, &shape, name)?))
     })?;
-    let message = format!("unknown flag `{flag}`: {hint}");
+    let message = format!("unknown flag `{flag}`; {hint}");
     Some(command.error(ErrorKind::UnknownArgument, message))
 }
 
@@ -38,17 +38,17 @@ fn hint(command: &Command, shape: &Shape, name: &str) -> Option<String> {
         let Some(address) = meaning.address() else {
             return Some(meaning.note.to_owned());
         };
-        let here = format!("here it is {}", spelled(command, &address));
+        let here = format!("use {}", spelled(command, &address));
         return Some(foreign::join(&here, meaning.note));
     }
     let key = name.replace('-', "_");
     let tables = ["defaults", "server", "registry", "log"];
     let mut addresses = tables.iter().map(|table| Address::of([*table, &*key]));
     let address = addresses.find(|address| shape.knows(address))?;
-    Some(format!("write {}", spelled(command, &address)))
+    Some(format!("use {}", spelled(command, &address)))
 }
 
-/// Returns how the key at `address` is given on the command line.
+/// Returns how to set the key at `address` on the command line.
 fn spelled(command: &Command, address: &Address) -> String {
     let key = address.parts().last().map_or("", String::as_str);
     let flag = match key {

@@ -96,7 +96,7 @@ pub fn run(asked: DoctorArgs, around: &Surroundings) -> anyhow::Result<ExitCode>
         let path = path.unwrap_or_else(|| PathBuf::from(BUNDLE));
         bundle::write(&path, &findings, layers.as_ref())?;
         print(&format!(
-            "\nThe report is in `{}`: read it before you pass it on. Secrets, prompts and your home folder's name are left out.\n",
+            "\nThe report is in `{}`: read it before you pass it on. Secrets, prompts and your home directory's name are left out.\n",
             path.display()
         ))?;
     }

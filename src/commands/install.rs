@@ -164,8 +164,8 @@ fn start(
         _ => bail!("`--model` or `--config` says what is served"),
     };
     // The client starts it in a folder of its own.
-    let path =
-        std::path::absolute(at_home(path, around)).context("could not tell the current folder")?;
+    let path = std::path::absolute(at_home(path, around))
+        .context("could not determine the current folder")?;
     let mut arguments = vec![flag.to_owned(), text(&path)?];
     arguments.extend(asked.flags.iter().cloned());
     let typed = match overrides(&arguments) {

@@ -138,7 +138,7 @@ fn silent(model: &ModelStatus) -> Option<String> {
 fn config(config: &ConfigStatus) -> String {
     let file = config.file.display();
     let edited = match &config.reloaded_at {
-        Some(at) => format!("configuration {file}, last edit in force since {at}"),
+        Some(at) => format!("configuration {file}, last edit applied at {at}"),
         None => format!("configuration {file}"),
     };
     let mut lines = vec![edited];
@@ -150,7 +150,7 @@ fn config(config: &ConfigStatus) -> String {
     }
     lines.extend(config.refused.as_ref().map(|edit| {
         format!(
-            "the edit of {} is refused, what was in force stays:\n{}",
+            "the edit of {} was rejected; the previous configuration stays active:\n{}",
             edit.at, edit.error
         )
     }));
@@ -283,9 +283,9 @@ mod tests {
         };
         insta::assert_snapshot!(told(&server), @r"
         llama-mcp-server 1.2.3, up 2h 3m 4s
-        configuration /config/llama-mcp-server.toml, last edit in force since 2026-01-02T03:00:00Z
+        configuration /config/llama-mcp-server.toml, last edit applied at 2026-01-02T03:00:00Z
         restart needed: server.port, log.level
-        the edit of 2026-01-02T03:04:05Z is refused, what was in force stays:
+        the edit of 2026-01-02T03:04:05Z was rejected; the previous configuration stays active:
         error: no
 
         MODEL  STATE   PID   MEMORY   RUNNING  WAITING  CACHE  TOKENS/S  PROMPT TOKENS/S  IDLE

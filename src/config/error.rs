@@ -155,7 +155,7 @@ impl ConfigError {
     }
 }
 
-/// A configuration that was rejected, and what may have caused that.
+/// A rejected configuration: its errors, and the warnings that may explain them.
 #[derive(Debug)]
 pub struct Rejected {
     /// All faults of the configuration.
@@ -165,7 +165,7 @@ pub struct Rejected {
 }
 
 impl Rejected {
-    /// Tells people the error, and below it the warnings: the one variable that would help may have an unknown name.
+    /// Writes the error, and below it the warnings: a misspelled variable may be the cause of the error.
     ///
     /// # Errors
     /// `output` cannot be written.

@@ -34,12 +34,12 @@ pub struct ConfigFile {
     pub log: LogSettings,
     /// How many models are loaded at once, and for how long.
     pub registry: RegistrySettings,
-    /// Any key of a model: what counts for the models that do not say.
+    /// Any key of a model: the defaults for all models that do not set it.
     pub defaults: ModelSettings,
     /// The models by name. Each is an MCP tool of that name.
     #[schemars(extend("propertyNames" = json!({"pattern": NAME_PATTERN, "not": {"pattern": "__"}})))]
     pub models: BTreeMap<String, ModelSettings>,
-    /// Tools without code, by name: a prompt over declared arguments, and what the answer looks like; or a chat tool with its own system prompt and sampling (`kind = "chat"`).
+    /// Tools without code, by name: a prompt template with declared arguments and the form of the answer, or a chat tool with its own system prompt and sampling (`kind = "chat"`).
     #[schemars(extend("propertyNames" = json!({"pattern": NAME_PATTERN, "not": {"pattern": "__"}})))]
     pub tools: BTreeMap<String, ToolSettings>,
 }
@@ -71,12 +71,12 @@ pub enum LogRotation {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogSettings {
-    /// `error`, `warn`, `info`, `debug`, `trace` or `off`, also by module: `info,llama_mcp_server::registry=debug`. `RUST_LOG` goes before.
+    /// `error`, `warn`, `info`, `debug`, `trace` or `off`, also by module: `info,llama_mcp_server::registry=debug`. `RUST_LOG` takes precedence.
     #[schemars(extend("format" = "log level"))]
     pub level: String,
     /// `text` for people, `json` for programs.
     pub format: LogFormat,
-    /// File to log to, instead of stderr; its name gets the time of its beginning where it rotates.
+    /// File to log to, instead of stderr. If it rotates, its name gets the time at which it begins.
     #[schemars(extend("format" = "path"))]
     #[schemars(example = json!("server.log"))]
     pub file: Option<PathBuf>,
@@ -126,7 +126,7 @@ pub struct RegistrySettings {
     pub max_loaded: Option<usize>,
     /// Memory that all loaded models may take together: `"24GiB"`, or a share of what the machine has, or the smallest limit of its container, service or slice. Weights of a file that several models map count once.
     pub memory_budget: Budget,
-    /// A model that nobody called for so long is unloaded; `"never"` keeps it, and 0 unloads it after each call.
+    /// Idle time after which a model is unloaded; `"never"` keeps it, and 0 unloads it after each call.
     pub idle_ttl: IdleTime,
     /// A model's process that has work but finishes no step for this long is killed, and the next call starts a new one; its calls end with `model_stuck`. A process that still computes gets ten times as long, and time in which it reads from a disk does not count. `"never"` switches this off.
     #[schemars(range(min = ranges::STALL_TIMEOUT.min), extend("examples" = ["2m", "never"]))]

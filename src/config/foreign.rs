@@ -1,5 +1,5 @@
-//! What other programs call things: llama.cpp's server, Ollama, llama-swap, LM Studio and vLLM. People bring their names along, in
-//! files, as flags and in variables. Pure.
+//! Translates names of other programs: llama.cpp's server, Ollama, llama-swap, LM Studio and vLLM. People who move from them use these
+//! names in files, flags and variables. Pure.
 
 mod table;
 mod value;
@@ -9,18 +9,18 @@ use super::shape::Shape;
 use table::TABLE;
 pub(super) use value::{hint as value_hint, switch};
 
-/// Names of one thing in other programs, and what it is here.
+/// The names of one setting in other programs, and its key here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Meaning {
-    /// The names; spelling with `-`, with `_` and in camel case is the same.
+    /// The names; spellings with `-`, with `_` and in camel case are equivalent.
     names: &'static [&'static str],
-    /// The key here, with its table unless that is a model's; `None` if there is none.
+    /// The key here, with its table unless it is a key of models; `None` if there is no such key.
     pub key: Option<&'static str>,
-    /// What differs, or why there is no key.
+    /// The difference to the other programs, or the reason why there is no key.
     pub note: &'static str,
 }
 
-/// Returns what `name`, which another program knows, is here.
+/// Returns the meaning of `name`, if other programs use this name.
 pub fn find(name: &str) -> Option<&'static Meaning> {
     let name = plain(name);
     let called = |meaning: &&Meaning| meaning.names.iter().any(|known| plain(known) == name);
@@ -28,21 +28,21 @@ pub fn find(name: &str) -> Option<&'static Meaning> {
 }
 
 impl Meaning {
-    /// Returns the hint for the unknown key of a table that has the `keys`.
+    /// Returns the hint for an unknown key in a table that has the `keys`.
     pub(super) fn hint(&self, keys: &[&str]) -> String {
         let Some(key) = self.key else {
             return self.note.to_owned();
         };
         let here = match key.split_once('.') {
-            _ if keys.contains(&key) => format!("here it is `{key}`"),
-            Some((_, key)) if keys.contains(&key) => format!("here it is `{key}`"),
-            Some((table, key)) => format!("here it is `{key}` in `[{table}]`"),
-            None => format!("here it is `{key}` of a model, in `[models.NAME]` or `[defaults]`"),
+            _ if keys.contains(&key) => format!("use `{key}`"),
+            Some((_, key)) if keys.contains(&key) => format!("use `{key}`"),
+            Some((table, key)) => format!("use `{key}` in `[{table}]`"),
+            None => format!("use `{key}` in `[models.NAME]` or `[defaults]`"),
         };
         join(&here, self.note)
     }
 
-    /// Returns the address of the key, for a model's in `[defaults]`; `None` if there is no key.
+    /// Returns the address of the key (in `[defaults]` for a key of models); `None` if there is no key.
     pub fn address(&self) -> Option<Address> {
         let key = self.key?;
         let (table, key) = key.split_once('.').unwrap_or(("defaults", key));
@@ -50,7 +50,7 @@ impl Meaning {
     }
 }
 
-/// Joins what is to be written and what differs.
+/// Joins what to use here and the note about it.
 pub fn join(here: &str, note: &str) -> String {
     if note.is_empty() {
         here.to_owned()
@@ -59,7 +59,7 @@ pub fn join(here: &str, note: &str) -> String {
     }
 }
 
-/// A name without its spelling.
+/// Returns `name` in lower case and without separators, to compare spellings.
 fn plain(name: &str) -> String {
     let letters = name.chars().filter(|letter| !"-_ .".contains(*letter));
     letters.flat_map(char::to_lowercase).collect()

@@ -108,7 +108,7 @@ impl HttpConfig {
         let session_secret = SessionSecret::resolve(settings, layers);
         let host = server.host.as_str();
         let addresses = addresses_of(host, server.port).unwrap_or_else(|error| {
-            let hint = "`127.0.0.1` is this machine alone, `0.0.0.0` all its addresses";
+            let hint = "`127.0.0.1` is this machine only, `0.0.0.0` all its addresses";
             let host = layers.quoted(&at("host"), host);
             layers.problem_at(
                 &at("host"),

@@ -98,7 +98,7 @@ pub fn interpolate(text: &str, names: &mut Names<'_>) -> Result<Option<String>, 
             continue;
         }
         let end = after.find('}').ok_or_else(|| {
-            Unresolved::new("`${` has no `}`".into(), "write `$${` for the text `${`")
+            Unresolved::new("`${` has no `}`".into(), "write `$${` for a literal `${`")
         })?;
         if after[..end].contains("${") {
             let message = "a `${…}` stands inside another one".into();
@@ -155,7 +155,7 @@ fn value_of(name: &str, names: &mut Names<'_>) -> Result<String, Unresolved> {
         _ => Err(Unresolved::new(
             format!("`${{{name}}}` is neither `${{env:NAME}}` nor `${{file:PATH}}`"),
             &format!(
-                "write `${{env:{name}}}` for the variable `{name}`, or `$${{` for the text `${{`"
+                "write `${{env:{name}}}` for the variable `{name}`, or `$${{` for a literal `${{`"
             ),
         )),
     }

@@ -45,7 +45,7 @@ pub struct Layers {
     pub warnings: Vec<Problem>,
     /// What is worth a line in the log.
     pub notes: Vec<String>,
-    /// Folder that `~` stands for.
+    /// Home directory, which `~` stands for; `None` if the environment does not name one.
     home: Option<String>,
     /// Values that were left out, because they are wrong or name what is not there.
     refused: Vec<Address>,
@@ -178,7 +178,8 @@ impl Layers {
         self.layers.push(Layer { origin, tree });
     }
 
-    /// Removes from `tree` a table that only a dot in a name made. Neither that table nor the one that was meant has further errors.
+    /// Removes from `tree` a table that exists only because of a dot in a name. No further errors are reported for that table and for the
+    /// intended one.
     fn remove_dotted(&mut self, fault: &Fault, tree: &mut Value) {
         let Some(meant) = &fault.meant else { return };
         self.refused.push(meant.clone());

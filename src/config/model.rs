@@ -31,15 +31,15 @@ pub struct ModelConfig {
     /// Its name in the file; what logs and errors call it.
     #[serde(skip)]
     pub name: String,
-    /// The MCP tool; none where only typed tools use the model.
+    /// Name of the model's own MCP tool; `None` if only tools of `[tools]` use the model.
     pub tool_name: Option<String>,
     /// Title of its tool.
     pub title: Option<String>,
     /// Further names of the model, and of its tool.
     pub aliases: Vec<String>,
-    /// What clients are told of the tool.
+    /// Description of its tool for clients.
     pub description: Option<String>,
-    /// How it is loaded: a worker with another one is another worker.
+    /// Launch settings. Changing any of them restarts the worker.
     #[serde(flatten)]
     pub load: LoadSettings,
     /// What a call gets that does not say.
@@ -199,7 +199,7 @@ impl ModelConfig {
         self.name == other.name && self.load == other.load && self.stamp == loaded
     }
 
-    /// Returns the chat tool that the model is itself; `None` with `tool = false`.
+    /// Returns the model's own chat tool; `None` with `tool = false`.
     pub fn own_tool(&self) -> Option<ToolConfig> {
         let title = self.title.clone();
         Some(ToolConfig {

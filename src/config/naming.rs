@@ -1,4 +1,4 @@
-//! The names of models and tools: what each name means, and which of them clash.
+//! The names of models and tools: what each name means, and which names clash.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use super::address::Address;
 use super::file::{ConfigFile, ModelSettings};
 use super::load::Layers;
 
-/// Returns the name of the tool that the model `name` is; `None` with `tool = false`.
+/// Returns the name of the own tool of the model `name`; `None` with `tool = false`.
 fn own_tool<'a>(name: &'a str, model: &'a ModelSettings) -> Option<&'a str> {
     model
         .tool
@@ -43,7 +43,7 @@ fn has(model: &ModelSettings, alias: &str) -> bool {
     model.aliases.iter().any(|known| known == alias)
 }
 
-/// Reports names that mean two things: clients and files could not tell them apart.
+/// Reports ambiguous names, since clients and files could not tell models and tools apart.
 pub(super) fn check(settings: &ConfigFile, layers: &mut Layers) {
     let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
     for (name, model) in &settings.models {
@@ -51,8 +51,8 @@ pub(super) fn check(settings: &ConfigFile, layers: &mut Layers) {
             continue;
         };
         if let Some(other) = owners.insert(tool, name) {
-            let message = format!("the model `{other}` has a tool called `{tool}`, too");
-            let hint = "give one of them another `tool_name`";
+            let message = format!("the model `{other}` already has a tool called `{tool}`");
+            let hint = "give one of them a different `tool_name`";
             layers.problem_at(
                 &Address::of_model(name, "tool_name"),
                 message,
@@ -62,15 +62,15 @@ pub(super) fn check(settings: &ConfigFile, layers: &mut Layers) {
     }
     for name in settings.tools.keys() {
         if let Some(other) = owners.get(name.as_str()) {
-            let message = format!("the model `{other}` is a tool of this name, too");
-            let hint = "give one of them another name, or the model `tool = false`";
+            let message = format!("the model `{other}` already has a tool of this name");
+            let hint = "rename one of them, or set `tool = false` for the model";
             layers.problem_at(&Address::of(["tools", name]), message, Some(hint.into()));
         }
     }
     check_aliases(settings, &owners, layers);
 }
 
-/// Reports aliases that are names already. `owners`: the model of each tool that is a model.
+/// Reports aliases that are already in use. `owners` maps the name of each model's own tool to the model.
 fn check_aliases(settings: &ConfigFile, owners: &BTreeMap<&str, &str>, layers: &mut Layers) {
     let mut known: BTreeMap<&str, &str> = BTreeMap::new();
     for (name, model) in &settings.models {
@@ -85,11 +85,11 @@ fn check_aliases(settings: &ConfigFile, owners: &BTreeMap<&str, &str>, layers: &
                 Some("the name of another tool".to_owned())
             } else {
                 let owner = known.insert(alias, name);
-                owner.map(|owner| format!("an alias of the model `{owner}` already"))
+                owner.map(|owner| format!("already an alias of the model `{owner}`"))
             };
             if let Some(taken) = taken {
                 let place = Address::of_model(name, "aliases").join(at.to_string());
-                let hint = "remove it, or choose another one";
+                let hint = "remove it, or choose another alias";
                 layers.problem_at(&place, format!("`{alias}` is {taken}"), Some(hint.into()));
             }
         }

@@ -1,17 +1,17 @@
-//! Paths as people write them: `~/` is the home folder, and what a shell or another program would read otherwise gets a hint.
+//! Paths as people write them: expands `~/`, and gives hints for notations that only a shell or another program understands.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Returns the home folder; `None` if the environment does not name it.
+/// Returns the home directory; `None` if the environment does not name one.
 pub fn home(variables: &BTreeMap<String, String>) -> Option<&str> {
     let variable = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
     let home = variables.get(variable)?;
     Some(home.as_str()).filter(|home| !home.is_empty())
 }
 
-/// Returns `path` with the folder `home` in the place of a leading `~`.
+/// Returns `path` with `home` in place of a leading `~`.
 pub fn at_home<'path>(path: &'path str, home: Option<&str>) -> Cow<'path, str> {
     let separators: &[char] = if cfg!(windows) { &['/', '\\'] } else { &['/'] };
     let rest = path.strip_prefix('~');
@@ -22,7 +22,7 @@ pub fn at_home<'path>(path: &'path str, home: Option<&str>) -> Cow<'path, str> {
     }
 }
 
-/// Returns what to write instead of a variable in `path`, as a shell reads it.
+/// Returns what to write instead of a shell variable in `path`.
 pub fn variable_hint(path: &str) -> Option<String> {
     let mut parts = path.split(['/', '\\']);
     parts.find_map(|part| {
@@ -36,12 +36,12 @@ pub fn variable_hint(path: &str) -> Option<String> {
                 "HOME" | "USERPROFILE" => ", or `~/…`",
                 _ => "",
             };
-            format!("no shell reads this: write `${{env:{name}}}/…`{home} in the file")
+            format!("shell variables are not expanded: write `${{env:{name}}}/…`{home} in the file")
         })
     })
 }
 
-/// Returns what was probably meant by the path of a model where there is nothing.
+/// Returns a hint for the `path` of a model if no file is there.
 pub fn model_hint(path: &Path) -> Option<String> {
     let text = path.to_string_lossy();
     let has_part = |is_it: fn(&str) -> bool| text.split(['/', '\\']).any(is_it);
@@ -50,7 +50,7 @@ pub fn model_hint(path: &Path) -> Option<String> {
     }
     if has_part(|part| part.starts_with('~')) {
         return Some(
-            "only `~/` at the beginning stands for a home folder, and only if the environment names one; write the whole path"
+            "`~` is expanded only in `~/` at the beginning, and only if the environment names a home directory; write the full path"
                 .into(),
         );
     }
@@ -70,7 +70,7 @@ pub fn model_hint(path: &Path) -> Option<String> {
     };
     if text.split(['/', '\\']).any(is_remote) {
         return Some(
-            "models are files on this machine, and nothing is downloaded: download the .gguf file, then name it here"
+            "models are files on this machine, and nothing is downloaded: download the .gguf file, then write its path here"
                 .into(),
         );
     }
@@ -78,7 +78,7 @@ pub fn model_hint(path: &Path) -> Option<String> {
     let (model, tag) = name.split_once(':')?;
     (!model.is_empty() && !tag.is_empty() && !name.ends_with(".gguf")).then(|| {
         format!(
-            "a model's file is named here; if `{name}` is a model of Ollama, `ollama show --modelfile {name}` prints its file behind `FROM`"
+            "write the path of a .gguf file; if `{name}` is a model of Ollama, `ollama show --modelfile {name}` prints its file after `FROM`"
         )
     })
 }
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_leading_tilde_is_the_home_folder() {
+    fn a_leading_tilde_is_the_home_directory() {
         let path = |path: &'static str| at_home(path, Some("/home/me/")).into_owned();
         assert_eq!(path("~/m.gguf"), "/home/me/m.gguf");
         assert_eq!(path("~"), "/home/me");
@@ -99,11 +99,11 @@ mod tests {
     }
 
     #[test]
-    fn what_other_programs_take_for_a_model_gets_a_hint() {
+    fn names_of_models_in_other_programs_get_a_hint() {
         let hint = |path: &str| model_hint(Path::new(path)).unwrap_or_default();
         assert!(hint("/etc/$HOME/m.gguf").contains("`${env:HOME}/…`, or `~/…`"));
         assert!(hint("/etc/%MODELS%/m.gguf").contains("`${env:MODELS}/…`"));
-        assert!(hint("/etc/~me/m.gguf").contains("the whole path"));
+        assert!(hint("/etc/~me/m.gguf").contains("the full path"));
         for remote in [
             "/etc/hf:org/repo:Q4_K_M",
             "/etc/https://example.com/m.gguf",

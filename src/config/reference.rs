@@ -17,7 +17,7 @@ const HEAD: &str = "\
 #
 # llama-mcp-server: every key. What is commented out counts as it stands, but for examples of what has no default.
 #
-# Any text may hold ${env:NAME}, ${env:NAME:-default} and ${file:PATH}; write $${ for the text itself. Relative paths start at
+# Any text may hold ${env:NAME}, ${env:NAME:-default} and ${file:PATH}; write $${ for a literal ${. Relative paths start at
 # this file's folder. Any key may be overridden: LLAMA_MCP_SERVER__PORT=9000, LLAMA_MCP_MODELS__SMALL__N_CTX=8192, or for all
 # models LLAMA_MCP_N_CTX=8192; by flags --set server.port=9000, --set models.small.n_ctx=8192, or for all --n_ctx 8192.
 #

@@ -39,7 +39,7 @@ pub struct Fault {
     pub address: Address,
     /// The key itself is wrong, not its value.
     pub is_key: bool,
-    /// The table that was meant, if the key is a table that a dot in a name made.
+    /// The intended table, if the key exists only because of a dot in a name.
     pub meant: Option<Address>,
     /// What is wrong, or allowed.
     pub allowed: String,
@@ -158,7 +158,7 @@ impl Shape {
         self.at(address).is_some()
     }
 
-    /// Returns whether a table is at `address`, with keys or with names.
+    /// Returns whether `address` is a table, with keys or with names.
     pub fn is_table(&self, address: &Address) -> bool {
         self.at(address).is_some_and(|schema| {
             let has = |key| schema.get(key).is_some_and(Value::is_object);
@@ -166,7 +166,7 @@ impl Shape {
         })
     }
 
-    /// Returns whether a value is at `address`, and no table.
+    /// Returns whether `address` is a known key whose value is not a table.
     pub fn is_value(&self, address: &Address) -> bool {
         self.knows(address) && !self.is_table(address)
     }
@@ -328,7 +328,7 @@ impl Shape {
     }
 }
 
-/// Returns what to write for the value `found` at `address`, which another program takes for such a key.
+/// Returns what to write instead of the value `found` at `address`, if another program accepts that value.
 fn meant_value(address: &Address, found: &Value) -> Option<String> {
     match address.parts() {
         [_, key] | [_, _, key] => value_hint(key, found),
@@ -336,7 +336,7 @@ fn meant_value(address: &Address, found: &Value) -> Option<String> {
     }
 }
 
-/// Reads `true` or `false` as variables say it: Compose files and scripts have many spellings.
+/// Parses `true` or `false` from a variable, in the spellings of Compose files and scripts.
 fn boolean(text: &str) -> Option<bool> {
     match text.trim().to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Some(true),

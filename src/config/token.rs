@@ -154,7 +154,7 @@ pub fn for_asking(layers: &mut Layers) -> Option<BearerToken> {
     most?.token.clone()
 }
 
-/// `[server.tokens.NAME]`. `known` are the names of all tools, and those that belong to models and tools with errors.
+/// Resolves `[server.tokens.NAME]`. `known` has the names of all tools, including those of models and tools with errors.
 fn one(
     name: &str,
     token: &TokenSettings,
@@ -235,7 +235,7 @@ impl Source<'_> {
             // The fault of its text is reported already.
             (None, None) => return None,
             (None, Some(file)) if file.as_os_str().is_empty() => {
-                (file_at, Err("the file's name must not be empty".into()))
+                (file_at, Err("the file name must not be empty".into()))
             }
             (token, Some(file)) if token.is_none() || layers.is_above(file_at, token_at) => {
                 layers.files.push(file.clone());

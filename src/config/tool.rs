@@ -1,4 +1,4 @@
-//! A tool of `[tools.NAME]`, or of a model, as the program runs it.
+//! A tool as the program runs it: one of `[tools.NAME]`, or a model's own.
 
 mod argument;
 mod defaults;
@@ -19,7 +19,7 @@ use super::shape::suggestion;
 use super::template_arguments;
 pub use argument::Argument;
 
-/// A tool over a model. Serialised, it is its keys.
+/// A tool that uses a model. Serializes as the keys of its table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ToolConfig {
     /// What clients call it.
@@ -39,20 +39,20 @@ pub struct ToolConfig {
     pub defaults: Defaults,
 }
 
-/// Input and answer of a tool's calls. Serialised, it is its keys.
+/// Input and answer of a tool's calls. Serializes as the keys of its table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum ToolBody {
     /// A conversation, which the model continues.
     Chat,
-    /// Declared arguments, of which a template makes a prompt.
+    /// Declared arguments, from which a template makes a prompt.
     Prompt(PreparedPrompt),
 }
 
 /// The prompt of a typed tool.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PreparedPrompt {
-    /// The template of what the model is asked.
+    /// The prompt template.
     pub prompt: String,
     /// The declared arguments, in the order of their names.
     pub arguments: Vec<Argument>,
@@ -139,7 +139,7 @@ fn body_of(name: &str, tool: &ToolSettings, limits: Limits, layers: &mut Layers)
 fn check_kind(name: &str, tool: &ToolSettings, layers: &mut Layers) {
     let at = |key: &str| address(name, key);
     if layers.is_refused(&at("kind")) {
-        // Which keys it may have is unknown.
+        // The allowed keys depend on the kind.
         return;
     }
     let of_prompts = [
@@ -151,11 +151,11 @@ fn check_kind(name: &str, tool: &ToolSettings, layers: &mut Layers) {
     let is_wrong = |(_, is_set): &(&str, bool)| tool.kind == ToolKind::Chat && *is_set;
     for (key, _) in of_prompts.into_iter().filter(is_wrong) {
         let message = "cannot be combined with `kind = \"chat\"`".to_owned();
-        let hint = "remove it: calls of a chat tool give `text` or `messages`, and `json_schema`";
+        let hint = "remove it; calls of a chat tool take `text` or `messages`, and optionally `json_schema`";
         layers.problem_at(&at(key), message, Some(hint.into()));
     }
     if tool.kind == ToolKind::Prompt && tool.prompt.is_none() {
-        let hint = "a Jinja template over the arguments, `prompt = \"Summarise:\\n{{ text }}\"`; or `kind = \"chat\"` for a tool that takes a conversation";
+        let hint = "write a Jinja template with the arguments, such as `prompt = \"Summarise:\\n{{ text }}\"`, or set `kind = \"chat\"` for a tool that takes a conversation";
         layers.problem_at(&at("prompt"), "is missing".into(), Some(hint.into()));
     }
     if let (Some(limit), Some(max_tokens)) = (tool.max_tokens_limit, tool.max_tokens)

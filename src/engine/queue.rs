@@ -113,18 +113,14 @@ impl Queue {
         let (all_wait, own_wait) = (all.saturating_sub(free), own.saturating_sub(free));
         if all >= free && !may_wait(self.max_waiting, own_wait, all_wait) {
             let of_client = if own_wait > 0 && own_wait < all_wait {
-                format!(", {own_wait} of them this client's")
+                format!(", {own_wait} of them from this client")
             } else {
                 String::new()
             };
-            let are = if all_wait == 1 {
-                "call is"
-            } else {
-                "calls are"
-            };
+            let calls = if all_wait == 1 { "call" } else { "calls" };
             return Err(EngineError::new(
                 EngineErrorKind::Busy,
-                format!("the model is busy: {all_wait} {are} waiting{of_client}, and no more may"),
+                format!("the model is busy: its queue is full ({all_wait} {calls}{of_client})"),
             )
             .hint("try again later"));
         }

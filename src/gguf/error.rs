@@ -29,10 +29,10 @@ pub enum GgufError {
     NotGguf {
         /// The file.
         path: PathBuf,
-        /// What stands at its beginning.
+        /// The beginning of the file.
         found: String,
     },
-    /// A file that was fetched in the place of the model.
+    /// A file that was downloaded instead of the model.
     #[error("`{}` is {substitute}, not the model itself", path.display())]
     Substitute {
         /// The file.
@@ -128,19 +128,19 @@ pub enum GgufError {
     },
 }
 
-/// A file that a download leaves if it does not fetch the model.
+/// A file that a download yields if it does not fetch the model itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
 pub enum Substitute {
-    /// The file that Git keeps in the place of a large one.
-    #[strum(to_string = "a pointer of Git LFS")]
+    /// The small file that Git LFS stores in place of a large one.
+    #[strum(to_string = "a Git LFS pointer")]
     LfsPointer,
-    /// The page about a file.
+    /// The web page about a file.
     #[strum(to_string = "a web page")]
     WebPage,
 }
 
 impl Substitute {
-    /// Returns what a file is, from its `beginning`.
+    /// Detects such a file from its `beginning`.
     pub(super) fn of(beginning: &[u8]) -> Option<Self> {
         let text = String::from_utf8_lossy(beginning).to_lowercase();
         let text = text.trim_start();
@@ -155,11 +155,9 @@ impl Substitute {
 
     fn hint(self) -> &'static str {
         match self {
-            Self::LfsPointer => {
-                "run `git lfs pull` in its repository, or download the file by itself"
-            }
+            Self::LfsPointer => "run `git lfs pull` in its repository, or download the file itself",
             Self::WebPage => {
-                "download the file itself: on Hugging Face its link has `/resolve/` instead of `/blob/`"
+                "download the file itself; on Hugging Face, its link has `/resolve/` instead of `/blob/`"
             }
         }
     }

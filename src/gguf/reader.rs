@@ -13,7 +13,7 @@ use super::tensor::Tensor;
 pub(super) enum Fault {
     Io(io::Error),
     NotGguf(String),
-    /// Another file was fetched in the place of the model.
+    /// Another file was downloaded instead of the model.
     Substitute(Substitute),
     Version(u32),
     Truncated(String),
@@ -43,7 +43,7 @@ pub(super) struct Reader<R> {
     texts: u64,
 }
 
-/// Bytes behind the magic number that identify a file in another format.
+/// Bytes after the magic number that identify a file in another format.
 const SUBSTITUTE_BYTES: u64 = 60;
 
 /// Longer keys and names than llama.cpp makes are a broken file.

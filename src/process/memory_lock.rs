@@ -1,6 +1,6 @@
-//! How much memory this process may lock, so that it is never swapped out.
+//! The limit of memory that this process may lock, so that it is never swapped out.
 
-/// Returns how many bytes this process may lock; `None` if as many as it has, or if that is unknown.
+/// Returns how many bytes this process may lock; `None` if there is no limit, or if the limit is unknown.
 #[cfg(target_os = "linux")]
 pub fn limit() -> Option<u64> {
     use rustix::process::{Resource, getrlimit};
@@ -22,14 +22,14 @@ fn is_privileged() -> bool {
     let can_lock =
         capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
     let users = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    // All users of the machine, each as itself.
+    // The identity mapping of all users: not a user namespace.
     can_lock && users.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
-/// Returns what to do about `limit`, in bytes.
+/// Returns what to do if `limit`, in bytes, is too low.
 pub fn way_out(limit: u64) -> String {
     format!(
-        "the system lets a process lock {} KiB (RLIMIT_MEMLOCK); raise that with `docker run --ulimit memlock=-1`, with `LimitMEMLOCK=infinity` in the systemd unit or with `ulimit -l unlimited`, or remove `mlock`",
+        "the system lets a process lock {} KiB (RLIMIT_MEMLOCK); raise this limit with `docker run --ulimit memlock=-1`, `LimitMEMLOCK=infinity` in the systemd unit or `ulimit -l unlimited`, or remove `mlock`",
         limit / 1024
     )
 }

@@ -1,21 +1,22 @@
-//! Files that are mounted one by one, as by `docker run -v ./x.toml:/config/x.toml`, Compose's secrets or `subPath` of Kubernetes.
+//! Files that are mounted individually, for example by `docker run -v ./x.toml:/config/x.toml`, as a secret of Compose or with `subPath` of
+//! Kubernetes.
 //!
-//! Such a mount shows one file for as long as it lasts. A program that saves by renaming a new file into its place does so outside of the
-//! mount, which goes on showing the old one.
+//! Such a mount always shows the same file. A program that saves by renaming a new file into its place does so outside of the mount, which
+//! keeps showing the old file.
 
 use std::path::Path;
 
 /// How a file is mounted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Mounted {
-    /// Whether it is mounted by itself. `false` also on Linux before 5.8, which does not tell.
+    /// Whether the file is mounted individually. Always `false` before Linux 5.8, which does not report it.
     pub is_single: bool,
-    /// Whether it was replaced or removed outside of its mount: the file that the mount shows no longer has a name.
+    /// Whether the file was replaced or removed outside of its mount: the file that the mount shows no longer has a name.
     pub is_stale: bool,
 }
 
 impl Mounted {
-    /// Looks at `file`, or at what it links to.
+    /// Returns how `file` is mounted, or the file that it links to.
     #[cfg(target_os = "linux")]
     pub fn of(file: &Path) -> Self {
         use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
@@ -28,22 +29,22 @@ impl Mounted {
         let is_unlinked = found.stx_mask & StatxFlags::NLINK.bits() != 0 && found.stx_nlink == 0;
         Self {
             is_single,
-            // Some file systems in user space count no links.
+            // Some FUSE file systems do not count links.
             is_stale: is_unlinked && (is_single || !is_root(found.stx_attributes_mask)),
         }
     }
 
-    /// Returns that `file` is not mounted by itself: this system mounts no single files.
+    /// Returns that the file is not mounted individually: this system mounts no single files.
     #[cfg(not(target_os = "linux"))]
     pub fn of(_: &Path) -> Self {
         Self::default()
     }
 }
 
-/// The way out if a file [is stale](Mounted::is_stale).
+/// Advice for a file that [is stale](Mounted::is_stale).
 pub const WAY_OUT: &str = "mount its folder instead of the file, or restart the container";
 
-/// Returns what is wrong with `file` if it [is stale](Mounted::is_stale).
+/// Returns the message about a `file` that [is stale](Mounted::is_stale).
 pub fn stale(file: &Path) -> String {
     let file = file.display();
     format!("`{file}`: the file was replaced outside of this mount")
@@ -54,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_in_a_folder_and_a_missing_file_are_not_mounted_by_themselves() {
+    fn a_file_in_a_folder_and_a_missing_file_are_not_mounted_individually() {
         let program = std::env::current_exe().unwrap();
         assert_eq!(Mounted::of(&program), Mounted::default());
         assert_eq!(Mounted::of(&program.join("none")), Mounted::default());

@@ -77,8 +77,8 @@ pub fn room_for(need: Demand, occupants: &[Occupant], shared: Shared, free: Opti
         return never_on_gpu(need.footprint.gpu, with_pinned, gpu);
     }
     if pinned.count() >= max_loaded {
-        let cause = format!("as many models as may be loaded, {max_loaded}, are pinned");
-        return Room::Never(cause, "raise `max_loaded`".into());
+        let cause = format!("pinned models already fill `max_loaded` ({max_loaded})");
+        return Room::Never(cause, "raise `max_loaded`, or pin fewer models".into());
     }
     let all = together(occupants, None);
     let loaded = occupants.iter().filter(|occupant| !occupant.is_loading);

@@ -1,10 +1,10 @@
-//! The causes of a look at the files: a report of the file system, the time for a look, SIGHUP.
+//! Waits for a reason to read the files again: a change that the file system reports, the polling interval, SIGHUP.
 //!
-//! Folders are watched, since editors and Kubernetes put a new file in the place of the old one. The files are watched, too: if a file
-//! is mounted by itself, its folder reports nothing of what is written outside of the mount.
+//! Folders are watched, since editors and Kubernetes put a new file in place of the old one. The files are watched, too: if a file is mounted
+//! individually, its folder does not report changes that are made outside of the mount.
 //!
-//! A file that a program still writes is not read: on Linux the file system reports the first change and the close. A close goes
-//! unreported if the file lies on another machine, so there two equal looks must do.
+//! A file that a program is still writing is not read: on Linux the file system reports the first change and the close. It does not report
+//! the close if another machine writes the file; then the file is read once two looks at it see the same content.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -21,32 +21,32 @@ use tokio::time::{Instant, timeout};
 use crate::config::file::WatchMode;
 use crate::process::mounted::Mounted;
 
-/// An edit is many changes; it is over when there was none for so long.
+/// Debounce time: an edit makes many changes, and is over once there was none for this long.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// And after so long it is looked at in any case, though changes go on.
+/// After this long the files are read even if changes go on.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A file that is open for writing for longer than this is reported in the log.
 const WRITING: Duration = Duration::from_secs(10);
 
-/// Between two looks where the file system tells nothing.
+/// Polling interval if the file system does not report changes.
 const POLL_EVERY: Duration = Duration::from_secs(2);
 
-/// Where it tells nothing, an edit is over when two looks so far apart see the same.
+/// If the file system does not report changes, an edit is over once two looks this far apart see the same content.
 const STEADY: Duration = Duration::from_millis(500);
 
-/// And where it does: network file systems and folders that are replaced as a whole may not.
+/// Polling interval if the file system reports changes: it may miss those on network file systems and of replaced folders.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
-/// The cause of a look at the files.
+/// The reason to read the files again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cause {
     /// SIGHUP asked for it.
     Asked,
     /// The file system reported a change.
     Reported,
-    /// The time for a look has come.
+    /// The polling interval has passed.
     Time,
 }
 
@@ -55,13 +55,13 @@ pub(super) struct Causes {
     mode: WatchMode,
     watcher: Option<RecommendedWatcher>,
     watched: BTreeSet<PathBuf>,
-    /// Whether a file is mounted by itself: not every such mount reports changes.
+    /// Whether a file is mounted individually: not every such mount reports changes.
     has_mounted: bool,
     heard: Arc<Heard>,
     hangup: Hangup,
 }
 
-/// What the watcher's thread hears.
+/// State that the watcher's thread updates.
 #[derive(Default)]
 pub(super) struct Heard {
     changed: Notify,
@@ -78,7 +78,7 @@ struct Files {
 
 impl Heard {
     fn hear(&self, event: notify::Result<notify::Event>) {
-        // An error may hide a change, and a lost event may have been a close.
+        // An error may hide a change, and a lost event may be a close.
         let event = match event {
             Ok(event) if !event.need_rescan() => event,
             _ => {
@@ -118,7 +118,7 @@ impl Heard {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns whether a program has a file open that it has changed.
+    /// Returns whether a program has changed a file and not closed it yet.
     pub(super) fn is_written(&self) -> bool {
         !self.files().written.is_empty()
     }
@@ -127,7 +127,7 @@ impl Heard {
     fn warn_of_writer(&self) {
         if let Some(file) = self.files().written.first() {
             tracing::warn!(
-                "`{}` is still open for writing: it is read once the program that writes it closes it, or on SIGHUP",
+                "`{}` is still open for writing; it will be read when the program that writes it closes it, or on SIGHUP",
                 file.display()
             );
         }
@@ -156,7 +156,7 @@ impl Causes {
     /// Watches `files`, their folders, and the folders of what they are links to.
     pub(super) fn observe(&mut self, files: &[PathBuf]) {
         self.has_mounted = files.iter().any(|file| Mounted::of(file).is_single);
-        // The report of a close would be lost between two watches.
+        // Between two watches, the report of a close would be lost.
         if self.watcher.is_none() || self.heard.is_written() {
             return;
         }
@@ -175,7 +175,7 @@ impl Causes {
         self.heard.files().written.clear();
     }
 
-    /// Watches `folders`, and those of `files` that are there, in the place of what was watched.
+    /// Watches `folders`, and those of `files` that exist, instead of what was watched before.
     ///
     /// # Errors
     /// A folder cannot be watched.
@@ -183,7 +183,7 @@ impl Causes {
         let Some(watcher) = &mut self.watcher else {
             return Ok(());
         };
-        // Also those that are known: each may have been replaced by another one of its name.
+        // Also the known paths: each may now be another folder or file of the same name.
         for path in std::mem::take(&mut self.watched) {
             drop(watcher.unwatch(&path));
         }
@@ -191,7 +191,7 @@ impl Causes {
             watcher.watch(folder, RecursiveMode::NonRecursive)?;
             self.watched.insert(folder.clone());
         }
-        // Elsewhere the folder reports it all.
+        // On other systems the folder reports all changes.
         for file in files.iter().filter(|_| cfg!(target_os = "linux")) {
             if watcher.watch(file, RecursiveMode::NonRecursive).is_ok() {
                 self.watched.insert(file.clone());
@@ -200,7 +200,7 @@ impl Causes {
         Ok(())
     }
 
-    /// Waits until a file may be another.
+    /// Waits until a file may have changed.
     pub(super) async fn next(&mut self) -> Cause {
         let pause = match (self.mode, &self.watcher) {
             (WatchMode::Off, _) => None,
@@ -246,7 +246,7 @@ impl Causes {
         }
     }
 
-    /// Returns what `look` sees once it sees the same twice and no program writes a file, or on SIGHUP; first it saw `seen`.
+    /// Returns the content that `look` sees once it sees the same twice while no program writes a file, or on SIGHUP. The first look saw `seen`.
     pub(super) async fn steady(&mut self, seen: u64, look: impl Fn() -> u64) -> (u64, Cause) {
         let heard = &self.heard;
         tokio::select! {
@@ -289,12 +289,12 @@ fn watcher(mode: WatchMode, heard: Arc<Heard>) -> Option<RecommendedWatcher> {
         .ok()
 }
 
-/// Logs that the file system reports no changes, unless the configuration expects that.
+/// Logs that the file system does not report changes, unless the configuration chose polling.
 fn warn_of_polling(mode: WatchMode, error: &notify::Error) {
     if mode == WatchMode::Auto {
         tracing::warn!(
             %error,
-            "the file system does not report changes: the configuration is polled every {} s",
+            "the file system does not report changes; the configuration is polled every {} s",
             POLL_EVERY.as_secs()
         );
     }
@@ -370,9 +370,9 @@ mod tests {
         heard.hear(Ok(change(EventKind::Modify(ModifyKind::Data(
             DataChange::Any,
         )))));
-        // Its rights change nothing about that.
-        let rights = ModifyKind::Metadata(MetadataKind::Any);
-        heard.hear(Ok(change(EventKind::Modify(rights))));
+        // A change of its permissions does not end that.
+        let permissions = ModifyKind::Metadata(MetadataKind::Any);
+        heard.hear(Ok(change(EventKind::Modify(permissions))));
         let long = Duration::from_hours(1);
         let read = timeout(long, steady(1, || 1, &heard)).await;
         assert!(read.is_err());
@@ -383,7 +383,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_writer_whose_close_may_be_lost_holds_nothing_up() {
+    fn a_writer_whose_close_may_be_lost_does_not_block_reloads() {
         use notify::event::{DataChange, Flag};
 
         let heard = Heard::default();

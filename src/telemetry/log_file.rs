@@ -131,7 +131,7 @@ type Age = (String, u32);
 const CURRENT: u32 = u32::MAX;
 
 impl LogFile {
-    /// Returns the path of the file that is written now.
+    /// Returns the path of the current log file.
     pub fn current(&self) -> PathBuf {
         self.path_at(Timestamp::now())
     }

@@ -25,9 +25,9 @@ use meters::{
 
 static METERS: OnceLock<Meters> = OnceLock::new();
 
-/// Counts from here on, for the whole process; what is in force was just read.
+/// Counts from here on, for the whole process. The active configuration was just read.
 pub fn install() {
-    METERS.get_or_init(Meters::new).server.in_force();
+    METERS.get_or_init(Meters::new).server.reload_succeeded();
 }
 
 /// Creates, at 0, the series of `names`. Series of former names stay until the server ends.
@@ -344,7 +344,7 @@ pub fn reloaded(is_ok: bool) {
         .get_or_create(&OfReload { outcome })
         .inc();
     if is_ok {
-        meters.server.in_force();
+        meters.server.reload_succeeded();
     } else {
         meters.server.reload_ok.set(0);
     }

@@ -40,7 +40,7 @@ pub struct Answering {
     pub tool: String,
     /// The model's name in the configuration.
     pub model: String,
-    /// The model's name in its header.
+    /// The model's full name, from its header or its file.
     pub full_name: String,
     /// The file's name, without its end: tells quantisations apart.
     file: String,

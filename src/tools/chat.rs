@@ -37,7 +37,7 @@ const ARGUMENTS: [&str; 15] = [
 const NEITHER: &str =
     "give `text` (a string) or `messages` (an array of messages): neither was given";
 
-/// A tool that continues a conversation: a model's own, or a profile over one. Its answer is text, or JSON by a schema that the call gives.
+/// A tool that continues a conversation: a model's own, or a profile. Its answer is text, or JSON that follows the schema of the call.
 #[derive(Debug)]
 pub struct ChatTool {
     title: String,
@@ -47,7 +47,7 @@ pub struct ChatTool {
 }
 
 impl ChatTool {
-    /// Makes the tool of its configuration.
+    /// Makes a tool from its configuration.
     pub fn new(tool: &ToolConfig, answering: Answering) -> Self {
         Self {
             title: tool.title.clone().unwrap_or_else(|| tool.name.clone()),

@@ -42,9 +42,9 @@ fn of_tool(tool: &ToolConfig) -> Option<FixedPrompt> {
     match &tool.body {
         ToolBody::Chat => Some(of_chat(&tool.defaults)),
         ToolBody::Prompt(prepared) => {
-            // Its template refuses the samples: a call may give other values.
+            // The template rejects the sample values; a call may give others.
             let made = of_typed(prepared, &tool.defaults).inspect_err(|cause| {
-                tracing::debug!(tool = tool.name, "its prompt is not kept ready: {cause}");
+                tracing::debug!(tool = tool.name, "its fixed prompt is not cached: {cause}");
             });
             made.ok()
         }

@@ -30,7 +30,7 @@ pub struct TypedTool {
 }
 
 impl TypedTool {
-    /// The tool of `config`, which has the prompt `prepared`.
+    /// Makes a tool from its configuration and its prompt, `prepared`.
     ///
     /// # Errors
     /// What is wrong with its template.

@@ -239,7 +239,7 @@ pub fn check_body(headers: &HeaderMap, max_body: usize) -> Result<(), Refusal> {
 /// When a token that has too many connections may try again.
 const WAIT_FOR_CONNECTION: Duration = Duration::from_secs(1);
 
-/// The rules in force, which an edit of the configuration may change.
+/// The active rules, which an edit of the configuration may change.
 pub type Live = watch::Receiver<Arc<HttpConfig>>;
 
 /// The state of the guard: the rules, which edits may change, the refusals that were logged, and the wrong tokens.

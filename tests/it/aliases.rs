@@ -1,4 +1,4 @@
-//! Further names of models, and titles of their tools.
+//! Aliases of models, and titles of their tools.
 
 use serde_json::{Value, json};
 
@@ -48,7 +48,7 @@ fn an_alias_is_called_like_the_tool_and_is_not_listed() {
     assert_eq!(owner.tools(), ["crab", "ask"]);
     let listed = owner.request("tools/list", json!({}));
     assert_eq!(listed["result"]["tools"][0]["title"], "Quick answers");
-    // Which token is for the tool is decided by the tool, whatever it is called by.
+    // Whether a token may call a tool depends on the tool, even if the call uses an alias.
     let mut alice = server.client_with_token("alices-long-token");
     assert_eq!(alice.tools(), ["crab"]);
     for client in [&mut owner, &mut alice] {
@@ -87,7 +87,7 @@ fn a_model_is_unloaded_and_restarted_by_an_alias() {
 }
 
 #[test]
-fn names_that_mean_two_things_are_refused() {
+fn ambiguous_names_are_refused() {
     let config = r#"
 [models.a]
 path = "crab.gguf"
@@ -114,8 +114,8 @@ prompt = "x"
     error[config_value]: `models.a.aliases[1]`: `b` is the name of another model
     error[config_value]: `models.a.aliases[2]`: `ask` is the name of another tool
     error[config_value]: `models.a.aliases[3]`: `talk` is the name of another tool
-    error[config_value]: `models.a.aliases[5]`: `x` is an alias of the model `a` already
-    error[config_value]: `models.b.aliases[0]`: `x` is an alias of the model `a` already
+    error[config_value]: `models.a.aliases[5]`: `x` is already an alias of the model `a`
+    error[config_value]: `models.b.aliases[0]`: `x` is already an alias of the model `a`
     "##);
 }
 

@@ -129,7 +129,7 @@ fn a_full_queue_says_how_many_wait() {
     assert!(refused.is_error);
     assert_eq!(
         refused.text,
-        "the model is busy: 2 calls are waiting, and no more may; try again later"
+        "the model is busy: its queue is full (2 calls); try again later"
     );
     for id in &calls {
         server.cancel(*id);

@@ -1,4 +1,4 @@
-//! What people bring along from other programs: names of keys and flags, values, paths, names of models.
+//! Hints for people who come from other programs: keys, flags, values, paths and names of models.
 
 use std::process::Output;
 
@@ -7,13 +7,13 @@ use crate::support::{program, tiny};
 
 const MODEL: &str = "[models.a]\npath = \"crab.gguf\"\n";
 
-/// What `config check` says of a file: each problem's first line, and its hint.
+/// Returns the first line and the hint of each problem that `config check` reports for a file.
 fn problems(config: &str) -> String {
     let folder = Folder::new("foreign", config);
     let output = folder.run(&["config", "check"], &[]);
     assert_eq!(output.status.code(), Some(2));
     let told = text(output.stderr);
-    // Warnings come behind the errors.
+    // Warnings follow the errors.
     let errors = told.split("\nwarning[").next().unwrap();
     let lines = errors
         .lines()
@@ -34,40 +34,40 @@ fn keys_of_other_programs_are_translated() {
     ));
     insta::assert_snapshot!(told, @r##"
     error[config_unknown_key]: unknown key `api-key` (./llama-mcp-server.toml:2:1)
-    hint: here it is `auth`: clients send it as a bearer token
+    hint: use `auth`: clients send it as a bearer token
     error[config_unknown_key]: unknown key `groups`
-    hint: not supported as such: `max_loaded` in `[registry]` limits how many models are loaded, and `pin` of a model keeps it
+    hint: not supported as such: `max_loaded` in `[registry]` limits how many models are loaded, and a model with `pin = true` is never evicted
     error[config_unknown_key]: unknown key `ctx-size`
-    hint: here it is `n_ctx`: the context of one call, not of all calls together
+    hint: use `n_ctx`: the context of one call, not of all calls together
     error[config_unknown_key]: unknown key `ttl`
-    hint: here it is `idle_ttl`: `"15m"`, or `"never"`
+    hint: use `idle_ttl`: `"15m"`, or `"never"`
     error[config_unknown_key]: unknown key `mmproj`
-    hint: not supported: models read text only, no images and no audio
+    hint: not supported: models read text only, neither images nor audio
     error[config_unknown_key]: unknown key `n_ubatch`
     hint: not needed: the physical batch size is chosen automatically
     error[config_unknown_key]: unknown key `chat_template_kwargs`
-    hint: here it is `template_arguments`: for example `template_arguments = { reasoning_effort = "low" }`
+    hint: use `template_arguments`: for example `template_arguments = { reasoning_effort = "low" }`
     error[config_unknown_key]: unknown key `models_max`
-    hint: here it is `max_loaded` in `[registry]`
+    hint: use `max_loaded` in `[registry]`
     error[config_unknown_key]: unknown key `draft`
     hint: not supported: there is no speculative decoding
     error[config_unknown_key]: unknown key `jinja`
     hint: not needed: chat templates are always rendered as Jinja
     error[config_unknown_key]: unknown key `predict`
-    hint: here it is `max_tokens`
+    hint: use `max_tokens`
     error[config_unknown_key]: unknown key `max_loaded`
     hint: `max_loaded` is a key of `[registry]`
     error[config_unknown_key]: unknown key `id`
-    hint: here it is `aliases`: a list of further names
+    hint: use `aliases`: a list of further names
     error[config_unknown_key]: unknown key `n_predict`
-    hint: here it is `max_tokens`
+    hint: use `max_tokens`
     error[config_unknown_key]: unknown key `n_ctx`
     hint: `n_ctx` is a key of `[models.NAME]` or `[defaults]`
     "##);
 }
 
 #[test]
-fn an_unknown_key_is_told_with_the_few_that_are_like_it() {
+fn an_unknown_key_is_reported_with_similar_keys() {
     let told = problems(&format!(
         "{MODEL}temprature = 1\nthinking_stuff = 1\nzzz = 1\n"
     ));
@@ -95,11 +95,11 @@ fn values_of_other_programs_are_translated() {
     error[config_value]: `registry.idle_ttl`: must be an idle time such as `15m` or `never`, found the string "1d"
     hint: hours are the largest unit: write `"24h"`
     error[config_value]: `models.a.n_gpu_layers`: must be a number of layers such as `20` or `auto`, found -1
-    hint: `99` puts all layers on the GPU, `"auto"` as many as fit
+    hint: write `99` to put all layers on the GPU, or `"auto"` for as many as fit
     error[config_value]: `models.a.n_ctx`: must be a whole number from 0 to 100000000, found -1
-    hint: `0` is the context that the model was trained for
+    hint: write `0` for the context that the model was trained for
     error[config_value]: `models.a.max_tokens`: must be a whole number from 1 to 1000000000, found -1
-    hint: an answer always has a limit: write the number of `n_ctx` for one as long as the context allows
+    hint: an answer always has a limit: to allow the whole context, write the value of `n_ctx`
     error[config_value]: `models.a.flash_attn`: must be `auto`, `on` or `off`, found true
     hint: write `"on"`
     error[config_value]: `models.a.cache_ram`: must be a size such as `512KiB` or `4MiB`, found -1
@@ -113,14 +113,14 @@ fn values_of_other_programs_are_translated() {
     error[config_value]: `models.a.lora`: must be a table, found the string "adapter.gguf"
     hint: write a table: `{ path = "adapter.gguf" }`
     error[config_value]: `models.b.n_gpu_layers`: must be a number of layers such as `20` or `auto`, found the string "all"
-    hint: `99` puts all layers on the GPU, `"auto"` as many as fit
+    hint: write `99` to put all layers on the GPU, or `"auto"` for as many as fit
     error[config_value]: `models.b.mmap`: must be true or false, found 0
     hint: write `false`
     "##);
 }
 
 #[test]
-fn names_that_are_not_allowed_come_with_one_that_is() {
+fn an_invalid_name_is_reported_with_a_valid_one() {
     let told = problems(
         "[models.qwen2.5]\npath = \"crab.gguf\"\n\
          [models.llama3.2.1]\npath = \"crab.gguf\"\n\
@@ -131,12 +131,12 @@ fn names_that_are_not_allowed_come_with_one_that_is() {
          [tools.t]\nprompt = \"x\"\nmodel = \"qwen2.5\"\n",
     );
     insta::assert_snapshot!(told, @r##"
-    error[config_unknown_key]: TOML reads the dot as a table `5` inside `[models.qwen2]`, so nothing is called `qwen2.5`
-    hint: write `[models.qwen2_5]`, and keep the other name with `aliases = ["qwen2.5"]`
-    error[config_unknown_key]: TOML reads the dot as a table `2` inside `[models.llama3]`, so nothing is called `llama3.2.1`
-    hint: write `[models.llama3_2_1]`, and keep the other name with `aliases = ["llama3.2.1"]`
+    error[config_unknown_key]: TOML reads the dot in `qwen2.5` as a table `5` inside `[models.qwen2]`
+    hint: write `[models.qwen2_5]`, and keep the original name with `aliases = ["qwen2.5"]`
+    error[config_unknown_key]: TOML reads the dot in `llama3.2.1` as a table `2` inside `[models.llama3]`
+    hint: write `[models.llama3_2_1]`, and keep the original name with `aliases = ["llama3.2.1"]`
     error[config_unknown_key]: the name must be 1 to 64 letters, digits, `_` or `-`, without `__`, found `org/repo:7b (new)`
-    hint: write `[models.org_repo_7b_new]`, and keep the other name with `aliases = ["org/repo:7b (new)"]`
+    hint: write `[models.org_repo_7b_new]`, and keep the original name with `aliases = ["org/repo:7b (new)"]`
     error[config_unknown_key]: the name must be 1 to 64 letters, digits, `_` or `-`, without `__`, found `a b`
     hint: write `[tools.a_b]`
     error[config_unknown_key]: the name must be 1 to 64 letters, digits, `_` or `-`, without `__`, found another value (./llama-mcp-server.toml:12:16)
@@ -144,7 +144,7 @@ fn names_that_are_not_allowed_come_with_one_that_is() {
     "##);
 }
 
-/// Runs the program by itself, with these arguments.
+/// Runs the program with these arguments.
 fn run(arguments: &[&str]) -> Output {
     program().args(arguments).output().unwrap()
 }
@@ -175,19 +175,19 @@ fn flags_of_other_programs_are_translated() {
     .map(|flags| told(flags))
     .collect();
     insta::assert_snapshot!(all.join("\n"), @r##"
-    error: unknown flag `-m`: here it is `--model`
-    error: unknown flag `-c`: here it is `--n_ctx`: the context of one call, not of all calls together
-    error: unknown flag `-ngl`: here it is `--n_gpu_layers`
-    error: unknown flag `-t`: here it is `--n_threads`
-    error: unknown flag `-hf`: not supported: models are files on this machine; download the file and give its path
-    error: unknown flag `--ctx-size`: here it is `--n_ctx`: the context of one call, not of all calls together
-    error: unknown flag `--flash-attn`: write `--set defaults.flash_attn=…`
-    error: unknown flag `--idle_ttl`: write `--set defaults.idle_ttl=…`
-    error: unknown flag `--mmproj`: not supported: models read text only, no images and no audio
-    error: unknown flag `--api-key`: here it is `--auth`: clients send it as a bearer token
-    error: unknown flag `--jinja`: not needed: chat templates are always rendered as Jinja
+    error: unknown flag `-m`; use `--model`
+    error: unknown flag `-c`; use `--n_ctx`: the context of one call, not of all calls together
+    error: unknown flag `-ngl`; use `--n_gpu_layers`
+    error: unknown flag `-t`; use `--n_threads`
+    error: unknown flag `-hf`; not supported: models are files on this machine; download the file and give its path
+    error: unknown flag `--ctx-size`; use `--n_ctx`: the context of one call, not of all calls together
+    error: unknown flag `--flash-attn`; use `--set defaults.flash_attn=…`
+    error: unknown flag `--idle_ttl`; use `--set defaults.idle_ttl=…`
+    error: unknown flag `--mmproj`; not supported: models read text only, neither images nor audio
+    error: unknown flag `--api-key`; use `--auth`: clients send it as a bearer token
+    error: unknown flag `--jinja`; not needed: chat templates are always rendered as Jinja
     "##);
-    // Help and what clap says of the program's own flags stay.
+    // Help and clap's errors about the program's own flags are unaffected.
     assert_eq!(run(&["-h"]).status.code(), Some(0));
     assert!(told(&["--port"]).contains("a value is required for '--port <PORT>'"));
     assert!(told(&["--n_ctxx", "1"]).contains("unexpected argument '--n_ctxx'"));
@@ -209,7 +209,7 @@ fn a_variable_of_another_program_is_translated_in_its_warning() {
 
 #[cfg(unix)]
 #[test]
-fn a_tilde_is_the_home_folder_in_every_path() {
+fn a_tilde_is_the_home_directory_in_every_path() {
     let folder = Folder::new(
         "tilde",
         "[log]\nfile = \"~/server.log\"\n[server]\ntransport = \"http\"\nauth_file = \"~/token\"\n\
@@ -254,7 +254,7 @@ fn a_tilde_is_the_home_folder_in_every_path() {
 }
 
 #[test]
-fn what_is_no_path_of_a_model_gets_a_hint() {
+fn an_invalid_model_path_gets_a_hint() {
     for (path, hint) in [
         (
             "$HOME/m.gguf",
@@ -281,19 +281,19 @@ fn what_is_no_path_of_a_model_gets_a_hint() {
 }
 
 #[test]
-fn a_variable_of_a_shell_in_another_path_makes_no_folder() {
+fn a_shell_variable_in_another_path_creates_no_folder() {
     let told = problems(&format!("[log]\nfile = \"$HOME/server.log\"\n{MODEL}"));
     insta::assert_snapshot!(told, @r##"
     error[config_value]: `log.file`: `$HOME/server.log` does not exist
-    hint: no shell reads this: write `${env:HOME}/…`, or `~/…` in the file
+    hint: shell variables are not expanded: write `${env:HOME}/…`, or `~/…` in the file
     "##);
 }
 
 #[test]
-fn a_file_that_was_fetched_in_the_place_of_a_model_is_named() {
+fn a_file_that_was_downloaded_instead_of_a_model_is_named() {
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 135\n";
     for (content, message) in [
-        (pointer, "is a pointer of Git LFS, not the model itself"),
+        (pointer, "is a Git LFS pointer, not the model itself"),
         (
             "<!DOCTYPE html>\n<html>",
             "is a web page, not the model itself",

@@ -35,7 +35,7 @@ fn a_log_that_another_program_moved_is_begun_again() {
 }
 
 #[test]
-fn a_server_that_logs_to_a_file_says_so_on_standard_error_and_that_it_serves() {
+fn a_server_that_logs_to_a_file_prints_its_address_and_log_on_standard_error() {
     let text =
         "[log]\nfile = \"server.log\"\nrotation = \"never\"\n[models.chat]\npath = \"crab.gguf\"\n";
     let folder = Folder::new("log-told", text);

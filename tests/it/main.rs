@@ -6,7 +6,7 @@
     reason = "tests fail loudly"
 )]
 
-mod aliases; // further names of models
+mod aliases; // aliases of models, and titles of their tools
 mod arguments; // what a call may ask, and how it is refused
 mod chat; // answers of a tiny model that are known to the letter
 mod chat_templates; // whether chat templates print what tools say, tried in a process of their own
@@ -24,7 +24,7 @@ mod fairness; // one client beside another
 mod faults; // killed processes, changed files, a full disk
 mod file_kinds; // files that are not chat models
 mod fixed; // what begins all calls of a tool
-mod foreign; // what people bring along from other programs
+mod foreign; // names, flags and values of other programs
 mod guard; // what HTTP refuses
 mod hostile; // requests that are meant to confuse
 mod http; // MCP over HTTP: sessions, streams, disconnects, the end
@@ -71,7 +71,7 @@ mod strangers; // who has no token, and who ends half a connection
 mod stuck; // processes that hang or keep dying
 mod supervised; // by a service manager
 mod support; // a server and its client
-mod surroundings; // of a server: mounts, limits, no `/proc`
+mod surroundings; // the environment of a server: mounts, limits, no `/proc`
 #[cfg(target_os = "linux")]
 mod system_limits; // a system that refuses to start processes and threads
 mod templates; // the chat templates of real models, as jinja2 renders them
@@ -80,7 +80,7 @@ mod tokens; // who may do what over HTTP, and how much
 mod tools; // what clients are told of the tools
 mod typed; // tools without code
 #[cfg(target_os = "linux")]
-mod unload; // models that are unloaded and restarted by hand
+mod unload; // models that are unloaded and restarted on request
 #[cfg(target_os = "linux")]
 mod untrusted; // foreign code in a model's process
 mod variables; // of the environment

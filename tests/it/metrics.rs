@@ -109,7 +109,7 @@ fn series_of_the_configuration_start_at_0_also_those_that_an_edit_adds() {
     }
     let more = "[models.more]\npath = 'crab.gguf'\n[server.tokens.bob]\ntoken = 'bobs-token-of-24-letters'\n";
     folder.write("llama-mcp-server.toml", &format!("{TWO}{more}"));
-    server.wait_for_log("is in force");
+    server.wait_for_log("the new configuration is active");
     let bearer = [("authorization", "Bearer bobs-token-of-24-letters")];
     let added = series(&scraped(&server, &bearer));
     assert_model_is_at_0(&added, "more");
@@ -117,7 +117,7 @@ fn series_of_the_configuration_start_at_0_also_those_that_an_edit_adds() {
     let of_bob = r#"token_calls_total{token="bob",outcome="error"}"#;
     assert_eq!(whole(&added, of_bob), 0);
     folder.write("llama-mcp-server.toml", TWO);
-    server.wait_for_logs("is in force", 2);
+    server.wait_for_logs("the new configuration is active", 2);
     let kept = metrics(&server);
     assert_model_is_at_0(&kept, "more");
 }

@@ -10,7 +10,7 @@ use crate::support::{Server, program, smollm2, workers_of};
 const PERU: &str = "What is the capital of Peru?";
 const LIMA: &str = "The capital of Peru is Lima.";
 
-/// The tiny model, hidden, and two profiles over it.
+/// The tiny model without its own tool, and two profiles.
 const CRAB: &str = r#"
 [models.crab]
 path = "crab.gguf"
@@ -68,7 +68,7 @@ fn two_profiles_share_one_process_and_have_their_own_system_prompts() {
     let question = json!({"role": "user", "content": PERU});
     for (tool, system) in [("pirate", PIRATE), ("teacher", TEACHER)] {
         let profile = call(&mut server, tool, json!({"messages": [question]}));
-        // The model's own tool gets the same prompt if the call gives the system prompt.
+        // The model's own tool has the same prompt if the call contains the system prompt.
         let messages = json!([{"role": "system", "content": system}, question]);
         let own = call(&mut server, "small", json!({"messages": messages}));
         assert_eq!(profile.get("isError"), None, "{profile}");
@@ -143,7 +143,7 @@ fn a_profile_takes_all_that_a_models_own_tool_takes() {
 }
 
 #[test]
-fn a_profile_says_whether_an_answer_was_cut() {
+fn a_profile_marks_a_truncated_answer() {
     let prompts = "[tools.plain]\nprompt = \"Sing forever.\"\ntemperature = 0\nmax_tokens = 3\n\
                    [tools.noted]\nprompt = \"Sing forever.\"\ntemperature = 0\nmax_tokens = 3\ncut_note = true\n";
     let folder = Folder::new("profile-cut", &format!("{CRAB}{prompts}"));
@@ -153,7 +153,7 @@ fn a_profile_says_whether_an_answer_was_cut() {
     assert!(text_of(&exact).contains("[cut after 3 tokens"), "{exact}");
     let loose = call(&mut server, "loose", long);
     assert!(!text_of(&loose).contains("[cut"), "{loose}");
-    // With a prompt the default is another one.
+    // The default for a tool with a prompt is `false`.
     let [plain, noted] = ["plain", "noted"].map(|tool| call(&mut server, tool, json!({})));
     assert!(!text_of(&plain).contains("[cut"), "{plain}");
     assert!(text_of(&noted).contains("[cut after 3 tokens"), "{noted}");

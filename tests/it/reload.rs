@@ -87,7 +87,7 @@ fn a_file_is_not_read_while_a_program_has_it_open_unless_a_signal_asks_for_it() 
 
     let folder = Folder::new("open", &file("a", ""));
     let mut server = serve(&folder);
-    // Valid, and only the beginning.
+    // Only the beginning of the file, but valid.
     let mut writer = fs::File::create(folder.0.join("llama-mcp-server.toml")).unwrap();
     writer.write_all(file("b", "").as_bytes()).unwrap();
     server.wait_for_log("is still open for writing");
@@ -320,7 +320,7 @@ fn what_needs_a_restart_of_the_server_is_named() {
     // What waits is compared with what runs, not with the last edit.
     fs::write(&path, file("c", "")).unwrap();
     server.wait_for_notification("notifications/tools/list_changed");
-    let plan = "an edit of the configuration is in force\nmodel b: removed\nmodel c: added\n";
+    let plan = "the new configuration is active\nmodel b: removed\nmodel c: added\n";
     server.wait_for_log(plan);
     let log = server.log();
     assert_eq!(

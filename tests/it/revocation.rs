@@ -98,7 +98,7 @@ fn a_token_that_is_removed_ends_although_the_edit_has_errors() {
         assert_eq!(status(&server, "bobs"), 401, "{error}");
         assert_eq!(status(&server, ""), 401, "{error}");
         folder.write("llama-mcp-server.toml", &format!("{both}{MODEL}"));
-        server.wait_for_log("is in force");
+        server.wait_for_log("the new configuration is active");
         assert_eq!(status(&server, "alices"), 400, "{error}");
     }
 }
@@ -126,7 +126,7 @@ fn a_valid_edit_that_removes_a_token_is_logged_once_and_not_as_rejected() {
     assert_eq!(status(&server, "alices"), 400);
     let less = tokens(&[("bob", "token = \"bobs\"")]);
     folder.write("llama-mcp-server.toml", &format!("{less}{MODEL}"));
-    server.wait_for_log("is in force");
+    server.wait_for_log("the new configuration is active");
     assert_eq!(status(&server, "alices"), 401);
     assert_eq!(status(&server, "bobs"), 400);
     let log = server.log();
@@ -168,7 +168,7 @@ fn an_edit_with_errors_narrows_tools_and_limits_and_grants_nothing() {
     assert_eq!(status(&server, "rotated"), 401);
     assert_eq!(status(&server, "doras"), 401);
     folder.write("llama-mcp-server.toml", &format!("{after}{MODEL}"));
-    server.wait_for_log("is in force");
+    server.wait_for_log("the new configuration is active");
     assert_eq!(bob.tools(), ["chat", "shout"]);
     assert_eq!(status(&server, "rotated"), 400);
     assert_eq!(status(&server, "doras"), 400);
@@ -198,7 +198,7 @@ fn an_edit_with_errors_takes_the_right_to_unload_away_and_does_not_grant_it() {
     server.wait_for_log("rights that the rejected configuration takes away have ended");
     assert_eq!((unload("ops"), unload("user")), (403, 403));
     edit("");
-    server.wait_for_log("is in force");
+    server.wait_for_log("the new configuration is active");
     assert_eq!((unload("ops"), unload("user")), (403, 200));
 }
 

@@ -67,7 +67,7 @@ fn the_status_command_shows_models_at_work_and_a_refused_edit() {
         "{told}"
     );
     folder.write("llama-mcp-server.toml", &models.replace("path", "pfad"));
-    let told = status_when(&at, |told| told.contains("is refused"));
+    let told = status_when(&at, |told| told.contains("was rejected"));
     assert!(told.contains("unknown key `pfad`"), "{told}");
 }
 
@@ -136,7 +136,7 @@ fn a_token_for_some_tools_is_not_told_what_is_wrong() {
     let broken = file.replace("path", "pfad");
     folder.write("llama-mcp-server.toml", &broken);
     let url = format!("http://{}", server.address);
-    let refused = |told: &str| told.contains("is refused");
+    let refused = |told: &str| told.contains("was rejected");
     let told = status_when(&["--url", &url, "--auth", "all"], refused);
     assert!(told.contains("unknown key `pfad`"), "{told}");
     let told = status_when(&["--url", &url, "--auth", "few"], refused);
@@ -165,7 +165,7 @@ fn an_edit_that_waits_for_a_restart_stays_visible_until_it_is_taken_back() {
     let told = status_when(&at, |told| told.contains("other "));
     assert!(told.contains(needed), "{told}");
     write(cors, "[models.other]\npfad = 'crab.gguf'\n");
-    let told = status_when(&at, |told| told.contains("is refused"));
+    let told = status_when(&at, |told| told.contains("was rejected"));
     assert!(told.contains(needed), "{told}");
     write("", "");
     status_when(&at, |told| !told.contains("restart needed"));

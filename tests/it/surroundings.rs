@@ -1,4 +1,4 @@
-//! The surroundings of a server: single mounted files, no `/proc`, limits, a cleaned folder for temporary files.
+//! The environment of a server: individually mounted files, no `/proc`, limits, a cleaned folder for temporary files.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,12 +11,12 @@ use crate::support::config::{Folder, text};
 use crate::support::http::HttpServer;
 use crate::support::{Server, program, tiny};
 
-/// A configuration of one model, called `name`.
+/// Returns a configuration with one model, called `name`.
 fn file(name: &str) -> String {
     format!("[models.{name}]\npath = \"crab.gguf\"\nn_threads = 1\ntemperature = 0\n")
 }
 
-/// A command that runs `script` as the root of namespaces of its own, with `arguments`. `None` if the system allows no such thing.
+/// Returns a command that runs `script` with `arguments` as root in new namespaces; `None` if the system does not allow that.
 fn isolated<T: AsRef<OsStr>>(script: &str, arguments: &[T]) -> Option<Command> {
     let unshared = |script: &str| {
         let mut command = Command::new("unshare");
@@ -44,7 +44,7 @@ fn isolated<T: AsRef<OsStr>>(script: &str, arguments: &[T]) -> Option<Command> {
     Some(command)
 }
 
-/// Saves `text` as a new file in the place of `path`.
+/// Replaces the file at `path` with a new one that contains `text`.
 fn replace(path: &Path, text: &str) {
     let new = path.with_extension("new");
     fs::write(&new, text).unwrap();
@@ -52,7 +52,7 @@ fn replace(path: &Path, text: &str) {
 }
 
 #[test]
-fn a_file_that_is_mounted_by_itself_is_followed_until_it_is_replaced_which_is_told() {
+fn edits_of_an_individually_mounted_file_are_live_and_its_replacement_is_reported() {
     let inside = Folder::new("mounted-inside", "");
     let outside = Folder::empty("mounted-outside");
     outside.write("host.toml", &file("one"));
@@ -78,7 +78,7 @@ fn a_file_that_is_mounted_by_itself_is_followed_until_it_is_replaced_which_is_to
 }
 
 #[test]
-fn doctor_and_the_check_tell_of_a_mounted_file_that_was_replaced() {
+fn doctor_and_the_check_report_a_replaced_mounted_file() {
     let inside = Folder::new("doctor-inside", "");
     let outside = Folder::empty("doctor-outside");
     outside.write("host.toml", &file("one"));
@@ -107,7 +107,7 @@ fn doctor_and_the_check_tell_of_a_mounted_file_that_was_replaced() {
 }
 
 #[test]
-fn without_proc_models_are_loaded_all_the_same() {
+fn models_load_without_proc() {
     let script = "mount -t tmpfs none /proc && exec \"$1\" --model \"$2\" --n_threads 1";
     let program_file = program().get_program().to_owned();
     let model = tiny();
@@ -121,7 +121,7 @@ fn without_proc_models_are_loaded_all_the_same() {
 }
 
 #[test]
-fn weights_that_the_system_does_not_lock_are_told_once_and_by_doctor_before() {
+fn refused_memory_locks_are_logged_once_and_doctor_reports_them_beforehand() {
     let folder = Folder::new("unlocked", &(file("a") + "mlock = true\n"));
     let script = "ulimit -l 64 && cd \"$1\" && shift && exec \"$@\"";
     let program_file = program().get_program().to_owned();
@@ -140,12 +140,12 @@ fn weights_that_the_system_does_not_lock_are_told_once_and_by_doctor_before() {
     let call = server.call_tool("a", json!({"text": "Hi", "max_tokens": 1}));
     server.result(call);
     let log = server.log();
-    let told = "`mlock` has no effect, the weights can be swapped out: the system lets a process lock 64 KiB";
+    let told = "`mlock` has no effect, so the weights can be swapped out: the system lets a process lock 64 KiB";
     assert_eq!(log.matches(told).count(), 1, "{log}");
 }
 
 #[test]
-fn more_connections_than_the_system_allows_files_are_told_at_the_start() {
+fn too_few_open_files_for_the_connections_are_reported_at_the_start() {
     let mut command = Command::new("sh");
     command
         .args(["-c", "ulimit -n 100 && exec \"$0\" \"$@\""])
@@ -157,7 +157,7 @@ fn more_connections_than_the_system_allows_files_are_told_at_the_start() {
 }
 
 #[test]
-fn turns_at_the_cpus_outlive_a_cleaned_folder_for_temporary_files() {
+fn cpu_locks_survive_a_cleaned_folder_for_temporary_files() {
     let folder = Folder::new("cleaned", &(file("a") + &file("b")));
     let temporary = folder.0.join("tmp");
     fs::create_dir(&temporary).unwrap();

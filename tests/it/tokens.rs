@@ -110,7 +110,7 @@ fn tokens_are_live() {
     assert!(bobs_news.next().is_some());
     folder.write("bob.token", "another");
     server.wait_for_log("live (tokens)");
-    server.wait_for_logs("is in force", 2);
+    server.wait_for_logs("the new configuration is active", 2);
     assert_eq!(server.with_token("bobs").send("GET", None).status(), 401);
     assert_eq!(server.with_token("another").send("GET", None).status(), 400);
     // Its streams end, and those of the others do not.

@@ -1,4 +1,4 @@
-//! Models that are unloaded and restarted by hand.
+//! Models that are unloaded and restarted on request.
 
 use std::process::Output;
 use std::time::Instant;

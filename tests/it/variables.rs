@@ -3,7 +3,7 @@
 use crate::support::config::{Folder, ONE, text};
 
 #[test]
-fn a_start_that_fails_warns_of_variables_that_are_not_known() {
+fn a_start_that_fails_warns_about_unknown_variables() {
     let folder = Folder::empty("unknown-variables");
     let commands: [&[&str]; 3] = [&[], &["config", "check"], &["config", "show"]];
     for (variable, meant) in [
@@ -26,7 +26,7 @@ fn a_start_that_fails_warns_of_variables_that_are_not_known() {
 }
 
 #[test]
-fn a_file_that_is_refused_is_told_with_the_variables_that_are_not_known() {
+fn a_rejected_file_is_reported_with_warnings_about_unknown_variables() {
     let folder = Folder::new("refused-variables", "[models.a]\npath = \"none.gguf\"\n");
     let variables = [("LLAMA_MCP_MODELS_A_PATH", "crab.gguf")];
     let output = folder.run(&["config", "check", "--format", "json"], &variables);
@@ -57,7 +57,7 @@ fn an_empty_variable_counts_as_unset() {
 }
 
 #[test]
-fn an_empty_variable_does_not_take_the_token_away() {
+fn an_empty_variable_does_not_remove_the_token() {
     let folder = Folder::new("empty-token", ONE);
     for variable in ["LLAMA_MCP_AUTH", "LLAMA_MCP_AUTH_FILE"] {
         let output = folder.run(
@@ -91,7 +91,7 @@ fn true_and_false_have_the_spellings_of_scripts() {
 }
 
 #[test]
-fn variables_by_which_services_are_described_end_no_start() {
+fn variables_that_describe_services_do_not_prevent_a_start() {
     let folder = Folder::new("services", ONE);
     for scheme in ["tcp", "udp", "sctp"] {
         let address = format!("{scheme}://10.0.0.1:8080");

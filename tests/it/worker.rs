@@ -125,7 +125,7 @@ fn fixed_prompts_are_kept_ready_beside_calls_and_what_of_them_cannot_be_is_left_
     let log = String::from_utf8(output.stderr).unwrap();
     let told: Vec<&str> = log
         .lines()
-        .filter(|line| line.contains("fixed prompts are kept ready"))
+        .filter(|line| line.contains("fixed prompts are cached"))
         .collect();
     let told = told.last().unwrap_or_else(|| panic!("no set: {log}"));
     let tokens = told

@@ -103,7 +103,7 @@ def check_edit(client, config):
     begun = time.monotonic()
     write(config, 1)
     until(lambda: client.request("tools/list")["tools"][0]["description"].startswith("Edition 1"))
-    expect("an edit of the mounted folder", f"in force after {time.monotonic() - begun:.1f} s", True)
+    expect("an edit of the mounted folder", f"active after {time.monotonic() - begun:.1f} s", True)
 
 
 def check_end(client, image, box):

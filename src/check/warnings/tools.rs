@@ -89,7 +89,7 @@ fn beside_model(tool: &ToolConfig, model: &ModelConfig, said: &ToolSettings, lay
     let max_tokens = address(&tool.name, "max_tokens");
     if let Some((asked, limit)) = said.max_tokens.zip(defaults.max_tokens_limit)
         && asked > limit
-        // Above the tool's own limit it is an error.
+        // A value above the tool's own limit is an error.
         && said.max_tokens_limit.is_none()
     {
         let message = format!(
@@ -135,7 +135,7 @@ fn unused_arguments(
     }
 }
 
-/// Warns if the model cannot know from `prompt`, the texts that it sees, what it may answer: it does not see choices and schemas.
+/// Warns if `prompt`, which is all the text that the model sees, does not name the allowed answers. The model sees neither choices nor schemas.
 fn hidden_answer(
     tool: &str,
     prompt: &str,
@@ -196,7 +196,7 @@ fn shown(tool: &ToolConfig, prepared: &PreparedPrompt) -> String {
     (shown + &plain).to_lowercase()
 }
 
-/// Warns of the parts of a schema that nothing enforces.
+/// Warns about the parts of a schema that are not enforced.
 fn schema_notes(name: &str, tool: &PreparedPrompt, layers: &mut Layers) {
     let Some(answer) = &tool.answer else { return };
     for note in answer.notes.iter().filter(|note| note.is_ignored) {

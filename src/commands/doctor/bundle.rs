@@ -34,7 +34,7 @@ pub(super) fn write(
         .with_context(|| format!("could not write the report `{}`", path.display()))
 }
 
-/// A home folder is called like its owner. In TOML it is written with escapes.
+/// A home directory is called like its owner. In TOML it is written with escapes.
 fn without_home(report: &str, home: Option<&Path>) -> String {
     let home = home.map(|home| home.to_string_lossy().into_owned());
     match home.as_deref() {

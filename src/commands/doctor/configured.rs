@@ -31,7 +31,7 @@ pub(super) fn look(typed: &Overrides, around: &Surroundings) -> (Vec<Finding>, O
         Err(rejected) => {
             let found = match &rejected.error {
                 ConfigError::NoModel(None) => {
-                    let text = "none: `--model FILE` or `--config FILE` has one looked at";
+                    let text = "none; to check one, add `--model FILE` or `--config FILE`";
                     Finding::ok("configuration", text)
                 }
                 error => problem(error),
@@ -108,7 +108,7 @@ fn locked(model: &ModelConfig, files: &ModelFiles) -> Option<Finding> {
     let is_refused = model.load.mlock && files.header.weight_bytes > limit;
     is_refused.then(|| {
         let text = format!(
-            "`mlock` will have no effect: {} of weights\nhint: {}",
+            "`mlock` will have no effect: the weights take {}\nhint: {}",
             human(files.header.weight_bytes),
             memory_lock::way_out(limit)
         );

@@ -100,7 +100,7 @@ pub struct Lora {
     #[serde(default)]
     #[schemars(extend("format" = "path"))]
     pub path: PathBuf,
-    /// How strongly it counts; 1 is as it was trained.
+    /// Strength of the adapter; 1 is as it was trained.
     #[serde(default = "full_scale")]
     #[schemars(range(min = ranges::LORA_SCALE.min, max = ranges::LORA_SCALE.max))]
     pub scale: f64,
@@ -115,16 +115,16 @@ fn full_scale() -> f64 {
 #[serde(default, deny_unknown_fields)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a key of its own")]
 pub struct ModelSettings {
-    /// The GGUF file; of a split one the first part.
+    /// The GGUF file; for a split model, its first part.
     #[schemars(extend("format" = "path"), example = json!("model.gguf"))]
     pub path: Option<PathBuf>,
-    /// What clients are told of the tool: what it is good for.
+    /// Description of the tool for clients: what it is good for.
     #[schemars(example = json!("Fast, for simple questions."))]
     pub description: Option<String>,
-    /// Title of the tool, for people; by default `Chat with` and the name in the file's header.
+    /// Title of the tool, for people. By default `Chat with`, followed by the name in the file's header.
     #[schemars(length(min = 1, max = 200), example = json!("Quick answers"))]
     pub title: Option<String>,
-    /// Further names of the model, such as the one that it had in another program: for `model` of a tool, for `tools` of a token, for the commands `unload` and `restart`, and for calls of its tool, which is listed by its name only.
+    /// Further names of the model, such as its name in another program. They are accepted as `model` of a tool, in `tools` of a token, by the commands `unload` and `restart`, and in calls of the model's tool. The list of tools has only the name of the tool.
     #[schemars(length(max = 16), inner(length(min = 1, max = 128)), example = json!(["qwen2.5:7b"]))]
     pub aliases: Vec<String>,
     /// Name of the tool; the model's own by default.
@@ -134,9 +134,9 @@ pub struct ModelSettings {
     pub tool: bool,
     /// Load the model when the server starts, not when it is first called.
     pub preload: bool,
-    /// Never unload it to make room for another model. When it idles it goes all the same: see `idle_ttl`.
+    /// Never evict the model for another one. It is still unloaded when it idles: see `idle_ttl`.
     pub pin: bool,
-    /// A model that nobody called for so long is unloaded; `"never"` keeps it, and 0 unloads it after each call. By default `[registry]` decides.
+    /// Idle time after which the model is unloaded; `"never"` keeps it, and 0 unloads it after each call. By default, the value in `[registry]`.
     pub idle_ttl: Option<IdleTime>,
 
     /// Layers on the GPU: 0 is none, 99 all, and `"auto"` as many as fit into the GPU's free memory. Builds without a GPU backend ignore it.
@@ -159,11 +159,11 @@ pub struct ModelSettings {
     pub cache_type_k: CacheType,
     /// Type of the values in the KV cache, one of the same; quantized types require flash attention.
     pub cache_type_v: CacheType,
-    /// Keep what was read of prompts, so that one which begins like an earlier one, or like a tool's fixed text, is read from where they differ. `false` reads every prompt whole.
+    /// Cache prompts, so that a prompt which begins like an earlier one, or like a tool's fixed text, is decoded only from where they differ. `false` decodes every prompt in full.
     pub cache_prompt: bool,
-    /// Most memory for beginnings of prompts outside the cache; 0 keeps none there, and then calls share beginnings only where they share a pool of cells (`kv_cells`).
+    /// Most memory for prompt prefixes outside the KV cache. With 0, calls share prefixes only if they share a pool of cells (`kv_cells`).
     pub cache_ram: Size,
-    /// `on`, `off`, or `auto`: on but where a CPU computes and a tool's fixed prompt is long, from about 2,000 characters on: calls that share it are faster without.
+    /// Flash attention: `on`, `off` or `auto`. `auto` is on, except on a CPU with a tool whose fixed prompt has about 2,000 characters or more: calls that share such a prompt are faster without it.
     pub flash_attn: FlashAttention,
     /// Most tokens of a batch.
     #[schemars(range(min = ranges::N_BATCH.min, max = ranges::N_BATCH.max))]
@@ -173,7 +173,7 @@ pub struct ModelSettings {
     pub n_threads: usize,
     /// Map the file into memory instead of reading it.
     pub mmap: bool,
-    /// Keep the weights in memory, never swapped out. The system must allow it (`ulimit -l`); if it does not, the log and `doctor` say so.
+    /// Lock the weights in memory, so that they are never swapped out. The system must allow it (`ulimit -l`); if it does not, the log and `doctor` say so.
     pub mlock: bool,
     /// An adapter: `{ path = "adapter.gguf", scale = 1.0 }`.
     #[schemars(example = json!({"path": "adapter.gguf", "scale": 1.0}))]
@@ -199,16 +199,16 @@ pub struct ModelSettings {
     /// Variables of the chat template, such as `{ reasoning_effort = "low" }`. Those of a tool and of a call take precedence, name by name.
     #[schemars(example = json!({"reasoning_effort": "low"}))]
     pub template_arguments: Option<BTreeMap<String, Value>>,
-    /// Longest answer in tokens, where a call does not say.
+    /// Longest answer, in tokens, unless the call sets `max_tokens`.
     #[schemars(range(min = ranges::MAX_TOKENS.min, max = ranges::MAX_TOKENS.max))]
     pub max_tokens: u32,
-    /// Longest answer that a call may ask for.
+    /// Longest answer that a call may ask for, in tokens.
     #[schemars(range(min = ranges::MAX_TOKENS.min, max = ranges::MAX_TOKENS.max), example = json!(4096))]
     pub max_tokens_limit: Option<u32>,
-    /// When a call ends with what it has, from its arrival.
+    /// Time from a call's arrival after which it ends with the text that it has.
     #[schemars(range(min = ranges::DEADLINE.min, max = ranges::DEADLINE.max))]
     pub deadline: Option<Time>,
-    /// An answer that `max_tokens`, the context or `deadline` cuts ends with a line that says so. Those of a tool with a prompt do only if the tool sets it.
+    /// End an answer that `max_tokens`, the context or `deadline` truncates with a line that says so. Does not apply to tools with a prompt: they have their own `cut_note`.
     pub cut_note: bool,
     /// Longest string in a JSON answer, in characters, unless the schema sets a lower `maxLength`; twice its `minLength` if that is more. An answer that reaches this limit is an error.
     #[schemars(range(min = ranges::JSON_MAX_STRING.min, max = ranges::JSON_MAX_STRING.max))]

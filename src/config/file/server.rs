@@ -40,7 +40,7 @@ pub enum WatchMode {
 pub struct ServerSettings {
     /// `stdio` (one client, which starts the server) or `http`. The keys below apply to `http` only, except `result_meta`, `watch` and `max_queue`.
     pub transport: TransportMode,
-    /// Address to listen on: `127.0.0.1` is this machine alone, `0.0.0.0` all its addresses, which wants a token.
+    /// Address to listen on: `127.0.0.1` is this machine only, `0.0.0.0` all its addresses, which requires a token.
     pub host: String,
     /// Port to listen on; 0 is a free one, which the log names.
     pub port: u16,
@@ -52,7 +52,7 @@ pub struct ServerSettings {
     #[schemars(extend("format" = "path"))]
     #[schemars(example = json!("auth.token"))]
     pub auth_file: Option<PathBuf>,
-    /// Tokens by name, one for each client or team, beside `auth`: `[server.tokens.NAME]`.
+    /// Tokens by name, one for each client or team, in addition to `auth`: `[server.tokens.NAME]`.
     #[schemars(extend("propertyNames" = json!({"pattern": NAME_PATTERN, "not": {"pattern": "__"}})))]
     pub tokens: BTreeMap<String, TokenSettings>,
     /// Secret for signing session ids: at least 32 characters, and the same for all replicas. Without it, the token that opened a session signs its id. Set it with `${file:…}` or `${env:…}`, not as plain text.
@@ -61,20 +61,20 @@ pub struct ServerSettings {
     pub session_secret: Option<String>,
     /// Serve other machines without a token.
     pub allow_unauthenticated: bool,
-    /// Names by which clients may reach the server, beside those of loopback and `host`.
+    /// Names by which clients may reach the server, in addition to those of loopback and `host`.
     pub allowed_hosts: Vec<String>,
-    /// Origins whose pages may use the server, beside those on loopback.
+    /// Origins whose pages may use the server, in addition to those on loopback.
     pub allowed_origins: Vec<String>,
     /// Tell browsers that pages of those origins, and of loopback, may read the answers (CORS).
     pub cors: bool,
     /// Add `_meta` to the results of calls: how an answer came about, or the code of an error. Some clients pass the whole result to their model; `false` saves those tokens.
     pub result_meta: bool,
-    /// Saved edits of this file, and of those that its texts name, are live: noticed at once (`auto`), by a look every two seconds where the file system tells nothing (`poll`), or by SIGHUP alone (`off`).
+    /// How the server notices saved edits of this file, and of the files that its texts name: at once (`auto`), by polling every two seconds if the file system does not report changes (`poll`), or only on SIGHUP (`off`).
     pub watch: WatchMode,
     /// How long running calls may go on after SIGTERM. Docker kills a container 10 seconds after it.
     #[schemars(range(min = ranges::DRAIN_TIME.min, max = ranges::DRAIN_TIME.max))]
     pub drain_time: Time,
-    /// Calls of one client that may wait for a free sequence of a model, and four times as many of all clients; more are told that it is busy.
+    /// Calls of one client that may wait for a free sequence of a model; all clients together may have four times as many. Further calls fail with `busy`.
     #[schemars(range(min = ranges::MAX_QUEUE.min, max = ranges::MAX_QUEUE.max))]
     pub max_queue: usize,
     /// Connections at once; one more gets 503. If a token is required, connections of one sender that have not sent a valid token may take at most a quarter, and those of one of several tokens half.
@@ -150,7 +150,7 @@ pub struct TokenSettings {
     pub token_file: Option<PathBuf>,
     /// Whether it may unload and restart models. The token of `auth` always may.
     pub admin: bool,
-    /// Tools that it is for; all, where it does not say.
+    /// Tools that the token may use; all by default.
     #[schemars(example = json!(["small", "summarise"]))]
     pub tools: Option<Vec<String>>,
     /// Calls at once; one more gets 429.

@@ -13,7 +13,7 @@ use crate::config::units::Time;
 /// What templates can name.
 pub(super) const ARGUMENT_PATTERN: &str = "^[a-zA-Z_][a-zA-Z0-9_]{0,63}$";
 
-/// The values of `kind`: what the calls of a tool give.
+/// The values of `kind`: what calls of a tool take.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
@@ -59,13 +59,13 @@ pub struct ArgumentSettings {
     pub r#type: ArgumentType,
     /// What an array holds: `string`, `integer`, `number` or `boolean`.
     pub items: Option<ItemType>,
-    /// What clients are told of it.
+    /// Description of the argument for clients.
     #[schemars(example = json!("The text to summarise."))]
     pub description: Option<String>,
-    /// The values that it may have.
+    /// The allowed values.
     #[schemars(example = json!(["short", "long"]))]
     pub r#enum: Option<Vec<Value>>,
-    /// What counts where a call does not say; without one the argument is required.
+    /// Value for calls that leave the argument out; without a default, the argument is required.
     #[schemars(example = json!("short"))]
     pub default: Option<Value>,
     /// Least number.
@@ -88,50 +88,50 @@ pub struct ArgumentSettings {
     pub max_items: Option<u64>,
 }
 
-/// The keys of a tool: a prompt over declared arguments, and what the answer looks like; or a profile of a chat tool.
+/// The keys of a tool: a prompt template with declared arguments and the form of the answer, or a chat profile.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ToolSettings {
-    /// The model that answers, by its name in this file; may be left out where there is one.
+    /// Name or alias of the model that answers. Not needed if there is only one model.
     #[schemars(example = json!("small"))]
     pub model: Option<String>,
-    /// `prompt` makes a prompt of declared arguments; `chat` takes a conversation, as a model's own tool does: several such tools, each with its own `system`, sampling and limits, share one loaded model.
+    /// `prompt` fills a prompt template with declared arguments. `chat` takes a conversation, as a model's own tool does; several chat tools, each with its own `system`, sampling and limits, can share one loaded model.
     pub kind: ToolKind,
-    /// What people call the tool.
+    /// Title of the tool, for people.
     #[schemars(example = json!("Summarise a text"))]
     pub title: Option<String>,
-    /// What clients are told of the tool: what it is good for.
+    /// Description of the tool for clients: what it is good for.
     #[schemars(example = json!("Summarises a text in a few sentences."))]
     pub description: Option<String>,
     /// A system prompt, instead of the model's; not a template.
     #[schemars(example = json!("Write plain English."))]
     pub system: Option<String>,
-    /// Appended to the system prompt, for example `/no_think`, instead of the model's.
+    /// Text after the system prompt, for example `/no_think`, instead of the model's `prompt_suffix`.
     #[schemars(example = json!("/no_think"))]
     pub prompt_suffix: Option<String>,
-    /// What the model is asked: a Jinja template over the arguments. The model does not see `choices` and `output`: name them, or use `{{ choices }}` and `{{ output_schema }}`.
+    /// The prompt: a Jinja template with the arguments. The model does not see `choices` and `output`: name them, or use `{{ choices }}` and `{{ output_schema }}`.
     #[schemars(example = json!("Summarise:\n\n{{ text }}"))]
     pub prompt: Option<String>,
-    /// What a call gives, by name.
+    /// Arguments of a call, by name.
     #[schemars(extend("propertyNames" = json!({"pattern": ARGUMENT_PATTERN})))]
     pub arguments: BTreeMap<String, ArgumentSettings>,
-    /// The JSON Schema of the answer, with an object at its root, which the answer is forced to follow; a table, or JSON as text such as `${file:answer.schema.json}`.
+    /// JSON Schema of the answer, with an object at its root; the answer always follows it. A table, or JSON as text such as `${file:answer.schema.json}`.
     #[schemars(with = "Option<BTreeMap<String, Value>>", extend("type" = json!(["object", "string"])), example = json!({"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}))]
     pub output: Option<Value>,
-    /// The answers that are possible; the answer is forced to be one of them.
+    /// The allowed answers; the answer is always one of them.
     #[schemars(length(min = 1, max = 1000), inner(length(min = 1, max = 1000)), example = json!(["positive", "negative"]))]
     pub choices: Option<Vec<String>>,
 
-    /// Longest answer in tokens. By default, as with the keys below, the model's own counts.
+    /// Longest answer, in tokens. By default, this key and the keys below have the model's values.
     #[schemars(range(min = ranges::MAX_TOKENS.min, max = ranges::MAX_TOKENS.max), example = json!(500))]
     pub max_tokens: Option<u32>,
-    /// Longest answer that a call may ask for.
+    /// Longest answer that a call may ask for, in tokens.
     #[schemars(range(min = ranges::MAX_TOKENS.min, max = ranges::MAX_TOKENS.max), example = json!(1000))]
     pub max_tokens_limit: Option<u32>,
-    /// Whether a truncated free answer ends with a line that says so. By default as the model's with `kind = "chat"`, and `false` with a prompt.
+    /// End a truncated free answer with a line that says so. By default, the model's value with `kind = "chat"`, and `false` with a prompt.
     #[schemars(example = json!(false))]
     pub cut_note: Option<bool>,
-    /// When a call ends with what it has, from its arrival.
+    /// Time from a call's arrival after which it ends with the text that it has.
     #[schemars(range(min = ranges::DEADLINE.min, max = ranges::DEADLINE.max))]
     pub deadline: Option<Time>,
     /// Handling of the model's reasoning: `strip`, `keep`, `before` or `off`.
@@ -175,7 +175,7 @@ pub struct ToolSettings {
     /// Seed of the random choice; -1 draws one for every call.
     #[schemars(range(min = ranges::SEED.min, max = ranges::SEED.max), example = json!(42))]
     pub seed: Option<i64>,
-    /// Texts that end an answer and are not part of it; an error beside `output` and `choices`, where it ends by itself.
+    /// Texts that end an answer and are not part of it. Cannot be combined with `output` or `choices`, since such an answer ends by itself.
     #[schemars(length(max = ranges::MAX_STOPS), inner(length(min = 1, max = ranges::MAX_STOP_CHARS)), example = json!(["\n\n"]))]
     pub stop: Option<Vec<String>>,
 }

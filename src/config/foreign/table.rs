@@ -1,13 +1,13 @@
-//! The table itself. The page `docs/coming-from.md` has the same rows, which a test checks.
+//! The table of foreign names. The page `docs/coming-from.md` has the same rows; a test checks that.
 
 use super::Meaning;
 
-/// A row for a key.
+/// Makes a row for a key that works as in the other programs.
 const fn key(names: &'static [&'static str], key: &'static str) -> Meaning {
     noted(names, key, "")
 }
 
-/// A row for a key that differs.
+/// Makes a row for a key that differs, with a note about the difference.
 const fn noted(names: &'static [&'static str], key: &'static str, note: &'static str) -> Meaning {
     Meaning {
         names,
@@ -16,7 +16,7 @@ const fn noted(names: &'static [&'static str], key: &'static str, note: &'static
     }
 }
 
-/// A row for what has no key.
+/// Makes a row for settings that have no key here.
 const fn none(names: &'static [&'static str], note: &'static str) -> Meaning {
     Meaning {
         names,
@@ -31,8 +31,8 @@ pub(super) const TABLE: &[Meaning] = &[
     // Files.
     key(&["m", "model", "model-path", "gguf", "file", "filename", "LLAMA_ARG_MODEL"], "path"),
     none(&["hf", "hfr", "hf-repo", "hff", "hf-file", "hf-token", "dr", "docker-repo", "mu", "model-url", "repo", "repo-id", "url"], "not supported: models are files on this machine; download the file and give its path"),
-    none(&["models-dir", "models-preset", "models-autoload", "OLLAMA_MODELS"], "not supported: each model has a table `[models.NAME]` with its `path`"),
-    none(&["mm", "mmproj", "mmproj-url", "mmproj-auto", "mmproj-offload", "projector", "clip", "vision", "image-min-tokens", "image-max-tokens"], "not supported: models read text only, no images and no audio"),
+    none(&["models-dir", "models-preset", "models-autoload", "OLLAMA_MODELS"], "not supported: write a table `[models.NAME]` with a `path` for each model"),
+    none(&["mm", "mmproj", "mmproj-url", "mmproj-auto", "mmproj-offload", "projector", "clip", "vision", "image-min-tokens", "image-max-tokens"], "not supported: models read text only, neither images nor audio"),
     none(&["md", "model-draft", "draft", "draft-model", "spec-model", "spec-type", "speculative", "draft-max", "draft-n", "draft-min", "draft-p-min", "ngld", "gpu-layers-draft", "n-gpu-layers-draft", "ctx-size-draft", "lookup-cache-static"], "not supported: there is no speculative decoding"),
     none(&["embedding", "embeddings", "pooling", "rerank", "reranking", "embd-normalize"], "not supported: models generate text only"),
     noted(&["lora-scaled", "adapter", "adapters", "lora-adapter"], "lora", "`lora = { path = \"adapter.gguf\", scale = 1.0 }`"),
@@ -47,22 +47,22 @@ pub(super) const TABLE: &[Meaning] = &[
     none(&["ub", "ubatch-size", "n-ubatch", "ubatch", "LLAMA_ARG_UBATCH"], "not needed: the physical batch size is chosen automatically"),
     key(&["np", "n-parallel", "num-parallel", "slots", "n-slots", "concurrency-limit", "max-concurrent-predictions", "max-num-seqs", "OLLAMA_NUM_PARALLEL", "LLAMA_ARG_N_PARALLEL"], "parallel"),
     none(&["cb", "cont-batching", "continuous-batching", "no-cont-batching"], "not needed: continuous batching is always on"),
-    none(&["keep", "n-keep", "num-keep", "context-shift", "ctx-shift", "no-context-shift", "context-overflow-policy"], "not supported: a prompt that is longer than the context is an error, and nothing is cut silently"),
+    none(&["keep", "n-keep", "num-keep", "context-shift", "ctx-shift", "no-context-shift", "context-overflow-policy"], "not supported: a prompt that is longer than the context is an error; nothing is truncated silently"),
     noted(&["kvu", "kv-unified", "unified-kv-cache"], "kv_cells", "the number of cells that all calls share"),
     key(&["ctk", "kv-cache-type", "k-cache-quant", "OLLAMA_KV_CACHE_TYPE", "type-k"], "cache_type_k"),
     key(&["ctv", "v-cache-quant", "type-v"], "cache_type_v"),
     noted(&["cram", "cache-ram-mib"], "cache_ram", "a size with its unit, such as `\"8GiB\"`"),
-    none(&["cache-reuse", "slot-prompt-similarity", "sps", "slot-save-path", "swa-full", "ctx-checkpoints", "defrag-thold", "checkpoint-every-n-tokens"], "not needed: prefixes of prompts are cached automatically"),
+    none(&["cache-reuse", "slot-prompt-similarity", "sps", "slot-save-path", "swa-full", "ctx-checkpoints", "defrag-thold", "checkpoint-every-n-tokens"], "not needed: prompt prefixes are cached automatically"),
     key(&["fa", "flash-attention", "OLLAMA_FLASH_ATTENTION", "LLAMA_ARG_FLASH_ATTN"], "flash_attn"),
-    none(&["rope-scaling", "rope-scale", "rope-freq-base", "rope-freq-scale", "rope-frequency-base", "rope-frequency-scale", "yarn-orig-ctx", "yarn-ext-factor", "yarn-attn-factor", "yarn-beta-slow", "yarn-beta-fast", "override-kv"], "not supported: the values of the model's file apply"),
+    none(&["rope-scaling", "rope-scale", "rope-freq-base", "rope-freq-scale", "rope-frequency-base", "rope-frequency-scale", "yarn-orig-ctx", "yarn-ext-factor", "yarn-attn-factor", "yarn-beta-slow", "yarn-beta-fast", "override-kv"], "not supported: the values in the model's file apply"),
     // CPU and GPU.
     key(&["t", "threads", "num-thread", "num-threads", "cpu-threads", "cpu-thread-pool-size", "LLAMA_ARG_THREADS"], "n_threads"),
-    noted(&["tb", "threads-batch", "n-threads-batch"], "n_threads", "prompts and answers have the same number"),
-    none(&["cpu-mask", "cpu-range", "cpu-strict", "prio", "poll", "numa"], "not supported: set CPUs and priorities with the system's own means, such as `taskset` and `nice`"),
+    noted(&["tb", "threads-batch", "n-threads-batch"], "n_threads", "prefill and generation use the same number of threads"),
+    none(&["cpu-mask", "cpu-range", "cpu-strict", "prio", "poll", "numa"], "not supported: set CPUs and priorities with tools of the system, such as `taskset` and `nice`"),
     key(&["ngl", "gpu-layers", "num-gpu", "n-gpu", "gpu", "gpu-offload", "LLAMA_ARG_N_GPU_LAYERS"], "n_gpu_layers"),
     noted(&["fit", "fitt", "fit-target", "fit-ctx", "fitc"], "n_gpu_layers", "`\"auto\"` offloads as many layers as fit into the GPU's free memory"),
-    none(&["ot", "override-tensor", "cmoe", "cpu-moe", "ncmoe", "n-cpu-moe", "nkvo", "no-kv-offload", "kv-offload", "offload-kv-cache"], "not supported: lower `n_gpu_layers` if the GPU's memory does not suffice"),
-    none(&["ts", "tensor-split", "dev", "device", "rpc", "tensor-parallel-size"], "not supported: llama.cpp divides a model by the free memory of the GPUs; `CUDA_VISIBLE_DEVICES` chooses them"),
+    none(&["ot", "override-tensor", "cmoe", "cpu-moe", "ncmoe", "n-cpu-moe", "nkvo", "no-kv-offload", "kv-offload", "offload-kv-cache"], "not supported: lower `n_gpu_layers` if the model does not fit into the GPU's memory"),
+    none(&["ts", "tensor-split", "dev", "device", "rpc", "tensor-parallel-size"], "not supported: llama.cpp splits a model by the free memory of the GPUs; `CUDA_VISIBLE_DEVICES` selects the GPUs"),
     key(&["mg", "LLAMA_ARG_MAIN_GPU"], "main_gpu"),
     key(&["sm", "LLAMA_ARG_SPLIT_MODE"], "split_mode"),
     noted(&["no-mmap", "use-mmap", "try-mmap"], "mmap", "`mmap = false` reads the file instead"),
@@ -82,20 +82,20 @@ pub(super) const TABLE: &[Meaning] = &[
     key(&["repetition-penalty"], "repeat_penalty"),
     key(&["s", "rng-seed"], "seed"),
     key(&["r", "reverse-prompt", "stop-sequence", "stop-sequences", "stop-strings"], "stop"),
-    noted(&["timeout", "to", "request-timeout", "read-timeout"], "deadline", "a call ends there with what it has"),
+    noted(&["timeout", "to", "request-timeout", "read-timeout"], "deadline", "at the deadline, a call returns the text that it has"),
     none(&["typical", "typical-p", "tfs-z", "mirostat", "mirostat-ent", "mirostat-lr", "mirostat-eta", "mirostat-tau", "xtc-probability", "xtc-threshold", "dry-multiplier", "dry-base", "dry-allowed-length", "dry-penalty-last-n", "dry-sequence-breaker", "dynatemp-range", "dynatemp-exp", "top-n-sigma", "adaptive-target", "samplers", "sampler-seq", "sampling-seq", "logit-bias", "ignore-eos", "min-keep", "n-probs", "logprobs", "penalize-nl"], "not supported: sampling has `temperature`, `top_p`, `top_k`, `min_p` and the penalties"),
-    none(&["grammar", "grammar-file", "j", "jf", "json-schema", "json-schema-file", "format", "response-format", "structured-output"], "answers are forced by `output` or `choices` of `[tools.NAME]`, or by `json_schema` of a call"),
+    none(&["grammar", "grammar-file", "j", "jf", "json-schema", "json-schema-file", "format", "response-format", "structured-output"], "not supported as such: `output` or `choices` in `[tools.NAME]`, or `json_schema` in a call, constrain the answer"),
     // Which models are loaded.
     noted(&["ttl", "global-ttl", "keep-alive", "jit-ttl", "idle-timeout", "unload-after", "sleep-idle-seconds", "OLLAMA_KEEP_ALIVE"], "idle_ttl", "`\"15m\"`, or `\"never\"`"),
     key(&["models-max", "max-models", "max-loaded-models", "OLLAMA_MAX_LOADED_MODELS"], "registry.max_loaded"),
     key(&["load-on-startup", "autoload", "on-startup"], "preload"),
-    none(&["warmup", "no-warmup"], "not needed: a model is warm once it is loaded; `preload = true` loads it at the start"),
-    noted(&["persistent"], "pin", "`pin = true` never unloads a model to make room"),
-    none(&["groups", "group", "swap", "exclusive", "members", "matrix", "hooks"], "not supported as such: `max_loaded` in `[registry]` limits how many models are loaded, and `pin` of a model keeps it"),
-    none(&["macros", "macro"], "not supported as such: `[defaults]` has the keys that all models share, and `${env:NAME}` puts in a variable"),
+    none(&["warmup", "no-warmup"], "not needed: a model is warm once it is loaded; `preload = true` loads it when the server starts"),
+    noted(&["persistent"], "pin", "a model with `pin = true` is never evicted"),
+    none(&["groups", "group", "swap", "exclusive", "members", "matrix", "hooks"], "not supported as such: `max_loaded` in `[registry]` limits how many models are loaded, and a model with `pin = true` is never evicted"),
+    none(&["macros", "macro"], "not supported as such: `[defaults]` sets keys for all models, and `${env:NAME}` inserts an environment variable"),
     none(&["cmd", "cmd-stop", "proxy", "check-endpoint", "use-model-name", "health-check-timeout", "start-port", "peers", "send-loading-state"], "not needed: this program runs the models itself; give each a `path`"),
     none(&["filters", "strip-params", "set-params", "set-params-by-id", "profiles", "presets"], "write a chat tool for each profile: `[tools.NAME]` with `kind = \"chat\"`, its own `system` and sampling"),
-    none(&["env"], "not supported: set variables for the server itself"),
+    none(&["env"], "not supported: set environment variables for the server itself"),
     // The server.
     noted(&["api-key", "api-token", "auth-token"], "server.auth", "clients send it as a bearer token"),
     key(&["api-key-file"], "server.auth_file"),
@@ -104,13 +104,13 @@ pub(super) const TABLE: &[Meaning] = &[
     key(&["LLAMA_ARG_PORT"], "server.port"),
     key(&["OLLAMA_ORIGINS", "origins"], "server.allowed_origins"),
     key(&["OLLAMA_MAX_QUEUE"], "server.max_queue"),
-    none(&["ssl-key-file", "ssl-cert-file", "tls", "ssl"], "not supported: put a proxy that has TLS in front of the server"),
+    none(&["ssl-key-file", "ssl-cert-file", "tls", "ssl"], "not supported: put a proxy with TLS in front of the server"),
     none(&["metrics", "props", "endpoint-slots", "metrics-max-in-memory"], "not needed: over HTTP the server always has `/metrics` and `/status`"),
-    none(&["webui", "no-webui", "ui", "webui-config", "path-prefix", "api-prefix", "media-path", "tools-builtin"], "not supported: the server speaks MCP and has no pages"),
+    none(&["webui", "no-webui", "ui", "webui-config", "path-prefix", "api-prefix", "media-path", "tools-builtin"], "not supported: the server speaks MCP and has no web pages"),
     none(&["threads-http"], "not needed"),
-    none(&["offline"], "not needed: the server opens no connection of its own"),
+    none(&["offline"], "not needed: the server makes no outgoing connections"),
     key(&["log-verbosity", "log-level", "verbosity", "lv", "v", "verbose", "OLLAMA_DEBUG"], "log.level"),
     key(&["log-file", "log-path"], "log.file"),
     key(&["log-format"], "log.format"),
-    none(&["log-disable", "log-colors", "log-prefix", "log-timestamps", "log-to-stdout", "log-time-format"], "not supported; `[log]` has `level`, `format` and `file`"),
+    none(&["log-disable", "log-colors", "log-prefix", "log-timestamps", "log-to-stdout", "log-time-format"], "not supported: `[log]` has `level`, `format` and `file`"),
 ];

@@ -1,4 +1,4 @@
-//! The table of foreign names against the keys that exist, and against its page.
+//! Tests of the table of foreign names: its keys exist, and the documentation has every row.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

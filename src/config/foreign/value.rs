@@ -1,8 +1,8 @@
-//! Values that other programs take for a key, and what is written here instead.
+//! Translates values that other programs accept.
 
 use serde_json::Value;
 
-/// Returns what to write for the value `found` of `key`, if another program takes such a value.
+/// Returns what to write instead of the value `found` of `key`, if another program accepts that value.
 pub(in crate::config) fn hint(key: &str, found: &Value) -> Option<String> {
     let text = found.as_str().map(str::to_lowercase);
     let text = text.as_deref();
@@ -17,18 +17,20 @@ pub(in crate::config) fn hint(key: &str, found: &Value) -> Option<String> {
     let switch = switch(found);
     let told = match key {
         "n_gpu_layers" if is_negative || is_all => {
-            "`99` puts all layers on the GPU, `\"auto\"` as many as fit"
+            "write `99` to put all layers on the GPU, or `\"auto\"` for as many as fit"
         }
-        "n_ctx" if is_negative || is_all => "`0` is the context that the model was trained for",
-        "n_threads" if is_negative || is_all => "`0` is one thread for each core",
+        "n_ctx" if is_negative || is_all => {
+            "write `0` for the context that the model was trained for"
+        }
+        "n_threads" if is_negative || is_all => "write `0` for one thread per core",
         "parallel" if is_negative || is_all || number == Some(0.0) => {
-            "write how many calls are answered at once; `4` is the default"
+            "write the number of calls that are answered at once; the default is `4`"
         }
         "max_tokens" | "max_tokens_limit" if is_negative || is_all => {
-            "an answer always has a limit: write the number of `n_ctx` for one as long as the context allows"
+            "an answer always has a limit: to allow the whole context, write the value of `n_ctx`"
         }
-        "repeat_last_n" if is_negative => "write the number of `n_ctx` for the whole context",
-        "top_k" if is_negative => "`0` is off",
+        "repeat_last_n" if is_negative => "write the value of `n_ctx` for the whole context",
+        "top_k" if is_negative => "write `0` to switch it off",
         "flash_attn" | "thinking" if switch == Some(false) => "write `\"off\"`",
         "flash_attn" if switch == Some(true) => "write `\"on\"`",
         "thinking" if switch == Some(true) => {
@@ -42,7 +44,7 @@ pub(in crate::config) fn hint(key: &str, found: &Value) -> Option<String> {
         "idle_ttl" | "stall_timeout" if is_negative || is_all => "write `\"never\"`",
         "deadline" if is_negative || number == Some(0.0) => "leave it out for no deadline",
         "split_mode" if text == Some("tensor") => {
-            "`tensor` is not supported; `layer` is the default"
+            "`tensor` is not supported: write `\"layer\"`, the default"
         }
         "lora" if found.is_string() => {
             return Some(format!("write a table: `{{ path = {found} }}`"));
@@ -52,7 +54,7 @@ pub(in crate::config) fn hint(key: &str, found: &Value) -> Option<String> {
     Some(told.to_owned())
 }
 
-/// Returns whether a value switches something on or off, in the words of any program.
+/// Returns whether `found` means on or off in any program's spelling; `None` if it means neither.
 pub(in crate::config) fn switch(found: &Value) -> Option<bool> {
     match found {
         Value::Bool(is_on) => Some(*is_on),

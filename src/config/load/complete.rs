@@ -1,4 +1,4 @@
-//! Completes the texts of a file: puts in what they name, and makes paths start at the right folder.
+//! Completes the texts of a file: resolves `${…}`, and makes relative paths start at the file's folder.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use crate::config::problem::Origin;
 use crate::config::source::Source;
 
 impl Layers {
-    /// Puts into texts what they name, and relative paths under the file's folder. Gives the places of those texts that name
-    /// what is not there.
+    /// Resolves `${…}` in texts, and makes relative paths start at the file's folder. Adds the addresses of texts that cannot be resolved to
+    /// `unresolved`.
     pub(super) fn complete(
         &mut self,
         address: &Address,
@@ -73,7 +73,7 @@ impl Layers {
         }
     }
 
-    /// Puts the home folder in the place of `~` in all paths of `value`, which is at `address`.
+    /// Puts the home directory in place of `~` in all paths of `value`, which is at `address`.
     pub(super) fn expand_home(&self, address: &Address, value: &mut Value) {
         match value {
             Value::Object(table) => {
@@ -89,15 +89,15 @@ impl Layers {
     }
 }
 
-/// Returns what to write instead of a variable of a shell in the `path` at `address`, unless there is such a file. Of a model's files the
-/// model says it, so that the others are served.
+/// Returns what to write instead of a shell variable in the `path` at `address`, unless that file exists. Returns `None` for files of models:
+/// the check of the model reports them, so that the other models are served.
 fn variable_hint(address: &Address, path: &str, folder: &Path) -> Option<String> {
     let is_of_model = address.in_defaults().is_some() || address.parts().first()? == "defaults";
     let hint = paths::variable_hint(path).filter(|_| !is_of_model)?;
     (!folder.join(path).exists()).then_some(hint)
 }
 
-/// The path `made`, as `text` writes it, for a file in another folder: a relative one starts at `folder`.
+/// Returns the path `made`, as `text` spells it, for a file in another folder: a relative path then starts at `folder`.
 fn under(folder: &Path, made: &str, text: &str) -> String {
     if Path::new(made).is_absolute() || made.starts_with('~') {
         return text.to_owned();

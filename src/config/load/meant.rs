@@ -1,4 +1,4 @@
-//! Suggestions for variables of unknown names. Pure.
+//! Suggestions for unknown environment variables. Pure.
 
 use super::said::OF_ONE_MODEL;
 use crate::config::VARIABLE_PREFIX;
@@ -6,7 +6,7 @@ use crate::config::address::Address;
 use crate::config::foreign;
 use crate::config::shape::{Shape, nearest};
 
-/// Names of variables that give other programs their model.
+/// Names of variables for the model's file in other programs.
 const MODEL_NAMES: [&str; 7] = [
     "model",
     "models",
@@ -17,7 +17,7 @@ const MODEL_NAMES: [&str; 7] = [
     "path",
 ];
 
-/// Tables that variables call by another name, and their addresses.
+/// Other names of tables in variables, and the addresses of these tables.
 const TABLES: [(&str, &[&str]); 4] = [
     ("model", &["models"]),
     ("tool", &["tools"]),
@@ -37,7 +37,7 @@ pub(super) fn meant_variable(shape: &Shape, name: &str) -> Option<String> {
         .or_else(|| similar(shape, &name))
 }
 
-/// Returns the variable for the key that another program calls as `name` ends.
+/// Returns the variable for the key that the last part of `name` is in another program.
 fn translated(name: &str) -> Option<String> {
     let (table, key) = name.rsplit_once("__").unwrap_or(("", name));
     let here = foreign::find(key)?.key?;
@@ -49,7 +49,7 @@ fn translated(name: &str) -> Option<String> {
     })
 }
 
-/// Returns the variable of a key whose tables and name are `words`, with two underscores where a table ends.
+/// Returns the variable of a key whose tables and name are `words`, with two underscores after each table.
 fn separated(shape: &Shape, words: &[&str]) -> Option<String> {
     let (first, rest) = words.split_first()?;
     let alias = TABLES.iter().find(|(name, _)| name == first);
@@ -59,7 +59,7 @@ fn separated(shape: &Shape, words: &[&str]) -> Option<String> {
     Some(variable(address.parts()))
 }
 
-/// Returns the key below `table` that `words` spell. The first name that leads to a key counts: a model's name may have several words.
+/// Returns the key below `table` that `words` spell. A model's name may have several words, so the first split that leads to a key wins.
 fn key_of(shape: &Shape, table: &Address, words: &[&str]) -> Option<Address> {
     if words.is_empty() {
         return shape.is_value(table).then(|| table.clone());

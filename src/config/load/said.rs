@@ -16,14 +16,15 @@ use crate::config::{CONFIG_VARIABLE, DEFAULT_MODEL, Overrides, VARIABLE_PREFIX};
 /// Keys that are one model's own: a flag for all makes no sense.
 pub(super) const OF_ONE_MODEL: [&str; 5] = ["path", "title", "aliases", "tool_name", "description"];
 
-/// Returns whether `value` is of a variable by which Kubernetes and Docker describe a service: one called llama-mcp has `LLAMA_MCP_PORT`.
+/// Returns whether `value` belongs to a variable that Kubernetes or Docker sets to describe a service. For a service called llama-mcp, that
+/// is `LLAMA_MCP_PORT=tcp://…`.
 fn is_service(value: &str) -> bool {
     let schemes = ["tcp://", "udp://", "sctp://"];
     schemes.iter().any(|scheme| value.starts_with(scheme))
 }
 
-/// Returns whether the variable of these `parts` guards the server. An empty variable counts as unset, but not one of these: a token that
-/// got lost on the way must not open the server.
+/// Returns whether the variable with these `parts` protects the server. Other variables count as unset if they are empty. An empty token is
+/// an error instead: a token that got lost must not open the server.
 fn guards(shape: &Shape, parts: &[String]) -> bool {
     let address = match parts {
         [key] => Address::of(["server", key.as_str()]),

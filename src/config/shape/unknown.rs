@@ -1,4 +1,4 @@
-//! Keys and names that are not allowed where they stand: what was probably meant.
+//! Unknown keys and invalid names, and what was probably meant.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use super::{Fault, Shape};
 use crate::config::address::Address;
 use crate::config::foreign;
 
-/// Longest name that is proposed, in characters.
+/// Longest suggested name, in characters.
 const MAX_NAME: usize = 64;
 
 impl Shape {
@@ -31,9 +31,8 @@ impl Shape {
         let Some(name) = dotted_name(address, key, &written[key]) else {
             return unknown(similar(key, &keys));
         };
-        let message = format!(
-            "TOML reads the dot as a table `{key}` inside `[{address}]`, so nothing is called `{name}`"
-        );
+        let message =
+            format!("TOML reads the dot in `{name}` as a table `{key}` inside `[{address}]`");
         let meant = address.parent().map(|tables| tables.join(&name));
         fault(message, meant, rename(address, &name))
     }
@@ -51,8 +50,8 @@ impl Shape {
     }
 }
 
-/// Returns the name that was meant by `[models.qwen2.5]`: `key` and the tables in it, which hold `value`, behind the name of the table
-/// at `address`. Returns `None` if it is something else.
+/// Returns the intended name of a table such as `[models.qwen2.5]`: the name of the table at `address`, `key`, and the names of the tables in
+/// `value`, joined with dots. Returns `None` if `key` is not part of a name.
 fn dotted_name(address: &Address, key: &str, value: &Value) -> Option<String> {
     let [table, name] = address.parts() else {
         return None;
@@ -72,18 +71,18 @@ fn dotted_name(address: &Address, key: &str, value: &Value) -> Option<String> {
     Some(name)
 }
 
-/// Returns how to write the `name` of the table at `address`, which is not allowed.
+/// Returns how to write the invalid `name` of the table at `address`.
 fn rename(address: &Address, name: &str) -> String {
     let table = address.parts().first().map_or("", String::as_str);
     let proposed = allowed_name(name);
     match table {
         _ if proposed.is_empty() => "choose another name".to_owned(),
         "models" => format!(
-            "write `[models.{proposed}]`, and keep the other name with `aliases = [{}]`",
+            "write `[models.{proposed}]`, and keep the original name with `aliases = [{}]`",
             Value::from(name)
         ),
         "tools" if address.parts().len() == 2 => format!("write `[tools.{proposed}]`"),
-        // What is among tokens may be a secret.
+        // A wrong name among the tokens may be a secret.
         "server" => "choose another name".to_owned(),
         _ => format!("write `{proposed}`"),
     }

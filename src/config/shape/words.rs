@@ -173,17 +173,17 @@ pub fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
         .map(|(_, name)| name)
 }
 
-/// Returns how like two names are, from 0 to 1.
+/// Returns the similarity of two names, from 0 to 1.
 fn likeness(found: &str, known: &str) -> f64 {
     let found = found.to_lowercase().replace('-', "_");
     strsim::jaro_winkler(&found, &known.to_lowercase())
 }
 
-/// Returns the keys most like the unknown key `found`, and where all are listed.
+/// Returns a hint that names the known keys most similar to `found`, and the command that lists all keys.
 pub(super) fn similar(found: &str, known: &[&str]) -> String {
-    /// Most keys that are named.
+    /// Maximum number of keys in the hint.
     const MOST: usize = 3;
-    /// Below this a reader sees no likeness.
+    /// Names that are less similar than this look unrelated to a reader.
     const LIKE: f64 = 0.6;
     let mut ranked: Vec<(f64, &str)> = known
         .iter()

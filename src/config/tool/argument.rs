@@ -9,19 +9,19 @@ use crate::config::load::Layers;
 use crate::config::shape::ValueCheck;
 use crate::config::whole::whole;
 
-/// What a call gives.
+/// A declared argument.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Argument {
-    /// What the template calls it.
+    /// Its name in the template and in calls.
     pub name: String,
     /// The JSON Schema of its values.
     pub schema: Value,
-    /// What counts where a call does not say; none where it must.
+    /// Value for calls that leave the argument out; `None` if the argument is required.
     pub default: Option<Value>,
 }
 
 impl Argument {
-    /// Makes an argument whose declaration is invalid, so that only its `name` is known.
+    /// Makes a stand-in for an argument with an invalid declaration, of which only the `name` is known.
     pub(super) fn unknown(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -48,13 +48,13 @@ pub(super) fn resolve(
     let is_array = kind == ArgumentType::Array;
     let is_number = matches!(kind, ArgumentType::Integer | ArgumentType::Number);
     let is_text = kind == ArgumentType::String;
-    // Words of Jinja: a template that names them means something else.
+    // Reserved words of Jinja: in a template they have another meaning.
     if [
         "true", "false", "none", "not", "and", "or", "in", "is", "if", "else", "self", "loop",
     ]
     .contains(&name.to_lowercase().as_str())
     {
-        let message = format!("`{name}` is a word of the template's language");
+        let message = format!("`{name}` is a reserved word of Jinja");
         let place = address(tool, "arguments").join(name);
         layers.problem_at(
             &place,
@@ -72,7 +72,7 @@ pub(super) fn resolve(
         ("max_items", settings.max_items.is_some(), is_array),
     ] {
         if is_set && !fits {
-            let message = "does not go with the argument's `type`".to_owned();
+            let message = "does not apply to the argument's `type`".to_owned();
             layers.problem_at(&at(key), message, None);
         }
     }
@@ -96,10 +96,10 @@ pub(super) fn resolve(
         ("enum", settings.r#enum.as_ref().is_some_and(Vec::is_empty)),
     ] {
         if is_wrong {
-            layers.problem_at(&at(key), "leaves no value that is allowed".into(), None);
+            layers.problem_at(&at(key), "leaves no allowed value".into(), None);
         }
     }
-    // The values that are listed must be what the other keys allow.
+    // The other keys must allow the listed values.
     let mut unlisted = schema.clone();
     if let Some(keys) = unlisted.as_object_mut() {
         keys.remove("enum");
@@ -112,8 +112,7 @@ pub(super) fn resolve(
             .map(|value| ("default", value, &schema)),
     ) {
         if let Err(fault) = ValueCheck::new(schema).check(value) {
-            let hint =
-                "the argument's `type`, `string` where it does not say, is that of its values";
+            let hint = "all values must have the argument's `type`, which is `string` by default";
             let hint = (key == "enum").then(|| hint.to_owned());
             layers.problem_at(&at(key), format!("must be {}", fault.message), hint);
         }

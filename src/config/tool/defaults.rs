@@ -1,4 +1,4 @@
-//! The defaults of a model's calls, with what a tool sets.
+//! The defaults of calls: the model's settings, overridden by the tool's.
 
 use crate::config::Defaults;
 use crate::config::file::{ToolKind, ToolSettings};
@@ -6,7 +6,7 @@ use crate::config::schema::Limits;
 use crate::config::{ranges, template_arguments};
 
 impl Limits {
-    /// The same with what `tool` sets.
+    /// Returns these limits, overridden by what `tool` sets.
     pub(super) fn with(self, tool: &ToolSettings) -> Self {
         Self {
             string: tool.json_max_string.unwrap_or(self.string),
@@ -16,7 +16,7 @@ impl Limits {
 }
 
 impl Defaults {
-    /// The same with what `tool` sets.
+    /// Returns these defaults, overridden by what `tool` sets.
     pub(super) fn with(&self, tool: &ToolSettings) -> Self {
         let number = |said: Option<f64>, default: f32| said.map_or(default, ranges::to_f32);
         let max_tokens_limit = tool.max_tokens_limit.or(self.max_tokens_limit);
@@ -50,7 +50,7 @@ impl Defaults {
                 .map_or(self.deadline, |deadline| Some(deadline.0)),
             cut_note: tool.cut_note.unwrap_or(match tool.kind {
                 ToolKind::Chat => self.cut_note,
-                // Programs read the answer of a prepared prompt, too: nothing else belongs into it.
+                // Programs may parse the answer of a prepared prompt, so it must contain nothing else.
                 ToolKind::Prompt => false,
             }),
         }

@@ -33,7 +33,7 @@ fn fill(queue: &mut Queue, client: &str, free: usize) -> (usize, String) {
 fn a_client_alone_has_all_its_places_beyond_those_that_start_at_once() {
     for (max_waiting, free, taken) in [(3, 0, 3), (3, 2, 5), (0, 2, 2), (0, 0, 0)] {
         let mut queue = Queue::new(max_waiting);
-        let busy = format!("the model is busy: {max_waiting} calls are waiting, and no more may");
+        let busy = format!("the model is busy: its queue is full ({max_waiting} calls)");
         assert_eq!(fill(&mut queue, "one", free), (taken, busy));
     }
 }
@@ -46,8 +46,7 @@ fn who_is_refused_beside_others_is_told_how_many_wait_and_how_many_of_them_are_i
         fill(&mut queue, "another", 0),
         (
             10,
-            "the model is busy: 20 calls are waiting, 10 of them this client's, and no more may"
-                .into()
+            "the model is busy: its queue is full (20 calls, 10 of them from this client)".into()
         )
     );
     for nth in 0..10 {
@@ -55,9 +54,6 @@ fn who_is_refused_beside_others_is_told_how_many_wait_and_how_many_of_them_are_i
     }
     assert_eq!(
         fill(&mut queue, "one too many", 0),
-        (
-            0,
-            "the model is busy: 40 calls are waiting, and no more may".into()
-        )
+        (0, "the model is busy: its queue is full (40 calls)".into())
     );
 }

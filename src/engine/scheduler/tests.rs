@@ -223,7 +223,7 @@ fn a_full_queue_says_how_many_wait() {
     });
     assert_eq!(
         busy.unwrap(),
-        "the model is busy: 3 calls are waiting, and no more may"
+        "the model is busy: its queue is full (3 calls)"
     );
 }
 

@@ -34,11 +34,13 @@ pub enum Refusal {
     #[error("{0}; try again{when}", when = if .0.is_passing { "" } else { " once the file has changed" })]
     NotLoadable(FileFault),
     /// An edit of the configuration changed or removed the model, so the tool's name may mean something else now, or the model was
-    /// unloaded or restarted by hand.
+    /// unloaded or restarted on request.
     #[error("the model was edited, unloaded or restarted; try again")]
     Superseded,
     /// As many calls wait for the model's room as may.
-    #[error("the model is busy: {0} calls wait for other models to make room; try again later")]
+    #[error(
+        "the model is busy: {0} calls are waiting until other models are unloaded; try again later"
+    )]
     Busy(usize),
     /// The last load failed just now.
     #[error("the model could not be loaded: {cause}; try again in {} s", pause.as_secs_f64().ceil())]

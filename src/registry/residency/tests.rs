@@ -81,7 +81,8 @@ fn one_clients_waiting_calls_do_not_keep_anothers_out() {
         let actions = world.machine.take_actions();
         actions.iter().filter_map(told).collect::<Vec<_>>()
     };
-    let told = "the model is busy: 100 calls wait for other models to make room; try again later";
+    let told =
+        "the model is busy: 100 calls are waiting until other models are unloaded; try again later";
     assert_eq!(refusals("many", 100..202), [told, told]);
     assert_eq!(refusals("few", 300..301), [""; 0]);
 }

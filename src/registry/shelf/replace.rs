@@ -1,4 +1,4 @@
-//! Unloads a model by hand: another edition of the same model replaces it.
+//! Unloads a model on request: another edition of the same model replaces it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::registry::residency::{Edition, ModelState};
 /// Result of replacing a model's edition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::registry) struct Replaced {
-    /// The model's name, whatever it was called by.
+    /// The model's name, even if an alias was given.
     pub(in crate::registry) name: String,
     /// The edition that new calls get.
     pub(in crate::registry) edition: Edition,
@@ -23,8 +23,8 @@ pub(in crate::registry) struct Replaced {
 }
 
 impl Shelf {
-    /// Replaces the edition of the model that has `name` as its name or as an alias. The process answers the calls that it has, and new calls start another process.
-    /// Failed loads and deaths are forgotten. Returns `None` if there is no such model.
+    /// Replaces the edition of the model that has `name` as its name or as an alias. The process answers the calls that it has, and new calls
+    /// start another process. Failed loads and deaths are forgotten. Returns `None` if there is no such model.
     pub(in crate::registry) fn replace(self: &Arc<Self>, name: &str) -> Option<Replaced> {
         let (free, now) = (memory::free(), Instant::now());
         self.change(|state| {
@@ -72,7 +72,7 @@ impl State {
     }
 }
 
-/// The current editions of models that were unloaded or restarted by hand, by each edition that they had before.
+/// The current editions of models that were unloaded or restarted on request, by each edition that they had before.
 #[derive(Debug, Default)]
 pub(super) struct Successors(HashMap<Edition, Edition>);
 

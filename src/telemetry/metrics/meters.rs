@@ -173,22 +173,22 @@ impl CallMeters {
             by_token: names.add("token_calls", "Calls by name of the token and outcome"),
             running: names.add("calls_running", "Calls that have no answer yet"),
             waiting: names.add("calls_waiting", "Calls that wait for a sequence of the model"),
-            duration: names.seconds("call_duration_seconds", "From a call's arrival to its end"),
+            duration: names.seconds("call_duration_seconds", "Time from a call's arrival to its end"),
             queue_time: names.seconds(
                 "queue_duration_seconds",
-                "Time that answered calls waited: for room, for the load of their model and for a sequence",
+                "Time that answered calls waited: for memory, for the load of their model and for a sequence",
             ),
             first_token_time: names.seconds(
                 "time_to_first_token_seconds",
-                "From a call's arrival to the first token of its answer",
+                "Time from a call's arrival to the first token of its answer",
             ),
             prompt_speed: names.speeds(
                 "prompt_tokens_per_second",
-                "Speed at which prompts were read, cached tokens not counted",
+                "Prefill speed, without cached tokens",
             ),
             generation_speed: names.speeds(
                 "generation_tokens_per_second",
-                "Speed at which an answer was written",
+                "Generation speed of an answer",
             ),
             prompt_tokens: names.add("prompt_tokens", "Tokens of the prompts of answered calls"),
             cached_tokens: names.add(
@@ -206,7 +206,7 @@ impl CallMeters {
 impl ModelMeters {
     fn register(names: &mut Names<'_>) -> Self {
         Self {
-            loads: names.add("model_loads", "Loads of models by their ends: ok, failed"),
+            loads: names.add("model_loads", "Loads of models by outcome: ok, failed"),
             load_time: names.seconds("model_load_duration_seconds", "Duration of loads of models"),
             unloads: names.add(
                 "model_unloads",
@@ -214,11 +214,11 @@ impl ModelMeters {
             ),
             deaths: names.add(
                 "model_process_deaths",
-                "Models' processes that ended by themselves",
+                "Model processes that ended unexpectedly, stalls not counted",
             ),
             stalls: names.add(
                 "model_stalls",
-                "Models' processes that were killed because they finished no step",
+                "Model processes that were killed because they finished no step within `stall_timeout`",
             ),
             last_step: names.add(
                 "model_last_step_seconds",
@@ -227,11 +227,11 @@ impl ModelMeters {
             loaded: names.add("model_loaded", "Processes that have the model loaded"),
             memory: names.add(
                 "model_memory_bytes",
-                "The most memory that the model's process was seen to take; a GPU's is not seen",
+                "Highest measured memory of the model's process, without GPU memory",
             ),
             resident: names.add(
                 "model_process_resident_memory_bytes",
-                "Resident memory of the model's process, when it was last measured",
+                "Resident memory of the model's process, as last measured",
             ),
             cpu_time: names.add(
                 "model_process_cpu_seconds",
@@ -240,7 +240,7 @@ impl ModelMeters {
             cells: names.add("kv_cells", "Cells of the model's KV cache, a token each"),
             reserved_cells: names.add(
                 "kv_cells_reserved",
-                "Cells of the model's KV cache that the calls at work may come to use",
+                "Cells of the model's KV cache that are reserved for running calls",
             ),
         }
     }
@@ -255,25 +255,25 @@ impl ServerMeters {
             ),
             reloads: names.add(
                 "config_reloads",
-                "Edits of the configuration by their ends: ok, refused",
+                "Reloads of the configuration by outcome: ok, refused",
             ),
             restart_required: names.add(
                 "config_restart_required",
-                "Whether an edit of the configuration waits for a restart of the server",
+                "Whether an edit of the configuration requires a restart of the server: 1 if so, else 0",
             ),
             reload_ok: names.add(
                 "config_last_reload_successful",
-                "Whether the last edit of the configuration came into force",
+                "Whether the last reload of the configuration succeeded: 1 if so, else 0",
             ),
             reload_time: names.add(
                 "config_last_reload_success_timestamp_seconds",
-                "When the configuration in force was read",
+                "When the active configuration was loaded, in seconds since 1970",
             ),
         }
     }
 
-    /// What was read last is in force.
-    pub(super) fn in_force(&self) {
+    /// Records that the configuration that was read last is active.
+    pub(super) fn reload_succeeded(&self) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         self.reload_ok.set(1);
         self.reload_time.set(now.unwrap_or_default().as_secs_f64());

@@ -1,4 +1,4 @@
-//! `POST /admin/models/NAME/unload` and `…/restart`: unload and restart a model by hand.
+//! `POST /admin/models/NAME/unload` and `…/restart`: unload and restart a model on request.
 
 use std::net::SocketAddr;
 

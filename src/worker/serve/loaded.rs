@@ -113,7 +113,7 @@ impl Worker {
             }
             if let Some(prefixes) = self.warming.take_whole() {
                 let lengths: Vec<usize> = prefixes.iter().map(Vec::len).collect();
-                tracing::debug!(tokens = ?lengths, "fixed prompts are kept ready");
+                tracing::debug!(tokens = ?lengths, "fixed prompts are cached");
                 scheduler.keep_warm(prefixes);
             }
             scheduler.admit(Instant::now());
@@ -183,11 +183,11 @@ impl<D: Decoder> Calls for Scheduler<D> {
     }
 }
 
-/// Says that the weights are not locked into memory, and the way out.
+/// Logs that the weights are not locked into memory, and what to do about it.
 fn warn_of_lock() {
     let cause = memory_lock::limit()
-        .map_or_else(|| "the system refuses it".to_owned(), memory_lock::way_out);
-    tracing::warn!("`mlock` has no effect, the weights can be swapped out: {cause}");
+        .map_or_else(|| "the system refused it".to_owned(), memory_lock::way_out);
+    tracing::warn!("`mlock` has no effect, so the weights can be swapped out: {cause}");
 }
 
 /// Says where the worker gives less than was asked.

@@ -134,7 +134,7 @@ impl<'model> Preparer<'model> {
                     inbox.progress.begin(Stage::Rendering);
                     // A call will tell it to who can do something about it.
                     let tokens = self.fixed(&prompt).inspect_err(|error| {
-                        tracing::debug!(%error, "a fixed prompt is not kept ready");
+                        tracing::debug!(%error, "a fixed prompt is not cached");
                     });
                     Prepared::Fixed(set, tokens.ok().flatten())
                 }

@@ -65,11 +65,11 @@ impl TurnFiles {
         self.turns.clone()
     }
 
-    /// Makes files on disk again that are gone: systems clean the folder for temporary files.
+    /// Creates lock files again that are gone from the disk: systems clean the folder for temporary files.
     fn restore(&self) {
         for path in self.paths().filter(|path| !path.exists()) {
             if let Err(error) = create(path) {
-                tracing::warn!(%error, "could not create a lock file again: models at work slow each other down");
+                tracing::warn!(%error, "could not create a lock file again: busy models will slow each other down");
             }
         }
     }

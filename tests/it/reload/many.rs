@@ -61,7 +61,7 @@ fn five_hundred_edits_lose_no_call_and_mix_no_settings() {
         for edit in 1..=EDITS {
             fs::write(&path, edition(edit % 2 == 0)).unwrap();
             server.signal("HUP");
-            server.wait_for_logs("an edit of the configuration is in force", edit);
+            server.wait_for_logs("the new configuration is active", edit);
             if edit == EDITS / 5 {
                 middle = (memory_of(pid, "VmRSS"), descriptors_of(pid));
             }

@@ -46,7 +46,7 @@ impl Example {
         Self::with_small_model("profiles")
     }
 
-    /// With the model that the folder is made for, which the copy would look for elsewhere.
+    /// Makes the example `name`, with its model at an absolute path: in the copy, the relative path would lead elsewhere.
     fn with_small_model(name: &str) -> Self {
         let mut example = Self::new(name, &[]);
         let model = format!("models.small.path={}", smollm2().display());

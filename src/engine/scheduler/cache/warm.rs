@@ -145,7 +145,7 @@ impl<S> Cache<S> {
             let tokens = self.fixed.remove(at).len();
             tracing::info!(
                 tokens,
-                "a tool's prompt is not kept ready: it has more than `cache_ram` holds"
+                "a tool's prompt is not cached: it needs more than `cache_ram`"
             );
         }
     }

@@ -75,7 +75,7 @@ pub(super) struct World {
     pub(super) held: BTreeMap<CallId, WorkerId>,
     pub(super) waiting: BTreeSet<CallId>,
     pub(super) free: Option<u64>,
-    /// The editions of the models in force.
+    /// The active editions of the models.
     pub(super) current: Vec<Edition>,
     pub(super) next_edition: Edition,
     pub(super) pinned: Option<usize>,

@@ -67,7 +67,7 @@ fn a_call_has_cells_for_what_it_shares_with_another_and_does_not_take_from_it() 
             .prepared(id, Ok(prompt_with((0..length).collect())));
         bench.turn();
     }
-    // 90 cells and 63: the 19 that they share are too few to be taken over.
+    // 90 cells and 63: the 19 that they share are too few to be reused.
     bench.turn();
     assert_eq!(bench.scheduler.stats().active, 1);
     bench.turns_until_empty();
