@@ -104,19 +104,23 @@ def main():
         folder = pathlib.Path(name)
         cache = folder / "cache"
         cache.mkdir()
-        machine_has_a_gpu()
+        free = machine_has_a_gpu()
         first = shader_cache_is_used(folder, cache)
         text_is_the_same_with_any_layers(folder, cache, first)
         two_models_share_it(folder, cache)
         killed_process_is_started_again(folder, cache)
         edit_of_layers_is_applied(folder, cache)
         too_large_a_model_is_refused(folder, cache)
+        auto_offloads_the_layers_that_fit(folder, free)
 
 
 def machine_has_a_gpu():
+    """Returns the bytes of free memory of the first GPU."""
     found = subprocess.run([SERVER, "doctor"], capture_output=True, text=True).stdout
     devices = [line for line in found.splitlines() if " gpu: " in line]
     check("memory of its own" in "".join(devices), f"doctor shows a GPU: {devices}")
+    number, unit = re.search(r"([\d.]+) (\w+) free", devices[0]).groups()
+    return int(float(number) * {"MiB": 1 << 20, "GiB": 1 << 30}[unit])
 
 
 def shader_cache_is_used(folder, cache):
@@ -183,7 +187,7 @@ def edit_of_layers_is_applied(folder, cache):
 
 def too_large_a_model_is_refused(folder, cache):
     large = folder / "large.gguf"
-    write_model(large, 1 << 42)
+    write_model(large, 1, 1 << 42)
     text = f'[registry]\nmemory_budget = "{1 << 20}GiB"\n[models.chat]\npath = "{large}"\n'
     config = folder / "large.toml"
     config.write_text(text)
@@ -195,24 +199,40 @@ def too_large_a_model_is_refused(folder, cache):
     check(is_error and "of GPU memory" in told, f"a call says so: {told}")
 
 
-def write_model(path, weights):
-    """Writes a GGUF with one layer of `weights` bytes. Its data is a hole in the file."""
+def auto_offloads_the_layers_that_fit(folder, free):
+    model = folder / "layers.gguf"
+    write_model(model, 8, free // 3)
+    config = folder / "layers.toml"
+    config.write_text(f'[registry]\nmemory_budget = "{1 << 20}GiB"\n[models.chat]\npath = "{model}"\nn_gpu_layers = "auto"\n')
+    found = subprocess.run([SERVER, "config", "check", "--config", config], capture_output=True, text=True)
+    told = found.stdout + found.stderr
+    layers = re.search(r"GPU: (\d) of 9 layers", told)
+    check(found.returncode == 0 and layers and 0 < int(layers[1]) < 4, f"of 8 layers, each a third of the GPU, few are offloaded: {told.strip()}")
+
+
+def write_model(path, layers, weights):
+    """Writes a GGUF with layers of `weights` bytes each. Its data is a hole in the file."""
     def text(value):
         return struct.pack("<Q", len(value)) + value.encode()
 
     def number(key, value):
         return text(key) + struct.pack("<II", 4, value)
 
-    keys = {"block_count": 1, "context_length": 512, "embedding_length": 64, "feed_forward_length": 64}
+    keys = {"block_count": layers, "context_length": 512, "embedding_length": 64, "feed_forward_length": 64}
     heads = {"attention.head_count": 1, "attention.head_count_kv": 1}
     pairs = [text("general.architecture") + struct.pack("<I", 8) + text("llama")]
     pairs += [number(f"llama.{key}", value) for key, value in {**keys, **heads}.items()]
-    width = 1 << 20
-    tensor = text("blk.0.ffn_up.weight") + struct.pack("<IQQIQ", 2, width, weights // 4 // width, 0, 0)
-    header = b"GGUF" + struct.pack("<IQQ", 3, 1, len(pairs)) + b"".join(pairs) + tensor
+    pairs.append(text("tokenizer.ggml.model") + struct.pack("<I", 8) + text("gpt2"))
+    width = 1 << 12
+    rows = weights // 4 // width
+    tensors = [
+        text(f"blk.{layer}.ffn_up.weight") + struct.pack("<IQQIQ", 2, width, rows, 0, layer * rows * width * 4)
+        for layer in range(layers)
+    ]
+    header = b"GGUF" + struct.pack("<IQQ", 3, layers, len(pairs)) + b"".join(pairs) + b"".join(tensors)
     with open(path, "wb") as file:
         file.write(header)
-        file.truncate(len(header) + 64 + weights)
+        file.truncate(len(header) + 64 + layers * rows * width * 4)
 
 
 main()
