@@ -62,16 +62,9 @@ pub struct Unloaded {
     pub was: ModelState,
     /// Calls that its process still answers before it ends.
     pub running: usize,
-}
-
-impl Unloaded {
-    fn new(replaced: Replaced) -> Self {
-        Self {
-            model: replaced.name,
-            was: replaced.was,
-            running: replaced.running,
-        }
-    }
+    /// Why no other process can start, such as a missing file; `None` if no reason is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
 }
 
 /// Who calls, and what a call may take.
@@ -126,27 +119,39 @@ impl Registry {
 
     /// Unloads the model called `name`: its process answers the calls that it has and ends, and the next call starts another process.
     /// Failed loads, deaths and refused prompts are forgotten. Returns `None` if there is no such model.
-    pub fn unload(&self, name: &str) -> Option<Unloaded> {
+    pub async fn unload(&self, name: &str) -> Option<Unloaded> {
         let replaced = self.shelf.replace(name)?;
         let Replaced { name, running, .. } = &replaced;
         tracing::info!(model = name, running, "unloaded on request");
-        Some(Unloaded::new(replaced))
+        drop(self.shelf.check_files(replaced.edition).await);
+        Some(self.unloaded(replaced))
     }
 
-    /// Unloads the model called `name` as [`Self::unload`] does, and starts another process at once.
-    pub fn restart(&self, name: &str) -> Option<Unloaded> {
+    /// Unloads the model called `name` as [`Self::unload`] does, and starts another process at once. It starts even if the caller no longer
+    /// waits.
+    pub async fn restart(&self, name: &str) -> Option<Unloaded> {
         let replaced = self.shelf.replace(name)?;
         let (shelf, edition) = (Arc::clone(&self.shelf), replaced.edition);
         let Replaced { name, running, .. } = &replaced;
         tracing::info!(model = name, running, "restarted on request");
         let name = name.clone();
-        tokio::spawn(async move {
+        let started = tokio::spawn(async move {
             let turn = shelf.check_files(edition).await;
             let lease = shelf.lease(edition, NO_CLIENT);
             drop(turn);
-            load(lease, name).await;
+            tokio::spawn(load(lease, name));
         });
-        Some(Unloaded::new(replaced))
+        drop(started.await);
+        Some(self.unloaded(replaced))
+    }
+
+    fn unloaded(&self, replaced: Replaced) -> Unloaded {
+        Unloaded {
+            model: replaced.name,
+            was: replaced.was,
+            running: replaced.running,
+            fault: self.shelf.file_fault(replaced.edition),
+        }
     }
 
     /// Starts loading `model`, called `name`, so that it is ready for the first call.

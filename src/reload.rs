@@ -247,7 +247,13 @@ impl Reloader {
         }
     }
 
-    fn apply(&mut self, former: &Config, checked: Checked) {
+    fn apply(&mut self, former: &Config, mut checked: Checked) {
+        for model in &mut checked.config.models {
+            let mut known = former.models.iter();
+            if let Some(known) = known.find(|known| known.name == model.name) {
+                model.keep_files_of(known);
+            }
+        }
         let diff = ConfigDiff::between(former, &checked.config);
         self.live.apply(&checked.config);
         if diff == ConfigDiff::default() {

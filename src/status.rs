@@ -170,10 +170,10 @@ impl Board {
     }
 
     /// Unloads or restarts a model, see [`Registry::unload`] and [`Registry::restart`]. Returns `None` if there is no such model.
-    pub fn let_go(&self, model: &str, action: Action) -> Option<Unloaded> {
+    pub async fn let_go(&self, model: &str, action: Action) -> Option<Unloaded> {
         match action {
-            Action::Unload => self.registry.unload(model),
-            Action::Restart => self.registry.restart(model),
+            Action::Unload => self.registry.unload(model).await,
+            Action::Restart => self.registry.restart(model).await,
         }
     }
 

@@ -1,5 +1,5 @@
-//! Short-lived threads, and the error if the system refuses one: its limit on processes and threads is reached, or it lacks memory for a
-//! stack. The request is not the cause, and changing it does not help.
+//! Short-lived threads, and the error if the system refuses one or a process: a limit is reached, or memory for a stack is short. The request
+//! is not the cause, and changing it does not help.
 
 use std::io::{self, Write as _};
 use std::panic::{set_hook, take_hook};
@@ -10,25 +10,32 @@ use crate::error_code::{Coded, ErrorCode};
 
 /// The error of a process or thread that the system did not start for lack of resources.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{what} could not be started: {cause}; the system's limit on processes and threads is reached, or memory is short: raise `--pids-limit` of the container, `TasksMax` of the systemd unit or `ulimit -u`, or free memory"
-)]
+#[error("{what} could not be started: {cause}; {way_out}")]
 pub struct SystemLimit {
     what: &'static str,
     cause: String,
+    way_out: &'static str,
 }
+
+/// What to do if processes, threads or memory are short.
+const MORE_PROCESSES: &str = "the system's limit on processes and threads is reached, or memory is short: raise `--pids-limit` of the container, `TasksMax` of the systemd unit or `ulimit -u`, or free memory";
+
+/// What to do if files are short.
+const MORE_FILES: &str = "the limit on open files is reached: raise `--ulimit nofile` of the container, `LimitNOFILE` of the systemd unit or `ulimit -n`";
 
 impl SystemLimit {
     /// Returns the limit that kept `what` from being started; `None` if `error` has another cause.
     pub fn of(what: &'static str, error: &io::Error) -> Option<Self> {
-        let is_limit = matches!(
-            error.kind(),
+        let way_out = match error.kind() {
             // EAGAIN and ENOMEM.
-            io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory
-        );
-        is_limit.then(|| Self {
+            io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory => MORE_PROCESSES,
+            _ if is_lack_of_files(error) => MORE_FILES,
+            _ => return None,
+        };
+        Some(Self {
             what,
             cause: error.to_string(),
+            way_out,
         })
     }
 
@@ -38,7 +45,23 @@ impl SystemLimit {
         Self {
             what: "a thread",
             cause: error.to_string(),
+            way_out: MORE_PROCESSES,
         }
+    }
+}
+
+/// Returns whether this process, or the system, has too many open files.
+fn is_lack_of_files(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::io::Errno;
+        let number = Errno::from_io_error(error);
+        matches!(number, Some(Errno::MFILE | Errno::NFILE))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = error;
+        false
     }
 }
 
@@ -109,6 +132,7 @@ pub fn or_exit<T>(work: impl FnOnce() -> T) -> T {
         let limit = SystemLimit {
             what: "a thread",
             cause: panic.payload_as_str().unwrap_or("unknown").to_owned(),
+            way_out: MORE_PROCESSES,
         };
         let mut stderr = io::stderr().lock();
         // If stderr is closed, nobody reads the message.
@@ -127,6 +151,16 @@ pub fn or_exit<T>(work: impl FnOnce() -> T) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn too_many_open_files_are_a_limit_of_the_system() {
+        let of = |number| SystemLimit::of("it", &io::Error::from_raw_os_error(number));
+        let told = of(24).unwrap().to_string();
+        assert!(told.contains("`ulimit -n`"), "{told}");
+        assert!(of(11).unwrap().to_string().contains("`ulimit -u`"));
+        assert_eq!(of(2), None);
+    }
 
     #[test]
     fn the_error_names_the_limits_to_raise() {

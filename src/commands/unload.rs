@@ -37,7 +37,14 @@ pub fn run(asked: ModelArgs, action: Action, around: &Surroundings) -> anyhow::R
         return Err(refusal(status, &said, &model, &server).into());
     }
     let done: Unloaded = serde_json::from_str(&said).with_context(|| other_program(&server))?;
-    print(&in_words(&done, action))
+    match (&done.fault, action) {
+        (Some(fault), Action::Restart) => {
+            let model = printable(&done.model, MAX_REFUSAL);
+            let message = format!("`{model}` cannot be loaded: {fault}");
+            Err(ErrorCode::LoadFailed.says(message).into())
+        }
+        _ => print(&in_words(&done, action)),
+    }
 }
 
 /// Returns `name`, which may be an alias such as `qwen2.5:7b`, as one segment of a URL's path.
@@ -93,7 +100,12 @@ fn in_words(done: &Unloaded, action: Action) -> String {
         model,
         was,
         running,
+        fault,
     } = done;
+    let next = match fault {
+        Some(fault) => format!("cannot load it: {fault}"),
+        None => "starts a new process".to_owned(),
+    };
     let former = match (was, running) {
         (ModelState::Unloaded | ModelState::Failed | ModelState::Ending, _) => "",
         (_, 0) => "; the old one has ended or is about to",
@@ -103,15 +115,13 @@ fn in_words(done: &Unloaded, action: Action) -> String {
     match action {
         Action::Restart => format!("{model}: a new process is starting{former}\n"),
         Action::Unload if former.is_empty() => {
-            format!("{model}: no process was running; the next call starts one\n")
+            format!("{model}: no process was running; the next call {next}\n")
         }
         Action::Unload => match running {
-            0 => format!("{model}: unloaded; the next call starts a new process\n"),
-            1 => format!(
-                "{model}: unloads after the call that it answers; the next call starts a new process\n"
-            ),
+            0 => format!("{model}: unloaded; the next call {next}\n"),
+            1 => format!("{model}: unloads after the call that it answers; the next call {next}\n"),
             running => format!(
-                "{model}: unloads after the {running} calls that it answers; the next call starts a new process\n"
+                "{model}: unloads after the {running} calls that it answers; the next call {next}\n"
             ),
         },
     }
@@ -127,6 +137,7 @@ mod tests {
             model,
             was,
             running,
+            fault: None,
         };
         in_words(&done, action)
     }
@@ -150,7 +161,7 @@ mod tests {
         );
         assert_eq!(
             unloaded(ModelState::Failed, 0),
-            "small: no process was running; the next call starts one\n"
+            "small: no process was running; the next call starts a new process\n"
         );
         assert_eq!(
             told(ModelState::Loaded, 1, Action::Restart),

@@ -61,8 +61,8 @@ pub enum Action {
     Start(Edition, WorkerId),
     /// End the worker, which nobody holds, for this reason.
     End(WorkerId, UnloadReason),
-    /// End the worker, which still loads, though calls wait for it: they are to be told [`Refusal::Superseded`].
-    Stop(WorkerId),
+    /// Stop the worker, which is still loading, for this reason. Calls that wait for it get [`Refusal::Superseded`].
+    Stop(WorkerId, UnloadReason),
     /// Give the call this worker.
     Grant(CallId, WorkerId),
     /// Tell the call that it cannot be served.

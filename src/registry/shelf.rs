@@ -25,6 +25,7 @@ use crate::config::{ModelConfig, RegistryConfig};
 use crate::engine::fixed::longest;
 use crate::gpu;
 use crate::memory;
+use crate::telemetry::metrics;
 use crate::worker::client::{FixedPrompts, Launcher, Life, Worker};
 use crate::worker::turns::TurnFiles;
 
@@ -191,7 +192,12 @@ impl Shelf {
             };
             let stamp = state.models.get(&model).map_or(0, |known| known.stamp);
             match state.fault_of(model) {
-                Some(fault) => state.refuse(call, Refusal::NotLoadable(fault)),
+                Some(fault) => {
+                    if let Some(known) = state.models.get(&model) {
+                        metrics::load_failed(&known.config.name);
+                    }
+                    state.refuse(call, Refusal::NotLoadable(fault));
+                }
                 None => state.residency.call(call, client, model, stamp, free, now),
             }
             call
@@ -224,13 +230,14 @@ impl Shelf {
                     let worker = self.start(state, model, id);
                     state.workers.insert(id, worker);
                 }
-                Action::Stop(id) => {
+                Action::Stop(id, reason) => {
                     if let Some(worker) = state.workers.remove(&id) {
                         tracing::info!(
                             model = worker.name(),
-                            "the load is stopped: the model was edited, unloaded or restarted"
+                            reason = reason.name(),
+                            "the load was stopped"
                         );
-                        worker.stop();
+                        worker.stop(reason);
                     }
                 }
                 Action::End(id, reason) => {

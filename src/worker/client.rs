@@ -163,7 +163,7 @@ enum ToTask {
     Overdue,
     /// The process ends for this reason once nobody holds a handle.
     Unload(UnloadReason),
-    Stop,
+    Stop(UnloadReason),
 }
 
 impl Worker {
@@ -212,9 +212,9 @@ impl Worker {
         drop(self.to_task.send(ToTask::Unload(reason)));
     }
 
-    /// Ends the process though calls wait for it, which get [`CallError::Stopped`].
-    pub fn stop(&self) {
-        drop(self.to_task.send(ToTask::Stop));
+    /// Ends the process though calls wait for it, which get [`CallError::Stopped`]. The `reason` is counted.
+    pub fn stop(&self, reason: UnloadReason) {
+        drop(self.to_task.send(ToTask::Stop(reason)));
     }
 
     /// What it holds at the moment; none where it is loading, or ends. Comes back after its step.

@@ -78,7 +78,7 @@ fn a_model_is_unloaded_and_restarted_by_an_alias() {
     assert_eq!(wrong, "");
     assert_eq!(
         told,
-        "crab: no process was running; the next call starts one\n"
+        "crab: no process was running; the next call starts a new process\n"
     );
     let (told, _) = run(&["restart", "spare"]);
     assert_eq!(told, "other: a new process is starting\n");

@@ -146,10 +146,7 @@ fn a_folder_and_an_unreadable_file_are_reported_and_work_once_replaced() {
 #[test]
 fn edits_apply_while_the_file_of_a_model_is_missing() {
     let folder = Folder::new("edits-go-on", &two_models(""));
-    fs::copy(tiny(), folder.0.join("late.gguf")).unwrap();
     let mut server = serve(&folder);
-    assert_eq!(ask(&mut server, "late").unwrap(), LIMA);
-    fs::remove_file(folder.0.join("late.gguf")).unwrap();
     fs::write(
         folder.0.join("llama-mcp-server.toml"),
         two_models("max_tokens = 3\ncut_note = false"),
@@ -227,6 +224,49 @@ fn a_replaced_file_is_served_after_the_next_reload_and_running_calls_end_in_the_
     let id = server.call_tool("late", json!({"text": "Hi", "max_tokens": 5}));
     assert!(!server.result(id).is_error);
     assert_eq!(workers_of(server.child.id()), worker);
+}
+
+#[test]
+fn a_loaded_model_whose_file_is_gone_answers_through_reloads_until_the_file_can_be_loaded() {
+    let folder = Folder::new("gone", &two_models(""));
+    let path = folder.0.join("late.gguf");
+    fs::copy(tiny(), &path).unwrap();
+    let mut server = serve(&folder);
+    let ask = |server: &mut Server| ask(server, "late").unwrap();
+    assert_eq!(ask(&mut server), LIMA);
+    let loaded = workers_of(server.child.id());
+    fs::remove_file(&path).unwrap();
+    server.signal("HUP");
+    server.wait_for_log("late.gguf` does not exist");
+    assert_eq!(ask(&mut server), LIMA);
+    assert_eq!(workers_of(server.child.id()), loaded);
+    // Half of a copy.
+    fs::write(&path, &fs::read(tiny()).unwrap()[..90_000]).unwrap();
+    server.signal("HUP");
+    server.wait_for_log("is truncated");
+    assert_eq!(ask(&mut server), LIMA);
+    fs::copy(tiny(), &path).unwrap();
+    server.signal("HUP");
+    server.wait_for_log("model late: restart (the file)");
+    assert_eq!(ask(&mut server), LIMA);
+    assert_ne!(workers_of(server.child.id()), loaded);
+}
+
+#[test]
+fn the_status_shows_that_a_model_can_never_have_its_memory() {
+    let config = two_models("") + "[registry]\nmemory_budget = \"16MiB\"\n";
+    let folder = Folder::new("never-fits-status", &config);
+    let server = HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"));
+    let url = format!("http://{}", server.address);
+    let told = folder.run(&["status", "--url", &url, "--format", "json"], &[]);
+    let told: Value = serde_json::from_slice(&told.stdout).unwrap();
+    assert_eq!(told["models"][1]["name"], "works");
+    assert_eq!(told["models"][1]["state"], "failed");
+    let error = told["models"][1]["error"].as_str().unwrap();
+    assert!(
+        error.contains("all models together may take 16.0 MiB"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -87,7 +87,7 @@ fn an_unloaded_model_has_no_process_until_its_next_call_and_others_keep_theirs()
     });
     assert_eq!(
         printed(&server, &["unload", "small"]),
-        "small: no process was running; the next call starts one\n"
+        "small: no process was running; the next call starts a new process\n"
     );
     assert_eq!(workers_of(server.child.id()), [workers[1]]);
     assert_eq!(capital(&mut client, "small"), LIMA);
@@ -211,4 +211,23 @@ fn a_page_cannot_unload_a_model_of_a_server_without_tokens() {
     assert_eq!(status("POST", &[("host", "rebound.example")]), 403);
     assert_eq!(status("GET", &[]), 405);
     assert_eq!(status("POST", &[]), 200);
+}
+
+#[test]
+fn a_model_whose_file_is_gone_is_not_said_to_start() {
+    let (folder, server) = server("restart-gone", "");
+    std::fs::remove_file(folder.0.join("crab.gguf")).unwrap();
+    let (code, told) = failed(&server, &["restart", "small"]);
+    assert_eq!(code, 1, "{told}");
+    assert!(
+        told.starts_with("error[load_failed]: `small` cannot be loaded: the model file `"),
+        "{told}"
+    );
+    let told = printed(&server, &["unload", "chat"]);
+    assert!(
+        told.starts_with(
+            "chat: no process was running; the next call cannot load it: the model file `"
+        ),
+        "{told}"
+    );
 }

@@ -118,7 +118,7 @@ impl Residency {
         slot.map_or_else(Demand::default, |slot| slot.terms.need)
     }
 
-    fn room(&self, model: Edition, free: Option<u64>) -> Room {
+    pub(super) fn room(&self, model: Edition, free: Option<u64>) -> Room {
         room_for(self.need(model), &self.occupants(), self.shared, free)
     }
 

@@ -50,7 +50,7 @@ impl Residency {
             } => {
                 slot.end();
                 self.leases.retain(|_, held| *held != model);
-                self.actions.push(Action::Stop(worker));
+                self.actions.push(Action::Stop(worker, reason));
             }
             State::Running {
                 worker, leases: 0, ..

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::slot::State;
-use super::{Edition, Residency, Stamp, WorkerId};
+use super::{Edition, Refusal, Residency, Stamp, WorkerId};
+use crate::registry::budget::Room;
 
 /// What a model does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,7 +13,7 @@ use super::{Edition, Residency, Stamp, WorkerId};
 pub enum ModelState {
     /// It takes no memory; its next call loads it.
     Unloaded,
-    /// Not loaded: the last load failed, the process died several times in a row, or the files are unusable.
+    /// Not loaded: the last load failed, the process died several times in a row, the files are unusable, or there can never be enough memory.
     Failed,
     /// Its process reads its file.
     Loading,
@@ -39,7 +40,7 @@ pub struct Standing {
     pub worker: Option<WorkerId>,
     /// Since when it is loaded for nobody.
     pub idle_since: Option<Instant>,
-    /// Why its last load failed.
+    /// Why its last load failed, or why it can never be loaded.
     pub failure: Option<String>,
 }
 
@@ -68,8 +69,15 @@ impl Residency {
     fn standing(&self, model: Edition) -> Option<Standing> {
         let slot = self.slots.get(&model)?;
         let waiting = self.waiting.iter().filter(|call| call.model == model);
+        let never_fits = || match (&slot.state, self.room(model, None)) {
+            (State::Unloaded, Room::Never(cause, hint)) => {
+                Some(Refusal::NeverFits { cause, hint }.to_string())
+            }
+            _ => None,
+        };
+        let failure = slot.failure().or_else(never_fits);
         let unloaded = Standing {
-            state: match slot.failure() {
+            state: match failure {
                 None => ModelState::Unloaded,
                 Some(_) => ModelState::Failed,
             },
@@ -78,7 +86,7 @@ impl Residency {
             waiting: waiting.count(),
             worker: slot.state.worker(),
             idle_since: None,
-            failure: slot.failure(),
+            failure,
         };
         Some(match slot.state {
             State::Unloaded => unloaded,

@@ -68,6 +68,13 @@ impl Shelf {
         }
     }
 
+    /// Returns the fault of the files of `model` and the way out, as of their last check.
+    pub(in crate::registry) fn file_fault(&self, model: Edition) -> Option<String> {
+        let state = self.lock();
+        let known = state.models.get(&state.current(model))?;
+        known.need.as_ref().err().map(ToString::to_string)
+    }
+
     /// Returns the current edition of `model` if it is not running.
     fn unloaded(&self, model: Edition) -> Option<(Edition, Model)> {
         let state = self.lock();

@@ -59,11 +59,15 @@ impl Shelf {
 }
 
 impl State {
-    /// Returns the edition of the model that has `name` as its name or as an alias, for new calls.
+    /// Returns the latest edition of the model called `name`, else of the one that has `name` as an alias. During an edit, an alias may belong to
+    /// two models.
     fn edition_called(&self, name: &str) -> Option<Edition> {
         let models = self.models.iter();
         let called = models.filter(|(_, model)| model.config.is_called(name));
-        called.map(|(edition, _)| *edition).max()
+        called
+            .map(|(edition, model)| (model.config.name == name, *edition))
+            .max()
+            .map(|(_, edition)| edition)
     }
 
     /// Returns the edition that replaced `edition`, which is the one that a tool knows.

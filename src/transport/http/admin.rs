@@ -25,7 +25,8 @@ pub async fn unload(
     Path(name): Path<String>,
     request: Request,
 ) -> Result<impl IntoResponse, Refusal> {
-    let_go(board.as_ref(), &principal, &name, &request, Action::Unload)
+    check(&principal, &request)?;
+    let_go(board, &name, Action::Unload).await
 }
 
 /// Restarts a model.
@@ -38,19 +39,24 @@ pub async fn restart(
     Path(name): Path<String>,
     request: Request,
 ) -> Result<impl IntoResponse, Refusal> {
-    let_go(board.as_ref(), &principal, &name, &request, Action::Restart)
+    check(&principal, &request)?;
+    let_go(board, &name, Action::Restart).await
 }
 
-fn let_go(
-    board: Option<&Board>,
-    principal: &Principal,
+fn check(principal: &Principal, request: &Request) -> Result<(), Refusal> {
+    let address = request.extensions().get::<SocketAddr>();
+    guard::admin::check(principal, address, request.headers())
+}
+
+async fn let_go(
+    board: Option<Board>,
     name: &str,
-    request: &Request,
     action: Action,
 ) -> Result<impl IntoResponse + use<>, Refusal> {
-    let address = request.extensions().get::<SocketAddr>();
-    guard::admin::check(principal, address, request.headers())?;
-    let done = board.and_then(|board| board.let_go(name, action));
+    let done = match board {
+        Some(board) => board.let_go(name, action).await,
+        None => None,
+    };
     let done = done.ok_or_else(|| {
         let name = printable(name, MAX_NAME);
         let message = format!("unknown model `{name}`; `status` lists the models");

@@ -168,7 +168,10 @@ impl Task {
                 }
             }
             ToTask::Unload(reason) => self.unload_reason = reason,
-            ToTask::Stop => return Some(End::Stopped),
+            ToTask::Stop(reason) => {
+                self.unload_reason = reason;
+                return Some(End::Stopped);
+            }
         }
         None
     }

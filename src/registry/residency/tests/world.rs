@@ -308,7 +308,7 @@ impl World {
                     );
                     self.processes.get_mut(&id).unwrap().is_ending = true;
                 }
-                Action::Stop(id) => {
+                Action::Stop(id, _) => {
                     let process = self.processes.get_mut(&id).unwrap();
                     assert!(!process.is_loaded && !self.current.contains(&process.model));
                     process.is_ending = true;
