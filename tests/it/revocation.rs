@@ -86,13 +86,13 @@ fn a_token_that_is_removed_ends_although_the_edit_has_errors() {
         assert_eq!(status(&server, "alices"), 400);
         let less = tokens(&[("bob", "token = \"bobs\"")]);
         folder.write("llama-mcp-server.toml", &format!("{less}{MODEL}{wrong}"));
-        server.wait_for_log("rights that the rejected configuration takes away have ended");
+        server.wait_for_log("rights that the rejected configuration removes are revoked");
         assert_eq!(status(&server, "alices"), 401, "{error}");
         assert_eq!(status(&server, "bobs"), 400, "{error}");
         // Without any token in the file, nobody is let in, instead of everybody.
         folder.write("llama-mcp-server.toml", &format!("{MODEL}{wrong}"));
         server.wait_for_logs(
-            "rights that the rejected configuration takes away have ended",
+            "rights that the rejected configuration removes are revoked",
             2,
         );
         assert_eq!(status(&server, "bobs"), 401, "{error}");
@@ -113,7 +113,7 @@ fn a_token_that_is_commented_out_ends_although_the_file_has_a_syntax_error() {
     let comment = "# [server.tokens.alice]\n# token = \"alices\"\n";
     let edited = format!("{comment}{less}{MODEL}[models.malice]\npath = = \"crab.gguf\"\n");
     folder.write("llama-mcp-server.toml", &edited);
-    server.wait_for_log("rights that the rejected configuration takes away have ended");
+    server.wait_for_log("rights that the rejected configuration removes are revoked");
     assert_eq!(status(&server, "alices"), 401);
     assert_eq!(status(&server, "bobs"), 400);
 }
@@ -157,7 +157,7 @@ fn an_edit_with_errors_narrows_tools_and_limits_and_grants_nothing() {
     ]);
     let (_, wrong) = ERRORS[0];
     folder.write("llama-mcp-server.toml", &format!("{after}{MODEL}{wrong}"));
-    server.wait_for_log("rights that the rejected configuration takes away have ended");
+    server.wait_for_log("rights that the rejected configuration removes are revoked");
     assert_eq!(alice.tools(), ["shout"]);
     assert_eq!(
         bob.tools(),
@@ -195,7 +195,7 @@ fn an_edit_with_errors_takes_the_right_to_unload_away_and_does_not_grant_it() {
         folder.write("llama-mcp-server.toml", &text);
     };
     edit(wrong);
-    server.wait_for_log("rights that the rejected configuration takes away have ended");
+    server.wait_for_log("rights that the rejected configuration removes are revoked");
     assert_eq!((unload("ops"), unload("user")), (403, 403));
     edit("");
     server.wait_for_log("the new configuration is active");
