@@ -35,7 +35,7 @@
 //! Beside them `cpu.c` checks the CPU before any code of Rust runs. Foreign crates stay behind walls, checked by the same
 //! test: `llama_cpp_2` in `engine/llama.rs`, below it and in `engine/sampling.rs`, `clap` in `cli.rs`, below it and in `main.rs`,
 //! `clap_complete` and `clap_mangen` in `cli/manual.rs`, `jsonc_parser` in `commands/install/edit.rs`, `minijinja` in
-//! `engine/template.rs`, in `tools/typed/prompt.rs` and below both, `figment` in `config/load/effective.rs`, `notify` in `reload/watch.rs`, `llguidance`
+//! `engine/template.rs`, in `tools/typed/prompt.rs` and below both, `figment` in `config/load/effective.rs`, `notify` in `reload/watch.rs` and below it, `llguidance`
 //! in `engine/grammar.rs`, `landlock` in `worker/sandbox/files.rs`, `seccompiler` and `libc` in `worker/sandbox/system_calls.rs` and below it, `toml`, `schemars` and `jsonschema` in
 //! `config`, `jsonschema_regex` in `config/schema/pattern.rs`, `regex_syntax` there and in `config/schema/portable.rs`, `axum`, `hyper`
 //! and `tower_http` in `transport/guard.rs`, `transport/http.rs` and below it, `argon2` and `blake2` in `transport/http/session_id.rs`,

@@ -89,7 +89,8 @@ fn an_empty_list_of_tools_in_a_variable_allows_no_tools() {
 
 #[test]
 fn an_empty_variable_empties_the_list_of_allowed_hosts_or_origins() {
-    let lists = "[server]\nallowed_hosts = [\"a.example\"]\nallowed_origins = [\"https://b.example\"]\n";
+    let lists =
+        "[server]\nallowed_hosts = [\"a.example\"]\nallowed_origins = [\"https://b.example\"]\n";
     let folder = Folder::new("empty-lists", &format!("{lists}{ONE}"));
     for (variable, host) in [
         ("LLAMA_MCP_ALLOWED_HOSTS", "a.example"),

@@ -9,7 +9,6 @@ use super::meant::meant_variable;
 use crate::config::address::Address;
 use crate::config::foreign;
 use crate::config::problem::{Origin, Problem};
-use crate::config::shape::Shape;
 use crate::config::warning::WarningKind;
 use crate::config::{CONFIG_VARIABLE, DEFAULT_MODEL, Overrides, VARIABLE_PREFIX};
 
