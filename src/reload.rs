@@ -139,6 +139,9 @@ impl Reloader {
             let look = on_thread(move || Look::at(&files, watched)).await;
             watched = look.watched;
             self.note_stale_mounts(look.stale);
+            if look.is_watch_new {
+                tracing::debug!("the files of the configuration are watched");
+            }
             // What was saved before the start of the watch is not reported.
             let is_missed =
                 (look.is_watch_new || self.content == 0) && look.content != self.content;
