@@ -90,6 +90,7 @@
 //! before keeps its edition and with it its process; the dispatcher gets the new catalog; and only then the former editions
 //! take no more calls, so that a call which they refuse ([`registry::residency::Refusal::Superseded`]) finds the new catalog
 //! and is made again by it. A call that a model answers keeps the settings and the process with which it began.
+//! An edit that breaks a model or tool that works is rejected as a whole (`reload/faults.rs`).
 //! A rejected edit still revokes the rights over HTTP that it no longer grants ([`config::rights`]).
 //!
 //! # Life of a call

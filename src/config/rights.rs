@@ -21,7 +21,7 @@ pub struct Rights {
     tokens: Vec<Arc<TokenConfig>>,
     /// The configuration file.
     source: Arc<Source>,
-    /// What can be read of the configuration.
+    /// The readable part of the configuration.
     settings: ConfigFile,
     /// Addresses of values that cannot be read.
     unreadable: Vec<Address>,

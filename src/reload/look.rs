@@ -56,7 +56,7 @@ impl Files {
     }
 }
 
-/// What a look at the files finds.
+/// Result of a look at the files.
 pub(super) struct Look {
     pub(super) watched: Watched,
     /// See [`Watched::observe`].

@@ -166,7 +166,7 @@ impl Causes {
         Arc::clone(&self.heard)
     }
 
-    /// Waits until an edit seems to be over, or until SIGHUP. `is_new` tells whether there was a change since the last cause.
+    /// Waits until an edit seems to be over, or until SIGHUP. `is_new`: there was a change since the last cause.
     async fn quiet(&mut self, mut is_new: bool) -> Cause {
         let begun = Instant::now();
         loop {

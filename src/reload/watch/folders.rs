@@ -9,7 +9,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use super::{Heard, POLL_EVERY};
 use crate::config::file::WatchMode;
 
-/// What is watched. The folders are watched, since editors and Kubernetes put a new file in place of the old one, and the files, too: if a
+/// The watched paths. Folders are watched, since editors and Kubernetes put a new file in place of the old one, and the files, too: if a
 /// file is mounted individually, its folder does not report changes that are made outside of the mount.
 pub(in crate::reload) struct Watched {
     mode: WatchMode,

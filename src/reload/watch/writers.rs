@@ -27,7 +27,7 @@ struct Writer {
     is_reported: bool,
 }
 
-/// What the log should say about a file.
+/// A message about a file for the log.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Notice {
     /// The file has been open for writing for [`WRITING`].
@@ -79,7 +79,7 @@ impl Writers {
             EventKind::Create(_)
             | EventKind::Remove(_)
             | EventKind::Modify(ModifyKind::Name(_)) => {
-                // It is another file now.
+                // The path names a new file.
                 self.close(file);
                 true
             }
