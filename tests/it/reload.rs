@@ -1,5 +1,6 @@
 //! Edits of the configuration while the server runs.
 
+mod broken;
 mod many;
 
 use std::fs;
@@ -176,55 +177,6 @@ fn a_broken_edit_changes_nothing_and_is_told_as_by_the_check() {
     fs::write(&path, file("b", "")).unwrap();
     server.wait_for_notification("notifications/tools/list_changed");
     assert_eq!(tools(&mut server), ["b"]);
-}
-
-/// Faults of a model that `config check` reports and that are none of its file, with what the log says.
-const BROKEN_SETTINGS: [(&str, &str, &str); 3] = [
-    ("", "tool = false", "no model is a tool"),
-    ("", "chat_template = \"chatml\"", "a.chat_template`"),
-    (
-        "[registry]\nmemory_budget = \"1MiB\"\n",
-        "",
-        "all models together may take 1.0 MiB",
-    ),
-];
-
-#[test]
-fn an_edit_that_breaks_a_model_that_works_is_rejected() {
-    let folder = Folder::new("breaks", &file("a", ""));
-    let mut server = serve(&folder);
-    for (head, key, told) in BROKEN_SETTINGS {
-        let edited = format!("{head}{}{}", file("a", key), file("b", key));
-        folder.write("llama-mcp-server.toml", &edited);
-        server.wait_for_log(told);
-        assert_eq!(tools(&mut server), ["a"], "{told}");
-    }
-    folder.write(
-        "llama-mcp-server.toml",
-        &(file("a", "")
-            + &file("c", "path = \"none.gguf\"").replacen("path = \"crab.gguf\"\n", "", 1)),
-    );
-    // The fault of a model's file is no error of the edit.
-    server.wait_for_notification("notifications/tools/list_changed");
-    assert_eq!(tools(&mut server), ["a", "c"]);
-    let log = server.log();
-    assert_eq!(
-        log.matches("the edit of the configuration was rejected")
-            .count(),
-        3,
-        "{log}"
-    );
-}
-
-#[test]
-fn an_edit_is_applied_although_another_model_was_broken_before() {
-    let broken = file("a", "chat_template = \"chatml\"");
-    let folder = Folder::new("was-broken", &(broken.clone() + &file("b", "")));
-    let mut server = serve(&folder);
-    assert_eq!(tools(&mut server), ["a", "b"]);
-    folder.write("llama-mcp-server.toml", &(broken + &file("c", "")));
-    server.wait_for_notification("notifications/tools/list_changed");
-    assert_eq!(tools(&mut server), ["a", "c"]);
 }
 
 #[test]
