@@ -47,6 +47,8 @@ pub struct Checked {
     /// Faults that do not keep the server from running. They are errors in `config check` and warnings at the start, since the other
     /// models work, files may come later, and machines differ in their memory.
     pub doubts: Vec<Problem>,
+    /// Those of `doubts` that settings cause, not the file of a model or token. An edit must not add any.
+    pub setting_doubts: Vec<Problem>,
 }
 
 impl Checked {
@@ -183,13 +185,14 @@ fn examine_with(
         });
     }
     let mut all = std::mem::take(&mut layers.doubts);
-    all.append(&mut doubts);
+    all.extend(doubts.iter().cloned());
     Ok(Checked {
         config,
         layers,
         budget,
         needs,
         doubts: all,
+        setting_doubts: doubts,
     })
 }
 
@@ -379,6 +382,6 @@ fn check_log(log: &LogSettings, layers: &mut Layers) {
             .map(|(folder, error)| format!("`{}` cannot be written: {error}", folder.display()))
     };
     if let Some(fault) = fault {
-        layers.problem_at(&Address::of(["log", "file"]), fault, None);
+        layers.doubt_at(&Address::of(["log", "file"]), fault, None);
     }
 }

@@ -35,7 +35,7 @@
 //! Beside them `cpu.c` checks the CPU before any code of Rust runs. Foreign crates stay behind walls, checked by the same
 //! test: `llama_cpp_2` in `engine/llama.rs`, below it and in `engine/sampling.rs`, `clap` in `cli.rs`, below it and in `main.rs`,
 //! `clap_complete` and `clap_mangen` in `cli/manual.rs`, `jsonc_parser` in `commands/install/edit.rs`, `minijinja` in
-//! `engine/template.rs`, in `tools/typed/prompt.rs` and below both, `figment` in `config/load/effective.rs`, `notify` in `reload/watch.rs`, `llguidance`
+//! `engine/template.rs`, in `tools/typed/prompt.rs` and below both, `figment` in `config/load/effective.rs`, `notify` in `reload/watch.rs` and below it, `llguidance`
 //! in `engine/grammar.rs`, `landlock` in `worker/sandbox/files.rs`, `seccompiler` and `libc` in `worker/sandbox/system_calls.rs` and below it, `toml`, `schemars` and `jsonschema` in
 //! `config`, `jsonschema_regex` in `config/schema/pattern.rs`, `regex_syntax` there and in `config/schema/portable.rs`, `axum`, `hyper`
 //! and `tower_http` in `transport/guard.rs`, `transport/http.rs` and below it, `argon2` and `blake2` in `transport/http/session_id.rs`,
@@ -90,6 +90,7 @@
 //! before keeps its edition and with it its process; the dispatcher gets the new catalog; and only then the former editions
 //! take no more calls, so that a call which they refuse ([`registry::residency::Refusal::Superseded`]) finds the new catalog
 //! and is made again by it. A call that a model answers keeps the settings and the process with which it began.
+//! An edit that breaks a model or tool that works is rejected as a whole (`reload/faults.rs`).
 //! A rejected edit still revokes the rights over HTTP that it no longer grants ([`config::rights`]).
 //!
 //! # Life of a call

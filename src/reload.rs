@@ -7,21 +7,22 @@
 //! A drive that hangs blocks the reading of models' files for as long as it hangs. So rights are revoked first, and a load has a time
 //! limit. A load that exceeds the limit goes on, and no second load begins. Its result is applied if the content is still the same.
 
+mod faults;
+mod look;
 mod watch;
 
-use std::collections::BTreeSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::future::pending;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use tokio::sync;
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
 
 use crate::app::Live;
 use crate::check::{self, Checked};
 use crate::config::diff::ConfigDiff;
-use crate::config::interpolate::read_text;
 use crate::config::problem::Problem;
 use crate::config::rights::Rights;
 use crate::config::units::human_time;
@@ -29,13 +30,16 @@ use crate::config::{Config, ConfigError, Overrides, Surroundings, Transport};
 use crate::status::ConfigStatus;
 use crate::supervisor::{self, Phase};
 use crate::telemetry::metrics;
+use faults::Faults;
+use look::{Files, Look, on_thread};
 use watch::{Cause, Causes, Heard};
 
-/// Longest time that an edit is checked before it is refused for the time being. Each chat template has 30 seconds on a busy machine.
+/// Longest time that an edit is checked before it is refused for the time being, and that files are read before the log says so. Each chat
+/// template has 30 seconds on a busy machine.
 const LOAD_LIMIT: Duration = Duration::from_secs(30);
 
 /// Longest time that a revocation waits for the check of the rest of an edit, so that clients see one change and not two.
-const PATIENCE: Duration = Duration::from_secs(2);
+const REVOCATION_DELAY: Duration = Duration::from_secs(2);
 
 /// Reason why an edit is not applied.
 #[derive(Debug, thiserror::Error)]
@@ -75,14 +79,17 @@ pub struct Sources {
 pub struct Reloader {
     sources: Sources,
     config: Config,
-    /// The file, and those that its texts name.
-    files: Vec<PathBuf>,
+    files: Files,
     /// Hash of the content that is active, or that was rejected last.
     content: u64,
     /// Warnings about the active configuration, which are logged already.
     warnings: Vec<Problem>,
+    /// Parts of the active configuration that do not work.
+    faults: Faults,
     /// A load that exceeded its limit, and the content that it loads.
     slow: Option<(u64, Load)>,
+    /// A reading of rights that exceeded [`LOAD_LIMIT`].
+    slow_rights: Option<JoinHandle<Option<Rights>>>,
     status: sync::watch::Sender<ConfigStatus>,
     live: Live,
 }
@@ -93,20 +100,22 @@ impl Reloader {
         let file = checked.layers.file.as_ref()?.path.clone();
         // The one that was found stays the one.
         sources.typed.config = Some(file.clone());
-        let files = files_of(file.clone(), &checked);
+        let files = Files::of(file.clone(), &checked);
         let is_newer = |file: &PathBuf| {
             let modified = std::fs::metadata(file).and_then(|metadata| metadata.modified());
             modified.is_ok_and(|modified| modified >= sources.read_at)
         };
-        let is_as_read = !files.iter().any(is_newer);
+        let is_as_read = !files.paths.iter().any(is_newer);
         Some(Self {
-            content: if is_as_read { content_of(&files) } else { 0 },
+            content: if is_as_read { files.content() } else { 0 },
             sources,
             files,
+            status: sync::watch::Sender::new(ConfigStatus::of(file, faults::shown(&checked))),
+            faults: Faults::of(&checked),
             warnings: checked.layers.warnings,
             slow: None,
+            slow_rights: None,
             config: checked.config,
-            status: sync::watch::Sender::new(ConfigStatus::of(file)),
             live,
         })
     }
@@ -121,26 +130,42 @@ impl Reloader {
     /// # Errors
     /// The system does not deliver signals.
     pub async fn run(mut self) -> std::io::Result<()> {
-        let mut causes = Causes::new(self.config.watch)?;
+        let (mut causes, mut watched) = Causes::new(self.config.watch)?;
         let heard = causes.heard();
         // From here on, SIGHUP is handled.
         supervisor::tell(Phase::Ready);
         loop {
-            causes.observe(&self.files);
-            self.note_stale_mounts();
-            if self.content == 0 {
-                self.reload(content_of(&self.files), false, &heard).await;
+            let files = self.files.clone();
+            let look = on_thread(move || Look::at(&files, watched)).await;
+            watched = look.watched;
+            self.note_stale_mounts(look.stale);
+            if look.is_watch_new {
+                tracing::debug!("the files of the configuration are watched");
             }
-            let mut cause = tokio::select! {
-                cause = causes.next() => cause,
-                // Not while a file is being written: its close is the next cause.
-                () = self.end_of_slow_load(), if !heard.is_written() => Cause::Time,
+            // What was saved before the start of the watch is not reported.
+            let is_missed =
+                (look.is_watch_new || self.content == 0) && look.content != self.content;
+            let mut cause = if is_missed {
+                Cause::Time
+            } else {
+                tokio::select! {
+                    cause = causes.next(look.has_reports) => cause,
+                    // Not while a file is being written: its close is the next cause.
+                    () = self.end_of_slow_load(), if !heard.is_written() => Cause::Time,
+                }
             };
-            let mut content = content_of(&self.files);
+            let mut content = self.files.read().await;
             if content != self.content && cause == Cause::Time {
-                (content, cause) = causes.steady(content, || content_of(&self.files)).await;
+                (content, cause) = causes.steady(content, || self.files.read()).await;
+            }
+            if cause == Cause::Half {
+                self.narrow_early(&heard).await;
+                continue;
             }
             let is_asked = cause == Cause::Asked;
+            if is_asked {
+                heard.clear();
+            }
             // A file that an edit lacks may appear without any change to the files that are known.
             let has_failed = self.status.borrow().refused.is_some();
             // A supervisor that asked for the reload waits for its end. A retry of a rejected edit is not announced.
@@ -157,7 +182,7 @@ impl Reloader {
     /// Waits for the end of the load that exceeded its limit; for ever if there is none. Cancel safe.
     async fn end_of_slow_load(&self) {
         let Some((_, load)) = &self.slow else {
-            return std::future::pending().await;
+            return pending().await;
         };
         while !load.is_finished() {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -169,33 +194,38 @@ impl Reloader {
     /// If a program has begun to write a file meanwhile, the content may be incomplete. Unless this reload `is_asked`, it then has no effect,
     /// and the close of the file triggers the next one. Rights that were revoked before stay revoked.
     async fn reload(&mut self, content: u64, is_asked: bool, heard: &Heard) {
-        let is_half = || !is_asked && heard.is_written();
+        let is_half = || !is_asked && heard.is_guard_written();
         let former = self.config.clone();
         let loaded = self.load(content, &is_half).await;
-        if is_half() {
-            return self.warn_of_narrowing(&former);
+        if !is_asked && heard.is_written() {
+            return self.warn_of_narrowing(&former, WAITS_FOR_CLOSE);
         }
         self.content = content;
-        match loaded {
+        match loaded.and_then(|checked| self.faults.accept(checked).map_err(Rejection::Invalid)) {
             Ok(checked) => self.apply(&former, checked),
             Err(rejection) => {
                 self.narrow(&is_half).await;
-                self.warn_of_narrowing(&former);
+                self.warn_of_narrowing(&former, WAITS_FOR_VALID);
                 self.refuse(&rejection, is_asked);
             }
         }
     }
 
+    /// Revokes rights while a program writes a file on which no rights depend. The rest of the edit waits for the close of that file.
+    async fn narrow_early(&mut self, heard: &Heard) {
+        let former = self.config.clone();
+        self.narrow(&|| heard.is_guard_written()).await;
+        self.warn_of_narrowing(&former, WAITS_FOR_CLOSE);
+    }
+
     /// Reports in `status` which files were replaced outside of their mount, and logs a warning once for each.
-    fn note_stale_mounts(&mut self) {
-        let warned = self
-            .files
-            .iter()
-            .map(|file| (file, check::stale_mount(file)));
-        let stale = warned.filter_map(|(file, warning)| Some((file.clone(), warning?)));
-        let (files, warnings): (Vec<_>, Vec<_>) = stale.unzip();
-        self.status
-            .send_modify(|status| status.stale_mounts = files);
+    fn note_stale_mounts(&mut self, stale: Vec<(PathBuf, Problem)>) {
+        let (files, warnings): (Vec<_>, Vec<_>) = stale.into_iter().unzip();
+        self.status.send_if_modified(|status| {
+            let is_changed = status.stale_mounts != files;
+            status.stale_mounts = files;
+            is_changed
+        });
         self.warn_of(warnings);
     }
 
@@ -227,10 +257,10 @@ impl Reloader {
                 let load = move || check::load_again(&sources.typed, &sources.around);
                 (content, spawn_blocking(load))
             });
-            let mut done = tokio::time::timeout(PATIENCE, &mut load).await;
+            let mut done = timeout(REVOCATION_DELAY, &mut load).await;
             if done.is_err() {
                 self.narrow(is_half).await;
-                done = tokio::time::timeout(LOAD_LIMIT, &mut load).await;
+                done = timeout(LOAD_LIMIT, &mut load).await;
             }
             match done {
                 Ok(done) if loaded == content => {
@@ -263,46 +293,67 @@ impl Reloader {
         }
         checked.warn_of_doubts();
         self.warn_of(checked.layers.warnings.clone());
-        let file = self.files[0].clone();
-        self.files = files_of(file, &checked);
+        self.files = Files::of(self.files.paths[0].clone(), &checked);
+        self.faults = Faults::of(&checked);
+        let faults = faults::shown(&checked);
         self.warnings = checked.layers.warnings;
         self.config = self.config.with_live_keys_of(checked.config);
         let restart_required = diff.needs_restart();
         metrics::reloaded(true);
         metrics::restart_required(!restart_required.is_empty());
         self.status
-            .send_modify(|status| status.applied(Timestamp::now(), restart_required));
+            .send_modify(|status| status.applied(Timestamp::now(), restart_required, faults));
     }
 
     /// Revokes the rights that the edited configuration no longer grants, even if it is invalid. Does nothing if `is_half` returns that a
     /// file is still being written. Reads no model file.
     async fn narrow(&mut self, is_half: &impl Fn() -> bool) {
-        let Transport::Http(http) = &self.config.transport else {
+        if self.config.transport == Transport::Stdio {
             return;
-        };
-        let sources = self.sources.clone();
-        let read = spawn_blocking(move || Rights::read(&sources.typed, &sources.around));
-        // If it panics, the check of the configuration fails, too.
-        let Ok(Some(rights)) = read.await else {
+        }
+        let Some(rights) = self.read_rights().await else {
             return;
         };
         if is_half() {
             return;
         }
-        let narrowed = Transport::Http(Box::new(rights.narrow(http)));
+        let Transport::Http(http) = &self.config.transport else {
+            return;
+        };
+        let narrowed = Transport::Http(Box::new(rights.narrow(http, &self.config.models)));
         if narrowed != self.config.transport {
             self.live.set_rules(&narrowed);
             self.config.transport = narrowed;
         }
     }
 
-    /// Logs which rights a rejected edit has revoked since `former`.
-    fn warn_of_narrowing(&self, former: &Config) {
+    /// Reads the rights in the edited configuration. Returns `None` if they are unknown, or a drive hangs.
+    async fn read_rights(&mut self) -> Option<Rights> {
+        loop {
+            let slow = self.slow_rights.take();
+            let is_new = slow.is_none();
+            let mut read = slow.unwrap_or_else(|| {
+                let sources = self.sources.clone();
+                spawn_blocking(move || Rights::read(&sources.typed, &sources.around))
+            });
+            match timeout(LOAD_LIMIT, &mut read).await {
+                // If it panics, the check of the configuration fails, too.
+                Ok(rights) if is_new => return rights.ok().flatten(),
+                // The file may have been edited since.
+                Ok(_) => {}
+                Err(_elapsed) => {
+                    self.slow_rights = Some(read);
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Logs which rights an edit has revoked since `former`, and what the rest of the edit `waits` for.
+    fn warn_of_narrowing(&self, former: &Config, waits: &str) {
         if self.config.transport != former.transport {
             let diff = ConfigDiff::between(former, &self.config);
-            tracing::warn!(
-                "rights that the rejected configuration removes are revoked; rights that it adds wait for a valid configuration\n{diff}"
-            );
+            tracing::warn!("{waits}\n{diff}");
         }
     }
 
@@ -322,20 +373,8 @@ impl Reloader {
     }
 }
 
-/// `file`, and all whose content is part of the configuration.
-fn files_of(file: PathBuf, checked: &Checked) -> Vec<PathBuf> {
-    let mut files = vec![file];
-    files.extend(checked.layers.files.iter().cloned());
-    let mut seen = BTreeSet::new();
-    files.retain(|file| seen.insert(file.clone()));
-    files
-}
+/// Logged if an edit that is rejected revokes rights.
+const WAITS_FOR_VALID: &str = "rights that the rejected configuration removes are revoked; rights that it adds wait for a valid configuration";
 
-/// Tells one content of `files` from another; a missing one counts.
-fn content_of(files: &[PathBuf]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for file in files {
-        read_text(file).ok().hash(&mut hasher);
-    }
-    hasher.finish()
-}
+/// Logged if an edit revokes rights while a program still writes a file of the configuration.
+const WAITS_FOR_CLOSE: &str = "rights that the edit removes are revoked; the rest of the edit waits for a file that is still open for writing";

@@ -46,6 +46,9 @@ impl ServerStatus {
         if let Some(config) = &mut self.config {
             let file = &config.file;
             config.stale_mounts.retain(|stale| stale == file);
+            if !config.faults.is_empty() {
+                config.faults = vec![IN_THE_LOG.to_owned()];
+            }
         }
         let config = self.config.as_mut();
         let of_edit = config.and_then(|config| Some(&mut config.refused.as_mut()?.error));
@@ -79,6 +82,9 @@ pub struct ConfigStatus {
     /// Those of the configuration's files that were replaced outside of their mount: the server does not see edits of the new files.
     #[serde(default)]
     pub stale_mounts: Vec<PathBuf>,
+    /// Parts of the active configuration that do not work, as `config check` reports them.
+    #[serde(default)]
+    pub faults: Vec<String>,
 }
 
 /// An edit that was rejected.
@@ -91,22 +97,24 @@ pub struct RefusedEdit {
 }
 
 impl ConfigStatus {
-    /// Nothing of `file` was edited yet.
-    pub fn of(file: PathBuf) -> Self {
+    /// Nothing of `file` was edited yet. `faults` are parts that do not work.
+    pub fn of(file: PathBuf, faults: Vec<String>) -> Self {
         Self {
             file,
             reloaded_at: None,
             refused: None,
             restart_required: Vec::new(),
             stale_mounts: Vec::new(),
+            faults,
         }
     }
 
-    /// Records an edit that was applied, except for the keys in `restart_required`.
-    pub fn applied(&mut self, at: Timestamp, restart_required: Vec<String>) {
+    /// Records an edit that was applied, except for the keys in `restart_required` and the parts with `faults`.
+    pub fn applied(&mut self, at: Timestamp, restart_required: Vec<String>, faults: Vec<String>) {
         self.reloaded_at = Some(whole_second(at));
         self.refused = None;
         self.restart_required = restart_required;
+        self.faults = faults;
     }
 
     /// One is not, for `error`.

@@ -68,7 +68,7 @@ pub(super) fn check_templates(
             && let Err(error) = trials.run(Trial::Validity)
         {
             let hint = "give a `chat_template` of your own";
-            layers.problem_at(&model.address("path"), error.text, Some(hint.into()));
+            layers.doubt_at(&model.address("path"), error.text, Some(hint.into()));
             continue;
         }
         check_rendering(model, &mut trials, &tools, layers);
@@ -205,11 +205,14 @@ fn check_questions(model: &ModelConfig, uses: &[Use<'_>], layers: &mut Layers) {
     };
     if faults().count() == uses.len() {
         if let Some((_, error)) = faults().next() {
-            let (key, hint) = match model.load.chat_template {
-                Some(_) => ("chat_template", "change it so that it prints all messages"),
-                None => ("path", "give a `chat_template` that prints all messages"),
-            };
-            layers.problem_at(&model.address(key), error.text.clone(), Some(hint.into()));
+            let text = error.text.clone();
+            if model.load.chat_template.is_some() {
+                let hint = "change it so that it prints all messages";
+                layers.problem_at(&model.address("chat_template"), text, Some(hint.into()));
+            } else {
+                let hint = "give a `chat_template` that prints all messages";
+                layers.doubt_at(&model.address("path"), text, Some(hint.into()));
+            }
         }
         return;
     }

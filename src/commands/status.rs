@@ -148,6 +148,10 @@ fn config(config: &ConfigStatus) -> String {
         let keys = config.restart_required.join(", ");
         lines.push(format!("restart needed: {keys}"));
     }
+    if !config.faults.is_empty() {
+        let faults = config.faults.join("\n\n");
+        lines.push(format!("parts that do not work:\n{faults}"));
+    }
     lines.extend(config.refused.as_ref().map(|edit| {
         format!(
             "the edit of {} was rejected; the previous configuration stays active:\n{}",
@@ -265,10 +269,11 @@ mod tests {
             name: name.into(),
             model: model.into(),
         };
-        let mut file = ConfigStatus::of("/config/llama-mcp-server.toml".into());
+        let mut file = ConfigStatus::of("/config/llama-mcp-server.toml".into(), Vec::new());
         file.applied(
             "2026-01-02T03:00:00Z".parse().unwrap(),
             vec!["server.port".into(), "log.level".into()],
+            vec!["error: a tool fails".into()],
         );
         file.refused(
             "2026-01-02T03:04:05.6Z".parse().unwrap(),
@@ -285,6 +290,8 @@ mod tests {
         llama-mcp-server 1.2.3, up 2h 3m 4s
         configuration /config/llama-mcp-server.toml, last edit applied at 2026-01-02T03:00:00Z
         restart needed: server.port, log.level
+        parts that do not work:
+        error: a tool fails
         the edit of 2026-01-02T03:04:05Z was rejected; the previous configuration stays active:
         error: no
 

@@ -35,6 +35,8 @@ pub struct Layers {
     pub file: Option<Arc<Source>>,
     /// Files whose content is part of the configuration.
     pub files: Vec<PathBuf>,
+    /// Those of `files` that `[server]` names: rights over HTTP depend on them.
+    pub server_files: Vec<PathBuf>,
     /// Variables of which secrets are made.
     pub secret_variables: Vec<String>,
     /// What was wrong; those values were left out.
@@ -72,6 +74,7 @@ impl Layers {
             shape: Shape::default(),
             file: None,
             files: Vec::new(),
+            server_files: Vec::new(),
             secret_variables: Vec::new(),
             problems: Vec::new(),
             doubts: Vec::new(),

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::ModelConfig;
 use super::address::Address;
 use super::file::ConfigFile;
 use super::http::{Host, HttpConfig, HttpLimits, origin};
@@ -20,6 +21,10 @@ pub struct Rights {
     tokens: Vec<Arc<TokenConfig>>,
     /// The configuration file.
     source: Arc<Source>,
+    /// The readable part of the configuration.
+    settings: ConfigFile,
+    /// Addresses of values that cannot be read.
+    unreadable: Vec<Address>,
     /// Allowed hosts; `None` if they are unknown.
     allowed_hosts: Option<Vec<Host>>,
     /// Allowed origins; `None` if they are unknown.
@@ -47,22 +52,16 @@ impl Rights {
         if is_empty || tables.iter().any(|table| has_problem(&layers, table)) {
             return None;
         }
+        let addresses = layers.problems.iter();
+        let unreadable: Vec<Address> = addresses
+            .filter_map(|problem| problem.address.clone())
+            .collect();
         let is_known = |key| {
-            let parts = ["server", key];
-            let concerns = |address: &Address| {
-                address
-                    .parts()
-                    .iter()
-                    .zip(parts)
-                    .all(|(one, other)| one == other)
-            };
-            let mut addresses = layers
-                .problems
-                .iter()
-                .filter_map(|problem| problem.address.as_ref());
-            source.syntax.is_empty() && !addresses.any(concerns)
+            let key = Address::of(["server", key]);
+            source.syntax.is_empty() && !unreadable.iter().any(|at| overlap(at, &key))
         };
-        let ConfigFile { server, .. } = &layers.merged();
+        let settings = layers.merged();
+        let server = &settings.server;
         let hosts = || {
             server
                 .allowed_hosts
@@ -80,21 +79,23 @@ impl Rights {
         let max_calls = is_known("max_calls").then_some(server.max_calls);
         token::set_aside(&mut layers);
         Some(Self {
-            tokens: token::resolve(&layers.merged(), &mut layers),
+            tokens: token::resolve(&settings, &mut layers),
             source,
+            settings,
+            unreadable,
             allowed_hosts,
             allowed_origins,
             max_calls,
         })
     }
 
-    /// Returns `current` without the rights that this configuration does not grant.
+    /// Returns `current` without the rights that this configuration does not grant. `models` are those that are served.
     #[must_use]
-    pub fn narrow(&self, current: &HttpConfig) -> HttpConfig {
+    pub fn narrow(&self, current: &HttpConfig, models: &[ModelConfig]) -> HttpConfig {
         let tokens = current
             .tokens
             .iter()
-            .map(|token| Arc::new(self.narrow_token(token)));
+            .map(|token| Arc::new(self.narrow_token(token, models)));
         HttpConfig {
             tokens: if current.tokens.is_empty() {
                 // Without tokens, everybody had all rights.
@@ -115,7 +116,7 @@ impl Rights {
     }
 
     /// Narrows one token. A token that has ended stays in the list without its secret, since an empty list would let everybody in.
-    fn narrow_token(&self, current: &TokenConfig) -> TokenConfig {
+    fn narrow_token(&self, current: &TokenConfig, models: &[ModelConfig]) -> TokenConfig {
         let Some(new) = self.tokens.iter().find(|new| new.name == current.name) else {
             let secret = current.token.clone();
             return TokenConfig {
@@ -130,16 +131,52 @@ impl Rights {
                 .clone()
                 .filter(|token| new.token.as_ref() == Some(token)),
             admin: current.admin && new.admin,
-            tools: common_tools(current.tools.as_ref(), new.tools.as_ref()),
+            tools: common_tools(current.tools.as_ref(), self.tools_of(new, models).as_ref()),
             max_calls: least(current.max_calls, new.max_calls),
             calls_per_minute: least(current.calls_per_minute, new.calls_per_minute),
         }
+    }
+
+    /// Returns the tools of `token`. If the names of a model cannot be read, they mean what they mean in `models`: a slip in `aliases` does
+    /// not take a tool away from a token that has it by an alias.
+    fn tools_of(
+        &self,
+        token: &TokenConfig,
+        models: &[ModelConfig],
+    ) -> Option<Arc<BTreeSet<String>>> {
+        let mut tools = token.tools.as_deref()?.clone();
+        for model in models.iter().filter(|model| self.hides_names(&model.name)) {
+            // A name that the configuration cannot resolve is still among the tools.
+            let means_model =
+                |name: &String| model.is_called(name) && !self.settings.tools.contains_key(name);
+            if tools.iter().any(means_model) {
+                tools.extend(model.tool_name.clone());
+            }
+        }
+        Some(Arc::new(tools))
+    }
+
+    /// Returns whether names of the model `model` cannot be read: an error is in them, or they are missing and an error may be the cause.
+    fn hides_names(&self, model: &str) -> bool {
+        let is_unreadable = |at: &Address| self.unreadable.iter().any(|one| overlap(one, at));
+        let table = Address::of(["models", model]);
+        let may_hide = !self.source.syntax.is_empty() || is_unreadable(&table);
+        let names = ["aliases", "tool_name"].map(|key| table.join(key));
+        names
+            .iter()
+            .any(|name| is_unreadable(name) || (may_hide && name.get(&self.source.tree).is_none()))
     }
 
     /// Returns whether a token that was not found is certainly not in the file. A syntax error may hide a token, but not its name.
     fn is_absent(&self, token: &str) -> bool {
         self.source.syntax.is_empty() || !mentions(&self.source.text, token)
     }
+}
+
+/// Returns whether one of two addresses contains the other, or they are the same.
+fn overlap(one: &Address, other: &Address) -> bool {
+    let mut parts = one.parts().iter().zip(other.parts());
+    parts.all(|(one, other)| one == other)
 }
 
 /// Returns whether the TOML text `text` contains `name` as a whole word outside lines that are comments.

@@ -239,6 +239,7 @@ impl Source<'_> {
             }
             (token, Some(file)) if token.is_none() || layers.is_above(file_at, token_at) => {
                 layers.files.push(file.clone());
+                layers.server_files.push(file.clone());
                 let token = read_text(file).map_err(|error| {
                     let file = layers.quoted(file_at, &file.display().to_string());
                     format!("could not read {file}: {error}")

@@ -1,39 +1,35 @@
 //! Waits for a reason to read the files again: a change that the file system reports, the polling interval, SIGHUP.
 //!
-//! Folders are watched, since editors and Kubernetes put a new file in place of the old one. The files are watched, too: if a file is mounted
-//! individually, its folder does not report changes that are made outside of the mount.
-//!
-//! A file that a program is still writing is not read: on Linux the file system reports the first change and the close. It does not report
-//! the close if another machine writes the file; then the file is read once two looks at it see the same content.
+//! A file that a program is still writing is not read: on Linux the file system reports the first change and the close ([`writers`]). It
+//! does not report the close if another machine writes the file; then the file is read once two looks at it see the same content.
 
-use std::collections::BTreeSet;
-use std::ffi::OsString;
+mod folders;
+mod writers;
+
+use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode, ModifyKind};
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use crate::config::file::WatchMode;
-use crate::process::mounted::Mounted;
+pub(super) use folders::Watched;
+use writers::{ABANDONED, Notice, WRITING, Writers};
 
 /// Debounce time: an edit makes many changes, and is over once there was none for this long.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// After this long the files are read even if changes go on.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-/// A file that is open for writing for longer than this is reported in the log.
-const WRITING: Duration = Duration::from_secs(10);
+/// After this long the files are read even if changes of closed files go on.
+const LONGEST_EDIT: Duration = Duration::from_secs(2);
 
 /// Polling interval if the file system does not report changes.
 const POLL_EVERY: Duration = Duration::from_secs(2);
 
-/// If the file system does not report changes, an edit is over once two looks this far apart see the same content.
+/// If the file system does not report changes, an edit is over once two looks this far apart see the same content. While a program writes a
+/// file, this is how often it is checked whether the file counts as complete.
 const STEADY: Duration = Duration::from_millis(500);
 
 /// Polling interval if the file system reports changes: it may miss those on network file systems and of replaced folders.
@@ -48,15 +44,13 @@ pub(super) enum Cause {
     Reported,
     /// The polling interval has passed.
     Time,
+    /// A file may have changed while a program writes another one, on which no rights depend. Only rights can be read.
+    Half,
 }
 
 /// See the module.
 pub(super) struct Causes {
     mode: WatchMode,
-    watcher: Option<RecommendedWatcher>,
-    watched: BTreeSet<PathBuf>,
-    /// Whether a file is mounted individually: not every such mount reports changes.
-    has_mounted: bool,
     heard: Arc<Heard>,
     hangup: Hangup,
 }
@@ -65,151 +59,104 @@ pub(super) struct Causes {
 #[derive(Default)]
 pub(super) struct Heard {
     changed: Notify,
-    files: Mutex<Files>,
-}
-
-#[derive(Default)]
-struct Files {
-    /// The names of the files.
-    names: BTreeSet<OsString>,
-    /// Files that a program has changed and not closed yet. Only Linux reports the close.
-    written: BTreeSet<PathBuf>,
+    writers: Mutex<Writers>,
 }
 
 impl Heard {
     fn hear(&self, event: notify::Result<notify::Event>) {
-        // An error may hide a change, and a lost event may be a close.
-        let event = match event {
-            Ok(event) if !event.need_rescan() => event,
+        let is_reason = match event {
+            Ok(event) if !event.need_rescan() => {
+                let (mut writers, now) = (self.writers(), Instant::now());
+                let hear =
+                    |is_reason, path: &PathBuf| writers.hear(event.kind, path, now) || is_reason;
+                event.paths.iter().fold(false, hear)
+            }
+            // An error may hide a change, and a lost event may be a close.
             _ => {
-                self.files().written.clear();
-                return self.changed.notify_one();
+                self.clear();
+                true
             }
         };
-        let closed = EventKind::Access(AccessKind::Close(AccessMode::Write));
-        let mut files = self.files();
-        for path in &event.paths {
-            let is_ours = path
-                .file_name()
-                .is_some_and(|name| files.names.contains(name));
-            match event.kind {
-                EventKind::Modify(ModifyKind::Data(_)) if cfg!(target_os = "linux") && is_ours => {
-                    files.written.insert(path.clone());
-                }
-                EventKind::Create(_)
-                | EventKind::Remove(_)
-                | EventKind::Modify(ModifyKind::Name(_)) => {
-                    files.written.remove(path);
-                }
-                kind if kind == closed => {
-                    files.written.remove(path);
-                }
-                _ => {}
-            }
-        }
-        drop(files);
-        // Our own reading is told, too.
-        if !event.kind.is_access() || event.kind == closed {
+        if is_reason {
             self.changed.notify_one();
         }
     }
 
-    fn files(&self) -> MutexGuard<'_, Files> {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    /// See [`Writers::observe`].
+    fn observe(&self, files: BTreeMap<PathBuf, usize>, guarding: usize) {
+        self.writers().observe(files, guarding);
     }
 
-    /// Returns whether a program has changed a file and not closed it yet.
+    /// Treats all files as complete.
+    pub(super) fn clear(&self) {
+        self.writers().clear();
+    }
+
+    /// Returns whether a program is writing a file. Logs which file stays open for long, and which one counts as complete from now on.
     pub(super) fn is_written(&self) -> bool {
-        !self.files().written.is_empty()
+        let (notices, is_written) = {
+            let mut writers = self.writers();
+            (writers.settle(Instant::now()), writers.is_written())
+        };
+        // The watcher's thread does not wait for the log.
+        for notice in notices {
+            match notice {
+                Notice::Open(file) => tracing::warn!(
+                    "`{}` is still open for writing; it will be read when the program that writes it closes it, {} s after its last change, or on SIGHUP",
+                    file.display(),
+                    ABANDONED.as_secs()
+                ),
+                Notice::Abandoned(file) => tracing::warn!(
+                    "`{}` was changed {} s ago, and its close was not reported; it is read now",
+                    file.display(),
+                    ABANDONED.as_secs()
+                ),
+            }
+        }
+        is_written
     }
 
-    /// Logs which file a program keeps open.
-    fn warn_of_writer(&self) {
-        if let Some(file) = self.files().written.first() {
-            tracing::warn!(
-                "`{}` is still open for writing; it will be read when the program that writes it closes it, or on SIGHUP",
-                file.display()
-            );
-        }
+    /// Returns whether a program is writing a file that rights depend on.
+    pub(super) fn is_guard_written(&self) -> bool {
+        self.is_written() && self.writers().is_guard_written()
+    }
+
+    fn writers(&self) -> MutexGuard<'_, Writers> {
+        self.writers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Causes {
-    /// # Errors
-    /// Where the system gives no signals.
-    pub(super) fn new(mode: WatchMode) -> io::Result<Self> {
-        let heard = Arc::new(Heard::default());
-        let watcher = match mode {
-            WatchMode::Auto | WatchMode::Poll => watcher(mode, Arc::clone(&heard)),
-            WatchMode::Off => None,
-        };
-        Ok(Self {
-            mode,
-            watcher,
-            watched: BTreeSet::new(),
-            has_mounted: false,
-            heard,
-            hangup: Hangup::new()?,
-        })
-    }
-
-    /// Watches `files`, their folders, and the folders of what they are links to.
-    pub(super) fn observe(&mut self, files: &[PathBuf]) {
-        self.has_mounted = files.iter().any(|file| Mounted::of(file).is_single);
-        // Between two watches, the report of a close would be lost.
-        if self.watcher.is_none() || self.heard.is_written() {
-            return;
-        }
-        let name = |file: &PathBuf| file.file_name().map(OsString::from);
-        self.heard.files().names = files.iter().filter_map(name).collect();
-        let folders: BTreeSet<PathBuf> = files
-            .iter()
-            .flat_map(|file| [Some(file.clone()), file.canonicalize().ok()])
-            .flatten()
-            .map(|file| folder_of(&file))
-            .collect();
-        if let Err(error) = self.watch(&folders, files) {
-            warn_of_polling(self.mode, &error);
-            self.watcher = None;
-        }
-        self.heard.files().written.clear();
-    }
-
-    /// Watches `folders`, and those of `files` that exist, instead of what was watched before.
+    /// Returns the causes, and what is to be watched for them.
     ///
     /// # Errors
-    /// A folder cannot be watched.
-    fn watch(&mut self, folders: &BTreeSet<PathBuf>, files: &[PathBuf]) -> notify::Result<()> {
-        let Some(watcher) = &mut self.watcher else {
-            return Ok(());
+    /// The system does not deliver signals.
+    pub(super) fn new(mode: WatchMode) -> io::Result<(Self, Watched)> {
+        let heard = Arc::new(Heard::default());
+        let watched = Watched::new(mode, Arc::clone(&heard));
+        let hangup = Hangup::new()?;
+        let causes = Self {
+            mode,
+            heard,
+            hangup,
         };
-        // Also the known paths: each may now be another folder or file of the same name.
-        for path in std::mem::take(&mut self.watched) {
-            drop(watcher.unwatch(&path));
-        }
-        for folder in folders {
-            watcher.watch(folder, RecursiveMode::NonRecursive)?;
-            self.watched.insert(folder.clone());
-        }
-        // On other systems the folder reports all changes.
-        for file in files.iter().filter(|_| cfg!(target_os = "linux")) {
-            if watcher.watch(file, RecursiveMode::NonRecursive).is_ok() {
-                self.watched.insert(file.clone());
-            }
-        }
-        Ok(())
+        Ok((causes, watched))
     }
 
-    /// Waits until a file may have changed.
-    pub(super) async fn next(&mut self) -> Cause {
-        let pause = match (self.mode, &self.watcher) {
-            (WatchMode::Off, _) => None,
-            (WatchMode::Auto, Some(_)) if !self.has_mounted => Some(LOOK_EVERY),
+    /// Waits until a file may have changed. `has_reports`: the file system reports all changes, as far as known.
+    pub(super) async fn next(&mut self, has_reports: bool) -> Cause {
+        let pause = match self.mode {
+            WatchMode::Off => None,
+            WatchMode::Auto if has_reports => Some(LOOK_EVERY),
             _ => Some(POLL_EVERY),
         };
+        let is_auto = self.mode == WatchMode::Auto;
+        let is_open = is_auto && self.heard.is_written();
         tokio::select! {
+            biased;
             () = self.hangup.next() => Cause::Asked,
-            () = self.heard.changed.notified(), if self.mode == WatchMode::Auto => self.quiet().await,
+            () = self.heard.changed.notified(), if is_auto => self.quiet(true).await,
+            () = std::future::ready(()), if is_open => self.quiet(false).await,
             () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => Cause::Time,
         }
     }
@@ -219,84 +166,61 @@ impl Causes {
         Arc::clone(&self.heard)
     }
 
-    /// Waits until an edit seems to be over, or until SIGHUP.
-    async fn quiet(&mut self) -> Cause {
+    /// Waits until an edit seems to be over, or until SIGHUP. `is_new`: there was a change since the last cause.
+    async fn quiet(&mut self, mut is_new: bool) -> Cause {
         let begun = Instant::now();
-        let mut is_reported = false;
         loop {
-            let limit = if !self.heard.is_written() {
-                QUIET
-            } else if is_reported {
-                Duration::MAX
-            } else {
-                WRITING.saturating_sub(begun.elapsed())
-            };
+            let is_open = self.heard.is_written();
+            let limit = if is_open && !is_new { STEADY } else { QUIET };
             let is_quiet = tokio::select! {
                 () = self.hangup.next() => return Cause::Asked,
                 changed = timeout(limit, self.heard.changed.notified()) => changed.is_err(),
             };
-            if !self.heard.is_written() {
-                if is_quiet || begun.elapsed() >= PATIENCE {
-                    return Cause::Reported;
-                }
-            } else if !is_reported && begun.elapsed() >= WRITING {
-                self.heard.warn_of_writer();
-                is_reported = true;
+            is_new |= !is_quiet;
+            let is_over = is_quiet || begun.elapsed() >= LONGEST_EDIT;
+            if is_over && !self.heard.is_written() {
+                return Cause::Reported;
             }
+            if is_over && is_new && !self.heard.is_guard_written() {
+                return Cause::Half;
+            }
+            // The file that rights depend on reports its close.
+            is_new &= !is_over;
         }
     }
 
     /// Returns the content that `look` sees once it sees the same twice while no program writes a file, or on SIGHUP. The first look saw `seen`.
-    pub(super) async fn steady(&mut self, seen: u64, look: impl Fn() -> u64) -> (u64, Cause) {
+    pub(super) async fn steady<L: Future<Output = u64>>(
+        &mut self,
+        seen: u64,
+        look: impl Fn() -> L,
+    ) -> (u64, Cause) {
         let heard = &self.heard;
         tokio::select! {
-            () = self.hangup.next() => (look(), Cause::Asked),
-            content = steady(seen, &look, heard) => (content, Cause::Time),
+            () = self.hangup.next() => (look().await, Cause::Asked),
+            steady = steady(seen, &look, heard) => steady,
         }
     }
 }
 
 /// See [`Causes::steady`].
-async fn steady(mut seen: u64, look: impl Fn() -> u64, heard: &Heard) -> u64 {
+async fn steady<L: Future<Output = u64>>(
+    mut seen: u64,
+    look: impl Fn() -> L,
+    heard: &Heard,
+) -> (u64, Cause) {
     let begun = Instant::now();
-    let mut is_reported = false;
     loop {
         tokio::time::sleep(STEADY).await;
-        let again = look();
-        let is_late = begun.elapsed() >= WRITING;
-        if !heard.is_written() {
-            if again == seen || is_late {
-                return again;
-            }
-        } else if is_late && !is_reported {
-            heard.warn_of_writer();
-            is_reported = true;
+        let again = look().await;
+        let is_over = again == seen || begun.elapsed() >= WRITING;
+        if is_over && !heard.is_written() {
+            return (again, Cause::Time);
+        }
+        if is_over && !heard.is_guard_written() {
+            return (again, Cause::Half);
         }
         seen = again;
-    }
-}
-
-fn folder_of(file: &Path) -> PathBuf {
-    match file.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-        _ => ".".into(),
-    }
-}
-
-fn watcher(mode: WatchMode, heard: Arc<Heard>) -> Option<RecommendedWatcher> {
-    notify::recommended_watcher(move |event| heard.hear(event))
-        .inspect_err(|error| warn_of_polling(mode, error))
-        .ok()
-}
-
-/// Logs that the file system does not report changes, unless the configuration chose polling.
-fn warn_of_polling(mode: WatchMode, error: &notify::Error) {
-    if mode == WatchMode::Auto {
-        tracing::warn!(
-            %error,
-            "the file system does not report changes; the configuration is polled every {} s",
-            POLL_EVERY.as_secs()
-        );
     }
 }
 
@@ -332,6 +256,7 @@ impl Hangup {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::future::ready;
 
     use super::*;
 
@@ -340,61 +265,109 @@ mod tests {
         let looks = Cell::new(1);
         let look = || {
             looks.set(looks.get() + 1);
-            looks.get().min(4)
+            ready(looks.get().min(4))
         };
         let heard = Heard::default();
-        assert_eq!(steady(1, look, &heard).await, 4);
+        assert_eq!(steady(1, look, &heard).await, (4, Cause::Time));
         assert_eq!(looks.get(), 5);
         // One that changes for ever does not hold everything up.
         let look = || {
             looks.set(looks.get() + 1);
-            looks.get()
+            ready(looks.get())
         };
         let begun = Instant::now();
         steady(0, look, &heard).await;
         assert_eq!(begun.elapsed(), WRITING);
     }
 
-    /// A change of the file `x.toml`.
-    fn change(kind: EventKind) -> notify::Event {
-        notify::Event::new(kind).add_path("/config/x.toml".into())
-    }
-
     #[cfg(target_os = "linux")]
-    #[tokio::test(start_paused = true)]
-    async fn a_file_that_stays_open_is_not_read_however_long_that_takes() {
-        use notify::event::{DataChange, MetadataKind};
+    mod linux {
+        use notify::event::{AccessKind, AccessMode, DataChange, Flag, ModifyKind};
+        use notify::{Event, EventKind};
 
-        let heard = Arc::new(Heard::default());
-        heard.files().names.insert("x.toml".into());
-        heard.hear(Ok(change(EventKind::Modify(ModifyKind::Data(
-            DataChange::Any,
-        )))));
-        // A change of its permissions does not end that.
-        let permissions = ModifyKind::Metadata(MetadataKind::Any);
-        heard.hear(Ok(change(EventKind::Modify(permissions))));
-        let long = Duration::from_hours(1);
-        let read = timeout(long, steady(1, || 1, &heard)).await;
-        assert!(read.is_err());
-        let closed = EventKind::Access(AccessKind::Close(AccessMode::Write));
-        heard.hear(Ok(change(closed)));
-        assert_eq!(steady(1, || 1, &heard).await, 1);
-    }
+        use super::*;
 
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn a_writer_whose_close_may_be_lost_does_not_block_reloads() {
-        use notify::event::{DataChange, Flag};
+        const CHANGE: EventKind = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+        const CLOSE: EventKind = EventKind::Access(AccessKind::Close(AccessMode::Write));
 
-        let heard = Heard::default();
-        heard.files().names.insert("x.toml".into());
-        heard.hear(Ok(change(EventKind::Modify(ModifyKind::Data(
-            DataChange::Any,
-        )))));
-        assert!(heard.is_written());
-        heard.hear(Ok(
-            notify::Event::new(EventKind::Other).set_flag(Flag::Rescan)
-        ));
-        assert!(!heard.is_written());
+        /// A configuration `/a/x.toml` and a prompt `/a/prompt.txt`.
+        fn heard() -> Arc<Heard> {
+            let heard = Arc::new(Heard::default());
+            let files = [("/a/x.toml".into(), 0), ("/a/prompt.txt".into(), 1)];
+            heard.observe(files.into(), 1);
+            heard
+        }
+
+        fn hear(heard: &Heard, kind: EventKind, path: &str) {
+            heard.hear(Ok(Event::new(kind).add_path(path.into())));
+        }
+
+        #[tokio::test(start_paused = true)]
+        async fn a_file_that_a_program_writes_is_not_read_before_its_close() {
+            let heard = heard();
+            hear(&heard, CHANGE, "/a/x.toml");
+            let read = timeout(WRITING, steady(1, || ready(1), &heard)).await;
+            assert!(read.is_err());
+            hear(&heard, CLOSE, "/a/x.toml");
+            assert_eq!(steady(1, || ready(1), &heard).await, (1, Cause::Time));
+        }
+
+        #[tokio::test(start_paused = true)]
+        async fn a_file_whose_close_is_never_reported_is_read_after_a_while() {
+            let (heard, begun) = (heard(), Instant::now());
+            hear(&heard, CHANGE, "/a/x.toml");
+            assert_eq!(steady(1, || ready(1), &heard).await, (1, Cause::Time));
+            assert_eq!(begun.elapsed(), ABANDONED);
+            let mut causes = causes(Arc::clone(&heard));
+            let begun = Instant::now();
+            hear(&heard, CHANGE, "/a/x.toml");
+            assert_eq!(causes.next(true).await, Cause::Reported);
+            assert!(begun.elapsed() >= ABANDONED && begun.elapsed() <= ABANDONED + STEADY);
+        }
+
+        #[tokio::test(start_paused = true)]
+        async fn a_prompt_that_stays_open_does_not_hold_up_the_rights() {
+            let heard = heard();
+            let mut causes = causes(Arc::clone(&heard));
+            hear(&heard, CHANGE, "/a/prompt.txt");
+            hear(&heard, CLOSE, "/a/x.toml");
+            let begun = Instant::now();
+            assert_eq!(causes.next(true).await, Cause::Half);
+            assert_eq!(begun.elapsed(), QUIET);
+            // Once for each change.
+            assert!(timeout(WRITING, causes.next(true)).await.is_err());
+            hear(&heard, CLOSE, "/a/x.toml");
+            assert_eq!(causes.next(true).await, Cause::Half);
+            hear(&heard, CLOSE, "/a/prompt.txt");
+            assert_eq!(causes.next(true).await, Cause::Reported);
+            // A poll sees the same.
+            hear(&heard, CHANGE, "/a/prompt.txt");
+            assert_eq!(steady(1, || ready(1), &heard).await, (1, Cause::Half));
+        }
+
+        #[tokio::test(start_paused = true)]
+        async fn a_configuration_that_stays_open_holds_up_the_rights() {
+            let heard = heard();
+            let mut causes = causes(Arc::clone(&heard));
+            hear(&heard, CHANGE, "/a/x.toml");
+            assert!(timeout(WRITING, causes.next(true)).await.is_err());
+        }
+
+        #[tokio::test(start_paused = true)]
+        async fn a_writer_whose_close_may_be_lost_does_not_block_reloads() {
+            let heard = heard();
+            hear(&heard, CHANGE, "/a/x.toml");
+            assert!(heard.is_written());
+            heard.hear(Ok(Event::new(EventKind::Other).set_flag(Flag::Rescan)));
+            assert!(!heard.is_written());
+        }
+
+        fn causes(heard: Arc<Heard>) -> Causes {
+            Causes {
+                mode: WatchMode::Auto,
+                heard,
+                hangup: Hangup::new().unwrap(),
+            }
+        }
     }
 }

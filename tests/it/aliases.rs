@@ -121,17 +121,21 @@ prompt = "x"
 
 #[test]
 fn an_edit_of_aliases_and_titles_is_live() {
-    let folder = Folder::new("alias-diff", CONFIG);
+    let (folder, server) = serve();
+    let mut owner = server.client_with_token("everything-is-allowed");
+    let mut alice = server.client_with_token("alices-long-token");
     let edited = CONFIG
         .replace("Quick answers", "Answers")
-        .replace("\"qwen2.5:7b\", ", "");
-    folder.write(
-        "new.toml",
-        &edited.replace("tools = [\"qwen2.5:7b\"]", "tools = [\"crab\"]"),
-    );
-    let plan = folder.run(
-        &["config", "diff", "llama-mcp-server.toml", "new.toml"],
-        &[],
-    );
-    assert_eq!(text(plan.stdout), "model crab: live (aliases, title)\n");
+        .replace("qwen2.5:7b", "llama3:8b");
+    folder.write("llama-mcp-server.toml", &edited);
+    server.wait_for_log("model crab: live (aliases, title)");
+    for client in [&mut owner, &mut alice] {
+        let answer = call(client, "llama3:8b");
+        assert_eq!(answer["result"]["content"][0]["text"], LIMA, "{answer}");
+        let former = call(client, "qwen2.5:7b");
+        let message = former["error"]["message"].as_str().unwrap_or_default();
+        assert!(message.starts_with("unknown tool `qwen2.5:7b`"), "{former}");
+    }
+    let listed = owner.request("tools/list", json!({}));
+    assert_eq!(listed["result"]["tools"][0]["title"], "Answers");
 }

@@ -119,7 +119,14 @@ const WALLS: [(&str, &[&str]); 25] = [
         ],
     ),
     ("llguidance", &["engine/grammar.rs"]),
-    ("notify", &["reload/watch.rs"]),
+    (
+        "notify",
+        &[
+            "reload/watch.rs",
+            "reload/watch/folders.rs",
+            "reload/watch/writers.rs",
+        ],
+    ),
     (
         "jsonschema",
         &[

@@ -1,5 +1,6 @@
 //! Edits of the configuration while the server runs.
 
+mod broken;
 mod many;
 
 use std::fs;
@@ -86,7 +87,12 @@ fn a_file_is_not_read_while_a_program_has_it_open_unless_a_signal_asks_for_it() 
     use std::io::Write;
 
     let folder = Folder::new("open", &file("a", ""));
-    let mut server = serve(&folder);
+    let mut command = program();
+    command
+        .current_dir(&folder.0)
+        .env("RUST_LOG", "llama_mcp_server=debug");
+    let mut server = Server::spawn(command);
+    server.wait_for_log("the files of the configuration are watched");
     // Only the beginning of the file, but valid.
     let mut writer = fs::File::create(folder.0.join("llama-mcp-server.toml")).unwrap();
     writer.write_all(file("b", "").as_bytes()).unwrap();

@@ -4,6 +4,7 @@ use std::fs;
 
 use crate::support::config::{Folder, text};
 use crate::support::http::{Client, HttpServer};
+use crate::support::program;
 
 const MODEL: &str = "
 [models.chat]
@@ -86,13 +87,13 @@ fn a_token_that_is_removed_ends_although_the_edit_has_errors() {
         assert_eq!(status(&server, "alices"), 400);
         let less = tokens(&[("bob", "token = \"bobs\"")]);
         folder.write("llama-mcp-server.toml", &format!("{less}{MODEL}{wrong}"));
-        server.wait_for_log("rights that the rejected configuration takes away have ended");
+        server.wait_for_log("rights that the rejected configuration removes are revoked");
         assert_eq!(status(&server, "alices"), 401, "{error}");
         assert_eq!(status(&server, "bobs"), 400, "{error}");
         // Without any token in the file, nobody is let in, instead of everybody.
         folder.write("llama-mcp-server.toml", &format!("{MODEL}{wrong}"));
         server.wait_for_logs(
-            "rights that the rejected configuration takes away have ended",
+            "rights that the rejected configuration removes are revoked",
             2,
         );
         assert_eq!(status(&server, "bobs"), 401, "{error}");
@@ -113,7 +114,7 @@ fn a_token_that_is_commented_out_ends_although_the_file_has_a_syntax_error() {
     let comment = "# [server.tokens.alice]\n# token = \"alices\"\n";
     let edited = format!("{comment}{less}{MODEL}[models.malice]\npath = = \"crab.gguf\"\n");
     folder.write("llama-mcp-server.toml", &edited);
-    server.wait_for_log("rights that the rejected configuration takes away have ended");
+    server.wait_for_log("rights that the rejected configuration removes are revoked");
     assert_eq!(status(&server, "alices"), 401);
     assert_eq!(status(&server, "bobs"), 400);
 }
@@ -157,7 +158,7 @@ fn an_edit_with_errors_narrows_tools_and_limits_and_grants_nothing() {
     ]);
     let (_, wrong) = ERRORS[0];
     folder.write("llama-mcp-server.toml", &format!("{after}{MODEL}{wrong}"));
-    server.wait_for_log("rights that the rejected configuration takes away have ended");
+    server.wait_for_log("rights that the rejected configuration removes are revoked");
     assert_eq!(alice.tools(), ["shout"]);
     assert_eq!(
         bob.tools(),
@@ -195,11 +196,79 @@ fn an_edit_with_errors_takes_the_right_to_unload_away_and_does_not_grant_it() {
         folder.write("llama-mcp-server.toml", &text);
     };
     edit(wrong);
-    server.wait_for_log("rights that the rejected configuration takes away have ended");
+    server.wait_for_log("rights that the rejected configuration removes are revoked");
     assert_eq!((unload("ops"), unload("user")), (403, 403));
     edit("");
     server.wait_for_log("the new configuration is active");
     assert_eq!((unload("ops"), unload("user")), (403, 200));
+}
+
+#[test]
+fn a_slip_in_the_names_of_a_model_takes_no_tool_away() {
+    let keys = tokens(&[
+        ("alice", "token = \"alices\"\ntools = [\"q:7b\"]"),
+        ("bob", "token = \"bobs\""),
+    ]);
+    let model = |name: &str| format!("[models.other]\npath = \"crab.gguf\"\n{name}\n");
+    let good = model("tool_name = \"talk\"\naliases = [\"q:7b\"]");
+    let folder = Folder::new("aliases-slip", &format!("{keys}{good}"));
+    let server = serve(&folder);
+    let mut alice = server.client_with_token("alices");
+    assert_eq!(alice.tools(), ["talk"]);
+    let without_bob = tokens(&[("alice", "token = \"alices\"\ntools = [\"q:7b\"]")]);
+    for (number, slip) in (1..).zip([
+        "tool_name = \"talk\"\naliases = \"q:7b\"",
+        "tool_name = \"talk\"\naliases = [\"q:7b\"",
+        "tool_name = \"talk\"\nalias = [\"q:7b\"]",
+        "tool_name = 7\naliases = [\"q:7b\"]",
+    ]) {
+        folder.write(
+            "llama-mcp-server.toml",
+            &format!("{without_bob}{}", model(slip)),
+        );
+        server.wait_for_logs("the edit of the configuration was rejected", number);
+        assert_eq!(status(&server, "bobs"), 401, "{slip}");
+        assert_eq!(alice.tools(), ["talk"], "{slip}");
+    }
+    // A name that is removed for certain takes the tool away.
+    let wrong = ERRORS[0].1.replace("other", "third");
+    let removed = model("tool_name = \"talk\"\naliases = [\"q:8b\"]");
+    folder.write(
+        "llama-mcp-server.toml",
+        &format!("{without_bob}{removed}{wrong}"),
+    );
+    server.wait_for_logs(
+        "rights that the rejected configuration removes are revoked",
+        2,
+    );
+    assert_eq!(alice.tools(), Vec::<String>::new());
+}
+
+#[test]
+fn a_prompt_that_a_program_keeps_open_does_not_delay_a_revocation() {
+    use std::io::Write;
+
+    let about = "[models.named]\npath = \"crab.gguf\"\ndescription = \"${file:about.txt}\"\n";
+    let both = tokens(&[("alice", "token = \"alices\""), ("bob", "token = \"bobs\"")]);
+    let folder = Folder::new("open-prompt", &format!("{both}{about}"));
+    folder.write("about.txt", "first");
+    let mut command = program();
+    command
+        .arg("--config")
+        .arg(folder.0.join("llama-mcp-server.toml"))
+        .env("RUST_LOG", "llama_mcp_server=debug");
+    let server = HttpServer::of(command);
+    server.wait_for_log("the files of the configuration are watched");
+    let mut writer = fs::File::create(folder.0.join("about.txt")).unwrap();
+    writer.write_all(b"second").unwrap();
+    let less = tokens(&[("bob", "token = \"bobs\"")]);
+    folder.write("llama-mcp-server.toml", &format!("{less}{about}"));
+    server.wait_for_log("waits for a file that is still open for writing");
+    assert_eq!(status(&server, "alices"), 401);
+    assert_eq!(status(&server, "bobs"), 400);
+    drop(writer);
+    server.wait_for_log("model named: live (description)");
+    assert_eq!(status(&server, "alices"), 401);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Environment variables: their values, and warnings about unknown names.
 
 use crate::support::config::{Folder, ONE, text};
+use crate::support::http::HttpServer;
+use crate::support::program;
 
 #[test]
 fn a_start_that_fails_warns_about_unknown_variables() {
@@ -68,6 +70,51 @@ fn an_empty_variable_does_not_remove_the_token() {
         let told = text(output.stderr);
         assert!(told.contains(&format!("`{variable}`: ")), "{told}");
         assert!(told.contains("must not be empty"), "{told}");
+    }
+}
+
+#[test]
+fn an_empty_list_of_tools_in_a_variable_allows_no_tools() {
+    let keys = "[server.tokens.bob]\ntoken = \"bobs-long-enough-token\"\n";
+    let folder = Folder::new("empty-tools", &format!("{keys}{ONE}"));
+    let mut command = program();
+    command
+        .arg("--config")
+        .arg(folder.0.join("llama-mcp-server.toml"))
+        .env("LLAMA_MCP_SERVER__TOKENS__BOB__TOOLS", "");
+    let server = HttpServer::of(command);
+    let mut bob = server.client_with_token("bobs-long-enough-token");
+    assert_eq!(bob.tools(), Vec::<String>::new());
+}
+
+#[test]
+fn an_empty_variable_empties_the_list_of_allowed_hosts_or_origins() {
+    let lists =
+        "[server]\nallowed_hosts = [\"a.example\"]\nallowed_origins = [\"https://b.example\"]\n";
+    let folder = Folder::new("empty-lists", &format!("{lists}{ONE}"));
+    for (variable, host) in [
+        ("LLAMA_MCP_ALLOWED_HOSTS", "a.example"),
+        ("LLAMA_MCP_SERVER__ALLOWED_ORIGINS", "https://b.example"),
+    ] {
+        assert!(folder.show(&[], &[]).contains(host));
+        let shown = folder.show(&[], &[(variable, "")]);
+        assert!(!shown.contains(host), "{shown}");
+    }
+}
+
+#[test]
+fn an_empty_variable_for_a_limit_of_a_token_is_an_error() {
+    let keys = "[server.tokens.bob]\ntoken = \"bobs-long-enough-token\"\nmax_calls = 1\n";
+    let folder = Folder::new("empty-limits", &format!("{keys}{ONE}"));
+    for key in ["MAX_CALLS", "CALLS_PER_MINUTE", "ADMIN", "TOKEN_FILE"] {
+        let variable = format!("LLAMA_MCP_SERVER__TOKENS__BOB__{key}");
+        let output = folder.run(
+            &["config", "check", "--transport", "http"],
+            &[(&variable, "")],
+        );
+        let told = text(output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{key}: {told}");
+        assert!(told.contains(&variable), "{told}");
     }
 }
 

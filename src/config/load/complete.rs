@@ -36,8 +36,15 @@ impl Layers {
                 }
             }
             Value::String(text) => {
-                let read = names.read.len();
+                let (read, files) = (names.read.len(), names.files.len());
                 let made = interpolate(text, names);
+                if address
+                    .parts()
+                    .first()
+                    .is_some_and(|table| table == "server")
+                {
+                    self.server_files.extend_from_slice(&names.files[files..]);
+                }
                 if !self.shape.is_secret(address) {
                     names.read.truncate(read);
                 }

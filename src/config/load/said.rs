@@ -9,7 +9,6 @@ use super::meant::meant_variable;
 use crate::config::address::Address;
 use crate::config::foreign;
 use crate::config::problem::{Origin, Problem};
-use crate::config::shape::Shape;
 use crate::config::warning::WarningKind;
 use crate::config::{CONFIG_VARIABLE, DEFAULT_MODEL, Overrides, VARIABLE_PREFIX};
 
@@ -21,17 +20,6 @@ pub(super) const OF_ONE_MODEL: [&str; 5] = ["path", "title", "aliases", "tool_na
 fn is_service(value: &str) -> bool {
     let schemes = ["tcp://", "udp://", "sctp://"];
     schemes.iter().any(|scheme| value.starts_with(scheme))
-}
-
-/// Returns whether the variable with these `parts` protects the server. Other variables count as unset if they are empty. An empty token is
-/// an error instead: a token that got lost must not open the server.
-fn guards(shape: &Shape, parts: &[String]) -> bool {
-    let address = match parts {
-        [key] => Address::of(["server", key.as_str()]),
-        _ => Address::of(parts),
-    };
-    let names_token = |key: &String| key == "auth_file" || key == "token_file";
-    shape.is_secret(&address) || parts.last().is_some_and(names_token)
 }
 
 /// One value outside the file.
@@ -70,7 +58,7 @@ impl Layers {
                 continue;
             }
             let parts: Vec<String> = name.to_lowercase().split("__").map(str::to_owned).collect();
-            if value.is_empty() && !guards(&self.shape, &parts) {
+            if value.is_empty() && !self.guards(&parts) {
                 continue;
             }
             let target = match &parts[..] {
@@ -98,6 +86,27 @@ impl Layers {
             });
         }
         said
+    }
+
+    /// Returns whether the variable with these `parts` restricts access. If it is empty, it is an empty value, and an error where a value is
+    /// required: a token or a list that got lost must not widen rights. Other variables count as unset if they are empty.
+    fn guards(&self, parts: &[String]) -> bool {
+        let address = match parts {
+            [key] => self.target_of(key).map(|target| target.example()),
+            _ => Some(Address::of(parts)),
+        };
+        address.is_some_and(|address| {
+            let parts: Vec<&str> = address.parts().iter().map(String::as_str).collect();
+            let is_access = matches!(
+                parts[..],
+                [
+                    "server",
+                    "auth" | "auth_file" | "tokens" | "allowed_hosts" | "allowed_origins",
+                    ..
+                ]
+            );
+            is_access || self.shape.is_secret(&address)
+        })
     }
 
     /// Returns what to do about the unknown variable that ends in `name`.

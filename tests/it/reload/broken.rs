@@ -1,0 +1,46 @@
+//! Edits whose settings break a model.
+
+use super::{file, serve, tools};
+use crate::support::config::Folder;
+
+/// Faults of a model that `config check` reports and that are none of its file, with what the log says.
+const BROKEN_SETTINGS: [(&str, &str, &str); 3] = [
+    ("", "tool = false", "no model is a tool"),
+    ("", "chat_template = \"chatml\"", "a.chat_template`"),
+    (
+        "[registry]\nmemory_budget = \"1MiB\"\n",
+        "",
+        "all models together may take 1.0 MiB",
+    ),
+];
+
+#[test]
+fn an_edit_that_breaks_a_model_that_works_is_rejected() {
+    let folder = Folder::new("breaks", &file("a", ""));
+    let mut server = serve(&folder);
+    for (head, key, told) in BROKEN_SETTINGS {
+        let edited = format!("{head}{}{}", file("a", key), file("b", key));
+        folder.write("llama-mcp-server.toml", &edited);
+        server.wait_for_log(told);
+        assert_eq!(tools(&mut server), ["a"], "{told}");
+    }
+    folder.write(
+        "llama-mcp-server.toml",
+        &(file("a", "")
+            + &file("c", "path = \"none.gguf\"").replacen("path = \"crab.gguf\"\n", "", 1)),
+    );
+    // The fault of a model's file is no error of the edit.
+    server.wait_for_notification("notifications/tools/list_changed");
+    assert_eq!(tools(&mut server), ["a", "c"]);
+}
+
+#[test]
+fn an_edit_is_applied_although_another_model_was_broken_before() {
+    let broken = file("a", "chat_template = \"chatml\"");
+    let folder = Folder::new("was-broken", &(broken.clone() + &file("b", "")));
+    let mut server = serve(&folder);
+    assert_eq!(tools(&mut server), ["a", "b"]);
+    folder.write("llama-mcp-server.toml", &(broken + &file("c", "")));
+    server.wait_for_notification("notifications/tools/list_changed");
+    assert_eq!(tools(&mut server), ["a", "c"]);
+}
