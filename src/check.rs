@@ -11,6 +11,7 @@ use crate::config::address::Address;
 use crate::config::file::LogSettings;
 use crate::config::load::Layers;
 use crate::config::problem::{Origin, Problem};
+use crate::config::template_arguments::is_name;
 use crate::config::tool::{PreparedPrompt, address};
 use crate::config::units::{GpuLayers, Size, human};
 use crate::config::warning::WarningKind;
@@ -269,7 +270,11 @@ fn check_tools(config: &Config, layers: &mut Layers) {
 /// Reports all faults of the prompt of the tool `name`, as far as its arguments are known.
 fn check_prompt(name: &str, tool: &PreparedPrompt, layers: &mut Layers) {
     let at = |key: &str| address(name, key);
-    if layers.has_problem_at(&at("prompt")) {
+    let arguments = at("arguments");
+    // An argument with an invalid name is reported itself.
+    let is_invalid = |name: &str| !is_name(name) && tool.prompt.contains(name);
+    let uses_invalid = layers.refused_names(&arguments).any(is_invalid);
+    if uses_invalid || layers.has_problem_at(&at("prompt")) {
         return;
     }
     let is_wrong = |key: &str| layers.has_problem_at(&at(key));

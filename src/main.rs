@@ -44,6 +44,9 @@ fn main() -> ExitCode {
 
 /// Parses the command line. Exits with the help, or with an error if the command line is wrong.
 fn parse(arguments: &[OsString]) -> Cli {
+    if let Some(error) = foreign::unknown_command(arguments) {
+        error.exit();
+    }
     Cli::try_parse_from(arguments)
         .unwrap_or_else(|error| foreign::error(arguments).unwrap_or(error).exit())
 }

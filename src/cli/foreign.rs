@@ -1,12 +1,14 @@
 //! Translates the flags of other programs.
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use clap::error::ErrorKind;
 use clap::{Command, CommandFactory, Error};
 
 use super::Cli;
 use crate::config::address::Address;
+use crate::config::file::OF_ONE_MODEL;
 use crate::config::foreign;
 use crate::config::shape::Shape;
 
@@ -32,20 +34,59 @@ pub fn error(arguments: &[OsString]) -> Option<Error> {
     Some(command.error(ErrorKind::UnknownArgument, message))
 }
 
-/// Returns what to write instead of the flag called `name`.
+/// Returns an error if the first of `arguments` is a command of another program. Without this, clap reads `serve` as the file of a model.
+pub fn unknown_command(arguments: &[OsString]) -> Option<Error> {
+    let word = arguments.get(1)?.to_str()?;
+    let hint = command_hint(word).filter(|_| !Path::new(word).exists())?;
+    let message = format!("unknown command `{word}`; {hint}");
+    Some(Cli::command().error(ErrorKind::InvalidSubcommand, message))
+}
+
+/// Returns what to write instead of the command `word` of another program.
+fn command_hint(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "serve" | "server" | "start" | "run" | "chat" | "up" => {
+            "without a command the server starts: `llama-mcp-server`, or `llama-mcp-server --model FILE`"
+        }
+        "check" | "validate" | "lint" | "test" => "use `llama-mcp-server config check`",
+        "show" => "use `llama-mcp-server config show`",
+        "init" => "use `llama-mcp-server config init`",
+        "reference" => "use `llama-mcp-server config reference`",
+        "help" => "use `llama-mcp-server --help`",
+        "version" => "use `llama-mcp-server --version`",
+        "list" | "ls" | "ps" | "models" => "use `llama-mcp-server status`",
+        "stop" => {
+            "`llama-mcp-server unload MODEL` unloads a model; Ctrl-C or SIGTERM stops the server"
+        }
+        "reload" => "the server applies edits of its file by itself",
+        "pull" | "download" | "get" => {
+            "nothing is downloaded: download a .gguf file and give its path"
+        }
+        _ => return None,
+    })
+}
+
+/// Returns what to write instead of the flag called `name`. A key of this program takes precedence over names of other programs.
 fn hint(command: &Command, shape: &Shape, name: &str) -> Option<String> {
-    if let Some(meaning) = foreign::find(name) {
-        let Some(address) = meaning.address() else {
-            return Some(meaning.note.to_owned());
-        };
-        let here = format!("use {}", spelled(command, &address));
-        return Some(foreign::join(&here, meaning.note));
-    }
     let key = name.replace('-', "_");
-    let tables = ["defaults", "server", "registry", "log"];
-    let mut addresses = tables.iter().map(|table| Address::of([*table, &*key]));
-    let address = addresses.find(|address| shape.knows(address))?;
-    Some(format!("use {}", spelled(command, &address)))
+    let own = || {
+        let tables = ["defaults", "server", "registry", "log"];
+        let mut addresses = tables.iter().map(|table| Address::of([*table, &*key]));
+        let address = addresses.find(|address| shape.knows(address))?;
+        Some(match address.parts() {
+            [_, key] if OF_ONE_MODEL.contains(&key.as_str()) => Address::of_model("NAME", key),
+            _ => address,
+        })
+    };
+    if let Some(address) = own() {
+        return Some(format!("use {}", spelled(command, &address)));
+    }
+    let meaning = foreign::find(name)?;
+    let Some(address) = meaning.address() else {
+        return Some(meaning.note.to_owned());
+    };
+    let here = format!("use {}", spelled(command, &address));
+    Some(foreign::join(&here, meaning.note))
 }
 
 /// Returns how to set the key at `address` on the command line.

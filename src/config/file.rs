@@ -24,6 +24,9 @@ use super::units::{Budget, IdleTime, Size};
 /// Letters, digits, `_` and `-`: what every client accepts as a tool's name, and what variables can spell.
 pub const NAME_PATTERN: &str = "^[a-zA-Z0-9_-]{1,64}$";
 
+/// Keys that belong to one model: a default for all models makes no sense.
+pub const OF_ONE_MODEL: [&str; 5] = ["path", "title", "aliases", "tool_name", "description"];
+
 /// The configuration of llama-mcp-server.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

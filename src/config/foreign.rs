@@ -4,8 +4,11 @@
 mod table;
 mod value;
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use super::address::Address;
-use super::shape::Shape;
+use super::file::OF_ONE_MODEL;
 use table::TABLE;
 pub(super) use value::{hint as value_hint, switch};
 
@@ -20,11 +23,17 @@ pub struct Meaning {
     pub note: &'static str,
 }
 
-/// Returns the meaning of `name`, if other programs use this name.
+/// The rows by the plain spelling of each name.
+static ROWS: LazyLock<HashMap<String, &Meaning>> = LazyLock::new(|| {
+    let names = |row: &'static Meaning| row.names.iter().map(move |name| (plain(name), row));
+    TABLE.iter().flat_map(names).collect()
+});
+
+/// Returns the meaning of `name`, if other programs use this name. Variables of llama.cpp are flags with a prefix.
 pub fn find(name: &str) -> Option<&'static Meaning> {
     let name = plain(name);
-    let called = |meaning: &&Meaning| meaning.names.iter().any(|known| plain(known) == name);
-    TABLE.iter().find(called)
+    let of_flag = || ROWS.get(name.strip_prefix("llamaarg")?);
+    ROWS.get(&name).or_else(of_flag).copied()
 }
 
 impl Meaning {
@@ -36,17 +45,23 @@ impl Meaning {
         let here = match key.split_once('.') {
             _ if keys.contains(&key) => format!("use `{key}`"),
             Some((_, key)) if keys.contains(&key) => format!("use `{key}`"),
+            Some(("tools", key)) => format!("use `{key}` in `[tools.NAME]`"),
             Some((table, key)) => format!("use `{key}` in `[{table}]`"),
+            None if OF_ONE_MODEL.contains(&key) => format!("use `{key}` in `[models.NAME]`"),
             None => format!("use `{key}` in `[models.NAME]` or `[defaults]`"),
         };
         join(&here, self.note)
     }
 
-    /// Returns the address of the key (in `[defaults]` for a key of models); `None` if there is no key.
+    /// Returns the address of the key (in `[defaults]` for a key of all models); `None` if there is no key.
     pub fn address(&self) -> Option<Address> {
         let key = self.key?;
-        let (table, key) = key.split_once('.').unwrap_or(("defaults", key));
-        Some(Address::of([table, key]))
+        Some(match key.split_once('.') {
+            Some(("tools", key)) => Address::of(["tools", "NAME", key]),
+            Some((table, key)) => Address::of([table, key]),
+            None if OF_ONE_MODEL.contains(&key) => Address::of_model("NAME", key),
+            None => Address::of(["defaults", key]),
+        })
     }
 }
 
@@ -63,26 +78,6 @@ pub fn join(here: &str, note: &str) -> String {
 fn plain(name: &str) -> String {
     let letters = name.chars().filter(|letter| !"-_ .".contains(*letter));
     letters.flat_map(char::to_lowercase).collect()
-}
-
-/// Returns the hint for the unknown `key` of the table at `table`, if it is a name of another program or a key of another table.
-pub(super) fn key_hint(shape: &Shape, table: &Address, key: &str) -> Option<String> {
-    let keys = shape.keys(table);
-    if let Some(meaning) = find(key) {
-        return Some(meaning.hint(&keys));
-    }
-    let tables = [
-        ("server", "[server]"),
-        ("log", "[log]"),
-        ("registry", "[registry]"),
-        ("defaults", "[models.NAME]` or `[defaults]"),
-    ];
-    let key = key.replace('-', "_");
-    let home = tables.iter().find(|(name, _)| {
-        let other = Address::of([*name]);
-        other != *table && !keys.contains(&&*key) && shape.knows(&other.join(&*key))
-    })?;
-    Some(format!("`{key}` is a key of `{}`", home.1))
 }
 
 #[cfg(test)]

@@ -108,7 +108,11 @@ impl HttpConfig {
         let session_secret = SessionSecret::resolve(settings, layers);
         let host = server.host.as_str();
         let addresses = addresses_of(host, server.port).unwrap_or_else(|error| {
-            let hint = "`127.0.0.1` is this machine only, `0.0.0.0` all its addresses";
+            let hint = if has_port(host) {
+                "write the address or the name alone, and its port as `port`"
+            } else {
+                "`127.0.0.1` is this machine only, `0.0.0.0` all its addresses"
+            };
             let host = layers.quoted(&at("host"), host);
             layers.problem_at(
                 &at("host"),
@@ -204,6 +208,12 @@ fn each<T>(
         parsed
     };
     items.iter().filter_map(item).collect()
+}
+
+/// Returns whether `host` is a URL, or an address or a name with a port.
+fn has_port(host: &str) -> bool {
+    let parts = host.rsplit_once(':');
+    host.contains("://") || parts.is_some_and(|(_, port)| port.parse::<u16>().is_ok())
 }
 
 /// A host as URLs name it.

@@ -8,6 +8,9 @@ mod effective;
 mod meant;
 mod report;
 mod said;
+mod service;
+mod stray;
+mod syntax;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -20,7 +23,7 @@ use super::file::ConfigFile;
 use super::interpolate::{Names, read_text};
 use super::paths;
 use super::problem::{Origin, Problem};
-use super::shape::{Fault, Shape, nearest};
+use super::shape::{Fault, Shape};
 use super::source::Source;
 use super::{DEFAULT_MODEL, Overrides};
 use crate::error_code::ErrorCode;
@@ -97,8 +100,10 @@ impl Layers {
                 json!({"models": {DEFAULT_MODEL: model}}),
             );
         }
-        let from_variables = layers.variables(variables);
-        let from_flags = layers.flags(typed);
+        let mut from_variables = layers.variables(variables);
+        let mut from_flags = layers.flags(typed);
+        layers.remove_strays(&mut from_variables, &from_flags);
+        layers.remove_strays(&mut from_flags, &from_variables);
         // Models that only these name are there, too.
         let mut names = layers.model_names();
         let targets = from_variables.iter().chain(&from_flags);
@@ -134,10 +139,7 @@ impl Layers {
         let mut tree = source.tree.clone();
         let source = Arc::new(source);
         self.file = Some(Arc::clone(&source));
-        for (message, place) in &source.syntax {
-            self.problems
-                .push(Problem::of_syntax(&source, message, place.clone()));
-        }
+        self.report_syntax(&source);
         let mut names = Names {
             variables,
             folder,
@@ -164,7 +166,7 @@ impl Layers {
 
     /// Checks what one source says and keeps what is right.
     fn add(&mut self, origin: Origin, mut tree: Value) {
-        self.expand_home(&Address::default(), &mut tree);
+        self.expand_home(&origin, &Address::default(), &mut tree);
         self.shape.make_whole(&Address::default(), &mut tree);
         // Again until nothing is wrong: what was taken away may be missing to what is left.
         loop {
@@ -175,20 +177,21 @@ impl Layers {
             for fault in faults {
                 self.refuse(&origin, &fault);
                 fault.address.remove(&mut tree);
-                self.remove_dotted(&fault, &mut tree);
+                self.settle(&fault, &mut tree);
             }
         }
         self.layers.push(Layer { origin, tree });
     }
 
-    /// Removes from `tree` a table that exists only because of a dot in a name. No further errors are reported for that table and for the
-    /// intended one.
-    fn remove_dotted(&mut self, fault: &Fault, tree: &mut Value) {
+    /// Reports no further errors for what `fault` meant. Removes a table from `tree` that exists only because of a dot in a name.
+    fn settle(&mut self, fault: &Fault, tree: &mut Value) {
         let Some(meant) = &fault.meant else { return };
         self.refused.push(meant.clone());
-        if let Some(table) = fault.address.parent()
-            && table.get(tree) == Some(&json!({}))
-        {
+        let Some(table) = fault.address.parent() else {
+            return;
+        };
+        let is_inside = meant.parts().starts_with(table.parts());
+        if !is_inside && table.get(tree) == Some(&json!({})) {
             table.remove(tree);
             self.refused.push(table);
         }
@@ -208,12 +211,6 @@ impl Layers {
             code == ErrorCode::ConfigUnreadable.name() || code == ErrorCode::ConfigSyntax.name()
         };
         problems.any(|problem| is_of_file(problem.code))
-    }
-
-    /// Whether the file has the model.
-    pub fn file_has_model(&self, name: &str) -> bool {
-        let known = || self.file.as_ref()?.tree.get("models")?.get(name);
-        known().is_some()
     }
 
     /// Adds values as layers of their own, those for every model of `names` first: what names a model goes before.
@@ -250,13 +247,18 @@ impl Layers {
         }
     }
 
-    /// The models that any layer names.
+    /// Returns the models that any layer names.
     pub fn model_names(&self) -> BTreeSet<String> {
-        let models = self
+        self.names_in("models")
+    }
+
+    /// Returns the names of the tables in `table` that any layer has.
+    fn names_in(&self, table: &str) -> BTreeSet<String> {
+        let tables = self
             .layers
             .iter()
-            .filter_map(|layer| layer.tree.get("models")?.as_object());
-        models.flat_map(|models| models.keys().cloned()).collect()
+            .filter_map(|layer| layer.tree.get(table)?.as_object());
+        tables.flat_map(|tables| tables.keys().cloned()).collect()
     }
 
     /// `text`, as it may be shown: what a text took from elsewhere may be a secret.
@@ -270,14 +272,6 @@ impl Layers {
         } else {
             format!("`{text}`")
         }
-    }
-
-    /// The model of the file that was probably meant by `name`, which the file does not have.
-    pub fn meant_model(&self, name: &str) -> Option<String> {
-        let known = self.file.as_ref()?.tree.get("models")?.as_object()?;
-        let names: Vec<&str> = known.keys().map(String::as_str).collect();
-        let meant = nearest(name, &names).filter(|_| !known.contains_key(name))?;
-        Some(format!("did you mean the model `{meant}`?"))
     }
 
     /// Who said the value at `address`, and where: in the highest layer that has it, for a model else in `[defaults]`.

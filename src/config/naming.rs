@@ -7,7 +7,7 @@ use super::file::{ConfigFile, ModelSettings};
 use super::load::Layers;
 
 /// Returns the name of the own tool of the model `name`; `None` with `tool = false`.
-fn own_tool<'a>(name: &'a str, model: &'a ModelSettings) -> Option<&'a str> {
+pub(super) fn own_tool<'a>(name: &'a str, model: &'a ModelSettings) -> Option<&'a str> {
     model
         .tool
         .then(|| model.tool_name.as_deref().unwrap_or(name))
@@ -76,6 +76,13 @@ fn check_aliases(settings: &ConfigFile, owners: &BTreeMap<&str, &str>, layers: &
     for (name, model) in &settings.models {
         for (at, alias) in model.aliases.iter().enumerate() {
             let alias = alias.as_str();
+            let place = Address::of_model(name, "aliases").join(at.to_string());
+            if alias.trim() != alias || alias.contains(char::is_control) {
+                let message = "must not begin or end with a space, or contain control characters";
+                let hint = "clients could not tell it from another name: write it without them";
+                layers.problem_at(&place, message.into(), Some(hint.into()));
+                continue;
+            }
             let other_owner = owners.get(alias).filter(|owner| **owner != name.as_str());
             let taken = if alias == name {
                 Some("the model's own name".to_owned())
@@ -88,7 +95,6 @@ fn check_aliases(settings: &ConfigFile, owners: &BTreeMap<&str, &str>, layers: &
                 owner.map(|owner| format!("already an alias of the model `{owner}`"))
             };
             if let Some(taken) = taken {
-                let place = Address::of_model(name, "aliases").join(at.to_string());
                 let hint = "remove it, or choose another alias";
                 layers.problem_at(&place, format!("`{alias}` is {taken}"), Some(hint.into()));
             }

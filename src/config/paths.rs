@@ -4,11 +4,13 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Returns the home directory; `None` if the environment does not name one.
+/// Returns the home directory; `None` if the environment does not name one in UTF-8.
 pub fn home(variables: &BTreeMap<String, String>) -> Option<&str> {
     let variable = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
     let home = variables.get(variable)?;
-    Some(home.as_str()).filter(|home| !home.is_empty())
+    // A home directory that is not UTF-8 was read with replacement characters, and names another folder.
+    Some(home.as_str())
+        .filter(|home| !home.is_empty() && !home.contains(char::REPLACEMENT_CHARACTER))
 }
 
 /// Returns `path` with `home` in place of a leading `~`.
@@ -23,7 +25,7 @@ pub fn at_home<'path>(path: &'path str, home: Option<&str>) -> Cow<'path, str> {
 }
 
 /// Returns what to write instead of a shell variable in `path`.
-pub fn variable_hint(path: &str) -> Option<String> {
+pub fn shell_variable_hint(path: &str) -> Option<String> {
     let mut parts = path.split(['/', '\\']);
     parts.find_map(|part| {
         let name = part
@@ -41,18 +43,31 @@ pub fn variable_hint(path: &str) -> Option<String> {
     })
 }
 
+/// Returns what to write instead of a leading `~` in `path` that `home` cannot replace.
+pub fn tilde_hint(path: &str, home: Option<&str>) -> Option<String> {
+    (path.starts_with('~') && at_home(path, home) == path).then(|| unexpanded(path))
+}
+
+/// Returns why the `~` at the beginning of `part` was not replaced, and what to write instead.
+fn unexpanded(part: &str) -> String {
+    let variable = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
+    if part == "~" || part.starts_with("~/") {
+        return format!(
+            "`~` stands for the home directory, and `{variable}` is not set, or is not UTF-8: write the full path"
+        );
+    }
+    "only `~/` at the beginning stands for the home directory: write the full path".to_owned()
+}
+
 /// Returns a hint for the `path` of a model if no file is there.
 pub fn model_hint(path: &Path) -> Option<String> {
     let text = path.to_string_lossy();
-    let has_part = |is_it: fn(&str) -> bool| text.split(['/', '\\']).any(is_it);
-    if let Some(hint) = variable_hint(&text) {
+    let parts = || text.split(['/', '\\']);
+    if let Some(hint) = shell_variable_hint(&text) {
         return Some(hint);
     }
-    if has_part(|part| part.starts_with('~')) {
-        return Some(
-            "`~` is expanded only in `~/` at the beginning, and only if the environment names a home directory; write the full path"
-                .into(),
-        );
+    if let Some(part) = parts().find(|part| part.starts_with('~')) {
+        return Some(unexpanded(part));
     }
     let is_remote = |part: &str| {
         let part = part.to_lowercase();
@@ -68,7 +83,7 @@ pub fn model_hint(path: &Path) -> Option<String> {
             || part == "huggingface.co"
             || schemes.iter().any(|scheme| part.starts_with(scheme))
     };
-    if text.split(['/', '\\']).any(is_remote) {
+    if parts().any(is_remote) || is_repository(&text) {
         return Some(
             "models are files on this machine, and nothing is downloaded: download the .gguf file, then write its path here"
                 .into(),
@@ -80,6 +95,17 @@ pub fn model_hint(path: &Path) -> Option<String> {
         format!(
             "write the path of a .gguf file; if `{name}` is a model of Ollama, `ollama show --modelfile {name}` prints its file after `FROM`"
         )
+    })
+}
+
+/// Returns whether `path` ends like a quantization in a repository of Hugging Face, such as `unsloth/Qwen3-4B-GGUF:Q4_K_M`.
+fn is_repository(path: &str) -> bool {
+    path.rsplit_once(':').is_some_and(|(repository, tag)| {
+        let tag = tag.to_uppercase();
+        let is_quantization = ["Q", "IQ", "UD-", "F16", "BF16", "F32", "MXFP"];
+        repository.contains('/')
+            && repository.to_lowercase().contains("gguf")
+            && is_quantization.iter().any(|start| tag.starts_with(start))
     })
 }
 
@@ -95,6 +121,9 @@ mod tests {
         for other in ["~me/m.gguf", "a/~/m.gguf", "m~.gguf", ""] {
             assert_eq!(path(other), other);
         }
+        assert_eq!(tilde_hint("~/m.gguf", Some("/home/me")), None);
+        assert!(tilde_hint("~/m.gguf", None).unwrap().contains("is not set"));
+        assert!(tilde_hint("~me/m.gguf", Some("/home/me")).is_some());
         assert_eq!(at_home("~/m.gguf", None), "~/m.gguf");
     }
 
@@ -108,6 +137,7 @@ mod tests {
             "/etc/hf:org/repo:Q4_K_M",
             "/etc/https://example.com/m.gguf",
             "hf.co/org/repo",
+            "/etc/unsloth/Qwen3-4B-GGUF:Q4_K_M",
             "/etc/huggingface://org/repo/m.gguf",
         ] {
             assert!(hint(remote).contains("download the .gguf file"), "{remote}");

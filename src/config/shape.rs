@@ -3,6 +3,8 @@
 //! Every layer is checked by it and told in words that are made of it, so an editor with the schema, the program and the
 //! reference cannot disagree.
 
+mod dotted;
+mod tables;
 mod unknown;
 mod value;
 mod words;
@@ -39,7 +41,7 @@ pub struct Fault {
     pub address: Address,
     /// The key itself is wrong, not its value.
     pub is_key: bool,
-    /// The intended table, if the key exists only because of a dot in a name.
+    /// The table or key that was probably meant: no further errors are reported for it.
     pub meant: Option<Address>,
     /// What is wrong, or allowed.
     pub allowed: String,
@@ -277,7 +279,7 @@ impl Shape {
     pub fn faults(&self, tree: &Value) -> Vec<Fault> {
         let mut faults: Vec<Fault> = Vec::new();
         for error in self.validator.iter_errors(tree) {
-            for fault in self.told(&error) {
+            for fault in self.told(&error, tree) {
                 // A value that breaks two rules at once is told once, with all that is allowed.
                 if !faults.iter().any(|other| other.address == fault.address) {
                     faults.push(fault);
@@ -287,19 +289,19 @@ impl Shape {
         faults
     }
 
-    fn told(&self, error: &ValidationError<'_>) -> Vec<Fault> {
+    fn told(&self, error: &ValidationError<'_>, root: &Value) -> Vec<Fault> {
         let pointer = error.instance_path().to_string();
         let part = |part: &str| part.replace("~1", "/").replace("~0", "~");
         let address = Address::of(pointer.split('/').skip(1).map(part));
         match error.kind() {
             ValidationErrorKind::AdditionalProperties { unexpected } => {
                 let written = error.instance();
-                let unknown = |key: &String| self.unknown_key(&address, key, written);
+                let unknown = |key: &String| self.unknown_key(&address, key, written, root);
                 unexpected.iter().map(unknown).collect()
             }
             ValidationErrorKind::PropertyNames { error } => {
                 let name = error.instance().as_str().unwrap_or_default();
-                vec![Self::wrong_name(&address, name)]
+                vec![Self::wrong_name(&address, name, root)]
             }
             ValidationErrorKind::Required { property } => {
                 let key = property.as_str().unwrap_or_default();
@@ -317,7 +319,9 @@ impl Shape {
                 vec![Fault {
                     allowed: format!("must be {}", allowed(schema)),
                     found: Some(shown(error.instance())),
-                    hint: meant_value(&address, error.instance())
+                    hint: tables::instead_of_array(&address, error.instance())
+                        .filter(|_| self.is_table(&address))
+                        .or_else(|| meant_value(&address, error.instance()))
                         .or_else(|| hint(schema, error.instance())),
                     address,
                     is_key: false,
@@ -332,6 +336,7 @@ impl Shape {
 fn meant_value(address: &Address, found: &Value) -> Option<String> {
     match address.parts() {
         [_, key] | [_, _, key] => value_hint(key, found),
+        [_, _, arguments, _, key] if arguments == "arguments" => value_hint(key, found),
         _ => None,
     }
 }

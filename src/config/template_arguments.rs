@@ -97,7 +97,8 @@ pub fn merged(arguments: &Map<String, Value>, over: &Map<String, Value>) -> Map<
     merged
 }
 
-fn is_name(name: &str) -> bool {
+/// Returns whether `name` is a valid name of a variable in a template.
+pub fn is_name(name: &str) -> bool {
     let is_begun = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
     let mut characters = name.chars();
     is_begun && name.len() <= 64 && characters.all(|c| c.is_ascii_alphanumeric() || c == '_')

@@ -15,8 +15,8 @@ use super::model::{Defaults, ModelConfig};
 use super::naming;
 use super::ranges;
 use super::schema::{AnswerSchema, Limits, SchemaTextError};
-use super::shape::suggestion;
-use super::template_arguments;
+use super::shape::{nearest, suggestion};
+use super::template_arguments::{self, is_name};
 pub use argument::Argument;
 
 /// A tool that uses a model. Serializes as the keys of its table.
@@ -127,7 +127,8 @@ fn body_of(name: &str, tool: &ToolSettings, limits: Limits, layers: &mut Layers)
         .collect();
     let refused = address(name, "arguments");
     // The prompt may use an argument whose declaration is invalid.
-    arguments.extend(layers.refused_names(&refused).map(Argument::unknown));
+    let names = layers.refused_names(&refused);
+    arguments.extend(names.filter(|name| is_name(name)).map(Argument::unknown));
     ToolBody::Prompt(PreparedPrompt {
         prompt: tool.prompt.clone().unwrap_or_default(),
         arguments,
@@ -185,10 +186,15 @@ fn model_of(
     }
     let (message, hint) = match (named, &names[..]) {
         (Some(model), names) if names.contains(&model) => return Some(model.to_owned()),
-        (Some(model), names) => (
-            format!("there is no model `{model}`"),
-            suggestion(model, names),
-        ),
+        (Some(model), names) => {
+            let aliases = settings.models.values().flat_map(|model| &model.aliases);
+            let aliases: Vec<&str> = aliases.map(String::as_str).collect();
+            let hint = match (nearest(model, names), nearest(model, &aliases)) {
+                (None, Some(alias)) => format!("did you mean the alias `{alias}`?"),
+                _ => suggestion(model, names),
+            };
+            (format!("there is no model `{model}`"), hint)
+        }
         (None, [single]) => return Some((*single).to_owned()),
         (None, names) => (
             "is missing: which model answers?".into(),

@@ -131,7 +131,7 @@ fn a_file_that_is_no_toml_is_told_by_line_and_with_the_rest() {
     3 | n_ctx = -1
       |         ^^
       |
-      = hint: `0` is the context that the model was trained for
+      = hint: write `0` for the context that the model was trained for
 
     error[config_syntax]: duplicate key
      --> ./llama-mcp-server.toml:4:9

@@ -8,7 +8,7 @@ use crate::support::{program, tiny};
 const MODEL: &str = "[models.a]\npath = \"crab.gguf\"\n";
 
 /// Returns the first line and the hint of each problem that `config check` reports for a file.
-fn problems(config: &str) -> String {
+pub(crate) fn problems(config: &str) -> String {
     let folder = Folder::new("foreign", config);
     let output = folder.run(&["config", "check"], &[]);
     assert_eq!(output.status.code(), Some(2));
@@ -99,7 +99,7 @@ fn values_of_other_programs_are_translated() {
     error[config_value]: `models.a.n_ctx`: must be a whole number from 0 to 100000000, found -1
     hint: write `0` for the context that the model was trained for
     error[config_value]: `models.a.max_tokens`: must be a whole number from 1 to 1000000000, found -1
-    hint: an answer always has a limit: to allow the whole context, write the value of `n_ctx`
+    hint: an answer always has a limit: write a number below `n_ctx`, so that the prompt has room, too
     error[config_value]: `models.a.flash_attn`: must be `auto`, `on` or `off`, found true
     hint: write `"on"`
     error[config_value]: `models.a.cache_ram`: must be a size such as `512KiB` or `4MiB`, found -1
@@ -179,7 +179,7 @@ fn flags_of_other_programs_are_translated() {
     error: unknown flag `-c`; use `--n_ctx`: the context of one call, not of all calls together
     error: unknown flag `-ngl`; use `--n_gpu_layers`
     error: unknown flag `-t`; use `--n_threads`
-    error: unknown flag `-hf`; not supported: models are files on this machine; download the file and give its path
+    error: unknown flag `-hf`; use `--model`: nothing is downloaded; download the .gguf file and give its path
     error: unknown flag `--ctx-size`; use `--n_ctx`: the context of one call, not of all calls together
     error: unknown flag `--flash-attn`; use `--set defaults.flash_attn=…`
     error: unknown flag `--idle_ttl`; use `--set defaults.idle_ttl=…`

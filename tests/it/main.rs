@@ -43,6 +43,7 @@ mod memory; // limits, page cache, shared weights
 mod message_text; // messages whose text is slightly off
 mod messages; // that wrong messages of the server are noticed
 mod metrics; // which series there are, in which format, and for whom
+mod misplaced; // tables and keys at the wrong place, and wrong names
 mod model_files; // model files that are missing, incomplete or replaced
 mod modern; // the revision without a handshake
 mod monitoring; // alert rules and dashboards

@@ -151,6 +151,22 @@ fn variables_that_describe_services_do_not_prevent_a_start() {
             ("LLAMA_MCP_PORT_8080_TCP_PORT", "8080"),
         ];
         let output = folder.run(&["config", "check"], &variables);
-        assert_eq!(output.status.code(), Some(0), "{}", text(output.stderr));
+        let is_known = !text(output.stdout).contains("unknown_variable");
+        assert!(
+            output.status.code() == Some(0) && is_known,
+            "{}",
+            text(output.stderr)
+        );
+    }
+    let other = [
+        ("LLAMA_MCP_OTHER", "tcp://10.0.0.1:8080"),
+        ("LLAMA_MCP_KEEP", "3"),
+    ];
+    let told = text(folder.run(&["config", "check"], &other).stdout);
+    for part in [
+        "`LLAMA_MCP_OTHER`: this environment variable is not a key",
+        "did you mean LLAMA_MCP_LOG__KEEP?",
+    ] {
+        assert!(told.contains(part), "{told}");
     }
 }

@@ -53,9 +53,14 @@ pub(super) fn unused_variables<'a>(
             "the chat template of `{}` does not use this variable",
             model.name
         );
-        let hint = "correct the name, or remove the variable";
+        let table = address.parent().unwrap_or_default();
+        let hint = if layers.shape.knows(&table.join(name)) {
+            format!("`{name}` is a key of `[{table}]`: move it above `[{address}]`")
+        } else {
+            "correct the name, or remove the variable".to_owned()
+        };
         let kind = WarningKind::UnusedTemplateArgument;
-        layers.warn_at(kind, &address.join(name), message, hint);
+        layers.warn_at(kind, &address.join(name), message, &hint);
     }
 }
 

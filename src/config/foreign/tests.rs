@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::*;
+use crate::config::shape::Shape;
 
 #[test]
 fn every_row_names_a_key_that_exists() {

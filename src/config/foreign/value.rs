@@ -12,7 +12,11 @@ pub(in crate::config) fn hint(key: &str, found: &Value) -> Option<String> {
     let is_negative = number.is_some_and(|number| number < 0.0);
     let is_all = matches!(
         text,
-        Some("all" | "max" | "auto" | "unlimited" | "infinity")
+        Some("all" | "max" | "auto" | "unlimited" | "infinity" | "inf" | "none")
+    );
+    let is_never = matches!(
+        text,
+        Some("never" | "forever" | "off" | "disabled" | "null")
     );
     let switch = switch(found);
     let told = match key {
@@ -27,7 +31,7 @@ pub(in crate::config) fn hint(key: &str, found: &Value) -> Option<String> {
             "write the number of calls that are answered at once; the default is `4`"
         }
         "max_tokens" | "max_tokens_limit" if is_negative || is_all => {
-            "an answer always has a limit: to allow the whole context, write the value of `n_ctx`"
+            "an answer always has a limit: write a number below `n_ctx`, so that the prompt has room, too"
         }
         "repeat_last_n" if is_negative => "write the value of `n_ctx` for the whole context",
         "top_k" if is_negative => "write `0` to switch it off",
@@ -41,10 +45,48 @@ pub(in crate::config) fn hint(key: &str, found: &Value) -> Option<String> {
         }
         "memory_budget" if is_negative || is_all => "write `\"100%\"`",
         "max_loaded" if is_negative || is_all || number == Some(0.0) => "leave it out for no limit",
-        "idle_ttl" | "stall_timeout" if is_negative || is_all => "write `\"never\"`",
-        "deadline" if is_negative || number == Some(0.0) => "leave it out for no deadline",
+        "idle_ttl" | "stall_timeout" if is_negative || is_all || is_never => "write `\"never\"`",
+        "idle_ttl" if text == Some("0") => {
+            "write `0`, without quotes, to unload it after each call"
+        }
+        "stall_timeout" if number == Some(0.0) => "write `\"never\"` to switch it off",
+        "seed" if text == Some("random") => "write `-1` for a random seed",
+        "transport"
+            if matches!(
+                text,
+                Some("sse" | "streamable-http" | "streamable_http" | "streamablehttp" | "https")
+            ) =>
+        {
+            "write `\"http\"`, which is Streamable HTTP"
+        }
+        "sandbox" if switch == Some(true) => "write `\"auto\"`, the default, or `\"required\"`",
+        "sandbox" if switch == Some(false) => "write `\"off\"`",
+        "thinking_tags"
+            if found.is_string() || found.as_array().is_some_and(|tags| tags.len() == 1) =>
+        {
+            "write both tags: `[\"<think>\", \"</think>\"]`"
+        }
+        "type" if matches!(text, Some("float" | "double" | "decimal")) => "write `\"number\"`",
+        "type" if matches!(text, Some("int" | "long")) => "write `\"integer\"`",
+        "type" if matches!(text, Some("bool")) => "write `\"boolean\"`",
+        "type" if matches!(text, Some("str" | "text")) => "write `\"string\"`",
+        "type" if matches!(text, Some("list")) => "write `\"array\"`",
+        "type" if matches!(text, Some("object" | "dict" | "map")) => {
+            "objects are not supported: declare an argument for each field"
+        }
+        "deadline" if is_negative || is_all || is_never || number == Some(0.0) => {
+            "leave it out for no deadline"
+        }
         "split_mode" if text == Some("tensor") => {
             "`tensor` is not supported: write `\"layer\"`, the default"
+        }
+        "memory_budget" if number.is_some_and(|share| (0.0..=1.0).contains(&share)) => {
+            let percent = number.unwrap_or_default() * 100.0;
+            return Some(format!("write a share as `\"{percent:.0}%\"`"));
+        }
+        "n_ctx" | "max_tokens" | "kv_cells" | "n_batch" if thousands(text).is_some() => {
+            let number = thousands(text).unwrap_or_default();
+            return Some(format!("write the number: `{number}`"));
         }
         "lora" if found.is_string() => {
             return Some(format!("write a table: `{{ path = {found} }}`"));
@@ -52,6 +94,12 @@ pub(in crate::config) fn hint(key: &str, found: &Value) -> Option<String> {
         _ => return None,
     };
     Some(told.to_owned())
+}
+
+/// Returns the number that `text` such as `8k` means: tokens are counted in multiples of 1024.
+fn thousands(text: Option<&str>) -> Option<u64> {
+    let number: u64 = text?.trim().strip_suffix('k')?.trim_end().parse().ok()?;
+    number.checked_mul(1024)
 }
 
 /// Returns whether `found` means on or off in any program's spelling; `None` if it means neither.

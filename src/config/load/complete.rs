@@ -66,7 +66,7 @@ impl Layers {
                     }
                 }
                 if let (Value::String(path), true) = (&*value, self.shape.is_path(address)) {
-                    if let Some(hint) = variable_hint(address, path, names.folder) {
+                    if let Some(hint) = self.missing_path_hint(address, path, names.folder) {
                         let message = format!("`{path}` does not exist");
                         let origin = Origin::File(Arc::clone(source));
                         self.problem(origin, Some(address), message, Some(hint));
@@ -80,13 +80,29 @@ impl Layers {
         }
     }
 
-    /// Puts the home directory in place of `~` in all paths of `value`, which is at `address`.
-    pub(super) fn expand_home(&self, address: &Address, value: &mut Value) {
+    /// Puts the home directory in place of `~` in all paths of `value`, which is at `address`. Reports and removes a path whose `~` stands for
+    /// nothing.
+    pub(super) fn expand_home(&mut self, origin: &Origin, address: &Address, value: &mut Value) {
         match value {
             Value::Object(table) => {
-                for (key, value) in table {
-                    self.expand_home(&address.join(key), value);
-                }
+                table.retain(|key, value| {
+                    let address = address.join(key);
+                    let hint = match &*value {
+                        Value::String(path) if self.shape.is_path(&address) => {
+                            self.missing_path_hint(&address, path, Path::new(""))
+                        }
+                        _ => None,
+                    };
+                    let Some(hint) = hint else {
+                        self.expand_home(origin, &address, value);
+                        return true;
+                    };
+                    let message =
+                        format!("`{}` does not exist", value.as_str().unwrap_or_default());
+                    self.problem(origin.clone(), Some(&address), message, Some(hint));
+                    self.refused.push(address);
+                    false
+                });
             }
             Value::String(path) if self.shape.is_path(address) => {
                 *path = paths::at_home(path, self.home.as_deref()).into_owned();
@@ -94,14 +110,18 @@ impl Layers {
             _ => {}
         }
     }
-}
 
-/// Returns what to write instead of a shell variable in the `path` at `address`, unless that file exists. Returns `None` for files of models:
-/// the check of the model reports them, so that the other models are served.
-fn variable_hint(address: &Address, path: &str, folder: &Path) -> Option<String> {
-    let is_of_model = address.in_defaults().is_some() || address.parts().first()? == "defaults";
-    let hint = paths::variable_hint(path).filter(|_| !is_of_model)?;
-    (!folder.join(path).exists()).then_some(hint)
+    /// Returns what to write instead of a `~` or a shell variable in the `path` at `address` that nothing stands for, unless that file exists.
+    /// Returns `None` for files of models: the check of the model reports them, so that the other models are served.
+    fn missing_path_hint(&self, address: &Address, path: &str, folder: &Path) -> Option<String> {
+        let is_of_model = address.in_defaults().is_some() || address.parts().first()? == "defaults";
+        if is_of_model {
+            return None;
+        }
+        let hint = paths::shell_variable_hint(path)
+            .or_else(|| paths::tilde_hint(path, self.home.as_deref()))?;
+        (!folder.join(path).exists()).then_some(hint)
+    }
 }
 
 /// Returns the path `made`, as `text` spells it, for a file in another folder: a relative path then starts at `folder`.

@@ -1,8 +1,8 @@
 //! Suggestions for unknown environment variables. Pure.
 
-use super::said::OF_ONE_MODEL;
 use crate::config::VARIABLE_PREFIX;
 use crate::config::address::Address;
+use crate::config::file::OF_ONE_MODEL;
 use crate::config::foreign;
 use crate::config::shape::{Shape, nearest};
 
@@ -25,6 +25,18 @@ const TABLES: [(&str, &[&str]); 4] = [
     ("tokens", &["server", "tokens"]),
 ];
 
+/// Most words of a variable that are tried as tables and names.
+const MOST_WORDS: usize = 32;
+
+/// Returns the variable for the key of `[log]` or `[registry]` that `name` is, without its table.
+pub(super) fn own_variable(shape: &Shape, name: &str) -> Option<String> {
+    let name = name.to_lowercase();
+    let tables = ["log", "registry"];
+    let addresses = tables.map(|table| Address::of([table, &*name]));
+    let address = addresses.iter().find(|address| shape.knows(address))?;
+    Some(variable(address.parts()))
+}
+
 /// Returns the variable that was probably meant by the one that ends in `name`.
 pub(super) fn meant_variable(shape: &Shape, name: &str) -> Option<String> {
     let name = name.to_lowercase();
@@ -45,6 +57,7 @@ fn translated(name: &str) -> Option<String> {
         None if table.starts_with("models__") => variable([table, here]),
         None if OF_ONE_MODEL.contains(&here) => variable(["models", "name", here]),
         None => variable([here]),
+        Some(("tools", key)) => variable(["tools", "name", key]),
         Some((table, key)) => variable([table, key]),
     })
 }
@@ -61,6 +74,9 @@ fn separated(shape: &Shape, words: &[&str]) -> Option<String> {
 
 /// Returns the key below `table` that `words` spell. A model's name may have several words, so the first split that leads to a key wins.
 fn key_of(shape: &Shape, table: &Address, words: &[&str]) -> Option<Address> {
+    if words.len() > MOST_WORDS {
+        return None;
+    }
     if words.is_empty() {
         return shape.is_value(table).then(|| table.clone());
     }
@@ -124,5 +140,7 @@ mod tests {
         ] {
             assert_eq!(meant(name), expected, "{name}");
         }
+        let long = ["MODELS", &"X_".repeat(MOST_WORDS), "PATH"].join("_");
+        assert_eq!(meant(&long), "");
     }
 }

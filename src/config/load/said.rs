@@ -5,22 +5,14 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::Layers;
-use super::meant::meant_variable;
+use super::meant::{meant_variable, own_variable};
+use super::service::is_service;
 use crate::config::address::Address;
+use crate::config::file::OF_ONE_MODEL;
 use crate::config::foreign;
 use crate::config::problem::{Origin, Problem};
 use crate::config::warning::WarningKind;
 use crate::config::{CONFIG_VARIABLE, DEFAULT_MODEL, Overrides, VARIABLE_PREFIX};
-
-/// Keys that are one model's own: a flag for all makes no sense.
-pub(super) const OF_ONE_MODEL: [&str; 5] = ["path", "title", "aliases", "tool_name", "description"];
-
-/// Returns whether `value` belongs to a variable that Kubernetes or Docker sets to describe a service. For a service called llama-mcp, that
-/// is `LLAMA_MCP_PORT=tcp://…`.
-fn is_service(value: &str) -> bool {
-    let schemes = ["tcp://", "udp://", "sctp://"];
-    schemes.iter().any(|scheme| value.starts_with(scheme))
-}
 
 /// One value outside the file.
 pub(super) struct Said {
@@ -54,7 +46,7 @@ impl Layers {
             let Some(name) = variable.strip_prefix(VARIABLE_PREFIX) else {
                 continue;
             };
-            if variable == CONFIG_VARIABLE || is_service(value) {
+            if variable == CONFIG_VARIABLE || is_service(name, value) {
                 continue;
             }
             let parts: Vec<String> = name.to_lowercase().split("__").map(str::to_owned).collect();
@@ -63,8 +55,10 @@ impl Layers {
             }
             let target = match &parts[..] {
                 [key] => self.target_of(key),
-                [table, name, rest @ ..] if table == "models" && !rest.is_empty() => {
-                    let address = Address::of([table.clone(), self.spelled(name)]);
+                [table, name, rest @ ..]
+                    if (table == "models" || table == "tools") && !rest.is_empty() =>
+                {
+                    let address = Address::of([table.clone(), self.spelled(table, name)]);
                     Some(Target::One(
                         rest.iter().fold(address, |address, key| address.join(key)),
                     ))
@@ -72,7 +66,7 @@ impl Layers {
                 _ => Some(Target::One(Address::of(parts.clone()))),
             };
             let Some(target) = target.filter(|target| self.shape.knows(&target.example())) else {
-                let hint = self.variable_hint(name);
+                let hint = self.unknown_variable_hint(name);
                 let origin = Origin::Variable(variable.clone());
                 let message = "this environment variable is not a key, and is ignored".into();
                 let kind = WarningKind::UnknownVariable;
@@ -110,8 +104,11 @@ impl Layers {
     }
 
     /// Returns what to do about the unknown variable that ends in `name`.
-    fn variable_hint(&self, name: &str) -> String {
+    fn unknown_variable_hint(&self, name: &str) -> String {
         let (_, key) = name.rsplit_once("__").unwrap_or(("", name));
+        if let Some(meant) = own_variable(&self.shape, name) {
+            return format!("did you mean {meant}?");
+        }
         let note = foreign::find(key).filter(|meaning| meaning.key.is_none());
         if let Some(meaning) = note {
             return meaning.note.to_owned();
@@ -132,21 +129,24 @@ impl Layers {
         is_for_all.then(|| Target::EveryModel(key.to_owned()))
     }
 
-    /// A model's name as the file spells it: variables have no case and no hyphens.
-    fn spelled(&mut self, name: &str) -> String {
+    /// Returns the `name` of a model or a tool, in the table of tables called `table`, as the file spells it: variables have no case and no
+    /// hyphens.
+    fn spelled(&mut self, table: &str, name: &str) -> String {
         let like = |known: &String| known.to_lowercase().replace('-', "_") == name;
-        let names: Vec<String> = self.model_names().into_iter().filter(like).collect();
+        let names: Vec<String> = self.names_in(table).into_iter().filter(like).collect();
         let exact = names.iter().find(|known| *known == name);
         let Some(meant) = exact.or(names.first()).cloned() else {
             return name.to_owned();
         };
         if names.len() > 1 {
-            let name = format!("{VARIABLE_PREFIX}MODELS__{}__…", name.to_uppercase());
-            let message = format!("sets the model `{meant}`, and fits others, too");
-            let hint = "`--set models.NAME.KEY=VALUE` names any model";
-            let kind = WarningKind::AmbiguousVariable;
+            let (tables, name) = (table.to_uppercase(), name.to_uppercase());
+            let name = format!("{VARIABLE_PREFIX}{tables}__{name}__…");
+            let kind = table.trim_end_matches('s');
+            let message = format!("sets the {kind} `{meant}`, and fits others, too");
+            let hint = format!("`--set {table}.NAME.KEY=VALUE` names any {kind}");
+            let code = WarningKind::AmbiguousVariable;
             let origin = Origin::Variable(name);
-            self.warn(Problem::warning(origin, None, kind, message, hint));
+            self.warn(Problem::warning(origin, None, code, message, &hint));
         }
         meant
     }

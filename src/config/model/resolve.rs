@@ -8,7 +8,7 @@ use crate::config::file::{ConfigFile, FlashAttention, ModelSettings};
 use crate::config::load::Layers;
 use crate::config::problem::Origin;
 use crate::config::warning::WarningKind;
-use crate::config::{Surroundings, ranges, template_arguments};
+use crate::config::{Surroundings, naming, ranges, template_arguments};
 
 /// The model called `name`, as `settings` say. What is wrong is told to `layers`.
 pub(in crate::config) fn resolve(
@@ -21,14 +21,8 @@ pub(in crate::config) fn resolve(
     let at = |key: &str| Address::of_model(name, key);
     check_settings(name, model, layers);
     let Some(path) = &model.path else {
-        let hint = layers
-            .meant_model(name)
-            .unwrap_or_else(|| "name its file: `path = \"model.gguf\"`".into());
-        let message = if layers.file.is_some() && !layers.file_has_model(name) {
-            format!("the file has no model `{name}`, and no `path` is given for it")
-        } else {
-            "is missing: the model has no file".into()
-        };
+        let message = "is missing: the model has no file".to_owned();
+        let hint = "name its file: `path = \"model.gguf\"`".to_owned();
         layers.problem_at(&at("path"), message, Some(hint));
         return None;
     };
@@ -55,9 +49,7 @@ pub(in crate::config) fn resolve(
     }
     Some(ModelConfig {
         name: name.to_owned(),
-        tool_name: model
-            .tool
-            .then(|| model.tool_name.clone().unwrap_or_else(|| name.to_owned())),
+        tool_name: naming::own_tool(name, model).map(str::to_owned),
         title: model.title.clone(),
         aliases: model.aliases.clone(),
         description: model.description.clone(),

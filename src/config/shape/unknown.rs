@@ -1,99 +1,159 @@
-//! Unknown keys and invalid names, and what was probably meant.
+//! Unknown keys, and what was probably meant. Pure.
 
 use serde_json::Value;
 
-use super::words::{NAME, nearest, similar};
-use super::{Fault, Shape};
+use super::words::{nearest, similar};
+use super::{Fault, Shape, dotted, tables};
 use crate::config::address::Address;
+use crate::config::file::OF_ONE_MODEL;
 use crate::config::foreign;
 
-/// Longest suggested name, in characters.
-const MAX_NAME: usize = 64;
+/// The way out of an unknown key, and the key that was probably meant.
+pub(super) struct Meant {
+    pub(super) hint: String,
+    pub(super) address: Option<Address>,
+}
+
+/// The tables whose keys are offered, and how the file spells them. Models have the same keys as `[defaults]`.
+const HOMES: [(&[&str], &str); 7] = [
+    (&["server"], "[server]"),
+    (&["log"], "[log]"),
+    (&["registry"], "[registry]"),
+    (&["models", "NAME"], "[models.NAME]"),
+    (&["defaults"], "[defaults]"),
+    (&["tools", "NAME"], "[tools.NAME]"),
+    (&["server", "tokens", "NAME"], "[server.tokens.NAME]"),
+];
+
+/// Number of [`HOMES`] whose keys take precedence over the names of other programs.
+const CERTAIN: usize = 5;
 
 impl Shape {
-    /// Returns the fault of the unknown `key` in the table `written` at `address`.
-    pub(super) fn unknown_key(&self, address: &Address, key: &str, written: &Value) -> Fault {
-        let keys = self.keys(address);
-        let known = foreign::key_hint(self, address, key)
-            .or_else(|| nearest(key, &keys).map(|name| format!("did you mean `{name}`?")));
-        let fault = |allowed, meant, hint| Fault {
+    /// Returns the fault of the unknown `key` in the table `written` at `address`, in the file `root`.
+    pub(super) fn unknown_key(
+        &self,
+        address: &Address,
+        key: &str,
+        written: &Value,
+        root: &Value,
+    ) -> Fault {
+        let fault = |allowed, meant: Meant| Fault {
             address: address.join(key),
             is_key: true,
-            meant,
+            meant: meant.address,
             allowed,
             found: None,
-            hint: Some(hint),
+            hint: Some(meant.hint),
         };
-        let unknown = |hint| fault(format!("unknown key `{key}`"), None, hint);
-        if let Some(hint) = known {
-            return unknown(hint);
+        if let Some(name) = dotted::name(self, address, key, written) {
+            let message =
+                format!("TOML reads the dot in `{name}` as a table `{key}` inside `[{address}]`");
+            let meant = Meant {
+                hint: dotted::rename(address, &name, root),
+                address: address.parent().map(|tables| tables.join(&name)),
+            };
+            return fault(message, meant);
         }
-        let Some(name) = dotted_name(address, key, &written[key]) else {
-            return unknown(similar(key, &keys));
+        let meant = tables::meant(self, address, key, &written[key], root)
+            .or_else(|| self.meant_key(address, key));
+        let meant = meant.unwrap_or_else(|| Meant {
+            hint: similar(key, &self.offered(address)),
+            address: None,
+        });
+        fault(format!("unknown key `{key}`"), meant)
+    }
+
+    /// Returns what was probably meant by the unknown `key` of the table at `table`, whatever its value is.
+    fn meant_key(&self, table: &Address, key: &str) -> Option<Meant> {
+        let keys = self.offered(table);
+        let plain = key.replace('-', "_");
+        let elsewhere = |homes| {
+            let hint = self.elsewhere(table, &plain, homes)?;
+            Some(Meant {
+                hint,
+                address: None,
+            })
         };
-        let message =
-            format!("TOML reads the dot in `{name}` as a table `{key}` inside `[{address}]`");
-        let meant = address.parent().map(|tables| tables.join(&name));
-        fault(message, meant, rename(address, &name))
-    }
-
-    /// Returns the fault of the `name` of a table in the table of tables at `address`.
-    pub(super) fn wrong_name(address: &Address, name: &str) -> Fault {
-        Fault {
-            allowed: format!("the name must be {NAME}, without `__`"),
-            found: Some(format!("`{name}`")),
-            hint: Some(rename(&address.join(name), name)),
-            address: address.join(name),
-            is_key: true,
-            meant: None,
+        let translated = || {
+            let meaning = foreign::find(key)?;
+            let here = meaning.key.map(last_part);
+            Some(Meant {
+                hint: meaning.hint(&keys),
+                address: here.map(|here| table.join(here)),
+            })
+        };
+        let alike = || {
+            let near = nearest(key, &keys)?;
+            // The other entries of `[models]` are right if its name is wrong for one.
+            let is_key = !table.parts().is_empty();
+            Some(Meant {
+                hint: format!("did you mean `{near}`?"),
+                address: is_key.then(|| table.join(near)),
+            })
+        };
+        if let Some(outer) = self.outer(table, &plain) {
+            let hint = format!("`{plain}` is a key of `[{outer}]`: move it above `[{table}]`");
+            let address = Some(outer.join(plain));
+            return Some(Meant { hint, address });
         }
+        let first = table.parts().first().map(String::as_str);
+        let is_of_models = matches!(first, Some("models" | "defaults" | "tools"));
+        let own = || keys.contains(&&*plain).then(alike).flatten();
+        let certain = || {
+            (!is_of_models)
+                .then(|| elsewhere(&HOMES[..CERTAIN]))
+                .flatten()
+        };
+        own()
+            .or_else(certain)
+            .or_else(translated)
+            .or_else(|| elsewhere(&HOMES))
+            .or_else(alike)
+    }
+
+    /// Returns the keys that are offered for the table at `table`: `[defaults]` cannot sensibly have those of one model.
+    pub(super) fn offered(&self, table: &Address) -> Vec<&str> {
+        let is_for_all = table.parts() == ["defaults"];
+        let mut keys = self.keys(table);
+        keys.retain(|key| !is_for_all || !OF_ONE_MODEL.contains(key));
+        keys
+    }
+
+    /// Returns the named table around the one at `table` that has `key`.
+    fn outer(&self, table: &Address, key: &str) -> Option<Address> {
+        let mut outer = table.parent();
+        while let Some(here) = outer.filter(|here| !here.parts().is_empty()) {
+            if self.keys(&here).contains(&key) {
+                return Some(here);
+            }
+            outer = here.parent();
+        }
+        None
+    }
+
+    /// Returns a hint that names the tables of `homes`, other than `table`, that have `key`.
+    fn elsewhere(&self, table: &Address, key: &str, homes: &[(&[&str], &str)]) -> Option<String> {
+        let has_key = |(home, _): &&(&[&str], &str)| {
+            let home = Address::of(home.iter().copied());
+            home != *table && self.offered(&home).contains(&key)
+        };
+        let homes: Vec<String> = homes
+            .iter()
+            .filter(has_key)
+            .map(|(_, spelled)| format!("`{spelled}`"))
+            .collect();
+        let homes = match &homes[..] {
+            [] => return None,
+            [first @ .., last] if !first.is_empty() => format!("{} or {last}", first.join(", ")),
+            [one, ..] => one.clone(),
+        };
+        Some(format!("`{key}` is a key of {homes}"))
     }
 }
 
-/// Returns the intended name of a table such as `[models.qwen2.5]`: the name of the table at `address`, `key`, and the names of the tables in
-/// `value`, joined with dots. Returns `None` if `key` is not part of a name.
-fn dotted_name(address: &Address, key: &str, value: &Value) -> Option<String> {
-    let [table, name] = address.parts() else {
-        return None;
-    };
-    if !["models", "tools"].contains(&table.as_str()) || !value.is_object() {
-        return None;
-    }
-    let mut name = format!("{name}.{key}");
-    let mut inner = value.as_object();
-    // `[models.llama3.2.1]` is a table in a table, too.
-    while let Some((key, value)) = inner.filter(|keys| keys.len() == 1)?.iter().next()
-        && value.is_object()
-    {
-        name = format!("{name}.{key}");
-        inner = value.as_object();
-    }
-    Some(name)
-}
-
-/// Returns how to write the invalid `name` of the table at `address`.
-fn rename(address: &Address, name: &str) -> String {
-    let table = address.parts().first().map_or("", String::as_str);
-    let proposed = allowed_name(name);
-    match table {
-        _ if proposed.is_empty() => "choose another name".to_owned(),
-        "models" => format!(
-            "write `[models.{proposed}]`, and keep the original name with `aliases = [{}]`",
-            Value::from(name)
-        ),
-        "tools" if address.parts().len() == 2 => format!("write `[tools.{proposed}]`"),
-        // A wrong name among the tokens may be a secret.
-        "server" => "choose another name".to_owned(),
-        _ => format!("write `{proposed}`"),
-    }
-}
-
-/// Returns the allowed name that is most like `name`.
-fn allowed_name(name: &str) -> String {
-    let is_allowed = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
-    let words = name.split(|letter: char| !is_allowed(letter));
-    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
-    words.join("_").chars().take(MAX_NAME).collect()
+/// Returns the key of an address such as `registry.max_loaded`.
+fn last_part(address: &str) -> &str {
+    address.rsplit_once('.').map_or(address, |(_, key)| key)
 }
 
 #[cfg(test)]
@@ -101,8 +161,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_allowed_name_is_made_of_any_name() {
-        let names = ["qwen2.5:7b", "org/repo (new)", "a__b", "größe", "日本"].map(allowed_name);
-        assert_eq!(names, ["qwen2_5_7b", "org_repo_new", "a_b", "gr_e", ""]);
+    fn a_key_of_another_table_is_found_there_whatever_other_programs_call_so() {
+        let shape = Shape::default();
+        for (home, spelled) in &HOMES[..CERTAIN] {
+            let home = Address::of(home.iter().copied());
+            for key in shape.offered(&home) {
+                for table in ["server", "log", "registry"].map(|table| Address::of([table])) {
+                    if shape.keys(&table).contains(&key) {
+                        continue;
+                    }
+                    let meant = shape.meant_key(&table, &key.replace('_', "-")).unwrap();
+                    assert!(meant.hint.contains(spelled), "{table}: {}", meant.hint);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_offered_no_key_of_one_model() {
+        let shape = Shape::default();
+        for key in ["model", "pth", "alias", "titel"] {
+            let meant = shape.meant_key(&Address::of(["defaults"]), key);
+            let hint = meant.map(|meant| meant.hint).unwrap_or_default();
+            assert!(!hint.contains("[defaults]"), "{key}: {hint}");
+        }
     }
 }

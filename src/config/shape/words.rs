@@ -12,6 +12,9 @@ pub(super) const LOG_LEVEL: &str = "log level";
 /// [`NAME_PATTERN`] in words.
 pub(super) const NAME: &str = "1 to 64 letters, digits, `_` or `-`";
 
+/// The allowed names of arguments, in words: templates use them as variables.
+pub(super) const ARGUMENT: &str = "1 to 64 letters, digits and `_`, not a digit first";
+
 /// What a schema allows, in words.
 pub(super) fn allowed(schema: &Value) -> String {
     let range = range(schema).map(|range| format!(" from {range}"));
@@ -123,7 +126,7 @@ pub(super) fn hint(schema: &Value, found: &Value) -> Option<String> {
     }
     match (wants, found) {
         (_, Value::Number(_)) if format == Some(units::IDLE_TIME) => {
-            Some("write `\"never\"` to keep a model loaded".into())
+            Some("write `\"never\"` for no limit".into())
         }
         (Some("integer" | "number"), Value::String(text))
             if text.parse::<f64>().is_ok_and(f64::is_finite) =>
