@@ -12,6 +12,7 @@ mod watch;
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
@@ -24,6 +25,7 @@ use crate::config::diff::ConfigDiff;
 use crate::config::interpolate::read_text;
 use crate::config::problem::Problem;
 use crate::config::rights::Rights;
+use crate::config::source::Source;
 use crate::config::units::human_time;
 use crate::config::{Config, ConfigError, Overrides, Surroundings, Transport};
 use crate::status::ConfigStatus;
@@ -75,6 +77,10 @@ pub struct Sources {
 pub struct Reloader {
     sources: Sources,
     config: Config,
+    /// The file with the text of the active configuration.
+    active: Arc<Source>,
+    /// Names of the tokens that a rejected configuration may hide, which stay valid.
+    hidden: Vec<String>,
     /// The file, and those that its texts name.
     files: Vec<PathBuf>,
     /// Hash of the content that is active, or that was rejected last.
@@ -90,7 +96,8 @@ pub struct Reloader {
 impl Reloader {
     /// Creates the reloader of the configuration that the server starts with. Returns `None` if that has no file.
     pub fn new(mut sources: Sources, checked: Checked, live: Live) -> Option<Self> {
-        let file = checked.layers.file.as_ref()?.path.clone();
+        let active = Arc::clone(checked.layers.file.as_ref()?);
+        let file = active.path.clone();
         // The one that was found stays the one.
         sources.typed.config = Some(file.clone());
         let files = files_of(file.clone(), &checked);
@@ -102,6 +109,8 @@ impl Reloader {
         Some(Self {
             content: if is_as_read { content_of(&files) } else { 0 },
             sources,
+            active,
+            hidden: Vec::new(),
             files,
             warnings: checked.layers.warnings,
             slow: None,
@@ -177,7 +186,14 @@ impl Reloader {
         }
         self.content = content;
         match loaded {
-            Ok(checked) => self.apply(&former, checked),
+            Ok(checked) => {
+                let is_http = matches!(checked.config.transport, Transport::Http(_));
+                self.apply(&former, checked);
+                if !is_http {
+                    // The server stays on HTTP until it is restarted, and tokens that the edit removes end now.
+                    self.narrow(&is_half).await;
+                }
+            }
             Err(rejection) => {
                 self.narrow(&is_half).await;
                 self.warn_of_narrowing(&former);
@@ -255,10 +271,23 @@ impl Reloader {
         } else {
             tracing::info!("the new configuration is active\n{diff}");
         }
+        if let (Transport::Http(old), Transport::Http(new)) =
+            (&former.transport, &checked.config.transport)
+            && old.would_open(new)
+        {
+            tracing::warn!(
+                "the configuration has no token any more: the server refuses every request with 401 until an edit adds a token; to serve without tokens, restart the server"
+            );
+        }
         checked.warn_of_doubts();
         self.warn_of(checked.layers.warnings.clone());
         let file = self.files[0].clone();
         self.files = files_of(file, &checked);
+        self.active = checked
+            .layers
+            .file
+            .unwrap_or_else(|| Arc::clone(&self.active));
+        self.hidden.clear();
         self.warnings = checked.layers.warnings;
         self.config = self.config.with_live_keys_of(checked.config);
         let restart_required = diff.needs_restart();
@@ -268,26 +297,51 @@ impl Reloader {
             .send_modify(|status| status.applied(Timestamp::now(), restart_required));
     }
 
-    /// Revokes the rights that the edited configuration no longer grants, even if it is invalid. Does nothing if `is_half` returns that a
+    /// Revokes the rights that the edited configuration no longer grants, even if it is invalid, and those of tokens whose files have changed. Does nothing if `is_half` returns that a
     /// file is still being written. Reads no model file.
     async fn narrow(&mut self, is_half: &impl Fn() -> bool) {
         let Transport::Http(http) = &self.config.transport else {
             return;
         };
-        let sources = self.sources.clone();
-        let read = spawn_blocking(move || Rights::read(&sources.typed, &sources.around));
+        let (sources, active) = (self.sources.clone(), Arc::clone(&self.active));
+        let read = spawn_blocking(move || {
+            let Sources { typed, around, .. } = &sources;
+            let text = active.text.clone();
+            let active = Rights::of_text(typed, around, &active.path, text);
+            (active, Rights::read(typed, around))
+        });
         // If it panics, the check of the configuration fails, too.
-        let Ok(Some(rights)) = read.await else {
+        let Ok((active, new)) = read.await else {
             return;
         };
         if is_half() {
             return;
         }
-        let narrowed = Transport::Http(Box::new(rights.narrow(http)));
+        // Files of tokens are checked even if nothing of the new configuration can be read.
+        let rights = active.iter().chain(&new);
+        let narrowed = rights.fold((**http).clone(), |http, rights| rights.narrow(&http));
+        let tokens = narrowed.tokens.iter().filter(|token| {
+            let may_hide = |new: &Rights| new.may_hide(&token.name);
+            token.token.is_some() && new.as_ref().is_none_or(may_hide)
+        });
+        let hidden = tokens.map(|token| token.name.clone()).collect();
+        self.warn_of_hidden(hidden);
+        let narrowed = Transport::Http(Box::new(narrowed));
         if narrowed != self.config.transport {
             self.live.set_rules(&narrowed);
             self.config.transport = narrowed;
         }
+    }
+
+    /// Logs the names of the tokens that a rejected configuration may hide, once.
+    fn warn_of_hidden(&mut self, hidden: Vec<String>) {
+        if !hidden.is_empty() && hidden != self.hidden {
+            tracing::warn!(
+                "the rejected configuration may hide these tokens, so they stay valid: {}; correct the file to revoke one",
+                hidden.join(", ")
+            );
+        }
+        self.hidden = hidden;
     }
 
     /// Logs which rights a rejected edit has revoked since `former`.
