@@ -190,8 +190,7 @@ impl Reloader {
                 let is_http = matches!(checked.config.transport, Transport::Http(_));
                 self.apply(&former, checked);
                 if !is_http {
-                    // The server stays on HTTP until it is restarted, and tokens that the edit removes end now.
-                    self.narrow(&is_half).await;
+                    self.revoke_before_restart(&is_half).await;
                 }
             }
             Err(rejection) => {
@@ -330,6 +329,17 @@ impl Reloader {
         if narrowed != self.config.transport {
             self.live.set_rules(&narrowed);
             self.config.transport = narrowed;
+        }
+    }
+
+    /// Revokes what an edit removes that also ends HTTP: the server stays on HTTP until it is restarted.
+    async fn revoke_before_restart(&mut self, is_half: &impl Fn() -> bool) {
+        let former = self.config.transport.clone();
+        self.narrow(is_half).await;
+        if self.config.transport != former {
+            tracing::warn!(
+                "the server stays on HTTP until it is restarted; rights that the edit removes are revoked"
+            );
         }
     }
 

@@ -224,3 +224,6 @@ fn common_tools(
 fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
     [one, other].into_iter().flatten().min()
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,7 +23,10 @@ pub(super) fn may_have_token(text: &str, name: &str) -> bool {
 pub(super) fn may_have_key(text: &str, key: &str) -> bool {
     lines(text).any(|(table, code)| match table.as_slice() {
         ["server"] => sets(&code, key),
-        _ => has_part(&code, "server", key) || (has_part(&code, "", "server") && sets(&code, key)),
+        _ => {
+            has_part(&code, "server", key)
+                || (places(&code, "server").next().is_some() && sets(&code, key))
+        }
     })
 }
 
