@@ -275,7 +275,7 @@ impl Reloader {
             && old.would_open(new)
         {
             tracing::warn!(
-                "the configuration has no token any more: the server refuses every request with 401 until an edit adds a token; to serve without tokens, restart the server"
+                "the configuration no longer has a token; the server refuses every request with 401 until an edit adds a token; to serve without tokens, restart the server"
             );
         }
         checked.warn_of_doubts();

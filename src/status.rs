@@ -70,7 +70,7 @@ pub struct ToolStatus {
 pub struct UnusableToken {
     /// Its name in the configuration.
     pub name: String,
-    /// Why it does not work; the secret is not shown.
+    /// The reason why it does not work; it shows no secret.
     pub error: String,
 }
 

@@ -168,8 +168,8 @@ impl Rights {
     }
 }
 
-/// Returns `token` with the rights that the file surely grants. Of rights that are `unreadable` these are no tools, and the limits whose
-/// numbers `tree`, the values of the file, still shows: no calls without a number.
+/// Returns `token` with only the rights that the file surely grants. If `tools` is one of the `unreadable` addresses, the token has an empty
+/// list of tools. An unreadable limit is the number that `tree`, the values of the file, still shows, or 0.
 fn without_unreadable(token: &TokenConfig, unreadable: &[Address], tree: &Value) -> TokenConfig {
     let key = |key| Address::of(["server", "tokens", &token.name, key]);
     let is_unreadable = |key: &Address| {

@@ -30,7 +30,7 @@ pub struct TokenConfig {
     /// The secret; `None` if its file is empty or missing, or its text cannot be a token. No request matches it then, and requests
     /// without a token are still refused.
     pub token: Option<BearerToken>,
-    /// Why `token` is `None`, without any secret.
+    /// The reason why `token` is `None`; it shows no secret.
     pub fault: Option<String>,
     /// Whether it may unload and restart models.
     pub admin: bool,
