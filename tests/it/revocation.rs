@@ -294,6 +294,18 @@ fn an_edit_that_removes_the_last_token_closes_the_server() {
 }
 
 #[test]
+fn a_token_that_an_edit_removes_together_with_http_ends_before_the_restart() {
+    let head = "[server]\ntransport = \"http\"\nport = 0\n";
+    let keys = tokens(&[("alice", "token = \"alices\"")]);
+    let folder = Folder::new("no-http", &format!("{head}{keys}{MODEL}"));
+    let server = HttpServer::with_file_alone(&folder.0.join("llama-mcp-server.toml"));
+    assert_eq!(status(&server, "alices"), 400);
+    folder.write("llama-mcp-server.toml", MODEL);
+    server.wait_for_log("the server stays on HTTP until it is restarted");
+    assert_eq!(status(&server, "alices"), 401);
+}
+
+#[test]
 fn a_server_whose_tokens_are_all_unusable_does_not_start() {
     let keys = tokens(&[
         ("alice", "token_file = \"missing\""),
