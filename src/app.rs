@@ -148,6 +148,7 @@ async fn serve(
     let board = Board::new(
         Arc::clone(&registry),
         tools,
+        rules.clone(),
         reloader.as_ref().map(Reloader::status),
     );
     if let Some(reloader) = reloader {

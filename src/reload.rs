@@ -9,10 +9,12 @@
 
 mod faults;
 mod look;
+mod revoke;
 mod watch;
 
 use std::future::pending;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
@@ -24,7 +26,7 @@ use crate::app::Live;
 use crate::check::{self, Checked};
 use crate::config::diff::ConfigDiff;
 use crate::config::problem::Problem;
-use crate::config::rights::Rights;
+use crate::config::source::Source;
 use crate::config::units::human_time;
 use crate::config::{Config, ConfigError, Overrides, Surroundings, Transport};
 use crate::status::ConfigStatus;
@@ -32,6 +34,7 @@ use crate::supervisor::{self, Phase};
 use crate::telemetry::metrics;
 use faults::Faults;
 use look::{Files, Look, on_thread};
+use revoke::{Reading, WAITS_FOR_CLOSE, WAITS_FOR_VALID};
 use watch::{Cause, Causes, Heard};
 
 /// Longest time that an edit is checked before it is refused for the time being, and that files are read before the log says so. Each chat
@@ -79,6 +82,10 @@ pub struct Sources {
 pub struct Reloader {
     sources: Sources,
     config: Config,
+    /// The file with the text of the active configuration.
+    active: Arc<Source>,
+    /// Names of the tokens that a rejected configuration may hide, which stay valid.
+    hidden: Vec<String>,
     files: Files,
     /// Hash of the content that is active, or that was rejected last.
     content: u64,
@@ -89,7 +96,7 @@ pub struct Reloader {
     /// A load that exceeded its limit, and the content that it loads.
     slow: Option<(u64, Load)>,
     /// A reading of rights that exceeded [`LOAD_LIMIT`].
-    slow_rights: Option<JoinHandle<Option<Rights>>>,
+    slow_rights: Option<Reading>,
     status: sync::watch::Sender<ConfigStatus>,
     live: Live,
 }
@@ -97,7 +104,8 @@ pub struct Reloader {
 impl Reloader {
     /// Creates the reloader of the configuration that the server starts with. Returns `None` if that has no file.
     pub fn new(mut sources: Sources, checked: Checked, live: Live) -> Option<Self> {
-        let file = checked.layers.file.as_ref()?.path.clone();
+        let active = Arc::clone(checked.layers.file.as_ref()?);
+        let file = active.path.clone();
         // The one that was found stays the one.
         sources.typed.config = Some(file.clone());
         let files = Files::of(file.clone(), &checked);
@@ -109,6 +117,8 @@ impl Reloader {
         Some(Self {
             content: if is_as_read { files.content() } else { 0 },
             sources,
+            active,
+            hidden: Vec::new(),
             files,
             status: sync::watch::Sender::new(ConfigStatus::of(file, faults::shown(&checked))),
             faults: Faults::of(&checked),
@@ -202,20 +212,19 @@ impl Reloader {
         }
         self.content = content;
         match loaded.and_then(|checked| self.faults.accept(checked).map_err(Rejection::Invalid)) {
-            Ok(checked) => self.apply(&former, checked),
+            Ok(checked) => {
+                let is_http = matches!(checked.config.transport, Transport::Http(_));
+                self.apply(&former, checked);
+                if !is_http {
+                    self.revoke_before_restart(&is_half).await;
+                }
+            }
             Err(rejection) => {
                 self.narrow(&is_half).await;
                 self.warn_of_narrowing(&former, WAITS_FOR_VALID);
                 self.refuse(&rejection, is_asked);
             }
         }
-    }
-
-    /// Revokes rights while a program writes a file on which no rights depend. The rest of the edit waits for the close of that file.
-    async fn narrow_early(&mut self, heard: &Heard) {
-        let former = self.config.clone();
-        self.narrow(&|| heard.is_guard_written()).await;
-        self.warn_of_narrowing(&former, WAITS_FOR_CLOSE);
     }
 
     /// Reports in `status` which files were replaced outside of their mount, and logs a warning once for each.
@@ -291,11 +300,22 @@ impl Reloader {
         } else {
             tracing::info!("the new configuration is active\n{diff}");
         }
+        if let (Transport::Http(old), Transport::Http(new)) =
+            (&former.transport, &checked.config.transport)
+            && old.would_open(new)
+        {
+            tracing::warn!(
+                "the configuration no longer has a token; the server refuses every request with 401 until an edit adds a token; to serve without tokens, restart the server"
+            );
+        }
         checked.warn_of_doubts();
         self.warn_of(checked.layers.warnings.clone());
         self.files = Files::of(self.files.paths[0].clone(), &checked);
         self.faults = Faults::of(&checked);
         let faults = faults::shown(&checked);
+        let file = checked.layers.file;
+        self.active = file.unwrap_or_else(|| Arc::clone(&self.active));
+        self.hidden.clear();
         self.warnings = checked.layers.warnings;
         self.config = self.config.with_live_keys_of(checked.config);
         let restart_required = diff.needs_restart();
@@ -303,58 +323,6 @@ impl Reloader {
         metrics::restart_required(!restart_required.is_empty());
         self.status
             .send_modify(|status| status.applied(Timestamp::now(), restart_required, faults));
-    }
-
-    /// Revokes the rights that the edited configuration no longer grants, even if it is invalid. Does nothing if `is_half` returns that a
-    /// file is still being written. Reads no model file.
-    async fn narrow(&mut self, is_half: &impl Fn() -> bool) {
-        if self.config.transport == Transport::Stdio {
-            return;
-        }
-        let Some(rights) = self.read_rights().await else {
-            return;
-        };
-        if is_half() {
-            return;
-        }
-        let Transport::Http(http) = &self.config.transport else {
-            return;
-        };
-        let narrowed = Transport::Http(Box::new(rights.narrow(http, &self.config.models)));
-        if narrowed != self.config.transport {
-            self.live.set_rules(&narrowed);
-            self.config.transport = narrowed;
-        }
-    }
-
-    /// Reads the rights in the edited configuration. Returns `None` if they are unknown, or a drive hangs.
-    async fn read_rights(&mut self) -> Option<Rights> {
-        loop {
-            let slow = self.slow_rights.take();
-            let is_new = slow.is_none();
-            let mut read = slow.unwrap_or_else(|| {
-                let sources = self.sources.clone();
-                spawn_blocking(move || Rights::read(&sources.typed, &sources.around))
-            });
-            match timeout(LOAD_LIMIT, &mut read).await {
-                // If it panics, the check of the configuration fails, too.
-                Ok(rights) if is_new => return rights.ok().flatten(),
-                // The file may have been edited since.
-                Ok(_) => {}
-                Err(_elapsed) => {
-                    self.slow_rights = Some(read);
-                    return None;
-                }
-            }
-        }
-    }
-
-    /// Logs which rights an edit has revoked since `former`, and what the rest of the edit `waits` for.
-    fn warn_of_narrowing(&self, former: &Config, waits: &str) {
-        if self.config.transport != former.transport {
-            let diff = ConfigDiff::between(former, &self.config);
-            tracing::warn!("{waits}\n{diff}");
-        }
     }
 
     /// Logs the rejected edit: once for each error, and again for each reload that was asked for.
@@ -372,9 +340,3 @@ impl Reloader {
             .send_modify(|status| status.refused(Timestamp::now(), text));
     }
 }
-
-/// Logged if an edit that is rejected revokes rights.
-const WAITS_FOR_VALID: &str = "rights that the rejected configuration removes are revoked; rights that it adds wait for a valid configuration";
-
-/// Logged if an edit revokes rights while a program still writes a file of the configuration.
-const WAITS_FOR_CLOSE: &str = "rights that the edit removes are revoked; the rest of the edit waits for a file that is still open for writing";

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::config::http::HttpConfig;
 use crate::registry::{ModelStatus, Registry, Unloaded};
 
 /// In the place of an error that is not for everybody.
@@ -26,12 +27,15 @@ pub struct ServerStatus {
     /// In the order in which clients list them.
     #[serde(default)]
     pub tools: Vec<ToolStatus>,
-    /// None where it came from no file, which could be edited.
+    /// Tokens that no request can use.
+    #[serde(default)]
+    pub unusable_tokens: Vec<UnusableToken>,
+    /// `None` if the configuration has no file that could be edited, or the asking token may not see it.
     pub config: Option<ConfigStatus>,
 }
 
 impl ServerStatus {
-    /// Restricts it to what a token for `tools` may see: these tools and their models, and that there are errors, but not which.
+    /// Restricts it to what a token for `tools` may see: these tools and their models, and that these have errors, but not which.
     pub fn restrict_to(&mut self, tools: &BTreeSet<String>) {
         self.tools.retain(|tool| tools.contains(&tool.name));
         let is_of_tool = |model: &ModelStatus| {
@@ -43,18 +47,12 @@ impl ServerStatus {
             .models
             .iter_mut()
             .filter_map(|model| model.error.as_mut());
-        if let Some(config) = &mut self.config {
-            let file = &config.file;
-            config.stale_mounts.retain(|stale| stale == file);
-            if !config.faults.is_empty() {
-                config.faults = vec![IN_THE_LOG.to_owned()];
-            }
-        }
-        let config = self.config.as_mut();
-        let of_edit = config.and_then(|config| Some(&mut config.refused.as_mut()?.error));
-        for error in of_models.chain(of_edit) {
+        for error in of_models {
             IN_THE_LOG.clone_into(error);
         }
+        // The asking token works.
+        self.unusable_tokens.clear();
+        self.config = None;
     }
 }
 
@@ -65,6 +63,25 @@ pub struct ToolStatus {
     pub name: String,
     /// The model that answers its calls.
     pub model: String,
+}
+
+/// A token that no request can use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnusableToken {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The reason why it does not work; it shows no secret.
+    pub error: String,
+}
+
+/// Returns the tokens of `rules` that do not work.
+fn unusable_tokens(rules: &HttpConfig) -> Vec<UnusableToken> {
+    let tokens = rules.tokens.iter().filter(|token| token.token.is_none());
+    let unusable = tokens.map(|token| UnusableToken {
+        name: token.name.clone(),
+        error: token.fault.clone().unwrap_or_else(|| IN_THE_LOG.into()),
+    });
+    unusable.collect()
 }
 
 /// The file that the configuration came from, and how its edits went.
@@ -153,6 +170,7 @@ impl Action {
 pub struct Board {
     registry: Arc<Registry>,
     tools: watch::Receiver<Vec<ToolStatus>>,
+    rules: Option<watch::Receiver<Arc<HttpConfig>>>,
     config: Option<watch::Receiver<ConfigStatus>>,
     started: Instant,
 }
@@ -162,11 +180,13 @@ impl Board {
     pub fn new(
         registry: Arc<Registry>,
         tools: watch::Receiver<Vec<ToolStatus>>,
+        rules: Option<watch::Receiver<Arc<HttpConfig>>>,
         config: Option<watch::Receiver<ConfigStatus>>,
     ) -> Self {
         Self {
             registry,
             tools,
+            rules,
             config,
             started: Instant::now(),
         }
@@ -192,6 +212,10 @@ impl Board {
             uptime_seconds: self.started.elapsed().as_secs(),
             models: self.registry.observe().await,
             tools: self.tools(),
+            unusable_tokens: self
+                .rules
+                .as_ref()
+                .map_or_else(Vec::new, |rules| unusable_tokens(&rules.borrow())),
             config: self.config.as_ref().map(|config| config.borrow().clone()),
         }
     }

@@ -204,8 +204,10 @@ fn http_config(has_token: bool) -> HttpConfig {
     let token = TokenConfig {
         name: "fuzz".into(),
         token: Some(BearerToken::parse("secret").expect("it is printable")),
+        fault: None,
         admin: false,
         tools: None,
+        is_scraper: false,
         max_calls: Some(1),
         calls_per_minute: Some(2),
     };

@@ -88,6 +88,10 @@ fn told(server: &ServerStatus) -> String {
         time(server.uptime_seconds)
     )];
     lines.extend(server.config.as_ref().map(config));
+    let unusable = server.unusable_tokens.iter();
+    lines.extend(
+        unusable.map(|token| format!("token {} does not work: {}", token.name, token.error)),
+    );
     lines.push(String::new());
     let models = server.models.iter().map(row);
     lines.extend(table([HEAD.map(str::to_owned)].into_iter().chain(models)));
@@ -225,7 +229,7 @@ fn time(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::ToolStatus;
+    use crate::status::{ToolStatus, UnusableToken};
 
     #[test]
     fn the_table_shows_what_is_known_and_what_failed() {
@@ -284,6 +288,10 @@ mod tests {
             uptime_seconds: 7384,
             models: vec![unloaded, loaded],
             tools: vec![tool("small", "small"), tool("summarise_text", "coder")],
+            unusable_tokens: vec![UnusableToken {
+                name: "bob".into(),
+                error: "the token must not be empty".into(),
+            }],
             config: Some(file),
         };
         insta::assert_snapshot!(told(&server), @r"
@@ -294,6 +302,7 @@ mod tests {
         error: a tool fails
         the edit of 2026-01-02T03:04:05Z was rejected; the previous configuration stays active:
         error: no
+        token bob does not work: the token must not be empty
 
         MODEL  STATE   PID   MEMORY   RUNNING  WAITING  CACHE  TOKENS/S  PROMPT TOKENS/S  IDLE
         coder  failed  -     -        0        0        -      -         -                -

@@ -304,9 +304,11 @@ fn transport_keys(old: &Transport, new: &Transport) -> Keys {
     };
     let differs = |is_auth| of_auth(tokens, is_auth) != of_auth(&new.tokens, is_auth);
     let other = &new.limits;
+    // The tokens end at once, but the server stays closed until it is restarted.
+    let would_open = old.would_open(new);
     let live = differing(&[
-        ("auth", differs(true)),
-        ("tokens", differs(false)),
+        ("auth", !would_open && differs(true)),
+        ("tokens", !would_open && differs(false)),
         ("session_secret", *session_secret != new.session_secret),
         ("allowed_hosts", *allowed_hosts != new.allowed_hosts),
         ("allowed_origins", *allowed_origins != new.allowed_origins),
@@ -319,6 +321,8 @@ fn transport_keys(old: &Transport, new: &Transport) -> Keys {
         ("idle_time", limits.idle_time != other.idle_time),
     ]);
     let restart = differing(&[
+        ("auth", would_open && differs(true)),
+        ("tokens", would_open && differs(false)),
         ("host", !is_same_host),
         ("port", is_same_host && *addresses != new.addresses),
         ("cors", *cors != new.cors),

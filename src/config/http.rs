@@ -97,6 +97,9 @@ impl HttpLimits {
     }
 }
 
+/// Fault of a token that was removed and is remembered only to refuse requests.
+const REMOVED: &str = "it was removed; the server serves without tokens after a restart only";
+
 impl HttpConfig {
     /// Of the `[server]` of `settings`. None where something is wrong, which is told to `layers`.
     pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Option<Self> {
@@ -165,16 +168,21 @@ impl HttpConfig {
 }
 
 impl HttpConfig {
-    /// The same with what of `new` counts without a restart: all that is checked with each request. The tokens stay where
-    /// `new` has none and is for this machine alone, while the server still listens to others.
+    /// Returns this configuration with the keys of `new` that apply without a restart: all that is checked with each request. If `new` has
+    /// no token, the tokens end but stay in the list, so that the server refuses every request: only a restart opens it to everybody.
     #[must_use]
     pub fn with_live_keys_of(&self, new: &Self) -> Self {
-        let would_open = !self.is_local() && new.is_local() && new.tokens.is_empty();
         Self {
             host: self.host.clone(),
             addresses: self.addresses.clone(),
             cors: self.cors,
-            tokens: if would_open { self } else { new }.tokens.clone(),
+            tokens: if self.would_open(new) {
+                let tokens = self.tokens.iter();
+                let ended = tokens.map(|token| Arc::new(token.ended(REMOVED)));
+                ended.collect()
+            } else {
+                new.tokens.clone()
+            },
             limits: HttpLimits {
                 max_connections: self.limits.max_connections,
                 max_sessions: self.limits.max_sessions,
@@ -184,10 +192,9 @@ impl HttpConfig {
         }
     }
 
-    fn is_local(&self) -> bool {
-        self.addresses
-            .iter()
-            .all(|address| address.ip().is_loopback())
+    /// Returns whether a server with this configuration requires a token and would require none after a restart with `new`.
+    pub fn would_open(&self, new: &Self) -> bool {
+        !self.tokens.is_empty() && new.tokens.is_empty()
     }
 }
 

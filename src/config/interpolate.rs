@@ -14,6 +14,21 @@ const MAX_FILE: u64 = 1 << 20;
 /// # Errors
 /// The file is missing or too long, or is a folder, or a pipe, which might never end.
 pub fn read_text(path: &Path) -> io::Result<String> {
+    check_length(path)?;
+    std::fs::read_to_string(path)
+}
+
+/// Reads the text of a file of the configuration like [`read_text`], but replaces bytes that are not UTF-8.
+///
+/// # Errors
+/// Those of [`read_text`], except for the encoding.
+pub fn read_lossy(path: &Path) -> io::Result<String> {
+    check_length(path)?;
+    Ok(String::from_utf8_lossy(&std::fs::read(path)?).into_owned())
+}
+
+/// Checks that the file at `path` can be read as a text.
+fn check_length(path: &Path) -> io::Result<()> {
     let metadata = std::fs::metadata(path)?;
     let wrong = |text: String| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     if metadata.is_dir() {
@@ -25,7 +40,7 @@ pub fn read_text(path: &Path) -> io::Result<String> {
     if metadata.len() > MAX_FILE {
         return wrong(too_long(metadata.len()));
     }
-    std::fs::read_to_string(path)
+    Ok(())
 }
 
 /// Reads the text of a configuration from a pipe, up to its end.

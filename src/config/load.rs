@@ -13,6 +13,7 @@ mod stray;
 mod syntax;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -66,12 +67,66 @@ struct Layer {
     tree: Value,
 }
 
+/// The configuration file, as it was read.
+struct FileText<'path> {
+    path: &'path Path,
+    /// Folder at which relative paths in the file start.
+    folder: &'path Path,
+    text: io::Result<String>,
+}
+
+impl<'path> FileText<'path> {
+    /// Reads the file at `path`, or takes the `text` that was read from a pipe there: relative paths then start at the current folder.
+    fn read(path: &'path Path, text: Option<&str>) -> Self {
+        match text {
+            Some(text) => Self {
+                path,
+                folder: Path::new(""),
+                text: Ok(text.to_owned()),
+            },
+            None => Self {
+                path,
+                folder: folder_of(path),
+                text: read_text(path),
+            },
+        }
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
+}
+
 impl Layers {
     /// Reads `file`, where there is one, and lays what was said elsewhere over it.
     pub fn read(
         typed: &Overrides,
         variables: &BTreeMap<String, String>,
         file: Option<&Path>,
+    ) -> Self {
+        let file = file.map(|path| FileText::read(path, typed.config_text.as_deref()));
+        Self::read_file_text(typed, variables, file)
+    }
+
+    /// Does what [`Self::read`] does, but with `text` in place of what the file at `path` holds.
+    pub fn read_as(
+        typed: &Overrides,
+        variables: &BTreeMap<String, String>,
+        path: &Path,
+        text: String,
+    ) -> Self {
+        let file = FileText {
+            path,
+            folder: folder_of(path),
+            text: Ok(text),
+        };
+        Self::read_file_text(typed, variables, Some(file))
+    }
+
+    fn read_file_text(
+        typed: &Overrides,
+        variables: &BTreeMap<String, String>,
+        file: Option<FileText<'_>>,
     ) -> Self {
         let mut layers = Self {
             shape: Shape::default(),
@@ -89,8 +144,8 @@ impl Layers {
             layers: Vec::new(),
         };
         layers.add(Origin::BuiltIn, built_in());
-        if let Some(path) = file {
-            layers.add_file(path, typed.config_text.as_deref(), variables);
+        if let Some(file) = file {
+            layers.add_file(file, variables);
         }
         if let Some(model) = typed.models.first() {
             // One model, for whoever starts the server: it is loaded before the first call.
@@ -116,13 +171,10 @@ impl Layers {
         layers
     }
 
-    /// Adds the file at `path`, or the `text` that was read from there: relative paths in it start at the current folder.
-    fn add_file(&mut self, path: &Path, text: Option<&str>, variables: &BTreeMap<String, String>) {
-        let folder = match text {
-            Some(_) => Path::new(""),
-            None => path.parent().unwrap_or(Path::new("")),
-        };
-        let text = match text.map_or_else(|| read_text(path), |text| Ok(text.to_owned())) {
+    /// Adds the layer of `file`, or an error if it could not be read.
+    fn add_file(&mut self, file: FileText<'_>, variables: &BTreeMap<String, String>) {
+        let FileText { path, folder, text } = file;
+        let text = match text {
             Ok(text) => text,
             Err(error) => {
                 let message = format!(

@@ -3,13 +3,19 @@
 //! Revocation must not wait until the rest of a file is valid. So rights only shrink here: a token that is removed, renamed or replaced
 //! ends, and lists and limits are narrowed. Rights that the rejected configuration would grant wait until the file is valid.
 
+mod mention;
+
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
+
+use serde_json::Value;
 
 use super::ModelConfig;
 use super::address::Address;
 use super::file::ConfigFile;
 use super::http::{Host, HttpConfig, HttpLimits, origin};
+use super::interpolate::read_lossy;
 use super::load::Layers;
 use super::source::Source;
 use super::token::{self, TokenConfig};
@@ -25,40 +31,52 @@ pub struct Rights {
     settings: ConfigFile,
     /// Addresses of values that cannot be read.
     unreadable: Vec<Address>,
-    /// Allowed hosts; `None` if they are unknown.
+    /// Allowed hosts; `None` if a syntax error may hide them.
     allowed_hosts: Option<Vec<Host>>,
-    /// Allowed origins; `None` if they are unknown.
+    /// Allowed origins; `None` if a syntax error may hide them.
     allowed_origins: Option<Vec<String>>,
-    /// `max_calls` of `[server]`; `None` if it is unknown.
+    /// `max_calls` of `[server]`; `None` if it is unreadable or a syntax error may hide it.
     max_calls: Option<usize>,
 }
 
 impl Rights {
-    /// Reads the rights from the configuration that `typed` names. Returns `None` if they are unknown: the file cannot be read, is empty,
-    /// or `server` or `server.tokens` is not a valid table.
+    /// Reads the rights from the configuration that `typed` names. Returns `None` if they are unknown: the file cannot be read, is empty or
+    /// binary, or `server` or `server.tokens` is not a valid table.
     pub fn read(typed: &Overrides, around: &Surroundings) -> Option<Self> {
         let file = find_file(typed, around).ok()??;
-        let mut layers = Layers::read(typed, &around.variables, Some(&file));
+        let text = read_lossy(&file).ok()?;
+        Self::of_text(typed, around, &file, text)
+    }
+
+    /// Reads the rights like [`Self::read`], but with `text` in place of what the configuration file `file` holds. With the text of the
+    /// active configuration, only the files that it names may have changed.
+    pub fn of_text(
+        typed: &Overrides,
+        around: &Surroundings,
+        file: &Path,
+        text: String,
+    ) -> Option<Self> {
+        if text.contains('\0') {
+            return None;
+        }
+        let mut layers = Layers::read_as(typed, &around.variables, file, text);
         let source = Arc::clone(layers.file.as_ref()?);
         let is_empty = source
             .tree
             .as_object()
             .is_none_or(serde_json::Map::is_empty);
-        let tables = [Address::of(["server"]), Address::of(["server", "tokens"])];
-        let has_problem = |layers: &Layers, at: &Address| {
-            let mut problems = layers.problems.iter();
-            problems.any(|problem| problem.address.as_ref() == Some(at))
-        };
-        if is_empty || tables.iter().any(|table| has_problem(&layers, table)) {
-            return None;
-        }
         let addresses = layers.problems.iter();
         let unreadable: Vec<Address> = addresses
             .filter_map(|problem| problem.address.clone())
             .collect();
+        let tables = [Address::of(["server"]), Address::of(["server", "tokens"])];
+        if is_empty || tables.iter().any(|table| unreadable.contains(table)) {
+            return None;
+        }
         let is_known = |key| {
-            let key = Address::of(["server", key]);
-            source.syntax.is_empty() && !unreadable.iter().any(|at| overlap(at, &key))
+            source.syntax.is_empty()
+                || Address::of(["server", key]).get(&source.tree).is_some()
+                || !mention::may_have_key(&source.text, key)
         };
         let settings = layers.merged();
         let server = &settings.server;
@@ -76,10 +94,15 @@ impl Rights {
         };
         let allowed_hosts = is_known("allowed_hosts").then(|| hosts().collect());
         let allowed_origins = is_known("allowed_origins").then(|| origins().collect());
-        let max_calls = is_known("max_calls").then_some(server.max_calls);
+        let is_readable = !unreadable.contains(&Address::of(["server", "max_calls"]));
+        let max_calls = (is_readable && is_known("max_calls")).then_some(server.max_calls);
         token::set_aside(&mut layers);
+        let tokens = token::resolve(&layers.merged(), &mut layers);
+        let readable = |token: &Arc<TokenConfig>| {
+            Arc::new(without_unreadable(token, &unreadable, &source.tree))
+        };
         Some(Self {
-            tokens: token::resolve(&settings, &mut layers),
+            tokens: tokens.iter().map(readable).collect(),
             source,
             settings,
             unreadable,
@@ -117,23 +140,26 @@ impl Rights {
 
     /// Narrows one token. A token that has ended stays in the list without its secret, since an empty list would let everybody in.
     fn narrow_token(&self, current: &TokenConfig, models: &[ModelConfig]) -> TokenConfig {
-        let Some(new) = self.tokens.iter().find(|new| new.name == current.name) else {
-            let secret = current.token.clone();
-            return TokenConfig {
-                token: secret.filter(|_| !self.is_absent(&current.name)),
-                ..current.clone()
+        let Some(new) = self.token(&current.name) else {
+            return if self.may_hide(&current.name) {
+                current.clone()
+            } else {
+                current.ended("the rejected configuration does not have it")
             };
         };
-        TokenConfig {
-            name: current.name.clone(),
-            token: current
-                .token
-                .clone()
-                .filter(|token| new.token.as_ref() == Some(token)),
+        let narrowed = TokenConfig {
             admin: current.admin && new.admin,
             tools: common_tools(current.tools.as_ref(), self.tools_of(new, models).as_ref()),
+            is_scraper: current.is_scraper && new.is_scraper,
             max_calls: least(current.max_calls, new.max_calls),
             calls_per_minute: least(current.calls_per_minute, new.calls_per_minute),
+            ..current.clone()
+        };
+        if new.token.is_some() && new.token == current.token {
+            narrowed
+        } else {
+            let fault = new.fault.as_deref();
+            narrowed.ended(fault.unwrap_or("the rejected configuration gives it another secret"))
         }
     }
 
@@ -167,9 +193,16 @@ impl Rights {
             .any(|name| is_unreadable(name) || (may_hide && name.get(&self.source.tree).is_none()))
     }
 
-    /// Returns whether a token that was not found is certainly not in the file. A syntax error may hide a token, but not its name.
-    fn is_absent(&self, token: &str) -> bool {
-        self.source.syntax.is_empty() || !mentions(&self.source.text, token)
+    fn token(&self, name: &str) -> Option<&TokenConfig> {
+        let mut tokens = self.tokens.iter();
+        tokens.find(|token| token.name == name).map(Arc::as_ref)
+    }
+
+    /// Returns whether the token `name` was not found and may be in the part of the file that a syntax error hides.
+    pub fn may_hide(&self, name: &str) -> bool {
+        self.token(name).is_none()
+            && !self.source.syntax.is_empty()
+            && mention::may_have_token(&self.source.text, name)
     }
 }
 
@@ -179,19 +212,36 @@ fn overlap(one: &Address, other: &Address) -> bool {
     parts.all(|(one, other)| one == other)
 }
 
-/// Returns whether the TOML text `text` contains `name` as a whole word outside lines that are comments.
-fn mentions(text: &str, name: &str) -> bool {
-    let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
-    let is_whole = |line: &str, at: usize| {
-        let (before, after) = (&line[..at], &line[at + name.len()..]);
-        !before.ends_with(is_part) && !after.starts_with(is_part)
+/// Returns `token` with only the rights that the file surely grants. If `tools` is one of the `unreadable` addresses, the token has an empty
+/// list of tools. An unreadable limit is the number that `tree`, the values of the file, still shows, or 0.
+fn without_unreadable(token: &TokenConfig, unreadable: &[Address], tree: &Value) -> TokenConfig {
+    let key = |key| Address::of(["server", "tokens", &token.name, key]);
+    let is_unreadable = |key: &Address| {
+        let mut addresses = unreadable.iter();
+        addresses.any(|address| address.parts().starts_with(key.parts()))
     };
-    text.lines()
-        .filter(|line| !line.trim_start().starts_with('#'))
-        .any(|line| {
-            let mut places = line.match_indices(name);
-            places.any(|(at, _)| is_whole(line, at))
-        })
+    let number = |key: &Address| {
+        let value = key.get(tree);
+        let text = value.and_then(Value::as_str);
+        let number = value.and_then(Value::as_u64);
+        number.or_else(|| text?.trim().parse().ok()).unwrap_or(0)
+    };
+    let mut token = token.clone();
+    if is_unreadable(&key("tools")) {
+        token.tools = Some(Arc::default());
+        token.is_scraper = false;
+    }
+    let [calls, rate] = ["max_calls", "calls_per_minute"].map(key);
+    if is_unreadable(&calls) {
+        token.max_calls = Some(usize::try_from(number(&calls)).unwrap_or(usize::MAX));
+    }
+    if is_unreadable(&rate) {
+        match u32::try_from(number(&rate)).unwrap_or(u32::MAX) {
+            0 => token.max_calls = Some(0),
+            calls => token.calls_per_minute = Some(calls),
+        }
+    }
+    token
 }
 
 /// Returns the items of `current` that are also in `stated`; all of them if `stated` is `None`.
@@ -220,29 +270,4 @@ fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_in_a_comment_or_in_another_word_is_no_mention() {
-        for absent in [
-            "# [server.tokens.alice]",
-            "  \t#[server.tokens.alice]\n",
-            "[server.tokens.malice]",
-            "[server.tokens.alice-2]",
-            "prompt = \"Alices_alice\"",
-            "",
-        ] {
-            assert!(!mentions(absent, "alice"), "{absent}");
-        }
-        for present in [
-            "[server.tokens.alice]",
-            "[server.tokens.\"alice\"",
-            "server = { tokens = { alice = { token = ",
-            "# alice\n  alice.token = = 1",
-            "malice = 1 alice",
-        ] {
-            assert!(mentions(present, "alice"), "{present}");
-        }
-    }
-}
+mod tests;

@@ -30,10 +30,14 @@ pub struct TokenConfig {
     /// The secret; `None` if its file is empty or missing, or its text cannot be a token. No request matches it then, and requests
     /// without a token are still refused.
     pub token: Option<BearerToken>,
+    /// The reason why `token` is `None`; it shows no secret.
+    pub fault: Option<String>,
     /// Whether it may unload and restart models.
     pub admin: bool,
     /// Tools that it is for; none where it is for all.
     pub tools: Option<Arc<BTreeSet<String>>>,
+    /// Whether the configuration gives it no tool on purpose (`tools = []`): it is for Prometheus, and sees all metrics.
+    pub is_scraper: bool,
     /// Calls at once.
     pub max_calls: Option<usize>,
     /// Calls that may begin in a minute.
@@ -41,6 +45,16 @@ pub struct TokenConfig {
 }
 
 impl TokenConfig {
+    /// Returns the token without its secret, so that no request matches it. `fault` says why.
+    #[must_use]
+    pub fn ended(&self, fault: &str) -> Self {
+        Self {
+            token: None,
+            fault: self.fault.clone().or_else(|| Some(fault.to_owned())),
+            ..self.clone()
+        }
+    }
+
     /// Returns whether `given` is the secret of this token.
     pub fn matches(&self, given: &[u8]) -> bool {
         self.token
@@ -62,14 +76,19 @@ pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Vec<Arc<Tok
         token: (at(AUTH), server.auth.as_ref()),
         file: (at("auth_file"), server.auth_file.as_ref()),
     };
-    let of_auth = source.is_given(layers).then(|| TokenConfig {
-        name: AUTH.into(),
-        token: source.read(layers),
-        // It is the server's only token, or the owner's.
-        admin: true,
-        tools: None,
-        max_calls: None,
-        calls_per_minute: None,
+    let of_auth = source.is_given(layers).then(|| {
+        let token = source.read(layers);
+        TokenConfig {
+            name: AUTH.into(),
+            fault: source.fault(token.as_ref(), layers),
+            token,
+            // It is the server's only token, or the owner's.
+            admin: true,
+            tools: None,
+            is_scraper: false,
+            max_calls: None,
+            calls_per_minute: None,
+        }
     });
     let refused: Vec<String> = [Address::of(["models"]), Address::of(["tools"])]
         .iter()
@@ -186,11 +205,14 @@ fn one(
     }
     let named = |tool: &String| naming::tool(settings, tool).unwrap_or(tool).to_owned();
     let tools = token.tools.as_ref();
+    let secret = source.read(layers);
     Some(TokenConfig {
         name: name.to_owned(),
-        token: source.read(layers),
+        fault: source.fault(secret.as_ref(), layers),
+        token: secret,
         admin: token.admin,
         tools: tools.map(|tools| Arc::new(tools.iter().map(named).collect())),
+        is_scraper: tools.is_some_and(Vec::is_empty),
         max_calls: token.max_calls,
         calls_per_minute: token.calls_per_minute,
     })
@@ -217,6 +239,21 @@ impl Source<'_> {
                 .any(|doubt| doubt.address.as_ref() == Some(at))
         };
         token.is_some() || file.is_some() || is_doubted(token_at) || is_doubted(file_at)
+    }
+
+    /// Returns why there is no `token`, as it was reported to `layers`.
+    fn fault(&self, token: Option<&BearerToken>, layers: &Layers) -> Option<String> {
+        let concerns_token = |fault: &&Problem| {
+            let at = fault.address.as_ref();
+            at == Some(&self.token.0) || at == Some(&self.file.0)
+        };
+        let mut faults = layers.doubts.iter().chain(&layers.problems);
+        match token {
+            Some(_) => None,
+            None => faults
+                .find(concerns_token)
+                .map(|fault| fault.message.clone()),
+        }
     }
 
     /// Reads the token; if two are given, the one in the higher layer. Returns `None`, with a doubt or a problem, if it cannot be used.

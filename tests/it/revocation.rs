@@ -285,6 +285,96 @@ fn a_file_that_is_empty_or_gone_takes_no_rights_away() {
 }
 
 #[test]
+fn a_token_ends_with_its_file_although_the_configuration_cannot_be_read() {
+    let keys = tokens(&[
+        ("alice", "token = \"alices\""),
+        ("bob", "token_file = \"bob.token\""),
+        ("carol", "token = \"${file:carol.token}\""),
+    ]);
+    for (name, broken) in [
+        ("an empty file", String::new()),
+        ("another type", "server = 3".into()),
+        (
+            "a syntax error",
+            format!("[server]\nport = 0\n\"\n{keys}{MODEL}"),
+        ),
+    ] {
+        let folder = Folder::new("unread", &format!("{keys}{MODEL}"));
+        folder.write("bob.token", "bobs");
+        folder.write("carol.token", "carols");
+        let server = serve(&folder);
+        folder.write("llama-mcp-server.toml", &broken);
+        server.wait_for_log("so they stay valid: alice, bob, carol; correct the file");
+        assert_eq!(status(&server, "bobs"), 400, "{name}");
+        folder.write("bob.token", "");
+        server.wait_for_log("so they stay valid: alice, carol; correct the file");
+        fs::remove_file(folder.0.join("carol.token")).unwrap();
+        server.wait_for_log("so they stay valid: alice; correct the file");
+        let found = ["alices", "bobs", "carols"].map(|token| status(&server, token));
+        assert_eq!(found, [400, 401, 401], "{name}");
+    }
+}
+
+#[test]
+fn a_removed_token_ends_although_the_file_is_not_utf_8() {
+    let both = tokens(&[("alice", "token = \"alices\""), ("bob", "token = \"bobs\"")]);
+    let folder = Folder::new("latin", &format!("{both}{MODEL}"));
+    let server = serve(&folder);
+    let less = tokens(&[("bob", "token = \"bobs\"")]);
+    let latin = [less.as_bytes(), b"# caf\xe9\n", MODEL.as_bytes()].concat();
+    fs::write(folder.0.join("llama-mcp-server.toml"), latin).unwrap();
+    server.wait_for_log("rights that the rejected configuration removes are revoked");
+    assert_eq!(
+        ["alices", "bobs"].map(|token| status(&server, token)),
+        [401, 400]
+    );
+}
+
+#[test]
+fn an_edit_that_removes_the_last_token_closes_the_server() {
+    let head = "[server]\ntransport = \"http\"\n";
+    let keys = tokens(&[("alice", "token = \"alices\"")]);
+    let folder = Folder::new("last-token", &format!("{head}{keys}{MODEL}"));
+    let server = serve(&folder);
+    let statuses = |token: &[(&str, &str)]| {
+        ["mcp", "metrics", "status"].map(|path| {
+            let client = Client::new(format!("http://{}/{path}", server.address), token);
+            u16::from(client.send("GET", None).status())
+        })
+    };
+    let alice = [("authorization", "Bearer alices")];
+    assert_eq!(statuses(&alice), [400, 200, 200]);
+    let edits = [
+        "",
+        "tokens = {}\n",
+        "[server.tokens]\n",
+        "allow_unauthenticated = true\n",
+    ];
+    for (times, edit) in (1..).zip(edits) {
+        folder.write("llama-mcp-server.toml", &format!("{head}{edit}{MODEL}"));
+        server.wait_for_logs("the server refuses every request with 401", times);
+        server.wait_for_logs("not before the server is restarted: server.tokens", times);
+        assert_eq!(statuses(&alice), [401; 3], "{edit}");
+        assert_eq!(statuses(&[]), [401; 3], "{edit}");
+        folder.write("llama-mcp-server.toml", &format!("{head}{keys}{MODEL}"));
+        server.wait_for_logs("server: live (tokens)", times);
+        assert_eq!(statuses(&alice), [400, 200, 200], "{edit}");
+    }
+}
+
+#[test]
+fn a_token_that_an_edit_removes_together_with_http_ends_before_the_restart() {
+    let head = "[server]\ntransport = \"http\"\nport = 0\n";
+    let keys = tokens(&[("alice", "token = \"alices\"")]);
+    let folder = Folder::new("no-http", &format!("{head}{keys}{MODEL}"));
+    let server = HttpServer::with_file_alone(&folder.0.join("llama-mcp-server.toml"));
+    assert_eq!(status(&server, "alices"), 400);
+    folder.write("llama-mcp-server.toml", MODEL);
+    server.wait_for_log("the server stays on HTTP until it is restarted");
+    assert_eq!(status(&server, "alices"), 401);
+}
+
+#[test]
 fn a_server_whose_tokens_are_all_unusable_does_not_start() {
     let keys = tokens(&[
         ("alice", "token_file = \"missing\""),

@@ -33,14 +33,20 @@ fn resolve(flags: &[(&str, &str)], token: Option<&str>) -> Result<HttpConfig, Co
 }
 
 #[test]
-fn an_edit_never_takes_the_token_of_a_server_that_others_reach() {
-    let open = [("host", "0.0.0.0"), ("auth", "token")];
-    let running = resolve(&open, None).unwrap();
-    let local = resolve(&[], None).unwrap();
-    let after = running.with_live_keys_of(&local);
-    assert_eq!((after.tokens, after.host), (running.tokens, running.host));
-    let other = resolve(&[("auth", "other")], None).unwrap();
-    assert_eq!(other.with_live_keys_of(&local).tokens, []);
+fn an_edit_that_removes_the_last_token_closes_the_server() {
+    let open = resolve(&[], None).unwrap();
+    for host in ["127.0.0.1", "0.0.0.0"] {
+        let running = resolve(&[("host", host), ("auth", "token")], None).unwrap();
+        let closed = running.with_live_keys_of(&open);
+        let [auth] = &closed.tokens[..] else {
+            panic!("the token stays in the list")
+        };
+        assert!(!auth.matches(b"token") && auth.fault.is_some());
+        // Further edits leave it closed until one has a token.
+        assert_eq!(closed.with_live_keys_of(&open).tokens, closed.tokens);
+        assert_eq!(closed.with_live_keys_of(&running).tokens, running.tokens);
+    }
+    assert_eq!(open.with_live_keys_of(&open).tokens, []);
 }
 
 #[test]

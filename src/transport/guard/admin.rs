@@ -70,8 +70,10 @@ mod tests {
         Principal(Some(Arc::new(TokenConfig {
             name: "ops".into(),
             token: Some(BearerToken::parse("secret").unwrap()),
+            fault: None,
             admin,
             tools: None,
+            is_scraper: false,
             max_calls: None,
             calls_per_minute: None,
         })))

@@ -211,8 +211,10 @@ mod tests {
         TokenConfig {
             name: "alice".into(),
             token: Some(BearerToken::parse("secret").unwrap()),
+            fault: None,
             admin: false,
             tools: None,
+            is_scraper: false,
             max_calls,
             calls_per_minute,
         }

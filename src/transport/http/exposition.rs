@@ -47,13 +47,13 @@ fn preference(entry: &str) -> Option<(Format, f32)> {
 }
 
 /// Returns what `token` may see of the metrics in `text`: a token for some of `tools` sees the series of these, of their models and
-/// of itself. A token for no tool is one for Prometheus and sees all, like one for all tools.
+/// of itself, but no series of the whole server. A token for Prometheus sees all, like one for all tools.
 pub fn restrict(text: String, token: Option<&TokenConfig>, tools: &[ToolStatus]) -> String {
     let Some((token, allowed)) = token.and_then(|token| Some((token, token.visible_tools()?)))
     else {
         return text;
     };
-    if allowed.is_empty() {
+    if token.is_scraper {
         return text;
     }
     let own = tools.iter().filter(|tool| allowed.contains(&tool.name));
@@ -64,7 +64,14 @@ pub fn restrict(text: String, token: Option<&TokenConfig>, tools: &[ToolStatus])
         Some(("token", value)) => value.trim_matches('"') == token.name,
         _ => true,
     };
-    let lines = text.lines().filter(|line| labels(line).all(is_seen));
+    let is_own = |label: &str| {
+        ["tool=", "model=", "token="]
+            .iter()
+            .any(|own| label.starts_with(own))
+    };
+    let lines = text.lines().filter(|line| {
+        line.starts_with('#') || (labels(line).any(is_own) && labels(line).all(is_seen))
+    });
     lines.flat_map(|line| [line, "\n"]).collect()
 }
 
@@ -137,17 +144,23 @@ mod tests {
         let token = |tools: Option<&[&str]>| TokenConfig {
             name: "alice".into(),
             token: None,
+            fault: None,
             admin: false,
             tools: tools.map(|tools| Arc::new(tools.iter().map(ToString::to_string).collect())),
+            is_scraper: tools.is_some_and(<[&str]>::is_empty),
             max_calls: None,
             calls_per_minute: None,
         };
-        let of_all = "# HELP a b{tool=\"code\"}\nplain 1\nbucket{le=\"0.5\"} 1\n";
+        let comment = "# HELP a b{tool=\"code\"}\n";
+        let of_all = "plain 1\nbucket{le=\"0.5\"} 1\nrefusals{status=\"401\"} 1\n";
         let own = "calls{tool=\"ask\",model=\"small\"} 1\nloads{model=\"small\"} 1\ntokens{token=\"alice\"} 1\n";
         let other = "calls{tool=\"code\",model=\"large\"} 1\nloads{model=\"large\"} 1\ntokens{token=\"bob\"} 1\n";
-        let text = format!("{of_all}{own}{other}");
+        let text = format!("{comment}{of_all}{own}{other}");
         let seen = |token: Option<&TokenConfig>| restrict(text.clone(), token, &tools);
-        assert_eq!(seen(Some(&token(Some(&["ask"])))), format!("{of_all}{own}"));
+        assert_eq!(
+            seen(Some(&token(Some(&["ask"])))),
+            format!("{comment}{own}")
+        );
         assert_eq!(seen(None), text);
         assert_eq!(seen(Some(&token(None))), text);
         assert_eq!(seen(Some(&token(Some(&[])))), text);

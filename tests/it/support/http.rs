@@ -46,6 +46,17 @@ impl HttpServer {
     /// The server that `command` starts, on a free port.
     pub(crate) fn of(mut command: std::process::Command) -> Self {
         command.args(["--transport", "http", "--port", "0"]);
+        Self::start(command)
+    }
+
+    /// The server that `file` alone describes, which must have a free port.
+    pub(crate) fn with_file_alone(file: &std::path::Path) -> Self {
+        let mut command = program();
+        command.arg("--config").arg(file);
+        Self::start(command)
+    }
+
+    fn start(mut command: std::process::Command) -> Self {
         let mut child = spawn_piped(&mut command);
         let log = Log::follow(child.stderr.take().unwrap());
         let address = log.find(|log| {
