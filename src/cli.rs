@@ -201,7 +201,7 @@ pub struct Source {
 /// configuration, so here all are texts.
 #[derive(Debug, Args, Serialize)]
 struct Flags {
-    /// GPU layers to offload (0 = CPU, 99 = all, auto = as many as fit) [default: 99]
+    /// GPU layers to offload (0 = CPU, 99 = all, auto = what fits) [default: 99]
     #[arg(long = "n_gpu_layers", alias = "n-gpu-layers", value_name = "N", help_heading = MODEL, allow_negative_numbers = true)]
     n_gpu_layers: Option<String>,
 
