@@ -129,6 +129,10 @@ impl Layers {
         };
         let source = Source::parse(path, text);
         let mut tree = source.tree.clone();
+        for address in &source.broken {
+            address.remove(&mut tree);
+        }
+        self.refused.extend(source.broken.iter().cloned());
         let source = Arc::new(source);
         self.file = Some(Arc::clone(&source));
         for (message, place) in &source.syntax {
