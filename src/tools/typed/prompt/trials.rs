@@ -164,7 +164,7 @@ static OF_TYPES: LazyLock<Regex> = LazyLock::new(|| {
         |^cannot round|^can only |^cannot get |not callable|cannot be sliced|^cannot perform\
         |^cannot reverse|^cannot convert [a-z]+ (to|into) |^value is not a string|^expected \
         |^cannot super|^no parent block|^recursion limit|^cannot recurse|^unable to calculate\
-        |format spec|format field|step of 0|multiplied with|autoescape",
+        |format spec|format field|step of 0|multiplied with|autoescape|cannot add texts",
     )
     .expect("the pattern is a constant and valid")
 });
