@@ -1,6 +1,7 @@
 //! A configuration, looked at with what all layers know: memory, templates, the log's folder. What `config check` tells, and
 //! what a server is started by.
 
+mod fit;
 mod templates;
 mod warnings;
 
@@ -23,8 +24,6 @@ use crate::gpu;
 use crate::memory;
 use crate::process;
 use crate::process::mounted::{self, Mounted};
-use crate::registry::budget::{Occupant, Room, room_for};
-use crate::registry::footprint::sum;
 use crate::registry::memory::{Need, needs_of};
 use crate::registry::residency::Shared;
 use crate::tools::fixed::fixed_prompts;
@@ -32,6 +31,7 @@ use crate::tools::structured;
 use crate::tools::typed::prompt::{Known, PromptTemplate};
 use crate::worker::machine::{self, Machine};
 use crate::worker::trials::Trials;
+use fit::check_memory;
 use templates::{check_own_templates, check_templates};
 
 /// A configuration that can be run.
@@ -91,15 +91,6 @@ impl Checked {
     }
 }
 
-/// Pairs the models whose need is known with what they need.
-fn known_needs<'a>(
-    config: &'a Config,
-    needs: &'a [Result<Need, FileFault>],
-) -> impl Iterator<Item = (&'a ModelConfig, &'a Need)> {
-    let models = config.models.iter().zip(needs);
-    models.filter_map(|(model, need)| Some((model, need.as_ref().ok()?)))
-}
-
 /// Reads and checks what was typed and what it names.
 ///
 /// # Errors
@@ -146,6 +137,21 @@ fn examine_with(
     check_templates(&config, trials.as_mut(), &mut layers);
     check_log(&config.log, &mut layers);
     look_for_gpus(&mut config, around, &mut layers);
+    let memory = check_needs(&config, are_settings_right, &mut layers);
+    warn_of_stale_mounts(&config, &mut layers);
+    let doubts = layers.problems.split_off(fatal);
+    verdict(config, layers, memory, doubts)
+}
+
+/// Memory for models, and how much they need.
+struct Memory {
+    budget: u64,
+    needs: Vec<Result<Need, FileFault>>,
+}
+
+/// Estimates the memory that the models of `config` need, and adds the warnings, which depend on the machine's memory. Checks that the models
+/// fit if their settings are right.
+fn check_needs(config: &Config, are_settings_right: bool, layers: &mut Layers) -> Memory {
     let machine = memory::total();
     let budget = config.registry.memory_budget.of(machine);
     if machine == u64::MAX {
@@ -155,7 +161,7 @@ fn examine_with(
     }
     let needs = needs_of(
         &config.models,
-        &fixed_prompts(&config),
+        &fixed_prompts(config),
         budget,
         &config.registry,
     );
@@ -166,12 +172,20 @@ fn examine_with(
             max_loaded: config.registry.max_loaded,
             gpu: config.registry.all_gpu_memory(),
         };
-        check_memory(&config, shared, &needs, &mut layers);
-        check_callable(&config, &mut layers);
+        check_memory(config, shared, &needs, layers);
+        check_callable(config, layers);
     }
-    warnings::find(&config, machine, &mut layers);
-    warn_of_stale_mounts(&config, &mut layers);
-    let mut doubts = layers.problems.split_off(fatal);
+    warnings::find(config, machine, layers);
+    Memory { budget, needs }
+}
+
+/// Returns the checked configuration, or all faults, the `doubts` included, if `config` cannot be run.
+fn verdict(
+    config: Config,
+    mut layers: Layers,
+    memory: Memory,
+    mut doubts: Vec<Problem>,
+) -> Result<Checked, Rejected> {
     if let Some(error) = config.error(&mut layers) {
         let error = match error {
             ConfigError::Problems(mut problems) => {
@@ -190,8 +204,8 @@ fn examine_with(
     Ok(Checked {
         config,
         layers,
-        budget,
-        needs,
+        budget: memory.budget,
+        needs: memory.needs,
         doubts: all,
         setting_doubts: doubts,
     })
@@ -289,62 +303,6 @@ fn check_prompt(name: &str, tool: &PreparedPrompt, layers: &mut Layers) {
     };
     for fault in PromptTemplate::faults(tool, known) {
         layers.problem_at(&at("prompt"), fault.to_string(), fault.hint);
-    }
-}
-
-/// Models that can never be loaded, by themselves or beside those that are pinned.
-fn check_memory(
-    config: &Config,
-    shared: Shared,
-    needs: &[Result<Need, FileFault>],
-    layers: &mut Layers,
-) {
-    let models = || known_needs(config, needs);
-    for (model, need) in models() {
-        if let Some((key, message, hint)) = need.refusal(&model.name, shared) {
-            layers.problem_at(&model.address(key), message, Some(hint));
-            continue;
-        }
-        let others = models().filter(|(other, _)| other.pin && other.name != model.name);
-        let pinned: Vec<Occupant> = (0..)
-            .zip(others)
-            .map(|(number, (_, need))| Occupant::pinned(number, need.demand().footprint))
-            .collect();
-        if let Room::Never(cause, hint) = room_for(need.demand(), &pinned, shared, None) {
-            let key = if model.pin { "pin" } else { "path" };
-            let message = format!(
-                "`{}` finds no room beside pinned models: {cause}",
-                model.name
-            );
-            layers.problem_at(&model.address(key), message, Some(hint));
-        }
-    }
-    check_preloads(config, shared, needs, layers);
-}
-
-/// Models that are to be ready from the start, and would only take each other's place.
-fn check_preloads(
-    config: &Config,
-    shared: Shared,
-    needs: &[Result<Need, FileFault>],
-    layers: &mut Layers,
-) {
-    let max_loaded = shared.max_loaded.unwrap_or(usize::MAX);
-    let mut preloaded = Vec::new();
-    for (model, need) in known_needs(config, needs).filter(|(model, _)| model.preload) {
-        preloaded.push(need.demand().footprint);
-        let (count, memory) = (preloaded.len(), sum(preloaded.iter().copied()));
-        let hint = if count > max_loaded {
-            "preload fewer, or raise `max_loaded`"
-        } else if count == 1 || memory <= shared.budget {
-            continue;
-        } else if memory <= shared.machine {
-            "preload fewer, or raise `memory_budget` in `[registry]`"
-        } else {
-            "preload fewer, or choose smaller models, `n_ctx` or `parallel`"
-        };
-        let message = "the models that are preloaded do not fit together".to_owned();
-        return layers.problem_at(&model.address("preload"), message, Some(hint.into()));
     }
 }
 

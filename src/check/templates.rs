@@ -3,6 +3,7 @@
 
 use crate::config::address::Address;
 use crate::config::load::Layers;
+use crate::config::paths;
 use crate::config::tool::address;
 use crate::config::warning::WarningKind;
 use crate::config::{Config, ModelConfig, ToolConfig};
@@ -19,12 +20,27 @@ pub(super) fn check_own_templates(
 ) {
     for model in &config.models {
         if let Some(source) = &model.load.chat_template
+            && check_syntax(model, source, layers)
             && let Some(mut trials) = trials_of(model, source, trials.as_deref_mut(), layers)
             && let Err(error) = trials.run(Trial::Validity)
         {
             layers.problem_at(&model.address("chat_template"), error.text, None);
         }
     }
+}
+
+/// Checks that the chat template `source` of `model` has template syntax. Returns whether it does.
+fn check_syntax(model: &ModelConfig, source: &str, layers: &mut Layers) -> bool {
+    let is_template = source.contains("{{") || source.contains("{%");
+    if !is_template {
+        let message = "is not a chat template: it has no `{{ … }}` and no `{% … %}`".to_owned();
+        let hint = match paths::file_reference(source) {
+            Some(reference) => format!("write `\"{reference}\"` for the content of the file"),
+            None => "remove it to use the template in the model's file, or write the template itself, such as `\"${file:template.jinja}\"`; there are no built-in templates".into(),
+        };
+        layers.problem_at(&model.address("chat_template"), message, Some(hint));
+    }
+    is_template
 }
 
 /// Keys that decide what a chat template prints. If one of them is wrong, the prompt may be wrong, too.

@@ -3,12 +3,11 @@
 mod models;
 mod tools;
 
-use serde_json::Value;
-
 use crate::config::Config;
 use crate::config::address::Address;
 use crate::config::file::{ConfigFile, TransportMode};
 use crate::config::load::Layers;
+use crate::config::problem::Origin;
 use crate::config::units::human;
 use crate::config::warning::WarningKind;
 
@@ -16,7 +15,7 @@ use crate::config::warning::WarningKind;
 pub(super) fn find(config: &Config, machine: u64, layers: &mut Layers) {
     let settings = layers.merged();
     for model in &config.models {
-        models::find(model, &config.tools, &settings, layers);
+        models::find(model, config, &settings, layers);
     }
     for tool in &config.tools {
         let model = config.models.iter().find(|model| model.name == tool.model);
@@ -42,29 +41,25 @@ fn budget(config: &Config, machine: u64, layers: &mut Layers) {
 /// Keys of `[server]` that apply to stdio, too.
 const NOT_OF_HTTP: [&str; 4] = ["transport", "result_meta", "watch", "max_queue"];
 
-/// Warns of keys for HTTP in a file that does not say how clients connect. A file that sets `transport` may be meant for both.
+/// Warns of settings for HTTP if nothing says how clients connect. A configuration that sets `transport` may be meant for both.
 fn http_keys(settings: &ConfigFile, layers: &mut Layers) {
     let transport = Address::of(["server", "transport"]);
     let is_stdio = settings.server.transport == TransportMode::Stdio;
     if !is_stdio || layers.is_said(&transport) || layers.is_refused(&transport) {
         return;
     }
-    let table = layers
-        .file
-        .as_ref()
-        .and_then(|file| file.tree.get("server"));
-    let keys = table.and_then(Value::as_object).into_iter().flatten();
-    let mut keys = keys.map(|(key, _)| key.clone());
-    let known = layers.shape.keys(&Address::of(["server"]));
-    let first = keys.find(|key| {
-        let is_key = known.iter().any(|known| known == key);
-        is_key && !NOT_OF_HTTP.contains(&key.as_str())
-    });
-    if let Some(key) = first {
+    let keys = layers.shape.keys(&Address::of(["server"])).into_iter();
+    let keys = keys.filter(|key| !NOT_OF_HTTP.contains(key));
+    let keys = keys.map(|key| Address::of(["server", key]));
+    let keys: Vec<Address> = keys.filter(|key| layers.is_said(key)).collect();
+    for key in &keys {
+        let hint = match layers.origin_of(key).0 {
+            Origin::Flag(_) => "add `--transport http`, or remove the flag",
+            Origin::Variable(_) => "set `LLAMA_MCP_TRANSPORT=http`, or unset the variable",
+            Origin::File(_) | Origin::BuiltIn => "set `transport = \"http\"`, or remove the key",
+        };
         let message = "is for HTTP, and this server speaks stdio".into();
-        let hint = "set `transport = \"http\"`, or remove the key";
-        let address = Address::of(["server", &key]);
-        layers.warn_at(WarningKind::HttpKeysUnused, &address, message, hint);
+        layers.warn_at(WarningKind::HttpKeysUnused, key, message, hint);
     }
 }
 
@@ -74,7 +69,8 @@ fn log_keys(settings: &ConfigFile, layers: &mut Layers) {
         return;
     }
     let keys = ["rotation", "max_size", "keep"].map(|key| Address::of(["log", key]));
-    if let Some(key) = keys.iter().find(|key| layers.is_said(key)) {
+    let keys: Vec<Address> = keys.into_iter().filter(|key| layers.is_said(key)).collect();
+    for key in &keys {
         let message = "has no effect: the log goes to standard error".into();
         let hint = "name a `file` under `[log]`, or remove the key";
         layers.warn_at(WarningKind::LogKeysUnused, key, message, hint);

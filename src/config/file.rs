@@ -21,6 +21,9 @@ pub use tool::{ArgumentSettings, ArgumentType, ItemType, ToolKind, ToolSettings}
 use super::ranges;
 use super::units::{Budget, IdleTime, Size};
 
+/// Pattern of a text that is not blank.
+pub const NOT_BLANK: &str = r"\S";
+
 /// Letters, digits, `_` and `-`: what every client accepts as a tool's name, and what variables can spell.
 pub const NAME_PATTERN: &str = "^[a-zA-Z0-9_-]{1,64}$";
 

@@ -189,6 +189,10 @@ impl Layers {
         };
         let source = Source::parse(path, text);
         let mut tree = source.tree.clone();
+        for address in &source.broken {
+            address.remove(&mut tree);
+        }
+        self.refused.extend(source.broken.iter().cloned());
         let source = Arc::new(source);
         self.file = Some(Arc::clone(&source));
         self.report_syntax(&source);

@@ -59,6 +59,23 @@ fn unexpanded(part: &str) -> String {
     "only `~/` at the beginning stands for the home directory: write the full path".to_owned()
 }
 
+/// Returns the reference `${file:…}` for `text` if it looks like the path of a text file.
+pub fn file_reference(text: &str) -> Option<String> {
+    const ENDS: [&str; 7] = [
+        ".jinja", ".jinja2", ".j2", ".txt", ".md", ".json", ".prompt",
+    ];
+    let is_begun = ["~/", "./", "../"]
+        .iter()
+        .any(|begin| text.starts_with(begin));
+    let lower = text.to_lowercase();
+    let is_path = is_begun
+        || ENDS
+            .iter()
+            .any(|end| lower.ends_with(end) && lower.len() > end.len());
+    let is_plain = !text.contains(|c: char| c.is_whitespace() || "{}\"'".contains(c));
+    (is_path && is_plain).then(|| format!("${{file:{text}}}"))
+}
+
 /// Returns a hint for the `path` of a model if no file is there.
 pub fn model_hint(path: &Path) -> Option<String> {
     let text = path.to_string_lossy();
@@ -112,6 +129,23 @@ fn is_repository(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_that_looks_like_a_path_is_told_from_other_texts() {
+        for text in ["~/system", "./a", "answer.schema.json", "Prompts/A.TXT"] {
+            assert_eq!(file_reference(text), Some(format!("${{file:{text}}}")));
+        }
+        for text in [
+            "/no_think",
+            "Read a.txt",
+            "json",
+            ".md",
+            "Be brief.",
+            "{\"a\":1}.json",
+        ] {
+            assert_eq!(file_reference(text), None);
+        }
+    }
 
     #[test]
     fn a_leading_tilde_is_the_home_directory() {

@@ -21,6 +21,8 @@ pub struct Source {
     pub tree: Value,
     /// What could not, with its place.
     pub syntax: Vec<(String, Option<Range<usize>>)>,
+    /// Values that have a syntax error in them: the tree holds a guess of the parser.
+    pub broken: Vec<Address>,
     places: HashMap<Address, Place>,
 }
 
@@ -37,14 +39,24 @@ impl Source {
         let mut places = HashMap::new();
         let (document, errors) = DeTable::parse_recoverable(&text);
         let tree = table(document.get_ref(), &Address::default(), &mut places);
-        let syntax = errors
+        let syntax: Vec<_> = errors
             .into_iter()
             .map(|error| (error.message().to_owned(), error.span()))
             .collect();
+        let is_broken = |address: &Address, place: &Place| {
+            let is_value = address.get(&tree).is_some_and(|value| !value.is_object());
+            let mut errors = syntax.iter().filter_map(|(_, error)| error.as_ref());
+            is_value && errors.any(|error| place.value.contains(&error.start))
+        };
+        let broken = places
+            .iter()
+            .filter(|(address, place)| is_broken(address, place));
+        let broken = broken.map(|(address, _)| address.clone()).collect();
         Self {
             path: path.into(),
             tree,
             syntax,
+            broken,
             places,
             text,
         }

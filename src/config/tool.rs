@@ -13,6 +13,7 @@ use super::file::{ConfigFile, ModelSettings, ToolKind, ToolSettings};
 use super::load::Layers;
 use super::model::{Defaults, ModelConfig};
 use super::naming;
+use super::paths;
 use super::ranges;
 use super::schema::{AnswerSchema, Limits, SchemaTextError};
 use super::shape::{nearest, suggestion};
@@ -224,7 +225,7 @@ fn answer_of(
             Ok(answer) => Ok(answer),
             Err(SchemaTextError::Faults(faults)) => Err(faults),
             Err(error) => {
-                layers.problem_at(&at("output"), error.to_string(), None);
+                layers.problem_at(&at("output"), error.to_string(), schema_hint(text));
                 return None;
             }
         },
@@ -252,4 +253,15 @@ fn answer_of(
             None
         }
     }
+}
+
+/// Returns what to write instead of `text` as the schema of an answer, if it is not JSON at all.
+fn schema_hint(text: &str) -> Option<String> {
+    if text.trim_start().starts_with('{') {
+        return None;
+    }
+    Some(match paths::file_reference(text) {
+        Some(reference) => format!("write `\"{reference}\"` for the content of the file"),
+        None => "write a JSON Schema with an object at its root: a table, or `\"${file:answer.schema.json}\"`".into(),
+    })
 }

@@ -60,6 +60,10 @@ pub enum WarningKind {
     NoDescription,
     /// A text that is not rendered has template syntax.
     NotRendered,
+    /// A text is the path of a file.
+    PathAsText,
+    /// The fixed text of a tool is longer than the context.
+    PromptAboveContext,
     /// A part of a schema is not enforced.
     SchemaNotEnforced,
 

@@ -11,6 +11,8 @@ use super::{Conversation, EngineError};
 /// The prompts of a tool, by two of them that differ in all that a caller gives: what they begin with is fixed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FixedPrompt {
+    /// Name of the tool, for the log.
+    pub tool: String,
     /// As calls would ask.
     pub samples: [Conversation; 2],
 }
@@ -57,9 +59,10 @@ impl<V: Vocabulary> PromptBuilder<V> {
         if tokens.len() >= SHORTEST && !is_worth_it {
             let (tokens, n_ctx) = (tokens.len(), self.n_ctx());
             tracing::warn!(
+                tool = prompt.tool,
                 tokens,
                 n_ctx,
-                "a tool's own text is as long as the context: its calls fail; shorten it, or raise `n_ctx`"
+                "the own text of a tool is as long as the context: all its calls fail; shorten its `system` or `prompt`, or raise `n_ctx`"
             );
         }
         Ok(is_worth_it.then_some(tokens))
@@ -90,7 +93,11 @@ mod tests {
         use Role::{Assistant, System, User};
         let bytes = |one: &[(Role, &str)], other: &[(Role, &str)]| {
             let samples = [sample(one), sample(other)];
-            FixedPrompt { samples }.bytes()
+            FixedPrompt {
+                tool: "t".into(),
+                samples,
+            }
+            .bytes()
         };
         let both = |one, other| {
             bytes(

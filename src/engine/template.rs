@@ -144,6 +144,9 @@ pub fn add_python(environment: &mut Environment<'_>) {
     python::add_to(environment);
 }
 
+/// End of the message of an error about a method that was called on an undefined value.
+pub const UNDEFINED_CALL: &str = " was called on an undefined value";
+
 /// Calls the Python method `method` of `value`, as templates do with [`add_python`].
 ///
 /// # Errors

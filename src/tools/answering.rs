@@ -12,13 +12,16 @@ use super::chat::with_system;
 use super::{Superseded, ToolCall, ToolOutput, structured};
 use crate::config::schema::AnswerSchema;
 use crate::config::{Defaults, ModelConfig, ToolConfig};
+use crate::engine::limits::ContextSize;
 use crate::engine::{
-    Conversation, FinishReason, GenerateRequest, Generation, Message, Phase, SamplingParams, Usage,
+    Conversation, EngineErrorKind, FinishReason, GenerateRequest, Generation, Message, Phase,
+    SamplingParams, Usage,
 };
 use crate::registry::residency::Refusal;
 use crate::registry::{CallContext, Edition, Registry, RegistryError};
 use crate::telemetry::call::Outcome;
 use crate::telemetry::metrics::{self, Answered};
+use crate::worker::client::CallError;
 pub use words::TokenLimit;
 use words::{CallLimits, empty_answer, failure, with_cut_note};
 
@@ -61,6 +64,8 @@ pub struct Answering {
 pub struct Question {
     /// The messages.
     pub conversation: Conversation,
+    /// Bytes of the texts that come from the call, not from the tool's configuration.
+    pub given: usize,
     /// Longest answer in tokens.
     pub max_tokens: u32,
     /// How tokens are chosen.
@@ -115,6 +120,7 @@ impl Answering {
     ) -> Result<ToolOutput, Superseded> {
         let Question {
             mut conversation,
+            given,
             max_tokens,
             sampling,
             stop,
@@ -126,6 +132,9 @@ impl Answering {
             let messages = serde_json::to_string(&conversation.messages).unwrap_or_default();
             tracing::info!(tool = self.tool, messages, "asked");
         }
+        let messages = conversation.messages.iter();
+        let bytes: usize = messages.map(|message| message.content.len()).sum();
+        let is_mostly_own = bytes.saturating_sub(given) > given;
         conversation.json_schema = answer.as_ref().map(|answer| answer.enforced.clone());
         let request = GenerateRequest {
             conversation,
@@ -160,7 +169,32 @@ impl Answering {
                     .await)
             }
             Err(RegistryError::Refused(Refusal::Superseded)) => Err(Superseded),
-            Err(error) => Ok(failure(&error)),
+            Err(mut error) => {
+                if is_mostly_own {
+                    self.blame_own_text(&mut error);
+                }
+                Ok(failure(&error))
+            }
+        }
+    }
+
+    /// Makes the error of a prompt that is too long say that most of it is the tool's own text. A caller cannot shorten that.
+    fn blame_own_text(&self, error: &mut RegistryError) {
+        if let RegistryError::Call(CallError::Engine(error)) = error
+            && error.kind == EngineErrorKind::ContextOverflow
+        {
+            let context = ContextSize {
+                n_ctx: self.context,
+                trained: self.trained,
+            };
+            error.text = format!(
+                "{}; most of it is the own text of the tool `{}`",
+                error.text, self.tool
+            );
+            error.hint = Some(format!(
+                "shorten `system` or `prompt` in the configuration, or {}",
+                context.way_out()
+            ));
         }
     }
 

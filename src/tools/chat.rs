@@ -126,12 +126,15 @@ impl ChatTool {
         }
         let budget = narrow(arguments.integer("thinking_budget", ranges::THINKING_BUDGET)?);
         let variables = template_variables(&mut arguments)?;
-        let mut conversation = defaults.conversation(conversation(text, messages)?, suffix);
+        let messages = conversation(text, messages)?;
+        let given = messages.iter().map(|message| message.content.len()).sum();
+        let mut conversation = defaults.conversation(messages, suffix);
         conversation.thinking_budget = budget.or(conversation.thinking_budget);
         conversation.template_arguments =
             template_arguments::merged(&conversation.template_arguments, &variables);
         let question = Question {
             conversation,
+            given,
             max_tokens: narrow(arguments.integer("max_tokens", self.max_tokens())?)
                 .unwrap_or(defaults.max_tokens),
             sampling: self.sampling(&mut arguments, schema.is_some())?,

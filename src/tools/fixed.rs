@@ -29,7 +29,8 @@ fn of_model(model: &ModelConfig, tools: &[ToolConfig]) -> FixedPrompts {
     let tools = tools.iter().filter(|tool| tool.model == model.name);
     let mut prompts: Vec<FixedPrompt> = Vec::new();
     for prompt in own.iter().chain(tools).filter_map(of_tool) {
-        if prompt.bytes() > 0 && !prompts.contains(&prompt) {
+        let is_known = prompts.iter().any(|known| known.samples == prompt.samples);
+        if prompt.bytes() > 0 && !is_known {
             prompts.push(prompt);
         }
     }
@@ -38,12 +39,28 @@ fn of_model(model: &ModelConfig, tools: &[ToolConfig]) -> FixedPrompts {
     prompts.into()
 }
 
+/// Returns the least number of tokens that the prompts of `tool` have in any vocabulary: a token holds at most one word and, as far as
+/// vocabularies are known, 16 bytes of it.
+pub fn least_tokens(tool: &ToolConfig) -> usize {
+    let of_word = |word: &str| {
+        let letters = word.chars().filter(|c| c.is_alphanumeric());
+        let bytes: usize = letters.map(char::len_utf8).sum();
+        bytes.div_ceil(16)
+    };
+    let of_message =
+        |message: &Message| -> usize { message.content.split_whitespace().map(of_word).sum() };
+    let of_sample = |sample: &Conversation| sample.messages.iter().map(of_message).sum();
+    let prompt = of_tool(tool);
+    let samples = prompt.iter().flat_map(|prompt| &prompt.samples);
+    samples.map(of_sample).min().unwrap_or(0)
+}
+
 fn of_tool(tool: &ToolConfig) -> Option<FixedPrompt> {
     match &tool.body {
-        ToolBody::Chat => Some(of_chat(&tool.defaults)),
+        ToolBody::Chat => Some(of_chat(tool)),
         ToolBody::Prompt(prepared) => {
             // The template rejects the sample values; a call may give others.
-            let made = of_typed(prepared, &tool.defaults).inspect_err(|cause| {
+            let made = of_typed(prepared, tool).inspect_err(|cause| {
                 tracing::debug!(tool = tool.name, "its fixed prompt is not cached: {cause}");
             });
             made.ok()
@@ -52,25 +69,30 @@ fn of_tool(tool: &ToolConfig) -> Option<FixedPrompt> {
 }
 
 /// Most calls leave the suffix as it is.
-fn of_chat(defaults: &Defaults) -> FixedPrompt {
-    let sample = |text: &str| conversation(defaults, text.to_owned());
+fn of_chat(tool: &ToolConfig) -> FixedPrompt {
+    let sample = |text: &str| conversation(&tool.defaults, text.to_owned());
     FixedPrompt {
+        tool: tool.name.clone(),
         samples: [sample("a"), sample("bb")],
     }
 }
 
-fn of_typed(tool: &PreparedPrompt, defaults: &Defaults) -> Result<FixedPrompt, String> {
-    let template = PromptTemplate::of(tool)?;
+fn of_typed(prepared: &PreparedPrompt, tool: &ToolConfig) -> Result<FixedPrompt, String> {
+    let template = PromptTemplate::of(prepared)?;
     let sample = |which| -> Result<Conversation, String> {
-        let content = template.render(&values(&tool.arguments, which));
+        let content = template.render(&values(&prepared.arguments, which));
         let content = content.map_err(|error| error.to_string())?;
         Ok(Conversation {
             // A prompt may end differently before a structured answer.
-            json_schema: tool.answer.as_ref().map(|answer| answer.enforced.clone()),
-            ..conversation(defaults, content)
+            json_schema: prepared
+                .answer
+                .as_ref()
+                .map(|answer| answer.enforced.clone()),
+            ..conversation(&tool.defaults, content)
         })
     };
     Ok(FixedPrompt {
+        tool: tool.name.clone(),
         samples: [sample(Which::One)?, sample(Which::Other)?],
     })
 }

@@ -69,6 +69,10 @@ impl TypedTool {
         arguments: Arguments,
         call: ToolCall,
     ) -> Result<ToolOutput, Superseded> {
+        let given = arguments
+            .values()
+            .map(|value| value.to_string().len())
+            .sum();
         let content = match call.permits.last_on_tree(|| self.prompt(arguments)) {
             Ok(content) => content,
             Err(error) => return Ok(ToolOutput::error(error.code, error.text)),
@@ -80,6 +84,7 @@ impl TypedTool {
         };
         let question = Question {
             conversation: defaults.conversation(vec![message], defaults.prompt_suffix.clone()),
+            given,
             max_tokens: defaults.max_tokens,
             sampling: defaults.sampling(self.prepared.answer.is_some()),
             stop: defaults.stop.clone(),

@@ -245,3 +245,125 @@ fn a_folder_and_a_server_on_standard_input_are_refused_with_the_way_out() {
         assert!(found.contains(told), "{found}");
     }
 }
+
+#[test]
+fn blank_and_repeated_texts_are_refused() {
+    for (keys, fault) in [
+        (
+            "title = \"\"",
+            "`tools.t.title`: must be a string of 1 to 200 characters that is not blank",
+        ),
+        (
+            "title = \" \"",
+            "`tools.t.title`: must be a string of 1 to 200 characters that is not blank",
+        ),
+        (
+            "choices = [\"a\", \"a\"]",
+            "`tools.t.choices`: must be an array of strings, 1 to 1000, each only once",
+        ),
+        (
+            "choices = [\"a\", \" \"]",
+            "`tools.t.choices[1]`: must be a string of 1 to 1000 characters that is not blank",
+        ),
+    ] {
+        let found = problems(&format!("{MODEL}[tools.t]\nprompt = \"a\"\n{keys}\n"));
+        assert!(
+            found.len() == 1 && found[0].starts_with(fault),
+            "{found:#?}"
+        );
+    }
+    let found = problems(&format!("{MODEL}title = \" \"\n[tools.t]\nprompt = \"\"\n"));
+    assert!(
+        found[0].starts_with("`models.a.title`: must be"),
+        "{found:#?}"
+    );
+    assert!(
+        found[1].starts_with("`tools.t.prompt`: must be a string that is not blank"),
+        "{found:#?}"
+    );
+}
+
+/// Returns the hints of the problems of `file`.
+fn hints(file: &str) -> Vec<String> {
+    let folder = Folder::new("hints", file);
+    let (_, told) = checked(&folder, &[]);
+    let problems = told["problems"].as_array().cloned().unwrap_or_default();
+    let hint = |problem: &Value| problem["hint"].as_str().unwrap_or_default().to_owned();
+    problems.iter().map(hint).collect()
+}
+
+#[test]
+fn a_text_that_should_be_the_content_of_a_file_has_a_hint() {
+    let tool = |keys: &str| format!("{MODEL}[tools.t]\nprompt = \"a\"\n{keys}\n");
+    for (file, hint) in [
+        (
+            format!("{MODEL}chat_template = \"template.jinja\"\n"),
+            "write `\"${file:template.jinja}\"`",
+        ),
+        (
+            format!("{MODEL}chat_template = \"chatml\"\n"),
+            "remove it to use the template in the model's file",
+        ),
+        (
+            tool("output = \"answer.schema.json\""),
+            "write `\"${file:answer.schema.json}\"`",
+        ),
+        (
+            tool("output = \"json\""),
+            "write a JSON Schema with an object at its root",
+        ),
+        (
+            format!(
+                "{MODEL}[tools.t]\nprompt = \"Say ${{text}}\"\narguments.text.type = \"string\"\n"
+            ),
+            "write `{{ text }}` for the argument `text`",
+        ),
+        (
+            format!("{MODEL}[tools.t]\nprompt = \"Say ${{text}}\"\n"),
+            "write `${env:text}`",
+        ),
+    ] {
+        let found = hints(&file);
+        assert!(
+            found.len() == 1 && found[0].starts_with(hint),
+            "{file}: {found:#?}"
+        );
+    }
+}
+
+#[test]
+fn a_contradiction_in_an_argument_and_a_broken_value_are_told_once() {
+    let argument = |keys: &str| {
+        format!("{MODEL}[tools.t]\nprompt = \"{{{{ x }}}}\"\narguments.x = {{ {keys} }}\n")
+    };
+    for (file, fault) in [
+        (
+            argument("enum = [], default = \"q\""),
+            "`tools.t.arguments.x.enum`: leaves no allowed value",
+        ),
+        (
+            argument("type = \"integer\", minimum = 5, maximum = 1, default = 3"),
+            "`tools.t.arguments.x.minimum`: leaves no allowed value",
+        ),
+        (format!("{MODEL}stop = null\n"), "invalid float"),
+    ] {
+        let found = problems(&file);
+        assert!(
+            found.len() == 1 && found[0].starts_with(fault),
+            "{file}: {found:#?}"
+        );
+    }
+}
+
+#[test]
+fn a_prompt_that_fails_in_every_call_is_an_error_with_its_place() {
+    let file = format!(
+        "{MODEL}[tools.t]\nprompt = \"{{% include 'a' %}}\"\n[tools.u]\nprompt = \"a\\n{{{{ x.length }}}}\"\narguments.x.type = \"string\"\n"
+    );
+    let expected = [
+        "`tools.t.prompt`: `include` is not supported: a prompt is a single template (line 1 of the template)",
+        "`tools.u.prompt`: `x.length` is undefined (line 2 of the template)",
+    ];
+    assert_eq!(problems(&file), expected);
+    assert!(hints(&file)[0].contains("`${file:…}`"));
+}

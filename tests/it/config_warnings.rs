@@ -74,6 +74,11 @@ fn example(kind: WarningKind) -> String {
         )),
         WarningKind::NoDescription => tool("prompt = \"Hello\""),
         WarningKind::NotRendered => with("", "system = \"You greet {{ x }}.\""),
+        WarningKind::PathAsText => with("", "system = \"~/greeting.txt\""),
+        WarningKind::PromptAboveContext => {
+            let system = "Greet them well. ".repeat(200);
+            with("n_ctx = 512", &format!("system = \"{system}\""))
+        }
         WarningKind::SchemaNotEnforced => tool(&format!(
             "{told}prompt = \"Find the phone number as JSON.\"\noutput = {{ type = \"object\", properties = {{ phone = {{ type = \"string\", format = \"phone\" }} }}, required = [\"phone\"] }}"
         )),
@@ -260,4 +265,31 @@ fn every_warning_has_a_word_in_the_pages_and_no_other_has() {
         .collect();
     let kinds: BTreeSet<&str> = WarningKind::iter().map(WarningKind::name).collect();
     assert_eq!(explained, kinds);
+}
+
+#[test]
+fn every_setting_without_effect_is_a_warning_wherever_it_is_set() {
+    let file = with("", "")
+        + "[server]\nhost = \"0.0.0.0\"\nport = 8080\n[log]\nkeep = 3\nrotation = \"daily\"\n";
+    let http = WarningKind::HttpKeysUnused.name();
+    let log = WarningKind::LogKeysUnused.name();
+    let mut found = warnings(&file);
+    found.sort();
+    assert_eq!(found, [http, http, log, log]);
+    let folder = Folder::new("without-effect", &with("", ""));
+    let arguments = ["config", "check", "--format", "json", "--host", "0.0.0.0"];
+    let output = folder.run(&arguments, &[("LLAMA_MCP_PORT", "8080")]);
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(kinds(&told["warnings"]), [http, http]);
+    let hints: BTreeSet<&str> = told["warnings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|warning| warning["hint"].as_str().unwrap())
+        .collect();
+    let expected = [
+        "add `--transport http`, or remove the flag",
+        "set `LLAMA_MCP_TRANSPORT=http`, or unset the variable",
+    ];
+    assert_eq!(hints, expected.into());
 }

@@ -154,6 +154,7 @@ const WALLS: [(&str, &[&str]); 25] = [
             "engine/template/python.rs",
             "engine/template/tojson.rs",
             "tools/typed/prompt.rs",
+            "tools/typed/prompt/lookups.rs",
             "tools/typed/prompt/names.rs",
             "tools/typed/prompt/trials.rs",
         ],

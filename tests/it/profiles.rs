@@ -206,6 +206,70 @@ fn probable_mistakes_in_profiles_are_warnings() {
 }
 
 #[test]
+fn what_a_profile_makes_useless_is_a_warning() {
+    let model = "[models.crab]\npath = \"crab.gguf\"\nthinking_budget = 1000\n";
+    let profile = |keys: &str| {
+        format!("{model}[tools.p]\nkind = \"chat\"\ndescription = \"Chats.\"\n{keys}\n")
+    };
+    for (file, code, key) in [
+        (
+            profile("repeat_last_n = 0\nrepeat_penalty = 1.2"),
+            "penalties_unused",
+            "tools.p.repeat_last_n",
+        ),
+        (
+            profile("max_tokens = 50"),
+            "thinking_budget_unused",
+            "tools.p.max_tokens",
+        ),
+        (
+            profile("thinking = \"off\"\nthinking_budget = 10"),
+            "thinking_budget_unused",
+            "tools.p.thinking_budget",
+        ),
+        (
+            format!("{model}[models.hidden]\npath = \"crab.gguf\"\ntool = false\n"),
+            "unused_model",
+            "models.hidden.tool",
+        ),
+    ] {
+        let folder = Folder::new("useless", &file);
+        let output = folder.run(&["config", "check", "--format", "json"], &[]);
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let warnings = told["warnings"].as_array().unwrap();
+        let found: Vec<_> = warnings
+            .iter()
+            .map(|one| (&one["code"], &one["key"]))
+            .collect();
+        assert_eq!(found, [(&json!(code), &json!(key))], "{file}");
+    }
+}
+
+#[test]
+fn a_call_of_a_profile_with_too_long_a_system_prompt_blames_the_profile() {
+    let system = "Greet them well. ".repeat(2000);
+    let profile = format!("[tools.long]\nkind = \"chat\"\nsystem = \"{system}\"\n");
+    let small = CRAB.replace("n_threads = 1", "n_threads = 1\nn_ctx = 512");
+    let folder = Folder::new("long-system", &format!("{small}{profile}"));
+    let mut server = serve(&folder);
+    let result = call(&mut server, "long", json!({"text": "hi"}));
+    let error = &result["_meta"]["llama-mcp-server/error"];
+    assert_eq!(error["code"], "prompt_too_long", "{result}");
+    let told = text_of(&result);
+    assert!(
+        told.contains("most of it is the own text of the tool `long`"),
+        "{told}"
+    );
+    assert!(
+        told.contains("shorten `system` or `prompt` in the configuration"),
+        "{told}"
+    );
+    let long = json!({"text": "hi ".repeat(20_000)});
+    let told = call(&mut server, "exact", long);
+    assert!(text_of(&told).contains("shorten the text"), "{told}");
+}
+
+#[test]
 fn an_edit_of_a_profile_is_live_in_the_same_process() {
     let folder = Folder::new("profile-edit", CRAB);
     let mut server = serve(&folder);

@@ -93,13 +93,13 @@ fn a_greedy_text_of_a_call_alone_is_the_same_right_after_the_load_and_later() {
 /// A tool whose prompts begin with `system`.
 fn fixed(system: &str) -> Value {
     let sample = |text: &str| json!({"messages": [{"role": "system", "content": system}, {"role": "user", "content": text}]});
-    json!({"samples": [sample("a"), sample("bb")]})
+    json!({"tool": "t", "samples": [sample("a"), sample("bb")]})
 }
 
 #[test]
 fn fixed_prompts_are_kept_ready_beside_calls_and_what_of_them_cannot_be_is_left_out() {
     let long = "You are a crab and know all capitals. ".repeat(5);
-    let empty = json!({"samples": [{"messages": []}, {"messages": []}]});
+    let empty = json!({"tool": "t", "samples": [{"messages": []}, {"messages": []}]});
     let prompts = [
         fixed(&long),
         fixed("short"),

@@ -3,17 +3,20 @@
 use std::time::Duration;
 
 use crate::config::address::Address;
-use crate::config::file::ConfigFile;
+use crate::config::file::{ConfigFile, ThinkingOutput};
 use crate::config::load::Layers;
+use crate::config::paths;
 use crate::config::units::human;
 use crate::config::warning::WarningKind;
-use crate::config::{ModelConfig, ToolConfig};
+use crate::config::{Config, Defaults, ModelConfig, ToolConfig};
+use crate::engine::limits::ContextSize;
 use crate::gguf::Tuning;
+use crate::tools::fixed::least_tokens;
 
 /// Adds the warnings about `model` to `layers`.
 pub(super) fn find(
     model: &ModelConfig,
-    tools: &[ToolConfig],
+    config: &Config,
     settings: &ConfigFile,
     layers: &mut Layers,
 ) {
@@ -21,7 +24,10 @@ pub(super) fn find(
     context(model, layers);
     unused_settings(model, layers);
     idle_time(model, settings, layers);
-    unused_model(model, tools, layers);
+    unused_model(model, config, layers);
+    if let Some(tool) = model.own_tool() {
+        prompt_above_context(&tool, model, &model.address("system"), layers);
+    }
     let variables = model.defaults.template_arguments.keys();
     let address = model.address("template_arguments");
     unused_variables(variables, model, &address, layers);
@@ -33,6 +39,9 @@ pub(super) fn find(
             _ => model.description.as_deref(),
         };
         not_rendered(text, &model.address(key), layers);
+        if matches!(key, "system" | "prompt_suffix") {
+            path_as_text(text, &model.address(key), layers);
+        }
     }
 }
 
@@ -75,6 +84,15 @@ pub(super) fn not_rendered(text: Option<&str>, address: &Address, layers: &mut L
             "is not a template: `{{ … }}` and `{% … %}` stay in the text as they are".into();
         let hint = "move what depends on arguments into the `prompt` of a tool";
         layers.warn_at(WarningKind::NotRendered, address, message, hint);
+    }
+}
+
+/// Warns of `text`, the value at `address`, if it looks like the path of a file: the model sees the path, not the content.
+pub(super) fn path_as_text(text: Option<&str>, address: &Address, layers: &mut Layers) {
+    if let Some(reference) = text.and_then(paths::file_reference) {
+        let message = "looks like the path of a file, and is used as the text itself".into();
+        let hint = format!("write `\"{reference}\"` for the content of the file");
+        layers.warn_at(WarningKind::PathAsText, address, message, &hint);
     }
 }
 
@@ -141,6 +159,35 @@ pub(super) fn max_tokens_above(
     }
 }
 
+/// Warns of the fixed text of `tool`, at `address` for the most part, if it certainly does not fit the context of `model`.
+pub(super) fn prompt_above_context(
+    tool: &ToolConfig,
+    model: &ModelConfig,
+    address: &Address,
+    layers: &mut Layers,
+) {
+    let context = model.context();
+    // Most texts cannot be that long, and then need not be rendered.
+    let bytes = tool.defaults.system.as_ref().map_or(0, String::len)
+        + tool.prepared().map_or(0, |prepared| prepared.prompt.len());
+    if bytes < context as usize || layers.is_refused(&model.address("n_ctx")) {
+        return;
+    }
+    let least = least_tokens(tool);
+    if least >= context as usize {
+        let message = format!(
+            "every call fails: the text has at least {least} tokens, and the context of `{}` holds {context}",
+            model.name
+        );
+        let context = ContextSize {
+            n_ctx: context,
+            trained: model.trained_context(),
+        };
+        let hint = format!("shorten it, or {}", context.way_out());
+        layers.warn_at(WarningKind::PromptAboveContext, address, message, &hint);
+    }
+}
+
 /// Warns of values that have no effect because of other values.
 fn unused_settings(model: &ModelConfig, layers: &mut Layers) {
     let defaults = &model.defaults;
@@ -150,17 +197,8 @@ fn unused_settings(model: &ModelConfig, layers: &mut Layers) {
         let address = model.address("thinking_budget");
         thinking_budget_above(budget, defaults.max_tokens, &address, layers);
     }
-    let has_penalty = defaults.presence_penalty != 0.0
-        || defaults.frequency_penalty != 0.0
-        || defaults
-            .repeat_penalty
-            .is_some_and(|penalty| (penalty - 1.0).abs() > f32::EPSILON);
-    if has_penalty && defaults.repeat_last_n == 0 {
-        let message = "switches off the penalties that are set".into();
-        let hint = "set the number of tokens that they look at, or remove the penalties";
-        let address = model.address("repeat_last_n");
-        layers.warn_at(WarningKind::PenaltiesUnused, &address, message, hint);
-    }
+    thinking_is_off(defaults, &model.address("thinking_budget"), layers);
+    penalties(defaults, &model.address("repeat_last_n"), layers);
     let cache_ram = model.load.cache_ram.0;
     if (1..1 << 20).contains(&cache_ram) {
         let message = format!(
@@ -170,6 +208,31 @@ fn unused_settings(model: &ModelConfig, layers: &mut Layers) {
         let hint = "write a unit, such as `\"256MiB\"`, or 0 to keep no prompts there";
         let address = model.address("cache_ram");
         layers.warn_at(WarningKind::TinySize, &address, message, hint);
+    }
+}
+
+/// Warns of `repeat_last_n`, the value at `address`, if it switches off penalties of `defaults`.
+pub(super) fn penalties(defaults: &Defaults, address: &Address, layers: &mut Layers) {
+    let has_penalty = defaults.presence_penalty != 0.0
+        || defaults.frequency_penalty != 0.0
+        || defaults
+            .repeat_penalty
+            .is_some_and(|penalty| (penalty - 1.0).abs() > f32::EPSILON);
+    if has_penalty && defaults.repeat_last_n == 0 {
+        let message = "is 0, which switches off the penalties that are set".into();
+        let hint =
+            "set `repeat_last_n` to the number of tokens to look at, or remove the penalties";
+        layers.warn_at(WarningKind::PenaltiesUnused, address, message, hint);
+    }
+}
+
+/// Warns of the `thinking_budget` of `defaults`, the value at `address`, if reasoning is off.
+pub(super) fn thinking_is_off(defaults: &Defaults, address: &Address, layers: &mut Layers) {
+    let has_budget = defaults.thinking_budget.is_some_and(|budget| budget > 0);
+    if has_budget && defaults.thinking == ThinkingOutput::Off {
+        let message = "has no effect, since `thinking` is `off`".into();
+        let hint = "remove it, or set another value of `thinking`";
+        layers.warn_at(WarningKind::ThinkingBudgetUnused, address, message, hint);
     }
 }
 
@@ -209,17 +272,16 @@ fn idle_time(model: &ModelConfig, settings: &ConfigFile, layers: &mut Layers) {
     layers.warn_at(kind, &address, message, hint);
 }
 
-fn unused_model(model: &ModelConfig, tools: &[ToolConfig], layers: &mut Layers) {
-    let is_used = tools.iter().any(|tool| tool.model == model.name);
-    let is_known = !layers.has_problem_at(&Address::of(["tools"])) && !tools.is_empty();
+fn unused_model(model: &ModelConfig, config: &Config, layers: &mut Layers) {
+    let is_used = config.tools.iter().any(|tool| tool.model == model.name);
+    // A configuration without anything to call is an error.
+    let has_chat = config.models.iter().any(|model| model.tool_name.is_some());
+    let has_tools = has_chat || !config.tools.is_empty();
+    let is_known = !layers.has_problem_at(&Address::of(["tools"])) && has_tools;
     if model.tool_name.is_none() && !is_used && is_known {
         let message = "hides the model, and no other tool uses it".into();
         let hint = "remove `tool = false` or the model, or name the model in a tool";
-        layers.warn_at(
-            WarningKind::UnusedModel,
-            &model.address("tool"),
-            message,
-            hint,
-        );
+        let kind = WarningKind::UnusedModel;
+        layers.warn_at(kind, &model.address("tool"), message, hint);
     }
 }

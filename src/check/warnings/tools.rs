@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use super::models::{max_tokens_above, not_rendered, thinking_budget_above, unused_variables};
+use super::models::{
+    max_tokens_above, not_rendered, path_as_text, penalties, prompt_above_context,
+    thinking_budget_above, thinking_is_off, unused_variables,
+};
 use crate::config::file::{ConfigFile, ToolSettings};
 use crate::config::load::Layers;
 use crate::config::schema::AnswerSchema;
@@ -30,8 +33,25 @@ pub(super) fn find(
     ] {
         not_rendered(text.as_deref(), &address(&tool.name, key), layers);
     }
+    for (key, text) in [
+        ("system", &said.system),
+        ("prompt", &said.prompt),
+        ("prompt_suffix", &said.prompt_suffix),
+    ] {
+        path_as_text(text.as_deref(), &address(&tool.name, key), layers);
+    }
     if let Some(model) = model {
         beside_model(tool, model, said, layers);
+        let prompt = tool.prepared().map_or(0, |prepared| prepared.prompt.len());
+        let system = tool.defaults.system.as_ref().map_or(0, String::len);
+        let longest = if prompt > system {
+            address(&tool.name, "prompt")
+        } else if said.system.is_some() {
+            address(&tool.name, "system")
+        } else {
+            model.address("system")
+        };
+        prompt_above_context(tool, model, &longest, layers);
     }
     let Some(prepared) = tool.prepared() else {
         return;
@@ -102,11 +122,51 @@ fn beside_model(tool: &ToolConfig, model: &ModelConfig, said: &ToolSettings, lay
     if said.max_tokens.is_some() {
         max_tokens_above(defaults.max_tokens, model, &max_tokens, layers);
     }
-    if let Some(budget) = said.thinking_budget
-        && budget >= defaults.max_tokens
-    {
-        let at = address(&tool.name, "thinking_budget");
-        thinking_budget_above(budget, defaults.max_tokens, &at, layers);
+    thinking_budget(tool, model, said, layers);
+    let penalties_said = [
+        ("repeat_last_n", said.repeat_last_n.is_some()),
+        ("repeat_penalty", said.repeat_penalty.is_some()),
+        ("presence_penalty", said.presence_penalty.is_some()),
+        ("frequency_penalty", said.frequency_penalty.is_some()),
+    ];
+    match penalties_said.iter().find(|(_, is_said)| *is_said) {
+        Some(("repeat_last_n", _)) => {
+            penalties(defaults, &address(&tool.name, "repeat_last_n"), layers);
+        }
+        // The model's own penalties are reported at the model.
+        Some(_) => penalties(defaults, &model.address("repeat_last_n"), layers),
+        None => {}
+    }
+}
+
+/// Warns of a limit of reasoning that has no effect, if the tool sets a part of what contradicts itself.
+fn thinking_budget(
+    tool: &ToolConfig,
+    model: &ModelConfig,
+    said: &ToolSettings,
+    layers: &mut Layers,
+) {
+    let at = |key: &str| address(&tool.name, key);
+    let defaults = &tool.defaults;
+    let Some(budget) = defaults.thinking_budget else {
+        return;
+    };
+    let max_tokens = defaults.max_tokens;
+    if budget >= max_tokens {
+        if said.thinking_budget.is_some() {
+            thinking_budget_above(budget, max_tokens, &at("thinking_budget"), layers);
+        } else if said.max_tokens.is_some() {
+            let message = format!(
+                "is {max_tokens}, reasoning included, and the `thinking_budget` of `{}` is {budget}",
+                model.name
+            );
+            let hint = "raise it, or set a lower `thinking_budget` of the tool";
+            let kind = WarningKind::ThinkingBudgetUnused;
+            layers.warn_at(kind, &at("max_tokens"), message, hint);
+        }
+    }
+    if said.thinking_budget.is_some() {
+        thinking_is_off(defaults, &at("thinking_budget"), layers);
     }
 }
 

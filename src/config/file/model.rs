@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::NAME_PATTERN;
+use super::{NAME_PATTERN, NOT_BLANK};
 use crate::config::ranges;
 use crate::config::schema::Limits;
 use crate::config::units::{GpuLayers, IdleTime, Size, Time};
@@ -122,7 +122,7 @@ pub struct ModelSettings {
     #[schemars(example = json!("Fast, for simple questions."))]
     pub description: Option<String>,
     /// Title of the tool, for people. By default `Chat with`, followed by the name in the file's header.
-    #[schemars(length(min = 1, max = 200), example = json!("Quick answers"))]
+    #[schemars(length(min = 1, max = 200), regex(pattern = NOT_BLANK), example = json!("Quick answers"))]
     pub title: Option<String>,
     /// Further names of the model, such as its name in another program. They are accepted as `model` of a tool, in `tools` of a token, by the commands `unload` and `restart`, and in calls of the model's tool. The list of tools has only the name of the tool.
     #[schemars(length(max = 16), inner(length(min = 1, max = 128)), example = json!(["qwen2.5:7b"]))]

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::ThinkingOutput;
+use super::{NOT_BLANK, ThinkingOutput};
 use crate::config::ranges;
 use crate::config::units::Time;
 
@@ -98,7 +98,7 @@ pub struct ToolSettings {
     /// `prompt` fills a prompt template with declared arguments. `chat` takes a conversation, as a model's own tool does; several chat tools, each with its own `system`, sampling and limits, can share one loaded model.
     pub kind: ToolKind,
     /// Title of the tool, for people.
-    #[schemars(example = json!("Summarise a text"))]
+    #[schemars(length(min = 1, max = 200), regex(pattern = NOT_BLANK), example = json!("Summarise a text"))]
     pub title: Option<String>,
     /// Description of the tool for clients: what it is good for.
     #[schemars(example = json!("Summarises a text in a few sentences."))]
@@ -110,7 +110,7 @@ pub struct ToolSettings {
     #[schemars(example = json!("/no_think"))]
     pub prompt_suffix: Option<String>,
     /// The prompt: a Jinja template with the arguments. The model does not see `choices` and `output`: name them, or use `{{ choices }}` and `{{ output_schema }}`.
-    #[schemars(example = json!("Summarise:\n\n{{ text }}"))]
+    #[schemars(regex(pattern = NOT_BLANK), example = json!("Summarise:\n\n{{ text }}"))]
     pub prompt: Option<String>,
     /// Arguments of a call, by name.
     #[schemars(extend("propertyNames" = json!({"pattern": ARGUMENT_PATTERN})))]
@@ -119,7 +119,7 @@ pub struct ToolSettings {
     #[schemars(with = "Option<BTreeMap<String, Value>>", extend("type" = json!(["object", "string"])), example = json!({"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}))]
     pub output: Option<Value>,
     /// The allowed answers; the answer is always one of them.
-    #[schemars(length(min = 1, max = 1000), inner(length(min = 1, max = 1000)), example = json!(["positive", "negative"]))]
+    #[schemars(length(min = 1, max = 1000), inner(length(min = 1, max = 1000), regex(pattern = NOT_BLANK)), extend("uniqueItems" = true), example = json!(["positive", "negative"]))]
     pub choices: Option<Vec<String>>,
 
     /// Longest answer, in tokens. By default, this key and the keys below have the model's values.

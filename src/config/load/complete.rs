@@ -61,7 +61,8 @@ impl Layers {
                     }
                     Err(error) => {
                         let origin = Origin::File(Arc::clone(source));
-                        self.problem(origin, Some(address), error.message, error.hint);
+                        let hint = argument_hint(address, text, source).or(error.hint);
+                        self.problem(origin, Some(address), error.message, hint);
                         unresolved.push(address.clone());
                     }
                 }
@@ -122,6 +123,27 @@ impl Layers {
             .or_else(|| paths::tilde_hint(path, self.home.as_deref()))?;
         (!folder.join(path).exists()).then_some(hint)
     }
+}
+
+/// Returns what to write in `text`, the prompt of a tool at `address`, instead of the name of an argument in `${…}`.
+fn argument_hint(address: &Address, text: &str, source: &Source) -> Option<String> {
+    let [tools, tool, key] = address.parts() else {
+        return None;
+    };
+    if tools != "tools" || key != "prompt" {
+        return None;
+    }
+    let arguments = Address::of(["tools", tool, "arguments"]);
+    let arguments = arguments.get(&source.tree)?;
+    let names = text
+        .split("${")
+        .skip(1)
+        .filter_map(|rest| rest.split_once('}'));
+    let mut names = names.map(|(name, _)| name.trim());
+    let name = names.find(|name| arguments.get(*name).is_some())?;
+    Some(format!(
+        "write `{{{{ {name} }}}}` for the argument `{name}`, or `$${{` for a literal `${{`"
+    ))
 }
 
 /// Returns the path `made`, as `text` spells it, for a file in another folder: a relative path then starts at `folder`.

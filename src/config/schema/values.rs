@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::conjunction::Part;
+use super::formats::TextFormat;
 use super::lower::{Author, Lowering};
 use super::negation::EXCLUDED;
 use super::node::{Kind, Node, NumberNode, Pattern, TextNode};
@@ -156,7 +157,6 @@ impl<'c> Lowering<'c> {
     }
 
     pub(super) fn text(&mut self, parts: &[Part<'c>]) -> Node {
-        // All faults of a place are reported.
         let mut has_fault = false;
         let (min, max) = counts(parts, "minLength", "maxLength");
         if max.is_some_and(|max| min > max) {
@@ -169,41 +169,10 @@ impl<'c> Lowering<'c> {
             .iter()
             .filter_map(|part| formats::of_text(part.table.get("format")?.as_str()?));
         let format = formats.into_iter().next();
-        let mut patterns: Vec<Pattern> = Vec::new();
-        for part in parts {
-            let Some(written) = part.table.get("pattern").and_then(Value::as_str) else {
-                continue;
-            };
-            if patterns.iter().any(|known| known.written == written) {
-                continue;
-            }
-            let at = format!("{}/pattern", part.at);
-            let enforced = match pattern::enforced(written) {
-                Ok(enforced) => Some(enforced),
-                Err(_)
-                    if format
-                        .is_some_and(|format| pattern::matches_all(written, format.samples)) =>
-                {
-                    self.note(
-                        &at,
-                        "is checked on the finished answer only; `format` is enforced",
-                    );
-                    None
-                }
-                Err(reason) => {
-                    self.fault(fault(&at, reason));
-                    has_fault = true;
-                    continue;
-                }
-            };
-            patterns.push(Pattern {
-                written: written.to_owned(),
-                enforced,
-            });
-        }
-        if has_fault {
+        let patterns = self.patterns(parts, format);
+        let Some(patterns) = patterns.filter(|_| !has_fault) else {
             return Node::never();
-        }
+        };
         for _ in &patterns {
             if let Err(fault) = self.count_pattern(&place_of(parts, "pattern")) {
                 return self.fault(fault);
@@ -221,6 +190,55 @@ impl<'c> Lowering<'c> {
             format,
             pointer: place_of(parts, key),
         }))
+    }
+
+    /// Returns the patterns of `parts`, each once; `None` if one of them has a fault. All faults are reported.
+    fn patterns(
+        &mut self,
+        parts: &[Part<'c>],
+        format: Option<&TextFormat>,
+    ) -> Option<Vec<Pattern>> {
+        let mut patterns: Vec<Pattern> = Vec::new();
+        let mut has_fault = false;
+        for part in parts {
+            let Some(written) = part.table.get("pattern").and_then(Value::as_str) else {
+                continue;
+            };
+            if patterns.iter().any(|known| known.written == written) {
+                continue;
+            }
+            match self.enforced(&format!("{}/pattern", part.at), written, format) {
+                Ok(enforced) => patterns.push(Pattern {
+                    written: written.to_owned(),
+                    enforced,
+                }),
+                Err(reason) => {
+                    self.fault(reason);
+                    has_fault = true;
+                }
+            }
+        }
+        (!has_fault).then_some(patterns)
+    }
+
+    /// Returns the pattern `written` at `at` in the form for the grammar; `None`, with a note, if `format` implies it.
+    fn enforced(
+        &mut self,
+        at: &str,
+        written: &str,
+        format: Option<&TextFormat>,
+    ) -> Result<Option<String>, SchemaFault> {
+        match pattern::enforced(written) {
+            Ok(enforced) => Ok(Some(enforced)),
+            Err(_)
+                if format.is_some_and(|format| pattern::matches_all(written, format.samples)) =>
+            {
+                let note = "is checked on the finished answer only; `format` is enforced";
+                self.note(at, note);
+                Ok(None)
+            }
+            Err(reason) => Err(fault(at, reason)),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::config::file::NAME_PATTERN;
+use crate::config::file::{NAME_PATTERN, NOT_BLANK};
 use crate::config::foreign::switch;
 use crate::config::units;
 
@@ -60,14 +60,25 @@ pub(super) fn allowed(schema: &Value) -> String {
             };
             let count = count(schema, "minItems", "maxItems");
             let count = count.map(|count| format!(", {count}")).unwrap_or_default();
-            format!("an array of {items}{count}")
+            let unique = if schema["uniqueItems"] == true {
+                ", each only once"
+            } else {
+                ""
+            };
+            format!("an array of {items}{count}{unique}")
         }
         Some("object") => "a table".into(),
         Some("string") if schema["pattern"] == NAME_PATTERN => NAME.into(),
-        Some("string") => count(schema, "minLength", "maxLength").map_or_else(
-            || "a string".into(),
-            |count| format!("a string of {count} characters"),
-        ),
+        Some("string") => {
+            let count = count(schema, "minLength", "maxLength");
+            let count = count.map(|count| format!(" of {count} characters"));
+            let not_blank = if schema["pattern"] == NOT_BLANK {
+                " that is not blank"
+            } else {
+                ""
+            };
+            format!("a string{}{not_blank}", count.unwrap_or_default())
+        }
         _ => "a string".into(),
     }
 }

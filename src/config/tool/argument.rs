@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::address;
+use crate::config::address::Address;
 use crate::config::file::{ArgumentSettings, ArgumentType, ItemType};
 use crate::config::load::Layers;
 use crate::config::shape::ValueCheck;
@@ -43,25 +44,39 @@ pub(super) fn resolve(
     settings: &ArgumentSettings,
     layers: &mut Layers,
 ) -> Argument {
-    let at = |key: &str| address(tool, "arguments").join(name).join(key);
+    let place = address(tool, "arguments").join(name);
+    check_word(name, &place, layers);
+    check_keys(settings, &place, layers);
+    let schema = schema_of(settings);
+    // No value follows bounds that contradict each other.
+    if check_bounds(settings, &place, layers) {
+        check_listed(settings, &schema, &place, layers);
+    }
+    Argument {
+        name: name.to_owned(),
+        schema,
+        default: settings.default.clone(),
+    }
+}
+
+/// Checks that `name` is not a reserved word of Jinja, which has another meaning in a template.
+fn check_word(name: &str, place: &Address, layers: &mut Layers) {
+    const RESERVED: [&str; 12] = [
+        "true", "false", "none", "not", "and", "or", "in", "is", "if", "else", "self", "loop",
+    ];
+    if RESERVED.contains(&name.to_lowercase().as_str()) {
+        let message = format!("`{name}` is a reserved word of Jinja");
+        let hint = "give the argument another name";
+        layers.problem_at(place, message, Some(hint.into()));
+    }
+}
+
+/// Checks that the keys apply to the type of the argument.
+fn check_keys(settings: &ArgumentSettings, place: &Address, layers: &mut Layers) {
     let kind = settings.r#type;
     let is_array = kind == ArgumentType::Array;
     let is_number = matches!(kind, ArgumentType::Integer | ArgumentType::Number);
     let is_text = kind == ArgumentType::String;
-    // Reserved words of Jinja: in a template they have another meaning.
-    if [
-        "true", "false", "none", "not", "and", "or", "in", "is", "if", "else", "self", "loop",
-    ]
-    .contains(&name.to_lowercase().as_str())
-    {
-        let message = format!("`{name}` is a reserved word of Jinja");
-        let place = address(tool, "arguments").join(name);
-        layers.problem_at(
-            &place,
-            message,
-            Some("give the argument another name".into()),
-        );
-    }
     for (key, is_set, fits) in [
         ("items", settings.items.is_some(), is_array),
         ("minimum", settings.minimum.is_some(), is_number),
@@ -73,54 +88,51 @@ pub(super) fn resolve(
     ] {
         if is_set && !fits {
             let message = "does not apply to the argument's `type`".to_owned();
-            layers.problem_at(&at(key), message, None);
+            layers.problem_at(&place.join(key), message, None);
         }
     }
-    let schema = schema_of(settings);
-    let is_more = |least: Option<f64>, most: Option<f64>| {
+}
+
+/// Checks that the bounds leave a value. Returns whether they do.
+fn check_bounds(settings: &ArgumentSettings, place: &Address, layers: &mut Layers) -> bool {
+    fn is_more<T: PartialOrd>(least: Option<T>, most: Option<T>) -> bool {
         let bounds = least.zip(most);
         bounds.is_some_and(|(least, most)| least > most)
-    };
-    #[expect(clippy::cast_precision_loss, reason = "compared with each other")]
-    let length = |length: Option<u64>| length.map(|length| length as f64);
-    for (key, is_wrong) in [
+    }
+    let is_empty = settings.r#enum.as_ref().is_some_and(Vec::is_empty);
+    let wrong = [
         ("minimum", is_more(settings.minimum, settings.maximum)),
         (
             "min_length",
-            is_more(length(settings.min_length), length(settings.max_length)),
+            is_more(settings.min_length, settings.max_length),
         ),
-        (
-            "min_items",
-            is_more(length(settings.min_items), length(settings.max_items)),
-        ),
-        ("enum", settings.r#enum.as_ref().is_some_and(Vec::is_empty)),
-    ] {
-        if is_wrong {
-            layers.problem_at(&at(key), "leaves no allowed value".into(), None);
-        }
+        ("min_items", is_more(settings.min_items, settings.max_items)),
+        ("enum", is_empty),
+    ];
+    for (key, _) in wrong.iter().filter(|(_, is_wrong)| *is_wrong) {
+        let message = "leaves no allowed value".to_owned();
+        layers.problem_at(&place.join(*key), message, None);
     }
-    // The other keys must allow the listed values.
+    !wrong.iter().any(|(_, is_wrong)| *is_wrong)
+}
+
+/// Checks that the other keys allow the values of `enum`, and all of them the `default`.
+fn check_listed(settings: &ArgumentSettings, schema: &Value, place: &Address, layers: &mut Layers) {
     let mut unlisted = schema.clone();
     if let Some(keys) = unlisted.as_object_mut() {
         keys.remove("enum");
     }
     let listed = settings.r#enum.iter().flatten();
-    for (key, value, schema) in listed.map(|value| ("enum", value, &unlisted)).chain(
-        settings
-            .default
-            .iter()
-            .map(|value| ("default", value, &schema)),
-    ) {
+    let listed = listed.map(|value| ("enum", value, &unlisted));
+    let default = settings.default.iter();
+    let default = default.map(|value| ("default", value, schema));
+    for (key, value, schema) in listed.chain(default) {
         if let Err(fault) = ValueCheck::new(schema).check(value) {
             let hint = "all values must have the argument's `type`, which is `string` by default";
             let hint = (key == "enum").then(|| hint.to_owned());
-            layers.problem_at(&at(key), format!("must be {}", fault.message), hint);
+            let message = format!("must be {}", fault.message);
+            layers.problem_at(&place.join(key), message, hint);
         }
-    }
-    Argument {
-        name: name.to_owned(),
-        schema,
-        default: settings.default.clone(),
     }
 }
 

@@ -255,6 +255,7 @@ fn a_prompt_that_ends_inside_a_block_is_noticed() {
 #[test]
 fn what_is_fixed_ends_a_token_before_the_samples_differ() {
     let prompt = |fixed: &str| FixedPrompt {
+        tool: "t".into(),
         samples: ["a", "bb"].map(|text| user(&format!("{fixed}{text}"))),
     };
     let fixed = |text: &str| builder(Some(CHAT), true).fixed(&prompt(text)).unwrap();
@@ -277,7 +278,10 @@ fn a_fixed_prompt_that_the_template_refuses_is_an_error_like_any_other() {
     let refusing = "{{ raise_exception('no') }}";
     let samples = ["a", "bb"].map(user);
     let error = builder(Some(refusing), true)
-        .fixed(&FixedPrompt { samples })
+        .fixed(&FixedPrompt {
+            tool: "t".into(),
+            samples,
+        })
         .unwrap_err();
     assert_eq!(error.kind, EngineErrorKind::Template);
 }

@@ -96,12 +96,15 @@ fn check_string(state: &State<'_, '_>, args: &[Value]) -> Result<(), Error> {
         .try_for_each(|value| budget::printed_bytes(state, value).map(|_| ()))
 }
 
-/// Refuses a text as the start of a sum, as Python does: every addition would copy it.
+/// Refuses a text as the start of a sum, as Python does: every addition would copy it. A text has no sum, even if it is empty.
 fn check_sum(_: &State<'_, '_>, args: &[Value]) -> Result<(), Error> {
     let options = args.get(1..).unwrap_or_default();
     let named = options.last().and_then(|last| last.get_attr("start").ok());
     let starts = options.get(1).into_iter().chain(&named);
-    if starts.into_iter().any(|start| start.as_str().is_some()) {
+    if starts
+        .chain(args.first())
+        .any(|start| start.as_str().is_some())
+    {
         let text = "sum: cannot add texts; use `join`";
         return Err(Error::new(ErrorKind::InvalidOperation, text));
     }

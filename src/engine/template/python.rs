@@ -4,7 +4,7 @@
 use minijinja::value::from_args;
 use minijinja::{Environment, Error, ErrorKind, Output, State, Value, escape_formatter};
 
-use super::{budget, filters, methods, tojson};
+use super::{UNDEFINED_CALL, budget, filters, methods, tojson};
 
 /// Adds these methods, filters and functions to `environment`.
 pub(super) fn add_to(environment: &mut Environment<'_>) {
@@ -46,7 +46,7 @@ pub(super) fn method(
     }
     if value.is_undefined() {
         // The method may exist; the value is what is missing.
-        let text = format!("`{method}` was called on an undefined value");
+        let text = format!("`{method}`{UNDEFINED_CALL}");
         return Err(Error::new(ErrorKind::UndefinedError, text));
     }
     if let Some(text) = value.as_str() {

@@ -1,17 +1,20 @@
 //! The template of a tool's prompt: Jinja over its arguments, which are data and never part of it.
 
+mod lookups;
 pub mod names;
 mod trials;
 
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::LazyLock;
 
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
+use regex::Regex;
 use serde_json::{Map, Value};
 
 use crate::config::tool::{Argument, PreparedPrompt};
-use crate::engine::template::{self, MAX_TEMPLATE_BYTES, stack_size};
+use crate::engine::template::{self, MAX_TEMPLATE_BYTES, UNDEFINED_CALL, stack_size};
 use crate::threads::{self, NotDone, SystemLimit};
 use trials::Trials;
 
@@ -54,11 +57,15 @@ impl Fault {
     }
 
     fn of(error: &Error) -> Self {
-        let what = match error.kind() {
-            ErrorKind::OutOfFuel => "it takes too many steps".to_owned(),
-            _ => error
-                .detail()
-                .map_or_else(|| error.to_string(), str::to_owned),
+        let expression = expression(error);
+        let what = match (error.kind(), undefined(error), error.detail()) {
+            (ErrorKind::OutOfFuel, ..) => "it takes too many steps".to_owned(),
+            (ErrorKind::UndefinedError, Some(undefined), _) => {
+                format!("`{undefined}` is undefined")
+            }
+            (_, _, Some(detail)) => detail.to_owned(),
+            (kind, _, None) if expression.is_empty() => kind.to_string(),
+            (kind, _, None) => format!("{kind}: `{expression}`"),
         };
         Self::new(what, error.line(), None)
     }
@@ -66,6 +73,43 @@ impl Fault {
     /// Returns whether the faults differ in their lines at most.
     fn is_like(&self, other: &Self) -> bool {
         self.what == other.what
+    }
+}
+
+/// Returns the first line of the expression that `error` is about; empty if it is unknown.
+fn expression(error: &Error) -> &str {
+    let source = error.template_source().unwrap_or_default();
+    let expression = error.range().and_then(|range| source.get(range));
+    let line = expression.and_then(|expression| expression.lines().next());
+    let line = line.unwrap_or_default();
+    line.trim_start_matches(['{', '%', ' ']).trim_end()
+}
+
+/// Returns the expression that is undefined, such as `text.length`, if `error` comes from one that is known.
+fn undefined(error: &Error) -> Option<String> {
+    static NAMED: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"`([^`]+)` is undefined").expect("the pattern is a constant and valid")
+    });
+    static LOOKUP: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r#"[\w.\[\]'"]+$"#).expect("the pattern is a constant and valid")
+    });
+    match error.detail() {
+        None if error.kind() == ErrorKind::UndefinedError => {
+            Some(expression(error).to_owned()).filter(|expression| !expression.is_empty())
+        }
+        None => None,
+        // The range of a method's call begins behind the value.
+        Some(detail) if detail.ends_with(UNDEFINED_CALL) => {
+            let before = error.template_source()?.get(..error.range()?.start)?;
+            let lookup = LOOKUP.find(before)?.as_str();
+            let is_part = lookup.starts_with(['.', '[']);
+            Some(if is_part {
+                format!("(...){lookup}")
+            } else {
+                lookup.to_owned()
+            })
+        }
+        Some(detail) => Some(NAMED.captures(detail)?[1].to_owned()),
     }
 }
 
@@ -160,6 +204,8 @@ impl PromptTemplate {
             template::add_python(&mut environment);
             environment.set_auto_escape_callback(|_| AutoEscape::None);
             environment.set_undefined_behavior(UndefinedBehavior::Strict);
+            // Errors then name the expression that is undefined.
+            environment.set_debug(true);
             let added = environment.add_template_owned(NAME, source.to_owned());
             added.map_err(|error| Fault::of(&error))?;
             Ok(environment)
@@ -195,7 +241,7 @@ impl PromptTemplate {
     /// texts that does not exist. A method or an operator that does not exist for the types of the values is a fault if no sample works.
     /// Other errors may come from the values themselves: `text.split(':')[1]` requires a colon.
     fn sample_faults(&self, source: &str, arguments: &[Argument]) -> Vec<Fault> {
-        let check = || Trials::new(self, source, arguments).faults(source, arguments);
+        let check = || Trials::new(self, source, arguments).faults();
         on_stack(self.stack, check).unwrap_or_else(|error| vec![not_done(&error)])
     }
 

@@ -140,7 +140,7 @@ impl Worker {
             return None;
         }
         let (set, prompt) = self.warming.next()?;
-        Some(Job::Fixed(set, prompt))
+        Some(Job::Fixed(set, Box::new(prompt)))
     }
 
     fn tell(&self, scheduler: &mut Scheduler<impl Decoder>, spent: &Spent) {

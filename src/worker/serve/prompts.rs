@@ -21,7 +21,7 @@ pub(super) enum Job {
     /// The prompt of the call of this number.
     Call(u64, Conversation),
     /// A shared prefix, and the number of its set.
-    Fixed(u64, FixedPrompt),
+    Fixed(u64, Box<FixedPrompt>),
 }
 
 impl Job {

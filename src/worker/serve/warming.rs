@@ -73,6 +73,7 @@ mod tests {
             template_arguments: serde_json::Map::new(),
         };
         FixedPrompt {
+            tool: "t".into(),
             samples: [sample.clone(), sample],
         }
     }

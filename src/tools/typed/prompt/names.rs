@@ -1,7 +1,7 @@
 //! Names in a template that do not exist: filters, tests, functions and variables. All of them are found, including those in branches
 //! that no value reaches.
 
-use minijinja::machinery::{Token, tokenize};
+use minijinja::machinery::{Span, Token, tokenize};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, context};
 
@@ -82,6 +82,28 @@ pub(super) fn uses(source: &str) -> Vec<Use<'_>> {
     found.collect()
 }
 
+/// Returns the statements of `source` that need another template. A prompt has none.
+fn other_templates(source: &str) -> Vec<Fault> {
+    let tokens = tokenize(source, false, SyntaxConfig::default());
+    let tokens: Vec<_> = tokens.map_while(Result::ok).collect();
+    let fault = |pair: &[(Token<'_>, Span)]| match pair {
+        [
+            (Token::BlockStart, _),
+            (Token::Ident(name @ ("include" | "import" | "from" | "extends")), span),
+        ] => {
+            let what = format!("`{name}` is not supported: a prompt is a single template");
+            let hint = "put the text into the prompt itself, or use `${file:…}`";
+            Some(Fault::new(
+                what,
+                Some(span.start_line.into()),
+                Some(hint.into()),
+            ))
+        }
+        _ => None,
+    };
+    tokens.windows(2).filter_map(fault).collect()
+}
+
 fn is_attribute(before: Option<&Token<'_>>) -> bool {
     matches!(before, Some(Token::Dot))
 }
@@ -96,7 +118,7 @@ pub(super) fn unknown(
     let undeclared = template.map(|template| template.undeclared_variables(false));
     let undeclared = undeclared.unwrap_or_default();
     let is_global = |name: &str| environment.globals().any(|(known, _)| known == name);
-    let mut faults: Vec<Fault> = Vec::new();
+    let mut faults = other_templates(source);
     for Use { kind, name, line } in uses(source) {
         let (what, hint) = match kind {
             Kind::Filter if !is_known(environment, name, "filter") => {

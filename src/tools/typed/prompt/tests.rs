@@ -59,7 +59,7 @@ fn methods_filters_and_functions_of_python_work_as_in_chat_templates() {
         assert_eq!(rendered(source, &arguments).unwrap(), expected, "{source}");
     }
     let error = rendered("{{ text.split('|')[1].strip() }}", &arguments).unwrap_err();
-    assert!(error.contains("undefined value"), "{error}");
+    assert!(error.contains("is undefined"), "{error}");
     let year = rendered("{{ strftime_now('%Y') }}", &json!({})).unwrap();
     assert!(year.parse::<u32>().unwrap() > 2000);
     assert_eq!(
@@ -275,4 +275,126 @@ fn a_template_that_never_ends_is_stopped() {
     let source = "{% for a in range(10000) %}{% for b in range(10000) %}x{% endfor %}{% endfor %}";
     let error = rendered(source, &json!({})).unwrap_err();
     assert!(error.starts_with("it takes too many steps"), "{error}");
+}
+
+#[test]
+fn a_prompt_that_fails_in_every_call_is_refused() {
+    let schemas = json!({
+        "x": {"type": "string"},
+        "n": {"type": "integer"},
+        "l": {"type": "array", "items": {"type": "string"}},
+    });
+    let mut missed = Vec::new();
+    for (source, fault) in [
+        ("{% include 'a' %}", "`include` is not supported"),
+        (
+            "{% include x ignore missing %}",
+            "`include` is not supported",
+        ),
+        ("{% import 'a' as b %}", "`import` is not supported"),
+        ("{% from 'a' import b %}", "`from` is not supported"),
+        ("{% extends 'a' %}", "`extends` is not supported"),
+        (
+            "{% if x.length > 5 %}a{% endif %}",
+            "`x.length` is undefined",
+        ),
+        ("{{ x.upper }}", "`x.upper` is undefined"),
+        ("{{ x['foo'] }}", "`x['foo']` is undefined"),
+        ("{{ x.foo.bar() }}", "`x.foo` is undefined"),
+        ("{{ 'a' if x.foo else 'b' }}", "`x.foo` is undefined"),
+        ("{% set a = {'b': x.foo ~ 'c'} %}", "`x.foo` is undefined"),
+        ("{{ l[0].foo }}", "`l[0].foo` is undefined"),
+        ("{{ n[0] }}", "`n[0]` is undefined"),
+        ("{{ self.x() }}", "block 'x' not found"),
+        ("{{ super() }}", "uses `super`"),
+        (
+            "{% block a %}{{ super() }}{% endblock %}",
+            "no parent block exists",
+        ),
+        ("{{ n | length }}", "cannot calculate length"),
+        (
+            "{{ x | truncate(size=100) }}",
+            "unknown keyword argument 'size'",
+        ),
+        ("{{ x | tojson(bad=1) }}", "unknown keyword argument 'bad'"),
+        ("{{ n / 0 }}", "unable to calculate"),
+        ("{{ n | join(',') }}", "cannot join value of type number"),
+        ("{% for i in n %}{% endfor %}", "number is not iterable"),
+        ("{{ x | round }}", "cannot round value (string)"),
+        ("{{ x | sum }}", "cannot add texts"),
+        ("{{ x | replace('a') }}", "missing argument: `replace('a')`"),
+        ("{{ range() }}", "missing argument: `range()`"),
+        ("{{ x.upper(1) }}", "too many arguments"),
+        ("{{ x() }}", "value of type string is not callable"),
+        (
+            "{{ '%d' | format(x) }}",
+            "cannot be formatted in decimal format",
+        ),
+        ("{% set a, b = n %}", "value is not iterable"),
+        ("{{ -x }}", "invalid operation: `-x`"),
+        (
+            "{% macro f(a, b) %}{{ a }}{{ b }}{% endmacro %}{{ f(x) }}",
+            "`b` is undefined",
+        ),
+        (
+            "{% macro f(a) %}{{ f(a) }}{% endmacro %}{{ f(x) }}",
+            "recursion limit exceeded",
+        ),
+        (
+            "{% for i in ['a'] %}{{ loop.cycle() }}{% endfor %}",
+            "it could not be rendered",
+        ),
+    ] {
+        let told = checked(source, &schemas).err().unwrap_or_default();
+        if !told.contains(fault) {
+            missed.push((source, told));
+        }
+    }
+    assert_eq!(missed, []);
+}
+
+#[test]
+fn what_is_undefined_for_some_values_only_is_left_to_the_calls() {
+    let schemas = json!({
+        "x": {"type": "string"},
+        "n": {"type": "integer"},
+        "l": {"type": "array", "items": {"type": "string"}},
+    });
+    for source in [
+        "{{ x.split(', ')[2] }}",
+        "{{ l[3] }}",
+        "{{ x[9] }}",
+        "{% set a, b = x.split('=') %}{{ a }}",
+        "{{ x | int }}",
+        "{{ 100 / (n - 3) }}",
+        "{{ x.index('needle') }}",
+        "{% if x is mapping %}{{ x.foo }}{% endif %}",
+        "{{ x.foo | default('a') }}",
+        "{% if x.foo is defined %}{{ x.foo }}{% endif %}",
+        "{% set ns = namespace(a='') %}{% for i in l %}{% set ns.a = i %}{% endfor %}{{ ns.a }}",
+        "{% for i in l %}{{ loop.nextitem }}{% endfor %}",
+        "{% set m = {'a': 'b'} %}{{ m[x] }}",
+        "{% macro f(a, b='c') %}{{ a }}{{ b }}{% endmacro %}{{ f(x) }}",
+        "{% if n < 500 %}{{ raise_exception('cannot convert it') }}{% endif %}",
+    ] {
+        assert_eq!(checked(source, &schemas), Ok(()), "{source}");
+    }
+}
+
+#[test]
+fn a_call_is_told_once_where_its_prompt_fails_and_what_is_undefined() {
+    let arguments = json!({"x": "a"});
+    for (source, message) in [
+        ("{{ x[5] }}", "`x[5]` is undefined (line 1 of the template)"),
+        (
+            "\n{{ x.split(':')[1].strip() }}",
+            "`(...)[1]` is undefined (line 2 of the template)",
+        ),
+        (
+            "{{ x | first(1) }}",
+            "too many arguments: `first(1)` (line 1 of the template)",
+        ),
+    ] {
+        assert_eq!(rendered(source, &arguments).unwrap_err(), message);
+    }
 }

@@ -3,10 +3,11 @@
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use minijinja::value::Rest;
-use minijinja::{Error, ErrorKind, UndefinedBehavior, Value as Jinja};
+use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value as Jinja};
 use regex::Regex;
 use serde_json::{Map, Value, json};
 
+use super::lookups::Lookups;
 use super::names::{self, Kind};
 use super::{FUEL, Fault, PromptTemplate};
 use crate::config::shape::ValueCheck;
@@ -29,73 +30,43 @@ const LONG: usize = 1000;
 
 /// A template that is rendered to find its faults. Missing filters and tests let every value pass. Missing methods are recorded and return
 /// an empty text, so one rendering finds all of them.
-pub(super) struct Trials {
+pub(super) struct Trials<'a> {
     template: PromptTemplate,
+    source: &'a str,
+    arguments: &'a [Argument],
+    lookups: Lookups<'a>,
     /// Messages of minijinja about methods that were missing in the last rendering.
-    missed: Arc<Mutex<Vec<String>>>,
+    missed: Missed,
     /// The line of each method.
-    lines: Vec<(String, usize)>,
+    lines: Vec<(&'a str, usize)>,
 }
 
-impl Trials {
+/// Messages about methods that were missing.
+type Missed = Arc<Mutex<Vec<String>>>;
+
+impl<'a> Trials<'a> {
     /// Prepares trials of `template`, which was made of `source` and may use `arguments`.
-    pub(super) fn new(template: &PromptTemplate, source: &str, arguments: &[Argument]) -> Self {
+    pub(super) fn new(
+        template: &PromptTemplate,
+        source: &'a str,
+        arguments: &'a [Argument],
+    ) -> Self {
         let mut environment = template.environment.clone();
-        let missed = Arc::<Mutex<Vec<String>>>::default();
-        let note = Arc::clone(&missed);
-        environment.set_unknown_method_callback(move |state, value, method, args| {
-            match template::call_method(state, value, method, args) {
-                Err(error) if error.kind() == ErrorKind::UnknownMethod => {
-                    let what = format!("{} has no method named {method}", value.kind());
-                    let mut noted = note.lock().unwrap_or_else(PoisonError::into_inner);
-                    if !noted.contains(&what) {
-                        noted.push(what);
-                    }
-                    Ok("".into())
-                }
-                called => called,
-            }
-        });
-        let undeclared = template.undeclared();
-        let is_unknown = |name: &str| {
-            let mut globals = template.environment.globals();
-            undeclared.contains(name)
-                && !template.own.contains_key(name)
-                && !arguments.iter().any(|argument| argument.name == name)
-                && !globals.any(|(known, _)| known == name)
-        };
-        if undeclared.iter().any(|name| is_unknown(name)) {
-            // There may be further faults after a name that does not exist.
-            environment.set_undefined_behavior(UndefinedBehavior::Chainable);
-        }
-        let mut lines = Vec::new();
-        for used in names::uses(source) {
-            match used.kind {
-                Kind::Filter if !names::is_known(&environment, used.name, "filter") => {
-                    environment.add_filter(used.name.to_owned(), |args: Rest<Jinja>| {
-                        args.first().cloned().unwrap_or_default()
-                    });
-                }
-                Kind::Test if !names::is_known(&environment, used.name, "test") => {
-                    environment.add_test(used.name.to_owned(), |_: Rest<Jinja>| true);
-                }
-                Kind::Function if is_unknown(used.name) => {
-                    environment
-                        .add_function(used.name.to_owned(), |_: Rest<Jinja>| Jinja::UNDEFINED);
-                }
-                Kind::Method => lines.push((used.name.to_owned(), used.line)),
-                _ => {}
-            }
-        }
-        let template = PromptTemplate {
-            environment,
-            stack: template.stack,
-            own: template.own.clone(),
-        };
+        let missed = record_missed(&mut environment);
+        add_stand_ins(&mut environment, template, source, arguments);
+        let methods = names::uses(source).into_iter();
+        let methods = methods.filter(|used| used.kind == Kind::Method);
         Self {
-            template,
+            template: PromptTemplate {
+                environment,
+                stack: template.stack,
+                own: template.own.clone(),
+            },
+            source,
+            arguments,
+            lookups: Lookups::new(source, arguments),
             missed,
-            lines,
+            lines: methods.map(|used| (used.name, used.line)).collect(),
         }
     }
 
@@ -112,7 +83,7 @@ impl Trials {
             let name = what.rsplit(' ').next().unwrap_or_default();
             let mut lines = self.lines.iter();
             let line = lines
-                .find(|(known, _)| known == name)
+                .find(|(known, _)| *known == name)
                 .map(|(_, line)| *line);
             Fault::new(what, line, None)
         });
@@ -121,19 +92,19 @@ impl Trials {
         let error = rendered.err();
         match &error {
             Some(error) if is_missing(error.kind()) => sure.push(Fault::of(error)),
-            Some(error) if is_of_types(error) => of_types.push(Fault::of(error)),
+            Some(error) if self.is_of_types(error) => of_types.push(Fault::of(error)),
             _ => {}
         }
         (sure, of_types, error)
     }
 
     /// Returns the faults that samples of `arguments` show, as [`PromptTemplate::faults`] says.
-    pub(super) fn faults(&self, source: &str, arguments: &[Argument]) -> Vec<Fault> {
+    pub(super) fn faults(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
         let mut doubtful = Vec::new();
         let mut works = false;
         for which in [Which::One, Which::Other] {
-            let (sure, of_types, _) = self.render(&sample::values(arguments, which), FUEL);
+            let (sure, of_types, _) = self.render(&sample::values(self.arguments, which), FUEL);
             works |= sure.is_empty() && of_types.is_empty();
             faults.extend(sure);
             if doubtful.is_empty() {
@@ -156,20 +127,102 @@ impl Trials {
             let has_fault = !sure.is_empty() || !of_types.is_empty();
             !is_cut && (has_fault || has_empty && error.is_some())
         };
-        if samples(source, arguments).all(fails) {
+        if samples(self.source, self.arguments).all(fails) {
             faults.extend(doubtful);
         }
         faults
     }
+
+    /// Returns whether `error` comes from the template and the types of values, such as a text plus a number. An error that may come from
+    /// the values themselves, such as a list that is too short, does not.
+    fn is_of_types(&self, error: &Error) -> bool {
+        if super::expression(error).starts_with("raise_exception") {
+            return error.kind() == ErrorKind::MissingArgument;
+        }
+        if let Some(lookup) = super::undefined(error) {
+            return self.lookups.is_hopeless(&lookup);
+        }
+        let detail = error.detail().unwrap_or_default();
+        match error.kind() {
+            ErrorKind::MissingArgument | ErrorKind::TooManyArguments | ErrorKind::UnknownBlock => {
+                true
+            }
+            ErrorKind::CannotUnpack => detail == "value is not iterable",
+            ErrorKind::InvalidOperation => {
+                // What is undefined depends on the values.
+                !detail.contains("undefined") && (detail.is_empty() || OF_TYPES.is_match(detail))
+            }
+            _ => false,
+        }
+    }
 }
 
-/// Returns whether `error` comes from the types of values, such as a text plus a number.
-fn is_of_types(error: &Error) -> bool {
-    let detail = error.detail().unwrap_or_default();
-    // What is undefined depends on the values.
-    error.kind() == ErrorKind::InvalidOperation
-        && detail.starts_with("tried to use ")
-        && !detail.contains("undefined")
+/// Messages of minijinja and its filters about values of the wrong type, and about a template that fails for all values.
+static OF_TYPES: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
+        "^tried to use |^cannot calculate length|^cannot join|not iterable|must be iterable\
+        |^cannot round|^can only |^cannot get |not callable|cannot be sliced|^cannot perform\
+        |^cannot reverse|^cannot convert [a-z]+ (to|into) |^value is not a string|^expected \
+        |^cannot super|^no parent block|^recursion limit|^cannot recurse|^unable to calculate\
+        |format spec|format field|step of 0|multiplied with|autoescape|cannot add texts",
+    )
+    .expect("the pattern is a constant and valid")
+});
+
+/// Makes `environment` record missing methods instead of failing. Returns the record.
+fn record_missed(environment: &mut Environment<'_>) -> Missed {
+    let missed = Missed::default();
+    let note = Arc::clone(&missed);
+    environment.set_unknown_method_callback(move |state, value, method, args| {
+        match template::call_method(state, value, method, args) {
+            Err(error) if error.kind() == ErrorKind::UnknownMethod => {
+                let what = format!("{} has no method named {method}", value.kind());
+                let mut noted = note.lock().unwrap_or_else(PoisonError::into_inner);
+                if !noted.contains(&what) {
+                    noted.push(what);
+                }
+                Ok("".into())
+            }
+            called => called,
+        }
+    });
+    missed
+}
+
+/// Adds stand-ins for filters, tests and functions of `source` that do not exist: there may be further faults after them.
+fn add_stand_ins(
+    environment: &mut Environment<'static>,
+    template: &PromptTemplate,
+    source: &str,
+    arguments: &[Argument],
+) {
+    let undeclared = template.undeclared();
+    let is_unknown = |name: &str| {
+        let mut globals = template.environment.globals();
+        undeclared.contains(name)
+            && !template.own.contains_key(name)
+            && !arguments.iter().any(|argument| argument.name == name)
+            && !globals.any(|(known, _)| known == name)
+    };
+    if undeclared.iter().any(|name| is_unknown(name)) {
+        environment.set_undefined_behavior(UndefinedBehavior::Chainable);
+    }
+    for used in names::uses(source) {
+        match used.kind {
+            Kind::Filter if !names::is_known(environment, used.name, "filter") => {
+                environment.add_filter(used.name.to_owned(), |args: Rest<Jinja>| {
+                    args.first().cloned().unwrap_or_default()
+                });
+            }
+            Kind::Test if !names::is_known(environment, used.name, "test") => {
+                environment.add_test(used.name.to_owned(), |_: Rest<Jinja>| true);
+            }
+            Kind::Function if is_unknown(used.name) => {
+                environment.add_function(used.name.to_owned(), |_: Rest<Jinja>| Jinja::UNDEFINED);
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Returns samples of values for `arguments`: combinations of the values of an `enum` or a boolean, of empty, short and long values,

@@ -1,0 +1,73 @@
+//! Checks that models fit into memory, alone and next to those that are pinned or preloaded.
+
+use crate::config::load::Layers;
+use crate::config::{Config, FileFault, ModelConfig};
+use crate::registry::budget::{Occupant, Room, room_for};
+use crate::registry::footprint::sum;
+use crate::registry::memory::Need;
+use crate::registry::residency::Shared;
+
+/// Reports models that can never be loaded, alone or next to those that are pinned.
+pub(super) fn check_memory(
+    config: &Config,
+    shared: Shared,
+    needs: &[Result<Need, FileFault>],
+    layers: &mut Layers,
+) {
+    let models = || known_needs(config, needs);
+    for (model, need) in models() {
+        if let Some((key, message, hint)) = need.refusal(&model.name, shared) {
+            layers.problem_at(&model.address(key), message, Some(hint));
+            continue;
+        }
+        let others = models().filter(|(other, _)| other.pin && other.name != model.name);
+        let pinned: Vec<Occupant> = (0..)
+            .zip(others)
+            .map(|(number, (_, need))| Occupant::pinned(number, need.demand().footprint))
+            .collect();
+        if let Room::Never(cause, hint) = room_for(need.demand(), &pinned, shared, None) {
+            let key = if model.pin { "pin" } else { "path" };
+            let message = format!(
+                "`{}` finds no room beside pinned models: {cause}",
+                model.name
+            );
+            layers.problem_at(&model.address(key), message, Some(hint));
+        }
+    }
+    check_preloads(config, shared, needs, layers);
+}
+
+/// Reports preloaded models that do not fit together: they would only evict each other.
+fn check_preloads(
+    config: &Config,
+    shared: Shared,
+    needs: &[Result<Need, FileFault>],
+    layers: &mut Layers,
+) {
+    let max_loaded = shared.max_loaded.unwrap_or(usize::MAX);
+    let mut preloaded = Vec::new();
+    for (model, need) in known_needs(config, needs).filter(|(model, _)| model.preload) {
+        preloaded.push(need.demand().footprint);
+        let (count, memory) = (preloaded.len(), sum(preloaded.iter().copied()));
+        let hint = if count > max_loaded {
+            "preload fewer, or raise `max_loaded`"
+        } else if count == 1 || memory <= shared.budget {
+            continue;
+        } else if memory <= shared.machine {
+            "preload fewer, or raise `memory_budget` in `[registry]`"
+        } else {
+            "preload fewer, or choose smaller models, `n_ctx` or `parallel`"
+        };
+        let message = "the models that are preloaded do not fit together".to_owned();
+        return layers.problem_at(&model.address("preload"), message, Some(hint.into()));
+    }
+}
+
+/// Pairs the models whose need is known with what they need.
+fn known_needs<'a>(
+    config: &'a Config,
+    needs: &'a [Result<Need, FileFault>],
+) -> impl Iterator<Item = (&'a ModelConfig, &'a Need)> {
+    let models = config.models.iter().zip(needs);
+    models.filter_map(|(model, need)| Some((model, need.as_ref().ok()?)))
+}
