@@ -203,7 +203,7 @@ impl ModelConfig {
     /// that is gone for a while, or is being copied, ends no process that has loaded it. Files are checked again before the next load.
     pub fn keep_files_of(&mut self, former: &Self) {
         if self.files.is_err() && former.files.is_ok() && self.is_loaded_like(former, self.stamp) {
-            self.files = former.files.clone();
+            self.files.clone_from(&former.files);
             self.stamp = former.stamp;
         }
     }
