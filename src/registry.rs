@@ -62,7 +62,7 @@ pub struct Unloaded {
     pub was: ModelState,
     /// Calls that its process still answers before it ends.
     pub running: usize,
-    /// Why no other process can start, such as a missing file; `None` if no reason is known.
+    /// The reason why no other process can start, such as a missing file; `None` if none is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
 }

@@ -17,10 +17,10 @@ pub struct SystemLimit {
     way_out: &'static str,
 }
 
-/// What to do if processes, threads or memory are short.
+/// Advice if processes, threads or memory are short.
 const MORE_PROCESSES: &str = "the system's limit on processes and threads is reached, or memory is short: raise `--pids-limit` of the container, `TasksMax` of the systemd unit or `ulimit -u`, or free memory";
 
-/// What to do if files are short.
+/// Advice if open files are short.
 const MORE_FILES: &str = "the limit on open files is reached: raise `--ulimit nofile` of the container, `LimitNOFILE` of the systemd unit or `ulimit -n`";
 
 impl SystemLimit {

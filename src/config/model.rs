@@ -199,8 +199,8 @@ impl ModelConfig {
         self.name == other.name && self.load == other.load && self.stamp == loaded
     }
 
-    /// Takes over the files that `former` has read, if they cannot be read any more and a process of `former` can serve this model. A file
-    /// that is gone for a while, or is being copied, ends no process that has loaded it. Files are checked again before the next load.
+    /// Takes over the files that `former` has read, if this model cannot read them and a process of `former` can serve it: a file that is
+    /// gone for a while, or is being copied, must not end the process that has loaded it. Files are checked again before the next load.
     pub fn keep_files_of(&mut self, former: &Self) {
         if self.files.is_err() && former.files.is_ok() && self.is_loaded_like(former, self.stamp) {
             self.files.clone_from(&former.files);

@@ -40,7 +40,7 @@ pub struct Standing {
     pub worker: Option<WorkerId>,
     /// Since when it is loaded for nobody.
     pub idle_since: Option<Instant>,
-    /// Why its last load failed, or why it can never be loaded.
+    /// The reason why its last load failed, or why it can never be loaded.
     pub failure: Option<String>,
 }
 
