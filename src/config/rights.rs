@@ -68,6 +68,7 @@ impl Rights {
         let addresses = layers.problems.iter();
         let unreadable: Vec<Address> = addresses
             .filter_map(|problem| problem.address.clone())
+            .chain(source.broken.iter().cloned())
             .collect();
         let tables = [Address::of(["server"]), Address::of(["server", "tokens"])];
         if is_empty || tables.iter().any(|table| unreadable.contains(table)) {
