@@ -42,7 +42,11 @@ pub struct InstallArgs {
 pub struct Wanted {
     /// The GGUF model file that is served
     #[arg(long, value_name = "PATH")]
-    pub model: Option<PathBuf>,
+    model: Option<PathBuf>,
+
+    /// The same without `--model`, as the server takes it, too
+    #[arg(value_name = "PATH", hide = true)]
+    path: Option<PathBuf>,
 
     /// The configuration that is served, instead of a model
     #[arg(long, value_name = "FILE")]
@@ -51,6 +55,13 @@ pub struct Wanted {
     /// Take the server out of the client's file
     #[arg(long)]
     pub remove: bool,
+}
+
+impl Wanted {
+    /// Returns the GGUF model file that is served.
+    pub fn model(&self) -> Option<&PathBuf> {
+        self.model.as_ref().or(self.path.as_ref())
+    }
 }
 
 /// Clients make the names of tools of it.

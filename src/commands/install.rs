@@ -16,7 +16,7 @@ use anyhow::{Context, anyhow, bail};
 
 use super::{WRONG, print, refused};
 use crate::check;
-use crate::cli::install::{InstallArgs, Wanted, overrides};
+use crate::cli::install::{InstallArgs, overrides};
 use crate::config::problem::Problem;
 use crate::config::{ConfigError, Surroundings, at_home};
 use crate::error_code::ErrorCode;
@@ -134,7 +134,8 @@ fn change(
         lines.push(format!("{}: `{}` {what} {shown}", client.title, slot.name));
         lines.extend(kept.map(|kept| format!("The file as it was: {}", kept.display())));
     } else {
-        lines.push(format!("{shown} stays as it is"));
+        let what = entry.map_or("is not in", |_| "is already in");
+        lines.push(format!("{}: `{}` {what} {shown}", client.title, slot.name));
     }
     if let Some(entry) = entry {
         let arguments = entry.args.join(" ");
@@ -153,15 +154,11 @@ fn start(
     client: Option<&Client>,
     around: &Surroundings,
 ) -> anyhow::Result<Result<Start, Refused>> {
-    let (flag, path) = match &asked.wanted {
-        Wanted {
-            model: Some(model), ..
-        } => ("--model", model),
-        Wanted {
-            config: Some(config),
-            ..
-        } => ("--config", config),
-        _ => bail!("`--model` or `--config` says what is served"),
+    let wanted = &asked.wanted;
+    let (flag, path) = match (wanted.model(), &wanted.config) {
+        (Some(model), _) => ("--model", model),
+        (None, Some(config)) => ("--config", config),
+        (None, None) => bail!("`--model` or `--config` says what is served"),
     };
     // The client starts it in a folder of its own.
     let path = std::path::absolute(at_home(path, around))
@@ -188,12 +185,12 @@ fn start(
         }
         Err(error) => return Ok(Err(Refused::Config(error))),
     };
-    if asked.wanted.config.is_some() {
+    if wanted.config.is_some() {
         // Whatever the file says, or will.
         arguments.extend(["--transport", "stdio"].map(str::to_owned));
     }
     // A file may say it for each tool, and a flag would count before that.
-    if asked.wanted.model.is_some()
+    if wanted.model().is_some()
         && client.is_some_and(|client| client.is_hasty)
         && !is_said("deadline")
     {

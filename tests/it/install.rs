@@ -133,7 +133,7 @@ fn every_client_starts_what_it_was_told() {
 #[test]
 fn it_says_what_it_wrote_and_what_comes_next() {
     let home = Home::with("says", ".lmstudio");
-    insta::assert_snapshot!(home.installed(&["lmstudio", "--model", "crab.gguf"]), @r"
+    insta::assert_snapshot!(home.installed(&["lmstudio", "crab.gguf"]), @r"
     LM Studio: `llama` stands in ~/.lmstudio/mcp.json
     It starts: PROGRAM --model ~/crab.gguf --deadline 50
     Time limit: 60 seconds a call, unless `timeout` (milliseconds) beside `command` says otherwise. The deadline ends answers before, with what they have.
@@ -151,7 +151,7 @@ fn it_says_what_it_wrote_and_what_comes_next() {
     }
     "#);
     insta::assert_snapshot!(home.installed(&["lmstudio", "--model", "crab.gguf"]), @r"
-    ~/.lmstudio/mcp.json stays as it is
+    LM Studio: `llama` is already in ~/.lmstudio/mcp.json
     It starts: PROGRAM --model ~/crab.gguf --deadline 50
     Time limit: 60 seconds a call, unless `timeout` (milliseconds) beside `command` says otherwise. The deadline ends answers before, with what they have.
     Next: switch the server on in LM Studio, under Program
@@ -168,7 +168,7 @@ fn it_says_what_it_wrote_and_what_comes_next() {
     The file as it was: ~/.lmstudio/mcp.json.before-install-2
     Next: start LM Studio anew
     ");
-    insta::assert_snapshot!(home.installed(&["lmstudio", "--remove"]), @"~/.lmstudio/mcp.json stays as it is");
+    insta::assert_snapshot!(home.installed(&["lmstudio", "--remove"]), @"LM Studio: `llama` is not in ~/.lmstudio/mcp.json");
 }
 
 #[test]
