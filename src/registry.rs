@@ -62,7 +62,7 @@ pub struct Unloaded {
     pub was: ModelState,
     /// Calls that its process still answers before it ends.
     pub running: usize,
-    /// The reason why no other process can start, such as a missing file; `None` if none is known.
+    /// The reason why no other process can start, such as a missing file or too little memory; `None` if none is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
 }
@@ -123,7 +123,8 @@ impl Registry {
         let replaced = self.shelf.replace(name)?;
         let Replaced { name, running, .. } = &replaced;
         tracing::info!(model = name, running, "unloaded on request");
-        drop(self.shelf.check_files(replaced.edition).await);
+        let check = self.shelf.check_files(replaced.edition);
+        drop(tokio::time::timeout(LOOK_LIMIT, check).await);
         Some(self.unloaded(replaced))
     }
 
@@ -141,7 +142,7 @@ impl Registry {
             drop(turn);
             tokio::spawn(load(lease, name));
         });
-        drop(started.await);
+        drop(tokio::time::timeout(LOOK_LIMIT, started).await);
         Some(self.unloaded(replaced))
     }
 
@@ -150,7 +151,7 @@ impl Registry {
             model: replaced.name,
             was: replaced.was,
             running: replaced.running,
-            fault: self.shelf.file_fault(replaced.edition),
+            fault: self.shelf.failure(replaced.edition),
         }
     }
 

@@ -95,6 +95,8 @@ pub struct Reloader {
     faults: Faults,
     /// A load that exceeded its limit, and the content that it loads.
     slow: Option<(u64, Load)>,
+    /// Whether rights were revoked since a configuration was applied. If the edit is undone, they must be granted again.
+    is_narrowed: bool,
     /// A reading of rights that exceeded [`LOAD_LIMIT`].
     slow_rights: Option<Reading>,
     status: sync::watch::Sender<ConfigStatus>,
@@ -124,6 +126,7 @@ impl Reloader {
             faults: Faults::of(&checked),
             warnings: checked.layers.warnings,
             slow: None,
+            is_narrowed: false,
             slow_rights: None,
             config: checked.config,
             live,
@@ -183,7 +186,7 @@ impl Reloader {
                 supervisor::tell(Phase::Reloading);
                 self.reload(content, is_asked, &heard).await;
                 supervisor::tell(Phase::Ready);
-            } else if has_failed || self.slow.is_some() {
+            } else if has_failed || self.is_narrowed || self.slow.is_some() {
                 self.reload(content, is_asked, &heard).await;
             }
         }
@@ -316,6 +319,7 @@ impl Reloader {
         let file = checked.layers.file;
         self.active = file.unwrap_or_else(|| Arc::clone(&self.active));
         self.hidden.clear();
+        self.is_narrowed = false;
         self.warnings = checked.layers.warnings;
         self.config = self.config.with_live_keys_of(checked.config);
         let restart_required = diff.needs_restart();

@@ -65,10 +65,13 @@ impl Rights {
             .tree
             .as_object()
             .is_none_or(serde_json::Map::is_empty);
+        let errors = source.syntax.iter();
+        let errors = errors.filter_map(|(_, place)| Some(place.as_ref()?.start));
         let addresses = layers.problems.iter();
         let unreadable: Vec<Address> = addresses
             .filter_map(|problem| problem.address.clone())
             .chain(source.broken.iter().cloned())
+            .chain(mention::keys_at(&source.text, errors))
             .collect();
         let tables = [Address::of(["server"]), Address::of(["server", "tokens"])];
         if is_empty || tables.iter().any(|table| unreadable.contains(table)) {

@@ -205,6 +205,11 @@ fn one(
     }
     let named = |tool: &String| naming::tool(settings, tool).unwrap_or(tool).to_owned();
     let tools = token.tools.as_ref();
+    // An empty variable may have lost its value, so it grants nothing.
+    let is_lost = matches!(
+        layers.origin_of(&place.join("tools")).0,
+        Origin::Variable(_)
+    );
     let secret = source.read(layers);
     Some(TokenConfig {
         name: name.to_owned(),
@@ -212,7 +217,7 @@ fn one(
         token: secret,
         admin: token.admin,
         tools: tools.map(|tools| Arc::new(tools.iter().map(named).collect())),
-        is_scraper: tools.is_some_and(Vec::is_empty),
+        is_scraper: tools.is_some_and(Vec::is_empty) && !is_lost,
         max_calls: token.max_calls,
         calls_per_minute: token.calls_per_minute,
     })

@@ -90,7 +90,7 @@ pub fn needs_of(
 /// Returns the bytes of `budget` that `pinned` models leave to a model with `files` and the settings `load`. Weights that the model
 /// shares with them are included.
 fn left_for(load: &LoadSettings, files: &ModelFiles, pinned: &[Footprint], budget: u64) -> u64 {
-    let mapped = mapped_by(load, &files.header);
+    let mapped = mapped_by(load, &files.header, is_on_gpu(load));
     let own = Footprint {
         mapped,
         ..Footprint::alone(mapped.map_or(0, |mapped| mapped.bytes))
@@ -109,9 +109,9 @@ pub fn gpu_left_for(
     Some(registry.gpu_memory_for(load)?.saturating_sub(held))
 }
 
-/// Returns the weights that a model with the settings `load` maps from the file of `header`.
-fn mapped_by(load: &LoadSettings, header: &Header) -> Option<Mapped> {
-    let is_mapped = load.mmap && !is_on_gpu(load);
+/// Returns the weights that a model with the settings `load` maps from the file of `header`. On a GPU there are none.
+fn mapped_by(load: &LoadSettings, header: &Header, is_on_gpu: bool) -> Option<Mapped> {
+    let is_mapped = load.mmap && !is_on_gpu;
     let file = header.file.filter(|_| is_mapped)?;
     Some(Mapped {
         file,

@@ -12,7 +12,6 @@ use crate::config::problem::Problem;
 pub(super) struct Faults {
     /// Those that its settings cause.
     known: Vec<Problem>,
-    /// Its settings, except those of `[server]`, which do not break other parts.
     settings: Value,
 }
 
@@ -20,7 +19,7 @@ impl Faults {
     pub(super) fn of(checked: &Checked) -> Self {
         Self {
             known: checked.setting_doubts.clone(),
-            settings: settings_of(checked),
+            settings: checked.layers.effective(),
         }
     }
 
@@ -28,29 +27,58 @@ impl Faults {
     /// because of the file of a model or token, is left out instead.
     ///
     /// # Errors
-    /// The faults, as `config check` reports them.
+    /// The faults that are new, as `config check` reports them.
     pub(super) fn accept(&self, checked: Checked) -> Result<Checked, ConfigError> {
-        let is_new = |fault: &Problem| {
-            // Numbers in a message may change with the file.
-            let is_same =
-                |known: &Problem| (known.code, &known.address) == (fault.code, &fault.address);
-            !self.known.iter().any(is_same)
+        let settings = checked.layers.effective();
+        let is_caused = |fault: &&Problem| {
+            let part = part_of(fault);
+            // If the settings of the part were not edited, a file or the machine is the cause.
+            !self.known.iter().any(|known| is_same(part_of(known), part))
+                && inputs(&self.settings, part) != inputs(&settings, part)
         };
-        let breaks_part = checked.setting_doubts.iter().any(is_new);
-        // If no setting was edited, a file or the machine is the cause.
-        if breaks_part && settings_of(&checked) != self.settings {
-            return Err(ConfigError::of(checked.doubts));
+        let caused = checked.setting_doubts.iter().filter(is_caused);
+        let caused: Vec<Problem> = caused.cloned().collect();
+        if caused.is_empty() {
+            Ok(checked)
+        } else {
+            Err(ConfigError::of(caused))
         }
-        Ok(checked)
     }
 }
 
-fn settings_of(checked: &Checked) -> Value {
-    let mut settings = checked.layers.effective();
-    if let Some(tables) = settings.as_object_mut() {
-        tables.remove("server");
+/// Returns the part of the configuration that `fault` concerns: a model or a tool, else the key.
+fn part_of(fault: &Problem) -> &[String] {
+    let parts = fault.address.as_ref().map_or(&[][..], Address::parts);
+    match parts {
+        [table, _, ..] if table == "models" || table == "tools" => &parts[..2],
+        _ => parts,
     }
-    settings
+}
+
+/// Returns whether both parts may be the same: a fault of a model may be one of its defaults.
+fn is_same(one: &[String], other: &[String]) -> bool {
+    let is_of_models = |part: &[String]| {
+        let table = part.first().map(String::as_str);
+        matches!(table, Some("models" | "defaults"))
+    };
+    let is_default = |part: &[String]| part.first().is_some_and(|table| table == "defaults");
+    let may_be_default = is_default(one) || is_default(other);
+    one == other || (may_be_default && is_of_models(one) && is_of_models(other))
+}
+
+/// Returns the settings on which it depends whether `part` works: its own, those of a tool's model, of `[registry]`, and of models that are
+/// pinned.
+fn inputs<'settings>(settings: &'settings Value, part: &[String]) -> Vec<&'settings Value> {
+    let own = Address::of(part).get(settings);
+    let model = own.and_then(|own| settings["models"].get(own.get("model")?.as_str()?));
+    let pinned = settings["models"].as_object().into_iter().flatten();
+    let pinned = pinned.filter_map(|(_, model)| (model["pin"] == true).then_some(model));
+    let registry = settings.get("registry");
+    own.into_iter()
+        .chain(model)
+        .chain(registry)
+        .chain(pinned)
+        .collect()
 }
 
 /// Returns the faults as `config check` reports them. Faults of models' files are left out, since the status of the model tells them, and a

@@ -60,6 +60,7 @@ impl Reloader {
         if narrowed != self.config.transport {
             self.live.set_rules(&narrowed);
             self.config.transport = narrowed;
+            self.is_narrowed = true;
         }
     }
 

@@ -107,9 +107,8 @@ impl Heard {
                     ABANDONED.as_secs()
                 ),
                 Notice::Abandoned(file) => tracing::warn!(
-                    "`{}` was changed {} s ago, and its close was not reported; it is read now",
-                    file.display(),
-                    ABANDONED.as_secs()
+                    "`{}` is not closed by the program that writes it, or its close was not reported; it is read now",
+                    file.display()
                 ),
             }
         }

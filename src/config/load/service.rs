@@ -2,16 +2,23 @@
 
 use std::net::IpAddr;
 
-/// Returns whether a variable describes a service called `llama-mcp`, as Kubernetes and Docker write it: `name` is the part behind
-/// `LLAMA_MCP_`.
+/// Returns whether a variable describes a service whose name begins with `llama-mcp`, as Kubernetes and Docker write it: `name` is the part
+/// behind `LLAMA_MCP_`.
 pub(super) fn is_service(name: &str, value: &str) -> bool {
+    let parts: Vec<&str> = name.split('_').collect();
+    // Two underscores are in names of keys only.
+    !parts.contains(&"") && (0..parts.len()).any(|at| describes(&parts[at..], value))
+}
+
+/// Returns whether `parts` of a variable's name, after the name of the service, and its value are of a description.
+fn describes(parts: &[&str], value: &str) -> bool {
     const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
     let is_port = |text: &str| text.parse::<u16>().is_ok();
     let is_address = |value: &str| {
         let protocol = value.split_once("://").map(|(protocol, _)| protocol);
         protocol.is_some_and(|protocol| PROTOCOLS.contains(&protocol))
     };
-    match name.split('_').collect::<Vec<_>>()[..] {
+    match *parts {
         ["SERVICE", "HOST"] => value.parse::<IpAddr>().is_ok(),
         ["SERVICE", "PORT", ..] => is_port(value),
         ["PORT"] => is_address(value),

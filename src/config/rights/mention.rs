@@ -1,8 +1,9 @@
-//! Where a file with a syntax error may still name a token or a key of `[server]`: pure, and line by line, since the parser loses what is
-//! behind an error.
+//! Finds lines of a file with a syntax error that may still define a token or a key of `[server]`. Pure, and line by line, since the parser
+//! loses what is behind an error.
 //!
 //! In case of doubt, a line counts: the token or key then keeps the rights that it has.
 
+use crate::config::address::Address;
 use crate::config::token::AUTH;
 
 /// Returns whether a line of the TOML text `text` may define the token `name`.
@@ -12,48 +13,111 @@ pub(super) fn may_have_token(text: &str, name: &str) -> bool {
             .iter()
             .any(|key| may_have_key(text, key));
     }
-    lines(text).any(|(table, code)| {
-        let is_among_tokens = matches!(table.as_slice(), ["server"] | ["server", "tokens"])
-            || places(&code, "tokens").next().is_some();
-        has_part(&code, "tokens", name) || (is_among_tokens && sets(&code, name))
+    lines(text).any(|line| {
+        if line.is_header {
+            return line.table.starts_with(&["server", "tokens", name]);
+        }
+        let is_among_tokens = matches!(line.table.as_slice(), ["server"] | ["server", "tokens"])
+            || places(&line.code, "tokens").next().is_some();
+        has_part(&line.code, "tokens", name) || (is_among_tokens && sets(&line.code, name))
     })
 }
 
 /// Returns whether a line of the TOML text `text` may set `key` of `[server]`.
 pub(super) fn may_have_key(text: &str, key: &str) -> bool {
-    lines(text).any(|(table, code)| match table.as_slice() {
-        ["server"] => sets(&code, key),
+    lines(text).any(|line| match line.table.as_slice() {
+        ["server"] => sets(&line.code, key),
         _ => {
-            has_part(&code, "server", key)
-                || (places(&code, "server").next().is_some() && sets(&code, key))
+            has_part(&line.code, "server", key)
+                || (places(&line.code, "server").next().is_some() && sets(&line.code, key))
         }
     })
 }
 
-/// Returns the lines of `text` without comments, quotes and blanks, each with the parts of the last table header up to it.
-fn lines(text: &str) -> impl Iterator<Item = (Vec<&str>, String)> {
+/// Returns the keys on the lines of `text` at the offsets `errors`, and on the lines before them if these leave a bracket open: a syntax error
+/// may be in their values.
+pub(super) fn keys_at(text: &str, errors: impl Iterator<Item = usize>) -> Vec<Address> {
+    let lines: Vec<Line<'_>> = lines(text).collect();
+    let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
+    let key = |line: &Line<'_>| {
+        let end = line.code.find(|c| !is_name(c)).unwrap_or(line.code.len());
+        (end > 0).then(|| Address::of(line.table.iter().copied()).join(&line.code[..end]))
+    };
+    let is_open =
+        |line: &&Line<'_>| line.code.matches('[').count() > line.code.matches(']').count();
+    let at_error = |error: usize| {
+        let number = ends.partition_point(|end| *end < error);
+        let before = number.checked_sub(1).and_then(|before| lines.get(before));
+        [before.filter(is_open), lines.get(number)]
+    };
+    let found = errors.flat_map(at_error).flatten();
+    found.filter_map(key).collect()
+}
+
+/// A line of a file.
+struct Line<'text> {
+    /// Parts of the last table header up to the line.
+    table: Vec<&'text str>,
+    /// The line without comments, quotes, blanks and texts that are values.
+    code: String,
+    is_header: bool,
+}
+
+fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
     let mut table = Vec::new();
     text.lines().map(move |line| {
         let line = without_comment(line);
-        let code: String = line.chars().filter(|c| !is_quote_or_blank(*c)).collect();
-        let is_header = code.starts_with('[') && !code.ends_with(',');
-        if is_header || (code.starts_with("server") && code.ends_with(']') && !code.contains('=')) {
+        let code = code_of(line);
+        let is_header = (code.starts_with('[') && !code.ends_with(','))
+            || (code.starts_with("server") && code.ends_with(']') && !code.contains('='));
+        if is_header {
             let name = line.split(['[', ']']).find(|part| !part.trim().is_empty());
             let parts = name.unwrap_or_default().split('.');
             table = parts
                 .map(|part| part.trim_matches(is_quote_or_blank))
                 .collect();
         }
-        (table.clone(), code)
+        Line {
+            table: table.clone(),
+            code,
+            is_header,
+        }
     })
+}
+
+/// Returns `line` without blanks and quotes, and without quoted texts that are values: those that no `.` or `=` follows.
+fn code_of(line: &str) -> String {
+    let is_header = line.trim_start().starts_with('[');
+    let mut code = String::new();
+    let mut rest = line;
+    while let Some(at) = rest.find(['"', '\'']) {
+        code.push_str(&rest[..at]);
+        let quote = &rest[at..=at];
+        let after = &rest[at + 1..];
+        let (text, behind) = after.split_once(quote).unwrap_or((after, ""));
+        if is_header || behind.trim_start().starts_with(['.', '=']) {
+            code.push_str(text);
+        }
+        rest = behind;
+    }
+    code.push_str(rest);
+    code.retain(|c| !c.is_whitespace());
+    code
+}
+
+fn is_name(c: char) -> bool {
+    c.is_alphanumeric() || c == '_' || c == '-'
 }
 
 fn is_quote_or_blank(c: char) -> bool {
     c.is_whitespace() || c == '"' || c == '\''
 }
 
-/// Returns `line` up to the first `#` outside quotes.
+/// Returns `line` up to the first `#` outside quotes. A line that begins like a comment of another language is meant as one.
 fn without_comment(line: &str) -> &str {
+    if line.trim_start().starts_with("//") || line.trim_start().starts_with(';') {
+        return "";
+    }
     let mut quote = None;
     for (at, c) in line.char_indices() {
         match (c, quote) {
@@ -68,12 +132,11 @@ fn without_comment(line: &str) -> &str {
 
 /// Returns the texts before and after each place where `word` is a whole word of `code`.
 fn places<'code>(code: &'code str, word: &str) -> impl Iterator<Item = (&'code str, &'code str)> {
-    let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
     let length = word.len();
     let found = code.match_indices(word);
     found
         .map(move |(at, _)| (&code[..at], &code[at + length..]))
-        .filter(move |(before, after)| !before.ends_with(is_part) && !after.starts_with(is_part))
+        .filter(move |(before, after)| !before.ends_with(is_name) && !after.starts_with(is_name))
 }
 
 /// Returns whether `code` has a value, or a table, of this name.
@@ -107,6 +170,13 @@ mod tests {
             "[tools.x]\ndescription = \"made by bob\"\nmax_tokens = 3",
             "[server.tokens.alice]\ntools = [\"bob\"]",
             "[server]\nallowed_hosts = [\"bob\"]",
+            "[server]\nauth_file = \"bob.tok\"\nallowed_origins = [\"https://bob.example\"]",
+            "#[server.tokens.bob]\n[server]\ntoken_file = \"sec/bob.tok\"",
+            "; [server.tokens.bob]",
+            "// [server.tokens.bob]",
+            "[old.server.tokens.bob]",
+            "[tokens.bob]",
+            "[models.x]\nsystem = \"see [server.tokens.bob]\"",
             "",
         ] {
             assert!(!may_have_token(absent, "bob"), "{absent}");
@@ -145,6 +215,19 @@ mod tests {
         ] {
             assert!(!may_have_token(absent, AUTH), "{absent}");
         }
+    }
+
+    #[test]
+    fn the_key_of_a_line_with_an_error_is_found() {
+        let text = "[server.tokens.bob]\ntools = [small]\nmax_calls = 1\n";
+        let at = |word| text.find(word).into_iter();
+        let tools = Address::of(["server", "tokens", "bob", "tools"]);
+        assert_eq!(keys_at(text, at("small]")), [tools.clone()]);
+        let calls = Address::of(["server", "tokens", "bob", "max_calls"]);
+        assert_eq!(keys_at(text, at("= 1")), [calls.clone()]);
+        let open = "[server.tokens.bob]\ntools = [\"small\"\nmax_calls = 1\n";
+        assert_eq!(keys_at(open, open.find("= 1").into_iter()), [tools, calls]);
+        assert!(keys_at("", [0].into_iter()).is_empty());
     }
 
     #[test]

@@ -30,7 +30,7 @@ impl Planner<'_> {
             gpu_layers: self.gpu_layers.min(layers),
             layers,
             fitting_layers: self.fitting_layers(limits),
-            mapped: mapped_by(self.load, &self.files.header),
+            mapped: mapped_by(self.load, &self.files.header, self.gpu_layers > 0),
             least: self.estimate(limits, CELL_STEP).machine.total(),
             allowance: self.allowance,
             n_ctx: limits.n_ctx,

@@ -66,16 +66,18 @@ impl Residency {
         }
     }
 
-    fn standing(&self, model: Edition) -> Option<Standing> {
+    /// Returns the state of `model`; `None` if there is none.
+    pub fn standing(&self, model: Edition) -> Option<Standing> {
         let slot = self.slots.get(&model)?;
         let waiting = self.waiting.iter().filter(|call| call.model == model);
-        let never_fits = || match (&slot.state, self.room(model, None)) {
-            (State::Unloaded, Room::Never(cause, hint)) => {
-                Some(Refusal::NeverFits { cause, hint }.to_string())
-            }
+        let never_fits = || match self.room(model, None) {
+            Room::Never(cause, hint) => Some(Refusal::NeverFits { cause, hint }.to_string()),
             _ => None,
         };
-        let failure = slot.failure().or_else(never_fits);
+        let failure = match slot.state {
+            State::Unloaded => slot.failure().or_else(never_fits),
+            _ => slot.failure(),
+        };
         let unloaded = Standing {
             state: match failure {
                 None => ModelState::Unloaded,

@@ -68,11 +68,12 @@ impl Shelf {
         }
     }
 
-    /// Returns the fault of the files of `model` and the way out, as of their last check.
-    pub(in crate::registry) fn file_fault(&self, model: Edition) -> Option<String> {
+    /// Returns why `model` cannot be loaded, as far as it is known: its files, or its memory.
+    pub(in crate::registry) fn failure(&self, model: Edition) -> Option<String> {
         let state = self.lock();
-        let known = state.models.get(&state.current(model))?;
-        known.need.as_ref().err().map(ToString::to_string)
+        let model = state.current(model);
+        let of_files = state.fault_of(model).map(|fault| fault.to_string());
+        of_files.or_else(|| state.residency.standing(model)?.failure)
     }
 
     /// Returns the current edition of `model` if it is not running.

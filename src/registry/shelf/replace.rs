@@ -29,8 +29,7 @@ impl Shelf {
         let (free, now) = (memory::free(), Instant::now());
         self.change(|state| {
             let old = state.edition_called(name)?;
-            let mut standings = state.residency.standings().into_iter();
-            let (_, standing) = standings.find(|(edition, _)| *edition == old)?;
+            let standing = state.residency.standing(old)?;
             let new = state.next_edition();
             let model = state.models.remove(&old)?;
             let name = model.config.name.clone();

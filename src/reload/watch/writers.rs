@@ -1,7 +1,7 @@
 //! Which files a program is still writing. Pure.
 //!
 //! Only Linux reports the close of a file. The report may never come: `truncate` changes a file without opening it, and a report may be
-//! lost. So a file that nobody has changed for [`ABANDONED`] counts as complete.
+//! lost. So a file that nobody has changed for [`ABANDONED`] counts as complete, and so does one that a program changes for [`ENDLESS`].
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,9 @@ pub(super) const WRITING: Duration = Duration::from_secs(10);
 /// this is long enough for a slow one. It is also the longest time that a close that was not reported delays a revocation.
 pub(super) const ABANDONED: Duration = Duration::from_secs(30);
 
+/// A file that a program changes for this long without closing it counts as complete: nobody may delay a revocation for ever.
+const ENDLESS: Duration = Duration::from_mins(1);
+
 /// A file that a program has changed and not closed yet.
 struct Writer {
     path: PathBuf,
@@ -25,6 +28,8 @@ struct Writer {
     /// When the file was last changed.
     changed: Instant,
     is_reported: bool,
+    /// Whether the file counts as complete until it is closed.
+    is_given_up: bool,
 }
 
 /// A message about a file for the log.
@@ -67,6 +72,7 @@ impl Writers {
                         begun: now,
                         changed: now,
                         is_reported: false,
+                        is_given_up: false,
                     });
                     writer.changed = now;
                 }
@@ -101,29 +107,32 @@ impl Writers {
 
     /// Returns whether a file is being written.
     pub(super) fn is_written(&self) -> bool {
-        !self.writers.is_empty()
+        self.writers.values().any(|writer| !writer.is_given_up)
     }
 
     /// Returns whether a file that rights depend on is being written.
     pub(super) fn is_guard_written(&self) -> bool {
-        self.writers.range(..self.guarding).next().is_some()
+        let mut guards = self.writers.range(..self.guarding);
+        guards.any(|(_, writer)| !writer.is_given_up)
     }
 
-    /// Treats files as complete that were not changed for [`ABANDONED`]. Returns what the log should say about files, each notice once.
+    /// Treats files as complete that were not changed for [`ABANDONED`], or are changed for [`ENDLESS`]. Returns what the log should say about
+    /// files, each notice once.
     pub(super) fn settle(&mut self, now: Instant) -> Vec<Notice> {
         let mut notices = Vec::new();
-        self.writers.retain(|_, writer| {
-            let path = || writer.path.clone();
-            if now >= writer.changed + ABANDONED {
-                notices.push(Notice::Abandoned(path()));
-                return false;
+        for writer in self.writers.values_mut() {
+            if writer.is_given_up {
+                continue;
             }
-            if !writer.is_reported && now >= writer.begun + WRITING {
+            let path = || writer.path.clone();
+            if now >= writer.changed + ABANDONED || now >= writer.begun + ENDLESS {
+                notices.push(Notice::Abandoned(path()));
+                writer.is_given_up = true;
+            } else if !writer.is_reported && now >= writer.begun + WRITING {
                 notices.push(Notice::Open(path()));
                 writer.is_reported = true;
             }
-            true
-        });
+        }
         notices
     }
 }
