@@ -36,7 +36,7 @@ fn an_edit_that_breaks_a_model_that_works_is_rejected() {
 
 #[test]
 fn an_edit_is_applied_although_another_model_was_broken_before() {
-    let broken = file("a", "chat_template = \"chatml\"");
+    let broken = file("a", "chat_template = \"{{ 'x' }}\"");
     let folder = Folder::new("was-broken", &(broken.clone() + &file("b", "")));
     let mut server = serve(&folder);
     assert_eq!(tools(&mut server), ["a", "b"]);
