@@ -28,7 +28,7 @@ struct Writer {
     /// When the file was last changed.
     changed: Instant,
     is_reported: bool,
-    /// Whether the file counts as complete until it is closed.
+    /// Whether the file counts as complete until it is closed, or was not changed for [`ABANDONED`].
     is_given_up: bool,
 }
 
@@ -120,19 +120,23 @@ impl Writers {
     /// files, each notice once.
     pub(super) fn settle(&mut self, now: Instant) -> Vec<Notice> {
         let mut notices = Vec::new();
-        for writer in self.writers.values_mut() {
-            if writer.is_given_up {
-                continue;
-            }
+        self.writers.retain(|_, writer| {
             let path = || writer.path.clone();
-            if now >= writer.changed + ABANDONED || now >= writer.begun + ENDLESS {
+            let is_abandoned = now >= writer.changed + ABANDONED;
+            if writer.is_given_up {
+                return !is_abandoned;
+            }
+            if is_abandoned || now >= writer.begun + ENDLESS {
                 notices.push(Notice::Abandoned(path()));
                 writer.is_given_up = true;
-            } else if !writer.is_reported && now >= writer.begun + WRITING {
+                return !is_abandoned;
+            }
+            if !writer.is_reported && now >= writer.begun + WRITING {
                 notices.push(Notice::Open(path()));
                 writer.is_reported = true;
             }
-        }
+            true
+        });
         notices
     }
 }
@@ -153,6 +157,21 @@ mod tests {
         let files = files.map(|(path, file)| (path.into(), file));
         writers.observe(files.into(), 1);
         writers
+    }
+
+    #[test]
+    fn a_file_that_is_written_without_end_counts_as_complete_until_it_is_closed() {
+        let (mut writers, begun) = (writers(), Instant::now());
+        let path = Path::new("/a/x.toml");
+        for seconds in 0..65 {
+            let now = begun + Duration::from_secs(seconds);
+            writers.hear(CHANGE, path, now);
+            writers.settle(now);
+            assert_eq!(writers.is_guard_written(), seconds < 60, "{seconds}");
+        }
+        writers.hear(CLOSE, path, begun);
+        writers.hear(CHANGE, path, begun);
+        assert!(writers.is_guard_written());
     }
 
     #[test]
