@@ -78,11 +78,22 @@ impl Fault {
 
 /// Returns the first line of the expression that `error` is about; empty if it is unknown.
 fn expression(error: &Error) -> &str {
+    range(error).lines().next().unwrap_or_default().trim_end()
+}
+
+/// Returns the expression that `error` is about; empty if it is unknown.
+fn range(error: &Error) -> &str {
     let source = error.template_source().unwrap_or_default();
     let expression = error.range().and_then(|range| source.get(range));
-    let line = expression.and_then(|expression| expression.lines().next());
-    let line = line.unwrap_or_default();
-    line.trim_start_matches(['{', '%', ' ']).trim_end()
+    let expression = expression.unwrap_or_default();
+    expression.trim_start_matches(['{', '%', ' ']).trim_end()
+}
+
+/// Returns the part of the template before the expression that `error` is about; empty if it is unknown.
+fn before(error: &Error) -> &str {
+    let source = error.template_source().unwrap_or_default();
+    let before = error.range().and_then(|range| source.get(..range.start));
+    before.unwrap_or_default()
 }
 
 /// Returns the expression that is undefined, such as `text.length`, if `error` comes from one that is known.

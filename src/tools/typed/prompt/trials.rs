@@ -1,5 +1,6 @@
 //! Trials of a prompt with samples of its arguments, to find what would fail in every call.
 
+use std::iter;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use minijinja::value::Rest;
@@ -24,6 +25,9 @@ const MOST_SAMPLES: usize = 200;
 
 /// Most literal strings and numbers of a template that are tried as values.
 const MOST_LITERALS: usize = 20;
+
+/// A text with parts to split at, in several lines.
+const PARTS: &str = "a: b\nc = d, e\n\nf";
 
 /// The length of a long text or array.
 const LONG: usize = 1000;
@@ -91,6 +95,7 @@ impl<'a> Trials<'a> {
             faults.partition(|fault| fault.what.starts_with("string has no method"));
         let error = rendered.err();
         match &error {
+            Some(error) if is_of_none(error) => {}
             Some(error) if is_missing(error.kind()) => sure.push(Fault::of(error)),
             Some(error) if self.is_of_types(error) => of_types.push(Fault::of(error)),
             _ => {}
@@ -140,20 +145,80 @@ impl<'a> Trials<'a> {
             return error.kind() == ErrorKind::MissingArgument;
         }
         if let Some(lookup) = super::undefined(error) {
-            return self.lookups.is_hopeless(&lookup);
+            // Without a detail, the lookup is the first line of the expression.
+            let is_whole = error.detail().is_some() || !super::range(error).contains('\n');
+            return is_whole && self.lookups.is_hopeless(&lookup);
         }
-        let detail = error.detail().unwrap_or_default();
         match error.kind() {
-            ErrorKind::MissingArgument | ErrorKind::TooManyArguments | ErrorKind::UnknownBlock => {
-                true
+            // The number of the items decides how many arguments `f(*list)` gives.
+            ErrorKind::MissingArgument | ErrorKind::TooManyArguments => !self.lookups.spreads(),
+            ErrorKind::UnknownBlock => true,
+            ErrorKind::CannotUnpack => {
+                error.detail() == Some("value is not iterable") && self.unpacks_argument(error)
             }
-            ErrorKind::CannotUnpack => detail == "value is not iterable",
-            ErrorKind::InvalidOperation => {
-                // What is undefined depends on the values.
-                !detail.contains("undefined") && (detail.is_empty() || OF_TYPES.is_match(detail))
-            }
+            ErrorKind::InvalidOperation => self.is_wrong_type(error),
             _ => false,
         }
+    }
+
+    /// Returns whether the operation that failed with `error` does so for all values of these types.
+    fn is_wrong_type(&self, error: &Error) -> bool {
+        let detail = error.detail().unwrap_or_default();
+        let expression = super::range(error);
+        if detail.is_empty() {
+            return self
+                .lookups
+                .kind(expression.trim_start_matches('-'))
+                .is_some();
+        }
+        if detail.starts_with("unable to calculate") {
+            return BY_ZERO.is_match(expression);
+        }
+        if OF_VALUES.is_match(detail) || !OF_TYPES.is_match(detail) {
+            return false;
+        }
+        !WITHOUT_TYPE.is_match(detail) || self.is_of_arguments(error)
+    }
+
+    /// Returns whether the values of the operation that failed with `error` are arguments or literals.
+    fn is_of_arguments(&self, error: &Error) -> bool {
+        static FILTERED: LazyLock<Regex> = LazyLock::new(|| {
+            Regex::new(r#"(?:^|[^\w.|\s]|\b(?:in|if|elif|else|and|or|not)\s)\s*([\w.\[\]]+|'[^']*'|"[^"]*")\s*\|\s*$"#)
+                .expect("the pattern is a constant and valid")
+        });
+        let expression = super::range(error);
+        let before = super::before(error);
+        if self.lookups.spreads() {
+            return false;
+        }
+        if !before.trim_end().ends_with('|') {
+            return self.lookups.is_of_arguments(expression);
+        }
+        let Some(filtered) = FILTERED.captures(before) else {
+            return false;
+        };
+        let filtered = &filtered[1];
+        let is_known = filtered.starts_with(['\'', '"']) || self.lookups.kind(filtered).is_some();
+        // The name of a filter without arguments is no argument.
+        let has_arguments = expression.contains('(');
+        is_known && (!has_arguments || self.lookups.is_of_arguments(expression))
+    }
+
+    /// Returns whether the value that could not be unpacked is an argument.
+    fn unpacks_argument(&self, error: &Error) -> bool {
+        static UNPACKED: LazyLock<Regex> = LazyLock::new(|| {
+            Regex::new(r"^[^|(%]*(?:=|\sin)\s*([\w.\[\]]+)\s*[-+]?%\}")
+                .expect("the pattern is a constant and valid")
+        });
+        let start = super::before(error).len();
+        let source = error.template_source().unwrap_or_default();
+        // The range may begin with the tag or in it.
+        let end = source[start..]
+            .find("%}")
+            .map_or(source.len(), |at| start + at);
+        let tag = source[..end].rfind("{%").unwrap_or_default();
+        let unpacked = UNPACKED.captures(source.get(tag + 2..end + 2).unwrap_or_default());
+        unpacked.is_some_and(|unpacked| self.lookups.kind(&unpacked[1]).is_some())
     }
 }
 
@@ -163,11 +228,37 @@ static OF_TYPES: LazyLock<Regex> = LazyLock::new(|| {
         "^tried to use |^cannot calculate length|^cannot join|not iterable|must be iterable\
         |^cannot round|^can only |^cannot get |not callable|cannot be sliced|^cannot perform\
         |^cannot reverse|^cannot convert [a-z]+ (to|into) |^value is not a string|^expected \
-        |^cannot super|^no parent block|^recursion limit|^cannot recurse|^unable to calculate\
-        |format spec|format field|step of 0|multiplied with|autoescape|cannot add texts",
+        |^cannot super|^no parent block|^recursion limit|^cannot recurse\
+        |format spec|format field|step of 0|step size of 0|multiplied with|cannot add texts",
     )
     .expect("the pattern is a constant and valid")
 });
+
+/// Those of [`OF_TYPES`] that may come from the values: nothing was found, or a number is too large or not whole.
+static OF_VALUES: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"undefined|\bnone\b|^cannot convert number to [iu]")
+        .expect("the pattern is a constant and valid")
+});
+
+/// Those of [`OF_TYPES`] that do not name the type. The value may be one that was not found.
+static WITHOUT_TYPE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
+        "^cannot perform|^cannot get |^cannot convert value|^value is not |^expected object$\
+        |format spec|format field|step of 0|step size of 0|multiplied with",
+    )
+    .expect("the pattern is a constant and valid")
+});
+
+/// A division by a zero that is written out.
+static BY_ZERO: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"[/%]\s*0(?:\.0*)?$").expect("the pattern is a constant and valid")
+});
+
+/// Returns whether `error` is about a method of `none`. Whether a variable still has no value depends on the arguments.
+fn is_of_none(error: &Error) -> bool {
+    let detail = error.detail().unwrap_or_default();
+    error.kind() == ErrorKind::UnknownMethod && detail.starts_with("none ")
+}
 
 /// Makes `environment` record missing methods instead of failing. Returns the record.
 fn record_missed(environment: &mut Environment<'_>) -> Missed {
@@ -175,7 +266,7 @@ fn record_missed(environment: &mut Environment<'_>) -> Missed {
     let note = Arc::clone(&missed);
     environment.set_unknown_method_callback(move |state, value, method, args| {
         match template::call_method(state, value, method, args) {
-            Err(error) if error.kind() == ErrorKind::UnknownMethod => {
+            Err(error) if error.kind() == ErrorKind::UnknownMethod && !value.is_none() => {
                 let what = format!("{} has no method named {method}", value.kind());
                 let mut noted = note.lock().unwrap_or_else(PoisonError::into_inner);
                 if !noted.contains(&what) {
@@ -226,7 +317,7 @@ fn add_stand_ins(
 }
 
 /// Returns samples of values for `arguments`: combinations of the values of an `enum` or a boolean, of empty, short and long values,
-/// and of the literal texts and numbers of the template `source`.
+/// and of the literal texts and numbers of the template `source`, also as items.
 fn samples(source: &str, arguments: &[Argument]) -> impl Iterator<Item = Map<String, Value>> {
     let literals = literals(source);
     let candidates: Vec<(String, Vec<Value>)> = arguments
@@ -262,10 +353,15 @@ fn candidates(argument: &Argument, literals: &[Value]) -> Vec<Value> {
         Some(Value::Array(items)) => items.iter().cycle().take(LONG).cloned().collect(),
         _ => "a".repeat(LONG).into(),
     };
-    let more = [json!(""), json!([]), json!(0), long];
+    let more = [json!(""), json!([]), json!(0), long, PARTS.into()];
     let more = more.into_iter().chain(argument.default.clone());
+    let texts = literals.iter().cloned();
+    let items = iter::once(&json!(PARTS))
+        .chain(literals)
+        .map(|item| json!([item]))
+        .collect::<Vec<_>>();
     let check = ValueCheck::new(schema);
-    for value in more.chain(literals.iter().cloned()) {
+    for value in more.chain(texts).chain(items) {
         if !all.contains(&value) && check.check(&value).is_ok() {
             all.push(value);
         }
@@ -276,16 +372,36 @@ fn candidates(argument: &Argument, literals: &[Value]) -> Vec<Value> {
 /// Returns the literal texts and numbers of `source`.
 fn literals(source: &str) -> Vec<Value> {
     static LITERAL: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r#""([^"]*)"|'([^']*)'|-?\b\d+(?:\.\d+)?\b"#)
+        Regex::new(r#""((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|-?\b\d+(?:\.\d+)?\b"#)
             .expect("the pattern is a constant and valid")
     });
     let found = LITERAL.captures_iter(source).take(MOST_LITERALS);
     found
         .flat_map(|found| match found.get(1).or(found.get(2)) {
-            Some(text) => vec![text.as_str().into()],
+            Some(text) => vec![unescaped(text.as_str()).into()],
             None => near(&found[0]),
         })
         .collect()
+}
+
+/// Returns what the literal `text` means: `\n` is a line break.
+fn unescaped(text: &str) -> String {
+    let mut plain = String::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        if c != '\\' {
+            plain.push(c);
+            continue;
+        }
+        match chars.next() {
+            Some('n') => plain.push('\n'),
+            Some('t') => plain.push('\t'),
+            Some('r') => plain.push('\r'),
+            Some(escaped @ ('"' | '\'' | '\\')) => plain.push(escaped),
+            escaped => plain.extend(iter::once(c).chain(escaped)),
+        }
+    }
+    plain
 }
 
 /// Returns the number `text` and its neighbours: a template may compare with `>`.
@@ -319,14 +435,22 @@ mod tests {
             argument("mode", json!({"type": "string", "enum": ["a", "b", "c"]})),
             argument("text", json!({"type": "string"})),
             argument("count", json!({"type": "integer", "minimum": 0})),
+            argument(
+                "list",
+                json!({"type": "array", "items": {"type": "string"}}),
+            ),
         ];
-        let source = "{% if text == 'yes' and count > 70 %}";
+        let source = r"{% if text == 'yes' and count > 70 and '\n\t' in text %}";
         let tried: Vec<_> = samples(source, &arguments).collect();
         assert!(tried.len() <= MOST_SAMPLES);
         for (name, value) in [
             ("mode", json!("b")),
             ("text", json!("yes")),
             ("text", json!("")),
+            ("text", json!("\n\t")),
+            ("text", json!(PARTS)),
+            ("list", json!(["yes"])),
+            ("list", json!([PARTS])),
             ("count", json!(71)),
         ] {
             assert!(tried.iter().any(|sample| sample[name] == value), "{value}");
