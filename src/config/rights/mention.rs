@@ -220,13 +220,13 @@ mod tests {
     #[test]
     fn the_key_of_a_line_with_an_error_is_found() {
         let text = "[server.tokens.bob]\ntools = [small]\nmax_calls = 1\n";
-        let at = |word| text.find(word).into_iter();
-        let tools = Address::of(["server", "tokens", "bob", "tools"]);
-        assert_eq!(keys_at(text, at("small]")), [tools.clone()]);
-        let calls = Address::of(["server", "tokens", "bob", "max_calls"]);
-        assert_eq!(keys_at(text, at("= 1")), [calls.clone()]);
+        let key = |key| Address::of(["server", "tokens", "bob", key]);
+        let (tools, calls) = (vec![key("tools")], vec![key("max_calls")]);
+        assert_eq!(keys_at(text, text.find("small]").into_iter()), tools);
+        assert_eq!(keys_at(text, text.find("= 1").into_iter()), calls);
         let open = "[server.tokens.bob]\ntools = [\"small\"\nmax_calls = 1\n";
-        assert_eq!(keys_at(open, open.find("= 1").into_iter()), [tools, calls]);
+        let both = [tools, calls].concat();
+        assert_eq!(keys_at(open, open.find("= 1").into_iter()), both);
         assert!(keys_at("", [0].into_iter()).is_empty());
     }
 
