@@ -132,7 +132,7 @@ pub struct RegistryConfig {
 pub struct GpuMemory {
     /// All of it.
     pub total: u64,
-    /// What other programs left when the GPU was found, before this server loaded a model.
+    /// Bytes that other programs left when the GPU was found, before this server loaded a model.
     pub free: u64,
 }
 

@@ -56,7 +56,7 @@ pub enum Budget {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Value", into = "Value")]
 pub enum GpuLayers {
-    /// As many as fit into the GPUs' free memory.
+    /// All layers that fit into the GPUs' free memory.
     Auto,
     /// A number; more than the model has means all.
     Count(u32),

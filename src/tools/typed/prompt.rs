@@ -2,6 +2,7 @@
 
 mod lookups;
 pub mod names;
+mod samples;
 mod trials;
 
 use std::collections::HashSet;
