@@ -38,7 +38,7 @@ use crate::worker::client::Launcher;
 ///
 /// # Errors
 /// Where the system gives no runtime, signals or pipes.
-pub fn run(
+pub(crate) fn run(
     checked: Checked,
     sources: Sources,
     signals: Signals,
@@ -67,7 +67,7 @@ fn start_runtime() -> std::io::Result<Runtime> {
 }
 
 /// Where and what to log.
-pub fn log_output(log: &LogSettings) -> LogOutput {
+pub(crate) fn log_output(log: &LogSettings) -> LogOutput {
     let file = |path: &PathBuf| LogFile {
         path: path.clone(),
         rotation: match log.rotation {
@@ -94,7 +94,7 @@ const THREAD_STACK: usize = 32 * 1024 * 1024;
 
 /// Smallest number of threads that a server starts with: the runtime's, one that starts processes, the log's, the allocator's, and those of
 /// stdin and stdout, or of connections and the file watcher.
-pub const THREADS: usize = 9;
+pub(crate) const THREADS: usize = 9;
 
 /// The server only moves messages; the CPUs are the worker's.
 const SERVER_THREADS: usize = 2;
@@ -202,7 +202,7 @@ fn print_log_file(log: &LogSettings, address: Option<SocketAddr>) {
 
 /// The running parts of the server, as the active configuration describes them.
 #[derive(Debug)]
-pub struct Live {
+pub(crate) struct Live {
     launcher: Launcher,
     registry: Arc<Registry>,
     dispatcher: Arc<Dispatcher>,
@@ -238,7 +238,7 @@ impl Live {
 
     /// Makes `config` the active configuration. Parts that it does not change keep running; parts that it changes or removes finish their
     /// calls.
-    pub fn apply(&mut self, config: &Config) {
+    pub(crate) fn apply(&mut self, config: &Config) {
         self.launcher.set_log_level(config.log.level.clone());
         self.launcher
             .set_stall_timeout(config.registry.stall_timeout.0);
@@ -286,7 +286,7 @@ impl Live {
     }
 
     /// Applies the rules for requests. Announces a change of tools if tokens have changed, since each token may have its own tools.
-    pub fn set_rules(&self, transport: &Transport) {
+    pub(crate) fn set_rules(&self, transport: &Transport) {
         if let (Some(rules), Transport::Http(new)) = (&self.http, transport) {
             let changed = Arc::new(rules.borrow().with_live_keys_of(new));
             let old = rules.send_replace(Arc::clone(&changed));

@@ -36,7 +36,7 @@ use templates::{check_own_templates, check_templates};
 
 /// A configuration that can be run.
 #[derive(Debug)]
-pub struct Checked {
+pub(crate) struct Checked {
     /// What the program runs by.
     pub config: Config,
     /// What each layer said.
@@ -57,7 +57,7 @@ impl Checked {
     ///
     /// # Errors
     /// All tokens are unusable.
-    pub fn startable(self) -> Result<Self, Rejected> {
+    pub(crate) fn startable(self) -> Result<Self, Rejected> {
         let is_closed = match &self.config.transport {
             Transport::Http(http) => {
                 !http.tokens.is_empty() && http.tokens.iter().all(|token| token.token.is_none())
@@ -74,7 +74,7 @@ impl Checked {
     }
 
     /// Logs the faults that the server can run with.
-    pub fn warn_of_doubts(&self) {
+    pub(crate) fn warn_of_doubts(&self) {
         for doubt in &self.doubts {
             tracing::warn!(
                 "part of the configuration does not work; the server runs without it\n{doubt}"
@@ -83,7 +83,7 @@ impl Checked {
     }
 
     /// Returns the models that can be loaded, with the facts from their files and the memory that they need.
-    pub fn loadable(&self) -> impl Iterator<Item = (&ModelConfig, &ModelFiles, &Need)> {
+    pub(crate) fn loadable(&self) -> impl Iterator<Item = (&ModelConfig, &ModelFiles, &Need)> {
         let models = self.config.models.iter().zip(&self.needs);
         models.filter_map(|(model, need)| {
             Some((model, model.files.as_ref().ok()?, need.as_ref().ok()?))
@@ -95,7 +95,7 @@ impl Checked {
 ///
 /// # Errors
 /// The configuration cannot be run. The error lists all faults.
-pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigError> {
+pub(crate) fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigError> {
     examine(typed, around).map_err(|rejected| rejected.error)
 }
 
@@ -104,7 +104,7 @@ pub fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigE
 ///
 /// # Errors
 /// The configuration cannot be run. The error lists all faults.
-pub fn load_again(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigError> {
+pub(crate) fn load_again(typed: &Overrides, around: &Surroundings) -> Result<Checked, ConfigError> {
     let trials = around.program.as_deref().map(Trials::new);
     examine_with(trials, typed, around).map_err(|rejected| rejected.error)
 }
@@ -115,7 +115,7 @@ pub fn load_again(typed: &Overrides, around: &Surroundings) -> Result<Checked, C
 ///
 /// # Errors
 /// The configuration cannot be run. The error lists all faults.
-pub fn examine(typed: &Overrides, around: &Surroundings) -> Result<Checked, Rejected> {
+pub(crate) fn examine(typed: &Overrides, around: &Surroundings) -> Result<Checked, Rejected> {
     // The process starts while the models' headers are read.
     let trials = around.program.as_deref().map(Trials::start);
     examine_with(trials, typed, around)
@@ -318,7 +318,7 @@ fn warn_of_stale_mounts(config: &Config, layers: &mut Layers) {
 }
 
 /// Returns a warning if `file` was replaced outside of its mount.
-pub fn stale_mount(file: &Path) -> Option<Problem> {
+pub(crate) fn stale_mount(file: &Path) -> Option<Problem> {
     Mounted::of(file).is_stale.then(|| {
         let kind = WarningKind::StaleMount;
         let message = mounted::stale(file);

@@ -3,9 +3,9 @@
 //! Flags are spelled as documented, with underscores; the spelling with hyphens is an alias.
 
 mod asked;
-pub mod foreign;
-pub mod install;
-pub mod manual;
+pub(crate) mod foreign;
+pub(crate) mod install;
+pub(crate) mod manual;
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::config::Overrides;
-pub use asked::{ModelArgs, RemoteArgs, ServerArgs, StatusArgs};
+pub(crate) use asked::{ModelArgs, RemoteArgs, ServerArgs, StatusArgs};
 use install::InstallArgs;
 
 const MODEL: &str = "Model";
@@ -33,7 +33,7 @@ const TOOL: &str = "Tool, and defaults that a call may override";
     disable_help_subcommand = true,
     after_help = "Exit codes: 0 ended in order, 1 failed while running, 2 usage or configuration. LLAMA_MCP_CONFIG names the file where no flag does; LLAMA_MCP_<KEY> sets a key, LLAMA_MCP_MODELS__<NAME>__<KEY> one of a model; LLAMA_MCP_AUTH is the bearer token. RUST_LOG sets what is logged, to stderr."
 )]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What is to be done instead of serving.
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -49,7 +49,7 @@ pub struct Cli {
 
 /// What the program does beside serving.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Check, show and explain the configuration
     #[command(subcommand)]
     Config(Box<ConfigCommand>),
@@ -76,7 +76,7 @@ pub enum Command {
 
 /// `llama-mcp-server config …`.
 #[derive(Debug, Subcommand)]
-pub enum ConfigCommand {
+pub(crate) enum ConfigCommand {
     /// Find everything that is wrong with a configuration, and tell the memory that its models need
     Check {
         /// What to check
@@ -120,7 +120,7 @@ pub enum ConfigCommand {
 
 /// What a command looks at: the same that would be served.
 #[derive(Debug, Args)]
-pub struct ConfigSource {
+pub(crate) struct ConfigSource {
     /// The file, as by --config; `-` is standard input
     #[arg(value_name = "FILE", conflicts_with = "config")]
     file: Option<PathBuf>,
@@ -131,7 +131,7 @@ pub struct ConfigSource {
 
 impl ConfigSource {
     /// What was typed, for [`crate::config::Config::load`].
-    pub fn into_overrides(self) -> Overrides {
+    pub(crate) fn into_overrides(self) -> Overrides {
         let typed = self.source.into_overrides(Vec::new());
         Overrides {
             config: typed.config.or(self.file),
@@ -142,18 +142,18 @@ impl ConfigSource {
 
 /// `llama-mcp-server doctor`.
 #[derive(Debug, Args)]
-pub struct DoctorArgs {
+pub(crate) struct DoctorArgs {
     /// What to look at; without any, the machine alone
     #[command(flatten)]
     pub source: ConfigSource,
     /// Write a report to pass on, without secrets and prompts [default: llama-mcp-server-report.txt]
-    #[arg(long, value_name = "FILE", num_args = 0..=1)]
-    pub bundle: Option<Option<PathBuf>>,
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "llama-mcp-server-report.txt")]
+    pub bundle: Option<PathBuf>,
 }
 
 /// How a result is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// For people.
     Text,
     /// For programs.
@@ -163,7 +163,7 @@ pub enum Format {
 /// `llama-mcp-server worker`: serves one model over pipes. The server starts it, so it is no part of the help.
 #[derive(Debug, Parser)]
 #[command(name = "llama-mcp-server worker")]
-pub struct WorkerCli {
+pub(crate) struct WorkerCli {
     /// The server's process; without it a worker finishes what it read when stdin ends
     #[arg(long)]
     pub parent: Option<u32>,
@@ -180,7 +180,7 @@ pub struct WorkerCli {
 
 /// What the server is run by.
 #[derive(Debug, Args)]
-pub struct Source {
+pub(crate) struct Source {
     /// Path to the GGUF model file
     #[arg(long, value_name = "PATH", help_heading = MODEL)]
     model: Vec<PathBuf>,
@@ -309,7 +309,7 @@ struct Flags {
 
 impl Source {
     /// What was typed, for [`crate::config::Config::load`].
-    pub fn into_overrides(self, bare_models: Vec<PathBuf>) -> Overrides {
+    pub(crate) fn into_overrides(self, bare_models: Vec<PathBuf>) -> Overrides {
         let flags = serde_json::to_value(self.flags).expect("flags are texts");
         let is_said = |value: &Value| match value {
             Value::Null | Value::Bool(false) => false,

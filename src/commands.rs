@@ -1,12 +1,12 @@
 //! The sub-commands: each small, over the layers below. They write to standard output, which no protocol uses here.
 
-pub mod config;
-pub mod doctor;
-pub mod health;
-pub mod install;
+pub(crate) mod config;
+pub(crate) mod doctor;
+pub(crate) mod health;
+pub(crate) mod install;
 mod server;
-pub mod status;
-pub mod unload;
+pub(crate) mod status;
+pub(crate) mod unload;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -27,7 +27,7 @@ const WRONG: u8 = 2;
 ///
 /// # Errors
 /// Where standard output cannot be written, or the command fails.
-pub fn run(command: Command, around: &Surroundings) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(command: Command, around: &Surroundings) -> anyhow::Result<ExitCode> {
     match command {
         Command::Config(command) => config::run(*command, around),
         Command::Doctor(asked) => doctor::run(*asked, around),

@@ -1,30 +1,30 @@
 //! `Config`: validated, resolved, typed. What was said in a file, by variables and by flags goes in, what the program runs
 //! by comes out.
 
-pub mod address;
-pub mod diff;
-pub mod error;
-pub mod file;
-pub mod foreign;
-pub mod http;
-pub mod interpolate;
-pub mod load;
-pub mod model;
+pub(crate) mod address;
+pub(crate) mod diff;
+pub(crate) mod error;
+pub(crate) mod file;
+pub(crate) mod foreign;
+pub(crate) mod http;
+pub(crate) mod interpolate;
+pub(crate) mod load;
+pub(crate) mod model;
 mod naming;
-pub mod paths;
-pub mod problem;
-pub mod ranges;
-pub mod reference;
-pub mod rights;
-pub mod schema;
-pub mod shape;
-pub mod source;
-pub mod template_arguments;
-pub mod token;
-pub mod tool;
-pub mod units;
-pub mod warning;
-pub mod whole;
+pub(crate) mod paths;
+pub(crate) mod problem;
+pub(crate) mod ranges;
+pub(crate) mod reference;
+pub(crate) mod rights;
+pub(crate) mod schema;
+pub(crate) mod shape;
+pub(crate) mod source;
+pub(crate) mod template_arguments;
+pub(crate) mod token;
+pub(crate) mod tool;
+pub(crate) mod units;
+pub(crate) mod warning;
+pub(crate) mod whole;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -33,33 +33,33 @@ use serde::Serialize;
 use serde_json::Value;
 
 use address::Address;
-pub use error::{ConfigError, Rejected};
+pub(crate) use error::{ConfigError, Rejected};
 use file::{
     ConfigFile, LogSettings, ModelSettings, SandboxMode, SplitMode, TransportMode, WatchMode,
 };
 use http::HttpConfig;
 use load::Layers;
-pub use model::{Defaults, FileFault, LoadSettings, ModelConfig, ModelFiles, Stamp};
-pub use tool::ToolConfig;
+pub(crate) use model::{Defaults, FileFault, LoadSettings, ModelConfig, ModelFiles, Stamp};
+pub(crate) use tool::ToolConfig;
 use units::{GpuLayers, IdleTime, Time};
 
 use crate::process::Cpus;
 
 /// Variables of this program begin so.
-pub const VARIABLE_PREFIX: &str = "LLAMA_MCP_";
+pub(crate) const VARIABLE_PREFIX: &str = "LLAMA_MCP_";
 
 /// The environment variable that names the file.
-pub const CONFIG_VARIABLE: &str = "LLAMA_MCP_CONFIG";
+pub(crate) const CONFIG_VARIABLE: &str = "LLAMA_MCP_CONFIG";
 
 /// The name of the model that `--model` gives.
-pub const DEFAULT_MODEL: &str = "default";
+pub(crate) const DEFAULT_MODEL: &str = "default";
 
 /// The file that is looked for.
-pub const FILE_NAME: &str = "llama-mcp-server.toml";
+pub(crate) const FILE_NAME: &str = "llama-mcp-server.toml";
 
 /// What was said on the command line.
 #[derive(Debug, Default, Clone, PartialEq)]
-pub struct Overrides {
+pub(crate) struct Overrides {
     /// `--config`.
     pub config: Option<PathBuf>,
     /// The text of `config`, if it was read from a pipe, which cannot be read twice.
@@ -74,7 +74,7 @@ pub struct Overrides {
 
 /// What the surroundings say.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Surroundings {
+pub(crate) struct Surroundings {
     /// Path of this program, to start processes for untrusted work; `None` if it is unknown.
     pub program: Option<PathBuf>,
     /// CPUs that this process may use.
@@ -87,7 +87,7 @@ pub struct Surroundings {
 
 /// What the program runs by.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Config {
+pub(crate) struct Config {
     /// The models, by name.
     pub models: Vec<ModelConfig>,
     /// The tools that are made of prompts, by name.
@@ -106,7 +106,7 @@ pub struct Config {
 
 /// How clients connect.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Transport {
+pub(crate) enum Transport {
     /// By standard input and output.
     Stdio,
     /// By Streamable HTTP.
@@ -115,7 +115,7 @@ pub enum Transport {
 
 /// How models share the machine.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct RegistryConfig {
+pub(crate) struct RegistryConfig {
     /// Models at once.
     pub max_loaded: Option<usize>,
     /// Memory of all of them.
@@ -129,7 +129,7 @@ pub struct RegistryConfig {
 
 /// Memory of a GPU, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GpuMemory {
+pub(crate) struct GpuMemory {
     /// All of it.
     pub total: u64,
     /// Bytes that other programs left when the GPU was found, before this server loaded a model.
@@ -151,12 +151,12 @@ impl GpuMemory {
 
 impl RegistryConfig {
     /// Returns the bytes of GPU memory that all models share; `None` if no GPU has memory of its own.
-    pub fn all_gpu_memory(&self) -> Option<u64> {
+    pub(crate) fn all_gpu_memory(&self) -> Option<u64> {
         sum(self.gpu_memory.iter().map(|gpu| gpu.total))
     }
 
     /// Returns the bytes of GPU memory that a model can use which is loaded as `load` says.
-    pub fn gpu_memory_for(&self, load: &LoadSettings) -> Option<u64> {
+    pub(crate) fn gpu_memory_for(&self, load: &LoadSettings) -> Option<u64> {
         let mut available = self
             .gpu_memory
             .iter()
@@ -177,7 +177,10 @@ fn sum(all: impl Iterator<Item = u64>) -> Option<u64> {
 ///
 /// # Errors
 /// A command line that contradicts itself.
-pub fn find_file(typed: &Overrides, around: &Surroundings) -> Result<Option<PathBuf>, ConfigError> {
+pub(crate) fn find_file(
+    typed: &Overrides,
+    around: &Surroundings,
+) -> Result<Option<PathBuf>, ConfigError> {
     match (&typed.models[..], &typed.config) {
         ([_, _, ..], _) => return Err(ConfigError::SeveralModels(typed.models.len())),
         ([model], _) if model.to_str().is_none() => {
@@ -203,7 +206,7 @@ pub fn find_file(typed: &Overrides, around: &Surroundings) -> Result<Option<Path
 }
 
 /// Returns `path` with the home directory in place of `~`. Clients start the server without a shell, which would expand it.
-pub fn at_home(path: &Path, around: &Surroundings) -> PathBuf {
+pub(crate) fn at_home(path: &Path, around: &Surroundings) -> PathBuf {
     let home = paths::home(&around.variables);
     path.to_str().map_or_else(
         || path.to_path_buf(),
@@ -217,7 +220,10 @@ impl Config {
     ///
     /// # Errors
     /// All that is wrong with values and files, at once.
-    pub fn load(typed: &Overrides, around: &Surroundings) -> Result<(Self, Layers), Rejected> {
+    pub(crate) fn load(
+        typed: &Overrides,
+        around: &Surroundings,
+    ) -> Result<(Self, Layers), Rejected> {
         let (config, mut layers) = Self::resolve(typed, around)?;
         match config.error(&mut layers) {
             Some(error) => Err(Rejected {
@@ -229,7 +235,7 @@ impl Config {
     }
 
     /// Returns the error that keeps the configuration made of `layers` from being run. Its problems are removed from `layers`.
-    pub fn error(&self, layers: &mut Layers) -> Option<ConfigError> {
+    pub(crate) fn error(&self, layers: &mut Layers) -> Option<ConfigError> {
         let file = layers.file.as_ref().map(|source| source.path.clone());
         let no_model = || self.models.is_empty().then(|| ConfigError::NoModel(file));
         ConfigError::take(layers).or_else(no_model)
@@ -240,7 +246,10 @@ impl Config {
     ///
     /// # Errors
     /// The command line contradicts itself, or the file is not TOML, so that some of its values are unknown.
-    pub fn resolve(typed: &Overrides, around: &Surroundings) -> Result<(Self, Layers), Rejected> {
+    pub(crate) fn resolve(
+        typed: &Overrides,
+        around: &Surroundings,
+    ) -> Result<(Self, Layers), Rejected> {
         let mut file = find_file(typed, around).map_err(|error| Rejected {
             error,
             warnings: Layers::read(&Overrides::default(), &around.variables, None).warnings,
@@ -301,7 +310,7 @@ impl Config {
 impl Config {
     /// What runs when a server that runs by this is told `new`: what waits for a restart stays as it is.
     #[must_use]
-    pub fn with_live_keys_of(&self, new: Self) -> Self {
+    pub(crate) fn with_live_keys_of(&self, new: Self) -> Self {
         let transport = match (&self.transport, &new.transport) {
             (Transport::Http(old), Transport::Http(new)) => {
                 Transport::Http(Box::new(old.with_live_keys_of(new)))

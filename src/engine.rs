@@ -5,23 +5,24 @@
 //! types here, how many calls may wait ([`places`]), and what tells beforehand whether a template, a schema or a memory
 //! limit will do ([`template`], [`grammar`], [`limits`]).
 
-pub mod decoder;
-pub mod fixed;
-pub mod grammar;
-pub mod limits;
-pub mod llama;
-pub mod neighbours;
-pub mod pace;
-pub mod places;
-pub mod prefix;
-pub mod prompt;
-pub mod queue;
-pub mod sampling;
-pub mod scheduler;
-pub mod spent;
-pub mod template;
-pub mod text;
-pub mod thinking;
+pub(crate) mod decoder;
+pub(crate) mod device;
+pub(crate) mod fixed;
+pub(crate) mod grammar;
+pub(crate) mod limits;
+#[cfg_attr(not(feature = "llama"), path = "engine/no_llama.rs")]
+pub(crate) mod llama;
+pub(crate) mod neighbours;
+pub(crate) mod pace;
+pub(crate) mod places;
+pub(crate) mod prefix;
+pub(crate) mod prompt;
+pub(crate) mod queue;
+pub(crate) mod scheduler;
+pub(crate) mod spent;
+pub(crate) mod template;
+pub(crate) mod text;
+pub(crate) mod thinking;
 
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ use limits::ContextSize;
 
 use crate::threads::SystemLimit;
 
-pub use crate::config::file::ThinkingOutput;
+pub(crate) use crate::config::file::ThinkingOutput;
 
 /// Who speaks in a [`Message`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,7 +80,7 @@ impl Message {
 /// How the next token is chosen. Ranges are checked where the values are parsed ([`crate::tools::arguments`]).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct SamplingParams {
+pub(crate) struct SamplingParams {
     /// 0 is greedy.
     pub temperature: f32,
     /// Nucleus; 1 is off.
@@ -120,7 +121,7 @@ impl Default for SamplingParams {
 
 /// What a prompt is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Conversation {
+pub(crate) struct Conversation {
     /// Not empty.
     pub messages: Vec<Message>,
     /// What becomes of thinking.
@@ -139,12 +140,12 @@ pub struct Conversation {
 
 impl Conversation {
     /// Whether the model may reason before it answers.
-    pub fn may_think(&self) -> bool {
+    pub(crate) fn may_think(&self) -> bool {
         self.thinking != ThinkingOutput::Off && self.thinking_budget != Some(0)
     }
 
     /// Returns the bytes of its texts, its schema and its variables: a measure of the work that they are.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let messages = self.messages.iter().map(|message| message.content.len());
         let schema = self.json_schema.as_ref().map_or(0, bytes_of);
         let arguments = self.template_arguments.iter();
@@ -172,7 +173,7 @@ fn bytes_of(value: &Value) -> usize {
 
 /// One call of a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct GenerateRequest {
+pub(crate) struct GenerateRequest {
     /// What is asked.
     #[serde(flatten)]
     pub conversation: Conversation,
@@ -187,7 +188,7 @@ pub struct GenerateRequest {
 /// Why a generation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum FinishReason {
+pub(crate) enum FinishReason {
     /// The model ended its answer, or a stop string was met.
     Stop,
     /// `max_tokens`, or the context was full.
@@ -201,7 +202,7 @@ pub enum FinishReason {
 /// How a call is ended from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum CancelReason {
+pub(crate) enum CancelReason {
     /// Nobody waits for the answer any more.
     Cancelled,
     /// The time is up; what there is of the answer is wanted.
@@ -220,7 +221,7 @@ impl From<CancelReason> for FinishReason {
 /// Where a call was when it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Phase {
+pub(crate) enum Phase {
     /// The model was being loaded.
     Load,
     /// It waited for a free sequence or for cells.
@@ -233,7 +234,7 @@ pub enum Phase {
 
 /// Counts and times of one call. Times are milliseconds of wall clock.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Usage {
+pub(crate) struct Usage {
     /// Tokens of the rendered prompt.
     pub prompt_tokens: u32,
     /// How many of them came from the cache.
@@ -255,13 +256,13 @@ pub struct Usage {
 impl Usage {
     /// Tokens a second at which what did not come from the cache was read of the prompt; none where it was not read to its end, or
     /// in no time.
-    pub fn prompt_speed(&self) -> Option<f64> {
+    pub(crate) fn prompt_speed(&self) -> Option<f64> {
         let read = self.prompt_tokens.saturating_sub(self.cached_tokens);
         per_second(read, self.prefill_ms).filter(|_| self.completion_tokens > 0)
     }
 
     /// Tokens a second at which the answer was written; none where it is too short to tell.
-    pub fn generation_speed(&self) -> Option<f64> {
+    pub(crate) fn generation_speed(&self) -> Option<f64> {
         // The first token is there when the time begins.
         per_second(self.completion_tokens.saturating_sub(1), self.decode_ms)
     }
@@ -274,7 +275,7 @@ fn per_second(tokens: u32, millis: u64) -> Option<f64> {
 
 /// The end of a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Generation {
+pub(crate) struct Generation {
     /// The answer, without thinking, stop string and control tokens.
     pub text: String,
     /// Why it ended.
@@ -292,7 +293,7 @@ pub struct Generation {
 /// News of one call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Update {
+pub(crate) enum Update {
     /// It waits; 1 is next.
     Queued(usize),
     /// Whether its prompt is being rendered and tokenised just now: foreign code over foreign text.
@@ -313,7 +314,7 @@ pub enum Update {
 
 /// Counts for people; no code decides by them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stats {
+pub(crate) struct Stats {
     /// Calls that have a sequence.
     pub active: usize,
     /// Calls that wait for one.

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use crate::process;
 
 /// Limits the parsing of large messages and the checks of schemas.
-pub static HEAVY: LazyLock<FairSemaphore> = LazyLock::new(|| {
+pub(crate) static HEAVY: LazyLock<FairSemaphore> = LazyLock::new(|| {
     let cpus = thread::available_parallelism().map_or(1, usize::from);
     FairSemaphore::new((cpus / 2).clamp(1, MAX_HEAVY))
 });
@@ -24,7 +24,7 @@ const STACK: usize = 32 * 1024 * 1024;
 
 /// A semaphore for CPU-heavy work. A client holds at most one permit, and waiting clients are served round robin.
 #[derive(Debug)]
-pub struct FairSemaphore(Mutex<State>);
+pub(crate) struct FairSemaphore(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
@@ -37,7 +37,7 @@ struct State {
 
 /// A permit to do heavy work. Dropping it admits the next waiter.
 #[derive(Debug)]
-pub struct Permit {
+pub(crate) struct Permit {
     semaphore: &'static FairSemaphore,
     /// `None` once the permit was released.
     client: Option<String>,
@@ -45,7 +45,7 @@ pub struct Permit {
 
 impl FairSemaphore {
     /// Makes a semaphore with `permits`.
-    pub fn new(permits: usize) -> Self {
+    pub(crate) fn new(permits: usize) -> Self {
         Self(Mutex::new(State {
             free: permits,
             holders: HashSet::new(),
@@ -54,7 +54,7 @@ impl FairSemaphore {
     }
 
     /// Waits for a permit for `client`. Dropping the future leaves the queue.
-    pub async fn acquire(&'static self, client: &str) -> Permit {
+    pub(crate) async fn acquire(&'static self, client: &str) -> Permit {
         let (sender, permit) = oneshot::channel();
         self.lock().push(client, sender);
         self.admit();
@@ -132,18 +132,18 @@ impl Drop for Permit {
 /// Permits that a large message holds while it exists as a tree of JSON values. Clones share them. The default is for a small message,
 /// which holds none.
 #[derive(Clone, Default)]
-pub struct MessagePermits(Option<Arc<Mutex<Option<Held>>>>);
+pub(crate) struct MessagePermits(Option<Arc<Mutex<Option<Held>>>>);
 
 type Held = Box<dyn Send>;
 
 impl MessagePermits {
     /// Makes the permits of a large message from `held`.
-    pub fn new(held: impl Send + 'static) -> Self {
+    pub(crate) fn new(held: impl Send + 'static) -> Self {
         Self(Some(Arc::new(Mutex::new(Some(Box::new(held))))))
     }
 
     /// Does `work` on the tree; for a large message beside the runtime.
-    pub fn on_tree<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn on_tree<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         match &self.0 {
             None => work(),
             Some(_) => beside_runtime(work),
@@ -152,7 +152,7 @@ impl MessagePermits {
 
     /// Does `work`, which turns the tree into something smaller, and releases the permits. For a large message the work is done beside
     /// the runtime.
-    pub fn last_on_tree<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn last_on_tree<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let done = self.on_tree(work);
         if let Some(held) = &self.0 {
             drop(held.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -170,7 +170,7 @@ impl fmt::Debug for MessagePermits {
 }
 
 /// Does `work` at low priority and waits for it. Other threads of the runtime take over the tasks of this one meanwhile.
-pub fn beside_runtime<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+pub(crate) fn beside_runtime<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     use tokio::runtime::{Handle, RuntimeFlavor};
     match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(|| at_low_priority(work)),
@@ -179,7 +179,7 @@ pub fn beside_runtime<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 }
 
 /// Does `work` on a thread of its own at low priority, and waits for it. The thread is new since it cannot raise its priority again.
-pub fn at_low_priority<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+pub(crate) fn at_low_priority<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     let work = Mutex::new(Some(work));
     let take = || work.lock().unwrap_or_else(PoisonError::into_inner).take();
     let done = thread::scope(|scope| {

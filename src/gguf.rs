@@ -7,7 +7,7 @@ mod contents;
 mod error;
 mod file_id;
 mod kind;
-pub mod memory;
+pub(crate) mod memory;
 mod reader;
 mod tensor;
 mod tuning;
@@ -19,21 +19,21 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use contents::Contents;
-pub use error::{GgufError, Substitute};
-pub use file_id::FileId;
-pub use kind::FileKind;
+pub(crate) use error::{GgufError, Substitute};
+pub(crate) use file_id::FileId;
+pub(crate) use kind::FileKind;
 use reader::{Fault, Read1, Reader};
-pub use tuning::Tuning;
-pub use weights::Weights;
+pub(crate) use tuning::Tuning;
+pub(crate) use weights::Weights;
 
 use crate::printable::printable;
 
 /// Longest text of a file that is shown to anybody, in characters.
-pub const MAX_SHOWN: usize = 64;
+pub(crate) const MAX_SHOWN: usize = 64;
 
 /// What is known of a model without loading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Header {
+pub(crate) struct Header {
     /// `general.architecture`: letters, digits, `.`, `_` and `-`.
     pub architecture: String,
     /// `general.name`, as one printable line of at most [`MAX_SHOWN`] characters: it is shown to people and to clients'
@@ -79,7 +79,7 @@ pub struct Header {
 ///
 /// # Errors
 /// What is wrong with the file, see [`GgufError`].
-pub fn read_header(path: &Path) -> Result<Header, GgufError> {
+pub(crate) fn read_header(path: &Path) -> Result<Header, GgufError> {
     let contents = read_contents(path)?;
     let mut header = header_of(&contents, path)?;
     if let Some(kind) = FileKind::of_incomplete(&contents) {
@@ -100,7 +100,12 @@ pub fn read_header(path: &Path) -> Result<Header, GgufError> {
 ///
 /// # Errors
 /// As [`read_header`].
-pub fn parse_header(source: impl Read + Seek, size: u64, path: &Path) -> Result<Header, GgufError> {
+#[cfg(any(test, fuzzing))]
+pub(crate) fn parse_header(
+    source: impl Read + Seek,
+    size: u64,
+    path: &Path,
+) -> Result<Header, GgufError> {
     header_of(&parse_contents(source, size, path)?, path)
 }
 
@@ -133,7 +138,7 @@ fn other_kind(path: &Path, kind: FileKind, contents: &Contents) -> GgufError {
 ///
 /// # Errors
 /// The file is broken, is not an adapter, or is an adapter for other models.
-pub fn read_adapter(path: &Path, architecture: &str) -> Result<u64, GgufError> {
+pub(crate) fn read_adapter(path: &Path, architecture: &str) -> Result<u64, GgufError> {
     let contents = read_contents(path)?;
     match contents.text("general.type") {
         Some("adapter") => match contents.text("general.architecture") {
@@ -247,7 +252,7 @@ fn other_parts(path: &Path, contents: &Contents) -> Result<Vec<PathBuf>, GgufErr
 
 /// Returns the paths of the parts after the first part `path` of a split model, derived from its name. The list is empty if the name
 /// is not that of a first part.
-pub fn other_parts_of(path: &Path) -> Vec<PathBuf> {
+pub(crate) fn other_parts_of(path: &Path) -> Vec<PathBuf> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let split = || {
         let (first, count) = name.strip_suffix(".gguf")?.rsplit_once("-of-")?;

@@ -1,7 +1,7 @@
 //! GPU support of this build.
 
 /// Name of the GPU backend of llama.cpp in this build; `None` if it computes on the CPU only.
-pub const BACKEND: Option<&str> = if cfg!(feature = "cuda") {
+pub(crate) const BACKEND: Option<&str> = if cfg!(feature = "cuda") {
     Some("CUDA")
 } else if cfg!(feature = "vulkan") {
     Some("Vulkan")
@@ -16,7 +16,7 @@ pub const BACKEND: Option<&str> = if cfg!(feature = "cuda") {
 };
 
 /// Whether GPUs of this build may have memory of their own. Apple's GPUs share the machine's.
-pub const MAY_HAVE_MEMORY: bool = cfg!(any(feature = "cuda", feature = "vulkan"));
+pub(crate) const MAY_HAVE_MEMORY: bool = cfg!(any(feature = "cuda", feature = "vulkan"));
 
 /// Whether this build can use a GPU.
-pub const IN_BUILD: bool = BACKEND.is_some();
+pub(crate) const IN_BUILD: bool = BACKEND.is_some();

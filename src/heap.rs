@@ -3,7 +3,7 @@
 //! Both need jemalloc, which is the allocator on Linux with glibc only.
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-pub use jemalloc::{Heap, give_back};
+pub(crate) use jemalloc::{Heap, give_back};
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub use other::{Heap, give_back};
 
@@ -17,7 +17,7 @@ mod jemalloc {
 
     /// Starts jemalloc's background thread, so that an idle server returns memory, too. Not for models' processes, which must be
     /// single-threaded when they restrict themselves.
-    pub fn give_back() {
+    pub(crate) fn give_back() {
         // One thread for all arenas: if the system refuses another one, jemalloc keeps writing errors.
         let started =
             max_background_threads::write(1).and_then(|()| background_thread::write(true));
@@ -28,14 +28,14 @@ mod jemalloc {
 
     /// A heap of its own, an arena of jemalloc.
     #[derive(Debug)]
-    pub struct Heap {
+    pub(crate) struct Heap {
         /// The number of the arena. `None` if jemalloc has no more arenas.
         arena: Option<NonZero<u32>>,
     }
 
     impl Heap {
         /// Creates an empty heap, which lives as long as the process.
-        pub fn create() -> Self {
+        pub(crate) fn create() -> Self {
             let created: Result<u32> = b"arenas.create\0"[..].name().read();
             Self {
                 // Arena 0 is the first of the program's own.
@@ -44,7 +44,7 @@ mod jemalloc {
         }
 
         /// Makes this thread allocate from this heap until the thread ends.
-        pub fn enter(&self) {
+        pub(crate) fn enter(&self) {
             if let Some(arena) = self.arena
                 && let Err(error) = b"thread.arena\0"[..].name().write(arena.get())
             {
@@ -53,7 +53,7 @@ mod jemalloc {
         }
 
         /// Returns the bytes in use. `None` if they are not known.
-        pub fn bytes(&self) -> Option<usize> {
+        pub(crate) fn bytes(&self) -> Option<usize> {
             epoch::advance().ok()?;
             let name = format!("stats.arenas.{}.pactive\0", self.arena?);
             let pages: usize = name.name().read().ok()?;

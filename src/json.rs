@@ -10,8 +10,8 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-pub use stringify::stringify;
-pub use unique::parse_unique;
+pub(crate) use stringify::stringify;
+pub(crate) use unique::parse_unique;
 
 /// The UTF-8 byte order mark. RFC 8259, 8.1 lets a reader skip it.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -23,7 +23,7 @@ const ESCAPE: usize = 6;
 ///
 /// # Errors
 /// The text is not valid JSON, is nested deeper than 127 levels, or has a number beyond the range of a double.
-pub fn parse(text: &str) -> serde_json::Result<Value> {
+pub(crate) fn parse(text: &str) -> serde_json::Result<Value> {
     serde_json::from_slice(&without_lone_surrogates(text.as_bytes()))
 }
 
@@ -31,7 +31,7 @@ pub fn parse(text: &str) -> serde_json::Result<Value> {
 ///
 /// A `string` is never parsed. Text that holds JSON of another type stays as it is, except that `null` is null, and so does text that
 /// would take more than 32 MiB as a tree of values.
-pub fn from_text(value: Value, kind: &str) -> Value {
+pub(crate) fn from_text(value: Value, kind: &str) -> Value {
     let Value::String(text) = &value else {
         return value;
     };
@@ -70,7 +70,7 @@ const VALUE_BYTES: usize = 160;
 const OBJECT_BYTES: usize = 750;
 
 /// Returns at least the memory, in bytes, that `text` takes as a tree of values. The text may be invalid.
-pub fn tree_bytes(text: &[u8]) -> usize {
+pub(crate) fn tree_bytes(text: &[u8]) -> usize {
     let (mut values, mut objects) = (1_usize, 0_usize);
     let mut rest = text;
     while let Some((byte, behind)) = rest.split_first() {
@@ -102,14 +102,14 @@ fn behind_string(mut text: &[u8]) -> &[u8] {
 }
 
 /// Returns `text` without the byte order mark that some programs on Windows write first.
-pub fn without_byte_order_mark(text: &[u8]) -> &[u8] {
+pub(crate) fn without_byte_order_mark(text: &[u8]) -> &[u8] {
     text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)
 }
 
 /// Returns `text` with the escapes of lone surrogates replaced by `\ufffd`. Its length stays the same.
 ///
 /// JavaScript can cut a string in the middle of a character, and `JSON.stringify` writes the remaining half as an escape.
-pub fn without_lone_surrogates(text: &[u8]) -> Cow<'_, [u8]> {
+pub(crate) fn without_lone_surrogates(text: &[u8]) -> Cow<'_, [u8]> {
     let mut mended = Cow::Borrowed(text);
     let mut at = 0;
     while let Some(found) = text.get(at..).and_then(next_backslash) {

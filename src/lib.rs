@@ -160,29 +160,45 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests fail loudly"))]
 
-pub mod app;
-pub mod check;
-pub mod cli;
-pub mod commands;
-pub mod config;
-pub mod engine;
-pub mod error_code;
-pub mod fair;
-pub mod gguf;
-pub mod gpu;
-pub mod heap;
-pub mod json;
-pub mod mcp;
-pub mod memory;
-pub mod printable;
-pub mod process;
-pub mod registry;
-pub mod reload;
-pub mod signals;
-pub mod status;
-pub mod supervisor;
-pub mod telemetry;
-pub mod threads;
-pub mod tools;
-pub mod transport;
-pub mod worker;
+mod app;
+mod check;
+mod cli;
+mod commands;
+mod config;
+mod engine;
+mod error_code;
+mod fair;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
+mod gguf;
+mod gpu;
+mod heap;
+mod json;
+mod mcp;
+mod memory;
+mod printable;
+mod process;
+mod program;
+mod registry;
+mod reload;
+mod signals;
+mod status;
+mod supervisor;
+mod telemetry;
+mod threads;
+mod tools;
+mod transport;
+mod worker;
+
+pub use program::main;
+
+/// What the integration tests use. It is not an API: any version may change it.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::config::warning::WarningKind;
+    pub use crate::engine::template::{ChatTemplate, Variables, check_messages, stack_size};
+    pub use crate::engine::thinking::families::{after_reasoning, markers_of, unknown_markers};
+    pub use crate::engine::{EngineError, Message, Role};
+    pub use crate::error_code::ErrorCode;
+    pub use crate::mcp::jsonrpc;
+}

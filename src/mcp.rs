@@ -4,23 +4,24 @@
 //! with a handshake, which negotiates the revision (`basic/lifecycle`). The modern one, 2026-07-28, has none: every request
 //! names its revision (`basic/versioning`).
 
-pub mod caller;
-pub mod dispatcher;
-pub mod era;
+pub(crate) mod caller;
+pub(crate) mod dispatcher;
+pub(crate) mod era;
 pub mod jsonrpc;
 mod lists;
-pub mod progress;
-pub mod schema;
-pub mod subscription;
+pub(crate) mod progress;
+pub(crate) mod schema;
+pub(crate) mod subscription;
 
 /// The revision without a handshake.
-pub const MODERN_REVISION: &str = "2026-07-28";
+pub(crate) const MODERN_REVISION: &str = "2026-07-28";
 
 /// The revisions with one, newest first.
-pub const LEGACY_REVISIONS: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
+pub(crate) const LEGACY_REVISIONS: [&str; 4] =
+    ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
 
 /// All that are served, newest first.
-pub fn revisions() -> Vec<&'static str> {
+pub(crate) fn revisions() -> Vec<&'static str> {
     [MODERN_REVISION]
         .into_iter()
         .chain(LEGACY_REVISIONS)
@@ -29,7 +30,7 @@ pub fn revisions() -> Vec<&'static str> {
 
 /// What a client gets whose `initialize` asked for `requested`: that, if it is known; the newest with a handshake, if it is
 /// not; and the oldest, where it named none, as the documented `initialize` with `params: {}` does.
-pub fn negotiate(requested: Option<&str>) -> &'static str {
+pub(crate) fn negotiate(requested: Option<&str>) -> &'static str {
     let [newest, .., oldest] = LEGACY_REVISIONS;
     match requested {
         None => oldest,

@@ -8,7 +8,7 @@ mod cgroup;
 
 /// Total and free memory, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Capacity {
+pub(crate) struct Capacity {
     /// All bytes, or the limit.
     pub total: u64,
     /// Bytes of `total` that can still be taken.
@@ -17,7 +17,7 @@ pub struct Capacity {
 
 /// Limits of the cgroups around this process: its own and all its parents (a container, a systemd service, a slice).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum CgroupLimit {
+pub(crate) enum CgroupLimit {
     /// No cgroup has a limit, or this system has no cgroups.
     #[default]
     None,
@@ -29,7 +29,7 @@ pub enum CgroupLimit {
 
 /// The memory of the machine and the limit on this process, at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Memory {
+pub(crate) struct Memory {
     /// The machine's memory; `None` if it is unknown.
     pub machine: Option<Capacity>,
     /// The limit on this process.
@@ -38,7 +38,7 @@ pub struct Memory {
 
 impl Memory {
     /// Reads the current state.
-    pub fn now() -> Self {
+    pub(crate) fn now() -> Self {
         Self {
             machine: machine(),
             cgroup: cgroup_limit(),
@@ -47,12 +47,12 @@ impl Memory {
     }
 
     /// Returns the bytes that this process and its children may take at most; `None` if they are unknown.
-    pub fn total(&self) -> Option<u64> {
+    pub(crate) fn total(&self) -> Option<u64> {
         self.smallest(|capacity| capacity.total)
     }
 
     /// Returns the bytes that can still be taken; `None` if they are unknown.
-    pub fn free(&self) -> Option<u64> {
+    pub(crate) fn free(&self) -> Option<u64> {
         self.smallest(|capacity| capacity.free)
     }
 
@@ -78,12 +78,12 @@ impl Memory {
 }
 
 /// Returns the bytes that this process and its children may take at most; `u64::MAX` if they are unknown.
-pub fn total() -> u64 {
+pub(crate) fn total() -> u64 {
     Memory::now().total().unwrap_or(u64::MAX)
 }
 
 /// Returns the bytes that can still be taken; `None` if they are unknown.
-pub fn free() -> Option<u64> {
+pub(crate) fn free() -> Option<u64> {
     Memory::now().free()
 }
 

@@ -20,7 +20,7 @@ const ELLIPSIS: char = '…';
 /// printable("two\r\nlines\x1b[31m", 64) == "two lines [31m"
 /// printable("too long", 4) == "too…"
 /// ```
-pub fn printable(text: &str, max_chars: usize) -> String {
+pub(crate) fn printable(text: &str, max_chars: usize) -> String {
     let text = text.trim_matches(|c: char| c.is_whitespace() || is_break(c) || is_hidden(c));
     let mut line = String::new();
     let mut length = 0;
@@ -48,7 +48,7 @@ pub fn printable(text: &str, max_chars: usize) -> String {
 /// without_folders("`/srv/my models/crab.gguf` is truncated") == "`crab.gguf` is truncated"
 /// without_folders("/build/src/ggml.c:1234: failed") == "ggml.c:1234: failed"
 /// ```
-pub fn without_folders(text: &str) -> String {
+pub(crate) fn without_folders(text: &str) -> String {
     static QUOTED: LazyLock<Regex> =
         LazyLock::new(|| pattern(r"`(?:[A-Za-z]:)?[/\\][^`]*[/\\]|`[^`]*[/\\]([^`/\\]+\.gguf`)"));
     static PLAIN: LazyLock<Regex> =

@@ -1,10 +1,10 @@
 //! What both processes need of the operating system: a standard output that is theirs alone, an end when the parent
 //! ends, and the number of CPUs they may use.
 
-pub mod activity;
-pub mod memory_lock;
-pub mod mounted;
-pub mod usage;
+pub(crate) mod activity;
+pub(crate) mod memory_lock;
+pub(crate) mod mounted;
+pub(crate) mod usage;
 
 #[cfg(target_os = "linux")]
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// Where a descriptor cannot be duplicated.
 #[cfg(unix)]
-pub fn take_stdout() -> io::Result<Box<dyn ProtocolOutput>> {
+pub(crate) fn take_stdout() -> io::Result<Box<dyn ProtocolOutput>> {
     use std::os::fd::AsFd;
 
     let stdout = io::stdout().as_fd().try_clone_to_owned()?;
@@ -37,7 +37,7 @@ pub fn take_stdout() -> io::Result<Box<dyn ProtocolOutput>> {
 }
 
 /// Where protocol messages go.
-pub trait ProtocolOutput: Write + Send {
+pub(crate) trait ProtocolOutput: Write + Send {
     /// Another handle of the same output, to watch whether its reader is gone.
     ///
     /// # Errors
@@ -58,7 +58,7 @@ impl ProtocolOutput for io::Stdout {}
 
 /// Blocks until nobody reads what is written to `output`; for a file or a terminal that is for ever.
 #[cfg(unix)]
-pub fn wait_until_unread(output: &std::os::fd::OwnedFd) {
+pub(crate) fn wait_until_unread(output: &std::os::fd::OwnedFd) {
     use rustix::event::{PollFd, PollFlags, poll};
     loop {
         let mut watched = [PollFd::new(output, PollFlags::empty())];
@@ -81,7 +81,7 @@ pub fn wait_until_unread(output: &std::os::fd::OwnedFd) {
 ///
 /// # Errors
 /// Its path is not known.
-pub fn this_program() -> io::Result<PathBuf> {
+pub(crate) fn this_program() -> io::Result<PathBuf> {
     let link = Path::new("/proc/self/exe");
     if !cfg!(target_os = "linux") {
         std::env::current_exe()
@@ -120,7 +120,7 @@ fn program_as_typed() -> io::Result<PathBuf> {
 ///
 /// A parent that ended before the signal was set is noticed by its number.
 #[cfg(target_os = "linux")]
-pub fn die_with_parent(parent: u32) -> bool {
+pub(crate) fn die_with_parent(parent: u32) -> bool {
     use rustix::process::{Signal, getppid, set_parent_process_death_signal};
     if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
         // The end of stdin still ends the worker.
@@ -131,7 +131,7 @@ pub fn die_with_parent(parent: u32) -> bool {
 
 /// Returns whether the child `id` of this process runs. One that has ended is not reaped.
 #[cfg(unix)]
-pub fn is_running(id: u32) -> bool {
+pub(crate) fn is_running(id: u32) -> bool {
     use rustix::process::{WaitId, WaitIdOptions, waitid};
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     pid(id).is_some_and(|pid| matches!(waitid(WaitId::Pid(pid), options), Ok(None)))
@@ -139,7 +139,7 @@ pub fn is_running(id: u32) -> bool {
 
 /// Kills every process of the group that the process `id` leads.
 #[cfg(unix)]
-pub fn kill_group(id: u32) {
+pub(crate) fn kill_group(id: u32) {
     use rustix::process::{Signal, kill_process_group};
     if let Some(pid) = pid(id)
         && let Err(error) = kill_process_group(pid, Signal::KILL)
@@ -160,7 +160,7 @@ fn pid(id: u32) -> Option<rustix::process::Pid> {
 /// Raises the limit of open files to the hard limit: each connection is an open file, and the usual soft limit is 1,024. Returns the limit;
 /// `None` if there is none.
 #[cfg(unix)]
-pub fn raise_file_limit() -> Option<u64> {
+pub(crate) fn raise_file_limit() -> Option<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -181,7 +181,7 @@ pub fn raise_file_limit() -> Option<u64> {
 }
 
 /// Returns a warning if `connections` need more open files than the `limit` that [`raise_file_limit`] returned.
-pub fn too_few_files(connections: usize, limit: Option<u64>) -> Option<String> {
+pub(crate) fn too_few_files(connections: usize, limit: Option<u64>) -> Option<String> {
     let limit = limit.filter(|limit| *limit <= connections as u64)?;
     Some(format!(
         "`max_connections` is {connections}, but the system lets this process open {limit} files (RLIMIT_NOFILE); raise this limit with `docker run --ulimit nofile=65536`, `LimitNOFILE=65536` in the systemd unit or `ulimit -n 65536`, or lower `max_connections`"
@@ -190,7 +190,7 @@ pub fn too_few_files(connections: usize, limit: Option<u64>) -> Option<String> {
 
 /// Names this process for `ps` and `top`, where it would be called `exe` as it was started.
 #[cfg(target_os = "linux")]
-pub fn name_worker() {
+pub(crate) fn name_worker() {
     if let Err(error) = rustix::thread::set_name(c"llama-worker") {
         tracing::debug!(%error, "the worker has no name");
     }
@@ -202,7 +202,7 @@ pub fn name_worker() {}
 
 /// Returns the bytes of address space that this process has.
 #[cfg(target_os = "linux")]
-pub fn address_space() -> Option<u64> {
+pub(crate) fn address_space() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status
         .lines()
@@ -213,7 +213,7 @@ pub fn address_space() -> Option<u64> {
 
 /// Lowers the scheduling priority of the calling thread by 10 steps, and that of threads that it starts. Only root can raise it again.
 #[cfg(target_os = "linux")]
-pub fn lower_priority() {
+pub(crate) fn lower_priority() {
     // On Linux each thread has a priority of its own.
     if let Err(error) = rustix::process::nice(10) {
         tracing::debug!(%error, "could not lower a thread's priority");
@@ -232,7 +232,7 @@ pub fn die_with_parent(_: u32) -> bool {
 
 /// CPUs, at least one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cpus {
+pub(crate) struct Cpus {
     /// What the system counts; a core may have two.
     pub all: usize,
     /// How many of them are cores of their own.
@@ -241,14 +241,14 @@ pub struct Cpus {
 
 impl Cpus {
     /// Cores that have one each.
-    pub fn single(cores: usize) -> Self {
+    pub(crate) fn single(cores: usize) -> Self {
         let all = cores;
         Self { all, cores }
     }
 }
 
 /// The CPUs that this process may use: affinity and, on Linux, the quota of its cgroup counted.
-pub fn available_cpus() -> Cpus {
+pub(crate) fn available_cpus() -> Cpus {
     let all = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     let cores = cores().unwrap_or(all);
     Cpus {
@@ -277,7 +277,7 @@ fn cores() -> Option<usize> {
 }
 
 /// Bytes that `folder`'s file system has left for this user; none where that is unknown.
-pub fn free_disk(folder: &Path) -> Option<u64> {
+pub(crate) fn free_disk(folder: &Path) -> Option<u64> {
     #[cfg(unix)]
     return rustix::fs::statvfs(folder)
         .ok()
@@ -288,7 +288,7 @@ pub fn free_disk(folder: &Path) -> Option<u64> {
 
 /// The folder that keeps `file` from being written, with the reason: its own, or where that is missing the nearest one
 /// that is there, in which it would be made.
-pub fn unwritable(file: &Path) -> Option<(PathBuf, io::Error)> {
+pub(crate) fn unwritable(file: &Path) -> Option<(PathBuf, io::Error)> {
     let is_there = |folder: &&Path| folder.as_os_str().is_empty() || folder.exists();
     let folder = file.ancestors().skip(1).find(is_there)?;
     let folder = if folder.as_os_str().is_empty() {

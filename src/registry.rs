@@ -3,11 +3,11 @@
 //! [`residency`] decides, under one short lock, and the shelf carries that out.
 //! A call holds a lease: while there is one, its model stays.
 
-pub mod budget;
-pub mod footprint;
+pub(crate) mod budget;
+pub(crate) mod footprint;
 mod lease;
-pub mod memory;
-pub mod residency;
+pub(crate) mod memory;
+pub(crate) mod residency;
 mod shelf;
 mod standing;
 mod suspects;
@@ -29,9 +29,9 @@ use crate::telemetry::metrics::{self, Occupancy};
 use crate::worker::client::{CallError, FixedPrompts, Launcher, Progress, RunningCall, Worker};
 use lease::Lease;
 use residency::Refusal;
-pub use residency::{Edition, ModelState};
+pub(crate) use residency::{Edition, ModelState};
 use shelf::{Replaced, Shelf};
-pub use standing::ModelStatus;
+pub(crate) use standing::ModelStatus;
 use suspects::{PromptHash, Suspects};
 
 /// How long after a deadline the worker may take to hand over what it has: a step takes a second as a rule, a load
@@ -46,7 +46,7 @@ const NO_CLIENT: &str = "";
 
 /// See the module.
 #[derive(Debug)]
-pub struct Registry {
+pub(crate) struct Registry {
     shelf: Arc<Shelf>,
     suspects: Mutex<Suspects>,
     /// Hasher of prompts. Its keys are random, so that nobody can craft two prompts with the same hash.
@@ -55,7 +55,7 @@ pub struct Registry {
 
 /// Result of unloading or restarting a model on request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unloaded {
+pub(crate) struct Unloaded {
     /// The model's name in the configuration.
     pub model: String,
     /// The model's state before.
@@ -69,7 +69,7 @@ pub struct Unloaded {
 
 /// Who calls, and what a call may take.
 #[derive(Debug)]
-pub struct CallContext {
+pub(crate) struct CallContext {
     /// Whose call it is, for fairness.
     pub client: String,
     /// When to end with what there is.
@@ -80,7 +80,7 @@ pub struct CallContext {
 
 /// A call that was not answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RegistryError {
+pub(crate) enum RegistryError {
     /// Its model could not be had.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -91,7 +91,7 @@ pub enum RegistryError {
 
 impl Registry {
     /// A registry without models. To be called inside the runtime.
-    pub fn new(launcher: Launcher) -> Self {
+    pub(crate) fn new(launcher: Launcher) -> Self {
         Self {
             shelf: Shelf::open(launcher),
             suspects: Mutex::default(),
@@ -102,7 +102,7 @@ impl Registry {
     /// Takes in what is configured now, and gives the editions of `models` in their order: those that are loaded as before keep
     /// theirs. The former ones still serve, until [`Self::retire_all_but`]. Models that are loaded keep ready what is `fixed`
     /// for them, by their names.
-    pub fn stage(
+    pub(crate) fn stage(
         &self,
         models: &[ModelConfig],
         fixed: &BTreeMap<&str, FixedPrompts>,
@@ -113,13 +113,13 @@ impl Registry {
 
     /// Lets go of all editions but `kept`: what they answer is answered, the calls that wait for them get
     /// [`Refusal::Superseded`].
-    pub fn retire_all_but(&self, kept: &[Edition]) {
+    pub(crate) fn retire_all_but(&self, kept: &[Edition]) {
         self.shelf.retire_all_but(kept);
     }
 
     /// Unloads the model called `name`: its process answers the calls that it has and ends, and the next call starts another process.
     /// Failed loads, deaths and refused prompts are forgotten. Returns `None` if there is no such model.
-    pub async fn unload(&self, name: &str) -> Option<Unloaded> {
+    pub(crate) async fn unload(&self, name: &str) -> Option<Unloaded> {
         let replaced = self.shelf.replace(name)?;
         let Replaced { name, running, .. } = &replaced;
         tracing::info!(model = name, running, "unloaded on request");
@@ -130,7 +130,7 @@ impl Registry {
 
     /// Unloads the model called `name` as [`Self::unload`] does, and starts another process at once. It starts even if the caller no longer
     /// waits.
-    pub async fn restart(&self, name: &str) -> Option<Unloaded> {
+    pub(crate) async fn restart(&self, name: &str) -> Option<Unloaded> {
         let replaced = self.shelf.replace(name)?;
         let (shelf, edition) = (Arc::clone(&self.shelf), replaced.edition);
         let Replaced { name, running, .. } = &replaced;
@@ -156,13 +156,13 @@ impl Registry {
     }
 
     /// Starts loading `model`, called `name`, so that it is ready for the first call.
-    pub fn preload(&self, name: &str, model: Edition) {
+    pub(crate) fn preload(&self, name: &str, model: Edition) {
         let lease = self.shelf.lease(model, NO_CLIENT);
         tokio::spawn(load(lease, name.to_owned()));
     }
 
     /// Returns the edition that replaced `model` when it was unloaded or restarted on request, or `model` itself.
-    pub fn current(&self, model: Edition) -> Edition {
+    pub(crate) fn current(&self, model: Edition) -> Edition {
         self.shelf.current(model)
     }
 
@@ -172,7 +172,7 @@ impl Registry {
     ///
     /// # Errors
     /// See [`RegistryError`]. A deadline is no error here: it ends the generation with what there is, or with nothing.
-    pub async fn generate(
+    pub(crate) async fn generate(
         &self,
         model: Edition,
         request: GenerateRequest,
@@ -281,7 +281,7 @@ impl Registry {
 
     /// How the models stand. Asks their processes what they hold, and counts that; one that is in the middle of a longer step does
     /// not say.
-    pub async fn observe(&self) -> Vec<ModelStatus> {
+    pub(crate) async fn observe(&self) -> Vec<ModelStatus> {
         // A drive that does not answer must not block `status`.
         drop(tokio::time::timeout(LOOK_LIMIT, self.shelf.check_all_files()).await);
         let models = self.shelf.standings().into_iter().map(async |model| {
@@ -316,7 +316,7 @@ impl Registry {
     }
 
     /// Ends the workers; comes back when their processes are gone. No call may be under way or come any more.
-    pub async fn close(&self) {
+    pub(crate) async fn close(&self) {
         self.shelf.close().await;
     }
 }

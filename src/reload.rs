@@ -68,7 +68,7 @@ type Load = JoinHandle<Result<Checked, ConfigError>>;
 
 /// What a configuration is made of.
 #[derive(Debug, Clone)]
-pub struct Sources {
+pub(crate) struct Sources {
     /// The command line.
     pub typed: Overrides,
     /// Variables and machine.
@@ -79,7 +79,7 @@ pub struct Sources {
 
 /// Owner of the active configuration.
 #[derive(Debug)]
-pub struct Reloader {
+pub(crate) struct Reloader {
     sources: Sources,
     config: Config,
     /// The file with the text of the active configuration.
@@ -105,7 +105,7 @@ pub struct Reloader {
 
 impl Reloader {
     /// Creates the reloader of the configuration that the server starts with. Returns `None` if that has no file.
-    pub fn new(mut sources: Sources, checked: Checked, live: Live) -> Option<Self> {
+    pub(crate) fn new(mut sources: Sources, checked: Checked, live: Live) -> Option<Self> {
         let active = Arc::clone(checked.layers.file.as_ref()?);
         let file = active.path.clone();
         // The one that was found stays the one.
@@ -134,7 +134,7 @@ impl Reloader {
     }
 
     /// How the last edits went.
-    pub fn status(&self) -> sync::watch::Receiver<ConfigStatus> {
+    pub(crate) fn status(&self) -> sync::watch::Receiver<ConfigStatus> {
         self.status.subscribe()
     }
 
@@ -142,7 +142,7 @@ impl Reloader {
     ///
     /// # Errors
     /// The system does not deliver signals.
-    pub async fn run(mut self) -> std::io::Result<()> {
+    pub(crate) async fn run(mut self) -> std::io::Result<()> {
         let (mut causes, mut watched) = Causes::new(self.config.watch)?;
         let heard = causes.heard();
         // From here on, SIGHUP is handled.

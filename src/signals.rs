@@ -3,12 +3,12 @@
 //! A signal that was ignored when the program was started ends nothing: `nohup` ignores SIGHUP, and a shell without job control ignores
 //! SIGINT for what it starts in the background.
 
-pub mod worker;
+pub(crate) mod worker;
 
 #[cfg(not(unix))]
 pub use other::{EndSignals, Signals};
 #[cfg(unix)]
-pub use unix::{EndSignals, Signals};
+pub(crate) use unix::{EndSignals, Signals};
 
 #[cfg(unix)]
 mod unix {
@@ -23,7 +23,7 @@ mod unix {
 
     /// How this process was started, as far as signals are concerned.
     #[derive(Debug)]
-    pub struct Signals {
+    pub(crate) struct Signals {
         /// The signals that were ignored, a bit each: bit 0 is signal 1.
         ignored: u64,
         /// Whether there was a controlling terminal.
@@ -37,7 +37,7 @@ mod unix {
         ///
         /// # Errors
         /// The system refuses.
-        pub fn prepare() -> io::Result<Self> {
+        pub(crate) fn prepare() -> io::Result<Self> {
             let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
             let signals = Self {
                 ignored: ignored_in(&status),
@@ -60,7 +60,7 @@ mod unix {
         ///
         /// # Errors
         /// The system refuses.
-        pub fn listen(self, has_file: bool) -> io::Result<EndSignals> {
+        pub(crate) fn listen(self, has_file: bool) -> io::Result<EndSignals> {
             let listen = |number: i32| {
                 let is_ignored = self.ignored & (1 << (number - 1)) != 0;
                 let listen = || signal(SignalKind::from_raw(number));
@@ -80,7 +80,7 @@ mod unix {
 
     /// The signals that end the server, as they come.
     #[derive(Debug)]
-    pub struct EndSignals {
+    pub(crate) struct EndSignals {
         terminate: Option<Signal>,
         interrupt: Option<Signal>,
         hangup: Option<Signal>,
@@ -90,7 +90,7 @@ mod unix {
 
     impl EndSignals {
         /// Waits for the next one. Cancel safe.
-        pub async fn next(&mut self) {
+        pub(crate) async fn next(&mut self) {
             loop {
                 tokio::select! {
                     () = received(&mut self.terminate) => return,

@@ -17,7 +17,7 @@ const IN_THE_LOG: &str = "the server's log tells it";
 
 /// How the server is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ServerStatus {
+pub(crate) struct ServerStatus {
     /// Of this program.
     pub version: String,
     /// Since it was started.
@@ -36,7 +36,7 @@ pub struct ServerStatus {
 
 impl ServerStatus {
     /// Restricts it to what a token for `tools` may see: these tools and their models, and that these have errors, but not which.
-    pub fn restrict_to(&mut self, tools: &BTreeSet<String>) {
+    pub(crate) fn restrict_to(&mut self, tools: &BTreeSet<String>) {
         self.tools.retain(|tool| tools.contains(&tool.name));
         let is_of_tool = |model: &ModelStatus| {
             let mut tools = self.tools.iter();
@@ -58,7 +58,7 @@ impl ServerStatus {
 
 /// A tool, as the status shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ToolStatus {
+pub(crate) struct ToolStatus {
     /// Its name, as clients know it.
     pub name: String,
     /// The model that answers its calls.
@@ -67,7 +67,7 @@ pub struct ToolStatus {
 
 /// A token that no request can use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UnusableToken {
+pub(crate) struct UnusableToken {
     /// Its name in the configuration.
     pub name: String,
     /// The reason why it does not work; it shows no secret.
@@ -86,7 +86,7 @@ fn unusable_tokens(rules: &HttpConfig) -> Vec<UnusableToken> {
 
 /// The file that the configuration came from, and how its edits went.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ConfigStatus {
+pub(crate) struct ConfigStatus {
     /// Where it is.
     pub file: PathBuf,
     /// When an edit was last applied; `None` if none was.
@@ -106,7 +106,7 @@ pub struct ConfigStatus {
 
 /// An edit that was rejected.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RefusedEdit {
+pub(crate) struct RefusedEdit {
     /// When it was read.
     pub at: Timestamp,
     /// Errors of the edit, as `config check` reports them.
@@ -115,7 +115,7 @@ pub struct RefusedEdit {
 
 impl ConfigStatus {
     /// Nothing of `file` was edited yet. `faults` are parts that do not work.
-    pub fn of(file: PathBuf, faults: Vec<String>) -> Self {
+    pub(crate) fn of(file: PathBuf, faults: Vec<String>) -> Self {
         Self {
             file,
             reloaded_at: None,
@@ -127,7 +127,12 @@ impl ConfigStatus {
     }
 
     /// Records an edit that was applied, except for the keys in `restart_required` and the parts with `faults`.
-    pub fn applied(&mut self, at: Timestamp, restart_required: Vec<String>, faults: Vec<String>) {
+    pub(crate) fn applied(
+        &mut self,
+        at: Timestamp,
+        restart_required: Vec<String>,
+        faults: Vec<String>,
+    ) {
         self.reloaded_at = Some(whole_second(at));
         self.refused = None;
         self.restart_required = restart_required;
@@ -135,7 +140,7 @@ impl ConfigStatus {
     }
 
     /// One is not, for `error`.
-    pub fn refused(&mut self, at: Timestamp, error: String) {
+    pub(crate) fn refused(&mut self, at: Timestamp, error: String) {
         let at = whole_second(at);
         self.refused = Some(RefusedEdit { at, error });
     }
@@ -148,7 +153,7 @@ fn whole_second(at: Timestamp) -> Timestamp {
 
 /// An action on one model that an operator requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// End its process; the next call starts another one.
     Unload,
     /// Start another process, and end the former one.
@@ -157,7 +162,7 @@ pub enum Action {
 
 impl Action {
     /// Returns the name of the command, which is also the last part of the HTTP path.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Unload => "unload",
             Self::Restart => "restart",
@@ -167,7 +172,7 @@ impl Action {
 
 /// Where the server's parts are asked.
 #[derive(Debug, Clone)]
-pub struct Board {
+pub(crate) struct Board {
     registry: Arc<Registry>,
     tools: watch::Receiver<Vec<ToolStatus>>,
     rules: Option<watch::Receiver<Arc<HttpConfig>>>,
@@ -177,7 +182,7 @@ pub struct Board {
 
 impl Board {
     /// The server starts.
-    pub fn new(
+    pub(crate) fn new(
         registry: Arc<Registry>,
         tools: watch::Receiver<Vec<ToolStatus>>,
         rules: Option<watch::Receiver<Arc<HttpConfig>>>,
@@ -193,12 +198,12 @@ impl Board {
     }
 
     /// Returns the configured tools.
-    pub fn tools(&self) -> Vec<ToolStatus> {
+    pub(crate) fn tools(&self) -> Vec<ToolStatus> {
         self.tools.borrow().clone()
     }
 
     /// Unloads or restarts a model, see [`Registry::unload`] and [`Registry::restart`]. Returns `None` if there is no such model.
-    pub async fn let_go(&self, model: &str, action: Action) -> Option<Unloaded> {
+    pub(crate) async fn let_go(&self, model: &str, action: Action) -> Option<Unloaded> {
         match action {
             Action::Unload => self.registry.unload(model).await,
             Action::Restart => self.registry.restart(model).await,
@@ -206,7 +211,7 @@ impl Board {
     }
 
     /// How it is now; what the models' processes hold is counted. Loads nothing, and keeps nothing loaded.
-    pub async fn read(&self) -> ServerStatus {
+    pub(crate) async fn read(&self) -> ServerStatus {
         ServerStatus {
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_seconds: self.started.elapsed().as_secs(),

@@ -3,7 +3,7 @@
 
 /// What the server does from here on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// It takes calls, by the configuration that was read last.
     Ready,
     /// It reads its configuration again; [`Self::Ready`] follows, whatever comes of that.
@@ -14,7 +14,7 @@ pub enum Phase {
 
 /// Tells it.
 #[cfg(target_os = "linux")]
-pub fn tell(phase: Phase) {
+pub(crate) fn tell(phase: Phase) {
     use sd_notify::NotifyState;
     let told = match phase {
         Phase::Ready => sd_notify::notify(&[NotifyState::Ready]),

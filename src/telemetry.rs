@@ -1,8 +1,8 @@
 //! Logs: tracing to standard error, and the way of a worker's log lines into the server's.
 
-pub mod call;
-pub mod log_file;
-pub mod metrics;
+pub(crate) mod call;
+pub(crate) mod log_file;
+pub(crate) mod metrics;
 
 use std::collections::VecDeque;
 use std::env;
@@ -25,7 +25,7 @@ use log_file::{LogFile, LogWriter};
 const QUIET_LLAMA: &str = "llama-cpp-2=error,notify=error";
 
 /// What a worker of the server that logs at `level` is told by `RUST_LOG`; none where that says it already.
-pub fn worker_level(level: &str) -> Option<(&'static str, String)> {
+pub(crate) fn worker_level(level: &str) -> Option<(&'static str, String)> {
     let is_said = env::var_os(EnvFilter::DEFAULT_ENV).is_some_and(|level| !level.is_empty());
     (!is_said).then(|| (EnvFilter::DEFAULT_ENV, format!("{QUIET_LLAMA},{level}")))
 }
@@ -39,7 +39,7 @@ const DEFAULT_LEVEL: &str = "info";
 
 /// Where the server logs to, and what.
 #[derive(Debug, Clone, PartialEq)]
-pub struct LogOutput {
+pub(crate) struct LogOutput {
     /// A level, or levels by module; `RUST_LOG` goes before.
     pub level: String,
     /// An object a line instead of text.
@@ -49,7 +49,7 @@ pub struct LogOutput {
 }
 
 /// Whether `text` says what to log.
-pub fn is_filter(text: &str) -> bool {
+pub(crate) fn is_filter(text: &str) -> bool {
     // A bare word is a module to the filter, and a slip to people.
     let is_sound = |part: &str| {
         !part.trim().is_empty()
@@ -83,7 +83,7 @@ fn filter(level: &str) -> (EnvFilter, Option<String>) {
 ///
 /// # Errors
 /// A file that cannot be written.
-pub fn init_server(output: &LogOutput) -> anyhow::Result<WorkerGuard> {
+pub(crate) fn init_server(output: &LogOutput) -> anyhow::Result<WorkerGuard> {
     let builder = NonBlockingBuilder::default().buffered_lines_limit(MAX_UNWRITTEN);
     let (writer, guard) = match &output.file {
         Some(file) => builder.finish(LogWriter::open(file.clone())?),
@@ -108,7 +108,7 @@ pub fn init_server(output: &LogOutput) -> anyhow::Result<WorkerGuard> {
 
 /// Logs of a worker: `LEVEL target: message` a line, which [`relay`] reads in the server. llama.cpp's errors are kept
 /// whatever the filter is.
-pub fn init_worker() {
+pub(crate) fn init_worker() {
     let lines = fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(false)
@@ -122,7 +122,7 @@ pub fn init_worker() {
 /// Logs a line that a worker wrote to its standard error, with the level and the kind of target that it was written with.
 ///
 /// What is not a log line was printed by llama.cpp itself.
-pub fn relay(model: &str, line: &str) {
+pub(crate) fn relay(model: &str, line: &str) {
     let line = line.trim();
     if line.is_empty() {
         return;
@@ -153,7 +153,7 @@ pub fn relay(model: &str, line: &str) {
 
 /// Returns whether `line` of a worker's standard error may be the reason of a crash: an error, or what llama.cpp printed itself,
 /// for example the message of an abort.
-pub fn may_explain_crash(line: &str) -> bool {
+pub(crate) fn may_explain_crash(line: &str) -> bool {
     let level = line.split_whitespace().next().map(str::parse);
     level.is_some_and(|level| matches!(level, Ok(Level::ERROR) | Err(_)))
 }
@@ -163,8 +163,12 @@ const KEPT_ERRORS: usize = 4;
 
 static ERRORS: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
 
-/// llama.cpp's last error lines in this process, oldest first: it gives its reasons nowhere else.
-pub fn last_llama_errors() -> Vec<String> {
+/// Returns the last error lines of llama.cpp in this process, oldest first. llama.cpp gives its reasons nowhere else.
+#[cfg_attr(
+    not(feature = "llama"),
+    expect(dead_code, reason = "only llama.cpp writes them")
+)]
+pub(crate) fn last_llama_errors() -> Vec<String> {
     ERRORS
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
@@ -183,7 +187,7 @@ const LOCK_REFUSALS: [&str; 3] = [
 static LOCK_REFUSED: AtomicBool = AtomicBool::new(false);
 
 /// Returns whether llama.cpp has warned that the system does not lock this process's memory.
-pub fn is_lock_refused() -> bool {
+pub(crate) fn is_lock_refused() -> bool {
     LOCK_REFUSED.load(Ordering::Relaxed)
 }
 

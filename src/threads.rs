@@ -73,7 +73,7 @@ impl From<SystemLimit> for Coded {
 
 /// Reason why work on a separate thread has no result.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NotDone {
+pub(crate) enum NotDone {
     /// The system started no thread.
     NoThread(SystemLimit),
     /// The work panicked.
@@ -84,7 +84,10 @@ pub enum NotDone {
 ///
 /// # Errors
 /// The system starts no thread, or `work` panics.
-pub fn on_stack<T: Send>(bytes: usize, work: impl FnOnce() -> T + Send) -> Result<T, NotDone> {
+pub(crate) fn on_stack<T: Send>(
+    bytes: usize,
+    work: impl FnOnce() -> T + Send,
+) -> Result<T, NotDone> {
     scope(|scope| {
         let thread = Builder::new().stack_size(bytes);
         let thread = thread.spawn_scoped(scope, work);
@@ -97,7 +100,7 @@ pub fn on_stack<T: Send>(bytes: usize, work: impl FnOnce() -> T + Send) -> Resul
 ///
 /// # Errors
 /// The system starts no thread.
-pub fn start(
+pub(crate) fn start(
     name: &str,
     work: impl FnOnce() + Send + 'static,
 ) -> Result<JoinHandle<()>, SystemLimit> {
@@ -110,7 +113,7 @@ pub fn start(
 ///
 /// # Errors
 /// The system allows fewer.
-pub fn check_room(count: usize) -> Result<(), SystemLimit> {
+pub(crate) fn check_room(count: usize) -> Result<(), SystemLimit> {
     let gate = Mutex::new(());
     scope(|scope| {
         // The threads wait for this lock until all are started, or one could not be.
@@ -125,7 +128,7 @@ pub fn check_room(count: usize) -> Result<(), SystemLimit> {
 
 /// Does `work` of a library that panics if the system starts no thread. Such a panic ends the process with a message, since unwinding would
 /// make tokio wait forever for its other threads.
-pub fn or_exit<T>(work: impl FnOnce() -> T) -> T {
+pub(crate) fn or_exit<T>(work: impl FnOnce() -> T) -> T {
     let former = take_hook();
     #[expect(clippy::exit, reason = "the unwinding may never end")]
     set_hook(Box::new(|panic| {

@@ -3,13 +3,13 @@
 //! A tool turns arguments into a call of a model and its result into a [`ToolOutput`]; how these look on the wire is the
 //! business of [`crate::mcp`].
 
-pub mod answering;
-pub mod arguments;
-pub mod chat;
-pub mod fixed;
-pub mod instructions;
-pub mod structured;
-pub mod typed;
+pub(crate) mod answering;
+pub(crate) mod arguments;
+pub(crate) mod chat;
+pub(crate) mod fixed;
+pub(crate) mod instructions;
+pub(crate) mod structured;
+pub(crate) mod typed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,14 +24,14 @@ use crate::fair::MessagePermits;
 use crate::registry::residency::Refusal;
 use crate::registry::{Edition, Registry};
 use crate::telemetry::call::{self, CallEnd, CallMeter, Outcome};
-pub use crate::worker::client::Progress;
+pub(crate) use crate::worker::client::Progress;
 use answering::{Answering, GenerationMeta};
 use chat::ChatTool;
 use typed::TypedTool;
 
 /// What a client is told of a tool.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ToolDescription {
+pub(crate) struct ToolDescription {
     /// `^[a-zA-Z0-9_-]{1,64}$`.
     pub name: String,
     /// For people.
@@ -48,7 +48,7 @@ pub struct ToolDescription {
 
 /// What a tool gives back.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ToolOutput {
+pub(crate) struct ToolOutput {
     /// The answer, or what went wrong and the way out.
     pub text: String,
     /// The same as an object, where the tool has an output schema, or the call one.
@@ -63,7 +63,7 @@ pub struct ToolOutput {
 
 impl ToolOutput {
     /// Something that the caller can read and act on.
-    pub fn error(code: ErrorCode, text: impl Into<String>) -> Self {
+    pub(crate) fn error(code: ErrorCode, text: impl Into<String>) -> Self {
         Self {
             text: text.into(),
             structured: None,
@@ -90,7 +90,7 @@ impl ToolOutput {
 
 /// Where a call comes from and where its progress goes.
 #[derive(Debug, Clone)]
-pub struct ToolCall {
+pub(crate) struct ToolCall {
     /// Whose call it is.
     pub client: String,
     /// Name of the caller's token.
@@ -105,7 +105,7 @@ pub struct ToolCall {
 
 /// A tool.
 #[derive(Debug)]
-pub enum Tool {
+pub(crate) enum Tool {
     /// A tool that continues a conversation: a model's own, or a profile.
     Chat(Box<ChatTool>),
     /// One that is made of a prompt.
@@ -127,7 +127,7 @@ impl Tool {
     }
 
     /// The tool's name.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         match self {
             Self::Chat(tool) => tool.name(),
             Self::Typed(tool) => tool.name(),
@@ -135,7 +135,7 @@ impl Tool {
     }
 
     /// What clients are told of it.
-    pub fn description(&self) -> ToolDescription {
+    pub(crate) fn description(&self) -> ToolDescription {
         match self {
             Self::Chat(tool) => tool.description(),
             Self::Typed(tool) => tool.description(),
@@ -146,7 +146,7 @@ impl Tool {
     ///
     /// # Errors
     /// The tool is another one now.
-    pub async fn call(
+    pub(crate) async fn call(
         &self,
         arguments: Arguments,
         call: ToolCall,
@@ -173,7 +173,7 @@ impl Tool {
 
 /// All tools of one configuration.
 #[derive(Debug, Default)]
-pub struct Catalog {
+pub(crate) struct Catalog {
     tools: Vec<Arc<Tool>>,
     /// Names of the tools by their aliases.
     aliases: BTreeMap<String, String>,
@@ -186,11 +186,11 @@ pub struct Catalog {
 /// An edit of the configuration changed the tool while a call waited for its model: another catalog is active, by which the
 /// call is to be made again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Superseded;
+pub(crate) struct Superseded;
 
 impl Superseded {
     /// Returns the answer of a call that is not made again.
-    pub fn refused(self) -> ToolOutput {
+    pub(crate) fn refused() -> ToolOutput {
         call::refused(ErrorCode::Busy);
         ToolOutput::error(ErrorCode::Busy, Refusal::Superseded.to_string())
     }
@@ -198,7 +198,7 @@ impl Superseded {
 
 impl Catalog {
     /// The tools of `config` over the models of `registry`, whose `editions` are in the order of the models.
-    pub fn new(config: &Config, editions: &[Edition], registry: &Arc<Registry>) -> Self {
+    pub(crate) fn new(config: &Config, editions: &[Edition], registry: &Arc<Registry>) -> Self {
         let models = || config.models.iter().zip(editions.iter().copied());
         let tool = |tool: &ToolConfig| {
             let (model, edition) = models().find(|(model, _)| model.name == tool.model)?;
@@ -226,7 +226,7 @@ impl Catalog {
 
     /// The same in the place of `former`: it remembers what was removed.
     #[must_use]
-    pub fn after(mut self, former: &Self) -> Self {
+    pub(crate) fn after(mut self, former: &Self) -> Self {
         let names = former.tools.iter().map(|tool| tool.name().to_owned());
         self.removed = former.removed.iter().cloned().chain(names).collect();
         let there: BTreeSet<&str> = self.tools.iter().map(|tool| tool.name()).collect();
@@ -235,37 +235,37 @@ impl Catalog {
     }
 
     /// Returns whether results of calls include `_meta`.
-    pub fn has_result_meta(&self) -> bool {
+    pub(crate) fn has_result_meta(&self) -> bool {
         self.result_meta
     }
 
     /// Whether an edit has removed the tool called `name`.
-    pub fn was_removed(&self, name: &str) -> bool {
+    pub(crate) fn was_removed(&self, name: &str) -> bool {
         self.removed.contains(name)
     }
 
     /// What clients are told, in a fixed order.
-    pub fn descriptions(&self) -> Vec<ToolDescription> {
+    pub(crate) fn descriptions(&self) -> Vec<ToolDescription> {
         self.tools.iter().map(|tool| tool.description()).collect()
     }
 
     /// Returns the names of the tools, each with its model's.
-    pub fn with_models(&self) -> Vec<(&str, &str)> {
+    pub(crate) fn with_models(&self) -> Vec<(&str, &str)> {
         let tools = self.tools.iter();
         tools.map(|tool| (tool.name(), tool.model())).collect()
     }
 
     /// The names of the tools.
-    pub fn names(&self) -> Vec<&str> {
+    pub(crate) fn names(&self) -> Vec<&str> {
         self.tools.iter().map(|tool| tool.name()).collect()
     }
 
     /// Returns the tool that has `name` as its name or as an alias.
-    pub fn find(&self, name: &str) -> Option<Arc<Tool>> {
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<Tool>> {
         let name = self.aliases.get(name).map_or(name, String::as_str);
         self.tools.iter().find(|tool| tool.name() == name).cloned()
     }
 }
 
 /// Arguments as they come.
-pub type Arguments = Map<String, Value>;
+pub(crate) type Arguments = Map<String, Value>;

@@ -3,7 +3,7 @@
 //! before the answer, and sends the answer.
 
 mod counts;
-pub mod guard;
-pub mod http;
-pub mod refusal_log;
-pub mod stdio;
+pub(crate) mod guard;
+pub(crate) mod http;
+pub(crate) mod refusal_log;
+pub(crate) mod stdio;

@@ -4,14 +4,14 @@
 //! Ids are the server's, never used twice; a command for an unknown id is ignored. The first event is `hello`. What the
 //! worker logs goes to its stderr ([`crate::telemetry`]).
 
-pub mod client;
+pub(crate) mod client;
 mod driver_cache;
 mod environment;
-pub mod machine;
+pub(crate) mod machine;
 mod sandbox;
-pub mod serve;
-pub mod trials;
-pub mod turns;
+pub(crate) mod serve;
+pub(crate) mod trials;
+pub(crate) mod turns;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,13 +21,13 @@ use crate::engine::{CancelReason, EngineError, GenerateRequest, Stats, Update};
 use crate::printable::printable;
 
 /// First argument of every process that the server starts from its own program.
-pub const WORKER: &str = "worker";
+pub(crate) const WORKER: &str = "worker";
 
 /// Flag of a process that prints the devices that llama.cpp finds, and exits.
-pub const DESCRIBE: &str = "--describe";
+pub(crate) const DESCRIBE: &str = "--describe";
 
 /// Flag of a process that checks chat templates, and exits.
-pub const TRY_TEMPLATES: &str = "--try-templates";
+pub(crate) const TRY_TEMPLATES: &str = "--try-templates";
 
 /// Names of a worker's threads that neither load nor decode. Their activity does not count as progress of the model.
 const HELPER_THREADS: [&str; 5] = [COMMANDS, SIGNALS, SHORT_PROMPTS, LONG_PROMPTS, TURNS];
@@ -44,12 +44,12 @@ const LONG_PROMPTS: &str = "long prompts";
 const TURNS: &str = "turns";
 
 /// The wire's version: a server and a worker of different builds notice each other.
-pub const WIRE_VERSION: u32 = 3;
+pub(crate) const WIRE_VERSION: u32 = 3;
 
 /// What the server asks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Command {
+pub(crate) enum Command {
     /// First and once: the model to serve.
     Load(Box<LoadSettings>),
     /// What all calls of a tool begin with, for every tool that has such: kept ready from here on, in the place of what was
@@ -106,7 +106,7 @@ fn cleaned(error: EngineError) -> EngineError {
 /// What the worker tells.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Event {
+pub(crate) enum Event {
     /// The first line.
     Hello {
         /// [`WIRE_VERSION`] of the worker.
@@ -135,7 +135,7 @@ pub enum Event {
 
 /// What a loaded model came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ready {
+pub(crate) struct Ready {
     /// Tokens of one call, after capping.
     pub n_ctx: u32,
     /// Cells of the cache, shared by all calls.

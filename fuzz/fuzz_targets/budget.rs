@@ -1,4 +1,4 @@
-//! See [`llama_mcp_server_fuzz::heavy::budget`].
+//! See `llama_mcp_server::fuzzing::budget`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| llama_mcp_server_fuzz::heavy::budget(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| llama_mcp_server::fuzzing::budget(bytes));

@@ -1,4 +1,4 @@
-//! See [`llama_mcp_server_fuzz::header`].
+//! See `llama_mcp_server::fuzzing::header`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| llama_mcp_server_fuzz::header(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| llama_mcp_server::fuzzing::header(bytes));

@@ -1,4 +1,4 @@
-//! See [`llama_mcp_server_fuzz::http`].
+//! See `llama_mcp_server::fuzzing::http`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| llama_mcp_server_fuzz::http(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| llama_mcp_server::fuzzing::http(bytes));

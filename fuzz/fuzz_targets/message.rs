@@ -1,4 +1,4 @@
-//! See [`llama_mcp_server_fuzz::message`].
+//! See `llama_mcp_server::fuzzing::message`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| llama_mcp_server_fuzz::message(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| llama_mcp_server::fuzzing::message(bytes));

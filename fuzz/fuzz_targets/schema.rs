@@ -1,4 +1,4 @@
-//! See [`llama_mcp_server_fuzz::schema`].
+//! See `llama_mcp_server::fuzzing::schema`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| llama_mcp_server_fuzz::schema(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| llama_mcp_server::fuzzing::schema(bytes));

@@ -1,4 +1,4 @@
-//! See [`llama_mcp_server_fuzz::heavy::template`].
+//! See `llama_mcp_server::fuzzing::template`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| llama_mcp_server_fuzz::heavy::template(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| llama_mcp_server::fuzzing::template(bytes));

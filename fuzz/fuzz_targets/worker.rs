@@ -1,4 +1,4 @@
-//! See [`llama_mcp_server_fuzz::worker`].
+//! See `llama_mcp_server::fuzzing::worker`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| llama_mcp_server_fuzz::worker(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| llama_mcp_server::fuzzing::worker(bytes));

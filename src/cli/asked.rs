@@ -9,7 +9,7 @@ use crate::config::Overrides;
 
 /// Which server is asked.
 #[derive(Debug, Args)]
-pub struct ServerArgs {
+pub(crate) struct ServerArgs {
     /// The file that the server was started with
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -23,7 +23,7 @@ pub struct ServerArgs {
 
 impl ServerArgs {
     /// What was typed, for [`crate::config::load::Layers::read`].
-    pub fn into_overrides(self) -> Overrides {
+    pub(crate) fn into_overrides(self) -> Overrides {
         Overrides {
             config: self.config,
             ..said([("host", self.host), ("port", self.port)])
@@ -33,7 +33,7 @@ impl ServerArgs {
 
 /// The server to ask, and the token to ask it with.
 #[derive(Debug, Args)]
-pub struct RemoteArgs {
+pub(crate) struct RemoteArgs {
     #[command(flatten)]
     server: ServerArgs,
     /// Another server, for example `http://10.0.0.5:8080`
@@ -54,7 +54,7 @@ pub struct RemoteArgs {
 
 impl RemoteArgs {
     /// Returns the URL that was typed, and the other flags for [`crate::config::load::Layers::read`].
-    pub fn into_server(self) -> (Option<String>, Overrides) {
+    pub(crate) fn into_server(self) -> (Option<String>, Overrides) {
         let ServerArgs { config, host, port } = self.server;
         let auth_file = self.auth_file;
         let auth_file = auth_file.map(|file| file.to_string_lossy().into_owned());
@@ -73,7 +73,7 @@ impl RemoteArgs {
 
 /// `llama-mcp-server status`.
 #[derive(Debug, Args)]
-pub struct StatusArgs {
+pub(crate) struct StatusArgs {
     /// Which server
     #[command(flatten)]
     pub remote: RemoteArgs,
@@ -92,7 +92,7 @@ pub struct StatusArgs {
 
 /// `llama-mcp-server unload` and `restart`.
 #[derive(Debug, Args)]
-pub struct ModelArgs {
+pub(crate) struct ModelArgs {
     /// The model's name or alias in the configuration; with --model, the name is `default`
     pub model: String,
     /// Which server

@@ -14,7 +14,7 @@ use crate::config::shape::Shape;
 
 /// Returns an error for the first flag in `arguments` that this program does not have, if it is a flag of another program or a key of the
 /// file. Without this, clap reads `-hf` as `-h` and prints the help.
-pub fn error(arguments: &[OsString]) -> Option<Error> {
+pub(crate) fn error(arguments: &[OsString]) -> Option<Error> {
     let mut command = Cli::command();
     let shape = Shape::default();
     let typed = arguments
@@ -35,7 +35,7 @@ pub fn error(arguments: &[OsString]) -> Option<Error> {
 }
 
 /// Returns an error if the first of `arguments` is a command of another program. Without this, clap reads `serve` as the file of a model.
-pub fn unknown_command(arguments: &[OsString]) -> Option<Error> {
+pub(crate) fn unknown_command(arguments: &[OsString]) -> Option<Error> {
     let word = arguments.get(1)?.to_str()?;
     let hint = command_hint(word).filter(|_| !Path::new(word).exists())?;
     let message = format!("unknown command `{word}`; {hint}");

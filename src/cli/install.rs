@@ -14,7 +14,7 @@ use crate::config::Overrides;
 #[command(
     override_usage = "llama-mcp-server install <CLIENT> --model <PATH> [OPTIONS] [-- <FLAGS>]\n       llama-mcp-server install <CLIENT> --config <FILE> [OPTIONS] [-- <FLAGS>]\n       llama-mcp-server install <CLIENT> --remove [OPTIONS]"
 )]
-pub struct InstallArgs {
+pub(crate) struct InstallArgs {
     /// The client; `print` writes what most others read to standard output
     #[arg(value_parser = PossibleValuesParser::new(names()))]
     pub client: String,
@@ -39,7 +39,7 @@ pub struct InstallArgs {
 /// One of the three.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// The GGUF model file that is served
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
@@ -59,7 +59,7 @@ pub struct Wanted {
 
 impl Wanted {
     /// Returns the GGUF model file that is served.
-    pub fn model(&self) -> Option<&PathBuf> {
+    pub(crate) fn model(&self) -> Option<&PathBuf> {
         self.model.as_ref().or(self.path.as_ref())
     }
 }
@@ -78,7 +78,7 @@ fn server_name(name: &str) -> Result<String, &'static str> {
 ///
 /// # Errors
 /// The text to show, where they are none of its flags.
-pub fn overrides(arguments: &[String]) -> Result<Overrides, String> {
+pub(crate) fn overrides(arguments: &[String]) -> Result<Overrides, String> {
     let line = ["llama-mcp-server"].into_iter();
     let line = line.chain(arguments.iter().map(String::as_str));
     match Cli::try_parse_from(line) {

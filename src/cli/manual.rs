@@ -3,13 +3,13 @@
 use std::io::{self, Write};
 
 use clap::{Arg, Command, CommandFactory};
-pub use clap_complete::Shell;
+pub(crate) use clap_complete::Shell;
 use clap_mangen::Man;
 
 use super::Cli;
 
 /// The script by which `shell` completes.
-pub fn completions(shell: Shell) -> String {
+pub(crate) fn completions(shell: Shell) -> String {
     let mut program = Cli::command();
     let name = program.get_name().to_owned();
     let mut script = Vec::new();
@@ -24,7 +24,7 @@ pub fn completions(shell: Shell) -> String {
 ///
 /// # Errors
 /// None: it is written to memory.
-pub fn manual() -> io::Result<String> {
+pub(crate) fn manual() -> io::Result<String> {
     let mut program = Cli::command();
     program.build();
     let page = Man::new(program.clone());

@@ -22,7 +22,7 @@ use crate::registry::memory::Need;
 ///
 /// # Errors
 /// Where standard output cannot be written.
-pub fn run(command: ConfigCommand, around: &Surroundings) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(command: ConfigCommand, around: &Surroundings) -> anyhow::Result<ExitCode> {
     match command {
         ConfigCommand::Check {
             source,

@@ -7,7 +7,6 @@ mod configured;
 mod machine;
 
 use std::fmt;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::{overrides, print};
@@ -76,14 +75,11 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Where the report of a plain `--bundle` goes.
-const BUNDLE: &str = "llama-mcp-server-report.txt";
-
 /// Looks at all, and prints it; exit code 1 where something does not work.
 ///
 /// # Errors
 /// Where nothing can be written.
-pub fn run(asked: DoctorArgs, around: &Surroundings) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(asked: DoctorArgs, around: &Surroundings) -> anyhow::Result<ExitCode> {
     let DoctorArgs { source, bundle } = asked;
     let typed = overrides(source)?;
     let mut findings = machine::look(around);
@@ -93,7 +89,6 @@ pub fn run(asked: DoctorArgs, around: &Surroundings) -> anyhow::Result<ExitCode>
     let told = lines.join("\n") + "\n";
     print(&told)?;
     if let Some(path) = bundle {
-        let path = path.unwrap_or_else(|| PathBuf::from(BUNDLE));
         bundle::write(&path, &findings, layers.as_ref())?;
         print(&format!(
             "\nThe report is in `{}`: read it before you pass it on. Secrets, prompts and your home directory's name are left out.\n",

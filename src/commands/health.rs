@@ -11,7 +11,7 @@ use crate::transport::http::observe::READY;
 ///
 /// # Errors
 /// Where the server does not answer, or takes no calls.
-pub fn run(typed: &Overrides, around: &Surroundings) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(typed: &Overrides, around: &Surroundings) -> anyhow::Result<ExitCode> {
     let server = match Server::configured(typed, around) {
         Ok(server) => server,
         Err(error) => return refused(&error),

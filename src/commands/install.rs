@@ -1,9 +1,9 @@
 //! `llama-mcp-server install`: tells a client of this server, in the client's own file. What could not be served is not installed.
 
-pub mod clients;
-pub mod edit;
-pub mod place;
-pub mod write;
+pub(crate) mod clients;
+pub(crate) mod edit;
+pub(crate) mod place;
+pub(crate) mod write;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -49,7 +49,7 @@ enum Refused {
 ///
 /// # Errors
 /// Where the client is not there, its file is broken or cannot be written, or the name is taken.
-pub fn run(asked: &InstallArgs, around: &Surroundings) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(asked: &InstallArgs, around: &Surroundings) -> anyhow::Result<ExitCode> {
     let installed = install(asked, around).with_context(|| {
         ErrorCode::InstallFailed.says(format!("`{}` is not changed", asked.client))
     })?;

@@ -30,7 +30,7 @@ const CLEAR: &str = "\x1b[H\x1b[J";
 ///
 /// # Errors
 /// Where the server does not answer, or does not know the token.
-pub fn run(asked: StatusArgs, around: &Surroundings) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(asked: StatusArgs, around: &Surroundings) -> anyhow::Result<ExitCode> {
     let server = match Server::asked(asked.remote, around)? {
         Ok(server) => server,
         Err(code) => return Ok(code),

@@ -21,7 +21,11 @@ const MAX_REFUSAL: usize = 512;
 ///
 /// # Errors
 /// The server does not answer, has no such model, or does not allow it.
-pub fn run(asked: ModelArgs, action: Action, around: &Surroundings) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(
+    asked: ModelArgs,
+    action: Action,
+    around: &Surroundings,
+) -> anyhow::Result<ExitCode> {
     let ModelArgs { model, remote } = asked;
     let server = match Server::asked(remote, around)? {
         Ok(server) => server,

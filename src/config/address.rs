@@ -6,29 +6,29 @@ use serde_json::{Map, Value};
 
 /// The names of the tables on the way to a value, and its key.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Address(Vec<String>);
+pub(crate) struct Address(Vec<String>);
 
 impl Address {
     /// From its parts.
-    pub fn of<T: Into<String>>(parts: impl IntoIterator<Item = T>) -> Self {
+    pub(crate) fn of<T: Into<String>>(parts: impl IntoIterator<Item = T>) -> Self {
         Self(parts.into_iter().map(Into::into).collect())
     }
 
     /// A key of `[models.NAME]`.
-    pub fn of_model(model: &str, key: &str) -> Self {
+    pub(crate) fn of_model(model: &str, key: &str) -> Self {
         Self::of(["models", model, key])
     }
 
     /// The value `key` of this table.
     #[must_use]
-    pub fn join(&self, key: impl Into<String>) -> Self {
+    pub(crate) fn join(&self, key: impl Into<String>) -> Self {
         let mut parts = self.0.clone();
         parts.push(key.into());
         Self(parts)
     }
 
     /// The model that it is about.
-    pub fn model_name(&self) -> Option<String> {
+    pub(crate) fn model_name(&self) -> Option<String> {
         match &self.0[..] {
             [table, name, ..] if table == "models" => Some(name.clone()),
             _ => None,
@@ -36,7 +36,7 @@ impl Address {
     }
 
     /// Of a key of a model, where `[defaults]` has it.
-    pub fn in_defaults(&self) -> Option<Self> {
+    pub(crate) fn in_defaults(&self) -> Option<Self> {
         match &self.0[..] {
             [table, _, key, ..] if table == "models" => Some(Self::of(["defaults", key])),
             _ => None,
@@ -44,18 +44,18 @@ impl Address {
     }
 
     /// Its parts.
-    pub fn parts(&self) -> &[String] {
+    pub(crate) fn parts(&self) -> &[String] {
         &self.0
     }
 
     /// The table around it.
-    pub fn parent(&self) -> Option<Self> {
+    pub(crate) fn parent(&self) -> Option<Self> {
         let (_, parents) = self.0.split_last()?;
         Some(Self(parents.to_vec()))
     }
 
     /// The value there; none where there is none.
-    pub fn get<'tree>(&self, tree: &'tree Value) -> Option<&'tree Value> {
+    pub(crate) fn get<'tree>(&self, tree: &'tree Value) -> Option<&'tree Value> {
         self.0.iter().try_fold(tree, |value, part| match value {
             Value::Array(items) => items.get(part.parse::<usize>().ok()?),
             other => other.get(part),
@@ -63,7 +63,7 @@ impl Address {
     }
 
     /// Puts `value` there, with the tables around it.
-    pub fn set(&self, tree: &mut Value, value: Value) {
+    pub(crate) fn set(&self, tree: &mut Value, value: Value) {
         let place = self.0.iter().fold(tree, |table, part| {
             if !table.is_object() {
                 *table = Value::Object(Map::new());
@@ -78,7 +78,7 @@ impl Address {
     }
 
     /// Takes the value away; of an array the whole, since nothing can be missing in its middle.
-    pub fn remove(&self, tree: &mut Value) {
+    pub(crate) fn remove(&self, tree: &mut Value) {
         let Some((key, parents)) = self.0.split_last() else {
             *tree = Value::Object(Map::new());
             return;

@@ -16,7 +16,7 @@ use super::{Config, ModelConfig, RegistryConfig, ToolConfig, Transport};
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct ConfigDiff {
+pub(crate) struct ConfigDiff {
     /// By name.
     pub models: BTreeMap<String, Change<ModelConfig>>,
     /// By name; those that are made of prompts.
@@ -35,7 +35,7 @@ pub struct ConfigDiff {
 
 /// What becomes of a model or a tool.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Change<T> {
+pub(crate) enum Change<T> {
     /// It was not there before.
     Added(T),
     /// It is not there any more.
@@ -46,7 +46,7 @@ pub enum Change<T> {
 
 /// Another value of something that was there before.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Part<T> {
+pub(crate) struct Part<T> {
     /// What it is now.
     pub to: T,
     /// The keys that count from the next call on.
@@ -57,7 +57,7 @@ pub struct Part<T> {
 
 impl ConfigDiff {
     /// What makes `new` of `old`.
-    pub fn between(old: &Config, new: &Config) -> Self {
+    pub(crate) fn between(old: &Config, new: &Config) -> Self {
         let by_name = |config: &Config| -> BTreeMap<String, ModelConfig> {
             let models = config.models.iter();
             models
@@ -96,7 +96,8 @@ impl ConfigDiff {
 
     /// `old`, changed.
     #[must_use]
-    pub fn apply(&self, old: &Config) -> Config {
+    #[cfg(test)]
+    pub(crate) fn apply(&self, old: &Config) -> Config {
         let mut models: BTreeMap<String, ModelConfig> = old
             .models
             .iter()
@@ -121,7 +122,7 @@ impl ConfigDiff {
     }
 
     /// What of it waits for a restart of the server.
-    pub fn needs_restart(&self) -> Vec<String> {
+    pub(crate) fn needs_restart(&self) -> Vec<String> {
         let keys = |table: &str, keys: Option<&BTreeSet<String>>| -> Vec<String> {
             let keys = keys.into_iter().flatten();
             keys.map(|key| format!("{table}.{key}")).collect()
@@ -135,7 +136,7 @@ impl ConfigDiff {
     }
 
     /// A line for everything that changes; none where nothing does.
-    pub fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let mut lines: Vec<String> = self
             .models
             .iter()
@@ -225,6 +226,7 @@ fn part<T: Clone + PartialEq>(
     })
 }
 
+#[cfg(test)]
 fn value<T: Clone>(part: Option<&Part<T>>, old: &T) -> T {
     part.map_or_else(|| old.clone(), |part| part.to.clone())
 }
@@ -248,6 +250,7 @@ fn changes<T: Clone + PartialEq>(
     removed.chain(rest).collect()
 }
 
+#[cfg(test)]
 fn apply<T: Clone>(values: &mut BTreeMap<String, T>, changes: &BTreeMap<String, Change<T>>) {
     for (name, change) in changes {
         match change {

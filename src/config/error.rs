@@ -12,7 +12,7 @@ use crate::error_code::ErrorCode;
 
 /// A configuration that cannot be run.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
+pub(crate) enum ConfigError {
     /// No model was named, in the file either.
     #[error("no model is given{}", .0.as_ref().map(|file| format!(" in `{}`", file.display())).unwrap_or_default())]
     NoModel(Option<PathBuf>),
@@ -47,7 +47,7 @@ fn shown(problems: &[Problem]) -> String {
 
 impl ConfigError {
     /// Makes an error of `problems`, in the order of the file, warnings last.
-    pub fn of(mut problems: Vec<Problem>) -> Self {
+    pub(crate) fn of(mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|problem| {
             let place = problem.place.as_ref().map(|place| place.start);
             (problem.severity, place)
@@ -56,7 +56,7 @@ impl ConfigError {
     }
 
     /// Takes all problems and doubts out of `layers`. Takes nothing and returns `None` if there are only doubts.
-    pub fn take(layers: &mut Layers) -> Option<Self> {
+    pub(crate) fn take(layers: &mut Layers) -> Option<Self> {
         if layers.problems.is_empty() {
             return None;
         }
@@ -66,7 +66,7 @@ impl ConfigError {
     }
 
     /// Makes errors of `warnings`, in addition to `error`. An error that is not a list of problems leaves them as they are.
-    pub fn with(error: Option<Self>, warnings: &mut Vec<Problem>) -> Option<Self> {
+    pub(crate) fn with(error: Option<Self>, warnings: &mut Vec<Problem>) -> Option<Self> {
         let mut problems = match error {
             None if warnings.is_empty() => return None,
             None => Vec::new(),
@@ -84,7 +84,7 @@ impl ConfigError {
     ///
     /// # Errors
     /// Where nobody reads.
-    pub fn report(&self, output: &mut dyn io::Write) -> io::Result<()> {
+    pub(crate) fn report(&self, output: &mut dyn io::Write) -> io::Result<()> {
         if let Self::Problems(_) = self {
             // Each has its own beginning.
             return writeln!(output, "{self}");
@@ -95,14 +95,14 @@ impl ConfigError {
     }
 
     /// The same as a text.
-    pub fn told(&self) -> String {
+    pub(crate) fn told(&self) -> String {
         let mut told = Vec::new();
         self.report(&mut told).expect("a vector takes all");
         String::from_utf8_lossy(&told).trim_end().to_owned()
     }
 
     /// What kind of things are wrong, and where, for a report to others: nothing of what was written.
-    pub fn outlined(&self) -> String {
+    pub(crate) fn outlined(&self) -> String {
         match self {
             Self::Problems(problems) => {
                 let lines: Vec<String> = problems.iter().map(Problem::outlined).collect();
@@ -113,7 +113,7 @@ impl ConfigError {
     }
 
     /// For programs: an array of problems.
-    pub fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         match self {
             Self::Problems(problems) => problems.iter().map(Problem::to_json).collect(),
             other => {
@@ -134,7 +134,7 @@ impl ConfigError {
     }
 
     /// The way out.
-    pub fn hint(&self) -> Option<String> {
+    pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::SeveralModels(_) => Some(format!(
                 "declare them in a file: `llama-mcp-server config init > {FILE_NAME}` makes one"
@@ -157,7 +157,7 @@ impl ConfigError {
 
 /// A rejected configuration: its errors, and the warnings that may explain them.
 #[derive(Debug)]
-pub struct Rejected {
+pub(crate) struct Rejected {
     /// All faults of the configuration.
     pub error: ConfigError,
     /// Settings that work and are probably a mistake.
@@ -169,7 +169,7 @@ impl Rejected {
     ///
     /// # Errors
     /// `output` cannot be written.
-    pub fn report(&self, output: &mut dyn io::Write) -> io::Result<()> {
+    pub(crate) fn report(&self, output: &mut dyn io::Write) -> io::Result<()> {
         self.error.report(output)?;
         let mut warnings = self.warnings.iter();
         warnings.try_for_each(|warning| writeln!(output, "\n{warning}"))

@@ -14,26 +14,26 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-pub use model::{CacheType, FlashAttention, Lora, ModelSettings, SplitMode, ThinkingOutput};
-pub use server::{ServerSettings, TokenSettings, TransportMode, WatchMode};
-pub use tool::{ArgumentSettings, ArgumentType, ItemType, ToolKind, ToolSettings};
+pub(crate) use model::{CacheType, FlashAttention, Lora, ModelSettings, SplitMode, ThinkingOutput};
+pub(crate) use server::{ServerSettings, TokenSettings, TransportMode, WatchMode};
+pub(crate) use tool::{ArgumentSettings, ArgumentType, ItemType, ToolKind, ToolSettings};
 
 use super::ranges;
 use super::units::{Budget, IdleTime, Size};
 
 /// Pattern of a text that is not blank.
-pub const NOT_BLANK: &str = r"\S";
+pub(crate) const NOT_BLANK: &str = r"\S";
 
 /// Letters, digits, `_` and `-`: what every client accepts as a tool's name, and what variables can spell.
-pub const NAME_PATTERN: &str = "^[a-zA-Z0-9_-]{1,64}$";
+pub(crate) const NAME_PATTERN: &str = "^[a-zA-Z0-9_-]{1,64}$";
 
 /// Keys that belong to one model: a default for all models makes no sense.
-pub const OF_ONE_MODEL: [&str; 5] = ["path", "title", "aliases", "tool_name", "description"];
+pub(crate) const OF_ONE_MODEL: [&str; 5] = ["path", "title", "aliases", "tool_name", "description"];
 
 /// The configuration of llama-mcp-server.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct ConfigFile {
+pub(crate) struct ConfigFile {
     /// How clients connect, and how many.
     pub server: ServerSettings,
     /// What is logged, and where.
@@ -54,8 +54,7 @@ pub struct ConfigFile {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
-#[expect(missing_docs, reason = "the values are explained at their keys")]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     #[default]
     Text,
     Json,
@@ -65,8 +64,7 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
-#[expect(missing_docs, reason = "the values are explained at their keys")]
-pub enum LogRotation {
+pub(crate) enum LogRotation {
     #[default]
     Daily,
     Hourly,
@@ -76,7 +74,7 @@ pub enum LogRotation {
 /// `[log]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct LogSettings {
+pub(crate) struct LogSettings {
     /// `error`, `warn`, `info`, `debug`, `trace` or `off`, also by module: `info,llama_mcp_server::registry=debug`. `RUST_LOG` takes precedence.
     #[schemars(extend("format" = "log level"))]
     pub level: String,
@@ -115,8 +113,7 @@ impl Default for LogSettings {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
-#[expect(missing_docs, reason = "the values are explained at their keys")]
-pub enum SandboxMode {
+pub(crate) enum SandboxMode {
     #[default]
     Auto,
     Required,
@@ -126,7 +123,7 @@ pub enum SandboxMode {
 /// `[registry]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct RegistrySettings {
+pub(crate) struct RegistrySettings {
     /// Models that may be loaded at once; no limit by default.
     #[schemars(range(min = 1, max = 10_000), example = json!(2))]
     pub max_loaded: Option<usize>,

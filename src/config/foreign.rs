@@ -14,7 +14,7 @@ pub(super) use value::{hint as value_hint, switch};
 
 /// The names of one setting in other programs, and its key here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Meaning {
+pub(crate) struct Meaning {
     /// The names; spellings with `-`, with `_` and in camel case are equivalent.
     names: &'static [&'static str],
     /// The key here, with its table unless it is a key of models; `None` if there is no such key.
@@ -30,7 +30,7 @@ static ROWS: LazyLock<HashMap<String, &Meaning>> = LazyLock::new(|| {
 });
 
 /// Returns the meaning of `name`, if other programs use this name. Variables of llama.cpp are flags with a prefix.
-pub fn find(name: &str) -> Option<&'static Meaning> {
+pub(crate) fn find(name: &str) -> Option<&'static Meaning> {
     let name = plain(name);
     let of_flag = || ROWS.get(name.strip_prefix("llamaarg")?);
     ROWS.get(&name).or_else(of_flag).copied()
@@ -54,7 +54,7 @@ impl Meaning {
     }
 
     /// Returns the address of the key (in `[defaults]` for a key of all models); `None` if there is no key.
-    pub fn address(&self) -> Option<Address> {
+    pub(crate) fn address(&self) -> Option<Address> {
         let key = self.key?;
         Some(match key.split_once('.') {
             Some(("tools", key)) => Address::of(["tools", "NAME", key]),
@@ -66,7 +66,7 @@ impl Meaning {
 }
 
 /// Joins what to use here and the note about it.
-pub fn join(here: &str, note: &str) -> String {
+pub(crate) fn join(here: &str, note: &str) -> String {
     if note.is_empty() {
         here.to_owned()
     } else {

@@ -15,7 +15,7 @@ use crate::memory;
 
 /// Where and for whom the server listens.
 #[derive(Debug, Clone, PartialEq)]
-pub struct HttpConfig {
+pub(crate) struct HttpConfig {
     /// As it was given.
     pub host: String,
     /// What that stands for; the first that can be bound is.
@@ -49,7 +49,7 @@ fn default_held(least: u64) -> u64 {
 
 /// How much may come over HTTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HttpLimits {
+pub(crate) struct HttpLimits {
     /// Connections at once.
     pub max_connections: usize,
     /// Sessions at once.
@@ -171,7 +171,7 @@ impl HttpConfig {
     /// Returns this configuration with the keys of `new` that apply without a restart: all that is checked with each request. If `new` has
     /// no token, the tokens end but stay in the list, so that the server refuses every request: only a restart opens it to everybody.
     #[must_use]
-    pub fn with_live_keys_of(&self, new: &Self) -> Self {
+    pub(crate) fn with_live_keys_of(&self, new: &Self) -> Self {
         Self {
             host: self.host.clone(),
             addresses: self.addresses.clone(),
@@ -193,7 +193,7 @@ impl HttpConfig {
     }
 
     /// Returns whether a server with this configuration requires a token and would require none after a restart with `new`.
-    pub fn would_open(&self, new: &Self) -> bool {
+    pub(crate) fn would_open(&self, new: &Self) -> bool {
         !self.tokens.is_empty() && new.tokens.is_empty()
     }
 }
@@ -225,7 +225,7 @@ fn has_port(host: &str) -> bool {
 
 /// A host as URLs name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Host {
+pub(crate) enum Host {
     /// By its address.
     Address(IpAddr),
     /// By its name, in lower case and without the root's dot.
@@ -234,7 +234,7 @@ pub enum Host {
 
 impl Host {
     /// `text` without scheme and port; IPv6 with or without brackets.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         if let Ok(address) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
             return Some(Self::Address(address));
         }
@@ -247,12 +247,12 @@ impl Host {
     /// Returns whether this is the name by which containers reach their host: Docker has the first name, Podman both.
     ///
     /// No page can rebind these names: `.internal` is reserved, and never delegated in the public DNS.
-    pub fn is_host_of_container(&self) -> bool {
+    pub(crate) fn is_host_of_container(&self) -> bool {
         matches!(self, Self::Name(name) if name == "host.docker.internal" || name == "host.containers.internal")
     }
 
     /// Whether it is this machine, seen from itself.
-    pub fn is_loopback(&self) -> bool {
+    pub(crate) fn is_loopback(&self) -> bool {
         match self {
             Self::Address(address) => address.to_canonical().is_loopback(),
             Self::Name(name) => name == "localhost",
@@ -261,7 +261,7 @@ impl Host {
 }
 
 /// An origin in its one spelling (RFC 6454): lower case, no path, no port that its scheme implies.
-pub fn origin(text: &str) -> Option<String> {
+pub(crate) fn origin(text: &str) -> Option<String> {
     let text = text.to_ascii_lowercase();
     let (scheme, rest) = text.split_once("://")?;
     let authority = rest.strip_suffix('/').unwrap_or(rest);

@@ -13,7 +13,7 @@ const MAX_FILE: u64 = 1 << 20;
 ///
 /// # Errors
 /// The file is missing or too long, or is a folder, or a pipe, which might never end.
-pub fn read_text(path: &Path) -> io::Result<String> {
+pub(crate) fn read_text(path: &Path) -> io::Result<String> {
     check_length(path)?;
     std::fs::read_to_string(path)
 }
@@ -22,7 +22,7 @@ pub fn read_text(path: &Path) -> io::Result<String> {
 ///
 /// # Errors
 /// Those of [`read_text`], except for the encoding.
-pub fn read_lossy(path: &Path) -> io::Result<String> {
+pub(crate) fn read_lossy(path: &Path) -> io::Result<String> {
     check_length(path)?;
     Ok(String::from_utf8_lossy(&std::fs::read(path)?).into_owned())
 }
@@ -47,7 +47,7 @@ fn check_length(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// The text is too long or not UTF-8, or the pipe fails.
-pub fn read_pipe(pipe: impl Read) -> io::Result<String> {
+pub(crate) fn read_pipe(pipe: impl Read) -> io::Result<String> {
     let mut text = String::new();
     pipe.take(MAX_FILE + 1).read_to_string(&mut text)?;
     match text.len() as u64 {
@@ -65,7 +65,7 @@ fn too_long(bytes: u64) -> String {
 
 /// What texts may name.
 #[derive(Debug)]
-pub struct Names<'around> {
+pub(crate) struct Names<'around> {
     /// The environment.
     pub variables: &'around BTreeMap<String, String>,
     /// Where relative paths start.
@@ -78,7 +78,7 @@ pub struct Names<'around> {
 
 /// A text that could not be made, and the way out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unresolved {
+pub(crate) struct Unresolved {
     /// What is wrong.
     pub message: String,
     /// The way out.
@@ -98,7 +98,7 @@ impl Unresolved {
 ///
 /// # Errors
 /// An unknown variable, a file that cannot be read, or a `${` that is neither.
-pub fn interpolate(text: &str, names: &mut Names<'_>) -> Result<Option<String>, Unresolved> {
+pub(crate) fn interpolate(text: &str, names: &mut Names<'_>) -> Result<Option<String>, Unresolved> {
     if !text.contains("${") {
         return Ok(None);
     }

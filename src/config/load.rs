@@ -32,7 +32,7 @@ use said::{Said, Target};
 
 /// All layers; every value that is kept is of the right type and in its range.
 #[derive(Debug)]
-pub struct Layers {
+pub(crate) struct Layers {
     /// What may be said.
     pub shape: Shape,
     /// The file, where there is one.
@@ -99,7 +99,7 @@ fn folder_of(path: &Path) -> &Path {
 
 impl Layers {
     /// Reads `file`, where there is one, and lays what was said elsewhere over it.
-    pub fn read(
+    pub(crate) fn read(
         typed: &Overrides,
         variables: &BTreeMap<String, String>,
         file: Option<&Path>,
@@ -109,7 +109,7 @@ impl Layers {
     }
 
     /// Does what [`Self::read`] does, but with `text` in place of what the file at `path` holds.
-    pub fn read_as(
+    pub(crate) fn read_as(
         typed: &Overrides,
         variables: &BTreeMap<String, String>,
         path: &Path,
@@ -261,7 +261,7 @@ impl Layers {
     }
 
     /// Returns whether parts of the file are unknown: it could not be read, or is not TOML.
-    pub fn is_incomplete(&self) -> bool {
+    pub(crate) fn is_incomplete(&self) -> bool {
         let mut problems = self.problems.iter();
         let is_of_file = |code| {
             code == ErrorCode::ConfigUnreadable.name() || code == ErrorCode::ConfigSyntax.name()
@@ -304,7 +304,7 @@ impl Layers {
     }
 
     /// Returns the models that any layer names.
-    pub fn model_names(&self) -> BTreeSet<String> {
+    pub(crate) fn model_names(&self) -> BTreeSet<String> {
         self.names_in("models")
     }
 
@@ -318,7 +318,7 @@ impl Layers {
     }
 
     /// `text`, as it may be shown: what a text took from elsewhere may be a secret.
-    pub fn quoted(&self, address: &Address, text: &str) -> String {
+    pub(crate) fn quoted(&self, address: &Address, text: &str) -> String {
         if self
             .made
             .keys()
@@ -331,7 +331,7 @@ impl Layers {
     }
 
     /// Who said the value at `address`, and where: in the highest layer that has it, for a model else in `[defaults]`.
-    pub fn origin_of(&self, address: &Address) -> (Origin, Address) {
+    pub(crate) fn origin_of(&self, address: &Address) -> (Origin, Address) {
         let said = |address: &Address| {
             let layer = self
                 .layers
@@ -353,7 +353,7 @@ impl Layers {
     }
 
     /// Whether the value at `address` was said by a higher layer than the one at `other`.
-    pub fn is_above(&self, address: &Address, other: &Address) -> bool {
+    pub(crate) fn is_above(&self, address: &Address, other: &Address) -> bool {
         let height = |address: &Address| {
             self.layers.iter().rposition(|layer| {
                 address

@@ -22,12 +22,12 @@ use super::units::{GpuLayers, Size};
 use crate::gguf;
 use crate::printable::printable;
 use crate::process::Cpus;
-pub use files::{FileFault, ModelFiles, Stamp};
+pub(crate) use files::{FileFault, ModelFiles, Stamp};
 pub(super) use resolve::resolve;
 
 /// A model and the tool that it is. Serialised, it is its keys.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ModelConfig {
+pub(crate) struct ModelConfig {
     /// Its name in the file; what logs and errors call it.
     #[serde(skip)]
     pub name: String,
@@ -62,7 +62,7 @@ pub struct ModelConfig {
 /// How to load a model and to run its context: what a worker is told.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct LoadSettings {
+pub(crate) struct LoadSettings {
     /// The GGUF.
     pub path: PathBuf,
     /// Layers to offload. The registry replaces `Auto` by the number that it plans.
@@ -118,7 +118,7 @@ pub struct LoadSettings {
 
 /// Turns at the CPUs: the files whose locks they are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CpuTurns {
+pub(crate) struct CpuTurns {
     /// Locked by who waits for a turn.
     pub queue: PathBuf,
     /// Locked by those who have one; at least one.
@@ -139,7 +139,7 @@ impl Default for LoadSettings {
 
 /// The defaults of a tool's arguments.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Defaults {
+pub(crate) struct Defaults {
     /// Tokens of an answer.
     pub max_tokens: u32,
     /// What a call may ask for at most.
@@ -185,23 +185,23 @@ pub struct Defaults {
 
 impl ModelConfig {
     /// Where its `key` stands.
-    pub fn address(&self, key: &str) -> Address {
+    pub(crate) fn address(&self, key: &str) -> Address {
         Address::of_model(&self.name, key)
     }
 
     /// Returns whether `name` is its name or one of its aliases.
-    pub fn is_called(&self, name: &str) -> bool {
+    pub(crate) fn is_called(&self, name: &str) -> bool {
         self.name == name || self.aliases.iter().any(|alias| alias == name)
     }
 
     /// Returns whether a process that was started for `other` and loaded files with the stamp `loaded` can also serve this model.
-    pub fn is_loaded_like(&self, other: &Self, loaded: Stamp) -> bool {
+    pub(crate) fn is_loaded_like(&self, other: &Self, loaded: Stamp) -> bool {
         self.name == other.name && self.load == other.load && self.stamp == loaded
     }
 
     /// Takes over the files that `former` has read, if this model cannot read them and a process of `former` can serve it: a file that is
     /// gone for a while, or is being copied, must not end the process that has loaded it. Files are checked again before the next load.
-    pub fn keep_files_of(&mut self, former: &Self) {
+    pub(crate) fn keep_files_of(&mut self, former: &Self) {
         if self.files.is_err() && former.files.is_ok() && self.is_loaded_like(former, self.stamp) {
             self.files.clone_from(&former.files);
             self.stamp = former.stamp;
@@ -209,7 +209,7 @@ impl ModelConfig {
     }
 
     /// Returns the model's own chat tool; `None` with `tool = false`.
-    pub fn own_tool(&self) -> Option<ToolConfig> {
+    pub(crate) fn own_tool(&self) -> Option<ToolConfig> {
         let title = self.title.clone();
         Some(ToolConfig {
             name: self.tool_name.clone()?,
@@ -222,7 +222,7 @@ impl ModelConfig {
     }
 
     /// Returns the full name of the model: the name in its header, else the name of its file. Both are untrusted text.
-    pub fn full_name(&self) -> String {
+    pub(crate) fn full_name(&self) -> String {
         let named = self.files.as_ref().ok();
         let named = named.and_then(|files| files.header.name.clone());
         named.unwrap_or_else(|| {
@@ -232,7 +232,7 @@ impl ModelConfig {
     }
 
     /// Tokens of one call, prompt and answer; where memory is short it is less.
-    pub fn context(&self) -> u32 {
+    pub(crate) fn context(&self) -> u32 {
         match self.load.n_ctx {
             0 => self.trained_context(),
             asked => asked.min(self.trained_context()),
@@ -240,7 +240,7 @@ impl ModelConfig {
     }
 
     /// Returns the model's trained context, in tokens; `u32::MAX` if its file does not contain it or cannot be read.
-    pub fn trained_context(&self) -> u32 {
+    pub(crate) fn trained_context(&self) -> u32 {
         let files = self.files.as_ref().ok();
         let trained = files.and_then(|files| files.header.n_ctx_train);
         let trained = trained.unwrap_or(u64::MAX);

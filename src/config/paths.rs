@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Returns the home directory; `None` if the environment does not name one in UTF-8.
-pub fn home(variables: &BTreeMap<String, String>) -> Option<&str> {
+pub(crate) fn home(variables: &BTreeMap<String, String>) -> Option<&str> {
     let variable = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
     let home = variables.get(variable)?;
     // A home directory that is not UTF-8 was read with replacement characters, and names another folder.
@@ -14,7 +14,7 @@ pub fn home(variables: &BTreeMap<String, String>) -> Option<&str> {
 }
 
 /// Returns `path` with `home` in place of a leading `~`.
-pub fn at_home<'path>(path: &'path str, home: Option<&str>) -> Cow<'path, str> {
+pub(crate) fn at_home<'path>(path: &'path str, home: Option<&str>) -> Cow<'path, str> {
     let separators: &[char] = if cfg!(windows) { &['/', '\\'] } else { &['/'] };
     let rest = path.strip_prefix('~');
     let rest = rest.filter(|rest| rest.is_empty() || rest.starts_with(separators));
@@ -25,7 +25,7 @@ pub fn at_home<'path>(path: &'path str, home: Option<&str>) -> Cow<'path, str> {
 }
 
 /// Returns what to write instead of a shell variable in `path`.
-pub fn shell_variable_hint(path: &str) -> Option<String> {
+pub(crate) fn shell_variable_hint(path: &str) -> Option<String> {
     let mut parts = path.split(['/', '\\']);
     parts.find_map(|part| {
         let name = part
@@ -44,7 +44,7 @@ pub fn shell_variable_hint(path: &str) -> Option<String> {
 }
 
 /// Returns what to write instead of a leading `~` in `path` that `home` cannot replace.
-pub fn tilde_hint(path: &str, home: Option<&str>) -> Option<String> {
+pub(crate) fn tilde_hint(path: &str, home: Option<&str>) -> Option<String> {
     (path.starts_with('~') && at_home(path, home) == path).then(|| unexpanded(path))
 }
 
@@ -60,7 +60,7 @@ fn unexpanded(part: &str) -> String {
 }
 
 /// Returns the reference `${file:…}` for `text` if it looks like the path of a text file.
-pub fn file_reference(text: &str) -> Option<String> {
+pub(crate) fn file_reference(text: &str) -> Option<String> {
     const ENDS: [&str; 7] = [
         ".jinja", ".jinja2", ".j2", ".txt", ".md", ".json", ".prompt",
     ];
@@ -77,7 +77,7 @@ pub fn file_reference(text: &str) -> Option<String> {
 }
 
 /// Returns a hint for the `path` of a model if no file is there.
-pub fn model_hint(path: &Path) -> Option<String> {
+pub(crate) fn model_hint(path: &Path) -> Option<String> {
     let text = path.to_string_lossy();
     let parts = || text.split(['/', '\\']);
     if let Some(hint) = shell_variable_hint(&text) {

@@ -14,7 +14,7 @@ use crate::error_code::ErrorCode;
 
 /// Who said a value.
 #[derive(Debug, Clone)]
-pub enum Origin {
+pub(crate) enum Origin {
     /// Nobody: the program.
     BuiltIn,
     /// The file.
@@ -41,7 +41,7 @@ impl PartialEq for Origin {
 
 impl Origin {
     /// What there is to look at: `server.toml:7:9`, `LLAMA_MCP_N_CTX`, `--n_ctx`, `built in`.
-    pub fn position_of(&self, address: &Address) -> String {
+    pub(crate) fn position_of(&self, address: &Address) -> String {
         match self {
             Self::BuiltIn => "built in".into(),
             Self::File(source) => source.place_of(address).map_or_else(
@@ -55,7 +55,7 @@ impl Origin {
 
 /// How serious a problem is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
+pub(crate) enum Severity {
     /// A part of the configuration cannot be used.
     Error,
     /// A setting works, and is probably a mistake.
@@ -64,7 +64,7 @@ pub enum Severity {
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Problem {
+pub(crate) struct Problem {
     /// How serious it is.
     pub severity: Severity,
     /// Who said it.
@@ -88,7 +88,7 @@ pub struct Problem {
 impl Problem {
     /// Makes an error about the value at `address`, or about what `origin` names. Without `code`, the error has the code of its part of the
     /// file.
-    pub fn error(
+    pub(crate) fn error(
         origin: Origin,
         address: Option<&Address>,
         code: Option<ErrorCode>,
@@ -117,7 +117,7 @@ impl Problem {
     }
 
     /// Makes an error about the key at `address`, which `origin` has.
-    pub fn of_key(
+    pub(crate) fn of_key(
         origin: Origin,
         address: &Address,
         message: String,
@@ -136,7 +136,7 @@ impl Problem {
     }
 
     /// Makes a warning of this `kind`, located like an error.
-    pub fn warning(
+    pub(crate) fn warning(
         origin: Origin,
         address: Option<&Address>,
         kind: WarningKind,
@@ -151,7 +151,11 @@ impl Problem {
     }
 
     /// Of the file's text.
-    pub fn of_syntax(source: &Arc<Source>, message: &str, place: Option<Range<usize>>) -> Self {
+    pub(crate) fn of_syntax(
+        source: &Arc<Source>,
+        message: &str,
+        place: Option<Range<usize>>,
+    ) -> Self {
         let origin = Origin::File(Arc::clone(source));
         let code = Some(ErrorCode::ConfigSyntax);
         Self {
@@ -191,7 +195,7 @@ impl Problem {
     }
 
     /// The problem on one line, for a log: what is wrong, the way out, and where.
-    pub fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let hint = self.hint.iter().map(|hint| format!("; {hint}"));
         let position = match &self.origin {
             Origin::File(_) => self.position().map(|at| format!(" ({at})")),
@@ -202,7 +206,7 @@ impl Problem {
     }
 
     /// Its kind and its place, and nothing of what was written there.
-    pub fn outlined(&self) -> String {
+    pub(crate) fn outlined(&self) -> String {
         match self.position() {
             Some(position) => format!("{} at {position}", self.label()),
             None => self.label(),
@@ -210,7 +214,7 @@ impl Problem {
     }
 
     /// For programs.
-    pub fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         let mut json = json!({"code": self.code, "message": self.title()});
         if let Some(hint) = &self.hint {
             json["hint"] = hint.as_str().into();

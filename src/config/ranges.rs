@@ -29,69 +29,69 @@ const fn range<T: Copy>(min: T, max: T) -> Range<T> {
 }
 
 /// Beyond 2 the text is noise already; above 5 logits lose all difference.
-pub const TEMPERATURE: Range<f64> = range(0.0, 5.0);
+pub(crate) const TEMPERATURE: Range<f64> = range(0.0, 5.0);
 /// A share of probability.
-pub const TOP_P: Range<f64> = range(0.0, 1.0);
+pub(crate) const TOP_P: Range<f64> = range(0.0, 1.0);
 /// A share of probability.
-pub const MIN_P: Range<f64> = range(0.0, 1.0);
+pub(crate) const MIN_P: Range<f64> = range(0.0, 1.0);
 /// More than any vocabulary has tokens.
-pub const TOP_K: Range<i64> = range(0, 10_000_000);
+pub(crate) const TOP_K: Range<i64> = range(0, 10_000_000);
 /// Characters of a string; the grammar's automaton grows with them.
-pub const JSON_MAX_STRING: Range<i64> = range(1, 1_000_000);
+pub(crate) const JSON_MAX_STRING: Range<i64> = range(1, 1_000_000);
 /// Items of an array, and properties of a map.
-pub const JSON_MAX_ITEMS: Range<i64> = range(1, 100_000);
+pub(crate) const JSON_MAX_ITEMS: Range<i64> = range(1, 100_000);
 /// 0 would divide by nothing; far from 1 nothing is left of the model's choice.
-pub const REPEAT_PENALTY: Range<f64> = range(0.1, 10.0);
+pub(crate) const REPEAT_PENALTY: Range<f64> = range(0.1, 10.0);
 /// -1 draws one. 4294967295 means "random" to llama.cpp, so it is no seed.
-pub const SEED: Range<i64> = range(-1, 4_294_967_294);
+pub(crate) const SEED: Range<i64> = range(-1, 4_294_967_294);
 /// The context cuts it further.
-pub const MAX_TOKENS: Range<i64> = range(1, 1_000_000_000);
+pub(crate) const MAX_TOKENS: Range<i64> = range(1, 1_000_000_000);
 /// Tokens of reasoning; 0 allows none.
-pub const THINKING_BUDGET: Range<i64> = range(0, 1_000_000_000);
+pub(crate) const THINKING_BUDGET: Range<i64> = range(0, 1_000_000_000);
 /// Characters of a marker of reasoning.
-pub const THINKING_TAG: Range<usize> = range(1, 100);
+pub(crate) const THINKING_TAG: Range<usize> = range(1, 100);
 /// Seconds: from what a timer can tell to a week.
-pub const DEADLINE: Range<f64> = range(0.001, 604_800.0);
+pub(crate) const DEADLINE: Range<f64> = range(0.001, 604_800.0);
 /// Seconds: an hour is longer than any supervisor waits.
-pub const DRAIN_TIME: Range<f64> = range(0.0, 3600.0);
+pub(crate) const DRAIN_TIME: Range<f64> = range(0.0, 3600.0);
 /// Seconds: less would cut clients on slow networks, more holds a place for who is gone.
-pub const HTTP_TIME: Range<f64> = range(1.0, 3600.0);
+pub(crate) const HTTP_TIME: Range<f64> = range(1.0, 3600.0);
 /// Range of `stall_timeout`, in seconds: pauses under a second are common on a busy machine, and the maximum is a year.
-pub const STALL_TIMEOUT: Range<f64> = range(1.0, 31_536_000.0);
+pub(crate) const STALL_TIMEOUT: Range<f64> = range(1.0, 31_536_000.0);
 /// More descriptors than systems give.
-pub const MAX_CONNECTIONS: Range<usize> = range(1, 1_000_000);
+pub(crate) const MAX_CONNECTIONS: Range<usize> = range(1, 1_000_000);
 /// Beyond any queue.
-pub const MAX_CALLS: Range<usize> = range(1, 1_000_000);
+pub(crate) const MAX_CALLS: Range<usize> = range(1, 1_000_000);
 /// No call may begin at 0, and more than the greatest is no limit.
-pub const CALLS_PER_MINUTE: Range<u32> = range(1, 1_000_000);
+pub(crate) const CALLS_PER_MINUTE: Range<u32> = range(1, 1_000_000);
 /// More layers than any model has.
-pub const N_GPU_LAYERS: Range<i64> = range(0, 1_000_000);
+pub(crate) const N_GPU_LAYERS: Range<i64> = range(0, 1_000_000);
 /// Tokens; 0 is what the model was trained for.
-pub const N_CTX: Range<i64> = range(0, 100_000_000);
+pub(crate) const N_CTX: Range<i64> = range(0, 100_000_000);
 /// Tokens; wider batches than this only take memory.
-pub const N_BATCH: Range<i64> = range(1, 65_536);
+pub(crate) const N_BATCH: Range<i64> = range(1, 65_536);
 /// Capped by the CPUs there are.
-pub const N_THREADS: Range<i64> = range(0, 4096);
+pub(crate) const N_THREADS: Range<i64> = range(0, 4096);
 /// llama.cpp has 256 sequences; a batch needs room for prompts beside one token for each.
-pub const PARALLEL: Range<i64> = range(1, 128);
+pub(crate) const PARALLEL: Range<i64> = range(1, 128);
 /// Waiting calls hold their prompts in memory.
-pub const MAX_QUEUE: Range<i64> = range(0, 100_000);
+pub(crate) const MAX_QUEUE: Range<i64> = range(0, 100_000);
 
 /// As the API of `OpenAI` has them; negative ones make repetition likelier.
-pub const ADDED_PENALTY: Range<f64> = range(-2.0, 2.0);
+pub(crate) const ADDED_PENALTY: Range<f64> = range(-2.0, 2.0);
 /// Tokens.
-pub const REPEAT_LAST_N: Range<i64> = range(0, 1_000_000);
+pub(crate) const REPEAT_LAST_N: Range<i64> = range(0, 1_000_000);
 /// Beyond, the adapter is all that is left of the model.
-pub const LORA_SCALE: Range<f64> = range(-10.0, 10.0);
+pub(crate) const LORA_SCALE: Range<f64> = range(-10.0, 10.0);
 /// More stop strings than any use has; each is searched for in every piece of text.
-pub const MAX_STOPS: usize = 16;
+pub(crate) const MAX_STOPS: usize = 16;
 /// The end of the text that may be held back for one.
-pub const MAX_STOP_CHARS: usize = 1024;
+pub(crate) const MAX_STOP_CHARS: usize = 1024;
 /// Sessions are small; more than this is no use of one machine.
-pub const MAX_SESSIONS: Range<i64> = range(1, 1_000_000);
+pub(crate) const MAX_SESSIONS: Range<i64> = range(1, 1_000_000);
 
 /// A checked number in the width in which llama.cpp takes it.
-pub fn to_f32(value: f64) -> f32 {
+pub(crate) fn to_f32(value: f64) -> f32 {
     #[expect(
         clippy::cast_possible_truncation,
         reason = "all ranges are far inside those of f32"

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::address::Address;
 use super::load::Layers;
 use super::shape::Shape;
-pub use markdown::markdown;
+pub(crate) use markdown::markdown;
 
 const HEAD: &str = "\
 #:schema llama-mcp-server.schema.json
@@ -29,7 +29,7 @@ const HEAD: &str = "\
 const NEEDED: [&str; 2] = ["path", "prompt"];
 
 /// The annotated file.
-pub fn text() -> String {
+pub(crate) fn text() -> String {
     let shape = Shape::default();
     let mut text = String::from(HEAD);
     for table in ["server", "log", "registry", "defaults"] {
@@ -121,7 +121,7 @@ fn comment(text: &mut String, words: &str) {
 
 /// What is shown of a configuration, secrets left out in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum View {
+pub(crate) enum View {
     /// Its values.
     Values,
     /// And where each comes from.
@@ -131,7 +131,7 @@ pub enum View {
 }
 
 /// The merged configuration.
-pub fn effective(layers: &Layers, view: View) -> String {
+pub(crate) fn effective(layers: &Layers, view: View) -> String {
     let merged = layers.effective();
     let mut text = String::new();
     for table in ["server", "log", "registry"] {

@@ -23,7 +23,7 @@ use super::{Overrides, Surroundings, find_file};
 
 /// The rights that a configuration states, as far as they can be read.
 #[derive(Debug)]
-pub struct Rights {
+pub(crate) struct Rights {
     tokens: Vec<Arc<TokenConfig>>,
     /// The configuration file.
     source: Arc<Source>,
@@ -42,7 +42,7 @@ pub struct Rights {
 impl Rights {
     /// Reads the rights from the configuration that `typed` names. Returns `None` if they are unknown: the file cannot be read, is empty or
     /// binary, or `server` or `server.tokens` is not a valid table.
-    pub fn read(typed: &Overrides, around: &Surroundings) -> Option<Self> {
+    pub(crate) fn read(typed: &Overrides, around: &Surroundings) -> Option<Self> {
         let file = find_file(typed, around).ok()??;
         let text = read_lossy(&file).ok()?;
         Self::of_text(typed, around, &file, text)
@@ -50,7 +50,7 @@ impl Rights {
 
     /// Reads the rights like [`Self::read`], but with `text` in place of what the configuration file `file` holds. With the text of the
     /// active configuration, only the files that it names may have changed.
-    pub fn of_text(
+    pub(crate) fn of_text(
         typed: &Overrides,
         around: &Surroundings,
         file: &Path,
@@ -118,7 +118,7 @@ impl Rights {
 
     /// Returns `current` without the rights that this configuration does not grant. `models` are those that are served.
     #[must_use]
-    pub fn narrow(&self, current: &HttpConfig, models: &[ModelConfig]) -> HttpConfig {
+    pub(crate) fn narrow(&self, current: &HttpConfig, models: &[ModelConfig]) -> HttpConfig {
         let tokens = current
             .tokens
             .iter()
@@ -203,7 +203,7 @@ impl Rights {
     }
 
     /// Returns whether the token `name` was not found and may be in the part of the file that a syntax error hides.
-    pub fn may_hide(&self, name: &str) -> bool {
+    pub(crate) fn may_hide(&self, name: &str) -> bool {
         self.token(name).is_none()
             && !self.source.syntax.is_empty()
             && mention::may_have_token(&self.source.text, name)

@@ -40,11 +40,9 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-pub use self::advertised::advertised;
-pub use self::enforced::Limits;
-pub use self::number::MAX_FRACTION;
-pub use self::recursion::MAX_LEVEL;
-pub use self::report::{SchemaFault, SchemaFaults, SchemaNote};
+pub(crate) use self::advertised::advertised;
+pub(crate) use self::enforced::Limits;
+pub(crate) use self::report::{SchemaFault, SchemaFaults, SchemaNote};
 use canonical::Canonical;
 use cost::Uncheckable;
 use lower::{Author, Lowered};
@@ -77,7 +75,7 @@ const STACK: usize = 16 * 1024 * 1024;
 
 /// A reason why a text is not a schema that can be enforced.
 #[derive(Debug, thiserror::Error)]
-pub enum SchemaTextError {
+pub(crate) enum SchemaTextError {
     /// The text is not JSON.
     #[error("invalid JSON: {0}")]
     Json(serde_json::Error),
@@ -96,7 +94,7 @@ pub enum SchemaTextError {
 
 /// The schema of an answer. It serialises as the key that declares it, `output` or `choices`.
 #[derive(Debug)]
-pub struct AnswerSchema {
+pub(crate) struct AnswerSchema {
     /// The schema as it was written.
     pub written: Value,
     /// The schema as clients see it.
@@ -122,7 +120,7 @@ impl AnswerSchema {
     ///
     /// # Errors
     /// All faults of the schema.
-    pub fn json(schema: &Value, limits: Limits) -> Result<Self, SchemaFaults> {
+    pub(crate) fn json(schema: &Value, limits: Limits) -> Result<Self, SchemaFaults> {
         Self::of(schema, limits, true)
     }
 
@@ -130,7 +128,7 @@ impl AnswerSchema {
     ///
     /// # Errors
     /// The text is not JSON, or all faults of the schema.
-    pub fn from_text(text: &str, limits: Limits) -> Result<Self, SchemaTextError> {
+    pub(crate) fn from_text(text: &str, limits: Limits) -> Result<Self, SchemaTextError> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let schema: Value = serde_json::from_str(text).map_err(|error| {
             // `serde_json` has no error category for this limit.
@@ -147,7 +145,7 @@ impl AnswerSchema {
     ///
     /// # Errors
     /// `choices` is empty or too long.
-    pub fn choice(choices: &[String]) -> Result<Self, SchemaFaults> {
+    pub(crate) fn choice(choices: &[String]) -> Result<Self, SchemaFaults> {
         let written = json!({"type": "object", "properties": {"choice": {"type": "string", "enum": choices}}, "required": ["choice"]});
         Ok(Self {
             advertised: advertised(&written),
@@ -240,7 +238,7 @@ impl AnswerSchema {
     ///
     /// # Errors
     /// What is wrong with it, and where.
-    pub fn check(&self, value: &Value) -> Result<(), String> {
+    pub(crate) fn check(&self, value: &Value) -> Result<(), String> {
         if self.cost.saturating_mul(values(value)) > MAX_CHECKS {
             return Err("the schema has too many parts to check an answer of this size".into());
         }
@@ -249,18 +247,18 @@ impl AnswerSchema {
 
     /// Returns the JSON pointer and a description of a string, array or map of `value` that is as long as the limit for open parts,
     /// and so was probably truncated.
-    pub fn cut_at(&self, value: &Value) -> Option<(String, String)> {
+    pub(crate) fn cut_at(&self, value: &Value) -> Option<(String, String)> {
         cut::find(&self.lowered, self.limits?, value)
     }
 
     /// Returns the array of choices; `None` if the answer is not one of several texts.
-    pub fn choices(&self) -> Option<&Value> {
+    pub(crate) fn choices(&self) -> Option<&Value> {
         let choices = self.written.pointer("/properties/choice/enum");
         choices.filter(|_| self.is_choice)
     }
 
     /// Returns the key of a tool that declares the schema.
-    pub fn key(&self) -> &'static str {
+    pub(crate) fn key(&self) -> &'static str {
         if self.is_choice { "choices" } else { "output" }
     }
 }

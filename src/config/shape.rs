@@ -20,23 +20,23 @@ use super::file::ConfigFile;
 use super::foreign::value_hint;
 use super::units;
 use super::whole::whole;
-pub use value::{ValueCheck, ValueFault};
+pub(crate) use value::{ValueCheck, ValueFault};
 use words::{LOG_LEVEL, allowed, hint};
-pub use words::{nearest, shown, suggestion};
+pub(crate) use words::{nearest, shown, suggestion};
 
 /// The format of paths in the schema: relative ones start at the file's folder.
-pub const PATH: &str = "path";
+pub(crate) const PATH: &str = "path";
 
 /// See the module.
 #[derive(Debug)]
-pub struct Shape {
+pub(crate) struct Shape {
     schema: Value,
     validator: Validator,
 }
 
 /// What is wrong with one value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// Which value, or which table's key.
     pub address: Address,
     /// The key itself is wrong, not its value.
@@ -53,7 +53,7 @@ pub struct Fault {
 
 impl Fault {
     /// What is wrong; of a secret without the value.
-    pub fn message(&self, is_secret: bool) -> String {
+    pub(crate) fn message(&self, is_secret: bool) -> String {
         match &self.found {
             Some(_) if is_secret => format!("{}, found another value", self.allowed),
             Some(found) => format!("{}, found {found}", self.allowed),
@@ -84,7 +84,7 @@ impl Default for Shape {
 }
 
 /// The schema as it is published.
-pub fn schema() -> Schema {
+pub(crate) fn schema() -> Schema {
     let settings = SchemaSettings::draft2020_12().with_transform(RecursiveTransform(without_null));
     settings
         .into_generator()
@@ -146,7 +146,7 @@ impl Shape {
     }
 
     /// The keys of the table at `address`.
-    pub fn keys(&self, address: &Address) -> Vec<&str> {
+    pub(crate) fn keys(&self, address: &Address) -> Vec<&str> {
         let keys = self
             .at(address)
             .and_then(|schema| schema.get("properties")?.as_object());
@@ -156,12 +156,12 @@ impl Shape {
     }
 
     /// Whether there is such a key.
-    pub fn knows(&self, address: &Address) -> bool {
+    pub(crate) fn knows(&self, address: &Address) -> bool {
         self.at(address).is_some()
     }
 
     /// Returns whether `address` is a table, with keys or with names.
-    pub fn is_table(&self, address: &Address) -> bool {
+    pub(crate) fn is_table(&self, address: &Address) -> bool {
         self.at(address).is_some_and(|schema| {
             let has = |key| schema.get(key).is_some_and(Value::is_object);
             has("properties") || has("additionalProperties")
@@ -169,28 +169,28 @@ impl Shape {
     }
 
     /// Returns whether `address` is a known key whose value is not a table.
-    pub fn is_value(&self, address: &Address) -> bool {
+    pub(crate) fn is_value(&self, address: &Address) -> bool {
         self.knows(address) && !self.is_table(address)
     }
 
     /// What the key at `address` is for.
-    pub fn description(&self, address: &Address) -> Option<&str> {
+    pub(crate) fn description(&self, address: &Address) -> Option<&str> {
         self.written_at(address)?.get("description")?.as_str()
     }
 
     /// Whether something counts for the key at `address` where nobody says.
-    pub fn has_default(&self, address: &Address) -> bool {
+    pub(crate) fn has_default(&self, address: &Address) -> bool {
         self.at(address)
             .is_some_and(|schema| schema.get("default").is_some())
     }
 
     /// From where to where the number at `address` may be.
-    pub fn range(&self, address: &Address) -> Option<String> {
+    pub(crate) fn range(&self, address: &Address) -> Option<String> {
         words::range(self.at(address)?)
     }
 
     /// Returns a value for the key at `address`: its default, else an example. `Null` if the key has neither.
-    pub fn example(&self, address: &Address) -> Value {
+    pub(crate) fn example(&self, address: &Address) -> Value {
         let Some(schema) = self.at(address) else {
             return Value::Null;
         };
@@ -203,13 +203,13 @@ impl Shape {
     }
 
     /// Whether the value at `address` names a file.
-    pub fn is_path(&self, address: &Address) -> bool {
+    pub(crate) fn is_path(&self, address: &Address) -> bool {
         self.at(address)
             .is_some_and(|schema| schema["format"] == PATH)
     }
 
     /// Whether the value at `address` must not be shown.
-    pub fn is_secret(&self, address: &Address) -> bool {
+    pub(crate) fn is_secret(&self, address: &Address) -> bool {
         // What stands among tokens is meant as one, unless it is another key of theirs.
         let is_meant = match address.parts() {
             [server, tokens, rest @ ..] if server == "server" && tokens == "tokens" => {
@@ -224,7 +224,7 @@ impl Shape {
     }
 
     /// What a flag or a variable says, as the type that its key has; as text where it is none.
-    pub fn typed(&self, address: &Address, text: &str) -> Value {
+    pub(crate) fn typed(&self, address: &Address, text: &str) -> Value {
         let schema = self.at(address);
         let is = |kind: &str| {
             let kinds = schema.and_then(|schema| schema.get("type"));
@@ -252,7 +252,7 @@ impl Shape {
     }
 
     /// Writes 3.0 as 3 where a whole number is wanted: to the schema they are the same.
-    pub fn make_whole(&self, address: &Address, value: &mut Value) {
+    pub(crate) fn make_whole(&self, address: &Address, value: &mut Value) {
         match value {
             Value::Object(table) => {
                 for (key, value) in table {
@@ -276,7 +276,7 @@ impl Shape {
     }
 
     /// All that is wrong with `tree`.
-    pub fn faults(&self, tree: &Value) -> Vec<Fault> {
+    pub(crate) fn faults(&self, tree: &Value) -> Vec<Fault> {
         let mut faults: Vec<Fault> = Vec::new();
         for error in self.validator.iter_errors(tree) {
             for fault in self.told(&error, tree) {

@@ -12,7 +12,7 @@ use super::address::Address;
 
 /// A file as it was written.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Source {
+pub(crate) struct Source {
     /// As it was named.
     pub path: PathBuf,
     /// Its text.
@@ -35,7 +35,7 @@ struct Place {
 
 impl Source {
     /// Parses `text`, the content of `path`.
-    pub fn parse(path: &Path, text: String) -> Self {
+    pub(crate) fn parse(path: &Path, text: String) -> Self {
         let mut places = HashMap::new();
         let (document, errors) = DeTable::parse_recoverable(&text);
         let tree = table(document.get_ref(), &Address::default(), &mut places);
@@ -63,7 +63,7 @@ impl Source {
     }
 
     /// Where the value at `address` stands; of one that has none, the nearest table around it.
-    pub fn place_of(&self, address: &Address) -> Option<Range<usize>> {
+    pub(crate) fn place_of(&self, address: &Address) -> Option<Range<usize>> {
         let mut address = Some(address.clone());
         while let Some(here) = address {
             if let Some(place) = self.places.get(&here) {
@@ -77,13 +77,13 @@ impl Source {
     }
 
     /// Where the key at `address` stands.
-    pub fn place_of_key(&self, address: &Address) -> Option<Range<usize>> {
+    pub(crate) fn place_of_key(&self, address: &Address) -> Option<Range<usize>> {
         self.places.get(address).map(|place| place.key.clone())
     }
 
     /// Whether the lines of a place speak of a secret, misspelled or cut ones too. Where texts of several lines are
     /// `broken`, all before it count.
-    pub fn may_show_secret(&self, place: &Range<usize>, broken: bool) -> bool {
+    pub(crate) fn may_show_secret(&self, place: &Range<usize>, broken: bool) -> bool {
         let before = &self.text[..place.end];
         let has_long_texts = before.contains(r#"""""#) || before.contains("'''");
         let start = if broken && has_long_texts {
@@ -109,7 +109,7 @@ impl Source {
     }
 
     /// Line and column of a place, in characters, from 1.
-    pub fn line_and_column(&self, place: &Range<usize>) -> (usize, usize) {
+    pub(crate) fn line_and_column(&self, place: &Range<usize>) -> (usize, usize) {
         let before = &self.text[..place.start];
         let line = before.matches('\n').count() + 1;
         let column = before
@@ -123,7 +123,7 @@ impl Source {
     }
 
     /// `FILE:LINE:COLUMN` of a place.
-    pub fn position(&self, place: &Range<usize>) -> String {
+    pub(crate) fn position(&self, place: &Range<usize>) -> String {
         let (line, column) = self.line_and_column(place);
         format!("{}:{line}:{column}", self.path.display())
     }

@@ -36,7 +36,7 @@ const MOST_LEVELS: usize = 8;
 ///
 /// # Errors
 /// The problem, and the name of the variable that has it, if it is a single one.
-pub fn check(arguments: &Map<String, Value>) -> Result<(), (Option<&str>, String)> {
+pub(crate) fn check(arguments: &Map<String, Value>) -> Result<(), (Option<&str>, String)> {
     if arguments.len() > MOST {
         let message = format!(
             "must have at most {MOST} variables, found {}",
@@ -89,7 +89,10 @@ pub(super) fn tell(
 }
 
 /// Merges two tables; `over` takes precedence over `arguments`, name by name.
-pub fn merged(arguments: &Map<String, Value>, over: &Map<String, Value>) -> Map<String, Value> {
+pub(crate) fn merged(
+    arguments: &Map<String, Value>,
+    over: &Map<String, Value>,
+) -> Map<String, Value> {
     let mut merged = arguments.clone();
     for (name, value) in over {
         merged.insert(name.clone(), value.clone());
@@ -98,7 +101,7 @@ pub fn merged(arguments: &Map<String, Value>, over: &Map<String, Value>) -> Map<
 }
 
 /// Returns whether `name` is a valid name of a variable in a template.
-pub fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     let is_begun = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
     let mut characters = name.chars();
     is_begun && name.len() <= 64 && characters.all(|c| c.is_ascii_alphanumeric() || c == '_')

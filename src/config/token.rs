@@ -17,14 +17,14 @@ use super::shape::suggestion;
 use super::warning::WarningKind;
 
 /// The environment variable that holds the token of `auth`.
-pub const AUTH_VARIABLE: &str = "LLAMA_MCP_AUTH";
+pub(crate) const AUTH_VARIABLE: &str = "LLAMA_MCP_AUTH";
 
 /// The name of the token that `auth` or `auth_file` gives.
-pub const AUTH: &str = "auth";
+pub(crate) const AUTH: &str = "auth";
 
 /// A token, and what it is for.
 #[derive(Debug, Clone, PartialEq)]
-pub struct TokenConfig {
+pub(crate) struct TokenConfig {
     /// What logs call it.
     pub name: String,
     /// The secret; `None` if its file is empty or missing, or its text cannot be a token. No request matches it then, and requests
@@ -47,7 +47,7 @@ pub struct TokenConfig {
 impl TokenConfig {
     /// Returns the token without its secret, so that no request matches it. `fault` says why.
     #[must_use]
-    pub fn ended(&self, fault: &str) -> Self {
+    pub(crate) fn ended(&self, fault: &str) -> Self {
         Self {
             token: None,
             fault: self.fault.clone().or_else(|| Some(fault.to_owned())),
@@ -56,7 +56,7 @@ impl TokenConfig {
     }
 
     /// Returns whether `given` is the secret of this token.
-    pub fn matches(&self, given: &[u8]) -> bool {
+    pub(crate) fn matches(&self, given: &[u8]) -> bool {
         self.token
             .as_ref()
             .is_some_and(|token| token.matches(given))
@@ -64,7 +64,7 @@ impl TokenConfig {
 
     /// Returns the tools that the token may see in status and metrics. Returns `None` if it may see all: it is for all tools, or may
     /// unload and restart every model.
-    pub fn visible_tools(&self) -> Option<&BTreeSet<String>> {
+    pub(crate) fn visible_tools(&self) -> Option<&BTreeSet<String>> {
         self.tools.as_deref().filter(|_| !self.admin)
     }
 }
@@ -161,7 +161,7 @@ pub(super) fn set_aside(layers: &mut Layers) {
 
 /// Returns the token of these layers that may see and do most: one with `admin` before others, that of `auth` first; then one for all tools,
 /// then the one for most tools. Faults of tokens are ignored, since the server checks the token itself.
-pub fn for_asking(layers: &mut Layers) -> Option<BearerToken> {
+pub(crate) fn for_asking(layers: &mut Layers) -> Option<BearerToken> {
     set_aside(layers);
     let tokens = resolve(&layers.merged(), layers);
     let usable = tokens.iter().filter(|token| token.token.is_some());
@@ -307,16 +307,16 @@ impl Source<'_> {
 }
 
 /// A token with fewer characters is noted as weak.
-pub const SHORT: usize = 16;
+pub(crate) const SHORT: usize = 16;
 
 /// A secret. It is shown nowhere.
 #[derive(Clone, PartialEq, Eq)]
-pub struct BearerToken(String);
+pub(crate) struct BearerToken(String);
 
 impl BearerToken {
     /// # Errors
     /// What no header can carry; the text is not shown.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             Err("the token must not be empty".into())
         } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -327,22 +327,22 @@ impl BearerToken {
     }
 
     /// The value of `Authorization`, for the server that it is for.
-    pub fn to_header(&self) -> String {
+    pub(crate) fn to_header(&self) -> String {
         format!("Bearer {}", self.0)
     }
 
     /// The token itself, to derive keys from. It must not be shown.
-    pub fn reveal(&self) -> &str {
+    pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
 
     /// Returns whether the token is so short that guessing it is feasible.
-    pub fn is_short(&self) -> bool {
+    pub(crate) fn is_short(&self) -> bool {
         self.0.len() < SHORT
     }
 
     /// Whether `given` is this token; how long that takes tells the length alone.
-    pub fn matches(&self, given: &[u8]) -> bool {
+    pub(crate) fn matches(&self, given: &[u8]) -> bool {
         self.0.as_bytes().ct_eq(given).into()
     }
 }
@@ -355,7 +355,7 @@ impl fmt::Debug for BearerToken {
 
 /// Secret that signs session ids. It is never shown.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SessionSecret(String);
+pub(crate) struct SessionSecret(String);
 
 /// Characters of the shortest secret: at least the length of the keys that are derived from it.
 const MIN_SECRET: usize = 32;
@@ -365,7 +365,7 @@ impl SessionSecret {
     ///
     /// # Errors
     /// The secret is too short; it is not shown.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if text.chars().count() < MIN_SECRET {
             return Err(format!("must have at least {MIN_SECRET} characters"));
         }
@@ -373,7 +373,7 @@ impl SessionSecret {
     }
 
     /// Returns the secret, to derive keys from. It must not be shown.
-    pub fn reveal(&self) -> &str {
+    pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
 

@@ -18,11 +18,11 @@ use super::ranges;
 use super::schema::{AnswerSchema, Limits, SchemaTextError};
 use super::shape::{nearest, suggestion};
 use super::template_arguments::{self, is_name};
-pub use argument::Argument;
+pub(crate) use argument::Argument;
 
 /// A tool that uses a model. Serializes as the keys of its table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ToolConfig {
+pub(crate) struct ToolConfig {
     /// What clients call it.
     #[serde(skip)]
     pub name: String,
@@ -43,7 +43,7 @@ pub struct ToolConfig {
 /// Input and answer of a tool's calls. Serializes as the keys of its table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-pub enum ToolBody {
+pub(crate) enum ToolBody {
     /// A conversation, which the model continues.
     Chat,
     /// Declared arguments, from which a template makes a prompt.
@@ -52,7 +52,7 @@ pub enum ToolBody {
 
 /// The prompt of a typed tool.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct PreparedPrompt {
+pub(crate) struct PreparedPrompt {
     /// The prompt template.
     pub prompt: String,
     /// The declared arguments, in the order of their names.
@@ -64,7 +64,7 @@ pub struct PreparedPrompt {
 
 impl ToolConfig {
     /// Returns the prepared prompt; `None` if the tool takes a conversation.
-    pub fn prepared(&self) -> Option<&PreparedPrompt> {
+    pub(crate) fn prepared(&self) -> Option<&PreparedPrompt> {
         match &self.body {
             ToolBody::Prompt(prepared) => Some(prepared),
             ToolBody::Chat => None,
@@ -73,7 +73,7 @@ impl ToolConfig {
 }
 
 /// Where a tool's `key` stands.
-pub fn address(tool: &str, key: &str) -> Address {
+pub(crate) fn address(tool: &str, key: &str) -> Address {
     Address::of(["tools", tool, key])
 }
 

@@ -14,15 +14,15 @@ use super::ranges::{N_GPU_LAYERS, Range};
 use super::whole::whole_value;
 
 /// The format of [`Time`] in schemas.
-pub const TIME: &str = "time span";
+pub(crate) const TIME: &str = "time span";
 /// The format of [`IdleTime`].
-pub const IDLE_TIME: &str = "idle time";
+pub(crate) const IDLE_TIME: &str = "idle time";
 /// The format of [`Size`].
-pub const SIZE: &str = "size";
+pub(crate) const SIZE: &str = "size";
 /// The format of [`Budget`].
-pub const BUDGET: &str = "memory budget";
+pub(crate) const BUDGET: &str = "memory budget";
 /// The format of [`GpuLayers`].
-pub const GPU_LAYERS: &str = "number of layers";
+pub(crate) const GPU_LAYERS: &str = "number of layers";
 
 /// Longer than any use has; what is more is a slip.
 pub(super) const LONGEST: Duration = Duration::from_hours(24 * 365);
@@ -116,12 +116,12 @@ impl GpuLayers {
 }
 
 /// Bytes as people read them.
-pub fn human(bytes: u64) -> String {
+pub(crate) fn human(bytes: u64) -> String {
     ByteSize(bytes).display().iec().to_string()
 }
 
 /// Formats a time for people, such as `2m 5s`; from a second on it is rounded to whole seconds.
-pub fn human_time(time: Duration) -> String {
+pub(crate) fn human_time(time: Duration) -> String {
     let whole = if time < Duration::from_secs(1) {
         Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or_default())
     } else {
@@ -134,7 +134,7 @@ pub fn human_time(time: Duration) -> String {
 }
 
 /// Whether `text` is of `format`, which is one of this module's.
-pub fn is_format(format: &str, text: &str) -> bool {
+pub(crate) fn is_format(format: &str, text: &str) -> bool {
     let value = || Value::String(text.to_owned());
     match format {
         TIME => Time::try_from(value()).is_ok(),

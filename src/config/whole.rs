@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// The whole number that `number` is; none where it has a fraction or is beyond 64 bits.
-pub fn whole(number: f64) -> Option<i64> {
+pub(crate) fn whole(number: f64) -> Option<i64> {
     /// 2^63, which a double can tell; the greatest `i64` it cannot.
     const BEYOND: f64 = 9_223_372_036_854_775_808.0;
     #[expect(
@@ -15,7 +15,7 @@ pub fn whole(number: f64) -> Option<i64> {
 }
 
 /// The same of a value of JSON, however it is written.
-pub fn whole_value(value: &Value) -> Option<i64> {
+pub(crate) fn whole_value(value: &Value) -> Option<i64> {
     value.as_i64().or_else(|| whole(value.as_f64()?))
 }
 

@@ -9,7 +9,7 @@ use super::{EngineError, SamplingParams};
 
 /// A token to decode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Row {
+pub(crate) struct Row {
     /// What to decode.
     pub token: Token,
     /// Its place in its sequence, from 0, without gaps.
@@ -26,7 +26,7 @@ pub struct Row {
     clippy::struct_excessive_bools,
     reason = "each says another thing of it"
 )]
-pub struct Sampled {
+pub(crate) struct Sampled {
     /// Which.
     pub token: Token,
     /// It ends the answer and is not part of it.
@@ -41,7 +41,7 @@ pub struct Sampled {
 
 impl Sampled {
     /// Makes a token that was not sampled: it closes a block of reasoning, or completes the marker that opens one.
-    pub fn forced(token: Token) -> Self {
+    pub(crate) fn forced(token: Token) -> Self {
         Self {
             token,
             is_end: false,
@@ -53,7 +53,7 @@ impl Sampled {
 }
 
 /// The model, its context and its vocabulary, as the scheduler needs them.
-pub trait Decoder {
+pub(crate) trait Decoder {
     /// The state of one call's sampling.
     type Sampler;
     /// What a sequence holds, saved to memory.

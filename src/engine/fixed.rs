@@ -10,7 +10,7 @@ use super::{Conversation, EngineError};
 
 /// The prompts of a tool, by two of them that differ in all that a caller gives: what they begin with is fixed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FixedPrompt {
+pub(crate) struct FixedPrompt {
     /// Name of the tool, for the log.
     pub tool: String,
     /// As calls would ask.
@@ -22,7 +22,7 @@ const SHORTEST: usize = 32;
 
 impl FixedPrompt {
     /// Bytes of the text that is fixed, without what a chat template adds.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let [one, other] = &self.samples;
         let mut bytes = 0;
         for (one, other) in zip(&one.messages, &other.messages) {
@@ -39,7 +39,7 @@ impl FixedPrompt {
 }
 
 /// Bytes of the longest of `prompts`; 0 where there is none.
-pub fn longest(prompts: &[FixedPrompt]) -> u64 {
+pub(crate) fn longest(prompts: &[FixedPrompt]) -> u64 {
     let longest = prompts.iter().map(FixedPrompt::bytes).max();
     longest.unwrap_or(0) as u64
 }
@@ -50,7 +50,7 @@ impl<V: Vocabulary> PromptBuilder<V> {
     ///
     /// # Errors
     /// As [`PromptBuilder::build`].
-    pub fn fixed(&self, prompt: &FixedPrompt) -> Result<Option<Vec<Token>>, EngineError> {
+    pub(crate) fn fixed(&self, prompt: &FixedPrompt) -> Result<Option<Vec<Token>>, EngineError> {
         let [one, other] = &prompt.samples;
         let (mut tokens, other) = (self.build(one)?.tokens, self.build(other)?.tokens);
         // With another text behind it, the last token may become a part of a longer one.

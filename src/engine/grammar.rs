@@ -18,7 +18,7 @@ use super::prompt::Token;
 use super::{EngineError, EngineErrorKind};
 
 /// What a vocabulary is to grammars.
-pub trait GrammarVocabulary {
+pub(crate) trait GrammarVocabulary {
     /// The bytes of every token, in order; none for control tokens, which no text is made of.
     fn words(&self) -> Vec<Vec<u8>>;
     /// A token that ends an answer.
@@ -29,14 +29,14 @@ pub trait GrammarVocabulary {
 const WORD: usize = u32::BITS as usize;
 
 /// Makes grammars for one vocabulary. Costs 0.2 to 1 s to make, and 40 MB for 262,144 tokens.
-pub struct Grammars {
+pub(crate) struct Grammars {
     factory: ParserFactory,
     tokens: TokEnv,
 }
 
 /// Where an answer stands in its grammar.
 #[derive(Clone)]
-pub struct Grammar {
+pub(crate) struct Grammar {
     matcher: Box<Matcher>,
     tokens: TokEnv,
 }
@@ -58,7 +58,7 @@ impl Grammars {
     ///
     /// # Errors
     /// `Grammar` where it has no end.
-    pub fn new(vocabulary: &impl GrammarVocabulary) -> Result<Self, EngineError> {
+    pub(crate) fn new(vocabulary: &impl GrammarVocabulary) -> Result<Self, EngineError> {
         let end = vocabulary.end().and_then(|end| u32::try_from(end).ok());
         let end = end.ok_or_else(|| error("the model has no token that ends an answer"))?;
         let words = vocabulary.words();
@@ -72,7 +72,7 @@ impl Grammars {
     ///
     /// # Errors
     /// None that is known.
-    pub fn of_bytes() -> Result<Self, EngineError> {
+    pub(crate) fn of_bytes() -> Result<Self, EngineError> {
         Self::of(&ApproximateTokEnv::single_byte_env())
     }
 
@@ -88,7 +88,7 @@ impl Grammars {
     ///
     /// # Errors
     /// `Grammar` where it cannot be enforced.
-    pub fn json(&self, schema: &Value) -> Result<Grammar, EngineError> {
+    pub(crate) fn json(&self, schema: &Value) -> Result<Grammar, EngineError> {
         self.grammar(schema).map_err(|reason| error(&reason))
     }
 
@@ -96,7 +96,7 @@ impl Grammars {
     ///
     /// # Errors
     /// The reason why it cannot.
-    pub fn check(&self, schema: &Value) -> Result<(), String> {
+    pub(crate) fn check(&self, schema: &Value) -> Result<(), String> {
         let made = self.grammar(schema);
         let begun = made.and_then(|mut grammar| grammar.begin());
         begun.map_err(|cause| reason_of(&cause).to_owned())
@@ -177,7 +177,7 @@ impl Grammar {
     ///
     /// # Errors
     /// What keeps the grammar from being followed.
-    pub fn allows(&mut self, token: Token, is_end: bool) -> Result<bool, EngineError> {
+    pub(crate) fn allows(&mut self, token: Token, is_end: bool) -> Result<bool, EngineError> {
         let allowed = if is_end {
             self.matcher.is_accepting()
         } else {
@@ -191,7 +191,7 @@ impl Grammar {
     ///
     /// # Errors
     /// As [`Self::allows`].
-    pub fn mask(&mut self) -> Result<Mask, EngineError> {
+    pub(crate) fn mask(&mut self) -> Result<Mask, EngineError> {
         let ends = self.allows(0, true)?;
         let tokens = self.matcher.compute_mask();
         let tokens = tokens.map_err(|cause| error(&cause.to_string()))?;
@@ -202,7 +202,7 @@ impl Grammar {
     ///
     /// # Errors
     /// As [`Self::allows`].
-    pub fn take(&mut self, token: Token) -> Result<(), EngineError> {
+    pub(crate) fn take(&mut self, token: Token) -> Result<(), EngineError> {
         let token = u32::try_from(token).map_err(|cause| error(&cause.to_string()))?;
         let taken = self.matcher.consume_token(token);
         taken.map_err(|cause| error(&cause.to_string()))
@@ -212,7 +212,7 @@ impl Grammar {
     ///
     /// # Errors
     /// As [`Self::allows`].
-    pub fn take_text(&mut self, text: &str) -> Result<bool, EngineError> {
+    pub(crate) fn take_text(&mut self, text: &str) -> Result<bool, EngineError> {
         let tokens = self.tokens.tokenize(text);
         let valid = self.matcher.validate_tokens(&tokens);
         let is_valid = valid.map_err(|cause| error(&cause.to_string()))? == tokens.len();
@@ -224,14 +224,14 @@ impl Grammar {
     }
 
     /// The answer is whole, and nothing may follow.
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.matcher.is_stopped() && !self.matcher.is_error()
     }
 }
 
 /// Tokens that may come next.
 #[derive(Debug)]
-pub struct Mask {
+pub(crate) struct Mask {
     tokens: SimpleVob,
     ends: bool,
 }
@@ -239,7 +239,7 @@ pub struct Mask {
 impl Mask {
     /// Puts `logits`, by the place of their token, into `allowed`, with −∞ for those that may not come next. `ends` are all
     /// tokens that end an answer.
-    pub fn apply(&self, logits: &[f32], ends: &[Token], allowed: &mut Vec<f32>) {
+    pub(crate) fn apply(&self, logits: &[f32], ends: &[Token], allowed: &mut Vec<f32>) {
         allowed.clear();
         allowed.resize(logits.len(), f32::NEG_INFINITY);
         let blocks = logits.chunks(WORD).zip(allowed.chunks_mut(WORD));

@@ -5,7 +5,7 @@ use crate::config::LoadSettings;
 use crate::config::file::FlashAttention;
 
 /// llama.cpp pads a context to this many cells (`llama-context.cpp`), so fewer save nothing.
-pub const CELL_STEP: u32 = 256;
+pub(crate) const CELL_STEP: u32 = 256;
 
 /// Rows that a batch has for prompts, at least, beside one for every sequence.
 const MIN_PROMPT_ROWS: usize = 32;
@@ -59,7 +59,7 @@ impl ContextSize {
 
 /// How a prompt starts from what lies in the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reuse {
+pub(crate) enum Reuse {
     /// Not at all.
     Nothing,
     /// From a copy: each sequence has cells of its own, or the model's windows slide or its state recurs.
@@ -70,7 +70,7 @@ pub enum Reuse {
 
 /// What a worker has to give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Sequences at once, at least 1.
     pub parallel: usize,
     /// Tokens of one call, prompt and answer.
@@ -93,7 +93,7 @@ pub struct Limits {
 
 impl Limits {
     /// What `load` asks for, before anything is known.
-    pub fn asked(load: &LoadSettings) -> Self {
+    pub(crate) fn asked(load: &LoadSettings) -> Self {
         Self {
             parallel: load.parallel,
             n_ctx: load.n_ctx,
@@ -108,7 +108,7 @@ impl Limits {
     }
 
     /// Returns the context size of one call.
-    pub fn context(&self) -> ContextSize {
+    pub(crate) fn context(&self) -> ContextSize {
         ContextSize {
             n_ctx: self.n_ctx,
             trained: self.n_ctx_train,
@@ -116,7 +116,7 @@ impl Limits {
     }
 
     /// Sequences of the context: those of calls, then those of tools' prompts.
-    pub fn sequences(&self) -> usize {
+    pub(crate) fn sequences(&self) -> usize {
         match self.reuse {
             Reuse::Cells => self.parallel + PINNED_SEQUENCES,
             _ => self.parallel,
@@ -124,7 +124,7 @@ impl Limits {
     }
 
     /// Rows of one pass, of which each sequence needs one.
-    pub fn n_ubatch(&self, load: &LoadSettings, on_gpu: bool) -> usize {
+    pub(crate) fn n_ubatch(&self, load: &LoadSettings, on_gpu: bool) -> usize {
         let rows = match (on_gpu, self.has_flash_attention(load, on_gpu)) {
             (true, _) => GPU_ROWS,
             (_, true) => CPU_ROWS,
@@ -141,7 +141,7 @@ impl Limits {
     /// product of matrices. Measured with `SmolLM2` on 2 cores (AVX-512), eight streams behind 1,500 common tokens: 242 tokens a
     /// second without it, 180 with it. With nothing in common, 1,500 tokens each: 94 without it and 129 with it, prompts 181 and
     /// 397.
-    pub fn has_flash_attention(&self, load: &LoadSettings, on_gpu: bool) -> bool {
+    pub(crate) fn has_flash_attention(&self, load: &LoadSettings, on_gpu: bool) -> bool {
         match load.flash_attn {
             FlashAttention::On => true,
             FlashAttention::Off => false,
@@ -154,7 +154,7 @@ impl Limits {
 
 /// What limits are planned from.
 #[derive(Debug, Clone, Copy)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// The context that the model was trained for.
     pub n_ctx_train: u32,
     /// Bytes of one cell over all layers.
@@ -181,7 +181,7 @@ impl Limits {
     ///
     /// A context beyond the trained one gives nonsense, so it is capped. The cache has room for all sequences at full
     /// length where memory allows it, and for one in any case.
-    pub fn plan(load: &LoadSettings, facts: Facts) -> Self {
+    pub(crate) fn plan(load: &LoadSettings, facts: Facts) -> Self {
         let (n_ctx, parallel, n_batch) = (load.n_ctx, load.parallel, load.n_batch);
         let trained = facts.n_ctx_train.max(1);
         let fitting = facts.available_memory.map_or(u64::MAX, |memory| {

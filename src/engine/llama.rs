@@ -9,6 +9,7 @@ mod decoder;
 mod device;
 mod error;
 mod sampler;
+mod sampling;
 mod vocabulary;
 
 use std::cell::RefCell;
@@ -24,13 +25,12 @@ use super::limits::{Facts, Limits};
 use super::prompt::Vocabulary;
 use super::spent::Spent;
 use super::thinking::families::{Markers, markers_of};
-pub use cpu::{CpuBackend, cpu_backend};
-pub use decoder::LlamaDecoder;
-pub use device::{Device, devices};
+pub(crate) use cpu::cpu_backend;
+pub(crate) use decoder::LlamaDecoder;
+pub(crate) use device::devices;
 use error::{adapter_error, check_kind, load_error, reason};
-pub use sampler::Sampler;
 use sampler::Scratch;
-pub use vocabulary::ModelVocabulary;
+pub(crate) use vocabulary::ModelVocabulary;
 #[cfg(test)]
 pub(crate) use vocabulary::with_vocabulary;
 
@@ -49,7 +49,7 @@ const FLASH_OFF: i32 = 0;
 
 /// A loaded model, with the backend that must outlive it.
 #[derive(Debug)]
-pub struct Model {
+pub(crate) struct Model {
     // Fields are dropped in this order.
     adapter: RefCell<Option<(LlamaLoraAdapter, f32)>>,
     model: LlamaModel,
@@ -58,7 +58,7 @@ pub struct Model {
 
 impl Model {
     /// Sends llama.cpp's log into tracing, under the target `llama-cpp-2`. Once, before the first load.
-    pub fn capture_logs() {
+    pub(crate) fn capture_logs() {
         llama_cpp_2::send_logs_to_tracing(llama_cpp_2::LogOptions::default());
     }
 
@@ -66,7 +66,7 @@ impl Model {
     ///
     /// # Errors
     /// `Load`; llama.cpp gives its reasons only to the log.
-    pub fn load(
+    pub(crate) fn load(
         load: &LoadSettings,
         mut progress: impl FnMut(u8) + 'static,
     ) -> Result<Self, EngineError> {
@@ -117,12 +117,12 @@ impl Model {
     }
 
     /// Returns whether a GPU computes layers of the model.
-    pub fn is_on_gpu(&self, load: &LoadSettings) -> bool {
+    pub(crate) fn is_on_gpu(&self, load: &LoadSettings) -> bool {
         load.n_gpu_layers.is_any() && self.backend.supports_gpu_offload()
     }
 
     /// What [`Limits`] are planned from.
-    pub fn facts(&self, load: &LoadSettings, available_memory: Option<u64>) -> Facts {
+    pub(crate) fn facts(&self, load: &LoadSettings, available_memory: Option<u64>) -> Facts {
         Facts {
             n_ctx_train: self.model.n_ctx_train(),
             keeps_all: self.window().is_none(),
@@ -182,7 +182,7 @@ impl Model {
     }
 
     /// The source of the model's chat template; none for a base model.
-    pub fn chat_template(&self) -> Option<String> {
+    pub(crate) fn chat_template(&self) -> Option<String> {
         self.model.chat_template(None).ok()?.to_string().ok()
     }
 
@@ -195,7 +195,7 @@ impl Model {
     }
 
     /// The vocabulary.
-    pub fn vocabulary(&self) -> ModelVocabulary<'_> {
+    pub(crate) fn vocabulary(&self) -> ModelVocabulary<'_> {
         ModelVocabulary::new(self.model.vocab())
     }
 
@@ -203,7 +203,7 @@ impl Model {
     ///
     /// # Errors
     /// `Load` where llama.cpp cannot make it, for want of memory as a rule.
-    pub fn decoder(
+    pub(crate) fn decoder(
         &self,
         limits: Limits,
         load: &LoadSettings,

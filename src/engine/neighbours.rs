@@ -10,7 +10,7 @@ use std::ops::Range;
 /// beside them is free. Of several groups the smallest one comes to the largest.
 ///
 /// Only those are moved that `can_move` allows.
-pub fn closer(
+pub(crate) fn closer(
     streams: &[bool],
     is_free: impl Fn(usize) -> bool,
     can_move: impl Fn(usize) -> bool,

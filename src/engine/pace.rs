@@ -23,7 +23,7 @@ const PROMPT_STEP: Duration = Duration::from_secs(1);
 /// Rows that flash attention on a CPU computes together (`GGML_FA_TILE_Q` of ggml's `ops.cpp`), and fewer in another way, which
 /// gives other last bits. When nothing streams a prompt is read in whole tiles, the first one before any speed is known:
 /// then the text does not depend on the speed.
-pub const TILE: usize = 64;
+pub(crate) const TILE: usize = 64;
 
 /// A tile that takes longer is read in parts; the last step of a prompt may take nearly two of them.
 const LONGEST_TILE: Duration = Duration::from_secs(3);
@@ -36,7 +36,7 @@ const MIN_CHUNK: usize = 8;
 
 /// What there is to be decoded.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Work {
+pub(crate) struct Work {
     /// Sequences that generate, a token each.
     pub streams: usize,
     /// Prompts that are being read.
@@ -48,7 +48,7 @@ pub struct Work {
 /// What was learnt of the speed of steps. Of two measurements the newer weighs half: attention makes a prompt slower as
 /// it grows, so the past counts little.
 #[derive(Debug)]
-pub struct Pace {
+pub(crate) struct Pace {
     /// Rows that the decoder computes in one pass: a part of a pass costs more per row.
     pass: usize,
     /// A step of generated tokens alone.
@@ -59,7 +59,7 @@ pub struct Pace {
 
 impl Pace {
     /// Nothing is known yet; the decoder computes `pass` rows at once, and no batch has more than it can take.
-    pub fn new(pass: usize) -> Self {
+    pub(crate) fn new(pass: usize) -> Self {
         Self {
             pass: if pass > TILE {
                 pass / TILE * TILE
@@ -72,7 +72,7 @@ impl Pace {
     }
 
     /// Learns from a step of `generated` and `prompt` tokens that took `elapsed`.
-    pub fn observe(&mut self, generated: usize, prompt: usize, elapsed: Duration) {
+    pub(crate) fn observe(&mut self, generated: usize, prompt: usize, elapsed: Duration) {
         let Ok(prompt @ 1..) = u32::try_from(prompt) else {
             blend(&mut self.generate_step, elapsed);
             return;
@@ -91,7 +91,7 @@ impl Pace {
     }
 
     /// Prompt tokens for the next step, at most `room`.
-    pub fn chunk(&self, work: Work, room: usize) -> usize {
+    pub(crate) fn chunk(&self, work: Work, room: usize) -> usize {
         let Some(prompt_token) = self.prompt_token else {
             let first = if work.streams == 0 { TILE } else { MIN_CHUNK };
             return first.min(room);
@@ -120,14 +120,14 @@ impl Pace {
     }
 
     /// Rows of a fixed prompt for the next step, when nothing else is to be done.
-    pub fn warm_chunk(&self, room: usize) -> usize {
+    pub(crate) fn warm_chunk(&self, room: usize) -> usize {
         let chunk = self.chunk(Work::default(), room);
         (chunk / WARM_SHARE).next_multiple_of(TILE).min(chunk)
     }
 
     /// Rows of the next step where one prompt is read alone, `left` of them to where it ends or is saved, of a `chunk`, which may come
     /// out nearly a tile longer: such that none of its passes has fewer rows than a tile, where a pass has two of them.
-    pub fn alone(&self, left: usize, chunk: usize) -> usize {
+    pub(crate) fn alone(&self, left: usize, chunk: usize) -> usize {
         let rows = chunk.min(left);
         let is_short = |rows: usize| (1..TILE).contains(&rows);
         if chunk < TILE || left <= TILE || !(is_short(left - rows) || is_short(rows % self.pass)) {

@@ -8,7 +8,7 @@
 const CLIENTS: usize = 4;
 
 /// Whether one more call may wait of a client that has `own` of `all` the waiting ones, `max_queue` being a client's places.
-pub fn may_wait(max_queue: usize, own: usize, all: usize) -> bool {
+pub(crate) fn may_wait(max_queue: usize, own: usize, all: usize) -> bool {
     let left = CLIENTS.saturating_mul(max_queue).saturating_sub(all);
     own < left.min(max_queue)
 }

@@ -7,21 +7,21 @@
 //! Where a model's attention looks at everything, a prefix may end at any token. Where windows slide or a state recurs,
 //! what lies before the end is gone, so such a prefix is used whole or not at all ([`usable`]).
 
-pub mod cells;
-pub mod saved;
+pub(crate) mod cells;
+pub(crate) mod saved;
 
 use std::cmp::Reverse;
 
 use super::prompt::Token;
 
 /// Fewer tokens than this are decoded sooner than a state of them is copied, or a step of another call is waited for.
-pub const MIN_GAIN: usize = 32;
+pub(crate) const MIN_GAIN: usize = 32;
 
 /// Fewer tokens than this are not saved when their sequence is needed: they are decoded again as soon.
 const MIN_SAVED: usize = 64;
 
 /// The length of the longest prefix of both.
-pub fn common<T: PartialEq>(one: &[T], other: &[T]) -> usize {
+pub(crate) fn common<T: PartialEq>(one: &[T], other: &[T]) -> usize {
     one.iter()
         .zip(other)
         .take_while(|(one, other)| one == other)
@@ -29,7 +29,7 @@ pub fn common<T: PartialEq>(one: &[T], other: &[T]) -> usize {
 }
 
 /// How many tokens of `held` a prompt can start from; `can_cut` says whether a part of them is of use.
-pub fn usable(held: &[Token], can_cut: bool, prompt: &[Token]) -> usize {
+pub(crate) fn usable(held: &[Token], can_cut: bool, prompt: &[Token]) -> usize {
     let most = prompt.len().saturating_sub(1);
     let shared = common(held, prompt);
     if can_cut {
@@ -44,13 +44,13 @@ pub fn usable(held: &[Token], can_cut: bool, prompt: &[Token]) -> usize {
 /// Whether `held` tokens are worth saving before their sequence goes, when `elsewhere` of them lie in the cache anyway: copying
 /// costs time by all of them, and wins the rest alone. So the few of one question to a tool with a long prompt go, and each turn
 /// of a conversation stays. Measured with `SmolLM2` on 2 cores: a token is copied in 8 microseconds and decoded in 2,400.
-pub fn is_worth_saving(held: usize, elsewhere: usize) -> bool {
+pub(crate) fn is_worth_saving(held: usize, elsewhere: usize) -> bool {
     held.saturating_sub(elsewhere) >= MIN_SAVED.max(held / 16)
 }
 
 /// Where a prompt can start from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
+pub(crate) enum Start {
     /// What its sequence holds.
     Own,
     /// Another sequence.
@@ -61,7 +61,7 @@ pub enum Start {
 
 /// Where a prompt best starts from, and at how many tokens, that finds `own` tokens in its sequence, at most `other` in another one and
 /// `saved` in a saved state; where cells are shared, `in_pool`, another sequence's tokens are had without a copy.
-pub fn best(own: usize, other: usize, saved: usize, in_pool: bool) -> (Start, usize) {
+pub(crate) fn best(own: usize, other: usize, saved: usize, in_pool: bool) -> (Start, usize) {
     let takes_saved = if in_pool {
         is_worth_cells(saved, other.max(own))
     } else {
@@ -87,13 +87,13 @@ fn is_worth_cells(saved: usize, shared: usize) -> bool {
 }
 
 /// Whether `length` tokens are worth the copy of all `held` ones of another sequence, where `own` can be had without.
-pub fn is_worth_copying(held: usize, length: usize, own: usize) -> bool {
+pub(crate) fn is_worth_copying(held: usize, length: usize, own: usize) -> bool {
     length.saturating_sub(own) >= MIN_GAIN.max(held / 16)
 }
 
 /// What is known of a sequence that is not busy, when one is looked for.
 #[derive(Debug, Clone, Copy)]
-pub struct Candidate {
+pub(crate) struct Candidate {
     /// Which.
     pub sequence: usize,
     /// Tokens that it holds.
@@ -111,7 +111,7 @@ pub struct Candidate {
 /// Which of the sequences that are not busy a prompt is decoded in: the one that it continues; else one that shares a prefix and
 /// holds nothing else of value; else an empty one; else the one that was used the longest ago, if there are any beside those at work
 /// of these.
-pub fn choose(candidates: impl Iterator<Item = Candidate>) -> Option<usize> {
+pub(crate) fn choose(candidates: impl Iterator<Item = Candidate>) -> Option<usize> {
     let rank = |candidate: &Candidate| {
         let Candidate { held, usable, .. } = *candidate;
         let is_continued = held > 0 && usable == held;

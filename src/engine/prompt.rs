@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use controls::{ControlTexts, Marks};
 use cuts::Cuts;
-pub use cuts::{Neighbours, Special};
+pub(crate) use cuts::{Neighbours, Special};
 use tokens::EXACT;
 
 use super::grammar::Grammar;
@@ -26,10 +26,10 @@ use super::thinking::switches::switches;
 use super::{Conversation, EngineError, EngineErrorKind, Message, ThinkingOutput};
 
 /// A token's number in the vocabulary of the model.
-pub type Token = i32;
+pub(crate) type Token = i32;
 
 /// What preparing a prompt needs of a vocabulary; called from threads beside the model's.
-pub trait Vocabulary: Sync {
+pub(crate) trait Vocabulary: Sync {
     /// The tokens of `text`, nothing added; control tokens are recognised only where `parse_special` says so.
     fn tokenize(&self, text: &str, parse_special: bool) -> Vec<Token>;
     /// The token that begins a text, where there is one.
@@ -59,7 +59,7 @@ pub trait Vocabulary: Sync {
 
 /// A prompt ready for the scheduler.
 #[derive(Debug)]
-pub struct Prompt {
+pub(crate) struct Prompt {
     /// Not empty.
     pub tokens: Vec<Token>,
     /// The filter that removes reasoning from the answer.
@@ -72,7 +72,7 @@ pub struct Prompt {
 
 /// A conversation that a template has rendered.
 #[derive(Debug)]
-pub struct Rendered {
+pub(crate) struct Rendered {
     /// Texts, and whether control tokens are recognised in them.
     pieces: Vec<(String, bool)>,
     thinking: Thinking,
@@ -81,7 +81,7 @@ pub struct Rendered {
 
 /// Turns conversations into prompts.
 #[derive(Debug)]
-pub struct PromptBuilder<V> {
+pub(crate) struct PromptBuilder<V> {
     vocabulary: V,
     template: Option<ChatTemplate>,
     markers: Arc<[Markers]>,
@@ -100,7 +100,7 @@ impl<V: Vocabulary> PromptBuilder<V> {
     ///
     /// # Errors
     /// `Load` if the special tokens are too many for a search automaton.
-    pub fn new(
+    pub(crate) fn new(
         vocabulary: V,
         template: Option<(ChatTemplate, &str)>,
         tags: Option<&[String; 2]>,
@@ -123,12 +123,12 @@ impl<V: Vocabulary> PromptBuilder<V> {
     }
 
     /// The vocabulary of the model.
-    pub fn vocabulary(&self) -> &V {
+    pub(crate) fn vocabulary(&self) -> &V {
         &self.vocabulary
     }
 
     /// Tokens of one call.
-    pub fn n_ctx(&self) -> u32 {
+    pub(crate) fn n_ctx(&self) -> u32 {
         self.context.n_ctx
     }
 
@@ -136,7 +136,7 @@ impl<V: Vocabulary> PromptBuilder<V> {
     ///
     /// # Errors
     /// As [`Self::render`] and [`Self::finish`].
-    pub fn build(&self, conversation: &Conversation) -> Result<Prompt, EngineError> {
+    pub(crate) fn build(&self, conversation: &Conversation) -> Result<Prompt, EngineError> {
         self.finish(self.render(conversation)?)
     }
 
@@ -144,7 +144,7 @@ impl<V: Vocabulary> PromptBuilder<V> {
     ///
     /// # Errors
     /// `Template` if the template refuses the messages, `ContextOverflow` if they cannot fit.
-    pub fn render(&self, conversation: &Conversation) -> Result<Rendered, EngineError> {
+    pub(crate) fn render(&self, conversation: &Conversation) -> Result<Rendered, EngineError> {
         let messages = &conversation.messages;
         self.refuse_hopeless(messages)?;
         let (mut pieces, rendered) = match &self.template {
@@ -168,7 +168,7 @@ impl<V: Vocabulary> PromptBuilder<V> {
     ///
     /// # Errors
     /// `ContextOverflow` if a long text cannot fit, `Template` if there is no text.
-    pub fn finish(&self, rendered: Rendered) -> Result<Prompt, EngineError> {
+    pub(crate) fn finish(&self, rendered: Rendered) -> Result<Prompt, EngineError> {
         let mut tokens = self.tokenize(&rendered.pieces)?;
         // The template may write the token itself; twice would spoil the answer.
         if let Some(bos) = self.vocabulary.bos()

@@ -21,7 +21,7 @@ use super::{
 
 /// A waiting call.
 #[derive(Debug)]
-pub struct Waiting {
+pub(crate) struct Waiting {
     /// The caller's number for it.
     pub id: u64,
     /// Whose call it is.
@@ -40,7 +40,12 @@ pub struct Waiting {
 
 impl Waiting {
     /// A call of `client` that was read when it was `received`.
-    pub fn new(id: u64, client: String, request: GenerateRequest, received: Instant) -> Self {
+    pub(crate) fn new(
+        id: u64,
+        client: String,
+        request: GenerateRequest,
+        received: Instant,
+    ) -> Self {
         Self {
             id,
             client,
@@ -53,7 +58,7 @@ impl Waiting {
     }
 
     /// What a call that never got a sequence ends with.
-    pub fn cancelled(
+    pub(crate) fn cancelled(
         &self,
         reason: CancelReason,
         phase: Phase,
@@ -89,14 +94,14 @@ pub(super) fn milliseconds(duration: Duration) -> u64 {
 
 /// The bounded queue.
 #[derive(Debug)]
-pub struct Queue {
+pub(crate) struct Queue {
     waiting: Rotation<Waiting>,
     max_waiting: usize,
 }
 
 impl Queue {
     /// A queue in which at most `max_waiting` calls of one client wait beyond those that start at once.
-    pub fn new(max_waiting: usize) -> Self {
+    pub(crate) fn new(max_waiting: usize) -> Self {
         Self {
             waiting: Rotation::new(),
             max_waiting,
@@ -107,7 +112,7 @@ impl Queue {
     ///
     /// # Errors
     /// `Busy` with the number that wait.
-    pub fn push(&mut self, call: Waiting, free: usize) -> Result<(), EngineError> {
+    pub(crate) fn push(&mut self, call: Waiting, free: usize) -> Result<(), EngineError> {
         let (all, own) = (self.waiting.len(), self.waiting.len_of(&call.client));
         // Those beyond the ones that start at once.
         let (all_wait, own_wait) = (all.saturating_sub(free), own.saturating_sub(free));
@@ -131,7 +136,7 @@ impl Queue {
 
     /// Takes out the conversation of the next call to be prepared, if `has_room` for its bytes. Clients take turns, and each one's
     /// calls stay in order. Calls for which there is no room hold up their own client only.
-    pub fn next_to_prepare(
+    pub(crate) fn next_to_prepare(
         &mut self,
         has_room: impl Fn(usize) -> bool,
     ) -> Option<(u64, Conversation)> {
@@ -151,30 +156,30 @@ impl Queue {
     }
 
     /// Hands a call its prompt; one that has left meanwhile is ignored.
-    pub fn prepared(&mut self, id: u64, prompt: Prompt) {
+    pub(crate) fn prepared(&mut self, id: u64, prompt: Prompt) {
         if let Some(call) = self.waiting.in_order().find(|call| call.id == id) {
             call.prompt = Some(prompt);
         }
     }
 
     /// Takes a call out.
-    pub fn remove(&mut self, id: u64) -> Option<Waiting> {
+    pub(crate) fn remove(&mut self, id: u64) -> Option<Waiting> {
         self.waiting.remove(|call| call.id == id)
     }
 
     /// Returns the first call whose prompt is ready, and its prompt.
-    pub fn head(&self) -> Option<(&Waiting, &Prompt)> {
+    pub(crate) fn head(&self) -> Option<(&Waiting, &Prompt)> {
         let head = self.waiting.head(|call| call.prompt.is_some())?;
         Some((head, head.prompt.as_ref()?))
     }
 
     /// Takes the head out.
-    pub fn pop(&mut self) -> Option<Waiting> {
+    pub(crate) fn pop(&mut self) -> Option<Waiting> {
         self.waiting.pop(|call| call.prompt.is_some())
     }
 
     /// The ids and places, 1 for the head, of the calls that have another place than when this was asked last.
-    pub fn new_places(&mut self) -> Vec<(u64, usize)> {
+    pub(crate) fn new_places(&mut self) -> Vec<(u64, usize)> {
         let places = (1..).zip(self.waiting.in_order());
         places
             .filter(|(place, call)| call.place != *place)
@@ -186,12 +191,12 @@ impl Queue {
     }
 
     /// How many wait.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.waiting.len()
     }
 
     /// Nobody waits.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.waiting.len() == 0
     }
 }

@@ -36,7 +36,7 @@ use super::{
 
 /// See the module.
 #[derive(Debug)]
-pub struct Scheduler<D: Decoder> {
+pub(crate) struct Scheduler<D: Decoder> {
     decoder: D,
     limits: Limits,
     queue: Queue,
@@ -52,7 +52,7 @@ pub struct Scheduler<D: Decoder> {
 
 impl<D: Decoder> Scheduler<D> {
     /// Starts with the calls that came while the model was loaded; their waiting until `now` was for the load.
-    pub fn new(decoder: D, limits: Limits, queue: Queue, now: Instant) -> Self {
+    pub(crate) fn new(decoder: D, limits: Limits, queue: Queue, now: Instant) -> Self {
         let pace = Pace::new(decoder.pass().min(limits.n_batch));
         Self {
             decoder,
@@ -69,7 +69,7 @@ impl<D: Decoder> Scheduler<D> {
     }
 
     /// Takes a call into the queue. Its prompt is prepared when [`Self::next_to_prepare`] hands its messages out.
-    pub fn submit(&mut self, call: Waiting) {
+    pub(crate) fn submit(&mut self, call: Waiting) {
         let free = self
             .sequences
             .iter()
@@ -83,7 +83,7 @@ impl<D: Decoder> Scheduler<D> {
 
     /// The next call whose prompt is to be prepared and handed to [`Self::prepared`], see [`Queue::next_to_prepare`]. What is
     /// cancelled until then costs nothing.
-    pub fn next_to_prepare(
+    pub(crate) fn next_to_prepare(
         &mut self,
         has_room: impl Fn(usize) -> bool,
     ) -> Option<(u64, Conversation)> {
@@ -91,7 +91,7 @@ impl<D: Decoder> Scheduler<D> {
     }
 
     /// The prompt of a submitted call is ready, or cannot be had.
-    pub fn prepared(&mut self, id: u64, prompt: Result<Prompt, EngineError>) {
+    pub(crate) fn prepared(&mut self, id: u64, prompt: Result<Prompt, EngineError>) {
         match prompt.and_then(|prompt| self.check_length(prompt)) {
             Ok(prompt) => self.queue.prepared(id, prompt),
             Err(error) => {
@@ -112,7 +112,7 @@ impl<D: Decoder> Scheduler<D> {
     }
 
     /// Ends a call wherever it is; unknown ids are ignored. Its sequence is free before the next decode.
-    pub fn cancel(&mut self, id: u64, reason: CancelReason, now: Instant) {
+    pub(crate) fn cancel(&mut self, id: u64, reason: CancelReason, now: Instant) {
         if let Some(call) = self.queue.remove(id) {
             let generation = call.cancelled(reason, Phase::Queue, self.ready_at, now);
             self.updates.push((id, Update::Done(generation)));
@@ -128,7 +128,7 @@ impl<D: Decoder> Scheduler<D> {
     }
 
     /// There is nothing to decode until a call or a prompt comes.
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         !self.has_calls() && !self.cache.is_cold()
     }
 
@@ -137,12 +137,12 @@ impl<D: Decoder> Scheduler<D> {
     }
 
     /// No call is known.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.sequences.iter().all(Option::is_none) && self.queue.is_empty()
     }
 
     /// What happened since the last time, in order, and who has another place in the queue now.
-    pub fn take_updates(&mut self) -> Vec<(u64, Update)> {
+    pub(crate) fn take_updates(&mut self) -> Vec<(u64, Update)> {
         let places = self.queue.new_places().into_iter();
         self.updates
             .extend(places.map(|(id, place)| (id, Update::Queued(place))));
@@ -150,7 +150,7 @@ impl<D: Decoder> Scheduler<D> {
     }
 
     /// Counts for people.
-    pub fn stats(&self) -> Stats {
+    pub(crate) fn stats(&self) -> Stats {
         Stats {
             active: self.sequences.iter().flatten().count(),
             waiting: self.queue.len(),
@@ -169,7 +169,7 @@ impl<D: Decoder> Scheduler<D> {
     }
 
     /// One step; blocks for one decode. `now` is its beginning.
-    pub fn turn(&mut self, now: Instant) {
+    pub(crate) fn turn(&mut self, now: Instant) {
         self.admit(now);
         if !self.has_calls() {
             self.warm();

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 /// What was spent since the last line, shared by those that spend it; all on the thread that decodes.
 #[derive(Debug, Clone, Default)]
-pub struct Spent(Rc<Cell<Times>>);
+pub(crate) struct Spent(Rc<Cell<Times>>);
 
 /// Sums.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Times {
+pub(crate) struct Times {
     /// Batches that were decoded.
     pub steps: u32,
     /// Tokens that were sampled.
@@ -27,14 +27,14 @@ pub struct Times {
 
 impl Spent {
     /// Adds to the sums.
-    pub fn add(&self, spend: impl FnOnce(&mut Times)) {
+    pub(crate) fn add(&self, spend: impl FnOnce(&mut Times)) {
         let mut times = self.0.get();
         spend(&mut times);
         self.0.set(times);
     }
 
     /// Logs the sums, where there are any, and begins anew.
-    pub fn log(&self) {
+    pub(crate) fn log(&self) {
         let times = self.0.take();
         if times.tokens == 0 {
             return;

@@ -28,7 +28,7 @@ use regex::Regex;
 use serde::{Deserialize, Serialize};
 
 use self::repair::{Complete, Fault, LeftOut, render_all};
-pub use self::stack::limit_renderings;
+pub(crate) use self::stack::limit_renderings;
 use self::stack::on_deep_stack;
 use self::turn::{Turn, turns_of};
 use super::{EngineError, EngineErrorKind, Message, Role};
@@ -38,7 +38,7 @@ use crate::threads::{NotDone, on_stack};
 pub type Variables = serde_json::Map<String, serde_json::Value>;
 
 /// The largest template that is accepted; the largest real one known has 18 KiB.
-pub const MAX_TEMPLATE_BYTES: usize = 64 * 1024;
+pub(crate) const MAX_TEMPLATE_BYTES: usize = 64 * 1024;
 
 /// The work, in minijinja's measure, that one rendering may take, whatever the conversation is.
 const FUEL: u64 = 2_000_000;
@@ -64,7 +64,7 @@ pub fn stack_size(template: &str) -> usize {
 ///
 /// # Errors
 /// As [`ChatTemplate::new`].
-pub fn check(source: &str) -> Result<(), EngineError> {
+pub(crate) fn check(source: &str) -> Result<(), EngineError> {
     let compile = || {
         let template = ChatTemplate::new(source, String::new(), String::new())?;
         let question = [Message::new(Role::User, "?")];
@@ -130,7 +130,7 @@ fn try_on_stack<T: Send>(
 }
 
 /// Returns whether the error is a call of an unknown function, filter, method or test.
-pub fn is_missing(kind: ErrorKind) -> bool {
+pub(crate) fn is_missing(kind: ErrorKind) -> bool {
     use ErrorKind::{UnknownFilter, UnknownFunction, UnknownMethod, UnknownTest};
     matches!(
         kind,
@@ -140,18 +140,18 @@ pub fn is_missing(kind: ErrorKind) -> bool {
 
 /// Adds the parts of Python's Jinja2 that templates expect to `environment`: methods such as `text.strip()`, filters such as
 /// `truncate`, and functions such as `strftime_now`.
-pub fn add_python(environment: &mut Environment<'_>) {
+pub(crate) fn add_python(environment: &mut Environment<'_>) {
     python::add_to(environment);
 }
 
 /// End of the message of an error about a method that was called on an undefined value.
-pub const UNDEFINED_CALL: &str = " was called on an undefined value";
+pub(crate) const UNDEFINED_CALL: &str = " was called on an undefined value";
 
 /// Calls the Python method `method` of `value`, as templates do with [`add_python`].
 ///
 /// # Errors
 /// `UnknownMethod` if there is no such method, or the error of the method.
-pub fn call_method(
+pub(crate) fn call_method(
     state: &mut State<'_, '_>,
     value: &Value,
     method: &str,
@@ -291,7 +291,7 @@ impl Fuel {
 }
 
 /// The prompt of a model without a template, a base model: the contents joined by blank lines, nothing added.
-pub fn join_contents(messages: &[Message]) -> String {
+pub(crate) fn join_contents(messages: &[Message]) -> String {
     let contents: Vec<&str> = messages
         .iter()
         .map(|message| message.content.as_str())

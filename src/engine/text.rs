@@ -8,13 +8,13 @@ use super::thinking::Thinking;
 
 /// Incremental UTF-8: keeps an incomplete character until its rest comes; what can never become one is U+FFFD.
 #[derive(Debug, Default)]
-pub struct Utf8 {
+pub(crate) struct Utf8 {
     tail: Vec<u8>,
 }
 
 impl Utf8 {
     /// Appends what of the bytes so far is decided to `out`.
-    pub fn push(&mut self, bytes: &[u8], out: &mut String) {
+    pub(crate) fn push(&mut self, bytes: &[u8], out: &mut String) {
         self.tail.extend_from_slice(bytes);
         let mut used = 0;
         for chunk in self.tail.utf8_chunks() {
@@ -40,14 +40,14 @@ fn is_incomplete(bytes: &[u8]) -> bool {
 
 /// Holds back text that may be the beginning of a stop string, and ends at the first that is complete.
 #[derive(Debug, Default)]
-pub struct Stops {
+pub(crate) struct Stops {
     stops: Vec<String>,
     held: String,
 }
 
 impl Stops {
     /// `stops` holds no empty string.
-    pub fn new(stops: Vec<String>) -> Self {
+    pub(crate) fn new(stops: Vec<String>) -> Self {
         Self {
             stops,
             held: String::new(),
@@ -55,7 +55,7 @@ impl Stops {
     }
 
     /// Appends what is decided to `out`; true when a stop string is met (it is not in `out`).
-    pub fn push(&mut self, text: &str, out: &mut String) -> bool {
+    pub(crate) fn push(&mut self, text: &str, out: &mut String) -> bool {
         if self.stops.is_empty() {
             out.push_str(text);
             return false;
@@ -82,7 +82,7 @@ impl Stops {
     }
 
     /// What was held back and turned out to be no stop string.
-    pub fn finish(&mut self, out: &mut String) {
+    pub(crate) fn finish(&mut self, out: &mut String) {
         out.push_str(&std::mem::take(&mut self.held));
     }
 }
@@ -100,7 +100,7 @@ pub(super) fn overlap(text: &str, word: &str) -> usize {
 
 /// The whole way from bytes to the answer's text.
 #[derive(Debug)]
-pub struct Output {
+pub(crate) struct Output {
     utf8: Utf8,
     thinking: Thinking,
     stops: Stops,
@@ -110,7 +110,7 @@ pub struct Output {
 
 impl Output {
     /// For a fresh answer; `thinking` knows whether the template opened a block.
-    pub fn new(thinking: Thinking, stops: Vec<String>) -> Self {
+    pub(crate) fn new(thinking: Thinking, stops: Vec<String>) -> Self {
         Self {
             utf8: Utf8::default(),
             thinking,
@@ -121,7 +121,7 @@ impl Output {
     }
 
     /// Takes a token's bytes; gives the newly decided part of the answer.
-    pub fn push(&mut self, bytes: &[u8]) -> &str {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> &str {
         let mut decoded = String::new();
         self.utf8.push(bytes, &mut decoded);
         let mut visible = String::new();
@@ -130,7 +130,7 @@ impl Output {
     }
 
     /// No token will follow: decides what was held back. An incomplete character at the end is left out.
-    pub fn finish(&mut self) -> &str {
+    pub(crate) fn finish(&mut self) -> &str {
         if self.stopped {
             return "";
         }
@@ -153,37 +153,38 @@ impl Output {
     }
 
     /// Whether a stop string was found, or the marker that ends the answer.
-    pub fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         self.stopped || self.thinking.has_ended()
     }
 
     /// Returns the filter of reasoning, in its state after the text so far.
-    pub fn thinking(&self) -> &Thinking {
+    pub(crate) fn thinking(&self) -> &Thinking {
         &self.thinking
     }
 
     /// Treats all text from here on as the answer.
-    pub fn begin_answer(&mut self) {
+    pub(crate) fn begin_answer(&mut self) {
         self.thinking.begin_answer();
     }
 
     /// Drops the text of the answer so far.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.text.clear();
     }
 
     /// The text so far is inside a thinking block.
-    pub fn is_thinking(&self) -> bool {
+    pub(crate) fn is_thinking(&self) -> bool {
         self.thinking.is_inside()
     }
 
     /// The answer so far.
-    pub fn text(&self) -> &str {
+    #[cfg(test)]
+    pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
     /// The answer.
-    pub fn into_text(self) -> String {
+    pub(crate) fn into_text(self) -> String {
         self.text
     }
 }

@@ -9,9 +9,9 @@
 //!   marker, and stays.
 //! - Markers around an answer (`<|START_RESPONSE|>`) are dropped; text after the end marker is not part of the answer.
 
-pub mod blocks;
-pub mod families;
-pub mod switches;
+pub(crate) mod blocks;
+pub(crate) mod families;
+pub(crate) mod switches;
 mod table;
 mod tags;
 
@@ -50,7 +50,7 @@ enum Step {
 
 /// The filter of one answer.
 #[derive(Debug)]
-pub struct Thinking {
+pub(crate) struct Thinking {
     markers: Arc<[Markers]>,
     state: State,
     held: String,
@@ -65,7 +65,7 @@ pub struct Thinking {
 
 impl Thinking {
     /// Makes a filter for a model with these markers.
-    pub fn new(markers: Arc<[Markers]>) -> Self {
+    pub(crate) fn new(markers: Arc<[Markers]>) -> Self {
         let state = if markers.is_empty() {
             State::Off
         } else {
@@ -83,13 +83,14 @@ impl Thinking {
     }
 
     /// Makes a filter for a model without reasoning.
-    pub fn never() -> Self {
+    #[cfg(test)]
+    pub(crate) fn never() -> Self {
         Self::new(Arc::from([]))
     }
 
     /// Returns the filter for text after `prompt`, which may have opened a block or begun the answer.
     #[must_use]
-    pub fn after(mut self, prompt: &str) -> Self {
+    pub(crate) fn after(mut self, prompt: &str) -> Self {
         if self.state == State::Off {
             return self;
         }
@@ -113,35 +114,35 @@ impl Thinking {
 
     /// Returns a filter that leaves all text in the answer and only detects reasoning.
     #[must_use]
-    pub fn keep(mut self) -> Self {
+    pub(crate) fn keep(mut self) -> Self {
         self.keeps = true;
         self
     }
 
     /// Returns a filter that treats markers in the answer as text: JSON may contain any text.
     #[must_use]
-    pub fn leading_only(mut self) -> Self {
+    pub(crate) fn leading_only(mut self) -> Self {
         self.is_leading_only = true;
         self
     }
 
     /// Returns whether the next text is certainly reasoning; within the answer a marker may be a mention.
-    pub fn is_inside(&self) -> bool {
+    pub(crate) fn is_inside(&self) -> bool {
         matches!(self.state, State::Leading(_) | State::Head(_))
     }
 
     /// Returns whether a block has closed or the beginning of the answer was marked, so that the answer comes next.
-    pub fn is_behind_block(&self) -> bool {
+    pub(crate) fn is_behind_block(&self) -> bool {
         self.has_begun && !self.is_inside()
     }
 
     /// Returns whether the answer has ended, whatever follows.
-    pub fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.state == State::Ended && !self.keeps
     }
 
     /// Returns the index of the markers that opened the current block.
-    pub fn block(&self) -> Option<usize> {
+    pub(crate) fn block(&self) -> Option<usize> {
         match self.state {
             State::Leading(at) | State::Head(at) => Some(at),
             _ => None,
@@ -149,12 +150,12 @@ impl Thinking {
     }
 
     /// Treats all text from here on as the answer.
-    pub fn begin_answer(&mut self) {
+    pub(crate) fn begin_answer(&mut self) {
         self.state = State::Off;
     }
 
     /// Adds `text`, and appends the part of the answer that is decided to `out`.
-    pub fn push(&mut self, text: &str, out: &mut String) {
+    pub(crate) fn push(&mut self, text: &str, out: &mut String) {
         if self.state == State::Off {
             out.push_str(text);
             return;
@@ -324,7 +325,7 @@ impl Thinking {
     }
 
     /// Ends the filter. Text that was held for a marker that did not come belongs to the answer.
-    pub fn finish(&mut self, out: &mut String) {
+    pub(crate) fn finish(&mut self, out: &mut String) {
         let mut visible = String::new();
         if matches!(self.state, State::Start | State::AfterBlock) && self.step_at_start(true) {
             while self.step(&mut visible) {}

@@ -8,7 +8,7 @@ use super::FileKind;
 
 /// A file that cannot be served.
 #[derive(Debug, thiserror::Error)]
-pub enum GgufError {
+pub(crate) enum GgufError {
     /// There is nothing at that path.
     #[error("the model file `{}` does not exist", .0.display())]
     Missing(PathBuf),
@@ -130,7 +130,7 @@ pub enum GgufError {
 
 /// A file that a download yields if it does not fetch the model itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
-pub enum Substitute {
+pub(crate) enum Substitute {
     /// The small file that Git LFS stores in place of a large one.
     #[strum(to_string = "a Git LFS pointer")]
     LfsPointer,
@@ -170,7 +170,7 @@ fn in_brackets(architecture: Option<&str>) -> String {
 
 impl GgufError {
     /// The way out.
-    pub fn hint(&self) -> String {
+    pub(crate) fn hint(&self) -> String {
         match self {
             Self::Missing(_) => {
                 "check the path; a relative one starts at the folder of the file that names it, on the command line at the current one".into()

@@ -4,7 +4,7 @@ use std::path::Path;
 
 /// Identity of a file. It is the same for all paths and links to the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FileId(u64, u64);
+pub(crate) struct FileId(u64, u64);
 
 impl FileId {
     /// Makes the identity of a different file for each `number`.

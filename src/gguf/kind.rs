@@ -9,7 +9,7 @@ use super::contents::Contents;
 
 /// A kind of file that cannot answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FileKind {
+pub(crate) enum FileKind {
     /// A `LoRA` adapter.
     Adapter,
     /// A vector that steers another model.
@@ -155,7 +155,7 @@ impl FileKind {
     }
 
     /// Returns the advice for a file of this kind.
-    pub fn hint(self) -> &'static str {
+    pub(crate) fn hint(self) -> &'static str {
         match self {
             Self::Adapter => {
                 "name the model that it was made for, and the adapter with `lora = { path = … }`"

@@ -15,7 +15,7 @@ const BASE_BYTES: u64 = 50 << 20;
 
 /// How a model is run, as far as memory depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Run {
+pub(crate) struct Run {
     /// Sequences at once.
     pub parallel: u64,
     /// Cells of the cache over all of them.
@@ -36,7 +36,7 @@ pub struct Run {
 
 /// A quantity for the machine's memory, and the same for the GPUs' memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Split<T> {
+pub(crate) struct Split<T> {
     /// In the machine's memory.
     pub machine: T,
     /// In the GPUs' own memory.
@@ -57,7 +57,7 @@ impl Run {
 
 /// Bytes that a loaded model takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Estimate {
+pub(crate) struct Estimate {
     /// Its tensors.
     pub weights: u64,
     /// Keys and values.
@@ -68,7 +68,7 @@ pub struct Estimate {
 
 impl Estimate {
     /// All of it.
-    pub fn total(self) -> u64 {
+    pub(crate) fn total(self) -> u64 {
         self.weights
             .saturating_add(self.cache)
             .saturating_add(self.compute)
@@ -77,7 +77,7 @@ impl Estimate {
 
 impl Header {
     /// Returns how many layers can be offloaded, with the output counted as one.
-    pub fn offloadable(&self) -> u64 {
+    pub(crate) fn offloadable(&self) -> u64 {
         self.n_head_kv.len() as u64 + 1
     }
 
@@ -90,7 +90,7 @@ impl Header {
     }
 
     /// What the model takes when it is run so.
-    pub fn estimate(&self, run: Run) -> Split<Estimate> {
+    pub(crate) fn estimate(&self, run: Run) -> Split<Estimate> {
         let cache = self.per_side(run, |layer| self.cache_of_layer(layer, run));
         let buffers = self.buffer_bytes(run);
         let Some(first) = self.first_on_gpu(run) else {
@@ -122,7 +122,7 @@ impl Header {
     }
 
     /// Bytes of one cell, where no window slides.
-    pub fn bytes_per_cell(&self, run: Run) -> Split<u64> {
+    pub(crate) fn bytes_per_cell(&self, run: Run) -> Split<u64> {
         self.per_side(run, |layer| self.layer_bytes(self.n_head_kv[layer], run))
     }
 
@@ -182,7 +182,7 @@ impl Header {
     }
 
     /// Bytes that the scores of attention take for one more cell, where they are kept.
-    pub fn score_bytes_per_cell(&self, run: Run) -> u64 {
+    pub(crate) fn score_bytes_per_cell(&self, run: Run) -> u64 {
         let (streams, _) = run.streams();
         let one = Run {
             kv_cells: streams,

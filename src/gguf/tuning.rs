@@ -2,7 +2,7 @@
 
 /// Kind of training, guessed from a model's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tuning {
+pub(crate) enum Tuning {
     /// Unknown: the name does not contain it.
     Unstated,
     /// Trained to follow instructions.

@@ -20,7 +20,7 @@ const OUTPUT: &str = "output";
 
 /// Bytes of a model's tensors.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Weights {
+pub(crate) struct Weights {
     /// Bytes of each layer.
     layers: Vec<u64>,
     /// Bytes of the tensors after the last layer.

@@ -14,7 +14,7 @@ const MAX_EXACT: u64 = 1 << 53;
 /// ```text
 /// {"b": 1.0, "a": 1e21, "10": [], "2": null}  ->  {"2":null,"10":[],"b":1,"a":1e+21}
 /// ```
-pub fn stringify(value: &Value) -> String {
+pub(crate) fn stringify(value: &Value) -> String {
     let mut text = Vec::new();
     let mut serializer = serde_json::Serializer::with_formatter(&mut text, JavaScript);
     InOrder(value)

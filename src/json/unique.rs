@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 ///
 /// # Errors
 /// The text is not valid JSON, is nested deeper than 127 levels, or has a name twice in an object.
-pub fn parse_unique(text: &str) -> serde_json::Result<Value> {
+pub(crate) fn parse_unique(text: &str) -> serde_json::Result<Value> {
     let mut reader = serde_json::Deserializer::from_str(text);
     let value = Unique.deserialize(&mut reader)?;
     reader.end()?;

@@ -9,11 +9,11 @@ use crate::fair::MessagePermits;
 
 /// Within which the ids of requests differ: stdio, a session of HTTP, or one request of HTTP without a session.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ConnectionId(pub String);
+pub(crate) struct ConnectionId(pub String);
 
 /// Who sends a message, as its transport knows it.
 #[derive(Debug, Clone)]
-pub struct Caller {
+pub(crate) struct Caller {
     /// Whose ids they are.
     pub connection: ConnectionId,
     /// Who takes turns with others at a model.
@@ -26,7 +26,7 @@ pub struct Caller {
 
 /// What a caller may use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Access {
+pub(crate) struct Access {
     /// Whose token it brought; none where there is no such.
     pub token: Option<String>,
     /// The tools that the token is for; all where it does not say.
@@ -35,12 +35,12 @@ pub struct Access {
 
 impl Access {
     /// Whether it is for `tool`.
-    pub fn allows(&self, tool: &str) -> bool {
+    pub(crate) fn allows(&self, tool: &str) -> bool {
         self.tools.as_ref().is_none_or(|tools| tools.contains(tool))
     }
 
     /// Whether what one caller is told may be told to others.
-    pub fn cache_scope(&self) -> CacheScope {
+    pub(crate) fn cache_scope(&self) -> CacheScope {
         match self.token {
             None => CacheScope::Public,
             Some(_) => CacheScope::Private,
@@ -49,7 +49,7 @@ impl Access {
 }
 
 /// Where a request's news go before its answer. Sending never waits: news that do not fit are dropped.
-pub trait Peer: Send + Sync {
+pub(crate) trait Peer: Send + Sync {
     /// Sends a notification that belongs to the request, and tells whether it fits.
     fn notify(&self, notification: Outgoing) -> bool;
 }

@@ -43,7 +43,7 @@ const MAX_TRIES: u32 = 10;
 
 /// The one dispatcher of the server.
 #[derive(Debug)]
-pub struct Dispatcher {
+pub(crate) struct Dispatcher {
     catalog: RwLock<Arc<Catalog>>,
     /// How often what clients are told of the tools has changed.
     changes: watch::Sender<u64>,
@@ -62,7 +62,7 @@ struct Ends {
 
 impl Dispatcher {
     /// Serves the tools of `catalog`.
-    pub fn new(catalog: Catalog) -> Self {
+    pub(crate) fn new(catalog: Catalog) -> Self {
         Self {
             catalog: RwLock::new(Arc::new(catalog)),
             changes: watch::Sender::new(0),
@@ -72,12 +72,12 @@ impl Dispatcher {
     }
 
     /// Ends the subscriptions, with an answer: the server takes no more messages.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.closing.cancel();
     }
 
     /// Serves the tools of `catalog` from now on.
-    pub fn replace(&self, catalog: Catalog) {
+    pub(crate) fn replace(&self, catalog: Catalog) {
         let former = self.catalog();
         let is_changed = catalog.descriptions() != former.descriptions();
         *self.catalog.write().unwrap_or_else(PoisonError::into_inner) =
@@ -88,7 +88,7 @@ impl Dispatcher {
     }
 
     /// Tells when clients are to be told that the list of tools is another.
-    pub fn changes(&self) -> watch::Receiver<u64> {
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
@@ -97,13 +97,13 @@ impl Dispatcher {
     }
 
     /// Has clients list the tools again, since the tokens now allow others.
-    pub fn announce(&self) {
+    pub(crate) fn announce(&self) {
         self.changes.send_modify(|count| *count += 1);
     }
 
     /// Takes a message of `caller`, a request in its `era`. The future gives what is to be sent back: nothing for a notification, or for a request that was
     /// cancelled. That of a cancel ends when its request has ended: what is read behind it finds its place free.
-    pub fn dispatch(
+    pub(crate) fn dispatch(
         self: &Arc<Self>,
         caller: &Caller,
         era: Era,
@@ -147,7 +147,7 @@ impl Dispatcher {
     }
 
     /// Cancels all requests of a connection.
-    pub fn cancel_all(&self, connection: &ConnectionId) {
+    pub(crate) fn cancel_all(&self, connection: &ConnectionId) {
         let in_flight = self.in_flight();
         for ((owner, _), ends) in in_flight.iter() {
             if connection == owner {
@@ -329,7 +329,7 @@ impl Dispatcher {
                 return Ok(output);
             }
         }
-        Ok(Superseded.refused())
+        Ok(Superseded::refused())
     }
 }
 

@@ -20,7 +20,7 @@ const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";
 
 /// How a message is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Era {
+pub(crate) enum Era {
     /// By the revision that `initialize` negotiated.
     Legacy,
     /// By 2026-07-28.
@@ -29,7 +29,7 @@ pub enum Era {
 
 /// What a request does beside being answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
+pub(crate) enum Purpose {
     /// It opens a session.
     Open,
     /// It calls a tool.
@@ -42,7 +42,7 @@ pub enum Purpose {
 
 impl Purpose {
     /// That of `method` in `era`.
-    pub fn of(era: Era, method: &str) -> Self {
+    pub(crate) fn of(era: Era, method: &str) -> Self {
         match (era, method) {
             (Era::Legacy, "initialize") => Self::Open,
             (Era::Modern, "subscriptions/listen") => Self::Listen,
@@ -54,7 +54,7 @@ impl Purpose {
 
 /// What the headers of HTTP say of a request. Values are decoded; one that cannot be is an error before.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RoutingHeaders {
+pub(crate) struct RoutingHeaders {
     /// `MCP-Protocol-Version`.
     pub revision: Option<String>,
     /// `Mcp-Method`.
@@ -65,7 +65,7 @@ pub struct RoutingHeaders {
 
 impl RoutingHeaders {
     /// Whether they name the revision without a handshake.
-    pub fn are_modern(&self) -> bool {
+    pub(crate) fn are_modern(&self) -> bool {
         self.revision.as_deref() == Some(MODERN_REVISION)
     }
 }
@@ -76,7 +76,10 @@ impl Era {
     /// # Errors
     /// A modern request that is incomplete, contradicts its headers or names a revision that is not served. Over HTTP the
     /// status is 400, and 404 where the code is [`METHOD_NOT_FOUND`].
-    pub fn of(request: &Request, headers: Option<&RoutingHeaders>) -> Result<Self, ErrorObject> {
+    pub(crate) fn of(
+        request: &Request,
+        headers: Option<&RoutingHeaders>,
+    ) -> Result<Self, ErrorObject> {
         let meta = request.params.get("_meta").and_then(Value::as_object);
         let claimed = meta.and_then(|meta| meta.get(VERSION_KEY));
         let method = request.method.as_str();

@@ -21,7 +21,7 @@ const TICK: Duration = Duration::from_millis(500);
 const HEARTBEAT: Duration = Duration::from_millis(4500);
 
 /// Runs `call` and reports its `news` to `peer` until it ends; silently where the request carried no token.
-pub async fn report<T>(
+pub(crate) async fn report<T>(
     call: impl Future<Output = T>,
     token: Option<ProgressToken>,
     mut news: watch::Receiver<Progress>,

@@ -10,7 +10,7 @@ use super::jsonrpc::ProgressToken;
 use crate::tools::{ToolDescription, ToolOutput};
 
 /// The key under which a result tells how it came about.
-pub const GENERATION_META: &str = "llama-mcp-server/generation";
+pub(crate) const GENERATION_META: &str = "llama-mcp-server/generation";
 
 /// The key under which an error tells its kind.
 const ERROR_META: &str = "llama-mcp-server/error";
@@ -21,7 +21,7 @@ const MAX_CHARS_META: &str = "anthropic/maxResultSizeChars";
 /// Answers `initialize`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct InitializeResult {
+pub(crate) struct InitializeResult {
     /// The negotiated revision.
     pub protocol_version: &'static str,
     /// What we can.
@@ -36,7 +36,7 @@ pub struct InitializeResult {
 /// Answers `server/discover`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct DiscoverResult {
+pub(crate) struct DiscoverResult {
     /// Newest first.
     pub supported_versions: Vec<&'static str>,
     /// What we can.
@@ -52,7 +52,7 @@ pub struct DiscoverResult {
 /// How long and for whom a result holds.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct CacheableResult {
+pub(crate) struct CacheableResult {
     /// Milliseconds: none. An edit of the configuration is live at once, and asking again costs a fraction of one.
     pub ttl_ms: u64,
     /// For whom.
@@ -62,7 +62,7 @@ pub struct CacheableResult {
 /// Whom a result may be shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum CacheScope {
+pub(crate) enum CacheScope {
     /// All who ask.
     Public,
     /// Who brings the same token.
@@ -79,7 +79,7 @@ impl From<CacheScope> for CacheableResult {
 }
 
 /// Returns the result of a modern request, marked as complete, and with the server's name if it `has_meta`.
-pub fn complete(result: Value, has_meta: bool) -> Value {
+pub(crate) fn complete(result: Value, has_meta: bool) -> Value {
     let mut completed = json!({"resultType": "complete"});
     if let Value::Object(members) = result {
         for (name, value) in members {
@@ -94,7 +94,7 @@ pub fn complete(result: Value, has_meta: bool) -> Value {
 
 /// Name and version of a program.
 #[derive(Debug, Serialize)]
-pub struct Implementation {
+pub(crate) struct Implementation {
     /// For programs.
     pub name: &'static str,
     /// For people.
@@ -104,7 +104,7 @@ pub struct Implementation {
 }
 
 /// This program.
-pub const SERVER_INFO: Implementation = Implementation {
+pub(crate) const SERVER_INFO: Implementation = Implementation {
     name: "llama-mcp-server",
     title: "Llama MCP Server",
     version: env!("CARGO_PKG_VERSION"),
@@ -112,7 +112,7 @@ pub const SERVER_INFO: Implementation = Implementation {
 
 /// Answers `tools/list`.
 #[derive(Debug, Serialize)]
-pub struct ListToolsResult {
+pub(crate) struct ListToolsResult {
     /// All of them, on one page.
     pub tools: Vec<Tool>,
     /// How long and for whom it holds, where the revision knows that.
@@ -123,7 +123,7 @@ pub struct ListToolsResult {
 /// A tool.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Tool {
+pub(crate) struct Tool {
     /// For calls.
     pub name: String,
     /// For people.
@@ -166,7 +166,7 @@ impl From<ToolDescription> for Tool {
 /// Answers `tools/call`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct CallToolResult {
+pub(crate) struct CallToolResult {
     /// What the tool says.
     pub content: Vec<TextContent>,
     /// The same as an object, where the answer follows a schema.
@@ -182,7 +182,7 @@ pub struct CallToolResult {
 
 /// Text.
 #[derive(Debug, Serialize)]
-pub struct TextContent {
+pub(crate) struct TextContent {
     /// Always `text`.
     pub r#type: &'static str,
     /// The text.
@@ -199,7 +199,7 @@ struct OfRequest<'id, T> {
 
 impl CallToolResult {
     /// What a tool gave back to the request that logs call `request_id`.
-    pub fn of(output: ToolOutput, request_id: &str) -> Self {
+    pub(crate) fn of(output: ToolOutput, request_id: &str) -> Self {
         let mut meta = Map::new();
         if let Some(generation) = output.generation {
             let told = OfRequest {
@@ -225,7 +225,7 @@ impl CallToolResult {
 
     /// Returns the result without `_meta`, which some clients pass on to their model.
     #[must_use]
-    pub fn without_meta(mut self) -> Self {
+    pub(crate) fn without_meta(mut self) -> Self {
         self.meta.clear();
         self
     }
@@ -234,7 +234,7 @@ impl CallToolResult {
 /// `notifications/progress`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ProgressNotificationParams {
+pub(crate) struct ProgressNotificationParams {
     /// As the request gave it.
     pub progress_token: ProgressToken,
     /// Increases with every notification.

@@ -59,7 +59,7 @@ impl<'id> OfSubscription<'id> {
 
 /// What a client opted in to, as far as there is any of it: only the list of tools ever changes here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Filter {
+pub(crate) struct Filter {
     tools_list_changed: bool,
 }
 
@@ -68,7 +68,7 @@ impl Filter {
     ///
     /// # Errors
     /// Where they do not say what is wanted.
-    pub fn parse(params: &Map<String, Value>) -> Result<Self, ErrorObject> {
+    pub(crate) fn parse(params: &Map<String, Value>) -> Result<Self, ErrorObject> {
         let invalid = |message: &str| ErrorObject::new(INVALID_PARAMS, message);
         let Some(Value::Object(wanted)) = params.get("notifications") else {
             return Err(invalid(
@@ -99,7 +99,7 @@ impl Filter {
 
 /// Tells `peer` of `changes` until `closing`, and gives the answer to the request then, or when the client does not read what
 /// it is told. Dropping the future ends the subscription without an answer.
-pub async fn listen(
+pub(crate) async fn listen(
     id: &RequestId,
     filter: Filter,
     peer: Arc<dyn Peer>,

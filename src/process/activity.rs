@@ -2,7 +2,7 @@
 
 /// Work that a process has done so far. The value stays the same while the process is inactive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Activity {
+pub(crate) struct Activity {
     /// CPU time, in a unit of the system.
     cpu_time: u64,
     /// Bytes read from a disk, and page faults that read from one: a number that grows whenever the process reads. A model that does not
@@ -12,7 +12,7 @@ pub struct Activity {
 
 impl Activity {
     /// Returns whether the process has read from a disk since `former`.
-    pub fn has_read_since(&self, former: &Self) -> bool {
+    pub(crate) fn has_read_since(&self, former: &Self) -> bool {
         self.reads > former.reads
     }
 
@@ -26,7 +26,7 @@ impl Activity {
 /// Returns the work that process `id` has done so far; `None` if it is unknown. On Linux, threads whose names are in `aside` do not
 /// count.
 #[cfg(target_os = "linux")]
-pub fn activity_of(id: u32, aside: &[&str]) -> Option<Activity> {
+pub(crate) fn activity_of(id: u32, aside: &[&str]) -> Option<Activity> {
     let threads = std::fs::read_dir(format!("/proc/{id}/task")).ok()?;
     // A thread that has just ended has no line.
     let lines = threads.filter_map(|thread| {

@@ -2,7 +2,7 @@
 
 /// Returns how many bytes this process may lock; `None` if there is no limit, or if the limit is unknown.
 #[cfg(target_os = "linux")]
-pub fn limit() -> Option<u64> {
+pub(crate) fn limit() -> Option<u64> {
     use rustix::process::{Resource, getrlimit};
     getrlimit(Resource::Memlock)
         .current
@@ -27,7 +27,7 @@ fn is_privileged() -> bool {
 }
 
 /// Returns what to do if `limit`, in bytes, is too low.
-pub fn way_out(limit: u64) -> String {
+pub(crate) fn way_out(limit: u64) -> String {
     format!(
         "the system lets a process lock {} KiB (RLIMIT_MEMLOCK); raise this limit with `docker run --ulimit memlock=-1`, `LimitMEMLOCK=infinity` in the systemd unit or `ulimit -l unlimited`, or remove `mlock`",
         limit / 1024

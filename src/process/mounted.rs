@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// How a file is mounted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Mounted {
+pub(crate) struct Mounted {
     /// Whether the file is mounted individually. Always `false` before Linux 5.8, which does not report it.
     pub is_single: bool,
     /// Whether the file was replaced or removed outside of its mount: the file that the mount shows no longer has a name.
@@ -18,7 +18,7 @@ pub struct Mounted {
 impl Mounted {
     /// Returns how `file` is mounted, or the file that it links to.
     #[cfg(target_os = "linux")]
-    pub fn of(file: &Path) -> Self {
+    pub(crate) fn of(file: &Path) -> Self {
         use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
         let Ok(found) = statx(CWD, file, AtFlags::empty(), StatxFlags::NLINK) else {
             return Self::default();
@@ -42,10 +42,10 @@ impl Mounted {
 }
 
 /// Advice for a file that [is stale](Mounted::is_stale).
-pub const WAY_OUT: &str = "mount its folder instead of the file, or restart the container";
+pub(crate) const WAY_OUT: &str = "mount its folder instead of the file, or restart the container";
 
 /// Returns the message about a `file` that [is stale](Mounted::is_stale).
-pub fn stale(file: &Path) -> String {
+pub(crate) fn stale(file: &Path) -> String {
     let file = file.display();
     format!("`{file}`: the file was replaced outside of this mount")
 }

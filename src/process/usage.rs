@@ -6,7 +6,7 @@ use sysinfo::{Pid, Process, ProcessRefreshKind, ProcessesToUpdate, System};
 
 /// Resource usage of a process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Usage {
+pub(crate) struct Usage {
     /// CPU time since its start, in user and kernel mode.
     pub cpu_time: Duration,
     /// Resident memory, in bytes.
@@ -14,13 +14,13 @@ pub struct Usage {
 }
 
 /// Returns the resource usage of process `id`; `None` if it has ended.
-pub fn usage_of(id: u32) -> Option<Usage> {
+pub(crate) fn usage_of(id: u32) -> Option<Usage> {
     look(id, ProcessRefreshKind::nothing(), Usage::of).filter(|usage| usage.resident > 0)
 }
 
 /// Resource usage of this process. A field is `None` if the system does not report the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OwnUsage {
+pub(crate) struct OwnUsage {
     /// CPU time and memory.
     pub usage: Usage,
     /// Start time, in seconds since 1970.
@@ -37,7 +37,7 @@ pub struct OwnUsage {
 
 impl OwnUsage {
     /// Returns the current values; `None` if the system reports none.
-    pub fn now() -> Option<Self> {
+    pub(crate) fn now() -> Option<Self> {
         let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         look(
             std::process::id(),
@@ -57,7 +57,7 @@ impl OwnUsage {
 impl Usage {
     /// Returns the part that remains after the end of the process: the CPU time.
     #[must_use]
-    pub fn without_memory(self) -> Self {
+    pub(crate) fn without_memory(self) -> Self {
         Self {
             resident: 0,
             ..self

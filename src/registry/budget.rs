@@ -8,7 +8,7 @@ use crate::config::units::human;
 
 /// Limits that all models share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shared {
+pub(crate) struct Shared {
     /// Bytes that all models together may take.
     pub budget: u64,
     /// Bytes that the machine, or the container, has: the most that `budget` can be raised to.
@@ -21,7 +21,7 @@ pub struct Shared {
 
 /// A model that takes memory.
 #[derive(Debug, Clone, Copy)]
-pub struct Occupant {
+pub(crate) struct Occupant {
     /// Which it is.
     pub model: Edition,
     /// Memory that the model takes.
@@ -38,7 +38,7 @@ pub struct Occupant {
 
 impl Occupant {
     /// A loaded model that never goes.
-    pub fn pinned(model: Edition, memory: Footprint) -> Self {
+    pub(crate) fn pinned(model: Edition, memory: Footprint) -> Self {
         Self {
             model,
             memory,
@@ -52,7 +52,7 @@ impl Occupant {
 
 /// Whether a model can be loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Room {
+pub(crate) enum Room {
     /// At once.
     There,
     /// When these have gone.
@@ -65,7 +65,12 @@ pub enum Room {
 
 /// Finds room for a model that needs `need` among `occupants`. `free` is the free memory of the machine or container. Idle models are
 /// unloaded if it is short, but a single model is loaded regardless of `free`, since estimates err.
-pub fn room_for(need: Demand, occupants: &[Occupant], shared: Shared, free: Option<u64>) -> Room {
+pub(crate) fn room_for(
+    need: Demand,
+    occupants: &[Occupant],
+    shared: Shared,
+    free: Option<u64>,
+) -> Room {
     let max_loaded = shared.max_loaded.unwrap_or(usize::MAX);
     let pinned = occupants.iter().filter(|occupant| occupant.is_pinned);
     let with_pinned = together(pinned.clone(), Some(need.footprint));
@@ -121,7 +126,7 @@ pub fn room_for(need: Demand, occupants: &[Occupant], shared: Shared, free: Opti
 
 /// Which models go because those that are loaded are more than may be, by an edit or since one took more than was estimated;
 /// and the bytes that all others take where that is still more than the budget.
-pub fn overrun(occupants: &[Occupant], shared: Shared) -> (Vec<Edition>, Option<u64>) {
+pub(crate) fn overrun(occupants: &[Occupant], shared: Shared) -> (Vec<Edition>, Option<u64>) {
     let staying = occupants.iter().filter(|occupant| !occupant.is_ending);
     let mut staying: Vec<&Occupant> = staying.collect();
     let mut memory = together(staying.iter().copied(), None);

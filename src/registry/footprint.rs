@@ -6,7 +6,7 @@ use crate::gguf::FileId;
 
 /// Memory that a model takes, of the machine and of GPUs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Footprint {
+pub(crate) struct Footprint {
     /// All of the machine's memory that the model takes, in bytes.
     pub total: u64,
     /// The part of `total` that other models can share; `None` if there is none.
@@ -17,7 +17,7 @@ pub struct Footprint {
 
 /// Weights in a mapped file. The kernel keeps one copy for all processes that map it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mapped {
+pub(crate) struct Mapped {
     /// Identity of the mapped file.
     pub file: FileId,
     /// Mapped bytes of the file.
@@ -28,7 +28,7 @@ pub struct Mapped {
 
 /// Memory that a model needs before it can be loaded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Demand {
+pub(crate) struct Demand {
     /// Memory that the model takes as configured.
     pub footprint: Footprint,
     /// Bytes that the model would take with the smallest context.
@@ -37,7 +37,7 @@ pub struct Demand {
 
 impl Footprint {
     /// Returns a footprint of `total` bytes without a shared part.
-    pub fn alone(total: u64) -> Self {
+    pub(crate) fn alone(total: u64) -> Self {
         Self {
             total,
             mapped: None,
@@ -53,7 +53,8 @@ impl Footprint {
 
 impl Demand {
     /// Returns a demand of `total` bytes without a shared part, which no smaller context reduces.
-    pub fn alone(total: u64) -> Self {
+    #[cfg(test)]
+    pub(crate) fn alone(total: u64) -> Self {
         Self {
             footprint: Footprint::alone(total),
             least: total,
@@ -62,7 +63,7 @@ impl Demand {
 }
 
 /// Returns the bytes that `footprints` take together. A file that several of them map counts once.
-pub fn sum(footprints: impl IntoIterator<Item = Footprint>) -> u64 {
+pub(crate) fn sum(footprints: impl IntoIterator<Item = Footprint>) -> u64 {
     let mut private = 0_u64;
     let footprints = footprints.into_iter();
     let counted = footprints.inspect(|one| private = private.saturating_add(one.private()));
@@ -71,7 +72,7 @@ pub fn sum(footprints: impl IntoIterator<Item = Footprint>) -> u64 {
 
 /// Returns the bytes of `footprints` that the system counts as free although they are in use: those of mapped files. A file that several
 /// of them map counts once.
-pub fn counted_as_free(footprints: impl IntoIterator<Item = Footprint>) -> u64 {
+pub(crate) fn counted_as_free(footprints: impl IntoIterator<Item = Footprint>) -> u64 {
     files_of(footprints, |mapped| !mapped.is_locked)
 }
 
@@ -91,7 +92,7 @@ fn files_of(
 }
 
 /// Returns the bytes of GPU memory that `footprints` take together. Each process has its own copy there.
-pub fn sum_on_gpu(footprints: impl IntoIterator<Item = Footprint>) -> u64 {
+pub(crate) fn sum_on_gpu(footprints: impl IntoIterator<Item = Footprint>) -> u64 {
     let bytes = footprints.into_iter().map(|footprint| footprint.gpu);
     bytes.fold(0, u64::saturating_add)
 }

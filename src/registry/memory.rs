@@ -18,7 +18,7 @@ use planner::Planner;
 
 /// Memory that a model may take, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Allowance {
+pub(crate) struct Allowance {
     /// The machine's memory.
     pub machine: u64,
     /// The GPUs' own memory; `None` if no GPU has its own memory, or its size is unknown.
@@ -27,7 +27,7 @@ pub struct Allowance {
 
 /// What a model takes when it is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Need {
+pub(crate) struct Need {
     /// Memory of the machine.
     pub estimate: Estimate,
     /// The GPUs' own memory.
@@ -55,7 +55,7 @@ pub struct Need {
 /// Returns the memory needs of `models`, in their order, if all together may take `budget` bytes and GPUs are as in `registry`; `fixed` has
 /// the prompts of their tools by model name. Pinned models come first, and the others get only what they leave. A model whose files cannot
 /// be loaded has an `Err`.
-pub fn needs_of(
+pub(crate) fn needs_of(
     models: &[ModelConfig],
     fixed: &BTreeMap<&str, FixedPrompts>,
     budget: u64,
@@ -100,7 +100,7 @@ fn left_for(load: &LoadSettings, files: &ModelFiles, pinned: &[Footprint], budge
 }
 
 /// Returns the bytes of GPU memory that `pinned` models leave to a model with the settings `load`.
-pub fn gpu_left_for(
+pub(crate) fn gpu_left_for(
     load: &LoadSettings,
     pinned: &[Footprint],
     registry: &RegistryConfig,
@@ -122,7 +122,7 @@ fn mapped_by(load: &LoadSettings, header: &Header, is_on_gpu: bool) -> Option<Ma
 
 /// Returns the memory need of a model with `files` and the settings `load`. It may take `allowance`, and its tools have the prompts
 /// `fixed`.
-pub fn need_of(
+pub(crate) fn need_of(
     load: &LoadSettings,
     files: &ModelFiles,
     fixed: &[FixedPrompt],
@@ -149,13 +149,13 @@ pub fn need_of(
 }
 
 /// Whether a GPU computes, as far as the build tells.
-pub fn is_on_gpu(load: &LoadSettings) -> bool {
+pub(crate) fn is_on_gpu(load: &LoadSettings) -> bool {
     load.n_gpu_layers.is_any() && gpu::IN_BUILD
 }
 
 impl Need {
     /// Replaces the values that `load` leaves open by those of the plan.
-    pub fn complete(&self, load: &mut LoadSettings) {
+    pub(crate) fn complete(&self, load: &mut LoadSettings) {
         if load.kv_cells == 0 {
             load.kv_cells = self.kv_cells;
         }
@@ -178,7 +178,7 @@ impl Need {
     }
 
     /// Returns the model's demand, for the registry.
-    pub fn demand(&self) -> Demand {
+    pub(crate) fn demand(&self) -> Demand {
         Demand {
             footprint: Footprint {
                 total: self.estimate.total(),
@@ -191,7 +191,11 @@ impl Need {
 
     /// Returns why the model `name` with this need can never be loaded: the key to change, the fault, and the way out. Returns `None` if it
     /// can be loaded.
-    pub fn refusal(&self, name: &str, shared: Shared) -> Option<(&'static str, String, String)> {
+    pub(crate) fn refusal(
+        &self,
+        name: &str,
+        shared: Shared,
+    ) -> Option<(&'static str, String, String)> {
         let budget = shared.budget;
         let Estimate {
             weights,

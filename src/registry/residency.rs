@@ -20,30 +20,30 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub use super::budget::Shared;
+pub(crate) use super::budget::Shared;
 use super::budget::overrun;
 use super::footprint::Demand;
-pub use crate::config::Stamp;
+pub(crate) use crate::config::Stamp;
 use crate::engine::places::may_wait;
 use crate::telemetry::metrics::UnloadReason;
-pub use slot::Refusal;
+pub(crate) use slot::Refusal;
 use slot::{Slot, State};
-pub use standing::{ModelState, Standing};
+pub(crate) use standing::{ModelState, Standing};
 
-pub use crate::worker::client::Ended;
+pub(crate) use crate::worker::client::Ended;
 
 /// A worker's number; never used twice.
-pub type WorkerId = u64;
+pub(crate) type WorkerId = u64;
 
 /// A call's number.
-pub type CallId = u64;
+pub(crate) type CallId = u64;
 
 /// A model as it is loaded from one edit of its configuration to the next; never used twice.
-pub type Edition = u64;
+pub(crate) type Edition = u64;
 
 /// What the machine knows of a model beforehand.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ModelTerms {
+pub(crate) struct ModelTerms {
     /// Memory that the model will take.
     pub need: Demand,
     /// Never ended for room.
@@ -56,7 +56,7 @@ pub struct ModelTerms {
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Start a worker for the model.
     Start(Edition, WorkerId),
     /// End the worker, which nobody holds, for this reason.
@@ -83,7 +83,7 @@ struct Waiting {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Residency {
+pub(crate) struct Residency {
     shared: Shared,
     slots: BTreeMap<Edition, Slot>,
     waiting: VecDeque<Waiting>,
@@ -95,7 +95,7 @@ pub struct Residency {
 
 impl Residency {
     /// There are no models yet.
-    pub fn new(shared: Shared) -> Self {
+    pub(crate) fn new(shared: Shared) -> Self {
         Self {
             shared,
             slots: BTreeMap::new(),
@@ -107,7 +107,7 @@ impl Residency {
     }
 
     /// There is a model `model`, or it has other terms now.
-    pub fn set_terms(&mut self, model: Edition, terms: ModelTerms) {
+    pub(crate) fn set_terms(&mut self, model: Edition, terms: ModelTerms) {
         match self.slots.entry(model) {
             Entry::Occupied(mut slot) => slot.get_mut().terms = terms,
             Entry::Vacant(place) => drop(place.insert(Slot::new(terms))),
@@ -115,7 +115,7 @@ impl Residency {
     }
 
     /// All models share something else now: what waits may have room, what idles may have to go.
-    pub fn set_shared(&mut self, shared: Shared, free: Option<u64>, now: Instant) {
+    pub(crate) fn set_shared(&mut self, shared: Shared, free: Option<u64>, now: Instant) {
         self.shared = shared;
         self.shrink();
         self.admit(free, now);
@@ -129,36 +129,36 @@ impl Residency {
     }
 
     /// What is to be done since the last time, in order.
-    pub fn take_actions(&mut self) -> Vec<Action> {
+    pub(crate) fn take_actions(&mut self) -> Vec<Action> {
         std::mem::take(&mut self.actions)
     }
 
     /// The model's file has changed, and with it what it needs.
-    pub fn set_need(&mut self, model: Edition, need: Demand) {
+    pub(crate) fn set_need(&mut self, model: Edition, need: Demand) {
         if let Some(slot) = self.slots.get_mut(&model) {
             slot.terms.need = need;
         }
     }
 
     /// Whether any process is there.
-    pub fn has_workers(&self) -> bool {
+    pub(crate) fn has_workers(&self) -> bool {
         self.slots
             .values()
             .any(|slot| slot.state.worker().is_some())
     }
 
     /// Nothing is started any more for those that wait now.
-    pub fn forget_waiting(&mut self) {
+    pub(crate) fn forget_waiting(&mut self) {
         self.waiting.clear();
     }
 
     /// Whether calls wait for room.
-    pub fn has_waiting(&self) -> bool {
+    pub(crate) fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
 
     /// A call of a client wants `model`, whose file is now `stamp`. It gets a worker, a refusal, or waits; then [`Self::release`] follows.
-    pub fn call(
+    pub(crate) fn call(
         &mut self,
         call: CallId,
         client: &str,
@@ -202,7 +202,7 @@ impl Residency {
     }
 
     /// A call is over, or does not wait any more.
-    pub fn release(&mut self, call: CallId, free: Option<u64>, now: Instant) {
+    pub(crate) fn release(&mut self, call: CallId, free: Option<u64>, now: Instant) {
         self.waiting.retain(|waiting| waiting.call != call);
         if let Some(model) = self.leases.remove(&call)
             && let Some(slot) = self.slots.get_mut(&model)
@@ -226,7 +226,7 @@ impl Residency {
     }
 
     /// A worker has loaded its model.
-    pub fn loaded(&mut self, worker: WorkerId, free: Option<u64>, now: Instant) {
+    pub(crate) fn loaded(&mut self, worker: WorkerId, free: Option<u64>, now: Instant) {
         if let Some(slot) = self.slot_of(worker)
             && let State::Running {
                 idle_since,
@@ -244,7 +244,7 @@ impl Residency {
     /// A worker's process takes `memory` bytes. Less than was estimated does not count: buffers are not there before they are
     /// first written, so a process is at its largest only when it is busiest. Where it is more, idle models may have to go,
     /// and the next load counts with it.
-    pub fn measured(&mut self, worker: WorkerId, memory: u64) {
+    pub(crate) fn measured(&mut self, worker: WorkerId, memory: u64) {
         let budget = self.shared.budget;
         let Some(slot) = self.slot_of(worker) else {
             return;
@@ -263,14 +263,14 @@ impl Residency {
     }
 
     /// Notes that a call of `model` was answered.
-    pub fn finished(&mut self, model: Edition) {
+    pub(crate) fn finished(&mut self, model: Edition) {
         if let Some(slot) = self.slots.get_mut(&model) {
             slot.breaker.close();
         }
     }
 
     /// Returns the refusal of `model` if its process died several times in a row and is not started again.
-    pub fn given_up(&self, model: Edition) -> Option<Refusal> {
+    pub(crate) fn given_up(&self, model: Edition) -> Option<Refusal> {
         let cause = self.slots.get(&model)?.breaker.open()?.to_owned();
         Some(Refusal::GivenUp { cause })
     }
@@ -281,7 +281,7 @@ impl Residency {
     }
 
     /// A worker does not take calls any more; its process is still there. May be told again, with the reason.
-    pub fn ending(&mut self, worker: WorkerId, ended: Ended, now: Instant) {
+    pub(crate) fn ending(&mut self, worker: WorkerId, ended: Ended, now: Instant) {
         let mut slots = self.slots.iter_mut();
         let Some((model, slot)) = slots.find(|(_, slot)| slot.state.worker() == Some(worker))
         else {
@@ -295,7 +295,7 @@ impl Residency {
     }
 
     /// A worker's process is gone.
-    pub fn gone(&mut self, worker: WorkerId, free: Option<u64>, now: Instant) {
+    pub(crate) fn gone(&mut self, worker: WorkerId, free: Option<u64>, now: Instant) {
         for slot in self.slots.values_mut() {
             if matches!(slot.state, State::Ending { worker: own, .. } if own == worker) {
                 slot.state = State::Unloaded;
@@ -307,7 +307,7 @@ impl Residency {
     }
 
     /// Ends what idled for too long; gives the next time at which something may.
-    pub fn tick(&mut self, now: Instant) -> Option<Instant> {
+    pub(crate) fn tick(&mut self, now: Instant) -> Option<Instant> {
         let mut next: Option<Instant> = None;
         for slot in self.slots.values_mut() {
             let State::Running {

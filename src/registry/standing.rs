@@ -10,7 +10,7 @@ use crate::worker::client::Vitals;
 
 /// A model at the moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ModelStatus {
+pub(crate) struct ModelStatus {
     /// Its name in the configuration.
     pub name: String,
     /// What it does.

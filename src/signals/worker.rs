@@ -10,7 +10,7 @@ use std::io;
 /// # Errors
 /// The system refuses the signal handler.
 #[cfg(unix)]
-pub fn leave_to_server() -> io::Result<Termination> {
+pub(crate) fn leave_to_server() -> io::Result<Termination> {
     use signal_hook::consts::{SIGINT, SIGTERM};
     signal_hook::flag::register(SIGINT, std::sync::Arc::default())?;
     let (received, signal) = io::pipe()?;
@@ -30,7 +30,7 @@ pub fn leave_to_server() -> io::Result<Termination> {
 /// Waits for SIGTERM.
 #[cfg(unix)]
 #[derive(Debug)]
-pub struct Termination(io::PipeReader);
+pub(crate) struct Termination(io::PipeReader);
 
 /// Waits for nothing: this system has no signals.
 #[cfg(not(unix))]
@@ -40,7 +40,7 @@ pub struct Termination;
 impl Termination {
     /// Blocks until this process receives SIGTERM. Returns `false` if that can no longer happen.
     #[cfg(unix)]
-    pub fn wait(&mut self) -> bool {
+    pub(crate) fn wait(&mut self) -> bool {
         use std::io::Read;
         self.0.read_exact(&mut [0]).is_ok()
     }

@@ -33,7 +33,7 @@ impl Outcome {
 
 /// How a call ended.
 #[derive(Debug, Clone, Copy)]
-pub struct CallEnd {
+pub(crate) struct CallEnd {
     /// For the counts.
     pub outcome: Outcome,
     /// Where there was no answer.
@@ -53,7 +53,7 @@ impl CallEnd {
 }
 
 /// A call that reaches no tool ends with an error: a line of the log alone, since the counts know tools by their names.
-pub fn refused(code: ErrorCode) {
+pub(crate) fn refused(code: ErrorCode) {
     tracing::info!(
         outcome = Outcome::Error.name(),
         error = code.name(),
@@ -63,7 +63,7 @@ pub fn refused(code: ErrorCode) {
 
 /// A call under way. One that is dropped was cancelled.
 #[derive(Debug)]
-pub struct CallMeter {
+pub(crate) struct CallMeter {
     tool: String,
     model: String,
     /// Name of the caller's token.
@@ -74,7 +74,7 @@ pub struct CallMeter {
 
 impl CallMeter {
     /// A call of `tool`, to be answered by `model`, begins. `token` is the name of the caller's token, if any.
-    pub fn begin(tool: &str, model: &str, token: Option<&str>) -> Self {
+    pub(crate) fn begin(tool: &str, model: &str, token: Option<&str>) -> Self {
         metrics::call_begins(model);
         Self {
             tool: tool.to_owned(),
@@ -91,12 +91,12 @@ impl CallMeter {
     }
 
     /// It ends like this.
-    pub fn end(mut self, end: CallEnd) {
+    pub(crate) fn end(mut self, end: CallEnd) {
         self.end = Some(end);
     }
 
     /// It is made again, and counts then.
-    pub fn forget(mut self) {
+    pub(crate) fn forget(mut self) {
         self.end = None;
     }
 

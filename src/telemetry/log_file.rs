@@ -14,7 +14,7 @@ use crate::error_code::ErrorCode;
 
 /// Where and how to log to a file.
 #[derive(Debug, Clone, PartialEq)]
-pub struct LogFile {
+pub(crate) struct LogFile {
     /// Its path. If it rotates, its time is put into the name: `STEM.DATE.EXTENSION`.
     pub path: PathBuf,
     /// How often a new file begins.
@@ -132,7 +132,7 @@ const CURRENT: u32 = u32::MAX;
 
 impl LogFile {
     /// Returns the path of the current log file.
-    pub fn current(&self) -> PathBuf {
+    pub(crate) fn current(&self) -> PathBuf {
         self.path_at(Timestamp::now())
     }
 

@@ -18,7 +18,7 @@ use strum::{EnumIter, IntoStaticStr};
 use super::call::{CallEnd, Outcome};
 use crate::process::usage::Usage;
 
-pub use known::Names;
+pub(crate) use known::Names;
 use meters::{
     Histograms, Meters, OfCall, OfLoad, OfModel, OfRefusal, OfReload, OfToken, OfTool, OfUnload,
 };
@@ -26,12 +26,12 @@ use meters::{
 static METERS: OnceLock<Meters> = OnceLock::new();
 
 /// Counts from here on, for the whole process. The active configuration was just read.
-pub fn install() {
+pub(crate) fn install() {
     METERS.get_or_init(Meters::new).server.reload_succeeded();
 }
 
 /// Creates, at 0, the series of `names`. Series of former names stay until the server ends.
-pub fn expect(names: &Names<'_>) {
+pub(crate) fn expect(names: &Names<'_>) {
     if let Some(meters) = METERS.get() {
         meters.expect(names);
     }
@@ -39,7 +39,7 @@ pub fn expect(names: &Names<'_>) {
 
 /// A text format for metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub(crate) enum Format {
     /// Prometheus' text format 0.0.4.
     Text,
     /// `OpenMetrics` 1.0.
@@ -48,7 +48,7 @@ pub enum Format {
 
 impl Format {
     /// Returns the value of `Content-Type`.
-    pub fn content_type(self) -> &'static str {
+    pub(crate) fn content_type(self) -> &'static str {
         match self {
             Self::Text => prometheus_text::CONTENT_TYPE,
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -57,7 +57,7 @@ impl Format {
 }
 
 /// Returns all that was counted, in `format`; an empty text if nothing is counted.
-pub fn render(format: Format) -> String {
+pub(crate) fn render(format: Format) -> String {
     let mut rendered = String::new();
     if let Some(meters) = METERS.get() {
         let encoded: fmt::Result = match format {
@@ -115,7 +115,7 @@ pub(super) fn call_ended(call: &CallOf<'_>, end: Option<&CallEnd>, took: Duratio
 
 /// Tokens and times of an answer.
 #[derive(Debug, Clone, Copy)]
-pub struct Answered {
+pub(crate) struct Answered {
     /// Tokens of the prompt.
     pub prompt: u32,
     /// How many of them came from the cache.
@@ -133,7 +133,7 @@ pub struct Answered {
 }
 
 /// An answer of `model` came.
-pub fn answered(model: &str, answer: Answered) {
+pub(crate) fn answered(model: &str, answer: Answered) {
     let Some(meters) = METERS.get() else { return };
     let model = of(model);
     let tokens = [
@@ -174,7 +174,7 @@ fn count_load(meters: &Meters, model: &str, outcome: &'static str) {
 }
 
 /// A process has loaded `model`, in so long.
-pub fn loaded(model: &str, took: Duration) {
+pub(crate) fn loaded(model: &str, took: Duration) {
     let Some(meters) = METERS.get() else { return };
     count_load(meters, model, "ok");
     let load_time = meters.models.load_time.get_or_create(&of(model));
@@ -183,14 +183,14 @@ pub fn loaded(model: &str, took: Duration) {
 }
 
 /// `model` could not be loaded.
-pub fn load_failed(model: &str) {
+pub(crate) fn load_failed(model: &str) {
     if let Some(meters) = METERS.get() {
         count_load(meters, model, "failed");
     }
 }
 
 /// A process of `model` takes so much more memory than was known.
-pub fn takes_more(model: &str, bytes: u64) {
+pub(crate) fn takes_more(model: &str, bytes: u64) {
     if let Some(meters) = METERS.get() {
         meters
             .models
@@ -201,7 +201,7 @@ pub fn takes_more(model: &str, bytes: u64) {
 }
 
 /// Counts the resources that a process of `model` uses `now`. `known` is the last measurement of the same process.
-pub fn used(model: &str, known: Usage, now: Usage) {
+pub(crate) fn used(model: &str, known: Usage, now: Usage) {
     let Some(meters) = METERS.get() else { return };
     let model = of(model);
     let cpu_time = now.cpu_time.saturating_sub(known.cpu_time);
@@ -236,7 +236,7 @@ impl UnloadReason {
 
 /// How a model's process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProcessEnd {
+pub(crate) enum ProcessEnd {
     /// It was told to.
     Unloaded(UnloadReason),
     /// By itself.
@@ -248,7 +248,7 @@ pub enum ProcessEnd {
 }
 
 /// A process of `model` is gone that took so much memory, and had it loaded or not. There may be another one already.
-pub fn gone(model: &str, end: ProcessEnd, was_loaded: bool, bytes: u64) {
+pub(crate) fn gone(model: &str, end: ProcessEnd, was_loaded: bool, bytes: u64) {
     let Some(meters) = METERS.get() else { return };
     let model = of(model);
     meters
@@ -284,7 +284,7 @@ pub fn gone(model: &str, end: ProcessEnd, was_loaded: bool, bytes: u64) {
 }
 
 /// Sets how long ago the process of `model` finished a step; zero if it has nothing to do.
-pub fn last_step(model: &str, ago: Duration) {
+pub(crate) fn last_step(model: &str, ago: Duration) {
     if let Some(meters) = METERS.get() {
         let gauge = meters.models.last_step.get_or_create(&of(model));
         gauge.set(whole(ago.as_secs()));
@@ -293,7 +293,7 @@ pub fn last_step(model: &str, ago: Duration) {
 
 /// What the process of a model holds at the moment.
 #[derive(Debug, Clone, Copy)]
-pub struct Occupancy {
+pub(crate) struct Occupancy {
     /// Calls that wait for a sequence.
     pub waiting: usize,
     /// All cells.
@@ -303,7 +303,7 @@ pub struct Occupancy {
 }
 
 /// The process of `model` holds this now.
-pub fn holds(model: &str, now: Occupancy) {
+pub(crate) fn holds(model: &str, now: Occupancy) {
     let Some(meters) = METERS.get() else { return };
     let model = of(model);
     let waiting = whole(now.waiting as u64);
@@ -318,7 +318,7 @@ pub fn holds(model: &str, now: Occupancy) {
 }
 
 /// Counts a request over HTTP that was refused with `status`.
-pub fn http_refused(status: u16) {
+pub(crate) fn http_refused(status: u16) {
     if let Some(meters) = METERS.get() {
         let refusal = OfRefusal {
             status: status.into(),
@@ -328,14 +328,14 @@ pub fn http_refused(status: u16) {
 }
 
 /// Sets whether an edit of the configuration waits for a restart of the server.
-pub fn restart_required(is_required: bool) {
+pub(crate) fn restart_required(is_required: bool) {
     if let Some(meters) = METERS.get() {
         meters.server.restart_required.set(is_required.into());
     }
 }
 
 /// An edit of the configuration came into force, or was refused.
-pub fn reloaded(is_ok: bool) {
+pub(crate) fn reloaded(is_ok: bool) {
     let Some(meters) = METERS.get() else { return };
     let outcome = if is_ok { "ok" } else { "refused" };
     meters

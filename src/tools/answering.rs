@@ -22,7 +22,7 @@ use crate::registry::{CallContext, Edition, Registry, RegistryError};
 use crate::telemetry::call::Outcome;
 use crate::telemetry::metrics::{self, Answered};
 use crate::worker::client::CallError;
-pub use words::TokenLimit;
+pub(crate) use words::TokenLimit;
 use words::{CallLimits, empty_answer, failure, with_cut_note};
 
 /// A token of ordinary text, of whatever language or programming language, is 2 to 5 characters long; 8 leaves room for runs of
@@ -38,7 +38,7 @@ const REPEAT_PENALTY: f32 = 1.1;
 
 /// A model, as a tool uses it.
 #[derive(Debug, Clone)]
-pub struct Answering {
+pub(crate) struct Answering {
     /// The tool's name, for the log.
     pub tool: String,
     /// The model's name in the configuration.
@@ -61,7 +61,7 @@ pub struct Answering {
 
 /// What a model is asked.
 #[derive(Debug)]
-pub struct Question {
+pub(crate) struct Question {
     /// The messages.
     pub conversation: Conversation,
     /// Bytes of the texts that come from the call, not from the tool's configuration.
@@ -82,7 +82,7 @@ pub struct Question {
 
 impl Answering {
     /// `model` in its `edition`, for `tool`.
-    pub fn new(
+    pub(crate) fn new(
         tool: &ToolConfig,
         model: &ModelConfig,
         edition: Edition,
@@ -105,7 +105,7 @@ impl Answering {
     }
 
     /// Characters of an answer of at most `max_tokens`, as far as hosts want to know.
-    pub fn max_chars(&self, max_tokens: u32) -> u32 {
+    pub(crate) fn max_chars(&self, max_tokens: u32) -> u32 {
         chars_of(max_tokens.min(self.context))
     }
 
@@ -113,7 +113,7 @@ impl Answering {
     ///
     /// # Errors
     /// The tool is another one now.
-    pub async fn answer(
+    pub(crate) async fn answer(
         &self,
         question: Question,
         call: ToolCall,
@@ -266,7 +266,7 @@ impl Answering {
 
 /// How an answer came about, as clients are told.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct GenerationMeta {
+pub(crate) struct GenerationMeta {
     /// The file's name, without its end.
     pub model: String,
     /// Why it ended.
@@ -295,7 +295,7 @@ impl Defaults {
     }
 
     /// Returns the sampling parameters of a call that sets none; `is_constrained` if its answer follows a schema.
-    pub fn sampling(&self, is_constrained: bool) -> SamplingParams {
+    pub(crate) fn sampling(&self, is_constrained: bool) -> SamplingParams {
         SamplingParams {
             temperature: self.temperature,
             top_p: self.top_p,
@@ -326,7 +326,7 @@ fn chars_of(tokens: u32) -> u32 {
 }
 
 /// A seed as unforeseeable as the standard library's hash keys; `u32::MAX` is none.
-pub fn draw_seed() -> u32 {
+pub(crate) fn draw_seed() -> u32 {
     let drawn = RandomState::new().hash_one(()) % u64::from(u32::MAX);
     u32::try_from(drawn).unwrap_or_default()
 }

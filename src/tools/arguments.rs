@@ -14,12 +14,12 @@ use crate::config::whole::whole_value;
 use crate::engine::Message;
 use crate::json::{self, from_text};
 use messages::messages;
-pub use names::{Missing, check_names};
+pub(crate) use names::{Missing, check_names};
 
 /// What is wrong with the arguments: one sentence for the caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct ArgumentError(String);
+pub(crate) struct ArgumentError(String);
 
 impl ArgumentError {
     /// A refusal of argument `name`.
@@ -31,27 +31,27 @@ impl ArgumentError {
     }
 
     /// A refusal in words.
-    pub fn says(text: impl Into<String>) -> Self {
+    pub(crate) fn says(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 }
 
 /// The arguments of one call, taken out one by one.
 #[derive(Debug)]
-pub struct ArgumentReader {
+pub(crate) struct ArgumentReader {
     arguments: Map<String, Value>,
 }
 
 impl ArgumentReader {
     /// Makes a reader of `arguments`, whose names were checked.
-    pub fn new(mut arguments: Map<String, Value>) -> Self {
+    pub(crate) fn new(mut arguments: Map<String, Value>) -> Self {
         arguments.retain(|_, value| !value.is_null());
         Self { arguments }
     }
 
     /// Removes the empty one of two alternative arguments, `text` (a string) and `array`, if both are given: some clients send every
     /// argument.
-    pub fn leave_out_empty(&mut self, text: &str, array: &str) {
+    pub(crate) fn leave_out_empty(&mut self, text: &str, array: &str) {
         if !self.arguments.contains_key(text) || !self.arguments.contains_key(array) {
             return;
         }
@@ -75,7 +75,11 @@ impl ArgumentReader {
 
     /// # Errors
     /// Not a whole number in `range`.
-    pub fn integer(&mut self, name: &str, range: Range<i64>) -> Result<Option<i64>, ArgumentError> {
+    pub(crate) fn integer(
+        &mut self,
+        name: &str,
+        range: Range<i64>,
+    ) -> Result<Option<i64>, ArgumentError> {
         let Some(value) = self.take(name, "integer") else {
             return Ok(None);
         };
@@ -87,7 +91,11 @@ impl ArgumentReader {
 
     /// # Errors
     /// Not a number in `range`.
-    pub fn number(&mut self, name: &str, range: Range<f64>) -> Result<Option<f64>, ArgumentError> {
+    pub(crate) fn number(
+        &mut self,
+        name: &str,
+        range: Range<f64>,
+    ) -> Result<Option<f64>, ArgumentError> {
         let Some(value) = self.take(name, "number") else {
             return Ok(None);
         };
@@ -100,7 +108,7 @@ impl ArgumentReader {
 
     /// # Errors
     /// Not a string.
-    pub fn string(&mut self, name: &str) -> Result<Option<String>, ArgumentError> {
+    pub(crate) fn string(&mut self, name: &str) -> Result<Option<String>, ArgumentError> {
         match self.arguments.remove(name) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -110,7 +118,10 @@ impl ArgumentReader {
 
     /// # Errors
     /// Not an object.
-    pub fn object(&mut self, name: &str) -> Result<Option<Map<String, Value>>, ArgumentError> {
+    pub(crate) fn object(
+        &mut self,
+        name: &str,
+    ) -> Result<Option<Map<String, Value>>, ArgumentError> {
         match self.take(name, "object") {
             None => Ok(None),
             Some(Value::Object(object)) => Ok(Some(object)),
@@ -123,7 +134,7 @@ impl ArgumentReader {
     ///
     /// # Errors
     /// Anything else.
-    pub fn strings(
+    pub(crate) fn strings(
         &mut self,
         name: &str,
         most: usize,
@@ -159,7 +170,7 @@ impl ArgumentReader {
     ///
     /// # Errors
     /// Names the message and its member that is wrong.
-    pub fn messages(&mut self, name: &str) -> Result<Option<Vec<Message>>, ArgumentError> {
+    pub(crate) fn messages(&mut self, name: &str) -> Result<Option<Vec<Message>>, ArgumentError> {
         let value = self.take(name, "array");
         value.map(|value| messages(name, value)).transpose()
     }

@@ -39,7 +39,7 @@ const NEITHER: &str =
 
 /// A tool that continues a conversation: a model's own, or a profile. Its answer is text, or JSON that follows the schema of the call.
 #[derive(Debug)]
-pub struct ChatTool {
+pub(crate) struct ChatTool {
     title: String,
     description: Option<String>,
     defaults: Defaults,
@@ -48,7 +48,7 @@ pub struct ChatTool {
 
 impl ChatTool {
     /// Makes a tool from its configuration.
-    pub fn new(tool: &ToolConfig, answering: Answering) -> Self {
+    pub(crate) fn new(tool: &ToolConfig, answering: Answering) -> Self {
         Self {
             title: tool.title.clone().unwrap_or_else(|| tool.name.clone()),
             description: tool.description.clone(),
@@ -58,12 +58,12 @@ impl ChatTool {
     }
 
     /// The tool's name.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.answering.tool
     }
 
     /// The name of the model that answers.
-    pub fn model(&self) -> &str {
+    pub(crate) fn model(&self) -> &str {
         &self.answering.model
     }
 
@@ -71,7 +71,7 @@ impl ChatTool {
     ///
     /// # Errors
     /// The tool is another one now.
-    pub async fn call(
+    pub(crate) async fn call(
         &self,
         arguments: Arguments,
         call: ToolCall,
@@ -204,7 +204,7 @@ impl ChatTool {
     }
 
     /// What clients are told of the tool.
-    pub fn description(&self) -> ToolDescription {
+    pub(crate) fn description(&self) -> ToolDescription {
         let defaults = &self.defaults;
         let message = json!({
             "type": "object",

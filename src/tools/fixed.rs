@@ -16,7 +16,7 @@ use crate::worker::client::FixedPrompts;
 const MOST: usize = 16;
 
 /// The fixed prompts of each model that has any, by the model's name.
-pub fn fixed_prompts(config: &Config) -> BTreeMap<&str, FixedPrompts> {
+pub(crate) fn fixed_prompts(config: &Config) -> BTreeMap<&str, FixedPrompts> {
     let models = config.models.iter().filter(|model| model.load.cache_prompt);
     models
         .map(|model| (model.name.as_str(), of_model(model, &config.tools)))
@@ -41,7 +41,7 @@ fn of_model(model: &ModelConfig, tools: &[ToolConfig]) -> FixedPrompts {
 
 /// Returns the least number of tokens that the prompts of `tool` have in any vocabulary: a token holds at most one word and, as far as
 /// vocabularies are known, 16 bytes of it.
-pub fn least_tokens(tool: &ToolConfig) -> usize {
+pub(crate) fn least_tokens(tool: &ToolConfig) -> usize {
     let of_word = |word: &str| {
         let letters = word.chars().filter(|c| c.is_alphanumeric());
         let bytes: usize = letters.map(char::len_utf8).sum();

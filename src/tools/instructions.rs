@@ -18,7 +18,7 @@ const HEAD: &str = "Each tool asks a local language model. The model sees only w
 conversation. Answers may be wrong, and may take a while.\n\nTools:\n";
 
 /// At most 2,000 bytes about `tools`; none where there is no tool.
-pub fn instructions(tools: &[ToolDescription]) -> Option<String> {
+pub(crate) fn instructions(tools: &[ToolDescription]) -> Option<String> {
     if tools.is_empty() {
         return None;
     }

@@ -14,7 +14,7 @@ use crate::json::{parse_unique, stringify};
 
 /// A structured answer, as text and as a value.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Structured {
+pub(crate) struct Structured {
     /// `value` as `JSON.stringify` writes it. Some clients pass the text to their model in addition to `value` unless both are equal.
     pub text: String,
     /// The answer as an object.
@@ -25,7 +25,7 @@ pub struct Structured {
 ///
 /// # Errors
 /// The strings whose patterns the grammar cannot follow, or the reason why it cannot follow the whole schema.
-pub fn enforce(answer: &AnswerSchema) -> Result<(), SchemaFaults> {
+pub(crate) fn enforce(answer: &AnswerSchema) -> Result<(), SchemaFaults> {
     let at = |pointer: &str, reason: String| SchemaFault {
         pointer: pointer.to_owned(),
         reason,
@@ -52,7 +52,7 @@ static CHECKS: LazyLock<FairSemaphore> = LazyLock::new(|| FairSemaphore::new(2))
 ///
 /// # Errors
 /// As of [`AnswerSchema::read`], and if the check panics.
-pub async fn read(
+pub(crate) async fn read(
     client: &str,
     answer: Arc<AnswerSchema>,
     generation: Generation,
@@ -76,7 +76,11 @@ impl AnswerSchema {
     ///
     /// # Errors
     /// The answer was truncated, or does not follow the schema.
-    pub fn read(&self, generation: &Generation, limit: TokenLimit) -> Result<Structured, Coded> {
+    pub(crate) fn read(
+        &self,
+        generation: &Generation,
+        limit: TokenLimit,
+    ) -> Result<Structured, Coded> {
         let tokens = generation.usage.completion_tokens;
         match generation.finish_reason {
             FinishReason::Stop => {}

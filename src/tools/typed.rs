@@ -1,7 +1,7 @@
 //! Tools without code: declared arguments → a prompt, and an answer that is text, one of several choices, or JSON by a schema.
 
-pub mod prompt;
-pub mod sample;
+pub(crate) mod prompt;
+pub(crate) mod sample;
 
 use serde_json::{Map, Value, json};
 
@@ -20,7 +20,7 @@ use prompt::{PromptError, PromptTemplate};
 
 /// A tool of `[tools.NAME]` that has a prompt.
 #[derive(Debug)]
-pub struct TypedTool {
+pub(crate) struct TypedTool {
     config: ToolConfig,
     prepared: PreparedPrompt,
     template: PromptTemplate,
@@ -34,7 +34,7 @@ impl TypedTool {
     ///
     /// # Errors
     /// What is wrong with its template.
-    pub fn new(
+    pub(crate) fn new(
         config: &ToolConfig,
         prepared: &PreparedPrompt,
         answering: Answering,
@@ -51,12 +51,12 @@ impl TypedTool {
     }
 
     /// The tool's name.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.config.name
     }
 
     /// The name of the model that answers.
-    pub fn model(&self) -> &str {
+    pub(crate) fn model(&self) -> &str {
         &self.answering.model
     }
 
@@ -64,7 +64,7 @@ impl TypedTool {
     ///
     /// # Errors
     /// The tool is another one now.
-    pub async fn call(
+    pub(crate) async fn call(
         &self,
         arguments: Arguments,
         call: ToolCall,
@@ -144,7 +144,7 @@ impl TypedTool {
     }
 
     /// What clients are told of the tool.
-    pub fn description(&self) -> ToolDescription {
+    pub(crate) fn description(&self) -> ToolDescription {
         let config = &self.config;
         let properties: Map<String, Value> = self
             .prepared

@@ -4,10 +4,10 @@
 //! DNS rebinding its own host: both are checked on all requests (2025-11-25 `basic/transports`, Security Warning). The
 //! demand for `Content-Type: application/json` stops the POSTs that browsers send without asking.
 
-pub mod admin;
-pub mod admission;
-pub mod backoff;
-pub mod network;
+pub(crate) mod admin;
+pub(crate) mod admission;
+pub(crate) mod backoff;
+pub(crate) mod network;
 mod refusal;
 
 use std::net::SocketAddr;
@@ -29,29 +29,29 @@ use crate::config::token::TokenConfig;
 use crate::transport::refusal_log::{Cause, RefusalLog};
 use admission::ConnectionPermit;
 use backoff::Backoff;
-pub use refusal::Refusal;
+pub(crate) use refusal::Refusal;
 
 /// Who sent a request: whose token it brought; none where none is demanded.
 #[derive(Debug, Clone, Default)]
-pub struct Principal(pub Option<Arc<TokenConfig>>);
+pub(crate) struct Principal(pub Option<Arc<TokenConfig>>);
 
 impl Principal {
     /// The name of the token.
-    pub fn name(&self) -> Option<&str> {
+    pub(crate) fn name(&self) -> Option<&str> {
         self.0.as_ref().map(|token| token.name.as_str())
     }
 }
 
 /// The rules of a configuration: beside loopback names the host that is bound, and the configured ones.
 #[derive(Debug, Clone, Copy)]
-pub struct Guard<'config>(pub &'config HttpConfig);
+pub(crate) struct Guard<'config>(pub &'config HttpConfig);
 
 impl Guard<'_> {
     /// Whether a request may come from where it comes.
     ///
     /// # Errors
     /// 403.
-    pub fn check_source(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+    pub(crate) fn check_source(self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
         let given = headers.get_all(HOST).iter().map(HeaderValue::as_bytes);
         let authority = uri
             .authority()
@@ -123,7 +123,7 @@ impl Guard<'_> {
     ///
     /// # Errors
     /// 401.
-    pub fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, Refusal> {
+    pub(crate) fn authenticate(self, headers: &HeaderMap) -> Result<Principal, Refusal> {
         if self.0.tokens.is_empty() {
             return Ok(Principal(None));
         }
@@ -176,7 +176,7 @@ fn host_of(authority: &Authority) -> Option<Host> {
 ///
 /// # Errors
 /// 400 if `chunked` occurs more than once, 501 for other codings. The connection is closed.
-pub fn check_framing(headers: &HeaderMap) -> Result<(), Refusal> {
+pub(crate) fn check_framing(headers: &HeaderMap) -> Result<(), Refusal> {
     let given: Vec<&[u8]> = headers
         .get_all(TRANSFER_ENCODING)
         .iter()
@@ -203,7 +203,7 @@ pub fn check_framing(headers: &HeaderMap) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// 415 where it is no JSON, 413 where it says that it is too large.
-pub fn check_body(headers: &HeaderMap, max_body: usize) -> Result<(), Refusal> {
+pub(crate) fn check_body(headers: &HeaderMap, max_body: usize) -> Result<(), Refusal> {
     let is_json = |value: &HeaderValue| {
         let media_type = value.to_str().unwrap_or_default().split(';').next();
         media_type.is_some_and(|text| text.trim().eq_ignore_ascii_case("application/json"))
@@ -240,11 +240,11 @@ pub fn check_body(headers: &HeaderMap, max_body: usize) -> Result<(), Refusal> {
 const WAIT_FOR_CONNECTION: Duration = Duration::from_secs(1);
 
 /// The active rules, which an edit of the configuration may change.
-pub type Live = watch::Receiver<Arc<HttpConfig>>;
+pub(crate) type Live = watch::Receiver<Arc<HttpConfig>>;
 
 /// The state of the guard: the rules, which edits may change, the refusals that were logged, and the wrong tokens.
 #[derive(Debug, Clone)]
-pub struct Gate {
+pub(crate) struct Gate {
     live: Live,
     log: Arc<RefusalLog>,
     backoff: Arc<Backoff>,
@@ -252,7 +252,7 @@ pub struct Gate {
 
 impl Gate {
     /// Makes a gate with the rules that are `live`.
-    pub fn new(live: Live) -> Self {
+    pub(crate) fn new(live: Live) -> Self {
         Self {
             live,
             log: Arc::default(),
@@ -261,7 +261,7 @@ impl Gate {
     }
 
     /// Returns the rules, which edits may change.
-    pub fn live(&self) -> Live {
+    pub(crate) fn live(&self) -> Live {
         self.live.clone()
     }
 
@@ -296,7 +296,11 @@ impl Gate {
 }
 
 /// Checks where a request comes from.
-pub async fn check_source(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+pub(crate) async fn check_source(
+    State(gate): State<Gate>,
+    request: Request,
+    next: Next,
+) -> Response {
     let checked = check_framing(request.headers())
         .and_then(|()| Guard(&gate.live.borrow()).check_source(request.uri(), request.headers()));
     match checked {
@@ -307,7 +311,11 @@ pub async fn check_source(State(gate): State<Gate>, request: Request, next: Next
 
 /// Finds out whose token a request brings: the [`Principal`] is among its extensions then. The refusal of a wrong token is delayed
 /// if its sender has sent several.
-pub async fn authenticate(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn authenticate(
+    State(gate): State<Gate>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let found = gate.authenticate(&request);
     match found {
         Ok(principal) => {
@@ -329,7 +337,7 @@ pub async fn authenticate(State(gate): State<Gate>, mut request: Request, next: 
 }
 
 /// Comes back when the token of `principal` is not valid any more; never for a server that demanded none.
-pub async fn revoked(mut live: Live, principal: Principal) {
+pub(crate) async fn revoked(mut live: Live, principal: Principal) {
     let Some(mine) = principal.0 else {
         return std::future::pending().await;
     };

@@ -11,20 +11,20 @@
 //! At the end no connection is accepted, running requests get [`HttpConfig::drain_time`], what then still runs is cancelled
 //! with an answer, and what asks for nothing, or has not finished asking, is closed.
 
-pub mod admin;
-pub mod allowance;
-pub mod connection;
-pub mod endpoint;
-pub mod exchange;
-pub mod exposition;
-pub mod headers;
-pub mod held;
+pub(crate) mod admin;
+pub(crate) mod allowance;
+pub(crate) mod connection;
+pub(crate) mod endpoint;
+pub(crate) mod exchange;
+pub(crate) mod exposition;
+pub(crate) mod headers;
+pub(crate) mod held;
 mod not_found;
-pub mod observe;
-pub mod receive;
-pub mod session_id;
-pub mod session_keys;
-pub mod sessions;
+pub(crate) mod observe;
+pub(crate) mod receive;
+pub(crate) mod session_id;
+pub(crate) mod session_keys;
+pub(crate) mod sessions;
 
 use std::io;
 use std::net::SocketAddr;
@@ -67,7 +67,7 @@ const WARNING_PERIOD: Duration = Duration::from_secs(10);
 
 /// When the server ends.
 #[derive(Debug, Clone, Default)]
-pub struct Ending {
+pub(crate) struct Ending {
     /// No more requests; running calls may end.
     pub drain: CancellationToken,
     /// Running calls are cancelled.
@@ -78,7 +78,7 @@ pub struct Ending {
 ///
 /// # Errors
 /// Where none of the addresses can be bound: that one is in use, for example.
-pub async fn listen(config: &HttpConfig) -> io::Result<TcpListener> {
+pub(crate) async fn listen(config: &HttpConfig) -> io::Result<TcpListener> {
     let mut missing = io::ErrorKind::AddrNotAvailable.into();
     for address in &config.addresses {
         match TcpListener::bind(address).await {
@@ -95,7 +95,7 @@ pub async fn listen(config: &HttpConfig) -> io::Result<TcpListener> {
 ///
 /// # Errors
 /// Where the listener has no address.
-pub async fn serve(
+pub(crate) async fn serve(
     dispatcher: Arc<Dispatcher>,
     board: Board,
     live: Live,
@@ -177,7 +177,7 @@ pub async fn serve(
 }
 
 /// What serves the requests of all connections, by the rules that are `live`; `board` is asked how it is.
-pub fn service(
+pub(crate) fn service(
     dispatcher: Arc<Dispatcher>,
     board: Option<Board>,
     live: Live,

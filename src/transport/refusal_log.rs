@@ -18,7 +18,7 @@ const MAX_CHARS: usize = 100;
 
 /// The reason why a request is refused before anything else in it is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Cause {
+pub(crate) enum Cause {
     /// The `Host` is not allowed.
     Host,
     /// The request names no host.
@@ -33,11 +33,11 @@ pub enum Cause {
 
 /// The lines of the last pause.
 #[derive(Debug, Default)]
-pub struct RefusalLog(Mutex<Recent>);
+pub(crate) struct RefusalLog(Mutex<Recent>);
 
 impl RefusalLog {
     /// Logs that a request was refused for `cause`. `name` is the host or origin of the request, or the address of its sender.
-    pub fn report(&self, cause: Cause, name: &str) {
+    pub(crate) fn report(&self, cause: Cause, name: &str) {
         let name: String = name.chars().take(MAX_CHARS).collect();
         let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match recent.entry(cause, &name, Instant::now()) {

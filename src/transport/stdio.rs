@@ -41,7 +41,7 @@ const OUTGOING_AHEAD: usize = 1024;
 
 /// Standard input and output with their running threads.
 #[derive(Debug)]
-pub struct Stdio {
+pub(crate) struct Stdio {
     lines: mpsc::Receiver<Line>,
     outgoing: mpsc::Sender<Outgoing>,
     writer: thread::JoinHandle<()>,
@@ -51,7 +51,7 @@ pub struct Stdio {
 
 /// Reason why stdin and stdout cannot be served.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub(crate) enum OpenError {
     /// The system starts no thread.
     #[error(transparent)]
     NoThread(#[from] SystemLimit),
@@ -66,7 +66,7 @@ impl Stdio {
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub fn open(
+    pub(crate) fn open(
         output: Box<dyn ProtocolOutput>,
         shutdown: &CancellationToken,
     ) -> Result<Self, OpenError> {
@@ -92,7 +92,7 @@ impl Stdio {
 ///
 /// # Errors
 /// The writer of stdout fails in a way of ours.
-pub async fn serve(stdio: Stdio, dispatcher: Arc<Dispatcher>) -> io::Result<()> {
+pub(crate) async fn serve(stdio: Stdio, dispatcher: Arc<Dispatcher>) -> io::Result<()> {
     let Stdio {
         mut lines,
         outgoing,

@@ -4,13 +4,15 @@
 //! ends the worker. The task never waits for a client: progress goes into a `watch` channel, where the newest state
 //! replaces the older one.
 
-pub mod calls;
+pub(crate) mod calls;
 mod lines;
 mod liveness;
 mod model_log;
 mod process;
 mod progress;
 mod task;
+#[cfg(all(test, target_os = "linux"))]
+mod tests;
 mod watchdog;
 
 use std::io;
@@ -21,8 +23,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use calls::Call;
-pub use process::Launcher;
-pub use progress::Progress;
+pub(crate) use process::Launcher;
+pub(crate) use progress::Progress;
 use task::Task;
 
 use crate::config::LoadSettings;
@@ -33,11 +35,11 @@ use crate::telemetry::metrics::UnloadReason;
 use crate::threads::SystemLimit;
 
 /// What all calls of a tool begin with, for each tool of a model that has such.
-pub type FixedPrompts = Arc<[FixedPrompt]>;
+pub(crate) type FixedPrompts = Arc<[FixedPrompt]>;
 
 /// A call that has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CallError {
+pub(crate) enum CallError {
     /// The engine refused it or failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -89,17 +91,17 @@ impl CallError {
     }
 
     /// Returns whether the process ended before the call was done.
-    pub fn is_end_of_process(&self) -> bool {
+    pub(crate) fn is_end_of_process(&self) -> bool {
         self.is_crash() || matches!(self, Self::Terminated { .. })
     }
 
     /// Returns whether the process crashed or hung, for which a prompt may be the cause.
-    pub fn is_crash(&self) -> bool {
+    pub(crate) fn is_crash(&self) -> bool {
         matches!(self, Self::Died { .. } | Self::Stalled { .. })
     }
 
     /// Returns whether the process ended while it prepared the call or after it had begun it.
-    pub fn has_begun(&self) -> bool {
+    pub(crate) fn has_begun(&self) -> bool {
         matches!(
             self,
             Self::Died { begun: true, .. }
@@ -111,7 +113,7 @@ impl CallError {
 
 /// A handle of a running worker. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Worker {
+pub(crate) struct Worker {
     name: Arc<str>,
     vitals: watch::Receiver<Vitals>,
     to_task: mpsc::UnboundedSender<ToTask>,
@@ -120,7 +122,7 @@ pub struct Worker {
 
 /// Facts about a worker's process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Vitals {
+pub(crate) struct Vitals {
     /// Process id; `None` until the process is started.
     pub pid: Option<u32>,
     /// Time since the last finished step; `None` if the process has no work.
@@ -129,7 +131,7 @@ pub struct Vitals {
 
 /// What becomes of a worker, in this order, its measures at any time between.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Life {
+pub(crate) enum Life {
     /// It serves.
     Loaded,
     /// Bytes of memory that its process takes: after the load, and after calls where it is more than before.
@@ -142,7 +144,7 @@ pub enum Life {
 
 /// Reason why a worker takes no more calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
+pub(crate) enum Ended {
     /// Nobody needs the worker any longer.
     Done,
     /// The process received SIGTERM, which is no failure of the model.
@@ -169,7 +171,7 @@ enum ToTask {
 impl Worker {
     /// Starts a worker for `model`, called `name` in logs. Returns at once; what goes wrong is told to every call, and what
     /// becomes of it to `life`. It keeps `fixed` ready, and what that is changed to.
-    pub fn start(
+    pub(crate) fn start(
         launcher: &Launcher,
         name: String,
         model: LoadSettings,
@@ -193,39 +195,39 @@ impl Worker {
     }
 
     /// What logs call its model.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
     /// Returns facts about the worker's process.
-    pub fn vitals(&self) -> Vitals {
+    pub(crate) fn vitals(&self) -> Vitals {
         *self.vitals.borrow()
     }
 
     /// Whether its process has ended, or is about to: a new call would not be answered.
-    pub fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.to_task.is_closed()
     }
 
     /// Gives this handle back; the process ends when it was the last one. The `reason` is counted.
-    pub fn unload(self, reason: UnloadReason) {
+    pub(crate) fn unload(self, reason: UnloadReason) {
         drop(self.to_task.send(ToTask::Unload(reason)));
     }
 
     /// Ends the process though calls wait for it, which get [`CallError::Stopped`]. The `reason` is counted.
-    pub fn stop(&self, reason: UnloadReason) {
+    pub(crate) fn stop(&self, reason: UnloadReason) {
         drop(self.to_task.send(ToTask::Stop(reason)));
     }
 
     /// What it holds at the moment; none where it is loading, or ends. Comes back after its step.
-    pub async fn stats(&self) -> Option<Stats> {
+    pub(crate) async fn stats(&self) -> Option<Stats> {
         let (answer_to, answer) = oneshot::channel();
         drop(self.to_task.send(ToTask::Stats(answer_to)));
         answer.await.ok()
     }
 
     /// Sends a call; its news go to `progress` and its end comes back. Dropping what is returned cancels it.
-    pub fn call(
+    pub(crate) fn call(
         &self,
         client: String,
         request: GenerateRequest,
@@ -249,7 +251,7 @@ impl Worker {
 
 /// A call on its way. Dropping it cancels the call.
 #[derive(Debug)]
-pub struct RunningCall {
+pub(crate) struct RunningCall {
     id: u64,
     to_task: mpsc::UnboundedSender<ToTask>,
     result: oneshot::Receiver<Result<Generation, CallError>>,
@@ -260,7 +262,7 @@ impl RunningCall {
     ///
     /// # Errors
     /// See [`CallError`].
-    pub async fn result(&mut self) -> Result<Generation, CallError> {
+    pub(crate) async fn result(&mut self) -> Result<Generation, CallError> {
         (&mut self.result).await.unwrap_or_else(|_| {
             Err(CallError::Died {
                 reason: "it was about to end".into(),
@@ -271,7 +273,7 @@ impl RunningCall {
     }
 
     /// Asks for what there is; it comes as the result.
-    pub fn end_by_deadline(&self) {
+    pub(crate) fn end_by_deadline(&self) {
         drop(
             self.to_task
                 .send(ToTask::Cancel(self.id, CancelReason::Deadline)),
@@ -279,7 +281,7 @@ impl RunningCall {
     }
 
     /// Logs that the process did not answer in time.
-    pub fn report_overdue(&self) {
+    pub(crate) fn report_overdue(&self) {
         drop(self.to_task.send(ToTask::Overdue));
     }
 }

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{DESCRIBE, WORKER};
 use crate::config::GpuMemory;
-use crate::engine::llama::{Device, Model, cpu_backend, devices};
+use crate::engine::device::Device;
+use crate::engine::llama::{Model, cpu_backend, devices};
 use crate::threads::{self, SystemLimit};
 
 /// How long llama.cpp may look for devices: a driver that wakes up takes seconds.
@@ -18,7 +19,7 @@ const LIMIT: Duration = Duration::from_mins(1);
 
 /// CPU backend and devices that llama.cpp finds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Machine {
+pub(crate) struct Machine {
     /// Its code for the CPU, in words; or why there is none.
     pub cpu_backend: Result<String, String>,
     /// What it can compute on.
@@ -27,12 +28,12 @@ pub struct Machine {
 
 impl Machine {
     /// Returns whether there is a GPU.
-    pub fn has_gpu(&self) -> bool {
+    pub(crate) fn has_gpu(&self) -> bool {
         self.devices.iter().any(|device| device.is_gpu)
     }
 
     /// Returns the memory of each GPU that has its own.
-    pub fn gpu_memory(&self) -> Vec<GpuMemory> {
+    pub(crate) fn gpu_memory(&self) -> Vec<GpuMemory> {
         let own = self.devices.iter().filter(|device| device.has_memory);
         own.map(|device| GpuMemory {
             total: device.memory_total,
@@ -46,7 +47,7 @@ impl Machine {
 ///
 /// # Errors
 /// A text that says why nothing was found.
-pub fn ask(program: &Path) -> Result<Machine, String> {
+pub(crate) fn ask(program: &Path) -> Result<Machine, String> {
     let mut child = Command::new(program)
         .args([WORKER, DESCRIBE])
         .stdin(Stdio::null())
@@ -93,7 +94,7 @@ fn read_aside(
 ///
 /// # Errors
 /// Where nobody reads.
-pub fn describe(output: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn describe(output: &mut dyn Write) -> io::Result<()> {
     Model::capture_logs();
     let cpu_backend = cpu_backend()
         .map(|backend| backend.to_string())

@@ -91,7 +91,7 @@ fn line(event: &Event) -> Vec<u8> {
 /// a worker driven by hand finishes what it was asked.
 ///
 /// Returns whether the model could be loaded.
-pub fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>) -> bool {
+pub(crate) fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>) -> bool {
     if parent.is_some_and(|parent| !process::die_with_parent(parent)) {
         return true;
     }

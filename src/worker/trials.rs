@@ -39,7 +39,7 @@ const MAX_RESULT: u64 = 1 << 20;
 /// A trial of a chat template.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Trial {
+pub(crate) enum Trial {
     /// Tests whether the template compiles, and calls only known functions, filters and methods.
     Validity,
     /// Tests whether the template prints these messages, with these variables.
@@ -60,7 +60,7 @@ type TrialResult = Result<SystemPrompt, EngineError>;
 ///
 /// # Errors
 /// If `output` is closed.
-pub fn serve(input: impl BufRead, output: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn serve(input: impl BufRead, output: &mut dyn Write) -> io::Result<()> {
     limit_memory();
     let mut entered = None;
     for line in input.lines() {
@@ -138,14 +138,14 @@ fn limit_memory() {}
 
 /// Trials of chat templates. They share one process until a template ends it. Dropping this ends the process.
 #[derive(Debug)]
-pub struct Trials {
+pub(crate) struct Trials {
     program: PathBuf,
     process: Option<Process>,
 }
 
 impl Trials {
     /// Makes trials in a process of `program`, which is this program. The first trial starts the process.
-    pub fn new(program: &Path) -> Self {
+    pub(crate) fn new(program: &Path) -> Self {
         Self {
             program: program.to_owned(),
             process: None,
@@ -153,7 +153,7 @@ impl Trials {
     }
 
     /// Starts the process at once, in the background. If the system starts none, [`Self::of`] returns the error.
-    pub fn start(program: &Path) -> Self {
+    pub(crate) fn start(program: &Path) -> Self {
         Self {
             process: Process::start(program).ok(),
             ..Self::new(program)
@@ -165,7 +165,7 @@ impl Trials {
     ///
     /// # Errors
     /// The system starts no process.
-    pub fn of<'trials>(
+    pub(crate) fn of<'trials>(
         &'trials mut self,
         source: &'trials str,
         sandbox: SandboxMode,
@@ -184,7 +184,7 @@ impl Trials {
 
 /// Trials of one chat template.
 #[derive(Debug)]
-pub struct TemplateTrials<'trials> {
+pub(crate) struct TemplateTrials<'trials> {
     /// Process of the trials; `None` once the template has ended it.
     process: &'trials mut Option<Process>,
     source: &'trials str,
@@ -198,7 +198,7 @@ impl TemplateTrials<'_> {
     ///
     /// # Errors
     /// The template is faulty, or ended its process.
-    pub fn run(&mut self, trial: Trial) -> Result<SystemPrompt, EngineError> {
+    pub(crate) fn run(&mut self, trial: Trial) -> Result<SystemPrompt, EngineError> {
         if let Some(ended) = &self.ended {
             return Err(ended.clone());
         }

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::model::CpuTurns;
-pub use files::TurnFiles;
+pub(crate) use files::TurnFiles;
 use patience::Patience;
 use waiter::Waiter;
 
@@ -27,7 +27,7 @@ const MAX_WAIT: Duration = Duration::from_secs(10);
 
 /// A worker's view of the turns.
 #[derive(Debug)]
-pub struct Turns {
+pub(crate) struct Turns {
     locks: Arc<Locks>,
     waiter: Waiter,
     patience: Mutex<Patience>,
@@ -43,7 +43,7 @@ struct Locks {
 
 /// A turn to compute. It has no place if patience was used up. Dropping it frees the place.
 #[derive(Debug)]
-pub struct Turn<'turns> {
+pub(crate) struct Turn<'turns> {
     turns: &'turns Turns,
     place: Option<usize>,
     began: Instant,
@@ -54,7 +54,7 @@ impl Turns {
     ///
     /// # Errors
     /// If the files cannot be opened.
-    pub fn open(turns: &CpuTurns) -> io::Result<Self> {
+    pub(crate) fn open(turns: &CpuTurns) -> io::Result<Self> {
         Self::with_patience(turns, MAX_WAIT)
     }
 
@@ -81,7 +81,7 @@ impl Turns {
     ///
     /// # Errors
     /// If the system cannot lock files there.
-    pub fn take(&self, sign_of_life: impl Fn()) -> io::Result<Turn<'_>> {
+    pub(crate) fn take(&self, sign_of_life: impl Fn()) -> io::Result<Turn<'_>> {
         let place = self.place(&sign_of_life)?;
         Ok(Turn {
             turns: self,

@@ -1,14 +1,8 @@
 //! Checks of chat templates by whole configurations.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde_json::json;
-
-use llama_mcp_server::check::load;
-use llama_mcp_server::config::problem::Problem;
-use llama_mcp_server::config::{Overrides, Surroundings};
-use llama_mcp_server::process::Cpus;
+use serde_json::{Value, json};
 
 use crate::support::{Server, TempFile, program, tiny, tiny_with_template};
 
@@ -26,27 +20,29 @@ fn told(template: &str, set: &[&str]) -> (Vec<String>, Vec<String>) {
     told_of([&always[..], set].concat())
 }
 
-/// The problems and notes of what is `set`.
+/// Returns the problems, as `KEY: MESSAGE`, and the warnings of what is `set`.
 fn told_of(set: Vec<&str>) -> (Vec<String>, Vec<String>) {
-    let around = Surroundings {
-        program: Some(env!("CARGO_BIN_EXE_llama-mcp-server").into()),
-        cpus: Cpus::single(1),
-        variables: BTreeMap::new(),
-        folders: Vec::new(),
+    let mut check = program();
+    check.args(["config", "check", "--format", "json"]);
+    let check = set
+        .iter()
+        .fold(&mut check, |check, set| check.args(["--set", set]));
+    let report: Value = serde_json::from_slice(&check.output().unwrap().stdout).unwrap();
+    let text = |problem: &Value, key: &str| problem[key].as_str().unwrap().to_owned();
+    let problem = |problem: &Value| {
+        // The message starts with the flag that set the key.
+        let flag = format!("`{}`: ", text(problem, "flag"));
+        let message = text(problem, "message");
+        let message = message.strip_prefix(&flag).unwrap_or(&message);
+        format!("{}: {message}", text(problem, "key"))
     };
-    let typed = Overrides {
-        set: set.into_iter().map(str::to_owned).collect(),
-        ..Overrides::default()
-    };
-    let checked = load(&typed, &around).unwrap_or_else(|error| panic!("{error:?}"));
-    let problem = |problem: &Problem| {
-        let address = problem.address.as_ref().unwrap();
-        format!("{address}: {}", problem.message)
-    };
-    let problems = checked.doubts.iter().map(problem).collect();
+    let list = |name: &str| report[name].as_array().unwrap();
     (
-        problems,
-        checked.layers.warnings.iter().map(Problem::line).collect(),
+        list("problems").iter().map(problem).collect(),
+        list("warnings")
+            .iter()
+            .map(|warning| text(warning, "message"))
+            .collect(),
     )
 }
 

@@ -10,7 +10,7 @@ use crate::config_check::{MODEL, checked};
 use crate::support::config::{Folder, text};
 use crate::support::example::repository;
 use crate::support::{Server, gemma, program};
-use llama_mcp_server::config::warning::WarningKind;
+use llama_mcp_server::internals::WarningKind;
 
 /// The kinds of the warnings of `file`.
 pub(crate) fn warnings(file: &str) -> Vec<String> {

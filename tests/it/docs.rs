@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use strum::IntoEnumIterator as _;
 
 use crate::support::example::repository;
-use llama_mcp_server::error_code::ErrorCode;
+use llama_mcp_server::internals::ErrorCode;
 
 /// `README.md` and all of `docs`, by name.
 fn pages() -> Vec<(String, String)> {

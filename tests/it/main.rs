@@ -15,7 +15,6 @@ mod config; // the file: layers, texts, tools, reference
 mod config_check; // one run reports all faults, each once
 mod config_problems; // what is wrong with it, and how that is told
 mod config_warnings; // settings that work and are probably a mistake
-mod corpus; // what the fuzzer found
 mod docs; // what the documentation says is so
 mod doctor; // what it finds, and its report
 mod examples; // each folder, as its README starts it
@@ -82,7 +81,5 @@ mod tools; // what clients are told of the tools
 mod typed; // tools without code
 #[cfg(target_os = "linux")]
 mod unload; // models that are unloaded and restarted on request
-#[cfg(target_os = "linux")]
-mod untrusted; // foreign code in a model's process
 mod variables; // of the environment
 mod worker; // the worker by hand, without MCP

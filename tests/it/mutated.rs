@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::support::http::{Client, HttpServer};
 use crate::support::log::Log;
-use llama_mcp_server::mcp::jsonrpc::{Message, RequestId};
+use llama_mcp_server::internals::jsonrpc::{Message, RequestId};
 
 use crate::support::{LIMIT, memory_of, program, spawn_piped, tiny, workers_of};
 

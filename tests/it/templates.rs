@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::thread;
 
-use llama_mcp_server::engine::template::{ChatTemplate, Variables, check_messages, stack_size};
-use llama_mcp_server::engine::thinking::families::{after_reasoning, markers_of, unknown_markers};
-use llama_mcp_server::engine::{EngineError, Message, Role};
+use llama_mcp_server::internals::{
+    ChatTemplate, EngineError, Message, Role, Variables, after_reasoning, check_messages,
+    markers_of, stack_size, unknown_markers,
+};
 use serde::Deserialize;
 
 #[derive(Deserialize)]

@@ -160,7 +160,7 @@ fn memory(memory: &Memory) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::llama::Device;
+    use crate::engine::device::Device;
     use crate::memory::Capacity;
 
     #[test]

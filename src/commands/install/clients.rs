@@ -2,11 +2,11 @@
 //! looked up in their documentation, sources and issues in November 2026.
 
 /// What `install` takes instead of a client: the entry that most others read is printed.
-pub const PRINT: &str = "print";
+pub(crate) const PRINT: &str = "print";
 
 /// A client, and how it is told of a server.
 #[derive(Debug)]
-pub struct Client {
+pub(crate) struct Client {
     /// As `install` takes it.
     pub name: &'static str,
     /// As people call it.
@@ -28,7 +28,7 @@ pub struct Client {
 }
 
 /// All of them.
-pub const CLIENTS: [Client; 6] = [
+pub(crate) const CLIENTS: [Client; 6] = [
     Client {
         name: "claude-desktop",
         title: "Claude Desktop",
@@ -111,6 +111,6 @@ pub const CLIENTS: [Client; 6] = [
 ];
 
 /// All that `install` takes.
-pub fn names() -> impl Iterator<Item = &'static str> {
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     CLIENTS.iter().map(|client| client.name).chain([PRINT])
 }

@@ -14,7 +14,7 @@ const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Where entries stand: the client's own key, and the server's name under it.
 #[derive(Debug, Clone, Copy)]
-pub struct Slot<'a> {
+pub(crate) struct Slot<'a> {
     /// `mcpServers`, and the like.
     pub key: &'a str,
     /// The server's name.
@@ -23,7 +23,7 @@ pub struct Slot<'a> {
 
 /// How a client starts the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// Whether the client wants to be told that it is one over stdio.
     pub has_type: bool,
     /// The program.
@@ -34,7 +34,7 @@ pub struct Entry {
 
 /// Why a text is not edited.
 #[derive(Debug, Error)]
-pub enum EditError {
+pub(crate) enum EditError {
     /// Neither JSON nor JSON with comments.
     #[error("line {}, column {}: {}; nothing was written", .0.line_display(), .0.column_display(), .0.kind())]
     Broken(ParseError),
@@ -58,7 +58,7 @@ pub enum EditError {
 ///
 /// # Errors
 /// Where the text is broken, or the name belongs to another server.
-pub fn set(text: &str, slot: Slot<'_>, entry: &Entry) -> Result<String, EditError> {
+pub(crate) fn set(text: &str, slot: Slot<'_>, entry: &Entry) -> Result<String, EditError> {
     edit(text, |root| {
         let root = root
             .object_value_or_create()
@@ -88,7 +88,7 @@ pub fn set(text: &str, slot: Slot<'_>, entry: &Entry) -> Result<String, EditErro
 ///
 /// # Errors
 /// Where the text is broken, or the name belongs to another server.
-pub fn remove(text: &str, slot: Slot<'_>) -> Result<String, EditError> {
+pub(crate) fn remove(text: &str, slot: Slot<'_>) -> Result<String, EditError> {
     edit(text, |root| {
         let servers = match root.object_value() {
             Some(root) => object(&root, slot.key)?,

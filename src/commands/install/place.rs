@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use super::clients::Client;
 
 /// The folders that the names in [`Client::files`] stand for. One that this system has not is missing.
-pub type Folders = BTreeMap<&'static str, PathBuf>;
+pub(crate) type Folders = BTreeMap<&'static str, PathBuf>;
 
 /// Those of this user.
-pub fn folders(variables: &BTreeMap<String, String>) -> Folders {
+pub(crate) fn folders(variables: &BTreeMap<String, String>) -> Folders {
     let variable = |name: &str| {
         let folder = PathBuf::from(variables.get(name)?);
         folder.is_absolute().then_some(folder)
@@ -41,7 +41,7 @@ pub fn folders(variables: &BTreeMap<String, String>) -> Folders {
 ///
 /// # Errors
 /// What was looked for, where it is not.
-pub fn find(client: &Client, folders: &Folders) -> Result<PathBuf, Vec<PathBuf>> {
+pub(crate) fn find(client: &Client, folders: &Folders) -> Result<PathBuf, Vec<PathBuf>> {
     let mut looked_for = Vec::new();
     for file in client.files.iter().flat_map(|file| expand(file, folders)) {
         let sign = match file.parent() {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// A file as it was read.
 #[derive(Debug)]
-pub struct Found {
+pub(crate) struct Found {
     /// The file itself, where its name is a link.
     path: PathBuf,
     /// What it holds; nothing where it does not exist.
@@ -18,7 +18,7 @@ impl Found {
     ///
     /// # Errors
     /// Where it cannot be read, or is no text.
-    pub fn read(path: &Path) -> io::Result<Self> {
+    pub(crate) fn read(path: &Path) -> io::Result<Self> {
         let path = match fs::canonicalize(path) {
             Err(error) if error.kind() == ErrorKind::NotFound && !path.is_symlink() => {
                 let path = path.to_owned();
@@ -35,7 +35,7 @@ impl Found {
     }
 
     /// What it holds.
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         self.text.as_deref().unwrap_or_default()
     }
 
@@ -43,7 +43,7 @@ impl Found {
     ///
     /// # Errors
     /// Where it cannot be written, or was changed meanwhile.
-    pub fn replace(&self, text: &str) -> io::Result<Option<PathBuf>> {
+    pub(crate) fn replace(&self, text: &str) -> io::Result<Option<PathBuf>> {
         let permissions = match &self.text {
             Some(_) => Some(fs::metadata(&self.path)?.permissions()),
             None => None,

@@ -16,8 +16,7 @@ use crate::config::units::{GpuLayers, IdleTime, Size, Time};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
-#[expect(missing_docs, reason = "the values are explained at their keys")]
-pub enum CacheType {
+pub(crate) enum CacheType {
     F32,
     #[default]
     F16,
@@ -36,7 +35,7 @@ pub enum CacheType {
 
 impl CacheType {
     /// Bytes of 32 numbers.
-    pub fn bytes_of_32(self) -> u64 {
+    pub(crate) fn bytes_of_32(self) -> u64 {
         match self {
             Self::F32 => 128,
             Self::F16 | Self::Bf16 => 64,
@@ -49,7 +48,7 @@ impl CacheType {
     }
 
     /// Whether numbers are kept in blocks: llama.cpp reads such values with flash attention alone.
-    pub fn is_quantized(self) -> bool {
+    pub(crate) fn is_quantized(self) -> bool {
         !matches!(self, Self::F32 | Self::F16 | Self::Bf16)
     }
 }
@@ -58,8 +57,7 @@ impl CacheType {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
-#[expect(missing_docs, reason = "the values are explained at their keys")]
-pub enum FlashAttention {
+pub(crate) enum FlashAttention {
     #[default]
     Auto,
     On,
@@ -70,8 +68,7 @@ pub enum FlashAttention {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
-#[expect(missing_docs, reason = "the values are explained at their keys")]
-pub enum SplitMode {
+pub(crate) enum SplitMode {
     None,
     #[default]
     Layer,
@@ -82,8 +79,7 @@ pub enum SplitMode {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
-#[expect(missing_docs, reason = "the values are explained at their keys")]
-pub enum ThinkingOutput {
+pub(crate) enum ThinkingOutput {
     #[default]
     Strip,
     Keep,
@@ -95,7 +91,7 @@ pub enum ThinkingOutput {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(inline)]
-pub struct Lora {
+pub(crate) struct Lora {
     /// The adapter's GGUF file.
     #[serde(default)]
     #[schemars(extend("format" = "path"))]
@@ -114,7 +110,7 @@ fn full_scale() -> f64 {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a key of its own")]
-pub struct ModelSettings {
+pub(crate) struct ModelSettings {
     /// The GGUF file; for a split model, its first part.
     #[schemars(extend("format" = "path"), example = json!("model.gguf"))]
     pub path: Option<PathBuf>,

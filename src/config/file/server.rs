@@ -15,8 +15,7 @@ use crate::config::units::{Size, Time};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
-#[expect(missing_docs, reason = "the values are explained at their keys")]
-pub enum TransportMode {
+pub(crate) enum TransportMode {
     #[default]
     Stdio,
     Http,
@@ -26,8 +25,7 @@ pub enum TransportMode {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
-#[expect(missing_docs, reason = "the values are explained at their keys")]
-pub enum WatchMode {
+pub(crate) enum WatchMode {
     #[default]
     Auto,
     Poll,
@@ -37,7 +35,7 @@ pub enum WatchMode {
 /// `[server]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct ServerSettings {
+pub(crate) struct ServerSettings {
     /// `stdio` (one client, which starts the server) or `http`. The keys below apply to `http` only, except `result_meta`, `watch` and `max_queue`.
     pub transport: TransportMode,
     /// Address to listen on: `127.0.0.1` is this machine only, `0.0.0.0` all its addresses, which requires a token.
@@ -139,7 +137,7 @@ impl Default for ServerSettings {
 /// `[server.tokens.NAME]`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct TokenSettings {
+pub(crate) struct TokenSettings {
     /// The token. Better in `token_file`, `${file:…}` or `${env:…}` than here.
     #[schemars(extend("writeOnly" = true))]
     #[schemars(example = json!("${env:ALICE_TOKEN}"))]

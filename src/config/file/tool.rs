@@ -17,8 +17,7 @@ pub(super) const ARGUMENT_PATTERN: &str = "^[a-zA-Z_][a-zA-Z0-9_]{0,63}$";
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
-#[expect(missing_docs, reason = "the values are explained at their key")]
-pub enum ToolKind {
+pub(crate) enum ToolKind {
     #[default]
     Prompt,
     Chat,
@@ -28,8 +27,7 @@ pub enum ToolKind {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
-#[expect(missing_docs, reason = "they are JSON's types")]
-pub enum ArgumentType {
+pub(crate) enum ArgumentType {
     #[default]
     String,
     Integer,
@@ -42,8 +40,7 @@ pub enum ArgumentType {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
-#[expect(missing_docs, reason = "they are JSON's types")]
-pub enum ItemType {
+pub(crate) enum ItemType {
     #[default]
     String,
     Integer,
@@ -54,7 +51,7 @@ pub enum ItemType {
 /// `[tools.NAME.arguments.ARG]`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct ArgumentSettings {
+pub(crate) struct ArgumentSettings {
     /// `string`, `integer`, `number`, `boolean` or `array`.
     pub r#type: ArgumentType,
     /// What an array holds: `string`, `integer`, `number` or `boolean`.
@@ -91,7 +88,7 @@ pub struct ArgumentSettings {
 /// The keys of a tool: a prompt template with declared arguments and the form of the answer, or a chat profile.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct ToolSettings {
+pub(crate) struct ToolSettings {
     /// Name or alias of the model that answers. Not needed if there is only one model.
     #[schemars(example = json!("small"))]
     pub model: Option<String>,

@@ -11,13 +11,13 @@ use crate::config::problem::Origin;
 
 impl Layers {
     /// All layers as one.
-    pub fn merged(&self) -> ConfigFile {
+    pub(crate) fn merged(&self) -> ConfigFile {
         serde_json::from_value(self.effective())
             .expect("every layer was checked by the schema of this type")
     }
 
     /// The same as it would be written; models have the defaults.
-    pub fn effective(&self) -> Value {
+    pub(crate) fn effective(&self) -> Value {
         let mut figment = Figment::new();
         for layer in &self.layers {
             figment = figment.merge(Serialized::defaults(&layer.tree));
@@ -42,7 +42,7 @@ impl Layers {
     }
 
     /// The text at `address` as the file has it, where it counts and something was put into it.
-    pub fn written(&self, address: &Address) -> Option<&str> {
+    pub(crate) fn written(&self, address: &Address) -> Option<&str> {
         let (origin, at) = self.origin_of(address);
         let written = self.made.get(&at)?;
         // A secret may stand in the text itself, as a default for example.
@@ -51,7 +51,7 @@ impl Layers {
     }
 
     /// `value`, which counts at `address`, with the texts in it as the file has them.
-    pub fn as_written(&self, address: &Address, value: &Value) -> Value {
+    pub(crate) fn as_written(&self, address: &Address, value: &Value) -> Value {
         match value {
             Value::Array(items) => (0_usize..)
                 .zip(items)

@@ -48,12 +48,17 @@ impl Layers {
 
     /// Adds an error about the value at `address`, located where the value was said. If nobody said it, the error is located at the
     /// table in which it is missing. A value that was refused before has no further error.
-    pub fn problem_at(&mut self, address: &Address, message: String, hint: Option<String>) {
+    pub(crate) fn problem_at(&mut self, address: &Address, message: String, hint: Option<String>) {
         self.problem_of(None, address, message, hint);
     }
 
     /// Adds an error about a value that is out of its range, located like [`Self::problem_at`].
-    pub fn range_problem_at(&mut self, address: &Address, message: String, hint: Option<String>) {
+    pub(crate) fn range_problem_at(
+        &mut self,
+        address: &Address,
+        message: String,
+        hint: Option<String>,
+    ) {
         self.problem_of(Some(ErrorCode::ConfigValue), address, message, hint);
     }
 
@@ -71,7 +76,7 @@ impl Layers {
     }
 
     /// Adds a doubt about the value at `address`, located like [`Self::problem_at`].
-    pub fn doubt_at(&mut self, address: &Address, message: String, hint: Option<String>) {
+    pub(crate) fn doubt_at(&mut self, address: &Address, message: String, hint: Option<String>) {
         let known = self.problems.len();
         self.problem_at(address, message, hint);
         self.doubts.extend(self.problems.drain(known..));
@@ -79,7 +84,7 @@ impl Layers {
 
     /// Adds an error about a schema at `address`, located at the part that `pointer`, a JSON pointer such as `#/properties/a`, names
     /// if the schema is written as a table.
-    pub fn schema_problem_at(&mut self, address: &Address, pointer: &str, message: String) {
+    pub(crate) fn schema_problem_at(&mut self, address: &Address, pointer: &str, message: String) {
         let known = self.problems.len();
         self.problem_at(address, message, None);
         if let Some(problem) = self.problems.get_mut(known) {
@@ -88,7 +93,13 @@ impl Layers {
     }
 
     /// Adds a warning about the value at `address`, located like [`Self::problem_at`].
-    pub fn warn_at(&mut self, kind: WarningKind, address: &Address, message: String, hint: &str) {
+    pub(crate) fn warn_at(
+        &mut self,
+        kind: WarningKind,
+        address: &Address,
+        message: String,
+        hint: &str,
+    ) {
         // A refused value was left out, so the warning would concern the built-in value.
         if !self.is_refused(address) {
             let (origin, at) = self.location(address);
@@ -97,7 +108,7 @@ impl Layers {
     }
 
     /// Adds a warning about a schema, located like [`Self::schema_problem_at`].
-    pub fn schema_warning_at(&mut self, address: &Address, pointer: &str, message: String) {
+    pub(crate) fn schema_warning_at(&mut self, address: &Address, pointer: &str, message: String) {
         let (origin, at) = self.location(address);
         let hint = "remove it, or say the same with keywords that are enforced";
         let kind = WarningKind::SchemaNotEnforced;
@@ -107,7 +118,7 @@ impl Layers {
     }
 
     /// Adds a warning, once. A value that all models share has one warning of each kind, though each model has numbers of its own.
-    pub fn warn(&mut self, mut warning: Problem) {
+    pub(crate) fn warn(&mut self, mut warning: Problem) {
         let address = warning.address.as_ref();
         warning.is_secret = address.is_some_and(|address| self.shape.is_secret(address));
         let table = address.and_then(|address| address.parts().first());
@@ -135,7 +146,7 @@ impl Layers {
     }
 
     /// Returns whether the value at `address`, or a table around it, was left out because it is wrong, and nobody else said it.
-    pub fn is_refused(&self, address: &Address) -> bool {
+    pub(crate) fn is_refused(&self, address: &Address) -> bool {
         let in_defaults = address.in_defaults();
         let addresses = || [Some(address), in_defaults.as_ref()].into_iter().flatten();
         let is_left_out = |address: &Address| {
@@ -147,7 +158,7 @@ impl Layers {
     }
 
     /// Returns whether there is an error about the value at `address` or a part of it, in the table of a model or in `[defaults]`.
-    pub fn has_problem_at(&self, address: &Address) -> bool {
+    pub(crate) fn has_problem_at(&self, address: &Address) -> bool {
         let in_defaults = address.in_defaults();
         let concerns = |wrong: &Address| {
             let mut addresses = [Some(address), in_defaults.as_ref()].into_iter().flatten();
@@ -161,14 +172,17 @@ impl Layers {
     }
 
     /// Returns whether a file, a variable or a flag says the value at `address`, or that key of `[defaults]`.
-    pub fn is_said(&self, address: &Address) -> bool {
+    pub(crate) fn is_said(&self, address: &Address) -> bool {
         let in_defaults = address.in_defaults();
         let mut addresses = [Some(address), in_defaults.as_ref()].into_iter().flatten();
         addresses.any(|address| self.said_highest(address).is_some())
     }
 
     /// Returns the names in the table at `address` whose values were left out, because they are wrong.
-    pub fn refused_names<'a>(&'a self, address: &'a Address) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn refused_names<'a>(
+        &'a self,
+        address: &'a Address,
+    ) -> impl Iterator<Item = &'a str> {
         let names = self.refused.iter().filter_map(|refused| {
             let rest = refused.parts().strip_prefix(address.parts())?;
             rest.first().map(String::as_str)

@@ -14,11 +14,11 @@ use crate::config::paths;
 use crate::gguf::{self, GgufError, Header};
 
 /// State of a model's files on disk. The number changes once any of the files is replaced, changed or removed.
-pub type Stamp = u64;
+pub(crate) type Stamp = u64;
 
 /// Facts from the headers of a model's files.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelFiles {
+pub(crate) struct ModelFiles {
     /// Header of the GGUF file.
     pub header: Header,
     /// Size of the adapter's tensors, in bytes; 0 without an adapter.
@@ -28,7 +28,7 @@ pub struct ModelFiles {
 /// Fault of a model's files: the model cannot be loaded until they change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}; {hint}")]
-pub struct FileFault {
+pub(crate) struct FileFault {
     /// Parts of the model's key that the fault belongs to.
     key: &'static [&'static str],
     /// Whether the fault may disappear without a change of the files, such as an error of a network drive.
@@ -54,7 +54,7 @@ impl FileFault {
     }
 
     /// Returns the address of the key that the fault belongs to, for the model called `name`.
-    pub fn address(&self, name: &str) -> Address {
+    pub(crate) fn address(&self, name: &str) -> Address {
         let model = Address::of(["models", name]);
         self.key
             .iter()
@@ -67,7 +67,7 @@ impl ModelFiles {
     ///
     /// # Errors
     /// A file is missing, truncated, unreadable or of the wrong kind, or the settings do not fit it.
-    pub fn read(load: &LoadSettings) -> Result<Self, FileFault> {
+    pub(crate) fn read(load: &LoadSettings) -> Result<Self, FileFault> {
         let header =
             gguf::read_header(&load.path).map_err(|error| FileFault::of(&["path"], &error))?;
         let adapter_bytes = load.adapter().map_or(Ok(0), |adapter| {
@@ -117,7 +117,7 @@ impl LoadSettings {
     }
 
     /// Returns the files to load: all parts of the GGUF file, and the adapter.
-    pub fn files(&self) -> impl Iterator<Item = PathBuf> {
+    pub(crate) fn files(&self) -> impl Iterator<Item = PathBuf> {
         let adapter = self.adapter().map(Path::to_path_buf);
         iter::once(self.path.clone())
             .chain(gguf::other_parts_of(&self.path))
@@ -127,7 +127,7 @@ impl LoadSettings {
     /// Returns the state of the files on disk: their lengths, modification times and, on Unix, inodes and permissions.
     ///
     /// Take the stamp before you read the files, so that a change in between shows as another stamp later.
-    pub fn stamp(&self) -> Stamp {
+    pub(crate) fn stamp(&self) -> Stamp {
         let mut hasher = DefaultHasher::new();
         for path in self.files() {
             let metadata = std::fs::metadata(path).ok();

@@ -30,7 +30,7 @@ const TABLES: [(&str, &[&str]); 8] = [
 ];
 
 /// All keys by their tables, as Markdown.
-pub fn markdown() -> String {
+pub(crate) fn markdown() -> String {
     let shape = Shape::default();
     let mut text = String::from(HEAD);
     for (name, parts) in TABLES {

@@ -37,7 +37,7 @@ const FORMATS: [&str; 10] = [
 /// ```
 ///
 /// Leaves out the parts that cannot be read or have no value.
-pub fn advertised(schema: &Value) -> Value {
+pub(crate) fn advertised(schema: &Value) -> Value {
     rendered(&lower(&Canonical::of(schema), Author::Client)).0
 }
 

@@ -19,7 +19,7 @@ const KEY: &str = r#"^[^"\\\x00-\x1F\x7F]{1,100}$"#;
 
 /// Limits of the parts of an answer for which the schema sets no maximum, or a greater one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Most characters of a string.
     #[serde(rename = "json_max_string")]
     pub string: u64,

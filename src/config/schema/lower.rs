@@ -7,7 +7,7 @@
 //! The result never allows more than the schema, except for keywords that are checked on the finished answer only: `uniqueItems`,
 //! options of a `oneOf` that overlap, a second constraint on property names, and a `pattern` that a `format` implies. It allows less
 //! if a model needs an end or an order: objects have only properties with a name, tuples are complete, and a schema that contains
-//! itself ends after [`MAX_LEVEL`](super::MAX_LEVEL) levels. Notes report this.
+//! itself ends after [`MAX_LEVEL`](super::recursion::MAX_LEVEL) levels. Notes report this.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};

@@ -10,7 +10,7 @@ use super::{SchemaFault, fault};
 use crate::config::whole::whole;
 
 /// Digits after the point: as many as the grammar's arithmetic of 32 bits counts (see `Step`).
-pub const MAX_FRACTION: u32 = 8;
+pub(crate) const MAX_FRACTION: u32 = 8;
 
 /// Units in 1.
 const ONE: i128 = 10_i128.pow(MAX_FRACTION);

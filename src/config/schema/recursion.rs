@@ -11,7 +11,7 @@ use super::node::{DefinitionKey, Kind, Node};
 use super::{Table, fault, keywords};
 
 /// Most levels of a schema that contains itself.
-pub const MAX_LEVEL: usize = 5;
+pub(crate) const MAX_LEVEL: usize = 5;
 
 impl Lowering<'_> {
     /// Notes that those of the definitions called `names` that contain themselves end at the last level.

@@ -8,7 +8,7 @@ pub(super) const MAX_REPORTS: usize = 50;
 /// A reason why a schema cannot be enforced, and its place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("at `{pointer}`: {reason}")]
-pub struct SchemaFault {
+pub(crate) struct SchemaFault {
     /// JSON pointer of the schema or keyword; `#` is the whole schema.
     pub pointer: String,
     /// Text that says what is wrong and how to correct it.
@@ -19,7 +19,7 @@ pub struct SchemaFault {
 
 /// All faults of a schema, at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SchemaFaults(pub Vec<SchemaFault>);
+pub(crate) struct SchemaFaults(pub Vec<SchemaFault>);
 
 impl fmt::Display for SchemaFaults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -83,7 +83,7 @@ pub(super) fn note(pointer: &str, text: impl Into<String>) -> SchemaNote {
 
 /// Something in a schema that is ignored, narrowed, checked later or not advertised.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct SchemaNote {
+pub(crate) struct SchemaNote {
     /// JSON pointer of the schema or keyword; `#` is the whole schema.
     pub pointer: String,
     /// How the schema or keyword is handled.

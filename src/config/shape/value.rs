@@ -8,7 +8,7 @@ use super::words::allowed;
 
 /// A compiled schema of a value.
 #[derive(Debug)]
-pub struct ValueCheck {
+pub(crate) struct ValueCheck {
     schema: Value,
     /// `None` if the schema is not valid: nothing follows it.
     validator: Option<Validator>,
@@ -18,7 +18,7 @@ pub struct ValueCheck {
 
 /// A fault of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ValueFault {
+pub(crate) struct ValueFault {
     /// The number of the item that is wrong; `None` for the value itself.
     pub item: Option<usize>,
     /// The values that are allowed, and the value that was found.
@@ -27,7 +27,7 @@ pub struct ValueFault {
 
 impl ValueCheck {
     /// Compiles `schema`.
-    pub fn new(schema: &Value) -> Self {
+    pub(crate) fn new(schema: &Value) -> Self {
         let items = schema.get("items").filter(|items| items.is_object());
         Self {
             validator: jsonschema::draft202012::options().build(schema).ok(),
@@ -41,7 +41,7 @@ impl ValueCheck {
     ///
     /// # Errors
     /// The number of items that is allowed.
-    pub fn check_length(&self, value: &Value) -> Result<(), ValueFault> {
+    pub(crate) fn check_length(&self, value: &Value) -> Result<(), ValueFault> {
         match (value, self.max_items) {
             (Value::Array(items), Some(max)) if items.len() as u64 > max => {
                 let message = format!("{}, found {} items", allowed(&self.schema), items.len());
@@ -58,7 +58,7 @@ impl ValueCheck {
     ///
     /// # Errors
     /// The first item that is wrong, else the value.
-    pub fn check(&self, value: &Value) -> Result<(), ValueFault> {
+    pub(crate) fn check(&self, value: &Value) -> Result<(), ValueFault> {
         self.check_length(value)?;
         if self.follows(value) {
             return Ok(());

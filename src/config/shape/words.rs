@@ -176,7 +176,7 @@ fn in_hours(text: &str) -> Option<f64> {
 }
 
 /// What was probably meant by `found`.
-pub fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
     /// Below this the likeness is accidental (tried on all pairs of keys).
     const LIKE: f64 = 0.8;
     let best = known
@@ -216,7 +216,7 @@ pub(super) fn similar(found: &str, known: &[&str]) -> String {
 }
 
 /// What to write instead of an unknown name.
-pub fn suggestion(found: &str, known: &[&str]) -> String {
+pub(crate) fn suggestion(found: &str, known: &[&str]) -> String {
     if known.is_empty() {
         return "there are none here".into();
     }
@@ -239,7 +239,7 @@ pub fn suggestion(found: &str, known: &[&str]) -> String {
 const SHOWN_CHARS: usize = 60;
 
 /// A value as it stands in an error.
-pub fn shown(value: &Value) -> String {
+pub(crate) fn shown(value: &Value) -> String {
     let (kind, text) = match value {
         Value::Object(_) => return "an object".into(),
         Value::Array(items) if items.is_empty() => return "an empty array".into(),

@@ -12,7 +12,7 @@ use crate::config::whole::whole;
 
 /// A declared argument.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Argument {
+pub(crate) struct Argument {
     /// Its name in the template and in calls.
     pub name: String,
     /// The JSON Schema of its values.
@@ -32,7 +32,7 @@ impl Argument {
     }
 
     /// Returns its name in the template and in calls.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 }

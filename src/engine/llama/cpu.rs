@@ -8,10 +8,11 @@ use crate::engine::EngineError;
 
 /// The code for the CPU that this process computes with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CpuBackend {
+pub(crate) enum CpuBackend {
     /// A part of the program, compiled for these extensions of the instruction set, or for the architecture alone.
     BuiltIn(&'static str),
     /// A file beside the program, as `libggml-cpu-icelake.so`.
+    #[cfg(feature = "cpu-variants")]
     Chosen(String),
 }
 
@@ -19,6 +20,7 @@ impl fmt::Display for CpuBackend {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BuiltIn(extensions) => write!(formatter, "built in, for {extensions}"),
+            #[cfg(feature = "cpu-variants")]
             Self::Chosen(file) => formatter.write_str(file),
         }
     }
@@ -28,7 +30,7 @@ impl fmt::Display for CpuBackend {
 ///
 /// # Errors
 /// `Load` where no file beside the program goes with this CPU.
-pub fn cpu_backend() -> Result<CpuBackend, EngineError> {
+pub(crate) fn cpu_backend() -> Result<CpuBackend, EngineError> {
     static FOUND: OnceLock<Result<CpuBackend, EngineError>> = OnceLock::new();
     FOUND.get_or_init(find).clone()
 }

@@ -18,7 +18,7 @@ use crate::engine::{EngineError, SamplingParams};
 
 /// The one context of a worker.
 #[derive(Debug)]
-pub struct LlamaDecoder<'model> {
+pub(crate) struct LlamaDecoder<'model> {
     pub(super) context: LlamaContext<'model>,
     /// How many tokens a sequence may have of which none is forgotten; none where that is never.
     pub(super) window: Option<usize>,
@@ -34,7 +34,7 @@ pub struct LlamaDecoder<'model> {
 
 impl LlamaDecoder<'_> {
     /// Where its time goes.
-    pub fn spent(&self) -> Spent {
+    pub(crate) fn spent(&self) -> Spent {
         self.spent.clone()
     }
 }

@@ -20,7 +20,7 @@ use crate::engine::{EngineError, EngineErrorKind, SamplingParams};
 
 /// How the tokens of one call are chosen.
 #[derive(Debug)]
-pub struct Sampler {
+pub(crate) struct Sampler {
     choice: Choice,
     grammar: Option<Grammar>,
     /// The state before the structured answer begins.

@@ -10,7 +10,7 @@ use crate::engine::thinking::families::Markers;
 
 /// The model's vocabulary; may be used beside the decoder, from another thread.
 #[derive(Debug)]
-pub struct ModelVocabulary<'model> {
+pub(crate) struct ModelVocabulary<'model> {
     vocab: LlamaVocab<'model>,
 }
 
@@ -20,7 +20,7 @@ impl<'model> ModelVocabulary<'model> {
     }
 
     /// The texts of the first and the last token of a text, empty where there is none.
-    pub fn bos_and_eos(&self) -> (String, String) {
+    pub(crate) fn bos_and_eos(&self) -> (String, String) {
         (
             self.special_text(self.vocab.bos()),
             self.special_text(self.vocab.eos()),

@@ -2,18 +2,18 @@
 //! when its cells can be had. llama.cpp places the cells; here they have numbers of their own.
 
 /// A cell's number.
-pub type Cell = u32;
+pub(crate) type Cell = u32;
 
 /// The cells of a pool, each with the number of sequences that hold it.
 #[derive(Debug)]
-pub struct Cells {
+pub(crate) struct Cells {
     holders: Vec<u16>,
     free: Vec<Cell>,
 }
 
 impl Cells {
     /// A pool of `cells`, all free.
-    pub fn new(cells: u32) -> Self {
+    pub(crate) fn new(cells: u32) -> Self {
         Self {
             holders: vec![0; cells as usize],
             free: (0..cells).rev().collect(),
@@ -21,21 +21,21 @@ impl Cells {
     }
 
     /// A free cell; none where all are held.
-    pub fn take(&mut self) -> Option<Cell> {
+    pub(crate) fn take(&mut self) -> Option<Cell> {
         let cell = self.free.pop()?;
         self.holders[cell as usize] = 1;
         Some(cell)
     }
 
     /// One sequence more holds them.
-    pub fn share(&mut self, cells: &[Cell]) {
+    pub(crate) fn share(&mut self, cells: &[Cell]) {
         for cell in cells {
             self.holders[*cell as usize] += 1;
         }
     }
 
     /// One sequence less holds them; who is held by none is free.
-    pub fn release(&mut self, cells: impl IntoIterator<Item = Cell>) {
+    pub(crate) fn release(&mut self, cells: impl IntoIterator<Item = Cell>) {
         for cell in cells {
             let holders = &mut self.holders[cell as usize];
             *holders -= 1;
@@ -46,17 +46,17 @@ impl Cells {
     }
 
     /// How many there are.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.holders.len()
     }
 
     /// How many nobody holds.
-    pub fn free(&self) -> usize {
+    pub(crate) fn free(&self) -> usize {
         self.free.len()
     }
 
     /// How many there are that none of `kept` holds, each a sequence's cells: what can be had when all others go.
-    pub fn without<'a>(&self, kept: impl Iterator<Item = &'a [Cell]>) -> usize {
+    pub(crate) fn without<'a>(&self, kept: impl Iterator<Item = &'a [Cell]>) -> usize {
         let mut is_kept = vec![false; self.holders.len()];
         for cell in kept.flatten() {
             is_kept[*cell as usize] = true;

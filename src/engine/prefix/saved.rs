@@ -16,14 +16,14 @@ struct Entry<S> {
 
 /// The states, the least recently used of which go first; pinned ones stay.
 #[derive(Debug)]
-pub struct Saved<S> {
+pub(crate) struct Saved<S> {
     entries: Vec<Entry<S>>,
     max_bytes: u64,
 }
 
 impl<S> Saved<S> {
     /// None yet; at most `max_bytes` of them.
-    pub fn new(max_bytes: u64) -> Self {
+    pub(crate) fn new(max_bytes: u64) -> Self {
         Self {
             entries: Vec::new(),
             max_bytes,
@@ -31,23 +31,23 @@ impl<S> Saved<S> {
     }
 
     /// Bytes of all states.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.entries.iter().map(|entry| entry.bytes).sum()
     }
 
     /// Whether a state of `bytes` can be kept beside those that are pinned.
-    pub fn fits(&self, bytes: u64) -> bool {
+    pub(crate) fn fits(&self, bytes: u64) -> bool {
         let pinned = self.entries.iter().filter(|entry| entry.is_pinned);
         pinned.map(|entry| entry.bytes).sum::<u64>() + bytes <= self.max_bytes
     }
 
     /// Whether anything can be kept.
-    pub fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.max_bytes > 0
     }
 
     /// Whether a state of exactly `tokens` is here; it is pinned from now on if `is_pinned` says so.
-    pub fn has(&mut self, tokens: &[Token], is_pinned: bool) -> bool {
+    pub(crate) fn has(&mut self, tokens: &[Token], is_pinned: bool) -> bool {
         let at = self.position(tokens);
         if let Some(at) = at {
             self.entries[at].is_pinned |= is_pinned;
@@ -56,13 +56,20 @@ impl<S> Saved<S> {
     }
 
     /// Which state stands for exactly `tokens`.
-    pub fn position(&self, tokens: &[Token]) -> Option<usize> {
+    pub(crate) fn position(&self, tokens: &[Token]) -> Option<usize> {
         self.entries.iter().position(|entry| entry.tokens == tokens)
     }
 
     /// Keeps a state of `bytes` that stands for `tokens`; `can_cut` says whether a part of it is of use. Others go until it
     /// fits, but pinned ones; where that does not suffice it is not kept.
-    pub fn keep(&mut self, tokens: Vec<Token>, state: S, bytes: u64, can_cut: bool, now: u64) {
+    pub(crate) fn keep(
+        &mut self,
+        tokens: Vec<Token>,
+        state: S,
+        bytes: u64,
+        can_cut: bool,
+        now: u64,
+    ) {
         if !self.fits(bytes) {
             return;
         }
@@ -88,14 +95,14 @@ impl<S> Saved<S> {
     }
 
     /// Pins what stands for one of `fixed` and unpins what does not.
-    pub fn pin_only(&mut self, fixed: &[Vec<Token>]) {
+    pub(crate) fn pin_only(&mut self, fixed: &[Vec<Token>]) {
         for entry in &mut self.entries {
             entry.is_pinned = fixed.contains(&entry.tokens);
         }
     }
 
     /// The longest prefix of `prompt` that one of them can begin: which, and how many tokens.
-    pub fn longest(&self, prompt: &[Token]) -> Option<(usize, usize)> {
+    pub(crate) fn longest(&self, prompt: &[Token]) -> Option<(usize, usize)> {
         self.entries
             .iter()
             .enumerate()
@@ -105,7 +112,7 @@ impl<S> Saved<S> {
     }
 
     /// The longest prefix of `tokens` that one of them shares, of use or not.
-    pub fn shared(&self, tokens: &[Token]) -> usize {
+    pub(crate) fn shared(&self, tokens: &[Token]) -> usize {
         let shared = self
             .entries
             .iter()
@@ -114,19 +121,19 @@ impl<S> Saved<S> {
     }
 
     /// The tokens that the state `at` stands for.
-    pub fn tokens(&self, at: usize) -> &[Token] {
+    pub(crate) fn tokens(&self, at: usize) -> &[Token] {
         &self.entries[at].tokens
     }
 
     /// The state `at` and the tokens that it stands for; it was used `now`.
-    pub fn get(&mut self, at: usize, now: u64) -> (&S, &[Token]) {
+    pub(crate) fn get(&mut self, at: usize, now: u64) -> (&S, &[Token]) {
         let entry = &mut self.entries[at];
         entry.used = now;
         (&entry.state, &entry.tokens)
     }
 
     /// Forgets the state `at`.
-    pub fn remove(&mut self, at: usize) {
+    pub(crate) fn remove(&mut self, at: usize) {
         self.entries.swap_remove(at);
     }
 }

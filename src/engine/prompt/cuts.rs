@@ -20,7 +20,7 @@ const PIECE: usize = 1024;
 
 /// A token that llama.cpp takes out of a text before everything else.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Special {
+pub(crate) struct Special {
     /// The text of the token, as llama.cpp searches for it. Not empty.
     pub text: String,
     /// Whether it is recognised in the text of a template only.
@@ -28,7 +28,7 @@ pub struct Special {
 }
 
 /// Pairs of characters that are side by side in a token. A space is U+2581, as in the tokens.
-pub type Neighbours = HashSet<[char; 2]>;
+pub(crate) type Neighbours = HashSet<[char; 2]>;
 
 /// Finds the places where a text can be cut.
 #[derive(Debug)]
@@ -203,5 +203,5 @@ fn cluster(finder: &AhoCorasick, text: &str, first: Match) -> Cluster {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "llama"))]
 mod tests;

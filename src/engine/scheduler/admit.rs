@@ -14,7 +14,7 @@ use super::{Scheduler, count, has_begun};
 
 impl<D: Decoder> Scheduler<D> {
     /// Gives waiting calls the free sequences, in order, as far as their cells can be reserved. A turn begins with it, too.
-    pub fn admit(&mut self, now: Instant) {
+    pub(crate) fn admit(&mut self, now: Instant) {
         while let Some((call, prompt)) = self.queue.head() {
             let is_free = |at: usize| self.sequences[at].is_none();
             let chosen = self.cache.choose(&self.decoder, &prompt.tokens, is_free);

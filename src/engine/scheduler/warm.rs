@@ -7,7 +7,7 @@ use super::Scheduler;
 impl<D: Decoder> Scheduler<D> {
     /// Keeps these prompts decoded from now on, and no others: calls that begin with one start from there. They are decoded
     /// when no call wants to be.
-    pub fn keep_warm(&mut self, fixed: Vec<Vec<Token>>) {
+    pub(crate) fn keep_warm(&mut self, fixed: Vec<Vec<Token>>) {
         self.cache.keep_warm(&mut self.decoder, fixed);
         for active in self.sequences.iter_mut().flatten() {
             let to_save = self.cache.to_save(&active.prompt);

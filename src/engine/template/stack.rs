@@ -54,7 +54,7 @@ static ALLOWED: AtomicUsize = AtomicUsize::new(0);
 static IS_EXPENDABLE: AtomicBool = AtomicBool::new(false);
 
 /// Lets this process end if a rendering takes too much time or memory: its thread cannot be stopped. For a model's process.
-pub fn limit_renderings() {
+pub(crate) fn limit_renderings() {
     IS_EXPENDABLE.store(true, Ordering::Relaxed);
 }
 

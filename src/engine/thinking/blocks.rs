@@ -7,7 +7,7 @@ use crate::engine::prompt::{Token, Vocabulary};
 
 /// The place where a structured answer begins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Start {
+pub(crate) enum Start {
     /// At once.
     #[default]
     Answer,
@@ -24,7 +24,7 @@ pub enum Start {
 
 /// The tokens of a model's markers, computed once for each model.
 #[derive(Debug, Clone, Default)]
-pub struct MarkerTokens {
+pub(crate) struct MarkerTokens {
     closings: Arc<[Vec<Token>]>,
     tails: Arc<[Vec<Token>]>,
     blanks: Arc<[Token]>,
@@ -36,7 +36,7 @@ pub struct MarkerTokens {
 
 impl MarkerTokens {
     /// Tokenises `markers` with `vocabulary`.
-    pub fn new(markers: &[Markers], vocabulary: &impl Vocabulary) -> Self {
+    pub(crate) fn new(markers: &[Markers], vocabulary: &impl Vocabulary) -> Self {
         let closings = markers
             .iter()
             .map(|markers| vocabulary.tokenize(&markers.closing, true));
@@ -79,7 +79,7 @@ impl MarkerTokens {
     }
 
     /// Returns the beginning of a structured answer before which the model may reason.
-    pub fn choice(&self) -> Start {
+    pub(crate) fn choice(&self) -> Start {
         if self.openings.is_empty() {
             return Start::Answer;
         }
@@ -90,13 +90,13 @@ impl MarkerTokens {
     }
 
     /// Returns the tokens that complete the marker that `token` begins.
-    pub fn rest(&self, token: Token) -> &[Token] {
+    pub(crate) fn rest(&self, token: Token) -> &[Token] {
         let at = self.openings.binary_search(&token);
         at.map_or(&[], |at| &self.rests[at])
     }
 
     /// Returns the beginning of a structured answer before which the model may write white space.
-    pub fn blank(&self) -> Start {
+    pub(crate) fn blank(&self) -> Start {
         Start::Choice {
             openings: Arc::clone(&self.blanks),
             is_required: false,
@@ -104,19 +104,19 @@ impl MarkerTokens {
     }
 
     /// Returns the tokens to write after a block that the markers at index `at` closed.
-    pub fn tail(&self, at: usize) -> &[Token] {
+    pub(crate) fn tail(&self, at: usize) -> &[Token] {
         self.tails.get(at).map_or(&[], Vec::as_slice)
     }
 
     /// Returns the tokens that close a block that the markers at index `at` opened.
-    pub fn closing(&self, at: usize) -> &[Token] {
+    pub(crate) fn closing(&self, at: usize) -> &[Token] {
         self.closings.get(at).map_or(&[], Vec::as_slice)
     }
 }
 
 /// The reasoning of one answer.
 #[derive(Debug, Clone, Default)]
-pub struct Blocks {
+pub(crate) struct Blocks {
     /// The model's markers.
     pub tokens: MarkerTokens,
     /// The place where a structured answer begins.
@@ -138,7 +138,7 @@ impl Blocks {
     /// assert_eq!(forced.budget(1000), Some(500));
     /// assert_eq!(Blocks { budget: Some(900), ..forced }.budget(1000), Some(750));
     /// ```
-    pub fn budget(&self, max_tokens: u32) -> Option<u32> {
+    pub(crate) fn budget(&self, max_tokens: u32) -> Option<u32> {
         if self.start == Start::Answer {
             return self.budget;
         }

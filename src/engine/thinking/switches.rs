@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 /// let off = switches("{% if enable_thinking %}<think>{% endif %}", false);
 /// assert_eq!(off["enable_thinking"], false);
 /// ```
-pub fn switches(template: &str, on: bool) -> Map<String, Value> {
+pub(crate) fn switches(template: &str, on: bool) -> Map<String, Value> {
     let mut switches = Map::new();
     let has = |name: &str| words_of(template).any(|(_, word)| word == name);
     for name in ["enable_thinking", "thinking", "reasoning"] {

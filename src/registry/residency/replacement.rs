@@ -10,7 +10,7 @@ use crate::telemetry::metrics::UnloadReason;
 
 impl Residency {
     /// Unpins `model`, a former edition. It ends with its last call, so it no longer counts as one that is never unloaded.
-    pub fn unpin(&mut self, model: Edition) {
+    pub(crate) fn unpin(&mut self, model: Edition) {
         if let Some(slot) = self.slots.get_mut(&model) {
             slot.terms.pin = false;
         }
@@ -18,7 +18,7 @@ impl Residency {
 
     /// Gives `model` to no new call, and refuses the calls that wait for it. Calls that hold it run to their end, unless it is still
     /// loading.
-    pub fn retire(&mut self, model: Edition, free: Option<u64>, now: Instant) {
+    pub(crate) fn retire(&mut self, model: Edition, free: Option<u64>, now: Instant) {
         self.retire_for(UnloadReason::Edited, model, free, now);
     }
 
@@ -64,7 +64,7 @@ impl Residency {
     }
 
     /// Replaces `old` by `new`. The process of `old` finishes the calls that it has, and new calls start another process.
-    pub fn replace(&mut self, old: Edition, new: Edition, free: Option<u64>, now: Instant) {
+    pub(crate) fn replace(&mut self, old: Edition, new: Edition, free: Option<u64>, now: Instant) {
         if let Some(slot) = self.slots.get(&old) {
             let terms = slot.terms.clone();
             self.set_terms(new, terms);

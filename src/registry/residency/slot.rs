@@ -21,7 +21,7 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 
 /// Why a call is not served.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// The model can never have its memory.
     #[error("{cause}; {hint}")]
     NeverFits {

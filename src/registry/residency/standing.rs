@@ -10,7 +10,7 @@ use crate::registry::budget::Room;
 /// What a model does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum ModelState {
+pub(crate) enum ModelState {
     /// It takes no memory; its next call loads it.
     Unloaded,
     /// Not loaded: the last load failed, the process died several times in a row, the files are unusable, or there can never be enough memory.
@@ -27,7 +27,7 @@ pub enum ModelState {
 
 /// A model at the moment.
 #[derive(Debug, Clone)]
-pub struct Standing {
+pub(crate) struct Standing {
     /// What it does.
     pub state: ModelState,
     /// Bytes that are counted for it, where it has a process.
@@ -46,7 +46,7 @@ pub struct Standing {
 
 impl Residency {
     /// All models, former editions that are still there included.
-    pub fn standings(&self) -> Vec<(Edition, Standing)> {
+    pub(crate) fn standings(&self) -> Vec<(Edition, Standing)> {
         let editions = self.slots.keys().copied();
         editions
             .filter_map(|edition| Some((edition, self.standing(edition)?)))
@@ -54,12 +54,12 @@ impl Residency {
     }
 
     /// Returns whether `model` has a worker that takes calls.
-    pub fn is_running(&self, model: Edition) -> bool {
+    pub(crate) fn is_running(&self, model: Edition) -> bool {
         self.running_stamp(model).is_some()
     }
 
     /// Returns the stamp of the files that the running process of `model` loaded; `None` if no process runs.
-    pub fn running_stamp(&self, model: Edition) -> Option<Stamp> {
+    pub(crate) fn running_stamp(&self, model: Edition) -> Option<Stamp> {
         match self.slots.get(&model)?.state {
             State::Running { stamp, .. } => Some(stamp),
             State::Unloaded | State::Ending { .. } => None,
@@ -67,7 +67,7 @@ impl Residency {
     }
 
     /// Returns the state of `model`; `None` if there is none.
-    pub fn standing(&self, model: Edition) -> Option<Standing> {
+    pub(crate) fn standing(&self, model: Edition) -> Option<Standing> {
         let slot = self.slots.get(&model)?;
         let waiting = self.waiting.iter().filter(|call| call.model == model);
         let never_fits = || match self.room(model, None) {

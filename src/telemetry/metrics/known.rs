@@ -13,7 +13,7 @@ use crate::error_code::ErrorCode;
 
 /// Names of the configuration that are values of labels.
 #[derive(Debug, Default)]
-pub struct Names<'config> {
+pub(crate) struct Names<'config> {
     /// Models.
     pub models: Vec<&'config str>,
     /// Tools, each with the model that answers its calls.

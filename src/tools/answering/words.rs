@@ -46,7 +46,7 @@ pub(super) fn with_cut_note(generation: Generation, limits: CallLimits) -> Strin
 
 /// The limit that ended an answer by its length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TokenLimit {
+pub(crate) enum TokenLimit {
     /// `max_tokens` of the call.
     Call,
     /// `max_tokens_limit`, above which no call may ask.
@@ -59,7 +59,7 @@ pub enum TokenLimit {
 
 impl TokenLimit {
     /// The way out.
-    pub fn way_out(self) -> &'static str {
+    pub(crate) fn way_out(self) -> &'static str {
         match self {
             Self::Call => "allow more `max_tokens`",
             Self::Model => "ask for a shorter one (`max_tokens_limit` allows no more tokens)",

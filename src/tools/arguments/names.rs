@@ -11,7 +11,7 @@ const MAX_NAME: usize = 64;
 
 /// Required arguments that a call does not give.
 #[derive(Debug)]
-pub struct Missing<'name> {
+pub(crate) struct Missing<'name> {
     /// Their names.
     pub names: Vec<&'name str>,
     /// The message that they are missing.
@@ -23,7 +23,7 @@ pub struct Missing<'name> {
 ///
 /// # Errors
 /// A name that is not known.
-pub fn check_names(
+pub(crate) fn check_names(
     given: &Map<String, Value>,
     known: &[&str],
     missing: Option<&Missing<'_>>,

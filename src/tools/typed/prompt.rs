@@ -1,7 +1,7 @@
 //! The template of a tool's prompt: Jinja over its arguments, which are data and never part of it.
 
 mod lookups;
-pub mod names;
+pub(crate) mod names;
 mod samples;
 mod trials;
 
@@ -27,7 +27,7 @@ const FUEL_PER_BYTE: u64 = 16;
 
 /// A compiled template.
 #[derive(Debug)]
-pub struct PromptTemplate {
+pub(crate) struct PromptTemplate {
     environment: Environment<'static>,
     /// Bytes of stack that its rendering may need.
     stack: usize,
@@ -39,7 +39,7 @@ const NAME: &str = "prompt";
 
 /// A fault of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// Text that says what is wrong.
     what: String,
     /// The line of the template, from 1.
@@ -137,7 +137,7 @@ impl fmt::Display for Fault {
 
 /// The part of a tool's arguments that is known. Their declarations may be invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Known {
+pub(crate) enum Known {
     /// Names and types.
     All,
     /// Names only.
@@ -151,7 +151,7 @@ impl PromptTemplate {
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn of(tool: &PreparedPrompt) -> Result<Self, String> {
+    pub(crate) fn of(tool: &PreparedPrompt) -> Result<Self, String> {
         let arguments = tool.arguments.iter();
         let names: Vec<&str> = arguments.map(|argument| argument.name.as_str()).collect();
         Self::compile(&tool.prompt, &names, own_variables(tool)).map_err(|faults| joined(&faults))
@@ -160,7 +160,7 @@ impl PromptTemplate {
     /// Returns all faults of the template of `tool`: names that do not exist, and methods and operators that do not exist for the
     /// values of its arguments, found with samples of such values. It may take some 200 renderings, so only new configurations are checked.
     /// A syntax error is returned alone, since the rest of such a template is unknown.
-    pub fn faults(tool: &PreparedPrompt, known: Known) -> Vec<Fault> {
+    pub(crate) fn faults(tool: &PreparedPrompt, known: Known) -> Vec<Fault> {
         let arguments = tool.arguments.iter();
         let names: Vec<&str> = arguments.map(|argument| argument.name.as_str()).collect();
         let template = match Self::prepare(&tool.prompt, own_variables(tool)) {
@@ -186,7 +186,8 @@ impl PromptTemplate {
     ///
     /// # Errors
     /// The template has a syntax error, or a filter, a test or another name that does not exist. The text gives the line.
-    pub fn new(source: &str, arguments: &[&str]) -> Result<Self, String> {
+    #[cfg(test)]
+    pub(crate) fn new(source: &str, arguments: &[&str]) -> Result<Self, String> {
         Self::compile(source, arguments, Map::new()).map_err(|faults| joined(&faults))
     }
 
@@ -238,7 +239,7 @@ impl PromptTemplate {
     }
 
     /// Returns the variables that the template uses.
-    pub fn variables(&self) -> HashSet<String> {
+    pub(crate) fn variables(&self) -> HashSet<String> {
         on_stack(self.stack, || self.undeclared()).unwrap_or_default()
     }
 
@@ -261,7 +262,7 @@ impl PromptTemplate {
     ///
     /// # Errors
     /// What the template cannot do with these values.
-    pub fn render(&self, arguments: &Map<String, Value>) -> Result<String, PromptError> {
+    pub(crate) fn render(&self, arguments: &Map<String, Value>) -> Result<String, PromptError> {
         let render = || self.render_here(arguments, FUEL);
         let rendered = on_stack(self.stack, render)?;
         rendered.map_err(|error| PromptError::Template(Fault::of(&error).to_string()))
@@ -311,7 +312,7 @@ fn joined(faults: &[Fault]) -> String {
 
 /// Reason why a prompt could not be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PromptError {
+pub(crate) enum PromptError {
     /// The template cannot be rendered with the values.
     #[error("{0}")]
     Template(String),

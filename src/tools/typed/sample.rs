@@ -9,7 +9,7 @@ use crate::config::whole::whole;
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Which {
+pub(crate) enum Which {
     /// The shorter or lesser one.
     One,
     /// The longer or greater one.
@@ -26,7 +26,7 @@ impl Which {
 }
 
 /// A value for each of `arguments`, their defaults left out of account.
-pub fn values(arguments: &[Argument], which: Which) -> Map<String, Value> {
+pub(crate) fn values(arguments: &[Argument], which: Which) -> Map<String, Value> {
     let value = |argument: &Argument| (argument.name.clone(), value(&argument.schema, which));
     arguments.iter().map(value).collect()
 }

@@ -26,7 +26,7 @@ const NOT_FROM_HERE: [HeaderName; 6] = [
 ///
 /// # Errors
 /// 403 if the sender may not.
-pub fn check(
+pub(crate) fn check(
     principal: &Principal,
     address: Option<&SocketAddr>,
     headers: &HeaderMap,

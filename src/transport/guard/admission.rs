@@ -10,7 +10,7 @@ use crate::transport::counts::Counts;
 
 /// The connections of a server. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Admission(Arc<Shared>);
+pub(crate) struct Admission(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -21,7 +21,7 @@ struct Shared {
 
 impl Admission {
     /// Makes an admission of at most `max` connections at once.
-    pub fn new(max: usize) -> Self {
+    pub(crate) fn new(max: usize) -> Self {
         Self(Arc::new(Shared {
             max,
             open: Mutex::default(),
@@ -30,7 +30,11 @@ impl Admission {
 
     /// Admits a connection from `address`, or returns `None` if a limit is reached. Without authentication only the limit for all
     /// connections applies.
-    pub fn admit(&self, address: IpAddr, has_authentication: bool) -> Option<ConnectionPermit> {
+    pub(crate) fn admit(
+        &self,
+        address: IpAddr,
+        has_authentication: bool,
+    ) -> Option<ConnectionPermit> {
         let max = self.0.max;
         let share = if has_authentication { share(max) } else { max };
         let network = Network::from(address);
@@ -71,7 +75,7 @@ enum Party {
 
 /// The permit of a connection. Dropping it makes room for another connection.
 #[derive(Debug)]
-pub struct ConnectionPermit {
+pub(crate) struct ConnectionPermit {
     admission: Admission,
     party: Mutex<Party>,
 }
@@ -79,7 +83,7 @@ pub struct ConnectionPermit {
 impl ConnectionPermit {
     /// Counts the connection towards the share of `token`, the name of one of `tokens` tokens, since a request on it was authenticated.
     /// A single token may have all connections. Returns whether the share has room.
-    pub fn authenticated(&self, token: &str, tokens: usize) -> bool {
+    pub(crate) fn authenticated(&self, token: &str, tokens: usize) -> bool {
         let max = self.admission.0.max;
         let share = if tokens > 1 { share_of_token(max) } else { max };
         let mut party = self.party.lock().unwrap_or_else(PoisonError::into_inner);

@@ -25,11 +25,11 @@ const MAX_SENDERS: usize = 1024;
 
 /// The wrong tokens of the last minute.
 #[derive(Debug, Default)]
-pub struct Backoff(Mutex<Recent>);
+pub(crate) struct Backoff(Mutex<Recent>);
 
 impl Backoff {
     /// Counts a wrong token from `address` and returns how long its answer must wait.
-    pub fn wrong_token(&self, address: IpAddr) -> Duration {
+    pub(crate) fn wrong_token(&self, address: IpAddr) -> Duration {
         let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         recent.count(address.into(), Instant::now())
     }

@@ -12,7 +12,7 @@ use crate::transport::refusal_log::Cause;
 
 /// A refused request, answered with a JSON-RPC error.
 #[derive(Debug, PartialEq)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// The status of the response.
     pub status: StatusCode,
     message: String,
@@ -34,7 +34,7 @@ pub(super) struct Blame {
 
 impl Refusal {
     /// Makes a refusal with `status` and a message.
-    pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
+    pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self {
             status,
             message: message.into(),
@@ -71,7 +71,7 @@ impl Refusal {
 
     /// Adds the id of the request to the response.
     #[must_use]
-    pub fn of(mut self, id: RequestId) -> Self {
+    pub(crate) fn of(mut self, id: RequestId) -> Self {
         self.id = Some(id);
         self
     }
@@ -86,25 +86,25 @@ impl Refusal {
     }
 
     /// Status 413: the body is too long.
-    pub fn too_large(max_body: usize) -> Self {
+    pub(crate) fn too_large(max_body: usize) -> Self {
         let message = format!("the message is longer than {max_body} bytes");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, message)
     }
 
     /// Status 405: the method is not allowed.
-    pub fn method(allowed: &'static str) -> Self {
+    pub(crate) fn method(allowed: &'static str) -> Self {
         let message = format!("the endpoint takes {allowed}");
         Self::new(StatusCode::METHOD_NOT_ALLOWED, message)
             .with(ALLOW, HeaderValue::from_static(allowed))
     }
 
     /// Status 503: the client may retry.
-    pub fn busy(message: impl Into<String>) -> Self {
+    pub(crate) fn busy(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, message).with(RETRY_AFTER, 10)
     }
 
     /// Status 429: the client may retry after `wait`, which `Retry-After` has in whole seconds.
-    pub fn too_many(message: impl Into<String>, wait: Duration) -> Self {
+    pub(crate) fn too_many(message: impl Into<String>, wait: Duration) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, message).with(RETRY_AFTER, wait.as_secs())
     }
 
@@ -124,7 +124,7 @@ impl Refusal {
     }
 
     /// Returns the response for a connection on which no request was read, and none will be.
-    pub fn to_bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         metrics::http_refused(self.status.as_u16());
         let body = self.body();
         let header = self

@@ -19,7 +19,7 @@ const MAX_NAME: usize = 64;
 ///
 /// # Errors
 /// 403 if the sender may not unload models, 404 for an unknown model.
-pub async fn unload(
+pub(crate) async fn unload(
     State(board): State<Option<Board>>,
     Extension(principal): Extension<Principal>,
     Path(name): Path<String>,
@@ -33,7 +33,7 @@ pub async fn unload(
 ///
 /// # Errors
 /// The same as [`unload`].
-pub async fn restart(
+pub(crate) async fn restart(
     State(board): State<Option<Board>>,
     Extension(principal): Extension<Principal>,
     Path(name): Path<String>,

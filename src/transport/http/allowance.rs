@@ -13,7 +13,7 @@ const MINUTE: Duration = Duration::from_mins(1);
 
 /// The current use of all limits.
 #[derive(Debug, Default)]
-pub struct Allowances {
+pub(crate) struct Allowances {
     messages: usize,
     messages_of: Counts<String>,
     /// Bytes that all messages hold.
@@ -25,11 +25,11 @@ pub struct Allowances {
 }
 
 /// Share of `max_held` per client: 1/`CLIENT_SHARE`.
-pub const CLIENT_SHARE: usize = 2;
+pub(crate) const CLIENT_SHARE: usize = 2;
 
 /// The limit on messages in flight that is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MessageDenied {
+pub(crate) enum MessageDenied {
     /// That of the client.
     Client,
     /// That of all clients together.
@@ -38,7 +38,7 @@ pub enum MessageDenied {
 
 /// The memory limit that a message would exceed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MemoryDenied {
+pub(crate) enum MemoryDenied {
     /// The message alone exceeds the share of one client, which is so many bytes.
     Message(usize),
     /// The client's messages would exceed its share.
@@ -58,7 +58,7 @@ struct Used {
 
 /// A limit that is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Denied {
+pub(crate) enum Denied {
     /// The concurrency limit, with its value.
     Busy(usize),
     /// The rate limit.
@@ -76,7 +76,7 @@ impl Allowances {
     ///
     /// # Errors
     /// Returns the limit that is reached.
-    pub fn begin_message(
+    pub(crate) fn begin_message(
         &mut self,
         client: &str,
         share: usize,
@@ -93,7 +93,7 @@ impl Allowances {
     }
 
     /// Ends a message of `client`.
-    pub fn end_message(&mut self, client: &str) {
+    pub(crate) fn end_message(&mut self, client: &str) {
         self.messages -= 1;
         self.messages_of.leave(client);
     }
@@ -103,7 +103,7 @@ impl Allowances {
     ///
     /// # Errors
     /// Returns the limit that would be exceeded. The message still holds `held` bytes then.
-    pub fn hold(
+    pub(crate) fn hold(
         &mut self,
         client: &str,
         held: usize,
@@ -127,7 +127,7 @@ impl Allowances {
     }
 
     /// Ends the hold of a message of `client` on `held` bytes.
-    pub fn release(&mut self, client: &str, held: usize) {
+    pub(crate) fn release(&mut self, client: &str, held: usize) {
         self.bytes -= held;
         let left = self.bytes_of.get(client).map_or(0, |bytes| bytes - held);
         self.set_bytes(client, left);
@@ -147,13 +147,13 @@ impl Allowances {
     ///
     /// # Errors
     /// The client has `max` open streams.
-    pub fn begin_stream(&mut self, client: &str, max: usize) -> Result<(), Denied> {
+    pub(crate) fn begin_stream(&mut self, client: &str, max: usize) -> Result<(), Denied> {
         let is_open = self.streams_of.enter(client.to_owned(), max);
         is_open.then_some(()).ok_or(Denied::Busy(max))
     }
 
     /// Closes a stream of `client`.
-    pub fn end_stream(&mut self, client: &str) {
+    pub(crate) fn end_stream(&mut self, client: &str) {
         self.streams_of.leave(client);
     }
 
@@ -161,7 +161,7 @@ impl Allowances {
     ///
     /// # Errors
     /// A limit of the token is reached.
-    pub fn begin_call(&mut self, token: &TokenConfig, now: Instant) -> Result<(), Denied> {
+    pub(crate) fn begin_call(&mut self, token: &TokenConfig, now: Instant) -> Result<(), Denied> {
         let used = self.tokens.entry(token.name.clone()).or_default();
         if let Some(max) = token.max_calls.filter(|max| used.calls >= *max) {
             return Err(Denied::Busy(max));
@@ -192,7 +192,7 @@ impl Allowances {
     }
 
     /// Ends a call with the token called `name`.
-    pub fn end_call(&mut self, name: &str) {
+    pub(crate) fn end_call(&mut self, name: &str) {
         if let Some(used) = self.tokens.get_mut(name) {
             used.calls -= 1;
         }

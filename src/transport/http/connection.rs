@@ -54,7 +54,7 @@ const HALF_CLOSED: Duration = Duration::from_millis(500);
 
 /// Where the requests of a connection are from.
 #[derive(Debug, Clone)]
-pub struct Origin {
+pub(crate) struct Origin {
     /// The client.
     pub address: SocketAddr,
     /// The permit of the connection; `None` if there is no limit.
@@ -62,7 +62,7 @@ pub struct Origin {
 }
 
 /// What serves the requests of all connections.
-pub type Service = TowerToHyperService<Router>;
+pub(crate) type Service = TowerToHyperService<Router>;
 
 /// What a connection does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,7 +228,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 }
 
 /// Serves the requests of one connection, one after the other, each among `requests` until its response is written.
-pub async fn converse(
+pub(crate) async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     from: Origin,
     service: Service,

@@ -26,7 +26,7 @@ use crate::transport::guard::{self, Live, Principal, Refusal};
 
 /// What serves `/mcp`.
 #[derive(Debug, Clone)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     dispatcher: Arc<Dispatcher>,
     holdings: Holdings,
     /// Requests without a session so far: each is a connection of its own to the dispatcher.
@@ -48,7 +48,7 @@ struct Permits {
 ///
 /// # Errors
 /// A refusal, which is a response too.
-pub async fn serve(
+pub(crate) async fn serve(
     State(endpoint): State<Endpoint>,
     request: Request,
 ) -> Result<Response, Refusal> {
@@ -77,7 +77,7 @@ pub async fn serve(
 
 impl Endpoint {
     /// An endpoint without sessions.
-    pub fn new(dispatcher: Arc<Dispatcher>, live: Live, ending: Ending) -> Self {
+    pub(crate) fn new(dispatcher: Arc<Dispatcher>, live: Live, ending: Ending) -> Self {
         Self {
             dispatcher,
             holdings: Holdings::new(live.clone()),

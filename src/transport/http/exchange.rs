@@ -34,7 +34,7 @@ const NEWS_AHEAD: usize = 16;
 
 /// What a client reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Accepts {
+pub(crate) enum Accepts {
     /// JSON, or anything without naming a stream.
     Json,
     /// A stream where it is of use.
@@ -45,7 +45,7 @@ pub enum Accepts {
 
 impl Accepts {
     /// Reads `Accept`. Nothing is refused for it: clients send every form of it.
-    pub fn of(headers: &HeaderMap) -> Self {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
         let (mut stream, mut other) = (false, false);
         for media_type in listed(headers) {
             let is_stream = media_type.eq_ignore_ascii_case(EVENTS);
@@ -73,7 +73,7 @@ fn listed(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 }
 
 /// Whether a client that asks for a stream can read one; who does not say can.
-pub fn allows_events(headers: &HeaderMap) -> bool {
+pub(crate) fn allows_events(headers: &HeaderMap) -> bool {
     let mut listed = listed(headers).peekable();
     let can_read = |media_type: &str| {
         [EVENTS, "text/*", "*/*"]
@@ -93,13 +93,13 @@ impl Peer for HttpPeer {
 }
 
 /// Where news of a request go, and where they come out.
-pub fn peer() -> (impl Peer + use<>, mpsc::Receiver<Outgoing>) {
+pub(crate) fn peer() -> (impl Peer + use<>, mpsc::Receiver<Outgoing>) {
     let (sender, news) = mpsc::channel(NEWS_AHEAD);
     (HttpPeer(sender), news)
 }
 
 /// A request being answered. Dropping it cancels the request.
-pub struct Exchange {
+pub(crate) struct Exchange {
     answer: Option<Pin<Box<dyn Future<Output = Outgoing> + Send>>>,
     news: mpsc::Receiver<Outgoing>,
     era: Era,
@@ -119,7 +119,7 @@ enum Next {
 
 impl Exchange {
     /// An exchange of `era` that ends with `answer`.
-    pub fn new(
+    pub(crate) fn new(
         answer: impl Future<Output = Outgoing> + Send + 'static,
         news: mpsc::Receiver<Outgoing>,
         era: Era,
@@ -145,7 +145,7 @@ impl Exchange {
     }
 
     /// The response to a client that `accepts` this.
-    pub async fn respond(mut self, accepts: Accepts) -> Response {
+    pub(crate) async fn respond(mut self, accepts: Accepts) -> Response {
         let first = match accepts {
             Accepts::Stream => None,
             Accepts::Json => loop {
@@ -178,7 +178,7 @@ impl Exchange {
 
 /// One message as the whole response. In the modern era an unknown method has a status of its own; what the tools say, and
 /// that there is no such tool, is an answer in both.
-pub fn json(message: &Outgoing, era: Era) -> Response {
+pub(crate) fn json(message: &Outgoing, era: Era) -> Response {
     let status = match (message, era) {
         (Outgoing::Error(_, error), _) if error.code == INVALID_REQUEST => StatusCode::BAD_REQUEST,
         (Outgoing::Error(_, error), Era::Modern) if error.code == METHOD_NOT_FOUND => {
@@ -190,12 +190,12 @@ pub fn json(message: &Outgoing, era: Era) -> Response {
 }
 
 /// The response to what is no message.
-pub fn unreadable(invalid: Invalid) -> Response {
+pub(crate) fn unreadable(invalid: Invalid) -> Response {
     with_status(StatusCode::BAD_REQUEST, &invalid.into())
 }
 
 /// The response to a request whose era is not told rightly.
-pub fn refusal(id: RequestId, error: ErrorObject) -> Response {
+pub(crate) fn refusal(id: RequestId, error: ErrorObject) -> Response {
     let status = match error.code {
         METHOD_NOT_FOUND => StatusCode::NOT_FOUND,
         _ => StatusCode::BAD_REQUEST,
@@ -212,7 +212,7 @@ fn with_status(status: StatusCode, message: &Outgoing) -> Response {
 }
 
 /// A stream of messages as the response, with pings.
-pub fn events(messages: impl Stream<Item = Outgoing> + Send + 'static) -> Response {
+pub(crate) fn events(messages: impl Stream<Item = Outgoing> + Send + 'static) -> Response {
     let events = stream::StreamExt::map(messages, |message| {
         let event = Event::default().event("message").data(message.to_json());
         Ok::<_, Infallible>(event)

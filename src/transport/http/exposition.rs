@@ -11,7 +11,7 @@ use crate::telemetry::metrics::Format;
 
 /// Returns the format that a client's `Accept` prefers, the first of equal ones. Without a preference, and for `*/*`, it is
 /// Prometheus' text format, as in Prometheus' own libraries.
-pub fn format_of(headers: &HeaderMap) -> Format {
+pub(crate) fn format_of(headers: &HeaderMap) -> Format {
     let values = headers.get_all(ACCEPT).iter();
     let entries = values
         .filter_map(|value| value.to_str().ok())
@@ -48,7 +48,7 @@ fn preference(entry: &str) -> Option<(Format, f32)> {
 
 /// Returns what `token` may see of the metrics in `text`: a token for some of `tools` sees the series of these, of their models and
 /// of itself, but no series of the whole server. A token for Prometheus sees all, like one for all tools.
-pub fn restrict(text: String, token: Option<&TokenConfig>, tools: &[ToolStatus]) -> String {
+pub(crate) fn restrict(text: String, token: Option<&TokenConfig>, tools: &[ToolStatus]) -> String {
     let Some((token, allowed)) = token.and_then(|token| Some((token, token.visible_tools()?)))
     else {
         return text;

@@ -10,22 +10,22 @@ use crate::mcp::{LEGACY_REVISIONS, MODERN_REVISION, revisions};
 use crate::transport::guard::Refusal;
 
 /// Names a session.
-pub const SESSION: &str = "mcp-session-id";
+pub(crate) const SESSION: &str = "mcp-session-id";
 
 /// Names a revision.
-pub const REVISION: &str = "mcp-protocol-version";
+pub(crate) const REVISION: &str = "mcp-protocol-version";
 
 /// Repeats the method of a request.
-pub const METHOD: &str = "mcp-method";
+pub(crate) const METHOD: &str = "mcp-method";
 
 /// Repeats the name in its parameters.
-pub const NAME: &str = "mcp-name";
+pub(crate) const NAME: &str = "mcp-name";
 
 /// What the headers repeat of the body.
 ///
 /// # Errors
 /// One that stands there twice, or whose value cannot be read: who reads the first and who reads the last would disagree.
-pub fn routing(headers: &HeaderMap) -> Result<RoutingHeaders, ErrorObject> {
+pub(crate) fn routing(headers: &HeaderMap) -> Result<RoutingHeaders, ErrorObject> {
     Ok(RoutingHeaders {
         revision: single(headers, REVISION)?.map(text).transpose()?,
         method: single(headers, METHOD)?.map(text).transpose()?,
@@ -34,7 +34,7 @@ pub fn routing(headers: &HeaderMap) -> Result<RoutingHeaders, ErrorObject> {
 }
 
 /// Whether a request is one without a session, as far as its headers tell.
-pub fn are_modern(headers: &HeaderMap) -> bool {
+pub(crate) fn are_modern(headers: &HeaderMap) -> bool {
     headers
         .get(REVISION)
         .is_some_and(|revision| revision.as_bytes() == MODERN_REVISION.as_bytes())
@@ -83,7 +83,7 @@ fn unreadable(message: String) -> ErrorObject {
 ///
 /// # Errors
 /// 400 where it names none or two, 404 where no session can be called so.
-pub fn session_id(headers: &HeaderMap) -> Result<&str, Refusal> {
+pub(crate) fn session_id(headers: &HeaderMap) -> Result<&str, Refusal> {
     match once(headers, SESSION)? {
         None => Err(Refusal::new(
             StatusCode::BAD_REQUEST,
@@ -102,7 +102,7 @@ fn once<'headers>(
 }
 
 /// 404.
-pub fn unknown_session() -> Refusal {
+pub(crate) fn unknown_session() -> Refusal {
     Refusal::new(
         StatusCode::NOT_FOUND,
         "unknown or ended session in `Mcp-Session-Id`; send `initialize` to open one",
@@ -114,7 +114,7 @@ pub fn unknown_session() -> Refusal {
 ///
 /// # Errors
 /// 400.
-pub fn check_revision(headers: &HeaderMap) -> Result<(), Refusal> {
+pub(crate) fn check_revision(headers: &HeaderMap) -> Result<(), Refusal> {
     let known = |revision: &HeaderValue| {
         let mut known = LEGACY_REVISIONS.iter();
         known.any(|known| revision.as_bytes() == known.as_bytes())

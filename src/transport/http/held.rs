@@ -23,7 +23,7 @@ const WAIT_FOR_CALLS: Duration = Duration::from_secs(5);
 
 /// The sessions and the permits in use. Clones share them.
 #[derive(Debug, Clone)]
-pub struct Holdings {
+pub(crate) struct Holdings {
     keys: SessionKeys,
     sessions: Arc<Mutex<Sessions>>,
     allowances: Arc<Mutex<Allowances>>,
@@ -31,7 +31,7 @@ pub struct Holdings {
 
 impl Holdings {
     /// Makes an empty table. Limits and secrets are those of the configuration that is `live`.
-    pub fn new(live: Live) -> Self {
+    pub(crate) fn new(live: Live) -> Self {
         let max_sessions = live.borrow().limits.max_sessions;
         Self {
             keys: SessionKeys::new(live),
@@ -44,7 +44,7 @@ impl Holdings {
     ///
     /// # Errors
     /// 503 if there is no room for it.
-    pub async fn open_session(&self, principal: &Principal) -> Result<InUse, Refusal> {
+    pub(crate) async fn open_session(&self, principal: &Principal) -> Result<InUse, Refusal> {
         let key = self.keys.key_of(principal).await?;
         let now = now();
         let opened = lock(&self.sessions).open(key.new_id(now.date), principal.name(), now);
@@ -56,7 +56,7 @@ impl Holdings {
     /// # Errors
     /// 400 if the request names no session, 404 if the session is not one of `principal` or has ended, 503 if there is no
     /// room for it.
-    pub async fn session(
+    pub(crate) async fn session(
         &self,
         headers: &HeaderMap,
         principal: &Principal,
@@ -71,7 +71,7 @@ impl Holdings {
     ///
     /// # Errors
     /// 400 if the request names no session, 404 if the session is not one of `principal` or has ended.
-    pub async fn end_session(
+    pub(crate) async fn end_session(
         &self,
         headers: &HeaderMap,
         principal: &Principal,
@@ -117,7 +117,7 @@ impl Holdings {
     ///
     /// # Errors
     /// 429 if the client has its share, 503 if all permits are taken.
-    pub fn begin_message(
+    pub(crate) fn begin_message(
         &self,
         client: &str,
         share: usize,
@@ -140,7 +140,7 @@ impl Holdings {
     }
 
     /// Makes a permit for the memory of a message of `client`, of 0 bytes at first.
-    pub fn hold(&self, client: &str) -> MemoryPermit {
+    pub(crate) fn hold(&self, client: &str) -> MemoryPermit {
         MemoryPermit {
             allowances: Arc::clone(&self.allowances),
             client: client.to_owned(),
@@ -152,7 +152,7 @@ impl Holdings {
     ///
     /// # Errors
     /// 429 if all permits are taken.
-    pub fn begin_stream(&self, client: &str, max: usize) -> Result<Stream, Refusal> {
+    pub(crate) fn begin_stream(&self, client: &str, max: usize) -> Result<Stream, Refusal> {
         let begun = lock(&self.allowances).begin_stream(client, max);
         begun.map_err(|_busy| {
             let message = format!("{max} event streams are open: close one first");
@@ -168,7 +168,7 @@ impl Holdings {
     ///
     /// # Errors
     /// 429 if the concurrency limit or the rate limit of the token is reached.
-    pub fn begin_call(&self, principal: &Principal) -> Result<Option<TokenCall>, Refusal> {
+    pub(crate) fn begin_call(&self, principal: &Principal) -> Result<Option<TokenCall>, Refusal> {
         let Some(token) = &principal.0 else {
             return Ok(None);
         };
@@ -203,7 +203,7 @@ impl Holdings {
 
 /// The permits that a request holds until it is answered.
 #[derive(Debug)]
-pub struct Held {
+pub(crate) struct Held {
     /// The permit of its token.
     pub call: Option<TokenCall>,
     /// The permit for a message in flight.
@@ -218,7 +218,7 @@ pub struct Held {
 
 /// A session in use.
 #[derive(Debug)]
-pub struct InUse {
+pub(crate) struct InUse {
     sessions: Arc<Mutex<Sessions>>,
     /// The value of `Mcp-Session-Id`.
     pub id: String,
@@ -227,7 +227,7 @@ pub struct InUse {
 
 impl InUse {
     /// Returns the caller of requests in this session. With a token, fairness is per token, however many sessions it opens.
-    pub fn caller(&self, principal: &Principal) -> Caller {
+    pub(crate) fn caller(&self, principal: &Principal) -> Caller {
         Caller {
             connection: ConnectionId(self.id.clone()),
             client: principal.name().unwrap_or(&self.id).to_owned(),
@@ -237,13 +237,13 @@ impl InUse {
     }
 
     /// Cancelled when the session ends.
-    pub fn ended(&self) -> &CancellationToken {
+    pub(crate) fn ended(&self) -> &CancellationToken {
         &self.begun.ended
     }
 
     /// Whether the client's list of tools may differ from this process's list: another process opened the session, and this
     /// is its first event stream in this process.
-    pub fn is_resumed(&self) -> bool {
+    pub(crate) fn is_resumed(&self) -> bool {
         self.begun.is_resumed
     }
 }
@@ -256,7 +256,7 @@ impl Drop for InUse {
 
 /// The permit of a message in flight.
 #[derive(Debug)]
-pub struct MessagePermit {
+pub(crate) struct MessagePermit {
     allowances: Arc<Mutex<Allowances>>,
     client: String,
 }
@@ -269,7 +269,7 @@ impl Drop for MessagePermit {
 
 /// The permit for the memory of a message.
 #[derive(Debug)]
-pub struct MemoryPermit {
+pub(crate) struct MemoryPermit {
     allowances: Arc<Mutex<Allowances>>,
     client: String,
     held: usize,
@@ -280,7 +280,7 @@ impl MemoryPermit {
     ///
     /// # Errors
     /// 413 if `bytes` is more than one client may hold, 429 if the client's messages hold too much, 503 if all messages do.
-    pub fn grow_to(&mut self, bytes: usize, max: usize) -> Result<(), Refusal> {
+    pub(crate) fn grow_to(&mut self, bytes: usize, max: usize) -> Result<(), Refusal> {
         self.grow_beside(0, bytes, max)
     }
 
@@ -288,7 +288,7 @@ impl MemoryPermit {
     ///
     /// # Errors
     /// As [`Self::grow_to`].
-    pub fn another(&self, bytes: usize, max: usize) -> Result<Self, Refusal> {
+    pub(crate) fn another(&self, bytes: usize, max: usize) -> Result<Self, Refusal> {
         let mut another = Self {
             allowances: Arc::clone(&self.allowances),
             client: self.client.clone(),
@@ -340,7 +340,7 @@ impl Drop for MemoryPermit {
 
 /// The permit of a call with a token.
 #[derive(Debug)]
-pub struct TokenCall {
+pub(crate) struct TokenCall {
     allowances: Arc<Mutex<Allowances>>,
     token: String,
 }
@@ -353,7 +353,7 @@ impl Drop for TokenCall {
 
 /// The permit of an open stream.
 #[derive(Debug)]
-pub struct Stream {
+pub(crate) struct Stream {
     allowances: Arc<Mutex<Allowances>>,
     client: String,
 }
@@ -365,7 +365,7 @@ impl Drop for Stream {
 }
 
 /// Returns the tools that `principal` may use.
-pub fn access_of(principal: &Principal) -> Access {
+pub(crate) fn access_of(principal: &Principal) -> Access {
     let token = principal.0.as_ref();
     Access {
         token: token.map(|token| token.name.clone()),

@@ -16,15 +16,15 @@ use crate::status::Board;
 use crate::telemetry::metrics;
 
 /// What a server says that takes calls.
-pub const READY: &str = "ready";
+pub(crate) const READY: &str = "ready";
 
 /// It answers: a server that does not wants to be started again.
-pub async fn live() -> &'static str {
+pub(crate) async fn live() -> &'static str {
     "live\n"
 }
 
 /// Whether calls may come: not when it is about to end.
-pub async fn ready(State(ending): State<Ending>) -> (StatusCode, &'static str) {
+pub(crate) async fn ready(State(ending): State<Ending>) -> (StatusCode, &'static str) {
     if ending.drain.is_cancelled() {
         (StatusCode::SERVICE_UNAVAILABLE, "ending\n")
     } else {
@@ -33,7 +33,7 @@ pub async fn ready(State(ending): State<Ending>) -> (StatusCode, &'static str) {
 }
 
 /// Responds with the metrics that the token may see, in the format that the client prefers.
-pub async fn metrics(
+pub(crate) async fn metrics(
     State(board): State<Option<Board>>,
     Extension(principal): Extension<Principal>,
     headers: HeaderMap,
@@ -54,7 +54,7 @@ pub async fn metrics(
 ///
 /// # Errors
 /// 404 where there is none to tell of.
-pub async fn status(
+pub(crate) async fn status(
     State(board): State<Option<Board>>,
     Extension(principal): Extension<Principal>,
 ) -> Result<impl IntoResponse, StatusCode> {

@@ -22,7 +22,7 @@ const COPIES: usize = 2;
 
 /// A parsed message and its permits.
 #[derive(Debug)]
-pub struct Received {
+pub(crate) struct Received {
     /// The message, or the reason why it is invalid.
     pub message: Result<Message, Invalid>,
     /// The permit for its memory.
@@ -38,7 +38,7 @@ pub struct Received {
 /// # Errors
 /// 400 or 408 if the body does not come, 413 if it is too long or has too many values, 429 or 503 if too many bytes are held, 429 if a
 /// large message would be a call beyond the limits of its token.
-pub async fn receive(
+pub(crate) async fn receive(
     head: &Parts,
     body: Body,
     client: &str,

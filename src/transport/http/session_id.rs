@@ -33,11 +33,11 @@ const LABEL: &str = "llama-mcp-server session v1/";
 
 /// A well-formed session id. [`SessionKey::signed`] verifies its signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SessionId([u8; LENGTH]);
+pub(crate) struct SessionId([u8; LENGTH]);
 
 impl SessionId {
     /// Reads the value of `Mcp-Session-Id`. Returns `None` if it is not a well-formed id.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         if text.len() != TEXT_LENGTH {
             return None;
         }
@@ -47,7 +47,7 @@ impl SessionId {
     }
 
     /// Returns when the session was opened, counted from 1970.
-    pub fn opened(&self) -> Duration {
+    pub(crate) fn opened(&self) -> Duration {
         let mut seconds = [0; 8];
         seconds.copy_from_slice(&self.0[1..9]);
         Duration::from_secs(u64::from_be_bytes(seconds))
@@ -63,14 +63,14 @@ impl fmt::Display for SessionId {
 
 /// Signs the session ids of one token.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SessionKey([u8; 32]);
+pub(crate) struct SessionKey([u8; 32]);
 
 impl SessionKey {
     /// Derives the key for the sessions of the token called `name` from `secret`. Both are empty if the server has neither.
     ///
     /// This takes tens of milliseconds and 19 MiB on purpose. The secret may be a token that is a dictionary word, and somebody who finds
     /// a session id must not be able to test many words against it.
-    pub fn derive(name: &str, secret: &str) -> Self {
+    pub(crate) fn derive(name: &str, secret: &str) -> Self {
         let salt = format!("{LABEL}{name}");
         let mut key = [0; 32];
         Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::DEFAULT)
@@ -80,7 +80,7 @@ impl SessionKey {
     }
 
     /// Makes the id of a session that is opened at `now`, counted from 1970.
-    pub fn new_id(&self, now: Duration) -> SessionId {
+    pub(crate) fn new_id(&self, now: Duration) -> SessionId {
         let mut bytes = [0; LENGTH];
         bytes[0] = FORMAT;
         bytes[1..9].copy_from_slice(&now.as_secs().to_be_bytes());
@@ -92,7 +92,7 @@ impl SessionKey {
     }
 
     /// Returns whether `id` was made with this key, in constant time.
-    pub fn signed(&self, id: &SessionId) -> bool {
+    pub(crate) fn signed(&self, id: &SessionId) -> bool {
         let (signed, tag) = id.0.split_at(SIGNED);
         self.mac(signed).verify_slice(tag).is_ok()
     }

@@ -13,7 +13,7 @@ type Derived = HashMap<String, (String, SessionKey)>;
 
 /// Derives each key at its first use, and caches it. Clones share the cache.
 #[derive(Clone)]
-pub struct SessionKeys {
+pub(crate) struct SessionKeys {
     live: Live,
     derived: Arc<Mutex<Derived>>,
     /// Lock that lets one key be derived at a time: a derivation takes memory, and many clients reconnect after a restart.
@@ -22,7 +22,7 @@ pub struct SessionKeys {
 
 impl SessionKeys {
     /// Makes an empty cache for the tokens and the secret of the configuration that is `live`.
-    pub fn new(live: Live) -> Self {
+    pub(crate) fn new(live: Live) -> Self {
         Self {
             live,
             derived: Arc::default(),
@@ -35,7 +35,7 @@ impl SessionKeys {
     ///
     /// # Errors
     /// 503 if the server shuts down meanwhile.
-    pub async fn key_of(&self, principal: &Principal) -> Result<SessionKey, Refusal> {
+    pub(crate) async fn key_of(&self, principal: &Principal) -> Result<SessionKey, Refusal> {
         let name = principal.name().unwrap_or_default();
         let secret = self.secret_of(principal);
         if let Some(key) = self.known(name, &secret) {

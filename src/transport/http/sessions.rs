@@ -26,7 +26,7 @@ const MAX_ENDED: usize = 16_384;
 
 /// The current time on two clocks.
 #[derive(Debug, Clone, Copy)]
-pub struct Now {
+pub(crate) struct Now {
     /// The time from which idle times are counted.
     pub instant: Instant,
     /// The time of day, counted from 1970, from which the age of an id follows.
@@ -35,7 +35,7 @@ pub struct Now {
 
 /// The session that a request names.
 #[derive(Debug, Clone, Copy)]
-pub struct Named<'request> {
+pub(crate) struct Named<'request> {
     /// Its id.
     pub id: SessionId,
     /// The name of the token that the request brought.
@@ -46,7 +46,7 @@ pub struct Named<'request> {
 
 /// How a session is in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Use {
+pub(crate) enum Use {
     /// A request is being answered.
     Call,
     /// The event stream is open.
@@ -55,7 +55,7 @@ pub enum Use {
 
 /// Reason for which a session cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unusable {
+pub(crate) enum Unusable {
     /// The client ended the session, or the session is too old.
     Ended,
     /// The table is full, and all of its sessions have running calls.
@@ -64,7 +64,7 @@ pub enum Unusable {
 
 /// One use of a session, which [`Sessions::release`] ends.
 #[derive(Debug, Clone)]
-pub struct Begun {
+pub(crate) struct Begun {
     /// The session.
     pub id: SessionId,
     /// Cancelled when the session ends.
@@ -130,7 +130,7 @@ impl Ended {
 
 /// The table of sessions, by id.
 #[derive(Debug)]
-pub struct Sessions {
+pub(crate) struct Sessions {
     sessions: HashMap<SessionId, Session>,
     ended: Ended,
     max: usize,
@@ -139,7 +139,7 @@ pub struct Sessions {
 
 impl Sessions {
     /// Makes a table of at most `max` sessions. An entry takes about 200 bytes, so the limit is against floods, not to save memory.
-    pub fn new(max: usize) -> Self {
+    pub(crate) fn new(max: usize) -> Self {
         Self {
             sessions: HashMap::new(),
             ended: Ended::default(),
@@ -152,7 +152,7 @@ impl Sessions {
     ///
     /// # Errors
     /// [`Unusable::Full`].
-    pub fn open(
+    pub(crate) fn open(
         &mut self,
         id: SessionId,
         owner: Option<&str>,
@@ -166,7 +166,12 @@ impl Sessions {
     ///
     /// # Errors
     /// The session has ended, or there is no room for it.
-    pub fn begin(&mut self, named: Named<'_>, kind: Use, now: Now) -> Result<Begun, Unusable> {
+    pub(crate) fn begin(
+        &mut self,
+        named: Named<'_>,
+        kind: Use,
+        now: Now,
+    ) -> Result<Begun, Unusable> {
         if !self.is_usable(named, now) {
             return Err(Unusable::Ended);
         }
@@ -190,7 +195,7 @@ impl Sessions {
     }
 
     /// Ends one use of a session.
-    pub fn release(&mut self, begun: &Begun, now: Instant) {
+    pub(crate) fn release(&mut self, begun: &Begun, now: Instant) {
         // The session may have ended meanwhile, or may have been evicted and adopted again.
         let session = self.sessions.get_mut(&begun.id);
         if let Some(session) = session.filter(|session| session.serial == begun.serial) {
@@ -200,7 +205,7 @@ impl Sessions {
     }
 
     /// Ends a session and its calls and streams. Returns `false` if there is no such session, or it had ended before.
-    pub fn end(&mut self, named: Named<'_>, now: Now) -> bool {
+    pub(crate) fn end(&mut self, named: Named<'_>, now: Now) -> bool {
         let is_usable = self.is_usable(named, now);
         if is_usable {
             self.evict(named.id);

@@ -16,7 +16,7 @@ const BYTES_PER_TOKEN: usize = 512;
 
 /// A call that waits for its end.
 #[derive(Debug)]
-pub struct Call {
+pub(crate) struct Call {
     progress: watch::Sender<Progress>,
     done: oneshot::Sender<Result<Generation, CallError>>,
     /// Its sequence or its prompt may be what the worker dies of.
@@ -27,7 +27,7 @@ pub struct Call {
 
 impl Call {
     /// A call that tells its news to `progress` and its end to `done`. Its answer has at most `max_tokens` tokens.
-    pub fn new(
+    pub(crate) fn new(
         progress: watch::Sender<Progress>,
         done: oneshot::Sender<Result<Generation, CallError>>,
         max_tokens: u32,
@@ -49,7 +49,7 @@ impl Call {
 
 /// The calls of one worker, by the server's numbers.
 #[derive(Debug)]
-pub struct Calls {
+pub(crate) struct Calls {
     calls: HashMap<u64, Call>,
     /// The last percent; none once the model is loaded.
     loading: Option<u8>,
@@ -69,7 +69,7 @@ impl Default for Calls {
 
 /// What a line means beyond the calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News {
+pub(crate) enum News {
     /// Nothing.
     Nothing,
     /// The model is loaded.
@@ -94,17 +94,17 @@ pub enum News {
 
 impl Calls {
     /// Returns whether all calls have ended.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.calls.is_empty()
     }
 
     /// Whether the model is still being loaded.
-    pub fn is_loading(&self) -> bool {
+    pub(crate) fn is_loading(&self) -> bool {
         self.loading.is_some()
     }
 
     /// A call was sent.
-    pub fn insert(&mut self, id: u64, call: Call) {
+    pub(crate) fn insert(&mut self, id: u64, call: Call) {
         if let Some(percent) = self.loading {
             call.progress.send_replace(Progress::Loading(percent));
         }
@@ -112,12 +112,12 @@ impl Calls {
     }
 
     /// A call is not waited for any more; false where there is none.
-    pub fn forget(&mut self, id: u64) -> bool {
+    pub(crate) fn forget(&mut self, id: u64) -> bool {
         self.calls.remove(&id).is_some()
     }
 
     /// Takes a line of the worker.
-    pub fn take(&mut self, line: &str) -> News {
+    pub(crate) fn take(&mut self, line: &str) -> News {
         match serde_json::from_str(line) {
             Ok(Event::Hello { version }) if version != WIRE_VERSION => News::OtherVersion(version),
             Ok(Event::Hello { .. }) => News::Nothing,
@@ -189,7 +189,7 @@ impl Calls {
     }
 
     /// Ends all calls.
-    pub fn fail_all(&mut self, failure: &CallError) {
+    pub(crate) fn fail_all(&mut self, failure: &CallError) {
         for (_, call) in self.calls.drain() {
             let failure = match failure {
                 CallError::Died { reason, .. } => CallError::Died {

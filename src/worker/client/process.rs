@@ -41,7 +41,7 @@ const MAX_UNREAD: usize = 256 * 1024 * 1024;
 /// Starts workers, all from one thread that lives as long as the server: the kernel's parent-death signal follows the
 /// parent *thread*.
 #[derive(Debug, Clone)]
-pub struct Launcher {
+pub(crate) struct Launcher {
     program: PathBuf,
     settings: Arc<Mutex<Settings>>,
     driver_caches: Arc<DriverCaches>,
@@ -66,7 +66,7 @@ impl Launcher {
     ///
     /// # Errors
     /// The system starts no thread.
-    pub fn new(program: PathBuf) -> Result<Self, SystemLimit> {
+    pub(crate) fn new(program: PathBuf) -> Result<Self, SystemLimit> {
         let (spawner, jobs) = mpsc::channel::<Job>();
         let runtime = tokio::runtime::Handle::current();
         threads::start("spawner", move || {
@@ -87,7 +87,7 @@ impl Launcher {
 
     /// Sets the token that is cancelled when the server is about to end. From then on workers ignore SIGTERM, so that calls can finish.
     #[must_use]
-    pub fn with_drain(self, drain: CancellationToken) -> Self {
+    pub(crate) fn with_drain(self, drain: CancellationToken) -> Self {
         Self { drain, ..self }
     }
 
@@ -97,13 +97,13 @@ impl Launcher {
     }
 
     /// Sets what the workers log that are started from now on: a level, or levels by module.
-    pub fn set_log_level(&self, level: String) {
+    pub(crate) fn set_log_level(&self, level: String) {
         self.settings().log_level = level;
     }
 
     /// Sets how long a worker that has work may go without finishing a step before it is killed. `None`, the initial value, means no limit.
     /// Running workers are included.
-    pub fn set_stall_timeout(&self, limit: Option<Duration>) {
+    pub(crate) fn set_stall_timeout(&self, limit: Option<Duration>) {
         self.settings().stall_timeout = limit;
     }
 

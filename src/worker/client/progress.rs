@@ -4,7 +4,7 @@ use crate::engine::Update;
 
 /// How far a call is, for people.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Progress {
+pub(crate) enum Progress {
     /// The worker is being started.
     #[default]
     Starting,

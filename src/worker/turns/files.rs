@@ -12,7 +12,7 @@ use crate::config::model::CpuTurns;
 
 /// The server's side: the files, as long as it is there.
 #[derive(Debug)]
-pub struct TurnFiles {
+pub(crate) struct TurnFiles {
     turns: CpuTurns,
     /// Those in memory live as long as they are open.
     _files: Vec<File>,
@@ -25,7 +25,7 @@ impl TurnFiles {
     ///
     /// # Errors
     /// If no files can be made.
-    pub fn create(n_threads: usize, cpus: usize) -> io::Result<Self> {
+    pub(crate) fn create(n_threads: usize, cpus: usize) -> io::Result<Self> {
         let count = 1 + Self::places(n_threads, cpus);
         #[cfg(target_os = "linux")]
         match memory::create(count) {
@@ -53,12 +53,12 @@ impl TurnFiles {
     }
 
     /// Returns how many models of `n_threads` may compute at once on `cpus`.
-    pub fn places(n_threads: usize, cpus: usize) -> usize {
+    pub(crate) fn places(n_threads: usize, cpus: usize) -> usize {
         (cpus / n_threads.max(1)).max(1)
     }
 
     /// Returns the paths of the lock files, for a worker that is about to start.
-    pub fn turns(&self) -> CpuTurns {
+    pub(crate) fn turns(&self) -> CpuTurns {
         if self.is_on_disk {
             self.restore();
         }

@@ -13,8 +13,9 @@ use llama_cpp_2::token::data::LlamaTokenData;
 use llama_cpp_2::token::data_array::LlamaTokenDataArray;
 
 use super::greatest::Greatest;
+use crate::engine::SamplingParams;
+use crate::engine::llama::sampling;
 use crate::engine::prompt::Token;
-use crate::engine::{SamplingParams, sampling};
 
 /// How one call chooses, and the tokens that its penalties look at.
 #[derive(Debug)]

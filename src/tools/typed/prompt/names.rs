@@ -9,12 +9,12 @@ use super::{Fault, NAME};
 use crate::config::shape::{nearest, suggestion};
 
 /// Names of the filters of prompts. `docs/tools.md` lists them, and a misspelled name is compared with them.
-pub const FILTERS: &str = "abs attr batch bool capitalize center chain count d default dictsort e escape filesizeformat first float \
+pub(crate) const FILTERS: &str = "abs attr batch bool capitalize center chain count d default dictsort e escape filesizeformat first float \
     format groupby indent int items join last length lines list lower map max min pprint reject rejectattr replace reverse round safe \
     select selectattr slice sort split string striptags sum title tojson trim truncate unique upper urlencode wordcount wordwrap zip";
 
 /// Names of the tests of prompts, as in `x is defined`; see [`FILTERS`].
-pub const TESTS: &str = "boolean defined divisibleby endingwith eq equalto escaped even false filter float ge greaterthan gt in int \
+pub(crate) const TESTS: &str = "boolean defined divisibleby endingwith eq equalto escaped even false filter float ge greaterthan gt in int \
     integer iterable le lessthan lower lt mapping ne none number odd sameas safe sequence startingwith string test true undefined upper";
 
 /// How a name is used.

@@ -1,19 +1,20 @@
 //! A model's process in which foreign code runs: whatever it writes or leaves behind, its calls end with an error that says why.
 
+use std::env;
+use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process;
 use std::sync::Arc;
 use std::time::Duration;
 
-use llama_mcp_server::config::LoadSettings;
-use llama_mcp_server::engine::{
-    Conversation, GenerateRequest, Message, Role, SamplingParams, ThinkingOutput,
-};
-use llama_mcp_server::worker::client::{Launcher, Progress, Worker};
+use crate::config::LoadSettings;
+use crate::engine::{Conversation, GenerateRequest, Message, Role, SamplingParams, ThinkingOutput};
+use crate::worker::client::{Launcher, Progress, Worker};
 use tokio::sync::watch;
 
-use crate::support::config::Folder;
-use crate::support::{LIMIT, wait_for_end_of};
+/// Longer than any test takes.
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// A call of at most ten tokens.
 fn request() -> GenerateRequest {
@@ -36,13 +37,13 @@ fn request() -> GenerateRequest {
 
 /// Calls a model whose process behaves as `name` says, and returns the error of the call.
 fn error_of(name: &str) -> String {
-    let folder = Folder::new(&format!("untrusted-{name}"), "");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/untrusted/worker.sh");
-    let program = folder.0.join(name);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/worker/client/tests/worker.sh");
+    let program = env::temp_dir().join(format!("llama-mcp-{}-{name}", process::id()));
+    drop(fs::remove_file(&program));
     symlink(script, &program).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let result = runtime.block_on(async {
-        let launcher = Launcher::new(program).unwrap();
+        let launcher = Launcher::new(program.clone()).unwrap();
         let (_fixed, no_fixed) = watch::channel(Arc::default());
         let worker = Worker::start(
             &launcher,
@@ -56,6 +57,7 @@ fn error_of(name: &str) -> String {
         tokio::time::timeout(LIMIT, call.result()).await.unwrap()
     });
     runtime.shutdown_timeout(Duration::ZERO);
+    fs::remove_file(program).unwrap();
     result.unwrap_err().to_string()
 }
 
@@ -116,4 +118,17 @@ fn what_a_process_tells_of_its_failure_is_one_short_printable_line() {
     let error = error_of("escape");
     assert!(error.starts_with("why [31m xxx"), "{error}");
     assert_eq!(error.chars().count(), 1024);
+}
+
+/// Waits until process `pid` has ended.
+fn wait_for_end_of(pid: i32) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+    // A process that is gone cannot be opened.
+    let Ok(process) = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()) else {
+        return;
+    };
+    let limit = Timespec::try_from(LIMIT).unwrap();
+    let ended = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&limit)).unwrap();
+    assert_eq!(ended, 1, "{pid:?} does not end");
 }

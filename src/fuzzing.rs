@@ -1,8 +1,12 @@
-//! Entry points for untrusted input, one for each target of the fuzzer. The server's own tests replay the corpus through them.
+//! Entry points for untrusted input, one for each fuzz target. The unit tests replay the corpus through them.
 //!
 //! No function may panic, hang or take unlimited memory, whatever the bytes are. Other invariants are asserted.
 
-pub mod heavy;
+#[cfg(test)]
+mod corpus;
+mod heavy;
+
+pub use heavy::{budget, template};
 
 use std::io::Cursor;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,51 +14,36 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use llama_mcp_server::check;
-use llama_mcp_server::config::diff::ConfigDiff;
-use llama_mcp_server::config::http::{HttpConfig, HttpLimits};
-use llama_mcp_server::config::reference;
-use llama_mcp_server::config::schema::{AnswerSchema, Limits};
-use llama_mcp_server::config::token::{BearerToken, TokenConfig};
-use llama_mcp_server::config::{FILE_NAME, Overrides, Surroundings};
-use llama_mcp_server::engine::template;
-use llama_mcp_server::fair::MessagePermits;
-use llama_mcp_server::gguf::memory::Run;
-use llama_mcp_server::gguf::parse_header;
-use llama_mcp_server::json;
-use llama_mcp_server::mcp::caller::{Access, Caller, ConnectionId, Peer};
-use llama_mcp_server::mcp::dispatcher::Dispatcher;
-use llama_mcp_server::mcp::era::{Era, RoutingHeaders};
-use llama_mcp_server::mcp::jsonrpc::{self, Outgoing};
-use llama_mcp_server::process::Cpus;
-use llama_mcp_server::telemetry;
-use llama_mcp_server::tools::Catalog;
-use llama_mcp_server::transport::http::connection::Origin;
-use llama_mcp_server::transport::http::{Ending, connection, service};
-use llama_mcp_server::worker::client::Progress;
-use llama_mcp_server::worker::client::calls::{Call, Calls, News};
-use llama_mcp_server::worker::{Command, Event};
+use crate::check;
+use crate::config::diff::ConfigDiff;
+use crate::config::http::{HttpConfig, HttpLimits};
+use crate::config::reference;
+use crate::config::schema::{AnswerSchema, Limits};
+use crate::config::token::{BearerToken, TokenConfig};
+use crate::config::{FILE_NAME, Overrides, Surroundings};
+use crate::engine::template;
+use crate::fair::MessagePermits;
+use crate::gguf::memory::Run;
+use crate::gguf::parse_header;
+use crate::json;
+use crate::mcp::caller::{Access, Caller, ConnectionId, Peer};
+use crate::mcp::dispatcher::Dispatcher;
+use crate::mcp::era::{Era, RoutingHeaders};
+use crate::mcp::jsonrpc::{self, Outgoing};
+use crate::process::Cpus;
+use crate::telemetry;
+use crate::tools::Catalog;
+use crate::transport::http::connection::Origin;
+use crate::transport::http::{Ending, connection, service};
+use crate::worker::client::Progress;
+use crate::worker::client::calls::{Call, Calls, News};
+use crate::worker::{Command, Event};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
-
-/// A target: its name, which is also that of its corpus, and its function.
-pub type Target = (&'static str, fn(&[u8]));
-
-/// All of them.
-pub const TARGETS: [Target; 8] = [
-    ("message", message),
-    ("http", http),
-    ("config", config),
-    ("header", header),
-    ("worker", worker),
-    ("schema", schema),
-    ("template", heavy::template),
-    ("budget", heavy::budget),
-];
 
 /// Longer than any time of [`HttpConfig`] below; the clock is made to run ahead.
 const END: Duration = Duration::from_mins(2);
@@ -236,14 +225,9 @@ fn http_config(has_token: bool) -> HttpConfig {
 
 /// A folder with a model, an adapter and a text, which a configuration may name; files elsewhere are read at most. It is there
 /// when the first configuration has been taken.
-pub static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
+static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
     let folder = std::env::temp_dir().join(format!("llama-mcp-fuzz-{}", std::process::id()));
-    // The manifest is the fuzzer's or, in the tests, the server's.
-    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
-    let models = above
-        .map(|folder| folder.join("tests/models"))
-        .find(|models| models.exists())
-        .expect("the models are in the repository");
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
     std::fs::create_dir_all(&folder).expect("the temporary folder can be written");
     for (from, to) in [
         ("tiny-crab-chat.Q8_0.gguf", "crab.gguf"),

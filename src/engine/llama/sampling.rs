@@ -7,11 +7,11 @@
 
 use llama_cpp_2::sampling::LlamaSampler;
 
-use super::SamplingParams;
+use crate::engine::SamplingParams;
 
 /// What changes the logits of tokens that occurred among the last [`penalty_window`], in a vocabulary of `n_vocab`; none where
 /// nothing does.
-pub fn penalties(params: &SamplingParams, n_vocab: i32) -> Option<LlamaSampler> {
+pub(super) fn penalties(params: &SamplingParams, n_vocab: i32) -> Option<LlamaSampler> {
     let last_n = penalty_window(params);
     (last_n > 0).then(|| {
         LlamaSampler::penalties(
@@ -25,7 +25,7 @@ pub fn penalties(params: &SamplingParams, n_vocab: i32) -> Option<LlamaSampler> 
 }
 
 /// What cuts the candidates, and draws among those that are left.
-pub fn draw(params: &SamplingParams) -> LlamaSampler {
+pub(super) fn draw(params: &SamplingParams) -> LlamaSampler {
     let mut samplers = Vec::new();
     if is_greedy(params) {
         samplers.push(LlamaSampler::greedy());
@@ -46,7 +46,7 @@ pub fn draw(params: &SamplingParams) -> LlamaSampler {
 }
 
 /// How many candidates of the greatest logits [`draw`] looks at; none where it needs all.
-pub fn drawn_from(params: &SamplingParams) -> Option<usize> {
+pub(super) fn drawn_from(params: &SamplingParams) -> Option<usize> {
     if is_greedy(params) {
         return Some(1);
     }
@@ -56,7 +56,7 @@ pub fn drawn_from(params: &SamplingParams) -> Option<usize> {
 }
 
 /// How many of the last tokens the penalties look at; 0 where none is set.
-pub fn penalty_window(params: &SamplingParams) -> i32 {
+pub(super) fn penalty_window(params: &SamplingParams) -> i32 {
     let penalties = [
         (params.repeat_penalty, 1.0),
         (params.presence_penalty, 0.0),

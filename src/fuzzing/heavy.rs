@@ -1,16 +1,12 @@
 //! Targets with bounds on time and memory: chat templates, and the memory permits of messages.
 
 use std::collections::HashMap;
-use std::path::Path;
 
-use llama_mcp_server::config::file::SandboxMode;
-use llama_mcp_server::engine::template::{Variables, check_messages};
-use llama_mcp_server::engine::{Message, Role};
-use llama_mcp_server::transport::http::allowance::Allowances;
-use llama_mcp_server::worker::trials::{Trial, Trials};
+use crate::engine::template::{Variables, check_messages};
+use crate::engine::{Message, Role};
+use crate::transport::http::allowance::Allowances;
 
-/// A chat template, tried in a restricted process where the program is at hand, as in the tests, else here on a stack as in a model's
-/// process. Whatever it does, it has a result within its limits.
+/// Renders a chat template on a stack like that of a worker's thread. It ends within the limits on time and memory.
 pub fn template(bytes: &[u8]) {
     let Ok(source) = std::str::from_utf8(bytes) else {
         return;
@@ -19,17 +15,7 @@ pub fn template(bytes: &[u8]) {
         Message::new(Role::System, "Be brief."),
         Message::new(Role::User, "Hi"),
     ];
-    let variables = Variables::new();
-    if let Some(program) = option_env!("CARGO_BIN_EXE_llama-mcp-server") {
-        let sandbox = SandboxMode::Auto;
-        let mut trials = Trials::start(Path::new(program));
-        let mut trials = trials.of(source, sandbox).expect("a process");
-        for trial in [Trial::Validity, Trial::Messages(messages, variables)] {
-            drop(trials.run(trial));
-        }
-    } else {
-        drop(check_messages(source, &messages, &variables));
-    }
+    drop(check_messages(source, &messages, &Variables::new()));
 }
 
 /// Messages that hold bytes, three bytes of input each: a client, one of its messages, and how much that is to hold. What all hold, and

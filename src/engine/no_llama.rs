@@ -1,0 +1,239 @@
+//! The engine of a build without the feature `llama`: the same interface, and every model fails to load.
+//!
+//! Such a build compiles in a minute and runs every test that needs no model. No value of [`Model`] exists in it.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use super::decoder::{Decoder, Row, Sampled};
+use super::device::Device;
+use super::grammar::{Grammar, GrammarVocabulary};
+use super::limits::{Facts, Limits};
+use super::prompt::{Token, Vocabulary};
+use super::spent::Spent;
+use super::thinking::blocks::Start;
+use super::{EngineError, EngineErrorKind, SamplingParams};
+use crate::config::LoadSettings;
+
+/// A loaded model, of which there is none.
+#[derive(Debug)]
+pub enum Model {}
+
+/// The vocabulary of a loaded model.
+#[derive(Debug)]
+pub struct ModelVocabulary<'model>(Infallible, PhantomData<&'model Model>);
+
+/// The decoder of a loaded model.
+#[derive(Debug)]
+pub struct LlamaDecoder<'model>(Infallible, PhantomData<&'model Model>);
+
+/// llama.cpp's code for the CPU, of which there is none.
+#[derive(Debug, Clone)]
+pub enum CpuBackend {}
+
+impl fmt::Display for CpuBackend {
+    fn fmt(&self, _formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {}
+    }
+}
+
+/// Returns llama.cpp's code for the CPU.
+///
+/// # Errors
+/// `Load`, always.
+pub fn cpu_backend() -> Result<CpuBackend, EngineError> {
+    Err(
+        EngineError::new(EngineErrorKind::Load, "this build has no llama.cpp")
+            .hint("compile the program with the feature `llama`, which is on by default"),
+    )
+}
+
+/// Returns the devices that llama.cpp finds: none.
+pub fn devices() -> Vec<Device> {
+    Vec::new()
+}
+
+#[expect(
+    clippy::missing_errors_doc,
+    clippy::unused_self,
+    reason = "the interface is that of `llama.rs`"
+)]
+impl Model {
+    /// Sends llama.cpp's log into tracing.
+    pub fn capture_logs() {}
+
+    /// Loads the file that `load` names: fails.
+    pub fn load(
+        _load: &LoadSettings,
+        _progress: impl FnMut(u8) + 'static,
+    ) -> Result<Self, EngineError> {
+        match cpu_backend()? {}
+    }
+
+    /// Returns whether a GPU computes layers of the model.
+    pub fn is_on_gpu(&self, _load: &LoadSettings) -> bool {
+        match *self {}
+    }
+
+    /// Returns what [`Limits`] are planned from.
+    pub fn facts(&self, _load: &LoadSettings, _available_memory: Option<u64>) -> Facts {
+        match *self {}
+    }
+
+    /// Returns the source of the model's chat template.
+    pub fn chat_template(&self) -> Option<String> {
+        match *self {}
+    }
+
+    /// Returns the vocabulary.
+    pub fn vocabulary(&self) -> ModelVocabulary<'_> {
+        match *self {}
+    }
+
+    /// Returns a decoder for `limits`.
+    pub fn decoder(
+        &self,
+        _limits: Limits,
+        _load: &LoadSettings,
+    ) -> Result<LlamaDecoder<'_>, EngineError> {
+        match *self {}
+    }
+}
+
+impl ModelVocabulary<'_> {
+    /// Returns the texts of the first and the last token of a text.
+    pub fn bos_and_eos(&self) -> (String, String) {
+        match self.0 {}
+    }
+}
+
+impl GrammarVocabulary for ModelVocabulary<'_> {
+    fn words(&self) -> Vec<Vec<u8>> {
+        match self.0 {}
+    }
+
+    fn end(&self) -> Option<Token> {
+        match self.0 {}
+    }
+}
+
+impl Vocabulary for ModelVocabulary<'_> {
+    fn tokenize(&self, _text: &str, _parse_special: bool) -> Vec<Token> {
+        match self.0 {}
+    }
+
+    fn bos(&self) -> Option<Token> {
+        match self.0 {}
+    }
+
+    fn adds_bos(&self) -> bool {
+        match self.0 {}
+    }
+
+    fn control_texts(&self, _template: &str) -> Vec<String> {
+        match self.0 {}
+    }
+
+    fn longest_token(&self) -> usize {
+        match self.0 {}
+    }
+
+    fn blanks(&self) -> Vec<Token> {
+        match self.0 {}
+    }
+
+    fn special_texts(&self) -> Vec<String> {
+        match self.0 {}
+    }
+
+    fn begins(&self, _text: &str) -> Vec<(Token, usize)> {
+        match self.0 {}
+    }
+}
+
+impl LlamaDecoder<'_> {
+    /// Returns where the decoder's time goes.
+    pub fn spent(&self) -> Spent {
+        match self.0 {}
+    }
+}
+
+impl Decoder for LlamaDecoder<'_> {
+    type Sampler = Infallible;
+    type State = Infallible;
+
+    fn pass(&self) -> usize {
+        match self.0 {}
+    }
+
+    fn sampler(
+        &self,
+        _params: &SamplingParams,
+        _prompt: &[Token],
+        _grammar: Option<Grammar>,
+        _start: &Start,
+    ) -> Infallible {
+        match self.0 {}
+    }
+
+    fn force(&self, sampler: &mut Infallible, _token: Token) {
+        match *sampler {}
+    }
+
+    fn offer(&self, sampler: &mut Infallible, _start: Start) {
+        match *sampler {}
+    }
+
+    fn begin_answer(&self, sampler: &mut Infallible, _text: &str) -> Result<bool, EngineError> {
+        match *sampler {}
+    }
+
+    fn decode(&mut self, _batch: &[Row]) -> Result<Duration, String> {
+        match self.0 {}
+    }
+
+    fn sample(
+        &mut self,
+        _rows: &mut [(usize, &mut Infallible)],
+    ) -> Vec<Result<Sampled, EngineError>> {
+        match self.0 {}
+    }
+
+    fn piece(&self, _token: Token) -> Vec<u8> {
+        match self.0 {}
+    }
+
+    fn clear(&mut self, _sequence: usize) {
+        match self.0 {}
+    }
+
+    fn can_cut(&self, _sequence: usize) -> bool {
+        match self.0 {}
+    }
+
+    fn can_cut_saved(&self, _length: usize) -> bool {
+        match self.0 {}
+    }
+
+    fn cut(&mut self, _sequence: usize, _length: usize) -> bool {
+        match self.0 {}
+    }
+
+    fn share(&mut self, _from: usize, _to: usize, _length: usize) -> bool {
+        match self.0 {}
+    }
+
+    fn saved_bytes(&self, _sequence: usize) -> u64 {
+        match self.0 {}
+    }
+
+    fn save(&mut self, _sequence: usize) -> Option<(Infallible, u64)> {
+        match self.0 {}
+    }
+
+    fn restore(&mut self, _sequence: usize, state: &Infallible) -> bool {
+        match *state {}
+    }
+}

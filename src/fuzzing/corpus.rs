@@ -1,0 +1,45 @@
+//! Replays the fuzzer's corpus: inputs that reach every parser of untrusted input, and inputs that once broke one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+type Target = (&'static str, fn(&[u8]));
+
+const TARGETS: [Target; 8] = [
+    ("message", super::message),
+    ("http", super::http),
+    ("config", super::config),
+    ("header", super::header),
+    ("worker", super::worker),
+    ("schema", super::schema),
+    ("template", super::template),
+    ("budget", super::budget),
+];
+
+/// Returns the inputs of `target`, in a fixed order.
+fn corpus(target: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/corpus")
+        .join(target);
+    let entries = fs::read_dir(folder).unwrap();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+#[test]
+#[expect(
+    clippy::print_stderr,
+    reason = "the last line of a failed test names its input"
+)]
+fn what_the_fuzzer_found_breaks_nothing() {
+    for (target, run) in TARGETS {
+        let files = corpus(target);
+        assert!(files.len() >= 10, "{target} has no corpus");
+        for file in files {
+            eprintln!("{}", file.display());
+            run(&fs::read(&file).unwrap());
+        }
+    }
+    fs::remove_dir_all(&*super::FOLDER).unwrap();
+}

@@ -1,0 +1,145 @@
+//! Process entry: parse, run, print one error, choose the exit code. `cpu.c` has checked the CPU before.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use crate::check::{self, Checked};
+use crate::cli::{Cli, WorkerCli, foreign};
+use crate::config::{Rejected, Surroundings};
+use crate::error_code::Coded;
+use crate::process::ProtocolOutput;
+use crate::reload::Sources;
+use crate::signals::Signals;
+use crate::worker::WORKER;
+use crate::{app, commands, heap, process, telemetry, threads, worker};
+use anyhow::Context;
+use clap::Parser;
+
+/// How the program ends when it does not end in order.
+enum Failure {
+    /// 1: it failed while it ran.
+    Run(anyhow::Error),
+    /// 2: usage or configuration.
+    Config(Rejected),
+}
+
+/// Runs the program with the arguments of this process, and returns its exit code.
+pub fn main() -> ExitCode {
+    let mut arguments: Vec<OsString> = env::args_os().collect();
+    let result = if arguments.get(1).is_some_and(|argument| argument == WORKER) {
+        arguments.remove(1);
+        work(&WorkerCli::parse_from(arguments))
+    } else {
+        serve(parse(&arguments))
+    };
+    result.unwrap_or_else(|failure| failure.report())
+}
+
+/// Parses the command line. Exits with the help, or with an error if the command line is wrong.
+fn parse(arguments: &[OsString]) -> Cli {
+    if let Some(error) = foreign::unknown_command(arguments) {
+        error.exit();
+    }
+    Cli::try_parse_from(arguments)
+        .unwrap_or_else(|error| foreign::error(arguments).unwrap_or(error).exit())
+}
+
+fn work(cli: &WorkerCli) -> Result<ExitCode, Failure> {
+    let mut output = take_stdout()?;
+    telemetry::init_worker();
+    if cli.describe {
+        worker::machine::describe(&mut output)
+            .context("could not write to standard output")
+            .map_err(Failure::Run)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if cli.try_templates {
+        worker::trials::serve(io::stdin().lock(), &mut output)
+            .context("could not write to standard output")
+            .map_err(Failure::Run)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let served = worker::serve::run(cli.parent, output);
+    Ok(if served {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn serve(cli: Cli) -> Result<ExitCode, Failure> {
+    let around = surroundings();
+    if let Some(command) = cli.command {
+        return commands::run(command, &around).map_err(Failure::Run);
+    }
+    let signals = Signals::prepare().map_err(|error| Failure::Run(error.into()))?;
+    let room = threads::check_room(app::THREADS);
+    room.map_err(|limit| Failure::Run(Coded::from(limit).into()))?;
+    let output = take_stdout()?;
+    let read_at = SystemTime::now();
+    let typed = cli.source.into_overrides(cli.models);
+    let checked = check::examine(&typed, &around).and_then(Checked::startable);
+    let checked = checked.map_err(Failure::Config)?;
+    let log = app::log_output(&checked.config.log);
+    let _log = threads::or_exit(|| telemetry::init_server(&log)).map_err(Failure::Run)?;
+    let sources = Sources {
+        typed,
+        around,
+        read_at,
+    };
+    heap::give_back();
+    app::run(checked, sources, signals, output).map_err(Failure::Run)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn surroundings() -> Surroundings {
+    let text = |text: OsString| text.to_string_lossy().into_owned();
+    Surroundings {
+        program: process::this_program().ok(),
+        cpus: process::available_cpus(),
+        // What is no text is no token either, which is told with its name.
+        variables: env::vars_os()
+            .map(|(name, value)| (text(name), text(value)))
+            .collect(),
+        folders: [
+            Some(".".into()),
+            dirs::config_dir().map(|folder| folder.join("llama-mcp-server")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
+    }
+}
+
+fn take_stdout() -> Result<Box<dyn ProtocolOutput>, Failure> {
+    process::take_stdout()
+        .context("could not take standard output")
+        .map_err(Failure::Run)
+}
+
+impl Failure {
+    /// Tells it on stderr, with its causes and the way out.
+    fn report(&self) -> ExitCode {
+        let mut stderr = io::stderr().lock();
+        let (told, code) = match self {
+            Self::Run(error) => (print(error, &mut stderr), 1),
+            Self::Config(rejected) => (rejected.report(&mut stderr), 2),
+        };
+        // Nobody is left to tell if stderr is closed.
+        drop(told);
+        ExitCode::from(code)
+    }
+}
+
+fn print(error: &anyhow::Error, stderr: &mut dyn Write) -> io::Result<()> {
+    let code = error.downcast_ref::<Coded>().map(|coded| coded.code);
+    let code = code.map_or(String::new(), |code| format!("[{code}]"));
+    writeln!(stderr, "error{code}: {error}")?;
+    for cause in error.chain().skip(1) {
+        writeln!(stderr, "  caused by: {cause}")?;
+    }
+    Ok(())
+}
