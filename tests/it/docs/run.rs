@@ -38,7 +38,7 @@ fn indented(text: &str) -> String {
     lines.flat_map(|line| ["    ", line, "\n"]).collect()
 }
 
-/// Who reads a page and does what it says.
+/// A reader who does what a page says.
 struct Reader {
     servers: Vec<Server>,
     folder: Folder,
