@@ -91,9 +91,9 @@ impl Reader {
     /// Gives `program` to `python`, with the packages of `scripts/get-python-packages`.
     fn python(&self, python: &str, program: &str) -> Result<(), (String, String)> {
         fs::write(self.path("block.py"), program).unwrap();
-        let packages = repository("models/.python");
+        let packages = repository("models/.python").display().to_string();
         self.run(&format!(
-            "PYTHONPATH={packages:?} {python} ../block.py || \
+            "PYTHONPATH='{packages}' {python} ../block.py || \
              {{ echo 'If a package is missing: scripts/get-python-packages'; exit 1; }}"
         ))
     }
