@@ -1,8 +1,8 @@
 //! What the documentation says is so: its commands are run, and it has a word on every error.
 //!
-//! A block of `sh` is run by bash as it stands, in a folder with a tiny `model.gguf`, which the blocks of a page share. A comment
-//! before a block says otherwise: `<!-- server -->` runs until the page ends, `<!-- not run: REASON -->` is left out, and a block of
-//! `toml` with `<!-- check -->` must pass `config check`.
+//! Bash runs each block of `sh` as it stands, and Python each block of `python`, in a folder with a tiny `model.gguf`, which the blocks
+//! of a page share. A comment before a block says otherwise: `<!-- server -->` runs until the page ends, `<!-- not run: REASON -->` is
+//! left out (a block of `python` must still compile), and a block of `toml` with `<!-- check -->` must pass `config check`.
 
 mod page;
 mod run;
@@ -180,9 +180,18 @@ test -z \"$(env | grep LLAMA_MCP)\" && test -d ~ && test ~ != \"$PWD\"
 llama-mcp-server health --port 18473
 ```
 
+```python
+assert open(\"file\").read() == \"of one block\\n\"
+```
+
 <!-- not run: it would fail -->
 ```sh
 exit 1
+```
+
+<!-- not run: it would fail -->
+```python
+import none_of_that_name
 ```
 
 ```json
@@ -216,6 +225,19 @@ fn a_block_that_fails_is_told_with_its_place_and_its_output() {
             "<!-- check -->\n```toml\n[models.a]\npath = 1\n```\n",
             "bad.md:2: ended with exit status: 2\n",
         ),
+        (
+            "```python\nprint('one')\nassert False\n```\n",
+            "bad.md:1: ended with exit status: 1\n    print('one')\n    assert False\nIts output:\n    one\n",
+        ),
+        (
+            "<!-- not run: needs a package -->\n```python\nasync main():\n```\n",
+            "bad.md:2: ended with exit status: 1\n",
+        ),
+        (
+            "<!-- not run: -->\n```python\n```\n",
+            "bad.md:2: is not run, and does not say why\n",
+        ),
+        ("```py\n```\n", "bad.md:1: is never run: call it `python`\n"),
         (
             "<!-- not run: -->\n```sh\nfalse\n```\n",
             "bad.md:2: is not run, and does not say why\n",

@@ -12,6 +12,9 @@ pub(super) enum What {
     Run,
     Server,
     Check,
+    Python,
+    /// Python that is compiled, and not run.
+    CompilePython,
     /// Cannot be meant.
     Wrong(String),
 }
@@ -56,9 +59,12 @@ fn what(language: &str, mark: Option<&str>) -> Option<What> {
         ("sh", None) => Some(What::Run),
         ("sh", Some("server")) => Some(What::Server),
         ("toml", Some("check")) => Some(What::Check),
-        ("sh", Some("not run:")) => wrong("is not run, and does not say why".into()),
+        ("python", None) => Some(What::Python),
+        ("sh" | "python", Some("not run:")) => wrong("is not run, and does not say why".into()),
         ("sh", Some(mark)) if mark.starts_with("not run: ") => None,
+        ("python", Some(mark)) if mark.starts_with("not run: ") => Some(What::CompilePython),
         ("bash" | "shell" | "console", _) => wrong("is never run: call it `sh`".into()),
+        ("py" | "python3", _) => wrong("is never run: call it `python`".into()),
         (_, Some(mark)) => wrong(format!(
             "`<!-- {mark} -->` says nothing of a block of `{language}`"
         )),

@@ -8,6 +8,7 @@ use std::thread;
 
 use super::page::{Block, What, blocks};
 use crate::support::config::Folder;
+use crate::support::example::repository;
 use crate::support::shell::bash;
 use crate::support::{signal_process, tiny};
 
@@ -37,7 +38,7 @@ fn indented(text: &str) -> String {
     lines.flat_map(|line| ["    ", line, "\n"]).collect()
 }
 
-/// Who reads a page and does what it says.
+/// A reader who does what a page says.
 struct Reader {
     servers: Vec<Server>,
     folder: Folder,
@@ -76,6 +77,8 @@ impl Reader {
                 fs::remove_file(self.path("here/checked.toml")).unwrap();
                 checked
             }
+            What::Python => self.python("python3 -u", &block.text),
+            What::CompilePython => self.python("python3 -m py_compile", &block.text),
             What::Wrong(why) => Err((why.clone(), String::new())),
         }
     }
@@ -83,6 +86,16 @@ impl Reader {
     fn command(&self, script: &str) -> Command {
         let script = format!("exec 2>&1\n{script}");
         bash(&TIMEOUT, &script, &self.path("here"), &self.path("home"))
+    }
+
+    /// Gives `program` to `python`, with the packages of `scripts/get-python-packages`.
+    fn python(&self, python: &str, program: &str) -> Result<(), (String, String)> {
+        fs::write(self.path("block.py"), program).unwrap();
+        let packages = repository("models/.python").display().to_string();
+        self.run(&format!(
+            "PYTHONPATH='{packages}' {python} ../block.py || \
+             {{ echo 'If a package is missing: scripts/get-python-packages'; exit 1; }}"
+        ))
     }
 
     fn run(&self, script: &str) -> Result<(), (String, String)> {
