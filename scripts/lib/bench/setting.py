@@ -26,7 +26,7 @@ def parser(about):
     parser.add_argument("--rows", default="", metavar="PATTERN", help="only rows whose name this regular expression matches")
     style = parser.add_mutually_exclusive_group()
     style.add_argument("--json", action="store_true", help="print JSON, with every value, medians and ratios")
-    style.add_argument("--markdown", action="store_true", help="print the README's table")
+    style.add_argument("--markdown", action="store_true", help="print the table of docs/performance.md")
     return parser
 
 
