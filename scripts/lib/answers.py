@@ -1,5 +1,5 @@
-"""answers.py COMMAND…: starts a server with nothing in its environment, has its model answer a question, and prints the answer and
-which code for the CPU gave it. The model is tests/models/tiny-crab-chat.Q8_0.gguf, which knows one answer."""
+"""answers.py COMMAND…: starts a server with an empty environment, asks its model a question, and prints the answer and the variant of the
+CPU code that computed it. The model must be tests/models/tiny-crab-chat.Q8_0.gguf, which knows one answer."""
 
 import json
 import re
@@ -30,7 +30,7 @@ def main(command):
 
 
 def ask(server):
-    """The result of a call; none where the server ends before."""
+    """Returns the result of a call, or `None` if the server ends before."""
     client = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "check", "version": "1"}}
     question = {"name": "chat", "arguments": {"text": "What is the capital of Peru?"}}
     try:

@@ -1,6 +1,6 @@
 """client_check.py SERVER MODEL PYTHON NODE TEMPLATES [NAME...]: runs the programs of tests/clients, each with the packages of its client.
 
-PYTHON, NODE and TEMPLATES are what scripts/get-python-packages, get-node-packages and get-templates print. NAME chooses
+PYTHON, NODE and TEMPLATES are the outputs of scripts/get-python-packages, get-node-packages and get-templates. NAME selects
 clients by their program."""
 
 import collections

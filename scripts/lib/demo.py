@@ -1,4 +1,4 @@
-"""demo.py SERVER MODEL QUESTION: a real MCP conversation over stdio, with nothing but the standard library."""
+"""demo.py SERVER MODEL QUESTION: an MCP conversation over stdio, using only the standard library."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def send(message):
 
 
 def request(id, method, params):
-    """Sends a request and gives its result; shows the progress that comes before it."""
+    """Sends a request and returns its result. Prints the progress notifications that arrive before it."""
     send({"id": id, "method": method, "params": params})
     for line in process.stdout:
         message = json.loads(line)

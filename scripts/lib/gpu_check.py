@@ -16,14 +16,14 @@ import time
 ROOT = pathlib.Path(__file__).parents[2]
 TINY = ROOT / "tests/models/tiny-crab-chat.Q8_0.gguf"
 SERVER = sys.argv[1]
-# Shaders are compiled on the CPU, for minutes where the machine is slow.
+# Shaders are compiled on the CPU, which takes minutes on a slow machine.
 LIMIT = 900
 LAYERS = 4
 SANDBOX = '[registry]\nsandbox = "required"\nstall_timeout = "never"\n'
 
 
 class Server:
-    """A server over stdio with the configuration `text`, which it watches. Its driver caches below `cache`."""
+    """A server over stdio with the configuration `text`, which it watches. Its GPU driver caches shaders below `cache`."""
 
     def __init__(self, folder, text, cache):
         self.config = folder / "config.toml"
@@ -78,7 +78,7 @@ class Server:
         return result["content"][0]["text"], result.get("isError", False)
 
     def expect(self, pattern):
-        """Returns the match of `pattern` in a line of the log that is not read yet. Waits for the line."""
+        """Waits for a new line of the log that matches `pattern`, and returns the match."""
         end = time.monotonic() + LIMIT
         while True:
             try:
@@ -124,7 +124,7 @@ def machine_has_a_gpu():
 
 
 def shader_cache_is_used(folder, cache):
-    """Returns the answer of the GPU."""
+    """Returns the answer that the GPU computed."""
     times, answers = [], []
     for _ in range(2):
         with Server(folder, SANDBOX + model("chat", 99), cache) as server:
@@ -134,7 +134,7 @@ def shader_cache_is_used(folder, cache):
     (text, is_error), kept = answers[0], [path for path in cache.rglob("*") if path.is_file()]
     check(not is_error and answers[1] == answers[0], f"a GPU answers inside the sandbox: {text}")
     check(kept, f"the driver keeps {sum(path.stat().st_size for path in kept) / 2**20:.1f} MiB of shaders")
-    check(times[1] < times[0], f"a second start is faster: {times[0]:.1f} s, then {times[1]:.1f} s until the answer")
+    check(times[1] < times[0], f"the second start is faster: {times[0]:.1f} s, then {times[1]:.1f} s until the answer")
     return text
 
 
@@ -169,7 +169,7 @@ def killed_process_is_started_again(folder, cache):
         request = server.begin("chat", "Count to a thousand.", 2000)
         os.kill(pid, signal.SIGKILL)
         server.wait_for(request)
-        check(server.ask() == before, "after its process was killed a model answers again")
+        check(server.ask() == before, "a model answers again after its process was killed")
 
 
 def edit_of_layers_is_applied(folder, cache):
@@ -180,7 +180,7 @@ def edit_of_layers_is_applied(folder, cache):
         edited.write_text(SANDBOX + model("chat", 1))
         edited.rename(server.config)
         server.expect("the new configuration is active")
-        check(server.ask() == before, "an edit of `n_gpu_layers` leaves the text as it was")
+        check(server.ask() == before, "an edit of `n_gpu_layers` does not change the text")
         server.expect("gpu_layers=1")
         check(True, "the edited number of layers was offloaded")
 

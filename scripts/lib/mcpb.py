@@ -1,4 +1,4 @@
-"""mcpb.py BINARY_OR_FOLDER OUT.mcpb NODE CLI: completes packaging/mcpb/manifest.json and packs it by MCPB's own tool."""
+"""mcpb.py BINARY_OR_FOLDER OUT.mcpb NODE CLI: completes packaging/mcpb/manifest.json and packs the bundle with MCPB's official tool."""
 
 import json
 import pathlib
@@ -11,7 +11,7 @@ from package import ROOT, package
 
 NAME = "llama-mcp-server"
 
-# The first bytes of a program tell its system, by the names that bundles use.
+# The first bytes of a program identify its operating system. The names are those that bundles use.
 SYSTEMS = {
     b"\x7fELF": "linux",
     b"MZ": "win32",
@@ -21,7 +21,7 @@ SYSTEMS = {
 
 
 def program_in(folder):
-    """The program in `folder`, if it is there."""
+    """Returns the program in `folder`, or `None`."""
     files = (folder / name for name in (NAME, f"{NAME}.exe"))
     return next((file for file in files if file.is_file()), None)
 
@@ -32,11 +32,11 @@ def system_of(program):
     for magic, system in SYSTEMS.items():
         if begin.startswith(magic):
             return system
-    sys.exit(f"error: {program} is no program of Linux, macOS or Windows")
+    sys.exit(f"error: {program} is not a program for Linux, macOS or Windows")
 
 
 def programs_of(place):
-    """The programs by their system."""
+    """Returns the programs by operating system."""
     if place.is_file():
         found = [place]
     elif program := program_in(place):
@@ -44,19 +44,19 @@ def programs_of(place):
     else:
         found = [program for folder in sorted(place.iterdir()) if (program := program_in(folder))]
     if not found:
-        sys.exit(f"error: {place} has no {NAME}, nor has a folder in it")
+        sys.exit(f"error: {place} contains no {NAME}, and neither do its subfolders")
     programs = {}
     for program in found:
         system = system_of(program)
         if system in programs:
-            sys.exit(f"error: {programs[system]} and {program} are both for {system}, of which a bundle has one; "
-                     "`lipo -create` joins two of macOS")
+            sys.exit(f"error: {programs[system]} and {program} are both for {system}, and a bundle has only one program for each system; "
+                     "join two macOS programs with `lipo -create`")
         programs[system] = program
     return programs
 
 
 def copy(program, whole, to):
-    """Copies `program`, with the folder around it where that is `whole` its own."""
+    """Copies `program`. If `whole`, copies its whole folder."""
     if whole:
         shutil.copytree(program.parent, to, symlinks=False)
     else:

@@ -1,4 +1,4 @@
-"""What Cargo.toml says of this package."""
+"""Reads the package metadata from Cargo.toml."""
 
 import json
 import pathlib

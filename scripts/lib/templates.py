@@ -1,8 +1,8 @@
 """templates.py LLAMA_CPP AXOLOTL OUT: writes the chat templates in llama.cpp's source archive and in axolotl's wheel to OUT, each with
 the prompts that jinja2 renders and the messages whose text is missing from them.
 
-The environment is that of Hugging Face's transformers (utils/chat_template_utils.py). A date is written as ⟦FORMAT⟧, and the
-test that reads the file fills it in."""
+The Jinja environment is that of Hugging Face's transformers (utils/chat_template_utils.py). A date is written as ⟦FORMAT⟧; the test that
+reads the file fills it in."""
 
 import json
 import sys
@@ -83,7 +83,7 @@ def render(template, messages):
 
 
 def left_out(template, messages):
-    """Returns the positions of the messages whose end is not printed."""
+    """Returns the positions of the messages whose end is missing from the prompt."""
     positions = []
     for at, one in enumerate(messages):
         text = one["content"].rstrip()

@@ -1,10 +1,10 @@
 # /// script
 # dependencies = ["mcp==2.3.0"]
 # ///
-"""Asks the first tool of a server, and shows how it comes along.
+"""Calls the first tool of a server, and shows its progress.
 
     python client.py QUESTION COMMAND [ARGUMENT…]       starts a server and talks to it over stdio
-    python client.py QUESTION http://127.0.0.1:8080/mcp  goes to one that runs; the token is in LLAMA_MCP_AUTH
+    python client.py QUESTION http://127.0.0.1:8080/mcp  connects to a running server; LLAMA_MCP_AUTH is the token
 """
 
 import asyncio
@@ -30,7 +30,7 @@ async def main(question, where, *arguments):
     if where.startswith("http"):
         token = os.environ.get("LLAMA_MCP_AUTH")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        # A model that loads, or a long answer, is heard of every few seconds; the default gives up after five.
+        # While a model loads or writes, the server sends progress every few seconds. The default timeout is five seconds.
         async with httpx2.AsyncClient(headers=headers, timeout=60) as http:
             result = await ask(streamable_http_client(where, http_client=http), question)
     else:

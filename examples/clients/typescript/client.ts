@@ -1,7 +1,7 @@
-// Asks the first tool of a server, and shows how it comes along. Runs as it is by Node 22.18 or newer, after `npm install`.
+// Calls the first tool of a server, and shows its progress. Node 22.18 or newer runs this file directly, after `npm install`.
 //
 //   node client.ts QUESTION COMMAND [ARGUMENT…]        starts a server and talks to it over stdio
-//   node client.ts QUESTION http://127.0.0.1:8080/mcp  goes to one that runs; the token is in LLAMA_MCP_AUTH
+//   node client.ts QUESTION http://127.0.0.1:8080/mcp  connects to a running server; LLAMA_MCP_AUTH is the token
 
 import { Client, StreamableHTTPClientTransport } from "@modelcontextprotocol/client";
 import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
@@ -23,7 +23,7 @@ const result = await client.callTool(
   {
     onprogress: ({ progress, message = "" }) =>
       console.error(`${progress.toFixed(1).padStart(6)} s  ${message.replace(/\s+/g, " ").slice(-70)}`),
-    // Else it gives up after a minute, whatever it hears.
+    // Without this, the call times out after a minute even if there is progress.
     resetTimeoutOnProgress: true,
   },
 );

@@ -1,11 +1,13 @@
-"""Measures this server, and alternately a llama-server beside it, as their clients see them.
+"""Measures this server, and optionally a llama-server in turns with it, as their clients see them.
 
-Every figure is taken by the client's clock, the same way on both sides: whole calls over HTTP, sampled with this server's
-defaults, but for the gap between tokens, which is that of this server's model process, since MCP tells of new text by time. No
-prompt is used twice, so no cache answers but where a row is about it. Some rows start servers of their own, and are only
-compared with a llama-server that is started here. What has no counterpart is this server's alone; the rows MCP and pipe are the same
-texts to a worker by hand and through the server, over their standard input. Each row is measured --runs times (start ten
-times, the pipe three times as often), the sides by turns; what is printed are medians, with the least and the greatest value.
+All times are measured by the client, in the same way for both servers: complete calls over HTTP with this server's sampling defaults.
+The only exception is the gap between tokens, which is measured at this server's model process, since MCP reports new text at time
+intervals. No prompt is used twice, so caches do not matter, except in rows about caches. Some rows start their own servers, and are
+compared only with a llama-server that is started here. Rows without a counterpart exist for this server only. The rows "MCP and pipe"
+send the same texts to a worker directly and through the server, over standard input.
+
+Each row is measured --runs times (the start ten times, the pipe three times as often), the servers in turns. The output has medians,
+with the least and the greatest value.
 """
 
 import re
@@ -19,7 +21,7 @@ from rows import ROWS, note
 from setting import parse
 from sides import LlamaProgram, LlamaServer, Ours
 
-# A row that is made of two others.
+# A row that is computed from two others.
 SHARED = "generation, 8 at once over 1"
 SHARE = ["generation, 1 at once", "generation, 8 at once"]
 
@@ -35,7 +37,7 @@ class Bench:
         return [measure(*arguments) for _ in range(self.options.runs)]
 
     def measure(self, row, sides):
-        """By turns: who begins changes with every run."""
+        """Measures the sides in turns. The side that begins changes with each run."""
         values = [[] for _ in sides]
         for run in range(self.options.runs):
             order = list(range(len(sides)))
@@ -58,7 +60,7 @@ class Bench:
                 self.measure(row, sides)
 
     def memory_names(self, side, process):
-        """At rest, which is before all other rows, and after many calls."""
+        """Returns the names of the rows for memory at rest, before all other rows, and after many calls."""
         name = f"resident memory, {side.name}, {process}"
         return f"{name}, at rest", f"{name}, after {self.options.calls} calls"
 
@@ -71,7 +73,7 @@ class Bench:
                     self.report.add(name, "MiB", [value])
 
     def running(self, sides):
-        """What servers that run are asked."""
+        """Measures the rows of running servers."""
         for side in sides:
             texts.calibrate(side)
         if len(tokens := {side.call("Hi", 1).prompt_tokens for side in sides}) > 1:
@@ -117,7 +119,7 @@ class Bench:
         finally:
             for side in sides:
                 side.stop()
-        # None of them runs beside a fresh one.
+        # All of them have ended before a fresh server starts.
         self.rows([side for side in sides if hasattr(side, "fresh")], fresh=True)
         self.alone()
         self.report.end()

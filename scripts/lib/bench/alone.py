@@ -1,4 +1,4 @@
-"""The rows that only this server has: each gives its values, as many as it wants runs."""
+"""The rows that only this server has. Each function returns its values."""
 
 import os
 import statistics
@@ -23,14 +23,14 @@ def writing_speed(side, more):
 
 
 def forced_share(side):
-    """Percent of the speed without a grammar, by turns."""
+    """Returns the speed with a grammar, in percent of the speed without. Measures both in turns."""
     pairs = [(writing_speed(side, {"json_schema": SCHEMA}), writing_speed(side, {})) for _ in range(3)]
     return 100 * statistics.median(forced / free for forced, free in pairs)
 
 
 def warmed_first_token(options):
     with Ours.with_tool(options, prompt_of(1500), max_tokens=1, preload=True) as server:
-        # Waits for the model, by another text.
+        # Another text, to wait for the model.
         server.call("Hi", 1)
         wait_until_idle(server.pids()["worker"])
         answer, seconds = timed(lambda: server.ask(story()))
@@ -40,7 +40,7 @@ def warmed_first_token(options):
 
 
 def cpu_when_idle(options):
-    """Percent of one CPU that the server and its loaded model take while nobody asks, in steps of the kernel's clock."""
+    """Returns the percent of one CPU that the server and its loaded model use while idle. The kernel's clock limits the precision."""
     with Ours(options) as server:
         server.call("Hi", 1)
         pids = server.pids()
@@ -59,7 +59,7 @@ def start_to_initialize(options):
 
 
 def lists_while_loading(options, lists):
-    """Milliseconds of each `tools/list` right after the start, before the model can be there."""
+    """Returns the milliseconds of each `tools/list` right after the start, before the model can be loaded."""
     def ask():
         server.write(rpc("tools/list", {}))
         server.read_until(b'"inputSchema"')
@@ -82,7 +82,7 @@ def by_server(server, texts):
 
 
 def pipe_cost(options):
-    """The same calls to a worker alone and to one behind a server, by turns; both are loaded, one of them idles."""
+    """Measures the same calls to a worker alone and to a worker behind a server, in turns. Both are loaded, and one of them is idle."""
     texts = [f"Write a very long story, number {n}." for n in range(PIPE_CALLS)]
     with WorkerAlone(options) as alone, OverStdio(options) as through:
         sides = [(by_worker, alone, []), (by_server, through, [])]

@@ -1,4 +1,4 @@
-"""What processes cost, and those that speak lines of JSON."""
+"""Measures processes, and talks to processes that read and write lines of JSON."""
 
 import json
 import os
@@ -18,8 +18,8 @@ def timed(work):
 
 
 def resident(*pids):
-    """MiB of memory that these processes keep resident, pages that several processes map divided among them (PSS): a server
-    and its worker are one program."""
+    """Returns the MiB of resident memory of these processes. Pages that several processes map are divided among them (PSS), since a
+    server and its worker are the same program."""
     def kib(pid):
         with open(f"/proc/{pid}/smaps_rollup") as rollup:
             return next(int(line.split()[1]) for line in rollup if line.startswith("Pss:"))
@@ -33,7 +33,7 @@ def cpu_seconds(pid):
 
 
 def wait_until_idle(pid):
-    """Until it has used no CPU for a second, in steps of the kernel's clock."""
+    """Waits until the process has used no CPU for a second. The kernel's clock limits the precision."""
     used, since = cpu_seconds(pid), time.perf_counter()
     while time.perf_counter() - since < 1:
         time.sleep(0.05)
@@ -53,7 +53,7 @@ class Pipe:
     """A process that reads and writes lines of JSON."""
 
     def __init__(self, command):
-        # What the server sets for its workers: by hand they would spin longer, and lose to those behind a server.
+        # The variables that the server sets for its workers. Without them, a worker alone would spin longer and be slower than behind a server.
         environment = {"GOMP_SPINCOUNT": "300", "MALLOC_TRIM_THRESHOLD_": "1048576", **os.environ}
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                                         env=environment)
@@ -70,15 +70,16 @@ class Pipe:
         self.process.stdin.flush()
 
     def read(self):
-        line = next(self.process.stdout, b'"error": it has ended')
-        # An answer that is empty is an error, too, and was generated all the same.
+        line = next(self.process.stdout, b'"error": the process has ended')
+        # An empty answer is an error, too, but it was generated.
         is_error = b'"isError":true' in line and b'"completion_tokens":' not in line
         if is_error or b'"error":' in line or b'"failed":' in line:
             sys.exit(f"a call failed: {line.decode()}")
         return line
 
     def read_until(self, member, times=1):
-        """Not parsed: the reader must cost nothing. A quoted text has its quotes escaped, so it is never taken for a member."""
+        """Reads until `member` has occurred `times` times. Does not parse the lines, which would take time. Quotes in texts are
+        escaped, so a text is never taken for a member."""
         while times > 0:
             times -= member in self.read()
 
@@ -98,7 +99,7 @@ class WorkerAlone(Pipe):
         return [call["id"] for call in calls]
 
     def news(self):
-        """The next of a call: its id, and the update's members."""
+        """Returns the next update of a call: its id, and the members of the update."""
         while True:
             event = json.loads(self.read())
             if "call" in event and isinstance(event["call"]["update"], dict):
@@ -106,7 +107,7 @@ class WorkerAlone(Pipe):
 
 
 class OverStdio(Pipe):
-    """A server that has just been started: its model is being loaded."""
+    """A server over stdio that was just started, so its model is still loading."""
 
     def __init__(self, options):
         super().__init__([options.server, *flags(options), "--max_queue", "1000"])

@@ -1,4 +1,4 @@
-"""What is printed: lines as they come for people, else JSON or a table in Markdown at the end."""
+"""Prints the results: a line for each row as text, or JSON or a Markdown table at the end."""
 
 import json
 import os
@@ -16,7 +16,7 @@ def spread(values):
 
 
 def amount(value, unit):
-    """Three digits that count, or all before the point."""
+    """Formats a value with three significant digits, or with all digits before the point."""
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
     return f"{value:,.{digits}f}" + ("" if unit == "ratio" else f" {unit}")
 
@@ -49,7 +49,7 @@ class Report:
             print(line.rstrip(), flush=True)
 
     def markdown(self):
-        print(f"{self.setting}; medians of {self.options.runs} runs, the servers by turns:\n")
+        print(f"{self.setting}; medians of {self.options.runs} runs, the servers in turns:\n")
         print("| | llama-mcp-server | llama-server | ratio |\n| --- | ---: | ---: | ---: |")
         for row in self.table:
             cells = [row["row"], amount(row["median"], row["unit"])]
@@ -58,7 +58,7 @@ class Report:
 
     def end(self):
         if not self.table:
-            sys.exit(f"no row is called like --rows {self.options.rows}")
+            sys.exit(f"error: no row matches --rows {self.options.rows}")
         if self.options.markdown:
             self.markdown()
         if self.options.json:

@@ -1,4 +1,4 @@
-"""The rows that both sides have, each measured on one side: first those of a running server, then those that start one."""
+"""The rows that both servers have. Each function measures one side; the first ones use a running server, the last ones start one."""
 
 import statistics
 import sys
@@ -11,7 +11,7 @@ from setting import SLOTS
 from sides import DELTAS
 from texts import begun_story, long_text, prompt_of, some_words, story
 
-# `measure` gives a value for each of the names. A fresh row starts its own servers.
+# `measure` returns a value for each of the names. A fresh row starts its own servers.
 Row = namedtuple("Row", "names unit measure fresh", defaults=[False])
 
 
@@ -20,7 +20,7 @@ def note(text):
 
 
 def all_at_once(ask, questions):
-    """The answers, and the seconds until all are there."""
+    """Returns the answers, and the seconds until all have arrived."""
     with ThreadPoolExecutor(len(questions)) as pool:
         return timed(lambda: list(pool.map(ask, questions)))
 
@@ -43,7 +43,7 @@ def prompt_speed(side):
 
 
 def generation_speed(calls):
-    """Tokens beyond the first, and the time beyond that of the first: so the prompts do not count."""
+    """Counts the tokens after the first, and the time after the first token, so that prompts do not count."""
     def measure(side):
         _, prompts = all_at_once(lambda text: side.call(text, 1), [story() for _ in range(calls)])
         answers, seconds = all_at_once(lambda text: side.call(text, 192), [story() for _ in range(calls)])
@@ -63,14 +63,14 @@ def short_call_beside(side):
     with ThreadPoolExecutor(1) as pool:
         text, prompt = story(), prompt_of(3000)
         short = pool.submit(lambda: timed(lambda: side.call(text, 48))[1])
-        # The short call begins just before: it has been sent when the prompt comes.
+        # The short call starts just before the prompt is sent.
         time.sleep(0.05)
         check_prompt(side, side.call(prompt, 1).prompt_tokens, 3000)
         return short.result() * 1000
 
 
 def worst_gap(side):
-    """From the piece after which the prompt is sent to the first one after its answer."""
+    """Returns the longest gap, from the piece after which the prompt is sent to the first piece after its answer."""
     for _ in range(5):
         pieces, end = side.stream_beside(story(), prompt_of(3000))
         if end and pieces[-1] >= end:
@@ -80,8 +80,8 @@ def worst_gap(side):
 
 
 def same_tool(side):
-    """A tool with a system prompt, eight questions to it at once, then eight others. The first ones come as soon as the server
-    is there, before it can have read anything ahead; ours loads its model then."""
+    """Sends eight questions at once to a tool with a system prompt, then eight others. The first eight arrive as soon as the server listens,
+    before it can have prefilled the prompt; this server loads its model then."""
     with side.fresh_with_tool(prompt_of(1500), 32) as server:
         seconds = []
         for _ in range(2):
@@ -93,13 +93,13 @@ def same_tool(side):
 
 
 class Chat:
-    """A conversation whose answers are given, so that it is as long on both sides."""
+    """A conversation with fixed answers, so that it has the same length on both sides."""
 
     def __init__(self):
         self.messages = []
 
     def turn(self, server):
-        """Milliseconds to the first token of the answer to the next question."""
+        """Asks the next question, and returns the milliseconds to the first token of its answer."""
         self.messages.append({"role": "user", "content": long_text(14)})
         _, seconds = timed(lambda: server.chat(self.messages, 1))
         self.messages.append({"role": "assistant", "content": some_words(60)})
@@ -107,7 +107,8 @@ class Chat:
 
 
 def chats(side):
-    """Two clients, each with two chats, turn by turn: more chats than sequences. The first turns have nothing to go on from."""
+    """Two clients with two chats each, turn by turn, so there are more chats than sequences. First turns are left out: nothing is cached for
+    them."""
     def client(chats):
         return [[chat.turn(server) for chat in chats] for _ in range(10)]
 
@@ -119,7 +120,7 @@ def chats(side):
 
 
 def memory_when_busy(side):
-    """The most while it writes eight answers."""
+    """Returns the peak memory while the server writes eight answers."""
     with side.fresh() as server:
         server.call("Hi", 1)
         pids, most = server.pids().values(), 0

@@ -1,4 +1,4 @@
-"""The two that are compared, as their clients see them: each starts a server, asks it, and tells its processes."""
+"""The two servers that are compared. Each side starts its server, calls it, and returns its processes."""
 
 import http.client
 import json
@@ -20,14 +20,14 @@ from texts import story
 
 Answer = namedtuple("Answer", "text prompt_tokens cached_tokens completion_tokens")
 GENERATION = "llama-mcp-server/generation"
-# What this server makes of messages where the model has no template; llama-server would take another model's.
+# How this server renders messages if the model has no template. llama-server would use another model's template.
 BASE_TEMPLATE = """{% for message in messages %}{{ "" if loop.first else "\n\n" }}{{ message.content }}{% endfor %}"""
-# Of a stream, before the other call comes.
+# Pieces of a stream before the other call is sent.
 DELTAS = 8
 
 
 def connect(url):
-    """A connection for every call: servers close idle ones as they like."""
+    """Returns a new connection for a call, since servers may close idle ones."""
     return http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc, timeout=600)
 
 
@@ -70,7 +70,7 @@ class Side:
 
 
 def one_tool(options, system, max_tokens, preload):
-    """A configuration file's text: a model, and a tool of it."""
+    """Returns the text of a configuration file with a model and a tool of it."""
     model = {"path": os.path.abspath(options.model), "n_ctx": CONTEXT, "n_threads": options.threads, "parallel": SLOTS,
              "preload": preload}
     tables = {
@@ -78,7 +78,7 @@ def one_tool(options, system, max_tokens, preload):
         "tools.ask": {"model": "chat", "system": system, "prompt": "{{ question }}", "max_tokens": max_tokens},
         "tools.ask.arguments.question": {"description": "What is asked."},
     }
-    # JSON's numbers, booleans and texts are TOML's, too.
+    # Numbers, booleans and texts in JSON are valid TOML.
     return "\n".join(f"[{name}]\n" + "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in table.items())
                      for name, table in tables.items())
 
@@ -97,7 +97,7 @@ class Ours(Side):
             if found := re.search(r"listening on (http://\S+)/mcp", line):
                 break
         else:
-            sys.exit(f"the server does not start:\n{log}")
+            sys.exit(f"error: the server did not start:\n{log}")
         threading.Thread(target=self.process.stderr.read, daemon=True).start()
         self.url, self.headers = found[1], {}
         _, headers = self.request("initialize", {})
@@ -109,7 +109,7 @@ class Ours(Side):
     def tool(self, name, arguments):
         answer, _ = self.request("tools/call", {"name": name, "arguments": arguments})
         result = answer.get("result", {})
-        # What the model ended at once, or a JSON that was cut, is an error to clients, and a measurement here.
+        # An empty answer or truncated JSON is an error for clients, but counts as a measurement here.
         if not (usage := result.get("_meta", {}).get(GENERATION)):
             sys.exit(f"{self.name}: {answer}")
         return result["content"][0]["text"], usage
@@ -122,12 +122,12 @@ class Ours(Side):
         return self.answer("chat", {"messages": messages, "max_tokens": max_tokens, **SAMPLING})
 
     def ask(self, question):
-        """The tool of `with_tool`."""
+        """Calls the tool of `with_tool`."""
         return self.answer("ask", {"question": question})
 
     @staticmethod
     def with_tool(options, system, max_tokens, preload=False):
-        """A server with a tool that has this system prompt; its model is loaded when it is called, unless `preload`."""
+        """Starts a server with a tool that has this system prompt. Its model is loaded by the first call, unless `preload`."""
         with tempfile.NamedTemporaryFile("w", suffix=".toml", encoding="utf-8") as file:
             file.write(one_tool(options, system, max_tokens, preload))
             file.flush()
@@ -144,7 +144,7 @@ class Ours(Side):
         return {"server": self.process.pid, "worker": int(worker[0])}
 
     def cold_call(self):
-        """When its answer came. Over stdio, as clients start it: both requests at once."""
+        """Returns when the answer arrived. Uses stdio, as clients start the server, and sends both requests at once."""
         with OverStdio(self.options) as server:
             call = rpc("tools/call", {"name": "chat", "arguments": {"text": story(), "max_tokens": 1, **SAMPLING}})
             server.write(rpc("initialize", {}), call)
@@ -152,7 +152,8 @@ class Ours(Side):
             return time.perf_counter()
 
     def stream_beside(self, text, prompt):
-        """When its pieces came, and when the other call ended: by the worker's events, since MCP tells of new text by time."""
+        """Returns when the pieces of the stream arrived, and when the other call ended. Uses the worker's events, since MCP reports new text at
+        time intervals."""
         with WorkerAlone(self.options) as worker:
             [stream] = worker.generate(text, max_tokens=CONTEXT)
             deltas, other, end = [], None, None
@@ -189,7 +190,7 @@ class LlamaServer(Side):
         return {"server": self.pid} if self.pid else {}
 
     def stream_beside(self, text, prompt):
-        """The same by its events over HTTP."""
+        """Returns the same times, from the events over HTTP."""
         def ask():
             self.call(prompt, 1)
             return time.perf_counter()
@@ -210,13 +211,13 @@ class LlamaServer(Side):
 
 
 def has_template(model):
-    """Whether the GGUF's header, which comes first, has one."""
+    """Returns whether the header of the GGUF, at the start of the file, has a chat template."""
     with open(model, "rb") as file:
         return b"tokenizer.chat_template" in file.read(1 << 26)
 
 
 class LlamaProgram(LlamaServer):
-    """One that is started here."""
+    """A llama-server that is started here."""
 
     def __init__(self, options, slots=SLOTS):
         self.options = options
@@ -231,7 +232,7 @@ class LlamaProgram(LlamaServer):
         super().__init__(f"http://127.0.0.1:{port}", self.process.pid)
         while not self.healthy():
             if self.process.poll() is not None:
-                sys.exit(f"the program does not start: {' '.join(command)}")
+                sys.exit(f"error: the program did not start: {' '.join(command)}")
             time.sleep(0.005)
 
     def healthy(self):

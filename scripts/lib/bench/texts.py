@@ -1,11 +1,11 @@
-"""What is asked: words at random, so that no text is used twice, and no cache answers what is not to be cached."""
+"""The texts of calls: random words, so that no text is used twice and caches do not matter."""
 
 import itertools
 import random
 
 WORDS = """river stone garden letter window morning yellow harbour silver bridge mountain winter kitchen paper market
 forest island engine teacher silent ocean number family village castle summer travel orange doctor history""".split()
-# Other texts in every run of this program: a server that is measured again still holds those of the last one.
+# Not seeded: a server that is measured again may still have the texts of the last run in its cache.
 drawn = random.Random()
 number = itertools.count(drawn.randrange(10**6, 10**8))
 tokens_per_word = 1.0
@@ -28,12 +28,12 @@ def story():
 
 
 def begun_story():
-    """One that models without a template go on with, too, also behind a long text of another kind."""
+    """Returns a prompt that base models continue, too, even after a long text of another kind."""
     return f"{story()} It begins like this: Once upon a time, there was a {drawn.choice(WORDS)}"
 
 
 def calibrate(side):
-    """Loads the side's model, warms it, and learns how many tokens a word is to it, beyond what the template adds."""
+    """Loads and warms the model of a side, and measures how many tokens it has per word, without the tokens of the template."""
     global tokens_per_word
     fewer, more = (side.call(long_text(words), 1).prompt_tokens for words in (100, 500))
     tokens_per_word = (more - fewer) / 400

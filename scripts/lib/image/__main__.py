@@ -1,4 +1,4 @@
-"""image FOLDER_OR_PROGRAM: see scripts/image-check, whose namespaces this runs in."""
+"""image FOLDER_OR_PROGRAM: the test of scripts/image-check, which runs this in new namespaces."""
 
 import fcntl
 import json
@@ -35,7 +35,7 @@ class Client:
         self.token = token
 
     def ask(self, path, body=None, **headers):
-        """The status and the text."""
+        """Returns the status and the text of the response."""
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json", **headers}
         request = urllib.request.Request(self.url + path, body and json.dumps(body).encode(), headers)
         try:
@@ -119,7 +119,7 @@ def check_end(client, image, box):
 
 
 def write(config, edition):
-    """As the kubelet renews a ConfigMap: a new folder, to which the link `..data` is turned in one step."""
+    """Writes the configuration as the kubelet updates a ConfigMap: into a new folder, to which the link `..data` is switched atomically."""
     folder = config / f"..{edition}"
     folder.mkdir()
     (folder / "llama-mcp-server.toml").write_text(CONFIG.format(edition=edition))
@@ -137,19 +137,19 @@ def write(config, edition):
 def expect(what, seen, holds):
     print(f"{what}: {seen}", flush=True)
     if not holds:
-        raise SystemExit(f"error: {what} is not as it should be")
+        raise SystemExit(f"error: check failed: {what}")
 
 
 def until(holds):
     end = time.monotonic() + 30
     while not holds():
         if time.monotonic() > end:
-            raise SystemExit("error: it did not come in 30 s")
+            raise SystemExit("error: a condition was not met within 30 s")
         time.sleep(0.05)
 
 
 def raise_loopback():
-    """A network namespace begins without it."""
+    """Brings the loopback interface up, which is down in a new network namespace."""
     with socket.socket() as any_socket:
         up = struct.pack("16sh22x", b"lo", 0x1)  # IFF_UP
         fcntl.ioctl(any_socket, 0x8914, up)  # SIOCSIFFLAGS

@@ -1,4 +1,4 @@
-"""A root folder like the image's, and processes in it: read-only, no rights, process 1."""
+"""A root folder like the image's, and processes in it: read-only, without rights, as process 1."""
 
 import os
 import pathlib
@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import time
 
-# What the image's base has; of a bundle nothing else may be missing.
+# Libraries in the base of the image. A bundle must contain all others.
 GLIBC = re.compile(r"ld-linux.*|lib(c|m|dl|pthread|rt|resolv)\.so\..*")
 DEVICES = ["/dev/null", "/dev/zero", "/dev/urandom"]
 SECRETS = "/run/secrets"
@@ -40,7 +40,7 @@ class Container:
         return self.root / str(path).lstrip("/")
 
     def _copy(self, built):
-        """What the Dockerfile copies."""
+        """Copies what the Dockerfile copies."""
         program = self._inside(self.image.program)
         program.parent.parent.mkdir(parents=True)
         if built.is_dir():
@@ -53,7 +53,7 @@ class Container:
         link.symlink_to(os.path.relpath(program, link.parent))
 
     def _add_base(self, is_bundle):
-        """What its base has, as far as a program could notice."""
+        """Adds what the base of the image contains, as far as a program can notice."""
         for folder in [*self.image.mount_points, SECRETS, "/dev", "/etc", "/proc", "/sys", "/tmp"]:
             self._inside(folder).mkdir(parents=True)
         passwd = f"nonroot:x:{self.image.user}:{self.image.group}::/home/nonroot:/sbin/nologin\n"
@@ -66,26 +66,26 @@ class Container:
             shutil.copy(library, target)
 
     def _libraries(self, is_bundle):
-        """What the program and the libraries beside it want of the system."""
+        """Returns the system libraries that the program and the libraries next to it need."""
         folder = self._inside(self.image.program).parent
         wanted = set()
-        # The program's own path of libraries holds for what it loads later, too.
+        # The program's library path applies to libraries that it loads later, too.
         beside = {**os.environ, "LD_LIBRARY_PATH": str(folder / "lib")}
         files = [(folder / "llama-mcp-server", None), *((file, beside) for file in folder.glob("lib/*.so*"))]
         for file, environment in files:
             told = subprocess.run(["ldd", file], check=True, capture_output=True, text=True, env=environment).stdout
             if "not found" in told:
-                raise SystemExit(f"error: a library that `{file.name}` wants is missing\n{told}")
+                raise SystemExit(f"error: a library that `{file.name}` needs is missing\n{told}")
             wanted.update(re.findall(r"(/\S+) \(0x", told))
-        # Those beside the program are found as it runs: its own path of libraries leads there.
+        # The program finds libraries next to it through its library path.
         wanted = {library for library in wanted if not (folder / "lib" / pathlib.Path(library).name).exists()}
         beyond = [library for library in wanted if not GLIBC.fullmatch(pathlib.Path(library).name)]
         if is_bundle and beyond:
-            raise SystemExit(f"error: the image's base has glibc alone, and the bundle wants {', '.join(beyond)}, too")
+            raise SystemExit(f"error: the base of the image has only glibc, but the bundle also needs {', '.join(beyond)}")
         return wanted
 
     def close(self, mounts):
-        """Mounts what an engine would, folders by their places among it, and makes all of it read-only."""
+        """Mounts what a container engine mounts, and `mounts` (folders by mount point), and makes everything read-only."""
         bind(self.root, self.root)
         for device in DEVICES:
             mount("--bind", device, self._inside(device))
@@ -101,13 +101,13 @@ class Container:
         return ["--setgid", self.image.group, "--setuid", self.image.user]
 
     def _entered(self, arguments):
-        """As process 1 of its own, without a way to more rights."""
+        """Returns the command that runs the entrypoint as process 1, without a way to gain rights."""
         enter = ["setpriv", "--no-new-privs", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc",
                  "--root", self.root, "--wd", self.image.folder, *self._user()]
         return self._with_variables([*enter, *self.image.entrypoint, *arguments])
 
     def run(self, arguments):
-        """Lets the image run to its end: its exit code, and what it said."""
+        """Runs the image until it ends. Returns its exit code and its output."""
         done = subprocess.run(
             self._entered(arguments), capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
         return done.returncode, done.stderr
@@ -119,17 +119,17 @@ class Container:
         self.process_1 = self._await_program()
 
     def _await_program(self):
-        """The number of process 1, seen from here, once it is inside."""
+        """Waits until process 1 runs the program, and returns its pid outside of the namespace."""
         outer = self.process.pid
         while self.process.poll() is None:
             inner = pathlib.Path(f"/proc/{outer}/task/{outer}/children").read_text().strip()
             if inner and pathlib.Path(f"/proc/{inner}/comm").read_text() == "llama-mcp-serve\n":
                 return int(inner)
             time.sleep(0.01)
-        raise SystemExit(f"error: the server ended at once with {self.process.returncode}")
+        raise SystemExit(f"error: the server ended at once with exit code {self.process.returncode}")
 
     def health(self):
-        """The exit code of the image's check, run inside."""
+        """Runs the health check of the image inside, and returns its exit code."""
         enter = ["nsenter", "--target", self.process_1, "--mount", "--pid", "--root", "--wd", *self._user()]
         command = self._with_variables([*enter, *self.image.health])
         return subprocess.run(command, capture_output=True, timeout=30).returncode

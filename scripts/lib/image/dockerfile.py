@@ -1,4 +1,4 @@
-"""The last stage of the Dockerfile: what an engine would run by."""
+"""Reads the settings with which a container engine runs the last stage of the Dockerfile."""
 
 import json
 import re

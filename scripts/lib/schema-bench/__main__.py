@@ -92,7 +92,7 @@ def main():
             if not options.markdown:
                 report.line(one)
     if not sets:
-        sys.exit(f"error: no set has a name like `{options.sets}`")
+        sys.exit(f"error: no set matches --sets `{options.sets}`")
     (report.markdown if options.markdown else report.totals)(sets)
     if options.names:
         for one in sets:

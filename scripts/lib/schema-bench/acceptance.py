@@ -1,4 +1,4 @@
-"""Asks the real program which schemas it accepts: `config check` with one typed tool for each schema."""
+"""Finds out which schemas the program accepts: runs `config check` with one typed tool for each schema."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Has a real model answer with accepted schemas, and checks the answers with python-jsonschema and Ajv."""
+"""Lets a real model answer with accepted schemas, and checks the answers with python-jsonschema and Ajv."""
 
 import contextlib
 import json
@@ -147,7 +147,7 @@ def validators(cache):
 
 
 def check_set(options, name, accepted, checkers, unchecked, refused):
-    """Has the model answer with a sample of a set. Returns the counts, the answers that a validator refused, and the calls that failed."""
+    """Lets the model answer with a sample of a set. Returns the counts, the answers that a validator refused, and the calls that failed."""
     chosen = accepted
     if 0 < options.sample < len(accepted):
         chosen = random.Random(f"{options.seed} {name}").sample(accepted, options.sample)
@@ -205,8 +205,8 @@ def table(rows):
         print(f"{row['name']:40}" + "".join(f"{row.get(count, 0):{width},}" for _, count, width in COLUMNS))
     print("\nrefused: complete, but the server's own check found it wrong. invalid: against the schema as it was written."
           "\nnot checked: the validator cannot read the schema, for example a pattern that Python's `re` does not know."
-          "\nformats: valid only because `format` is an annotation. by doubles: multiples of a fraction that validators which divide"
-          "\ndoubles do not take for one.")
+          "\nformats: valid only because `format` is an annotation. by doubles: multiples of a fraction that validators reject"
+          "\nbecause they divide doubles.")
 
 
 def listed(title, entries, text):
@@ -219,7 +219,7 @@ def listed(title, entries, text):
 
 
 def check(options, accepted):
-    """Has the model answer with samples of all sets. Prints a table, then the faults."""
+    """Lets the model answer with samples of all sets. Prints a table, then the faults."""
     checkers = validators(options.cache)
     rows, wrong, failed, unchecked, refused = [], [], [], [], []
     for name, schemas in accepted.items():

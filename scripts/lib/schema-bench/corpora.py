@@ -25,7 +25,7 @@ def run(*command, **options):
 
 
 def once(folder, wanted, make):
-    """Has `make` fill the folder, unless the folder was filled for the same `wanted` before. Returns the folder."""
+    """Calls `make` to fill the folder, unless the folder was filled for the same `wanted` before. Returns the folder."""
     mark = f"{folder}/.stamp"
     if not os.path.exists(mark) or open(mark).read() != wanted:
         shutil.rmtree(folder, ignore_errors=True)

@@ -12,7 +12,7 @@ from corpora import of_folder, once, run
 
 HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "generators")
 PACKAGES = ["pydantic==2.14.4", "email-validator==2.4.0", "jsonschema[format-nongpl]==4.26.0"]
-# The sets, by the files whose changes require that they be generated again.
+# The sets, with the files of their generators. A set is generated again when one of its files changes.
 SETS = {
     "pydantic 2": ("pydantic_models.py", "pydantic_fields.py"), "zod 4": ("zod4.mjs",), "zod 3": ("zod3.mjs",),
     "TypeBox": ("typebox.mjs",), "Valibot": ("valibot.mjs",), "ts-json-schema-generator": ("typescript.mjs", "typescript.ts"),
@@ -65,7 +65,7 @@ def generated(cache, files):
 
 
 def of_generators(cache, pattern):
-    """Returns the schemas of each set whose name the pattern finds."""
+    """Returns the schemas of each set whose name matches the pattern."""
     found = {}
     for name, files in SETS.items():
         if not re.search(pattern, name):

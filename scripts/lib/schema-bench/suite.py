@@ -14,7 +14,7 @@ from corpora import of_folder, once, run
 ARCHIVE = "jsonschema==4.26.0"
 DRAFTS = {"2020-12": "draft2020-12", "draft 7": "draft7", "draft 4": "draft4"}
 COMBINATIONS = "combinations of keywords"
-# The suite's schemas of older drafts do not name their draft.
+# In the suite, schemas of older drafts do not name their draft.
 NAMED = {"draft7": "http://json-schema.org/draft-07/schema#", "draft4": "http://json-schema.org/draft-04/schema#"}
 
 
@@ -36,7 +36,7 @@ def write(archive, draft, folder):
 
 
 def of_suite(cache, pattern):
-    """Returns the schemas of each set whose name the pattern finds."""
+    """Returns the schemas of each set whose name matches the pattern."""
     wanted = {draft: folder for draft, folder in DRAFTS.items() if re.search(pattern, name_of(draft))}
 
     def make(folder):

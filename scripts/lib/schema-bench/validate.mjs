@@ -1,5 +1,5 @@
-// Validates answers with Ajv. Reads lines with `schema` and `answers`; writes lines with what is wrong with each answer without
-// and with formats, or why the schema cannot be checked.
+// Validates answers with Ajv. Reads lines with `schema` and `answers`. For each, writes a line with the faults of the answers without and with
+// checks of `format`, or the reason why the schema cannot be used.
 import Ajv7 from "ajv";
 import Ajv2019 from "ajv/dist/2019.js";
 import Ajv2020 from "ajv/dist/2020.js";
@@ -12,7 +12,7 @@ const DRAFTS = [["2020-12", of(Ajv2020)], ["2019-09", of(Ajv2019)], ["draft-07",
 const MAPS = new Set(["properties", "patternProperties", "definitions", "$defs", "dependentSchemas"]);
 const DATA = new Set(["enum", "const", "default", "examples"]);
 
-// Without `$schema`, which Ajv only reads if it knows it, and for newer drafts without `id`, which it refuses there.
+// Removes `$schema`, since Ajv rejects unknown ones, and for newer drafts `id`, which Ajv rejects there.
 function cleaned(schema, isDraft4, isMap = false) {
   if (Array.isArray(schema)) return schema.map((item) => cleaned(item, isDraft4));
   if (schema === null || typeof schema !== "object") return schema;
@@ -25,7 +25,7 @@ function compiled(schema, validateFormats) {
   const named = DRAFTS.filter(([name]) => String(schema?.$schema).includes(name));
   let cause;
   for (const [name, Ajv] of [...named, ...DRAFTS]) {
-    // Patterns are read as Unicode, or as other engines do.
+    // Patterns are read as Unicode first, then without, as other engines do.
     for (const unicodeRegExp of [true, false]) {
       try {
         const ajv = new Ajv({ strict: false, logger: false, validateFormats, unicodeRegExp });

@@ -1,8 +1,8 @@
-//! Asks the first tool of a server, and shows how it comes along.
+//! Calls the first tool of a server, and shows its progress.
 //!
 //! ```text
 //! client QUESTION COMMAND [ARGUMENT…]        starts a server and talks to it over stdio
-//! client QUESTION http://127.0.0.1:8080/mcp  goes to one that runs; the token is in LLAMA_MCP_AUTH
+//! client QUESTION http://127.0.0.1:8080/mcp  connects to a running server; LLAMA_MCP_AUTH is the token
 //! ```
 
 use std::error::Error;
@@ -46,7 +46,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         Asking.serve(TokioChildProcess::new(command)?).await?
     };
     let tools = client.list_all_tools().await?;
-    let tool = tools.into_iter().next().ok_or("there is no tool")?;
+    let tool = tools.into_iter().next().ok_or("the server has no tools")?;
     let arguments = serde_json::json!({ "text": question }).as_object().cloned();
     let call = CallToolRequestParams::new(tool.name).with_arguments(arguments.unwrap_or_default());
     let result = client.call_tool(call).await?;

@@ -1,4 +1,4 @@
-"""Ordinary models of pydantic 2. Prints their JSON Schemas by the models' names."""
+"""Ordinary models of pydantic 2. Prints their JSON Schemas by name."""
 
 import json
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-// Ordinary models of TypeBox, which are JSON Schemas. Prints them by their names.
+// Ordinary models of TypeBox, which are JSON Schemas. Prints them by name.
 import { Type } from "@sinclair/typebox";
 
 const Address = Type.Object({ street: Type.String(), city: Type.String() });

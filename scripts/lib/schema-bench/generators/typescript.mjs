@@ -1,5 +1,5 @@
-// Ordinary types of TypeScript, by ts-json-schema-generator. Prints the JSON Schemas of the exported types of typescript.ts by
-// their names, without those that are only parts of others.
+// Ordinary types of TypeScript. Prints the JSON Schemas that ts-json-schema-generator makes of the exported types in typescript.ts, by name,
+// without types that are only parts of others.
 import { createGenerator } from "ts-json-schema-generator";
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";

@@ -1,4 +1,4 @@
-// Ordinary models of Valibot. Prints their JSON Schemas, by @valibot/to-json-schema, by the models' names.
+// Ordinary models of Valibot. Prints the JSON Schemas that @valibot/to-json-schema makes of them, by name.
 import { toJsonSchema } from "@valibot/to-json-schema";
 import * as v from "valibot";
 

@@ -1,4 +1,4 @@
-// Ordinary models of zod 3. Prints their JSON Schemas, by zod-to-json-schema, by the models' names.
+// Ordinary models of zod 3. Prints the JSON Schemas that zod-to-json-schema makes of them, by name.
 import { z } from "zod3";
 import { zodToJsonSchema } from "zod-to-json-schema";
 

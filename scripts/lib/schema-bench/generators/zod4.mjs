@@ -1,4 +1,4 @@
-// Ordinary models of zod 4. Prints their JSON Schemas, by z.toJSONSchema, by the models' names.
+// Ordinary models of zod 4. Prints the JSON Schemas that z.toJSONSchema makes of them, by name.
 import { z } from "zod";
 
 const Address = z.object({ street: z.string(), city: z.string(), postalCode: z.string() });

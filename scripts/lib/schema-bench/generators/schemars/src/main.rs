@@ -1,4 +1,4 @@
-//! Ordinary types of serde. Prints their JSON Schemas, by schemars, by the types' names.
+//! Ordinary types of serde. Prints the JSON Schemas that schemars makes of them, by name.
 #![allow(dead_code)]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
