@@ -28,7 +28,7 @@ use crate::telemetry::log_file::LogFile;
 use crate::telemetry::{LogOutput, metrics};
 use crate::threads;
 use crate::tools::Catalog;
-use crate::tools::fixed::fixed_prompts;
+use crate::tools::shared_prefix::fixed_prompts;
 use crate::transport;
 use crate::transport::http::Ending;
 use crate::transport::stdio::{OpenError, Stdio};

@@ -26,7 +26,7 @@ use crate::process;
 use crate::process::mounted::{self, Mounted};
 use crate::registry::memory::{Need, needs_of};
 use crate::registry::residency::Shared;
-use crate::tools::fixed::fixed_prompts;
+use crate::tools::shared_prefix::fixed_prompts;
 use crate::tools::structured;
 use crate::tools::typed::prompt::{Known, PromptTemplate};
 use crate::worker::machine::{self, Machine};

@@ -2,10 +2,10 @@
 //!
 //! Flags are spelled as documented, with underscores; the spelling with hyphens is an alias.
 
-mod asked;
 pub(crate) mod foreign;
 pub(crate) mod install;
 pub(crate) mod manual;
+mod server;
 
 use std::path::PathBuf;
 
@@ -14,8 +14,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::config::Overrides;
-pub(crate) use asked::{ModelArgs, RemoteArgs, ServerArgs, StatusArgs};
 use install::InstallArgs;
+pub(crate) use server::{ModelArgs, RemoteArgs, ServerArgs, StatusArgs};
 
 const MODEL: &str = "Model";
 const TRANSPORT: &str = "Transport; all but the mode count for http alone";

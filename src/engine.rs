@@ -5,24 +5,23 @@
 //! types here, how many calls may wait ([`places`]), and what tells beforehand whether a template, a schema or a memory
 //! limit will do ([`template`], [`grammar`], [`limits`]).
 
+pub(crate) mod chunk_size;
+pub(crate) mod compaction;
 pub(crate) mod decoder;
 pub(crate) mod device;
-pub(crate) mod fixed;
 pub(crate) mod grammar;
 pub(crate) mod limits;
 #[cfg_attr(not(feature = "llama"), path = "engine/no_llama.rs")]
 pub(crate) mod llama;
-pub(crate) mod neighbours;
-pub(crate) mod pace;
-pub(crate) mod places;
 pub(crate) mod prefix;
 pub(crate) mod prompt;
 pub(crate) mod queue;
 pub(crate) mod scheduler;
-pub(crate) mod spent;
+pub(crate) mod shared_prefix;
 pub(crate) mod template;
 pub(crate) mod text;
 pub(crate) mod thinking;
+pub(crate) mod timing;
 
 use std::time::Duration;
 

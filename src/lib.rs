@@ -62,7 +62,7 @@
 //! | main | reads what to load, restricts itself and with it all threads to come, then owns queue, scheduler, model and context |
 //! | stdin, load | one reads commands; one loads the model and ends |
 //! | `short prompts`, `long prompts` | prepare prompts of up to 8 KiB, and longer ones at a low priority (Linux) |
-//! | `turns`, `signals` | one waits for the CPUs ([`worker::turns`]), one for SIGTERM |
+//! | `turns`, `signals` | one waits for the CPUs ([`worker::cpu_lock`]), one for SIGTERM |
 //! | short-lived | each rendering and each tokenisation, with the stack that it may need |
 //!
 //! # What is counted
@@ -148,7 +148,7 @@
 //! [`engine::Usage::cached_tokens`] counts what was not decoded. Where a worker's time went, a line of its log tells at debug level
 //! whenever it runs out of work ([`engine::spent`]).
 //!
-//! Loaded models share the CPUs by turns, a step each ([`worker::turns`]).
+//! Loaded models share the CPUs by turns, a step each ([`worker::cpu_lock`]).
 //!
 //! A watchdog kills a worker that has work but finishes no step for too long (`worker/client/watchdog.rs`). A worker leaves SIGTERM to
 //! the server, which may be ending itself and then lets calls finish. A model whose process dies three times in a row without an answer

@@ -8,7 +8,7 @@
 //! limit. A load that exceeds the limit goes on, and no second load begins. Its result is applied if the content is still the same.
 
 mod faults;
-mod look;
+mod file_stamps;
 mod revoke;
 mod watch;
 
@@ -33,7 +33,7 @@ use crate::status::ConfigStatus;
 use crate::supervisor::{self, Phase};
 use crate::telemetry::metrics;
 use faults::Faults;
-use look::{Files, Look, on_thread};
+use file_stamps::{Files, Look, on_thread};
 use revoke::{Reading, WAITS_FOR_CLOSE, WAITS_FOR_VALID};
 use watch::{Cause, Causes, Heard};
 

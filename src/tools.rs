@@ -6,8 +6,8 @@
 pub(crate) mod answering;
 pub(crate) mod arguments;
 pub(crate) mod chat;
-pub(crate) mod fixed;
 pub(crate) mod instructions;
+pub(crate) mod shared_prefix;
 pub(crate) mod structured;
 pub(crate) mod typed;
 

@@ -5,18 +5,18 @@
 //! worker logs goes to its stderr ([`crate::telemetry`]).
 
 pub(crate) mod client;
+pub(crate) mod cpu_lock;
 mod driver_cache;
 mod environment;
 pub(crate) mod machine;
 mod sandbox;
 pub(crate) mod serve;
 pub(crate) mod trials;
-pub(crate) mod turns;
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::LoadSettings;
-use crate::engine::fixed::FixedPrompt;
+use crate::engine::shared_prefix::FixedPrompt;
 use crate::engine::{CancelReason, EngineError, GenerateRequest, Stats, Update};
 use crate::printable::printable;
 

@@ -10,7 +10,7 @@ use super::Cli;
 use crate::config::address::Address;
 use crate::config::file::OF_ONE_MODEL;
 use crate::config::foreign;
-use crate::config::shape::Shape;
+use crate::config::validate::Shape;
 
 /// Returns an error for the first flag in `arguments` that this program does not have, if it is a flag of another program or a key of the
 /// file. Without this, clap reads `-hf` as `-h` and prints the help.

@@ -13,7 +13,7 @@ use crate::config::diff::ConfigDiff;
 use crate::config::problem::Problem;
 use crate::config::reference::View;
 use crate::config::units::human;
-use crate::config::{Config, ConfigError, Overrides, Rejected, Surroundings, reference, shape};
+use crate::config::{Config, ConfigError, Overrides, Rejected, Surroundings, reference, validate};
 use crate::gguf::memory::Estimate;
 use crate::registry::footprint::{Footprint, sum};
 use crate::registry::memory::Need;
@@ -32,7 +32,7 @@ pub(crate) fn run(command: ConfigCommand, around: &Surroundings) -> anyhow::Resu
         ConfigCommand::Show { source, origin } => show(&overrides(source)?, around, origin),
         ConfigCommand::Diff { old, new } => diff(old, new, around),
         ConfigCommand::Schema => {
-            let schema = serde_json::to_string_pretty(&shape::schema())
+            let schema = serde_json::to_string_pretty(&validate::schema())
                 .context("the schema could not be written")?;
             print(&format!("{schema}\n"))
         }

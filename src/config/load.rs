@@ -5,12 +5,12 @@
 
 mod complete;
 mod effective;
-mod meant;
+mod overrides;
 mod report;
-mod said;
 mod service;
-mod stray;
+mod suggestions;
 mod syntax;
+mod unknown_names;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -24,11 +24,11 @@ use super::file::ConfigFile;
 use super::interpolate::{Names, read_text};
 use super::paths;
 use super::problem::{Origin, Problem};
-use super::shape::{Fault, Shape};
 use super::source::Source;
+use super::validate::{Fault, Shape};
 use super::{DEFAULT_MODEL, Overrides};
 use crate::error_code::ErrorCode;
-use said::{Said, Target};
+use overrides::{Said, Target};
 
 /// All layers; every value that is kept is of the right type and in its range.
 #[derive(Debug)]

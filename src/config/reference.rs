@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::address::Address;
 use super::load::Layers;
-use super::shape::Shape;
+use super::validate::Shape;
 pub(crate) use markdown::markdown;
 
 const HEAD: &str = "\

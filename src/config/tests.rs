@@ -117,7 +117,7 @@ fn all_values_out_of_range_are_told_at_once() {
 
 #[test]
 fn no_value_of_any_key_panics() {
-    let shape = shape::Shape::default();
+    let shape = validate::Shape::default();
     let values = [
         "",
         "1.0",

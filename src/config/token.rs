@@ -13,7 +13,7 @@ use super::interpolate::read_text;
 use super::load::Layers;
 use super::naming;
 use super::problem::{Origin, Problem};
-use super::shape::suggestion;
+use super::validate::suggestion;
 use super::warning::WarningKind;
 
 /// The environment variable that holds the token of `auth`.

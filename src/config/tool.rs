@@ -16,8 +16,8 @@ use super::naming;
 use super::paths;
 use super::ranges;
 use super::schema::{AnswerSchema, Limits, SchemaTextError};
-use super::shape::{nearest, suggestion};
 use super::template_arguments::{self, is_name};
+use super::validate::{nearest, suggestion};
 pub(crate) use argument::Argument;
 
 /// A tool that uses a model. Serializes as the keys of its table.

@@ -1,6 +1,6 @@
 //! What a worker has to give, planned from what was asked, what the model can, and the memory there is: pure.
 
-use super::pace::TILE;
+use super::chunk_size::TILE;
 use crate::config::LoadSettings;
 use crate::config::file::FlashAttention;
 
@@ -130,7 +130,7 @@ impl Limits {
             (_, true) => CPU_ROWS,
             (_, false) => ROWS_WITH_SCORES,
         };
-        // Whole tiles, so that a prompt alone is read in such ([`Pace`](super::pace::Pace)).
+        // Whole tiles, so that a prompt alone is read in such ([`Pace`](super::chunk_size::Pace)).
         let rows = rows.max(self.sequences()).next_multiple_of(TILE);
         rows.min(self.n_batch)
     }

@@ -23,8 +23,8 @@ use llama_cpp_2::model::{LlamaLoraAdapter, LlamaModel};
 
 use super::limits::{Facts, Limits};
 use super::prompt::Vocabulary;
-use super::spent::Spent;
 use super::thinking::families::{Markers, markers_of};
+use super::timing::Timing;
 pub(crate) use cpu::cpu_backend;
 pub(crate) use decoder::LlamaDecoder;
 pub(crate) use device::devices;
@@ -262,7 +262,7 @@ impl Model {
             batch: LlamaBatch::new(limits.n_batch, 1),
             ends: self.vocabulary().ends(),
             scratch: Scratch::default(),
-            spent: Spent::default(),
+            spent: Timing::default(),
         })
     }
 }

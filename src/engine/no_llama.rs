@@ -12,26 +12,26 @@ use super::device::Device;
 use super::grammar::{Grammar, GrammarVocabulary};
 use super::limits::{Facts, Limits};
 use super::prompt::{Token, Vocabulary};
-use super::spent::Spent;
 use super::thinking::blocks::Start;
+use super::timing::Timing;
 use super::{EngineError, EngineErrorKind, SamplingParams};
 use crate::config::LoadSettings;
 
 /// A loaded model, of which there is none.
 #[derive(Debug)]
-pub enum Model {}
+pub(crate) enum Model {}
 
 /// The vocabulary of a loaded model.
 #[derive(Debug)]
-pub struct ModelVocabulary<'model>(Infallible, PhantomData<&'model Model>);
+pub(crate) struct ModelVocabulary<'model>(Infallible, PhantomData<&'model Model>);
 
 /// The decoder of a loaded model.
 #[derive(Debug)]
-pub struct LlamaDecoder<'model>(Infallible, PhantomData<&'model Model>);
+pub(crate) struct LlamaDecoder<'model>(Infallible, PhantomData<&'model Model>);
 
 /// llama.cpp's code for the CPU, of which there is none.
 #[derive(Debug, Clone)]
-pub enum CpuBackend {}
+pub(crate) enum CpuBackend {}
 
 impl fmt::Display for CpuBackend {
     fn fmt(&self, _formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,7 +43,7 @@ impl fmt::Display for CpuBackend {
 ///
 /// # Errors
 /// `Load`, always.
-pub fn cpu_backend() -> Result<CpuBackend, EngineError> {
+pub(crate) fn cpu_backend() -> Result<CpuBackend, EngineError> {
     Err(
         EngineError::new(EngineErrorKind::Load, "this build has no llama.cpp")
             .hint("compile the program with the feature `llama`, which is on by default"),
@@ -51,7 +51,7 @@ pub fn cpu_backend() -> Result<CpuBackend, EngineError> {
 }
 
 /// Returns the devices that llama.cpp finds: none.
-pub fn devices() -> Vec<Device> {
+pub(crate) fn devices() -> Vec<Device> {
     Vec::new()
 }
 
@@ -62,10 +62,10 @@ pub fn devices() -> Vec<Device> {
 )]
 impl Model {
     /// Sends llama.cpp's log into tracing.
-    pub fn capture_logs() {}
+    pub(crate) fn capture_logs() {}
 
     /// Loads the file that `load` names: fails.
-    pub fn load(
+    pub(crate) fn load(
         _load: &LoadSettings,
         _progress: impl FnMut(u8) + 'static,
     ) -> Result<Self, EngineError> {
@@ -73,27 +73,27 @@ impl Model {
     }
 
     /// Returns whether a GPU computes layers of the model.
-    pub fn is_on_gpu(&self, _load: &LoadSettings) -> bool {
+    pub(crate) fn is_on_gpu(&self, _load: &LoadSettings) -> bool {
         match *self {}
     }
 
     /// Returns what [`Limits`] are planned from.
-    pub fn facts(&self, _load: &LoadSettings, _available_memory: Option<u64>) -> Facts {
+    pub(crate) fn facts(&self, _load: &LoadSettings, _available_memory: Option<u64>) -> Facts {
         match *self {}
     }
 
     /// Returns the source of the model's chat template.
-    pub fn chat_template(&self) -> Option<String> {
+    pub(crate) fn chat_template(&self) -> Option<String> {
         match *self {}
     }
 
     /// Returns the vocabulary.
-    pub fn vocabulary(&self) -> ModelVocabulary<'_> {
+    pub(crate) fn vocabulary(&self) -> ModelVocabulary<'_> {
         match *self {}
     }
 
     /// Returns a decoder for `limits`.
-    pub fn decoder(
+    pub(crate) fn decoder(
         &self,
         _limits: Limits,
         _load: &LoadSettings,
@@ -104,7 +104,7 @@ impl Model {
 
 impl ModelVocabulary<'_> {
     /// Returns the texts of the first and the last token of a text.
-    pub fn bos_and_eos(&self) -> (String, String) {
+    pub(crate) fn bos_and_eos(&self) -> (String, String) {
         match self.0 {}
     }
 }
@@ -155,7 +155,7 @@ impl Vocabulary for ModelVocabulary<'_> {
 
 impl LlamaDecoder<'_> {
     /// Returns where the decoder's time goes.
-    pub fn spent(&self) -> Spent {
+    pub(crate) fn spent(&self) -> Timing {
         match self.0 {}
     }
 }

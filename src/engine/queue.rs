@@ -6,18 +6,19 @@
 //!
 //! One client cannot fill it ([`super::places`]), and a call that was taken in is never put out.
 
+pub(crate) mod limits;
 mod rotation;
 
 use std::time::{Duration, Instant};
 
 use rotation::Rotation;
 
-use super::places::may_wait;
 use super::prompt::Prompt;
 use super::{
     CancelReason, Conversation, EngineError, EngineErrorKind, GenerateRequest, Generation, Phase,
     Usage,
 };
+use limits::may_wait;
 
 /// A waiting call.
 #[derive(Debug)]

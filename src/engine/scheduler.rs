@@ -24,10 +24,10 @@ use std::time::Instant;
 use active::Active;
 use cache::Cache;
 
+use super::chunk_size::{Pace, Work};
+use super::compaction;
 use super::decoder::{Decoder, Row, Sampled};
 use super::limits::Limits;
-use super::neighbours;
-use super::pace::{Pace, Work};
 use super::prompt::Prompt;
 use super::queue::{Queue, Waiting};
 use super::{
@@ -204,7 +204,7 @@ impl<D: Decoder> Scheduler<D> {
             .collect();
         let is_free = |at: usize| self.sequences[at].is_none();
         let can_move = |at: usize| self.cache.can_move(at);
-        let Some((from, to)) = neighbours::closer(&streams, is_free, can_move) else {
+        let Some((from, to)) = compaction::closer(&streams, is_free, can_move) else {
             return;
         };
         if !self.has_copied && self.cache.move_to(&mut self.decoder, from, to) {

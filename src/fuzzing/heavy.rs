@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::engine::template::{Variables, check_messages};
 use crate::engine::{Message, Role};
-use crate::transport::http::allowance::Allowances;
+use crate::transport::http::rate_limit::Allowances;
 
 /// Renders a chat template on a stack like that of a worker's thread. It ends within the limits on time and memory.
 pub fn template(bytes: &[u8]) {

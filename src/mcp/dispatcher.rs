@@ -25,7 +25,7 @@ use super::schema::{
     CallToolResult, DiscoverResult, InitializeResult, ListToolsResult, SERVER_INFO, complete,
 };
 use super::subscription::{self, Filter};
-use crate::config::shape::suggestion;
+use crate::config::validate::suggestion;
 use crate::error_code::ErrorCode;
 use crate::json;
 use crate::printable::printable;

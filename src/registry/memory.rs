@@ -9,7 +9,7 @@ use super::footprint::{Demand, Footprint, Mapped, sum, sum_on_gpu};
 use super::residency::Shared;
 use crate::config::units::{GpuLayers, Size, human};
 use crate::config::{FileFault, LoadSettings, ModelConfig, ModelFiles, RegistryConfig};
-use crate::engine::fixed::{FixedPrompt, longest};
+use crate::engine::shared_prefix::{FixedPrompt, longest};
 use crate::gguf::Header;
 use crate::gguf::memory::Estimate;
 use crate::gpu;

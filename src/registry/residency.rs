@@ -24,7 +24,7 @@ pub(crate) use super::budget::Shared;
 use super::budget::overrun;
 use super::footprint::Demand;
 pub(crate) use crate::config::Stamp;
-use crate::engine::places::may_wait;
+use crate::engine::queue::limits::may_wait;
 use crate::telemetry::metrics::UnloadReason;
 pub(crate) use slot::Refusal;
 use slot::{Slot, State};

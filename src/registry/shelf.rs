@@ -22,12 +22,12 @@ use super::residency::{Action, CallId, Edition, Refusal, Residency, Shared, Stan
 use super::standing::{Offload, Speed};
 use crate::config::units::{GpuLayers, human};
 use crate::config::{ModelConfig, RegistryConfig};
-use crate::engine::fixed::longest;
+use crate::engine::shared_prefix::longest;
 use crate::gpu;
 use crate::memory;
 use crate::telemetry::metrics;
 use crate::worker::client::{FixedPrompts, Launcher, Life, Worker};
-use crate::worker::turns::TurnFiles;
+use crate::worker::cpu_lock::TurnFiles;
 
 /// See the module.
 #[derive(Debug)]

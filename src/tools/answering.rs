@@ -1,6 +1,6 @@
 //! A question → the answer of a model, for every kind of tool.
 
-mod words;
+mod messages;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -22,8 +22,8 @@ use crate::registry::{CallContext, Edition, Registry, RegistryError};
 use crate::telemetry::call::Outcome;
 use crate::telemetry::metrics::{self, Answered};
 use crate::worker::client::CallError;
-pub(crate) use words::TokenLimit;
-use words::{CallLimits, empty_answer, failure, with_cut_note};
+pub(crate) use messages::TokenLimit;
+use messages::{CallLimits, empty_answer, failure, with_cut_note};
 
 /// A token of ordinary text, of whatever language or programming language, is 2 to 5 characters long; 8 leaves room for runs of
 /// blanks, which are one token, and for thinking that is kept.

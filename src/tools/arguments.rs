@@ -8,9 +8,9 @@ mod names;
 
 use serde_json::{Map, Value};
 
+use crate::config::integer::whole_value;
 use crate::config::ranges::Range;
-use crate::config::shape::shown;
-use crate::config::whole::whole_value;
+use crate::config::validate::shown;
 use crate::engine::Message;
 use crate::json::{self, from_text};
 use messages::messages;

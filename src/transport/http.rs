@@ -12,16 +12,16 @@
 //! with an answer, and what asks for nothing, or has not finished asking, is closed.
 
 pub(crate) mod admin;
-pub(crate) mod allowance;
 pub(crate) mod connection;
 pub(crate) mod endpoint;
-pub(crate) mod exchange;
 pub(crate) mod exposition;
 pub(crate) mod headers;
-pub(crate) mod held;
 mod not_found;
 pub(crate) mod observe;
+pub(crate) mod permits;
+pub(crate) mod rate_limit;
 pub(crate) mod receive;
+pub(crate) mod response;
 pub(crate) mod session_id;
 pub(crate) mod session_keys;
 pub(crate) mod sessions;

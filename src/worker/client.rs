@@ -29,7 +29,7 @@ use task::Task;
 
 use crate::config::LoadSettings;
 use crate::config::units::human_time;
-use crate::engine::fixed::FixedPrompt;
+use crate::engine::shared_prefix::FixedPrompt;
 use crate::engine::{CancelReason, EngineError, GenerateRequest, Generation, Stats};
 use crate::telemetry::metrics::UnloadReason;
 use crate::threads::SystemLimit;

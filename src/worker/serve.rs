@@ -26,7 +26,7 @@ use lanes::Lane;
 use prompts::Prepared;
 use warming::Warming;
 
-use super::turns::Turns;
+use super::cpu_lock::Turns;
 use super::{COMMANDS, Command, Event, SIGNALS, WIRE_VERSION, sandbox};
 use crate::config::LoadSettings;
 use crate::engine::llama::{Model, cpu_backend};

@@ -11,7 +11,7 @@ use crate::config::warning::WarningKind;
 use crate::config::{Config, Defaults, ModelConfig, ToolConfig};
 use crate::engine::limits::ContextSize;
 use crate::gguf::Tuning;
-use crate::tools::fixed::least_tokens;
+use crate::tools::shared_prefix::least_tokens;
 
 /// Adds the warnings about `model` to `layers`.
 pub(super) fn find(

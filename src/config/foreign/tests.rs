@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::*;
-use crate::config::shape::Shape;
+use crate::config::validate::Shape;
 
 #[test]
 fn every_row_names_a_key_that_exists() {

@@ -3,7 +3,7 @@
 use super::Layers;
 use crate::config::address::Address;
 use crate::config::problem::{Origin, Problem};
-use crate::config::shape::Fault;
+use crate::config::validate::Fault;
 use crate::config::warning::WarningKind;
 use crate::error_code::ErrorCode;
 

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::in_toml;
 use crate::config::address::Address;
-use crate::config::shape::Shape;
+use crate::config::validate::Shape;
 
 const HEAD: &str = "\
 # Configuration: every key

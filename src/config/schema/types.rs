@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::config::whole::whole_value;
+use crate::config::integer::whole_value;
 
 /// The values of `type`.
 pub(super) const TYPES: [&str; 7] = [

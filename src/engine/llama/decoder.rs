@@ -12,8 +12,8 @@ use super::sampler::{Sampler, Scratch};
 use crate::engine::decoder::{Decoder, Row, Sampled};
 use crate::engine::grammar::Grammar;
 use crate::engine::prompt::Token;
-use crate::engine::spent::Spent;
 use crate::engine::thinking::blocks::Start;
+use crate::engine::timing::Timing;
 use crate::engine::{EngineError, SamplingParams};
 
 /// The one context of a worker.
@@ -29,12 +29,12 @@ pub(crate) struct LlamaDecoder<'model> {
     /// Tokens that end an answer, in order.
     pub(super) ends: Vec<Token>,
     pub(super) scratch: Scratch,
-    pub(super) spent: Spent,
+    pub(super) spent: Timing,
 }
 
 impl LlamaDecoder<'_> {
     /// Where its time goes.
-    pub(crate) fn spent(&self) -> Spent {
+    pub(crate) fn spent(&self) -> Timing {
         self.spent.clone()
     }
 }

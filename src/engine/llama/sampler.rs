@@ -6,12 +6,12 @@
 //! drew first; with the masks a token took 0.06 to 0.1 and 0.16 ms. To compute masks ahead, beside a decode that has all cores,
 //! would take from it more than that.
 
-mod choice;
-mod greatest;
+mod sample;
+mod top_k_scan;
 
 use llama_cpp_2::vocab::LlamaVocab;
 
-use self::choice::{Choice, Work};
+use self::sample::{Choice, Work};
 use crate::engine::decoder::Sampled;
 use crate::engine::grammar::Grammar;
 use crate::engine::prompt::Token;

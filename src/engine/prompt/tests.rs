@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::engine::Role;
-use crate::engine::fixed::FixedPrompt;
+use crate::engine::shared_prefix::FixedPrompt;
 
 fn context(n_ctx: u32) -> ContextSize {
     ContextSize {

@@ -4,7 +4,7 @@
 //! it; what is worth it is saved to memory then. Prompts that stand fixed in tools are decoded while nothing else is to be done,
 //! and pinned: in sequences of their own where cells are shared, else as saved states.
 
-mod room;
+mod eviction;
 mod source;
 mod warm;
 

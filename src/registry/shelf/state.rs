@@ -11,7 +11,7 @@ use crate::registry::memory::is_on_gpu;
 use crate::registry::residency::{CallId, Edition, Ended, ModelState, Refusal, Standing};
 use crate::registry::standing::Offload;
 use crate::worker::client::Worker;
-use crate::worker::turns::TurnFiles;
+use crate::worker::cpu_lock::TurnFiles;
 
 impl State {
     /// A worker that is about to end answers no new call; why it ends is told later.

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::ArgumentError;
-use crate::config::shape::{nearest, suggestion};
+use crate::config::validate::{nearest, suggestion};
 use crate::printable::printable;
 
 /// The longest name that is repeated in an error, in characters.

@@ -4,8 +4,8 @@ use std::iter;
 
 use serde_json::{Map, Value};
 
+use crate::config::integer::whole;
 use crate::config::tool::Argument;
-use crate::config::whole::whole;
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +86,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::config::shape::ValueCheck;
+    use crate::config::validate::ValueCheck;
 
     fn both(schema: &Value) -> [Value; 2] {
         [Which::One, Which::Other].map(|which| value(schema, which))

@@ -11,10 +11,10 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 
 use super::Ending;
-use super::exchange::{self, Accepts, Exchange};
 use super::headers;
-use super::held::{Held, Holdings, MemoryPermit, MessagePermit, Stream, TokenCall, access_of};
+use super::permits::{Held, Holdings, MemoryPermit, MessagePermit, Stream, TokenCall, access_of};
 use super::receive::receive;
+use super::response::{self, Accepts, Exchange};
 use super::sessions::Use;
 use crate::fair::MessagePermits;
 use crate::mcp::caller::{Caller, ConnectionId};
@@ -57,7 +57,7 @@ pub(crate) async fn serve(
     match *request.method() {
         Method::POST => endpoint.post(request).await,
         Method::GET | Method::DELETE if is_modern => Err(Refusal::method("POST")),
-        Method::GET if !exchange::allows_events(headers) => Err(Refusal::new(
+        Method::GET if !response::allows_events(headers) => Err(Refusal::new(
             StatusCode::NOT_ACCEPTABLE,
             "GET gives the session's event stream: `Accept: text/event-stream`",
         )),
@@ -105,7 +105,7 @@ impl Endpoint {
         let permit = holdings.begin_message(&client, share, limits.max_calls)?;
         let message = match received.message {
             Ok(message) => message,
-            Err(invalid) => return Ok(exchange::unreadable(invalid)),
+            Err(invalid) => return Ok(response::unreadable(invalid)),
         };
         match message {
             Message::Request(request) => {
@@ -125,7 +125,7 @@ impl Endpoint {
                     .holdings
                     .session(&head.headers, &principal, Use::Call)
                     .await?;
-                let (peer, _news) = exchange::peer();
+                let (peer, _news) = response::peer();
                 let dispatched = self.dispatcher.dispatch(
                     &session.caller(&principal),
                     Era::Legacy,
@@ -151,11 +151,11 @@ impl Endpoint {
             headers::routing(&head.headers).and_then(|headers| Era::of(&request, Some(&headers)));
         let era = match era {
             Ok(era) => era,
-            Err(error) => return Ok(exchange::refusal(request.id, error)),
+            Err(error) => return Ok(response::refusal(request.id, error)),
         };
         let purpose = Purpose::of(era, &request.method);
         let accepts = match (Accepts::of(&head.headers), purpose) {
-            (_, Purpose::Listen) if !exchange::allows_events(&head.headers) => {
+            (_, Purpose::Listen) if !response::allows_events(&head.headers) => {
                 let message = "a subscription is an event stream: `Accept: text/event-stream`";
                 return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, message).of(request.id));
             }
@@ -248,7 +248,7 @@ impl Endpoint {
         revoked: impl Future<Output = ()> + Send + 'static,
     ) -> Exchange {
         let id = request.id.clone();
-        let (peer, news) = exchange::peer();
+        let (peer, news) = response::peer();
         let request = Message::Request(request);
         let dispatched = self
             .dispatcher
@@ -305,7 +305,7 @@ impl Endpoint {
                 ))
             },
         );
-        Ok(exchange::events(news))
+        Ok(response::events(news))
     }
 
     async fn end_session(&self, head: &Parts) -> Result<Response, Refusal> {

@@ -7,7 +7,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 
-use super::held::{Holdings, MemoryPermit, TokenCall};
+use super::permits::{Holdings, MemoryPermit, TokenCall};
 use crate::config::http::HttpLimits;
 use crate::fair::{HEAVY, MessagePermits, beside_runtime};
 use crate::json;

@@ -20,7 +20,7 @@ use super::watchdog::PATIENCE;
 use super::{CallError, Ended, FixedPrompts, Launcher, Life, ToTask, Vitals};
 use crate::config::LoadSettings;
 use crate::config::units::{human, human_time};
-use crate::engine::fixed::FixedPrompt;
+use crate::engine::shared_prefix::FixedPrompt;
 use crate::engine::{CancelReason, Stats};
 use crate::process::usage::Usage;
 use crate::telemetry::metrics::{self, UnloadReason};

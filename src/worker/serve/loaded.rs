@@ -12,14 +12,14 @@ use crate::engine::limits::Limits;
 use crate::engine::llama::Model;
 use crate::engine::queue::{Queue, Waiting};
 use crate::engine::scheduler::Scheduler;
-use crate::engine::spent::Spent;
 use crate::engine::template;
+use crate::engine::timing::Timing;
 use crate::engine::{CancelReason, EngineError, Stats};
 use crate::memory;
 use crate::process::memory_lock;
 use crate::telemetry;
 use crate::worker::Ready;
-use crate::worker::turns::Turns;
+use crate::worker::cpu_lock::Turns;
 
 impl Worker {
     pub(super) fn serve_model(
@@ -85,7 +85,7 @@ impl Worker {
         mut scheduler: Scheduler<impl Decoder>,
         lanes: &mut Lanes,
         turns: Option<&Turns>,
-        spent: &Spent,
+        spent: &Timing,
     ) {
         loop {
             self.tell(&mut scheduler, spent);
@@ -143,7 +143,7 @@ impl Worker {
         Some(Job::Fixed(set, Box::new(prompt)))
     }
 
-    fn tell(&self, scheduler: &mut Scheduler<impl Decoder>, spent: &Spent) {
+    fn tell(&self, scheduler: &mut Scheduler<impl Decoder>, spent: &Timing) {
         let started = Instant::now();
         self.events.calls(scheduler.take_updates());
         spent.add(|times| times.emit += started.elapsed());

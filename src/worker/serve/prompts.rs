@@ -6,11 +6,11 @@ use std::thread;
 
 use super::lanes::{Inbox, Lane, Progress, Stage};
 use super::{Events, Input, caught};
-use crate::engine::fixed::FixedPrompt;
 use crate::engine::grammar::Grammars;
 use crate::engine::limits::ContextSize;
 use crate::engine::llama::ModelVocabulary;
 use crate::engine::prompt::{Prompt, PromptBuilder, Token};
+use crate::engine::shared_prefix::FixedPrompt;
 use crate::engine::template::{ChatTemplate, stack_size};
 use crate::engine::{Conversation, EngineError, EngineErrorKind, Update};
 use crate::process;

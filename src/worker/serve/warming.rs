@@ -3,8 +3,8 @@
 
 use std::collections::VecDeque;
 
-use crate::engine::fixed::FixedPrompt;
 use crate::engine::prompt::Token;
+use crate::engine::shared_prefix::FixedPrompt;
 
 /// See the module.
 #[derive(Debug, Default)]

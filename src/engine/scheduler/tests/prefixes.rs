@@ -1,6 +1,6 @@
 //! What prompts have in common is decoded once. The scripted decoder sees to it that every text is sampled from its own prompt.
 
-mod room;
+mod eviction;
 mod windows;
 
 use super::bench::{Bench, prompt_with};

@@ -6,7 +6,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, context};
 
 use super::{Fault, NAME};
-use crate::config::shape::{nearest, suggestion};
+use crate::config::validate::{nearest, suggestion};
 
 /// Names of the filters of prompts. `docs/tools.md` lists them, and a misspelled name is compared with them.
 pub(crate) const FILTERS: &str = "abs attr batch bool capitalize center chain count d default dictsort e escape filesizeformat first float \

@@ -6,8 +6,8 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde_json::{Map, Value, json};
 
-use crate::config::shape::ValueCheck;
 use crate::config::tool::Argument;
+use crate::config::validate::ValueCheck;
 use crate::tools::typed::sample::{self, Which};
 
 /// Most samples.

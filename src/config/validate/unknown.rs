@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::words::{nearest, similar};
+use super::messages::{nearest, similar};
 use super::{Fault, Shape, dotted, tables};
 use crate::config::address::Address;
 use crate::config::file::OF_ONE_MODEL;

@@ -12,7 +12,7 @@ use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token::data::LlamaTokenData;
 use llama_cpp_2::token::data_array::LlamaTokenDataArray;
 
-use super::greatest::Greatest;
+use super::top_k_scan::Greatest;
 use crate::engine::SamplingParams;
 use crate::engine::llama::sampling;
 use crate::engine::prompt::Token;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// What was spent since the last line, shared by those that spend it; all on the thread that decodes.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Spent(Rc<Cell<Times>>);
+pub(crate) struct Timing(Rc<Cell<Times>>);
 
 /// Sums.
 #[derive(Debug, Clone, Copy, Default)]
@@ -25,7 +25,7 @@ pub(crate) struct Times {
     pub emit: Duration,
 }
 
-impl Spent {
+impl Timing {
     /// Adds to the sums.
     pub(crate) fn add(&self, spend: impl FnOnce(&mut Times)) {
         let mut times = self.0.get();

@@ -4,7 +4,7 @@ use crate::config::VARIABLE_PREFIX;
 use crate::config::address::Address;
 use crate::config::file::OF_ONE_MODEL;
 use crate::config::foreign;
-use crate::config::shape::{Shape, nearest};
+use crate::config::validate::{Shape, nearest};
 
 /// Names of variables for the model's file in other programs.
 const MODEL_NAMES: [&str; 7] = [

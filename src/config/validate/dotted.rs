@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::words::{ARGUMENT, NAME, nearest};
+use super::messages::{ARGUMENT, NAME, nearest};
 use super::{Fault, Shape};
 use crate::config::address::Address;
 use crate::config::foreign;

@@ -3,8 +3,8 @@
 use jsonschema::Validator;
 use serde_json::Value;
 
+use super::messages::allowed;
 use super::shown;
-use super::words::allowed;
 
 /// A compiled schema of a value.
 #[derive(Debug)]

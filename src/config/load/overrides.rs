@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::Layers;
-use super::meant::{meant_variable, own_variable};
 use super::service::is_service;
+use super::suggestions::{meant_variable, own_variable};
 use crate::config::address::Address;
 use crate::config::file::OF_ONE_MODEL;
 use crate::config::foreign;

@@ -4,10 +4,10 @@
 //! reference cannot disagree.
 
 mod dotted;
+mod messages;
 mod tables;
 mod unknown;
 mod value;
-mod words;
 
 use jsonschema::{ValidationError, Validator, error::ValidationErrorKind};
 use schemars::Schema;
@@ -18,11 +18,11 @@ use serde_json::Value;
 use super::address::Address;
 use super::file::ConfigFile;
 use super::foreign::value_hint;
+use super::integer::whole;
 use super::units;
-use super::whole::whole;
+use messages::{LOG_LEVEL, allowed, hint};
+pub(crate) use messages::{nearest, shown, suggestion};
 pub(crate) use value::{ValueCheck, ValueFault};
-use words::{LOG_LEVEL, allowed, hint};
-pub(crate) use words::{nearest, shown, suggestion};
 
 /// The format of paths in the schema: relative ones start at the file's folder.
 pub(crate) const PATH: &str = "path";
@@ -186,7 +186,7 @@ impl Shape {
 
     /// From where to where the number at `address` may be.
     pub(crate) fn range(&self, address: &Address) -> Option<String> {
-        words::range(self.at(address)?)
+        messages::range(self.at(address)?)
     }
 
     /// Returns a value for the key at `address`: its default, else an example. `Null` if the key has neither.

@@ -8,8 +8,8 @@ use axum::http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::allowance::{Allowances, CLIENT_SHARE, Denied, MemoryDenied, MessageDenied};
 use super::headers::{self, unknown_session};
+use super::rate_limit::{Allowances, CLIENT_SHARE, Denied, MemoryDenied, MessageDenied};
 use super::session_id::SessionId;
 use super::session_keys::SessionKeys;
 use super::sessions::{Begun, Named, Now, Sessions, Unusable, Use};

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::Layers;
-use super::said::{Said, Target};
+use super::overrides::{Said, Target};
 use crate::config::address::Address;
 use crate::config::problem::Origin;
-use crate::config::shape::nearest;
+use crate::config::validate::nearest;
 
 /// The tables whose names can be mistyped, with the keys of which a new entry has at least one, and with these keys in words.
 const KINDS: [Kind; 2] = [

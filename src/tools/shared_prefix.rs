@@ -8,7 +8,7 @@ use super::typed::prompt::PromptTemplate;
 use super::typed::sample::{Which, values};
 use crate::config::tool::{PreparedPrompt, ToolBody};
 use crate::config::{Config, Defaults, ModelConfig, ToolConfig};
-use crate::engine::fixed::FixedPrompt;
+use crate::engine::shared_prefix::FixedPrompt;
 use crate::engine::{Conversation, Message, Role};
 use crate::worker::client::FixedPrompts;
 
