@@ -11,7 +11,7 @@
       inherit (nixpkgs) lib;
 
       # After an edit of Cargo.lock: scripts/update-cargo-hash.sh
-      cargoHash = "sha256-G/Ns6cX5j2/elIljCJnJwTj5HWKCGBi7e4KiCHpvFKw=";
+      cargoHash = "sha256-BUBbYlgokWlBX7K8/d+puihwHJqMBiGaTKx2AP+PdsE=";
 
       # Nixpkgs has no x86_64-darwin any more.
       systems = [

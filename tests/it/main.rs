@@ -62,7 +62,7 @@ mod revocation; // revoked rights, whatever else is wrong
 mod sandbox; // hostile code in a model's process
 mod secrecy; // what never reaches a log
 mod sessions; // sessions that survive a restart, and are served by every replica
-mod shipping; // what the workflows promise
+mod shipping; // archives of a release, and the Rust version
 #[cfg(target_os = "linux")]
 mod signals; // which of them end the server
 mod status; // how a server is, as the command asks it
