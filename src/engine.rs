@@ -9,6 +9,10 @@ pub(crate) mod chunk_size;
 pub(crate) mod compaction;
 pub(crate) mod decoder;
 pub(crate) mod device;
+#[cfg_attr(
+    not(feature = "llama"),
+    allow(dead_code, reason = "only the sampler of llama.cpp follows grammars")
+)]
 pub(crate) mod grammar;
 pub(crate) mod limits;
 #[cfg_attr(not(feature = "llama"), path = "engine/no_llama.rs")]
@@ -22,6 +26,7 @@ pub(crate) mod template;
 pub(crate) mod text;
 pub(crate) mod thinking;
 pub(crate) mod timing;
+pub(crate) mod token;
 
 use std::time::Duration;
 
@@ -126,7 +131,7 @@ pub(crate) struct Conversation {
     /// What becomes of thinking.
     #[serde(default)]
     pub thinking: ThinkingOutput,
-    /// JSON Schema of the answer, checked by [`crate::config::schema`]. Reasoning may come before the answer.
+    /// JSON Schema of the answer, checked by [`crate::schema`]. Reasoning may come before the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub json_schema: Option<Value>,
     /// Most tokens of reasoning; `None` is the default limit.

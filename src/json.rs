@@ -3,6 +3,7 @@
 //! [`parse`] also reads output of `JSON.stringify` that `serde_json` refuses. [`stringify()`] writes the same text as a client's own
 //! `JSON.stringify`, so that both can be compared.
 
+pub(crate) mod integer;
 mod stringify;
 mod unique;
 

@@ -30,14 +30,14 @@
 //! | 3 | [`worker`] | the wire, and its two sides |
 //! | 2 | [`engine`] | the seam's data types; scheduler, template, text, llama.cpp |
 //! | 1 | [`config`] | file, variables and flags → validated settings |
-//! | 0 | [`error_code`], [`fair`], [`gguf`], [`gpu`], [`heap`], [`json`], [`mod@memory`], [`printable`], [`process`], [`signals`], [`supervisor`], [`telemetry`], [`threads`] | what can go wrong, fairness of heavy work, the file, GPU support of the build, the allocator, JSON, how much memory there is, foreign text, the system, its signals, who started it, the log, short-lived threads |
+//! | 0 | [`error_code`], [`fair`], [`gguf`], [`gpu`], [`heap`], [`json`], [`mod@memory`], [`printable`], [`process`], [`schema`], [`signals`], [`supervisor`], [`telemetry`], [`threads`] | what can go wrong, fairness of heavy work, the file, GPU support of the build, the allocator, JSON, how much memory there is, foreign text, the system, JSON Schemas of answers, its signals, who started it, the log, short-lived threads |
 //!
 //! Beside them `cpu.c` checks the CPU before any code of Rust runs. Foreign crates stay behind walls, checked by the same
 //! test: `llama_cpp_2` in `engine/llama.rs`, below it and in `engine/sampling.rs`, `clap` in `cli.rs`, below it and in `main.rs`,
 //! `clap_complete` and `clap_mangen` in `cli/manual.rs`, `jsonc_parser` in `commands/install/edit.rs`, `minijinja` in
 //! `engine/template.rs`, in `tools/typed/prompt.rs` and below both, `figment` in `config/load/effective.rs`, `notify` in `reload/watch.rs` and below it, `llguidance`
 //! in `engine/grammar.rs`, `landlock` in `worker/sandbox/files.rs`, `seccompiler` and `libc` in `worker/sandbox/system_calls.rs` and below it, `toml`, `schemars` and `jsonschema` in
-//! `config`, `jsonschema_regex` in `config/schema/pattern.rs`, `regex_syntax` there and in `config/schema/portable.rs`, `axum`, `hyper`
+//! `config`, `jsonschema_regex` in `schema/pattern.rs`, `regex_syntax` there and in `schema/portable.rs`, `axum`, `hyper`
 //! and `tower_http` in `transport/guard.rs`, `transport/http.rs` and below it, `argon2` and `blake2` in `transport/http/session_id.rs`,
 //! `prometheus_client` in `telemetry/metrics.rs` and below it, `ureq` in `commands/server.rs`, `sd_notify` in `supervisor.rs`, `sysinfo` in `memory.rs`, `process.rs` and below it,
 //! `tikv_jemalloc_ctl` in `heap.rs`.
@@ -102,7 +102,7 @@
 //! 2. [`mcp::dispatcher`] enters its id into the table of those in flight, so a cancel that is read next finds it, and
 //!    finds the handler. `initialize`, `server/discover`, `ping` and all lists never wait for a model.
 //! 3. [`tools::chat`] or [`tools::typed`] makes a [`tools::answering::Question`] of the arguments, by type and range, and that a
-//!    [`engine::GenerateRequest`]. If the answer follows a schema, [`config::schema`] has read it and
+//!    [`engine::GenerateRequest`]. If the answer follows a schema, [`schema`] has read it and
 //!    [`tools::structured`] has tried its grammar.
 //! 4. [`registry`] gives a lease: [`registry::residency`] decides, under one short lock, to join the running worker, to start
 //!    one, or to wait until models that idle or calls that end have made room. While there is a lease, the model stays.
@@ -181,6 +181,7 @@ mod process;
 mod program;
 mod registry;
 mod reload;
+mod schema;
 mod signals;
 mod status;
 mod supervisor;

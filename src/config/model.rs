@@ -15,13 +15,13 @@ use super::file::{
     ThinkingOutput,
 };
 use super::ranges;
-use super::schema::Limits;
 use super::template_arguments;
 use super::tool::{ToolBody, ToolConfig};
 use super::units::{GpuLayers, Size};
 use crate::gguf;
 use crate::printable::printable;
 use crate::process::Cpus;
+use crate::schema::Limits;
 pub(crate) use files::{FileFault, ModelFiles, Stamp};
 pub(super) use resolve::resolve;
 

@@ -1,9 +1,9 @@
 use serde_json::json;
 
 use super::file::{CacheType, ThinkingOutput};
-use super::schema::Limits;
 use super::units::{GpuLayers, Size};
 use super::*;
+use crate::schema::Limits;
 
 const CRAB: &str = "tests/models/tiny-crab-chat.Q8_0.gguf";
 

@@ -15,9 +15,9 @@ use super::model::{Defaults, ModelConfig};
 use super::naming;
 use super::paths;
 use super::ranges;
-use super::schema::{AnswerSchema, Limits, SchemaTextError};
 use super::template_arguments::{self, is_name};
 use super::validate::{nearest, suggestion};
+use crate::schema::{AnswerSchema, Limits, SchemaTextError};
 pub(crate) use argument::Argument;
 
 /// A tool that uses a model. Serializes as the keys of its table.

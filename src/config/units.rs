@@ -10,8 +10,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::integer::whole_value;
 use super::ranges::{N_GPU_LAYERS, Range};
+use crate::json::integer::whole_value;
 
 /// The format of [`Time`] in schemas.
 pub(crate) const TIME: &str = "time span";

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::grammar::Grammar;
-use super::prompt::Token;
 use super::thinking::blocks::Start;
+use super::token::Token;
 use super::{EngineError, SamplingParams};
 
 /// A token to decode.

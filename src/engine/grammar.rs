@@ -3,7 +3,7 @@
 //! Its matcher is used directly: every error of it ends the call. Whitespace is the one separator after `,` and `:`, since a
 //! model that may write as much of it as it likes may never do anything else.
 //!
-//! Which schemas are let through is decided before ([`crate::config::schema`]): llguidance ignores keywords that it does
+//! Which schemas are let through is decided before ([`crate::schema`]): llguidance ignores keywords that it does
 //! not know.
 
 use std::fmt;
@@ -14,7 +14,7 @@ use llguidance::toktrie::{ApproximateTokEnv, SimpleVob, TokEnv, TokRxInfo, TokTr
 use llguidance::{Matcher, ParserFactory};
 use serde_json::{Value, json};
 
-use super::prompt::Token;
+use super::token::Token;
 use super::{EngineError, EngineErrorKind};
 
 /// What a vocabulary is to grammars.

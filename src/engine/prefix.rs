@@ -12,7 +12,7 @@ pub(crate) mod saved;
 
 use std::cmp::Reverse;
 
-use super::prompt::Token;
+use super::token::Token;
 
 /// Fewer tokens than this are decoded sooner than a state of them is copied, or a step of another call is waited for.
 pub(crate) const MIN_GAIN: usize = 32;

@@ -23,10 +23,8 @@ use super::thinking::Thinking;
 use super::thinking::blocks::{Blocks, MarkerTokens, Start};
 use super::thinking::families::{Markers, markers_of};
 use super::thinking::switches::switches;
+use super::token::Token;
 use super::{Conversation, EngineError, EngineErrorKind, Message, ThinkingOutput};
-
-/// A token's number in the vocabulary of the model.
-pub(crate) type Token = i32;
 
 /// What preparing a prompt needs of a vocabulary; called from threads beside the model's.
 pub(crate) trait Vocabulary: Sync {

@@ -5,7 +5,8 @@ use std::iter::zip;
 use serde::{Deserialize, Serialize};
 
 use super::prefix::common;
-use super::prompt::{PromptBuilder, Token, Vocabulary};
+use super::prompt::{PromptBuilder, Vocabulary};
+use super::token::Token;
 use super::{Conversation, EngineError};
 
 /// The prompts of a tool, by two of them that differ in all that a caller gives: what they begin with is fixed.

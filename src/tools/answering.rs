@@ -10,7 +10,6 @@ use serde::Serialize;
 
 use super::chat::with_system;
 use super::{Superseded, ToolCall, ToolOutput, structured};
-use crate::config::schema::AnswerSchema;
 use crate::config::{Defaults, ModelConfig, ToolConfig};
 use crate::engine::limits::ContextSize;
 use crate::engine::{
@@ -19,6 +18,7 @@ use crate::engine::{
 };
 use crate::registry::residency::Refusal;
 use crate::registry::{CallContext, Edition, Registry, RegistryError};
+use crate::schema::AnswerSchema;
 use crate::telemetry::call::Outcome;
 use crate::telemetry::metrics::{self, Answered};
 use crate::worker::client::CallError;

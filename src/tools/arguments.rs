@@ -8,10 +8,10 @@ mod names;
 
 use serde_json::{Map, Value};
 
-use crate::config::integer::whole_value;
 use crate::config::ranges::Range;
 use crate::config::validate::shown;
 use crate::engine::Message;
+use crate::json::integer::whole_value;
 use crate::json::{self, from_text};
 use messages::messages;
 pub(crate) use names::{Missing, check_names};

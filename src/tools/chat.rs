@@ -10,11 +10,11 @@ use super::arguments::{ArgumentError, ArgumentReader, Missing, check_names};
 use super::structured;
 use super::{Arguments, Superseded, ToolCall, ToolDescription, ToolOutput};
 use crate::config::ranges::{self, MAX_STOP_CHARS, MAX_STOPS, Range};
-use crate::config::schema::{AnswerSchema, Limits, SchemaFaults, advertised};
 use crate::config::{Defaults, ToolConfig, template_arguments};
 use crate::engine::{Message, Role, SamplingParams};
 use crate::error_code::{Coded, ErrorCode};
 use crate::fair::{HEAVY, at_low_priority};
+use crate::schema::{AnswerSchema, Limits, SchemaFaults, advertised};
 
 const ARGUMENTS: [&str; 15] = [
     "text",

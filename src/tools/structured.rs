@@ -5,12 +5,12 @@ use std::sync::{Arc, LazyLock};
 use serde_json::{Value, json};
 
 use super::answering::TokenLimit;
-use crate::config::schema::{AnswerSchema, SchemaFault, SchemaFaults};
 use crate::engine::grammar::Grammars;
 use crate::engine::{FinishReason, Generation};
 use crate::error_code::{Coded, ErrorCode};
 use crate::fair::FairSemaphore;
 use crate::json::{parse_unique, stringify};
+use crate::schema::{AnswerSchema, SchemaFault, SchemaFaults};
 
 /// A structured answer, as text and as a value.
 #[derive(Debug, Clone, PartialEq)]

@@ -9,13 +9,13 @@ use super::answering::{Answering, Question};
 use super::arguments::{ArgumentError, Missing, check_names};
 use super::{Arguments, Superseded, ToolCall, ToolDescription, ToolOutput};
 use crate::config::ToolConfig;
-use crate::config::integer::whole_value;
-use crate::config::schema::advertised;
 use crate::config::tool::{Argument, PreparedPrompt};
 use crate::config::validate::{ValueCheck, ValueFault};
 use crate::engine::{Message, Role};
 use crate::error_code::{Coded, ErrorCode};
 use crate::json::from_text;
+use crate::json::integer::whole_value;
+use crate::schema::advertised;
 use prompt::{PromptError, PromptTemplate};
 
 /// A tool of `[tools.NAME]` that has a prompt.

@@ -14,6 +14,7 @@ const LAYERS: [&[&str]; 8] = [
         "memory",
         "printable",
         "process",
+        "schema",
         "signals",
         "supervisor",
         "telemetry",
@@ -130,19 +131,16 @@ const WALLS: [(&str, &[&str]); 25] = [
     (
         "jsonschema",
         &[
-            "config/schema/tests/advertising.rs",
-            "config/schema/tests/properties.rs",
-            "config/schema/tests/reading.rs",
-            "config/schema/validator.rs",
+            "schema/tests/advertising.rs",
+            "schema/tests/properties.rs",
+            "schema/tests/reading.rs",
+            "schema/validator.rs",
             "config/validate.rs",
             "config/validate/value.rs",
         ],
     ),
-    ("jsonschema_regex", &["config/schema/pattern.rs"]),
-    (
-        "regex_syntax",
-        &["config/schema/pattern.rs", "config/schema/portable.rs"],
-    ),
+    ("jsonschema_regex", &["schema/pattern.rs"]),
+    ("regex_syntax", &["schema/pattern.rs", "schema/portable.rs"]),
     (
         "minijinja",
         &[

@@ -8,10 +8,10 @@ use super::models::{
 };
 use crate::config::file::{ConfigFile, ToolSettings};
 use crate::config::load::Layers;
-use crate::config::schema::AnswerSchema;
 use crate::config::tool::{PreparedPrompt, address};
 use crate::config::warning::WarningKind;
 use crate::config::{ModelConfig, ToolConfig};
+use crate::schema::AnswerSchema;
 use crate::tools::typed::prompt::PromptTemplate;
 
 /// Adds the warnings about `tool` of `model` to `layers`.

@@ -7,10 +7,10 @@ use serde_json::json;
 
 use super::super::file::WatchMode;
 use super::*;
-use crate::config::schema::{AnswerSchema, Limits};
 use crate::config::tool::{Argument, PreparedPrompt, ToolBody};
 use crate::config::{Overrides, Surroundings};
 use crate::process::Cpus;
+use crate::schema::{AnswerSchema, Limits};
 
 fn base() -> Config {
     let typed = Overrides {

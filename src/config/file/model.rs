@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::{NAME_PATTERN, NOT_BLANK};
 use crate::config::ranges;
-use crate::config::schema::Limits;
 use crate::config::units::{GpuLayers, IdleTime, Size, Time};
+use crate::schema::Limits;
 
 /// How the cache keeps its numbers (`ggml.h: ggml_type`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use super::address;
 use crate::config::address::Address;
 use crate::config::file::{ArgumentSettings, ArgumentType, ItemType};
-use crate::config::integer::whole;
 use crate::config::load::Layers;
 use crate::config::validate::ValueCheck;
+use crate::json::integer::whole;
 
 /// A declared argument.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -2,8 +2,8 @@
 
 use crate::config::Defaults;
 use crate::config::file::{ToolKind, ToolSettings};
-use crate::config::schema::Limits;
 use crate::config::{ranges, template_arguments};
+use crate::schema::Limits;
 
 impl Limits {
     /// Returns these limits, overridden by what `tool` sets.

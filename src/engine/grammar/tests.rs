@@ -3,7 +3,7 @@
 mod properties;
 
 use super::*;
-use crate::config::schema::{AnswerSchema, Limits};
+use crate::schema::{AnswerSchema, Limits};
 
 /// Small, so that a test reaches them.
 const LIMITS: Limits = Limits {

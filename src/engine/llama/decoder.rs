@@ -11,9 +11,9 @@ use llama_cpp_2::{LlamaStateSeqFlags, SeqState};
 use super::sampler::{Sampler, Scratch};
 use crate::engine::decoder::{Decoder, Row, Sampled};
 use crate::engine::grammar::Grammar;
-use crate::engine::prompt::Token;
 use crate::engine::thinking::blocks::Start;
 use crate::engine::timing::Timing;
+use crate::engine::token::Token;
 use crate::engine::{EngineError, SamplingParams};
 
 /// The one context of a worker.

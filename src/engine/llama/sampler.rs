@@ -14,8 +14,8 @@ use llama_cpp_2::vocab::LlamaVocab;
 use self::sample::{Choice, Work};
 use crate::engine::decoder::Sampled;
 use crate::engine::grammar::Grammar;
-use crate::engine::prompt::Token;
 use crate::engine::thinking::blocks::Start;
+use crate::engine::token::Token;
 use crate::engine::{EngineError, EngineErrorKind, SamplingParams};
 
 /// How the tokens of one call are chosen.

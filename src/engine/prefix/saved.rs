@@ -1,7 +1,7 @@
 //! States that were saved from sequences to memory, each with the tokens that it stands for; bounded by bytes: pure.
 
 use super::{common, usable};
-use crate::engine::prompt::Token;
+use crate::engine::token::Token;
 
 /// A saved state.
 #[derive(Debug)]

@@ -6,9 +6,9 @@ use super::count;
 use super::reasoning::Reasoning;
 use crate::engine::decoder::Row;
 use crate::engine::prefix::MIN_GAIN;
-use crate::engine::prompt::Token;
 use crate::engine::queue::milliseconds;
 use crate::engine::text::Output;
+use crate::engine::token::Token;
 use crate::engine::{FinishReason, Generation, Phase, Usage};
 
 /// A prompt with fewer new tokens is not saved at its end: an older state does nearly as well.

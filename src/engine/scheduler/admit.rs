@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use super::super::decoder::Decoder;
 use super::super::prefix::MIN_GAIN;
-use super::super::prompt::Token;
 use super::super::queue::{Waiting, waits};
 use super::super::text::Output;
+use super::super::token::Token;
 use super::super::{Update, Usage};
 use super::active::Active;
 use super::reasoning::Reasoning;

@@ -12,7 +12,7 @@ use super::super::decoder::Decoder;
 use super::super::limits::{Limits, Reuse};
 use super::super::prefix::cells::{Cell, Cells};
 use super::super::prefix::saved::Saved;
-use super::super::prompt::Token;
+use super::super::token::Token;
 use source::Source;
 
 /// Idle cells that a pool keeps beside those that calls and tools hold: attention looks at every cell of a pool, so more would

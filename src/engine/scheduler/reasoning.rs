@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use super::active::Active;
 use crate::engine::decoder::{Decoder, Sampled};
-use crate::engine::prompt::Token;
 use crate::engine::thinking::blocks::{Blocks, Start};
+use crate::engine::token::Token;
 use crate::engine::{EngineError, FinishReason};
 
 /// The reasoning of a call.

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use super::super::decoder::Decoder;
 use super::super::prefix::{MIN_GAIN, common};
-use super::super::prompt::Token;
+use super::super::token::Token;
 use super::{Scheduler, count, has_begun};
 
 impl<D: Decoder> Scheduler<D> {

@@ -1,7 +1,7 @@
 //! Tools' fixed prompts: told, and decoded when there is no call.
 
 use super::super::decoder::Decoder;
-use super::super::prompt::Token;
+use super::super::token::Token;
 use super::Scheduler;
 
 impl<D: Decoder> Scheduler<D> {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::families::Markers;
-use crate::engine::prompt::{Token, Vocabulary};
+use crate::engine::prompt::Vocabulary;
+use crate::engine::token::Token;
 
 /// The place where a structured answer begins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

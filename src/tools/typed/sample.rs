@@ -4,8 +4,8 @@ use std::iter;
 
 use serde_json::{Map, Value};
 
-use crate::config::integer::whole;
 use crate::config::tool::Argument;
+use crate::json::integer::whole;
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

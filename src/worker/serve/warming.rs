@@ -3,8 +3,8 @@
 
 use std::collections::VecDeque;
 
-use crate::engine::prompt::Token;
 use crate::engine::shared_prefix::FixedPrompt;
+use crate::engine::token::Token;
 
 /// See the module.
 #[derive(Debug, Default)]

@@ -15,7 +15,7 @@ use llama_cpp_2::token::data_array::LlamaTokenDataArray;
 use super::top_k_scan::Greatest;
 use crate::engine::SamplingParams;
 use crate::engine::llama::sampling;
-use crate::engine::prompt::Token;
+use crate::engine::token::Token;
 
 /// How one call chooses, and the tokens that its penalties look at.
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 //! bound out of these: the `count`-th greatest of them is at most the `count`-th greatest of all. The second looks only into
 //! blocks that reach the bound: `count` of them, except among equals.
 
-use crate::engine::prompt::Token;
+use crate::engine::token::Token;
 
 /// Logits of a block. Larger ones leave fewer greatest to choose the bound among, and more to look at in the second pass.
 const BLOCK: usize = 64;

@@ -5,7 +5,7 @@ use super::source::Source;
 use crate::engine::decoder::Decoder;
 use crate::engine::limits::Reuse;
 use crate::engine::prefix::cells::Cell;
-use crate::engine::prompt::Token;
+use crate::engine::token::Token;
 
 impl<S> Cache<S> {
     /// Cells that only idle sequences hold.

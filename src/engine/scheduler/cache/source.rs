@@ -6,7 +6,7 @@ use crate::engine::limits::Reuse;
 use crate::engine::prefix::{
     Candidate, MIN_GAIN, Start, best, choose, common, is_worth_copying, is_worth_saving, usable,
 };
-use crate::engine::prompt::Token;
+use crate::engine::token::Token;
 
 /// Where a prompt can start from.
 #[derive(Debug, Clone, Copy)]

@@ -5,7 +5,7 @@ use super::Cache;
 use crate::engine::decoder::{Decoder, Row};
 use crate::engine::limits::Reuse;
 use crate::engine::prefix::cells::Cells;
-use crate::engine::prompt::Token;
+use crate::engine::token::Token;
 
 impl<S> Cache<S> {
     /// These prompts are kept decoded from now on, and no others.

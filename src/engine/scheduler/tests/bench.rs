@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use super::scripted::{Script, Scripted, Seen};
 use crate::engine::decoder::Row;
 use crate::engine::limits::{Limits, Reuse};
-use crate::engine::prompt::{Prompt, Token};
+use crate::engine::prompt::Prompt;
 use crate::engine::queue::{Queue, Waiting};
 use crate::engine::scheduler::Scheduler;
 use crate::engine::thinking::Thinking;
 use crate::engine::thinking::blocks::Blocks;
+use crate::engine::token::Token;
 use crate::engine::{
     Conversation, EngineErrorKind, FinishReason, GenerateRequest, Generation, SamplingParams,
     ThinkingOutput, Update,

@@ -7,7 +7,7 @@ use super::bench::{Bench, prompt_with};
 use super::scripted::{Script, endless, says};
 use super::*;
 use crate::engine::limits::Reuse;
-use crate::engine::prompt::Token;
+use crate::engine::token::Token;
 
 const COPIES: Limits = Limits {
     parallel: 4,

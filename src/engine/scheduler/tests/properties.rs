@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use super::bench::{Bench, LIMITS, prompt_of, prompt_with, request};
 use super::scripted::{Script, endless};
 use crate::engine::limits::{Limits, Reuse};
-use crate::engine::prompt::{Prompt, Token};
+use crate::engine::prompt::Prompt;
+use crate::engine::token::Token;
 use crate::engine::{CancelReason, Update};
 
 /// What may happen to a scheduler.

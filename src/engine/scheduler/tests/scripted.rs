@@ -9,8 +9,8 @@ use super::bench::MS;
 use crate::engine::decoder::{Decoder, Row, Sampled};
 use crate::engine::grammar::Grammar;
 use crate::engine::limits::Limits;
-use crate::engine::prompt::Token;
 use crate::engine::thinking::blocks::Start;
+use crate::engine::token::Token;
 use crate::engine::{EngineError, SamplingParams};
 
 /// The token that ends an answer; others are their own byte.

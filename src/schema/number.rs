@@ -7,7 +7,7 @@
 use serde_json::{Map, Number, Value, json};
 
 use super::{SchemaFault, fault};
-use crate::config::integer::whole;
+use crate::json::integer::whole;
 
 /// Digits after the point: as many as the grammar's arithmetic of 32 bits counts (see `Step`).
 pub(crate) const MAX_FRACTION: u32 = 8;

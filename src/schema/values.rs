@@ -13,7 +13,7 @@ use super::number::{number, remainders};
 use super::types::{self, is_of};
 use super::validator::Validator;
 use super::{SchemaFault, Table, fault, formats, pattern};
-use crate::config::integer::{whole, whole_value};
+use crate::json::integer::{whole, whole_value};
 
 /// Most levels of arrays and objects in a listed value.
 const MAX_DEPTH: usize = 64;

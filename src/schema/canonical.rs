@@ -14,7 +14,7 @@ use super::keywords::{self, Keyword};
 use super::references::References;
 use super::types::TYPES;
 use super::{Reports, SchemaFault, SchemaNote, Table, fault, note};
-use crate::config::integer::whole_value;
+use crate::json::integer::whole_value;
 
 /// Most levels of nested schemas.
 const MAX_DEPTH: usize = 64;

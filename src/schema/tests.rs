@@ -8,7 +8,7 @@ mod properties;
 mod reading;
 
 use super::*;
-use crate::config::schema::recursion::MAX_LEVEL;
+use crate::schema::recursion::MAX_LEVEL;
 
 /// Small, so that a test can show them.
 const LIMITS: Limits = Limits {

@@ -1,7 +1,7 @@
 //! Tests of the notes and of the places of faults.
 
 use super::*;
-use crate::config::schema::recursion::MAX_LEVEL;
+use crate::schema::recursion::MAX_LEVEL;
 
 /// The notes of an answer whose property `v` follows `schema`, with places in `schema`.
 fn notes_of_property(schema: &Value) -> Vec<String> {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::config::integer::whole_value;
+use crate::json::integer::whole_value;
 
 /// The values of `type`.
 pub(super) const TYPES: [&str; 7] = [
