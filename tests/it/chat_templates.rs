@@ -36,7 +36,7 @@ fn told_of(set: Vec<&str>) -> (Vec<String>, Vec<String>) {
         let message = message.strip_prefix(&flag).unwrap_or(&message);
         format!("{}: {message}", text(problem, "key"))
     };
-    let list = |name: &str| report[name].as_array().unwrap();
+    let list = |name: &str| report[name].as_array().cloned().unwrap_or_default();
     (
         list("problems").iter().map(problem).collect(),
         list("warnings")

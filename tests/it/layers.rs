@@ -59,7 +59,7 @@ const WALLS: [(&str, &[&str]); 25] = [
             "engine/llama/sampler/sample.rs",
             "engine/llama/sampler/sample/tests.rs",
             "engine/llama/vocabulary.rs",
-            "engine/sampling.rs",
+            "engine/llama/sampling.rs",
         ],
     ),
     ("argon2", &["transport/http/session_id.rs"]),
@@ -76,7 +76,7 @@ const WALLS: [(&str, &[&str]); 25] = [
             "cli/foreign.rs",
             "cli/install.rs",
             "cli/manual.rs",
-            "main.rs",
+            "program.rs",
         ],
     ),
     ("clap_complete", &["cli/manual.rs"]),
@@ -165,7 +165,7 @@ const WALL_CLOCKS: [&str; 4] = ["SystemTime", "Zoned::now", "Timestamp::now", "U
 /// Files that may read it: lines and file names of the log, metrics and people need it, chat templates print it, a file's time is
 /// compared with the start of the server, a session id holds when it was made, and a directory's time shows whether it is still used.
 const TELL_THE_TIME: [&str; 7] = [
-    "main.rs",
+    "program.rs",
     "reload.rs",
     "engine/template/python.rs",
     "telemetry/log_file.rs",
