@@ -51,9 +51,19 @@ impl ScriptedModel {
         self.inbox.mail.recv().await
     }
 
+    /// Returns the next message that is not about a call that has ended.
+    async fn other_mail(&mut self) -> Option<Mail> {
+        loop {
+            let mail = self.mail().await;
+            if !matches!(mail, Some(Mail::Cancel(..))) {
+                return mail;
+            }
+        }
+    }
+
     /// Returns the next message, which must be a call.
     pub(crate) async fn call(&mut self) -> NewCall {
-        match self.mail().await {
+        match self.other_mail().await {
             Some(Mail::Call(call)) => call,
             other => panic!("no call: {other:?}"),
         }
@@ -61,7 +71,7 @@ impl ScriptedModel {
 
     /// Waits until the registry unloads the model, and returns its reason. Then the model is gone.
     pub(crate) async fn unload(mut self) -> UnloadReason {
-        let reason = match self.mail().await {
+        let reason = match self.other_mail().await {
             Some(Mail::Unload(reason)) => reason,
             other => panic!("not unloaded: {other:?}"),
         };

@@ -108,7 +108,7 @@ async fn an_idle_model_is_evicted_for_another_and_a_busy_one_is_not() {
     held.answer("a");
     assert_eq!(first.await.unwrap().unwrap(), "a");
     let reason = a.unload().await;
-    assert_eq!(reason.name(), "room");
+    assert_eq!(reason.name(), "evicted");
     let mut b = world.started().await;
     assert_eq!(b.name, "b");
     b.load();

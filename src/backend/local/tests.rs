@@ -41,12 +41,15 @@ fn request() -> Request {
 /// Calls a model whose process behaves as `name` says, and returns the error of the call.
 fn error_of(name: &str) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/backend/local/tests/worker.sh");
-    let program = env::temp_dir().join(format!("llama-mcp-{}-{name}", process::id()));
-    drop(fs::remove_file(&program));
+    // The script behaves as its name says.
+    let folder = env::temp_dir().join(format!("llama-mcp-{}-worker-{name}", process::id()));
+    drop(fs::remove_dir_all(&folder));
+    fs::create_dir(&folder).unwrap();
+    let program = folder.join(name);
     symlink(script, &program).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let result = runtime.block_on(async {
-        let launcher = Launcher::new(program.clone()).unwrap();
+        let launcher = Launcher::new(program).unwrap();
         let (_fixed, no_fixed) = watch::channel(Arc::default());
         let runner = start(&launcher, name, Launch::default(), no_fixed, drop);
         let (progress, _seen) = watch::channel(Progress::default());
@@ -54,7 +57,7 @@ fn error_of(name: &str) -> String {
         tokio::time::timeout(LIMIT, call.answer()).await.unwrap()
     });
     runtime.shutdown_timeout(Duration::ZERO);
-    fs::remove_file(program).unwrap();
+    fs::remove_dir_all(folder).unwrap();
     result.unwrap_err().to_string()
 }
 
