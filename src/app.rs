@@ -12,6 +12,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tracing_appender::rolling::Rotation;
 
+use crate::backend::Backend;
+use crate::backend::local::Launcher;
 use crate::check::Checked;
 use crate::config::file::{LogFormat, LogRotation, LogSettings};
 use crate::config::http::HttpConfig;
@@ -32,7 +34,6 @@ use crate::tools::shared_prefix::fixed_prompts;
 use crate::transport;
 use crate::transport::http::Ending;
 use crate::transport::stdio::{OpenError, Stdio};
-use crate::worker::client::Launcher;
 
 /// Serves what was `checked` until the client or a signal ends it; edits of the files that it came from are applied.
 ///
@@ -223,7 +224,7 @@ impl Live {
         let program = process::this_program().context("could not find this program's file")?;
         let launcher = Launcher::new(program).map_err(Coded::from)?;
         let launcher = launcher.with_drain(ending.drain.clone());
-        let registry = Arc::new(Registry::new(launcher.clone()));
+        let registry = Arc::new(Registry::new(Backend::Local(launcher.clone())));
         let mut live = Self {
             launcher,
             registry,

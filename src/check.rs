@@ -8,6 +8,7 @@ mod warnings;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use crate::backend::Need;
 use crate::config::address::Address;
 use crate::config::file::LogSettings;
 use crate::config::load::Layers;
@@ -24,7 +25,7 @@ use crate::gpu;
 use crate::memory;
 use crate::process;
 use crate::process::mounted::{self, Mounted};
-use crate::registry::memory::{Need, needs_of};
+use crate::registry::memory::needs_of;
 use crate::registry::residency::Shared;
 use crate::tools::shared_prefix::fixed_prompts;
 use crate::tools::structured;
@@ -86,7 +87,11 @@ impl Checked {
     pub(crate) fn loadable(&self) -> impl Iterator<Item = (&ModelConfig, &ModelFiles, &Need)> {
         let models = self.config.models.iter().zip(&self.needs);
         models.filter_map(|(model, need)| {
-            Some((model, model.files.as_ref().ok()?, need.as_ref().ok()?))
+            Some((
+                model,
+                model.gguf().files.as_ref().ok()?,
+                need.as_ref().ok()?,
+            ))
         })
     }
 }
@@ -229,7 +234,7 @@ fn look_for_gpus(config: &mut Config, around: &Surroundings, layers: &mut Layers
     let uses_gpu = config
         .models
         .iter()
-        .any(|model| model.load.n_gpu_layers.is_any());
+        .any(|model| model.gguf().settings.n_gpu_layers.is_any());
     let Some(program) = around.program.as_deref() else {
         return;
     };
@@ -245,7 +250,7 @@ fn look_for_gpus(config: &mut Config, around: &Surroundings, layers: &mut Layers
             );
             layers.notes.push(note);
             for model in &mut config.models {
-                model.load.n_gpu_layers = GpuLayers::Count(0);
+                model.gguf_mut().settings.n_gpu_layers = GpuLayers::Count(0);
             }
         }
         Err(error) => layers
@@ -309,7 +314,10 @@ fn check_prompt(name: &str, tool: &PreparedPrompt, layers: &mut Layers) {
 /// Adds a warning for each file of the configuration and of its models that was replaced outside of its mount.
 fn warn_of_stale_mounts(config: &Config, layers: &mut Layers) {
     let file = layers.file.iter().map(|source| &source.path);
-    let models = config.models.iter().map(|model| &model.load.path);
+    let models = config
+        .models
+        .iter()
+        .map(|model| &model.gguf().settings.path);
     let files = file.chain(&layers.files).chain(models);
     let warnings: Vec<Problem> = files.filter_map(|file| stale_mount(file)).collect();
     for warning in warnings {

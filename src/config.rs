@@ -37,7 +37,9 @@ use file::{
 };
 use http::HttpConfig;
 use load::Layers;
-pub(crate) use model::{Defaults, FileFault, LoadSettings, ModelConfig, ModelFiles, Stamp};
+pub(crate) use model::{
+    Defaults, FileFault, GgufSource, LoadSettings, ModelConfig, ModelFiles, Source, Stamp,
+};
 pub(crate) use tool::ToolConfig;
 use units::{GpuLayers, IdleTime, Time};
 
@@ -153,8 +155,9 @@ impl RegistryConfig {
         sum(self.gpu_memory.iter().map(|gpu| gpu.total))
     }
 
-    /// Returns the bytes of GPU memory that a model can use which is loaded as `load` says.
-    pub(crate) fn gpu_memory_for(&self, load: &LoadSettings) -> Option<u64> {
+    /// Returns the bytes of GPU memory that a model of `source` can use.
+    pub(crate) fn gpu_memory_for(&self, source: &Source) -> Option<u64> {
+        let Source::Gguf(GgufSource { settings: load, .. }) = source;
         let mut available = self
             .gpu_memory
             .iter()

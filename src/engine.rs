@@ -189,6 +189,22 @@ pub(crate) struct GenerateRequest {
     pub stop: Vec<String>,
 }
 
+/// Work for a model. Embedding and ranking will be further kinds, each with its kind of [`Answer`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Request {
+    /// Writes a text.
+    Generate(GenerateRequest),
+}
+
+/// Result of a [`Request`], of the same kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Answer {
+    /// A text.
+    Generated(Generation),
+}
+
 /// Why a generation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -310,8 +326,8 @@ pub(crate) enum Update {
     Thinking(u32),
     /// New text of the answer.
     Delta(String),
-    /// The last update: it ended.
-    Done(Generation),
+    /// The last update: the answer.
+    Done(Answer),
     /// The last update: it failed.
     Failed(EngineError),
 }

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use crate::backend::Progress;
+use crate::backend::local::calls::{Call, Calls, News};
 use crate::check;
 use crate::config::diff::ConfigDiff;
 use crate::config::http::{HttpConfig, HttpLimits};
@@ -35,8 +37,6 @@ use crate::telemetry;
 use crate::tools::Catalog;
 use crate::transport::http::connection::Origin;
 use crate::transport::http::{Ending, connection, service};
-use crate::worker::client::Progress;
-use crate::worker::client::calls::{Call, Calls, News};
 use crate::worker::{Command, Event};
 use serde_json::Value;
 use serde_json::value::RawValue;

@@ -22,12 +22,13 @@
 //!
 //! | layer | modules | holds |
 //! | --- | --- | --- |
-//! | 8 | [`cli`], [`check`], [`commands`], [`app`], [`reload`], `main` | what was typed; whether it can be run; sub-commands; wiring and lifetime; edits |
-//! | 7 | [`transport`] | how messages come and go |
-//! | 6 | [`mcp`] | JSON-RPC, revisions, the dispatcher, progress |
-//! | 5 | [`tools`], [`status`] | arguments → request, generation → result; how the server is |
-//! | 4 | [`registry`] | which models are loaded, and which worker serves a call |
-//! | 3 | [`worker`] | the wire, and its two sides |
+//! | 9 | [`cli`], [`check`], [`commands`], [`app`], [`reload`], `main` | what was typed; whether it can be run; sub-commands; wiring and lifetime; edits |
+//! | 8 | [`transport`] | how messages come and go |
+//! | 7 | [`mcp`] | JSON-RPC, revisions, the dispatcher, progress |
+//! | 6 | [`tools`], [`status`] | arguments → request, generation → result; how the server is |
+//! | 5 | [`registry`] | which models are loaded, and which of them serves a call |
+//! | 4 | [`backend`] | what runs a model: the seam between the registry and processes |
+//! | 3 | [`worker`] | the wire protocol, and the process of a model |
 //! | 2 | [`engine`] | the seam's data types; scheduler, template, text, llama.cpp |
 //! | 1 | [`config`] | file, variables and flags → validated settings |
 //! | 0 | [`error_code`], [`fair`], [`gguf`], [`gpu`], [`heap`], [`json`], [`mod@memory`], [`printable`], [`process`], [`schema`], [`signals`], [`supervisor`], [`telemetry`], [`threads`] | what can go wrong, fairness of heavy work, the file, GPU support of the build, the allocator, JSON, how much memory there is, foreign text, the system, JSON Schemas of answers, its signals, who started it, the log, short-lived threads |
@@ -108,7 +109,7 @@
 //!    one, or to wait until models that idle or calls that end have made room. While there is a lease, the model stays.
 //!    The memory that a model needs, of the machine and of GPUs, is estimated from its header ([`gguf::memory`]) until its process can
 //!    be measured.
-//! 5. [`worker::client`] sends the request down the pipe. News come back as [`engine::Update`]s and end in a
+//! 5. [`backend`] hands the request to the model: [`backend::local`] sends it down a pipe. News come back as [`engine::Update`]s and end in a
 //!    `watch` channel, of which [`mcp::progress`] tells the client by time. Dropping the call's future, for whatever
 //!    reason, cancels it: the worker frees the sequence before its next decode.
 //! 6. In the worker, [`engine::prompt`] renders and tokenises prompts, in turns among clients; short and long prompts have separate threads. [`engine::grammar`] makes a grammar of a schema,
@@ -161,6 +162,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests fail loudly"))]
 
 mod app;
+mod backend;
 mod check;
 mod cli;
 mod commands;

@@ -4,7 +4,6 @@
 //! A call holds a lease: while there is one, its model stays.
 
 pub(crate) mod budget;
-pub(crate) mod footprint;
 mod lease;
 pub(crate) mod memory;
 pub(crate) mod residency;
@@ -23,10 +22,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::backend::{Backend, CallError, FixedPrompts, Progress, Runner, RunningCall};
 use crate::config::{ModelConfig, RegistryConfig};
-use crate::engine::{FinishReason, GenerateRequest, Generation, Phase, Usage};
+use crate::engine::{Answer, FinishReason, GenerateRequest, Generation, Phase, Request, Usage};
 use crate::telemetry::metrics::{self, Occupancy};
-use crate::worker::client::{CallError, FixedPrompts, Launcher, Progress, RunningCall, Worker};
 use lease::Lease;
 use residency::Refusal;
 pub(crate) use residency::{Edition, ModelState};
@@ -91,9 +90,9 @@ pub(crate) enum RegistryError {
 
 impl Registry {
     /// A registry without models. To be called inside the runtime.
-    pub(crate) fn new(launcher: Launcher) -> Self {
+    pub(crate) fn new(backend: Backend) -> Self {
         Self {
-            shelf: Shelf::open(launcher),
+            shelf: Shelf::open(backend),
             suspects: Mutex::default(),
             hasher: RandomState::new(),
         }
@@ -252,15 +251,17 @@ impl Registry {
             context.progress.send_replace(Progress::WaitingForRoom);
         }
         let held = match context.deadline {
-            None => lease.worker().await?,
-            Some(deadline) => match tokio::time::timeout_at(deadline, lease.worker()).await {
-                Ok(worker) => worker?,
+            None => lease.runner().await?,
+            Some(deadline) => match tokio::time::timeout_at(deadline, lease.runner()).await {
+                Ok(runner) => runner?,
                 Err(_elapsed) => return Ok(never_begun(request, arrived.elapsed())),
             },
         };
         let waited = arrived.elapsed();
         let (client, progress) = (context.client.clone(), context.progress.clone());
-        let mut call = held.worker.call(client, request.clone(), progress);
+        let mut call = held
+            .runner
+            .call(client, Request::Generate(request.clone()), progress);
         let answered = answer(&mut call, context.deadline).await;
         if let Err(error) = &answered
             && error.is_crash()
@@ -269,7 +270,7 @@ impl Registry {
             let prompt = self.hash(model, request);
             self.suspects().blame(prompt, held.id, Instant::now());
         }
-        let mut generation = answered?;
+        let Answer::Generated(mut generation) = answered?;
         if generation.phase == Phase::Generate {
             self.finished(model, suspect);
         }
@@ -285,12 +286,12 @@ impl Registry {
         // A drive that does not answer must not block `status`.
         drop(tokio::time::timeout(LOOK_LIMIT, self.shelf.check_all_files()).await);
         let models = self.shelf.standings().into_iter().map(async |model| {
-            let look = async { model.worker.as_ref()?.stats().await };
+            let look = async { model.runner.as_ref()?.stats().await };
             let stats = tokio::time::timeout(LOOK_LIMIT, look).await.ok().flatten();
             // The metrics of a process that has ended are 0 already.
-            let worker = model.worker.as_ref().filter(|worker| !worker.has_ended());
-            let vitals = worker.map(Worker::vitals);
-            let stats = stats.filter(|_| worker.is_some());
+            let runner = model.runner.as_ref().filter(|runner| !runner.has_ended());
+            let vitals = runner.map(Runner::vitals);
+            let stats = stats.filter(|_| runner.is_some());
             if let Some(vitals) = vitals {
                 metrics::last_step(&model.name, vitals.silence.unwrap_or_default());
             }
@@ -337,7 +338,7 @@ impl<H: Hasher> Write for HashWriter<'_, H> {
 
 /// Waits until the model called `name` is loaded for `lease`, and logs an error.
 async fn load(lease: Lease, name: String) {
-    if let Err(refusal) = lease.worker().await
+    if let Err(refusal) = lease.runner().await
         // A superseded model needs no error: another edition is loaded instead.
         && refusal != Refusal::Superseded
     {
@@ -346,18 +347,15 @@ async fn load(lease: Lease, name: String) {
 }
 
 /// The end of `call`, of its own or by `deadline`.
-async fn answer(
-    call: &mut RunningCall,
-    deadline: Option<Instant>,
-) -> Result<Generation, CallError> {
+async fn answer(call: &mut RunningCall, deadline: Option<Instant>) -> Result<Answer, CallError> {
     let Some(deadline) = deadline else {
-        return call.result().await;
+        return call.answer().await;
     };
-    if let Ok(result) = tokio::time::timeout_at(deadline, call.result()).await {
+    if let Ok(result) = tokio::time::timeout_at(deadline, call.answer()).await {
         return result;
     }
     call.end_by_deadline();
-    let result = tokio::time::timeout(DEADLINE_GRACE, call.result()).await;
+    let result = tokio::time::timeout(DEADLINE_GRACE, call.answer()).await;
     result.unwrap_or_else(|_elapsed| {
         call.report_overdue();
         Err(CallError::Stuck)
@@ -382,3 +380,6 @@ fn never_begun(request: &GenerateRequest, waited: Duration) -> Generation {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

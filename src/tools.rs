@@ -17,6 +17,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
+pub(crate) use crate::backend::Progress;
 use crate::config::Config;
 use crate::config::tool::{ToolBody, ToolConfig};
 use crate::error_code::ErrorCode;
@@ -24,7 +25,6 @@ use crate::fair::MessagePermits;
 use crate::registry::residency::Refusal;
 use crate::registry::{Edition, Registry};
 use crate::telemetry::call::{self, CallEnd, CallMeter, Outcome};
-pub(crate) use crate::worker::client::Progress;
 use answering::{Answering, GenerationMeta};
 use chat::ChatTool;
 use typed::TypedTool;

@@ -4,10 +4,10 @@
 //! Ids are the server's, never used twice; a command for an unknown id is ignored. The first event is `hello`. What the
 //! worker logs goes to its stderr ([`crate::telemetry`]).
 
-pub(crate) mod client;
 pub(crate) mod cpu_lock;
-mod driver_cache;
-mod environment;
+pub(crate) mod driver_cache;
+pub(crate) mod environment;
+mod launch;
 pub(crate) mod machine;
 mod sandbox;
 pub(crate) mod serve;
@@ -15,10 +15,10 @@ pub(crate) mod trials;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::LoadSettings;
 use crate::engine::shared_prefix::FixedPrompt;
-use crate::engine::{CancelReason, EngineError, GenerateRequest, Stats, Update};
+use crate::engine::{CancelReason, EngineError, Request, Stats, Update};
 use crate::printable::printable;
+pub(crate) use launch::{ContextPlan, CpuLocks, Grant, Launch};
 
 /// First argument of every process that the server starts from its own program.
 pub(crate) const WORKER: &str = "worker";
@@ -30,7 +30,8 @@ pub(crate) const DESCRIBE: &str = "--describe";
 pub(crate) const TRY_TEMPLATES: &str = "--try-templates";
 
 /// Names of a worker's threads that neither load nor decode. Their activity does not count as progress of the model.
-const HELPER_THREADS: [&str; 5] = [COMMANDS, SIGNALS, SHORT_PROMPTS, LONG_PROMPTS, TURNS];
+pub(crate) const HELPER_THREADS: [&str; 5] =
+    [COMMANDS, SIGNALS, SHORT_PROMPTS, LONG_PROMPTS, TURNS];
 
 /// Name of the thread that reads commands.
 const COMMANDS: &str = "commands";
@@ -44,25 +45,25 @@ const LONG_PROMPTS: &str = "long prompts";
 const TURNS: &str = "turns";
 
 /// The wire's version: a server and a worker of different builds notice each other.
-pub(crate) const WIRE_VERSION: u32 = 3;
+pub(crate) const WIRE_VERSION: u32 = 4;
 
 /// What the server asks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Command {
     /// First and once: the model to serve.
-    Load(Box<LoadSettings>),
+    Load(Box<Launch>),
     /// What all calls of a tool begin with, for every tool that has such: kept ready from here on, in the place of what was
     /// told before. No answer comes, and what of it cannot be done is not.
     Warm(Vec<FixedPrompt>),
     /// A call.
-    Generate {
+    Call {
         /// The server's number for it.
         id: u64,
         /// Whose call it is.
         client: String,
-        /// What is asked.
-        request: Box<GenerateRequest>,
+        /// What the client asks for.
+        request: Box<Request>,
     },
     /// Ends a call.
     Cancel {
@@ -83,7 +84,7 @@ impl Command {
         match self {
             Self::Load(_) => "load",
             Self::Warm(_) => "warm",
-            Self::Generate { .. } => "generate",
+            Self::Call { .. } => "call",
             Self::Cancel { .. } => "cancel",
             Self::Stats => "stats",
             Self::Shutdown => "shutdown",
@@ -92,10 +93,10 @@ impl Command {
 }
 
 /// The longest error text that is accepted from another process, in characters.
-const MAX_TOLD: usize = 1024;
+pub(crate) const MAX_TOLD: usize = 1024;
 
 /// Returns `error` fit for people and their terminals: a process that foreign code can reach wrote it.
-fn cleaned(error: EngineError) -> EngineError {
+pub(crate) fn cleaned(error: EngineError) -> EngineError {
     EngineError {
         kind: error.kind,
         text: printable(&error.text, MAX_TOLD),

@@ -1,10 +1,11 @@
 //! Checks that models fit into memory, alone and next to those that are pinned or preloaded.
 
+use crate::backend::Need;
+use crate::backend::footprint::sum;
 use crate::config::load::Layers;
 use crate::config::{Config, FileFault, ModelConfig};
 use crate::registry::budget::{Occupant, Room, room_for};
-use crate::registry::footprint::sum;
-use crate::registry::memory::Need;
+use crate::registry::memory::refusal;
 use crate::registry::residency::Shared;
 
 /// Reports models that can never be loaded, alone or next to those that are pinned.
@@ -16,7 +17,7 @@ pub(super) fn check_memory(
 ) {
     let models = || known_needs(config, needs);
     for (model, need) in models() {
-        if let Some((key, message, hint)) = need.refusal(&model.name, shared) {
+        if let Some((key, message, hint)) = refusal(need, &model.name, shared) {
             layers.problem_at(&model.address(key), message, Some(hint));
             continue;
         }

@@ -19,7 +19,7 @@ pub(super) fn check_own_templates(
     layers: &mut Layers,
 ) {
     for model in &config.models {
-        if let Some(source) = &model.load.chat_template
+        if let Some(source) = &model.gguf().settings.chat_template
             && check_syntax(model, source, layers)
             && let Some(mut trials) = trials_of(model, source, trials.as_deref_mut(), layers)
             && let Err(error) = trials.run(Trial::Validity)
@@ -70,8 +70,8 @@ pub(super) fn check_templates(
         if is_wrong(&Address::of(["models", &model.name]), layers) {
             continue;
         }
-        let own = model.load.chat_template.as_ref();
-        let files = model.files.as_ref().ok();
+        let own = model.gguf().settings.chat_template.as_ref();
+        let files = model.gguf().files.as_ref().ok();
         let of_file = files.and_then(|files| files.header.chat_template.as_ref());
         let Some(source) = own.or(of_file) else {
             continue;
@@ -98,7 +98,7 @@ fn trials_of<'trials>(
     trials: Option<&'trials mut Trials>,
     layers: &mut Layers,
 ) -> Option<TemplateTrials<'trials>> {
-    let started = trials?.of(source, model.load.sandbox);
+    let started = trials?.of(source, model.gguf().settings.sandbox);
     let noted = started.inspect_err(|error| {
         let name = &model.name;
         let note = format!("model `{name}`: the chat template was not checked, since no process could be started: {error}");
@@ -222,7 +222,7 @@ fn check_questions(model: &ModelConfig, uses: &[Use<'_>], layers: &mut Layers) {
     if faults().count() == uses.len() {
         if let Some((_, error)) = faults().next() {
             let text = error.text.clone();
-            if model.load.chat_template.is_some() {
+            if model.gguf().settings.chat_template.is_some() {
                 let hint = "change it so that it prints all messages";
                 layers.problem_at(&model.address("chat_template"), text, Some(hint.into()));
             } else {
@@ -286,7 +286,7 @@ fn check_system_prompts(
 
 /// Returns the address of the key that gives the chat template of `model`.
 fn template_address(model: &ModelConfig) -> Address {
-    model.address(match model.load.chat_template {
+    model.address(match model.gguf().settings.chat_template {
         Some(_) => "chat_template",
         None => "path",
     })
@@ -294,7 +294,7 @@ fn template_address(model: &ModelConfig) -> Address {
 
 /// Warns of markers of the chat template `source` of `model` that look like reasoning and would be left in answers.
 fn check_reasoning(model: &ModelConfig, source: &str, layers: &mut Layers) {
-    let known = markers_of(source, &[], model.load.thinking_tags.as_ref());
+    let known = markers_of(source, &[], model.gguf().settings.thinking_tags.as_ref());
     for UnknownMarkers { open, close } in unknown_markers(source, &known) {
         let (look, close) = match close {
             Some(close) => (

@@ -7,6 +7,8 @@ use anyhow::Context;
 use serde_json::{Value, json};
 
 use super::{WRONG, overrides, print, refused, rejected};
+use crate::backend::Need;
+use crate::backend::footprint::{Footprint, sum};
 use crate::check::{self, Checked};
 use crate::cli::{ConfigCommand, Format};
 use crate::config::diff::ConfigDiff;
@@ -15,8 +17,6 @@ use crate::config::reference::View;
 use crate::config::units::human;
 use crate::config::{Config, ConfigError, Overrides, Rejected, Surroundings, reference, validate};
 use crate::gguf::memory::Estimate;
-use crate::registry::footprint::{Footprint, sum};
-use crate::registry::memory::Need;
 
 /// Runs `command`.
 ///
@@ -205,10 +205,10 @@ fn as_json(checked: &Checked, warnings: &[Problem]) -> Value {
         json!({
             "name": model.name,
             "tool": model.tool_name,
-            "path": model.load.path,
+            "path": model.gguf().settings.path,
             "architecture": header.architecture,
             "trained_context": header.n_ctx_train,
-            "has_chat_template": header.chat_template.is_some() || model.load.chat_template.is_some(),
+            "has_chat_template": header.chat_template.is_some() || model.gguf().settings.chat_template.is_some(),
             "n_ctx": need.n_ctx,
             "kv_cells": need.kv_cells,
             "wanted_cells": need.wanted_cells,

@@ -267,11 +267,11 @@ fn apply<T: Clone>(values: &mut BTreeMap<String, T>, changes: &BTreeMap<String, 
 /// What changes how a model is loaded starts its process anew, and nothing else does: the rule of
 /// [`ModelConfig::is_loaded_like`].
 fn model_keys(old: &ModelConfig, new: &ModelConfig) -> Keys {
-    let mut restart = differing(&old.load, &new.load);
+    let mut restart = differing(&old.source, &new.source);
     let mut live = differing(old, new);
     live.retain(|key| !restart.contains(key));
     // If the path changed, the files differ anyway.
-    let has_changed = old.stamp != new.stamp || old.files != new.files;
+    let has_changed = old.gguf().stamp != new.gguf().stamp || old.gguf().files != new.gguf().files;
     if has_changed && !restart.contains("path") && !restart.contains("lora") {
         restart.insert("the file".into());
     }

@@ -2,6 +2,7 @@
 
 mod files;
 mod resolve;
+mod source;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use crate::process::Cpus;
 use crate::schema::Limits;
 pub(crate) use files::{FileFault, ModelFiles, Stamp};
 pub(super) use resolve::resolve;
+pub(crate) use source::{GgufSource, Source};
 
 /// A model and the tool that it is. Serialised, it is its keys.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -39,9 +41,9 @@ pub(crate) struct ModelConfig {
     pub aliases: Vec<String>,
     /// Description of its tool for clients.
     pub description: Option<String>,
-    /// Launch settings. Changing any of them restarts the worker.
+    /// Where its answers come from. Another source is another runner.
     #[serde(flatten)]
-    pub load: LoadSettings,
+    pub source: Source,
     /// What a call gets that does not say.
     #[serde(flatten)]
     pub defaults: Defaults,
@@ -51,21 +53,15 @@ pub(crate) struct ModelConfig {
     pub pin: bool,
     /// Unloaded when it idled for so long.
     pub idle_ttl: Option<Duration>,
-    /// Facts from its files, or the fault that keeps it from being loaded.
-    #[serde(skip)]
-    pub files: Result<ModelFiles, FileFault>,
-    /// State of the files just before they were read.
-    #[serde(skip)]
-    pub stamp: Stamp,
 }
 
-/// How to load a model and to run its context: what a worker is told.
+/// How to load a model and run its context, as configured. Changing any of these restarts the model's process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct LoadSettings {
     /// The GGUF.
     pub path: PathBuf,
-    /// Layers to offload. The registry replaces `Auto` by the number that it plans.
+    /// Layers to offload to GPUs.
     pub n_gpu_layers: GpuLayers,
     /// The GPU that is used where there is a choice.
     pub main_gpu: u32,
@@ -85,9 +81,6 @@ pub(crate) struct LoadSettings {
     pub cache_prompt: bool,
     /// Memory for beginnings of prompts outside the cache.
     pub cache_ram: Size,
-    /// Bytes of the longest text that is the same in all calls of one of the model's tools; 0 where there is none. It is told
-    /// by the tools, when a worker starts.
-    pub fixed_prompt_bytes: u64,
     /// Whether attention is computed in one pass.
     pub flash_attn: FlashAttention,
     /// Tokens of one batch.
@@ -108,21 +101,6 @@ pub(crate) struct LoadSettings {
     pub max_queue: usize,
     /// What its process may do.
     pub sandbox: SandboxMode,
-    /// Bytes that the model may take; none is what is free.
-    pub memory_limit: Option<u64>,
-    /// Where turns at the CPUs are taken; none where there is one model.
-    pub cpu_turns: Option<CpuTurns>,
-    /// Directory in which GPU drivers cache compiled shaders; `None` if they use their own.
-    pub driver_cache: Option<PathBuf>,
-}
-
-/// Turns at the CPUs: the files whose locks they are.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct CpuTurns {
-    /// Locked by who waits for a turn.
-    pub queue: PathBuf,
-    /// Locked by those who have one; at least one.
-    pub places: Vec<PathBuf>,
 }
 
 impl Default for LoadSettings {
@@ -194,17 +172,27 @@ impl ModelConfig {
         self.name == name || self.aliases.iter().any(|alias| alias == name)
     }
 
-    /// Returns whether a process that was started for `other` and loaded files with the stamp `loaded` can also serve this model.
-    pub(crate) fn is_loaded_like(&self, other: &Self, loaded: Stamp) -> bool {
-        self.name == other.name && self.load == other.load && self.stamp == loaded
+    /// Returns its source, if llama.cpp runs the model on this machine. Every source does today.
+    pub(crate) fn gguf(&self) -> &GgufSource {
+        let Source::Gguf(gguf) = &self.source;
+        gguf
     }
 
-    /// Takes over the files that `former` has read, if this model cannot read them and a process of `former` can serve it: a file that is
-    /// gone for a while, or is being copied, must not end the process that has loaded it. Files are checked again before the next load.
+    /// Returns its source to change, if llama.cpp runs the model on this machine.
+    pub(crate) fn gguf_mut(&mut self) -> &mut GgufSource {
+        let Source::Gguf(gguf) = &mut self.source;
+        gguf
+    }
+
+    /// Returns whether a runner that was started for `other`, and loaded it with the stamp `loaded`, can also serve this model.
+    pub(crate) fn is_loaded_like(&self, other: &Self, loaded: Stamp) -> bool {
+        self.name == other.name && self.source.is_loaded_like(&other.source, loaded)
+    }
+
+    /// Takes over the files that `former` has read, see [`Source::keep_files_of`].
     pub(crate) fn keep_files_of(&mut self, former: &Self) {
-        if self.files.is_err() && former.files.is_ok() && self.is_loaded_like(former, self.stamp) {
-            self.files.clone_from(&former.files);
-            self.stamp = former.stamp;
+        if self.name == former.name {
+            self.source.keep_files_of(&former.source);
         }
     }
 
@@ -223,17 +211,17 @@ impl ModelConfig {
 
     /// Returns the full name of the model: the name in its header, else the name of its file. Both are untrusted text.
     pub(crate) fn full_name(&self) -> String {
-        let named = self.files.as_ref().ok();
+        let named = self.gguf().files.as_ref().ok();
         let named = named.and_then(|files| files.header.name.clone());
         named.unwrap_or_else(|| {
-            let stem = self.load.path.file_stem().unwrap_or_default();
+            let stem = self.gguf().settings.path.file_stem().unwrap_or_default();
             printable(&stem.to_string_lossy(), gguf::MAX_SHOWN)
         })
     }
 
     /// Tokens of one call, prompt and answer; where memory is short it is less.
     pub(crate) fn context(&self) -> u32 {
-        match self.load.n_ctx {
+        match self.gguf().settings.n_ctx {
             0 => self.trained_context(),
             asked => asked.min(self.trained_context()),
         }
@@ -241,7 +229,7 @@ impl ModelConfig {
 
     /// Returns the model's trained context, in tokens; `u32::MAX` if its file does not contain it or cannot be read.
     pub(crate) fn trained_context(&self) -> u32 {
-        let files = self.files.as_ref().ok();
+        let files = self.gguf().files.as_ref().ok();
         let trained = files.and_then(|files| files.header.n_ctx_train);
         let trained = trained.unwrap_or(u64::MAX);
         u32::try_from(trained).unwrap_or(u32::MAX)
@@ -268,7 +256,6 @@ impl LoadSettings {
             cache_type_v: model.cache_type_v,
             cache_prompt: model.cache_prompt,
             cache_ram: model.cache_ram,
-            fixed_prompt_bytes: 0,
             flash_attn: model.flash_attn,
             n_batch: model.n_batch,
             n_threads: capped_threads(model.n_threads, cpus),
@@ -282,9 +269,6 @@ impl LoadSettings {
                 .and_then(|tags| tags.try_into().ok()),
             max_queue: settings.server.max_queue,
             sandbox: settings.registry.sandbox,
-            memory_limit: None,
-            cpu_turns: None,
-            driver_cache: None,
         }
     }
 }

@@ -43,7 +43,7 @@ fn the_documented_defaults_hold() {
     let [model] = &config.models[..] else {
         panic!("one model")
     };
-    let load = &model.load;
+    let load = &model.gguf().settings;
     assert_eq!(
         (load.n_gpu_layers, load.n_ctx, load.n_batch, load.n_threads),
         (GpuLayers::Count(99), 4096, 2048, 4)

@@ -163,6 +163,8 @@ pub(crate) struct Facts {
     pub available_memory: Option<u64>,
     /// No window slides and no state recurs: every cell stays until it is removed.
     pub keeps_all: bool,
+    /// Bytes of the longest prompt that all calls of one tool share; 0 if there is none.
+    pub shared_prefix_bytes: u64,
 }
 
 impl Facts {
@@ -171,7 +173,7 @@ impl Facts {
     /// cores, AVX-512). Over a pool a common prompt is held once, and all read it together: eight streams behind 1,500 common
     /// tokens gain 50 % ([`Limits::has_flash_attention`]).
     fn has_long_fixed_prompt(&self, load: &LoadSettings) -> bool {
-        let tokens = load.fixed_prompt_bytes / BYTES_PER_TOKEN;
+        let tokens = self.shared_prefix_bytes / BYTES_PER_TOKEN;
         self.keeps_all && load.parallel > 1 && tokens >= LONG_FIXED_PROMPT
     }
 }
@@ -250,6 +252,7 @@ mod tests {
         bytes_per_cell: 1000,
         available_memory: None,
         keeps_all: true,
+        shared_prefix_bytes: 0,
     };
 
     #[test]
@@ -305,13 +308,16 @@ mod tests {
 
     #[test]
     fn attention_keeps_its_scores_where_calls_share_a_long_prompt_and_then_in_narrower_passes() {
-        let layout = |fixed_prompt_bytes, kv_cells| {
+        let layout = |shared_prefix_bytes, kv_cells| {
             let load = LoadSettings {
                 kv_cells,
-                fixed_prompt_bytes,
                 ..LoadSettings::default()
             };
-            let limits = Limits::plan(&load, FACTS);
+            let facts = Facts {
+                shared_prefix_bytes,
+                ..FACTS
+            };
+            let limits = Limits::plan(&load, facts);
             let has_flash_attention = limits.has_flash_attention(&load, false);
             (
                 limits.is_pool,

@@ -122,8 +122,14 @@ impl Model {
     }
 
     /// What [`Limits`] are planned from.
-    pub(crate) fn facts(&self, load: &LoadSettings, available_memory: Option<u64>) -> Facts {
+    pub(crate) fn facts(
+        &self,
+        load: &LoadSettings,
+        available_memory: Option<u64>,
+        shared_prefix_bytes: u64,
+    ) -> Facts {
         Facts {
+            shared_prefix_bytes,
             n_ctx_train: self.model.n_ctx_train(),
             keeps_all: self.window().is_none(),
             bytes_per_cell: self.bytes_per_cell(load),

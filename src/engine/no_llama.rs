@@ -79,7 +79,12 @@ impl Model {
     }
 
     /// Returns what [`Limits`] are planned from.
-    pub(crate) fn facts(&self, _load: &LoadSettings, _available_memory: Option<u64>) -> Facts {
+    pub(crate) fn facts(
+        &self,
+        _load: &LoadSettings,
+        _available_memory: Option<u64>,
+        _shared_prefix_bytes: u64,
+    ) -> Facts {
         match *self {}
     }
 

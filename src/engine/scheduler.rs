@@ -31,7 +31,8 @@ use super::limits::Limits;
 use super::prompt::Prompt;
 use super::queue::{Queue, Waiting};
 use super::{
-    CancelReason, Conversation, EngineError, EngineErrorKind, FinishReason, Phase, Stats, Update,
+    Answer, CancelReason, Conversation, EngineError, EngineErrorKind, FinishReason, Phase, Stats,
+    Update,
 };
 
 /// See the module.
@@ -115,7 +116,8 @@ impl<D: Decoder> Scheduler<D> {
     pub(crate) fn cancel(&mut self, id: u64, reason: CancelReason, now: Instant) {
         if let Some(call) = self.queue.remove(id) {
             let generation = call.cancelled(reason, Phase::Queue, self.ready_at, now);
-            self.updates.push((id, Update::Done(generation)));
+            self.updates
+                .push((id, Update::Done(Answer::Generated(generation))));
         } else if let Some(at) = self.position(id) {
             self.finish(at, reason.into(), now);
         }
@@ -338,7 +340,8 @@ impl<D: Decoder> Scheduler<D> {
         if !delta.is_empty() {
             self.updates.push((id, Update::Delta(delta)));
         }
-        self.updates.push((id, Update::Done(generation)));
+        self.updates
+            .push((id, Update::Done(Answer::Generated(generation))));
     }
 
     /// A decode failed: what its sequences hold is undefined, so their calls fail; the others go on.

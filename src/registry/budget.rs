@@ -2,8 +2,8 @@
 
 use tokio::time::Instant;
 
-use super::footprint::{Demand, Footprint, counted_as_free, sum, sum_on_gpu};
 use super::residency::Edition;
+use crate::backend::footprint::{Demand, Footprint, counted_as_free, sum, sum_on_gpu};
 use crate::config::units::human;
 
 /// Limits that all models share.

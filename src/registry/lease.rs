@@ -5,12 +5,12 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::residency::{CallId, Refusal, WorkerId};
+use super::residency::{CallId, Refusal, RunnerId};
 use super::shelf::Shelf;
-use crate::worker::client::Worker;
+use crate::backend::Runner;
 
 /// The worker that a call gets, or the reason why it gets none.
-pub(super) type Granted = Result<(WorkerId, Worker), Refusal>;
+pub(super) type Granted = Result<(RunnerId, Runner), Refusal>;
 
 /// A call's hold on its model, or its place in the line for one; gone when it is dropped.
 #[derive(Debug)]
@@ -23,8 +23,8 @@ pub(super) struct Lease {
 /// A lease that has its worker.
 #[derive(Debug)]
 pub(super) struct Held {
-    pub(super) id: WorkerId,
-    pub(super) worker: Worker,
+    pub(super) id: RunnerId,
+    pub(super) runner: Runner,
     _lease: Lease,
 }
 
@@ -35,12 +35,12 @@ impl Lease {
     }
 
     /// Waits for the worker. Dropping the future gives the place up.
-    pub(super) async fn worker(mut self) -> Result<Held, Refusal> {
+    pub(super) async fn runner(mut self) -> Result<Held, Refusal> {
         let answer = (&mut self.answer).await;
-        let (id, worker) = answer.expect("every call in the line is answered")?;
+        let (id, runner) = answer.expect("every call in the line is answered")?;
         Ok(Held {
             id,
-            worker,
+            runner,
             _lease: self,
         })
     }

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 pub(crate) use super::budget::Shared;
 use super::budget::overrun;
-use super::footprint::Demand;
+use crate::backend::footprint::Demand;
 pub(crate) use crate::config::Stamp;
 use crate::engine::queue::limits::may_wait;
 use crate::telemetry::metrics::UnloadReason;
@@ -30,10 +30,10 @@ pub(crate) use slot::Refusal;
 use slot::{Slot, State};
 pub(crate) use standing::{ModelState, Standing};
 
-pub(crate) use crate::worker::client::Ended;
+pub(crate) use crate::backend::Ended;
 
 /// A worker's number; never used twice.
-pub(crate) type WorkerId = u64;
+pub(crate) type RunnerId = u64;
 
 /// A call's number.
 pub(crate) type CallId = u64;
@@ -58,13 +58,13 @@ pub(crate) struct ModelTerms {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Start a worker for the model.
-    Start(Edition, WorkerId),
+    Start(Edition, RunnerId),
     /// End the worker, which nobody holds, for this reason.
-    End(WorkerId, UnloadReason),
+    End(RunnerId, UnloadReason),
     /// Stop the worker, which is still loading, for this reason. Calls that wait for it get [`Refusal::Superseded`].
-    Stop(WorkerId, UnloadReason),
+    Stop(RunnerId, UnloadReason),
     /// Give the call this worker.
-    Grant(CallId, WorkerId),
+    Grant(CallId, RunnerId),
     /// Tell the call that it cannot be served.
     Refuse(CallId, Refusal),
     /// Tell people: models that are at work take more than the budget, so many bytes.
@@ -89,7 +89,7 @@ pub(crate) struct Residency {
     waiting: VecDeque<Waiting>,
     /// The models of the calls that have a lease.
     leases: BTreeMap<CallId, Edition>,
-    next_worker: WorkerId,
+    next_worker: RunnerId,
     actions: Vec<Action>,
 }
 
@@ -226,7 +226,7 @@ impl Residency {
     }
 
     /// A worker has loaded its model.
-    pub(crate) fn loaded(&mut self, worker: WorkerId, free: Option<u64>, now: Instant) {
+    pub(crate) fn loaded(&mut self, worker: RunnerId, free: Option<u64>, now: Instant) {
         if let Some(slot) = self.slot_of(worker)
             && let State::Running {
                 idle_since,
@@ -244,7 +244,7 @@ impl Residency {
     /// A worker's process takes `memory` bytes. Less than was estimated does not count: buffers are not there before they are
     /// first written, so a process is at its largest only when it is busiest. Where it is more, idle models may have to go,
     /// and the next load counts with it.
-    pub(crate) fn measured(&mut self, worker: WorkerId, memory: u64) {
+    pub(crate) fn measured(&mut self, worker: RunnerId, memory: u64) {
         let budget = self.shared.budget;
         let Some(slot) = self.slot_of(worker) else {
             return;
@@ -275,13 +275,13 @@ impl Residency {
         Some(Refusal::GivenUp { cause })
     }
 
-    fn slot_of(&mut self, worker: WorkerId) -> Option<&mut Slot> {
+    fn slot_of(&mut self, worker: RunnerId) -> Option<&mut Slot> {
         let mut slots = self.slots.values_mut();
         slots.find(|slot| slot.state.worker() == Some(worker))
     }
 
     /// A worker does not take calls any more; its process is still there. May be told again, with the reason.
-    pub(crate) fn ending(&mut self, worker: WorkerId, ended: Ended, now: Instant) {
+    pub(crate) fn ending(&mut self, worker: RunnerId, ended: Ended, now: Instant) {
         let mut slots = self.slots.iter_mut();
         let Some((model, slot)) = slots.find(|(_, slot)| slot.state.worker() == Some(worker))
         else {
@@ -295,7 +295,7 @@ impl Residency {
     }
 
     /// A worker's process is gone.
-    pub(crate) fn gone(&mut self, worker: WorkerId, free: Option<u64>, now: Instant) {
+    pub(crate) fn gone(&mut self, worker: RunnerId, free: Option<u64>, now: Instant) {
         for slot in self.slots.values_mut() {
             if matches!(slot.state, State::Ending { worker: own, .. } if own == worker) {
                 slot.state = State::Unloaded;

@@ -15,24 +15,24 @@ use model::Model;
 pub(super) use replace::Replaced;
 use replace::Successors;
 
-use super::footprint::{Footprint, sum};
 use super::lease::{Granted, Lease};
-use super::memory::{Allowance, gpu_left_for, is_on_gpu, needs_of};
-use super::residency::{Action, CallId, Edition, Refusal, Residency, Shared, Standing, WorkerId};
+use super::memory::{gpu_left_for, needs_of};
+use super::residency::{Action, CallId, Edition, Refusal, Residency, RunnerId, Shared, Standing};
 use super::standing::{Offload, Speed};
-use crate::config::units::{GpuLayers, human};
+use crate::backend::footprint::{Footprint, sum};
+use crate::backend::{self, Allowance, Backend, FixedPrompts, Life, Need, Runner};
+use crate::config::units::human;
 use crate::config::{ModelConfig, RegistryConfig};
 use crate::engine::shared_prefix::longest;
-use crate::gpu;
 use crate::memory;
 use crate::telemetry::metrics;
-use crate::worker::client::{FixedPrompts, Launcher, Life, Worker};
+use crate::worker::Grant;
 use crate::worker::cpu_lock::TurnFiles;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Shelf {
-    launcher: Launcher,
+    backend: Backend,
     state: Mutex<State>,
     /// Something may idle earlier or later than was known.
     changed: Arc<Notify>,
@@ -45,7 +45,7 @@ pub(super) struct Shelf {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) residency: Residency,
-    workers: HashMap<WorkerId, Worker>,
+    runners: HashMap<RunnerId, Runner>,
     pub(super) waiting: HashMap<CallId, oneshot::Sender<Granted>>,
     next_call: CallId,
     next_edition: Edition,
@@ -66,12 +66,12 @@ pub(super) struct Observed {
     /// Its layers on GPUs; `None` if there are none, or no process.
     pub(super) offload: Option<Offload>,
     /// Whoever holds it keeps it from being ended.
-    pub(super) worker: Option<Worker>,
+    pub(super) runner: Option<Runner>,
 }
 
 impl Shelf {
     /// A shelf without models.
-    pub(super) fn open(launcher: Launcher) -> Arc<Self> {
+    pub(super) fn open(backend: Backend) -> Arc<Self> {
         let nothing = Shared {
             budget: 0,
             machine: 0,
@@ -79,10 +79,10 @@ impl Shelf {
             gpu: None,
         };
         let shelf = Arc::new(Self {
-            launcher,
+            backend,
             state: Mutex::new(State {
                 residency: Residency::new(nothing),
-                workers: HashMap::new(),
+                runners: HashMap::new(),
                 waiting: HashMap::new(),
                 next_call: 1,
                 next_edition: 1,
@@ -115,7 +115,7 @@ impl Shelf {
         let pinned: Vec<Footprint> = pinned.collect();
         let left_for = |config: &ModelConfig| Allowance {
             machine: budget.saturating_sub(sum(pinned.iter().copied())),
-            gpu: gpu_left_for(&config.load, &pinned, shared),
+            gpu: gpu_left_for(&config.source, &pinned, shared),
         };
         let models: Vec<Model> = models
             .iter()
@@ -227,32 +227,32 @@ impl Shelf {
         for action in state.residency.take_actions() {
             match action {
                 Action::Start(model, id) => {
-                    let worker = self.start(state, model, id);
-                    state.workers.insert(id, worker);
+                    let runner = self.start(state, model, id);
+                    state.runners.insert(id, runner);
                 }
                 Action::Stop(id, reason) => {
-                    if let Some(worker) = state.workers.remove(&id) {
+                    if let Some(runner) = state.runners.remove(&id) {
                         tracing::info!(
-                            model = worker.name(),
+                            model = runner.name(),
                             reason = reason.name(),
                             "the load was stopped"
                         );
-                        worker.stop(reason);
+                        runner.stop(reason);
                     }
                 }
                 Action::End(id, reason) => {
                     // Its last handle: the process ends in order.
-                    if let Some(worker) = state.workers.remove(&id) {
-                        tracing::info!(model = worker.name(), reason = reason.name(), "unloaded");
-                        worker.unload(reason);
+                    if let Some(runner) = state.runners.remove(&id) {
+                        tracing::info!(model = runner.name(), reason = reason.name(), "unloaded");
+                        runner.unload(reason);
                     }
                 }
                 Action::Grant(call, id) => {
-                    if let (Some(answer_to), Some(worker)) =
-                        (state.waiting.remove(&call), state.workers.get(&id))
+                    if let (Some(answer_to), Some(runner)) =
+                        (state.waiting.remove(&call), state.runners.get(&id))
                     {
                         // A call that has left meanwhile gives its lease back when it is dropped.
-                        drop(answer_to.send(Ok((id, worker.clone()))));
+                        drop(answer_to.send(Ok((id, runner.clone()))));
                     }
                 }
                 Action::Refuse(call, refusal) => state.refuse(call, refusal),
@@ -265,49 +265,37 @@ impl Shelf {
         }
     }
 
-    fn start(self: &Arc<Self>, state: &State, model: Edition, id: WorkerId) -> Worker {
+    fn start(self: &Arc<Self>, state: &State, model: Edition, id: RunnerId) -> Runner {
         let model = &state.models[&model];
-        let name = model.config.name.clone();
-        let mut load = model.config.load.clone();
-        load.memory_limit = Some(state.budget);
-        // Use the values of the estimate. If the files became unusable while the call waited, the load reports it.
-        if let Ok(need) = &model.need {
-            need.complete(&mut load);
-            if model.config.load.n_gpu_layers == GpuLayers::Auto
-                && gpu::IN_BUILD
-                && need.gpu_layers == 0
-            {
-                tracing::warn!(
-                    model = name,
-                    "no layer fits into the GPU's free memory: the model runs on the CPU"
-                );
-            }
-            if need.gpu_layers > 0 {
-                tracing::info!(
-                    model = name,
-                    layers = need.layers,
-                    gpu_layers = need.gpu_layers,
-                    gpu_memory = human(need.gpu.total()),
-                    "offloading to the GPU"
-                );
-            }
+        let name = &model.config.name;
+        let fixed = model.fixed.subscribe();
+        let is_on_gpu = backend::is_on_gpu(&model.config.source);
+        let cpus = state.turns.as_ref().filter(|_| !is_on_gpu);
+        // If the files became unusable while the call waited, there is no plan, and the load reports it.
+        let need = model.need.as_ref().ok();
+        let grant = Grant {
+            plan: need.map(Need::context_plan),
+            memory_limit: Some(state.budget),
+            cpu_locks: cpus.map(TurnFiles::locks),
+            shared_prefix_bytes: longest(&fixed.borrow()),
+            driver_cache: None,
+        };
+        if let Some(need) = need {
+            backend::log_offload(name, &model.config.source, need);
         }
         let is_measured = model.is_measured();
-        let fixed = model.fixed.subscribe();
-        load.fixed_prompt_bytes = longest(&fixed.borrow());
-        let is_on_gpu = is_on_gpu(&load);
-        let turns = state.turns.as_ref().filter(|_| !is_on_gpu);
-        load.cpu_turns = turns.map(TurnFiles::turns);
         let shelf = Arc::downgrade(self);
-        Worker::start(&self.launcher, name, load, fixed, move |life| {
+        let life = move |life| {
             if let Some(shelf) = shelf.upgrade() {
                 shelf.heard(id, life, is_measured);
             }
-        })
+        };
+        self.backend
+            .start(name, &model.config.source, grant, fixed, life)
     }
 
     /// News of a worker.
-    fn heard(self: &Arc<Self>, id: WorkerId, life: Life, is_measured: bool) {
+    fn heard(self: &Arc<Self>, id: RunnerId, life: Life, is_measured: bool) {
         let now = Instant::now();
         let is_gone = life == Life::Gone;
         self.change(|state| {
@@ -318,7 +306,7 @@ impl Shelf {
                 Life::Measured(memory) => state.residency.measured(id, memory),
                 Life::Ending(ended) => {
                     state.residency.ending(id, ended, now);
-                    state.workers.remove(&id);
+                    state.runners.remove(&id);
                 }
                 Life::Gone => state.residency.gone(id, free, now),
             }
@@ -334,7 +322,7 @@ impl Shelf {
         {
             let mut state = self.lock();
             state.residency.forget_waiting();
-            state.workers.clear();
+            state.runners.clear();
             // Their files go now: who holds this shelf may outlive the server's runtime.
             state.turns = None;
         }

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::memory::Need;
 use super::residency::{ModelState, Standing};
+use crate::backend::Need;
+use crate::backend::Vitals;
 use crate::engine::{Stats, Usage};
-use crate::worker::client::Vitals;
 
 /// A model at the moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

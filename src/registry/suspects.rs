@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::residency::WorkerId;
+use super::residency::RunnerId;
 
 /// Deaths after which a prompt is refused. A process that dies counts once for each prompt, however many calls had the prompt.
 const DEATHS_TO_REFUSE: u32 = 2;
@@ -32,7 +32,7 @@ pub(super) struct Suspects(HashMap<PromptHash, Suspect>);
 struct Suspect {
     deaths: u32,
     /// The process that died last.
-    worker: WorkerId,
+    worker: RunnerId,
     last: Instant,
 }
 
@@ -43,7 +43,7 @@ impl Suspects {
     }
 
     /// Notes that the process of `worker` died while it worked on `prompt`.
-    pub(super) fn blame(&mut self, prompt: PromptHash, worker: WorkerId, now: Instant) {
+    pub(super) fn blame(&mut self, prompt: PromptHash, worker: RunnerId, now: Instant) {
         self.0
             .retain(|_, suspect| now < suspect.last + SUSPECTED_FOR);
         if !self.0.contains_key(&prompt) && self.0.len() >= MAX_SUSPECTS {

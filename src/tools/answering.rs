@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::chat::with_system;
 use super::{Superseded, ToolCall, ToolOutput, structured};
+use crate::backend::CallError;
 use crate::config::{Defaults, ModelConfig, ToolConfig};
 use crate::engine::limits::ContextSize;
 use crate::engine::{
@@ -21,7 +22,6 @@ use crate::registry::{CallContext, Edition, Registry, RegistryError};
 use crate::schema::AnswerSchema;
 use crate::telemetry::call::Outcome;
 use crate::telemetry::metrics::{self, Answered};
-use crate::worker::client::CallError;
 pub(crate) use messages::TokenLimit;
 use messages::{CallLimits, empty_answer, failure, with_cut_note};
 
@@ -89,7 +89,7 @@ impl Answering {
         log_prompts: bool,
         registry: &Arc<Registry>,
     ) -> Self {
-        let file = model.load.path.file_stem().unwrap_or_default();
+        let file = model.gguf().settings.path.file_stem().unwrap_or_default();
         Self {
             tool: tool.name.clone(),
             model: model.name.clone(),

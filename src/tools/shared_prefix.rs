@@ -6,18 +6,21 @@ use std::collections::BTreeMap;
 
 use super::typed::prompt::PromptTemplate;
 use super::typed::sample::{Which, values};
+use crate::backend::FixedPrompts;
 use crate::config::tool::{PreparedPrompt, ToolBody};
 use crate::config::{Config, Defaults, ModelConfig, ToolConfig};
 use crate::engine::shared_prefix::FixedPrompt;
 use crate::engine::{Conversation, Message, Role};
-use crate::worker::client::FixedPrompts;
 
 /// Prompts of one model: each takes memory, and what many tools leave of the cache would be little. The longest save most.
 const MOST: usize = 16;
 
 /// The fixed prompts of each model that has any, by the model's name.
 pub(crate) fn fixed_prompts(config: &Config) -> BTreeMap<&str, FixedPrompts> {
-    let models = config.models.iter().filter(|model| model.load.cache_prompt);
+    let models = config
+        .models
+        .iter()
+        .filter(|model| model.gguf().settings.cache_prompt);
     models
         .map(|model| (model.name.as_str(), of_model(model, &config.tools)))
         .filter(|(_, prompts)| !prompts.is_empty())

@@ -17,7 +17,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::config::model::CpuTurns;
+use crate::worker::CpuLocks;
 pub(crate) use files::TurnFiles;
 use patience::Patience;
 use waiter::Waiter;
@@ -54,11 +54,11 @@ impl Turns {
     ///
     /// # Errors
     /// If the files cannot be opened.
-    pub(crate) fn open(turns: &CpuTurns) -> io::Result<Self> {
+    pub(crate) fn open(turns: &CpuLocks) -> io::Result<Self> {
         Self::with_patience(turns, MAX_WAIT)
     }
 
-    fn with_patience(turns: &CpuTurns, max_wait: Duration) -> io::Result<Self> {
+    fn with_patience(turns: &CpuLocks, max_wait: Duration) -> io::Result<Self> {
         let places = turns.places.iter();
         let places: Vec<File> = places
             .map(|path| files::open(path))

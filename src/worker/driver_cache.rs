@@ -43,7 +43,7 @@ const PATHS: [&str; 5] = [
 
 /// The directories of a server's models.
 #[derive(Debug, Default)]
-pub(super) struct DriverCaches {
+pub(crate) struct DriverCaches {
     /// The directory above them; `None` if there is none. The first use finds it and cleans it up.
     root: OnceLock<Option<PathBuf>>,
 }
@@ -51,7 +51,7 @@ pub(super) struct DriverCaches {
 impl DriverCaches {
     /// Returns the directory for the model of `load`, which exists; `None` if the model does not use a GPU, if drivers can write their
     /// usual cache, or if no directory can be created.
-    pub(super) fn directory_for(&self, load: &LoadSettings) -> Option<PathBuf> {
+    pub(crate) fn directory_for(&self, load: &LoadSettings) -> Option<PathBuf> {
         let is_sandboxed = cfg!(target_os = "linux") && load.sandbox != SandboxMode::Off;
         if !gpu::IN_BUILD || !load.n_gpu_layers.is_any() || !is_sandboxed {
             return None;
@@ -79,7 +79,7 @@ impl DriverCaches {
 
 /// Returns the variables that make drivers cache in `directory`. It replaces a cache that the user named, since the sandbox denies that
 /// one. Sizes that the user set stay.
-pub(super) fn variables(directory: &Path) -> impl Iterator<Item = (&'static str, OsString)> {
+pub(crate) fn variables(directory: &Path) -> impl Iterator<Item = (&'static str, OsString)> {
     let paths = PATHS.map(|name| (name, directory.into()));
     let sizes = SIZES.map(|(name, size)| (name, size.into()));
     let is_unset = |(name, _): &(&str, OsString)| env::var_os(name).is_none();

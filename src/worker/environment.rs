@@ -85,7 +85,7 @@ const NEEDS: Needs = Needs {
 };
 
 /// Returns the variables of this process that a restricted process gets.
-pub(super) fn passed_on() -> impl Iterator<Item = (OsString, OsString)> {
+pub(crate) fn passed_on() -> impl Iterator<Item = (OsString, OsString)> {
     env::vars_os().filter(|(name, _)| is_passed_on(name, NEEDS))
 }
 

@@ -23,25 +23,25 @@ mod files;
 ))]
 mod system_calls;
 
-use crate::config::LoadSettings;
 use crate::config::file::SandboxMode;
 use crate::engine::{EngineError, EngineErrorKind};
+use crate::worker::Launch;
 
-/// Restricts this thread and the threads that it starts later to what the model of `load` needs. Logs a warning about what the system
+/// Restricts this thread and the threads that it starts later to what the model of `launch` needs. Logs a warning about what the system
 /// cannot restrict.
 ///
 /// # Errors
 /// `Load` if the configuration requires the sandbox, and Landlock or seccomp is not available.
-pub(super) fn enter(load: &LoadSettings) -> Result<(), EngineError> {
-    if load.sandbox == SandboxMode::Off {
+pub(super) fn enter(launch: &Launch) -> Result<(), EngineError> {
+    if launch.settings.sandbox == SandboxMode::Off {
         return Ok(());
     }
     #[cfg(unix)]
     forbid_core_dumps();
-    let Err(gap) = restrict(load) else {
+    let Err(gap) = restrict(launch) else {
         return Ok(());
     };
-    if load.sandbox == SandboxMode::Required {
+    if launch.settings.sandbox == SandboxMode::Required {
         let text = format!("`sandbox = \"required\"`: {gap}");
         let hint = "run the server on a kernel with Landlock and seccomp, or set `sandbox = \"auto\"` under `[registry]`";
         return Err(EngineError::new(EngineErrorKind::Load, text).hint(hint));
@@ -54,17 +54,17 @@ pub(super) fn enter(load: &LoadSettings) -> Result<(), EngineError> {
 
 /// Applies every restriction that the system supports. Returns in words what is missing.
 #[cfg(target_os = "linux")]
-fn restrict(load: &LoadSettings) -> Result<(), String> {
+fn restrict(launch: &Launch) -> Result<(), String> {
     if files::driver_starts_a_program() {
         return Err(
             "the model's process cannot be restricted: NVIDIA's driver has not created `/dev/nvidia-uvm` yet and must start a program to do so"
                 .into(),
         );
     }
-    let files = files::restrict(load);
+    let files = files::restrict(launch);
     // Also if Landlock failed: each restriction is useful without the other.
     // Landlock limits it to the cache. Without Landlock no file is created at all.
-    let may_create = load.driver_cache.is_some() && files.is_ok();
+    let may_create = launch.grant.driver_cache.is_some() && files.is_ok();
     let calls = refuse_system_calls(may_create);
     let status = files?;
     tracing::debug!(?status, "the model's process is restricted");
@@ -92,8 +92,8 @@ fn refuse_system_calls(_may_create: bool) -> Result<(), String> {
 
 /// Returns an error if the sandbox is required: this system has none.
 #[cfg(not(target_os = "linux"))]
-fn restrict(load: &LoadSettings) -> Result<(), String> {
-    match load.sandbox {
+fn restrict(launch: &Launch) -> Result<(), String> {
+    match launch.settings.sandbox {
         SandboxMode::Required => Err("this system cannot restrict the model's process".into()),
         _ => Ok(()),
     }

@@ -27,11 +27,10 @@ use prompts::Prepared;
 use warming::Warming;
 
 use super::cpu_lock::Turns;
-use super::{COMMANDS, Command, Event, SIGNALS, WIRE_VERSION, sandbox};
-use crate::config::LoadSettings;
+use super::{COMMANDS, Command, CpuLocks, Event, Launch, SIGNALS, WIRE_VERSION, sandbox};
 use crate::engine::llama::{Model, cpu_backend};
 use crate::engine::queue::{Queue, Waiting};
-use crate::engine::{CancelReason, EngineError, EngineErrorKind, Stats, Update};
+use crate::engine::{CancelReason, EngineError, EngineErrorKind, Request, Stats, Update};
 use crate::process;
 use crate::threads::{self, SystemLimit};
 
@@ -104,16 +103,16 @@ pub(crate) fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>)
     });
     Model::capture_logs();
     let mut commands = Commands::of_stdin();
-    let Some(load) = commands.wait_for_load() else {
+    let Some(launch) = commands.wait_for_load() else {
         return true;
     };
-    let turns = turns_of(&load);
+    let turns = launch.grant.cpu_locks.as_ref().and_then(open_turns);
     // Its files are out of reach after that. That there are none for this CPU is told by the load.
     if let Ok(backend) = cpu_backend() {
         tracing::debug!("llama.cpp's code for the CPU: {backend}");
     }
     // Every thread that is started from here on is restricted likewise.
-    if let Err(error) = sandbox::enter(&load) {
+    if let Err(error) = sandbox::enter(&launch) {
         events.send(&Event::LoadFailed(error));
         return false;
     }
@@ -148,7 +147,7 @@ pub(crate) fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>)
         warming: Warming::default(),
         ended: false,
     };
-    worker.serve(&load, turns.as_ref())
+    worker.serve(&launch, turns.as_ref())
 }
 
 /// Starts a thread that reports every SIGTERM to the server.
@@ -215,7 +214,8 @@ struct Worker {
 }
 
 impl Worker {
-    fn serve(&mut self, load: &LoadSettings, turns: Option<&Turns>) -> bool {
+    fn serve(&mut self, launch: &Launch, turns: Option<&Turns>) -> bool {
+        let load = &launch.planned_settings();
         let started = Instant::now();
         if let Err(limit) = self.start_loading(load) {
             self.events.send(&Event::LoadFailed(limit.into()));
@@ -233,7 +233,7 @@ impl Worker {
         let served = caught(
             EngineErrorKind::Load,
             "the model could not be served",
-            || self.serve_model(&model, load, turns, queue, started),
+            || self.serve_model(&model, (load, &launch.grant), turns, queue, started),
         );
         match served {
             Ok(()) => true,
@@ -256,11 +256,14 @@ impl Worker {
             }
         };
         match command {
-            Command::Generate {
+            Command::Call {
                 id,
                 client,
                 request,
-            } => calls.submit(Waiting::new(id, client, *request, received)),
+            } => {
+                let Request::Generate(request) = *request;
+                calls.submit(Waiting::new(id, client, request, received));
+            }
             Command::Cancel { id, reason } => calls.cancel(id, reason, received),
             Command::Warm(prompts) => self.warming.replace(prompts),
             Command::Stats => {
@@ -278,9 +281,8 @@ impl Worker {
 }
 
 /// The turns at the CPUs; none where a GPU computes, or where they cannot be had: slower, but no reason to fail.
-fn turns_of(load: &LoadSettings) -> Option<Turns> {
-    let turns = load.cpu_turns.as_ref()?;
-    Turns::open(turns)
+fn open_turns(locks: &CpuLocks) -> Option<Turns> {
+    Turns::open(locks)
         .inspect_err(|error| match error.kind() {
             // The server is ending.
             io::ErrorKind::NotFound => tracing::debug!(%error, "the turns at the CPUs are gone"),

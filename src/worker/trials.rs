@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::environment::passed_on;
-use super::{TRY_TEMPLATES, WORKER, cleaned, sandbox};
+use super::{Launch, TRY_TEMPLATES, WORKER, cleaned, sandbox};
 use crate::config::LoadSettings;
 use crate::config::file::SandboxMode;
 use crate::engine::template::{self, SystemPrompt, Variables};
@@ -68,7 +68,7 @@ pub(crate) fn serve(input: impl BufRead, output: &mut dyn Write) -> io::Result<(
             Ok(job) => {
                 limit_cpu();
                 let entered: &Result<(), EngineError> =
-                    entered.get_or_insert_with(|| sandbox::enter(&job.load_settings()));
+                    entered.get_or_insert_with(|| sandbox::enter(&job.launch()));
                 entered.clone().and_then(|()| job.run())
             }
             Err(error) => Err(failure(format!("a trial could not be read: {error}"))),
@@ -81,12 +81,12 @@ pub(crate) fn serve(input: impl BufRead, output: &mut dyn Write) -> io::Result<(
 }
 
 impl Job {
-    /// The settings of a model without files.
-    fn load_settings(&self) -> LoadSettings {
-        LoadSettings {
+    /// Returns a launch without files.
+    fn launch(&self) -> Launch {
+        Launch::from(LoadSettings {
             sandbox: self.sandbox,
             ..LoadSettings::default()
-        }
+        })
     }
 
     fn run(&self) -> TrialResult {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Lowest first; a module may import its own layer and those below it.
-const LAYERS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 9] = [
     &[
         "error_code",
         "fair",
@@ -23,6 +23,7 @@ const LAYERS: [&[&str]; 8] = [
     &["config"],
     &["engine"],
     &["worker"],
+    &["backend"],
     &["registry"],
     &["tools", "status"],
     &["mcp"],

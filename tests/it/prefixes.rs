@@ -72,9 +72,9 @@ fn calls_behind_one_system_prompt_read_it_once_in_caches_of_their_own_and_in_a_p
     for (answer, capital) in whole.iter().zip(capitals) {
         assert!(answer.text.contains(capital), "{answer:?}");
     }
-    for (fixed_prompt_bytes, is_pool) in [(0, false), (2048, true)] {
-        let load = with(&load, "fixed_prompt_bytes", json!(fixed_prompt_bytes));
-        let mut worker = Worker::load(&load);
+    for (shared_prefix_bytes, is_pool) in [(0, false), (2048, true)] {
+        let grant = json!({"shared_prefix_bytes": shared_prefix_bytes});
+        let mut worker = Worker::launch(&load, &grant);
         let first = worker.ask(&questions, 8);
         assert_eq!(texts(&first), texts(&whole));
         assert_shared(&first, common);

@@ -32,7 +32,7 @@ fn events(output: &Output) -> Vec<Value> {
 }
 
 fn load(path: &std::path::Path) -> Value {
-    json!({"load": {"path": path, "n_gpu_layers": 0, "n_ctx": 512, "n_batch": 64, "n_threads": 1, "parallel": 2, "max_queue": 8}})
+    json!({"load": {"settings": {"path": path, "n_gpu_layers": 0, "n_ctx": 512, "n_batch": 64, "n_threads": 1, "parallel": 2, "max_queue": 8}}})
 }
 
 fn generate(id: u64, text: &str) -> Value {
@@ -54,7 +54,7 @@ fn it_finishes_what_it_read_and_writes_nothing_but_events() {
     let answer = |id: u64| {
         let done = events.iter().find_map(|event| {
             (event["call"]["id"] == id)
-                .then(|| event["call"]["update"]["done"]["text"].as_str())
+                .then(|| event["call"]["update"]["done"]["generated"]["text"].as_str())
                 .flatten()
         });
         done.unwrap().to_owned()
@@ -116,7 +116,7 @@ fn fixed_prompts_are_kept_ready_beside_calls_and_what_of_them_cannot_be_is_left_
     assert!(output.status.success());
     let events = events(&output);
     let update = |event: &Value| {
-        event["call"]["update"]["done"]["text"]
+        event["call"]["update"]["done"]["generated"]["text"]
             .as_str()
             .map(str::to_owned)
     };

@@ -89,13 +89,14 @@ class WorkerAlone(Pipe):
 
     def __init__(self, options):
         super().__init__([options.server, "worker"])
-        self.write({"load": {"path": options.model, "n_gpu_layers": 99, "n_ctx": CONTEXT, "n_batch": 2048,
-                             "n_threads": options.threads, "parallel": SLOTS, "max_queue": 1000}})
+        self.write({"load": {"settings": {"path": options.model, "n_gpu_layers": 99, "n_ctx": CONTEXT, "n_batch": 2048,
+                                          "n_threads": options.threads, "parallel": SLOTS, "max_queue": 1000}}})
 
     def generate(self, *texts, max_tokens):
-        calls = [{"id": next(number), "client": "bench", "request": {"messages": [{"role": "user", "content": text}],
-                  "max_tokens": max_tokens, "sampling": SAMPLING, "stop": []}} for text in texts]
-        self.write(*({"generate": call} for call in calls))
+        calls = [{"id": next(number), "client": "bench", "request": {"generate": {
+                  "messages": [{"role": "user", "content": text}], "max_tokens": max_tokens, "sampling": SAMPLING, "stop": []}}}
+                 for text in texts]
+        self.write(*({"call": call} for call in calls))
         return [call["id"] for call in calls]
 
     def news(self):

@@ -52,9 +52,9 @@ pub(super) fn unused_variables<'a>(
     address: &Address,
     layers: &mut Layers,
 ) {
-    let files = model.files.as_ref().ok();
+    let files = model.gguf().files.as_ref().ok();
     let of_file = files.and_then(|files| files.header.chat_template.as_ref());
-    let Some(template) = model.load.chat_template.as_ref().or(of_file) else {
+    let Some(template) = model.gguf().settings.chat_template.as_ref().or(of_file) else {
         return;
     };
     for name in variables.filter(|name| !template.contains(name.as_str())) {
@@ -98,8 +98,11 @@ pub(super) fn path_as_text(text: Option<&str>, address: &Address, layers: &mut L
 
 /// Warns of a base model, and of a model without a chat template.
 fn base_model(model: &ModelConfig, layers: &mut Layers) {
-    let Ok(files) = &model.files else { return };
-    let has_template = files.header.chat_template.is_some() || model.load.chat_template.is_some();
+    let Ok(files) = &model.gguf().files else {
+        return;
+    };
+    let has_template =
+        files.header.chat_template.is_some() || model.gguf().settings.chat_template.is_some();
     let other =
         "choose the file of the instruct or chat model (often named `-Instruct`, `-it` or `-chat`)";
     let (kind, message, hint) = match (files.header.tuning, has_template) {
@@ -126,10 +129,10 @@ fn base_model(model: &ModelConfig, layers: &mut Layers) {
 /// Warns of an `n_ctx` above the trained context, and of a `max_tokens` that does not fit the context.
 fn context(model: &ModelConfig, layers: &mut Layers) {
     let trained = model.trained_context();
-    if model.load.n_ctx > trained {
+    if model.gguf().settings.n_ctx > trained {
         let message = format!(
             "is {}, and the model was trained for {trained} tokens: its context is {trained}",
-            model.load.n_ctx
+            model.gguf().settings.n_ctx
         );
         let hint = format!("lower it to {trained}, or set 0 for the trained context");
         let kind = WarningKind::ContextCapped;
@@ -199,7 +202,7 @@ fn unused_settings(model: &ModelConfig, layers: &mut Layers) {
     }
     thinking_is_off(defaults, &model.address("thinking_budget"), layers);
     penalties(defaults, &model.address("repeat_last_n"), layers);
-    let cache_ram = model.load.cache_ram.0;
+    let cache_ram = model.gguf().settings.cache_ram.0;
     if (1..1 << 20).contains(&cache_ram) {
         let message = format!(
             "is {}: a number without a unit is in bytes",

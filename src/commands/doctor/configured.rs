@@ -8,6 +8,7 @@ use std::path::Path;
 use tokio::runtime::Builder;
 
 use super::{Finding, Verdict};
+use crate::backend::Need;
 use crate::check::{self, Checked};
 use crate::commands::server::Server;
 use crate::config::http::HttpConfig;
@@ -17,7 +18,6 @@ use crate::config::units::human;
 use crate::config::{ConfigError, ModelConfig, ModelFiles, Overrides, Surroundings, Transport};
 use crate::memory;
 use crate::process::{self, memory_lock};
-use crate::registry::memory::Need;
 use crate::transport;
 use crate::transport::http::observe::READY;
 
@@ -105,7 +105,7 @@ fn configuration(checked: &Checked) -> Finding {
 /// Returns a warning if the system does not let the process of `model` lock its weights into memory.
 fn locked(model: &ModelConfig, files: &ModelFiles) -> Option<Finding> {
     let limit = memory_lock::limit()?;
-    let is_refused = model.load.mlock && files.header.weight_bytes > limit;
+    let is_refused = model.gguf().settings.mlock && files.header.weight_bytes > limit;
     is_refused.then(|| {
         let text = format!(
             "`mlock` will have no effect: the weights take {}\nhint: {}",
@@ -119,11 +119,12 @@ fn locked(model: &ModelConfig, files: &ModelFiles) -> Option<Finding> {
 fn model(model: &ModelConfig, files: &ModelFiles, need: &Need, budget: u64) -> Finding {
     let header = &files.header;
     let total = need.estimate.total();
-    let template = if header.chat_template.is_some() || model.load.chat_template.is_some() {
-        "a chat template"
-    } else {
-        "no chat template"
-    };
+    let template =
+        if header.chat_template.is_some() || model.gguf().settings.chat_template.is_some() {
+            "a chat template"
+        } else {
+            "no chat template"
+        };
     let trained = header.n_ctx_train.map_or(String::new(), |tokens| {
         format!(", trained for {tokens} tokens")
     });
@@ -133,7 +134,7 @@ fn model(model: &ModelConfig, files: &ModelFiles, need: &Need, budget: u64) -> F
     };
     let text = format!(
         "`{}`, {}{trained}, {template}; {} of tensors, {} in all{gpu} for calls of {} tokens",
-        model.load.path.display(),
+        model.gguf().settings.path.display(),
         header.architecture,
         human(header.weight_bytes),
         human(total),

@@ -36,8 +36,8 @@ fn model() -> impl Strategy<Value = ModelConfig> {
     (0..2_u32, 1..3_usize, 0..2_u8, any::<bool>()).prop_map(
         move |(n_ctx, parallel, temperature, pin)| {
             let mut model = model.clone();
-            model.load.n_ctx = n_ctx;
-            model.load.parallel = parallel;
+            model.gguf_mut().settings.n_ctx = n_ctx;
+            model.gguf_mut().settings.parallel = parallel;
             model.defaults.temperature = temperature.into();
             model.pin = pin;
             model
@@ -136,7 +136,7 @@ proptest! {
                 config.models.iter().find(|model| model.name == *name).cloned()
             };
             if let (Change::Changed(part), Some(old), Some(new)) = (change, model(&old), model(&new)) {
-                prop_assert_eq!(part.restart.is_empty(), new.is_loaded_like(&old, old.stamp));
+                prop_assert_eq!(part.restart.is_empty(), new.is_loaded_like(&old, old.source.stamp()));
             }
         }
     }
@@ -146,7 +146,7 @@ proptest! {
 fn a_plan_names_what_changes_and_how() {
     let old = base();
     let mut new = base();
-    new.models[0].load.n_ctx = 1000;
+    new.models[0].gguf_mut().settings.n_ctx = 1000;
     new.models[0].defaults.temperature = 0.0;
     new.registry.max_loaded = Some(1);
     if let Transport::Http(http) = &mut new.transport {

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 
-use super::{Defaults, LoadSettings, ModelConfig, ModelFiles};
+use super::{Defaults, GgufSource, LoadSettings, ModelConfig, Source};
 use crate::config::address::Address;
 use crate::config::file::{ConfigFile, FlashAttention, ModelSettings};
 use crate::config::load::Layers;
@@ -36,9 +36,8 @@ pub(in crate::config) fn resolve(
         let hint = "lower it, or set 0 for one thread on each core";
         layers.warn_at(WarningKind::ThreadsCapped, &at("n_threads"), message, hint);
     }
-    let stamp = load.stamp();
-    let files = ModelFiles::read(&load);
-    if let Err(fault) = &files {
+    let source = GgufSource::read(load);
+    if let Err(fault) = &source.files {
         let (message, hint) = (fault.message.clone(), Some(fault.hint.clone()));
         // A file may appear, or come back, while other models of the configuration are served.
         if layers.file.is_some() {
@@ -53,13 +52,11 @@ pub(in crate::config) fn resolve(
         title: model.title.clone(),
         aliases: model.aliases.clone(),
         description: model.description.clone(),
-        load,
+        source: Source::Gguf(source),
         defaults: Defaults::of(model),
         preload: model.preload,
         pin: model.pin,
         idle_ttl: model.idle_ttl.unwrap_or(settings.registry.idle_ttl).0,
-        files,
-        stamp,
     })
 }
 

@@ -257,7 +257,7 @@ fn a_cancelled_call_is_gone_before_the_next_decode_wherever_it_was() {
         .updates
         .iter()
         .filter_map(|(_, update)| match update {
-            Update::Done(generation) => Some(generation.phase),
+            Update::Done(Answer::Generated(generation)) => Some(generation.phase),
             _ => None,
         })
         .collect();

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use super::*;
+use crate::backend::footprint::Mapped;
 use crate::gguf::FileId;
-use crate::registry::footprint::Mapped;
 
 const A: Edition = 1;
 const B: Edition = 2;

@@ -1,35 +1,8 @@
-use std::path::Path;
-
-use proptest::prelude::*;
-
 use super::*;
-use crate::engine::limits::Limits;
+use crate::backend::local::memory::tests::{ALL, load, planned};
+use crate::config::LoadSettings;
 
 const MIB: u64 = 1 << 20;
-
-/// All layers of the model below, the output as one of them.
-const ALL: u64 = 4;
-
-fn load() -> LoadSettings {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
-    LoadSettings {
-        path: folder.join("tiny-crab-chat.Q8_0.gguf"),
-        ..LoadSettings::default()
-    }
-}
-
-/// Plans the tiny model, of 3 layers.
-fn planned(load: &LoadSettings, gpu_layers: u64, machine: u64, gpu: Option<u64>) -> Need {
-    let files = ModelFiles::read(load).unwrap();
-    let allowance = Allowance { machine, gpu };
-    let planner = Planner {
-        load,
-        files: &files,
-        allowance,
-        gpu_layers,
-    };
-    planner.need()
-}
 
 fn shared(gpu: Option<u64>) -> Shared {
     Shared {
@@ -41,49 +14,16 @@ fn shared(gpu: Option<u64>) -> Shared {
 }
 
 #[test]
-fn without_memory_of_its_own_a_gpu_takes_the_machines() {
-    let need = planned(&load(), ALL, 1 << 40, None);
-    assert_eq!(
-        (need.gpu.total(), need.gpu_layers, need.layers),
-        (0, ALL, ALL)
-    );
-    assert!(need.estimate.weights > 0 && need.estimate.cache > 0);
-}
-
-#[test]
-fn on_a_gpu_weights_and_cache_leave_the_machine() {
-    let (none, all) = (
-        planned(&load(), 0, 1 << 40, Some(1 << 40)),
-        planned(&load(), 99, 1 << 40, Some(1 << 40)),
-    );
-    assert_eq!((none.gpu.total(), none.gpu_layers), (0, 0));
-    assert_eq!((all.gpu.cache, all.gpu_layers), (none.estimate.cache, ALL));
-    assert_eq!(all.estimate.cache, 0);
-    assert!(all.estimate.weights < none.estimate.weights);
-    assert_eq!(all.fitting_layers, ALL);
-}
-
-#[test]
-fn the_cache_is_planned_for_the_side_with_less_room() {
-    let wanted = planned(&load(), ALL, 1 << 40, Some(1 << 40));
-    let fixed = wanted.gpu.total() - wanted.gpu.cache;
-    let half = planned(&load(), ALL, 1 << 40, Some(fixed + wanted.gpu.cache / 2));
-    assert!(half.kv_cells < wanted.kv_cells && half.kv_cells >= half.n_ctx);
-    let machine = planned(&load(), 2, fixed + wanted.gpu.cache / 2, Some(1 << 40));
-    assert!(machine.kv_cells < wanted.kv_cells, "{machine:?}");
-}
-
-#[test]
 fn a_model_that_a_gpu_cannot_hold_is_refused_with_the_layers_that_fit() {
     let enough = planned(&load(), ALL, 1 << 40, Some(1 << 40));
-    assert_eq!(enough.refusal("m", shared(Some(1 << 40))), None);
+    assert_eq!(refusal(&enough, "m", shared(Some(1 << 40))), None);
     let long = LoadSettings {
         parallel: 1,
         ..load()
     };
     let there = planned(&long, ALL, 1 << 40, Some(1 << 40)).gpu.total() - 1;
     let need = planned(&long, ALL, 1 << 40, Some(there));
-    let (_, message, hint) = need.refusal("m", shared(Some(there))).unwrap();
+    let (_, message, hint) = refusal(&need, "m", shared(Some(there))).unwrap();
     let needed = human(need.gpu.total());
     assert!(
         message.starts_with(&format!(
@@ -108,82 +48,11 @@ fn a_cache_too_large_for_a_gpu_is_what_the_refusal_names() {
         ..load()
     };
     let need = planned(&long, ALL, 1 << 40, Some(MIB));
-    let (key, message, hint) = need.refusal("m", shared(Some(MIB))).unwrap();
+    let (key, message, hint) = refusal(&need, "m", shared(Some(MIB))).unwrap();
     assert!(
         need.gpu.cache > need.gpu.weights.max(need.gpu.compute),
         "{need:?}"
     );
     assert_eq!(key, "n_ctx");
     assert!(message.contains("its cache is") && hint.contains("`cache_type_k`"));
-}
-
-/// Plans the tiny model with `n_gpu_layers = "auto"`.
-fn planned_auto(load: &LoadSettings, gpu: Option<u64>) -> Need {
-    let files = ModelFiles::read(load).unwrap();
-    let planner = Planner {
-        load,
-        files: &files,
-        allowance: Allowance {
-            machine: 1 << 40,
-            gpu,
-        },
-        gpu_layers: ALL,
-    };
-    planner.with_fitting_layers().need()
-}
-
-#[test]
-fn auto_offloads_all_layers_where_they_fit_or_where_memory_is_shared() {
-    assert_eq!(planned_auto(&load(), Some(1 << 40)).gpu_layers, ALL);
-    assert_eq!(planned_auto(&load(), None).gpu_layers, ALL);
-    assert_eq!(planned_auto(&load(), Some(0)).gpu_layers, 0);
-}
-
-#[test]
-fn auto_prefers_a_layer_to_room_for_more_calls() {
-    let alone = LoadSettings {
-        parallel: 1,
-        ..load()
-    };
-    let there = planned(&alone, ALL, 1 << 40, Some(1 << 40)).gpu.total() + MIB / 2;
-    let need = planned_auto(&load(), Some(there));
-    assert_eq!(need.gpu_layers, ALL);
-    assert!(need.kv_cells < need.wanted_cells, "{need:?}");
-}
-
-proptest! {
-    #[test]
-    fn auto_offloads_what_fits_and_is_never_refused(gpu in 0..32 * MIB, n_ctx in 0_u32..4096, parallel in 1_usize..5) {
-        let load = LoadSettings { n_ctx, parallel, ..load() };
-        let need = planned_auto(&load, Some(gpu));
-        prop_assert!(need.gpu.total() <= gpu);
-        prop_assert_eq!(need.refusal("m", shared(Some(gpu))), None);
-        // More layers do not fit. A longer context may be the reason where it is left open.
-        let more = planned(&load, need.gpu_layers + 1, 1 << 40, Some(gpu));
-        prop_assert!(n_ctx == 0 || need.gpu_layers == ALL || more.gpu.total() > gpu);
-    }
-
-    #[test]
-    fn the_layers_that_fit_do_fit_and_one_more_does_not(gpu in 0..8 * MIB) {
-        let load = LoadSettings { parallel: 1, ..load() };
-        let need = planned(&load, ALL, 1 << 40, Some(gpu));
-        prop_assert!(need.fitting_layers <= ALL);
-        let of = |layers| {
-            let files = ModelFiles::read(&load).unwrap();
-            let allowance = Allowance { machine: 1 << 40, gpu: Some(gpu) };
-            let planner = Planner { load: &load, files: &files, allowance, gpu_layers: layers };
-            let limits = planner.plan_to_fit(planner.plan(Limits::asked(&load), None));
-            planner.estimate(limits, need.kv_cells).gpu.total()
-        };
-        prop_assert!(of(need.fitting_layers) <= gpu);
-        prop_assert!(need.fitting_layers == ALL || of(need.fitting_layers + 1) > gpu);
-    }
-
-    #[test]
-    fn both_sides_take_what_one_takes(layers in 0..=ALL) {
-        let all = planned(&load(), 0, 1 << 40, Some(1 << 40));
-        let some = planned(&load(), layers, 1 << 40, Some(1 << 40));
-        prop_assert!(some.estimate.weights + some.gpu.weights >= all.estimate.weights);
-        prop_assert!(some.gpu.total() == 0 || layers > 0);
-    }
 }

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::slot::{Slot, State};
 use super::{Action, Edition, Refusal, Residency, Stamp, Waiting};
+use crate::backend::footprint::Demand;
 use crate::registry::budget::{Occupant, Room, room_for};
-use crate::registry::footprint::Demand;
 use crate::telemetry::metrics::UnloadReason;
 
 /// Who has waited for room so long is not overtaken any more by calls of a model that alone is in the way: they wait behind, so

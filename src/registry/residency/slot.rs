@@ -5,13 +5,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::breaker::{Breaker, DEATHS_TO_OPEN};
-use super::{Edition, ModelTerms, Stamp, WorkerId};
+use super::{Edition, ModelTerms, RunnerId, Stamp};
+use crate::backend::Ended;
+use crate::backend::footprint::Footprint;
 use crate::config::FileFault;
 use crate::config::units::human_time;
 use crate::registry::budget::Occupant;
-use crate::registry::footprint::Footprint;
 use crate::telemetry::metrics::UnloadReason;
-use crate::worker::client::Ended;
 
 /// After a failed load the next one comes no sooner than this, then twice that, and so on.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -93,7 +93,7 @@ pub(super) struct Failures {
 pub(super) enum State {
     Unloaded,
     Running {
-        worker: WorkerId,
+        worker: RunnerId,
         memory: u64,
         leases: usize,
         idle_since: Instant,
@@ -102,14 +102,14 @@ pub(super) enum State {
         stamp: Stamp,
     },
     Ending {
-        worker: WorkerId,
+        worker: RunnerId,
         memory: u64,
         stamp: Stamp,
     },
 }
 
 impl State {
-    pub(super) fn worker(&self) -> Option<WorkerId> {
+    pub(super) fn worker(&self) -> Option<RunnerId> {
         match self {
             Self::Unloaded => None,
             Self::Running { worker, .. } | Self::Ending { worker, .. } => Some(*worker),

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::slot::State;
-use super::{Edition, Refusal, Residency, Stamp, WorkerId};
+use super::{Edition, Refusal, Residency, RunnerId, Stamp};
 use crate::registry::budget::Room;
 
 /// What a model does.
@@ -37,7 +37,7 @@ pub(crate) struct Standing {
     /// Calls that wait for its room.
     pub waiting: usize,
     /// Its process.
-    pub worker: Option<WorkerId>,
+    pub worker: Option<RunnerId>,
     /// Since when it is loaded for nobody.
     pub idle_since: Option<Instant>,
     /// The reason why its last load failed, or why it can never be loaded.

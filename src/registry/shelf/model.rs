@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::config::{FileFault, ModelConfig, ModelFiles};
-use crate::registry::footprint::Demand;
-use crate::registry::memory::{Allowance, Need, is_on_gpu, need_of};
+use crate::backend::footprint::Demand;
+use crate::backend::{self, Allowance, FixedPrompts, Look, Need};
+use crate::config::{FileFault, ModelConfig};
 use crate::registry::residency::{ModelTerms, Stamp};
 use crate::registry::standing::Speed;
-use crate::worker::client::FixedPrompts;
 
 /// A model and the known facts about its files.
 #[derive(Debug, Clone)]
@@ -26,13 +25,6 @@ pub(super) struct Model {
     pub(super) speed: Speed,
 }
 
-/// State of the files before a load.
-pub(super) struct Look {
-    pub(super) stamp: Stamp,
-    /// Memory need, or the fault that keeps the model from being loaded; `None` if the files have not changed.
-    pub(super) need: Option<Result<Need, FileFault>>,
-}
-
 impl Model {
     /// Makes the model of `config`. Pinned models leave `left` to it.
     pub(super) fn new(
@@ -43,7 +35,7 @@ impl Model {
     ) -> Self {
         Self {
             config: Arc::new(config.clone()),
-            stamp: config.stamp,
+            stamp: config.source.stamp(),
             allowance: need.as_ref().map_or(left, |need| need.allowance),
             need,
             fixed: watch::Sender::new(fixed),
@@ -60,7 +52,7 @@ impl Model {
     /// Returns whether the model is counted by the measured memory of its process. A process does not show what it takes of a GPU that
     /// shares the machine's memory: there the estimate counts.
     pub(super) fn is_measured(&self) -> bool {
-        !is_on_gpu(&self.config.load) || self.allowance.gpu.is_some()
+        !backend::is_on_gpu(&self.config.source) || self.allowance.gpu.is_some()
     }
 
     /// Returns the settings for loading and unloading the model.
@@ -69,23 +61,21 @@ impl Model {
             need: self.demand(),
             pin: self.config.pin,
             idle_ttl: self.config.idle_ttl,
-            max_waiting: self.config.load.max_queue.max(1),
+            max_waiting: self.config.gguf().settings.max_queue.max(1),
         }
     }
 
-    /// Checks the stamp of the files, and reads the files if they have changed or could not be read.
+    /// Checks the stamp of the source, and reads the source if it has changed or could not be read. Blocks on the file system.
     pub(super) fn look(&self) -> Look {
-        let load = &self.config.load;
-        let stamp = load.stamp();
         let fault = self.need.as_ref().err();
         let is_passing = fault.is_some_and(|fault| fault.is_passing);
-        let read = || {
-            let files = ModelFiles::read(load)?;
-            Ok(need_of(load, &files, &self.fixed.borrow(), self.allowance))
-        };
-        Look {
-            stamp,
-            need: (self.stamp != stamp || is_passing).then(read),
-        }
+        let fixed = self.fixed.borrow().clone();
+        backend::look(
+            &self.config.source,
+            self.stamp,
+            is_passing,
+            &fixed,
+            self.allowance,
+        )
     }
 }

@@ -2,26 +2,25 @@
 
 use tokio::time::Instant;
 
-use super::model::{Look, Model};
+use super::model::Model;
 use super::{Observed, State};
+use crate::backend::{self, Look, Runner};
 use crate::config::{FileFault, ModelConfig};
 use crate::memory;
 use crate::process;
-use crate::registry::memory::is_on_gpu;
 use crate::registry::residency::{CallId, Edition, Ended, ModelState, Refusal, Standing};
 use crate::registry::standing::Offload;
-use crate::worker::client::Worker;
 use crate::worker::cpu_lock::TurnFiles;
 
 impl State {
     /// A worker that is about to end answers no new call; why it ends is told later.
     pub(super) fn forget_ended(&mut self, now: Instant) {
-        let workers = self.workers.iter();
-        let ended = workers
-            .filter(|(_, worker)| worker.has_ended())
+        let runners = self.runners.iter();
+        let ended = runners
+            .filter(|(_, runner)| runner.has_ended())
             .map(|(id, _)| *id);
         for worker in ended.collect::<Vec<_>>() {
-            self.workers.remove(&worker);
+            self.runners.remove(&worker);
             self.residency.ending(worker, Ended::Done, now);
         }
     }
@@ -31,7 +30,7 @@ impl State {
         let mut models = self.models.iter();
         let same = models.find(|(edition, model)| {
             let loaded = self.residency.running_stamp(**edition);
-            config.is_loaded_like(&model.config, loaded.unwrap_or(config.stamp))
+            config.is_loaded_like(&model.config, loaded.unwrap_or(config.source.stamp()))
         });
         if let Some((edition, _)) = same {
             return *edition;
@@ -76,20 +75,20 @@ impl State {
 
     /// What is known of `model`; none of one that no configuration names any more and whose process is about to be gone.
     pub(super) fn observed(&self, model: Edition, mut standing: Standing) -> Option<Observed> {
-        let worker = standing.worker.and_then(|worker| self.workers.get(&worker));
+        let runner = standing.worker.and_then(|id| self.runners.get(&id));
         let known = self.models.get(&model);
-        if let Some(fault) = self.fault_of(model).filter(|_| worker.is_none()) {
+        if let Some(fault) = self.fault_of(model).filter(|_| runner.is_none()) {
             standing.state = ModelState::Failed;
             standing.failure = Some(fault.to_string());
         }
         let name = known.map(|known| known.config.name.as_str());
         Some(Observed {
-            name: name.or(worker.map(Worker::name))?.to_owned(),
+            name: name.or(runner.map(Runner::name))?.to_owned(),
             speed: known.map(|known| known.speed).unwrap_or_default(),
             offload: known
-                .filter(|_| worker.is_some())
+                .filter(|_| runner.is_some())
                 .and_then(|known| Offload::of(known.need.as_ref().ok()?)),
-            worker: worker.cloned(),
+            runner: runner.cloned(),
             standing,
         })
     }
@@ -97,8 +96,8 @@ impl State {
     /// Turns at the CPUs for the models that compute there; also for one, since an edit may add another. A worker keeps those
     /// with which it began.
     pub(super) fn share_cpus<'a>(&mut self, models: impl Iterator<Item = &'a ModelConfig>) {
-        let on_cpu = models.filter(|model| !is_on_gpu(&model.load));
-        let Some(widest) = on_cpu.map(|model| model.load.n_threads).max() else {
+        let threads = models.filter_map(|model| backend::cpu_threads(&model.source));
+        let Some(widest) = threads.max() else {
             return;
         };
         let cpus = process::available_cpus().all;
@@ -106,7 +105,7 @@ impl State {
         if self
             .turns
             .as_ref()
-            .is_some_and(|turns| turns.turns().places.len() == places)
+            .is_some_and(|turns| turns.locks().places.len() == places)
         {
             return;
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::backend::CallError;
 use crate::engine::limits::ContextSize;
 use crate::engine::{EngineErrorKind, FinishReason, Generation, Phase};
 use crate::error_code::{Coded, ErrorCode};
@@ -9,7 +10,6 @@ use crate::printable::without_folders;
 use crate::registry::RegistryError;
 use crate::registry::residency::Refusal;
 use crate::tools::ToolOutput;
-use crate::worker::client::CallError;
 
 /// What may cut an answer.
 #[derive(Debug, Clone, Copy)]

@@ -8,12 +8,12 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::config::model::CpuTurns;
+use crate::worker::CpuLocks;
 
 /// The server's side: the files, as long as it is there.
 #[derive(Debug)]
 pub(crate) struct TurnFiles {
-    turns: CpuTurns,
+    turns: CpuLocks,
     /// Those in memory live as long as they are open.
     _files: Vec<File>,
     /// Whether they have names.
@@ -46,7 +46,7 @@ impl TurnFiles {
         let places = paths.split_off(1);
         let queue = paths.remove(0);
         Self {
-            turns: CpuTurns { queue, places },
+            turns: CpuLocks { queue, places },
             _files: files,
             is_on_disk,
         }
@@ -58,7 +58,7 @@ impl TurnFiles {
     }
 
     /// Returns the paths of the lock files, for a worker that is about to start.
-    pub(crate) fn turns(&self) -> CpuTurns {
+    pub(crate) fn locks(&self) -> CpuLocks {
         if self.is_on_disk {
             self.restore();
         }

@@ -8,7 +8,7 @@ use super::*;
 const LONG: Duration = Duration::from_mins(1);
 
 fn opened(files: &TurnFiles) -> Turns {
-    Turns::with_patience(&files.turns(), LONG).unwrap()
+    Turns::with_patience(&files.locks(), LONG).unwrap()
 }
 
 /// Waits until `condition` holds.
@@ -22,14 +22,14 @@ fn wait_until(condition: impl Fn() -> bool) {
 
 /// One that waits for no turn.
 fn impatient(files: &TurnFiles) -> Turns {
-    Turns::with_patience(&files.turns(), Duration::ZERO).unwrap()
+    Turns::with_patience(&files.locks(), Duration::ZERO).unwrap()
 }
 
 #[test]
 fn there_are_as_many_turns_as_threads_fit_the_cpus() {
     let places = [(4, 2), (2, 2), (1, 2), (4, 16)].map(|(n_threads, cpus)| {
         let files = TurnFiles::create(n_threads, cpus).unwrap();
-        files.turns().places.len()
+        files.locks().places.len()
     });
     assert_eq!(places, [1, 1, 2, 4]);
 }
@@ -37,7 +37,7 @@ fn there_are_as_many_turns_as_threads_fit_the_cpus() {
 #[test]
 fn lock_files_that_were_cleaned_up_are_made_again_for_the_next_worker() {
     let files = TurnFiles::on_disk(2).unwrap();
-    std::fs::remove_file(files.turns().queue).unwrap();
+    std::fs::remove_file(files.locks().queue).unwrap();
     let turns = opened(&files);
     assert!(turns.take(|| {}).unwrap().place.is_some());
 }
@@ -101,7 +101,7 @@ fn a_queue_that_is_never_left_stops_nobody() {
 fn on_linux_turns_have_no_names_and_cannot_be_written_to() {
     use std::io::Write;
     let files = TurnFiles::create(1, 1).unwrap();
-    let CpuTurns { queue, places } = files.turns();
+    let CpuLocks { queue, places } = files.locks();
     assert!(queue.starts_with("/proc") && places[0].starts_with("/proc"));
     let mut writable = File::options().write(true).open(&queue).unwrap();
     assert!(writable.write_all(b"x").is_err());
@@ -118,7 +118,7 @@ fn on_linux_turns_have_no_names_and_cannot_be_written_to() {
 fn on_a_disk_no_other_user_can_open_them_and_none_is_left() {
     use std::os::unix::fs::MetadataExt;
     let files = TurnFiles::on_disk(2).unwrap();
-    let path = files.turns().queue;
+    let path = files.locks().queue;
     assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
     assert!(opened(&files).take(|| {}).unwrap().place.is_some());
     drop(files);

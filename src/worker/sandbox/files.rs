@@ -10,8 +10,8 @@ use landlock::{
 };
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
-use crate::config::LoadSettings;
 use crate::gpu;
+use crate::worker::Launch;
 
 /// The newest Landlock ABI that was tested: files, TCP, signals, abstract sockets. Older kernels enforce a part.
 const TRIED: ABI = ABI::V6;
@@ -79,15 +79,15 @@ const DEVICES: &[&str] = &["nvidia", "nvhost", "nvmap", "dri", "kfd", "dxg"];
 /// CUDA names its threads there, and fails where it cannot.
 const THREAD_NAMES: &str = "/proc/self/task";
 
-/// Restricts this thread and those that it starts from now on to the files of `load`. Returns what it is restricted by, for the log.
+/// Restricts this thread and those that it starts from now on to the files of `launch`. Returns what it is restricted by, for the log.
 ///
 /// # Errors
 /// What is not restricted, and why, in words.
-pub(super) fn restrict(load: &LoadSettings) -> Result<RestrictionStatus, String> {
+pub(super) fn restrict(launch: &Launch) -> Result<RestrictionStatus, String> {
     if let Err(error) = drop_rights_of_root() {
         tracing::debug!(%error, "the rights of root stay");
     }
-    match enforce(load) {
+    match enforce(launch) {
         Ok(status) if status.ruleset == RulesetStatus::NotEnforced => Err(
             "the model's process is not restricted: the kernel has no Landlock, or Landlock is disabled".into(),
         ),
@@ -116,7 +116,7 @@ fn drop_rights_of_root() -> rustix::io::Result<()> {
     set_capabilities(None, some)
 }
 
-fn enforce(load: &LoadSettings) -> Result<RestrictionStatus, RulesetError> {
+fn enforce(launch: &Launch) -> Result<RestrictionStatus, RulesetError> {
     LazyLock::force(&KNOWN_PROC);
     let read = make_bitflags!(AccessFs::{ReadFile | ReadDir});
     let write = make_bitflags!(AccessFs::{WriteFile | Truncate});
@@ -129,9 +129,9 @@ fn enforce(load: &LoadSettings) -> Result<RestrictionStatus, RulesetError> {
         .add_rules(path_beneath_rules(SYSTEM, read))?
         .add_rules(path_beneath_rules(PROC, read))?
         .add_rules(path_beneath_rules(["/dev/null"], write))?
-        .add_rules(path_beneath_rules(load.files(), read))?
+        .add_rules(path_beneath_rules(launch.settings.files(), read))?
         .add_rules(path_beneath_rules(
-            &load.driver_cache,
+            &launch.grant.driver_cache,
             read | write | create,
         ))?;
     let rules = if gpu::IN_BUILD {

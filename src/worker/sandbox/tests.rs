@@ -14,6 +14,7 @@ use landlock::{
 use rustix::process::{getppid, test_kill_process};
 
 use super::*;
+use crate::config::LoadSettings;
 use crate::config::file::Lora;
 use crate::memory::{CgroupLimit, Memory};
 
@@ -46,9 +47,14 @@ fn kernel_guards_files() -> bool {
 
 /// What `attempt` gives in a thread that a restricted one started.
 fn restricted<T: Send>(load: &LoadSettings, attempt: impl Fn() -> T + Send + Sync) -> T {
+    restricted_by(&load.clone().into(), attempt)
+}
+
+/// Returns what `attempt` returns in a thread that another, restricted for `launch`, started.
+fn restricted_by<T: Send>(launch: &Launch, attempt: impl Fn() -> T + Send + Sync) -> T {
     thread::scope(|scope| {
         let inner = scope.spawn(|| {
-            enter(load).unwrap();
+            enter(launch).unwrap();
             thread::scope(|scope| scope.spawn(&attempt).join().unwrap())
         });
         inner.join().unwrap()
@@ -127,11 +133,9 @@ fn a_driver_keeps_its_cache_and_creates_no_file_beside_it() {
     drop(fs::remove_dir_all(&folder));
     let cache = folder.join("cache");
     fs::create_dir_all(&cache).unwrap();
-    let settings = LoadSettings {
-        driver_cache: Some(cache.clone()),
-        ..load("tiny-crab-chat.Q8_0.gguf")
-    };
-    let (kept, beside) = restricted(&settings, || {
+    let mut launch = Launch::from(load("tiny-crab-chat.Q8_0.gguf"));
+    launch.grant.driver_cache = Some(cache.clone());
+    let (kept, beside) = restricted_by(&launch, || {
         let kept = || {
             let inner = cache.join("inner");
             fs::create_dir(&inner)?;
@@ -234,7 +238,7 @@ fn entered_without(call: i64, error: i32) -> [Result<(), EngineError>; 2] {
         thread::scope(|scope| {
             let inner = scope.spawn(|| {
                 system_calls::refuse_one(call, error).unwrap();
-                enter(&settings)
+                enter(&settings.into())
             });
             inner.join().unwrap()
         })

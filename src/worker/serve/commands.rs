@@ -2,8 +2,7 @@
 
 use std::io::{BufRead, BufReader, Lines, Stdin, stdin};
 
-use crate::config::LoadSettings;
-use crate::worker::Command;
+use crate::worker::{Command, Launch};
 
 /// The commands until stdin ends; blocks between them. What is no command is logged, and skipped.
 pub(super) struct Commands(Lines<BufReader<Stdin>>);
@@ -14,10 +13,10 @@ impl Commands {
     }
 
     /// The model to serve; none where the worker is to end before it was told.
-    pub(super) fn wait_for_load(&mut self) -> Option<LoadSettings> {
+    pub(super) fn wait_for_load(&mut self) -> Option<Launch> {
         loop {
             match self.next()? {
-                Command::Load(load) => return Some(*load),
+                Command::Load(launch) => return Some(*launch),
                 Command::Shutdown => return None,
                 other => {
                     tracing::error!(command = other.name(), "the first command must be `load`");

@@ -18,14 +18,14 @@ use crate::engine::{CancelReason, EngineError, Stats};
 use crate::memory;
 use crate::process::memory_lock;
 use crate::telemetry;
-use crate::worker::Ready;
 use crate::worker::cpu_lock::Turns;
+use crate::worker::{Grant, Ready};
 
 impl Worker {
     pub(super) fn serve_model(
         &mut self,
         model: &Model,
-        load: &LoadSettings,
+        (load, grant): (&LoadSettings, &Grant),
         turns: Option<&Turns>,
         queue: Queue,
         started: Instant,
@@ -33,9 +33,9 @@ impl Worker {
         let free = memory::free();
         // What a GPU holds was planned by the server, with the GPU's memory.
         let is_planned = load.kv_cells > 0 && model.is_on_gpu(load);
-        let memory = [free, load.memory_limit].into_iter().flatten().min();
+        let memory = [free, grant.memory_limit].into_iter().flatten().min();
         let memory = memory.filter(|_| !is_planned);
-        let limits = Limits::plan(load, model.facts(load, memory));
+        let limits = Limits::plan(load, model.facts(load, memory, grant.shared_prefix_bytes));
         log_limits(load, &limits);
         if load.mlock && telemetry::is_lock_refused() {
             warn_of_lock();

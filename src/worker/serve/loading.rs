@@ -6,7 +6,7 @@ use super::{Calls, Event, Events, Input, News, Worker, caught};
 use crate::config::LoadSettings;
 use crate::engine::llama::Model;
 use crate::engine::queue::{Queue, Waiting};
-use crate::engine::{CancelReason, EngineError, EngineErrorKind, Phase, Stats, Update};
+use crate::engine::{Answer, CancelReason, EngineError, EngineErrorKind, Phase, Stats, Update};
 use crate::threads::{self, SystemLimit};
 
 /// Threads in addition to those that compute: two that prepare prompts, one that tokenises, and one that waits for the CPUs.
@@ -79,7 +79,8 @@ impl Calls for QueuedCalls<'_> {
     fn cancel(&mut self, id: u64, reason: CancelReason, now: Instant) {
         if let Some(call) = self.queue.remove(id) {
             let generation = call.cancelled(reason, Phase::Load, now, now);
-            self.events.call(id, Update::Done(generation));
+            self.events
+                .call(id, Update::Done(Answer::Generated(generation)));
         }
     }
 

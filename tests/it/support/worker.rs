@@ -34,17 +34,26 @@ pub(crate) fn generate(id: u64, messages: &Value, max_tokens: u32) -> Value {
     let sampling = json!({"temperature": 0.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0, "seed": 1});
     let request =
         json!({"messages": messages, "max_tokens": max_tokens, "sampling": sampling, "stop": []});
-    json!({"generate": {"id": id, "client": "test", "request": request}})
+    json!({"call": {"id": id, "client": "test", "request": {"generate": request}}})
 }
 
 impl Worker {
-    /// With a model, as a `load` command says.
-    pub(crate) fn load(load: &Value) -> Self {
-        Self::start(program(), load)
+    /// Starts a worker with these settings of a model.
+    pub(crate) fn load(settings: &Value) -> Self {
+        Self::launch(settings, &json!({}))
     }
 
-    /// The same, of the program that `command` starts.
-    pub(crate) fn start(mut command: Command, load: &Value) -> Self {
+    /// Starts a worker with these settings of a model, and a grant.
+    pub(crate) fn launch(settings: &Value, grant: &Value) -> Self {
+        Self::start_with(program(), settings, grant)
+    }
+
+    /// Starts the worker of the program that `command` starts.
+    pub(crate) fn start(command: Command, settings: &Value) -> Self {
+        Self::start_with(command, settings, &json!({}))
+    }
+
+    fn start_with(mut command: Command, settings: &Value, grant: &Value) -> Self {
         command.arg("worker").env("RUST_LOG", "info");
         let mut child = spawn_piped(&mut command);
         let stdout = child.stdout.take().unwrap();
@@ -64,7 +73,8 @@ impl Worker {
             events,
             calls: 0,
         };
-        worker.send(&format!("{}\n", json!({"load": load})));
+        let launch = json!({"load": {"settings": settings, "grant": grant}});
+        worker.send(&format!("{launch}\n"));
         worker
     }
 
@@ -91,7 +101,7 @@ impl Worker {
             assert!(event.get("load_failed").is_none(), "{event}");
             let call = &event["call"];
             assert!(call["update"].get("failed").is_none(), "{event}");
-            let done = &call["update"]["done"];
+            let done = &call["update"]["done"]["generated"];
             if let Some(text) = done["text"].as_str() {
                 let at = usize::try_from(call["id"].as_u64().unwrap() - first).unwrap();
                 let tokens = |key: &str| done["usage"][key].as_u64().unwrap();

@@ -14,8 +14,8 @@ use crate::engine::thinking::Thinking;
 use crate::engine::thinking::blocks::Blocks;
 use crate::engine::token::Token;
 use crate::engine::{
-    Conversation, EngineErrorKind, FinishReason, GenerateRequest, Generation, SamplingParams,
-    ThinkingOutput, Update,
+    Answer, Conversation, EngineErrorKind, FinishReason, GenerateRequest, Generation,
+    SamplingParams, ThinkingOutput, Update,
 };
 
 pub(super) const MS: Duration = Duration::from_millis(1);
@@ -94,7 +94,7 @@ impl Bench {
         self.updates
             .iter()
             .filter_map(|(id, update)| match update {
-                Update::Done(generation) => {
+                Update::Done(Answer::Generated(generation)) => {
                     Some((*id, generation.finish_reason, generation.text.clone()))
                 }
                 _ => None,
@@ -105,7 +105,7 @@ impl Bench {
     pub(super) fn generations(&self) -> Vec<Generation> {
         let updates = self.updates.iter();
         let done = updates.filter_map(|(_, update)| match update {
-            Update::Done(generation) => Some(generation.clone()),
+            Update::Done(Answer::Generated(generation)) => Some(generation.clone()),
             _ => None,
         });
         done.collect()

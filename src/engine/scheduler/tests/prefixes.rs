@@ -44,7 +44,9 @@ impl Bench {
     /// Prompt tokens that each call did not have to decode, in the order of their ends.
     fn cached(&self) -> Vec<(u64, u32)> {
         let done = self.updates.iter().filter_map(|(id, update)| match update {
-            Update::Done(generation) => Some((*id, generation.usage.cached_tokens)),
+            Update::Done(Answer::Generated(generation)) => {
+                Some((*id, generation.usage.cached_tokens))
+            }
             _ => None,
         });
         done.collect()

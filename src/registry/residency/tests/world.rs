@@ -6,9 +6,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use crate::registry::footprint::Demand;
+use crate::backend::footprint::Demand;
 use crate::registry::residency::{
-    Action, CallId, Edition, Ended, ModelTerms, Residency, Shared, WorkerId,
+    Action, CallId, Edition, Ended, ModelTerms, Residency, RunnerId, Shared,
 };
 use crate::telemetry::metrics::UnloadReason;
 
@@ -70,9 +70,9 @@ pub(super) struct World {
     pub(super) machine: Residency,
     pub(super) now: Instant,
     pub(super) next_call: CallId,
-    pub(super) processes: BTreeMap<WorkerId, Process>,
+    pub(super) processes: BTreeMap<RunnerId, Process>,
     /// Calls that have a worker.
-    pub(super) held: BTreeMap<CallId, WorkerId>,
+    pub(super) held: BTreeMap<CallId, RunnerId>,
     pub(super) waiting: BTreeSet<CallId>,
     pub(super) free: Option<u64>,
     /// The active editions of the models.
@@ -236,8 +236,8 @@ impl World {
         self.is_over &= taken > BUDGET;
     }
 
-    pub(super) fn process(&self, at: usize, wanted: impl Fn(&Process) -> bool) -> Option<WorkerId> {
-        let fitting: Vec<WorkerId> = self
+    pub(super) fn process(&self, at: usize, wanted: impl Fn(&Process) -> bool) -> Option<RunnerId> {
+        let fitting: Vec<RunnerId> = self
             .processes
             .iter()
             .filter(|(_, process)| wanted(process))
@@ -247,7 +247,7 @@ impl World {
     }
 
     /// A worker ends by itself, and its calls with it.
-    pub(super) fn fail(&mut self, id: WorkerId, ended: Ended) {
+    pub(super) fn fail(&mut self, id: RunnerId, ended: Ended) {
         let process = self.processes.get_mut(&id).unwrap();
         process.is_ending = true;
         match ended {

@@ -6,44 +6,44 @@ use std::collections::HashMap;
 
 use tokio::sync::{oneshot, watch};
 
-use super::{CallError, Progress};
-use crate::engine::{EngineError, Generation, Stats, Update};
+use crate::backend::{CallError, Progress};
+use crate::engine::{Answer, EngineError, Stats, Update};
 use crate::worker::{Event, Ready, WIRE_VERSION, cleaned};
 
 /// Most bytes of an answer for each token that it may have. The longest tokens of real vocabularies, runs of blanks or of one
 /// character, have 128 to 256 bytes.
 const BYTES_PER_TOKEN: usize = 512;
 
-/// A call that waits for its end.
+/// A call in the process of the model.
 #[derive(Debug)]
 pub(crate) struct Call {
     progress: watch::Sender<Progress>,
-    done: oneshot::Sender<Result<Generation, CallError>>,
-    /// Its sequence or its prompt may be what the worker dies of.
+    answer_to: oneshot::Sender<Result<Answer, CallError>>,
+    /// Whether the process works on it, so that the process may die of it.
     begun: bool,
     /// Most bytes that its answer can have.
     max_bytes: usize,
 }
 
 impl Call {
-    /// A call that tells its news to `progress` and its end to `done`. Its answer has at most `max_tokens` tokens.
+    /// Makes a call that reports to `progress` and sends its answer, of at most `max_tokens` tokens, to `answer_to`.
     pub(crate) fn new(
         progress: watch::Sender<Progress>,
-        done: oneshot::Sender<Result<Generation, CallError>>,
+        answer_to: oneshot::Sender<Result<Answer, CallError>>,
         max_tokens: u32,
     ) -> Self {
         let max_tokens = usize::try_from(max_tokens).unwrap_or(usize::MAX);
         Self {
             progress,
-            done,
+            answer_to,
             begun: false,
             max_bytes: max_tokens.saturating_mul(BYTES_PER_TOKEN),
         }
     }
 
-    /// Ends it. One that nobody waits for any more has been dropped just now.
-    pub(super) fn fail(self, failure: CallError) {
-        drop(self.done.send(Err(failure)));
+    /// Ends the call. Does nothing if the client no longer waits.
+    fn end(self, result: Result<Answer, CallError>) {
+        drop(self.answer_to.send(result));
     }
 }
 
@@ -154,10 +154,10 @@ impl Calls {
             Update::Delta(_) | Update::Thinking(_) | Update::Done(_)
         );
         match update {
-            Update::Done(generation) if self.is_too_long(id, &generation.text) => {
+            Update::Done(answer) if self.is_too_long(id, &answer) => {
                 News::Broken("an answer was longer than 512 bytes per token of `max_tokens`")
             }
-            Update::Done(generation) => self.finish(id, Ok(generation)),
+            Update::Done(answer) => self.finish(id, Ok(answer)),
             Update::Failed(error) => self.finish(id, Err(CallError::Engine(cleaned(error)))),
             news => {
                 // A call that was cancelled is not in the table any more.
@@ -167,24 +167,24 @@ impl Calls {
                         Update::Admitted => call.begun = true,
                         _ => {}
                     }
-                    call.progress.send_modify(|progress| progress.take(news));
+                    call.progress.send_modify(|progress| progress.apply(news));
                 }
                 News::Nothing
             }
         }
     }
 
-    fn is_too_long(&self, id: u64, answer: &str) -> bool {
+    fn is_too_long(&self, id: u64, answer: &Answer) -> bool {
+        let Answer::Generated(generation) = answer;
         let call = self.calls.get(&id);
-        call.is_some_and(|call| answer.len() > call.max_bytes)
+        call.is_some_and(|call| generation.text.len() > call.max_bytes)
     }
 
-    fn finish(&mut self, id: u64, result: Result<Generation, CallError>) -> News {
+    fn finish(&mut self, id: u64, result: Result<Answer, CallError>) -> News {
         let Some(call) = self.calls.remove(&id) else {
             return News::Nothing;
         };
-        // One that does not wait any more has been dropped just now.
-        drop(call.done.send(result));
+        call.end(result);
         News::Ended
     }
 
@@ -204,7 +204,7 @@ impl Calls {
                 CallError::Terminated { .. } => CallError::Terminated { begun: call.begun },
                 other => other.clone(),
             };
-            call.fail(failure);
+            call.end(Err(failure));
         }
     }
 }
@@ -212,7 +212,7 @@ impl Calls {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{EngineErrorKind, FinishReason, Phase, Usage};
+    use crate::engine::{EngineErrorKind, FinishReason, Generation, Phase, Usage};
     use crate::worker::MAX_TOLD;
 
     fn event(event: &Event) -> String {
@@ -220,21 +220,21 @@ mod tests {
     }
 
     fn answer(text: String) -> String {
-        let update = Update::Done(Generation {
+        let update = Update::Done(Answer::Generated(Generation {
             text,
             finish_reason: FinishReason::Stop,
             phase: Phase::Generate,
             still_thinking: false,
             seed: 1,
             usage: Usage::default(),
-        });
+        }));
         event(&Event::Call { id: 1, update })
     }
 
     /// A worker's one call of at most two tokens, and what comes of it.
     fn calls() -> (
         Calls,
-        oneshot::Receiver<Result<Generation, CallError>>,
+        oneshot::Receiver<Result<Answer, CallError>>,
         watch::Receiver<Progress>,
     ) {
         let (progress, seen) = watch::channel(Progress::default());
@@ -252,7 +252,8 @@ mod tests {
         assert!(result.try_recv().is_err());
         let longest = "x".repeat(2 * BYTES_PER_TOKEN);
         assert_eq!(calls.take(&answer(longest.clone())), News::Ended);
-        assert_eq!(result.try_recv().unwrap().unwrap().text, longest);
+        let Answer::Generated(generation) = result.try_recv().unwrap().unwrap();
+        assert_eq!(generation.text, longest);
     }
 
     #[test]

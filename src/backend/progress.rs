@@ -26,9 +26,9 @@ pub(crate) enum Progress {
 const NEWEST_CHARS: usize = 200;
 
 impl Progress {
-    /// Takes news of the call over.
-    pub(super) fn take(&mut self, news: Update) {
-        match news {
+    /// Applies an update of the call.
+    pub(super) fn apply(&mut self, update: Update) {
+        match update {
             Update::Queued(place) => *self = Self::Queued(place),
             Update::Prefill(done, total) => *self = Self::Prefill(done, total),
             Update::Thinking(tokens) => *self = Self::Thinking(tokens),
@@ -61,9 +61,9 @@ mod tests {
     fn progress_keeps_the_newest_text_only() {
         let mut progress = Progress::Prefill(1, 2);
         for _ in 0..300 {
-            progress.take(Update::Delta("é".into()));
+            progress.apply(Update::Delta("é".into()));
         }
-        progress.take(Update::Delta("end".into()));
+        progress.apply(Update::Delta("end".into()));
         let Progress::Generating(newest) = progress else {
             panic!("it generates")
         };

@@ -19,15 +19,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::lines::Lines;
 use super::model_log::{self, LastWords, ModelLog};
-use crate::config::LoadSettings;
 use crate::process::activity::{Activity, activity_of};
 use crate::process::usage::{Usage, usage_of};
 use crate::telemetry;
 use crate::threads::{self, SystemLimit};
 use crate::worker;
-use crate::worker::HELPER_THREADS;
 use crate::worker::driver_cache::{self, DriverCaches};
 use crate::worker::environment::passed_on;
+use crate::worker::{HELPER_THREADS, Launch};
 
 /// How long a worker may take to end in order before it is killed: it only has to free its memory.
 const END_LIMIT: Duration = Duration::from_secs(2);
@@ -116,20 +115,20 @@ impl Launcher {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns `load` with the directory in which GPU drivers may cache.
-    pub(super) async fn with_driver_cache(&self, mut load: LoadSettings) -> LoadSettings {
+    /// Returns `launch` with the directory in which GPU drivers may cache.
+    pub(super) async fn with_driver_cache(&self, mut launch: Launch) -> Launch {
         let caches = Arc::clone(&self.driver_caches);
-        let known = load.clone();
-        let found = tokio::task::spawn_blocking(move || caches.directory_for(&known)).await;
-        load.driver_cache = found.ok().flatten();
-        load
+        let settings = launch.planned_settings();
+        let found = tokio::task::spawn_blocking(move || caches.directory_for(&settings)).await;
+        launch.grant.driver_cache = found.ok().flatten();
+        launch
     }
 
-    /// Starts a worker for `load`; its stderr is logged under `name`.
+    /// Starts a worker for `launch`; its stderr is logged under `name`.
     pub(super) async fn spawn(
         &self,
         name: &str,
-        load: &LoadSettings,
+        launch: &Launch,
     ) -> io::Result<(Process, ChildStdout)> {
         let log_level = self.settings().log_level.clone();
         let mut command = Command::new(&self.program);
@@ -143,7 +142,9 @@ impl Launcher {
             .env_clear()
             .envs(passed_on())
             .envs(
-                load.driver_cache
+                launch
+                    .grant
+                    .driver_cache
                     .iter()
                     .flat_map(|path| driver_cache::variables(path)),
             )

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::Vitals;
 use super::watchdog::{Watchdog, look_interval};
+use crate::backend::Vitals;
 use crate::process::activity::Activity;
 
 /// Grace period for a worker that received SIGTERM. A service manager signals all processes at once, and the server may notice its own

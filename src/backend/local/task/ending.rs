@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-
 use super::Task;
+use crate::backend::runner::Inbox;
+use crate::backend::{CallError, Ended, Life};
 use crate::config::units::human_time;
 use crate::engine::EngineError;
 use crate::telemetry::metrics::{self, ProcessEnd};
 use crate::worker::WIRE_VERSION;
-use crate::worker::client::{CallError, Ended, Life, ToTask};
 
 /// Reason why a worker is no longer served.
 pub(super) enum End {
@@ -33,7 +32,7 @@ pub(super) enum End {
 
 impl Task {
     /// Ends the process, and all its calls, for the reason `end`.
-    pub(super) async fn end(mut self, end: End, inbox: mpsc::UnboundedReceiver<ToTask>) {
+    pub(super) async fn end(mut self, end: End, inbox: Inbox) {
         let failure = match end {
             End::Unused => {
                 (self.life)(Life::Ending(Ended::Done));
@@ -42,7 +41,7 @@ impl Task {
             }
             End::Stopped => {
                 self.calls.fail_all(&CallError::Stopped);
-                refuse_all(inbox, &CallError::Stopped).await;
+                inbox.refuse_all(&CallError::Stopped).await;
                 (self.life)(Life::Ending(Ended::Done));
                 self.process.end().await;
                 return self.gone(ProcessEnd::Unloaded(self.unload_reason));
@@ -90,17 +89,12 @@ impl Task {
         });
         tracing::error!(model = self.name, pid = self.process.id(), "{failure}");
         self.calls.fail_all(&failure);
-        refuse_all(inbox, &failure).await;
+        inbox.refuse_all(&failure).await;
     }
 
     /// Kills the process, whose calls end with `failure`. They do not wait for its end, which never comes if the kernel blocks the
     /// process, as on a dead drive.
-    async fn kill(
-        mut self,
-        failure: &CallError,
-        end: ProcessEnd,
-        inbox: mpsc::UnboundedReceiver<ToTask>,
-    ) {
+    async fn kill(mut self, failure: &CallError, end: ProcessEnd, inbox: Inbox) {
         self.process.kill();
         let (model, pid) = (&self.name, self.process.id());
         match failure {
@@ -113,7 +107,7 @@ impl Task {
             failure => tracing::error!(model, pid, "{failure}"),
         }
         self.calls.fail_all(failure);
-        refuse_all(inbox, failure).await;
+        inbox.refuse_all(failure).await;
         self.process.end().await;
         self.gone(end);
     }
@@ -138,15 +132,5 @@ impl Task {
         metrics::used(&self.name, self.usage, self.usage.without_memory());
         metrics::gone(&self.name, end, !self.calls.is_loading(), self.memory);
         (self.life)(Life::Gone);
-    }
-}
-
-/// Fails all calls that are still in the channel.
-pub(super) async fn refuse_all(mut inbox: mpsc::UnboundedReceiver<ToTask>, failure: &CallError) {
-    inbox.close();
-    while let Some(message) = inbox.recv().await {
-        if let ToTask::Generate(_, call, ..) = message {
-            call.fail(failure.clone());
-        }
     }
 }

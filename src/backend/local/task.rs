@@ -9,22 +9,23 @@ use tokio::process::ChildStdout;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use ending::{End, refuse_all};
+use ending::End;
 
-use super::calls::{Calls, News};
+use super::Launcher;
+use super::calls::{Call, Calls, News};
 use super::lines::{Line, Lines};
 use super::liveness::Liveness;
 use super::model_log::ModelLog;
 use super::process::Process;
 use super::watchdog::PATIENCE;
-use super::{CallError, Ended, FixedPrompts, Launcher, Life, ToTask, Vitals};
-use crate::config::LoadSettings;
+use crate::backend::runner::{Inbox, Mail, NewCall};
+use crate::backend::{CallError, Ended, FixedPrompts, Life};
 use crate::config::units::{human, human_time};
 use crate::engine::shared_prefix::FixedPrompt;
-use crate::engine::{CancelReason, Stats};
+use crate::engine::{CancelReason, Request, Stats};
 use crate::process::usage::Usage;
 use crate::telemetry::metrics::{self, UnloadReason};
-use crate::worker::{Command, Ready};
+use crate::worker::{Command, Launch, Ready};
 
 /// Most bytes of an event. An answer is the longest, and 100,000 tokens of text have half a megabyte.
 const MAX_EVENT: usize = 8 * 1024 * 1024;
@@ -58,32 +59,31 @@ impl Task {
     pub(super) async fn run(
         launcher: Launcher,
         name: String,
-        model: LoadSettings,
+        launch: Launch,
         mut fixed: watch::Receiver<FixedPrompts>,
-        mut inbox: mpsc::UnboundedReceiver<ToTask>,
-        vitals: watch::Sender<Vitals>,
+        inbox: Inbox,
         life: Box<dyn Fn(Life) + Send>,
     ) {
-        let model = launcher.with_driver_cache(model).await;
-        let (process, stdout) = match launcher.spawn(&name, &model).await {
+        let launch = launcher.with_driver_cache(launch).await;
+        let path = launch.settings.path.clone();
+        let (process, stdout) = match launcher.spawn(&name, &launch).await {
             Ok(started) => started,
             Err(error) => {
                 let failure = CallError::of_start(&error);
-                tracing::error!(model = name, path = %model.path.display(), "{failure}");
+                tracing::error!(model = name, path = %path.display(), "{failure}");
                 metrics::load_failed(&name);
-                inbox.close();
                 life(Life::Ending(Ended::LoadFailed(failure.to_string())));
                 life(Life::Gone);
-                return refuse_all(inbox, &failure).await;
+                return inbox.refuse_all(&failure).await;
             }
         };
         tracing::info!(
             model = name,
             pid = process.id(),
-            path = %model.path.display(),
+            path = %path.display(),
             "loading"
         );
-        process.send(&Command::Load(Box::new(model)));
+        process.send(&Command::Load(Box::new(launch)));
         let prompts = fixed.borrow_and_update().to_vec();
         if !prompts.is_empty() {
             process.send(&Command::Warm(prompts));
@@ -92,7 +92,7 @@ impl Task {
             log: ModelLog::new(name.clone()),
             name,
             launcher,
-            liveness: Liveness::new(process.id(), vitals),
+            liveness: Liveness::new(process.id(), inbox.vitals.clone()),
             process,
             fixed,
             calls: Calls::default(),
@@ -102,15 +102,16 @@ impl Task {
             unload_reason: UnloadReason::Shutdown,
             life,
         };
-        let end = task.serve(&mut inbox, BufReader::new(stdout)).await;
-        // From here on new calls go to a new worker; those that are still in the channel get the same error.
-        inbox.close();
+        let mut inbox = inbox;
+        let end = task.serve(&mut inbox.mail, BufReader::new(stdout)).await;
+        // From here on new calls go to a new process. Calls that are still in the mailbox get the same error.
+        inbox.mail.close();
         task.end(end, inbox).await;
     }
 
     async fn serve(
         &mut self,
-        inbox: &mut mpsc::UnboundedReceiver<ToTask>,
+        inbox: &mut mpsc::UnboundedReceiver<Mail>,
         events: BufReader<ChildStdout>,
     ) -> End {
         let mut lines = Lines::new(events, MAX_EVENT);
@@ -121,7 +122,7 @@ impl Task {
             let next_look = self.liveness.next_look(self.launcher.stall_timeout());
             tokio::select! {
                 message = inbox.recv() => match message {
-                    Some(message) => if let Some(end) = self.take(message) { return end },
+                    Some(message) => if let Some(end) = self.handle(message) { return end },
                     None => return End::Unused,
                 },
                 prompts = changed(&mut self.fixed) => self.process.send(&Command::Warm(prompts)),
@@ -135,45 +136,56 @@ impl Task {
         }
     }
 
-    /// Handles `message`; returns the cause if the process is no longer served.
-    fn take(&mut self, message: ToTask) -> Option<End> {
-        match message {
-            ToTask::Generate(id, call, client, request) => {
-                self.calls.insert(id, call);
-                self.liveness.expect();
-                self.process.send(&Command::Generate {
-                    id,
-                    client,
-                    request,
-                });
-            }
-            ToTask::Cancel(id, reason) => {
+    /// Handles `mail`; returns the cause if the process is no longer served.
+    fn handle(&mut self, mail: Mail) -> Option<End> {
+        match mail {
+            Mail::Call(call) => self.send_call(call),
+            Mail::Cancel(id, reason) => {
                 if reason == CancelReason::Cancelled && !self.calls.forget(id) {
                     return None;
                 }
                 self.process.send(&Command::Cancel { id, reason });
             }
             // A process that is loading does not answer.
-            ToTask::Stats(_) if self.calls.is_loading() => self.count_usage(),
-            ToTask::Stats(answer_to) => {
+            Mail::Stats(_) if self.calls.is_loading() => self.count_usage(),
+            Mail::Stats(answer_to) => {
                 self.count_usage();
                 // Forget those that gave up waiting.
                 self.asking.retain(|asking| !asking.is_closed());
                 self.asking.push(answer_to);
                 self.ask();
             }
-            ToTask::Overdue => {
+            Mail::Overdue => {
                 if let Some(silence) = self.liveness.report_overdue() {
                     self.warn_overdue(silence);
                 }
             }
-            ToTask::Unload(reason) => self.unload_reason = reason,
-            ToTask::Stop(reason) => {
+            Mail::Unload(reason) => self.unload_reason = reason,
+            Mail::Stop(reason) => {
                 self.unload_reason = reason;
                 return Some(End::Stopped);
             }
         }
         None
+    }
+
+    fn send_call(&mut self, call: NewCall) {
+        let NewCall {
+            id,
+            client,
+            request,
+            progress,
+            answer_to,
+        } = call;
+        let Request::Generate(generate) = &request;
+        self.calls
+            .insert(id, Call::new(progress, answer_to, generate.max_tokens));
+        self.liveness.expect();
+        self.process.send(&Command::Call {
+            id,
+            client,
+            request: Box::new(request),
+        });
     }
 
     fn warn_overdue(&self, silence: Duration) {

@@ -8,17 +8,20 @@ use std::process;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::LoadSettings;
-use crate::engine::{Conversation, GenerateRequest, Message, Role, SamplingParams, ThinkingOutput};
-use crate::worker::client::{Launcher, Progress, Worker};
+use super::{Launcher, start};
+use crate::backend::Progress;
+use crate::engine::{
+    Conversation, GenerateRequest, Message, Request, Role, SamplingParams, ThinkingOutput,
+};
+use crate::worker::Launch;
 use tokio::sync::watch;
 
 /// Longer than any test takes.
 const LIMIT: Duration = Duration::from_mins(2);
 
 /// A call of at most ten tokens.
-fn request() -> GenerateRequest {
-    GenerateRequest {
+fn request() -> Request {
+    Request::Generate(GenerateRequest {
         conversation: Conversation {
             messages: vec![Message {
                 role: Role::User,
@@ -32,12 +35,12 @@ fn request() -> GenerateRequest {
         max_tokens: 10,
         sampling: SamplingParams::default(),
         stop: Vec::new(),
-    }
+    })
 }
 
 /// Calls a model whose process behaves as `name` says, and returns the error of the call.
 fn error_of(name: &str) -> String {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/worker/client/tests/worker.sh");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/backend/local/tests/worker.sh");
     // The script behaves as its name says.
     let folder = env::temp_dir().join(format!("llama-mcp-{}-worker-{name}", process::id()));
     drop(fs::remove_dir_all(&folder));
@@ -48,16 +51,10 @@ fn error_of(name: &str) -> String {
     let result = runtime.block_on(async {
         let launcher = Launcher::new(program).unwrap();
         let (_fixed, no_fixed) = watch::channel(Arc::default());
-        let worker = Worker::start(
-            &launcher,
-            name.to_owned(),
-            LoadSettings::default(),
-            no_fixed,
-            drop,
-        );
+        let runner = start(&launcher, name, Launch::default(), no_fixed, drop);
         let (progress, _seen) = watch::channel(Progress::default());
-        let mut call = worker.call("test".to_owned(), request(), progress);
-        tokio::time::timeout(LIMIT, call.result()).await.unwrap()
+        let mut call = runner.call("test".to_owned(), request(), progress);
+        tokio::time::timeout(LIMIT, call.answer()).await.unwrap()
     });
     runtime.shutdown_timeout(Duration::ZERO);
     fs::remove_dir_all(folder).unwrap();

@@ -2,13 +2,13 @@
 # A model's process in which foreign code runs: it misbehaves as the name says by which it is started.
 
 say_ready() {
-    echo '{"hello":{"version":3}}'
+    echo '{"hello":{"version":4}}'
     echo '{"ready":{"n_ctx":512,"kv_cells":512,"has_chat_template":true,"load_ms":1}}'
 }
 
 wait_for_call() {
     while read -r command; do
-        case $command in *generate*) return ;; esac
+        case $command in *call*) return ;; esac
     done
 }
 
@@ -34,15 +34,15 @@ flood)
 long-answer)
     say_ready
     wait_for_call
-    printf '{"call":{"id":1,"update":{"done":{"text":"'
+    printf '{"call":{"id":1,"update":{"done":{"generated":{"text":"'
     x 5121
-    echo '","finish_reason":"stop","phase":"generate","still_thinking":false,"seed":1,"usage":{"prompt_tokens":1,"cached_tokens":0,"completion_tokens":1,"thinking_tokens":0,"queue_ms":0,"load_ms":0,"prefill_ms":0,"decode_ms":0}}}}}'
+    echo '","finish_reason":"stop","phase":"generate","still_thinking":false,"seed":1,"usage":{"prompt_tokens":1,"cached_tokens":0,"completion_tokens":1,"thinking_tokens":0,"queue_ms":0,"load_ms":0,"prefill_ms":0,"decode_ms":0}}}}}}'
     cat
     ;;
 huge-answer)
     say_ready
     wait_for_call
-    printf '{"call":{"id":1,"update":{"done":{"text":"'
+    printf '{"call":{"id":1,"update":{"done":{"generated":{"text":"'
     x 100000000
     cat
     ;;

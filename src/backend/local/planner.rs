@@ -1,6 +1,7 @@
 //! The plan of a model's context, cache and layers on GPUs, from the memory that it may take: pure.
 
-use super::{Allowance, Need, mapped_by};
+use super::memory::mapped_by;
+use crate::backend::{Allowance, Need};
 use crate::config::{LoadSettings, ModelFiles};
 use crate::engine::limits::{CELL_STEP, Facts, Limits};
 use crate::gguf::memory::{Estimate, Run, Split};
@@ -14,6 +15,8 @@ pub(super) struct Planner<'a> {
     pub(super) load: &'a LoadSettings,
     pub(super) files: &'a ModelFiles,
     pub(super) allowance: Allowance,
+    /// Bytes of the longest prompt that all calls of one tool share.
+    pub(super) shared_prefix_bytes: u64,
     /// Layers that GPUs are to compute; a number above the model's layers means all.
     pub(super) gpu_layers: u64,
 }
@@ -114,6 +117,7 @@ impl Planner<'_> {
             bytes_per_cell,
             available_memory: left.map(|_| available_memory),
             keeps_all: header.keeps_all,
+            shared_prefix_bytes: self.shared_prefix_bytes,
         };
         Limits::plan(self.load, facts)
     }

@@ -1,0 +1,147 @@
+//! The seam between the registry and whatever runs a model.
+//!
+//! The registry decides which models are loaded. It knows no process, no file and no wire protocol, only this module: what a model
+//! [needs](need_of), whether its [source has changed](look), and how to [start](Backend::start) it. A started model is a [`Runner`], which
+//! takes [requests](crate::engine::Request) and tells the registry about its [life](Life).
+//!
+//! | backend | models | module |
+//! | --- | --- | --- |
+//! | [`Backend::Local`] | GGUF files, each in a process of this program | `backend/local.rs` |
+//! | `Backend::Scripted` | answers that a test has written; without processes | `backend/scripted.rs` |
+//!
+//! - **A remote server** is a new [`Source`] with its settings, a module `backend/remote.rs`, and an arm in each function here. It needs no
+//!   memory, its stamp never changes, and its task owns a connection pool instead of a process.
+//! - **Another kind of work**, such as embedding, is a variant of [`crate::engine::Request`] and of [`crate::engine::Answer`]. Processes of
+//!   models do it in `worker/serve`.
+
+mod error;
+pub(crate) mod footprint;
+mod life;
+pub(crate) mod local;
+mod need;
+mod progress;
+mod runner;
+#[cfg(test)]
+pub(crate) mod scripted;
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::config::{FileFault, ModelFiles, Source, Stamp};
+use crate::engine::shared_prefix::FixedPrompt;
+use crate::worker::{Grant, Launch};
+pub(crate) use error::CallError;
+use footprint::Mapped;
+pub(crate) use life::{Ended, Life, Vitals};
+use local::{Launcher, memory};
+pub(crate) use need::{Allowance, Need};
+pub(crate) use progress::Progress;
+#[cfg(test)]
+pub(crate) use runner::Mail;
+pub(crate) use runner::{Runner, RunningCall};
+
+/// Prompts that all calls of a tool share, for each tool of a model that has one.
+pub(crate) type FixedPrompts = Arc<[FixedPrompt]>;
+
+/// Starts models. One of them serves all sources.
+#[derive(Debug)]
+pub(crate) enum Backend {
+    /// Starts processes of this program.
+    Local(Launcher),
+    /// Plays the script of a test, whatever the source.
+    #[cfg(test)]
+    Scripted(scripted::Script),
+}
+
+impl Backend {
+    /// Starts the model `name`. Returns at once. If it cannot start, every call gets an error. `life` hears what becomes of it. The model keeps
+    /// the prompts `fixed` ready, also after they change.
+    pub(crate) fn start(
+        &self,
+        name: &str,
+        source: &Source,
+        grant: Grant,
+        fixed: watch::Receiver<FixedPrompts>,
+        life: impl Fn(Life) + Send + Sync + 'static,
+    ) -> Runner {
+        match (self, source) {
+            (Self::Local(launcher), Source::Gguf(gguf)) => {
+                let settings = gguf.settings.clone();
+                local::start(launcher, name, Launch { settings, grant }, fixed, life)
+            }
+            #[cfg(test)]
+            (Self::Scripted(script), _) => script.start(name, life),
+        }
+    }
+}
+
+/// State of a source before a load.
+#[derive(Debug)]
+pub(crate) struct Look {
+    /// Stamp of the source.
+    pub stamp: Stamp,
+    /// Memory need, or the fault that keeps the model from being loaded; `None` if the source has not changed.
+    pub need: Option<Result<Need, FileFault>>,
+}
+
+/// Checks whether `source` has changed since it had the stamp `known`, and reads it again if it has, or if `is_fault_passing` says that it
+/// could not be read and may be readable now. Blocks on the file system.
+pub(crate) fn look(
+    source: &Source,
+    known: Stamp,
+    is_fault_passing: bool,
+    fixed: &[FixedPrompt],
+    allowance: Allowance,
+) -> Look {
+    let Source::Gguf(gguf) = source;
+    let stamp = gguf.settings.stamp();
+    let read = || {
+        let files = ModelFiles::read(&gguf.settings)?;
+        Ok(memory::need_of(&gguf.settings, &files, fixed, allowance))
+    };
+    Look {
+        stamp,
+        need: (stamp != known || is_fault_passing).then(read),
+    }
+}
+
+/// Returns the memory that a model needs which may take `allowance`, and whose tools share the prompts `fixed`.
+///
+/// # Errors
+/// The fault of its files, if they could not be read.
+pub(crate) fn need_of(
+    source: &Source,
+    fixed: &[FixedPrompt],
+    allowance: Allowance,
+) -> Result<Need, FileFault> {
+    let Source::Gguf(gguf) = source;
+    let files = gguf.files.as_ref().map_err(Clone::clone)?;
+    Ok(memory::need_of(&gguf.settings, files, fixed, allowance))
+}
+
+/// Returns the weights of `source` that other models can share; `None` if it has none.
+pub(crate) fn mapped(source: &Source) -> Option<Mapped> {
+    let Source::Gguf(gguf) = source;
+    let files = gguf.files.as_ref().ok()?;
+    let is_on_gpu = memory::is_on_gpu(&gguf.settings);
+    memory::mapped_by(&gguf.settings, &files.header, is_on_gpu)
+}
+
+/// Returns whether a GPU computes the model, as far as the build and the settings tell.
+pub(crate) fn is_on_gpu(source: &Source) -> bool {
+    let Source::Gguf(gguf) = source;
+    memory::is_on_gpu(&gguf.settings)
+}
+
+/// Logs where the layers of the model `name` will be computed, if GPUs are involved.
+pub(crate) fn log_offload(name: &str, source: &Source, need: &Need) {
+    let Source::Gguf(gguf) = source;
+    memory::log_offload(name, &gguf.settings, need);
+}
+
+/// Returns the number of threads with which the model computes on the CPUs of this machine; `None` if it does not compute there.
+pub(crate) fn cpu_threads(source: &Source) -> Option<usize> {
+    let Source::Gguf(gguf) = source;
+    (!is_on_gpu(source)).then_some(gguf.settings.n_threads)
+}

@@ -1,0 +1,82 @@
+//! Errors of calls.
+
+use std::io;
+use std::time::Duration;
+
+use crate::config::units::human_time;
+use crate::engine::EngineError;
+use crate::threads::SystemLimit;
+
+/// Reason why a call has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CallError {
+    /// The engine refused it or failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The process could not be started.
+    #[error("the model's process could not be started: {0}")]
+    NotStarted(String),
+    /// The system refuses to start processes.
+    #[error(transparent)]
+    SystemLimit(#[from] SystemLimit),
+    /// The deadline passed and the process did not hand over what it had.
+    #[error("the deadline passed, and the model's process did not answer in time")]
+    Stuck,
+    /// The process finished no step for too long, and was killed.
+    #[error("the model's process finished no step for {} and was killed", human_time(*silence))]
+    Stalled {
+        /// Time since the process's last step.
+        silence: Duration,
+        /// Whether the call had begun or was being prepared.
+        begun: bool,
+    },
+    /// The process was ended by SIGTERM, which does not count as a crash.
+    #[error("the model's process was ended by SIGTERM")]
+    Terminated {
+        /// Whether the call had begun or was being prepared.
+        begun: bool,
+    },
+    /// The process was stopped before it had loaded its model, because nobody needs the model any longer.
+    #[error("the model was unloaded while it was loading")]
+    Stopped,
+    /// The process ended before the call was done.
+    #[error("the model's process stopped unexpectedly ({reason})")]
+    Died {
+        /// Exit status or signal, and the last lines of its log.
+        reason: String,
+        /// Whether the call had begun or was being prepared. A call that was only queued can be sent again.
+        begun: bool,
+        /// Whether no call had received a token from the process yet. Its file or the machine may be the cause then, and a retry useless.
+        is_first: bool,
+    },
+}
+
+impl CallError {
+    /// Returns the error of calls whose process could not be started.
+    pub(super) fn of_start(error: &io::Error) -> Self {
+        match SystemLimit::of("the model's process", error) {
+            Some(limit) => Self::SystemLimit(limit),
+            None => Self::NotStarted(error.to_string()),
+        }
+    }
+
+    /// Returns whether the process ended before the call was done.
+    pub(crate) fn is_end_of_process(&self) -> bool {
+        self.is_crash() || matches!(self, Self::Terminated { .. })
+    }
+
+    /// Returns whether the process crashed or hung, for which a prompt may be the cause.
+    pub(crate) fn is_crash(&self) -> bool {
+        matches!(self, Self::Died { .. } | Self::Stalled { .. })
+    }
+
+    /// Returns whether the process ended while it prepared the call or after it had begun it.
+    pub(crate) fn has_begun(&self) -> bool {
+        matches!(
+            self,
+            Self::Died { begun: true, .. }
+                | Self::Stalled { begun: true, .. }
+                | Self::Terminated { begun: true }
+        )
+    }
+}

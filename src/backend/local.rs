@@ -1,0 +1,40 @@
+//! The backend for models that llama.cpp runs on this machine, each in a process of its own.
+//!
+//! One task per model owns the process and the table of its calls. It never waits for a client: progress goes into a `watch` channel, in
+//! which the newest state replaces the older one.
+
+pub(crate) mod calls;
+mod lines;
+mod liveness;
+pub(crate) mod memory;
+mod model_log;
+mod planner;
+mod process;
+mod task;
+#[cfg(all(test, target_os = "linux"))]
+mod tests;
+mod watchdog;
+
+use tokio::sync::watch;
+
+use super::{FixedPrompts, Life, Runner};
+use crate::worker::Launch;
+pub(crate) use process::Launcher;
+use task::Task;
+
+/// Starts a process for the model `name`. Returns at once. If it cannot start or load the model, every call gets an error. `life` hears
+/// what becomes of it. The process keeps the prompts `fixed` ready, also after they change.
+pub(super) fn start(
+    launcher: &Launcher,
+    name: &str,
+    launch: Launch,
+    fixed: watch::Receiver<FixedPrompts>,
+    life: impl Fn(Life) + Send + 'static,
+) -> Runner {
+    let (runner, inbox) = Runner::new(name);
+    let (launcher, name) = (launcher.clone(), name.to_owned());
+    tokio::spawn(async move {
+        Task::run(launcher, name, launch, fixed, inbox, Box::new(life)).await;
+    });
+    runner
+}

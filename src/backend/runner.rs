@@ -1,0 +1,201 @@
+//! A running model, as the registry sees it: a mailbox.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{CallError, Progress, Vitals};
+use crate::engine::{Answer, CancelReason, Request, Stats};
+use crate::telemetry::metrics::UnloadReason;
+
+/// A running model. Clones share it; when the last one is dropped, the model is unloaded.
+///
+/// It is the mailbox of a task that owns a process, or a connection. Every backend starts such a task, and nothing outside the backend
+/// knows which. For a whole life of a runner see the tests of [`super::scripted`].
+#[derive(Debug, Clone)]
+pub(crate) struct Runner {
+    name: Arc<str>,
+    vitals: watch::Receiver<Vitals>,
+    mailbox: mpsc::UnboundedSender<Mail>,
+    ids: Arc<AtomicU64>,
+}
+
+/// A message to the task behind a runner.
+#[derive(Debug)]
+pub(crate) enum Mail {
+    /// A new call.
+    Call(NewCall),
+    /// Ends the call with this id.
+    Cancel(u64, CancelReason),
+    /// Asks what the model holds at the moment. The sender is dropped if the model is loading or ends.
+    Stats(oneshot::Sender<Stats>),
+    /// A call got no answer although its deadline passed.
+    Overdue,
+    /// Says why the model is unloaded, before the last runner is dropped.
+    Unload(UnloadReason),
+    /// Ends the model although calls wait for it; they get [`CallError::Stopped`].
+    Stop(UnloadReason),
+}
+
+/// A call on its way to the model.
+#[derive(Debug)]
+pub(crate) struct NewCall {
+    /// Id of the call; never used twice for one runner.
+    pub id: u64,
+    /// Client that makes the call.
+    pub client: String,
+    /// What the client asks for.
+    pub request: Request,
+    /// Where to report progress.
+    pub progress: watch::Sender<Progress>,
+    /// Where to send the answer.
+    pub answer_to: oneshot::Sender<Result<Answer, CallError>>,
+}
+
+impl NewCall {
+    /// Ends the call with an error. Does nothing if the client no longer waits.
+    pub(crate) fn fail(self, error: CallError) {
+        drop(self.answer_to.send(Err(error)));
+    }
+}
+
+/// The end of a runner that its task holds.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    /// Messages to the task. It ends when nobody holds a runner any longer.
+    pub mail: mpsc::UnboundedReceiver<Mail>,
+    /// Where the task publishes facts about its process.
+    pub vitals: watch::Sender<Vitals>,
+}
+
+impl Inbox {
+    /// Accepts no more calls, and fails those that are still in the mailbox.
+    pub(crate) async fn refuse_all(mut self, failure: &CallError) {
+        self.mail.close();
+        while let Some(mail) = self.mail.recv().await {
+            if let Mail::Call(call) = mail {
+                call.fail(failure.clone());
+            }
+        }
+    }
+}
+
+impl Runner {
+    /// Makes a runner of the model `name`, and the inbox of its task.
+    pub(super) fn new(name: &str) -> (Self, Inbox) {
+        let (mailbox, mail) = mpsc::unbounded_channel();
+        let (to_vitals, vitals) = watch::channel(Vitals::default());
+        let runner = Self {
+            name: name.into(),
+            vitals,
+            mailbox,
+            ids: Arc::new(AtomicU64::new(1)),
+        };
+        let inbox = Inbox {
+            mail,
+            vitals: to_vitals,
+        };
+        (runner, inbox)
+    }
+
+    /// Returns the name of the model.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns facts about the process of the model.
+    pub(crate) fn vitals(&self) -> Vitals {
+        *self.vitals.borrow()
+    }
+
+    /// Returns whether a new call would get no answer, because the model has ended or is about to.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.mailbox.is_closed()
+    }
+
+    /// Drops this handle. The model is unloaded if it was the last one; metrics count the `reason`.
+    pub(crate) fn unload(self, reason: UnloadReason) {
+        drop(self.mailbox.send(Mail::Unload(reason)));
+    }
+
+    /// Ends the model although calls wait for it; they get [`CallError::Stopped`]. Metrics count the `reason`.
+    pub(crate) fn stop(&self, reason: UnloadReason) {
+        drop(self.mailbox.send(Mail::Stop(reason)));
+    }
+
+    /// Returns what the model holds at the moment, after its current step; `None` if it is loading or ends.
+    pub(crate) async fn stats(&self) -> Option<Stats> {
+        let (answer_to, answer) = oneshot::channel();
+        drop(self.mailbox.send(Mail::Stats(answer_to)));
+        answer.await.ok()
+    }
+
+    /// Sends a call of `client`, which reports to `progress`. Dropping the returned call cancels it.
+    pub(crate) fn call(
+        &self,
+        client: String,
+        request: Request,
+        progress: watch::Sender<Progress>,
+    ) -> RunningCall {
+        let id = self.ids.fetch_add(1, Ordering::Relaxed);
+        let (answer_to, answer) = oneshot::channel();
+        let call = NewCall {
+            id,
+            client,
+            request,
+            progress,
+            answer_to,
+        };
+        // A task that has ended drops the call, and the receiver takes that for the end of the model.
+        drop(self.mailbox.send(Mail::Call(call)));
+        RunningCall {
+            id,
+            mailbox: self.mailbox.clone(),
+            answer,
+        }
+    }
+}
+
+/// A call that waits for its answer. Dropping it cancels the call.
+#[derive(Debug)]
+pub(crate) struct RunningCall {
+    id: u64,
+    mailbox: mpsc::UnboundedSender<Mail>,
+    answer: oneshot::Receiver<Result<Answer, CallError>>,
+}
+
+impl RunningCall {
+    /// Waits for the answer. Cancel safe.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub(crate) async fn answer(&mut self) -> Result<Answer, CallError> {
+        (&mut self.answer).await.unwrap_or_else(|_| {
+            Err(CallError::Died {
+                reason: "it was about to end".into(),
+                begun: false,
+                is_first: false,
+            })
+        })
+    }
+
+    /// Asks for what the model has by now. It comes as the answer.
+    pub(crate) fn end_by_deadline(&self) {
+        let mail = Mail::Cancel(self.id, CancelReason::Deadline);
+        drop(self.mailbox.send(mail));
+    }
+
+    /// Reports that the model did not answer in time.
+    pub(crate) fn report_overdue(&self) {
+        drop(self.mailbox.send(Mail::Overdue));
+    }
+}
+
+impl Drop for RunningCall {
+    fn drop(&mut self) {
+        // After the end of the call this does nothing.
+        let mail = Mail::Cancel(self.id, CancelReason::Cancelled);
+        drop(self.mailbox.send(mail));
+    }
+}

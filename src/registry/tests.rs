@@ -1,0 +1,163 @@
+//! The registry over models that a test scripts: who is loaded, who waits, and what becomes of calls.
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::backend::Mail;
+use crate::backend::scripted::{Script, ScriptedModel};
+use crate::config::{Config, Overrides, Surroundings};
+use crate::engine::{CancelReason, Conversation, Message, Role, SamplingParams, ThinkingOutput};
+use crate::process::Cpus;
+
+/// A registry of the models `a` and `b`, of which one may be loaded at a time, and the models that it starts.
+struct World {
+    registry: Arc<Registry>,
+    editions: Vec<Edition>,
+    started: UnboundedReceiver<ScriptedModel>,
+}
+
+const A: usize = 0;
+const B: usize = 1;
+
+fn world() -> World {
+    let path = "tests/models/tiny-crab-chat.Q8_0.gguf";
+    let set = ["a", "b"].map(|name| format!("models.{name}.path={path}"));
+    let overrides = Overrides {
+        set: set
+            .into_iter()
+            .chain(["registry.max_loaded=1".to_owned()])
+            .collect(),
+        ..Overrides::default()
+    };
+    let surroundings = Surroundings {
+        program: None,
+        cpus: Cpus::single(1),
+        variables: BTreeMap::new(),
+        folders: Vec::new(),
+    };
+    let (config, _) = Config::load(&overrides, &surroundings).unwrap();
+    let (script, started) = Script::new();
+    let registry = Registry::new(Backend::Scripted(script));
+    let editions = registry.stage(&config.models, &BTreeMap::new(), &config.registry);
+    World {
+        registry: Arc::new(registry),
+        editions,
+        started,
+    }
+}
+
+fn request() -> GenerateRequest {
+    GenerateRequest {
+        conversation: Conversation {
+            messages: vec![Message::new(Role::User, "Hi")],
+            thinking: ThinkingOutput::Strip,
+            json_schema: None,
+            thinking_budget: None,
+            template_arguments: serde_json::Map::new(),
+        },
+        max_tokens: 10,
+        sampling: SamplingParams::default(),
+        stop: Vec::new(),
+    }
+}
+
+impl World {
+    /// Calls a model, and returns the text of its answer.
+    fn call(&self, model: usize) -> JoinHandle<Result<String, RegistryError>> {
+        let (registry, edition) = (Arc::clone(&self.registry), self.editions[model]);
+        tokio::spawn(async move {
+            let context = CallContext {
+                client: "test".into(),
+                deadline: None,
+                progress: watch::Sender::default(),
+            };
+            let generation = registry.generate(edition, request(), &context).await?;
+            Ok(generation.text)
+        })
+    }
+
+    /// Returns the next model that the registry starts.
+    async fn started(&mut self) -> ScriptedModel {
+        self.started.recv().await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_call_starts_its_model_and_the_next_call_finds_it_loaded() {
+    let mut world = world();
+    let first = world.call(A);
+    let mut model = world.started().await;
+    model.load();
+    model.call().await.answer("one");
+    assert_eq!(first.await.unwrap().unwrap(), "one");
+    let second = world.call(A);
+    model.call().await.answer("two");
+    assert_eq!(second.await.unwrap().unwrap(), "two");
+    assert!(world.started.is_empty(), "another was started");
+}
+
+#[tokio::test]
+async fn an_idle_model_is_evicted_for_another_and_a_busy_one_is_not() {
+    let mut world = world();
+    let first = world.call(A);
+    let mut a = world.started().await;
+    a.load();
+    let held = a.call().await;
+    let second = world.call(B);
+    held.answer("a");
+    assert_eq!(first.await.unwrap().unwrap(), "a");
+    let reason = a.unload().await;
+    assert_eq!(reason.name(), "evicted");
+    let mut b = world.started().await;
+    assert_eq!(b.name, "b");
+    b.load();
+    b.call().await.answer("b");
+    assert_eq!(second.await.unwrap().unwrap(), "b");
+}
+
+#[tokio::test]
+async fn a_call_that_had_not_begun_is_sent_to_the_next_process_of_its_model() {
+    let mut world = world();
+    let call = world.call(A);
+    let mut model = world.started().await;
+    model.load();
+    // It waits in the process that dies.
+    drop(model.call().await);
+    model.die("a fault");
+    let mut next = world.started().await;
+    next.load();
+    next.call().await.answer("again");
+    assert_eq!(call.await.unwrap().unwrap(), "again");
+}
+
+#[tokio::test]
+async fn a_call_that_had_begun_ends_with_the_error_of_its_process() {
+    let mut world = world();
+    let call = world.call(A);
+    let mut model = world.started().await;
+    model.load();
+    let died = CallError::Died {
+        reason: "a fault".into(),
+        begun: true,
+        is_first: true,
+    };
+    model.call().await.fail(died.clone());
+    model.die("a fault");
+    assert_eq!(call.await.unwrap().unwrap_err(), RegistryError::Call(died));
+}
+
+#[tokio::test]
+async fn a_dropped_call_is_cancelled() {
+    let mut world = world();
+    let call = world.call(A);
+    let mut model = world.started().await;
+    model.load();
+    let held = model.call().await;
+    call.abort();
+    assert!(call.await.unwrap_err().is_cancelled());
+    let mail = model.mail().await;
+    let is_cancel =
+        matches!(mail, Some(Mail::Cancel(id, CancelReason::Cancelled)) if id == held.id);
+    assert!(is_cancel, "{mail:?}");
+}

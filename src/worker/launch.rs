@@ -1,0 +1,85 @@
+//! What a worker is started with.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::LoadSettings;
+use crate::config::units::{GpuLayers, Size};
+
+/// What a worker is started with: the model's settings as configured, and what the registry grants it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Launch {
+    /// Settings of the model. Two launches with equal settings and files can serve the same model.
+    pub settings: LoadSettings,
+    /// What this process may take.
+    pub grant: Grant,
+}
+
+/// What one process of a model may take of the machine.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Grant {
+    /// The plan for its context; `None` if the files could not be read beforehand.
+    pub plan: Option<ContextPlan>,
+    /// Most bytes that the model may take; `None` is what is free.
+    pub memory_limit: Option<u64>,
+    /// Locks of the CPUs that models take in turns; `None` if this process need not share them.
+    pub cpu_locks: Option<CpuLocks>,
+    /// Bytes of the longest prompt that all calls of one tool share; 0 if there is none.
+    pub shared_prefix_bytes: u64,
+    /// Directory in which GPU drivers cache compiled shaders; `None` if they use their own.
+    pub driver_cache: Option<PathBuf>,
+}
+
+/// The planned values of settings that leave something open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ContextPlan {
+    /// Tokens of one call, for `n_ctx = 0`.
+    pub n_ctx: u32,
+    /// Cells of the KV cache, for `kv_cells = 0`.
+    pub kv_cells: u32,
+    /// Layers on GPUs, for `n_gpu_layers = "auto"`.
+    pub gpu_layers: u32,
+    /// Most bytes for saved prefixes, if `cache_ram` allows more.
+    pub cache_ram: u64,
+}
+
+/// The files whose locks are turns at the CPUs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CpuLocks {
+    /// Locked by the process that waits for a turn.
+    pub queue: PathBuf,
+    /// Each is locked by a process that computes; at least one.
+    pub places: Vec<PathBuf>,
+}
+
+impl Launch {
+    /// Returns the settings with the values of the plan for what they leave open.
+    pub(crate) fn planned_settings(&self) -> LoadSettings {
+        let mut settings = self.settings.clone();
+        let Some(plan) = self.grant.plan else {
+            return settings;
+        };
+        if settings.kv_cells == 0 {
+            settings.kv_cells = plan.kv_cells;
+        }
+        if settings.n_ctx == 0 {
+            settings.n_ctx = plan.n_ctx;
+        }
+        if settings.n_gpu_layers == GpuLayers::Auto {
+            settings.n_gpu_layers = GpuLayers::Count(plan.gpu_layers);
+        }
+        settings.cache_ram = Size(settings.cache_ram.0.min(plan.cache_ram));
+        settings
+    }
+}
+
+impl From<LoadSettings> for Launch {
+    /// A launch to which nothing is granted, for a worker that is driven by hand.
+    fn from(settings: LoadSettings) -> Self {
+        Self {
+            settings,
+            grant: Grant::default(),
+        }
+    }
+}
