@@ -33,7 +33,7 @@
 //! | 0 | [`error_code`], [`fair`], [`gguf`], [`gpu`], [`heap`], [`json`], [`mod@memory`], [`printable`], [`process`], [`schema`], [`signals`], [`supervisor`], [`telemetry`], [`threads`] | what can go wrong, fairness of heavy work, the file, GPU support of the build, the allocator, JSON, how much memory there is, foreign text, the system, JSON Schemas of answers, its signals, who started it, the log, short-lived threads |
 //!
 //! Beside them `cpu.c` checks the CPU before any code of Rust runs. Foreign crates stay behind walls, checked by the same
-//! test: `llama_cpp_2` in `engine/llama.rs`, below it and in `engine/sampling.rs`, `clap` in `cli.rs`, below it and in `main.rs`,
+//! test: `llama_cpp_2` in `engine/llama.rs` and below it, `clap` in `cli.rs`, below it and in `main.rs`,
 //! `clap_complete` and `clap_mangen` in `cli/manual.rs`, `jsonc_parser` in `commands/install/edit.rs`, `minijinja` in
 //! `engine/template.rs`, in `tools/typed/prompt.rs` and below both, `figment` in `config/load/effective.rs`, `notify` in `reload/watch.rs` and below it, `llguidance`
 //! in `engine/grammar.rs`, `landlock` in `worker/sandbox/files.rs`, `seccompiler` and `libc` in `worker/sandbox/system_calls.rs` and below it, `toml`, `schemars` and `jsonschema` in

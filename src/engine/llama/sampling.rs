@@ -7,6 +7,7 @@
 
 use llama_cpp_2::sampling::LlamaSampler;
 
+use crate::config::ranges::to_f32;
 use crate::engine::SamplingParams;
 
 /// What changes the logits of tokens that occurred among the last [`penalty_window`], in a vocabulary of `n_vocab`; none where
@@ -17,9 +18,9 @@ pub(super) fn penalties(params: &SamplingParams, n_vocab: i32) -> Option<LlamaSa
         LlamaSampler::penalties(
             n_vocab,
             last_n,
-            params.repeat_penalty,
-            params.frequency_penalty,
-            params.presence_penalty,
+            to_f32(repeat_penalty(params)),
+            to_f32(params.frequency_penalty),
+            to_f32(params.presence_penalty),
         )
     })
 }
@@ -34,13 +35,13 @@ pub(super) fn draw(params: &SamplingParams) -> LlamaSampler {
             samplers.push(LlamaSampler::top_k(params.top_k));
         }
         if params.top_p < 1.0 {
-            samplers.push(LlamaSampler::top_p(params.top_p, 1));
+            samplers.push(LlamaSampler::top_p(to_f32(params.top_p), 1));
         }
         if params.min_p > 0.0 {
-            samplers.push(LlamaSampler::min_p(params.min_p, 1));
+            samplers.push(LlamaSampler::min_p(to_f32(params.min_p), 1));
         }
-        samplers.push(LlamaSampler::temp(params.temperature));
-        samplers.push(LlamaSampler::dist(params.seed));
+        samplers.push(LlamaSampler::temp(to_f32(params.temperature)));
+        samplers.push(LlamaSampler::dist(params.llama_seed()));
     }
     LlamaSampler::chain(samplers, true)
 }
@@ -58,7 +59,7 @@ pub(super) fn drawn_from(params: &SamplingParams) -> Option<usize> {
 /// How many of the last tokens the penalties look at; 0 where none is set.
 pub(super) fn penalty_window(params: &SamplingParams) -> i32 {
     let penalties = [
-        (params.repeat_penalty, 1.0),
+        (repeat_penalty(params), 1.0),
         (params.presence_penalty, 0.0),
         (params.frequency_penalty, 0.0),
     ];
@@ -69,11 +70,15 @@ pub(super) fn penalty_window(params: &SamplingParams) -> i32 {
     }
 }
 
+fn repeat_penalty(params: &SamplingParams) -> f64 {
+    params.repeat_penalty.unwrap_or(1.0)
+}
+
 fn is_greedy(params: &SamplingParams) -> bool {
     !is_set(params.temperature, 0.0)
 }
 
 /// Whether a parameter differs from the value that switches its sampler off.
-fn is_set(value: f32, off: f32) -> bool {
-    (value - off).abs() > f32::EPSILON
+fn is_set(value: f64, off: f64) -> bool {
+    (value - off).abs() > f64::from(f32::EPSILON)
 }

@@ -1,0 +1,136 @@
+//! The sampling parameters: the one place that declares each.
+//!
+//! Keys of models and of tools, arguments of calls, their JSON Schemas, the documentation of all of them and what the engine gets
+//! are made of this table. Ranges exclude every value with which llama.cpp would end its process.
+
+use std::sync::LazyLock;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::validate::{ValueCheck, schema_of};
+
+macro_rules! sampling_params {
+    ($($(#[$attribute:meta])* $name:ident: $type:ty = $default:expr;)*) => {
+        /// How the next token is chosen: a value for each parameter.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+        #[serde(default)]
+        pub(crate) struct SamplingParams {
+            $($(#[$attribute])* pub $name: $type,)*
+        }
+
+        impl Default for SamplingParams {
+            fn default() -> Self {
+                Self { $($name: $default,)* }
+            }
+        }
+
+        /// The sampling parameters that a tool or a call sets.
+        #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+        #[serde(default)]
+        #[expect(clippy::option_option, reason = "a parameter without a default is optional itself")]
+        pub(crate) struct SamplingOverrides {
+            $($(#[$attribute])* pub $name: Option<$type>,)*
+        }
+
+        impl SamplingParams {
+            /// Returns these parameters, overridden by what `overrides` sets.
+            pub(crate) fn with(self, overrides: SamplingOverrides) -> Self {
+                Self { $($name: overrides.$name.unwrap_or(self.$name),)* }
+            }
+        }
+    };
+}
+
+sampling_params! {
+    /// Randomness; 0 takes the likeliest token.
+    // Beyond 2 the text is noise already; above 5 logits lose all difference.
+    #[schemars(range(min = 0.0, max = 5.0), example = 0.2)]
+    temperature: f64 = 0.7;
+
+    /// Only the likeliest tokens that make up this share are drawn from; 1 is off.
+    #[schemars(range(min = 0.0, max = 1.0), example = 0.9)]
+    top_p: f64 = 0.9;
+
+    /// Only so many of the likeliest tokens are drawn from; 0 is off.
+    // More than any vocabulary has tokens.
+    #[schemars(range(min = 0, max = 10_000_000), example = 40)]
+    top_k: i32 = 40;
+
+    /// Only tokens at least this share as likely as the likeliest are drawn from; 0 is off.
+    #[schemars(range(min = 0.0, max = 1.0), example = 0.05)]
+    min_p: f64 = 0.0;
+
+    /// Makes tokens that occurred less likely; 1 is off. If nothing sets it, it is 1.1, or 1 for an answer that follows a schema, since such answers often repeat values.
+    // 0 would divide by nothing; far from 1 nothing is left of the model's choice.
+    #[schemars(range(min = 0.1, max = 10.0), example = 1.1)]
+    repeat_penalty: Option<f64> = None;
+
+    /// Taken from the logit of every token that occurred; 0 is off.
+    // The range of OpenAI's API; negative values make repetition likelier.
+    #[schemars(range(min = -2.0, max = 2.0), example = 0.1)]
+    presence_penalty: f64 = 0.0;
+
+    /// Taken from it for every time that it occurred; 0 is off.
+    #[schemars(range(min = -2.0, max = 2.0), example = 0.1)]
+    frequency_penalty: f64 = 0.0;
+
+    /// How many of the last tokens the penalties look at; 0 switches them off.
+    #[schemars(range(min = 0, max = 1_000_000), example = 64)]
+    repeat_last_n: u32 = 64;
+
+    /// Seed of the random choice; -1 draws one for every call.
+    // 4294967295 means "random" to llama.cpp.
+    #[schemars(range(min = -1, max = 4_294_967_294_i64), example = 42)]
+    seed: i64 = 42;
+}
+
+/// The default of `repeat_penalty` for free text.
+const REPEAT_PENALTY: f64 = 1.1;
+
+impl SamplingParams {
+    /// Completes the parameters of an answer that follows a schema (`is_constrained`) or is free text. Data repeats values more often
+    /// than prose: with a penalty, a model lists eight equal numbers as eight different ones.
+    #[must_use]
+    pub(crate) fn for_answer(mut self, is_constrained: bool) -> Self {
+        let unset = if is_constrained { 1.0 } else { REPEAT_PENALTY };
+        self.repeat_penalty.get_or_insert(unset);
+        self
+    }
+
+    /// Replaces a seed of -1 by what `draw` returns.
+    #[must_use]
+    pub(crate) fn with_seed(mut self, draw: impl FnOnce() -> u32) -> Self {
+        if self.seed < 0 {
+            self.seed = draw().into();
+        }
+        self
+    }
+
+    /// Returns the seed as llama.cpp takes it; 0 if none was drawn.
+    pub(crate) fn llama_seed(&self) -> u32 {
+        u32::try_from(self.seed).unwrap_or_default()
+    }
+}
+
+/// A sampling parameter as an argument of calls.
+#[derive(Debug)]
+pub(crate) struct Parameter {
+    pub name: String,
+    /// The JSON Schema of its values, with a description.
+    pub schema: Value,
+    pub check: ValueCheck,
+}
+
+/// All sampling parameters, in the order of their declaration.
+pub(crate) static PARAMETERS: LazyLock<Vec<Parameter>> = LazyLock::new(|| {
+    let schema = Value::from(schema_of::<SamplingOverrides>());
+    let properties = schema["properties"].as_object().into_iter().flatten();
+    let parameter = |(name, schema): (&String, &Value)| Parameter {
+        name: name.clone(),
+        check: ValueCheck::new(schema),
+        schema: schema.clone(),
+    };
+    properties.map(parameter).collect()
+});
