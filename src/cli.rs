@@ -303,7 +303,7 @@ struct Flags {
     #[arg(long = "allowed_origins", alias = "allowed-origins", value_name = "ORIGIN,…", help_heading = TRANSPORT, value_delimiter = ',')]
     allowed_origins: Vec<String>,
 
-    /// Seconds that running calls get to end after SIGTERM [default: 8]
+    /// Seconds that running calls get to end after SIGTERM
     #[arg(long = "drain_time", alias = "drain-time", value_name = "SECONDS", help_heading = TRANSPORT, allow_negative_numbers = true)]
     drain_time: Option<String>,
 }

@@ -304,7 +304,7 @@ impl Shape {
             }
             ValidationErrorKind::PropertyNames { error } => {
                 let name = error.instance().as_str().unwrap_or_default();
-                vec![Self::wrong_name(&address, name, root)]
+                vec![self.wrong_name(&address, name, root)]
             }
             ValidationErrorKind::Required { property } => {
                 let key = property.as_str().unwrap_or_default();

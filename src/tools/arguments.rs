@@ -32,10 +32,10 @@ impl ArgumentError {
         ))
     }
 
-    /// Returns the refusal of the value of argument `name`, or of the item of it that is wrong.
+    /// Returns the refusal of the value of argument `name`, or of its member that is wrong.
     pub(crate) fn of_value(name: &str, fault: &ValueFault) -> Self {
-        let item = fault.item.map(|at| format!("[{at}]")).unwrap_or_default();
-        Self(format!("`{name}{item}`: must be {}", fault.message))
+        let member = fault.member.as_deref().unwrap_or_default();
+        Self(format!("`{name}{member}`: must be {}", fault.message))
     }
 
     /// A refusal in words.

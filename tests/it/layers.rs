@@ -55,6 +55,7 @@ const WALLS: [(&str, &[&str]); 25] = [
             "engine/llama/cpu.rs",
             "engine/llama/decoder.rs",
             "engine/llama/device.rs",
+            "engine/llama/dry.rs",
             "engine/llama/sampler.rs",
             "engine/llama/sampler/sample.rs",
             "engine/llama/sampler/sample/tests.rs",

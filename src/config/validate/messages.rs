@@ -67,7 +67,10 @@ pub(super) fn allowed(schema: &Value) -> String {
             };
             format!("an array of {items}{count}{unique}")
         }
-        Some("object") => "a table".into(),
+        Some("object") => match count(schema, "minProperties", "maxProperties") {
+            Some(count) => format!("a table of {count} keys"),
+            None => "a table".into(),
+        },
         Some("string") if schema["pattern"] == NAME_PATTERN => NAME.into(),
         Some("string") => {
             let count = count(schema, "minLength", "maxLength");
