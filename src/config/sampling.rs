@@ -106,7 +106,7 @@ sampling_params! {
     #[schemars(range(min = 0, max = 1_000_000), example = 64)]
     repeat_last_n: u32 = 64;
 
-    /// DRY, a penalty of tokens that would continue a repetition: its strength; 0 is off. After a repeated sequence of n tokens, `dry_multiplier` × `dry_base`^(n − `dry_allowed_length`) is taken from the logit. Not applied to an answer that follows a schema.
+    /// DRY, a penalty of tokens that would continue a repetition: its strength; 0 is off. After a repeated sequence of n tokens, `dry_multiplier` × `dry_base`^(n − `dry_allowed_length`) is taken from the logit. A call cannot set the parameters of DRY. Not applied to an answer that follows a schema.
     #[schemars(range(min = 0.0, max = 100.0), example = 0.8)]
     dry_multiplier: f64 = 0.0;
 
@@ -174,10 +174,15 @@ pub(crate) struct Parameter {
     pub check: ValueCheck,
 }
 
-/// All sampling parameters, in the order of their declaration.
+/// Prefix of the parameters that only the configuration may set: llama.cpp looks for the sequence breakers of DRY in the whole
+/// vocabulary, for tenths of a second and more, in which no call of the model gets a token.
+const COSTLY: &str = "dry_";
+
+/// The sampling parameters that calls may set, in the order of their declaration.
 pub(crate) static PARAMETERS: LazyLock<Vec<Parameter>> = LazyLock::new(|| {
     let schema = Value::from(schema_of::<SamplingOverrides>());
     let properties = schema["properties"].as_object().into_iter().flatten();
+    let properties = properties.filter(|(name, _)| !name.starts_with(COSTLY));
     let parameter = |(name, schema): (&String, &Value)| Parameter {
         name: name.clone(),
         check: ValueCheck::new(schema),

@@ -174,7 +174,7 @@ impl ArgumentReader {
         Ok((!strings.is_empty()).then_some(strings))
     }
 
-    /// Takes all sampling parameters.
+    /// Takes the sampling parameters.
     ///
     /// # Errors
     /// A value that the schema of its parameter does not allow.

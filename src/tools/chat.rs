@@ -31,7 +31,7 @@ const ARGUMENTS: [&str; 9] = [
     "template_arguments",
 ];
 
-/// The sampling parameters in the input schema. Calls may set all of them, but each that is listed takes about 40 tokens of every
+/// The sampling parameters in the input schema. Calls may set more of them, but each that is listed takes about 40 tokens of every
 /// conversation in which a client offers the tool.
 const LISTED: [&str; 6] = [
     "temperature",
