@@ -25,7 +25,7 @@ pub(in crate::engine::llama) struct Choice {
     drawn_from: Option<usize>,
     /// The last tokens, as `penalties` has them; never more than its window.
     last: VecDeque<Token>,
-    /// What is added to logits, in the order of tokens; a token with −∞ is never chosen.
+    /// Additions to logits, in the order of tokens; a token with −∞ is never chosen.
     biases: Vec<(Token, f32)>,
 }
 
