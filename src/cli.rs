@@ -9,11 +9,11 @@ mod server;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::config::Overrides;
+use crate::config::{Overrides, built_in_value};
 use install::InstallArgs;
 pub(crate) use server::{ModelArgs, RemoteArgs, ServerArgs, StatusArgs};
 
@@ -200,28 +200,29 @@ pub(crate) struct Source {
 /// The documented flags: each stands for the key of its name. What they may be is checked with the rest of the
 /// configuration, so here all are texts.
 #[derive(Debug, Args, Serialize)]
+#[command(mut_args(with_default))]
 struct Flags {
-    /// GPU layers to offload (0 = CPU, 99 = all, auto = what fits) [default: 99]
+    /// GPU layers to offload (0 = CPU, 99 = all, auto = what fits)
     #[arg(long = "n_gpu_layers", alias = "n-gpu-layers", value_name = "N", help_heading = MODEL, allow_negative_numbers = true)]
     n_gpu_layers: Option<String>,
 
-    /// Context window of one call in tokens (0 = what the model was trained for) [default: 4096]
+    /// Context window of one call in tokens (0 = what the model was trained for)
     #[arg(long = "n_ctx", alias = "n-ctx", value_name = "N", help_heading = MODEL, allow_negative_numbers = true)]
     n_ctx: Option<String>,
 
-    /// Batch size for prompt processing [default: 2048]
+    /// Batch size for prompt processing
     #[arg(long = "n_batch", alias = "n-batch", value_name = "N", help_heading = MODEL, allow_negative_numbers = true)]
     n_batch: Option<String>,
 
-    /// CPU threads, at most those this process may use (0 = all of them) [default: 4]
+    /// CPU threads, at most those this process may use (0 = all of them)
     #[arg(long = "n_threads", alias = "n-threads", value_name = "N", help_heading = MODEL, allow_negative_numbers = true)]
     n_threads: Option<String>,
 
-    /// Calls that are answered at once [default: 4]
+    /// Calls that are answered at once
     #[arg(long, value_name = "N", help_heading = MODEL, allow_negative_numbers = true)]
     parallel: Option<String>,
 
-    /// Calls of one client that may wait beyond those before the model says it is busy [default: 64]
+    /// Calls of one client that may wait beyond those before the model says it is busy
     #[arg(long = "max_queue", alias = "max-queue", value_name = "N", help_heading = MODEL, allow_negative_numbers = true)]
     max_queue: Option<String>,
 
@@ -229,23 +230,23 @@ struct Flags {
     #[arg(long = "tool_name", alias = "tool-name", value_name = "NAME", help_heading = TOOL)]
     tool_name: Option<String>,
 
-    /// Tokens of an answer at most [default: 2048]
+    /// Tokens of an answer at most
     #[arg(long = "max_tokens", alias = "max-tokens", value_name = "N", help_heading = TOOL, allow_negative_numbers = true)]
     max_tokens: Option<String>,
 
-    /// Temperature (0.0 = greedy) [default: 0.7]
+    /// Temperature (0.0 = greedy)
     #[arg(long, value_name = "F", help_heading = TOOL, allow_negative_numbers = true)]
     temperature: Option<String>,
 
-    /// Top-p (nucleus sampling) [default: 0.9]
+    /// Top-p (nucleus sampling)
     #[arg(long = "top_p", alias = "top-p", value_name = "F", help_heading = TOOL, allow_negative_numbers = true)]
     top_p: Option<String>,
 
-    /// Top-k sampling (0 = off) [default: 40]
+    /// Top-k sampling (0 = off)
     #[arg(long = "top_k", alias = "top-k", value_name = "N", help_heading = TOOL, allow_negative_numbers = true)]
     top_k: Option<String>,
 
-    /// Min-p sampling (0 = off) [default: 0]
+    /// Min-p sampling (0 = off)
     #[arg(long = "min_p", alias = "min-p", value_name = "F", help_heading = TOOL, allow_negative_numbers = true)]
     min_p: Option<String>,
 
@@ -253,7 +254,7 @@ struct Flags {
     #[arg(long = "repeat_penalty", alias = "repeat-penalty", value_name = "F", help_heading = TOOL, allow_negative_numbers = true)]
     repeat_penalty: Option<String>,
 
-    /// Random seed (-1 = draw one for every call) [default: 42]
+    /// Random seed (-1 = draw one for every call)
     #[arg(long, value_name = "N", help_heading = TOOL, allow_negative_numbers = true)]
     seed: Option<String>,
 
@@ -265,7 +266,7 @@ struct Flags {
     #[arg(long, value_name = "SECONDS", help_heading = TOOL, allow_negative_numbers = true)]
     deadline: Option<String>,
 
-    /// Transport mode: stdio or http [default: stdio]
+    /// Transport mode: stdio or http
     #[arg(
         long,
         value_name = "MODE",
@@ -274,11 +275,11 @@ struct Flags {
     )]
     transport: Option<String>,
 
-    /// Host to bind HTTP server [default: 127.0.0.1]
+    /// Host to bind HTTP server
     #[arg(long, value_name = "HOST", help_heading = TRANSPORT)]
     host: Option<String>,
 
-    /// Port for HTTP server (0 = a free one) [default: 8080]
+    /// Port for HTTP server (0 = a free one)
     #[arg(long, value_name = "PORT", help_heading = TRANSPORT)]
     port: Option<String>,
 
@@ -302,9 +303,19 @@ struct Flags {
     #[arg(long = "allowed_origins", alias = "allowed-origins", value_name = "ORIGIN,…", help_heading = TRANSPORT, value_delimiter = ',')]
     allowed_origins: Vec<String>,
 
-    /// Seconds that running calls get to end after SIGTERM [default: 8]
+    /// Seconds that running calls get to end after SIGTERM
     #[arg(long = "drain_time", alias = "drain-time", value_name = "SECONDS", help_heading = TRANSPORT, allow_negative_numbers = true)]
     drain_time: Option<String>,
+}
+
+/// Appends the built-in value of the key for which `flag` stands, if the key has one.
+fn with_default(flag: Arg) -> Arg {
+    let (Some(default), Some(help)) = (built_in_value(flag.get_id().as_str()), flag.get_help())
+    else {
+        return flag;
+    };
+    let help = format!("{help} [default: {default}]");
+    flag.help(help)
 }
 
 impl Source {

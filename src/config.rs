@@ -16,6 +16,7 @@ pub(crate) mod problem;
 pub(crate) mod ranges;
 pub(crate) mod reference;
 pub(crate) mod rights;
+pub(crate) mod sampling;
 pub(crate) mod source;
 pub(crate) mod template_arguments;
 pub(crate) mod token;
@@ -37,9 +38,11 @@ use file::{
 };
 use http::HttpConfig;
 use load::Layers;
+pub(crate) use load::built_in_value;
 pub(crate) use model::{
     Defaults, FileFault, GgufSource, LoadSettings, ModelConfig, ModelFiles, Source, Stamp,
 };
+pub(crate) use sampling::{SamplingOverrides, SamplingParams};
 pub(crate) use tool::ToolConfig;
 use units::{GpuLayers, IdleTime, Time};
 

@@ -37,6 +37,7 @@ use limits::ContextSize;
 
 use crate::threads::SystemLimit;
 
+pub(crate) use crate::config::SamplingParams;
 pub(crate) use crate::config::file::ThinkingOutput;
 
 /// Who speaks in a [`Message`].
@@ -77,48 +78,6 @@ impl Message {
         Self {
             role,
             content: content.into(),
-        }
-    }
-}
-
-/// How the next token is chosen. Ranges are checked where the values are parsed ([`crate::tools::arguments`]).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct SamplingParams {
-    /// 0 is greedy.
-    pub temperature: f32,
-    /// Nucleus; 1 is off.
-    pub top_p: f32,
-    /// 0 is off.
-    pub top_k: i32,
-    /// Share of the best token's probability that a candidate needs; 0 is off.
-    pub min_p: f32,
-    /// Over the last `repeat_last_n` tokens, the prompt's included; 1 is off.
-    pub repeat_penalty: f32,
-    /// Taken from the logit of every token that occurred among those; 0 is off.
-    pub presence_penalty: f32,
-    /// Taken from it for every time; 0 is off.
-    pub frequency_penalty: f32,
-    /// How many tokens the penalties look at; 0 switches them off.
-    pub repeat_last_n: u32,
-    /// Drawn by the server where the user asked for a random one; `u32::MAX` would mean "random" to llama.cpp and
-    /// never occurs.
-    pub seed: u32,
-}
-
-impl Default for SamplingParams {
-    /// Greedy, and nothing else.
-    fn default() -> Self {
-        Self {
-            temperature: 0.0,
-            top_p: 1.0,
-            top_k: 0,
-            min_p: 0.0,
-            repeat_penalty: 1.0,
-            presence_penalty: 0.0,
-            frequency_penalty: 0.0,
-            repeat_last_n: 64,
-            seed: 0,
         }
     }
 }

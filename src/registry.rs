@@ -373,7 +373,7 @@ fn never_begun(request: &GenerateRequest, waited: Duration) -> Generation {
         finish_reason: FinishReason::Deadline,
         phase: Phase::Queue,
         still_thinking: false,
-        seed: request.sampling.seed,
+        seed: request.sampling.llama_seed(),
         usage: Usage {
             queue_ms: millis(waited),
             ..Usage::default()

@@ -25,7 +25,7 @@ use super::interpolate::{Names, read_text};
 use super::paths;
 use super::problem::{Origin, Problem};
 use super::source::Source;
-use super::validate::{Fault, Shape};
+use super::validate::{Fault, Shape, plain};
 use super::{DEFAULT_MODEL, Overrides};
 use crate::error_code::ErrorCode;
 use overrides::{Said, Target};
@@ -362,6 +362,17 @@ impl Layers {
             })
         };
         height(address) > height(other)
+    }
+}
+
+/// Returns the built-in value of `key` of a server or a model, as a flag would spell it; `None` if there is none.
+pub(crate) fn built_in_value(key: &str) -> Option<String> {
+    let tree = built_in();
+    let mut tables = ["server", "defaults"].iter();
+    match tables.find_map(|table| tree[table].get(key))? {
+        Value::String(text) => Some(text.clone()),
+        number @ Value::Number(_) => Some(plain(number)),
+        _ => None,
     }
 }
 

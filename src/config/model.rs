@@ -15,7 +15,7 @@ use super::file::{
     CacheType, ConfigFile, FlashAttention, Lora, ModelSettings, SandboxMode, SplitMode,
     ThinkingOutput,
 };
-use super::ranges;
+use super::sampling::SamplingParams;
 use super::template_arguments;
 use super::tool::{ToolBody, ToolConfig};
 use super::units::{GpuLayers, Size};
@@ -122,24 +122,9 @@ pub(crate) struct Defaults {
     pub max_tokens: u32,
     /// What a call may ask for at most.
     pub max_tokens_limit: Option<u32>,
-    /// 0 is greedy.
-    pub temperature: f32,
-    /// 1 is off.
-    pub top_p: f32,
-    /// 0 is off.
-    pub top_k: i32,
-    /// 0 is off.
-    pub min_p: f32,
-    /// Repeat penalty; 1 is off. `None`: 1.1, or 1 for answers that follow a schema.
-    pub repeat_penalty: Option<f32>,
-    /// 0 is off.
-    pub presence_penalty: f32,
-    /// 0 is off.
-    pub frequency_penalty: f32,
-    /// Tokens that the penalties look at.
-    pub repeat_last_n: u32,
-    /// None draws one for every call.
-    pub seed: Option<u32>,
+    /// How tokens are chosen.
+    #[serde(flatten)]
+    pub sampling: SamplingParams,
     /// Texts that end the answer.
     pub stop: Vec<String>,
     /// Before every conversation.
@@ -281,16 +266,7 @@ impl Defaults {
                 .max_tokens
                 .min(model.max_tokens_limit.unwrap_or(u32::MAX)),
             max_tokens_limit: model.max_tokens_limit,
-            temperature: ranges::to_f32(model.temperature),
-            top_p: ranges::to_f32(model.top_p),
-            top_k: model.top_k,
-            min_p: ranges::to_f32(model.min_p),
-            repeat_penalty: model.repeat_penalty.map(ranges::to_f32),
-            presence_penalty: ranges::to_f32(model.presence_penalty),
-            frequency_penalty: ranges::to_f32(model.frequency_penalty),
-            repeat_last_n: model.repeat_last_n,
-            // -1 is no u32: drawn for every call.
-            seed: u32::try_from(model.seed).ok(),
+            sampling: model.sampling.clone(),
             stop: model.stop.clone(),
             system: model.system.clone(),
             prompt_suffix: model.prompt_suffix.clone(),

@@ -28,22 +28,10 @@ const fn range<T: Copy>(min: T, max: T) -> Range<T> {
     Range { min, max }
 }
 
-/// Beyond 2 the text is noise already; above 5 logits lose all difference.
-pub(crate) const TEMPERATURE: Range<f64> = range(0.0, 5.0);
-/// A share of probability.
-pub(crate) const TOP_P: Range<f64> = range(0.0, 1.0);
-/// A share of probability.
-pub(crate) const MIN_P: Range<f64> = range(0.0, 1.0);
-/// More than any vocabulary has tokens.
-pub(crate) const TOP_K: Range<i64> = range(0, 10_000_000);
 /// Characters of a string; the grammar's automaton grows with them.
 pub(crate) const JSON_MAX_STRING: Range<i64> = range(1, 1_000_000);
 /// Items of an array, and properties of a map.
 pub(crate) const JSON_MAX_ITEMS: Range<i64> = range(1, 100_000);
-/// 0 would divide by nothing; far from 1 nothing is left of the model's choice.
-pub(crate) const REPEAT_PENALTY: Range<f64> = range(0.1, 10.0);
-/// -1 draws one. 4294967295 means "random" to llama.cpp, so it is no seed.
-pub(crate) const SEED: Range<i64> = range(-1, 4_294_967_294);
 /// The context cuts it further.
 pub(crate) const MAX_TOKENS: Range<i64> = range(1, 1_000_000_000);
 /// Tokens of reasoning; 0 allows none.
@@ -77,10 +65,6 @@ pub(crate) const PARALLEL: Range<i64> = range(1, 128);
 /// Waiting calls hold their prompts in memory.
 pub(crate) const MAX_QUEUE: Range<i64> = range(0, 100_000);
 
-/// As the API of `OpenAI` has them; negative ones make repetition likelier.
-pub(crate) const ADDED_PENALTY: Range<f64> = range(-2.0, 2.0);
-/// Tokens.
-pub(crate) const REPEAT_LAST_N: Range<i64> = range(0, 1_000_000);
 /// Beyond, the adapter is all that is left of the model.
 pub(crate) const LORA_SCALE: Range<f64> = range(-10.0, 10.0);
 /// More stop strings than any use has; each is searched for in every piece of text.
@@ -91,6 +75,7 @@ pub(crate) const MAX_STOP_CHARS: usize = 1024;
 pub(crate) const MAX_SESSIONS: Range<i64> = range(1, 1_000_000);
 
 /// A checked number in the width in which llama.cpp takes it.
+#[cfg(feature = "llama")]
 pub(crate) fn to_f32(value: f64) -> f32 {
     #[expect(
         clippy::cast_possible_truncation,

@@ -63,15 +63,26 @@ fn the_documented_defaults_hold() {
     let expected = Defaults {
         max_tokens: 2048,
         max_tokens_limit: None,
-        temperature: 0.7,
-        top_p: 0.9,
-        top_k: 40,
-        min_p: 0.0,
-        repeat_penalty: None,
-        presence_penalty: 0.0,
-        frequency_penalty: 0.0,
-        repeat_last_n: 64,
-        seed: Some(42),
+        sampling: SamplingParams {
+            temperature: 0.7,
+            top_p: 0.9,
+            top_k: 40,
+            typical_p: 1.0,
+            min_p: 0.0,
+            xtc_probability: 0.0,
+            xtc_threshold: 0.1,
+            logit_bias: None,
+            repeat_penalty: None,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            repeat_last_n: 64,
+            dry_multiplier: 0.0,
+            dry_base: 1.75,
+            dry_allowed_length: 2,
+            dry_penalty_last_n: -1,
+            dry_sequence_breakers: ["\n", ":", "\"", "*"].map(str::to_owned).to_vec(),
+            seed: 42,
+        },
         stop: Vec::new(),
         system: None,
         prompt_suffix: None,
@@ -89,7 +100,8 @@ fn the_documented_defaults_hold() {
 #[test]
 fn a_seed_of_minus_one_is_drawn() {
     let config = resolve(&typed(&[("seed", json!("-1"))]), &[]);
-    assert_eq!(config.models[0].defaults.seed, None);
+    let sampling = config.models[0].defaults.sampling.clone();
+    assert_eq!(sampling.with_seed(|| 7).seed, 7);
 }
 
 #[test]

@@ -10,9 +10,9 @@ mod unknown;
 mod value;
 
 use jsonschema::{ValidationError, Validator, error::ValidationErrorKind};
-use schemars::Schema;
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
+use schemars::{JsonSchema, Schema};
 use serde_json::Value;
 
 use super::address::Address;
@@ -21,7 +21,7 @@ use super::foreign::value_hint;
 use super::units;
 use crate::json::integer::whole;
 use messages::{LOG_LEVEL, allowed, hint};
-pub(crate) use messages::{nearest, shown, suggestion};
+pub(crate) use messages::{nearest, plain, shown, suggestion};
 pub(crate) use value::{ValueCheck, ValueFault};
 
 /// The format of paths in the schema: relative ones start at the file's folder.
@@ -85,10 +85,13 @@ impl Default for Shape {
 
 /// The schema as it is published.
 pub(crate) fn schema() -> Schema {
+    schema_of::<ConfigFile>()
+}
+
+/// Returns the schema of `T`, in which nothing may be null.
+pub(super) fn schema_of<T: JsonSchema>() -> Schema {
     let settings = SchemaSettings::draft2020_12().with_transform(RecursiveTransform(without_null));
-    settings
-        .into_generator()
-        .into_root_schema_for::<ConfigFile>()
+    settings.into_generator().into_root_schema_for::<T>()
 }
 
 /// TOML has no null: what may be missing is just not there.
@@ -301,7 +304,7 @@ impl Shape {
             }
             ValidationErrorKind::PropertyNames { error } => {
                 let name = error.instance().as_str().unwrap_or_default();
-                vec![Self::wrong_name(&address, name, root)]
+                vec![self.wrong_name(&address, name, root)]
             }
             ValidationErrorKind::Required { property } => {
                 let key = property.as_str().unwrap_or_default();

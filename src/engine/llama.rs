@@ -7,6 +7,7 @@
 mod cpu;
 mod decoder;
 mod device;
+mod dry;
 mod error;
 mod sampler;
 mod sampling;
@@ -28,6 +29,7 @@ use super::timing::Timing;
 pub(crate) use cpu::cpu_backend;
 pub(crate) use decoder::LlamaDecoder;
 pub(crate) use device::devices;
+use dry::DrySamplers;
 use error::{adapter_error, check_kind, load_error, reason};
 use sampler::Scratch;
 pub(crate) use vocabulary::ModelVocabulary;
@@ -264,6 +266,7 @@ impl Model {
             context,
             window: self.window(),
             vocab: self.model.vocab(),
+            dry: DrySamplers::new(&self.model),
             marker_tokens: self.vocabulary().marker_tokens(&self.markers(load)),
             batch: LlamaBatch::new(limits.n_batch, 1),
             ends: self.vocabulary().ends(),

@@ -72,7 +72,7 @@ impl Waiting {
             finish_reason: reason.into(),
             phase,
             still_thinking: false,
-            seed: self.request.sampling.seed,
+            seed: self.request.sampling.llama_seed(),
             usage: Usage {
                 queue_ms,
                 load_ms,

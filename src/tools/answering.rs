@@ -33,9 +33,6 @@ const CHARS_PER_TOKEN: u32 = 8;
 /// Claude Code ("Raise the limit for a specific tool" in its documentation of MCP). Less than the former would make it less.
 const HOST_CHARS: (u32, u32) = (50_000, 500_000);
 
-/// The default of `repeat_penalty` for free text.
-const REPEAT_PENALTY: f32 = 1.1;
-
 /// A model, as a tool uses it.
 #[derive(Debug, Clone)]
 pub(crate) struct Answering {
@@ -292,30 +289,6 @@ impl Defaults {
             thinking_budget: self.thinking_budget,
             template_arguments: self.template_arguments.clone(),
         }
-    }
-
-    /// Returns the sampling parameters of a call that sets none; `is_constrained` if its answer follows a schema.
-    pub(crate) fn sampling(&self, is_constrained: bool) -> SamplingParams {
-        SamplingParams {
-            temperature: self.temperature,
-            top_p: self.top_p,
-            top_k: self.top_k,
-            min_p: self.min_p,
-            repeat_penalty: self.repeat_penalty(is_constrained),
-            presence_penalty: self.presence_penalty,
-            frequency_penalty: self.frequency_penalty,
-            repeat_last_n: self.repeat_last_n,
-            seed: self.seed.unwrap_or_else(draw_seed),
-        }
-    }
-}
-
-impl Defaults {
-    /// Returns the repeat penalty of a call that sets none. Data repeats values more often than prose: with a penalty, a model lists
-    /// eight equal numbers as eight different ones.
-    pub(super) fn repeat_penalty(&self, is_constrained: bool) -> f32 {
-        let unset = if is_constrained { 1.0 } else { REPEAT_PENALTY };
-        self.repeat_penalty.unwrap_or(unset)
     }
 }
 

@@ -8,8 +8,10 @@ mod names;
 
 use serde_json::{Map, Value};
 
+use crate::config::SamplingOverrides;
 use crate::config::ranges::Range;
-use crate::config::validate::shown;
+use crate::config::sampling::PARAMETERS;
+use crate::config::validate::{ValueFault, shown};
 use crate::engine::Message;
 use crate::json::integer::whole_value;
 use crate::json::{self, from_text};
@@ -28,6 +30,12 @@ impl ArgumentError {
             "`{name}`: must be {allowed}, found {}",
             shown(found)
         ))
+    }
+
+    /// Returns the refusal of the value of argument `name`, or of its member that is wrong.
+    pub(crate) fn of_value(name: &str, fault: &ValueFault) -> Self {
+        let member = fault.member.as_deref().unwrap_or_default();
+        Self(format!("`{name}{member}`: must be {}", fault.message))
     }
 
     /// A refusal in words.
@@ -166,6 +174,28 @@ impl ArgumentReader {
         Ok((!strings.is_empty()).then_some(strings))
     }
 
+    /// Takes the sampling parameters.
+    ///
+    /// # Errors
+    /// A value that the schema of its parameter does not allow.
+    pub(crate) fn sampling(&mut self) -> Result<SamplingOverrides, ArgumentError> {
+        let mut given = Map::new();
+        for parameter in PARAMETERS.iter() {
+            let kind = parameter.schema["type"].as_str().unwrap_or_default();
+            let Some(value) = self.take(&parameter.name, kind) else {
+                continue;
+            };
+            let value = match (kind, whole_value(&value)) {
+                ("integer", Some(number)) => number.into(),
+                _ => value,
+            };
+            let checked = parameter.check.check(&value);
+            checked.map_err(|fault| ArgumentError::of_value(&parameter.name, &fault))?;
+            given.insert(parameter.name.clone(), value);
+        }
+        Ok(serde_json::from_value(given.into()).expect("each value follows its schema"))
+    }
+
     /// Takes the messages of a conversation.
     ///
     /// # Errors
@@ -191,6 +221,8 @@ mod tests {
     use super::*;
     use crate::config::ranges;
 
+    const SHARE: Range<f64> = Range { min: 0.0, max: 1.0 };
+
     fn reader(arguments: Value) -> ArgumentReader {
         let Value::Object(arguments) = arguments else {
             panic!("arguments are an object")
@@ -205,17 +237,14 @@ mod tests {
     #[test]
     fn null_is_absent_and_a_whole_double_is_an_integer() {
         assert_eq!(
-            reader(json!({"a": null})).integer("a", ranges::TOP_K),
+            reader(json!({"a": null})).integer("a", ranges::THINKING_BUDGET),
             Ok(None)
         );
         assert_eq!(
-            reader(json!({"a": 3.0})).integer("a", ranges::TOP_K),
+            reader(json!({"a": 3.0})).integer("a", ranges::THINKING_BUDGET),
             Ok(Some(3))
         );
-        assert_eq!(
-            reader(json!({"a": 1})).number("a", ranges::TOP_P),
-            Ok(Some(1.0))
-        );
+        assert_eq!(reader(json!({"a": 1})).number("a", SHARE), Ok(Some(1.0)));
     }
 
     #[test]
@@ -239,7 +268,7 @@ mod tests {
             "`a`: must be a whole number from 1 to 1000000000, found 0"
         );
         assert_eq!(
-            refusal(reader(json!({"a": 7})).number("a", ranges::TOP_P)),
+            refusal(reader(json!({"a": 7})).number("a", SHARE)),
             "`a`: must be a number from 0 to 1, found 7"
         );
         assert_eq!(
@@ -255,8 +284,11 @@ mod tests {
     #[test]
     fn json_text_is_read_where_no_string_is_expected() {
         let a = |value: Value| reader(json!({ "a": value }));
-        assert_eq!(a(json!(" 1e2 ")).integer("a", ranges::TOP_K), Ok(Some(100)));
-        assert_eq!(a(json!("0.5")).number("a", ranges::TOP_P), Ok(Some(0.5)));
+        assert_eq!(
+            a(json!(" 1e2 ")).integer("a", ranges::THINKING_BUDGET),
+            Ok(Some(100))
+        );
+        assert_eq!(a(json!("0.5")).number("a", SHARE), Ok(Some(0.5)));
         assert_eq!(
             a(json!("{\"b\":1}")).object("a"),
             Ok(Some(Map::from_iter([("b".into(), json!(1))])))
@@ -294,8 +326,8 @@ mod tests {
     fn an_empty_value_that_means_nothing_is_absent() {
         for empty in [json!(""), json!(" "), json!("null")] {
             let a = || reader(json!({"a": empty}));
-            assert_eq!(a().integer("a", ranges::TOP_K), Ok(None));
-            assert_eq!(a().number("a", ranges::TOP_P), Ok(None));
+            assert_eq!(a().integer("a", ranges::THINKING_BUDGET), Ok(None));
+            assert_eq!(a().number("a", SHARE), Ok(None));
             assert_eq!(a().object("a"), Ok(None));
             assert_eq!(a().messages("a"), Ok(None));
         }

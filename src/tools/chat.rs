@@ -10,28 +10,36 @@ use super::arguments::{ArgumentError, ArgumentReader, Missing, check_names};
 use super::structured;
 use super::{Arguments, Superseded, ToolCall, ToolDescription, ToolOutput};
 use crate::config::ranges::{self, MAX_STOP_CHARS, MAX_STOPS, Range};
-use crate::config::{Defaults, ToolConfig, template_arguments};
-use crate::engine::{Message, Role, SamplingParams};
+use crate::config::sampling::PARAMETERS;
+use crate::config::validate::plain;
+use crate::config::{Defaults, SamplingParams, ToolConfig, template_arguments};
+use crate::engine::{Message, Role};
 use crate::error_code::{Coded, ErrorCode};
 use crate::fair::{HEAVY, at_low_priority};
 use crate::schema::{AnswerSchema, Limits, SchemaFaults, advertised};
 
-const ARGUMENTS: [&str; 15] = [
+/// The arguments that are not sampling parameters.
+const ARGUMENTS: [&str; 9] = [
     "text",
     "messages",
-    "temperature",
     "max_tokens",
-    "top_p",
-    "top_k",
-    "min_p",
-    "repeat_penalty",
-    "seed",
     "stop",
     "prompt_suffix",
     "deadline",
     "json_schema",
     "thinking_budget",
     "template_arguments",
+];
+
+/// The sampling parameters in the input schema. Calls may set more of them, but each that is listed takes about 40 tokens of every
+/// conversation in which a client offers the tool.
+const LISTED: [&str; 6] = [
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "repeat_penalty",
+    "seed",
 ];
 
 const NEITHER: &str =
@@ -104,7 +112,9 @@ impl ChatTool {
             message: NEITHER.into(),
         };
         let missing = (!is_given("text") && !is_given("messages")).then_some(missing);
-        check_names(&arguments, &ARGUMENTS, missing.as_ref())?;
+        let sampling = PARAMETERS.iter().map(|parameter| parameter.name.as_str());
+        let known: Vec<&str> = ARGUMENTS.into_iter().chain(sampling).collect();
+        check_names(&arguments, &known, missing.as_ref())?;
         let mut arguments = ArgumentReader::new(arguments);
         arguments.leave_out_empty("text", "messages");
         let text = arguments.string("text")?;
@@ -137,7 +147,10 @@ impl ChatTool {
             given,
             max_tokens: narrow(arguments.integer("max_tokens", self.max_tokens())?)
                 .unwrap_or(defaults.max_tokens),
-            sampling: self.sampling(&mut arguments, schema.is_some())?,
+            sampling: (defaults.sampling.clone())
+                .with(arguments.sampling()?)
+                .for_answer(schema.is_some())
+                .with_seed(draw_seed),
             stop: stop.unwrap_or_else(|| defaults.stop.clone()),
             deadline: deadline.or(defaults.deadline),
             answer: None,
@@ -147,35 +160,6 @@ impl ChatTool {
             question,
             schema.map(|schema| Value::Object(schema).to_string()),
         ))
-    }
-
-    /// Returns the sampling parameters of a call. `is_constrained`: its answer follows a schema.
-    fn sampling(
-        &self,
-        arguments: &mut ArgumentReader,
-        is_constrained: bool,
-    ) -> Result<SamplingParams, ArgumentError> {
-        let defaults = self.defaults.sampling(is_constrained);
-        let number = |given: Option<f64>, default: f32| given.map_or(default, ranges::to_f32);
-        Ok(SamplingParams {
-            temperature: number(
-                arguments.number("temperature", ranges::TEMPERATURE)?,
-                defaults.temperature,
-            ),
-            top_p: number(arguments.number("top_p", ranges::TOP_P)?, defaults.top_p),
-            top_k: narrow(arguments.integer("top_k", ranges::TOP_K)?).unwrap_or(defaults.top_k),
-            min_p: number(arguments.number("min_p", ranges::MIN_P)?, defaults.min_p),
-            repeat_penalty: number(
-                arguments.number("repeat_penalty", ranges::REPEAT_PENALTY)?,
-                defaults.repeat_penalty,
-            ),
-            // -1 draws a random seed, even if the configuration sets one.
-            seed: match arguments.integer("seed", ranges::SEED)? {
-                Some(seed) => narrow(Some(seed)).unwrap_or_else(draw_seed),
-                None => defaults.seed,
-            },
-            ..defaults
-        })
     }
 
     /// What a call may ask for.
@@ -216,41 +200,54 @@ impl ChatTool {
         });
         let number = |description: String, range: Range<f64>| json!({"type": "number", "description": description, "minimum": range.min, "maximum": range.max});
         let integer = |description: String, range: Range<i64>| json!({"type": "integer", "description": description, "minimum": range.min, "maximum": range.max});
-        let seed = defaults.seed.map_or(-1, i64::from);
-        let with_schema = match defaults.repeat_penalty(true) {
-            same if same.to_bits() == defaults.repeat_penalty(false).to_bits() => String::new(),
-            other => format!(", with `json_schema` {other}"),
-        };
+        let mut properties = json!({
+            "text": {"type": "string", "description": "The question or instruction. Instead of `messages`."},
+            "messages": {"type": "array", "description": "The conversation so far, oldest first. Instead of `text`.", "items": message, "minItems": 1},
+            "max_tokens": integer(format!("Longest answer in tokens. Default {}.", defaults.max_tokens), self.max_tokens()),
+            "stop": {"type": "array", "items": {"type": "string", "minLength": 1}, "maxItems": MAX_STOPS, "description": "Texts that end the answer; they are not part of it. A single string is accepted, too. Not together with `json_schema`."},
+            "prompt_suffix": {"type": "string", "description": "Appended to the system message, for example \"/think\"."},
+            "deadline": number("Seconds after which the answer ends with what there is.".into(), ranges::DEADLINE),
+            "json_schema": {"type": "object", "description": "A JSON Schema with an object at its root, which the answer is forced to follow. Keywords that cannot be enforced are refused."},
+            "thinking_budget": integer("Most tokens of reasoning before the answer; 0 allows none. For thinking models.".into(), ranges::THINKING_BUDGET),
+            "template_arguments": {"type": "object", "description": "Variables of the model's chat template, for example {\"reasoning_effort\": \"low\"} or {\"enable_thinking\": true}."},
+        });
+        for (name, schema) in listed_parameters(&defaults.sampling) {
+            properties[name] = schema;
+        }
         ToolDescription {
             name: self.name().to_owned(),
             title: self.title.clone(),
             description: self.described(),
-            input_schema: advertised(&json!({
-                "type": "object",
-                "properties": {
-                    "text": {"type": "string", "description": "The question or instruction. Instead of `messages`."},
-                    "messages": {"type": "array", "description": "The conversation so far, oldest first. Instead of `text`.", "items": message, "minItems": 1},
-                    "temperature": number(format!("Randomness, 0 is greedy. Default {}.", defaults.temperature), ranges::TEMPERATURE),
-                    "max_tokens": integer(format!("Longest answer in tokens. Default {}.", defaults.max_tokens), self.max_tokens()),
-                    "top_p": number(format!("Nucleus sampling, 1 is off. Default {}.", defaults.top_p), ranges::TOP_P),
-                    "top_k": integer(format!("Top-k sampling, 0 is off. Default {}.", defaults.top_k), ranges::TOP_K),
-                    "min_p": number(format!("Min-p sampling, 0 is off. Default {}.", defaults.min_p), ranges::MIN_P),
-                    "repeat_penalty": number(format!("Penalty of repeated tokens, 1 is off. Default {}{with_schema}.", defaults.repeat_penalty(false)), ranges::REPEAT_PENALTY),
-                    "seed": integer(format!("Seed of the random choice, -1 draws one. Default {seed}."), ranges::SEED),
-                    "stop": {"type": "array", "items": {"type": "string", "minLength": 1}, "maxItems": MAX_STOPS, "description": "Texts that end the answer; they are not part of it. A single string is accepted, too. Not together with `json_schema`."},
-                    "prompt_suffix": {"type": "string", "description": "Appended to the system message, for example \"/think\"."},
-                    "deadline": number("Seconds after which the answer ends with what there is.".into(), ranges::DEADLINE),
-                    "json_schema": {"type": "object", "description": "A JSON Schema with an object at its root, which the answer is forced to follow. Keywords that cannot be enforced are refused."},
-                    "thinking_budget": integer("Most tokens of reasoning before the answer; 0 allows none. For thinking models.".into(), ranges::THINKING_BUDGET),
-                    "template_arguments": {"type": "object", "description": "Variables of the model's chat template, for example {\"reasoning_effort\": \"low\"} or {\"enable_thinking\": true}."},
-                },
-            })),
+            input_schema: advertised(&json!({"type": "object", "properties": properties})),
             output_schema: None,
             max_chars: self
                 .answering
                 .max_chars(defaults.max_tokens_limit.unwrap_or(u32::MAX)),
         }
     }
+}
+
+/// Returns the schemas of the [`LISTED`] sampling parameters, with their `defaults`.
+fn listed_parameters(defaults: &SamplingParams) -> impl Iterator<Item = (&str, Value)> {
+    let values = |is_constrained| json!(defaults.clone().for_answer(is_constrained));
+    let (free, constrained) = (values(false), values(true));
+    let listed = PARAMETERS.iter();
+    let listed = listed.filter(|parameter| LISTED.contains(&&*parameter.name));
+    listed.map(move |parameter| {
+        let name = &*parameter.name;
+        let mut schema = parameter.schema.clone();
+        let about = schema["description"].as_str().unwrap_or_default();
+        let (about, _) = about
+            .split_once(". ")
+            .unwrap_or((about.trim_end_matches('.'), ""));
+        let with_schema = match &constrained[name] {
+            same if *same == free[name] => String::new(),
+            other => format!(", with `json_schema` {}", plain(other)),
+        };
+        schema["description"] =
+            format!("{about}. Default {}{with_schema}.", plain(&free[name])).into();
+        (name, schema)
+    })
 }
 
 /// Returns the answer schema of the JSON text `schema`, if it can be enforced.

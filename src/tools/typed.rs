@@ -5,12 +5,12 @@ pub(crate) mod sample;
 
 use serde_json::{Map, Value, json};
 
-use super::answering::{Answering, Question};
+use super::answering::{Answering, Question, draw_seed};
 use super::arguments::{ArgumentError, Missing, check_names};
 use super::{Arguments, Superseded, ToolCall, ToolDescription, ToolOutput};
 use crate::config::ToolConfig;
 use crate::config::tool::{Argument, PreparedPrompt};
-use crate::config::validate::{ValueCheck, ValueFault};
+use crate::config::validate::ValueCheck;
 use crate::engine::{Message, Role};
 use crate::error_code::{Coded, ErrorCode};
 use crate::json::from_text;
@@ -86,7 +86,9 @@ impl TypedTool {
             conversation: defaults.conversation(vec![message], defaults.prompt_suffix.clone()),
             given,
             max_tokens: defaults.max_tokens,
-            sampling: defaults.sampling(self.prepared.answer.is_some()),
+            sampling: (defaults.sampling.clone())
+                .for_answer(self.prepared.answer.is_some())
+                .with_seed(draw_seed),
             stop: defaults.stop.clone(),
             deadline: defaults.deadline,
             answer: self.prepared.answer.clone(),
@@ -127,7 +129,7 @@ impl TypedTool {
         }
         let value = |(argument, check): (&Argument, &ValueCheck)| {
             let (name, schema) = (&argument.name, &argument.schema);
-            let at = |fault| wrong(name, &fault);
+            let at = |fault| ArgumentError::of_value(name, &fault);
             let value = from_text(given.remove(name).unwrap_or_default(), kind(schema));
             check.check_length(&value).map_err(at)?;
             let value = as_declared(value, schema);
@@ -182,12 +184,6 @@ impl TypedTool {
                 .map(|answer| answer.advertised.clone()),
         }
     }
-}
-
-/// Names the argument `name`, or its item that is wrong.
-fn wrong(name: &str, fault: &ValueFault) -> ArgumentError {
-    let item = fault.item.map(|at| format!("[{at}]")).unwrap_or_default();
-    ArgumentError::says(format!("`{name}{item}`: must be {}", fault.message))
 }
 
 fn missing_message(names: &[&str]) -> String {

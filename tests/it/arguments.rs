@@ -60,7 +60,7 @@ fn wrong_arguments_are_refused_in_words_that_help() {
         ),
         (
             json!({"prompt": "Hi"}),
-            "give `text` (a string) or `messages` (an array of messages): neither was given; `prompt` is not an argument of this tool; known here: `text`, `messages`, `temperature`, `max_tokens`, `top_p`, `top_k`, `min_p`, `repeat_penalty`, `seed`, `stop`, `prompt_suffix`, `deadline`, `json_schema`, `thinking_budget`, `template_arguments`",
+            "give `text` (a string) or `messages` (an array of messages): neither was given; `prompt` is not an argument of this tool; known here: `text`, `messages`, `max_tokens`, `stop`, `prompt_suffix`, `deadline`, `json_schema`, `thinking_budget`, `template_arguments`, `temperature`, `top_p`, `top_k`, `typical_p`, `min_p`, `xtc_probability`, `xtc_threshold`, `logit_bias`, `repeat_penalty`, `presence_penalty`, `frequency_penalty`, `repeat_last_n`, `seed`",
         ),
         (
             json!({"message": hi}),

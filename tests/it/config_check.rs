@@ -20,7 +20,7 @@ pub(crate) fn checked(folder: &Folder, arguments: &[&str]) -> (Option<i32>, Valu
 }
 
 /// Returns the messages of the problems of `file`.
-fn problems(file: &str) -> Vec<String> {
+pub(crate) fn problems(file: &str) -> Vec<String> {
     let folder = Folder::new("check", file);
     let (_, told) = checked(&folder, &[]);
     let problems = told["problems"].as_array().cloned().unwrap_or_default();

@@ -58,6 +58,7 @@ mod registry; // several models: room, idleness, leases
 mod reload; // edits while the server runs
 mod result_meta; // how an answer came about, where it is wanted
 mod revocation; // revoked rights, whatever else is wrong
+mod sampling; // sampling parameters: in the configuration, in calls, and what they do
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod sandbox; // hostile code in a model's process
 mod secrecy; // what never reaches a log

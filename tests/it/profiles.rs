@@ -110,11 +110,11 @@ fn a_profile_takes_all_that_a_models_own_tool_takes() {
     assert_eq!(default(exact, "max_tokens")["maximum"], 30);
     assert_eq!(
         default(exact, "temperature")["description"],
-        "Randomness, 0 is greedy. Default 0."
+        "Randomness; 0 takes the likeliest token. Default 0."
     );
     assert_eq!(
         default(loose, "temperature")["description"],
-        "Randomness, 0 is greedy. Default 1.5."
+        "Randomness; 0 takes the likeliest token. Default 1.5."
     );
 
     let turns = json!({"messages": [

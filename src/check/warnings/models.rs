@@ -216,12 +216,13 @@ fn unused_settings(model: &ModelConfig, layers: &mut Layers) {
 
 /// Warns of `repeat_last_n`, the value at `address`, if it switches off penalties of `defaults`.
 pub(super) fn penalties(defaults: &Defaults, address: &Address, layers: &mut Layers) {
-    let has_penalty = defaults.presence_penalty != 0.0
-        || defaults.frequency_penalty != 0.0
-        || defaults
+    let sampling = &defaults.sampling;
+    let has_penalty = sampling.presence_penalty != 0.0
+        || sampling.frequency_penalty != 0.0
+        || sampling
             .repeat_penalty
-            .is_some_and(|penalty| (penalty - 1.0).abs() > f32::EPSILON);
-    if has_penalty && defaults.repeat_last_n == 0 {
+            .is_some_and(|penalty| (penalty - 1.0).abs() > f64::EPSILON);
+    if has_penalty && sampling.repeat_last_n == 0 {
         let message = "is 0, which switches off the penalties that are set".into();
         let hint =
             "set `repeat_last_n` to the number of tokens to look at, or remove the penalties";

@@ -124,10 +124,13 @@ fn beside_model(tool: &ToolConfig, model: &ModelConfig, said: &ToolSettings, lay
     }
     thinking_budget(tool, model, said, layers);
     let penalties_said = [
-        ("repeat_last_n", said.repeat_last_n.is_some()),
-        ("repeat_penalty", said.repeat_penalty.is_some()),
-        ("presence_penalty", said.presence_penalty.is_some()),
-        ("frequency_penalty", said.frequency_penalty.is_some()),
+        ("repeat_last_n", said.sampling.repeat_last_n.is_some()),
+        ("repeat_penalty", said.sampling.repeat_penalty.is_some()),
+        ("presence_penalty", said.sampling.presence_penalty.is_some()),
+        (
+            "frequency_penalty",
+            said.sampling.frequency_penalty.is_some(),
+        ),
     ];
     match penalties_said.iter().find(|(_, is_said)| *is_said) {
         Some(("repeat_last_n", _)) => {

@@ -38,7 +38,7 @@ fn model() -> impl Strategy<Value = ModelConfig> {
             let mut model = model.clone();
             model.gguf_mut().settings.n_ctx = n_ctx;
             model.gguf_mut().settings.parallel = parallel;
-            model.defaults.temperature = temperature.into();
+            model.defaults.sampling.temperature = temperature.into();
             model.pin = pin;
             model
         },
@@ -61,7 +61,7 @@ fn tool() -> impl Strategy<Value = ToolConfig> {
     drawn.prop_map(
         move |(prompt, answer, [has_argument, is_chat], temperature)| {
             let mut defaults = model.defaults.clone();
-            defaults.temperature = temperature.into();
+            defaults.sampling.temperature = temperature.into();
             let argument = Argument {
                 name: "text".into(),
                 schema: json!({"type": "string"}),
@@ -147,7 +147,7 @@ fn a_plan_names_what_changes_and_how() {
     let old = base();
     let mut new = base();
     new.models[0].gguf_mut().settings.n_ctx = 1000;
-    new.models[0].defaults.temperature = 0.0;
+    new.models[0].defaults.sampling.temperature = 0.0;
     new.registry.max_loaded = Some(1);
     if let Transport::Http(http) = &mut new.transport {
         http.limits.max_body = 1;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::{NAME_PATTERN, NOT_BLANK};
 use crate::config::ranges;
+use crate::config::sampling::SamplingParams;
 use crate::config::units::{GpuLayers, IdleTime, Size, Time};
 use crate::schema::Limits;
 
@@ -108,7 +109,8 @@ fn full_scale() -> f64 {
 
 /// The keys of a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
+#[schemars(extend("additionalProperties" = false))]
 #[expect(clippy::struct_excessive_bools, reason = "each is a key of its own")]
 pub(crate) struct ModelSettings {
     /// The GGUF file; for a split model, its first part.
@@ -212,33 +214,8 @@ pub(crate) struct ModelSettings {
     /// Most items of an array, and most properties of a map, in a JSON answer, unless the schema sets a lower maximum; twice its minimum if that is more. An answer that reaches this limit is an error.
     #[schemars(range(min = ranges::JSON_MAX_ITEMS.min, max = ranges::JSON_MAX_ITEMS.max))]
     pub json_max_items: u64,
-    /// Randomness; 0 takes the likeliest token.
-    #[schemars(range(min = ranges::TEMPERATURE.min, max = ranges::TEMPERATURE.max))]
-    pub temperature: f64,
-    /// Only the likeliest tokens that make up this share are drawn from; 1 is off.
-    #[schemars(range(min = ranges::TOP_P.min, max = ranges::TOP_P.max))]
-    pub top_p: f64,
-    /// Only so many of the likeliest tokens are drawn from; 0 is off.
-    #[schemars(range(min = ranges::TOP_K.min, max = ranges::TOP_K.max))]
-    pub top_k: i32,
-    /// Only tokens at least this share as likely as the likeliest are drawn from; 0 is off.
-    #[schemars(range(min = ranges::MIN_P.min, max = ranges::MIN_P.max))]
-    pub min_p: f64,
-    /// Makes tokens that occurred less likely; 1 is off. The default is 1.1, or 1 for an answer that follows a schema, since such answers often repeat values.
-    #[schemars(range(min = ranges::REPEAT_PENALTY.min, max = ranges::REPEAT_PENALTY.max), example = json!(1.1))]
-    pub repeat_penalty: Option<f64>,
-    /// Taken from the logit of every token that occurred; 0 is off.
-    #[schemars(range(min = ranges::ADDED_PENALTY.min, max = ranges::ADDED_PENALTY.max))]
-    pub presence_penalty: f64,
-    /// Taken from it for every time that it occurred; 0 is off.
-    #[schemars(range(min = ranges::ADDED_PENALTY.min, max = ranges::ADDED_PENALTY.max))]
-    pub frequency_penalty: f64,
-    /// How many of the last tokens the penalties look at; 0 switches them off.
-    #[schemars(range(min = ranges::REPEAT_LAST_N.min, max = ranges::REPEAT_LAST_N.max))]
-    pub repeat_last_n: u32,
-    /// Seed of the random choice; -1 draws one for every call.
-    #[schemars(range(min = ranges::SEED.min, max = ranges::SEED.max))]
-    pub seed: i64,
+    #[serde(flatten)]
+    pub sampling: SamplingParams,
     /// Texts that end an answer; they are not part of it.
     #[schemars(length(max = ranges::MAX_STOPS), inner(length(min = 1, max = ranges::MAX_STOP_CHARS)))]
     pub stop: Vec<String>,
@@ -286,15 +263,7 @@ impl Default for ModelSettings {
             json_max_string: Limits::default().string,
             json_max_items: Limits::default().items,
             cut_note: true,
-            temperature: 0.7,
-            top_p: 0.9,
-            top_k: 40,
-            min_p: 0.0,
-            repeat_penalty: None,
-            presence_penalty: 0.0,
-            frequency_penalty: 0.0,
-            repeat_last_n: 64,
-            seed: 42,
+            sampling: SamplingParams::default(),
             stop: Vec::new(),
         }
     }

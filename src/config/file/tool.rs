@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{NOT_BLANK, ThinkingOutput};
 use crate::config::ranges;
+use crate::config::sampling::SamplingOverrides;
 use crate::config::units::Time;
 
 /// What templates can name.
@@ -87,7 +88,8 @@ pub(crate) struct ArgumentSettings {
 
 /// The keys of a tool: a prompt template with declared arguments and the form of the answer, or a chat profile.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
+#[schemars(extend("additionalProperties" = false))]
 pub(crate) struct ToolSettings {
     /// Name or alias of the model that answers. Not needed if there is only one model.
     #[schemars(example = json!("small"))]
@@ -145,33 +147,8 @@ pub(crate) struct ToolSettings {
     /// Most items of an array, and most properties of a map, in a JSON answer, unless the schema sets a lower maximum; twice its minimum if that is more. An answer that reaches this limit is an error.
     #[schemars(range(min = ranges::JSON_MAX_ITEMS.min, max = ranges::JSON_MAX_ITEMS.max), example = json!(1000))]
     pub json_max_items: Option<u64>,
-    /// Randomness; 0 takes the likeliest token.
-    #[schemars(range(min = ranges::TEMPERATURE.min, max = ranges::TEMPERATURE.max), example = json!(0.2))]
-    pub temperature: Option<f64>,
-    /// Only the likeliest tokens that make up this share are drawn from; 1 is off.
-    #[schemars(range(min = ranges::TOP_P.min, max = ranges::TOP_P.max), example = json!(0.9))]
-    pub top_p: Option<f64>,
-    /// Only so many of the likeliest tokens are drawn from; 0 is off.
-    #[schemars(range(min = ranges::TOP_K.min, max = ranges::TOP_K.max), example = json!(40))]
-    pub top_k: Option<i32>,
-    /// Only tokens at least this share as likely as the likeliest are drawn from; 0 is off.
-    #[schemars(range(min = ranges::MIN_P.min, max = ranges::MIN_P.max), example = json!(0.05))]
-    pub min_p: Option<f64>,
-    /// Makes tokens that occurred less likely; 1 is off. With `output` or `choices`, the default is 1 unless the model sets another value.
-    #[schemars(range(min = ranges::REPEAT_PENALTY.min, max = ranges::REPEAT_PENALTY.max), example = json!(1.1))]
-    pub repeat_penalty: Option<f64>,
-    /// Taken from the logit of every token that occurred; 0 is off.
-    #[schemars(range(min = ranges::ADDED_PENALTY.min, max = ranges::ADDED_PENALTY.max), example = json!(0.1))]
-    pub presence_penalty: Option<f64>,
-    /// Taken from it for every time that it occurred; 0 is off.
-    #[schemars(range(min = ranges::ADDED_PENALTY.min, max = ranges::ADDED_PENALTY.max), example = json!(0.1))]
-    pub frequency_penalty: Option<f64>,
-    /// How many of the last tokens the penalties look at; 0 switches them off.
-    #[schemars(range(min = ranges::REPEAT_LAST_N.min, max = ranges::REPEAT_LAST_N.max), example = json!(64))]
-    pub repeat_last_n: Option<u32>,
-    /// Seed of the random choice; -1 draws one for every call.
-    #[schemars(range(min = ranges::SEED.min, max = ranges::SEED.max), example = json!(42))]
-    pub seed: Option<i64>,
+    #[serde(flatten)]
+    pub sampling: SamplingOverrides,
     /// Texts that end an answer and are not part of it. Cannot be combined with `output` or `choices`, since such an answer ends by itself.
     #[schemars(length(max = ranges::MAX_STOPS), inner(length(min = 1, max = ranges::MAX_STOP_CHARS)), example = json!(["\n\n"]))]
     pub stop: Option<Vec<String>>,

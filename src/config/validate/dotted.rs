@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::messages::{ARGUMENT, NAME, nearest};
+use super::messages::{ARGUMENT, NAME, allowed, nearest, shown};
 use super::{Fault, Shape};
 use crate::config::address::Address;
 use crate::config::foreign;
@@ -12,7 +12,20 @@ const MAX_NAME: usize = 64;
 
 impl Shape {
     /// Returns the fault of the `name` of a table in the table of tables at `address`, in the file `root`.
-    pub(super) fn wrong_name(address: &Address, name: &str, root: &Value) -> Fault {
+    pub(super) fn wrong_name(&self, address: &Address, name: &str, root: &Value) -> Fault {
+        let names = self
+            .at(address)
+            .and_then(|schema| schema.get("propertyNames"));
+        if let Some(names) = names.filter(|names| names.get("pattern").is_none()) {
+            return Fault {
+                allowed: format!("the key must be {}", allowed(names)),
+                found: Some(shown(&name.into())),
+                hint: None,
+                address: address.join(name),
+                is_key: true,
+                meant: None,
+            };
+        }
         let allowed = if is_arguments(address) {
             format!("the name must be {ARGUMENT}")
         } else {

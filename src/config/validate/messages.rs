@@ -19,8 +19,8 @@ pub(super) const ARGUMENT: &str = "1 to 64 letters, digits and `_`, not a digit 
 pub(super) fn allowed(schema: &Value) -> String {
     let range = range(schema).map(|range| format!(" from {range}"));
     let bound = |key: &str, words: &str| {
-        let bound = schema.get(key)?.to_string();
-        Some(format!(" {words} {}", plain(&bound)))
+        let bound = schema.get(key)?;
+        Some(format!(" {words} {}", plain(bound)))
     };
     let range = range
         .or_else(|| bound("minimum", "of at least"))
@@ -67,7 +67,10 @@ pub(super) fn allowed(schema: &Value) -> String {
             };
             format!("an array of {items}{count}{unique}")
         }
-        Some("object") => "a table".into(),
+        Some("object") => match count(schema, "minProperties", "maxProperties") {
+            Some(count) => format!("a table of {count} keys"),
+            None => "a table".into(),
+        },
         Some("string") if schema["pattern"] == NAME_PATTERN => NAME.into(),
         Some("string") => {
             let count = count(schema, "minLength", "maxLength");
@@ -110,13 +113,17 @@ fn seconds(schema: &Value) -> Option<String> {
 }
 
 fn bounds(schema: &Value) -> Option<String> {
-    let bound = |key: &str| schema.get(key).map(ToString::to_string);
-    let (min, max) = (bound("minimum")?, bound("maximum")?);
-    Some(format!("{} to {}", plain(&min), plain(&max)))
+    let (min, max) = (schema.get("minimum")?, schema.get("maximum")?);
+    Some(format!("{} to {}", plain(min), plain(max)))
 }
 
-fn plain(number: &str) -> &str {
-    number.strip_suffix(".0").unwrap_or(number)
+/// Returns the JSON text of `value`, a whole number without a fraction: `1` for 1.0.
+pub(crate) fn plain(value: &Value) -> String {
+    let text = value.to_string();
+    match text.strip_suffix(".0") {
+        Some(whole) if value.is_number() => whole.to_owned(),
+        _ => text,
+    }
 }
 
 fn one_of(options: &[String]) -> String {

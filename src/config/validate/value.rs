@@ -1,10 +1,14 @@
-//! Checks of single values, and of arrays of such, by schemas that are compiled once.
+//! Checks of single values, and of arrays and tables of such, by schemas that are compiled once.
 
 use jsonschema::Validator;
 use serde_json::Value;
 
 use super::messages::allowed;
 use super::shown;
+use crate::printable::printable;
+
+/// The longest name that is repeated in an error, in characters.
+const MAX_NAME: usize = 64;
 
 /// A compiled schema of a value.
 #[derive(Debug)]
@@ -13,14 +17,15 @@ pub(crate) struct ValueCheck {
     /// `None` if the schema is not valid: nothing follows it.
     validator: Option<Validator>,
     max_items: Option<u64>,
-    items: Option<Box<ValueCheck>>,
+    /// The check of each item of an array, or of each value of a table.
+    members: Option<Box<ValueCheck>>,
 }
 
 /// A fault of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ValueFault {
-    /// The number of the item that is wrong; `None` for the value itself.
-    pub item: Option<usize>,
+    /// The member that is wrong, as `[1]` or `.name`; `None` for the value itself.
+    pub member: Option<String>,
     /// The values that are allowed, and the value that was found.
     pub message: String,
 }
@@ -28,11 +33,12 @@ pub(crate) struct ValueFault {
 impl ValueCheck {
     /// Compiles `schema`.
     pub(crate) fn new(schema: &Value) -> Self {
-        let items = schema.get("items").filter(|items| items.is_object());
+        let members = schema.get("items").or(schema.get("additionalProperties"));
+        let members = members.filter(|members| members.is_object());
         Self {
             validator: jsonschema::draft202012::options().build(schema).ok(),
             max_items: schema.get("maxItems").and_then(Value::as_u64),
-            items: items.map(|items| Box::new(Self::new(items))),
+            members: members.map(|members| Box::new(Self::new(members))),
             schema: schema.clone(),
         }
     }
@@ -46,7 +52,7 @@ impl ValueCheck {
             (Value::Array(items), Some(max)) if items.len() as u64 > max => {
                 let message = format!("{}, found {} items", allowed(&self.schema), items.len());
                 Err(ValueFault {
-                    item: None,
+                    member: None,
                     message,
                 })
             }
@@ -57,23 +63,38 @@ impl ValueCheck {
     /// Checks that `value` follows the schema.
     ///
     /// # Errors
-    /// The first item that is wrong, else the value.
+    /// The first item or value that is wrong, else the whole.
     pub(crate) fn check(&self, value: &Value) -> Result<(), ValueFault> {
         self.check_length(value)?;
         if self.follows(value) {
             return Ok(());
         }
-        if let (Some(of_items), Value::Array(items)) = (&self.items, value)
-            && let Some(at) = items.iter().position(|item| !of_items.follows(item))
-        {
-            return Err(ValueFault {
-                item: Some(at),
-                message: of_items.message(&items[at]),
-            });
-        }
-        Err(ValueFault {
-            item: None,
-            message: self.message(value),
+        let of_member = self.members.as_ref();
+        Err(of_member
+            .and_then(|of_member| of_member.first_fault(value))
+            .unwrap_or_else(|| ValueFault {
+                member: None,
+                message: self.message(value),
+            }))
+    }
+
+    /// Returns the fault of the first member of `value` that is wrong by itself.
+    fn first_fault(&self, value: &Value) -> Option<ValueFault> {
+        let (member, found) = match value {
+            Value::Array(items) => {
+                let mut items = items.iter().enumerate();
+                let (at, item) = items.find(|(_, item)| !self.follows(item))?;
+                (format!("[{at}]"), item)
+            }
+            Value::Object(table) => {
+                let (name, value) = table.iter().find(|(_, value)| !self.follows(value))?;
+                (format!(".{}", printable(name, MAX_NAME)), value)
+            }
+            _ => return None,
+        };
+        Some(ValueFault {
+            member: Some(member),
+            message: self.message(found),
         })
     }
 

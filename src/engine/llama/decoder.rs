@@ -8,7 +8,9 @@ use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::vocab::LlamaVocab;
 use llama_cpp_2::{LlamaStateSeqFlags, SeqState};
 
-use super::sampler::{Sampler, Scratch};
+use super::dry::DrySamplers;
+use super::sampler::{Choice, Sampler, Scratch};
+use super::sampling;
 use crate::engine::decoder::{Decoder, Row, Sampled};
 use crate::engine::grammar::Grammar;
 use crate::engine::thinking::blocks::Start;
@@ -23,6 +25,7 @@ pub(crate) struct LlamaDecoder<'model> {
     /// How many tokens a sequence may have of which none is forgotten; none where that is never.
     pub(super) window: Option<usize>,
     pub(super) vocab: LlamaVocab<'model>,
+    pub(super) dry: DrySamplers<'model>,
     /// Control tokens that are markers of reasoning, in order.
     pub(super) marker_tokens: Vec<Token>,
     pub(super) batch: LlamaBatch<'static>,
@@ -54,7 +57,14 @@ impl Decoder for LlamaDecoder<'_> {
         grammar: Option<Grammar>,
         start: &Start,
     ) -> Sampler {
-        Sampler::new(params, &self.vocab, prompt, grammar, start)
+        let dry = self.dry.sampler(params, self.context.n_ctx());
+        let choice = Choice::new(
+            params,
+            self.vocab.n_tokens(),
+            sampling::biases(params, &self.vocab),
+            dry,
+        );
+        Sampler::new(choice, prompt, grammar, start)
     }
 
     fn force(&self, sampler: &mut Sampler, token: Token) {

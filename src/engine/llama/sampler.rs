@@ -9,14 +9,13 @@
 mod sample;
 mod top_k_scan;
 
-use llama_cpp_2::vocab::LlamaVocab;
-
-use self::sample::{Choice, Work};
+pub(super) use self::sample::Choice;
+use self::sample::Work;
 use crate::engine::decoder::Sampled;
 use crate::engine::grammar::Grammar;
 use crate::engine::thinking::blocks::Start;
 use crate::engine::token::Token;
-use crate::engine::{EngineError, EngineErrorKind, SamplingParams};
+use crate::engine::{EngineError, EngineErrorKind};
 
 /// How the tokens of one call are chosen.
 #[derive(Debug)]
@@ -44,15 +43,13 @@ impl Scratch {
 }
 
 impl Sampler {
-    /// One that has seen `prompt` and follows `grammar`.
+    /// Makes a sampler by `choice`, which sees `prompt`, and `grammar`.
     pub(super) fn new(
-        params: &SamplingParams,
-        vocab: &LlamaVocab<'_>,
+        mut choice: Choice,
         prompt: &[Token],
         grammar: Option<Grammar>,
         start: &Start,
     ) -> Self {
-        let mut choice = Choice::new(params, vocab.n_tokens(), vocab.suppress_tokens());
         choice.accept(prompt);
         let start = start.clone();
         Self {

@@ -83,7 +83,7 @@ impl<D: Decoder> Scheduler<D> {
             checkpoints: Vec::new(),
             reserved: length + max_tokens,
             max_tokens,
-            seed: call.request.sampling.seed,
+            seed: call.request.sampling.llama_seed(),
             sampler: self.decoder.sampler(
                 &call.request.sampling,
                 &prompt.tokens,

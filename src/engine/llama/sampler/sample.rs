@@ -1,7 +1,7 @@
 //! From the logits of a row to a token, with as much of llama.cpp's samplers as the result depends on.
 //!
-//! They work on an array of candidates, for a whole vocabulary 3 MB, and the penalties look up each of them. But suppressed
-//! tokens and penalties change few logits, those of tokens that are known; and where the draw begins with a cut, only the
+//! They work on an array of candidates, for a whole vocabulary 3 MB, and the penalties look up each of them. But biases
+//! and penalties change few logits, those of tokens that are known; and where the draw begins with a cut, only the
 //! greatest of the others can matter. So the penalties see the former alone, and the draw these and the greatest. What is
 //! chosen is the same as over the whole array, except among equal logits.
 
@@ -14,27 +14,26 @@ use llama_cpp_2::token::data_array::LlamaTokenDataArray;
 
 use super::top_k_scan::Greatest;
 use crate::engine::SamplingParams;
-use crate::engine::llama::sampling;
+use crate::engine::llama::sampling::{self, Penalties};
 use crate::engine::token::Token;
 
 /// How one call chooses, and the tokens that its penalties look at.
 #[derive(Debug)]
-pub(super) struct Choice {
-    penalties: Option<LlamaSampler>,
+pub(in crate::engine::llama) struct Choice {
+    penalties: Option<Penalties>,
     draw: LlamaSampler,
     drawn_from: Option<usize>,
-    /// The last tokens, as `penalties` has them; never more than `window`.
+    /// The last tokens, as `penalties` has them; never more than its window.
     last: VecDeque<Token>,
-    window: usize,
-    /// Tokens that are never chosen, in order.
-    suppressed: Vec<Token>,
+    /// Additions to logits, in the order of tokens; a token with −∞ is never chosen.
+    biases: Vec<(Token, f32)>,
 }
 
 /// Memory to work in, kept between tokens.
 #[derive(Debug)]
 pub(super) struct Work {
     greatest: Greatest,
-    /// Tokens that are suppressed or penalised, in order, and their logits.
+    /// Tokens that are biased or penalised, in order, and their logits.
     tokens: Vec<Token>,
     changed: LlamaTokenDataArray,
     candidates: LlamaTokenDataArray,
@@ -53,17 +52,20 @@ impl Default for Work {
 }
 
 impl Choice {
-    /// For a vocabulary of `n_vocab` tokens, of which `suppressed` are never chosen.
-    pub(super) fn new(params: &SamplingParams, n_vocab: i32, suppressed: &[LlamaToken]) -> Self {
-        let mut suppressed: Vec<Token> = suppressed.iter().map(|token| token.0).collect();
-        suppressed.sort_unstable();
+    /// Makes a choice among a vocabulary of `n_vocab` tokens, whose logits get `biases`, one a token in order, and the penalties of
+    /// `dry`.
+    pub(in crate::engine::llama) fn new(
+        params: &SamplingParams,
+        n_vocab: i32,
+        biases: Vec<(Token, f32)>,
+        dry: Option<Penalties>,
+    ) -> Self {
         Self {
-            penalties: sampling::penalties(params, n_vocab),
+            penalties: sampling::penalties(params, n_vocab, dry),
             draw: sampling::draw(params),
             drawn_from: sampling::drawn_from(params),
             last: VecDeque::new(),
-            window: sampling::penalty_window(params).unsigned_abs() as usize,
-            suppressed,
+            biases,
         }
     }
 
@@ -72,9 +74,10 @@ impl Choice {
         let Some(penalties) = &mut self.penalties else {
             return;
         };
-        for token in &tokens[tokens.len().saturating_sub(self.window)..] {
-            penalties.accept(LlamaToken(*token));
-            if self.last.len() == self.window {
+        let Penalties { sampler, window } = penalties;
+        for token in &tokens[tokens.len().saturating_sub(*window)..] {
+            sampler.accept(LlamaToken(*token));
+            if self.last.len() == *window {
                 self.last.pop_front();
             }
             self.last.push_back(*token);
@@ -104,19 +107,25 @@ impl Choice {
     /// The tokens whose logits are not those that the model computed, in order.
     fn change(&mut self, logits: &[f32], work: &mut Work) {
         work.tokens.clear();
-        work.tokens.extend(self.last.iter().chain(&self.suppressed));
+        work.tokens.extend(&self.last);
+        work.tokens
+            .extend(self.biases.iter().map(|(token, _)| token));
         work.tokens.sort_unstable();
         work.tokens.dedup();
-        let is_suppressed = |token| self.suppressed.binary_search(token).is_ok();
+        let bias = |token: Token| {
+            let at = self
+                .biases
+                .binary_search_by_key(&token, |(token, _)| *token);
+            at.map_or(0.0, |at| self.biases[at].1)
+        };
         work.changed.data.clear();
         work.changed.data.extend(work.tokens.iter().map(|token| {
             let logit = usize::try_from(*token).ok().and_then(|at| logits.get(at));
-            let logit = logit.filter(|_| !is_suppressed(token));
             let logit = logit.copied().unwrap_or(f32::NEG_INFINITY);
-            LlamaTokenData::new(LlamaToken(*token), logit, 0.0)
+            LlamaTokenData::new(LlamaToken(*token), logit + bias(*token), 0.0)
         }));
         if let Some(penalties) = &mut self.penalties {
-            penalties.apply(&mut work.changed);
+            penalties.sampler.apply(&mut work.changed);
         }
     }
 

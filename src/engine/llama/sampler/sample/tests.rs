@@ -1,5 +1,7 @@
 //! What is chosen, beside llama.cpp's whole chain over the whole vocabulary.
 
+use std::collections::BTreeMap;
+
 use llama_cpp_2::token::logit_bias::LlamaLogitBias;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -27,25 +29,32 @@ fn logits(n_vocab: u16, seed: u64) -> Vec<f32> {
         .collect()
 }
 
-/// All samplers, in the order of [`sampling`].
-fn whole_chain(params: &SamplingParams, n_vocab: i32, suppressed: &[LlamaToken]) -> LlamaSampler {
-    let never = |token: &LlamaToken| LlamaLogitBias::new(*token, f32::NEG_INFINITY);
-    let never: Vec<_> = suppressed.iter().map(never).collect();
-    let suppress = LlamaSampler::logit_bias(n_vocab, &never);
-    let penalties = sampling::penalties(params, n_vocab);
-    let samplers = [suppress]
-        .into_iter()
-        .chain(penalties)
-        .chain([sampling::draw(params)]);
-    LlamaSampler::chain(samplers, true)
+/// All samplers, in the order of [`sampling`]: those that change logits, and those that choose.
+fn whole_chain(
+    params: &SamplingParams,
+    n_vocab: i32,
+    biases: &[(Token, f32)],
+) -> (LlamaSampler, LlamaSampler) {
+    let biases = biases.iter();
+    let biases: Vec<_> = biases
+        .map(|(token, bias)| LlamaLogitBias::new(LlamaToken(*token), *bias))
+        .collect();
+    let biases = LlamaSampler::logit_bias(n_vocab, &biases);
+    let penalties = sampling::penalties(params, n_vocab, None);
+    let penalties = penalties.map(|penalties| penalties.sampler);
+    let changes = LlamaSampler::chain([biases].into_iter().chain(penalties), true);
+    (changes, sampling::draw(params))
 }
 
-fn chosen_by(chain: &mut LlamaSampler, logits: &[f32]) -> Token {
+fn chosen_by((changes, draw): &mut (LlamaSampler, LlamaSampler), logits: &[f32]) -> Token {
     let tokens = (0..).map(LlamaToken).zip(logits);
-    let allowed = tokens.filter(|(_, logit)| **logit > f32::NEG_INFINITY);
-    let candidates = allowed.map(|(token, logit)| LlamaTokenData::new(token, *logit, 0.0));
-    let mut candidates = LlamaTokenDataArray::from_iter(candidates, false);
-    chain.apply(&mut candidates);
+    let is_possible = |candidate: &LlamaTokenData| candidate.logit() > f32::NEG_INFINITY;
+    let candidates = tokens.map(|(token, logit)| LlamaTokenData::new(token, *logit, 0.0));
+    let mut candidates = LlamaTokenDataArray::from_iter(candidates.filter(is_possible), false);
+    changes.apply(&mut candidates);
+    // Typical sampling computes with the logarithm of each probability.
+    candidates.data.retain(is_possible);
+    draw.apply(&mut candidates);
     candidates.selected_token().unwrap().0
 }
 
@@ -54,7 +63,9 @@ prop_compose! {
         temperature in select(vec![0.0, 0.7, 1.5]),
         top_k in select(vec![0, 1, 5, 40, 300, 100_000]),
         top_p in select(vec![0.3, 0.9, 1.0]),
+        typical_p in select(vec![0.5, 1.0, 1.0]),
         min_p in select(vec![0.0, 0.05, 0.5]),
+        xtc_probability in select(vec![0.0, 0.0, 0.7]),
         repeat_penalty in select(vec![0.8, 1.0, 1.1, 1.9]),
         presence_penalty in select(vec![-1.0, 0.0, 0.6]),
         frequency_penalty in select(vec![0.0, 0.4]),
@@ -62,7 +73,10 @@ prop_compose! {
         seed in 0..1000_u32,
     ) -> SamplingParams {
         SamplingParams {
-            temperature, top_p, top_k, min_p, repeat_penalty, presence_penalty, frequency_penalty, repeat_last_n, seed,
+            temperature, top_p, top_k, typical_p, min_p, xtc_probability, presence_penalty, frequency_penalty, repeat_last_n,
+            repeat_penalty: Some(repeat_penalty),
+            seed: i64::from(seed),
+            ..SamplingParams::default()
         }
     }
 }
@@ -73,32 +87,34 @@ proptest! {
         params in params(),
         n_vocab in select(vec![1_u16, 50, 777, 5000]),
         prompt in prop::collection::vec(any::<Index>(), 0..100),
-        suppressed in prop::collection::vec(any::<Index>(), 0..4),
+        biased in prop::collection::vec((any::<Index>(), select(vec![f32::NEG_INFINITY, -3.0, 9.0])), 0..4),
         // One of so many may come next by a grammar.
         one_of in select(vec![1, 1, 3, 100]),
     ) {
         let token = |index: &Index| Token::try_from(index.index(n_vocab.into())).unwrap();
-        let suppressed: Vec<_> = suppressed.iter().map(|index| LlamaToken(token(index))).collect();
+        let biases: BTreeMap<Token, f32> = biased.iter().map(|(index, bias)| (token(index), *bias)).collect();
+        let biases: Vec<(Token, f32)> = biases.into_iter().collect();
+        let is_suppressed = |token| biases.contains(&(token, f32::NEG_INFINITY));
         let prompt: Vec<Token> = prompt.iter().map(token).collect();
         let size = i32::from(n_vocab);
-        let mut whole = whole_chain(&params, size, &suppressed);
-        whole.accept_many(prompt.iter().map(|token| LlamaToken(*token)));
-        let mut choice = Choice::new(&params, size, &suppressed);
+        let mut whole = whole_chain(&params, size, &biases);
+        whole.0.accept_many(prompt.iter().map(|token| LlamaToken(*token)));
+        let mut choice = Choice::new(&params, size, biases.clone(), None);
         choice.accept(&prompt);
         let mut work = Work::default();
         for step in 0..STEPS {
-            let mut logits = logits(n_vocab, u64::from(params.seed) * STEPS + step);
+            let mut logits = logits(n_vocab, u64::from(params.llama_seed()) * STEPS + step);
             for (_, logit) in logits.iter_mut().enumerate().filter(|(token, _)| token % one_of != 0) {
                 *logit = f32::NEG_INFINITY;
             }
             let possible = (0..size).zip(&logits).any(|(token, logit)| {
-                *logit > f32::NEG_INFINITY && !suppressed.contains(&LlamaToken(token))
+                *logit > f32::NEG_INFINITY && !is_suppressed(token)
             });
             let chosen = choice.select(&logits, &mut work);
             prop_assert_eq!(chosen.is_some(), possible);
             let Some(chosen) = chosen else { break };
             prop_assert_eq!(chosen, chosen_by(&mut whole, &logits));
-            whole.accept(LlamaToken(chosen));
+            whole.0.accept(LlamaToken(chosen));
             choice.accept(&[chosen]);
         }
     }
@@ -106,7 +122,7 @@ proptest! {
 
 #[test]
 fn what_is_no_number_is_never_chosen() {
-    let mut choice = Choice::new(&SamplingParams::default(), 200, &[]);
+    let mut choice = Choice::new(&SamplingParams::default(), 200, Vec::new(), None);
     let mut logits = vec![f32::NAN; 200];
     assert_eq!(choice.select(&logits, &mut Work::default()), None);
     logits[150] = -3.0;
