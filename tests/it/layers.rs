@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Lowest first; a module may import its own layer and those below it.
-const LAYERS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 10] = [
     &[
         "error_code",
         "fair",
@@ -27,6 +27,8 @@ const LAYERS: [&[&str]; 8] = [
     &["tools", "status"],
     &["mcp"],
     &["transport"],
+    &["check", "live"],
+    &["reload"],
 ];
 
 const HTTP: &[&str] = &[

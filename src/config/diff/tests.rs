@@ -1,36 +1,45 @@
-//! Differences of drawn configurations.
+//! Differences of configurations, and what a reload makes of them.
 
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::super::file::WatchMode;
 use super::*;
+use crate::config::address::Address;
+use crate::config::file::WatchMode;
 use crate::config::tool::{Argument, PreparedPrompt, ToolBody};
-use crate::config::{Overrides, Surroundings};
+use crate::config::validate::Shape;
+use crate::config::{Overrides, Surroundings, Transport};
 use crate::process::Cpus;
 use crate::schema::{AnswerSchema, Limits};
 
-fn base() -> Config {
-    let typed = Overrides {
+fn typed(set: &[String]) -> Overrides {
+    Overrides {
         models: vec!["tests/models/tiny-crab-chat.Q8_0.gguf".into()],
         flags: vec![("transport".into(), "http".into())],
+        set: set.to_vec(),
         ..Overrides::default()
-    };
-    let around = Surroundings {
+    }
+}
+
+fn around() -> Surroundings {
+    Surroundings {
         program: None,
-        cpus: Cpus::single(4),
+        cpus: Cpus::single(64),
         variables: BTreeMap::new(),
         folders: Vec::new(),
-    };
-    match Config::load(&typed, &around) {
+    }
+}
+
+fn base() -> Config {
+    match Config::load(&typed(&[]), &around()) {
         Ok((config, _)) => config,
         Err(rejected) => panic!("{rejected:?}"),
     }
 }
 
-/// A model whose settings are drawn: the first two are of how it is loaded.
+/// A model with generated settings: two that its process depends on, and two that are live.
 fn model() -> impl Strategy<Value = ModelConfig> {
     let model = base().models.remove(0);
     (0..2_u32, 1..3_usize, 0..2_u8, any::<bool>()).prop_map(
@@ -45,7 +54,7 @@ fn model() -> impl Strategy<Value = ModelConfig> {
     )
 }
 
-/// A tool whose prompt, answer, arguments and sampling are drawn.
+/// A tool with a generated prompt, answer, argument and temperature.
 fn tool() -> impl Strategy<Value = ToolConfig> {
     let model = base().models.remove(0);
     let schema = json!({"type": "object", "properties": {"a": {"type": "null"}}});
@@ -118,32 +127,151 @@ fn config() -> impl Strategy<Value = Config> {
 
 proptest! {
     #[test]
-    fn the_difference_makes_the_second_of_the_first(old in config(), new in config()) {
-        prop_assert_eq!(ConfigDiff::between(&old, &old), ConfigDiff::default());
+    fn a_reload_leaves_only_the_keys_that_require_a_restart(old in config(), new in config()) {
+        prop_assert!(ConfigDiff::between(&old, &old).is_empty());
         let diff = ConfigDiff::between(&old, &new);
-        prop_assert_eq!(diff.apply(&old), new.clone());
-        prop_assert_eq!(diff == ConfigDiff::default(), old == new);
-        prop_assert_eq!(diff.lines().is_empty(), old == new, "{:?}", diff.lines());
-        // A tool counts from the next call on, and every key that differs is named.
-        for (name, change) in &diff.tools {
-            if let Change::Changed(part) = change {
-                prop_assert!(part.restart.is_empty() && !part.live.is_empty(), "{}", name);
-            }
+        prop_assert_eq!(diff.is_empty(), old == new);
+        let rest = ConfigDiff::between(&old.with_live_keys_of(&new), &new);
+        prop_assert_eq!(rest.restart_required(), diff.restart_required());
+        for (part, change) in &rest.parts {
+            let is_waiting = matches!(change, Change::Edited(keys) if keys.values().all(|effect| *effect == Effect::RequiresRestart));
+            prop_assert!(is_waiting, "{} {:?}", part, change);
         }
-        // What restarts a model is what its process depends on.
-        for (name, change) in &diff.models {
-            let model = |config: &Config| {
-                config.models.iter().find(|model| model.name == *name).cloned()
-            };
-            if let (Change::Changed(part), Some(old), Some(new)) = (change, model(&old), model(&new)) {
-                prop_assert_eq!(part.restart.is_empty(), new.is_loaded_like(&old, old.stamp));
-            }
+    }
+
+    #[test]
+    fn a_model_restarts_if_its_process_cannot_serve_the_edited_settings(old in model(), new in model()) {
+        let restarts = model_keys(&old, &new).values().any(|effect| *effect == Effect::RestartsModel);
+        prop_assert_eq!(restarts, !new.is_loaded_like(&old, old.stamp));
+    }
+}
+
+/// Texts of which at least one is another valid value of nearly every key.
+const OTHER_VALUES: [&str; 17] = [
+    "true",
+    "false",
+    "off",
+    "poll",
+    "row",
+    "json",
+    "hourly",
+    "q8_0",
+    "0.25",
+    "2",
+    "33",
+    "30s",
+    "16MiB",
+    "64MiB",
+    "1GiB",
+    "localhost",
+    "[\"a.example\", \"b.example\"]",
+];
+
+/// Returns the configurations in which one key has another value, with the address of the key.
+fn edits() -> Vec<(Address, Config)> {
+    let base = base();
+    let shape = Shape::default();
+    let values = |key: &str| -> Vec<String> {
+        let of_key = match key {
+            "path" => "tests/models/tiny-crab-chat.F16.gguf",
+            "level" => "debug",
+            "lora" => "{path = \"tests/models/tiny-crab-lora.gguf\"}",
+            "chat_template" => "{{ messages[0].content }}",
+            "session_secret" => "0123456789abcdef0123456789abcdef",
+            "allowed_origins" => "https://app.example",
+            "template_arguments" => "{a = 1}",
+            "transport" => "stdio",
+            _ => "before",
+        };
+        let values = OTHER_VALUES.iter().chain([&of_key]);
+        values.map(|value| (*value).to_owned()).collect()
+    };
+    let mut edits = Vec::new();
+    for table in [
+        &["server"][..],
+        &["log"],
+        &["registry"],
+        &["models", "default"],
+    ] {
+        let table = Address::of(table.iter().copied());
+        for key in shape.keys(&table) {
+            let address = table.join(key);
+            let edited = values(key).into_iter().find_map(|value| {
+                let (config, _) =
+                    Config::load(&typed(&[format!("{address}={value}")]), &around()).ok()?;
+                (config != base).then_some(config)
+            });
+            edits.extend(edited.map(|config| (address, config)));
         }
+    }
+    edits
+}
+
+#[test]
+fn each_key_has_the_effect_that_it_declares() {
+    let base = base();
+    for (address, edited) in edits() {
+        let declared = Effect::of(&address).unwrap();
+        let diff = ConfigDiff::between(&base, &edited);
+        let effects = diff.parts.iter().flat_map(|(_, change)| match change {
+            Change::Edited(keys) => keys.values().copied().collect(),
+            Change::Added | Change::Removed => Vec::new(),
+        });
+        let effects: Vec<Effect> = effects.collect();
+        assert!(!effects.is_empty(), "{address}");
+        assert!(
+            effects.iter().all(|effect| *effect == declared),
+            "{address}: {diff}"
+        );
+        let keeps_process = edited.models[0].is_loaded_like(&base.models[0], base.models[0].stamp);
+        assert_eq!(
+            keeps_process,
+            declared != Effect::RestartsModel,
+            "{address}"
+        );
+        let active = base.with_live_keys_of(&edited);
+        let waits = declared == Effect::RequiresRestart;
+        assert_eq!(active == base, waits, "{address}");
+        assert_eq!(active == edited, !waits, "{address}");
     }
 }
 
 #[test]
-fn a_plan_names_what_changes_and_how() {
+fn each_key_of_the_schema_declares_its_effect_and_is_compared() {
+    let shape = Shape::default();
+    let edited: Vec<Address> = edits().into_iter().map(|(address, _)| address).collect();
+    let mut not_compared = Vec::new();
+    for table in [
+        &["server"][..],
+        &["log"],
+        &["registry"],
+        &["models", "default"],
+        &["tools", "a"],
+    ] {
+        let table = Address::of(table.iter().copied());
+        for key in shape.keys(&table) {
+            let address = table.join(key);
+            assert!(
+                Effect::of(&address).is_some(),
+                "{address} declares no `x-reload`"
+            );
+            if !edited.contains(&address) && table.parts()[0] != "tools" {
+                not_compared.push(address.to_string());
+            }
+        }
+    }
+    assert_eq!(
+        not_compared,
+        [
+            "server.auth_file",
+            "server.tokens",
+            "server.allow_unauthenticated"
+        ]
+    );
+}
+
+#[test]
+fn a_diff_names_what_changes_and_how() {
     let old = base();
     let mut new = base();
     new.models[0].load.n_ctx = 1000;
@@ -162,7 +290,7 @@ fn a_plan_names_what_changes_and_how() {
     model other: added
     server: live (max_body)
     registry: live (max_loaded)
-    not before the server is restarted: server.host, log.level
+    requires a restart of the server: server.host, log.level
     "#);
     insta::assert_snapshot!(ConfigDiff::between(&old, &old), @"nothing changes");
 }
