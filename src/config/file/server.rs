@@ -66,7 +66,7 @@ pub(crate) struct ServerSettings {
     #[schemars(extend("x-reload" = Effect::Live))]
     pub session_secret: Option<String>,
     /// Serve other machines without a token.
-    #[schemars(extend("x-reload" = Effect::Live))]
+    #[schemars(extend("x-reload" = Effect::RequiresRestart))]
     pub allow_unauthenticated: bool,
     /// Names by which clients may reach the server, in addition to those of loopback and `host`.
     #[schemars(extend("x-reload" = Effect::Live))]
