@@ -1,5 +1,5 @@
-//! Wiring and lifetime: config → registry → dispatcher → transport; signals, of which the first lets the server end in
-//! order, and the second ends it at once.
+//! Wiring and lifetime: config → registry → dispatcher → transport, and signals: the first starts a graceful shutdown, the second ends the
+//! server at once.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -9,36 +9,32 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::watch;
 use tracing_appender::rolling::Rotation;
 
 use crate::backend::Backend;
 use crate::backend::local::Launcher;
 use crate::check::Checked;
+use crate::config::Transport;
 use crate::config::file::{LogFormat, LogRotation, LogSettings};
 use crate::config::http::HttpConfig;
-use crate::config::{Config, Transport};
 use crate::error_code::{Coded, ErrorCode};
-use crate::mcp::dispatcher::Dispatcher;
+use crate::live::Live;
 use crate::process::{self, ProtocolOutput};
-use crate::registry::{Edition, Registry};
 use crate::reload::{Reloader, Sources};
 use crate::signals::{EndSignals, Signals};
-use crate::status::{Board, ToolStatus};
+use crate::status::Board;
 use crate::supervisor::{self, Phase};
 use crate::telemetry::log_file::LogFile;
 use crate::telemetry::{LogOutput, metrics};
 use crate::threads;
-use crate::tools::Catalog;
-use crate::tools::shared_prefix::fixed_prompts;
 use crate::transport;
 use crate::transport::http::Ending;
 use crate::transport::stdio::{OpenError, Stdio};
 
-/// Serves what was `checked` until the client or a signal ends it; edits of the files that it came from are applied.
+/// Serves the `checked` configuration until the client or a signal ends the server, and applies edits of its files.
 ///
 /// # Errors
-/// Where the system gives no runtime, signals or pipes.
+/// The system provides no runtime, signals or pipes, or the address is in use.
 pub(crate) fn run(
     checked: Checked,
     sources: Sources,
@@ -47,7 +43,7 @@ pub(crate) fn run(
 ) -> anyhow::Result<()> {
     let runtime = start_runtime().context("could not start the runtime")?;
     let result = runtime.block_on(serve(checked, sources, signals, output));
-    // A thread that is blocked on stdin is not waited for.
+    // A thread may be blocked on stdin: do not wait for it.
     runtime.shutdown_background();
     result
 }
@@ -67,7 +63,7 @@ fn start_runtime() -> std::io::Result<Runtime> {
     })
 }
 
-/// Where and what to log.
+/// Returns where to log, and what.
 pub(crate) fn log_output(log: &LogSettings) -> LogOutput {
     let file = |path: &PathBuf| LogFile {
         path: path.clone(),
@@ -86,18 +82,18 @@ pub(crate) fn log_output(log: &LogSettings) -> LogOutput {
     }
 }
 
-/// How long the models' processes may take to end: one that does not is killed after two seconds.
+/// Longest wait for the models' processes to end. A process that does not end is killed after two seconds.
 const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 
-/// The stack of each thread. The check of an answer calls itself for every level of the value and of its schema: 100 schemas for each
-/// of 127 levels at most.
+/// Stack size of each thread, in bytes. The check of an answer recurses for every level of the value and of its schema: at most 127 levels of
+/// 100 schemas each.
 const THREAD_STACK: usize = 32 * 1024 * 1024;
 
-/// Smallest number of threads that a server starts with: the runtime's, one that starts processes, the log's, the allocator's, and those of
-/// stdin and stdout, or of connections and the file watcher.
+/// Least number of threads that a server starts with: those of the runtime, the spawner, the log and the allocator, and those of stdin and
+/// stdout, or of connections and the file watcher.
 pub(crate) const THREADS: usize = 9;
 
-/// The server only moves messages; the CPUs are the worker's.
+/// Number of the runtime's threads. The server only moves messages and leaves the CPUs to the workers.
 const SERVER_THREADS: usize = 2;
 
 async fn serve(
@@ -118,33 +114,29 @@ async fn serve(
     let signals = signals.listen(has_file);
     let signals = signals.context("could not listen to signals")?;
     tokio::spawn(end_on_signal(signals, ending.clone()));
-    // Before a model is loaded: a port that is in use is told at once.
-    let http = match &checked.config.transport {
+    // Before a model is loaded, so that a port that is in use is reported at once.
+    let listener = match &checked.config.transport {
         Transport::Stdio => None,
         Transport::Http(http) => {
             let listener = transport::http::listen(http)
                 .await
                 .with_context(|| could_not_listen(http))?;
             metrics::install();
-            Some((listener, Arc::new((**http).clone())))
+            Some(listener)
         }
     };
-    let stdio = match http {
+    let stdio = match listener {
         None => Some(Stdio::open(output, &ending.drain).map_err(stdio_failed)?),
         Some(_) => None,
     };
-    let address = match &http {
-        Some((listener, _)) => Some(listener.local_addr()?),
+    let address = match &listener {
+        Some(listener) => Some(listener.local_addr()?),
         None => None,
     };
     print_log_file(&checked.config.log, address);
-    let config = http.as_ref().map(|(_, config)| Arc::clone(config));
-    let live = Live::start(&checked.config, config, &ending)?;
-    let (dispatcher, registry) = (Arc::clone(&live.dispatcher), Arc::clone(&live.registry));
-    let (rules, tools) = (
-        live.http.as_ref().map(watch::Sender::subscribe),
-        live.tools.subscribe(),
-    );
+    let live = Live::start(&checked.config, launcher(&ending)?);
+    let (dispatcher, registry) = (live.dispatcher(), live.registry());
+    let (rules, tools) = (live.rules(), live.tools());
     let reloader = Reloader::new(sources, checked, live);
     let board = Board::new(
         Arc::clone(&registry),
@@ -155,7 +147,7 @@ async fn serve(
     if let Some(reloader) = reloader {
         let drain = ending.drain.clone();
         tokio::spawn(async move {
-            // At the end nothing begins any more.
+            // A shutdown begins no further reload.
             let ran = drain.run_until_cancelled(reloader.run()).await;
             if let Some(Err(error)) = ran {
                 tracing::warn!(%error, "the configuration cannot be reloaded; restart the server to apply edits");
@@ -168,7 +160,7 @@ async fn serve(
     let served = if let Some(stdio) = stdio {
         let served = transport::stdio::serve(stdio, dispatcher).await;
         served.context("stdio failed")
-    } else if let Some(((listener, _), rules)) = http.zip(rules) {
+    } else if let Some((listener, rules)) = listener.zip(rules) {
         let served = transport::http::serve(dispatcher, board, rules, listener, ending).await;
         served.context("HTTP failed")
     } else {
@@ -178,9 +170,16 @@ async fn serve(
         .await
         .is_err()
     {
-        tracing::warn!("a model's process is still there: it ends with this one");
+        tracing::warn!("a model's process has not ended yet; it ends with this process");
     }
     served
+}
+
+/// Returns the launcher of models' processes, which are this program.
+fn launcher(ending: &Ending) -> anyhow::Result<Launcher> {
+    let program = process::this_program().context("could not find this program's file")?;
+    let launcher = Launcher::new(program).map_err(Coded::from)?;
+    Ok(launcher.with_drain(ending.drain.clone()))
 }
 
 /// Prints on standard error how to reach the server and where its log is, if it logs to a file: a terminal would show nothing otherwise.
@@ -201,103 +200,6 @@ fn print_log_file(log: &LogSettings, address: Option<SocketAddr>) {
     drop(writeln!(std::io::stderr(), "{line}"));
 }
 
-/// The running parts of the server, as the active configuration describes them.
-#[derive(Debug)]
-pub(crate) struct Live {
-    launcher: Launcher,
-    registry: Arc<Registry>,
-    dispatcher: Arc<Dispatcher>,
-    /// The tools, for `status`.
-    tools: watch::Sender<Vec<ToolStatus>>,
-    /// Those that were loaded without a call.
-    preloaded: Vec<Edition>,
-    http: Option<watch::Sender<Arc<HttpConfig>>>,
-}
-
-impl Live {
-    /// Starts what `config` says, and begins to load what is to be ready.
-    fn start(
-        config: &Config,
-        http: Option<Arc<HttpConfig>>,
-        ending: &Ending,
-    ) -> anyhow::Result<Self> {
-        let program = process::this_program().context("could not find this program's file")?;
-        let launcher = Launcher::new(program).map_err(Coded::from)?;
-        let launcher = launcher.with_drain(ending.drain.clone());
-        let registry = Arc::new(Registry::new(Backend::Local(launcher.clone())));
-        let mut live = Self {
-            launcher,
-            registry,
-            dispatcher: Arc::new(Dispatcher::new(Catalog::default())),
-            tools: watch::Sender::default(),
-            preloaded: Vec::new(),
-            http: http.map(watch::Sender::new),
-        };
-        live.apply(config);
-        Ok(live)
-    }
-
-    /// Makes `config` the active configuration. Parts that it does not change keep running; parts that it changes or removes finish their
-    /// calls.
-    pub(crate) fn apply(&mut self, config: &Config) {
-        self.launcher.set_log_level(config.log.level.clone());
-        self.launcher
-            .set_stall_timeout(config.registry.stall_timeout.0);
-        // Before models are staged, so that revoked tokens are refused from here on.
-        self.set_rules(&config.transport);
-        let fixed = fixed_prompts(config);
-        let registry = &self.registry;
-        // A model that was unloaded on request stays unloaded.
-        for edition in &mut self.preloaded {
-            *edition = registry.current(*edition);
-        }
-        let editions = registry.stage(&config.models, &fixed, &config.registry);
-        let catalog = Catalog::new(config, &editions, &self.registry);
-        self.show(config, &catalog);
-        // Before the former models take no more calls: a call that they refuse finds this one.
-        self.dispatcher.replace(catalog);
-        self.registry.retire_all_but(&editions);
-        let models = config.models.iter().zip(editions);
-        let preloaded: Vec<_> = models.filter(|(model, _)| model.preload).collect();
-        for (model, edition) in &preloaded {
-            if !self.preloaded.contains(edition) {
-                self.registry.preload(&model.name, *edition);
-            }
-        }
-        self.preloaded = preloaded.into_iter().map(|(_, edition)| edition).collect();
-    }
-
-    /// Shows the tools of `catalog` to those that look after the server, and creates the metrics of all names.
-    fn show(&self, config: &Config, catalog: &Catalog) {
-        let tools = catalog.with_models();
-        let shown = tools.iter().map(|(name, model)| ToolStatus {
-            name: (*name).to_owned(),
-            model: (*model).to_owned(),
-        });
-        self.tools.send_replace(shown.collect());
-        let tokens = match &config.transport {
-            Transport::Http(http) => &http.tokens[..],
-            Transport::Stdio => &[],
-        };
-        metrics::expect(&metrics::Names {
-            models: config.models.iter().map(|model| &*model.name).collect(),
-            tools,
-            tokens: tokens.iter().map(|token| &*token.name).collect(),
-        });
-    }
-
-    /// Applies the rules for requests. Announces a change of tools if tokens have changed, since each token may have its own tools.
-    pub(crate) fn set_rules(&self, transport: &Transport) {
-        if let (Some(rules), Transport::Http(new)) = (&self.http, transport) {
-            let changed = Arc::new(rules.borrow().with_live_keys_of(new));
-            let old = rules.send_replace(Arc::clone(&changed));
-            if old.tokens != changed.tokens {
-                self.dispatcher.announce();
-            }
-        }
-    }
-}
-
 /// Returns the error of a stdio transport that could not be opened.
 fn stdio_failed(error: OpenError) -> anyhow::Error {
     match error {
@@ -314,7 +216,7 @@ fn could_not_listen(http: &HttpConfig) -> Coded {
     ))
 }
 
-/// The first signal lets the server end in order, the second ends it at once.
+/// Starts a graceful shutdown at the first signal, and ends the server at the second.
 async fn end_on_signal(mut signals: EndSignals, ending: Ending) {
     for token in [ending.drain, ending.stop] {
         signals.next().await;

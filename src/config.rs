@@ -1,13 +1,14 @@
-//! `Config`: validated, resolved, typed. What was said in a file, by variables and by flags goes in, what the program runs
-//! by comes out.
+//! The configuration: a file, variables and flags become a [`Config`], validated, resolved and typed.
 
 pub(crate) mod address;
 pub(crate) mod diff;
+mod effect;
 pub(crate) mod error;
 pub(crate) mod file;
 pub(crate) mod foreign;
 pub(crate) mod http;
 pub(crate) mod interpolate;
+mod keys;
 pub(crate) mod load;
 pub(crate) mod model;
 mod naming;
@@ -48,19 +49,19 @@ use units::{GpuLayers, IdleTime, Time};
 
 use crate::process::Cpus;
 
-/// Variables of this program begin so.
+/// Prefix of this program's environment variables.
 pub(crate) const VARIABLE_PREFIX: &str = "LLAMA_MCP_";
 
-/// The environment variable that names the file.
+/// The environment variable that names the configuration file.
 pub(crate) const CONFIG_VARIABLE: &str = "LLAMA_MCP_CONFIG";
 
 /// The name of the model that `--model` gives.
 pub(crate) const DEFAULT_MODEL: &str = "default";
 
-/// The file that is looked for.
+/// Name of the configuration file in the folders that are searched.
 pub(crate) const FILE_NAME: &str = "llama-mcp-server.toml";
 
-/// What was said on the command line.
+/// The configuration on the command line.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub(crate) struct Overrides {
     /// `--config`.
@@ -69,31 +70,31 @@ pub(crate) struct Overrides {
     pub config_text: Option<String>,
     /// `--model`, and bare paths.
     pub models: Vec<PathBuf>,
-    /// The other flags, by the key that each stands for.
+    /// The other flags, by the key that each sets.
     pub flags: Vec<(String, Value)>,
     /// `--set`, as typed.
     pub set: Vec<String>,
 }
 
-/// What the surroundings say.
+/// The environment of the process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Surroundings {
     /// Path of this program, to start processes for untrusted work; `None` if it is unknown.
     pub program: Option<PathBuf>,
     /// CPUs that this process may use.
     pub cpus: Cpus,
-    /// The environment.
+    /// Environment variables.
     pub variables: BTreeMap<String, String>,
-    /// Where a file is looked for, in order.
+    /// Folders that are searched for a configuration file, in order.
     pub folders: Vec<PathBuf>,
 }
 
-/// What the program runs by.
+/// A resolved configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Config {
     /// The models, by name.
     pub models: Vec<ModelConfig>,
-    /// The tools that are made of prompts, by name.
+    /// The tools of `[tools]`, by name.
     pub tools: Vec<ToolConfig>,
     /// How clients connect.
     pub transport: Transport,
@@ -101,27 +102,27 @@ pub(crate) struct Config {
     pub registry: RegistryConfig,
     /// Whether results of calls include `_meta`.
     pub result_meta: bool,
-    /// What is logged, and where.
+    /// Settings of the log.
     pub log: LogSettings,
-    /// Whether the file is watched.
+    /// How edits of the file are noticed.
     pub watch: WatchMode,
 }
 
 /// How clients connect.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Transport {
-    /// By standard input and output.
+    /// Over standard input and output.
     Stdio,
-    /// By Streamable HTTP.
+    /// Over Streamable HTTP.
     Http(Box<HttpConfig>),
 }
 
 /// How models share the machine.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct RegistryConfig {
-    /// Models at once.
+    /// Most models that are loaded at once; `None` is no limit.
     pub max_loaded: Option<usize>,
-    /// Memory of all of them.
+    /// Memory that all loaded models may take together.
     pub memory_budget: units::Budget,
     /// Longest time without a finished step before a model's process counts as stalled.
     pub stall_timeout: IdleTime,
@@ -140,7 +141,8 @@ pub(crate) struct GpuMemory {
 }
 
 impl GpuMemory {
-    /// Percents of the free memory that models with `n_gpu_layers = "auto"` may take: drivers and buffers need some that no estimate has.
+    /// Percentage of the free memory that models with `n_gpu_layers = "auto"` may take. Drivers and buffers need memory that no estimate
+    /// includes.
     const AUTO_PERCENT: u64 = 90;
 
     /// Returns the bytes that a model with this number of `layers` may take.
@@ -177,10 +179,10 @@ fn sum(all: impl Iterator<Item = u64>) -> Option<u64> {
     all.reduce(u64::saturating_add)
 }
 
-/// The file to read; none where one model is named instead, or there is no file.
+/// Returns the path of the configuration file. Returns `None` if the command line names a model instead, or if no file is found.
 ///
 /// # Errors
-/// A command line that contradicts itself.
+/// The command line contradicts itself.
 pub(crate) fn find_file(
     typed: &Overrides,
     around: &Surroundings,
@@ -219,11 +221,11 @@ pub(crate) fn at_home(path: &Path, around: &Surroundings) -> PathBuf {
 }
 
 impl Config {
-    /// Resolves what was typed, and gives what each layer said. Reads the file, the models' headers and, for HTTP, the token's
-    /// file and the host's addresses.
+    /// Loads the configuration that `typed` names, with the values of each layer. Reads the file and the models' headers and, for HTTP, the
+    /// files of tokens and the addresses of the host.
     ///
     /// # Errors
-    /// All that is wrong with values and files, at once.
+    /// The configuration is invalid. The error lists all problems.
     pub(crate) fn load(
         typed: &Overrides,
         around: &Surroundings,
@@ -307,28 +309,6 @@ impl Config {
             result_meta: server.result_meta,
             log: settings.log.clone(),
             watch: server.watch,
-        }
-    }
-}
-
-impl Config {
-    /// What runs when a server that runs by this is told `new`: what waits for a restart stays as it is.
-    #[must_use]
-    pub(crate) fn with_live_keys_of(&self, new: Self) -> Self {
-        let transport = match (&self.transport, &new.transport) {
-            (Transport::Http(old), Transport::Http(new)) => {
-                Transport::Http(Box::new(old.with_live_keys_of(new)))
-            }
-            (old, _) => old.clone(),
-        };
-        Self {
-            transport,
-            log: LogSettings {
-                log_prompts: new.log.log_prompts,
-                ..self.log.clone()
-            },
-            watch: self.watch,
-            ..new
         }
     }
 }

@@ -22,7 +22,9 @@
 //!
 //! | layer | modules | holds |
 //! | --- | --- | --- |
-//! | 9 | [`cli`], [`check`], [`commands`], [`app`], [`reload`], `main` | what was typed; whether it can be run; sub-commands; wiring and lifetime; edits |
+//! | 11 | [`cli`], [`commands`], [`app`], [`program`], `main` | what was typed; sub-commands; wiring and lifetime |
+//! | 10 | [`reload`] | edits |
+//! | 9 | [`check`], [`live`] | whether a configuration can be run; the running parts of the server |
 //! | 8 | [`transport`] | how messages come and go |
 //! | 7 | [`mcp`] | JSON-RPC, revisions, the dispatcher, progress |
 //! | 6 | [`tools`], [`status`] | arguments → request, generation → result; how the server is |
@@ -87,7 +89,8 @@
 //! # Life of an edit
 //!
 //! [`reload`] notices that a file's content has changed, loads and checks all of it, and keeps the active configuration if anything
-//! is wrong. [`config::diff`] is the plan. Then, in this order: the registry takes the models in, where one that is loaded as
+//! is wrong. [`config::diff`] names what changes for the log, and [`config::file`] declares for each key when an edit takes effect.
+//! Then [`live`] applies the edit, in this order: the registry takes the models in, where one that is loaded as
 //! before keeps its edition and with it its process; the dispatcher gets the new catalog; and only then the former editions
 //! take no more calls, so that a call which they refuse ([`registry::residency::Refusal::Superseded`]) finds the new catalog
 //! and is made again by it. A call that a model answers keeps the settings and the process with which it began.
@@ -176,6 +179,7 @@ mod gguf;
 mod gpu;
 mod heap;
 mod json;
+mod live;
 mod mcp;
 mod memory;
 mod printable;

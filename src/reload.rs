@@ -1,8 +1,8 @@
-//! Hot reload of the configuration: causes → revoke rights → load → plan → apply, or keep the active configuration.
+//! Hot reload of the configuration: causes → revoke rights → load → apply, or keep the active configuration.
 //!
-//! One task does it, one edit after the other. A cause (a change in a folder, the time for a look, SIGHUP) says only
-//! that something may be different; what counts is the content of the files. It is read before they are loaded, so an edit
-//! that is saved meanwhile differs from it and is loaded next.
+//! One task applies one edit after the other. A cause (a change in a folder, the polling interval, SIGHUP) only says that something may have
+//! changed; the content of the files decides. It is read before the files are loaded, so an edit that is saved meanwhile differs from it and
+//! is loaded next.
 //!
 //! A drive that hangs blocks the reading of models' files for as long as it hangs. So rights are revoked first, and a load has a time
 //! limit. A load that exceeds the limit goes on, and no second load begins. Its result is applied if the content is still the same.
@@ -22,13 +22,13 @@ use tokio::sync;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
-use crate::app::Live;
 use crate::check::{self, Checked};
 use crate::config::diff::ConfigDiff;
 use crate::config::problem::Problem;
 use crate::config::source::Source;
 use crate::config::units::human_time;
 use crate::config::{Config, ConfigError, Overrides, Surroundings, Transport};
+use crate::live::Live;
 use crate::status::ConfigStatus;
 use crate::supervisor::{self, Phase};
 use crate::telemetry::metrics;
@@ -37,8 +37,8 @@ use file_stamps::{Files, Look, on_thread};
 use revoke::{Reading, WAITS_FOR_CLOSE, WAITS_FOR_VALID};
 use watch::{Cause, Causes, Heard};
 
-/// Longest time that an edit is checked before it is refused for the time being, and that files are read before the log says so. Each chat
-/// template has 30 seconds on a busy machine.
+/// Time limit of a check, after which the edit is rejected for now, and time after which the log reports a slow reading of files. A chat
+/// template alone may take 30 seconds on a busy machine.
 const LOAD_LIMIT: Duration = Duration::from_secs(30);
 
 /// Longest time that a revocation waits for the check of the rest of an edit, so that clients see one change and not two.
@@ -66,14 +66,14 @@ enum Rejection {
 /// The check of a configuration on a blocking thread.
 type Load = JoinHandle<Result<Checked, ConfigError>>;
 
-/// What a configuration is made of.
+/// What a configuration is loaded from.
 #[derive(Debug, Clone)]
 pub(crate) struct Sources {
     /// The command line.
     pub typed: Overrides,
     /// Variables and machine.
     pub around: Surroundings,
-    /// When they were first read: what was saved since is read again.
+    /// Time of the first reading. Files that were saved since are read again.
     pub read_at: SystemTime,
 }
 
@@ -108,7 +108,7 @@ impl Reloader {
     pub(crate) fn new(mut sources: Sources, checked: Checked, live: Live) -> Option<Self> {
         let active = Arc::clone(checked.layers.file.as_ref()?);
         let file = active.path.clone();
-        // The one that was found stays the one.
+        // Later loads read the file that was found, not one that appears in another folder.
         sources.typed.config = Some(file.clone());
         let files = Files::of(file.clone(), &checked);
         let is_newer = |file: &PathBuf| {
@@ -133,7 +133,7 @@ impl Reloader {
         })
     }
 
-    /// How the last edits went.
+    /// Returns the results of the last edits, and follows them.
     pub(crate) fn status(&self) -> sync::watch::Receiver<ConfigStatus> {
         self.status.subscribe()
     }
@@ -245,11 +245,11 @@ impl Reloader {
     fn warn_of(&mut self, warnings: Vec<Problem>) {
         for warning in warnings {
             // Numbers in a message may change with the file.
-            let is_same = |known: &Problem| {
+            let is_known = |known: &Problem| {
                 (known.code, &known.address) == (warning.code, &warning.address)
                     && (known.address.is_some() || known.message == warning.message)
             };
-            if !self.warnings.iter().any(is_same) {
+            if !self.warnings.iter().any(is_known) {
                 tracing::warn!(kind = warning.code, "{}", warning.line());
                 self.warnings.push(warning);
             }
@@ -297,16 +297,14 @@ impl Reloader {
             }
         }
         let diff = ConfigDiff::between(former, &checked.config);
-        self.live.apply(&checked.config);
-        if diff == ConfigDiff::default() {
+        self.config = self.config.with_live_keys_of(&checked.config);
+        self.live.apply(&self.config);
+        if diff.is_empty() {
             tracing::info!("the configuration was reloaded: nothing changes");
         } else {
             tracing::info!("the new configuration is active\n{diff}");
         }
-        if let (Transport::Http(old), Transport::Http(new)) =
-            (&former.transport, &checked.config.transport)
-            && old.would_open(new)
-        {
+        if former.would_open(&checked.config) {
             tracing::warn!(
                 "the configuration no longer has a token; the server refuses every request with 401 until an edit adds a token; to serve without tokens, restart the server"
             );
@@ -321,8 +319,7 @@ impl Reloader {
         self.hidden.clear();
         self.is_narrowed = false;
         self.warnings = checked.layers.warnings;
-        self.config = self.config.with_live_keys_of(checked.config);
-        let restart_required = diff.needs_restart();
+        let restart_required = diff.restart_required();
         metrics::reloaded(true);
         metrics::restart_required(!restart_required.is_empty());
         self.status

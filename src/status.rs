@@ -1,4 +1,4 @@
-//! How the server is, in one object: what `/status` tells and `llama-mcp-server status` prints.
+//! The state of the server, which `/status` returns and `llama-mcp-server status` prints.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -12,19 +12,19 @@ use tokio::time::Instant;
 use crate::config::http::HttpConfig;
 use crate::registry::{ModelStatus, Registry, Unloaded};
 
-/// In the place of an error that is not for everybody.
-const IN_THE_LOG: &str = "the server's log tells it";
+/// Replaces an error that the asking token may not see.
+const IN_THE_LOG: &str = "see the server's log";
 
-/// How the server is.
+/// The state of the server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ServerStatus {
-    /// Of this program.
+    /// Version of this program.
     pub version: String,
-    /// Since it was started.
+    /// Time since the server started, in seconds.
     pub uptime_seconds: u64,
-    /// By their names.
+    /// Models, by name.
     pub models: Vec<ModelStatus>,
-    /// In the order in which clients list them.
+    /// Tools, in the order in which clients list them.
     #[serde(default)]
     pub tools: Vec<ToolStatus>,
     /// Tokens that no request can use.
@@ -35,7 +35,7 @@ pub(crate) struct ServerStatus {
 }
 
 impl ServerStatus {
-    /// Restricts it to what a token for `tools` may see: these tools and their models, and that these have errors, but not which.
+    /// Restricts the status to what a token for `tools` may see: these tools and their models, and that a model has an error, but not which.
     pub(crate) fn restrict_to(&mut self, tools: &BTreeSet<String>) {
         self.tools.retain(|tool| tools.contains(&tool.name));
         let is_of_tool = |model: &ModelStatus| {
@@ -56,10 +56,10 @@ impl ServerStatus {
     }
 }
 
-/// A tool, as the status shows it.
+/// A tool in the status.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ToolStatus {
-    /// Its name, as clients know it.
+    /// Name of the tool, as clients know it.
     pub name: String,
     /// The model that answers its calls.
     pub model: String,
@@ -68,7 +68,7 @@ pub(crate) struct ToolStatus {
 /// A token that no request can use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct UnusableToken {
-    /// Its name in the configuration.
+    /// Name of the token in the configuration.
     pub name: String,
     /// The reason why it does not work; it shows no secret.
     pub error: String,
@@ -84,16 +84,16 @@ fn unusable_tokens(rules: &HttpConfig) -> Vec<UnusableToken> {
     unusable.collect()
 }
 
-/// The file that the configuration came from, and how its edits went.
+/// The configuration file, and the results of its edits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ConfigStatus {
-    /// Where it is.
+    /// Path of the file.
     pub file: PathBuf,
-    /// When an edit was last applied; `None` if none was.
+    /// Time at which an edit was last applied; `None` if none was.
     pub reloaded_at: Option<Timestamp>,
     /// The last edit that was rejected, if none was applied since.
     pub refused: Option<RefusedEdit>,
-    /// Keys such as `server.port` whose edits wait for a restart of the server.
+    /// Keys such as `server.port` whose edits require a restart of the server.
     #[serde(default)]
     pub restart_required: Vec<String>,
     /// Those of the configuration's files that were replaced outside of their mount: the server does not see edits of the new files.
@@ -107,14 +107,14 @@ pub(crate) struct ConfigStatus {
 /// An edit that was rejected.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RefusedEdit {
-    /// When it was read.
+    /// Time at which it was read.
     pub at: Timestamp,
     /// Errors of the edit, as `config check` reports them.
     pub error: String,
 }
 
 impl ConfigStatus {
-    /// Nothing of `file` was edited yet. `faults` are parts that do not work.
+    /// Returns the status before the first edit of `file`. `faults` are parts that do not work.
     pub(crate) fn of(file: PathBuf, faults: Vec<String>) -> Self {
         Self {
             file,
@@ -139,14 +139,14 @@ impl ConfigStatus {
         self.faults = faults;
     }
 
-    /// One is not, for `error`.
+    /// Records an edit that was rejected with `error`.
     pub(crate) fn refused(&mut self, at: Timestamp, error: String) {
         let at = whole_second(at);
         self.refused = Some(RefusedEdit { at, error });
     }
 }
 
-/// People read it.
+/// Returns `at` in whole seconds, for people to read.
 fn whole_second(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
@@ -170,7 +170,7 @@ impl Action {
     }
 }
 
-/// Where the server's parts are asked.
+/// Reads the state of the server's parts.
 #[derive(Debug, Clone)]
 pub(crate) struct Board {
     registry: Arc<Registry>,
@@ -181,7 +181,7 @@ pub(crate) struct Board {
 }
 
 impl Board {
-    /// The server starts.
+    /// Creates the board of a server that starts now.
     pub(crate) fn new(
         registry: Arc<Registry>,
         tools: watch::Receiver<Vec<ToolStatus>>,
@@ -210,7 +210,7 @@ impl Board {
         }
     }
 
-    /// How it is now; what the models' processes hold is counted. Loads nothing, and keeps nothing loaded.
+    /// Returns the current state. Asks the models' processes what they hold, and neither loads a model nor keeps one loaded.
     pub(crate) async fn read(&self) -> ServerStatus {
         ServerStatus {
             version: env!("CARGO_PKG_VERSION").into(),

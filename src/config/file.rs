@@ -1,7 +1,7 @@
-//! The shape of the TOML file, and the one place that documents its keys.
+//! The structure of the TOML file, and the one place that documents its keys.
 //!
-//! The JSON Schema, the checks of every layer ([`super::shape`]), the annotated reference and the built-in defaults are
-//! all made of these structures: a key that stands here is complete.
+//! These structures generate the JSON Schema, which every layer is checked against ([`super::validate`]), the annotated reference and the
+//! built-in defaults. `x-reload` declares when an edit takes effect ([`Effect`]): on a key, or on a table for all keys that declare nothing.
 
 mod model;
 mod server;
@@ -18,13 +18,14 @@ pub(crate) use model::{CacheType, FlashAttention, Lora, ModelSettings, SplitMode
 pub(crate) use server::{ServerSettings, TokenSettings, TransportMode, WatchMode};
 pub(crate) use tool::{ArgumentSettings, ArgumentType, ItemType, ToolKind, ToolSettings};
 
+use super::effect::Effect;
 use super::ranges;
 use super::units::{Budget, IdleTime, Size};
 
 /// Pattern of a text that is not blank.
 pub(crate) const NOT_BLANK: &str = r"\S";
 
-/// Letters, digits, `_` and `-`: what every client accepts as a tool's name, and what variables can spell.
+/// Pattern of names. Every client accepts such a name of a tool, and environment variables can spell it.
 pub(crate) const NAME_PATTERN: &str = "^[a-zA-Z0-9_-]{1,64}$";
 
 /// Keys that belong to one model: a default for all models makes no sense.
@@ -37,16 +38,21 @@ pub(crate) struct ConfigFile {
     /// How clients connect, and how many.
     pub server: ServerSettings,
     /// What is logged, and where.
+    #[schemars(extend("x-reload" = Effect::RequiresRestart))]
     pub log: LogSettings,
     /// How many models are loaded at once, and for how long.
+    #[schemars(extend("x-reload" = Effect::Live))]
     pub registry: RegistrySettings,
     /// Any key of a model: the defaults for all models that do not set it.
+    #[schemars(extend("x-reload" = Effect::Live))]
     pub defaults: ModelSettings,
     /// The models by name. Each is an MCP tool of that name.
     #[schemars(extend("propertyNames" = json!({"pattern": NAME_PATTERN, "not": {"pattern": "__"}})))]
+    #[schemars(extend("x-reload" = Effect::Live))]
     pub models: BTreeMap<String, ModelSettings>,
     /// Tools without code, by name: a prompt template with declared arguments and the form of the answer, or a chat tool with its own system prompt and sampling (`kind = "chat"`).
     #[schemars(extend("propertyNames" = json!({"pattern": NAME_PATTERN, "not": {"pattern": "__"}})))]
+    #[schemars(extend("x-reload" = Effect::Live))]
     pub tools: BTreeMap<String, ToolSettings>,
 }
 
@@ -92,6 +98,7 @@ pub(crate) struct LogSettings {
     #[schemars(range(min = 1, max = 10_000))]
     pub keep: usize,
     /// Log what clients ask and what models answer. Off, no prompt and no answer ever reaches a log.
+    #[schemars(extend("x-reload" = Effect::Live))]
     pub log_prompts: bool,
 }
 
@@ -135,6 +142,7 @@ pub(crate) struct RegistrySettings {
     #[schemars(range(min = ranges::STALL_TIMEOUT.min), extend("examples" = ["2m", "never"]))]
     pub stall_timeout: IdleTime,
     /// Sandbox of models' processes on Linux, by Landlock and seccomp: `auto` applies what the kernel supports, `required` loads no model if the kernel does not support both, `off` applies nothing, for a GPU driver that needs more. Elsewhere `required` is an error.
+    #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub sandbox: SandboxMode,
 }
 

@@ -1,4 +1,4 @@
-//! How the server is reached over HTTP: address, who may come, and how much of it.
+//! Settings of HTTP: the address, who may use the server, and limits.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -13,58 +13,58 @@ use super::token::{self, AUTH_VARIABLE, SessionSecret, TokenConfig};
 use super::units::{Time, human};
 use crate::memory;
 
-/// Where and for whom the server listens.
+/// Settings of a server over HTTP.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct HttpConfig {
-    /// As it was given.
+    /// Host to listen on, as written in the configuration.
     pub host: String,
-    /// What that stands for; the first that can be bound is.
+    /// Addresses of `host`, with the port. The server listens on the first that can be bound.
     pub addresses: Vec<SocketAddr>,
-    /// Without any, everybody who reaches the server may use it.
+    /// Tokens that requests may bring. If there is none, everybody who reaches the server may use it.
     pub tokens: Vec<Arc<TokenConfig>>,
     /// Secret that signs session ids. `None`: the token that opened a session signs its id.
     pub session_secret: Option<SessionSecret>,
-    /// Names in `Host` beside loopback and `host`.
+    /// Accepted values of the `Host` header, in addition to those of loopback and `host`.
     pub allowed_hosts: Vec<Host>,
-    /// Origins of pages beside those on loopback, in the one spelling that [`origin`] gives.
+    /// Accepted origins of pages, in addition to those on loopback, as [`origin`] spells them.
     pub allowed_origins: Vec<String>,
-    /// Whether pages of those origins are told that they may read the answers.
+    /// Whether responses permit pages of those origins to read them (CORS).
     pub cors: bool,
     /// How long running calls may take to end after SIGTERM.
     pub drain_time: Duration,
-    /// How much may come.
+    /// Limits of requests.
     pub limits: HttpLimits,
 }
 
-/// Bytes: the shortest that anybody can work with.
+/// Least value of `max_body`, in bytes. A shorter body has no room for a call.
 const LEAST_BODY: u64 = 1024;
 
-/// How many of the longest bodies `max_held` must hold at least: a client has half of it, and each byte counts twice.
+/// Least ratio of `max_held` to `max_body`: one client may take half of `max_held`, and each byte counts twice.
 const LEAST_HELD: u64 = 4;
 
-/// The default of `max_held`, in bytes, if it must be at least `least`.
+/// Returns the default of `max_held`, in bytes, which must be at least `least`.
 fn default_held(least: u64) -> u64 {
     (memory::total() / 8).clamp(64 << 20, 512 << 20).max(least)
 }
 
-/// How much may come over HTTP.
+/// Limits of requests over HTTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HttpLimits {
-    /// Connections at once.
+    /// Most connections at once.
     pub max_connections: usize,
-    /// Sessions at once.
+    /// Most sessions in memory.
     pub max_sessions: usize,
-    /// Messages that are read or answered at once.
+    /// Most messages that are read or answered at once.
     pub max_calls: usize,
-    /// Bytes of a request's body.
+    /// Longest request body, in bytes.
     pub max_body: usize,
-    /// Bytes of memory that messages may take together.
+    /// Memory that all messages may take together, in bytes.
     pub max_held: usize,
-    /// For the head of a request, from its first byte.
+    /// Time limit for the head of a request, from its first byte.
     pub header_time: Duration,
-    /// For its body.
+    /// Time limit for the body of a request.
     pub body_time: Duration,
-    /// Between two requests of a connection.
+    /// Longest idle time of a connection between two requests.
     pub idle_time: Duration,
 }
 
@@ -101,7 +101,7 @@ impl HttpLimits {
 const REMOVED: &str = "it was removed; the server serves without tokens after a restart only";
 
 impl HttpConfig {
-    /// Of the `[server]` of `settings`. None where something is wrong, which is told to `layers`.
+    /// Resolves the `[server]` of `settings`. Adds problems to `layers`, and returns `None` if there are some.
     pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Option<Self> {
         let server = &settings.server;
         token::set_aside(layers);
@@ -168,37 +168,23 @@ impl HttpConfig {
 }
 
 impl HttpConfig {
-    /// Returns this configuration with the keys of `new` that apply without a restart: all that is checked with each request. If `new` has
-    /// no token, the tokens end but stay in the list, so that the server refuses every request: only a restart opens it to everybody.
-    #[must_use]
-    pub(crate) fn with_live_keys_of(&self, new: &Self) -> Self {
-        Self {
-            host: self.host.clone(),
-            addresses: self.addresses.clone(),
-            cors: self.cors,
-            tokens: if self.would_open(new) {
-                let tokens = self.tokens.iter();
-                let ended = tokens.map(|token| Arc::new(token.ended(REMOVED)));
-                ended.collect()
-            } else {
-                new.tokens.clone()
-            },
-            limits: HttpLimits {
-                max_connections: self.limits.max_connections,
-                max_sessions: self.limits.max_sessions,
-                ..new.limits.clone()
-            },
-            ..new.clone()
+    /// Returns the tokens of a server that runs with this configuration and reloads `new`. If `new` has no token, the tokens end but stay in
+    /// the list, so that the server refuses every request: only a restart opens it to everybody.
+    pub(super) fn tokens_after(&self, new: &Self) -> Vec<Arc<TokenConfig>> {
+        if !self.would_open(new) {
+            return new.tokens.clone();
         }
+        let tokens = self.tokens.iter();
+        tokens.map(|token| Arc::new(token.ended(REMOVED))).collect()
     }
 
-    /// Returns whether a server with this configuration requires a token and would require none after a restart with `new`.
-    pub(crate) fn would_open(&self, new: &Self) -> bool {
+    /// See [`Config::would_open`](super::Config::would_open).
+    pub(super) fn would_open(&self, new: &Self) -> bool {
         !self.tokens.is_empty() && new.tokens.is_empty()
     }
 }
 
-/// What `parse` makes of the items of `key`; those that it refuses are told.
+/// Parses the `items` of `key`. Adds a problem to `layers` for each item that `parse` rejects.
 fn each<T>(
     items: &[String],
     key: &str,
@@ -223,10 +209,10 @@ fn has_port(host: &str) -> bool {
     host.contains("://") || parts.is_some_and(|(_, port)| port.parse::<u16>().is_ok())
 }
 
-/// A host as URLs name it.
+/// A host in a URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Host {
-    /// By its address.
+    /// An IP address.
     Address(IpAddr),
     /// By its name, in lower case and without the root's dot.
     Name(String),
@@ -251,7 +237,7 @@ impl Host {
         matches!(self, Self::Name(name) if name == "host.docker.internal" || name == "host.containers.internal")
     }
 
-    /// Whether it is this machine, seen from itself.
+    /// Returns whether the host is this machine, seen from itself.
     pub(crate) fn is_loopback(&self) -> bool {
         match self {
             Self::Address(address) => address.to_canonical().is_loopback(),
@@ -260,7 +246,8 @@ impl Host {
     }
 }
 
-/// An origin in its one spelling (RFC 6454): lower case, no path, no port that its scheme implies.
+/// Returns the origin `text` in its canonical form (RFC 6454): lower case, without a path or a port that its scheme implies. Returns `None` if
+/// it is invalid.
 pub(crate) fn origin(text: &str) -> Option<String> {
     let text = text.to_ascii_lowercase();
     let (scheme, rest) = text.split_once("://")?;
@@ -275,7 +262,7 @@ pub(crate) fn origin(text: &str) -> Option<String> {
     is_origin.then(|| format!("{scheme}://{authority}"))
 }
 
-/// `time`, which stands at `key`, in seconds of `range`.
+/// Returns the value of `key`. Adds a problem to `layers` if it is not in `range`, in seconds.
 fn time(time: Time, key: &str, range: Range<f64>, layers: &mut Layers) -> Duration {
     if let Some(message) = time.fault(range) {
         layers.range_problem_at(&at(key), message, None);

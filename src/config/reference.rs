@@ -1,5 +1,5 @@
-//! The configuration as text: the annotated file with every key, a page of it, and the effective one. All are made of the schema, so no
-//! key can be missing.
+//! The configuration as text: the annotated file with every key, the same as a page of the documentation, and the effective configuration.
+//! All are generated from the schema, so no key can be missing.
 
 mod markdown;
 
@@ -25,10 +25,10 @@ const HEAD: &str = "\
 # the schema by which editors complete and check this file.
 ";
 
-/// Keys that have no default, and without which a model or a tool cannot be.
+/// Required keys, which have no default.
 const NEEDED: [&str; 2] = ["path", "prompt"];
 
-/// The annotated file.
+/// Returns the annotated file.
 pub(crate) fn text() -> String {
     let shape = Shape::default();
     let mut text = String::from(HEAD);
@@ -42,7 +42,7 @@ pub(crate) fn text() -> String {
         }
         if table == "server" {
             let tokens = address.join("tokens");
-            // A token that says nothing is an error.
+            // A token without keys would be an error.
             text.push('\n');
             comment(&mut text, shape.description(&tokens).unwrap_or_default());
             text.push_str("# [server.tokens.alice]\n");
@@ -77,7 +77,7 @@ fn section(text: &mut String, shape: &Shape, name: &str, address: &Address) {
 }
 
 fn keys(text: &mut String, shape: &Shape, table: &Address) {
-    // What has a table of its own stands below.
+    // These have tables of their own.
     for key in shape
         .keys(table)
         .into_iter()
@@ -90,7 +90,7 @@ fn keys(text: &mut String, shape: &Shape, table: &Address) {
             write!(words, " From {range}.").expect("a string takes all");
         }
         let is_needed = NEEDED.contains(&key);
-        // The description tells what counts instead.
+        // The description says what applies instead.
         if !is_needed && !shape.has_default(&address) {
             words.push_str(" No default; for example:");
         }
@@ -101,7 +101,7 @@ fn keys(text: &mut String, shape: &Shape, table: &Address) {
     }
 }
 
-/// Lines of at most this many characters.
+/// Longest line of a comment, in characters.
 const WIDTH: usize = 118;
 
 fn comment(text: &mut String, words: &str) {
@@ -119,18 +119,18 @@ fn comment(text: &mut String, words: &str) {
     text.push('\n');
 }
 
-/// What is shown of a configuration, secrets left out in any case.
+/// The parts of a configuration to show. Secrets are always left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum View {
-    /// Its values.
+    /// The values.
     Values,
-    /// And where each comes from.
+    /// The values, and where each comes from.
     Origins,
-    /// Its values, with the lengths of prompts and descriptions in their places.
+    /// The values, with prompts and descriptions replaced by their lengths.
     ForOthers,
 }
 
-/// The merged configuration.
+/// Returns the merged configuration.
 pub(crate) fn effective(layers: &Layers, view: View) -> String {
     let merged = layers.effective();
     let mut text = String::new();
@@ -181,7 +181,7 @@ fn table_of_values(
     }
 }
 
-/// Keys whose texts are of a user's own, as prompts are, those of schemas among them.
+/// Keys with texts that users write, such as prompts, and those of schemas.
 const PROMPTS: [&str; 14] = [
     "chat_template",
     "choices",
@@ -199,10 +199,10 @@ const PROMPTS: [&str; 14] = [
     "title",
 ];
 
-/// The key that holds variables of a chat template.
+/// The key with the variables of a chat template.
 const VARIABLES: &str = "template_arguments";
 
-/// `value`, which stands under `key`, with the lengths of prompts in their places, however deep.
+/// Returns `value` of `key` with all prompts in it replaced by their lengths.
 fn without_prompts(key: &str, value: Value) -> Value {
     let table_key = key;
     match value {
@@ -231,7 +231,7 @@ fn without_prompts(key: &str, value: Value) -> Value {
     }
 }
 
-/// A key, quoted where it must be.
+/// Returns `key` as TOML writes it, quoted if necessary.
 fn bare(key: &str) -> String {
     let is_bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     if !key.is_empty() && key.chars().all(is_bare) {
@@ -241,7 +241,7 @@ fn bare(key: &str) -> String {
     }
 }
 
-/// On one line.
+/// Returns `value` in TOML, on one line.
 fn in_toml(value: &Value) -> String {
     match value {
         Value::Object(table) => {

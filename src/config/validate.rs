@@ -12,10 +12,10 @@ mod value;
 use jsonschema::{ValidationError, Validator, error::ValidationErrorKind};
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
-use schemars::{JsonSchema, Schema};
 use serde_json::Value;
 
 use super::address::Address;
+use super::effect::Effect;
 use super::file::ConfigFile;
 use super::foreign::value_hint;
 use super::units;
@@ -203,6 +203,14 @@ impl Shape {
             .or_else(|| schema.get("enum")?.get(0))
             .cloned();
         example.unwrap_or_default()
+    }
+
+    /// Returns when an edit of the key at `address` takes effect, as the key declares or the nearest table around it.
+    pub(crate) fn effect(&self, address: &Address) -> Option<Effect> {
+        let declared = self.written_at(address).and_then(|key| key.get("x-reload"));
+        declared
+            .and_then(|effect| Effect::deserialize(effect).ok())
+            .or_else(|| self.effect(&address.parent()?))
     }
 
     /// Whether the value at `address` names a file.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Lowest first; a module may import its own layer and those below it.
-const LAYERS: [&[&str]; 9] = [
+const LAYERS: [&[&str]; 11] = [
     &[
         "error_code",
         "fair",
@@ -28,6 +28,8 @@ const LAYERS: [&[&str]; 9] = [
     &["tools", "status"],
     &["mcp"],
     &["transport"],
+    &["check", "live"],
+    &["reload"],
 ];
 
 const HTTP: &[&str] = &[

@@ -320,7 +320,7 @@ fn what_needs_a_restart_of_the_server_is_named() {
     let path = folder.0.join("llama-mcp-server.toml");
     let head = "[server]\ntransport = \"http\"\nport = 0\n[log]\nlevel = \"debug\"\n";
     fs::write(&path, format!("{head}{}", file("b", ""))).unwrap();
-    server.wait_for_log("not before the server is restarted: server.transport, log.level");
+    server.wait_for_log("requires a restart of the server: server.transport, log.level");
     // All else counts.
     assert_eq!(tools(&mut server), ["b"]);
     // What waits is compared with what runs, not with the last edit.
@@ -330,7 +330,7 @@ fn what_needs_a_restart_of_the_server_is_named() {
     server.wait_for_log(plan);
     let log = server.log();
     assert_eq!(
-        log.matches("not before the server is restarted").count(),
+        log.matches("requires a restart of the server").count(),
         1,
         "{log}"
     );

@@ -353,7 +353,7 @@ fn an_edit_that_removes_the_last_token_closes_the_server() {
     for (times, edit) in (1..).zip(edits) {
         folder.write("llama-mcp-server.toml", &format!("{head}{edit}{MODEL}"));
         server.wait_for_logs("the server refuses every request with 401", times);
-        server.wait_for_logs("not before the server is restarted: server.tokens", times);
+        server.wait_for_logs("requires a restart of the server: server.tokens", times);
         assert_eq!(statuses(&alice), [401; 3], "{edit}");
         assert_eq!(statuses(&[]), [401; 3], "{edit}");
         folder.write("llama-mcp-server.toml", &format!("{head}{keys}{MODEL}"));

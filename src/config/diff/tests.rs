@@ -1,36 +1,45 @@
-//! Differences of drawn configurations.
+//! Differences of configurations, and what a reload makes of them.
 
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::super::file::WatchMode;
 use super::*;
+use crate::config::address::Address;
+use crate::config::file::WatchMode;
 use crate::config::tool::{Argument, PreparedPrompt, ToolBody};
-use crate::config::{Overrides, Surroundings};
+use crate::config::validate::Shape;
+use crate::config::{Overrides, Surroundings, Transport};
 use crate::process::Cpus;
 use crate::schema::{AnswerSchema, Limits};
 
-fn base() -> Config {
-    let typed = Overrides {
+fn typed(set: &[String]) -> Overrides {
+    Overrides {
         models: vec!["tests/models/tiny-crab-chat.Q8_0.gguf".into()],
         flags: vec![("transport".into(), "http".into())],
+        set: set.to_vec(),
         ..Overrides::default()
-    };
-    let around = Surroundings {
+    }
+}
+
+fn around() -> Surroundings {
+    Surroundings {
         program: None,
-        cpus: Cpus::single(4),
+        cpus: Cpus::single(64),
         variables: BTreeMap::new(),
         folders: Vec::new(),
-    };
-    match Config::load(&typed, &around) {
+    }
+}
+
+fn base() -> Config {
+    match Config::load(&typed(&[]), &around()) {
         Ok((config, _)) => config,
         Err(rejected) => panic!("{rejected:?}"),
     }
 }
 
-/// A model whose settings are drawn: the first two are of how it is loaded.
+/// A model with generated settings: two that its process depends on, and two that are live.
 fn model() -> impl Strategy<Value = ModelConfig> {
     let model = base().models.remove(0);
     (0..2_u32, 1..3_usize, 0..2_u8, any::<bool>()).prop_map(
@@ -45,7 +54,7 @@ fn model() -> impl Strategy<Value = ModelConfig> {
     )
 }
 
-/// A tool whose prompt, answer, arguments and sampling are drawn.
+/// A tool with a generated prompt, answer, argument and temperature.
 fn tool() -> impl Strategy<Value = ToolConfig> {
     let model = base().models.remove(0);
     let schema = json!({"type": "object", "properties": {"a": {"type": "null"}}});
@@ -118,32 +127,110 @@ fn config() -> impl Strategy<Value = Config> {
 
 proptest! {
     #[test]
-    fn the_difference_makes_the_second_of_the_first(old in config(), new in config()) {
-        prop_assert_eq!(ConfigDiff::between(&old, &old), ConfigDiff::default());
+    fn a_reload_leaves_only_the_keys_that_require_a_restart(old in config(), new in config()) {
+        prop_assert!(ConfigDiff::between(&old, &old).is_empty());
         let diff = ConfigDiff::between(&old, &new);
-        prop_assert_eq!(diff.apply(&old), new.clone());
-        prop_assert_eq!(diff == ConfigDiff::default(), old == new);
-        prop_assert_eq!(diff.lines().is_empty(), old == new, "{:?}", diff.lines());
-        // A tool counts from the next call on, and every key that differs is named.
-        for (name, change) in &diff.tools {
-            if let Change::Changed(part) = change {
-                prop_assert!(part.restart.is_empty() && !part.live.is_empty(), "{}", name);
-            }
+        prop_assert_eq!(diff.is_empty(), old == new);
+        let rest = ConfigDiff::between(&old.with_live_keys_of(&new), &new);
+        prop_assert_eq!(rest.restart_required(), diff.restart_required());
+        for (part, change) in &rest.parts {
+            let is_waiting = matches!(change, Change::Edited(keys) if keys.values().all(|effect| *effect == Effect::RequiresRestart));
+            prop_assert!(is_waiting, "{} {:?}", part, change);
         }
-        // What restarts a model is what its process depends on.
-        for (name, change) in &diff.models {
-            let model = |config: &Config| {
-                config.models.iter().find(|model| model.name == *name).cloned()
-            };
-            if let (Change::Changed(part), Some(old), Some(new)) = (change, model(&old), model(&new)) {
-                prop_assert_eq!(part.restart.is_empty(), new.is_loaded_like(&old, old.source.stamp()));
-            }
-        }
+    }
+
+    #[test]
+    fn a_model_restarts_if_its_process_cannot_serve_the_edited_settings(old in model(), new in model()) {
+        let restarts = model_keys(&old, &new).values().any(|effect| *effect == Effect::RestartsModel);
+        prop_assert_eq!(restarts, !new.is_loaded_like(&old, old.source.stamp()));
     }
 }
 
+/// Values of which at least one is valid for nearly every key and differs from its default.
+const OTHER_VALUES: [&str; 19] = [
+    "=true",
+    "=false",
+    "=off",
+    "=poll",
+    "=row",
+    "=json",
+    "=hourly",
+    "=before",
+    "=q8_0",
+    "=0.25",
+    "=2",
+    "=33",
+    "=45s",
+    "=10m",
+    "=16MiB",
+    "=64MiB",
+    "=localhost",
+    "=https://app.example",
+    "=[\"<a>\", \"<b>\"]",
+];
+
+/// Returns a configuration that differs from `base` in the key at `address`; `None` if no value makes a difference.
+fn edited(base: &Config, address: &Address) -> Option<Config> {
+    let of_key = match address.parts().last()?.as_str() {
+        "transport" => "=stdio",
+        "path" => "=tests/models/tiny-crab-chat.F16.gguf",
+        "lora" => ".path=tests/models/tiny-crab-lora.gguf",
+        "template_arguments" => ".a=b",
+        "tokens" => ".alice.token=secret",
+        "session_secret" => "=0123456789abcdef0123456789abcdef",
+        _ => "=debug",
+    };
+    let values = [of_key].into_iter().chain(OTHER_VALUES);
+    values.into_iter().find_map(|value| {
+        let typed = typed(&[format!("{address}{value}")]);
+        let (config, _) = Config::load(&typed, &around()).ok()?;
+        (config != *base).then_some(config)
+    })
+}
+
 #[test]
-fn a_plan_names_what_changes_and_how() {
+fn each_key_has_the_effect_that_it_declares() {
+    let (base, shape) = (base(), Shape::default());
+    let tables: [&[&str]; 4] = [&["server"], &["log"], &["registry"], &["models", "default"]];
+    let tables = tables.map(|table| Address::of(table.iter().copied()));
+    let keys = tables.iter().flat_map(|table| {
+        let keys = shape.keys(table).into_iter();
+        keys.map(|key| table.join(key))
+    });
+    let mut without_difference = Vec::new();
+    for address in keys {
+        let declared = Effect::of(&address);
+        let declared = declared.unwrap_or_else(|| panic!("{address} declares no `x-reload`"));
+        let Some(edited) = edited(&base, &address) else {
+            without_difference.push(address.to_string());
+            continue;
+        };
+        let diff = ConfigDiff::between(&base, &edited);
+        let keys = diff.parts.iter().filter_map(|(_, change)| match change {
+            Change::Edited(keys) => Some(keys.values()),
+            Change::Added | Change::Removed => None,
+        });
+        let effects: Vec<Effect> = keys.flatten().copied().collect();
+        let is_declared = |effect: &Effect| *effect == declared;
+        assert!(!effects.is_empty(), "{address}");
+        assert!(effects.iter().all(is_declared), "{address}: {diff}");
+        let (model, former) = (&edited.models[0], &base.models[0]);
+        let restarts_model = !model.is_loaded_like(former, former.source.stamp());
+        assert_eq!(
+            restarts_model,
+            declared == Effect::RestartsModel,
+            "{address}"
+        );
+        let waits = declared == Effect::RequiresRestart;
+        let expected = if waits { &base } else { &edited };
+        assert!(base.with_live_keys_of(&edited) == *expected, "{address}");
+    }
+    // It only matters while a configuration is checked.
+    assert_eq!(without_difference, ["server.allow_unauthenticated"]);
+}
+
+#[test]
+fn a_diff_names_what_changes_and_how() {
     let old = base();
     let mut new = base();
     new.models[0].gguf_mut().settings.n_ctx = 1000;
@@ -162,7 +249,7 @@ fn a_plan_names_what_changes_and_how() {
     model other: added
     server: live (max_body)
     registry: live (max_loaded)
-    not before the server is restarted: server.host, log.level
+    requires a restart of the server: server.host, log.level
     "#);
     insta::assert_snapshot!(ConfigDiff::between(&old, &old), @"nothing changes");
 }

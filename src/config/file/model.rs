@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{NAME_PATTERN, NOT_BLANK};
+use crate::config::effect::Effect;
 use crate::config::ranges;
 use crate::config::sampling::SamplingParams;
 use crate::config::units::{GpuLayers, IdleTime, Size, Time};
@@ -115,6 +116,7 @@ fn full_scale() -> f64 {
 pub(crate) struct ModelSettings {
     /// The GGUF file; for a split model, its first part.
     #[schemars(extend("format" = "path"), example = json!("model.gguf"))]
+    #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub path: Option<PathBuf>,
     /// Description of the tool for clients: what it is good for.
     #[schemars(example = json!("Fast, for simple questions."))]
@@ -138,46 +140,63 @@ pub(crate) struct ModelSettings {
     pub idle_ttl: Option<IdleTime>,
 
     /// Layers on the GPU: 0 is none, 99 all, and `"auto"` as many as fit into the GPU's free memory. Builds without a GPU backend ignore it.
+    #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub n_gpu_layers: GpuLayers,
     /// The GPU that is used where there is a choice.
     #[schemars(range(min = 0, max = 255))]
+    #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub main_gpu: u32,
     /// How the model is divided among several GPUs: by `layer`, by `row`, or not (`none`).
+    #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub split_mode: SplitMode,
     /// Context of one call in tokens, prompt and answer; 0 is what the model was trained for. More than that is capped.
     #[schemars(range(min = ranges::N_CTX.min, max = ranges::N_CTX.max))]
+    #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub n_ctx: u32,
     /// Calls that are answered at once.
     #[schemars(range(min = ranges::PARALLEL.min, max = ranges::PARALLEL.max))]
+    #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub parallel: usize,
     /// Cells of the cache, one a token, over all calls; 0 is `n_ctx` for each of `parallel`, as far as memory allows.
     #[schemars(range(min = ranges::N_CTX.min, max = ranges::N_CTX.max))]
+    #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub kv_cells: u32,
     /// Type of the keys in the KV cache: `f32`, `f16`, `bf16`, `q8_0`, `q5_1`, `q5_0`, `q4_1` or `q4_0`. Smaller types save memory and cost some quality.
+    #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub cache_type_k: CacheType,
     /// Type of the values in the KV cache, one of the same; quantized types require flash attention.
+    #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub cache_type_v: CacheType,
     /// Cache prompts, so that a prompt which begins like an earlier one, or like a tool's fixed text, is decoded only from where they differ. `false` decodes every prompt in full.
+    #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub cache_prompt: bool,
     /// Most memory for prompt prefixes outside the KV cache. With 0, calls share prefixes only if they share a pool of cells (`kv_cells`).
+    #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub cache_ram: Size,
     /// Flash attention: `on`, `off` or `auto`. `auto` is on, except on a CPU with a tool whose fixed prompt has about 2,000 characters or more: calls that share such a prompt are faster without it.
+    #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub flash_attn: FlashAttention,
     /// Most tokens of a batch.
     #[schemars(range(min = ranges::N_BATCH.min, max = ranges::N_BATCH.max))]
+    #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub n_batch: usize,
     /// CPU threads; 0 is one for each core. More than this process may use is capped, and loaded models share them.
     #[schemars(range(min = ranges::N_THREADS.min, max = ranges::N_THREADS.max))]
+    #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub n_threads: usize,
     /// Map the file into memory instead of reading it.
+    #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub mmap: bool,
     /// Lock the weights in memory, so that they are never swapped out. The system must allow it (`ulimit -l`); if it does not, the log and `doctor` say so.
+    #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub mlock: bool,
     /// An adapter: `{ path = "adapter.gguf", scale = 1.0 }`.
     #[schemars(example = json!({"path": "adapter.gguf", "scale": 1.0}))]
+    #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub lora: Option<Lora>,
     /// Jinja template that makes a prompt of messages, instead of the file's own; `${file:template.jinja}` reads one.
     #[schemars(example = json!("${file:template.jinja}"))]
+    #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub chat_template: Option<String>,
 
     /// A system prompt before every conversation.
@@ -193,6 +212,7 @@ pub(crate) struct ModelSettings {
     pub thinking_budget: Option<u32>,
     /// The two markers before and after the model's reasoning, for a model whose template and vocabulary do not show them.
     #[schemars(length(min = 2, max = 2), inner(length(min = ranges::THINKING_TAG.min, max = ranges::THINKING_TAG.max)), example = json!(["[THINK]", "[/THINK]"]))]
+    #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub thinking_tags: Option<Vec<String>>,
     /// Variables of the chat template, such as `{ reasoning_effort = "low" }`. Those of a tool and of a call take precedence, name by name.
     #[schemars(example = json!({"reasoning_effort": "low"}))]

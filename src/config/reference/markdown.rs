@@ -1,4 +1,4 @@
-//! The page of `docs` with every key.
+//! The page of the documentation that lists every key.
 
 use std::fmt::Write;
 
@@ -12,9 +12,11 @@ const HEAD: &str = "\
 This page is made by `llama-mcp-server config reference`. `llama-mcp-server config init` prints the same as a file to start with,
 `llama-mcp-server config schema` as a JSON Schema for editors. [Configuration](configuration.md) explains how files, variables and flags
 come together, and how [sizes and times](configuration.md#sizes-and-times) are written.
+
+The column `edit` says when an edit of a key takes effect while the server runs ([Edits are live](configuration.md#edits-are-live)).
 ";
 
-/// The tables, by what they are called and where one of their kind stands.
+/// The headings of the tables, each with the address of one such table.
 const TABLES: [(&str, &[&str]); 8] = [
     ("server", &["server"]),
     ("server.tokens.NAME", &["server", "tokens", "alice"]),
@@ -29,7 +31,7 @@ const TABLES: [(&str, &[&str]); 8] = [
     ),
 ];
 
-/// All keys by their tables, as Markdown.
+/// Returns all keys by table, as Markdown.
 pub(crate) fn markdown() -> String {
     let shape = Shape::default();
     let mut text = String::from(HEAD);
@@ -43,7 +45,7 @@ pub(crate) fn markdown() -> String {
             text.push_str("\nAll keys of [`[models.NAME]`](#modelsname) may stand here.\n");
             continue;
         }
-        text.push_str("\n| key | default | |\n| --- | --- | --- |\n");
+        text.push_str("\n| key | default | edit | |\n| --- | --- | --- | --- |\n");
         for key in shape.keys(&table) {
             row(&mut text, &shape, key, &table.join(key));
         }
@@ -51,7 +53,7 @@ pub(crate) fn markdown() -> String {
     text
 }
 
-/// What a table is for; what is true of all of a kind is told of them together.
+/// Returns the description of `table`, or of the table that holds all of its kind.
 fn about<'shape>(shape: &'shape Shape, table: &Address) -> Option<&'shape str> {
     let own = shape.description(table);
     own.or_else(|| shape.description(&table.parent()?))
@@ -67,7 +69,9 @@ fn row(text: &mut String, shape: &Shape, key: &str, address: &Address) {
     if let Some(range) = shape.range(address) {
         write!(about, " From {range}.").expect("a string takes all");
     }
+    let effect = shape.effect(address);
+    let effect = effect.map(|effect| effect.to_string()).unwrap_or_default();
     let cell = |text: String| text.replace('|', "\\|").replace('\n', " ");
-    writeln!(text, "| `{key}` | {} | {} |", cell(default), cell(about))
-        .expect("a string takes all");
+    let (default, about) = (cell(default), cell(about));
+    writeln!(text, "| `{key}` | {default} | {effect} | {about} |").expect("a string takes all");
 }

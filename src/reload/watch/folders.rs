@@ -15,6 +15,8 @@ pub(in crate::reload) struct Watched {
     mode: WatchMode,
     watcher: Option<RecommendedWatcher>,
     paths: BTreeSet<PathBuf>,
+    /// Whether the last attempt to watch the paths failed, for example since a folder was missing.
+    has_failed: bool,
     heard: Arc<Heard>,
 }
 
@@ -28,13 +30,14 @@ impl Watched {
             mode,
             watcher,
             paths: BTreeSet::new(),
+            has_failed: false,
             heard,
         }
     }
 
     /// Returns whether the file system reports changes.
     pub(in crate::reload) fn has_reports(&self) -> bool {
-        self.watcher.is_some()
+        self.watcher.is_some() && !self.has_failed
     }
 
     /// Watches `files`, their folders, and the folders of what they are links to. Rights depend on the first `guarding` files. Returns whether
@@ -59,9 +62,13 @@ impl Watched {
             }
         }
         self.heard.observe(paths, guarding);
-        if let Err(error) = self.watch(&folders, files) {
-            warn_of_polling(self.mode, &error);
-            self.watcher = None;
+        let watched = self.watch(&folders, files);
+        let had_failed = std::mem::replace(&mut self.has_failed, watched.is_err());
+        if let Err(error) = watched {
+            // The next look tries again: the folder may return.
+            if !had_failed {
+                warn_of_polling(self.mode, &error);
+            }
             self.heard.clear();
         }
         true
@@ -110,5 +117,28 @@ fn warn_of_polling(mode: WatchMode, error: &notify::Error) {
             "the file system does not report changes; the configuration is polled every {} s",
             POLL_EVERY.as_secs()
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_vanishes_and_returns_is_watched_again() {
+        let name = format!("llama-mcp-server-watch-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        let files = [folder.join("x.toml")];
+        let mut watched = Watched::new(WatchMode::Auto, Arc::default());
+        std::fs::create_dir_all(&folder).unwrap();
+        watched.observe(&files, 1);
+        assert!(watched.has_reports());
+        std::fs::remove_dir(&folder).unwrap();
+        watched.observe(&files, 1);
+        assert!(!watched.has_reports());
+        std::fs::create_dir(&folder).unwrap();
+        watched.observe(&files, 1);
+        assert!(watched.has_reports());
+        std::fs::remove_dir(&folder).unwrap();
     }
 }
