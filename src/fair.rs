@@ -142,6 +142,11 @@ impl MessagePermits {
         Self(Some(Arc::new(Mutex::new(Some(Box::new(held))))))
     }
 
+    /// Returns whether the message is large: its client holds a permit of [`HEAVY`] until the tree is gone.
+    pub(crate) fn is_large(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Does `work` on the tree; for a large message beside the runtime.
     pub(crate) fn on_tree<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         match &self.0 {
@@ -164,12 +169,13 @@ impl MessagePermits {
 impl fmt::Debug for MessagePermits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MessagePermits")
-            .field("is_large", &self.0.is_some())
+            .field("is_large", &self.is_large())
             .finish_non_exhaustive()
     }
 }
 
-/// Does `work` at low priority and waits for it. Other threads of the runtime take over the tasks of this one meanwhile.
+/// Does `work` at low priority and waits for it. If this is a thread of the runtime, another thread takes over its tasks meanwhile. The
+/// caller's own task waits: it cannot be cancelled until `work` is done.
 pub(crate) fn beside_runtime<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     use tokio::runtime::{Handle, RuntimeFlavor};
     match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {

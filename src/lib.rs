@@ -51,7 +51,7 @@
 //!
 //! | thread | does |
 //! | --- | --- |
-//! | the runtime's two | move messages; its blocking threads check finished answers, derive keys of sessions, read an edited configuration, and look at models' files, one model at a time |
+//! | the runtime's two | move messages; they wait for nothing else. The runtime's blocking threads make the prompts of typed tools, check finished answers, derive keys of sessions, render metrics, read an edited configuration, and look at models' files, one model at a time |
 //! | stdin, stdout | over stdio: one reads, one writes, one watches whether stdout has a reader (a blocked read cannot be cancelled) |
 //! | `spawner` | starts workers: the kernel's parent-death signal follows the parent *thread* |
 //! | `heavy`, short-lived | parses a large message or tries a schema, at a low priority; [`fair`] lets few run at once, in turns among clients |

@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use tokio::sync;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::{JoinHandle, block_in_place, spawn_blocking};
 use tokio::time::timeout;
 
 use crate::check::{self, Checked};
@@ -298,7 +298,8 @@ impl Reloader {
         }
         let diff = ConfigDiff::between(former, &checked.config);
         self.config = self.config.with_live_keys_of(&checked.config);
-        self.live.apply(&self.config);
+        // Each typed tool is compiled and rendered twice, which may take seconds with a slow template.
+        block_in_place(|| self.live.apply(&self.config));
         if diff.is_empty() {
             tracing::info!("the configuration was reloaded: nothing changes");
         } else {

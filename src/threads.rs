@@ -80,7 +80,7 @@ pub(crate) enum NotDone {
     Panicked,
 }
 
-/// Does `work` on a separate thread with `bytes` of stack, and waits for it.
+/// Does `work` on a separate thread with `bytes` of stack, and waits for it. Call this from threads that may block, not from an async function.
 ///
 /// # Errors
 /// The system starts no thread, or `work` panics.

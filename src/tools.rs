@@ -109,7 +109,7 @@ pub(crate) enum Tool {
     /// A tool that continues a conversation: a model's own, or a profile.
     Chat(Box<ChatTool>),
     /// One that is made of a prompt.
-    Typed(Box<TypedTool>),
+    Typed(Arc<TypedTool>),
 }
 
 impl Tool {
@@ -121,7 +121,7 @@ impl Tool {
                 let made = TypedTool::new(config, prepared, answering);
                 made.inspect_err(|cause| tracing::error!(tool = config.name, "{cause}"))
                     .ok()
-                    .map(|made| Self::Typed(Box::new(made)))
+                    .map(|made| Self::Typed(Arc::new(made)))
             }
         }
     }
@@ -134,8 +134,7 @@ impl Tool {
         }
     }
 
-    /// What clients are told of it.
-    pub(crate) fn description(&self) -> ToolDescription {
+    fn description(&self) -> ToolDescription {
         match self {
             Self::Chat(tool) => tool.description(),
             Self::Typed(tool) => tool.description(),
@@ -175,6 +174,8 @@ impl Tool {
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
     tools: Vec<Arc<Tool>>,
+    /// The descriptions of `tools`, made once: each request for the list copies them.
+    descriptions: Vec<ToolDescription>,
     /// Names of the tools by their aliases.
     aliases: BTreeMap<String, String>,
     /// Names of tools that were there before an edit.
@@ -216,8 +217,10 @@ impl Catalog {
                     .map(|alias| (alias.clone(), name.clone()))
             })
         });
+        let tools: Vec<_> = own.iter().chain(&config.tools).filter_map(tool).collect();
         Self {
-            tools: own.iter().chain(&config.tools).filter_map(tool).collect(),
+            descriptions: tools.iter().map(|tool| tool.description()).collect(),
+            tools,
             aliases: aliases.collect(),
             removed: BTreeSet::new(),
             result_meta: config.result_meta,
@@ -244,9 +247,9 @@ impl Catalog {
         self.removed.contains(name)
     }
 
-    /// What clients are told, in a fixed order.
-    pub(crate) fn descriptions(&self) -> Vec<ToolDescription> {
-        self.tools.iter().map(|tool| tool.description()).collect()
+    /// Returns the descriptions of the tools for clients, in a fixed order.
+    pub(crate) fn descriptions(&self) -> &[ToolDescription] {
+        &self.descriptions
     }
 
     /// Returns the names of the tools, each with its model's.

@@ -171,10 +171,10 @@ pub struct ChatTemplate {
 const NAME: &str = "chat";
 
 impl ChatTemplate {
-    /// Compiles `source`; `bos` and `eos` are the texts of those tokens, empty where there is none.
+    /// Compiles `source`. `bos` and `eos` are the texts of those tokens, empty for a model without the token.
     ///
     /// # Errors
-    /// `Template` where it is too long or is not valid Jinja.
+    /// `Template` if the source is too long or is invalid Jinja.
     pub fn new(source: &str, bos: String, eos: String) -> Result<Self, EngineError> {
         if source.len() > MAX_TEMPLATE_BYTES {
             return Err(EngineError::new(
@@ -265,7 +265,7 @@ impl ChatTemplate {
     }
 }
 
-/// The work that the renderings of one call may take.
+/// Fuel for the renderings of one call.
 struct Fuel {
     of_one: u64,
     left: Cell<u64>,
@@ -290,7 +290,7 @@ impl Fuel {
     }
 }
 
-/// The prompt of a model without a template, a base model: the contents joined by blank lines, nothing added.
+/// Returns the prompt of a base model, which has no template: the contents joined with blank lines.
 pub(crate) fn join_contents(messages: &[Message]) -> String {
     let contents: Vec<&str> = messages
         .iter()
@@ -333,7 +333,7 @@ fn template_error(what: &str, error: &Error) -> EngineError {
     EngineError::new(EngineErrorKind::Template, format!("{what}: {cause}"))
 }
 
-/// transformers' `{% generation %}` marks the assistant's text for training and prints its body.
+/// Replaces the `{% generation %}` blocks of transformers with their bodies. They mark the assistant's text for training.
 fn without_generation_blocks(source: &str) -> String {
     static OPEN: LazyLock<Regex> =
         LazyLock::new(|| pattern(r"(?-u)\{%([-+]?)\s*generation\s*([-+]?)%\}"));

@@ -271,9 +271,10 @@ impl Dispatcher {
 
     /// The tools that `access` is for.
     fn described(&self, access: &Access) -> Vec<ToolDescription> {
-        let mut tools = self.catalog().descriptions();
-        tools.retain(|tool| access.allows(&tool.name));
-        tools
+        let catalog = self.catalog();
+        let tools = catalog.descriptions().iter();
+        let allowed = tools.filter(|tool| access.allows(&tool.name));
+        allowed.cloned().collect()
     }
 
     async fn call_tool(

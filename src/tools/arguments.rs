@@ -18,13 +18,13 @@ use crate::json::{self, from_text};
 use messages::messages;
 pub(crate) use names::{Missing, check_names};
 
-/// What is wrong with the arguments: one sentence for the caller.
+/// A fault of the arguments, as one sentence for the caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct ArgumentError(String);
 
 impl ArgumentError {
-    /// A refusal of argument `name`.
+    /// Makes the refusal of the argument `name`, whose value was `found`.
     fn new(name: &str, allowed: impl std::fmt::Display, found: &Value) -> Self {
         Self(format!(
             "`{name}`: must be {allowed}, found {}",
@@ -32,13 +32,13 @@ impl ArgumentError {
         ))
     }
 
-    /// Returns the refusal of the value of argument `name`, or of its member that is wrong.
+    /// Returns the error of the argument `name`, or of its member that has the fault.
     pub(crate) fn of_value(name: &str, fault: &ValueFault) -> Self {
         let member = fault.member.as_deref().unwrap_or_default();
         Self(format!("`{name}{member}`: must be {}", fault.message))
     }
 
-    /// A refusal in words.
+    /// Makes a refusal with this `text`.
     pub(crate) fn says(text: impl Into<String>) -> Self {
         Self(text.into())
     }

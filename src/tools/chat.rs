@@ -65,12 +65,12 @@ impl ChatTool {
         }
     }
 
-    /// The tool's name.
+    /// Returns the tool's name.
     pub(crate) fn name(&self) -> &str {
         &self.answering.tool
     }
 
-    /// The name of the model that answers.
+    /// Returns the name of the model that answers.
     pub(crate) fn model(&self) -> &str {
         &self.answering.model
     }
@@ -78,7 +78,7 @@ impl ChatTool {
     /// Answers a call. Dropping the future cancels it.
     ///
     /// # Errors
-    /// The tool is another one now.
+    /// The tool was replaced.
     pub(crate) async fn call(
         &self,
         arguments: Arguments,
@@ -162,7 +162,7 @@ impl ChatTool {
         ))
     }
 
-    /// What a call may ask for.
+    /// Returns the range of `max_tokens` for a call.
     fn max_tokens(&self) -> Range<i64> {
         Range {
             max: self
@@ -173,7 +173,7 @@ impl ChatTool {
         }
     }
 
-    /// What the tool is good for, and how it is asked.
+    /// Returns the text that tells clients the purpose of the tool and its input.
     fn described(&self) -> String {
         let about = self.description.clone().unwrap_or_else(|| {
             format!(
@@ -187,7 +187,7 @@ impl ChatTool {
         )
     }
 
-    /// What clients are told of the tool.
+    /// Describes the tool to clients.
     pub(crate) fn description(&self) -> ToolDescription {
         let defaults = &self.defaults;
         let message = json!({
@@ -250,7 +250,10 @@ fn listed_parameters(defaults: &SamplingParams) -> impl Iterator<Item = (&str, V
     })
 }
 
-/// Returns the answer schema of the JSON text `schema`, if it can be enforced.
+/// Makes the answer schema of the JSON text `schema`.
+///
+/// # Errors
+/// The schema cannot be enforced.
 fn answer_by(schema: &str, limits: Limits) -> Result<AnswerSchema, SchemaFaults> {
     let schema = serde_json::from_str(schema).expect("it was written by the same library");
     let answer = AnswerSchema::json(&schema, limits)?;
@@ -258,14 +261,14 @@ fn answer_by(schema: &str, limits: Limits) -> Result<AnswerSchema, SchemaFaults>
     Ok(answer)
 }
 
-/// Tries a schema of `client` by `work`, beside the runtime: it may take a second of a CPU. A schema whose check panics is refused.
+/// Checks a schema of `client` with `work` on a blocking thread, in turns with other clients: it may take a second of a CPU. A schema whose
+/// check panics is refused. If the future is dropped, a check that runs is finished and keeps its permit until then.
 async fn tried<T: Send + 'static>(
     client: &str,
     work: impl FnOnce() -> Result<T, SchemaFaults> + Send + 'static,
 ) -> Result<T, Coded> {
     let permit = HEAVY.acquire(client).await;
     let tried = tokio::task::spawn_blocking(move || {
-        // A trial that runs is finished though its call is cancelled, so it keeps its permit.
         let _permit = permit;
         at_low_priority(work)
     });
@@ -300,7 +303,8 @@ fn template_variables(arguments: &mut ArgumentReader) -> Result<Arguments, Argum
     }
 }
 
-/// The fixed system prompt begins the first system message, the suffix ends it; where there is none, they are one.
+/// Puts the fixed prompt `system` before the text of the first message, if that is a system message, and appends `suffix`. Otherwise adds a
+/// system message of both.
 pub(super) fn with_system(
     mut messages: Vec<Message>,
     system: Option<&str>,
@@ -324,7 +328,7 @@ pub(super) fn with_system(
     with_suffix(messages, suffix)
 }
 
-/// `text` is one message of the user.
+/// Returns the conversation of a call: its `messages`, or `text` as a message of the user.
 fn conversation(
     text: Option<String>,
     messages: Option<Vec<Message>>,
@@ -340,7 +344,7 @@ fn conversation(
     }
 }
 
-/// The suffix ends the first system message, or is one.
+/// Appends `suffix` to the first system message, or adds a system message of it.
 fn with_suffix(mut messages: Vec<Message>, suffix: Option<String>) -> Vec<Message> {
     let Some(suffix) = suffix.filter(|suffix| !suffix.is_empty()) else {
         return messages;
@@ -366,7 +370,7 @@ fn with_suffix(mut messages: Vec<Message>, suffix: Option<String>) -> Vec<Messag
     messages
 }
 
-/// A checked argument in the width of its setting; -1, where it is allowed, has none.
+/// Converts a checked argument to the type of its setting. Returns `None` for -1 if the type is unsigned.
 fn narrow<T: TryFrom<i64>>(value: Option<i64>) -> Option<T> {
     value.and_then(|value| T::try_from(value).ok())
 }

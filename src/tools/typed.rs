@@ -1,9 +1,12 @@
-//! Tools without code: declared arguments → a prompt, and an answer that is text, one of several choices, or JSON by a schema.
+//! Tools without code: declared arguments → a prompt, and an answer that is text, one of several choices, or JSON that follows a schema.
 
 pub(crate) mod prompt;
 pub(crate) mod sample;
 
+use std::sync::{Arc, LazyLock};
+
 use serde_json::{Map, Value, json};
+use tokio::task::spawn_blocking;
 
 use super::answering::{Answering, Question, draw_seed};
 use super::arguments::{ArgumentError, Missing, check_names};
@@ -13,10 +16,15 @@ use crate::config::tool::{Argument, PreparedPrompt};
 use crate::config::validate::ValueCheck;
 use crate::engine::{Message, Role};
 use crate::error_code::{Coded, ErrorCode};
+use crate::fair::FairSemaphore;
 use crate::json::from_text;
 use crate::json::integer::whole_value;
 use crate::schema::advertised;
 use prompt::{PromptError, PromptTemplate};
+
+/// Limits the prompts that are made at once from small messages: a slow template takes seconds of a CPU. A large message holds a permit of
+/// [`crate::fair::HEAVY`] instead.
+static PROMPTS: LazyLock<FairSemaphore> = LazyLock::new(|| FairSemaphore::new(4));
 
 /// A tool of `[tools.NAME]` that has a prompt.
 #[derive(Debug)]
@@ -24,16 +32,23 @@ pub(crate) struct TypedTool {
     config: ToolConfig,
     prepared: PreparedPrompt,
     template: PromptTemplate,
-    /// The checks of the arguments, in their order.
+    /// Compiled checks of the arguments, in their order.
     checks: Vec<ValueCheck>,
     answering: Answering,
 }
 
+/// The prompt of a call.
+struct Prompt {
+    text: String,
+    /// Bytes of the arguments.
+    given: usize,
+}
+
 impl TypedTool {
-    /// Makes a tool from its configuration and its prompt, `prepared`.
+    /// Makes a tool from its configuration and its prompt, `prepared`. Compiles the template and the checks of the arguments.
     ///
     /// # Errors
-    /// What is wrong with its template.
+    /// The template is invalid.
     pub(crate) fn new(
         config: &ToolConfig,
         prepared: &PreparedPrompt,
@@ -50,41 +65,37 @@ impl TypedTool {
         })
     }
 
-    /// The tool's name.
+    /// Returns the tool's name.
     pub(crate) fn name(&self) -> &str {
         &self.config.name
     }
 
-    /// The name of the model that answers.
+    /// Returns the name of the model that answers.
     pub(crate) fn model(&self) -> &str {
         &self.answering.model
     }
 
-    /// Answers a call. Dropping the future cancels it.
+    /// Answers a call. Dropping the future cancels it, except for the making of the prompt, see [`Self::prompt`].
     ///
     /// # Errors
-    /// The tool is another one now.
+    /// The tool was replaced.
     pub(crate) async fn call(
-        &self,
+        self: &Arc<Self>,
         arguments: Arguments,
         call: ToolCall,
     ) -> Result<ToolOutput, Superseded> {
-        let given = arguments
-            .values()
-            .map(|value| value.to_string().len())
-            .sum();
-        let content = match call.permits.last_on_tree(|| self.prompt(arguments)) {
-            Ok(content) => content,
+        let prompt = match self.prompt(arguments, &call).await {
+            Ok(prompt) => prompt,
             Err(error) => return Ok(ToolOutput::error(error.code, error.text)),
         };
         let defaults = &self.config.defaults;
         let message = Message {
             role: Role::User,
-            content,
+            content: prompt.text,
         };
         let question = Question {
             conversation: defaults.conversation(vec![message], defaults.prompt_suffix.clone()),
-            given,
+            given: prompt.given,
             max_tokens: defaults.max_tokens,
             sampling: (defaults.sampling.clone())
                 .for_answer(self.prepared.answer.is_some())
@@ -97,18 +108,44 @@ impl TypedTool {
         self.answering.answer(question, call).await
     }
 
-    /// The prompt of a call with the arguments `given`.
-    fn prompt(&self, given: Arguments) -> Result<String, Coded> {
-        let values = self.values(given);
-        let values = values.map_err(|error| ErrorCode::BadArguments.says(error.to_string()))?;
-        self.template.render(&values).map_err(|error| match error {
-            PromptError::Template(cause) => ErrorCode::TemplateFailed
-                .says(format!("the tool's prompt could not be made: {cause}")),
-            PromptError::SystemLimit(limit) => limit.into(),
+    /// Makes the prompt of `call` on a blocking thread, in turns with other clients. If the future is dropped before it is the client's
+    /// turn, nothing is made. Later, the work is finished and its result is discarded: fuel bounds it, and until then it keeps its permit.
+    async fn prompt(
+        self: &Arc<Self>,
+        arguments: Arguments,
+        call: &ToolCall,
+    ) -> Result<Prompt, Coded> {
+        let permit = if call.permits.is_large() {
+            None
+        } else {
+            Some(PROMPTS.acquire(&call.client).await)
+        };
+        let (tool, permits) = (Arc::clone(self), call.permits.clone());
+        let made = spawn_blocking(move || {
+            let _permit = permit;
+            permits.last_on_tree(|| tool.render(arguments))
+        });
+        made.await.unwrap_or_else(|failed| {
+            tracing::error!(tool = self.name(), "a prompt could not be made: {failed}");
+            Err(not_made("its arguments could not be checked"))
         })
     }
 
-    /// The arguments of a call, checked, with the defaults of those that it does not give.
+    /// Checks the arguments `given` and renders the prompt.
+    fn render(&self, given: Arguments) -> Result<Prompt, Coded> {
+        let lengths = given.values().map(|value| value.to_string().len());
+        let bytes = lengths.sum();
+        let values = self.values(given);
+        let values = values.map_err(|error| ErrorCode::BadArguments.says(error.to_string()))?;
+        let rendered = self.template.render(&values);
+        let text = rendered.map_err(|error| match error {
+            PromptError::Template(cause) => not_made(&cause),
+            PromptError::SystemLimit(limit) => limit.into(),
+        })?;
+        Ok(Prompt { text, given: bytes })
+    }
+
+    /// Checks the arguments of a call, and adds the defaults of those that it does not give.
     fn values(&self, mut given: Arguments) -> Result<Map<String, Value>, ArgumentError> {
         let known: Vec<&str> = self.prepared.arguments.iter().map(Argument::name).collect();
         let missing: Vec<&str> = self
@@ -145,7 +182,7 @@ impl TypedTool {
         arguments.zip(&self.checks).map(value).collect()
     }
 
-    /// What clients are told of the tool.
+    /// Describes the tool to clients.
     pub(crate) fn description(&self) -> ToolDescription {
         let config = &self.config;
         let properties: Map<String, Value> = self
@@ -186,6 +223,11 @@ impl TypedTool {
     }
 }
 
+/// Returns the error of a prompt that could not be made.
+fn not_made(cause: &str) -> Coded {
+    ErrorCode::TemplateFailed.says(format!("the tool's prompt could not be made: {cause}"))
+}
+
 fn missing_message(names: &[&str]) -> String {
     match names {
         [name] => format!("`{name}` is missing: it has no default"),
@@ -196,7 +238,7 @@ fn missing_message(names: &[&str]) -> String {
     }
 }
 
-/// Returns `value` in the type that `schema` declares, if it is written in another form: JSON text, or 3.0 for 3.
+/// Converts `value` to the type that `schema` declares if it is written in another form: JSON text, or 3.0 for 3.
 fn as_declared(value: Value, schema: &Value) -> Value {
     let kind = kind(schema);
     match from_text(value, kind) {
@@ -209,12 +251,12 @@ fn as_declared(value: Value, schema: &Value) -> Value {
     }
 }
 
-/// The type of the values that `schema` declares.
+/// Returns the type that `schema` declares.
 fn kind(schema: &Value) -> &str {
     schema["type"].as_str().unwrap_or("string")
 }
 
-/// Returns whether the default applies: null is absent, and so is an empty string unless the argument is a string.
+/// Returns whether the default applies: null counts as absent, and so does an empty string unless the argument is a string.
 fn is_absent(value: &Value, schema: &Value) -> bool {
     let is_blank = value.as_str().is_some_and(|text| text.trim().is_empty());
     value.is_null() || (is_blank && schema["type"] != "string")

@@ -66,6 +66,8 @@ mod sessions; // sessions that survive a restart, and are served by every replic
 mod shipping; // archives of a release, and the Rust version
 #[cfg(target_os = "linux")]
 mod signals; // which of them end the server
+#[cfg(target_os = "linux")]
+mod stalls; // calls that cannot go on, next to others
 mod status; // how a server is, as the command asks it
 mod strangers; // who has no token, and who ends half a connection
 #[cfg(target_os = "linux")]

@@ -1,7 +1,10 @@
 //! The thread on which a template is rendered, and its limits of stack, time and memory.
 //!
-//! Values can be nested as deep as fuel allows, and each level takes stack where they are dropped, printed, compared or sorted. Some
-//! operators cost no fuel, such as `list + list`: what they take is bounded by time and memory.
+//! Values can be nested as deep as fuel allows, and each level takes stack when it is dropped, printed, compared or sorted. Some
+//! operators, such as `list + list`, cost no fuel: limits of time and memory bound them.
+//!
+//! [`on_deep_stack`] waits for its thread. Only threads that may block call it: those of a worker and of [`crate::worker::trials`]. The
+//! server renders no chat template.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -36,7 +39,7 @@ const MEMORY_LIMIT: usize = 128 << 20;
 /// Bytes of memory that each fuel adds, 64 for each byte of a conversation.
 const MEMORY_PER_FUEL: usize = 4;
 
-/// How often a rendering is looked at.
+/// Time between two checks of a rendering.
 const PERIOD: Duration = Duration::from_millis(20);
 
 /// Limits of one rendering.

@@ -258,10 +258,10 @@ impl PromptTemplate {
         on_stack(self.stack, check).unwrap_or_else(|error| vec![not_done(&error)])
     }
 
-    /// The prompt.
+    /// Renders the prompt. Blocks until it is done, which takes minutes at worst: fuel counts steps, and a step on a long text takes long.
     ///
     /// # Errors
-    /// What the template cannot do with these values.
+    /// The template cannot be rendered with these values.
     pub(crate) fn render(&self, arguments: &Map<String, Value>) -> Result<String, PromptError> {
         let render = || self.render_here(arguments, FUEL);
         let rendered = on_stack(self.stack, render)?;

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::header::{CONTENT_TYPE, VARY};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
+use tokio::task::spawn_blocking;
 
 use super::super::guard::Principal;
 use super::{Ending, exposition};
@@ -33,20 +34,27 @@ pub(crate) async fn ready(State(ending): State<Ending>) -> (StatusCode, &'static
 }
 
 /// Responds with the metrics that the token may see, in the format that the client prefers.
+///
+/// # Errors
+/// 500 if the metrics could not be rendered.
 pub(crate) async fn metrics(
     State(board): State<Option<Board>>,
     Extension(principal): Extension<Principal>,
     headers: HeaderMap,
-) -> impl IntoResponse {
+) -> Result<impl IntoResponse, StatusCode> {
     let mut tools = Vec::new();
     if let Some(board) = board {
         board.read().await;
         tools = board.tools();
     }
     let format = exposition::format_of(&headers);
-    let text = exposition::restrict(metrics::render(format), principal.0.as_deref(), &tools);
+    // It reads `/proc`, and there may be thousands of series.
+    let render =
+        move || exposition::restrict(metrics::render(format), principal.0.as_deref(), &tools);
+    let rendered = spawn_blocking(render).await;
+    let text = rendered.map_err(|_panic| StatusCode::INTERNAL_SERVER_ERROR)?;
     let headers = [(CONTENT_TYPE, format.content_type()), (VARY, "Accept")];
-    (headers, text)
+    Ok((headers, text))
 }
 
 /// Responds with the server's status as JSON. Only tokens that may see all get the errors of files and edits, since these errors show
