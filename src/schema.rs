@@ -81,7 +81,7 @@ pub(crate) enum SchemaTextError {
     Json(serde_json::Error),
     /// The text has too many levels of arrays and objects.
     #[error(
-        "the JSON nests more than {MAX_TEXT_LEVELS} levels deep, at line {line}; write fewer levels, for example with `$ref`"
+        "the JSON nests more than {MAX_TEXT_LEVELS} levels deep, at line {line}; reduce the nesting, for example with `$ref`"
     )]
     TooDeep {
         /// The line that exceeds the limit.
@@ -101,7 +101,7 @@ pub(crate) enum SchemaTextError {
 /// answer.check(&json!({"n": 0}))      // Err("at `/n`: 0 is less than the minimum of 1")
 /// ```
 ///
-/// It serialises as the key that declares it, `output` or `choices`.
+/// Serialises as the key that declares it, `output` or `choices`.
 #[derive(Debug)]
 pub(crate) struct AnswerSchema {
     /// The schema as it was written.
@@ -116,7 +116,6 @@ pub(crate) struct AnswerSchema {
     pub notes: Vec<SchemaNote>,
     /// Whether the answer is one of several texts.
     pub is_choice: bool,
-    /// The limits of what the schema leaves open; `None` if it leaves nothing open.
     /// The limits of the parts that the schema leaves open. `None` if it leaves no part open.
     limits: Option<Limits>,
     lowered: Lowered,
@@ -229,7 +228,7 @@ impl AnswerSchema {
             return Err(fault("#", reason).into());
         }
         if levels(&enforced.schema) > MAX_LEVELS {
-            return Err(fault("#", "schemas nest too deeply; write fewer levels").into());
+            return Err(fault("#", "schemas nest too deeply; reduce the nesting").into());
         }
         let (advertised, left_out) = advertised::rendered(&lowered);
         let mut notes = std::mem::take(&mut lowered.notes.0);

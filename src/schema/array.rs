@@ -2,11 +2,10 @@
 
 use serde_json::Value;
 
-use super::conjunction::Part;
+use super::conjunction::{Part, count_range, pointer_to};
 use super::fault;
 use super::lower::{Lowering, NoValue};
 use super::node::{ArrayNode, Kind, Node};
-use super::values::{count_range, pointer_to};
 
 /// Maximum number of items that are written to satisfy one `contains`.
 const MAX_CONTAINED: u64 = 16;

@@ -194,3 +194,28 @@ impl<'c> Lowering<'c> {
         node
     }
 }
+
+/// Returns the JSON pointer of the first `key` in `parts`.
+pub(super) fn pointer_to(parts: &[Part<'_>], key: &str) -> String {
+    let part = parts.iter().find(|part| part.table.contains_key(key));
+    match part {
+        Some(part) => format!("{}/{key}", part.at),
+        None => parts
+            .first()
+            .map_or_else(|| "#".into(), |part| part.at.clone()),
+    }
+}
+
+/// Returns the greatest minimum and the least maximum of all parts.
+pub(super) fn count_range(parts: &[Part<'_>], min: &str, max: &str) -> (u64, Option<u64>) {
+    let of = |key: &str| {
+        parts
+            .iter()
+            .filter_map(|part| part.table.get(key)?.as_u64())
+            .collect::<Vec<_>>()
+    };
+    (
+        of(min).into_iter().max().unwrap_or(0),
+        of(max).into_iter().min(),
+    )
+}

@@ -65,7 +65,7 @@ fn too_long() -> Uncheckable {
 fn too_deep() -> Uncheckable {
     Uncheckable::TooMuch(fault(
         "#",
-        "references and combined schemas nest too deeply; write fewer of them inside each other",
+        "references and combined schemas nest too deeply; reduce the nesting",
     ))
 }
 

@@ -6,13 +6,12 @@ use std::sync::LazyLock;
 use serde_json::{Value, json};
 
 use super::canonical::escaped;
-use super::conjunction::Part;
+use super::conjunction::{Part, count_range, pointer_to};
 use super::formats::TextFormat;
 use super::lower::{Lowering, NoValue};
 use super::negation::ABSENT;
 use super::node::{Entries, Kind, Node, ObjectNode, Property};
 use super::validator::Validator;
-use super::values::{count_range, pointer_to};
 use super::{Table, fault, pattern};
 
 /// The schema of all strings.

@@ -11,7 +11,7 @@ pub(super) const MAX_REPORTS: usize = 50;
 pub(crate) struct SchemaFault {
     /// JSON pointer of the schema or keyword; `#` is the whole schema.
     pub pointer: String,
-    /// What is wrong, and how to correct it.
+    /// Description of the fault, and what to do about it.
     pub reason: String,
     /// Whether a limit of the system kept the schema from being read. The schema itself may be valid.
     pub is_of_system: bool,

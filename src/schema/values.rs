@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::conjunction::Part;
+use super::conjunction::{Part, count_range, pointer_to};
 use super::formats::TextFormat;
 use super::lower::{Lowering, Producer};
 use super::negation::EXCLUDED;
@@ -51,7 +51,9 @@ impl<'c> Lowering<'c> {
                 // A listed value cannot be rounded, because clients see it.
                 self.fault(fault(
                     at,
-                    format!("{number} is not exact as a double; write it as a string"),
+                    format!(
+                        "{number} cannot be represented exactly as a double; write it as a string"
+                    ),
                 ));
             }
         }
@@ -290,31 +292,6 @@ fn shortened_list(values: &[&Value]) -> String {
         0 => shown,
         more => format!("{shown} and {more} more"),
     }
-}
-
-/// Returns the JSON pointer of the first `key` in `parts`.
-pub(super) fn pointer_to(parts: &[Part<'_>], key: &str) -> String {
-    let part = parts.iter().find(|part| part.table.contains_key(key));
-    match part {
-        Some(part) => format!("{}/{key}", part.at),
-        None => parts
-            .first()
-            .map_or_else(|| "#".into(), |part| part.at.clone()),
-    }
-}
-
-/// Returns the greatest minimum and the least maximum of all parts.
-pub(super) fn count_range(parts: &[Part<'_>], min: &str, max: &str) -> (u64, Option<u64>) {
-    let of = |key: &str| {
-        parts
-            .iter()
-            .filter_map(|part| part.table.get(key)?.as_u64())
-            .collect::<Vec<_>>()
-    };
-    (
-        of(min).into_iter().max().unwrap_or(0),
-        of(max).into_iter().min(),
-    )
 }
 
 /// Merges the number keywords of all parts.

@@ -151,7 +151,7 @@ fn schema_text_that_nests_too_deeply_is_refused_with_the_limit() {
     };
     assert_eq!(
         error(&nested(MAX_TEXT_LEVELS + 1)),
-        "the JSON nests more than 127 levels deep, at line 1; write fewer levels, for example with `$ref`"
+        "the JSON nests more than 127 levels deep, at line 1; reduce the nesting, for example with `$ref`"
     );
     assert_eq!(
         error(&nested(MAX_TEXT_LEVELS)),
