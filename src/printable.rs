@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn paths_are_shortened_to_file_names() {
-        for (text, told) in [
+        for (text, expected) in [
             (
                 "the model file `/srv/my models/crab.gguf` is truncated",
                 "the model file `crab.gguf` is truncated",
@@ -96,7 +96,7 @@ mod tests {
                 "`allow` and/or `image/png`, 3 / 4, https://a.example/b/c",
             ),
         ] {
-            assert_eq!(without_folders(text), told);
+            assert_eq!(without_folders(text), expected);
         }
     }
 

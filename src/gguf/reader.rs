@@ -202,7 +202,7 @@ impl<R: Read + Seek> Reader<R> {
         }
     }
 
-    /// Reads an array. Its numbers are kept if there are at most `kept` of them, and they are unsigned integers or booleans.
+    /// Reads an array. Its numbers are kept if there are at most `kept` of them, and they are 32-bit integers or booleans.
     fn array(&mut self, kept: u64) -> ReadResult<Value> {
         let (kind, length) = (self.u32()?, self.u64()?);
         let width = match kind {

@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn an_adapter_has_matrices_and_stacks_only_for_experts_and_heads() {
-        let of = |name: &str, shape: &[u64]| {
+        let is_accepted = |name: &str, shape: &[u64]| {
             let shape = shape.to_vec();
             Tensor {
                 shape,
@@ -254,11 +254,14 @@ mod tests {
             .check(true)
             .is_ok()
         };
-        assert!(of("blk.0.attn_q.weight.lora_a", &[64, 8]));
-        assert!(of("blk.0.attn_q.weight.lora_a", &[64, 8, 1, 1]));
-        assert!(of("blk.0.ffn_up_exps.weight.lora_a", &[64, 8, 4]));
-        assert!(!of("blk.0.attn_q.weight.lora_a", &[64, 8, 4]));
-        assert!(!of("blk.0.ffn_up_exps.weight.lora_a", &[64, 8, 4, 2]));
+        assert!(is_accepted("blk.0.attn_q.weight.lora_a", &[64, 8]));
+        assert!(is_accepted("blk.0.attn_q.weight.lora_a", &[64, 8, 1, 1]));
+        assert!(is_accepted("blk.0.ffn_up_exps.weight.lora_a", &[64, 8, 4]));
+        assert!(!is_accepted("blk.0.attn_q.weight.lora_a", &[64, 8, 4]));
+        assert!(!is_accepted(
+            "blk.0.ffn_up_exps.weight.lora_a",
+            &[64, 8, 4, 2]
+        ));
     }
 
     #[test]

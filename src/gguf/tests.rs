@@ -303,7 +303,7 @@ fn an_endless_header_is_refused_at_the_maximum_length() {
 #[test]
 fn texts_of_an_adapter_are_one_printable_line_in_messages() {
     let file = std::env::temp_dir().join(format!("adapter-{}.gguf", std::process::id()));
-    let of = |kind: &str, architecture: &str| {
+    let refusal_of = |kind: &str, architecture: &str| {
         let pairs = [
             text("general.type", kind),
             text("general.architecture", architecture),
@@ -312,9 +312,9 @@ fn texts_of_an_adapter_are_one_printable_line_in_messages() {
         read_adapter(&file, "llama").unwrap_err().to_string()
     };
     let long = format!("\u{1b}[31m\n{}", "x".repeat(5000));
-    let error = [of(&long, "llama"), of("adapter", &long)];
+    let errors = [refusal_of(&long, "llama"), refusal_of("adapter", &long)];
     std::fs::remove_file(&file).unwrap();
-    for error in error {
+    for error in errors {
         assert!(
             error.len() < 400 && !error.contains(['\n', '\u{1b}']),
             "{error}"

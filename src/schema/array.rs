@@ -72,7 +72,7 @@ impl<'c> Lowering<'c> {
 
     /// Returns the items after the prefix. Returns `None` if there are none. Items without a schema are written only if they are `needed`.
     fn items(&mut self, parts: &[Part<'c>], needed: bool) -> Option<Box<Node>> {
-        let said: Vec<(&Value, String)> = parts
+        let schemas: Vec<(&Value, String)> = parts
             .iter()
             .filter_map(|part| {
                 let key = ["items", "unevaluatedItems"]
@@ -82,14 +82,14 @@ impl<'c> Lowering<'c> {
             })
             .collect();
         let is_tuple = parts.iter().any(|part| !prefix(part).is_empty());
-        if said.is_empty() && is_tuple && !needed {
+        if schemas.is_empty() && is_tuple && !needed {
             self.note(
                 &pointer_to(parts, "prefixItems"),
                 "no items are written after the tuple",
             );
             return None;
         }
-        let items = self.all(&said);
+        let items = self.all(&schemas);
         (!items.is_never()).then(|| Box::new(items))
     }
 

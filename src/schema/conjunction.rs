@@ -208,14 +208,14 @@ pub(super) fn pointer_to(parts: &[Part<'_>], key: &str) -> String {
 
 /// Returns the greatest minimum and the least maximum of all parts.
 pub(super) fn count_range(parts: &[Part<'_>], min: &str, max: &str) -> (u64, Option<u64>) {
-    let of = |key: &str| {
+    let values_of = |key: &str| {
         parts
             .iter()
             .filter_map(|part| part.table.get(key)?.as_u64())
             .collect::<Vec<_>>()
     };
     (
-        of(min).into_iter().max().unwrap_or(0),
-        of(max).into_iter().min(),
+        values_of(min).into_iter().max().unwrap_or(0),
+        values_of(max).into_iter().min(),
     )
 }

@@ -56,7 +56,7 @@ pub(super) enum Producer {
     Client,
 }
 
-/// Lowers `canonical`, a schema of values that `author` produces.
+/// Lowers `canonical`, a schema of values that `producer` produces.
 pub(super) fn lower(canonical: &Canonical, producer: Producer) -> Lowered {
     let mut faults = canonical.faults.clone();
     let root = without_negations(&canonical.root, "#", &mut faults);

@@ -101,7 +101,8 @@ impl Step {
         })
     }
 
-    /// Returns the greatest distance from 0, in units. If validators check for multiples, doubles must distinguish the last digits.
+    /// Returns the greatest absolute value of a number, in units. If answers are checked for multiples, doubles must distinguish its last
+    /// digits.
     fn limit(&self, is_checked: bool) -> i128 {
         let mut last_digit = ONE;
         while is_checked && self.units % last_digit != 0 {

@@ -16,22 +16,25 @@ const LIMITS: Limits = Limits {
     items: 100,
 };
 
-fn of(schema: &Value) -> Result<AnswerSchema, SchemaFaults> {
+fn read(schema: &Value) -> Result<AnswerSchema, SchemaFaults> {
     AnswerSchema::read_on_large_stack(schema, LIMITS, false)
 }
 
 /// Returns the JSON pointers of the faults of `schema`.
 fn faults(schema: &Value) -> Vec<String> {
-    let faults = of(schema).err().map(|faults| faults.0).unwrap_or_default();
+    let faults = read(schema)
+        .err()
+        .map(|faults| faults.0)
+        .unwrap_or_default();
     faults.into_iter().map(|fault| fault.pointer).collect()
 }
 
 fn reason(schema: &Value) -> String {
-    of(schema).unwrap_err().to_string()
+    read(schema).unwrap_err().to_string()
 }
 
 fn notes(schema: &Value) -> Vec<String> {
-    let notes = of(schema).unwrap().notes;
+    let notes = read(schema).unwrap().notes;
     notes.iter().map(ToString::to_string).collect()
 }
 
@@ -243,7 +246,7 @@ fn exponential_schemas_neither_take_long_nor_overflow_the_stack() {
     let unions = json!({"$ref": "#/$defs/u0", "$defs": unions});
     assert!(reason(&unions).contains("checking an answer would take too long"));
     let faults = json!({"type": "object", "properties": (0..9000).map(|n| (format!("p{n}"), json!({"minimun": 1}))).collect::<Map<_, _>>()});
-    assert_eq!(of(&faults).unwrap_err().0.len(), MAX_REPORTS);
+    assert_eq!(read(&faults).unwrap_err().0.len(), MAX_REPORTS);
 }
 
 #[test]
@@ -263,7 +266,7 @@ fn dependencies_of_old_and_new_drafts_apply_together() {
 #[test]
 fn references_resolve_to_identifiers_in_schemas_but_not_in_values() {
     let schema = json!({"$defs": {"a": {"enum": [{"$anchor": "x", "type": "null"}]}, "b": {"$anchor": "x", "type": "boolean"}}, "$ref": "#x"});
-    assert_eq!(of(&schema).unwrap().enforced, json!({"type": "boolean"}));
+    assert_eq!(read(&schema).unwrap().enforced, json!({"type": "boolean"}));
 }
 
 #[test]
@@ -364,7 +367,7 @@ fn patterns_that_rust_and_ecma_262_interpret_differently_are_refused() {
 
 #[test]
 fn a_part_of_an_answer_that_reached_a_configured_limit_is_found() {
-    let answer = of(&json!({"type": "object", "properties": {
+    let answer = read(&json!({"type": "object", "properties": {
         "text": {"type": "string"},
         "short": {"type": "string", "maxLength": 3},
         "list": {"type": "array", "items": {"type": "integer"}},
@@ -385,7 +388,7 @@ fn a_part_of_an_answer_that_reached_a_configured_limit_is_found() {
         None
     );
     // Parts that end at the schema's own maximum or minimum are complete.
-    let bounded = of(&json!({"type": "object", "properties": {
+    let bounded = read(&json!({"type": "object", "properties": {
         "text": {"type": "string", "maxLength": 1000},
         "long": {"type": "string", "minLength": 3000},
         "list": {"type": "array", "items": {"type": "integer"}, "maxItems": 100},

@@ -102,14 +102,14 @@ impl<'c> Lowering<'c> {
             let mut types = types.filter(|kind| types::keywords_of(kind).contains(&key));
             types.any(|kind| values.iter().any(|(_, value)| has_type(value, kind)))
         };
-        let said = |part: &Part<'c>| -> Table {
+        let relevant = |part: &Part<'c>| -> Table {
             let keys = part.table.iter().filter(|(key, _)| applies(key));
             keys.map(|(key, value)| (key.clone(), value.clone()))
                 .collect()
         };
-        let tables: Vec<Table> = parts.iter().map(said).collect();
-        let is_said = tables.iter().any(|table| !table.is_empty());
-        is_said.then(|| self.validator(&tables)).flatten()
+        let tables: Vec<Table> = parts.iter().map(relevant).collect();
+        let is_constrained = tables.iter().any(|table| !table.is_empty());
+        is_constrained.then(|| self.validator(&tables)).flatten()
     }
 
     /// Counts the pattern at `at`. Fails if the schema has too many patterns.

@@ -4,7 +4,7 @@ use super::*;
 
 /// Returns the schema that the grammar follows.
 fn enforced(schema: &Value) -> Value {
-    of(schema).unwrap().enforced
+    read(schema).unwrap().enforced
 }
 
 const INTEGER: fn() -> Value = || json!({"type": "integer", "minimum": -9_007_199_254_740_991_i64, "maximum": 9_007_199_254_740_991_i64});

@@ -6,7 +6,7 @@ use super::*;
 /// take minutes or all memory.
 fn assert_ends(schema: &Value, text: &str) {
     let start = std::time::Instant::now();
-    match of(schema) {
+    match read(schema) {
         Ok(_) => assert_eq!(text, "", "it is accepted"),
         Err(faults) => assert!(faults.to_string().contains(text), "{faults}"),
     }
@@ -92,7 +92,7 @@ fn definitions_that_all_refer_to_each_other_are_read_in_bounded_time() {
     });
     let links: Table = links.collect();
     let start = std::time::Instant::now();
-    drop(of(&json!({"$ref": "#/$defs/d0", "$defs": links})));
+    drop(read(&json!({"$ref": "#/$defs/d0", "$defs": links})));
     assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
 }
 
@@ -101,7 +101,7 @@ fn the_number_of_faults_of_negations_is_bounded() {
     let property = |n: u32| (format!("p{n}"), json!({"not": {"minimum": 1}}));
     let properties: Table = (0..10_000).map(property).collect();
     let schema = json!({"type": "object", "properties": properties});
-    assert_eq!(of(&schema).unwrap_err().0.len(), MAX_REPORTS);
+    assert_eq!(read(&schema).unwrap_err().0.len(), MAX_REPORTS);
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn an_answer_that_takes_too_long_to_check_is_refused() {
     }
     let schema = json!({"type": "object", "$defs": definitions, "required": ["a"],
         "properties": {"a": {"type": "array", "items": {"$ref": "#/$defs/d0"}}}});
-    let answer = of(&schema).unwrap();
+    let answer = read(&schema).unwrap();
     assert_eq!(answer.check(&json!({"a": [1, 2, 3]})), Ok(()));
     let error = answer.check(&json!({"a": vec![1; 5000]})).unwrap_err();
     assert!(error.contains("too many parts"), "{error}");
