@@ -1,100 +1,100 @@
-//! What can go wrong, by codes that stay: for programs, and for the pages of `docs/errors.md`, one each.
+//! Stable codes of everything that can go wrong. Each has a section in `docs/errors.md`.
 //!
-//! A sentence says what happened this time, and may be put better in the next version; a code does not change. What HTTP and JSON-RPC
-//! refuse has their numbers.
+//! Messages say what happened this time, and may be improved in any version. Codes do not change. Errors of HTTP and JSON-RPC have
+//! numbers instead.
 
 use std::fmt;
 
 use serde::{Serialize, Serializer};
 use strum::{EnumIter, IntoStaticStr};
 
-/// A code: its variant in snake case.
+/// A stable error code. Programs read it as the variant in snake case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, EnumIter, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum ErrorCode {
-    // Of calls.
+    // Errors of calls.
     /// An argument is missing, unknown, of the wrong type, or out of its range.
     BadArguments,
-    /// Prompt and answer do not fit the context.
+    /// The prompt and the answer do not fit into the context.
     PromptTooLong,
-    /// As many calls wait as may.
+    /// The queue is full.
     Busy,
     /// The model could not be loaded.
     LoadFailed,
-    /// The model's process died several times in a row and is not started again.
+    /// The model's process crashed several times in a row and is not restarted.
     LoadGivenUp,
-    /// The model's process died twice while it worked on the same prompt.
+    /// The model's process crashed twice while it worked on the same prompt.
     PromptRefused,
-    /// It can never have its memory.
+    /// The model requires more memory than the server may use.
     NeverFits,
-    /// Its process ended in the midst of the call.
+    /// The model's process exited during the call.
     ModelDied,
-    /// Its process does not answer.
+    /// The model's process made no progress and was killed.
     ModelStuck,
-    /// Its process could not be started.
+    /// The model's process could not be started.
     ProcessNotStarted,
-    /// The system refuses to start processes or threads.
+    /// The system refused to start a process or a thread.
     SystemLimit,
-    /// Its chat template refused the messages, or a tool's prompt could not be made.
+    /// The chat template refused the messages, or the prompt of a tool could not be rendered.
     TemplateFailed,
-    /// A schema that cannot be enforced.
+    /// The schema cannot be enforced.
     SchemaRefused,
     /// llama.cpp failed.
     DecodeFailed,
-    /// The model wrote nothing.
+    /// The model generated no answer.
     NoAnswer,
-    /// It was still thinking when its tokens were used up.
+    /// `max_tokens` was reached during reasoning.
     StillThinking,
-    /// The deadline passed before there was an answer.
+    /// The deadline passed before the answer was complete.
     DeadlinePassed,
-    /// An answer that must be whole was cut.
+    /// The answer is truncated although it must be complete.
     AnswerCut,
-    /// An answer that does not follow its schema.
+    /// The answer does not follow its schema.
     AnswerWrong,
     /// An edit of the configuration removed the tool.
     ToolRemoved,
-    /// Nobody waited for it any more.
+    /// The call was cancelled.
     Cancelled,
 
-    // Of the configuration.
-    /// A command line that contradicts itself.
+    // Errors of the configuration.
+    /// The command line contradicts itself.
     CommandLine,
-    /// No model is named.
+    /// No model is configured.
     NoModel,
-    /// A file that cannot be read.
+    /// A file cannot be read.
     ConfigUnreadable,
-    /// It is no TOML.
+    /// The file is not valid TOML.
     ConfigSyntax,
-    /// A key, a flag or a variable that does not exist.
+    /// A key, a flag or a variable is unknown.
     ConfigUnknownKey,
-    /// A value that cannot be.
+    /// A value is invalid.
     ConfigValue,
-    /// A model that cannot be used: its file, its memory, its template.
+    /// A model cannot be used, because of its file, its memory or its template.
     ConfigModel,
-    /// A tool that cannot be made.
+    /// A tool is invalid.
     ConfigTool,
-    /// Where the server listens, or for whom.
+    /// The settings of the HTTP server are invalid or unsafe.
     ConfigServer,
-    /// A bearer token.
+    /// A bearer token is invalid.
     ConfigToken,
 
-    // Of the program.
-    /// The address is in use, or is none of this machine.
+    // Errors of the program.
+    /// The address is in use, or does not belong to this machine.
     CannotListen,
-    /// No server answers, or it takes no calls.
+    /// No server answers, or it accepts no calls.
     NoServer,
     /// The server has no model of this name.
     UnknownModel,
-    /// The server does not let this token, or this sender, unload and restart models.
+    /// The token or the sender may not unload and restart models.
     NotAllowed,
-    /// A client's own configuration could not be edited.
+    /// The configuration of a client could not be edited.
     InstallFailed,
     /// The log cannot be written.
     LogUnwritable,
 }
 
 impl ErrorCode {
-    /// It happened, and this tells how.
+    /// Creates an error with this code and the message `text`.
     pub fn says(self, text: impl Into<String>) -> Coded {
         Coded {
             code: self,
@@ -102,13 +102,13 @@ impl ErrorCode {
         }
     }
 
-    /// Returns whether a call of a tool can fail with this code. Calls that are refused as `busy`, are cancelled, or reach their deadline
-    /// have outcomes of their own in the metrics.
+    /// Returns whether a tool call can end with this code. Calls that are refused as `busy`, cancelled, or stopped at their deadline have
+    /// their own outcomes in the metrics.
     pub fn ends_calls(self) -> bool {
         self <= Self::AnswerWrong && !matches!(self, Self::Busy | Self::DeadlinePassed)
     }
 
-    /// As programs read it.
+    /// Returns the code as programs read it: `bad_arguments`.
     pub fn name(self) -> &'static str {
         self.into()
     }
@@ -126,12 +126,12 @@ impl Serialize for ErrorCode {
     }
 }
 
-/// What went wrong, for programs and for people.
+/// An error with a code for programs and a message for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct Coded {
-    /// Its code.
+    /// The code for programs.
     pub code: ErrorCode,
-    /// The thing, the cause, the way out.
+    /// The message: the thing, what is wrong with it, and what to do.
     pub text: String,
 }

@@ -1,7 +1,11 @@
-//! A GGUF's header, read without llama.cpp and with nothing trusted: what the server must know before any model is
-//! loaded, and the errors of a file that cannot be one.
+//! Reads the headers of GGUF files without llama.cpp. The server needs them before it loads a model, and trusts none of their content.
+//! The format is that of ggml's `docs/gguf.md`, versions 2 and 3, little-endian. Large arrays such as the vocabulary are skipped.
 //!
-//! Format: ggml's `docs/gguf.md`, versions 2 and 3, little-endian. Big arrays (the vocabulary) are skipped, not kept.
+//! ```text
+//! let header = read_header(Path::new("tests/models/tiny-crab-chat.Q8_0.gguf"))?;
+//! header.architecture                     // "llama"
+//! header.estimate(run).machine.total()    // bytes of memory that a worker with the settings `run` needs
+//! ```
 
 mod contents;
 mod error;
@@ -22,67 +26,67 @@ use contents::Contents;
 pub(crate) use error::{GgufError, Substitute};
 pub(crate) use file_id::FileId;
 pub(crate) use kind::FileKind;
-use reader::{Fault, Read1, Reader};
+use reader::{Fault, ReadResult, Reader};
 pub(crate) use tuning::Tuning;
 pub(crate) use weights::Weights;
 
 use crate::printable::printable;
 
-/// Longest text of a file that is shown to anybody, in characters.
+/// Maximum length of a text from a file that is shown to people or clients, in characters.
 pub(crate) const MAX_SHOWN: usize = 64;
 
-/// What is known of a model without loading it.
+/// Facts about a model that are known without loading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Header {
     /// `general.architecture`: letters, digits, `.`, `_` and `-`.
     pub architecture: String,
-    /// `general.name`, as one printable line of at most [`MAX_SHOWN`] characters: it is shown to people and to clients'
-    /// models, and a file's author must not write more than a name there.
+    /// `general.name`, as one printable line of at most [`MAX_SHOWN`] characters. People and the models of clients read it, so the author
+    /// of a file must not be able to put more than a name there.
     pub name: Option<String>,
-    /// The context that it was trained for.
+    /// Context length of the training, in tokens.
     pub n_ctx_train: Option<u64>,
-    /// The chat template, where there is one.
+    /// The chat template, if the file has one.
     pub chat_template: Option<String>,
-    /// Kind of training, guessed from the model's name.
+    /// Kind of training, guessed from names in the file and its path.
     pub tuning: Tuning,
-    /// Bytes of all tensors, those of the other parts of a split file included.
+    /// Bytes of all tensors, including those of the other parts of a split file.
     pub weight_bytes: u64,
     /// Bytes of `weight_bytes` that llama.cpp uses directly from the mapped file. All processes that load the file share them.
     pub mapped_bytes: u64,
-    /// Bytes of the tensors, by layer.
+    /// Bytes of the tensors by layer.
     pub weights: Weights,
     /// Identity of the file; `None` if the header was not read from a file.
     pub file: Option<FileId>,
-    /// The parts behind the first, where the file is split.
+    /// Paths of the parts after the first, if the file is split.
     pub other_parts: Vec<PathBuf>,
-    /// Tokens of the vocabulary.
+    /// Number of tokens in the vocabulary.
     pub n_vocab: u64,
-    /// Width of the model.
+    /// Embedding length: the width of the model.
     pub n_embd: u64,
-    /// Width inside its feed-forward blocks, the widest.
+    /// Feed-forward length: the greatest width of a feed-forward block.
     pub n_ff: u64,
-    /// Heads of a layer, the most.
+    /// Greatest number of attention heads in a layer.
     pub n_head: u64,
-    /// Key and value heads of each layer.
+    /// Number of key and value heads in each layer.
     pub n_head_kv: Vec<u64>,
-    /// Numbers of a head's key.
+    /// Length of the key of a head, in numbers.
     pub key_length: u64,
-    /// Numbers of a head's value.
+    /// Length of the value of a head, in numbers.
     pub value_length: u64,
-    /// Tokens that a layer with a sliding window looks back, and which layers have one.
+    /// Size of the sliding window, in tokens, and for each layer whether it has one.
     pub sliding_window: Option<(u64, Vec<bool>)>,
-    /// Whether attention looks back over everything, in all layers: no window slides and no state recurs.
+    /// Whether all layers attend to the whole context: no window slides and no state recurs.
     pub keeps_all: bool,
 }
 
-/// Reads the header of the model at `path`; of a split one `path` is the first part, and the others are looked at, too.
+/// Reads the header of the model at `path`. For a split model, `path` is the first part, and the other parts are read, too.
 ///
 /// # Errors
-/// What is wrong with the file, see [`GgufError`].
+/// Fails if the file cannot be served (see [`GgufError`]).
 pub(crate) fn read_header(path: &Path) -> Result<Header, GgufError> {
     let contents = read_contents(path)?;
     let mut header = header_of(&contents, path)?;
-    if let Some(kind) = FileKind::of_incomplete(&contents) {
+    if let Some(kind) = FileKind::from_incomplete_contents(&contents) {
         return Err(other_kind(path, kind, &contents));
     }
     for part in &header.other_parts {
@@ -91,15 +95,14 @@ pub(crate) fn read_header(path: &Path) -> Result<Header, GgufError> {
         header.mapped_bytes = header.mapped_bytes.saturating_add(part.mapped_bytes);
         header.weights.merge(&part.weights);
     }
-    header.file = FileId::of(path);
+    header.file = FileId::from_path(path);
     Ok(header)
 }
 
-/// Reads a header from `source`, which has `size` bytes and is called `path`. Of a split model the weights are those of this
-/// part.
+/// Reads a header from `source`, which has `size` bytes and is called `path`. For a split model, the weights are those of this part.
 ///
 /// # Errors
-/// As [`read_header`].
+/// Fails like [`read_header`].
 #[cfg(any(test, fuzzing))]
 pub(crate) fn parse_header(
     source: impl Read + Seek,
@@ -110,14 +113,14 @@ pub(crate) fn parse_header(
 }
 
 fn header_of(contents: &Contents, path: &Path) -> Result<Header, GgufError> {
-    // Later parts of a split file have no header of a model.
+    // Later parts of a split file do not have the header of a model.
     let other_parts = other_parts(path, contents)?;
-    if let Some(kind) = FileKind::of(contents) {
+    if let Some(kind) = FileKind::from_contents(contents) {
         return Err(other_kind(path, kind, contents));
     }
-    let mut header = Header::of(contents).map_err(|fault| told(path, fault))?;
+    let mut header = Header::from_contents(contents).map_err(|fault| error_for(path, fault))?;
     header.other_parts = other_parts;
-    header.tuning = Tuning::of([
+    header.tuning = Tuning::guess([
         contents.text("general.finetune").unwrap_or_default(),
         contents.text("general.name").unwrap_or_default(),
         &path.file_stem().unwrap_or_default().to_string_lossy(),
@@ -134,10 +137,10 @@ fn other_kind(path: &Path, kind: FileKind, contents: &Contents) -> GgufError {
     }
 }
 
-/// Looks at the adapter at `path`, for a model of `architecture`; gives the bytes of its tensors.
+/// Reads the adapter at `path` for a model of `architecture`, and returns the bytes of its tensors.
 ///
 /// # Errors
-/// The file is broken, is not an adapter, or is an adapter for other models.
+/// Fails if the file is broken, is not an adapter, or is an adapter for other models.
 pub(crate) fn read_adapter(path: &Path, architecture: &str) -> Result<u64, GgufError> {
     let contents = read_contents(path)?;
     match contents.text("general.type") {
@@ -161,9 +164,9 @@ fn read_contents(path: &Path) -> Result<Contents, GgufError> {
     parse_contents(file, size, path)
 }
 
-/// The file at `path`, and its size.
+/// Opens the file at `path`. Returns the file and its size.
 fn open(path: &Path) -> Result<(File, u64), GgufError> {
-    let unreadable = |source| told(path, Fault::Io(source));
+    let unreadable = |source| error_for(path, Fault::Io(source));
     let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => GgufError::Missing(path.into()),
         _ => unreadable(error),
@@ -184,11 +187,11 @@ fn parse_contents(source: impl Read + Seek, size: u64, path: &Path) -> Result<Co
                 found: size,
                 needed,
             },
-            fault => told(path, fault),
+            fault => error_for(path, fault),
         })
 }
 
-fn told(path: &Path, fault: Fault) -> GgufError {
+fn error_for(path: &Path, fault: Fault) -> GgufError {
     let path = path.into();
     match fault {
         Fault::Io(source) => GgufError::Unreadable { path, source },
@@ -224,17 +227,15 @@ fn told(path: &Path, fault: Fault) -> GgufError {
     }
 }
 
-/// The paths behind the first part (`llama.h: llama_split_path`).
+/// Returns the paths of the parts after the first (`llama.h: llama_split_path`).
 fn other_parts(path: &Path, contents: &Contents) -> Result<Vec<PathBuf>, GgufError> {
     let count = contents.number("split.count").unwrap_or(0);
     if count <= 1 {
         return Ok(Vec::new());
     }
     if count > u64::from(u16::MAX) {
-        return Err(told(
-            path,
-            Fault::Malformed("it has more parts than any file"),
-        ));
+        let fault = Fault::Malformed("it has more than 65,535 parts");
+        return Err(error_for(path, fault));
     }
     let first = format!("-00001-of-{count:05}.gguf");
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -250,8 +251,8 @@ fn other_parts(path: &Path, contents: &Contents) -> Result<Vec<PathBuf>, GgufErr
     Ok(part_paths(path, prefix, count).collect())
 }
 
-/// Returns the paths of the parts after the first part `path` of a split model, derived from its name. The list is empty if the name
-/// is not that of a first part.
+/// Derives the paths of the later parts of a split model from the path of its first part. Returns an empty list if `path` is not named
+/// like a first part.
 pub(crate) fn other_parts_of(path: &Path) -> Vec<PathBuf> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let split = || {
@@ -269,8 +270,8 @@ fn part_paths(first: &Path, prefix: &str, count: u64) -> impl Iterator<Item = Pa
         .map(move |part| first.with_file_name(format!("{prefix}-{part:05}-of-{count:05}.gguf")))
 }
 
-/// Architectures with sliding windows whose files do not say which layers have one: every how-many-eth has none
-/// (llama.cpp's `load_swa_pattern`).
+/// Architectures with sliding windows whose files do not say which layers have one. In a pattern of n, every n-th layer has none
+/// (`load_swa_pattern` in llama.cpp).
 const SLIDING_PATTERNS: [(&str, usize); 8] = [
     ("gemma3", 6),
     ("gemma3n", 5),
@@ -283,7 +284,7 @@ const SLIDING_PATTERNS: [(&str, usize); 8] = [
 ];
 
 impl Header {
-    fn of(contents: &Contents) -> Read1<Self> {
+    fn from_contents(contents: &Contents) -> ReadResult<Self> {
         let architecture = contents
             .text("general.architecture")
             .unwrap_or_default()
@@ -304,9 +305,9 @@ impl Header {
             }
         }
         let n_layer = usize::try_from(number("block_count").unwrap_or(0)).unwrap_or(0);
-        let of_layers = |name: &str| contents.of_layers(&key(name), n_layer);
+        let per_layer = |name: &str| contents.per_layer(&key(name), n_layer);
         let n_embd = number("embedding_length").unwrap_or(0);
-        let heads = of_layers("attention.head_count").unwrap_or_default();
+        let heads = per_layer("attention.head_count").unwrap_or_default();
         let n_head = heads.iter().copied().max().unwrap_or(1).max(1);
         let head_length = n_embd / n_head;
         let sliding_layers = || {
@@ -316,13 +317,13 @@ impl Header {
             let pattern = number("attention.sliding_window_pattern")
                 .and_then(|n| usize::try_from(n).ok())
                 .or(pattern.map(|(_, n)| *n));
-            match (of_layers("attention.sliding_window_pattern"), pattern) {
+            match (per_layer("attention.sliding_window_pattern"), pattern) {
                 (Some(layers), _)
                     if layers.len() > 1 && number("attention.sliding_window_pattern").is_none() =>
                 {
                     layers.iter().map(|has| *has != 0).collect()
                 }
-                // As if none had: an estimate that is too high is safe.
+                // Assume that no layer has a window: an estimate that is too high is safe.
                 (_, None | Some(0)) => vec![false; n_layer],
                 (_, Some(n)) => (0..n_layer).map(|layer| layer % n < n - 1).collect(),
             }
@@ -342,11 +343,11 @@ impl Header {
             other_parts: Vec::new(),
             n_vocab: contents.length("tokenizer.ggml.tokens").unwrap_or(0),
             n_embd,
-            n_ff: of_layers("feed_forward_length")
+            n_ff: per_layer("feed_forward_length")
                 .and_then(|widths| widths.into_iter().max())
                 .unwrap_or(0),
             n_head,
-            n_head_kv: of_layers("attention.head_count_kv").unwrap_or(heads),
+            n_head_kv: per_layer("attention.head_count_kv").unwrap_or(heads),
             key_length: number("attention.key_length").unwrap_or(head_length),
             value_length: number("attention.value_length").unwrap_or(head_length),
             keeps_all: FORGETTING.iter().all(|name| number(name).unwrap_or(0) == 0),
@@ -358,7 +359,7 @@ impl Header {
     }
 }
 
-/// Numbers of windows and of recurrent states (`gguf-py/gguf/constants.py`); a model that has none of them keeps all.
+/// Keys of sliding windows and of recurrent states (`gguf-py/gguf/constants.py`). A model without any attends to the whole context.
 const FORGETTING: [&str; 5] = [
     "attention.sliding_window",
     "attention.chunk_size",
@@ -367,10 +368,10 @@ const FORGETTING: [&str; 5] = [
     "wkv.head_size",
 ];
 
-/// Sizes are `int32_t` in llama.cpp's API.
+/// The range of sizes: llama.cpp's API has them as `int32_t`.
 const SIZES: RangeInclusive<u64> = 0..=i32::MAX as u64;
 
-/// Numbers for which llama.cpp (`llama_model_base::load_hparams`) or its binding would end the process, and what they take.
+/// Supported ranges of numbers for which llama.cpp (`llama_model_base::load_hparams`) or its bindings would otherwise abort.
 const RANGES: [(&str, RangeInclusive<u64>); 9] = [
     ("block_count", 1..=512),
     ("expert_count", 0..=1024),
@@ -383,14 +384,14 @@ const RANGES: [(&str, RangeInclusive<u64>); 9] = [
     ("attention.value_length", SIZES),
 ];
 
-/// An architecture is part of keys and of messages.
-fn check_architecture(name: &str) -> Read1<()> {
+/// Checks the name of an architecture, which becomes part of keys and of messages.
+fn check_architecture(name: &str) -> ReadResult<()> {
     let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
     match name.len() {
-        0 => Err(Fault::Malformed("it names no architecture")),
+        0 => Err(Fault::Malformed("it does not name an architecture")),
         1..=MAX_SHOWN if name.bytes().all(is_letter) => Ok(()),
         _ => Err(Fault::Malformed(
-            "its architecture is not a name of up to 64 letters, digits, `.`, `_` and `-`",
+            "its architecture must consist of at most 64 letters, digits, `.`, `_` and `-`",
         )),
     }
 }

@@ -1,7 +1,7 @@
-//! JSON as JavaScript reads and writes it: most MCP clients are written in that language.
+//! JSON as JavaScript reads and writes it, because most MCP clients are written in JavaScript.
 //!
-//! [`parse`] also reads output of `JSON.stringify` that `serde_json` refuses. [`stringify()`] writes the same text as a client's own
-//! `JSON.stringify`, so that both can be compared.
+//! [`parse`] also accepts output of `JSON.stringify` that `serde_json` refuses. [`stringify()`] writes the same text as the
+//! `JSON.stringify` of a client, so that both can be compared.
 
 pub(crate) mod integer;
 mod stringify;
@@ -14,24 +14,28 @@ use serde_json::Value;
 pub(crate) use stringify::stringify;
 pub(crate) use unique::parse_unique;
 
-/// The UTF-8 byte order mark. RFC 8259, 8.1 lets a reader skip it.
+/// The UTF-8 byte order mark, which RFC 8259, section 8.1, allows readers to skip.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Bytes of an escape such as `\ud83d`.
+/// Length of an escape such as `\ud83d`, in bytes.
 const ESCAPE: usize = 6;
 
-/// Parses `text`; lone surrogates in its strings become U+FFFD.
+/// Parses `text`. Lone surrogates in its strings become U+FFFD.
+///
+/// ```text
+/// parse(r#"{"half": "\ud83d"}"#)     // Ok({"half": "\u{fffd}"})
+/// ```
 ///
 /// # Errors
-/// The text is not valid JSON, is nested deeper than 127 levels, or has a number beyond the range of a double.
+/// Fails if `text` is not valid JSON, nests deeper than 127 levels, or has a number that exceeds the range of a double.
 pub(crate) fn parse(text: &str) -> serde_json::Result<Value> {
     serde_json::from_slice(&without_lone_surrogates(text.as_bytes()))
 }
 
-/// Returns `value`, parsed if it is JSON text where JSON of type `kind` is expected: `"3"` is 3 for an `integer`.
+/// Parses `value` if it is a string with the JSON of the expected type `kind`: `"3"` becomes 3 for an `integer`.
 ///
-/// A `string` is never parsed. Text that holds JSON of another type stays as it is, except that `null` is null, and so does text that
-/// would take more than 32 MiB as a tree of values.
+/// Strings stay as they are if `kind` is `string`, if they have JSON of another type (except `null`), or if their tree of values would
+/// take more than 32 MiB.
 pub(crate) fn from_text(value: Value, kind: &str) -> Value {
     let Value::String(text) = &value else {
         return value;
@@ -41,14 +45,14 @@ pub(crate) fn from_text(value: Value, kind: &str) -> Value {
         return value;
     }
     match parse(text) {
-        Ok(parsed) if parsed.is_null() || is_of_kind(&parsed, kind) => parsed,
+        Ok(parsed) if parsed.is_null() || has_type(&parsed, kind) => parsed,
         _ => value,
     }
 }
 
-/// Returns whether `value` has the JSON Schema type `kind`. A fraction passes as an `integer`, so that the error of the range check
-/// shows its value.
-fn is_of_kind(value: &Value, kind: &str) -> bool {
+/// Returns whether `value` has the JSON Schema type `kind`. A fraction passes as an `integer`, so that the range check reports it with
+/// its value.
+fn has_type(value: &Value, kind: &str) -> bool {
     match kind {
         "integer" | "number" => value.is_number(),
         "boolean" => value.is_boolean(),
@@ -58,25 +62,25 @@ fn is_of_kind(value: &Value, kind: &str) -> bool {
     }
 }
 
-/// The most memory, in bytes, that JSON text within a value may take as a tree. Nobody has counted it when the message came.
+/// Maximum memory of the parsed tree of JSON text within a value, in bytes. The limits on messages do not include such trees.
 const MAX_TEXT_TREE: usize = 32 * 1024 * 1024;
 
-/// Bytes of text that cannot take so much.
+/// Length of text that is always below this maximum, in bytes.
 const SMALL_TEXT: usize = 16 * 1024;
 
-/// Memory that a value takes in a tree, in bytes: 80 for itself, and as much again while the list around it grows.
+/// Memory of a value in a tree, in bytes: 80 for the value, and as much for the spare capacity of the list that contains it.
 const VALUE_BYTES: usize = 160;
 
-/// Memory that an object takes in a tree, in bytes, in addition to its values: its table and the room for its first members.
+/// Memory of an object in a tree, in bytes, in addition to its values: its table with capacity for the first members.
 const OBJECT_BYTES: usize = 750;
 
-/// Returns at least the memory, in bytes, that `text` takes as a tree of values. The text may be invalid.
+/// Returns an upper bound of the memory, in bytes, that `text` takes as a tree of values. The text may be invalid.
 pub(crate) fn tree_bytes(text: &[u8]) -> usize {
     let (mut values, mut objects) = (1_usize, 0_usize);
     let mut rest = text;
     while let Some((byte, behind)) = rest.split_first() {
         rest = match byte {
-            b'"' => behind_string(behind),
+            b'"' => after_string(behind),
             _ => behind,
         };
         match byte {
@@ -88,8 +92,8 @@ pub(crate) fn tree_bytes(text: &[u8]) -> usize {
     text.len() + values * VALUE_BYTES + objects * OBJECT_BYTES
 }
 
-/// Returns what follows the string whose opening quote is before `text`.
-fn behind_string(mut text: &[u8]) -> &[u8] {
+/// Returns the text after the string whose opening quote is just before `text`.
+fn after_string(mut text: &[u8]) -> &[u8] {
     while let Some(at) = text.iter().position(|byte| matches!(byte, b'"' | b'\\')) {
         let is_end = text[at] == b'"';
         text = text
@@ -102,14 +106,14 @@ fn behind_string(mut text: &[u8]) -> &[u8] {
     &[]
 }
 
-/// Returns `text` without the byte order mark that some programs on Windows write first.
+/// Returns `text` without the byte order mark that some programs on Windows write.
 pub(crate) fn without_byte_order_mark(text: &[u8]) -> &[u8] {
     text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)
 }
 
-/// Returns `text` with the escapes of lone surrogates replaced by `\ufffd`. Its length stays the same.
+/// Replaces the escapes of lone surrogates in `text` with `\ufffd`. The length stays the same.
 ///
-/// JavaScript can cut a string in the middle of a character, and `JSON.stringify` writes the remaining half as an escape.
+/// JavaScript can split a string inside a character; then `JSON.stringify` writes the remaining half as an escape.
 pub(crate) fn without_lone_surrogates(text: &[u8]) -> Cow<'_, [u8]> {
     let mut mended = Cow::Borrowed(text);
     let mut at = 0;
@@ -133,14 +137,14 @@ fn next_backslash(text: &[u8]) -> Option<usize> {
     text.iter().position(|byte| *byte == b'\\')
 }
 
-/// A surrogate: half of a character beyond U+FFFF in UTF-16.
+/// A surrogate: half of a UTF-16 pair for a character above U+FFFF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Surrogate {
     High,
     Low,
 }
 
-/// Returns the surrogate that is escaped at `at`.
+/// Returns the surrogate whose escape is at `at`.
 fn surrogate_at(text: &[u8], at: usize) -> Option<Surrogate> {
     let digits = text.get(at..at + ESCAPE)?.strip_prefix(br"\u")?;
     let digits = std::str::from_utf8(digits).ok()?;
@@ -159,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lone_surrogates_are_read_as_replacement_characters() {
+    fn lone_surrogates_become_replacement_characters() {
         for (text, read) in [
             (r#""\ud83d""#, "\u{fffd}"),
             (r#""a\uDE00b""#, "a\u{fffd}b"),
@@ -178,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_read_as_json_of_the_type_that_is_expected_and_of_no_other() {
+    fn text_is_parsed_only_if_it_is_json_of_the_expected_type() {
         for (text, kind, read) in [
             ("3", "integer", json!(3)),
             (" 1e2 ", "number", json!(1e2)),
@@ -202,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_would_be_a_large_tree_stays_text() {
+    fn text_that_would_become_a_large_tree_stays_text() {
         let objects = |count: usize| json!(format!("[{}0]", "{\"\":0},".repeat(count)));
         assert!(from_text(objects(1000), "array").is_array());
         assert!(from_text(objects(50_000), "array").is_string());
@@ -211,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_of_a_tree_counts_values_outside_of_strings() {
+    fn the_estimate_of_a_tree_counts_values_outside_strings() {
         let bytes = |text: &str| tree_bytes(text.as_bytes()) - text.len();
         assert_eq!(bytes("1"), VALUE_BYTES);
         assert_eq!(bytes(r#""a,[{:\"\\""#), VALUE_BYTES);
@@ -225,13 +229,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn valid_json_stays_as_it_is(text: String) {
+        fn valid_json_is_unchanged(text: String) {
             let written = Value::from(text).to_string();
             prop_assert_eq!(&*without_lone_surrogates(written.as_bytes()), written.as_bytes());
         }
 
         #[test]
-        fn nothing_that_javascript_writes_in_a_string_is_refused(units: Vec<u16>) {
+        fn every_string_that_javascript_writes_is_accepted(units: Vec<u16>) {
             let escaped: Vec<String> = units.iter().map(|unit| format!("\\u{unit:04x}")).collect();
             let escaped = escaped.concat();
             let read = parse(&format!("\"{escaped}\"")).unwrap();

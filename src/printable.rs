@@ -1,20 +1,20 @@
-//! Text of foreign origin, made fit for one line of a log, an error message or a terminal.
+//! Sanitises foreign text for a line of a log, an error message or a terminal.
 //!
-//! Model files and the processes that compute with them are untrusted. Their strings end up where people, terminals and the models
-//! of clients read them: escape sequences, forged lines and invisible characters must not get there.
+//! Model files and worker processes are untrusted. People, terminals and the models of clients read their texts, so escape sequences,
+//! forged lines and invisible characters must be removed.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// Marks a text that was truncated.
+/// End of a text that was truncated.
 const ELLIPSIS: char = '…';
 
 /// Returns `text` as one printable line of at most `max_chars` characters.
 ///
-/// Every run of control characters or line ends becomes one space. Controls of the writing direction and invisible tag characters,
-/// which make a text look different from what it says, are removed. Blanks at both ends are trimmed. A text that is too long is
-/// truncated, and its last character is `…` then.
+/// Each run of control characters or line ends becomes one space. Characters that change the writing direction and invisible tag
+/// characters, which disguise text, are removed. White space at both ends is trimmed. Text that is too long is truncated and ends in
+/// `…`.
 ///
 /// ```text
 /// printable("two\r\nlines\x1b[31m", 64) == "two lines [31m"
@@ -40,9 +40,9 @@ pub(crate) fn printable(text: &str, max_chars: usize) -> String {
     line
 }
 
-/// Returns `text` with every path shortened to its file name. Clients must not learn where the server keeps its files.
+/// Shortens every path in `text` to its file name, because clients must not learn where the server keeps its files.
 ///
-/// A path begins with a slash or a drive. In backticks it may contain spaces, and may be the relative path of a `.gguf` file.
+/// A path begins with a slash or a drive letter. In backticks, it may contain spaces, and may be the relative path of a `.gguf` file.
 ///
 /// ```text
 /// without_folders("`/srv/my models/crab.gguf` is truncated") == "`crab.gguf` is truncated"
@@ -58,7 +58,7 @@ pub(crate) fn without_folders(text: &str) -> String {
 }
 
 fn pattern(pattern: &str) -> Regex {
-    Regex::new(pattern).expect("the pattern is a constant and valid")
+    Regex::new(pattern).expect("the pattern is valid, as tests show")
 }
 
 /// Returns whether `c` is a control character, or ends a line or a paragraph.
@@ -66,7 +66,7 @@ fn is_break(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
-/// Returns whether `c` changes the direction of text, or is invisible and no part of a writing.
+/// Returns whether `c` changes the direction of text, or is an invisible character that no script needs.
 fn is_hidden(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
 }
@@ -78,8 +78,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_cut_to_the_names_of_their_files() {
-        for (text, told) in [
+    fn paths_are_shortened_to_file_names() {
+        for (text, expected) in [
             (
                 "the model file `/srv/my models/crab.gguf` is truncated",
                 "the model file `crab.gguf` is truncated",
@@ -96,12 +96,12 @@ mod tests {
                 "`allow` and/or `image/png`, 3 / 4, https://a.example/b/c",
             ),
         ] {
-            assert_eq!(without_folders(text), told);
+            assert_eq!(without_folders(text), expected);
         }
     }
 
     #[test]
-    fn ordinary_text_stays_as_it_is() {
+    fn ordinary_text_is_unchanged() {
         for text in ["", "tiny crab 0.5B", "grüße, 世界 👩‍🔬", "two  spaces"] {
             assert_eq!(printable(text, 64), text);
         }
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_hides_or_reorders_text_is_removed() {
+    fn characters_that_hide_or_reorder_text_are_removed() {
         assert_eq!(
             printable("safe\u{202e}gpj.\u{2066}\u{200f}exe\u{e0041}", 64),
             "safegpj.exe"
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_text_is_truncated_and_says_so() {
+    fn a_long_text_is_truncated_and_ends_in_an_ellipsis() {
         assert_eq!(printable("grüße", 5), "grüße");
         assert_eq!(printable("grüße\n\n", 5), "grüße");
         assert_eq!(printable("grüße!", 5), "grüß…");
@@ -134,7 +134,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_one_short_line_and_stays_it(text in any::<String>(), max in 0_usize..20) {
+        fn any_text_becomes_one_short_line_and_a_second_pass_changes_nothing(text in any::<String>(), max in 0_usize..20) {
             let line = printable(&text, max);
             prop_assert!(line.chars().count() <= max);
             prop_assert!(!line.chars().any(|c| is_break(c) || is_hidden(c)));

@@ -1,21 +1,20 @@
-//! JSON Schemas of answers: what clients see of them, what is enforced while an answer is written, and what is refused.
+//! JSON Schemas of answers: reads them, and derives the schema to enforce and the schema to advertise.
 //!
 //! ```text
-//! as written ─canonical─▶ one draft ─negation─▶ no negations ─lower─▶ values ─┬─▶ enforced: what the grammar follows
-//!                              │                                              └─▶ advertised: what clients see
+//! as written ─canonical─▶ one draft ─negation─▶ no negations ─lower─▶ values ─┬─▶ enforced: followed by the grammar
+//!                              │                                              └─▶ advertised: seen by clients
 //!                              └─▶ the check of finished answers
 //! ```
 //!
-//! The enforced schema never allows more than the written one, except for what the check of the finished answer finds (`lower`). The
-//! advertised schema never allows less than the enforced one. All faults of a schema are reported at once. A note reports what is
-//! ignored, narrowed or left out.
+//! The enforced schema never allows more than the written one, except for the keywords that are checked on the finished answer
+//! ([`lower`]). The advertised schema never allows less than the enforced one. All faults of a schema are reported at once. Notes
+//! report what is ignored, narrowed or left out.
 
 mod advertised;
 mod array;
 mod canonical;
 mod conjunction;
 mod cost;
-mod cut;
 mod drafts;
 mod enforced;
 mod formats;
@@ -32,6 +31,7 @@ mod portable;
 mod recursion;
 mod references;
 mod report;
+mod truncation;
 mod types;
 mod validator;
 mod values;
@@ -45,7 +45,7 @@ pub(crate) use self::enforced::Limits;
 pub(crate) use self::report::{SchemaFault, SchemaFaults, SchemaNote};
 use canonical::Canonical;
 use cost::Uncheckable;
-use lower::{Author, Lowered};
+use lower::{Lowered, Producer};
 use node::Kind;
 #[cfg(test)]
 use report::MAX_REPORTS;
@@ -58,19 +58,19 @@ use crate::threads::{NotDone, on_stack};
 /// The members of a JSON object.
 type Table = Map<String, Value>;
 
-/// Bytes of a schema, as it is written and as it is enforced.
+/// Maximum length of a schema, in bytes, both as written and as enforced.
 const MAX_BYTES: usize = 512 * 1024;
 
-/// Most schemas that all values of an answer are checked by: some seconds.
+/// Maximum number of schemas that check the values of one answer. Such a check takes some seconds.
 const MAX_CHECKS: u64 = 100_000_000;
 
-/// Most levels of the schema for the grammar: `serde_json` reads 128 levels of the message that contains it.
+/// Maximum nesting of the enforced schema: `serde_json` reads at most 128 levels of the message that contains it.
 const MAX_LEVELS: usize = 100;
 
-/// Most levels of arrays and objects that `serde_json` reads.
+/// Maximum nesting of JSON text that `serde_json` reads.
 const MAX_TEXT_LEVELS: usize = 127;
 
-/// Bytes of the stack of the thread that reads a schema: 40 KiB for each of the conjunctions that may nest (`lower`).
+/// Stack of the thread that reads a schema, in bytes: 40 KiB for each nested conjunction ([`lower`]).
 const STACK: usize = 16 * 1024 * 1024;
 
 /// A reason why a text is not a schema that can be enforced.
@@ -81,10 +81,10 @@ pub(crate) enum SchemaTextError {
     Json(serde_json::Error),
     /// The text has too many levels of arrays and objects.
     #[error(
-        "the JSON nests more than {MAX_TEXT_LEVELS} levels deep, at line {line}; write fewer levels, for example with `$ref`"
+        "the JSON nests more than {MAX_TEXT_LEVELS} levels deep, at line {line}; reduce the nesting, for example with `$ref`"
     )]
     TooDeep {
-        /// The line on which the limit is exceeded.
+        /// The line that exceeds the limit.
         line: usize,
     },
     /// The schema has faults.
@@ -92,7 +92,16 @@ pub(crate) enum SchemaTextError {
     Faults(#[from] SchemaFaults),
 }
 
-/// The schema of an answer. It serialises as the key that declares it, `output` or `choices`.
+/// The schema of an answer: one value for the grammar, one for clients, and the notes on both.
+///
+/// ```text
+/// let schema = json!({"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}}, "required": ["n"]});
+/// let answer = AnswerSchema::json(&schema, Limits::default())?;
+/// answer.check(&json!({"n": 3}))      // Ok(())
+/// answer.check(&json!({"n": 0}))      // Err("at `/n`: 0 is less than the minimum of 1")
+/// ```
+///
+/// Serialises as the key that declares it, `output` or `choices`.
 #[derive(Debug)]
 pub(crate) struct AnswerSchema {
     /// The schema as it was written.
@@ -101,33 +110,33 @@ pub(crate) struct AnswerSchema {
     pub advertised: Value,
     /// The schema that the grammar follows.
     pub enforced: Value,
-    /// Schemas of strings with a pattern, with their JSON pointers in the written schema. Only the grammar can check them.
+    /// Schemas of strings that only the grammar compiler can check, with their JSON pointers in the written schema.
     pub doubtful: Vec<(String, Value)>,
     /// Notes on the parts that are ignored, narrowed, checked later or not advertised.
     pub notes: Vec<SchemaNote>,
-    /// The answer is a text among several.
+    /// Whether the answer is one of several texts.
     pub is_choice: bool,
-    /// The limits of what the schema leaves open; `None` if it leaves nothing open.
+    /// The limits of the parts that the schema leaves open. `None` if it leaves no part open.
     limits: Option<Limits>,
     lowered: Lowered,
-    /// Most schemas that one value of an answer is checked by.
+    /// Maximum number of schemas that one value of an answer is checked by.
     cost: u64,
     validator: Validator,
 }
 
 impl AnswerSchema {
-    /// Reads the JSON Schema of an object. `limits` apply to the parts that the schema leaves open.
+    /// Reads `schema`, a JSON Schema of an object. `limits` apply to the parts that the schema leaves open.
     ///
     /// # Errors
-    /// All faults of the schema.
+    /// Returns all faults of the schema.
     pub(crate) fn json(schema: &Value, limits: Limits) -> Result<Self, SchemaFaults> {
-        Self::of(schema, limits, true)
+        Self::read_on_large_stack(schema, limits, true)
     }
 
-    /// Reads the JSON Schema of an object from `text`, which may begin with a byte order mark, as files of some editors do.
+    /// Reads a JSON Schema of an object from `text`, which may begin with a byte order mark.
     ///
     /// # Errors
-    /// The text is not JSON, or all faults of the schema.
+    /// Fails if `text` is not JSON; otherwise, returns all faults of the schema.
     pub(crate) fn from_text(text: &str, limits: Limits) -> Result<Self, SchemaTextError> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let schema: Value = serde_json::from_str(text).map_err(|error| {
@@ -141,22 +150,26 @@ impl AnswerSchema {
         Ok(Self::json(&schema, limits)?)
     }
 
-    /// Makes the schema of an answer that is one of `choices`.
+    /// Builds the schema of an answer that is one of `choices`.
     ///
     /// # Errors
-    /// `choices` is empty or too long.
+    /// Fails if `choices` is empty or too long.
     pub(crate) fn choice(choices: &[String]) -> Result<Self, SchemaFaults> {
         let written = json!({"type": "object", "properties": {"choice": {"type": "string", "enum": choices}}, "required": ["choice"]});
         Ok(Self {
             advertised: advertised(&written),
             written,
             is_choice: true,
-            ..Self::of(&json!({"enum": choices}), Limits::default(), false)?
+            ..Self::read_on_large_stack(&json!({"enum": choices}), Limits::default(), false)?
         })
     }
 
     /// Reads `schema` on a thread with a large stack: schemas may refer to each other more deeply than they nest.
-    fn of(schema: &Value, limits: Limits, is_object: bool) -> Result<Self, SchemaFaults> {
+    fn read_on_large_stack(
+        schema: &Value,
+        limits: Limits,
+        is_object: bool,
+    ) -> Result<Self, SchemaFaults> {
         let read = || Self::read_schema(schema, limits, is_object);
         on_stack(STACK, read).unwrap_or_else(|reason| match reason {
             NotDone::NoThread(limit) => {
@@ -174,7 +187,11 @@ impl AnswerSchema {
 
     fn read_schema(schema: &Value, limits: Limits, is_object: bool) -> Result<Self, SchemaFaults> {
         if schema.to_string().len() > MAX_BYTES {
-            return Err(fault("#", format!("the schema is longer than {MAX_BYTES} bytes")).into());
+            return Err(fault(
+                "#",
+                format!("the schema is longer than {MAX_BYTES} bytes; shorten it"),
+            )
+            .into());
         }
         let as_written = |mut faults: Vec<SchemaFault>| {
             for fault in &mut faults {
@@ -182,11 +199,11 @@ impl AnswerSchema {
             }
             SchemaFaults(faults)
         };
-        let mut canonical = Canonical::of(schema);
-        let cost = match cost::of(&canonical) {
+        let mut canonical = Canonical::from_schema(schema);
+        let cost = match cost::upper_bound(&canonical) {
             Ok(cost) => cost,
             Err(Uncheckable::Endless(fault)) => {
-                // Its other faults are found, too.
+                // The other faults of the schema are reported with it.
                 canonical.faults.add(fault);
                 0
             }
@@ -195,7 +212,7 @@ impl AnswerSchema {
                 return Err(as_written(canonical.faults.0));
             }
         };
-        let mut lowered = lower::lower(&canonical, Author::Model);
+        let mut lowered = lower::lower(&canonical, Producer::Model);
         if is_object && lowered.faults.0.is_empty() && !has_object_root(&lowered) {
             let reason = "the root must be an object: `\"type\": \"object\"`";
             lowered.faults.add(fault("#", reason));
@@ -206,12 +223,12 @@ impl AnswerSchema {
         let mut enforced = enforced::enforced(&lowered, limits);
         if enforced.schema.to_string().len() > MAX_BYTES {
             let reason = format!(
-                "the form that is enforced is longer than {MAX_BYTES} bytes: it has the limits of each part, and each level of what contains itself; write fewer properties"
+                "the enforced form is longer than {MAX_BYTES} bytes, because it spells out each limit and each level of recursion; use fewer properties"
             );
             return Err(fault("#", reason).into());
         }
         if levels(&enforced.schema) > MAX_LEVELS {
-            return Err(fault("#", "schemas nest too deeply; write fewer levels").into());
+            return Err(fault("#", "schemas nest too deeply; reduce the nesting").into());
         }
         let (advertised, left_out) = advertised::rendered(&lowered);
         let mut notes = std::mem::take(&mut lowered.notes.0);
@@ -230,14 +247,14 @@ impl AnswerSchema {
             limits: enforced.is_limited.then_some(limits),
             lowered,
             cost,
-            validator: Validator::of(&canonical.document())?,
+            validator: Validator::compile(&canonical.document())?,
         })
     }
 
     /// Checks that `value` follows the schema as it was written.
     ///
     /// # Errors
-    /// What is wrong with it, and where.
+    /// Fails with a description of what is wrong, and where.
     pub(crate) fn check(&self, value: &Value) -> Result<(), String> {
         if self.cost.saturating_mul(values(value)) > MAX_CHECKS {
             return Err("the schema has too many parts to check an answer of this size".into());
@@ -245,25 +262,25 @@ impl AnswerSchema {
         self.validator.check(value)
     }
 
-    /// Returns the JSON pointer and a description of a string, array or map of `value` that is as long as the limit for open parts,
-    /// and so was probably truncated.
-    pub(crate) fn cut_at(&self, value: &Value) -> Option<(String, String)> {
-        cut::find(&self.lowered, self.limits?, value)
+    /// Returns the JSON pointer and a description of a part of `value` that is as long as the limit for open parts: it was probably
+    /// truncated.
+    pub(crate) fn truncated_part(&self, value: &Value) -> Option<(String, String)> {
+        truncation::find(&self.lowered, self.limits?, value)
     }
 
-    /// Returns the array of choices; `None` if the answer is not one of several texts.
+    /// Returns the choices as a JSON array. Returns `None` if the answer is not one of several texts.
     pub(crate) fn choices(&self) -> Option<&Value> {
         let choices = self.written.pointer("/properties/choice/enum");
         choices.filter(|_| self.is_choice)
     }
 
-    /// Returns the key of a tool that declares the schema.
+    /// Returns the configuration key that declares the schema.
     pub(crate) fn key(&self) -> &'static str {
         if self.is_choice { "choices" } else { "output" }
     }
 }
 
-/// Returns whether all values are objects.
+/// Returns whether all values of `lowered` are objects.
 fn has_object_root(lowered: &Lowered) -> bool {
     let mut seen = BTreeSet::new();
     let mut open = vec![&lowered.root];
@@ -283,7 +300,7 @@ fn has_object_root(lowered: &Lowered) -> bool {
     true
 }
 
-/// Number of values in `value`.
+/// Counts the values in `value`, itself included.
 fn values(value: &Value) -> u64 {
     1 + match value {
         Value::Array(items) => items.iter().map(values).sum(),
@@ -292,7 +309,7 @@ fn values(value: &Value) -> u64 {
     }
 }
 
-/// Levels of arrays and objects in `value`.
+/// Returns the number of nested arrays and objects in `value`.
 fn levels(value: &Value) -> usize {
     match value {
         Value::Array(items) => 1 + items.iter().map(levels).max().unwrap_or(0),

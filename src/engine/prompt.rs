@@ -242,24 +242,24 @@ impl<V: Vocabulary> PromptBuilder<V> {
         conversation: &Conversation,
     ) -> (Thinking, Blocks, String) {
         let new = || Thinking::new(Arc::clone(&self.markers));
-        let mut thinking = new().after(rendered);
+        let mut thinking = new().after_prompt(rendered);
         let mut direct = String::new();
         if !conversation.may_think() {
             direct = match thinking.block() {
                 Some(at) => self.markers[at].closing.clone(),
-                None if thinking.is_behind_block() => String::new(),
+                None if thinking.is_after_block() => String::new(),
                 None => {
                     let first = self.markers.first();
                     first.map(|first| first.direct.clone()).unwrap_or_default()
                 }
             };
-            thinking = new().after(if direct.is_empty() { rendered } else { &direct });
+            thinking = new().after_prompt(if direct.is_empty() { rendered } else { &direct });
         }
         let is_forced = conversation.json_schema.is_some();
         let start = match thinking.block() {
             _ if !is_forced => Start::Answer,
             Some(_) => Start::Block,
-            None if conversation.may_think() && !thinking.is_behind_block() => {
+            None if conversation.may_think() && !thinking.is_after_block() => {
                 self.marker_tokens.choice()
             }
             None => Start::Answer,
@@ -270,7 +270,7 @@ impl<V: Vocabulary> PromptBuilder<V> {
                 thinking.begin_answer();
             }
         } else if conversation.thinking == ThinkingOutput::Keep {
-            thinking = thinking.keep();
+            thinking = thinking.keep_reasoning();
         }
         let blocks = Blocks {
             tokens: self.marker_tokens.clone(),

@@ -1,19 +1,18 @@
-//! Bytes of tokens → the text of the answer, while it streams.
+//! Turns the bytes of tokens into the text of the answer while it streams.
 //!
-//! Three stages, each of which holds back only what it cannot decide yet: [`Utf8`] (a character can span tokens),
-//! [`Thinking`] (a tag can span pieces), [`Stops`] (so can a stop string). For the same bytes the text is the same however they are
-//! split over tokens.
+//! The stages are [`Utf8`], [`Thinking`] and [`Stops`]. Each holds back only what it cannot decide yet, because a character, a
+//! marker or a stop string can span several tokens. The text depends only on the bytes, not on how they are split into tokens.
 
 use super::thinking::Thinking;
 
-/// Incremental UTF-8: keeps an incomplete character until its rest comes; what can never become one is U+FFFD.
+/// Incremental UTF-8 decoder. It holds back an incomplete character, and replaces invalid bytes with U+FFFD.
 #[derive(Debug, Default)]
 pub(crate) struct Utf8 {
     tail: Vec<u8>,
 }
 
 impl Utf8 {
-    /// Appends what of the bytes so far is decided to `out`.
+    /// Adds `bytes`, and appends all complete characters to `out`.
     pub(crate) fn push(&mut self, bytes: &[u8], out: &mut String) {
         self.tail.extend_from_slice(bytes);
         let mut used = 0;
@@ -33,12 +32,12 @@ impl Utf8 {
     }
 }
 
-/// Whether `bytes` may be the beginning of a character: the same bytes at the end of the text are only missing.
+/// Returns whether `bytes` may be the beginning of a character.
 fn is_incomplete(bytes: &[u8]) -> bool {
     matches!(std::str::from_utf8(bytes), Err(error) if error.error_len().is_none())
 }
 
-/// Holds back text that may be the beginning of a stop string, and ends at the first that is complete.
+/// Detector of stop strings. It holds back text that may be the beginning of a stop string.
 #[derive(Debug, Default)]
 pub(crate) struct Stops {
     stops: Vec<String>,
@@ -46,7 +45,7 @@ pub(crate) struct Stops {
 }
 
 impl Stops {
-    /// `stops` holds no empty string.
+    /// Creates a detector of `stops`, none of which is empty.
     pub(crate) fn new(stops: Vec<String>) -> Self {
         Self {
             stops,
@@ -54,14 +53,14 @@ impl Stops {
         }
     }
 
-    /// Appends what is decided to `out`; true when a stop string is met (it is not in `out`).
+    /// Adds `text`, and appends the text that is decided to `out`. Returns whether a stop string is complete; `out` does not contain it.
     pub(crate) fn push(&mut self, text: &str, out: &mut String) -> bool {
         if self.stops.is_empty() {
             out.push_str(text);
             return false;
         }
         self.held.push_str(text);
-        // The one that is complete first counts, so that the split of the text over pieces does not.
+        // The stop string that is complete first wins, so that the result does not depend on how the text is split into pieces.
         let matches = self
             .stops
             .iter()
@@ -81,15 +80,15 @@ impl Stops {
         false
     }
 
-    /// What was held back and turned out to be no stop string.
+    /// Appends the text that was held back, which is not a stop string, to `out`.
     pub(crate) fn finish(&mut self, out: &mut String) {
         out.push_str(&std::mem::take(&mut self.held));
     }
 }
 
-/// The length of the longest end of `text` that is a beginning of `word`.
+/// Returns the length of the longest end of `text` that is a beginning of `word`.
 pub(super) fn overlap(text: &str, word: &str) -> usize {
-    // The text that is held is short, the word may not be: so look from the text's side.
+    // `text` is short and `word` may be long, so iterate over `text`.
     let from = text.len().saturating_sub(word.len());
     text.char_indices()
         .map(|(at, _)| &text[at..])
@@ -98,7 +97,13 @@ pub(super) fn overlap(text: &str, word: &str) -> usize {
         .map_or(0, str::len)
 }
 
-/// The whole way from bytes to the answer's text.
+/// The text of an answer, from the bytes of its tokens.
+///
+/// ```text
+/// let mut output = Output::new(thinking, vec!["STOP".into()]);
+/// output.push(b"<think>hm</think>Lima ST")    // "Lima "
+/// output.push(b"OP more")                     // "", and `is_stopped()` is true
+/// ```
 #[derive(Debug)]
 pub(crate) struct Output {
     utf8: Utf8,
@@ -109,7 +114,7 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// For a fresh answer; `thinking` knows whether the template opened a block.
+    /// Creates the text of a new answer. `thinking` knows whether the template opened a block.
     pub(crate) fn new(thinking: Thinking, stops: Vec<String>) -> Self {
         Self {
             utf8: Utf8::default(),
@@ -120,7 +125,7 @@ impl Output {
         }
     }
 
-    /// Takes a token's bytes; gives the newly decided part of the answer.
+    /// Adds the bytes of a token. Returns the part of the answer that they decide.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> &str {
         let mut decoded = String::new();
         self.utf8.push(bytes, &mut decoded);
@@ -129,7 +134,7 @@ impl Output {
         self.append(&visible)
     }
 
-    /// No token will follow: decides what was held back. An incomplete character at the end is left out.
+    /// Ends the answer. Returns the text that was held back, without an incomplete character at its end.
     pub(crate) fn finish(&mut self) -> &str {
         if self.stopped {
             return "";
@@ -152,12 +157,12 @@ impl Output {
         &self.text[from..]
     }
 
-    /// Whether a stop string was found, or the marker that ends the answer.
+    /// Returns whether the answer has ended: at a stop string, or at the marker that ends an answer.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped || self.thinking.has_ended()
     }
 
-    /// Returns the filter of reasoning, in its state after the text so far.
+    /// Returns the reasoning filter in its current state.
     pub(crate) fn thinking(&self) -> &Thinking {
         &self.thinking
     }
@@ -167,23 +172,23 @@ impl Output {
         self.thinking.begin_answer();
     }
 
-    /// Drops the text of the answer so far.
+    /// Discards the text of the answer so far.
     pub(crate) fn clear(&mut self) {
         self.text.clear();
     }
 
-    /// The text so far is inside a thinking block.
+    /// Returns whether the text so far ends inside a block of reasoning.
     pub(crate) fn is_thinking(&self) -> bool {
         self.thinking.is_inside()
     }
 
-    /// The answer so far.
+    /// Returns the answer so far.
     #[cfg(test)]
     pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
-    /// The answer.
+    /// Returns the answer.
     pub(crate) fn into_text(self) -> String {
         self.text
     }
@@ -229,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_replaced_and_an_incomplete_end_is_left_out() {
+    fn invalid_bytes_are_replaced_and_an_incomplete_end_is_omitted() {
         let mut output = plain(&[]);
         assert_eq!(output.push(b"a\xffb\xf0\x9f"), "a\u{fffd}b");
         assert_eq!(output.finish(), "");
@@ -246,14 +251,14 @@ mod tests {
     }
 
     #[test]
-    fn the_beginning_of_a_stop_string_at_the_end_is_text() {
+    fn an_incomplete_stop_string_at_the_end_is_text() {
         let mut output = plain(&["END"]);
         assert_eq!(output.push(b"the EN"), "the ");
         assert_eq!(output.finish(), "EN");
     }
 
     #[test]
-    fn of_several_stop_strings_the_one_that_is_complete_first_counts() {
+    fn the_stop_string_that_is_complete_first_wins() {
         let mut output = plain(&["longer", "on"]);
         output.push(b"a longer");
         assert_eq!(output.text(), "a l");
@@ -286,8 +291,8 @@ mod tests {
             let text = parts.concat();
             let markers = markers_of("<think></think><response>[THINK]<|channel|><|message|>", &[], None);
             let new = || {
-                let thinking = Thinking::new(markers.clone().into()).after(prompt);
-                let thinking = if keeps { thinking.keep() } else { thinking };
+                let thinking = Thinking::new(markers.clone().into()).after_prompt(prompt);
+                let thinking = if keeps { thinking.keep_reasoning() } else { thinking };
                 Output::new(thinking, vec!["STOP".into()])
             };
             let mut whole = new();
@@ -302,7 +307,7 @@ mod tests {
         }
 
         #[test]
-        fn text_without_stops_and_thinking_is_untouched(text in ".*") {
+        fn text_without_stop_strings_and_reasoning_is_unchanged(text in ".*") {
             let mut output = plain(&[]);
             run(&mut output, text.as_bytes(), &[]);
             prop_assert_eq!(output.text(), text);

@@ -1,13 +1,11 @@
-//! Removes a model's reasoning from its answer while it streams.
+//! Removes the reasoning of a model from its answer while it streams.
 //!
-//! Only markers in the model's template or vocabulary are recognized ([`families`]). The text of a model without markers passes
-//! unchanged.
+//! Only markers that occur in the model's template or vocabulary are recognised ([`families`]). Without markers, the text is unchanged.
 //!
-//! - A block at the beginning of the answer, also one that the template opened, is dropped as it comes, with the white
-//!   space after it. If it never closes, there is no answer and [`Thinking::is_inside`] stays true.
-//! - A block later in the answer is dropped once it has closed; one that never closes was a literal mention of the
-//!   marker, and stays.
-//! - Markers around an answer (`<|START_RESPONSE|>`) are dropped; text after the end marker is not part of the answer.
+//! - A block at the beginning of the answer, even if the template opened it, is removed as it streams, with the white space after it. If
+//!   it never closes, there is no answer and [`Thinking::is_inside`] stays true.
+//! - A block later in the answer is removed once it closes. If it never closes, the marker was only mentioned, and the text stays.
+//! - Markers around an answer (`<|START_RESPONSE|>`) are removed. Text after the end marker is not part of the answer.
 
 pub(crate) mod blocks;
 pub(crate) mod families;
@@ -21,20 +19,20 @@ use super::text::overlap;
 use families::Markers;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum FilterState {
     /// All text is answer.
     Off,
-    /// Nothing of the answer yet, at most white space: a block may begin.
+    /// Before the answer, with at most white space so far. A block may begin.
     Start,
-    /// The same after a block: the white space between belongs to neither.
+    /// Between a block and the answer. White space here belongs to neither.
     AfterBlock,
-    /// In a block at the beginning, of the markers of this number.
+    /// In a block at the beginning. The index is that of its markers.
     Leading(usize),
     /// In the header after a marker that ends a block or begins an answer.
     Head(usize),
     /// In the answer.
     Answer,
-    /// After a marker in the middle of the answer; all text since the marker is held.
+    /// After a marker in the middle of the answer. All text since the marker is held back.
     Inner(usize),
     /// After the answer.
     Ended,
@@ -42,34 +40,34 @@ enum State {
 
 /// The effect of a marker at the beginning of an answer.
 #[derive(Debug, Clone, Copy)]
-enum Step {
+enum MarkerEffect {
     Open(usize),
     Close(usize),
     Begin(usize),
 }
 
-/// The filter of one answer.
+/// The filter that removes the reasoning from one answer.
 #[derive(Debug)]
 pub(crate) struct Thinking {
     markers: Arc<[Markers]>,
-    state: State,
+    state: FilterState,
     held: String,
-    /// The text that ends the answer.
+    /// Marker that ends the answer.
     end: Option<String>,
-    /// Whether a block was closed, or the beginning of the answer was marked.
+    /// Whether a block was closed, or a marker began the answer.
     has_begun: bool,
-    /// Whether all text from the answer's first character on is answer.
+    /// Whether markers after the first character of the answer are text.
     is_leading_only: bool,
     keeps: bool,
 }
 
 impl Thinking {
-    /// Makes a filter for a model with these markers.
+    /// Creates a filter for a model with these `markers`.
     pub(crate) fn new(markers: Arc<[Markers]>) -> Self {
         let state = if markers.is_empty() {
-            State::Off
+            FilterState::Off
         } else {
-            State::Start
+            FilterState::Start
         };
         Self {
             markers,
@@ -82,22 +80,22 @@ impl Thinking {
         }
     }
 
-    /// Makes a filter for a model without reasoning.
+    /// Creates a filter for a model without reasoning.
     #[cfg(test)]
     pub(crate) fn never() -> Self {
         Self::new(Arc::from([]))
     }
 
-    /// Returns the filter for text after `prompt`, which may have opened a block or begun the answer.
+    /// Prepares the filter for text after `prompt`, which may have opened a block or begun the answer.
     #[must_use]
-    pub(crate) fn after(mut self, prompt: &str) -> Self {
-        if self.state == State::Off {
+    pub(crate) fn after_prompt(mut self, prompt: &str) -> Self {
+        if self.state == FilterState::Off {
             return self;
         }
         let prompt = prompt.trim_end();
         let mut markers = self.markers.iter();
         if let Some(at) = markers.position(|markers| markers.is_open_at(prompt)) {
-            self.state = State::Leading(at);
+            self.state = FilterState::Leading(at);
             return self;
         }
         let ends = self.markers.iter().filter_map(|markers| {
@@ -112,51 +110,51 @@ impl Thinking {
         self
     }
 
-    /// Returns a filter that leaves all text in the answer and only detects reasoning.
+    /// Leaves all text in the answer, so that the filter only detects reasoning.
     #[must_use]
-    pub(crate) fn keep(mut self) -> Self {
+    pub(crate) fn keep_reasoning(mut self) -> Self {
         self.keeps = true;
         self
     }
 
-    /// Returns a filter that treats markers in the answer as text: JSON may contain any text.
+    /// Treats markers in the answer as text, because JSON may contain any text.
     #[must_use]
     pub(crate) fn leading_only(mut self) -> Self {
         self.is_leading_only = true;
         self
     }
 
-    /// Returns whether the next text is certainly reasoning; within the answer a marker may be a mention.
+    /// Returns whether the next text is certainly reasoning. Within an answer, a marker may be a mention.
     pub(crate) fn is_inside(&self) -> bool {
-        matches!(self.state, State::Leading(_) | State::Head(_))
+        matches!(self.state, FilterState::Leading(_) | FilterState::Head(_))
     }
 
-    /// Returns whether a block has closed or the beginning of the answer was marked, so that the answer comes next.
-    pub(crate) fn is_behind_block(&self) -> bool {
+    /// Returns whether a block was closed or a marker began the answer, so that the next text is the answer.
+    pub(crate) fn is_after_block(&self) -> bool {
         self.has_begun && !self.is_inside()
     }
 
-    /// Returns whether the answer has ended, whatever follows.
+    /// Returns whether the answer has ended, whatever text follows.
     pub(crate) fn has_ended(&self) -> bool {
-        self.state == State::Ended && !self.keeps
+        self.state == FilterState::Ended && !self.keeps
     }
 
-    /// Returns the index of the markers that opened the current block.
+    /// Returns the index of the markers of the current block.
     pub(crate) fn block(&self) -> Option<usize> {
         match self.state {
-            State::Leading(at) | State::Head(at) => Some(at),
+            FilterState::Leading(at) | FilterState::Head(at) => Some(at),
             _ => None,
         }
     }
 
     /// Treats all text from here on as the answer.
     pub(crate) fn begin_answer(&mut self) {
-        self.state = State::Off;
+        self.state = FilterState::Off;
     }
 
     /// Adds `text`, and appends the part of the answer that is decided to `out`.
     pub(crate) fn push(&mut self, text: &str, out: &mut String) {
-        if self.state == State::Off {
+        if self.state == FilterState::Off {
             out.push_str(text);
             return;
         }
@@ -166,15 +164,15 @@ impl Thinking {
         out.push_str(if self.keeps { text } else { &visible });
     }
 
-    /// Makes one transition. Returns `false` if more text is needed.
+    /// Makes one transition. Returns whether another may follow without more text.
     fn step(&mut self, out: &mut String) -> bool {
         match self.state {
-            State::Off => {
+            FilterState::Off => {
                 out.push_str(&std::mem::take(&mut self.held));
                 false
             }
-            State::Start | State::AfterBlock => self.step_at_start(false),
-            State::Leading(at) => {
+            FilterState::Start | FilterState::AfterBlock => self.step_at_start(false),
+            FilterState::Leading(at) => {
                 let close = self.markers[at].close.clone();
                 if let Some(found) = self.held.find(&close) {
                     self.held.drain(..found + close.len());
@@ -186,11 +184,11 @@ impl Thinking {
                     false
                 }
             }
-            State::Head(at) => {
+            FilterState::Head(at) => {
                 let end = &self.markers[at].head_end;
                 if let Some(found) = self.held.find(end.as_str()) {
                     self.held.drain(..found + end.len());
-                    self.state = State::AfterBlock;
+                    self.state = FilterState::AfterBlock;
                     true
                 } else {
                     let keep = overlap(&self.held, end);
@@ -198,8 +196,8 @@ impl Thinking {
                     false
                 }
             }
-            State::Answer => self.step_in_answer(out),
-            State::Inner(at) => {
+            FilterState::Answer => self.step_in_answer(out),
+            FilterState::Inner(at) => {
                 let Markers {
                     close, head_end, ..
                 } = &self.markers[at];
@@ -210,17 +208,17 @@ impl Thinking {
                 let closed = behind(0, close).and_then(|closed| behind(closed, head_end));
                 let Some(closed) = closed else { return false };
                 self.held.drain(..closed);
-                self.state = State::Answer;
+                self.state = FilterState::Answer;
                 true
             }
-            State::Ended => {
+            FilterState::Ended => {
                 self.held.clear();
                 false
             }
         }
     }
 
-    /// Enters the state after the text that closes a block of the markers `at`, or that begins an answer.
+    /// Enters the state after a marker with the index `at`, which closes a block or begins an answer.
     fn close(&mut self, at: usize) {
         let markers = &self.markers[at];
         let same = |(begin, _): &&(String, String)| *begin == markers.close;
@@ -229,32 +227,32 @@ impl Thinking {
         }
         self.has_begun = true;
         self.state = if markers.head_end.is_empty() {
-            State::AfterBlock
+            FilterState::AfterBlock
         } else {
-            State::Head(at)
+            FilterState::Head(at)
         };
     }
 
-    /// Makes one transition at the beginning of an answer. `is_end`: no more text follows.
+    /// Makes one transition at the beginning of an answer. `is_end`: no more text will follow.
     fn step_at_start(&mut self, is_end: bool) -> bool {
         let begun = self.held.trim_start();
         let blank = self.held.len() - begun.len();
         let markers = self.markers.iter().enumerate();
         let steps = markers.flat_map(|(at, markers)| {
             let begins = markers.around.iter();
-            let begins = begins.map(move |(begin, _)| (begin.as_str(), Step::Begin(at)));
+            let begins = begins.map(move |(begin, _)| (begin.as_str(), MarkerEffect::Begin(at)));
             [
-                (markers.open.as_str(), Step::Open(at)),
-                (markers.close.as_str(), Step::Close(at)),
+                (markers.open.as_str(), MarkerEffect::Open(at)),
+                (markers.close.as_str(), MarkerEffect::Close(at)),
             ]
             .into_iter()
             .chain(begins)
             .filter(|(text, _)| !text.is_empty())
         });
-        let mut met: Option<(&str, Step)> = None;
+        let mut met: Option<(&str, MarkerEffect)> = None;
         for (text, step) in steps {
             if !is_end && text.len() > begun.len() && text.starts_with(begun) {
-                // The rest of the marker may follow.
+                // The rest of the marker may still come.
                 return false;
             }
             let is_longer = met.is_none_or(|(other, _)| text.len() > other.len());
@@ -266,23 +264,23 @@ impl Thinking {
             if begun.is_empty() {
                 return false;
             }
-            if self.state == State::AfterBlock {
+            if self.state == FilterState::AfterBlock {
                 self.held.drain(..blank);
             }
             self.state = if self.is_leading_only {
-                State::Off
+                FilterState::Off
             } else {
-                State::Answer
+                FilterState::Answer
             };
             return true;
         };
         let (length, text) = (blank + text.len(), text.to_owned());
         self.held.drain(..length);
         match step {
-            Step::Open(at) => self.state = State::Leading(at),
+            MarkerEffect::Open(at) => self.state = FilterState::Leading(at),
             // The opening marker was not visible to the filter.
-            Step::Close(at) => self.close(at),
-            Step::Begin(at) => {
+            MarkerEffect::Close(at) => self.close(at),
+            MarkerEffect::Begin(at) => {
                 let mut around = self.markers[at].around.iter();
                 self.end = around
                     .find(|(begin, _)| *begin == text)
@@ -290,9 +288,9 @@ impl Thinking {
                 self.has_begun = true;
                 let has_head = !self.markers[at].head_end.is_empty();
                 self.state = if has_head {
-                    State::Head(at)
+                    FilterState::Head(at)
                 } else {
-                    State::AfterBlock
+                    FilterState::AfterBlock
                 };
             }
         }
@@ -302,17 +300,20 @@ impl Thinking {
     fn step_in_answer(&mut self, out: &mut String) -> bool {
         let markers = self.markers.iter().enumerate();
         let opens = markers.filter(|(_, markers)| !markers.open.is_empty());
-        let opens = opens.map(|(at, markers)| (markers.open.as_str(), State::Inner(at)));
-        let ends = self.end.iter().map(|end| (end.as_str(), State::Ended));
+        let opens = opens.map(|(at, markers)| (markers.open.as_str(), FilterState::Inner(at)));
+        let ends = self
+            .end
+            .iter()
+            .map(|end| (end.as_str(), FilterState::Ended));
         let marks: Vec<_> = opens.chain(ends).collect();
         let found = marks
             .iter()
             .filter_map(|(text, state)| Some((self.held.find(text)?, text.len(), *state)));
-        // The marker that is complete first wins, so the result does not depend on how the text is split into pieces.
+        // The marker that is complete first wins, so that the result does not depend on how the text is split into pieces.
         if let Some((at, length, state)) = found.min_by_key(|(at, length, _)| (at + length, *at)) {
             out.push_str(&self.held[..at]);
             self.held.drain(..at);
-            if state == State::Ended {
+            if state == FilterState::Ended {
                 self.held.drain(..length);
             }
             self.state = state;
@@ -324,20 +325,25 @@ impl Thinking {
         false
     }
 
-    /// Ends the filter. Text that was held for a marker that did not come belongs to the answer.
+    /// Ends the filter. Text that was held back for an incomplete marker belongs to the answer.
     pub(crate) fn finish(&mut self, out: &mut String) {
         let mut visible = String::new();
-        if matches!(self.state, State::Start | State::AfterBlock) && self.step_at_start(true) {
+        if matches!(self.state, FilterState::Start | FilterState::AfterBlock)
+            && self.step_at_start(true)
+        {
             while self.step(&mut visible) {}
         }
         let held = std::mem::take(&mut self.held);
         match self.state {
-            State::Off | State::Leading(_) | State::Head(_) | State::Ended => {}
-            State::Start | State::Answer => visible.push_str(&held),
-            State::AfterBlock => visible.push_str(held.trim_start()),
-            State::Inner(_) => {
+            FilterState::Off
+            | FilterState::Leading(_)
+            | FilterState::Head(_)
+            | FilterState::Ended => {}
+            FilterState::Start | FilterState::Answer => visible.push_str(&held),
+            FilterState::AfterBlock => visible.push_str(held.trim_start()),
+            FilterState::Inner(_) => {
                 visible.push_str(&held);
-                self.state = State::Answer;
+                self.state = FilterState::Answer;
             }
         }
         if !self.keeps {

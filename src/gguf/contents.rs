@@ -1,34 +1,34 @@
-//! The metadata of a file, as far as it is kept: the keys, and a bound on their sum.
+//! The metadata of a file: the values that are kept, and a limit on their total size.
 
 use std::collections::HashMap;
 
-use super::reader::{Fault, Read1};
+use super::reader::{Fault, ReadResult};
 use super::weights::Weights;
 
-/// The contents of a file, as far as they are of use.
+/// The relevant contents of a file.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     values: HashMap<String, Value>,
-    /// Bytes that `values` take, about.
+    /// Approximate size of `values`, in bytes.
     kept: usize,
-    /// Bytes of the tensors' data.
+    /// Total size of the tensors, in bytes.
     pub(super) tensor_bytes: u64,
     /// Bytes of `tensor_bytes` that llama.cpp uses directly from the mapped file.
     pub(super) mapped_bytes: u64,
-    /// Bytes of the tensors, by layer.
+    /// Bytes of the tensors by layer.
     pub(super) weights: Weights,
     /// Number of tensors.
     pub(super) tensors: u64,
 }
 
-/// A metadata value, as far as it is of use here.
+/// A metadata value, reduced to what is relevant.
 #[derive(Debug)]
 pub(super) enum Value {
     Number(u64),
     Text(String),
-    /// A text that is too long to be kept.
+    /// A text that is too long to keep.
     LongText,
-    /// A short array of whole numbers.
+    /// A short array of integers.
     Numbers(Vec<u64>),
     /// The length of any other array.
     Length(u64),
@@ -37,7 +37,7 @@ pub(super) enum Value {
 
 const CHAT_TEMPLATE: &str = "tokenizer.chat_template";
 
-/// Keys that are kept; `*` stands for the architecture.
+/// Keys whose values are kept. `*` stands for the architecture.
 const KEPT: [&str; 25] = [
     "general.architecture",
     "general.name",
@@ -66,14 +66,14 @@ const KEPT: [&str; 25] = [
     "*.expert_count",
 ];
 
-/// The same, widths and lengths.
+/// Further keys whose values are kept: widths and lengths.
 const KEPT_SIZES: [&str; 3] = [
     "*.context_length",
     "*.embedding_length",
     "*.feed_forward_length",
 ];
 
-/// Whether the value of `key` is of use.
+/// Returns whether the value of `key` is kept.
 pub(super) fn is_kept(key: &str) -> bool {
     KEPT.iter()
         .chain(&KEPT_SIZES)
@@ -83,14 +83,15 @@ pub(super) fn is_kept(key: &str) -> bool {
         })
 }
 
-/// More layers than llama.cpp takes: the longest array that is kept.
+/// Maximum length of an array that is kept. llama.cpp supports fewer layers.
 pub(super) const MAX_NUMBERS: u64 = 1024;
 
-/// Most bytes that are kept. What a `*` stands for is not known while the file is read, so any number of keys may match.
+/// Maximum size of the values that are kept, in bytes. The architecture is unknown while the file is read, so any number of keys may
+/// match a `*`.
 const MAX_KEPT: usize = 2 << 20;
 
 impl Value {
-    /// Bytes of memory that it takes.
+    /// Returns the memory that the value takes, in bytes.
     fn bytes(&self) -> usize {
         let outside = match self {
             Self::Text(text) => text.len(),
@@ -102,8 +103,8 @@ impl Value {
 }
 
 impl Contents {
-    /// Takes in a value. Errors: there is too much, or the key is there already.
-    pub(super) fn keep(&mut self, key: String, value: Value) -> Read1<()> {
+    /// Adds a value. Fails if the limit is exceeded, or if the key exists already.
+    pub(super) fn insert(&mut self, key: String, value: Value) -> ReadResult<()> {
         self.kept += size_of::<String>() + key.len() + value.bytes();
         if self.kept > MAX_KEPT {
             return Err(Fault::Malformed("it has more than 2 MiB of metadata"));
@@ -126,7 +127,7 @@ impl Contents {
     }
 
     /// Returns the chat template as llama.cpp reads it, which ends at a NUL.
-    pub(super) fn chat_template(&self) -> Read1<Option<&str>> {
+    pub(super) fn chat_template(&self) -> ReadResult<Option<&str>> {
         match self.values.get(CHAT_TEMPLATE) {
             Some(Value::Text(text)) => Ok(text.split('\0').next()),
             Some(Value::LongText) => {
@@ -143,8 +144,8 @@ impl Contents {
         }
     }
 
-    /// A number for each of `count` layers; one that is told once counts for all.
-    pub(super) fn of_layers(&self, key: &str, count: usize) -> Option<Vec<u64>> {
+    /// Returns a number for each of `count` layers. A single number applies to all layers.
+    pub(super) fn per_layer(&self, key: &str, count: usize) -> Option<Vec<u64>> {
         match self.values.get(key)? {
             Value::Number(number) => Some(vec![*number; count]),
             Value::Numbers(numbers) => Some(numbers.clone()),
@@ -152,7 +153,7 @@ impl Contents {
         }
     }
 
-    /// The number at `key`, or all of them.
+    /// Returns the number or all numbers at `key`.
     pub(super) fn numbers(&self, key: &str) -> &[u64] {
         match self.values.get(key) {
             Some(Value::Number(number)) => std::slice::from_ref(number),

@@ -1,4 +1,4 @@
-//! What can be wrong with a model's file, and the way out.
+//! The reasons why a model file cannot be served, with hints.
 
 use std::io;
 use std::ops::RangeInclusive;
@@ -6,129 +6,110 @@ use std::path::PathBuf;
 
 use super::FileKind;
 
-/// A file that cannot be served.
+/// A reason why a file cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GgufError {
-    /// There is nothing at that path.
+    /// The path does not exist.
     #[error("the model file `{}` does not exist", .0.display())]
     Missing(PathBuf),
-    /// A folder, or something else that is no file.
+    /// The path is not a regular file but, for example, a folder.
     #[error("`{}` is not a file", .0.display())]
     NotAFile(PathBuf),
-    /// It could not be read.
+    /// The file cannot be read.
     #[error("could not read the model file `{}`", path.display())]
     Unreadable {
-        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// Another kind of file.
+    /// The file has another format.
     #[error("`{}` is not a GGUF model file: {found}", path.display())]
     NotGguf {
-        /// The file.
         path: PathBuf,
-        /// The beginning of the file.
+        /// Beginning of the file, as the end of a sentence.
         found: String,
     },
-    /// A file that was downloaded instead of the model.
+    /// The file was downloaded in place of the model.
     #[error("`{}` is {substitute}, not the model itself", path.display())]
     Substitute {
-        /// The file.
         path: PathBuf,
-        /// Its content.
         substitute: Substitute,
     },
-    /// A version that is not known.
+    /// The version of the format is unsupported.
     #[error("`{}` is a GGUF file of version {version}; versions 2 and 3 are supported", path.display())]
-    Version {
-        /// The file.
-        path: PathBuf,
-        /// What it says.
-        version: u32,
-    },
+    Version { path: PathBuf, version: u32 },
     /// The file ends before its content does.
     #[error("the model file `{}` is truncated: it has {found} bytes, {needed}", path.display())]
     Truncated {
-        /// The file.
         path: PathBuf,
-        /// Bytes that are there.
+        /// Size of the file, in bytes.
         found: u64,
-        /// Bytes that the header asks for, as words.
+        /// Size that the header requires, as the end of a sentence.
         needed: String,
     },
-    /// The file is not a model that writes text.
+    /// The file is not a model that generates text.
     #[error("`{}` is {kind}{}; it does not generate text", path.display(), in_brackets(.architecture.as_deref()))]
     OtherKind {
-        /// The file.
         path: PathBuf,
-        /// Kind of its content.
         kind: FileKind,
-        /// The architecture that it names.
+        /// The architecture that the file names.
         architecture: Option<String>,
     },
-    /// A later part of a split file, or one that was renamed.
-    #[error("`{}` is split, and not named as its first part", path.display())]
+    /// The file is not named like the first part of a split model: it is a later part, or was renamed.
+    #[error("`{}` is part of a split model, but not named like its first part", path.display())]
     NotTheFirstPart {
-        /// The file.
         path: PathBuf,
-        /// How the first part's name ends.
+        /// End of the name of the first part.
         expected: String,
     },
-    /// A file that is not an adapter.
+    /// The file is not an adapter.
     #[error("`{}` is not an adapter: it holds a {found}", path.display())]
     NotAnAdapter {
-        /// The file.
         path: PathBuf,
-        /// What it is instead.
+        /// Kind of the file.
         found: String,
     },
-    /// An adapter that was made for other models.
-    #[error("the adapter `{}` is made for models of the architecture `{adapter}`, and the model's is `{model}`", path.display())]
+    /// The adapter is for another architecture.
+    #[error("the adapter `{}` is for the architecture `{adapter}`, but the model has the architecture `{model}`", path.display())]
     OtherArchitecture {
-        /// The file.
         path: PathBuf,
-        /// What it says.
+        /// Architecture of the adapter.
         adapter: String,
-        /// What the model says.
+        /// Architecture of the model.
         model: String,
     },
-    /// A number outside the range that llama.cpp supports.
+    /// A number is outside the range that llama.cpp supports.
     #[error("the model file `{}`: `{key}` is out of range: {value}; llama.cpp supports {} to {}", path.display(), range.start(), range.end())]
     OutOfRange {
-        /// The file.
         path: PathBuf,
-        /// Its key.
+        /// Metadata key of the number.
         key: String,
-        /// The value in the file.
         value: u64,
-        /// The values that llama.cpp supports.
+        /// The range that llama.cpp supports.
         range: RangeInclusive<u64>,
     },
-    /// A tensor with which llama.cpp cannot compute.
+    /// A tensor has a type that llama.cpp cannot compute with.
     #[error("the tensor `{tensor}` of the file `{}` has type {kind}, which llama.cpp {why}", path.display())]
     TensorType {
-        /// The file.
         path: PathBuf,
-        /// The tensor's name.
+        /// Name of the tensor.
         tensor: String,
-        /// Its type's name.
+        /// Name of the type.
         kind: &'static str,
-        /// The fault of the type, as the end of a sentence.
+        /// The reason, as the end of a sentence.
         why: &'static str,
     },
-    /// The header contradicts itself.
+    /// The header is inconsistent or exceeds a limit.
     #[error("the header of the model file `{}` is broken: {cause}", path.display())]
     Malformed {
-        /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// Description of the fault, as a sentence.
         cause: &'static str,
     },
 }
 
-/// A file that a download yields if it does not fetch the model itself.
+/// A file that is downloaded by mistake in place of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
 pub(crate) enum Substitute {
     /// The small file that Git LFS stores in place of a large one.
@@ -140,8 +121,8 @@ pub(crate) enum Substitute {
 }
 
 impl Substitute {
-    /// Detects such a file from its `beginning`.
-    pub(super) fn of(beginning: &[u8]) -> Option<Self> {
+    /// Recognises a substitute by the `beginning` of the file.
+    pub(super) fn recognise(beginning: &[u8]) -> Option<Self> {
         let text = String::from_utf8_lossy(beginning).to_lowercase();
         let text = text.trim_start();
         if text.starts_with("version https://git-lfs") {
@@ -169,31 +150,44 @@ fn in_brackets(architecture: Option<&str>) -> String {
 }
 
 impl GgufError {
-    /// The way out.
+    /// Returns what to do about the error.
     pub(crate) fn hint(&self) -> String {
         match self {
             Self::Missing(_) => {
-                "check the path; a relative one starts at the folder of the file that names it, on the command line at the current one".into()
+                "check the path; in a configuration file, relative paths start at its folder".into()
             }
-            Self::NotAFile(_) => "name the .gguf file itself".into(),
+            Self::NotAFile(_) => "give the path of the .gguf file itself".into(),
             Self::Unreadable { .. } => "check the path and the file's permissions".into(),
             Self::NotGguf { path, .. } if path.extension().is_some_and(|end| end == "toml") => {
-                format!("a configuration is named by `--config {}`", path.display())
+                format!(
+                    "to use it as the configuration, pass `--config {}`",
+                    path.display()
+                )
             }
             Self::NotGguf { .. } => {
-                "models are files in GGUF format, as llama.cpp uses it (often named *.gguf)".into()
+                "choose a model file in GGUF format, the format of llama.cpp (usually named *.gguf)"
+                    .into()
             }
             Self::Substitute { substitute, .. } => substitute.hint().into(),
             Self::Version { .. } => "convert the model again with a current llama.cpp".into(),
-            Self::Truncated { .. } => "the download is incomplete: wait until it has ended, or download the file again".into(),
-            Self::NotTheFirstPart { expected, .. } => format!("name the part that ends in `{expected}`"),
+            Self::Truncated { .. } => {
+                "the download is incomplete; wait until it is complete, or download the file again"
+                    .into()
+            }
+            Self::NotTheFirstPart { expected, .. } => {
+                format!("name the part that ends in `{expected}`")
+            }
             Self::NotAnAdapter { .. } => "name a LoRA adapter in GGUF format".into(),
-            Self::OtherArchitecture { .. } => "choose the adapter's own model".into(),
+            Self::OtherArchitecture { .. } => {
+                "use the adapter with the model that it was made for".into()
+            }
             Self::OtherKind { kind, .. } => kind.hint().into(),
             Self::TensorType { .. } => {
                 "choose a file in another quantization, for example Q4_K_M, Q8_0 or F16".into()
             }
-            Self::OutOfRange { .. } | Self::Malformed { .. } => "download the file again, or convert it again".into(),
+            Self::OutOfRange { .. } | Self::Malformed { .. } => {
+                "download or convert the file again".into()
+            }
         }
     }
 }

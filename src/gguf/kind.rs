@@ -1,13 +1,13 @@
-//! Kinds of GGUF files that are not text-generating models, recognised from their metadata. Pure.
+//! Kinds of GGUF files that are not models for text generation, recognised by their metadata. Pure.
 //!
-//! Many kinds of files share the format and often lie in the same folder as a model. llama.cpp refuses most of them with "unknown
-//! model architecture", and serves some (embedding models) as if they wrote text.
+//! Many kinds of files have the GGUF format and are often in the same folder as a model. llama.cpp refuses most of them with "unknown
+//! model architecture", and loads some, such as embedding models, as if they could generate text.
 
 use std::fmt;
 
 use super::contents::Contents;
 
-/// A kind of file that cannot answer.
+/// A kind of file that cannot generate answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FileKind {
     /// A `LoRA` adapter.
@@ -84,7 +84,7 @@ const ARCHITECTURES: &[(FileKind, &[&str])] = &[
             "nomic-bert-moe",
         ],
     ),
-    // T5 answers with a decoder that reads the encoder's output; the server runs only decoder models.
+    // T5 has a decoder that reads the output of an encoder; the server supports only decoder models.
     (FileKind::Encoder, &["clip_l", "clip_g", "t5", "t5encoder"]),
     (FileKind::Projector, &["clip", "mmproj"]),
     (
@@ -110,12 +110,12 @@ const ARCHITECTURES: &[(FileKind, &[&str])] = &[
 /// `pooling_type` of models that turn a text into one vector (`llama.h: llama_pooling_type`): mean, first and last token.
 const POOLED: std::ops::RangeInclusive<u64> = 1..=3;
 
-/// `pooling_type` of models that score.
+/// `pooling_type` of rerank models.
 const RANK: u64 = 4;
 
 impl FileKind {
-    /// Returns the kind of a file with `contents`; `None` if it may be a text-generating model.
-    pub(super) fn of(contents: &Contents) -> Option<Self> {
+    /// Returns the kind of a file with `contents`. Returns `None` if the file may be a model that generates text.
+    pub(super) fn from_contents(contents: &Contents) -> Option<Self> {
         let by_type = match contents.text("general.type") {
             Some("adapter") => Some(Self::Adapter),
             Some("mmproj") => Some(Self::Projector),
@@ -142,8 +142,8 @@ impl FileKind {
         }
     }
 
-    /// Returns the kind of a complete file that lacks data which llama.cpp requires of every model.
-    pub(super) fn of_incomplete(contents: &Contents) -> Option<Self> {
+    /// Returns the kind of an intact file that lacks data which llama.cpp requires of every model.
+    pub(super) fn from_incomplete_contents(contents: &Contents) -> Option<Self> {
         let is_split = contents.number("split.count").unwrap_or(0) > 1;
         if !contents.has("tokenizer.ggml.model") {
             Some(Self::Other)
@@ -154,19 +154,17 @@ impl FileKind {
         }
     }
 
-    /// Returns the advice for a file of this kind.
+    /// Returns what to do about a file of this kind.
     pub(crate) fn hint(self) -> &'static str {
         match self {
             Self::Adapter => {
-                "name the model that it was made for, and the adapter with `lora = { path = … }`"
+                "choose the model that the adapter was made for, and add the adapter with `lora = { path = … }`"
             }
             Self::Projector => {
-                "name the file of the language model that it belongs to; images and audio are not supported"
+                "choose the language model that it belongs to; images and audio are not supported"
             }
-            Self::Imatrix | Self::ControlVector => {
-                "name the file of the model that it was made for"
-            }
-            Self::Vocabulary => "download the model with its weights",
+            Self::Imatrix | Self::ControlVector => "choose the model that the file was made for",
+            Self::Vocabulary => "download the file of the model that has weights",
             Self::Diffusion
             | Self::Embedding
             | Self::Encoder

@@ -1,7 +1,7 @@
-//! What a model will take, told from its header: pure.
+//! Estimates the memory of a model from its header. Pure.
 //!
-//! The formulas are those by which llama.cpp allocates (`llama-kv-cache.cpp`, `llama-context.cpp`); after a load the
-//! worker's measured memory takes the place of the estimate.
+//! The formulas follow the allocations of llama.cpp (`llama-kv-cache.cpp`, `llama-context.cpp`). Once a model is loaded, the measured
+//! memory of its worker replaces the estimate.
 
 use std::ops::Range;
 
@@ -10,41 +10,40 @@ use super::Header;
 /// llama.cpp pads a context to this many cells.
 const CELL_STEP: u64 = 256;
 
-/// Code, tables of the vocabulary and small buffers of a worker (measured: 25 to 55 MiB).
+/// Code, vocabulary tables and small buffers of a worker, in bytes (measured: 25 to 55 MiB).
 const BASE_BYTES: u64 = 50 << 20;
 
-/// How a model is run, as far as memory depends on it.
+/// The settings of a worker that its memory depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Run {
-    /// Sequences at once.
+    /// Number of sequences.
     pub parallel: u64,
-    /// Cells of the cache over all of them.
+    /// KV cache cells of all sequences together.
     pub kv_cells: u64,
-    /// Rows of one pass of the compute graph.
+    /// Tokens in one ubatch.
     pub n_ubatch: u64,
     /// Bytes of 32 numbers of a key.
     pub key_bytes_of_32: u64,
     /// Bytes of 32 numbers of a value.
     pub value_bytes_of_32: u64,
-    /// Whether all sequences share the cells; else each has its part of them.
+    /// Whether all sequences share one pool of cells. Otherwise each has an equal part.
     pub is_pool: bool,
-    /// Whether attention is computed in one pass, without keeping its scores.
+    /// Whether flash attention is used, which does not store the attention scores.
     pub has_flash_attention: bool,
-    /// Number of last layers in a GPU's own memory, with the output counted as one; 0 if no GPU has its own memory.
+    /// Number of last layers in the GPU's own memory, with the output counted as one. 0 if the GPU has no memory of its own.
     pub gpu_layers: u64,
 }
 
-/// A quantity for the machine's memory, and the same for the GPUs' memory.
+/// A quantity of the machine's memory and the same quantity of the GPUs' memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Split<T> {
-    /// In the machine's memory.
     pub machine: T,
-    /// In the GPUs' own memory.
+    /// The quantity for memory that belongs to GPUs.
     pub gpu: T,
 }
 
 impl Run {
-    /// Streams of cells, and the cells of each.
+    /// Returns the number of KV cache streams, and the cells of each.
     fn streams(self) -> (u64, u64) {
         let streams = if self.is_pool {
             1
@@ -55,19 +54,19 @@ impl Run {
     }
 }
 
-/// Bytes that a loaded model takes.
+/// Memory of a loaded model, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Estimate {
-    /// Its tensors.
+    /// The tensors.
     pub weights: u64,
-    /// Keys and values.
+    /// The KV cache.
     pub cache: u64,
-    /// What one pass computes in, and the rest.
+    /// The compute buffers, and everything else.
     pub compute: u64,
 }
 
 impl Estimate {
-    /// All of it.
+    /// Returns the sum of all parts.
     pub(crate) fn total(self) -> u64 {
         self.weights
             .saturating_add(self.cache)
@@ -76,22 +75,22 @@ impl Estimate {
 }
 
 impl Header {
-    /// Returns how many layers can be offloaded, with the output counted as one.
+    /// Returns the number of layers that can be offloaded, with the output counted as one.
     pub(crate) fn offloadable(&self) -> u64 {
         self.n_head_kv.len() as u64 + 1
     }
 
-    /// Returns the first layer that a GPU holds; `None` if it holds nothing. The output is offloaded first, then the last layer
-    /// (`llama-model.cpp: i_gpu_start`).
+    /// Returns the first layer that a GPU holds. Returns `None` if no layer is offloaded. The output is offloaded first, then the last
+    /// layer (`llama-model.cpp: i_gpu_start`).
     fn first_on_gpu(&self, run: Run) -> Option<usize> {
         let layers = run.gpu_layers.min(self.offloadable());
         let first = self.offloadable() - layers;
         usize::try_from(first).ok().filter(|_| layers > 0)
     }
 
-    /// What the model takes when it is run so.
+    /// Estimates the memory of the model with the settings `run`.
     pub(crate) fn estimate(&self, run: Run) -> Split<Estimate> {
-        let cache = self.per_side(run, |layer| self.cache_of_layer(layer, run));
+        let cache = self.per_memory(run, |layer| self.layer_cache_bytes(layer, run));
         let buffers = self.buffer_bytes(run);
         let Some(first) = self.first_on_gpu(run) else {
             let machine = Estimate {
@@ -110,7 +109,7 @@ impl Header {
             machine: Estimate {
                 weights: self.weight_bytes.saturating_sub(moved),
                 cache: cache.machine,
-                // Layers that stay are computed there.
+                // The machine computes the layers that are not offloaded.
                 compute: BASE_BYTES.saturating_add(if first > 0 { buffers } else { 0 }),
             },
             gpu: Estimate {
@@ -121,13 +120,13 @@ impl Header {
         }
     }
 
-    /// Bytes of one cell, where no window slides.
+    /// Returns the bytes of one KV cache cell without sliding windows.
     pub(crate) fn bytes_per_cell(&self, run: Run) -> Split<u64> {
-        self.per_side(run, |layer| self.layer_bytes(self.n_head_kv[layer], run))
+        self.per_memory(run, |layer| self.layer_bytes(self.n_head_kv[layer], run))
     }
 
-    /// Returns the sums of `bytes` over the layers on each side.
-    fn per_side(&self, run: Run, bytes: impl Fn(usize) -> u64) -> Split<u64> {
+    /// Returns the sums of `bytes` over the layers in each memory.
+    fn per_memory(&self, run: Run, bytes: impl Fn(usize) -> u64) -> Split<u64> {
         let layers = self.n_head_kv.len();
         let first = self.first_on_gpu(run).unwrap_or(layers);
         let sum = |layers: Range<usize>| layers.map(&bytes).fold(0, u64::saturating_add);
@@ -147,9 +146,9 @@ impl Header {
         keys.saturating_add(values) / 32
     }
 
-    fn cache_of_layer(&self, layer: usize, run: Run) -> u64 {
+    fn layer_cache_bytes(&self, layer: usize, run: Run) -> u64 {
         let cells = match &self.sliding_window {
-            // Each sequence keeps its window, and each stream room for what is just being read.
+            // Each sequence keeps its window, and each stream needs cells for the current ubatch.
             Some((window, sliding)) if sliding.get(layer) == Some(&true) => {
                 let (streams, cells) = run.streams();
                 let windows = window
@@ -162,9 +161,9 @@ impl Header {
         cells.saturating_mul(self.layer_bytes(self.n_head_kv[layer], run))
     }
 
-    /// Logits and activations of `n_ubatch` rows, and the scores of attention where they are kept; 4 bytes a number.
+    /// Returns the bytes of logits and activations of one ubatch, and of the attention scores if they are stored. A number has 4 bytes.
     fn buffer_bytes(&self, run: Run) -> u64 {
-        let numbers = self.scores_of_row(run).saturating_add(
+        let numbers = self.scores_per_token(run).saturating_add(
             self.n_vocab
                 .saturating_add(6 * self.n_embd.min(1 << 32))
                 .saturating_add(2 * self.n_ff.min(1 << 32)),
@@ -172,8 +171,8 @@ impl Header {
         numbers.saturating_mul(4 * run.n_ubatch)
     }
 
-    /// Of one layer, which are computed one after the other.
-    fn scores_of_row(&self, run: Run) -> u64 {
+    /// Returns the number of attention scores of one token. Layers are computed one after the other, so one layer is enough.
+    fn scores_per_token(&self, run: Run) -> u64 {
         if run.has_flash_attention {
             return 0;
         }
@@ -181,14 +180,14 @@ impl Header {
         cells.saturating_mul(self.n_head.min(1 << 16))
     }
 
-    /// Bytes that the scores of attention take for one more cell, where they are kept.
+    /// Returns the bytes of attention scores for one more cell, if scores are stored.
     pub(crate) fn score_bytes_per_cell(&self, run: Run) -> u64 {
         let (streams, _) = run.streams();
         let one = Run {
             kv_cells: streams,
             ..run
         };
-        self.scores_of_row(one).saturating_mul(4 * run.n_ubatch) / streams
+        self.scores_per_token(one).saturating_mul(4 * run.n_ubatch) / streams
     }
 }
 
@@ -198,7 +197,7 @@ mod tests {
 
     use super::*;
 
-    /// Gemma 3 270M: 18 layers, of which every sixth looks back over everything.
+    /// Gemma 3 270M: 18 layers, of which every sixth attends to the whole context.
     fn gemma() -> Header {
         Header {
             architecture: "gemma3".into(),
@@ -235,8 +234,8 @@ mod tests {
     };
 
     #[test]
-    fn the_cache_is_what_llama_cpp_allocates() {
-        // Its log: 24.00 MiB for 3 full layers, 67.50 MiB for 15 with windows.
+    fn the_estimated_cache_is_what_llama_cpp_allocates() {
+        // llama.cpp's log: 24.00 MiB for 3 full layers, 67.50 MiB for 15 layers with windows.
         assert_eq!(
             gemma().estimate(RUN).machine.cache,
             (24 << 20) + (67 << 20) + (1 << 19)
@@ -244,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cache_for_each_sequence_has_room_for_reading_in_each() {
+    fn without_a_pool_each_sequence_has_cells_for_its_own_ubatch() {
         let own = Run {
             is_pool: false,
             kv_cells: 4 * 4096,
@@ -252,13 +251,13 @@ mod tests {
             n_ubatch: 256,
             ..RUN
         };
-        // 3 full layers, and 15 of 4 x (512 + 256) cells; 1 KiB a cell and layer.
+        // 3 full layers, and 15 of 4 x (512 + 256) cells; 1 KiB for each cell and layer.
         let cells = 3 * 4 * 4096 + 15 * 4 * 768;
         assert_eq!(gemma().estimate(own).machine.cache, cells * 1024);
     }
 
     #[test]
-    fn scores_of_attention_are_counted_where_they_are_kept() {
+    fn attention_scores_count_only_without_flash_attention() {
         let kept = Run {
             has_flash_attention: false,
             ..RUN
@@ -269,14 +268,14 @@ mod tests {
     }
 
     #[test]
-    fn the_compute_buffer_is_what_llama_cpp_allocates_and_the_base() {
+    fn the_estimated_compute_memory_is_what_llama_cpp_allocates_plus_the_base() {
         let buffer = gemma().estimate(RUN).machine.compute - BASE_BYTES;
-        // Its log: 530.78 MiB.
+        // llama.cpp's log: 530.78 MiB.
         assert!((520 << 20..545 << 20).contains(&buffer), "{buffer}");
     }
 
     #[test]
-    fn numbers_of_a_broken_file_do_not_overflow() {
+    fn extreme_numbers_of_a_broken_file_do_not_overflow() {
         let broken = Header {
             n_head_kv: vec![u64::MAX; 3],
             n_vocab: u64::MAX,
@@ -285,7 +284,7 @@ mod tests {
         assert_eq!(broken.estimate(RUN).machine.total(), u64::MAX);
     }
 
-    /// Runs of a model on a GPU that holds so many layers.
+    /// Returns the estimate for a model of which a GPU holds `gpu_layers` layers.
     fn offloaded(gpu_layers: u64) -> Split<Estimate> {
         let mut header = gemma();
         for layer in 0..18 {
@@ -298,12 +297,12 @@ mod tests {
     }
 
     #[test]
-    fn a_gpu_takes_the_output_first_and_all_but_the_embedding_last() {
+    fn the_output_is_offloaded_first_and_the_embedding_never() {
         let weights = |gpu_layers| {
             let Split { machine, gpu } = offloaded(gpu_layers);
             (machine.weights >> 20, gpu.weights >> 20)
         };
-        // The embedding is the matrix for the output, too, and then on both sides.
+        // The embedding is also the output matrix, and then it is in both memories.
         assert_eq!(weights(0), (235, 0));
         assert_eq!(weights(1), (235, 145));
         assert_eq!(weights(2), (230, 150));
@@ -312,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn buffers_are_on_each_side_that_computes() {
+    fn compute_buffers_are_in_each_memory_that_computes() {
         let none = offloaded(0).machine.compute;
         let some = offloaded(7);
         assert_eq!(
@@ -328,7 +327,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_cache_of_both_sides_is_the_whole_and_a_gpu_takes_more_with_each_layer(layers in 0_u64..25) {
+        fn the_caches_of_both_memories_add_up_and_the_gpus_grows_with_each_layer(layers in 0_u64..25) {
             let (one, more) = (offloaded(layers), offloaded(layers + 1));
             prop_assert_eq!(one.machine.cache + one.gpu.cache, offloaded(0).machine.cache);
             prop_assert!(one.gpu.total() <= more.gpu.total());

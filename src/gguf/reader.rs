@@ -1,5 +1,5 @@
-//! The bytes of a GGUF file: magic, metadata, tensors. Nothing is trusted: no length is allocated before the file is known
-//! to be that long, only what is of use is kept, and both that and the way through the header have a bound.
+//! Parses the bytes of a GGUF file: magic number, metadata and tensors. Nothing in the file is trusted: memory is allocated only after the
+//! file is known to be long enough, only relevant values are kept, and both their size and the length of the header are limited.
 
 use std::io::{self, BufReader, Read, Seek};
 use std::ops::RangeInclusive;
@@ -8,7 +8,7 @@ use super::Substitute;
 use super::contents::{Contents, MAX_NUMBERS, Value, is_kept};
 use super::tensor::Tensor;
 
-/// Why a file was not read to its end.
+/// A reason why parsing failed.
 #[derive(Debug)]
 pub(super) enum Fault {
     Io(io::Error),
@@ -18,13 +18,13 @@ pub(super) enum Fault {
     Version(u32),
     Truncated(String),
     Malformed(&'static str),
-    /// A number that llama.cpp does not take.
+    /// A number that llama.cpp does not support.
     OutOfRange {
         key: String,
         value: u64,
         range: RangeInclusive<u64>,
     },
-    /// A tensor with which llama.cpp cannot compute.
+    /// A tensor type that llama.cpp cannot compute with.
     TensorType {
         tensor: String,
         kind: &'static str,
@@ -32,40 +32,40 @@ pub(super) enum Fault {
     },
 }
 
-pub(super) type Read1<T> = Result<T, Fault>;
+pub(super) type ReadResult<T> = Result<T, Fault>;
 
 #[derive(Debug)]
 pub(super) struct Reader<R> {
     inner: BufReader<R>,
     position: u64,
     size: u64,
-    /// Texts in all arrays so far.
+    /// Number of texts in all arrays so far.
     texts: u64,
 }
 
 /// Bytes after the magic number that identify a file in another format.
 const SUBSTITUTE_BYTES: u64 = 60;
 
-/// Longer keys and names than llama.cpp makes are a broken file.
+/// Maximum length of a key or a name, in bytes. llama.cpp writes much shorter ones.
 const MAX_NAME: u64 = 1 << 16;
 
-/// The longest text that is kept: a chat template has up to 64 KiB.
+/// Maximum length of a text that is kept, in bytes. Chat templates have up to 64 KiB.
 const MAX_TEXT: u64 = 1 << 20;
 
-/// Most texts in all arrays, ten times what the largest vocabularies have: each takes time to skip.
+/// Maximum number of texts in all arrays, ten times that of the largest vocabularies: skipping each takes time.
 const MAX_TEXTS: u64 = 1 << 22;
 
-/// Most keys, and most tensors: real files have some dozen and some thousand.
+/// Maximum number of keys, and of tensors. Real files have dozens of keys and thousands of tensors.
 const MAX_ENTRIES: u64 = 1 << 16;
 
-/// Longest header, in bytes, which bounds the time to read it: that of a vocabulary of a quarter million tokens has 15 MiB.
+/// Maximum length of the header, in bytes, which limits the time to read it. With a vocabulary of 250,000 tokens, it has 15 MiB.
 const MAX_HEADER: u64 = 256 << 20;
 
 /// `ggml.h: GGML_MAX_DIMS`.
 const MAX_DIMENSIONS: u32 = 4;
 
 impl<R: Read + Seek> Reader<R> {
-    /// Over a file of `size` bytes.
+    /// Creates a reader for `file`, which has `size` bytes.
     pub(super) fn new(file: R, size: u64) -> Self {
         Self {
             inner: BufReader::with_capacity(1 << 16, file),
@@ -76,7 +76,7 @@ impl<R: Read + Seek> Reader<R> {
     }
 
     /// Reads the whole header.
-    pub(super) fn contents(&mut self) -> Read1<Contents> {
+    pub(super) fn contents(&mut self) -> ReadResult<Contents> {
         self.magic()?;
         let version = self.u32()?;
         if !matches!(version, 2 | 3) {
@@ -95,7 +95,7 @@ impl<R: Read + Seek> Reader<R> {
             let kind = self.u32()?;
             if is_kept(&key) {
                 let value = self.value(kind)?;
-                contents.keep(key, value)?;
+                contents.insert(key, value)?;
             } else {
                 self.skip_value(kind)?;
             }
@@ -117,13 +117,13 @@ impl<R: Read + Seek> Reader<R> {
         }
         self.check_end(end, alignment)?;
         contents.tensor_bytes = end;
-        // Tensors of a broken file may overlap.
+        // The tensors of a broken file may overlap.
         contents.mapped_bytes = mapped.min(end);
         contents.tensors = tensors;
         Ok(contents)
     }
 
-    fn magic(&mut self) -> Read1<()> {
+    fn magic(&mut self) -> ReadResult<()> {
         let mut magic = [0; 4];
         let start = usize::try_from(self.size.min(4)).unwrap_or(4);
         self.inner
@@ -140,7 +140,7 @@ impl<R: Read + Seek> Reader<R> {
                     .take(SUBSTITUTE_BYTES)
                     .read_to_end(&mut beginning)
                     .map_err(Fault::Io)?;
-                Err(match Substitute::of(&beginning) {
+                Err(match Substitute::recognise(&beginning) {
                     Some(substitute) => Fault::Substitute(substitute),
                     None => Fault::NotGguf(format!("it begins with `{}`", other.escape_ascii())),
                 })
@@ -148,7 +148,7 @@ impl<R: Read + Seek> Reader<R> {
         }
     }
 
-    fn tensor(&mut self) -> Read1<Tensor> {
+    fn tensor(&mut self) -> ReadResult<Tensor> {
         let name = self.name()?;
         let dimensions = self.u32()?;
         if dimensions > MAX_DIMENSIONS {
@@ -157,14 +157,14 @@ impl<R: Read + Seek> Reader<R> {
         let shape = (0..dimensions).map(|_| self.u64());
         Ok(Tensor {
             name,
-            shape: shape.collect::<Read1<_>>()?,
+            shape: shape.collect::<ReadResult<_>>()?,
             kind: self.u32()?,
             offset: self.u64()?,
         })
     }
 
-    /// The data of all tensors, which ends `end` bytes behind the header, must lie inside the file.
-    fn check_end(&self, end: u64, alignment: u64) -> Read1<()> {
+    /// Checks that the data of all tensors, which ends `end` bytes after the header, is inside the file.
+    fn check_end(&self, end: u64, alignment: u64) -> ReadResult<()> {
         let data = self.position.next_multiple_of(alignment);
         match data.checked_add(end) {
             Some(needed) if needed <= self.size => Ok(()),
@@ -173,12 +173,12 @@ impl<R: Read + Seek> Reader<R> {
         }
     }
 
-    fn value(&mut self, kind: u32) -> Read1<Value> {
+    fn value(&mut self, kind: u32) -> ReadResult<Value> {
         Ok(match kind {
             0 | 1 => self.skip(1)?,
             3 => self.skip(2)?,
             7 => Value::Number(self.bytes::<1>()?[0].into()),
-            // A signed number of use is never below 0.
+            // The signed numbers that are kept are never negative.
             4 | 5 => Value::Number(self.u32()?.into()),
             2 => Value::Number(u16::from_le_bytes(self.bytes()?).into()),
             6 => self.skip(4)?,
@@ -190,8 +190,8 @@ impl<R: Read + Seek> Reader<R> {
         })
     }
 
-    /// A value that is of no use.
-    fn skip_value(&mut self, kind: u32) -> Read1<()> {
+    /// Skips a value that is not kept.
+    fn skip_value(&mut self, kind: u32) -> ReadResult<()> {
         match kind {
             8 => {
                 let length = self.u64()?;
@@ -202,8 +202,8 @@ impl<R: Read + Seek> Reader<R> {
         }
     }
 
-    /// An array; of one that has up to `kept` whole numbers, these.
-    fn array(&mut self, kept: u64) -> Read1<Value> {
+    /// Reads an array. Its numbers are kept if there are at most `kept` of them, and they are 32-bit integers or booleans.
+    fn array(&mut self, kept: u64) -> ReadResult<Value> {
         let (kind, length) = (self.u32()?, self.u64()?);
         let width = match kind {
             0 | 1 | 7 => 1,
@@ -230,7 +230,7 @@ impl<R: Read + Seek> Reader<R> {
             };
             return (0..length)
                 .map(|_| number(self))
-                .collect::<Read1<_>>()
+                .collect::<ReadResult<_>>()
                 .map(Value::Numbers);
         }
         let bytes = length
@@ -240,8 +240,8 @@ impl<R: Read + Seek> Reader<R> {
         Ok(Value::Length(length))
     }
 
-    /// A key or a tensor's name.
-    fn name(&mut self) -> Read1<String> {
+    /// Reads a key or the name of a tensor.
+    fn name(&mut self) -> ReadResult<String> {
         let length = self.u64()?;
         if length > MAX_NAME {
             return Err(Fault::Malformed("a name is too long"));
@@ -249,8 +249,8 @@ impl<R: Read + Seek> Reader<R> {
         Ok(String::from_utf8_lossy(&self.raw(length)?).into_owned())
     }
 
-    /// Reads a text value. One longer than [`MAX_TEXT`] is skipped.
-    fn text(&mut self) -> Read1<Value> {
+    /// Reads a text value. A text longer than [`MAX_TEXT`] is skipped.
+    fn text(&mut self) -> ReadResult<Value> {
         let length = self.u64()?;
         if length > MAX_TEXT {
             return self.skip(length).map(|_| Value::LongText);
@@ -260,7 +260,7 @@ impl<R: Read + Seek> Reader<R> {
         ))
     }
 
-    fn raw(&mut self, length: u64) -> Read1<Vec<u8>> {
+    fn raw(&mut self, length: u64) -> ReadResult<Vec<u8>> {
         self.expect(length)?;
         let mut bytes = Vec::new();
         self.inner
@@ -272,25 +272,25 @@ impl<R: Read + Seek> Reader<R> {
         Ok(bytes)
     }
 
-    fn skip(&mut self, bytes: u64) -> Read1<Value> {
+    fn skip(&mut self, bytes: u64) -> ReadResult<Value> {
         self.expect(bytes)?;
         let distance =
             i64::try_from(bytes).map_err(|_too_large| Fault::Malformed("an array is too large"))?;
-        // Short ways stay in the buffer.
+        // Short distances stay within the buffer.
         self.inner.seek_relative(distance).map_err(Fault::Io)?;
         self.position += bytes;
         Ok(Value::Other)
     }
 
-    fn u32(&mut self) -> Read1<u32> {
+    fn u32(&mut self) -> ReadResult<u32> {
         self.bytes().map(u32::from_le_bytes)
     }
 
-    fn u64(&mut self) -> Read1<u64> {
+    fn u64(&mut self) -> ReadResult<u64> {
         self.bytes().map(u64::from_le_bytes)
     }
 
-    fn bytes<const N: usize>(&mut self) -> Read1<[u8; N]> {
+    fn bytes<const N: usize>(&mut self) -> ReadResult<[u8; N]> {
         self.expect(N as u64)?;
         let mut bytes = [0; N];
         self.inner.read_exact(&mut bytes).map_err(Fault::Io)?;
@@ -298,8 +298,8 @@ impl<R: Read + Seek> Reader<R> {
         Ok(bytes)
     }
 
-    /// Refuses to go beyond the file's end, before anything is allocated for it.
-    fn expect(&self, bytes: u64) -> Read1<()> {
+    /// Checks that `bytes` more bytes are inside the file and inside the maximum header, before anything is allocated for them.
+    fn expect(&self, bytes: u64) -> ReadResult<()> {
         match self.position.checked_add(bytes) {
             Some(end) if end <= self.size.min(MAX_HEADER) => Ok(()),
             Some(end) if end <= self.size => Err(Fault::Malformed("it is longer than 256 MiB")),

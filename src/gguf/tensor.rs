@@ -1,47 +1,47 @@
 //! The tensors of a file: their types and shapes, and whether llama.cpp can compute with them. Pure.
 
-use super::reader::{Fault, Read1};
+use super::reader::{Fault, ReadResult};
 
 /// A tensor as the header describes it.
 #[derive(Debug)]
 pub(super) struct Tensor {
     pub(super) name: String,
-    /// Elements along each dimension.
+    /// Number of elements in each dimension.
     pub(super) shape: Vec<u64>,
     /// Number of its type in `ggml.h: ggml_type`.
     pub(super) kind: u32,
-    /// Where its data begins, in bytes behind the header.
+    /// Start of its data, in bytes after the header.
     pub(super) offset: u64,
 }
 
-/// A type of tensors.
+/// A type of tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Kind {
+struct TensorType {
     name: &'static str,
-    /// Elements of a block.
+    /// Number of elements in a block.
     elements: u64,
-    /// Bytes of a block.
+    /// Size of a block, in bytes.
     bytes: u64,
     role: Role,
 }
 
-/// The use that llama.cpp has for tensors of a type.
+/// The operations that llama.cpp supports for a type of tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
-    /// Multiplies with them: `ggml-cpu.c: type_traits_cpu` has a `vec_dot`.
+    /// Multiplication: `ggml-cpu.c: type_traits_cpu` has a `vec_dot`.
     Weights,
-    /// Looks numbers up in them.
+    /// Lookup.
     Indices,
-    /// Nothing: llama.cpp dies of them in the first decode.
+    /// No operation: llama.cpp aborts in the first decode.
     Unused,
-    /// Nothing: llama.cpp no longer supports the type.
+    /// No operation, because llama.cpp no longer supports the type.
     Removed,
 }
 
-/// Tensors of whole numbers that models have: tables, which are never multiplied (llama.cpp's `llama-arch.cpp`).
+/// Tensors of integers that models have: lookup tables, which are never multiplied (`llama-arch.cpp` in llama.cpp).
 const INDEX_TABLES: [&str; 3] = ["d2t", "ffn_gate_tid2eid.weight", "masked_embd_ordering"];
 
-/// Types that llama.cpp rearranges on some CPUs of this architecture.
+/// Types that llama.cpp repacks on some CPUs of this architecture.
 const REPACKED: &[&str] = if cfg!(target_arch = "x86_64") {
     &["Q2_K", "Q4_0", "Q4_K", "IQ4_NL", "MXFP4"]
 } else {
@@ -50,43 +50,44 @@ const REPACKED: &[&str] = if cfg!(target_arch = "x86_64") {
     ]
 };
 
-/// Parts of the names of weights that are matrices one upon the other, for adapters, too: those of experts, and of heads.
+/// Parts of the names of tensors that are stacks of matrices, in models and in adapters: those of experts and of heads.
 const STACKED: [&str; 2] = ["_exps.", "_b.weight"];
 
 impl Tensor {
-    /// Returns where its data ends, in bytes behind the header.
-    pub(super) fn end(&self) -> Read1<u64> {
+    /// Returns the end of its data, in bytes after the header.
+    pub(super) fn end(&self) -> ReadResult<u64> {
         let end = self.offset.checked_add(self.bytes()?);
         end.ok_or(Fault::Malformed("a tensor is too large"))
     }
 
-    /// Returns whether llama.cpp may copy the tensor into another layout while loading, so that the mapped file is not used
-    /// (`ggml-cpu/repack.cpp: ggml_repack_get_optimal_repack_type`). The token embedding is never rearranged.
+    /// Returns whether llama.cpp may repack the tensor while loading, so that the mapped file is not used
+    /// (`ggml-cpu/repack.cpp: ggml_repack_get_optimal_repack_type`). The token embedding is never repacked.
     pub(super) fn is_repacked(&self) -> bool {
-        let kind = Kind::of(self.kind).map_or("", |kind| kind.name);
+        let kind = TensorType::from_number(self.kind).map_or("", |kind| kind.name);
         REPACKED.contains(&kind) && self.name != "token_embd.weight"
     }
 
-    /// Returns the length of its data.
-    pub(super) fn bytes(&self) -> Read1<u64> {
+    /// Returns the size of its data, in bytes.
+    pub(super) fn bytes(&self) -> ReadResult<u64> {
         let elements = (self.shape.iter()).try_fold(1_u64, |product, n| product.checked_mul(*n));
-        let (block, bytes) = Kind::of(self.kind).map_or((1, 0), |kind| (kind.elements, kind.bytes));
+        let (block, bytes) =
+            TensorType::from_number(self.kind).map_or((1, 0), |kind| (kind.elements, kind.bytes));
         elements
             .and_then(|elements| (elements / block).checked_mul(bytes))
             .ok_or(Fault::Malformed("a tensor is too large"))
     }
 
-    /// Checks that llama.cpp can compute with the tensor. A type that is unknown here is left to llama.cpp.
-    pub(super) fn check(&self, is_adapter: bool) -> Read1<()> {
+    /// Checks that llama.cpp can compute with the tensor. Types that are unknown here pass: llama.cpp decides.
+    pub(super) fn check(&self, is_adapter: bool) -> ReadResult<()> {
         if is_adapter {
             self.check_adapter_shape()?;
         }
-        let Some(kind) = Kind::of(self.kind) else {
+        let Some(kind) = TensorType::from_number(self.kind) else {
             return Ok(());
         };
         let is_usable = match kind.role {
             Role::Weights => true,
-            Role::Indices => INDEX_TABLES.iter().any(|table| self.is_called(table)),
+            Role::Indices => INDEX_TABLES.iter().any(|table| self.has_name(table)),
             Role::Unused | Role::Removed => false,
         };
         if is_usable {
@@ -99,15 +100,15 @@ impl Tensor {
         })
     }
 
-    /// Returns whether the name is `name`, perhaps with the number of a layer before it.
-    fn is_called(&self, name: &str) -> bool {
+    /// Returns whether the tensor is called `name`, with or without a layer prefix.
+    fn has_name(&self, name: &str) -> bool {
         self.name
             .strip_suffix(name)
             .is_some_and(|before| before.is_empty() || before.ends_with('.'))
     }
 
-    /// Checks the shape. llama.cpp multiplies an adapter's matrices as they are, and aborts if they do not fit (`ggml_can_mul_mat`).
-    fn check_adapter_shape(&self) -> Read1<()> {
+    /// Checks the shape. llama.cpp multiplies the matrices of an adapter without a check, and aborts if they do not fit (`ggml_can_mul_mat`).
+    fn check_adapter_shape(&self) -> ReadResult<()> {
         let layers = |dimension: usize| self.shape.get(dimension).copied().unwrap_or(1);
         let is_stacked = STACKED.iter().any(|part| self.name.contains(part));
         if layers(3) > 1 || (layers(2) > 1 && !is_stacked) {
@@ -117,9 +118,9 @@ impl Tensor {
     }
 }
 
-impl Kind {
-    /// Returns the type of that number (`ggml.c: type_traits`); `None` if it is not known here.
-    fn of(number: u32) -> Option<Self> {
+impl TensorType {
+    /// Returns the type with this `number` (`ggml.c: type_traits`). Returns `None` if it is unknown here.
+    fn from_number(number: u32) -> Option<Self> {
         use Role::{Indices, Removed, Unused, Weights};
         let (name, elements, bytes, role) = match number {
             0 => ("F32", 1, 4, Weights),
@@ -189,7 +190,7 @@ mod tests {
         }
     }
 
-    /// Name of the type that is refused.
+    /// Returns the name of the type for which `tensor` is refused.
     fn refused(tensor: &Tensor) -> Option<&'static str> {
         match tensor.check(false) {
             Err(Fault::TensorType { kind, .. }) => Some(kind),
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_of_types_that_cannot_be_multiplied_are_refused_by_name() {
+    fn weights_of_types_that_cannot_be_multiplied_are_refused_with_the_type_name() {
         let weights = |kind| refused(&tensor("blk.0.attn_q.weight", kind));
         let found: Vec<_> = (0..50).filter_map(weights).collect();
         assert_eq!(
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_of_whole_numbers_are_those_that_models_have() {
+    fn integers_are_accepted_only_in_lookup_tables_that_models_have() {
         for name in [
             "d2t",
             "blk.7.ffn_gate_tid2eid.weight",
@@ -237,14 +238,14 @@ mod tests {
     }
 
     #[test]
-    fn a_type_that_is_not_known_is_left_to_llama_cpp() {
+    fn an_unknown_type_is_left_to_llama_cpp() {
         assert_eq!(refused(&tensor("blk.0.attn_q.weight", 43)), None);
         assert_eq!(tensor("x", 43).end().unwrap(), 32);
     }
 
     #[test]
-    fn an_adapter_holds_matrices_and_those_of_experts_are_stacked() {
-        let of = |name: &str, shape: &[u64]| {
+    fn an_adapter_has_matrices_and_stacks_only_for_experts_and_heads() {
+        let is_accepted = |name: &str, shape: &[u64]| {
             let shape = shape.to_vec();
             Tensor {
                 shape,
@@ -253,15 +254,18 @@ mod tests {
             .check(true)
             .is_ok()
         };
-        assert!(of("blk.0.attn_q.weight.lora_a", &[64, 8]));
-        assert!(of("blk.0.attn_q.weight.lora_a", &[64, 8, 1, 1]));
-        assert!(of("blk.0.ffn_up_exps.weight.lora_a", &[64, 8, 4]));
-        assert!(!of("blk.0.attn_q.weight.lora_a", &[64, 8, 4]));
-        assert!(!of("blk.0.ffn_up_exps.weight.lora_a", &[64, 8, 4, 2]));
+        assert!(is_accepted("blk.0.attn_q.weight.lora_a", &[64, 8]));
+        assert!(is_accepted("blk.0.attn_q.weight.lora_a", &[64, 8, 1, 1]));
+        assert!(is_accepted("blk.0.ffn_up_exps.weight.lora_a", &[64, 8, 4]));
+        assert!(!is_accepted("blk.0.attn_q.weight.lora_a", &[64, 8, 4]));
+        assert!(!is_accepted(
+            "blk.0.ffn_up_exps.weight.lora_a",
+            &[64, 8, 4, 2]
+        ));
     }
 
     #[test]
-    fn the_end_of_a_tensor_counts_whole_blocks() {
+    fn the_size_of_a_tensor_is_a_multiple_of_its_block_size() {
         assert_eq!(tensor("x", 12).end().unwrap(), 32 + 2 * 144);
         let endless = Tensor {
             shape: vec![u64::MAX, 2],

@@ -6,9 +6,11 @@ use super::*;
 
 const TINY: &[u8] = include_bytes!("../../tests/models/tiny-crab-chat.Q8_0.gguf");
 
-fn contents_header(bytes: &[u8]) -> Read1<Header> {
+fn contents_header(bytes: &[u8]) -> ReadResult<Header> {
     let mut reader = Reader::new(io::Cursor::new(bytes), bytes.len() as u64);
-    reader.contents().and_then(|contents| Header::of(&contents))
+    reader
+        .contents()
+        .and_then(|contents| Header::from_contents(&contents))
 }
 
 #[test]
@@ -35,7 +37,7 @@ fn the_header_of_a_real_model_is_read() {
 }
 
 #[test]
-fn a_file_cut_anywhere_is_refused() {
+fn a_file_truncated_anywhere_is_refused() {
     for length in [5, 23, 24, 100, 5000, TINY.len() / 2, TINY.len() - 1] {
         assert!(
             matches!(contents_header(&TINY[..length]), Err(Fault::Truncated(_))),
@@ -45,7 +47,7 @@ fn a_file_cut_anywhere_is_refused() {
 }
 
 #[test]
-fn a_length_beyond_all_memory_allocates_nothing() {
+fn a_length_beyond_the_file_allocates_nothing() {
     let mut bytes = TINY.to_vec();
     bytes[24..32].copy_from_slice(&u64::MAX.to_le_bytes());
     assert!(matches!(contents_header(&bytes), Err(Fault::Malformed(_))));
@@ -60,13 +62,13 @@ proptest! {
     }
 }
 
-/// Types of values.
+/// Numbers of value types.
 const U32: u32 = 4;
 const STRING: u32 = 8;
 const ARRAY: u32 = 9;
 const U64: u32 = 10;
 
-/// A key, the number of its value's type, and the value's bytes.
+/// A key, the type of its value, and the bytes of its value.
 type Pair<'a> = (&'a str, u32, Vec<u8>);
 
 fn string(text: &[u8]) -> Vec<u8> {
@@ -83,7 +85,7 @@ fn number(key: &str, value: u64) -> Pair<'_> {
     (key, U64, value.to_le_bytes().to_vec())
 }
 
-/// A file of `pairs`, without tensors.
+/// Returns a file with the metadata `pairs` and without tensors.
 fn crafted(pairs: &[Pair<'_>]) -> Vec<u8> {
     let mut bytes = b"GGUF\x03\0\0\0".to_vec();
     bytes.extend(0_u64.to_le_bytes());
@@ -120,7 +122,7 @@ fn named(name: &str) -> Option<String> {
 }
 
 #[test]
-fn a_name_is_one_printable_line_of_a_few_words() {
+fn a_name_becomes_one_short_printable_line() {
     assert_eq!(named("crab").as_deref(), Some("crab"));
     assert_eq!(
         named("crab.\n\nIMPORTANT: \u{1b}[31mcall\u{202e} x\0").as_deref(),
@@ -130,13 +132,13 @@ fn a_name_is_one_printable_line_of_a_few_words() {
 }
 
 #[test]
-fn a_name_of_nothing_printable_is_none() {
+fn a_name_without_printable_characters_is_omitted() {
     assert_eq!(named(" \n\u{202e}\0\t "), None);
     assert_eq!(named(""), None);
 }
 
 #[test]
-fn an_architecture_is_a_name() {
+fn an_architecture_has_only_letters_digits_and_separators() {
     for name in ["llama", "qwen3.5-moe_x", &"x".repeat(64)] {
         assert!(contents_header(&crafted(&[text("general.architecture", name)])).is_ok());
     }
@@ -149,9 +151,9 @@ fn an_architecture_is_a_name() {
 
 #[test]
 fn numbers_that_would_crash_llama_cpp_are_refused_with_their_range() {
-    let told = refusal(&[number("llama.context_length", 1 << 31)]).unwrap();
+    let error = refusal(&[number("llama.context_length", 1 << 31)]).unwrap();
     assert_eq!(
-        told,
+        error,
         "the model file `m.gguf`: `llama.context_length` is out of range: 2147483648; llama.cpp supports 0 to 2147483647"
     );
     for (key, value) in [
@@ -161,7 +163,7 @@ fn numbers_that_would_crash_llama_cpp_are_refused_with_their_range() {
         ("llama.embedding_length", u64::MAX),
     ] {
         assert!(
-            refusal(&[number(key, value)]).is_some_and(|told| told.contains(key)),
+            refusal(&[number(key, value)]).is_some_and(|error| error.contains(key)),
             "{key} {value}"
         );
     }
@@ -179,31 +181,31 @@ fn numbers_that_would_crash_llama_cpp_are_refused_with_their_range() {
 }
 
 #[test]
-fn what_is_kept_of_a_file_has_a_bound_however_many_keys_match() {
+fn the_size_of_kept_metadata_is_limited_however_many_keys_match() {
     let keys: Vec<String> = (0..100)
         .map(|at| format!("{at}{}.block_count", "x".repeat(60_000)))
         .collect();
     let pairs: Vec<Pair<'_>> = keys.iter().map(|key| number(key, 1)).collect();
-    assert!(refusal(&pairs).is_some_and(|told| told.contains("2 MiB of metadata")));
+    assert!(refusal(&pairs).is_some_and(|error| error.contains("2 MiB of metadata")));
     let texts: Vec<String> = (0..4).map(|at| format!("{at}.context_length")).collect();
     let long = "x".repeat(1 << 20);
     let pairs: Vec<Pair<'_>> = texts.iter().map(|key| text(key, &long)).collect();
-    assert!(refusal(&pairs).is_some_and(|told| told.contains("2 MiB of metadata")));
+    assert!(refusal(&pairs).is_some_and(|error| error.contains("2 MiB of metadata")));
 }
 
 #[test]
-fn arrays_of_more_texts_than_any_vocabulary_has_are_refused_before_they_are_skipped() {
+fn arrays_with_more_texts_than_any_vocabulary_are_refused_before_they_are_skipped() {
     let texts = [
         STRING.to_le_bytes().to_vec(),
         (1_u64 << 23).to_le_bytes().to_vec(),
     ]
     .concat();
-    let told = refusal(&[("x.texts", ARRAY, texts)]).unwrap();
-    assert!(told.contains("more than 4 million texts"), "{told}");
+    let error = refusal(&[("x.texts", ARRAY, texts)]).unwrap();
+    assert!(error.contains("more than 4 million texts"), "{error}");
 }
 
 #[test]
-fn a_chat_template_is_what_llama_cpp_reads_or_too_long() {
+fn a_chat_template_ends_at_a_nul_and_is_refused_if_too_long() {
     let template = |source: &str| {
         let pairs = [
             text("general.architecture", "llama"),
@@ -217,33 +219,33 @@ fn a_chat_template_is_what_llama_cpp_reads_or_too_long() {
     );
     assert!(template(&"x".repeat(1 << 20)).is_ok());
     let long = text("tokenizer.chat_template", &"x".repeat((1 << 20) + 1));
-    let told =
+    let error =
         "the header of the model file `m.gguf` is broken: its chat template is longer than 1 MiB";
-    assert_eq!(refusal(&[long]).as_deref(), Some(told));
+    assert_eq!(refusal(&[long]).as_deref(), Some(error));
 }
 
 #[test]
-fn a_key_that_is_there_twice_is_refused() {
+fn a_duplicate_key_is_refused() {
     let twice = [
         number("llama.block_count", 1),
         number("llama.block_count", 2),
     ];
-    assert!(refusal(&twice).is_some_and(|told| told.contains("twice")));
+    assert!(refusal(&twice).is_some_and(|error| error.contains("twice")));
 }
 
 #[test]
-fn more_keys_or_tensors_than_any_model_has_are_refused_before_they_are_read() {
+fn too_many_keys_or_tensors_are_refused_before_they_are_read() {
     for (at, what) in [(8, "tensors"), (16, "keys")] {
         let mut bytes = crafted(&[]);
         bytes[at..at + 8].copy_from_slice(&(1_u64 << 17).to_le_bytes());
-        let Err(Fault::Malformed(told)) = contents_header(&bytes) else {
+        let Err(Fault::Malformed(error)) = contents_header(&bytes) else {
             panic!("{what} were read")
         };
-        assert!(told.contains(what), "{told}");
+        assert!(error.contains(what), "{error}");
     }
 }
 
-/// Zeros without end behind `start`, as a sparse file has them at no cost.
+/// An endless run of zeros after `start`, like a sparse file.
 struct Sparse {
     start: Vec<u8>,
     at: u64,
@@ -278,9 +280,9 @@ impl Seek for Sparse {
 }
 
 #[test]
-fn a_header_that_never_ends_is_not_read_to_its_end() {
+fn an_endless_header_is_refused_at_the_maximum_length() {
     let size = 1_u64 << 50;
-    // An array of texts, each of them empty.
+    // An array of empty texts.
     let texts = [
         STRING.to_le_bytes().to_vec(),
         (size / 16).to_le_bytes().to_vec(),
@@ -299,9 +301,9 @@ fn a_header_that_never_ends_is_not_read_to_its_end() {
 }
 
 #[test]
-fn what_an_adapter_says_of_itself_is_told_in_one_line() {
+fn texts_of_an_adapter_are_one_printable_line_in_messages() {
     let file = std::env::temp_dir().join(format!("adapter-{}.gguf", std::process::id()));
-    let of = |kind: &str, architecture: &str| {
+    let refusal_of = |kind: &str, architecture: &str| {
         let pairs = [
             text("general.type", kind),
             text("general.architecture", architecture),
@@ -310,19 +312,19 @@ fn what_an_adapter_says_of_itself_is_told_in_one_line() {
         read_adapter(&file, "llama").unwrap_err().to_string()
     };
     let long = format!("\u{1b}[31m\n{}", "x".repeat(5000));
-    let told = [of(&long, "llama"), of("adapter", &long)];
+    let errors = [refusal_of(&long, "llama"), refusal_of("adapter", &long)];
     std::fs::remove_file(&file).unwrap();
-    for told in told {
+    for error in errors {
         assert!(
-            told.len() < 400 && !told.contains(['\n', '\u{1b}']),
-            "{told}"
+            error.len() < 400 && !error.contains(['\n', '\u{1b}']),
+            "{error}"
         );
     }
 }
 
 proptest! {
     #[test]
-    fn whatever_a_file_is_called_its_title_is_a_short_line(name in "(?s).{0,200}") {
+    fn any_name_becomes_a_short_line(name in "(?s).{0,200}") {
         if let Some(name) = named(&name) {
             prop_assert!(!name.is_empty() && name.chars().count() <= MAX_SHOWN);
             prop_assert!(!name.contains(char::is_control));

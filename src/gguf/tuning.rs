@@ -1,9 +1,9 @@
-//! The kind of a model's training, guessed from its names. Pure.
+//! The kind of training of a model, guessed from its names. Pure.
 
-/// Kind of training, guessed from a model's name.
+/// Kind of training, as far as the names of a model reveal it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tuning {
-    /// Unknown: the name does not contain it.
+    /// Unknown: no name says it.
     Unstated,
     /// Trained to follow instructions.
     Instruct,
@@ -15,8 +15,8 @@ impl Tuning {
     /// Words in the names of models that follow instructions.
     const INSTRUCT: [&str; 4] = ["instruct", "chat", "it", "assistant"];
 
-    /// Guesses the tuning from `names`, in any style: `gemma-3-270m-it`, `SmolLM2 135M Instruct`.
-    pub(super) fn of(names: [&str; 3]) -> Self {
+    /// Guesses the tuning from `names` of any style, such as `gemma-3-270m-it` or `SmolLM2 135M Instruct`.
+    pub(super) fn guess(names: [&str; 3]) -> Self {
         let has = |wanted: &[&str]| {
             let mut words = names
                 .iter()
@@ -51,7 +51,7 @@ mod tests {
             ("Base-Instruct", Tuning::Instruct),
             ("Mistral 7B, with a bit of database", Tuning::Unstated),
         ] {
-            assert_eq!(Tuning::of(["", name, ""]), tuning, "{name}");
+            assert_eq!(Tuning::guess(["", name, ""]), tuning, "{name}");
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Bytes of a model's tensors, by the layer to which they belong. Pure.
+//! Bytes of the tensors of a model by layer. Pure.
 
-/// Most layers that a file may have: `block_count` allows no more.
+/// Maximum number of layers: `block_count` allows no more.
 const MAX_LAYERS: usize = 512;
 
-/// Tensors that llama.cpp keeps in the machine's memory whatever is offloaded (`LLM_TENSOR_LAYER_INPUT` of `llama-arch.cpp`).
+/// Tensors that llama.cpp keeps in the machine's memory whatever is offloaded (`LLM_TENSOR_LAYER_INPUT` in `llama-arch.cpp`).
 const INPUTS: [&str; 5] = [
     EMBEDDING,
     "token_types",
@@ -12,27 +12,27 @@ const INPUTS: [&str; 5] = [
     "masked_embd_centroids",
 ];
 
-/// The embedding of tokens. Models without a matrix for the output use it there, too.
+/// Name of the token embedding. Models without an output matrix use it as the output matrix, too.
 const EMBEDDING: &str = "token_embd";
 
-/// The matrix for the output.
+/// Name of the output matrix.
 const OUTPUT: &str = "output";
 
-/// Bytes of a model's tensors.
+/// Bytes of the tensors of a model, by layer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Weights {
     /// Bytes of each layer.
     layers: Vec<u64>,
     /// Bytes of the tensors after the last layer.
     output: u64,
-    /// The embedding of tokens.
+    /// Bytes of the token embedding.
     embedding: u64,
     /// Whether the output has a matrix of its own.
     has_output: bool,
 }
 
 impl Weights {
-    /// Adds the tensor `name` of `bytes` bytes.
+    /// Adds the tensor `name`, which has `bytes` bytes.
     pub(super) fn add(&mut self, name: &str, bytes: u64) {
         let (first, rest) = name.split_once('.').unwrap_or((name, ""));
         let layer = || rest.split('.').next()?.parse::<usize>().ok();
@@ -65,7 +65,7 @@ impl Weights {
         self.has_output |= part.has_output;
     }
 
-    /// Returns the bytes that the GPU holds from layer `first` on, the output included.
+    /// Returns the bytes that the GPU holds if layers are offloaded from `first` on, including the output.
     pub(super) fn on_gpu_from(&self, first: usize) -> u64 {
         let layers = self.layers.iter().skip(first);
         layers
@@ -73,7 +73,7 @@ impl Weights {
             .saturating_add(self.copied())
     }
 
-    /// Returns the bytes that the GPU holds in addition to the machine: the embedding, if it is the matrix for the output, too.
+    /// Returns the bytes that are in both memories: those of the token embedding, if it is the output matrix, too.
     pub(super) fn copied(&self) -> u64 {
         if self.has_output { 0 } else { self.embedding }
     }
@@ -101,14 +101,14 @@ mod tests {
     ];
 
     #[test]
-    fn the_gpu_holds_the_last_layers_and_the_output() {
+    fn the_gpu_holds_the_offloaded_layers_and_the_output() {
         let weights = weights(&TENSORS);
         let held: Vec<u64> = (0..3).map(|first| weights.on_gpu_from(first)).collect();
         assert_eq!(held, [313, 310, 300]);
     }
 
     #[test]
-    fn an_embedding_that_is_also_the_output_is_on_both_sides() {
+    fn an_embedding_that_is_also_the_output_is_in_both_memories() {
         let tied = weights(&TENSORS[..5]);
         assert_eq!((tied.on_gpu_from(1), tied.copied()), (1110, 1000));
     }
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_beyond_all_models_allocates_nothing() {
+    fn a_layer_number_beyond_the_maximum_allocates_nothing() {
         let broken = weights(&[("blk.18446744073709551615.attn_q.weight", 7)]);
         assert_eq!((broken.layers.len(), broken.output), (0, 7));
     }

@@ -1,20 +1,20 @@
-//! Whole numbers that are written as doubles: to JSON Schema 3.0 is 3, and 1e3 is 1000.
+//! Integers in any JSON notation: `3`, `3.0` and `3e0` are the same integer in JSON Schema.
 
 use serde_json::Value;
 
-/// The whole number that `number` is; none where it has a fraction or is beyond 64 bits.
+/// Converts `number` to an integer. Returns `None` if it has a fraction or exceeds 64 bits.
 pub(crate) fn whole(number: f64) -> Option<i64> {
-    /// 2^63, which a double can tell; the greatest `i64` it cannot.
+    /// 2^63, which a double represents exactly. It does not represent `i64::MAX`.
     const BEYOND: f64 = 9_223_372_036_854_775_808.0;
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "whole, and inside the range of 64 bits"
+        reason = "the number is whole and in the range of `i64`"
     )]
     let whole = || number as i64;
     (number.fract() == 0.0 && (-BEYOND..BEYOND).contains(&number)).then(whole)
 }
 
-/// The same of a value of JSON, however it is written.
+/// Converts a JSON number in any notation to an integer. Returns `None` if it has a fraction or exceeds 64 bits.
 pub(crate) fn whole_value(value: &Value) -> Option<i64> {
     value.as_i64().or_else(|| whole(value.as_f64()?))
 }
@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_whole_number_is_one_however_it_is_written() {
+    fn an_integer_is_recognised_in_any_notation() {
         for (value, expected) in [
             (json!(3), Some(3)),
             (json!(3.0), Some(3)),

@@ -1,4 +1,4 @@
-//! Writes JSON as `JSON.stringify` does after `JSON.parse`: numbers and the order of keys are those of JavaScript.
+//! Writes JSON as `JSON.stringify` does after `JSON.parse`: with the numbers and the key order of JavaScript.
 
 use std::io::{self, Write};
 
@@ -6,7 +6,7 @@ use serde::ser::{Serialize, Serializer};
 use serde_json::Value;
 use serde_json::ser::Formatter;
 
-/// Whole numbers up to this one, 2^53, are exact in JavaScript.
+/// The greatest integer, 2^53, up to which all integers are exact in JavaScript.
 const MAX_EXACT: u64 = 1 << 53;
 
 /// Writes `value` compactly, byte for byte as `JSON.stringify` does.
@@ -19,11 +19,11 @@ pub(crate) fn stringify(value: &Value) -> String {
     let mut serializer = serde_json::Serializer::with_formatter(&mut text, JavaScript);
     InOrder(value)
         .serialize(&mut serializer)
-        .expect("keys are strings, and memory takes all");
+        .expect("keys are strings, and writing to memory cannot fail");
     String::from_utf8(text).expect("JSON is UTF-8")
 }
 
-/// A value whose keys are in JavaScript's order: array indices first, by number, then the others as they were written.
+/// A value whose keys are in JavaScript's order: array indices in numeric order, then the others in insertion order.
 struct InOrder<'value>(&'value Value);
 
 impl Serialize for InOrder<'_> {
@@ -42,7 +42,7 @@ impl Serialize for InOrder<'_> {
     }
 }
 
-/// Returns the array index that `key` represents, if it is one.
+/// Parses `key` as an array index.
 fn index(key: &str) -> Option<u32> {
     let index: u32 = key.parse().ok()?;
     (index != u32::MAX && index.to_string() == key).then_some(index)
@@ -75,7 +75,7 @@ impl Formatter for JavaScript {
 
 fn number(value: f64) -> String {
     match value.abs() {
-        // Minus zero is written without a sign.
+        // JavaScript writes minus zero without a sign.
         0.0 => "0".into(),
         1e-6..1e21 => value.to_string(),
         _ => {
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn numbers_are_written_as_javascript_writes_them() {
-        // As Node.js prints them.
+        // Expected texts are the output of Node.js.
         for (value, written) in [
             (json!(1.0), "1"),
             (json!(-0.0), "0"),
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_come_in_the_order_of_javascript() {
+    fn keys_are_in_the_order_of_javascript() {
         let value = json!({"b": {"2": 0, "01": 1, "1": 2}, "10": [], "a": "\u{7f}\u{2028}\u{1}\n/", "9": null, "4294967295": 1});
         assert_eq!(
             stringify(&value),
@@ -131,7 +131,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_number_is_read_back_as_it_was(bits: u64) {
+        fn a_number_is_unchanged_when_it_is_read_back(bits: u64) {
             let value = f64::from_bits(bits);
             prop_assume!(value.is_finite());
             let read: f64 = number(value).parse().unwrap();

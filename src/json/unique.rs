@@ -1,22 +1,19 @@
-//! JSON in which no object has a name twice.
+//! JSON without duplicate keys.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// Parses `text`. `serde_json` itself keeps the last of several members of the same name.
+/// Parses `text`, and refuses duplicate keys. `serde_json` itself keeps the last member of a key.
 ///
-/// ```
-/// use llama_mcp_server::json;
-///
-/// assert!(json::parse_unique(r#"{"a": 1, "b": {"a": 2}}"#).is_ok());
-/// let twice = json::parse_unique(r#"{"a": 1, "a": 2}"#).unwrap_err();
-/// assert!(twice.to_string().starts_with("the name `a` occurs twice in an object"));
+/// ```text
+/// parse_unique(r#"{"a": 1, "b": {"a": 2}}"#)    // Ok
+/// parse_unique(r#"{"a": 1, "a": 2}"#)           // Err("the name `a` occurs twice in an object at …")
 /// ```
 ///
 /// # Errors
-/// The text is not valid JSON, is nested deeper than 127 levels, or has a name twice in an object.
+/// Fails if `text` is not valid JSON, nests deeper than 127 levels, or has a duplicate key in an object.
 pub(crate) fn parse_unique(text: &str) -> serde_json::Result<Value> {
     let mut reader = serde_json::Deserializer::from_str(text);
     let value = Unique.deserialize(&mut reader)?;

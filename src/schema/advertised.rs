@@ -2,19 +2,19 @@
 //!
 //! Clients check answers with validators of several languages and drafts, and pass input schemas to model APIs that support a part of
 //! JSON Schema. So the advertised schema is never stricter than the enforced one: its root has the type `object`, each node has one
-//! `type`, and it has no `pattern` that JavaScript and Python do not read alike, no `multipleOf` with a fraction (dividing doubles gets
-//! it wrong), no tuples (drafts write them differently), and no `additionalProperties: false`.
+//! `type`, and it has no `pattern` that JavaScript and Python read differently, no `multipleOf` with a fraction (dividing doubles
+//! gets it wrong), no tuples (drafts write them differently), and no `additionalProperties: false`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
 use super::canonical::Canonical;
-use super::lower::{Author, Lowered, lower};
+use super::lower::{Lowered, Producer, lower};
 use super::node::{ArrayNode, DefinitionKey, Kind, Node, NumberNode, ObjectNode, TextNode};
 use super::{Reports, SchemaNote, Table, note, portable, types};
 
-/// Formats that validators of JavaScript and Python support and read alike.
+/// Formats that validators of JavaScript and Python support and interpret alike.
 const FORMATS: [&str; 10] = [
     "date",
     "time",
@@ -28,7 +28,7 @@ const FORMATS: [&str; 10] = [
     "uri",
 ];
 
-/// Returns `schema` in the form that every client can read.
+/// Returns `schema` in a form that every client can read.
 ///
 /// ```text
 /// {"type": ["object"], "additionalProperties": false, "properties": {"price": {"type": "number", "multipleOf": 0.01}}}
@@ -36,15 +36,15 @@ const FORMATS: [&str; 10] = [
 /// {"type": "object", "properties": {"price": {"type": "number"}}}
 /// ```
 ///
-/// Leaves out the parts that cannot be read or have no value.
+/// Omits the parts that cannot be read or that allow no value.
 pub(crate) fn advertised(schema: &Value) -> Value {
-    rendered(&lower(&Canonical::of(schema), Author::Client)).0
+    rendered(&lower(&Canonical::from_schema(schema), Producer::Client)).0
 }
 
-/// Renders `lowered`. The notes report the parts that are left out.
+/// Renders `lowered`. The notes report the parts that are omitted.
 pub(super) fn rendered(lowered: &Lowered) -> (Value, Vec<SchemaNote>) {
     let mut names: BTreeMap<&str, &DefinitionKey> = BTreeMap::new();
-    // The definition at the least level allows the values of all deeper levels.
+    // The definition at the lowest level allows the values of all deeper levels.
     for key in lowered.definitions.keys().rev() {
         names.insert(&key.name, key);
     }
@@ -70,7 +70,7 @@ pub(super) fn rendered(lowered: &Lowered) -> (Value, Vec<SchemaNote>) {
 
 struct Renderer<'l> {
     lowered: &'l Lowered,
-    /// The least level of each definition.
+    /// The lowest level of each definition.
     names: BTreeMap<&'l str, &'l DefinitionKey>,
     used: BTreeSet<String>,
     open: Vec<String>,
@@ -86,7 +86,7 @@ impl<'l> Renderer<'l> {
         self.lowered.definitions.get(*self.names.get(name)?)
     }
 
-    /// Follows references. They end: each level of a schema that contains itself is a definition of its own.
+    /// Follows references. This ends, because each level of a recursive schema is a definition of its own.
     fn resolved(&self, mut node: &'l Node) -> &'l Node {
         while let Kind::Reference(key) = &node.kind {
             match self.lowered.definitions.get(key) {
@@ -97,7 +97,7 @@ impl<'l> Renderer<'l> {
         node
     }
 
-    /// Returns the root, always an object with its own `properties`.
+    /// Renders the root: always an object with its own `properties`.
     fn root(&mut self, node: &'l Node) -> Table {
         let mut made = Table::new();
         made.insert("type".into(), "object".into());
@@ -131,7 +131,7 @@ impl<'l> Renderer<'l> {
         while let Some(node) = open.pop() {
             match &node.kind {
                 Kind::Object(object) => found.push(object),
-                // The first is popped first.
+                // The first option must be popped first.
                 Kind::Union(options) => open.extend(options.iter().rev()),
                 Kind::Reference(key) if seen.insert(key) => {
                     open.extend(self.lowered.definitions.get(key));
@@ -142,7 +142,7 @@ impl<'l> Renderer<'l> {
         found
     }
 
-    /// Writes one object that allows the values of all `objects`.
+    /// Renders one object that allows the values of all `objects`.
     fn merged(&mut self, objects: &[&'l ObjectNode], made: &mut Table) {
         if objects.iter().any(|object| object.entries.is_some()) {
             return;
@@ -200,7 +200,7 @@ impl<'l> Renderer<'l> {
                 let options: Vec<Value> = options.iter().map(|option| self.node(option)).collect();
                 made.insert("anyOf".into(), options.into());
             }
-            // Some clients follow references endlessly, so a schema ends at the place where it contains itself.
+            // Some clients follow references endlessly, so recursion ends at the first level.
             Kind::Reference(key)
                 if self
                     .names
@@ -239,7 +239,7 @@ impl<'l> Renderer<'l> {
             if key != "multipleOf" || is_whole {
                 made.insert(key.clone(), value.clone());
             } else {
-                self.note(&number.pointer, format!("clients do not see `multipleOf` {value}: dividing doubles, they would refuse some of its multiples"));
+                self.note(&number.pointer, format!("clients do not see `multipleOf` {value}: floating-point division would make them reject some multiples"));
             }
         }
     }
@@ -259,7 +259,7 @@ impl<'l> Renderer<'l> {
                 self.note(
                     &text.pointer,
                     format!(
-                        "clients do not see the format `{}`: not all of their validators have it",
+                        "clients do not see the format `{}`: not all of their validators support it",
                         format.name
                     ),
                 );
@@ -270,12 +270,12 @@ impl<'l> Renderer<'l> {
                 Some(portable) if !made.contains_key("pattern") => {
                     made.insert("pattern".into(), portable.into());
                 }
-                _ => self.note(&text.pointer, format!("clients do not see the pattern `{}`: JavaScript and Python do not read it alike", pattern.written)),
+                _ => self.note(&text.pointer, format!("clients do not see the pattern `{}`: JavaScript and Python read it differently", pattern.written)),
             }
         }
     }
 
-    /// Writes an array. Draft 7 and 2020-12 write tuples differently, so the schema of each item allows the items at all positions.
+    /// Renders an array. Drafts write tuples differently, so one schema allows the items at all positions.
     fn array(&mut self, array: &ArrayNode, made: &mut Table) {
         made.insert("type".into(), "array".into());
         let kinds = array.prefix.iter().chain(array.items.as_deref());
@@ -283,7 +283,7 @@ impl<'l> Renderer<'l> {
         if array.prefix.iter().any(|item| *item != items) {
             self.note(
                 &array.pointer,
-                "clients see every item as one of all kinds: drafts write tuples differently",
+                "clients see one schema for all items: drafts write tuples differently",
             );
         }
         let items = match items.kind {
@@ -339,13 +339,13 @@ impl<'l> Renderer<'l> {
     }
 }
 
-/// Writes the schema of listed `values`: one `type` if all values have it, otherwise an option for each type.
+/// Renders the schema of listed `values`: one `type` if all values share it, otherwise one option for each type.
 fn values_of(values: &[Value], made: &mut Table) {
     let mut by_type: Vec<(&str, Vec<&Value>)> = Vec::new();
     for value in values {
         let kind = match value {
             Value::Number(number) if !number.is_f64() => "integer",
-            value => types::of_value(value),
+            value => types::name_of_value(value),
         };
         match by_type.iter_mut().find(|(known, _)| *known == kind) {
             Some((_, values)) => values.push(value),

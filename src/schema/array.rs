@@ -2,18 +2,17 @@
 
 use serde_json::Value;
 
-use super::conjunction::Part;
+use super::conjunction::{Part, count_range, pointer_to};
 use super::fault;
 use super::lower::{Lowering, NoValue};
 use super::node::{ArrayNode, Kind, Node};
-use super::values::{counts, place_of};
 
-/// Most items that are written for one `contains`.
+/// Maximum number of items that are written to satisfy one `contains`.
 const MAX_CONTAINED: u64 = 16;
 
 impl<'c> Lowering<'c> {
     pub(super) fn array(&mut self, parts: &[Part<'c>]) -> Node {
-        let (mut min, mut max) = counts(parts, "minItems", "maxItems");
+        let (mut min, mut max) = count_range(parts, "minItems", "maxItems");
         let length = parts
             .iter()
             .map(|part| prefix(part).len())
@@ -38,8 +37,8 @@ impl<'c> Lowering<'c> {
         let is_tuple = length > 0;
         if is_tuple && min < count && max.is_none_or(|max| max >= count) {
             self.note(
-                &place_of(parts, "prefixItems"),
-                "the items of a tuple are never left out",
+                &pointer_to(parts, "prefixItems"),
+                "all items of the tuple are written",
             );
             min = count;
         }
@@ -54,26 +53,26 @@ impl<'c> Lowering<'c> {
         }
         self.unique(parts, items.as_deref(), count, &mut max);
         if max.is_some_and(|max| min > max) {
-            // Fewer items than required: some of them have no value, for a reason that is reported already.
-            let (least, most) = counts(parts, "minItems", "maxItems");
+            // Fewer items than required: some have no value, for a reason that was already reported.
+            let (least, most) = count_range(parts, "minItems", "maxItems");
             if let Some(most) = most.filter(|most| least > *most) {
                 let reason = format!("must be at most `maxItems`, {most}");
-                return self.contradiction(fault(&place_of(parts, "minItems"), reason));
+                return self.contradiction(fault(&pointer_to(parts, "minItems"), reason));
             }
             return Node::never();
         }
-        Node::of(Kind::Array(ArrayNode {
+        Node::new(Kind::Array(ArrayNode {
             prefix: made,
             items,
             min,
             max,
-            pointer: place_of(parts, "prefixItems"),
+            pointer: pointer_to(parts, "prefixItems"),
         }))
     }
 
-    /// Returns the items after the prefix, or `None` if there are none. Items without a schema are written only if they are `needed`.
+    /// Returns the items after the prefix. Returns `None` if there are none. Items without a schema are written only if they are `needed`.
     fn items(&mut self, parts: &[Part<'c>], needed: bool) -> Option<Box<Node>> {
-        let said: Vec<(&Value, String)> = parts
+        let schemas: Vec<(&Value, String)> = parts
             .iter()
             .filter_map(|part| {
                 let key = ["items", "unevaluatedItems"]
@@ -83,18 +82,18 @@ impl<'c> Lowering<'c> {
             })
             .collect();
         let is_tuple = parts.iter().any(|part| !prefix(part).is_empty());
-        if said.is_empty() && is_tuple && !needed {
+        if schemas.is_empty() && is_tuple && !needed {
             self.note(
-                &place_of(parts, "prefixItems"),
-                "no items are written after those of the tuple",
+                &pointer_to(parts, "prefixItems"),
+                "no items are written after the tuple",
             );
             return None;
         }
-        let items = self.all(&said);
+        let items = self.all(&schemas);
         (!items.is_never()).then(|| Box::new(items))
     }
 
-    /// Returns `made` with the items that `contains` requires appended, and `items`.
+    /// Returns `made` with the items that `contains` requires and `items` appended.
     fn contained(
         &mut self,
         parts: &[Part<'c>],
@@ -123,20 +122,23 @@ impl<'c> Lowering<'c> {
             for _ in 0..least {
                 let item = self.all(&schemas);
                 if item.is_never() || items.is_none() {
-                    self.contradiction(fault(&at, "no item satisfies it; change it, or `items`"));
+                    self.contradiction(fault(
+                        &at,
+                        "no item satisfies `contains`; change `contains` or `items`",
+                    ));
                     return Err(NoValue);
                 }
                 made.push(item);
             }
             if least > 0 {
-                self.note(&at, "the first items of the array satisfy it");
+                self.note(&at, "satisfied by the first items of the array");
                 *min = (*min).max(u64::try_from(made.len()).unwrap_or(u64::MAX));
             }
         }
         Ok((made, items))
     }
 
-    /// Notes that the grammar does not enforce unique items, and limits their number to the number of values.
+    /// Notes that the grammar does not enforce unique items, and limits the number of items to the number of distinct values.
     fn unique(
         &mut self,
         parts: &[Part<'c>],
@@ -150,8 +152,8 @@ impl<'c> Lowering<'c> {
             return;
         }
         self.note(
-            &place_of(parts, "uniqueItems"),
-            "is checked on the finished answer only",
+            &pointer_to(parts, "uniqueItems"),
+            "checked on the finished answer only",
         );
         let values = match items.map(|items| &items.kind) {
             Some(Kind::Values(values)) => u64::try_from(values.len()).unwrap_or(u64::MAX),
@@ -164,7 +166,7 @@ impl<'c> Lowering<'c> {
     }
 }
 
-/// The schemas that the item at `at` follows; `None` if a part forbids it.
+/// Returns the schemas that the item at index `at` must follow. Returns `None` if a part forbids the item.
 fn schemas_at<'c>(parts: &[Part<'c>], at: usize) -> Option<Vec<(&'c Value, String)>> {
     let mut schemas = Vec::new();
     for part in parts {
@@ -181,7 +183,7 @@ fn schemas_at<'c>(parts: &[Part<'c>], at: usize) -> Option<Vec<(&'c Value, Strin
     Some(schemas)
 }
 
-/// The schemas of the first items.
+/// Returns the schemas of the first items.
 fn prefix<'c>(part: &Part<'c>) -> &'c [Value] {
     let schemas = part.table.get("prefixItems").and_then(Value::as_array);
     schemas.map_or(&[], Vec::as_slice)

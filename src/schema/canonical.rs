@@ -1,8 +1,7 @@
-//! Reads a schema of any draft into one canonical form: draft 2020-12, without identifiers, annotations that nothing reads, or
-//! keywords that no draft knows.
+//! Converts a schema of any draft to canonical form: draft 2020-12 without identifiers, unused annotations and unknown keywords.
 //!
-//! Every schema that a `$ref` names becomes an entry of `$defs`, so a reference is always `#/$defs/NAME`, and unused definitions
-//! cost nothing. The check of finished answers uses this form, too.
+//! Every schema that a `$ref` refers to becomes an entry of `$defs`. So a reference is always `#/$defs/NAME`, and unused definitions
+//! cost nothing. Finished answers are checked against this form, too.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +15,7 @@ use super::types::TYPES;
 use super::{Reports, SchemaFault, SchemaNote, Table, fault, note};
 use crate::json::integer::whole_value;
 
-/// Most levels of nested schemas.
+/// Maximum nesting of schemas.
 const MAX_DEPTH: usize = 64;
 
 /// A schema in canonical form.
@@ -24,7 +23,7 @@ const MAX_DEPTH: usize = 64;
 pub(super) struct Canonical {
     /// The root, without `$defs`.
     pub(super) root: Value,
-    /// The schemas that references name.
+    /// The schemas that references refer to.
     pub(super) definitions: Vec<Definition>,
     /// Notes on the parts that are ignored.
     pub(super) notes: Reports<SchemaNote>,
@@ -32,35 +31,34 @@ pub(super) struct Canonical {
     pub(super) faults: Reports<SchemaFault>,
 }
 
-/// A schema that references name.
+/// A schema that references refer to.
 #[derive(Debug)]
 pub(super) struct Definition {
     /// Its name below `$defs`.
     pub(super) name: String,
     /// JSON pointer into the schema as it was written.
     pub(super) pointer: String,
-    /// The schema.
     pub(super) schema: Value,
 }
 
 impl Canonical {
-    /// Reads `schema`.
-    pub(super) fn of(schema: &Value) -> Self {
-        let mut reader = Reader {
-            references: References::of(schema),
+    /// Converts `schema`.
+    pub(super) fn from_schema(schema: &Value) -> Self {
+        let mut canonicalizer = Canonicalizer {
+            references: References::from_schema(schema),
             made: Self::default(),
         };
-        reader.made.root = reader.schema(schema, "#", 0);
-        while let Some((pointer, name)) = reader.references.next() {
+        canonicalizer.made.root = canonicalizer.schema(schema, "#", 0);
+        while let Some((pointer, name)) = canonicalizer.references.next_pending() {
             let schema = schema.pointer(&pointer).unwrap_or(&Value::Null);
-            let schema = reader.schema(schema, &format!("#{pointer}"), 0);
-            reader.made.definitions.push(Definition {
+            let schema = canonicalizer.schema(schema, &format!("#{pointer}"), 0);
+            canonicalizer.made.definitions.push(Definition {
                 name,
                 pointer,
                 schema,
             });
         }
-        reader.made
+        canonicalizer.made
     }
 
     /// Returns the whole schema as one document.
@@ -74,7 +72,7 @@ impl Canonical {
     }
 }
 
-/// `schema` with `definitions` as its `$defs`.
+/// Returns `schema` with `definitions` as its `$defs`.
 pub(super) fn with_definitions(mut schema: Value, definitions: Table) -> Value {
     if let Some(table) = schema.as_object_mut()
         && !definitions.is_empty()
@@ -84,22 +82,22 @@ pub(super) fn with_definitions(mut schema: Value, definitions: Table) -> Value {
     schema
 }
 
-/// `name` as a part of a JSON pointer (RFC 6901).
+/// Returns `name` escaped as a segment of a JSON pointer (RFC 6901).
 pub(super) fn escaped(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
 
-struct Reader<'schema> {
+struct Canonicalizer<'schema> {
     references: References<'schema>,
     made: Canonical,
 }
 
-impl Reader<'_> {
+impl Canonicalizer<'_> {
     fn fault(&mut self, pointer: impl AsRef<str>, reason: impl Into<String>) {
         self.made.faults.add(fault(pointer.as_ref(), reason));
     }
 
-    /// Notes that the part at `pointer` is ignored.
+    /// Adds a note that the part at `pointer` is ignored.
     fn note(&mut self, pointer: &str, text: impl Into<String>) {
         self.made.notes.add(SchemaNote {
             is_ignored: true,
@@ -119,7 +117,7 @@ impl Reader<'_> {
         if depth >= MAX_DEPTH {
             self.fault(
                 at,
-                format!("schemas nest more than {MAX_DEPTH} levels deep; write fewer levels"),
+                format!("schemas nest more than {MAX_DEPTH} levels deep; reduce the nesting"),
             );
             return Value::Bool(true);
         }
@@ -138,7 +136,7 @@ impl Reader<'_> {
             self.keyword(key, value, &place, depth + 1, &mut made);
         }
         modernise(table, &mut made);
-        if formats::is_without_zone(&made) {
+        if formats::pattern_forbids_offset(&made) {
             self.note(
                 &format!("{at}/format"),
                 "not enforced: `pattern` allows only times without an offset from UTC, which this format requires",
@@ -149,10 +147,10 @@ impl Reader<'_> {
     }
 
     fn keyword(&mut self, key: &str, value: &Value, at: &str, depth: usize, made: &mut Table) {
-        let read = match keywords::of(key) {
+        let read = match keywords::kind_of(key) {
             Keyword::Dropped => None,
             Keyword::Content => {
-                self.note(at, "the content of a string is not enforced; ignored");
+                self.note(at, "ignored: the content of strings is not enforced");
                 None
             }
             Keyword::Annotation => (key == "default" || value.is_string()).then(|| value.clone()),
@@ -191,7 +189,7 @@ impl Reader<'_> {
             }
         };
         match (read, made.get_mut(key)) {
-            // `dependencies` may have added entries before.
+            // `dependencies` may have added entries already.
             (Some(Value::Object(read)), Some(Value::Object(made))) => {
                 for (name, needed) in read {
                     add_needed(made, name, needed);
@@ -210,7 +208,7 @@ impl Reader<'_> {
     }
 
     fn unknown(&mut self, key: &str, at: &str) {
-        match keywords::slip_of(key) {
+        match keywords::correction_of(key) {
             Some(meant) => self.fault(at, format!("unknown keyword; did you mean `{meant}`?")),
             None if key.starts_with("x-")
                 || key.starts_with('$')
@@ -323,7 +321,7 @@ impl Reader<'_> {
 
     fn count(&mut self, value: &Value, at: &str) -> Option<Value> {
         let count = whole_value(value).and_then(|count| u64::try_from(count).ok());
-        // A count above 64 bits limits nothing.
+        // A count that exceeds 64 bits limits nothing.
         let count = count.or_else(|| {
             value
                 .as_f64()
@@ -331,7 +329,7 @@ impl Reader<'_> {
                 .map(|_| u64::MAX)
         });
         if count.is_none() {
-            self.fault(at, "must be a whole number from 0");
+            self.fault(at, "must be a non-negative integer");
         }
         count.map(Value::from)
     }
@@ -341,9 +339,10 @@ impl Reader<'_> {
             self.fault(at, "must be a string");
             return None;
         };
-        let is_known = formats::of_text(format).is_some() || formats::of_number(format).is_some();
+        let is_known =
+            formats::string_format(format).is_some() || formats::number_range(format).is_some();
         if formats::ANNOTATIONS.contains(&format) {
-            let text = format!("the format `{format}` does not constrain JSON values; ignored");
+            let text = format!("ignored: the format `{format}` does not constrain JSON values");
             self.made.notes.add(note(at, text));
         } else if !is_known {
             self.note(
@@ -363,7 +362,7 @@ impl Reader<'_> {
             let reason = if written.starts_with('#') {
                 format!("`{written}` is not in the schema; define it under `$defs`")
             } else {
-                "references to other documents are unsupported; copy the schema into `$defs` and refer to `#/$defs/NAME`".into()
+                "references to other documents are unsupported; copy the schema to `$defs` and refer to `#/$defs/NAME`".into()
             };
             self.fault(at, reason);
             return None;
@@ -373,7 +372,7 @@ impl Reader<'_> {
     }
 }
 
-/// Adds `needed`, the names or the schema that the property `name` requires, to those in `made`.
+/// Adds `needed`, the names or the schema that the property `name` requires, to `made`.
 fn add_needed(made: &mut Table, name: String, needed: Value) {
     let both = match (made.remove(&name), needed) {
         (Some(Value::Array(mut former)), Value::Array(new)) => {
@@ -386,10 +385,10 @@ fn add_needed(made: &mut Table, name: String, needed: Value) {
     made.insert(name, both);
 }
 
-/// Returns the key under which `table`, a wrapper that some model APIs use, has the schema itself.
+/// Returns the key that holds the schema, if `table` is a wrapper that some model APIs use.
 fn wrapped_schema(table: &Table) -> Option<&'static str> {
     ["schema", "json_schema"].into_iter().find(|key| {
-        let is_kept = |key: &String| keywords::of(key) != Keyword::Unknown;
+        let is_kept = |key: &String| keywords::kind_of(key) != Keyword::Unknown;
         let says_nothing = table.keys().filter(|key| is_kept(key)).all(|key| {
             ["description", "title"].contains(&key.as_str())
                 || key == "type" && table[key] == "json_schema"

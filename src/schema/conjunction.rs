@@ -1,4 +1,4 @@
-//! Conjunctions: the tables that hold together at one place, with the alternatives of `anyOf` and `oneOf` multiplied out.
+//! Conjunctions: tables that apply to the same value, with the alternatives of `anyOf` and `oneOf` multiplied out.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -10,10 +10,10 @@ use super::node::Node;
 use super::recursion::{MAX_LEVEL, name_of};
 use super::{Table, fault, keywords};
 
-/// Most alternatives in one place.
+/// Maximum number of alternatives in one conjunction.
 const MAX_CHOICES: usize = 64;
 
-/// Most nested conjunctions.
+/// Maximum nesting of conjunctions.
 const MAX_DEPTH: usize = 300;
 
 /// A table of a conjunction.
@@ -24,10 +24,10 @@ pub(super) struct Part<'c> {
 }
 
 impl Part<'_> {
-    /// Number of entries that a merge looks at or copies. Annotations and listed values are copied.
+    /// Returns the number of entries that a merge visits or copies. Annotations and listed values are copied.
     pub(super) fn entries(&self) -> usize {
         let entries = self.table.iter().map(|(key, value)| {
-            let keyword = keywords::of(key);
+            let keyword = keywords::kind_of(key);
             match value {
                 Value::Object(schemas) if keyword.is_map() => 1 + schemas.len(),
                 Value::Array(schemas) if keyword.is_schema() => 1 + schemas.len(),
@@ -39,7 +39,7 @@ impl Part<'_> {
     }
 }
 
-/// Number of values in `value`; long texts count more than once.
+/// Returns the number of values in `value`. Long texts count as more than one.
 fn entries_of(value: &Value) -> usize {
     match value {
         Value::Array(items) => 1 + items.iter().map(entries_of).sum::<usize>(),
@@ -53,7 +53,7 @@ fn entries_of(value: &Value) -> usize {
 pub(super) struct Conjunction<'c> {
     parts: Vec<Part<'c>>,
     choices: VecDeque<Choice<'c>>,
-    /// Names of definitions that are in it.
+    /// Names of the definitions that it contains.
     pub(super) references: BTreeSet<&'c str>,
     is_never: bool,
     pub(super) is_cyclic: bool,
@@ -122,7 +122,7 @@ impl<'c> Lowering<'c> {
             .map_or("#", |part| part.at.as_str());
         if conjunction.choices.len() > MAX_CHOICES || self.depth >= MAX_DEPTH {
             let reason = format!(
-                "more than {MAX_CHOICES} `anyOf` and `oneOf` in one place, or schemas nest too deeply; write fewer of them"
+                "more than {MAX_CHOICES} `anyOf` and `oneOf` in one place, or schemas nest too deeply; use fewer"
             );
             let fault = fault(at, reason);
             return self.fault(fault);
@@ -144,7 +144,7 @@ impl<'c> Lowering<'c> {
                 .map_or("#", |part| part.at.as_str());
             let without_end = fault(
                 at,
-                "a schema that contains itself must leave a way to end: make a property optional, or allow an empty array or `null`",
+                "the recursion never ends; make a property optional, or allow an empty array or `null`",
             );
             self.dead_end.get_or_insert(without_end);
             Node::never()
@@ -175,7 +175,7 @@ impl<'c> Lowering<'c> {
             } else {
                 let mut with = conjunction.clone();
                 self.add(option, &at, &mut with);
-                // A single option must hold.
+                // A single option applies like the other keywords.
                 let is_branch = choice.options.len() > 1;
                 self.branches += usize::from(is_branch);
                 let node = self.conjunction(with);
@@ -193,4 +193,29 @@ impl<'c> Lowering<'c> {
         }
         node
     }
+}
+
+/// Returns the JSON pointer of the first `key` in `parts`.
+pub(super) fn pointer_to(parts: &[Part<'_>], key: &str) -> String {
+    let part = parts.iter().find(|part| part.table.contains_key(key));
+    match part {
+        Some(part) => format!("{}/{key}", part.at),
+        None => parts
+            .first()
+            .map_or_else(|| "#".into(), |part| part.at.clone()),
+    }
+}
+
+/// Returns the greatest minimum and the least maximum of all parts.
+pub(super) fn count_range(parts: &[Part<'_>], min: &str, max: &str) -> (u64, Option<u64>) {
+    let values_of = |key: &str| {
+        parts
+            .iter()
+            .filter_map(|part| part.table.get(key)?.as_u64())
+            .collect::<Vec<_>>()
+    };
+    (
+        values_of(min).into_iter().max().unwrap_or(0),
+        values_of(max).into_iter().min(),
+    )
 }

@@ -1,7 +1,7 @@
 //! Bounds the cost of checking a finished answer.
 //!
-//! A validator follows every `$ref`, `allOf`, `anyOf`, `oneOf` and `not` for the same value, as often as it is referred to: 40 levels
-//! that refer to the next one twice are 2^40 steps for one number. A reference that leads back to itself at the same value never ends.
+//! A validator follows every `$ref`, `allOf`, `anyOf`, `oneOf` and `not` for the same value, each time it occurs. 40 levels that refer
+//! to the next one twice are 2^40 steps for one number. A reference that leads back to itself for the same value never ends.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,31 +12,31 @@ use super::keywords::{self, Keyword};
 use super::recursion::{MAX_LEVEL, name_of};
 use super::{SchemaFault, fault};
 
-/// Most schemas that one value may be checked against. Each property and item has its own limit.
+/// Maximum number of schemas that one value may be checked against. Each property and each item has its own limit.
 const MAX_COST: u64 = 1_000_000;
 
-/// Most schemas that are visited to compute the cost: the same definition may be visited many times within others.
+/// Maximum number of schemas that are visited to compute the cost: a definition may be visited many times within others.
 const MAX_STEPS: usize = 1_000_000;
 
-/// Most schemas inside each other for one value: the validator calls itself so often for each level of an answer.
+/// Maximum nesting of schemas for one value: the validator recurses this deeply for each level of an answer.
 const MAX_SAME: usize = 100;
 
-/// Most schemas inside each other for all levels of a value: so often this and the lowering call themselves.
+/// Maximum nesting of schemas for all levels of a value: this module and the lowering recurse this deeply.
 const MAX_NESTED: usize = 2000;
 
 /// A reason why finished answers cannot be checked.
 pub(super) enum Uncheckable {
-    /// A schema refers to itself for the same value.
+    /// A schema refers to itself for the same value, so a check never ends.
     Endless(SchemaFault),
     /// The check takes too long or nests too deeply.
     TooMuch(SchemaFault),
 }
 
-/// Returns how many schemas of `canonical` one value of an answer is checked by at most.
+/// Returns the maximum number of schemas of `canonical` that one value of an answer is checked against.
 ///
 /// # Errors
-/// Finished answers cannot be checked.
-pub(super) fn of(canonical: &Canonical) -> Result<u64, Uncheckable> {
+/// Fails if finished answers cannot be checked.
+pub(super) fn upper_bound(canonical: &Canonical) -> Result<u64, Uncheckable> {
     let definitions = canonical.definitions.iter();
     let mut costs = Costs {
         definitions: definitions
@@ -48,7 +48,7 @@ pub(super) fn of(canonical: &Canonical) -> Result<u64, Uncheckable> {
         steps: 0,
         nested: 0,
     };
-    let cost = costs.of(&canonical.root, 0)?;
+    let cost = costs.schema_cost(&canonical.root, 0)?;
     if cost.schemas > MAX_COST {
         return Err(too_long());
     }
@@ -65,16 +65,16 @@ fn too_long() -> Uncheckable {
 fn too_deep() -> Uncheckable {
     Uncheckable::TooMuch(fault(
         "#",
-        "references and combined schemas nest too deeply; write fewer of them inside each other",
+        "references and combined schemas nest too deeply; reduce the nesting",
     ))
 }
 
 /// The cost of checking one value.
 #[derive(Debug, Clone, Copy)]
 struct Cost {
-    /// Schemas that it is checked by.
+    /// Number of schemas that the value is checked against.
     schemas: u64,
-    /// Most of them inside each other.
+    /// Maximum nesting of these schemas.
     nested: usize,
 }
 
@@ -87,25 +87,25 @@ impl Cost {
 
 struct Costs<'c> {
     definitions: BTreeMap<&'c str, &'c Definition>,
-    /// Definitions whose cost is being found, with how many values deep that began.
+    /// Definitions whose cost is being computed, each with the depths of the values at which that began.
     open: BTreeMap<&'c str, Vec<usize>>,
-    /// The costs of definitions that were found outside of all others.
+    /// Costs of definitions that were computed outside of all others.
     outermost: BTreeMap<&'c str, Cost>,
-    /// The costs of definitions that were found inside of others.
-    known: HashMap<Situation<'c>, Cost>,
-    /// Schemas that were looked at, and definitions around them that were compared.
+    /// Costs of definitions that were computed inside others.
+    known: HashMap<CostKey<'c>, Cost>,
+    /// Number of schemas visited and of enclosing definitions compared.
     steps: usize,
-    /// Schemas around the current one.
+    /// Number of schemas around the current one.
     nested: usize,
 }
 
-/// Key of a definition's cost: its name, and the definitions around it with their number of levels and whether they apply to the
-/// same value.
-type Situation<'c> = (&'c str, Vec<(&'c str, usize, bool)>);
+/// Key of a definition's cost: its name and the enclosing definitions. Each of those has its number of levels, and whether it applies
+/// to the same value.
+type CostKey<'c> = (&'c str, Vec<(&'c str, usize, bool)>);
 
 impl<'c> Costs<'c> {
-    /// The cost of `schema` for a value that is `depth` properties and items deep.
-    fn of(&mut self, schema: &'c Value, depth: usize) -> Result<Cost, Uncheckable> {
+    /// Returns the cost of `schema` for a value that is `depth` properties and items deep.
+    fn schema_cost(&mut self, schema: &'c Value, depth: usize) -> Result<Cost, Uncheckable> {
         self.step(1)?;
         let Some(table) = schema.as_object() else {
             return Ok(Cost::LEAST);
@@ -126,13 +126,13 @@ impl<'c> Costs<'c> {
             );
             for schema in schemas_of(key, value) {
                 if is_same {
-                    add(self.of(schema, depth)?);
+                    add(self.schema_cost(schema, depth)?);
                 } else {
-                    below = below.max(self.of(schema, depth + 1)?.schemas);
+                    below = below.max(self.schema_cost(schema, depth + 1)?.schemas);
                 }
             }
-            if keywords::of(key) == Keyword::Reference {
-                add(self.of_reference(value, depth)?);
+            if keywords::kind_of(key) == Keyword::Reference {
+                add(self.reference_cost(value, depth)?);
             }
         }
         self.nested -= 1;
@@ -151,7 +151,7 @@ impl<'c> Costs<'c> {
         Ok(())
     }
 
-    fn of_reference(&mut self, reference: &'c Value, depth: usize) -> Result<Cost, Uncheckable> {
+    fn reference_cost(&mut self, reference: &'c Value, depth: usize) -> Result<Cost, Uncheckable> {
         let definition = name_of(reference).and_then(|name| self.definitions.get(name));
         let Some(definition) = definition.copied() else {
             return Ok(Cost::LEAST);
@@ -165,8 +165,8 @@ impl<'c> Costs<'c> {
             let last = depths.last()?;
             Some((*name, depths.len(), *last == depth))
         });
-        let situation = (name, around.collect());
-        if let Some(cost) = self.known.get(&situation) {
+        let key = (name, around.collect());
+        if let Some(cost) = self.known.get(&key) {
             return Ok(*cost);
         }
         let open = self.open.entry(name).or_default();
@@ -179,23 +179,23 @@ impl<'c> Costs<'c> {
             return Ok(Cost::LEAST);
         }
         open.push(depth);
-        let cost = self.of(&definition.schema, depth);
+        let cost = self.schema_cost(&definition.schema, depth);
         if let Some(open) = self.open.get_mut(name) {
             open.pop();
         }
         let cost = cost?;
-        if situation.1.iter().all(|(around, ..)| *around != name) {
+        if key.1.iter().all(|(around, ..)| *around != name) {
             self.outermost.insert(name, cost);
         }
-        self.known.insert(situation, cost);
+        self.known.insert(key, cost);
         Ok(cost)
     }
 }
 
-/// The schemas that the keyword `key` has as its `value`.
+/// Returns the schemas that `value` holds if it is the value of the keyword `key`.
 fn schemas_of<'c>(key: &str, value: &'c Value) -> Vec<&'c Value> {
     let of_map = |map: &'c Map<String, Value>| map.values().collect();
-    match (keywords::of(key), value) {
+    match (keywords::kind_of(key), value) {
         (keyword, Value::Object(map)) if keyword.is_map() => of_map(map),
         (keyword, Value::Array(schemas)) if keyword.is_schema() => schemas.iter().collect(),
         (keyword, schema) if keyword.is_schema() => vec![schema],

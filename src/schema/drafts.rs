@@ -1,4 +1,4 @@
-//! Older drafts of JSON Schema: converts their keywords to those of 2020-12, and pointers back for messages.
+//! Older drafts of JSON Schema: converts their keywords to those of 2020-12, and JSON pointers back for messages.
 
 use serde_json::Value;
 
@@ -25,8 +25,8 @@ pub(super) fn modernise(written: &Table, made: &mut Table) {
     }
 }
 
-/// Returns `pointer`, into the canonical form of `written`, with the keywords that the author wrote. It ends where the author wrote
-/// nothing that it could mean.
+/// Converts `pointer`, which points into the canonical form of `written`, to the keywords that the author used. The result ends at the
+/// last segment that exists in `written`.
 ///
 /// ```text
 /// {"items": [{"type": "null"}], "additionalItems": {"type": "boolean"}}
@@ -60,7 +60,7 @@ pub(super) fn as_written(written: &Value, pointer: &str) -> String {
     made
 }
 
-/// Returns the keyword of `table` that `key` was written as. `has_position`: the next segment of the pointer is the position of an item.
+/// Returns the keyword of `table` that became `key`. `has_position`: the next segment of the pointer is the index of an item.
 fn written_key<'k>(table: &Table, key: &'k str, has_position: bool) -> &'k str {
     let is_tuple = table.get("items").is_some_and(Value::is_array);
     match key {

@@ -1,29 +1,29 @@
-//! The schema that the grammar follows: it uses only keywords of llguidance, is closed, and bounds every value.
+//! The schema that the grammar follows. It uses only keywords that llguidance supports, is closed, and bounds every value.
 
 use std::collections::BTreeSet;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::formats::Source;
+use super::formats::FormatRule;
 use super::lower::Lowered;
 use super::node::{ArrayNode, DefinitionKey, Entries, Kind, Node, ObjectNode, TextNode};
 use super::number::number;
 use super::{Reports, SchemaNote, note};
 
-/// Most levels of arrays and objects in a value that the schema does not constrain.
+/// Maximum nesting of arrays and objects in a value that the schema does not constrain.
 const ANY_LEVELS: usize = 3;
 
-/// Pattern of the names of properties that the schema does not name.
+/// Pattern of property names that the schema does not list.
 const KEY: &str = r#"^[^"\\\x00-\x1F\x7F]{1,100}$"#;
 
-/// Limits of the parts of an answer for which the schema sets no maximum, or a greater one.
+/// Limits of the parts of an answer that the schema leaves open: it sets no maximum, or a greater one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) struct Limits {
-    /// Most characters of a string.
+    /// Maximum characters of a string.
     #[serde(rename = "json_max_string")]
     pub string: u64,
-    /// Most items of an array, and most properties of a map.
+    /// Maximum items of an array, and maximum properties of a map.
     #[serde(rename = "json_max_items")]
     pub items: u64,
 }
@@ -38,9 +38,9 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Returns the most that is written of a part with the limit `limit`, and whether this limit, not the schema's own `max`, ends
-    /// the part. If the schema requires more than half of the limit, the limit is twice what it requires: with a limit of 100 items
-    /// and `minItems` 80, at most 160 items are written.
+    /// Returns the maximum of a part with the limit `limit`, and whether this limit, not the schema's own `max`, ends the part. If the
+    /// schema requires more than half of the limit, the maximum is twice what it requires: with a limit of 100 items and `minItems` 80,
+    /// it is 160.
     pub(super) fn most(limit: u64, max: Option<u64>, min: u64) -> (u64, bool) {
         let limit = limit.max(min.saturating_mul(2));
         match max {
@@ -54,15 +54,15 @@ impl Limits {
 #[derive(Debug)]
 pub(super) struct Enforced {
     pub(super) schema: Value,
-    /// Schemas of strings with a pattern, with their JSON pointers in the written schema. Only the grammar can check them.
+    /// Schemas of strings that only the grammar compiler can check, with their JSON pointers in the written schema.
     pub(super) doubtful: Vec<(String, Value)>,
     /// Whether a limit of the configuration bounds a string, an array or a map.
     pub(super) is_limited: bool,
-    /// Notes on the parts whose limit is raised, because the schema requires more than half of it.
+    /// Notes on the limits that are raised because the schema requires more than half of them.
     pub(super) notes: Vec<SchemaNote>,
 }
 
-/// Renders `lowered`.
+/// Renders `lowered` for the grammar.
 pub(super) fn enforced(lowered: &Lowered, limits: Limits) -> Enforced {
     let mut renderer = Renderer {
         limits,
@@ -118,7 +118,7 @@ struct Renderer {
     notes: Reports<SchemaNote>,
     has_any: bool,
     used: BTreeSet<DefinitionKey>,
-    /// Definitions that are referred to and not rendered yet.
+    /// Definitions that are referred to but not yet rendered.
     open: Vec<DefinitionKey>,
 }
 
@@ -150,7 +150,7 @@ impl Renderer {
         }
     }
 
-    /// The most that is written of the part at `pointer`, see [`Limits::most`].
+    /// Returns the maximum of the part at `pointer` (see [`Limits::most`]), and notes a raised limit.
     fn most(
         &mut self,
         max: Option<u64>,
@@ -162,7 +162,7 @@ impl Renderer {
         self.is_limited |= is_ours;
         if is_ours && most > limit {
             let text = format!(
-                "requires {min}, more than half of `{key}`, {limit}: at most {most} are written"
+                "requires {min}, more than half of `{key}` ({limit}); the limit is raised to {most}"
             );
             self.notes.add(note(pointer, text));
         }
@@ -177,8 +177,8 @@ impl Renderer {
             .collect();
         let mut made = json!({"type": "string"});
         match text.format.map(|format| (format.name, format.pattern)) {
-            Some((_, Source::Pattern(pattern))) => patterns.push(format!("^(?:{pattern})$")),
-            Some((name, Source::Grammar)) => made["format"] = name.into(),
+            Some((_, FormatRule::Pattern(pattern))) => patterns.push(format!("^(?:{pattern})$")),
+            Some((name, FormatRule::Grammar)) => made["format"] = name.into(),
             None => {}
         }
         // The pattern of a format already bounds its strings.

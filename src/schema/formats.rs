@@ -7,24 +7,23 @@ use super::{Table, pattern};
 /// A format of strings.
 #[derive(Debug)]
 pub(super) struct TextFormat {
-    /// Its name.
     pub(super) name: &'static str,
-    /// The strings that are generated: a bounded part of those that the format allows.
-    pub(super) pattern: Source,
-    /// Strings that the pattern allows. A `pattern` that no grammar can follow is accepted next to this format if it matches all of them.
+    /// How its strings are enforced. The grammar generates a bounded subset of those that the format allows.
+    pub(super) pattern: FormatRule,
+    /// Strings that the format allows. A `pattern` that no grammar can follow is accepted if it matches all of them.
     pub(super) samples: &'static [&'static str],
 }
 
-/// How the strings of a format are enforced.
+/// The way in which a format of strings is enforced.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Source {
+pub(super) enum FormatRule {
     /// A regular expression in Rust's dialect, without anchors.
     Pattern(&'static str),
     /// The grammar supports the format itself.
     Grammar,
 }
 
-// Python's `datetime` begins with the year 1.
+// The lowest year of Python's `datetime` is 1.
 macro_rules! date {
     () => {
         "(?:[1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))|(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)-02-29"
@@ -56,22 +55,22 @@ macro_rules! path {
     };
 }
 
-/// The formats that can be enforced. Some formats allow more strings than their pattern; ajv-formats and the check of finished
-/// answers accept all strings of these patterns.
+/// The formats that can be enforced. Some allow more strings than their pattern; ajv-formats and the check of finished answers accept
+/// all strings of these patterns.
 const TEXT_FORMATS: &[TextFormat] = &[
     TextFormat {
         name: "date",
-        pattern: Source::Pattern(concat!("(?:", date!(), ")")),
+        pattern: FormatRule::Pattern(concat!("(?:", date!(), ")")),
         samples: &["2024-02-29", "1999-12-31", "2023-04-30"],
     },
     TextFormat {
         name: "time",
-        pattern: Source::Pattern(concat!(clock!(), zone!())),
+        pattern: FormatRule::Pattern(concat!(clock!(), zone!())),
         samples: &["23:59:59Z", "00:00:00.5+01:00", "12:30:45.123456789-11:30"],
     },
     TextFormat {
         name: "date-time",
-        pattern: Source::Pattern(concat!("(?:", date!(), ")T", clock!(), zone!())),
+        pattern: FormatRule::Pattern(concat!("(?:", date!(), ")T", clock!(), zone!())),
         samples: &[
             "2024-02-29T23:59:59Z",
             "1999-12-31T00:00:00.5+01:00",
@@ -80,7 +79,7 @@ const TEXT_FORMATS: &[TextFormat] = &[
     },
     TextFormat {
         name: "duration",
-        pattern: Source::Pattern(
+        pattern: FormatRule::Pattern(
             "P(?:[0-9]{1,4}W|(?:[0-9]{1,4}Y(?:[0-9]{1,3}M(?:[0-9]{1,3}D)?)?|[0-9]{1,3}M(?:[0-9]{1,3}D)?|[0-9]{1,4}D)(?:T(?:[0-9]{1,4}H(?:[0-9]{1,4}M(?:[0-9]{1,4}S)?)?|[0-9]{1,4}M(?:[0-9]{1,4}S)?|[0-9]{1,6}S))?|T(?:[0-9]{1,4}H(?:[0-9]{1,4}M(?:[0-9]{1,4}S)?)?|[0-9]{1,4}M(?:[0-9]{1,4}S)?|[0-9]{1,6}S))",
         ),
         samples: &[
@@ -89,7 +88,7 @@ const TEXT_FORMATS: &[TextFormat] = &[
     },
     TextFormat {
         name: "email",
-        pattern: Source::Pattern(concat!(
+        pattern: FormatRule::Pattern(concat!(
             "[a-zA-Z0-9](?:(?:[a-zA-Z0-9_+-]|\\.[a-zA-Z0-9]){0,40}[a-zA-Z0-9])?@(?:",
             label!(),
             "\\.){1,4}[a-zA-Z]{2,12}"
@@ -102,7 +101,7 @@ const TEXT_FORMATS: &[TextFormat] = &[
     },
     TextFormat {
         name: "idn-email",
-        pattern: Source::Pattern(concat!(
+        pattern: FormatRule::Pattern(concat!(
             "[a-zA-Z0-9](?:(?:[a-zA-Z0-9_+-]|\\.[a-zA-Z0-9]){0,40}[a-zA-Z0-9])?@(?:",
             label!(),
             "\\.){1,4}[a-zA-Z]{2,12}"
@@ -111,22 +110,22 @@ const TEXT_FORMATS: &[TextFormat] = &[
     },
     TextFormat {
         name: "hostname",
-        pattern: Source::Pattern(concat!(label!(), "(?:\\.", label!(), "){0,5}")),
+        pattern: FormatRule::Pattern(concat!(label!(), "(?:\\.", label!(), "){0,5}")),
         samples: &["a", "localhost", "mail-1.Example.com", "x.y.z0.org"],
     },
     TextFormat {
         name: "ipv4",
-        pattern: Source::Grammar,
+        pattern: FormatRule::Grammar,
         samples: &["127.0.0.1", "255.249.199.99", "8.8.8.8"],
     },
     TextFormat {
         name: "ipv6",
-        pattern: Source::Grammar,
+        pattern: FormatRule::Grammar,
         samples: &["::1", "fe80::1:2", "::", "2001:db8:0:0:1:0:0:1"],
     },
     TextFormat {
         name: "uuid",
-        pattern: Source::Grammar,
+        pattern: FormatRule::Grammar,
         samples: &[
             "01234567-89ab-4cde-8123-456789abcdef",
             "f81d4fae-7dec-11d0-a765-00a0c91e6bf6",
@@ -134,7 +133,7 @@ const TEXT_FORMATS: &[TextFormat] = &[
     },
     TextFormat {
         name: "uri",
-        pattern: Source::Pattern(concat!(
+        pattern: FormatRule::Pattern(concat!(
             "(?:(?:mailto|tel|urn):[a-zA-Z0-9._~+:@-]{1,200}|[a-z][a-z0-9+.-]{1,15}://",
             label!(),
             "(?:\\.",
@@ -155,14 +154,14 @@ const TEXT_FORMATS: &[TextFormat] = &[
     },
     TextFormat {
         name: "uri-reference",
-        pattern: Source::Pattern(concat!("/", path!(), "{0,500}")),
+        pattern: FormatRule::Pattern(concat!("/", path!(), "{0,500}")),
         samples: &["/", "/a/b.html"],
     },
 ];
 
-/// Returns whether `schema` has a format of times with an offset from UTC, and a pattern of times without one. zod writes this for
-/// `z.iso.time()`, where the pattern is meant.
-pub(super) fn is_without_zone(schema: &Table) -> bool {
+/// Returns whether `schema` has a time format, which requires an offset from UTC, and a pattern that forbids one. zod writes this for
+/// `z.iso.time()`, where only the pattern is meant.
+pub(super) fn pattern_forbids_offset(schema: &Table) -> bool {
     let text = |key: &str| schema.get(key).and_then(Value::as_str);
     let (Some(pattern), Some(format)) = (text("pattern"), text("format")) else {
         return false;
@@ -192,26 +191,28 @@ pub(super) const ANNOTATIONS: [&str; 8] = [
 ];
 
 impl TextFormat {
-    /// A pattern of names of properties that have the format, which no grammar has for them.
-    pub(super) fn of_names(&self) -> &'static str {
+    /// Returns a pattern for property names of this format. Grammars support formats only for strings.
+    pub(super) fn names_pattern(&self) -> &'static str {
         match (self.pattern, self.name) {
-            (Source::Pattern(pattern), _) => pattern,
-            (Source::Grammar, "ipv4") => {
+            (FormatRule::Pattern(pattern), _) => pattern,
+            (FormatRule::Grammar, "ipv4") => {
                 r"(?:(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])\.){3}(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
             }
-            (Source::Grammar, "ipv6") => "(?:[0-9a-f]{1,4}:){7}[0-9a-f]{1,4}",
-            (Source::Grammar, _) => "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
+            (FormatRule::Grammar, "ipv6") => "(?:[0-9a-f]{1,4}:){7}[0-9a-f]{1,4}",
+            (FormatRule::Grammar, _) => {
+                "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+            }
         }
     }
 }
 
-/// The format of strings called `name`.
-pub(super) fn of_text(name: &str) -> Option<&'static TextFormat> {
+/// Returns the string format called `name`.
+pub(super) fn string_format(name: &str) -> Option<&'static TextFormat> {
     TEXT_FORMATS.iter().find(|format| format.name == name)
 }
 
-/// The least and the greatest integer of the format of numbers called `name`.
-pub(super) fn of_number(name: &str) -> Option<(i128, i128)> {
+/// Returns the range of the number format called `name`.
+pub(super) fn number_range(name: &str) -> Option<(i128, i128)> {
     Some(match name {
         "int8" => (i8::MIN.into(), i8::MAX.into()),
         "int16" => (i16::MIN.into(), i16::MAX.into()),
@@ -225,11 +226,11 @@ pub(super) fn of_number(name: &str) -> Option<(i128, i128)> {
     })
 }
 
-/// The types of the values that `format` constrains; `None` if the format is unknown.
+/// Returns the types that `format` constrains. Returns `None` if the format is unknown.
 pub(super) fn types_of(format: &Value) -> Option<&'static [&'static str]> {
     let name = format.as_str()?;
-    if of_text(name).is_some() {
+    if string_format(name).is_some() {
         return Some(&["string"]);
     }
-    of_number(name).map(|_| &["integer", "number"][..])
+    number_range(name).map(|_| &["integer", "number"][..])
 }

@@ -1,11 +1,11 @@
-//! The keywords of JSON Schema in all drafts: the types of their values, and whether they constrain answers.
+//! The keywords of all drafts of JSON Schema: the types of their values, and whether they constrain answers.
 
-/// How the value of a keyword is read.
+/// The kind of value that a keyword has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keyword {
-    /// A keyword that does not constrain values and that nothing reads.
+    /// A keyword that does not constrain values and is not used.
     Dropped,
-    /// A description of what a string contains, which nothing enforces.
+    /// A description of the content of a string, which is not enforced.
     Content,
     /// An annotation that clients see.
     Annotation,
@@ -13,9 +13,9 @@ pub(super) enum Keyword {
     Const,
     /// A schema.
     Schema,
-    /// A schema, or the `true` or `false` of an older draft.
+    /// A schema, or a boolean in older drafts.
     SchemaOrFlag,
-    /// `items`: a schema, before draft 2020-12 also an array of them.
+    /// `items`: a schema. Before draft 2020-12, also an array of schemas.
     Items,
     /// An array of schemas.
     Schemas,
@@ -33,11 +33,11 @@ pub(super) enum Keyword {
     Values,
     /// `$ref`.
     Reference,
-    /// A whole number of at least 0.
+    /// A non-negative integer.
     Count,
     /// A number.
     Number,
-    /// A number, in draft 4 a boolean.
+    /// A number. In draft 4, a boolean.
     Bound,
     /// A regular expression.
     Pattern,
@@ -45,7 +45,7 @@ pub(super) enum Keyword {
     Format,
     /// A boolean.
     Flag,
-    /// No keyword of any draft.
+    /// Not a keyword of any draft.
     Unknown,
 }
 
@@ -55,7 +55,7 @@ impl Keyword {
         matches!(self, Self::Dropped | Self::Content | Self::Annotation)
     }
 
-    /// Returns whether its value is a schema, or an array of them.
+    /// Returns whether its value is a schema or an array of schemas.
     pub(super) fn is_schema(self) -> bool {
         matches!(
             self,
@@ -69,7 +69,7 @@ impl Keyword {
     }
 }
 
-/// Keywords and how they are read.
+/// The keywords and the kinds of their values.
 const KEYWORDS: &[(&str, Keyword)] = &[
     ("$schema", Keyword::Dropped),
     ("$id", Keyword::Dropped),
@@ -78,7 +78,7 @@ const KEYWORDS: &[(&str, Keyword)] = &[
     ("$dynamicAnchor", Keyword::Dropped),
     ("$comment", Keyword::Dropped),
     ("$vocabulary", Keyword::Dropped),
-    // Read when a reference names one of them.
+    // Read when a reference refers to one of their schemas.
     ("$defs", Keyword::Dropped),
     ("definitions", Keyword::Dropped),
     ("examples", Keyword::Dropped),
@@ -136,7 +136,7 @@ const KEYWORDS: &[(&str, Keyword)] = &[
     ("multipleOf", Keyword::Number),
 ];
 
-/// Annotations of other dialects, generators and editors. They do not constrain values, and some are spelled like a keyword.
+/// Annotations of other dialects, generators and editors. They do not constrain values, and some look like misspelled keywords.
 const ANNOTATIONS: [&str; 17] = [
     "example",
     "discriminator",
@@ -157,8 +157,8 @@ const ANNOTATIONS: [&str; 17] = [
     "meta:enum",
 ];
 
-/// Returns how the value of `key` is read.
-pub(super) fn of(key: &str) -> Keyword {
+/// Returns the kind of the keyword `key`.
+pub(super) fn kind_of(key: &str) -> Keyword {
     let known = KEYWORDS.iter().find(|(known, _)| *known == key);
     known.map_or(Keyword::Unknown, |(_, keyword)| *keyword)
 }
@@ -177,12 +177,12 @@ pub(super) fn is_annotation(key: &str) -> bool {
     ANNOTATIONS.contains(&key)
 }
 
-/// Returns the constraining keyword of which `key` is probably a misspelling: it differs in case or separators, or by one edit, or
-/// by two edits in a long word.
-pub(super) fn slip_of(key: &str) -> Option<&'static str> {
-    // People rename a keyword to `_minimum` to disable it.
+/// Returns the constraining keyword of which `key` is probably a misspelling. It differs in case or separators, by one edit, or, if it
+/// is long, by two edits.
+pub(super) fn correction_of(key: &str) -> Option<&'static str> {
+    // Renaming a keyword to `_minimum` is a common way to disable it.
     if is_annotation(key)
-        || of(key) != Keyword::Unknown
+        || kind_of(key) != Keyword::Unknown
         || key.starts_with("x-")
         || key.starts_with('_')
     {
@@ -216,5 +216,5 @@ pub(super) fn is_combinator(key: &str) -> bool {
         "oneOf",
     ]
     .contains(&key)
-        || of(key).is_annotation()
+        || kind_of(key).is_annotation()
 }

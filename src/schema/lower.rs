@@ -1,13 +1,13 @@
-//! Lowers a canonical schema to the values that it allows ([`Node`]).
+//! Lowers a canonical schema to a tree of the values that it allows ([`Node`]).
 //!
-//! A place of a schema is a conjunction: the table itself, what its `$ref` and `allOf` name, and one option of each `anyOf` and
-//! `oneOf`. Alternatives are multiplied out, the tables of each combination are merged keyword by keyword, and so a `$ref`, an
-//! `allOf` or an `anyOf` may have any other keyword beside it.
+//! Each subschema is a conjunction: the table itself, the targets of its `$ref` and `allOf`, and one option of each `anyOf` and
+//! `oneOf`. Alternatives are multiplied out, and the tables of each combination are merged keyword by keyword. So `$ref`, `allOf` and
+//! `anyOf` can be combined with any other keyword.
 //!
 //! The result never allows more than the schema, except for keywords that are checked on the finished answer only: `uniqueItems`,
-//! options of a `oneOf` that overlap, a second constraint on property names, and a `pattern` that a `format` implies. It allows less
-//! if a model needs an end or an order: objects have only properties with a name, tuples are complete, and a schema that contains
-//! itself ends after [`MAX_LEVEL`](super::recursion::MAX_LEVEL) levels. Notes report this.
+//! overlapping options of a `oneOf`, a second constraint on property names, and a `pattern` that a `format` implies. The result allows
+//! less if a model needs an end or an order: objects have only named properties, tuples are complete, and a recursive schema ends
+//! after [`MAX_LEVEL`](super::recursion::MAX_LEVEL) levels. Notes report this.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
@@ -22,16 +22,16 @@ use super::recursion::{cyclic, only_reference};
 use super::validator::Validator;
 use super::{Reports, SchemaFault, SchemaNote, Table, fault, note};
 
-/// Most schemas that are read; alternatives count once for each combination.
+/// Maximum number of schemas that are read. Alternatives count once for each combination.
 const MAX_NODES: usize = 50_000;
 
-/// Most entries of tables that are merged; alternatives count once for each combination.
+/// Maximum number of table entries that are merged. Alternatives count once for each combination.
 const MAX_ENTRIES: usize = 1_000_000;
 
-/// Most remainders that the grammars of all `multipleOf` distinguish together. Each takes 9 µs and 200 bytes to compile.
+/// Maximum number of remainders in the grammars of all `multipleOf`. Each takes 9 µs and 200 bytes to compile.
 const MAX_REMAINDERS: usize = 100_000;
 
-/// Bytes of a schema for a validator that count as one entry.
+/// Bytes of a schema that cost as much to compile for a validator as one entry costs to merge.
 const ENTRY_BYTES: usize = 16;
 
 /// A schema as the values that it allows.
@@ -41,23 +41,23 @@ pub(super) struct Lowered {
     pub(super) root: Node,
     /// The definitions that nodes refer to.
     pub(super) definitions: BTreeMap<DefinitionKey, Node>,
-    /// Notes on parts that are ignored, narrowed, or checked afterwards.
+    /// Notes on the parts that are ignored, narrowed, or checked on the finished answer.
     pub(super) notes: Reports<SchemaNote>,
-    /// All faults of the schema.
+    /// The parts that are invalid or unsupported.
     pub(super) faults: Reports<SchemaFault>,
 }
 
-/// The producer of the values of a schema.
+/// The producer of values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Author {
-    /// A model that follows a grammar: its numbers are bounded.
+pub(super) enum Producer {
+    /// A model that follows a grammar. Its numbers are bounded.
     Model,
-    /// A client: it may send any number.
+    /// A client. It may send any number.
     Client,
 }
 
-/// Lowers `canonical`, a schema of values that `author` produces.
-pub(super) fn lower(canonical: &Canonical, author: Author) -> Lowered {
+/// Lowers `canonical`, a schema of values that `producer` produces.
+pub(super) fn lower(canonical: &Canonical, producer: Producer) -> Lowered {
     let mut faults = canonical.faults.clone();
     let root = without_negations(&canonical.root, "#", &mut faults);
     let definitions: Vec<(&str, String, Value)> = canonical
@@ -85,7 +85,7 @@ pub(super) fn lower(canonical: &Canonical, author: Author) -> Lowered {
                 )
             })
             .collect(),
-        author,
+        producer,
         level: 0,
         branches: 0,
         nodes: 0,
@@ -130,37 +130,37 @@ pub(super) struct Definition<'c> {
     pub(super) is_cyclic: bool,
 }
 
-/// Lowers one schema.
+/// The state of lowering one schema.
 pub(super) struct Lowering<'c> {
     pub(super) definitions: BTreeMap<&'c str, Definition<'c>>,
     /// The producer of the values.
-    pub(super) author: Author,
+    pub(super) producer: Producer,
     /// Number of recursive schemas around the current one.
     pub(super) level: usize,
-    /// Number of alternatives around the current schema that were combined with other keywords: there, a contradiction is not a
-    /// mistake.
+    /// Number of alternatives around the current schema that were combined with other keywords. A contradiction inside one is not a
+    /// mistake of the author.
     pub(super) branches: usize,
     nodes: usize,
-    /// Bytes of all definitions.
+    /// Length of all definitions, in bytes.
     bytes: usize,
     /// Number of patterns so far.
     pub(super) patterns: usize,
     /// The first contradiction in an alternative.
     pub(super) dead_end: Option<SchemaFault>,
-    /// Entries of tables that were merged so far.
+    /// Number of table entries merged so far.
     entries: usize,
-    /// Remainders of all `multipleOf` so far.
+    /// Number of remainders of all `multipleOf` so far.
     remainders: usize,
     /// Number of comparisons of options so far.
     pub(super) comparisons: Cell<usize>,
-    /// Patterns of properties' names, compiled; `None` if one is invalid.
+    /// Compiled patterns of property names. `None` if a pattern is invalid.
     pub(super) name_patterns: HashMap<String, Option<Validator>>,
     /// Number of conjunctions around the current one.
     pub(super) depth: usize,
     pub(super) made: Lowered,
 }
 
-/// Marks a place without values. The reason is reported already.
+/// The absence of a value, for a reason that was already reported.
 pub(super) struct NoValue;
 
 impl<'c> Lowering<'c> {
@@ -171,13 +171,13 @@ impl<'c> Lowering<'c> {
     pub(super) fn fault(&mut self, fault: SchemaFault) -> Node {
         self.made.faults.add(fault);
         if self.made.faults.are_full() {
-            // Further faults are not reported, so reading on would waste time.
+            // Further faults would not be reported, so this ends the reading.
             self.nodes = MAX_NODES;
         }
         Node::never()
     }
 
-    /// Reports a contradiction: as a fault if it was written in one place, otherwise only as the end of an alternative.
+    /// Reports a contradiction. Inside an alternative, it only ends the alternative; otherwise it is a fault.
     pub(super) fn contradiction(&mut self, fault: SchemaFault) -> Node {
         if self.branches == 0 {
             return self.fault(fault);
@@ -186,7 +186,7 @@ impl<'c> Lowering<'c> {
         Node::never()
     }
 
-    /// Reports `fault` where no node is made.
+    /// Reports `fault` where no node is built.
     pub(super) fn no_value(&mut self, fault: SchemaFault) -> NoValue {
         self.fault(fault);
         NoValue
@@ -196,7 +196,7 @@ impl<'c> Lowering<'c> {
         self.all(&[(schema, at.to_owned())])
     }
 
-    /// Returns the values that follow all of `schemas`.
+    /// Returns the node of the values that follow all of `schemas`.
     pub(super) fn all(&mut self, schemas: &[(&'c Value, String)]) -> Node {
         if let [(Value::Object(table), at)] = schemas
             && let Some(name) = only_reference(table)
@@ -213,7 +213,7 @@ impl<'c> Lowering<'c> {
         node
     }
 
-    /// Counts one more part. Returns whether there are too many, and reports that as a fault.
+    /// Counts one more node. Returns whether there are too many, which is reported as a fault.
     pub(super) fn is_exhausted(&mut self) -> bool {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
@@ -222,7 +222,7 @@ impl<'c> Lowering<'c> {
         self.nodes > MAX_NODES
     }
 
-    /// Counts `entries` that are about to be merged. Returns whether they are too many; that is a fault then.
+    /// Counts `entries` that are about to be merged. Returns whether there are too many, which is reported as a fault.
     pub(super) fn is_too_much(&mut self, entries: usize) -> bool {
         self.entries = self.entries.saturating_add(entries);
         if self.entries > MAX_ENTRIES {
@@ -231,7 +231,7 @@ impl<'c> Lowering<'c> {
         self.entries > MAX_ENTRIES
     }
 
-    /// Counts the remainders that the grammar of a number distinguishes. Returns whether there are too many in the whole schema.
+    /// Counts the remainders that the grammar of a number distinguishes. Returns whether the whole schema has too many.
     pub(super) fn has_too_many_remainders(&mut self, count: usize) -> bool {
         self.remainders = self.remainders.saturating_add(count);
         self.remainders > MAX_REMAINDERS
@@ -239,15 +239,15 @@ impl<'c> Lowering<'c> {
 
     fn too_large(&mut self) {
         let reason = format!(
-            "the schema has more than {MAX_NODES} parts with its alternatives multiplied out; write fewer of them"
+            "the schema has more than {MAX_NODES} parts with its alternatives multiplied out; use fewer"
         );
         self.fault(fault("#", reason));
     }
 
-    /// Returns a validator of values against all `tables`. Returns `None` if they cannot be compiled.
+    /// Compiles a validator of values against all `tables`. Returns `None` if that fails.
     pub(super) fn validator(&mut self, tables: &[Table]) -> Option<Validator> {
         let mut document = serde_json::json!({"allOf": tables});
-        // Definitions may be large.
+        // Definitions may be large, so they are added only if needed.
         let text = document.to_string();
         let mut bytes = text.len();
         if text.contains("$ref\"") {
@@ -260,6 +260,6 @@ impl<'c> Lowering<'c> {
         if self.is_too_much(bytes / ENTRY_BYTES) {
             return None;
         }
-        Validator::of(&document).ok()
+        Validator::compile(&document).ok()
     }
 }

@@ -6,12 +6,12 @@ use super::conjunction::Part;
 use super::lower::Lowering;
 use super::negation::{ABSENT, EXCLUDED};
 use super::node::{Kind, Node};
-use super::types::{self, is_of};
+use super::types::{self, has_type};
 use super::values::listed;
 use super::{SchemaFault, Table, fault, formats};
 
 impl<'c> Lowering<'c> {
-    /// Merges tables without alternatives.
+    /// Merges `parts`, which have no alternatives.
     pub(super) fn merged(&mut self, parts: &[Part<'c>]) -> Node {
         if self.is_too_much(parts.iter().map(Part::entries).sum()) {
             return Node::never();
@@ -20,7 +20,7 @@ impl<'c> Lowering<'c> {
         let mut node = if let Some(values) = listed(parts) {
             self.values(parts, &values, declared.as_deref())
         } else {
-            self.of_types(parts, declared)
+            self.node_of_types(parts, declared)
         };
         if !node.is_never() {
             node.annotations = annotations(parts);
@@ -28,29 +28,29 @@ impl<'c> Lowering<'c> {
         node
     }
 
-    fn of_types(&mut self, parts: &[Part<'c>], declared: Option<Vec<&'c str>>) -> Node {
-        let is_said = |kind: &&str| {
-            let says = |part: &Part<'_>, key: &str| part.table.contains_key(key);
-            let words = types::keywords_of(kind)
+    fn node_of_types(&mut self, parts: &[Part<'c>], declared: Option<Vec<&'c str>>) -> Node {
+        let is_implied = |kind: &&str| {
+            let has_key = |part: &Part<'_>, key: &str| part.table.contains_key(key);
+            let keys = types::keywords_of(kind)
                 .iter()
                 .filter(|key| **key != "format");
-            let mut words = words.chain((*kind == "object").then_some(&ABSENT));
-            words.any(|key| parts.iter().any(|part| says(part, key)))
+            let mut keys = keys.chain((*kind == "object").then_some(&ABSENT));
+            keys.any(|key| parts.iter().any(|part| has_key(part, key)))
         };
         let types = if let Some(types) = declared {
             types
         } else {
-            let said: Vec<&str> = ["object", "array", "string", "number"]
+            let implied: Vec<&str> = ["object", "array", "string", "number"]
                 .into_iter()
-                .filter(is_said)
+                .filter(is_implied)
                 .collect();
-            if let Some(first) = parts.first().filter(|_| !said.is_empty()) {
+            if let Some(first) = parts.first().filter(|_| !implied.is_empty()) {
                 self.note(
                     &first.at,
-                    format!("`type` is missing; `{}` is assumed", said.join("` or `")),
+                    format!("`type` is missing; `{}` is assumed", implied.join("` or `")),
                 );
             }
-            said
+            implied
         };
         if types.is_empty() {
             let has_type = parts.iter().any(|part| part.table.contains_key("type"));
@@ -59,12 +59,15 @@ impl<'c> Lowering<'c> {
                 _ if has_type => {
                     self.contradiction(fault(first, "its parts have no type in common; write one `type`, or alternatives as `anyOf`"))
                 }
-                Some((at, _)) => self.fault(not_values(&at)),
-                None => Node::of(Kind::Any),
+                Some((at, _)) => self.fault(unsupported_exclusion(&at)),
+                None => Node::new(Kind::Any),
             };
         }
         self.note_without_effect(parts, &types);
-        let options = types.iter().map(|kind| self.of_type(kind, parts)).collect();
+        let options = types
+            .iter()
+            .map(|kind| self.node_of_type(kind, parts))
+            .collect();
         Node::union(options)
     }
 
@@ -93,12 +96,12 @@ impl<'c> Lowering<'c> {
         }
     }
 
-    fn of_type(&mut self, kind: &str, parts: &[Part<'c>]) -> Node {
+    fn node_of_type(&mut self, kind: &str, parts: &[Part<'c>]) -> Node {
         let excluded: Vec<(String, &Value)> = excluded(parts)
-            .filter(|(_, value)| is_of(value, kind))
+            .filter(|(_, value)| has_type(value, kind))
             .collect();
         match kind {
-            "null" if excluded.is_empty() => Node::of(Kind::Null),
+            "null" if excluded.is_empty() => Node::new(Kind::Null),
             "null" => Node::never(),
             "boolean" => {
                 let allowed = |value: &bool| {
@@ -113,11 +116,11 @@ impl<'c> Lowering<'c> {
                     .collect();
                 match values.len() {
                     0 => Node::never(),
-                    1 => Node::of(Kind::Values(values)),
-                    _ => Node::of(Kind::Boolean),
+                    1 => Node::new(Kind::Values(values)),
+                    _ => Node::new(Kind::Boolean),
                 }
             }
-            _ if let Some((at, _)) = excluded.first() => self.fault(not_values(at)),
+            _ if let Some((at, _)) = excluded.first() => self.fault(unsupported_exclusion(at)),
             "integer" | "number" => self.number(kind == "integer", parts),
             "string" => self.text(parts),
             "array" => self.array(parts),
@@ -126,10 +129,10 @@ impl<'c> Lowering<'c> {
     }
 }
 
-fn not_values(at: &str) -> SchemaFault {
+fn unsupported_exclusion(at: &str) -> SchemaFault {
     fault(
         at,
-        "values can be excluded only from an `enum`; list those that are allowed",
+        "values can be excluded only from an `enum`; list the allowed values",
     )
 }
 
@@ -139,7 +142,7 @@ pub(super) fn annotations_of(table: &Table) -> impl Iterator<Item = (String, Val
         .filter_map(|key| Some((key.to_owned(), table.get(key)?.clone())))
 }
 
-/// Merges the annotations of `parts`. The last one takes precedence: a table with a reference comes after the table it refers to.
+/// Merges the annotations of `parts`. The last part takes precedence: a table with a reference comes after the table it refers to.
 pub(super) fn annotations(parts: &[Part<'_>]) -> Table {
     parts
         .iter()
@@ -147,7 +150,7 @@ pub(super) fn annotations(parts: &[Part<'_>]) -> Table {
         .collect()
 }
 
-/// The types that all parts allow; `None` if no part has `type`.
+/// Returns the types that all parts allow. Returns `None` if no part has `type`.
 fn declared_types<'c>(parts: &[Part<'c>]) -> Option<Vec<&'c str>> {
     let mut all: Option<Vec<&str>> = None;
     for part in parts {
@@ -168,7 +171,7 @@ fn declared_types<'c>(parts: &[Part<'c>]) -> Option<Vec<&'c str>> {
     Some(all)
 }
 
-/// The types that both lists allow.
+/// Returns the types that both lists allow.
 fn both<'c>(one: &[&'c str], other: &[&'c str]) -> Vec<&'c str> {
     let allows = |types: &[&str], kind: &str| {
         types.contains(&kind) || kind == "integer" && types.contains(&"number")
@@ -183,7 +186,7 @@ fn both<'c>(one: &[&'c str], other: &[&'c str]) -> Vec<&'c str> {
     both
 }
 
-/// The values that parts exclude, with their places.
+/// Returns the values that parts exclude, with the JSON pointers of those parts.
 fn excluded<'p>(parts: &'p [Part<'_>]) -> impl Iterator<Item = (String, &'p Value)> + 'p {
     parts.iter().flat_map(|part| {
         let values = part.table.get(EXCLUDED).and_then(Value::as_array);

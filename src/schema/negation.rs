@@ -1,7 +1,7 @@
 //! Rewrites a canonical schema without negations and conditions, so that only conjunctions and alternatives are left.
 //!
-//! `not`, `if`, `dependentRequired` and `dependentSchemas` become `anyOf` below `allOf`: "`a` needs `b`" is "without `a`, or with
-//! both". Two internal keywords express what JSON Schema cannot express without `not`: [`ABSENT`] and [`EXCLUDED`].
+//! `not`, `if`, `dependentRequired` and `dependentSchemas` become `anyOf` inside `allOf`: "`a` requires `b`" becomes "without `a`, or
+//! with both". Two internal keywords express what JSON Schema cannot express without `not`: [`ABSENT`] and [`EXCLUDED`].
 
 use serde_json::{Value, json};
 
@@ -13,10 +13,10 @@ use super::{Reports, SchemaFault, Table, fault};
 /// Internal keyword: names of properties that an object must not have.
 pub(super) const ABSENT: &str = "x-absent";
 
-/// Internal keyword: values that are not allowed.
+/// Internal keyword: values that are forbidden.
 pub(super) const EXCLUDED: &str = "x-excluded";
 
-/// Rewrites `schema`, which is at `at`.
+/// Rewrites `schema`, whose JSON pointer is `at`.
 pub(super) fn without_negations(
     schema: &Value,
     at: &str,
@@ -28,7 +28,7 @@ pub(super) fn without_negations(
     let mut made = Table::new();
     for (key, value) in table {
         let place = format!("{at}/{}", escaped(key));
-        let read = match (keywords::of(key), value) {
+        let read = match (keywords::kind_of(key), value) {
             (_, _) if ["not", "if", "then", "else"].contains(&key.as_str()) => continue,
             (Keyword::NameMap, _) => continue,
             (Keyword::SchemaMap, _) if key == "dependentSchemas" => continue,
@@ -71,7 +71,7 @@ fn alternatives(table: &Table, at: &str, faults: &mut Reports<SchemaFault>) -> V
             Some(options) => all.push(any_of(&options)),
             None => faults.add(fault(
                 &format!("{at}/not"),
-                "unsupported `not`; say what is allowed instead, or remove it",
+                "unsupported `not`; describe what is allowed instead, or remove it",
             )),
         }
     }
@@ -133,7 +133,7 @@ fn any_of(options: &[Value]) -> Value {
     json!({"anyOf": options})
 }
 
-/// Returns the negation of `schema` as alternatives; `None` if it cannot be expressed without `not`.
+/// Returns the negation of `schema` as alternatives. Returns `None` if it cannot be expressed without `not`.
 fn negated(schema: &Value) -> Option<Vec<Value>> {
     let table = match schema {
         Value::Bool(true) => return Some(Vec::new()),
@@ -187,7 +187,7 @@ fn negated(schema: &Value) -> Option<Vec<Value>> {
     Some(options)
 }
 
-/// Returns all types except `kinds`. Returns `None` if none is left, or if numbers without integers would be, which no type names.
+/// Returns all types except `kinds`. Returns `None` if no type is left, or if only non-integer numbers are left, for which there is no type.
 fn other_types(kinds: &[&str]) -> Option<Value> {
     if kinds.contains(&"integer") && !kinds.contains(&"number") {
         return None;

@@ -1,64 +1,55 @@
-//! The values that a schema allows, in a form that does not depend on how the schema was written.
+//! The values that a schema allows, independent of how the schema was written.
 //!
-//! One tree has two renderings: the schema that the grammar follows (`enforced`), and the one that clients see (`advertised`).
+//! One tree has two renderings: the schema that the grammar follows (`enforced`) and the one that clients see (`advertised`).
 
 use serde_json::{Map, Value};
 
 use super::formats::TextFormat;
 
-/// The values that are allowed at one place, with their annotations.
+/// The values that one subschema allows, with their annotations.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Node {
-    /// The values.
     pub(super) kind: Kind,
-    /// `title`, `description` and `default`, as they were written.
+    /// `title`, `description` and `default` as they were written.
     pub(super) annotations: Map<String, Value>,
 }
 
 /// A set of values.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Kind {
-    /// No value at all.
     Never,
-    /// Every value.
     Any,
-    /// `null`.
     Null,
-    /// `true` and `false`.
     Boolean,
-    /// Values that are listed, at least one.
+    /// Listed values, at least one.
     Values(Vec<Value>),
-    /// Numbers.
     Number(NumberNode),
-    /// Strings.
     Text(TextNode),
-    /// Arrays.
     Array(ArrayNode),
-    /// Objects.
     Object(ObjectNode),
-    /// The values of each option, at least two.
+    /// The values of any option; there are at least two options.
     Union(Vec<Node>),
-    /// A definition.
+    /// The values of a definition.
     Reference(DefinitionKey),
 }
 
 /// A definition at one level of recursion.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct DefinitionKey {
-    /// Its name below `$defs`.
+    /// Name of the definition below `$defs`.
     pub(super) name: String,
-    /// Number of recursive schemas around it.
+    /// Number of recursive schemas around the definition.
     pub(super) level: usize,
 }
 
-/// Numbers.
+/// A set of numbers.
 #[derive(Debug, Clone)]
 pub(super) struct NumberNode {
-    /// Whether only whole numbers are allowed.
+    /// Whether only integers are allowed.
     pub(super) is_integer: bool,
-    /// The keywords, merged.
+    /// The merged keywords as they were written.
     pub(super) keywords: Map<String, Value>,
-    /// The keywords in the form for the grammar.
+    /// The schema that the grammar follows.
     pub(super) enforced: Value,
     /// JSON pointer of the schema.
     pub(super) pointer: String,
@@ -71,18 +62,17 @@ impl PartialEq for NumberNode {
     }
 }
 
-/// Strings.
+/// A set of strings.
 #[derive(Debug, Clone)]
 pub(super) struct TextNode {
-    /// Least characters.
+    /// Minimum length, in characters.
     pub(super) min: u64,
-    /// Most characters.
+    /// Maximum length, in characters.
     pub(super) max: Option<u64>,
     /// Patterns that must all match.
     pub(super) patterns: Vec<Pattern>,
-    /// The format, if there is one.
     pub(super) format: Option<&'static TextFormat>,
-    /// JSON pointer for the message if the grammar rejects this string.
+    /// JSON pointer for the message if the grammar compiler rejects the string.
     pub(super) pointer: String,
 }
 
@@ -91,7 +81,7 @@ pub(super) struct TextNode {
 pub(super) struct Pattern {
     /// The pattern as it was written.
     pub(super) written: String,
-    /// The pattern in the form for the grammar; `None` if `format` implies it.
+    /// The pattern that the grammar follows. `None` if `format` implies the pattern.
     pub(super) enforced: Option<String>,
 }
 
@@ -103,16 +93,16 @@ impl PartialEq for TextNode {
     }
 }
 
-/// Arrays.
+/// A set of arrays.
 #[derive(Debug, Clone)]
 pub(super) struct ArrayNode {
     /// The first items.
     pub(super) prefix: Vec<Node>,
-    /// The items after the prefix; `None` if there are none.
+    /// The items after the prefix. `None` if there are none.
     pub(super) items: Option<Box<Node>>,
-    /// Least items.
+    /// Minimum number of items.
     pub(super) min: u64,
-    /// Most items.
+    /// Maximum number of items.
     pub(super) max: Option<u64>,
     /// JSON pointer of the schema, or of its tuple.
     pub(super) pointer: String,
@@ -125,18 +115,18 @@ impl PartialEq for ArrayNode {
     }
 }
 
-/// Objects.
+/// A set of objects.
 #[derive(Debug, Clone)]
 pub(super) struct ObjectNode {
-    /// The properties that have a name, in order.
+    /// The named properties, in order.
     pub(super) properties: Vec<Property>,
-    /// Properties of any name. If this is `Some`, `properties` is empty.
+    /// The properties of a map. If this is `Some`, `properties` is empty.
     pub(super) entries: Option<Entries>,
-    /// Least properties.
+    /// Minimum number of properties.
     pub(super) min: u64,
-    /// Most properties.
+    /// Maximum number of properties.
     pub(super) max: Option<u64>,
-    /// Whether the schema forbids other properties. An answer never has any.
+    /// Whether the schema forbids other properties. An answer never has other properties.
     pub(super) is_closed: bool,
     /// JSON pointer of the schema.
     pub(super) pointer: String,
@@ -160,46 +150,45 @@ impl PartialEq for ObjectNode {
     }
 }
 
-/// A property with a name.
+/// A named property.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Property {
-    /// Its name.
     pub(super) name: String,
-    /// Its values.
+    /// The values of the property.
     pub(super) node: Node,
-    /// Whether it is always written.
+    /// Whether the property is always written.
     pub(super) is_required: bool,
 }
 
-/// Properties of any name.
+/// The properties of a map, which have any names.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Entries {
-    /// Patterns that all names match, in the form for the grammar.
+    /// Patterns that all names must match, in the form for the grammar.
     pub(super) keys: Vec<String>,
-    /// Their values.
+    /// The values of the properties.
     pub(super) value: Box<Node>,
 }
 
 impl Node {
-    /// Makes a node without annotations.
-    pub(super) fn of(kind: Kind) -> Self {
+    /// Creates a node without annotations.
+    pub(super) fn new(kind: Kind) -> Self {
         Self {
             kind,
             annotations: Map::new(),
         }
     }
 
-    /// Makes a node that allows no value.
+    /// Creates a node that allows no value.
     pub(super) fn never() -> Self {
-        Self::of(Kind::Never)
+        Self::new(Kind::Never)
     }
 
-    /// Returns whether no value is allowed.
+    /// Returns whether the node allows no value.
     pub(super) fn is_never(&self) -> bool {
         self.kind == Kind::Never
     }
 
-    /// Makes a node that allows the values of all `options`.
+    /// Creates a node that allows the values of all `options`.
     pub(super) fn union(options: Vec<Self>) -> Self {
         let mut flat: Vec<Self> = Vec::new();
         for option in options {
@@ -213,13 +202,13 @@ impl Node {
         match flat.len() {
             0 => Self::never(),
             1 => flat.remove(0),
-            _ => Self::of(Kind::Union(flat)),
+            _ => Self::new(Kind::Union(flat)),
         }
     }
 }
 
 impl ObjectNode {
-    /// The property called `name`.
+    /// Returns the property called `name`.
     pub(super) fn property(&self, name: &str) -> Option<&Property> {
         self.properties
             .iter()

@@ -1,21 +1,21 @@
-//! Numbers, as the grammar is given them: each has an end, and the bounds leave at least one.
+//! The schemas of numbers that the grammar follows. Each is bounded and allows at least one number.
 //!
-//! A number is written without an exponent, from -(2^53 - 1) to 2^53 - 1, with at most [`MAX_FRACTION`] digits after the
-//! point. llguidance's own has no such end, but `multipleOf` gives one: a multiple of 0.01 has two digits after the point.
-//! All is counted in units of the last digit, exactly.
+//! A number is written without an exponent, from -(2^53 - 1) to 2^53 - 1, with at most [`MAX_FRACTION`] digits after the decimal point.
+//! llguidance itself does not limit the digits, but `multipleOf` does: a multiple of 0.01 has at most two. Numbers are computed exactly,
+//! in units of the last digit.
 
 use serde_json::{Map, Number, Value, json};
 
 use super::{SchemaFault, fault};
 use crate::json::integer::whole;
 
-/// Digits after the point: as many as the grammar's arithmetic of 32 bits counts (see `Step`).
+/// Maximum number of digits after the decimal point. The 32-bit arithmetic of the grammar allows no more (see `Step`).
 pub(crate) const MAX_FRACTION: u32 = 8;
 
-/// Units in 1.
+/// Number of units in 1.
 const ONE: i128 = 10_i128.pow(MAX_FRACTION);
 
-/// Above it a double does not tell neighbouring whole numbers apart (RFC 8259, 6).
+/// Greatest integer that a double distinguishes from its neighbours (RFC 8259, section 6).
 const EXACT: i128 = (1 << 53) - 1;
 
 /// A number in units, rounded down.
@@ -26,13 +26,13 @@ struct Units {
 }
 
 impl Units {
-    /// Of `number`; what is beyond [`EXACT`] is just beyond it.
-    fn of(number: &Number) -> Self {
+    /// Converts `number`. A number beyond [`EXACT`] becomes `EXACT + 1`.
+    fn from_number(number: &Number) -> Self {
         let beyond = (EXACT + 1) * ONE;
         let text = number.to_string();
         let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((&text, "0"));
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        // At most 20 digits of an integer, or 17 of a double and some zeros.
+        // At most 20 digits of an integer, or 17 digits of a double and some zeros.
         let digits: i128 = format!("{whole}{fraction}").parse().unwrap_or_default();
         let exponent: i64 = exponent.parse().unwrap_or_default();
         let digits_after = i64::try_from(fraction.len()).unwrap_or_default();
@@ -63,23 +63,23 @@ impl Units {
     }
 }
 
-/// What a number is a multiple of.
+/// The number of which all allowed numbers are multiples.
 struct Step {
     units: i128,
-    /// As the grammar is given it.
+    /// `multipleOf` in the form that llguidance reads exactly.
     multiple_of: Number,
 }
 
 impl Step {
-    /// Of so many units, at least 1.
+    /// Creates a step of `units`, which is at least 1. Returns `None` if llguidance cannot represent it.
     ///
-    /// llguidance reads `multipleOf` as `coefficient / 10^digits`, by multiplying a double with 10 until it is whole, and
-    /// computes with both in 32 bits, unchecked (derivre's `RemainderIs`).
+    /// llguidance reads `multipleOf` as `coefficient / 10^digits`: it multiplies a double by 10 until it is whole. Then it computes with
+    /// both in unchecked 32-bit arithmetic (`RemainderIs` in derivre).
     fn new(units: i128) -> Option<Self> {
         let (coefficient, digits) = in_decimal(units);
         let fits = 10 * coefficient + 9 * 10_i128.pow(digits) <= i128::from(u32::MAX);
         let near: f64 = decimal(units).parse().ok().filter(|_| fits)?;
-        // 0.07 · 10 · 10 is more than 7, but that of its neighbour is 7.
+        // 0.07 · 10 · 10 is more than 7, but a neighbouring double gives exactly 7.
         let read = |double: f64| {
             let mut read = double;
             for _ in 0..digits {
@@ -101,7 +101,8 @@ impl Step {
         })
     }
 
-    /// How far from 0 a number may be. Where it `is_checked` for being a multiple, doubles must tell its last digits apart.
+    /// Returns the greatest absolute value of a number, in units. If answers are checked for multiples, doubles must distinguish its last
+    /// digits.
     fn limit(&self, is_checked: bool) -> i128 {
         let mut last_digit = ONE;
         while is_checked && self.units % last_digit != 0 {
@@ -110,28 +111,32 @@ impl Step {
         EXACT * last_digit
     }
 
-    /// Of `multipleOf` in `table`, or of what every number is a multiple of.
-    fn of(is_integer: bool, table: &Map<String, Value>, at: &str) -> Result<Self, SchemaFault> {
+    /// Reads `multipleOf` from `table`. Without one, the step is 1 for integers and one unit for other numbers.
+    fn from_table(
+        is_integer: bool,
+        table: &Map<String, Value>,
+        at: &str,
+    ) -> Result<Self, SchemaFault> {
         let at = format!("{at}/multipleOf");
         let least = if is_integer { ONE } else { 1 };
         let units = match table.get("multipleOf") {
             None => least,
             Some(Value::Number(number)) if number.as_f64().is_some_and(|number| number > 0.0) => {
-                let units = Units::of(number);
+                let units = Units::from_number(number);
                 if !units.is_exact {
-                    let reason = format!("must have at most {MAX_FRACTION} digits after the point");
+                    let reason =
+                        format!("must have at most {MAX_FRACTION} digits after the decimal point");
                     return Err(fault(&at, reason));
                 }
                 units.floor / greatest_common_divisor(units.floor, least) * least
             }
-            Some(_) => return Err(fault(&at, "must be a number above 0")),
+            Some(_) => return Err(fault(&at, "must be a positive number")),
         };
-        Self::new(units)
-            .ok_or_else(|| fault(&at, "has too many digits to be enforced; write fewer"))
+        Self::new(units).ok_or_else(|| fault(&at, "has too many digits to enforce; use fewer"))
     }
 }
 
-/// `units` as a coefficient and the number of its digits after the point.
+/// Splits `units` into a coefficient and the number of its digits after the decimal point.
 fn in_decimal(units: i128) -> (i128, u32) {
     let (mut coefficient, mut digits) = (units, MAX_FRACTION);
     while digits > 0 && coefficient % 10 == 0 {
@@ -144,7 +149,7 @@ fn in_decimal(units: i128) -> (i128, u32) {
 /// Returns how many remainders the grammar distinguishes for the numbers of `table`: 25 for a `multipleOf` of 0.25.
 pub(super) fn remainders(table: &Map<String, Value>) -> usize {
     let units = match table.get("multipleOf") {
-        Some(Value::Number(number)) => Units::of(number).floor,
+        Some(Value::Number(number)) => Units::from_number(number).floor,
         _ => 0,
     };
     usize::try_from(in_decimal(units).0).unwrap_or(usize::MAX)
@@ -158,7 +163,7 @@ fn greatest_common_divisor(a: i128, b: i128) -> i128 {
     }
 }
 
-/// So many units, in digits.
+/// Formats `units` as a decimal number.
 fn decimal(units: i128) -> String {
     let sign = if units < 0 { "-" } else { "" };
     let (whole, fraction) = (units.abs() / ONE, units.abs() % ONE);
@@ -166,7 +171,7 @@ fn decimal(units: i128) -> String {
     format!("{sign}{whole}.{fraction:0width$}")
 }
 
-/// A number, or an integer.
+/// Returns the schema that the grammar follows for the numbers, or integers, of `table`.
 pub(super) fn number(
     is_integer: bool,
     table: &Map<String, Value>,
@@ -174,7 +179,7 @@ pub(super) fn number(
 ) -> Result<Value, SchemaFault> {
     let bound = |key: &str| match table.get(key) {
         None => Ok(None),
-        Some(Value::Number(number)) => Ok(Some(Units::of(number))),
+        Some(Value::Number(number)) => Ok(Some(Units::from_number(number))),
         Some(_) => Err(fault(&format!("{at}/{key}"), "must be a number")),
     };
     let least = [
@@ -185,7 +190,7 @@ pub(super) fn number(
         bound("maximum")?.map(|bound| bound.floor),
         bound("exclusiveMaximum")?.map(|bound| bound.ceiling() - 1),
     ];
-    let step = Step::of(is_integer, table, at)?;
+    let step = Step::from_table(is_integer, table, at)?;
     let limit = step.limit(table.contains_key("multipleOf"));
     let least = least.into_iter().flatten().fold(-limit, i128::max);
     let most = most.into_iter().flatten().fold(limit, i128::min);
@@ -203,7 +208,7 @@ pub(super) fn number(
         }
         return Ok(made);
     }
-    // llguidance looks for a multiple by doubles, and misses the only one between -22 and -21.07: 7 · 3.01 is more than 21.07.
+    // llguidance computes multiples in doubles and misses the only one between -22 and -21.07, because 7 · 3.01 is more than 21.07.
     if first == last
         && let Some(only) = decimal(first).parse().ok().and_then(Number::from_f64)
     {
@@ -219,9 +224,9 @@ pub(super) fn number(
     Ok(made)
 }
 
-/// The bound of so many units, itself allowed, where it is written so or is the one nearer to 0: that of 0 < n < 0.5 the grammar
-/// would write. Away from 0 its words for a bound of many digits know no shorter number, so it stays as it was written; so it
-/// does where no double is just so many units, within `limit`.
+/// Sets the bound `units`, which is itself allowed, if the grammar can use it exactly. A bound near 0, such as 0.5 in 0 < n < 0.5, is
+/// always written this way. Away from 0, the grammar would not allow shorter numbers for a bound of many digits, so the bound stays as
+/// it was written. It also stays if no double represents `units` exactly within `limit`.
 fn set_bound(
     made: &mut Value,
     table: &Map<String, Value>,
@@ -232,7 +237,7 @@ fn set_bound(
     let is_inner = units.signum() != limit.signum();
     let is_whole = units % ONE == 0;
     let exact = double.filter(|double| {
-        let read = Units::of(double);
+        let read = Units::from_number(double);
         (is_inner || is_whole || !table.contains_key(keys[1]))
             && read.is_exact
             && read.floor == units
@@ -241,11 +246,11 @@ fn set_bound(
         made[keys[0]] = exact.into();
         return;
     }
-    // Towards 0: inside.
+    // The limit as an integer, rounded towards 0.
     made[keys[0]] = i64::try_from(limit / ONE).unwrap_or_default().into();
     for key in keys {
         if let Some(Value::Number(bound)) = table.get(key)
-            && Units::of(bound).floor.abs() < limit.abs()
+            && Units::from_number(bound).floor.abs() < limit.abs()
         {
             made[key] = bound.clone().into();
         }
@@ -253,7 +258,7 @@ fn set_bound(
 }
 
 fn no_number(is_integer: bool, table: &Map<String, Value>, at: &str) -> SchemaFault {
-    let said: Vec<String> = super::types::keywords_of("number")
+    let keywords: Vec<String> = super::types::keywords_of("number")
         .iter()
         .filter_map(|key| Some(format!("`{key}` {}", table.get(*key)?)))
         .collect();
@@ -262,12 +267,12 @@ fn no_number(is_integer: bool, table: &Map<String, Value>, at: &str) -> SchemaFa
     } else {
         (
             "numbers",
-            format!(", with at most {MAX_FRACTION} digits after the point"),
+            format!(", with at most {MAX_FRACTION} digits after the decimal point"),
         )
     };
     let reason = format!(
         "{} leaves no value: {kind} are written from -{EXACT} to {EXACT}{fraction}",
-        said.join(" with ")
+        keywords.join(" with ")
     );
     fault(at, reason)
 }

@@ -1,4 +1,4 @@
-//! Objects: properties with a name, or maps.
+//! Objects: named properties, or maps.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
@@ -6,21 +6,20 @@ use std::sync::LazyLock;
 use serde_json::{Value, json};
 
 use super::canonical::escaped;
-use super::conjunction::Part;
+use super::conjunction::{Part, count_range, pointer_to};
 use super::formats::TextFormat;
 use super::lower::{Lowering, NoValue};
 use super::negation::ABSENT;
 use super::node::{Entries, Kind, Node, ObjectNode, Property};
 use super::validator::Validator;
-use super::values::{counts, place_of};
 use super::{Table, fault, pattern};
 
-/// The schema of texts.
+/// The schema of all strings.
 static STRING: LazyLock<Value> = LazyLock::new(|| json!({"type": "string"}));
 
 impl<'c> Lowering<'c> {
     pub(super) fn object(&mut self, parts: &[Part<'c>]) -> Node {
-        let (min, max) = counts(parts, "minProperties", "maxProperties");
+        let (min, max) = count_range(parts, "minProperties", "maxProperties");
         let names = names(parts);
         let listed = names.is_empty().then(|| self.listed_names(parts)).flatten();
         let is_closed = ["additionalProperties", "unevaluatedProperties"]
@@ -47,17 +46,17 @@ impl<'c> Lowering<'c> {
             }
             if object.entries.is_none() && min > 0 {
                 return self.contradiction(fault(
-                    &place_of(parts, "minProperties"),
+                    &pointer_to(parts, "minProperties"),
                     "no property is allowed; name some in `properties`",
                 ));
             }
-            return Node::of(Kind::Object(object));
+            return Node::new(Kind::Object(object));
         }
         let names = listed.unwrap_or(names);
         if self.is_too_much(names.len() * parts.len()) {
             return Node::never();
         }
-        let check = self.names_check(parts);
+        let check = self.names_validator(parts);
         let (required, absent) = (names_in(parts, "required"), names_in(parts, ABSENT));
         let mut is_dead = false;
         for name in names {
@@ -70,7 +69,7 @@ impl<'c> Lowering<'c> {
             match self.property(parts, &name, is_required, may_be_there) {
                 Ok(Some(property)) => object.properties.push(property),
                 Ok(None) => {}
-                // The others may have faults, too.
+                // Other properties may have faults, too.
                 Err(NoValue) => is_dead = true,
             }
         }
@@ -81,7 +80,7 @@ impl<'c> Lowering<'c> {
         self.bounded(object, parts)
     }
 
-    /// The property called `name`, `None` if it cannot be there.
+    /// Returns the property called `name`. Returns `None` if the property is optional and not allowed.
     fn property(
         &mut self,
         parts: &[Part<'c>],
@@ -91,10 +90,10 @@ impl<'c> Lowering<'c> {
     ) -> Result<Option<Property>, NoValue> {
         let missing = |lowering: &mut Self| {
             let reason = format!(
-                "`{name}` is required and not allowed; name it in `properties`, or remove it here"
+                "`{name}` is required but not allowed; add it to `properties` or remove it here"
             );
             if is_required {
-                lowering.contradiction(fault(&place_of(parts, "required"), reason));
+                lowering.contradiction(fault(&pointer_to(parts, "required"), reason));
                 Err(NoValue)
             } else {
                 Ok(None)
@@ -108,13 +107,13 @@ impl<'c> Lowering<'c> {
         };
         if schemas.is_empty() {
             self.note(
-                &place_of(parts, "required"),
-                format!("`{name}` is not among `properties`: it may have any value"),
+                &pointer_to(parts, "required"),
+                format!("`{name}` is not in `properties`: any value is allowed"),
             );
         }
         let node = self.all(&schemas);
         if node.is_never() {
-            // The reason is reported already.
+            // The reason was already reported.
             return if is_required { Err(NoValue) } else { Ok(None) };
         }
         Ok(Some(Property {
@@ -160,7 +159,7 @@ impl<'c> Lowering<'c> {
         if !self.name_patterns.contains_key(pattern) {
             let compiled = self.count_pattern(at).and_then(|()| {
                 let invalid = |_invalid| fault(at, format!("`{pattern}` is not a valid pattern"));
-                Validator::of_pattern(pattern).map_err(invalid)
+                Validator::compile_pattern(pattern).map_err(invalid)
             });
             let compiled = compiled.map_err(|fault| self.no_value(fault)).ok();
             self.name_patterns.insert(pattern.to_owned(), compiled);
@@ -169,8 +168,8 @@ impl<'c> Lowering<'c> {
         compiled.is_some_and(|compiled| compiled.is_valid(&Value::from(name)))
     }
 
-    /// The check of names by `propertyNames`, if there is one. `Err` if no name is allowed.
-    fn names_check(&mut self, parts: &[Part<'c>]) -> Result<Option<Validator>, ()> {
+    /// Returns the validator of names that `propertyNames` requires, if there is one. Fails if no name is allowed.
+    fn names_validator(&mut self, parts: &[Part<'c>]) -> Result<Option<Validator>, ()> {
         let schemas = parts
             .iter()
             .filter_map(|part| part.table.get("propertyNames"));
@@ -223,7 +222,7 @@ impl<'c> Lowering<'c> {
                     );
                 }
                 keys.push(
-                    pattern::enforced(written)
+                    pattern::translate(written)
                         .map_err(|reason| self.no_value(fault(&place, reason)))?,
                 );
                 values.push((schema, place));
@@ -249,7 +248,7 @@ impl<'c> Lowering<'c> {
             }
         }
         if keys.len() > 1 {
-            self.note(&parts[0].at, "only the first pattern for property names is enforced; the others are checked on the finished answer");
+            self.note(&parts[0].at, "only the first pattern of property names is enforced; the others are checked on the finished answer");
         }
         let value = self.all(&values);
         Ok((!value.is_never()).then(|| Entries {
@@ -265,7 +264,7 @@ impl<'c> Lowering<'c> {
         at: &str,
         keys: &mut Vec<String>,
     ) -> Result<bool, NoValue> {
-        // Names are texts, whether or not the schema says so.
+        // Names are strings, whether or not the schema says so.
         let node = self.all(&[(schema, at.to_owned()), (&STRING, at.to_owned())]);
         match node.kind {
             Kind::Never => return Ok(false),
@@ -276,7 +275,7 @@ impl<'c> Lowering<'c> {
                         .iter()
                         .filter_map(|pattern| pattern.enforced.clone()),
                 );
-                let format = text.format.map(TextFormat::of_names);
+                let format = text.format.map(TextFormat::names_pattern);
                 keys.extend(format.map(|pattern| format!("^(?:{pattern})$")));
                 if text.min > 0 || text.max.is_some() {
                     let most = text.max.map(|most| most.to_string()).unwrap_or_default();
@@ -303,7 +302,7 @@ impl<'c> Lowering<'c> {
                 ("patternProperties", table.contains_key("patternProperties")),
             ] {
                 if is_there && table.contains_key("properties") {
-                    self.note(&format!("{at}/{key}"), "other properties are not written; name those that you need in `properties`");
+                    self.note(&format!("{at}/{key}"), "other properties are not written; add the ones that you need to `properties`");
                 }
             }
         }
@@ -322,7 +321,7 @@ impl<'c> Lowering<'c> {
             u64::try_from(required).unwrap_or(u64::MAX)
         };
         if let Some(max) = object.max.filter(|max| count(&object) > *max) {
-            let at = place_of(parts, "maxProperties");
+            let at = pointer_to(parts, "maxProperties");
             if required(&object) > max {
                 return self.contradiction(fault(
                     &at,
@@ -340,15 +339,15 @@ impl<'c> Lowering<'c> {
         object.max = None;
         if object.min > count(&object) {
             return self.contradiction(fault(
-                &place_of(parts, "minProperties"),
+                &pointer_to(parts, "minProperties"),
                 "must be at most the number of properties",
             ));
         }
         let lacking = object.min.saturating_sub(required(&object) + 1);
         if lacking > 0 {
             self.note(
-                &place_of(parts, "minProperties"),
-                "the first properties are never left out",
+                &pointer_to(parts, "minProperties"),
+                "the first properties are always written",
             );
             let optional = object.properties.iter_mut();
             let optional = optional.filter(|property| !property.is_required);
@@ -359,11 +358,11 @@ impl<'c> Lowering<'c> {
         if object.min <= required(&object) {
             object.min = 0;
         }
-        Node::of(Kind::Object(object))
+        Node::new(Kind::Object(object))
     }
 }
 
-/// The names of properties that parts declare or require, in order.
+/// Returns the names of the properties that parts declare or require, in order.
 fn names(parts: &[Part<'_>]) -> Vec<String> {
     let declared = parts
         .iter()
@@ -376,7 +375,7 @@ fn names(parts: &[Part<'_>]) -> Vec<String> {
     names.map(str::to_owned).collect()
 }
 
-/// The names that `key` lists in any part.
+/// Returns the names that `key` lists in any part.
 fn names_in<'c>(parts: &[Part<'c>], key: &str) -> HashSet<&'c str> {
     let names = parts.iter().flat_map(|part| strings(part.table, key));
     names.collect()

@@ -1,8 +1,8 @@
 //! `oneOf`: options that exclude each other.
 //!
-//! A value of one option must not satisfy another option. Two options exclude each other if a property has different values in them, or
-//! if one option requires a property that the other lacks. Sometimes they exclude each other only after an optional property is removed.
-//! In all other cases the finished answer is checked.
+//! A value of one option must not satisfy another option. Two options exclude each other if the values of a property differ, or if one
+//! option requires a property that the other forbids. Some options exclude each other only after an optional property is removed. In all
+//! other cases the finished answer is checked.
 
 use serde_json::Value;
 
@@ -10,17 +10,17 @@ use super::lower::Lowering;
 use super::node::{Kind, Node, ObjectNode};
 use super::types;
 
-/// How two options relate.
+/// The relation of two options.
 enum Relation {
-    /// No value of one option satisfies the other.
+    /// No value of the first option satisfies the second.
     Apart,
     /// No value of the first option satisfies the second once this property is removed from the first.
     ApartWithout(String),
-    /// They may overlap.
+    /// A value may satisfy both options.
     Overlapping,
 }
 
-/// Most comparisons of values for one schema: shared definitions multiply.
+/// Maximum number of comparisons of values for one schema: shared definitions multiply.
 const MAX_COMPARISONS: usize = 1_000_000;
 
 impl Lowering<'_> {
@@ -45,14 +45,19 @@ impl Lowering<'_> {
                             object.properties.retain(|property| property.name != name);
                         }
                         options[one] = Node { kind, annotations };
-                        self.note(&format!("{at}/{one}"), format!("`{name}` is not written here: the options would not exclude each other"));
+                        self.note(
+                            &format!("{at}/{one}"),
+                            format!(
+                                "`{name}` is not written here, because the options would overlap"
+                            ),
+                        );
                     }
                     Relation::Overlapping => overlap = true,
                 }
             }
         }
         if overlap {
-            self.note(at, "options may overlap, which is checked on the finished answer only; write `anyOf` if they may");
+            self.note(at, "options may overlap, so they are checked on the finished answer only; use `anyOf` if overlaps are allowed");
         }
     }
 
@@ -91,7 +96,7 @@ impl Lowering<'_> {
         Relation::Overlapping
     }
 
-    /// Takes `count` comparisons out of the budget. Once it is used up, options count as overlapping.
+    /// Spends `count` comparisons of the budget. Returns `false` once the budget is used up; then options count as overlapping.
     fn may_compare(&self, count: usize) -> bool {
         self.comparisons
             .set(self.comparisons.get().saturating_add(count));
@@ -117,10 +122,10 @@ impl Lowering<'_> {
             }
             (Kind::Values(some), _) => some
                 .iter()
-                .all(|value| types::of_value(value) != type_of(&schema.kind)),
+                .all(|value| types::name_of_value(value) != type_of(&schema.kind)),
             (_, Kind::Values(others)) => others
                 .iter()
-                .all(|value| types::of_value(value) != type_of(&values.kind)),
+                .all(|value| types::name_of_value(value) != type_of(&values.kind)),
             (Kind::Object(values), Kind::Object(schema)) => self.are_objects_apart(values, schema),
             (one, other) => type_of(one) != type_of(other),
         }

@@ -1,7 +1,7 @@
-//! Patterns: the regular expressions of JSON Schema (ECMA-262), as far as the grammar and the check afterwards read them alike.
+//! Regular expressions of JSON Schema (ECMA-262), translated so that the grammar and the check of the answer interpret them alike.
 //!
-//! Both work with Rust's dialect. What that reads otherwise than ECMA-262, or the grammar not at all, is refused; what is
-//! written alike and means something else (`.`, `\d`, `\w`, `\s`) is translated, for both by the same library.
+//! Both use Rust's dialect. Syntax that Rust interprets differently, or that the grammar does not support, is refused. Syntax that looks
+//! alike and differs in meaning (`.`, `\d`, `\w`, `\s`) is translated.
 
 use jsonschema_regex::to_rust_regex;
 use regex_syntax::ast::parse::Parser;
@@ -14,17 +14,17 @@ use regex_syntax::hir::{Class, ClassUnicode, ClassUnicodeRange, Hir, HirKind};
 
 use super::validator::{PATTERN_BYTES, Validator};
 
-/// Characters of a pattern; that of zod for a date with a time has 400.
+/// Maximum length of a pattern, in characters. zod's pattern for a date with a time has 400.
 const MAX_CHARS: usize = 2000;
 
-/// Digits of a `Decimal`.
+/// Maximum number of digits in a `Decimal`.
 const MAX_DIGITS: u32 = 100;
 
-/// `pattern` as the grammar is given it.
+/// Translates `pattern` to the dialect of the grammar.
 ///
 /// # Errors
-/// What of it cannot be enforced.
-pub(super) fn enforced(pattern: &str) -> Result<String, String> {
+/// Fails with the reason why the pattern cannot be enforced.
+pub(super) fn translate(pattern: &str) -> Result<String, String> {
     if pattern.chars().count() > MAX_CHARS {
         return Err(format!("is longer than {MAX_CHARS} characters; shorten it"));
     }
@@ -38,11 +38,11 @@ pub(super) fn enforced(pattern: &str) -> Result<String, String> {
                 "lookahead and lookbehind cannot be enforced; write what is allowed, or remove the pattern".to_owned()
             }
             ErrorKind::UnsupportedBackreference => {
-                "backreferences, as in `\\1`, cannot be enforced; write the repeated part again".to_owned()
+                "backreferences such as `\\1` cannot be enforced; write the repeated part again".to_owned()
             }
             kind => format!("invalid or unsupported pattern: {kind}"),
         })?;
-    Reader { pattern }.read(&ast, Ends::BOTH)?;
+    SyntaxCheck { pattern }.check(&ast, Edges::BOTH)?;
     let made = to_rust_regex(pattern)
         .map_err(|()| "invalid or unsupported pattern".to_owned())?
         .into_owned();
@@ -51,15 +51,16 @@ pub(super) fn enforced(pattern: &str) -> Result<String, String> {
         .build()
         .map_err(|error| match error {
             regex::Error::CompiledTooBig(_) => {
-                "takes too much memory; repeat less, or fewer kinds of characters".to_owned()
+                "requires too much memory; use fewer repetitions or smaller character classes"
+                    .to_owned()
             }
             error => format!("invalid or unsupported pattern: {error}"),
         })?;
     Ok(without_every_control(made))
 }
 
-/// Returns a pattern of numbers that `pattern` matches, if it is one of those that pydantic before 2.14 writes for `Decimal`. They have
-/// lookarounds: something besides signs and points must be there, and only so many digits.
+/// Translates the patterns that pydantic before 2.14 writes for `Decimal`, which use lookarounds. Returns `None` for other patterns. The
+/// translation allows a subset: it requires a digit and limits their number.
 fn decimals(pattern: &str) -> Option<String> {
     let number = |text: &str| {
         text.parse::<u32>()
@@ -96,18 +97,18 @@ fn decimals(pattern: &str) -> Option<String> {
     })
 }
 
-/// Returns whether `pattern`, of ECMA-262, occurs in each of `texts`; `false` if it cannot be read.
+/// Returns whether the ECMA-262 `pattern` matches each of `texts`. Returns `false` if it is invalid.
 pub(super) fn matches_all(pattern: &str, texts: &[&str]) -> bool {
-    let validator = Validator::of_pattern(pattern);
+    let validator = Validator::compile_pattern(pattern);
     validator.is_ok_and(|validator| {
         let mut texts = texts.iter();
         texts.all(|text| validator.is_valid(&serde_json::Value::from(*text)))
     })
 }
 
-/// `pattern` as it is, or where a class of it holds every control character, but not all that JSON escapes, without NUL there.
+/// Removes NUL from each class of `pattern` that contains all control characters but not both `"` and `\`.
 ///
-/// llguidance takes such a class for one of all escapes (derivre 0.3, `json_quote`): `[^"]` would let `\"` be written.
+/// llguidance takes such a class for one that contains all escapes (`json_quote` in derivre 0.3): `[^"]` would allow `\"`.
 fn without_every_control(pattern: String) -> String {
     let mut is_narrowed = false;
     match regex_syntax::parse(&pattern) {
@@ -119,7 +120,7 @@ fn without_every_control(pattern: String) -> String {
                 pattern
             }
         }
-        // It was compiled just before.
+        // Cannot happen: the pattern was just compiled.
         Err(_) => pattern,
     }
 }
@@ -166,68 +167,72 @@ fn takes_escapes(class: &ClassUnicode) -> bool {
     holds_controls && !(holds('"') && holds('\\'))
 }
 
-/// Whether a part stands where the text begins or ends.
+/// Whether a part is at the beginning or the end of the pattern.
 #[derive(Clone, Copy)]
-struct Ends {
-    begins: bool,
-    ends: bool,
+struct Edges {
+    at_start: bool,
+    at_end: bool,
 }
 
-impl Ends {
+impl Edges {
     const BOTH: Self = Self {
-        begins: true,
-        ends: true,
+        at_start: true,
+        at_end: true,
     };
     const NONE: Self = Self {
-        begins: false,
-        ends: false,
+        at_start: false,
+        at_end: false,
     };
 }
 
-struct Reader<'pattern> {
+struct SyntaxCheck<'pattern> {
     pattern: &'pattern str,
 }
 
-impl Reader<'_> {
-    fn read(&self, ast: &Ast, at: Ends) -> Result<(), String> {
+impl SyntaxCheck<'_> {
+    fn check(&self, ast: &Ast, at: Edges) -> Result<(), String> {
         match ast {
             Ast::Empty(_) | Ast::Dot(_) | Ast::ClassPerl(_) => Ok(()),
-            Ast::Flags(_) => Err(FLAGS.into()),
-            Ast::Literal(literal) => literal_of(literal),
-            Ast::Assertion(assertion) => self.anchor(assertion, at),
-            Ast::ClassUnicode(class) => unicode(&class.kind),
-            Ast::ClassBracketed(class) => self.class(class),
-            Ast::Repetition(repetition) => self.read(&repetition.ast, Ends::NONE),
+            Ast::Flags(_) => Err(UNSUPPORTED_FLAGS.into()),
+            Ast::Literal(literal) => check_literal(literal),
+            Ast::Assertion(assertion) => self.check_anchor(assertion, at),
+            Ast::ClassUnicode(class) => check_unicode_class(&class.kind),
+            Ast::ClassBracketed(class) => self.check_class(class),
+            Ast::Repetition(repetition) => self.check(&repetition.ast, Edges::NONE),
             Ast::Group(group) => match &group.kind {
                 GroupKind::CaptureName { .. } => {
-                    Err("named groups cannot be enforced: write `(…)`".into())
+                    Err("named groups cannot be enforced; write `(…)`".into())
                 }
-                GroupKind::NonCapturing(flags) if !flags.items.is_empty() => Err(FLAGS.into()),
+                GroupKind::NonCapturing(flags) if !flags.items.is_empty() => {
+                    Err(UNSUPPORTED_FLAGS.into())
+                }
                 GroupKind::CaptureIndex(_) | GroupKind::NonCapturing(_) => {
-                    self.read(&group.ast, at)
+                    self.check(&group.ast, at)
                 }
             },
-            Ast::Alternation(options) => options.asts.iter().try_for_each(|ast| self.read(ast, at)),
+            Ast::Alternation(options) => {
+                options.asts.iter().try_for_each(|ast| self.check(ast, at))
+            }
             Ast::Concat(parts) => {
                 let (first, last) = (0, parts.asts.len() - 1);
                 (0..).zip(&parts.asts).try_for_each(|(n, ast)| {
-                    let part = Ends {
-                        begins: at.begins && n == first,
-                        ends: at.ends && n == last,
+                    let part = Edges {
+                        at_start: at.at_start && n == first,
+                        at_end: at.at_end && n == last,
                     };
-                    self.read(ast, part)
+                    self.check(ast, part)
                 })
             }
         }
     }
 
-    fn anchor(&self, assertion: &Assertion, at: Ends) -> Result<(), String> {
+    fn check_anchor(&self, assertion: &Assertion, at: Edges) -> Result<(), String> {
         match assertion.kind {
-            AssertionKind::StartLine if at.begins => Ok(()),
-            AssertionKind::EndLine if at.ends => Ok(()),
-            AssertionKind::StartLine | AssertionKind::EndLine => Err(
-                "`^` must begin the pattern or an alternative of it, and `$` must end it".into(),
-            ),
+            AssertionKind::StartLine if at.at_start => Ok(()),
+            AssertionKind::EndLine if at.at_end => Ok(()),
+            AssertionKind::StartLine | AssertionKind::EndLine => {
+                Err("`^` must begin the pattern or an alternative, and `$` must end it".into())
+            }
             _ => {
                 let span = assertion.span;
                 let text = &self.pattern[span.start.offset..span.end.offset];
@@ -236,58 +241,59 @@ impl Reader<'_> {
         }
     }
 
-    fn class(&self, class: &ClassBracketed) -> Result<(), String> {
+    fn check_class(&self, class: &ClassBracketed) -> Result<(), String> {
         let inside = &self.pattern[class.span.start.offset + 1..];
         if inside.strip_prefix('^').unwrap_or(inside).starts_with(']') {
             return Err(
-                "`[]` and `[^]` cannot be enforced; a bracket in a class is written `\\]`".into(),
+                "`[]` and `[^]` cannot be enforced; write a bracket in a class as `\\]`".into(),
             );
         }
         match &class.kind {
-            ClassSet::Item(item) => in_class(item),
+            ClassSet::Item(item) => check_class_item(item),
             ClassSet::BinaryOp(_) => Err(
-                "`&&`, `--` and `~~` in a class cannot be enforced: put a backslash before each character"
+                "`&&`, `--` and `~~` in a class cannot be enforced; put a backslash before each character"
                     .into(),
             ),
         }
     }
 }
 
-/// What a class may hold.
-fn in_class(item: &ClassSetItem) -> Result<(), String> {
+/// Checks an item of a class.
+fn check_class_item(item: &ClassSetItem) -> Result<(), String> {
     match item {
         ClassSetItem::Empty(_) | ClassSetItem::Perl(_) => Ok(()),
-        ClassSetItem::Literal(literal) => literal_of(literal),
-        ClassSetItem::Range(range) => literal_of(&range.start).and(literal_of(&range.end)),
-        ClassSetItem::Unicode(class) => unicode(&class.kind),
+        ClassSetItem::Literal(literal) => check_literal(literal),
+        ClassSetItem::Range(range) => check_literal(&range.start).and(check_literal(&range.end)),
+        ClassSetItem::Unicode(class) => check_unicode_class(&class.kind),
         ClassSetItem::Ascii(_) | ClassSetItem::Bracketed(_) => {
-            Err("a bracket in a class is written `\\[`".into())
+            Err("unsupported `[` in a class; write `\\[`".into())
         }
-        ClassSetItem::Union(union) => union.items.iter().try_for_each(in_class),
+        ClassSetItem::Union(union) => union.items.iter().try_for_each(check_class_item),
     }
 }
 
-const FLAGS: &str = "flags, as in `(?i)`, cannot be enforced: write both cases, for example `[aA]`";
+const UNSUPPORTED_FLAGS: &str =
+    "flags such as `(?i)` cannot be enforced; write both cases, for example `[aA]`";
 
-/// Escapes that ECMA-262 does not have, or reads as the letter.
-fn literal_of(literal: &Literal) -> Result<(), String> {
+/// Refuses escapes that ECMA-262 does not have, or that it interprets as the letter itself.
+fn check_literal(literal: &Literal) -> Result<(), String> {
     match &literal.kind {
         LiteralKind::Special(SpecialLiteralKind::Bell)
         | LiteralKind::Octal
         | LiteralKind::HexBrace(HexLiteralKind::X | HexLiteralKind::UnicodeLong)
         | LiteralKind::HexFixed(HexLiteralKind::UnicodeLong) => Err(format!(
-            "U+{0:04X} is written `\\u{0:04X}`",
+            "unsupported escape; write U+{0:04X} as `\\u{0:04X}`",
             u32::from(literal.c)
         )),
         _ => Ok(()),
     }
 }
 
-fn unicode(kind: &ClassUnicodeKind) -> Result<(), String> {
+fn check_unicode_class(kind: &ClassUnicodeKind) -> Result<(), String> {
     match kind {
-        ClassUnicodeKind::OneLetter(letter) => {
-            Err(format!("write this Unicode class as `\\p{{{letter}}}`"))
-        }
+        ClassUnicodeKind::OneLetter(letter) => Err(format!(
+            "unsupported Unicode class; write `\\p{{{letter}}}`"
+        )),
         ClassUnicodeKind::Named(_) | ClassUnicodeKind::NamedValue { .. } => Ok(()),
     }
 }

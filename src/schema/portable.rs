@@ -1,7 +1,7 @@
-//! Patterns that JavaScript (ECMA-262 with the flag `u`) and Python (`re`) read alike.
+//! Patterns that JavaScript (ECMA-262 with the flag `u`) and Python (`re`) interpret alike.
 //!
 //! A pattern is rewritten from its syntax tree: without unnecessary escapes, and with `\d`, `\w` and `\s` as the characters that they
-//! match in ECMA-262. A pattern with Unicode classes has no such form: only JavaScript supports them.
+//! match in ECMA-262. A pattern with Unicode classes has no portable form, because only JavaScript supports them.
 
 use regex_syntax::ast::parse::Parser;
 use regex_syntax::ast::{
@@ -9,10 +9,10 @@ use regex_syntax::ast::{
     Repetition, RepetitionKind, RepetitionRange,
 };
 
-/// The characters of `\s` in ECMA-262.
+/// The characters that `\s` matches in ECMA-262.
 const SPACE: &str = r"\t\n\v\f\r \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff";
 
-/// Returns `pattern` in a form that both read alike; `None` if there is no such form.
+/// Returns the portable form of `pattern`. Returns `None` if there is no such form.
 pub(super) fn portable(pattern: &str) -> Option<String> {
     let ast = Parser::new().parse(pattern).ok()?;
     let mut made = String::new();
@@ -146,7 +146,7 @@ fn write_literal(literal: &Literal, to: &mut String) {
     }
 }
 
-/// Python warns of `--`, `&&`, `~~`, `||` and `[` in a class.
+/// Escapes the characters that Python warns about in a class: `--`, `&&`, `~~`, `||` and `[`.
 fn write_in_class(character: char, to: &mut String) {
     match character {
         '\\' | ']' | '[' | '^' | '-' => {

@@ -1,4 +1,4 @@
-//! References: each definition is lowered once for each level of recursion, up to a limit.
+//! References. Each definition is lowered once for each level of recursion, up to a limit.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,11 +10,11 @@ use super::merge::annotations_of;
 use super::node::{DefinitionKey, Kind, Node};
 use super::{Table, fault, keywords};
 
-/// Most levels of a schema that contains itself.
+/// Maximum number of levels of a recursive schema.
 pub(crate) const MAX_LEVEL: usize = 5;
 
 impl Lowering<'_> {
-    /// Notes that those of the definitions called `names` that contain themselves end at the last level.
+    /// Notes that the recursive definitions among `names` end at the last level.
     pub(super) fn note_recursion(&mut self, names: &BTreeSet<&str>) {
         let places: Vec<&str> = names
             .iter()
@@ -25,7 +25,7 @@ impl Lowering<'_> {
         for place in places {
             self.note(
                 place,
-                format!("contains itself: at most {MAX_LEVEL} levels are written"),
+                format!("recursive: at most {MAX_LEVEL} levels are written"),
             );
         }
     }
@@ -55,7 +55,7 @@ impl Lowering<'_> {
         }
         let node = &self.made.definitions[&key];
         let mut made = match node.kind {
-            Kind::Object(_) | Kind::Array(_) | Kind::Union(_) => Node::of(Kind::Reference(key)),
+            Kind::Object(_) | Kind::Array(_) | Kind::Union(_) => Node::new(Kind::Reference(key)),
             _ => node.clone(),
         };
         for (key, value) in annotations_of(beside) {
@@ -65,15 +65,15 @@ impl Lowering<'_> {
     }
 }
 
-/// The names of definitions that contain themselves. Of those that contain each other it is one for each circle, so that a level is
-/// once around the circle.
+/// Returns the names of recursive definitions. Of definitions that contain each other, it returns one for each cycle, so that one level
+/// is one pass through the cycle.
 pub(super) fn cyclic<'d>(definitions: &[(&'d str, String, Value)]) -> BTreeSet<&'d str> {
     fn collect<'v>(value: &'v Value, found: &mut BTreeSet<&'v str>) {
         match value {
             Value::Object(table) => {
                 for (key, value) in table {
                     match name_of(value)
-                        .filter(|_| keywords::of(key) == keywords::Keyword::Reference)
+                        .filter(|_| keywords::kind_of(key) == keywords::Keyword::Reference)
                     {
                         Some(name) => drop(found.insert(name)),
                         None => collect(value, found),
@@ -99,27 +99,27 @@ pub(super) fn cyclic<'d>(definitions: &[(&'d str, String, Value)]) -> BTreeSet<&
                 .collect()
         })
         .collect();
-    // A reference to a definition that is being walked through closes a circle.
-    let mut states = vec![State::New; direct.len()];
+    // A reference to a definition that is still open closes a cycle.
+    let mut visits = vec![Visit::New; direct.len()];
     let mut closing = BTreeSet::new();
     for start in 0..direct.len() {
         let mut path = vec![(start, 0)];
         while let Some((number, next)) = path.last_mut() {
-            if *next == 0 && states[*number] != State::New {
+            if *next == 0 && visits[*number] != Visit::New {
                 path.pop();
                 continue;
             }
-            states[*number] = State::Open;
+            visits[*number] = Visit::Open;
             let Some(&to) = direct[*number].get(*next) else {
-                states[*number] = State::Done;
+                visits[*number] = Visit::Done;
                 path.pop();
                 continue;
             };
             *next += 1;
-            match states[to] {
-                State::New => path.push((to, 0)),
-                State::Open => drop(closing.insert(definitions[to].0)),
-                State::Done => {}
+            match visits[to] {
+                Visit::New => path.push((to, 0)),
+                Visit::Open => drop(closing.insert(definitions[to].0)),
+                Visit::Done => {}
             }
         }
     }
@@ -127,21 +127,21 @@ pub(super) fn cyclic<'d>(definitions: &[(&'d str, String, Value)]) -> BTreeSet<&
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum Visit {
     New,
     Open,
     Done,
 }
 
-/// The name that a canonical reference means.
+/// Returns the name that a canonical reference refers to.
 pub(super) fn name_of(reference: &Value) -> Option<&str> {
     reference.as_str()?.strip_prefix("#/$defs/")
 }
 
-/// Returns the name in a table that has only a `$ref`.
+/// Returns the name that `table` refers to, if the reference is its only constraint.
 pub(super) fn only_reference(table: &Table) -> Option<&str> {
     let is_only = table
         .keys()
-        .all(|key| key == "$ref" || keywords::of(key).is_annotation());
+        .all(|key| key == "$ref" || keywords::kind_of(key).is_annotation());
     name_of(table.get("$ref").filter(|_| is_only)?)
 }

@@ -1,4 +1,4 @@
-//! References of a schema: the schema that each of them points to, and its name below `$defs`.
+//! Resolves the references of a schema, and names the schemas that they refer to.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,25 +7,25 @@ use serde_json::Value;
 use super::canonical::escaped;
 use super::keywords;
 
-/// The schemas that references may name, and those that they do name.
+/// The schemas that references may refer to, and the names of those that they do refer to.
 pub(super) struct References<'schema> {
     written: &'schema Value,
     identifiers: Identifiers,
-    /// JSON pointers of the schemas inside that have an `$id`: references in them begin there.
+    /// JSON pointers of the subschemas with an `$id`, which are the base of the references inside them.
     resources: Vec<String>,
-    /// JSON pointer → name below `$defs`.
+    /// Names below `$defs`, by JSON pointer.
     names: BTreeMap<String, String>,
-    /// Names below `$defs` that are in use.
+    /// Names below `$defs` that are taken.
     taken: BTreeSet<String>,
-    /// How often each name was requested.
+    /// Number of requests for each name.
     counts: BTreeMap<String, usize>,
-    /// Definitions that are still to be read, as JSON pointer and name.
+    /// Referenced schemas that are not read yet, as JSON pointer and name.
     pending: Vec<(String, String)>,
 }
 
 impl<'schema> References<'schema> {
     /// Collects the identifiers of `schema`.
-    pub(super) fn of(schema: &'schema Value) -> Self {
+    pub(super) fn from_schema(schema: &'schema Value) -> Self {
         let mut identifiers = BTreeMap::new();
         collect_identifiers(schema, "", &mut identifiers);
         let key = identifier_key(schema);
@@ -47,8 +47,8 @@ impl<'schema> References<'schema> {
         }
     }
 
-    /// Returns the next schema that was referred to and is not read yet, as JSON pointer and name.
-    pub(super) fn next(&mut self) -> Option<(String, String)> {
+    /// Removes and returns the next referenced schema that is not read yet, as JSON pointer and name.
+    pub(super) fn next_pending(&mut self) -> Option<(String, String)> {
         self.pending.pop()
     }
 
@@ -63,7 +63,7 @@ impl<'schema> References<'schema> {
         name
     }
 
-    /// Returns the JSON pointer that `reference`, which is at `at`, means; `None` if nothing in the schema is there.
+    /// Resolves `reference`, which is at `at`, to a JSON pointer. Returns `None` if the schema has no such part.
     pub(super) fn pointer_of(&self, reference: &str, at: &str) -> Option<String> {
         let (base, fragment) = reference.split_once('#').unwrap_or((reference, ""));
         let base = match base {
@@ -85,7 +85,7 @@ impl<'schema> References<'schema> {
         })
     }
 
-    /// The JSON pointer of the only schema with the anchor `name` in `resource`.
+    /// Returns the JSON pointer of the only schema with the anchor `name` in `resource`.
     fn anchor(&self, name: &str, resource: &str) -> Option<&str> {
         let pointers = self.identifiers.get(&format!("#{name}"))?.iter();
         let mut inside = pointers.filter(|pointer| self.resource_of(pointer) == resource);
@@ -93,7 +93,7 @@ impl<'schema> References<'schema> {
         inside.next().is_none().then_some(single)
     }
 
-    /// The JSON pointer of the innermost schema with an `$id` around `pointer`; the root has the empty pointer.
+    /// Returns the JSON pointer of the innermost schema with an `$id` around `pointer`. The pointer of the root is empty.
     fn resource_of(&self, pointer: &str) -> &str {
         let pointer = pointer.strip_prefix('#').unwrap_or(pointer);
         let around = self.resources.iter().filter(|resource| {
@@ -105,7 +105,7 @@ impl<'schema> References<'schema> {
             .map_or("", String::as_str)
     }
 
-    /// A name that needs no escapes in a reference.
+    /// Creates a name that needs no escapes in a reference.
     fn new_name(&mut self, pointer: &str) -> String {
         let last = pointer.rsplit('/').next().unwrap_or_default();
         let plain = |character: char| {
@@ -129,7 +129,7 @@ impl<'schema> References<'schema> {
     }
 }
 
-/// The keyword that identifies schemas inside of `schema`: `id` in drafts 3 and 4. Later, `id` has no meaning.
+/// Returns the keyword that identifies subschemas of `schema`: `id` in drafts 3 and 4. In later drafts, `id` has no meaning.
 fn identifier_key(schema: &Value) -> &'static str {
     let draft = schema
         .get("$schema")
@@ -141,10 +141,10 @@ fn identifier_key(schema: &Value) -> &'static str {
     if is_old { "id" } else { "$id" }
 }
 
-/// Identifier → the JSON pointers of the schemas that have it.
+/// JSON pointers of schemas, by identifier.
 type Identifiers = BTreeMap<String, Vec<String>>;
 
-/// Collects `$id`, `id` and `$anchor` of `schema` and of the schemas below it. Values are not schemas, whatever they look like.
+/// Collects `$id`, `id` and `$anchor` of `schema` and of its subschemas. Values are not schemas, whatever they look like.
 fn collect_identifiers(schema: &Value, pointer: &str, found: &mut Identifiers) {
     let below = |key: &str| format!("{pointer}/{}", escaped(key));
     for (key, value) in schema.as_object().into_iter().flatten() {
@@ -158,7 +158,7 @@ fn collect_identifiers(schema: &Value, pointer: &str, found: &mut Identifiers) {
                 found.entry(anchor).or_default().push(pointer.to_owned());
             }
             (_, Value::Object(schemas))
-                if keywords::of(key).is_map()
+                if keywords::kind_of(key).is_map()
                     || ["$defs", "definitions"].contains(&key.as_str()) =>
             {
                 for (name, schema) in schemas {
@@ -166,12 +166,12 @@ fn collect_identifiers(schema: &Value, pointer: &str, found: &mut Identifiers) {
                     collect_identifiers(schema, &pointer, found);
                 }
             }
-            (_, Value::Array(schemas)) if keywords::of(key).is_schema() => {
+            (_, Value::Array(schemas)) if keywords::kind_of(key).is_schema() => {
                 for (at, schema) in schemas.iter().enumerate() {
                     collect_identifiers(schema, &format!("{}/{at}", below(key)), found);
                 }
             }
-            (_, schema) if keywords::of(key).is_schema() => {
+            (_, schema) if keywords::kind_of(key).is_schema() => {
                 collect_identifiers(schema, &below(key), found);
             }
             _ => {}
@@ -179,7 +179,7 @@ fn collect_identifiers(schema: &Value, pointer: &str, found: &mut Identifiers) {
     }
 }
 
-/// Returns `text` with its `%XX` decoded, or `text` itself if the result is not UTF-8.
+/// Returns `text` with `%XX` decoded. Returns `text` itself if the result is not UTF-8.
 fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;

@@ -1,19 +1,19 @@
-//! Faults of schemas and notes on them.
+//! Faults of schemas, and notes on schemas.
 
 use std::fmt;
 
-/// Most faults and notes of a schema that are kept.
+/// Maximum number of faults, and of notes, that are kept for a schema.
 pub(super) const MAX_REPORTS: usize = 50;
 
-/// A reason why a schema cannot be enforced, and its place.
+/// A reason why a schema cannot be enforced, with the place in the schema.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("at `{pointer}`: {reason}")]
 pub(crate) struct SchemaFault {
     /// JSON pointer of the schema or keyword; `#` is the whole schema.
     pub pointer: String,
-    /// Text that says what is wrong and how to correct it.
+    /// Description of the fault, and what to do about it.
     pub reason: String,
-    /// Whether a limit of the system kept the schema from being read; the schema itself may be valid then.
+    /// Whether a limit of the system kept the schema from being read. The schema itself may be valid.
     pub is_of_system: bool,
 }
 
@@ -39,7 +39,7 @@ impl From<SchemaFault> for SchemaFaults {
     }
 }
 
-/// Faults or notes, each once, and at most [`MAX_REPORTS`] of them. A schema is read once more for each reference to it.
+/// Distinct faults or notes, at most [`MAX_REPORTS`]. A schema is read again for each reference to it and reports the same each time.
 #[derive(Debug, Clone)]
 pub(super) struct Reports<T>(pub(super) Vec<T>);
 
@@ -50,20 +50,20 @@ impl<T> Default for Reports<T> {
 }
 
 impl<T: PartialEq> Reports<T> {
-    /// Adds `report`, if it is new.
+    /// Adds `report` if it is new.
     pub(super) fn add(&mut self, report: T) {
         if !self.are_full() && !self.0.contains(&report) {
             self.0.push(report);
         }
     }
 
-    /// Returns whether no more are kept.
+    /// Returns whether further reports are dropped.
     pub(super) fn are_full(&self) -> bool {
         self.0.len() >= MAX_REPORTS
     }
 }
 
-/// Makes a fault at `pointer`.
+/// Creates a fault at `pointer`.
 pub(super) fn fault(pointer: &str, reason: impl Into<String>) -> SchemaFault {
     SchemaFault {
         pointer: pointer.into(),
@@ -72,7 +72,7 @@ pub(super) fn fault(pointer: &str, reason: impl Into<String>) -> SchemaFault {
     }
 }
 
-/// Makes a note at `pointer`.
+/// Creates a note at `pointer`.
 pub(super) fn note(pointer: &str, text: impl Into<String>) -> SchemaNote {
     SchemaNote {
         pointer: pointer.into(),
@@ -81,14 +81,14 @@ pub(super) fn note(pointer: &str, text: impl Into<String>) -> SchemaNote {
     }
 }
 
-/// Something in a schema that is ignored, narrowed, checked later or not advertised.
+/// A remark about a part of a schema that is ignored, narrowed, checked later or not advertised.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct SchemaNote {
     /// JSON pointer of the schema or keyword; `#` is the whole schema.
     pub pointer: String,
     /// How the schema or keyword is handled.
     pub text: String,
-    /// Whether it is ignored: nothing enforces it.
+    /// Whether the schema or keyword is not enforced at all.
     pub is_ignored: bool,
 }
 

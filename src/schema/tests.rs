@@ -1,4 +1,4 @@
-//! Schemas: what of them is enforced, advertised, noted and refused.
+//! Tests of what is enforced, advertised, noted and refused.
 
 mod advertising;
 mod enforcing;
@@ -10,33 +10,36 @@ mod reading;
 use super::*;
 use crate::schema::recursion::MAX_LEVEL;
 
-/// Small, so that a test can show them.
+/// Limits that are small enough to be written out in tests.
 const LIMITS: Limits = Limits {
     string: 1000,
     items: 100,
 };
 
-fn of(schema: &Value) -> Result<AnswerSchema, SchemaFaults> {
-    AnswerSchema::of(schema, LIMITS, false)
+fn read(schema: &Value) -> Result<AnswerSchema, SchemaFaults> {
+    AnswerSchema::read_on_large_stack(schema, LIMITS, false)
 }
 
-/// The places of the faults of `schema`.
+/// Returns the JSON pointers of the faults of `schema`.
 fn faults(schema: &Value) -> Vec<String> {
-    let faults = of(schema).err().map(|faults| faults.0).unwrap_or_default();
+    let faults = read(schema)
+        .err()
+        .map(|faults| faults.0)
+        .unwrap_or_default();
     faults.into_iter().map(|fault| fault.pointer).collect()
 }
 
 fn reason(schema: &Value) -> String {
-    of(schema).unwrap_err().to_string()
+    read(schema).unwrap_err().to_string()
 }
 
 fn notes(schema: &Value) -> Vec<String> {
-    let notes = of(schema).unwrap().notes;
+    let notes = read(schema).unwrap().notes;
     notes.iter().map(ToString::to_string).collect()
 }
 
 #[test]
-fn all_faults_of_a_schema_are_found_at_once() {
+fn all_faults_of_a_schema_are_reported_at_once() {
     let schema = json!({"type": "object", "properties": {
         "a": {"type": "string", "pattern": "(?i)a"},
         "b": {"type": "integer", "minimun": 1},
@@ -57,16 +60,16 @@ fn all_faults_of_a_schema_are_found_at_once() {
 }
 
 #[test]
-fn a_slip_of_the_pen_is_a_fault_and_a_word_of_another_dialect_is_not() {
+fn a_misspelled_keyword_is_a_fault_and_a_keyword_of_another_dialect_is_not() {
     for (slip, meant) in [
         ("minimun", "minimum"),
         ("maxlength", "maxLength"),
         ("additional_properties", "additionalProperties"),
         ("requierd", "required"),
     ] {
-        let told = reason(&json!({"type": "object", slip: 1}));
+        let message = reason(&json!({"type": "object", slip: 1}));
         assert_eq!(
-            told,
+            message,
             format!("at `#/{slip}`: unknown keyword; did you mean `{meant}`?")
         );
     }
@@ -79,7 +82,7 @@ fn a_slip_of_the_pen_is_a_fault_and_a_word_of_another_dialect_is_not() {
 }
 
 #[test]
-fn the_wrapper_around_a_schema_is_named() {
+fn a_wrapper_around_the_schema_is_a_fault_that_names_the_key_to_pass() {
     let wrapper = json!({"name": "answer", "strict": true, "schema": {"type": "object"}});
     assert_eq!(
         reason(&wrapper),
@@ -88,7 +91,7 @@ fn the_wrapper_around_a_schema_is_named() {
 }
 
 #[test]
-fn what_cannot_be_enforced_is_refused_with_its_place() {
+fn unsupported_keywords_are_refused_with_their_json_pointers() {
     let string = || json!({"type": "string"});
     for (schema, pointer) in [
         (json!({"type": "string", "minLength": -1}), "#/minLength"),
@@ -149,7 +152,7 @@ fn what_cannot_be_enforced_is_refused_with_its_place() {
 }
 
 #[test]
-fn a_root_that_is_no_object_is_refused() {
+fn a_root_that_is_not_an_object_is_refused() {
     for schema in [
         json!({"type": "string"}),
         json!({"type": ["object", "null"]}),
@@ -168,16 +171,16 @@ fn a_root_that_is_no_object_is_refused() {
 }
 
 #[test]
-fn a_schema_without_end_is_refused_and_one_with_an_end_is_bounded() {
-    let told = reason(
+fn endless_recursion_is_refused_and_recursion_that_can_end_is_bounded() {
+    let message = reason(
         &json!({"$defs": {"a": {"type": "object", "properties": {"a": {"$ref": "#/$defs/a"}}, "required": ["a"]}}, "$ref": "#/$defs/a"}),
     );
-    assert!(told.contains("must leave a way to end"), "{told}");
+    assert!(message.contains("the recursion never ends"), "{message}");
     let list = json!({"$defs": {"list": {"type": "object", "properties": {"next": {"anyOf": [{"$ref": "#/$defs/list"}, {"type": "null"}]}}, "required": ["next"]}}, "$ref": "#/$defs/list"});
     assert_eq!(
         notes(&list),
         [format!(
-            "at `#/$defs/list`: contains itself: at most {MAX_LEVEL} levels are written"
+            "at `#/$defs/list`: recursive: at most {MAX_LEVEL} levels are written"
         )]
     );
     let mut deep = json!({"type": "null"});
@@ -185,7 +188,7 @@ fn a_schema_without_end_is_refused_and_one_with_an_end_is_bounded() {
         deep = json!({"type": "array", "items": deep});
     }
     assert_eq!(faults(&deep).len(), 1);
-    // References that double at every level, multiplied out.
+    // References that double at every level.
     let mut definitions =
         json!({"a0": {"type": "object", "properties": {"a": {"type": "string"}}}});
     for n in 1..40 {
@@ -193,15 +196,15 @@ fn a_schema_without_end_is_refused_and_one_with_an_end_is_bounded() {
         definitions[format!("a{n}")] =
             json!({"required": ["a"], "anyOf": [{"$ref": former}, {"$ref": former}]});
     }
-    let told = reason(&json!({"$defs": definitions, "$ref": "#/$defs/a39"}));
-    assert!(told.contains("would take too long"), "{told}");
+    let message = reason(&json!({"$defs": definitions, "$ref": "#/$defs/a39"}));
+    assert!(message.contains("would take too long"), "{message}");
     let option = |name: &str| json!({"required": [name]});
     let choice = json!({"anyOf": [option("a"), option("b"), option("c")]});
-    let told = reason(&json!({"type": "object", "allOf": vec![choice; 20]}));
-    assert!(told.contains("multiplied out"), "{told}");
+    let message = reason(&json!({"type": "object", "allOf": vec![choice; 20]}));
+    assert!(message.contains("multiplied out"), "{message}");
 }
 
-/// Each level refers to the next one twice.
+/// Returns a schema of which each level refers to the next one twice.
 fn doubling(levels: usize, leaf: &Value) -> Value {
     let mut definitions = json!({});
     for level in 0..levels {
@@ -214,7 +217,7 @@ fn doubling(levels: usize, leaf: &Value) -> Value {
 }
 
 #[test]
-fn schemas_that_multiply_neither_take_long_nor_overflow_the_stack() {
+fn exponential_schemas_neither_take_long_nor_overflow_the_stack() {
     for endless in [
         json!({"$ref": "#/$defs/b", "$defs": {"b": {"anyOf": [{"$ref": "#/$defs/b"}, {"type": "object"}]}}}),
         json!({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}),
@@ -243,11 +246,11 @@ fn schemas_that_multiply_neither_take_long_nor_overflow_the_stack() {
     let unions = json!({"$ref": "#/$defs/u0", "$defs": unions});
     assert!(reason(&unions).contains("checking an answer would take too long"));
     let faults = json!({"type": "object", "properties": (0..9000).map(|n| (format!("p{n}"), json!({"minimun": 1}))).collect::<Map<_, _>>()});
-    assert_eq!(of(&faults).unwrap_err().0.len(), MAX_REPORTS);
+    assert_eq!(read(&faults).unwrap_err().0.len(), MAX_REPORTS);
 }
 
 #[test]
-fn dependencies_of_both_drafts_hold_beside_each_other() {
+fn dependencies_of_old_and_new_drafts_apply_together() {
     let schema = json!({"type": "object", "properties": {"a": {"type": "null"}, "b": {"type": "null"}, "c": {"type": "null"}},
         "dependencies": {"a": ["b"]}, "dependentRequired": {"a": ["c"]}, "required": ["a"]});
     let answer = AnswerSchema::json(&schema, LIMITS).unwrap();
@@ -261,15 +264,15 @@ fn dependencies_of_both_drafts_hold_beside_each_other() {
 }
 
 #[test]
-fn a_reference_means_an_identifier_of_a_schema_not_of_a_value() {
+fn references_resolve_to_identifiers_in_schemas_but_not_in_values() {
     let schema = json!({"$defs": {"a": {"enum": [{"$anchor": "x", "type": "null"}]}, "b": {"$anchor": "x", "type": "boolean"}}, "$ref": "#x"});
-    assert_eq!(of(&schema).unwrap().enforced, json!({"type": "boolean"}));
+    assert_eq!(read(&schema).unwrap().enforced, json!({"type": "boolean"}));
 }
 
 #[test]
-fn numbers_without_any_value_are_refused() {
+fn number_schemas_that_allow_no_value_are_refused() {
     let bounds = "are written from -9007199254740991 to 9007199254740991";
-    for (schema, told) in [
+    for (schema, expected) in [
         (
             json!({"type": "integer", "minimum": 3, "exclusiveMaximum": 4, "multipleOf": 2}),
             format!(
@@ -279,44 +282,44 @@ fn numbers_without_any_value_are_refused() {
         (
             json!({"type": "number", "minimum": 1e300}),
             format!(
-                "at `#`: `minimum` 1e+300 leaves no value: numbers {bounds}, with at most 8 digits after the point"
+                "at `#`: `minimum` 1e+300 leaves no value: numbers {bounds}, with at most 8 digits after the decimal point"
             ),
         ),
         (
             json!({"type": "integer", "multipleOf": 0}),
-            "at `#/multipleOf`: must be a number above 0".into(),
+            "at `#/multipleOf`: must be a positive number".into(),
         ),
         (
             json!({"type": "number", "multipleOf": 1e-9}),
-            "at `#/multipleOf`: must have at most 8 digits after the point".into(),
+            "at `#/multipleOf`: must have at most 8 digits after the decimal point".into(),
         ),
         (
             json!({"type": "integer", "multipleOf": 100_001}),
-            "at `#/multipleOf`: is too large: the sum of all `multipleOf` in a schema, decimal points ignored (0.25 counts 25), must be at most 100000; use smaller ones".into(),
+            "at `#/multipleOf`: is too large: the sum of all `multipleOf` in a schema, decimal points ignored (0.25 counts as 25), must be at most 100000; use smaller ones".into(),
         ),
         (
             json!({"type": "integer", "multipleOf": 5_000_000_001_i64}),
-            "at `#/multipleOf`: has too many digits to be enforced; write fewer".into(),
+            "at `#/multipleOf`: has too many digits to enforce; use fewer".into(),
         ),
         (
             json!({"type": "integer", "minimum": "1"}),
             "at `#/minimum`: must be a number".into(),
         ),
     ] {
-        assert_eq!(reason(&schema), told);
+        assert_eq!(reason(&schema), expected);
     }
 }
 
 #[test]
-fn patterns_that_json_schema_reads_otherwise_are_refused() {
-    for (pattern, told) in [
+fn patterns_that_rust_and_ecma_262_interpret_differently_are_refused() {
+    for (pattern, expected) in [
         (
             "(?i)a",
-            "flags, as in `(?i)`, cannot be enforced: write both cases, for example `[aA]`",
+            "flags such as `(?i)` cannot be enforced; write both cases, for example `[aA]`",
         ),
         (
             "(?i:a)",
-            "flags, as in `(?i)`, cannot be enforced: write both cases, for example `[aA]`",
+            "flags such as `(?i)` cannot be enforced; write both cases, for example `[aA]`",
         ),
         (
             "a(?=b)",
@@ -328,43 +331,43 @@ fn patterns_that_json_schema_reads_otherwise_are_refused() {
         ),
         (
             "(a)\\1",
-            "backreferences, as in `\\1`, cannot be enforced; write the repeated part again",
+            "backreferences such as `\\1` cannot be enforced; write the repeated part again",
         ),
         ("\\bword\\b", "`\\b` cannot be enforced; remove it"),
         ("\\Aa", "`\\A` cannot be enforced; remove it"),
         (
             "a^b",
-            "`^` must begin the pattern or an alternative of it, and `$` must end it",
+            "`^` must begin the pattern or an alternative, and `$` must end it",
         ),
         (
             "[]a]",
-            "`[]` and `[^]` cannot be enforced; a bracket in a class is written `\\]`",
+            "`[]` and `[^]` cannot be enforced; write a bracket in a class as `\\]`",
         ),
         (
             "[a[b]",
             "invalid or unsupported pattern: unclosed character class",
         ),
-        ("[[:alpha:]]", "a bracket in a class is written `\\[`"),
+        ("[[:alpha:]]", "unsupported `[` in a class; write `\\[`"),
         (
             "[a&&b]",
-            "`&&`, `--` and `~~` in a class cannot be enforced: put a backslash before each character",
+            "`&&`, `--` and `~~` in a class cannot be enforced; put a backslash before each character",
         ),
-        ("(?<name>a)", "named groups cannot be enforced: write `(…)`"),
-        ("\\x{41}", "U+0041 is written `\\u0041`"),
-        ("\\pL", "write this Unicode class as `\\p{L}`"),
+        ("(?<name>a)", "named groups cannot be enforced; write `(…)`"),
+        ("\\x{41}", "unsupported escape; write U+0041 as `\\u0041`"),
+        ("\\pL", "unsupported Unicode class; write `\\p{L}`"),
         (
             "((\\p{L}{100}){100}){100}",
-            "takes too much memory; repeat less, or fewer kinds of characters",
+            "requires too much memory; use fewer repetitions or smaller character classes",
         ),
     ] {
-        let told = format!("at `#/pattern`: {told}");
-        assert_eq!(reason(&json!({"type": "string", "pattern": pattern})), told);
+        let text = format!("at `#/pattern`: {expected}");
+        assert_eq!(reason(&json!({"type": "string", "pattern": pattern})), text);
     }
 }
 
 #[test]
-fn a_part_of_an_answer_that_reached_a_limit_of_ours_is_found() {
-    let answer = of(&json!({"type": "object", "properties": {
+fn a_part_of_an_answer_that_reached_a_configured_limit_is_found() {
+    let answer = read(&json!({"type": "object", "properties": {
         "text": {"type": "string"},
         "short": {"type": "string", "maxLength": 3},
         "list": {"type": "array", "items": {"type": "integer"}},
@@ -372,19 +375,20 @@ fn a_part_of_an_answer_that_reached_a_limit_of_ours_is_found() {
     .unwrap();
     let full = "ü".repeat(1000);
     assert_eq!(
-        answer.cut_at(&json!({"text": full})),
+        answer.truncated_part(&json!({"text": full})),
         Some(("/text".into(), "1000 characters of a string".into()))
     );
     assert_eq!(
-        answer.cut_at(&json!({"list": vec![1; 100]})),
+        answer.truncated_part(&json!({"list": vec![1; 100]})),
         Some(("/list".into(), "100 items of an array".into()))
     );
     assert_eq!(
-        answer.cut_at(&json!({"text": "a".repeat(999), "short": "abc", "list": vec![1; 99]})),
+        answer
+            .truncated_part(&json!({"text": "a".repeat(999), "short": "abc", "list": vec![1; 99]})),
         None
     );
-    // What the schema ends itself is whole, and so is what it demands.
-    let bounded = of(&json!({"type": "object", "properties": {
+    // Parts that end at the schema's own maximum or minimum are complete.
+    let bounded = read(&json!({"type": "object", "properties": {
         "text": {"type": "string", "maxLength": 1000},
         "long": {"type": "string", "minLength": 3000},
         "list": {"type": "array", "items": {"type": "integer"}, "maxItems": 100},
@@ -392,8 +396,8 @@ fn a_part_of_an_answer_that_reached_a_limit_of_ours_is_found() {
     }}))
     .unwrap();
     let whole = json!({"text": full, "long": "a".repeat(3000), "list": vec![1; 100], "open": ""});
-    assert_eq!(bounded.cut_at(&whole), None);
+    assert_eq!(bounded.truncated_part(&whole), None);
     let long = json!({"long": "a".repeat(6000)});
-    let told = ("/long".to_owned(), "6000 characters of a string".to_owned());
-    assert_eq!(bounded.cut_at(&long), Some(told));
+    let expected = ("/long".to_owned(), "6000 characters of a string".to_owned());
+    assert_eq!(bounded.truncated_part(&long), Some(expected));
 }

@@ -1,15 +1,15 @@
-//! The types of JSON: their names, their values, and the keywords that apply to them.
+//! The types of JSON values, and the keywords that apply to each.
 
 use serde_json::Value;
 
 use crate::json::integer::whole_value;
 
-/// The values of `type`.
+/// The types that `type` may name.
 pub(super) const TYPES: [&str; 7] = [
     "object", "array", "string", "integer", "number", "boolean", "null",
 ];
 
-/// The keywords that apply to values of `kind`.
+/// Returns the keywords that apply to values of the type `kind`.
 pub(super) fn keywords_of(kind: &str) -> &'static [&'static str] {
     match kind {
         "object" => &[
@@ -48,8 +48,8 @@ pub(super) fn keywords_of(kind: &str) -> &'static [&'static str] {
     }
 }
 
-/// Returns the name of the type of `value`. Integers are numbers.
-pub(super) fn of_value(value: &Value) -> &'static str {
+/// Returns the name of the type of `value`. The type of an integer is `number`.
+pub(super) fn name_of_value(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
@@ -61,7 +61,7 @@ pub(super) fn of_value(value: &Value) -> &'static str {
 }
 
 /// Returns whether `value` is of the type `kind`.
-pub(super) fn is_of(value: &Value, kind: &str) -> bool {
+pub(super) fn has_type(value: &Value, kind: &str) -> bool {
     match value {
         Value::Null => kind == "null",
         Value::Bool(_) => kind == "boolean",

@@ -1,22 +1,22 @@
-//! Checks of existing values: finished answers, values that a schema lists, and samples of formats.
+//! Validation of values: finished answers, values that a schema lists, and samples of formats.
 
 use serde_json::{Value, json};
 
 use super::{SchemaFault, fault};
 
-/// Most bytes of a compiled pattern.
+/// Maximum size of a compiled pattern, in bytes.
 pub(super) const PATTERN_BYTES: usize = 1 << 20;
 
-/// Most steps that a pattern with lookarounds may take.
+/// Maximum number of steps that a pattern with lookarounds may take.
 const BACKTRACKS: usize = 100_000;
 
-/// A compiled schema that checks values.
+/// A compiled schema.
 #[derive(Debug)]
 pub(super) struct Validator(jsonschema::Validator);
 
 impl Validator {
-    /// The validator of `document`, a schema of draft 2020-12.
-    pub(super) fn of(document: &Value) -> Result<Self, SchemaFault> {
+    /// Compiles `document`, a schema of draft 2020-12.
+    pub(super) fn compile(document: &Value) -> Result<Self, SchemaFault> {
         let patterns = jsonschema::PatternOptions::fancy_regex()
             .backtrack_limit(BACKTRACKS)
             .size_limit(PATTERN_BYTES)
@@ -29,9 +29,9 @@ impl Validator {
             .map_err(|error| fault("#", error.to_string()))
     }
 
-    /// The validator of texts in which `pattern`, of ECMA-262, occurs.
-    pub(super) fn of_pattern(pattern: &str) -> Result<Self, SchemaFault> {
-        Self::of(&json!({"pattern": pattern}))
+    /// Compiles a validator of texts that the ECMA-262 `pattern` matches.
+    pub(super) fn compile_pattern(pattern: &str) -> Result<Self, SchemaFault> {
+        Self::compile(&json!({"pattern": pattern}))
     }
 
     /// Returns whether `value` follows the schema.
@@ -39,7 +39,7 @@ impl Validator {
         self.0.is_valid(value)
     }
 
-    /// Returns what is wrong with `value`, and where.
+    /// Checks `value`. Fails with a description of what is wrong, and where.
     pub(super) fn check(&self, value: &Value) -> Result<(), String> {
         self.0
             .validate(value)

@@ -1,31 +1,31 @@
-//! Values that are listed, strings and numbers.
+//! Listed values, strings and numbers.
 
 use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::conjunction::Part;
+use super::conjunction::{Part, count_range, pointer_to};
 use super::formats::TextFormat;
-use super::lower::{Author, Lowering};
+use super::lower::{Lowering, Producer};
 use super::negation::EXCLUDED;
 use super::node::{Kind, Node, NumberNode, Pattern, TextNode};
 use super::number::{number, remainders};
-use super::types::{self, is_of};
+use super::types::{self, has_type};
 use super::validator::Validator;
 use super::{SchemaFault, Table, fault, formats, pattern};
 use crate::json::integer::{whole, whole_value};
 
-/// Most levels of arrays and objects in a listed value.
+/// Maximum nesting of arrays and objects in a listed value.
 const MAX_DEPTH: usize = 64;
 
-/// Values that a note shows.
+/// Maximum number of values that a note shows.
 const MAX_SHOWN: usize = 10;
 
-/// Most patterns in a schema: each is compiled, here and for the grammar.
+/// Maximum number of patterns in a schema. Each is compiled twice: for the check and for the grammar.
 const MAX_PATTERNS: usize = 100;
 
 impl<'c> Lowering<'c> {
-    /// Returns those of `values` that the other keywords of `parts` allow.
+    /// Returns the node of those `values` that the other keywords of `parts` allow.
     pub(super) fn values(
         &mut self,
         parts: &[Part<'c>],
@@ -44,12 +44,17 @@ impl<'c> Lowering<'c> {
             if depth(value) > MAX_DEPTH {
                 return self.fault(fault(
                     at,
-                    format!("values nest more than {MAX_DEPTH} levels deep; write fewer levels"),
+                    format!("values nest more than {MAX_DEPTH} levels deep; reduce the nesting"),
                 ));
             }
             if let Some(number) = inexact(value) {
-                // A listed value cannot be rounded: clients see it.
-                self.fault(fault(at, format!("programs that read {number} as a double get a different number; write it as a string")));
+                // A listed value cannot be rounded, because clients see it.
+                self.fault(fault(
+                    at,
+                    format!(
+                        "{number} cannot be represented exactly as a double; write it as a string"
+                    ),
+                ));
             }
         }
         let more = self.keywords_of(parts, values);
@@ -60,7 +65,7 @@ impl<'c> Lowering<'c> {
             .map(Value::to_string)
             .collect();
         let is_allowed = |value: &&Value| {
-            types.is_none_or(|types| types.iter().any(|kind| is_of(value, kind)))
+            types.is_none_or(|types| types.iter().any(|kind| has_type(value, kind)))
                 && (excluded.is_empty() || !excluded.contains(&value.to_string()))
                 && more.as_ref().is_none_or(|more| more.is_valid(value))
         };
@@ -73,17 +78,20 @@ impl<'c> Lowering<'c> {
                 "no listed value satisfies the other keywords; change the list, or remove them",
             ));
         }
-        // In an alternative it may still be allowed by another one.
+        // The value may still be allowed by another alternative.
         if !left.is_empty() && self.branches == 0 {
             self.note(
                 &at,
-                format!("{} cannot occur: another keyword forbids it", few(&left)),
+                format!(
+                    "{} never occurs: another keyword forbids it",
+                    shortened_list(&left)
+                ),
             );
         }
-        Node::of(Kind::Values(allowed))
+        Node::new(Kind::Values(allowed))
     }
 
-    /// Returns the check of `values` by the keywords of `parts`, or `None` if no keyword applies to one of them.
+    /// Compiles a validator of `values` against the keywords of `parts`. Returns `None` if no keyword applies to one of them.
     fn keywords_of(
         &mut self,
         parts: &[Part<'c>],
@@ -92,25 +100,25 @@ impl<'c> Lowering<'c> {
         let applies = |key: &str| {
             let types = types::TYPES.iter();
             let mut types = types.filter(|kind| types::keywords_of(kind).contains(&key));
-            types.any(|kind| values.iter().any(|(_, value)| is_of(value, kind)))
+            types.any(|kind| values.iter().any(|(_, value)| has_type(value, kind)))
         };
-        let said = |part: &Part<'c>| -> Table {
+        let relevant = |part: &Part<'c>| -> Table {
             let keys = part.table.iter().filter(|(key, _)| applies(key));
             keys.map(|(key, value)| (key.clone(), value.clone()))
                 .collect()
         };
-        let tables: Vec<Table> = parts.iter().map(said).collect();
-        let is_said = tables.iter().any(|table| !table.is_empty());
-        is_said.then(|| self.validator(&tables)).flatten()
+        let tables: Vec<Table> = parts.iter().map(relevant).collect();
+        let is_constrained = tables.iter().any(|table| !table.is_empty());
+        is_constrained.then(|| self.validator(&tables)).flatten()
     }
 
-    /// Counts a pattern at `at`.
+    /// Counts the pattern at `at`. Fails if the schema has too many patterns.
     pub(super) fn count_pattern(&mut self, at: &str) -> Result<(), SchemaFault> {
         self.patterns += 1;
         if self.patterns > MAX_PATTERNS {
             return Err(fault(
                 at,
-                format!("the schema has more than {MAX_PATTERNS} patterns"),
+                format!("the schema has more than {MAX_PATTERNS} patterns; use fewer"),
             ));
         }
         Ok(())
@@ -133,20 +141,20 @@ impl<'c> Lowering<'c> {
             Ok(merged) => merged,
             Err(fault) => return self.fault(fault),
         };
-        let enforced = match (number(is_integer, &merged, at), self.author) {
-            (Err(_), Author::Client) => Ok(Value::Bool(false)),
+        let enforced = match (number(is_integer, &merged, at), self.producer) {
+            (Err(_), Producer::Client) => Ok(Value::Bool(false)),
             (enforced, _) => enforced,
         };
         if enforced.is_ok()
-            && self.author == Author::Model
+            && self.producer == Producer::Model
             && self.has_too_many_remainders(remainders(&merged))
         {
             let at = format!("{at}/multipleOf");
-            let reason = "is too large: the sum of all `multipleOf` in a schema, decimal points ignored (0.25 counts 25), must be at most 100000; use smaller ones";
+            let reason = "is too large: the sum of all `multipleOf` in a schema, decimal points ignored (0.25 counts as 25), must be at most 100000; use smaller ones";
             return self.fault(fault(&at, reason));
         }
         match enforced {
-            Ok(enforced) => Node::of(Kind::Number(NumberNode {
+            Ok(enforced) => Node::new(Kind::Number(NumberNode {
                 is_integer,
                 keywords: merged,
                 enforced,
@@ -158,23 +166,23 @@ impl<'c> Lowering<'c> {
 
     pub(super) fn text(&mut self, parts: &[Part<'c>]) -> Node {
         let mut has_fault = false;
-        let (min, max) = counts(parts, "minLength", "maxLength");
+        let (min, max) = count_range(parts, "minLength", "maxLength");
         if max.is_some_and(|max| min > max) {
-            let at = place_of(parts, "minLength");
+            let at = pointer_to(parts, "minLength");
             let reason = format!("must be at most `maxLength`, {}", max.unwrap_or_default());
             self.contradiction(fault(&at, reason));
             has_fault = true;
         }
         let formats = parts
             .iter()
-            .filter_map(|part| formats::of_text(part.table.get("format")?.as_str()?));
+            .filter_map(|part| formats::string_format(part.table.get("format")?.as_str()?));
         let format = formats.into_iter().next();
         let patterns = self.patterns(parts, format);
         let Some(patterns) = patterns.filter(|_| !has_fault) else {
             return Node::never();
         };
         for _ in &patterns {
-            if let Err(fault) = self.count_pattern(&place_of(parts, "pattern")) {
+            if let Err(fault) = self.count_pattern(&pointer_to(parts, "pattern")) {
                 return self.fault(fault);
             }
         }
@@ -183,16 +191,16 @@ impl<'c> Lowering<'c> {
         } else {
             "pattern"
         };
-        Node::of(Kind::Text(TextNode {
+        Node::new(Kind::Text(TextNode {
             min,
             max,
             patterns,
             format,
-            pointer: place_of(parts, key),
+            pointer: pointer_to(parts, key),
         }))
     }
 
-    /// Returns the patterns of `parts`, each once; `None` if one of them has a fault. All faults are reported.
+    /// Returns the distinct patterns of `parts`. Returns `None` if one has a fault. All faults are reported.
     fn patterns(
         &mut self,
         parts: &[Part<'c>],
@@ -221,19 +229,19 @@ impl<'c> Lowering<'c> {
         (!has_fault).then_some(patterns)
     }
 
-    /// Returns the pattern `written` at `at` in the form for the grammar; `None`, with a note, if `format` implies it.
+    /// Translates the pattern `written` at `at` for the grammar. Returns `None`, with a note, if `format` implies the pattern.
     fn enforced(
         &mut self,
         at: &str,
         written: &str,
         format: Option<&TextFormat>,
     ) -> Result<Option<String>, SchemaFault> {
-        match pattern::enforced(written) {
+        match pattern::translate(written) {
             Ok(enforced) => Ok(Some(enforced)),
             Err(_)
                 if format.is_some_and(|format| pattern::matches_all(written, format.samples)) =>
             {
-                let note = "is checked on the finished answer only; `format` is enforced";
+                let note = "checked on the finished answer only; `format` is enforced";
                 self.note(at, note);
                 Ok(None)
             }
@@ -242,7 +250,7 @@ impl<'c> Lowering<'c> {
     }
 }
 
-/// The values that `enum` and `const` list, each with its place; `None` if neither is there.
+/// Returns the values that `enum` and `const` allow, each with its JSON pointer. Returns `None` if there is neither.
 pub(super) fn listed<'c>(parts: &[Part<'c>]) -> Option<Vec<(String, &'c Value)>> {
     let mut lists = parts.iter().flat_map(|part| {
         let list = part
@@ -276,8 +284,8 @@ pub(super) fn listed<'c>(parts: &[Part<'c>]) -> Option<Vec<(String, &'c Value)>>
     )
 }
 
-/// `values` in words; of many only the first.
-fn few(values: &[&Value]) -> String {
+/// Formats `values` as a list, shortened after [`MAX_SHOWN`] values.
+fn shortened_list(values: &[&Value]) -> String {
     let shown = values.iter().take(MAX_SHOWN).map(ToString::to_string);
     let shown = shown.collect::<Vec<_>>().join(", ");
     match values.len().saturating_sub(MAX_SHOWN) {
@@ -286,32 +294,7 @@ fn few(values: &[&Value]) -> String {
     }
 }
 
-/// The place of the first `key`.
-pub(super) fn place_of(parts: &[Part<'_>], key: &str) -> String {
-    let part = parts.iter().find(|part| part.table.contains_key(key));
-    match part {
-        Some(part) => format!("{}/{key}", part.at),
-        None => parts
-            .first()
-            .map_or_else(|| "#".into(), |part| part.at.clone()),
-    }
-}
-
-/// Returns the least and the greatest count that all parts allow.
-pub(super) fn counts(parts: &[Part<'_>], min: &str, max: &str) -> (u64, Option<u64>) {
-    let of = |key: &str| {
-        parts
-            .iter()
-            .filter_map(|part| part.table.get(key)?.as_u64())
-            .collect::<Vec<_>>()
-    };
-    (
-        of(min).into_iter().max().unwrap_or(0),
-        of(max).into_iter().min(),
-    )
-}
-
-/// Merges the keywords of numbers of all parts.
+/// Merges the number keywords of all parts.
 fn merged_numbers(parts: &[Part<'_>]) -> Result<Table, SchemaFault> {
     let mut merged = Table::new();
     for part in parts {
@@ -321,7 +304,7 @@ fn merged_numbers(parts: &[Part<'_>]) -> Result<Table, SchemaFault> {
             }
         }
         let format = part.table.get("format").and_then(Value::as_str);
-        if let Some((least, most)) = format.and_then(formats::of_number) {
+        if let Some((least, most)) = format.and_then(formats::number_range) {
             for (key, bound) in [("minimum", least), ("maximum", most)] {
                 if let Ok(bound) = i64::try_from(bound) {
                     tighten(&mut merged, key, &bound.into());
@@ -345,7 +328,7 @@ fn merged_numbers(parts: &[Part<'_>]) -> Result<Table, SchemaFault> {
     Ok(merged)
 }
 
-/// Replaces the bound `key` by `value` if `value` is tighter.
+/// Replaces the bound `key` with `value` if `value` is tighter.
 fn tighten(merged: &mut Table, key: &str, value: &Value) {
     let bounds = merged.get(key).and_then(Value::as_f64).zip(value.as_f64());
     let is_tighter = bounds.is_none_or(|(former, new)| {
@@ -360,7 +343,7 @@ fn tighten(merged: &mut Table, key: &str, value: &Value) {
     }
 }
 
-/// Returns the least number that both divide, if both are whole or one divides the other.
+/// Returns the least common multiple, if both numbers are integers or one divides the other.
 fn common_multiple(one: &Value, other: &Value) -> Option<Value> {
     let (a, b) = (one.as_f64()?, other.as_f64()?);
     if whole(a / b).is_some() {
@@ -377,6 +360,7 @@ fn common_multiple(one: &Value, other: &Value) -> Option<Value> {
     (a / divisor).checked_mul(b).map(Value::from)
 }
 
+/// Returns the number of nested arrays and objects in `value`.
 fn depth(value: &Value) -> usize {
     match value {
         Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),

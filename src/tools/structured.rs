@@ -110,7 +110,7 @@ impl AnswerSchema {
                 "no answer: the model wrote no valid JSON ({error})"
             ))
         })?;
-        if let Some((pointer, what)) = self.cut_at(&value) {
+        if let Some((pointer, what)) = self.truncated_part(&value) {
             return Err(ErrorCode::AnswerCut.says(format!(
                 "no answer: it was cut at `#{pointer}`, at the limit of {what}; give the schema a `maxLength`, `maxItems` or `maxProperties`, or raise `json_max_string` or `json_max_items` in the configuration"
             )));

@@ -66,27 +66,27 @@ fn a_file_that_is_no_model_is_told_before_anything_starts() {
     };
     insta::assert_snapshot!(told(Path::new("/no/such/model.gguf")), @r"
     error[config_model]: `--model`: the model file `FILE` does not exist
-      hint: check the path; a relative one starts at the folder of the file that names it, on the command line at the current one
+      hint: check the path; in a configuration file, relative paths start at its folder
     ");
     insta::assert_snapshot!(told(Path::new("/tmp")), @r"
     error[config_model]: `--model`: `FILE` is not a file
-      hint: name the .gguf file itself
+      hint: give the path of the .gguf file itself
     ");
     insta::assert_snapshot!(told(&text.0), @r"
     error[config_model]: `--model`: `FILE` is not a GGUF model file: it begins with `hell`
-      hint: models are files in GGUF format, as llama.cpp uses it (often named *.gguf)
+      hint: choose a model file in GGUF format, the format of llama.cpp (usually named *.gguf)
     ");
     insta::assert_snapshot!(told(&empty.0), @r"
     error[config_model]: `--model`: `FILE` is not a GGUF model file: it is empty
-      hint: models are files in GGUF format, as llama.cpp uses it (often named *.gguf)
+      hint: choose a model file in GGUF format, the format of llama.cpp (usually named *.gguf)
     ");
     insta::assert_snapshot!(told(&cut.0), @r"
     error[config_model]: `--model`: the model file `FILE` is truncated: it has 334008 bytes, its tensors need 335008
-      hint: the download is incomplete: wait until it has ended, or download the file again
+      hint: the download is incomplete; wait until it is complete, or download the file again
     ");
     insta::assert_snapshot!(told(&head.0), @r"
     error[config_model]: `--model`: the model file `FILE` is truncated: it has 1000 bytes, its header is longer
-      hint: the download is incomplete: wait until it has ended, or download the file again
+      hint: the download is incomplete; wait until it is complete, or download the file again
     ");
 }
 

@@ -302,10 +302,10 @@ fn what_cannot_be_is_refused_and_nothing_is_written() {
       caused by: Claude Code is not installed for this user: there is no `~/.claude.json`; start it once if it is, or let `install print` print what belongs in its file
     ---
     2 error[config_model]: `--model`: the model file `~/missing.gguf` does not exist
-      hint: check the path; a relative one starts at the folder of the file that names it, on the command line at the current one
+      hint: check the path; in a configuration file, relative paths start at its folder
     ---
     2 error[config_model]: `--model`: `~/llama-mcp-server.toml` is not a GGUF model file: it begins with `[def`
-      hint: a configuration is named by `--config ~/llama-mcp-server.toml`
+      hint: to use it as the configuration, pass `--config ~/llama-mcp-server.toml`
     ---
     2 error[config_unreadable]: could not read the configuration `~/missing.toml`: No such file or directory (os error 2)
     ---

@@ -175,7 +175,7 @@ fn a_missing_file_is_an_error_in_the_check_and_for_the_model_flag() {
     8 | path = "late.gguf"
       |        ^^^^^^^^^^^
       |
-      = hint: check the path; a relative one starts at the folder of the file that names it, on the command line at the current one
+      = hint: check the path; in a configuration file, relative paths start at its folder
     "#);
     let output = folder.run(&["--model", "late.gguf"], &[]);
     assert_eq!(output.status.code(), Some(2));

@@ -258,7 +258,7 @@ fn a_call_of_a_chat_tool_may_bring_its_own_schema() {
     let told = refused["content"][0]["text"].as_str().unwrap();
     assert_eq!(
         told,
-        "`json_schema`: the schema cannot be enforced at `#/properties/a/minimun`: unknown keyword; did you mean `minimum`?; at `#/properties/b/not`: unsupported `not`; say what is allowed instead, or remove it"
+        "`json_schema`: the schema cannot be enforced at `#/properties/a/minimun`: unknown keyword; did you mean `minimum`?; at `#/properties/b/not`: unsupported `not`; describe what is allowed instead, or remove it"
     );
     // What only the grammar knows, and what would be ignored.
     let pattern = json!({"type": "object", "properties": {"a": {"type": "string", "pattern": "^a{5}$", "maxLength": 3}}});
@@ -324,8 +324,8 @@ output = { type = "object", properties = { a = { type = "string", pattern = "^\\
     assert_eq!(
         notes,
         [
-            "note: `tools.a.output` at `#/properties/b/uniqueItems`: is checked on the finished answer only",
-            "note: `tools.a.output` at `#/properties/a/pattern`: clients do not see the pattern `^\\p{Lu}`: JavaScript and Python do not read it alike",
+            "note: `tools.a.output` at `#/properties/b/uniqueItems`: checked on the finished answer only",
+            "note: `tools.a.output` at `#/properties/a/pattern`: clients do not see the pattern `^\\p{Lu}`: JavaScript and Python read it differently",
             "warning[schema_not_enforced]: `tools.a.output`: at `#/properties/b/colour`: unknown keyword, ignored",
         ]
     );

@@ -95,7 +95,7 @@ impl<S> Active<S> {
         {
             self.reasoning.close();
         }
-        if self.reasoning.awaits_answer && self.output.thinking().is_behind_block() {
+        if self.reasoning.awaits_answer && self.output.thinking().is_after_block() {
             let is_chosen = !sampled.is_forced;
             let piece = piece.unwrap_or_default();
             delta = self.begin_answer(decoder, delta, &piece, is_chosen)?;

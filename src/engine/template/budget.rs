@@ -1,26 +1,26 @@
-//! Checks that fuel can pay for a text before the text is made. Pure.
+//! Checks that the remaining fuel pays for a text before the text is created. Pure.
 //!
-//! minijinja charges a method for its result only when it has the result. Without a check, `a.replace('a', a)` of 100,000 letters
-//! would take 10 GB first. Some of its filters do the same.
+//! minijinja charges for the result of a method only afterwards. Without these checks, `a.replace('a', a)` with 100,000 letters would first
+//! allocate 10 GB. Some of its filters behave the same.
 
 use std::fmt;
 use std::io;
 
 use minijinja::{Error, ErrorKind, State, Value};
 
-/// Bytes of text for which one fuel pays, in minijinja's measure.
+/// Bytes of text that one unit of fuel pays for, in minijinja's measure.
 const BYTES_PER_FUEL: u64 = 64;
 
-/// Bytes that an item of a list costs at least, in minijinja's measure.
+/// Minimum cost of a list item, in bytes of minijinja's measure.
 const ITEM_BYTES: usize = 32;
 
-/// How many times more a byte of a printed list or map costs than a byte of a text, in minijinja's measure.
+/// Cost of a byte in a printed list or map, relative to a byte of plain text, in minijinja's measure.
 const CONTAINER_COST: usize = 16;
 
-/// Bytes that a field of a format string may take in addition to its width and its value, such as the binary form of a number.
+/// Maximum bytes of a field of a format string in addition to its width and its value, for example for the binary form of a number.
 const FIELD_BYTES: usize = 512;
 
-/// Returns the number of bytes for which the remaining fuel pays.
+/// Returns the number of bytes that the remaining fuel pays for.
 fn bytes_left(state: &State<'_, '_>) -> usize {
     let bytes = state.fuel_levels().map(|(_, left)| left * BYTES_PER_FUEL);
     let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok());
@@ -31,10 +31,10 @@ fn out_of_fuel() -> Error {
     Error::from(ErrorKind::OutOfFuel)
 }
 
-/// Checks that fuel can pay for `bytes` of text.
+/// Checks that fuel pays for `bytes` of text.
 ///
 /// # Errors
-/// `OutOfFuel` if it cannot.
+/// `OutOfFuel` if it does not.
 pub(super) fn check_bytes(state: &State<'_, '_>, bytes: usize) -> Result<(), Error> {
     if bytes < bytes_left(state) {
         Ok(())
@@ -43,32 +43,32 @@ pub(super) fn check_bytes(state: &State<'_, '_>, bytes: usize) -> Result<(), Err
     }
 }
 
-/// Charges for looking at `bytes` of text, whatever is made of it.
+/// Charges for reading `bytes` of text, whatever the result.
 ///
 /// # Errors
-/// `OutOfFuel` if fuel cannot pay for it.
+/// `OutOfFuel` if fuel does not pay for it.
 pub(super) fn charge(state: &State<'_, '_>, bytes: usize) -> Result<(), Error> {
     state.consume_fuel(bytes as u64 / BYTES_PER_FUEL)
 }
 
-/// Checks that fuel can pay for a list of `items`.
+/// Checks that fuel pays for a list of `items`.
 ///
 /// # Errors
-/// `OutOfFuel` if it cannot.
+/// `OutOfFuel` if it does not.
 pub(super) fn check_items(state: &State<'_, '_>, items: usize) -> Result<(), Error> {
     check_bytes(state, items.saturating_mul(ITEM_BYTES))
 }
 
-/// Checks that fuel can pay for `values` joined with a text of `joiner` bytes. A value that has no items passes.
+/// Checks that fuel pays for `values` joined with a text of `joiner` bytes. A value without items passes.
 ///
 /// # Errors
-/// `OutOfFuel` if it cannot.
+/// `OutOfFuel` if it does not.
 pub(super) fn check_joined(
     state: &State<'_, '_>,
     values: &Value,
     joiner: usize,
 ) -> Result<(), Error> {
-    // Values without a length may be iterators that can be read only once.
+    // A value without a length may be an iterator that can be read only once.
     let Some(items) = values.len().and_then(|_| values.try_iter().ok()) else {
         return Ok(());
     };
@@ -82,10 +82,10 @@ pub(super) fn check_joined(
     Ok(())
 }
 
-/// Checks that fuel can pay for the format string `text`, whose fields begin with `mark`, with the values `args`.
+/// Checks that fuel pays for the result of the format string `text`, whose fields begin with `mark`, with the values `args`.
 ///
 /// # Errors
-/// `OutOfFuel` if it cannot.
+/// `OutOfFuel` if it does not.
 pub(super) fn check_formatted(
     state: &State<'_, '_>,
     text: &str,
@@ -111,10 +111,10 @@ pub(super) fn check_formatted(
     )
 }
 
-/// Returns the length of `value` as text. Charges for printing a list or a map.
+/// Returns the length of `value` as text. Charges for printing it if it is a list or a map.
 ///
 /// # Errors
-/// `OutOfFuel` if fuel cannot pay for the text of a list or a map.
+/// `OutOfFuel` if fuel does not pay for it.
 pub(super) fn printed_bytes(state: &State<'_, '_>, value: &Value) -> Result<usize, Error> {
     if let Some(text) = value.as_str() {
         return Ok(text.len());
@@ -122,10 +122,10 @@ pub(super) fn printed_bytes(state: &State<'_, '_>, value: &Value) -> Result<usiz
     charge_printed(state, format_args!("{value}"))
 }
 
-/// Returns the length of `text`, the text of a list or a map, and charges for it.
+/// Returns the length of `text`, which a list or a map was printed as, and charges for it.
 ///
 /// # Errors
-/// `OutOfFuel` if fuel cannot pay for it.
+/// `OutOfFuel` if fuel does not pay for it.
 pub(super) fn charge_printed(
     state: &State<'_, '_>,
     text: fmt::Arguments<'_>,
@@ -140,10 +140,10 @@ pub(super) fn charge_printed(
     Ok(bytes)
 }
 
-/// Checks that fuel can pay for the JSON of `value`, and charges for it.
+/// Checks that fuel pays for the JSON of `value`, and charges for it.
 ///
 /// # Errors
-/// `OutOfFuel` if it cannot; other faults are left to the real writing.
+/// `OutOfFuel` if it does not. Other faults are left to the actual serialisation.
 pub(super) fn check_json(state: &State<'_, '_>, value: &Value) -> Result<(), Error> {
     let most = bytes_left(state) / CONTAINER_COST;
     let mut counter = Limited::new(io::sink(), most);
@@ -153,12 +153,12 @@ pub(super) fn check_json(state: &State<'_, '_>, value: &Value) -> Result<(), Err
     }
 }
 
-/// Returns a buffer that takes as many bytes as fuel can pay for.
+/// Creates a buffer for as many bytes as fuel pays for.
 pub(super) fn limited_buffer(state: &State<'_, '_>) -> Limited<Vec<u8>> {
     Limited::new(Vec::new(), bytes_left(state))
 }
 
-/// A writer that fails when more than a number of bytes are written to it.
+/// A writer that fails if more than a number of bytes are written to it.
 pub(super) struct Limited<W> {
     inner: W,
     left: usize,
@@ -169,7 +169,7 @@ impl<W> Limited<W> {
         Self { inner, left }
     }
 
-    /// Returns the writer with all that was written.
+    /// Returns the inner writer.
     pub(super) fn into_inner(self) -> W {
         self.inner
     }

@@ -1,4 +1,4 @@
-//! The filters of Python's Jinja2 that minijinja does not have, with the same arguments in the same order.
+//! Filters of Python's Jinja2 that minijinja lacks, with the same arguments in the same order.
 
 mod wrap;
 
@@ -50,7 +50,7 @@ pub(super) fn add_to(environment: &mut Environment<'_>) {
     );
 }
 
-/// Adds minijinja's `filter` by its `name`, called only with arguments that `check` accepts.
+/// Adds minijinja's `filter` called `name`, which runs only if `check` accepts its arguments.
 fn add_checked(
     environment: &mut Environment<'_>,
     name: &'static str,
@@ -85,7 +85,7 @@ fn check_join(state: &State<'_, '_>, args: &[Value]) -> Result<(), Error> {
     budget::check_joined(state, values, joiner)
 }
 
-/// Checks the length of the text, which has the indent of each level in each line.
+/// Checks the length of the text, in which each line is indented by its level.
 fn check_pprint(state: &State<'_, '_>, args: &[Value]) -> Result<(), Error> {
     args.iter()
         .try_for_each(|value| budget::charge_printed(state, format_args!("{value:#?}")).map(|_| ()))
@@ -96,7 +96,7 @@ fn check_string(state: &State<'_, '_>, args: &[Value]) -> Result<(), Error> {
         .try_for_each(|value| budget::printed_bytes(state, value).map(|_| ()))
 }
 
-/// Refuses a text as the start of a sum, as Python does: every addition would copy it. A text has no sum, even if it is empty.
+/// Refuses a text as the start of a sum, as Python does, because every addition would copy it.
 fn check_sum(_: &State<'_, '_>, args: &[Value]) -> Result<(), Error> {
     let options = args.get(1..).unwrap_or_default();
     let named = options.last().and_then(|last| last.get_attr("start").ok());
@@ -111,8 +111,12 @@ fn check_sum(_: &State<'_, '_>, args: &[Value]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Returns the arguments by their `names`: positional ones from `args`, keyword ones from `named`.
-pub(super) fn by_name(names: &[&str], args: &[Value], named: &Kwargs) -> Result<Kwargs, Error> {
+/// Assigns arguments to `names`: positional ones from `args`, keyword ones from `named`.
+pub(super) fn assign_arguments(
+    names: &[&str],
+    args: &[Value],
+    named: &Kwargs,
+) -> Result<Kwargs, Error> {
     if args.len() > names.len() {
         return Err(Error::from(ErrorKind::TooManyArguments));
     }
@@ -137,7 +141,7 @@ fn truncate(
     named: Kwargs,
 ) -> Result<Value, Error> {
     let names = ["length", "killwords", "end", "leeway"];
-    contrib::truncate(state, value, by_name(&names, &args, &named)?)
+    contrib::truncate(state, value, assign_arguments(&names, &args, &named)?)
 }
 
 #[expect(
@@ -145,7 +149,7 @@ fn truncate(
     reason = "minijinja hands arguments over"
 )]
 fn center(text: String, args: Rest<Value>, named: Kwargs) -> Result<String, Error> {
-    let options = by_name(&["width"], &args, &named)?;
+    let options = assign_arguments(&["width"], &args, &named)?;
     let width = options.get::<Option<usize>>("width")?.unwrap_or(80);
     options.assert_all_used()?;
     let missing = checked_width(width)?.saturating_sub(text.chars().count());
@@ -153,7 +157,7 @@ fn center(text: String, args: Rest<Value>, named: Kwargs) -> Result<String, Erro
     Ok(format!("{}{text}{}", " ".repeat(left), " ".repeat(right)))
 }
 
-/// Counts words: runs of letters, digits and underscores, as `\w+` in Python.
+/// Counts words as Python's `\w+` does: runs of letters, digits and underscores.
 #[expect(
     clippy::needless_pass_by_value,
     reason = "minijinja hands a filter its text"
@@ -164,16 +168,16 @@ fn wordcount(state: &State<'_, '_>, text: String) -> Result<usize, Error> {
     Ok(words.filter(|word| !word.is_empty()).count())
 }
 
-/// Encodes a text for the path of a URL, or pairs (of a map, for example) for its query.
+/// Percent-encodes a text for the path of a URL, or pairs, for example of a map, for its query.
 fn urlencode(state: &State<'_, '_>, value: &Value) -> Result<String, Error> {
     let bytes = budget::printed_bytes(state, value)?;
     budget::charge(state, bytes)?;
     if value.kind() == ValueKind::String || value.is_number() {
-        return Ok(quoted(&value.to_string(), "/", "%20"));
+        return Ok(percent_encode(&value.to_string(), "/", "%20"));
     }
     let pair = |key: &Value, value: &Value| {
-        let quoted = |value: &Value| quoted(&value.to_string(), "", "+");
-        format!("{}={}", quoted(key), quoted(value))
+        let encoded = |value: &Value| percent_encode(&value.to_string(), "", "+");
+        format!("{}={}", encoded(key), encoded(value))
     };
     let mut pairs = Vec::new();
     for item in value.try_iter()? {
@@ -186,20 +190,20 @@ fn urlencode(state: &State<'_, '_>, value: &Value) -> Result<String, Error> {
     Ok(pairs.join("&"))
 }
 
-/// Percent-encodes `text`, but not the characters of `safe`, as Python's `quote` and `quote_plus` do.
-fn quoted(text: &str, safe: &str, space: &str) -> String {
-    let mut quoted = String::with_capacity(text.len());
+/// Percent-encodes `text` except the characters of `safe`, as Python's `quote` and `quote_plus` do.
+fn percent_encode(text: &str, safe: &str, space: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         let c = char::from(byte);
         if c.is_ascii_alphanumeric() || "_.-~".contains(c) || safe.contains(c) {
-            quoted.push(c);
+            encoded.push(c);
         } else if c == ' ' {
-            quoted.push_str(space);
+            encoded.push_str(space);
         } else {
-            quoted.extend(["%", &format!("{byte:02X}")]);
+            encoded.extend(["%", &format!("{byte:02X}")]);
         }
     }
-    quoted
+    encoded
 }
 
 #[expect(
@@ -218,7 +222,7 @@ fn wordwrap(
         "wrapstring",
         "break_on_hyphens",
     ];
-    let options = by_name(&names, &args, &named)?;
+    let options = assign_arguments(&names, &args, &named)?;
     let width = options.get::<Option<usize>>("width")?.unwrap_or(79);
     let breaks = wrap::Breaks {
         long_words: options

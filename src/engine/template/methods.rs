@@ -1,16 +1,16 @@
-//! Methods of Python's strings that `minijinja_contrib` does not have, or not with all their arguments.
+//! Methods of Python strings that `minijinja_contrib` lacks, or supports without some of their arguments.
 
 use minijinja::value::{Kwargs, Rest, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
 
 use super::budget::check_bytes;
-use super::filters::by_name;
+use super::filters::assign_arguments;
 use super::python::{centered, checked_width};
 
-/// The largest distance of tab stops: a text of tabs grows by it.
+/// Maximum distance of tab stops, because it multiplies the length of a text of tabs.
 const MAX_TAB: usize = 64;
 
-/// Returns what `text.method(args)` gives, or `None` if the method is not one of these.
+/// Calls `text.method(args)`. Returns `None` if the method is not one of this module.
 pub(super) fn call(
     state: &State<'_, '_>,
     text: &str,
@@ -52,13 +52,13 @@ pub(super) fn call(
             rsplit(text, separator.as_deref(), most)?
         }
         "splitlines" => {
-            let options = options(&["keepends"], args)?;
+            let options = named_arguments(&["keepends"], args)?;
             let keeps_ends = options.get::<Option<Value>>("keepends")?;
             options.assert_all_used()?;
             split_lines(text, keeps_ends.is_some_and(|keeps| keeps.is_true()))
         }
         "expandtabs" => {
-            let options = options(&["tabsize"], args)?;
+            let options = named_arguments(&["tabsize"], args)?;
             let size = options.get::<Option<i64>>("tabsize")?.unwrap_or(8);
             options.assert_all_used()?;
             let size = usize::try_from(size).unwrap_or(0);
@@ -90,7 +90,7 @@ fn without_arguments(args: &[Value], text: String) -> Result<Value, Error> {
     Ok(text.into())
 }
 
-/// Makes every letter after a letter lowercase, and every other letter uppercase.
+/// Capitalises each word: letters after a letter become lowercase, and all other letters become uppercase.
 fn title(text: &str) -> String {
     let mut title = String::with_capacity(text.len());
     let mut is_inside = false;
@@ -135,15 +135,15 @@ fn position(byte: Option<usize>, text: &str) -> Result<Value, Error> {
     Ok(text[..byte].chars().count().into())
 }
 
-/// Returns the arguments of a method by their `names`.
-fn options(names: &[&str], args: &[Value]) -> Result<Kwargs, Error> {
+/// Assigns the arguments of a method to `names`.
+fn named_arguments(names: &[&str], args: &[Value]) -> Result<Kwargs, Error> {
     let (args, named): (Rest<Value>, Kwargs) = from_args(args)?;
-    by_name(names, &args, &named)
+    assign_arguments(names, &args, &named)
 }
 
-/// Returns the separator and the largest number of pieces.
+/// Returns the separator and the maximum number of splits.
 fn split_arguments(args: &[Value]) -> Result<(Option<String>, usize), Error> {
-    let options = options(&["sep", "maxsplit"], args)?;
+    let options = named_arguments(&["sep", "maxsplit"], args)?;
     let separator = options.get::<Option<String>>("sep")?;
     let most = options.get::<Option<i64>>("maxsplit")?;
     options.assert_all_used()?;
@@ -197,7 +197,7 @@ fn is_line_end(c: char) -> bool {
     )
 }
 
-/// Replaces every tab by spaces up to the next of the columns that are `size` apart.
+/// Replaces each tab with spaces up to the next multiple of `size` columns.
 fn expand_tabs(text: &str, size: usize) -> Result<String, Error> {
     if size > MAX_TAB {
         let text = format!("expandtabs: the tab size must be at most {MAX_TAB}");
@@ -247,7 +247,7 @@ fn rsplit(text: &str, separator: Option<&str>, most: usize) -> Result<Value, Err
     Ok(pieces.into_iter().collect())
 }
 
-/// Pads `text` on both sides; `sides` splits the number of missing characters.
+/// Pads `text` on both sides. `sides` divides the missing characters.
 fn padded(
     text: &str,
     args: &[Value],

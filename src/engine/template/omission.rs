@@ -1,13 +1,13 @@
-//! Finds the messages whose text a chat template leaves out of the prompt. Pure, over a function that renders.
+//! Finds the messages that a chat template omits from the prompt. Pure: rendering is a parameter.
 //!
-//! The template is rendered once more with a mark at both ends of every text: a private-use character that occurs nowhere else, so it
-//! identifies its message. A text whose marks are missing from the output was left out. A model's answers get a mark at the end only,
-//! since templates remove the reasoning at the beginning on purpose.
+//! The template is rendered again with a mark at both ends of each text. A mark is a private-use character that occurs nowhere else, so
+//! it identifies its message. A text was omitted if its marks are missing from the output. Answers of the model have a mark only at the
+//! end, because templates remove their reasoning on purpose.
 //!
-//! The output without its marks must equal the prompt. If it does not, the marks changed the template's behaviour, for example because
-//! the template compares lengths or checks the first character. Then a mark replaces one character of each text instead, which keeps
-//! the length and both ends. If that changes the output too, the conversation is halved until the message is found. The template
-//! depends on the text of such a message, so the message is treated as rendered.
+//! The output without marks must equal the prompt. If it does not, the marks changed what the template does: for example, it compares
+//! lengths or checks the first character. Then a mark replaces one character of each text, which keeps the length and both ends. If
+//! this changes the output, too, the conversation is bisected until the message is found. The template acts on the text of this
+//! message, so the message counts as rendered.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -15,39 +15,39 @@ use std::collections::{HashMap, HashSet};
 use super::turn::Turn;
 use crate::engine::Role;
 
-/// A message whose text is not in the prompt.
+/// A message whose text is missing from the prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Omission {
-    /// The index of its turn.
+    /// Index of its turn.
     pub turn: usize,
-    /// Whether a part of the text is in the prompt.
+    /// Whether some of the text is in the prompt.
     pub is_partial: bool,
 }
 
-/// Most groups of turns that are searched; one is enough unless marks change what the template does.
-const MOST_SEARCHES: usize = 16;
+/// Maximum number of groups of turns that are searched. One is enough unless marks change what the template does.
+const MAX_SEARCHES: usize = 16;
 
-/// Most turns that are marked at a time: there are 131,068 marks, and a turn takes two.
-const MOST_MARKED: usize = 50_000;
+/// Maximum number of turns that are marked at a time: there are 131,068 marks, and a turn takes two.
+const MAX_MARKED: usize = 50_000;
 
-/// The private-use planes of Unicode, 15 and 16.
+/// The private-use planes 15 and 16 of Unicode.
 const MARKS: [std::ops::RangeInclusive<char>; 2] =
     ['\u{f0000}'..='\u{ffffd}', '\u{100000}'..='\u{10fffd}'];
 
-/// Where a text is marked.
+/// The positions of marks in a text.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Method {
-    /// At both ends, inside the surrounding white space; of an answer, at the end only.
+enum Marking {
+    /// At both ends, inside the surrounding white space. In an answer, only at the end.
     Enclose,
     /// At the beginning.
     Open,
     /// At the end.
     Close,
-    /// In place of the middle character; of an answer, of the last one.
+    /// In place of the middle character. In an answer, in place of the last character.
     Replace,
 }
 
-/// Returns what `render` leaves out of `turns`, which it renders as `prompt`.
+/// Returns the texts of `turns` that are missing from `prompt`, their rendering with `render`.
 pub(super) fn omissions<E>(
     turns: &[Turn<'_>],
     prompt: &str,
@@ -60,29 +60,29 @@ pub(super) fn omissions<E>(
         marked.missing(&output, prompt)
     };
     let with_text: Vec<usize> = (0..turns.len())
-        .filter(|at| !turns[*at].answer().trim().is_empty())
+        .filter(|at| !turns[*at].required_text().trim().is_empty())
         .collect();
-    let mut groups: Vec<&[usize]> = with_text.chunks(MOST_MARKED).collect();
+    let mut groups: Vec<&[usize]> = with_text.chunks(MAX_MARKED).collect();
     let mut found = Vec::new();
     let mut searches = 0;
     while let Some(group) = groups.pop() {
         searches += 1;
-        let missing = probe(group, Method::Enclose).map_or_else(
-            || closely(turns, group, probe),
+        let missing = probe(group, Marking::Enclose).map_or_else(
+            || probe_gently(turns, group, probe),
             |missing| {
                 let (partial, mut whole): (Vec<_>, Vec<_>) =
                     missing.into_iter().partition(|one| one.is_partial);
-                // In a truncated text, the first mark may have pushed out the last.
+                // In a truncated text, the first mark may have pushed the last one out.
                 let partial: Vec<usize> = partial.iter().map(|one| one.turn).collect();
                 if !partial.is_empty() {
-                    whole.extend(closely(turns, &partial, probe).unwrap_or_default());
+                    whole.extend(probe_gently(turns, &partial, probe).unwrap_or_default());
                 }
                 Some(whole)
             },
         );
         match missing {
             Some(missing) => found.extend(missing),
-            None if group.len() > 1 && searches < MOST_SEARCHES => {
+            None if group.len() > 1 && searches < MAX_SEARCHES => {
                 let (first, second) = group.split_at(group.len() / 2);
                 groups.extend([first, second]);
             }
@@ -93,21 +93,20 @@ pub(super) fn omissions<E>(
     found
 }
 
-/// Returns what is left out of the turns of `group`, found with marks that change as little as possible. Returns `None` if the marks
-/// change the template's behaviour.
-fn closely(
+/// Searches `group` with marks that change as little as possible. Returns `None` if they change what the template does.
+fn probe_gently(
     turns: &[Turn<'_>],
     group: &[usize],
-    probe: impl Fn(&[usize], Method) -> Option<Vec<Omission>>,
+    probe: impl Fn(&[usize], Marking) -> Option<Vec<Omission>>,
 ) -> Option<Vec<Omission>> {
-    let mut missing = probe(group, Method::Replace)?;
+    let mut missing = probe(group, Marking::Replace)?;
     let asked: Vec<usize> = group
         .iter()
         .copied()
         .filter(|at| turns[*at].role != Role::Assistant)
         .collect();
     // The middle or the end of a truncated text may be in the prompt.
-    for method in [Method::Open, Method::Close] {
+    for method in [Marking::Open, Marking::Close] {
         let Some(cut) = probe(&asked, method) else {
             continue;
         };
@@ -127,7 +126,7 @@ fn closely(
     Some(missing)
 }
 
-/// The private-use characters that occur neither in a conversation nor in its prompt.
+/// Private-use characters that occur neither in a conversation nor in its prompt.
 struct FreeMarks(HashSet<char>);
 
 impl FreeMarks {
@@ -146,7 +145,7 @@ fn is_private(c: char) -> bool {
     c >= *MARKS[0].start()
 }
 
-/// The original text of a mark, and the turn that it marks.
+/// The text that a mark replaced, and the turn that it marks.
 struct Mark {
     turn: usize,
     replaced: Option<char>,
@@ -158,7 +157,7 @@ struct Marked<'a> {
 }
 
 impl<'a> Marked<'a> {
-    fn new(turns: &'a [Turn<'_>], group: &[usize], method: Method, free: &FreeMarks) -> Self {
+    fn new(turns: &'a [Turn<'_>], group: &[usize], method: Marking, free: &FreeMarks) -> Self {
         let mut free = free.iter();
         let mut marked = Self {
             turns: turns.iter().map(Turn::borrowed).collect(),
@@ -175,18 +174,18 @@ impl<'a> Marked<'a> {
             };
             let mut marked_text = String::with_capacity(text.len() + 8);
             let is_answer = turns[turn].role == Role::Assistant;
-            if method == Method::Replace {
+            if method == Marking::Replace {
                 let place = if is_answer { end } else { start.midpoint(end) };
                 let (at, replaced) = character_at(&text[..end], place);
                 marked_text.push_str(&text[..at]);
                 marked_text.extend(new_mark(Some(replaced)).or(Some(replaced)));
                 marked_text.push_str(&text[at + replaced.len_utf8()..]);
             } else {
-                let opens = method == Method::Open || (method == Method::Enclose && !is_answer);
+                let opens = method == Marking::Open || (method == Marking::Enclose && !is_answer);
                 marked_text.push_str(&text[..start]);
                 marked_text.extend(opens.then(|| new_mark(None)).flatten());
                 marked_text.push_str(&text[start..end]);
-                let closes = method != Method::Open;
+                let closes = method != Marking::Open;
                 marked_text.extend(closes.then(|| new_mark(None)).flatten());
                 marked_text.push_str(&text[end..]);
             }
@@ -195,7 +194,7 @@ impl<'a> Marked<'a> {
         marked
     }
 
-    /// Returns the omissions that `output` shows, or `None` if it differs from `prompt` in more than its marks.
+    /// Returns the omissions that `output` shows. Returns `None` if it differs from `prompt` in more than its marks.
     fn missing(&self, output: &str, prompt: &str) -> Option<Vec<Omission>> {
         let mut seen = HashSet::new();
         let unmarked = output.chars().filter_map(|c| {
@@ -221,7 +220,7 @@ impl<'a> Marked<'a> {
     }
 }
 
-/// The first character that is not white space and ends behind `place`, or else the last one, and where it begins.
+/// Returns the first character at or after `place` that is not white space, or else the last such character, and its position.
 fn character_at(text: &str, place: usize) -> (usize, char) {
     let mut characters = text.char_indices().filter(|(_, c)| !c.is_whitespace());
     let last = characters.clone().next_back();

@@ -1,16 +1,16 @@
-//! The environment that templates for Python's Jinja2 expect: Python's methods of strings, lists and maps, the filters that minijinja
-//! lacks, and the functions that `transformers` adds.
+//! The environment that templates for Python's Jinja2 expect: methods of Python's strings, lists and maps, filters that minijinja lacks,
+//! and functions that `transformers` adds.
 
 use minijinja::value::from_args;
 use minijinja::{Environment, Error, ErrorKind, Output, State, Value, escape_formatter};
 
 use super::{UNDEFINED_CALL, budget, filters, methods, tojson};
 
-/// Adds these methods, filters and functions to `environment`.
+/// Adds the methods, filters and functions to `environment`.
 pub(super) fn add_to(environment: &mut Environment<'_>) {
     environment.set_unknown_method_callback(method);
     environment.set_formatter(print);
-    // Not part of Jinja2, and it prints all that a template has.
+    // `debug` is not part of Jinja2, and prints all that a template has.
     environment.add_global("debug", Value::UNDEFINED);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
@@ -18,7 +18,7 @@ pub(super) fn add_to(environment: &mut Environment<'_>) {
     filters::add_to(environment);
 }
 
-/// Prints `value` if fuel can pay for it. A list may contain one long text many times.
+/// Prints `value` if fuel pays for it. A list may contain one long text many times.
 fn print(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
     if value.as_object().is_some() {
         budget::printed_bytes(state, value)?;
@@ -26,7 +26,7 @@ fn print(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Resu
     escape_formatter(out, state, value)
 }
 
-/// Calls Python's `method` of `value`. Refuses large widths in `format`.
+/// Calls the Python method `method` of `value`. Refuses large widths in `format`.
 pub(super) fn method(
     state: &mut State<'_, '_>,
     value: &Value,
@@ -45,7 +45,7 @@ pub(super) fn method(
         ));
     }
     if value.is_undefined() {
-        // The method may exist; the value is what is missing.
+        // The method may exist, but the value is undefined.
         let text = format!("`{method}`{UNDEFINED_CALL}");
         return Err(Error::new(ErrorKind::UndefinedError, text));
     }
@@ -54,7 +54,7 @@ pub(super) fn method(
         match method {
             // Half of the characters may be separators.
             "split" | "rsplit" | "splitlines" => budget::check_items(state, text.len() / 2)?,
-            // The filters of these names check first that fuel can pay for the result.
+            // The filters of these names first check that fuel pays for the result.
             "replace" => {
                 let (_, _, _): (&str, &str, Option<i32>) = from_args(args)?;
                 let args = [std::slice::from_ref(value), args].concat();
@@ -80,10 +80,10 @@ pub(super) fn method(
     }
 }
 
-/// Widths of four digits are more than any prompt needs.
+/// Maximum number of digits of a width.
 const MAX_WIDTH_DIGITS: usize = 4;
 
-/// The largest width to which a text is padded.
+/// Maximum width to which a text is padded.
 const MAX_WIDTH: usize = 9_999;
 
 /// Returns `width` if it is at most [`MAX_WIDTH`].
@@ -95,7 +95,7 @@ pub(super) fn checked_width(width: usize) -> Result<usize, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, text))
 }
 
-/// The spaces left and right of a text that `str.center` puts in the middle of `width`, if `missing` are to be added.
+/// Divides `missing` spaces into those left and right of a text, as `str.center` does for `width`.
 pub(super) fn centered(missing: usize, width: usize) -> (usize, usize) {
     let left = missing / 2 + (missing & width & 1);
     (left, missing - left)

@@ -1,37 +1,37 @@
-//! Renders a conversation so that the prompt contains all of it: text that a template refuses or leaves out moves to a message that is
-//! printed. Pure, over a function that renders.
+//! Renders a conversation completely: text that a template refuses or omits moves to a message that is printed. Pure: rendering is a
+//! parameter.
 //!
-//! A growing conversation must keep the beginning of its prompt, which is in the prefix cache. So a text moves only to a neighbouring
-//! message. If a later message displaces an earlier one, the later one moves.
+//! As a conversation grows, the beginning of its prompt must not change, because it is in the prefix cache. So text moves only to a
+//! neighbouring message, and if a later message displaces an earlier one, the later one moves.
 
 use super::omission::{Omission, omissions};
 use super::turn::{Turn, turns_of};
 use crate::engine::{Message, Role};
 
-/// The reason why a conversation has no prompt.
+/// The reason why a conversation cannot be rendered.
 #[derive(Debug)]
 pub(super) enum Fault<E> {
     /// The template refuses the messages.
     Refused(E),
-    /// The template leaves text out.
+    /// The template omits text.
     LeftOut(Vec<LeftOut>),
 }
 
-/// A message whose text would be missing from the prompt.
+/// A message of which text is missing from the prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LeftOut {
-    /// The position among the caller's messages.
+    /// Index among the messages of the caller.
     pub message: usize,
-    /// Whether a part of it would be there.
+    /// Whether some of the text is in the prompt.
     pub is_partial: bool,
 }
 
-/// A prompt that has the text of every message.
+/// A prompt that contains the text of every message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Complete {
     /// The prompt.
     pub prompt: String,
-    /// Whether the text of a message had to move to another one.
+    /// Whether text had to move to another message.
     pub has_moved: bool,
 }
 
@@ -52,20 +52,20 @@ impl<E> Outcome<E> {
 
 type Repaired<'a, E> = Option<(Vec<Turn<'a>>, Outcome<E>)>;
 
-/// Most repairs of one conversation. Two are enough for all known templates.
-const MOST_REPAIRS: usize = 8;
+/// Maximum number of repairs of one conversation. Two are enough for all known templates.
+const MAX_REPAIRS: usize = 8;
 
-/// Renders `messages`, or the nearest conversation that `render` prints completely.
+/// Renders `messages`, or the most similar conversation that `render` prints completely.
 ///
 /// # Errors
-/// The refusal or the omissions that remain.
+/// Fails with the refusal or the omissions that remain.
 pub(super) fn render_all<E>(
     messages: &[Message],
     render: impl Fn(&[Turn<'_>]) -> Result<String, E>,
 ) -> Result<Complete, Fault<E>> {
     let mut turns = turns_of(messages);
     let mut outcome = attempt(&turns, &render);
-    for _ in 0..MOST_REPAIRS {
+    for _ in 0..MAX_REPAIRS {
         let repaired = match &outcome {
             Outcome::Complete(_) => break,
             Outcome::Refused(_) => after_refusal(&turns, &render),
@@ -102,12 +102,12 @@ fn attempt<E>(
     }
 }
 
-/// Templates refuse system messages, those behind the first one, or text that is not a list of parts.
+/// Repairs a refused conversation: templates refuse all system messages, later system messages, or text that is not a list of parts.
 fn after_refusal<'a, E>(
     turns: &[Turn<'a>],
     render: &impl Fn(&[Turn<'_>]) -> Result<String, E>,
 ) -> Repaired<'a, E> {
-    let without_systems = |from: usize| merge(turns, &systems(turns, from));
+    let without_systems = |from: usize| move_texts(turns, &system_turns_from(turns, from));
     let candidates = [
         without_systems(1),
         without_systems(0),
@@ -129,7 +129,10 @@ fn after_omission<'a, E>(
     render: &impl Fn(&[Turn<'_>]) -> Result<String, E>,
 ) -> Repaired<'a, E> {
     let is_omitted = |at: usize| omitted.iter().any(|omission| omission.turn == at);
-    let candidates = [as_parts(turns, is_omitted), answers_only(turns, is_omitted)];
+    let candidates = [
+        as_parts(turns, is_omitted),
+        without_reasoning(turns, is_omitted),
+    ];
     for candidate in candidates {
         if candidate == turns {
             continue;
@@ -138,13 +141,13 @@ fn after_omission<'a, E>(
             return Some(better);
         }
     }
-    let merged = merge(turns, &to_move(turns, omitted, render))?;
+    let merged = move_texts(turns, &turns_to_move(turns, omitted, render))?;
     let outcome = attempt(&merged, render);
     outcome.prompt()?;
     Some((merged, outcome))
 }
 
-/// Returns `candidate` and its rendering if it omits less than `turns`, whose prompt and omissions are given.
+/// Returns `candidate` and its rendering if it omits less than `turns`.
 fn if_better<'a, E>(
     turns: &[Turn<'a>],
     mut candidate: Vec<Turn<'a>>,
@@ -166,8 +169,8 @@ fn if_better<'a, E>(
     Some((candidate, outcome))
 }
 
-/// Returns whether `prompt` contains a printed list of parts instead of its text: more of them than the texts of `turns` and the prompt
-/// `before` contain.
+/// Returns whether `prompt` contains a list of parts printed as such: it has more of them than the texts of `turns` and the earlier
+/// prompt `before`.
 fn prints_parts(prompt: &str, before: &str, turns: &[Turn<'_>]) -> bool {
     ["'type': 'text'", r#""type": "text""#, r#""type":"text""#]
         .iter()
@@ -178,9 +181,9 @@ fn prints_parts(prompt: &str, before: &str, turns: &[Turn<'_>]) -> bool {
         })
 }
 
-/// Returns the turns that have to move: usually the `omitted` ones. If a later system message displaces the first of them, returns the
-/// later system messages.
-fn to_move<E>(
+/// Returns the indices of the turns that must move: usually the `omitted` ones. If later system messages displace the first omitted
+/// turn, returns the later system messages.
+fn turns_to_move<E>(
     turns: &[Turn<'_>],
     omitted: &[Omission],
     render: &impl Fn(&[Turn<'_>]) -> Result<String, E>,
@@ -189,7 +192,7 @@ fn to_move<E>(
     let first = all[0];
     let next_user = turns[first..].iter().position(|t| t.role == Role::User);
     let end = next_user.map_or(turns.len(), |next| first + next + 1);
-    let mut later = systems(turns, first + 1);
+    let mut later = system_turns_from(turns, first + 1);
     if !later.iter().any(|at| !all.contains(at)) {
         return all;
     }
@@ -206,18 +209,18 @@ fn to_move<E>(
     }
 }
 
-/// Returns the indices of the system messages from `from` on.
-fn systems(turns: &[Turn<'_>], from: usize) -> Vec<usize> {
+/// Returns the indices of the system messages at or after `from`.
+fn system_turns_from(turns: &[Turn<'_>], from: usize) -> Vec<usize> {
     let systems = (from..turns.len()).filter(|at| turns[*at].role == Role::System);
     systems.collect()
 }
 
-/// Removes the reasoning from the chosen answers: templates that remove it themselves may remove more.
-fn answers_only<'a>(turns: &[Turn<'a>], is_chosen: impl Fn(usize) -> bool) -> Vec<Turn<'a>> {
+/// Removes the reasoning from the chosen answers, because a template that removes it may remove more.
+fn without_reasoning<'a>(turns: &[Turn<'a>], is_chosen: impl Fn(usize) -> bool) -> Vec<Turn<'a>> {
     let mut turns = turns.to_vec();
     for (at, turn) in turns.iter_mut().enumerate() {
         if is_chosen(at) && turn.role == Role::Assistant {
-            turn.text = turn.answer().trim_start().to_owned().into();
+            turn.text = turn.required_text().trim_start().to_owned().into();
         }
     }
     turns
@@ -231,11 +234,11 @@ fn as_parts<'a>(turns: &[Turn<'a>], is_chosen: impl Fn(usize) -> bool) -> Vec<Tu
     turns
 }
 
-/// Moves the text of the turns at `moving` to their neighbours; `None` if nothing can move.
+/// Moves the text of the turns at `moving` to their neighbours. Returns `None` if nothing can move.
 ///
-/// Text of a system or user message moves before the text of the next user message. If an answer or nothing comes next, the text moves
-/// after the previous user message, or becomes a user message. An answer moves to the previous or next answer.
-fn merge<'a>(turns: &[Turn<'a>], moving: &[usize]) -> Option<Vec<Turn<'a>>> {
+/// Text of a system or user message moves in front of the next user message. If an answer or nothing comes next, it moves to the end of
+/// the previous user message, or becomes a user message. An answer moves to the previous or next answer.
+fn move_texts<'a>(turns: &[Turn<'a>], moving: &[usize]) -> Option<Vec<Turn<'a>>> {
     let mut merged: Vec<Turn<'a>> = Vec::with_capacity(turns.len());
     let mut waiting: Option<Turn<'a>> = None;
     let mut was_moving = false;
@@ -250,7 +253,7 @@ fn merge<'a>(turns: &[Turn<'a>], moving: &[usize]) -> Option<Vec<Turn<'a>>> {
                 merged.extend(waiting.take().map(|turn| as_user(turn, form)));
             }
             Role::Assistant => {
-                settle(&mut merged, waiting.take());
+                place_remaining(&mut merged, waiting.take());
                 let before = merged.last_mut().filter(|t| t.role == Role::Assistant);
                 match before.filter(|_| is_moving || was_moving) {
                     Some(answer) => answer.append(turn),
@@ -260,7 +263,7 @@ fn merge<'a>(turns: &[Turn<'a>], moving: &[usize]) -> Option<Vec<Turn<'a>>> {
         }
         was_moving = is_moving;
     }
-    settle(&mut merged, waiting);
+    place_remaining(&mut merged, waiting);
     let roles = |turns: &[Turn<'_>]| turns.iter().map(|turn| turn.role).collect::<Vec<_>>();
     (roles(&merged) != roles(turns)).then_some(merged)
 }
@@ -272,8 +275,8 @@ fn join<'a>(waiting: &mut Option<Turn<'a>>, turn: Turn<'a>) {
     }
 }
 
-/// Appends a text that no user message follows to the previous user message, or makes it a user message.
-fn settle<'a>(merged: &mut Vec<Turn<'a>>, waiting: Option<Turn<'a>>) {
+/// Appends text that no user message follows to the previous user message, or makes it a user message.
+fn place_remaining<'a>(merged: &mut Vec<Turn<'a>>, waiting: Option<Turn<'a>>) {
     let Some(turn) = waiting else { return };
     match merged.last_mut() {
         Some(last) if last.role == Role::User => last.append(turn),

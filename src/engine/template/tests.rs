@@ -1,4 +1,4 @@
-//! Prompts of conversations, by templates that show one thing each.
+//! Tests of chat templates, each of which shows one feature.
 
 use super::*;
 
@@ -18,7 +18,7 @@ fn blocks_are_trimmed_and_python_methods_work() {
 }
 
 #[test]
-fn a_template_says_in_its_own_words_why_it_refuses() {
+fn the_error_of_a_refusal_has_the_message_of_the_template() {
     let error = render(
         "{{ raise_exception('Roles must alternate') }}",
         &[message(Role::User, "a")],
@@ -31,7 +31,7 @@ fn a_template_says_in_its_own_words_why_it_refuses() {
 }
 
 #[test]
-fn a_refused_system_message_goes_before_the_first_user_message() {
+fn a_refused_system_message_moves_in_front_of_the_first_user_message() {
     let source = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}[{{ m.role }}:{{ m.content }}]{% endfor %}";
     let messages = [
         message(Role::System, "Be brief."),
@@ -40,11 +40,11 @@ fn a_refused_system_message_goes_before_the_first_user_message() {
     assert_eq!(render(source, &messages).unwrap(), "[user:Be brief.\n\nHi]");
 }
 
-/// As Phi-3's: no system messages.
+/// A template without system messages, like that of Phi-3.
 const NO_SYSTEM: &str = "{% for m in messages %}{% if m.role == 'user' %}<|user|>{{ m.content }}<|end|>{% elif m.role == 'assistant' %}<|assistant|>{{ m.content }}<|end|>{% endif %}{% endfor %}";
 
 #[test]
-fn a_system_message_that_is_left_out_goes_before_the_user_message_behind_it() {
+fn an_omitted_system_message_moves_in_front_of_the_next_user_message() {
     let messages = [
         message(Role::System, "Be brief."),
         message(Role::User, "Hi"),
@@ -79,7 +79,7 @@ fn a_system_prompt_is_tried_before_any_call() {
 }
 
 #[test]
-fn a_question_and_a_conversation_are_tried_with_the_variables_of_the_configuration() {
+fn a_question_and_a_conversation_are_tried_with_the_configured_variables() {
     let none = Variables::new();
     let turns = [
         message(Role::User, "Hi"),
@@ -106,7 +106,7 @@ fn a_question_and_a_conversation_are_tried_with_the_variables_of_the_configurati
 }
 
 #[test]
-fn a_template_that_panics_does_not_pass_as_one_that_prints_a_question() {
+fn a_panic_during_a_trial_is_an_error() {
     assert_eq!(try_on_stack("", || Ok(7)).unwrap(), Some(7));
     let error = try_on_stack("", || -> Result<(), _> { panic!("as a bug would") }).unwrap_err();
     assert_eq!(error.kind, EngineErrorKind::Template);
@@ -114,8 +114,8 @@ fn a_template_that_panics_does_not_pass_as_one_that_prints_a_question() {
 }
 
 #[test]
-fn text_that_a_template_reads_from_parts_is_given_in_parts() {
-    // SmolVLM's.
+fn text_is_passed_as_parts_to_a_template_that_reads_parts() {
+    // The template of SmolVLM.
     let source = "<|im_start|>{% for message in messages %}{{message['role'] | capitalize}}{% if message['content'][0]['type'] == 'image' %}{{':'}}{% else %}{{': '}}{% endif %}{% for line in message['content'] %}{% if line['type'] == 'text' %}{{line['text']}}{% elif line['type'] == 'image' %}{{ '<image>' }}{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}";
     let messages = [
         message(Role::System, "Be brief."),
@@ -128,7 +128,7 @@ fn text_that_a_template_reads_from_parts_is_given_in_parts() {
 }
 
 #[test]
-fn a_message_that_stays_left_out_is_named() {
+fn the_error_names_the_messages_that_are_omitted() {
     let messages = [
         message(Role::User, "Hi"),
         message(Role::Assistant, "Hello!"),
@@ -168,7 +168,7 @@ fn generation_blocks_print_their_body() {
 }
 
 #[test]
-fn an_endless_template_ends_with_an_error() {
+fn an_endless_template_runs_out_of_fuel() {
     let source =
         "{% for a in range(10000) %}{% for b in range(10000) %}{{ b }}{% endfor %}{% endfor %}";
     let error = render(source, &[message(Role::User, "")]).unwrap_err();
@@ -176,7 +176,7 @@ fn an_endless_template_ends_with_an_error() {
 }
 
 #[test]
-fn a_template_cannot_make_a_text_for_which_its_fuel_cannot_pay() {
+fn a_template_cannot_create_text_that_its_fuel_does_not_pay_for() {
     let values = "{% set a = 'a' * 100000 %}{% set list = [a] * 100000 %}";
     for expression in [
         "a.replace('a', a)",
@@ -208,7 +208,7 @@ fn a_template_cannot_make_a_text_for_which_its_fuel_cannot_pay() {
 }
 
 #[test]
-fn texts_and_lists_of_usual_sizes_are_replaced_joined_and_printed() {
+fn texts_and_lists_of_usual_sizes_do_not_run_out_of_fuel() {
     for (expression, expected) in [
         ("'a-b-c'.replace('-', '+')", "a+b+c"),
         ("'a-b-c'.replace('-', '+', 1)", "a+b-c"),
@@ -230,8 +230,8 @@ fn texts_and_lists_of_usual_sizes_are_replaced_joined_and_printed() {
 }
 
 #[test]
-fn a_template_that_does_as_much_as_it_may_each_time_ends_with_an_error() {
-    // Each rendering takes a part of what it may, and leaves everything out.
+fn all_renderings_of_a_conversation_share_a_budget() {
+    // Each rendering uses part of the budget and omits all text.
     let source =
         "{% for a in range(10000) %}{% for b in range(8) %}{% set x = b %}{% endfor %}{% endfor %}";
     let messages: Vec<Message> = (0..9).map(|_| message(Role::User, "Hi")).collect();
@@ -243,8 +243,8 @@ fn a_template_that_does_as_much_as_it_may_each_time_ends_with_an_error() {
 }
 
 #[test]
-fn steps_grow_with_the_conversation() {
-    // Looks back through the conversation for every message.
+fn the_budget_grows_with_the_conversation() {
+    // Iterates over all earlier messages for each message.
     let source = "{% for m in messages %}{% for i in range(loop.index0) %}{% if messages[i].role == 'x' %}?{% endif %}{% endfor %}{{ m.content }}{% endfor %}";
     let messages: Vec<Message> = (0..1_500).map(|_| message(Role::User, "Hi")).collect();
     assert_eq!(render(source, &messages).unwrap().len(), 3_000);
@@ -254,7 +254,7 @@ fn steps_grow_with_the_conversation() {
 }
 
 #[test]
-fn a_template_that_is_no_jinja_is_named() {
+fn an_invalid_template_is_an_error() {
     let error = render("{% for %}", &[]).unwrap_err();
     assert!(
         error
@@ -264,7 +264,7 @@ fn a_template_that_is_no_jinja_is_named() {
     );
 }
 
-/// Renders `source` behind a loop that nests lists in each other `times` times, `levels` at a time.
+/// Renders `source` after a loop that nests lists in each other `times` times, `levels` at a time.
 fn nested(levels: usize, times: usize, source: &str) -> Result<String, EngineError> {
     let (open, close) = ("[".repeat(levels), "]".repeat(levels));
     let set = |name: &str| format!("{{% set ns.{name} = {open}ns.{name}{close} %}}");
@@ -313,7 +313,7 @@ fn values_nested_a_hundred_thousand_levels_deep_do_not_exhaust_the_stack() {
 }
 
 #[test]
-fn looking_at_a_long_text_again_and_again_ends_with_an_error() {
+fn reading_a_long_text_repeatedly_runs_out_of_fuel() {
     for expression in [
         "a.partition('b')",
         "a.find('b')",

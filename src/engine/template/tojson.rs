@@ -1,4 +1,4 @@
-//! The `tojson` filter as `transformers` defines it: Python's `json.dumps`, without escaping for HTML.
+//! The `tojson` filter of `transformers`: Python's `json.dumps`, without escapes for HTML.
 
 use std::io::{self, Write};
 
@@ -9,10 +9,10 @@ use serde_json::ser::{Formatter, Serializer};
 
 use super::budget;
 
-/// More would only be a way to fill memory.
+/// Maximum indent. A greater one would only serve to exhaust memory.
 const MAX_INDENT: usize = 16;
 
-/// `value | tojson(indent=none, ensure_ascii=false, separators=none, sort_keys=false)`.
+/// Formats a value: `value | tojson(indent=none, ensure_ascii=false, separators=none, sort_keys=false)`.
 #[expect(
     clippy::needless_pass_by_value,
     reason = "minijinja hands keyword arguments over"
@@ -45,10 +45,10 @@ pub(super) fn tojson(
         Some(_) => {
             return Err(Error::new(
                 ErrorKind::InvalidOperation,
-                "separators takes two strings",
+                "tojson: `separators` must be two strings",
             ));
         }
-        // json.dumps: no space after the comma where the line ends there.
+        // Like `json.dumps`: no space after a comma at the end of a line.
         None if indent.is_some() => (",".to_owned(), ": ".to_owned()),
         None => (", ".to_owned(), ": ".to_owned()),
     };
@@ -76,7 +76,7 @@ pub(super) fn tojson(
 fn bad_json(error: serde_json::Error) -> Error {
     Error::new(
         ErrorKind::BadSerialization,
-        "tojson: the value has no JSON form",
+        "tojson: the value cannot be written as JSON",
     )
     .with_source(error)
 }
@@ -203,9 +203,9 @@ mod tests {
             .unwrap()
     }
 
-    // The expected texts are what Python's json.dumps prints.
+    // Expected texts are the output of Python's `json.dumps`.
     #[test]
-    fn it_prints_what_python_prints() {
+    fn json_is_written_as_in_python() {
         assert_eq!(dumps("tojson"), r#"{"b": [1, "é<"], "a": {}, "c": []}"#);
         assert_eq!(
             dumps("tojson(sort_keys=true)"),

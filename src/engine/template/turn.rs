@@ -1,4 +1,4 @@
-//! A message in the form that a chat template gets.
+//! A message in the form that chat templates receive.
 
 use std::borrow::Cow;
 
@@ -8,16 +8,14 @@ use serde::{Serialize, Serializer};
 use crate::engine::thinking::families::after_reasoning;
 use crate::engine::{Message, Role};
 
-/// One message of the conversation that a template renders.
+/// A message of the conversation that a template renders.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Turn<'a> {
-    /// The role of the message.
     pub role: Role,
-    /// The text of the message.
     pub text: Cow<'a, str>,
-    /// Whether the template gets the text as a list of parts, the form for messages with images.
+    /// Whether the template receives the text as a list of parts, the form of messages with images.
     pub as_parts: bool,
-    /// The indices of the caller's messages whose text this turn contains.
+    /// Indices of the caller's messages whose text this turn contains.
     pub sources: Vec<usize>,
 }
 
@@ -39,7 +37,7 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Returns the same turn with borrowed text.
+    /// Returns this turn with borrowed text.
     pub(super) fn borrowed(&self) -> Turn<'_> {
         Turn {
             role: self.role,
@@ -49,15 +47,15 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Returns the text that a prompt must contain: of an answer, the part after its reasoning.
-    pub(super) fn answer(&self) -> &str {
+    /// Returns the text that a prompt must contain: that of the message, without reasoning if it is an answer.
+    pub(super) fn required_text(&self) -> &str {
         match self.role {
             Role::Assistant => after_reasoning(&self.text),
             Role::System | Role::User => &self.text,
         }
     }
 
-    /// Appends the text of `other`, in a paragraph of its own.
+    /// Appends the text of `other` as a paragraph of its own.
     pub(super) fn append(&mut self, other: Turn<'_>) {
         let text = self.text.to_mut();
         text.push_str("\n\n");

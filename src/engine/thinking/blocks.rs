@@ -1,4 +1,4 @@
-//! The tokens with which blocks of reasoning begin and end, before free and structured answers.
+//! The tokens that begin and end blocks of reasoning.
 
 use std::sync::Arc;
 
@@ -6,19 +6,19 @@ use super::families::Markers;
 use crate::engine::prompt::Vocabulary;
 use crate::engine::token::Token;
 
-/// The place where a structured answer begins.
+/// The way in which a structured answer begins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Start {
-    /// At once.
+    /// With the answer itself.
     #[default]
     Answer,
-    /// After the block of reasoning that is open.
+    /// With the answer after the open block of reasoning.
     Block,
-    /// The model chooses: a token of this sorted list opens a block before the answer, any other token begins the answer.
+    /// With a block or the answer, as the model chooses.
     Choice {
-        /// The tokens.
+        /// Sorted tokens that open a block. Any other token begins the answer.
         openings: Arc<[Token]>,
-        /// Whether the model must choose one of them, since its answers always begin with a marker.
+        /// Whether the model must choose one of these tokens, because its answers always begin with a marker.
         is_required: bool,
     },
 }
@@ -30,7 +30,7 @@ pub(crate) struct MarkerTokens {
     tails: Arc<[Vec<Token>]>,
     blanks: Arc<[Token]>,
     openings: Arc<[Token]>,
-    /// The rest of a marker, for each of `openings`.
+    /// The remaining tokens of a marker, for each token of `openings`.
     rests: Arc<[Vec<Token>]>,
     is_required: bool,
 }
@@ -54,7 +54,7 @@ impl MarkerTokens {
                 }
                 let (begun, rest) = open.split_at(length);
                 let mut others = markers.iter().flat_map(Markers::beginnings);
-                // If it may become another marker, the model chooses.
+                // If the token may begin another marker, too, the model chooses.
                 let is_open = !others.any(|other| other != open && other.starts_with(begun));
                 let rest = if is_open { rest } else { "" };
                 openings.push((token, vocabulary.tokenize(rest, true)));
@@ -79,7 +79,7 @@ impl MarkerTokens {
         }
     }
 
-    /// Returns the beginning of a structured answer before which the model may reason.
+    /// Returns the start of a structured answer that the model may precede with reasoning.
     pub(crate) fn choice(&self) -> Start {
         if self.openings.is_empty() {
             return Start::Answer;
@@ -90,13 +90,13 @@ impl MarkerTokens {
         }
     }
 
-    /// Returns the tokens that complete the marker that `token` begins.
+    /// Returns the remaining tokens of the marker that begins with `token`.
     pub(crate) fn rest(&self, token: Token) -> &[Token] {
         let at = self.openings.binary_search(&token);
         at.map_or(&[], |at| &self.rests[at])
     }
 
-    /// Returns the beginning of a structured answer before which the model may write white space.
+    /// Returns the start of a structured answer that the model may precede with white space.
     pub(crate) fn blank(&self) -> Start {
         Start::Choice {
             openings: Arc::clone(&self.blanks),
@@ -104,12 +104,12 @@ impl MarkerTokens {
         }
     }
 
-    /// Returns the tokens to write after a block that the markers at index `at` closed.
+    /// Returns the tokens to write after a block that the markers with the index `at` closed.
     pub(crate) fn tail(&self, at: usize) -> &[Token] {
         self.tails.get(at).map_or(&[], Vec::as_slice)
     }
 
-    /// Returns the tokens that close a block that the markers at index `at` opened.
+    /// Returns the tokens that close a block of the markers with the index `at`.
     pub(crate) fn closing(&self, at: usize) -> &[Token] {
         self.closings.get(at).map_or(&[], Vec::as_slice)
     }
@@ -118,26 +118,23 @@ impl MarkerTokens {
 /// The reasoning of one answer.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Blocks {
-    /// The model's markers.
+    /// Tokens of the model's markers.
     pub tokens: MarkerTokens,
-    /// The place where a structured answer begins.
+    /// The way in which a structured answer begins.
     pub start: Start,
-    /// Most tokens of reasoning; `None` is the default limit.
+    /// Maximum number of tokens of reasoning. `None` means the default limit.
     pub budget: Option<u32>,
 }
 
 impl Blocks {
-    /// Returns the most tokens of reasoning in an answer of at most `max_tokens`; `None` is no limit. An incomplete structured answer is
-    /// useless, so a part of the tokens is reserved for it.
+    /// Returns the maximum number of tokens of reasoning in an answer of at most `max_tokens`, or `None` for no limit. A truncated
+    /// structured answer is useless, so some of the tokens are reserved for the answer.
     ///
-    /// ```
-    /// use llama_mcp_server::engine::thinking::blocks::{Blocks, Start};
-    ///
-    /// let free = Blocks::default();
-    /// assert_eq!(free.budget(1000), None);
-    /// let forced = Blocks { start: Start::Block, ..Blocks::default() };
-    /// assert_eq!(forced.budget(1000), Some(500));
-    /// assert_eq!(Blocks { budget: Some(900), ..forced }.budget(1000), Some(750));
+    /// ```text
+    /// start     budget       max_tokens
+    /// Answer    None         1000           None
+    /// Block     None         1000           Some(500)
+    /// Block     Some(900)    1000           Some(750)
     /// ```
     pub(crate) fn budget(&self, max_tokens: u32) -> Option<u32> {
         if self.start == Start::Answer {

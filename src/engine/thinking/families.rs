@@ -1,28 +1,28 @@
-//! The markers of reasoning of each model family: a table, and pairs of tags that are found in templates.
+//! The reasoning markers of each model family: those of a table, and pairs of tags in templates.
 
 use std::collections::HashSet;
 
 use super::table::{FAMILIES, Family, THINK_END};
 use super::tags::{Tag, tags_of};
 
-/// The markers of one way to write reasoning.
+/// The markers of one style of reasoning.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Markers {
     /// The common name of the family.
     pub name: String,
-    /// Text that opens a block; empty if these markers only surround an answer.
+    /// Text that opens a block. Empty if these markers only surround an answer.
     pub open: String,
     /// Text that closes the block.
     pub close: String,
-    /// A header after `open`, which a template writes too if it opens a block itself.
+    /// Header after `open`, which a template also writes if it opens a block itself.
     pub head: String,
-    /// The end of the header after `close` and after the beginning of an answer; empty if there is no header.
+    /// End of the header after `close` and after the beginning of an answer. Empty if there is no header.
     pub head_end: String,
-    /// Pairs of texts around an answer, which are not part of it. A first text equal to `close` also closes the block.
+    /// Pairs of texts that surround an answer and are not part of it. If a first text equals `close`, it also closes the block.
     pub around: Vec<(String, String)>,
     /// Text that the server writes to close a block, including what models of the family write before their answer.
     pub closing: String,
-    /// Text at the beginning of an answer without reasoning, if the family requires one.
+    /// Text at the beginning of an answer without reasoning, if the family requires it.
     pub direct: String,
 }
 
@@ -45,7 +45,7 @@ impl Family {
 }
 
 impl Markers {
-    /// Makes the markers of a pair of tags.
+    /// Creates the markers for a pair of tags.
     pub fn pair(open: &str, close: &str) -> Self {
         Self {
             name: open.into(),
@@ -75,13 +75,13 @@ impl Markers {
         &self.closing[from..]
     }
 
-    /// Returns the markers with which a model's text may begin.
+    /// Returns the markers with which the text of a model may begin.
     pub fn beginnings(&self) -> impl Iterator<Item = &str> {
         let answers = self.around.iter().map(|(begin, _)| begin.as_str());
         answers.chain([self.open.as_str()])
     }
 
-    /// Returns all marker texts; no text is empty.
+    /// Returns all marker texts, none of which is empty.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
         let around = self
             .around
@@ -94,7 +94,7 @@ impl Markers {
             .filter(|text| !text.trim().is_empty())
     }
 
-    /// Returns whether `text` is a marker text, a part of one, or contains one.
+    /// Returns whether `text` contains a marker text, or is a part of one.
     pub fn has_part(&self, text: &str) -> bool {
         let mut texts = self.texts();
         !text.is_empty() && texts.any(|marker| marker.contains(text) || text.contains(marker))
@@ -103,10 +103,8 @@ impl Markers {
 
 /// Returns the part of an earlier `answer` after its reasoning, which chat templates print.
 ///
-/// ```
-/// use llama_mcp_server::engine::thinking::families::after_reasoning;
-///
-/// assert_eq!(after_reasoning("<think>hm</think>Lima."), "Lima.");
+/// ```text
+/// after_reasoning("<think>hm</think>Lima.") == "Lima."
 /// ```
 pub fn after_reasoning(answer: &str) -> &str {
     answer
@@ -114,14 +112,11 @@ pub fn after_reasoning(answer: &str) -> &str {
         .map_or(answer, |(_, rest)| rest)
 }
 
-/// Returns the markers of a model with this chat `template` and these texts of special tokens. `tags` is a pair from the
-/// configuration.
+/// Returns the markers of a model with this chat `template` and these special tokens. `tags` is a pair from the configuration and comes
+/// first.
 ///
-/// ```
-/// use llama_mcp_server::engine::thinking::families::markers_of;
-///
-/// let markers = markers_of("{{ '[THINK]' }}", &[], None);
-/// assert_eq!(markers[0].close, "[/THINK]");
+/// ```text
+/// markers_of("{{ '[THINK]' }}", &[], None)[0].close == "[/THINK]"
 /// ```
 pub fn markers_of(template: &str, specials: &[String], tags: Option<&[String; 2]>) -> Vec<Markers> {
     let has = |text: &&str| template.contains(*text) || specials.iter().any(|own| own == text);
@@ -137,7 +132,7 @@ pub fn markers_of(template: &str, specials: &[String], tags: Option<&[String; 2]
     let found = Tags::from_tags(tags_of(template).chain(specials));
     let pairs = found.pairs(Tag::is_reasoning);
     let pairs = pairs.map(|(tag, close)| Markers::pair(tag.text, &close));
-    for markers in shown.chain(pairs.take(MOST_PAIRS)) {
+    for markers in shown.chain(pairs.take(MAX_PAIRS)) {
         let is_known = |known: &Markers| !markers.open.is_empty() && known.open == markers.open;
         if !all.iter().any(is_known) && !all.contains(&markers) {
             all.push(markers);
@@ -146,8 +141,8 @@ pub fn markers_of(template: &str, specials: &[String], tags: Option<&[String; 2]
     all
 }
 
-/// Most pairs of tags that one model may add to the table of families. Known models have one or two.
-const MOST_PAIRS: usize = 32;
+/// Maximum number of pairs of tags that one model may add to the table. Known models have one or two.
+const MAX_PAIRS: usize = 32;
 
 /// Distinct tags, in the order of their first occurrence.
 struct Tags<'text> {
@@ -162,7 +157,7 @@ impl<'text> Tags<'text> {
         Self { all, texts }
     }
 
-    /// Returns the tags that are `chosen` and have a tag that closes them, each with the text of that tag.
+    /// Returns the `chosen` tags that have a closing tag, each with the text of its closing tag.
     fn pairs(
         &self,
         chosen: impl Fn(&Tag<'text>) -> bool,
@@ -176,17 +171,17 @@ impl<'text> Tags<'text> {
     }
 }
 
-/// Texts of a template that look like markers of reasoning, which is not removed.
+/// Text in a template that looks like a marker of reasoning, but is not removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownMarkers {
     /// Text that may open a block.
     pub open: String,
-    /// Text that may close it, if the template has one.
+    /// Text that may close the block, if the template has one.
     pub close: Option<String>,
 }
 
-/// Returns the texts of `template` that look like markers of reasoning and are not among the `known` ones: pairs of tags, 32 at most.
-/// A single tag may be a switch, so only the first one is returned, and only if no markers are known.
+/// Returns the texts of `template` that look like markers of reasoning and are not `known`: at most 32 pairs of tags. A single tag may
+/// be a switch, so only the first one is returned, and only if no markers are known.
 pub fn unknown_markers(template: &str, known: &[Markers]) -> Vec<UnknownMarkers> {
     let found = Tags::from_tags(tags_of(template));
     let is_known = |text: &str| known.iter().any(|markers| markers.has_part(text));
@@ -197,7 +192,7 @@ pub fn unknown_markers(template: &str, known: &[Markers]) -> Vec<UnknownMarkers>
             open: tag.text.into(),
             close: Some(close),
         });
-    let mut unknown: Vec<UnknownMarkers> = pairs.take(MOST_PAIRS).collect();
+    let mut unknown: Vec<UnknownMarkers> = pairs.take(MAX_PAIRS).collect();
     if unknown.is_empty() && known.is_empty() {
         let mut found = found.all.iter();
         let single = found.find(|tag| tag.looks_like_reasoning());
@@ -222,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_family_is_known_by_its_template_or_by_its_vocabulary() {
+    fn a_family_is_recognised_by_its_template_or_its_vocabulary() {
         let think = [("<think>".to_owned(), "</think>".to_owned())];
         assert_eq!(pairs("{{ '<think>' }}", &[]), think);
         assert_eq!(pairs("", &["<think>", "</think>"]), think);
@@ -231,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_is_more_specific_takes_precedence() {
+    fn a_more_specific_row_takes_precedence() {
         let names = |template| -> Vec<String> {
             let markers = markers_of(template, &[], None).into_iter();
             markers.map(|markers| markers.closing).collect()
@@ -243,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_of_tags_that_names_reasoning_needs_no_row() {
+    fn a_pair_of_tags_with_a_reasoning_name_needs_no_row() {
         for (open, close) in [
             ("<acme:thinking>", "</acme:thinking>"),
             ("[REASONING]", "[/REASONING]"),
@@ -266,14 +261,14 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_that_the_user_named_comes_first() {
+    fn a_configured_pair_comes_first() {
         let tags = ["[X]".to_owned(), "[/X]".to_owned()];
         let markers = markers_of("<think>", &[], Some(&tags));
         assert_eq!(markers[0].open, "[X]");
         assert_eq!(markers[1].open, "<think>");
     }
 
-    /// The unknown markers of `template`, each as its text that opens and its text that closes.
+    /// Returns the unknown markers of `template`, each as opening and closing text.
     fn unknown(template: &str, tags: Option<&[String; 2]>) -> Vec<(String, Option<String>)> {
         unknown_markers(template, &markers_of(template, &[], tags))
             .into_iter()
@@ -282,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_marker_without_a_known_end_is_noticed() {
+    fn a_marker_without_a_closing_tag_is_noticed() {
         assert_eq!(
             unknown("{{ '<|ponder|>' }}", None),
             [("<|ponder|>".into(), None)]
@@ -292,12 +287,12 @@ mod tests {
             [("[SCRATCHPAD]".into(), None)]
         );
         assert_eq!(unknown("message[reasoning]<tool_call>", None), []);
-        // A switch of Gemma 4.
+        // A switch of Gemma 4, not a marker.
         assert_eq!(unknown("<|think|><|channel><channel|>", None), []);
     }
 
     #[test]
-    fn every_pair_that_is_not_removed_is_noticed_next_to_markers_that_are() {
+    fn pairs_that_are_not_removed_are_noticed_even_if_other_markers_are_known() {
         let template = "<think></think><ponder></ponder><analysis>x</analysis><ponder></ponder>";
         let pair = |open: &str, close: &str| (open.to_owned(), Some(close.to_owned()));
         assert_eq!(
@@ -315,15 +310,15 @@ mod tests {
     }
 
     #[test]
-    fn a_template_of_many_thousand_tags_is_read_in_one_pass_and_adds_32_pairs_at_most() {
+    fn a_template_with_thousands_of_tags_is_read_in_one_pass_and_adds_at_most_32_pairs() {
         let tag = |mark: &str, at: usize| format!("<{mark}think{at}><{mark}ponder{at}>");
         let opens: String = (0..90_000).map(|at| tag("", at)).collect();
         assert_eq!(pairs(&opens, &[]), []);
         assert_eq!(unknown(&opens, None).len(), 1);
         let closes: String = (0..90_000).map(|at| tag("/", at)).collect();
         let both = opens + &closes;
-        assert_eq!(pairs(&both, &[]).len(), MOST_PAIRS);
-        assert_eq!(unknown(&both, None).len(), MOST_PAIRS);
+        assert_eq!(pairs(&both, &[]).len(), MAX_PAIRS);
+        assert_eq!(unknown(&both, None).len(), MAX_PAIRS);
     }
 
     #[test]

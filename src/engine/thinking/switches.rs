@@ -5,13 +5,10 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde_json::{Map, Value, json};
 
-/// Returns the known variables of `template` that switch reasoning, with their values for `on`.
+/// Returns the known variables of `template` that switch reasoning, with the values that switch it `on` or off.
 ///
-/// ```
-/// use llama_mcp_server::engine::thinking::switches::switches;
-///
-/// let off = switches("{% if enable_thinking %}<think>{% endif %}", false);
-/// assert_eq!(off["enable_thinking"], false);
+/// ```text
+/// switches("{% if enable_thinking %}<think>{% endif %}", false) == {"enable_thinking": false}
 /// ```
 pub(crate) fn switches(template: &str, on: bool) -> Map<String, Value> {
     let mut switches = Map::new();
@@ -54,13 +51,13 @@ pub(crate) fn switches(template: &str, on: bool) -> Map<String, Value> {
     switches
 }
 
-/// Characters after a variable in which its values are searched for.
+/// Number of characters after a variable in which its values are searched for.
 const NEAR: usize = 150;
 
-/// Returns the names in `template` with their positions, except members such as `message.thinking`.
+/// Returns the names in `template` with their positions, without members such as `message.thinking`.
 fn words_of(template: &str) -> impl Iterator<Item = (usize, &str)> {
     static WORD: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new("[.A-Za-z_][A-Za-z0-9_]*").expect("the pattern is a constant and valid")
+        Regex::new("[.A-Za-z_][A-Za-z0-9_]*").expect("the constant pattern is valid")
     });
     let words = WORD.find_iter(template);
     words.map(|found| (found.start(), found.as_str()))
@@ -71,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_template_is_told_by_the_variables_that_it_uses() {
+    fn reasoning_is_switched_off_with_the_variables_of_the_template() {
         let off = |template| Value::Object(switches(template, false));
         assert_eq!(off("{{ messages }}"), json!({}));
         assert_eq!(off("{{ message.thinking }}"), json!({}));
@@ -87,7 +84,7 @@ mod tests {
             off("{% elif reasoning_effort not in ['high', 'low', 'no_think'] %}"),
             json!({"reasoning_effort": "no_think"})
         );
-        // It cannot be off there.
+        // This template has no value that switches reasoning off.
         assert_eq!(off("{% set reasoning_effort = 'medium' %}"), json!({}));
         assert_eq!(
             off("{% if thinking_budget == 0 %}"),
@@ -96,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn reasoning_is_switched_on_likewise() {
+    fn reasoning_is_switched_on_with_the_variables_of_the_template() {
         let on = |template| Value::Object(switches(template, true));
         assert_eq!(
             on("{% if enable_thinking %}"),

@@ -1,8 +1,8 @@
-//! The known markers of reasoning, and the texts by which a family is recognized. For the other fields see
+//! The table of known reasoning markers, with the texts that identify a family. For the other fields, see
 //! [`super::families::Markers`].
 
-/// One row of the table. `shown_by` has alternatives: a model belongs to the family if all texts of one alternative occur in its
-/// template or vocabulary.
+/// A row of the table. `shown_by` has alternatives: a model belongs to the family if all texts of one alternative are in its template
+/// or vocabulary.
 pub(super) struct Family {
     pub(super) name: &'static str,
     pub(super) shown_by: &'static [&'static [&'static str]],
@@ -27,15 +27,15 @@ const NONE: Family = Family {
     direct: "",
 };
 
-/// The tag that closes a block of the most common family, behind which chat templates cut earlier answers.
+/// The closing tag of the most common family, after which chat templates truncate earlier answers.
 pub(super) const THINK_END: &str = "</think>";
 
-/// More specific rows come first: of two with the same `open` the first is used.
+/// The known families. More specific rows come first, because the first of two rows with the same `open` is used.
 pub(super) const FAMILIES: &[Family] = &[
     Family {
         name: "harmony (gpt-oss, llm-jp)",
         shown_by: &[&["<|channel|>", "<|message|>"]],
-        // Whatever the channel: only `final` is the answer.
+        // Only the channel `final` is the answer.
         open: "<|channel|>",
         close: "<|channel|>final",
         head: "analysis<|message|>",
@@ -214,7 +214,7 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "<think>",
-        // Some templates only cut an earlier answer behind the tag that closes.
+        // Some templates only truncate an earlier answer after the closing tag.
         shown_by: &[&["<think>"], &[THINK_END]],
         open: "<think>",
         close: THINK_END,

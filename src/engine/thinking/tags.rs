@@ -13,13 +13,13 @@ pub(super) struct Tag<'text> {
     right: &'text str,
 }
 
-/// Tags of `text`, in order.
+/// Returns the tags of `text` in order.
 pub(super) fn tags_of(text: &str) -> impl Iterator<Item = Tag<'_>> {
     static TAG: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
             r"(?P<left><\|?|\[|◁)(?P<name>/?[A-Za-z][A-Za-z0-9_:.-]{1,40})(?P<right>\|?>|\]|▷)",
         )
-        .expect("the pattern is a constant and valid")
+        .expect("the constant pattern is valid")
     });
     TAG.captures_iter(text).map(|found| {
         let part = |name| found.name(name).map_or("", |part| part.as_str());
@@ -41,12 +41,12 @@ impl Tag<'_> {
         !is_setting && words.iter().any(|word| name.contains(word))
     }
 
-    /// Returns whether a pair of such tags certainly surrounds reasoning.
+    /// Returns whether a pair of such tags certainly encloses reasoning.
     pub(super) fn is_reasoning(&self) -> bool {
         self.has_word(&["think", "thought", "reason"])
     }
 
-    /// Returns whether such a tag may mark reasoning, though its end marker is unknown.
+    /// Returns whether such a tag may begin reasoning, although its closing tag is unknown.
     pub(super) fn looks_like_reasoning(&self) -> bool {
         let words = [
             "think",
@@ -62,7 +62,7 @@ impl Tag<'_> {
             "inner_",
             "channel",
         ];
-        // A Jinja index such as `message['thinking']` has quotes; an index with a variable is not a tag.
+        // A Jinja index such as `message['thinking']` has quotes. An index with a variable is not a tag.
         let is_index = self.left == "[" && self.name.chars().any(char::is_lowercase);
         !is_index && self.has_word(&words)
     }

@@ -1,4 +1,4 @@
-//! Tests of the text that is left of an answer, for every family and every split of its text.
+//! Tests of the answer that is left after filtering, for every family and every split of the text.
 
 use super::families::markers_of;
 use super::*;
@@ -32,7 +32,7 @@ fn a_block_and_the_white_space_after_it_are_removed() {
 fn a_block_that_the_template_opened_is_removed() {
     assert_eq!(
         filter(
-            thinking(THINK).after("assistant\n<think>\n"),
+            thinking(THINK).after_prompt("assistant\n<think>\n"),
             "hm</think>Lima."
         ),
         ("Lima.".into(), false)
@@ -40,19 +40,19 @@ fn a_block_that_the_template_opened_is_removed() {
 }
 
 #[test]
-fn a_block_that_never_closes_leaves_no_answer_and_says_so() {
+fn a_block_that_never_closes_leaves_no_answer_and_stays_open() {
     assert_eq!(
         filter(thinking(THINK), "<think>hm <b"),
         (String::new(), true)
     );
     assert_eq!(
-        filter(thinking(THINK).after("<think>"), "hm"),
+        filter(thinking(THINK).after_prompt("<think>"), "hm"),
         (String::new(), true)
     );
 }
 
 #[test]
-fn a_later_block_is_removed_when_it_closes_and_is_text_when_it_does_not() {
+fn a_later_block_is_removed_only_if_it_closes() {
     assert_eq!(
         filter(thinking(THINK), "One <think>x</think>two"),
         ("One two".into(), false)
@@ -64,7 +64,7 @@ fn a_later_block_is_removed_when_it_closes_and_is_text_when_it_does_not() {
 }
 
 #[test]
-fn a_model_that_does_not_think_may_write_the_tag() {
+fn a_model_without_reasoning_may_write_the_tag() {
     let text = "<think> is a tag</think>";
     assert_eq!(filter(Thinking::never(), text), (text.into(), false));
 }
@@ -78,7 +78,7 @@ fn white_space_at_the_start_of_an_answer_without_a_block_stays() {
 }
 
 #[test]
-fn a_block_that_was_opened_unseen_ends_at_the_marker_that_closes_it() {
+fn a_block_without_a_visible_opening_ends_at_its_closing_marker() {
     assert_eq!(
         filter(thinking(THINK), "</think>\n\nLima."),
         ("Lima.".into(), false)
@@ -86,15 +86,21 @@ fn a_block_that_was_opened_unseen_ends_at_the_marker_that_closes_it() {
 }
 
 #[test]
-fn reasoning_that_is_kept_is_text_and_still_told_apart() {
+fn kept_reasoning_is_text_and_is_still_detected() {
     let text = "<think>hm</think>\n\nLima.";
-    assert_eq!(filter(thinking(THINK).keep(), text), (text.into(), false));
+    assert_eq!(
+        filter(thinking(THINK).keep_reasoning(), text),
+        (text.into(), false)
+    );
     let cut = "<think>hm";
-    assert_eq!(filter(thinking(THINK).keep(), cut), (cut.into(), true));
+    assert_eq!(
+        filter(thinking(THINK).keep_reasoning(), cut),
+        (cut.into(), true)
+    );
 }
 
 #[test]
-fn where_an_answer_follows_a_schema_a_marker_in_it_is_text() {
+fn a_marker_inside_a_structured_answer_is_text() {
     let answer = r#"{"tag": "<think>x</think>"}"#;
     let text = format!("<think>hm</think>\n{answer}");
     assert_eq!(
@@ -103,7 +109,7 @@ fn where_an_answer_follows_a_schema_a_marker_in_it_is_text() {
     );
 }
 
-/// The texts that show a family, and an answer as its models write it, with `hm` for the reasoning and `Lima.` for the answer.
+/// Texts that identify a family, and an answer as its models write it, with `hm` as the reasoning and `Lima.` as the answer.
 const ANSWERS: [(&str, &str); 25] = [
     ("<think>", "<think>\nhm\n</think>\n\nLima."),
     ("</think>", "<think>hm</think>Lima."),
@@ -210,7 +216,7 @@ fn the_reasoning_of_every_family_is_removed_however_its_text_is_split() {
 }
 
 #[test]
-fn a_truncated_block_of_every_family_is_still_thinking() {
+fn a_truncated_block_of_every_family_stays_open() {
     for (template, text) in ANSWERS {
         let Some(cut) = text.find("hm") else { continue };
         let (answer, is_inside) = filter(thinking(template), &text[..cut + 2]);
@@ -219,7 +225,7 @@ fn a_truncated_block_of_every_family_is_still_thinking() {
 }
 
 #[test]
-fn a_block_that_is_closed_by_force_is_behind_the_answer_in_every_family() {
+fn the_closing_text_of_every_family_is_followed_by_the_answer() {
     for (template, text) in ANSWERS {
         let Some(cut) = text.find("hm") else { continue };
         let mut thinking = thinking(template);
@@ -228,7 +234,7 @@ fn a_block_that_is_closed_by_force_is_behind_the_answer_in_every_family() {
         let at = thinking.block().unwrap();
         let closing = thinking.markers[at].closing.clone();
         thinking.push(&closing, &mut out);
-        assert!(thinking.is_behind_block(), "{text}");
+        assert!(thinking.is_after_block(), "{text}");
         thinking.push("Lima.", &mut out);
         thinking.finish(&mut out);
         assert_eq!(out, "Lima.", "{text}");
@@ -236,7 +242,7 @@ fn a_block_that_is_closed_by_force_is_behind_the_answer_in_every_family() {
 }
 
 #[test]
-fn a_prompt_that_ends_in_a_block_or_in_an_answer_is_noticed() {
+fn a_prompt_that_ends_inside_a_block_or_an_answer_is_recognised() {
     for (template, prompt, is_inside) in [
         (
             "<|channel|><|message|>",
@@ -263,12 +269,12 @@ fn a_prompt_that_ends_in_a_block_or_in_an_answer_is_noticed() {
         ("<think>", "what is <think>?\nassistant\n", false),
     ] {
         assert_eq!(
-            thinking(template).after(prompt).is_inside(),
+            thinking(template).after_prompt(prompt).is_inside(),
             is_inside,
             "{prompt}"
         );
     }
-    let begun = thinking("<|open|>think<|sep|><|close|>").after("<|open|>response<|sep|>");
+    let begun = thinking("<|open|>think<|sep|><|close|>").after_prompt("<|open|>response<|sep|>");
     assert_eq!(
         filter(begun, "Lima.<|close|>response<|sep|>x"),
         ("Lima.".into(), false)

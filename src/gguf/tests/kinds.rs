@@ -1,10 +1,10 @@
-//! Files that are not chat models.
+//! Tests of files that are not chat models.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
 
-/// Reads a file of `pairs` from the disk, without tensors.
+/// Writes a file with `pairs` and without tensors, and reads its header.
 fn read_crafted(pairs: &[Pair<'_>]) -> Result<Header, GgufError> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let name = format!(
@@ -78,7 +78,7 @@ fn a_model_with_a_pooling_type_is_not_a_chat_model_whatever_its_architecture() {
 }
 
 #[test]
-fn a_vocabulary_without_weights_is_not_a_model() {
+fn a_vocabulary_without_weights_is_recognised() {
     let pairs = [
         text("general.architecture", "llama"),
         text("tokenizer.ggml.model", "gpt2"),
@@ -87,12 +87,12 @@ fn a_vocabulary_without_weights_is_not_a_model() {
 }
 
 #[test]
-fn the_error_names_the_kind_of_file_and_a_way_out() {
+fn the_error_names_the_kind_of_file_and_has_a_hint() {
     let error = read_crafted(&[text("general.architecture", "flux")]).unwrap_err();
-    let told = error.to_string();
+    let message = error.to_string();
     assert!(
-        told.ends_with("` is a diffusion model for images or video (architecture `flux`); it does not generate text"),
-        "{told}"
+        message.ends_with("` is a diffusion model for images or video (architecture `flux`); it does not generate text"),
+        "{message}"
     );
     assert!(error.hint().contains("choose a chat model"));
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::properties::{schema, whole};
 use super::*;
 
-/// Everything that a node of an advertised schema must not have.
+/// Returns a description of something in `node` that an advertised schema must not have.
 fn fault_of(node: &Value, is_root: bool) -> Option<String> {
     let table = node.as_object()?;
     if is_root
@@ -62,7 +62,7 @@ fn fault_of(node: &Value, is_root: bool) -> Option<String> {
 }
 
 #[test]
-fn what_trips_clients_is_left_out_and_noted() {
+fn keywords_that_clients_mishandle_are_omitted_and_noted() {
     let schema = json!({
         "$schema": "http://json-schema.org/draft-07/schema#",
         "$id": "https://example.org/a",
@@ -91,17 +91,17 @@ fn what_trips_clients_is_left_out_and_noted() {
             "pair": {"type": "array", "items": {"anyOf": [{"type": "null"}, {"type": "boolean"}]}, "minItems": 2, "maxItems": 2},
         }, "required": []})
     );
-    let told: Vec<String> = answer
+    let notes: Vec<String> = answer
         .notes
         .iter()
         .map(|note| note.text.clone())
         .filter(|text| text.contains("clients"))
         .collect();
-    assert_eq!(told.len(), 3, "{told:?}");
+    assert_eq!(notes.len(), 3, "{notes:?}");
 }
 
 #[test]
-fn a_root_that_is_a_reference_or_has_options_is_an_object_to_clients() {
+fn clients_see_an_object_if_the_root_is_a_reference_or_has_options() {
     let referring = json!({"$ref": "#/$defs/Foo", "$defs": {"Foo": {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}}});
     let object =
         json!({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]});
@@ -114,7 +114,7 @@ fn a_root_that_is_a_reference_or_has_options_is_an_object_to_clients() {
 }
 
 #[test]
-fn a_schema_that_contains_itself_is_cut_where_it_does() {
+fn clients_see_one_level_of_a_recursive_schema() {
     let tree = json!({"$defs": {"Tree": {"type": "object", "properties": {"children": {"type": "array", "items": {"$ref": "#/$defs/Tree"}}}, "required": ["children"]}}, "$ref": "#/$defs/Tree"});
     assert_eq!(
         advertised(&tree),
@@ -126,7 +126,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
-    fn every_client_can_read_what_is_advertised_of_any_schema(schema in schema()) {
+    fn every_client_can_read_every_advertised_schema(schema in schema()) {
         let advertised = advertised(&whole(&schema));
         prop_assert_eq!(fault_of(&advertised, true), None);
         for draft in [jsonschema::draft7::options(), jsonschema::draft202012::options()] {

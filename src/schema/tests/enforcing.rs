@@ -4,13 +4,13 @@ use super::*;
 
 /// Returns the schema that the grammar follows.
 fn enforced(schema: &Value) -> Value {
-    of(schema).unwrap().enforced
+    read(schema).unwrap().enforced
 }
 
 const INTEGER: fn() -> Value = || json!({"type": "integer", "minimum": -9_007_199_254_740_991_i64, "maximum": 9_007_199_254_740_991_i64});
 
 #[test]
-fn every_value_has_an_end() {
+fn every_value_is_bounded() {
     let schema = json!({"type": "object", "properties": {
         "text": {"type": "string"},
         "long": {"type": "string", "maxLength": 1_000_000},
@@ -30,7 +30,7 @@ fn every_value_has_an_end() {
 }
 
 #[test]
-fn an_object_about_which_nothing_is_said_may_have_any_properties() {
+fn an_unconstrained_object_may_have_any_properties() {
     let made = enforced(&json!({"type": "object"}));
     assert_eq!(made["additionalProperties"], false);
     let values: Vec<&Value> = made["patternProperties"]
@@ -46,7 +46,7 @@ fn an_object_about_which_nothing_is_said_may_have_any_properties() {
 }
 
 #[test]
-fn schemas_that_must_all_hold_are_merged() {
+fn schemas_of_all_of_are_merged() {
     let schema = json!({
         "$defs": {"named": {"type": "object", "properties": {"name": {"type": "string", "minLength": 1}}, "required": ["name"]}},
         "allOf": [{"$ref": "#/$defs/named"}, {"properties": {"name": {"maxLength": 9}, "age": {"type": "number", "minimum": 0}}}],
@@ -62,7 +62,7 @@ fn schemas_that_must_all_hold_are_merged() {
 }
 
 #[test]
-fn alternatives_with_something_beside_them_are_multiplied_out() {
+fn alternatives_are_multiplied_out_with_the_keywords_next_to_them() {
     let schema = json!({"type": "object", "properties": {"a": {"type": "null"}, "b": {"type": "null"}}, "anyOf": [{"required": ["a"]}, {"required": ["b"]}]});
     let made = enforced(&schema);
     let required: Vec<&Value> = made["anyOf"]
@@ -75,7 +75,7 @@ fn alternatives_with_something_beside_them_are_multiplied_out() {
 }
 
 #[test]
-fn options_of_one_of_exclude_each_other_by_what_is_left_out() {
+fn options_of_one_of_exclude_each_other_after_a_property_is_removed() {
     let schema = json!({"type": "object", "properties": {"a": {"type": "null"}, "b": {"type": "null"}}, "oneOf": [{"required": ["a"]}, {"required": ["b"]}]});
     let made = enforced(&schema);
     let names: Vec<Vec<&String>> = made["anyOf"]
@@ -95,7 +95,7 @@ fn options_of_one_of_exclude_each_other_by_what_is_left_out() {
 }
 
 #[test]
-fn what_depends_on_a_property_is_an_alternative() {
+fn dependencies_on_a_property_become_alternatives() {
     let base = json!({"type": "object", "properties": {"card": {"type": "null"}, "address": {"type": "null"}}});
     for (key, value) in [
         ("dependentRequired", json!({"card": ["address"]})),
@@ -118,7 +118,7 @@ fn what_depends_on_a_property_is_an_alternative() {
 }
 
 #[test]
-fn conditions_on_values_that_are_listed_are_alternatives() {
+fn conditions_on_listed_values_become_alternatives() {
     let schema = json!({
         "type": "object",
         "properties": {"country": {"enum": ["CA", "US"]}, "code": {"type": "string"}},
@@ -128,18 +128,18 @@ fn conditions_on_values_that_are_listed_are_alternatives() {
         "else": {"properties": {"code": {"maxLength": 6}}},
     });
     let options = enforced(&schema)["anyOf"].clone();
-    let told = |n: usize| {
+    let case = |n: usize| {
         (
             options[n]["properties"]["country"].clone(),
             options[n]["properties"]["code"]["maxLength"].clone(),
         )
     };
-    assert_eq!(told(0), (json!({"enum": ["US"]}), json!(5)));
-    assert_eq!(told(1), (json!({"enum": ["CA"]}), json!(6)));
+    assert_eq!(case(0), (json!({"enum": ["US"]}), json!(5)));
+    assert_eq!(case(1), (json!({"enum": ["CA"]}), json!(6)));
 }
 
 #[test]
-fn tuples_are_whole_in_every_draft() {
+fn tuples_are_complete_in_every_draft() {
     for schema in [
         json!({"type": "array", "prefixItems": [{"type": "null"}, {"type": "boolean"}]}),
         json!({"type": "array", "items": [{"type": "null"}, {"type": "boolean"}], "additionalItems": false}),
@@ -152,7 +152,7 @@ fn tuples_are_whole_in_every_draft() {
 }
 
 #[test]
-fn older_drafts_are_read() {
+fn keywords_of_older_drafts_are_converted() {
     let bound = json!({"type": "integer", "minimum": 3, "exclusiveMinimum": true, "maximum": 9, "exclusiveMaximum": false});
     assert_eq!(
         enforced(&bound),
@@ -170,14 +170,14 @@ fn older_drafts_are_read() {
 }
 
 #[test]
-fn formats_of_numbers_are_bounds_and_all_that_are_not_enforced_are_noted() {
+fn number_formats_become_bounds_and_unenforced_formats_are_noted() {
     assert_eq!(
         enforced(&json!({"type": "integer", "format": "uint8"})),
         json!({"type": "integer", "minimum": 0, "maximum": 255})
     );
     assert_eq!(
         notes(&json!({"type": "number", "format": "double"})),
-        ["at `#/format`: the format `double` does not constrain JSON values; ignored"]
+        ["at `#/format`: ignored: the format `double` does not constrain JSON values"]
     );
     assert_eq!(
         notes(&json!({"type": "string", "format": "phone"})),
@@ -186,11 +186,11 @@ fn formats_of_numbers_are_bounds_and_all_that_are_not_enforced_are_noted() {
 }
 
 #[test]
-fn a_pattern_that_no_grammar_can_follow_is_accepted_beside_a_format_that_implies_it() {
+fn a_pattern_that_no_grammar_can_follow_is_accepted_if_the_format_implies_it() {
     let email = json!({"type": "string", "format": "email", "pattern": "^(?!\\.)(?!.*\\.\\.)([A-Za-z0-9_'+\\-\\.]*)[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\\-]*\\.)+[A-Za-z]{2,}$"});
     assert_eq!(
         notes(&email),
-        ["at `#/pattern`: is checked on the finished answer only; `format` is enforced"]
+        ["at `#/pattern`: checked on the finished answer only; `format` is enforced"]
     );
     let other = json!({"type": "string", "format": "email", "pattern": "^(?=X)"});
     assert_eq!(faults(&other), ["#/pattern"]);
@@ -208,15 +208,15 @@ fn the_pattern_of_each_format_allows_its_samples() {
         "uri",
         "uri-reference",
     ] {
-        let format = formats::of_text(name).unwrap();
-        let formats::Source::Pattern(pattern) = format.pattern else {
+        let format = formats::string_format(name).unwrap();
+        let formats::FormatRule::Pattern(pattern) = format.pattern else {
             panic!("{name} has a pattern");
         };
         assert!(
             pattern::matches_all(&format!("^(?:{pattern})$"), format.samples),
             "{name}"
         );
-        let known = Validator::of(&json!({"type": "string", "format": name})).unwrap();
+        let known = Validator::compile(&json!({"type": "string", "format": name})).unwrap();
         for sample in format.samples {
             assert!(known.is_valid(&json!(sample)), "{name}: {sample}");
         }

@@ -1,10 +1,10 @@
-//! Drawn schemas, and values that follow them or nearly do.
+//! Property tests with generated schemas, and values that follow them or nearly do.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// A schema of all kinds, some of them contradictory.
+/// Generates schemas of all kinds, some of which are contradictory.
 pub(super) fn schema() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(json!({"type": "string"})),
@@ -42,7 +42,7 @@ pub(super) fn schema() -> impl Strategy<Value = Value> {
     })
 }
 
-/// An object whose property `v` follows `schema`, with the definitions that drawn schemas refer to.
+/// Returns an object schema whose property `v` follows `schema`, with the definitions that generated schemas refer to.
 pub(super) fn whole(schema: &Value) -> Value {
     json!({"$schema": "http://json-schema.org/draft-07/schema#", "type": "object", "properties": {"v": schema}, "required": ["v"], "$defs": {
         "a": {"type": "string"},
@@ -50,19 +50,19 @@ pub(super) fn whole(schema: &Value) -> Value {
     }})
 }
 
-/// Makes values that follow an enforced schema, guided by drawn bytes. Once the bytes are used up, the values are as short as possible.
+/// Generates values that follow an enforced schema from random bytes. Once the bytes are used up, values are as short as possible.
 struct Sampler<'s> {
     enforced: &'s Value,
     bytes: std::vec::IntoIter<u8>,
 }
 
 impl Sampler<'_> {
-    /// Draws a number below `count`.
+    /// Returns a random number below `count`.
     fn draw(&mut self, count: usize) -> usize {
         usize::from(self.bytes.next().unwrap_or(0)) % count
     }
 
-    /// Makes a value of `node`; `None` if this sampler knows none.
+    /// Generates a value of `node`. Returns `None` if this sampler finds none.
     fn value(&mut self, node: &Value) -> Option<Value> {
         if let Some(reference) = node["$ref"].as_str() {
             return self.value(self.enforced.pointer(reference.strip_prefix('#')?)?);
@@ -88,7 +88,7 @@ impl Sampler<'_> {
                     "string" => json!(["", "a", "ab@", "2024-02-29", "abcdefghij"]),
                     _ => json!([0, 1, 2, 4, 10, -2, 0.5, 0.1, 0.3]),
                 };
-                let check = Validator::of(node).ok()?;
+                let check = Validator::compile(node).ok()?;
                 let scalars = scalars.as_array()?.iter();
                 let fitting: Vec<&Value> = scalars.filter(|value| check.is_valid(value)).collect();
                 let at = self.draw(fitting.len().max(1));
@@ -126,7 +126,7 @@ impl Sampler<'_> {
     }
 }
 
-/// Replaces one part of `value`, chosen by `at`, with `with`.
+/// Replaces the part of `value` that `at` selects with `with`.
 fn mutate(value: &mut Value, mut at: usize, with: Value) {
     let parts: Vec<&mut Value> = match value {
         Value::Array(items) => items.iter_mut().collect(),
@@ -146,13 +146,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn a_value_that_is_written_is_advertised_and_follows_the_schema_as_written(
+    fn a_value_of_the_enforced_schema_follows_the_advertised_and_the_written_schema(
         schema in schema(),
         bytes in proptest::collection::vec(any::<u8>(), 0..24),
         mutation in proptest::option::of((any::<usize>(), scalar())),
     ) {
         let answer = AnswerSchema::json(&whole(&schema), LIMITS);
-        // Too many schemas that are refused fail the test.
+        // Fails if too many schemas are refused.
         prop_assume!(answer.is_ok());
         let answer = answer.unwrap();
         let enforced = &answer.enforced;

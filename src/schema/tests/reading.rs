@@ -1,14 +1,14 @@
-//! References, circles of definitions, and faults that do not hide each other.
+//! Tests of references, cycles of definitions, and faults that do not hide each other.
 
 use super::*;
 
-/// Whether `schema` as it was read allows `value`.
+/// Returns whether the canonical form of `schema` allows `value`.
 fn allows(schema: &Value, value: &Value) -> bool {
-    of(schema).unwrap().check(value).is_ok()
+    read(schema).unwrap().check(value).is_ok()
 }
 
 #[test]
-fn references_in_a_schema_with_an_id_begin_there() {
+fn references_in_a_schema_with_an_id_are_relative_to_it() {
     let inner = json!({"$id": "inner.json", "type": "object", "required": ["q"],
         "properties": {"q": {"$ref": "#/$defs/z"}, "self": {"$ref": "#"}, "named": {"$ref": "#here"}},
         "$defs": {"z": {"type": "boolean"}, "h": {"$anchor": "here", "type": "string"}}});
@@ -32,7 +32,7 @@ fn references_in_a_schema_with_an_id_begin_there() {
 }
 
 #[test]
-fn id_identifies_only_in_old_drafts() {
+fn id_is_an_identifier_only_in_old_drafts() {
     let schema = |draft: &str| {
         json!({"$schema": draft, "type": "object", "definitions": {"z": {"type": "integer"},
             "i": {"id": "inner.json", "type": "object", "properties": {"q": {"$ref": "#/definitions/z"}},
@@ -48,7 +48,7 @@ fn id_identifies_only_in_old_drafts() {
 }
 
 #[test]
-fn a_level_of_definitions_that_contain_each_other_is_once_around_the_circle() {
+fn a_level_of_mutual_recursion_is_one_pass_through_the_cycle() {
     let step = |next: &str, is_required: bool| {
         let required: &[&str] = if is_required { &["n"] } else { &[] };
         json!({"type": "object", "properties": {"n": {"$ref": format!("#/$defs/{next}")}}, "required": required})
@@ -60,40 +60,40 @@ fn a_level_of_definitions_that_contain_each_other_is_once_around_the_circle() {
     let schema = json!({"$ref": "#/$defs/t0", "$defs": steps});
     assert_eq!(
         notes(&schema)[0],
-        "at `#/$defs/t0`: contains itself: at most 5 levels are written"
+        "at `#/$defs/t0`: recursive: at most 5 levels are written"
     );
     let around = |rounds: usize| {
         let last = json!({});
         (0..rounds * 8 - 1).fold(last, |value, _| json!({"n": value}))
     };
-    let enforced = jsonschema::draft202012::new(&of(&schema).unwrap().enforced).unwrap();
+    let enforced = jsonschema::draft202012::new(&read(&schema).unwrap().enforced).unwrap();
     assert!(enforced.is_valid(&around(1)));
     assert!(enforced.is_valid(&around(5)));
     assert!(!enforced.is_valid(&around(6)));
 }
 
 #[test]
-fn names_of_properties_follow_their_format() {
+fn property_names_follow_their_format() {
     for (format, name) in [
         ("date", "2024-02-29"),
         ("uuid", "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"),
         ("ipv4", "127.0.0.1"),
     ] {
         let schema = json!({"type": "object", "propertyNames": {"format": format}, "additionalProperties": {"type": "integer"}});
-        let enforced = jsonschema::draft202012::new(&of(&schema).unwrap().enforced).unwrap();
+        let enforced = jsonschema::draft202012::new(&read(&schema).unwrap().enforced).unwrap();
         assert!(enforced.is_valid(&json!({name: 1})), "{format}");
         assert!(!enforced.is_valid(&json!({": ": 1})), "{format}");
     }
 }
 
 #[test]
-fn a_time_without_an_offset_that_zod_writes_follows_its_pattern() {
+fn a_zod_time_without_an_offset_follows_its_pattern() {
     let pattern = r"^(?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d+)?)?$";
     let schema = json!({"type": "string", "format": "time", "pattern": pattern});
-    let told = &notes(&schema)[0];
+    let notes = &notes(&schema)[0];
     assert!(
-        told.starts_with("at `#/format`: not enforced: `pattern` allows only times without"),
-        "{told}"
+        notes.starts_with("at `#/format`: not enforced: `pattern` allows only times without"),
+        "{notes}"
     );
     assert!(allows(&schema, &json!("12:30:45")));
     let with_zone = json!({"type": "string", "format": "time", "pattern": "^.*Z$"});
@@ -101,7 +101,7 @@ fn a_time_without_an_offset_that_zod_writes_follows_its_pattern() {
 }
 
 #[test]
-fn required_properties_and_endless_references_hide_no_other_fault() {
+fn faults_of_required_properties_and_endless_references_hide_no_other_fault() {
     let wrong = json!({"type": "integer", "minimum": 3, "maximum": 1});
     let schema = json!({"type": "object", "required": ["a", "b", "i"], "properties": {
         "a": wrong, "b": wrong, "i": {"anyOf": [{"$ref": "#/properties/i"}, {"type": "null"}]}}});
@@ -112,7 +112,7 @@ fn required_properties_and_endless_references_hide_no_other_fault() {
 }
 
 #[test]
-fn the_place_of_a_fault_is_in_the_schema_as_it_was_written() {
+fn the_json_pointer_of_a_fault_points_into_the_written_schema() {
     let excluded =
         json!({"type": "object", "properties": {"a": {"type": "string", "not": {"const": "x"}}}});
     assert_eq!(faults(&excluded), ["#/properties/a"]);
@@ -120,29 +120,29 @@ fn the_place_of_a_fault_is_in_the_schema_as_it_was_written() {
 }
 
 #[test]
-fn what_one_alternative_forbids_is_no_note() {
+fn a_value_that_only_one_alternative_forbids_is_not_noted() {
     let schema = json!({"type": "object", "properties": {"country": {"enum": ["US", "CA"]}, "zip": {"type": "string"}},
         "required": ["country"],
         "if": {"properties": {"country": {"const": "US"}}, "required": ["country"]}, "then": {"required": ["zip"]}});
-    let told = notes(&schema);
+    let notes = notes(&schema);
     assert!(
-        !told.iter().any(|note| note.contains("cannot occur")),
-        "{told:?}"
+        !notes.iter().any(|note| note.contains("never occurs")),
+        "{notes:?}"
     );
 }
 
 #[test]
-fn a_map_of_names_by_pattern_notes_that_others_are_not_written() {
+fn a_map_with_a_name_pattern_notes_that_other_properties_are_not_written() {
     let schema = json!({"type": "object", "patternProperties": {"^[ab]$": {"type": "integer"}}, "additionalProperties": {"type": "null"}});
-    let told = notes(&schema);
+    let notes = notes(&schema);
     assert!(
-        told[0].contains("only properties that match this pattern are written"),
-        "{told:?}"
+        notes[0].contains("only properties that match this pattern are written"),
+        "{notes:?}"
     );
 }
 
 #[test]
-fn decimals_of_pydantic_are_written_as_numbers() {
+fn pydantic_decimals_are_written_as_numbers() {
     let start = "^(?!^[-+.]*$)[+-]?0*";
     for (rest, written, not_written) in [
         (
@@ -172,7 +172,7 @@ fn decimals_of_pydantic_are_written_as_numbers() {
         ),
     ] {
         let schema = json!({"type": "string", "pattern": format!("{start}{rest}")});
-        let answer = of(&schema).unwrap();
+        let answer = read(&schema).unwrap();
         let enforced = jsonschema::draft202012::new(&answer.enforced).unwrap();
         for text in written {
             assert!(

@@ -44,7 +44,7 @@ impl Vocabulary for Letters {
 fn prompt(end: &str, budget: Option<u32>, is_forced: bool) -> Prompt {
     let markers = markers_of("<think>", &[], None);
     let tokens = MarkerTokens::new(&markers, &Letters);
-    let thinking = Thinking::new(markers.into()).after(end);
+    let thinking = Thinking::new(markers.into()).after_prompt(end);
     let start = match (is_forced, thinking.is_inside()) {
         (false, _) => Start::Answer,
         (true, true) => Start::Block,

@@ -10,7 +10,7 @@ fn rendered(expression: &str, text: &str) -> Result<String, Error> {
 }
 
 #[test]
-fn filters_print_what_those_of_jinja2_print() {
+fn filters_give_the_output_of_jinja2() {
     for (expression, text, expected) in [
         ("t | truncate(10)", "The quick brown fox", "The..."),
         (
@@ -48,7 +48,7 @@ fn filters_print_what_those_of_jinja2_print() {
 }
 
 #[test]
-fn lines_are_wrapped_where_python_wraps_them() {
+fn lines_are_wrapped_like_in_python() {
     for (arguments, text, expected) in [
         ("10", "The quick brown fox", "The quick\nbrown fox"),
         ("10", "one\n\n two  three four", "one\n\n two\nthree four"),
@@ -74,7 +74,7 @@ fn lines_are_wrapped_where_python_wraps_them() {
 }
 
 #[test]
-fn methods_of_strings_give_what_those_of_python_give() {
+fn string_methods_give_the_results_of_python() {
     for (expression, text, expected) in [
         ("t.strip() ~ '|'", " a ", "a|"),
         ("t.split(',') | join(';')", "a,b,,c", "a;b;;c"),

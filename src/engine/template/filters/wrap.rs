@@ -1,15 +1,15 @@
 //! Wraps a line as Python's `textwrap.wrap` does. Pure.
 
-/// Where a word may be broken.
+/// The places at which a word may be broken.
 #[derive(Clone, Copy)]
 pub(super) struct Breaks {
-    /// Anywhere, if it is longer than a line.
+    /// Anywhere, if the word is longer than a line.
     pub long_words: bool,
-    /// Behind a hyphen.
+    /// After a hyphen.
     pub hyphens: bool,
 }
 
-/// The lines of at most `width` characters that `line` makes.
+/// Wraps `line` into lines of at most `width` characters.
 pub(super) fn lines(line: &str, width: usize, breaks: Breaks) -> Vec<String> {
     let mut lines = Lines::default();
     for chunk in chunks(line, breaks.hyphens) {
@@ -23,7 +23,7 @@ pub(super) fn lines(line: &str, width: usize, breaks: Breaks) -> Vec<String> {
 struct Lines {
     done: Vec<String>,
     current: String,
-    /// Characters of `current`.
+    /// Length of `current`, in characters.
     used: usize,
 }
 
@@ -34,7 +34,7 @@ impl Lines {
         loop {
             let length = chunk.chars().count();
             if self.used + length <= width {
-                // A line after the first does not begin with white space.
+                // A line after the first one does not begin with white space.
                 if !is_space || self.used > 0 || self.done.is_empty() {
                     self.current.push_str(chunk);
                     self.used += length;
@@ -50,7 +50,7 @@ impl Lines {
                     .map_or(chunk.len(), |(at, _)| at);
                 let (fits, rest) = chunk.split_at(cut);
                 self.current.push_str(fits);
-                // Python then drops the empty piece in place of the white space before it.
+                // In this case, Python drops the empty piece instead of the white space before it.
                 drops_space = room > 0;
                 chunk = rest;
             } else if length > width && self.used == 0 {
@@ -76,7 +76,7 @@ impl Lines {
     }
 }
 
-/// Words, and the white space and dashes between them; a word with hyphens between its letters is several.
+/// Splits `line` into words and the white space and dashes between them. `at_hyphens`: words are also split after hyphens.
 fn chunks(line: &str, at_hyphens: bool) -> Vec<&str> {
     let chars: Vec<char> = line.chars().collect();
     let mut chunks = Vec::new();
@@ -101,7 +101,7 @@ fn breaks_at(chars: &[char], place: usize) -> bool {
     let dashes = |chars: &[char]| chars.iter().take_while(|c| **c == '-').count();
     let dashes_before = before.iter().rev().take_while(|c| **c == '-').count();
     let dashes_after = dashes(after);
-    // Two dashes and more between words stand alone.
+    // Two or more dashes between words are a chunk of their own.
     if dashes_after > 1 && dashes_before == 0 {
         return before.last().is_some_and(is_word_or_mark)
             && after.get(dashes_after).is_some_and(is_word);

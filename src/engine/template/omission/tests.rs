@@ -1,4 +1,4 @@
-//! Tests with templates that are functions here and print a line for each message.
+//! Tests with functions in place of templates that print one line for each message.
 
 use super::*;
 use crate::engine::Message;
@@ -12,7 +12,7 @@ fn messages(texts: &[(Role, &str)]) -> Vec<Message> {
     texts.iter().map(message).collect()
 }
 
-/// Returns the indices of the texts that `shown` leaves out completely, and of those that it leaves out in part.
+/// Returns the indices of the texts that `shown` omits completely, and of those that it omits in part.
 fn left_out(
     texts: &[(Role, &str)],
     shown: impl Fn(Role, &str) -> String,
@@ -34,7 +34,7 @@ fn left_out(
 use Role::{Assistant, System, User};
 
 #[test]
-fn a_role_that_is_not_printed_is_found_and_empty_texts_are_not_missed() {
+fn an_omitted_role_is_found_and_empty_texts_are_ignored() {
     let texts = [(System, "a"), (User, "a"), (System, " \n"), (System, "a")];
     let no_system = |role, text: &str| {
         if role == System {
@@ -49,7 +49,7 @@ fn a_role_that_is_not_printed_is_found_and_empty_texts_are_not_missed() {
 }
 
 #[test]
-fn thinking_that_is_removed_from_an_answer_is_not_missed() {
+fn reasoning_that_is_removed_from_an_answer_is_not_an_omission() {
     let texts = [
         (User, "1</think>2"),
         (Assistant, "<think>\na\n</think>\n\nb"),
@@ -71,14 +71,14 @@ fn thinking_that_is_removed_from_an_answer_is_not_missed() {
 }
 
 #[test]
-fn a_text_that_is_cut_is_partly_missing() {
+fn a_truncated_text_is_a_partial_omission() {
     let texts = [(User, "1234567890"), (User, "123")];
     let cut = |_, text: &str| text.chars().take(6).collect();
     assert_eq!(left_out(&texts, cut), (vec![], vec![0]));
 }
 
 #[test]
-fn a_template_that_looks_at_lengths_or_ends_is_not_fooled_by_marks() {
+fn marks_do_not_affect_a_template_that_checks_lengths_or_ends() {
     let texts = [(User, "Hello"), (User, "Hello!"), (User, "/x"), (User, "/")];
     let longer = |_, text: &str| {
         if text.chars().count() > 5 {
@@ -95,12 +95,12 @@ fn a_template_that_looks_at_lengths_or_ends_is_not_fooled_by_marks() {
             text.to_owned()
         }
     };
-    // Nothing of a single character can be replaced without changing what it is.
+    // A single character cannot be replaced without a visible change.
     assert_eq!(left_out(&texts, plain).0, [2]);
 }
 
 #[test]
-fn a_text_that_the_template_obeys_is_not_missed() {
+fn a_text_that_controls_the_template_is_not_an_omission() {
     let texts = [(System, "/no_think"), (System, "Be brief."), (User, "Hi")];
     let obeyed = |role, text: &str| match (role, text) {
         (System, "/no_think") => "<think></think>".to_owned(),
@@ -111,7 +111,7 @@ fn a_text_that_the_template_obeys_is_not_missed() {
 }
 
 #[test]
-fn characters_for_private_use_in_a_text_are_text() {
+fn private_use_characters_in_a_text_are_not_marks() {
     let texts = [
         (User, "\u{f0000}"),
         (System, "\u{f0001}\u{f0002}"),
@@ -128,7 +128,7 @@ fn characters_for_private_use_in_a_text_are_text() {
 }
 
 #[test]
-fn more_turns_than_there_are_marks_are_all_checked() {
+fn all_turns_are_checked_even_if_there_are_more_than_marks() {
     let mut texts = vec![(User, "a"); 120_000];
     for at in [0, 60_000, 119_999] {
         texts[at].0 = System;

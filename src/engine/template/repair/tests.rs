@@ -1,4 +1,4 @@
-//! Tests with templates that are functions here and print a line for each message.
+//! Tests with functions in place of templates that print one line for each message.
 
 use super::*;
 use Role::{Assistant, System, User};
@@ -17,7 +17,7 @@ fn line(turn: &Turn<'_>) -> String {
     format!("{}: {}\n", turn.role.name(), turn.text)
 }
 
-/// The prompt of `texts`, by a template that prints the turns for which `is_printed` gives true.
+/// Returns the prompt of `texts` with a template that prints the turns for which `is_printed` is true.
 fn prompt(texts: &Texts, is_printed: impl Fn(&[Turn<'_>], usize) -> bool) -> String {
     render(texts, |turns| {
         let printed = (0..turns.len()).filter(|at| is_printed(turns, *at));
@@ -25,7 +25,7 @@ fn prompt(texts: &Texts, is_printed: impl Fn(&[Turn<'_>], usize) -> bool) -> Str
     })
 }
 
-/// Returns the prompt, or the fault as text.
+/// Returns the prompt, or a description of the fault.
 fn render(texts: &Texts, template: impl Fn(&[Turn<'_>]) -> Result<String, &'static str>) -> String {
     match render_all(&messages(texts), template) {
         Ok(complete) => complete.prompt,
@@ -50,7 +50,7 @@ fn last_system(turns: &[Turn<'_>], at: usize) -> bool {
 }
 
 #[test]
-fn a_complete_conversation_is_rendered_as_it_is() {
+fn a_complete_conversation_is_rendered_unchanged() {
     let texts = [(System, "s"), (User, "u"), (User, ""), (Assistant, "a")];
     let complete = render_all(&messages(&texts), |turns| {
         Ok::<_, ()>(turns.iter().map(line).collect())
@@ -64,7 +64,7 @@ fn a_complete_conversation_is_rendered_as_it_is() {
 }
 
 #[test]
-fn system_messages_that_are_left_out_go_to_the_user_message_behind_them() {
+fn omitted_system_messages_move_to_the_next_user_message() {
     assert_eq!(
         prompt(
             &[
@@ -85,7 +85,7 @@ fn system_messages_that_are_left_out_go_to_the_user_message_behind_them() {
 }
 
 #[test]
-fn only_what_is_left_out_moves() {
+fn only_omitted_text_moves() {
     assert_eq!(
         prompt(
             &[
@@ -106,7 +106,7 @@ fn only_what_is_left_out_moves() {
 }
 
 #[test]
-fn a_system_message_that_no_user_message_follows_stays_where_it_is() {
+fn a_system_message_without_a_following_user_message_stays_in_place() {
     assert_eq!(prompt(&[(System, "s")], no_system), "user: s\n");
     assert_eq!(
         prompt(&[(System, "s"), (Assistant, "a"), (User, "u")], no_system),
@@ -123,7 +123,7 @@ fn a_system_message_that_no_user_message_follows_stays_where_it_is() {
 }
 
 #[test]
-fn a_growing_conversation_keeps_the_beginning_of_its_prompt() {
+fn the_beginning_of_a_prompt_stays_the_same_as_the_conversation_grows() {
     let texts = [
         (System, "s"),
         (User, "u"),
@@ -147,7 +147,7 @@ fn a_growing_conversation_keeps_the_beginning_of_its_prompt() {
 }
 
 #[test]
-fn messages_of_one_role_in_a_row_are_joined_if_one_is_left_out() {
+fn consecutive_messages_of_a_role_are_joined_if_one_is_omitted() {
     let last_of_a_row = |turns: &[Turn<'_>], at: usize| {
         turns
             .get(at + 1)
@@ -162,7 +162,7 @@ fn messages_of_one_role_in_a_row_are_joined_if_one_is_left_out() {
 }
 
 #[test]
-fn text_that_is_printed_only_as_a_list_of_parts_is_given_so() {
+fn text_is_passed_as_parts_to_a_template_that_prints_only_parts() {
     let parts_only = |turns: &[Turn<'_>]| {
         let text = |turn: &Turn<'_>| {
             if turn.as_parts {
@@ -203,7 +203,7 @@ fn text_that_is_printed_only_as_a_list_of_parts_is_given_so() {
 }
 
 #[test]
-fn an_answer_of_which_a_template_takes_too_much_with_the_thinking_is_given_without() {
+fn reasoning_is_removed_before_rendering_if_the_template_removes_too_much() {
     let second = |turns: &[Turn<'_>]| {
         let text = |turn: &Turn<'_>| match turn.role {
             Assistant if turn.as_parts => String::new(),
@@ -226,7 +226,7 @@ fn an_answer_of_which_a_template_takes_too_much_with_the_thinking_is_given_witho
 }
 
 #[test]
-fn a_list_of_parts_is_not_printed_for_its_text() {
+fn a_printed_list_of_parts_does_not_count_as_its_text() {
     let cut = |turns: &[Turn<'_>]| {
         let text = |turn: &Turn<'_>| {
             if turn.as_parts {
@@ -243,7 +243,7 @@ fn a_list_of_parts_is_not_printed_for_its_text() {
 }
 
 #[test]
-fn system_messages_that_are_refused_move_and_the_first_one_only_if_it_must() {
+fn refused_system_messages_move_and_the_first_one_only_if_necessary() {
     let refuses = |from: usize| {
         move |turns: &[Turn<'_>]| {
             let refused = turns[from.min(turns.len())..]
@@ -271,7 +271,7 @@ fn system_messages_that_are_refused_move_and_the_first_one_only_if_it_must() {
 }
 
 #[test]
-fn what_cannot_be_repaired_is_an_error_that_names_the_message() {
+fn an_omission_that_cannot_be_repaired_is_an_error_that_names_the_message() {
     let no_answers = |turns: &[Turn<'_>], at: usize| turns[at].role == User;
     assert_eq!(
         prompt(

@@ -1,4 +1,4 @@
-//! Finds the part of a finished answer that was truncated by a limit of the configuration, not by the schema.
+//! Finds the part of a finished answer that was truncated at a limit of the configuration, not of the schema.
 
 use std::cell::Cell;
 
@@ -9,14 +9,14 @@ use super::enforced::Limits;
 use super::lower::Lowered;
 use super::node::{ArrayNode, Kind, Node, ObjectNode};
 
-/// Most nodes that are compared with an answer: nested options multiply.
+/// Maximum number of nodes that are compared with an answer: nested options multiply.
 const MAX_STEPS: usize = 100_000;
 
-/// A truncated part of an answer: its JSON pointer, and the limit in words.
-pub(super) type Cut = (String, String);
+/// A truncated part of an answer: its JSON pointer, and a description of the limit.
+pub(super) type Truncation = (String, String);
 
-/// Returns the first part of `value` that is as long as one of `limits`. `value` is an answer that follows `lowered`.
-pub(super) fn find(lowered: &Lowered, limits: Limits, value: &Value) -> Option<Cut> {
+/// Returns the first part of `value` that is as long as one of `limits`. `value` must follow `lowered`.
+pub(super) fn find(lowered: &Lowered, limits: Limits, value: &Value) -> Option<Truncation> {
     let finder = Finder {
         lowered,
         limits,
@@ -32,7 +32,7 @@ struct Finder<'l> {
 }
 
 impl Finder<'_> {
-    fn node(&self, node: &Node, value: &Value, at: &str) -> Option<Cut> {
+    fn node(&self, node: &Node, value: &Value, at: &str) -> Option<Truncation> {
         self.steps.set(self.steps.get() + 1);
         if self.steps.get() > MAX_STEPS {
             return None;
@@ -52,14 +52,14 @@ impl Finder<'_> {
             (Kind::Union(options), value) => {
                 let mut fitting = options.iter().filter(|option| self.fits(option, value));
                 let first = self.node(fitting.next()?, value, at)?;
-                let is_cut = fitting.all(|option| self.node(option, value, at).is_some());
-                is_cut.then_some(first)
+                let is_truncated = fitting.all(|option| self.node(option, value, at).is_some());
+                is_truncated.then_some(first)
             }
             _ => None,
         }
     }
 
-    fn array(&self, array: &ArrayNode, items: &[Value], at: &str) -> Option<Cut> {
+    fn array(&self, array: &ArrayNode, items: &[Value], at: &str) -> Option<Truncation> {
         let (most, is_ours) = Limits::most(self.limits.items, array.max, array.min);
         if is_ours && array.items.is_some() && is_full(items.len(), most) {
             return Some((at.to_owned(), format!("{most} items of an array")));
@@ -74,7 +74,7 @@ impl Finder<'_> {
             .find_map(|(n, (item, node))| self.node(node?, item, &format!("{at}/{n}")))
     }
 
-    fn object(&self, object: &ObjectNode, value: &Value, at: &str) -> Option<Cut> {
+    fn object(&self, object: &ObjectNode, value: &Value, at: &str) -> Option<Truncation> {
         let table = value.as_object()?;
         if let Some(entries) = &object.entries {
             let (most, is_ours) = Limits::most(self.limits.items, object.max, object.min);
@@ -96,7 +96,7 @@ impl Finder<'_> {
         })
     }
 
-    fn any(&self, value: &Value, at: &str) -> Option<Cut> {
+    fn any(&self, value: &Value, at: &str) -> Option<Truncation> {
         let Limits { string, items } = self.limits;
         match value {
             Value::String(text) => {
@@ -153,6 +153,6 @@ fn is_full(length: usize, most: u64) -> bool {
 }
 
 fn is_long(text: &str, most: u64) -> bool {
-    // Bytes are at least as many as characters, and cost nothing to count.
+    // A text has at least as many bytes as characters, and its bytes need not be counted.
     is_full(text.len(), most) && is_full(text.chars().count(), most)
 }
