@@ -5,11 +5,11 @@
 //! kernel gives a dead worker's turn back. Whoever waits for a turn holds the queue, so a worker that is busy without
 //! pause cannot take the next turn before it.
 //!
-//! A worker may be hostile, and hold a turn or the queue for ever. So nobody waits without bound (`Patience`): a model whose
+//! A worker may be hostile, and hold a turn or the queue for ever. So nobody waits without bound (`WaitBudget`): a model whose
 //! patience is used up computes without turns, slower, until its request for one comes through.
 
 mod files;
-mod patience;
+mod wait_budget;
 mod waiter;
 
 use std::fs::File;
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::model::CpuTurns;
 pub(crate) use files::TurnFiles;
-use patience::Patience;
+use wait_budget::WaitBudget;
 use waiter::Waiter;
 
 /// How long a turn is waited for at most. A step takes a second as a rule, and nearly six where a tile of a prompt takes three.
@@ -30,7 +30,7 @@ const MAX_WAIT: Duration = Duration::from_secs(10);
 pub(crate) struct Turns {
     locks: Arc<Locks>,
     waiter: Waiter,
-    patience: Mutex<Patience>,
+    budget: Mutex<WaitBudget>,
 }
 
 /// The lock files: one for the queue, one for each place.
@@ -55,10 +55,10 @@ impl Turns {
     /// # Errors
     /// If the files cannot be opened.
     pub(crate) fn open(turns: &CpuTurns) -> io::Result<Self> {
-        Self::with_patience(turns, MAX_WAIT)
+        Self::with_budget(turns, MAX_WAIT)
     }
 
-    fn with_patience(turns: &CpuTurns, max_wait: Duration) -> io::Result<Self> {
+    fn with_budget(turns: &CpuTurns, max_wait: Duration) -> io::Result<Self> {
         let places = turns.places.iter();
         let places: Vec<File> = places
             .map(|path| files::open(path))
@@ -73,16 +73,16 @@ impl Turns {
         Ok(Self {
             waiter: Waiter::new(Arc::clone(&locks)),
             locks,
-            patience: Mutex::new(Patience::new(max_wait)),
+            budget: Mutex::new(WaitBudget::new(max_wait)),
         })
     }
 
-    /// Waits for a turn until the patience ends. Blocks, and calls `sign_of_life` several times a second meanwhile.
+    /// Waits for a turn until the patience ends. Blocks, and calls `heartbeat` several times a second meanwhile.
     ///
     /// # Errors
     /// If the system cannot lock files there.
-    pub(crate) fn take(&self, sign_of_life: impl Fn()) -> io::Result<Turn<'_>> {
-        let place = self.place(&sign_of_life)?;
+    pub(crate) fn acquire(&self, heartbeat: impl Fn()) -> io::Result<Turn<'_>> {
+        let place = self.place(&heartbeat)?;
         Ok(Turn {
             turns: self,
             place,
@@ -91,7 +91,7 @@ impl Turns {
     }
 
     /// Locks a place. Returns `None` if that takes too long.
-    fn place(&self, sign_of_life: &dyn Fn()) -> io::Result<Option<usize>> {
+    fn place(&self, heartbeat: &dyn Fn()) -> io::Result<Option<usize>> {
         if self.waiter.is_waiting() {
             return Ok(None);
         }
@@ -99,17 +99,17 @@ impl Turns {
             return Ok(Some(place));
         }
         let began = Instant::now();
-        let limit = self.patience().left();
-        let place = self.waiter.wait(limit, sign_of_life);
-        self.patience().waited(began.elapsed());
+        let limit = self.budget().left();
+        let place = self.waiter.wait(limit, heartbeat);
+        self.budget().waited(began.elapsed());
         if matches!(place, Ok(None)) {
             tracing::debug!("no CPU turn within {limit:?}; computing without one");
         }
         place
     }
 
-    fn patience(&self) -> std::sync::MutexGuard<'_, Patience> {
-        self.patience.lock().unwrap_or_else(PoisonError::into_inner)
+    fn budget(&self) -> std::sync::MutexGuard<'_, WaitBudget> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -142,7 +142,7 @@ impl Locks {
             .position(|place| place.try_lock().is_ok())
     }
 
-    fn give_back(&self, place: usize) {
+    fn release(&self, place: usize) {
         unlock(&self.places[place]);
     }
 }
@@ -156,9 +156,9 @@ fn unlock(file: &File) {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         if let Some(place) = self.place {
-            self.turns.locks.give_back(place);
+            self.turns.locks.release(place);
         }
-        self.turns.patience().computed(self.began.elapsed());
+        self.turns.budget().computed(self.began.elapsed());
     }
 }
 

@@ -57,7 +57,7 @@ impl DriverCaches {
             return None;
         }
         let root = self.root.get_or_init(|| {
-            let opened = find_root().and_then(|root| open(&root).map(|()| root));
+            let opened = find_root().and_then(|root| prepare_root(&root).map(|()| root));
             opened
                 .inspect_err(|error| {
                     tracing::info!(
@@ -98,7 +98,7 @@ fn find_root() -> io::Result<PathBuf> {
 }
 
 /// Creates `root`, and removes what is surplus in it.
-fn open(root: &Path) -> io::Result<()> {
+fn prepare_root(root: &Path) -> io::Result<()> {
     let failed = |error: io::Error| io::Error::other(format!("`{}`: {error}", root.display()));
     create(root).map_err(failed)?;
     let found = fs::read_dir(root).map_err(failed)?.filter_map(Result::ok);
@@ -254,7 +254,7 @@ mod tests {
         fs::write(model.join("one"), [0; 10]).unwrap();
         fs::write(model.join("inner/two"), [0; 32]).unwrap();
         assert_eq!(bytes_below(&model), 42);
-        open(&root).unwrap();
+        prepare_root(&root).unwrap();
         assert!(model.exists());
         fs::remove_dir_all(&root).unwrap();
     }

@@ -47,7 +47,7 @@ impl Machine {
 ///
 /// # Errors
 /// A text that says why nothing was found.
-pub(crate) fn ask(program: &Path) -> Result<Machine, String> {
+pub(crate) fn detect(program: &Path) -> Result<Machine, String> {
     let mut child = Command::new(program)
         .args([WORKER, DESCRIBE])
         .stdin(Stdio::null())

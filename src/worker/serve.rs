@@ -30,7 +30,7 @@ use super::cpu_lock::Turns;
 use super::{COMMANDS, Command, Event, SIGNALS, WIRE_VERSION, sandbox};
 use crate::config::LoadSettings;
 use crate::engine::llama::{Model, cpu_backend};
-use crate::engine::queue::{Queue, Waiting};
+use crate::engine::queue::{Queue, QueuedCall};
 use crate::engine::{CancelReason, EngineError, EngineErrorKind, Stats, Update};
 use crate::process;
 use crate::threads::{self, SystemLimit};
@@ -51,22 +51,22 @@ enum Input {
 
 /// Where events go: any thread may send, each line whole. Those of a step are one write, so that the server is woken once.
 #[derive(Clone)]
-struct Events(Arc<Mutex<Box<dyn process::ProtocolOutput>>>);
+struct EventSink(Arc<Mutex<Box<dyn process::ProtocolOutput>>>);
 
-impl Events {
+impl EventSink {
     fn send(&self, event: &Event) {
-        self.write(&line(event));
+        self.write(&to_line(event));
     }
 
-    fn call(&self, id: u64, update: Update) {
-        self.calls([(id, update)]);
+    fn send_update(&self, id: u64, update: Update) {
+        self.send_updates([(id, update)]);
     }
 
-    fn calls(&self, updates: impl IntoIterator<Item = (u64, Update)>) {
+    fn send_updates(&self, updates: impl IntoIterator<Item = (u64, Update)>) {
         let events = updates
             .into_iter()
             .map(|(id, update)| Event::Call { id, update });
-        let lines: Vec<u8> = events.flat_map(|event| line(&event)).collect();
+        let lines: Vec<u8> = events.flat_map(|event| to_line(&event)).collect();
         if !lines.is_empty() {
             self.write(&lines);
         }
@@ -81,7 +81,7 @@ impl Events {
     }
 }
 
-fn line(event: &Event) -> Vec<u8> {
+fn to_line(event: &Event) -> Vec<u8> {
     let mut line = serde_json::to_vec(event).expect("an event has only string keys");
     line.push(b'\n');
     line
@@ -97,7 +97,7 @@ pub(crate) fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>)
     }
     process::name_worker();
     let signals = parent.map(|_| crate::signals::worker::leave_to_server());
-    let events = Events(Arc::new(Mutex::new(output)));
+    let events = EventSink(Arc::new(Mutex::new(output)));
     log_panics();
     events.send(&Event::Hello {
         version: WIRE_VERSION,
@@ -107,7 +107,7 @@ pub(crate) fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>)
     let Some(load) = commands.wait_for_load() else {
         return true;
     };
-    let turns = turns_of(&load);
+    let turns = open_turns(&load);
     // Its files are out of reach after that. That there are none for this CPU is told by the load.
     if let Ok(backend) = cpu_backend() {
         tracing::debug!("llama.cpp's code for the CPU: {backend}");
@@ -146,7 +146,7 @@ pub(crate) fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>)
         inputs,
         inputs_tx,
         warming: Warming::default(),
-        ended: false,
+        stdin_ended: false,
     };
     worker.serve(&load, turns.as_ref())
 }
@@ -157,7 +157,7 @@ pub(crate) fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>)
 /// The system starts no thread.
 fn report_termination(
     signals: io::Result<crate::signals::worker::Termination>,
-    events: Events,
+    events: EventSink,
 ) -> Result<(), SystemLimit> {
     match signals {
         Ok(mut termination) => threads::start(SIGNALS, move || {
@@ -187,8 +187,8 @@ fn read_commands(commands: Commands, inputs: &Sender<Input>) {
 }
 
 /// Who takes calls: the queue while the model is loaded, then the scheduler.
-trait Calls {
-    fn submit(&mut self, call: Waiting);
+trait CallSink {
+    fn submit(&mut self, call: QueuedCall);
     fn cancel(&mut self, id: u64, reason: CancelReason, now: Instant);
     /// None before the model is there.
     fn stats(&self) -> Option<Stats>;
@@ -199,19 +199,19 @@ trait Calls {
     clippy::large_enum_variant,
     reason = "few are made, and each is moved at once"
 )]
-enum News {
+enum LoopEvent {
     Loaded(Box<Result<Model, EngineError>>),
     Prepared(Lane, Prepared),
     Shutdown,
 }
 
 struct Worker {
-    events: Events,
+    events: EventSink,
     inputs: Receiver<Input>,
     inputs_tx: Sender<Input>,
     warming: Warming,
     /// Stdin has ended; what was read is finished.
-    ended: bool,
+    stdin_ended: bool,
 }
 
 impl Worker {
@@ -230,7 +230,7 @@ impl Worker {
             }
             None => return true,
         };
-        let served = caught(
+        let served = catch_panic(
             EngineErrorKind::Load,
             "the model could not be served",
             || self.serve_model(&model, load, turns, queue, started),
@@ -245,13 +245,13 @@ impl Worker {
     }
 
     /// Does what was asked of `calls`; gives what remains to be done.
-    fn take(&mut self, input: Input, calls: &mut impl Calls) -> Option<News> {
+    fn handle(&mut self, input: Input, calls: &mut impl CallSink) -> Option<LoopEvent> {
         let (command, received) = match input {
             Input::Command(command, received) => (command, received),
-            Input::Loaded(model) => return Some(News::Loaded(model)),
-            Input::Prepared(lane, prepared) => return Some(News::Prepared(lane, prepared)),
+            Input::Loaded(model) => return Some(LoopEvent::Loaded(model)),
+            Input::Prepared(lane, prepared) => return Some(LoopEvent::Prepared(lane, prepared)),
             Input::End => {
-                self.ended = true;
+                self.stdin_ended = true;
                 return None;
             }
         };
@@ -260,7 +260,7 @@ impl Worker {
                 id,
                 client,
                 request,
-            } => calls.submit(Waiting::new(id, client, *request, received)),
+            } => calls.submit(QueuedCall::new(id, client, *request, received)),
             Command::Cancel { id, reason } => calls.cancel(id, reason, received),
             Command::Warm(prompts) => self.warming.replace(prompts),
             Command::Stats => {
@@ -271,14 +271,14 @@ impl Worker {
                 }
             }
             Command::Load(_) => tracing::error!("a worker loads one model, once"),
-            Command::Shutdown => return Some(News::Shutdown),
+            Command::Shutdown => return Some(LoopEvent::Shutdown),
         }
         None
     }
 }
 
 /// The turns at the CPUs; none where a GPU computes, or where they cannot be had: slower, but no reason to fail.
-fn turns_of(load: &LoadSettings) -> Option<Turns> {
+fn open_turns(load: &LoadSettings) -> Option<Turns> {
     let turns = load.cpu_turns.as_ref()?;
     Turns::open(turns)
         .inspect_err(|error| match error.kind() {
@@ -304,7 +304,7 @@ fn log_panics() {
 }
 
 /// A file or a template is untrusted input: should it make the code over it panic, that is an error of `kind` like others.
-fn caught<T>(
+fn catch_panic<T>(
     kind: EngineErrorKind,
     what: &str,
     work: impl FnOnce() -> Result<T, EngineError>,

@@ -56,8 +56,8 @@ impl Vocabulary for Bytes {
     fn special_texts(&self) -> Vec<String> {
         CONTROLS.map(str::to_owned).into()
     }
-    fn specials(&self) -> Option<Vec<Special>> {
-        let special = |text: &str| Special {
+    fn special_tokens(&self) -> Option<Vec<SpecialToken>> {
+        let special = |text: &str| SpecialToken {
             text: text.to_owned(),
             is_control: true,
         };

@@ -8,7 +8,7 @@ use super::*;
 const LONG: Duration = Duration::from_mins(1);
 
 fn opened(files: &TurnFiles) -> Turns {
-    Turns::with_patience(&files.turns(), LONG).unwrap()
+    Turns::with_budget(&files.turns(), LONG).unwrap()
 }
 
 /// Waits until `condition` holds.
@@ -22,7 +22,7 @@ fn wait_until(condition: impl Fn() -> bool) {
 
 /// One that waits for no turn.
 fn impatient(files: &TurnFiles) -> Turns {
-    Turns::with_patience(&files.turns(), Duration::ZERO).unwrap()
+    Turns::with_budget(&files.turns(), Duration::ZERO).unwrap()
 }
 
 #[test]
@@ -39,28 +39,28 @@ fn lock_files_that_were_cleaned_up_are_made_again_for_the_next_worker() {
     let files = TurnFiles::on_disk(2).unwrap();
     std::fs::remove_file(files.turns().queue).unwrap();
     let turns = opened(&files);
-    assert!(turns.take(|| {}).unwrap().place.is_some());
+    assert!(turns.acquire(|| {}).unwrap().place.is_some());
 }
 
 #[test]
 fn who_waits_comes_before_who_has_just_had_a_turn() {
     let files = TurnFiles::create(1, 1).unwrap();
     let (busy, other) = (opened(&files), opened(&files));
-    let mine = busy.take(|| {}).unwrap();
+    let mine = busy.acquire(|| {}).unwrap();
     let (took, order) = channel();
     thread::scope(|scope| {
         let other_took = took.clone();
         let other = &other;
         scope.spawn(move || {
-            let turn = other.take(|| {}).unwrap();
+            let turn = other.acquire(|| {}).unwrap();
             assert!(turn.place.is_some());
             other_took.send("other").unwrap();
             drop(turn);
         });
         // It waits as soon as its request holds the queue.
-        wait_until(|| other.waiter.is_wanted() && !is_free(&busy.locks.queue));
+        wait_until(|| other.waiter.is_awaited() && !is_free(&busy.locks.queue));
         drop(mine);
-        let again = busy.take(|| {}).unwrap();
+        let again = busy.acquire(|| {}).unwrap();
         assert!(again.place.is_some());
         took.send("busy").unwrap();
         drop(again);
@@ -72,17 +72,17 @@ fn who_waits_comes_before_who_has_just_had_a_turn() {
 fn a_turn_that_is_never_given_back_stops_nobody() {
     let files = TurnFiles::create(1, 1).unwrap();
     let (hostile, honest) = (opened(&files), impatient(&files));
-    let held = hostile.take(|| {}).unwrap();
+    let held = hostile.acquire(|| {}).unwrap();
     assert!(held.place.is_some());
     for _ in 0..3 {
-        assert_eq!(honest.take(|| {}).unwrap().place, None);
+        assert_eq!(honest.acquire(|| {}).unwrap().place, None);
     }
     assert!(honest.waiter.is_waiting());
     // Once it is given back there are turns again, and nobody keeps the one that was waited for.
     drop(held);
     wait_until(|| !honest.waiter.is_waiting());
-    assert!(honest.take(|| {}).unwrap().place.is_some());
-    assert!(hostile.take(|| {}).unwrap().place.is_some());
+    assert!(honest.acquire(|| {}).unwrap().place.is_some());
+    assert!(hostile.acquire(|| {}).unwrap().place.is_some());
 }
 
 #[test]
@@ -90,10 +90,10 @@ fn a_queue_that_is_never_left_stops_nobody() {
     let files = TurnFiles::create(1, 2).unwrap();
     let (hostile, honest) = (opened(&files), impatient(&files));
     hostile.locks.queue.lock().unwrap();
-    assert_eq!(honest.take(|| {}).unwrap().place, None);
+    assert_eq!(honest.acquire(|| {}).unwrap().place, None);
     drop(hostile);
     wait_until(|| !honest.waiter.is_waiting());
-    assert!(honest.take(|| {}).unwrap().place.is_some());
+    assert!(honest.acquire(|| {}).unwrap().place.is_some());
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn on_a_disk_no_other_user_can_open_them_and_none_is_left() {
     let files = TurnFiles::on_disk(2).unwrap();
     let path = files.turns().queue;
     assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
-    assert!(opened(&files).take(|| {}).unwrap().place.is_some());
+    assert!(opened(&files).acquire(|| {}).unwrap().place.is_some());
     drop(files);
     assert!(!path.exists());
 }

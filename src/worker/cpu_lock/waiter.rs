@@ -9,7 +9,7 @@ use super::Locks;
 use crate::worker::TURNS;
 
 /// Interval between signs of life of a waiting thread; shorter than the shortest `stall_timeout`.
-const SIGN_EVERY: Duration = Duration::from_millis(250);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A handle of the waiting thread, which starts with the first wait, so that the sandbox applies to it.
 #[derive(Debug)]
@@ -60,32 +60,28 @@ impl Waiter {
 
     /// Returns whether the thread waits for a turn that the caller still needs.
     #[cfg(test)]
-    pub(super) fn is_wanted(&self) -> bool {
+    pub(super) fn is_awaited(&self) -> bool {
         matches!(*self.shared.request(), Request::Waiting)
     }
 
-    /// Waits for a turn, at most `limit` long, and calls `sign_of_life` several times a second meanwhile. Returns the place, or
+    /// Waits for a turn, at most `limit` long, and calls `heartbeat` several times a second meanwhile. Returns the place, or
     /// `None` if it took longer.
     ///
     /// # Errors
     /// If the system cannot lock files there, or gives no thread.
-    pub(super) fn wait(
-        &self,
-        limit: Duration,
-        sign_of_life: &dyn Fn(),
-    ) -> io::Result<Option<usize>> {
+    pub(super) fn wait(&self, limit: Duration, heartbeat: &dyn Fn()) -> io::Result<Option<usize>> {
         self.start()?;
         *self.shared.request() = Request::Waiting;
         self.shared.changed.notify_all();
         let until = Instant::now() + limit;
         let mut request = loop {
             let left = until.saturating_duration_since(Instant::now());
-            let request = self.shared.wait_for_end(left.min(SIGN_EVERY));
+            let request = self.shared.wait_for_end(left.min(HEARTBEAT_INTERVAL));
             if !matches!(*request, Request::Waiting) || left.is_zero() {
                 break request;
             }
             drop(request);
-            sign_of_life();
+            heartbeat();
         };
         if let Request::Done(place) = std::mem::replace(&mut *request, Request::None) {
             return place.map(Some);
@@ -145,7 +141,7 @@ impl Shared {
             return true;
         }
         if let Ok(place) = taken {
-            self.locks.give_back(place);
+            self.locks.release(place);
         }
         let is_closed = matches!(*request, Request::Closed);
         if !is_closed {

@@ -13,20 +13,20 @@ use super::prompts::Job;
 use crate::worker::{LONG_PROMPTS, SHORT_PROMPTS};
 
 /// Most bytes of a conversation in the lane of short prompts: milliseconds of work.
-const SHORT: usize = 8 * 1024;
+const MAX_SHORT: usize = 8 * 1024;
 
 /// Most bytes of the jobs that wait in a lane behind the one in work.
-const AHEAD: usize = 64 * 1024;
+const MAX_AHEAD: usize = 64 * 1024;
 
 /// Most jobs in a lane.
 const MAX_JOBS: usize = 8;
 
 /// How long rendering and tokenising one prompt may take. A long one has a low priority: beside models that want all CPUs it may get a
 /// tenth of one.
-const LIMIT_OF_SHORT: Duration = Duration::from_mins(1);
+const SHORT_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// See [`LIMIT_OF_SHORT`].
-const LIMIT_OF_LONG: Duration = Duration::from_mins(5);
+/// See [`SHORT_TIMEOUT`].
+const LONG_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// A lane: a thread that prepares prompts, and its jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,12 +93,12 @@ impl Lanes {
 
     /// Returns whether a job of `bytes` can be handed out.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
-        let waiting = match Lane::of(bytes) {
+        let waiting = match Lane::for_bytes(bytes) {
             Lane::Short => &self.short.bytes,
             Lane::Long => &self.long.bytes,
         };
         let ahead: usize = waiting.iter().skip(1).sum();
-        waiting.is_empty() || waiting.len() < MAX_JOBS && ahead + bytes <= AHEAD
+        waiting.is_empty() || waiting.len() < MAX_JOBS && ahead + bytes <= MAX_AHEAD
     }
 
     /// Returns whether both lanes are empty.
@@ -107,9 +107,9 @@ impl Lanes {
     }
 
     /// Hands out a job.
-    pub(super) fn begin(&mut self, job: Job) {
+    pub(super) fn dispatch(&mut self, job: Job) {
         let bytes = job.bytes();
-        let lane = self.jobs(Lane::of(bytes));
+        let lane = self.jobs(Lane::for_bytes(bytes));
         // A thread that has ended has panicked, and the process ends with it.
         drop(lane.jobs.send(job));
         lane.bytes.push_back(bytes);
@@ -117,7 +117,7 @@ impl Lanes {
     }
 
     /// Takes note that the first job of `lane` has ended.
-    pub(super) fn end(&mut self, lane: Lane) {
+    pub(super) fn finish(&mut self, lane: Lane) {
         let lane = self.jobs(lane);
         lane.bytes.pop_front();
         lane.since = (!lane.bytes.is_empty()).then(Instant::now);
@@ -130,7 +130,7 @@ impl Lanes {
     }
 
     /// Returns why the job that has taken too long is not ready, and what to do.
-    pub(super) fn overdue(&self) -> String {
+    pub(super) fn timeout_message(&self) -> String {
         let is_overdue = |lane: &&Jobs| lane.time_left() == Some(Duration::ZERO);
         let lane = [&self.short, &self.long].into_iter().find(is_overdue);
         let lane = lane.unwrap_or(&self.long);
@@ -163,8 +163,8 @@ impl Lane {
         }
     }
 
-    fn of(bytes: usize) -> Self {
-        if bytes <= SHORT {
+    fn for_bytes(bytes: usize) -> Self {
+        if bytes <= MAX_SHORT {
             Self::Short
         } else {
             Self::Long
@@ -191,8 +191,8 @@ impl Jobs {
             bytes: VecDeque::new(),
             since: None,
             limit: match lane {
-                Lane::Short => LIMIT_OF_SHORT,
-                Lane::Long => LIMIT_OF_LONG,
+                Lane::Short => SHORT_TIMEOUT,
+                Lane::Long => LONG_TIMEOUT,
             },
         };
         (jobs, inbox)
@@ -221,9 +221,9 @@ mod tests {
     #[test]
     fn a_short_prompt_has_room_beside_a_long_one() {
         let (mut lanes, [short, long]) = Lanes::new();
-        lanes.begin(job(1_000_000));
+        lanes.dispatch(job(1_000_000));
         assert!(lanes.has_room(2));
-        lanes.begin(job(2));
+        lanes.dispatch(job(2));
         assert_eq!(short.jobs.try_iter().count(), 1);
         assert_eq!(long.jobs.try_iter().count(), 1);
     }
@@ -231,16 +231,16 @@ mod tests {
     #[test]
     fn what_is_handed_out_ahead_is_bounded_by_bytes_and_number() {
         let (mut lanes, _inboxes) = Lanes::new();
-        lanes.begin(job(1_000_000));
-        assert!(lanes.has_room(AHEAD) && !lanes.has_room(AHEAD + 1));
-        lanes.begin(job(AHEAD - 10_000));
+        lanes.dispatch(job(1_000_000));
+        assert!(lanes.has_room(MAX_AHEAD) && !lanes.has_room(MAX_AHEAD + 1));
+        lanes.dispatch(job(MAX_AHEAD - 10_000));
         assert!(lanes.has_room(10_000) && !lanes.has_room(10_001));
         for _ in 0..MAX_JOBS {
             assert!(lanes.has_room(2));
-            lanes.begin(job(2));
+            lanes.dispatch(job(2));
         }
         assert!(!lanes.has_room(2));
-        lanes.end(Lane::Short);
+        lanes.finish(Lane::Short);
         assert!(lanes.has_room(2));
     }
 
@@ -248,22 +248,22 @@ mod tests {
     fn lanes_are_idle_and_have_no_limit_of_time_once_all_jobs_have_ended() {
         let (mut lanes, _inboxes) = Lanes::new();
         assert!(lanes.are_idle() && lanes.time_left().is_none());
-        lanes.begin(job(2));
-        lanes.begin(job(20_000));
-        lanes.end(Lane::Short);
+        lanes.dispatch(job(2));
+        lanes.dispatch(job(20_000));
+        lanes.finish(Lane::Short);
         assert!(!lanes.are_idle() && lanes.time_left().is_some());
-        lanes.end(Lane::Long);
+        lanes.finish(Lane::Long);
         assert!(lanes.are_idle() && lanes.time_left().is_none());
     }
 
     #[test]
     fn a_prompt_that_is_not_ready_in_time_is_told_with_what_held_it_up() {
         let (mut lanes, [_, long]) = Lanes::new();
-        lanes.begin(job(20_000));
+        lanes.dispatch(job(20_000));
         long.progress.begin(Stage::Tokenizing);
         let expected = "preparing a prompt of 20000 bytes took more than 300 s: tokenising its text takes too long; shorten the text";
-        assert_eq!(lanes.overdue(), expected);
+        assert_eq!(lanes.timeout_message(), expected);
         long.progress.begin(Stage::Rendering);
-        assert!(lanes.overdue().contains("chat template"));
+        assert!(lanes.timeout_message().contains("chat template"));
     }
 }

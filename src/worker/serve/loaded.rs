@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use super::lanes::Lanes;
 use super::prompts::{Job, Prepared, Preparer};
-use super::{Calls, Event, Input, News, Worker};
+use super::{CallSink, Event, Input, LoopEvent, Worker};
 use crate::config::LoadSettings;
 use crate::engine::decoder::Decoder;
 use crate::engine::limits::Limits;
 use crate::engine::llama::Model;
-use crate::engine::queue::{Queue, Waiting};
+use crate::engine::queue::{Queue, QueuedCall};
 use crate::engine::scheduler::Scheduler;
 use crate::engine::template;
 use crate::engine::timing::Timing;
@@ -65,14 +65,14 @@ impl Worker {
                 has_chat_template: template.is_some(),
                 load_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
             }));
-            let spent = decoder.spent();
+            let timing = decoder.timing();
             self.run(
                 Scheduler::new(decoder, limits, queue, Instant::now()),
                 &mut lanes,
                 turns,
-                &spent,
+                &timing,
             );
-            spent.log();
+            timing.log();
             // That ends the threads.
             drop(lanes);
             Ok(())
@@ -85,47 +85,47 @@ impl Worker {
         mut scheduler: Scheduler<impl Decoder>,
         lanes: &mut Lanes,
         turns: Option<&Turns>,
-        spent: &Timing,
+        timing: &Timing,
     ) {
         loop {
-            self.tell(&mut scheduler, spent);
-            if self.ended && scheduler.is_empty() && self.warming.is_done() {
+            self.send_scheduler_updates(&mut scheduler, timing);
+            if self.stdin_ended && scheduler.is_empty() && self.warming.is_done() {
                 return;
             }
             while let Some(job) = self.next_job(&mut scheduler, lanes) {
-                lanes.begin(job);
+                lanes.dispatch(job);
             }
             let mut next = self.next_input(scheduler.is_idle(), lanes);
             while let Some(input) = next {
-                match self.take(input, &mut scheduler) {
-                    Some(News::Prepared(lane, prepared)) => {
-                        lanes.end(lane);
+                match self.handle(input, &mut scheduler) {
+                    Some(LoopEvent::Prepared(lane, prepared)) => {
+                        lanes.finish(lane);
                         match prepared {
-                            Prepared::Call(id, prompt) => scheduler.prepared(id, prompt),
+                            Prepared::Call(id, prompt) => scheduler.set_prompt(id, prompt),
                             Prepared::Fixed(set, tokens) => self.warming.prepared(set, tokens),
                         }
                     }
-                    Some(News::Shutdown) => return,
+                    Some(LoopEvent::Shutdown) => return,
                     // The one model is here.
-                    Some(News::Loaded(_)) | None => {}
+                    Some(LoopEvent::Loaded(_)) | None => {}
                 }
                 next = self.inputs.try_recv().ok();
             }
-            if let Some(prefixes) = self.warming.take_whole() {
+            if let Some(prefixes) = self.warming.take_complete() {
                 let lengths: Vec<usize> = prefixes.iter().map(Vec::len).collect();
                 tracing::debug!(tokens = ?lengths, "fixed prompts are cached");
                 scheduler.keep_warm(prefixes);
             }
             scheduler.admit(Instant::now());
             // Should the step end the process, the server must not send the same calls again.
-            self.tell(&mut scheduler, spent);
+            self.send_scheduler_updates(&mut scheduler, timing);
             let turn = match turns {
                 Some(turns) if !scheduler.is_idle() => {
-                    turns.take(|| self.events.send(&Event::Alive)).ok()
+                    turns.acquire(|| self.events.send(&Event::Alive)).ok()
                 }
                 _ => None,
             };
-            scheduler.turn(Instant::now());
+            scheduler.step(Instant::now());
             drop(turn);
         }
     }
@@ -143,12 +143,12 @@ impl Worker {
         Some(Job::Fixed(set, Box::new(prompt)))
     }
 
-    fn tell(&self, scheduler: &mut Scheduler<impl Decoder>, spent: &Timing) {
+    fn send_scheduler_updates(&self, scheduler: &mut Scheduler<impl Decoder>, timing: &Timing) {
         let started = Instant::now();
-        self.events.calls(scheduler.take_updates());
-        spent.add(|times| times.emit += started.elapsed());
+        self.events.send_updates(scheduler.take_updates());
+        timing.add(|times| times.emit += started.elapsed());
         if scheduler.is_empty() {
-            spent.log();
+            timing.log();
         }
     }
 
@@ -162,15 +162,15 @@ impl Worker {
             Some(left) => self.inputs.recv_timeout(left).ok(),
         };
         if input.is_none() && left == Some(Duration::ZERO) {
-            tracing::error!("{}", lanes.overdue());
+            tracing::error!("{}", lanes.timeout_message());
             std::process::exit(1);
         }
         input
     }
 }
 
-impl<D: Decoder> Calls for Scheduler<D> {
-    fn submit(&mut self, call: Waiting) {
+impl<D: Decoder> CallSink for Scheduler<D> {
+    fn submit(&mut self, call: QueuedCall) {
         self.submit(call);
     }
 

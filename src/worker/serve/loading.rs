@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use super::{Calls, Event, Events, Input, News, Worker, caught};
+use super::{CallSink, Event, EventSink, Input, LoopEvent, Worker, catch_panic};
 use crate::config::LoadSettings;
 use crate::engine::llama::Model;
-use crate::engine::queue::{Queue, Waiting};
+use crate::engine::queue::{Queue, QueuedCall};
 use crate::engine::{CancelReason, EngineError, EngineErrorKind, Phase, Stats, Update};
 use crate::threads::{self, SystemLimit};
 
@@ -23,7 +23,7 @@ impl Worker {
         let load = load.clone();
         let (events, inputs) = (self.events.clone(), self.inputs_tx.clone());
         threads::start("loader", move || {
-            let model = caught(
+            let model = catch_panic(
                 EngineErrorKind::Load,
                 "the model could not be loaded",
                 || {
@@ -43,43 +43,43 @@ impl Worker {
         queue: &mut Queue,
         parallel: usize,
     ) -> Option<Result<Model, EngineError>> {
-        let mut calls = QueuedCalls {
+        let mut calls = LoadingCalls {
             queue,
             parallel,
             events: self.events.clone(),
         };
         loop {
             let input = self.inputs.recv().ok()?;
-            match self.take(input, &mut calls) {
-                Some(News::Loaded(model)) => return Some(*model),
-                Some(News::Shutdown) => return None,
+            match self.handle(input, &mut calls) {
+                Some(LoopEvent::Loaded(model)) => return Some(*model),
+                Some(LoopEvent::Shutdown) => return None,
                 // No prompt is prepared yet.
-                Some(News::Prepared(..)) | None => {}
+                Some(LoopEvent::Prepared(..)) | None => {}
             }
         }
     }
 }
 
-/// Calls that wait for the model.
-struct QueuedCalls<'queue> {
+/// CallSink that wait for the model.
+struct LoadingCalls<'queue> {
     queue: &'queue mut Queue,
     /// The calls that begin at once when it is there.
     parallel: usize,
-    events: Events,
+    events: EventSink,
 }
 
-impl Calls for QueuedCalls<'_> {
-    fn submit(&mut self, call: Waiting) {
+impl CallSink for LoadingCalls<'_> {
+    fn submit(&mut self, call: QueuedCall) {
         let id = call.id;
         if let Err(busy) = self.queue.push(call, self.parallel) {
-            self.events.call(id, Update::Failed(busy));
+            self.events.send_update(id, Update::Failed(busy));
         }
     }
 
     fn cancel(&mut self, id: u64, reason: CancelReason, now: Instant) {
         if let Some(call) = self.queue.remove(id) {
             let generation = call.cancelled(reason, Phase::Load, now, now);
-            self.events.call(id, Update::Done(generation));
+            self.events.send_update(id, Update::Done(generation));
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::{LazyLock, OnceLock};
 use std::thread;
 
 use super::lanes::{Inbox, Lane, Progress, Stage};
-use super::{Events, Input, caught};
+use super::{EventSink, Input, catch_panic};
 use crate::engine::grammar::Grammars;
 use crate::engine::limits::ContextSize;
 use crate::engine::llama::ModelVocabulary;
@@ -52,18 +52,19 @@ const UNRENDERABLE: &str = "the model's chat template could not be rendered";
 type Builder<'model> = PromptBuilder<ModelVocabulary<'model>>;
 
 /// Makes the builder: `Err` is what is wrong with the template, and each call is told.
-type Make<'model> = Box<dyn FnOnce() -> Result<Builder<'model>, EngineError> + Send + 'model>;
+type MakeBuilder<'model> =
+    Box<dyn FnOnce() -> Result<Builder<'model>, EngineError> + Send + 'model>;
 
 /// State shared by the threads that prepare prompts.
 pub(super) struct Preparer<'model> {
     /// Made by the thread that is the first to need it.
-    builder: LazyLock<Result<Builder<'model>, EngineError>, Make<'model>>,
+    builder: LazyLock<Result<Builder<'model>, EngineError>, MakeBuilder<'model>>,
     /// Grammar tables of the vocabulary, built at first use: they cost time and memory.
     grammars: OnceLock<Result<Grammars, EngineError>>,
     /// Bytes of a thread's stack that compiling and rendering the template cannot exhaust.
     stack: usize,
     prepared: Sender<Input>,
-    events: Events,
+    events: EventSink,
 }
 
 impl<'model> Preparer<'model> {
@@ -75,10 +76,10 @@ impl<'model> Preparer<'model> {
         tags: Option<&'model [String; 2]>,
         context: ContextSize,
         prepared: Sender<Input>,
-        events: Events,
+        events: EventSink,
     ) -> Self {
         let make = move || {
-            caught(EngineErrorKind::Template, UNRENDERABLE, || {
+            catch_panic(EngineErrorKind::Template, UNRENDERABLE, || {
                 let (bos, eos) = vocabulary.bos_and_eos();
                 let template = match template {
                     Some(source) => Some((ChatTemplate::new(source, bos, eos)?, source)),
@@ -126,15 +127,15 @@ impl<'model> Preparer<'model> {
             let prepared = match job {
                 Job::Call(id, conversation) => {
                     // Should this end the process, the server must not send the same call again.
-                    self.events.call(id, Update::Preparing(true));
-                    let prompt = self.call(&conversation, &inbox.progress);
-                    self.events.call(id, Update::Preparing(false));
+                    self.events.send_update(id, Update::Preparing(true));
+                    let prompt = self.prepare_call(&conversation, &inbox.progress);
+                    self.events.send_update(id, Update::Preparing(false));
                     Prepared::Call(id, prompt)
                 }
                 Job::Fixed(set, prompt) => {
                     inbox.progress.begin(Stage::Rendering);
                     // A call will tell it to who can do something about it.
-                    let tokens = self.fixed(&prompt).inspect_err(|error| {
+                    let tokens = self.prepare_fixed(&prompt).inspect_err(|error| {
                         tracing::debug!(%error, "a fixed prompt is not cached");
                     });
                     Prepared::Fixed(set, tokens.ok().flatten())
@@ -150,13 +151,13 @@ impl<'model> Preparer<'model> {
         }
     }
 
-    fn call(
+    fn prepare_call(
         &self,
         conversation: &Conversation,
         progress: &Progress,
     ) -> Result<Prompt, EngineError> {
         let builder = self.builder.as_ref().map_err(Clone::clone)?;
-        caught(EngineErrorKind::Template, UNRENDERABLE, || {
+        catch_panic(EngineErrorKind::Template, UNRENDERABLE, || {
             progress.begin(Stage::Grammar);
             let schema = conversation.json_schema.as_ref();
             let grammars = || {
@@ -175,9 +176,9 @@ impl<'model> Preparer<'model> {
         })
     }
 
-    fn fixed(&self, prompt: &FixedPrompt) -> Result<Option<Vec<Token>>, EngineError> {
+    fn prepare_fixed(&self, prompt: &FixedPrompt) -> Result<Option<Vec<Token>>, EngineError> {
         let builder = self.builder.as_ref().map_err(Clone::clone)?;
-        caught(EngineErrorKind::Template, UNRENDERABLE, || {
+        catch_panic(EngineErrorKind::Template, UNRENDERABLE, || {
             builder.fixed(prompt)
         })
     }

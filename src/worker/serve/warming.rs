@@ -48,7 +48,7 @@ impl Warming {
     }
 
     /// All of a set, once.
-    pub(super) fn take_whole(&mut self) -> Option<Vec<Vec<Token>>> {
+    pub(super) fn take_complete(&mut self) -> Option<Vec<Vec<Token>>> {
         let is_whole = self.waiting.is_empty() && !self.is_preparing;
         is_whole.then(|| self.ready.take()).flatten()
     }
@@ -81,17 +81,17 @@ mod tests {
     #[test]
     fn a_set_is_handed_over_whole_and_once_and_the_same_tokens_go_once() {
         let mut warming = Warming::default();
-        assert!(warming.is_done() && warming.take_whole().is_none());
+        assert!(warming.is_done() && warming.take_complete().is_none());
         warming.replace(vec![prompt(), prompt(), prompt(), prompt()]);
         for tokens in [Some(vec![1, 2]), None, Some(vec![1]), Some(vec![1, 2])] {
-            assert_eq!(warming.take_whole(), None);
+            assert_eq!(warming.take_complete(), None);
             let (set, _) = warming.next().unwrap();
-            assert_eq!(warming.take_whole(), None);
+            assert_eq!(warming.take_complete(), None);
             warming.prepared(set, tokens);
         }
         assert!(!warming.is_done());
-        assert_eq!(warming.take_whole(), Some(vec![vec![1, 2], vec![1]]));
-        assert!(warming.is_done() && warming.take_whole().is_none());
+        assert_eq!(warming.take_complete(), Some(vec![vec![1, 2], vec![1]]));
+        assert!(warming.is_done() && warming.take_complete().is_none());
     }
 
     #[test]
@@ -103,15 +103,15 @@ mod tests {
         warming.prepared(former, Some(vec![1]));
         let (set, _) = warming.next().unwrap();
         warming.prepared(former, Some(vec![1]));
-        assert_eq!(warming.take_whole(), None);
+        assert_eq!(warming.take_complete(), None);
         warming.prepared(set, Some(vec![2]));
-        assert_eq!(warming.take_whole(), Some(vec![vec![2]]));
+        assert_eq!(warming.take_complete(), Some(vec![vec![2]]));
     }
 
     #[test]
     fn an_empty_set_takes_the_place_of_a_former_one_at_once() {
         let mut warming = Warming::default();
         warming.replace(Vec::new());
-        assert_eq!(warming.take_whole(), Some(Vec::new()));
+        assert_eq!(warming.take_complete(), Some(Vec::new()));
     }
 }

@@ -38,7 +38,7 @@ fn of_tool(question: Token) -> Vec<Token> {
 impl Bench {
     fn ask(&mut self, id: u64, tokens: Vec<Token>) {
         assert!(self.enter(id, 5, &[]));
-        self.scheduler.prepared(id, Ok(prompt_with(tokens)));
+        self.scheduler.set_prompt(id, Ok(prompt_with(tokens)));
     }
 
     /// Prompt tokens that each call did not have to decode, in the order of their ends.
@@ -67,7 +67,7 @@ fn calls_that_come_together_decode_what_they_share_once() {
         for id in 1..=4 {
             bench.ask(id, of_tool(Token::try_from(id).unwrap()));
         }
-        bench.turns_until_empty();
+        bench.run_until_empty();
         assert_eq!(sorted(bench.cached()), [0, 300, 300, 300], "{limits:?}");
         // Each writes one token that is decoded.
         assert_eq!(bench.decoded(), 300 + 4 * 20 + 4);
@@ -88,10 +88,10 @@ fn a_call_that_comes_later_takes_what_a_busy_one_holds() {
         let mut bench = Bench::new(limits, 8, endless());
         bench.ask(1, of_tool(1));
         while bench.scheduler.stats().active == 0 || bench.decoded() < 321 {
-            bench.turn();
+            bench.step();
         }
         bench.ask(2, of_tool(2));
-        bench.turns_until_empty();
+        bench.run_until_empty();
         assert_eq!(sorted(bench.cached()), [0, 300], "{limits:?}");
     }
 }
@@ -105,12 +105,12 @@ fn a_conversation_goes_on_where_it_was() {
         };
         let mut bench = Bench::new(limits, 8, script);
         bench.ask(1, of_tool(1));
-        bench.turns_until_empty();
+        bench.run_until_empty();
         let mut next = of_tool(1);
         next.extend([b'a', b'b', b'c'].map(Token::from));
         next.extend([7, 8, 9]);
         bench.ask(2, next);
-        bench.turns_until_empty();
+        bench.run_until_empty();
         assert_eq!(sorted(bench.cached()), [0, 323], "{limits:?}");
         assert_eq!(bench.seen.borrow().restored.len(), 0);
     }
@@ -135,7 +135,7 @@ fn conversations_that_have_no_sequence_any_more_come_back_from_memory() {
                     turn * 2 + talk + 1,
                     talks[usize::try_from(talk).unwrap()].clone(),
                 );
-                bench.turns_until_empty();
+                bench.run_until_empty();
                 let answer = [b'a', b'b', b'c'].map(Token::from);
                 talks[usize::try_from(talk).unwrap()].extend(answer.into_iter().chain(500..600));
             }
@@ -159,7 +159,7 @@ fn a_state_that_does_not_come_back_costs_its_prompt_and_nothing_else() {
     let texts = [1000..1300, 5000..5300, 1000..1320, 5000..5320];
     for (id, text) in (1..).zip(texts) {
         bench.ask(id, text.collect());
-        bench.turns_until_empty();
+        bench.run_until_empty();
     }
     assert_eq!(bench.seen.borrow().restored, [301, 301]);
     assert_eq!(sorted(bench.cached()), [0, 0, 0, 300]);
@@ -172,23 +172,23 @@ fn a_tools_prompt_is_decoded_before_its_first_call_and_no_call_waits_for_it() {
         let mut bench = Bench::new(limits, 8, says("x"));
         bench.scheduler.keep_warm(vec![of_tool(1)[..300].to_vec()]);
         assert!(!bench.scheduler.is_idle() && bench.scheduler.is_empty());
-        bench.turn();
+        bench.step();
         bench.ask(9, (1..10).collect());
         while bench.ends().is_empty() {
-            bench.turn();
+            bench.step();
         }
         assert!(
             !bench.scheduler.is_idle(),
             "the call went first: {limits:?}"
         );
         while !bench.scheduler.is_idle() {
-            bench.turn();
+            bench.step();
         }
         let before = bench.decoded();
         for id in 1..=4 {
             bench.ask(id, of_tool(Token::try_from(id).unwrap()));
         }
-        bench.turns_until_empty();
+        bench.run_until_empty();
         assert_eq!(sorted(bench.cached()), [300, 300, 300, 300, 0]);
         assert_eq!(bench.decoded() - before, 4 * 20 + 4);
     }
@@ -205,15 +205,15 @@ fn a_tools_prompt_stays_whatever_comes_after_it() {
         let mut bench = Bench::new(limits, 100, says("abc"));
         bench.scheduler.keep_warm(vec![of_tool(1)[..300].to_vec()]);
         while !bench.scheduler.is_idle() {
-            bench.turn();
+            bench.step();
         }
         for id in 1..=20 {
             let first = 10_000 * Token::try_from(id).unwrap();
             bench.ask(id, (first..first + 400).collect());
         }
-        bench.turns_until_empty();
+        bench.run_until_empty();
         bench.ask(21, of_tool(5));
-        bench.turns_until_empty();
+        bench.run_until_empty();
         assert_eq!(bench.cached().last(), Some(&(21, 300)), "{limits:?}");
     }
 }
@@ -224,22 +224,22 @@ fn a_prompt_is_not_kept_after_its_tool_is_gone() {
         let mut bench = Bench::new(limits, 8, says("x"));
         bench.scheduler.keep_warm(vec![of_tool(1)[..300].to_vec()]);
         while !bench.scheduler.is_idle() {
-            bench.turn();
+            bench.step();
         }
         bench.scheduler.keep_warm(Vec::new());
         assert!(bench.scheduler.is_idle());
         for id in 1..=8 {
             let first = 10_000 * Token::try_from(id).unwrap();
             bench.ask(id, (first..first + 900).collect());
-            bench.turns_until_empty();
+            bench.run_until_empty();
         }
         for id in 10..=22 {
             let first = 10_000 * Token::try_from(id).unwrap();
             bench.ask(id, (first..first + 900).collect());
-            bench.turns_until_empty();
+            bench.run_until_empty();
         }
         bench.ask(30, of_tool(5));
-        bench.turns_until_empty();
+        bench.run_until_empty();
         assert_eq!(bench.cached().last(), Some(&(30, 0)), "{limits:?}");
     }
 }
@@ -255,7 +255,7 @@ fn where_it_is_switched_off_every_prompt_is_decoded_whole() {
     assert!(bench.scheduler.is_idle());
     for id in 1..=2 {
         bench.ask(id, of_tool(1));
-        bench.turns_until_empty();
+        bench.run_until_empty();
     }
     assert_eq!(sorted(bench.cached()), [0, 0]);
 }
@@ -270,12 +270,12 @@ fn who_waits_for_a_call_that_is_cancelled_goes_on_from_what_it_had() {
         let mut bench = Bench::new(limits, 8, says("x"));
         bench.ask(1, of_tool(1));
         bench.ask(2, of_tool(2));
-        bench.turn();
-        bench.turn();
+        bench.step();
+        bench.step();
         let decoded = bench.decoded();
         let start = bench.start;
         bench.scheduler.cancel(1, CancelReason::Cancelled, start);
-        bench.turns_until_empty();
+        bench.run_until_empty();
         assert_eq!(decoded, 2 * 64);
         assert_eq!(sorted(bench.cached()), [0, 2 * 64], "{limits:?}");
     }
@@ -286,10 +286,10 @@ fn a_long_text_is_not_copied_for_the_little_that_another_shares_with_it() {
     let mut bench = Bench::new(COPIES, 8, endless());
     bench.ask(1, (0..900).collect());
     while bench.decoded() < 901 {
-        bench.turn();
+        bench.step();
     }
     bench.ask(2, (0..40).chain(5000..5020).collect());
-    bench.turns_until_empty();
+    bench.run_until_empty();
     assert_eq!(sorted(bench.cached()), [0, 0]);
     assert_eq!(bench.seen.borrow().saved.len(), 0);
 }
@@ -299,14 +299,14 @@ fn calls_of_a_tool_start_from_its_prompt_and_not_from_each_other() {
     let mut bench = Bench::new(COPIES, 8, endless());
     bench.scheduler.keep_warm(vec![of_tool(1)[..299].to_vec()]);
     while !bench.scheduler.is_idle() {
-        bench.turn();
+        bench.step();
     }
     for id in 1..=3 {
         bench.ask(id, of_tool(Token::try_from(id).unwrap()));
-        bench.turn();
-        bench.turn();
+        bench.step();
+        bench.step();
     }
-    bench.turns_until_empty();
+    bench.run_until_empty();
     assert_eq!(sorted(bench.cached()), [299; 3]);
     assert_eq!(bench.seen.borrow().saved, [299]);
 }
@@ -323,17 +323,17 @@ fn those_that_stream_become_neighbours_again_when_one_between_them_ends() {
         assert!(bench.enter(id, max_tokens, &[]));
         let first = 1000 * Token::try_from(id).unwrap();
         let prompt = prompt_with((first..first + 100).collect());
-        bench.scheduler.prepared(id, Ok(prompt));
+        bench.scheduler.set_prompt(id, Ok(prompt));
     }
     while bench.ends().is_empty() {
-        bench.turn();
+        bench.step();
     }
-    bench.turn();
-    bench.turn();
+    bench.step();
+    bench.step();
     let sequences: Vec<usize> = bench.last_batch().iter().map(|row| row.sequence).collect();
     assert_eq!(sequences, [0, 1]);
     bench.ask(4, (2000..2150).collect());
-    bench.turns_until_empty();
+    bench.run_until_empty();
     assert_eq!(
         bench.cached().iter().find(|(id, _)| *id == 4),
         Some(&(4, 100))

@@ -97,20 +97,20 @@ proptest! {
                     ids += 1;
                     let request = request(max_tokens, &[]);
                     if bench.enter_of(&client.to_string(), ids, request) && is_prepared {
-                        bench.scheduler.prepared(ids, Ok(of_family(family, prompt)));
+                        bench.scheduler.set_prompt(ids, Ok(of_family(family, prompt)));
                     }
                 }
-                Happening::Prepare(id) => bench.scheduler.prepared(id, Ok(prompt_of(7))),
+                Happening::Prepare(id) => bench.scheduler.set_prompt(id, Ok(prompt_of(7))),
                 Happening::Cancel(id) => bench.scheduler.cancel(id, CancelReason::Cancelled, bench.start),
-                Happening::Turn => bench.turn(),
+                Happening::Turn => bench.step(),
             }
             let stats = bench.scheduler.stats();
             prop_assert!(stats.active <= LIMITS.parallel);
         }
         for id in 1..=ids {
-            bench.scheduler.prepared(id, Ok(prompt_of(7)));
+            bench.scheduler.set_prompt(id, Ok(prompt_of(7)));
         }
-        bench.turns_until_empty();
+        bench.run_until_empty();
         prop_assert_eq!(bench.scheduler.stats().reserved_cells, 0);
         for id in 1..=ids {
             let ends = bench.updates.iter().filter(|(of, update)| {
@@ -122,7 +122,7 @@ proptest! {
             if bench.scheduler.is_idle() {
                 break;
             }
-            bench.turn();
+            bench.step();
         }
         prop_assert!(bench.scheduler.is_idle(), "it warms for ever");
         for batch in &bench.seen.borrow().batches {

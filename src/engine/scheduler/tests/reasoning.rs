@@ -70,8 +70,8 @@ fn prompt(end: &str, budget: Option<u32>, is_forced: bool) -> Prompt {
 fn answer(script: Script, prompt: Prompt, max_tokens: u32) -> (String, FinishReason, u32) {
     let mut bench = Bench::new(LIMITS, 8, script);
     assert!(bench.enter(1, max_tokens, &[]));
-    bench.scheduler.prepared(1, Ok(prompt));
-    bench.turns_until_empty();
+    bench.scheduler.set_prompt(1, Ok(prompt));
+    bench.run_until_empty();
     let (_, reason, text) = bench.ends().remove(0);
     let usage = bench.generations().remove(0).usage;
     assert_eq!(bench.scheduler.stats().reserved_cells, 0);
@@ -138,8 +138,8 @@ fn a_call_that_is_cut_while_it_closes_its_block_is_still_thinking() {
     let mut bench = Bench::new(LIMITS, 8, endless());
     assert!(bench.enter(1, 9, &[]));
     let prompt = prompt("<think>", Some(6), false);
-    bench.scheduler.prepared(1, Ok(prompt));
-    bench.turns_until_empty();
+    bench.scheduler.set_prompt(1, Ok(prompt));
+    bench.run_until_empty();
     let generation = bench.generations().remove(0);
     assert!(generation.still_thinking && generation.text.is_empty());
     assert_eq!(generation.usage.completion_tokens, 9);

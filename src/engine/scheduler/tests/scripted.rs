@@ -113,7 +113,7 @@ impl Decoder for Scripted {
     type Sampler = Saying;
     type State = Vec<Token>;
 
-    fn pass(&self) -> usize {
+    fn n_ubatch(&self) -> usize {
         256
     }
 

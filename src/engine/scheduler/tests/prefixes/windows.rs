@@ -22,16 +22,16 @@ fn what_is_saved_without_its_beginning_is_not_cut_though_its_sequence_could_be()
     };
     let mut bench = Bench::new(limits, 8, script);
     bench.ask(1, of_tool(1));
-    bench.turns_until_empty();
+    bench.run_until_empty();
     bench.ask(2, of_tool(2));
-    bench.turns_until_empty();
+    bench.run_until_empty();
     // The sequence itself was cut; what goes to memory from it cannot be.
     bench.ask(3, (1..300).collect());
-    bench.turns_until_empty();
+    bench.run_until_empty();
     let saved = bench.seen.borrow().saved.clone();
     assert!(saved.iter().any(|length| *length >= 320), "{saved:?}");
     bench.ask(4, of_tool(3));
-    bench.turns_until_empty();
+    bench.run_until_empty();
     assert_eq!(sorted(bench.cached()), [0, 300, 0, 0]);
 }
 
@@ -42,10 +42,10 @@ fn prompts_that_forget_their_beginnings_share_from_where_they_part() {
         for id in 1..=4 {
             bench.ask(id, of_tool(Token::try_from(id).unwrap()));
             if !at_once {
-                bench.turns_until_empty();
+                bench.run_until_empty();
             }
         }
-        bench.turns_until_empty();
+        bench.run_until_empty();
         assert_eq!(sorted(bench.cached()), expected);
     }
 }
@@ -65,7 +65,7 @@ fn nothing_is_copied_where_it_cannot_be_kept() {
         for id in 1..=4 {
             bench.ask(id, of_tool(Token::try_from(id).unwrap()));
         }
-        bench.turns_until_empty();
+        bench.run_until_empty();
         assert_eq!(sorted(bench.cached()), [0; 4]);
         assert_eq!(bench.seen.borrow().saved.len(), 0, "{limits:?}");
     }
@@ -88,7 +88,7 @@ fn who_parts_earlier_than_the_others_starts_from_there() {
     for (id, (at, question)) in (1..).zip(prompts) {
         bench.ask(id, parting(at, question));
     }
-    bench.turns_until_empty();
+    bench.run_until_empty();
     assert_eq!(sorted(bench.cached()), [0, 299, 299, 298, 299]);
 }
 
@@ -100,9 +100,9 @@ fn a_tools_prompt_that_is_told_while_a_call_of_it_is_read_is_saved_on_the_way() 
     };
     let mut bench = Bench::new(limits, 8, forgetful());
     bench.ask(1, of_tool(1));
-    bench.turn();
+    bench.step();
     bench.scheduler.keep_warm(vec![of_tool(1)[..290].to_vec()]);
-    bench.turns_until_empty();
+    bench.run_until_empty();
     assert_eq!(bench.scheduler.stats().warm, 1);
 }
 
@@ -115,12 +115,12 @@ fn nobody_waits_for_a_call_that_will_start_behind_what_they_share() {
     let mut bench = Bench::new(limits, 8, forgetful());
     bench.ask(1, of_tool(1));
     for _ in 0..3 {
-        bench.turn();
+        bench.step();
     }
     bench.ask(2, of_tool(2));
     let shared = of_tool(3).into_iter().take(150);
     bench.ask(3, shared.chain(5000..5100).collect());
-    bench.turn();
+    bench.step();
     let sequences: Vec<usize> = bench.last_batch().iter().map(|row| row.sequence).collect();
     assert!(
         sequences.contains(&2) && !sequences.contains(&1),

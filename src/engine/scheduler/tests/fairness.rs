@@ -25,7 +25,7 @@ fn clients_are_served_by_turns_and_told_their_true_place() {
     for id in 1..=10 {
         bench.submit_of("many", id, 5, 5);
     }
-    bench.turn();
+    bench.step();
     bench.submit_of("few", 11, 5, 5);
     bench.submit_of("few", 12, 5, 5);
     let told = bench.scheduler.take_updates();
@@ -41,7 +41,7 @@ fn clients_are_served_by_turns_and_told_their_true_place() {
             (4, Update::Queued(5))
         ]
     );
-    bench.turns_until_empty();
+    bench.run_until_empty();
     let order: Vec<u64> = bench.ends().iter().map(|(id, ..)| *id).collect();
     assert_eq!(order, [1, 2, 11, 3, 12, 4, 5, 6, 7, 8, 9, 10]);
 }
@@ -55,10 +55,10 @@ fn the_head_waits_for_its_cells_and_another_clients_short_call_does_not_overtake
     let mut bench = Bench::new(limits, 8, endless());
     bench.submit_of("long", 1, 10, 50);
     bench.submit_of("long", 2, 10, 80);
-    bench.turn();
+    bench.step();
     bench.submit_of("short", 3, 5, 5);
     bench.submit_of("other", 4, 5, 5);
-    bench.turns_until_empty();
+    bench.run_until_empty();
     let admitted = bench
         .updates
         .iter()

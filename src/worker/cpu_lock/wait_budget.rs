@@ -9,12 +9,12 @@ const SHARE: u32 = 100;
 /// The time that a model has left for waiting: used up by waiting, and earned by computing. So neither a turn that is held for ever
 /// nor one that is given back and taken again at once can stop a model.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(super) struct WaitBudget {
     max: Duration,
     left: Duration,
 }
 
-impl Patience {
+impl WaitBudget {
     /// Lasts for a wait of `max` at first, and never for a longer one.
     pub(super) fn new(max: Duration) -> Self {
         Self { max, left: max }
@@ -45,24 +45,24 @@ mod tests {
 
     #[test]
     fn it_lasts_among_models_whose_steps_are_alike() {
-        let mut patience = Patience::new(MAX);
+        let mut budget = WaitBudget::new(MAX);
         for _ in 0..10_000 {
-            patience.waited(Duration::from_secs(9));
-            assert!(patience.left() > Duration::ZERO);
-            patience.computed(Duration::from_secs(1));
+            budget.waited(Duration::from_secs(9));
+            assert!(budget.left() > Duration::ZERO);
+            budget.computed(Duration::from_secs(1));
         }
-        assert_eq!(patience.left(), MAX);
+        assert_eq!(budget.left(), MAX);
     }
 
     #[test]
     fn a_turn_that_is_held_again_and_again_costs_a_bounded_share_of_the_time() {
-        let mut patience = Patience::new(MAX);
+        let mut budget = WaitBudget::new(MAX);
         let step = Duration::from_millis(10);
         let (mut waited, mut computed) = (Duration::ZERO, Duration::ZERO);
         for _ in 0..10_000 {
-            let wait = patience.left().min(Duration::from_secs(9));
-            patience.waited(wait);
-            patience.computed(step);
+            let wait = budget.left().min(Duration::from_secs(9));
+            budget.waited(wait);
+            budget.computed(step);
             waited += wait;
             computed += step;
         }
