@@ -1,11 +1,16 @@
-//! The worker's side: commands from stdin → engine → events to stdout.
+//! The worker process: reads commands from stdin, runs the engine, and writes events to stdout.
 //!
-//! The main thread reads the first command itself, and restricts itself by it before it starts another (`sandbox::enter`).
+//! The main thread reads the first command itself, and enters the sandbox (`sandbox::enter`) before it starts other threads.
 //!
-//! Threads: the main one owns queue, scheduler, model and context; one reads stdin; one loads the model and ends; two
-//! render and tokenise prompts, so that a long text holds up neither a running stream nor a short text. All speak to the main thread
-//! through one channel of `Input`s, whose end is the end of stdin. The channel has no bound: a bound would hide a
-//! cancel behind long prompts, and the queue behind it refuses what is too much.
+//! | thread | does |
+//! | --- | --- |
+//! | main | owns queue, scheduler, model and context |
+//! | `commands` | reads stdin |
+//! | `loader` | loads the model, and ends |
+//! | `short prompts`, `long prompts` | render and tokenise prompts, so that a long text delays neither a stream nor a short text |
+//!
+//! All send to the main thread through one channel of [`Input`]s. The channel is unbounded: in a bounded one a cancel would wait behind
+//! long prompts. The queue behind it rejects excess calls.
 
 mod commands;
 mod lanes;
@@ -35,7 +40,7 @@ use crate::engine::{CancelReason, EngineError, EngineErrorKind, Stats, Update};
 use crate::process;
 use crate::threads::{self, SystemLimit};
 
-/// What reaches the main thread.
+/// Input of the main thread.
 #[expect(
     clippy::large_enum_variant,
     reason = "few are made, and each is moved at once"
@@ -43,13 +48,13 @@ use crate::threads::{self, SystemLimit};
 enum Input {
     Command(Command, Instant),
     Loaded(Box<Result<Model, EngineError>>),
-    /// A job of this lane has ended.
+    /// A job of the lane has ended.
     Prepared(Lane, Prepared),
     /// Stdin has ended.
     End,
 }
 
-/// Where events go: any thread may send, each line whole. Those of a step are one write, so that the server is woken once.
+/// Writes events to the server, from any thread and in whole lines. The events of a step are one write, which wakes the server once.
 #[derive(Clone)]
 struct EventSink(Arc<Mutex<Box<dyn process::ProtocolOutput>>>);
 
@@ -74,9 +79,9 @@ impl EventSink {
 
     fn write(&self, lines: &[u8]) {
         let mut output = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // A server that does not read any more has ended, and the end of stdin follows.
+        // A server that no longer reads has ended, and the end of stdin follows.
         if let Err(error) = output.write_all(lines).and_then(|()| output.flush()) {
-            tracing::debug!(%error, "nobody reads the events");
+            tracing::debug!(%error, "could not write events: the server has ended");
         }
     }
 }
@@ -87,10 +92,10 @@ fn to_line(event: &Event) -> Vec<u8> {
     line
 }
 
-/// Serves one model until stdin ends. `parent` is the server's process, and its end ends the worker at once; without one,
-/// a worker driven by hand finishes what it was asked.
+/// Serves one model until stdin ends. Returns whether the model could be loaded.
 ///
-/// Returns whether the model could be loaded.
+/// `parent` is the process id of the server, whose end ends the worker at once. Without it, a worker that is driven by hand finishes its
+/// calls.
 pub(crate) fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>) -> bool {
     if parent.is_some_and(|parent| !process::die_with_parent(parent)) {
         return true;
@@ -108,11 +113,11 @@ pub(crate) fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>)
         return true;
     };
     let turns = open_turns(&load);
-    // Its files are out of reach after that. That there are none for this CPU is told by the load.
+    // Loaded before the sandbox puts its files out of reach. If there is none for this CPU, the load reports that.
     if let Ok(backend) = cpu_backend() {
         tracing::debug!("llama.cpp's code for the CPU: {backend}");
     }
-    // Every thread that is started from here on is restricted likewise.
+    // Threads that start from now on inherit the sandbox.
     if let Err(error) = sandbox::enter(&load) {
         events.send(&Event::LoadFailed(error));
         return false;
@@ -129,7 +134,7 @@ pub(crate) fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>)
     let started = threads::start(COMMANDS, move || {
         read_commands(commands, &reader_tx);
         if ends_at_once {
-            // The server is gone: nobody wants the rest, and a load or a decode cannot be interrupted otherwise.
+            // The server has ended, and a load or a decode cannot be interrupted in another way.
             #[expect(
                 clippy::exit,
                 reason = "the main thread may be inside llama.cpp for minutes"
@@ -154,7 +159,7 @@ pub(crate) fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>)
 /// Starts a thread that reports every SIGTERM to the server.
 ///
 /// # Errors
-/// The system starts no thread.
+/// The system cannot start the thread.
 fn report_termination(
     signals: io::Result<crate::signals::worker::Termination>,
     events: EventSink,
@@ -182,19 +187,19 @@ fn read_commands(commands: Commands, inputs: &Sender<Input>) {
             return;
         }
     }
-    // The receiver is gone only when the process ends anyway.
+    // The receiver is only dropped when the process ends.
     drop(inputs.send(Input::End));
 }
 
-/// Who takes calls: the queue while the model is loaded, then the scheduler.
+/// Handles calls: the queue while the model loads, then the scheduler.
 trait CallSink {
     fn submit(&mut self, call: QueuedCall);
     fn cancel(&mut self, id: u64, reason: CancelReason, now: Instant);
-    /// None before the model is there.
+    /// Returns the statistics, or `None` before the model is loaded.
     fn stats(&self) -> Option<Stats>;
 }
 
-/// What of the inputs is for the loop that took it.
+/// An input that [`Worker::handle`] leaves to its caller's loop.
 #[expect(
     clippy::large_enum_variant,
     reason = "few are made, and each is moved at once"
@@ -210,7 +215,7 @@ struct Worker {
     inputs: Receiver<Input>,
     inputs_tx: Sender<Input>,
     warming: Warming,
-    /// Stdin has ended; what was read is finished.
+    /// Whether stdin has ended. The calls that were read before are finished.
     stdin_ended: bool,
 }
 
@@ -230,11 +235,9 @@ impl Worker {
             }
             None => return true,
         };
-        let served = catch_panic(
-            EngineErrorKind::Load,
-            "the model could not be served",
-            || self.serve_model(&model, load, turns, queue, started),
-        );
+        let served = catch_panic(EngineErrorKind::Load, "could not serve the model", || {
+            self.serve_model(&model, load, turns, queue, started)
+        });
         match served {
             Ok(()) => true,
             Err(error) => {
@@ -244,7 +247,7 @@ impl Worker {
         }
     }
 
-    /// Does what was asked of `calls`; gives what remains to be done.
+    /// Handles an input, passing calls on to `calls`. Returns the input if it is for the caller's loop.
     fn handle(&mut self, input: Input, calls: &mut impl CallSink) -> Option<LoopEvent> {
         let (command, received) = match input {
             Input::Command(command, received) => (command, received),
@@ -267,31 +270,34 @@ impl Worker {
                 if let Some(stats) = calls.stats() {
                     self.events.send(&Event::Stats(stats));
                 } else {
-                    tracing::error!("no statistics before the model is loaded");
+                    tracing::error!("statistics are unavailable until the model is loaded");
                 }
             }
-            Command::Load(_) => tracing::error!("a worker loads one model, once"),
+            Command::Load(_) => {
+                tracing::error!("a second `load` was ignored: a worker loads one model")
+            }
             Command::Shutdown => return Some(LoopEvent::Shutdown),
         }
         None
     }
 }
 
-/// The turns at the CPUs; none where a GPU computes, or where they cannot be had: slower, but no reason to fail.
+/// Opens the CPU turns of `load`. Returns `None` if a GPU computes, or if they cannot be opened: models then slow each other down, which is
+/// no reason to fail.
 fn open_turns(load: &LoadSettings) -> Option<Turns> {
     let turns = load.cpu_turns.as_ref()?;
     Turns::open(turns)
         .inspect_err(|error| match error.kind() {
             // The server is ending.
-            io::ErrorKind::NotFound => tracing::debug!(%error, "the turns at the CPUs are gone"),
+            io::ErrorKind::NotFound => tracing::debug!(%error, "the CPU turns no longer exist"),
             _ => {
-                tracing::warn!(%error, "no turns at the CPUs: models at work hold each other up");
+                tracing::warn!(%error, "could not open the CPU turns: busy models will slow each other down");
             }
         })
         .ok()
 }
 
-/// Makes a panic one line of the log that names no folder of the machine that built the program.
+/// Logs panics as one line, without paths of the machine that built the program.
 fn log_panics() {
     panic::set_hook(Box::new(|panic| {
         let message = panic.payload_as_str().unwrap_or("no message");
@@ -303,7 +309,8 @@ fn log_panics() {
     }));
 }
 
-/// A file or a template is untrusted input: should it make the code over it panic, that is an error of `kind` like others.
+/// Runs `work`, and turns a panic into an error of `kind` with the text `what`: a model file or a template is untrusted input, which may
+/// make the code that reads it panic.
 fn catch_panic<T>(
     kind: EngineErrorKind,
     what: &str,

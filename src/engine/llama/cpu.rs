@@ -47,7 +47,7 @@ fn find() -> Result<CpuBackend, EngineError> {
         let kind = crate::engine::EngineErrorKind::Load;
         EngineError::new(
             kind,
-            format!("could not load llama.cpp's CPU backend: {cause}"),
+            format!("could not load llama.cpp's code for the CPU: {cause}"),
         )
         .hint("unpack the archive again: the program requires all files of the folder `lib` beside it")
     })

@@ -1,4 +1,4 @@
-//! From a loaded model on: plans its context, then decodes until nobody asks any more.
+//! Serves a loaded model: plans its context, and then decodes until stdin ends.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ impl Worker {
         started: Instant,
     ) -> Result<(), EngineError> {
         let free = memory::free();
-        // What a GPU holds was planned by the server, with the GPU's memory.
+        // The server has planned the cells on a GPU, from the memory of the GPU.
         let is_planned = load.kv_cells > 0 && model.is_on_gpu(load);
         let memory = [free, load.memory_limit].into_iter().flatten().min();
         let memory = memory.filter(|_| !is_planned);
@@ -44,7 +44,7 @@ impl Worker {
         let template = load.chat_template.clone().or_else(|| model.chat_template());
         if template.is_none() {
             tracing::info!(
-                "the model has no chat template: its messages are joined with blank lines, without roles"
+                "the model has no chat template: messages are joined with blank lines, without roles"
             );
         }
         template::limit_renderings();
@@ -73,13 +73,13 @@ impl Worker {
                 &timing,
             );
             timing.log();
-            // That ends the threads.
+            // Ends the threads.
             drop(lanes);
             Ok(())
         })
     }
 
-    /// The loop of a loaded model: take what came, decode, tell. Blocks only when there is nothing to decode.
+    /// Runs the loop of a loaded model: handles inputs, decodes, and sends updates. Blocks only if there is nothing to decode.
     fn run(
         &mut self,
         mut scheduler: Scheduler<impl Decoder>,
@@ -106,18 +106,18 @@ impl Worker {
                         }
                     }
                     Some(LoopEvent::Shutdown) => return,
-                    // The one model is here.
+                    // The model is already loaded.
                     Some(LoopEvent::Loaded(_)) | None => {}
                 }
                 next = self.inputs.try_recv().ok();
             }
             if let Some(prefixes) = self.warming.take_complete() {
                 let lengths: Vec<usize> = prefixes.iter().map(Vec::len).collect();
-                tracing::debug!(tokens = ?lengths, "fixed prompts are cached");
+                tracing::debug!(tokens = ?lengths, "caching shared prefixes");
                 scheduler.keep_warm(prefixes);
             }
             scheduler.admit(Instant::now());
-            // Should the step end the process, the server must not send the same calls again.
+            // If the step ends the process, the server must not send the admitted calls again.
             self.send_scheduler_updates(&mut scheduler, timing);
             let turn = match turns {
                 Some(turns) if !scheduler.is_idle() => {
@@ -130,7 +130,7 @@ impl Worker {
         }
     }
 
-    /// Returns what to prepare next: a call's prompt, or a fixed prompt while no call's waits or is being prepared.
+    /// Returns the next job: the prompt of a call, or a shared prefix if no prompt of a call waits or is being prepared.
     fn next_job(&mut self, scheduler: &mut Scheduler<impl Decoder>, lanes: &Lanes) -> Option<Job> {
         let call = scheduler.next_to_prepare(|bytes| lanes.has_room(bytes));
         if let Some((id, conversation)) = call {
@@ -152,8 +152,8 @@ impl Worker {
         }
     }
 
-    /// What came; waits for it only when there is nothing else to do. A prompt that is never ready ends the process: its
-    /// thread cannot be stopped, and no other call of its lane would ever be prepared.
+    /// Returns the next input, and waits for it if the scheduler `is_idle`. Ends the process if a job has timed out: its thread cannot be
+    /// stopped, and blocks its lane.
     fn next_input(&self, is_idle: bool, lanes: &Lanes) -> Option<Input> {
         let left = lanes.time_left();
         let input = match left {
@@ -183,14 +183,14 @@ impl<D: Decoder> CallSink for Scheduler<D> {
     }
 }
 
-/// Logs that the weights are not locked into memory, and what to do about it.
+/// Warns that the weights are not locked into memory, with the way out.
 fn warn_of_lock() {
     let cause = memory_lock::limit()
-        .map_or_else(|| "the system refused it".to_owned(), memory_lock::way_out);
+        .map_or_else(|| "the system denied it".to_owned(), memory_lock::way_out);
     tracing::warn!("`mlock` has no effect, so the weights can be swapped out: {cause}");
 }
 
-/// Says where the worker gives less than was asked.
+/// Logs the limits, and warns if `n_ctx` was capped.
 fn log_limits(load: &LoadSettings, limits: &Limits) {
     if load.n_ctx > limits.n_ctx {
         tracing::warn!(

@@ -1,4 +1,4 @@
-//! While the model is loaded: calls are queued and cancelled.
+//! Loads the model, and meanwhile queues and cancels calls.
 
 use std::time::Instant;
 
@@ -9,35 +9,31 @@ use crate::engine::queue::{Queue, QueuedCall};
 use crate::engine::{CancelReason, EngineError, EngineErrorKind, Phase, Stats, Update};
 use crate::threads::{self, SystemLimit};
 
-/// Threads in addition to those that compute: two that prepare prompts, one that tokenises, and one that waits for the CPUs.
+/// Threads in addition to those that compute: two prepare prompts, one tokenises, and one waits for the CPUs.
 const OTHER_THREADS: usize = 4;
 
 impl Worker {
-    /// On a thread of its own, so that calls can be queued and cancelled meanwhile, and the end of stdin ends the load.
+    /// Starts to load the model on a thread of its own. Meanwhile calls can be queued and cancelled, and the end of stdin ends the load.
     ///
     /// # Errors
-    /// The system has no room for the threads of a model.
+    /// The system cannot start the threads of a model.
     pub(super) fn start_loading(&self, load: &LoadSettings) -> Result<(), SystemLimit> {
         // If OpenMP lacks a thread, it ends the process in the middle of a call.
         threads::check_room(load.n_threads + OTHER_THREADS)?;
         let load = load.clone();
         let (events, inputs) = (self.events.clone(), self.inputs_tx.clone());
         threads::start("loader", move || {
-            let model = catch_panic(
-                EngineErrorKind::Load,
-                "the model could not be loaded",
-                || {
-                    Model::load(&load, move |percent| {
-                        events.send(&Event::Loading(percent));
-                    })
-                },
-            );
+            let model = catch_panic(EngineErrorKind::Load, "could not load the model", || {
+                Model::load(&load, move |percent| {
+                    events.send(&Event::Loading(percent));
+                })
+            });
             drop(inputs.send(Input::Loaded(Box::new(model))));
         })
         .map(drop)
     }
 
-    /// None when the worker is to end before the model is there.
+    /// Waits for the model, and handles calls meanwhile. Returns `None` if the worker must end before the model is loaded.
     pub(super) fn wait_for_model(
         &mut self,
         queue: &mut Queue,
@@ -60,10 +56,10 @@ impl Worker {
     }
 }
 
-/// CallSink that wait for the model.
+/// Queues calls until the model is loaded.
 struct LoadingCalls<'queue> {
     queue: &'queue mut Queue,
-    /// The calls that begin at once when it is there.
+    /// Number of calls that start at once when the model is loaded.
     parallel: usize,
     events: EventSink,
 }
