@@ -1,13 +1,13 @@
-//! How long a model waits for turns at the CPUs. Pure.
+//! Limit of the time that a model waits for CPU turns. Pure.
 
 use std::time::Duration;
 
-/// A model waits for turns at most this many times as long as it computes. Others may have steps of a second where its own take ten
+/// Most time of waiting, as a multiple of the time of computing. Other models may have steps of a second while its own take ten
 /// milliseconds.
 const SHARE: u32 = 100;
 
-/// The time that a model has left for waiting: used up by waiting, and earned by computing. So neither a turn that is held for ever
-/// nor one that is given back and taken again at once can stop a model.
+/// Time that a model may wait for turns. Waiting uses it up, and computing earns it back. So a hostile worker cannot stop a model, neither
+/// by holding a turn forever nor by acquiring it again at once.
 #[derive(Debug)]
 pub(super) struct WaitBudget {
     max: Duration,
@@ -15,22 +15,22 @@ pub(super) struct WaitBudget {
 }
 
 impl WaitBudget {
-    /// Lasts for a wait of `max` at first, and never for a longer one.
+    /// Creates a full budget of `max`, which is also the longest wait.
     pub(super) fn new(max: Duration) -> Self {
         Self { max, left: max }
     }
 
-    /// Returns how long the next wait may be.
+    /// Returns the longest time of the next wait.
     pub(super) fn left(&self) -> Duration {
         self.left
     }
 
-    /// Notes that a turn was waited for.
+    /// Records a wait of `time`.
     pub(super) fn waited(&mut self, time: Duration) {
         self.left = self.left.saturating_sub(time);
     }
 
-    /// Notes that the model computed, with a turn or without.
+    /// Records that the model computed for `time`, with or without a turn.
     pub(super) fn computed(&mut self, time: Duration) {
         let earned = time.saturating_mul(SHARE);
         self.left = self.left.saturating_add(earned).min(self.max);
@@ -44,7 +44,7 @@ mod tests {
     const MAX: Duration = Duration::from_secs(10);
 
     #[test]
-    fn it_lasts_among_models_whose_steps_are_alike() {
+    fn the_budget_lasts_if_all_models_have_similar_steps() {
         let mut budget = WaitBudget::new(MAX);
         for _ in 0..10_000 {
             budget.waited(Duration::from_secs(9));
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_that_is_held_again_and_again_costs_a_bounded_share_of_the_time() {
+    fn a_worker_that_always_holds_the_turn_costs_a_bounded_share_of_the_time() {
         let mut budget = WaitBudget::new(MAX);
         let step = Duration::from_millis(10);
         let (mut waited, mut computed) = (Duration::ZERO, Duration::ZERO);

@@ -1,4 +1,4 @@
-//! A scheduler with a scripted decoder, and what was seen of it.
+//! A test bench: a scheduler with a scripted decoder, and the updates and batches that it produced.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -56,7 +56,7 @@ impl Bench {
         self.submit_of("one", id, prompt, max_tokens);
     }
 
-    /// A call of `client`.
+    /// Submits a call of `client` with a prepared prompt.
     pub(super) fn submit_of(&mut self, client: &str, id: u64, prompt: usize, max_tokens: u32) {
         if self.enter_of(client, id, request(max_tokens, &[])) {
             self.scheduler.set_prompt(id, Ok(prompt_of(prompt)));
@@ -67,7 +67,7 @@ impl Bench {
         self.enter_of("one", id, request(max_tokens, stop))
     }
 
-    /// Whether it was taken in; its prompt is not ready.
+    /// Submits a call of `client` without a prompt. Returns whether it was queued.
     pub(super) fn enter_of(&mut self, client: &str, id: u64, request: GenerateRequest) -> bool {
         let waiting = self.scheduler.stats().waiting;
         let call = QueuedCall::new(id, client.into(), request, self.start);
@@ -87,7 +87,7 @@ impl Bench {
                 return;
             }
         }
-        panic!("it never ends");
+        panic!("the scheduler never becomes empty");
     }
 
     pub(super) fn ends(&self) -> Vec<(u64, FinishReason, String)> {

@@ -1,4 +1,4 @@
-//! What prompts have in common is decoded once. The scripted decoder sees to it that every text is sampled from its own prompt.
+//! Tests of the prefix cache: common prefixes are decoded once. The scripted decoder checks that every text is sampled from its own prompt.
 
 mod eviction;
 mod windows;
@@ -28,7 +28,7 @@ const CELLS: Limits = Limits {
     ..COPIES
 };
 
-/// 300 tokens that are the same, and 20 of its own.
+/// Returns a prompt of 300 common tokens and 20 own ones.
 fn of_tool(question: Token) -> Vec<Token> {
     let mut tokens: Vec<Token> = (1000..1300).collect();
     tokens.extend((0..20).map(|at| 2000 + 100 * question + at));
@@ -41,7 +41,7 @@ impl Bench {
         self.scheduler.set_prompt(id, Ok(prompt_with(tokens)));
     }
 
-    /// Prompt tokens that each call did not have to decode, in the order of their ends.
+    /// Returns the ids of the calls and their cached prompt tokens, in the order in which the calls ended.
     fn cached(&self) -> Vec<(u64, u32)> {
         let done = self.updates.iter().filter_map(|(id, update)| match update {
             Update::Done(generation) => Some((*id, generation.usage.cached_tokens)),
@@ -61,7 +61,7 @@ fn sorted(mut cached: Vec<(u64, u32)>) -> Vec<u32> {
 }
 
 #[test]
-fn calls_that_come_together_decode_what_they_share_once() {
+fn calls_that_arrive_together_decode_their_common_prefix_once() {
     for limits in [COPIES, CELLS] {
         let mut bench = Bench::new(limits, 8, says("x"));
         for id in 1..=4 {
@@ -69,7 +69,7 @@ fn calls_that_come_together_decode_what_they_share_once() {
         }
         bench.run_until_empty();
         assert_eq!(sorted(bench.cached()), [0, 300, 300, 300], "{limits:?}");
-        // Each writes one token that is decoded.
+        // Each call decodes one token of its answer.
         assert_eq!(bench.decoded(), 300 + 4 * 20 + 4);
         let seen = bench.seen.borrow();
         match limits.reuse {
@@ -83,7 +83,7 @@ fn calls_that_come_together_decode_what_they_share_once() {
 }
 
 #[test]
-fn a_call_that_comes_later_takes_what_a_busy_one_holds() {
+fn a_later_call_reuses_the_prefix_of_a_busy_one() {
     for limits in [COPIES, CELLS] {
         let mut bench = Bench::new(limits, 8, endless());
         bench.ask(1, of_tool(1));
@@ -97,7 +97,7 @@ fn a_call_that_comes_later_takes_what_a_busy_one_holds() {
 }
 
 #[test]
-fn a_conversation_goes_on_where_it_was() {
+fn the_next_turn_of_a_conversation_decodes_only_its_new_tokens() {
     for (limits, window) in [(COPIES, None), (CELLS, None), (COPIES, Some(50))] {
         let script = Script {
             window,
@@ -117,7 +117,7 @@ fn a_conversation_goes_on_where_it_was() {
 }
 
 #[test]
-fn conversations_that_have_no_sequence_any_more_come_back_from_memory() {
+fn conversations_without_a_sequence_are_restored_from_saved_states() {
     let limits = Limits {
         parallel: 1,
         ..COPIES
@@ -146,7 +146,7 @@ fn conversations_that_have_no_sequence_any_more_come_back_from_memory() {
 }
 
 #[test]
-fn a_state_that_does_not_come_back_costs_its_prompt_and_nothing_else() {
+fn after_a_failed_restore_the_prompt_is_decoded_whole() {
     let limits = Limits {
         parallel: 1,
         ..COPIES
@@ -167,7 +167,7 @@ fn a_state_that_does_not_come_back_costs_its_prompt_and_nothing_else() {
 }
 
 #[test]
-fn a_tools_prompt_is_decoded_before_its_first_call_and_no_call_waits_for_it() {
+fn a_tools_prompt_is_decoded_ahead_of_its_calls_without_delaying_other_calls() {
     for limits in [COPIES, CELLS] {
         let mut bench = Bench::new(limits, 8, says("x"));
         bench.scheduler.keep_warm(vec![of_tool(1)[..300].to_vec()]);
@@ -195,7 +195,7 @@ fn a_tools_prompt_is_decoded_before_its_first_call_and_no_call_waits_for_it() {
 }
 
 #[test]
-fn a_tools_prompt_stays_whatever_comes_after_it() {
+fn a_tools_prompt_is_never_evicted_for_later_prompts() {
     for limits in [COPIES, CELLS] {
         let limits = Limits {
             kv_cells: if limits.is_pool { 1500 } else { 4000 },
@@ -219,7 +219,7 @@ fn a_tools_prompt_stays_whatever_comes_after_it() {
 }
 
 #[test]
-fn a_prompt_is_not_kept_after_its_tool_is_gone() {
+fn the_prompt_of_a_removed_tool_is_not_kept() {
     for limits in [COPIES, CELLS] {
         let mut bench = Bench::new(limits, 8, says("x"));
         bench.scheduler.keep_warm(vec![of_tool(1)[..300].to_vec()]);
@@ -245,7 +245,7 @@ fn a_prompt_is_not_kept_after_its_tool_is_gone() {
 }
 
 #[test]
-fn where_it_is_switched_off_every_prompt_is_decoded_whole() {
+fn with_the_prefix_cache_off_every_prompt_is_decoded_whole() {
     let limits = Limits {
         reuse: Reuse::Nothing,
         ..COPIES
@@ -261,7 +261,7 @@ fn where_it_is_switched_off_every_prompt_is_decoded_whole() {
 }
 
 #[test]
-fn who_waits_for_a_call_that_is_cancelled_goes_on_from_what_it_had() {
+fn a_call_that_waits_for_a_cancelled_one_continues_from_its_prefix() {
     for limits in [COPIES, CELLS] {
         let limits = Limits {
             n_batch: 64,
@@ -282,7 +282,7 @@ fn who_waits_for_a_call_that_is_cancelled_goes_on_from_what_it_had() {
 }
 
 #[test]
-fn a_long_text_is_not_copied_for_the_little_that_another_shares_with_it() {
+fn a_long_state_is_not_copied_for_a_short_common_prefix() {
     let mut bench = Bench::new(COPIES, 8, endless());
     bench.ask(1, (0..900).collect());
     while bench.decoded() < 901 {
@@ -295,7 +295,7 @@ fn a_long_text_is_not_copied_for_the_little_that_another_shares_with_it() {
 }
 
 #[test]
-fn calls_of_a_tool_start_from_its_prompt_and_not_from_each_other() {
+fn calls_of_a_tool_reuse_its_prompt_instead_of_each_others() {
     let mut bench = Bench::new(COPIES, 8, endless());
     bench.scheduler.keep_warm(vec![of_tool(1)[..299].to_vec()]);
     while !bench.scheduler.is_idle() {
@@ -312,8 +312,8 @@ fn calls_of_a_tool_start_from_its_prompt_and_not_from_each_other() {
 }
 
 #[test]
-fn those_that_stream_become_neighbours_again_when_one_between_them_ends() {
-    // What was between them moves to where one of them was, not to memory, of which there is none.
+fn generating_sequences_become_neighbours_again_when_a_call_between_them_ends() {
+    // There is no memory for saved states, so the sequence between them is swapped with one of them.
     let limits = Limits {
         cache_bytes: 0,
         ..COPIES

@@ -1,9 +1,9 @@
-//! Windows that slide: nothing can be cut off what a sequence holds, so states are saved where prompts part.
+//! Tests with sliding windows: sequences cannot be cut, so states are saved where prompts diverge.
 
 use super::*;
 
-/// A decoder whose sequences forget what lies further back than 50 tokens.
-fn forgetful() -> Script {
+/// Returns a script for a decoder with a sliding window of 50 tokens.
+fn sliding() -> Script {
     Script {
         window: Some(50),
         ..says("x")
@@ -11,7 +11,7 @@ fn forgetful() -> Script {
 }
 
 #[test]
-fn what_is_saved_without_its_beginning_is_not_cut_though_its_sequence_could_be() {
+fn a_saved_state_without_its_first_tokens_is_not_cut_even_if_its_sequence_can_be() {
     let limits = Limits {
         parallel: 1,
         ..COPIES
@@ -25,7 +25,7 @@ fn what_is_saved_without_its_beginning_is_not_cut_though_its_sequence_could_be()
     bench.run_until_empty();
     bench.ask(2, of_tool(2));
     bench.run_until_empty();
-    // The sequence itself was cut; what goes to memory from it cannot be.
+    // The sequence can be cut, but not its saved state.
     bench.ask(3, (1..300).collect());
     bench.run_until_empty();
     let saved = bench.seen.borrow().saved.clone();
@@ -36,9 +36,9 @@ fn what_is_saved_without_its_beginning_is_not_cut_though_its_sequence_could_be()
 }
 
 #[test]
-fn prompts_that_forget_their_beginnings_share_from_where_they_part() {
+fn prompts_share_a_state_saved_where_they_diverge() {
     for (at_once, expected) in [(true, [0, 300, 300, 300]), (false, [0, 0, 300, 300])] {
-        let mut bench = Bench::new(COPIES, 8, forgetful());
+        let mut bench = Bench::new(COPIES, 8, sliding());
         for id in 1..=4 {
             bench.ask(id, of_tool(Token::try_from(id).unwrap()));
             if !at_once {
@@ -51,7 +51,7 @@ fn prompts_that_forget_their_beginnings_share_from_where_they_part() {
 }
 
 #[test]
-fn nothing_is_copied_where_it_cannot_be_kept() {
+fn no_state_is_saved_if_it_does_not_fit() {
     let little = Limits {
         cache_bytes: 200,
         ..COPIES
@@ -61,7 +61,7 @@ fn nothing_is_copied_where_it_cannot_be_kept() {
         ..COPIES
     };
     for limits in [little, none] {
-        let mut bench = Bench::new(limits, 8, forgetful());
+        let mut bench = Bench::new(limits, 8, sliding());
         for id in 1..=4 {
             bench.ask(id, of_tool(Token::try_from(id).unwrap()));
         }
@@ -72,13 +72,13 @@ fn nothing_is_copied_where_it_cannot_be_kept() {
 }
 
 #[test]
-fn who_parts_earlier_than_the_others_starts_from_there() {
+fn a_prompt_that_diverges_earlier_reuses_the_state_saved_there() {
     let limits = Limits {
         parallel: 8,
         kv_cells: 8000,
         ..COPIES
     };
-    let mut bench = Bench::new(limits, 8, forgetful());
+    let mut bench = Bench::new(limits, 8, sliding());
     let parting = |at: usize, question: Token| {
         let mut tokens = of_tool(question);
         tokens[at] = 9000 + question;
@@ -93,12 +93,12 @@ fn who_parts_earlier_than_the_others_starts_from_there() {
 }
 
 #[test]
-fn a_tools_prompt_that_is_told_while_a_call_of_it_is_read_is_saved_on_the_way() {
+fn a_tools_prompt_is_saved_while_a_call_decodes_it() {
     let limits = Limits {
         n_batch: 64,
         ..COPIES
     };
-    let mut bench = Bench::new(limits, 8, forgetful());
+    let mut bench = Bench::new(limits, 8, sliding());
     bench.ask(1, of_tool(1));
     bench.step();
     bench.scheduler.keep_warm(vec![of_tool(1)[..290].to_vec()]);
@@ -107,12 +107,12 @@ fn a_tools_prompt_that_is_told_while_a_call_of_it_is_read_is_saved_on_the_way() 
 }
 
 #[test]
-fn nobody_waits_for_a_call_that_will_start_behind_what_they_share() {
+fn no_call_waits_for_one_that_starts_after_their_common_prefix() {
     let limits = Limits {
         n_batch: 64,
         ..COPIES
     };
-    let mut bench = Bench::new(limits, 8, forgetful());
+    let mut bench = Bench::new(limits, 8, sliding());
     bench.ask(1, of_tool(1));
     for _ in 0..3 {
         bench.step();
