@@ -84,7 +84,7 @@ impl ChunkSizer {
             Some(step) if generated > 0 => step,
             _ => Duration::ZERO,
         };
-        // If the step was faster than any without prompts, half of it counts for the prompt.
+        // If the step was faster than a step without prompts, half of it is attributed to the prompt.
         let own = elapsed.checked_sub(beside).unwrap_or(elapsed / 2) / prompt;
         // A few rows take nearly as long as a tile, so a slow short step says nothing about the speed.
         let is_short = generated == 0 && (prompt as usize) < TILE;
@@ -131,7 +131,7 @@ impl ChunkSizer {
     /// Returns the rows of the next step for the only prompt, so that no ubatch has fewer rows than a tile. `left` rows remain to the next
     /// checkpoint or the end of the prompt. The result may be nearly a tile more than `chunk`.
     ///
-    /// A prompt of 330 tokens with ubatches of 256 rows: 64 for the first, unmeasured step, then 192, then 74, not 256 and a rest of 10.
+    /// A prompt with 266 tokens left and ubatches of 256 rows takes steps of 192 and 74 rows. One step would have ubatches of 256 and 10.
     pub(crate) fn align_single_prompt(&self, left: usize, chunk: usize) -> usize {
         let rows = chunk.min(left);
         let is_short = |rows: usize| (1..TILE).contains(&rows);

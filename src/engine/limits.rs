@@ -16,7 +16,7 @@ const CACHE_SHARE_PERCENT: u64 = 80;
 /// Rows of a ubatch on a GPU, where wider is faster.
 const GPU_ROWS: usize = 512;
 
-/// Rows of a ubatch on a CPU. More are no faster and cost memory: 2 MiB a row with a vocabulary of 262,144 tokens.
+/// Rows of a ubatch on a CPU. More rows cost memory without a gain in speed: 2 MiB each with a vocabulary of 262,144 tokens.
 const CPU_ROWS: usize = 256;
 
 /// Rows of a ubatch without flash attention, which stores an attention score for each row and cell: 1 GiB for 256 rows and 32,768 cells

@@ -156,7 +156,7 @@ impl Model {
         bytes_of_32 * heads / 32
     }
 
-    /// Returns the number of tokens from which a sequence drops cells, or `None` if every cell stays until it is removed.
+    /// Returns the longest sequence, in tokens, that drops no cells, or `None` if every cell stays until it is removed.
     ///
     /// A sliding window drops cells, in all or some layers (`*.sliding_window`, and chunks of Llama 4 in llama.cpp's `llama-model.cpp`). A
     /// recurrent state keeps none.

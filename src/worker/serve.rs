@@ -8,9 +8,10 @@
 //! | `commands` | reads stdin |
 //! | `loader` | loads the model, and ends |
 //! | `short prompts`, `long prompts` | render and tokenise prompts, so that a long text delays neither a stream nor a short text |
+//! | `signals`, `turns` | wait for SIGTERM, and for a CPU turn |
 //!
-//! All send to the main thread through one channel of [`Input`]s. The channel is unbounded: in a bounded one a cancel would wait behind
-//! long prompts. The queue behind it rejects excess calls.
+//! Reader, loader and preparers send to the main thread through one channel of [`Input`]s. The channel is unbounded: in a bounded one a
+//! cancel would wait behind long prompts. The queue behind it rejects excess calls.
 
 mod commands;
 mod lanes;

@@ -330,11 +330,11 @@ fn every_value_has_a_bounded_length() {
 
 #[test]
 fn a_schema_that_cannot_be_enforced_is_an_error() {
-    let told = |pattern: &str, max: u64| {
+    let reason = |pattern: &str, max: u64| {
         check(&json!({"type": "string", "pattern": pattern, "maxLength": max})).unwrap_err()
     };
     assert_eq!(
-        told("^a{5}$", 3),
+        reason("^a{5}$", 3),
         "no text matches it: `pattern` and lengths contradict each other; change one of them"
     );
     let schema = json!({"type": "string", "minLength": 5, "maxLength": 2});

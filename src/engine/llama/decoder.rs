@@ -20,7 +20,7 @@ use crate::engine::{EngineError, SamplingParams};
 #[derive(Debug)]
 pub(crate) struct LlamaDecoder<'model> {
     pub(super) context: LlamaContext<'model>,
-    /// Number of tokens from which a sequence drops cells; `None` if every cell stays.
+    /// Longest sequence, in tokens, that drops no cells; `None` if every cell stays.
     pub(super) window: Option<usize>,
     pub(super) vocab: LlamaVocab<'model>,
     /// Control tokens that are markers of reasoning, in ascending order.

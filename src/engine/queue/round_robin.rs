@@ -7,7 +7,7 @@
 //! push a1 a2 a3 b1 b2 c1   →   pop a1 b1 c1 a2 b2 a3
 //! ```
 //!
-//! There are two independent rotations: one for entries that are popped, one for entries that are prepared before that.
+//! Clients take turns twice, independently: to have an entry prepared, and to have it popped.
 
 use std::collections::VecDeque;
 
