@@ -265,7 +265,7 @@ fn known_machine(program: &Path) -> Result<Machine, String> {
     if let Some(found) = FOUND.get() {
         return Ok(found.clone());
     }
-    let found = machine::ask(program)?;
+    let found = machine::detect(program)?;
     Ok(FOUND.get_or_init(|| found).clone())
 }
 

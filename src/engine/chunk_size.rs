@@ -1,77 +1,80 @@
-//! How many prompt tokens the next step may take: pure arithmetic over measured steps.
+//! Chunk size of chunked prefill: how many prompt tokens the next step decodes. Pure.
 //!
-//! A running stream waits for the whole step, and so does a cancel; measured on 2 cores, chunks of 512 tokens stall a
-//! stream for 1.2 to 1.6 s per token, chunks of 32 for 0.13 s, at about the same total time of the prefill. So a step
-//! is given a time, and the chunk is what fits into it at the speed that was last seen.
+//! Every stream waits for the whole step, and so does a cancel. Measured on 2 cores, chunks of 512 tokens raise the inter-token latency of
+//! a stream to between 1.2 and 1.6 s, chunks of 32 tokens to 0.13 s, and prefill takes about as long. So a step has a target duration, and
+//! the chunk is the number of tokens that fits at the last measured speed.
 
 use std::time::Duration;
 
-/// A step's length beside streams where prompts are long: a short call beside a prompt of 3,000 tokens then takes a quarter of what
-/// it takes where prompts go first.
+/// Target duration of a step with streams and long prompts. A short call beside a prompt of 3,000 tokens then takes a quarter of the time
+/// that it takes if prompts come first.
 const LONG_PROMPT_STEP: Duration = Duration::from_millis(36);
 
-/// A step's length beside streams where prompts are nearly done: their calls soon stream too, and all share their steps. A
-/// reader does not see a pause as short. Also the longest where many prompts wait for few streams.
+/// Target duration of a step with streams and prompts that are nearly done, whose calls soon stream, too. Readers do not notice so short a
+/// pause. Also the longest target if many prompts wait for few streams.
 const SHORT_PROMPT_STEP: Duration = Duration::from_millis(120);
 
-/// Prompts are nearly done where they take no longer than this, six such steps.
+/// Remaining prefill time up to which prompts are nearly done: six steps of [`SHORT_PROMPT_STEP`].
 const NEARLY_DONE: Duration = Duration::from_millis(720);
 
-/// A step's length when nothing streams: how late a cancel or a new call is noticed, as a rule.
+/// Target duration of a step without streams. A cancel or a new call usually waits no longer.
 const PROMPT_STEP: Duration = Duration::from_secs(1);
 
-/// Rows that flash attention on a CPU computes together (`GGML_FA_TILE_Q` of ggml's `ops.cpp`), and fewer in another way, which
-/// gives other last bits. When nothing streams a prompt is read in whole tiles, the first one before any speed is known:
-/// then the text does not depend on the speed.
+/// Rows in a tile of flash attention on a CPU (`GGML_FA_TILE_Q` of ggml's `ops.cpp`). ggml computes fewer rows in another way, with other
+/// last bits. Without streams a prompt is therefore decoded in whole tiles, so the text does not depend on the speed. The first chunk is
+/// one tile, since no speed is known yet.
 pub(crate) const TILE: usize = 64;
 
-/// A tile that takes longer is read in parts; the last step of a prompt may take nearly two of them.
+/// Longest time for a tile: a slower one is decoded in parts. The last step of a prompt may take nearly two tiles.
 const LONGEST_TILE: Duration = Duration::from_secs(3);
 
-/// The part of a step that a fixed prompt takes when nothing else is to be done: a call that comes waits for it.
+/// Divisor of the chunk size for shared prefixes that are decoded ahead of calls: a new call waits for such a step.
 const WARM_SHARE: usize = 4;
 
-/// Fewer tokens than this a step would let the fixed cost of a step dominate.
+/// Fewest prompt tokens in a step. With fewer, the fixed cost of a step dominates.
 const MIN_CHUNK: usize = 8;
 
-/// What there is to be decoded.
+/// Work of the next step.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Work {
-    /// Sequences that generate, a token each.
+    /// Generating sequences, one token each.
     pub streams: usize,
-    /// Prompts that are being read.
+    /// Prompts in prefill.
     pub prompts: usize,
-    /// Their tokens that are still to be decoded.
+    /// Tokens of these prompts that have yet to be decoded.
     pub pending: usize,
 }
 
-/// What was learnt of the speed of steps. Of two measurements the newer weighs half: attention makes a prompt slower as
-/// it grows, so the past counts little.
+/// Chooses chunk sizes by the measured speed of steps. A moving average weighs the newest step by half, since attention slows down as a
+/// prompt grows.
+///
+/// The unit tests show its choices: a prompt alone at 1 ms a token gets chunks of 768 tokens, and beside two streams of 10 ms a step at
+/// 2 ms a token, chunks of 13.
 #[derive(Debug)]
-pub(crate) struct Pace {
-    /// Rows that the decoder computes in one pass: a part of a pass costs more per row.
-    pass: usize,
-    /// A step of generated tokens alone.
+pub(crate) struct ChunkSizer {
+    /// Rows of a ubatch, in whole tiles. A partial ubatch costs more per row.
+    n_ubatch: usize,
+    /// Duration of a step without prompts.
     generate_step: Option<Duration>,
-    /// One prompt token, beyond the generated ones beside it.
+    /// Additional duration of a step for each prompt token.
     prompt_token: Option<Duration>,
 }
 
-impl Pace {
-    /// Nothing is known yet; the decoder computes `pass` rows at once, and no batch has more than it can take.
-    pub(crate) fn new(pass: usize) -> Self {
+impl ChunkSizer {
+    /// Creates a sizer without measurements, for a decoder with `n_ubatch` rows in a ubatch.
+    pub(crate) fn new(n_ubatch: usize) -> Self {
         Self {
-            pass: if pass > TILE {
-                pass / TILE * TILE
+            n_ubatch: if n_ubatch > TILE {
+                n_ubatch / TILE * TILE
             } else {
-                pass
+                n_ubatch
             },
             generate_step: None,
             prompt_token: None,
         }
     }
 
-    /// Learns from a step of `generated` and `prompt` tokens that took `elapsed`.
+    /// Records that a step of `generated` and `prompt` tokens took `elapsed`.
     pub(crate) fn observe(&mut self, generated: usize, prompt: usize, elapsed: Duration) {
         let Ok(prompt @ 1..) = u32::try_from(prompt) else {
             blend(&mut self.generate_step, elapsed);
@@ -81,16 +84,16 @@ impl Pace {
             Some(step) if generated > 0 => step,
             _ => Duration::ZERO,
         };
-        // A step can come out faster than generation alone ever was; then half of it is the prompt's.
+        // If the step was faster than a step without prompts, half of it is attributed to the prompt.
         let own = elapsed.checked_sub(beside).unwrap_or(elapsed / 2) / prompt;
-        // A few rows take nearly as long as a tile, so a slow short step tells nothing.
+        // A few rows take nearly as long as a tile, so a slow short step says nothing about the speed.
         let is_short = generated == 0 && (prompt as usize) < TILE;
         if !is_short || self.prompt_token.is_some_and(|known| own < known) {
             blend(&mut self.prompt_token, own);
         }
     }
 
-    /// Prompt tokens for the next step, at most `room`.
+    /// Returns the number of prompt tokens for the next step, at most `room`.
     pub(crate) fn chunk(&self, work: Work, room: usize) -> usize {
         let Some(prompt_token) = self.prompt_token else {
             let first = if work.streams == 0 { TILE } else { MIN_CHUNK };
@@ -101,48 +104,54 @@ impl Pace {
             usize::try_from(tokens).unwrap_or(usize::MAX).min(room)
         };
         if work.streams == 0 {
-            return self.whole(fits).min(room);
+            return self.whole_tiles(fits).min(room);
         }
         let generate_step = self.generate_step.unwrap_or_default();
         let pending = u32::try_from(work.pending).unwrap_or(u32::MAX);
         let step = if prompt_token.saturating_mul(pending) <= NEARLY_DONE {
             SHORT_PROMPT_STEP
         } else {
-            // As much longer as more calls wait for their prompts than for their streams.
+            // In proportion to the number of prompts for each stream.
             let share = u32::try_from(work.prompts / work.streams).unwrap_or(u32::MAX);
             LONG_PROMPT_STEP
                 .saturating_mul(share.max(1))
                 .min(SHORT_PROMPT_STEP)
         };
-        // Where generation alone takes long, prompts get as long: streams are half as fast at worst.
+        // At least as long as generation takes: at worst, prompts halve the speed of streams.
         let time = step.saturating_sub(generate_step).max(generate_step);
         fits(time).max(MIN_CHUNK).min(room)
     }
 
-    /// Rows of a fixed prompt for the next step, when nothing else is to be done.
+    /// Returns the number of tokens of a shared prefix for the next step, while no call is active.
     pub(crate) fn warm_chunk(&self, room: usize) -> usize {
         let chunk = self.chunk(Work::default(), room);
         (chunk / WARM_SHARE).next_multiple_of(TILE).min(chunk)
     }
 
-    /// Rows of the next step where one prompt is read alone, `left` of them to where it ends or is saved, of a `chunk`, which may come
-    /// out nearly a tile longer: such that none of its passes has fewer rows than a tile, where a pass has two of them.
-    pub(crate) fn alone(&self, left: usize, chunk: usize) -> usize {
+    /// Returns the rows of the next step for the only prompt, so that no ubatch has fewer rows than a tile. `left` rows remain to the next
+    /// checkpoint or the end of the prompt. The result may be nearly a tile more than `chunk`.
+    ///
+    /// A prompt with 266 tokens left and ubatches of 256 rows takes steps of 192 and 74 rows. One step would have ubatches of 256 and 10.
+    pub(crate) fn align_single_prompt(&self, left: usize, chunk: usize) -> usize {
         let rows = chunk.min(left);
         let is_short = |rows: usize| (1..TILE).contains(&rows);
-        if chunk < TILE || left <= TILE || !(is_short(left - rows) || is_short(rows % self.pass)) {
+        if chunk < TILE
+            || left <= TILE
+            || !(is_short(left - rows) || is_short(rows % self.n_ubatch))
+        {
             rows
-        } else if left <= self.pass {
+        } else if left <= self.n_ubatch {
             left
         } else {
             (rows / TILE - 1).max(1) * TILE
         }
     }
 
-    /// A chunk when nothing streams: whole passes, or else whole tiles, of what fits into a time.
-    fn whole(&self, fits: impl Fn(Duration) -> usize) -> usize {
+    /// Returns the chunk of a step without streams: whole ubatches that fit the target duration, otherwise whole tiles, otherwise a part
+    /// of a tile.
+    fn whole_tiles(&self, fits: impl Fn(Duration) -> usize) -> usize {
         let chunk = fits(PROMPT_STEP);
-        let wholes = [self.pass, TILE].map(|rows| chunk / rows * rows);
+        let wholes = [self.n_ubatch, TILE].map(|rows| chunk / rows * rows);
         let whole = wholes.into_iter().find(|rows| *rows > 0);
         whole.unwrap_or_else(|| fits(LONGEST_TILE).clamp(MIN_CHUNK, TILE))
     }
@@ -158,9 +167,9 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    const PASS: usize = 256;
+    const UBATCH: usize = 256;
 
-    /// One prompt, with so much of it left.
+    /// Work of one prompt with `pending` tokens left.
     fn work(streams: usize, pending: usize) -> Work {
         Work {
             streams,
@@ -171,16 +180,16 @@ mod tests {
 
     #[test]
     fn the_first_chunk_is_one_tile() {
-        assert_eq!(Pace::new(PASS).chunk(work(0, 3000), 2048), TILE);
-        assert_eq!(Pace::new(PASS).chunk(work(0, 3000), 5), 5);
+        assert_eq!(ChunkSizer::new(UBATCH).chunk(work(0, 3000), 2048), TILE);
+        assert_eq!(ChunkSizer::new(UBATCH).chunk(work(0, 3000), 5), 5);
     }
 
     #[test]
-    fn a_prompt_alone_fills_its_time_with_whole_passes_or_tiles() {
+    fn a_prompt_alone_fills_the_step_with_whole_ubatches_or_tiles() {
         let alone = |token: Duration, room| {
-            let mut pace = Pace::new(PASS);
-            pace.observe(0, 64, 64 * token);
-            pace.chunk(work(0, 3000), room)
+            let mut sizer = ChunkSizer::new(UBATCH);
+            sizer.observe(0, 64, 64 * token);
+            sizer.chunk(work(0, 3000), room)
         };
         assert_eq!(alone(MS, 2048), 768);
         assert_eq!(alone(2 * MS, 2048), 256);
@@ -190,100 +199,106 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_alone_is_read_in_whole_tiles_until_one_takes_three_seconds() {
+    fn a_prompt_alone_is_decoded_in_whole_tiles_unless_a_tile_takes_over_three_seconds() {
         let alone = |token: Duration| {
-            let mut pace = Pace::new(PASS);
-            pace.observe(0, 64, 64 * token);
-            pace.chunk(work(0, 3000), 2048)
+            let mut sizer = ChunkSizer::new(UBATCH);
+            sizer.observe(0, 64, 64 * token);
+            sizer.chunk(work(0, 3000), 2048)
         };
         assert_eq!(alone(40 * MS), TILE);
-        // Then each part tells nothing new of the speed, unless it is faster.
+        // Parts of a tile do not change the measured speed unless they are faster.
         assert_eq!(alone(60 * MS), 50);
         assert_eq!(alone(3000 * MS), MIN_CHUNK);
     }
 
     #[test]
-    fn a_short_step_that_took_long_does_not_make_prompts_slow() {
-        let mut pace = Pace::new(PASS);
-        pace.observe(0, 10, 500 * MS);
-        assert_eq!(pace.chunk(work(0, 3000), 2048), TILE);
-        pace.observe(0, 64, 640 * MS);
-        pace.observe(0, 1, 250 * MS);
-        assert_eq!(pace.chunk(work(0, 3000), 2048), TILE);
-        pace.observe(0, 10, 10 * MS);
+    fn a_slow_step_of_a_few_rows_does_not_count_as_slow_prefill() {
+        let mut sizer = ChunkSizer::new(UBATCH);
+        sizer.observe(0, 10, 500 * MS);
+        assert_eq!(sizer.chunk(work(0, 3000), 2048), TILE);
+        sizer.observe(0, 64, 640 * MS);
+        sizer.observe(0, 1, 250 * MS);
+        assert_eq!(sizer.chunk(work(0, 3000), 2048), TILE);
+        sizer.observe(0, 10, 10 * MS);
         assert!(
-            pace.chunk(work(0, 3000), 2048) > TILE,
+            sizer.chunk(work(0, 3000), 2048) > TILE,
             "but a fast one does"
         );
     }
 
     #[test]
-    fn a_fixed_prompt_is_read_in_tiles_too() {
-        let mut pace = Pace::new(PASS);
-        assert_eq!(pace.warm_chunk(2048), TILE);
-        pace.observe(0, 64, 64 * MS);
-        assert_eq!(pace.warm_chunk(2048), 192);
-        pace.observe(0, 64, 6400 * MS);
-        assert!((8..64).contains(&pace.warm_chunk(2048)));
+    fn a_shared_prefix_is_decoded_in_tiles() {
+        let mut sizer = ChunkSizer::new(UBATCH);
+        assert_eq!(sizer.warm_chunk(2048), TILE);
+        sizer.observe(0, 64, 64 * MS);
+        assert_eq!(sizer.warm_chunk(2048), 192);
+        sizer.observe(0, 64, 6400 * MS);
+        assert!((8..64).contains(&sizer.warm_chunk(2048)));
     }
 
     #[test]
-    fn of_a_prompt_alone_no_pass_is_shorter_than_a_tile() {
-        for pass in [128, 150, 192, 256, 512] {
-            let pace = Pace::new(pass);
+    fn no_ubatch_of_a_prompt_alone_is_shorter_than_a_tile() {
+        for n_ubatch in [128, 150, 192, 256, 512] {
+            let sizer = ChunkSizer::new(n_ubatch);
             for chunk in (TILE..1024).step_by(TILE) {
                 for prompt in TILE..1500 {
                     let mut left = prompt;
                     while left > 0 {
-                        let rows = pace.alone(left, chunk);
-                        let last = (rows - 1) % (pass / TILE * TILE) + 1;
+                        let rows = sizer.align_single_prompt(left, chunk);
+                        let last = (rows - 1) % (n_ubatch / TILE * TILE) + 1;
                         let is_right = rows < chunk + TILE
                             && last >= TILE
                             && (rows == left || rows.is_multiple_of(TILE));
-                        assert!(rows <= left && is_right, "{rows} {left} {chunk} {pass}");
+                        assert!(rows <= left && is_right, "{rows} {left} {chunk} {n_ubatch}");
                         left -= rows;
                     }
                 }
             }
         }
-        let pace = Pace::new(PASS);
-        assert_eq!([pace.alone(50, 256), pace.alone(300, 40)], [50, 40]);
-    }
-
-    #[test]
-    fn beside_a_stream_the_whole_step_takes_its_time_and_no_more() {
-        let mut pace = Pace::new(PASS);
-        pace.observe(2, 0, 10 * MS);
-        pace.observe(2, 32, 74 * MS);
-        assert!(
-            (12..=13).contains(&pace.chunk(work(2, 3000), 2048)),
-            "{pace:?}"
+        let sizer = ChunkSizer::new(UBATCH);
+        assert_eq!(
+            [
+                sizer.align_single_prompt(50, 256),
+                sizer.align_single_prompt(300, 40)
+            ],
+            [50, 40]
         );
     }
 
     #[test]
-    fn prompts_that_are_nearly_done_may_take_longer() {
-        let mut pace = Pace::new(PASS);
-        pace.observe(2, 0, 20 * MS);
-        pace.observe(2, 32, 84 * MS);
+    fn a_step_with_streams_and_a_long_prompt_keeps_to_its_target_duration() {
+        let mut sizer = ChunkSizer::new(UBATCH);
+        sizer.observe(2, 0, 10 * MS);
+        sizer.observe(2, 32, 74 * MS);
         assert!(
-            (48..=50).contains(&pace.chunk(work(2, 300), 2048)),
-            "{pace:?}"
-        );
-        assert!(
-            (8..=10).contains(&pace.chunk(work(2, 400), 2048)),
-            "{pace:?}"
+            (12..=13).contains(&sizer.chunk(work(2, 3000), 2048)),
+            "{sizer:?}"
         );
     }
 
     #[test]
-    fn the_more_calls_wait_for_their_prompts_the_longer_those_that_stream_wait() {
-        let mut pace = Pace::new(PASS);
-        pace.observe(1, 0, 16 * MS);
-        pace.observe(1, 100, 116 * MS);
+    fn prompts_that_are_nearly_done_get_longer_steps() {
+        let mut sizer = ChunkSizer::new(UBATCH);
+        sizer.observe(2, 0, 20 * MS);
+        sizer.observe(2, 32, 84 * MS);
+        assert!(
+            (48..=50).contains(&sizer.chunk(work(2, 300), 2048)),
+            "{sizer:?}"
+        );
+        assert!(
+            (8..=10).contains(&sizer.chunk(work(2, 400), 2048)),
+            "{sizer:?}"
+        );
+    }
+
+    #[test]
+    fn steps_get_longer_the_more_prompts_there_are_for_each_stream() {
+        let mut sizer = ChunkSizer::new(UBATCH);
+        sizer.observe(1, 0, 16 * MS);
+        sizer.observe(1, 100, 116 * MS);
         let chunk = |streams, prompts| {
             let pending = 3000;
-            pace.chunk(
+            sizer.chunk(
                 Work {
                     streams,
                     prompts,
@@ -300,34 +315,34 @@ mod tests {
     }
 
     #[test]
-    fn where_generation_is_slow_prompts_take_as_long() {
-        let mut pace = Pace::new(PASS);
-        pace.observe(1, 0, 100 * MS);
-        pace.observe(1, 10, 200 * MS);
-        assert_eq!(pace.chunk(work(1, 3000), 2048), 10);
-        pace.observe(1, 0, 200 * MS);
+    fn prompts_get_as_much_time_as_slow_generation_takes() {
+        let mut sizer = ChunkSizer::new(UBATCH);
+        sizer.observe(1, 0, 100 * MS);
+        sizer.observe(1, 10, 200 * MS);
+        assert_eq!(sizer.chunk(work(1, 3000), 2048), 10);
+        sizer.observe(1, 0, 200 * MS);
         assert!(
-            pace.chunk(work(1, 20), 2048) >= 10,
-            "also where they are nearly done"
+            sizer.chunk(work(1, 20), 2048) >= 10,
+            "also if they are nearly done"
         );
     }
 
     #[test]
     fn a_slow_machine_still_makes_progress() {
-        let mut pace = Pace::new(PASS);
-        pace.observe(1, 0, 300 * MS);
-        pace.observe(1, 8, 4000 * MS);
-        assert_eq!(pace.chunk(work(1, 3000), 2048), MIN_CHUNK);
+        let mut sizer = ChunkSizer::new(UBATCH);
+        sizer.observe(1, 0, 300 * MS);
+        sizer.observe(1, 8, 4000 * MS);
+        assert_eq!(sizer.chunk(work(1, 3000), 2048), MIN_CHUNK);
     }
 
     #[test]
-    fn a_speed_that_changes_is_followed() {
-        let mut pace = Pace::new(PASS);
-        pace.observe(0, 100, 100 * MS);
-        let fast = pace.chunk(work(0, 3000), 2048);
+    fn the_chunk_follows_a_change_of_speed() {
+        let mut sizer = ChunkSizer::new(UBATCH);
+        sizer.observe(0, 100, 100 * MS);
+        let fast = sizer.chunk(work(0, 3000), 2048);
         for _ in 0..6 {
-            pace.observe(0, 100, 1000 * MS);
+            sizer.observe(0, 100, 1000 * MS);
         }
-        assert!(pace.chunk(work(0, 3000), 2048) < fast / 8);
+        assert!(sizer.chunk(work(0, 3000), 2048) < fast / 8);
     }
 }

@@ -1,16 +1,21 @@
-//! Which sequence is moved so that those that stream are neighbours: pure.
+//! Compaction: chooses a move that brings the generating sequences closer together. Pure.
 //!
-//! Where each sequence has cells of its own, llama.cpp decodes sequences in one pass over the weights only if their numbers
-//! follow each other (`split_equal` of `llama-batch.cpp`, `sequential`). A call that ends leaves a hole, and two passes take twice as
-//! long: four streams of `SmolLM2` in two groups were a fifth slower than in one.
+//! If each sequence has cells of its own, llama.cpp decodes several sequences in one pass over the weights only if their numbers are
+//! consecutive (`split_equal` of `llama-batch.cpp`, `sequential`). A call that ends leaves a gap, and then a step takes two passes: four
+//! streams of `SmolLM2` in two groups were a fifth slower than in one.
 
 use std::ops::Range;
 
-/// The sequence to be moved, and the free one that it is moved to; none where those that stream are neighbours, or no place
-/// beside them is free. Of several groups the smallest one comes to the largest.
+/// Returns the sequence to move and the free sequence to move it to. Returns `None` if all generating sequences are neighbours, or if no
+/// sequence beside the largest group is free.
 ///
-/// Only those are moved that `can_move` allows.
-pub(crate) fn closer(
+/// The last sequence of the smallest group moves to the largest group, if `can_move` allows it.
+///
+/// ```text
+/// generating   0 1 . 3 .        → Some((3, 2))
+/// generating   . 1 2            → None
+/// ```
+pub(crate) fn next_move(
     streams: &[bool],
     is_free: impl Fn(usize) -> bool,
     can_move: impl Fn(usize) -> bool,
@@ -30,7 +35,7 @@ pub(crate) fn closer(
     Some((groups[smallest].end - 1, to))
 }
 
-/// The neighbours among those that stream.
+/// Returns the runs of consecutive generating sequences.
 fn groups(streams: &[bool]) -> Vec<Range<usize>> {
     let mut groups: Vec<Range<usize>> = Vec::new();
     for at in (0..streams.len()).filter(|at| streams[*at]) {
@@ -49,24 +54,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_that_stands_apart_comes_to_the_others() {
+    fn a_sequence_apart_moves_beside_the_largest_group() {
         let streams = [true, true, false, true, false];
-        assert_eq!(closer(&streams, |at| !streams[at], |_| true), Some((3, 2)));
-        assert_eq!(closer(&streams, |at| at == 4, |_| true), None);
-        assert_eq!(closer(&[false, true, true], |_| true, |_| true), None);
-        assert_eq!(closer(&[false; 3], |_| true, |_| true), None);
-        // Of two that stand apart the one that is short enough.
+        assert_eq!(
+            next_move(&streams, |at| !streams[at], |_| true),
+            Some((3, 2))
+        );
+        assert_eq!(next_move(&streams, |at| at == 4, |_| true), None);
+        assert_eq!(next_move(&[false, true, true], |_| true, |_| true), None);
+        assert_eq!(next_move(&[false; 3], |_| true, |_| true), None);
+        // Of two sequences apart, only the second one can move.
         let streams = [true, true, false, true, false, true];
-        let moved = closer(&streams, |at| !streams[at], |at| at != 3);
+        let moved = next_move(&streams, |at| !streams[at], |at| at != 3);
         assert_eq!(moved, Some((5, 2)));
     }
 
     proptest! {
         #[test]
-        fn moves_end_with_neighbours(mut streams in prop::collection::vec(any::<bool>(), 0..20)) {
+        fn repeated_moves_leave_one_group(mut streams in prop::collection::vec(any::<bool>(), 0..20)) {
             let all = streams.iter().filter(|streams| **streams).count();
             for _ in 0..20 {
-                let Some((from, to)) = closer(&streams, |at| !streams[at], |_| true) else { break };
+                let Some((from, to)) = next_move(&streams, |at| !streams[at], |_| true) else { break };
                 prop_assert!(streams[from] && !streams[to]);
                 streams.swap(from, to);
             }

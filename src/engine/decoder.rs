@@ -1,4 +1,4 @@
-//! What the scheduler needs of a model: the trait that separates it from llama.cpp.
+//! [`Decoder`], the interface between the scheduler and llama.cpp.
 
 use std::time::Duration;
 
@@ -7,40 +7,40 @@ use super::thinking::blocks::Start;
 use super::token::Token;
 use super::{EngineError, SamplingParams};
 
-/// A token to decode.
+/// One row of a batch: a token to decode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Row {
-    /// What to decode.
+    /// Token to decode.
     pub token: Token,
-    /// Its place in its sequence, from 0, without gaps.
+    /// Position in its sequence, from 0, without gaps.
     pub position: u32,
-    /// Which sequence, below [`Limits::sequences`](super::limits::Limits::sequences).
+    /// Number of its sequence, below [`Limits::sequences`](super::limits::Limits::sequences).
     pub sequence: usize,
-    /// The next token will be sampled from this row.
+    /// Whether the next token is sampled from this row.
     pub logits: bool,
 }
 
-/// A token that was chosen.
+/// The next token of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "each says another thing of it"
+    reason = "independent properties of a token"
 )]
 pub(crate) struct Sampled {
-    /// Which.
+    /// The token.
     pub token: Token,
-    /// It ends the answer and is not part of it.
+    /// Whether the token ends the answer and is not part of it.
     pub is_end: bool,
-    /// The answer is whole with it: its grammar allows nothing more.
+    /// Whether the token completes the answer: the grammar allows no further token.
     pub is_last: bool,
-    /// Whether it was sampled without the grammar, as reasoning before a structured answer.
+    /// Whether the token was sampled without the grammar, as reasoning before a structured answer.
     pub is_free: bool,
-    /// Whether it was not sampled: see [`Self::forced`].
+    /// Whether the token was forced instead of sampled, see [`Self::forced`].
     pub is_forced: bool,
 }
 
 impl Sampled {
-    /// Makes a token that was not sampled: it closes a block of reasoning, or completes the marker that opens one.
+    /// Creates a forced token, which closes a block of reasoning or completes the marker that opens one.
     pub(crate) fn forced(token: Token) -> Self {
         Self {
             token,
@@ -52,14 +52,14 @@ impl Sampled {
     }
 }
 
-/// The model, its context and its vocabulary, as the scheduler needs them.
+/// A model with its context and vocabulary, as the scheduler uses them.
 pub(crate) trait Decoder {
-    /// The state of one call's sampling.
+    /// Sampling state of one call.
     type Sampler;
-    /// What a sequence holds, saved to memory.
+    /// Saved state of a sequence.
     type State;
-    /// Rows that it computes in one pass; a longer batch takes several.
-    fn pass(&self) -> usize;
+    /// Returns the number of rows in a ubatch, which is computed in one pass. A longer batch takes several passes.
+    fn n_ubatch(&self) -> usize;
     /// Returns a sampler that has seen `prompt`. `grammar` applies from the answer on; reasoning may come before the answer.
     fn sampler(
         &self,
@@ -68,48 +68,46 @@ pub(crate) trait Decoder {
         grammar: Option<Grammar>,
         start: &Start,
     ) -> Self::Sampler;
-    /// Lets a sampler see a token that was not sampled.
+    /// Records a forced token in a sampler.
     fn force(&self, sampler: &mut Self::Sampler, token: Token);
-    /// Lets the model choose whether a token of `start` comes before the answer.
+    /// Lets the model sample one of the tokens of `start` before the answer, or begin the answer.
     fn offer(&self, sampler: &mut Self::Sampler, start: Start);
-    /// Makes a sampler follow its grammar from here on, with `text` already written. Returns whether the grammar allows `text`; if
-    /// not, the grammar starts at its beginning.
+    /// Makes a sampler follow its grammar from now on, with `text` as the beginning of the answer. If the grammar does not allow `text`,
+    /// returns `false`, and the grammar starts at its beginning.
     ///
     /// # Errors
-    /// A grammar that cannot be followed.
+    /// `Grammar` if the grammar cannot be followed.
     fn begin_answer(&self, sampler: &mut Self::Sampler, text: &str) -> Result<bool, EngineError>;
-    /// Decodes a batch of 1 to [`Limits::n_batch`](super::limits::Limits::n_batch) rows and says how long it took.
+    /// Decodes a batch of 1 to [`Limits::n_batch`](super::limits::Limits::n_batch) rows. Returns how long that took.
     ///
     /// # Errors
-    /// What llama.cpp said; what the batch's sequences hold is undefined then.
+    /// The error of llama.cpp. The content of the batch's sequences is undefined then.
     fn decode(&mut self, batch: &[Row]) -> Result<Duration, String>;
-    /// Samples from rows of the last batch that asked for logits, all that a step needs at once: the result of each, in order.
-    ///
-    /// # Errors
-    /// For a row: a grammar that cannot be followed.
+    /// Samples from all rows of the last batch that requested logits. `rows` are their indices with a sampler each. Returns the results in
+    /// the same order: `Grammar` for a row whose grammar cannot be followed.
     fn sample(
         &mut self,
         rows: &mut [(usize, &mut Self::Sampler)],
     ) -> Vec<Result<Sampled, EngineError>>;
-    /// The bytes of `token` in an answer; none for a control token.
+    /// Returns the bytes of `token` in an answer; empty for a control token.
     fn piece(&self, token: Token) -> Vec<u8>;
-    /// Empties a sequence; its cells are free before the next decode.
+    /// Empties a sequence. Its cells are free before the next decode.
     fn clear(&mut self, sequence: usize);
-    /// Whether all that a sequence ever held is still there, so that it can be cut at any token. A sliding window forgets, and
-    /// a recurrent state cannot go back.
+    /// Returns whether a sequence can be cut at any token: all its cells are still there. A sliding window drops cells, and a recurrent
+    /// state cannot go back.
     fn can_cut(&self, sequence: usize) -> bool;
-    /// Whether a saved state of `length` tokens holds all of them, so that it can be cut when it is back. A sliding window may
-    /// forget later than what is saved of it.
+    /// Returns whether a saved state of `length` tokens can be cut once it is restored. It may lack cells of a sliding window that its
+    /// sequence still has.
     fn can_cut_saved(&self, length: usize) -> bool;
-    /// Keeps the first `length` tokens of a sequence that can be cut; false leaves it undefined.
+    /// Cuts a sequence to its first `length` tokens. On `false` the content of the sequence is undefined.
     fn cut(&mut self, sequence: usize, length: usize) -> bool;
-    /// Lets the empty sequence `to` hold the first `length` tokens of `from` too, in the same cells: only where they share a
-    /// pool. False leaves `to` undefined.
+    /// Adds the first `length` tokens of `from` to the empty sequence `to`, in the same cells. Requires that all sequences share a pool. On
+    /// `false` the content of `to` is undefined.
     fn share(&mut self, from: usize, to: usize, length: usize) -> bool;
-    /// Bytes that a copy of what a sequence holds takes in memory.
+    /// Returns the size of the saved state of a sequence, in bytes.
     fn saved_bytes(&self, sequence: usize) -> u64;
-    /// Copies what a sequence holds to memory, with the bytes that it takes there; none where that fails.
+    /// Copies the state of a sequence to memory. Returns the state and its bytes, or `None` if that fails.
     fn save(&mut self, sequence: usize) -> Option<(Self::State, u64)>;
-    /// Copies a saved state to an empty sequence; false leaves it undefined.
+    /// Copies a saved state to an empty sequence. On `false` the content of the sequence is undefined.
     fn restore(&mut self, sequence: usize, state: &Self::State) -> bool;
 }

@@ -1,10 +1,9 @@
-//! A JSON Schema → the tokens that may come next, by llguidance.
+//! Constrained decoding: turns a JSON Schema into masks of allowed tokens, using llguidance.
 //!
-//! Its matcher is used directly: every error of it ends the call. Whitespace is the one separator after `,` and `:`, since a
-//! model that may write as much of it as it likes may never do anything else.
+//! Every error of llguidance's matcher ends the call. Between tokens of JSON the grammar allows exactly one space after `,` and `:`: a
+//! model that can write any amount of white space may write nothing else.
 //!
-//! Which schemas are let through is decided before ([`crate::schema`]): llguidance ignores keywords that it does
-//! not know.
+//! llguidance ignores unknown keywords, so [`crate::schema`] rejects unsupported schemas first.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,24 +16,24 @@ use serde_json::{Value, json};
 use super::token::Token;
 use super::{EngineError, EngineErrorKind};
 
-/// What a vocabulary is to grammars.
+/// A vocabulary, as grammars use it.
 pub(crate) trait GrammarVocabulary {
-    /// The bytes of every token, in order; none for control tokens, which no text is made of.
-    fn words(&self) -> Vec<Vec<u8>>;
-    /// A token that ends an answer.
-    fn end(&self) -> Option<Token>;
+    /// Returns the bytes of every token, in order. Control tokens have none, since they are not part of a text.
+    fn token_bytes(&self) -> Vec<Vec<u8>>;
+    /// Returns a token that ends an answer.
+    fn eog_token(&self) -> Option<Token>;
 }
 
-/// Tokens of a word of llguidance's masks.
-const WORD: usize = u32::BITS as usize;
+/// Tokens in a word of llguidance's masks.
+const WORD_BITS: usize = u32::BITS as usize;
 
-/// Makes grammars for one vocabulary. Costs 0.2 to 1 s to make, and 40 MB for 262,144 tokens.
+/// Compiles grammars for one vocabulary. Takes 0.2 to 1 s to build, and 40 MB for 262,144 tokens.
 pub(crate) struct Grammars {
     factory: ParserFactory,
     tokens: TokEnv,
 }
 
-/// Where an answer stands in its grammar.
+/// A grammar and the position of an answer in it.
 #[derive(Clone)]
 pub(crate) struct Grammar {
     matcher: Box<Matcher>,
@@ -54,52 +53,56 @@ impl fmt::Debug for Grammar {
 }
 
 impl Grammars {
-    /// For the model of `vocabulary`.
+    /// Builds the tables of `vocabulary`.
     ///
     /// # Errors
-    /// `Grammar` where it has no end.
+    /// `Grammar` if no token ends an answer.
     pub(crate) fn new(vocabulary: &impl GrammarVocabulary) -> Result<Self, EngineError> {
-        let end = vocabulary.end().and_then(|end| u32::try_from(end).ok());
-        let end = end.ok_or_else(|| error("the model has no token that ends an answer"))?;
-        let words = vocabulary.words();
-        let size = u32::try_from(words.len()).map_err(|cause| error(&cause.to_string()))?;
+        let end = vocabulary
+            .eog_token()
+            .and_then(|end| u32::try_from(end).ok());
+        let end = end.ok_or_else(|| grammar_error("the model has no token that ends an answer"))?;
+        let words = vocabulary.token_bytes();
+        let size = u32::try_from(words.len()).map_err(|cause| grammar_error(&cause.to_string()))?;
         let trie = TokTrie::from(&TokRxInfo::new(size, end), &words);
         let tokens: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
-        Self::of(&tokens)
+        Self::from_tokens(&tokens)
     }
 
-    /// For no model in particular: which schemas can be enforced does not depend on one.
+    /// Builds tables without a model, with single bytes as tokens, to check schemas: whether a schema can be enforced does not depend on
+    /// the model.
     ///
     /// # Errors
-    /// None that is known.
+    /// The errors of llguidance; none is known.
     pub(crate) fn of_bytes() -> Result<Self, EngineError> {
-        Self::of(&ApproximateTokEnv::single_byte_env())
+        Self::from_tokens(&ApproximateTokEnv::single_byte_env())
     }
 
-    fn of(tokens: &TokEnv) -> Result<Self, EngineError> {
+    fn from_tokens(tokens: &TokEnv) -> Result<Self, EngineError> {
         let mut factory =
-            ParserFactory::new_simple(tokens).map_err(|cause| error(&cause.to_string()))?;
+            ParserFactory::new_simple(tokens).map_err(|cause| grammar_error(&cause.to_string()))?;
         factory.quiet();
         let tokens = Arc::clone(tokens);
         Ok(Self { factory, tokens })
     }
 
-    /// A grammar of the JSON texts that `schema` allows.
+    /// Compiles `schema` to a grammar of the JSON texts that it allows.
     ///
     /// # Errors
-    /// `Grammar` where it cannot be enforced.
+    /// `Grammar` if `schema` cannot be enforced.
     pub(crate) fn json(&self, schema: &Value) -> Result<Grammar, EngineError> {
-        self.grammar(schema).map_err(|reason| error(&reason))
+        self.grammar(schema)
+            .map_err(|reason| grammar_error(&reason))
     }
 
-    /// Checks that a grammar can be made of `schema`.
+    /// Checks that `schema` can be compiled to a grammar.
     ///
     /// # Errors
-    /// The reason why it cannot.
+    /// The reason why it cannot, as text.
     pub(crate) fn check(&self, schema: &Value) -> Result<(), String> {
         let made = self.grammar(schema);
         let begun = made.and_then(|mut grammar| grammar.begin());
-        begun.map_err(|cause| reason_of(&cause).to_owned())
+        begun.map_err(|cause| explain(&cause).to_owned())
     }
 
     fn grammar(&self, schema: &Value) -> Result<Grammar, String> {
@@ -122,39 +125,39 @@ impl Grammars {
     }
 }
 
-/// Returns the reason of llguidance's error `cause`: in the words of a schema, if schemas that passed our own checks can have it.
-fn reason_of(cause: &str) -> &str {
+/// Returns the reason for llguidance's error `cause`. Errors that a schema can cause after our own checks are put in terms of the schema.
+fn explain(cause: &str) -> &str {
     let known = [
         (
             "too big (limit for this grammar",
-            "the schema is too large for the grammar; name fewer properties and values",
+            "the schema is too large; list fewer properties and values",
         ),
         (
             "Regex is empty",
-            "no text follows it: pattern and lengths contradict each other",
+            "no text matches it: `pattern` and lengths contradict each other; change one of them",
         ),
         (
             "Unable to determine if regex is empty",
-            "is too complex together with its lengths; give a smaller `maxLength`, or a simpler pattern",
+            "the pattern is too complex together with its lengths; lower `maxLength` or simplify the pattern",
         ),
-        // Known only when a text has been begun.
+        // Reported only once a text has begun.
         (
             "Current row has",
-            "too many properties or texts may come next; name fewer optional properties, or require some",
+            "too many properties or texts can come next; list fewer optional properties, or require some",
         ),
         (
             "too many expressions",
-            "a pattern is too complex for a long text; give a smaller `maxLength`, or a simpler pattern",
+            "a pattern is too complex for a long text; lower `maxLength` or simplify the pattern",
         ),
     ];
     let known = known.iter().find(|(words, _)| cause.contains(words));
-    // What follows the first line is llguidance's own state.
+    // The other lines are llguidance's own state.
     let first = cause.lines().next().unwrap_or_default();
     known.map_or(first, |(_, reason)| reason)
 }
 
-fn error(cause: &str) -> EngineError {
-    let reason = reason_of(cause);
+fn grammar_error(cause: &str) -> EngineError {
+    let reason = explain(cause);
     EngineError::new(
         EngineErrorKind::Grammar,
         format!("the schema cannot be enforced: {reason}"),
@@ -162,7 +165,7 @@ fn error(cause: &str) -> EngineError {
 }
 
 impl Grammar {
-    /// Begins an object, if the grammar allows one: some limits are met only then.
+    /// Begins an object, if the grammar allows one: some errors appear only then.
     fn begin(&mut self) -> Result<(), String> {
         let mut begin = || {
             let tokens = self.tokens.tokenize("{\"");
@@ -173,63 +176,63 @@ impl Grammar {
         begin().map_err(|cause| cause.to_string())
     }
 
-    /// Whether `token` may come next.
+    /// Returns whether `token` may come next. `is_end` is whether `token` ends the answer.
     ///
     /// # Errors
-    /// What keeps the grammar from being followed.
+    /// `Grammar` if the grammar cannot be followed.
     pub(crate) fn allows(&mut self, token: Token, is_end: bool) -> Result<bool, EngineError> {
         let allowed = if is_end {
             self.matcher.is_accepting()
         } else {
-            let token = [u32::try_from(token).map_err(|cause| error(&cause.to_string()))?];
+            let token = [u32::try_from(token).map_err(|cause| grammar_error(&cause.to_string()))?];
             self.matcher.validate_tokens(&token).map(|valid| valid == 1)
         };
-        allowed.map_err(|cause| error(&cause.to_string()))
+        allowed.map_err(|cause| grammar_error(&cause.to_string()))
     }
 
-    /// All tokens that may come next.
+    /// Returns the mask of all tokens that may come next.
     ///
     /// # Errors
-    /// As [`Self::allows`].
+    /// `Grammar` if the grammar cannot be followed.
     pub(crate) fn mask(&mut self) -> Result<Mask, EngineError> {
         let ends = self.allows(0, true)?;
         let tokens = self.matcher.compute_mask();
-        let tokens = tokens.map_err(|cause| error(&cause.to_string()))?;
+        let tokens = tokens.map_err(|cause| grammar_error(&cause.to_string()))?;
         Ok(Mask { tokens, ends })
     }
 
-    /// `token`, which is allowed and no end, comes next.
+    /// Accepts `token`, which must be allowed and must not end the answer.
     ///
     /// # Errors
-    /// As [`Self::allows`].
+    /// `Grammar` if the grammar cannot be followed.
     pub(crate) fn take(&mut self, token: Token) -> Result<(), EngineError> {
-        let token = u32::try_from(token).map_err(|cause| error(&cause.to_string()))?;
+        let token = u32::try_from(token).map_err(|cause| grammar_error(&cause.to_string()))?;
         let taken = self.matcher.consume_token(token);
-        taken.map_err(|cause| error(&cause.to_string()))
+        taken.map_err(|cause| grammar_error(&cause.to_string()))
     }
 
     /// Accepts `text` if the grammar allows it next. Otherwise returns `false` and changes nothing.
     ///
     /// # Errors
-    /// As [`Self::allows`].
+    /// `Grammar` if the grammar cannot be followed.
     pub(crate) fn take_text(&mut self, text: &str) -> Result<bool, EngineError> {
         let tokens = self.tokens.tokenize(text);
         let valid = self.matcher.validate_tokens(&tokens);
-        let is_valid = valid.map_err(|cause| error(&cause.to_string()))? == tokens.len();
+        let is_valid = valid.map_err(|cause| grammar_error(&cause.to_string()))? == tokens.len();
         if is_valid {
             let taken = self.matcher.consume_tokens(&tokens);
-            taken.map_err(|cause| error(&cause.to_string()))?;
+            taken.map_err(|cause| grammar_error(&cause.to_string()))?;
         }
         Ok(is_valid)
     }
 
-    /// The answer is whole, and nothing may follow.
+    /// Returns whether the answer is complete and no token may follow.
     pub(crate) fn is_complete(&self) -> bool {
         self.matcher.is_stopped() && !self.matcher.is_error()
     }
 }
 
-/// Tokens that may come next.
+/// Mask of the tokens that may come next.
 #[derive(Debug)]
 pub(crate) struct Mask {
     tokens: SimpleVob,
@@ -237,12 +240,12 @@ pub(crate) struct Mask {
 }
 
 impl Mask {
-    /// Puts `logits`, by the place of their token, into `allowed`, with −∞ for those that may not come next. `ends` are all
-    /// tokens that end an answer.
+    /// Copies `logits`, indexed by token, to `allowed`, with −∞ for tokens that may not come next. `ends` are all tokens that end an
+    /// answer.
     pub(crate) fn apply(&self, logits: &[f32], ends: &[Token], allowed: &mut Vec<f32>) {
         allowed.clear();
         allowed.resize(logits.len(), f32::NEG_INFINITY);
-        let blocks = logits.chunks(WORD).zip(allowed.chunks_mut(WORD));
+        let blocks = logits.chunks(WORD_BITS).zip(allowed.chunks_mut(WORD_BITS));
         let blocks = self.tokens.as_slice().iter().zip(blocks);
         for (word, (logits, allowed)) in blocks.filter(|(word, _)| **word != 0) {
             for (bit, (logit, allowed)) in logits.iter().zip(allowed).enumerate() {

@@ -1,45 +1,44 @@
-//! What a worker has to give, planned from what was asked, what the model can, and the memory there is: pure.
+//! Limits of a worker, planned from the configuration, the model and the available memory. Pure.
 
 use super::chunk_size::TILE;
 use crate::config::LoadSettings;
 use crate::config::file::FlashAttention;
 
-/// llama.cpp pads a context to this many cells (`llama-context.cpp`), so fewer save nothing.
+/// Multiple to which llama.cpp pads the cells of a context (`llama-context.cpp`).
 pub(crate) const CELL_STEP: u32 = 256;
 
-/// Rows that a batch has for prompts, at least, beside one for every sequence.
+/// Fewest rows of a batch for prompts, in addition to one for every sequence.
 const MIN_PROMPT_ROWS: usize = 32;
 
-/// The share of the memory there is that the cache may take; the compute buffers and other processes need some too.
+/// Largest share of the available memory for the KV cache. Compute buffers and other processes need the rest.
 const CACHE_SHARE_PERCENT: u64 = 80;
 
-/// Rows that one pass of the compute graph takes on a GPU, where wider is faster.
+/// Rows of a ubatch on a GPU, where wider is faster.
 const GPU_ROWS: usize = 512;
 
-/// The same on a CPU: more are no faster and cost memory, 2 MiB a row where the vocabulary has 262,144 tokens.
+/// Rows of a ubatch on a CPU. More rows cost memory without a gain in speed: 2 MiB each with a vocabulary of 262,144 tokens.
 const CPU_ROWS: usize = 256;
 
-/// The same where the scores of attention are kept for each row and each cell, 1 GiB for 256 rows of 8 billion parameters over
-/// 32,768 cells. Measured without flash attention, prompts of 1,500 tokens: 64, 128 and 256 rows gave `SmolLM2` 402, 394 and 407
-/// tokens a second, 64 and 256 gave Gemma 855 and 931.
+/// Rows of a ubatch without flash attention, which stores an attention score for each row and cell: 1 GiB for 256 rows and 32,768 cells
+/// with 8 billion parameters. Measured with prompts of 1,500 tokens, in tokens a second: `SmolLM2` 402, 394 and 407 with 64, 128 and 256
+/// rows, Gemma 855 and 931 with 64 and 256.
 const ROWS_WITH_SCORES: usize = 128;
 
-/// Sequences beside those of calls in which the prompts of tools are kept, where cells are shared. Each is a mark on cells and
-/// takes no memory of its own.
+/// Additional sequences for the shared prefixes of tools, in a pool. A sequence only marks cells and takes no memory of its own.
 const PINNED_SEQUENCES: usize = 8;
 
-/// From this many tokens on a tool's fixed prompt decides how the cache is laid out.
+/// Fewest tokens of a tool's fixed prompt that make the sequences share a pool of cells.
 const LONG_FIXED_PROMPT: u64 = 512;
 
-/// Bytes of a token, about, before anything is tokenised.
+/// Bytes of a token, estimated for text that is not tokenised yet.
 const BYTES_PER_TOKEN: u64 = 4;
 
-/// Context of one call, and the context that the model was trained for.
+/// Context size of one call, and the context size that the model was trained for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ContextSize {
-    /// Tokens of one call, prompt and answer.
+    /// Most tokens of one call, prompt and answer.
     pub n_ctx: u32,
-    /// Trained context, in tokens; beyond it the model writes nonsense.
+    /// Trained context, in tokens. Beyond it the model writes nonsense.
     pub trained: u32,
 }
 
@@ -57,42 +56,42 @@ impl ContextSize {
     }
 }
 
-/// How a prompt starts from what lies in the cache.
+/// How the prefix cache reuses a prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reuse {
-    /// Not at all.
+    /// The prefix cache is off.
     Nothing,
-    /// From a copy: each sequence has cells of its own, or the model's windows slide or its state recurs.
+    /// Copies the prefix: each sequence has cells of its own, or the model has sliding windows or a recurrent state.
     Copies,
-    /// From the same cells, in a pool.
+    /// Shares the cells of the prefix, in a pool.
     Cells,
 }
 
-/// What a worker has to give.
+/// Limits of a worker, and the layout of its KV cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// Sequences at once, at least 1.
+    /// Most calls that are active at once, at least 1.
     pub parallel: usize,
-    /// Tokens of one call, prompt and answer.
+    /// Most tokens of one call, prompt and answer.
     pub n_ctx: u32,
     /// Trained context, in tokens; at least `n_ctx`.
     pub n_ctx_train: u32,
-    /// Cells of the cache, over all calls: where there are enough each has its own, else they share them. At least `n_ctx`.
+    /// Cells of the KV cache over all sequences, at least `n_ctx`.
     pub kv_cells: u32,
-    /// Tokens of one batch, more than `parallel`.
+    /// Most tokens of one batch, more than `parallel`.
     pub n_batch: usize,
-    /// Whether the sequences share one pool of cells: what one does not use, another may.
+    /// Whether all sequences share one pool of cells. Otherwise each sequence has cells of its own.
     pub is_pool: bool,
     /// Whether most calls are expected to begin with the same long prompt.
     pub has_common_prompt: bool,
-    /// How prompts start from what lies in the cache.
+    /// How the prefix cache reuses a prefix.
     pub reuse: Reuse,
-    /// Bytes that saved prefixes may take outside it.
+    /// Most bytes of saved prefixes, outside the KV cache.
     pub cache_bytes: u64,
 }
 
 impl Limits {
-    /// What `load` asks for, before anything is known.
+    /// Returns the limits that `load` requests, before anything is known about the model.
     pub(crate) fn asked(load: &LoadSettings) -> Self {
         Self {
             parallel: load.parallel,
@@ -115,7 +114,7 @@ impl Limits {
         }
     }
 
-    /// Sequences of the context: those of calls, then those of tools' prompts.
+    /// Returns the number of sequences in the context: those of calls, then the pinned ones of tools.
     pub(crate) fn sequences(&self) -> usize {
         match self.reuse {
             Reuse::Cells => self.parallel + PINNED_SEQUENCES,
@@ -123,24 +122,27 @@ impl Limits {
         }
     }
 
-    /// Rows of one pass, of which each sequence needs one.
+    /// Returns the rows of a ubatch, at least one for each sequence.
     pub(crate) fn n_ubatch(&self, load: &LoadSettings, on_gpu: bool) -> usize {
         let rows = match (on_gpu, self.has_flash_attention(load, on_gpu)) {
             (true, _) => GPU_ROWS,
             (_, true) => CPU_ROWS,
             (_, false) => ROWS_WITH_SCORES,
         };
-        // Whole tiles, so that a prompt alone is read in such ([`Pace`](super::chunk_size::Pace)).
+        // In whole tiles, as a prompt alone is decoded ([`ChunkSizer`](super::chunk_size::ChunkSizer)).
         let rows = rows.max(self.sequences()).next_multiple_of(TILE);
         rows.min(self.n_batch)
     }
 
-    /// Whether attention is computed in one pass over the cache, as far as `load` leaves that open.
+    /// Returns whether to use flash attention, if `load` leaves that open.
     ///
-    /// On a CPU, over a pool whose sequences share a prompt, it is slower so: without it all of them read the shared cells as one
-    /// product of matrices. Measured with `SmolLM2` on 2 cores (AVX-512), eight streams behind 1,500 common tokens: 242 tokens a
-    /// second without it, 180 with it. With nothing in common, 1,500 tokens each: 94 without it and 129 with it, prompts 181 and
-    /// 397.
+    /// On a CPU, flash attention is slower over a pool whose sequences share a long prompt: without it, all sequences read the shared cells
+    /// in one matrix product. Measured with `SmolLM2` on 2 cores (AVX-512) and eight streams, in tokens a second:
+    ///
+    /// | prompts | with | without |
+    /// | --- | --- | --- |
+    /// | 1,500 common tokens | 180 | 242 |
+    /// | 1,500 tokens each, none common | 129, prefill 397 | 94, prefill 181 |
     pub(crate) fn has_flash_attention(&self, load: &LoadSettings, on_gpu: bool) -> bool {
         match load.flash_attn {
             FlashAttention::On => true,
@@ -152,26 +154,27 @@ impl Limits {
     }
 }
 
-/// What limits are planned from.
+/// Facts about the model and the machine, for [`Limits::plan`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Facts {
-    /// The context that the model was trained for.
+    /// Trained context, in tokens.
     pub n_ctx_train: u32,
     /// Bytes of one cell over all layers.
     pub bytes_per_cell: u64,
-    /// Bytes of memory that can still be taken, where known.
+    /// Available memory in bytes, if known.
     pub available_memory: Option<u64>,
-    /// No window slides and no state recurs: every cell stays until it is removed.
+    /// Whether every cell stays until it is removed: the model has neither sliding windows nor a recurrent state.
     pub keeps_all: bool,
     /// Bytes of the longest prompt that all calls of one tool share; 0 if there is none.
     pub shared_prefix_bytes: u64,
 }
 
 impl Facts {
-    /// Whether one pool of cells is better although there are cells for a cache of each sequence. Over a cache of its own a
-    /// sequence's attention looks at its own tokens alone: eight streams with little in common gain 8 to 25 % (`SmolLM2`, 2
-    /// cores, AVX-512). Over a pool a common prompt is held once, and all read it together: eight streams behind 1,500 common
-    /// tokens gain 50 % ([`Limits::has_flash_attention`]).
+    /// Returns whether most calls begin with a long fixed prompt, so that a pool of cells is faster even with enough cells for each sequence.
+    ///
+    /// With cells of its own, a sequence's attention reads only its own tokens: eight streams with little in common gain 8 to 25 %. In a
+    /// pool a common prompt is stored once, and all sequences read it together: eight streams behind 1,500 common tokens gain 50 %
+    /// (`SmolLM2`, 2 cores, AVX-512; [`Limits::has_flash_attention`]).
     fn has_long_fixed_prompt(&self, load: &LoadSettings) -> bool {
         let tokens = self.shared_prefix_bytes / BYTES_PER_TOKEN;
         self.keeps_all && load.parallel > 1 && tokens >= LONG_FIXED_PROMPT
@@ -179,10 +182,15 @@ impl Facts {
 }
 
 impl Limits {
-    /// Plans for what `load` asks; an `n_ctx` of 0 is what the model was trained for, as far as it fits.
+    /// Plans the limits for `load`. An `n_ctx` of 0 is the trained context, as far as memory allows.
     ///
-    /// A context beyond the trained one gives nonsense, so it is capped. The cache has room for all sequences at full
-    /// length where memory allows it, and for one in any case.
+    /// A larger `n_ctx` is capped to the trained context, beyond which a model writes nonsense. The KV cache has cells for `parallel` calls
+    /// of full length if memory allows it, and always for one.
+    ///
+    /// ```text
+    /// n_ctx 4096, parallel 4, trained for 8192     → 16,384 cells, each sequence has its own
+    /// the same, memory for 8,192 cells only        →  8,192 cells, one pool
+    /// ```
     pub(crate) fn plan(load: &LoadSettings, facts: Facts) -> Self {
         let (n_ctx, parallel, n_batch) = (load.n_ctx, load.parallel, load.n_batch);
         let trained = facts.n_ctx_train.max(1);
@@ -196,13 +204,13 @@ impl Limits {
         } else {
             n_ctx.min(trained)
         };
-        // A cache for each call, and llama.cpp pads each.
+        // Cells for each sequence, which llama.cpp pads.
         let most = u64::from(n_ctx)
             .next_multiple_of(CELL_STEP.into())
             .saturating_mul(parallel as u64);
         let wanted = match load.kv_cells {
             0 => most,
-            // More than all calls can use would only take memory.
+            // No more than all calls can use.
             cells => most.min(cells.into()),
         };
         let cells = wanted.min(fitting).max(n_ctx.into());
@@ -225,7 +233,7 @@ impl Limits {
             has_common_prompt,
             reuse,
             cache_bytes: load.cache_ram.0,
-            // llama.cpp cuts n_batch to the cells, and a batch above that would end the process.
+            // llama.cpp reduces n_batch to the number of cells, and a larger batch would abort the process.
             n_batch: n_batch
                 .max(parallel + MIN_PROMPT_ROWS)
                 .min(kv_cells as usize),
@@ -256,7 +264,7 @@ mod tests {
     };
 
     #[test]
-    fn all_sequences_fit_where_memory_allows_it() {
+    fn all_sequences_fit_if_memory_allows_it() {
         let limits = plan(4096, 4, 2048, FACTS);
         assert_eq!(
             (limits.n_ctx, limits.kv_cells, limits.n_batch),
@@ -271,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn the_trained_context_is_cut_to_what_fits() {
+    fn the_trained_context_is_reduced_to_what_fits_into_memory() {
         let little = Facts {
             available_memory: Some(1_000_000),
             ..FACTS
@@ -285,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn little_memory_means_fewer_cells_but_one_call_always_fits() {
+    fn little_memory_gives_fewer_cells_but_always_enough_for_one_call() {
         let with = |bytes| Facts {
             available_memory: Some(bytes),
             ..FACTS
@@ -295,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn cells_that_are_asked_for_are_given_but_never_less_than_one_call_needs() {
+    fn configured_cells_are_used_but_never_fewer_than_one_call_needs() {
         let with = |kv_cells| {
             let load = LoadSettings {
                 kv_cells,
@@ -307,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn attention_keeps_its_scores_where_calls_share_a_long_prompt_and_then_in_narrower_passes() {
+    fn calls_that_share_a_long_prompt_use_no_flash_attention_and_a_narrower_ubatch() {
         let layout = |shared_prefix_bytes, kv_cells| {
             let load = LoadSettings {
                 kv_cells,
@@ -331,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_has_room_for_prompts_and_never_exceeds_the_cells() {
+    fn a_batch_has_rows_for_prompts_and_never_exceeds_the_cells() {
         assert_eq!(plan(4096, 64, 1, FACTS).n_batch, 96);
         assert_eq!(plan(10, 1, 2048, FACTS).n_batch, 256);
     }

@@ -1,8 +1,7 @@
-//! llama.cpp: loading a model, its decoder and its vocabulary.
+//! llama.cpp: loads a model, and gives its decoder and its vocabulary. Used only in workers.
 //!
-//! Runs in the worker alone. The checks that keep llama.cpp from ending the process stand where its functions are
-//! called: a batch never exceeds `n_batch`, sequence ids are our own, only rows that asked for
-//! logits are sampled, token ids come from llama.cpp itself.
+//! llama.cpp aborts the process if an assertion fails, so the code that calls it keeps its conditions: a batch never exceeds `n_batch`,
+//! sequence ids are our own, only rows that requested logits are sampled, and token ids come from llama.cpp itself.
 
 mod cpu;
 mod decoder;
@@ -40,34 +39,34 @@ use super::{EngineError, EngineErrorKind};
 use crate::config::file::{CacheType, FlashAttention, SplitMode};
 use crate::config::{LoadSettings, ranges};
 
-/// Flash attention where llama.cpp can (`llama.h: llama_flash_attn_type`).
+/// Flash attention if llama.cpp supports it here (`llama.h: llama_flash_attn_type`).
 const FLASH_AUTO: i32 = -1;
 
-/// Always.
+/// Flash attention always.
 const FLASH_ON: i32 = 1;
 
-/// None: the scores of attention are kept.
+/// Flash attention never.
 const FLASH_OFF: i32 = 0;
 
-/// A loaded model, with the backend that must outlive it.
+/// A loaded model and the backend that must outlive it.
 #[derive(Debug)]
 pub(crate) struct Model {
-    // Fields are dropped in this order.
+    // Fields are dropped in this order, which llama.cpp requires.
     adapter: RefCell<Option<(LlamaLoraAdapter, f32)>>,
     model: LlamaModel,
     backend: LlamaBackend,
 }
 
 impl Model {
-    /// Sends llama.cpp's log into tracing, under the target `llama-cpp-2`. Once, before the first load.
+    /// Sends llama.cpp's log to tracing, with the target `llama-cpp-2`. Call it once, before the first load.
     pub(crate) fn capture_logs() {
         llama_cpp_2::send_logs_to_tracing(llama_cpp_2::LogOptions::default());
     }
 
-    /// Loads the file that `load` names, and its adapter; blocks for as long as that takes. `progress` is called with percents from this thread.
+    /// Loads the model file of `load`, and its adapter. Blocks until both are loaded, and calls `progress` with percents from this thread.
     ///
     /// # Errors
-    /// `Load`; llama.cpp gives its reasons only to the log.
+    /// `Load`, with the last errors of llama.cpp's log, since its functions return no reason.
     pub(crate) fn load(
         load: &LoadSettings,
         mut progress: impl FnMut(u8) + 'static,
@@ -104,7 +103,7 @@ impl Model {
         let adapter = match &load.lora {
             None => None,
             Some(lora) => Some((
-                // Before there is a context: llama.cpp places its tensors beside those that they change.
+                // Loaded before the context: llama.cpp places its tensors beside those that they change.
                 model
                     .lora_adapter_init(&lora.path)
                     .map_err(|error| adapter_error(&lora.path, &error.to_string()))?,
@@ -123,7 +122,7 @@ impl Model {
         load.n_gpu_layers.is_any() && self.backend.supports_gpu_offload()
     }
 
-    /// What [`Limits`] are planned from.
+    /// Returns the facts from which [`Limits`] are planned.
     pub(crate) fn facts(
         &self,
         load: &LoadSettings,
@@ -135,7 +134,7 @@ impl Model {
             n_ctx_train: self.model.n_ctx_train(),
             keeps_all: self.window().is_none(),
             bytes_per_cell: self.bytes_per_cell(load),
-            // Without a GPU the weights lie in the page cache, which counts as available.
+            // Without a GPU the weights are in the page cache, which counts as available.
             available_memory: if self.backend.supports_gpu_offload() {
                 available_memory
             } else {
@@ -144,7 +143,7 @@ impl Model {
         }
     }
 
-    /// Bytes that one cell of the cache takes over all layers; an upper bound where layers differ or windows slide.
+    /// Returns the bytes of one cell over all layers; an upper bound if layers differ or windows slide.
     fn bytes_per_cell(&self, load: &LoadSettings) -> u64 {
         let architecture = self
             .model
@@ -165,9 +164,10 @@ impl Model {
         bytes_of_32 * heads / 32
     }
 
-    /// How many tokens a sequence may have of which none is forgotten, where a window slides (in all or some layers,
-    /// `*.sliding_window` and chunks of Llama 4 in llama.cpp's `llama-model.cpp`) or a state recurs; none where every cell
-    /// stays until it is removed.
+    /// Returns the longest sequence, in tokens, that drops no cells, or `None` if every cell stays until it is removed.
+    ///
+    /// A sliding window drops cells, in all or some layers (`*.sliding_window`, and chunks of Llama 4 in llama.cpp's `llama-model.cpp`). A
+    /// recurrent state keeps none.
     fn window(&self) -> Option<usize> {
         let is_window = |key: &str| {
             ["sliding_window", "attention.chunk_size"]
@@ -189,12 +189,12 @@ impl Model {
         all.map(Option::unwrap_or_default).min()
     }
 
-    /// The source of the model's chat template; none for a base model.
+    /// Returns the source of the model's chat template, `None` for a base model.
     pub(crate) fn chat_template(&self) -> Option<String> {
         self.model.chat_template(None).ok()?.to_string().ok()
     }
 
-    /// How the model marks its reasoning.
+    /// Returns the markers of the model's reasoning.
     fn markers(&self, load: &LoadSettings) -> Vec<Markers> {
         let own = || self.chat_template().unwrap_or_default();
         let template = load.chat_template.clone().unwrap_or_else(own);
@@ -202,15 +202,15 @@ impl Model {
         markers_of(&template, &specials, load.thinking_tags.as_ref())
     }
 
-    /// The vocabulary.
+    /// Returns the vocabulary.
     pub(crate) fn vocabulary(&self) -> ModelVocabulary<'_> {
         ModelVocabulary::new(self.model.vocab())
     }
 
-    /// A context for `limits`.
+    /// Creates a context for `limits`.
     ///
     /// # Errors
-    /// `Load` where llama.cpp cannot make it, for want of memory as a rule.
+    /// `Load` if llama.cpp cannot create it, usually for lack of memory.
     pub(crate) fn decoder(
         &self,
         limits: Limits,
@@ -220,11 +220,11 @@ impl Model {
             EngineError::new(
                 EngineErrorKind::Load,
                 format!(
-                    "could not make a context of {} cells: {cause}",
+                    "could not create a context of {} cells: {cause}",
                     limits.kv_cells
                 ),
             )
-            .hint("choose a smaller --n_ctx or --parallel")
+            .hint("lower `n_ctx` or `parallel`")
         };
         let n_batch = u32::try_from(limits.n_batch).map_err(|error| refused(error.to_string()))?;
         let n_seq_max =
@@ -247,7 +247,7 @@ impl Model {
             .with_n_threads(n_threads)
             .with_n_threads_batch(n_threads)
             .with_kv_unified(limits.is_pool)
-            // Sliding-window layers keep the window only; the default would keep everything.
+            // Layers with a sliding window keep only the window; the default keeps everything.
             .with_swa_full(false)
             .with_flash_attention_policy(flash_attention)
             .with_type_k(cache_type(load.cache_type_k))
@@ -259,7 +259,7 @@ impl Model {
             .map_err(|error| refused(reason(&error.to_string())))?;
         if let Some((adapter, scale)) = &mut *self.adapter.borrow_mut() {
             context.lora_adapter_set(adapter, *scale).map_err(|error| {
-                refused(format!("the adapter does not go with the model ({error})"))
+                refused(format!("the adapter does not fit the model ({error})"))
             })?;
         }
         Ok(LlamaDecoder {
@@ -271,7 +271,7 @@ impl Model {
             batch: LlamaBatch::new(limits.n_batch, 1),
             ends: self.vocabulary().ends(),
             scratch: Scratch::default(),
-            spent: Timing::default(),
+            timing: Timing::default(),
         })
     }
 }
@@ -290,7 +290,6 @@ fn cache_type(kind: CacheType) -> KvCacheType {
 }
 
 fn percent(share: f32) -> u8 {
-    // 0..=100 by the clamp, so neither truncation nor sign is lost.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

@@ -116,11 +116,11 @@ impl ModelVocabulary<'_> {
 }
 
 impl GrammarVocabulary for ModelVocabulary<'_> {
-    fn words(&self) -> Vec<Vec<u8>> {
+    fn token_bytes(&self) -> Vec<Vec<u8>> {
         match self.0 {}
     }
 
-    fn end(&self) -> Option<Token> {
+    fn eog_token(&self) -> Option<Token> {
         match self.0 {}
     }
 }
@@ -160,8 +160,8 @@ impl Vocabulary for ModelVocabulary<'_> {
 }
 
 impl LlamaDecoder<'_> {
-    /// Returns where the decoder's time goes.
-    pub(crate) fn spent(&self) -> Timing {
+    /// Returns the times of the decoder.
+    pub(crate) fn timing(&self) -> Timing {
         match self.0 {}
     }
 }
@@ -170,7 +170,7 @@ impl Decoder for LlamaDecoder<'_> {
     type Sampler = Infallible;
     type State = Infallible;
 
-    fn pass(&self) -> usize {
+    fn n_ubatch(&self) -> usize {
         match self.0 {}
     }
 

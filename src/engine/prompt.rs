@@ -1,20 +1,26 @@
-//! A conversation → the tokens that the model reads.
+//! Builds prompts: renders a conversation with the chat template, and tokenises it.
 //!
-//! Jinja gives template and contents as one text, in which llama.cpp would parse every control token, a user's
-//! `<|im_end|>` too. So before rendering each control token that occurs in a content is put between two marks
-//! (noncharacters of Unicode that occur nowhere in the conversation); afterwards what stands between marks is tokenised
-//! as plain text, and the rest, which is the template's, with control tokens.
+//! Jinja renders template and messages to one text, in which llama.cpp would parse every control token, even `<|im_end|>` in a message of
+//! a user. So each control token in a message is put between two marks before rendering: noncharacters of Unicode that do not occur in the
+//! conversation. Afterwards, text between marks is tokenised as plain text, and the text of the template with control tokens.
+//!
+//! ```text
+//! message   say <|im_end|>
+//! marked    say ⟦<|im_end|>⟧
+//! rendered  <|im_start|>user\nsay ⟦<|im_end|>⟧<|im_end|>
+//! pieces    "<|im_start|>user\nsay " parsed, "<" and "|im_end|>" plain, "<|im_end|>" parsed
+//! ```
 
 mod controls;
-mod cuts;
+mod split;
 mod tokens;
 
 use std::sync::Arc;
 
 use controls::{ControlTexts, Marks};
-use cuts::Cuts;
-pub(crate) use cuts::{Neighbours, Special};
-use tokens::EXACT;
+use split::Splitter;
+pub(crate) use split::{AdjacentChars, SpecialToken};
+use tokens::EXACT_COUNT_LIMIT;
 
 use super::grammar::Grammar;
 use super::limits::ContextSize;
@@ -26,75 +32,75 @@ use super::thinking::switches::switches;
 use super::token::Token;
 use super::{Conversation, EngineError, EngineErrorKind, Message, ThinkingOutput};
 
-/// What preparing a prompt needs of a vocabulary; called from threads beside the model's.
+/// A vocabulary, as prompts use it. Called from other threads than the decoder's.
 pub(crate) trait Vocabulary: Sync {
-    /// The tokens of `text`, nothing added; control tokens are recognised only where `parse_special` says so.
+    /// Returns the tokens of `text`, without any added. Control tokens are parsed only if `parse_special`.
     fn tokenize(&self, text: &str, parse_special: bool) -> Vec<Token>;
-    /// The token that begins a text, where there is one.
+    /// Returns the token that begins a text (BOS), if there is one.
     fn bos(&self) -> Option<Token>;
-    /// Whether the model wants it at the beginning of every prompt.
+    /// Returns whether the model requires the BOS token at the beginning of every prompt.
     fn adds_bos(&self) -> bool;
-    /// The texts that stand for tokens of their own with a meaning to the model: control tokens, and the role markers
-    /// of `template`, which some vocabularies class otherwise. None is empty.
+    /// Returns the texts of control tokens, and of the role markers in `template`, which some vocabularies class otherwise. No text is
+    /// empty.
     fn control_texts(&self, template: &str) -> Vec<String>;
-    /// Bytes of the longest token.
+    /// Returns the bytes of the longest token.
     fn longest_token(&self) -> usize;
-    /// The tokens that are white space, in order.
+    /// Returns the tokens of white space, in order.
     fn blanks(&self) -> Vec<Token>;
     /// Returns the texts of all special tokens. No text is empty.
     fn special_texts(&self) -> Vec<String>;
-    /// Returns the tokens that are taken out of a text before all others. `None` if a text cannot be cut behind them.
-    fn specials(&self) -> Option<Vec<Special>> {
+    /// Returns the special tokens, which are matched in a text before all others. `None` if a text cannot be split behind them.
+    fn special_tokens(&self) -> Option<Vec<SpecialToken>> {
         None
     }
-    /// Returns the pairs of characters that are side by side in a token. `None` if a text cannot be cut between others.
-    fn neighbours(&self) -> Option<Neighbours> {
+    /// Returns the pairs of characters that are adjacent in a token. `None` if a text cannot be split between other pairs.
+    fn adjacent_chars(&self) -> Option<AdjacentChars> {
         None
     }
-    /// Returns the tokens with which `text` may begin, ignoring a space before it, and the number of its bytes that each covers.
+    /// Returns the tokens with which `text` may begin, ignoring a leading space, and the number of its bytes that each one covers.
     fn begins(&self, text: &str) -> Vec<(Token, usize)>;
 }
 
-/// A prompt ready for the scheduler.
+/// A prompt for the scheduler.
 #[derive(Debug)]
 pub(crate) struct Prompt {
-    /// Not empty.
+    /// Tokens of the prompt, not empty.
     pub tokens: Vec<Token>,
-    /// The filter that removes reasoning from the answer.
+    /// Filter that removes reasoning from the answer.
     pub thinking: Thinking,
-    /// The tokens with which reasoning begins and ends, and its limit.
+    /// Tokens with which reasoning begins and ends, and the limit of reasoning.
     pub blocks: Blocks,
-    /// What the answer follows; none where it is free.
+    /// Grammar of a structured answer; `None` for free text.
     pub grammar: Option<Grammar>,
 }
 
-/// A conversation that a template has rendered.
+/// A rendered conversation.
 #[derive(Debug)]
 pub(crate) struct Rendered {
-    /// Texts, and whether control tokens are recognised in them.
+    /// Texts, and whether control tokens are parsed in them.
     pieces: Vec<(String, bool)>,
     thinking: Thinking,
     blocks: Blocks,
 }
 
-/// Turns conversations into prompts.
+/// Builds prompts of conversations for one model.
 #[derive(Debug)]
 pub(crate) struct PromptBuilder<V> {
     vocabulary: V,
     template: Option<ChatTemplate>,
     markers: Arc<[Markers]>,
     marker_tokens: MarkerTokens,
-    /// Variables of the template that switch reasoning off and on, in this order.
+    /// Template variables that switch reasoning off, and those that switch it on.
     switches: [Variables; 2],
     controls: ControlTexts,
-    cuts: Cuts,
+    splitter: Splitter,
     context: ContextSize,
     longest_token: usize,
 }
 
 impl<V: Vocabulary> PromptBuilder<V> {
-    /// Makes a builder for calls within `context`. `template` is the model's chat template and its source; `None` for a base model.
-    /// `tags` are markers of reasoning from the configuration.
+    /// Creates a builder for calls within `context`. `template` is the model's chat template and its source, `None` for a base model.
+    /// `tags` are the configured markers of reasoning.
     ///
     /// # Errors
     /// `Load` if the special tokens are too many for a search automaton.
@@ -108,7 +114,10 @@ impl<V: Vocabulary> PromptBuilder<V> {
         let markers = markers_of(source, &vocabulary.special_texts(), tags);
         let controls = ControlTexts::new(vocabulary.control_texts(source), &markers)?;
         Ok(Self {
-            cuts: Cuts::new(vocabulary.specials().as_deref(), vocabulary.neighbours())?,
+            splitter: Splitter::new(
+                vocabulary.special_tokens().as_deref(),
+                vocabulary.adjacent_chars(),
+            )?,
             longest_token: vocabulary.longest_token().max(1),
             marker_tokens: MarkerTokens::new(&markers, &vocabulary),
             markers: markers.into(),
@@ -120,33 +129,33 @@ impl<V: Vocabulary> PromptBuilder<V> {
         })
     }
 
-    /// The vocabulary of the model.
+    /// Returns the vocabulary of the model.
     pub(crate) fn vocabulary(&self) -> &V {
         &self.vocabulary
     }
 
-    /// Tokens of one call.
+    /// Returns the context size of one call, in tokens.
     pub(crate) fn n_ctx(&self) -> u32 {
         self.context.n_ctx
     }
 
-    /// Makes the prompt of `conversation`, without a grammar.
+    /// Builds the prompt of `conversation`, without a grammar.
     ///
     /// # Errors
-    /// As [`Self::render`] and [`Self::finish`].
+    /// The errors of [`Self::render`] and [`Self::finish`].
     pub(crate) fn build(&self, conversation: &Conversation) -> Result<Prompt, EngineError> {
         self.finish(self.render(conversation)?)
     }
 
-    /// Renders `conversation`, the first of two steps.
+    /// Renders `conversation`, the first of two steps. [`Self::finish`] is the second.
     ///
     /// # Errors
-    /// `Template` if the template refuses the messages, `ContextOverflow` if they cannot fit.
+    /// `Template` if the template rejects the messages, `ContextOverflow` if they cannot fit the context.
     pub(crate) fn render(&self, conversation: &Conversation) -> Result<Rendered, EngineError> {
         let messages = &conversation.messages;
-        self.refuse_hopeless(messages)?;
+        self.check_fits(messages)?;
         let (mut pieces, rendered) = match &self.template {
-            Some(template) => self.chat(template, conversation)?,
+            Some(template) => self.render_chat(template, conversation)?,
             None => (vec![(join_contents(messages), false)], String::new()),
         };
         let (thinking, blocks, direct) = self.thinking_after(&rendered, conversation);
@@ -162,13 +171,13 @@ impl<V: Vocabulary> PromptBuilder<V> {
         })
     }
 
-    /// Tokenises a rendered conversation, the second step.
+    /// Tokenises a rendered conversation, the second of two steps.
     ///
     /// # Errors
-    /// `ContextOverflow` if a long text cannot fit, `Template` if there is no text.
+    /// `ContextOverflow` if a long text cannot fit the context, `Template` if there is no text.
     pub(crate) fn finish(&self, rendered: Rendered) -> Result<Prompt, EngineError> {
         let mut tokens = self.tokenize(&rendered.pieces)?;
-        // The template may write the token itself; twice would spoil the answer.
+        // Some templates write the token themselves, and a second one degrades the answer.
         if let Some(bos) = self.vocabulary.bos()
             && self.vocabulary.adds_bos()
             && tokens.first() != Some(&bos)
@@ -190,11 +199,14 @@ impl<V: Vocabulary> PromptBuilder<V> {
         })
     }
 
-    /// What cannot fit the context whatever its tokens are is refused before it costs time and memory.
-    fn refuse_hopeless(&self, messages: &[Message]) -> Result<(), EngineError> {
+    /// Rejects messages that exceed the context even if each token were the longest one, before they cost time and memory.
+    ///
+    /// # Errors
+    /// `ContextOverflow` if the messages cannot fit.
+    fn check_fits(&self, messages: &[Message]) -> Result<(), EngineError> {
         let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
         let least = u32::try_from(bytes / self.longest_token).unwrap_or(u32::MAX);
-        if bytes < EXACT || least < self.context.n_ctx {
+        if bytes < EXACT_COUNT_LIMIT || least < self.context.n_ctx {
             return Ok(());
         }
         Err(EngineError::overflow(
@@ -203,7 +215,7 @@ impl<V: Vocabulary> PromptBuilder<V> {
         ))
     }
 
-    fn chat(
+    fn render_chat(
         &self,
         template: &ChatTemplate,
         conversation: &Conversation,
@@ -213,9 +225,9 @@ impl<V: Vocabulary> PromptBuilder<V> {
         let Some(marks) = Marks::absent_from(messages, arguments) else {
             return Err(EngineError::new(
                 EngineErrorKind::Template,
-                "the messages hold every noncharacter of Unicode",
+                "the messages contain every noncharacter from U+FDD0 to U+FDEF",
             )
-            .hint("remove the characters U+FDD0 to U+FDEF from the text"));
+            .hint("remove these characters from the text"));
         };
         let marked: Vec<Message> = messages
             .iter()
@@ -234,8 +246,8 @@ impl<V: Vocabulary> PromptBuilder<V> {
         Ok((self.controls.split(&rendered, marks), rendered))
     }
 
-    /// Returns how the reasoning after a prompt is filtered and limited, and the text to append to the prompt. If reasoning is off,
-    /// that text closes a block that the template opened.
+    /// Returns the filter and the limits of reasoning after a prompt, and the text to append to the prompt. If reasoning is off, that text
+    /// closes a block that the template opened.
     fn thinking_after(
         &self,
         rendered: &str,

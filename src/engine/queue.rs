@@ -1,17 +1,17 @@
-//! Calls that wait for a sequence: clients by turns, each one's first come, first served; and bounded.
+//! The bounded queue of calls that wait for a sequence: round robin over clients, first come first served within a client.
 //!
-//! A call enters when its command is read, so it has its place while its prompt is still being rendered. The head, the first
-//! whose prompt is ready, is not overtaken by calls that come later, also if it waits for cells and a shorter one would fit: a long
-//! prompt is not starved. A prompt that is not ready yet holds up the calls of its own client only.
+//! A call is queued when its command is read, so it keeps its position while its prompt is being prepared. The head is the first call
+//! whose prompt is ready. No later call overtakes it, even if it waits for cells and a shorter call would fit: long prompts do not starve.
+//! A prompt that is not ready delays the calls of its own client only.
 //!
-//! One client cannot fill it ([`super::places`]), and a call that was taken in is never put out.
+//! One client cannot fill the queue ([`limits`]), and a queued call is never rejected later.
 
 pub(crate) mod limits;
-mod rotation;
+mod round_robin;
 
 use std::time::{Duration, Instant};
 
-use rotation::Rotation;
+use round_robin::RoundRobin;
 
 use super::prompt::Prompt;
 use super::{
@@ -20,27 +20,27 @@ use super::{
 };
 use limits::may_wait;
 
-/// A waiting call.
+/// A queued call.
 #[derive(Debug)]
-pub(crate) struct Waiting {
-    /// The caller's number for it.
+pub(crate) struct QueuedCall {
+    /// Id of the call, chosen by the server.
     pub id: u64,
-    /// Whose call it is.
+    /// Name of the client, for fairness.
     pub client: String,
-    /// What is asked; the messages are taken out when its prompt is prepared.
+    /// Request of the call. [`Queue::next_to_prepare`] moves the conversation out of it.
     pub request: GenerateRequest,
-    /// None while it is being rendered and tokenised.
+    /// Prompt; `None` until it is rendered and tokenised.
     pub prompt: Option<Prompt>,
-    /// When it was read.
+    /// Time at which the command was read.
     pub received: Instant,
-    /// Bytes of its conversation.
+    /// Size of the conversation, in bytes.
     bytes: usize,
-    /// The place that its caller was told last; 0 for none.
-    place: usize,
+    /// Queue position in the last update; 0 if none was sent.
+    reported_position: usize,
 }
 
-impl Waiting {
-    /// A call of `client` that was read when it was `received`.
+impl QueuedCall {
+    /// Creates a call of `client` without a prompt.
     pub(crate) fn new(
         id: u64,
         client: String,
@@ -54,11 +54,11 @@ impl Waiting {
             request,
             prompt: None,
             received,
-            place: 0,
+            reported_position: 0,
         }
     }
 
-    /// What a call that never got a sequence ends with.
+    /// Returns the result of a call that was cancelled before it got a sequence.
     pub(crate) fn cancelled(
         &self,
         reason: CancelReason,
@@ -66,7 +66,7 @@ impl Waiting {
         ready_at: Instant,
         now: Instant,
     ) -> Generation {
-        let (load_ms, queue_ms) = waits(self.received, ready_at, now);
+        let (load_ms, queue_ms) = load_and_queue_ms(self.received, ready_at, now);
         Generation {
             text: String::new(),
             finish_reason: reason.into(),
@@ -82,8 +82,8 @@ impl Waiting {
     }
 }
 
-/// How long a call waited for the load and how long in the queue, until `now`.
-pub(super) fn waits(received: Instant, ready_at: Instant, now: Instant) -> (u64, u64) {
+/// Returns how long a call waited for the model to load, and then in the queue until `now`, in milliseconds.
+pub(super) fn load_and_queue_ms(received: Instant, ready_at: Instant, now: Instant) -> (u64, u64) {
     let load = ready_at.saturating_duration_since(received);
     let queue = now.saturating_duration_since(received.max(ready_at));
     (milliseconds(load), milliseconds(queue))
@@ -93,31 +93,31 @@ pub(super) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The bounded queue.
+/// Queue of calls, with a limit for each client.
 #[derive(Debug)]
 pub(crate) struct Queue {
-    waiting: Rotation<Waiting>,
-    max_waiting: usize,
+    waiting: RoundRobin<QueuedCall>,
+    max_queue: usize,
 }
 
 impl Queue {
-    /// A queue in which at most `max_waiting` calls of one client wait beyond those that start at once.
-    pub(crate) fn new(max_waiting: usize) -> Self {
+    /// Creates a queue for at most `max_queue` calls of one client, in addition to calls that start at once.
+    pub(crate) fn new(max_queue: usize) -> Self {
         Self {
-            waiting: Rotation::new(),
-            max_waiting,
+            waiting: RoundRobin::new(),
+            max_queue,
         }
     }
 
-    /// Takes a call; `free` sequences are about to take waiting ones.
+    /// Queues a call. The first `free` queued calls do not count as waiting, since that many sequences are free.
     ///
     /// # Errors
-    /// `Busy` with the number that wait.
-    pub(crate) fn push(&mut self, call: Waiting, free: usize) -> Result<(), EngineError> {
+    /// `Busy` if the queue is full, with the number of waiting calls.
+    pub(crate) fn push(&mut self, call: QueuedCall, free: usize) -> Result<(), EngineError> {
         let (all, own) = (self.waiting.len(), self.waiting.len_of(&call.client));
-        // Those beyond the ones that start at once.
+        // Calls that start at once do not count.
         let (all_wait, own_wait) = (all.saturating_sub(free), own.saturating_sub(free));
-        if all >= free && !may_wait(self.max_waiting, own_wait, all_wait) {
+        if all >= free && !may_wait(self.max_queue, own_wait, all_wait) {
             let of_client = if own_wait > 0 && own_wait < all_wait {
                 format!(", {own_wait} of them from this client")
             } else {
@@ -135,13 +135,13 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes out the conversation of the next call to be prepared, if `has_room` for its bytes. Clients take turns, and each one's
-    /// calls stay in order. Calls for which there is no room hold up their own client only.
+    /// Moves out the conversation of the next call to prepare, if `has_room` for its bytes. Clients take turns, and the calls of a client
+    /// stay in order. A call without room delays its own client only.
     pub(crate) fn next_to_prepare(
         &mut self,
         has_room: impl Fn(usize) -> bool,
     ) -> Option<(u64, Conversation)> {
-        let is_waiting = |call: &Waiting| !call.request.conversation.messages.is_empty();
+        let is_waiting = |call: &QueuedCall| !call.request.conversation.messages.is_empty();
         let call = self
             .waiting
             .next_to_prepare(is_waiting, |call| has_room(call.bytes))?;
@@ -156,47 +156,47 @@ impl Queue {
         Some((call.id, prepared))
     }
 
-    /// Hands a call its prompt; one that has left meanwhile is ignored.
-    pub(crate) fn prepared(&mut self, id: u64, prompt: Prompt) {
+    /// Sets the prompt of a call. Does nothing if the call is no longer queued.
+    pub(crate) fn set_prompt(&mut self, id: u64, prompt: Prompt) {
         if let Some(call) = self.waiting.in_order().find(|call| call.id == id) {
             call.prompt = Some(prompt);
         }
     }
 
-    /// Takes a call out.
-    pub(crate) fn remove(&mut self, id: u64) -> Option<Waiting> {
+    /// Removes a call and returns it.
+    pub(crate) fn remove(&mut self, id: u64) -> Option<QueuedCall> {
         self.waiting.remove(|call| call.id == id)
     }
 
     /// Returns the first call whose prompt is ready, and its prompt.
-    pub(crate) fn head(&self) -> Option<(&Waiting, &Prompt)> {
+    pub(crate) fn head(&self) -> Option<(&QueuedCall, &Prompt)> {
         let head = self.waiting.head(|call| call.prompt.is_some())?;
         Some((head, head.prompt.as_ref()?))
     }
 
-    /// Takes the head out.
-    pub(crate) fn pop(&mut self) -> Option<Waiting> {
+    /// Removes the head and returns it.
+    pub(crate) fn pop(&mut self) -> Option<QueuedCall> {
         self.waiting.pop(|call| call.prompt.is_some())
     }
 
-    /// The ids and places, 1 for the head, of the calls that have another place than when this was asked last.
-    pub(crate) fn new_places(&mut self) -> Vec<(u64, usize)> {
+    /// Returns the ids and positions of the calls whose position has changed since the last call of this function. The head is at 1.
+    pub(crate) fn changed_positions(&mut self) -> Vec<(u64, usize)> {
         let places = (1..).zip(self.waiting.in_order());
         places
-            .filter(|(place, call)| call.place != *place)
+            .filter(|(place, call)| call.reported_position != *place)
             .map(|(place, call)| {
-                call.place = place;
+                call.reported_position = place;
                 (call.id, place)
             })
             .collect()
     }
 
-    /// How many wait.
+    /// Returns the number of queued calls.
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Nobody waits.
+    /// Returns whether no call is queued.
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.len() == 0
     }

@@ -1,15 +1,27 @@
-//! The loop that decodes for many calls at once: admit, plan a batch, decode, sample, emit.
+//! Continuous batching: admits queued calls, plans a batch, decodes it, samples, and emits updates.
 //!
-//! Generic over [`Decoder`], so it is tested without a model and without time. It owns the queue, the sequences and
-//! their cells; nobody else changes them.
+//! The scheduler owns the queue, the sequences and their KV cells. It is generic over [`Decoder`], so its tests need neither a model
+//! nor a clock.
 //!
-//! - An admitted call has its cells reserved, prompt and answer, so it never fails for room.
-//! - Every sequence that generates has its token in every batch; prompts follow behind in chunks ([`Pace`]), the chunk
-//!   shared among them evenly, so a short prompt is not held up by a long one.
-//! - A prompt starts from what of it lies in the cache already (`cache.rs`), and one that another call is just decoding is
-//!   waited for (`start.rs`).
-//! - Prompts that stand fixed in tools are decoded when nothing else is to be done.
-//! - What a call's client must hear is an [`Update`]; the caller of [`Scheduler::turn`] takes them out and sends them.
+//! - Admission reserves the cells of a call, prompt and answer, so an admitted call never runs out of cells.
+//! - Every batch has one token of every generating sequence. Prompts follow in chunks (chunked prefill, [`ChunkSizer`]). Prompts share a
+//!   chunk evenly, so a long prompt does not delay a short one.
+//! - Prefill skips the prefix of a prompt that is cached (`cache.rs`). If another call is decoding the same prefix, the prompt waits for
+//!   that call (`start.rs`).
+//! - The prompts of tools are decoded while no call is active (`warm.rs`).
+//! - An [`Update`] tells a client what happened to its call. The caller of [`Scheduler::step`] takes the updates and sends them.
+//!
+//! ```text
+//! let mut scheduler = Scheduler::new(decoder, limits, Queue::new(max_queue), Instant::now());
+//! scheduler.submit(QueuedCall::new(1, client, request, Instant::now()));
+//! while let Some((id, conversation)) = scheduler.next_to_prepare(|_bytes| true) {
+//!     scheduler.set_prompt(id, builder.build(&conversation));
+//! }
+//! while !scheduler.is_idle() {
+//!     scheduler.step(Instant::now());
+//!     send(scheduler.take_updates()); // Admitted, Prefill, Delta, …, Done
+//! }
+//! ```
 
 mod active;
 mod admit;
@@ -21,56 +33,57 @@ mod warm;
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use active::Active;
-use cache::Cache;
+use active::ActiveCall;
+use cache::PrefixCache;
 
-use super::chunk_size::{Pace, Work};
+use super::chunk_size::{ChunkSizer, Work};
 use super::compaction;
 use super::decoder::{Decoder, Row, Sampled};
 use super::limits::Limits;
 use super::prompt::Prompt;
-use super::queue::{Queue, Waiting};
+use super::queue::{Queue, QueuedCall};
 use super::{
     Answer, CancelReason, Conversation, EngineError, EngineErrorKind, FinishReason, Phase, Stats,
     Update,
 };
 
-/// See the module.
+/// Decodes for up to `parallel` calls at once, and queues the others.
 #[derive(Debug)]
 pub(crate) struct Scheduler<D: Decoder> {
     decoder: D,
     limits: Limits,
     queue: Queue,
-    sequences: Vec<Option<Active<D::Sampler>>>,
-    cache: Cache<D::State>,
+    sequences: Vec<Option<ActiveCall<D::Sampler>>>,
+    cache: PrefixCache<D::State>,
     admitted: u64,
-    /// In this turn a state was copied, for a prompt that began or a stream that moved.
+    /// Whether this step has copied a state, for a prompt that started or a sequence that moved.
     has_copied: bool,
-    pace: Pace,
+    chunk_sizer: ChunkSizer,
     ready_at: Instant,
     updates: Vec<(u64, Update)>,
 }
 
 impl<D: Decoder> Scheduler<D> {
-    /// Starts with the calls that came while the model was loaded; their waiting until `now` was for the load.
+    /// Creates a scheduler with the calls that were queued while the model loaded. Their time in the queue until `now` counts as load
+    /// time.
     pub(crate) fn new(decoder: D, limits: Limits, queue: Queue, now: Instant) -> Self {
-        let pace = Pace::new(decoder.pass().min(limits.n_batch));
+        let chunk_sizer = ChunkSizer::new(decoder.n_ubatch().min(limits.n_batch));
         Self {
             decoder,
             limits,
             queue,
             sequences: (0..limits.parallel).map(|_| None).collect(),
-            cache: Cache::new(&limits),
+            cache: PrefixCache::new(&limits),
             admitted: 0,
             has_copied: false,
-            pace,
+            chunk_sizer,
             ready_at: now,
             updates: Vec::new(),
         }
     }
 
-    /// Takes a call into the queue. Its prompt is prepared when [`Self::next_to_prepare`] hands its messages out.
-    pub(crate) fn submit(&mut self, call: Waiting) {
+    /// Queues a call, or fails it if the queue is full. [`Self::next_to_prepare`] returns its conversation later.
+    pub(crate) fn submit(&mut self, call: QueuedCall) {
         let free = self
             .sequences
             .iter()
@@ -82,8 +95,7 @@ impl<D: Decoder> Scheduler<D> {
         }
     }
 
-    /// The next call whose prompt is to be prepared and handed to [`Self::prepared`], see [`Queue::next_to_prepare`]. What is
-    /// cancelled until then costs nothing.
+    /// Returns the next conversation to make a prompt of, for [`Self::set_prompt`]. See [`Queue::next_to_prepare`].
     pub(crate) fn next_to_prepare(
         &mut self,
         has_room: impl Fn(usize) -> bool,
@@ -91,10 +103,10 @@ impl<D: Decoder> Scheduler<D> {
         self.queue.next_to_prepare(has_room)
     }
 
-    /// The prompt of a submitted call is ready, or cannot be had.
-    pub(crate) fn prepared(&mut self, id: u64, prompt: Result<Prompt, EngineError>) {
+    /// Sets the prompt of a queued call. Fails the call if its prompt could not be made or does not fit the context.
+    pub(crate) fn set_prompt(&mut self, id: u64, prompt: Result<Prompt, EngineError>) {
         match prompt.and_then(|prompt| self.check_length(prompt)) {
-            Ok(prompt) => self.queue.prepared(id, prompt),
+            Ok(prompt) => self.queue.set_prompt(id, prompt),
             Err(error) => {
                 if self.queue.remove(id).is_some() {
                     self.updates.push((id, Update::Failed(error)));
@@ -112,53 +124,53 @@ impl<D: Decoder> Scheduler<D> {
         Err(EngineError::overflow(&length.to_string(), context))
     }
 
-    /// Ends a call wherever it is; unknown ids are ignored. Its sequence is free before the next decode.
+    /// Ends the call `id`, queued or active. Its sequence is free before the next decode. Unknown ids are ignored.
     pub(crate) fn cancel(&mut self, id: u64, reason: CancelReason, now: Instant) {
         if let Some(call) = self.queue.remove(id) {
             let generation = call.cancelled(reason, Phase::Queue, self.ready_at, now);
             self.updates
                 .push((id, Update::Done(Answer::Generated(generation))));
-        } else if let Some(at) = self.position(id) {
+        } else if let Some(at) = self.find(id) {
             self.finish(at, reason.into(), now);
         }
     }
 
-    fn position(&self, id: u64) -> Option<usize> {
+    fn find(&self, id: u64) -> Option<usize> {
         self.sequences
             .iter()
             .position(|sequence| sequence.as_ref().is_some_and(|active| active.id == id))
     }
 
-    /// There is nothing to decode until a call or a prompt comes.
+    /// Returns whether there is nothing to decode until a call or a prompt arrives.
     pub(crate) fn is_idle(&self) -> bool {
-        !self.has_calls() && !self.cache.is_cold()
+        !self.has_calls() && !self.cache.has_cold_prompt()
     }
 
     fn has_calls(&self) -> bool {
         self.sequences.iter().any(Option::is_some) || self.queue.head().is_some()
     }
 
-    /// No call is known.
+    /// Returns whether no call is queued or active.
     pub(crate) fn is_empty(&self) -> bool {
         self.sequences.iter().all(Option::is_none) && self.queue.is_empty()
     }
 
-    /// What happened since the last time, in order, and who has another place in the queue now.
+    /// Takes the updates since the last call in order, and appends the changed queue positions.
     pub(crate) fn take_updates(&mut self) -> Vec<(u64, Update)> {
-        let places = self.queue.new_places().into_iter();
+        let places = self.queue.changed_positions().into_iter();
         self.updates
             .extend(places.map(|(id, place)| (id, Update::Queued(place))));
         std::mem::take(&mut self.updates)
     }
 
-    /// Counts for people.
+    /// Returns the numbers of calls and of reserved cells.
     pub(crate) fn stats(&self) -> Stats {
         Stats {
             active: self.sequences.iter().flatten().count(),
             waiting: self.queue.len(),
             reserved_cells: self.reserved_cells(),
             kv_cells: self.limits.kv_cells,
-            warm: self.cache.warm_prompts(),
+            warm: self.cache.warm_count(),
         }
     }
 
@@ -170,43 +182,47 @@ impl<D: Decoder> Scheduler<D> {
             .sum()
     }
 
-    /// One step; blocks for one decode. `now` is its beginning.
-    pub(crate) fn turn(&mut self, now: Instant) {
+    /// Runs one step that starts at `now`: admits calls, decodes one batch and samples. Blocks while the decoder works.
+    pub(crate) fn step(&mut self, now: Instant) {
         self.admit(now);
         if !self.has_calls() {
-            self.warm();
+            self.warm_up();
             return;
         }
         self.begin_prompts();
-        self.move_together();
+        self.compact();
         self.has_copied = false;
-        let (batch, generated) = self.plan();
+        let (batch, generated) = self.plan_batch();
         if batch.is_empty() {
             return;
         }
         let is_busy = has_begun(&self.sequences);
         self.cache
-            .make_room(&mut self.decoder, batch.len(), is_busy, true);
+            .ensure_free_cells(&mut self.decoder, batch.len(), is_busy, true);
         match self.decoder.decode(&batch) {
             Ok(elapsed) => {
-                self.pace
+                self.chunk_sizer
                     .observe(generated, batch.len() - generated, elapsed);
-                self.advance(&batch, now + elapsed);
+                self.apply_results(&batch, now + elapsed);
             }
             Err(cause) => self.fail(&batch, &cause),
         }
     }
 
-    /// Moves a sequence that streams beside the others, where one stands apart.
-    fn move_together(&mut self) {
+    /// Moves at most one generating sequence next to the others ([`compaction`]).
+    fn compact(&mut self) {
         let streams: Vec<bool> = self
             .sequences
             .iter()
-            .map(|active| active.as_ref().is_some_and(|active| active.next.is_some()))
+            .map(|active| {
+                active
+                    .as_ref()
+                    .is_some_and(|active| active.next_token.is_some())
+            })
             .collect();
         let is_free = |at: usize| self.sequences[at].is_none();
         let can_move = |at: usize| self.cache.can_move(at);
-        let Some((from, to)) = compaction::closer(&streams, is_free, can_move) else {
+        let Some((from, to)) = compaction::next_move(&streams, is_free, can_move) else {
             return;
         };
         if !self.has_copied && self.cache.move_to(&mut self.decoder, from, to) {
@@ -215,13 +231,13 @@ impl<D: Decoder> Scheduler<D> {
         }
     }
 
-    /// The next batch, generating sequences first, and how many those are.
-    fn plan(&self) -> (Vec<Row>, usize) {
+    /// Returns the next batch, generating sequences first, and the number of those sequences.
+    fn plan_batch(&self) -> (Vec<Row>, usize) {
         let mut batch = Vec::new();
         let mut prompts = Vec::new();
         for (sequence, active) in self.sequences.iter().enumerate() {
             let Some(active) = active else { continue };
-            match active.next {
+            match active.next_token {
                 Some(token) => batch.push(Row {
                     token,
                     position: active.usage.prompt_tokens + active.usage.completion_tokens - 1,
@@ -233,42 +249,44 @@ impl<D: Decoder> Scheduler<D> {
             }
         }
         let generated = batch.len();
-        let left = |active: &Active<_>| active.prompt.len() - active.prefilled;
+        let left = |active: &ActiveCall<_>| active.prompt.len() - active.prefilled;
         let work = Work {
             streams: generated,
             prompts: prompts.len(),
             pending: prompts.iter().map(|(_, active)| left(active)).sum(),
         };
         let room = self.limits.n_batch - generated;
-        let mut chunk = self.pace.chunk(work, room);
+        let mut chunk = self.chunk_sizer.chunk(work, room);
         if let (0, [(_, active)]) = (generated, &prompts[..]) {
-            chunk = self.pace.alone(active.stop() - active.prefilled, chunk);
+            chunk = self
+                .chunk_sizer
+                .align_single_prompt(active.next_stop() - active.prefilled, chunk);
         }
         prompts.sort_by_key(|(_, active)| left(active));
         let mut of_prompts = Vec::new();
         for (done, (sequence, active)) in prompts.iter().enumerate() {
-            // None stands still, however many come that are shorter.
+            // At least one row each: shorter prompts must not starve a long one.
             let share = chunk.div_ceil(prompts.len() - done).max(1);
             let rows = active.prompt_rows(*sequence, share);
             chunk = chunk.saturating_sub(rows.len());
             of_prompts.push(rows);
         }
-        // llama.cpp decodes neighbouring sequences together where they follow each other in the batch, too.
+        // llama.cpp decodes neighbouring sequences in one pass only if they also follow each other in the batch.
         of_prompts.sort_by_key(|rows| rows.first().map(|row| row.sequence));
         batch.extend(of_prompts.into_iter().flatten());
         (batch, generated)
     }
 
-    /// Takes the results of a decoded batch; `now` is its end.
-    fn advance(&mut self, batch: &[Row], now: Instant) {
+    /// Samples from a batch whose decode ended at `now`, and applies the results to its calls.
+    fn apply_results(&mut self, batch: &[Row], now: Instant) {
         let mut sampled = self.sample(batch).into_iter();
         for (at, row) in batch.iter().enumerate() {
             let Some(active) = self.sequences[row.sequence].as_mut() else {
                 continue;
             };
             let held = std::iter::once(row.token);
-            self.cache.decoded(row.sequence, held);
-            if active.next.is_none() {
+            self.cache.append(row.sequence, held);
+            if active.next_token.is_none() {
                 active.prefilled += 1;
                 let is_last_of_chunk = batch
                     .get(at + 1)
@@ -278,7 +296,7 @@ impl<D: Decoder> Scheduler<D> {
                         Update::Prefill(count(active.prefilled), active.usage.prompt_tokens);
                     self.updates.push((active.id, update));
                     let can_cut = self.decoder.can_cut_saved(active.reserved as usize);
-                    if active.is_to_be_saved(can_cut) {
+                    if active.should_save(can_cut) {
                         self.cache.save(&mut self.decoder, row.sequence);
                     }
                 }
@@ -308,7 +326,7 @@ impl<D: Decoder> Scheduler<D> {
         }
     }
 
-    /// Samples from all rows of a decoded batch that asked for logits, in their order.
+    /// Samples from the rows of a decoded batch that requested logits, in their order.
     fn sample(&mut self, batch: &[Row]) -> Vec<Result<Sampled, EngineError>> {
         let asks = |sequence| {
             let is_asked = |row: &Row| row.logits && row.sequence == sequence;
@@ -322,17 +340,18 @@ impl<D: Decoder> Scheduler<D> {
         self.decoder.sample(&mut rows)
     }
 
-    /// Takes a call out of its sequence, which keeps what it holds as a cache.
-    fn leave(&mut self, sequence: usize) -> Option<Active<D::Sampler>> {
+    /// Removes a call from its sequence. The sequence keeps its tokens as a cache.
+    fn vacate(&mut self, sequence: usize) -> Option<ActiveCall<D::Sampler>> {
         let active = self.sequences[sequence].take()?;
         let is_busy = has_begun(&self.sequences);
-        self.cache.finish(&mut self.decoder, sequence, is_busy);
+        self.cache
+            .release_sequence(&mut self.decoder, sequence, is_busy);
         Some(active)
     }
 
-    /// Frees a sequence and tells its call that it ended.
+    /// Ends the call in `sequence` with `reason`, and frees the sequence.
     fn finish(&mut self, sequence: usize, reason: FinishReason, now: Instant) {
-        let Some(active) = self.leave(sequence) else {
+        let Some(active) = self.vacate(sequence) else {
             return;
         };
         let id = active.id;
@@ -344,7 +363,7 @@ impl<D: Decoder> Scheduler<D> {
             .push((id, Update::Done(Answer::Generated(generation))));
     }
 
-    /// A decode failed: what its sequences hold is undefined, so their calls fail; the others go on.
+    /// Fails the calls of a batch that could not be decoded: the content of its sequences is undefined. Other calls continue.
     fn fail(&mut self, batch: &[Row], cause: &str) {
         let sequences: BTreeSet<usize> = batch.iter().map(|row| row.sequence).collect();
         for sequence in sequences {
@@ -358,23 +377,24 @@ impl<D: Decoder> Scheduler<D> {
         }
     }
 
-    /// Frees a sequence and tells its call that it failed.
+    /// Fails the call in `sequence` with `error`, and frees the sequence.
     fn abort(&mut self, sequence: usize, error: EngineError) {
-        if let Some(active) = self.leave(sequence) {
+        if let Some(active) = self.vacate(sequence) {
             self.updates.push((active.id, Update::Failed(error)));
         }
     }
 }
 
-/// Which sequences' cells are in use: a call that waits for another has none yet, whatever its sequence still holds.
-fn has_begun<S>(sequences: &[Option<Active<S>>]) -> impl Fn(usize) -> bool {
+/// Returns a predicate for sequences whose cells are in use. A call that waits for another call uses none yet, even if its sequence
+/// holds tokens.
+fn has_begun<S>(sequences: &[Option<ActiveCall<S>>]) -> impl Fn(usize) -> bool {
     |at| {
         let active = sequences.get(at).and_then(Option::as_ref);
         active.is_some_and(|active| active.has_begun)
     }
 }
 
-/// Token counts as the wire and llama.cpp have them; a prompt of 2^32 tokens cannot be held.
+/// Converts a number of tokens to the type of the wire and of llama.cpp. No prompt has 2^32 tokens.
 fn count(tokens: usize) -> u32 {
     u32::try_from(tokens).unwrap_or(u32::MAX)
 }

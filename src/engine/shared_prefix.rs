@@ -1,28 +1,28 @@
-//! What is the same in all prompts of a tool, told from two samples: the text, and the tokens.
+//! The shared prefix of a tool: the beginning that all its prompts have in common, found with two samples.
 
 use std::iter::zip;
 
 use serde::{Deserialize, Serialize};
 
-use super::prefix::common;
+use super::prefix::common_prefix_len;
 use super::prompt::{PromptBuilder, Vocabulary};
 use super::token::Token;
 use super::{Conversation, EngineError};
 
-/// The prompts of a tool, by two of them that differ in all that a caller gives: what they begin with is fixed.
+/// Two sample prompts of a tool that differ in everything that a caller gives. Their common prefix is fixed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FixedPrompt {
     /// Name of the tool, for the log.
     pub tool: String,
-    /// As calls would ask.
+    /// Conversations as calls would have them.
     pub samples: [Conversation; 2],
 }
 
-/// A shorter beginning is read together with the rest in one small step, and is not worth the memory that keeps it.
+/// Fewest tokens of a shared prefix. A shorter one costs one small step with the rest of the prompt, and is not worth its memory.
 const SHORTEST: usize = 32;
 
 impl FixedPrompt {
-    /// Bytes of the text that is fixed, without what a chat template adds.
+    /// Returns the bytes of the fixed text, without the text that a chat template adds.
     pub(crate) fn bytes(&self) -> usize {
         let [one, other] = &self.samples;
         let mut bytes = 0;
@@ -30,7 +30,7 @@ impl FixedPrompt {
             if one.role != other.role {
                 break;
             }
-            bytes += common(one.content.as_bytes(), other.content.as_bytes());
+            bytes += common_prefix_len(one.content.as_bytes(), other.content.as_bytes());
             if one.content != other.content {
                 break;
             }
@@ -39,23 +39,23 @@ impl FixedPrompt {
     }
 }
 
-/// Bytes of the longest of `prompts`; 0 where there is none.
+/// Returns the bytes of the longest fixed text of `prompts`, or 0 if there are none.
 pub(crate) fn longest(prompts: &[FixedPrompt]) -> u64 {
     let longest = prompts.iter().map(FixedPrompt::bytes).max();
     longest.unwrap_or(0) as u64
 }
 
 impl<V: Vocabulary> PromptBuilder<V> {
-    /// The tokens with which all prompts of the tool begin; none where they are too few to be worth it, or more than a call
-    /// may have.
+    /// Returns the tokens with which all prompts of the tool begin. Returns `None` if they are too few to be worth keeping, or fill the
+    /// context.
     ///
     /// # Errors
-    /// As [`PromptBuilder::build`].
+    /// The errors of [`PromptBuilder::build`].
     pub(crate) fn fixed(&self, prompt: &FixedPrompt) -> Result<Option<Vec<Token>>, EngineError> {
         let [one, other] = &prompt.samples;
         let (mut tokens, other) = (self.build(one)?.tokens, self.build(other)?.tokens);
-        // With another text behind it, the last token may become a part of a longer one.
-        tokens.truncate(common(&tokens, &other).saturating_sub(1));
+        // If other text follows, the last token may become part of a longer one.
+        tokens.truncate(common_prefix_len(&tokens, &other).saturating_sub(1));
         let is_worth_it = (SHORTEST..self.n_ctx() as usize).contains(&tokens.len());
         if tokens.len() >= SHORTEST && !is_worth_it {
             let (tokens, n_ctx) = (tokens.len(), self.n_ctx());
@@ -63,7 +63,7 @@ impl<V: Vocabulary> PromptBuilder<V> {
                 tool = prompt.tool,
                 tokens,
                 n_ctx,
-                "the own text of a tool is as long as the context: all its calls fail; shorten its `system` or `prompt`, or raise `n_ctx`"
+                "the fixed text of a tool fills the context, so all its calls fail; shorten its `system` or `prompt`, or raise `n_ctx`"
             );
         }
         Ok(is_worth_it.then_some(tokens))

@@ -1,39 +1,39 @@
-//! Where the time of tokens goes, for the log: one line at debug level whenever a worker runs out of work.
+//! Time per generated token, by activity. A worker logs it at debug level whenever it runs out of work.
 
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// What was spent since the last line, shared by those that spend it; all on the thread that decodes.
+/// Times since the last log line. Clones share them; all are on the thread that decodes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Timing(Rc<Cell<Times>>);
 
-/// Sums.
+/// Sums of counts and times.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Times {
-    /// Batches that were decoded.
+    /// Decoded batches.
     pub steps: u32,
-    /// Tokens that were sampled.
+    /// Sampled tokens.
     pub tokens: u32,
-    /// How many of them their grammar refused at first, so that the tokens it allows had to be computed.
+    /// Sampled tokens that a grammar rejected, so that its mask of allowed tokens had to be computed.
     pub masks: u32,
-    /// Inside llama.cpp's decode, prompts included.
+    /// Time in llama.cpp's decode, prefill included.
     pub decode: Duration,
-    /// From logits to tokens.
+    /// Time from logits to tokens.
     pub sample: Duration,
-    /// Telling the server.
+    /// Time to write updates to the server.
     pub emit: Duration,
 }
 
 impl Timing {
-    /// Adds to the sums.
-    pub(crate) fn add(&self, spend: impl FnOnce(&mut Times)) {
+    /// Changes the sums.
+    pub(crate) fn add(&self, change: impl FnOnce(&mut Times)) {
         let mut times = self.0.get();
-        spend(&mut times);
+        change(&mut times);
         self.0.set(times);
     }
 
-    /// Logs the sums, where there are any, and begins anew.
+    /// Logs the sums and resets them. Logs nothing if no token was sampled.
     pub(crate) fn log(&self) {
         let times = self.0.take();
         if times.tokens == 0 {
@@ -47,7 +47,7 @@ impl Timing {
             decode_us = per_token(times.decode),
             sample_us = per_token(times.sample),
             emit_us = per_token(times.emit),
-            "time spent, by token"
+            "time per token"
         );
     }
 }

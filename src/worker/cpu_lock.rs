@@ -1,15 +1,15 @@
-//! Turns at the CPUs: loaded models together compute with no more threads than there are.
+//! CPU turns: locks that keep loaded models from computing with more threads than there are CPUs.
 //!
-//! llama.cpp's threads wait for each other at every operation, so two models that want the same cores lose much more than half
-//! their speed each. A worker therefore takes a turn for every step, by a lock on a file that all workers share; the
-//! kernel gives a dead worker's turn back. Whoever waits for a turn holds the queue, so a worker that is busy without
-//! pause cannot take the next turn before it.
+//! llama.cpp's threads wait for each other at every operation, so two models on the same cores each lose much more than half of their
+//! speed. A worker therefore acquires a turn for every step: a lock on one of the files that all workers share, called places. The kernel
+//! releases the lock of a worker that dies. A waiting worker holds the lock on the queue file, so a worker that is always busy cannot
+//! acquire the next turn first.
 //!
-//! A worker may be hostile, and hold a turn or the queue for ever. So nobody waits without bound (`Patience`): a model whose
-//! patience is used up computes without turns, slower, until its request for one comes through.
+//! A worker may be hostile and hold a place or the queue forever. So no worker waits without bound ([`WaitBudget`]): once its budget is
+//! used up it computes without turns, slower, until its pending request succeeds.
 
 mod files;
-mod patience;
+mod wait_budget;
 mod waiter;
 
 use std::fs::File;
@@ -19,29 +19,29 @@ use std::time::{Duration, Instant};
 
 use crate::worker::CpuLocks;
 pub(crate) use files::TurnFiles;
-use patience::Patience;
+use wait_budget::WaitBudget;
 use waiter::Waiter;
 
-/// How long a turn is waited for at most. A step takes a second as a rule, and nearly six where a tile of a prompt takes three.
+/// Longest wait for a turn. A step usually takes up to a second, and nearly six if a tile of a prompt takes three.
 const MAX_WAIT: Duration = Duration::from_secs(10);
 
-/// A worker's view of the turns.
+/// The CPU turns, as one worker sees them.
 #[derive(Debug)]
 pub(crate) struct Turns {
     locks: Arc<Locks>,
     waiter: Waiter,
-    patience: Mutex<Patience>,
+    budget: Mutex<WaitBudget>,
 }
 
-/// The lock files: one for the queue, one for each place.
+/// The open lock files: one for the queue, and one for each place.
 #[derive(Debug)]
 struct Locks {
     queue: File,
-    /// At least one.
+    /// Files of the places, at least one.
     places: Vec<File>,
 }
 
-/// A turn to compute. It has no place if patience was used up. Dropping it frees the place.
+/// Guard of a turn. `place` is `None` if the wait budget was used up. Dropping the guard releases the place.
 #[derive(Debug)]
 pub(crate) struct Turn<'turns> {
     turns: &'turns Turns,
@@ -50,15 +50,15 @@ pub(crate) struct Turn<'turns> {
 }
 
 impl Turns {
-    /// Opens what the server has made.
+    /// Opens the lock files that the server has created.
     ///
     /// # Errors
-    /// If the files cannot be opened.
-    pub(crate) fn open(turns: &CpuLocks) -> io::Result<Self> {
-        Self::with_patience(turns, MAX_WAIT)
+    /// The files cannot be opened.
+    pub(crate) fn open(locks: &CpuLocks) -> io::Result<Self> {
+        Self::with_budget(locks, MAX_WAIT)
     }
 
-    fn with_patience(turns: &CpuLocks, max_wait: Duration) -> io::Result<Self> {
+    fn with_budget(turns: &CpuLocks, max_wait: Duration) -> io::Result<Self> {
         let places = turns.places.iter();
         let places: Vec<File> = places
             .map(|path| files::open(path))
@@ -73,16 +73,16 @@ impl Turns {
         Ok(Self {
             waiter: Waiter::new(Arc::clone(&locks)),
             locks,
-            patience: Mutex::new(Patience::new(max_wait)),
+            budget: Mutex::new(WaitBudget::new(max_wait)),
         })
     }
 
-    /// Waits for a turn until the patience ends. Blocks, and calls `sign_of_life` several times a second meanwhile.
+    /// Waits for a turn, at most as long as the wait budget lasts. Blocks, and calls `heartbeat` several times a second meanwhile.
     ///
     /// # Errors
-    /// If the system cannot lock files there.
-    pub(crate) fn take(&self, sign_of_life: impl Fn()) -> io::Result<Turn<'_>> {
-        let place = self.place(&sign_of_life)?;
+    /// The system cannot lock the files.
+    pub(crate) fn acquire(&self, heartbeat: impl Fn()) -> io::Result<Turn<'_>> {
+        let place = self.place(&heartbeat)?;
         Ok(Turn {
             turns: self,
             place,
@@ -90,8 +90,8 @@ impl Turns {
         })
     }
 
-    /// Locks a place. Returns `None` if that takes too long.
-    fn place(&self, sign_of_life: &dyn Fn()) -> io::Result<Option<usize>> {
+    /// Locks a place. Returns `None` if that exceeds the wait budget.
+    fn place(&self, heartbeat: &dyn Fn()) -> io::Result<Option<usize>> {
         if self.waiter.is_waiting() {
             return Ok(None);
         }
@@ -99,22 +99,22 @@ impl Turns {
             return Ok(Some(place));
         }
         let began = Instant::now();
-        let limit = self.patience().left();
-        let place = self.waiter.wait(limit, sign_of_life);
-        self.patience().waited(began.elapsed());
+        let limit = self.budget().left();
+        let place = self.waiter.wait(limit, heartbeat);
+        self.budget().waited(began.elapsed());
         if matches!(place, Ok(None)) {
-            tracing::debug!("no CPU turn within {limit:?}; computing without one");
+            tracing::debug!("no CPU turn within {limit:?}: computing without one");
         }
         place
     }
 
-    fn patience(&self) -> std::sync::MutexGuard<'_, Patience> {
-        self.patience.lock().unwrap_or_else(PoisonError::into_inner)
+    fn budget(&self) -> std::sync::MutexGuard<'_, WaitBudget> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Locks {
-    /// Takes a free place if nobody waits for one.
+    /// Locks a free place if no worker waits for one. Does not block.
     fn try_take(&self) -> Option<usize> {
         self.queue.try_lock().ok()?;
         let place = self.try_place();
@@ -122,13 +122,13 @@ impl Locks {
         place
     }
 
-    /// Waits for a place behind those that wait already; blocks.
+    /// Waits for a place behind the workers that already wait. Blocks.
     fn take(&self) -> io::Result<usize> {
         self.queue.lock()?;
         let taken = if let Some(place) = self.try_place() {
             Ok(place)
         } else {
-            // Any will do: all are taken for one step.
+            // Any place will do, since each is held for one step.
             let place = std::process::id() as usize % self.places.len();
             self.places[place].lock().map(|()| place)
         };
@@ -142,23 +142,23 @@ impl Locks {
             .position(|place| place.try_lock().is_ok())
     }
 
-    fn give_back(&self, place: usize) {
+    fn release(&self, place: usize) {
         unlock(&self.places[place]);
     }
 }
 
 fn unlock(file: &File) {
     if let Err(error) = file.unlock() {
-        tracing::error!(%error, "a turn at the CPUs could not be given back");
+        tracing::error!(%error, "could not release a CPU turn");
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         if let Some(place) = self.place {
-            self.turns.locks.give_back(place);
+            self.turns.locks.release(place);
         }
-        self.turns.patience().computed(self.began.elapsed());
+        self.turns.budget().computed(self.began.elapsed());
     }
 }
 

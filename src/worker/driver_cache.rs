@@ -1,8 +1,7 @@
 //! Directories in which GPU drivers cache compiled shaders, one for each model file.
 //!
-//! The sandbox denies drivers their usual cache, so without another one every load compiles all shaders again. Models do not share a
-//! directory, and no other program uses one: cached shaders are code, and a model that took over its own process must not
-//! plant code in another.
+//! The sandbox denies drivers their usual cache, and without one every load compiles all shaders again. Each model has a directory of its
+//! own, which no other program uses: cached shaders are code, and a model that has taken over its process must not plant code in another.
 
 use std::env;
 use std::ffi::OsString;
@@ -18,21 +17,21 @@ use crate::config::{LoadSettings, Stamp};
 use crate::config::file::SandboxMode;
 use crate::gpu;
 
-/// Variables that name the most that a driver keeps for one model, and their values: 512 MiB. Mesa reads a bare number as gigabytes, the
-/// others as bytes.
+/// Variables that limit a driver's cache for one model, with their values: 512 MiB. Mesa reads a bare number as gigabytes, the others as
+/// bytes.
 const SIZES: [(&str, &str); 3] = [
     ("MESA_SHADER_CACHE_MAX_SIZE", "512M"),
     ("__GL_SHADER_DISK_CACHE_SIZE", "536870912"),
     ("CUDA_CACHE_MAXSIZE", "536870912"),
 ];
 
-/// Bytes that the directories of all models may take when a server starts to use them.
+/// Most bytes of all directories together, enforced when a server first uses them.
 const MAX_TOTAL: u64 = 2 << 30;
 
-/// How long an unused directory is kept.
+/// Longest time that an unused directory is kept.
 const MAX_AGE: Duration = Duration::from_hours(90 * 24);
 
-/// Variables that name the directory: Mesa's, NVIDIA's for Vulkan and for CUDA, AMD's, and the fallback of most drivers.
+/// Variables with the path of the cache: for Mesa, NVIDIA's Vulkan and CUDA, AMD, and the fallback of most drivers.
 const PATHS: [&str; 5] = [
     "MESA_SHADER_CACHE_DIR",
     "__GL_SHADER_DISK_CACHE_PATH",
@@ -41,27 +40,27 @@ const PATHS: [&str; 5] = [
     "XDG_CACHE_HOME",
 ];
 
-/// The directories of a server's models.
+/// Shader caches of a server's models.
 #[derive(Debug, Default)]
 pub(crate) struct DriverCaches {
-    /// The directory above them; `None` if there is none. The first use finds it and cleans it up.
+    /// Parent of the directories, `None` if there is none. The first use finds it and cleans it up.
     root: OnceLock<Option<PathBuf>>,
 }
 
 impl DriverCaches {
-    /// Returns the directory for the model of `load`, which exists; `None` if the model does not use a GPU, if drivers can write their
-    /// usual cache, or if no directory can be created.
+    /// Creates the directory for the model of `load` and returns it. Returns `None` if the model does not use a GPU, if drivers can write
+    /// their usual cache, or if the directory cannot be created.
     pub(crate) fn directory_for(&self, load: &LoadSettings) -> Option<PathBuf> {
         let is_sandboxed = cfg!(target_os = "linux") && load.sandbox != SandboxMode::Off;
         if !gpu::IN_BUILD || !load.n_gpu_layers.is_any() || !is_sandboxed {
             return None;
         }
         let root = self.root.get_or_init(|| {
-            let opened = find_root().and_then(|root| open(&root).map(|()| root));
+            let opened = find_root().and_then(|root| prepare_root(&root).map(|()| root));
             opened
                 .inspect_err(|error| {
                     tracing::info!(
-                        "no shader cache, so every load on the GPU compiles its shaders again: {error}; set XDG_CACHE_HOME to a directory that the server can write"
+                        "no shader cache, so every load on the GPU compiles its shaders again: {error}; set `XDG_CACHE_HOME` to a directory that the server can write"
                     );
                 })
                 .ok()
@@ -77,8 +76,8 @@ impl DriverCaches {
     }
 }
 
-/// Returns the variables that make drivers cache in `directory`. It replaces a cache that the user named, since the sandbox denies that
-/// one. Sizes that the user set stay.
+/// Returns the variables that make drivers cache in `directory`. They override a cache that the user configured, since the sandbox denies
+/// that one. Sizes that the user configured stay.
 pub(crate) fn variables(directory: &Path) -> impl Iterator<Item = (&'static str, OsString)> {
     let paths = PATHS.map(|name| (name, directory.into()));
     let sizes = SIZES.map(|(name, size)| (name, size.into()));
@@ -86,7 +85,7 @@ pub(crate) fn variables(directory: &Path) -> impl Iterator<Item = (&'static str,
     paths.into_iter().chain(sizes.into_iter().filter(is_unset))
 }
 
-/// Returns where the directories of all models are: in the cache of the systemd service, else of the user.
+/// Returns the parent of all directories, in the cache of the systemd service, or of the user without such a service.
 fn find_root() -> io::Result<PathBuf> {
     let of_service = env::var_os("CACHE_DIRECTORY")
         .and_then(|list| env::split_paths(&list).next())
@@ -97,8 +96,8 @@ fn find_root() -> io::Result<PathBuf> {
     Ok(root.join("shaders"))
 }
 
-/// Creates `root`, and removes what is surplus in it.
-fn open(root: &Path) -> io::Result<()> {
+/// Creates `root`, and removes surplus directories in it.
+fn prepare_root(root: &Path) -> io::Result<()> {
     let failed = |error: io::Error| io::Error::other(format!("`{}`: {error}", root.display()));
     create(root).map_err(failed)?;
     let found = fs::read_dir(root).map_err(failed)?.filter_map(Result::ok);
@@ -106,15 +105,15 @@ fn open(root: &Path) -> io::Result<()> {
         .filter_map(|entry| Cached::read(&entry).ok())
         .collect();
     for directory in surplus(found, SystemTime::now()) {
-        // Another server may do the same.
+        // Another server may remove it at the same time.
         drop(fs::remove_dir_all(&directory));
         tracing::debug!(path = %directory.display(), "shader cache removed");
     }
     Ok(())
 }
 
-/// Returns the directory in `root` for the model file at `model` with this `stamp`: another file at the same path must not get shaders that a
-/// process of the former one wrote.
+/// Returns the directory in `root` for the model file at `model` with this `stamp`. The stamp keeps a new file at the same path from getting
+/// shaders that a process of the old one wrote.
 fn directory_in(root: &Path, model: &Path, stamp: Stamp) -> PathBuf {
     let mut hasher = DefaultHasher::new();
     absolute(model)
@@ -125,7 +124,7 @@ fn directory_in(root: &Path, model: &Path, stamp: Stamp) -> PathBuf {
     root.join(format!("{:016x}", hasher.finish()))
 }
 
-/// Creates `directory` and those above it, for this user only.
+/// Creates `directory` and its parents, accessible only to this user.
 fn create(directory: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
@@ -134,11 +133,11 @@ fn create(directory: &Path) -> io::Result<()> {
     builder.create(directory)
 }
 
-/// The directory of a model, as it was found.
+/// An existing directory of a model.
 #[derive(Debug, Clone)]
 struct Cached {
     path: PathBuf,
-    /// When a model last used it.
+    /// Time at which a model last used it.
     used: SystemTime,
     /// Bytes of the files in it.
     bytes: u64,
@@ -153,7 +152,7 @@ impl Cached {
     }
 }
 
-/// Returns the bytes of all files below `directory`. Links are not followed: a model's process wrote what is there.
+/// Returns the bytes of all files below `directory`. Does not follow links, since an untrusted process wrote the files.
 fn bytes_below(directory: &Path) -> u64 {
     let mut directories = vec![directory.to_owned()];
     let mut bytes = 0_u64;
@@ -170,8 +169,8 @@ fn bytes_below(directory: &Path) -> u64 {
     bytes
 }
 
-/// Returns the directories of `found` to remove: those that are too old, and of the others the least recently used, until the rest
-/// fits [`MAX_TOTAL`]. Pure.
+/// Returns the directories of `found` to remove: those that are too old, and then the least recently used ones until the rest fits
+/// [`MAX_TOTAL`]. Pure.
 fn surplus(mut found: Vec<Cached>, now: SystemTime) -> Vec<PathBuf> {
     found.sort_by_key(|cached| std::cmp::Reverse(cached.used));
     let mut total = 0_u64;
@@ -224,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn each_model_file_has_a_directory_of_its_own_whatever_path_leads_there() {
+    fn each_model_file_has_its_own_directory_whatever_path_names_it() {
         let of_stamp =
             |model: &str, stamp| directory_in(Path::new("/cache"), Path::new(model), stamp);
         let of = |model: &str| of_stamp(model, 1);
@@ -246,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn the_size_of_a_directory_counts_what_is_below_it() {
+    fn the_size_of_a_directory_includes_its_subdirectories() {
         let root = env::temp_dir().join(format!("llama-mcp-shaders-{}", std::process::id()));
         drop(fs::remove_dir_all(&root));
         let model = directory_in(&root, Path::new("a.gguf"), 1);
@@ -254,7 +253,7 @@ mod tests {
         fs::write(model.join("one"), [0; 10]).unwrap();
         fs::write(model.join("inner/two"), [0; 32]).unwrap();
         assert_eq!(bytes_below(&model), 42);
-        open(&root).unwrap();
+        prepare_root(&root).unwrap();
         assert!(model.exists());
         fs::remove_dir_all(&root).unwrap();
     }

@@ -1,14 +1,14 @@
-//! The environment of a model's process: only what llama.cpp, its libraries and drivers read. Pure.
+//! Environment variables of a worker: only those that llama.cpp, its libraries and drivers read. Pure.
 //!
-//! Foreign code in that process can read all of it, and say it in an answer. A shell's environment holds keys and tokens, of which
-//! nobody knows the names.
+//! Untrusted code in a worker can read them all and leak them in an answer. A shell's environment contains keys and tokens under any name,
+//! so this is a list of what is allowed.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
 
 use crate::gpu;
 
-/// Names of variables that are passed on.
+/// Names of variables that a worker inherits.
 const NAMES: &[&str] = &[
     "DYLD_FALLBACK_LIBRARY_PATH",
     "DYLD_INSERT_LIBRARIES",
@@ -30,7 +30,7 @@ const NAMES: &[&str] = &[
     "TZDIR",
 ];
 
-/// Beginnings of names that are passed on: llama.cpp's computing library, OpenMP of GNU, Intel and LLVM, allocators.
+/// Prefixes of names that a worker inherits: of ggml, OpenMP (GNU, Intel and LLVM) and allocators.
 const PREFIXES: &[&str] = &[
     "GGML_",
     "GOMP_",
@@ -41,7 +41,7 @@ const PREFIXES: &[&str] = &[
     "OMP_",
 ];
 
-/// What Windows needs to find and load libraries.
+/// Names that Windows requires to find and load libraries.
 const WINDOWS_NAMES: &[&str] = &[
     "NUMBER_OF_PROCESSORS",
     "PATH",
@@ -52,7 +52,7 @@ const WINDOWS_NAMES: &[&str] = &[
     "WINDIR",
 ];
 
-/// Where drivers of GPUs find their settings.
+/// Names with which GPU drivers find their settings.
 const GPU_NAMES: &[&str] = &[
     "HOME",
     "LIBGL_DRIVERS_PATH",
@@ -63,33 +63,33 @@ const GPU_NAMES: &[&str] = &[
     "XDG_RUNTIME_DIR",
 ];
 
-/// Beginnings of the names of drivers' variables: NVIDIA's, Vulkan's, AMD's, Mesa's, Intel's, Apple's.
+/// Prefixes of the names of GPU drivers' variables: NVIDIA, Vulkan, AMD, Mesa, Intel and Apple.
 const GPU_PREFIXES: &[&str] = &[
     "AMD_", "ANV_", "CUBLAS_", "CUDA_", "DRI_", "GPU_", "HIP_", "HSA_", "INTEL_", "METAL_",
     "MESA_", "MTL_", "NVIDIA_", "RADV_", "ROCR_", "VK_", "ZES_", "ZE_", "__GLX_", "__GL_", "__NV_",
 ];
 
-/// What kinds of variables a build needs, beside those of every one.
+/// Properties of a build that decide which variables a worker inherits.
 #[derive(Debug, Clone, Copy)]
 struct Needs {
-    /// It has a backend for a GPU.
+    /// Whether the build has a GPU backend.
     has_gpu: bool,
-    /// It runs on Windows, where names have no case.
+    /// Whether the build is for Windows, where names have no case.
     is_windows: bool,
 }
 
-/// What this build needs.
+/// Properties of this build.
 const NEEDS: Needs = Needs {
     has_gpu: gpu::IN_BUILD,
     is_windows: cfg!(windows),
 };
 
-/// Returns the variables of this process that a restricted process gets.
+/// Returns the variables of this process that a worker inherits.
 pub(crate) fn passed_on() -> impl Iterator<Item = (OsString, OsString)> {
     env::vars_os().filter(|(name, _)| is_passed_on(name, NEEDS))
 }
 
-/// Returns whether a restricted process gets the variable `name`.
+/// Returns whether a worker inherits the variable `name`.
 fn is_passed_on(name: &OsStr, needs: Needs) -> bool {
     let Some(name) = name.to_str() else {
         return false;
@@ -121,7 +121,7 @@ mod tests {
     };
 
     #[test]
-    fn what_computing_needs_is_passed_on_and_nothing_else() {
+    fn a_worker_inherits_the_variables_of_computing_and_no_others() {
         let needed = [
             "OMP_NUM_THREADS",
             "GOMP_SPINCOUNT",
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn drivers_of_gpus_get_their_settings_in_builds_for_them() {
+    fn gpu_drivers_get_their_settings_in_builds_with_a_gpu_backend() {
         let names = ["CUDA_VISIBLE_DEVICES", "VK_ICD_FILENAMES", "HOME"];
         assert!(passed(&names, CPU).is_empty());
         let gpu = Needs {
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn on_windows_names_have_no_case() {
+    fn names_have_no_case_on_windows() {
         let names = ["SystemRoot", "Path", "windir", "Omp_Num_Threads"];
         let windows = Needs {
             is_windows: true,

@@ -1,4 +1,5 @@
-//! What llama.cpp finds on this machine, told by a process of its own: a driver or a build for another CPU may end it.
+//! CPU backend and devices that llama.cpp finds on this machine. A process of its own looks for them, since a GPU driver, or a build for
+//! another CPU, may abort it.
 
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -14,15 +15,15 @@ use crate::engine::device::Device;
 use crate::engine::llama::{Model, cpu_backend, devices};
 use crate::threads::{self, SystemLimit};
 
-/// How long llama.cpp may look for devices: a driver that wakes up takes seconds.
+/// Longest time to look for devices. A driver that wakes up takes seconds.
 const LIMIT: Duration = Duration::from_mins(1);
 
 /// CPU backend and devices that llama.cpp finds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Machine {
-    /// Its code for the CPU, in words; or why there is none.
+    /// CPU backend as text, or the reason why there is none.
     pub cpu_backend: Result<String, String>,
-    /// What it can compute on.
+    /// Devices to compute on.
     pub devices: Vec<Device>,
 }
 
@@ -43,11 +44,11 @@ impl Machine {
     }
 }
 
-/// Returns what llama.cpp finds, in a process of `program`, which is this program.
+/// Returns what llama.cpp finds, using a process of `program`, which is this program.
 ///
 /// # Errors
-/// A text that says why nothing was found.
-pub(crate) fn ask(program: &Path) -> Result<Machine, String> {
+/// The reason why nothing was found, as text.
+pub(crate) fn detect(program: &Path) -> Result<Machine, String> {
     let mut child = Command::new(program)
         .args([WORKER, DESCRIBE])
         .stdin(Stdio::null())
@@ -57,10 +58,10 @@ pub(crate) fn ask(program: &Path) -> Result<Machine, String> {
         .map_err(|error| format!("could not start a process for llama.cpp: {error}"))?;
     let said = read_aside(child.stdout.take()).map_err(|limit| limit.to_string())?;
     let log = read_aside(child.stderr.take()).map_err(|limit| limit.to_string())?;
-    // The output ends with the process. The process sometimes hangs in a driver.
+    // The output ends with the process, which may hang in a driver.
     let Ok(said) = said.recv_timeout(LIMIT) else {
         drop(child.kill());
-        // A process that the kernel blocks ends later, or never.
+        // A process that is blocked in the kernel ends later, or never.
         drop(threads::start("reaper", move || drop(child.wait())));
         let seconds = LIMIT.as_secs();
         return Err(format!(
@@ -76,7 +77,7 @@ pub(crate) fn ask(program: &Path) -> Result<Machine, String> {
         .map_err(|error| format!("llama.cpp did not start ({status}) {last}: {error}"))
 }
 
-/// Sends all of `source`, as soon as it has ended.
+/// Reads all of `source` on another thread, which sends it once `source` has ended.
 fn read_aside(
     source: Option<impl Read + Send + 'static>,
 ) -> Result<mpsc::Receiver<String>, SystemLimit> {
@@ -90,17 +91,17 @@ fn read_aside(
     Ok(rx)
 }
 
-/// Looks, and writes a [`Machine`] as one line of JSON.
+/// Looks for the CPU backend and devices, and writes a [`Machine`] as one line of JSON.
 ///
 /// # Errors
-/// Where nobody reads.
+/// `output` is closed.
 pub(crate) fn describe(output: &mut dyn Write) -> io::Result<()> {
     Model::capture_logs();
     let cpu_backend = cpu_backend()
         .map(|backend| backend.to_string())
         .map_err(|error| error.to_string());
     let machine = Machine {
-        // Without it llama.cpp has nothing to look with.
+        // Without a CPU backend llama.cpp cannot look for devices.
         devices: if cpu_backend.is_ok() {
             devices()
         } else {
@@ -108,7 +109,7 @@ pub(crate) fn describe(output: &mut dyn Write) -> io::Result<()> {
         },
         cpu_backend,
     };
-    let line = serde_json::to_string(&machine).expect("it has only string keys");
+    let line = serde_json::to_string(&machine).expect("a machine has only string keys");
     writeln!(output, "{line}")?;
     output.flush()
 }

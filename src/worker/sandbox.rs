@@ -1,19 +1,19 @@
-//! The sandbox of a worker, which the worker enters once it knows its model. A GGUF is untrusted input, and llama.cpp reads it in C++, so
-//! from then on the worker counts as hostile.
+//! The sandbox that a worker enters once it knows its model. A GGUF is untrusted input that llama.cpp parses in C++, so from then on the
+//! worker is considered hostile.
 //!
-//! On Linux, Landlock ([`files`]) limits the worker, as far as the kernel supports it:
+//! On Linux, Landlock ([`files`]) restricts the worker, as far as the kernel supports it:
 //!
-//! - It may read the model's files and system libraries, use the GPU in builds with a GPU backend, write to open descriptors, and create
+//! - It can read the model's files and system libraries, use the GPU in builds with a GPU backend, write to open descriptors, and create
 //!   files in the model's shader cache ([`super::driver_cache`]), if it has one.
 //! - It cannot open other files, start programs, open TCP connections (ABI 4) or signal other processes (ABI 6).
-//! - Other processes' memory and environment are out of reach and, in builds for the CPU, their entries in `/proc`. GPU drivers read all
-//!   over `/proc`: with them the worker can read other processes' command lines.
+//! - It cannot read the memory and environment of other processes or, in builds for the CPU, their entries in `/proc`. GPU drivers read
+//!   many parts of `/proc`, so with a GPU backend the worker can read the command lines of other processes.
 //!
-//! The worker drops all capabilities of root but those required to read a model of another user and to lock it into memory. seccomp
-//! ([`system_calls`]) refuses what Landlock does not restrict: among other things attributes of files, other processes, keys, namespaces,
-//! and in builds for the CPU sockets, priorities and shared memory. `stat` stays allowed.
+//! The worker drops all capabilities of root except those for reading another user's model and locking it into memory. seccomp
+//! ([`system_calls`]) denies what Landlock does not restrict, such as attributes of files, other processes, keys, namespaces, and in builds
+//! for the CPU sockets, priorities and shared memory. `stat` stays allowed.
 //!
-//! Everywhere on Unix it leaves no core dump: that would hold the prompts.
+//! On Unix, the worker writes no core dump, which would contain prompts.
 
 #[cfg(target_os = "linux")]
 mod files;
@@ -27,8 +27,8 @@ use crate::config::file::SandboxMode;
 use crate::engine::{EngineError, EngineErrorKind};
 use crate::worker::Launch;
 
-/// Restricts this thread and the threads that it starts later to what the model of `launch` needs. Logs a warning about what the system
-/// cannot restrict.
+/// Restricts this thread, and the threads that it starts later, to what the model of `launch` needs. Warns in the log about restrictions that
+/// the system does not support.
 ///
 /// # Errors
 /// `Load` if the configuration requires the sandbox, and Landlock or seccomp is not available.
@@ -52,7 +52,10 @@ pub(super) fn enter(launch: &Launch) -> Result<(), EngineError> {
     Ok(())
 }
 
-/// Applies every restriction that the system supports. Returns in words what is missing.
+/// Applies every restriction that the system supports.
+///
+/// # Errors
+/// The missing restrictions, as text.
 #[cfg(target_os = "linux")]
 fn restrict(launch: &Launch) -> Result<(), String> {
     if files::driver_starts_a_program() {
@@ -62,9 +65,9 @@ fn restrict(launch: &Launch) -> Result<(), String> {
         );
     }
     let files = files::restrict(launch);
-    // Also if Landlock failed: each restriction is useful without the other.
-    // Landlock limits it to the cache. Without Landlock no file is created at all.
+    // Landlock limits the creation of files to the cache. Without Landlock, seccomp denies it.
     let may_create = launch.grant.driver_cache.is_some() && files.is_ok();
+    // Applied even if Landlock failed, since each restriction is useful without the other.
     let calls = refuse_system_calls(may_create);
     let status = files?;
     tracing::debug!(?status, "the model's process is restricted");
@@ -90,7 +93,7 @@ fn refuse_system_calls(_may_create: bool) -> Result<(), String> {
     Err("system calls of the model's process cannot be restricted (seccomp): seccomp filters are not supported on this CPU".into())
 }
 
-/// Returns an error if the sandbox is required: this system has none.
+/// Returns an error if the sandbox is required, since this system has none.
 #[cfg(not(target_os = "linux"))]
 fn restrict(launch: &Launch) -> Result<(), String> {
     match launch.settings.sandbox {
@@ -99,8 +102,8 @@ fn restrict(launch: &Launch) -> Result<(), String> {
     }
 }
 
-/// The most bytes that a core dump may have. Linux heeds 0 only where it dumps into files; 1, which is too little for any
-/// dump, also keeps it from handing one to a program, as systemd's. Only root can raise a limit that is 0 already.
+/// Most bytes of a core dump. On Linux, 0 only applies to dumps to files. 1, which is too little for any dump, also keeps the kernel from
+/// piping a dump to a program such as systemd's. Only root can raise a limit that is already 0.
 #[cfg(unix)]
 const CORE_LIMIT: u64 = if cfg!(target_os = "linux") { 1 } else { 0 };
 
@@ -112,7 +115,7 @@ fn forbid_core_dumps() {
         maximum: Some(CORE_LIMIT),
     };
     if let Err(error) = setrlimit(Resource::Core, none) {
-        tracing::debug!(%error, "core dumps stay possible");
+        tracing::debug!(%error, "could not disable core dumps");
     }
 }
 

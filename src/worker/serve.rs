@@ -1,11 +1,17 @@
-//! The worker's side: commands from stdin → engine → events to stdout.
+//! The worker process: reads commands from stdin, runs the engine, and writes events to stdout.
 //!
-//! The main thread reads the first command itself, and restricts itself by it before it starts another (`sandbox::enter`).
+//! The main thread reads the first command itself, and enters the sandbox (`sandbox::enter`) before it starts other threads.
 //!
-//! Threads: the main one owns queue, scheduler, model and context; one reads stdin; one loads the model and ends; two
-//! render and tokenise prompts, so that a long text holds up neither a running stream nor a short text. All speak to the main thread
-//! through one channel of `Input`s, whose end is the end of stdin. The channel has no bound: a bound would hide a
-//! cancel behind long prompts, and the queue behind it refuses what is too much.
+//! | thread | does |
+//! | --- | --- |
+//! | main | owns queue, scheduler, model and context |
+//! | `commands` | reads stdin |
+//! | `loader` | loads the model, and ends |
+//! | `short prompts`, `long prompts` | render and tokenise prompts, so that a long text delays neither a stream nor a short text |
+//! | `signals`, `turns` | wait for SIGTERM, and for a CPU turn |
+//!
+//! Reader, loader and preparers send to the main thread through one channel of [`Input`]s. The channel is unbounded: in a bounded one a
+//! cancel would wait behind long prompts. The queue behind it rejects excess calls.
 
 mod commands;
 mod lanes;
@@ -29,12 +35,12 @@ use warming::Warming;
 use super::cpu_lock::Turns;
 use super::{COMMANDS, Command, CpuLocks, Event, Launch, SIGNALS, WIRE_VERSION, sandbox};
 use crate::engine::llama::{Model, cpu_backend};
-use crate::engine::queue::{Queue, Waiting};
+use crate::engine::queue::{Queue, QueuedCall};
 use crate::engine::{CancelReason, EngineError, EngineErrorKind, Request, Stats, Update};
 use crate::process;
 use crate::threads::{self, SystemLimit};
 
-/// What reaches the main thread.
+/// Input of the main thread.
 #[expect(
     clippy::large_enum_variant,
     reason = "few are made, and each is moved at once"
@@ -42,30 +48,30 @@ use crate::threads::{self, SystemLimit};
 enum Input {
     Command(Command, Instant),
     Loaded(Box<Result<Model, EngineError>>),
-    /// A job of this lane has ended.
+    /// A job of the lane has ended.
     Prepared(Lane, Prepared),
     /// Stdin has ended.
     End,
 }
 
-/// Where events go: any thread may send, each line whole. Those of a step are one write, so that the server is woken once.
+/// Writes events to the server, from any thread and in whole lines. The events of a step are one write, which wakes the server once.
 #[derive(Clone)]
-struct Events(Arc<Mutex<Box<dyn process::ProtocolOutput>>>);
+struct EventSink(Arc<Mutex<Box<dyn process::ProtocolOutput>>>);
 
-impl Events {
+impl EventSink {
     fn send(&self, event: &Event) {
-        self.write(&line(event));
+        self.write(&to_line(event));
     }
 
-    fn call(&self, id: u64, update: Update) {
-        self.calls([(id, update)]);
+    fn send_update(&self, id: u64, update: Update) {
+        self.send_updates([(id, update)]);
     }
 
-    fn calls(&self, updates: impl IntoIterator<Item = (u64, Update)>) {
+    fn send_updates(&self, updates: impl IntoIterator<Item = (u64, Update)>) {
         let events = updates
             .into_iter()
             .map(|(id, update)| Event::Call { id, update });
-        let lines: Vec<u8> = events.flat_map(|event| line(&event)).collect();
+        let lines: Vec<u8> = events.flat_map(|event| to_line(&event)).collect();
         if !lines.is_empty() {
             self.write(&lines);
         }
@@ -73,30 +79,30 @@ impl Events {
 
     fn write(&self, lines: &[u8]) {
         let mut output = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // A server that does not read any more has ended, and the end of stdin follows.
+        // A server that no longer reads has ended, and the end of stdin follows.
         if let Err(error) = output.write_all(lines).and_then(|()| output.flush()) {
-            tracing::debug!(%error, "nobody reads the events");
+            tracing::debug!(%error, "could not write events: the server has ended");
         }
     }
 }
 
-fn line(event: &Event) -> Vec<u8> {
+fn to_line(event: &Event) -> Vec<u8> {
     let mut line = serde_json::to_vec(event).expect("an event has only string keys");
     line.push(b'\n');
     line
 }
 
-/// Serves one model until stdin ends. `parent` is the server's process, and its end ends the worker at once; without one,
-/// a worker driven by hand finishes what it was asked.
+/// Serves one model until stdin ends. Returns whether the model could be loaded.
 ///
-/// Returns whether the model could be loaded.
+/// `parent` is the process id of the server, whose end ends the worker at once. Without it, a worker that is driven by hand finishes its
+/// calls.
 pub(crate) fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>) -> bool {
     if parent.is_some_and(|parent| !process::die_with_parent(parent)) {
         return true;
     }
     process::name_worker();
     let signals = parent.map(|_| crate::signals::worker::leave_to_server());
-    let events = Events(Arc::new(Mutex::new(output)));
+    let events = EventSink(Arc::new(Mutex::new(output)));
     log_panics();
     events.send(&Event::Hello {
         version: WIRE_VERSION,
@@ -107,11 +113,11 @@ pub(crate) fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>)
         return true;
     };
     let turns = launch.grant.cpu_locks.as_ref().and_then(open_turns);
-    // Its files are out of reach after that. That there are none for this CPU is told by the load.
+    // Loaded before the sandbox puts its files out of reach. If there is none for this CPU, the load reports that.
     if let Ok(backend) = cpu_backend() {
         tracing::debug!("llama.cpp's code for the CPU: {backend}");
     }
-    // Every thread that is started from here on is restricted likewise.
+    // Threads that start from now on inherit the sandbox.
     if let Err(error) = sandbox::enter(&launch) {
         events.send(&Event::LoadFailed(error));
         return false;
@@ -128,7 +134,7 @@ pub(crate) fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>)
     let started = threads::start(COMMANDS, move || {
         read_commands(commands, &reader_tx);
         if ends_at_once {
-            // The server is gone: nobody wants the rest, and a load or a decode cannot be interrupted otherwise.
+            // The server has ended, and a load or a decode cannot be interrupted in another way.
             #[expect(
                 clippy::exit,
                 reason = "the main thread may be inside llama.cpp for minutes"
@@ -145,7 +151,7 @@ pub(crate) fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>)
         inputs,
         inputs_tx,
         warming: Warming::default(),
-        ended: false,
+        stdin_ended: false,
     };
     worker.serve(&launch, turns.as_ref())
 }
@@ -153,10 +159,10 @@ pub(crate) fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>)
 /// Starts a thread that reports every SIGTERM to the server.
 ///
 /// # Errors
-/// The system starts no thread.
+/// The system cannot start the thread.
 fn report_termination(
     signals: io::Result<crate::signals::worker::Termination>,
-    events: Events,
+    events: EventSink,
 ) -> Result<(), SystemLimit> {
     match signals {
         Ok(mut termination) => threads::start(SIGNALS, move || {
@@ -181,36 +187,36 @@ fn read_commands(commands: Commands, inputs: &Sender<Input>) {
             return;
         }
     }
-    // The receiver is gone only when the process ends anyway.
+    // The receiver is only dropped when the process ends.
     drop(inputs.send(Input::End));
 }
 
-/// Who takes calls: the queue while the model is loaded, then the scheduler.
-trait Calls {
-    fn submit(&mut self, call: Waiting);
+/// Handles calls: the queue while the model loads, then the scheduler.
+trait CallSink {
+    fn submit(&mut self, call: QueuedCall);
     fn cancel(&mut self, id: u64, reason: CancelReason, now: Instant);
-    /// None before the model is there.
+    /// Returns the statistics, or `None` before the model is loaded.
     fn stats(&self) -> Option<Stats>;
 }
 
-/// What of the inputs is for the loop that took it.
+/// An input that [`Worker::handle`] leaves to its caller's loop.
 #[expect(
     clippy::large_enum_variant,
     reason = "few are made, and each is moved at once"
 )]
-enum News {
+enum LoopEvent {
     Loaded(Box<Result<Model, EngineError>>),
     Prepared(Lane, Prepared),
     Shutdown,
 }
 
 struct Worker {
-    events: Events,
+    events: EventSink,
     inputs: Receiver<Input>,
     inputs_tx: Sender<Input>,
     warming: Warming,
-    /// Stdin has ended; what was read is finished.
-    ended: bool,
+    /// Whether stdin has ended. The calls that were read before are finished.
+    stdin_ended: bool,
 }
 
 impl Worker {
@@ -230,11 +236,9 @@ impl Worker {
             }
             None => return true,
         };
-        let served = caught(
-            EngineErrorKind::Load,
-            "the model could not be served",
-            || self.serve_model(&model, (load, &launch.grant), turns, queue, started),
-        );
+        let served = catch_panic(EngineErrorKind::Load, "could not serve the model", || {
+            self.serve_model(&model, (load, &launch.grant), turns, queue, started)
+        });
         match served {
             Ok(()) => true,
             Err(error) => {
@@ -244,14 +248,14 @@ impl Worker {
         }
     }
 
-    /// Does what was asked of `calls`; gives what remains to be done.
-    fn take(&mut self, input: Input, calls: &mut impl Calls) -> Option<News> {
+    /// Handles an input, passing calls on to `calls`. Returns the input if it is for the caller's loop.
+    fn handle(&mut self, input: Input, calls: &mut impl CallSink) -> Option<LoopEvent> {
         let (command, received) = match input {
             Input::Command(command, received) => (command, received),
-            Input::Loaded(model) => return Some(News::Loaded(model)),
-            Input::Prepared(lane, prepared) => return Some(News::Prepared(lane, prepared)),
+            Input::Loaded(model) => return Some(LoopEvent::Loaded(model)),
+            Input::Prepared(lane, prepared) => return Some(LoopEvent::Prepared(lane, prepared)),
             Input::End => {
-                self.ended = true;
+                self.stdin_ended = true;
                 return None;
             }
         };
@@ -262,7 +266,7 @@ impl Worker {
                 request,
             } => {
                 let Request::Generate(request) = *request;
-                calls.submit(Waiting::new(id, client, request, received));
+                calls.submit(QueuedCall::new(id, client, request, received));
             }
             Command::Cancel { id, reason } => calls.cancel(id, reason, received),
             Command::Warm(prompts) => self.warming.replace(prompts),
@@ -270,30 +274,32 @@ impl Worker {
                 if let Some(stats) = calls.stats() {
                     self.events.send(&Event::Stats(stats));
                 } else {
-                    tracing::error!("no statistics before the model is loaded");
+                    tracing::error!("statistics are unavailable until the model is loaded");
                 }
             }
-            Command::Load(_) => tracing::error!("a worker loads one model, once"),
-            Command::Shutdown => return Some(News::Shutdown),
+            Command::Load(_) => {
+                tracing::error!("a second `load` was ignored: a worker loads one model")
+            }
+            Command::Shutdown => return Some(LoopEvent::Shutdown),
         }
         None
     }
 }
 
-/// The turns at the CPUs; none where a GPU computes, or where they cannot be had: slower, but no reason to fail.
+/// Opens the CPU locks. Returns `None` if they cannot be opened: models then slow each other down, which is no reason to fail.
 fn open_turns(locks: &CpuLocks) -> Option<Turns> {
     Turns::open(locks)
         .inspect_err(|error| match error.kind() {
             // The server is ending.
-            io::ErrorKind::NotFound => tracing::debug!(%error, "the turns at the CPUs are gone"),
+            io::ErrorKind::NotFound => tracing::debug!(%error, "the CPU turns no longer exist"),
             _ => {
-                tracing::warn!(%error, "no turns at the CPUs: models at work hold each other up");
+                tracing::warn!(%error, "could not open the CPU turns: busy models will slow each other down");
             }
         })
         .ok()
 }
 
-/// Makes a panic one line of the log that names no folder of the machine that built the program.
+/// Logs panics as one line, without paths of the machine that built the program.
 fn log_panics() {
     panic::set_hook(Box::new(|panic| {
         let message = panic.payload_as_str().unwrap_or("no message");
@@ -305,8 +311,9 @@ fn log_panics() {
     }));
 }
 
-/// A file or a template is untrusted input: should it make the code over it panic, that is an error of `kind` like others.
-fn caught<T>(
+/// Runs `work`, and turns a panic into an error of `kind` with the text `what`: a model file or a template is untrusted input, which may
+/// make the code that reads it panic.
+fn catch_panic<T>(
     kind: EngineErrorKind,
     what: &str,
     work: impl FnOnce() -> Result<T, EngineError>,

@@ -1,7 +1,7 @@
-//! Trials of chat templates in a sandboxed process. A template is untrusted code, and must not harm the server.
+//! Trials of chat templates in a sandboxed process: a template is untrusted code, which must not harm the server.
 //!
-//! One process tries all templates, one trial after the other, with limits on time, memory and depth. [`Trials`] writes each trial as
-//! a line of JSON, reads each result as a line, and starts another process after a template has ended one.
+//! One process runs the trials of all templates, one after the other, with limits on time, memory and depth. [`Trials`] writes each trial
+//! as a line of JSON, reads each result as a line, and starts a new process after a template has ended one.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -20,20 +20,20 @@ use crate::engine::template::{self, SystemPrompt, Variables};
 use crate::engine::{EngineError, EngineErrorKind, Message};
 use crate::threads;
 
-/// Seconds of CPU time that a trial may take. The largest real templates take milliseconds.
+/// Most CPU time of a trial, in seconds. The largest real templates take milliseconds.
 const CPU_LIMIT: u64 = 2;
 
-/// How long one trial may take, however busy the machine is.
+/// Longest time of a trial, even on a busy machine.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 
-/// How long a process that closes its output may take to end: its status tells why.
+/// Longest wait for the exit status of a process that has closed its output.
 const END_LIMIT: Duration = Duration::from_secs(10);
 
-/// Bytes of address space beside what the program itself has: 30 times what the largest template needs.
+/// Most bytes of address space in addition to the program's own: 30 times the need of the largest template.
 #[cfg(target_os = "linux")]
 const MEMORY_LIMIT: u64 = 1 << 30;
 
-/// The longest result that is read, in bytes.
+/// Longest result, in bytes.
 const MAX_RESULT: u64 = 1 << 20;
 
 /// A trial of a chat template.
@@ -46,7 +46,7 @@ pub(crate) enum Trial {
     Messages(Vec<Message>, Variables),
 }
 
-/// A trial and its template, as sent to the process.
+/// A trial and its template, as written to the process.
 #[derive(Debug, Serialize, Deserialize)]
 struct Job {
     source: String,
@@ -56,10 +56,10 @@ struct Job {
 
 type TrialResult = Result<SystemPrompt, EngineError>;
 
-/// Runs the trials that it reads from `input`, until `input` ends. Restricts this process before it looks at a template.
+/// Reads trials from `input` and runs them, until `input` ends. Enters the sandbox before the first one.
 ///
 /// # Errors
-/// If `output` is closed.
+/// `output` is closed.
 pub(crate) fn serve(input: impl BufRead, output: &mut dyn Write) -> io::Result<()> {
     limit_memory();
     let mut entered = None;
@@ -71,7 +71,7 @@ pub(crate) fn serve(input: impl BufRead, output: &mut dyn Write) -> io::Result<(
                     entered.get_or_insert_with(|| sandbox::enter(&job.launch()));
                 entered.clone().and_then(|()| job.run())
             }
-            Err(error) => Err(failure(format!("a trial could not be read: {error}"))),
+            Err(error) => Err(failure(format!("invalid trial: {error}"))),
         };
         serde_json::to_writer(&mut *output, &result)?;
         output.write_all(b"\n")?;
@@ -81,7 +81,7 @@ pub(crate) fn serve(input: impl BufRead, output: &mut dyn Write) -> io::Result<(
 }
 
 impl Job {
-    /// Returns a launch without files.
+    /// Returns a launch without files, for the sandbox.
     fn launch(&self) -> Launch {
         Launch::from(LoadSettings {
             sandbox: self.sandbox,
@@ -99,19 +99,19 @@ impl Job {
     }
 }
 
-/// Lets the system end this process after two more seconds of CPU time.
+/// Makes the system end this process after [`CPU_LIMIT`] more seconds of CPU time.
 #[cfg(unix)]
 fn limit_cpu() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     use rustix::time::{ClockId, clock_gettime};
     let used = u64::try_from(clock_gettime(ClockId::ProcessCPUTime).tv_sec).unwrap_or(0);
     let limit = Rlimit {
-        // The second that has begun is not used up.
+        // The current second is not used up.
         current: Some(used + 1 + CPU_LIMIT),
         maximum: getrlimit(Resource::Cpu).maximum,
     };
     if let Err(error) = setrlimit(Resource::Cpu, limit) {
-        tracing::debug!(%error, "trials of chat templates have no limit of CPU time");
+        tracing::debug!(%error, "could not limit the CPU time of trials of chat templates");
     }
 }
 
@@ -129,14 +129,14 @@ fn limit_memory() {
         maximum: Some(own + MEMORY_LIMIT),
     };
     if let Err(error) = setrlimit(Resource::As, limit) {
-        tracing::debug!(%error, "trials of chat templates have no limit of memory");
+        tracing::debug!(%error, "could not limit the memory of trials of chat templates");
     }
 }
 
 #[cfg(not(target_os = "linux"))]
 fn limit_memory() {}
 
-/// Trials of chat templates. They share one process until a template ends it. Dropping this ends the process.
+/// Runs trials of chat templates in one process, which is replaced if a template ends it. Dropping this value ends the process.
 #[derive(Debug)]
 pub(crate) struct Trials {
     program: PathBuf,
@@ -144,7 +144,7 @@ pub(crate) struct Trials {
 }
 
 impl Trials {
-    /// Makes trials in a process of `program`, which is this program. The first trial starts the process.
+    /// Creates trials in a process of `program`, which is this program. The first trial starts the process.
     pub(crate) fn new(program: &Path) -> Self {
         Self {
             program: program.to_owned(),
@@ -152,7 +152,7 @@ impl Trials {
         }
     }
 
-    /// Starts the process at once, in the background. If the system starts none, [`Self::of`] returns the error.
+    /// Creates trials like [`Self::new`], and starts the process in the background. If that fails, [`Self::of`] returns the error.
     pub(crate) fn start(program: &Path) -> Self {
         Self {
             process: Process::start(program).ok(),
@@ -160,11 +160,10 @@ impl Trials {
         }
     }
 
-    /// Returns the trials of the chat template `source`. The first trial of a process restricts the process as its `sandbox` says; later
-    /// ones are restricted in the same way.
+    /// Returns the trials of the chat template `source`. The `sandbox` mode of a process is that of its first trial.
     ///
     /// # Errors
-    /// The system starts no process.
+    /// The system cannot start the process.
     pub(crate) fn of<'trials>(
         &'trials mut self,
         source: &'trials str,
@@ -194,10 +193,10 @@ pub(crate) struct TemplateTrials<'trials> {
 }
 
 impl TemplateTrials<'_> {
-    /// Tries the template. Blocks for at most two seconds of CPU time, or thirty seconds on a busy machine.
+    /// Runs a trial. Blocks for at most two seconds of CPU time, or thirty seconds on a busy machine.
     ///
     /// # Errors
-    /// The template is faulty, or ended its process.
+    /// `Template` if the template is faulty, exceeded a limit or ended its process.
     pub(crate) fn run(&mut self, trial: Trial) -> Result<SystemPrompt, EngineError> {
         if let Some(ended) = &self.ended {
             return Err(ended.clone());
@@ -221,7 +220,7 @@ impl TemplateTrials<'_> {
     }
 }
 
-/// A process that tries chat templates. Dropping it ends it.
+/// A process that runs trials. Dropping this value ends it.
 #[derive(Debug)]
 struct Process {
     child: Child,
@@ -240,7 +239,7 @@ impl Process {
             .envs(passed_on())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            // An overflow of the stack or of memory writes there.
+            // Stack overflows and failed allocations write to it.
             .stderr(Stdio::null())
             .spawn()?;
         let missing = || io::Error::other("a pipe of the process is missing");
@@ -257,10 +256,10 @@ impl Process {
         })
     }
 
-    /// Returns the result of `job`.
+    /// Runs `job` and returns its result.
     ///
     /// # Errors
-    /// The template ended this process or exceeded a limit. The process cannot be used again.
+    /// The template ended this process or exceeded a limit, as text. The process cannot be used again.
     fn exchange(&mut self, job: &Job) -> Result<TrialResult, &'static str> {
         let mut line = serde_json::to_vec(job).expect("a trial has only string keys");
         line.push(b'\n');
@@ -277,11 +276,11 @@ impl Process {
         }
     }
 
-    /// Returns what ended the process, which has closed its output.
+    /// Returns why the process, which has closed its output, has ended.
     fn cause_of_death(&mut self) -> &'static str {
         let until = Instant::now() + END_LIMIT;
         let status = loop {
-            // Taken first, so that the last look comes after the limit.
+            // Read before `try_wait`, so that the last check comes after the limit.
             let is_over = Instant::now() >= until;
             match self.child.try_wait() {
                 Ok(None) if !is_over => thread::sleep(Duration::from_millis(1)),
@@ -296,14 +295,14 @@ impl Process {
     }
 }
 
-/// Returns whether a process ended by its limit of CPU time.
+/// Returns whether a process exceeded its limit of CPU time.
 #[cfg(unix)]
 fn took_too_long(status: ExitStatus) -> bool {
     use std::os::unix::process::ExitStatusExt;
     status.signal() == Some(signal_hook::consts::SIGXCPU)
 }
 
-/// Does nothing: this system has no such limit.
+/// Returns `false`: this system has no limit of CPU time.
 #[cfg(not(unix))]
 fn took_too_long(_: ExitStatus) -> bool {
     false
@@ -311,7 +310,7 @@ fn took_too_long(_: ExitStatus) -> bool {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // The process may have ended by itself.
+        // Fails if the process has already ended.
         drop(self.child.kill());
         if let Err(error) = self.child.wait() {
             tracing::debug!(%error, "could not wait for the process that tries chat templates");
@@ -319,10 +318,10 @@ impl Drop for Process {
     }
 }
 
-/// Reads lines on a thread of its own, which ends with the process, or once nobody receives them.
+/// Reads lines of `results` on a thread of its own, which ends with the process or the receiver.
 ///
 /// # Errors
-/// The system starts no thread.
+/// The system cannot start the thread.
 fn read_results(results: ChildStdout) -> io::Result<Receiver<String>> {
     let (sender, receiver) = sync_channel(1);
     let started = threads::start("results", move || {

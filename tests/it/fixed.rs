@@ -6,7 +6,7 @@ use crate::support::config::Folder;
 use crate::support::{Server, program, wait_for_end_of, workers_of};
 
 /// Where a process of a model says so.
-const READY: &str = "fixed prompts are cached";
+const READY: &str = "caching shared prefixes";
 
 fn file(idle_ttl: &str, system: &str) -> String {
     format!(

@@ -228,7 +228,7 @@ prompt = "x"
     let tools = "[tools.g]\nprompt = \"x\"\noutput = { type = \"object\", properties = { a = { type = \"string\", pattern = \"^a{5}$\", maxLength = 3 } } }\n";
     let folder = Folder::new("typed-pattern", &file(tools));
     let told = text(folder.run(&["config", "check"], &[]).stderr);
-    let expected = "error[config_tool]: `tools.g.output`: the schema cannot be enforced at `#/properties/a/pattern`: no text follows it: pattern and lengths contradict each other\n --> ./llama-mcp-server.toml:8:77\n";
+    let expected = "error[config_tool]: `tools.g.output`: the schema cannot be enforced at `#/properties/a/pattern`: no text matches it: `pattern` and lengths contradict each other; change one of them\n --> ./llama-mcp-server.toml:8:77\n";
     assert!(told.starts_with(expected), "{told}");
     let tools = "[tools.b]\nprompt = \"{{ txet }}\"\n[tools.b.arguments.text]\n";
     let folder = Folder::new("typed-template", &file(tools));
@@ -266,7 +266,7 @@ fn a_call_of_a_chat_tool_may_bring_its_own_schema() {
     for (arguments, told) in [
         (
             ask(pattern),
-            "`json_schema`: the schema cannot be enforced at `#/properties/a/pattern`: no text follows it: pattern and lengths contradict each other",
+            "`json_schema`: the schema cannot be enforced at `#/properties/a/pattern`: no text matches it: `pattern` and lengths contradict each other; change one of them",
         ),
         (
             with_stop,

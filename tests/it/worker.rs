@@ -125,7 +125,7 @@ fn fixed_prompts_are_kept_ready_beside_calls_and_what_of_them_cannot_be_is_left_
     let log = String::from_utf8(output.stderr).unwrap();
     let told: Vec<&str> = log
         .lines()
-        .filter(|line| line.contains("fixed prompts are cached"))
+        .filter(|line| line.contains("caching shared prefixes"))
         .collect();
     let told = told.last().unwrap_or_else(|| panic!("no set: {log}"));
     let tokens = told
@@ -156,7 +156,7 @@ fn a_file_that_llama_cpp_refuses_is_told_with_its_reason() {
         .unwrap();
     assert!(text.contains("unknown model architecture"), "{text}");
     let hint = &events.last().unwrap()["load_failed"]["hint"];
-    assert_eq!(hint, "use a newer version of this server, or another model");
+    assert_eq!(hint, "update this server, or choose another model");
 }
 
 #[test]
@@ -172,10 +172,7 @@ fn a_header_that_makes_a_library_panic_is_told_without_the_folders_of_the_build(
     assert_eq!(output.status.code(), Some(1));
     let events = events(&output);
     let failed = &events.last().unwrap()["load_failed"];
-    assert_eq!(
-        failed["text"], "the model could not be served",
-        "{events:?}"
-    );
+    assert_eq!(failed["text"], "could not serve the model", "{events:?}");
     let log = String::from_utf8(output.stderr).unwrap();
     assert!(log.contains("internal error: "), "{log}");
     assert!(

@@ -51,7 +51,7 @@ pub(super) fn look(around: &Surroundings) -> Vec<Finding> {
 /// Returns what llama.cpp finds, in a process of its own.
 fn asked(around: &Surroundings) -> Result<Machine, String> {
     let program = around.program.as_deref();
-    machine::ask(program.ok_or("could not find this program's file")?)
+    machine::detect(program.ok_or("could not find this program's file")?)
 }
 
 fn cpus(around: &Surroundings) -> Finding {

@@ -1,11 +1,11 @@
-//! Schemas as they are enforced, and what may be written by them, byte by byte.
+//! Tests of the texts that the grammars of schemas allow, byte by byte.
 
 mod properties;
 
 use super::*;
 use crate::schema::{AnswerSchema, Limits};
 
-/// Small, so that a test reaches them.
+/// Small limits, so that a test can exceed them.
 const LIMITS: Limits = Limits {
     string: 1000,
     items: 100,
@@ -20,19 +20,19 @@ fn check(schema: &Value) -> Result<(), String> {
 }
 
 #[test]
-fn a_schema_with_more_optional_properties_than_may_come_next_is_refused_before_a_call() {
+fn a_schema_with_too_many_optional_properties_is_rejected_before_a_call() {
     let properties = |count: usize| {
         let named = (0..count).map(|at| (format!("p{at}"), json!({"type": "string"})));
         json!({"type": "object", "properties": named.collect::<serde_json::Map<_, _>>()})
     };
     assert_eq!(check(&properties(100)), Ok(()));
     let reason = check(&properties(3000)).unwrap_err();
-    assert!(reason.contains("name fewer"), "{reason}");
+    assert!(reason.contains("list fewer"), "{reason}");
 }
 
-/// What `grammar` says of a text, byte by byte: whether it may be written, and whether it is whole then.
+/// Returns whether the grammar of `schema` allows `text`, byte by byte, and whether the answer is complete then.
 fn reads(schema: &Value, text: &str) -> (bool, bool) {
-    // As it comes through the pipe.
+    // Serialised, as on the wire.
     let schema = serde_json::from_str(&schema.to_string()).unwrap();
     let mut grammar = GRAMMARS.with(|grammars| grammars.json(&schema)).unwrap();
     let mut allowed = Vec::new();
@@ -52,13 +52,13 @@ fn reads(schema: &Value, text: &str) -> (bool, bool) {
     )
 }
 
-/// An answer whose `v` follows `schema`.
+/// Returns the schema of an object whose property `v` follows `schema`.
 fn answer(schema: &Value) -> AnswerSchema {
     let schema = json!({"type": "object", "properties": {"v": schema}, "required": ["v"]});
     AnswerSchema::json(&schema, LIMITS).unwrap()
 }
 
-/// Whether the grammar writes `text` as `v`, and whether the schema as it was written allows it.
+/// Returns whether the grammar allows `text` as `v`, and whether the original schema allows it.
 fn judged(answer: &AnswerSchema, text: &str) -> (bool, bool) {
     let text = format!("{{\"v\": {text}}}");
     let value: Value = serde_json::from_str(&text).unwrap();
@@ -69,7 +69,7 @@ fn judged(answer: &AnswerSchema, text: &str) -> (bool, bool) {
 }
 
 #[test]
-fn a_grammar_allows_the_schemas_texts_and_no_others() {
+fn a_grammar_allows_exactly_the_texts_of_its_schema() {
     let schema = json!({
         "type": "object",
         "properties": {"a": {"type": "integer", "minimum": 1, "maximum": 20}, "b": {"enum": ["x", "y"]}},
@@ -89,7 +89,7 @@ fn a_grammar_allows_the_schemas_texts_and_no_others() {
     }
 }
 
-/// Schemas, each with texts that follow it and texts that violate it.
+/// Schemas, each with texts that satisfy it and texts that violate it.
 const KEYWORDS: &[(&str, &[&str], &[&str])] = &[
     (r#"{"type": "null"}"#, &["null"], &["0", "\"\""]),
     (r#"{"type": "boolean"}"#, &["true", "false"], &["null", "1"]),
@@ -277,7 +277,7 @@ const KEYWORDS: &[(&str, &[&str], &[&str])] = &[
 ];
 
 #[test]
-fn every_keyword_that_is_let_through_is_enforced() {
+fn every_supported_keyword_is_enforced() {
     for (schema, right, wrong) in KEYWORDS {
         let answer = answer(&serde_json::from_str(schema).unwrap());
         for text in *right {
@@ -294,7 +294,7 @@ fn every_keyword_that_is_let_through_is_enforced() {
 }
 
 #[test]
-fn no_value_goes_on_for_ever() {
+fn every_value_has_a_bounded_length() {
     for (kind, begin, more) in [
         (json!({"type": "integer"}), "", "1"),
         (json!({"type": "number"}), "", "1"),
@@ -329,20 +329,20 @@ fn no_value_goes_on_for_ever() {
 }
 
 #[test]
-fn what_cannot_be_enforced_is_an_error() {
-    let told = |pattern: &str, max: u64| {
+fn a_schema_that_cannot_be_enforced_is_an_error() {
+    let reason = |pattern: &str, max: u64| {
         check(&json!({"type": "string", "pattern": pattern, "maxLength": max})).unwrap_err()
     };
     assert_eq!(
-        told("^a{5}$", 3),
-        "no text follows it: pattern and lengths contradict each other"
+        reason("^a{5}$", 3),
+        "no text matches it: `pattern` and lengths contradict each other; change one of them"
     );
     let schema = json!({"type": "string", "minLength": 5, "maxLength": 2});
     assert!(check(&schema).is_err());
 }
 
 #[test]
-fn what_a_class_leaves_out_is_not_written_as_an_escape_either() {
+fn a_character_outside_a_class_cannot_be_written_as_an_escape() {
     for (pattern, left_out) in [
         (r#"^[^"]{1,3}$"#, r#""\"""#),
         (r"^[^\\]{1,3}$", r#""\\""#),
@@ -369,7 +369,7 @@ fn what_a_class_leaves_out_is_not_written_as_an_escape_either() {
 }
 
 #[test]
-fn a_text_that_is_already_written_counts_if_the_grammar_allows_it() {
+fn text_before_the_grammar_applies_is_accepted_if_the_grammar_allows_it() {
     let schema = json!({"type": "object", "properties": {"a": {"const": 1}}, "required": ["a"], "additionalProperties": false});
     let mut grammar = GRAMMARS.with(|grammars| grammars.json(&schema)).unwrap();
     assert!(!grammar.take_text("Well").unwrap());

@@ -1,17 +1,17 @@
-//! llama.cpp's code for the CPU: a part of the program, or, in builds with `cpu-variants`, files beside it, one for each kind of
-//! CPU, of which llama.cpp takes the best that this CPU can run.
+//! llama.cpp's CPU backend: part of the program, or, in builds with `cpu-variants`, files beside the program for different CPUs, of which
+//! llama.cpp loads the best one for this CPU.
 
 use std::fmt;
 use std::sync::OnceLock;
 
 use crate::engine::EngineError;
 
-/// The code for the CPU that this process computes with.
+/// The CPU backend of this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CpuBackend {
-    /// A part of the program, compiled for these extensions of the instruction set, or for the architecture alone.
+    /// Part of the program, compiled for these extensions of the instruction set, or for this architecture.
     BuiltIn(&'static str),
-    /// A file beside the program, as `libggml-cpu-icelake.so`.
+    /// A file beside the program, such as `libggml-cpu-icelake.so`.
     #[cfg(feature = "cpu-variants")]
     Chosen(String),
 }
@@ -26,10 +26,10 @@ impl fmt::Display for CpuBackend {
     }
 }
 
-/// The code for the CPU, loaded at the first call: before the process restricts itself, and before llama.cpp is used.
+/// Returns the CPU backend. The first call loads it; make that call before the process enters the sandbox and uses llama.cpp.
 ///
 /// # Errors
-/// `Load` where no file beside the program goes with this CPU.
+/// `Load` if no file beside the program supports this CPU.
 pub(crate) fn cpu_backend() -> Result<CpuBackend, EngineError> {
     static FOUND: OnceLock<Result<CpuBackend, EngineError>> = OnceLock::new();
     FOUND.get_or_init(find).clone()
@@ -49,7 +49,7 @@ fn find() -> Result<CpuBackend, EngineError> {
             kind,
             format!("could not load llama.cpp's code for the CPU: {cause}"),
         )
-        .hint("unpack the archive again: the program needs all files of the folder `lib` beside it")
+        .hint("unpack the archive again: the program requires all files of the folder `lib` beside it")
     })
 }
 
@@ -66,7 +66,7 @@ mod variants {
     pub(super) fn load() -> Result<CpuBackend, String> {
         let program = env::current_exe().map_err(|error| error.to_string())?;
         let folder = program.with_file_name("lib");
-        // llama-cpp-2 panics at others.
+        // llama-cpp-2 panics at any other path.
         if folder.to_str().is_none() {
             return Err(format!("the path `{}` is not UTF-8", folder.display()));
         }
@@ -74,13 +74,13 @@ mod variants {
         match loaded_file() {
             Some(file) => Ok(CpuBackend::Chosen(file)),
             None => Err(format!(
-                "no file `libggml-cpu-*.so` in `{}` goes with this CPU",
+                "no file `libggml-cpu-*.so` in `{}` supports this CPU",
                 folder.display()
             )),
         }
     }
 
-    /// What llama.cpp has chosen stays in the process; the others it has closed again.
+    /// Returns the file that llama.cpp has chosen, which is the only one that it keeps mapped.
     fn loaded_file() -> Option<String> {
         let maps = fs::read_to_string("/proc/self/maps").ok()?;
         let names = maps.lines().filter_map(|line| {
@@ -96,14 +96,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plain_build_tells_what_it_was_compiled_for() {
-        let told = cpu_backend().unwrap().to_string();
+    fn a_plain_build_names_the_extensions_that_it_was_compiled_for() {
+        let shown = cpu_backend().unwrap().to_string();
         let known = if cfg!(target_arch = "x86_64") {
             "avx2"
         } else {
             std::env::consts::ARCH
         };
-        assert!(told.starts_with("built in, for "), "{told}");
-        assert!(told.contains(known), "{told}");
+        assert!(shown.starts_with("built in, for "), "{shown}");
+        assert!(shown.contains(known), "{shown}");
     }
 }

@@ -1,4 +1,4 @@
-//! [`Decoder`] over a context of llama.cpp.
+//! [`Decoder`] for llama.cpp.
 
 use std::time::{Duration, Instant};
 
@@ -18,27 +18,27 @@ use crate::engine::timing::Timing;
 use crate::engine::token::Token;
 use crate::engine::{EngineError, SamplingParams};
 
-/// The one context of a worker.
+/// The only context of a worker.
 #[derive(Debug)]
 pub(crate) struct LlamaDecoder<'model> {
     pub(super) context: LlamaContext<'model>,
-    /// How many tokens a sequence may have of which none is forgotten; none where that is never.
+    /// Longest sequence, in tokens, that drops no cells; `None` if every cell stays.
     pub(super) window: Option<usize>,
     pub(super) vocab: LlamaVocab<'model>,
     pub(super) dry: DrySamplers<'model>,
-    /// Control tokens that are markers of reasoning, in order.
+    /// Control tokens that are markers of reasoning, in ascending order.
     pub(super) marker_tokens: Vec<Token>,
     pub(super) batch: LlamaBatch<'static>,
-    /// Tokens that end an answer, in order.
+    /// Tokens that end an answer, in ascending order.
     pub(super) ends: Vec<Token>,
     pub(super) scratch: Scratch,
-    pub(super) spent: Timing,
+    pub(super) timing: Timing,
 }
 
 impl LlamaDecoder<'_> {
-    /// Where its time goes.
-    pub(crate) fn spent(&self) -> Timing {
-        self.spent.clone()
+    /// Returns the times of this decoder, shared with it.
+    pub(crate) fn timing(&self) -> Timing {
+        self.timing.clone()
     }
 }
 
@@ -46,7 +46,7 @@ impl Decoder for LlamaDecoder<'_> {
     type Sampler = Sampler;
     type State = SeqState;
 
-    fn pass(&self) -> usize {
+    fn n_ubatch(&self) -> usize {
         self.context.n_ubatch() as usize
     }
 
@@ -92,10 +92,10 @@ impl Decoder for LlamaDecoder<'_> {
         self.context
             .decode(&mut self.batch)
             .map_err(|error| error.to_string())?;
-        // GPU backends compute in the background; the time of the step includes that.
+        // GPU backends compute in the background, which is part of the step.
         self.context.synchronize();
         let elapsed = started.elapsed();
-        self.spent.add(|times| {
+        self.timing.add(|times| {
             times.steps += 1;
             times.decode += elapsed;
         });
@@ -112,7 +112,7 @@ impl Decoder for LlamaDecoder<'_> {
                 sampler.sample(logits, &self.ends, &mut self.scratch)
             })
             .collect();
-        self.spent.add(|times| {
+        self.timing.add(|times| {
             times.tokens += u32::try_from(sampled.len()).unwrap_or(u32::MAX);
             times.masks += self.scratch.take_masks();
             times.sample += started.elapsed();
@@ -132,18 +132,17 @@ impl Decoder for LlamaDecoder<'_> {
             .kv_cache_seq_rm(sequence_id(sequence), None, None)
         {
             // A whole sequence can always be removed (llama.h: llama_memory_seq_rm).
-            tracing::error!(sequence, %error, "llama.cpp did not clear a sequence");
+            tracing::error!(sequence, %error, "llama.cpp could not clear a sequence");
         }
     }
 
-    /// A window that slid, or a state that recurs, has a first position above 0 (`llama_memory_seq_pos_min` of
-    /// `llama-kv-cache-iswa.cpp`, `llama-memory-recurrent.cpp`, `llama-memory-hybrid.cpp`).
+    /// A sequence whose window has slid, or with a recurrent state, has a first position above 0 (`llama_memory_seq_pos_min` of
+    /// `llama-kv-cache-iswa.cpp`, `llama-memory-recurrent.cpp` and `llama-memory-hybrid.cpp`).
     fn can_cut(&self, sequence: usize) -> bool {
         self.context.kv_cache_seq_pos_min(sequence_id(sequence)) <= 0
     }
 
-    /// A window's cells beyond it stay until they are needed, but are left out of what is saved (`state_write` of
-    /// `llama-kv-cache.cpp`).
+    /// Cells outside a window stay until they are needed, but a saved state does not include them (`state_write` of `llama-kv-cache.cpp`).
     fn can_cut_saved(&self, length: usize) -> bool {
         self.window.is_none_or(|window| length <= window)
     }
@@ -176,7 +175,7 @@ impl Decoder for LlamaDecoder<'_> {
         let state = self
             .context
             .state_seq_get(sequence_id(sequence), LlamaStateSeqFlags::empty())
-            .inspect_err(|error| tracing::warn!(%error, "llama.cpp did not save a sequence"))
+            .inspect_err(|error| tracing::warn!(%error, "llama.cpp could not save a sequence"))
             .ok()?;
         let bytes = state.byte_len() as u64;
         Some((state, bytes))
@@ -185,7 +184,7 @@ impl Decoder for LlamaDecoder<'_> {
     fn restore(&mut self, sequence: usize, state: &SeqState) -> bool {
         self.context
             .state_seq_set(state, sequence_id(sequence))
-            .inspect_err(|error| tracing::warn!(%error, "llama.cpp did not restore a sequence"))
+            .inspect_err(|error| tracing::warn!(%error, "llama.cpp could not restore a sequence"))
             .is_ok()
     }
 }

@@ -1,11 +1,11 @@
-//! What llama.cpp finds to compute on.
+//! Devices that llama.cpp finds.
 
 use llama_cpp_2::{LlamaBackendDeviceType, list_llama_ggml_backend_devices};
 
 use crate::engine::device::Device;
 use crate::gpu;
 
-/// All of them. The code for the CPU must be there ([`super::cpu_backend`]). A GPU's driver may take seconds, or end this process.
+/// Returns all devices. Requires the CPU backend ([`super::cpu_backend`]). A GPU driver may take seconds, or abort this process.
 pub(crate) fn devices() -> Vec<Device> {
     let devices = list_llama_ggml_backend_devices().into_iter();
     devices

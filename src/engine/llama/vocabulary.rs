@@ -1,15 +1,15 @@
-//! [`Vocabulary`] over llama.cpp's.
+//! [`Vocabulary`] and [`GrammarVocabulary`] for llama.cpp.
 
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token_type::LlamaTokenAttr;
 use llama_cpp_2::vocab::{LlamaVocab, VocabType};
 
 use crate::engine::grammar::GrammarVocabulary;
-use crate::engine::prompt::{Neighbours, Special, Vocabulary};
+use crate::engine::prompt::{AdjacentChars, SpecialToken, Vocabulary};
 use crate::engine::thinking::families::Markers;
 use crate::engine::token::Token;
 
-/// The model's vocabulary; may be used beside the decoder, from another thread.
+/// Vocabulary of a model. Other threads may use it while the decoder works.
 #[derive(Debug)]
 pub(crate) struct ModelVocabulary<'model> {
     vocab: LlamaVocab<'model>,
@@ -20,7 +20,7 @@ impl<'model> ModelVocabulary<'model> {
         Self { vocab }
     }
 
-    /// The texts of the first and the last token of a text, empty where there is none.
+    /// Returns the texts of the BOS and EOS tokens, empty if there is no such token.
     pub(crate) fn bos_and_eos(&self) -> (String, String) {
         (
             self.special_text(self.vocab.bos()),
@@ -29,7 +29,7 @@ impl<'model> ModelVocabulary<'model> {
     }
 
     fn special_text(&self, token: LlamaToken) -> String {
-        // -1 stands for "none", and asking for its text would end the process.
+        // -1 means "none", and looking up its text aborts the process.
         if token.0 < 0 {
             return String::new();
         }
@@ -40,26 +40,26 @@ impl<'model> ModelVocabulary<'model> {
         (0..self.vocab.n_tokens()).map(LlamaToken)
     }
 
-    /// Returns the text of `token` as the file has it, in which a space may be another character.
+    /// Returns the text of `token` as in the model file, where a space may be another character.
     fn raw_text(&self, token: LlamaToken) -> Option<&str> {
         self.vocab.text(token)?.to_str().ok()
     }
 
-    /// Returns whether a text gets a space before its first character.
+    /// Returns whether the tokeniser adds a space before a text.
     fn adds_space(&self) -> bool {
         let tokens = self.vocab.tokenize(b"a", false, false);
         let first = tokens.first().and_then(|token| self.raw_text(*token));
         !matches!(first, Some("a" | "<0x61>"))
     }
 
-    /// All tokens that end an answer, in order.
+    /// Returns the tokens that end an answer, in ascending order.
     pub(super) fn ends(&self) -> Vec<Token> {
         let ends = self.tokens().filter(|token| self.vocab.is_eog(*token));
         ends.map(|token| token.0).collect()
     }
 
-    /// Returns the control tokens that are a marker of reasoning or a part of one, in order. Other control tokens have no text in an
-    /// answer.
+    /// Returns the control tokens that are a marker of reasoning or a part of one, in ascending order. Other control tokens have no text
+    /// in an answer.
     pub(super) fn marker_tokens(&self, markers: &[Markers]) -> Vec<Token> {
         let is_marker = |text: &str| markers.iter().any(|markers| markers.has_part(text));
         let controls = self
@@ -73,7 +73,7 @@ impl<'model> ModelVocabulary<'model> {
 }
 
 impl GrammarVocabulary for ModelVocabulary<'_> {
-    fn words(&self) -> Vec<Vec<u8>> {
+    fn token_bytes(&self) -> Vec<Vec<u8>> {
         self.tokens()
             .map(|token| {
                 let is_text = !self.vocab.is_eog(token);
@@ -83,7 +83,7 @@ impl GrammarVocabulary for ModelVocabulary<'_> {
             .collect()
     }
 
-    fn end(&self) -> Option<Token> {
+    fn eog_token(&self) -> Option<Token> {
         let mut tokens = self.tokens();
         let end = tokens.find(|token| self.vocab.is_eog(*token));
         end.map(|token| token.0)
@@ -92,7 +92,7 @@ impl GrammarVocabulary for ModelVocabulary<'_> {
 
 impl Vocabulary for ModelVocabulary<'_> {
     fn tokenize(&self, text: &str, parse_special: bool) -> Vec<Token> {
-        // A token for each byte, and for those of a space before them: llama.cpp does the work twice where there is too little room.
+        // Room for a token for each byte, and for an added space: with less room llama.cpp does the work twice.
         let mut tokens = Vec::with_capacity(text.len() + '\u{2581}'.len_utf8());
         self.vocab
             .tokenize_into(text.as_bytes(), &mut tokens, false, parse_special);
@@ -157,7 +157,7 @@ impl Vocabulary for ModelVocabulary<'_> {
         texts.filter(|text| !text.is_empty()).collect()
     }
 
-    fn specials(&self) -> Option<Vec<Special>> {
+    fn special_tokens(&self) -> Option<Vec<SpecialToken>> {
         use LlamaTokenAttr::{Control, LStrip, RStrip, Unknown, UserDefined};
         let mut specials = Vec::new();
         for token in self.tokens() {
@@ -165,11 +165,11 @@ impl Vocabulary for ModelVocabulary<'_> {
             if !attributes.intersects(Control | UserDefined | Unknown) {
                 continue;
             }
-            // Such a token takes blanks from the text around it.
+            // Such a token also matches the blanks around it.
             if attributes.intersects(LStrip | RStrip) {
                 return None;
             }
-            specials.push(Special {
+            specials.push(SpecialToken {
                 text: self.raw_text(token)?.to_owned(),
                 is_control: attributes.intersects(Control | Unknown),
             });
@@ -178,7 +178,7 @@ impl Vocabulary for ModelVocabulary<'_> {
         Some(specials)
     }
 
-    fn neighbours(&self) -> Option<Neighbours> {
+    fn adjacent_chars(&self) -> Option<AdjacentChars> {
         if self.vocab.vocab_type() != VocabType::SPM || self.adds_space() {
             return None;
         }
@@ -198,8 +198,8 @@ impl Vocabulary for ModelVocabulary<'_> {
     }
 }
 
-/// Calls `work` with the vocabulary of the model in the file `path`. Does nothing if there is no such file: large models are not part of
-/// the repository.
+/// Calls `work` with the vocabulary of the model at `path`. Does nothing if the file does not exist: large models are not part of the
+/// repository.
 #[cfg(test)]
 pub(crate) fn with_vocabulary(path: &str, work: impl FnOnce(&ModelVocabulary<'_>)) {
     use std::sync::LazyLock;
@@ -208,7 +208,7 @@ pub(crate) fn with_vocabulary(path: &str, work: impl FnOnce(&ModelVocabulary<'_>
     use llama_cpp_2::model::LlamaModel;
     use llama_cpp_2::model::params::LlamaModelParams;
 
-    // One at a time in a process.
+    // A process can have only one.
     static BACKEND: LazyLock<LlamaBackend> = LazyLock::new(|| {
         super::Model::capture_logs();
         LlamaBackend::init().unwrap()

@@ -1,18 +1,19 @@
-//! Who holds which cells of a pool that all sequences share: pure arithmetic over counts, so that a call is admitted only
-//! when its cells can be had. llama.cpp places the cells; here they have numbers of their own.
+//! Reference counts of the cells in a pool that all sequences share. Pure.
+//!
+//! Admission uses the counts to reserve cells. llama.cpp places the cells in memory; the numbers here are our own.
 
-/// A cell's number.
+/// Number of a cell.
 pub(crate) type Cell = u32;
 
-/// The cells of a pool, each with the number of sequences that hold it.
+/// A pool of cells, each with the number of sequences that hold it.
 #[derive(Debug)]
-pub(crate) struct Cells {
+pub(crate) struct CellPool {
     holders: Vec<u16>,
     free: Vec<Cell>,
 }
 
-impl Cells {
-    /// A pool of `cells`, all free.
+impl CellPool {
+    /// Creates a pool of `cells` free cells.
     pub(crate) fn new(cells: u32) -> Self {
         Self {
             holders: vec![0; cells as usize],
@@ -20,21 +21,21 @@ impl Cells {
         }
     }
 
-    /// A free cell; none where all are held.
-    pub(crate) fn take(&mut self) -> Option<Cell> {
+    /// Allocates a free cell. Returns `None` if there is none.
+    pub(crate) fn allocate(&mut self) -> Option<Cell> {
         let cell = self.free.pop()?;
         self.holders[cell as usize] = 1;
         Some(cell)
     }
 
-    /// One sequence more holds them.
+    /// Adds a holder to each of `cells`.
     pub(crate) fn share(&mut self, cells: &[Cell]) {
         for cell in cells {
             self.holders[*cell as usize] += 1;
         }
     }
 
-    /// One sequence less holds them; who is held by none is free.
+    /// Removes a holder from each of `cells`. A cell without a holder is free.
     pub(crate) fn release(&mut self, cells: impl IntoIterator<Item = Cell>) {
         for cell in cells {
             let holders = &mut self.holders[cell as usize];
@@ -45,18 +46,18 @@ impl Cells {
         }
     }
 
-    /// How many there are.
-    pub(crate) fn count(&self) -> usize {
+    /// Returns the number of all cells.
+    pub(crate) fn len(&self) -> usize {
         self.holders.len()
     }
 
-    /// How many nobody holds.
+    /// Returns the number of free cells.
     pub(crate) fn free(&self) -> usize {
         self.free.len()
     }
 
-    /// How many there are that none of `kept` holds, each a sequence's cells: what can be had when all others go.
-    pub(crate) fn without<'a>(&self, kept: impl Iterator<Item = &'a [Cell]>) -> usize {
+    /// Returns the number of cells outside `kept`, each the cells of a sequence: those that are free once all other sequences are evicted.
+    pub(crate) fn count_outside<'a>(&self, kept: impl Iterator<Item = &'a [Cell]>) -> usize {
         let mut is_kept = vec![false; self.holders.len()];
         for cell in kept.flatten() {
             is_kept[*cell as usize] = true;
@@ -70,9 +71,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shared_cell_is_free_when_nobody_holds_it_any_more() {
-        let mut cells = Cells::new(3);
-        let own: Vec<Cell> = (0..2).filter_map(|_| cells.take()).collect();
+    fn a_shared_cell_is_free_once_its_last_holder_releases_it() {
+        let mut cells = CellPool::new(3);
+        let own: Vec<Cell> = (0..2).filter_map(|_| cells.allocate()).collect();
         cells.share(&own[..1]);
         assert_eq!(cells.free(), 1);
         cells.release(own.iter().copied());
@@ -82,13 +83,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_twice_is_kept_once() {
-        let mut cells = Cells::new(4);
-        let own: Vec<Cell> = (0..3).filter_map(|_| cells.take()).collect();
+    fn a_shared_cell_counts_once() {
+        let mut cells = CellPool::new(4);
+        let own: Vec<Cell> = (0..3).filter_map(|_| cells.allocate()).collect();
         cells.share(&own[..2]);
-        assert_eq!(cells.without([&own[..], &own[..2]].into_iter()), 1);
-        assert_eq!(cells.without(std::iter::empty()), 4);
-        while cells.take().is_some() {}
+        assert_eq!(cells.count_outside([&own[..], &own[..2]].into_iter()), 1);
+        assert_eq!(cells.count_outside(std::iter::empty()), 4);
+        while cells.allocate().is_some() {}
         assert_eq!(cells.free(), 0);
     }
 }

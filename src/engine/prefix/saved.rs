@@ -1,9 +1,9 @@
-//! States that were saved from sequences to memory, each with the tokens that it stands for; bounded by bytes: pure.
+//! States that were saved from sequences to memory: an LRU cache with a limit of bytes. Pure.
 
-use super::{common, usable};
+use super::{common_prefix_len, reusable_len};
 use crate::engine::token::Token;
 
-/// A saved state.
+/// A saved state and its tokens.
 #[derive(Debug)]
 struct Entry<S> {
     tokens: Vec<Token>,
@@ -11,18 +11,18 @@ struct Entry<S> {
     bytes: u64,
     can_cut: bool,
     is_pinned: bool,
-    used: u64,
+    last_used: u64,
 }
 
-/// The states, the least recently used of which go first; pinned ones stay.
+/// Saved states. The least recently used ones are evicted first, pinned ones never.
 #[derive(Debug)]
-pub(crate) struct Saved<S> {
+pub(crate) struct SavedStates<S> {
     entries: Vec<Entry<S>>,
     max_bytes: u64,
 }
 
-impl<S> Saved<S> {
-    /// None yet; at most `max_bytes` of them.
+impl<S> SavedStates<S> {
+    /// Creates an empty cache of at most `max_bytes`.
     pub(crate) fn new(max_bytes: u64) -> Self {
         Self {
             entries: Vec::new(),
@@ -30,39 +30,39 @@ impl<S> Saved<S> {
         }
     }
 
-    /// Bytes of all states.
+    /// Returns the bytes of all states.
     pub(crate) fn bytes(&self) -> u64 {
         self.entries.iter().map(|entry| entry.bytes).sum()
     }
 
-    /// Whether a state of `bytes` can be kept beside those that are pinned.
+    /// Returns whether a state of `bytes` fits beside the pinned ones.
     pub(crate) fn fits(&self, bytes: u64) -> bool {
         let pinned = self.entries.iter().filter(|entry| entry.is_pinned);
         pinned.map(|entry| entry.bytes).sum::<u64>() + bytes <= self.max_bytes
     }
 
-    /// Whether anything can be kept.
-    pub(crate) fn has_room(&self) -> bool {
+    /// Returns whether any state can be saved.
+    pub(crate) fn is_enabled(&self) -> bool {
         self.max_bytes > 0
     }
 
-    /// Whether a state of exactly `tokens` is here; it is pinned from now on if `is_pinned` says so.
-    pub(crate) fn has(&mut self, tokens: &[Token], is_pinned: bool) -> bool {
-        let at = self.position(tokens);
+    /// Returns whether the state of exactly `tokens` is saved. Pins that state if `is_pinned`.
+    pub(crate) fn contains(&mut self, tokens: &[Token], is_pinned: bool) -> bool {
+        let at = self.find(tokens);
         if let Some(at) = at {
             self.entries[at].is_pinned |= is_pinned;
         }
         at.is_some()
     }
 
-    /// Which state stands for exactly `tokens`.
-    pub(crate) fn position(&self, tokens: &[Token]) -> Option<usize> {
+    /// Returns the index of the state of exactly `tokens`.
+    pub(crate) fn find(&self, tokens: &[Token]) -> Option<usize> {
         self.entries.iter().position(|entry| entry.tokens == tokens)
     }
 
-    /// Keeps a state of `bytes` that stands for `tokens`; `can_cut` says whether a part of it is of use. Others go until it
-    /// fits, but pinned ones; where that does not suffice it is not kept.
-    pub(crate) fn keep(
+    /// Inserts the state of `tokens`, which has `bytes`. `can_cut` is whether a part of it can be used. Evicts unpinned states until it
+    /// fits; does nothing if that is not enough.
+    pub(crate) fn insert(
         &mut self,
         tokens: Vec<Token>,
         state: S,
@@ -73,14 +73,14 @@ impl<S> Saved<S> {
         if !self.fits(bytes) {
             return;
         }
-        // What the new one holds too: of those that can be cut, and of those that it replaces.
+        // A state that can be cut makes all its prefixes redundant, any other state only an older one of the same tokens.
         self.entries.retain(|old| {
             let is_within = old.tokens.len() <= tokens.len() && tokens.starts_with(&old.tokens);
             old.is_pinned || !is_within || (!can_cut && old.tokens.len() < tokens.len())
         });
         while self.bytes() + bytes > self.max_bytes {
             let unpinned = (0..self.entries.len()).filter(|at| !self.entries[*at].is_pinned);
-            let oldest = unpinned.min_by_key(|at| self.entries[*at].used);
+            let oldest = unpinned.min_by_key(|at| self.entries[*at].last_used);
             let Some(oldest) = oldest else { break };
             self.entries.swap_remove(oldest);
         }
@@ -90,49 +90,49 @@ impl<S> Saved<S> {
             bytes,
             can_cut,
             is_pinned: false,
-            used: now,
+            last_used: now,
         });
     }
 
-    /// Pins what stands for one of `fixed` and unpins what does not.
+    /// Pins the states of `fixed`, and unpins all others.
     pub(crate) fn pin_only(&mut self, fixed: &[Vec<Token>]) {
         for entry in &mut self.entries {
             entry.is_pinned = fixed.contains(&entry.tokens);
         }
     }
 
-    /// The longest prefix of `prompt` that one of them can begin: which, and how many tokens.
-    pub(crate) fn longest(&self, prompt: &[Token]) -> Option<(usize, usize)> {
+    /// Returns the index of the state with the longest reusable prefix of `prompt`, and the length of that prefix.
+    pub(crate) fn longest_prefix(&self, prompt: &[Token]) -> Option<(usize, usize)> {
         self.entries
             .iter()
             .enumerate()
-            .map(|(at, entry)| (at, usable(&entry.tokens, entry.can_cut, prompt)))
+            .map(|(at, entry)| (at, reusable_len(&entry.tokens, entry.can_cut, prompt)))
             .filter(|(_, length)| *length > 0)
             .max_by_key(|(_, length)| *length)
     }
 
-    /// The longest prefix of `tokens` that one of them shares, of use or not.
-    pub(crate) fn shared(&self, tokens: &[Token]) -> usize {
+    /// Returns the length of the longest prefix of `tokens` in any state, whether or not it can be reused.
+    pub(crate) fn longest_common_prefix(&self, tokens: &[Token]) -> usize {
         let shared = self
             .entries
             .iter()
-            .map(|entry| common(&entry.tokens, tokens));
+            .map(|entry| common_prefix_len(&entry.tokens, tokens));
         shared.max().unwrap_or(0)
     }
 
-    /// The tokens that the state `at` stands for.
+    /// Returns the tokens of the state `at`.
     pub(crate) fn tokens(&self, at: usize) -> &[Token] {
         &self.entries[at].tokens
     }
 
-    /// The state `at` and the tokens that it stands for; it was used `now`.
+    /// Returns the state `at` and its tokens, and records its use at `now`.
     pub(crate) fn get(&mut self, at: usize, now: u64) -> (&S, &[Token]) {
         let entry = &mut self.entries[at];
-        entry.used = now;
+        entry.last_used = now;
         (&entry.state, &entry.tokens)
     }
 
-    /// Forgets the state `at`.
+    /// Removes the state `at`.
     pub(crate) fn remove(&mut self, at: usize) {
         self.entries.swap_remove(at);
     }
@@ -142,67 +142,74 @@ impl<S> Saved<S> {
 mod tests {
     use super::*;
 
-    fn saved(max_bytes: u64) -> Saved<&'static str> {
-        Saved::new(max_bytes)
+    fn saved(max_bytes: u64) -> SavedStates<&'static str> {
+        SavedStates::new(max_bytes)
     }
 
-    fn longest(saved: &mut Saved<&'static str>, prompt: &[Token]) -> Option<(&'static str, usize)> {
-        let (at, length) = saved.longest(prompt)?;
+    fn longest(
+        saved: &mut SavedStates<&'static str>,
+        prompt: &[Token],
+    ) -> Option<(&'static str, usize)> {
+        let (at, length) = saved.longest_prefix(prompt)?;
         Some((*saved.get(at, 0).0, length))
     }
 
     #[test]
-    fn what_does_not_fit_takes_nothing_with_it() {
+    fn a_state_that_does_not_fit_evicts_nothing() {
         let mut saved = saved(100);
-        saved.keep(vec![1, 2], "fits", 90, true, 1);
-        saved.keep(vec![1, 2, 3], "too large", 110, true, 2);
+        saved.insert(vec![1, 2], "fits", 90, true, 1);
+        saved.insert(vec![1, 2, 3], "too large", 110, true, 2);
         assert_eq!(longest(&mut saved, &[1, 2, 3, 4]), Some(("fits", 2)));
     }
 
     #[test]
     fn the_longest_prefix_is_found() {
         let mut saved = saved(100);
-        saved.keep(vec![1, 2], "short", 10, true, 1);
-        saved.keep(vec![1, 3, 4, 5], "long", 10, true, 2);
+        saved.insert(vec![1, 2], "short", 10, true, 1);
+        saved.insert(vec![1, 3, 4, 5], "long", 10, true, 2);
         assert_eq!(longest(&mut saved, &[1, 3, 4, 9]), Some(("long", 3)));
         assert_eq!(longest(&mut saved, &[1, 2, 9]), Some(("short", 2)));
         assert_eq!(longest(&mut saved, &[7, 2, 9]), None);
     }
 
     #[test]
-    fn what_a_longer_one_holds_goes_where_it_can_be_cut_and_stays_where_not() {
+    fn a_longer_state_replaces_its_prefixes_only_if_it_can_be_cut() {
         let mut cut = saved(100);
-        cut.keep(vec![1], "one", 10, true, 1);
-        cut.keep(vec![1, 2], "two", 10, true, 2);
+        cut.insert(vec![1], "one", 10, true, 1);
+        cut.insert(vec![1, 2], "two", 10, true, 2);
         assert_eq!(cut.bytes(), 10);
         let mut whole = saved(100);
-        whole.keep(vec![1], "one", 10, false, 1);
-        whole.keep(vec![1, 2], "two", 10, false, 2);
-        whole.keep(vec![1, 2], "again", 10, false, 3);
+        whole.insert(vec![1], "one", 10, false, 1);
+        whole.insert(vec![1, 2], "two", 10, false, 2);
+        whole.insert(vec![1, 2], "again", 10, false, 3);
         assert_eq!(whole.bytes(), 20);
         assert_eq!(longest(&mut whole, &[1, 9, 9]), Some(("one", 1)));
         assert_eq!(longest(&mut whole, &[1, 2, 9]), Some(("again", 2)));
     }
 
     #[test]
-    fn the_least_recently_used_go_first_and_pinned_ones_stay() {
+    fn the_least_recently_used_states_are_evicted_first_and_pinned_ones_never() {
         let mut saved = saved(30);
-        saved.keep(vec![1], "pinned", 10, true, 1);
-        assert!(saved.has(&[1], true));
-        saved.keep(vec![2], "two", 10, true, 2);
-        saved.keep(vec![3], "three", 10, true, 3);
-        let (two, _) = saved.longest(&[2, 9]).unwrap();
+        saved.insert(vec![1], "pinned", 10, true, 1);
+        assert!(saved.contains(&[1], true));
+        saved.insert(vec![2], "two", 10, true, 2);
+        saved.insert(vec![3], "three", 10, true, 3);
+        let (two, _) = saved.longest_prefix(&[2, 9]).unwrap();
         saved.get(two, 4);
-        saved.keep(vec![4], "four", 10, true, 5);
+        saved.insert(vec![4], "four", 10, true, 5);
         assert_eq!(longest(&mut saved, &[3, 9]), None);
-        assert!(saved.has(&[1], false) && saved.has(&[2], false) && saved.has(&[4], false));
-        saved.keep(vec![5], "five", 20, true, 6);
-        assert!(saved.has(&[1], false) && saved.has(&[5], false));
+        assert!(
+            saved.contains(&[1], false)
+                && saved.contains(&[2], false)
+                && saved.contains(&[4], false)
+        );
+        saved.insert(vec![5], "five", 20, true, 6);
+        assert!(saved.contains(&[1], false) && saved.contains(&[5], false));
         assert_eq!(saved.bytes(), 30);
-        saved.keep(vec![6], "too large", 21, true, 7);
-        assert!(!saved.has(&[6], false));
+        saved.insert(vec![6], "too large", 21, true, 7);
+        assert!(!saved.contains(&[6], false));
         saved.pin_only(&[]);
-        saved.keep(vec![7], "all", 30, true, 8);
+        saved.insert(vec![7], "all", 30, true, 8);
         assert_eq!(
             (saved.bytes(), longest(&mut saved, &[7, 9])),
             (30, Some(("all", 1)))

@@ -1,25 +1,25 @@
-//! Control tokens in the text of a message: marked before the template renders it, and told apart afterwards.
+//! Control tokens in messages: marked before the template renders them, and split off afterwards.
 //!
-//! A text with such a token is tokenised in pieces; vocabularies that begin every text with a space (SPM) then put one
-//! before each piece, a blemish of texts that hold control tokens only.
+//! A message with a control token is tokenised in pieces. Vocabularies that begin every text with a space (SPM) then add one before each
+//! piece; messages without control tokens are not affected.
 
 use aho_corasick::AhoCorasick;
 use serde_json::Value;
 
-use super::cuts::finder;
+use super::split::build_finder;
 use crate::engine::template::Variables;
 use crate::engine::thinking::families::Markers;
 use crate::engine::{EngineError, Message, Role};
 
-/// The texts of control tokens, and where they occur.
+/// Finds and marks the texts of control tokens.
 #[derive(Debug)]
 pub(super) struct ControlTexts {
     finder: AhoCorasick,
-    /// Markers of reasoning that templates search for in earlier answers.
+    /// Markers of reasoning that are not marked in earlier answers, since templates search for them.
     bare: Vec<String>,
 }
 
-/// The two characters around a control token of a content.
+/// The two characters around a control token in a message.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Marks {
     open: char,
@@ -27,6 +27,7 @@ pub(super) struct Marks {
 }
 
 impl Marks {
+    /// Returns two marks that occur neither in `messages` nor in `arguments`, or `None` if there are none.
     pub(super) fn absent_from(messages: &[Message], arguments: &Variables) -> Option<Self> {
         let is_in_arguments =
             |mark: char| arguments.values().any(|value| has_character(value, mark));
@@ -41,7 +42,7 @@ impl Marks {
     }
 }
 
-/// Whether `mark` occurs in a text of `value`.
+/// Returns whether `mark` occurs in a text of `value`.
 fn has_character(value: &Value, mark: char) -> bool {
     match value {
         Value::String(text) => text.contains(mark),
@@ -54,23 +55,25 @@ fn has_character(value: &Value, mark: char) -> bool {
 }
 
 impl ControlTexts {
+    /// Creates an index of `texts`.
+    ///
     /// # Errors
-    /// `Load` where they are too many for a search automaton.
+    /// `Load` if there are too many `texts` for a search automaton.
     pub(super) fn new(texts: Vec<String>, markers: &[Markers]) -> Result<Self, EngineError> {
-        // Markers that also separate messages would let a text start a message.
+        // Markers that also separate messages are marked, or a text could start a message.
         let bare = markers
             .iter()
             .filter(|markers| markers.direct.is_empty())
             .flat_map(|markers| [markers.open.clone(), markers.close.clone()])
             .collect();
         Ok(Self {
-            finder: finder(texts)?,
+            finder: build_finder(texts)?,
             bare,
         })
     }
 
-    /// `message` with its control tokens between marks. An earlier answer's thinking tags stay bare: templates look for
-    /// them.
+    /// Returns `message` with marks around its control tokens. The markers of reasoning in an earlier answer stay bare, since templates
+    /// search for them.
     pub(super) fn mark(&self, message: &Message, marks: Marks) -> Message {
         let bare: &[String] = match message.role {
             Role::Assistant => &self.bare,
@@ -119,11 +122,12 @@ impl ControlTexts {
         marked
     }
 
-    /// The pieces of a rendered text, in order, none empty; true for the template's, false for a content's control token.
+    /// Splits a rendered text into non-empty pieces, in order: `true` for text to parse with control tokens, `false` for control tokens of
+    /// messages.
     ///
-    /// Such a token is two pieces, its first character and the rest: a vocabulary may recognise it in plain text too.
-    /// What follows an opening mark is protected whether its partner is there or a template has cut it off; a mark
-    /// without a token behind it is dropped.
+    /// A control token of a message becomes two pieces, its first character and the rest, since a vocabulary may match it in plain text,
+    /// too. The opening mark alone protects the token, in case a template has cut off the closing one. A mark without a token behind it is
+    /// dropped.
     pub(super) fn split(&self, rendered: &str, marks: Marks) -> Vec<(String, bool)> {
         let mut pieces = Vec::new();
         let mut template = String::new();

@@ -1,4 +1,4 @@
-//! What the model is given of templates and texts, over a vocabulary of bytes.
+//! Tests of prompts, with a vocabulary of bytes.
 
 use serde_json::{Value, json};
 
@@ -56,8 +56,8 @@ impl Vocabulary for Bytes {
     fn special_texts(&self) -> Vec<String> {
         CONTROLS.map(str::to_owned).into()
     }
-    fn specials(&self) -> Option<Vec<Special>> {
-        let special = |text: &str| Special {
+    fn special_tokens(&self) -> Option<Vec<SpecialToken>> {
+        let special = |text: &str| SpecialToken {
             text: text.to_owned(),
             is_control: true,
         };
@@ -102,13 +102,13 @@ fn tokens(source: Option<&str>, adds_bos: bool, content: &str) -> Vec<Token> {
 const CHAT: &str = "{% for m in messages %}{{ m.content }}<end>{% endfor %}";
 
 #[test]
-fn control_tokens_of_the_template_are_parsed_and_those_of_a_content_are_not() {
+fn control_tokens_are_parsed_in_the_template_and_not_in_messages() {
     let mut expected: Vec<Token> = "a<end>b".bytes().map(Token::from).collect();
     expected.push(257);
     assert_eq!(tokens(Some(CHAT), false, "a<end>b"), expected);
 }
 
-/// The pieces of `a<end>b` with its marks, of which a template prints `cut`.
+/// Returns the pieces of the message `a<end>b`, if the template prints `cut` of it with its marks.
 fn pieces(cut: impl Fn(&str) -> String) -> Vec<(String, bool)> {
     let built = builder(Some(CHAT), false);
     let messages = user("a<end>b").messages;
@@ -119,14 +119,14 @@ fn pieces(cut: impl Fn(&str) -> String) -> Vec<(String, bool)> {
 }
 
 #[test]
-fn a_template_that_cuts_a_mark_off_does_not_make_its_own_tokens_plain() {
+fn the_templates_own_tokens_are_parsed_even_if_it_cuts_off_a_mark() {
     let before_e = |text: &str| text.split('e').next().unwrap().to_owned();
     assert_eq!(pieces(before_e), [("a<<end>".to_owned(), true)]);
 }
 
 #[test]
-fn a_token_whose_closing_mark_was_cut_off_is_still_text() {
-    // Cut behind the token: the mark before it stays, the one after it goes.
+fn a_token_without_its_closing_mark_is_still_text() {
+    // Cut behind the token, so that only the opening mark is left.
     let to_the_token = |text: &str| text.chars().take(7).collect();
     let expected = [("a", true), ("<", false), ("end>", false), ("<end>", true)];
     assert_eq!(
@@ -136,7 +136,7 @@ fn a_token_whose_closing_mark_was_cut_off_is_still_text() {
 }
 
 #[test]
-fn text_that_the_template_leaves_out_is_an_error() {
+fn a_message_that_the_template_leaves_out_is_an_error() {
     let error = builder(Some("{{ bos_token }}"), true)
         .build(&user("a<end>b"))
         .unwrap_err();
@@ -145,7 +145,7 @@ fn text_that_the_template_leaves_out_is_an_error() {
 }
 
 #[test]
-fn a_text_that_cannot_fit_is_refused_before_it_is_rendered() {
+fn a_text_that_cannot_fit_is_rejected_before_it_is_rendered() {
     let error = builder(Some(CHAT), false)
         .build(&user(&"x".repeat(7 << 20)))
         .unwrap_err();
@@ -165,7 +165,7 @@ fn a_long_text_is_tokenised_until_it_cannot_fit_and_a_short_one_to_its_end() {
             .tokenize(&[(text.to_owned(), true)])
             .map(|all| all.len())
     };
-    // The scheduler tells the exact number of the short one.
+    // The scheduler rejects the short one with the exact number.
     assert_eq!(tokens(&text(65_000)), Ok(13_000));
     let error = tokens(&text(5_000_000)).unwrap_err();
     assert_eq!(error.kind, EngineErrorKind::ContextOverflow);
@@ -176,11 +176,11 @@ fn a_long_text_is_tokenised_until_it_cannot_fit_and_a_short_one_to_its_end() {
 }
 
 #[test]
-fn marks_in_the_text_are_text() {
+fn marks_in_a_message_are_text() {
     let content = "\u{fdd0}<end>\u{fdd1}";
     let mut expected: Vec<Token> = content.bytes().map(Token::from).collect();
     expected.push(257);
-    // Byte tokens of the test's vocabulary need ASCII, so compare what the split gives.
+    // The test vocabulary requires ASCII, so compare the pieces.
     let built = builder(Some(CHAT), false);
     let marks = Marks::absent_from(&user(content).messages, &Variables::new()).unwrap();
     let marked = built.controls.mark(&user(content).messages[0], marks);
@@ -194,7 +194,7 @@ fn marks_in_the_text_are_text() {
 }
 
 #[test]
-fn the_first_token_stands_once_whoever_writes_it() {
+fn the_bos_token_occurs_once_whether_or_not_the_template_writes_it() {
     let with = format!("{{{{ bos_token }}}}{CHAT}");
     assert_eq!(tokens(Some(&with), true, "a"), [256, 97, 257]);
     assert_eq!(tokens(Some(&with), false, "a"), [256, 97, 257]);
@@ -204,7 +204,7 @@ fn the_first_token_stands_once_whoever_writes_it() {
 }
 
 #[test]
-fn a_base_model_gets_the_contents_and_nothing_else() {
+fn a_base_model_gets_only_the_contents() {
     let mut conversation = user("a<end>");
     conversation.messages.extend(user("b").messages);
     let expected: Vec<Token> = "a<end>\n\nb".bytes().map(Token::from).collect();
@@ -223,7 +223,7 @@ fn an_empty_prompt_is_an_error() {
 }
 
 #[test]
-fn thinking_that_is_kept_is_text_and_thinking_that_is_off_is_told_to_the_template() {
+fn kept_reasoning_is_text_and_the_template_knows_if_reasoning_is_off() {
     let source = "{{ messages[0].content }}{% if enable_thinking is defined and not enable_thinking %}x{% endif %}<think>";
     let built = |thinking| {
         let conversation = Conversation {
@@ -235,14 +235,14 @@ fn thinking_that_is_kept_is_text_and_thinking_that_is_off_is_told_to_the_templat
     };
     assert_eq!(built(ThinkingOutput::Keep), (vec![97, 258], true));
     assert_eq!(built(ThinkingOutput::Strip), (vec![97, 258], true));
-    // A block that the template opens all the same is closed.
+    // A block that the template still opens is closed.
     let mut closed: Vec<Token> = vec![97, 120, 258];
     closed.extend("\n</think>\n\n".bytes().map(Token::from));
     assert_eq!(built(ThinkingOutput::Off), (closed, false));
 }
 
 #[test]
-fn a_prompt_that_ends_inside_a_block_is_noticed() {
+fn a_prompt_can_end_inside_a_block() {
     let opened = builder(Some("{{ messages[0].content }}<end><think>\n"), false);
     let is_inside = |builder: PromptBuilder<Bytes>| {
         let prompt = builder.build(&user("a")).unwrap();
@@ -253,7 +253,7 @@ fn a_prompt_that_ends_inside_a_block_is_noticed() {
 }
 
 #[test]
-fn what_is_fixed_ends_a_token_before_the_samples_differ() {
+fn a_shared_prefix_ends_one_token_before_the_samples_differ() {
     let prompt = |fixed: &str| FixedPrompt {
         tool: "t".into(),
         samples: ["a", "bb"].map(|text| user(&format!("{fixed}{text}"))),
@@ -264,17 +264,17 @@ fn what_is_fixed_ends_a_token_before_the_samples_differ() {
         tokens.insert(0, 256);
         Some(tokens)
     };
-    // With the beginning's own token, and without the last one: 32 are worth it.
+    // With the BOS token and without the last one: 32 tokens are worth keeping.
     assert_eq!(fixed(&"x".repeat(31)), None);
     assert_eq!(fixed(&"x".repeat(32)), tokens(31));
-    // A call may have 100.
+    // The context is 100 tokens.
     assert_eq!(fixed(&"x".repeat(99)), tokens(98));
     assert_eq!(fixed(&"x".repeat(100)), None);
     assert_eq!(fixed(&"x".repeat(300)), None);
 }
 
 #[test]
-fn a_fixed_prompt_that_the_template_refuses_is_an_error_like_any_other() {
+fn a_fixed_prompt_that_the_template_rejects_is_an_error() {
     let refusing = "{{ raise_exception('no') }}";
     let samples = ["a", "bb"].map(user);
     let error = builder(Some(refusing), true)
@@ -287,11 +287,11 @@ fn a_fixed_prompt_that_the_template_refuses_is_an_error_like_any_other() {
 }
 
 #[test]
-fn variables_of_a_call_reach_the_template_and_their_control_tokens_are_text() {
+fn template_arguments_reach_the_template_and_their_control_tokens_are_text() {
     let source = "{{ messages[0].content }}{{ mood }}{{ list[0].x }}<end>";
     let mut conversation = user("a");
     let Value::Object(variables) = json!({"mood": "a<end>", "list": [{"x": "<s>"}]}) else {
-        panic!("it is an object")
+        panic!("expected an object")
     };
     conversation.template_arguments = variables;
     let built = builder(Some(source), false).build(&conversation).unwrap();
@@ -301,7 +301,7 @@ fn variables_of_a_call_reach_the_template_and_their_control_tokens_are_text() {
 }
 
 #[test]
-fn reasoning_is_switched_by_the_templates_own_variables_unless_the_call_gives_them() {
+fn the_templates_own_variables_switch_reasoning_unless_the_call_sets_them() {
     let source = "{% if thinking is not defined %}u{% elif thinking %}t{% else %}f{% endif %}{{ messages[0].content }}<end>";
     let first = |thinking, given: Value| {
         let mut conversation = user("a");
@@ -317,7 +317,7 @@ fn reasoning_is_switched_by_the_templates_own_variables_unless_the_call_gives_th
 }
 
 #[test]
-fn an_answer_by_a_schema_begins_behind_the_reasoning_that_the_prompt_allows() {
+fn a_structured_answer_begins_after_the_reasoning_that_the_prompt_allows() {
     let start = |source: &str, thinking| {
         let mut conversation = user("a");
         conversation.json_schema = Some(json!({"type": "object"}));
@@ -333,7 +333,7 @@ fn an_answer_by_a_schema_begins_behind_the_reasoning_that_the_prompt_allows() {
         Start::Answer
     );
     let Start::Choice { openings, .. } = start(CHAT, ThinkingOutput::Strip) else {
-        panic!("the model chooses")
+        panic!("expected a choice")
     };
     assert_eq!(*openings, [258]);
     assert_eq!(start(CHAT, ThinkingOutput::Off), Start::Answer);

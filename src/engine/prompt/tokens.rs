@@ -1,39 +1,38 @@
-//! Tokenising the pieces of a prompt: in time that grows with the context, not with a text that cannot fit it.
+//! Tokenises the pieces of a prompt, in time bounded by the context, even for a text that cannot fit.
 
 use super::{PromptBuilder, Token, Vocabulary};
 use crate::engine::{EngineError, EngineErrorKind};
 use crate::threads::{NotDone, on_stack};
 
-/// Longest text, in bytes, whose exact number of tokens an error has even if the text cannot fit.
-pub(super) const EXACT: usize = 64 * 1024;
+/// Longest text, in bytes, that is tokenised to its end even if it cannot fit, so that the error has the exact number of tokens.
+pub(super) const EXACT_COUNT_LIMIT: usize = 64 * 1024;
 
-/// llama.cpp splits a text by regular expressions that recurse for every character (`std::wregex` in `unicode.cpp`):
-/// measured 0.3 to 0.55 KiB a character, and an overflow ends the process.
+/// Bytes of stack for each byte of text. llama.cpp splits a text with regular expressions that recurse for every character (`std::wregex`
+/// in `unicode.cpp`): measured 0.3 to 0.55 KiB a character. A stack overflow ends the process.
 const STACK_PER_BYTE: usize = 1024;
 
-/// The stack of a short text.
+/// Bytes of stack in addition to [`STACK_PER_BYTE`].
 const STACK_BASE: usize = 1024 * 1024;
 
-/// Bytes of a text for each token that still fits, before a longer text is tried in part. A token of prose has four to five.
+/// Bytes for each token that still fits, from which a text is first tokenised in part. A token of prose has four to five bytes.
 const BYTES_PER_TOKEN: usize = 8;
 
-/// The last tokens of the beginning of a text may be fewer in the whole text: this fraction of them is not counted.
+/// Divisor of the tokens that do not count in the first part of a text, since the whole text may merge them to fewer.
 const UNCERTAIN: usize = 8;
 
 impl<V: Vocabulary> PromptBuilder<V> {
-    /// Tokenises `pieces`, of which `true` stands for the text of a template. Works on a thread of its own, with the stack that the
-    /// longest piece may need.
+    /// Tokenises `pieces`; `true` marks those of the template. Runs on a thread of its own, with the stack that the longest piece may need.
     ///
     /// # Errors
-    /// `ContextOverflow` as soon as a text of more than [`EXACT`] bytes has too many tokens.
+    /// `ContextOverflow` as soon as a text of more than [`EXACT_COUNT_LIMIT`] bytes has too many tokens, `Template` if the tokeniser fails.
     pub(super) fn tokenize(&self, pieces: &[(String, bool)]) -> Result<Vec<Token>, EngineError> {
         let all: usize = pieces.iter().map(|(text, _)| text.len()).sum();
         let mut cut = Vec::new();
         for (text, is_template) in pieces {
-            cut.extend(self.cuts.pieces(text, *is_template));
+            cut.extend(self.splitter.pieces(text, *is_template));
         }
         let bytes = cut.iter().map(|(text, _)| text.len()).max().unwrap_or(0);
-        let most = if all > EXACT {
+        let most = if all > EXACT_COUNT_LIMIT {
             self.context.n_ctx as usize
         } else {
             usize::MAX
@@ -44,8 +43,8 @@ impl<V: Vocabulary> PromptBuilder<V> {
             Err(NotDone::NoThread(limit)) => Err(limit.into()),
             Err(NotDone::Panicked) => {
                 let text =
-                    format!("a text of {bytes} bytes could not be tokenised: the tokeniser failed");
-                Err(EngineError::new(EngineErrorKind::Template, text).hint("shorten it"))
+                    format!("could not tokenise a text of {bytes} bytes: the tokeniser failed");
+                Err(EngineError::new(EngineErrorKind::Template, text).hint("shorten the text"))
             }
         }
     }
@@ -67,7 +66,7 @@ impl<V: Vocabulary> PromptBuilder<V> {
             let mut bytes = most
                 .saturating_sub(tokens.len())
                 .saturating_mul(BYTES_PER_TOKEN)
-                .max(EXACT);
+                .max(EXACT_COUNT_LIMIT);
             while bytes < text.len() {
                 let beginning = &text[..text.floor_char_boundary(bytes)];
                 let count = self.vocabulary.tokenize(beginning, *has_controls).len();

@@ -1,13 +1,15 @@
-//! How many calls of a model may wait: `max_queue` in the presence of several clients. Pure.
+//! Limit of the queue for each client: `max_queue` with several clients. Pure.
 //!
-//! One client cannot fill the places. It may have `max_queue` of four times as many, and never more than there are places left.
-//! So up to three clients may each have all of theirs, and however many there are, they leave room for who comes anew, until
-//! there are about as many clients as places. Whoever was let in stays in: nothing is taken from a call that waits.
+//! The queue holds four times `max_queue` calls. A client may queue `max_queue` of them, and never more than are left. Three clients can
+//! therefore use their full share. With more clients each one gets less, and the last places go one by one to new clients. A queued call
+//! is never rejected later.
+//!
+//! With `max_queue = 10`, eight greedy clients one after the other queue 10, 10, 10, 5, 3, 1, 1 and 0 calls.
 
-/// How many clients' places there are: a few that ask as much as they may leave room for others, and memory stays bounded.
+/// Capacity of the queue, in shares of one client.
 const CLIENTS: usize = 4;
 
-/// Whether one more call may wait of a client that has `own` of `all` the waiting ones, `max_queue` being a client's places.
+/// Returns whether a client with `own` of the `all` queued calls may queue one more. `max_queue` is the share of one client.
 pub(crate) fn may_wait(max_queue: usize, own: usize, all: usize) -> bool {
     let left = CLIENTS.saturating_mul(max_queue).saturating_sub(all);
     own < left.min(max_queue)
@@ -22,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn greedy_clients_leave_a_place_for_who_comes_anew() {
+    fn greedy_clients_leave_room_for_new_clients() {
         let mut all = 0;
         let mut taken = || {
             let own = (0..=10)
@@ -37,7 +39,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_client_alone_keeps_others_out(
+        fn a_client_without_queued_calls_is_never_rejected_beside_three_others(
             max_queue in 1_usize..20,
             calls in prop::collection::vec((0_u8..4, 0_u8..4, any::<bool>()), 1..200),
         ) {
@@ -49,7 +51,6 @@ mod tests {
                 let all: usize = own.values().sum();
                 let waiting = own.entry(client).or_default();
                 let is_taken = may_wait(max_queue, *waiting, all);
-                // One that asks for little is never refused beside three others, however much they ask for.
                 prop_assert!(is_taken || *waiting > 0);
                 *waiting += usize::from(is_taken);
                 prop_assert!(*waiting <= max_queue);

@@ -1,9 +1,9 @@
-//! Who is taken in, and who is refused.
+//! Tests of the queue's limits and of its error.
 
 use super::*;
 use crate::engine::{SamplingParams, ThinkingOutput};
 
-fn call(client: &str) -> Waiting {
+fn call(client: &str) -> QueuedCall {
     let request = GenerateRequest {
         conversation: Conversation {
             messages: Vec::new(),
@@ -16,10 +16,10 @@ fn call(client: &str) -> Waiting {
         sampling: SamplingParams::default(),
         stop: Vec::new(),
     };
-    Waiting::new(0, client.into(), request, Instant::now())
+    QueuedCall::new(0, client.into(), request, Instant::now())
 }
 
-/// How many calls of `client` are taken in until one is refused, and what is said of that one.
+/// Queues calls of `client` until one is rejected. Returns the number of queued ones, and the error.
 fn fill(queue: &mut Queue, client: &str, free: usize) -> (usize, String) {
     for taken in 0.. {
         if let Err(busy) = queue.push(call(client), free) {
@@ -30,16 +30,16 @@ fn fill(queue: &mut Queue, client: &str, free: usize) -> (usize, String) {
 }
 
 #[test]
-fn a_client_alone_has_all_its_places_beyond_those_that_start_at_once() {
-    for (max_waiting, free, taken) in [(3, 0, 3), (3, 2, 5), (0, 2, 2), (0, 0, 0)] {
-        let mut queue = Queue::new(max_waiting);
-        let busy = format!("the model is busy: its queue is full ({max_waiting} calls)");
+fn calls_that_start_at_once_do_not_count_toward_the_limit() {
+    for (max_queue, free, taken) in [(3, 0, 3), (3, 2, 5), (0, 2, 2), (0, 0, 0)] {
+        let mut queue = Queue::new(max_queue);
+        let busy = format!("the model is busy: its queue is full ({max_queue} calls)");
         assert_eq!(fill(&mut queue, "one", free), (taken, busy));
     }
 }
 
 #[test]
-fn who_is_refused_beside_others_is_told_how_many_wait_and_how_many_of_them_are_its_own() {
+fn the_error_of_a_full_queue_says_how_many_calls_wait_and_how_many_of_them_are_from_this_client() {
     let mut queue = Queue::new(10);
     fill(&mut queue, "greedy", 0);
     assert_eq!(

@@ -1,4 +1,4 @@
-//! A call that has a sequence: its prompt, its answer so far, and how it ends.
+//! An admitted call: its prompt, its answer so far, and why it ends.
 
 use std::time::Instant;
 
@@ -11,30 +11,30 @@ use crate::engine::text::Output;
 use crate::engine::token::Token;
 use crate::engine::{FinishReason, Generation, Phase, Usage};
 
-/// A prompt with fewer new tokens is not saved at its end: an older state does nearly as well.
+/// Fewest newly decoded tokens for which the state at the end of a prompt is saved. With fewer, an older state does nearly as well.
 const MIN_NEW: usize = 256;
 
-/// A call that has a sequence.
+/// An admitted call, which has a sequence.
 #[derive(Debug)]
-pub(super) struct Active<S> {
+pub(super) struct ActiveCall<S> {
     pub(super) id: u64,
     pub(super) prompt: Vec<Token>,
-    /// Which of all calls was admitted, from 1.
+    /// Number of the call in order of admission, from 1.
     pub(super) order: u64,
-    /// Its sequence holds the beginning of the prompt, and no more than it.
+    /// Whether prefill has started: the sequence holds a prefix of the prompt and nothing else.
     pub(super) has_begun: bool,
-    /// The call, by its order, that is decoding what they share, and the length of that: it waits for it.
+    /// Admission order of the call that this one waits for, and the length of their common prefix.
     pub(super) waits_for: Option<(u64, usize)>,
-    /// Prompt tokens that its sequence holds.
+    /// Number of prompt tokens in the sequence.
     pub(super) prefilled: usize,
-    /// Lengths of the prompt at which its state is to be saved.
+    /// Prompt lengths at which the state is saved.
     pub(super) checkpoints: Vec<usize>,
     pub(super) reserved: u32,
     pub(super) max_tokens: u32,
     pub(super) seed: u32,
     pub(super) sampler: S,
-    /// Sampled and not yet decoded; there is one exactly while it generates.
-    pub(super) next: Option<Token>,
+    /// Token that was sampled and not decoded yet; `Some` exactly while the call generates.
+    pub(super) next_token: Option<Token>,
     pub(super) output: Output,
     pub(super) reasoning: Reasoning,
     pub(super) usage: Usage,
@@ -42,8 +42,8 @@ pub(super) struct Active<S> {
     pub(super) generating_at: Option<Instant>,
 }
 
-impl<S> Active<S> {
-    /// Asks for its state to be saved at `length`, unless that is asked for up to [`MIN_GAIN`] before it anyway.
+impl<S> ActiveCall<S> {
+    /// Adds a checkpoint at `length`, unless there is one at most [`MIN_GAIN`] tokens before it.
     pub(super) fn save_at(&mut self, length: usize) {
         let near = |at: &usize| (length.saturating_sub(MIN_GAIN)..=length).contains(at);
         if !self.checkpoints.iter().any(near) {
@@ -51,34 +51,35 @@ impl<S> Active<S> {
         }
     }
 
-    /// Whether it is decoding the first `length` tokens of its prompt, or will: not where it waits for more than those.
-    pub(super) fn is_to_decode(&self, length: usize) -> bool {
-        let is_to_come = if self.has_begun {
+    /// Returns whether the call has yet to decode the first `length` tokens of its prompt. A call that waits for a prefix of that length
+    /// will not decode them.
+    pub(super) fn will_decode(&self, length: usize) -> bool {
+        let is_pending = if self.has_begun {
             self.prefilled < length
         } else {
             self.waits_for.is_none_or(|(_, shared)| shared < length)
         };
-        self.next.is_none() && is_to_come
+        self.next_token.is_none() && is_pending
     }
 
-    /// Whether the state of its sequence is to be saved now; `can_cut` says whether the last one will be as good. The whole prompt is
-    /// where the next turn of a conversation starts from, if the answer is given back with other tokens.
-    pub(super) fn is_to_be_saved(&self, can_cut: bool) -> bool {
+    /// Returns whether to save the state of the sequence now: at a checkpoint, or at the end of a long prompt whose final state cannot be
+    /// cut (`can_cut`). The next turn of a conversation may tokenise the answer differently, and then starts from the end of this prompt.
+    pub(super) fn should_save(&self, can_cut: bool) -> bool {
         let new = self.prompt.len() - self.usage.cached_tokens as usize;
         let is_end = self.prefilled == self.prompt.len();
         self.checkpoints.contains(&self.prefilled) || (is_end && !can_cut && new >= MIN_NEW)
     }
 
-    /// Where the next rows of the prompt end at the latest: at the next length at which its state is to be saved, or at its end.
-    pub(super) fn stop(&self) -> usize {
+    /// Returns the prompt length at which the next rows must end: the next checkpoint, or the end of the prompt.
+    pub(super) fn next_stop(&self) -> usize {
         let checkpoints = self.checkpoints.iter().copied();
         let stops = checkpoints.filter(|at| (self.prefilled + 1..self.prompt.len()).contains(at));
         stops.min().unwrap_or(self.prompt.len())
     }
 
-    /// The next rows of the prompt, at most `share`.
+    /// Returns the next rows of the prompt, at most `share`.
     pub(super) fn prompt_rows(&self, sequence: usize, share: usize) -> Vec<Row> {
-        (self.prefilled..self.stop().min(self.prefilled + share))
+        (self.prefilled..self.next_stop().min(self.prefilled + share))
             .map(|position| Row {
                 token: self.prompt[position],
                 position: count(position),
@@ -88,8 +89,9 @@ impl<S> Active<S> {
             .collect()
     }
 
-    /// Takes a sampled token, and its bytes unless it ends the answer; gives new text and the reason to end, if any.
-    pub(super) fn take(
+    /// Appends a token to the answer. `piece` is its bytes, or `None` if the token ends the answer. Returns the new text, and the reason
+    /// if the answer ends.
+    pub(super) fn push_token(
         &mut self,
         token: Token,
         piece: Option<&[u8]>,
@@ -103,7 +105,7 @@ impl<S> Active<S> {
         let delta = self.output.push(piece).to_owned();
         self.usage.completion_tokens += 1;
         self.usage.thinking_tokens += u32::from(was_thinking || self.output.is_thinking());
-        self.next = Some(token);
+        self.next_token = Some(token);
         let finished = if self.output.is_stopped() {
             Some(FinishReason::Stop)
         } else if self.usage.completion_tokens >= self.max_tokens {
@@ -114,7 +116,7 @@ impl<S> Active<S> {
         (delta, finished)
     }
 
-    /// The text that was still held back, and the whole.
+    /// Ends the call. Returns the text that was still held back, and the whole answer.
     pub(super) fn into_generation(
         mut self,
         reason: FinishReason,
@@ -126,7 +128,7 @@ impl<S> Active<S> {
             milliseconds(generating_at.saturating_duration_since(self.admitted_at));
         self.usage.decode_ms = milliseconds(now.saturating_duration_since(generating_at));
         let generation = Generation {
-            // A stop string can be complete only now, with text that was held back.
+            // The text that was held back may complete a stop string.
             finish_reason: if self.output.is_stopped() {
                 FinishReason::Stop
             } else {
@@ -137,7 +139,7 @@ impl<S> Active<S> {
             } else {
                 Phase::Prefill
             },
-            // A stop string also ends reasoning that is kept in the text.
+            // A stop string also ends reasoning that is part of the answer's text.
             still_thinking: self.output.is_thinking() && !self.output.is_stopped(),
             seed: self.seed,
             usage: self.usage,

@@ -1,23 +1,26 @@
-//! How a call comes into a sequence: when one is free, and its cells can be promised.
+//! Admission: gives queued calls a sequence once one is free and the cells of the call can be reserved.
 
 use std::time::Instant;
 
 use super::super::decoder::Decoder;
 use super::super::prefix::MIN_GAIN;
-use super::super::queue::{Waiting, waits};
+use super::super::queue::{QueuedCall, load_and_queue_ms};
 use super::super::text::Output;
 use super::super::token::Token;
 use super::super::{Update, Usage};
-use super::active::Active;
+use super::active::ActiveCall;
 use super::reasoning::Reasoning;
 use super::{Scheduler, count, has_begun};
 
 impl<D: Decoder> Scheduler<D> {
-    /// Gives waiting calls the free sequences, in order, as far as their cells can be reserved. A turn begins with it, too.
+    /// Admits queued calls in order, until no sequence is free or the cells of the next call cannot be reserved. [`Self::step`] does so,
+    /// too.
     pub(crate) fn admit(&mut self, now: Instant) {
         while let Some((call, prompt)) = self.queue.head() {
             let is_free = |at: usize| self.sequences[at].is_none();
-            let chosen = self.cache.choose(&self.decoder, &prompt.tokens, is_free);
+            let chosen = self
+                .cache
+                .choose_sequence(&self.decoder, &prompt.tokens, is_free);
             let Some(sequence) = chosen else { break };
             let length = count(prompt.tokens.len());
             let max_tokens = call.request.max_tokens.min(self.limits.n_ctx - length);
@@ -31,13 +34,13 @@ impl<D: Decoder> Scheduler<D> {
             let Some(call) = self.queue.pop() else { break };
             self.updates.push((call.id, Update::Admitted));
             self.sequences[sequence] = self.activate(call, max_tokens, now);
-            // What it shares with others counts for the next one's cells.
+            // The next call may share cells with this one.
             self.begin_or_wait(sequence);
         }
     }
 
-    /// Whether the cells of a call in `sequence` with `prompt`, of `total` tokens at most, can be had beside what is promised to
-    /// others.
+    /// Returns whether there are enough cells for a call of at most `total` tokens with `prompt` in `sequence`, in addition to the cells
+    /// that are reserved for active calls.
     fn has_cells(&self, sequence: usize, prompt: &[Token], total: usize) -> bool {
         if !self.limits.is_pool {
             return true;
@@ -47,18 +50,18 @@ impl<D: Decoder> Scheduler<D> {
             .filter_map(|(at, active)| Some((at, active.as_ref()?)))
             .map(|(at, active)| {
                 let held = if active.has_begun {
-                    self.cache.held(at)
+                    self.cache.tokens_in(at)
                 } else {
                     0
                 };
                 (active.reserved as usize).saturating_sub(held)
             })
             .sum();
-        let (available, _) = self.cache.available(&self.decoder, sequence, prompt);
+        let (available, _) = self.cache.reusable_prefix(&self.decoder, sequence, prompt);
         let start = match self.leader(prompt, u64::MAX, available + MIN_GAIN) {
-            // What it shares with a call that it waits for is not there yet.
+            // It would wait for another call, whose cells do not hold the prefix yet.
             Some(_) => &[],
-            None => self.cache.start(&self.decoder, sequence, prompt),
+            None => self.cache.reused_cells(&self.decoder, sequence, prompt),
         };
         let is_busy = has_begun(&self.sequences);
         self.cache.has_cells(start, total, promised, is_busy)
@@ -66,15 +69,15 @@ impl<D: Decoder> Scheduler<D> {
 
     fn activate(
         &mut self,
-        call: Waiting,
+        call: QueuedCall,
         max_tokens: u32,
         now: Instant,
-    ) -> Option<Active<D::Sampler>> {
+    ) -> Option<ActiveCall<D::Sampler>> {
         let prompt = call.prompt?;
         let length = count(prompt.tokens.len());
-        let (load_ms, queue_ms) = waits(call.received, self.ready_at, now);
+        let (load_ms, queue_ms) = load_and_queue_ms(call.received, self.ready_at, now);
         self.admitted += 1;
-        Some(Active {
+        Some(ActiveCall {
             id: call.id,
             order: self.admitted,
             has_begun: false,
@@ -90,7 +93,7 @@ impl<D: Decoder> Scheduler<D> {
                 prompt.grammar,
                 &prompt.blocks.start,
             ),
-            next: None,
+            next_token: None,
             output: Output::new(prompt.thinking, call.request.stop),
             reasoning: Reasoning::new(prompt.blocks, max_tokens),
             usage: Usage {

@@ -1,8 +1,18 @@
-//! What the decoder's sequences hold, and what was saved of them: where a prompt starts, and what goes to make room.
+//! The prefix cache: finds the longest cached prefix of a prompt, and evicts what is least valuable.
 //!
-//! Owned by the scheduler, which alone changes it. A sequence keeps its tokens after its call (idle) until another call needs
-//! it; what is worth it is saved to memory then. Prompts that stand fixed in tools are decoded while nothing else is to be done,
-//! and pinned: in sequences of their own where cells are shared, else as saved states.
+//! Prefixes are in the decoder's sequences and in states that were saved from sequences to memory. An idle sequence keeps the tokens of
+//! its last call until another call needs the sequence; they are saved first if that is worth it. Shared prefixes of tools are pinned: in
+//! sequences of their own if all sequences share one pool of cells, otherwise as saved states.
+//!
+//! ```text
+//! prompt  = [system prompt, 1500 tokens][question B, 80 tokens]
+//! seq 0   = [system prompt, 1500 tokens][question A, 90 tokens][answer]   busy
+//! seq 1   = empty
+//!
+//! reuse_prefix(seq 1, prompt) → 1500       shares the cells of seq 0 (pool), or restores a saved state of it
+//! ```
+//!
+//! `tests/prefixes.rs` shows every case.
 
 mod eviction;
 mod source;
@@ -10,67 +20,69 @@ mod warm;
 
 use super::super::decoder::Decoder;
 use super::super::limits::{Limits, Reuse};
-use super::super::prefix::cells::{Cell, Cells};
-use super::super::prefix::saved::Saved;
+use super::super::prefix::cells::{Cell, CellPool};
+use super::super::prefix::saved::SavedStates;
 use super::super::token::Token;
-use source::Source;
+use source::PrefixSource;
 
-/// Idle cells that a pool keeps beside those that calls and tools hold: attention looks at every cell of a pool, so more would
-/// slow all down. Measured with `SmolLM2`: 1,024 cells cost a step of one stream about 0.5 ms of 8.
+/// Most idle cells in a pool, in addition to those of active calls and tools. Attention reads every used cell of a pool, so idle cells
+/// slow down all calls. Measured with `SmolLM2`: 1,024 cells add about 0.5 ms to a step of 8 ms with one stream.
 const MAX_IDLE_CELLS: usize = 1024;
 
-/// Tokens of a sequence that is moved, at most: as copying them takes no longer than what readers see of a pause (about 0.1 s
-/// for 8 billion parameters).
+/// Longest sequence that is moved, in tokens. Readers do not notice the pause for a copy of that length, about 0.1 s with 8 billion
+/// parameters.
 const MAX_MOVED: usize = 2048;
 
-/// What one sequence holds.
+/// Cached content of one sequence.
 #[derive(Debug, Default)]
-struct Held {
-    /// Decoded, from position 0 without gaps.
+struct CachedSequence {
+    /// Decoded tokens, from position 0 without gaps.
     tokens: Vec<Token>,
-    /// Its cells, where all share a pool: as many.
+    /// Cells of the tokens, one each, in a pool; otherwise empty.
     cells: Vec<Cell>,
-    /// When it was used last.
-    used: u64,
+    /// Time of the last use, on the cache's own clock.
+    last_used: u64,
 }
 
-/// See the module.
+/// Prefixes of prompts in sequences and in saved states. `S` is a saved state.
 #[derive(Debug)]
-pub(super) struct Cache<S> {
+pub(super) struct PrefixCache<S> {
     reuse: Reuse,
     parallel: usize,
-    held: Vec<Held>,
-    saved: Saved<S>,
-    /// The pool; none where each sequence has cells of its own.
-    pool: Option<Cells>,
-    /// From how many tokens on states are known to be too large to be kept.
+    sequences: Vec<CachedSequence>,
+    saved: SavedStates<S>,
+    /// Pool of cells that all sequences share; `None` if each sequence has cells of its own.
+    pool: Option<CellPool>,
+    /// Length in tokens from which states are known to be too large to save.
     too_long: usize,
-    /// Prompts to be kept decoded.
+    /// Shared prefixes to keep, each the fixed prompt of a tool.
     fixed: Vec<Vec<Token>>,
     clock: u64,
 }
 
-impl<S> Cache<S> {
+impl<S> PrefixCache<S> {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
             reuse: limits.reuse,
             parallel: limits.parallel,
-            held: (0..limits.sequences()).map(|_| Held::default()).collect(),
-            saved: Saved::new(limits.cache_bytes),
-            pool: limits.is_pool.then(|| Cells::new(limits.kv_cells)),
+            sequences: (0..limits.sequences())
+                .map(|_| CachedSequence::default())
+                .collect(),
+            saved: SavedStates::new(limits.cache_bytes),
+            pool: limits.is_pool.then(|| CellPool::new(limits.kv_cells)),
             too_long: usize::MAX,
             fixed: Vec::new(),
             clock: 0,
         }
     }
 
-    /// Tokens that a sequence holds.
-    pub(super) fn held(&self, sequence: usize) -> usize {
-        self.held[sequence].tokens.len()
+    /// Returns the number of tokens in `sequence`.
+    pub(super) fn tokens_in(&self, sequence: usize) -> usize {
+        self.sequences[sequence].tokens.len()
     }
 
-    /// Whether prompts are copied rather than their cells shared: then a state must be saved where others want to start.
-    pub(super) fn copies(&self) -> bool {
+    /// Returns whether prefixes are copied instead of sharing their cells. A prefix must then be saved before another call can use it.
+    pub(super) fn copies_prefixes(&self) -> bool {
         self.reuse == Reuse::Copies
     }
 
@@ -79,62 +91,67 @@ impl<S> Cache<S> {
         self.clock
     }
 
-    /// Lets `sequence` hold the longest prefix of `prompt` that can be had, and nothing else: its length.
-    pub(super) fn begin<D: Decoder<State = S>>(
+    /// Replaces the content of `sequence` by the longest cached prefix of `prompt` that can be reused. Returns the length of the prefix.
+    pub(super) fn reuse_prefix<D: Decoder<State = S>>(
         &mut self,
         decoder: &mut D,
         sequence: usize,
         prompt: &[Token],
         is_busy: impl Fn(usize) -> bool,
     ) -> usize {
-        let (mut source, mut length) = self.source(decoder, sequence, prompt);
-        if let Source::Sequence(from) = source
-            && self.copies()
+        let (mut source, mut length) = self.best_source(decoder, sequence, prompt);
+        if let PrefixSource::Sequence(from) = source
+            && self.copies_prefixes()
         {
-            // By way of a saved state, which stays for others; where it is too large something else is better.
+            // The copy goes through a saved state, which other calls can use. If it is too large, another source is best.
             self.save(decoder, from);
-            (source, length) = self.source(decoder, sequence, prompt);
+            (source, length) = self.best_source(decoder, sequence, prompt);
         }
-        let is_own = matches!(source, Source::Own);
+        let is_own = matches!(source, PrefixSource::Own);
         let kept = if is_own { length } else { 0 };
-        if kept < self.held(sequence) {
-            self.rescue(decoder, sequence, kept);
+        if kept < self.tokens_in(sequence) {
+            self.save_if_worthwhile(decoder, sequence, kept);
         }
         if !is_own {
             self.clear(decoder, sequence);
         }
         let is_there = match source {
-            Source::Own => self.cut(decoder, sequence, length),
-            Source::Sequence(_) if self.copies() => false,
-            Source::Sequence(from) => self.share(decoder, from, sequence, length),
-            Source::Saved => self.restore_longest(decoder, sequence, prompt, &is_busy),
+            PrefixSource::Own => self.cut(decoder, sequence, length),
+            PrefixSource::Sequence(_) if self.copies_prefixes() => false,
+            PrefixSource::Sequence(from) => self.share(decoder, from, sequence, length),
+            PrefixSource::Saved => self.restore_longest(decoder, sequence, prompt, &is_busy),
         };
         if !is_there {
             self.forget(decoder, sequence);
         }
-        self.held[sequence].used = self.now();
-        self.trim(decoder, is_busy);
-        self.held(sequence)
+        self.sequences[sequence].last_used = self.now();
+        self.trim_idle(decoder, is_busy);
+        self.tokens_in(sequence)
     }
 
-    /// Saves what a sequence holds if that is worth it: all but its first `kept` tokens are about to go.
-    fn rescue<D: Decoder<State = S>>(&mut self, decoder: &mut D, sequence: usize, kept: usize) {
-        if self.can_keep(self.held(sequence)) && self.is_valuable(sequence, kept) {
+    /// Saves the state of a sequence if it is worth it, before all but its first `kept` tokens are dropped.
+    fn save_if_worthwhile<D: Decoder<State = S>>(
+        &mut self,
+        decoder: &mut D,
+        sequence: usize,
+        kept: usize,
+    ) {
+        if self.can_save(self.tokens_in(sequence)) && self.is_valuable(sequence, kept) {
             self.save(decoder, sequence);
         }
     }
 
-    /// Saves the state of a sequence as it is; whether it is there now.
+    /// Saves the state of a sequence. Returns whether the state is saved, now or before.
     pub(super) fn save<D: Decoder<State = S>>(&mut self, decoder: &mut D, sequence: usize) -> bool {
-        let tokens = self.held[sequence].tokens.clone();
+        let tokens = self.sequences[sequence].tokens.clone();
         let is_pinned = self.fixed.contains(&tokens);
-        if self.saved.has(&tokens, is_pinned) {
+        if self.saved.contains(&tokens, is_pinned) {
             return true;
         }
-        if !self.can_keep(tokens.len()) {
+        if !self.can_save(tokens.len()) {
             return false;
         }
-        // What is too large is not copied first.
+        // Checked before the copy.
         if !self.saved.fits(decoder.saved_bytes(sequence)) {
             self.too_long = tokens.len();
             return false;
@@ -144,18 +161,19 @@ impl<S> Cache<S> {
             return false;
         };
         let now = self.now();
-        self.saved.keep(tokens.clone(), state, bytes, can_cut, now);
-        self.saved.has(&tokens, is_pinned)
+        self.saved
+            .insert(tokens.clone(), state, bytes, can_cut, now);
+        self.saved.contains(&tokens, is_pinned)
     }
 
-    /// Whether what one call decodes, of so many tokens, can be had by another: in the same cells, or as a state.
+    /// Returns whether a call can reuse a prefix of `tokens` tokens of another call: in the same cells, or as a saved state.
     pub(super) fn can_hand_over(&self, tokens: usize) -> bool {
-        self.reuse == Reuse::Cells || self.can_keep(tokens)
+        self.reuse == Reuse::Cells || self.can_save(tokens)
     }
 
-    /// Whether a state of so many tokens can be kept, as far as that is known.
-    pub(super) fn can_keep(&self, tokens: usize) -> bool {
-        self.reuse != Reuse::Nothing && self.saved.has_room() && tokens < self.too_long
+    /// Returns whether a state of `tokens` tokens can be saved, as far as known.
+    pub(super) fn can_save(&self, tokens: usize) -> bool {
+        self.reuse != Reuse::Nothing && self.saved.is_enabled() && tokens < self.too_long
     }
 
     fn share<D: Decoder<State = S>>(
@@ -167,20 +185,21 @@ impl<S> Cache<S> {
     ) -> bool {
         let is_shared = decoder.share(from, sequence, length);
         if is_shared {
-            let tokens = self.held[from].tokens[..length].to_vec();
-            let cells = self.held[from].cells.iter().take(length);
+            let tokens = self.sequences[from].tokens[..length].to_vec();
+            let cells = self.sequences[from].cells.iter().take(length);
             let cells: Vec<Cell> = cells.copied().collect();
             if let Some(pool) = &mut self.pool {
                 pool.share(&cells);
             }
-            self.held[from].used = self.now();
-            let held = &mut self.held[sequence];
+            self.sequences[from].last_used = self.now();
+            let held = &mut self.sequences[sequence];
             (held.tokens, held.cells) = (tokens, cells);
         }
         is_shared
     }
 
-    /// Copies the saved state that has the longest prefix of `prompt` to an empty sequence, and cuts it to that.
+    /// Restores the saved state with the longest prefix of `prompt` to an empty sequence, and cuts the sequence to that prefix. Returns
+    /// whether that succeeded.
     fn restore_longest<D: Decoder<State = S>>(
         &mut self,
         decoder: &mut D,
@@ -188,14 +207,14 @@ impl<S> Cache<S> {
         prompt: &[Token],
         is_busy: impl Fn(usize) -> bool,
     ) -> bool {
-        let Some((at, _)) = self.saved.longest(prompt) else {
+        let Some((at, _)) = self.saved.longest_prefix(prompt) else {
             return false;
         };
         let rows = self.saved.tokens(at).len();
-        // Tools' prompts do not go for it: more may be restored than is kept.
-        self.make_room(decoder, rows, is_busy, false);
-        // Others may have been saved to make room.
-        let Some((at, length)) = self.saved.longest(prompt) else {
+        // Pinned prompts are not evicted for it: the state may be longer than the prefix that is kept.
+        self.ensure_free_cells(decoder, rows, is_busy, false);
+        // Evicted sequences may have been saved, and the list of states has changed.
+        let Some((at, length)) = self.saved.longest_prefix(prompt) else {
             return false;
         };
         let now = self.now();
@@ -212,16 +231,17 @@ impl<S> Cache<S> {
             self.saved.remove(at);
             return false;
         }
-        self.decoded(sequence, tokens.into_iter());
+        self.append(sequence, tokens.into_iter());
         self.cut(decoder, sequence, length)
     }
 
-    /// Whether what a sequence holds is short enough to be moved.
+    /// Returns whether a sequence is short enough to be moved.
     pub(super) fn can_move(&self, sequence: usize) -> bool {
-        self.pool.is_none() && self.held(sequence) <= MAX_MOVED
+        self.pool.is_none() && self.tokens_in(sequence) <= MAX_MOVED
     }
 
-    /// Moves what a sequence holds to another one that is free, and what is worth it of that one back; false where it stays.
+    /// Moves the content of the sequence `from` to the idle sequence `to`, and valuable content of `to` back to `from`. Returns whether the
+    /// content moved.
     pub(super) fn move_to<D: Decoder<State = S>>(
         &mut self,
         decoder: &mut D,
@@ -234,12 +254,13 @@ impl<S> Cache<S> {
         let Some((state, _)) = decoder.save(from) else {
             return false;
         };
-        let is_swapped = self.is_valuable(to, 0) && self.held(from) + self.held(to) <= MAX_MOVED;
+        let is_swapped =
+            self.is_valuable(to, 0) && self.tokens_in(from) + self.tokens_in(to) <= MAX_MOVED;
         let back = is_swapped.then(|| decoder.save(to)).flatten();
         if back.is_some() {
             decoder.clear(to);
         } else {
-            self.rescue(decoder, to, 0);
+            self.save_if_worthwhile(decoder, to, 0);
             self.clear(decoder, to);
         }
         if !decoder.restore(to, &state) {
@@ -247,7 +268,7 @@ impl<S> Cache<S> {
             return false;
         }
         decoder.clear(from);
-        self.held.swap(from, to);
+        self.sequences.swap(from, to);
         if let Some((state, _)) = back
             && !decoder.restore(from, &state)
         {
@@ -256,7 +277,7 @@ impl<S> Cache<S> {
         true
     }
 
-    /// Keeps the first `length` tokens of a sequence.
+    /// Cuts a sequence to its first `length` tokens. Returns `false` if the decoder cannot.
     fn cut<D: Decoder<State = S>>(
         &mut self,
         decoder: &mut D,
@@ -266,11 +287,11 @@ impl<S> Cache<S> {
         if length == 0 {
             self.clear(decoder, sequence);
         }
-        if length < self.held(sequence) {
+        if length < self.tokens_in(sequence) {
             if !decoder.cut(sequence, length) {
                 return false;
             }
-            let held = &mut self.held[sequence];
+            let held = &mut self.sequences[sequence];
             held.tokens.truncate(length);
             let cells = held.cells.drain(length.min(held.cells.len())..);
             if let Some(pool) = &mut self.pool {
@@ -280,7 +301,7 @@ impl<S> Cache<S> {
         true
     }
 
-    /// Empties a sequence of which is not known what it holds.
+    /// Empties a sequence whose content is undefined.
     pub(super) fn forget<D: Decoder<State = S>>(&mut self, decoder: &mut D, sequence: usize) {
         self.clear(decoder, sequence);
         decoder.clear(sequence);
@@ -288,7 +309,7 @@ impl<S> Cache<S> {
 
     /// Empties a sequence.
     pub(super) fn clear<D: Decoder<State = S>>(&mut self, decoder: &mut D, sequence: usize) {
-        let held = &mut self.held[sequence];
+        let held = &mut self.sequences[sequence];
         if let Some(pool) = &mut self.pool {
             pool.release(held.cells.drain(..));
         }
@@ -297,37 +318,41 @@ impl<S> Cache<S> {
         }
     }
 
-    /// A sequence holds these tokens too.
-    pub(super) fn decoded(&mut self, sequence: usize, tokens: impl Iterator<Item = Token>) {
-        let held = &mut self.held[sequence];
+    /// Records that `tokens` were decoded to the end of a sequence.
+    pub(super) fn append(&mut self, sequence: usize, tokens: impl Iterator<Item = Token>) {
+        let held = &mut self.sequences[sequence];
         let before = held.tokens.len();
         held.tokens.extend(tokens);
         if let Some(pool) = &mut self.pool {
-            let taken = (before..held.tokens.len()).map_while(|_| pool.take());
+            let taken = (before..held.tokens.len()).map_while(|_| pool.allocate());
             held.cells.extend(taken);
             debug_assert_eq!(held.cells.len(), held.tokens.len(), "a cell for each token");
         }
     }
 
-    /// A call has left its sequence.
-    pub(super) fn finish<D: Decoder<State = S>>(
+    /// Makes a sequence idle after its call has ended.
+    pub(super) fn release_sequence<D: Decoder<State = S>>(
         &mut self,
         decoder: &mut D,
         sequence: usize,
         is_busy: impl Fn(usize) -> bool,
     ) {
-        self.held[sequence].used = self.now();
+        self.sequences[sequence].last_used = self.now();
         if self.reuse == Reuse::Nothing {
             self.clear(decoder, sequence);
         }
-        // What the last call has left costs nothing until the next one begins, and may be what it starts from.
+        // Without an active call, idle cells slow nothing down, and the next call may start from them.
         if (0..self.parallel).any(&is_busy) {
-            self.trim(decoder, is_busy);
+            self.trim_idle(decoder, is_busy);
         }
     }
 
-    /// Lets the oldest idle sequences go where they hold more cells than those at work should look at.
-    fn trim<D: Decoder<State = S>>(&mut self, decoder: &mut D, is_busy: impl Fn(usize) -> bool) {
+    /// Evicts idle sequences, least recently used first, until they hold at most [`MAX_IDLE_CELLS`].
+    fn trim_idle<D: Decoder<State = S>>(
+        &mut self,
+        decoder: &mut D,
+        is_busy: impl Fn(usize) -> bool,
+    ) {
         while self.idle_cells(&is_busy) > MAX_IDLE_CELLS && self.evict(decoder, &is_busy, false) {}
     }
 }

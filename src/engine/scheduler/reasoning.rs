@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::active::Active;
+use super::active::ActiveCall;
 use crate::engine::decoder::{Decoder, Sampled};
 use crate::engine::thinking::blocks::{Blocks, Start};
 use crate::engine::token::Token;
@@ -42,7 +42,7 @@ impl Reasoning {
         !self.forced.is_empty()
     }
 
-    /// Takes the next forced token.
+    /// Removes the next forced token and returns it.
     pub(super) fn take_forced(&mut self) -> Option<Token> {
         self.forced.pop_front()
     }
@@ -57,26 +57,26 @@ impl Reasoning {
     }
 }
 
-impl<S> Active<S> {
-    /// Accepts the next token. Returns the new text, and the reason if the answer ends.
+impl<S> ActiveCall<S> {
+    /// Accepts the next token of the call. Returns the new text, and the reason if the answer ends.
     ///
     /// # Errors
-    /// A grammar that cannot be followed.
+    /// `Grammar` if the grammar cannot be followed.
     pub(super) fn accept<D: Decoder<Sampler = S>>(
         &mut self,
         decoder: &D,
         sampled: Sampled,
         now: Instant,
     ) -> Result<(String, Option<FinishReason>), EngineError> {
-        let (token, is_end) = self.read_end(decoder, sampled);
+        let (token, is_end) = self.resolve_end(decoder, sampled);
         let is_first = self.usage.completion_tokens == 0;
         if self.reasoning.awaits_answer && !sampled.is_free {
-            // The model chose to answer at once.
+            // The model answers without reasoning.
             self.reasoning.awaits_answer = false;
             self.output.begin_answer();
         }
         let piece = (!is_end).then(|| decoder.piece(token));
-        let (mut delta, mut finished) = self.take(token, piece.as_deref(), now);
+        let (mut delta, mut finished) = self.push_token(token, piece.as_deref(), now);
         if sampled.is_last && finished.is_none() {
             finished = Some(FinishReason::Stop);
         }
@@ -105,7 +105,7 @@ impl<S> Active<S> {
 
     /// Returns the token that comes next, and whether it ends the answer. An end-of-message token does not end the answer if it closes
     /// a block of reasoning, or if a structured answer has yet to begin.
-    fn read_end<D: Decoder<Sampler = S>>(
+    fn resolve_end<D: Decoder<Sampler = S>>(
         &mut self,
         decoder: &D,
         sampled: Sampled,
@@ -124,8 +124,8 @@ impl<S> Active<S> {
         (sampled.token, true)
     }
 
-    /// Called once the block is closed, with the `piece` of the last token. Makes the sampler follow its grammar as soon as everything
-    /// between block and answer is written. `text` is the part of the answer in that token; returns the part of it that stays.
+    /// Makes the sampler follow its grammar once everything between block and answer is written. Call it for every token after the block
+    /// is closed: `piece` is the bytes of the token, `text` the part of the answer in it. Returns the part of `text` that stays.
     fn begin_answer<D: Decoder<Sampler = S>>(
         &mut self,
         decoder: &D,

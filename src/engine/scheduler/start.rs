@@ -1,15 +1,17 @@
-//! Where an admitted prompt starts, and for whom it waits.
+//! Starts the prefill of admitted calls: from a cached prefix, or after the call that is decoding the same prefix.
 
 use std::cmp::Reverse;
 
 use super::super::decoder::Decoder;
-use super::super::prefix::{MIN_GAIN, common};
+use super::super::prefix::{MIN_GAIN, common_prefix_len};
 use super::super::token::Token;
 use super::{Scheduler, count, has_begun};
 
 impl<D: Decoder> Scheduler<D> {
-    /// The call, admitted before `order`, that is decoding the longest prefix of `prompt`, if that has `least` tokens and can be
-    /// handed over: its sequence and the length. Of several the first one: the others wait for it.
+    /// Returns the sequence of the call that `prompt` should wait for, and the length of their common prefix.
+    ///
+    /// That call was admitted before `order`, is decoding a prefix of `prompt` of at least `least` tokens, and can hand it over. The longest
+    /// prefix wins, then the earliest call.
     pub(super) fn leader(
         &self,
         prompt: &[Token],
@@ -20,15 +22,21 @@ impl<D: Decoder> Scheduler<D> {
         let calls = self.sequences.iter().enumerate();
         calls
             .filter_map(|(at, active)| Some((at, active.as_ref()?)))
-            .filter(|(_, active)| active.order < order && active.next.is_none())
-            .map(|(at, active)| (at, active, common(&active.prompt, prompt).min(most)))
-            .filter(|(_, active, length)| active.is_to_decode(*length) && *length >= least)
+            .filter(|(_, active)| active.order < order && active.next_token.is_none())
+            .map(|(at, active)| {
+                (
+                    at,
+                    active,
+                    common_prefix_len(&active.prompt, prompt).min(most),
+                )
+            })
+            .filter(|(_, active, length)| active.will_decode(*length) && *length >= least)
             .filter(|(_, _, length)| self.cache.can_hand_over(*length))
             .max_by_key(|(_, active, length)| (*length, Reverse(active.order)))
             .map(|(at, _, length)| (at, length))
     }
 
-    /// Lets the admitted prompts start from what of them lies in the cache; those of which another call is decoding more wait.
+    /// Starts the prefill of admitted calls, earliest first. A call waits if another one is decoding more of its prompt than is cached.
     pub(super) fn begin_prompts(&mut self) {
         let calls = self.sequences.iter().enumerate();
         let mut waiting: Vec<_> = calls
@@ -47,36 +55,38 @@ impl<D: Decoder> Scheduler<D> {
             return;
         };
         let waited_for = active.waits_for;
-        if waited_for.is_some_and(|wait| self.is_to_come(wait)) {
+        if waited_for.is_some_and(|wait| self.is_pending(wait)) {
             return;
         }
         let prompt = &active.prompt;
-        let (available, is_copied) = self.cache.available(&self.decoder, sequence, prompt);
-        // Who waits already waits for the rest, however little it is.
+        let (available, is_copied) = self.cache.reusable_prefix(&self.decoder, sequence, prompt);
+        // A call that has waited keeps waiting for the rest of the prefix, however short.
         let gain = if waited_for.is_some() { 1 } else { MIN_GAIN };
         if let Some((leader, length)) = self.leader(prompt, active.order, available + gain) {
-            self.wait(sequence, leader, length);
+            self.wait_for_leader(sequence, leader, length);
             return;
         }
         let streams = self.sequences.iter().flatten();
-        let is_streaming = streams.into_iter().any(|active| active.next.is_some());
+        let is_streaming = streams
+            .into_iter()
+            .any(|active| active.next_token.is_some());
         if is_copied && is_streaming && self.has_copied {
-            // A copy takes time that those wait for who stream: one a step.
-            self.wait_for(sequence, None);
+            // Every stream waits for a copy, so there is at most one in a step.
+            self.set_wait(sequence, None);
             return;
         }
         self.has_copied |= is_copied;
         self.begin(sequence);
     }
 
-    /// Whether the call of this order is still to decode so much.
-    fn is_to_come(&self, (order, length): (u64, usize)) -> bool {
+    /// Returns whether the call with this admission order has yet to decode `length` tokens of its prompt.
+    fn is_pending(&self, (order, length): (u64, usize)) -> bool {
         let mut calls = self.sequences.iter().flatten();
-        calls.any(|active| active.order == order && active.is_to_decode(length))
+        calls.any(|active| active.order == order && active.will_decode(length))
     }
 
-    fn wait(&mut self, sequence: usize, leader: usize, length: usize) {
-        let copies = self.cache.copies();
+    fn wait_for_leader(&mut self, sequence: usize, leader: usize, length: usize) {
+        let copies = self.cache.copies_prefixes();
         let Some(leader) = &mut self.sequences[leader] else {
             return;
         };
@@ -84,10 +94,10 @@ impl<D: Decoder> Scheduler<D> {
             leader.save_at(length);
         }
         let order = leader.order;
-        self.wait_for(sequence, Some((order, length)));
+        self.set_wait(sequence, Some((order, length)));
     }
 
-    fn wait_for(&mut self, sequence: usize, wait: Option<(u64, usize)>) {
+    fn set_wait(&mut self, sequence: usize, wait: Option<(u64, usize)>) {
         if let Some(active) = &mut self.sequences[sequence] {
             active.waits_for = wait;
         }
@@ -97,22 +107,22 @@ impl<D: Decoder> Scheduler<D> {
         let Some(mut active) = self.sequences[sequence].take() else {
             return;
         };
-        let known = self.cache.known(&active.prompt);
+        let known = self.cache.longest_cached(&active.prompt);
         let start = {
             let has_begun = has_begun(&self.sequences);
             let is_busy = |at: usize| at == sequence || has_begun(at);
             self.cache
-                .begin(&mut self.decoder, sequence, &active.prompt, is_busy)
+                .reuse_prefix(&mut self.decoder, sequence, &active.prompt, is_busy)
         };
         active.has_begun = true;
         active.prefilled = start;
         active.usage.cached_tokens = count(start);
         active
             .checkpoints
-            .extend(self.cache.to_save(&active.prompt));
-        // What others share and cannot be cut from what they hold: the next one finds it.
+            .extend(self.cache.unsaved_fixed_prompts(&active.prompt));
+        // Another state has more of this prompt but cannot be cut. A checkpoint lets the next call reuse that prefix.
         let is_new = known >= start + 2 * MIN_GAIN && known < active.prompt.len();
-        if is_new && self.cache.copies() && self.cache.can_keep(known) {
+        if is_new && self.cache.copies_prefixes() && self.cache.can_save(known) {
             active.save_at(known);
         }
         self.sequences[sequence] = Some(active);

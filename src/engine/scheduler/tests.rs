@@ -1,11 +1,11 @@
-//! The scheduler with a scripted decoder: no model, no time.
+//! Tests of the scheduler with a scripted decoder, without a model or a clock.
 
 mod bench;
+mod fairness;
 mod prefixes;
 mod properties;
 mod reasoning;
 mod scripted;
-mod turns;
 
 use std::rc::Rc;
 
@@ -14,15 +14,15 @@ use scripted::{Script, Scripted, endless, says};
 
 use super::*;
 use crate::engine::prompt::Prompt;
-use crate::engine::queue::waits;
+use crate::engine::queue::load_and_queue_ms;
 use crate::engine::thinking::Thinking;
 use crate::engine::thinking::families::markers_of;
 
 #[test]
-fn a_call_is_answered_and_its_sequence_is_free_again() {
+fn a_call_is_answered_and_frees_its_sequence() {
     let mut bench = Bench::new(LIMITS, 8, says("Lima."));
     bench.submit(1, 10, 50);
-    bench.turns_until_empty();
+    bench.run_until_empty();
     assert_eq!(bench.ends(), [(1, FinishReason::Stop, "Lima.".into())]);
     let deltas: String = bench
         .updates
@@ -38,10 +38,10 @@ fn a_call_is_answered_and_its_sequence_is_free_again() {
 }
 
 #[test]
-fn positions_have_no_gaps_and_only_the_last_row_of_a_prompt_asks_for_logits() {
+fn positions_have_no_gaps_and_only_the_last_row_of_a_prompt_requests_logits() {
     let mut bench = Bench::new(LIMITS, 8, says("abc"));
     bench.submit(1, 70, 20);
-    bench.turns_until_empty();
+    bench.run_until_empty();
     let rows: Vec<Row> = bench.seen.borrow().batches.concat();
     let positions: Vec<u32> = rows.iter().map(|row| row.position).collect();
     assert_eq!(positions, (0..73).collect::<Vec<u32>>());
@@ -49,11 +49,11 @@ fn positions_have_no_gaps_and_only_the_last_row_of_a_prompt_asks_for_logits() {
 }
 
 #[test]
-fn an_answer_is_cut_at_its_own_limit_and_at_the_contexts_end() {
+fn an_answer_is_truncated_at_max_tokens_and_at_the_end_of_the_context() {
     let mut bench = Bench::new(LIMITS, 8, endless());
     bench.submit(1, 10, 7);
     bench.submit(2, 95, 50);
-    bench.turns_until_empty();
+    bench.run_until_empty();
     assert_eq!(
         bench.ends(),
         [
@@ -64,12 +64,12 @@ fn an_answer_is_cut_at_its_own_limit_and_at_the_contexts_end() {
 }
 
 #[test]
-fn a_prompt_that_fills_the_context_is_refused_with_both_numbers() {
+fn a_prompt_that_fills_the_context_is_rejected_with_both_numbers() {
     let mut bench = Bench::new(LIMITS, 8, endless());
     bench.submit(1, 100, 1);
-    bench.turn();
+    bench.step();
     let Some((1, Update::Failed(error))) = bench.updates.last() else {
-        panic!("it is refused")
+        panic!("the call is rejected")
     };
     assert_eq!(error.kind, EngineErrorKind::ContextOverflow);
     assert_eq!(
@@ -79,12 +79,12 @@ fn a_prompt_that_fills_the_context_is_refused_with_both_numbers() {
 }
 
 #[test]
-fn generating_sequences_have_a_token_in_every_batch_and_prompts_follow() {
+fn every_batch_starts_with_a_token_of_each_generating_sequence() {
     let mut bench = Bench::new(LIMITS, 8, endless());
     bench.submit(1, 1, 50);
-    bench.turn();
+    bench.step();
     bench.submit(2, 90, 5);
-    bench.turn();
+    bench.step();
     let batch = bench.last_batch();
     assert_eq!((batch[0].sequence, batch[0].logits), (0, true));
     assert!(batch[1..].iter().all(|row| row.sequence == 1));
@@ -92,7 +92,7 @@ fn generating_sequences_have_a_token_in_every_batch_and_prompts_follow() {
 }
 
 #[test]
-fn a_short_prompt_is_not_held_up_by_a_long_one() {
+fn a_long_prompt_does_not_delay_a_short_one() {
     let limits = Limits {
         n_ctx: 10_000,
         kv_cells: 20_000,
@@ -102,21 +102,21 @@ fn a_short_prompt_is_not_held_up_by_a_long_one() {
     bench.submit(1, 9000, 5);
     bench.submit(2, 20, 5);
     while bench.ends().is_empty() {
-        bench.turn();
+        bench.step();
     }
     assert_eq!(bench.ends()[0].0, 2);
     assert!(bench.batches() <= 3);
 }
 
 #[test]
-fn a_prompt_alone_leaves_no_rest_that_is_shorter_than_a_tile() {
+fn no_step_of_a_prompt_alone_is_shorter_than_a_tile() {
     let limits = Limits {
         n_ctx: 1000,
         kv_cells: 2000,
         n_batch: 512,
         ..LIMITS
     };
-    // Before any speed is known a tile, and then a whole pass.
+    // One tile before any speed is known, and then whole ubatches.
     for (prompt, expected) in [
         (110, vec![110]),
         (300, vec![64, 236]),
@@ -124,7 +124,7 @@ fn a_prompt_alone_leaves_no_rest_that_is_shorter_than_a_tile() {
     ] {
         let mut bench = Bench::new(limits, 8, endless());
         bench.submit(1, prompt, 1);
-        bench.turns_until_empty();
+        bench.run_until_empty();
         let batches = bench.seen.borrow().batches.clone();
         assert_eq!(batches.iter().map(Vec::len).collect::<Vec<_>>(), expected);
     }
@@ -135,7 +135,7 @@ fn prompts_share_a_chunk_evenly() {
     let mut bench = Bench::new(LIMITS, 8, endless());
     bench.submit(1, 90, 5);
     bench.submit(2, 90, 5);
-    bench.turn();
+    bench.step();
     let of_first = bench
         .last_batch()
         .iter()
@@ -145,21 +145,21 @@ fn prompts_share_a_chunk_evenly() {
 }
 
 #[test]
-fn calls_are_admitted_in_order_and_told_their_place() {
+fn calls_are_admitted_in_order_and_get_queue_positions() {
     let mut bench = Bench::new(LIMITS, 8, says("x"));
     for id in 1..=4 {
         bench.submit(id, 5, 5);
     }
     bench.updates.extend(bench.scheduler.take_updates());
-    bench.turn();
-    let news: Vec<_> = bench
+    bench.step();
+    let positions: Vec<_> = bench
         .updates
         .iter()
         .filter(|(id, _)| *id >= 3)
         .cloned()
         .collect();
     assert_eq!(
-        news,
+        positions,
         [
             (3, Update::Queued(3)),
             (4, Update::Queued(4)),
@@ -167,13 +167,13 @@ fn calls_are_admitted_in_order_and_told_their_place() {
             (4, Update::Queued(2))
         ]
     );
-    bench.turns_until_empty();
+    bench.run_until_empty();
     let order: Vec<u64> = bench.ends().iter().map(|(id, ..)| *id).collect();
     assert_eq!(order, [1, 2, 3, 4]);
 }
 
 #[test]
-fn cells_are_reserved_for_prompt_and_answer_so_a_call_waits_where_they_do_not_suffice() {
+fn a_call_waits_until_the_cells_of_its_prompt_and_answer_can_be_reserved() {
     let limits = Limits {
         kv_cells: 110,
         ..LIMITS
@@ -182,7 +182,7 @@ fn cells_are_reserved_for_prompt_and_answer_so_a_call_waits_where_they_do_not_su
     bench.submit(1, 10, 50);
     bench.submit(2, 10, 50);
     bench.submit(3, 10, 10);
-    bench.turn();
+    bench.step();
     assert_eq!(
         (
             bench.scheduler.stats().active,
@@ -190,32 +190,32 @@ fn cells_are_reserved_for_prompt_and_answer_so_a_call_waits_where_they_do_not_su
         ),
         (1, 60)
     );
-    bench.turns_until_empty();
+    bench.run_until_empty();
     let order: Vec<u64> = bench.ends().iter().map(|(id, ..)| *id).collect();
-    // The third would have fitted beside the first; it does not overtake the second.
+    // The third call would fit beside the first, but does not overtake the second.
     assert_eq!(order, [1, 3, 2]);
 }
 
 #[test]
-fn a_call_whose_prompt_is_not_ready_holds_its_place() {
+fn a_call_whose_prompt_is_not_ready_keeps_its_position() {
     let mut bench = Bench::new(LIMITS, 8, says("x"));
     assert!(bench.enter(1, 5, &[]));
     bench.submit(2, 5, 5);
-    bench.turn();
+    bench.step();
     assert_eq!(bench.batches(), 0);
     assert!(bench.scheduler.is_idle() && !bench.scheduler.is_empty());
-    bench.scheduler.prepared(1, Ok(prompt_of(5)));
-    bench.turn();
+    bench.scheduler.set_prompt(1, Ok(prompt_of(5)));
+    bench.step();
     assert_eq!(bench.scheduler.stats().active, 2);
 }
 
 #[test]
-fn a_full_queue_says_how_many_wait() {
+fn the_error_of_a_full_queue_says_how_many_calls_wait() {
     let mut bench = Bench::new(LIMITS, 3, endless());
     for id in 1..=6 {
         bench.submit(id, 5, 5);
     }
-    bench.turn();
+    bench.step();
     assert_eq!(bench.failures(), [(6, EngineErrorKind::Busy)]);
     let busy = bench.updates.iter().find_map(|(_, update)| match update {
         Update::Failed(error) => Some(error.text.clone()),
@@ -228,14 +228,14 @@ fn a_full_queue_says_how_many_wait() {
 }
 
 #[test]
-fn a_cancelled_call_is_gone_before_the_next_decode_wherever_it_was() {
+fn a_cancelled_call_ends_before_the_next_decode_in_every_phase() {
     let mut bench = Bench::new(LIMITS, 8, endless());
     bench.submit(1, 1, 50);
-    bench.turn();
+    bench.step();
     bench.submit(2, 90, 5);
     bench.submit(3, 5, 5);
     assert!(bench.enter(4, 5, &[]));
-    bench.turn();
+    bench.step();
     for id in 1..=5 {
         bench
             .scheduler
@@ -244,8 +244,8 @@ fn a_cancelled_call_is_gone_before_the_next_decode_wherever_it_was() {
     assert_eq!(bench.scheduler.stats().reserved_cells, 0);
     assert!(bench.scheduler.is_empty());
     let batches = bench.batches();
-    bench.scheduler.prepared(4, Ok(prompt_of(5)));
-    bench.turn();
+    bench.scheduler.set_prompt(4, Ok(prompt_of(5)));
+    bench.step();
     assert_eq!(bench.batches(), batches);
     assert!(
         bench
@@ -268,16 +268,16 @@ fn a_cancelled_call_is_gone_before_the_next_decode_wherever_it_was() {
 }
 
 #[test]
-fn a_deadline_ends_a_call_with_what_it_has() {
+fn a_deadline_ends_a_call_with_its_text_so_far() {
     let mut bench = Bench::new(LIMITS, 8, endless());
     bench.submit(1, 1, 50);
     for _ in 0..4 {
-        bench.turn();
+        bench.step();
     }
     bench
         .scheduler
         .cancel(1, CancelReason::Deadline, bench.start);
-    bench.turn();
+    bench.step();
     assert_eq!(bench.ends(), [(1, FinishReason::Deadline, "la l".into())]);
 }
 
@@ -285,13 +285,13 @@ fn a_deadline_ends_a_call_with_what_it_has() {
 fn a_stop_string_ends_a_call_and_is_not_in_its_text() {
     let mut bench = Bench::new(LIMITS, 8, says("one two three"));
     assert!(bench.enter(1, 50, &["two"]));
-    bench.scheduler.prepared(1, Ok(prompt_of(3)));
-    bench.turns_until_empty();
+    bench.scheduler.set_prompt(1, Ok(prompt_of(3)));
+    bench.run_until_empty();
     assert_eq!(bench.ends(), [(1, FinishReason::Stop, "one ".into())]);
 }
 
 #[test]
-fn a_failed_decode_fails_the_calls_of_its_batch_and_the_next_are_served() {
+fn a_failed_decode_fails_only_the_calls_of_its_batch() {
     let script = Script {
         failing: vec![2],
         ..says("x")
@@ -300,7 +300,7 @@ fn a_failed_decode_fails_the_calls_of_its_batch_and_the_next_are_served() {
     for id in 1..=3 {
         bench.submit(id, 5, 5);
     }
-    bench.turns_until_empty();
+    bench.run_until_empty();
     assert_eq!(
         bench.failures(),
         [(1, EngineErrorKind::Decode), (2, EngineErrorKind::Decode)]
@@ -310,33 +310,36 @@ fn a_failed_decode_fails_the_calls_of_its_batch_and_the_next_are_served() {
 }
 
 #[test]
-fn a_prompt_that_cannot_be_made_fails_its_call_alone() {
+fn a_prompt_that_cannot_be_made_fails_only_its_call() {
     let mut bench = Bench::new(LIMITS, 8, says("x"));
     assert!(bench.enter(1, 5, &[]));
     bench
         .scheduler
-        .prepared(1, Err(EngineError::new(EngineErrorKind::Template, "no")));
+        .set_prompt(1, Err(EngineError::new(EngineErrorKind::Template, "no")));
     bench.submit(2, 5, 5);
-    bench.turns_until_empty();
+    bench.run_until_empty();
     assert_eq!(bench.failures(), [(1, EngineErrorKind::Template)]);
     assert_eq!(bench.ends().len(), 1);
 }
 
 #[test]
-fn waiting_for_the_load_and_waiting_in_the_queue_are_told_apart() {
+fn load_time_and_queue_time_are_separate() {
     let start = Instant::now();
-    assert_eq!(waits(start, start + 30 * MS, start + 50 * MS), (30, 20));
     assert_eq!(
-        waits(start + 40 * MS, start + 30 * MS, start + 50 * MS),
+        load_and_queue_ms(start, start + 30 * MS, start + 50 * MS),
+        (30, 20)
+    );
+    assert_eq!(
+        load_and_queue_ms(start + 40 * MS, start + 30 * MS, start + 50 * MS),
         (0, 10)
     );
 }
 
 #[test]
-fn those_that_waited_for_the_load_are_told_their_place() {
+fn calls_that_waited_for_the_load_get_queue_positions() {
     let mut queue = Queue::new(8);
     for id in [3, 4] {
-        let call = Waiting::new(id, "one".into(), request(5, &[]), Instant::now());
+        let call = QueuedCall::new(id, "one".into(), request(5, &[]), Instant::now());
         queue.push(call, 0).unwrap();
     }
     let decoder = Scripted::new(endless(), LIMITS, Rc::default());
@@ -348,15 +351,15 @@ fn those_that_waited_for_the_load_are_told_their_place() {
 }
 
 #[test]
-fn a_stop_string_that_is_complete_only_at_the_end_counts() {
-    // The tag in the middle of the answer is held, and with it the stop string.
+fn a_stop_string_in_text_that_was_held_back_ends_the_answer() {
+    // The tag is held back, and with it the stop string.
     let mut bench = Bench::new(LIMITS, 8, says("a <think> STOP b"));
     assert!(bench.enter(1, 50, &["STOP"]));
     let prompt = Prompt {
         thinking: Thinking::new(markers_of("<think>", &[], None).into()),
         ..prompt_of(3)
     };
-    bench.scheduler.prepared(1, Ok(prompt));
-    bench.turns_until_empty();
+    bench.scheduler.set_prompt(1, Ok(prompt));
+    bench.run_until_empty();
     assert_eq!(bench.ends(), [(1, FinishReason::Stop, "a <think> ".into())]);
 }

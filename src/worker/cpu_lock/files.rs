@@ -1,8 +1,8 @@
 //! Lock files of the CPU turns, private to this user and removed with the server.
 //!
-//! On Linux they are in memory and have no name; workers open them anew by the server's descriptors, before they restrict
-//! themselves, since a lock belongs to what was opened once. Elsewhere, and where there is no `/proc`, they are in the folder for
-//! temporary files.
+//! On Linux the files are in memory and have no names. Workers open them through the server's descriptors in `/proc`, before they enter the
+//! sandbox: a lock belongs to an open file description, so each worker requires its own. On other systems, and without `/proc`, the files
+//! are in the directory for temporary files.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -10,21 +10,21 @@ use std::path::{Path, PathBuf};
 
 use crate::worker::CpuLocks;
 
-/// The server's side: the files, as long as it is there.
+/// The lock files of a server, which exist as long as this value.
 #[derive(Debug)]
 pub(crate) struct TurnFiles {
     turns: CpuLocks,
-    /// Those in memory live as long as they are open.
+    /// Open files; those in memory exist as long as they are open.
     _files: Vec<File>,
-    /// Whether they have names.
+    /// Whether the files are on disk, with names.
     is_on_disk: bool,
 }
 
 impl TurnFiles {
-    /// Makes turns for models of which the widest computes with `n_threads`, on `cpus`.
+    /// Creates the files for models that compute with at most `n_threads` each, on `cpus`.
     ///
     /// # Errors
-    /// If no files can be made.
+    /// The system cannot create the files.
     pub(crate) fn create(n_threads: usize, cpus: usize) -> io::Result<Self> {
         let count = 1 + Self::places(n_threads, cpus);
         #[cfg(target_os = "linux")]
@@ -52,7 +52,7 @@ impl TurnFiles {
         }
     }
 
-    /// Returns how many models of `n_threads` may compute at once on `cpus`.
+    /// Returns the number of models with `n_threads` that can compute at once on `cpus`: at least 1, and 4 for 4 threads on 16 CPUs.
     pub(crate) fn places(n_threads: usize, cpus: usize) -> usize {
         (cpus / n_threads.max(1)).max(1)
     }
@@ -65,7 +65,7 @@ impl TurnFiles {
         self.turns.clone()
     }
 
-    /// Creates lock files again that are gone from the disk: systems clean the folder for temporary files.
+    /// Creates missing lock files again, since systems clean up the directory for temporary files.
     fn restore(&self) {
         for path in self.paths().filter(|path| !path.exists()) {
             if let Err(error) = create(path) {
@@ -92,7 +92,7 @@ impl Drop for TurnFiles {
     }
 }
 
-/// Makes files that no other user can open: whoever opens one can lock it.
+/// Creates files that no other user can open, since every user who can open a file can lock it.
 fn create_on_disk(count: usize) -> io::Result<(Vec<PathBuf>, Vec<File>)> {
     let name = format!("llama-mcp-server-{}", uuid::Uuid::new_v4());
     let path = std::env::temp_dir().join(name);
@@ -113,7 +113,7 @@ fn create(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Opens a file of turns for a worker.
+/// Opens a lock file for a worker.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     #[cfg(target_os = "linux")]
     if path.starts_with("/proc") {
@@ -131,13 +131,13 @@ mod memory {
 
     use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
 
-    /// Nobody can write to such a file: it would keep the memory.
+    /// Seals that deny every write, which would use memory.
     const SEALS: SealFlags = SealFlags::SEAL
         .union(SealFlags::GROW)
         .union(SealFlags::SHRINK)
         .union(SealFlags::WRITE);
 
-    /// Makes files without a name, and the paths by which children open them.
+    /// Creates files without names. Returns them, and the paths with which child processes open them.
     pub(super) fn create(count: usize) -> io::Result<(Vec<PathBuf>, Vec<File>)> {
         let create = |_| {
             let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;

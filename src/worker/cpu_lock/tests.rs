@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use super::*;
 
-/// Longer than any test waits for what is to come.
+/// Longer than any condition of a test takes.
 const LONG: Duration = Duration::from_mins(1);
 
 fn opened(files: &TurnFiles) -> Turns {
-    Turns::with_patience(&files.locks(), LONG).unwrap()
+    Turns::with_budget(&files.locks(), LONG).unwrap()
 }
 
 /// Waits until `condition` holds.
@@ -20,13 +20,13 @@ fn wait_until(condition: impl Fn() -> bool) {
     }
 }
 
-/// One that waits for no turn.
+/// Opens turns with an empty wait budget.
 fn impatient(files: &TurnFiles) -> Turns {
-    Turns::with_patience(&files.locks(), Duration::ZERO).unwrap()
+    Turns::with_budget(&files.locks(), Duration::ZERO).unwrap()
 }
 
 #[test]
-fn there_are_as_many_turns_as_threads_fit_the_cpus() {
+fn there_are_as_many_places_as_models_fit_the_cpus() {
     let places = [(4, 2), (2, 2), (1, 2), (4, 16)].map(|(n_threads, cpus)| {
         let files = TurnFiles::create(n_threads, cpus).unwrap();
         files.locks().places.len()
@@ -35,32 +35,32 @@ fn there_are_as_many_turns_as_threads_fit_the_cpus() {
 }
 
 #[test]
-fn lock_files_that_were_cleaned_up_are_made_again_for_the_next_worker() {
+fn removed_lock_files_are_created_again_for_the_next_worker() {
     let files = TurnFiles::on_disk(2).unwrap();
     std::fs::remove_file(files.locks().queue).unwrap();
     let turns = opened(&files);
-    assert!(turns.take(|| {}).unwrap().place.is_some());
+    assert!(turns.acquire(|| {}).unwrap().place.is_some());
 }
 
 #[test]
-fn who_waits_comes_before_who_has_just_had_a_turn() {
+fn a_waiting_worker_comes_before_one_that_has_just_had_a_turn() {
     let files = TurnFiles::create(1, 1).unwrap();
     let (busy, other) = (opened(&files), opened(&files));
-    let mine = busy.take(|| {}).unwrap();
+    let mine = busy.acquire(|| {}).unwrap();
     let (took, order) = channel();
     thread::scope(|scope| {
         let other_took = took.clone();
         let other = &other;
         scope.spawn(move || {
-            let turn = other.take(|| {}).unwrap();
+            let turn = other.acquire(|| {}).unwrap();
             assert!(turn.place.is_some());
             other_took.send("other").unwrap();
             drop(turn);
         });
-        // It waits as soon as its request holds the queue.
-        wait_until(|| other.waiter.is_wanted() && !is_free(&busy.locks.queue));
+        // The other one waits as soon as its request holds the queue.
+        wait_until(|| other.waiter.is_awaited() && !is_free(&busy.locks.queue));
         drop(mine);
-        let again = busy.take(|| {}).unwrap();
+        let again = busy.acquire(|| {}).unwrap();
         assert!(again.place.is_some());
         took.send("busy").unwrap();
         drop(again);
@@ -69,43 +69,43 @@ fn who_waits_comes_before_who_has_just_had_a_turn() {
 }
 
 #[test]
-fn a_turn_that_is_never_given_back_stops_nobody() {
+fn a_turn_that_is_never_released_stops_no_worker() {
     let files = TurnFiles::create(1, 1).unwrap();
     let (hostile, honest) = (opened(&files), impatient(&files));
-    let held = hostile.take(|| {}).unwrap();
+    let held = hostile.acquire(|| {}).unwrap();
     assert!(held.place.is_some());
     for _ in 0..3 {
-        assert_eq!(honest.take(|| {}).unwrap().place, None);
+        assert_eq!(honest.acquire(|| {}).unwrap().place, None);
     }
     assert!(honest.waiter.is_waiting());
-    // Once it is given back there are turns again, and nobody keeps the one that was waited for.
+    // Once it is released there are turns again, and the abandoned request keeps none.
     drop(held);
     wait_until(|| !honest.waiter.is_waiting());
-    assert!(honest.take(|| {}).unwrap().place.is_some());
-    assert!(hostile.take(|| {}).unwrap().place.is_some());
+    assert!(honest.acquire(|| {}).unwrap().place.is_some());
+    assert!(hostile.acquire(|| {}).unwrap().place.is_some());
 }
 
 #[test]
-fn a_queue_that_is_never_left_stops_nobody() {
+fn a_queue_that_is_never_released_stops_no_worker() {
     let files = TurnFiles::create(1, 2).unwrap();
     let (hostile, honest) = (opened(&files), impatient(&files));
     hostile.locks.queue.lock().unwrap();
-    assert_eq!(honest.take(|| {}).unwrap().place, None);
+    assert_eq!(honest.acquire(|| {}).unwrap().place, None);
     drop(hostile);
     wait_until(|| !honest.waiter.is_waiting());
-    assert!(honest.take(|| {}).unwrap().place.is_some());
+    assert!(honest.acquire(|| {}).unwrap().place.is_some());
 }
 
 #[test]
 #[cfg(target_os = "linux")]
-fn on_linux_turns_have_no_names_and_cannot_be_written_to() {
+fn on_linux_lock_files_have_no_names_and_cannot_be_written_to() {
     use std::io::Write;
     let files = TurnFiles::create(1, 1).unwrap();
     let CpuLocks { queue, places } = files.locks();
     assert!(queue.starts_with("/proc") && places[0].starts_with("/proc"));
     let mut writable = File::options().write(true).open(&queue).unwrap();
     assert!(writable.write_all(b"x").is_err());
-    // A descriptor that is something else by now is none of them.
+    // The number of a lock file's descriptor may now belong to another file.
     let other = File::open("Cargo.toml").unwrap();
     let number = std::os::fd::AsRawFd::as_raw_fd(&other);
     let path = format!("/proc/{}/fd/{number}", std::process::id());
@@ -115,12 +115,12 @@ fn on_linux_turns_have_no_names_and_cannot_be_written_to() {
 
 #[test]
 #[cfg(unix)]
-fn on_a_disk_no_other_user_can_open_them_and_none_is_left() {
+fn lock_files_on_disk_are_private_and_removed() {
     use std::os::unix::fs::MetadataExt;
     let files = TurnFiles::on_disk(2).unwrap();
     let path = files.locks().queue;
     assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
-    assert!(opened(&files).take(|| {}).unwrap().place.is_some());
+    assert!(opened(&files).acquire(|| {}).unwrap().place.is_some());
     drop(files);
     assert!(!path.exists());
 }

@@ -1,4 +1,4 @@
-//! A thread that waits for a turn, so that the one which computes can stop waiting: a lock on a file cannot be given up.
+//! A thread that waits for a turn, so that the computing thread can stop waiting: a blocked file lock cannot be cancelled.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use super::Locks;
 use crate::worker::TURNS;
 
-/// Interval between signs of life of a waiting thread; shorter than the shortest `stall_timeout`.
-const SIGN_EVERY: Duration = Duration::from_millis(250);
+/// Interval of the heartbeats of a waiting thread, shorter than the shortest `stall_timeout`.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(250);
 
-/// A handle of the waiting thread, which starts with the first wait, so that the sandbox applies to it.
+/// Handle of the waiting thread. The thread starts with the first wait, so that the sandbox applies to it.
 #[derive(Debug)]
 pub(super) struct Waiter {
     shared: Arc<Shared>,
@@ -25,23 +25,23 @@ struct Shared {
     changed: Condvar,
 }
 
-/// The state of the only request.
+/// State of the only request.
 #[derive(Debug)]
 enum Request {
     /// No request was made.
     None,
     /// The thread waits for a turn.
     Waiting,
-    /// The caller gave up; the thread still waits.
-    GivenUp,
-    /// The thread took this place, or failed.
+    /// The caller stopped waiting, but the thread still waits.
+    Abandoned,
+    /// The thread has locked this place, or failed.
     Done(io::Result<usize>),
     /// The waiter was dropped: no further request will come.
     Closed,
 }
 
 impl Waiter {
-    /// Makes a waiter for `locks`.
+    /// Creates a waiter for `locks`.
     pub(super) fn new(locks: Arc<Locks>) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -53,44 +53,40 @@ impl Waiter {
         }
     }
 
-    /// Returns whether the thread still waits for a turn that the caller gave up.
+    /// Returns whether the thread still waits for a turn for which the caller has stopped waiting.
     pub(super) fn is_waiting(&self) -> bool {
-        matches!(*self.shared.request(), Request::GivenUp)
+        matches!(*self.shared.request(), Request::Abandoned)
     }
 
-    /// Returns whether the thread waits for a turn that the caller still needs.
+    /// Returns whether both the thread and its caller wait for a turn.
     #[cfg(test)]
-    pub(super) fn is_wanted(&self) -> bool {
+    pub(super) fn is_awaited(&self) -> bool {
         matches!(*self.shared.request(), Request::Waiting)
     }
 
-    /// Waits for a turn, at most `limit` long, and calls `sign_of_life` several times a second meanwhile. Returns the place, or
-    /// `None` if it took longer.
+    /// Waits for a turn, at most for `limit`, and calls `heartbeat` several times a second meanwhile. Returns the place, or `None` after
+    /// `limit`.
     ///
     /// # Errors
-    /// If the system cannot lock files there, or gives no thread.
-    pub(super) fn wait(
-        &self,
-        limit: Duration,
-        sign_of_life: &dyn Fn(),
-    ) -> io::Result<Option<usize>> {
+    /// The system cannot lock the files, or cannot start the thread.
+    pub(super) fn wait(&self, limit: Duration, heartbeat: &dyn Fn()) -> io::Result<Option<usize>> {
         self.start()?;
         *self.shared.request() = Request::Waiting;
         self.shared.changed.notify_all();
         let until = Instant::now() + limit;
         let mut request = loop {
             let left = until.saturating_duration_since(Instant::now());
-            let request = self.shared.wait_for_end(left.min(SIGN_EVERY));
+            let request = self.shared.wait_for_end(left.min(HEARTBEAT_INTERVAL));
             if !matches!(*request, Request::Waiting) || left.is_zero() {
                 break request;
             }
             drop(request);
-            sign_of_life();
+            heartbeat();
         };
         if let Request::Done(place) = std::mem::replace(&mut *request, Request::None) {
             return place.map(Some);
         }
-        *request = Request::GivenUp;
+        *request = Request::Abandoned;
         Ok(None)
     }
 
@@ -119,7 +115,7 @@ impl Shared {
         self.request.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the request is done, at most `limit` long.
+    /// Waits until the request is done, at most for `limit`.
     fn wait_for_end(&self, limit: Duration) -> MutexGuard<'_, Request> {
         let is_waiting = |request: &mut Request| matches!(request, Request::Waiting);
         let waited = self
@@ -128,7 +124,7 @@ impl Shared {
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Waits for a request, and then for its turn. Returns `false` once the waiter was dropped.
+    /// Waits for a request, and then for its turn. Returns `false` once the waiter is dropped.
     fn serve_one(&self) -> bool {
         let is_idle = |request: &mut Request| matches!(request, Request::None | Request::Done(_));
         let request = self.changed.wait_while(self.request(), is_idle);
@@ -145,7 +141,7 @@ impl Shared {
             return true;
         }
         if let Ok(place) = taken {
-            self.locks.give_back(place);
+            self.locks.release(place);
         }
         let is_closed = matches!(*request, Request::Closed);
         if !is_closed {

@@ -1,4 +1,4 @@
-//! The files, TCP connections and signals of a model's process, by Landlock, as far as the kernel has it.
+//! Restricts the files, TCP connections and signals of a model's process with Landlock, as far as the kernel supports it.
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -13,11 +13,11 @@ use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabiliti
 use crate::gpu;
 use crate::worker::Launch;
 
-/// The newest Landlock ABI that was tested: files, TCP, signals, abstract sockets. Older kernels enforce a part.
+/// Newest Landlock ABI that was tested: files, TCP, signals and abstract sockets. Older kernels enforce a part of it.
 const TRIED: ABI = ABI::V6;
 
-/// Paths of libraries, their settings, time zones, and information about CPUs and cgroups. llama.cpp, OpenMP and drivers read some of it
-/// late.
+/// Readable paths of libraries, their settings, time zones, and information about CPUs and cgroups. llama.cpp, OpenMP and drivers read
+/// some of them late.
 const SYSTEM: &[&str] = &[
     "/usr",
     "/lib",
@@ -34,7 +34,7 @@ const SYSTEM: &[&str] = &[
 ];
 
 /// Readable entries of `/proc`: those of the machine and of this process. Entries of other processes are excluded, since their command
-/// lines may hold secrets. GPU drivers read all over it.
+/// lines may contain secrets. GPU drivers require all of `/proc`.
 const PROC: &[&str] = if gpu::IN_BUILD {
     &["/proc"]
 } else {
@@ -47,13 +47,13 @@ const PROC: &[&str] = if gpu::IN_BUILD {
     ]
 };
 
-/// Descriptors that stay open, since a rule applies to an inode, and the kernel recreates forgotten inodes of `/proc`.
+/// Open descriptors of [`PROC`]. A rule applies to an inode, and the kernel recreates inodes of `/proc` that are not open.
 static KNOWN_PROC: LazyLock<Vec<PathFd>> = LazyLock::new(|| {
     let nodes = PROC.iter().map(PathFd::new);
     nodes.filter_map(Result::ok).collect()
 });
 
-/// Additional paths that GPU drivers read: the drivers on some distributions, lists of drivers, settings.
+/// Additional readable paths for GPU drivers: the drivers on some distributions, lists of drivers, and settings.
 const DRIVERS: &[&str] = &[
     "/opt/cuda",
     "/opt/rocm",
@@ -65,7 +65,7 @@ const DRIVERS: &[&str] = &[
     "/etc/alternatives",
 ];
 
-/// Lists of paths in which users name more of it: folders of libraries, Vulkan's drivers.
+/// Variables with lists of further readable paths: directories of libraries, and Vulkan drivers.
 const DRIVER_VARIABLES: &[&str] = &[
     "LD_LIBRARY_PATH",
     "VK_DRIVER_FILES",
@@ -73,19 +73,19 @@ const DRIVER_VARIABLES: &[&str] = &[
     "VK_ADD_DRIVER_FILES",
 ];
 
-/// How the device nodes of GPUs begin: NVIDIA's on PCs and on Tegra, the direct rendering manager, AMD's, WSL's.
+/// Prefixes of the device nodes of GPUs: NVIDIA on PCs and Tegra, the direct rendering manager, AMD and WSL.
 const DEVICES: &[&str] = &["nvidia", "nvhost", "nvmap", "dri", "kfd", "dxg"];
 
-/// CUDA names its threads there, and fails where it cannot.
+/// Directory in which CUDA names its threads. CUDA fails if it cannot.
 const THREAD_NAMES: &str = "/proc/self/task";
 
-/// Restricts this thread and those that it starts from now on to the files of `launch`. Returns what it is restricted by, for the log.
+/// Restricts this thread, and those that it starts from now on, to the files of `launch`. Returns the restrictions for the log.
 ///
 /// # Errors
-/// What is not restricted, and why, in words.
+/// The missing restriction and its reason, as text.
 pub(super) fn restrict(launch: &Launch) -> Result<RestrictionStatus, String> {
     if let Err(error) = drop_rights_of_root() {
-        tracing::debug!(%error, "the rights of root stay");
+        tracing::debug!(%error, "could not drop the capabilities of root");
     }
     match enforce(launch) {
         Ok(status) if status.ruleset == RulesetStatus::NotEnforced => Err(
@@ -96,8 +96,8 @@ pub(super) fn restrict(launch: &Launch) -> Result<RestrictionStatus, String> {
     }
 }
 
-/// Returns whether NVIDIA's driver needs a program: at the first use after a boot, one with the rights of root loads a module of the
-/// kernel and makes the device.
+/// Returns whether NVIDIA's driver must start a program: at its first use after a boot, a program with the rights of root loads a kernel
+/// module and creates the device.
 pub(super) fn driver_starts_a_program() -> bool {
     cfg!(feature = "cuda")
         && Path::new("/proc/driver/nvidia").exists()

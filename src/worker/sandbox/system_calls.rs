@@ -1,7 +1,7 @@
-//! The system calls that a model's process is refused, by seccomp filters: what Landlock knows nothing of.
+//! Denies system calls to a model's process with seccomp filters: those that Landlock does not restrict.
 //!
-//! A refused call fails and does not end the process, since libraries try some of them and do without. Everything else is allowed:
-//! a list of what is allowed would have to know every C library, allocator and driver.
+//! A denied call fails and does not end the process, since libraries try some calls and work without them. Other calls are allowed: a list
+//! of allowed calls would have to cover every C library, allocator and driver.
 
 mod lists;
 
@@ -17,8 +17,8 @@ use seccompiler::{
 use crate::gpu;
 use lists::{CREATION, FCNTLS, IOCTLS, NAMESPACES, REFUSED};
 
-/// Variables by which users bind OpenMP's threads to CPUs. OpenMP does that with the threads' numbers, which a filter cannot tell
-/// from those of other processes.
+/// Variables with which users bind OpenMP's threads to CPUs. OpenMP passes the ids of threads, which a filter cannot distinguish from those
+/// of other processes.
 const BINDING_VARIABLES: [&str; 4] = [
     "OMP_PROC_BIND",
     "OMP_PLACES",
@@ -26,7 +26,7 @@ const BINDING_VARIABLES: [&str; 4] = [
     "KMP_AFFINITY",
 ];
 
-/// Refuses the calls to this thread and to those that it starts from now on. If `may_create`, calls that create, rename and remove files
+/// Denies the calls to this thread, and to those that it starts from now on. If `may_create`, calls that create, rename and remove files
 /// stay allowed. Calls of the 32-bit ABI end the process.
 ///
 /// # Errors
@@ -40,7 +40,7 @@ pub(super) fn refuse(may_create: bool) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses what is listed.
+/// Returns the filter that denies the calls of [`lists`].
 fn listed(may_create: bool) -> Result<BpfProgram, Error> {
     let whole = REFUSED.iter().copied().flatten();
     let whole = whole.filter(|call| !may_create || !CREATION.contains(call));
@@ -49,14 +49,13 @@ fn listed(may_create: bool) -> Result<BpfProgram, Error> {
     compile(rules, libc::EPERM)
 }
 
-/// Fails one call with `error`, as an older kernel does.
+/// Makes one call fail with `error`, as on an older kernel.
 #[cfg(test)]
 pub(super) fn refuse_one(call: i64, error: c_int) -> Result<(), Error> {
     apply_filter(&compile([(call, Vec::new())].into(), error)?)
 }
 
-/// Refuses `clone3`, whose flags are in memory where no filter sees them. C libraries use `clone` instead if the kernel does not
-/// know it.
+/// Returns the filter that denies `clone3`, whose flags are in memory where no filter can read them. C libraries fall back to `clone`.
 fn clone3() -> Result<BpfProgram, Error> {
     compile([(libc::SYS_clone3, Vec::new())].into(), libc::ENOSYS)
 }
@@ -69,7 +68,7 @@ fn compile(rules: Rules, error: c_int) -> Result<BpfProgram, Error> {
     Ok(filter.try_into()?)
 }
 
-/// Refuses all of x32, the ABI by which a kernel may know every call of `x86_64` a second time, under another number.
+/// Returns the filter that denies x32, the ABI in which a kernel may have every call of `x86_64` a second time, with another number.
 fn second_abi() -> BpfProgram {
     const BIT: u32 = 0x4000_0000;
     let step = |code: u32, jf: u8, k: u32| sock_filter {
@@ -82,7 +81,7 @@ fn second_abi() -> BpfProgram {
         return Vec::new();
     }
     vec![
-        // The call's number is the first word of what a filter is given.
+        // The first word of a filter's input is the number of the call.
         step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
         step(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 1, BIT),
         step(
@@ -94,7 +93,7 @@ fn second_abi() -> BpfProgram {
     ]
 }
 
-/// The calls that are refused with some arguments only.
+/// Returns the calls that are denied only with certain arguments, with their rules.
 fn conditional() -> Result<Vec<(i64, Vec<SeccompRule>)>, Error> {
     use SeccompCmpOp::{Eq, MaskedEq, Ne};
     let own_process = u64::from(process::id());
@@ -105,12 +104,12 @@ fn conditional() -> Result<Vec<(i64, Vec<SeccompRule>)>, Error> {
         clones.push(when(0, MaskedEq(namespace), namespace)?);
     }
     let mut rules = vec![
-        // A process of its own would outlive this one, outside every budget. Threads are fine.
+        // A child process would outlive this one, outside every limit. Threads are allowed.
         (libc::SYS_clone, clones),
-        // `abort` sends a signal to the own process.
+        // `abort` sends a signal to its own process.
         (libc::SYS_tgkill, vec![when(0, Ne, own_process)?]),
         (libc::SYS_prlimit64, vec![when(0, Ne, 0)?]),
-        // The kernel ends this process with the server, until it is told not to.
+        // Keeps the parent-death signal, with which the kernel ends this process with the server.
         (
             libc::SYS_prctl,
             vec![when(0, Eq, flag(libc::PR_SET_PDEATHSIG))?],
@@ -121,7 +120,7 @@ fn conditional() -> Result<Vec<(i64, Vec<SeccompRule>)>, Error> {
     if !gpu::IN_BUILD {
         let write_and_run = flag(libc::PROT_WRITE | libc::PROT_EXEC);
         let run = flag(libc::PROT_EXEC);
-        // Code comes from files. Drivers of GPUs write some.
+        // All code comes from files, except in GPU drivers, which generate some.
         rules.extend([
             (
                 libc::SYS_mmap,
@@ -132,7 +131,7 @@ fn conditional() -> Result<Vec<(i64, Vec<SeccompRule>)>, Error> {
         ]);
     }
     if !gpu::IN_BUILD {
-        // The own thread may yield to others: its kind is 0 (`PRIO_PROCESS`), and its id 0.
+        // A thread may lower its own priority: kind 0 (`PRIO_PROCESS`), id 0.
         let others = vec![when(0, Ne, 0)?, when(1, Ne, 0)?];
         rules.push((libc::SYS_setpriority, others));
     }
@@ -143,7 +142,7 @@ fn conditional() -> Result<Vec<(i64, Vec<SeccompRule>)>, Error> {
     Ok(rules)
 }
 
-/// Rules for a call whose second argument is one of `commands`.
+/// Returns rules that match a call whose second argument is one of `commands`.
 fn any_of(commands: &[u32]) -> Result<Vec<SeccompRule>, Error> {
     let commands = commands.iter();
     commands
@@ -151,7 +150,7 @@ fn any_of(commands: &[u32]) -> Result<Vec<SeccompRule>, Error> {
         .collect()
 }
 
-/// A rule for a call whose `argument`, counted from 0, is so. The kernel reads 32 bits of all of these.
+/// Returns a rule that matches a call by its `argument`, counted from 0. The kernel reads 32 bits of all arguments used here.
 fn when(argument: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompRule, Error> {
     let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)?;
     Ok(SeccompRule::new(vec![condition])?)

@@ -1,4 +1,4 @@
-//! Each attempt is made twice: free, where it must succeed, and in a restricted thread's own thread.
+//! Tests of the sandbox. Each attempt is made twice: unrestricted, where it must succeed, and in a thread that a restricted one started.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -30,13 +30,13 @@ fn load(name: &str) -> LoadSettings {
     }
 }
 
-/// Whether the kernel enforces what `rules` ask for. Where it does not, a test says so and checks nothing.
-#[expect(clippy::print_stderr, reason = "a test that checks nothing says so")]
+/// Returns whether the kernel enforces `rules`. If not, prints that the test is skipped.
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
 fn kernel_has(rules: impl FnOnce(Ruleset) -> Result<Ruleset, RulesetError>) -> bool {
     let strict = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
     let has = rules(strict).is_ok();
     if !has {
-        eprintln!("not tested: this kernel does not enforce it");
+        eprintln!("skipped: this kernel does not enforce it");
     }
     has
 }
@@ -45,7 +45,7 @@ fn kernel_guards_files() -> bool {
     kernel_has(|rules| rules.handle_access(AccessFs::from_all(ABI::V1)))
 }
 
-/// What `attempt` gives in a thread that a restricted one started.
+/// Returns the result of `attempt` in a thread that a restricted one started.
 fn restricted<T: Send>(load: &LoadSettings, attempt: impl Fn() -> T + Send + Sync) -> T {
     restricted_by(&load.clone().into(), attempt)
 }
@@ -62,7 +62,7 @@ fn restricted_by<T: Send>(launch: &Launch, attempt: impl Fn() -> T + Send + Sync
 }
 
 fn assert_denied(what: &str, attempt: impl Fn() -> io::Result<()> + Send + Sync) {
-    attempt().unwrap_or_else(|error| panic!("{what}: not even free: {error}"));
+    attempt().unwrap_or_else(|error| panic!("{what}: fails even without the sandbox: {error}"));
     let denied = restricted(&load("tiny-crab-chat.Q8_0.gguf"), attempt)
         .expect_err(what)
         .kind();
@@ -70,7 +70,7 @@ fn assert_denied(what: &str, attempt: impl Fn() -> io::Result<()> + Send + Sync)
 }
 
 #[test]
-fn the_files_of_a_model_are_readable_and_no_other_is() {
+fn only_the_files_of_the_model_are_readable() {
     let part = |n: u8| format!("tiny-crab-chat-split-0000{n}-of-00003.gguf");
     let settings = LoadSettings {
         lora: Some(Lora {
@@ -93,7 +93,7 @@ fn the_files_of_a_model_are_readable_and_no_other_is() {
 }
 
 #[test]
-fn nothing_is_written_removed_or_run() {
+fn a_worker_cannot_write_or_remove_files_or_start_programs() {
     if !kernel_guards_files() {
         return;
     }
@@ -111,7 +111,7 @@ fn nothing_is_written_removed_or_run() {
         OpenOptions::new().append(true).open(model).map(drop)
     });
     assert_denied("removing", || {
-        // Free, it is made anew.
+        // Without the sandbox, the file is created again.
         fs::remove_file(&file).and_then(|()| fs::write(&file, "text"))
     });
     assert_denied("a program", || {
@@ -125,7 +125,7 @@ fn nothing_is_written_removed_or_run() {
 }
 
 #[test]
-fn a_driver_keeps_its_cache_and_creates_no_file_beside_it() {
+fn a_driver_can_create_files_only_in_its_cache() {
     if !kernel_guards_files() {
         return;
     }
@@ -163,7 +163,7 @@ fn a_driver_keeps_its_cache_and_creates_no_file_beside_it() {
 }
 
 #[test]
-fn no_connection_is_made_or_taken() {
+fn a_worker_can_neither_open_nor_accept_tcp_connections() {
     if !kernel_has(|rules| rules.handle_access(AccessNet::from_all(ABI::V4))) {
         return;
     }
@@ -178,7 +178,7 @@ fn no_connection_is_made_or_taken() {
     any(target_arch = "x86_64", target_arch = "aarch64"),
     not(any(feature = "cuda", feature = "vulkan"))
 ))]
-fn no_socket_is_made_whatever_its_kind() {
+fn a_worker_cannot_create_any_socket() {
     use std::os::unix::net::{UnixListener, UnixStream};
     let path = std::env::temp_dir().join(format!("llama-mcp-sandbox-{}.sock", std::process::id()));
     let listener = UnixListener::bind(&path).unwrap();
@@ -192,7 +192,7 @@ fn no_socket_is_made_whatever_its_kind() {
 }
 
 #[test]
-fn other_processes_keep_their_secrets_and_get_no_signals() {
+fn a_worker_can_neither_read_nor_signal_other_processes() {
     let parent = getppid().unwrap();
     if kernel_guards_files() {
         let environment = format!("/proc/{}/environ", parent.as_raw_nonzero());
@@ -210,7 +210,7 @@ fn other_processes_keep_their_secrets_and_get_no_signals() {
 }
 
 #[test]
-fn what_tells_of_the_machine_and_of_itself_stays_readable() {
+fn information_about_the_machine_and_the_worker_stays_readable() {
     let settings = load("tiny-crab-chat.Q8_0.gguf");
     let found = restricted(&settings, || {
         let read = |path: &str| fs::read(path).map_err(|error| format!("{path}: {error}"));
@@ -227,7 +227,7 @@ fn what_tells_of_the_machine_and_of_itself_stays_readable() {
     assert_eq!(is_hidden(found.1), is_hidden(outside));
 }
 
-/// What entering the sandbox gives where the kernel fails `call` with `error`, in each mode but `off`.
+/// Returns the results of entering the sandbox, in each mode but `off`, on a kernel that fails `call` with `error`.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 fn entered_without(call: i64, error: i32) -> [Result<(), EngineError>; 2] {
     [SandboxMode::Auto, SandboxMode::Required].map(|sandbox| {
@@ -247,7 +247,7 @@ fn entered_without(call: i64, error: i32) -> [Result<(), EngineError>; 2] {
 
 #[test]
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-fn a_required_sandbox_that_the_kernel_does_not_have_is_an_error_that_says_so() {
+fn a_required_sandbox_is_an_error_if_the_kernel_lacks_it() {
     let [auto, required] = entered_without(libc::SYS_landlock_create_ruleset, libc::ENOSYS);
     assert_eq!(auto, Ok(()));
     let error = required.unwrap_err();
@@ -261,7 +261,7 @@ fn a_required_sandbox_that_the_kernel_does_not_have_is_an_error_that_says_so() {
 }
 
 #[test]
-fn off_is_off() {
+fn mode_off_restricts_nothing() {
     let settings = LoadSettings {
         sandbox: SandboxMode::Off,
         ..load("tiny-crab-chat.Q8_0.gguf")

@@ -1,10 +1,10 @@
-//! Commands as they come from stdin, a line each.
+//! Reads commands from stdin, one a line.
 
 use std::io::{BufRead, BufReader, Lines, Stdin, stdin};
 
 use crate::worker::{Command, Launch};
 
-/// The commands until stdin ends; blocks between them. What is no command is logged, and skipped.
+/// Iterator over the commands until stdin ends. Blocks for each one, and skips invalid lines with an error in the log.
 pub(super) struct Commands(Lines<BufReader<Stdin>>);
 
 impl Commands {
@@ -12,7 +12,7 @@ impl Commands {
         Self(BufReader::new(stdin()).lines())
     }
 
-    /// The model to serve; none where the worker is to end before it was told.
+    /// Waits for the first command and returns the model to load. Returns `None` if the worker must end before that.
     pub(super) fn wait_for_load(&mut self) -> Option<Launch> {
         loop {
             match self.next()? {
@@ -33,7 +33,7 @@ impl Iterator for Commands {
         loop {
             match serde_json::from_str(&self.0.next()?.ok()?) {
                 Ok(command) => return Some(command),
-                Err(error) => tracing::error!(%error, "a command was not understood"),
+                Err(error) => tracing::error!(%error, "invalid command"),
             }
         }
     }

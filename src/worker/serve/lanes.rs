@@ -1,7 +1,7 @@
-//! The two lanes in which prompts are prepared, as the main thread sees them: short prompts never wait for long ones.
+//! Two lanes that prepare prompts, so that short prompts never wait for long ones. This is the main thread's side.
 //!
-//! A lane is a thread and the jobs that were handed to it. Little is handed out ahead, since only what is still in the queue takes
-//! turns among clients, and costs nothing if it is cancelled.
+//! A lane is a thread and the jobs that were dispatched to it. Few jobs are dispatched ahead: calls that are still in the queue take turns
+//! among clients, and cost nothing if they are cancelled.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,30 +12,29 @@ use std::time::{Duration, Instant};
 use super::prompts::Job;
 use crate::worker::{LONG_PROMPTS, SHORT_PROMPTS};
 
-/// Most bytes of a conversation in the lane of short prompts: milliseconds of work.
-const SHORT: usize = 8 * 1024;
+/// Most bytes of a short prompt, which takes milliseconds.
+const MAX_SHORT: usize = 8 * 1024;
 
-/// Most bytes of the jobs that wait in a lane behind the one in work.
-const AHEAD: usize = 64 * 1024;
+/// Most bytes of the jobs that wait in a lane behind the running one.
+const MAX_AHEAD: usize = 64 * 1024;
 
 /// Most jobs in a lane.
 const MAX_JOBS: usize = 8;
 
-/// How long rendering and tokenising one prompt may take. A long one has a low priority: beside models that want all CPUs it may get a
-/// tenth of one.
-const LIMIT_OF_SHORT: Duration = Duration::from_mins(1);
+/// Longest time to prepare a short prompt.
+const SHORT_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// See [`LIMIT_OF_SHORT`].
-const LIMIT_OF_LONG: Duration = Duration::from_mins(5);
+/// Longest time to prepare a long prompt. Its thread has a low priority: beside models that use all CPUs it may get a tenth of one.
+const LONG_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// A lane: a thread that prepares prompts, and its jobs.
+/// One of the two lanes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lane {
     Short,
     Long,
 }
 
-/// The step in which a prompt is being prepared.
+/// A step of preparing a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Stage {
@@ -44,7 +43,7 @@ pub(super) enum Stage {
     Tokenizing,
 }
 
-/// The stage of a lane's thread, shared with the main thread.
+/// The current stage of a lane's thread, shared with the main thread.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Progress(Arc<AtomicU8>);
 
@@ -59,22 +58,22 @@ impl Progress {
     }
 }
 
-/// A thread's end of a lane.
+/// The end of a lane for its thread.
 pub(super) struct Inbox {
     pub(super) lane: Lane,
     pub(super) jobs: Receiver<Job>,
     pub(super) progress: Progress,
 }
 
-/// The jobs of a lane.
+/// The end of a lane for the main thread.
 struct Jobs {
     jobs: Sender<Job>,
     progress: Progress,
-    /// Lengths of the unfinished jobs in bytes, that of the running job first.
+    /// Sizes of the unfinished jobs in bytes, the running one first.
     bytes: VecDeque<usize>,
     /// Start of the running job.
     since: Option<Instant>,
-    /// How long it may take.
+    /// Longest time of a job.
     limit: Duration,
 }
 
@@ -85,20 +84,20 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    /// Makes empty lanes, and the ends for their threads.
+    /// Creates empty lanes, and the ends for their threads.
     pub(super) fn new() -> (Self, [Inbox; 2]) {
         let [(short, one), (long, other)] = [Lane::Short, Lane::Long].map(Jobs::new);
         (Self { short, long }, [one, other])
     }
 
-    /// Returns whether a job of `bytes` can be handed out.
+    /// Returns whether a job of `bytes` can be dispatched.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
-        let waiting = match Lane::of(bytes) {
+        let waiting = match Lane::for_bytes(bytes) {
             Lane::Short => &self.short.bytes,
             Lane::Long => &self.long.bytes,
         };
         let ahead: usize = waiting.iter().skip(1).sum();
-        waiting.is_empty() || waiting.len() < MAX_JOBS && ahead + bytes <= AHEAD
+        waiting.is_empty() || waiting.len() < MAX_JOBS && ahead + bytes <= MAX_AHEAD
     }
 
     /// Returns whether both lanes are empty.
@@ -106,37 +105,37 @@ impl Lanes {
         self.short.bytes.is_empty() && self.long.bytes.is_empty()
     }
 
-    /// Hands out a job.
-    pub(super) fn begin(&mut self, job: Job) {
+    /// Dispatches a job to its lane.
+    pub(super) fn dispatch(&mut self, job: Job) {
         let bytes = job.bytes();
-        let lane = self.jobs(Lane::of(bytes));
-        // A thread that has ended has panicked, and the process ends with it.
+        let lane = self.jobs(Lane::for_bytes(bytes));
+        // A thread only ends early if it panics, and then the process ends, too.
         drop(lane.jobs.send(job));
         lane.bytes.push_back(bytes);
         lane.since.get_or_insert_with(Instant::now);
     }
 
-    /// Takes note that the first job of `lane` has ended.
-    pub(super) fn end(&mut self, lane: Lane) {
+    /// Records that the running job of `lane` has ended.
+    pub(super) fn finish(&mut self, lane: Lane) {
         let lane = self.jobs(lane);
         lane.bytes.pop_front();
         lane.since = (!lane.bytes.is_empty()).then(Instant::now);
     }
 
-    /// Returns the time until a job has taken too long, `None` if nothing is prepared.
+    /// Returns the time until a running job times out, or `None` if no job is running.
     pub(super) fn time_left(&self) -> Option<Duration> {
         let lanes = [&self.short, &self.long].into_iter();
         lanes.filter_map(Jobs::time_left).min()
     }
 
-    /// Returns why the job that has taken too long is not ready, and what to do.
-    pub(super) fn overdue(&self) -> String {
+    /// Returns the message for the job that has timed out: its stage, and what to do.
+    pub(super) fn timeout_message(&self) -> String {
         let is_overdue = |lane: &&Jobs| lane.time_left() == Some(Duration::ZERO);
         let lane = [&self.short, &self.long].into_iter().find(is_overdue);
         let lane = lane.unwrap_or(&self.long);
         let bytes = lane.bytes.front().copied().unwrap_or_default();
         let cause = match lane.progress.stage() {
-            Stage::Grammar => "the grammar of its JSON Schema takes too long; simplify the schema",
+            Stage::Grammar => "compiling its JSON Schema takes too long; simplify the schema",
             Stage::Rendering => {
                 "the model's chat template does not finish; configure another `chat_template`"
             }
@@ -155,7 +154,7 @@ impl Lanes {
 }
 
 impl Lane {
-    /// Returns the name of its thread.
+    /// Returns the name of the lane's thread.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Short => SHORT_PROMPTS,
@@ -163,8 +162,8 @@ impl Lane {
         }
     }
 
-    fn of(bytes: usize) -> Self {
-        if bytes <= SHORT {
+    fn for_bytes(bytes: usize) -> Self {
+        if bytes <= MAX_SHORT {
             Self::Short
         } else {
             Self::Long
@@ -191,8 +190,8 @@ impl Jobs {
             bytes: VecDeque::new(),
             since: None,
             limit: match lane {
-                Lane::Short => LIMIT_OF_SHORT,
-                Lane::Long => LIMIT_OF_LONG,
+                Lane::Short => SHORT_TIMEOUT,
+                Lane::Long => LONG_TIMEOUT,
             },
         };
         (jobs, inbox)
@@ -221,49 +220,49 @@ mod tests {
     #[test]
     fn a_short_prompt_has_room_beside_a_long_one() {
         let (mut lanes, [short, long]) = Lanes::new();
-        lanes.begin(job(1_000_000));
+        lanes.dispatch(job(1_000_000));
         assert!(lanes.has_room(2));
-        lanes.begin(job(2));
+        lanes.dispatch(job(2));
         assert_eq!(short.jobs.try_iter().count(), 1);
         assert_eq!(long.jobs.try_iter().count(), 1);
     }
 
     #[test]
-    fn what_is_handed_out_ahead_is_bounded_by_bytes_and_number() {
+    fn the_jobs_of_a_lane_are_bounded_by_bytes_and_number() {
         let (mut lanes, _inboxes) = Lanes::new();
-        lanes.begin(job(1_000_000));
-        assert!(lanes.has_room(AHEAD) && !lanes.has_room(AHEAD + 1));
-        lanes.begin(job(AHEAD - 10_000));
+        lanes.dispatch(job(1_000_000));
+        assert!(lanes.has_room(MAX_AHEAD) && !lanes.has_room(MAX_AHEAD + 1));
+        lanes.dispatch(job(MAX_AHEAD - 10_000));
         assert!(lanes.has_room(10_000) && !lanes.has_room(10_001));
         for _ in 0..MAX_JOBS {
             assert!(lanes.has_room(2));
-            lanes.begin(job(2));
+            lanes.dispatch(job(2));
         }
         assert!(!lanes.has_room(2));
-        lanes.end(Lane::Short);
+        lanes.finish(Lane::Short);
         assert!(lanes.has_room(2));
     }
 
     #[test]
-    fn lanes_are_idle_and_have_no_limit_of_time_once_all_jobs_have_ended() {
+    fn lanes_are_idle_and_have_no_timeout_once_all_jobs_have_ended() {
         let (mut lanes, _inboxes) = Lanes::new();
         assert!(lanes.are_idle() && lanes.time_left().is_none());
-        lanes.begin(job(2));
-        lanes.begin(job(20_000));
-        lanes.end(Lane::Short);
+        lanes.dispatch(job(2));
+        lanes.dispatch(job(20_000));
+        lanes.finish(Lane::Short);
         assert!(!lanes.are_idle() && lanes.time_left().is_some());
-        lanes.end(Lane::Long);
+        lanes.finish(Lane::Long);
         assert!(lanes.are_idle() && lanes.time_left().is_none());
     }
 
     #[test]
-    fn a_prompt_that_is_not_ready_in_time_is_told_with_what_held_it_up() {
+    fn the_message_of_a_timeout_names_the_stage_that_took_too_long() {
         let (mut lanes, [_, long]) = Lanes::new();
-        lanes.begin(job(20_000));
+        lanes.dispatch(job(20_000));
         long.progress.begin(Stage::Tokenizing);
         let expected = "preparing a prompt of 20000 bytes took more than 300 s: tokenising its text takes too long; shorten the text";
-        assert_eq!(lanes.overdue(), expected);
+        assert_eq!(lanes.timeout_message(), expected);
         long.progress.begin(Stage::Rendering);
-        assert!(lanes.overdue().contains("chat template"));
+        assert!(lanes.timeout_message().contains("chat template"));
     }
 }

@@ -1,16 +1,16 @@
-//! From a loaded model on: plans its context, then decodes until nobody asks any more.
+//! Serves a loaded model: plans its context, and then decodes until stdin ends.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::lanes::Lanes;
 use super::prompts::{Job, Prepared, Preparer};
-use super::{Calls, Event, Input, News, Worker};
+use super::{CallSink, Event, Input, LoopEvent, Worker};
 use crate::config::LoadSettings;
 use crate::engine::decoder::Decoder;
 use crate::engine::limits::Limits;
 use crate::engine::llama::Model;
-use crate::engine::queue::{Queue, Waiting};
+use crate::engine::queue::{Queue, QueuedCall};
 use crate::engine::scheduler::Scheduler;
 use crate::engine::template;
 use crate::engine::timing::Timing;
@@ -31,7 +31,7 @@ impl Worker {
         started: Instant,
     ) -> Result<(), EngineError> {
         let free = memory::free();
-        // What a GPU holds was planned by the server, with the GPU's memory.
+        // The server has planned the cells on a GPU, from the memory of the GPU.
         let is_planned = load.kv_cells > 0 && model.is_on_gpu(load);
         let memory = [free, grant.memory_limit].into_iter().flatten().min();
         let memory = memory.filter(|_| !is_planned);
@@ -44,7 +44,7 @@ impl Worker {
         let template = load.chat_template.clone().or_else(|| model.chat_template());
         if template.is_none() {
             tracing::info!(
-                "the model has no chat template: its messages are joined with blank lines, without roles"
+                "the model has no chat template: messages are joined with blank lines, without roles"
             );
         }
         template::limit_renderings();
@@ -65,72 +65,72 @@ impl Worker {
                 has_chat_template: template.is_some(),
                 load_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
             }));
-            let spent = decoder.spent();
+            let timing = decoder.timing();
             self.run(
                 Scheduler::new(decoder, limits, queue, Instant::now()),
                 &mut lanes,
                 turns,
-                &spent,
+                &timing,
             );
-            spent.log();
-            // That ends the threads.
+            timing.log();
+            // Ends the threads.
             drop(lanes);
             Ok(())
         })
     }
 
-    /// The loop of a loaded model: take what came, decode, tell. Blocks only when there is nothing to decode.
+    /// Runs the loop of a loaded model: handles inputs, decodes, and sends updates. Blocks only if there is nothing to decode.
     fn run(
         &mut self,
         mut scheduler: Scheduler<impl Decoder>,
         lanes: &mut Lanes,
         turns: Option<&Turns>,
-        spent: &Timing,
+        timing: &Timing,
     ) {
         loop {
-            self.tell(&mut scheduler, spent);
-            if self.ended && scheduler.is_empty() && self.warming.is_done() {
+            self.send_scheduler_updates(&mut scheduler, timing);
+            if self.stdin_ended && scheduler.is_empty() && self.warming.is_done() {
                 return;
             }
             while let Some(job) = self.next_job(&mut scheduler, lanes) {
-                lanes.begin(job);
+                lanes.dispatch(job);
             }
             let mut next = self.next_input(scheduler.is_idle(), lanes);
             while let Some(input) = next {
-                match self.take(input, &mut scheduler) {
-                    Some(News::Prepared(lane, prepared)) => {
-                        lanes.end(lane);
+                match self.handle(input, &mut scheduler) {
+                    Some(LoopEvent::Prepared(lane, prepared)) => {
+                        lanes.finish(lane);
                         match prepared {
-                            Prepared::Call(id, prompt) => scheduler.prepared(id, prompt),
+                            Prepared::Call(id, prompt) => scheduler.set_prompt(id, prompt),
                             Prepared::Fixed(set, tokens) => self.warming.prepared(set, tokens),
                         }
                     }
-                    Some(News::Shutdown) => return,
-                    // The one model is here.
-                    Some(News::Loaded(_)) | None => {}
+                    Some(LoopEvent::Shutdown) => return,
+                    // The model is already loaded.
+                    Some(LoopEvent::Loaded(_)) | None => {}
                 }
                 next = self.inputs.try_recv().ok();
             }
-            if let Some(prefixes) = self.warming.take_whole() {
+            if let Some(prefixes) = self.warming.take_complete() {
                 let lengths: Vec<usize> = prefixes.iter().map(Vec::len).collect();
-                tracing::debug!(tokens = ?lengths, "fixed prompts are cached");
+                tracing::debug!(tokens = ?lengths, "caching shared prefixes");
                 scheduler.keep_warm(prefixes);
             }
             scheduler.admit(Instant::now());
-            // Should the step end the process, the server must not send the same calls again.
-            self.tell(&mut scheduler, spent);
+            // If the step ends the process, the server must not send the admitted calls again.
+            self.send_scheduler_updates(&mut scheduler, timing);
             let turn = match turns {
                 Some(turns) if !scheduler.is_idle() => {
-                    turns.take(|| self.events.send(&Event::Alive)).ok()
+                    turns.acquire(|| self.events.send(&Event::Alive)).ok()
                 }
                 _ => None,
             };
-            scheduler.turn(Instant::now());
+            scheduler.step(Instant::now());
             drop(turn);
         }
     }
 
-    /// Returns what to prepare next: a call's prompt, or a fixed prompt while no call's waits or is being prepared.
+    /// Returns the next job: the prompt of a call, or a shared prefix if no prompt of a call waits or is being prepared.
     fn next_job(&mut self, scheduler: &mut Scheduler<impl Decoder>, lanes: &Lanes) -> Option<Job> {
         let call = scheduler.next_to_prepare(|bytes| lanes.has_room(bytes));
         if let Some((id, conversation)) = call {
@@ -143,17 +143,17 @@ impl Worker {
         Some(Job::Fixed(set, Box::new(prompt)))
     }
 
-    fn tell(&self, scheduler: &mut Scheduler<impl Decoder>, spent: &Timing) {
+    fn send_scheduler_updates(&self, scheduler: &mut Scheduler<impl Decoder>, timing: &Timing) {
         let started = Instant::now();
-        self.events.calls(scheduler.take_updates());
-        spent.add(|times| times.emit += started.elapsed());
+        self.events.send_updates(scheduler.take_updates());
+        timing.add(|times| times.emit += started.elapsed());
         if scheduler.is_empty() {
-            spent.log();
+            timing.log();
         }
     }
 
-    /// What came; waits for it only when there is nothing else to do. A prompt that is never ready ends the process: its
-    /// thread cannot be stopped, and no other call of its lane would ever be prepared.
+    /// Returns the next input, and waits for it if the scheduler `is_idle`. Ends the process if a job has timed out: its thread cannot be
+    /// stopped, and blocks its lane.
     fn next_input(&self, is_idle: bool, lanes: &Lanes) -> Option<Input> {
         let left = lanes.time_left();
         let input = match left {
@@ -162,15 +162,15 @@ impl Worker {
             Some(left) => self.inputs.recv_timeout(left).ok(),
         };
         if input.is_none() && left == Some(Duration::ZERO) {
-            tracing::error!("{}", lanes.overdue());
+            tracing::error!("{}", lanes.timeout_message());
             std::process::exit(1);
         }
         input
     }
 }
 
-impl<D: Decoder> Calls for Scheduler<D> {
-    fn submit(&mut self, call: Waiting) {
+impl<D: Decoder> CallSink for Scheduler<D> {
+    fn submit(&mut self, call: QueuedCall) {
         self.submit(call);
     }
 
@@ -183,14 +183,14 @@ impl<D: Decoder> Calls for Scheduler<D> {
     }
 }
 
-/// Logs that the weights are not locked into memory, and what to do about it.
+/// Warns that the weights are not locked into memory, with the way out.
 fn warn_of_lock() {
     let cause = memory_lock::limit()
-        .map_or_else(|| "the system refused it".to_owned(), memory_lock::way_out);
+        .map_or_else(|| "the system denied it".to_owned(), memory_lock::way_out);
     tracing::warn!("`mlock` has no effect, so the weights can be swapped out: {cause}");
 }
 
-/// Says where the worker gives less than was asked.
+/// Logs the limits, and warns if `n_ctx` was capped.
 fn log_limits(load: &LoadSettings, limits: &Limits) {
     if load.n_ctx > limits.n_ctx {
         tracing::warn!(

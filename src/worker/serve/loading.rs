@@ -1,78 +1,74 @@
-//! While the model is loaded: calls are queued and cancelled.
+//! Loads the model, and meanwhile queues and cancels calls.
 
 use std::time::Instant;
 
-use super::{Calls, Event, Events, Input, News, Worker, caught};
+use super::{CallSink, Event, EventSink, Input, LoopEvent, Worker, catch_panic};
 use crate::config::LoadSettings;
 use crate::engine::llama::Model;
-use crate::engine::queue::{Queue, Waiting};
+use crate::engine::queue::{Queue, QueuedCall};
 use crate::engine::{Answer, CancelReason, EngineError, EngineErrorKind, Phase, Stats, Update};
 use crate::threads::{self, SystemLimit};
 
-/// Threads in addition to those that compute: two that prepare prompts, one that tokenises, and one that waits for the CPUs.
+/// Threads in addition to those that compute: two prepare prompts, one tokenises, and one waits for the CPUs.
 const OTHER_THREADS: usize = 4;
 
 impl Worker {
-    /// On a thread of its own, so that calls can be queued and cancelled meanwhile, and the end of stdin ends the load.
+    /// Starts to load the model on a thread of its own. Meanwhile calls can be queued and cancelled, and the end of stdin ends the load.
     ///
     /// # Errors
-    /// The system has no room for the threads of a model.
+    /// The system cannot start the threads of a model.
     pub(super) fn start_loading(&self, load: &LoadSettings) -> Result<(), SystemLimit> {
         // If OpenMP lacks a thread, it ends the process in the middle of a call.
         threads::check_room(load.n_threads + OTHER_THREADS)?;
         let load = load.clone();
         let (events, inputs) = (self.events.clone(), self.inputs_tx.clone());
         threads::start("loader", move || {
-            let model = caught(
-                EngineErrorKind::Load,
-                "the model could not be loaded",
-                || {
-                    Model::load(&load, move |percent| {
-                        events.send(&Event::Loading(percent));
-                    })
-                },
-            );
+            let model = catch_panic(EngineErrorKind::Load, "could not load the model", || {
+                Model::load(&load, move |percent| {
+                    events.send(&Event::Loading(percent));
+                })
+            });
             drop(inputs.send(Input::Loaded(Box::new(model))));
         })
         .map(drop)
     }
 
-    /// None when the worker is to end before the model is there.
+    /// Waits for the model, and handles calls meanwhile. Returns `None` if the worker must end before the model is loaded.
     pub(super) fn wait_for_model(
         &mut self,
         queue: &mut Queue,
         parallel: usize,
     ) -> Option<Result<Model, EngineError>> {
-        let mut calls = QueuedCalls {
+        let mut calls = LoadingCalls {
             queue,
             parallel,
             events: self.events.clone(),
         };
         loop {
             let input = self.inputs.recv().ok()?;
-            match self.take(input, &mut calls) {
-                Some(News::Loaded(model)) => return Some(*model),
-                Some(News::Shutdown) => return None,
+            match self.handle(input, &mut calls) {
+                Some(LoopEvent::Loaded(model)) => return Some(*model),
+                Some(LoopEvent::Shutdown) => return None,
                 // No prompt is prepared yet.
-                Some(News::Prepared(..)) | None => {}
+                Some(LoopEvent::Prepared(..)) | None => {}
             }
         }
     }
 }
 
-/// Calls that wait for the model.
-struct QueuedCalls<'queue> {
+/// Queues calls until the model is loaded.
+struct LoadingCalls<'queue> {
     queue: &'queue mut Queue,
-    /// The calls that begin at once when it is there.
+    /// Number of calls that start at once when the model is loaded.
     parallel: usize,
-    events: Events,
+    events: EventSink,
 }
 
-impl Calls for QueuedCalls<'_> {
-    fn submit(&mut self, call: Waiting) {
+impl CallSink for LoadingCalls<'_> {
+    fn submit(&mut self, call: QueuedCall) {
         let id = call.id;
         if let Err(busy) = self.queue.push(call, self.parallel) {
-            self.events.call(id, Update::Failed(busy));
+            self.events.send_update(id, Update::Failed(busy));
         }
     }
 
@@ -80,7 +76,7 @@ impl Calls for QueuedCalls<'_> {
         if let Some(call) = self.queue.remove(id) {
             let generation = call.cancelled(reason, Phase::Load, now, now);
             self.events
-                .call(id, Update::Done(Answer::Generated(generation)));
+                .send_update(id, Update::Done(Answer::Generated(generation)));
         }
     }
 

@@ -1,11 +1,11 @@
-//! The threads that render and tokenise prompts, of calls, and those that are the same in all calls of a tool.
+//! Threads that render and tokenise prompts of calls and shared prefixes of tools.
 
 use std::sync::mpsc::Sender;
 use std::sync::{LazyLock, OnceLock};
 use std::thread;
 
 use super::lanes::{Inbox, Lane, Progress, Stage};
-use super::{Events, Input, caught};
+use super::{EventSink, Input, catch_panic};
 use crate::engine::grammar::Grammars;
 use crate::engine::limits::ContextSize;
 use crate::engine::llama::ModelVocabulary;
@@ -17,16 +17,16 @@ use crate::engine::{Conversation, EngineError, EngineErrorKind, Update};
 use crate::process;
 use crate::threads::SystemLimit;
 
-/// What is to be prepared.
+/// A prompt to prepare.
 pub(super) enum Job {
-    /// The prompt of the call of this number.
+    /// The id of a call, and its conversation.
     Call(u64, Conversation),
-    /// A shared prefix, and the number of its set.
+    /// The number of a set of shared prefixes, and one of them.
     Fixed(u64, Box<FixedPrompt>),
 }
 
 impl Job {
-    /// Returns the bytes of its conversation.
+    /// Returns the bytes of the job's conversations.
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Call(_, conversation) => conversation.bytes(),
@@ -35,15 +35,15 @@ impl Job {
     }
 }
 
-/// A job that has ended.
+/// The result of a [`Job`].
 #[expect(
     clippy::large_enum_variant,
     reason = "few are made, and each is moved at once"
 )]
 pub(super) enum Prepared {
-    /// The prompt of the call of this number.
+    /// The id of a call, and its prompt.
     Call(u64, Result<Prompt, EngineError>),
-    /// The tokens of a shared prefix, `None` if it is not to be kept, and the number of its set.
+    /// The number of a set of shared prefixes, and the tokens of one of them; `None` if it is not worth keeping.
     Fixed(u64, Option<Vec<Token>>),
 }
 
@@ -51,34 +51,35 @@ const UNRENDERABLE: &str = "the model's chat template could not be rendered";
 
 type Builder<'model> = PromptBuilder<ModelVocabulary<'model>>;
 
-/// Makes the builder: `Err` is what is wrong with the template, and each call is told.
-type Make<'model> = Box<dyn FnOnce() -> Result<Builder<'model>, EngineError> + Send + 'model>;
+/// Creates the builder. On `Err` the template is faulty, and every call fails with the error.
+type MakeBuilder<'model> =
+    Box<dyn FnOnce() -> Result<Builder<'model>, EngineError> + Send + 'model>;
 
 /// State shared by the threads that prepare prompts.
 pub(super) struct Preparer<'model> {
-    /// Made by the thread that is the first to need it.
-    builder: LazyLock<Result<Builder<'model>, EngineError>, Make<'model>>,
-    /// Grammar tables of the vocabulary, built at first use: they cost time and memory.
+    /// Builder of prompts, created by the first thread that needs it.
+    builder: LazyLock<Result<Builder<'model>, EngineError>, MakeBuilder<'model>>,
+    /// Grammar tables of the vocabulary, built at first use since they cost time and memory.
     grammars: OnceLock<Result<Grammars, EngineError>>,
-    /// Bytes of a thread's stack that compiling and rendering the template cannot exhaust.
+    /// Size of a thread's stack that compiling and rendering the template cannot exhaust, in bytes.
     stack: usize,
     prepared: Sender<Input>,
-    events: Events,
+    events: EventSink,
 }
 
 impl<'model> Preparer<'model> {
-    /// Makes a preparer for calls within `context`. `template` is the model's chat template; `None` for a base model. `tags` are markers
-    /// of reasoning from the configuration. Prompts go to `prepared`.
+    /// Creates a preparer for calls within `context`. `template` is the model's chat template, `None` for a base model. `tags` are the
+    /// configured markers of reasoning. Results are sent to `prepared`.
     pub(super) fn new(
         vocabulary: ModelVocabulary<'model>,
         template: Option<&'model str>,
         tags: Option<&'model [String; 2]>,
         context: ContextSize,
         prepared: Sender<Input>,
-        events: Events,
+        events: EventSink,
     ) -> Self {
         let make = move || {
-            caught(EngineErrorKind::Template, UNRENDERABLE, || {
+            catch_panic(EngineErrorKind::Template, UNRENDERABLE, || {
                 let (bos, eos) = vocabulary.bos_and_eos();
                 let template = match template {
                     Some(source) => Some((ChatTemplate::new(source, bos, eos)?, source)),
@@ -96,10 +97,10 @@ impl<'model> Preparer<'model> {
         }
     }
 
-    /// Starts the thread of each of `inboxes`, on a stack that compiling and rendering the template cannot exhaust.
+    /// Starts a thread for each of `inboxes`, with a stack that compiling and rendering the template cannot exhaust.
     ///
     /// # Errors
-    /// `Load` if the system has no thread to spare.
+    /// `Load` if the system cannot start a thread.
     pub(super) fn start<'scope>(
         &'scope self,
         scope: &'scope thread::Scope<'scope, '_>,
@@ -115,9 +116,9 @@ impl<'model> Preparer<'model> {
         Ok(())
     }
 
-    /// Renders and tokenises what comes, in order, until the sender is gone.
+    /// Prepares the jobs of `inbox` in order, until its sender is dropped.
     pub(super) fn work(&self, inbox: Inbox) {
-        // The first prompt need not wait for it.
+        // Created before the first prompt, which then does not wait for it.
         LazyLock::force(&self.builder);
         if inbox.lane == Lane::Long {
             process::lower_priority();
@@ -125,17 +126,17 @@ impl<'model> Preparer<'model> {
         for job in inbox.jobs {
             let prepared = match job {
                 Job::Call(id, conversation) => {
-                    // Should this end the process, the server must not send the same call again.
-                    self.events.call(id, Update::Preparing(true));
-                    let prompt = self.call(&conversation, &inbox.progress);
-                    self.events.call(id, Update::Preparing(false));
+                    // If this prompt ends the process, the server must not send the call again.
+                    self.events.send_update(id, Update::Preparing(true));
+                    let prompt = self.prepare_call(&conversation, &inbox.progress);
+                    self.events.send_update(id, Update::Preparing(false));
                     Prepared::Call(id, prompt)
                 }
                 Job::Fixed(set, prompt) => {
                     inbox.progress.begin(Stage::Rendering);
-                    // A call will tell it to who can do something about it.
-                    let tokens = self.fixed(&prompt).inspect_err(|error| {
-                        tracing::debug!(%error, "a fixed prompt is not cached");
+                    // Calls of the tool report the error to their clients.
+                    let tokens = self.prepare_fixed(&prompt).inspect_err(|error| {
+                        tracing::debug!(%error, "could not prepare a tool's prompt ahead of its calls");
                     });
                     Prepared::Fixed(set, tokens.ok().flatten())
                 }
@@ -150,13 +151,13 @@ impl<'model> Preparer<'model> {
         }
     }
 
-    fn call(
+    fn prepare_call(
         &self,
         conversation: &Conversation,
         progress: &Progress,
     ) -> Result<Prompt, EngineError> {
         let builder = self.builder.as_ref().map_err(Clone::clone)?;
-        caught(EngineErrorKind::Template, UNRENDERABLE, || {
+        catch_panic(EngineErrorKind::Template, UNRENDERABLE, || {
             progress.begin(Stage::Grammar);
             let schema = conversation.json_schema.as_ref();
             let grammars = || {
@@ -175,9 +176,9 @@ impl<'model> Preparer<'model> {
         })
     }
 
-    fn fixed(&self, prompt: &FixedPrompt) -> Result<Option<Vec<Token>>, EngineError> {
+    fn prepare_fixed(&self, prompt: &FixedPrompt) -> Result<Option<Vec<Token>>, EngineError> {
         let builder = self.builder.as_ref().map_err(Clone::clone)?;
-        caught(EngineErrorKind::Template, UNRENDERABLE, || {
+        catch_panic(EngineErrorKind::Template, UNRENDERABLE, || {
             builder.fixed(prompt)
         })
     }

@@ -1,24 +1,24 @@
-//! The fixed prompts that the server told, on their way to the scheduler: they are prepared one by one, whenever no call's
-//! prompt waits to be, and handed over together. Pure.
+//! Shared prefixes on their way from the server to the scheduler: prepared one by one while no prompt of a call waits, and handed over
+//! together. Pure.
 
 use std::collections::VecDeque;
 
 use crate::engine::shared_prefix::FixedPrompt;
 use crate::engine::token::Token;
 
-/// See the module.
+/// The current set of shared prefixes.
 #[derive(Debug, Default)]
 pub(super) struct Warming {
-    /// Which set it is: what is still being prepared of a former one does not count.
+    /// Number of the set. Prefixes of an earlier set that are still being prepared are dropped.
     set: u64,
     waiting: VecDeque<FixedPrompt>,
     is_preparing: bool,
-    /// What is ready of the set; none when all of it was handed over.
+    /// Prepared prefixes of the set; `None` once the set was handed over.
     ready: Option<Vec<Vec<Token>>>,
 }
 
 impl Warming {
-    /// From here on it is about `prompts`.
+    /// Replaces the set by `prompts`.
     pub(super) fn replace(&mut self, prompts: Vec<FixedPrompt>) {
         self.set += 1;
         self.waiting = prompts.into();
@@ -26,34 +26,34 @@ impl Warming {
         self.ready = Some(Vec::new());
     }
 
-    /// The next prompt to prepare, and the number of its set.
+    /// Returns the next prompt to prepare, and the number of its set.
     pub(super) fn next(&mut self) -> Option<(u64, FixedPrompt)> {
         let prompt = self.waiting.pop_front()?;
         self.is_preparing = true;
         Some((self.set, prompt))
     }
 
-    /// One of `set` is prepared; none where it is not to be kept.
+    /// Adds the tokens of a prepared prefix of `set`; `None` if it is not worth keeping.
     pub(super) fn prepared(&mut self, set: u64, tokens: Option<Vec<Token>>) {
         if set != self.set {
             return;
         }
         self.is_preparing = false;
         if let (Some(ready), Some(tokens)) = (&mut self.ready, tokens)
-            // Templates of tools may differ in what a caller gives alone.
+            // Templates of several tools may differ only in what a caller gives.
             && !ready.contains(&tokens)
         {
             ready.push(tokens);
         }
     }
 
-    /// All of a set, once.
-    pub(super) fn take_whole(&mut self) -> Option<Vec<Vec<Token>>> {
+    /// Takes the prefixes once all of the set are prepared. Returns `None` before that, and afterwards.
+    pub(super) fn take_complete(&mut self) -> Option<Vec<Vec<Token>>> {
         let is_whole = self.waiting.is_empty() && !self.is_preparing;
         is_whole.then(|| self.ready.take()).flatten()
     }
 
-    /// What was told was handed over.
+    /// Returns whether the set was handed over.
     pub(super) fn is_done(&self) -> bool {
         self.ready.is_none()
     }
@@ -79,23 +79,23 @@ mod tests {
     }
 
     #[test]
-    fn a_set_is_handed_over_whole_and_once_and_the_same_tokens_go_once() {
+    fn a_set_is_handed_over_once_complete_without_duplicates() {
         let mut warming = Warming::default();
-        assert!(warming.is_done() && warming.take_whole().is_none());
+        assert!(warming.is_done() && warming.take_complete().is_none());
         warming.replace(vec![prompt(), prompt(), prompt(), prompt()]);
         for tokens in [Some(vec![1, 2]), None, Some(vec![1]), Some(vec![1, 2])] {
-            assert_eq!(warming.take_whole(), None);
+            assert_eq!(warming.take_complete(), None);
             let (set, _) = warming.next().unwrap();
-            assert_eq!(warming.take_whole(), None);
+            assert_eq!(warming.take_complete(), None);
             warming.prepared(set, tokens);
         }
         assert!(!warming.is_done());
-        assert_eq!(warming.take_whole(), Some(vec![vec![1, 2], vec![1]]));
-        assert!(warming.is_done() && warming.take_whole().is_none());
+        assert_eq!(warming.take_complete(), Some(vec![vec![1, 2], vec![1]]));
+        assert!(warming.is_done() && warming.take_complete().is_none());
     }
 
     #[test]
-    fn a_new_set_takes_the_place_of_one_that_is_being_prepared() {
+    fn a_new_set_replaces_one_that_is_being_prepared() {
         let mut warming = Warming::default();
         warming.replace(vec![prompt(), prompt()]);
         let (former, _) = warming.next().unwrap();
@@ -103,15 +103,15 @@ mod tests {
         warming.prepared(former, Some(vec![1]));
         let (set, _) = warming.next().unwrap();
         warming.prepared(former, Some(vec![1]));
-        assert_eq!(warming.take_whole(), None);
+        assert_eq!(warming.take_complete(), None);
         warming.prepared(set, Some(vec![2]));
-        assert_eq!(warming.take_whole(), Some(vec![vec![2]]));
+        assert_eq!(warming.take_complete(), Some(vec![vec![2]]));
     }
 
     #[test]
-    fn an_empty_set_takes_the_place_of_a_former_one_at_once() {
+    fn an_empty_set_is_complete_at_once() {
         let mut warming = Warming::default();
         warming.replace(Vec::new());
-        assert_eq!(warming.take_whole(), Some(Vec::new()));
+        assert_eq!(warming.take_complete(), Some(Vec::new()));
     }
 }

@@ -6,7 +6,7 @@ use crate::support::config::Folder;
 use crate::support::{Server, program};
 
 /// Where a process of a model says how many tokens are fixed.
-const READY: &str = "fixed prompts are cached tokens=[";
+const READY: &str = "caching shared prefixes tokens=[";
 
 /// Calls the tool for two countries, one after the other: the tokens that are fixed, and each call's result.
 fn ask(cache_prompt: bool) -> (Option<u64>, [Value; 2]) {

@@ -1,10 +1,10 @@
-//! Drawn schemas: what the grammar writes, and what the check afterwards says of it.
+//! Property tests: the grammar of a random schema allows only texts that the validator accepts.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// Patterns as people write them, small.
+/// Generates small patterns as people write them.
 fn pattern() -> impl Strategy<Value = String> {
     let atom = prop_oneof![
         "[ab1.]".prop_map(|text| text),
@@ -34,7 +34,7 @@ fn pattern() -> impl Strategy<Value = String> {
             anchored,
         ]
     });
-    part.prop_filter("what is refused is not enforced", |pattern| {
+    part.prop_filter("rejected patterns are not enforced", |pattern| {
         let schema = json!({"type": "object", "properties": {"v": {"type": "string", "pattern": pattern, "maxLength": 6}}});
         AnswerSchema::json(&schema, LIMITS)
             .is_ok_and(|answer| answer.doubtful.iter().all(|(_, part)| check(part).is_ok()))
@@ -82,7 +82,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn grammar_and_check_read_a_pattern_alike(pattern in pattern(), texts in proptest::collection::vec("[ab1.\n\r\u{2028}\u{a0}\u{661}_ ü]{0,4}", 8)) {
+    fn grammar_and_validator_agree_on_a_pattern(pattern in pattern(), texts in proptest::collection::vec("[ab1.\n\r\u{2028}\u{a0}\u{661}_ ü]{0,4}", 8)) {
         let answer = answer(&json!({"type": "string", "pattern": pattern, "maxLength": 6}));
         for text in texts {
             let (is_written, is_right) = judged(&answer, &Value::from(text.as_str()).to_string());
@@ -91,7 +91,7 @@ proptest! {
     }
 
     #[test]
-    fn a_number_that_is_written_follows_its_schema(schema in bounded_number(), texts in proptest::collection::vec("-?(0|[1-9][0-9]{0,2}|[1-9][0-9]{15})(\\.[0-9]{1,3})?", 12)) {
+    fn the_grammar_allows_only_numbers_that_satisfy_the_schema(schema in bounded_number(), texts in proptest::collection::vec("-?(0|[1-9][0-9]{0,2}|[1-9][0-9]{15})(\\.[0-9]{1,3})?", 12)) {
         let whole = json!({"type": "object", "properties": {"v": schema}, "required": ["v"]});
         let Ok(answer) = AnswerSchema::json(&whole, LIMITS) else {
             return Ok(());
@@ -101,12 +101,12 @@ proptest! {
             let (is_written, is_right) = judged(&answer, &text);
             let value: f64 = text.parse().unwrap();
             prop_assert!(is_right || !is_written, "{} {} is written", schema, text);
-            // Narrower: no 1.0 where an integer is wanted, no -0, and nothing beyond a double's integers.
+            // The grammar is narrower: no 1.0 for an integer, no -0, and no integer that a double cannot represent.
             let is_narrowed = value.abs() > 9_007_199_254_740_991.0
                 || (value.abs() > 90_071_992.0 && schema["multipleOf"].is_f64())
                 || (value == 0.0 && text.starts_with('-'))
                 || (text.contains('.') && (schema["type"] == "integer" || schema["multipleOf"].is_number()));
-            // Some bounds are written in words that want a certain number of zeros at the end.
+            // Some bounds are expressed as text that requires a certain number of trailing zeros.
             let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
             let digits = fraction.trim_end_matches('0');
             let mut lengths = digits.len()..=8;

@@ -1,38 +1,41 @@
-//! Cells of a pool: how many can be had, and who goes to make room.
+//! Cells of a pool: counts those that can be freed, and evicts idle sequences.
 
-use super::Cache;
-use super::source::Source;
+use super::PrefixCache;
+use super::source::PrefixSource;
 use crate::engine::decoder::Decoder;
 use crate::engine::limits::Reuse;
 use crate::engine::prefix::cells::Cell;
 use crate::engine::token::Token;
 
-impl<S> Cache<S> {
-    /// Cells that only idle sequences hold.
+impl<S> PrefixCache<S> {
+    /// Returns the number of cells that only idle sequences hold.
     pub(super) fn idle_cells(&self, is_busy: impl Fn(usize) -> bool) -> usize {
         let Some(pool) = &self.pool else { return 0 };
-        let kept = (0..self.held.len()).filter(|at| is_busy(*at) || *at >= self.parallel);
-        pool.without(kept.map(|at| &self.held[at].cells[..])) - pool.free()
+        let kept = (0..self.sequences.len()).filter(|at| is_busy(*at) || *at >= self.parallel);
+        pool.count_outside(kept.map(|at| &self.sequences[at].cells[..])) - pool.free()
     }
 
-    /// The cells, of those that are there, in which `prompt` would start in `sequence`; copies take new ones.
-    pub(in crate::engine::scheduler) fn start<D: Decoder<State = S>>(
+    /// Returns the existing cells that `prompt` would reuse in `sequence`. Empty if its prefix would be copied.
+    pub(in crate::engine::scheduler) fn reused_cells<D: Decoder<State = S>>(
         &self,
         decoder: &D,
         sequence: usize,
         prompt: &[Token],
     ) -> &[Cell] {
-        let (source, length) = self.source(decoder, sequence, prompt);
+        let (source, length) = self.best_source(decoder, sequence, prompt);
         let at = match source {
-            Source::Own => sequence,
-            Source::Sequence(from) if self.reuse == Reuse::Cells => from,
+            PrefixSource::Own => sequence,
+            PrefixSource::Sequence(from) if self.reuse == Reuse::Cells => from,
             _ => return &[],
         };
-        self.held[at].cells.get(..length).unwrap_or_default()
+        self.sequences[at].cells.get(..length).unwrap_or_default()
     }
 
-    /// Whether the cells of a call of `total` tokens that begin in the cells `start` can be had, beside those that are `promised` to
-    /// the calls at work: all may go that neither they nor it hold. Without a pool there are always enough.
+    /// Returns whether a call of `total` tokens that reuses the cells `start` can be admitted. `promised` cells are reserved for active
+    /// calls and not used yet. Cells that neither an active call nor this one holds can be evicted. Without a pool there are always enough.
+    ///
+    /// A pool of 200 cells, an active call with 60 cells and 30 promised ones, `start` of 20 cells outside those 60: a call of 110 tokens
+    /// fits (30 + 110 − 20 = 120 = 200 − 60 − 20), one of 111 does not.
     pub(in crate::engine::scheduler) fn has_cells(
         &self,
         start: &[Cell],
@@ -41,13 +44,13 @@ impl<S> Cache<S> {
         is_busy: impl Fn(usize) -> bool,
     ) -> bool {
         let Some(pool) = &self.pool else { return true };
-        let busy = (0..self.held.len()).filter(|at| is_busy(*at));
-        let busy = busy.map(|at| &self.held[at].cells[..]);
-        promised + total - start.len() <= pool.without(busy.chain([start]))
+        let busy = (0..self.sequences.len()).filter(|at| is_busy(*at));
+        let busy = busy.map(|at| &self.sequences[at].cells[..]);
+        promised + total - start.len() <= pool.count_outside(busy.chain([start]))
     }
 
-    /// Lets idle sequences go until `rows` cells are free; pinned ones only where `with_pinned` says so.
-    pub(in crate::engine::scheduler) fn make_room<D: Decoder<State = S>>(
+    /// Evicts idle sequences until `rows` cells are free, pinned ones only if `with_pinned`.
+    pub(in crate::engine::scheduler) fn ensure_free_cells<D: Decoder<State = S>>(
         &mut self,
         decoder: &mut D,
         rows: usize,
@@ -58,20 +61,20 @@ impl<S> Cache<S> {
         while lacks(self) && self.evict(decoder, &is_busy, with_pinned) {}
     }
 
-    /// Lets the idle sequence go that was used the longest ago, a pinned one only where no other is left and `with_pinned`
-    /// says so.
+    /// Evicts the least recently used idle sequence, a pinned one only if no other is left and `with_pinned`. Returns whether a sequence
+    /// was evicted.
     pub(super) fn evict<D: Decoder<State = S>>(
         &mut self,
         decoder: &mut D,
         is_busy: impl Fn(usize) -> bool,
         with_pinned: bool,
     ) -> bool {
-        let idle = (0..self.held.len()).filter(|at| {
-            !is_busy(*at) && self.held(*at) > 0 && (with_pinned || *at < self.parallel)
+        let idle = (0..self.sequences.len()).filter(|at| {
+            !is_busy(*at) && self.tokens_in(*at) > 0 && (with_pinned || *at < self.parallel)
         });
-        let oldest = idle.min_by_key(|at| (*at >= self.parallel, self.held[*at].used));
+        let oldest = idle.min_by_key(|at| (*at >= self.parallel, self.sequences[*at].last_used));
         let Some(oldest) = oldest else { return false };
-        self.rescue(decoder, oldest, 0);
+        self.save_if_worthwhile(decoder, oldest, 0);
         self.clear(decoder, oldest);
         true
     }

@@ -1,17 +1,18 @@
-//! Where a prompt can start from: which sequence it is best decoded in, and which of all tokens that lie anywhere it finds there.
+//! Chooses the sequence to decode a prompt in, and the cached prefix to start from.
 
-use super::Cache;
+use super::PrefixCache;
 use crate::engine::decoder::Decoder;
 use crate::engine::limits::Reuse;
 use crate::engine::prefix::{
-    Candidate, MIN_GAIN, Start, best, choose, common, is_worth_copying, is_worth_saving, usable,
+    Candidate, MIN_GAIN, SourceKind, choose_sequence, choose_source, common_prefix_len,
+    is_worth_copying, is_worth_saving, reusable_len,
 };
 use crate::engine::token::Token;
 
-/// Where a prompt can start from.
+/// Place of the cached prefix that a prompt starts from.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Source {
-    /// What its sequence holds.
+pub(super) enum PrefixSource {
+    /// The sequence of the prompt.
     Own,
     /// Another sequence.
     Sequence(usize),
@@ -19,9 +20,9 @@ pub(super) enum Source {
     Saved,
 }
 
-impl<S> Cache<S> {
-    /// The sequence in which a prompt is best decoded, of those that are free.
-    pub(in crate::engine::scheduler) fn choose<D: Decoder<State = S>>(
+impl<S> PrefixCache<S> {
+    /// Returns the free sequence in which to decode `prompt`, or `None` if no sequence is free.
+    pub(in crate::engine::scheduler) fn choose_sequence<D: Decoder<State = S>>(
         &self,
         decoder: &D,
         prompt: &[Token],
@@ -30,108 +31,114 @@ impl<S> Cache<S> {
         let free = (0..self.parallel).filter(|sequence| is_free(*sequence));
         let is_busy = |at: usize| at < self.parallel && !is_free(at);
         let none_is_busy = !(0..self.parallel).any(is_busy);
-        choose(free.map(|sequence| {
+        choose_sequence(free.map(|sequence| {
             let is_beside = is_busy(sequence + 1) || (sequence > 0 && is_busy(sequence - 1));
-            let held = &self.held[sequence];
-            let usable = usable(&held.tokens, decoder.can_cut(sequence), prompt);
+            let held = &self.sequences[sequence];
+            let reusable = reusable_len(&held.tokens, decoder.can_cut(sequence), prompt);
             Candidate {
                 sequence,
                 held: held.tokens.len(),
-                usable,
-                is_valuable: usable >= MIN_GAIN && self.is_valuable(sequence, usable),
-                // In a pool the numbers of sequences do not matter.
+                reusable,
+                is_valuable: reusable >= MIN_GAIN && self.is_valuable(sequence, reusable),
+                // In a pool the order of sequences does not matter.
                 is_beside: self.pool.is_some() || none_is_busy || is_beside,
-                used: held.used,
+                last_used: held.last_used,
             }
         }))
     }
 
-    /// Whether what is lost with all but the first `kept` tokens of a sequence is worth saving.
+    /// Returns whether a sequence is worth saving before all but its first `kept` tokens are dropped.
     pub(super) fn is_valuable(&self, sequence: usize, kept: usize) -> bool {
-        let tokens = &self.held[sequence].tokens;
-        is_worth_saving(tokens.len(), self.elsewhere(sequence, tokens).max(kept))
+        let tokens = &self.sequences[sequence].tokens;
+        is_worth_saving(
+            tokens.len(),
+            self.cached_elsewhere(sequence, tokens).max(kept),
+        )
     }
 
-    /// The longest prefix of `tokens` that lies anywhere but in `sequence`.
-    fn elsewhere(&self, sequence: usize, tokens: &[Token]) -> usize {
-        let others = self.held.iter().enumerate();
+    /// Returns the length of the longest prefix of `tokens` that is cached outside `sequence`.
+    fn cached_elsewhere(&self, sequence: usize, tokens: &[Token]) -> usize {
+        let others = self.sequences.iter().enumerate();
         others
             .filter(|(other, _)| *other != sequence)
-            .map(|(_, held)| common(&held.tokens, tokens))
-            .fold(self.saved.shared(tokens), usize::max)
+            .map(|(_, held)| common_prefix_len(&held.tokens, tokens))
+            .fold(self.saved.longest_common_prefix(tokens), usize::max)
     }
 
-    /// The longest prefix of `prompt` that lies anywhere, of use now or not.
-    pub(in crate::engine::scheduler) fn known(&self, prompt: &[Token]) -> usize {
-        self.elsewhere(usize::MAX, prompt)
+    /// Returns the length of the longest cached prefix of `prompt`, whether or not it can be reused.
+    pub(in crate::engine::scheduler) fn longest_cached(&self, prompt: &[Token]) -> usize {
+        self.cached_elsewhere(usize::MAX, prompt)
     }
 
-    /// How many tokens `prompt` could start from in `sequence` now, and whether they were copied there.
-    pub(in crate::engine::scheduler) fn available<D: Decoder<State = S>>(
+    /// Returns the length of the prefix that `prompt` can reuse in `sequence`, and whether that requires a copy.
+    pub(in crate::engine::scheduler) fn reusable_prefix<D: Decoder<State = S>>(
         &self,
         decoder: &D,
         sequence: usize,
         prompt: &[Token],
     ) -> (usize, bool) {
-        let (source, length) = self.source(decoder, sequence, prompt);
+        let (source, length) = self.best_source(decoder, sequence, prompt);
         let is_copied = match source {
-            Source::Own => false,
-            Source::Sequence(_) => self.copies(),
-            Source::Saved => true,
+            PrefixSource::Own => false,
+            PrefixSource::Sequence(_) => self.copies_prefixes(),
+            PrefixSource::Saved => true,
         };
         (length, is_copied)
     }
 
-    /// Where `prompt` best starts from in `sequence`, and how many tokens it finds there.
-    pub(super) fn source<D: Decoder<State = S>>(
+    /// Returns the best source of a prefix for `prompt` in `sequence`, and the length of that prefix.
+    pub(super) fn best_source<D: Decoder<State = S>>(
         &self,
         decoder: &D,
         sequence: usize,
         prompt: &[Token],
-    ) -> (Source, usize) {
+    ) -> (PrefixSource, usize) {
         if self.reuse == Reuse::Nothing {
-            return (Source::Own, 0);
+            return (PrefixSource::Own, 0);
         }
-        let own = usable(
-            &self.held[sequence].tokens,
+        let own = reusable_len(
+            &self.sequences[sequence].tokens,
             decoder.can_cut(sequence),
             prompt,
         );
-        let others = (0..self.held.len()).filter(|other| *other != sequence);
+        let others = (0..self.sequences.len()).filter(|other| *other != sequence);
         let others = others.filter_map(|other| {
-            let length = self.usable_of_other(decoder, other, prompt);
-            let is_of_use = !self.copies() || self.is_worth_copying(other, length, own);
+            let length = self.reusable_len_of(decoder, other, prompt);
+            let is_of_use = !self.copies_prefixes() || self.is_worth_copying(other, length, own);
             is_of_use.then_some((other, length))
         });
         let other = others.max_by_key(|(_, length)| *length);
-        let saved = self.saved.longest(prompt).map_or(0, |(_, length)| length);
+        let saved = self
+            .saved
+            .longest_prefix(prompt)
+            .map_or(0, |(_, length)| length);
         let in_pool = self.reuse == Reuse::Cells;
         let of_other = other.map_or(0, |(_, length)| length);
-        let (start, length) = best(own, of_other, saved, in_pool);
+        let (start, length) = choose_source(own, of_other, saved, in_pool);
         let source = match (start, other) {
-            (Start::Other, Some((other, _))) => Source::Sequence(other),
-            (Start::Saved, _) => Source::Saved,
-            (Start::Own | Start::Other, _) => Source::Own,
+            (SourceKind::Other, Some((other, _))) => PrefixSource::Sequence(other),
+            (SourceKind::Saved, _) => PrefixSource::Saved,
+            (SourceKind::Own | SourceKind::Other, _) => PrefixSource::Own,
         };
         (source, length)
     }
 
-    fn usable_of_other<D: Decoder<State = S>>(
+    fn reusable_len_of<D: Decoder<State = S>>(
         &self,
         decoder: &D,
         other: usize,
         prompt: &[Token],
     ) -> usize {
-        let can_cut = if self.copies() {
-            decoder.can_cut_saved(self.held(other))
+        let can_cut = if self.copies_prefixes() {
+            decoder.can_cut_saved(self.tokens_in(other))
         } else {
             decoder.can_cut(other)
         };
-        usable(&self.held[other].tokens, can_cut, prompt)
+        reusable_len(&self.sequences[other].tokens, can_cut, prompt)
     }
 
     fn is_worth_copying(&self, other: usize, length: usize, own: usize) -> bool {
-        let held = self.held(other);
-        self.can_keep(held) && is_worth_copying(held, length, own)
+        let held = self.tokens_in(other);
+        self.can_save(held) && is_worth_copying(held, length, own)
     }
 }

@@ -1,4 +1,4 @@
-//! A scheduler with a scripted decoder, and what was seen of it.
+//! A test bench: a scheduler with a scripted decoder, and the updates and batches that it produced.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -8,7 +8,7 @@ use super::scripted::{Script, Scripted, Seen};
 use crate::engine::decoder::Row;
 use crate::engine::limits::{Limits, Reuse};
 use crate::engine::prompt::Prompt;
-use crate::engine::queue::{Queue, Waiting};
+use crate::engine::queue::{Queue, QueuedCall};
 use crate::engine::scheduler::Scheduler;
 use crate::engine::thinking::Thinking;
 use crate::engine::thinking::blocks::Blocks;
@@ -40,12 +40,12 @@ pub(super) const LIMITS: Limits = Limits {
 };
 
 impl Bench {
-    pub(super) fn new(limits: Limits, max_waiting: usize, script: Script) -> Self {
+    pub(super) fn new(limits: Limits, max_queue: usize, script: Script) -> Self {
         let seen = Rc::new(RefCell::new(Seen::default()));
         let start = Instant::now();
         let decoder = Scripted::new(script, limits, Rc::clone(&seen));
         Self {
-            scheduler: Scheduler::new(decoder, limits, Queue::new(max_waiting), start),
+            scheduler: Scheduler::new(decoder, limits, Queue::new(max_queue), start),
             seen,
             start,
             updates: Vec::new(),
@@ -56,10 +56,10 @@ impl Bench {
         self.submit_of("one", id, prompt, max_tokens);
     }
 
-    /// A call of `client`.
+    /// Submits a call of `client` with a prepared prompt.
     pub(super) fn submit_of(&mut self, client: &str, id: u64, prompt: usize, max_tokens: u32) {
         if self.enter_of(client, id, request(max_tokens, &[])) {
-            self.scheduler.prepared(id, Ok(prompt_of(prompt)));
+            self.scheduler.set_prompt(id, Ok(prompt_of(prompt)));
         }
     }
 
@@ -67,27 +67,27 @@ impl Bench {
         self.enter_of("one", id, request(max_tokens, stop))
     }
 
-    /// Whether it was taken in; its prompt is not ready.
+    /// Submits a call of `client` without a prompt. Returns whether it was queued.
     pub(super) fn enter_of(&mut self, client: &str, id: u64, request: GenerateRequest) -> bool {
         let waiting = self.scheduler.stats().waiting;
-        let call = Waiting::new(id, client.into(), request, self.start);
+        let call = QueuedCall::new(id, client.into(), request, self.start);
         self.scheduler.submit(call);
         self.scheduler.stats().waiting > waiting
     }
 
-    pub(super) fn turn(&mut self) {
-        self.scheduler.turn(self.start);
+    pub(super) fn step(&mut self) {
+        self.scheduler.step(self.start);
         self.updates.extend(self.scheduler.take_updates());
     }
 
-    pub(super) fn turns_until_empty(&mut self) {
+    pub(super) fn run_until_empty(&mut self) {
         for _ in 0..10_000 {
-            self.turn();
+            self.step();
             if self.scheduler.is_empty() {
                 return;
             }
         }
-        panic!("it never ends");
+        panic!("the scheduler never becomes empty");
     }
 
     pub(super) fn ends(&self) -> Vec<(u64, FinishReason, String)> {

@@ -1,4 +1,4 @@
-//! What prompts have in common is decoded once. The scripted decoder sees to it that every text is sampled from its own prompt.
+//! Tests of the prefix cache: common prefixes are decoded once. The scripted decoder checks that every text is sampled from its own prompt.
 
 mod eviction;
 mod windows;
@@ -28,7 +28,7 @@ const CELLS: Limits = Limits {
     ..COPIES
 };
 
-/// 300 tokens that are the same, and 20 of its own.
+/// Returns a prompt of 300 common tokens and 20 own ones.
 fn of_tool(question: Token) -> Vec<Token> {
     let mut tokens: Vec<Token> = (1000..1300).collect();
     tokens.extend((0..20).map(|at| 2000 + 100 * question + at));
@@ -38,10 +38,10 @@ fn of_tool(question: Token) -> Vec<Token> {
 impl Bench {
     fn ask(&mut self, id: u64, tokens: Vec<Token>) {
         assert!(self.enter(id, 5, &[]));
-        self.scheduler.prepared(id, Ok(prompt_with(tokens)));
+        self.scheduler.set_prompt(id, Ok(prompt_with(tokens)));
     }
 
-    /// Prompt tokens that each call did not have to decode, in the order of their ends.
+    /// Returns the ids of the calls and their cached prompt tokens, in the order in which the calls ended.
     fn cached(&self) -> Vec<(u64, u32)> {
         let done = self.updates.iter().filter_map(|(id, update)| match update {
             Update::Done(Answer::Generated(generation)) => {
@@ -63,15 +63,15 @@ fn sorted(mut cached: Vec<(u64, u32)>) -> Vec<u32> {
 }
 
 #[test]
-fn calls_that_come_together_decode_what_they_share_once() {
+fn calls_that_arrive_together_decode_their_common_prefix_once() {
     for limits in [COPIES, CELLS] {
         let mut bench = Bench::new(limits, 8, says("x"));
         for id in 1..=4 {
             bench.ask(id, of_tool(Token::try_from(id).unwrap()));
         }
-        bench.turns_until_empty();
+        bench.run_until_empty();
         assert_eq!(sorted(bench.cached()), [0, 300, 300, 300], "{limits:?}");
-        // Each writes one token that is decoded.
+        // Each call decodes one token of its answer.
         assert_eq!(bench.decoded(), 300 + 4 * 20 + 4);
         let seen = bench.seen.borrow();
         match limits.reuse {
@@ -85,21 +85,21 @@ fn calls_that_come_together_decode_what_they_share_once() {
 }
 
 #[test]
-fn a_call_that_comes_later_takes_what_a_busy_one_holds() {
+fn a_later_call_reuses_the_prefix_of_a_busy_one() {
     for limits in [COPIES, CELLS] {
         let mut bench = Bench::new(limits, 8, endless());
         bench.ask(1, of_tool(1));
         while bench.scheduler.stats().active == 0 || bench.decoded() < 321 {
-            bench.turn();
+            bench.step();
         }
         bench.ask(2, of_tool(2));
-        bench.turns_until_empty();
+        bench.run_until_empty();
         assert_eq!(sorted(bench.cached()), [0, 300], "{limits:?}");
     }
 }
 
 #[test]
-fn a_conversation_goes_on_where_it_was() {
+fn the_next_turn_of_a_conversation_decodes_only_its_new_tokens() {
     for (limits, window) in [(COPIES, None), (CELLS, None), (COPIES, Some(50))] {
         let script = Script {
             window,
@@ -107,19 +107,19 @@ fn a_conversation_goes_on_where_it_was() {
         };
         let mut bench = Bench::new(limits, 8, script);
         bench.ask(1, of_tool(1));
-        bench.turns_until_empty();
+        bench.run_until_empty();
         let mut next = of_tool(1);
         next.extend([b'a', b'b', b'c'].map(Token::from));
         next.extend([7, 8, 9]);
         bench.ask(2, next);
-        bench.turns_until_empty();
+        bench.run_until_empty();
         assert_eq!(sorted(bench.cached()), [0, 323], "{limits:?}");
         assert_eq!(bench.seen.borrow().restored.len(), 0);
     }
 }
 
 #[test]
-fn conversations_that_have_no_sequence_any_more_come_back_from_memory() {
+fn conversations_without_a_sequence_are_restored_from_saved_states() {
     let limits = Limits {
         parallel: 1,
         ..COPIES
@@ -137,7 +137,7 @@ fn conversations_that_have_no_sequence_any_more_come_back_from_memory() {
                     turn * 2 + talk + 1,
                     talks[usize::try_from(talk).unwrap()].clone(),
                 );
-                bench.turns_until_empty();
+                bench.run_until_empty();
                 let answer = [b'a', b'b', b'c'].map(Token::from);
                 talks[usize::try_from(talk).unwrap()].extend(answer.into_iter().chain(500..600));
             }
@@ -148,7 +148,7 @@ fn conversations_that_have_no_sequence_any_more_come_back_from_memory() {
 }
 
 #[test]
-fn a_state_that_does_not_come_back_costs_its_prompt_and_nothing_else() {
+fn after_a_failed_restore_the_prompt_is_decoded_whole() {
     let limits = Limits {
         parallel: 1,
         ..COPIES
@@ -161,7 +161,7 @@ fn a_state_that_does_not_come_back_costs_its_prompt_and_nothing_else() {
     let texts = [1000..1300, 5000..5300, 1000..1320, 5000..5320];
     for (id, text) in (1..).zip(texts) {
         bench.ask(id, text.collect());
-        bench.turns_until_empty();
+        bench.run_until_empty();
     }
     assert_eq!(bench.seen.borrow().restored, [301, 301]);
     assert_eq!(sorted(bench.cached()), [0, 0, 0, 300]);
@@ -169,35 +169,35 @@ fn a_state_that_does_not_come_back_costs_its_prompt_and_nothing_else() {
 }
 
 #[test]
-fn a_tools_prompt_is_decoded_before_its_first_call_and_no_call_waits_for_it() {
+fn a_tools_prompt_is_decoded_ahead_of_its_calls_without_delaying_other_calls() {
     for limits in [COPIES, CELLS] {
         let mut bench = Bench::new(limits, 8, says("x"));
         bench.scheduler.keep_warm(vec![of_tool(1)[..300].to_vec()]);
         assert!(!bench.scheduler.is_idle() && bench.scheduler.is_empty());
-        bench.turn();
+        bench.step();
         bench.ask(9, (1..10).collect());
         while bench.ends().is_empty() {
-            bench.turn();
+            bench.step();
         }
         assert!(
             !bench.scheduler.is_idle(),
             "the call went first: {limits:?}"
         );
         while !bench.scheduler.is_idle() {
-            bench.turn();
+            bench.step();
         }
         let before = bench.decoded();
         for id in 1..=4 {
             bench.ask(id, of_tool(Token::try_from(id).unwrap()));
         }
-        bench.turns_until_empty();
+        bench.run_until_empty();
         assert_eq!(sorted(bench.cached()), [300, 300, 300, 300, 0]);
         assert_eq!(bench.decoded() - before, 4 * 20 + 4);
     }
 }
 
 #[test]
-fn a_tools_prompt_stays_whatever_comes_after_it() {
+fn a_tools_prompt_is_never_evicted_for_later_prompts() {
     for limits in [COPIES, CELLS] {
         let limits = Limits {
             kv_cells: if limits.is_pool { 1500 } else { 4000 },
@@ -207,47 +207,47 @@ fn a_tools_prompt_stays_whatever_comes_after_it() {
         let mut bench = Bench::new(limits, 100, says("abc"));
         bench.scheduler.keep_warm(vec![of_tool(1)[..300].to_vec()]);
         while !bench.scheduler.is_idle() {
-            bench.turn();
+            bench.step();
         }
         for id in 1..=20 {
             let first = 10_000 * Token::try_from(id).unwrap();
             bench.ask(id, (first..first + 400).collect());
         }
-        bench.turns_until_empty();
+        bench.run_until_empty();
         bench.ask(21, of_tool(5));
-        bench.turns_until_empty();
+        bench.run_until_empty();
         assert_eq!(bench.cached().last(), Some(&(21, 300)), "{limits:?}");
     }
 }
 
 #[test]
-fn a_prompt_is_not_kept_after_its_tool_is_gone() {
+fn the_prompt_of_a_removed_tool_is_not_kept() {
     for limits in [COPIES, CELLS] {
         let mut bench = Bench::new(limits, 8, says("x"));
         bench.scheduler.keep_warm(vec![of_tool(1)[..300].to_vec()]);
         while !bench.scheduler.is_idle() {
-            bench.turn();
+            bench.step();
         }
         bench.scheduler.keep_warm(Vec::new());
         assert!(bench.scheduler.is_idle());
         for id in 1..=8 {
             let first = 10_000 * Token::try_from(id).unwrap();
             bench.ask(id, (first..first + 900).collect());
-            bench.turns_until_empty();
+            bench.run_until_empty();
         }
         for id in 10..=22 {
             let first = 10_000 * Token::try_from(id).unwrap();
             bench.ask(id, (first..first + 900).collect());
-            bench.turns_until_empty();
+            bench.run_until_empty();
         }
         bench.ask(30, of_tool(5));
-        bench.turns_until_empty();
+        bench.run_until_empty();
         assert_eq!(bench.cached().last(), Some(&(30, 0)), "{limits:?}");
     }
 }
 
 #[test]
-fn where_it_is_switched_off_every_prompt_is_decoded_whole() {
+fn with_the_prefix_cache_off_every_prompt_is_decoded_whole() {
     let limits = Limits {
         reuse: Reuse::Nothing,
         ..COPIES
@@ -257,13 +257,13 @@ fn where_it_is_switched_off_every_prompt_is_decoded_whole() {
     assert!(bench.scheduler.is_idle());
     for id in 1..=2 {
         bench.ask(id, of_tool(1));
-        bench.turns_until_empty();
+        bench.run_until_empty();
     }
     assert_eq!(sorted(bench.cached()), [0, 0]);
 }
 
 #[test]
-fn who_waits_for_a_call_that_is_cancelled_goes_on_from_what_it_had() {
+fn a_call_that_waits_for_a_cancelled_one_continues_from_its_prefix() {
     for limits in [COPIES, CELLS] {
         let limits = Limits {
             n_batch: 64,
@@ -272,50 +272,50 @@ fn who_waits_for_a_call_that_is_cancelled_goes_on_from_what_it_had() {
         let mut bench = Bench::new(limits, 8, says("x"));
         bench.ask(1, of_tool(1));
         bench.ask(2, of_tool(2));
-        bench.turn();
-        bench.turn();
+        bench.step();
+        bench.step();
         let decoded = bench.decoded();
         let start = bench.start;
         bench.scheduler.cancel(1, CancelReason::Cancelled, start);
-        bench.turns_until_empty();
+        bench.run_until_empty();
         assert_eq!(decoded, 2 * 64);
         assert_eq!(sorted(bench.cached()), [0, 2 * 64], "{limits:?}");
     }
 }
 
 #[test]
-fn a_long_text_is_not_copied_for_the_little_that_another_shares_with_it() {
+fn a_long_state_is_not_copied_for_a_short_common_prefix() {
     let mut bench = Bench::new(COPIES, 8, endless());
     bench.ask(1, (0..900).collect());
     while bench.decoded() < 901 {
-        bench.turn();
+        bench.step();
     }
     bench.ask(2, (0..40).chain(5000..5020).collect());
-    bench.turns_until_empty();
+    bench.run_until_empty();
     assert_eq!(sorted(bench.cached()), [0, 0]);
     assert_eq!(bench.seen.borrow().saved.len(), 0);
 }
 
 #[test]
-fn calls_of_a_tool_start_from_its_prompt_and_not_from_each_other() {
+fn calls_of_a_tool_reuse_its_prompt_instead_of_each_others() {
     let mut bench = Bench::new(COPIES, 8, endless());
     bench.scheduler.keep_warm(vec![of_tool(1)[..299].to_vec()]);
     while !bench.scheduler.is_idle() {
-        bench.turn();
+        bench.step();
     }
     for id in 1..=3 {
         bench.ask(id, of_tool(Token::try_from(id).unwrap()));
-        bench.turn();
-        bench.turn();
+        bench.step();
+        bench.step();
     }
-    bench.turns_until_empty();
+    bench.run_until_empty();
     assert_eq!(sorted(bench.cached()), [299; 3]);
     assert_eq!(bench.seen.borrow().saved, [299]);
 }
 
 #[test]
-fn those_that_stream_become_neighbours_again_when_one_between_them_ends() {
-    // What was between them moves to where one of them was, not to memory, of which there is none.
+fn generating_sequences_become_neighbours_again_when_a_call_between_them_ends() {
+    // There is no memory for saved states, so the sequence between them is swapped with one of them.
     let limits = Limits {
         cache_bytes: 0,
         ..COPIES
@@ -325,17 +325,17 @@ fn those_that_stream_become_neighbours_again_when_one_between_them_ends() {
         assert!(bench.enter(id, max_tokens, &[]));
         let first = 1000 * Token::try_from(id).unwrap();
         let prompt = prompt_with((first..first + 100).collect());
-        bench.scheduler.prepared(id, Ok(prompt));
+        bench.scheduler.set_prompt(id, Ok(prompt));
     }
     while bench.ends().is_empty() {
-        bench.turn();
+        bench.step();
     }
-    bench.turn();
-    bench.turn();
+    bench.step();
+    bench.step();
     let sequences: Vec<usize> = bench.last_batch().iter().map(|row| row.sequence).collect();
     assert_eq!(sequences, [0, 1]);
     bench.ask(4, (2000..2150).collect());
-    bench.turns_until_empty();
+    bench.run_until_empty();
     assert_eq!(
         bench.cached().iter().find(|(id, _)| *id == 4),
         Some(&(4, 100))

@@ -1,5 +1,5 @@
-//! Whatever happens to a scheduler, its promises hold. The scripted decoder panics where a text is sampled from another prompt
-//! than its own, where positions have gaps, and where cells are wanting.
+//! Property tests: the guarantees of the scheduler hold for any sequence of operations. The scripted decoder panics if a text is sampled
+//! from the wrong prompt, if positions have gaps, or if no cell is free.
 
 use proptest::prelude::*;
 
@@ -10,13 +10,13 @@ use crate::engine::prompt::Prompt;
 use crate::engine::token::Token;
 use crate::engine::{CancelReason, Update};
 
-/// What may happen to a scheduler.
+/// An operation on the scheduler.
 #[derive(Debug, Clone)]
-enum Happening {
+enum Operation {
     Submit {
         client: u8,
         prompt: usize,
-        /// Which of some beginnings it has.
+        /// Number of the prefix that the prompt begins with.
         family: u8,
         max_tokens: u32,
         is_prepared: bool,
@@ -26,11 +26,11 @@ enum Happening {
     Turn,
 }
 
-fn happening() -> impl Strategy<Value = Happening> {
+fn operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
         (0_u8..4, 1_usize..120, 0_u8..6, 1_u32..60, any::<bool>()).prop_map(
             |(client, prompt, family, max_tokens, is_prepared)| {
-                Happening::Submit {
+                Operation::Submit {
                     client,
                     prompt,
                     family,
@@ -39,14 +39,14 @@ fn happening() -> impl Strategy<Value = Happening> {
                 }
             }
         ),
-        (1_u64..30).prop_map(Happening::Prepare),
-        (1_u64..30).prop_map(Happening::Cancel),
-        Just(Happening::Turn),
-        Just(Happening::Turn),
+        (1_u64..30).prop_map(Operation::Prepare),
+        (1_u64..30).prop_map(Operation::Cancel),
+        Just(Operation::Turn),
+        Just(Operation::Turn),
     ]
 }
 
-/// A prompt that has its first 40 tokens in common with two thirds of the others, and 70 with a sixth.
+/// Returns a prompt that has its first 40 tokens in common with two thirds of the others, and 70 with a sixth.
 fn of_family(family: u8, length: usize) -> Prompt {
     let token = |at: usize| {
         let parts_at = if family < 4 { 40 } else { 0 };
@@ -79,10 +79,10 @@ fn kinds() -> impl Strategy<Value = (Limits, Option<usize>)> {
 
 proptest! {
     #[test]
-    fn whatever_happens_each_call_ends_once_and_nothing_is_over_its_limit(
+    fn every_call_ends_once_and_no_limit_is_exceeded(
         (limits, window) in kinds(),
         fixed in prop::collection::vec((0_u8..6, 35_usize..90), 0..3),
-        happenings in prop::collection::vec(happening(), 1..80),
+        operations in prop::collection::vec(operation(), 1..80),
         failing in prop::collection::vec(1_usize..60, 0..3),
         failing_restores in prop::collection::vec(1_usize..20, 0..3),
     ) {
@@ -91,26 +91,26 @@ proptest! {
         let fixed = fixed.into_iter().map(|(family, length)| of_family(family, length).tokens);
         bench.scheduler.keep_warm(fixed.collect());
         let mut ids = 0;
-        for happening in happenings {
-            match happening {
-                Happening::Submit { client, prompt, family, max_tokens, is_prepared } => {
+        for operation in operations {
+            match operation {
+                Operation::Submit { client, prompt, family, max_tokens, is_prepared } => {
                     ids += 1;
                     let request = request(max_tokens, &[]);
                     if bench.enter_of(&client.to_string(), ids, request) && is_prepared {
-                        bench.scheduler.prepared(ids, Ok(of_family(family, prompt)));
+                        bench.scheduler.set_prompt(ids, Ok(of_family(family, prompt)));
                     }
                 }
-                Happening::Prepare(id) => bench.scheduler.prepared(id, Ok(prompt_of(7))),
-                Happening::Cancel(id) => bench.scheduler.cancel(id, CancelReason::Cancelled, bench.start),
-                Happening::Turn => bench.turn(),
+                Operation::Prepare(id) => bench.scheduler.set_prompt(id, Ok(prompt_of(7))),
+                Operation::Cancel(id) => bench.scheduler.cancel(id, CancelReason::Cancelled, bench.start),
+                Operation::Turn => bench.step(),
             }
             let stats = bench.scheduler.stats();
             prop_assert!(stats.active <= LIMITS.parallel);
         }
         for id in 1..=ids {
-            bench.scheduler.prepared(id, Ok(prompt_of(7)));
+            bench.scheduler.set_prompt(id, Ok(prompt_of(7)));
         }
-        bench.turns_until_empty();
+        bench.run_until_empty();
         prop_assert_eq!(bench.scheduler.stats().reserved_cells, 0);
         for id in 1..=ids {
             let ends = bench.updates.iter().filter(|(of, update)| {
@@ -122,9 +122,9 @@ proptest! {
             if bench.scheduler.is_idle() {
                 break;
             }
-            bench.turn();
+            bench.step();
         }
-        prop_assert!(bench.scheduler.is_idle(), "it warms for ever");
+        prop_assert!(bench.scheduler.is_idle(), "the scheduler never becomes idle");
         for batch in &bench.seen.borrow().batches {
             prop_assert!(!batch.is_empty() && batch.len() <= LIMITS.n_batch);
         }

@@ -1,4 +1,4 @@
-//! Tests of the limit of reasoning, and of structured answers after it.
+//! Tests of the reasoning budget, and of structured answers after reasoning.
 
 use super::bench::{Bench, LIMITS, prompt_of};
 use super::scripted::{Script, endless, says};
@@ -9,7 +9,7 @@ use crate::engine::thinking::blocks::{Blocks, MarkerTokens, Start};
 use crate::engine::thinking::families::markers_of;
 use crate::engine::token::Token;
 
-/// Every byte is a token.
+/// A vocabulary in which every byte is a token.
 struct Letters;
 
 impl Vocabulary for Letters {
@@ -40,7 +40,7 @@ impl Vocabulary for Letters {
     }
 }
 
-/// Returns a prompt with this end and these limits; a grammar follows if `is_forced`.
+/// Returns a prompt that ends with `end`, with a reasoning `budget`. The answer follows a grammar if `is_forced`.
 fn prompt(end: &str, budget: Option<u32>, is_forced: bool) -> Prompt {
     let markers = markers_of("<think>", &[], None);
     let tokens = MarkerTokens::new(&markers, &Letters);
@@ -70,8 +70,8 @@ fn prompt(end: &str, budget: Option<u32>, is_forced: bool) -> Prompt {
 fn answer(script: Script, prompt: Prompt, max_tokens: u32) -> (String, FinishReason, u32) {
     let mut bench = Bench::new(LIMITS, 8, script);
     assert!(bench.enter(1, max_tokens, &[]));
-    bench.scheduler.prepared(1, Ok(prompt));
-    bench.turns_until_empty();
+    bench.scheduler.set_prompt(1, Ok(prompt));
+    bench.run_until_empty();
     let (_, reason, text) = bench.ends().remove(0);
     let usage = bench.generations().remove(0).usage;
     assert_eq!(bench.scheduler.stats().reserved_cells, 0);
@@ -82,14 +82,14 @@ fn answer(script: Script, prompt: Prompt, max_tokens: u32) -> (String, FinishRea
 const CLOSING: u32 = 9;
 
 #[test]
-fn a_free_answer_goes_on_behind_a_block_that_its_budget_closed() {
+fn a_free_answer_follows_a_block_that_the_budget_closed() {
     let (text, reason, thinking) = answer(endless(), prompt("<think>", Some(6), false), 25);
     assert_eq!((text.as_str(), reason), ("la la la", FinishReason::Length));
     assert_eq!(thinking, 6 + CLOSING);
 }
 
 #[test]
-fn without_a_budget_a_free_answer_may_think_to_its_end() {
+fn without_a_budget_reasoning_can_use_all_tokens_of_a_free_answer() {
     let (text, reason, thinking) = answer(endless(), prompt("<think>", None, false), 25);
     assert_eq!(
         (text.as_str(), reason, thinking),
@@ -98,7 +98,7 @@ fn without_a_budget_a_free_answer_may_think_to_its_end() {
 }
 
 #[test]
-fn an_answer_by_a_grammar_begins_behind_its_block_and_has_a_part_of_the_tokens() {
+fn a_structured_answer_follows_its_block_and_keeps_a_share_of_the_tokens() {
     let (text, _, thinking) = answer(endless(), prompt("<think>", None, true), 40);
     assert_eq!(thinking, 20 + CLOSING);
     assert_eq!(text, " la la la");
@@ -107,11 +107,11 @@ fn an_answer_by_a_grammar_begins_behind_its_block_and_has_a_part_of_the_tokens()
 }
 
 #[test]
-fn a_model_that_ends_inside_its_block_answers_all_the_same() {
+fn a_model_that_ends_inside_its_block_still_gives_a_structured_answer() {
     let (text, reason, thinking) = answer(says("hm"), prompt("<think>", None, true), 40);
     assert_eq!((text.as_str(), reason), ("", FinishReason::Stop));
     assert_eq!(thinking, 2 + CLOSING);
-    // A free answer ends where the model ends it.
+    // A free answer ends with the model's end token.
     let (text, reason, thinking) = answer(says("hm"), prompt("<think>", None, false), 40);
     assert_eq!(
         (text.as_str(), reason, thinking),
@@ -120,26 +120,26 @@ fn a_model_that_ends_inside_its_block_answers_all_the_same() {
 }
 
 #[test]
-fn markers_in_an_answer_by_a_grammar_are_text() {
+fn markers_in_a_structured_answer_are_text() {
     let script = says("hm</think>{<think>x</think>}");
     let (text, ..) = answer(script, prompt("<think>", None, true), 60);
     assert_eq!(text, "{<think>x</think>}");
 }
 
 #[test]
-fn a_model_that_opens_a_block_by_itself_is_helped_to_write_its_marker() {
+fn the_marker_of_a_block_that_the_model_opens_is_completed() {
     let (text, _, thinking) = answer(says("<hm</think>{x}"), prompt("", None, true), 60);
     assert_eq!(text, "{x}");
     assert!(thinking > 5);
 }
 
 #[test]
-fn a_call_that_is_cut_while_it_closes_its_block_is_still_thinking() {
+fn a_call_that_is_truncated_while_its_block_closes_is_still_thinking() {
     let mut bench = Bench::new(LIMITS, 8, endless());
     assert!(bench.enter(1, 9, &[]));
     let prompt = prompt("<think>", Some(6), false);
-    bench.scheduler.prepared(1, Ok(prompt));
-    bench.turns_until_empty();
+    bench.scheduler.set_prompt(1, Ok(prompt));
+    bench.run_until_empty();
     let generation = bench.generations().remove(0);
     assert!(generation.still_thinking && generation.text.is_empty());
     assert_eq!(generation.usage.completion_tokens, 9);

@@ -1,4 +1,4 @@
-//! A decoder that writes what a script says.
+//! A decoder that generates the text of a script.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -13,26 +13,26 @@ use crate::engine::thinking::blocks::Start;
 use crate::engine::token::Token;
 use crate::engine::{EngineError, SamplingParams};
 
-/// The token that ends an answer; others are their own byte.
+/// The token that ends an answer. Every other token is a byte.
 pub(super) const END: Token = 0;
 
-/// Every sequence writes the script's text again and again, or to its end.
+/// Text that every sequence generates, once or repeatedly, and the failures of the decoder.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Script {
-    /// The text that every sequence writes, from its beginning.
+    /// Text that every sequence generates.
     pub(super) text: &'static str,
-    /// Whether it ends.
+    /// Whether the answer ends after the text. Otherwise the text repeats.
     pub(super) ends: bool,
-    /// Decodes that fail, by number.
+    /// Numbers of the decodes that fail, from 1.
     pub(super) failing: Vec<usize>,
-    /// Restores of saved states that fail, by number.
+    /// Numbers of the restores that fail, from 1.
     pub(super) failing_restores: Vec<usize>,
-    /// Tokens that are saved of a sequence; it forgets the others when it has twice as many.
+    /// Size of a sliding window: a saved state has no more tokens, and a sequence drops cells once it has twice as many.
     pub(super) window: Option<usize>,
 }
 
 impl Script {
-    /// Returns the next token of a sequence that has `written` so many.
+    /// Returns the next token of a sequence that has `written` tokens, and counts it.
     fn token(&self, written: &mut usize) -> Sampled {
         let bytes = self.text.as_bytes();
         *written += 1;
@@ -55,29 +55,31 @@ impl Script {
 pub(super) struct Seen {
     pub(super) batches: Vec<Vec<Row>>,
     pub(super) cleared: Vec<usize>,
-    /// States that were saved and restored, by their lengths.
+    /// Lengths of the states that were saved.
     pub(super) saved: Vec<usize>,
+    /// Lengths of the states that were restored.
     pub(super) restored: Vec<usize>,
-    /// Tokens of shared prefixes.
+    /// Lengths of the prefixes that were shared.
     pub(super) shared: Vec<usize>,
 }
 
-/// Keeps what each sequence holds, token by token and cell by cell, and panics where a real one would go wrong.
+/// Tracks the tokens and cells of each sequence, and panics if the scheduler violates a condition of a real decoder.
 #[derive(Debug)]
 pub(super) struct Scripted {
     script: Script,
     seen: Rc<RefCell<Seen>>,
     limits: Limits,
-    /// The tokens that each sequence holds, with their cells; `None` if they are undefined.
+    /// Tokens and cells of each sequence; `None` if its content is undefined.
     held: Vec<Option<Vec<(Token, u64)>>>,
-    /// Whether each sequence has forgotten its first tokens.
+    /// Whether each sequence has dropped cells.
     forgot: Vec<bool>,
     cells: u64,
 }
 
-/// Tokens said, the prompt, and whether what is said is reasoning before an answer that follows a grammar.
+/// Sampler: the number of generated tokens, the expected tokens of the sequence, and whether the next token is reasoning before a
+/// structured answer.
 #[derive(Debug)]
-pub(super) struct Saying(usize, Vec<Token>, bool);
+pub(super) struct ScriptedSampler(usize, Vec<Token>, bool);
 
 impl Scripted {
     pub(super) fn new(script: Script, limits: Limits, seen: Rc<RefCell<Seen>>) -> Self {
@@ -92,7 +94,9 @@ impl Scripted {
     }
 
     fn held(&mut self, sequence: usize) -> &mut Vec<(Token, u64)> {
-        self.held[sequence].as_mut().expect("it is defined")
+        self.held[sequence]
+            .as_mut()
+            .expect("the content of the sequence is defined")
     }
 
     fn add(&mut self, sequence: usize, token: Token) {
@@ -110,10 +114,10 @@ impl Scripted {
 }
 
 impl Decoder for Scripted {
-    type Sampler = Saying;
+    type Sampler = ScriptedSampler;
     type State = Vec<Token>;
 
-    fn pass(&self) -> usize {
+    fn n_ubatch(&self) -> usize {
         256
     }
 
@@ -123,29 +127,29 @@ impl Decoder for Scripted {
         prompt: &[Token],
         _: Option<Grammar>,
         start: &Start,
-    ) -> Saying {
-        Saying(0, prompt.to_vec(), *start != Start::Answer)
+    ) -> ScriptedSampler {
+        ScriptedSampler(0, prompt.to_vec(), *start != Start::Answer)
     }
 
-    fn force(&self, saying: &mut Saying, token: Token) {
-        // An end in whose place it comes is not decoded.
-        if saying.1.last() == Some(&END) {
-            saying.1.pop();
+    fn force(&self, sampler: &mut ScriptedSampler, token: Token) {
+        // It replaces an end token, which is not decoded.
+        if sampler.1.last() == Some(&END) {
+            sampler.1.pop();
         }
-        saying.1.push(token);
+        sampler.1.push(token);
     }
 
-    fn offer(&self, saying: &mut Saying, start: Start) {
+    fn offer(&self, sampler: &mut ScriptedSampler, start: Start) {
         let Start::Choice { openings, .. } = start else {
-            panic!("the model chooses")
+            panic!("expected a choice")
         };
-        let next = self.script.token(&mut saying.0.clone()).token;
-        saying.2 = openings.contains(&next);
+        let next = self.script.token(&mut sampler.0.clone()).token;
+        sampler.2 = openings.contains(&next);
     }
 
-    /// The grammar is of texts that begin with a brace.
-    fn begin_answer(&self, saying: &mut Saying, text: &str) -> Result<bool, EngineError> {
-        saying.2 = false;
+    /// The grammar allows texts that begin with a brace.
+    fn begin_answer(&self, sampler: &mut ScriptedSampler, text: &str) -> Result<bool, EngineError> {
+        sampler.2 = false;
         Ok(text.is_empty() || text.starts_with('{'))
     }
 
@@ -165,14 +169,17 @@ impl Decoder for Scripted {
             assert_eq!(
                 self.held(row.sequence).len(),
                 row.position as usize,
-                "a gap"
+                "the positions of a sequence have a gap"
             );
             self.add(row.sequence, row.token);
         }
         Ok(MS)
     }
 
-    fn sample(&mut self, rows: &mut [(usize, &mut Saying)]) -> Vec<Result<Sampled, EngineError>> {
+    fn sample(
+        &mut self,
+        rows: &mut [(usize, &mut ScriptedSampler)],
+    ) -> Vec<Result<Sampled, EngineError>> {
         let batch = self.seen.borrow().batches.last().unwrap().clone();
         let asking = batch.iter().enumerate().filter(|(_, row)| row.logits);
         assert!(
@@ -181,12 +188,12 @@ impl Decoder for Scripted {
                 .eq(asking.map(|(at, _)| at)),
             "all rows with logits are sampled, and only these"
         );
-        let mut sample = |(row, saying): &mut (usize, &mut Saying)| {
+        let mut sample = |(row, sampler): &mut (usize, &mut ScriptedSampler)| {
             let held = self.held(batch[*row].sequence).iter();
-            let Saying(written, text, is_free) = &mut **saying;
+            let ScriptedSampler(written, text, is_free) = &mut **sampler;
             assert!(
                 held.map(|(token, _)| token).eq(&*text),
-                "another text is held"
+                "the sequence has other tokens than its call"
             );
             let sampled = Sampled {
                 is_free: *is_free,

@@ -1,18 +1,18 @@
-//! The calls that are refused whatever their arguments are, by reason, and commands of calls that have many.
+//! System calls that are denied with any arguments, by reason, and denied commands of `ioctl` and `fcntl`.
 
 #[cfg_attr(
     not(test),
     expect(
         clippy::wildcard_imports,
-        reason = "a hundred and forty names, each written below once"
+        reason = "a hundred and forty names, each used once below"
     )
 )]
 use libc::*;
 
 use crate::gpu;
 
-/// All calls that are refused. Drivers of GPUs talk to daemons, pin and prioritise their threads, share memory and compile code: that
-/// stays allowed to them.
+/// All denied calls. GPU drivers talk to daemons, pin and prioritise their threads, share memory and compile code, so these calls stay
+/// allowed in builds with a GPU backend.
 pub(super) const REFUSED: &[&[i64]] = &[
     ATTRIBUTES,
     NAMES,
@@ -32,7 +32,7 @@ pub(super) const REFUSED: &[&[i64]] = &[
     if gpu::IN_BUILD { &[] } else { DESCRIPTORS },
 ];
 
-/// Modes, owners, times and other attributes of any file of the same user: Landlock restricts none of them.
+/// Calls that change modes, owners, times and other attributes of any file of the same user, which Landlock does not restrict.
 const ATTRIBUTES: &[i64] = &[
     SYS_fchmod,
     SYS_fchmodat,
@@ -51,7 +51,7 @@ const ATTRIBUTES: &[i64] = &[
     FILE_SETATTR,
 ];
 
-/// Making, removing, renaming and truncating files, which kernels without Landlock, or with an old one, leave open.
+/// Calls that create, remove, rename and truncate files, for kernels without Landlock or with an old version.
 const NAMES: &[i64] = &[
     SYS_mkdirat,
     SYS_mknodat,
@@ -63,7 +63,7 @@ const NAMES: &[i64] = &[
     SYS_truncate,
 ];
 
-/// The calls of [`NAMES`] and [`LEGACY`] with which a driver keeps its cache.
+/// Calls of [`NAMES`] and [`LEGACY`] with which a driver maintains its cache.
 pub(super) const CREATION: &[i64] = &[
     SYS_mkdirat,
     SYS_unlinkat,
@@ -79,10 +79,10 @@ pub(super) const CREATION: &[i64] = &[
     SYS_rename,
 ];
 
-/// Other programs, and leaving the process's group, with which the server ends it.
+/// Calls that start programs, or leave the process group that the server ends.
 const PROGRAMS: &[i64] = &[SYS_execve, SYS_execveat, SYS_setpgid, SYS_setsid];
 
-/// Access to other processes and their memory.
+/// Calls that access other processes and their memory.
 const PROCESSES: &[i64] = &[
     SYS_ptrace,
     SYS_process_vm_readv,
@@ -93,7 +93,7 @@ const PROCESSES: &[i64] = &[
     SYS_move_pages,
 ];
 
-/// Signals to other processes. Those to the own one go by `tgkill`.
+/// Calls that signal other processes. `tgkill` is denied for other processes only.
 const SIGNALS: &[i64] = &[
     SYS_kill,
     SYS_tkill,
@@ -102,10 +102,10 @@ const SIGNALS: &[i64] = &[
     SYS_pidfd_send_signal,
 ];
 
-/// Keyrings of the user and of the session, with the keys of others.
+/// Calls that access the keyrings of the user and of the session.
 const KEYS: &[i64] = &[SYS_add_key, SYS_keyctl, SYS_request_key];
 
-/// Namespaces and mounts, in which a process is root.
+/// Calls for namespaces and mounts; a process can be root in its own namespace.
 const MOUNTS: &[i64] = &[
     SYS_unshare,
     SYS_setns,
@@ -123,7 +123,7 @@ const MOUNTS: &[i64] = &[
     SYS_fspick,
 ];
 
-/// Names and changes of files anywhere, whoever may read them.
+/// Calls that reveal names and changes of files, even of those that cannot be read.
 const WATCHES: &[i64] = &[
     SYS_inotify_init1,
     SYS_inotify_add_watch,
@@ -133,7 +133,7 @@ const WATCHES: &[i64] = &[
     SYS_open_by_handle_at,
 ];
 
-/// Parts of the kernel that no model needs, and that had many faults.
+/// Calls for parts of the kernel that no model needs, and that had many vulnerabilities.
 const KERNEL: &[i64] = &[
     SYS_bpf,
     SYS_memfd_secret,
@@ -145,7 +145,7 @@ const KERNEL: &[i64] = &[
     SYS_userfaultfd,
 ];
 
-/// Waiting until the disks of all programs have written, which holds them up.
+/// Calls that write back the data of all programs, and so delay them.
 const DISKS: &[i64] = &[SYS_sync, SYS_syncfs];
 
 /// Calls for administrators, in case the process runs as root.
@@ -171,11 +171,11 @@ const ADMINISTRATION: &[i64] = &[
     SYS_vhangup,
 ];
 
-/// Creating and connecting sockets. Container engines, D-Bus and key agents listen on Unix sockets, and one of a pair of datagram sockets
-/// can be connected to any other.
+/// Calls that create and connect sockets. Container engines, D-Bus and key agents listen on Unix sockets, and one of a pair of datagram
+/// sockets can be connected to any other.
 const SOCKETS: &[i64] = &[SYS_socket, SYS_socketpair, SYS_connect];
 
-/// Priorities of every process of the same user.
+/// Calls that change the priority of any process of the same user.
 const SCHEDULING: &[i64] = &[
     SYS_ioprio_set,
     SYS_sched_setattr,
@@ -183,7 +183,7 @@ const SCHEDULING: &[i64] = &[
     SYS_sched_setscheduler,
 ];
 
-/// Memory, queues and semaphores of System V and POSIX, which have names for every process of the user.
+/// Calls for shared memory, queues and semaphores of System V and POSIX, which every process of the user can name.
 const SHARED_MEMORY: &[i64] = &[
     SYS_memfd_create,
     SYS_mq_open,
@@ -202,7 +202,7 @@ const SHARED_MEMORY: &[i64] = &[
     SYS_shmget,
 ];
 
-/// Open files of other processes.
+/// Calls that access open files of other processes.
 const DESCRIPTORS: &[i64] = &[SYS_kcmp, SYS_pidfd_getfd, SYS_pidfd_open];
 
 /// Older forms of the calls above, and other calls that only this architecture has.
@@ -231,14 +231,14 @@ const LEGACY: &[i64] = &[
 #[cfg(target_arch = "aarch64")]
 const LEGACY: &[i64] = &[];
 
-// Calls that have the same number on every architecture, and no name in `libc` yet.
+// These have the same number on every architecture, and no name in `libc` yet.
 const FCHMODAT2: i64 = 452;
 const SETXATTRAT: i64 = 463;
 const REMOVEXATTRAT: i64 = 466;
 const OPEN_TREE_ATTR: i64 = 467;
 const FILE_SETATTR: i64 = 469;
 
-// These have one in `libc`, but not for every C library of aarch64.
+// These have a name in `libc`, but not for every C library of aarch64.
 const IS_X86_64: bool = cfg!(target_arch = "x86_64");
 const KEXEC_FILE_LOAD: i64 = if IS_X86_64 { 320 } else { 294 };
 const RENAMEAT: i64 = if IS_X86_64 { 264 } else { 38 };
@@ -254,8 +254,8 @@ pub(super) const NAMESPACES: &[c_int] = &[
     CLONE_NEWNET,
 ];
 
-/// Commands of `ioctl`: signals for another process when something can be read, attributes of files (one makes a file immutable
-/// for ever), input for a terminal.
+/// Denied commands of `ioctl`: signals to another process when a file is readable, attributes of files (one makes a file immutable
+/// forever), and input for a terminal.
 pub(super) const IOCTLS: &[u32] = &[
     0x8901,      // FIOSETOWN
     0x8902,      // SIOCSPGRP
@@ -267,8 +267,7 @@ pub(super) const IOCTLS: &[u32] = &[
     0x541c,      // TIOCLINUX
 ];
 
-/// Commands of `fcntl`: signals for another process when something can be read, leases that hold up whoever writes, watches of
-/// folders.
+/// Denied commands of `fcntl`: signals to another process when a file is readable, leases that delay writers, and watches of directories.
 pub(super) const FCNTLS: &[u32] = &[
     8,    // F_SETOWN
     10,   // F_SETSIG

@@ -1,9 +1,9 @@
-//! Cells of a pool: what shares them needs none of its own, and what is promised is there.
+//! Tests of the cells of a pool: shared cells count once, and reserved cells are available.
 
 use super::*;
 
 #[test]
-fn in_a_pool_a_long_prompt_is_shared_again_and_never_copied() {
+fn in_a_pool_a_long_prompt_is_shared_and_never_copied() {
     let limits = Limits {
         n_ctx: 2000,
         kv_cells: 8000,
@@ -17,9 +17,9 @@ fn in_a_pool_a_long_prompt_is_shared_again_and_never_copied() {
             let own = 100 * Token::try_from(id).unwrap();
             bench.ask(id, common.iter().copied().chain(own..own + 20).collect());
             if id % 4 == 0 {
-                bench.turns_until_empty();
-                // What is not decoded yet of the fixed prompt now is.
-                bench.turn();
+                bench.run_until_empty();
+                // The rest of the fixed prompt is decoded now.
+                bench.step();
             }
         }
         let cached = sorted(bench.cached());
@@ -40,21 +40,21 @@ fn shared_cells_count_once_so_more_calls_fit() {
     let mut bench = Bench::new(limits, 8, endless());
     bench.scheduler.keep_warm(vec![of_tool(1)[..300].to_vec()]);
     while !bench.scheduler.is_idle() {
-        bench.turn();
+        bench.step();
     }
     for id in 1..=4 {
         bench.ask(id, of_tool(Token::try_from(id).unwrap()));
     }
-    bench.turn();
-    // The first one's share is known when it has begun.
-    bench.turn();
+    bench.step();
+    // The common prefix is known once the first call has started.
+    bench.step();
     assert_eq!(bench.scheduler.stats().active, 4);
-    bench.turns_until_empty();
+    bench.run_until_empty();
     assert_eq!(bench.ends().len(), 4);
 }
 
 #[test]
-fn a_call_has_cells_for_what_it_shares_with_another_and_does_not_take_from_it() {
+fn a_prefix_too_short_to_reuse_takes_cells_of_its_own() {
     let limits = Limits {
         kv_cells: 150,
         ..CELLS
@@ -64,18 +64,18 @@ fn a_call_has_cells_for_what_it_shares_with_another_and_does_not_take_from_it() 
         assert!(bench.enter(id, 43, &[]));
         bench
             .scheduler
-            .prepared(id, Ok(prompt_with((0..length).collect())));
-        bench.turn();
+            .set_prompt(id, Ok(prompt_with((0..length).collect())));
+        bench.step();
     }
-    // 90 cells and 63: the 19 that they share are too few to be reused.
-    bench.turn();
+    // 90 and 63 cells: the common prefix of 19 tokens is too short to be reused.
+    bench.step();
     assert_eq!(bench.scheduler.stats().active, 1);
-    bench.turns_until_empty();
+    bench.run_until_empty();
     assert_eq!(bench.ends().len(), 2);
 }
 
 #[test]
-fn who_waits_for_another_call_keeps_no_cells_from_it() {
+fn a_waiting_call_takes_no_cells_from_the_call_that_it_waits_for() {
     let limits = Limits {
         parallel: 2,
         kv_cells: 1024,
@@ -83,13 +83,13 @@ fn who_waits_for_another_call_keeps_no_cells_from_it() {
     };
     let mut bench = Bench::new(limits, 8, says("x"));
     bench.ask(1, (5000..5980).collect());
-    bench.turns_until_empty();
-    // One of the two is admitted to the sequence that still holds the first call's tokens.
+    bench.run_until_empty();
+    // One of the two calls is admitted to the sequence that still has the tokens of the first call.
     for id in 2..=3 {
         let last = Token::try_from(id).unwrap();
         bench.ask(id, (0..99).chain([last]).collect());
     }
-    bench.turns_until_empty();
+    bench.run_until_empty();
     assert_eq!(bench.failures(), []);
     assert_eq!(sorted(bench.cached()), [0, 0, 99]);
 }

@@ -1,9 +1,9 @@
-//! Windows that slide: nothing can be cut off what a sequence holds, so states are saved where prompts part.
+//! Tests with sliding windows: sequences cannot be cut, so states are saved where prompts diverge.
 
 use super::*;
 
-/// A decoder whose sequences forget what lies further back than 50 tokens.
-fn forgetful() -> Script {
+/// Returns a script for a decoder with a sliding window of 50 tokens.
+fn sliding() -> Script {
     Script {
         window: Some(50),
         ..says("x")
@@ -11,7 +11,7 @@ fn forgetful() -> Script {
 }
 
 #[test]
-fn what_is_saved_without_its_beginning_is_not_cut_though_its_sequence_could_be() {
+fn a_saved_state_without_its_first_tokens_is_not_cut_even_if_its_sequence_can_be() {
     let limits = Limits {
         parallel: 1,
         ..COPIES
@@ -22,36 +22,36 @@ fn what_is_saved_without_its_beginning_is_not_cut_though_its_sequence_could_be()
     };
     let mut bench = Bench::new(limits, 8, script);
     bench.ask(1, of_tool(1));
-    bench.turns_until_empty();
+    bench.run_until_empty();
     bench.ask(2, of_tool(2));
-    bench.turns_until_empty();
-    // The sequence itself was cut; what goes to memory from it cannot be.
+    bench.run_until_empty();
+    // The sequence can be cut, but not its saved state.
     bench.ask(3, (1..300).collect());
-    bench.turns_until_empty();
+    bench.run_until_empty();
     let saved = bench.seen.borrow().saved.clone();
     assert!(saved.iter().any(|length| *length >= 320), "{saved:?}");
     bench.ask(4, of_tool(3));
-    bench.turns_until_empty();
+    bench.run_until_empty();
     assert_eq!(sorted(bench.cached()), [0, 300, 0, 0]);
 }
 
 #[test]
-fn prompts_that_forget_their_beginnings_share_from_where_they_part() {
+fn prompts_share_a_state_saved_where_they_diverge() {
     for (at_once, expected) in [(true, [0, 300, 300, 300]), (false, [0, 0, 300, 300])] {
-        let mut bench = Bench::new(COPIES, 8, forgetful());
+        let mut bench = Bench::new(COPIES, 8, sliding());
         for id in 1..=4 {
             bench.ask(id, of_tool(Token::try_from(id).unwrap()));
             if !at_once {
-                bench.turns_until_empty();
+                bench.run_until_empty();
             }
         }
-        bench.turns_until_empty();
+        bench.run_until_empty();
         assert_eq!(sorted(bench.cached()), expected);
     }
 }
 
 #[test]
-fn nothing_is_copied_where_it_cannot_be_kept() {
+fn no_state_is_saved_if_it_does_not_fit() {
     let little = Limits {
         cache_bytes: 200,
         ..COPIES
@@ -61,24 +61,24 @@ fn nothing_is_copied_where_it_cannot_be_kept() {
         ..COPIES
     };
     for limits in [little, none] {
-        let mut bench = Bench::new(limits, 8, forgetful());
+        let mut bench = Bench::new(limits, 8, sliding());
         for id in 1..=4 {
             bench.ask(id, of_tool(Token::try_from(id).unwrap()));
         }
-        bench.turns_until_empty();
+        bench.run_until_empty();
         assert_eq!(sorted(bench.cached()), [0; 4]);
         assert_eq!(bench.seen.borrow().saved.len(), 0, "{limits:?}");
     }
 }
 
 #[test]
-fn who_parts_earlier_than_the_others_starts_from_there() {
+fn a_prompt_that_diverges_earlier_reuses_the_state_saved_there() {
     let limits = Limits {
         parallel: 8,
         kv_cells: 8000,
         ..COPIES
     };
-    let mut bench = Bench::new(limits, 8, forgetful());
+    let mut bench = Bench::new(limits, 8, sliding());
     let parting = |at: usize, question: Token| {
         let mut tokens = of_tool(question);
         tokens[at] = 9000 + question;
@@ -88,39 +88,39 @@ fn who_parts_earlier_than_the_others_starts_from_there() {
     for (id, (at, question)) in (1..).zip(prompts) {
         bench.ask(id, parting(at, question));
     }
-    bench.turns_until_empty();
+    bench.run_until_empty();
     assert_eq!(sorted(bench.cached()), [0, 299, 299, 298, 299]);
 }
 
 #[test]
-fn a_tools_prompt_that_is_told_while_a_call_of_it_is_read_is_saved_on_the_way() {
+fn a_tools_prompt_is_saved_while_a_call_decodes_it() {
     let limits = Limits {
         n_batch: 64,
         ..COPIES
     };
-    let mut bench = Bench::new(limits, 8, forgetful());
+    let mut bench = Bench::new(limits, 8, sliding());
     bench.ask(1, of_tool(1));
-    bench.turn();
+    bench.step();
     bench.scheduler.keep_warm(vec![of_tool(1)[..290].to_vec()]);
-    bench.turns_until_empty();
+    bench.run_until_empty();
     assert_eq!(bench.scheduler.stats().warm, 1);
 }
 
 #[test]
-fn nobody_waits_for_a_call_that_will_start_behind_what_they_share() {
+fn no_call_waits_for_one_that_starts_after_their_common_prefix() {
     let limits = Limits {
         n_batch: 64,
         ..COPIES
     };
-    let mut bench = Bench::new(limits, 8, forgetful());
+    let mut bench = Bench::new(limits, 8, sliding());
     bench.ask(1, of_tool(1));
     for _ in 0..3 {
-        bench.turn();
+        bench.step();
     }
     bench.ask(2, of_tool(2));
     let shared = of_tool(3).into_iter().take(150);
     bench.ask(3, shared.chain(5000..5100).collect());
-    bench.turn();
+    bench.step();
     let sequences: Vec<usize> = bench.last_batch().iter().map(|row| row.sequence).collect();
     assert!(
         sequences.contains(&2) && !sequences.contains(&1),

@@ -1,11 +1,11 @@
-//! Whose call is next, where several clients wait.
+//! Tests of fairness among the queued calls of several clients.
 
 use super::bench::{Bench, LIMITS, request};
 use super::scripted::{endless, says};
 use super::*;
 use crate::engine::{GenerateRequest, Message, Role};
 
-/// One whose prompt is still to be made.
+/// Returns a request whose prompt has yet to be prepared.
 fn question(id: u64) -> GenerateRequest {
     let mut request = request(5, &[]);
     request.conversation.messages.push(Message {
@@ -16,7 +16,7 @@ fn question(id: u64) -> GenerateRequest {
 }
 
 #[test]
-fn clients_are_served_by_turns_and_told_their_true_place() {
+fn clients_take_turns_and_get_their_true_queue_positions() {
     let limits = Limits {
         parallel: 1,
         ..LIMITS
@@ -25,12 +25,13 @@ fn clients_are_served_by_turns_and_told_their_true_place() {
     for id in 1..=10 {
         bench.submit_of("many", id, 5, 5);
     }
-    bench.turn();
+    bench.step();
     bench.submit_of("few", 11, 5, 5);
     bench.submit_of("few", 12, 5, 5);
-    let told = bench.scheduler.take_updates();
+    let updates = bench.scheduler.take_updates();
     assert_eq!(
-        told.iter()
+        updates
+            .iter()
             .filter(|(id, _)| [2, 3, 4, 11, 12].contains(id))
             .cloned()
             .collect::<Vec<_>>(),
@@ -41,13 +42,13 @@ fn clients_are_served_by_turns_and_told_their_true_place() {
             (4, Update::Queued(5))
         ]
     );
-    bench.turns_until_empty();
+    bench.run_until_empty();
     let order: Vec<u64> = bench.ends().iter().map(|(id, ..)| *id).collect();
     assert_eq!(order, [1, 2, 11, 3, 12, 4, 5, 6, 7, 8, 9, 10]);
 }
 
 #[test]
-fn the_head_waits_for_its_cells_and_another_clients_short_call_does_not_overtake_it() {
+fn a_short_call_of_another_client_does_not_overtake_the_head_that_waits_for_cells() {
     let limits = Limits {
         kv_cells: 110,
         ..LIMITS
@@ -55,10 +56,10 @@ fn the_head_waits_for_its_cells_and_another_clients_short_call_does_not_overtake
     let mut bench = Bench::new(limits, 8, endless());
     bench.submit_of("long", 1, 10, 50);
     bench.submit_of("long", 2, 10, 80);
-    bench.turn();
+    bench.step();
     bench.submit_of("short", 3, 5, 5);
     bench.submit_of("other", 4, 5, 5);
-    bench.turns_until_empty();
+    bench.run_until_empty();
     let admitted = bench
         .updates
         .iter()
@@ -70,7 +71,7 @@ fn the_head_waits_for_its_cells_and_another_clients_short_call_does_not_overtake
 }
 
 #[test]
-fn prompts_are_prepared_in_the_order_in_which_their_calls_will_be_admitted() {
+fn prompts_are_prepared_in_the_order_of_admission() {
     let mut bench = Bench::new(LIMITS, 8, says("x"));
     for (client, id) in [("many", 1), ("many", 2), ("many", 3), ("few", 4)] {
         assert!(bench.enter_of(client, id, question(id)));
@@ -81,7 +82,7 @@ fn prompts_are_prepared_in_the_order_in_which_their_calls_will_be_admitted() {
 }
 
 #[test]
-fn prompts_are_prepared_in_order_and_not_for_calls_that_are_gone() {
+fn prompts_of_cancelled_calls_are_not_prepared() {
     let mut bench = Bench::new(LIMITS, 8, says("x"));
     for id in 1..=3 {
         assert!(bench.enter_of("one", id, question(id)));

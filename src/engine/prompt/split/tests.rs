@@ -1,4 +1,4 @@
-//! The pieces of a text have llama.cpp's tokens of the whole text, in real vocabularies.
+//! Tests that the pieces of a text have the same tokens as the whole, with real vocabularies.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -14,20 +14,24 @@ const CRAB: &str = "tests/models/tiny-crab-chat.Q8_0.gguf";
 const GEMMA: &str = "models/gemma-3-270m-q4_k_m.gguf";
 const SMOL: &str = "models/SmolLM2-135M-Instruct.Q4_1.gguf";
 
-fn cuts(vocabulary: &impl Vocabulary) -> Cuts {
-    Cuts::new(vocabulary.specials().as_deref(), vocabulary.neighbours()).unwrap()
+fn splitter(vocabulary: &impl Vocabulary) -> Splitter {
+    Splitter::new(
+        vocabulary.special_tokens().as_deref(),
+        vocabulary.adjacent_chars(),
+    )
+    .unwrap()
 }
 
-/// Tokenises the pieces of `text` one by one. Returns the number of pieces, too.
-fn in_pieces(vocabulary: &impl Vocabulary, cuts: &Cuts, text: &str) -> (Vec<Token>, usize) {
+/// Tokenises the pieces of `text` one by one. Returns the tokens and the number of pieces.
+fn in_pieces(vocabulary: &impl Vocabulary, splitter: &Splitter, text: &str) -> (Vec<Token>, usize) {
     let mut count = 0;
-    let pieces = cuts.pieces(text, true).inspect(|_| count += 1);
+    let pieces = splitter.pieces(text, true).inspect(|_| count += 1);
     let tokens = pieces.flat_map(|(piece, has_controls)| vocabulary.tokenize(piece, has_controls));
     (tokens.collect(), count)
 }
 
-/// Parts that texts are made of: special tokens, the beginnings and ends of special tokens, runs, and characters of many kinds.
-fn part(specials: Vec<Special>) -> impl Strategy<Value = String> {
+/// Generates a part of a text: a special token, its beginning or end, a run of a character, or other characters.
+fn part(specials: Vec<SpecialToken>) -> impl Strategy<Value = String> {
     let texts: Vec<String> = specials.into_iter().map(|special| special.text).collect();
     let cut_off = |(text, at): (String, prop::sample::Index)| {
         let at = text.floor_char_boundary(at.index(text.len()));
@@ -49,14 +53,14 @@ fn part(specials: Vec<Special>) -> impl Strategy<Value = String> {
 
 fn check_random_texts(model: &str) {
     with_vocabulary(model, |vocabulary| {
-        let cuts = cuts(vocabulary);
-        let part = part(vocabulary.specials().unwrap());
+        let splitter = splitter(vocabulary);
+        let part = part(vocabulary.special_tokens().unwrap());
         let mut runner = TestRunner::new(Config::with_cases(64));
         let texts = vec(part, 1..400).prop_map(|parts| parts.concat());
         let outcome = runner.run(&texts, |text| {
-            let (tokens, _) = in_pieces(vocabulary, &cuts, &text);
+            let (tokens, _) = in_pieces(vocabulary, &splitter, &text);
             prop_assert_eq!(tokens, vocabulary.tokenize(&text, true));
-            let plain = cuts.pieces(&text, false);
+            let plain = splitter.pieces(&text, false);
             let plain: Vec<Token> = plain
                 .flat_map(|(piece, has_controls)| vocabulary.tokenize(piece, has_controls))
                 .collect();
@@ -83,9 +87,9 @@ fn the_pieces_of_a_text_have_the_tokens_of_the_whole_in_the_test_models_vocabula
 }
 
 #[test]
-fn texts_that_llama_cpp_tokenises_in_quadratic_time_are_cut_into_short_pieces() {
+fn texts_that_llama_cpp_tokenises_in_quadratic_time_are_split_into_short_pieces() {
     with_vocabulary(GEMMA, |vocabulary| {
-        let cuts = cuts(vocabulary);
+        let splitter = splitter(vocabulary);
         let texts = [
             "\nx",
             "1\t2\t3\n",
@@ -98,9 +102,12 @@ fn texts_that_llama_cpp_tokenises_in_quadratic_time_are_cut_into_short_pieces() 
         ];
         for text in texts {
             let text = text.repeat(20_000 / text.len());
-            let longest = cuts.pieces(&text, true).map(|(piece, _)| piece.len()).max();
-            assert!(longest <= Some(2 * PIECE), "{longest:?} of {text:.20}");
-            let (tokens, _) = in_pieces(vocabulary, &cuts, &text);
+            let longest = splitter
+                .pieces(&text, true)
+                .map(|(piece, _)| piece.len())
+                .max();
+            assert!(longest <= Some(2 * MIN_PIECE), "{longest:?} of {text:.20}");
+            let (tokens, _) = in_pieces(vocabulary, &splitter, &text);
             assert_eq!(tokens, vocabulary.tokenize(&text, true));
         }
     });
@@ -108,22 +115,25 @@ fn texts_that_llama_cpp_tokenises_in_quadratic_time_are_cut_into_short_pieces() 
 
 /// Returns the pieces of `text` if `specials` are the special tokens.
 fn pieces<'text>(specials: &[&str], text: &'text str) -> Vec<&'text str> {
-    let special = |text: &&str| Special {
+    let special = |text: &&str| SpecialToken {
         text: (*text).to_owned(),
         is_control: false,
     };
-    let specials: Vec<Special> = specials.iter().map(special).collect();
-    let cuts = Cuts::new(Some(&specials), None).unwrap();
-    cuts.pieces(text, false).map(|(piece, _)| piece).collect()
+    let specials: Vec<SpecialToken> = specials.iter().map(special).collect();
+    let splitter = Splitter::new(Some(&specials), None).unwrap();
+    splitter
+        .pieces(text, false)
+        .map(|(piece, _)| piece)
+        .collect()
 }
 
 #[test]
-fn a_text_is_not_cut_behind_a_token_that_a_longer_one_may_take_the_place_of() {
-    let text = format!("{}abcd{}", "x".repeat(PIECE), "y".repeat(PIECE));
-    let behind = |end: usize| vec![&text[..PIECE + end], &text[PIECE + end..]];
+fn a_text_is_not_split_behind_a_token_that_a_longer_one_may_replace() {
+    let text = format!("{}abcd{}", "x".repeat(MIN_PIECE), "y".repeat(MIN_PIECE));
+    let behind = |end: usize| vec![&text[..MIN_PIECE + end], &text[MIN_PIECE + end..]];
     assert_eq!(pieces(&["ab"], &text), behind(2));
     assert_eq!(pieces(&["ab", "abc"], &text), behind(3));
     assert_eq!(pieces(&["ab", "bcd"], &text), behind(4));
-    // Of the same length: llama.cpp's order is unknown.
+    // Both have the same length, so llama.cpp's order is unknown.
     assert_eq!(pieces(&["ab", "bc"], &text), [text.as_str()]);
 }

@@ -1,13 +1,12 @@
-//! Where a text can be cut so that its pieces have the tokens of the whole. Pure.
+//! Splits a text so that its pieces have the same tokens as the whole. Pure.
 //!
-//! llama.cpp first takes the special tokens out of a text, the longest first, and tokenises what remains between them piece by
-//! piece. The time for that grows with the square of the number of special tokens (`tokenizer_st_partition` in
-//! `llama-vocab.cpp`), and in vocabularies such as Gemma's each line end and each tab is one. A text is therefore cut behind a
-//! special token that llama.cpp takes for certain: no longer one overlaps it, and no other one of the same length.
+//! llama.cpp first matches the special tokens in a text, longest first, and then tokenises the parts between them. That takes time
+//! quadratic in the number of matches (`tokenizer_st_partition` in `llama-vocab.cpp`), and in vocabularies such as Gemma's every line end
+//! and every tab matches. A text is therefore split behind a special token that llama.cpp matches for certain: no longer one overlaps it,
+//! and no other one of the same length.
 //!
-//! A vocabulary of type SPM merges characters to tokens and nothing else, so a text can also be cut between two characters that
-//! are side by side in no token. That bounds runs of characters that the vocabulary lacks: each of them moves all tokens before it
-//! (`resegment`).
+//! An SPM vocabulary only merges characters to tokens, so a text can also be split between two characters that are not adjacent in any
+//! token. That bounds runs of characters that the vocabulary lacks, each of which moves all tokens before it (`resegment`).
 
 use std::collections::HashSet;
 
@@ -15,67 +14,68 @@ use aho_corasick::{AhoCorasick, Anchored, Input, Match, MatchKind, StartKind};
 
 use crate::engine::EngineError;
 
-/// Bytes from which on a piece ends at the next place where the text can be cut.
-const PIECE: usize = 1024;
+/// Fewest bytes of a piece. A longer piece ends at the next place where the text can be split.
+const MIN_PIECE: usize = 1024;
 
-/// A token that llama.cpp takes out of a text before everything else.
+/// A token that llama.cpp matches in a text before all others.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Special {
-    /// The text of the token, as llama.cpp searches for it. Not empty.
+pub(crate) struct SpecialToken {
+    /// Text of the token, as llama.cpp searches for it; not empty.
     pub text: String,
-    /// Whether it is recognised in the text of a template only.
+    /// Whether the token is matched only in the text of a template.
     pub is_control: bool,
 }
 
-/// Pairs of characters that are side by side in a token. A space is U+2581, as in the tokens.
-pub(crate) type Neighbours = HashSet<[char; 2]>;
+/// Pairs of characters that are adjacent in a token. A space is U+2581, as in tokens.
+pub(crate) type AdjacentChars = HashSet<[char; 2]>;
 
-/// Finds the places where a text can be cut.
+/// Splits texts for one vocabulary.
 #[derive(Debug)]
-pub(super) struct Cuts {
-    /// Special tokens in plain text. `None` if texts cannot be cut at special tokens.
+pub(super) struct Splitter {
+    /// Finds special tokens in plain text; `None` if texts cannot be split at special tokens.
     plain: Option<AhoCorasick>,
-    /// Special tokens in the text of a template.
+    /// Finds special tokens in the text of a template.
     template: Option<AhoCorasick>,
-    /// Control tokens alone.
+    /// Finds control tokens only.
     controls: Option<AhoCorasick>,
-    neighbours: Option<Neighbours>,
+    adjacent_chars: Option<AdjacentChars>,
 }
 
-/// What is left of a text to be cut.
-struct Rest<'cuts, 'text> {
-    cuts: &'cuts Cuts,
-    finder: Option<&'cuts AhoCorasick>,
+/// The part of a text that has yet to be split.
+struct Remaining<'splitter, 'text> {
+    splitter: &'splitter Splitter,
+    finder: Option<&'splitter AhoCorasick>,
     text: &'text str,
-    /// Where the next piece starts.
+    /// Start of the next piece.
     start: usize,
-    /// No special token that is taken begins before this place and ends behind it.
+    /// Place that no matched special token straddles.
     clean: usize,
-    /// The first special token behind that place.
+    /// First special token behind `clean`.
     found: Option<Match>,
 }
 
 /// Special tokens that overlap each other.
 struct Cluster {
-    /// Where the token ends that is taken for certain, or else all of them.
+    /// End of the token that is matched for certain, or of all of them.
     end: usize,
+    /// Whether one of them is matched for certain.
     is_certain: bool,
 }
 
-impl Cuts {
-    /// Makes the search automata. `specials` is `None` if a text must not be cut at special tokens, `neighbours` is `None` if it must
-    /// not be cut between characters.
+impl Splitter {
+    /// Builds the search automata. `specials` is `None` if texts cannot be split at special tokens, `adjacent_chars` is `None` if they
+    /// cannot be split between characters.
     ///
     /// # Errors
     /// `Load` if the special tokens are too many for a search automaton.
     pub(super) fn new(
-        specials: Option<&[Special]>,
-        neighbours: Option<Neighbours>,
+        specials: Option<&[SpecialToken]>,
+        adjacent_chars: Option<AdjacentChars>,
     ) -> Result<Self, EngineError> {
-        let finder = |is_meant: fn(&Special) -> bool| {
-            let texts = |specials: &[Special]| {
+        let finder = |is_meant: fn(&SpecialToken) -> bool| {
+            let texts = |specials: &[SpecialToken]| {
                 let specials = specials.iter().filter(|special| is_meant(special));
-                finder(specials.map(|special| special.text.clone()).collect())
+                build_finder(specials.map(|special| special.text.clone()).collect())
             };
             specials.map(texts).transpose()
         };
@@ -83,12 +83,12 @@ impl Cuts {
             plain: finder(|special| !special.is_control)?,
             template: finder(|_| true)?,
             controls: finder(|special| special.is_control)?,
-            neighbours,
+            adjacent_chars,
         })
     }
 
-    /// Cuts `text` into pieces that are tokenised one after the other, and says in which of them control tokens are to be recognised:
-    /// looking for thousands of them takes most of the time. A piece is long if there is no place to cut it.
+    /// Splits `text` into pieces to tokenise one after the other. `true` marks pieces with control tokens; parsing for thousands of them
+    /// takes most of the time. A piece may be long if the text cannot be split.
     pub(super) fn pieces<'text>(
         &self,
         text: &'text str,
@@ -99,8 +99,8 @@ impl Cuts {
         } else {
             self.plain.as_ref()
         };
-        let mut rest = Rest {
-            cuts: self,
+        let mut rest = Remaining {
+            splitter: self,
             finder,
             text,
             start: 0,
@@ -115,16 +115,16 @@ impl Cuts {
         })
     }
 
-    /// Returns the first place between `from` and `to` where no token can go across.
+    /// Returns the first place between `from` and `to` that no token can span.
     fn between_characters(&self, text: &str, from: usize, to: usize) -> Option<usize> {
-        let neighbours = self.neighbours.as_ref()?;
+        let adjacent_chars = self.adjacent_chars.as_ref()?;
         let from = text.ceil_char_boundary(from);
         let behind = text.get(from..to)?;
         let escaped = |c: char| if c == ' ' { '\u{2581}' } else { c };
         let mut before = escaped(text[..from].chars().next_back()?);
         for (at, c) in behind.char_indices() {
             let c = escaped(c);
-            if !neighbours.contains(&[before, c]) {
+            if !adjacent_chars.contains(&[before, c]) {
                 return Some(from + at);
             }
             before = c;
@@ -133,22 +133,22 @@ impl Cuts {
     }
 }
 
-impl<'text> Rest<'_, 'text> {
+impl<'text> Remaining<'_, 'text> {
     fn next_piece(&mut self) -> Option<&'text str> {
         let piece = &self.text[self.start..self.end()];
         self.start += piece.len();
         (!piece.is_empty()).then_some(piece)
     }
 
-    /// Returns where the next piece ends. Every special token is looked at once.
+    /// Returns the end of the next piece. Looks at every special token once.
     fn end(&mut self) -> usize {
-        let least = self.start + PIECE;
+        let least = self.start + MIN_PIECE;
         while least < self.text.len()
             && let Some(finder) = self.finder
         {
             let to = self.found.map_or(self.text.len(), |found| found.start());
             let from = self.clean.max(least);
-            if let Some(cut) = self.cuts.between_characters(self.text, from, to) {
+            if let Some(cut) = self.splitter.between_characters(self.text, from, to) {
                 return cut;
             }
             let Some(found) = self.found else { break };
@@ -163,8 +163,8 @@ impl<'text> Rest<'_, 'text> {
     }
 }
 
-/// Makes an automaton that finds the longest of `texts` at the leftmost place.
-pub(super) fn finder(texts: Vec<String>) -> Result<AhoCorasick, EngineError> {
+/// Builds an automaton that finds the longest of `texts` at the leftmost place.
+pub(super) fn build_finder(texts: Vec<String>) -> Result<AhoCorasick, EngineError> {
     AhoCorasick::builder()
         .match_kind(MatchKind::LeftmostLongest)
         .start_kind(StartKind::Both)
@@ -172,13 +172,13 @@ pub(super) fn finder(texts: Vec<String>) -> Result<AhoCorasick, EngineError> {
         .map_err(|error| {
             EngineError::new(
                 crate::engine::EngineErrorKind::Load,
-                format!("the model's special tokens could not be indexed: {error}"),
+                format!("could not index the model's special tokens: {error}"),
             )
         })
 }
 
-/// Looks at the special tokens that overlap `first`, before which there are none. The first one of the greatest length is taken for
-/// certain, unless another one of the same length overlaps it: their order is unknown.
+/// Returns the special tokens that overlap `first`, the first one in the text. The first one of the greatest length is matched for
+/// certain, unless another one of the same length overlaps it, since llama.cpp's order of those is unknown.
 fn cluster(finder: &AhoCorasick, text: &str, first: Match) -> Cluster {
     let longest_at = |at: usize| {
         let there = Input::new(text).range(at..).anchored(Anchored::Yes);
