@@ -1,4 +1,4 @@
-//! Checks of single values, and of arrays of such, by schemas that are compiled once.
+//! Checks single values and arrays with schemas that are compiled once.
 
 use jsonschema::Validator;
 use serde_json::Value;
@@ -10,18 +10,18 @@ use super::shown;
 #[derive(Debug)]
 pub(crate) struct ValueCheck {
     schema: Value,
-    /// `None` if the schema is not valid: nothing follows it.
+    /// Compiled schema; `None` if it is invalid, so that no value matches.
     validator: Option<Validator>,
     max_items: Option<u64>,
     items: Option<Box<ValueCheck>>,
 }
 
-/// A fault of a value.
+/// Violation of a schema by a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ValueFault {
-    /// The number of the item that is wrong; `None` for the value itself.
+    /// Index of the invalid item; `None` if the value itself is invalid.
     pub item: Option<usize>,
-    /// The values that are allowed, and the value that was found.
+    /// Allowed values, and the value that was found.
     pub message: String,
 }
 
@@ -37,10 +37,10 @@ impl ValueCheck {
         }
     }
 
-    /// Checks that `value`, if it is an array, has no more items than are allowed: that costs nothing.
+    /// Checks that `value`, if it is an array, does not have too many items. This is cheap even for a huge array.
     ///
     /// # Errors
-    /// The number of items that is allowed.
+    /// The array has too many items.
     pub(crate) fn check_length(&self, value: &Value) -> Result<(), ValueFault> {
         match (value, self.max_items) {
             (Value::Array(items), Some(max)) if items.len() as u64 > max => {
@@ -54,21 +54,21 @@ impl ValueCheck {
         }
     }
 
-    /// Checks that `value` follows the schema.
+    /// Checks `value` against the schema.
     ///
     /// # Errors
-    /// The first item that is wrong, else the value.
+    /// The first item that is invalid, or else the value.
     pub(crate) fn check(&self, value: &Value) -> Result<(), ValueFault> {
         self.check_length(value)?;
-        if self.follows(value) {
+        if self.is_valid(value) {
             return Ok(());
         }
-        if let (Some(of_items), Value::Array(items)) = (&self.items, value)
-            && let Some(at) = items.iter().position(|item| !of_items.follows(item))
+        if let (Some(items_check), Value::Array(items)) = (&self.items, value)
+            && let Some(at) = items.iter().position(|item| !items_check.is_valid(item))
         {
             return Err(ValueFault {
                 item: Some(at),
-                message: of_items.message(&items[at]),
+                message: items_check.message(&items[at]),
             });
         }
         Err(ValueFault {
@@ -77,7 +77,7 @@ impl ValueCheck {
         })
     }
 
-    fn follows(&self, value: &Value) -> bool {
+    fn is_valid(&self, value: &Value) -> bool {
         let validator = self.validator.as_ref();
         validator.is_some_and(|validator| validator.is_valid(value))
     }
