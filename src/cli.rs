@@ -52,7 +52,7 @@ pub(crate) enum Command {
     /// Check, show and explain the configuration
     #[command(subcommand)]
     Config(Box<ConfigCommand>),
-    /// Check over HTTP whether a server on this machine accepts calls; the exit code is 0 or 1
+    /// Check over HTTP whether a server on this machine accepts calls (exit code 0 or 1)
     Health(ServerArgs),
     /// Diagnose this machine, this build and a configuration
     Doctor(Box<DoctorArgs>),
@@ -150,9 +150,9 @@ pub(crate) struct DoctorArgs {
 /// Output format of a subcommand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people.
+    /// Text for people.
     Text,
-    /// For programs.
+    /// JSON for programs.
     Json,
 }
 
@@ -256,7 +256,7 @@ struct Flags {
     #[arg(long = "prompt_suffix", alias = "prompt-suffix", value_name = "TEXT", help_heading = TOOL, allow_hyphen_values = true)]
     prompt_suffix: Option<String>,
 
-    /// Seconds after which a call returns the text that it has [default: none]
+    /// Seconds after which a call returns a partial answer [default: none]
     #[arg(long, value_name = "SECONDS", help_heading = TOOL, allow_negative_numbers = true)]
     deadline: Option<String>,
 
@@ -297,7 +297,7 @@ struct Flags {
     #[arg(long = "allowed_origins", alias = "allowed-origins", value_name = "ORIGIN,…", help_heading = TRANSPORT, value_delimiter = ',')]
     allowed_origins: Vec<String>,
 
-    /// Seconds that running calls get to finish after SIGTERM [default: 8]
+    /// Seconds for running calls to finish after SIGTERM [default: 8]
     #[arg(long = "drain_time", alias = "drain-time", value_name = "SECONDS", help_heading = TRANSPORT, allow_negative_numbers = true)]
     drain_time: Option<String>,
 }

@@ -103,7 +103,7 @@ fn spelled(command: &Command, address: &Address) -> String {
     }
 }
 
-/// Returns whether `command` or one of its sub-commands has `flag`.
+/// Returns whether `command` or one of its subcommands has `flag`.
 fn has_flag(command: &Command, flag: &str) -> bool {
     let built_in = ["-h", "--help", "-V", "--version"];
     let mut arguments = command.get_arguments();

@@ -16,11 +16,11 @@ use crate::config::Surroundings;
 /// Severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
-    /// Works.
+    /// The part works.
     Ok,
-    /// Works, but could be better, or may fail.
+    /// The part works but could be better, or may fail.
     Warning,
-    /// Does not work.
+    /// The part does not work.
     Problem,
 }
 
@@ -50,7 +50,7 @@ impl Finding {
         Self::new(Verdict::Ok, subject, text)
     }
 
-    /// Formats the finding without quotes of the configuration, for a report that is shared.
+    /// Formats the finding without quoting the configuration, for a report that is shared.
     fn to_shareable(&self) -> String {
         let text = self.redacted.as_ref().unwrap_or(&self.text).clone();
         let shown = Self {

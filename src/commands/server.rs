@@ -1,6 +1,6 @@
 //! HTTP client for a running server, which is usually on this machine.
 //!
-//! Reads only the address and the token from the configuration. Errors elsewhere in the file do not matter, since the server that is running
+//! Reads only the address and the token from the configuration. Errors elsewhere in the file do not matter, since a running server
 //! has rejected them.
 
 use std::io::{self, Write};

@@ -282,8 +282,8 @@ impl Layers {
         problems.any(|problem| is_of_file(problem.code))
     }
 
-    /// Adds a layer for each of `overrides`. Those for every model, of which `names` has the names, come first, so that the others override
-    /// them.
+    /// Adds a layer for each of `overrides`. Those for every model set the key of all models in `names`. They come first, so that the others take
+    /// precedence.
     fn add_overrides(&mut self, overrides: Vec<Override>, names: &BTreeSet<String>) {
         let (for_all, for_one): (Vec<_>, Vec<_>) = overrides
             .into_iter()
@@ -370,7 +370,7 @@ impl Layers {
             .unwrap_or((Origin::BuiltIn, address.clone()))
     }
 
-    /// Returns whether a higher layer sets the value at `address` than the value at `other`.
+    /// Returns whether the layer that sets the value at `address` is higher than the one that sets the value at `other`.
     pub(crate) fn is_above(&self, address: &Address, other: &Address) -> bool {
         let height = |address: &Address| {
             self.layers.iter().rposition(|layer| {

@@ -1,8 +1,8 @@
 //! Merges all layers into the effective configuration.
 //!
-//! `figment` merges the trees: tables key by key, and any other value is replaced by that of the higher layer. It does no more than that,
-//! since each layer is read and checked before, where errors still have their place in the file. Provenance therefore comes from the layers
-//! themselves ([`Layers::origin_of`]), not from figment's metadata.
+//! `figment` merges the trees: tables key by key, and any other value is replaced by that of the higher layer. It does nothing
+//! else: each layer is read and checked before the merge, while values still have their place in the file. Provenance therefore comes from
+//! the layers themselves ([`Layers::origin_of`]), not from figment's metadata.
 
 use figment::Figment;
 use figment::providers::Serialized;
@@ -45,8 +45,8 @@ impl Layers {
         merged
     }
 
-    /// Returns the string at `address` as written in the file, if it differs from its resolved value. Returns `None` if a higher layer
-    /// overrides the file, or if the string contains a secret.
+    /// Returns the string with `${…}` at `address`, as written in the file. Returns `None` if there is none, if a higher layer overrides it, or
+    /// if it contains a secret.
     pub(crate) fn written(&self, address: &Address) -> Option<&str> {
         let (origin, at) = self.origin_of(address);
         let written = self.written.get(&at)?;

@@ -174,7 +174,7 @@ fn in_hours(text: &str) -> Option<f64> {
     Some((number * days * 24.0).ceil()).filter(|hours| (0.0..1e6).contains(hours))
 }
 
-/// Returns the one of `known` that was probably meant by `found`.
+/// Returns the name among `known` that was probably meant by `found`.
 pub(crate) fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
     /// Similarity below which a match is accidental (measured on all pairs of keys).
     const MIN_SIMILARITY: f64 = 0.8;

@@ -57,7 +57,7 @@ pub(super) fn meant(
     Some(Meant { hint, address })
 }
 
-/// Returns the one of `keys` that `key` means, here or in another program.
+/// Returns the key among `keys` that is called `key`, here or in another program.
 fn own_key<'a>(keys: &[&'a str], key: &str) -> Option<&'a str> {
     let find = |wanted: &str| keys.iter().find(|known| **known == wanted).copied();
     find(key).or_else(|| find(foreign::find(key)?.key?))
